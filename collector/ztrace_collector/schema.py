@@ -1,0 +1,187 @@
+"""The tables, and how a database file becomes ztrace's.
+
+One idea: every question the viewer answers has a table that is kept up to date while writing, so that no
+question scans ``spans``. Names, services and kinds are interned in ``methods``, processes in ``instances``.
+Times are integers in nanoseconds, Unix or durations. Ids are blobs; the views at the end show them as hex.
+The tables are documented in docs/reference/schema.md, for people who open the file with other programs.
+
+A new version of the schema is a new function at the end of this module: `sqlite_utils.Migrations` records
+which have run, and ``PRAGMA user_version`` counts them, so that the viewer can check a file at one glance.
+"""
+
+from sqlite_utils import Database, Migrations
+
+#: "ZTRC": ``PRAGMA application_id`` of every ztrace database, so that a foreign file is known as such.
+APPLICATION_ID = 0x5A545243
+#: How many migrations there are; ``PRAGMA user_version`` of an up-to-date file.
+SCHEMA_VERSION = 1
+
+#: Traces are found by duration within an hour, so the index is random over one hour only.
+HOUR_NS = 3_600_000_000_000
+#: Sizes of the time buckets of ``method_figures``, in seconds: a question adds up days, hours and minutes.
+RESOLUTIONS_S = (60, 3600, 86400)
+#: Histogram buckets per factor of e: bucket b holds durations from e**(b/20) to e**((b+1)/20) ns, so that
+#: its middle is within 2.5% of each.
+BUCKETS_PER_E = 20
+
+migrations = Migrations("ztrace")
+
+_TABLES = """
+CREATE TABLE methods (
+    id INTEGER PRIMARY KEY,
+    service TEXT NOT NULL,
+    name TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    UNIQUE (service, name, kind)
+);
+CREATE TABLE instances (
+    id INTEGER PRIMARY KEY,
+    instance_id TEXT NOT NULL UNIQUE,
+    service TEXT NOT NULL,
+    host TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    started_ns INTEGER NOT NULL
+);
+CREATE TABLE publishers (
+    instance INTEGER PRIMARY KEY REFERENCES instances (id),
+    state TEXT NOT NULL,
+    next_sequence INTEGER NOT NULL,
+    spans_created INTEGER NOT NULL,
+    spans_stored INTEGER NOT NULL,
+    spans_dropped INTEGER NOT NULL,
+    spans_missing INTEGER NOT NULL,
+    spans_refused INTEGER NOT NULL,
+    spans_elsewhere INTEGER NOT NULL,
+    mended TEXT NOT NULL,
+    first_seen_ns INTEGER NOT NULL,
+    last_seen_ns INTEGER NOT NULL
+);
+CREATE TABLE gaps (
+    id INTEGER PRIMARY KEY,
+    instance INTEGER NOT NULL REFERENCES instances (id),
+    first_sequence INTEGER NOT NULL,
+    last_sequence INTEGER NOT NULL,
+    span_count INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    noted_ns INTEGER NOT NULL
+);
+CREATE TABLE spans (
+    id INTEGER PRIMARY KEY,
+    trace_id BLOB NOT NULL,
+    span_id BLOB NOT NULL,
+    parent_id BLOB,
+    method INTEGER NOT NULL REFERENCES methods (id),
+    instance INTEGER NOT NULL REFERENCES instances (id),
+    start_ns INTEGER NOT NULL,
+    duration_ns INTEGER,
+    self_ns INTEGER,
+    cpu_ns INTEGER,
+    status INTEGER NOT NULL,
+    attributes TEXT,
+    links TEXT
+);
+CREATE INDEX spans_by_trace ON spans (trace_id);
+CREATE TABLE traces (
+    id INTEGER PRIMARY KEY,
+    trace_id BLOB NOT NULL UNIQUE,
+    root_span_id BLOB,
+    root_method INTEGER NOT NULL REFERENCES methods (id),
+    start_ns INTEGER NOT NULL,
+    end_ns INTEGER NOT NULL,
+    duration_ns INTEGER NOT NULL,
+    span_count INTEGER NOT NULL,
+    error_count INTEGER NOT NULL,
+    services TEXT NOT NULL,
+    hour INTEGER NOT NULL
+);
+CREATE INDEX traces_by_duration ON traces (hour, duration_ns);
+CREATE TABLE exceptions (
+    id INTEGER PRIMARY KEY,
+    trace_id BLOB NOT NULL,
+    span_id BLOB NOT NULL,
+    origin_trace_id BLOB NOT NULL,
+    origin_span_id BLOB NOT NULL,
+    exception_group INTEGER REFERENCES exception_groups (id),
+    how TEXT NOT NULL,
+    type TEXT NOT NULL,
+    message TEXT NOT NULL,
+    frames TEXT NOT NULL,
+    causes TEXT NOT NULL,
+    at_ns INTEGER NOT NULL
+);
+CREATE INDEX exceptions_by_trace ON exceptions (trace_id);
+CREATE TABLE exception_groups (
+    id INTEGER PRIMARY KEY,
+    fingerprint TEXT NOT NULL UNIQUE,
+    type TEXT NOT NULL,
+    message TEXT NOT NULL,
+    service TEXT NOT NULL,
+    name TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    first_ns INTEGER NOT NULL,
+    last_ns INTEGER NOT NULL,
+    trace_id BLOB NOT NULL,
+    origin_span_id BLOB NOT NULL,
+    frames TEXT NOT NULL
+);
+CREATE TABLE exception_minutes (
+    exception_group INTEGER NOT NULL REFERENCES exception_groups (id),
+    minute INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (exception_group, minute)
+) WITHOUT ROWID;
+CREATE TABLE method_figures (
+    resolution_s INTEGER NOT NULL,
+    bucket INTEGER NOT NULL,
+    method INTEGER NOT NULL REFERENCES methods (id),
+    calls INTEGER NOT NULL,
+    errors INTEGER NOT NULL,
+    total_ns INTEGER NOT NULL,
+    self_ns INTEGER NOT NULL,
+    histogram TEXT NOT NULL,
+    PRIMARY KEY (resolution_s, bucket, method)
+) WITHOUT ROWID;
+CREATE TABLE refusals (
+    reason TEXT PRIMARY KEY,
+    count INTEGER NOT NULL,
+    last_ns INTEGER NOT NULL,
+    detail TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE totals (
+    name TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+) WITHOUT ROWID;
+INSERT INTO totals VALUES ('spans', 0), ('traces', 0);
+CREATE VIEW span_list AS
+    SELECT spans.id, lower(hex(trace_id)) AS trace_id, lower(hex(span_id)) AS span_id,
+        lower(hex(parent_id)) AS parent_id, methods.service, methods.name, methods.kind,
+        datetime(start_ns / 1000000000, 'unixepoch') AS started, start_ns,
+        duration_ns / 1e6 AS duration_ms, self_ns / 1e6 AS self_ms, cpu_ns / 1e6 AS cpu_ms,
+        CASE status WHEN 0 THEN 'ok' WHEN 1 THEN 'error' ELSE 'unfinished' END AS status,
+        instances.host, instances.pid, attributes, links
+    FROM spans JOIN methods ON methods.id = method JOIN instances ON instances.id = instance;
+CREATE VIEW trace_list AS
+    SELECT traces.id, lower(hex(trace_id)) AS trace_id, methods.service, methods.name,
+        datetime(start_ns / 1000000000, 'unixepoch') AS started, start_ns,
+        duration_ns / 1e6 AS duration_ms, span_count, error_count, services
+    FROM traces JOIN methods ON methods.id = root_method;
+CREATE VIEW exception_list AS
+    SELECT exceptions.id, lower(hex(exceptions.trace_id)) AS trace_id,
+        lower(hex(exceptions.span_id)) AS span_id,
+        lower(hex(exceptions.origin_span_id)) AS origin_span_id, fingerprint AS exception_group, how,
+        exceptions.type, exceptions.message,
+        datetime(at_ns / 1000000000, 'unixepoch') AS at, at_ns, exceptions.frames, causes
+    FROM exceptions LEFT JOIN exception_groups ON exception_groups.id = exception_group;
+CREATE VIEW method_minute_list AS
+    SELECT datetime(bucket * 60, 'unixepoch') AS minute, service, name, kind, calls, errors,
+        total_ns / 1e6 AS total_ms, self_ns / 1e6 AS self_ms, histogram
+    FROM method_figures JOIN methods ON methods.id = method WHERE resolution_s = 60;
+"""
+
+
+@migrations()
+def create_tables(db: Database) -> None:
+    """Create everything version 1 has."""
+    for statement in _TABLES.split(";\n"):
+        if statement.strip():
+            db.execute(statement)

@@ -1,0 +1,1 @@
+"""ztrace's viewer: reads the collector's database and shows it."""

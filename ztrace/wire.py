@@ -1,0 +1,201 @@
+"""The wire format: what a publisher and the collector say to each other.
+
+One idea: a batch is complete in itself. Every message names its publisher, that publisher's totals and the
+range of sequence numbers it still holds, so that a collector that has just started, or has just lost its
+memory, can tell from any single message what it has missed.
+
+A message has three frames: ``TOPIC``, the header (`pack_header`), the body (a list of spans, or empty).
+An acknowledgement is one frame (`pack_acks`), sent from the collector's XSUB to every publisher's XPUB.
+The format is written out in docs/reference/wire-format.md.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgpack
+
+from ztrace.errors import WireError
+
+#: The first frame, and what the collector subscribes to: a foreign PUB socket rarely hits it by chance.
+TOPIC = b"ztrace"
+#: Header position 0; with the version and the incarnation it keeps its place in every future version.
+MAGIC = b"ZT"
+#: Raised when a header or span no longer reads as before; the collector refuses what it does not know.
+VERSION = 1
+
+#: Message kinds. Tombstones and crash reports are laid out here and sent by publishers that need them.
+DATA, TOMBSTONE, BEAT, BYE, CRASH = 1, 2, 3, 4, 5
+
+#: Span kinds, with OTLP's numbers.
+KIND_NUMBERS = {"internal": 1, "server": 2, "client": 3, "producer": 4, "consumer": 5}
+KIND_NAMES = {number: name for name, number in KIND_NUMBERS.items()}
+
+#: Span status. UNFINISHED has a nil duration.
+OK, ERROR, UNFINISHED = 0, 1, 2
+
+#: How an exception came to the span that reports it: first raised there, on its way through unchanged, raised
+#: ``from`` another, or raised while another was being handled.
+RAISED, PASSED, WRAPPED, REPLACED = "raised", "passed", "wrapped", "replaced"
+
+#: First bytes of an acknowledgement; 0 and 1 would read as an unsubscription and a subscription.
+ACK = b"\x02ack"
+
+#: Bytes of spans in one message at most: far under the collector's limit, big enough to cost nothing.
+MAX_BODY_BYTES = 1 << 20
+#: What the collector accepts as one frame; libzmq cuts the connection of a peer that sends more.
+MAX_FRAME_BYTES = 4 << 20
+
+
+class Header(NamedTuple):
+    """The header of every message, in the order it is packed in.
+
+    Attributes:
+        kind: DATA, TOMBSTONE, BEAT, BYE or CRASH.
+        incarnation: 16 bytes, one life of one publisher.
+        sequence: of this batch; in a BEAT or BYE the next one to be used.
+        floor: the lowest sequence number the publisher still holds.
+        covered: sequence numbers this message stands for: 1, or a tombstone's range; 0 in a BEAT or BYE.
+        span_count: spans in the body, or for a tombstone the spans that are gone.
+        created: spans this incarnation has ended so far.
+        dropped: spans it dropped so far because its queue was full.
+        retired: spans in the sequence numbers below ``floor``.
+        mended: what the publisher had to cut or replace, by reason.
+        service: the service's name.
+        host: the host's name.
+        pid: the process id.
+        started_ns: when the incarnation began, Unix.
+    """
+
+    kind: int
+    incarnation: bytes
+    sequence: int
+    floor: int
+    covered: int
+    span_count: int
+    created: int
+    dropped: int
+    retired: int
+    mended: dict[str, int]
+    service: str
+    host: str
+    pid: int
+    started_ns: int
+
+
+class Span(NamedTuple):
+    """A span as it travels: a list of these, as msgpack arrays, is the body of a DATA message.
+
+    Attributes:
+        trace_id: 16 bytes.
+        span_id: 8 bytes.
+        parent_id: 8 bytes, or None for a root.
+        kind: one of KIND_NAMES.
+        name: the method as called.
+        start_ns: Unix time.
+        duration_ns: by the monotonic clock; None while unfinished.
+        self_ns: duration less the time in which at least one child ran.
+        cpu_ns: CPU time of the span's thread, for server spans.
+        status: OK, ERROR or UNFINISHED.
+        attributes: str keys; str, bool, int, float, bytes, None, or lists of these.
+        links: ``[trace_id, span_id]`` pairs.
+        exception: see `ExceptionRecord`.
+    """
+
+    trace_id: bytes
+    span_id: bytes
+    parent_id: bytes | None
+    kind: int
+    name: str
+    start_ns: int
+    duration_ns: int | None
+    self_ns: int | None
+    cpu_ns: int | None
+    status: int
+    attributes: dict[str, Any] | None
+    links: list[list[bytes]] | None
+    exception: list[Any] | None
+
+
+class ExceptionRecord(NamedTuple):
+    """An exception in a span, or one of its causes (`how`, `origin_*` are then the link to the one above).
+
+    Attributes:
+        type: qualified class name, bare for builtins.
+        message: ``str(exception)``, cut.
+        frames: ``[file, line, function, module, code, in_app]``, outermost first; empty when PASSED.
+        causes: ExceptionRecords.
+        how: RAISED, PASSED, WRAPPED or REPLACED; for a cause WRAPPED (``__cause__``) or REPLACED
+            (``__context__``).
+        origin_trace_id: 16 bytes, None for a cause.
+        origin_span_id: 8 bytes, None for a cause.
+    """
+
+    type: str
+    message: str
+    frames: list[list[Any]]
+    causes: list[list[Any]]
+    how: str
+    origin_trace_id: bytes | None
+    origin_span_id: bytes | None
+
+
+def pack_header(header: Header) -> bytes:
+    """Return the header's frame."""
+    packed: bytes = msgpack.packb((MAGIC, VERSION, *header))
+    return packed
+
+
+#: One type per Header field.
+_HEADER_TYPES = (int, bytes, int, int, int, int, int, int, int, dict, str, str, int, int)
+
+
+def unpack_header(frame: bytes) -> Header:
+    """Read and check a header's frame.
+
+    Raises:
+        WireError: with reason ``undecodable``, ``foreign``, ``version`` or ``header``.
+    """
+    try:
+        fields = msgpack.unpackb(frame, max_array_len=64, max_map_len=64, max_str_len=4096, max_bin_len=64)
+    except Exception as error:
+        raise WireError("undecodable", f"header is not msgpack: {error}") from error
+    if not isinstance(fields, list) or len(fields) < 2 or fields[0] != MAGIC:
+        raise WireError("foreign", "not a ztrace message")
+    if fields[1] != VERSION:
+        raise WireError("version", f"wire version {fields[1]!r}, this collector reads {VERSION}")
+    values = fields[2:]
+    if len(values) != len(_HEADER_TYPES) or any(
+        type(value) is not wanted for value, wanted in zip(values, _HEADER_TYPES, strict=True)
+    ):
+        raise WireError("header", "header fields are missing or of the wrong type")
+    header = Header(*values)
+    counts = (*header[2:9], header.pid, header.started_ns, *header.mended.values())
+    if (
+        len(header.incarnation) != 16
+        or not DATA <= header.kind <= CRASH
+        or header.floor > header.sequence
+        or any(type(count) is not int or not 0 <= count < 1 << 63 for count in counts)
+        or any(type(reason) is not str or len(reason) > 64 for reason in header.mended)
+    ):
+        raise WireError("header", "header fields are out of range")
+    return header
+
+
+def pack_acks(next_sequences: Mapping[bytes, int]) -> bytes:
+    """Return the frame that says: of each incarnation, everything below this sequence number is stored."""
+    return ACK + bytes(msgpack.packb((VERSION, dict(next_sequences))))
+
+
+def unpack_acks(frame: bytes) -> dict[bytes, int]:
+    """Read an acknowledgement.
+
+    Raises:
+        WireError: with reason ``undecodable``.
+    """
+    try:
+        version, acks = msgpack.unpackb(frame[len(ACK) :], strict_map_key=True)
+        if not frame.startswith(ACK) or version != VERSION:
+            raise ValueError("not an acknowledgement of this version")
+        return {bytes(incarnation): int(sequence) for incarnation, sequence in acks.items()}
+    except Exception as error:
+        raise WireError("undecodable", f"acknowledgement: {error}") from error
