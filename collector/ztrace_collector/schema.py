@@ -11,18 +11,11 @@ which have run, and ``PRAGMA user_version`` counts them, so that the viewer can 
 
 from sqlite_utils import Database, Migrations
 
-#: "ZTRC": ``PRAGMA application_id`` of every ztrace database, so that a foreign file is known as such.
-APPLICATION_ID = 0x5A545243
-#: How many migrations there are; ``PRAGMA user_version`` of an up-to-date file.
-SCHEMA_VERSION = 1
-
-#: Traces are found by duration within an hour, so the index is random over one hour only.
-HOUR_NS = 3_600_000_000_000
-#: Sizes of the time buckets of ``method_figures``, in seconds: a question adds up days, hours and minutes.
-RESOLUTIONS_S = (60, 3600, 86400)
-#: Histogram buckets per factor of e: bucket b holds durations from e**(b/20) to e**((b+1)/20) ns, so that
-#: its middle is within 2.5% of each.
-BUCKETS_PER_E = 20
+from ztrace_collector.layout import APPLICATION_ID as APPLICATION_ID
+from ztrace_collector.layout import BUCKETS_PER_E as BUCKETS_PER_E
+from ztrace_collector.layout import HOUR_NS as HOUR_NS
+from ztrace_collector.layout import RESOLUTIONS_S as RESOLUTIONS_S
+from ztrace_collector.layout import SCHEMA_VERSION as SCHEMA_VERSION
 
 migrations = Migrations("ztrace")
 
