@@ -1,1 +1,34 @@
-"""ztrace."""
+"""ztrace: distributed tracing for Python services that talk over zerorpc and ZeroMQ.
+
+    import ztrace
+    ztrace.configure(service="billing")
+    ztrace.instrument("zerorpc")
+    with ztrace.span("charge", card="visa") as span:
+        span.set(amount=12)
+
+This package is the agent inside a traced service. It records spans, carries their context through calls, and
+publishes them to the collector (`ztrace collect`). It never raises into the program that uses it.
+"""
+
+from ztrace.agent import configure, flush, shutdown
+from ztrace.decorator import trace
+from ztrace.middleware import instrument
+from ztrace.propagation import extract, inject
+from ztrace.spans import Span, SpanContext, current_span
+from ztrace.spans import Span as span
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Span",
+    "SpanContext",
+    "configure",
+    "current_span",
+    "extract",
+    "flush",
+    "inject",
+    "instrument",
+    "shutdown",
+    "span",
+    "trace",
+]

@@ -1,0 +1,103 @@
+"""The agent's life in a process: configured, forked, shut down.
+
+`spans.publisher` is the one switch: while it is None nothing is recorded. Everything here may be called at
+any time and from any thread, and none of it raises.
+"""
+
+import atexit
+import os
+import sys
+
+from ztrace import diagnostics, identifiers, spans
+from ztrace.errors import SettingsError
+from ztrace.settings import read_settings
+
+#: What `shutdown` at exit may take of the program's time.
+EXIT_TIMEOUT_S = 2.0
+
+#: Publishers of the parent, kept alive in a forked child: closing their sockets here would disturb it.
+_inherited: list[object] = []
+_hooked = False
+
+
+def configure(service: str | None = None, endpoint: str | None = None) -> None:
+    """Begin to publish spans; nothing is recorded before.
+
+    What is not given comes from ZTRACE_SERVICE and ZTRACE_ENDPOINT, then from the script's name and the
+    collector's usual address. ZTRACE_DISABLED=1 keeps everything off. A second call starts anew.
+    A setting that cannot be used is logged, and the program goes on untraced.
+
+    Args:
+        service: the name this process's spans carry.
+        endpoint: the collector's ZeroMQ address, as in ``tcp://127.0.0.1:4710``.
+    """
+    try:
+        settings = read_settings(service, endpoint)
+        shutdown()
+        if settings.disabled:
+            return
+        from ztrace.publisher import Publisher  # Imports zmq: not worth its time in a disabled process.
+
+        _hook_process()
+        spans.publisher = Publisher(settings)
+    except SettingsError as error:
+        diagnostics.warn(f"not tracing: {error}")
+    except Exception:
+        diagnostics.count_failure("configure")
+
+
+def is_configured() -> bool:
+    """Tell whether spans are being recorded."""
+    return spans.publisher is not None
+
+
+def flush(timeout_s: float = 2.0) -> bool:
+    """Wait until the spans ended so far are stored by the collector.
+
+    Returns:
+        True if they are; False if the deadline came first.
+    """
+    try:
+        return spans.publisher is None or spans.publisher.flush(timeout_s)
+    except Exception:
+        diagnostics.count_failure("flush")
+        return False
+
+
+def shutdown(timeout_s: float = EXIT_TIMEOUT_S) -> None:
+    """Send what is left and stop recording; at exit this happens by itself.
+
+    Spans that could not be delivered by the deadline are lost with the process: their number is said on
+    stderr.
+    """
+    publisher, spans.publisher = spans.publisher, None
+    if publisher is None:
+        return
+    try:
+        left = publisher.close(timeout_s)
+        if left:
+            number = "1 span" if left == 1 else f"{left:,} spans"
+            print(f"ztrace: {number} not delivered to {publisher.settings.endpoint}", file=sys.stderr)
+    except Exception:
+        diagnostics.count_failure("shutdown")
+
+
+def _hook_process() -> None:
+    global _hooked
+    if not _hooked:
+        _hooked = True
+        atexit.register(shutdown)
+        os.register_at_fork(after_in_child=_after_fork)
+
+
+def _after_fork() -> None:
+    """Begin a new incarnation in the child; what the parent had in its queue is the parent's to send."""
+    try:
+        identifiers.reseed()
+        diagnostics.counts.clear()
+        if spans.publisher is not None:
+            _inherited.append(spans.publisher)
+            spans.publisher = type(spans.publisher)(spans.publisher.settings)
+    except Exception:
+        spans.publisher = None
+        diagnostics.count_failure("fork")

@@ -1,0 +1,171 @@
+"""Records to message bodies: everything a span carries is made fit to travel here, in the publisher's thread.
+
+One idea: the batch is packed in one call, and only when that fails, or when something is too large, is each
+span looked at alone. What has to be cut or replaced is counted by reason, and the span itself is kept.
+No code of the traced program runs here: a value that msgpack does not know becomes its type's name.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgpack
+
+from ztrace import diagnostics
+from ztrace.wire import MAX_BODY_BYTES
+
+#: A span as `ztrace.span` leaves it, in the order of `ztrace.wire.Span`.
+Record = tuple[Any, ...]
+
+#: Characters kept of a name and of a text (bytes of a binary), items of a list, attributes of a span.
+MAX_NAME, MAX_TEXT, MAX_ITEMS, MAX_ATTRIBUTES = 256, 4096, 128, 128
+#: A span that is still larger than this loses its attributes.
+MAX_SPAN_BYTES = 256 << 10
+
+#: Positions in a record.
+_NAME, _ATTRIBUTES, _LINKS = 4, 10, 11
+
+#: Reasons, as ``ztrace status`` shows them.
+CUT, REPLACED, REFUSED = "attribute_cut", "attribute_replaced", "span_unencodable"
+
+_INT_RANGE = range(-(1 << 63), 1 << 63)
+_pack = msgpack.Packer(autoreset=True, use_bin_type=True).pack
+
+
+def encode(records: Sequence[Record]) -> Iterator[tuple[int, bytes]]:
+    """Yield ``(span_count, body)`` for message bodies that hold all records between them.
+
+    A record that cannot be packed whatever is done to it is counted as REFUSED and left out.
+    """
+    ready = [record if _is_plain(record) else _mend(record) for record in records]
+    try:
+        body = _pack(ready)
+    except Exception:
+        ready = [whole for record in ready if (whole := _salvage(record)) is not None]
+        body = _pack(ready)
+    if len(body) <= MAX_BODY_BYTES:
+        if ready:
+            yield len(ready), body
+    elif len(ready) == 1:
+        yield 1, body
+    else:
+        middle = len(ready) // 2
+        for half in (ready[:middle], ready[middle:]):
+            yield from encode([_shrink(record) for record in half])
+
+
+def _is_plain(record: Record) -> bool:
+    name = record[_NAME]
+    if type(name) is not str or len(name) > MAX_NAME:
+        return False
+    attributes = record[_ATTRIBUTES]
+    if attributes is None:
+        return True
+    if len(attributes) > MAX_ATTRIBUTES:
+        return False
+    for value in attributes.values():
+        kind = type(value)
+        if kind is str:
+            if len(value) > MAX_TEXT:
+                return False
+        elif kind is int:
+            if value not in _INT_RANGE:
+                return False
+        elif kind is not bool and kind is not float and value is not None:
+            return False
+    return True
+
+
+def _mend(record: Record) -> Record:
+    """Return the record with a name and attributes that fit."""
+    fields = list(record)
+    fields[_NAME] = _mend_name(fields[_NAME])
+    attributes = fields[_ATTRIBUTES]
+    if attributes is not None:
+        # The program may still hold the dictionary and change it: a copy is one step, a loop is not.
+        items = list(attributes.copy().items())
+        if len(items) > MAX_ATTRIBUTES:
+            diagnostics.count(CUT, len(items) - MAX_ATTRIBUTES)
+        fields[_ATTRIBUTES] = {
+            _mend_name(key): _mend_value(value, depth=0) for key, value in items[:MAX_ATTRIBUTES]
+        }
+    return tuple(fields)
+
+
+def _mend_name(name: object) -> str:
+    if isinstance(name, bytes):
+        name = bytes(name[: 4 * MAX_NAME]).decode("utf-8", "replace")
+    elif not isinstance(name, str):
+        diagnostics.count(REPLACED)
+        return f"<{type(name).__name__}>"
+    if len(name) > MAX_NAME:
+        diagnostics.count(CUT)
+        return str.__getitem__(name, slice(MAX_NAME - 1)) + "…"
+    return str.__str__(name)
+
+
+def _mend_value(value: object, depth: int) -> object:
+    """Return the value as msgpack can carry it; subclasses are read by their base class alone."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        if len(value) > MAX_TEXT:
+            diagnostics.count(CUT)
+            return str.__getitem__(value, slice(MAX_TEXT)) + "…"
+        return str.__str__(value)
+    if isinstance(value, int):
+        number = int.__int__(value)
+        if number in _INT_RANGE:
+            return number
+        diagnostics.count(REPLACED)
+        return f"0x{number:x}"[:MAX_TEXT]
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, (bytes, bytearray)):
+        if len(value) > MAX_TEXT:
+            diagnostics.count(CUT)
+        return bytes(value[:MAX_TEXT])
+    if isinstance(value, (list, tuple)) and depth < 2:
+        if len(value) > MAX_ITEMS:
+            diagnostics.count(CUT)
+        return [_mend_value(item, depth + 1) for item in list(value)[:MAX_ITEMS]]
+    diagnostics.count(REPLACED)
+    return f"<{type(value).__name__}>"
+
+
+def _salvage(record: Record) -> Record | None:
+    """Return a form of the record that packs: mended, then with clean text, then not at all."""
+    try:
+        _pack(record)
+        return record
+    except Exception:
+        pass
+    try:
+        fields = [_clean(field) for field in _mend(record)]
+        _pack(fields)
+        diagnostics.count(REPLACED)
+        return tuple(fields)
+    except Exception:
+        diagnostics.count(REFUSED)
+        return None
+
+
+def _clean(value: Any) -> Any:
+    """Replace what UTF-8 has no bytes for: lone surrogates, as undecodable file names bring them."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(value, dict):
+        return {_clean(key): _clean(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_clean(item) for item in value]
+    return value
+
+
+def _shrink(record: Record) -> Record:
+    size = len(_pack(record))
+    if size <= MAX_SPAN_BYTES:
+        return record
+    diagnostics.count(CUT)
+    fields = list(record)
+    fields[_ATTRIBUTES] = {"ztrace.cut": f"attributes of {size} bytes"}
+    fields[_LINKS] = None
+    return tuple(fields)
