@@ -149,8 +149,13 @@ def _frames(exception: BaseException) -> list[list[Any]]:
 
 @lru_cache(maxsize=4096)
 def _in_app(filename: str) -> bool:
-    """Tell the user's own code from the standard library, installed packages and ztrace itself."""
-    return not filename.startswith(("<frozen", *_library_folders()))
+    """Tell the user's own code from the standard library, installed packages and ztrace itself.
+
+    A relative name is not a file that Python imported but one that a compiled extension was built from.
+    """
+    if not os.path.isabs(filename):
+        return filename.startswith("<") and not filename.startswith("<frozen")
+    return not filename.startswith(_library_folders())
 
 
 @lru_cache(maxsize=1)

@@ -9,8 +9,8 @@ spans:
     ReqRep/ReqStream.process_call             the server's side, lost remotes and unpackable replies included
     Pusher.__call__, Puller._receiver         messages without replies
 
-Context travels as ``traceparent`` in the event header, which zerorpc's servers ignore when they don't know
-it. Back comes, under ``ztrace``, the server's own duration and the origin of an exception. zerorpc's built-in
+Context travels as ``traceparent`` in the event header, which servers without ztrace ignore. Back comes, under
+`REPLY_KEY`, the server's own duration and the origin of an exception. zerorpc's built-in
 methods (``_zerorpc_*``) are not traced.
 
 Source: zerorpc 0.6.3's core.py and patterns.py; docs/explanation/zerorpc.md tells what each wrapper is for.
@@ -29,7 +29,9 @@ from ztrace import diagnostics, failure, spans
 from ztrace.propagation import extract, inject
 from ztrace.spans import Span, make_current
 
-#: The key in a reply's header: ``{"d": duration_ns, "o": [trace_id, span_id] of the exception's origin}``.
+#: The key in a reply's header, of a map with "d": the server's duration in ns; and for an exception "o": the
+#: trace and span id of its origin; and for one that the server itself got as a reply "m": its message, since
+#: its ``str`` is a whole traceback by now.
 REPLY_KEY = "ztrace"
 #: Characters kept of the traceback that a server without ztrace sends: its end says what happened.
 MAX_REMOTE_TRACEBACK = 4000
@@ -119,7 +121,10 @@ class ZerorpcMiddleware:
         if exception is None:
             _end_call(request.header["message_id"])
         elif isinstance(exception, zerorpc.RemoteError):
-            failure.describe(exception, f"{exception.name}: {exception.msg}")
+            message = answer.get("m")
+            failure.describe(
+                exception, message if isinstance(message, str) else f"{exception.name}: {exception.msg}"
+            )
             origin = answer.get("o")
             if isinstance(origin, list) and [len(part) for part in origin] == [16, 8]:
                 failure.mark_origin(exception, origin[0], origin[1])
@@ -156,8 +161,13 @@ class ZerorpcMiddleware:
         if reply is None:
             _end_message(span, exception)
         elif "traceparent" in request.header:
+            answer: dict[str, Any] = {"d": span.elapsed_ns()}
             origin = failure.origin_of(exception)
-            reply.header[REPLY_KEY] = {"d": span.elapsed_ns(), **({"o": list(origin)} if origin else {})}
+            if origin is not None:
+                answer["o"] = list(origin)
+            if isinstance(exception, zerorpc.RemoteError):
+                answer["m"] = failure.message_of(exception)
+            reply.header[REPLY_KEY] = answer
 
 
 def install() -> None:
