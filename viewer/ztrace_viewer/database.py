@@ -1,0 +1,117 @@
+"""Open a database file for reading, and say in one line why it cannot be.
+
+One idea: nobody sees SQLite's own errors. Whatever goes wrong while the file is open becomes one of the
+`ztrace.errors.DatabaseError` classes, with what to do about it.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from ztrace_collector.layout import APPLICATION_ID, SCHEMA_VERSION
+
+from ztrace.errors import DatabaseCorrupt, DatabaseError, DatabaseForeign, DatabaseMissing, DatabaseNewer
+
+#: A reader never waits for the writer in WAL mode, only for a recovery after a crash: that takes a moment.
+_BUSY_TIMEOUT_S = 2.0
+
+
+@contextmanager
+def open_database(path: Path, *, snapshot: bool = True) -> Iterator[sqlite3.Connection]:
+    """Open a ztrace database read-only.
+
+    Args:
+        path: the file.
+        snapshot: see one state of the database throughout, as a document with several queries must; False
+            to see what is written meanwhile.
+
+    Raises:
+        DatabaseError: one of its classes, here or while the connection is used.
+    """
+    _check_file(path)
+    try:
+        with closing(_connect(path)) as db:
+            _check_identity(db, path)
+            if snapshot:
+                db.execute("BEGIN")
+            yield db
+    except sqlite3.Error as error:
+        raise _explain(error, path) from error
+
+
+def _check_file(path: Path) -> None:
+    try:
+        is_folder, exists = path.is_dir(), path.exists()
+    except (OSError, ValueError) as error:
+        raise DatabaseError(f"cannot look at {path}: {error}", hint="name another file with --db") from error
+    if not exists:
+        raise DatabaseMissing(
+            f"there is no database {path}",
+            hint="'ztrace up' makes one, 'ztrace demo' fills one; --db names another",
+        )
+    if is_folder:
+        raise DatabaseError(f"{path} is a folder", hint="name the file in it with --db")
+    if not os.access(path, os.R_OK):
+        raise DatabaseError(f"{path} cannot be read", hint="ask its owner for permission to read it")
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+    try:
+        return _prepare(uri)
+    except sqlite3.OperationalError:
+        # SQLite wants to make files beside a WAL database; where it may not and no collector left any, the
+        # file itself is all there is.
+        if os.access(path.parent, os.W_OK) or Path(f"{path}-wal").exists():
+            raise
+        return _prepare(f"{uri}&immutable=1")
+
+
+def _prepare(uri: str) -> sqlite3.Connection:
+    db = sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+    try:
+        db.text_factory = _decode
+        db.execute("PRAGMA query_only=1")
+        db.execute("PRAGMA schema_version").fetchone()
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _decode(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
+
+
+def _check_identity(db: sqlite3.Connection, path: Path) -> None:
+    application_id = db.execute("PRAGMA application_id").fetchone()[0]
+    if application_id != APPLICATION_ID:
+        raise DatabaseForeign(f"{path} is not a ztrace database", hint="name another file with --db")
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > SCHEMA_VERSION:
+        raise DatabaseNewer(
+            f"{path} was written by a newer ztrace (schema {version}, this one reads {SCHEMA_VERSION})",
+            hint="pip install --upgrade ztrace",
+        )
+    if version < SCHEMA_VERSION:
+        raise DatabaseError(
+            f"{path} was written by an older ztrace (schema {version}, this one reads {SCHEMA_VERSION})",
+            hint=f"'ztrace collect --db {path}' brings it up to date",
+        )
+
+
+def _explain(error: sqlite3.Error, path: Path) -> DatabaseError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_NOTADB:
+        return DatabaseForeign(f"{path} is not a database", hint="name another file with --db")
+    if code == sqlite3.SQLITE_CORRUPT:
+        return DatabaseCorrupt(
+            f"{path} is damaged: {error}",
+            hint=f"'sqlite3 {path} .recover' saves what can be read; a collector starts anew without the file",
+        )
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return DatabaseError(f"{path} is locked by another program", hint="try again in a moment")
+    return DatabaseError(f"{path} cannot be read: {error}", hint="check its folder's permissions, or --db")

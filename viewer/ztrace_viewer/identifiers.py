@@ -1,0 +1,126 @@
+"""Ids as people give and see them: hex, and no more of it than is needed.
+
+One idea: any prefix that fits one id names it, and every id shown is long enough to be given back.
+"""
+
+import re
+import sqlite3
+from collections.abc import Sequence
+
+from ztrace.errors import NotFoundError, SettingsError
+
+#: Fewer digits than this would name a whole day of trace ids.
+MIN_PREFIX = 4
+#: A trace id begins with twelve digits of time; four more tell apart what began in the same millisecond.
+SHOWN_TRACE_DIGITS = 16
+#: Group ids are hashes: their first eight digits are as good as random.
+SHOWN_GROUP_DIGITS = 8
+#: Candidates named when a prefix fits several.
+_CANDIDATES = 4
+
+_TRACE_DIGITS = 32
+_HEX = re.compile(r"[0-9a-f]+")
+
+
+def find_trace(db: sqlite3.Connection, prefix: str) -> bytes:
+    """Return the only trace id that begins with ``prefix``.
+
+    Raises:
+        SettingsError: the prefix is not hex, too short, too long, or fits several ids.
+        NotFoundError: it fits none.
+    """
+    digits = _check_prefix(prefix, "trace")
+    if len(digits) > _TRACE_DIGITS:
+        raise SettingsError(f"{prefix!r} is not a trace id: it has more than {_TRACE_DIGITS} digits")
+    first, last = bytes.fromhex(digits.ljust(32, "0")), bytes.fromhex(digits.ljust(32, "f"))
+    rows = db.execute(
+        "SELECT trace_id FROM traces WHERE trace_id BETWEEN ? AND ? ORDER BY trace_id LIMIT ?",
+        (first, last, _CANDIDATES + 1),
+    )
+    found = [trace_id for (trace_id,) in rows]
+    _check_single("trace", digits, [trace_id.hex() for trace_id in found], "ztrace slow")
+    return bytes(found[0])
+
+
+def find_group(db: sqlite3.Connection, prefix: str) -> str:
+    """Return the only exception group whose id begins with ``prefix``.
+
+    Raises:
+        SettingsError: the prefix is not hex, too short, or fits several ids.
+        NotFoundError: it fits none.
+    """
+    digits = _check_prefix(prefix, "error")
+    rows = db.execute(
+        "SELECT fingerprint FROM exception_groups WHERE fingerprint >= ? AND fingerprint < ?"
+        " ORDER BY fingerprint LIMIT ?",
+        (digits, digits + "g", _CANDIDATES + 1),
+    )
+    found = [fingerprint for (fingerprint,) in rows]
+    _check_single("error", digits, found, "ztrace errors")
+    return str(found[0])
+
+
+def shorten_traces(db: sqlite3.Connection, trace_ids: Sequence[str]) -> dict[str, str]:
+    """Return for each trace id (hex) a prefix that names only this one of all that are stored."""
+    return {
+        trace_id: _shorten(
+            trace_id,
+            SHOWN_TRACE_DIGITS,
+            [
+                value.hex()
+                for query in (
+                    "SELECT max(trace_id) FROM traces WHERE trace_id < ?",
+                    "SELECT min(trace_id) FROM traces WHERE trace_id > ?",
+                )
+                for (value,) in db.execute(query, (bytes.fromhex(trace_id),))
+                if value is not None
+            ],
+        )
+        for trace_id in trace_ids
+    }
+
+
+def shorten_groups(db: sqlite3.Connection, groups: Sequence[str]) -> dict[str, str]:
+    """Return for each exception group's id a prefix that names only this one of all that are stored."""
+    return {
+        group: _shorten(
+            group,
+            SHOWN_GROUP_DIGITS,
+            [
+                value
+                for query in (
+                    "SELECT max(fingerprint) FROM exception_groups WHERE fingerprint < ?",
+                    "SELECT min(fingerprint) FROM exception_groups WHERE fingerprint > ?",
+                )
+                for (value,) in db.execute(query, (group,))
+                if value is not None
+            ],
+        )
+        for group in groups
+    }
+
+
+def _shorten(identifier: str, digits: int, neighbours: list[str]) -> str:
+    while digits < len(identifier) and any(other.startswith(identifier[:digits]) for other in neighbours):
+        digits += 1
+    return identifier[:digits]
+
+
+def _check_prefix(prefix: str, what: str) -> str:
+    digits = prefix.strip().lower()
+    article = "an" if what == "error" else "a"
+    if not _HEX.fullmatch(digits):
+        raise SettingsError(f"{prefix!r} is not {article} {what} id", hint="an id is made of 0-9 and a-f")
+    if len(digits) < MIN_PREFIX:
+        raise SettingsError(
+            f"{prefix!r} is too short for {article} {what} id", hint=f"give at least {MIN_PREFIX} digits"
+        )
+    return digits
+
+
+def _check_single(what: str, digits: str, found: list[str], listing: str) -> None:
+    if not found:
+        raise NotFoundError(f"no {what} begins with {digits}", hint=f"'{listing}' lists them")
+    if len(found) > 1 and digits not in found:
+        names = ", ".join(found[:_CANDIDATES]) + (", …" if len(found) > _CANDIDATES else "")
+        raise SettingsError(f"{digits} fits several: {names}", hint="give more digits")

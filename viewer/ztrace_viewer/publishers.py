@@ -1,0 +1,75 @@
+"""What is stored, and what is not and why: the sending processes and the messages that were refused.
+
+One idea: what was lost was counted where it was lost, by the publisher or by the collector; here the counts
+are only added up.
+"""
+
+import sqlite3
+from collections import Counter
+
+from ztrace_viewer.documents import Publisher, StatusDocument
+from ztrace_viewer.json_text import read_json
+
+#: A publisher beats every second: after five without one it is silent.
+SILENT_AFTER_NS = 5_000_000_000
+
+
+def read_status(db: sqlite3.Connection, now_ns: int) -> StatusDocument:
+    """Return the totals, every publisher with the latest first, and refusals by reason.
+
+    ``rejected`` adds what the collector refused to what publishers had to cut or replace themselves.
+    """
+    totals = dict(db.execute("SELECT name, value FROM totals"))
+    rejected = Counter(dict(db.execute("SELECT reason, count FROM refusals")))
+    publishers = []
+    for *columns, mended in db.execute(
+        "SELECT service, host, pid, state, spans_created, spans_stored, spans_dropped, spans_missing,"
+        " spans_refused, last_seen_ns, mended FROM publishers JOIN instances ON instances.id = instance"
+        " ORDER BY last_seen_ns DESC, instance DESC"
+    ):
+        publishers.append(_publisher(*columns, now_ns))
+        counts = read_json(mended)
+        rejected.update(counts if isinstance(counts, dict) else {})
+    return {
+        "spans_stored": totals.get("spans", 0),
+        "traces_stored": totals.get("traces", 0),
+        "spans_lost": sum(publisher["spans_lost"] for publisher in publishers),
+        "unfinished": _count_unfinished(),
+        "publishers": publishers,
+        "rejected": {reason: rejected[reason] for reason in sorted(rejected) if rejected[reason]},
+    }
+
+
+def _count_unfinished() -> int:
+    """Return 0: publishers send a span when it has ended, and ``spans`` has no index on status to count by."""
+    return 0
+
+
+def _publisher(
+    service: str,
+    host: str,
+    pid: int,
+    state: str,
+    created: int,
+    stored: int,
+    dropped: int,
+    missing: int,
+    refused: int,
+    last_seen_ns: int,
+    now_ns: int,
+) -> Publisher:
+    if state == "live" and now_ns - last_seen_ns > SILENT_AFTER_NS:
+        state = "silent"
+    return {
+        "service": service,
+        "host": host,
+        "pid": pid,
+        "state": state,
+        "spans_created": created,
+        "spans_stored": stored,
+        "spans_lost": dropped + missing + refused,
+        "spans_dropped": dropped,
+        "spans_missing": missing,
+        "spans_refused": refused,
+        "last_seen_ns": last_seen_ns,
+    }

@@ -1,0 +1,41 @@
+"""Lines of ``ztrace tail``: one for each call tree and each error that arrives."""
+
+from rich.text import Text
+
+from ztrace_viewer.documents import ExceptionEvent, TraceEvent
+from ztrace_viewer.durations import format_duration
+from ztrace_viewer.identifiers import SHOWN_TRACE_DIGITS
+from ztrace_viewer.moments import format_clock
+from ztrace_viewer.render.tracebacks import headline, shorten_path
+from ztrace_viewer.screen import clean, name_call, plural
+
+
+def draw_trace(event: TraceEvent) -> Text:
+    """Return a line for a call tree."""
+    errors = event["error_count"]
+    return Text.assemble(
+        (format_clock(event["start_ns"]), "dim"),
+        "  ",
+        (event["trace_id"][:SHOWN_TRACE_DIGITS], "cyan"),
+        f"  {format_duration(event['duration_ns']):>7}  ",
+        (name_call(event["service"], event["name"]), "bold"),
+        (f"  {plural(event['span_count'], 'span')}", "dim"),
+        (f"  {plural(errors, 'error')}", "bold red") if errors else "",
+        "" if event["complete"] else ("  incomplete", "yellow"),
+    )
+
+
+def draw_exception_event(event: ExceptionEvent) -> Text:
+    """Return a line for an exception at its origin."""
+    own = [frame for frame in event["frames"] if frame["in_app"]] or event["frames"]
+    place = f"  {shorten_path(own[-1]['file'], 30)}:{own[-1]['line']}" if own else ""
+    return Text.assemble(
+        (format_clock(event["at_ns"]), "dim"),
+        "  ",
+        (event["trace_id"][:SHOWN_TRACE_DIGITS], "cyan"),
+        ("    error  ", "bold red"),
+        (name_call(event["service"], event["name"]), "bold"),
+        "  ",
+        (headline(event["type"], event["message"]), "red"),
+        (clean(place), "dim"),
+    )

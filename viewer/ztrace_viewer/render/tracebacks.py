@@ -1,0 +1,94 @@
+"""Exceptions with their frames, as Python writes them, and in one line.
+
+One idea: the user's own code stands out, the rest steps back, and the line that failed is marked.
+"""
+
+from collections.abc import Iterator
+
+from rich.text import Text
+
+from ztrace.wire import PASSED, REPLACED, WRAPPED
+from ztrace_viewer.documents import ExceptionDocument, Frame
+from ztrace_viewer.screen import clean, clean_lines
+
+#: Frames and message lines shown of one exception; JSON has them all.
+MAX_FRAMES = 12
+MAX_MESSAGE_LINES = 8
+
+#: How an exception that began elsewhere came to a span; "from" and the origin follow.
+HOW_WORDS = {PASSED: "came", WRAPPED: "wraps what came", REPLACED: "replaces what came"}
+_LINKS = {WRAPPED: "caused by", REPLACED: "while handling"}
+
+
+def draw_exception(exception: ExceptionDocument, width: int) -> Iterator[Text]:
+    """Yield the lines of an exception: frames, the message, then its causes.
+
+    Args:
+        exception: from a document.
+        width: columns there are; file names are shortened from the left to fit.
+    """
+    pending = [(exception, "")]
+    while pending:
+        shown, link = pending.pop()
+        if link:
+            yield Text(link, style="dim italic")
+        yield from _draw_frames(shown["frames"], width)
+        yield from _draw_message(shown)
+        pending.extend((cause, _LINKS.get(cause["how"], "caused by")) for cause in reversed(shown["causes"]))
+
+
+def shorten_type(type_name: str) -> str:
+    """Return a class's name without its module, on one line."""
+    return clean(type_name).rsplit(".", 1)[-1]
+
+
+def headline(type_name: str, message: str) -> str:
+    """Return ``KeyError: 'x'`` on one line."""
+    text = clean(message)
+    return f"{clean(type_name)}: {text}" if text else clean(type_name)
+
+
+def shorten_path(path: str, width: int) -> str:
+    """Return a path that fits the width, without its first folders if need be."""
+    path = clean(path)
+    if len(path) <= width:
+        return path
+    parts = path.split("/")
+    while len(parts) > 1 and len("/".join(parts)) + 2 > width:
+        parts.pop(0)
+    return "…/" + "/".join(parts)
+
+
+def _draw_message(exception: ExceptionDocument) -> Iterator[Text]:
+    lines = clean_lines(exception["message"])
+    if not any(lines):
+        lines = [""]
+    style = "bold red"
+    first = f": {lines[0]}" if lines[0] or len(lines) > 1 else ""
+    yield Text(clean(exception["type"]) + first, style=style)
+    for line in lines[1:MAX_MESSAGE_LINES]:
+        yield Text(f"  {line}", style="red")
+    if len(lines) > MAX_MESSAGE_LINES:
+        yield Text(f"  … {len(lines) - MAX_MESSAGE_LINES} more lines", style="dim")
+
+
+def _draw_frames(frames: list[Frame], width: int) -> Iterator[Text]:
+    cut = max(0, len(frames) - MAX_FRAMES)
+    if cut:
+        yield Text(f"  … {cut} outer frames", style="dim")
+    for place, frame in enumerate(frames[cut:], cut + 1):
+        yield from _draw_frame(frame, place == len(frames), width)
+
+
+def _draw_frame(frame: Frame, failing: bool, width: int) -> Iterator[Text]:
+    style = "" if frame["in_app"] else "dim"
+    place = f":{frame['line']} in {clean(frame['function'])}"
+    line = Text("  ", style=style)
+    line.append(
+        shorten_path(frame["file"], max(12, width - len(place) - 2)), "cyan" if frame["in_app"] else ""
+    )
+    line.append(place)
+    yield line
+    if code := clean(frame["code"]).strip():
+        mark = "▸ " if failing else "  "
+        yield Text.assemble("  ", (mark, "bold red"), (code, "bold" if failing else style))
