@@ -1,0 +1,221 @@
+"""From a message's frames to columns of values that the tables can hold.
+
+One idea: work in columns. A batch is turned on its side once, and each column is checked by a few passes that
+run in C; only when one of them fails is the batch looked at span by span (`mending`), which refuses or mends
+each alone, and what is left passes the same column checks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from operator import add
+from typing import Any
+
+import msgpack
+
+from ztrace.errors import WireError
+from ztrace.wire import (
+    BEAT,
+    BYE,
+    DATA,
+    KIND_NAMES,
+    MAX_FRAME_BYTES,
+    TOPIC,
+    UNFINISHED,
+    Header,
+    Span,
+    unpack_header,
+)
+from ztrace_collector import attributes, mending
+from ztrace_collector.refusals import (
+    BODY,
+    FOREIGN,
+    FRAMES,
+    HEADER,
+    OVERSIZED,
+    SPAN_COUNT,
+    UNDECODABLE,
+    Refusals,
+)
+
+#: Spans of one batch, and items of anything in it: far over what publishers send, and it bounds what a small
+#: hostile message can make of memory.
+MAX_ITEMS = 1 << 16
+#: Characters kept of a name: it is an index's key and a column on the screen.
+MAX_NAME = mending.MAX_NAME
+#: Nothing in a database is larger than SQLite's integers.
+INT_END = 1 << 63
+
+_FIELDS = len(Span._fields)
+_NONE_TYPE = type(None)
+_KINDS = frozenset(KIND_NAMES)
+_STATUSES = frozenset(range(UNFINISHED + 1))
+_NO_TRACE, _NO_SPAN = bytes(16), bytes(8)
+
+
+@dataclass(slots=True)
+class Columns:
+    """A batch's accepted spans, on their side: all columns have the same length.
+
+    Attributes:
+        kinds: numbers of `ztrace.wire.KIND_NAMES`.
+        end_ns: start and duration added; the start while unfinished.
+        attributes: JSON objects, None where there are none.
+        links: pairs of ids.
+        exceptions: `ztrace.wire.ExceptionRecord`s, not yet looked at.
+    """
+
+    trace_ids: Sequence[bytes]
+    span_ids: Sequence[bytes]
+    parent_ids: Sequence[bytes | None]
+    kinds: Sequence[int]
+    names: Sequence[str]
+    start_ns: Sequence[int]
+    duration_ns: Sequence[int | None]
+    self_ns: Sequence[int | None]
+    cpu_ns: Sequence[int | None]
+    statuses: Sequence[int]
+    end_ns: Sequence[int]
+    attributes: Sequence[str | None]
+    links: Sequence[Any]
+    exceptions: Sequence[Any]
+
+
+def read_message(frames: Sequence[bytes]) -> tuple[Header, bytes]:
+    """Return a message's header and its body, which is not looked at yet.
+
+    Raises:
+        WireError: the message is refused as a whole, and nothing is known of who sent it.
+    """
+    if len(frames) != 3:
+        raise WireError(FRAMES, f"{len(frames)} frames instead of 3")
+    topic, packed, body = frames
+    if topic != TOPIC:
+        raise WireError(FOREIGN, f"topic {topic[:32]!r}")
+    if len(packed) > MAX_FRAME_BYTES or len(body) > MAX_FRAME_BYTES:
+        raise WireError(OVERSIZED, f"a frame of {max(len(packed), len(body))} bytes")
+    header = unpack_header(packed)
+    if (header.kind == DATA and header.covered != 1) or (header.kind in (BEAT, BYE) and header.covered != 0):
+        raise WireError(HEADER, f"kind {header.kind} covers {header.covered} sequence numbers")
+    return header, body
+
+
+def read_spans(header: Header, body: bytes, refusals: Refusals) -> Columns | None:
+    """Return a batch's spans; those refused, or mended, are counted.
+
+    Returns:
+        None if no span of the batch is left.
+
+    Raises:
+        WireError: the body is broken as a whole.
+    """
+    spans, decoded_whole = _decode(body)
+    if type(spans) is not tuple:
+        raise WireError(BODY, f"body is {type(spans).__name__}, not an array")
+    if len(spans) != header.span_count:
+        raise WireError(SPAN_COUNT, f"{len(spans)} spans where the header says {header.span_count}")
+    if not spans:
+        return None
+    columns = _columns_of(spans, refusals) if decoded_whole else None
+    if columns is None:
+        kept = [whole for span in spans if (whole := mending.mend(span, refusals)) is not None]
+        columns = _columns_of(kept, refusals) if kept else None
+    return columns
+
+
+def _decode(body: bytes) -> tuple[Any, bool]:
+    """Return the body's object, and whether all of it is as it should be for msgpack and UTF-8."""
+    limits = {"max_array_len": MAX_ITEMS, "max_map_len": MAX_ITEMS}
+    try:
+        return msgpack.unpackb(body, use_list=False, **limits), True
+    except Exception:  # One name that is not UTF-8 must not cost the batch: msgpack can let it through.
+        pass
+    try:
+        return msgpack.unpackb(
+            body, use_list=False, strict_map_key=False, unicode_errors="surrogateescape", **limits
+        ), False
+    except Exception as error:
+        raise WireError(UNDECODABLE, f"body is not msgpack: {error!r}") from error
+
+
+def _columns_of(spans: Sequence[Any], refusals: Refusals) -> Columns | None:
+    """Return the spans as columns, or None if anything at all is wrong with one of them."""
+    if set(map(type, spans)) != {tuple} or set(map(len, spans)) != {_FIELDS}:
+        return None
+    # fmt: off
+    (trace_ids, span_ids, parent_ids, kinds, names, starts, durations, selfs, cpus, statuses,
+     attribute_maps, links, exceptions) = zip(*spans, strict=True)
+    # fmt: on
+    if not (
+        _are_ids(trace_ids, _NO_TRACE)
+        and _are_ids(span_ids, _NO_SPAN)
+        and _are_parents(parent_ids)
+        and _are_choices(kinds, _KINDS)
+        and _are_names(names)
+        and _are_times(starts)
+        and _are_times_or_none(durations)
+        and _are_times_or_none(selfs)
+        and _are_times_or_none(cpus)
+        and _are_choices(statuses, _STATUSES)
+        and set(map(type, attribute_maps)) <= {dict, _NONE_TYPE}
+        and set(map(type, links)) <= {tuple, _NONE_TYPE}
+        and set(map(type, exceptions)) <= {tuple, _NONE_TYPE}
+    ):
+        return None
+    if None in durations or UNFINISHED in statuses:
+        if any((d is None) != (s == UNFINISHED) for d, s in zip(durations, statuses, strict=True)):
+            return None
+        ends = [start + (duration or 0) for start, duration in zip(starts, durations, strict=True)]
+    else:
+        ends = list(map(add, starts, durations))
+    if max(ends) >= INT_END:
+        return None
+    if any(links) and not all(map(mending.are_links, links)):
+        return None
+    texts = attributes.encode_column(attribute_maps, refusals)
+    if texts is None:
+        return None
+    # fmt: off
+    return Columns(trace_ids, span_ids, parent_ids, kinds, names, starts, durations, selfs, cpus, statuses,
+                   ends, texts, links, exceptions)
+    # fmt: on
+
+
+def _are_ids(column: Sequence[Any], zero: bytes) -> bool:
+    return set(map(type, column)) == {bytes} and set(map(len, column)) == {len(zero)} and zero not in column
+
+
+def _are_parents(column: Sequence[Any]) -> bool:
+    if not set(map(type, column)) <= {bytes, _NONE_TYPE}:
+        return False
+    distinct = set(column)
+    distinct.discard(None)
+    return set(map(len, distinct)) <= {8} and _NO_SPAN not in distinct
+
+
+def _are_choices(column: Sequence[Any], choices: frozenset[int]) -> bool:
+    return set(map(type, column)) == {int} and choices.issuperset(column)
+
+
+def _are_names(column: Sequence[Any]) -> bool:
+    return set(map(type, column)) == {str} and max(map(len, set(column))) <= MAX_NAME
+
+
+def _are_times(column: Sequence[Any]) -> bool:
+    return set(map(type, column)) == {int} and 0 <= min(column) <= max(column) < INT_END
+
+
+def _are_times_or_none(column: Sequence[Any]) -> bool:
+    types = set(map(type, column))
+    if types == {int}:
+        return _are_times(column)
+    if types == {_NONE_TYPE}:
+        return True
+    return types == {int, _NONE_TYPE} and _are_times([value for value in column if value is not None])
+
+
+def link_texts(columns: Columns) -> Sequence[str | None]:
+    """Return the column of links as JSON: ``[{"trace_id": hex, "span_id": hex}, ...]``, None for none."""
+    if not any(columns.links):
+        return list(repeat(None, len(columns.links)))
+    return [mending.link_text(links) if links else None for links in columns.links]

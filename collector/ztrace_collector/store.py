@@ -1,0 +1,185 @@
+"""Messages to rows: everything that some messages bring about, in one transaction.
+
+One idea: either all of it is in the database, spans, figures, accounts and sequence numbers, or none of it
+is, and then nothing of it stays in memory either. Only what is committed is acknowledged, so a publisher that
+hears nothing sends it again.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from itertools import repeat
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ztrace.errors import WireError
+from ztrace.wire import Header
+from ztrace_collector.check import Columns, link_texts, read_message, read_spans
+from ztrace_collector.database import explain, open_database
+from ztrace_collector.delivery import Account
+from ztrace_collector.exceptions import Exceptions
+from ztrace_collector.figures import MethodFigures
+from ztrace_collector.methods import Methods
+from ztrace_collector.publishers import MAX_NAME, Publishers
+from ztrace_collector.refusals import Refusals
+from ztrace_collector.text import cut
+from ztrace_collector.traces import Traces
+
+_INSERT_SPANS = (
+    "INSERT INTO spans (trace_id, span_id, parent_id, method, instance, start_ns, duration_ns, self_ns,"
+    " cpu_ns, status, attributes, links) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+#: A publisher that has been silent for longer is not counted as there: it would have sent some beats.
+SILENT_NS = 5_000_000_000
+
+
+class Store:
+    """A database file, opened for writing.
+
+    Attributes:
+        span_count: spans stored since it was opened.
+        refused_count: messages and spans refused or mended since it was opened.
+    """
+
+    def __init__(self, path: Path, *, clock_ns: Callable[[], int] = time.time_ns) -> None:
+        """Open, make or bring up to date the file.
+
+        Raises:
+            DatabaseError: one of its classes.
+        """
+        self.span_count = 0
+        self.refused_count = 0
+        self._path = path
+        self._clock_ns = clock_ns
+        self._db, self._lock = open_database(path)
+        try:
+            self._publishers = Publishers(self._db)
+            self._methods = Methods(self._db)
+            self._traces = Traces(self._db)
+            self._figures = MethodFigures(self._db)
+            self._exceptions = Exceptions(self._db)
+        except sqlite3.Error as error:
+            self.close()
+            raise explain(error, path) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file and give its lock back."""
+        try:
+            self._db.close()
+        finally:
+            self._lock.release()
+
+    @property
+    def publisher_count(self) -> int:
+        """How many publishers are there now."""
+        return self._publishers.count_alive(self._clock_ns() - SILENT_NS)
+
+    def store(self, messages: Sequence[Sequence[bytes]]) -> dict[bytes, int]:
+        """Write what the messages bring, in one transaction.
+
+        Args:
+            messages: the frames of each, as they were received.
+
+        Returns:
+            The next sequence number of each incarnation that sent some of them, to be acknowledged.
+
+        Raises:
+            DatabaseError: nothing is written and nothing may be acknowledged; the store can be used again.
+        """
+        try:
+            return self._store(messages)
+        except sqlite3.Error as error:
+            self._roll_back()
+            raise explain(error, self._path) from error
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def _store(self, messages: Sequence[Sequence[bytes]]) -> dict[bytes, int]:
+        now_ns = self._clock_ns()
+        refusals = Refusals()
+        self._db.execute("BEGIN IMMEDIATE")
+        span_count = sum([self._take(frames, now_ns, refusals) for frames in messages])
+        trace_count = self._traces.write()
+        self._figures.write()
+        self._exceptions.write()
+        refusals.write(self._db, now_ns)
+        acknowledgements = self._publishers.write()
+        self._db.executemany(
+            "UPDATE totals SET value = value + ? WHERE name = ?",
+            [(span_count, "spans"), (trace_count, "traces")],
+        )
+        self._db.execute("COMMIT")
+        self._methods.trim()
+        self.span_count += span_count
+        self.refused_count += sum(refusals.counts.values())
+        return acknowledgements
+
+    def _roll_back(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+        self._publishers.forget()
+        self._methods.clear()
+        self._figures.forget()
+        self._exceptions.forget()
+        self._traces.forget()
+
+    def _take(self, frames: Sequence[bytes], now_ns: int, refusals: Refusals) -> int:
+        """Work one message in; return how many spans of it are stored."""
+        try:
+            header, body = read_message(frames)
+        except WireError as error:
+            refusals.note(error.reason, str(error))
+            return 0
+        account = self._publishers.account_of(header, now_ns)
+        accepted, gaps = account.receive(header)
+        for gap in gaps:
+            self._publishers.note_gap(account, gap, now_ns)
+        if not accepted:
+            return 0
+        try:
+            columns = read_spans(header, body, refusals)
+        except WireError as error:
+            refusals.note(error.reason, str(error))
+            columns = None
+        stored = 0 if columns is None else self._insert(header, account, columns, refusals)
+        account.count(stored, header.span_count - stored)
+        return stored
+
+    def _insert(self, header: Header, account: Account, columns: Columns, refusals: Refusals) -> int:
+        service = cut(header.service, MAX_NAME)
+        methods = list(
+            map(self._methods.__getitem__, zip(repeat(service), columns.names, columns.kinds, strict=False))
+        )
+        self._db.executemany(
+            _INSERT_SPANS,
+            zip(
+                columns.trace_ids,
+                columns.span_ids,
+                columns.parent_ids,
+                methods,
+                repeat(account.instance),
+                columns.start_ns,
+                columns.duration_ns,
+                columns.self_ns,
+                columns.cpu_ns,
+                columns.statuses,
+                columns.attributes,
+                link_texts(columns),
+                strict=False,
+            ),
+        )
+        self._traces.add(service, columns, methods)
+        self._figures.add(columns, methods)
+        self._exceptions.add(service, columns, refusals)
+        return len(columns.trace_ids)
