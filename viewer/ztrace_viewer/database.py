@@ -110,7 +110,7 @@ def _explain(error: sqlite3.Error, path: Path) -> DatabaseError:
     if code == sqlite3.SQLITE_CORRUPT:
         return DatabaseCorrupt(
             f"{path} is damaged: {error}",
-            hint=f"'sqlite3 {path} .recover' saves what can be read; a collector starts anew without the file",
+            hint=f"'sqlite3 {path} .recover' saves what can be read",
         )
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return DatabaseError(f"{path} is locked by another program", hint="try again in a moment")

@@ -5,7 +5,7 @@ is drawn from the document and from nothing else. Fields marked "extra" are not 
 may be left out by other programs, and stay once they are there.
 """
 
-from typing import NotRequired, Required, TypedDict
+from typing import Literal, NotRequired, Required, TypedDict
 
 
 class Frame(TypedDict):
@@ -21,9 +21,9 @@ class Frame(TypedDict):
 class ExceptionDocument(TypedDict):
     """An exception in a span, or one of its causes.
 
-    ``origin`` tells whether it was first raised in this span; ``origin_span_id`` is where it was. ``group`` is
-    empty for an exception that belongs to none, as those that replaced another on the way do. A cause has the
-    group and the origin span of the exception it caused. Extra: ``how``, one of raised, passed, wrapped,
+    ``origin`` tells whether it was first raised in this span; ``origin_span_id`` is where it was. ``group``
+    is empty for an exception that belongs to none, as those that replaced another on the way do. A cause has
+    the group and the origin span of the exception it caused. Extra: ``how``, one of raised, passed, wrapped,
     replaced.
     """
 
@@ -129,7 +129,7 @@ class ErrorsDocument(TypedDict):
 
 
 class Hop(TypedDict):
-    """A span on the way from the root to the origin; how and type are null where the exception was not seen."""
+    """A span on the way from the root to the origin; how and type are null where no exception was seen."""
 
     span_id: str
     service: str
@@ -141,7 +141,7 @@ class Hop(TypedDict):
 
 
 class ErrorDocument(TypedDict):
-    """``error ID``: a group, and how its latest occurrence travelled. The exception is null once it is gone."""
+    """``error ID``: a group, and how its latest occurrence travelled; null if that is not stored."""
 
     group: GroupSummary
     exception: ExceptionDocument | None
@@ -172,8 +172,8 @@ class StatsDocument(TypedDict):
 class Publisher(TypedDict):
     """One life of one sending process.
 
-    Extra: why spans were lost: ``spans_dropped`` (its queue was full), ``spans_missing`` (they never arrived),
-    ``spans_refused`` (the collector could not read them).
+    Extra: why spans were lost: ``spans_dropped`` (its queue was full), ``spans_missing`` (they never
+    arrived), ``spans_refused`` (the collector could not read them).
     """
 
     service: str
@@ -203,13 +203,13 @@ class StatusDocument(TypedDict):
 class TraceEvent(TraceSummary):
     """A line of ``tail``: a call tree whose root has arrived; ``event`` is ``trace``."""
 
-    event: str
+    event: Literal["trace"]
 
 
 class ExceptionEvent(TypedDict):
     """A line of ``tail``: an exception at its origin; ``event`` is ``error``."""
 
-    event: str
+    event: Literal["error"]
     at_ns: int
     trace_id: str
     span_id: str

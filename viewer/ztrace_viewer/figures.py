@@ -37,7 +37,7 @@ def list_methods(
             for bucket, count in counts.items() if isinstance(counts, dict) else ():
                 merged[int(bucket)] = merged.get(int(bucket), 0) + count
     names = {method: rest for method, *rest in db.execute("SELECT id, service, name, kind FROM methods")}
-    methods = [_figures(*names[method], totals, histograms[method]) for method, totals in sums.items()]
+    methods = [_figures(totals, histograms[method], *names[method]) for method, totals in sums.items()]
     methods.sort(key=lambda each: (-each["total_ns"], each["service"], each["name"], each["kind"]))
     return {"methods": methods[:limit]}
 
@@ -98,7 +98,7 @@ def _rows(
 
 
 def _figures(
-    service: str, name: str, kind: str, totals: list[int], histogram: dict[int, int]
+    totals: list[int], histogram: dict[int, int], service: str, name: str, kind: str
 ) -> MethodFigures:
     calls, errors, total_ns, self_ns = totals
     return {

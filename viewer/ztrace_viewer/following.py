@@ -103,7 +103,7 @@ class Follower:
         conditions, values = match_names(self._selection, "methods.service", "methods.name")
         conditions += ["how = ?", "exceptions.id > ?", "exceptions.id <= ?"]
         rows = self._db.execute(
-            "SELECT exceptions.id, at_ns, exceptions.trace_id, exceptions.span_id, methods.service, methods.name,"
+            "SELECT at_ns, exceptions.trace_id, exceptions.span_id, methods.service, methods.name,"
             " exceptions.type, exceptions.message, fingerprint, exceptions.frames FROM exceptions"
             " JOIN spans ON spans.trace_id = exceptions.trace_id AND spans.span_id = exceptions.span_id"
             " JOIN methods ON methods.id = spans.method"
@@ -111,7 +111,7 @@ class Follower:
             f" WHERE {' AND '.join(conditions)} ORDER BY exceptions.id",
             [*values, RAISED, first, last],
         ).fetchall()
-        for _, at_ns, trace_id, span_id, service, name, type_, message, group, frames in rows:
+        for at_ns, trace_id, span_id, service, name, type_, message, group, frames in rows:
             if self._in_time(at_ns):
                 yield {
                     "event": "error",

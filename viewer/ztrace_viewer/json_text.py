@@ -1,8 +1,8 @@
 """Documents as JSON text.
 
 One idea: a call tree may be deeper than Python's recursion limit, so the nested parts are written with a list
-of what is still to be written; only what cannot be deep goes through `json.dumps`. Everything outside ASCII is
-escaped: control characters from the wire can do nothing to a terminal.
+of what is still to be written; only what is never deep goes through `json.dumps`. Everything outside ASCII
+is escaped: control characters from the wire can do nothing to a terminal.
 """
 
 import json

@@ -22,12 +22,12 @@ def read_status(db: sqlite3.Connection, now_ns: int) -> StatusDocument:
     totals = dict(db.execute("SELECT name, value FROM totals"))
     rejected = Counter(dict(db.execute("SELECT reason, count FROM refusals")))
     publishers = []
-    for *columns, mended in db.execute(
-        "SELECT service, host, pid, state, spans_created, spans_stored, spans_dropped, spans_missing,"
-        " spans_refused, last_seen_ns, mended FROM publishers JOIN instances ON instances.id = instance"
+    for mended, *columns in db.execute(
+        "SELECT mended, service, host, pid, state, spans_created, spans_stored, spans_dropped, spans_missing,"
+        " spans_refused, last_seen_ns FROM publishers JOIN instances ON instances.id = instance"
         " ORDER BY last_seen_ns DESC, instance DESC"
     ):
-        publishers.append(_publisher(*columns, now_ns))
+        publishers.append(_publisher(now_ns, *columns))
         counts = read_json(mended)
         rejected.update(counts if isinstance(counts, dict) else {})
     return {
@@ -41,11 +41,12 @@ def read_status(db: sqlite3.Connection, now_ns: int) -> StatusDocument:
 
 
 def _count_unfinished() -> int:
-    """Return 0: publishers send a span when it has ended, and ``spans`` has no index on status to count by."""
+    """Return 0: publishers send spans that have ended, and ``spans`` has no index on status to count by."""
     return 0
 
 
 def _publisher(
+    now_ns: int,
     service: str,
     host: str,
     pid: int,
@@ -56,7 +57,6 @@ def _publisher(
     missing: int,
     refused: int,
     last_seen_ns: int,
-    now_ns: int,
 ) -> Publisher:
     if state == "live" and now_ns - last_seen_ns > SILENT_AFTER_NS:
         state = "silent"

@@ -40,7 +40,7 @@ EVERYTHING = Selection()
 
 
 def match_names(selection: Selection, service: str, name: str) -> tuple[list[str], list[object]]:
-    """Return SQL conditions, and their values, that hold the columns to the selection's service and method."""
+    """Return SQL conditions and their values that hold two columns to the selection's service and method."""
     wanted = [(service, selection.service), (name, selection.method)]
     conditions = [f"{column} = ?" for column, value in wanted if value is not None]
     return conditions, [value for _, value in wanted if value is not None]

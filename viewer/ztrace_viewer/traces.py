@@ -62,7 +62,8 @@ def list_slowest(db: sqlite3.Connection, selection: Selection = EVERYTHING, limi
 def is_complete(db: sqlite3.Connection, trace_id: bytes) -> bool:
     """Tell whether a trace's tree is whole: a root, every parent stored, every span ended.
 
-    The same that `build_tree` finds, without reading the spans.
+    The same that `build_tree` finds, without reading the spans into memory; only circles, which no working
+    sender makes, are left to that.
     """
     row = db.execute(
         "SELECT count(*), count(DISTINCT span_id), sum(parent_id IS NULL), sum(status = ?), sum("
@@ -128,11 +129,11 @@ def _read_summary(db: sqlite3.Connection, row_id: int) -> TraceSummary:
 
 def _read_spans(db: sqlite3.Connection, trace_id: bytes) -> Iterator[SpanRow]:
     rows = db.execute(
-        "SELECT span_id, parent_id, methods.service, name, kind, start_ns, duration_ns, self_ns, cpu_ns,"
-        " status, instance_id, host, pid, attributes FROM spans JOIN methods ON methods.id = method"
+        "SELECT attributes, span_id, parent_id, methods.service, name, kind, start_ns, duration_ns, self_ns,"
+        " cpu_ns, status, instance_id, host, pid FROM spans JOIN methods ON methods.id = method"
         " JOIN instances ON instances.id = instance WHERE trace_id = ? ORDER BY spans.id",
         (trace_id,),
     )
-    for *columns, attributes in rows:
+    for attributes, *columns in rows:
         named = read_json(attributes)
-        yield SpanRow(*columns, named if isinstance(named, dict) else {})
+        yield SpanRow(named if isinstance(named, dict) else {}, *columns)

@@ -25,6 +25,7 @@ NOT_ENDED = "unfinished"
 class SpanRow:
     """A span as it is stored, with its method and process."""
 
+    attributes: dict[str, object]
     span_id: bytes
     parent_id: bytes | None
     service: str
@@ -38,7 +39,6 @@ class SpanRow:
     instance_id: str
     host: str
     pid: int
-    attributes: dict[str, object]
 
 
 def build_tree(
@@ -67,13 +67,11 @@ def build_tree(
         below = [ordered[child] for child in children[position]]
         spans[position]["self_ns"] = _self_time(row, below)
         spans[position]["children"] = [spans[child] for child in children[position]]
-    start_ns = ordered[0].start_ns
-    ends = [row.start_ns + row.duration_ns for row in ordered if row.duration_ns is not None]
     return {
         "trace_id": trace_id.hex(),
-        "start_ns": start_ns,
-        "duration_ns": max(ends) - start_ns if ends else None,
-        "services": list(dict.fromkeys(row.service for row in ordered)),
+        "start_ns": ordered[0].start_ns,
+        "duration_ns": _duration(ordered),
+        "services": sorted({row.service for row in ordered}),
         "span_count": len(ordered),
         "error_count": sum(row.status == ERROR for row in ordered),
         "complete": not missing,
@@ -103,6 +101,24 @@ def cover(intervals: Iterable[tuple[int, int]], start_ns: int, end_ns: int) -> l
         else:
             union.append((begin, end))
     return union
+
+
+def _duration(ordered: Sequence[SpanRow]) -> int | None:
+    """Return the earliest root's duration, or while there is none or it runs, what is known of the whole.
+
+    The collector writes the same into ``traces``, so that a tree is as long in a list as by itself.
+    """
+    ended = [row for row in ordered if row.duration_ns is not None]
+    roots = [row for row in ordered if row.parent_id is None]
+    if roots:
+        root = min(
+            roots, key=lambda row: (row.start_ns, row.span_id, row.duration_ns is None, row.duration_ns)
+        )
+        if root.duration_ns is not None:
+            return root.duration_ns
+    if not ended:
+        return None
+    return max(row.start_ns + (row.duration_ns or 0) for row in ended) - ordered[0].start_ns
 
 
 def _find_parents(ordered: Sequence[SpanRow]) -> tuple[list[int | None], list[Missing]]:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from rich.text import Text
 
+from ztrace_viewer.characters import clean
 from ztrace_viewer.documents import Missing, SpanDocument, TreeDocument
 from ztrace_viewer.durations import format_duration
 from ztrace_viewer.moments import format_ago, format_moment
 from ztrace_viewer.render.bars import Scale, draw_bar
 from ztrace_viewer.render.tracebacks import HOW_WORDS, draw_exception, shorten_type
-from ztrace_viewer.screen import clean, name_call, plural
+from ztrace_viewer.screen import name_call, plural
 from ztrace_viewer.tree import cover, walk
 
 #: A span takes the time when this share of the tree's is its own.
@@ -147,8 +148,9 @@ def _lay_out(tree: TreeDocument, width: int) -> _Columns:
     most = width - times - 1 if width < _BAR_FROM else (width - times) * 11 // 20
     label = max(8, min(widest, most))
     bar = width - label - times - 2 if width >= _BAR_FROM else 0
-    start_ns = tree["start_ns"]
-    return _Columns(label, self_time, Scale(start_ns, start_ns + (tree["duration_ns"] or 1), bar))
+    # Consumers and skewed clocks may go on after the root has ended.
+    ends = [span["start_ns"] + (span["duration_ns"] or 0) for span, _ in walk(tree["roots"])]
+    return _Columns(label, self_time, Scale(tree["start_ns"], max(*ends, tree["start_ns"] + 1), bar))
 
 
 def _column_heads(columns: _Columns) -> Text:

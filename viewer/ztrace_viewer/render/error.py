@@ -4,10 +4,11 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
+from ztrace_viewer.characters import clean
 from ztrace_viewer.documents import ErrorDocument, Hop
 from ztrace_viewer.moments import format_ago
 from ztrace_viewer.render.tracebacks import draw_exception, headline, shorten_type
-from ztrace_viewer.screen import clean, name_call, plural
+from ztrace_viewer.screen import name_call, plural
 
 #: How an exception came to a span of the chain.
 _HOW = {

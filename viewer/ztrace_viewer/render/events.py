@@ -2,16 +2,21 @@
 
 from rich.text import Text
 
+from ztrace_viewer.characters import clean
 from ztrace_viewer.documents import ExceptionEvent, TraceEvent
 from ztrace_viewer.durations import format_duration
 from ztrace_viewer.identifiers import SHOWN_TRACE_DIGITS
 from ztrace_viewer.moments import format_clock
 from ztrace_viewer.render.tracebacks import headline, shorten_path
-from ztrace_viewer.screen import clean, name_call, plural
+from ztrace_viewer.screen import name_call, plural
 
 
-def draw_trace(event: TraceEvent) -> Text:
-    """Return a line for a call tree."""
+def draw_event(event: TraceEvent | ExceptionEvent) -> Text:
+    """Return an event's line."""
+    return _draw_trace(event) if event["event"] == "trace" else _draw_exception(event)
+
+
+def _draw_trace(event: TraceEvent) -> Text:
     errors = event["error_count"]
     return Text.assemble(
         (format_clock(event["start_ns"]), "dim"),
@@ -25,8 +30,7 @@ def draw_trace(event: TraceEvent) -> Text:
     )
 
 
-def draw_exception_event(event: ExceptionEvent) -> Text:
-    """Return a line for an exception at its origin."""
+def _draw_exception(event: ExceptionEvent) -> Text:
     own = [frame for frame in event["frames"] if frame["in_app"]] or event["frames"]
     place = f"  {shorten_path(own[-1]['file'], 30)}:{own[-1]['line']}" if own else ""
     return Text.assemble(

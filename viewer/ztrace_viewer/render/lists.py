@@ -9,11 +9,12 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ztrace_viewer.characters import clean
 from ztrace_viewer.documents import ErrorsDocument, SlowDocument, StatsDocument, StatusDocument
 from ztrace_viewer.durations import format_duration
 from ztrace_viewer.moments import format_ago
 from ztrace_viewer.render.tracebacks import headline, shorten_path
-from ztrace_viewer.screen import clean, name_call, plural
+from ztrace_viewer.screen import name_call, plural
 
 #: How a publisher's state is shown: what has gone wrong stands out.
 _STATE_STYLES = {"live": "green", "silent": "yellow", "crashed": "bold red", "ended": "dim"}

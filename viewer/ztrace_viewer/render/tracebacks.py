@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from rich.text import Text
 
 from ztrace.wire import PASSED, REPLACED, WRAPPED
+from ztrace_viewer.characters import clean, clean_lines
 from ztrace_viewer.documents import ExceptionDocument, Frame
-from ztrace_viewer.screen import clean, clean_lines
 
 #: Frames and message lines shown of one exception; JSON has them all.
 MAX_FRAMES = 12

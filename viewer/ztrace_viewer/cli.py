@@ -1,0 +1,122 @@
+"""The command line: the list of commands, and how their errors are told.
+
+One idea: a command's module is imported when the command is used. The list below is all that ``--help``
+needs, so it answers at once.
+"""
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NamedTuple
+
+import click
+
+
+class _Place(NamedTuple):
+    """Where a command is, and its line in the list."""
+
+    module: str
+    name: str
+    summary: str
+
+
+#: Every command, in the order of ``--help``.
+COMMANDS = {
+    "up": _Place("collecting", "up", "Collect spans into one file: the way to start."),
+    "collect": _Place("collecting", "collect", "Run the collector alone."),
+    "demo": _Place("demo", "demo", "Run a small traced shop of real services and show what it found."),
+    "slow": _Place("slow", "slow", "List the slowest call trees."),
+    "errors": _Place("errors", "errors", "List exceptions, grouped by where they began."),
+    "error": _Place(
+        "errors", "error", "Show one group of exceptions: the way from the caller to the origin."
+    ),
+    "show": _Place("show", "show", "Show one call tree."),
+    "stats": _Place("stats", "stats", "Show each method's calls, errors, p50, p95, p99, total and own time."),
+    "tail": _Place("tail", "tail", "Follow call trees and errors as they arrive."),
+    "status": _Place("status", "status", "Show publishers, what is stored, lost and refused, and why."),
+}
+
+#: Exit statuses besides 0.
+NOTHING_FOUND, WRONG_INPUT, INTERRUPTED = 1, 2, 130
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is called, and tells every ztrace error on one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        place = COMMANDS.get(cmd_name)
+        if place is None:
+            return None
+        module = import_module(f"ztrace_viewer.commands.{place.module}")
+        command = getattr(module, place.name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing one."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, place.summary) for name, place in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; its errors end it with a line and the exit status that fits."""
+        from ztrace.errors import NotFoundError, ZtraceError
+
+        try:
+            return super().invoke(ctx)
+        except ZtraceError as error:
+            text = " ".join(str(error).split())
+            click.echo(f"ztrace: {text}", err=True)
+            ctx.exit(NOTHING_FOUND if isinstance(error, NotFoundError) else WRONG_INPUT)
+
+
+def _print_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from ztrace import __version__
+
+        click.echo(f"ztrace {__version__}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Print the version.",
+)
+def ztrace() -> None:
+    """Trace Python services that talk over zerorpc and ZeroMQ.
+
+    \b
+    Start with
+      ztrace demo       to see it work, or
+      ztrace up         and run a service with ZTRACE_ENDPOINT=tcp://127.0.0.1:4710
+    then ask
+      ztrace slow       which call trees are slow?
+      ztrace errors     where did an exception start?
+      ztrace status     was anything lost?
+
+    Exit status: 0, 1 for nothing found, 2 for a usage or input error.
+    """
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line.
+
+    Returns:
+        The exit status.
+    """
+    try:
+        status = ztrace.main(list(arguments), prog_name="ztrace", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return INTERRUPTED
+    return status if isinstance(status, int) else 0

@@ -1,0 +1,1 @@
+"""The commands, one module per subject; `ztrace_viewer.cli.COMMANDS` lists them."""

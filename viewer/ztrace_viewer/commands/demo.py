@@ -1,0 +1,39 @@
+"""``ztrace demo``: see it work."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0.5, max=3600),
+    default=5.0,
+    show_default=True,
+    metavar="N",
+    help="How long the shop is under load.",
+)
+@click.option(
+    "--db",
+    "database",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where to store what it traces.  [default: a new file]",
+)
+def demo(seconds: float, database: Path | None) -> None:
+    """Run a small traced shop of real services and show what it found.
+
+    It ends by itself and leaves no process.
+
+    \b
+    Example:
+      ztrace demo --seconds 10 --db shop.db
+    """
+    for needed in ("zerorpc", "sqlite_utils", "rich"):
+        if find_spec(needed) is None:
+            raise ModuleNotFoundError(f"No module named {needed!r}", name="zerorpc")
+    from ztrace_viewer.demo import run
+
+    run(seconds, database)

@@ -1,0 +1,53 @@
+"""``ztrace slow``: which call trees are slow?"""
+
+import time
+from pathlib import Path
+
+import click
+
+from ztrace_viewer.answering import end_with_nothing, next_command, print_json
+from ztrace_viewer.database import open_database
+from ztrace_viewer.identifiers import shorten_traces
+from ztrace_viewer.options import database_option, json_option, limit_option, name_options, time_options
+from ztrace_viewer.selection import Selection
+from ztrace_viewer.traces import list_slowest
+
+
+@click.command()
+@database_option
+@time_options
+@name_options("the root's")
+@limit_option(20, "Trees")
+@json_option
+def slow(
+    database: Path,
+    since: int | None,
+    until: int | None,
+    service: str | None,
+    method: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List the slowest call trees.
+
+    Trees that began in the given time, the slowest first, by what their root took.
+
+    \b
+    Example:
+      ztrace slow --since 1h --service shop
+    """
+    with open_database(database) as db:
+        document = list_slowest(db, Selection(since, until, service, method), limit)
+        traces = document["traces"]
+        if as_json:
+            return print_json(document, found=bool(traces))
+        short_ids = shorten_traces(db, [trace["trace_id"] for trace in traces])
+    if not traces:
+        end_with_nothing("no call trees")
+    from ztrace_viewer.render.lists import draw_slow
+    from ztrace_viewer.screen import dim, open_screen, write
+
+    screen = open_screen()
+    write(screen, *draw_slow(document, short_ids, time.time_ns()))
+    if hint := next_command(f"show {short_ids[traces[0]['trace_id']]}", database):
+        write(screen, "", dim(hint))

@@ -1,0 +1,34 @@
+"""``ztrace status``: what is stored, what was lost, and why."""
+
+import time
+from pathlib import Path
+
+import click
+
+from ztrace_viewer.answering import print_json
+from ztrace_viewer.database import open_database
+from ztrace_viewer.options import database_option, json_option
+from ztrace_viewer.publishers import read_status
+
+
+@click.command()
+@database_option
+@json_option
+def status(database: Path, as_json: bool) -> None:
+    """Show publishers, what is stored, lost and refused, and why.
+
+    A publisher is one process that sends: live, silent (not heard of for five seconds), ended, or crashed.
+
+    \b
+    Example:
+      ztrace status --db ztrace.db
+    """
+    now_ns = time.time_ns()
+    with open_database(database) as db:
+        document = read_status(db, now_ns)
+    if as_json:
+        return print_json(document)
+    from ztrace_viewer.render.lists import draw_status
+    from ztrace_viewer.screen import open_screen, write
+
+    write(open_screen(), *draw_status(document, now_ns))

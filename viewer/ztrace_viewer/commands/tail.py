@@ -1,0 +1,58 @@
+"""``ztrace tail``: call trees and errors as they arrive."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+
+from ztrace_viewer.answering import print_json
+from ztrace_viewer.database import open_database
+from ztrace_viewer.documents import ExceptionEvent, TraceEvent
+from ztrace_viewer.following import Follower
+from ztrace_viewer.options import database_option, json_option, name_options, since_option
+from ztrace_viewer.selection import Selection
+
+#: Between two looks: at once for a reader, nothing for the machine.
+POLL_S = 0.25
+
+
+@click.command()
+@database_option
+@since_option
+@name_options("the root's, or the exception's origin's")
+@json_option
+def tail(database: Path, since: int | None, service: str | None, method: str | None, as_json: bool) -> None:
+    """Follow call trees and errors as they arrive.
+
+    From now on; with --since, what began since then comes first. With --json, each line is a document. Ctrl-C
+    ends it.
+
+    \b
+    Example:
+      ztrace tail --since 1m --service shop
+    """
+    show = print_json if as_json else _drawer()
+    try:
+        for event in _follow(database, Selection(since, None, service, method)):
+            show(event)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        return
+
+
+def _follow(database: Path, selection: Selection) -> Iterator[TraceEvent | ExceptionEvent]:
+    with open_database(database, snapshot=False) as db:
+        follower = Follower(db, selection)
+        while True:
+            yield from follower.look()
+            time.sleep(POLL_S)
+
+
+def _drawer() -> Callable[[TraceEvent | ExceptionEvent], None]:
+    from ztrace_viewer.render.events import draw_event
+    from ztrace_viewer.screen import open_screen, write
+
+    screen = open_screen()
+    return lambda event: write(screen, draw_event(event))

@@ -1,0 +1,54 @@
+"""The ``ztrace`` command's way in: what can go wrong before and around every command.
+
+One idea: the base install is the agent alone, so the command is there without what it needs. Whatever module
+is missing, at whatever moment, becomes one line that says what to install.
+"""
+
+import os
+import sys
+
+#: What to install for a module that is not there.
+EXTRAS = {
+    "click": "all",
+    "rich": "all",
+    "sqlite_utils": "collector",
+    "zerorpc": "demo",
+    "gevent": "demo",
+}
+
+#: 128 + SIGINT, as a shell reports it.
+INTERRUPTED = 130
+USAGE = 2
+
+
+def main() -> int:
+    """Run the command line and return its exit status."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    try:
+        status = _run()
+        sys.stdout.flush()
+        return status
+    except ModuleNotFoundError as error:
+        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        print(f"ztrace: {error.name} is not installed; pip install 'ztrace[{extra}]'", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Who read the output has seen enough. Python flushes once more at exit: let that go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"ztrace: {error}", file=sys.stderr)
+        return USAGE
+
+
+def _run() -> int:
+    from ztrace_viewer.characters import draw_plainly
+    from ztrace_viewer.cli import run
+
+    draw_plainly()
+    return run(sys.argv[1:])
