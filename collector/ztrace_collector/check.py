@@ -116,7 +116,10 @@ def read_spans(header: Header, body: bytes, refusals: Refusals) -> Columns | Non
         raise WireError(SPAN_COUNT, f"{len(spans)} spans where the header says {header.span_count}")
     if not spans:
         return None
-    columns = _columns_of(spans, refusals) if decoded_whole else None
+    try:
+        columns = _columns_of(spans, refusals) if decoded_whole else None
+    except TypeError:  # A value that cannot be compared or hashed, where one that can belongs.
+        columns = None
     if columns is None:
         kept = [whole for span in spans if (whole := mending.mend(span, refusals)) is not None]
         columns = _columns_of(kept, refusals) if kept else None

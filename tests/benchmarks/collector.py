@@ -1,0 +1,334 @@
+"""Measure the collector: spans from the socket to the committed row, against a bare ``executemany``.
+
+Run by hand: ``python tests/benchmarks/collector.py [--spans N]``. One call tree of eight spans over four
+services, over and over: half of the spans with two attributes, one in a hundred failed. Four publishers send
+batches of 512 with 32 in flight; the collector is a process of its own. The bare inserts take the same rows,
+into a table with the same two indexes, in transactions of 5,000. The two take turns in one run, because the
+machine's speed changes by more than what is to be measured.
+"""
+
+import argparse
+import os
+import random
+import resource
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgpack
+import zmq
+from sqlite_utils import Database
+from ztrace_collector.database import CACHE_KIB, CHECKPOINT_PAGES
+from ztrace_collector.schema import migrations
+from ztrace_collector.service import collect
+
+from ztrace.wire import BYE, DATA, TOPIC, Header, pack_header, unpack_acks
+
+#: (service, name, kind, index of the parent), in the order in which they end.
+TREE = (
+    ("stock", "reserve", 2, 1),
+    ("orders", "reserve", 3, 5),
+    ("payments", "check_card", 1, 3),
+    ("payments", "charge", 2, 4),
+    ("orders", "charge", 3, 5),
+    ("orders", "place", 2, 6),
+    ("gateway", "place", 3, 7),
+    ("gateway", "checkout", 2, None),
+)
+#: Those that fail when a card is declined: the origin first.
+FAILING = (3, 4, 5, 6, 7)
+SERVICES = ("gateway", "orders", "payments", "stock")
+BATCH_SPANS, WINDOW, TREES_PER_ROUND = 512, 32, 16_384
+ROUND_SPANS = TREES_PER_ROUND * len(TREE)
+#: Stand in a template for the upper halves of times and trace ids, which are put in as a batch is sent.
+MARK = b"\x17\xf0\xab\xcd"
+
+
+class Template(NamedTuple):
+    """A batch whose times and trace ids are to be moved on."""
+
+    service: str
+    body: bytes
+
+
+def make_templates(seed: int) -> list[Template]:
+    """Return a round's batches in the order in which they fill up."""
+    rng = random.Random(seed)
+    high = int.from_bytes(MARK, "big") << 32
+    frames = [
+        [f"/srv/shop/{n}.py", 10 + n, f"step_{n}", f"shop.{n}", f"return step_{n + 1}(card)", n > 1]
+        for n in range(6)
+    ]
+    waiting: dict[str, list[Any]] = {service: [] for service in SERVICES}
+    templates = []
+    for tree in range(TREES_PER_ROUND):
+        low = tree * (1 << 31) // TREES_PER_ROUND
+        trace_id = MARK + low.to_bytes(4, "big") + rng.randbytes(8)
+        span_ids = [rng.randbytes(8) for _ in TREE]
+        fails = rng.random() < 0.016
+        duration_ns = round(rng.lognormvariate(17, 0.6))
+        for index, (service, name, kind, parent) in enumerate(TREE):
+            share = duration_ns * (index + 2) // 10
+            attributes = (
+                {"peer": f"tcp://10.0.0.{tree % 4}:4242", "customer": tree} if rng.random() < 0.5 else None
+            )
+            failed = fails and index in FAILING
+            exception = None
+            if failed:
+                origin = index == FAILING[0]
+                exception = [
+                    "shop.CardDeclined",
+                    f"card of customer {tree} declined",
+                    frames if origin else [],
+                    [],
+                    "raised" if origin else "passed",
+                    trace_id,
+                    span_ids[FAILING[0]],
+                ]
+            waiting[service].append(
+                (
+                    trace_id,
+                    span_ids[index],
+                    None if parent is None else span_ids[parent],
+                    kind,
+                    name,
+                    high + low + 1000 * (len(TREE) - index),
+                    share,
+                    share // 2,
+                    share // 4 if kind == 2 else None,
+                    int(failed),
+                    attributes,
+                    None,
+                    exception,
+                )
+            )
+            if len(waiting[service]) == BATCH_SPANS:
+                templates.append(Template(service, msgpack.packb(waiting[service])))
+                waiting[service].clear()
+    assert len(templates) * BATCH_SPANS == ROUND_SPANS
+    return templates
+
+
+def moved_on(body: bytes, number: int) -> bytes:
+    """Return a template's body in a later round: new trace ids, later times."""
+    return body.replace(MARK, (int.from_bytes(MARK, "big") + number).to_bytes(4, "big"))
+
+
+class Publisher:
+    """What the agent's publisher does, as far as the collector sees it, without encoding anything."""
+
+    def __init__(self, context: "zmq.Context[Any]", endpoint: str, service: str) -> None:
+        self.socket = context.socket(zmq.XPUB)
+        for option, value in (
+            (zmq.XPUB_NODROP, 1),
+            (zmq.XPUB_VERBOSE, 1),
+            (zmq.SNDHWM, 64),
+            (zmq.LINGER, 500),
+        ):
+            self.socket.setsockopt(option, value)
+        self.socket.connect(endpoint)
+        assert self.socket.poll(10_000)
+        assert self.socket.recv() == b"\x01" + TOPIC
+        self.service = service
+        self.incarnation = os.urandom(16)
+        self.sent = self.stored = 0
+
+    def send(self, kind: int, body: bytes = b"") -> None:
+        """Send one message."""
+        count = BATCH_SPANS if kind == DATA else 0
+        created = BATCH_SPANS * self.sent + count
+        covered = int(kind == DATA)
+        header = Header(
+            kind, self.incarnation, self.sent, self.stored, covered, count, created, 0,
+            BATCH_SPANS * self.stored, {}, self.service, "bench", os.getpid(), 0,
+        )  # fmt: skip
+        self.socket.send_multipart([TOPIC, pack_header(header), body])
+        self.sent += covered
+
+    def receive(self) -> None:
+        """Take the acknowledgements that are there."""
+        while self.socket.poll(0):
+            self.stored = unpack_acks(self.socket.recv()).get(self.incarnation, self.stored)
+
+
+def send_round(publishers: dict[str, Publisher], templates: Sequence[Template], number: int) -> None:
+    """Send a round, as fast as it is acknowledged."""
+    for template in templates:
+        publisher = publishers[template.service]
+        body = moved_on(template.body, number)
+        while publisher.sent - publisher.stored >= WINDOW:
+            if not publisher.socket.poll(30_000):
+                raise SystemExit("the collector does not answer")
+            publisher.receive()
+        publisher.send(DATA, body)
+
+
+def drain(publishers: dict[str, Publisher]) -> None:
+    """Wait until everything sent is acknowledged."""
+    for publisher in publishers.values():
+        while publisher.stored < publisher.sent:
+            if not publisher.socket.poll(30_000):
+                raise SystemExit("the collector does not answer")
+            publisher.receive()
+
+
+class Bare:
+    """The same rows into the same table and indexes, and nothing else."""
+
+    def __init__(self, path: Path) -> None:
+        self.db = sqlite3.connect(path, isolation_level=None)
+        migrations.apply(Database(self.db))
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"wal_autocheckpoint={CHECKPOINT_PAGES}"):
+            self.db.execute(f"PRAGMA {pragma}")
+        self.db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
+
+    def insert(self, rows: Sequence[tuple[Any, ...]]) -> float:
+        """Insert and return the seconds that took."""
+        start_s = time.perf_counter()
+        for first in range(0, len(rows), 5000):
+            self.db.execute("BEGIN IMMEDIATE")
+            self.db.executemany(
+                "INSERT INTO spans (trace_id, span_id, parent_id, method, instance, start_ns, duration_ns,"
+                " self_ns, cpu_ns, status, attributes, links) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                rows[first : first + 5000],
+            )
+            self.db.execute("COMMIT")
+        return time.perf_counter() - start_s
+
+
+def rows_of(templates: Sequence[Template], number: int) -> list[tuple[Any, ...]]:
+    """Return a round as rows, ready to be inserted."""
+    texts = '{"peer":"tcp://10.0.0.1:4242","customer":12345}'
+    return [
+        (*span[:3], span[3], 1, *span[5:10], texts if span[10] else None, None)
+        for template in templates
+        for span in msgpack.unpackb(moved_on(template.body, number))
+    ]
+
+
+def start_collector(database: Path) -> tuple["subprocess.Popen[str]", str]:
+    """Start a collector of its own; return it and its endpoint."""
+    process = subprocess.Popen(
+        [sys.executable, __file__, "--collector", str(database)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    return process, process.stdout.readline().strip()
+
+
+def stop_collector(process: "subprocess.Popen[str]") -> tuple[int, float]:
+    """Stop it; return its highest resident set in MB and its CPU seconds."""
+    process.terminate()
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, process.returncode
+    megabytes, cpu_s = output.split()
+    return int(megabytes), float(cpu_s)
+
+
+def be_collector(database: Path) -> None:
+    """Be the collector's process, and report at the end what it took."""
+    collect("tcp://127.0.0.1:0", database, ready=lambda endpoint: print(endpoint, flush=True))
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    print(usage.ru_maxrss // 1024, usage.ru_utime + usage.ru_stime)
+
+
+def connect(stack: ExitStack, endpoint: str) -> dict[str, Publisher]:
+    """Return a connected publisher for each service."""
+    context = stack.enter_context(zmq.Context())
+    publishers = {service: Publisher(context, endpoint, service) for service in SERVICES}
+    for publisher in publishers.values():
+        stack.enter_context(publisher.socket)
+    return publishers
+
+
+def compare(folder: Path, templates: Sequence[Template], rounds: int) -> Iterator[tuple[float, float]]:
+    """Yield the spans per second of a collector and of the bare inserts, by turns."""
+    bare = Bare(folder / "bare.db")
+    process, endpoint = start_collector(folder / "collector.db")
+    with ExitStack() as stack:
+        publishers = connect(stack, endpoint)
+        for number in range(rounds):
+            start_s = time.perf_counter()
+            send_round(publishers, templates, number)
+            drain(publishers)
+            collector_s = time.perf_counter() - start_s
+            bare_s = bare.insert(rows_of(templates, number))
+            yield ROUND_SPANS / collector_s, ROUND_SPANS / bare_s
+        for publisher in publishers.values():
+            publisher.send(BYE)
+    bare.db.close()
+    stop_collector(process)
+
+
+def measure_millions(folder: Path, templates: Sequence[Template], spans: int) -> Iterator[tuple[int, float]]:
+    """Yield (spans so far, spans per second since the last) about each million; at last (MB, CPU s)."""
+    process, endpoint = start_collector(folder / "long.db")
+    with ExitStack() as stack:
+        publishers = connect(stack, endpoint)
+        number = done = last = 0
+        then_s = time.perf_counter()
+        while done < spans:
+            send_round(publishers, templates, number)
+            number, done = number + 1, done + ROUND_SPANS
+            if done - last >= 1_000_000 or done >= spans:
+                drain(publishers)
+                now_s = time.perf_counter()
+                yield done, (done - last) / (now_s - then_s)
+                then_s, last = time.perf_counter(), done
+    yield stop_collector(process)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--spans", type=int, default=1_000_000, help="how far to go on for the rate and memory"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help=f"turns of {ROUND_SPANS:,} spans each")
+    parser.add_argument("--collector", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.collector:
+        be_collector(options.collector)
+        return
+    templates = make_templates(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        print(f"{'':24}{'collector':>14}{'bare insert':>14}{'ratio':>8}")
+        pairs = []
+        for number, pair in enumerate(compare(folder, templates, options.rounds), 1):
+            pairs.append(pair)
+            print(
+                f"{f'turn {number}, spans/s':24}{pair[0]:>14,.0f}{pair[1]:>14,.0f}{pair[0] / pair[1]:>8.2f}"
+            )
+        middle = [statistics.median(column) for column in zip(*pairs, strict=True)]
+        ratio = statistics.median(ours / theirs for ours, theirs in pairs)
+        print(f"{'median, spans/s':24}{middle[0]:>14,.0f}{middle[1]:>14,.0f}{ratio:>8.2f}")
+        first = 0.0
+        *millions, (megabytes, cpu_s) = _shown(measure_millions(folder, templates, options.spans))
+        first, last = millions[0][1], millions[-1][1]
+        print(f"{'last against first':24}{last / first:>14.2f}")
+        print(f"{'highest RSS, MB':24}{megabytes:>14,}")
+        print(f"{'CPU, µs a span':24}{1e6 * cpu_s / millions[-1][0]:>14.2f}")
+
+
+def _shown(rates: Iterator[tuple[int, float]]) -> Iterator[tuple[int, float]]:
+    held: tuple[int, float] | None = None
+    for row in rates:
+        if held is not None:
+            print(f"{f'spans/s up to {held[0] / 1e6:.1f} M':24}{held[1]:>14,.0f}", flush=True)
+            yield held
+        held = row
+    assert held is not None
+    yield held
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Messages as a publisher sends them, for the collector's tests."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from ztrace.wire import BEAT, BYE, DATA, OK, TOPIC, Header, Span, pack_header
+
+#: A time to count from, so that rows are readable: 2024-01-01T00:00:00Z.
+EPOCH_NS = 1_704_067_200_000_000_000
+MS = 1_000_000
+
+
+def trace_id(number: int) -> bytes:
+    """Return a trace id that is not zero."""
+    return (number + 1).to_bytes(16, "big")
+
+
+def span_id(number: int) -> bytes:
+    """Return a span id that is not zero."""
+    return (number + 1).to_bytes(8, "big")
+
+
+def make_span(number: int = 0, **changes: Any) -> Span:
+    """Return a finished root span of 10 ms."""
+    span = Span(
+        trace_id=trace_id(number),
+        span_id=span_id(number),
+        parent_id=None,
+        kind=2,
+        name="charge",
+        start_ns=EPOCH_NS,
+        duration_ns=10 * MS,
+        self_ns=10 * MS,
+        cpu_ns=None,
+        status=OK,
+        attributes=None,
+        links=None,
+        exception=None,
+    )
+    return span._replace(**changes)
+
+
+def pack_body(spans: Any) -> bytes:
+    """Return a body; what is not a span is packed as it is."""
+    body: bytes = msgpack.packb(spans)
+    return body
+
+
+class Sender:
+    """One incarnation of a publisher, without a socket: it makes messages and keeps its own account."""
+
+    def __init__(self, number: int = 0, service: str = "billing") -> None:
+        self.incarnation = bytes([number + 1]) * 16
+        self.service = service
+        self.sequence = self.floor = self.created = self.dropped = self.retired = 0
+        self.mended: dict[str, int] = {}
+
+    def header(self, kind: int, **changes: Any) -> Header:
+        """Return a header that says how things are."""
+        header = Header(
+            kind=kind,
+            incarnation=self.incarnation,
+            sequence=self.sequence,
+            floor=self.floor,
+            covered=int(kind == DATA),
+            span_count=0,
+            created=self.created,
+            dropped=self.dropped,
+            retired=self.retired,
+            mended=self.mended,
+            service=self.service,
+            host="desk",
+            pid=42,
+            started_ns=EPOCH_NS,
+        )
+        return header._replace(**changes)
+
+    def message(self, kind: int, body: bytes = b"", **changes: Any) -> list[bytes]:
+        """Return a message that uses up no sequence number."""
+        return [TOPIC, pack_header(self.header(kind, **changes)), body]
+
+    def data(self, *spans: Any, body: bytes | None = None, **changes: Any) -> list[bytes]:
+        """Return the next batch."""
+        self.created += len(spans)
+        changes = {"span_count": len(spans)} | changes
+        message = self.message(DATA, pack_body(spans) if body is None else body, **changes)
+        self.sequence += 1
+        return message
+
+    def beat(self) -> list[bytes]:
+        """Return a beat."""
+        return self.message(BEAT)
+
+    def bye(self) -> list[bytes]:
+        """Return a bye."""
+        return self.message(BYE)
+
+
+def rows(path: Path, sql: str, *parameters: Any) -> list[dict[str, Any]]:
+    """Return a query's rows, read by a connection of its own."""
+    with closing(sqlite3.connect(path)) as db:
+        db.row_factory = sqlite3.Row
+        return [dict(row) for row in db.execute(sql, parameters)]
+
+
+def row(path: Path, sql: str, *parameters: Any) -> dict[str, Any]:
+    """Return a query's only row."""
+    (only,) = rows(path, sql, *parameters)
+    return only
+
+
+def refusals(path: Path) -> dict[str, int]:
+    """Return the refusals' counts by reason."""
+    return {one["reason"]: one["count"] for one in rows(path, "SELECT reason, count FROM refusals")}
+
+
+def is_balanced(publisher: dict[str, Any]) -> bool:
+    """Tell whether a publisher's row accounts for every span it created."""
+    parts = ("stored", "dropped", "missing", "refused", "elsewhere")
+    return bool(publisher["spans_created"] == sum(publisher[f"spans_{part}"] for part in parts))
