@@ -26,11 +26,9 @@ COMMANDS = {
     "demo": _Place("demo", "demo", "Run a small traced shop of real services and show what it found."),
     "slow": _Place("slow", "slow", "List the slowest call trees."),
     "errors": _Place("errors", "errors", "List exceptions, grouped by where they began."),
-    "error": _Place(
-        "errors", "error", "Show one group of exceptions: the way from the caller to the origin."
-    ),
+    "error": _Place("errors", "error", "Show one group of errors: its way from caller to origin."),
     "show": _Place("show", "show", "Show one call tree."),
-    "stats": _Place("stats", "stats", "Show each method's calls, errors, p50, p95, p99, total and own time."),
+    "stats": _Place("stats", "stats", "Show figures per method: calls, errors, p50, p95, p99, total."),
     "tail": _Place("tail", "tail", "Follow call trees and errors as they arrive."),
     "status": _Place("status", "status", "Show publishers, what is stored, lost and refused, and why."),
 }

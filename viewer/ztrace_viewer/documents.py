@@ -22,7 +22,7 @@ class ExceptionDocument(TypedDict):
     """An exception in a span, or one of its causes.
 
     ``origin`` tells whether it was first raised in this span; ``origin_span_id`` is where it was. ``group``
-    is empty for an exception that belongs to none, as those that replaced another on the way do. A cause has
+    is empty while the origin, to which it belongs, is not stored. A cause has
     the group and the origin span of the exception it caused. Extra: ``how``, one of raised, passed, wrapped,
     replaced.
     """

@@ -7,7 +7,6 @@ group's count is a count of origins, and the way is read from the spans above th
 import sqlite3
 from collections.abc import Mapping
 
-from ztrace.wire import PASSED, RAISED
 from ztrace_viewer.documents import (
     ErrorDocument,
     ErrorsDocument,
@@ -31,24 +30,21 @@ _GROUP_COLUMNS = (
 def read_exceptions(db: sqlite3.Connection, trace_id: bytes) -> dict[bytes, ExceptionDocument]:
     """Return the exceptions of one trace by the span they ended."""
     rows = db.execute(
-        "SELECT span_id, origin_span_id, fingerprint, how, exceptions.type, exceptions.message,"
-        " exceptions.frames, causes FROM exceptions"
+        "SELECT span_id, origin_trace_id, exceptions.origin_span_id, fingerprint, how, exceptions.type,"
+        " exceptions.message, exceptions.frames, causes FROM exceptions"
         " LEFT JOIN exception_groups ON exception_groups.id = exception_group"
         " WHERE exceptions.trace_id = ? ORDER BY exceptions.id",
         (trace_id,),
-    ).fetchall()
-    groups = {span_id: group for span_id, _, group, *_ in rows if group}
+    )
     found: dict[bytes, ExceptionDocument] = {}
-    for span_id, origin, group, how, type_, message, frames, causes in rows:
-        # What only passed through belongs to the group of its origin.
-        group = group or (groups.get(origin) if how == PASSED else None) or ""
+    for span_id, origin_trace, origin_span, group, how, type_, message, frames, causes in rows:
         document: ExceptionDocument = {
             "type": type_,
             "message": message,
             "how": how,
-            "origin": how == RAISED,
-            "origin_span_id": origin.hex(),
-            "group": group,
+            "origin": (origin_trace, origin_span) == (trace_id, span_id),
+            "origin_span_id": origin_span.hex(),
+            "group": group or "",
             "frames": read_frames(read_json(frames)),
             "causes": [],
         }

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 from ztrace_collector.layout import HOUR_NS
 
-from ztrace.wire import RAISED
 from ztrace_viewer.documents import ExceptionEvent, TraceEvent
 from ztrace_viewer.exceptions import read_frames
 from ztrace_viewer.json_text import read_json
@@ -101,7 +100,11 @@ class Follower:
         first, last = self._last_exception, self._last("exceptions")
         self._last_exception = last
         conditions, values = match_names(self._selection, "methods.service", "methods.name")
-        conditions += ["how = ?", "exceptions.id > ?", "exceptions.id <= ?"]
+        conditions += [
+            "exceptions.origin_span_id = exceptions.span_id",
+            "exceptions.origin_trace_id = exceptions.trace_id",
+            "exceptions.id BETWEEN ? AND ?",
+        ]
         rows = self._db.execute(
             "SELECT at_ns, exceptions.trace_id, exceptions.span_id, methods.service, methods.name,"
             " exceptions.type, exceptions.message, fingerprint, exceptions.frames FROM exceptions"
@@ -109,7 +112,7 @@ class Follower:
             " JOIN methods ON methods.id = spans.method"
             " LEFT JOIN exception_groups ON exception_groups.id = exception_group"
             f" WHERE {' AND '.join(conditions)} ORDER BY exceptions.id",
-            [*values, RAISED, first, last],
+            [*values, first + 1, last],
         ).fetchall()
         for at_ns, trace_id, span_id, service, name, type_, message, group, frames in rows:
             if self._in_time(at_ns):

@@ -7,6 +7,7 @@ are only added up.
 import sqlite3
 from collections import Counter
 
+from ztrace_collector.layout import RESOLUTIONS_S
 from ztrace_viewer.documents import Publisher, StatusDocument
 from ztrace_viewer.json_text import read_json
 
@@ -34,15 +35,19 @@ def read_status(db: sqlite3.Connection, now_ns: int) -> StatusDocument:
         "spans_stored": totals.get("spans", 0),
         "traces_stored": totals.get("traces", 0),
         "spans_lost": sum(publisher["spans_lost"] for publisher in publishers),
-        "unfinished": _count_unfinished(),
+        "unfinished": _count_unfinished(db, totals.get("spans", 0)),
         "publishers": publishers,
         "rejected": {reason: rejected[reason] for reason in sorted(rejected) if rejected[reason]},
     }
 
 
-def _count_unfinished() -> int:
-    """Return 0: publishers send spans that have ended, and ``spans`` has no index on status to count by."""
-    return 0
+def _count_unfinished(db: sqlite3.Connection, spans_stored: int) -> int:
+    """Return how many spans are stored without their end: all that are in no method's figures.
+
+    ``spans`` has no index on status, and is not to be scanned.
+    """
+    query = "SELECT coalesce(sum(calls), 0) FROM method_figures WHERE resolution_s = ?"
+    return max(0, spans_stored - int(db.execute(query, (RESOLUTIONS_S[-1],)).fetchone()[0]))
 
 
 def _publisher(

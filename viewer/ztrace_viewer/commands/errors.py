@@ -60,7 +60,7 @@ def errors(
 @database_option
 @json_option
 def error(error_id: str, database: Path, as_json: bool) -> None:
-    """Show one group of exceptions: the way from the caller to the origin.
+    """Show one group of errors: its way from caller to origin.
 
     ID is the beginning of an id that 'ztrace errors' lists. Shown is the latest occurrence: each span it
     passed, what became of it there, and the traceback of where it was raised.

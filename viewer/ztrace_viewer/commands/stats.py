@@ -26,7 +26,7 @@ def stats(
     limit: int | None,
     as_json: bool,
 ) -> None:
-    """Show each method's calls, errors, p50, p95, p99, total and own time.
+    """Show figures per method: calls, errors, p50, p95, p99, total.
 
     The largest total first. Calls are counted in the minute they ended in, and a time is taken in whole
     minutes; p50, p95 and p99 are right within 2.5%. Own time leaves out the calls that were waited for.

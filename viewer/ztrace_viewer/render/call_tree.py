@@ -204,9 +204,7 @@ def _draw_node(
     line = Text(node.guide, style="dim")
     if node.fold is not None:
         count, total_ns = node.fold
-        line.append(f"… {count:,} more like this")
-        line.truncate(columns.label, overflow="ellipsis", pad=True)
-        line.append(f" {format_duration(total_ns):>{_TIME_WIDTH}}")
+        line.append(f"… {count:,} more like this, {format_duration(total_ns)} in all")
         yield line
         return
     failed, heavy = span["status"] == "error", id(span) in hot
@@ -253,7 +251,7 @@ def _draw_failure(node: _Node, origins: Mapping[str, str], width: int) -> Iterat
         origin = origins.get(
             exception["origin_span_id"], f"span {exception['origin_span_id']}, not in this tree"
         )
-        words = f"{HOW_WORDS.get(exception['how'], 'came')} from {origin}"
+        words = f"{HOW_WORDS.get(exception['how'], '')}from {origin}"
         if not exception["frames"]:
             words = f"{shorten_type(exception['type'])} {words}"
         yield Text.assemble((guide, "dim"), (f"↑ {words}", "red"))

@@ -46,7 +46,7 @@ def draw_error(document: ErrorDocument, width: int, now_ns: int) -> Iterator[Tex
 
 
 def _draw_hop(hop: Hop, depth: int, origin: bool) -> Iterator[Text]:
-    line = Text("  " + " " * depth + ("└╴" if depth else ""), style="dim")
+    line = Text("  " * depth + ("└╴" if depth else "  "), style="dim")
     line.append(name_call(hop["service"], hop["name"], hop["kind"]), "bold not dim" if origin else "not dim")
     if hop["how"] is None:
         line.append("  not seen here: handled below", "dim")

@@ -15,8 +15,8 @@ from ztrace_viewer.documents import ExceptionDocument, Frame
 MAX_FRAMES = 12
 MAX_MESSAGE_LINES = 8
 
-#: How an exception that began elsewhere came to a span; "from" and the origin follow.
-HOW_WORDS = {PASSED: "came", WRAPPED: "wraps what came", REPLACED: "replaces what came"}
+#: How an exception that began elsewhere came to a span; "from …" follows.
+HOW_WORDS = {PASSED: "", WRAPPED: "wraps the one ", REPLACED: "replaces the one "}
 _LINKS = {WRAPPED: "caused by", REPLACED: "while handling"}
 
 

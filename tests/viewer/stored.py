@@ -1,0 +1,194 @@
+"""Databases for the viewer's tests, written by the real collector from messages as publishers send them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from ztrace import wire
+from ztrace_collector.store import Store
+
+MS = 1_000_000
+SECOND = 1_000 * MS
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+#: When the tests' services ran: 2026-01-31 12:00:00 UTC.
+NOON = 1_769_860_800 * SECOND
+
+
+def trace_id(number: int, at_ns: int = NOON) -> bytes:
+    """Return a trace id as the agent makes them: six bytes of time, ten that differ."""
+    return (at_ns // MS).to_bytes(6, "big") + number.to_bytes(10, "big")
+
+
+def span_id(number: int) -> bytes:
+    """Return a span id."""
+    return number.to_bytes(8, "big")
+
+
+def span(
+    trace: bytes,
+    number: int,
+    parent: int | None = None,
+    *,
+    name: str = "work",
+    kind: str = "server",
+    start_ms: float = 0,
+    duration_ms: float | None = 1,
+    self_ms: float | None = None,
+    at_ns: int = NOON,
+    status: int | None = None,
+    attributes: dict[str, Any] | None = None,
+    exception: wire.ExceptionRecord | None = None,
+) -> wire.Span:
+    """Return a span that began ``start_ms`` after ``at_ns``."""
+    if status is None:
+        status = wire.UNFINISHED if duration_ms is None else wire.ERROR if exception else wire.OK
+    duration_ns = None if duration_ms is None else int(duration_ms * MS)
+    return wire.Span(
+        trace_id=trace,
+        span_id=span_id(number),
+        parent_id=None if parent is None else span_id(parent),
+        kind=wire.KIND_NUMBERS[kind],
+        name=name,
+        start_ns=at_ns + int(start_ms * MS),
+        duration_ns=duration_ns,
+        self_ns=duration_ns if self_ms is None else int(self_ms * MS),
+        cpu_ns=None,
+        status=status,
+        attributes=attributes,
+        links=None,
+        exception=None if exception is None else list(exception),
+    )
+
+
+def raised(
+    type_name: str,
+    message: str,
+    *,
+    frames: Sequence[Sequence[Any]] = (("/srv/shop/db.py", 42, "query", "shop.db", "return a / b", True),),
+    causes: Iterable[wire.ExceptionRecord] = (),
+) -> wire.ExceptionRecord:
+    """Return an exception at its origin."""
+    return wire.ExceptionRecord(
+        type_name,
+        message,
+        [list(frame) for frame in frames],
+        [list(cause) for cause in causes],
+        wire.RAISED,
+        None,
+        None,
+    )
+
+
+def travelled(
+    type_name: str,
+    message: str,
+    how: str,
+    origin: tuple[bytes, int],
+    frames: Sequence[Sequence[Any]] = (),
+) -> wire.ExceptionRecord:
+    """Return an exception whose origin is another span."""
+    return wire.ExceptionRecord(
+        type_name, message, [list(frame) for frame in frames], [], how, origin[0], span_id(origin[1])
+    )
+
+
+def header(service: str, spans: Sequence[wire.Span], number: int = 1, **changes: Any) -> wire.Header:
+    """Return the header of a publisher's first batch."""
+    fields: dict[str, Any] = {
+        "kind": wire.DATA,
+        "incarnation": number.to_bytes(16, "big"),
+        "sequence": 0,
+        "floor": 0,
+        "covered": 1,
+        "span_count": len(spans),
+        "created": len(spans),
+        "dropped": 0,
+        "retired": 0,
+        "mended": {},
+        "service": service,
+        "host": "box",
+        "pid": 1000 + number,
+        "started_ns": NOON,
+    }
+    return wire.Header(**{**fields, **changes})
+
+
+def message(service: str, spans: Sequence[wire.Span], number: int = 1, **changes: Any) -> list[bytes]:
+    """Return the frames of a message."""
+    return [
+        wire.TOPIC,
+        wire.pack_header(header(service, spans, number, **changes)),
+        msgpack.packb(list(spans)),
+    ]
+
+
+#: Each call of `store` is from publishers that have not been seen before.
+_publishers = count(1)
+
+
+def store(path: Path, spans: Mapping[str, Sequence[wire.Span]], *, at_ns: int | None = None) -> Path:
+    """Store spans by service, each service's from a new publisher."""
+    clock = {} if at_ns is None else {"clock_ns": lambda: at_ns}
+    with Store(path, **clock) as opened:
+        opened.store([message(service, batch, next(_publishers)) for service, batch in spans.items()])
+    return path
+
+
+#: Where the shop's exception was raised, and what wrapped it on its way.
+QUERY_FRAMES = (
+    (
+        "/usr/lib/python3/dist-packages/zerorpc/core.py",
+        180,
+        "_async_task",
+        "zerorpc.core",
+        "functor(*args)",
+        False,
+    ),
+    ("/srv/shop/stock.py", 31, "Stock.reserve", "stock", "return self._ratio(wanted, left)", True),
+    ("/srv/shop/stock.py", 12, "Stock._ratio", "stock", "return wanted / left", True),
+)
+CHARGE_FRAMES = (
+    (
+        "/srv/shop/billing.py",
+        77,
+        "Billing.charge",
+        "billing",
+        'raise PaymentError("no stock") from error',
+        True,
+    ),
+)
+
+
+def checkout(trace: bytes, at_ns: int = NOON, scale: float = 1.0) -> dict[str, list[wire.Span]]:
+    """Return a shop's call tree over four services, with an exception that comes up wrapped."""
+
+    def call(
+        number: int, parent: int | None, kind: str, name: str, start: float, end: float, **more: Any
+    ) -> wire.Span:
+        timing = {"start_ms": start * scale, "duration_ms": (end - start) * scale}
+        return span(trace, number, parent, kind=kind, name=name, at_ns=at_ns, **timing, **more)
+
+    origin = (trace, 9)
+    missing = raised("ZeroDivisionError", "division by zero", frames=QUERY_FRAMES)
+    up = travelled("ZeroDivisionError", "division by zero", wire.PASSED, origin)
+    wrapped = travelled("billing.PaymentError", "no stock", wire.WRAPPED, origin, CHARGE_FRAMES)
+    wrapped_up = travelled("billing.PaymentError", "no stock", wire.PASSED, origin)
+    return {
+        "shop": [
+            call(1, None, "server", "checkout", 0, 1240, self_ms=22 * scale),
+            call(2, 1, "client", "load", 2, 310),
+            call(4, 1, "client", "price", 320, 1100),
+            call(6, 1, "client", "charge", 1105, 1235, exception=wrapped_up),
+        ],
+        "cart": [call(3, 2, "server", "load", 4, 306, attributes={"user": "ada"})],
+        "pricing": [call(5, 4, "server", "price", 323, 1096)],
+        "billing": [
+            call(7, 6, "server", "charge", 1107, 1230, exception=wrapped, self_ms=13 * scale),
+            call(8, 7, "client", "reserve", 1110, 1220, exception=up),
+        ],
+        "stock": [call(9, 8, "server", "reserve", 1112, 1218, exception=missing)],
+    }
