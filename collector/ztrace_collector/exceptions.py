@@ -58,7 +58,7 @@ class Exceptions:
 
     def add(self, service: str, columns: Columns, refusals: Refusals) -> None:
         """Add a batch's exceptions; `write` has to follow in the same transaction."""
-        if not any(columns.exceptions):
+        if columns.exceptions.count(None) == len(columns.exceptions):
             return
         for position, fields in enumerate(columns.exceptions):
             if fields is None:

@@ -97,7 +97,7 @@ class Store:
         Raises:
             DatabaseError: nothing is written and nothing may be acknowledged; the store can be used again.
         """
-        # A batch is tens of thousands of objects and no cycle: looking for cycles in them costs a tenth of all.
+        # A batch is thousands of objects and no cycle: looking for cycles in them costs a tenth of the time.
         collecting = gc.isenabled()
         gc.disable()
         try:

@@ -1,9 +1,9 @@
 """One row per trace, right after every span of it, in whatever order and batches they come.
 
 One idea: a trace's row is a minimum, a maximum, sums and a set over its spans, so each span is added alone
-and no span is read again. The row's root is the span without parent that began first (of several at once, the one
-with the lowest id); until it is here the earliest span stands in for its method (of several at once, the one
-with the lowest method).
+and no span is read again. The row's root is the span without parent that began first (of several at once, the
+one with the lowest id); until it is here the earliest span stands in for its method (of several at once, the
+one with the lowest method).
 """
 
 import json

@@ -1,0 +1,22 @@
+"""A database file, and a store that is closed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ztrace_collector.store import Store
+
+from tests.collector.messages import EPOCH_NS
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return where a database may be made."""
+    return tmp_path / "traces.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[Store]:
+    """Yield a store whose clock stands still."""
+    with Store(path, clock_ns=lambda: EPOCH_NS) as opened:
+        yield opened

@@ -1,0 +1,413 @@
+"""The collector behind a real socket, in a thread and in processes of its own."""
+
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+import zmq
+from ztrace_collector.progress import format_line
+from ztrace_collector.service import Collector, collect
+from ztrace_collector.store import Store
+
+from tests.collector.messages import Sender, is_balanced, make_span, refusals, row, rows
+from ztrace.errors import DatabaseInUse, EndpointError, ZtraceError
+from ztrace.wire import TOPIC, unpack_acks
+
+#: Longer than anything takes: reached only by a failure.
+DEADLINE_S = 20
+
+
+def wait_for(condition: Callable[[], Any]) -> Any:
+    """Return the condition's result once it is true."""
+    deadline_s = time.monotonic() + DEADLINE_S
+    while not (result := condition()):
+        assert time.monotonic() < deadline_s, "timed out"
+        time.sleep(0.005)
+    return result
+
+
+class Peer:
+    """A publisher's socket and its account, as an agent has them."""
+
+    def __init__(self, context: "zmq.Context[Any]", endpoint: str, number: int = 0) -> None:
+        self.sender = Sender(number)
+        self.acknowledged = 0
+        self.socket = context.socket(zmq.XPUB)
+        self.socket.linger = 0
+        self.socket.ipv6 = "[" in endpoint
+        self.socket.setsockopt(zmq.XPUB_NODROP, 1)
+        self.socket.setsockopt(zmq.XPUB_VERBOSE, 1)
+        self.socket.setsockopt(zmq.IMMEDIATE, 1)
+        self.socket.setsockopt(zmq.RECONNECT_IVL, 20)
+        self.socket.connect(endpoint)
+
+    def wait_for_subscription(self) -> None:
+        """Wait until the collector listens."""
+        wait_for(lambda: self.socket.poll(50) and self.socket.recv() == b"\x01" + TOPIC)
+
+    def send(self, *messages: list[bytes]) -> None:
+        """Send messages."""
+        for message in messages:
+            self.socket.send_multipart(message)
+
+    def wait_for_ack(self, sequence: int) -> None:
+        """Wait until everything below a sequence number is acknowledged."""
+
+        def acknowledged() -> bool:
+            while self.socket.poll(20):
+                frame = self.socket.recv()
+                if frame[0] > 1:
+                    self.acknowledged = unpack_acks(frame).get(self.sender.incarnation, self.acknowledged)
+            return self.acknowledged >= sequence
+
+        wait_for(acknowledged)
+
+
+class Connect(Protocol):
+    """Make a publisher that connects to an endpoint."""
+
+    def __call__(self, endpoint: str, number: int = 0) -> Peer:
+        """Return it; it may not have connected yet."""
+        ...
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """Yield what makes publishers, and close them."""
+    peers: list[Peer] = []
+
+    def make(endpoint: str, number: int = 0) -> Peer:
+        peers.append(Peer(context, endpoint, number))
+        return peers[-1]
+
+    with zmq.Context() as context:
+        yield make
+        for peer in peers:
+            peer.socket.close()
+
+
+@contextmanager
+def running(path: Path, bind: str = "tcp://127.0.0.1:0") -> Iterator[str]:
+    """Run a collector in a thread; yield its endpoint, and stop it."""
+    endpoints: list[str] = []
+    errors: list[BaseException] = []
+    collector = Collector(bind, path, ready=endpoints.append)
+
+    def run() -> None:
+        try:
+            collector.run()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        wait_for(lambda: endpoints or errors)
+        if endpoints:
+            yield endpoints[0]
+    finally:
+        collector.stop()
+        thread.join(DEADLINE_S)
+        assert not thread.is_alive()
+    if errors:
+        raise errors[0]
+
+
+COLLECT = (
+    "import sys; from pathlib import Path; from ztrace_collector.service import collect;"
+    "collect(sys.argv[1], Path(sys.argv[2]), ready=lambda endpoint: print(endpoint, flush=True))"
+)
+
+
+@contextmanager
+def process(path: Path, bind: str = "tcp://127.0.0.1:0") -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """Run a collector in a process of its own; yield it and its endpoint, and see that it ends."""
+    command = [sys.executable, "-W", "error", "-c", COLLECT, bind, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout is not None
+            yield child, child.stdout.readline().strip()
+        finally:
+            if child.poll() is None:
+                child.kill()
+
+
+@pytest.mark.parametrize(
+    "bind", ["tcp://127.0.0.1:0", "tcp://localhost:0", "tcp://[::1]:0", "ipc://{}/c.sock"]
+)
+def test_spans_are_acknowledged_once_they_are_stored(
+    path: Path, tmp_path: Path, connect: Connect, bind: str
+) -> None:
+    """What is acknowledged can be read by another connection at that moment."""
+    if "::1" in bind and not _has_ipv6():
+        pytest.skip("no IPv6 here")
+    with running(path, bind.format(tmp_path)) as endpoint:
+        peer = connect(endpoint)
+        peer.wait_for_subscription()
+        peer.send(*(peer.sender.data(make_span(number)) for number in range(40)))
+        peer.wait_for_ack(40)
+        assert row(path, "SELECT count(*) AS n FROM spans")["n"] == 40
+        peer.send(peer.sender.bye())
+    publisher = row(path, "SELECT * FROM publishers")
+    assert publisher["state"] == "ended"
+    assert is_balanced(publisher)
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def test_a_beat_is_answered(path: Path, connect: Connect) -> None:
+    """A publisher that missed an acknowledgement hears it again with its next beat."""
+    with running(path) as endpoint:
+        peer = connect(endpoint)
+        peer.wait_for_subscription()
+        peer.send(peer.sender.data(make_span()))
+        peer.wait_for_ack(1)
+        peer.acknowledged = 0
+        peer.send(peer.sender.beat())
+        peer.wait_for_ack(1)
+
+
+def test_bad_messages_do_not_disturb_others(path: Path, connect: Connect) -> None:
+    """A foreign publisher's messages, and a peer that speaks no ZeroMQ, cost nobody else anything."""
+    with running(path) as endpoint:
+        peer, foreign = connect(endpoint), connect(endpoint, 1)
+        host, port = endpoint.removeprefix("tcp://").split(":")
+        with socket.create_connection((host, int(port))) as garbage:
+            garbage.sendall(b"GET / HTTP/1.1\r\n\r\n" * 10)
+        peer.wait_for_subscription()
+        foreign.wait_for_subscription()
+        foreign.send([TOPIC], [TOPIC + b"zzz", b"1", b"2"], [TOPIC, b"\xc1", b""])
+        foreign.send(foreign.sender.data(make_span(1)))
+        foreign.wait_for_ack(1)
+        peer.send(peer.sender.data(make_span()))
+        peer.wait_for_ack(1)
+    assert refusals(path) == {"frames": 1, "foreign": 1, "undecodable": 1}
+    assert row(path, "SELECT count(*) AS n FROM spans")["n"] == 2
+
+
+def test_a_message_larger_than_allowed_is_cut_off(path: Path, connect: Connect) -> None:
+    """A frame over the limit costs its sender the connection, and the collector neither memory nor others."""
+    with running(path) as endpoint:
+        peer, large = connect(endpoint), connect(endpoint, 1)
+        peer.wait_for_subscription()
+        large.wait_for_subscription()
+        large.send([TOPIC, b"header", bytes(5 << 20)])
+        peer.send(peer.sender.data(make_span()))
+        peer.wait_for_ack(1)
+        large.wait_for_subscription()  # Connected anew.
+    assert refusals(path) == {}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stores_what_has_been_received(path: Path, connect: Connect, number: signal.Signals) -> None:
+    """After SIGTERM or SIGINT all that had arrived is stored, acknowledged and the end is clean and quiet."""
+    with process(path) as (child, endpoint):
+        peer = connect(endpoint)
+        peer.wait_for_subscription()
+        peer.send(peer.sender.data(make_span()))
+        peer.wait_for_ack(1)
+        # While it is stopped everything lands in its sockets' buffers: received, and not stored.
+        child.send_signal(signal.SIGSTOP)
+        peer.send(*(peer.sender.data(make_span(n)) for n in range(1, 50)))
+        wait_for(lambda: _unread_bytes(endpoint) or not Path("/proc/net/tcp").exists())
+        child.send_signal(number)
+        child.send_signal(signal.SIGCONT)
+        output, errors = child.communicate(timeout=DEADLINE_S)
+        assert (child.returncode, output, errors) == (0, "", "")
+        peer.wait_for_ack(50)
+    assert row(path, "SELECT count(*) AS n FROM spans")["n"] == 50
+    assert sorted(os.listdir(path.parent)) == ["traces.db"]
+
+
+def _unread_bytes(endpoint: str) -> int:
+    """Return the bytes in the kernel that the endpoint's owner has not received."""
+    port = f":{int(endpoint.rpartition(':')[2]):04X}"
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(int(line[4].split(":")[1], 16) for line in lines if line[1].endswith(port) and line[3] == "01")
+
+
+def test_collect_gives_signal_handlers_back(path: Path) -> None:
+    """After SIGINT to this very process collect returns and the handlers are what they were."""
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    collect("tcp://127.0.0.1:0", path, ready=lambda endpoint: os.kill(os.getpid(), signal.SIGINT))
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_kill_loses_nothing_acknowledged_and_stores_nothing_twice(
+    path: Path, tmp_path: Path, connect: Connect
+) -> None:
+    """Killed again and again in the middle of work, and sent again what is unacknowledged, none is lost."""
+    bind = f"ipc://{tmp_path}/c.sock"
+    messages: list[list[bytes]] = []
+    sender = Sender()
+    for number in range(600):
+        messages.append(sender.data(*(make_span(10 * number + n) for n in range(10))))
+    peer = connect(bind)
+    for kill_at in (50, 220, 430, None):
+        with process(path, bind) as (child, _):
+            peer.wait_for_subscription()
+            sent = peer.acknowledged
+            target = kill_at or len(messages)
+            while peer.acknowledged < target:
+                while sent < len(messages) and sent - peer.acknowledged < 32:
+                    peer.send(messages[sent])
+                    sent += 1
+                peer.wait_for_ack(peer.acknowledged + 1)
+            if kill_at is None:
+                child.terminate()
+            else:
+                child.kill()
+            child.communicate(timeout=DEADLINE_S)
+        stored = row(path, "SELECT count(*) AS n, count(DISTINCT span_id) AS m FROM spans")
+        assert stored["n"] == stored["m"] >= 10 * peer.acknowledged
+    assert stored["n"] == 6000
+    publisher = row(path, "SELECT * FROM publishers")
+    assert (publisher["spans_stored"], publisher["next_sequence"]) == (6000, 600)
+    assert len(rows(path, "SELECT * FROM traces")) == 6000
+
+
+@pytest.mark.parametrize(
+    "bind",
+    [
+        "tcp://0.0.0.0:4710",
+        "tcp://*:4710",
+        "tcp://192.168.1.5:4710",
+        "tcp://[::]:4710",
+        "tcp://eth0:4710",
+        "tcp://127.0.0.1.example.com:4710",
+        "tcp://127.0.0.1",
+        "tcp://127.0.0.1:99999",
+        "tcp://127.0.0.1:-1",
+        "tcp://:4710",
+        "127.0.0.1:4710",
+        "udp://127.0.0.1:4710",
+        "",
+        "ipc://",
+        "ipc:///no/such/folder/c.sock",
+        "ipc:///tmp/" + "x" * 200,
+        "tcp://127.999.0.1:4710",
+    ],
+)
+def test_an_endpoint_that_cannot_be_is_refused(path: Path, bind: str) -> None:
+    """Anything that is not on this machine, or no endpoint at all, is one clear line with a hint."""
+    with pytest.raises(EndpointError) as raised:
+        Collector(bind, path).run()
+    assert raised.value.hint
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("bind", ["tcp://127.0.0.1:0", "ipc://{}/c.sock"])
+def test_an_endpoint_in_use_is_refused(path: Path, tmp_path: Path, bind: str) -> None:
+    """A second collector on the endpoint says so, and the first goes on undisturbed."""
+    other = tmp_path / "other.db"
+    with running(path, bind.format(tmp_path)) as endpoint, pytest.raises(EndpointError, match="in use"):
+        Collector(endpoint, other).run()
+    with running(other, endpoint):
+        pass
+
+
+def test_a_socket_nobody_listens_on_is_taken_over(path: Path, tmp_path: Path) -> None:
+    """The socket file of a killed collector does not keep the next one out; another file does."""
+    bind = f"ipc://{tmp_path}/c.sock"
+    with process(path, bind) as (child, _):
+        child.kill()
+        child.communicate(timeout=DEADLINE_S)
+    assert (tmp_path / "c.sock").is_socket()
+    with running(path, bind):
+        pass
+    (tmp_path / "c.sock").unlink(missing_ok=True)
+    (tmp_path / "c.sock").write_text("precious")
+    with pytest.raises(EndpointError, match="not a socket"):
+        Collector(bind, path).run()
+    assert (tmp_path / "c.sock").read_text() == "precious"
+
+
+def test_a_database_in_use_is_refused(path: Path) -> None:
+    """The database's own errors come through, and the endpoint is free again."""
+    with Store(path), pytest.raises(DatabaseInUse):
+        Collector("tcp://127.0.0.1:0", path).run()
+
+
+def test_an_error_while_running_ends_the_collector_in_one_line(
+    path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the disk fails nothing is acknowledged, and the error says what to do."""
+
+    def fail(self: Store, messages: Any) -> Any:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(Store, "_store", fail)
+
+    def run() -> None:
+        with running(path) as endpoint:
+            peer = connect(endpoint)
+            peer.wait_for_subscription()
+            peer.send(peer.sender.data(make_span()))
+            wait_for(lambda: not Path(f"{path}.lock").exists())
+
+    with pytest.raises(ZtraceError, match="disk I/O error"):
+        run()
+
+
+def test_stop_before_run_returns_at_once(path: Path) -> None:
+    """A collector that is stopped before it runs, or twice, ends cleanly."""
+    collector = Collector("tcp://127.0.0.1:0", path)
+    collector.stop()
+    collector.run()
+    collector.stop()
+
+
+def test_progress_is_for_terminals_only(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Where standard error is no terminal nothing is written to it."""
+    collect(
+        "tcp://127.0.0.1:0", path, progress=True, ready=lambda endpoint: os.kill(os.getpid(), signal.SIGTERM)
+    )
+    assert capfd.readouterr() == ("", "")
+    assert (
+        format_line(1_234_567, 89_012.3, 1, 4)
+        == "1,234,567 spans stored   89,012/s   1 publisher   4 refused"
+    )
+
+
+def test_progress_is_one_line_in_place(path: Path, connect: Connect) -> None:
+    """On a terminal one line is written over and cleared at the end."""
+    leader, follower = os.openpty()
+    code = COLLECT.replace("ready=", "progress=True, ready=")
+    command = [sys.executable, "-c", code, "tcp://127.0.0.1:0", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=follower, text=True) as child:
+        os.close(follower)
+        try:
+            assert child.stdout is not None
+            peer = connect(child.stdout.readline().strip())
+            peer.wait_for_subscription()
+            peer.send(peer.sender.data(make_span()))
+            shown = b""
+            while b"1 spans stored" not in shown:
+                shown += os.read(leader, 4096)
+            child.terminate()
+            child.wait(DEADLINE_S)
+            shown += os.read(leader, 4096)
+        finally:
+            if child.poll() is None:
+                child.kill()
+            os.close(leader)
+    assert shown.startswith(b"\r\x1b[K")
+    assert shown.endswith(b"\r\x1b[K")
+    assert b"\n" not in shown
