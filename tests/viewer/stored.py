@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
+from ztrace_collector.store import Store
 
 from ztrace import wire
-from ztrace_collector.store import Store
 
 MS = 1_000_000
 SECOND = 1_000 * MS
@@ -169,7 +169,7 @@ def checkout(trace: bytes, at_ns: int = NOON, scale: float = 1.0) -> dict[str, l
     def call(
         number: int, parent: int | None, kind: str, name: str, start: float, end: float, **more: Any
     ) -> wire.Span:
-        timing = {"start_ms": start * scale, "duration_ms": (end - start) * scale}
+        timing: dict[str, Any] = {"start_ms": start * scale, "duration_ms": (end - start) * scale}
         return span(trace, number, parent, kind=kind, name=name, at_ns=at_ns, **timing, **more)
 
     origin = (trace, 9)

@@ -50,7 +50,7 @@ def errors(
     from ztrace_viewer.screen import dim, open_screen, write
 
     screen = open_screen()
-    write(screen, *draw_errors(document, short_ids, time.time_ns()))
+    write(screen, *draw_errors(document, short_ids, screen.width, time.time_ns()))
     if hint := next_command(f"error {short_ids[groups[0]['group']]}", database):
         write(screen, "", dim(hint))
 

@@ -48,6 +48,6 @@ def slow(
     from ztrace_viewer.screen import dim, open_screen, write
 
     screen = open_screen()
-    write(screen, *draw_slow(document, short_ids, time.time_ns()))
+    write(screen, *draw_slow(document, short_ids, screen.width, time.time_ns()))
     if hint := next_command(f"show {short_ids[traces[0]['trace_id']]}", database):
         write(screen, "", dim(hint))

@@ -44,4 +44,5 @@ def stats(
     from ztrace_viewer.render.lists import draw_stats
     from ztrace_viewer.screen import open_screen, write
 
-    write(open_screen(), *draw_stats(document))
+    screen = open_screen()
+    write(screen, *draw_stats(document, screen.width))

@@ -31,4 +31,5 @@ def status(database: Path, as_json: bool) -> None:
     from ztrace_viewer.render.lists import draw_status
     from ztrace_viewer.screen import open_screen, write
 
-    write(open_screen(), *draw_status(document, now_ns))
+    screen = open_screen()
+    write(screen, *draw_status(document, screen.width, now_ns))

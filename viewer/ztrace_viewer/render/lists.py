@@ -5,85 +5,126 @@ One idea: numbers keep their width and names give way, so that a narrow screen c
 
 from collections.abc import Iterator, Mapping
 
-from rich.console import RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from ztrace_viewer.characters import clean
 from ztrace_viewer.documents import ErrorsDocument, SlowDocument, StatsDocument, StatusDocument
 from ztrace_viewer.durations import format_duration
 from ztrace_viewer.moments import format_ago
+from ztrace_viewer.render.grid import Column, draw_grid
 from ztrace_viewer.render.tracebacks import headline, shorten_path
 from ztrace_viewer.screen import name_call, plural
 
 #: How a publisher's state is shown: what has gone wrong stands out.
 _STATE_STYLES = {"live": "green", "silent": "yellow", "crashed": "bold red", "ended": "dim"}
 
+_SLOW = (
+    Column("TRACE"),
+    Column("CALL", flexible=16),
+    Column("TIME", right=True),
+    Column("SPANS", right=True, goes=3),
+    Column("ERRORS", right=True, goes=4),
+    Column("STARTED", goes=2),
+    Column("SERVICES", flexible=12, goes=1),
+)
+_ERRORS = (
+    Column("ERROR"),
+    Column("COUNT", right=True, goes=3),
+    Column("LAST", goes=1),
+    Column("BEGAN IN", flexible=12, goes=2),
+    Column("EXCEPTION", flexible=40),
+)
+_STATS = (
+    Column("CALL", flexible=16),
+    Column("CALLS", right=True, goes=4),
+    Column("ERRORS", right=True, goes=3),
+    Column("P50", right=True, goes=1),
+    Column("P95", right=True, goes=5),
+    Column("P99", right=True, goes=2),
+    Column("TOTAL", right=True),
+    Column("OWN", right=True, goes=6),
+)
+_PUBLISHERS = (
+    Column("SERVICE", flexible=12),
+    Column("HOST", flexible=12, goes=1),
+    Column("PID", right=True, goes=4),
+    Column("STATE"),
+    Column("CREATED", right=True, goes=2),
+    Column("STORED", right=True, goes=5),
+    Column("LOST", right=True),
+    Column("SEEN", goes=3),
+)
 
-def draw_slow(document: SlowDocument, short_ids: Mapping[str, str], now_ns: int) -> Iterator[RenderableType]:
+
+def draw_slow(
+    document: SlowDocument, short_ids: Mapping[str, str], width: int, now_ns: int
+) -> Iterator[Text]:
     """Yield a table of call trees."""
     traces = document["traces"]
-    table = _table()
-    _add_columns(table, "TRACE CALL >TIME >SPANS >ERRORS STARTED SERVICES")
+    rows: list[tuple[Text, ...]] = []
     for trace in traces:
-        table.add_row(
-            Text(short_ids[trace["trace_id"]], style="cyan"),
-            _name(name_call(trace["service"], trace["name"]), "bold"),
-            Text(format_duration(trace["duration_ns"]), style="bold yellow"),
-            _number(trace["span_count"], mark="" if trace["complete"] else "+?"),
-            _number(trace["error_count"], "bold red"),
-            Text(format_ago(trace["start_ns"], now_ns)),
-            _name(", ".join(clean(service) for service in trace["services"]), "dim"),
+        rows.append(
+            (
+                Text(short_ids[trace["trace_id"]], style="cyan"),
+                Text(name_call(trace["service"], trace["name"]), "bold"),
+                Text(format_duration(trace["duration_ns"]), style="bold yellow"),
+                _number(trace["span_count"], mark="" if trace["complete"] else "+?"),
+                _number(trace["error_count"], "bold red"),
+                Text(format_ago(trace["start_ns"], now_ns)),
+                Text(", ".join(clean(service) for service in trace["services"]), "dim"),
+            )
         )
-    yield table
+    yield from draw_grid(_SLOW, rows, width)
     if not all(trace["complete"] for trace in traces):
         yield Text("+? the tree is not complete; 'ztrace show' says what is missing", style="dim")
 
 
 def draw_errors(
-    document: ErrorsDocument, short_ids: Mapping[str, str], now_ns: int
-) -> Iterator[RenderableType]:
+    document: ErrorsDocument, short_ids: Mapping[str, str], width: int, now_ns: int
+) -> Iterator[Text]:
     """Yield a table of exception groups, each with the place it began at."""
-    table = _table()
-    _add_columns(table, "ERROR >COUNT LAST BEGAN_IN EXCEPTION")
+    rows: list[tuple[Text, ...]] = []
     for group in document["groups"]:
         own = [frame for frame in group["frames"] if frame["in_app"]] or group["frames"]
-        what = Text(headline(group["type"], group["message"]), style="red", no_wrap=True, overflow="ellipsis")
+        what = Text(headline(group["type"], group["message"]), style="red")
         if own:
             place = f"{shorten_path(own[-1]['file'], 40)}:{own[-1]['line']} in {clean(own[-1]['function'])}"
             what.append(f"\n{place}", "dim")
-        table.add_row(
-            Text(short_ids[group["group"]], style="cyan"),
-            _number(group["count"]),
-            Text(format_ago(group["last_ns"], now_ns)),
-            _name(name_call(group["service"], group["name"]), "bold"),
-            what,
+        rows.append(
+            (
+                Text(short_ids[group["group"]], style="cyan"),
+                _number(group["count"]),
+                Text(format_ago(group["last_ns"], now_ns)),
+                Text(name_call(group["service"], group["name"]), "bold"),
+                what,
+            )
         )
-    yield table
+    yield from draw_grid(_ERRORS, rows, width)
 
 
-def draw_stats(document: StatsDocument) -> Iterator[RenderableType]:
+def draw_stats(document: StatsDocument, width: int) -> Iterator[Text]:
     """Yield a table of methods; the largest own time, where it is to be found, is marked."""
     methods = document["methods"]
     largest = max((method["self_ns"] for method in methods), default=0)
-    table = _table()
-    _add_columns(table, "CALL >CALLS >ERRORS >P50 >P95 >P99 >TOTAL >OWN")
+    rows: list[tuple[Text, ...]] = []
     for method in methods:
         times = (method["p50_ns"], method["p95_ns"], method["p99_ns"], method["total_ns"])
-        table.add_row(
-            _name(name_call(method["service"], method["name"], method["kind"]), "bold"),
-            _number(method["calls"]),
-            _number(method["errors"], "bold red"),
-            *(Text(format_duration(time)) for time in times),
-            Text(
-                format_duration(method["self_ns"]),
-                style="bold yellow" if method["self_ns"] == largest > 0 else "",
-            ),
+        rows.append(
+            (
+                Text(name_call(method["service"], method["name"], method["kind"]), "bold"),
+                _number(method["calls"]),
+                _number(method["errors"], "bold red"),
+                *(Text(format_duration(time)) for time in times),
+                Text(
+                    format_duration(method["self_ns"]),
+                    style="bold yellow" if method["self_ns"] == largest > 0 else "",
+                ),
+            )
         )
-    yield table
+    yield from draw_grid(_STATS, rows, width)
 
 
-def draw_status(document: StatusDocument, now_ns: int) -> Iterator[RenderableType]:
+def draw_status(document: StatusDocument, width: int, now_ns: int) -> Iterator[Text]:
     """Yield the totals, then a table of publishers."""
     yield _fact(
         "stored",
@@ -104,41 +145,21 @@ def draw_status(document: StatusDocument, now_ns: int) -> Iterator[RenderableTyp
     if not publishers:
         return
     yield Text()
-    table = _table()
-    _add_columns(table, "SERVICE HOST >PID STATE >CREATED >STORED >LOST SEEN")
+    rows: list[tuple[Text, ...]] = []
     for publisher in publishers:
-        table.add_row(
-            _name(clean(publisher["service"]), "bold"),
-            _name(clean(publisher["host"])),
-            Text(str(publisher["pid"])),
-            Text(clean(publisher["state"]), style=_STATE_STYLES.get(publisher["state"], "")),
-            _number(publisher["spans_created"]),
-            _number(publisher["spans_stored"]),
-            _number(publisher["spans_lost"], "bold red"),
-            Text(format_ago(publisher["last_seen_ns"], now_ns)),
+        rows.append(
+            (
+                Text(clean(publisher["service"]), "bold"),
+                Text(clean(publisher["host"])),
+                Text(str(publisher["pid"])),
+                Text(clean(publisher["state"]), style=_STATE_STYLES.get(publisher["state"], "")),
+                _number(publisher["spans_created"]),
+                _number(publisher["spans_stored"]),
+                _number(publisher["spans_lost"], "bold red"),
+                Text(format_ago(publisher["last_seen_ns"], now_ns)),
+            )
         )
-    yield table
-
-
-def _table() -> Table:
-    return Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", show_edge=False)
-
-
-def _add_columns(table: Table, heads: str) -> None:
-    """Add columns by their heads: ``>`` aligns to the right, a space is written ``_``."""
-    for head in heads.split():
-        right = head.startswith(">")
-        given_way = head in ("CALL", "SERVICES", "BEGAN_IN", "EXCEPTION", "SERVICE", "HOST")
-        table.add_column(
-            head.lstrip(">").replace("_", " "),
-            justify="right" if right else "left",
-            no_wrap=not given_way,
-            overflow="ellipsis",
-        )
-
-
-def _name(text: str, style: str = "") -> Text:
-    return Text(text, style=style, no_wrap=True, overflow="ellipsis")
+    yield from draw_grid(_PUBLISHERS, rows, width)
 
 
 def _number(value: int, style: str = "", mark: str = "") -> Text:

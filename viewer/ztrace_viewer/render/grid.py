@@ -1,0 +1,95 @@
+"""Columns of text that fit the screen.
+
+One idea: numbers keep their width and names give way; when names have no room left, whole columns go, the
+least wanted first, so that a narrow screen loses context and never digits.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.text import Text
+
+#: Between two columns.
+GAP = 2
+#: What a flexible column keeps in any case; what then still does not fit is cut at the screen's edge.
+_LEAST = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a grid.
+
+    Attributes:
+        head: its heading.
+        right: align to the right.
+        flexible: cells may be cut; to fewer than so many characters only when no column is left to go.
+        goes: columns with a number can be left out, the lowest first.
+    """
+
+    head: str
+    right: bool = False
+    flexible: int = 0
+    goes: int = 0
+
+
+def draw_grid(columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int) -> Iterator[Text]:
+    """Yield the lines of a grid: headings, then rows; a cell with line ends takes several lines."""
+    natural = [
+        max(len(column.head), *(line.cell_len for row in rows for line in row[place].split("\n")), 0)
+        for place, column in enumerate(columns)
+    ]
+    shown = _choose(columns, natural, width)
+    widths = _shrink(columns, natural, shown, width)
+    yield _draw_line(columns, [Text(column.head, style="dim") for column in columns], shown, widths)
+    for row in rows:
+        cells = [list(cell.split("\n")) or [Text()] for cell in row]
+        for number in range(max(len(cells[place]) for place in shown)):
+            line = [cell[number] if number < len(cell) else Text() for cell in cells]
+            yield _draw_line(columns, line, shown, widths)
+
+
+def _choose(columns: Sequence[Column], natural: Sequence[int], width: int) -> list[int]:
+    """Return the places of the columns that there is room for."""
+    shown = list(range(len(columns)))
+
+    def wanted() -> int:
+        enough = (min(natural[place], columns[place].flexible or natural[place]) for place in shown)
+        return sum(enough) + GAP * (len(shown) - 1)
+
+    for place in sorted(
+        (place for place in shown if columns[place].goes), key=lambda place: columns[place].goes
+    ):
+        if wanted() <= width:
+            break
+        shown.remove(place)
+    return shown
+
+
+def _shrink(
+    columns: Sequence[Column], natural: Sequence[int], shown: Sequence[int], width: int
+) -> dict[int, int]:
+    """Return the width of each column shown: the widest name gives way first."""
+    widths = {place: natural[place] for place in shown}
+    names = [place for place in shown if columns[place].flexible]
+    over = sum(widths.values()) + GAP * (len(shown) - 1) - width
+    while over > 0 and names:
+        widest = max(names, key=lambda place: widths[place])
+        if widths[widest] <= _LEAST:
+            break
+        widths[widest] -= 1
+        over -= 1
+    return widths
+
+
+def _draw_line(
+    columns: Sequence[Column], cells: Sequence[Text], shown: Sequence[int], widths: dict[int, int]
+) -> Text:
+    line = Text()
+    for place in shown:
+        cell = cells[place].copy()
+        cell.truncate(widths[place], overflow="ellipsis")
+        blank = " " * (widths[place] - cell.cell_len)
+        line.append_text(Text(blank) + cell if columns[place].right else cell + Text(blank))
+        line.append(" " * GAP)
+    line.rstrip()
+    return line
