@@ -3,16 +3,15 @@
 Source: W3C Trace Context, https://www.w3.org/TR/trace-context/.
 """
 
-import re
 from collections.abc import Mapping, MutableMapping
 
 from ztrace import diagnostics
 from ztrace.spans import SpanContext, current_span
 
-_TRACEPARENT = re.compile(
-    r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII | re.DOTALL
-)
-
+#: The names as carriers spell them: as W3C writes them, as HTTP libraries may, as environments do.
+_KEYS = (("traceparent", "tracestate"), ("Traceparent", "Tracestate"), ("TRACEPARENT", "TRACESTATE"))
+#: Ids that stand for "none".
+_NO_TRACE_ID, _NO_SPAN_ID = bytes(16), bytes(8)
 #: What W3C asks to pass on at least: list members, and characters in all.
 _MAX_MEMBERS, _MAX_STATE = 32, 512
 
@@ -37,17 +36,17 @@ def inject(carrier: MutableMapping[str, str], context: SpanContext | None = None
 def extract(carrier: Mapping[str, str]) -> SpanContext | None:
     """Read the caller's span from a carrier: ``ztrace.span("handle", parent=ztrace.extract(headers))``.
 
-    Header names are found in the usual spellings.
-
     Returns:
         The context, to be given as ``parent`` or in ``links``; None if there is none, or none that is valid.
     """
     try:
-        traceparent = _find(carrier, "traceparent")
-        return None if traceparent is None else parse_traceparent(traceparent, _find(carrier, "tracestate"))
+        for parent_key, state_key in _KEYS:
+            traceparent = carrier.get(parent_key)
+            if traceparent is not None:
+                return parse_traceparent(traceparent, carrier.get(state_key))
     except Exception:
         diagnostics.count_failure("extract")
-        return None
+    return None
 
 
 def format_traceparent(context: SpanContext) -> str:
@@ -56,26 +55,37 @@ def format_traceparent(context: SpanContext) -> str:
 
 
 def parse_traceparent(traceparent: object, tracestate: object = None) -> SpanContext | None:
-    """Return the context that a ``traceparent`` stands for, None if it is not valid."""
+    """Return the context that a ``traceparent`` stands for, None if it is not valid.
+
+    Of a version above 00 what version 00 would have held is read, and 00 is sent on.
+    """
     if isinstance(traceparent, bytes):
         traceparent = traceparent.decode("ascii", "replace")
     if not isinstance(traceparent, str):
         return None
-    match = _TRACEPARENT.fullmatch(traceparent.strip())
-    if match is None:
+    if len(traceparent) != 55 or traceparent[:3] != "00-":
+        traceparent = _as_version_00(traceparent.strip())
+    try:
+        raw = bytes.fromhex(traceparent.replace("-", ""))
+    except ValueError:
         return None
-    version, trace_id, span_id, flags, more = match.groups()
-    if version == "ff" or (version == "00" and more) or not int(trace_id, 16) or not int(span_id, 16):
+    # fromhex skips spaces and takes capitals, which are not valid here.
+    if len(raw) != 26 or traceparent[35] + traceparent[52] != "--" or traceparent.lower() != traceparent:
+        return None
+    trace_id, span_id = raw[1:17], raw[17:25]
+    if trace_id == _NO_TRACE_ID or span_id == _NO_SPAN_ID:
         return None
     state = _cut_state(tracestate) if isinstance(tracestate, str) else ""
-    return SpanContext(bytes.fromhex(trace_id), bytes.fromhex(span_id), int(flags, 16) & 3, state)
+    return SpanContext(trace_id, span_id, raw[25] & 3, state)
 
 
-def _find(carrier: Mapping[str, str], name: str) -> object:
-    for key in (name, name.title(), name.upper()):
-        if key in carrier:
-            return carrier[key]
-    return None
+def _as_version_00(text: str) -> str:
+    """Return the part of a higher version that version 00 has too, "" if it is not valid."""
+    if len(text) < 55 or text[:2] == "ff" or text[2] != "-":
+        return ""
+    if len(text) > 55 and (text[:2] == "00" or text[55] != "-"):
+        return ""
+    return text[:55]
 
 
 def _cut_state(state: str) -> str:

@@ -8,17 +8,16 @@ The thread is a plain one even where gevent has replaced `threading`: a greenlet
 program computes, and the program could not compute while a greenlet waits for a socket.
 """
 
-import _thread
 import os
 import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 from ztrace import diagnostics
 from ztrace.delivery import Delivery
 from ztrace.encoding import Record
+from ztrace.native import original
 from ztrace.settings import Settings
 
 #: Spans that may wait to be encoded: what a program makes in a burst between two turns of the thread.
@@ -46,7 +45,7 @@ class Publisher:
         self.dropped = 0
         self.delivery: Delivery | None = None
         self._closed = False
-        self._starting = _original("_thread", "allocate_lock")()
+        self._starting = original("_thread", "allocate_lock")()
         self.renew_offset()
 
     def renew_offset(self) -> None:
@@ -70,6 +69,7 @@ class Publisher:
         if delivery is None:
             return True
         wanted = delivery.batched + len(self.queue)
+        delivery.hurry(timeout_s)
         return _wait(lambda: delivery.retired >= wanted or not delivery.running, timeout_s) and (
             delivery.retired >= wanted
         )
@@ -97,7 +97,7 @@ class Publisher:
         try:
             if self.delivery is None:
                 self.delivery = Delivery(self)
-                _original("_thread", "start_new_thread")(self.delivery.run, ())
+                original("_thread", "start_new_thread")(self.delivery.run, ())
                 _close_with_multiprocessing(self)
                 self.room = QUEUE_SPANS
             return True
@@ -117,14 +117,6 @@ def _wait(done: Callable[[], bool], timeout_s: float) -> bool:
             return False
         time.sleep(_GLANCE_S)
     return True
-
-
-def _original(module: str, name: str) -> Any:
-    """Return a function as Python made it, also where gevent has put its own in place."""
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is not None:
-        return monkey.get_original(module, name)
-    return getattr(_thread if module == "_thread" else sys.modules[module], name)
 
 
 def _close_with_multiprocessing(publisher: Publisher) -> None:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 #: Numbers of the kinds the agent itself tells apart.
 INTERNAL: Final = KIND_NUMBERS["internal"]
 SERVER: Final = KIND_NUMBERS["server"]
+CLIENT: Final = KIND_NUMBERS["client"]
+PRODUCER: Final = KIND_NUMBERS["producer"]
+CONSUMER: Final = KIND_NUMBERS["consumer"]
 
 #: W3C trace flags of a trace that begins here: sampled, and a random trace id.
 NEW_TRACE_FLAGS = 3
@@ -74,6 +77,25 @@ _set_current = _current.set
 publisher: "Publisher | None" = None
 
 
+def start_span(
+    name: str,
+    kind: int,
+    attributes: dict[str, Any],
+    parent: SpanContext | None = None,
+    links: Sequence[SpanContext] | None = None,
+    *,
+    activate: bool = True,
+) -> "Span":
+    """Make and start a span as `Span` does, for middleware: nothing is looked up or unpacked again."""
+    span = Span.__new__(Span)
+    span.name = name
+    span.kind = kind
+    span.links = links
+    span.attributes = attributes
+    span._parent = parent
+    return span.start(activate=activate)
+
+
 def current_span() -> SpanContext | None:
     """Return the span of this thread, task or greenlet, or what was extracted for it."""
     return _get_current()
@@ -102,12 +124,11 @@ class Span(SpanContext):
         "_cpu_ns",
         "_parent",
         "_publisher",
-        "_start_ns",
         "attributes",
-        "exception",
         "kind",
         "links",
         "name",
+        "start_ns",
     )
 
     def __init__(
@@ -130,10 +151,6 @@ class Span(SpanContext):
         """Add attributes, replacing those of the same name."""
         self.attributes.update(attributes)
 
-    def elapsed_ns(self) -> int:
-        """Return the time since the start by the monotonic clock, in ns."""
-        return perf_counter_ns() - self._start_ns
-
     def start(self, *, activate: bool = True) -> "Span":
         """Start the clock; with ``activate``, become the current span. ``with`` does this for you."""
         try:
@@ -148,7 +165,7 @@ class Span(SpanContext):
             self.covered_ns = self.open_children = 0
             if self.kind == SERVER:
                 self._cpu_ns = thread_time_ns()
-            self._start_ns = now_ns = perf_counter_ns()
+            self.start_ns = now_ns = perf_counter_ns()
             if parent is None:
                 self._parent = None
                 self.trace_id = new_trace_id(now_ns + target.offset_ns)
@@ -174,9 +191,9 @@ class Span(SpanContext):
 
     def __exit__(
         self,
-        exc_type: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
+        exc_type: type[BaseException] | None = None,
+        exception: BaseException | None = None,
+        traceback: TracebackType | None = None,
     ) -> None:
         if self.ended:
             return
@@ -192,7 +209,7 @@ class Span(SpanContext):
                 parent.open_children = still_open = parent.open_children - 1
                 if not still_open:
                     parent.covered_ns += end_ns - parent.mark_ns
-            duration_ns = end_ns - self._start_ns
+            duration_ns = end_ns - self.start_ns
             self_ns = duration_ns - self.covered_ns
             if self.open_children:
                 self_ns -= end_ns - self.mark_ns
@@ -205,7 +222,7 @@ class Span(SpanContext):
                 parent_id,
                 self.kind,
                 self.name,
-                self._start_ns + target.offset_ns,
+                self.start_ns + target.offset_ns,
                 duration_ns,
                 self_ns if self_ns > 0 else 0,
                 thread_time_ns() - self._cpu_ns if self.kind == SERVER else None,

@@ -1,8 +1,8 @@
 """zerorpc: a client and a server span for every call, a producer and a consumer span for every message.
 
-One idea: zerorpc's hooks see a call begin and see the header travel, but they do not see every end. So
-the hooks carry context, and wrappers around the few functions that every call must leave through end the
-spans:
+One idea: zerorpc's hooks see a call begin and see the header travel, but they do not see every end. So the
+hooks start spans and carry context, and wrappers around the few functions that every call must leave through
+end them:
 
     ClientBase.__call__, _process_response    whatever the caller's greenlet is hit by
     ReqStream.process_answer                  a stream read to its end, failed, abandoned or never read
@@ -10,24 +10,30 @@ spans:
     Pusher.__call__, Puller._receiver         messages without replies
 
 Context travels as ``traceparent`` in the event header, which servers without ztrace ignore. Back comes, under
-`REPLY_KEY`, the server's own duration and the origin of an exception. zerorpc's built-in
-methods (``_zerorpc_*``) are not traced.
+`REPLY_KEY`, the server's own duration and the origin of an exception. zerorpc's built-in methods
+(``_zerorpc_*``) are not traced.
+
+Between two calls a process does other things, and this code is cold when it runs: what counts is how much of
+it runs at all, which is why hooks are short and nothing is done twice.
 
 Source: zerorpc 0.6.3's core.py and patterns.py; docs/explanation/zerorpc.md tells what each wrapper is for.
 """
 
 import functools
+import sys
 import weakref
 from collections.abc import Callable, Generator, MutableMapping
 from contextvars import ContextVar
+from time import perf_counter_ns
 from typing import Any
 
 import zerorpc
 import zmq
+from zerorpc import core, patterns
 
 from ztrace import diagnostics, failure, spans
-from ztrace.propagation import extract, inject
-from ztrace.spans import Span, make_current
+from ztrace.propagation import extract, format_traceparent, inject, parse_traceparent
+from ztrace.spans import CLIENT, CONSUMER, PRODUCER, SERVER, Span, make_current, start_span
 
 #: The key in a reply's header, of a map with "d": the server's duration in ns; and for an exception "o": the
 #: trace and span id of its origin; and for one that the server itself got as a reply "m": its message, since
@@ -40,156 +46,146 @@ MAX_REMOTE_TRACEBACK = 4000
 _open_calls: dict[Any, Span] = {}
 #: Keeps the weak references alive that tell when a stream is thrown away unread, by message id.
 _unread_streams: dict[Any, "weakref.ref[Any]"] = {}
-#: The call this greenlet is about to send; before_request fills it in for the wrapper around it.
-_calling: "ContextVar[_Calling | None]" = ContextVar("ztrace_zerorpc_calling", default=None)
+#: What this greenlet is calling: the client, and from before_request on the message id of the request.
+_calling: ContextVar[Any] = ContextVar("ztrace_zerorpc_calling", default=None)
 #: The request this greenlet is serving, and its span.
-_serving: "ContextVar[tuple[Any, Span] | None]" = ContextVar("ztrace_zerorpc_serving", default=None)
+_serving: ContextVar[tuple[Any, Span | None]] = ContextVar("ztrace_zerorpc_serving", default=(None, None))
 
-
-class _Calling:
-    """A call on its way out: which client makes it, and its message id once it has one."""
-
-    __slots__ = ("client", "message_id")
-
-    def __init__(self, client: Any) -> None:
-        self.client = client
-        self.message_id: Any = None
-
-
-def _guarded(hook: Callable[..., Any]) -> Callable[..., Any]:
-    """Keep a hook's failures from zerorpc, which would answer the caller with them, or not at all."""
-
-    @functools.wraps(hook)
-    def call(*args: Any) -> Any:
-        try:
-            return hook(*args)
-        except Exception:
-            diagnostics.count_failure("zerorpc")
-            return {} if hook.__name__ == "get_task_context" else None
-
-    return call
+#: Where zerorpc asks for a task context that is not needed: a request gets its own span's in before_request,
+#: and a reply tells its caller nothing new.
+_NEEDS_NO_CONTEXT = {
+    core.ClientBase.__call__.__code__,
+    core.ServerBase._async_task.__code__,
+    patterns.ReqRep.process_call.__code__,
+    patterns.ReqStream.process_call.__code__,
+}
 
 
 class ZerorpcMiddleware:
     """The hooks, for ``context.register_middleware(ZerorpcMiddleware())``.
 
     `ztrace.instrument` registers one with every context; this class is for tracing some of them only. All
-    state is the module's, so registering twice traces once.
+    state is the module's, so registering twice traces once. No hook raises: zerorpc would answer the caller
+    with that, or not at all.
     """
 
     def __init__(self) -> None:
         _wrap_zerorpc()
 
-    @_guarded
     def get_task_context(self) -> dict[str, str]:
-        """Give a message, a reply or a forked task the current span; a request gets its own later."""
+        """Give a message or a forked task the current span."""
         header: dict[str, str] = {}
-        if _calling.get() is None:
-            inject(header)
+        try:
+            # This hook, hook_get_task_context, and who called that.
+            if spans.publisher is not None and sys._getframe(2).f_code not in _NEEDS_NO_CONTEXT:
+                inject(header)
+        except Exception:
+            diagnostics.count_failure("zerorpc")
         return header
 
-    @_guarded
     def load_task_context(self, header: MutableMapping[str, Any]) -> None:
-        """Make the sender's span current: what `zerorpc.fork_task_context` counts on."""
-        make_current(extract(header))
+        """Make the sender's span current in a task that `zerorpc.fork_task_context` began.
 
-    @_guarded
+        A request's header comes here too; its span is started, and made current, before the method runs.
+        """
+        if spans.publisher is not None and "message_id" not in header:
+            make_current(extract(header))
+
     def client_before_request(self, request: Any) -> None:
         """Start the client span and send its context along."""
-        calling = _calling.get()
-        if calling is None or calling.message_id is not None or _is_hidden(request.name):
+        if spans.publisher is None:
             return
-        span = Span(request.name, kind="client").start(activate=False)
-        if not span.ended:
-            inject(request.header, span)
-            calling.message_id = request.header["message_id"]
-            _open_calls[calling.message_id] = span
-            span.attributes = _server_attributes(calling.client)
+        try:
+            client, name = _calling.get(), request.name
+            if name[:9] == "_zerorpc_" or not isinstance(client, core.ClientBase):
+                return
+            attributes = client.__dict__.get("_ztrace_attributes") or _call_attributes(client)
+            span = start_span(name, CLIENT, attributes.copy(), activate=False)
+            header = request.header
+            header["traceparent"] = format_traceparent(span)
+            if span.tracestate:
+                header["tracestate"] = span.tracestate
+            message_id = header["message_id"]
+            _open_calls[message_id] = span
+            _calling.set(message_id)
+        except Exception:
+            diagnostics.count_failure("zerorpc")
 
-    @_guarded
     def client_after_request(self, request: Any, reply: Any, exception: BaseException | None = None) -> None:
         """Take what the server sent back; end the span unless an exception is about to be raised."""
-        span = _open_calls.get(request.header["message_id"])
-        if span is None:
-            return
-        answer = reply.header.get(REPLY_KEY) if reply is not None else None
-        if not isinstance(answer, dict):
-            answer = {}
-        duration_ns = answer.get("d")
-        if type(duration_ns) is int and duration_ns > 0:
-            span.covered_ns += duration_ns
-        if exception is None:
-            _end_call(request.header["message_id"])
-        elif isinstance(exception, zerorpc.RemoteError):
-            message = answer.get("m")
-            failure.describe(
-                exception, message if isinstance(message, str) else f"{exception.name}: {exception.msg}"
-            )
-            origin = answer.get("o")
-            if isinstance(origin, list) and [len(part) for part in origin] == [16, 8]:
-                failure.mark_origin(exception, origin[0], origin[1])
-            elif exception.traceback:
-                span.set(**{"zerorpc.remote_traceback": exception.traceback[-MAX_REMOTE_TRACEBACK:]})
+        try:
+            message_id = request.header["message_id"]
+            span = _open_calls.get(message_id)
+            if span is None:
+                return
+            answer = reply.header.get(REPLY_KEY) if reply is not None else None
+            if type(answer) is not dict:
+                answer = {}
+            duration_ns = answer.get("d")
+            if type(duration_ns) is int and duration_ns > 0:
+                span.covered_ns += duration_ns
+            if exception is None:
+                if _unread_streams:
+                    _unread_streams.pop(message_id, None)
+                del _open_calls[message_id]
+                span.__exit__()
+            elif isinstance(exception, zerorpc.RemoteError):
+                _take_remote_error(span, exception, answer)
+        except Exception:
+            diagnostics.count_failure("zerorpc")
 
-    @_guarded
     def server_before_exec(self, request: Any) -> None:
-        """Start the consumer span of a pulled message; calls get theirs in ``process_call``."""
+        """Start the consumer span of a message; a call's server span is started around this."""
         if request.identity is None and spans.publisher is not None:
-            _serve_message(request)
+            _serve(request)
 
-    @_guarded
     def server_after_exec(self, request: Any, reply: Any) -> None:
-        """Send the server's duration back, or end the consumer span."""
-        span = _span_of(request)
-        if span is None:
+        """Send the server's duration back; end a consumer span."""
+        served, span = _serving.get()
+        if served is not request or span is None:
             return
         if reply is None:
-            _end_message(span, None)
+            _end_message(span)
         elif "traceparent" in request.header:
-            reply.header[REPLY_KEY] = {"d": span.elapsed_ns()}
+            reply.header[REPLY_KEY] = {"d": perf_counter_ns() - span.start_ns}
 
-    @_guarded
     def server_inspect_exception(self, request: Any, reply: Any, context: Any, exc_info: Any) -> None:
         """Send the exception's origin back; record methods that do not exist, which nothing else sees."""
-        exception = exc_info[1]
-        span = _span_of(request)
-        if span is None and not _is_hidden(request.name) and spans.publisher is not None:
-            span = _serve_message(request) if reply is None else _serve_call(request)
-            span.end(exception)
-        if span is None:
+        if spans.publisher is None:
             return
-        if reply is None:
-            _end_message(span, exception)
-        elif "traceparent" in request.header:
-            answer: dict[str, Any] = {"d": span.elapsed_ns()}
-            origin = failure.origin_of(exception)
-            if origin is not None:
-                answer["o"] = list(origin)
-            if isinstance(exception, zerorpc.RemoteError):
-                answer["m"] = failure.message_of(exception)
-            reply.header[REPLY_KEY] = answer
+        try:
+            exception = exc_info[1]
+            served, span = _serving.get()
+            if served is not request:  # An unknown method: nothing was called.
+                span = _serve(request)
+            if span is None:
+                return
+            span.end(exception)
+            if reply is None:
+                _end_message(span)
+            elif "traceparent" in request.header:
+                reply.header[REPLY_KEY] = _describe_error(span, exception)
+        except Exception:
+            diagnostics.count_failure("zerorpc")
 
 
 def install() -> None:
     """Register the middleware with every zerorpc context, those that exist and those to come."""
-    _wrap_zerorpc()
     _wrap_contexts()
     if zerorpc.Context._instance is not None:
         _register(zerorpc.Context._instance)
 
 
-@functools.cache
-def _wrap_zerorpc() -> None:
-    """Put the wrappers in place, once; they do nothing for contexts without the middleware."""
-    from zerorpc import core, patterns
+def _is_traced(context: Any) -> bool:
+    traced = any(type(middleware) is ZerorpcMiddleware for middleware in context._middlewares)
+    if traced:
+        context.__dict__["_ztrace"] = True  # What every call asks first; a middleware is never removed.
+    return traced
 
-    core.ClientBase.__call__ = _wrap_call(core.ClientBase.__call__)
-    core.ClientBase._process_response = _wrap_process_response(core.ClientBase._process_response)
-    core.Pusher.__call__ = _wrap_push(core.Pusher.__call__)
-    core.Puller._receiver = _wrap_receiver(core.Puller._receiver)
-    patterns.ReqStream.process_answer = _wrap_process_answer(patterns.ReqStream.process_answer)
-    for pattern in (patterns.ReqRep, patterns.ReqStream):
-        pattern.process_call = _wrap_process_call(pattern.process_call)
+
+def _register(context: Any) -> None:
+    if not _is_traced(context):
+        context.register_middleware(ZerorpcMiddleware())
 
 
 @functools.cache
@@ -204,17 +200,18 @@ def _wrap_contexts() -> None:
     zerorpc.Context.__init__ = __init__
 
 
-def _register(context: Any) -> None:
-    if not _is_traced(context):
-        context.register_middleware(ZerorpcMiddleware())
-
-
-def _is_traced(context: Any) -> bool:
-    return any(type(middleware) is ZerorpcMiddleware for middleware in context._middlewares)
-
-
-def _is_hidden(name: object) -> bool:
-    return isinstance(name, str) and name.startswith("_zerorpc_")
+@functools.cache
+def _wrap_zerorpc() -> None:
+    """Put the wrappers in place, once; they find nothing to end for contexts without the middleware."""
+    core.ClientBase.__call__ = _wrap_call(core.ClientBase.__call__)
+    core.ClientBase._process_response = _wrap_process_response(core.ClientBase._process_response)
+    core.SocketBase.connect = _wrap_connect(core.SocketBase.connect)
+    core.SocketBase.bind = _wrap_connect(core.SocketBase.bind)
+    core.Pusher.__call__ = _wrap_push(core.Pusher.__call__)
+    core.Puller._receiver = _wrap_receiver(core.Puller._receiver)
+    patterns.ReqStream.process_answer = _wrap_process_answer(patterns.ReqStream.process_answer)
+    patterns.ReqStream.process_call = _wrap_process_call(patterns.ReqStream.process_call)
+    patterns.ReqRep.process_call = _wrap_process_call(patterns.ReqRep.process_call)
 
 
 # The client's side.
@@ -223,14 +220,14 @@ def _is_hidden(name: object) -> bool:
 def _wrap_call(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def __call__(self: Any, method: Any, *args: Any, **kargs: Any) -> Any:
-        if spans.publisher is None or not _is_traced(self._context):
+        if spans.publisher is None:
             return original(self, method, *args, **kargs)
-        calling, before = _Calling(self), _calling.get()
-        _calling.set(calling)
+        before = _calling.get()
+        _calling.set(self)
         try:
             return original(self, method, *args, **kargs)
         except BaseException as exception:
-            _end_call(calling.message_id, exception)
+            _end_call(_calling.get(), exception)  # Not sent: it could not be packed, or there was no room.
             raise
         finally:
             _calling.set(before)
@@ -287,12 +284,33 @@ def _abandon_stream(message_id: Any) -> None:
 
 def _end_call(message_id: Any, exception: BaseException | None = None) -> None:
     span = _open_calls.pop(message_id, None)
-    _unread_streams.pop(message_id, None)
     if span is not None:
         span.end(exception)
+        if _unread_streams:
+            _unread_streams.pop(message_id, None)
 
 
-def _server_attributes(client: Any) -> dict[str, Any]:
+def _take_remote_error(span: Span, exception: Any, answer: dict[str, Any]) -> None:
+    """Remember where the remote exception was first raised, or what a server without ztrace says of it."""
+    message = answer.get("m")
+    failure.describe(exception, message if type(message) is str else f"{exception.name}: {exception.msg}")
+    origin = answer.get("o")
+    if isinstance(origin, list) and [len(part) for part in origin] == [16, 8]:
+        failure.mark_origin(exception, origin[0], origin[1])
+    elif exception.traceback:
+        span.set(**{"zerorpc.remote_traceback": exception.traceback[-MAX_REMOTE_TRACEBACK:]})
+
+
+def _wrap_connect(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def connect(self: Any, *args: Any, **kwargs: Any) -> Any:
+        self.__dict__.pop("_ztrace_attributes", None)
+        return original(self, *args, **kwargs)
+
+    return connect
+
+
+def _call_attributes(client: Any) -> dict[str, Any]:
     """Name the callee before it has answered: by the address the client last connected or bound."""
     attributes: dict[str, Any] = {"rpc.system.name": "zerorpc"}
     endpoint = client._events._socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode("utf-8", "replace")
@@ -302,6 +320,7 @@ def _server_attributes(client: Any) -> dict[str, Any]:
         attributes["server.address"], attributes["server.port"] = host, int(port)
     elif address:
         attributes["server.address"] = address
+    client.__dict__["_ztrace_attributes"] = attributes
     return attributes
 
 
@@ -311,30 +330,54 @@ def _server_attributes(client: Any) -> dict[str, Any]:
 def _wrap_process_call(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def process_call(self: Any, context: Any, channel: Any, request: Any, functor: Any) -> Any:
-        if spans.publisher is None or _is_hidden(request.name) or not _is_traced(context):
+        if spans.publisher is None or not (context.__dict__.get("_ztrace") or _is_traced(context)):
             return original(self, context, channel, request, functor)
-        span = _serve_call(request)
+        span = _serve(request)
         try:
             result = original(self, context, channel, request, functor)
         except BaseException as exception:
-            span.end(exception)
+            if span is not None:
+                span.__exit__(None, exception)
             raise
-        span.end()
+        if span is not None:
+            span.__exit__()
         return result
 
     return process_call
 
 
-def _serve_call(request: Any) -> Span:
-    span = Span(request.name, kind="server", parent=extract(request.header)).start()
-    span.attributes = {"rpc.system.name": "zerorpc"}
+def _serve(request: Any) -> Span | None:
+    """Start the span of a request: a call's is the caller's child.
+
+    A pulled or published message's is below the sender's and linked to it, since the sender did not wait.
+    Its events have no identity, and one greenlet serves them all.
+    """
+    span = None
+    try:
+        name, header = request.name, request.header
+        if name[:9] != "_zerorpc_":
+            traceparent = header.get("traceparent")
+            parent = parse_traceparent(traceparent, header.get("tracestate")) if traceparent else None
+            if request.identity is not None:
+                span = start_span(name, SERVER, {"rpc.system.name": "zerorpc"}, parent)
+            else:
+                make_current(None)
+                links = (parent,) if parent else None
+                span = start_span(name, CONSUMER, {"messaging.system": "zerorpc"}, parent, links)
+    except Exception:
+        diagnostics.count_failure("zerorpc")
     _serving.set((request, span))
     return span
 
 
-def _span_of(request: Any) -> Span | None:
-    serving = _serving.get()
-    return serving[1] if serving is not None and serving[0] is request else None
+def _describe_error(span: Span, exception: BaseException) -> dict[str, Any]:
+    answer: dict[str, Any] = {"d": perf_counter_ns() - span.start_ns}
+    origin = failure.origin_of(exception)
+    if origin is not None:
+        answer["o"] = list(origin)
+    if isinstance(exception, zerorpc.RemoteError):
+        answer["m"] = failure.message_of(exception)
+    return answer
 
 
 # Messages without replies.
@@ -345,9 +388,13 @@ def _wrap_push(original: Callable[..., Any]) -> Callable[..., Any]:
     def __call__(self: Any, method: Any, *args: Any) -> Any:
         if spans.publisher is None or not _is_traced(self._context):
             return original(self, method, *args)
-        with Span(method, kind="producer") as span:
-            span.attributes = {"messaging.system": "zerorpc"}
-            return original(self, method, *args)
+        span = start_span(method, PRODUCER, {"messaging.system": "zerorpc"})
+        try:
+            original(self, method, *args)
+        except BaseException as exception:
+            span.end(exception)
+            raise
+        span.end()
 
     return __call__
 
@@ -358,31 +405,16 @@ def _wrap_receiver(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return original(self)
         except BaseException as exception:  # Killed, or timed out, while it served a message.
-            serving = _serving.get()
-            if serving is not None:
-                _end_message(serving[1], exception)
+            span = _serving.get()[1]
+            if span is not None:
+                _end_message(span, exception)
             raise
 
     return _receiver
 
 
-def _serve_message(request: Any) -> Span:
-    """Start a consumer span below the producer's, and linked to it: the sender did not wait for it."""
-    sender = extract(request.header)
-    make_current(None)
-    span = Span(
-        request.name,
-        kind="consumer",
-        parent=sender,
-        links=None if sender is None else (sender,),
-    ).start()
-    span.attributes = {"messaging.system": "zerorpc"}
-    _serving.set((request, span))
-    return span
-
-
-def _end_message(span: Span, exception: BaseException | None) -> None:
-    """End a consumer span, and leave nothing current for the message after it: one greenlet serves all."""
+def _end_message(span: Span, exception: BaseException | None = None) -> None:
+    """End a consumer span, and leave nothing current for the message after it."""
     span.end(exception)
-    _serving.set(None)
+    _serving.set((None, None))
     make_current(None)
