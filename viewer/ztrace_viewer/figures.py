@@ -1,10 +1,11 @@
 """Figures per method: calls, errors, times and quantiles of any stretch of time.
 
-One idea: a stretch is the sum of the largest buckets that fit in it, days, then hours, then minutes at its
-ends, so that a year costs hardly more rows than a day.
+One idea: figures add up, and so can be taken away: a stretch is days, plus or less hours, plus or less
+minutes at its ends, so that a year costs hardly more rows than a day.
 """
 
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterator
 
 from ztrace_collector.histogram import quantile
@@ -26,46 +27,62 @@ def list_methods(
     """
     wanted = find_methods(db, selection)
     sums: dict[int, list[int]] = {}
-    histograms: dict[int, dict[int, int]] = {}
-    for resolution, first, last in split_range(*_bounds(db, selection)):
+    histograms: defaultdict[int, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for sign, resolution, first, last in split_range(*_bounds(db, selection)):
         for method, histogram, *numbers in _rows(db, resolution, first, last, wanted):
             totals = sums.setdefault(method, [0, 0, 0, 0])
             for place, number in enumerate(numbers):
-                totals[place] += number
-            merged = histograms.setdefault(method, {})
+                totals[place] += sign * number
+            merged = histograms[method]
             counts = read_json(histogram)
             for bucket, count in counts.items() if isinstance(counts, dict) else ():
-                merged[int(bucket)] = merged.get(int(bucket), 0) + count
+                merged[bucket] += sign * count
     names = {method: rest for method, *rest in db.execute("SELECT id, service, name, kind FROM methods")}
-    methods = [_figures(totals, histograms[method], *names[method]) for method, totals in sums.items()]
+    methods = [
+        _figures(totals, histograms[method], *names[method]) for method, totals in sums.items() if totals[0]
+    ]
     methods.sort(key=lambda each: (-each["total_ns"], each["service"], each["name"], each["kind"]))
     return {"methods": methods[:limit]}
 
 
-def split_range(first_s: int, last_s: int) -> Iterator[tuple[int, int, int]]:
-    """Split a stretch of time into the fewest buckets.
+def split_range(first_s: int, last_s: int) -> list[tuple[int, int, int, int]]:
+    """Split a stretch of time into few buckets.
 
     Args:
         first_s: Unix seconds, a multiple of the smallest resolution.
         last_s: the same, excluded.
 
-    Yields:
-        (resolution in seconds, first bucket, last bucket excluded): disjoint, together the whole stretch.
+    Returns:
+        (sign, resolution in seconds, first bucket, last bucket excluded): the stretch is the sum of those with
+        sign 1, less those with sign -1.
     """
-    inner_first, inner_last = first_s, last_s
-    left: list[tuple[int, int, int]] = []
+    split: list[tuple[int, int, int, int]] = []
     for resolution, coarser in zip(RESOLUTIONS_S, (*RESOLUTIONS_S[1:], None), strict=True):
-        if coarser is None:
-            up, down = inner_last, inner_last
-        else:
-            up, down = -(-inner_first // coarser) * coarser, inner_last // coarser * coarser
-            if up >= down:
-                up = down = inner_last
-        for begin, end in ((inner_first, up), (down, inner_last)):
-            if begin < end:
-                left.append((resolution, begin // resolution, end // resolution))
-        inner_first, inner_last = up, down
-    return iter(left)
+        edges, first_s, last_s = _trim(first_s, last_s, resolution, coarser)
+        split += [(sign, resolution, begin // resolution, end // resolution) for sign, begin, end in edges]
+    return split
+
+
+def _trim(
+    begin_s: int, end_s: int, resolution: int, coarser: int | None
+) -> tuple[list[tuple[int, int, int]], int, int]:
+    """Cut a stretch at both ends to multiples of ``coarser``, inwards or outwards, whichever is nearer.
+
+    Returns:
+        The (sign, begin, end) that were cut off or are too much, and begin and end of what is left.
+    """
+    if coarser is not None:
+        inner_begin = (begin_s + coarser // 2) // coarser * coarser
+        inner_end = (end_s + coarser // 2) // coarser * coarser
+        edges = [
+            (1, begin_s, inner_begin) if begin_s < inner_begin else (-1, inner_begin, begin_s),
+            (1, inner_end, end_s) if inner_end < end_s else (-1, end_s, inner_end),
+        ]
+        edges = [(sign, low, high) for sign, low, high in edges if low < high]
+        rows = sum(high - low for _, low, high in edges) // resolution + (inner_end - inner_begin) // coarser
+        if rows < (end_s - begin_s) // resolution:
+            return edges, inner_begin, inner_end
+    return [(1, begin_s, end_s)] if begin_s < end_s else [], end_s, end_s
 
 
 def _bounds(db: sqlite3.Connection, selection: Selection) -> tuple[int, int]:
@@ -98,18 +115,21 @@ def _rows(
 
 
 def _figures(
-    totals: list[int], histogram: dict[int, int], service: str, name: str, kind: str
+    totals: list[int], histogram: dict[str, int], service: str, name: str, kind: str
 ) -> MethodFigures:
     calls, errors, total_ns, self_ns = totals
+    ordered = {
+        bucket: count for bucket, count in sorted((int(key), count) for key, count in histogram.items())
+    }
     return {
         "service": service,
         "name": name,
         "kind": kind,
         "calls": calls,
         "errors": errors,
-        "p50_ns": quantile(histogram, 0.50),
-        "p95_ns": quantile(histogram, 0.95),
-        "p99_ns": quantile(histogram, 0.99),
+        "p50_ns": quantile(ordered, 0.50),
+        "p95_ns": quantile(ordered, 0.95),
+        "p99_ns": quantile(ordered, 0.99),
         "total_ns": total_ns,
         "self_ns": self_ns,
     }
