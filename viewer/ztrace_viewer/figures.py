@@ -53,8 +53,8 @@ def split_range(first_s: int, last_s: int) -> list[tuple[int, int, int, int]]:
         last_s: the same, excluded.
 
     Returns:
-        (sign, resolution in seconds, first bucket, last bucket excluded): the stretch is the sum of those with
-        sign 1, less those with sign -1.
+        (sign, resolution in seconds, first bucket, last bucket excluded): the stretch is the sum of those
+        with sign 1, less those with sign -1.
     """
     split: list[tuple[int, int, int, int]] = []
     for resolution, coarser in zip(RESOLUTIONS_S, (*RESOLUTIONS_S[1:], None), strict=True):
@@ -118,7 +118,7 @@ def _figures(
     totals: list[int], histogram: dict[str, int], service: str, name: str, kind: str
 ) -> MethodFigures:
     calls, errors, total_ns, self_ns = totals
-    ordered = {
+    ordered = dict(sorted((int(bucket), count) for bucket, count in histogram.items()))
         bucket: count for bucket, count in sorted((int(key), count) for key, count in histogram.items())
     }
     return {

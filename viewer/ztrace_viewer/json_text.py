@@ -8,8 +8,8 @@ is escaped: control characters from the wire can do nothing to a terminal.
 import json
 from collections.abc import Iterator, Mapping
 
-#: NaN and the infinities, which JSON has not, become strings. Made once: `json.loads` with an option makes one
-#: at each call.
+#: NaN and the infinities, which JSON has not, become strings. Made once: `json.loads` with an option makes
+#: one at each call.
 _DECODER = json.JSONDecoder(parse_constant=str)
 #: Keys whose lists nest without bound: spans in spans, exceptions in exceptions.
 _NESTING = ("roots", "children")

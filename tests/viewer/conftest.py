@@ -1,0 +1,62 @@
+"""Databases that the real collector wrote, and the command line in this process."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from ztrace_viewer.cli import ztrace
+
+from tests.viewer.stored import NOON, checkout, store, trace_id
+
+#: Runs ``ztrace`` with these arguments.
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="session")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a database with two checkouts at noon, the first slower; both failed in stock."""
+    path = tmp_path_factory.mktemp("shop") / "shop.db"
+    store(path, checkout(trace_id(1), NOON), at_ns=NOON)
+    store(path, checkout(trace_id(2, NOON + 60_000_000_000), NOON + 60_000_000_000, 0.5), at_ns=NOON)
+    return path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return where a database may be made."""
+    return tmp_path / "ztrace.db"
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return what runs a command; the local time is UTC and the screen 100 columns wide."""
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.delenv("ZTRACE_DB", raising=False)
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+
+    def invoke(*arguments: object, columns: int | None = None) -> Result:
+        if columns is not None:
+            monkeypatch.setenv("COLUMNS", str(columns))
+        result = CliRunner().invoke(ztrace, [str(argument) for argument in arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return invoke
+
+
+@pytest.fixture
+def ask(run: Run) -> Callable[..., Any]:
+    """Return what runs a command with ``--json`` and reads its document."""
+
+    def invoke(*arguments: object) -> Any:
+        result = run(*arguments, "--json")
+        assert result.exit_code == 0, result.stderr
+        return json.loads(result.stdout)
+
+    return invoke
