@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,24 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+def set_zone() -> Iterator[Callable[[str], None]]:
+    """Yield what sets the local time zone; it is set back afterwards."""
+    with pytest.MonkeyPatch.context() as patch:
+
+        def set_to(name: str) -> None:
+            patch.setenv("TZ", name)
+            time.tzset()
+
+        yield set_to
+    time.tzset()
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, set_zone: Callable[[str], None]) -> Run:
     """Return what runs a command; the local time is UTC and the screen 100 columns wide."""
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.delenv("ZTRACE_DB", raising=False)
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
+    set_zone("UTC")
 
     def invoke(*arguments: object, columns: int | None = None) -> Result:
         if columns is not None:

@@ -1,6 +1,6 @@
 """Moments are read as durations ago and as ISO 8601, and written in local time."""
 
-import time
+from collections.abc import Callable
 
 import pytest
 from ztrace_viewer.moments import format_ago, format_clock, format_moment, parse_moment
@@ -10,10 +10,9 @@ from ztrace.errors import SettingsError
 
 
 @pytest.fixture(autouse=True)
-def in_berlin(monkeypatch: pytest.MonkeyPatch) -> None:
+def in_berlin(set_zone: Callable[[str], None]) -> None:
     """Make the local time one that differs from UTC."""
-    monkeypatch.setenv("TZ", "Europe/Berlin")
-    time.tzset()
+    set_zone("Europe/Berlin")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Rows become trees: every span once, self times within bounds, and what is wrong with the ids is said."""
 
 import sys
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -175,4 +176,4 @@ def test_a_cover_is_the_union(intervals: list[tuple[int, int]], start: int, end:
     union = cover(intervals, start, end)
     points = {point for begin, stop in intervals for point in range(begin, stop) if start <= point < end}
     assert {point for begin, stop in union for point in range(begin, stop)} == points
-    assert all(one[1] < other[0] for one, other in zip(union, union[1:], strict=False))
+    assert all(one[1] < other[0] for one, other in pairwise(union))

@@ -119,8 +119,6 @@ def _figures(
 ) -> MethodFigures:
     calls, errors, total_ns, self_ns = totals
     ordered = dict(sorted((int(bucket), count) for bucket, count in histogram.items()))
-        bucket: count for bucket, count in sorted((int(key), count) for key, count in histogram.items())
-    }
     return {
         "service": service,
         "name": name,
