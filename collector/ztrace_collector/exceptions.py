@@ -60,11 +60,9 @@ class Exceptions:
         """Add a batch's exceptions; `write` has to follow in the same transaction."""
         if columns.exceptions.count(None) == len(columns.exceptions):
             return
-        for position, fields in enumerate(columns.exceptions):
-            if fields is None:
-                continue
+        for position in [at for at, fields in enumerate(columns.exceptions) if fields is not None]:
             trace_id, span_id = columns.trace_ids[position], columns.span_ids[position]
-            failure = read_failure(fields, trace_id, span_id, refusals)
+            failure = read_failure(columns.exceptions[position], trace_id, span_id, refusals)
             if failure is not None:
                 self._occurrences.append(
                     _Occurrence(

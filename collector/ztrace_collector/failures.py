@@ -22,6 +22,9 @@ MAX_DEPTH, MAX_CAUSES = 16, 8
 #: Characters kept of a type or a path, of a source line, and of a message.
 MAX_NAME, MAX_CODE, MAX_MESSAGE = 1024, 512, 16 << 10
 
+#: Made once: `json.dumps` with options makes an encoder for each call.
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 _HOWS = frozenset((RAISED, PASSED, WRAPPED, REPLACED))
 _LAST = (1 << 63) - 1
 
@@ -192,5 +195,5 @@ def _is_id(value: Any, length: int) -> bool:
     return type(value) is bytes and len(value) == length and any(value)
 
 
-def _as_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+def _as_json(value: list[Any]) -> str:
+    return _encode(value) if value else "[]"

@@ -26,9 +26,9 @@ from ztrace_collector.store import Store
 
 #: What a message waits at most for others to share its transaction.
 GATHER_S = 0.05
-#: What a transaction holds at most: enough to make its commit cheap, and no more than stays in the
-#: processor's cache; a busy publisher has 32 messages on the way, and is to hear of some before it waits.
-MAX_MESSAGES, MAX_BYTES = 32, 512 << 10
+#: What a transaction holds at most: enough to make its commit cheap, and few enough that a busy
+#: publisher, which has 32 messages on the way, hears of some before it has to wait.
+MAX_MESSAGES, MAX_BYTES = 32, 1 << 20
 #: How long nothing must have come in after a stop before all is taken to be there, and how long that is
 #: tried if publishers do not stop.
 QUIET_MS, DRAIN_S = 20, 2.0

@@ -8,6 +8,7 @@ one with the lowest method).
 
 import json
 import sqlite3
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,8 @@ from ztrace_collector.recent import Recent
 #: Traces kept in memory, about 30 MB: seconds of them at the highest rate, and a trace's spans mostly arrive
 #: within one.
 SIZE = 50_000
+#: Sets of services kept in memory for each service, as text.
+MAX_JOINED = 1000
 
 _COLUMNS = (
     "id, trace_id, root_span_id, root_method, start_ns, end_ns, duration_ns, span_count, error_count,"
@@ -64,7 +67,8 @@ class Traces:
         self._db = db
         self._recent: Recent[bytes, Trace] = Recent(SIZE)
         self._written: dict[bytes, Trace] = {}
-        self._joined: dict[tuple[str, str], str] = {}
+        #: By service and JSON array of services: the array with the service in it.
+        self._joined: defaultdict[str, dict[str, str]] = defaultdict(dict)
         self.forget()
 
     def forget(self) -> None:
@@ -79,7 +83,7 @@ class Traces:
     def add(self, service: str, columns: Columns, methods: Sequence[int]) -> None:
         """Add a batch's spans to their traces; `write` has to follow in the same transaction."""
         batch = object()
-        get = self._recent.get
+        get, written, joined = self._recent.get, self._written, self._joined[service]
         for trace_id, start_ns, end_ns, status, method, parent_id, span_id, duration_ns in zip(
             columns.trace_ids,
             columns.start_ns,
@@ -96,8 +100,8 @@ class Traces:
                 trace = self._find(trace_id, start_ns, end_ns, method)
             if trace.batch is not batch:
                 trace.batch = batch
-                trace.services = self._join(trace.services, service)
-                self._written[trace_id] = trace
+                trace.services = joined.get(trace.services) or self._join(trace.services, service)
+                written[trace_id] = trace
             trace.span_count += 1
             if status == ERROR:
                 trace.error_count += 1
@@ -214,14 +218,12 @@ class Traces:
 
     def _join(self, services: str, service: str) -> str:
         """Return the JSON array with the service in it; the few sets of services that occur are kept."""
-        joined = self._joined.get((services, service))
-        if joined is None:
-            names = sorted({*json.loads(services), service})
-            joined = json.dumps(names, ensure_ascii=False, separators=(",", ":"))
-            if len(self._joined) >= SIZE:
-                self._joined.clear()
-            self._joined[services, service] = joined
-        return joined
+        names = sorted({*json.loads(services), service})
+        joined = self._joined[service]
+        if len(joined) >= MAX_JOINED:
+            joined.clear()
+        joined[services] = json.dumps(names, ensure_ascii=False, separators=(",", ":"))
+        return joined[services]
 
 
 def _finished_first(duration_ns: int | None) -> tuple[bool, int]:

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ztrace_collector.histogram import bucket_of
@@ -46,7 +47,7 @@ def test_a_span_is_stored_as_it_came(store: Store, path: Path) -> None:
 
 def test_attributes_of_many_spans_stay_with_their_spans(store: Store, path: Path) -> None:
     """Spans with, without and with nested attributes each keep their own."""
-    attributes = [
+    attributes: list[Any] = [
         None,
         {},
         {"a": '},\n{"', "b": "\0"},
