@@ -20,7 +20,7 @@ from ztrace_collector.recent import Recent
 #: Traces kept in memory, about 30 MB: seconds of them at the highest rate, and a trace's spans mostly arrive
 #: within one.
 SIZE = 50_000
-#: Sets of services kept in memory for each service, as text.
+#: Services, and sets of services for each, kept in memory as text.
 MAX_JOINED = 1000
 
 _COLUMNS = (
@@ -165,6 +165,8 @@ class Traces:
         if new:
             self._highest = max(self._highest, max(trace.trace_id for trace in new))
         self._recent.keep(self._written)
+        if len(self._joined) > MAX_JOINED:
+            self._joined.clear()
         self._written.clear()
         return len(new)
 
