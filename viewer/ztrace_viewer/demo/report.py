@@ -1,0 +1,115 @@
+"""What the demo found, as the commands show it that stand above each picture.
+
+One idea: nothing is drawn here that a command does not draw, and every command can be given as it stands.
+"""
+
+import shlex
+import sqlite3
+import sys
+import time
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.text import Text
+
+from ztrace.errors import ZtraceError
+from ztrace_viewer.database import open_database
+from ztrace_viewer.demo.opening import Outcome
+from ztrace_viewer.documents import ErrorDocument, ErrorsDocument, GroupSummary
+from ztrace_viewer.exceptions import list_groups, read_error
+from ztrace_viewer.identifiers import shorten_groups, shorten_traces
+from ztrace_viewer.publishers import read_status
+from ztrace_viewer.render.call_tree import draw_tree
+from ztrace_viewer.render.error import draw_error
+from ztrace_viewer.render.lists import draw_errors, draw_slow
+from ztrace_viewer.render.tracebacks import shorten_type
+from ztrace_viewer.screen import dim, open_screen, plural, write
+from ztrace_viewer.selection import Selection
+from ztrace_viewer.traces import list_slowest, read_tree
+
+#: Trees in the list: enough to see that there are several kinds.
+_TREES = 5
+#: Lines of the one tree: a picture, not a list.
+_LINES = 48
+
+
+def print_findings(outcome: Outcome) -> None:
+    """Print the slowest trees, the errors, one of each in full, and the commands to go on with.
+
+    Raises:
+        ZtraceError: the shop left no trace.
+    """
+    for complaint in outcome.complaints:
+        print(f"ztrace: {complaint}; see {outcome.logs}", file=sys.stderr)
+    with open_database(outcome.database) as db:
+        _Report(db, outcome).write()
+
+
+class _Report:
+    def __init__(self, db: sqlite3.Connection, outcome: Outcome) -> None:
+        self._db = db
+        self._run = Selection(since_ns=outcome.since_ns)
+        self._path = outcome.database
+        self._file = shlex.quote(str(outcome.database))
+        self._screen: Console = open_screen()
+        self._now_ns = time.time_ns()
+
+    def write(self) -> None:
+        slow = list_slowest(self._db, self._run, _TREES)
+        errors = list_groups(self._db, self._run)
+        if not slow["traces"] or not errors["groups"]:
+            raise ZtraceError(f"the shop left no trace in {self._path}", hint="try a larger --seconds")
+        slowest = slow["traces"][0]["trace_id"]
+        error = _longest_way([read_error(self._db, group["group"]) for group in errors["groups"]])
+        trace_ids = shorten_traces(self._db, [trace["trace_id"] for trace in slow["traces"]])
+        groups = shorten_groups(self._db, [group["group"] for group in errors["groups"]])
+
+        status = read_status(self._db, self._now_ns)
+        lost = plural(status["spans_lost"], "span") if status["spans_lost"] else "none"
+        stored = f"{plural(status['spans_stored'], 'span')} in {plural(status['traces_stored'], 'trace')}"
+        self._say(Text(f"{stored} in {self._path}, {lost} lost"))
+
+        self._head("Which call trees are slow?", f"slow --limit {_TREES}")
+        write(self._screen, *draw_slow(slow, trace_ids, self._screen.width, self._now_ns))
+        show = f"show {trace_ids[slowest]}"
+        self._head("Where does the time of the slowest go?", show)
+        tree = read_tree(self._db, bytes.fromhex(slowest))
+        write(self._screen, *draw_tree(tree, self._screen.width, _LINES, self._now_ns))
+        self._head("What failed?", "errors")
+        write(self._screen, *draw_errors(errors, groups, self._screen.width, self._now_ns))
+        tell = f"error {groups[error['group']['group']]}"
+        self._head("Where did that start, and how did it travel?", tell)
+        write(self._screen, *draw_error(error, self._screen.width, self._now_ns))
+        self._go_on(_other_than(error, errors), groups)
+
+    def _head(self, question: str, command: str) -> None:
+        write(self._screen, Text(), Text(question, style="bold"))
+        self._say(dim(self._complete(command)))
+        write(self._screen, Text())
+
+    def _go_on(self, group: GroupSummary, short_ids: Mapping[str, str]) -> None:
+        title = Text.assemble(("Go on with", "bold"), f", for example for the {shorten_type(group['type'])},")
+        write(self._screen, Text(), title)
+        trace = shorten_traces(self._db, [group["trace_id"]])[group["trace_id"]]
+        error = short_ids[group["group"]]
+        for command in ("slow", f"show {trace}", f"error {error}", "stats", "status"):
+            self._say(Text(f"  {self._complete(command)}"))
+
+    def _complete(self, command: str) -> str:
+        return f"ztrace {command} --db {self._file}"
+
+    def _say(self, line: Text) -> None:
+        """Write a line that is not cut at the screen's edge: it is to be copied."""
+        self._screen.print(line, soft_wrap=True)
+
+
+def _longest_way(errors: list[ErrorDocument]) -> ErrorDocument:
+    """Return the error that passed the most calls."""
+    return max(errors, key=lambda error: len(error["hops"]))
+
+
+def _other_than(error: ErrorDocument, errors: ErrorsDocument) -> GroupSummary:
+    """Return a group that has not been shown in full, if there is one."""
+    shown = error["group"]
+    others = [group for group in errors["groups"] if group["group"] != shown["group"]]
+    return others[0] if others else shown
