@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ztrace_collector.layout import APPLICATION_ID, SCHEMA_VERSION
@@ -140,12 +141,22 @@ def test_a_document_is_of_one_moment(path: Path) -> None:
         assert db.execute("SELECT count(*) FROM refusals").fetchone() == (1,)
 
 
-def test_reading_leaves_no_file_behind(path: Path) -> None:
-    """Neither a log nor shared memory of SQLite's."""
+def test_a_folder_that_cannot_be_written_can_be_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite's own files beside the database cannot be made there, and need not be."""
     Store(path).close()
     before = sorted(path.parent.iterdir())
+    connect = sqlite3.connect
+
+    def refuse(place: str, **options: Any) -> sqlite3.Connection:
+        if "immutable" not in place:
+            raise sqlite3.OperationalError("unable to open database file")
+        opened: sqlite3.Connection = connect(place, **options)
+        return opened
+
+    monkeypatch.setattr(sqlite3, "connect", refuse)
+    monkeypatch.setattr(os, "access", lambda place, mode: mode != os.W_OK)
     with open_database(path) as db:
-        db.execute("SELECT count(*) FROM traces").fetchone()
+        assert db.execute("SELECT count(*) FROM traces").fetchone() == (0,)
     assert sorted(path.parent.iterdir()) == before
 
 
