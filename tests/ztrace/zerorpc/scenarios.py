@@ -1,0 +1,350 @@
+"""What callers do: each scenario is a function of a `Caller`, run in the driver's process."""
+
+import gc
+from collections.abc import Callable
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import gevent
+import zerorpc
+
+import ztrace
+
+if TYPE_CHECKING:
+    from tests.ztrace.zerorpc.driver import Caller
+
+
+def wait_for(condition: Callable[[], Any]) -> None:
+    """Let other greenlets run until the condition is true."""
+    with gevent.Timeout(10.0):
+        while not condition():
+            gevent.sleep(0.01)
+
+
+def ok(caller: "Caller") -> None:
+    """Call once, with arguments of every kind."""
+    caller.attempt("echo", 1, "zwei", [3.5, None, True], {"a": {"b": b"\0\xff"[:1].decode()}})
+
+
+def error(caller: "Caller") -> None:
+    """Call what raises, and go on."""
+    caller.attempt("fail", "ValueError", "this went wrong")
+    caller.attempt("echo", "still here")
+
+
+def raised_through(caller: "Caller") -> None:
+    """Let a remote error end the scenario itself."""
+    caller.call("fail", "ValueError", "not caught")
+
+
+def unknown_method(caller: "Caller") -> None:
+    """Call what does not exist."""
+    caller.attempt("nothing_like_it")
+
+
+def timeout(caller: "Caller") -> None:
+    """Wait for less than the method takes."""
+    caller.attempt("slow", 0.3, timeout=0.1)
+
+
+def gevent_timeout(caller: "Caller") -> None:
+    """Give a call up from outside, and go on calling."""
+    with caller.seeing(), gevent.Timeout(0.1):
+        caller.call("slow", 0.3)
+    caller.attempt("echo", "after")
+
+
+def killed_greenlet(caller: "Caller") -> None:
+    """Kill the greenlet that waits for an answer."""
+    task = gevent.spawn(zerorpc.fork_task_context(caller.call), "slow", 0.3, on=caller.client())
+    gevent.sleep(0.1)
+    task.kill()
+    caller.seen.append(task.successful())
+
+
+def unpackable_argument(caller: "Caller") -> None:
+    """Send what msgpack does not know."""
+    caller.attempt("echo", object)
+    caller.attempt("echo", "after")
+
+
+def unpackable_reply(caller: "Caller") -> None:
+    """Ask for what msgpack does not know."""
+    caller.attempt("unpackable")
+
+
+def undecodable_reply(caller: "Caller") -> None:
+    """Ask for what the server can pack and the client cannot read."""
+    caller.attempt("undecodable", timeout=0.3)
+
+
+def asynchronous(caller: "Caller") -> None:
+    """Start two calls and one that fails, then wait for each."""
+    started = []
+    for method, *args in (("slow", 0.1), ("echo", 1), ("fail", "ValueError", "async")):
+        token = caller.next_token()
+        entry = caller.journal.entry("client", token, method)
+        entry.__enter__()
+        started.append((entry, caller.client()(method, token, *args, **{"async": True})))
+    for entry, result in started:
+        try:
+            caller.seen.append(result.get())
+        except zerorpc.RemoteError as error:
+            caller.seen.append([error.name, error.msg])
+            with caller.seeing():
+                entry.__exit__(type(error), error, None)
+        else:
+            entry.__exit__(None, None, None)
+
+
+def asynchronous_timeout(caller: "Caller") -> None:
+    """Start a call that takes longer than it may."""
+    token = caller.next_token()
+    with caller.seeing(), caller.journal.entry("client", token, "slow"):
+        caller.client()("slow", token, 0.3, timeout=0.1, **{"async": True}).get()
+
+
+def nested(caller: "Caller", *path: Any) -> None:
+    """Call through as many services as methods are given."""
+    caller.attempt(*path)
+
+
+def siblings(caller: "Caller") -> None:
+    """Call several services, one after the other and within spans."""
+    caller.attempt("echo", 1)
+    with ztrace.span("inside"):
+        caller.attempt("relay", "echo", 2)
+        caller.attempt("echo", 3, on=caller.client("back"))
+    caller.attempt("relay_twice", "relay", "echo", 4)
+
+
+def bytes_name(caller: "Caller") -> None:
+    """Name a method in bytes, as zerorpc allows."""
+    caller.attempt(b"echo", 1)
+    caller.attempt("überweisung".encode(), 2)
+
+
+def exotic_names(caller: "Caller", names: list[str]) -> None:
+    """Call methods with names that are no identifiers."""
+    for name in names:
+        caller.attempt(name, name)
+
+
+def builtins(caller: "Caller") -> None:
+    """Call what zerorpc itself serves."""
+    client = caller.client()
+    for call in (client._zerorpc_ping, client._zerorpc_name, client._zerorpc_inspect):
+        with caller.seeing():
+            caller.seen.append(call())
+    with caller.seeing():
+        caller.seen.append(client._zerorpc_nothing())
+
+
+def two_contexts(caller: "Caller") -> None:
+    """Call with a context and a client of the scenario's own, then with the usual one."""
+    with zerorpc.Context() as context:
+        client = zerorpc.Client(caller.endpoints["front"]["rpc"], context=context, heartbeat=2.0)
+        caller.attempt("relay", "echo", 1, on=client)
+        client.close()
+    caller.attempt("echo", 2)
+
+
+def forked_tasks(caller: "Caller") -> None:
+    """Call from greenlets that keep the context."""
+    tasks = [
+        gevent.spawn(zerorpc.fork_task_context(caller.call), "relay", "echo", number, on=caller.client())
+        for number in range(3)
+    ]
+    caller.seen.extend(task.get() for task in tasks)
+
+
+def spawned_task(caller: "Caller") -> None:
+    """Call from a greenlet that does not."""
+    client = caller.client()
+    caller.seen.append(gevent.spawn(caller.call, "relay", "echo", 1, on=client).get())
+
+
+def queue(caller: "Caller") -> None:
+    """Call at once what is served one by one."""
+    client = caller.client("front", "queue")
+    call = zerorpc.fork_task_context(caller.call)
+    tasks = [gevent.spawn(call, "slow", 0.1, on=client) for _ in range(3)]
+    caller.seen.extend(task.get() for task in tasks)
+
+
+def short_of_breath(caller: "Caller", method: str, *args: Any) -> None:
+    """Call what never answers, for as long as it takes to be sure."""
+    caller.attempt(method, *args, timeout=0.3)
+
+
+def crowd(caller: "Caller", number: int) -> None:
+    """Call through three services from many greenlets with one client, each in a trace of its own."""
+    client = caller.client()
+
+    def one(position: int) -> list[Any]:
+        token = f"{caller.token}.{position}"
+        leaf: list[Any] = [["slow", 0.01 * (position % 7)], ["echo", position], ["fail", "ValueError", token]][
+            position % 3
+        ]
+        with ztrace.span("scenario", token=token) as root:
+            try:
+                with caller.journal.entry("client", f"{token}.0", "relay_twice"):
+                    result = client("relay_twice", f"{token}.0", "relay", *leaf)
+            except zerorpc.RemoteError as error:
+                result = error.msg
+        return [token, root.trace_id.hex(), result]
+
+    tasks = [gevent.spawn(one, position) for position in range(number)]
+    caller.seen.extend(task.get() for task in tasks)
+
+
+# Streams.
+
+
+def stream(caller: "Caller") -> None:
+    """Read streams to their ends: long, short and empty."""
+    for number in (300, 1, 0):
+        token = caller.next_token()
+        with caller.journal.entry("client", token, "count"):
+            caller.seen.append(list(caller.client().count(token, number)))
+
+
+def stream_with_calls(caller: "Caller") -> None:
+    """Read a stream whose items come from another service, and call in between."""
+    token = caller.next_token()
+    with caller.journal.entry("client", token, "relay_each"):
+        for item in caller.client().relay_each(token, 3, "echo"):
+            caller.seen.append(item)
+            caller.attempt("echo", "between")
+
+
+def failing_stream(caller: "Caller") -> None:
+    """Read streams that fail at once and after some items."""
+    for number in (2, 0):
+        token = caller.next_token()
+        with caller.seeing(), caller.journal.entry("client", token, "count_and_fail"):
+            for item in caller.client().count_and_fail(token, number):
+                caller.seen.append(item)
+
+
+def abandoned_stream(caller: "Caller", how: str) -> None:
+    """Stop reading a stream half way."""
+    token = caller.next_token()
+    with caller.seeing(), caller.journal.entry("client", token, "count"):
+        stream = caller.client("front", "brittle").count(token, 1000)
+        caller.seen.extend([next(stream), next(stream)])
+        if how == "close":
+            stream.close()
+        elif how == "throw":
+            stream.throw(LookupError("enough"))
+        else:
+            del stream
+            gc.collect()
+
+
+def unread_stream(caller: "Caller", number: int) -> None:
+    """Throw a stream away without reading it, and close its client, which is when the server hears of it."""
+    token = caller.next_token()
+    with caller.journal.entry("client", token, "count"):
+        stream = caller.client("front", "brittle").count(token, number)
+        del stream
+        gc.collect()
+    caller.seen.append(number)
+    caller.close("front", "brittle")
+
+
+def stream_from_another_greenlet(caller: "Caller") -> None:
+    """Ask for a stream in one greenlet, and read it in another."""
+    token = caller.next_token()
+    with caller.journal.entry("client", token, "count"):
+        stream = caller.client().count(token, 120)
+        caller.seen.append(gevent.spawn(list, stream).get())
+
+
+# Peers that go away.
+
+
+def lost_remote(caller: "Caller") -> None:
+    """Call a server that stops for longer than its client waits to hear of it."""
+    caller.attempt("block", 1.0, on=caller.client("front", "brittle"))
+
+
+def asynchronous_lost_remote(caller: "Caller") -> None:
+    """Start a call to a server that stops, with a timeout."""
+    token = caller.next_token()
+    with caller.seeing(), caller.journal.entry("client", token, "block"):
+        client = caller.client("front", "brittle")
+        result = client("block", token, 1.5, timeout=1.0, **{"async": True})
+        try:
+            result.get()
+        finally:
+            result.wait()
+
+
+def lost_in_stream(caller: "Caller") -> None:
+    """Read a stream of a server that is killed meanwhile."""
+    token = caller.next_token()
+    with caller.seeing(), caller.journal.entry("client", token, "count"):
+        for item in caller.client("doomed", "brittle").count(token, 1000, 0.05):
+            caller.seen.append(item)
+
+
+def call_doomed(caller: "Caller") -> None:
+    """Call a server that is killed meanwhile."""
+    caller.attempt("slow", 30, on=caller.client("doomed", "brittle"))
+
+
+def call_brittle(caller: "Caller") -> None:
+    """Call for so long that there is time to kill the caller."""
+    caller.attempt("slow", 30, on=caller.client("front", "brittle"))
+
+
+def call_quitter(caller: "Caller") -> None:
+    """Call a server whose method ends the server."""
+    caller.attempt("fail", "SystemExit", "", on=caller.client("doomed", "brittle"))
+
+
+# Messages.
+
+
+def push(caller: "Caller", calls: list[list[Any]]) -> None:
+    """Send messages that nobody answers."""
+    pusher = zerorpc.Pusher()
+    pusher.connect(caller.endpoints["front"]["pull"])
+    for method, *args in calls:
+        token = caller.next_token()
+        with caller.seeing(), caller.journal.entry("producer", token, method):
+            caller.seen.append(pusher(method, token, *[object if arg == "object" else arg for arg in args]))
+    wait_for(lambda: pusher._events._send._send_queue.getters)  # Until then it has still something to send.
+    pusher.close()
+
+
+def publish(caller: "Caller", calls: list[list[Any]]) -> None:
+    """Publish to two subscribers, once both are there."""
+    publisher = zerorpc.Publisher()
+    for service in ("front", "back"):
+        publisher.connect(caller.endpoints[service]["sub"])
+    # What is published before they have subscribed is lost; the greenlets keep it out of the scenario's tree.
+    numbers = count()
+    wait_for(
+        lambda: gevent.spawn(publisher, "echo", f"{caller.token}-hello.{next(numbers)}").get()
+        or len({entry.service for entry in caller.journal.read(f"{caller.token}-hello")}) == 2
+    )
+    for method, *args in calls:
+        token = caller.next_token()
+        with caller.journal.entry("producer", token, method):
+            caller.seen.append(publisher(method, token, *args))
+    wait_for(lambda: publisher._events._send._send_queue.getters)
+    publisher.close()
+
+
+# Contexts of the scenario's own.
+
+
+def header_by_hand(caller: "Caller", header: dict[str, Any], method: str, *args: Any) -> None:
+    """Send a header as another tracer, or a broken one, would."""
+    with zerorpc.Context() as context:
+        context.register_middleware({"get_task_context": lambda: header})
+        client = zerorpc.Client(caller.endpoints["front"]["rpc"], context=context, heartbeat=2.0)
+        caller.attempt(method, *args, on=client)
+        client.close()
