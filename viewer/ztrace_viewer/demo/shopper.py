@@ -63,7 +63,7 @@ def buy(basket: list[str], card: str = CARD) -> Visit:
 
 def plan_visits() -> Iterator[Visit]:
     """Yield visits without end."""
-    yield buy([*AT_HAND, SUPPLIED])
+    yield buy([*AT_HAND, *AT_HAND, SUPPLIED])
     yield buy(["table", "vase"], BLOCKED_CARD)
     yield look(MADE_TO_ORDER)
     yield search("lamp")
