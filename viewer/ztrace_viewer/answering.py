@@ -4,6 +4,7 @@ One idea: JSON needs nothing that draws, and finding nothing is an answer too: t
 line, and exit status 1.
 """
 
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,4 +40,4 @@ def next_command(command: str, database: Path) -> str:
         return ""
     given = click.get_current_context().get_parameter_source("database")
     named = given is not None and given.name == "COMMANDLINE" and str(database) != DEFAULT_DATABASE
-    return f"next: ztrace {command}{f' --db {database}' if named else ''}"
+    return f"next: ztrace {command}{f' --db {shlex.quote(str(database))}' if named else ''}"

@@ -107,14 +107,19 @@ def ztrace() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run the command line.
 
+    Not by way of click's ``main``, which has its own mind about closed pipes and Ctrl-C.
+
     Returns:
         The exit status.
     """
     try:
-        status = ztrace.main(list(arguments), prog_name="ztrace", standalone_mode=False)
+        with ztrace.make_context("ztrace", list(arguments)) as ctx:
+            ztrace.invoke(ctx)
+    except click.exceptions.Exit as end:
+        return end.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except click.Abort:
         return INTERRUPTED
-    return status if isinstance(status, int) else 0
+    return 0

@@ -30,10 +30,11 @@ def main() -> int:
         sys.stdout.flush()
         return status
     except ModuleNotFoundError as error:
-        extra = EXTRAS.get((error.name or "").partition(".")[0])
+        module = (error.name or "").partition(".")[0]
+        extra = EXTRAS.get(module)
         if extra is None:
             raise
-        print(f"ztrace: {error.name} is not installed; pip install 'ztrace[{extra}]'", file=sys.stderr)
+        print(f"ztrace: {module} is not installed; pip install 'ztrace[{extra}]'", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
         return INTERRUPTED

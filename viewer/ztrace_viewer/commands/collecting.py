@@ -59,12 +59,12 @@ def collect(bind: str, database: Path) -> None:
 def _collect(bind: str, database: Path) -> None:
     from ztrace_collector.service import collect as run
 
-    run(bind, database, progress=True, ready=lambda *_: _announce(bind, database))
+    run(bind, database, progress=True, ready=lambda endpoint: _announce(endpoint, database))
 
 
-def _announce(bind: str, database: Path) -> None:
+def _announce(endpoint: str, database: Path) -> None:
     click.echo(
-        f"ztrace: collecting at {bind} into {database}; "
-        f"run a service with ZTRACE_ENDPOINT={bind}, end with Ctrl-C",
+        f"ztrace: collecting at {endpoint} into {database}; "
+        f"run a service with ZTRACE_ENDPOINT={endpoint}, end with Ctrl-C",
         err=True,
     )

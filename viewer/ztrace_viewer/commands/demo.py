@@ -32,7 +32,7 @@ def demo(seconds: float, database: Path | None) -> None:
       ztrace demo --seconds 10 --db shop.db
     """
     for needed in ("zerorpc", "sqlite_utils", "rich"):
-        if find_spec(needed) is None:
+        if not find_spec(needed):
             raise ModuleNotFoundError(f"No module named {needed!r}", name="zerorpc")
     from ztrace_viewer.demo import run
 

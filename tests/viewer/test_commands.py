@@ -1,0 +1,331 @@
+"""Every command: its text, its JSON, its exit status and its help."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import click
+import pytest
+import ztrace_collector.service
+from ztrace_collector.store import Store
+from ztrace_viewer import demo as shop_demo
+from ztrace_viewer import documents
+from ztrace_viewer.cli import COMMANDS, ztrace
+
+from tests.viewer.conftest import Run
+from tests.viewer.stored import NOON, checkout, message, raised, span, store, trace_id
+from ztrace import __version__
+from ztrace.errors import EndpointError
+
+EVIL = "a\x1b[31mb\x9b2J\u202e[bold]"
+FIRST = trace_id(1).hex()[:16]
+Ask = Callable[..., Any]
+
+
+def has_shape(document: Any, shape: Any) -> None:
+    """Fail unless a document has exactly a type's fields."""
+    hints = get_type_hints(shape)
+    assert set(document) == set(hints), shape
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(run: Run, name: str) -> None:
+    """Its first line is the one in the list, and the example calls it."""
+    result = run(name, "--help")
+    assert result.exit_code == 0
+    assert "Example:" in result.stdout
+    assert re.search(rf"^ +ztrace {name}\b", result.stdout, re.M)
+    command = ztrace.get_command(click.Context(ztrace), name)
+    assert command is not None
+    assert command.get_short_help_str(200).rstrip(".") == COMMANDS[name].summary.rstrip(".")
+
+
+def test_the_list_of_commands_fits_80_columns(run: Run) -> None:
+    """One line each."""
+    result = run("--help", columns=80)
+    assert result.exit_code == 0
+    for name, place in COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(place.summary)}$", result.stdout, re.M)
+
+
+def test_the_version_is_told(run: Run) -> None:
+    """By option."""
+    assert run("--version").stdout == f"ztrace {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nonsense",),
+        ("slow", "--nonsense"),
+        ("slow", "--since", "yesterday"),
+        ("slow", "--limit", "0"),
+        ("slow", "--since", "1m", "--until", "2m"),
+        ("show",),
+        ("show", "nothex"),
+        ("show", "abc"),
+        ("error", "zz"),
+        ("demo", "--seconds", "many"),
+    ],
+)
+def test_wrong_usage_ends_with_status_2(run: Run, shop: Path, arguments: tuple[str, ...]) -> None:
+    """And says what is wrong on standard error."""
+    named = () if arguments[0] in ("demo", "nonsense") else ("--db", shop)
+    result = run(*arguments, *named)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr != ""
+    assert "Traceback" not in result.stderr
+
+
+def test_slow_lists_the_slowest_first(run: Run, shop: Path) -> None:
+    """With ids that can be given to `show`."""
+    result = run("slow", "--db", shop)
+    assert result.exit_code == 0
+    head, first, second = result.stdout.splitlines()
+    assert head.split() == ["TRACE", "CALL", "TIME", "SPANS", "ERRORS", "STARTED", "SERVICES"]
+    assert first.split()[:5] == [FIRST, "shop.checkout", "1.24s", "9", "4"]
+    assert second.split()[2] == "620ms"
+    assert run("show", first.split()[0], "--db", shop).exit_code == 0
+
+
+def test_slow_in_json_has_the_documented_shape(ask: Ask, shop: Path) -> None:
+    """Every field, and no other."""
+    document = ask("slow", "--db", shop)
+    has_shape(document, documents.SlowDocument)
+    for trace in document["traces"]:
+        has_shape(trace, documents.TraceSummary)
+    assert document["traces"][0] == {
+        "trace_id": trace_id(1).hex(),
+        "service": "shop",
+        "name": "checkout",
+        "start_ns": NOON,
+        "duration_ns": 1_240_000_000,
+        "span_count": 9,
+        "error_count": 4,
+        "services": ["billing", "cart", "pricing", "shop", "stock"],
+        "complete": True,
+    }
+    assert len(ask("slow", "--db", shop, "--limit", 1)["traces"]) == 1
+    assert len(ask("slow", "--db", shop, "--since", "2026-01-31T12:00:30Z")["traces"]) == 1
+
+
+def test_slow_marks_what_is_incomplete(run: Run, path: Path) -> None:
+    """And says what the mark means."""
+    store(path, {"shop": [span(trace_id(1), 2, 1)]})
+    result = run("slow", "--db", path)
+    assert "1+?" in result.stdout
+    assert "not complete" in result.stdout
+
+
+def test_errors_lists_groups(run: Run, ask: Ask, shop: Path) -> None:
+    """Where they began, how often, and in which line."""
+    result = run("errors", "--db", shop)
+    document = ask("errors", "--db", shop)
+    has_shape(document, documents.ErrorsDocument)
+    [group] = document["groups"]
+    has_shape(group, documents.GroupSummary)
+    assert group["group"][:8] in result.stdout
+    assert "ZeroDivisionError: division by zero" in result.stdout
+    assert "/srv/shop/stock.py:12 in Stock._ratio" in result.stdout
+
+
+def test_error_tells_the_way(run: Run, ask: Ask, shop: Path) -> None:
+    """From the caller to the origin, and the traceback."""
+    group = ask("errors", "--db", shop)["groups"][0]["group"]
+    document = ask("error", group[:4], "--db", shop)
+    has_shape(document, documents.ErrorDocument)
+    has_shape(document["exception"], documents.ExceptionDocument)
+    for hop in document["hops"]:
+        has_shape(hop, documents.Hop)
+    text = run("error", group, "--db", shop).stdout
+    way = (
+        "not seen here",
+        "PaymentError passed on",
+        "PaymentError wrapped",
+        "ZeroDivisionError passed on",
+        "raised here",
+    )
+    places = [text.index(words) for words in way]
+    assert places == sorted(places)
+    assert "▸ return wanted / left" in text
+
+
+def test_show_draws_a_tree(run: Run, ask: Ask, shop: Path) -> None:
+    """And its JSON has the documented shape on every level."""
+    assert "└╴cart.load" in run("show", FIRST, "--db", shop).stdout
+    document = ask("show", FIRST, "--db", shop)
+    has_shape(document, documents.TreeDocument)
+    pending = list(document["roots"])
+    while pending:
+        each = pending.pop()
+        has_shape(each, documents.SpanDocument)
+        has_shape(each["instance"], documents.Instance)
+        if each["exception"]:
+            has_shape(each["exception"], documents.ExceptionDocument)
+        pending.extend(each["children"])
+
+
+def test_show_cuts_at_its_limit(run: Run, path: Path) -> None:
+    """200 lines, unless told otherwise."""
+    trace = trace_id(1)
+    store(path, {"shop": [span(trace, 1)] + [span(trace, n, 1, name=f"call{n}") for n in range(2, 302)]})
+    assert "--limit 0 shows all" in run("show", trace.hex(), "--db", path).stdout
+    assert "--limit" not in run("show", trace.hex(), "--db", path, "--limit", 0).stdout
+
+
+def test_stats_shows_figures(run: Run, ask: Ask, shop: Path) -> None:
+    """The largest total first."""
+    document = ask("stats", "--db", shop)
+    has_shape(document, documents.StatsDocument)
+    for method in document["methods"]:
+        has_shape(method, documents.MethodFigures)
+    totals = [method["total_ns"] for method in document["methods"]]
+    assert totals == sorted(totals, reverse=True)
+    head, first, *_ = run("stats", "--db", shop).stdout.splitlines()
+    assert head.split() == ["CALL", "CALLS", "ERRORS", "P50", "P95", "P99", "TOTAL", "OWN"]
+    assert first.split()[:3] == ["shop.checkout", "2", "0"]
+    assert "shop → price" in run("stats", "--db", shop).stdout
+
+
+def test_status_shows_publishers(run: Run, ask: Ask, shop: Path) -> None:
+    """And what was lost; an empty database is no error."""
+    document = ask("status", "--db", shop)
+    has_shape(document, documents.StatusDocument)
+    for publisher in document["publishers"]:
+        has_shape(publisher, documents.Publisher)
+    text = run("status", "--db", shop).stdout
+    assert "18 spans in 2 traces" in text
+    assert "lost        nothing" in text
+    assert re.search(r"^stock +box +\d+ +silent", text, re.M)
+
+
+def test_status_says_why_spans_were_lost(run: Run, path: Path) -> None:
+    """In words, with the numbers."""
+    with Store(path) as opened:
+        opened.store([message("shop", [span(trace_id(1), 1)], 1, created=6, dropped=5), [b"x"]])
+    text = run("status", "--db", path).stdout
+    assert "5 spans: 5 dropped with a full queue" in text
+    assert re.search(r"^rejected +\S+ 1$", text, re.M)
+
+
+NOTHING: list[tuple[tuple[str, ...], dict[str, Any]]] = [
+    (("slow",), {"traces": []}),
+    (("slow", "--service", "bank"), {"traces": []}),
+    (("errors",), {"groups": []}),
+    (("stats",), {"methods": []}),
+    (("show", "abcdef"), {}),
+    (("error", "abcdef"), {}),
+]
+
+
+@pytest.mark.parametrize(("arguments", "empty"), NOTHING)
+def test_nothing_found_is_status_1(run: Run, path: Path, arguments: tuple[str, ...], empty: Any) -> None:
+    """With one line that says so, or the empty document."""
+    Store(path).close()
+    result = run(*arguments, "--db", path)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("ztrace: no ")
+    assert result.stderr.count("\n") == 1
+    result = run(*arguments, "--db", path, "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout) == empty
+
+
+def test_the_database_is_named_by_option_variable_or_folder(
+    run: Run, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this order."""
+    monkeypatch.chdir(shop.parent)
+    assert "there is no database ztrace.db" in run("slow").stderr
+    monkeypatch.setenv("ZTRACE_DB", "shop.db")
+    assert run("slow").exit_code == 0
+    assert "no database other.db" in run("slow", "--db", "other.db").stderr
+
+
+@pytest.mark.parametrize("columns", [1, 12, 40, 80, 200])
+def test_no_output_is_wider_than_the_screen(run: Run, ask: Ask, shop: Path, columns: int) -> None:
+    """Of any command, down to one column."""
+    group = ask("errors", "--db", shop)["groups"][0]["group"]
+    for arguments in (("slow",), ("errors",), ("error", group), ("show", FIRST), ("stats",), ("status",)):
+        result = run(*arguments, "--db", shop, columns=columns)
+        assert result.exit_code == 0
+        assert max(map(len, result.stdout.splitlines())) <= columns
+
+
+def test_nothing_from_the_wire_acts_on_the_terminal(run: Run, ask: Ask, path: Path) -> None:
+    """In any command's text or JSON; markup is shown as it is."""
+    error = raised(EVIL, EVIL, frames=[[EVIL, 1, EVIL, "m", EVIL, True]])
+    store(path, {EVIL: [span(trace_id(1), 1, name=EVIL, exception=error, attributes={EVIL: EVIL})]})
+    group = ask("errors", "--db", path)["groups"][0]["group"]
+    for arguments in (("slow",), ("errors",), ("error", group), ("show", FIRST), ("stats",), ("status",)):
+        for option in ((), ("--json",)):
+            result = run(*arguments, "--db", path, *option, columns=200)
+            assert result.exit_code == 0
+            assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", result.stdout)
+            assert "[bold]" in result.stdout
+
+
+def test_tail_prints_a_line_for_each(run: Run, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors with their message and place, trees with their figures; Ctrl-C ends it with status 0."""
+    store(path, checkout(trace_id(1)))
+    naps: list[float] = []
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("ztrace_viewer.commands.tail.time.sleep", nap)
+    result = run("tail", "--db", path, "--since", "2026-01-31T00:00Z")
+    assert result.exit_code == 0
+    error, tree = result.stdout.splitlines()
+    assert error.split(maxsplit=4)[1:4] == [FIRST, "error", "stock.reserve"]
+    assert "ZeroDivisionError: division by zero" in error
+    assert tree == f"12:00:00.000  {FIRST}    1.24s  shop.checkout  9 spans  4 errors"
+
+    naps.clear()
+    result = run("tail", "--db", path, "--since", "2026-01-31T00:00Z", "--json")
+    first, second = map(json.loads, result.stdout.splitlines())
+    has_shape(first, documents.ExceptionEvent)
+    has_shape(second, documents.TraceEvent)
+    assert (first["event"], second["event"]) == ("error", "trace")
+
+
+@pytest.mark.parametrize("name", ["up", "collect"])
+def test_the_collector_says_where_it_listens(
+    run: Run, path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """And what to do next, in one line on standard error."""
+    calls = []
+
+    def collect(bind: str, database: Path, *, progress: bool, ready: Callable[[str], None]) -> None:
+        calls.append((bind, database, progress))
+        ready("tcp://127.0.0.1:5555")
+
+    monkeypatch.setattr(ztrace_collector.service, "collect", collect)
+    result = run(name, "--bind", "tcp://127.0.0.1:*", "--db", path)
+    assert result.exit_code == 0
+    assert calls == [("tcp://127.0.0.1:*", path, True)]
+    assert "ZTRACE_ENDPOINT=tcp://127.0.0.1:5555" in result.stderr
+    assert str(path) in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_the_collectors_errors_are_one_line(run: Run, path: Path) -> None:
+    """With exit status 2."""
+    result = run("collect", "--bind", "nonsense", "--db", path)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("ztrace: 'nonsense' is not an endpoint")
+    assert EndpointError.__name__ not in result.stderr
+
+
+def test_the_demo_is_given_its_options(run: Run, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five seconds and a new file, unless told otherwise."""
+    calls: list[tuple[float, Path | None]] = []
+    monkeypatch.setattr(shop_demo, "run", lambda seconds, database: calls.append((seconds, database)))
+    assert run("demo").exit_code == 0
+    assert run("demo", "--seconds", 2, "--db", path).exit_code == 0
+    assert calls == [(5.0, None), (2.0, path)]
