@@ -7,7 +7,7 @@ both are here, whichever comes first. The groups themselves are added to by SQL 
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ztrace_collector.check import Columns
 from ztrace_collector.failures import Failure, fingerprint, read_failure
@@ -30,8 +30,7 @@ WHERE id = ?8 AND (last_ns, trace_id, origin_span_id) < (?4, ?5, ?6)
 """
 
 
-@dataclass(frozen=True, slots=True)
-class _Occurrence:
+class _Occurrence(NamedTuple):
     failure: Failure
     trace_id: bytes
     span_id: bytes
@@ -101,7 +100,6 @@ class Exceptions:
 
     def _add_to_group(self, occurrence: _Occurrence) -> int:
         failure, at_ns = occurrence.failure, occurrence.at_ns
-        frames = failure.frames_json()
         (group,) = self._db.execute(
             _ADD_TO_GROUP,
             (
@@ -114,7 +112,7 @@ class Exceptions:
                 at_ns,
                 occurrence.trace_id,
                 occurrence.span_id,
-                frames,
+                failure.frames_text,
             ),
         ).fetchone()
         self._db.execute(
@@ -126,7 +124,7 @@ class Exceptions:
                 at_ns,
                 occurrence.trace_id,
                 occurrence.span_id,
-                frames,
+                failure.frames_text,
                 group,
             ),
         )
@@ -154,8 +152,8 @@ class Exceptions:
                     occurrence.failure.how,
                     occurrence.failure.type,
                     occurrence.failure.message,
-                    occurrence.failure.frames_json(),
-                    occurrence.failure.causes_json(),
+                    occurrence.failure.frames_text,
+                    occurrence.failure.causes_text,
                     occurrence.at_ns,
                 )
                 for occurrence, group in rows

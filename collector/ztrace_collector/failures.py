@@ -8,8 +8,7 @@ has ids in it.
 import hashlib
 import json
 import re
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ztrace.wire import PASSED, RAISED, REPLACED, WRAPPED, ExceptionRecord
 from ztrace_collector import text
@@ -39,8 +38,7 @@ _VARIABLE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """A frame of a traceback."""
 
     file: str
@@ -61,9 +59,8 @@ class Frame:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An exception of one span, fit to be stored."""
+class Failure(NamedTuple):
+    """An exception of one span, fit to be stored; frames and causes as JSON, too."""
 
     type: str
     message: str
@@ -71,15 +68,8 @@ class Failure:
     origin_trace_id: bytes
     origin_span_id: bytes
     frames: tuple[Frame, ...]
-    causes: list[dict[str, Any]]
-
-    def frames_json(self) -> str:
-        """Return the frames as JSON."""
-        return _as_json([frame.shown() for frame in self.frames])
-
-    def causes_json(self) -> str:
-        """Return the causes as JSON."""
-        return _as_json(self.causes)
+    frames_text: str
+    causes_text: str
 
 
 def read_failure(fields: Any, trace_id: bytes, span_id: bytes, refusals: Refusals) -> Failure | None:
@@ -97,14 +87,16 @@ def read_failure(fields: Any, trace_id: bytes, span_id: bytes, refusals: Refusal
         if record.how != RAISED:
             reading.replaced = True
         origin = (trace_id, span_id)
+    frames = reading.frames(record.frames)
     failure = Failure(
         type=reading.text(record.type, MAX_NAME),
         message=reading.text(record.message, MAX_MESSAGE),
         how=record.how,
         origin_trace_id=origin[0] or b"",
         origin_span_id=origin[1] or b"",
-        frames=reading.frames(record.frames),
-        causes=reading.causes(record.causes, MAX_DEPTH),
+        frames=frames,
+        frames_text=_as_json([frame.shown() for frame in frames]),
+        causes_text=_as_json(reading.causes(record.causes, MAX_DEPTH)),
     )
     if reading.bad_text:
         refusals.note(UTF8, f"in the exception {failure.type[:64]}")

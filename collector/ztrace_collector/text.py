@@ -6,6 +6,8 @@ One idea: what is stored is always valid Unicode of a bounded length, whatever b
 
 def is_whole(text: str) -> bool:
     """Tell whether SQLite can store the text: it has no lone surrogates."""
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -46,6 +46,8 @@ TREE = (
 FAILING = (3, 4, 5, 6, 7)
 SERVICES = ("gateway", "orders", "payments", "stock")
 BATCH_SPANS, WINDOW, TREES_PER_ROUND = 512, 32, 16_384
+#: Rounds in a turn: short enough that both have the same weather, long enough that a last wait is nothing.
+ROUNDS_PER_TURN = 3
 ROUND_SPANS = TREES_PER_ROUND * len(TREE)
 #: Stand in a template for the upper halves of times and trace ids, which are put in as a batch is sent.
 MARK = b"\x17\xf0\xab\xcd"
@@ -247,19 +249,22 @@ def connect(stack: ExitStack, endpoint: str) -> dict[str, Publisher]:
     return publishers
 
 
-def compare(folder: Path, templates: Sequence[Template], rounds: int) -> Iterator[tuple[float, float]]:
+def compare(folder: Path, templates: Sequence[Template], turns: int) -> Iterator[tuple[float, float]]:
     """Yield the spans per second of a collector and of the bare inserts, by turns."""
     bare = Bare(folder / "bare.db")
     process, endpoint = start_collector(folder / "collector.db")
     with ExitStack() as stack:
         publishers = connect(stack, endpoint)
-        for number in range(rounds):
+        for turn in range(turns):
+            numbers = range(turn * ROUNDS_PER_TURN, (turn + 1) * ROUNDS_PER_TURN)
             start_s = time.perf_counter()
-            send_round(publishers, templates, number)
+            for number in numbers:
+                send_round(publishers, templates, number)
             drain(publishers)
             collector_s = time.perf_counter() - start_s
-            bare_s = bare.insert(rows_of(templates, number))
-            yield ROUND_SPANS / collector_s, ROUND_SPANS / bare_s
+            bare_s = sum(bare.insert(rows_of(templates, number)) for number in numbers)
+            spans = ROUNDS_PER_TURN * ROUND_SPANS
+            yield spans / collector_s, spans / bare_s
         for publisher in publishers.values():
             publisher.send(BYE)
     bare.db.close()
@@ -292,7 +297,8 @@ def main() -> None:
     parser.add_argument(
         "--spans", type=int, default=1_000_000, help="how far to go on for the rate and memory"
     )
-    parser.add_argument("--rounds", type=int, default=5, help=f"turns of {ROUND_SPANS:,} spans each")
+    spans = ROUNDS_PER_TURN * ROUND_SPANS
+    parser.add_argument("--turns", type=int, default=5, help=f"turns of {spans:,} spans each")
     parser.add_argument("--collector", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.collector:
@@ -303,7 +309,7 @@ def main() -> None:
         folder = Path(name)
         print(f"{'':24}{'collector':>14}{'bare insert':>14}{'ratio':>8}")
         pairs = []
-        for number, pair in enumerate(compare(folder, templates, options.rounds), 1):
+        for number, pair in enumerate(compare(folder, templates, options.turns), 1):
             pairs.append(pair)
             print(
                 f"{f'turn {number}, spans/s':24}{pair[0]:>14,.0f}{pair[1]:>14,.0f}{pair[0] / pair[1]:>8.2f}"
