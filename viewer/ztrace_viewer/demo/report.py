@@ -88,7 +88,8 @@ class _Report:
         write(self._screen, Text())
 
     def _go_on(self, group: GroupSummary, short_ids: Mapping[str, str]) -> None:
-        title = Text.assemble(("Go on with", "bold"), f", for example for the {shorten_type(group['type'])},")
+        ids = f"  the ids are those of the {shorten_type(group['type'])}"
+        title = Text.assemble(("Go on with", "bold"), (ids, "dim"))
         write(self._screen, Text(), title)
         trace = shorten_traces(self._db, [group["trace_id"]])[group["trace_id"]]
         error = short_ids[group["group"]]
