@@ -14,12 +14,12 @@ from ztrace.agent import configure, flush, shutdown
 from ztrace.decorator import trace
 from ztrace.middleware import instrument
 from ztrace.propagation import extract, inject
-from ztrace.spans import Span, SpanContext, current_span
-from ztrace.spans import Span as span
+from ztrace.spans import Context, Span, SpanContext, current_span, span
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Context",
     "Span",
     "SpanContext",
     "configure",

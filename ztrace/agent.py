@@ -93,7 +93,7 @@ def _hook_process() -> None:
 def _after_fork() -> None:
     """Begin a new incarnation in the child; what the parent had in its queue is the parent's to send."""
     try:
-        identifiers.reseed()
+        identifiers.forget()
         diagnostics.counts.clear()
         if spans.publisher is not None:
             _inherited.append(spans.publisher)

@@ -9,7 +9,7 @@ import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, TypeVar, cast, overload
 
-from ztrace.spans import Span, current_span, make_current
+from ztrace.spans import current_span, make_current, span
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -51,13 +51,14 @@ def _wrap(
 
         @functools.wraps(function)
         async def async_generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-            span = Span(name, kind=kind, **attributes).start(activate=False)
+            traced = span(name, kind=kind, **attributes)
+            traced.start(activate=False)
             steps = function(*args, **kwargs)
             step, sent = steps.asend, None
             try:
                 while True:
                     before = current_span()
-                    make_current(before if span.ended else span)
+                    make_current(before if traced.ended else traced)
                     try:
                         item = await step(sent)
                     except StopAsyncIteration:
@@ -72,9 +73,9 @@ def _wrap(
                     except BaseException as thrown:
                         step, sent = steps.athrow, thrown
             except BaseException as exception:
-                span.end(exception)
+                traced.end(exception)
                 raise
-            span.end()
+            traced.end()
 
         return async_generator
 
@@ -82,13 +83,14 @@ def _wrap(
 
         @functools.wraps(function)
         def generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-            span = Span(name, kind=kind, **attributes).start(activate=False)
+            traced = span(name, kind=kind, **attributes)
+            traced.start(activate=False)
             steps = function(*args, **kwargs)
             step, sent = steps.send, None
             try:
                 while True:
                     before = current_span()
-                    make_current(before if span.ended else span)
+                    make_current(before if traced.ended else traced)
                     try:
                         item = step(sent)
                     except StopIteration as end:
@@ -104,9 +106,9 @@ def _wrap(
                     except BaseException as thrown:
                         step, sent = steps.throw, thrown
             except BaseException as exception:
-                span.end(exception)
+                traced.end(exception)
                 raise
-            span.end()
+            traced.end()
             return result
 
         return generator
@@ -115,14 +117,14 @@ def _wrap(
 
         @functools.wraps(function)
         async def coroutine(*args: Any, **kwargs: Any) -> Any:
-            with Span(name, kind=kind, **attributes):
+            with span(name, kind=kind, **attributes):
                 return await function(*args, **kwargs)
 
         return coroutine
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        with Span(name, kind=kind, **attributes):
+        with span(name, kind=kind, **attributes):
             return function(*args, **kwargs)
 
     return call

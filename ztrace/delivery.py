@@ -39,6 +39,8 @@ BATCH_SPANS = 512
 LINGER_S = 0.1
 #: The same while somebody waits for it, or while the socket is full.
 HURRY_MS = 5
+#: The pause after a look that found several batches: a flood must not fill the queue.
+FLOOD_S = 0.01
 #: Bytes of encoded spans kept until they are acknowledged; about 600,000 spans.
 WINDOW_BYTES = 64 << 20
 #: Batches on their way at once.
@@ -87,6 +89,7 @@ class Delivery:
         self._progress_s = self._spoke_s = self._beat_s = time.monotonic()
         self._resend_s = RESEND_S
         self._hurry_until_s = 0.0
+        self._flooded = False
         #: A lock that is never free: the thread sleeps by waiting for it, `hurry` wakes it by releasing it.
         self._alarm = original("_thread", "allocate_lock")()
         self._alarm.acquire()
@@ -149,7 +152,7 @@ class Delivery:
         if time.monotonic() < self._hurry_until_s or (self._connected and self._sent < len(self._window)):
             self._socket.poll(HURRY_MS)
         else:
-            self._alarm.acquire(True, LINGER_S)
+            self._alarm.acquire(True, FLOOD_S if self._flooded else LINGER_S)
 
     def _done(self) -> bool:
         if self._deadline_s is None:
@@ -161,7 +164,7 @@ class Delivery:
 
     def _receive(self) -> None:
         """Take what the collector says: it is there, it has gone, or what it has stored."""
-        while self._socket.get(zmq.EVENTS) & zmq.POLLIN:
+        while self._socket.poll(0, zmq.POLLIN):
             frame = self._socket.recv(zmq.NOBLOCK)
             if frame[:1] == b"\x01":
                 self._connected = self._reached = True
@@ -189,6 +192,7 @@ class Delivery:
     def _fill(self) -> None:
         """Encode the queue into the window, as far as that has room."""
         queue = self._publisher.queue
+        self._flooded = len(queue) > 4 * BATCH_SPANS
         while queue and self._window_bytes < WINDOW_BYTES:
             records = [queue.popleft() for _ in range(min(len(queue), BATCH_SPANS))]
             encoded = 0

@@ -27,6 +27,7 @@ _NAME, _ATTRIBUTES, _LINKS = 4, 10, 11
 #: Reasons, as ``ztrace status`` shows them.
 CUT, REPLACED, REFUSED = "attribute_cut", "attribute_replaced", "span_unencodable"
 
+_FIXED_SIZE = {int, float, bool, type(None)}
 _INT_RANGE = range(-(1 << 63), 1 << 63)
 _pack = msgpack.Packer(autoreset=True, use_bin_type=True).pack
 
@@ -36,8 +37,10 @@ def encode(records: Sequence[Record]) -> Iterator[tuple[int, bytes]]:
 
     A record that cannot be packed whatever is done to it is counted as REFUSED and left out.
     """
-    ready = [record if _is_plain(record) else _mend(record) for record in records]
+    ready = records
     try:
+        if not _are_plain(ready):
+            ready = [record if _are_plain([record]) else _mend(record) for record in records]
         body = _pack(ready)
     except Exception:
         ready = [whole for record in ready if (whole := _salvage(record)) is not None]
@@ -53,26 +56,22 @@ def encode(records: Sequence[Record]) -> Iterator[tuple[int, bytes]]:
             yield from encode([_shrink(record) for record in half])
 
 
-def _is_plain(record: Record) -> bool:
-    name = record[_NAME]
-    if type(name) is not str or len(name) > MAX_NAME:
+def _are_plain(records: Sequence[Record]) -> bool:
+    """Tell whether names and attributes can travel as they are, which most always can: by columns, for speed.
+
+    What msgpack refuses, packing tells.
+    """
+    names = [record[_NAME] for record in records]
+    if set(map(type, names)) != {str} or max(map(len, names)) > MAX_NAME:
         return False
-    attributes = record[_ATTRIBUTES]
-    if attributes is None:
-        return True
-    if len(attributes) > MAX_ATTRIBUTES:
-        return False
-    for value in attributes.values():
-        kind = type(value)
-        if kind is str:
-            if len(value) > MAX_TEXT:
-                return False
-        elif kind is int:
-            if value not in _INT_RANGE:
-                return False
-        elif kind is not bool and kind is not float and value is not None:
-            return False
-    return True
+    texts = [
+        value
+        for record in records
+        if record[_ATTRIBUTES] is not None
+        for value in record[_ATTRIBUTES].values()
+        if type(value) not in _FIXED_SIZE
+    ]
+    return not texts or (set(map(type, texts)) == {str} and max(map(len, texts)) <= MAX_TEXT)
 
 
 def _mend(record: Record) -> Record:

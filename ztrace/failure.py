@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ztrace.wire import PASSED, RAISED, REPLACED, WRAPPED, ExceptionRecord
 
 if TYPE_CHECKING:
-    from ztrace.spans import SpanContext
+    from ztrace.spans import Context
 
 #: Frames kept of one exception, the innermost ones: where it happened is what is asked for.
 MAX_FRAMES = 50
@@ -58,7 +58,7 @@ def origin_of(exception: BaseException) -> tuple[bytes, bytes] | None:
     return mark if isinstance(mark, tuple) else None
 
 
-def record_exception(exception: BaseException, span: "SpanContext") -> ExceptionRecord | None:
+def record_exception(exception: BaseException, span: "Context") -> ExceptionRecord | None:
     """Return the record of an exception that ends ``span``, and mark the exception with its origin."""
     if not is_error(exception):
         return None

@@ -2,30 +2,42 @@
 
 A trace id begins with six bytes of Unix milliseconds and ends with ten random ones: ids made at the same time
 lie side by side in the store's index, and the last seven bytes stay random as W3C's flag 02 asks. A span id
-is eight random bytes, never all zero. The generator is ztrace's own, so that a program that seeds `random`
-for itself neither repeats ids nor has its own numbers disturbed.
+is eight random bytes, never all zero.
 
 Source: W3C Trace Context level 2, "random-trace-id flag"; RFC 9562 for the same layout in UUID version 7.
 """
 
-from random import Random
+import os
 
-_generator = Random()
+#: Span ids drawn from the system's randomness at once: taking one from a list is all that a span pays.
+_DRAWN = 512
 
-#: ``random_bits(n)``: a bound method of a C type, so threads and greenlets share it without a lock.
-random_bits = _generator.getrandbits
+_NO_SPAN_ID = bytes(8)
+_span_ids: list[bytes] = []
+
+#: ``take_span_id()`` returns eight random bytes, never all zero, or raises IndexError: then `draw_span_ids`.
+take_span_id = _span_ids.pop
 
 
-def new_span_id() -> bytes:
-    """Return eight random bytes, never all zero."""
-    return (random_bits(64) or 1).to_bytes(8, "big")
+def draw_span_ids() -> bytes:
+    """Draw new span ids and return one of them."""
+    drawn = os.urandom(8 * _DRAWN)
+    ids = [drawn[at : at + 8] for at in range(0, len(drawn), 8)]
+    if _NO_SPAN_ID in ids:
+        return draw_span_ids()
+    _span_ids.extend(ids)
+    return take_span_id()
 
 
 def new_trace_id(now_ns: int) -> bytes:
     """Return a trace id that begins with ``now_ns`` (Unix)."""
-    return (now_ns // 1_000_000).to_bytes(6, "big") + random_bits(80).to_bytes(10, "big")
+    try:
+        random = take_span_id() + take_span_id()
+    except IndexError:
+        random = draw_span_ids() + draw_span_ids()
+    return (now_ns // 1_000_000).to_bytes(6, "big") + random[:10]
 
 
-def reseed() -> None:
-    """Start over from the system's randomness: a forked child must not repeat its parent's ids."""
-    _generator.seed()
+def forget() -> None:
+    """Throw away what was drawn: a forked child must not use its parent's ids."""
+    _span_ids.clear()

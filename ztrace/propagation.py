@@ -6,7 +6,7 @@ Source: W3C Trace Context, https://www.w3.org/TR/trace-context/.
 from collections.abc import Mapping, MutableMapping
 
 from ztrace import diagnostics
-from ztrace.spans import SpanContext, current_span
+from ztrace.spans import Context, SpanContext, current_span
 
 #: The names as carriers spell them: as W3C writes them, as HTTP libraries may, as environments do.
 _KEYS = (("traceparent", "tracestate"), ("Traceparent", "Tracestate"), ("TRACEPARENT", "TRACESTATE"))
@@ -16,7 +16,7 @@ _NO_TRACE_ID, _NO_SPAN_ID = bytes(16), bytes(8)
 _MAX_MEMBERS, _MAX_STATE = 32, 512
 
 
-def inject(carrier: MutableMapping[str, str], context: SpanContext | None = None) -> None:
+def inject(carrier: MutableMapping[str, str], context: Context | None = None) -> None:
     """Write the current span into a carrier, as ``traceparent`` and, if one came in, ``tracestate``.
 
     Args:
@@ -27,8 +27,8 @@ def inject(carrier: MutableMapping[str, str], context: SpanContext | None = None
         context = context or current_span()
         if context is not None and context.trace_id:
             carrier["traceparent"] = format_traceparent(context)
-            if context.tracestate:
-                carrier["tracestate"] = context.tracestate
+            if context.w3c[1]:
+                carrier["tracestate"] = context.w3c[1]
     except Exception:
         diagnostics.count_failure("inject")
 
@@ -49,9 +49,9 @@ def extract(carrier: Mapping[str, str]) -> SpanContext | None:
     return None
 
 
-def format_traceparent(context: SpanContext) -> str:
+def format_traceparent(context: Context) -> str:
     """Return the context as version 00 writes it."""
-    return f"00-{context.trace_id.hex()}-{context.span_id.hex()}-{context.flags & 3:02x}"
+    return f"00-{context.trace_id.hex()}-{context.span_id.hex()}-{context.w3c[0]:02x}"
 
 
 def parse_traceparent(traceparent: object, tracestate: object = None) -> SpanContext | None:
@@ -76,7 +76,7 @@ def parse_traceparent(traceparent: object, tracestate: object = None) -> SpanCon
     if trace_id == _NO_TRACE_ID or span_id == _NO_SPAN_ID:
         return None
     state = _cut_state(tracestate) if isinstance(tracestate, str) else ""
-    return SpanContext(trace_id, span_id, raw[25] & 3, state)
+    return SpanContext(trace_id, span_id, (raw[25] & 3, state))
 
 
 def _as_version_00(text: str) -> str:

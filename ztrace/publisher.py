@@ -20,8 +20,8 @@ from ztrace.encoding import Record
 from ztrace.native import original
 from ztrace.settings import Settings
 
-#: Spans that may wait to be encoded: what a program makes in a burst between two turns of the thread.
-QUEUE_SPANS = 50_000
+#: Spans that may wait to be encoded: what a tight loop makes between two looks of the thread. Some 60 MB.
+QUEUE_SPANS = 100_000
 #: How often a waiting thread looks whether the other one has got on.
 _GLANCE_S = 0.002
 

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from ztrace import diagnostics, failure
-from ztrace.identifiers import new_trace_id, random_bits
+from ztrace.identifiers import draw_span_ids, new_trace_id, take_span_id
 from ztrace.wire import ERROR, KIND_NUMBERS, OK
 
 if TYPE_CHECKING:
@@ -28,48 +28,61 @@ CLIENT: Final = KIND_NUMBERS["client"]
 PRODUCER: Final = KIND_NUMBERS["producer"]
 CONSUMER: Final = KIND_NUMBERS["consumer"]
 
-#: W3C trace flags of a trace that begins here: sampled, and a random trace id.
-NEW_TRACE_FLAGS = 3
+#: What a span is unless it is said; compared by identity, which a literal in the caller's code has too.
+DEFAULT_KIND: Final = "internal"
+
+#: W3C flags and tracestate of a trace that begins here: sampled, with a random trace id, and no state.
+NEW_TRACE: Final = (3, "")
 
 
-class SpanContext:
-    """The part of a span that travels: what a child in another process needs of its parent.
+class Context:
+    """What a child needs of its parent: a span of this process, or one that was extracted.
 
     Attributes:
         trace_id: 16 bytes.
         span_id: 8 bytes.
-        flags: W3C trace flags.
-        tracestate: W3C tracestate as received, or "".
+        w3c: trace flags and tracestate, as received.
+        ended: a span that has ended is not made current again.
     """
 
     __slots__ = (
         "covered_ns",
         "ended",
-        "flags",
         "mark_ns",
         "open_children",
         "span_id",
         "trace_id",
-        "tracestate",
+        "w3c",
     )
 
-    def __init__(
-        self, trace_id: bytes, span_id: bytes, flags: int = NEW_TRACE_FLAGS, tracestate: str = ""
-    ) -> None:
-        self.trace_id = trace_id
-        self.span_id = span_id
-        self.flags = flags
-        self.tracestate = tracestate
-        self.ended = False
-        self.open_children = 0
-        self.covered_ns = 0
-        self.mark_ns = 0
+    trace_id: bytes
+    span_id: bytes
+    w3c: tuple[int, str]
+    ended: bool
+    open_children: int
+    covered_ns: int
+    mark_ns: int
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.trace_id.hex()} {self.span_id.hex()}>"
 
 
-_current: ContextVar[SpanContext | None] = ContextVar("ztrace_current", default=None)
+class SpanContext(Context):
+    """A span of another process, as it came in a carrier."""
+
+    __slots__ = ()
+
+    def __init__(self, trace_id: bytes, span_id: bytes, w3c: tuple[int, str] = NEW_TRACE) -> None:
+        self.trace_id = trace_id
+        self.span_id = span_id
+        self.w3c = w3c
+        self.ended = False
+        self.open_children = 0
+        self.covered_ns = 0
+        self.mark_ns = 0
+
+
+_current: ContextVar[Context | None] = ContextVar("ztrace_current", default=None)
 _get_current = _current.get
 _set_current = _current.set
 
@@ -77,40 +90,15 @@ _set_current = _current.set
 publisher: "Publisher | None" = None
 
 
-def start_span(
+def span(
     name: str,
-    kind: int,
-    attributes: dict[str, Any],
-    parent: SpanContext | None = None,
-    links: Sequence[SpanContext] | None = None,
-    *,
-    activate: bool = True,
+    /,
+    kind: str = DEFAULT_KIND,
+    parent: Context | None = None,
+    links: Sequence[Context] | None = None,
+    **attributes: Any,
 ) -> "Span":
-    """Make and start a span as `Span` does, for middleware: nothing is looked up or unpacked again."""
-    span = Span.__new__(Span)
-    span.name = name
-    span.kind = kind
-    span.links = links
-    span.attributes = attributes
-    span._parent = parent
-    return span.start(activate=activate)
-
-
-def current_span() -> SpanContext | None:
-    """Return the span of this thread, task or greenlet, or what was extracted for it."""
-    return _get_current()
-
-
-def make_current(context: SpanContext | None) -> None:
-    """Let spans started from now on in this thread, task or greenlet be children of ``context``."""
-    _set_current(context)
-
-
-class Span(SpanContext):
-    """One timed operation: ``with ztrace.span("charge", card="visa") as span: span.set(amount=12)``.
-
-    A span that ends with an exception is an error, and the exception goes on unchanged. Nothing here raises:
-    unconfigured, or after a failure of ztrace's own, a span only does not record.
+    """Time an operation: ``with ztrace.span("charge", card="visa") as span: span.set(amount=12)``.
 
     Args:
         name: the operation, the method as called.
@@ -118,64 +106,104 @@ class Span(SpanContext):
         parent: a span or an extracted context to use instead of the current span.
         links: other spans that this one has to do with.
         attributes: anything to remember; values are str, bool, int, float, bytes, None or lists of these.
+
+    Returns:
+        A span that starts when its ``with`` block is entered.
+    """
+    new = Span()
+    new.name = name
+    new.kind = INTERNAL if kind is DEFAULT_KIND else KIND_NUMBERS.get(kind, INTERNAL)
+    new.attributes = attributes
+    new.links = links
+    new._parent = parent
+    return new
+
+
+def start_span(
+    name: str,
+    kind: int,
+    attributes: dict[str, Any],
+    parent: Context | None = None,
+    links: Sequence[Context] | None = None,
+    activate: bool = True,
+) -> "Span":
+    """Make a span and start it, for middleware: as `span`, with the kind's number and its own dictionary."""
+    new = Span()
+    new.name = name
+    new.kind = kind
+    new.attributes = attributes
+    new.links = links
+    new._parent = parent
+    return new.start(activate)
+
+
+def current_span() -> Context | None:
+    """Return the span of this thread, task or greenlet, or what was extracted for it."""
+    return _get_current()
+
+
+def make_current(context: Context | None) -> None:
+    """Let spans started from now on in this thread, task or greenlet be children of ``context``."""
+    _set_current(context)
+
+
+class Span(Context):
+    """One timed operation, made by `span`.
+
+    A span that ends with an exception is an error, and the exception goes on unchanged. Nothing here raises:
+    unconfigured, or after a failure of ztrace's own, a span only does not record.
+
+    Attributes:
+        name: may be changed until the span ends.
+        kind: one of `ztrace.wire.KIND_NAMES`.
+        attributes: what is remembered; `set` adds to it.
+        links: other spans that this one has to do with.
+        start_ns: by the monotonic clock.
     """
 
-    __slots__ = (
-        "_cpu_ns",
-        "_parent",
-        "_publisher",
-        "attributes",
-        "kind",
-        "links",
-        "name",
-        "start_ns",
-    )
+    # No __init__: calling a class that has one costs more than the rest of making a span.
+    __slots__ = ("_cpu_ns", "_parent", "_publisher", "attributes", "kind", "links", "name", "start_ns")
 
-    def __init__(
-        self,
-        name: str,
-        /,
-        *,
-        kind: str = "internal",
-        parent: SpanContext | None = None,
-        links: Sequence[SpanContext] | None = None,
-        **attributes: Any,
-    ) -> None:
-        self.name = name
-        self.kind = INTERNAL if kind == "internal" else KIND_NUMBERS.get(kind, INTERNAL)
-        self.links = links
-        self.attributes = attributes
-        self._parent = parent
+    name: str
+    kind: int
+    attributes: dict[str, Any]
+    links: Sequence[Context] | None
+    start_ns: int
+    _parent: Context | None
+    _publisher: "Publisher"
+    _cpu_ns: int
 
     def set(self, /, **attributes: Any) -> None:
         """Add attributes, replacing those of the same name."""
         self.attributes.update(attributes)
 
-    def start(self, *, activate: bool = True) -> "Span":
-        """Start the clock; with ``activate``, become the current span. ``with`` does this for you."""
+    def start(self, activate: bool = True) -> "Span":
+        """Start the clock; with ``activate``, become the current span. ``with`` does this."""
         try:
-            self._publisher = target = publisher
+            target = publisher
             if target is None:
                 self.ended = True
                 self.trace_id = self.span_id = b""
                 return self
-            parent = self._parent or _get_current()
-            self.span_id = (random_bits(64) or 1).to_bytes(8, "big")
+            self._publisher = target
             self.ended = False
             self.covered_ns = self.open_children = 0
+            try:
+                self.span_id = take_span_id()
+            except IndexError:
+                self.span_id = draw_span_ids()
             if self.kind == SERVER:
                 self._cpu_ns = thread_time_ns()
+            parent = self._parent
+            if parent is None:
+                self._parent = parent = _get_current()
             self.start_ns = now_ns = perf_counter_ns()
             if parent is None:
-                self._parent = None
                 self.trace_id = new_trace_id(now_ns + target.offset_ns)
-                self.flags = NEW_TRACE_FLAGS
-                self.tracestate = ""
+                self.w3c = NEW_TRACE
             else:
-                self._parent = parent
                 self.trace_id = parent.trace_id
-                self.flags = parent.flags
-                self.tracestate = parent.tracestate
+                self.w3c = parent.w3c
                 # No call between these lines, so no other thread comes in between: no lock needed.
                 if not parent.open_children:
                     parent.mark_ns = now_ns
@@ -203,19 +231,27 @@ class Span(SpanContext):
             parent = self._parent
             if _get_current() is self:
                 _set_current(parent if parent is None or not parent.ended else _living(parent))
-            parent_id = None
-            if parent is not None:
-                parent_id = parent.span_id
-                parent.open_children = still_open = parent.open_children - 1
-                if not still_open:
-                    parent.covered_ns += end_ns - parent.mark_ns
-            duration_ns = end_ns - self.start_ns
-            self_ns = duration_ns - self.covered_ns
+            duration_ns = self_ns = end_ns - self.start_ns
             if self.open_children:
                 self_ns -= end_ns - self.mark_ns
+            if self.covered_ns:
+                self_ns = max(0, self_ns - self.covered_ns)
+            if parent is None:
+                parent_id = None
+            else:
+                parent_id = parent.span_id
+                parent.open_children -= 1
+                if not parent.open_children:
+                    parent.covered_ns += end_ns - parent.mark_ns
             target = self._publisher
-            if target is not publisher or target is None:
+            if target is not publisher:
                 return  # Forked or configured anew in between: the span belongs to the publisher before.
+            if exception is None:
+                status, failed = OK, None
+            else:
+                status = ERROR if failure.is_error(exception) else OK
+                failed = failure.record_exception(exception, self)
+            links = self.links
             record = (
                 self.trace_id,
                 self.span_id,
@@ -224,15 +260,16 @@ class Span(SpanContext):
                 self.name,
                 self.start_ns + target.offset_ns,
                 duration_ns,
-                self_ns if self_ns > 0 else 0,
+                self_ns,
                 thread_time_ns() - self._cpu_ns if self.kind == SERVER else None,
-                OK if exception is None or not failure.is_error(exception) else ERROR,
+                status,
                 self.attributes or None,
-                None if self.links is None else [[link.trace_id, link.span_id] for link in self.links],
-                None if exception is None else failure.record_exception(exception, self),
+                None if links is None else [[link.trace_id, link.span_id] for link in links],
+                failed,
             )
-            if len(target.queue) < target.room:
-                target.queue.append(record)
+            queue = target.queue
+            if len(queue) < target.room:
+                queue.append(record)
             else:
                 target.overflow(record)
         except Exception:
@@ -243,9 +280,9 @@ class Span(SpanContext):
         self.__exit__(None, exception, None)
 
 
-def _living(context: SpanContext) -> SpanContext | None:
+def _living(context: Context) -> Context | None:
     """Return the nearest ancestor that has not ended, for a span that outlived its parent."""
-    ancestor: SpanContext | None = context
+    ancestor: Context | None = context
     while isinstance(ancestor, Span) and ancestor.ended:
         ancestor = ancestor._parent
     return ancestor

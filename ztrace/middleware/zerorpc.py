@@ -103,8 +103,8 @@ class ZerorpcMiddleware:
             span = start_span(name, CLIENT, attributes.copy(), activate=False)
             header = request.header
             header["traceparent"] = format_traceparent(span)
-            if span.tracestate:
-                header["tracestate"] = span.tracestate
+            if span.w3c[1]:
+                header["tracestate"] = span.w3c[1]
             message_id = header["message_id"]
             _open_calls[message_id] = span
             _calling.set(message_id)
