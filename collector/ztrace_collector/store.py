@@ -9,7 +9,7 @@ import gc
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from itertools import chain, islice, repeat
+from itertools import repeat
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,21 +21,18 @@ from ztrace_collector.database import explain, open_database
 from ztrace_collector.delivery import Account
 from ztrace_collector.exceptions import Exceptions
 from ztrace_collector.figures import MethodFigures
+from ztrace_collector.inserting import Insert
 from ztrace_collector.methods import Methods
 from ztrace_collector.publishers import MAX_NAME, Publishers
 from ztrace_collector.refusals import Refusals
 from ztrace_collector.text import cut
 from ztrace_collector.traces import Traces
 
-_INSERT_SPANS = (
-    "INSERT INTO spans (trace_id, span_id, parent_id, method, instance, start_ns, duration_ns, self_ns,"
-    " cpu_ns, status, attributes, links) VALUES "
+_SPANS = Insert(
+    "spans",
+    "trace_id, span_id, parent_id, method, instance, start_ns, duration_ns, self_ns, cpu_ns, status,"
+    " attributes, links",
 )
-_SPAN_ROW = "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-#: Rows inserted by one statement: starting and ending a statement costs a tenth of inserting a row.
-_ROWS = 64
-_INSERT_ROWS = _INSERT_SPANS + ", ".join([_SPAN_ROW] * _ROWS)
-
 #: A publisher that has been silent for longer is not counted as there: it would have sent some beats.
 SILENT_NS = 5_000_000_000
 
@@ -187,9 +184,7 @@ class Store:
             link_texts(columns),
             strict=False,
         )
-        for _ in range(len(methods) // _ROWS):
-            self._db.execute(_INSERT_ROWS, tuple(chain.from_iterable(islice(rows, _ROWS))))
-        self._db.executemany(_INSERT_SPANS + _SPAN_ROW, rows)
+        _SPANS.write(self._db, rows, len(methods))
         self._traces.add(service, columns, methods)
         self._figures.add(columns, methods)
         self._exceptions.add(service, columns, refusals)

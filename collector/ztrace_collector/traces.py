@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from ztrace.wire import ERROR
 from ztrace_collector.check import Columns
+from ztrace_collector.inserting import Insert
 from ztrace_collector.layout import HOUR_NS
 from ztrace_collector.recent import Recent
 
@@ -27,6 +28,7 @@ _COLUMNS = (
     "id, trace_id, root_span_id, root_method, start_ns, end_ns, duration_ns, span_count, error_count,"
     " services"
 )
+_TRACES = Insert("traces", f"{_COLUMNS}, hour")
 
 
 @dataclass(slots=True, eq=False)
@@ -122,25 +124,23 @@ class Traces:
         """
         new = [trace for trace in self._written.values() if not trace.stored]
         known = [trace for trace in self._written.values() if trace.stored]
-        self._db.executemany(
-            f"INSERT INTO traces ({_COLUMNS}, hour) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [
-                (
-                    trace.id,
-                    trace.trace_id,
-                    trace.root_span_id,
-                    trace.root_method,
-                    trace.start_ns,
-                    trace.end_ns,
-                    trace.shown_duration_ns,
-                    trace.span_count,
-                    trace.error_count,
-                    trace.services,
-                    trace.start_ns // HOUR_NS,
-                )
-                for trace in new
-            ],
-        )
+        rows = [
+            (
+                trace.id,
+                trace.trace_id,
+                trace.root_span_id,
+                trace.root_method,
+                trace.start_ns,
+                trace.end_ns,
+                trace.shown_duration_ns,
+                trace.span_count,
+                trace.error_count,
+                trace.services,
+                trace.start_ns // HOUR_NS,
+            )
+            for trace in new
+        ]
+        _TRACES.write(self._db, rows, len(rows))
         self._db.executemany(
             "UPDATE traces SET root_span_id = ?, root_method = ?, start_ns = ?, end_ns = ?, duration_ns = ?,"
             " span_count = ?, error_count = ?, services = ?, hour = ? WHERE id = ?",
