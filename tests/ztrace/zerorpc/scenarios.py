@@ -294,6 +294,16 @@ def call_doomed(caller: "Caller") -> None:
     caller.attempt("slow", 30, on=caller.client("doomed", "brittle"))
 
 
+def stopped_server(caller: "Caller") -> None:
+    """Call a server that is stopped for a while."""
+    caller.attempt("slow", 1.0, on=caller.client("doomed", "brittle"))
+
+
+def call_nobody(caller: "Caller") -> None:
+    """Call where no server is."""
+    caller.attempt("echo", on=caller.client("front", "brittle"))
+
+
 def call_brittle(caller: "Caller") -> None:
     """Call for so long that there is time to kill the caller."""
     caller.attempt("slow", 30, on=caller.client("front", "brittle"))
