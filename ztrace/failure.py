@@ -66,7 +66,7 @@ def record_exception(exception: BaseException, span: "Context") -> ExceptionReco
     if origin is None:
         origin = (span.trace_id, span.span_id)
     mark_origin(exception, *origin)
-    frames = [] if how == PASSED else _frames(exception)
+    frames = [] if how == PASSED else _frames(_stack(exception))
     causes = _causes(exception, MAX_CAUSES) if how == RAISED else []
     return ExceptionRecord(type_name(exception), message_of(exception), frames, causes, how, *origin)
 
@@ -101,7 +101,8 @@ def _causes(exception: BaseException, depth: int) -> list[list[Any]]:
     if link is None or depth == 0:
         return []
     causes = _causes(link, depth - 1)
-    return [list(ExceptionRecord(type_name(link), message_of(link), _frames(link), causes, how, None, None))]
+    frames = _frames(_traceback(link))
+    return [list(ExceptionRecord(type_name(link), message_of(link), frames, causes, how, None, None))]
 
 
 def type_name(exception: BaseException) -> str:
@@ -119,43 +120,69 @@ def message_of(exception: BaseException) -> str:
     return text if len(text) <= MAX_MESSAGE else text[:MAX_MESSAGE] + "…"
 
 
-def _frames(exception: BaseException) -> list[list[Any]]:
-    """Return ``[file, line, function, module, code, in_app]`` per frame, outermost first.
-
-    A traceback begins where the exception was caught. One that has only passed libraries, as a timeout in an
-    RPC client has, gets the callers' frames before it: the line that made the call is what is asked for.
-    """
-    raw: list[tuple[FrameType, int]] = []
+def _traceback(exception: BaseException) -> list[tuple[FrameType, int]]:
+    """Return the frames the exception has passed, with their lines, outermost first."""
+    steps = []
     step = exception.__traceback__
     while step is not None:
-        raw.append((step.tb_frame, step.tb_lineno))
+        steps.append((step.tb_frame, step.tb_lineno))
         step = step.tb_next
-    if not any(_in_app(frame.f_code.co_filename) for frame, _ in raw):
-        caller = raw[0][0].f_back if raw else None
-        while caller is not None and len(raw) < MAX_FRAMES:
-            raw.insert(0, (caller, caller.f_lineno))
+    return steps
+
+
+def _stack(exception: BaseException) -> list[tuple[FrameType, int]]:
+    """Return the traceback, and before it the callers if it has only passed libraries.
+
+    A traceback begins where the exception was caught. For a timeout in an RPC client that is inside the
+    client, and the line that made the call, which is what is asked for, lies further out.
+    """
+    steps = _traceback(exception)
+    if steps and not any(_in_app(frame.f_code.co_filename, _module(frame)) for frame, _ in steps):
+        caller = steps[0][0].f_back
+        callers: list[tuple[FrameType, int]] = []
+        while caller is not None and len(callers) < MAX_FRAMES:
+            callers.append((caller, caller.f_lineno))
             caller = caller.f_back
+        steps = callers[::-1] + steps
+    return steps
+
+
+def _frames(steps: list[tuple[FrameType, int]]) -> list[list[Any]]:
+    """Return ``[file, line, function, module, code, in_app]`` per frame, without ztrace's own."""
     frames = []
-    for frame, line in raw[-MAX_FRAMES:]:
-        code = frame.f_code
-        module = frame.f_globals.get("__name__")
-        module = module if isinstance(module, str) else ""
-        if module == "ztrace" or module.startswith("ztrace."):
+    for frame, line in steps[-MAX_FRAMES:]:
+        code, module = frame.f_code, _module(frame)
+        if module.partition(".")[0] == "ztrace":
             continue
         source = linecache.getline(code.co_filename, line, frame.f_globals).strip()[:MAX_CODE]
-        frames.append([code.co_filename, line, code.co_qualname, module, source, _in_app(code.co_filename)])
+        in_app = _in_app(code.co_filename, module)
+        frames.append([code.co_filename, line, code.co_qualname, module, source, in_app])
     return frames
 
 
+def _module(frame: FrameType) -> str:
+    name = frame.f_globals.get("__name__")
+    return name if isinstance(name, str) else ""
+
+
 @lru_cache(maxsize=4096)
-def _in_app(filename: str) -> bool:
+def _in_app(filename: str, module: str) -> bool:
     """Tell the user's own code from the standard library, installed packages and ztrace itself.
 
-    A relative name is not a file that Python imported but one that a compiled extension was built from.
+    A service may be an installed package too: the one that ``python -m`` runs is the user's own. A relative
+    file name is not one that Python imported but one that a compiled extension was built from.
     """
     if not os.path.isabs(filename):
         return filename.startswith("<") and not filename.startswith("<frozen")
-    return not filename.startswith(_library_folders())
+    if filename.startswith(_library_folders()):
+        return module.partition(".")[0] == _main_package()
+    return True
+
+
+@lru_cache(maxsize=1)
+def _main_package() -> str:
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    return spec.name.partition(".")[0] if spec is not None else "__main__"
 
 
 @lru_cache(maxsize=1)

@@ -162,7 +162,17 @@ class Span(Context):
     """
 
     # No __init__: calling a class that has one costs more than the rest of making a span.
-    __slots__ = ("_cpu_ns", "_parent", "_publisher", "attributes", "kind", "links", "name", "start_ns")
+    __slots__ = (
+        "_cpu_ns",
+        "_parent",
+        "_publisher",
+        "_replied_ns",
+        "attributes",
+        "kind",
+        "links",
+        "name",
+        "start_ns",
+    )
 
     name: str
     kind: int
@@ -172,10 +182,23 @@ class Span(Context):
     _parent: Context | None
     _publisher: "Publisher"
     _cpu_ns: int
+    _replied_ns: int
 
     def set(self, /, **attributes: Any) -> None:
         """Add attributes, replacing those of the same name."""
         self.attributes.update(attributes)
+
+    def reply(self) -> int:
+        """Mark the moment in which a server span's reply is ready.
+
+        The span ends there, unless sending the reply fails: the caller would otherwise seem to have the
+        answer before the callee had given it.
+
+        Returns:
+            The duration up to now, in ns.
+        """
+        self._replied_ns = perf_counter_ns()
+        return self._replied_ns - self.start_ns
 
     def start(self, activate: bool = True) -> "Span":
         """Start the clock; with ``activate``, become the current span. ``with`` does this."""
@@ -193,6 +216,7 @@ class Span(Context):
             except IndexError:
                 self.span_id = draw_span_ids()
             if self.kind == SERVER:
+                self._replied_ns = 0
                 self._cpu_ns = thread_time_ns()
             parent = self._parent
             if parent is None:
@@ -228,6 +252,11 @@ class Span(Context):
         end_ns = perf_counter_ns()
         try:
             self.ended = True
+            cpu_ns = None
+            if self.kind == SERVER:
+                cpu_ns = thread_time_ns() - self._cpu_ns
+                if self._replied_ns and exception is None:
+                    end_ns = self._replied_ns
             parent = self._parent
             if _get_current() is self:
                 _set_current(parent if parent is None or not parent.ended else _living(parent))
@@ -261,7 +290,7 @@ class Span(Context):
                 self.start_ns + target.offset_ns,
                 duration_ns,
                 self_ns,
-                thread_time_ns() - self._cpu_ns if self.kind == SERVER else None,
+                cpu_ns,
                 status,
                 self.attributes or None,
                 None if links is None else [[link.trace_id, link.span_id] for link in links],
