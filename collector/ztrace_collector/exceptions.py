@@ -24,9 +24,9 @@ RETURNING id
 """
 # The latest occurrence is the group's example; of several at the same time, the one with the highest ids.
 _SHOW_LATEST = """
-UPDATE exception_groups SET message = ?1, service = ?2, name = ?3, last_ns = ?4, trace_id = ?5,
-    origin_span_id = ?6, frames = ?7
-WHERE id = ?8 AND (last_ns, trace_id, origin_span_id) < (?4, ?5, ?6)
+UPDATE exception_groups SET message = :message, service = :service, name = :name, last_ns = :at_ns,
+    trace_id = :trace_id, origin_span_id = :span_id, frames = :frames
+WHERE id = :group AND (last_ns, trace_id, origin_span_id) < (:at_ns, :trace_id, :span_id)
 """
 
 
@@ -117,16 +117,16 @@ class Exceptions:
         ).fetchone()
         self._db.execute(
             _SHOW_LATEST,
-            (
-                failure.message,
-                occurrence.service,
-                occurrence.name,
-                at_ns,
-                occurrence.trace_id,
-                occurrence.span_id,
-                failure.frames_text,
-                group,
-            ),
+            {
+                "message": failure.message,
+                "service": occurrence.service,
+                "name": occurrence.name,
+                "at_ns": at_ns,
+                "trace_id": occurrence.trace_id,
+                "span_id": occurrence.span_id,
+                "frames": failure.frames_text,
+                "group": group,
+            },
         )
         return int(group)
 
