@@ -128,7 +128,7 @@ class ZerorpcMiddleware:
                     _unread_streams.pop(message_id, None)
                 del _open_calls[message_id]
                 span.__exit__()
-            elif isinstance(exception, zerorpc.RemoteError):
+            elif reply is not None:
                 _take_remote_error(span, exception, answer)
         except Exception:
             diagnostics.count_failure("zerorpc")
@@ -293,12 +293,14 @@ def _end_call(message_id: Any, exception: BaseException | None = None) -> None:
 
 def _take_remote_error(span: Span, exception: Any, answer: dict[str, Any]) -> None:
     """Remember where the remote exception was first raised, or what a server without ztrace says of it."""
-    message = answer.get("m")
-    failure.describe(exception, message if type(message) is str else f"{exception.name}: {exception.msg}")
+    is_original = isinstance(exception, zerorpc.RemoteError)  # And not what another middleware made of it.
+    if is_original:
+        message = answer.get("m")
+        failure.describe(exception, message if type(message) is str else f"{exception.name}: {exception.msg}")
     origin = answer.get("o")
     if isinstance(origin, list) and [len(part) for part in origin] == [16, 8]:
         failure.mark_origin(exception, origin[0], origin[1])
-    elif exception.traceback:
+    elif is_original and exception.traceback:
         span.set(**{"zerorpc.remote_traceback": exception.traceback[-MAX_REMOTE_TRACEBACK:]})
 
 
