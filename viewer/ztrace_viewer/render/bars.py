@@ -61,7 +61,7 @@ def _cell(marks: bytearray) -> tuple[str, bool]:
     own, waiting = marks.count(2), marks.count(1)
     if own == 0:
         return (WAITING, False) if waiting else (" ", False)
-    if waiting > own:
+    if waiting and (waiting >= own or own < _EIGHTHS // 2):
         return WAITING, False
     if own == _EIGHTHS or waiting:
         return "█", True

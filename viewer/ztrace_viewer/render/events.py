@@ -7,7 +7,7 @@ from ztrace_viewer.documents import ExceptionEvent, TraceEvent
 from ztrace_viewer.durations import format_duration
 from ztrace_viewer.identifiers import SHOWN_TRACE_DIGITS
 from ztrace_viewer.moments import format_clock
-from ztrace_viewer.render.tracebacks import headline, shorten_path
+from ztrace_viewer.render.tracebacks import headline, shorten_path, shorten_type
 from ztrace_viewer.screen import name_call, plural
 
 
@@ -40,6 +40,6 @@ def _draw_exception(event: ExceptionEvent) -> Text:
         ("    error  ", "bold red"),
         (name_call(event["service"], event["name"]), "bold"),
         "  ",
-        (headline(event["type"], event["message"]), "red"),
+        (headline(shorten_type(event["type"]), event["message"]), "red"),
         (clean(place), "dim"),
     )

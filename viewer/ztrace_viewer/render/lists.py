@@ -12,7 +12,7 @@ from ztrace_viewer.documents import ErrorsDocument, SlowDocument, StatsDocument,
 from ztrace_viewer.durations import format_duration
 from ztrace_viewer.moments import format_ago
 from ztrace_viewer.render.grid import Column, draw_grid
-from ztrace_viewer.render.tracebacks import headline, shorten_path
+from ztrace_viewer.render.tracebacks import headline, shorten_path, shorten_type
 from ztrace_viewer.screen import name_call, plural
 
 #: How a publisher's state is shown: what has gone wrong stands out.
@@ -86,7 +86,7 @@ def draw_errors(
     rows: list[tuple[Text, ...]] = []
     for group in document["groups"]:
         own = [frame for frame in group["frames"] if frame["in_app"]] or group["frames"]
-        what = Text(headline(group["type"], group["message"]), style="red")
+        what = Text(headline(shorten_type(group["type"]), group["message"]), style="red")
         if own:
             place = f"{shorten_path(own[-1]['file'], 40)}:{own[-1]['line']} in {clean(own[-1]['function'])}"
             what.append(f"\n{place}", "dim")
