@@ -1,6 +1,6 @@
 """What a span costs the program: ztrace beside the OpenTelemetry SDK, as ratios in one run.
 
-    python tests/benchmarks/agent.py
+    python -m tests.benchmarks.agent
 
 Both record the same trees (a root with four descendants, one attribute each) at a rate that lets their
 background threads keep up, in bursts that alternate between the two in processes of their own. ztrace sends
@@ -16,8 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from tests.benchmarks.processes import start_collector
 
 #: Trees in a burst, bursts in a round, rounds. A burst stays under the 2048 spans that the SDK's queue holds.
 TREES, BURSTS, ROUNDS = 380, 8, 10
@@ -45,28 +47,21 @@ def main() -> None:
     print(f"{'CPU per span':14} {'ztrace':>10} {'SDK':>10} {'ratio':>8} {'limit':>8}")
     for index, (label, limit) in enumerate(LIMITS.items()):
         mine, theirs = (
-            statistics.median(figures[index] for figures in rounds[name]) for name in ("ztrace", "opentelemetry")
+            statistics.median(figures[index] for figures in rounds[name])
+            for name in ("ztrace", "opentelemetry")
         )
         print(f"{label:14} {mine:8.2f}µs {theirs:8.2f}µs {'1/%.1f' % (theirs / mine):>8} {f'1/{limit}':>8}")
     total = 5 * TREES * BURSTS * ROUNDS
     print(f"spans dropped of {total:,}: ztrace {lost['ztrace']:,}, SDK {lost['opentelemetry']:,}")
 
 
-def start_collector(folder: Path) -> tuple[subprocess.Popen[str], str]:
-    """Start a collector process and return it with its endpoint."""
-    code = (
-        "from pathlib import Path; from ztrace_collector.service import collect;"
-        f"collect('tcp://127.0.0.1:0', Path({str(folder / 'bench.db')!r}), ready=lambda e: print(e, flush=True))"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    return process, process.stdout.readline().strip()
-
-
 def start_worker(name: str, endpoint: str) -> subprocess.Popen[str]:
     """Start a process that measures a round for every line it reads."""
     return subprocess.Popen(
-        [sys.executable, __file__, name, endpoint], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "tests.benchmarks.agent", name, endpoint],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -129,10 +124,10 @@ def work_opentelemetry(_: str) -> None:
     from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
-    class Encoder(SpanExporter):  # type: ignore[misc]  # The SDK is untyped here.
+    class Encoder(SpanExporter):
         exported = 0
 
-        def export(self, spans: list[ReadableSpan]) -> SpanExportResult:
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
             encode_spans(spans).SerializeToString()
             self.exported += len(spans)
             return SpanExportResult.SUCCESS
