@@ -8,11 +8,12 @@ Source: W3C Trace Context level 2, "random-trace-id flag"; RFC 9562 for the same
 """
 
 import os
+from struct import Struct
 
 #: Span ids drawn from the system's randomness at once: taking one from a list is all that a span pays.
 _DRAWN = 512
+_cut = Struct("8s" * _DRAWN).unpack
 
-_NO_SPAN_ID = bytes(8)
 _span_ids: list[bytes] = []
 
 #: ``take_span_id()`` returns eight random bytes, never all zero, or raises IndexError: then `draw_span_ids`.
@@ -22,10 +23,9 @@ take_span_id = _span_ids.pop
 def draw_span_ids() -> bytes:
     """Draw new span ids and return one of them."""
     drawn = os.urandom(8 * _DRAWN)
-    ids = [drawn[at : at + 8] for at in range(0, len(drawn), 8)]
-    if _NO_SPAN_ID in ids:
-        return draw_span_ids()
-    _span_ids.extend(ids)
+    while bytes(8) in drawn:
+        drawn = os.urandom(8 * _DRAWN)
+    _span_ids.extend(_cut(drawn))
     return take_span_id()
 
 
