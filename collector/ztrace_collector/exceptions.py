@@ -133,7 +133,7 @@ class Exceptions:
     def _group_of_origin(self, failure: Failure) -> int | None:
         row = self._db.execute(
             "SELECT exception_group FROM exceptions WHERE trace_id = ? AND span_id = ?"
-            " AND exception_group IS NOT NULL LIMIT 1",
+            " AND (origin_trace_id, origin_span_id) = (trace_id, span_id) LIMIT 1",
             (failure.origin_trace_id, failure.origin_span_id),
         ).fetchone()
         return None if row is None else row[0]

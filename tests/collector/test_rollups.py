@@ -108,11 +108,11 @@ def check_rollups(path: Path) -> None:
             "spans": db.execute("SELECT count(*) FROM spans").fetchone()[0],
             "traces": len(stored),
         }
-        # Every exception that was passed on has its origin's group, if the origin is here.
+        # Every exception that was passed on has its origin's group, if that is here and is an origin.
         assert not db.execute(
             "SELECT 1 FROM exceptions AS passed JOIN exceptions AS origin"
             " ON origin.trace_id = passed.origin_trace_id AND origin.span_id = passed.origin_span_id"
-            " WHERE passed.exception_group IS NOT origin.exception_group"
+            " WHERE origin.span_id = origin.origin_span_id AND passed.exception_group IS NOT origin.exception_group"
         ).fetchall()
 
 
