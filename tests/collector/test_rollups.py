@@ -112,7 +112,8 @@ def check_rollups(path: Path) -> None:
         assert not db.execute(
             "SELECT 1 FROM exceptions AS passed JOIN exceptions AS origin"
             " ON origin.trace_id = passed.origin_trace_id AND origin.span_id = passed.origin_span_id"
-            " WHERE origin.span_id = origin.origin_span_id AND passed.exception_group IS NOT origin.exception_group"
+            " WHERE origin.span_id = origin.origin_span_id"
+            " AND passed.exception_group IS NOT origin.exception_group"
         ).fetchall()
 
 
