@@ -42,7 +42,7 @@ class Context:
         trace_id: 16 bytes.
         span_id: 8 bytes.
         w3c: trace flags and tracestate, as received.
-        ended: a span that has ended is not made current again.
+        ended: a span that does not run, or no longer, is not made current.
     """
 
     __slots__ = (
@@ -64,7 +64,10 @@ class Context:
     mark_ns: int
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.trace_id.hex()} {self.span_id.hex()}>"
+        try:
+            return f"<{type(self).__name__} {self.trace_id.hex()} {self.span_id.hex()}>"
+        except AttributeError:  # Never started.
+            return f"<{type(self).__name__}>"
 
 
 class SpanContext(Context):
@@ -111,8 +114,12 @@ def span(
         A span that starts when its ``with`` block is entered.
     """
     new = Span()
+    new.ended = True
     new.name = name
-    new.kind = INTERNAL if kind is DEFAULT_KIND else KIND_NUMBERS.get(kind, INTERNAL)
+    try:
+        new.kind = INTERNAL if kind is DEFAULT_KIND else KIND_NUMBERS.get(kind, INTERNAL)
+    except TypeError:
+        new.kind = INTERNAL
     new.attributes = attributes
     new.links = links
     new._parent = parent
@@ -129,6 +136,7 @@ def start_span(
 ) -> "Span":
     """Make a span and start it, for middleware: as `span`, with the kind's number and its own dictionary."""
     new = Span()
+    new.ended = True
     new.name = name
     new.kind = kind
     new.attributes = attributes
@@ -163,6 +171,7 @@ class Span(Context):
 
     # No __init__: calling a class that has one costs more than the rest of making a span.
     __slots__ = (
+        "_before",
         "_cpu_ns",
         "_parent",
         "_publisher",
@@ -179,6 +188,8 @@ class Span(Context):
     attributes: dict[str, Any]
     links: Sequence[Context] | None
     start_ns: int
+    #: What was current when the span started, and is again when it has ended.
+    _before: Context | None
     _parent: Context | None
     _publisher: "Publisher"
     _cpu_ns: int
@@ -201,11 +212,15 @@ class Span(Context):
         return self._replied_ns - self.start_ns
 
     def start(self, activate: bool = True) -> "Span":
-        """Start the clock; with ``activate``, become the current span. ``with`` does this."""
+        """Start the clock; with ``activate``, become the current span. ``with`` does this.
+
+        A span that runs already goes on.
+        """
         try:
+            if not self.ended:
+                return self
             target = publisher
             if target is None:
-                self.ended = True
                 self.trace_id = self.span_id = b""
                 return self
             self._publisher = target
@@ -218,9 +233,9 @@ class Span(Context):
             if self.kind == SERVER:
                 self._replied_ns = 0
                 self._cpu_ns = thread_time_ns()
-            parent = self._parent
-            if parent is None:
-                self._parent = parent = _get_current()
+            self._before = parent = _get_current()
+            if self._parent is not None and self._parent.trace_id:
+                parent = self._parent
             self.start_ns = now_ns = perf_counter_ns()
             if parent is None:
                 self.trace_id = new_trace_id(now_ns + target.offset_ns)
@@ -247,21 +262,25 @@ class Span(Context):
         exception: BaseException | None = None,
         traceback: TracebackType | None = None,
     ) -> None:
-        if self.ended:
-            return
-        end_ns = perf_counter_ns()
         try:
+            if self.ended:
+                return
+            end_ns = perf_counter_ns()
             self.ended = True
             cpu_ns = None
             if self.kind == SERVER:
                 cpu_ns = thread_time_ns() - self._cpu_ns
+                if cpu_ns < 0:
+                    cpu_ns = None  # Another thread's clock: the span has ended there.
                 if self._replied_ns and exception is None:
                     end_ns = self._replied_ns
-            parent = self._parent
+            parent = before = self._before
             if _get_current() is self:
-                _set_current(parent if parent is None or not parent.ended else _living(parent))
+                _set_current(before if before is None or not before.ended else _living(before))
+            if self._parent is not None and self._parent.trace_id:
+                parent = self._parent
             duration_ns = self_ns = end_ns - self.start_ns
-            if self.open_children:
+            if self.open_children and self.mark_ns < end_ns:  # Not if one began since the clock was read.
                 self_ns -= end_ns - self.mark_ns
             if self.covered_ns:
                 self_ns = max(0, self_ns - self.covered_ns)
@@ -313,5 +332,5 @@ def _living(context: Context) -> Context | None:
     """Return the nearest ancestor that has not ended, for a span that outlived its parent."""
     ancestor: Context | None = context
     while isinstance(ancestor, Span) and ancestor.ended:
-        ancestor = ancestor._parent
+        ancestor = ancestor._before
     return ancestor

@@ -1,0 +1,110 @@
+"""A collector with nothing behind it: it remembers what came, and acknowledges when it is told to."""
+
+import threading
+from collections import deque
+from types import TracebackType
+from typing import Any, Self
+
+import msgpack
+import zmq
+
+from tests.ztrace.waiting import DEADLINE_S, wait_for
+from ztrace.wire import DATA, TOPIC, Header, Span, pack_acks, unpack_header
+
+
+class Receiver:
+    """A bound socket in a thread; it can be stopped and started again at the same port.
+
+    Attributes:
+        messages: all that came, duplicates too.
+        spans: what was stored: of each incarnation in order, once, and only while acknowledging.
+        acknowledging: whether to store and acknowledge.
+    """
+
+    def __init__(self, endpoint: str = "tcp://127.0.0.1:0", acknowledging: bool = True) -> None:
+        self.endpoint = endpoint
+        self.acknowledging = acknowledging
+        self.messages: list[tuple[Header, list[Span]]] = []
+        self.spans: list[Span] = []
+        self.next_sequences: dict[bytes, int] = {}
+        self._to_send: deque[bytes] = deque()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Bind and receive."""
+        self._stopping.clear()
+        context = zmq.Context()
+        socket = context.socket(zmq.XSUB)
+        socket.linger = 0
+        socket.ipv6 = "[" in self.endpoint
+        try:
+            socket.bind(self.endpoint)
+        except BaseException:
+            socket.close()
+            context.term()
+            raise
+        self.endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        socket.send(b"\x01" + TOPIC)
+        self._thread = threading.Thread(target=self._run, args=(context, socket))
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close the socket; what was received stays."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(DEADLINE_S)
+            assert not self._thread.is_alive()
+            self._thread = None
+
+    def send(self, frame: bytes) -> None:
+        """Send a frame to all publishers."""
+        self._to_send.append(frame)
+        wait_for(lambda: not self._to_send)
+
+    def headers(self, kind: int) -> list[Header]:
+        """Return the headers of a kind, in the order in which they came."""
+        return [header for header, _ in list(self.messages) if header.kind == kind]
+
+    def names(self) -> list[str]:
+        """Return the stored spans' names."""
+        return [span.name for span in list(self.spans)]
+
+    def _run(self, context: "zmq.Context[Any]", socket: "zmq.Socket[bytes]") -> None:
+        try:
+            while not self._stopping.is_set():
+                if self._to_send:
+                    socket.send(self._to_send[0])
+                    self._to_send.popleft()
+                if socket.poll(5):
+                    self._take(socket, *socket.recv_multipart())
+        finally:
+            # What has been acknowledged last is heard, unless the publisher has gone.
+            socket.close(linger=100)
+            context.term()
+
+    def _take(self, socket: "zmq.Socket[bytes]", topic: bytes, packed: bytes, body: bytes) -> None:
+        assert topic == TOPIC
+        header = unpack_header(packed)
+        spans = [Span(*fields) for fields in msgpack.unpackb(body)] if body else []
+        self.messages.append((header, spans))
+        if not self.acknowledging:
+            return
+        expected = max(self.next_sequences.get(header.incarnation, 0), header.floor)
+        if header.kind == DATA and header.sequence == expected:
+            self.spans += spans
+            expected += 1
+        self.next_sequences[header.incarnation] = expected
+        socket.send(pack_acks({header.incarnation: expected}))

@@ -1,0 +1,93 @@
+"""A publisher without a thread or a socket, a clock that is set by hand, and ids that can be foretold."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ztrace.encoding import Record
+from ztrace.wire import Span
+
+#: Unix time at the monotonic clock's zero.
+OFFSET_NS = 1_700_000_000_000_000_000
+
+
+class Clock:
+    """The time as the tested code sees it."""
+
+    def __init__(self) -> None:
+        self.now_ns = 1_000
+        self.cpu_ns = 500
+        #: Called once, after the clock has been read: what another thread does just then.
+        self.meanwhile: Callable[[], object] | None = None
+
+    def read(self) -> int:
+        """Return the time."""
+        now_ns = self.now_ns
+        if self.meanwhile is not None:
+            happens = self.meanwhile
+            self.meanwhile = None
+            happens()
+        return now_ns
+
+    def read_cpu(self) -> int:
+        """Return the CPU time of whatever thread this is."""
+        return self.cpu_ns
+
+    def pass_ns(self, duration_ns: int) -> None:
+        """Let time pass."""
+        self.now_ns += duration_ns
+
+
+class Recorder:
+    """What spans are handed to."""
+
+    def __init__(self, room: int = 1_000_000) -> None:
+        self.queue: deque[Record] = deque()
+        self.room = room
+        self.offset_ns = OFFSET_NS
+        self.overflown: list[Record] = []
+
+    def overflow(self, record: Record) -> None:
+        """Take a record for which there is no room."""
+        self.overflown.append(record)
+
+    @property
+    def spans(self) -> list[Span]:
+        """The ended spans, in the order in which they ended."""
+        return [Span(*record) for record in self.queue]
+
+    @property
+    def span(self) -> Span:
+        """The only span."""
+        (only,) = self.spans
+        return only
+
+    def named(self, name: object) -> Span:
+        """Return the only span of this name."""
+        (only,) = (span for span in self.spans if span.name == name)
+        return only
+
+    def parents(self) -> dict[str, str | None]:
+        """Return each span's parent, by names."""
+        names = {span.span_id: span.name for span in self.spans}
+        return {span.name: names[span.parent_id] if span.parent_id else None for span in self.spans}
+
+
+def make_record(number: int = 0, **changes: Any) -> Span:
+    """Return a record as a span leaves it."""
+    span = Span(
+        trace_id=(number + 1).to_bytes(16, "big"),
+        span_id=(number + 1).to_bytes(8, "big"),
+        parent_id=None,
+        kind=1,
+        name="charge",
+        start_ns=OFFSET_NS,
+        duration_ns=10,
+        self_ns=10,
+        cpu_ns=None,
+        status=0,
+        attributes=None,
+        links=None,
+        exception=None,
+    )
+    return span._replace(**changes)
