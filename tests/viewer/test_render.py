@@ -235,4 +235,4 @@ def test_a_path_loses_its_first_folders(width: int, shown: str) -> None:
 def test_a_checkout_has_no_line_too_many(shop: Path) -> None:
     """The sample is read as a whole: header, heads, nine spans and their exceptions."""
     assert len(checkout(trace_id(1))) == 5
-    assert len(lines(read(shop))) == 2 + 1 + 1 + 9 + 1 + 4 + 1 + 7
+    assert len(lines(read(shop))) == 2 + 1 + 1 + 9 + 1 + 4 + 1 + 6

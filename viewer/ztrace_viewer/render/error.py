@@ -51,6 +51,13 @@ def _draw_hop(hop: Hop, depth: int, origin: bool) -> Iterator[Text]:
     if hop["how"] is None:
         line.append("  not seen here: handled below", "dim")
     else:
-        line.append(f"  {shorten_type(hop['type'] or '')} ", "bold red not dim" if origin else "red not dim")
+        line.append(f"  {_name_exception(hop)} ", "bold red not dim" if origin else "red not dim")
         line.append(_HOW.get(hop["how"], clean(hop["how"])))
     yield line
+
+
+def _name_exception(hop: Hop) -> str:
+    """Return the class's name; a remote error's message begins with the name it had in the other process."""
+    name = shorten_type(hop["type"] or "")
+    remote, colon, _ = clean(hop["message"] or "").partition(": ")
+    return remote if name == "RemoteError" and colon else name

@@ -4,12 +4,14 @@ One idea: the user's own code stands out, the rest steps back, and the line that
 """
 
 from collections.abc import Iterator
+from itertools import groupby
 
 from rich.text import Text
 
 from ztrace.wire import PASSED, REPLACED, WRAPPED
 from ztrace_viewer.characters import clean, clean_lines
 from ztrace_viewer.documents import ExceptionDocument, Frame
+from ztrace_viewer.screen import plural
 
 #: Frames and message lines shown of one exception; JSON has them all.
 MAX_FRAMES = 12
@@ -73,11 +75,33 @@ def _draw_message(exception: ExceptionDocument) -> Iterator[Text]:
 
 
 def _draw_frames(frames: list[Frame], width: int) -> Iterator[Text]:
-    cut = max(0, len(frames) - MAX_FRAMES)
-    if cut:
-        yield Text(f"  … {cut} outer frames", style="dim")
-    for place, frame in enumerate(frames[cut:], cut + 1):
-        yield from _draw_frame(frame, place == len(frames), width)
+    """Yield the user's own frames and the last one; of the libraries' between them only their names."""
+    runs = [
+        (shown, list(run))
+        for shown, run in groupby(frames, key=lambda frame: frame["in_app"] or frame is frames[-1])
+    ]
+    if not any(frame["in_app"] for frame in frames):
+        runs = [(True, frames)]
+    for shown, run in runs:
+        if shown:
+            cut = max(0, len(run) - MAX_FRAMES)
+            if cut:
+                yield Text(f"  … {cut} outer frames", style="dim")
+            for frame in run[cut:]:
+                yield from _draw_frame(frame, frame is frames[-1], width)
+        else:
+            libraries = ", ".join(dict.fromkeys(_library(frame["file"]) for frame in run))
+            yield Text(f"  … {plural(len(run), 'frame')} in {libraries}", style="dim")
+
+
+def _library(path: str) -> str:
+    """Name the package a file belongs to."""
+    for folder in ("site-packages/", "dist-packages/"):
+        if folder in path:
+            return clean(path.rpartition(folder)[2].partition("/")[0].removesuffix(".py"))
+    if not path.startswith("/"):
+        return clean(path.removeprefix("src/").partition("/")[0])  # A compiled extension's source.
+    return "Python"
 
 
 def _draw_frame(frame: Frame, failing: bool, width: int) -> Iterator[Text]:

@@ -1,0 +1,67 @@
+"""Draw the README's pictures from a run of the demo.
+
+python docs/images/draw.py
+"""
+
+import io
+import re
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console, RenderableType
+from ztrace_viewer.database import open_database
+from ztrace_viewer.exceptions import list_groups, read_error
+from ztrace_viewer.render.call_tree import draw_tree
+from ztrace_viewer.render.error import draw_error
+from ztrace_viewer.screen import write
+from ztrace_viewer.selection import Selection
+from ztrace_viewer.traces import list_slowest, read_tree
+
+#: What the pictures do not show of file names.
+ROOT = Path(__file__).parents[2]
+#: Columns, and lines of the tree: what fits a page of documentation.
+WIDTH, LINES = 100, 40
+
+
+def main() -> None:
+    """Run the demo, draw its slowest tree and the error with the longest way."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "shop.db"
+        command = [str(Path(sys.executable).with_name("ztrace")), "demo", "--seconds", "3", "--db", str(path)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        with open_database(path) as db:
+            draw("show", *show_slowest(db))
+            draw("error", *show_error(db))
+
+
+def show_slowest(db: sqlite3.Connection) -> Iterator[RenderableType]:
+    """Return what `ztrace show` prints of the slowest trace."""
+    trace = list_slowest(db, Selection(), 1)["traces"][0]
+    return draw_tree(read_tree(db, bytes.fromhex(trace["trace_id"])), WIDTH, LINES, time.time_ns())
+
+
+def show_error(db: sqlite3.Connection) -> Iterator[RenderableType]:
+    """Return what `ztrace error` prints of the error with the longest way."""
+    errors = [read_error(db, group["group"]) for group in list_groups(db, Selection())["groups"]]
+    error = max(errors, key=lambda error: len(error["hops"]))
+    for frame in error["exception"]["frames"] if error["exception"] else ():
+        frame["file"] = frame["file"].replace(str(ROOT), "/srv")
+    return draw_error(error, WIDTH, time.time_ns())
+
+
+def draw(name: str, *parts: RenderableType) -> None:
+    """Write a picture beside this file; its fonts are the reader's own."""
+    console = Console(width=WIDTH, record=True, file=io.StringIO(), force_terminal=True)
+    write(console, *parts)
+    picture = console.export_svg(title=f"ztrace {name}")
+    picture = re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL)
+    (Path(__file__).parent / f"{name}.svg").write_text(picture)
+
+
+if __name__ == "__main__":
+    main()
