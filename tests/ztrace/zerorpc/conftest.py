@@ -1,11 +1,13 @@
-"""The processes, started once for all tests of the folder: each scenario has a token and a trace of its own."""
+"""The processes, started once for the folder: each scenario has a token and a trace of its own."""
 
 from collections.abc import Iterator
 from itertools import count
 
 import pytest
 
-from tests.ztrace.zerorpc.fleet import Collected, Fleet
+pytest.register_assert_rewrite("tests.ztrace.zerorpc.trees")
+
+from tests.ztrace.zerorpc.fleet import Collected, Fleet  # noqa: E402  Its assertions are to be told, too.
 
 
 @pytest.fixture(scope="session")

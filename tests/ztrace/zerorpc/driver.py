@@ -1,4 +1,4 @@
-"""The caller: ``python -m tests.ztrace.zerorpc.driver NAME JOURNALS [--ztrace ENDPOINT] [--instrument HOW]``.
+"""The caller: ``python -m tests.ztrace.zerorpc.driver NAME JOURNALS [--ztrace ENDPOINT]``.
 
 Each line of its standard input names a scenario, a function of the scenarios module; it runs below a root
 span in a greenlet of its own, and what it saw is answered as one line of JSON.
@@ -20,8 +20,8 @@ from tests.ztrace.zerorpc import scenarios
 from tests.ztrace.zerorpc.journal import Journal, type_name
 from tests.ztrace.zerorpc.report import report_state
 
-#: How the middleware can get in.
-INSTRUMENT = ("usual", "never", "before", "twice", "late", "by hand", "by hand twice")
+#: When the middleware is put in: after or before `ztrace.configure`, several times, or not at the start.
+INSTRUMENT = ("after", "before", "twice", "never")
 
 
 class Caller:
@@ -109,30 +109,25 @@ def run(journal: Journal, scenario: str, token: str, endpoints: Any, args: list[
     return {"seen": caller.seen, "error": error, "trace_id": trace_id, **report_state()}
 
 
-def instrument(how: str) -> None:
-    """Put the middleware in."""
-    if how in ("usual", "before", "twice"):
-        ztrace.instrument("zerorpc")
-    if how == "twice":
-        ztrace.instrument()
-        zerorpc.Context.get_instance()
-        ztrace.instrument("zerorpc")
-
-
 def main() -> None:
     """Be the caller."""
     parser = argparse.ArgumentParser()
     parser.add_argument("name")
     parser.add_argument("journals", type=Path)
     parser.add_argument("--ztrace")
-    parser.add_argument("--instrument", choices=INSTRUMENT, default="usual")
+    parser.add_argument("--instrument", choices=INSTRUMENT)
     arguments = parser.parse_args()
     journal = Journal(arguments.journals, arguments.name, traced=arguments.ztrace is not None)
+    when = arguments.instrument or ("after" if arguments.ztrace else "never")
+    if when in ("before", "twice"):
+        ztrace.instrument("zerorpc")
     if arguments.ztrace:
-        if arguments.instrument == "before":
-            instrument("before")
         ztrace.configure(service=arguments.name, endpoint=arguments.ztrace)
-        instrument(arguments.instrument)
+    if when in ("after", "twice"):
+        ztrace.instrument("zerorpc")
+    if when == "twice":
+        zerorpc.Context.get_instance()
+        ztrace.instrument()
     print("{}", flush=True)
     with FileObject(0, "r", closefd=False) as commands:
         for line in commands:

@@ -16,7 +16,10 @@ from pathlib import Path
 
 @dataclass(slots=True)
 class Entry:
-    """One call as one of its ends saw it; a call that did not end has neither ``end_ns`` nor ``error``."""
+    """One call as one of its ends saw it; one that did not end has neither ``end_ns`` nor ``error``.
+
+    ``traceparent`` and ``tracestate`` are what a server found in the request's header.
+    """
 
     kind: str
     token: str
@@ -25,6 +28,8 @@ class Entry:
     pid: int
     traced: bool
     begin_ns: int
+    traceparent: object = None
+    tracestate: object = None
     end_ns: int | None = None
     error: str | None = None
     message: str | None = None
@@ -40,10 +45,10 @@ class Journal:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     @contextmanager
-    def entry(self, kind: str, token: str, name: str) -> Iterator[None]:
-        """Write down that a call begins, that it ends, and what it raised."""
+    def entry(self, kind: str, token: str, name: str, **context: object) -> Iterator[None]:
+        """Write down that a call begins, with what context, that it ends, and what it raised."""
         about = {"kind": kind, "token": token, "name": name}
-        self._write(about | {"begin_ns": time.time_ns()})
+        self._write(about | {"begin_ns": time.time_ns()} | context)
         try:
             yield
         except BaseException as error:
@@ -57,7 +62,7 @@ class Journal:
         return read_journals(self._folder, token)
 
     def _write(self, fields: dict[str, object]) -> None:
-        os.write(self._file, json.dumps(self._about | fields).encode() + b"\n")
+        os.write(self._file, json.dumps(self._about | fields, default=str).encode() + b"\n")
 
 
 def type_name(error: BaseException) -> str:

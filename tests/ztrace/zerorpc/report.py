@@ -10,7 +10,7 @@ from ztrace import diagnostics
 def report_state() -> dict[str, Any]:
     """Have everything stored that has ended; tell what failed, and what the middleware still holds.
 
-    A process that was never instrumented has not even imported the middleware.
+    A service that is not traced has not even imported the middleware.
     """
     stored = ztrace.flush(10.0)
     middleware = sys.modules.get("ztrace.middleware.zerorpc")

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 import zerorpc
+import zmq
 
 import ztrace
+from ztrace.middleware.zerorpc import ZerorpcMiddleware
 
 if TYPE_CHECKING:
     from tests.ztrace.zerorpc.driver import Caller
@@ -183,15 +185,18 @@ def crowd(caller: "Caller", number: int) -> None:
 
     def one(position: int) -> list[Any]:
         token = f"{caller.token}.{position}"
-        leaf: list[Any] = [["slow", 0.01 * (position % 7)], ["echo", position], ["fail", "ValueError", token]][
-            position % 3
+        leaves: list[list[Any]] = [
+            ["slow", 0.01 * (position % 7)],
+            ["echo", position],
+            ["fail", "ValueError", ""],
         ]
+        leaf = leaves[position % 3]
         with ztrace.span("scenario", token=token) as root:
             try:
                 with caller.journal.entry("client", f"{token}.0", "relay_twice"):
                     result = client("relay_twice", f"{token}.0", "relay", *leaf)
             except zerorpc.RemoteError as error:
-                result = error.msg
+                result = error.name
         return [token, root.trace_id.hex(), result]
 
     tasks = [gevent.spawn(one, position) for position in range(number)]
@@ -337,8 +342,10 @@ def publish(caller: "Caller", calls: list[list[Any]]) -> None:
     # What is published before they have subscribed is lost; the greenlets keep it out of the scenario's tree.
     numbers = count()
     wait_for(
-        lambda: gevent.spawn(publisher, "echo", f"{caller.token}-hello.{next(numbers)}").get()
-        or len({entry.service for entry in caller.journal.read(f"{caller.token}-hello")}) == 2
+        lambda: (
+            gevent.spawn(publisher, "echo", f"{caller.token}-hello.{next(numbers)}").get()
+            or len({entry.service for entry in caller.journal.read(f"{caller.token}-hello")}) == 2
+        )
     )
     for method, *args in calls:
         token = caller.next_token()
@@ -358,3 +365,134 @@ def header_by_hand(caller: "Caller", header: dict[str, Any], method: str, *args:
         client = zerorpc.Client(caller.endpoints["front"]["rpc"], context=context, heartbeat=2.0)
         caller.attempt(method, *args, on=client)
         client.close()
+
+
+def foreign_middleware(caller: "Caller", raising: str, ours: str) -> None:
+    """Call a server in this process, with a middleware that writes down its hooks; one of them may raise."""
+    context = zerorpc.Context()
+    foreign = Recorder(caller.seen, raising)
+    order = {"before": [ZerorpcMiddleware(), foreign], "after": [foreign, ZerorpcMiddleware()]}
+    for middleware in order.get(ours, [foreign]):
+        context.register_middleware(middleware)
+    methods = {"work": lambda: "done", "break": lambda: [][0], "count": zerorpc.stream(lambda: [1, 2])}
+    server = zerorpc.Server(methods, context=context, heartbeat=2.0)
+    server.bind("tcp://127.0.0.1:0", resolve=False)
+    endpoint = server._events._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+    client = zerorpc.Client(context=context, timeout=0.1, heartbeat=2.0)
+    with caller.seeing():
+        client.connect(f"by-name:{endpoint}")
+    if raising == "resolve_endpoint":
+        client.connect(endpoint, resolve=False)
+    task = gevent.spawn(server.run)
+    for method in ("work", "break", "nothing_like_it"):
+        with caller.seeing():
+            caller.seen.append(client(method))
+    if raising != "client_patterns_list":  # A stream that cannot be read would keep the server up.
+        with caller.seeing():
+            caller.seen.append(list(client.count()))
+    client.close()
+    task.kill()
+    server.close()
+    context.destroy(linger=0)
+
+
+class Mapped(Exception):
+    """What the foreign middleware makes of remote errors."""
+
+
+class Recorder:
+    """A middleware that uses every hook, writes down its calls, and may raise in one of them."""
+
+    def __init__(self, seen: list[Any], raising: str) -> None:
+        self._seen = seen
+        self._raising = raising
+
+    def _note(self, hook: str, *what: Any) -> None:
+        self._seen.append([hook, *what])
+        if hook == self._raising:
+            raise LookupError(hook)
+
+    def resolve_endpoint(self, endpoint: str) -> str:
+        """Resolve what only this middleware knows."""
+        self._note("resolve_endpoint")
+        return endpoint.removeprefix("by-name:")
+
+    def get_task_context(self) -> dict[str, str]:
+        """Send a header of its own."""
+        self._note("get_task_context")
+        return {"mine": "sent"}
+
+    def load_task_context(self, header: dict[str, Any]) -> None:
+        """Get its header back."""
+        self._note("load_task_context", header.get("mine"), header.get("late"))
+
+    def server_before_exec(self, request: Any) -> None:
+        """See the request."""
+        self._note("server_before_exec", request.name, request.header.get("mine"))
+
+    def server_after_exec(self, request: Any, reply: Any) -> None:
+        """Put something into the reply."""
+        reply.header["back"] = "from after_exec"
+        self._note("server_after_exec", request.name, reply.name)
+
+    def server_inspect_exception(self, request: Any, reply: Any, context: Any, exc_info: Any) -> None:
+        """See the exception."""
+        reply.header["back"] = "from inspect_exception"
+        self._note("server_inspect_exception", request.name, context.get("mine"), exc_info[0].__name__)
+
+    def client_handle_remote_error(self, event: Any) -> Exception:
+        """Raise another exception than zerorpc would."""
+        self._note("client_handle_remote_error", event.args[0])
+        return Mapped(event.args[1])
+
+    def client_before_request(self, request: Any) -> None:
+        """Put something into the request."""
+        request.header["late"] = "added"
+        self._note("client_before_request", request.name, request.header.get("mine"))
+
+    def client_after_request(self, request: Any, reply: Any, exception: Any = None) -> None:
+        """See the reply."""
+        back = reply.header.get("back") if reply is not None else None
+        self._note("client_after_request", request.name, back, type(exception).__name__)
+
+    def client_patterns_list(self, patterns: list[Any]) -> list[Any]:
+        """Leave the patterns as they are."""
+        self._note("client_patterns_list")
+        return patterns
+
+
+# Ways for the middleware to get in.
+
+
+def late(caller: "Caller") -> None:
+    """Instrument when a context and a connected client exist and have been used."""
+    client = caller.client()
+    caller.seen.append(client("echo", f"{caller.token}-untraced.0"))
+    ztrace.instrument("zerorpc")
+    caller.attempt("relay", "echo", 1)
+
+
+def by_hand(caller: "Caller", times: int) -> None:
+    """Register the middleware with one context, once and more often, and use that."""
+    middleware = ZerorpcMiddleware()
+    with zerorpc.Context() as context:
+        for _ in range(times):
+            context.register_middleware(middleware)
+        context.register_middleware(ZerorpcMiddleware())
+        client = zerorpc.Client(caller.endpoints["front"]["rpc"], context=context, heartbeat=2.0)
+        caller.attempt("relay", "echo", 1, on=client)
+        caller.attempt("fail", "ValueError", "once", on=client)
+        client.close()
+
+
+def by_hand_and_not(caller: "Caller", times: int) -> None:
+    """Use another context as well."""
+    by_hand(caller, times)
+    caller.seen.append(caller.client()("echo", f"{caller.token}-untraced.0"))
+
+
+def without_context(caller: "Caller") -> None:
+    """Use clients of a process that is not instrumented, whatever it is configured for."""
+    caller.seen.append(caller.client()("relay", f"{caller.token}-untraced.0", "echo", 1))
+    with caller.seeing():
+        caller.client()("fail", f"{caller.token}-untraced.1", "ValueError", "as ever")

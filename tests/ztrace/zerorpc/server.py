@@ -1,4 +1,4 @@
-"""A service: ``python -m tests.ztrace.zerorpc.server NAME JOURNALS [--upstream ENDPOINT] [--ztrace ENDPOINT]``.
+"""A service: ``python -m tests.ztrace.zerorpc.server NAME JOURNALS [--ztrace ENDPOINT]``.
 
 It serves the same methods at several endpoints, which it prints as one line of JSON:
 
@@ -16,6 +16,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -165,15 +166,24 @@ def journalled(journal: Journal, kind: str, name: str, method: Callable[..., Any
 
     def serve(token: str, *args: Any) -> Any:
         _mark_span(token)
-        with journal.entry(kind, token, name):
+        with journal.entry(kind, token, name, **_context.get()):
             return method(token, *args)
 
     def serve_stream(token: str, *args: Any) -> Iterator[Any]:
         _mark_span(token)
-        with journal.entry(kind, token, name):
+        with journal.entry(kind, token, name, **_context.get()):
             yield from method(token, *args)
 
-    return zerorpc.stream(serve_stream) if name in STREAMS and kind == "server" else serve  # type: ignore[no-any-return]
+    return zerorpc.stream(serve_stream) if name in STREAMS and kind == "server" else serve
+
+
+#: What came with the request that this greenlet serves.
+_context: ContextVar[dict[str, Any]] = ContextVar("context")
+
+
+def keep_context(header: dict[str, Any]) -> None:
+    """Be a middleware's hook that has nothing to do with ztrace."""
+    _context.set({key: header.get(key) for key in ("traceparent", "tracestate")})
 
 
 def _mark_span(token: str) -> None:
@@ -214,6 +224,7 @@ def main() -> None:
     if arguments.ztrace:
         ztrace.configure(service=arguments.name, endpoint=arguments.ztrace)
         ztrace.instrument("zerorpc")
+    zerorpc.Context.get_instance().register_middleware({"load_task_context": keep_context})
     upstream = None
     if arguments.upstream:
         upstream = zerorpc.Client(arguments.upstream, timeout=10, heartbeat=HEARTBEAT_S)

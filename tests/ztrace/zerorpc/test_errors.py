@@ -35,9 +35,7 @@ REMOTE = "zerorpc.exceptions.RemoteError"
     ("method", "how", "kind"),
     [("relay_wrapping", "wrapped", "LookupError"), ("relay_replacing", "replaced", "KeyError")],
 )
-def test_an_error_made_from_another(
-    traced: Fleet, plain: Fleet, method: str, how: str, kind: str
-) -> None:
+def test_an_error_made_from_another(traced: Fleet, plain: Fleet, method: str, how: str, kind: str) -> None:
     """Raised ``from`` a remote error, or while handling it, an error leads to the remote origin."""
     path = ("relay", method, "fail", "ValueError", "deep down")
     outcome = traced.run("nested", *path)
@@ -73,7 +71,10 @@ def test_a_caught_error_stays_below(traced: Fleet, plain: Fleet) -> None:
     outcome = traced.run("nested", *path)
     assert outcome.seen == plain.run("nested", *path).seen == ["caught ValueError"]
     tree = traced.check(outcome)
-    assert [(kind, service) for kind, service, _, _ in ways(tree)] == [("client", "middle"), ("server", "back")]
+    assert [(kind, service) for kind, service, _, _ in ways(tree)] == [
+        ("client", "middle"),
+        ("server", "back"),
+    ]
 
 
 def test_errors_of_one_place_are_one_group(traced: Fleet) -> None:

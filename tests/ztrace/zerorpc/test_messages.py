@@ -45,6 +45,11 @@ def wait_for_messages(fleet: Fleet, token: str, number: int) -> None:
     wait_for(served, lambda: read_journals(fleet.folder, token))
 
 
+def wait_for_consumer(fleet: Fleet, token: str) -> None:
+    """Wait until a message is being served."""
+    wait_for(lambda: any(entry.kind == "consumer" for entry in read_journals(fleet.folder, token)))
+
+
 def test_push_and_pull(traced: Fleet, plain: Fleet) -> None:
     """Each message is a producer span that is over at once, and the consumer's work below it."""
     calls = [["slow", 0.1], ["echo", 1], ["relay", "echo", 2]]
@@ -104,7 +109,7 @@ def test_a_puller_stopped_in_a_message(traced: Fleet, plain: Fleet) -> None:
     for fleet in (plain, traced):
         outcome = fleet.run("push", [["slow", 30], ["echo", 1]])
         token = f"{outcome.token}.0"
-        wait_for(lambda: any(e.kind == "consumer" for e in read_journals(fleet.folder, outcome.token)))
+        wait_for_consumer(fleet, outcome.token)
         fleet.services["front"].ask("stop puller")
         wait_for_messages(fleet, outcome.token, 2)
         stopped = [e.error for e in fleet.entries(outcome.token) if (e.kind, e.token) == ("consumer", token)]

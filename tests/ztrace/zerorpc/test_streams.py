@@ -28,9 +28,7 @@ def test_a_stream_that_fails(traced: Fleet, plain: Fleet) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("how", "error"), [("close", None), ("throw", "LookupError"), ("forget", None)]
-)
+@pytest.mark.parametrize(("how", "error"), [("close", None), ("throw", "LookupError"), ("forget", None)])
 def test_a_stream_abandoned_half_way(traced: Fleet, plain: Fleet, how: str, error: str | None) -> None:
     """The caller's span ends when it stops reading, the server's when it has not heard of it for too long."""
     outcome = traced.run("abandoned_stream", how)

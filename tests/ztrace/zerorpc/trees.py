@@ -174,6 +174,8 @@ def compare(tree: TreeDocument, expected: Node, unlogged: Unlogged, *, complete:
         assert (span["cpu_ns"] is not None) == (span["kind"] == "server")
         if span["kind"] in ("client", "server"):
             assert span["attributes"]["rpc.system.name"] == "zerorpc"
+        if node.entry is not None and span["kind"] in ("server", "consumer"):
+            _check_context(tree["trace_id"], span, node.entry)
         if node.entry is not None and node.entry.token not in unlogged.untimed:
             _check_time(span, node.entry)
         for child in span["children"]:
@@ -227,6 +229,14 @@ def _check_time(span: SpanDocument, entry: Entry) -> None:
         for served in span["children"]:
             if (span["status"], served["status"]) == ("ok", "ok"):
                 assert (span["duration_ns"] or 0) >= (served["duration_ns"] or 0) - TOLERANCE_NS
+
+
+def _check_context(trace_id: str, span: SpanDocument, entry: Entry) -> None:
+    """What came over the wire is the caller's span; without anything valid the server's span is a root."""
+    if span["parent_id"] is not None:
+        assert str(entry.traceparent)[2:].startswith(f"-{trace_id}-{span['parent_id']}-")
+    elif entry.traceparent is not None:
+        assert trace_id not in str(entry.traceparent)
 
 
 def _check_origins(spans: list[SpanDocument]) -> None:
