@@ -9,7 +9,7 @@ import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, TypeVar, cast, overload
 
-from ztrace.spans import current_span, make_current, span
+from ztrace.spans import Context, current_span, make_current, span
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -34,7 +34,7 @@ def trace(
     def decorate(function: Function) -> Function:
         return cast(
             Function,
-            _wrap(function, name or function.__qualname__.replace("<locals>.", ""), kind, attributes),
+            _wrap(function, name or _name_of(function), kind, attributes),
         )
 
     if callable(function):
@@ -44,6 +44,12 @@ def trace(
     return decorate
 
 
+def _name_of(function: Callable[..., Any]) -> str:
+    """Return the qualified name; a partial function, or an object that can be called, has its type's."""
+    name: str = getattr(function, "__qualname__", type(function).__qualname__)
+    return name.replace("<locals>.", "")
+
+
 def _wrap(
     function: Callable[..., Any], name: str, kind: str, attributes: dict[str, Any]
 ) -> Callable[..., Any]:
@@ -51,25 +57,23 @@ def _wrap(
 
         @functools.wraps(function)
         async def async_generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-            traced = span(name, kind=kind, **attributes)
-            traced.start(activate=False)
             steps = function(*args, **kwargs)
+            traced = span(name, kind=kind, **attributes)
+            inside: Context | None = traced.start(activate=False)
             step, sent = steps.asend, None
             try:
                 while True:
                     before = current_span()
-                    make_current(before if traced.ended else traced)
+                    make_current(before if traced.ended else inside)
                     try:
                         item = await step(sent)
                     except StopAsyncIteration:
                         break
                     finally:
+                        inside = current_span()
                         make_current(before)
                     try:
                         step, sent = steps.asend, (yield item)
-                    except GeneratorExit:
-                        await steps.aclose()
-                        raise
                     except BaseException as thrown:
                         step, sent = steps.athrow, thrown
             except BaseException as exception:
@@ -83,26 +87,24 @@ def _wrap(
 
         @functools.wraps(function)
         def generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-            traced = span(name, kind=kind, **attributes)
-            traced.start(activate=False)
             steps = function(*args, **kwargs)
+            traced = span(name, kind=kind, **attributes)
+            inside: Context | None = traced.start(activate=False)
             step, sent = steps.send, None
             try:
                 while True:
                     before = current_span()
-                    make_current(before if traced.ended else traced)
+                    make_current(before if traced.ended else inside)
                     try:
                         item = step(sent)
                     except StopIteration as end:
                         result = end.value
                         break
                     finally:
+                        inside = current_span()
                         make_current(before)
                     try:
                         step, sent = steps.send, (yield item)
-                    except GeneratorExit:
-                        steps.close()
-                        raise
                     except BaseException as thrown:
                         step, sent = steps.throw, thrown
             except BaseException as exception:

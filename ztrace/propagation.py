@@ -89,7 +89,13 @@ def _as_version_00(text: str) -> str:
 
 
 def _cut_state(state: str) -> str:
-    """Drop whole members from the right until the rest is within W3C's limits."""
+    """Drop whole members from the right until the rest is within W3C's limits.
+
+    Of what W3C does not allow nothing is passed on: a line break would be one in the next request's headers.
+    """
+    state = state.replace("\t", " ")
+    if not (state.isascii() and state.isprintable()):
+        return ""
     if len(state) <= _MAX_STATE and state.count(",") < _MAX_MEMBERS:
         return state
     members = [member.strip() for member in state.split(",")][:_MAX_MEMBERS]

@@ -1,0 +1,92 @@
+"""Trace and span ids."""
+
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from tests.ztrace.waiting import DEADLINE_S
+from ztrace import identifiers
+from ztrace.identifiers import draw_span_ids, forget, new_trace_id, take_span_id
+
+#: 2024-01-01T00:00:00Z in milliseconds.
+EPOCH_MS = 1_704_067_200_000
+
+
+@pytest.fixture(autouse=True)
+def undrawn() -> Iterator[None]:
+    """Begin and end without ids that are drawn already."""
+    forget()
+    yield
+    forget()
+
+
+def next_span_id() -> bytes:
+    """Return an id as a span takes it."""
+    try:
+        return take_span_id()
+    except IndexError:
+        return draw_span_ids()
+
+
+def test_a_trace_id_begins_with_the_time() -> None:
+    """Six bytes of milliseconds, so that ids made later sort later."""
+    earlier = new_trace_id(EPOCH_MS * 1_000_000 + 999_999)
+    later = new_trace_id((EPOCH_MS + 1) * 1_000_000)
+    assert (len(earlier), int.from_bytes(earlier[:6], "big")) == (16, EPOCH_MS)
+    assert int.from_bytes(later[:6], "big") == EPOCH_MS + 1
+
+
+def test_trace_ids_of_one_moment_differ_in_their_last_seven_bytes() -> None:
+    """W3C's flag 02 promises that these are random."""
+    assert len({new_trace_id(EPOCH_MS)[9:] for _ in range(2000)}) == 2000
+
+
+def test_an_odd_number_of_ids_left_is_enough_for_a_trace_id() -> None:
+    """A trace id takes two span ids' randomness, also when only one is left."""
+    draw_span_ids()
+    while len(identifiers._span_ids) > 1:
+        take_span_id()
+    assert len(new_trace_id(EPOCH_MS)) == 16
+
+
+def test_span_ids_are_eight_bytes_and_differ() -> None:
+    """Several drawings give no id twice."""
+    ids = {next_span_id() for _ in range(2000)}
+    assert len(ids) == 2000
+    assert set(map(len, ids)) == {8}
+
+
+def test_threads_get_different_ids() -> None:
+    """Threads that take and draw at the same time never share an id."""
+    taken: list[list[bytes]] = []
+
+    def take() -> None:
+        taken.append([next_span_id() for _ in range(3000)])
+
+    threads = [threading.Thread(target=take) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE_S)
+    assert len({one for ids in taken for one in ids}) == 6 * 3000
+
+
+def test_no_id_is_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zeros, which stand for no span, are drawn again."""
+    good = bytes(range(1, 9))
+    draws = [bytes(8 * 512), good * 256 + bytes(8) + good * 255, good * 512]
+    monkeypatch.setattr(os, "urandom", lambda size: draws.pop(0))
+    assert {next_span_id() for _ in range(512)} == {good}
+    assert draws == []
+
+
+def test_forget_throws_away_what_was_drawn() -> None:
+    """A forked child begins with randomness of its own."""
+    draw_span_ids()
+    left = set(identifiers._span_ids)
+    forget()
+    with pytest.raises(IndexError):
+        take_span_id()
+    assert next_span_id() not in left

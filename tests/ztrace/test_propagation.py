@@ -1,0 +1,233 @@
+"""W3C trace context, in and out."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import ztrace
+from tests.ztrace.recording import Recorder
+from ztrace.propagation import format_traceparent, parse_traceparent
+from ztrace.spans import SpanContext
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+SPAN = "b7ad6b7169203331"
+VALID = f"00-{TRACE}-{SPAN}-01"
+
+
+def read(traceparent: Any, tracestate: Any = None) -> SpanContext:
+    """Return what a valid traceparent stands for."""
+    context = parse_traceparent(traceparent, tracestate)
+    assert context is not None
+    return context
+
+
+@pytest.mark.parametrize(
+    "traceparent",
+    [
+        VALID,
+        VALID.encode(),
+        f" {VALID}",
+        f"\t{VALID} ",
+        f"01-{TRACE}-{SPAN}-01",
+        f"cc-{TRACE}-{SPAN}-01",
+        f"cc-{TRACE}-{SPAN}-01-",
+        f"cc-{TRACE}-{SPAN}-01-what-the-future-brings",
+        f"cc-{TRACE}-{SPAN}-01-WHAT THE FUTURE BRINGS",
+        f"fe-{TRACE}-{SPAN}-01",
+    ],
+)
+def test_valid_contexts_are_read(traceparent: Any) -> None:
+    """Version 00, and the beginning of what any higher version sends; 00 is sent on."""
+    context = read(traceparent)
+    assert (context.trace_id.hex(), context.span_id.hex()) == (TRACE, SPAN)
+    assert format_traceparent(context) == VALID
+
+
+@pytest.mark.parametrize(
+    "traceparent",
+    [
+        "",
+        " ",
+        "-",
+        "00",
+        "00-",
+        "---",
+        f"00-{TRACE}-{SPAN}",
+        f"00-{TRACE}-{SPAN}-",
+        f"00-{TRACE}-{SPAN}-1",
+        f"00-{TRACE}-{SPAN}-011",
+        f"00-{TRACE}-{SPAN}-01-",
+        f"00-{TRACE}-{SPAN}-01-more",
+        f"0-{TRACE}-{SPAN}-01",
+        f"000-{TRACE}-{SPAN}-01",
+        f"ff-{TRACE}-{SPAN}-01",
+        f"ff-{TRACE}-{SPAN}-01-more",
+        f"FF-{TRACE}-{SPAN}-01",
+        f"0G-{TRACE}-{SPAN}-01",
+        f"CC-{TRACE}-{SPAN}-01",
+        f"cc-{TRACE}-{SPAN}-01more",
+        f"cc-{TRACE}-{SPAN}-01.more",
+        f"00-{TRACE.upper()}-{SPAN}-01",
+        f"00-{TRACE}-{SPAN.upper()}-01",
+        f"00-{TRACE}-{SPAN}-0A",
+        f"00-{TRACE}-{SPAN}-0x",
+        f"00-{TRACE}-{SPAN}-.1",
+        f"00-{'0' * 32}-{SPAN}-01",
+        f"00-{TRACE}-{'0' * 16}-01",
+        f"00-{TRACE[1:]}-{SPAN}-01",
+        f"00-{TRACE}0-{SPAN}-01",
+        f"00-{TRACE[:-1]}-{SPAN}0-01",
+        f"00-{TRACE[:-1]}g-{SPAN}-01",
+        f"00-{TRACE[:-1]}٣-{SPAN}-01",
+        f"00-{TRACE} {SPAN}-01",
+        f"00 {TRACE}-{SPAN}-01",
+        f"00-{TRACE[:-2]}  -{SPAN}-01",
+        f"00-{TRACE}-{SPAN[:-2]}  -01",
+        f"00_{TRACE}_{SPAN}_01",
+        f"00{TRACE}-{SPAN}--01",
+        f"{VALID},{VALID}",
+        VALID.encode("utf-16"),
+        b"\xff" * 55,
+        bytearray(VALID, "ascii"),
+        None,
+        55,
+        [VALID],
+        {"traceparent": VALID},
+        "0" * 1_000_000,
+    ],
+)
+def test_invalid_contexts_are_none(traceparent: Any) -> None:
+    """Whatever is not a traceparent is as if there were none."""
+    assert parse_traceparent(traceparent) is None
+
+
+@pytest.mark.parametrize(
+    ("flags", "kept"), [("00", "00"), ("01", "01"), ("02", "02"), ("03", "03"), ("ff", "03"), ("a9", "01")]
+)
+def test_known_flags_are_kept_and_others_dropped(flags: str, kept: str) -> None:
+    """Sampled and random trace id are passed on; bits that no version has named yet are zero."""
+    assert format_traceparent(read(f"00-{TRACE}-{SPAN}-{flags}"))[-2:] == kept
+
+
+@given(st.binary(min_size=16, max_size=16), st.binary(min_size=8, max_size=8), st.integers(0, 3))
+def test_what_is_written_is_read(trace_id: bytes, span_id: bytes, flags: int) -> None:
+    """Every context but those of zeros comes back from its text."""
+    context = parse_traceparent(format_traceparent(SpanContext(trace_id, span_id, (flags, ""))))
+    if not any(trace_id) or not any(span_id):
+        assert context is None
+    else:
+        assert context is not None
+        assert (context.trace_id, context.span_id, context.w3c) == (trace_id, span_id, (flags, ""))
+
+
+@given(
+    st.one_of(st.text(), st.text(alphabet="0123456789abcdefAF- \t", min_size=50, max_size=60), st.binary())
+)
+def test_any_text_is_a_context_or_none(text: Any) -> None:
+    """Reading never raises, and what it reads can be read again."""
+    context = parse_traceparent(text, text)
+    if context is not None:
+        again = read(format_traceparent(context))
+        assert (again.trace_id, again.span_id) == (context.trace_id, context.span_id)
+
+
+def state_after(tracestate: Any) -> str:
+    """Return the tracestate that is passed on."""
+    return read(VALID, tracestate).w3c[1]
+
+
+@pytest.mark.parametrize("state", ["", "a=1", "a=1,b=2", "a=1 , b=2", "x" * 512, ",".join(["a=1"] * 32)])
+def test_a_tracestate_within_the_limits_is_passed_on_unchanged(state: str) -> None:
+    """32 members and 512 characters are passed on as they are."""
+    assert state_after(state) == state
+
+
+def test_members_after_the_thirty_second_are_dropped() -> None:
+    """The members on the left, the most recent ones, are kept."""
+    members = [f"m{number}={number}" for number in range(40)]
+    assert state_after(" , ".join(members)) == ",".join(members[:32])
+
+
+def test_only_whole_members_are_dropped() -> None:
+    """What is longer than 512 characters loses members from the right."""
+    members = [f"m{number}=" + "x" * 96 for number in range(10)]
+    kept = state_after(",".join(members)).split(",")
+    assert kept == members[:5]
+    assert state_after("m=" + "x" * 600) == ""
+
+
+@pytest.mark.parametrize(
+    "state", ["a=1\r\nX-Admin: 1", "a=1\n", "a=\0", "ä=1", "a=\ud800", 5, None, b"a=1", ["a=1"]]
+)
+def test_a_tracestate_that_is_not_valid_is_dropped(state: Any) -> None:
+    """Nothing is passed on that would break the headers of the next request; the traceparent stays."""
+    assert state_after(state) == ""
+
+
+def test_tabs_between_members_are_spaces() -> None:
+    """W3C allows either between members."""
+    assert state_after("a=1\t,\tb=2") == "a=1 , b=2"
+
+
+def test_the_current_span_is_injected(recorder: Recorder) -> None:
+    """A carrier gets the current span's ids with the flags of a new trace."""
+    carrier: dict[str, str] = {"other": "kept"}
+    with ztrace.span("a"):
+        ztrace.inject(carrier)
+    ids = recorder.span
+    assert carrier == {"other": "kept", "traceparent": f"00-{ids.trace_id.hex()}-{ids.span_id.hex()}-03"}
+
+
+def test_a_given_span_is_injected(recorder: Recorder) -> None:
+    """A context can be named, with its tracestate."""
+    carrier: dict[str, str] = {}
+    with ztrace.span("a"):
+        ztrace.inject(carrier, read(VALID, "a=1"))
+    assert carrier == {"traceparent": VALID, "tracestate": "a=1"}
+
+
+def test_state_and_flags_travel_through_a_span(recorder: Recorder) -> None:
+    """What came in goes out below the span that served it."""
+    out: dict[str, str] = {}
+    incoming = {"traceparent": f"00-{TRACE}-{SPAN}-00", "tracestate": "a=1"}
+    with ztrace.span("serve", parent=ztrace.extract(incoming)), ztrace.span("call"):
+        ztrace.inject(out)
+    call = recorder.named("call")
+    assert out == {"traceparent": f"00-{TRACE}-{call.span_id.hex()}-00", "tracestate": "a=1"}
+
+
+def test_without_a_span_nothing_is_injected(counts: dict[str, int]) -> None:
+    """Neither outside of spans nor while unconfigured."""
+    carrier: dict[str, str] = {}
+    ztrace.inject(carrier)
+    with ztrace.span("a") as span:
+        ztrace.inject(carrier)
+        ztrace.inject(carrier, span)
+    assert carrier == {}
+    assert counts == {}
+
+
+@pytest.mark.parametrize("spell", [str.lower, str.title, str.upper])
+def test_carriers_may_spell_the_names_in_three_ways(spell: Any) -> None:
+    """As W3C writes them, as HTTP libraries may, as environments do."""
+    context = ztrace.extract({spell("traceparent"): VALID, spell("tracestate"): "a=1"})
+    assert context is not None
+    assert (context.span_id.hex(), context.w3c) == (SPAN, (1, "a=1"))
+
+
+@pytest.mark.parametrize("carrier", [{}, {"tracestate": "a=1"}, {"traceparent": None}, {"traceparent": "x"}])
+def test_a_carrier_without_a_context_gives_none(carrier: Any, counts: dict[str, int]) -> None:
+    """No parent is no parent, and nothing to count."""
+    assert ztrace.extract(carrier) is None
+    assert counts == {}
+
+
+@pytest.mark.parametrize("carrier", [None, 5, "text", []])
+def test_what_is_no_carrier_does_no_harm(recorder: Recorder, counts: dict[str, int], carrier: Any) -> None:
+    """Both directions count their failure and go on."""
+    assert ztrace.extract(carrier) is None
+    with ztrace.span("a"):
+        ztrace.inject(carrier)
+    assert (counts.pop("extract"), counts.pop("inject")) == (1, 1)
