@@ -3,7 +3,9 @@
 One idea: nothing is drawn here that a command does not draw, and every command can be given as it stands.
 """
 
+import os
 import shlex
+import shutil
 import sqlite3
 import sys
 import time
@@ -51,6 +53,7 @@ class _Report:
         self._run = Selection(since_ns=outcome.since_ns)
         self._path = outcome.database
         self._file = shlex.quote(str(outcome.database))
+        self._program = "ztrace" if shutil.which("ztrace") else shlex.quote(os.path.relpath(sys.argv[0]))
         self._screen: Console = open_screen()
         self._now_ns = time.time_ns()
 
@@ -97,7 +100,7 @@ class _Report:
             self._say(Text(f"  {self._complete(command)}"))
 
     def _complete(self, command: str) -> str:
-        return f"ztrace {command} --db {self._file}"
+        return f"{self._program} {command} --db {self._file}"
 
     def _say(self, line: Text) -> None:
         """Write a line that is not cut at the screen's edge: it is to be copied."""

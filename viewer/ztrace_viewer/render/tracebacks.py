@@ -34,7 +34,7 @@ def draw_exception(exception: ExceptionDocument, width: int) -> Iterator[Text]:
         shown, link = pending.pop()
         if link:
             yield Text(link, style="dim italic")
-        yield from _draw_frames(shown["frames"], width)
+        yield from _draw_frames(shown["frames"], width, whole=not link)
         yield from _draw_message(shown)
         pending.extend((cause, _LINKS.get(cause["how"], "caused by")) for cause in reversed(shown["causes"]))
 
@@ -74,15 +74,18 @@ def _draw_message(exception: ExceptionDocument) -> Iterator[Text]:
         yield Text(f"  … {len(lines) - MAX_MESSAGE_LINES} more lines", style="dim")
 
 
-def _draw_frames(frames: list[Frame], width: int) -> Iterator[Text]:
-    """Yield the user's own frames and the last one; of the libraries' between them only their names."""
-    runs = [
-        (shown, list(run))
-        for shown, run in groupby(frames, key=lambda frame: frame["in_app"] or frame is frames[-1])
-    ]
-    if not any(frame["in_app"] for frame in frames):
-        runs = [(True, frames)]
-    for shown, run in runs:
+def _draw_frames(frames: list[Frame], width: int, whole: bool) -> Iterator[Text]:
+    """Yield the user's own frames and the last one; of the libraries' between them only their names.
+
+    Where no frame is the user's own, ``whole`` shows all of them: there is nothing better.
+    """
+    own = any(frame["in_app"] for frame in frames)
+
+    def is_shown(frame: Frame) -> bool:
+        return frame["in_app"] or (own and frame is frames[-1]) or (whole and not own)
+
+    for shown, group in groupby(frames, key=is_shown):
+        run = list(group)
         if shown:
             cut = max(0, len(run) - MAX_FRAMES)
             if cut:
