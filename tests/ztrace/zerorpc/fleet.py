@@ -127,9 +127,12 @@ class Collected:
 
     def count_spans(self, trace_id: str) -> int:
         """Return how many spans of a trace are stored."""
+        return int(self.value("SELECT count(*) FROM spans WHERE trace_id = ?", bytes.fromhex(trace_id)))
+
+    def value(self, query: str, *parameters: object) -> Any:
+        """Return the one value that a query finds."""
         with open_database(self.path) as db:
-            query = "SELECT count(*) FROM spans WHERE trace_id = ?"
-            return int(db.execute(query, (bytes.fromhex(trace_id),)).fetchone()[0])
+            return db.execute(query, parameters).fetchone()[0]
 
     def find_traces(self, token: str) -> list[str]:
         """Return the traces in which a call's server span is, found by the token on it."""

@@ -43,6 +43,11 @@ def test_the_time_of_the_server_is_not_the_callers_own(traced: Fleet) -> None:
         assert span["duration_ns"] >= 200_000_000
         assert span["self_ns"] is not None
         assert span["self_ns"] < span["duration_ns"] - 190_000_000
+        # The collector adds up what is stored; only the tree knows both ends.
+        assert traced.collected is not None
+        query = "SELECT self_ns FROM spans WHERE span_id = ?"
+        stored = traced.collected.value(query, bytes.fromhex(span["span_id"]))
+        assert span["self_ns"] <= stored < span["duration_ns"] - 190_000_000
     asleep = find(tree, "server", "middle")
     assert asleep["self_ns"] == asleep["duration_ns"]
     assert asleep["cpu_ns"] is not None
@@ -160,6 +165,8 @@ def test_builtin_methods_are_not_traced(traced: Fleet, plain: Fleet) -> None:
     outcome = traced.run("builtins")
     assert outcome.seen == plain.run("builtins").seen
     assert traced.check_root_only(outcome)
+    assert traced.collected is not None
+    assert traced.collected.value("SELECT count(*) FROM methods WHERE substr(name, 1, 9) = '_zerorpc_'") == 0
 
 
 def test_forked_tasks_in_a_server(traced: Fleet, plain: Fleet) -> None:
