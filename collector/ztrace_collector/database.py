@@ -109,6 +109,16 @@ def open_database(path: Path) -> tuple[sqlite3.Connection, Lock]:
     return db, lock
 
 
+def close_database(db: sqlite3.Connection) -> None:
+    """Close the database, and leave one file that can be read and copied alone, unless somebody reads it."""
+    try:
+        db.execute("PRAGMA busy_timeout = 0")
+        db.execute("PRAGMA journal_mode = DELETE")
+    except sqlite3.Error:
+        pass  # It has readers, or no disk: the log beside it is valid, and taken up when it is opened.
+    db.close()
+
+
 def explain(error: sqlite3.Error, path: Path) -> DatabaseError:
     """Return the error to raise for one of SQLite's."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ztrace.wire import KIND_NAMES
 from ztrace_collector.check import Columns
 from ztrace_collector.failures import Failure, fingerprint, read_failure
 from ztrace_collector.refusals import Refusals
@@ -16,16 +17,16 @@ from ztrace_collector.refusals import Refusals
 MINUTE_NS = 60_000_000_000
 
 _ADD_TO_GROUP = """
-INSERT INTO exception_groups (fingerprint, type, message, service, name, count, first_ns, last_ns, trace_id,
-    origin_span_id, frames)
-VALUES (?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?)
+INSERT INTO exception_groups (fingerprint, type, message, service, name, kind, count, first_ns, last_ns,
+    trace_id, origin_span_id, frames)
+VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?)
 ON CONFLICT (fingerprint) DO UPDATE SET count = count + 1, first_ns = min(first_ns, excluded.first_ns)
 RETURNING id
 """
 # The latest occurrence is the group's example; of several at the same time, the one with the highest ids.
 _SHOW_LATEST = """
-UPDATE exception_groups SET message = :message, service = :service, name = :name, last_ns = :at_ns,
-    trace_id = :trace_id, origin_span_id = :span_id, frames = :frames
+UPDATE exception_groups SET message = :message, service = :service, name = :name, kind = :kind,
+    last_ns = :at_ns, trace_id = :trace_id, origin_span_id = :span_id, frames = :frames
 WHERE id = :group AND (last_ns, trace_id, origin_span_id) < (:at_ns, :trace_id, :span_id)
 """
 
@@ -36,6 +37,7 @@ class _Occurrence(NamedTuple):
     span_id: bytes
     service: str
     name: str
+    kind: str
     at_ns: int
 
     @property
@@ -65,7 +67,13 @@ class Exceptions:
             if failure is not None:
                 self._occurrences.append(
                     _Occurrence(
-                        failure, trace_id, span_id, service, columns.names[position], columns.end_ns[position]
+                        failure,
+                        trace_id,
+                        span_id,
+                        service,
+                        columns.names[position],
+                        KIND_NAMES[columns.kinds[position]],
+                        columns.end_ns[position],
                     )
                 )
 
@@ -108,6 +116,7 @@ class Exceptions:
                 failure.message,
                 occurrence.service,
                 occurrence.name,
+                occurrence.kind,
                 at_ns,
                 at_ns,
                 occurrence.trace_id,
@@ -121,6 +130,7 @@ class Exceptions:
                 "message": failure.message,
                 "service": occurrence.service,
                 "name": occurrence.name,
+                "kind": occurrence.kind,
                 "at_ns": at_ns,
                 "trace_id": occurrence.trace_id,
                 "span_id": occurrence.span_id,

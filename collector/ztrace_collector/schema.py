@@ -87,7 +87,7 @@ CREATE TABLE traces (
     services TEXT NOT NULL,
     hour INTEGER NOT NULL
 );
-CREATE INDEX traces_by_duration ON traces (hour, duration_ns);
+CREATE INDEX traces_by_duration ON traces (hour, duration_ns, start_ns, root_method);
 CREATE TABLE exceptions (
     id INTEGER PRIMARY KEY,
     trace_id BLOB NOT NULL,
@@ -110,6 +110,7 @@ CREATE TABLE exception_groups (
     message TEXT NOT NULL,
     service TEXT NOT NULL,
     name TEXT NOT NULL,
+    kind TEXT NOT NULL,
     count INTEGER NOT NULL,
     first_ns INTEGER NOT NULL,
     last_ns INTEGER NOT NULL,

@@ -17,7 +17,7 @@ from typing import Self
 from ztrace.errors import WireError
 from ztrace.wire import Header
 from ztrace_collector.check import Columns, link_texts, read_message, read_spans
-from ztrace_collector.database import explain, open_database
+from ztrace_collector.database import close_database, explain, open_database
 from ztrace_collector.delivery import Account
 from ztrace_collector.exceptions import Exceptions
 from ztrace_collector.figures import MethodFigures
@@ -77,7 +77,7 @@ class Store:
     def close(self) -> None:
         """Close the file and give its lock back."""
         try:
-            self._db.close()
+            close_database(self._db)
         finally:
             self._lock.release()
 

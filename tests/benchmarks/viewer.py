@@ -70,7 +70,8 @@ def _fill(db: sqlite3.Connection, trace_count: int, hours: int) -> int:
     )
     db.execute("INSERT INTO instances VALUES (1, 'aa', 'service0', 'box', 1, 0)")
     db.executemany(
-        "INSERT INTO exception_groups VALUES (?, ?, 'ValueError', 'no', 's', 'm', 25, ?, ?, x'00', x'00', ?)",
+        "INSERT INTO exception_groups"
+        " VALUES (?, ?, 'ValueError', 'no', 's', 'm', 'server', 25, ?, ?, x'00', x'00', ?)",
         [
             (n, f"{rng.getrandbits(64):016x}", begin_ns, begin_ns + rng.randrange(hours * HOUR_NS), FRAMES)
             for n in range(1, GROUPS + 1)

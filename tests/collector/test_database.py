@@ -35,7 +35,6 @@ def test_a_new_file_is_ours(path: Path) -> None:
         assert Path(f"{path}.lock").exists()
     assert row(path, "PRAGMA application_id")["application_id"] == APPLICATION_ID
     assert row(path, "PRAGMA user_version")["user_version"] == SCHEMA_VERSION
-    assert row(path, "PRAGMA journal_mode")["journal_mode"] == "wal"
     assert sorted(os.listdir(path.parent)) == ["traces.db"]
 
 
@@ -199,3 +198,22 @@ def test_readers_do_not_stop_the_writer(store: Store, path: Path) -> None:
         assert reader.execute("SELECT count(*) FROM spans").fetchone() == (1,)
         assert store.store([sender.data(make_span(1))]) == {sender.incarnation: 2}
         assert reader.execute("SELECT count(*) FROM spans").fetchone() == (1,)
+
+
+def test_a_closed_file_stands_alone(path: Path) -> None:
+    """While a collector writes there is a log beside it; afterwards the file is all, for whoever reads it."""
+    with Store(path):
+        assert row(path, "PRAGMA journal_mode")["journal_mode"] == "wal"
+    assert row(path, "PRAGMA journal_mode")["journal_mode"] == "delete"
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+def test_a_reader_does_not_keep_a_file_from_being_closed(path: Path) -> None:
+    """Its log stays then, and the next collector takes it up."""
+    store = Store(path)
+    with closing(sqlite3.connect(path)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM spans").fetchone()
+        store.close()
+    Store(path).close()
+    assert [each.name for each in path.parent.iterdir()] == [path.name]

@@ -107,13 +107,14 @@ class SlowDocument(TypedDict):
 
 
 class GroupSummary(TypedDict):
-    """Exceptions with one origin in the code; service, name and frames are those of the origin."""
+    """Exceptions with one origin in the code; service, name, kind and frames are those of the origin."""
 
     group: str
     type: str
     message: str
     service: str
     name: str
+    kind: str
     count: int
     first_ns: int
     last_ns: int

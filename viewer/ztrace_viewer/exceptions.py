@@ -23,7 +23,7 @@ _MAX_CAUSES = 16
 _MINUTE_NS = 60_000_000_000
 
 _GROUP_COLUMNS = (
-    "fingerprint, type, message, service, name, first_ns, last_ns, trace_id, origin_span_id, frames"
+    "fingerprint, type, message, service, name, kind, first_ns, last_ns, trace_id, origin_span_id, frames"
 )
 
 
@@ -179,6 +179,7 @@ def _group(
     message: str,
     service: str,
     name: str,
+    kind: str,
     first_ns: int,
     last_ns: int,
     trace_id: bytes,
@@ -192,6 +193,7 @@ def _group(
         "message": message,
         "service": service,
         "name": name,
+        "kind": kind,
         "count": count,
         "first_ns": first_ns,
         "last_ns": last_ns,

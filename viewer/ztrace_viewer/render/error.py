@@ -27,7 +27,7 @@ def draw_error(document: ErrorDocument, width: int, now_ns: int) -> Iterator[Tex
         ("error ", "dim"),
         clean(group["group"]),
         ("  began in ", "dim"),
-        (name_call(group["service"], group["name"]), "bold"),
+        (name_call(group["service"], group["name"], group["kind"]), "bold"),
     )
     first, last = format_ago(group["first_ns"], now_ns), format_ago(group["last_ns"], now_ns)
     yield Text(f"{plural(group['count'], 'time')} · first {first} · last {last}")

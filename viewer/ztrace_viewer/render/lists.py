@@ -95,7 +95,7 @@ def draw_errors(
                 Text(short_ids[group["group"]], style="cyan"),
                 _number(group["count"]),
                 Text(format_ago(group["last_ns"], now_ns)),
-                Text(name_call(group["service"], group["name"]), "bold"),
+                Text(name_call(group["service"], group["name"], group["kind"]), "bold"),
                 what,
             )
         )
