@@ -275,8 +275,11 @@ class Span(Context):
                 if self._replied_ns and exception is None:
                     end_ns = self._replied_ns
             parent = before = self._before
+            if before is not None and before.ended:
+                # Not kept either: a task that starts the next one from within a span would hold all of them.
+                self._before = before = _living(before)
             if _get_current() is self:
-                _set_current(before if before is None or not before.ended else _living(before))
+                _set_current(before)
             if self._parent is not None and self._parent.trace_id:
                 parent = self._parent
             duration_ns = self_ns = end_ns - self.start_ns
