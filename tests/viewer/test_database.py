@@ -163,7 +163,7 @@ def test_a_folder_that_cannot_be_written_can_be_read(path: Path, monkeypatch: py
         return opened
 
     monkeypatch.setattr(sqlite3, "connect", refuse)
-    monkeypatch.setattr(os, "access", lambda place, mode: mode != os.W_OK)
+    monkeypatch.setattr(os, "access", lambda place, mode, **options: mode != os.W_OK)
     with open_database(path) as db:
         assert db.execute("SELECT count(*) FROM traces").fetchone() == (0,)
     assert sorted(path.parent.iterdir()) == before
