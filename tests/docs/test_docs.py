@@ -1,0 +1,303 @@
+"""The reference says what the code has, and nothing else."""
+
+import inspect
+import re
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import ztrace_collector.delivery
+from ztrace_collector import attributes, check, failures, mending, refusals, service
+from ztrace_collector.layout import BUCKETS_PER_E, SCHEMA_VERSION
+from ztrace_collector.store import Store
+from ztrace_viewer.cli import COMMANDS
+from ztrace_viewer.cli import ztrace as group
+
+import ztrace
+from tests.docs import pages
+from ztrace import delivery, encoding, failure, publisher, settings, wire
+
+COMMAND_PAGE = pages.sections(pages.read("reference/commands.md"))
+SCHEMA_PAGE = pages.sections(pages.read("reference/schema.md"))
+WIRE_PAGE = pages.sections(pages.read("reference/wire-format.md"))
+API_PAGE = pages.sections(pages.read("reference/api.md"))
+
+
+def command(name: str) -> click.Command:
+    """Return a command of the group."""
+    found = group.get_command(click.Context(group), name)
+    assert found is not None
+    return found
+
+
+def test_every_command_is_documented() -> None:
+    """Each command has a section, in the order of the help, and no section is without a command."""
+    assert [heading for heading in COMMAND_PAGE if heading.startswith("ztrace ")] == [
+        f"ztrace {name}" for name in COMMANDS
+    ]
+    assert "--version" in COMMAND_PAGE["Commands"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_documented_with_its_default(name: str) -> None:
+    """A section's table has the command's options, each with the default that it has."""
+    documented = {pages.code(row[0])[0]: row[1] for row in pages.rows(COMMAND_PAGE[f"ztrace {name}"])}
+    options = [each for each in command(name).params if isinstance(each, click.Option)]
+    expected = {}
+    for option in options:
+        argument = "" if option.is_flag else f" {option.metavar}"
+        if option.is_flag:
+            default = "off"
+        elif isinstance(option.default, (str, int, float)):
+            default = f"`{option.default}`"
+        else:
+            default = {("demo", "database"): "a new file", ("tail", "since"): "now"}.get(
+                (name, option.name or ""), "none"
+            )
+        expected[f"{option.opts[-1]}{argument}"] = default
+    assert documented == expected
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_an_example(name: str) -> None:
+    """``--help`` of each command shows a line that can be typed."""
+    text = command(name).help or ""
+    assert f"Example:\n  ztrace {name}" in inspect.cleandoc(text)
+
+
+def test_every_variable_is_documented() -> None:
+    """The ZTRACE_* names in the sources are those in the settings page."""
+    name = re.compile(r"\bZTRACE_[A-Z]+\b")
+    used = {found for text in pages.sources() for found in name.findall(text)}
+    assert used == set(name.findall(pages.read("reference/settings.md")))
+
+
+def test_every_argument_of_configure_is_documented() -> None:
+    """The table of settings has each argument, and the default endpoint."""
+    page = pages.sections(pages.read("reference/settings.md"))
+    table = pages.rows(page["In a traced service"])
+    arguments = [argument for row in table for argument in pages.code(row[1])]
+    assert arguments == list(inspect.signature(ztrace.configure).parameters)
+    assert f"`{settings.DEFAULT_ENDPOINT}`" in table[1]
+
+
+#: Section and row of the settings page, and what has to be in it.
+LIMITS = [
+    ("Limits of a publisher", "spans that wait to be encoded", publisher.QUEUE_SPANS),
+    ("Limits of a publisher", "encoded spans that wait to be stored", f"{delivery.WINDOW_BYTES >> 20} MiB"),
+    ("Limits of a publisher", "spans in a batch", delivery.BATCH_SPANS),
+    ("Limits of a publisher", "bytes of spans in a message", f"{wire.MAX_BODY_BYTES >> 20} MiB"),
+    ("Limits of a publisher", "batches on their way at once", delivery.IN_FLIGHT),
+    ("Limits of a publisher", "a span waits before it is sent", f"{delivery.LINGER_S} s"),
+    ("Limits of a publisher", "silence after which", f"{delivery.RESEND_S:g} s"),
+    ("Limits of a publisher", "beat of an idle publisher", f"{delivery.BEAT_S:g} s"),
+    ("Limits of a publisher", "`shutdown`, at exit too", f"{delivery.UNREACHED_S} s"),
+    ("Limits of a publisher", "characters of a span's name", encoding.MAX_NAME),
+    ("Limits of a publisher", "characters of a text attribute", encoding.MAX_TEXT),
+    ("Limits of a publisher", "attributes of a span", encoding.MAX_ATTRIBUTES),
+    ("Limits of a publisher", "items of a list in an attribute", encoding.MAX_ITEMS),
+    ("Limits of a publisher", "bytes of one span", f"{encoding.MAX_SPAN_BYTES >> 10} KiB"),
+    ("Limits of a publisher", "frames of an exception", failure.MAX_FRAMES),
+    ("Limits of a publisher", "causes of an exception", failure.MAX_CAUSES),
+    ("Limits of a publisher", "characters of an exception's message", failure.MAX_MESSAGE),
+    ("Limits of a publisher", "characters of a source line", failure.MAX_CODE),
+    ("Limits of the collector", "bytes of a frame", f"{wire.MAX_FRAME_BYTES >> 20} MiB"),
+    ("Limits of the collector", "spans of a message", check.MAX_ITEMS),
+    ("Limits of the collector", "a message waits for others", f"{service.GATHER_S} s"),
+    ("Limits of the collector", "messages, bytes of a transaction", service.MAX_MESSAGES),
+    ("Limits of the collector", "characters of a service's", check.MAX_NAME),
+    ("Limits of the collector", "characters of a span's attributes", attributes.MAX_ATTRIBUTES),
+    ("Limits of the collector", "levels of nested attributes", attributes.MAX_DEPTH),
+    ("Limits of the collector", "links of a span", mending.MAX_LINKS),
+    ("Limits of the collector", "frames of an exception", failures.MAX_FRAMES),
+    ("Limits of the collector", "causes, in depth and side by side", failures.MAX_DEPTH),
+    ("Limits of the collector", "characters of an exception's message", failures.MAX_MESSAGE),
+]
+
+
+@pytest.mark.parametrize(("section", "start", "limit"), LIMITS)
+def test_limits_are_those_of_the_code(section: str, start: str, limit: int | str) -> None:
+    """A limit in the settings page is the constant's value."""
+    page = pages.sections(pages.read("reference/settings.md"))
+    (row,) = [cells for cells in pages.rows(page[section]) if cells[0].startswith(start)]
+    text = f"{limit:,}" if isinstance(limit, int) else limit
+    assert re.search(rf"(?<![\d.,]){re.escape(text)}(?![\d])", row[1])
+
+
+@pytest.fixture(scope="module")
+def schema(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """Return the columns of every table and view of a fresh database, with their types."""
+    path = tmp_path_factory.mktemp("fresh") / "fresh.db"
+    Store(path).close()
+    with closing(sqlite3.connect(path)) as db:
+        names = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type != 'index'")]
+        return {
+            name: {row[1]: row[2].lower() for row in db.execute(f"PRAGMA table_info({name})")}
+            for name in names
+            if name != "sqlite_sequence"
+        }
+
+
+def test_every_table_and_view_is_documented(schema: dict[str, dict[str, str]]) -> None:
+    """A section for each, and no section for what is not there."""
+    words = {heading for heading in SCHEMA_PAGE if re.fullmatch(r"[a-z_]+", heading)}
+    assert words == set(schema)
+    assert f"at present {SCHEMA_VERSION}" in " ".join(SCHEMA_PAGE["Database schema"].split())
+    assert f"e^(b/{BUCKETS_PER_E})" in SCHEMA_PAGE["Histograms"]
+
+
+def test_every_column_is_documented(schema: dict[str, dict[str, str]]) -> None:
+    """A section's table has the columns in their order; of tables with their types."""
+    for name, columns in schema.items():
+        table = pages.rows(SCHEMA_PAGE[name])
+        assert [column for row in table for column in pages.code(row[0])] == list(columns), name
+        if not name.endswith("_list"):
+            assert [row[1] for row in table] == list(columns.values()), name
+
+
+@pytest.mark.parametrize(
+    ("section", "fields"),
+    [
+        ("Header", wire.Header._fields),
+        ("Span", wire.Span._fields),
+        ("Exception", wire.ExceptionRecord._fields),
+    ],
+)
+def test_every_field_of_the_wire_is_documented(section: str, fields: tuple[str, ...]) -> None:
+    """Fields stand in the order in which they travel, at their positions."""
+    table = [row for row in pages.rows(WIRE_PAGE[section]) if row[1].startswith("`")]
+    first = 2 if section == "Header" else 0
+    assert [(row[0], row[1]) for row in table] == [
+        (str(position), f"`{field}`") for position, field in enumerate(fields, first)
+    ]
+
+
+def test_kinds_and_bytes_of_the_wire() -> None:
+    """Numbers of kinds, and the first bytes of an acknowledgement, are the code's."""
+    for number, kind, *_ in pages.rows(WIRE_PAGE["Kinds"]):
+        assert getattr(wire, kind) == int(number)
+    assert wire.ACK.hex(" ") in WIRE_PAGE["Acknowledgement"]
+    assert f"version {wire.VERSION}." in WIRE_PAGE["Wire format"]
+    kinds = next(row for row in pages.rows(WIRE_PAGE["Span"]) if row[1] == "`kind`")
+    assert all(f"{number} {name}" in kinds[3] for name, number in wire.KIND_NUMBERS.items())
+
+
+def test_every_reason_is_documented() -> None:
+    """The first column of the refusals' tables is every reason that is counted, and no other."""
+    counted = {
+        *refusals.MESSAGE_REASONS,
+        *refusals.SPAN_REASONS,
+        *refusals.MENDED_REASONS,
+        encoding.CUT,
+        encoding.REPLACED,
+        encoding.REFUSED,
+        ztrace_collector.delivery.NEVER_RECEIVED,
+        ztrace_collector.delivery.WINDOW_FULL,
+        ztrace_collector.delivery.NOT_DELIVERED,
+        ztrace_collector.delivery.PROCESS_CRASHED,
+    }
+    for text in pages.sources():
+        counted.update(re.findall(r'\bcount_failure\("(\w+)"\)', text))
+    page = pages.sections(pages.read("reference/refusals.md"))
+    table = [row for section in page.values() for row in pages.rows(section)]
+    assert sorted(pages.code(row[0])[0] for row in table) == sorted(counted)
+
+
+def test_every_public_name_is_documented() -> None:
+    """Each name has a heading; the two that need no argument list are classes."""
+    headings = [heading for heading in API_PAGE if heading.startswith("ztrace.")]
+    named = {re.split(r"[.(]", heading)[1] for heading in headings}
+    assert named == {*ztrace.__all__, "middleware"}
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        ztrace.configure,
+        ztrace.current_span,
+        ztrace.extract,
+        ztrace.flush,
+        ztrace.inject,
+        ztrace.instrument,
+        ztrace.shutdown,
+        ztrace.span,
+    ],
+)
+def test_parameters_are_documented(function: Callable[..., Any]) -> None:
+    """A heading has the function's parameters, in their order, with their defaults."""
+    parameters = inspect.signature(function).parameters.values()
+    bare = [
+        str(each.replace(annotation=each.empty, default=each.empty))
+        + ("" if each.default is each.empty else "=" + repr(each.default).replace("'", '"'))
+        for each in parameters
+    ]
+    if any(each.kind is each.POSITIONAL_ONLY for each in parameters):
+        bare.insert(1, "/")
+    assert f"ztrace.{function.__name__}({', '.join(bare)})" in API_PAGE
+
+
+@pytest.mark.parametrize("cls", [ztrace.Span, ztrace.Context])
+def test_members_are_documented(cls: type) -> None:
+    """What a class lists as its attributes, and its methods, are in its table."""
+    table = pages.rows(API_PAGE[f"ztrace.{cls.__name__}"])
+    documented = {re.split(r"\W", pages.code(row[0])[0])[0] for row in table}
+    _, _, listed = (cls.__doc__ or "").partition("Attributes:")
+    attributes = set(re.findall(r"^ +(\w+): ", listed, re.MULTILINE))
+    methods = {name for name, value in vars(cls).items() if inspect.isfunction(value) and name[0] != "_"}
+    assert documented == attributes | methods
+
+
+def _targets(page: Path) -> list[str]:
+    return [link for link in pages.links(page.read_text()) if not re.match(r"[a-z]+:", link)]
+
+
+@pytest.mark.parametrize("page", pages.all_pages(), ids=lambda page: str(page.relative_to(pages.ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every relative link names a file that is there, and a heading that is in it."""
+    for target in _targets(page):
+        name, _, anchor = target.partition("#")
+        path = page.parent / name if name else page
+        assert path.exists(), f"{page.name}: {target}"
+        if anchor:
+            assert anchor in pages.anchors(path.read_text()), f"{page.name}: {target}"
+
+
+def test_every_page_is_found_from_the_index() -> None:
+    """The index links to each page below ``docs``."""
+    linked = {
+        (pages.DOCS / target.partition("#")[0]).resolve() for target in _targets(pages.DOCS / "index.md")
+    }
+    assert set(pages.DOCS.rglob("*.md")) - {pages.DOCS / "index.md"} <= linked
+
+
+def test_every_module_is_in_the_architecture() -> None:
+    """Its tables have each module of the three packages, and no other; packages' own files aside."""
+    page = pages.sections((pages.ROOT / "ARCHITECTURE.md").read_text())
+    folders = {"agent": "ztrace", "collector": "collector/ztrace_collector", "viewer": "viewer/ztrace_viewer"}
+    for part, name in folders.items():
+        folder = pages.ROOT / name
+        files = {path.relative_to(folder).as_posix() for path in folder.rglob("*.py")}
+        table = pages.rows(page[f"Modules of the {part}"])
+        listed = {pages.code(row[1])[0].removeprefix("ztrace/") for row in table}
+        assert {path for path in files if not path.endswith("__init__.py")} <= listed
+        assert listed <= files
+
+
+@pytest.mark.parametrize("page", pages.all_pages(), ids=lambda page: str(page.relative_to(pages.ROOT)))
+def test_python_in_pages_compiles(page: Path) -> None:
+    """Every fenced block of Python is a whole module."""
+    for number, block in enumerate(pages.blocks(page.read_text(), "python")):
+        compile(block, f"{page.name}:{number}", "exec")
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in pages.all_pages() if p.name != "README.md"], ids=lambda p: p.stem
+)
+def test_lines_fit(page: Path) -> None:
+    """Lines have at most 110 characters; output of commands, pictures and lists of links aside."""
+    lines = pages.without_blocks(page.read_text()).splitlines()
+    assert [line for line in lines if len(line) > 110 and "](" not in line] == []

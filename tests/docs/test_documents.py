@@ -1,0 +1,204 @@
+"""The JSON documents have the fields that the page of commands says, of the types it says."""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from ztrace_viewer.cli import ztrace
+from ztrace_viewer.database import open_database
+from ztrace_viewer.following import Follower
+from ztrace_viewer.selection import Selection
+
+from tests.docs import pages
+from tests.viewer.stored import NOON, checkout, raised, span, store, trace_id
+from ztrace.wire import REPLACED
+
+PAGE = pages.sections(pages.read("reference/commands.md"))
+
+#: What a type in the page's tables allows.
+TYPES: dict[str, Callable[[Any], bool]] = {
+    "int": lambda value: type(value) is int,
+    "text": lambda value: type(value) is str,
+    "bool": lambda value: type(value) is bool,
+    "array": lambda value: type(value) is list,
+    "array of text": lambda value: type(value) is list and all(type(each) is str for each in value),
+    "object": lambda value: type(value) is dict,
+    "null": lambda value: value is None,
+    "16 hex": lambda value: re.fullmatch("[0-9a-f]{16}", str(value)) is not None,
+    "32 hex": lambda value: re.fullmatch("[0-9a-f]{32}", str(value)) is not None,
+}
+
+
+def fields(shape: str) -> dict[str, str]:
+    """Return a documented shape's fields and their types."""
+    return {pages.code(row[0])[0]: row[1] for row in pages.rows(PAGE[shape])}
+
+
+def check(
+    value: Mapping[str, Any], shape: str, more: str = "", optional: frozenset[str] = frozenset()
+) -> None:
+    """Assert that an object has the fields of a shape, and of another one that it extends."""
+    expected = fields(shape) | (fields(more) if more else {})
+    assert expected.keys() - optional <= value.keys() <= expected.keys()
+    for name, item in value.items():
+        allowed = expected[name].split(" or ")
+        assert any(TYPES[each](item) for each in allowed), f"{shape}.{name}: {item!r} is not {allowed}"
+
+
+def check_frames(frames: list[dict[str, Any]]) -> None:
+    """Assert that there are frames and that they are as documented."""
+    assert frames
+    for frame in frames:
+        check(frame, "Frame")
+
+
+def check_exception(exception: dict[str, Any]) -> int:
+    """Check an exception and its causes; return how many causes there are."""
+    check(exception, "Exception")
+    for frame in exception["frames"]:
+        check(frame, "Frame")
+    return sum(1 + check_exception(cause) for cause in exception["causes"])
+
+
+def walk(spans: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield spans and everything below them."""
+    for each in spans:
+        yield each
+        yield from walk(each["children"])
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a database with something for every field: causes, an orphan, an open span."""
+    path = tmp_path_factory.mktemp("documents") / "shop.db"
+    store(path, checkout(trace_id(1), NOON), at_ns=NOON)
+    cause = raised("OSError", "disk")._replace(how=REPLACED)
+    error = raised("ValueError", "no", causes=[cause])
+    orphan = trace_id(2)
+    store(
+        path,
+        {
+            "shop": [
+                span(orphan, 1, name="lost", parent=77, exception=error),
+                span(orphan, 2, name="open", parent=1, duration_ms=None),
+            ]
+        },
+        at_ns=NOON,
+    )
+    return path
+
+
+@pytest.fixture
+def ask(database: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """Return what runs a command with ``--json`` and reads its document."""
+    monkeypatch.delenv("ZTRACE_DB", raising=False)
+
+    def invoke(*arguments: str) -> dict[str, Any]:
+        result = CliRunner().invoke(ztrace, [*arguments, "--db", str(database), "--json"])
+        assert result.exit_code == 0, result.stderr
+        document: dict[str, Any] = json.loads(result.stdout)
+        return document
+
+    return invoke
+
+
+Ask = Callable[..., dict[str, Any]]
+
+
+def test_slow(ask: Ask) -> None:
+    """``slow`` is a list of trace summaries."""
+    document = ask("slow")
+    assert list(document) == ["traces"]
+    assert len(document["traces"]) == 2
+    for trace in document["traces"]:
+        check(trace, "Trace summary")
+
+
+def test_show(ask: Ask) -> None:
+    """``show`` is a tree of spans, with exceptions, causes and what is missing."""
+    causes, missing, spans = 0, set(), 0
+    for trace in ask("slow")["traces"]:
+        tree = ask("show", trace["trace_id"])
+        check(tree, "Tree")
+        for each in walk(tree["roots"]):
+            spans += 1
+            check(each, "Span")
+            check(each["instance"], "Instance")
+            if each["exception"] is not None:
+                causes += check_exception(each["exception"])
+        for entry in tree["missing"]:
+            check(entry, "Missing", optional=frozenset({"parent_id"}))
+            missing |= entry.keys()
+    assert (spans, causes) == (11, 1)
+    assert missing == fields("Missing").keys()
+
+
+def test_errors_and_error(ask: Ask) -> None:
+    """``errors`` is a list of groups, ``error`` one with its way."""
+    document = ask("errors")
+    assert list(document) == ["groups"]
+    assert len(document["groups"]) == 2
+    hops = 0
+    for group in document["groups"]:
+        check(group, "Exception group")
+        check_frames(group["frames"])
+        error = ask("error", group["group"])
+        check(error, "Error")
+        check(error["group"], "Exception group")
+        check_exception(error["exception"])
+        for hop in error["hops"]:
+            hops += 1
+            check(hop, "Hop")
+    assert hops > 2
+
+
+def test_stats(ask: Ask) -> None:
+    """``stats`` is a list of methods."""
+    document = ask("stats")
+    assert list(document) == ["methods"]
+    assert document["methods"]
+    for method in document["methods"]:
+        check(method, "Method")
+
+
+def test_status(ask: Ask) -> None:
+    """``status`` is totals and publishers."""
+    document = ask("status")
+    check(document, "Status")
+    assert (document["unfinished"], len(document["publishers"])) == (1, 6)
+    for publisher in document["publishers"]:
+        check(publisher, "Publisher")
+
+
+def test_tail(database: Path) -> None:
+    """Lines of ``tail`` are trace events and error events."""
+    with open_database(database, snapshot=False) as db:
+        follower = Follower(db, Selection(since_ns=0))
+        events: list[Mapping[str, Any]] = [*follower.look(), *follower.look()]
+    for event in events:
+        if event["event"] == "trace":
+            check(event, "Trace event", "Trace summary")
+        else:
+            check(event, "Error event")
+            check_frames(event["frames"])
+    assert sorted(event["event"] for event in events) == ["error", "error", "trace"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "document"),
+    [
+        (["slow"], {"traces": []}),
+        (["errors"], {"groups": []}),
+        (["stats"], {"methods": []}),
+        (["show", "ffff"], {}),
+    ],
+)
+def test_nothing_found(database: Path, arguments: list[str], document: dict[str, Any]) -> None:
+    """The document is empty, and the exit status 1."""
+    service = [] if arguments[0] == "show" else ["--service", "nobody"]
+    result = CliRunner().invoke(ztrace, [*arguments, *service, "--db", str(database), "--json"])
+    assert (result.exit_code, json.loads(result.stdout)) == (1, document)

@@ -1,0 +1,241 @@
+"""The tutorial and the example of propagating context, run as they are printed."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+from ztrace_viewer.database import open_database
+from ztrace_viewer.documents import SpanDocument, TreeDocument
+from ztrace_viewer.exceptions import list_groups, read_error
+from ztrace_viewer.publishers import read_status
+from ztrace_viewer.traces import list_slowest, read_tree
+
+from tests.docs import pages
+
+#: The console script, without relying on where it was installed.
+ZTRACE = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
+#: Longer than anything takes: reached only by a failure.
+DEADLINE_S = 30
+
+_T = TypeVar("_T")
+
+
+def wait_for(condition: Callable[[], _T]) -> _T:
+    """Return the condition's result once it is true."""
+    deadline_s = time.monotonic() + DEADLINE_S
+    while not (result := condition()):
+        assert time.monotonic() < deadline_s, "timed out"
+        time.sleep(0.02)
+    return result
+
+
+class Bench:
+    """A folder with the files of a page, and the processes that run in it.
+
+    Attributes:
+        database: what the collector writes to.
+    """
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.database = folder / "ztrace.db"
+        self._folder = folder
+        self._stack = stack
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("ZTRACE_")}
+        self._environment = {**kept, "COLUMNS": "96"}
+
+    def save(self, names: list[str], page: str) -> None:
+        """Save the page's first blocks of Python under these names, with ports that are free."""
+        texts = pages.blocks(pages.read(page), "python")[: len(names)]
+        ports = sorted(set(re.findall(r"127\.0\.0\.1:(\d+)", "".join(texts))))
+        with ExitStack() as stack:
+            for port in ports:
+                taken = stack.enter_context(socket.socket())
+                taken.bind(("127.0.0.1", 0))
+                free = f"127.0.0.1:{taken.getsockname()[1]}"
+                texts = [text.replace(f"127.0.0.1:{port}", free) for text in texts]
+        for name, text in zip(names, texts, strict=True):
+            (self._folder / name).write_text(text)
+
+    def collect(self) -> None:
+        """Run a collector, to which all that follows sends."""
+        process = self._start("-c", ZTRACE, "up", "--bind", "tcp://127.0.0.1:0", "--db", str(self.database))
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        found = re.search(r"collecting at (\S+) into", line)
+        assert found is not None, line
+        self._environment["ZTRACE_ENDPOINT"] = found[1]
+
+    def serve(self, name: str) -> None:
+        """Run a file until the test ends."""
+        self._start(name)
+
+    def run(self, *arguments: str) -> list[str]:
+        """Run a file to its end; return the lines it printed."""
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self._folder,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=DEADLINE_S,
+            check=True,
+        )
+        return done.stdout.splitlines()
+
+    def ask(self, *arguments: str) -> list[str]:
+        """Run a command; return the lines it printed."""
+        return self.run("-c", ZTRACE, *arguments, "--db", str(self.database))
+
+    def wait_for_spans(self, number: int) -> None:
+        """Wait until so many spans are stored."""
+
+        def stored() -> bool:
+            with open_database(self.database) as db:
+                status = read_status(db, time.time_ns())
+            assert status["rejected"] == {}
+            return status["spans_stored"] >= number
+
+        wait_for(stored)
+
+    def trees(self) -> list[TreeDocument]:
+        """Return the call trees, the slowest first."""
+        with open_database(self.database) as db:
+            found = list_slowest(db)["traces"]
+            return [read_tree(db, bytes.fromhex(trace["trace_id"])) for trace in found]
+
+    def _start(self, *arguments: str) -> "subprocess.Popen[str]":
+        process = self._stack.enter_context(
+            subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=self._folder,
+                env=self._environment,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        self._stack.callback(process.kill)
+        return process
+
+
+@contextmanager
+def bench(folder: Path) -> Iterator[Bench]:
+    """Yield a bench whose processes end with it."""
+    with ExitStack() as stack:
+        yield Bench(folder, stack)
+
+
+def outline(spans: list[SpanDocument], depth: int = 0) -> list[str]:
+    """Return a tree as lines: depth, kind, service, name, status."""
+    return [
+        line
+        for span in spans
+        for line in (
+            f"{'  ' * depth}{span['kind']} {span['service']}.{span['name']} {span['status']}",
+            *outline(span["children"], depth + 1),
+        )
+    ]
+
+
+def printed(page: str, command: str) -> list[str]:
+    """Return what a page shows below the first line that begins with a command."""
+    for block in pages.blocks(pages.read(page), "console"):
+        _, found, after = block.partition(f"$ {command}")
+        if found:
+            return after.split("\n$ ")[0].splitlines()[1:]
+    raise AssertionError(f"{page} has no {command}")
+
+
+def labels(lines: list[str]) -> list[str]:
+    """Return the calls of a drawn tree, without times, bars and tracebacks."""
+    drawn = lines[[line.startswith("CALL ") for line in lines].index(True) + 1 :]
+    calls = [re.match(r"((?:[│ ] )*(?:[├└]╴)?[\w →.]+?) +\d[\d.]*[nµm]?s ", line) for line in drawn]
+    return [call[1] for call in calls if call is not None]
+
+
+def types_at_hops(bench: Bench, group: str) -> list[tuple[str, str | None, str | None]]:
+    """Return service, exception and how it came, from the caller to the origin."""
+    with open_database(bench.database) as db:
+        hops = read_error(db, group)["hops"]
+    return [(hop["service"], hop["type"], hop["how"]) for hop in hops]
+
+
+@pytest.fixture(scope="module")
+def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """Follow the tutorial up to its customer."""
+    page = "tutorial.md"
+    with bench(tmp_path_factory.mktemp("tutorial")) as running:
+        running.save(["stock.py", "shop.py", "customer.py"], page)
+        running.collect()
+        running.serve("stock.py")
+        running.serve("shop.py")
+        assert running.run("customer.py") == printed(page, "python customer.py")
+        running.wait_for_spans(13)
+        yield running
+
+
+def test_trees_of_the_tutorial(tutorial: Bench) -> None:
+    """One slow tree with the supplier in it, one that failed, two like each other; all complete."""
+    call = ["server shop.order ok", "  client shop.reserve ok", "    server stock.reserve ok"]
+    slowest, *others = tutorial.trees()
+    assert outline(slowest["roots"]) == [*call, "      internal stock.ask supplier ok"]
+    assert (slowest["duration_ns"] or 0) > 400_000_000
+    failed = [line.replace(" ok", " error") for line in call]
+    assert sorted(outline(tree["roots"]) for tree in others) == sorted([call, call, failed])
+    assert all(tree["complete"] for tree in (slowest, *others))
+
+
+def test_pictures_of_the_tutorial(tutorial: Bench) -> None:
+    """``show`` and ``error`` draw what the page shows, but for ids, times and places."""
+    slowest = tutorial.trees()[0]["trace_id"]
+    assert labels(tutorial.ask("show", slowest)) == labels(printed("tutorial.md", "ztrace show"))
+    with open_database(tutorial.database) as db:
+        (group,) = list_groups(db)["groups"]
+    assert types_at_hops(tutorial, group["group"]) == [
+        ("shop", "__main__.OutOfStock", "wrapped"),
+        ("shop", "zerorpc.exceptions.RemoteError", "passed"),
+        ("stock", "KeyError", "raised"),
+    ]
+    drawn, shown = tutorial.ask("error", group["group"]), printed("tutorial.md", "ztrace error ")
+    way = [line for line in drawn if line.endswith(("raised here", "passed on", "wrapped what came"))]
+    assert way == [line for line in shown if line in way]
+    assert (drawn[0], drawn[-1]) == (shown[0], shown[-1])
+
+
+def test_lists_of_the_tutorial(tutorial: Bench) -> None:
+    """``slow``, ``errors``, ``stats`` and ``status`` have the columns and calls that the page shows."""
+    for command in ("slow", "errors", "stats", "status"):
+        drawn, shown = tutorial.ask(command), printed("tutorial.md", f"ztrace {command}")
+        heads = [line.split() for line in shown if line.isupper()]
+        assert heads == [line.split() for line in drawn if line.isupper()], command
+        assert len(drawn) == len(shown), command
+    assert printed("tutorial.md", "ztrace status")[:4] == tutorial.ask("status")[:4]
+
+
+def test_the_example_of_propagation(tmp_path: Path) -> None:
+    """A call over raw ZeroMQ is one tree over two processes, and the picture is the page's."""
+    page = "how-to/propagate-context.md"
+    with bench(tmp_path) as running:
+        running.save(["adder.py", "ask.py"], page)
+        running.collect()
+        running.serve("adder.py")
+        lines = running.run("ask.py")
+        running.wait_for_spans(5)
+        (tree,) = running.trees()
+        assert lines == printed(page, "python ask.py")
+        assert outline(tree["roots"]) == [
+            "internal ask.main ok",
+            "  client ask.add ok",
+            "    server adder.add ok",
+            "  client ask.add error",
+            "    server adder.add error",
+        ]
+        assert tree["complete"]
+        assert labels(running.ask("show", tree["trace_id"])) == labels(printed(page, "ztrace show"))
