@@ -301,3 +301,13 @@ def test_lines_fit(page: Path) -> None:
     """Lines have at most 110 characters; output of commands, pictures and lists of links aside."""
     lines = pages.without_blocks(page.read_text()).splitlines()
     assert [line for line in lines if len(line) > 110 and "](" not in line] == []
+
+
+@pytest.mark.parametrize("page", sorted((pages.DOCS / "adr").glob("*.md")), ids=lambda page: str(page.stem))
+def test_decisions_have_one_form(page: Path) -> None:
+    """A number and a title, then what was given, what was decided and what follows; one page."""
+    text = page.read_text()
+    title, *headings = pages.sections(text)
+    assert title.split()[0] == page.name[:4]
+    assert headings == ["Context", "Decision", "Consequences"]
+    assert len(text.splitlines()) <= 60
