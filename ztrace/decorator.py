@@ -5,7 +5,6 @@ from its first step to its last, and is current only while the generator's own c
 """
 
 import functools
-import inspect
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, TypeVar, cast, overload
 
@@ -53,6 +52,8 @@ def _name_of(function: Callable[..., Any]) -> str:
 def _wrap(
     function: Callable[..., Any], name: str, kind: str, attributes: dict[str, Any]
 ) -> Callable[..., Any]:
+    import inspect  # Not needed by programs that decorate nothing.
+
     if inspect.isasyncgenfunction(function):
 
         @functools.wraps(function)

@@ -4,10 +4,6 @@ Every entry into ztrace from a traced program that could fail is guarded, and th
 The counts travel in each message's header and are shown by ``ztrace status``.
 """
 
-import logging
-
-_logger = logging.getLogger("ztrace")
-
 #: Failures and mendings by reason, since the process (or the fork) began.
 counts: dict[str, int] = {}
 
@@ -22,9 +18,15 @@ def count_failure(reason: str) -> None:
     first = reason not in counts
     count(reason)
     if first:
-        _logger.warning("ztrace: %s failed; counted from now on, the program goes on", reason, exc_info=True)
+        _log(f"{reason} failed; counted from now on, the program goes on", with_exception=True)
 
 
 def warn(message: str) -> None:
     """Say something the user should act on."""
-    _logger.warning("ztrace: %s", message)
+    _log(message, with_exception=False)
+
+
+def _log(message: str, with_exception: bool) -> None:
+    import logging  # Takes as long to import as all of the agent, and mostly is not needed.
+
+    logging.getLogger("ztrace").warning("ztrace: %s", message, exc_info=with_exception)

@@ -5,10 +5,8 @@ origin; every other span it passes finds the mark, on the exception itself or on
 Across processes the mark rides in the error reply, and the middleware puts it back with `mark_origin`.
 """
 
-import linecache
 import os
 import sys
-import sysconfig
 from functools import lru_cache
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -149,6 +147,8 @@ def _stack(exception: BaseException) -> list[tuple[FrameType, int]]:
 
 def _frames(steps: list[tuple[FrameType, int]]) -> list[list[Any]]:
     """Return ``[file, line, function, module, code, in_app]`` per frame, without ztrace's own."""
+    import linecache  # With sysconfig, not needed by programs without exceptions.
+
     frames = []
     for frame, line in steps[-MAX_FRAMES:]:
         code, module = frame.f_code, _module(frame)
@@ -187,6 +187,8 @@ def _main_package() -> str:
 
 @lru_cache(maxsize=1)
 def _library_folders() -> tuple[str, ...]:
+    import sysconfig
+
     paths = sysconfig.get_paths()
     found = {paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")}
     found |= {path for path in sys.path if path.endswith(("site-packages", "dist-packages"))}

@@ -4,23 +4,22 @@ The full list is in docs/reference/settings.md.
 """
 
 import os
-import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
 from ztrace.errors import SettingsError
 
 #: Where the collector listens unless told otherwise; `ztrace up` binds the same.
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:4710"
 
+#: Characters of a name that is sent with each message.
+_MAX_NAME = 256
 #: Transports that ZeroMQ can reach another process by.
 _TRANSPORTS = ("tcp://", "ipc://")
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """How one process publishes.
 
     Attributes:
@@ -50,15 +49,22 @@ def read_settings(
             f"cannot publish to {endpoint!r}", hint=f"give ZTRACE_ENDPOINT as in {DEFAULT_ENDPOINT}"
         )
     return Settings(
-        service=str(service or environ.get("ZTRACE_SERVICE") or _program_name()),
+        service=_fit(service or environ.get("ZTRACE_SERVICE") or _program_name()),
         endpoint=endpoint,
-        host=socket.gethostname(),
+        host=_fit(os.uname().nodename),
         disabled=environ.get("ZTRACE_DISABLED", "").lower() not in ("", "0", "false", "no"),
     )
 
 
+def _fit(name: object) -> str:
+    """Return the name as each message can carry it: environments and file names need not be UTF-8."""
+    return str(name)[:_MAX_NAME].encode("utf-8", "replace").decode("utf-8")
+
+
 def _program_name() -> str:
     """Name the service after its script, or after its package when run with ``python -m``."""
-    script = Path(sys.argv[0] if sys.argv else "")
-    name = script.parent.name if script.stem == "__main__" else script.stem
+    folder, script = os.path.split(sys.argv[0] if sys.argv else "")
+    name = os.path.splitext(script)[0]
+    if name == "__main__":
+        name = os.path.basename(folder)
     return name if name not in ("", "-c", "-m") else "python"
