@@ -27,6 +27,9 @@ def warn(message: str) -> None:
 
 
 def _log(message: str, with_exception: bool) -> None:
-    import logging  # Takes as long to import as all of the agent, and mostly is not needed.
+    try:
+        import logging  # Takes as long to import as all of the agent, and mostly is not needed.
 
-    logging.getLogger("ztrace").warning("ztrace: %s", message, exc_info=with_exception)
+        logging.getLogger("ztrace").warning("ztrace: %s", message, exc_info=with_exception)
+    except Exception:  # A handler or a filter of the program's own that fails, or an interpreter at its end.
+        return

@@ -11,7 +11,7 @@ from typing import Any
 import msgpack
 
 from ztrace import diagnostics
-from ztrace.wire import MAX_BODY_BYTES
+from ztrace.wire import MAX_BODY_BYTES, ExceptionRecord
 
 #: A span as `ztrace.span` leaves it, in the order of `ztrace.wire.Span`.
 Record = tuple[Any, ...]
@@ -22,7 +22,7 @@ MAX_NAME, MAX_TEXT, MAX_ITEMS, MAX_ATTRIBUTES = 256, 4096, 128, 128
 MAX_SPAN_BYTES = 256 << 10
 
 #: Positions in a record.
-_NAME, _ATTRIBUTES, _LINKS = 4, 10, 11
+_NAME, _ATTRIBUTES, _LINKS, _EXCEPTION = 4, 10, 11, 12
 
 #: Reasons, as ``ztrace status`` shows them.
 CUT, REPLACED, REFUSED = "attribute_cut", "attribute_replaced", "span_unencodable"
@@ -38,22 +38,28 @@ def encode(records: Sequence[Record]) -> Iterator[tuple[int, bytes]]:
     A record that cannot be packed whatever is done to it is counted as REFUSED and left out.
     """
     ready = records
+    if not _are_plain(ready):
+        ready = [record if _are_plain([record]) else _mend(record) for record in records]
     try:
-        if not _are_plain(ready):
-            ready = [record if _are_plain([record]) else _mend(record) for record in records]
         body = _pack(ready)
     except Exception:
         ready = [whole for record in ready if (whole := _salvage(record)) is not None]
         body = _pack(ready)
-    if len(body) <= MAX_BODY_BYTES:
-        if ready:
-            yield len(ready), body
-    elif len(ready) == 1:
-        yield 1, body
-    else:
-        middle = len(ready) // 2
-        for half in (ready[:middle], ready[middle:]):
-            yield from encode([_shrink(record) for record in half])
+    if len(body) > MAX_BODY_BYTES:
+        yield from _encode_parts([small for record in ready if (small := _shrink(record)) is not None])
+    elif ready:
+        yield len(ready), body
+
+
+def _encode_parts(records: Sequence[Record]) -> Iterator[tuple[int, bytes]]:
+    """Yield bodies that are small enough of records that are."""
+    body = _pack(records)
+    if len(body) > MAX_BODY_BYTES and len(records) > 1:
+        middle = len(records) // 2
+        yield from _encode_parts(records[:middle])
+        yield from _encode_parts(records[middle:])
+    elif records:
+        yield len(records), body
 
 
 def _are_plain(records: Sequence[Record]) -> bool:
@@ -64,13 +70,16 @@ def _are_plain(records: Sequence[Record]) -> bool:
     names = [record[_NAME] for record in records]
     if set(map(type, names)) != {str} or max(map(len, names)) > MAX_NAME:
         return False
-    texts = [
-        value
-        for record in records
-        if record[_ATTRIBUTES] is not None
-        for value in record[_ATTRIBUTES].values()
-        if type(value) not in _FIXED_SIZE
-    ]
+    try:
+        texts = [
+            value
+            for record in records
+            if record[_ATTRIBUTES] is not None
+            for value in record[_ATTRIBUTES].values()
+            if type(value) not in _FIXED_SIZE
+        ]
+    except Exception:  # The program changes the dictionary just now, or has put something else there.
+        return False
     return not texts or (set(map(type, texts)) == {str} and max(map(len, texts)) <= MAX_TEXT)
 
 
@@ -79,9 +88,12 @@ def _mend(record: Record) -> Record:
     fields = list(record)
     fields[_NAME] = _mend_name(fields[_NAME])
     attributes = fields[_ATTRIBUTES]
+    if attributes is not None and not isinstance(attributes, dict):
+        diagnostics.count(REPLACED)
+        attributes = {"ztrace.replaced": f"<{type(attributes).__name__}>"}
     if attributes is not None:
         # The program may still hold the dictionary and change it: a copy is one step, a loop is not.
-        items = list(attributes.copy().items())
+        items = list(dict.copy(attributes).items())
         if len(items) > MAX_ATTRIBUTES:
             diagnostics.count(CUT, len(items) - MAX_ATTRIBUTES)
         fields[_ATTRIBUTES] = {
@@ -92,11 +104,11 @@ def _mend(record: Record) -> Record:
 
 def _mend_name(name: object) -> str:
     if isinstance(name, bytes):
-        name = bytes(name[: 4 * MAX_NAME]).decode("utf-8", "replace")
+        name = bytes.__getitem__(name, slice(4 * MAX_NAME)).decode("utf-8", "replace")
     elif not isinstance(name, str):
         diagnostics.count(REPLACED)
         return f"<{type(name).__name__}>"
-    if len(name) > MAX_NAME:
+    if str.__len__(name) > MAX_NAME:
         diagnostics.count(CUT)
         return str.__getitem__(name, slice(MAX_NAME - 1)) + "…"
     return str.__str__(name)
@@ -107,45 +119,49 @@ def _mend_value(value: object, depth: int) -> object:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        if len(value) > MAX_TEXT:
+        if str.__len__(value) > MAX_TEXT:
             diagnostics.count(CUT)
-            return str.__getitem__(value, slice(MAX_TEXT)) + "…"
+            return str.__getitem__(value, slice(MAX_TEXT - 1)) + "…"
         return str.__str__(value)
     if isinstance(value, int):
         number = int.__int__(value)
         if number in _INT_RANGE:
             return number
         diagnostics.count(REPLACED)
-        return f"0x{number:x}"[:MAX_TEXT]
+        return hex(number)[:MAX_TEXT]
     if isinstance(value, float):
         return float.__float__(value)
     if isinstance(value, (bytes, bytearray)):
-        if len(value) > MAX_TEXT:
+        binary: Any = bytes if isinstance(value, bytes) else bytearray
+        if binary.__len__(value) > MAX_TEXT:
             diagnostics.count(CUT)
-        return bytes(value[:MAX_TEXT])
+        return bytes(binary.__getitem__(value, slice(MAX_TEXT)))
     if isinstance(value, (list, tuple)) and depth < 2:
-        if len(value) > MAX_ITEMS:
+        sequence: Any = list if isinstance(value, list) else tuple
+        if sequence.__len__(value) > MAX_ITEMS:
             diagnostics.count(CUT)
-        return [_mend_value(item, depth + 1) for item in list(value)[:MAX_ITEMS]]
+        return [_mend_value(item, depth + 1) for item in sequence.__getitem__(value, slice(MAX_ITEMS))]
     diagnostics.count(REPLACED)
     return f"<{type(value).__name__}>"
 
 
 def _salvage(record: Record) -> Record | None:
-    """Return a form of the record that packs: mended, then with clean text, then not at all."""
-    try:
-        _pack(record)
+    """Return a form of the record that packs: as it is, mended, with clean text, or not at all."""
+    for repair in (tuple, _mend, _clean_record):
+        try:
+            record = repair(record)
+            _pack(record)
+        except Exception:
+            continue
+        if repair is _clean_record:
+            diagnostics.count(REPLACED)
         return record
-    except Exception:
-        pass
-    try:
-        fields = [_clean(field) for field in _mend(record)]
-        _pack(fields)
-        diagnostics.count(REPLACED)
-        return tuple(fields)
-    except Exception:
-        diagnostics.count(REFUSED)
-        return None
+    diagnostics.count(REFUSED)
+    return None
+
+
+def _clean_record(record: Record) -> Record:
+    return tuple(_clean(field) for field in record)
 
 
 def _clean(value: Any) -> Any:
@@ -159,7 +175,8 @@ def _clean(value: Any) -> Any:
     return value
 
 
-def _shrink(record: Record) -> Record:
+def _shrink(record: Record) -> Record | None:
+    """Return a form of the record that is small enough, or None if there is none."""
     size = len(_pack(record))
     if size <= MAX_SPAN_BYTES:
         return record
@@ -167,4 +184,11 @@ def _shrink(record: Record) -> Record:
     fields = list(record)
     fields[_ATTRIBUTES] = {"ztrace.cut": f"attributes of {size} bytes"}
     fields[_LINKS] = None
+    failed = fields[_EXCEPTION]
+    if failed is not None and len(_pack(failed)) > MAX_SPAN_BYTES:
+        exception = ExceptionRecord(*failed)
+        fields[_EXCEPTION] = exception._replace(type=exception.type[:MAX_NAME], frames=[], causes=[])
+    if len(_pack(fields)) > MAX_BODY_BYTES:
+        diagnostics.count(REFUSED)
+        return None
     return tuple(fields)

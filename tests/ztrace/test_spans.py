@@ -1,6 +1,7 @@
 """Spans: their tree, their times, and that none of it reaches the program that is traced."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -624,6 +625,23 @@ def test_a_failure_is_logged_once(
     assert counts.pop("span_start") == 3
     (logged,) = caplog.records
     assert logged.exc_info
+
+
+def test_a_logger_that_fails_does_no_harm(recorder: Recorder, counts: dict[str, int]) -> None:
+    """A program's own logging filter that raises is not called on behalf of the program."""
+
+    def refuse(record: logging.LogRecord) -> bool:
+        raise RuntimeError
+
+    parent: Any = "nonsense"
+    logger = logging.getLogger("ztrace")
+    logger.addFilter(refuse)
+    try:
+        with ztrace.span("a", parent=parent):
+            pass
+    finally:
+        logger.removeFilter(refuse)
+    assert counts.pop("span_start") == 1
 
 
 def in_thread(work: Callable[[], None]) -> None:
