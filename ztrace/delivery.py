@@ -69,13 +69,17 @@ class Delivery:
     Attributes:
         running: the thread has not ended.
         batched: spans taken from the queue and encoded.
+        refused: spans taken from the queue that could not be.
         retired: spans of acknowledged batches.
+        filling: odd while spans are in neither the queue nor these counts.
     """
 
     def __init__(self, publisher: "Publisher") -> None:
         self.running = True
         self.batched = 0
+        self.refused = 0
         self.retired = 0
+        self.filling = 0
         self._publisher = publisher
         self._incarnation = os.urandom(16)
         self._started_ns = time.time_ns()
@@ -99,6 +103,7 @@ class Delivery:
         # and kept as attributes, so that in a forked child nothing closes the parent's.
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.XPUB)
+        self._socket.ipv6 = "[" in publisher.settings.endpoint
         for option, value in (
             (zmq.XPUB_NODROP, 1),
             (zmq.XPUB_VERBOSE, 1),
@@ -111,7 +116,11 @@ class Delivery:
             (zmq.HEARTBEAT_TIMEOUT, 3000),
         ):
             self._socket.setsockopt(option, value)
-        self._socket.connect(publisher.settings.endpoint)
+        try:
+            self._socket.connect(publisher.settings.endpoint)
+        except Exception:
+            self.discard()
+            raise
 
     def hurry(self, timeout_s: float) -> None:
         """Wake the thread, and have it look at queue and socket all the time for so long."""
@@ -127,6 +136,11 @@ class Delivery:
         self._unreached_s = now_s + UNREACHED_S
         self._deadline_s = now_s + timeout_s
         self.hurry(timeout_s)
+
+    def discard(self) -> None:
+        """Close what the thread would have worked with; left open it would block who collects the garbage."""
+        self._socket.close(linger=0)
+        self._context.term()
 
     def run(self) -> None:
         """Be the background thread."""
@@ -194,15 +208,21 @@ class Delivery:
         queue = self._publisher.queue
         self._flooded = len(queue) > 4 * BATCH_SPANS
         while queue and self._window_bytes < WINDOW_BYTES:
+            self.filling += 1
             records = [queue.popleft() for _ in range(min(len(queue), BATCH_SPANS))]
             encoded = 0
-            for span_count, body in encode(records):
-                self._window.append(Batch(self._next_sequence, span_count, body))
-                self._window_bytes += len(body)
-                self._next_sequence += 1
-                encoded += span_count
-            self.batched += encoded
-            self._publisher.dropped += len(records) - encoded
+            try:
+                for span_count, body in encode(records):
+                    self._window.append(Batch(self._next_sequence, span_count, body))
+                    self._window_bytes += len(body)
+                    self._next_sequence += 1
+                    encoded += span_count
+            finally:
+                refused = len(records) - encoded
+                self.batched += encoded
+                self.refused += refused
+                self._publisher.dropped += refused  # No call in this line: other threads add to it too.
+                self.filling += 1
 
     def _send(self) -> None:
         if not self._connected:

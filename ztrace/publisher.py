@@ -68,11 +68,20 @@ class Publisher:
         delivery = self.delivery
         if delivery is None:
             return True
-        wanted = delivery.batched + len(self.queue)
+        wanted: int | None = None
+
+        def stored() -> bool:
+            nonlocal wanted
+            if wanted is None:
+                filling = delivery.filling
+                ended = delivery.batched + delivery.refused + len(self.queue)
+                if filling != delivery.filling or filling % 2:
+                    return False  # Spans are on their way from the queue into the counts.
+                wanted = ended
+            return delivery.retired + delivery.refused >= wanted
+
         delivery.hurry(timeout_s)
-        return _wait(lambda: delivery.retired >= wanted or not delivery.running, timeout_s) and (
-            delivery.retired >= wanted
-        )
+        return _wait(lambda: stored() or not delivery.running, timeout_s) and stored()
 
     def close(self, timeout_s: float) -> int:
         """Send what is left, say goodbye and end the thread.
@@ -96,8 +105,13 @@ class Publisher:
             return True  # Another thread is at it: the queue is there already.
         try:
             if self.delivery is None:
-                self.delivery = Delivery(self)
-                original("_thread", "start_new_thread")(self.delivery.run, ())
+                delivery = Delivery(self)
+                try:
+                    original("_thread", "start_new_thread")(delivery.run, ())
+                except Exception:
+                    delivery.discard()
+                    raise
+                self.delivery = delivery
                 _close_with_multiprocessing(self)
                 self.room = QUEUE_SPANS
             return True

@@ -1,0 +1,111 @@
+"""What importing does and does not do, and what a wheel holds."""
+
+import ast
+import zipfile
+from pathlib import Path
+
+import pytest
+from hatchling.builders.wheel import WheelBuilder
+
+import ztrace
+from tests.ztrace.programs import ROOT, run_program
+
+
+def test_the_public_names() -> None:
+    """What is documented is there, and nothing else is public."""
+    assert sorted(ztrace.__all__) == [
+        "Context",
+        "Span",
+        "SpanContext",
+        "configure",
+        "current_span",
+        "extract",
+        "flush",
+        "inject",
+        "instrument",
+        "shutdown",
+        "span",
+        "trace",
+    ]
+    for name in ztrace.__all__:
+        assert getattr(ztrace, name).__doc__, name
+
+
+def test_importing_does_nothing() -> None:
+    """No ZeroMQ, no sibling, no traced library, no thread, no handler at exit and no output."""
+    done = run_program(
+        "import sys, threading, _thread, atexit\n"
+        "before, handlers = set(sys.modules), atexit._ncallbacks()\n"
+        "import ztrace\n"
+        "assert 'ztrace.spans' in sys.modules\n"
+        "names = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print(sorted(names & {'zmq', 'zerorpc', 'gevent', 'ztrace_collector', 'ztrace_viewer'}))\n"
+        "print(threading.active_count(), _thread._count(), atexit._ncallbacks() - handlers)\n"
+    )
+    assert (done.stdout, done.stderr) == ("[]\n1 0 0\n", "")
+
+
+def test_configuring_starts_no_thread_before_the_first_span() -> None:
+    """A process that ends no span never has a publisher's thread."""
+    done = run_program(
+        "import _thread, ztrace\n"
+        "ztrace.configure('quiet', 'tcp://127.0.0.1:9')\n"
+        "with ztrace.span('open'):\n"
+        "    print(_thread._count())\n"
+        "    ztrace.shutdown()\n"
+    )
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+def test_disabled_zeromq_is_not_imported() -> None:
+    """A process in which tracing is off pays nothing for it."""
+    done = run_program(
+        "import sys, ztrace\nztrace.configure()\nprint('zmq' in sys.modules)\n", ZTRACE_DISABLED="1"
+    )
+    assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("folder", "forbidden"),
+    [
+        ("ztrace", {"ztrace_collector", "ztrace_viewer", "collector", "viewer", "sqlite3", "click", "rich"}),
+        ("collector/ztrace_collector", {"ztrace_viewer", "collector", "viewer", "click", "rich"}),
+        ("viewer/ztrace_viewer", {"collector", "viewer"}),
+    ],
+)
+def test_imports_run_one_way(folder: str, forbidden: set[str]) -> None:
+    """Viewer, collector, agent: none knows of one before it, wherever in its code the import is."""
+    paths = sorted((ROOT / folder).rglob("*.py"))
+    assert paths
+    wrong = [
+        f"{path}: {name}" for path in paths for name in imported(path) if name.partition(".")[0] in forbidden
+    ]
+    assert wrong == []
+
+
+def imported(path: Path) -> list[str]:
+    """Return the modules that a file imports, also within functions."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            names.append(node.module or "")
+    return names
+
+
+def test_a_wheel_has_the_three_packages_and_nothing_else(tmp_path: Path) -> None:
+    """The top-level names that an installation adds, and that types and code are among them."""
+    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    top = {name.partition("/")[0] for name in names}
+    assert top == {
+        "ztrace",
+        "ztrace_collector",
+        "ztrace_viewer",
+        f"ztrace-{ztrace.__version__}.dist-info",
+    }
+    for package in ("ztrace", "ztrace_collector", "ztrace_viewer"):
+        assert {f"{package}/__init__.py", f"{package}/py.typed"} <= set(names)

@@ -1,0 +1,162 @@
+"""Settings: arguments, then the environment, then defaults; a bad one costs the tracing, not the program."""
+
+import socket
+import sys
+from typing import Any
+
+import pytest
+
+import ztrace
+from ztrace import agent, spans
+from ztrace.errors import SettingsError
+from ztrace.settings import DEFAULT_ENDPOINT, read_settings
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Return a patch of an environment that says nothing."""
+    for name in ("ZTRACE_SERVICE", "ZTRACE_ENDPOINT", "ZTRACE_DISABLED"):
+        monkeypatch.delenv(name, raising=False)
+    return monkeypatch
+
+
+def test_arguments_win_over_the_environment() -> None:
+    """What is given in code is used whatever the environment says."""
+    environ = {"ZTRACE_SERVICE": "other", "ZTRACE_ENDPOINT": "tcp://127.0.0.1:9"}
+    settings = read_settings("billing", "ipc:///run/ztrace", environ)
+    assert (settings.service, settings.endpoint) == ("billing", "ipc:///run/ztrace")
+
+
+def test_the_environment_wins_over_defaults() -> None:
+    """Variables name what the code leaves open."""
+    environ = {"ZTRACE_SERVICE": "billing", "ZTRACE_ENDPOINT": "tcp://10.0.0.1:9"}
+    settings = read_settings(environ=environ)
+    assert (settings.service, settings.endpoint) == ("billing", "tcp://10.0.0.1:9")
+
+
+def test_defaults() -> None:
+    """The usual address, this machine's name, and switched on; empty variables are as none."""
+    for environ in ({}, {"ZTRACE_SERVICE": "", "ZTRACE_ENDPOINT": "", "ZTRACE_DISABLED": ""}):
+        settings = read_settings("billing", environ=environ)
+        assert settings.endpoint == DEFAULT_ENDPOINT
+        assert settings.host == socket.gethostname()
+        assert not settings.disabled
+
+
+@pytest.mark.parametrize(
+    ("arguments", "service"),
+    [
+        (["/srv/shop/billing.py", "--port", "1"], "billing"),
+        (["billing"], "billing"),
+        (["/usr/lib/python3/shop/__main__.py"], "shop"),
+        (["-c"], "python"),
+        (["-m"], "python"),
+        ([""], "python"),
+        ([], "python"),
+    ],
+)
+def test_a_service_is_named_after_its_script(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], service: str
+) -> None:
+    """Or after its package, or, where there is neither, after Python."""
+    monkeypatch.setattr(sys, "argv", arguments)
+    assert read_settings(environ={}).service == service
+
+
+@pytest.mark.parametrize(
+    ("value", "disabled"),
+    [("1", True), ("true", True), ("yes", True), ("0", False), ("false", False), ("No", False), ("", False)],
+)
+def test_disabled_is_read_as_people_write_it(value: str, disabled: bool) -> None:
+    """Zero, false and no leave tracing on."""
+    assert read_settings(environ={"ZTRACE_DISABLED": value}).disabled is disabled
+
+
+@pytest.mark.parametrize("service", ["bil\udcffling", b"billing", 5, "x" * 100_000])
+def test_any_service_name_can_travel(service: Any) -> None:
+    """A name that is not UTF-8, as environments may have, or far too long is made to fit."""
+    name = read_settings(service, environ={}).service
+    assert 0 < len(name.encode("utf-8")) <= 256
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["nonsense", "http://127.0.0.1:4710", "127.0.0.1:4710", "udp://x", 5, b"tcp://"]
+)
+def test_an_endpoint_that_is_none_is_refused(endpoint: Any) -> None:
+    """The error says what it was and how one looks."""
+    with pytest.raises(SettingsError, match="give ZTRACE_ENDPOINT as in tcp://"):
+        read_settings("billing", endpoint, {})
+
+
+def test_a_bad_endpoint_is_logged_and_the_program_goes_on(
+    bare: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, counts: dict[str, int]
+) -> None:
+    """One line says why nothing is traced."""
+    ztrace.configure("billing", "nonsense")
+    assert not agent.is_configured()
+    with ztrace.span("a"):
+        pass
+    (logged,) = caplog.records
+    assert "not tracing: cannot publish to 'nonsense'" in logged.getMessage()
+    assert counts == {}
+
+
+def test_a_bad_endpoint_leaves_a_good_publisher_alone(
+    bare: pytest.MonkeyPatch, stopped: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was configured before goes on."""
+    ztrace.configure("billing", "tcp://127.0.0.1:9")
+    before = spans.publisher
+    ztrace.configure("billing", "nonsense")
+    assert spans.publisher is before is not None
+
+
+@pytest.mark.parametrize("endpoint", ["tcp://", "tcp://127.0.0.1", "tcp://127.0.0.1:x"])
+def test_an_endpoint_that_zeromq_refuses_is_logged_once(
+    bare: pytest.MonkeyPatch,
+    stopped: None,
+    counts: dict[str, int],
+    caplog: pytest.LogCaptureFixture,
+    endpoint: str,
+) -> None:
+    """It is found when there is a span to send; the spans are counted as dropped, and nothing raises."""
+    ztrace.configure("billing", endpoint)
+    for _ in range(3):
+        with ztrace.span("a"):
+            pass
+    assert counts == {"publisher_start": 1}
+    assert len(caplog.records) == 1
+    assert spans.publisher is not None
+    assert spans.publisher.dropped == 3
+
+
+def test_disabled_nothing_is_recorded(bare: pytest.MonkeyPatch, stopped: None) -> None:
+    """ZTRACE_DISABLED wins over `configure`, also over an earlier one."""
+    ztrace.configure("billing", "tcp://127.0.0.1:9")
+    assert agent.is_configured()
+    bare.setenv("ZTRACE_DISABLED", "1")
+    ztrace.configure("billing", "tcp://127.0.0.1:9")
+    assert not agent.is_configured()
+
+
+def test_a_service_that_cannot_be_told_does_no_harm(bare: pytest.MonkeyPatch, counts: dict[str, int]) -> None:
+    """Whatever is passed, `configure` does not raise."""
+
+    class Speechless:
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    service: Any = Speechless()
+    ztrace.configure(service)
+    assert not agent.is_configured()
+    assert counts == {"configure": 1}
+
+
+def test_no_instrumentation_is_asked_for_what_does_not_exist(
+    caplog: pytest.LogCaptureFixture, counts: dict[str, int]
+) -> None:
+    """A library that is not supported is said to be, with those that are."""
+    ztrace.instrument("teletype")
+    (logged,) = caplog.records
+    assert "cannot trace 'teletype': supported are zerorpc" in logged.getMessage()
+    assert counts == {}

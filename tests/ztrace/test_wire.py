@@ -1,0 +1,222 @@
+"""The wire format: what is packed is read, and nothing else is."""
+
+from typing import Any
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ztrace.errors import WireError
+from ztrace.wire import (
+    ACK,
+    BEAT,
+    BYE,
+    CRASH,
+    DATA,
+    MAGIC,
+    TOMBSTONE,
+    VERSION,
+    Header,
+    pack_acks,
+    pack_header,
+    unpack_acks,
+    unpack_header,
+)
+
+HEADER = Header(
+    kind=DATA,
+    incarnation=b"i" * 16,
+    sequence=9,
+    floor=7,
+    covered=1,
+    span_count=512,
+    created=5000,
+    dropped=3,
+    retired=4000,
+    mended={"attribute_cut": 2},
+    service="billing",
+    host="desk",
+    pid=42,
+    started_ns=1_700_000_000_000_000_000,
+)
+
+COUNTS = st.integers(0, (1 << 63) - 1)
+
+
+@st.composite
+def headers(draw: st.DrawFn) -> Header:
+    """Return any header a publisher could send."""
+    floor, sequence = sorted((draw(COUNTS), draw(COUNTS)))
+    return Header(
+        kind=draw(st.sampled_from([DATA, TOMBSTONE, BEAT, BYE, CRASH])),
+        incarnation=draw(st.binary(min_size=16, max_size=16)),
+        sequence=sequence,
+        floor=floor,
+        covered=draw(COUNTS),
+        span_count=draw(COUNTS),
+        created=draw(COUNTS),
+        dropped=draw(COUNTS),
+        retired=draw(COUNTS),
+        mended=draw(st.dictionaries(st.text(max_size=64), COUNTS, max_size=8)),
+        service=draw(st.text(max_size=256)),
+        host=draw(st.text(max_size=256)),
+        pid=draw(COUNTS),
+        started_ns=draw(COUNTS),
+    )
+
+
+def packed(*fields: Any) -> bytes:
+    """Return fields as a header's frame would have them."""
+    frame: bytes = msgpack.packb(fields)
+    return frame
+
+
+def reason_of(frame: bytes) -> str:
+    """Return why a header is refused."""
+    with pytest.raises(WireError) as caught:
+        unpack_header(frame)
+    assert str(caught.value)
+    return caught.value.reason
+
+
+@given(headers())
+def test_a_header_comes_back(header: Header) -> None:
+    """What is packed is read, field by field."""
+    assert unpack_header(pack_header(header)) == header
+
+
+@given(st.dictionaries(st.binary(min_size=16, max_size=16), COUNTS, max_size=40))
+def test_an_acknowledgement_comes_back(acks: dict[bytes, int]) -> None:
+    """What is packed is read, and its first byte is none of a subscription's."""
+    frame = pack_acks(acks)
+    assert unpack_acks(frame) == acks
+    assert frame[0] > 1
+
+
+@pytest.mark.parametrize(
+    "frame", [b"", b"\xc1", pack_header(HEADER)[:-1], pack_header(HEADER) + b"\0", b"GET /"]
+)
+def test_what_is_not_msgpack_is_undecodable(frame: bytes) -> None:
+    """Cut short, with something after it, or something else."""
+    assert reason_of(frame) in ("undecodable", "foreign")
+
+
+@pytest.mark.parametrize(
+    "value", [["x"] * 65, dict.fromkeys(range(65), 0), "x" * 4097, b"x" * 65, {1: 2}, ["x" * 4097]]
+)
+def test_oversized_headers_are_undecodable(value: Any) -> None:
+    """No header can make the collector reserve much memory."""
+    assert reason_of(packed(MAGIC, VERSION, value)) == "undecodable"
+
+
+@pytest.mark.parametrize(
+    "fields", [[], [MAGIC], ["ZT", VERSION], [b"XX", VERSION], [VERSION, MAGIC], [[MAGIC], 1]]
+)
+def test_other_protocols_are_foreign(fields: list[Any]) -> None:
+    """A message that does not begin with the magic bytes is somebody else's."""
+    assert reason_of(packed(*fields)) == "foreign"
+
+
+@pytest.mark.parametrize("value", [None, 5, "ZT", b"ZT", {"magic": "ZT"}])
+def test_what_is_no_array_is_foreign(value: Any) -> None:
+    """Any other msgpack value is somebody else's too."""
+    assert reason_of(msgpack.packb(value)) == "foreign"
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None, [1]])
+def test_other_versions_are_told(version: Any) -> None:
+    """The reason says which version came, before anything else of the header is read."""
+    with pytest.raises(WireError, match=r"wire version .* reads 1") as caught:
+        unpack_header(packed(MAGIC, version, "unknown"))
+    assert caught.value.reason == "version"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({name: None} for name in Header._fields),
+        *({name: True} for name in Header._fields),
+        *({name: -1} for name in Header._fields if type(getattr(HEADER, name)) is int),
+        *({name: 1 << 63} for name in ("sequence", "created", "dropped", "retired", "pid", "started_ns")),
+        {"kind": 0},
+        {"kind": 6},
+        {"incarnation": b"short"},
+        {"incarnation": b"i" * 17},
+        {"floor": 10},
+        {"service": b"bytes"},
+        {"mended": {"reason": -1}},
+        {"mended": {"reason": "many"}},
+        {"mended": {"reason": True}},
+        {"mended": {b"reason": 1}},
+        {"mended": {"r" * 65: 1}},
+    ],
+    ids=str,
+)
+def test_fields_that_are_wrong_are_refused(changes: dict[str, Any]) -> None:
+    """Each field has its type and its range."""
+    assert reason_of(pack_header(HEADER._replace(**changes))) == "header"
+
+
+def test_missing_and_additional_fields_are_refused() -> None:
+    """A header of this version has exactly this version's fields."""
+    assert reason_of(packed(MAGIC, VERSION, *HEADER[:-1])) == "header"
+    assert reason_of(packed(MAGIC, VERSION, *HEADER, 0)) == "header"
+    assert reason_of(packed(MAGIC, VERSION)) == "header"
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"",
+        ACK,
+        ACK[:-1],
+        ACK + b"\xc1",
+        pack_acks({b"i": 1})[:-1],
+        b"xxxx" + pack_acks({b"i": 1})[4:],
+        ACK + packed(VERSION + 1, {}),
+        ACK + packed(VERSION),
+        ACK + packed(VERSION, []),
+        ACK + packed(VERSION, {"text": 1}),
+        ACK + packed(VERSION, {b"i": None}),
+        ACK + packed(VERSION, {b"i": "many"}),
+        ACK + packed(VERSION, {1: 1}),
+    ],
+)
+def test_what_is_no_acknowledgement_is_refused(frame: bytes) -> None:
+    """The reason is that it cannot be decoded, whatever is wrong with it."""
+    with pytest.raises(WireError) as caught:
+        unpack_acks(frame)
+    assert caught.value.reason == "undecodable"
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(1 << 63), (1 << 64) - 1)
+    | st.floats()
+    | st.text()
+    | st.binary(),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text() | st.binary(), inner, max_size=5),
+)
+
+
+@given(
+    st.binary()
+    | st.binary().map(lambda rest: ACK + rest)
+    | VALUES.map(msgpack.packb)
+    | VALUES.map(lambda value: ACK + msgpack.packb((VERSION, value)))
+    | st.lists(VALUES, max_size=16).map(lambda values: packed(MAGIC, VERSION, *values))
+)
+def test_any_bytes_are_read_or_refused(frame: bytes) -> None:
+    """Nothing but a WireError comes out of reading, and what is read can be packed again."""
+    try:
+        header = unpack_header(frame)
+    except WireError:
+        header = None
+    assert header is None or unpack_header(pack_header(header)) == header
+    try:
+        acks = unpack_acks(frame)
+    except WireError:
+        acks = {}
+    assert all(type(incarnation) is bytes and type(acks[incarnation]) is int for incarnation in acks)
