@@ -200,15 +200,16 @@ class Span(Context):
         self.attributes.update(attributes)
 
     def reply(self) -> int:
-        """Mark the moment in which a server span's reply is ready.
+        """Mark the moment in which a server span's reply is ready, the first time it is called.
 
         The span ends there, unless sending the reply fails: the caller would otherwise seem to have the
         answer before the callee had given it.
 
         Returns:
-            The duration up to now, in ns.
+            The duration up to that moment, in ns.
         """
-        self._replied_ns = perf_counter_ns()
+        if not self._replied_ns:
+            self._replied_ns = perf_counter_ns()
         return self._replied_ns - self.start_ns
 
     def start(self, activate: bool = True) -> "Span":

@@ -15,7 +15,7 @@ from ztrace.wire import BYE, CRASH, DATA, TOMBSTONE, Header
 #: States of a publisher. One that went without a word stays LIVE: its ``last_seen_ns`` tells.
 LIVE, ENDED, CRASHED = "live", "ended", "crashed"
 
-#: Why sequence numbers were never stored, as ``ztrace status`` shows it.
+#: Why sequence numbers were never stored, as the table ``gaps`` has it.
 NEVER_RECEIVED = "never received"
 WINDOW_FULL = "window full"
 NOT_DELIVERED = "not delivered before the end"

@@ -76,7 +76,7 @@ def name_options(whose: str) -> Callable[[_F], _F]:
     return add
 
 
-def limit_option(default: int | None, what: str, minimum: int = 1) -> Callable[[_F], _F]:
+def limit_option(default: int | None, text: str, minimum: int = 1) -> Callable[[_F], _F]:
     """Add ``--limit``."""
     return click.option(
         "--limit",
@@ -84,7 +84,7 @@ def limit_option(default: int | None, what: str, minimum: int = 1) -> Callable[[
         default=default,
         show_default=default is not None,
         metavar="N",
-        help=f"{what} at most.",
+        help=text,
     )
 
 

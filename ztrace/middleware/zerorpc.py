@@ -161,6 +161,8 @@ class ZerorpcMiddleware:
                 span = _serve(request)
             if span is None:
                 return
+            if reply is not None:
+                span.reply()
             span.end(exception)
             if reply is None:
                 _end_message(span)
@@ -340,6 +342,7 @@ def _wrap_process_call(original: Callable[..., Any]) -> Callable[..., Any]:
             result = original(self, context, channel, request, functor)
         except BaseException as exception:
             if span is not None:
+                span.reply()  # Before the exception is recorded, which is none of the method's time.
                 span.__exit__(None, exception)
             raise
         if span is not None:
@@ -367,6 +370,8 @@ def _serve(request: Any) -> Span | None:
                 make_current(None)
                 links = (parent,) if parent else None
                 span = start_span(name, CONSUMER, {"messaging.system": "zerorpc"}, parent, links)
+            if span.ended:
+                span = None  # It could not be started: nothing is to be asked of it.
     except Exception:
         diagnostics.count_failure("zerorpc")
     _serving.set((request, span))

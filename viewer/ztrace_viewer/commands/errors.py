@@ -18,7 +18,7 @@ from ztrace_viewer.selection import Selection
 @database_option
 @time_options
 @name_options("the origin's")
-@limit_option(20, "Groups")
+@limit_option(20, "At most so many groups.")
 @json_option
 def errors(
     database: Path,

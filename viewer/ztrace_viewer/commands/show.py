@@ -19,7 +19,7 @@ DEFAULT_LINES = 200
 @click.command()
 @click.argument("trace", metavar="TRACE")
 @database_option
-@limit_option(DEFAULT_LINES, "Lines of text, 0 for all,", minimum=0)
+@limit_option(DEFAULT_LINES, "At most so many lines of text; 0 for all.", minimum=0)
 @json_option
 def show(trace: str, database: Path, limit: int, as_json: bool) -> None:
     """Show one call tree.

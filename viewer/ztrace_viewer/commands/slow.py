@@ -17,7 +17,7 @@ from ztrace_viewer.traces import list_slowest
 @database_option
 @time_options
 @name_options("the root's")
-@limit_option(20, "Trees")
+@limit_option(20, "At most so many trees.")
 @json_option
 def slow(
     database: Path,

@@ -15,7 +15,7 @@ from ztrace_viewer.selection import Selection
 @database_option
 @time_options
 @name_options("the call's own")
-@limit_option(None, "Methods")
+@limit_option(None, "At most so many methods.")
 @json_option
 def stats(
     database: Path,
