@@ -1,0 +1,522 @@
+"""Delivery: nothing that has ended is lost silently, whatever the collector does, and nobody waits for it."""
+
+import _thread
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+import ztrace
+from tests.ztrace.receiving import Receiver
+from tests.ztrace.recording import make_record
+from tests.ztrace.waiting import DEADLINE_S, wait_for
+from ztrace import agent, delivery, publisher, spans
+from ztrace.delivery import Delivery
+from ztrace.encoding import encode
+from ztrace.publisher import Publisher
+from ztrace.wire import ACK, BEAT, BYE, DATA, Header, pack_acks
+
+
+def make_spans(*names: str) -> None:
+    """End a span of each name."""
+    for name in names:
+        with ztrace.span(name):
+            pass
+
+
+def numbered(count: int, prefix: str = "") -> list[str]:
+    """Return names in the order in which spans are made."""
+    return [f"{prefix}{number}" for number in range(count)]
+
+
+def current_publisher() -> Publisher:
+    """Return the publisher that `configure` has made."""
+    assert spans.publisher is not None
+    return spans.publisher
+
+
+def current_delivery() -> Delivery:
+    """Return what the thread works on, which there is once a span has ended."""
+    current = current_publisher().delivery
+    assert current is not None
+    return current
+
+
+def free_endpoint() -> str:
+    """Return an address nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+
+
+def is_balanced(header: Header, sent: Sequence[Header]) -> bool:
+    """Tell whether all spans that have ended are in batches or dropped."""
+    batched = sum({one.sequence: one.span_count for one in sent}.values())
+    return header.created == batched + header.dropped
+
+
+def test_spans_arrive_in_order_with_their_publisher(receiver: Receiver) -> None:
+    """Each batch says who sends it; a flush returns when all is stored."""
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans(*numbered(2000))
+    assert ztrace.flush(DEADLINE_S)
+    assert receiver.names() == numbered(2000)
+    header = receiver.headers(DATA)[-1]
+    assert (header.service, len(header.incarnation)) == ("billing", 16)
+    assert abs(header.started_ns - time.time_ns()) < 60 * 10**9
+    start_ns = receiver.spans[-1].start_ns
+    assert abs(start_ns - time.time_ns()) < 60 * 10**9
+
+
+def test_spans_made_before_the_collector_is_up_arrive_once_it_is(stopped: None, quick: None) -> None:
+    """The publisher waits for a collector, and has everything in its window until then."""
+    endpoint = free_endpoint()
+    ztrace.configure("billing", endpoint)
+    make_spans(*numbered(700))
+    wait_for(lambda: not current_publisher().queue)
+    with Receiver(endpoint) as receiver:
+        assert ztrace.flush(DEADLINE_S)
+        assert receiver.names() == numbered(700)
+
+
+@pytest.mark.parametrize("endpoint", ["tcp://[::1]:*", "ipc://{}/collector"])
+def test_other_transports(stopped: None, quick: None, endpoint: str, tmp_path: Any) -> None:
+    """IPv6 and sockets in the file system carry the same."""
+    if "::1" in endpoint and not has_ipv6():
+        pytest.skip("no IPv6 here")
+    with Receiver(endpoint.format(tmp_path)) as receiver:
+        ztrace.configure("billing", receiver.endpoint)
+        make_spans("a")
+        assert ztrace.flush(DEADLINE_S)
+        assert receiver.names() == ["a"]
+
+
+def has_ipv6() -> bool:
+    """Tell whether this machine has the address."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def test_sequence_numbers_have_no_gaps_and_headers_agree(receiver: Receiver) -> None:
+    """Numbers count up from 0, the floor follows what is acknowledged, and totals add up at any moment."""
+    ztrace.configure("billing", receiver.endpoint)
+    for batch in range(5):
+        make_spans(*numbered(600, f"{batch} "))
+        assert ztrace.flush(DEADLINE_S)
+    ztrace.shutdown(DEADLINE_S)
+    (bye,) = wait_for(lambda: receiver.headers(BYE))
+    sent = receiver.headers(DATA)
+    assert [header.sequence for header in sent] == list(range(len(sent)))
+    assert len(sent) >= 10
+    for header in sent:
+        assert header.covered == 1
+        assert header.floor <= header.sequence
+        below = sum(one.span_count for one in sent if one.sequence < header.floor)
+        assert header.retired == below
+        assert header.created >= sum(one.span_count for one in sent if one.sequence <= header.sequence)
+    assert (bye.sequence, bye.floor, bye.retired) == (len(sent), len(sent), 3000)
+    assert (bye.created, bye.dropped) == (3000, 0)
+    assert is_balanced(bye, sent)
+
+
+def test_acknowledged_batches_leave_the_window(receiver: Receiver) -> None:
+    """What is stored is not kept, in spans nor in bytes."""
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans(*numbered(1500))
+    assert ztrace.flush(DEADLINE_S)
+    kept = current_delivery()
+    assert (len(kept._window), kept._window_bytes) == (0, 0)
+    assert kept.retired == kept.batched == 1500
+
+
+def test_what_is_not_acknowledged_is_sent_again_after_a_reconnect(receiver: Receiver) -> None:
+    """A collector that comes back gets everything from the oldest batch on, in order, once per connection."""
+    receiver.acknowledging = False
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans(*numbered(1300))
+    wait_for(lambda: sum(header.span_count for header in receiver.headers(DATA)) == 1300)
+    before = receiver.headers(DATA)
+    receiver.stop()
+    assert not ztrace.flush(0)
+    receiver.messages.clear()
+    receiver.acknowledging = True
+    receiver.start()
+    assert ztrace.flush(DEADLINE_S)
+    assert receiver.names() == numbered(1300)
+    again = receiver.headers(DATA)
+    assert [header.sequence for header in again] == [header.sequence for header in before]
+    assert again[0].incarnation == before[0].incarnation
+
+
+def test_only_what_is_not_acknowledged_is_sent_again(receiver: Receiver) -> None:
+    """What was stored before the collector went stays there alone."""
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans("stored")
+    assert ztrace.flush(DEADLINE_S)
+    receiver.stop()
+    make_spans("waiting")
+    receiver.start()
+    assert ztrace.flush(DEADLINE_S)
+    assert [header.sequence for header in receiver.headers(DATA)] == [0, 1]
+    assert receiver.names() == ["stored", "waiting"]
+
+
+def test_a_silent_collector_is_sent_everything_again(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an answer for too long sending starts over at the oldest batch, on the same connection."""
+    monkeypatch.setattr(delivery, "RESEND_S", 0.05)
+    receiver.acknowledging = False
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans(*numbered(600))
+    wait_for(lambda: [header.sequence for header in receiver.headers(DATA)].count(0) >= 3)
+    receiver.acknowledging = True
+    assert ztrace.flush(DEADLINE_S)
+    assert receiver.names() == numbered(600)
+
+
+def test_a_lost_acknowledgement_is_asked_for_by_a_beat(receiver: Receiver) -> None:
+    """An idle publisher says where it is, and hears that all is stored."""
+    receiver.acknowledging = False
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans("a")
+    (header,) = wait_for(lambda: receiver.headers(DATA))
+    wait_for(lambda: len(receiver.headers(BEAT)) >= 2)
+    receiver.send(pack_acks({header.incarnation: 1}))
+    assert ztrace.flush(DEADLINE_S)
+    assert len(receiver.headers(DATA)) == 1
+    beat = receiver.headers(BEAT)[0]
+    assert (beat.sequence, beat.floor, beat.covered, beat.span_count, beat.created) == (1, 0, 0, 0, 1)
+
+
+def test_no_more_than_the_limit_is_in_flight(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A collector that stores nothing is not sent all there is."""
+    monkeypatch.setattr(delivery, "IN_FLIGHT", 3)
+    monkeypatch.setattr(delivery, "BATCH_SPANS", 10)
+    receiver.acknowledging = False
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans(*numbered(200))
+    wait_for(lambda: not current_publisher().queue and len(receiver.headers(BEAT)) >= 2)
+    assert [header.sequence for header in receiver.headers(DATA)] == [0, 1, 2]
+    receiver.acknowledging = True
+    receiver.send(pack_acks({receiver.headers(DATA)[0].incarnation: 0}))
+    receiver.stop()
+    receiver.start()
+    assert ztrace.flush(DEADLINE_S)
+    assert receiver.names() == numbered(200)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"",
+        b"\x02",
+        b"\x02ack",
+        b"\x02ack\xc1",
+        b"nonsense",
+        ACK + b"\x92\x01\x81\xc4\x01i\xa1x",
+        b"\xff" * 100_000,
+    ],
+    ids=lambda frame: repr(frame[:8]),
+)
+def test_a_broken_acknowledgement_is_survived(
+    receiver: Receiver, counts: dict[str, int], frame: bytes
+) -> None:
+    """It is counted if it is none, and delivery goes on."""
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans("before")
+    assert ztrace.flush(DEADLINE_S)
+    receiver.send(frame)
+    make_spans("after")
+    assert ztrace.flush(DEADLINE_S)
+    assert receiver.names() == ["before", "after"]
+    assert set(counts) <= {"delivery"}
+
+
+def test_acknowledgements_of_others_change_nothing(receiver: Receiver) -> None:
+    """All publishers hear all answers, and those below the floor again and again."""
+    receiver.acknowledging = False
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans("a")
+    (header,) = wait_for(lambda: receiver.headers(DATA))
+    receiver.send(pack_acks({b"x" * 16: 1000}))
+    receiver.send(pack_acks({header.incarnation: 0}))
+    beats = len(receiver.headers(BEAT))
+    wait_for(lambda: len(receiver.headers(BEAT)) > beats + 1)
+    assert not ztrace.flush(0)
+    receiver.send(pack_acks({header.incarnation: 1}))
+    assert ztrace.flush(DEADLINE_S)
+
+
+# Bounds.
+
+
+def test_a_full_queue_drops_what_is_new_and_counts_it(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a full window and a full queue spans are dropped without waiting, and each is counted."""
+    monkeypatch.setattr(publisher, "QUEUE_SPANS", 50)
+    monkeypatch.setattr(delivery, "WINDOW_BYTES", 1)
+    monkeypatch.setattr(delivery, "BATCH_SPANS", 10)
+    receiver.acknowledging = False
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans(*numbered(10))
+    kept = current_delivery()
+    wait_for(lambda: kept.batched >= 1 and receiver.headers(DATA))
+    in_window = kept.batched
+    queued = len(current_publisher().queue)
+    make_spans(*numbered(500, "flood "))
+    assert kept.batched == in_window
+    assert len(current_publisher().queue) == 50
+    assert current_publisher().dropped == 500 - (50 - queued)
+    receiver.acknowledging = True
+    receiver.stop()
+    receiver.start()
+    assert ztrace.flush(DEADLINE_S)
+    ztrace.shutdown(DEADLINE_S)
+    (bye,) = wait_for(lambda: receiver.headers(BYE))
+    assert bye.created == 510
+    assert bye.dropped == 510 - len(receiver.spans)
+    assert is_balanced(bye, receiver.headers(DATA))
+    assert receiver.names() == numbered(10) + numbered(50 - queued, "flood ")
+
+
+def test_the_window_is_bounded_in_bytes(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The publisher encodes no more than it may keep, and goes on once something is stored."""
+    monkeypatch.setattr(delivery, "WINDOW_BYTES", 20_000)
+    monkeypatch.setattr(delivery, "BATCH_SPANS", 10)
+    receiver.acknowledging = False
+    ztrace.configure("billing", receiver.endpoint)
+    for number in range(300):
+        with ztrace.span(str(number), text="x" * 1000):
+            pass
+    kept = current_delivery()
+    wait_for(lambda: kept._window_bytes >= 20_000)
+    beats = len(receiver.headers(BEAT))
+    wait_for(lambda: len(receiver.headers(BEAT)) > beats + 1)
+    assert 20_000 <= kept._window_bytes < 20_000 + 11 * 1100
+    assert len(current_publisher().queue) == 300 - kept.batched > 200
+    receiver.acknowledging = True
+    receiver.stop()
+    receiver.start()
+    assert ztrace.flush(DEADLINE_S)
+    assert receiver.names() == numbered(300)
+
+
+def test_spans_that_cannot_be_encoded_are_counted_as_dropped(receiver: Receiver) -> None:
+    """They keep nobody waiting, and the totals still add up."""
+    ztrace.configure("billing", receiver.endpoint)
+    bad: Any = object()
+    make_spans("before")
+    with ztrace.span("bad", parent=ztrace.SpanContext(bad, b"s" * 8)):
+        pass
+    make_spans("after")
+    assert ztrace.flush(DEADLINE_S)
+    assert receiver.names() == ["before", "after"]
+    ztrace.shutdown(DEADLINE_S)
+    (bye,) = wait_for(lambda: receiver.headers(BYE))
+    assert (bye.created, bye.dropped, bye.mended) == (3, 1, {"span_unencodable": 1})
+
+
+def test_a_failure_while_encoding_is_counted(
+    receiver: Receiver, counts: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever goes wrong with a batch, its spans are dropped in number, and the next batch is sent."""
+    encoders = [encode]
+
+    def fail(records: Any) -> Any:
+        encoders.append(encode)
+        raise MemoryError
+
+    encoders.append(fail)
+    monkeypatch.setattr(delivery, "encode", lambda records: encoders.pop()(records))
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans("lost")
+    wait_for(lambda: counts.get("delivery"))
+    make_spans("kept")
+    assert ztrace.flush(DEADLINE_S)
+    ztrace.shutdown(DEADLINE_S)
+    (bye,) = wait_for(lambda: receiver.headers(BYE))
+    assert (bye.created, bye.dropped) == (2, 1)
+    assert receiver.names() == ["kept"]
+
+
+# Flush, shutdown, and beginning anew.
+
+
+def test_flush_waits_for_what_is_being_encoded(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spans between the queue and a batch have ended, so a flush waits for them too."""
+    held, go_on = _thread.allocate_lock(), _thread.allocate_lock()
+    go_on.acquire()
+    held.acquire()
+
+    def encode_slowly(records: Any) -> Any:
+        held.release()
+        go_on.acquire()
+        yield from encode(records)
+
+    monkeypatch.setattr(delivery, "encode", encode_slowly)
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans("a")
+    assert held.acquire(timeout=DEADLINE_S)
+    assert not current_publisher().queue
+    assert not ztrace.flush(0.05)
+    go_on.release()
+    assert ztrace.flush(DEADLINE_S)
+    assert receiver.names() == ["a"]
+
+
+def test_flush_tells_when_the_deadline_came_first(stopped: None, quick: None) -> None:
+    """Without a collector it waits no longer than it may, and says False."""
+    ztrace.configure("billing", free_endpoint())
+    assert ztrace.flush(0)
+    make_spans("a")
+    assert not ztrace.flush(0.05)
+
+
+@pytest.mark.parametrize("timeout_s", [None, "long", object()])
+def test_nonsense_for_a_timeout_does_no_harm(
+    receiver: Receiver, counts: dict[str, int], timeout_s: Any
+) -> None:
+    """It is counted and told as a failure."""
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans("a")
+    assert not ztrace.flush(timeout_s)
+    assert counts.pop("flush") == 1
+
+
+def test_unconfigured_there_is_nothing_to_flush(counts: dict[str, int]) -> None:
+    """Both return at once."""
+    assert ztrace.flush(DEADLINE_S)
+    ztrace.shutdown(DEADLINE_S)
+    assert counts == {}
+
+
+def test_shutdown_delivers_and_says_bye(receiver: Receiver, capsys: pytest.CaptureFixture[str]) -> None:
+    """All that has ended is stored, the last message is a bye, and nothing is said."""
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans(*numbered(3000))
+    ztrace.shutdown(DEADLINE_S)
+    (bye,) = wait_for(lambda: receiver.headers(BYE))
+    assert receiver.messages[-1][0] is bye
+    assert receiver.names() == numbered(3000)
+    assert (bye.created, bye.retired, bye.dropped) == (3000, 3000, 0)
+    assert not agent.is_configured()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_shutdown_without_a_collector_says_what_stays_behind(
+    stopped: None, quick: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gives up before its deadline when no collector has ever answered, and names number and address."""
+    monkeypatch.setattr(delivery, "UNREACHED_S", 0.05)
+    endpoint = free_endpoint()
+    for names, said in ((["a"], "1 span"), (numbered(1234), "1,234 spans")):
+        ztrace.configure("billing", endpoint)
+        make_spans(*names)
+        begun_s = time.monotonic()
+        ztrace.shutdown(DEADLINE_S)
+        assert time.monotonic() - begun_s < DEADLINE_S / 2
+        assert capsys.readouterr() == ("", f"ztrace: {said} not delivered to {endpoint}\n")
+
+
+def test_shutdown_keeps_its_deadline_with_a_silent_collector(
+    receiver: Receiver, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A collector that answers nothing is waited for until then, and hears what was not delivered."""
+    receiver.acknowledging = False
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans(*numbered(30))
+    ztrace.shutdown(timeout_s=0.05)
+    assert capsys.readouterr().err == f"ztrace: 30 spans not delivered to {receiver.endpoint}\n"
+    (bye,) = wait_for(lambda: receiver.headers(BYE))
+    assert (bye.created, bye.retired, bye.floor) == (30, 0, 0)
+    assert bye.sequence > 0
+
+
+def test_after_shutdown_nothing_is_recorded(receiver: Receiver, counts: dict[str, int]) -> None:
+    """Spans go on as if never configured, also one that was open, and shutting down again does nothing."""
+    ztrace.configure("billing", receiver.endpoint)
+    with ztrace.span("open"):
+        make_spans("before")
+        ztrace.shutdown(DEADLINE_S)
+    make_spans("after")
+    ztrace.shutdown(DEADLINE_S)
+    assert ztrace.flush(0)
+    assert receiver.names() == ["before"]
+    assert counts == {}
+
+
+def test_a_publisher_that_is_closed_takes_nothing_more(receiver: Receiver) -> None:
+    """A thread that ends a span while the publisher closes has it counted as dropped."""
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans("before")
+    closing = current_publisher()
+    ztrace.shutdown(DEADLINE_S)
+    assert closing.room == 0
+    closing.overflow(make_record())
+    assert (closing.dropped, len(closing.queue)) == (1, 0)
+
+
+def test_configuring_again_begins_a_new_incarnation(receiver: Receiver) -> None:
+    """What was made before is delivered under the first, and what comes after under the second."""
+    for service in ("first", "second"):
+        ztrace.configure(service, receiver.endpoint)
+        make_spans(service)
+    assert ztrace.flush(DEADLINE_S)
+    assert receiver.names() == ["first", "second"]
+    first, second = receiver.headers(DATA)
+    assert (first.service, second.service) == ("first", "second")
+    assert (first.sequence, second.sequence) == (0, 0)
+    assert first.incarnation != second.incarnation
+    assert receiver.headers(BYE)[0].incarnation == first.incarnation
+
+
+def test_a_thread_that_cannot_be_started_costs_the_tracing_only(
+    stopped: None, counts: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At an interpreter's end, or at a limit of threads: spans are dropped in number, and nobody waits."""
+
+    def refuse(*args: Any) -> int:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_thread, "start_new_thread", refuse)
+        ztrace.configure("billing", free_endpoint())
+        make_spans(*numbered(3))
+    assert counts == {"publisher_start": 1}
+    assert current_publisher().dropped == 3
+    begun_s = time.monotonic()
+    ztrace.shutdown(DEADLINE_S)
+    assert time.monotonic() - begun_s < DEADLINE_S / 2
+
+
+def test_several_threads_begin_one_publisher(receiver: Receiver) -> None:
+    """Threads whose first spans end at the same time share one background thread and lose no span."""
+    ztrace.configure("billing", receiver.endpoint)
+    before = _thread._count()
+    go, done = _thread.allocate_lock(), [_thread.allocate_lock() for _ in range(6)]
+    go.acquire()
+
+    def work(number: int) -> None:
+        with go:
+            pass
+        make_spans(*numbered(100, f"{number} "))
+        done[number].release()
+
+    for number, lock in enumerate(done):
+        lock.acquire()
+        _thread.start_new_thread(work, (number,))
+    go.release()
+    for lock in done:
+        assert lock.acquire(timeout=DEADLINE_S)
+    wait_for(lambda: _thread._count() <= before + 1)
+    assert ztrace.flush(DEADLINE_S)
+    assert len(receiver.names()) == 600
+    assert len({header.incarnation for header in receiver.headers(DATA)}) == 1
