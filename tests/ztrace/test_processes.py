@@ -1,0 +1,293 @@
+"""Spans of whole processes: how they end, fork, and what they have patched."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.ztrace.programs import run_program, run_script
+from tests.ztrace.receiving import Receiver
+from tests.ztrace.waiting import wait_for
+from ztrace.wire import BYE, DATA, Header
+
+CONFIGURE = """
+import os, sys, time
+import ztrace
+ztrace.configure("billing", sys.argv[1])
+def make_span(name):
+    with ztrace.span(name):
+        pass
+"""
+
+
+def senders(receiver: Receiver) -> dict[str, Header]:
+    """Return who sent each span, by name; each came from one process only."""
+    found: dict[str, Header] = {}
+    for header, spans in receiver.messages:
+        for span in spans:
+            assert found.setdefault(span.name, header).incarnation == header.incarnation
+    assert sorted(found) == sorted(receiver.names())
+    return found
+
+
+def test_a_program_that_ends_delivers_its_spans(receiver: Receiver) -> None:
+    """Without a flush or a shutdown of its own, and without a word."""
+    done = run_program(CONFIGURE + "for number in range(1000): make_span(str(number))", receiver.endpoint)
+    assert receiver.names() == [str(number) for number in range(1000)]
+    assert (done.stdout, done.stderr) == ("", "")
+    assert len(receiver.headers(BYE)) == 1
+
+
+def test_settings_come_from_the_environment(receiver: Receiver) -> None:
+    """A program can be told where to send without a change."""
+    run_program(
+        "import ztrace\nztrace.configure()\nwith ztrace.span('a'): pass\n",
+        ZTRACE_ENDPOINT=receiver.endpoint,
+        ZTRACE_SERVICE="shop",
+    )
+    assert senders(receiver)["a"].service == "shop"
+
+
+@pytest.mark.parametrize(
+    ("last", "status"),
+    [("raise ValueError", 1), ("sys.exit(3)", 3), ("raise KeyboardInterrupt", -signal.SIGINT)],
+)
+def test_a_program_that_fails_delivers_the_span_it_failed_in(
+    receiver: Receiver, last: str, status: int
+) -> None:
+    """The exception that ends a program is in its last span, and its exit status is its own."""
+    run_program(CONFIGURE + f"with ztrace.span('last'):\n    {last}\n", receiver.endpoint, expect=status)
+    (span,) = receiver.spans
+    assert span.exception is not None
+
+
+def test_without_a_collector_a_program_ends_all_the_same(tmp_path: Path) -> None:
+    """What stays behind is said on standard error, the exit status is the program's own."""
+    endpoint = f"ipc://{tmp_path}/nobody"
+    done = run_program(CONFIGURE + "make_span('a'); sys.exit(5)", endpoint, expect=5)
+    assert done.stderr == f"ztrace: 1 span not delivered to {endpoint}\n"
+
+
+def test_sigterm_ends_a_program_at_once(receiver: Receiver) -> None:
+    """A process that is told to end does: its handler is not ztrace's business, and nothing blocks it."""
+    code = """
+import signal
+make_span("a")
+assert ztrace.flush(10)
+make_span("b")
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    run_program(CONFIGURE + code, receiver.endpoint, expect=-signal.SIGTERM)
+    assert receiver.names()[:1] == ["a"]
+
+
+def test_a_handler_that_exits_delivers(receiver: Receiver) -> None:
+    """A service that ends on SIGTERM in its own way has its spans stored."""
+    code = """
+import signal
+signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+with ztrace.span("serve"):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(10)
+"""
+    run_program(CONFIGURE + code, receiver.endpoint)
+    assert receiver.names() == ["serve"]
+
+
+def test_a_thread_that_makes_spans_while_the_program_ends_does_no_harm(receiver: Receiver) -> None:
+    """A daemon thread is still at it when the interpreter goes; what was stored is in order."""
+    code = """
+import threading
+made = threading.Event()
+def work():
+    number = 0
+    while True:
+        make_span(str(number))
+        number += 1
+        if number == 100:
+            made.set()
+threading.Thread(target=work, daemon=True).start()
+made.wait()
+"""
+    done = run_program(CONFIGURE + code, receiver.endpoint)
+    names = receiver.names()
+    assert names == [str(number) for number in range(len(names))]
+    assert len(names) >= 100
+    assert done.stderr == ""
+
+
+def test_a_forked_child_is_a_publisher_of_its_own(receiver: Receiver) -> None:
+    """Parent and child each send what they have ended, once, and have no id in common."""
+    code = """
+make_span("before")
+pid = os.fork()
+if pid == 0:
+    make_span("child")
+    sys.exit(0)
+make_span("parent")
+assert os.waitpid(pid, 0)[1] == 0
+make_span("after")
+"""
+    done = run_program(CONFIGURE + code, receiver.endpoint)
+    assert done.stderr == ""
+    sender = senders(receiver)
+    assert sorted(sender) == ["after", "before", "child", "parent"]
+    assert sender["before"].incarnation == sender["parent"].incarnation == sender["after"].incarnation
+    assert sender["child"].incarnation != sender["parent"].incarnation
+    assert sender["child"].pid != sender["parent"].pid
+    assert (sender["child"].sequence, sender["child"].created) == (0, 1)
+    assert len({span.span_id for span in receiver.spans}) == 4
+
+
+def test_a_span_open_across_a_fork_is_the_parents(receiver: Receiver) -> None:
+    """It ends twice and is recorded once; what the child does within it is below it."""
+    code = """
+with ztrace.span("open"):
+    pid = os.fork()
+    make_span("child" if pid == 0 else "parent")
+if pid:
+    assert os.waitpid(pid, 0)[1] == 0
+else:
+    make_span("alone")
+"""
+    run_program(CONFIGURE + code, receiver.endpoint)
+    sender = senders(receiver)
+    assert sorted(sender) == ["alone", "child", "open", "parent"]
+    assert sender["open"].incarnation == sender["parent"].incarnation != sender["child"].incarnation
+    spans = {span.name: span for span in receiver.spans}
+    assert spans["child"].parent_id == spans["parent"].parent_id == spans["open"].span_id
+    assert spans["alone"].parent_id is None
+
+
+def test_a_child_that_ends_no_span_sends_nothing(receiver: Receiver) -> None:
+    """Neither a bye nor anything of its parent's, also when it ends before the parent has sent."""
+    code = """
+for number in range(50):
+    make_span(str(number))
+pid = os.fork()
+if pid == 0:
+    ztrace.flush(5)
+    sys.exit(0)
+assert os.waitpid(pid, 0)[1] == 0
+"""
+    run_program(CONFIGURE + code, receiver.endpoint)
+    assert receiver.names() == [str(number) for number in range(50)]
+    assert len({header.incarnation for header, _ in receiver.messages}) == 1
+
+
+MULTIPROCESSING = (
+    CONFIGURE.replace("ztrace.configure", "if __name__ == '__main__': ztrace.configure")
+    + """
+import multiprocessing
+def work(name, endpoint):
+    if multiprocessing.get_start_method() == "spawn":
+        ztrace.configure("billing", endpoint)
+    make_span(name)
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[2])
+    make_span("main")
+    children = [multiprocessing.Process(target=work, args=(name, sys.argv[1])) for name in ("one", "two")]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+        assert child.exitcode == 0
+"""
+)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_children_of_multiprocessing_deliver(receiver: Receiver, tmp_path: Path, method: str) -> None:
+    """They end without what others do at exit, and their spans arrive all the same."""
+    done = run_script(tmp_path / "program.py", MULTIPROCESSING, receiver.endpoint, method)
+    assert done.stderr == ""
+    sender = senders(receiver)
+    assert sorted(sender) == ["main", "one", "two"]
+    assert len({header.incarnation for header in sender.values()}) == 3
+    wait_for(lambda: len(receiver.headers(BYE)) == 3)
+
+
+GEVENT = """
+import sys
+{}
+import gevent
+ztrace.configure("billing", sys.argv[1])
+def work(number):
+    with ztrace.span(f"outer {{number}}"):
+        gevent.sleep(0.001)
+        with ztrace.span(f"inner {{number}}"):
+            gevent.sleep(0.001)
+def work_together():
+    gevent.joinall([gevent.spawn(work, number) for number in range(20)], raise_error=True)
+"""
+
+TICKING = """
+ticks = 0
+def tick():
+    global ticks
+    while True:
+        ticks += 1
+        gevent.sleep(0.001)
+ticking = gevent.spawn(tick)
+work_together()
+for wait in (lambda: gevent.sleep(0.2), lambda: ztrace.flush(0.2), lambda: ztrace.shutdown(0.2)):
+    ticks = 0
+    assert not wait()
+    assert ticks > 5, ticks
+"""
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "from gevent import monkey; monkey.patch_all()\nimport ztrace",
+        "import ztrace\nfrom gevent import monkey; monkey.patch_all()",
+        "import ztrace, zmq, ztrace.publisher\nfrom gevent import monkey; monkey.patch_all()",
+    ],
+    ids=["before", "after", "late"],
+)
+def test_gevents_hub_is_not_blocked(receiver: Receiver, imports: str) -> None:
+    """Patched before or after the import: greenlets go on while spans are sent, waited for and given up."""
+    receiver.acknowledging = False
+    done = run_program(GEVENT.format(imports) + TICKING, receiver.endpoint)
+    assert done.stderr == f"ztrace: 40 spans not delivered to {receiver.endpoint}\n"
+    spans = {span.name: span for _, batch in receiver.messages for span in batch}
+    assert len(spans) == 40
+    for number in range(20):
+        assert spans[f"inner {number}"].parent_id == spans[f"outer {number}"].span_id
+
+
+def test_gevent_without_patches(receiver: Receiver) -> None:
+    """Greenlets in a program that has patched nothing are traced too."""
+    run_program(GEVENT.format("import ztrace") + "work_together()\n", receiver.endpoint)
+    assert len(receiver.names()) == 40
+
+
+def test_an_asyncio_program_delivers(receiver: Receiver) -> None:
+    """Tasks' spans are stored when the program ends, those of a cancelled task too."""
+    code = """
+import asyncio
+@ztrace.trace("work")
+async def work(number):
+    with ztrace.span(f"inner {number}"):
+        await asyncio.sleep(0.001 if number else 10)
+async def main():
+    with ztrace.span("main"):
+        slow = asyncio.create_task(work(0))
+        await asyncio.gather(work(1), work(2))
+        slow.cancel()
+        await asyncio.gather(slow, return_exceptions=True)
+asyncio.run(main())
+"""
+    run_program(CONFIGURE + code, receiver.endpoint)
+    assert sorted(receiver.names()) == ["inner 0", "inner 1", "inner 2", "main", "work", "work", "work"]
+    failed = {span.name for span in receiver.spans if span.exception}
+    assert failed == {"inner 0", "work"}
+
+
+def test_a_program_without_standard_streams_delivers(receiver: Receiver) -> None:
+    """A daemon that has closed them has its spans stored and ends well."""
+    code = "import ztrace, sys\nsys.stdout = sys.stderr = None\n" + CONFIGURE + "make_span('a')\n"
+    run_program(code, receiver.endpoint)
+    assert receiver.names() == ["a"]
+    assert len(receiver.headers(DATA)) == 1
