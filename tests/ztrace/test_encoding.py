@@ -444,7 +444,7 @@ def test_any_records_make_bodies_that_can_be_sent(records: list[Span]) -> None:
     assert set(diagnostics.counts) <= {CUT, REPLACED, REFUSED}
 
 
-def test_no_program_code_runs_and_mending_twice_changes_nothing() -> None:
+def test_mending_twice_changes_nothing() -> None:
     """What has been mended is plain, so a span that is looked at again is not counted again."""
     record = make_record(0, attributes={"a": "x" * 5000, "b": Odd(), "c": list(range(500))})
     mended = encoding._mend(record)
