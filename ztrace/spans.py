@@ -171,6 +171,7 @@ class Span(Context):
 
     # No __init__: calling a class that has one costs more than the rest of making a span.
     __slots__ = (
+        "_above",
         "_before",
         "_cpu_ns",
         "_parent",
@@ -188,6 +189,8 @@ class Span(Context):
     attributes: dict[str, Any]
     links: Sequence[Context] | None
     start_ns: int
+    #: The parent, while the span runs.
+    _above: Context | None
     #: What was current when the span started, and is again when it has ended.
     _before: Context | None
     _parent: Context | None
@@ -237,6 +240,7 @@ class Span(Context):
             self._before = parent = _get_current()
             if self._parent is not None and self._parent.trace_id:
                 parent = self._parent
+            self._above = parent
             self.start_ns = now_ns = perf_counter_ns()
             if parent is None:
                 self.trace_id = new_trace_id(now_ns + target.offset_ns)
@@ -275,14 +279,13 @@ class Span(Context):
                     cpu_ns = None  # Another thread's clock: the span has ended there.
                 if self._replied_ns and exception is None:
                     end_ns = self._replied_ns
-            parent = before = self._before
-            if before is not None and before.ended:
-                # Not kept either: a task that starts the next one from within a span would hold all of them.
-                self._before = before = _living(before)
-            if _get_current() is self:
+            parent, before, current = self._above, self._before, _get_current()
+            # Not kept: a task that starts the next one from within a span would hold all of them.
+            self._above = self._before = None
+            if current is self:
                 _set_current(before)
-            if self._parent is not None and self._parent.trace_id:
-                parent = self._parent
+            elif current is not before:
+                _take_out(self, before, current)
             duration_ns = self_ns = end_ns - self.start_ns
             if self.open_children and self.mark_ns < end_ns:  # Not if one began since the clock was read.
                 self_ns -= end_ns - self.mark_ns
@@ -332,9 +335,10 @@ class Span(Context):
         self.__exit__(None, exception, None)
 
 
-def _living(context: Context) -> Context | None:
-    """Return the nearest ancestor that has not ended, for a span that outlived its parent."""
-    ancestor: Context | None = context
-    while isinstance(ancestor, Span) and ancestor.ended:
-        ancestor = ancestor._before
-    return ancestor
+def _take_out(ended: Span, before: Context | None, current: Context | None) -> None:
+    """Let a span that ended before one begun inside it be no longer what that one makes current again."""
+    while isinstance(current, Span):
+        if current._before is ended:
+            current._before = before
+            return
+        current = None if current.ended else current._before

@@ -4,10 +4,10 @@ One idea: zerorpc's hooks see a call begin and see the header travel, but they d
 hooks start spans and carry context, and wrappers around the few functions that every call must leave through
 end them:
 
-    ClientBase.__call__, _process_response    whatever the caller's greenlet is hit by
-    ReqStream.process_answer                  a stream read to its end, failed, abandoned or never read
-    ReqRep/ReqStream.process_call             the server's side, lost remotes and unpackable replies included
-    Pusher.__call__, Puller._receiver         messages without replies
+    ClientBase.__call__                whatever the caller's greenlet is hit by; async calls
+    ReqStream.process_answer           a stream read to its end, failed, abandoned or never read
+    ReqRep/ReqStream.process_call      the server's side, lost remotes and unpackable replies included
+    Pusher.__call__, Puller._receiver  messages without replies
 
 Context travels as ``traceparent`` in the event header, which servers without ztrace ignore. Back comes, under
 `REPLY_KEY`, the server's own duration and the origin of an exception. zerorpc's built-in methods
@@ -28,6 +28,8 @@ from typing import Any
 
 import zerorpc
 import zmq
+from gevent import GreenletExit
+from gevent.event import AsyncResult
 from zerorpc import core, patterns
 
 from ztrace import diagnostics, failure, spans
@@ -41,23 +43,33 @@ REPLY_KEY = "ztrace"
 #: Characters kept of the traceback that a server without ztrace sends: its end says what happened.
 MAX_REMOTE_TRACEBACK = 4000
 
-#: Client spans by their request's message id, from before_request to their end.
+#: Client spans by their request's message id, from before_request on: the reply may come to another greenlet.
 _open_calls: dict[Any, Span] = {}
 #: Keeps the weak references alive that tell when a stream is thrown away unread, by message id.
 _unread_streams: dict[Any, "weakref.ref[Any]"] = {}
-#: What this greenlet is calling: the client, and from before_request on the message id of the request.
-_calling: ContextVar[Any] = ContextVar("ztrace_zerorpc_calling", default=None)
+#: The call that this greenlet made last, for before_request to send its context along.
+_calling: "ContextVar[_Call | None]" = ContextVar("ztrace_zerorpc_calling", default=None)
 #: The request this greenlet is serving, and its span.
 _serving: ContextVar[tuple[Any, Span | None]] = ContextVar("ztrace_zerorpc_serving", default=(None, None))
 
 #: Where zerorpc asks for a task context that is not needed: a request gets its own span's in before_request,
 #: and a reply tells its caller nothing new.
-_NEEDS_NO_CONTEXT = {
+#: A tuple: code objects are quick to tell apart, and slow to hash.
+_NEEDS_NO_CONTEXT = (
     core.ClientBase.__call__.__code__,
-    core.ServerBase._async_task.__code__,
     patterns.ReqRep.process_call.__code__,
     patterns.ReqStream.process_call.__code__,
-}
+    core.ServerBase._async_task.__code__,
+)
+
+
+class _Call:
+    """A call on its way: its span, and the message id of its request once it has one."""
+
+    __slots__ = ("message_id", "span")
+
+    span: Span
+    message_id: Any
 
 
 class ZerorpcMiddleware:
@@ -91,22 +103,18 @@ class ZerorpcMiddleware:
             make_current(extract(header))
 
     def client_before_request(self, request: Any) -> None:
-        """Start the client span and send its context along."""
+        """Send the context of the call's span along."""
         if spans.publisher is None:
             return
         try:
-            client, name = _calling.get(), request.name
-            if name[:9] == "_zerorpc_" or not isinstance(client, core.ClientBase):
-                return
-            attributes = client.__dict__.get("_ztrace_attributes") or _call_attributes(client)
-            span = start_span(name, CLIENT, attributes.copy(), activate=False)
-            header = request.header
-            header["traceparent"] = format_traceparent(span)
-            if span.w3c[1]:
-                header["tracestate"] = span.w3c[1]
-            message_id = header["message_id"]
-            _open_calls[message_id] = span
-            _calling.set(message_id)
+            call = _calling.get()
+            if call is not None and not call.span.ended:
+                span, header = call.span, request.header
+                header["traceparent"] = format_traceparent(span)
+                if span.w3c[1]:
+                    header["tracestate"] = span.w3c[1]
+                call.message_id = message_id = header["message_id"]
+                _open_calls[message_id] = span
         except Exception:
             diagnostics.count_failure("zerorpc")
 
@@ -120,16 +128,16 @@ class ZerorpcMiddleware:
             answer = reply.header.get(REPLY_KEY) if reply is not None else None
             if type(answer) is not dict:
                 answer = {}
-            duration_ns = answer.get("d")
-            if type(duration_ns) is int and duration_ns > 0:
+            elif type(duration_ns := answer.get("d")) is int and duration_ns > 0:
                 span.covered_ns += duration_ns
-            if exception is None:
-                if _unread_streams:
-                    _unread_streams.pop(message_id, None)
-                del _open_calls[message_id]
-                span.__exit__()
-            elif reply is not None:
-                _take_remote_error(span, exception, answer)
+            if exception is not None:
+                if reply is not None:
+                    _take_remote_error(span, exception, answer)
+                return
+            del _open_calls[message_id]
+            if _unread_streams:
+                _unread_streams.pop(message_id, None)
+            span.__exit__()
         except Exception:
             diagnostics.count_failure("zerorpc")
 
@@ -207,7 +215,6 @@ def _wrap_contexts() -> None:
 def _wrap_zerorpc() -> None:
     """Put the wrappers in place, once; they find nothing to end for contexts without the middleware."""
     core.ClientBase.__call__ = _wrap_call(core.ClientBase.__call__)
-    core.ClientBase._process_response = _wrap_process_response(core.ClientBase._process_response)
     core.SocketBase.connect = _wrap_connect(core.SocketBase.connect)
     core.SocketBase.bind = _wrap_connect(core.SocketBase.bind)
     core.Pusher.__call__ = _wrap_push(core.Pusher.__call__)
@@ -223,31 +230,58 @@ def _wrap_zerorpc() -> None:
 def _wrap_call(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def __call__(self: Any, method: Any, *args: Any, **kargs: Any) -> Any:
-        if spans.publisher is None:
+        if spans.publisher is None or not (
+            self._context.__dict__.get("_ztrace") or _is_traced(self._context)
+        ):
             return original(self, method, *args, **kargs)
-        before = _calling.get()
-        _calling.set(self)
+        name = method if type(method) is str else _name_of(method)
+        if name[:9] == "_zerorpc_":
+            _calling.set(None)
+            return original(self, method, *args, **kargs)
+        attributes = self.__dict__.get("_ztrace_attributes") or _call_attributes(self)
+        call = _Call()
+        call.message_id = None
+        call.span = span = start_span(name, CLIENT, attributes, None, None, False)
+        _calling.set(call)
         try:
-            return original(self, method, *args, **kargs)
+            result = original(self, method, *args, **kargs)
         except BaseException as exception:
-            _end_call(_calling.get(), exception)  # Not sent: it could not be packed, or there was no room.
+            _open_calls.pop(call.message_id, None)
+            span.__exit__(None, exception)
             raise
-        finally:
-            _calling.set(before)
+        if not span.ended:
+            _await_result(call, result)
+        return result
 
     return __call__
 
 
-def _wrap_process_response(original: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(original)
-    def _process_response(self: Any, request: Any, channel: Any, timeout: Any) -> Any:
-        try:
-            return original(self, request, channel, timeout)
-        except BaseException as exception:
-            _end_call(request.header.get("message_id"), exception)
-            raise
+def _name_of(method: object) -> str:
+    return (
+        bytes(method).decode("utf-8", "replace")
+        if isinstance(method, bytes)
+        else f"<{type(method).__name__}>"
+    )
 
-    return _process_response
+
+def _await_result(call: _Call, result: Any) -> None:
+    """See to the end of a span whose call has returned: without a reply so far, or with a stream."""
+    try:
+        message_id = call.message_id
+        if isinstance(result, AsyncResult):
+            result.rawlink(lambda done: _end_async(message_id, done))
+        elif message_id not in _unread_streams:
+            _open_calls.pop(message_id, None)
+            call.span.end()
+    except Exception:
+        diagnostics.count_failure("zerorpc")
+
+
+def _end_async(message_id: Any, result: AsyncResult) -> None:
+    """End the span of an async call that failed, or was killed; a reply has ended it, a stream goes on."""
+    if message_id not in _unread_streams:
+        killed = result.value if isinstance(result.value, GreenletExit) else None
+        _end_call(message_id, result.exception or killed)
 
 
 def _wrap_process_answer(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -281,7 +315,7 @@ def _watch_stream(stream: Generator[Any, Any, Any], message_id: Any) -> Generato
 def _abandon_stream(message_id: Any) -> None:
     span = _open_calls.get(message_id)
     if span is not None:
-        span.set(**{"zerorpc.stream": "abandoned"})
+        span.attributes = {**span.attributes, "zerorpc.stream": "abandoned"}
     _end_call(message_id)
 
 
@@ -303,7 +337,8 @@ def _take_remote_error(span: Span, exception: Any, answer: dict[str, Any]) -> No
     if isinstance(origin, list) and [len(part) for part in origin] == [16, 8]:
         failure.mark_origin(exception, origin[0], origin[1])
     elif is_original and exception.traceback:
-        span.set(**{"zerorpc.remote_traceback": exception.traceback[-MAX_REMOTE_TRACEBACK:]})
+        text = exception.traceback[-MAX_REMOTE_TRACEBACK:]
+        span.attributes = {**span.attributes, "zerorpc.remote_traceback": text}
 
 
 def _wrap_connect(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -316,16 +351,22 @@ def _wrap_connect(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _call_attributes(client: Any) -> dict[str, Any]:
-    """Name the callee before it has answered: by the address the client last connected or bound."""
+    """Name the callee before it has answered: by the address the client last connected or bound.
+
+    All spans of a client share the dictionary; what is added to one of them is added to a copy.
+    """
     attributes: dict[str, Any] = {"rpc.system.name": "zerorpc"}
-    endpoint = client._events._socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode("utf-8", "replace")
-    transport, _, address = endpoint.partition("://")
-    host, _, port = address.rpartition(":")
-    if transport == "tcp" and port.isdigit():
-        attributes["server.address"], attributes["server.port"] = host, int(port)
-    elif address:
-        attributes["server.address"] = address
-    client.__dict__["_ztrace_attributes"] = attributes
+    try:
+        endpoint = client._events._socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0")
+        transport, _, address = endpoint.decode("utf-8", "replace").partition("://")
+        host, _, port = address.rpartition(":")
+        if transport == "tcp" and port.isdigit():
+            attributes["server.address"], attributes["server.port"] = host, int(port)
+        elif address:
+            attributes["server.address"] = address
+        client.__dict__["_ztrace_attributes"] = attributes
+    except Exception:
+        diagnostics.count_failure("zerorpc")
     return attributes
 
 

@@ -147,10 +147,9 @@ def test_other_middleware_that_raises(
     tree = traced.collected.tree(outcome.trace_id)
     assert (tree["complete"], tree["missing"]) == (True, [])
     called = Counter(each[0] for each in outcome.seen)
-    # A hook that is never reached leaves nothing to trace: ours comes after the one that raises.
-    missed = Counter(
-        {hook: 1 if hook == "server_inspect_exception" else called[hook]} if ours == "after" else {}
-    )
+    # An unknown method is only seen in a hook, which is not reached if one before it raises.
+    missed = 1 if (hook, ours) == ("server_inspect_exception", "after") else 0
     kinds = Counter(span["kind"] for span, _ in walk(tree["roots"]))
-    assert kinds["client"] == called["client_before_request"] - missed["client_before_request"]
-    assert kinds["server"] == called["load_task_context"] - missed["server_inspect_exception"]
+    # Each call that is tried, whatever becomes of it.
+    assert kinds["client"] == (3 if hook == "client_patterns_list" else 4)
+    assert kinds["server"] == called["load_task_context"] - missed
