@@ -68,6 +68,7 @@ class Delivery:
 
     Attributes:
         running: the thread has not ended.
+        reached: the collector has been there.
         batched: spans taken from the queue and encoded.
         refused: spans taken from the queue that could not be.
         retired: spans of acknowledged batches.
@@ -89,7 +90,7 @@ class Delivery:
         #: How many batches from the window's left have been sent over the present connection.
         self._sent = 0
         self._connected = False
-        self._reached = False
+        self.reached = False
         self._progress_s = self._spoke_s = self._beat_s = time.monotonic()
         self._resend_s = RESEND_S
         self._hurry_until_s = 0.0
@@ -174,14 +175,14 @@ class Delivery:
         now_s = time.monotonic()
         if not self._window and not self._publisher.queue:
             return True
-        return now_s >= self._deadline_s or (not self._reached and now_s >= self._unreached_s)
+        return now_s >= self._deadline_s or (not self.reached and now_s >= self._unreached_s)
 
     def _receive(self) -> None:
         """Take what the collector says: it is there, it has gone, or what it has stored."""
         while self._socket.poll(0, zmq.POLLIN):
             frame = self._socket.recv(zmq.NOBLOCK)
             if frame[:1] == b"\x01":
-                self._connected = self._reached = True
+                self._connected = self.reached = True
                 self._start_over()
             elif frame[:1] == b"\x00":
                 self._connected = False

@@ -67,7 +67,7 @@ class Publisher:
         """
         delivery = self.delivery
         if delivery is None:
-            return True
+            return not self.dropped
         wanted: int | None = None
 
         def stored() -> bool:
@@ -87,17 +87,18 @@ class Publisher:
         """Send what is left, say goodbye and end the thread.
 
         Returns:
-            The number of spans that stay behind.
+            The number of spans that stay behind, or were dropped without the collector's hearing of it.
         """
         self._closed = True
         self.room = 0
         delivery = self.delivery
         if delivery is None:
-            return 0
+            return self.dropped
         delivery.close(timeout_s)
         # The thread keeps the deadline; the half second covers one that is slow to be scheduled.
         _wait(lambda: not delivery.running, timeout_s + 0.5)
-        return delivery.batched - delivery.retired + len(self.queue)
+        left = delivery.batched - delivery.retired + len(self.queue)
+        return left + self.dropped if left or not delivery.reached else 0
 
     def _start(self) -> bool:
         """Start the thread; of several threads that come here at once, one does."""

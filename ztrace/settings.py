@@ -15,8 +15,8 @@ DEFAULT_ENDPOINT = "tcp://127.0.0.1:4710"
 
 #: Characters of a name that is sent with each message.
 _MAX_NAME = 256
-#: Transports that ZeroMQ can reach another process by.
-_TRANSPORTS = ("tcp://", "ipc://")
+#: Bytes of a Unix socket's path, by the system's definition.
+_MAX_PATH = 107
 
 
 class Settings(NamedTuple):
@@ -44,7 +44,7 @@ def read_settings(
         SettingsError: the endpoint is not one ZeroMQ can connect to.
     """
     endpoint = endpoint or environ.get("ZTRACE_ENDPOINT") or DEFAULT_ENDPOINT
-    if not isinstance(endpoint, str) or not endpoint.startswith(_TRANSPORTS):
+    if not isinstance(endpoint, str) or not _is_endpoint(endpoint):
         raise SettingsError(
             f"cannot publish to {endpoint!r}", hint=f"give ZTRACE_ENDPOINT as in {DEFAULT_ENDPOINT}"
         )
@@ -54,6 +54,15 @@ def read_settings(
         host=_fit(os.uname().nodename),
         disabled=environ.get("ZTRACE_DISABLED", "").lower() not in ("", "0", "false", "no"),
     )
+
+
+def _is_endpoint(endpoint: str) -> bool:
+    """Tell whether ZeroMQ could connect to it; told here, it is known before there are spans."""
+    transport, _, address = endpoint.partition("://")
+    if transport == "ipc":
+        return 0 < len(os.fsencode(address)) <= _MAX_PATH
+    host, _, port = address.rpartition(":")
+    return transport == "tcp" and bool(host) and port.isdecimal() and 0 < int(port) < 1 << 16
 
 
 def _fit(name: object) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console, RenderableType
+
 from ztrace_viewer.database import open_database
 from ztrace_viewer.exceptions import list_groups, read_error
 from ztrace_viewer.render.call_tree import draw_tree

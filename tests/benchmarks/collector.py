@@ -25,11 +25,11 @@ from typing import Any, NamedTuple
 import msgpack
 import zmq
 from sqlite_utils import Database
+
+from ztrace.wire import BYE, DATA, TOPIC, Header, pack_header, unpack_acks
 from ztrace_collector.database import CACHE_KIB, CHECKPOINT_PAGES
 from ztrace_collector.schema import migrations
 from ztrace_collector.service import collect
-
-from ztrace.wire import BYE, DATA, TOPIC, Header, pack_header, unpack_acks
 
 #: (service, name, kind, index of the parent), in the order in which they end.
 TREE = (

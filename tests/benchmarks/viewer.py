@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sqlite_utils import Database
+
 from ztrace_collector.layout import APPLICATION_ID, BUCKETS_PER_E, HOUR_NS, RESOLUTIONS_S, SCHEMA_VERSION
 from ztrace_collector.schema import migrations
 from ztrace_viewer.database import open_database

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ztrace_collector.store import Store
 
 from tests.collector.messages import EPOCH_NS
+from ztrace_collector.store import Store
 
 
 @pytest.fixture

@@ -8,8 +8,6 @@ import msgpack
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ztrace_collector.refusals import MENDED_REASONS, MESSAGE_REASONS, SPAN_REASONS
-from ztrace_collector.store import Store
 
 from tests.collector.messages import (
     EPOCH_NS,
@@ -24,6 +22,8 @@ from tests.collector.messages import (
     trace_id,
 )
 from ztrace.wire import DATA, MAX_FRAME_BYTES, TOPIC, UNFINISHED, pack_header
+from ztrace_collector.refusals import MENDED_REASONS, MESSAGE_REASONS, SPAN_REASONS
+from ztrace_collector.store import Store
 
 HEADER = pack_header(Sender(5).header(DATA, span_count=1))
 

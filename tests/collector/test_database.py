@@ -9,9 +9,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from ztrace_collector.database import Lock
-from ztrace_collector.layout import APPLICATION_ID, SCHEMA_VERSION
-from ztrace_collector.store import Store
 
 from tests.collector.messages import Sender, make_span, row
 from ztrace.errors import (
@@ -21,6 +18,9 @@ from ztrace.errors import (
     DatabaseInUse,
     DatabaseNewer,
 )
+from ztrace_collector.database import Lock
+from ztrace_collector.layout import APPLICATION_ID, SCHEMA_VERSION
+from ztrace_collector.store import Store
 
 
 def execute(path: Path, sql: str) -> None:

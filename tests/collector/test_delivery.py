@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from tests.collector.messages import Sender
+from ztrace.wire import BEAT, BYE, CRASH, DATA, TOMBSTONE
 from ztrace_collector.delivery import (
     CRASHED,
     ENDED,
@@ -13,9 +15,6 @@ from ztrace_collector.delivery import (
     Account,
     Gap,
 )
-
-from tests.collector.messages import Sender
-from ztrace.wire import BEAT, BYE, CRASH, DATA, TOMBSTONE
 
 
 def make_account(**values: Any) -> Account:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ztrace_collector.store import Store
 
 from tests.collector.messages import EPOCH_NS, MS, Sender, make_span, refusals, row, rows, span_id, trace_id
 from ztrace.wire import ERROR, Span
+from ztrace_collector.store import Store
 
 APP = ["/srv/app.py", 10, "charge", "app", "gateway.pay(card)", True]
 LIBRARY = ["/lib/http.py", 90, "send", "http", "raise Timeout", False]

@@ -5,6 +5,7 @@ import random
 from collections import Counter
 
 import pytest
+
 from ztrace_collector.histogram import bucket_of, middle_of, quantile
 
 

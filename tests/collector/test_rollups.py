@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from tests.collector.messages import EPOCH_NS, MS, Sender, make_span, row, rows, span_id, trace_id
+from ztrace.wire import ERROR, OK, UNFINISHED, Span
 from ztrace_collector import figures, traces
 from ztrace_collector.histogram import bucket_of
 from ztrace_collector.layout import HOUR_NS, RESOLUTIONS_S
 from ztrace_collector.store import Store
-
-from tests.collector.messages import EPOCH_NS, MS, Sender, make_span, row, rows, span_id, trace_id
-from ztrace.wire import ERROR, OK, UNFINISHED, Span
 
 SERVICES = ("billing", "stock", "web")
 

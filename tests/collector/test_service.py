@@ -15,13 +15,13 @@ from typing import Any, Protocol
 
 import pytest
 import zmq
-from ztrace_collector.progress import format_line
-from ztrace_collector.service import Collector, collect
-from ztrace_collector.store import Store
 
 from tests.collector.messages import Sender, is_balanced, make_span, refusals, row, rows
 from ztrace.errors import DatabaseInUse, EndpointError, ZtraceError
 from ztrace.wire import TOPIC, unpack_acks
+from ztrace_collector.progress import format_line
+from ztrace_collector.service import Collector, collect
+from ztrace_collector.store import Store
 
 #: Longer than anything takes: reached only by a failure.
 DEADLINE_S = 20

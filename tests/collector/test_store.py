@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ztrace_collector.histogram import bucket_of
-from ztrace_collector.store import Store
 
 from tests.collector.messages import (
     EPOCH_NS,
@@ -22,6 +20,8 @@ from tests.collector.messages import (
 )
 from ztrace.errors import DatabaseError
 from ztrace.wire import CRASH, ERROR, TOMBSTONE, UNFINISHED
+from ztrace_collector.histogram import bucket_of
+from ztrace_collector.store import Store
 
 
 def test_a_span_is_stored_as_it_came(store: Store, path: Path) -> None:

@@ -10,16 +10,16 @@ from typing import Any
 
 import click
 import pytest
+
+import ztrace
 import ztrace_collector.delivery
+from tests.docs import pages
+from ztrace import delivery, encoding, failure, publisher, settings, wire
 from ztrace_collector import attributes, check, failures, mending, refusals, service
 from ztrace_collector.layout import BUCKETS_PER_E, SCHEMA_VERSION
 from ztrace_collector.store import Store
 from ztrace_viewer.cli import COMMANDS
 from ztrace_viewer.cli import ztrace as group
-
-import ztrace
-from tests.docs import pages
-from ztrace import delivery, encoding, failure, publisher, settings, wire
 
 COMMAND_PAGE = pages.sections(pages.read("reference/commands.md"))
 SCHEMA_PAGE = pages.sections(pages.read("reference/schema.md"))

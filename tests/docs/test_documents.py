@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from ztrace_viewer.cli import ztrace
-from ztrace_viewer.database import open_database
-from ztrace_viewer.following import Follower
-from ztrace_viewer.selection import Selection
 
 from tests.docs import pages
 from tests.viewer.stored import NOON, checkout, raised, span, store, trace_id
 from ztrace.wire import REPLACED
+from ztrace_viewer.cli import ztrace
+from ztrace_viewer.database import open_database
+from ztrace_viewer.following import Follower
+from ztrace_viewer.selection import Selection
 
 PAGE = pages.sections(pages.read("reference/commands.md"))
 

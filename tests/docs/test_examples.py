@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+
+from tests.docs import pages
 from ztrace_viewer.database import open_database
 from ztrace_viewer.documents import SpanDocument, TreeDocument
 from ztrace_viewer.exceptions import list_groups, read_error
 from ztrace_viewer.publishers import read_status
 from ztrace_viewer.traces import list_slowest, read_tree
-
-from tests.docs import pages
 
 #: The console script, without relying on where it was installed.
 ZTRACE = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from ztrace_viewer.cli import ztrace
 
 from tests.viewer.stored import NOON, checkout, store, trace_id
+from ztrace_viewer.cli import ztrace
 
 #: Runs ``ztrace`` with these arguments.
 Run = Callable[..., Result]

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
-from ztrace_collector.store import Store
 
 from ztrace import wire
+from ztrace_collector.store import Store
 
 MS = 1_000_000
 SECOND = 1_000 * MS

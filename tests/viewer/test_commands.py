@@ -8,16 +8,16 @@ from typing import Any, get_type_hints
 
 import click
 import pytest
-import ztrace_collector.service
-from ztrace_collector.store import Store
-from ztrace_viewer import demo as shop_demo
-from ztrace_viewer import documents
-from ztrace_viewer.cli import COMMANDS, ztrace
 
+import ztrace_collector.service
 from tests.viewer.conftest import Run
 from tests.viewer.stored import NOON, checkout, message, raised, span, store, trace_id
 from ztrace import __version__
 from ztrace.errors import EndpointError
+from ztrace_collector.store import Store
+from ztrace_viewer import demo as shop_demo
+from ztrace_viewer import documents
+from ztrace_viewer.cli import COMMANDS, ztrace
 
 EVIL = "a\x1b[31mb\x9b2J\u202e[bold]"
 FIRST = trace_id(1).hex()[:16]

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ztrace_collector.layout import APPLICATION_ID, SCHEMA_VERSION
-from ztrace_collector.store import Store
-from ztrace_viewer.database import open_database
 
 from tests.viewer.conftest import Run
 from ztrace.errors import DatabaseCorrupt, DatabaseError, DatabaseForeign, DatabaseMissing, DatabaseNewer
+from ztrace_collector.layout import APPLICATION_ID, SCHEMA_VERSION
+from ztrace_collector.store import Store
+from ztrace_viewer.database import open_database
 
 QUERIES = (
     ("slow",),

@@ -16,6 +16,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+
+from ztrace.errors import ZtraceError
 from ztrace_viewer.cli import run
 from ztrace_viewer.database import open_database
 from ztrace_viewer.exceptions import list_groups, read_error
@@ -23,8 +25,6 @@ from ztrace_viewer.identifiers import find_group
 from ztrace_viewer.publishers import read_status
 from ztrace_viewer.traces import list_slowest, read_tree
 from ztrace_viewer.tree import walk
-
-from ztrace.errors import ZtraceError
 
 pytest.importorskip("zerorpc")
 

@@ -3,9 +3,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ztrace_viewer.durations import format_duration, parse_duration
 
 from ztrace.errors import SettingsError
+from ztrace_viewer.durations import format_duration, parse_duration
 
 DAY_NS = 86_400 * 10**9
 

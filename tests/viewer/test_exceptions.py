@@ -3,10 +3,6 @@
 import sqlite3
 from pathlib import Path
 
-from ztrace_viewer.database import open_database
-from ztrace_viewer.exceptions import list_groups, read_error, read_exceptions
-from ztrace_viewer.selection import Selection
-
 from tests.viewer.stored import (
     HOUR,
     MINUTE,
@@ -21,6 +17,9 @@ from tests.viewer.stored import (
     travelled,
 )
 from ztrace import wire
+from ztrace_viewer.database import open_database
+from ztrace_viewer.exceptions import list_groups, read_error, read_exceptions
+from ztrace_viewer.selection import Selection
 
 
 def test_a_group_counts_origins(shop: Path) -> None:

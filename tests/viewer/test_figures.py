@@ -4,13 +4,13 @@ from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.viewer.stored import HOUR, MINUTE, NOON, raised, span, store, trace_id
+from ztrace import wire
 from ztrace_collector.layout import RESOLUTIONS_S
 from ztrace_viewer.database import open_database
 from ztrace_viewer.figures import list_methods, split_range
 from ztrace_viewer.selection import Selection
-
-from tests.viewer.stored import HOUR, MINUTE, NOON, raised, span, store, trace_id
-from ztrace import wire
 
 
 @given(st.integers(0, 10_000), st.integers(0, 10_000))

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.viewer.stored import NOON, SECOND, message, raised, span, trace_id
+from ztrace import wire
 from ztrace_collector.store import Store
 from ztrace_viewer import following
 from ztrace_viewer.database import open_database
 from ztrace_viewer.following import Follower
 from ztrace_viewer.selection import EVERYTHING, Selection
-
-from tests.viewer.stored import NOON, SECOND, message, raised, span, trace_id
-from ztrace import wire
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ztrace_viewer.json_text import read_json, write_json
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=5)

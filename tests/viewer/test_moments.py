@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 import pytest
-from ztrace_viewer.moments import format_ago, format_clock, format_moment, parse_moment
 
 from tests.viewer.stored import HOUR, MINUTE, MS, NOON, SECOND
 from ztrace.errors import SettingsError
+from ztrace_viewer.moments import format_ago, format_clock, format_moment, parse_moment
 
 
 @pytest.fixture(autouse=True)

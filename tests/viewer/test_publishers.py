@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
+from tests.viewer.stored import NOON, header, message, span, trace_id
+from ztrace import wire
 from ztrace_collector.store import Store
 from ztrace_viewer.database import open_database
 from ztrace_viewer.publishers import SILENT_AFTER_NS, read_status
-
-from tests.viewer.stored import NOON, header, message, span, trace_id
-from ztrace import wire
 
 
 def test_the_status_adds_up(path: Path) -> None:

@@ -9,6 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.text import Text
+
+from tests.viewer.stored import MINUTE, NOON, checkout, raised, span, store, trace_id
+from ztrace import wire
 from ztrace_viewer.characters import clean, clean_lines
 from ztrace_viewer.database import open_database
 from ztrace_viewer.documents import TreeDocument
@@ -17,9 +20,6 @@ from ztrace_viewer.render.call_tree import draw_tree
 from ztrace_viewer.render.grid import Column, draw_grid
 from ztrace_viewer.render.tracebacks import shorten_path
 from ztrace_viewer.traces import read_tree
-
-from tests.viewer.stored import MINUTE, NOON, checkout, raised, span, store, trace_id
-from ztrace import wire
 
 
 def lines(tree: TreeDocument, width: int = 80, limit: int | None = None) -> list[str]:

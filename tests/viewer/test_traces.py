@@ -4,12 +4,12 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from ztrace_viewer.database import open_database
-from ztrace_viewer.selection import Selection
-from ztrace_viewer.traces import list_slowest, read_tree
 
 from tests.viewer.stored import HOUR, MINUTE, NOON, checkout, span, span_id, store, trace_id
 from ztrace.errors import SettingsError
+from ztrace_viewer.database import open_database
+from ztrace_viewer.selection import Selection
+from ztrace_viewer.traces import list_slowest, read_tree
 
 #: (hours from noon, duration in ms, method)
 TREES = [(0, 50, "buy"), (0, 70, "look"), (1, 10, "buy"), (1, 90, "look"), (200, 60, "buy"), (200, 5, "buy")]

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ztrace_viewer.tree import CIRCLE, NO_PARENT, NOT_ENDED, REPEATED, SpanRow, build_tree, cover, walk
 
 TRACE = bytes(16)

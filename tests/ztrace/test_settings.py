@@ -80,7 +80,22 @@ def test_any_service_name_can_travel(service: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["nonsense", "http://127.0.0.1:4710", "127.0.0.1:4710", "udp://x", 5, b"tcp://"]
+    "endpoint",
+    [
+        "nonsense",
+        "http://127.0.0.1:4710",
+        "127.0.0.1:4710",
+        "udp://x",
+        5,
+        b"tcp://",
+        "tcp://",
+        "tcp://127.0.0.1",
+        "tcp://127.0.0.1:x",
+        "tcp://127.0.0.1:0",
+        "tcp://127.0.0.1:65536",
+        "ipc://",
+        f"ipc:///{'x' * 107}",
+    ],
 )
 def test_an_endpoint_that_is_none_is_refused(endpoint: Any) -> None:
     """The error says what it was and how one looks."""
@@ -111,7 +126,7 @@ def test_a_bad_endpoint_leaves_a_good_publisher_alone(
     assert spans.publisher is before is not None
 
 
-@pytest.mark.parametrize("endpoint", ["tcp://", "tcp://127.0.0.1", "tcp://127.0.0.1:x"])
+@pytest.mark.parametrize("endpoint", ["tcp://*:4710", "tcp://a host:4710"])
 def test_an_endpoint_that_zeromq_refuses_is_logged_once(
     bare: pytest.MonkeyPatch,
     stopped: None,

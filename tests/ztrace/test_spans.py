@@ -660,3 +660,25 @@ def recording() -> Iterator[tuple[Recorder, Clock]]:
         patch.setattr(spans, "publisher", recorder)
         patch.setattr(spans, "perf_counter_ns", clock.read)
         yield recorder, clock
+
+
+def test_a_task_that_outlives_its_span_stays_in_its_trace(recorder: Recorder) -> None:
+    """However many spans it makes, one after the other, they are children of the span it was started in."""
+
+    async def work() -> None:
+        await asyncio.sleep(0)
+        for name in ("first", "second"):
+            with ztrace.span(name):
+                await asyncio.sleep(0)
+
+    async def request() -> None:
+        with ztrace.span("request"):
+            task = asyncio.create_task(work())
+        await task
+
+    asyncio.run(request())
+    root, *children = recorder.spans
+    assert [(each.name, each.parent_id) for each in children] == [
+        ("first", root.span_id),
+        ("second", root.span_id),
+    ]

@@ -11,9 +11,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from ztrace_collector.layout import APPLICATION_ID, SCHEMA_VERSION
-
 from ztrace.errors import DatabaseCorrupt, DatabaseError, DatabaseForeign, DatabaseMissing, DatabaseNewer
+from ztrace_collector.layout import APPLICATION_ID, SCHEMA_VERSION
 
 #: A reader never waits for the writer in WAL mode, only for a recovery after a crash: that takes a moment.
 _BUSY_TIMEOUT_S = 2.0

@@ -9,7 +9,6 @@ import sqlite3
 from collections.abc import Iterator
 
 from ztrace_collector.layout import HOUR_NS
-
 from ztrace_viewer.documents import ExceptionEvent, TraceEvent
 from ztrace_viewer.exceptions import read_frames
 from ztrace_viewer.json_text import read_json

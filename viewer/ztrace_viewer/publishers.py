@@ -8,7 +8,6 @@ import sqlite3
 from collections import Counter
 
 from ztrace_collector.layout import RESOLUTIONS_S
-
 from ztrace_viewer.documents import Publisher, StatusDocument
 from ztrace_viewer.json_text import read_json
 

@@ -9,9 +9,8 @@ import heapq
 import sqlite3
 from collections.abc import Iterator
 
-from ztrace_collector.layout import HOUR_NS
-
 from ztrace.wire import UNFINISHED
+from ztrace_collector.layout import HOUR_NS
 from ztrace_viewer.documents import SlowDocument, TraceSummary, TreeDocument
 from ztrace_viewer.exceptions import read_exceptions
 from ztrace_viewer.json_text import read_json

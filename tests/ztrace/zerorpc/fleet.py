@@ -13,13 +13,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+from tests.ztrace.zerorpc.journal import Entry, read_journals
+from tests.ztrace.zerorpc.trees import Node, Unlogged, compare, foretell_scenario
 from ztrace_viewer.database import open_database
 from ztrace_viewer.documents import StatusDocument, TreeDocument
 from ztrace_viewer.publishers import read_status
 from ztrace_viewer.traces import read_tree
-
-from tests.ztrace.zerorpc.journal import Entry, read_journals
-from tests.ztrace.zerorpc.trees import Node, Unlogged, compare, foretell_scenario
 
 #: Longer than anything takes: reached only by a failure.
 DEADLINE_S = 15.0

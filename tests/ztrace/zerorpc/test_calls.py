@@ -4,11 +4,11 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from ztrace_viewer.tree import walk
 
 from tests.ztrace.zerorpc.fleet import Fleet
 from tests.ztrace.zerorpc.server import EXOTIC
 from tests.ztrace.zerorpc.trees import TOLERANCE_NS, Unlogged, find, foretell_call, origins, ways
+from ztrace_viewer.tree import walk
 
 REMOTE = "zerorpc.exceptions.RemoteError"
 EXPIRED = "zerorpc.exceptions.TimeoutExpired"

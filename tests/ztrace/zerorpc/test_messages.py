@@ -2,13 +2,12 @@
 
 from typing import Any
 
-from ztrace_viewer.database import open_database
-from ztrace_viewer.documents import TreeDocument
-from ztrace_viewer.tree import walk
-
 from tests.ztrace.zerorpc.fleet import Fleet, wait_for
 from tests.ztrace.zerorpc.journal import read_journals
 from tests.ztrace.zerorpc.trees import Unlogged, find, origins, ways
+from ztrace_viewer.database import open_database
+from ztrace_viewer.documents import TreeDocument
+from ztrace_viewer.tree import walk
 
 
 def links_of(fleet: Fleet, tree: TreeDocument) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from ztrace_viewer.tree import walk
 
 from tests.ztrace.zerorpc.fleet import Child, Fleet
 from tests.ztrace.zerorpc.journal import read_journals
 from tests.ztrace.zerorpc.trees import Unlogged, foretell_served, origins
+from ztrace_viewer.tree import walk
 
 HOOKS = (
     "resolve_endpoint",

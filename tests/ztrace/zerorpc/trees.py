@@ -10,10 +10,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.ztrace.zerorpc.journal import Entry
 from ztrace_viewer.documents import SpanDocument, TreeDocument
 from ztrace_viewer.tree import walk
-
-from tests.ztrace.zerorpc.journal import Entry
 
 #: How far the wall clock that journals use and the one that spans use may be apart.
 TOLERANCE_NS = 50_000_000

@@ -6,9 +6,8 @@ One idea: it is the collector of ``ztrace collect``, at a port that is free.
 import sys
 from pathlib import Path
 
-from ztrace_collector.service import Collector
-
 from ztrace.errors import ZtraceError
+from ztrace_collector.service import Collector
 from ztrace_viewer.demo import lifeline
 
 
