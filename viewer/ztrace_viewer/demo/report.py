@@ -53,7 +53,7 @@ class _Report:
         self._run = Selection(since_ns=outcome.since_ns)
         self._path = outcome.database
         self._file = shlex.quote(str(outcome.database))
-        self._program = "ztrace" if shutil.which("ztrace") else shlex.quote(os.path.relpath(sys.argv[0]))
+        self._program = _program()
         self._screen: Console = open_screen()
         self._now_ns = time.time_ns()
 
@@ -105,6 +105,14 @@ class _Report:
     def _say(self, line: Text) -> None:
         """Write a line that is not cut at the screen's edge: it is to be copied."""
         self._screen.print(line, soft_wrap=True)
+
+
+def _program() -> str:
+    """Return what `ztrace` is called from here: by its path if its environment is not active."""
+    path = sys.argv[0]
+    if shutil.which("ztrace") or os.path.basename(path) != "ztrace":
+        return "ztrace"
+    return shlex.quote(os.path.relpath(path))
 
 
 def _longest_way(errors: list[ErrorDocument]) -> ErrorDocument:
