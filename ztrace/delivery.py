@@ -32,8 +32,9 @@ from ztrace.wire import (
 if TYPE_CHECKING:
     from ztrace.publisher import Publisher
 
-#: Spans of one batch: enough that a message costs nothing per span.
-BATCH_SPANS = 512
+#: Spans of one batch: each message gives up the interpreter three times, and beside a program that computes
+#: it takes five milliseconds each time to get it back.
+BATCH_SPANS = 2048
 #: How long the thread sleeps between two looks at the queue and at the socket: what a span waits at most
 #: before it is sent. Each look costs the program a third of a millisecond of cold code.
 LINGER_S = 0.1
@@ -207,7 +208,7 @@ class Delivery:
     def _fill(self) -> None:
         """Encode the queue into the window, as far as that has room."""
         queue = self._publisher.queue
-        self._flooded = len(queue) > 4 * BATCH_SPANS
+        self._flooded = len(queue) > BATCH_SPANS
         while queue and self._window_bytes < WINDOW_BYTES:
             self.filling += 1
             records = [queue.popleft() for _ in range(min(len(queue), BATCH_SPANS))]
@@ -239,6 +240,7 @@ class Delivery:
             if not self._send_message(header, batch.body):
                 return
             self._sent += 1
+            self._fill()  # Sending may have taken a while, and the queue is shorter than the window.
 
     def _beat(self) -> None:
         """Once a second set the clock, and say something if nothing has been said."""

@@ -106,8 +106,9 @@ def has_ipv6() -> bool:
 def test_sequence_numbers_have_no_gaps_and_headers_agree(receiver: Receiver) -> None:
     """Numbers count up from 0, the floor follows what is acknowledged, and totals add up at any moment."""
     ztrace.configure("billing", receiver.endpoint)
+    each = delivery.BATCH_SPANS + 100
     for batch in range(5):
-        make_spans(*numbered(600, f"{batch} "))
+        make_spans(*numbered(each, f"{batch} "))
         assert ztrace.flush(DEADLINE_S)
     ztrace.shutdown(DEADLINE_S)
     (bye,) = wait_for(lambda: receiver.headers(BYE))
@@ -120,8 +121,8 @@ def test_sequence_numbers_have_no_gaps_and_headers_agree(receiver: Receiver) -> 
         below = sum(one.span_count for one in sent if one.sequence < header.floor)
         assert header.retired == below
         assert header.created >= sum(one.span_count for one in sent if one.sequence <= header.sequence)
-    assert (bye.sequence, bye.floor, bye.retired) == (len(sent), len(sent), 3000)
-    assert (bye.created, bye.dropped) == (3000, 0)
+    assert (bye.sequence, bye.floor, bye.retired) == (len(sent), len(sent), 5 * each)
+    assert (bye.created, bye.dropped) == (5 * each, 0)
     assert is_balanced(bye, sent)
 
 

@@ -33,7 +33,7 @@ from gevent.event import AsyncResult
 from zerorpc import core, patterns
 
 from ztrace import diagnostics, failure, spans
-from ztrace.propagation import extract, format_traceparent, inject, parse_traceparent
+from ztrace.propagation import extract, inject, parse_traceparent
 from ztrace.spans import CLIENT, CONSUMER, PRODUCER, SERVER, Span, make_current, start_span
 
 #: The key in a reply's header, of a map with "d": the server's duration in ns; and for an exception "o": the
@@ -110,9 +110,10 @@ class ZerorpcMiddleware:
             call = _calling.get()
             if call is not None and not call.span.ended:
                 span, header = call.span, request.header
-                header["traceparent"] = format_traceparent(span)
-                if span.w3c[1]:
-                    header["tracestate"] = span.w3c[1]
+                flags, state = span.w3c
+                header["traceparent"] = f"00-{span.trace_id.hex()}-{span.span_id.hex()}-{flags:02x}"
+                if state:
+                    header["tracestate"] = state
                 call.message_id = message_id = header["message_id"]
                 _open_calls[message_id] = span
         except Exception:
