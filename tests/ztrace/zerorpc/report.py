@@ -13,10 +13,10 @@ def report_state() -> dict[str, Any]:
     A service that is not traced has not even imported the middleware.
     """
     stored = ztrace.flush(10.0)
-    middleware = sys.modules.get("ztrace.middleware.zerorpc")
+    middleware = sys.modules.get("ztrace.middleware.zerorpc.calls")
     return {
         "stored": stored,
         "failures": dict(diagnostics.counts),
-        "open_calls": len(middleware._open_calls) if middleware else 0,
-        "unread_streams": len(middleware._unread_streams) if middleware else 0,
+        "open_calls": len(middleware.open_calls) if middleware else 0,
+        "unread_streams": len(middleware.unread_streams) if middleware else 0,
     }

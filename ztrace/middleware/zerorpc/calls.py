@@ -1,0 +1,186 @@
+"""The caller's side: a client span from the call to its end, whatever that is.
+
+A reply may come to another greenlet than the one that called, and a stream may end anywhere, so open spans
+are found by the message id of their request.
+"""
+
+import functools
+import weakref
+from collections.abc import Callable, Generator
+from contextvars import ContextVar
+from typing import Any
+
+import zerorpc
+import zmq
+from gevent import GreenletExit
+from gevent.event import AsyncResult
+
+from ztrace import diagnostics, failure, spans
+from ztrace.middleware.zerorpc.contexts import is_traced
+from ztrace.spans import CLIENT, Span, start_span
+
+#: Characters kept of the traceback that a server without ztrace sends: its end says what happened.
+MAX_REMOTE_TRACEBACK = 4000
+
+#: Client spans by their request's message id, from before_request on.
+open_calls: dict[Any, Span] = {}
+#: Keeps the weak references alive that tell when a stream is thrown away unread, by message id.
+unread_streams: dict[Any, "weakref.ref[Any]"] = {}
+#: The call that this greenlet made last, for before_request to send its context along.
+calling: "ContextVar[Call | None]" = ContextVar("ztrace_zerorpc_calling", default=None)
+
+
+class Call:
+    """A call on its way: its span, and the message id of its request once it has one."""
+
+    __slots__ = ("message_id", "span")
+
+    span: Span
+    message_id: Any
+
+
+def wrap_call(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``ClientBase.__call__``: whatever the caller's greenlet is hit by leaves through it."""
+
+    @functools.wraps(original)
+    def __call__(self: Any, method: Any, *args: Any, **kargs: Any) -> Any:
+        if spans.publisher is None or not (self._context.__dict__.get("_ztrace") or is_traced(self._context)):
+            return original(self, method, *args, **kargs)
+        name = method if type(method) is str else _name_of(method)
+        if name[:9] == "_zerorpc_":
+            calling.set(None)
+            return original(self, method, *args, **kargs)
+        attributes = self.__dict__.get("_ztrace_attributes") or _call_attributes(self)
+        call = Call()
+        call.message_id = None
+        call.span = span = start_span(name, CLIENT, attributes, None, None, False)
+        calling.set(call)
+        try:
+            result = original(self, method, *args, **kargs)
+        except BaseException as exception:
+            open_calls.pop(call.message_id, None)
+            span.__exit__(None, exception)
+            raise
+        if not span.ended:
+            _await_result(call, result)
+        return result
+
+    return __call__
+
+
+def _name_of(method: object) -> str:
+    return (
+        bytes(method).decode("utf-8", "replace")
+        if isinstance(method, bytes)
+        else f"<{type(method).__name__}>"
+    )
+
+
+def _await_result(call: Call, result: Any) -> None:
+    """See to the end of a span whose call has returned: without a reply so far, or with a stream."""
+    try:
+        message_id = call.message_id
+        if isinstance(result, AsyncResult):
+            result.rawlink(lambda done: _end_async(message_id, done))
+        elif message_id not in unread_streams:
+            open_calls.pop(message_id, None)
+            call.span.end()
+    except Exception:
+        diagnostics.count_failure("zerorpc")
+
+
+def _end_async(message_id: Any, result: AsyncResult) -> None:
+    """End the span of an async call that failed, or was killed; a reply has ended it, a stream goes on."""
+    if message_id not in unread_streams:
+        killed = result.value if isinstance(result.value, GreenletExit) else None
+        _end_call(message_id, result.exception or killed)
+
+
+def wrap_process_answer(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``ReqStream.process_answer``, which returns the stream that the caller reads."""
+
+    @functools.wraps(original)
+    def process_answer(
+        self: Any, context: Any, channel: Any, request: Any, reply: Any, handle_remote_error: Any
+    ) -> Any:
+        stream = original(self, context, channel, request, reply, handle_remote_error)
+        message_id = request.header.get("message_id")
+        if message_id not in open_calls:
+            return stream
+        watched = _watch_stream(stream, message_id)
+        # A generator that was never started runs nothing when it goes: only a weak reference tells.
+        unread_streams[message_id] = weakref.ref(watched, lambda _: _abandon_stream(message_id))
+        return watched
+
+    return process_answer
+
+
+def _watch_stream(stream: Generator[Any, Any, Any], message_id: Any) -> Generator[Any, Any, Any]:
+    try:
+        return (yield from stream)
+    except GeneratorExit:
+        _abandon_stream(message_id)
+        raise
+    except BaseException as exception:
+        _end_call(message_id, exception)
+        raise
+
+
+def _abandon_stream(message_id: Any) -> None:
+    span = open_calls.get(message_id)
+    if span is not None:
+        span.attributes = {**span.attributes, "zerorpc.stream": "abandoned"}
+    _end_call(message_id)
+
+
+def _end_call(message_id: Any, exception: BaseException | None = None) -> None:
+    span = open_calls.pop(message_id, None)
+    if span is not None:
+        span.end(exception)
+        if unread_streams:
+            unread_streams.pop(message_id, None)
+
+
+def take_remote_error(span: Span, exception: Any, answer: dict[str, Any]) -> None:
+    """Remember where the remote exception was first raised, or what a server without ztrace says of it."""
+    is_original = isinstance(exception, zerorpc.RemoteError)  # And not what another middleware made of it.
+    if is_original:
+        message = answer.get("m")
+        failure.describe(exception, message if type(message) is str else f"{exception.name}: {exception.msg}")
+    origin = answer.get("o")
+    if isinstance(origin, list) and [len(part) for part in origin] == [16, 8]:
+        failure.mark_origin(exception, origin[0], origin[1])
+    elif is_original and exception.traceback:
+        text = exception.traceback[-MAX_REMOTE_TRACEBACK:]
+        span.attributes = {**span.attributes, "zerorpc.remote_traceback": text}
+
+
+def wrap_connect(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``SocketBase.connect`` and ``bind``: a client's attributes name its address."""
+
+    @functools.wraps(original)
+    def connect(self: Any, *args: Any, **kwargs: Any) -> Any:
+        self.__dict__.pop("_ztrace_attributes", None)
+        return original(self, *args, **kwargs)
+
+    return connect
+
+
+def _call_attributes(client: Any) -> dict[str, Any]:
+    """Name the callee before it has answered: by the address the client last connected or bound.
+
+    All spans of a client share the dictionary; what is added to one of them is added to a copy.
+    """
+    attributes: dict[str, Any] = {"rpc.system.name": "zerorpc"}
+    try:
+        endpoint = client._events._socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0")
+        transport, _, address = endpoint.decode("utf-8", "replace").partition("://")
+        host, _, port = address.rpartition(":")
+        if transport == "tcp" and port.isdigit():
+            attributes["server.address"], attributes["server.port"] = host, int(port)
+        elif address:
+            attributes["server.address"] = address
+        client.__dict__["_ztrace_attributes"] = attributes
+    except Exception:
+        diagnostics.count_failure("zerorpc")
+    return attributes

@@ -1,0 +1,116 @@
+"""The other side: a server span for each call, a producer and a consumer span for each message."""
+
+import functools
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+import zerorpc
+
+from ztrace import diagnostics, failure, spans
+from ztrace.middleware.zerorpc.contexts import is_traced
+from ztrace.propagation import parse_traceparent
+from ztrace.spans import CONSUMER, PRODUCER, SERVER, Span, make_current, start_span
+
+#: The request this greenlet is serving, and its span.
+serving: ContextVar[tuple[Any, Span | None]] = ContextVar("ztrace_zerorpc_serving", default=(None, None))
+
+
+def wrap_process_call(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``process_call`` of a pattern: a lost remote and an unpackable reply leave through it too."""
+
+    @functools.wraps(original)
+    def process_call(self: Any, context: Any, channel: Any, request: Any, functor: Any) -> Any:
+        if spans.publisher is None or not (context.__dict__.get("_ztrace") or is_traced(context)):
+            return original(self, context, channel, request, functor)
+        span = serve(request)
+        try:
+            result = original(self, context, channel, request, functor)
+        except BaseException as exception:
+            if span is not None:
+                span.reply()  # Before the exception is recorded, which is none of the method's time.
+                span.__exit__(None, exception)
+            raise
+        if span is not None:
+            span.__exit__()
+        return result
+
+    return process_call
+
+
+def serve(request: Any) -> Span | None:
+    """Start the span of a request: a call's is the caller's child.
+
+    A pulled or published message's is below the sender's and linked to it, since the sender did not wait.
+    Its events have no identity, and one greenlet serves them all.
+    """
+    span = None
+    try:
+        name, header = request.name, request.header
+        if name[:9] != "_zerorpc_":
+            traceparent = header.get("traceparent")
+            parent = parse_traceparent(traceparent, header.get("tracestate")) if traceparent else None
+            if request.identity is not None:
+                span = start_span(name, SERVER, {"rpc.system.name": "zerorpc"}, parent)
+            else:
+                make_current(None)
+                links = (parent,) if parent else None
+                span = start_span(name, CONSUMER, {"messaging.system": "zerorpc"}, parent, links)
+            if span.ended:
+                span = None  # It could not be started: nothing is to be asked of it.
+    except Exception:
+        diagnostics.count_failure("zerorpc")
+    serving.set((request, span))
+    return span
+
+
+def describe_error(span: Span, exception: BaseException) -> dict[str, Any]:
+    """Return what an error's reply tells the caller under `REPLY_KEY`."""
+    answer: dict[str, Any] = {"d": span.reply()}
+    origin = failure.origin_of(exception)
+    if origin is not None:
+        answer["o"] = list(origin)
+    if isinstance(exception, zerorpc.RemoteError):
+        answer["m"] = failure.message_of(exception)
+    return answer
+
+
+def wrap_push(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``Pusher.__call__``, for which zerorpc has no hook that knows the method."""
+
+    @functools.wraps(original)
+    def __call__(self: Any, method: Any, *args: Any) -> Any:
+        if spans.publisher is None or not is_traced(self._context):
+            return original(self, method, *args)
+        span = start_span(method, PRODUCER, {"messaging.system": "zerorpc"})
+        try:
+            original(self, method, *args)
+        except BaseException as exception:
+            span.end(exception)
+            raise
+        span.end()
+
+    return __call__
+
+
+def wrap_receiver(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``Puller._receiver``, the greenlet that serves all messages."""
+
+    @functools.wraps(original)
+    def _receiver(self: Any) -> Any:
+        try:
+            return original(self)
+        except BaseException as exception:  # Killed, or timed out, while it served a message.
+            span = serving.get()[1]
+            if span is not None:
+                end_message(span, exception)
+            raise
+
+    return _receiver
+
+
+def end_message(span: Span, exception: BaseException | None = None) -> None:
+    """End a consumer span, and leave nothing current for the message after it."""
+    span.end(exception)
+    serving.set((None, None))
+    make_current(None)
