@@ -105,9 +105,10 @@ class Collector:
             wakened, self._waker = (stack.enter_context(end) for end in socket.socketpair())
             self._waker.setblocking(False)
             check_endpoint(self._bind)
+            # First: a port in use is no reason to leave a new, empty file behind.
+            xsub = stack.enter_context(_bound(self._bind))
             store = stack.enter_context(Store(self._database))
             line = stack.enter_context(Progress(store, shown=self._progress))
-            xsub = stack.enter_context(_bound(self._bind))
             if self._ready is not None:
                 self._ready(xsub.getsockopt_string(zmq.LAST_ENDPOINT))
             self._serve(xsub, wakened, store, line)

@@ -327,6 +327,7 @@ def test_an_endpoint_in_use_is_refused(path: Path, tmp_path: Path, bind: str) ->
     other = tmp_path / "other.db"
     with running(path, bind.format(tmp_path)) as endpoint, pytest.raises(EndpointError, match="in use"):
         Collector(endpoint, other).run()
+    assert not other.exists()
     with running(other, endpoint):
         pass
 
