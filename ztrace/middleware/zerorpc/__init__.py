@@ -1,8 +1,8 @@
 """zerorpc: a client and a server span for every call, a producer and a consumer span for every message.
 
-One idea: zerorpc's hooks see a call begin and see the header travel, but they do not see every end. So the
-hooks start spans and carry context, and wrappers around the few functions that every call must leave through
-end them:
+One idea: zerorpc's hooks see a call begin and see the header travel, but they do not see every end. So
+wrappers around the few functions that every call must leave through start and end the spans, and hooks
+carry context:
 
     ClientBase.__call__                whatever the caller's greenlet is hit by; async calls
     ReqStream.process_answer           a stream read to its end, failed, abandoned or never read
