@@ -26,8 +26,6 @@ from ztrace_viewer.publishers import read_status
 from ztrace_viewer.traces import list_slowest, read_tree
 from ztrace_viewer.tree import walk
 
-pytest.importorskip("zerorpc")
-
 #: Longer than anything takes: reached only by a failure.
 DEADLINE_S = 60
 #: Carried by a demo and by all it starts, to find them by.
