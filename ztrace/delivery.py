@@ -101,8 +101,8 @@ class Delivery:
         self._alarm.acquire()
         self._deadline_s: float | None = None
         self._unreached_s = 0.0
-        # Made here and not in the thread, so that a wrong endpoint is found and logged by who configured it,
-        # and kept as attributes, so that in a forked child nothing closes the parent's.
+        # Made here and not in the thread, so that without a socket there is no thread either, and kept as
+        # attributes, so that in a forked child nothing closes the parent's.
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.XPUB)
         self._socket.ipv6 = "[" in publisher.settings.endpoint

@@ -39,10 +39,10 @@ from ztrace.middleware.zerorpc.calls import (
 )
 from ztrace.middleware.zerorpc.contexts import Registered, is_traced
 from ztrace.middleware.zerorpc.serving import (
+    being_served,
     describe_error,
     end_message,
     serve,
-    serving,
     wrap_process_call,
     wrap_push,
     wrap_receiver,
@@ -142,7 +142,7 @@ class ZerorpcMiddleware(Registered):
 
     def server_after_exec(self, request: Any, reply: Any) -> None:
         """Send the server's duration back; end a consumer span."""
-        served, span = serving.get()
+        served, span = being_served.get()
         if served is not request or span is None:
             return
         if reply is None:
@@ -158,7 +158,7 @@ class ZerorpcMiddleware(Registered):
             return
         try:
             exception = exc_info[1]
-            served, span = serving.get()
+            served, span = being_served.get()
             if served is not request:  # An unknown method: nothing was called.
                 span = serve(request)
             if span is None:

@@ -13,7 +13,9 @@ from ztrace.propagation import parse_traceparent
 from ztrace.spans import CONSUMER, PRODUCER, SERVER, Span, make_current, start_span
 
 #: The request this greenlet is serving, and its span.
-serving: ContextVar[tuple[Any, Span | None]] = ContextVar("ztrace_zerorpc_serving", default=(None, None))
+being_served: ContextVar[tuple[Any, Span | None]] = ContextVar(
+    "ztrace_zerorpc_being_served", default=(None, None)
+)
 
 
 def wrap_process_call(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,7 +62,7 @@ def serve(request: Any) -> Span | None:
                 span = None  # It could not be started: nothing is to be asked of it.
     except Exception:
         diagnostics.count_failure("zerorpc")
-    serving.set((request, span))
+    being_served.set((request, span))
     return span
 
 
@@ -101,7 +103,7 @@ def wrap_receiver(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return original(self)
         except BaseException as exception:  # Killed, or timed out, while it served a message.
-            span = serving.get()[1]
+            span = being_served.get()[1]
             if span is not None:
                 end_message(span, exception)
             raise
@@ -112,5 +114,5 @@ def wrap_receiver(original: Callable[..., Any]) -> Callable[..., Any]:
 def end_message(span: Span, exception: BaseException | None = None) -> None:
     """End a consumer span, and leave nothing current for the message after it."""
     span.end(exception)
-    serving.set((None, None))
+    being_served.set((None, None))
     make_current(None)
