@@ -4,7 +4,8 @@ One idea: a batch is complete in itself. Every message names its publisher, that
 range of sequence numbers it still holds, so that a collector that has just started, or has just lost its
 memory, can tell from any single message what it has missed.
 
-A message has three frames: ``TOPIC``, the header (`pack_header`), the body (a list of spans, or empty).
+A message has three frames: ``TOPIC``, the header (`pack_header`), the body (a list of spans, a stretch of time,
+or empty).
 An acknowledgement is one frame (`pack_acks`), sent from the collector's XSUB to every publisher's XPUB.
 The format is written out in docs/reference/wire-format.md.
 """
@@ -23,8 +24,9 @@ MAGIC = b"ZT"
 #: Raised when a header or span no longer reads as before; the collector refuses what it does not know.
 VERSION = 1
 
-#: Message kinds. Tombstones and crash reports are laid out here and sent by publishers that need them.
-DATA, TOMBSTONE, BEAT, BYE, CRASH = 1, 2, 3, 4, 5
+#: Message kinds. OPEN has spans that have not ended; like a BEAT it has no number of its own, and a lost one
+#: is made good by the next.
+DATA, TOMBSTONE, BEAT, BYE, CRASH, OPEN = 1, 2, 3, 4, 5, 6
 
 #: Span kinds, with OTLP's numbers.
 KIND_NUMBERS = {"internal": 1, "server": 2, "client": 3, "producer": 4, "consumer": 5}
@@ -50,11 +52,11 @@ class Header(NamedTuple):
     """The header of every message, in the order it is packed in.
 
     Attributes:
-        kind: DATA, TOMBSTONE, BEAT, BYE or CRASH.
+        kind: DATA, TOMBSTONE, BEAT, BYE, CRASH or OPEN.
         incarnation: 16 bytes, one life of one publisher.
-        sequence: of this batch; in a BEAT or BYE the next one to be used.
+        sequence: of this batch; in a BEAT or OPEN the next one to be used.
         floor: the lowest sequence number the publisher still holds.
-        covered: sequence numbers this message stands for: 1, or a tombstone's range; 0 in a BEAT or BYE.
+        covered: sequence numbers this message stands for: a tombstone's range, 0 in a BEAT or OPEN, else 1.
         span_count: spans in the body, or for a tombstone the spans that are gone.
         created: spans this incarnation has ended so far.
         dropped: spans it dropped so far because its queue was full.
@@ -172,13 +174,30 @@ def unpack_header(frame: bytes) -> Header:
     counts = (*header[2:9], header.pid, header.started_ns, *header.mended.values())
     if (
         len(header.incarnation) != 16
-        or not DATA <= header.kind <= CRASH
+        or not DATA <= header.kind <= OPEN
         or header.floor > header.sequence
         or any(type(count) is not int or not 0 <= count < 1 << 63 for count in counts)
         or any(type(reason) is not str or len(reason) > 64 for reason in header.mended)
     ):
         raise WireError("header", "header fields are out of range")
     return header
+
+
+def pack_stretch(first_ns: int, last_ns: int) -> bytes:
+    """Return the body of a TOMBSTONE, BYE or CRASH: between which times the spans ended that are gone."""
+    packed: bytes = msgpack.packb((first_ns, last_ns))
+    return packed
+
+
+def unpack_stretch(body: bytes) -> tuple[int, int] | None:
+    """Read such a body; None if it is empty, or broken: what it tells is not worth refusing a count for."""
+    try:
+        first_ns, last_ns = msgpack.unpackb(body, max_array_len=2)
+    except Exception:
+        return None
+    if type(first_ns) is not int or type(last_ns) is not int or not 0 <= first_ns <= last_ns < 1 << 63:
+        return None
+    return first_ns, last_ns
 
 
 def pack_acks(next_sequences: Mapping[bytes, int]) -> bytes:

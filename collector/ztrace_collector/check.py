@@ -17,10 +17,10 @@ import msgpack
 from ztrace.errors import WireError
 from ztrace.wire import (
     BEAT,
-    BYE,
     DATA,
     KIND_NAMES,
     MAX_FRAME_BYTES,
+    OPEN,
     TOPIC,
     UNFINISHED,
     Header,
@@ -96,7 +96,7 @@ def read_message(frames: Sequence[bytes]) -> tuple[Header, bytes]:
     if len(packed) > MAX_FRAME_BYTES or len(body) > MAX_FRAME_BYTES:
         raise WireError(OVERSIZED, f"a frame of {max(len(packed), len(body))} bytes")
     header = unpack_header(packed)
-    if (header.kind == DATA and header.covered != 1) or (header.kind in (BEAT, BYE) and header.covered != 0):
+    if (header.kind == DATA and header.covered != 1) or (header.kind in (BEAT, OPEN) and header.covered != 0):
         raise WireError(HEADER, f"kind {header.kind} covers {header.covered} sequence numbers")
     return header, body
 

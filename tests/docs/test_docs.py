@@ -15,7 +15,7 @@ import ztrace
 import ztrace_collector.delivery
 from tests.docs import pages
 from ztrace import delivery, encoding, failure, publisher, settings, wire
-from ztrace_collector import attributes, check, failures, mending, refusals, service
+from ztrace_collector import attributes, check, failures, mending, receiving, refusals
 from ztrace_collector.layout import BUCKETS_PER_E, SCHEMA_VERSION
 from ztrace_collector.store import Store
 from ztrace_viewer.cli import COMMANDS
@@ -107,8 +107,8 @@ LIMITS = [
     ("Limits of a publisher", "characters of a source line", failure.MAX_CODE),
     ("Limits of the collector", "bytes of a frame", f"{wire.MAX_FRAME_BYTES >> 20} MiB"),
     ("Limits of the collector", "spans of a message", check.MAX_ITEMS),
-    ("Limits of the collector", "a message waits for others", f"{service.GATHER_S} s"),
-    ("Limits of the collector", "messages, bytes of a transaction", service.MAX_MESSAGES),
+    ("Limits of the collector", "a message waits for others", f"{receiving.GATHER_S} s"),
+    ("Limits of the collector", "messages, bytes of a transaction", receiving.MAX_MESSAGES),
     ("Limits of the collector", "characters of a service's", check.MAX_NAME),
     ("Limits of the collector", "characters of a span's attributes", attributes.MAX_ATTRIBUTES),
     ("Limits of the collector", "levels of nested attributes", attributes.MAX_DEPTH),
