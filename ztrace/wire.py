@@ -4,8 +4,8 @@ One idea: a batch is complete in itself. Every message names its publisher, that
 range of sequence numbers it still holds, so that a collector that has just started, or has just lost its
 memory, can tell from any single message what it has missed.
 
-A message has three frames: ``TOPIC``, the header (`pack_header`), the body (a list of spans, a stretch of time,
-or empty).
+A message has three frames: ``TOPIC``, the header (`pack_header`), the body (a list of spans, a stretch of
+time, or empty).
 An acknowledgement is one frame (`pack_acks`), sent from the collector's XSUB to every publisher's XPUB.
 The format is written out in docs/reference/wire-format.md.
 """
