@@ -10,7 +10,8 @@
         ├── DatabaseForeign          it is not ztrace's
         ├── DatabaseNewer            a newer ztrace wrote it
         ├── DatabaseCorrupt          SQLite cannot read it
-        └── DatabaseInUse            another collector writes it
+        ├── DatabaseInUse            another collector writes it
+        └── DatabaseBlocked          it cannot be written at the moment: no space, a lock
 
 The agent catches its own errors, counts them and goes on: none of these reaches a traced program. The
 collector and the viewer raise them, and the command line prints ``message`` and ``hint`` on one line.
@@ -71,3 +72,7 @@ class DatabaseCorrupt(DatabaseError):
 
 class DatabaseInUse(DatabaseError):
     """Another collector writes to the database."""
+
+
+class DatabaseBlocked(DatabaseError):
+    """The database cannot be written at the moment, and nothing is wrong with it: what holds it up may pass."""

@@ -4,6 +4,7 @@ One idea: one writer. The collector keeps figures in memory between transactions
 file would write wrong ones; a lock on ``FILE.lock`` keeps it out, and goes with the process that holds it.
 """
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -12,6 +13,7 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from ztrace.errors import (
+    DatabaseBlocked,
     DatabaseCorrupt,
     DatabaseError,
     DatabaseForeign,
@@ -24,8 +26,9 @@ from ztrace_collector.schema import migrations
 #: Pages of the write-ahead log (4 KiB each) that are collected before they go into the database: indexes
 #: of a whole checkpoint are written once instead of once a transaction.
 CHECKPOINT_PAGES = 20_000
-#: Another program, a shell or Datasette, may write for a moment; longer is an error that people should see.
-BUSY_TIMEOUT_MS = 10_000
+#: Another program, a shell or Datasette, may write for a moment. Longer, and `Writer` holds: the collector
+#: does not hear that it is to stop while it waits in here.
+BUSY_TIMEOUT_MS = 500
 #: KiB of pages that SQLite keeps: the parts of the indexes that are written to all the time.
 CACHE_KIB = 32 << 10
 
@@ -40,6 +43,7 @@ class Lock:
 
         Raises:
             DatabaseInUse: somebody has it.
+            DatabaseBlocked: there is no space for the lock's file.
             DatabaseError: the lock's file cannot be made.
         """
         self._path = Path(f"{database}.lock")
@@ -47,6 +51,8 @@ class Lock:
             try:
                 self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
             except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise DatabaseBlocked(f"no space for {database}", hint="free some space") from error
                 raise DatabaseError(
                     f"cannot write beside {database}: {error.strerror}",
                     hint=f"make the folder {database.parent} writable, or {_OTHER_FILE}",
@@ -130,13 +136,12 @@ def explain(error: sqlite3.Error, path: Path) -> DatabaseError:
             hint=f"save what is readable with 'sqlite3 {path.name} .recover', and {_OTHER_FILE}",
         )
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return DatabaseInUse(
-            f"another program has been writing to {path} for {BUSY_TIMEOUT_MS // 1000} s",
-            hint="end its transaction, then start the collector again: publishers keep what is not stored",
-        )
+        return DatabaseBlocked(f"another program is writing to {path}", hint="end its transaction")
     if code == sqlite3.SQLITE_FULL:
-        hint = "free some space, then start the collector again: publishers keep what is not stored"
-        return DatabaseError(f"no space left for {path}", hint=hint)
+        return DatabaseBlocked(f"no space for {path}", hint="free some space")
+    if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL):
+        name = getattr(error, "sqlite_errorname", "")
+        return DatabaseBlocked(f"cannot write to {path}: {error} ({name})", hint="check the disk and its limits")
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
         return DatabaseError(
             f"cannot write to {path}: {error}", hint=f"make it and its folder writable, or {_OTHER_FILE}"
