@@ -7,6 +7,7 @@ any time and from any thread, and none of it raises.
 import atexit
 import os
 import sys
+from collections.abc import Sequence
 
 from ztrace import diagnostics, identifiers, spans
 from ztrace.errors import SettingsError
@@ -20,19 +21,53 @@ _inherited: list[object] = []
 _hooked = False
 
 
-def configure(service: str | None = None, endpoint: str | None = None) -> None:
+def configure(
+    service: str | None = None,
+    endpoint: str | None = None,
+    *,
+    key: str | None = None,
+    spool: "str | os.PathLike[str] | None" = None,
+    scrub_keys: Sequence[str] = (),
+    scrub_values: Sequence[str] = (),
+    queue_spans: int | None = None,
+    window_bytes: int | None = None,
+    batch_spans: int | None = None,
+    linger_ms: int | None = None,
+    spool_bytes: int | None = None,
+) -> None:
     """Begin to publish spans; nothing is recorded before.
 
-    What is not given comes from ZTRACE_SERVICE and ZTRACE_ENDPOINT, then from the script's name and the
+    What is not given comes from the ``ZTRACE_*`` variables, then from defaults: the script's name, and the
     collector's usual address. ZTRACE_DISABLED=1 keeps everything off. A second call starts anew.
     A setting that cannot be used is logged, and the program goes on untraced.
 
     Args:
         service: the name this process's spans carry.
         endpoint: the collector's ZeroMQ address, as in ``tcp://127.0.0.1:4710``.
+        key: what ``ztrace keys add`` printed for this service.
+        spool: a folder where spans wait that a killed process could not deliver.
+        scrub_keys: further names of attributes whose values stay here.
+        scrub_values: further regular expressions for what stays here, wherever it stands.
+        queue_spans: how many spans may wait to be encoded.
+        window_bytes: how much may wait in memory to be stored.
+        batch_spans: how many spans are sent at once.
+        linger_ms: how long a span waits at most before it is sent.
+        spool_bytes: how large the folder may become.
     """
     try:
-        settings = read_settings(service, endpoint)
+        settings = read_settings(
+            service,
+            endpoint,
+            key=key,
+            spool=spool,
+            scrub_keys=scrub_keys,
+            scrub_values=scrub_values,
+            queue_spans=queue_spans,
+            window_bytes=window_bytes,
+            batch_spans=batch_spans,
+            linger_ms=linger_ms,
+            spool_bytes=spool_bytes,
+        )
         shutdown()
         if settings.disabled:
             return
@@ -77,7 +112,8 @@ def shutdown(timeout_s: float = EXIT_TIMEOUT_S) -> None:
         left = publisher.close(timeout_s)
         if left:
             number = "1 span" if left == 1 else f"{left:,} spans"
-            print(f"ztrace: {number} not delivered to {publisher.settings.endpoint}", file=sys.stderr)
+            kept = f", kept in {publisher.settings.spool}" if publisher.keeps_rest else ""
+            print(f"ztrace: {number} not delivered to {publisher.settings.endpoint}{kept}", file=sys.stderr)
     except Exception:
         diagnostics.count_failure("shutdown")
 
@@ -96,6 +132,7 @@ def _after_fork() -> None:
         identifiers.forget()
         diagnostics.counts.clear()
         if spans.publisher is not None:
+            spans.publisher.abandon()
             _inherited.append(spans.publisher)
             spans.publisher = type(spans.publisher)(spans.publisher.settings)
     except Exception:

@@ -1,286 +1,152 @@
-"""Batches from the queue to the collector: numbered, kept until they are stored, sent again if need be.
+"""One incarnation's batches on their way to the collector: sent in order, again if need be, until stored.
 
-One idea: what is not acknowledged stays in the window. The collector answers with the next sequence number it
-wants of this incarnation; everything below is retired, and after a lost connection, or too long a silence,
-sending starts over at the oldest batch (go back N). A full window stops the emptying of the queue, so memory
-is bounded by both, and what finds no room is counted where it is dropped.
+One idea: the collector answers with the next sequence number it wants; everything below is retired, and after
+a lost connection, or too long a silence, sending starts over at the oldest (go back N). Nothing here waits or
+knows the time: `ztrace.worker` says when it is, so that a test can.
 
 Source: the measurements in docs/adr/0002-delivery.md; the frames in `ztrace.wire`.
 """
 
-import os
-import time
-from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
-import zmq
+from ztrace.window import Window
+from ztrace.wire import BEAT, OPEN, TOPIC, Header, pack_header
 
-from ztrace import diagnostics
-from ztrace.encoding import encode
-from ztrace.native import original
-from ztrace.wire import (
-    BEAT,
-    BYE,
-    DATA,
-    TOPIC,
-    Header,
-    pack_header,
-    unpack_acks,
-)
-
-if TYPE_CHECKING:
-    from ztrace.publisher import Publisher
-
-#: Spans of one batch: each message gives up the interpreter three times, and beside a program that computes
-#: it takes five milliseconds each time to get it back.
-BATCH_SPANS = 2048
-#: How long the thread sleeps between two looks at the queue and at the socket: what a span waits at most
-#: before it is sent. Each look costs the program a third of a millisecond of cold code.
-LINGER_S = 0.1
-#: The same while somebody waits for it, or while the socket is full.
-HURRY_MS = 5
-#: The pause after a look that found several batches: a flood must not fill the queue.
-FLOOD_S = 0.01
-#: Bytes of encoded spans kept until they are acknowledged; about 600,000 spans.
-WINDOW_BYTES = 64 << 20
-#: Batches on their way at once.
+#: Entries on their way at once.
 IN_FLIGHT = 32
-#: Without progress for this long everything in flight is sent again; doubles up to a minute. One second
-#: made a slow collector drown in duplicates.
-RESEND_S = 5.0
-#: A beat tells the collector that an idle publisher lives, and asks for an acknowledgement that got lost.
-BEAT_S = 1.0
-#: How long a closing publisher waits for a collector that has never answered.
-UNREACHED_S = 0.5
+#: Without progress for this long everything in flight is sent again; doubles up to the second figure. One
+#: second made a slow collector drown in duplicates.
+RESEND_S, RESEND_MAX_S = 5.0, 60.0
+
+#: Sends a message whole, or says that there is no room for it now.
+Send = Callable[[Sequence[bytes]], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Encoded spans under one sequence number."""
+class Identity(NamedTuple):
+    """Whose batches these are.
 
-    sequence: int
-    span_count: int
-    body: bytes
+    Attributes:
+        incarnation: 16 bytes.
+        started_ns: Unix.
+    """
+
+    incarnation: bytes
+    service: str
+    host: str
+    pid: int
+    started_ns: int
+
+
+class Totals(NamedTuple):
+    """What an incarnation says of itself in every message.
+
+    Attributes:
+        created: spans that have ended.
+        dropped: spans that were given no number.
+        mended: what was cut, replaced or failed at, by reason.
+    """
+
+    created: int
+    dropped: int
+    mended: Mapping[str, int]
 
 
 class Delivery:
-    """What the background thread works on; its counters are read by other threads.
+    """A window, and how far the collector has come with it.
 
     Attributes:
-        running: the thread has not ended.
-        reached: the collector has been there.
-        batched: spans taken from the queue and encoded.
-        refused: spans taken from the queue that could not be.
-        retired: spans of acknowledged batches.
-        filling: odd while spans are in neither the queue nor these counts.
+        window: what is to be delivered.
+        limit: how many of its entries may be on their way at once.
     """
 
-    def __init__(self, publisher: "Publisher") -> None:
-        self.running = True
-        self.batched = 0
-        self.refused = 0
-        self.retired = 0
-        self.filling = 0
-        self._publisher = publisher
-        self._incarnation = os.urandom(16)
-        self._started_ns = time.time_ns()
-        self._window: deque[Batch] = deque()
-        self._window_bytes = 0
-        self._next_sequence = 0
-        #: How many batches from the window's left have been sent over the present connection.
-        self._sent = 0
-        self._connected = False
-        self.reached = False
-        self._progress_s = self._spoke_s = self._beat_s = time.monotonic()
+    limit = IN_FLIGHT
+
+    def __init__(
+        self, identity: Identity, window: Window, totals: Callable[[], Totals], now_s: float
+    ) -> None:
+        self.window = window
+        self._identity = identity
+        self._totals = totals
+        #: The number to send next over the present connection, and how many entries it has on the way.
+        self._next = window.floor
+        self._in_flight = 0
+        self._progress_s = now_s
         self._resend_s = RESEND_S
-        self._hurry_until_s = 0.0
-        self._flooded = False
-        #: A lock that is never free: the thread sleeps by waiting for it, `hurry` wakes it by releasing it.
-        self._alarm = original("_thread", "allocate_lock")()
-        self._alarm.acquire()
-        self._deadline_s: float | None = None
-        self._unreached_s = 0.0
-        # Made here and not in the thread, so that without a socket there is no thread either, and kept as
-        # attributes, so that in a forked child nothing closes the parent's.
-        self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.XPUB)
-        self._socket.ipv6 = "[" in publisher.settings.endpoint
-        for option, value in (
-            (zmq.XPUB_NODROP, 1),
-            (zmq.XPUB_VERBOSE, 1),
-            (zmq.IMMEDIATE, 1),
-            (zmq.SNDHWM, 64),
-            (zmq.LINGER, 0),
-            (zmq.RECONNECT_IVL, 50),
-            (zmq.RECONNECT_IVL_MAX, 1000),
-            (zmq.HEARTBEAT_IVL, 1000),
-            (zmq.HEARTBEAT_TIMEOUT, 3000),
-        ):
-            self._socket.setsockopt(option, value)
-        try:
-            self._socket.connect(publisher.settings.endpoint)
-        except Exception:
-            self.discard()
-            raise
 
-    def hurry(self, timeout_s: float) -> None:
-        """Wake the thread, and have it look at queue and socket all the time for so long."""
-        self._hurry_until_s = time.monotonic() + timeout_s
-        try:
-            self._alarm.release()
-        except RuntimeError:  # Not asleep.
-            return
+    @property
+    def incarnation(self) -> bytes:
+        """Whose acknowledgements this wants."""
+        return self._identity.incarnation
 
-    def close(self, timeout_s: float) -> None:
-        """Ask the thread to deliver what there is within the deadline, and to end."""
-        now_s = time.monotonic()
-        self._unreached_s = now_s + UNREACHED_S
-        self._deadline_s = now_s + timeout_s
-        self.hurry(timeout_s)
+    @property
+    def has_more(self) -> bool:
+        """There is something that has not been sent over the present connection."""
+        return self._next < self.window.next_sequence
 
-    def discard(self) -> None:
-        """Close what the thread would have worked with; left open it would block who collects the garbage."""
-        self._socket.close(linger=0)
-        self._context.term()
+    def start_over(self, now_s: float) -> None:
+        """Begin again with the oldest entry: the connection is new, or what was sent seems lost."""
+        self._next = self.window.floor
+        self._in_flight = 0
+        self._progress_s = now_s
 
-    def run(self) -> None:
-        """Be the background thread."""
-        try:
-            while not self._done():
-                try:
-                    self._pause()
-                    self._receive()
-                    self._fill()
-                    self._send()
-                    self._beat()
-                except Exception:
-                    diagnostics.count_failure("delivery")
-                    time.sleep(HURRY_MS / 1000)
-            self._say_bye()
-        except BaseException:
-            diagnostics.count_failure("delivery")
-        finally:
-            self.running = False
-
-    def _pause(self) -> None:
-        """Sleep, but not when there is something to wait for: an acknowledgement, or room in the socket."""
-        if time.monotonic() < self._hurry_until_s or (self._connected and self._sent < len(self._window)):
-            self._socket.poll(HURRY_MS)
-        else:
-            self._alarm.acquire(True, FLOOD_S if self._flooded else LINGER_S)
-
-    def _done(self) -> bool:
-        if self._deadline_s is None:
-            return False
-        now_s = time.monotonic()
-        if not self._window and not self._publisher.queue:
-            return True
-        return now_s >= self._deadline_s or (not self.reached and now_s >= self._unreached_s)
-
-    def _receive(self) -> None:
-        """Take what the collector says: it is there, it has gone, or what it has stored."""
-        while self._socket.poll(0, zmq.POLLIN):
-            frame = self._socket.recv(zmq.NOBLOCK)
-            if frame[:1] == b"\x01":
-                self._connected = self.reached = True
-                self._start_over()
-            elif frame[:1] == b"\x00":
-                self._connected = False
-            else:
-                next_sequence = unpack_acks(frame).get(self._incarnation)
-                if next_sequence is not None:
-                    self._retire(next_sequence)
-
-    def _retire(self, next_sequence: int) -> None:
-        while self._window and self._window[0].sequence < next_sequence:
-            batch = self._window.popleft()
-            self._window_bytes -= len(batch.body)
-            self._sent = max(0, self._sent - 1)
-            self.retired += batch.span_count
-            self._progress_s = time.monotonic()
+    def acknowledge(self, next_sequence: int, now_s: float) -> None:
+        """Take the collector's word that everything below a number is stored."""
+        retired = self.window.retire(next_sequence)
+        if retired:
+            self._in_flight = max(0, self._in_flight - retired)
+            self._next = max(self._next, self.window.floor)
+            self._progress_s = now_s
             self._resend_s = RESEND_S
 
-    def _start_over(self) -> None:
-        self._sent = 0
-        self._progress_s = time.monotonic()
+    def send(self, send: Send, now_s: float) -> bool:
+        """Send one entry, if there is one whose turn it is.
 
-    def _fill(self) -> None:
-        """Encode the queue into the window, as far as that has room."""
-        queue = self._publisher.queue
-        self._flooded = len(queue) > BATCH_SPANS
-        while queue and self._window_bytes < WINDOW_BYTES:
-            self.filling += 1
-            records = [queue.popleft() for _ in range(min(len(queue), BATCH_SPANS))]
-            encoded = 0
-            try:
-                for span_count, body in encode(records):
-                    self._window.append(Batch(self._next_sequence, span_count, body))
-                    self._window_bytes += len(body)
-                    self._next_sequence += 1
-                    encoded += span_count
-            finally:
-                refused = len(records) - encoded
-                self.batched += encoded
-                self.refused += refused
-                self._publisher.dropped += refused  # No call in this line: other threads add to it too.
-                self.filling += 1
-
-    def _send(self) -> None:
-        if not self._connected:
-            return
-        if self._sent and time.monotonic() - self._progress_s > self._resend_s:
-            self._start_over()
-            self._resend_s = min(60.0, 2 * self._resend_s)
-        if not self._sent:
-            self._progress_s = time.monotonic()
-        while self._sent < min(len(self._window), IN_FLIGHT):
-            batch = self._window[self._sent]
-            header = self._header(DATA, batch.sequence, 1, batch.span_count)
-            if not self._send_message(header, batch.body):
-                return
-            self._sent += 1
-            self._fill()  # Sending may have taken a while, and the queue is shorter than the window.
-
-    def _beat(self) -> None:
-        """Once a second set the clock, and say something if nothing has been said."""
-        now_s = time.monotonic()
-        if now_s - self._beat_s >= BEAT_S:
-            self._beat_s = now_s
-            self._publisher.renew_offset()
-            if self._connected and now_s - self._spoke_s >= BEAT_S:
-                self._send_message(self._header(BEAT, self._next_sequence, 0, 0), b"")
-
-    def _say_bye(self) -> None:
-        """Say that this incarnation has ended, whether or not everything could be delivered."""
-        if self._connected:
-            self._send_message(self._header(BYE, self._next_sequence, 0, 0), b"")
-        self._socket.close(linger=200)
-        self._context.term()
-
-    def _send_message(self, header: Header, body: bytes) -> bool:
-        try:
-            self._socket.send_multipart([TOPIC, pack_header(header), body], zmq.NOBLOCK)
-        except zmq.Again:
+        Returns:
+            Whether it was sent.
+        """
+        if self._in_flight and now_s - self._progress_s > self._resend_s:
+            self.start_over(now_s)
+            self._resend_s = min(RESEND_MAX_S, 2 * self._resend_s)
+        entry = self.window.get(self._next)
+        if entry is None or self._in_flight >= self.limit:
             return False
-        self._spoke_s = time.monotonic()
+        if not self._in_flight:
+            self._progress_s = now_s
+        body = self.window.body_of(entry)  # First: it may turn out to be a tombstone.
+        header = self._header(entry.kind, entry.sequence, entry.covered, entry.span_count)
+        if not send((TOPIC, header, body)):
+            return False
+        self.window.mark_sent(entry)
+        self._next = entry.end
+        self._in_flight += 1
         return True
 
-    def _header(self, kind: int, sequence: int, covered: int, span_count: int) -> Header:
-        publisher, settings = self._publisher, self._publisher.settings
-        return Header(
-            kind=kind,
-            incarnation=self._incarnation,
-            sequence=sequence,
-            floor=self._window[0].sequence if self._window else self._next_sequence,
-            covered=covered,
-            span_count=span_count,
-            created=self.batched + len(publisher.queue) + publisher.dropped,
-            dropped=publisher.dropped,
-            retired=self.retired,
-            mended=dict(diagnostics.counts),
-            service=settings.service,
-            host=settings.host,
-            pid=os.getpid(),
-            started_ns=self._started_ns,
+    def send_beat(self, send: Send) -> bool:
+        """Say that the incarnation is alive, and ask for an acknowledgement that may have been lost."""
+        return send((TOPIC, self._header(BEAT, self.window.next_sequence, 0, 0), b""))
+
+    def send_open(self, send: Send, span_count: int, body: bytes) -> bool:
+        """Send spans that have not ended."""
+        return send((TOPIC, self._header(OPEN, self.window.next_sequence, 0, span_count), body))
+
+    def _header(self, kind: int, sequence: int, covered: int, span_count: int) -> bytes:
+        identity, totals = self._identity, self._totals()
+        return pack_header(
+            Header(
+                kind=kind,
+                incarnation=identity.incarnation,
+                sequence=sequence,
+                floor=self.window.floor,
+                covered=covered,
+                span_count=span_count,
+                created=totals.created,
+                dropped=totals.dropped,
+                retired=self.window.retired,
+                mended=dict(totals.mended),
+                service=identity.service,
+                host=identity.host,
+                pid=identity.pid,
+                started_ns=identity.started_ns,
+            )
         )

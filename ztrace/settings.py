@@ -5,16 +5,22 @@ The full list is in docs/reference/settings.md.
 
 import os
 import sys
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from ztrace.errors import SettingsError
+
+if TYPE_CHECKING:
+    from ztrace.enrolment import Enrolment
 
 #: Where the collector listens unless told otherwise; `ztrace up` binds the same.
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:4710"
 
 #: Characters of a name that is sent with each message.
 _MAX_NAME = 256
+#: What turns a switch off; anything else turns it on.
+_OFF = ("", "0", "false", "no")
 #: Bytes of a Unix socket's path, by the system's definition.
 _MAX_PATH = 107
 
@@ -27,33 +33,126 @@ class Settings(NamedTuple):
         endpoint: the collector's ZeroMQ address.
         host: this machine's name.
         disabled: record nothing at all.
+        queue_spans: how many spans may wait to be encoded.
+        window_bytes: how much may wait in memory to be stored.
+        batch_spans: how many spans are sent at once.
+        linger_s: how long a span waits at most before it is sent.
+        spool: the folder in which what waits to be stored outlives the process; None for none.
+        spool_bytes: how large the folder may become.
+        key: what the collector lets this service in with.
+        scrub: what must not leave the process; None for anything may.
     """
 
     service: str
     endpoint: str
     host: str
     disabled: bool
+    queue_spans: int
+    window_bytes: int
+    batch_spans: int
+    linger_s: float
+    spool: Path | None
+    spool_bytes: int
+    key: "Enrolment | None"
+    scrub: None
+
+
+class Limit(NamedTuple):
+    """What a number may be, and is if nothing is said."""
+
+    default: int
+    least: int
+    most: int
+
+
+#: By variable. A span waits in the queue until it is encoded: a tight loop makes 40,000 between two looks of
+#: the thread, and 100,000 take some 60 MB. Encoded, 64 MiB are about 600,000 spans.
+LIMITS = {
+    "ZTRACE_QUEUE_SPANS": Limit(100_000, 1, 10_000_000),
+    "ZTRACE_WINDOW_BYTES": Limit(64 << 20, 1 << 20, 1 << 40),
+    "ZTRACE_BATCH_SPANS": Limit(2048, 1, 8192),
+    "ZTRACE_LINGER_MS": Limit(100, 1, 60_000),
+    "ZTRACE_SPOOL_BYTES": Limit(256 << 20, 8 << 20, 1 << 40),
+}
 
 
 def read_settings(
-    service: str | None = None, endpoint: str | None = None, environ: Mapping[str, str] = os.environ
+    service: str | None = None,
+    endpoint: str | None = None,
+    *,
+    key: str | None = None,
+    queue_spans: int | None = None,
+    window_bytes: int | None = None,
+    batch_spans: int | None = None,
+    linger_ms: int | None = None,
+    spool: str | os.PathLike[str] | None = None,
+    spool_bytes: int | None = None,
+    scrub_keys: Sequence[str] = (),
+    scrub_values: Sequence[str] = (),
+    environ: Mapping[str, str] = os.environ,
 ) -> Settings:
     """Combine arguments, environment and defaults.
 
     Raises:
-        SettingsError: the endpoint is not one ZeroMQ can connect to.
+        SettingsError: one of them cannot be used.
     """
     endpoint = endpoint or environ.get("ZTRACE_ENDPOINT") or DEFAULT_ENDPOINT
     if not isinstance(endpoint, str) or not _is_endpoint(endpoint):
         raise SettingsError(
             f"cannot publish to {endpoint!r}", hint=f"give ZTRACE_ENDPOINT as in {DEFAULT_ENDPOINT}"
         )
+
+    def number(variable: str, given: int | None) -> int:
+        return _read_number(variable, environ.get(variable) if given is None else given)
+
+    service = service or environ.get("ZTRACE_SERVICE")
+    enrolment = _read_key(key or environ.get("ZTRACE_KEY"), service)
+    if enrolment is not None:
+        service = enrolment.service
+    folder = spool or environ.get("ZTRACE_SPOOL")
     return Settings(
-        service=_fit(service or environ.get("ZTRACE_SERVICE") or _program_name()),
+        service=_fit(service or _program_name()),
         endpoint=endpoint,
         host=_fit(os.uname().nodename),
-        disabled=environ.get("ZTRACE_DISABLED", "").lower() not in ("", "0", "false", "no"),
+        disabled=environ.get("ZTRACE_DISABLED", "").lower() not in _OFF,
+        queue_spans=number("ZTRACE_QUEUE_SPANS", queue_spans),
+        window_bytes=number("ZTRACE_WINDOW_BYTES", window_bytes),
+        batch_spans=number("ZTRACE_BATCH_SPANS", batch_spans),
+        linger_s=number("ZTRACE_LINGER_MS", linger_ms) / 1000,
+        spool=Path(folder) if folder else None,
+        spool_bytes=number("ZTRACE_SPOOL_BYTES", spool_bytes),
+        key=enrolment,
+        scrub=None,
     )
+
+
+def _read_key(text: str | None, service: str | None) -> "Enrolment | None":
+    if not text:
+        return None
+    from ztrace.enrolment import Enrolment  # Most programs have no key.
+
+    enrolment = Enrolment.parse(text)
+    if service and service != enrolment.service:
+        raise SettingsError(
+            f"the key is for the service {enrolment.service}, this one is {service}",
+            hint=f"make one with 'ztrace keys add {service}', or leave the service's name to the key",
+        )
+    return enrolment
+
+
+def _read_number(variable: str, value: object) -> int:
+    limit = LIMITS[variable]
+    if value is None or value == "":
+        return limit.default
+    try:
+        number = int(str(value))
+    except ValueError:
+        number = -1
+    if not limit.least <= number <= limit.most:
+        raise SettingsError(
+            f"{variable} is {value!r}", hint=f"give a whole number from {limit.least} to {limit.most}"
+        )
+    return number
 
 
 def _is_endpoint(endpoint: str) -> bool:

@@ -254,6 +254,7 @@ class Span(Context):
                 parent.open_children += 1
             if activate:
                 _set_current(self)
+            target.register[self] = None
         except Exception:
             self.ended = True
             diagnostics.count_failure("span_start")
@@ -299,6 +300,7 @@ class Span(Context):
                 if not parent.open_children:
                     parent.covered_ns += end_ns - parent.mark_ns
             target = self._publisher
+            target.register.pop(self, None)
             if target is not publisher:
                 return  # Forked or configured anew in between: the span belongs to the publisher before.
             if exception is None:

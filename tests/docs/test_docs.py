@@ -12,11 +12,10 @@ import click
 import pytest
 
 import ztrace
-import ztrace_collector.delivery
 from tests.docs import pages
-from ztrace import delivery, encoding, failure, publisher, settings, wire
+from ztrace import delivery, encoding, failure, settings, unfinished, wire, worker
 from ztrace_collector import attributes, check, failures, mending, receiving, refusals
-from ztrace_collector.layout import BUCKETS_PER_E, SCHEMA_VERSION
+from ztrace_collector.layout import BUCKETS_PER_E, LOSS_COLUMNS, SCHEMA_VERSION
 from ztrace_collector.store import Store
 from ztrace_viewer.cli import COMMANDS
 from ztrace_viewer.cli import ztrace as group
@@ -71,7 +70,7 @@ def test_help_has_an_example(name: str) -> None:
 
 def test_every_variable_is_documented() -> None:
     """The ZTRACE_* names in the sources are those in the settings page."""
-    name = re.compile(r"\bZTRACE_[A-Z]+\b")
+    name = re.compile(r"\bZTRACE_[A-Z_]+\b")
     used = {found for text in pages.sources() for found in name.findall(text)}
     assert used == set(name.findall(pages.read("reference/settings.md")))
 
@@ -87,15 +86,12 @@ def test_every_argument_of_configure_is_documented() -> None:
 
 #: Section and row of the settings page, and what has to be in it.
 LIMITS = [
-    ("Limits of a publisher", "spans that wait to be encoded", publisher.QUEUE_SPANS),
-    ("Limits of a publisher", "encoded spans that wait to be stored", f"{delivery.WINDOW_BYTES >> 20} MiB"),
-    ("Limits of a publisher", "spans in a batch", delivery.BATCH_SPANS),
     ("Limits of a publisher", "bytes of spans in a message", f"{wire.MAX_BODY_BYTES >> 20} MiB"),
     ("Limits of a publisher", "batches on their way at once", delivery.IN_FLIGHT),
-    ("Limits of a publisher", "a span waits before it is sent", f"{delivery.LINGER_S} s"),
     ("Limits of a publisher", "silence after which", f"{delivery.RESEND_S:g} s"),
-    ("Limits of a publisher", "beat of an idle publisher", f"{delivery.BEAT_S:g} s"),
-    ("Limits of a publisher", "`shutdown`, at exit too", f"{delivery.UNREACHED_S} s"),
+    ("Limits of a publisher", "beat of an idle publisher", f"{worker.BEAT_S:g} s"),
+    ("Limits of a publisher", "`shutdown`, at exit too", f"{worker.UNREACHED_S} s"),
+    ("Limits of a publisher", "spans that have not ended", unfinished.MAX_WATCHED),
     ("Limits of a publisher", "characters of a span's name", encoding.MAX_NAME),
     ("Limits of a publisher", "characters of a text attribute", encoding.MAX_TEXT),
     ("Limits of a publisher", "attributes of a span", encoding.MAX_ATTRIBUTES),
@@ -117,6 +113,19 @@ LIMITS = [
     ("Limits of the collector", "causes, in depth and side by side", failures.MAX_DEPTH),
     ("Limits of the collector", "characters of an exception's message", failures.MAX_MESSAGE),
 ]
+
+
+@pytest.mark.parametrize("variable", settings.LIMITS)
+def test_numbers_that_can_be_set_have_their_range(variable: str) -> None:
+    """The table of settings says a number's default, and between what it may be."""
+    page = pages.sections(pages.read("reference/settings.md"))
+    (row,) = [cells for cells in pages.rows(page["In a traced service"]) if f"`{variable}`" in cells[0]]
+    limit = settings.LIMITS[variable]
+    assert f"`{limit.default}`" in row[2]
+    least, most = f"{limit.least:,}", f"{limit.most:,}"
+    if variable.endswith("_BYTES"):
+        least, most = f"{limit.least >> 20} MiB", f"{limit.most >> 40} TiB"
+    assert f"{least} to {most}" in row[3]
 
 
 @pytest.mark.parametrize(("section", "start", "limit"), LIMITS)
@@ -195,10 +204,7 @@ def test_every_reason_is_documented() -> None:
         encoding.CUT,
         encoding.REPLACED,
         encoding.REFUSED,
-        ztrace_collector.delivery.NEVER_RECEIVED,
-        ztrace_collector.delivery.WINDOW_FULL,
-        ztrace_collector.delivery.NOT_DELIVERED,
-        ztrace_collector.delivery.PROCESS_CRASHED,
+        *LOSS_COLUMNS,
     }
     for text in pages.sources():
         counted.update(re.findall(r'\bcount_failure\("(\w+)"\)', text))
@@ -237,6 +243,9 @@ def test_parameters_are_documented(function: Callable[..., Any]) -> None:
     ]
     if any(each.kind is each.POSITIONAL_ONLY for each in parameters):
         bare.insert(1, "/")
+    keyword = [each.kind is each.KEYWORD_ONLY for each in parameters]
+    if True in keyword:
+        bare.insert(keyword.index(True), "*")
     assert f"ztrace.{function.__name__}({', '.join(bare)})" in API_PAGE
 
 
@@ -298,9 +307,9 @@ def test_python_in_pages_compiles(page: Path) -> None:
     "page", [p for p in pages.all_pages() if p.name != "README.md"], ids=lambda p: p.stem
 )
 def test_lines_fit(page: Path) -> None:
-    """Lines have at most 110 characters; output of commands, pictures and lists of links aside."""
+    """Lines have at most 110 characters; output of commands, headings, pictures and lists of links aside."""
     lines = pages.without_blocks(page.read_text()).splitlines()
-    assert [line for line in lines if len(line) > 110 and "](" not in line] == []
+    assert [line for line in lines if len(line) > 110 and "](" not in line and line[0] != "#"] == []
 
 
 @pytest.mark.parametrize("page", sorted((pages.DOCS / "adr").glob("*.md")), ids=lambda page: str(page.stem))

@@ -10,7 +10,7 @@ import ztrace
 from tests.ztrace.receiving import Receiver
 from tests.ztrace.recording import Clock, Recorder
 from tests.ztrace.waiting import wait_for
-from ztrace import delivery, diagnostics, spans
+from ztrace import diagnostics, spans, worker
 
 
 @pytest.fixture
@@ -49,8 +49,8 @@ def recorder(monkeypatch: pytest.MonkeyPatch, counts: dict[str, int]) -> Iterato
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the publisher's thread look, beat and send again after moments instead of seconds."""
-    monkeypatch.setattr(delivery, "LINGER_S", 0.005)
-    monkeypatch.setattr(delivery, "BEAT_S", 0.05)
+    monkeypatch.setenv("ZTRACE_LINGER_MS", "5")
+    monkeypatch.setattr(worker, "BEAT_S", 0.05)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import msgpack
 import zmq
 
 from tests.ztrace.waiting import DEADLINE_S, wait_for
-from ztrace.wire import DATA, TOPIC, Header, Span, pack_acks, unpack_header
+from ztrace.wire import DATA, OPEN, TOMBSTONE, TOPIC, Header, Span, pack_acks, unpack_header, unpack_stretch
 
 
 class Receiver:
@@ -18,6 +18,8 @@ class Receiver:
     Attributes:
         messages: all that came, duplicates too.
         spans: what was stored: of each incarnation in order, once, and only while acknowledging.
+        open_spans: those that came as not yet ended.
+        stretches: the times that tombstones tell.
         acknowledging: whether to store and acknowledge.
     """
 
@@ -26,6 +28,8 @@ class Receiver:
         self.acknowledging = acknowledging
         self.messages: list[tuple[Header, list[Span]]] = []
         self.spans: list[Span] = []
+        self.open_spans: list[Span] = []
+        self.stretches: list[tuple[int, int]] = []
         self.next_sequences: dict[bytes, int] = {}
         self._to_send: deque[bytes] = deque()
         self._stopping = threading.Event()
@@ -98,13 +102,21 @@ class Receiver:
     def _take(self, socket: "zmq.Socket[bytes]", topic: bytes, packed: bytes, body: bytes) -> None:
         assert topic == TOPIC
         header = unpack_header(packed)
-        spans = [Span(*fields) for fields in msgpack.unpackb(body)] if body else []
+        spans = []
+        if header.kind in (DATA, OPEN):
+            spans = [Span(*fields) for fields in msgpack.unpackb(body)]
+        elif header.kind == TOMBSTONE:
+            stretch = unpack_stretch(body)
+            assert stretch is not None
+            self.stretches.append(stretch)
         self.messages.append((header, spans))
+        if header.kind == OPEN:
+            self.open_spans += spans
         if not self.acknowledging:
             return
         expected = max(self.next_sequences.get(header.incarnation, 0), header.floor)
-        if header.kind == DATA and header.sequence == expected:
+        if header.covered and header.sequence == expected:
             self.spans += spans
-            expected += 1
+            expected += header.covered
         self.next_sequences[header.incarnation] = expected
         socket.send(pack_acks({header.incarnation: expected}))

@@ -45,6 +45,7 @@ class Recorder:
         self.queue: deque[Record] = deque()
         self.room = room
         self.offset_ns = OFFSET_NS
+        self.register: dict[object, None] = {}
         self.overflown: list[Record] = []
 
     def overflow(self, record: Record) -> None:

@@ -12,11 +12,12 @@ import ztrace
 from tests.ztrace.receiving import Receiver
 from tests.ztrace.recording import make_record
 from tests.ztrace.waiting import DEADLINE_S, wait_for
-from ztrace import agent, delivery, publisher, spans
-from ztrace.delivery import Delivery
+from ztrace import agent, delivery, spans, unfinished, worker
 from ztrace.encoding import encode
 from ztrace.publisher import Publisher
-from ztrace.wire import ACK, BEAT, BYE, DATA, Header, pack_acks
+from ztrace.settings import LIMITS
+from ztrace.wire import ACK, BEAT, BYE, DATA, OPEN, TOMBSTONE, UNFINISHED, Header, pack_acks
+from ztrace.worker import Worker
 
 
 def make_spans(*names: str) -> None:
@@ -37,9 +38,9 @@ def current_publisher() -> Publisher:
     return spans.publisher
 
 
-def current_delivery() -> Delivery:
+def current_worker() -> Worker:
     """Return what the thread works on, which there is once a span has ended."""
-    current = current_publisher().delivery
+    current = current_publisher().worker
     assert current is not None
     return current
 
@@ -106,7 +107,7 @@ def has_ipv6() -> bool:
 def test_sequence_numbers_have_no_gaps_and_headers_agree(receiver: Receiver) -> None:
     """Numbers count up from 0, the floor follows what is acknowledged, and totals add up at any moment."""
     ztrace.configure("billing", receiver.endpoint)
-    each = delivery.BATCH_SPANS + 100
+    each = LIMITS["ZTRACE_BATCH_SPANS"].default + 100
     for batch in range(5):
         make_spans(*numbered(each, f"{batch} "))
         assert ztrace.flush(DEADLINE_S)
@@ -121,7 +122,7 @@ def test_sequence_numbers_have_no_gaps_and_headers_agree(receiver: Receiver) -> 
         below = sum(one.span_count for one in sent if one.sequence < header.floor)
         assert header.retired == below
         assert header.created >= sum(one.span_count for one in sent if one.sequence <= header.sequence)
-    assert (bye.sequence, bye.floor, bye.retired) == (len(sent), len(sent), 5 * each)
+    assert (bye.sequence, bye.covered, bye.floor, bye.retired) == (len(sent), 1, len(sent), 5 * each)
     assert (bye.created, bye.dropped) == (5 * each, 0)
     assert is_balanced(bye, sent)
 
@@ -131,8 +132,8 @@ def test_acknowledged_batches_leave_the_window(receiver: Receiver) -> None:
     ztrace.configure("billing", receiver.endpoint)
     make_spans(*numbered(1500))
     assert ztrace.flush(DEADLINE_S)
-    kept = current_delivery()
-    assert (len(kept._window), kept._window_bytes) == (0, 0)
+    kept = current_worker().window
+    assert (len(kept), kept._bytes) == (0, 0)
     assert kept.retired == kept.batched == 1500
 
 
@@ -198,10 +199,9 @@ def test_a_lost_acknowledgement_is_asked_for_by_a_beat(receiver: Receiver) -> No
 
 def test_no_more_than_the_limit_is_in_flight(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     """A collector that stores nothing is not sent all there is."""
-    monkeypatch.setattr(delivery, "IN_FLIGHT", 3)
-    monkeypatch.setattr(delivery, "BATCH_SPANS", 10)
+    monkeypatch.setattr(delivery.Delivery, "limit", 3)
     receiver.acknowledging = False
-    ztrace.configure("billing", receiver.endpoint)
+    ztrace.configure("billing", receiver.endpoint, batch_spans=10)
     make_spans(*numbered(200))
     wait_for(lambda: not current_publisher().queue and len(receiver.headers(BEAT)) >= 2)
     assert [header.sequence for header in receiver.headers(DATA)] == [0, 1, 2]
@@ -261,53 +261,54 @@ def test_acknowledgements_of_others_change_nothing(receiver: Receiver) -> None:
 def test_a_full_queue_drops_what_is_new_and_counts_it(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a full window and a full queue spans are dropped without waiting, and each is counted."""
-    monkeypatch.setattr(publisher, "QUEUE_SPANS", 50)
-    monkeypatch.setattr(delivery, "WINDOW_BYTES", 1)
-    monkeypatch.setattr(delivery, "BATCH_SPANS", 10)
-    receiver.acknowledging = False
-    ztrace.configure("billing", receiver.endpoint)
-    make_spans(*numbered(10))
-    kept = current_delivery()
-    wait_for(lambda: kept.batched >= 1 and receiver.headers(DATA))
-    in_window = kept.batched
-    queued = len(current_publisher().queue)
-    make_spans(*numbered(500, "flood "))
-    assert kept.batched == in_window
+    """With a thread that cannot keep up spans are dropped without waiting, and each is counted."""
+    held, go_on = _thread.allocate_lock(), _thread.allocate_lock()
+    go_on.acquire()
+    held.acquire()
+
+    def encode_late(*arguments: Any) -> Any:
+        if held.locked():
+            held.release()
+            go_on.acquire()
+        yield from encode(*arguments)
+
+    monkeypatch.setattr(worker, "encode", encode_late)
+    ztrace.configure("billing", receiver.endpoint, queue_spans=50)
+    make_spans("first")
+    assert held.acquire(timeout=DEADLINE_S)
+    held.release()
+    make_spans(*numbered(500))
     assert len(current_publisher().queue) == 50
-    assert current_publisher().dropped == 500 - (50 - queued)
-    receiver.acknowledging = True
-    receiver.stop()
-    receiver.start()
+    assert current_publisher().dropped == 450
+    go_on.release()
     assert ztrace.flush(DEADLINE_S)
     ztrace.shutdown(DEADLINE_S)
     (bye,) = wait_for(lambda: receiver.headers(BYE))
-    assert bye.created == 510
-    assert bye.dropped == 510 - len(receiver.spans)
-    assert is_balanced(bye, receiver.headers(DATA))
-    assert receiver.names() == numbered(10) + numbered(50 - queued, "flood ")
+    assert (bye.created, bye.dropped) == (501, 450)
+    assert receiver.names() == ["first", *numbered(50)]
 
 
-def test_the_window_is_bounded_in_bytes(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The publisher encodes no more than it may keep, and goes on once something is stored."""
-    monkeypatch.setattr(delivery, "WINDOW_BYTES", 20_000)
-    monkeypatch.setattr(delivery, "BATCH_SPANS", 10)
-    receiver.acknowledging = False
-    ztrace.configure("billing", receiver.endpoint)
-    for number in range(300):
+def test_a_full_window_leaves_tombstones(receiver: Receiver) -> None:
+    """The oldest batches that were never sent make room, and the collector hears how many spans they had."""
+    receiver.stop()
+    ztrace.configure("billing", receiver.endpoint, batch_spans=10, window_bytes=1 << 20)
+    for number in range(3000):
         with ztrace.span(str(number), text="x" * 1000):
             pass
-    kept = current_delivery()
-    wait_for(lambda: kept._window_bytes >= 20_000)
-    beats = len(receiver.headers(BEAT))
-    wait_for(lambda: len(receiver.headers(BEAT)) > beats + 1)
-    assert 20_000 <= kept._window_bytes < 20_000 + 11 * 1100
-    assert len(current_publisher().queue) == 300 - kept.batched > 200
-    receiver.acknowledging = True
-    receiver.stop()
+    wait_for(lambda: not current_publisher().queue and not current_worker().filling % 2)
+    kept = current_worker().window
+    assert kept._bytes <= 1 << 20
     receiver.start()
     assert ztrace.flush(DEADLINE_S)
-    assert receiver.names() == numbered(300)
+    ztrace.shutdown(DEADLINE_S)
+    wait_for(lambda: receiver.headers(BYE))
+    (tombstone,) = {header.sequence: header for header in receiver.headers(TOMBSTONE)}.values()
+    assert tombstone.span_count + len(receiver.spans) == 3000
+    assert len(receiver.spans) > 500
+    assert receiver.names() == numbered(3000)[tombstone.span_count :]
+    assert tombstone.covered > 1
+    (first_ns, last_ns) = receiver.stretches[0]
+    assert first_ns < last_ns <= receiver.spans[0].start_ns + (receiver.spans[0].duration_ns or 0)
 
 
 def test_spans_that_cannot_be_encoded_are_counted_as_dropped(receiver: Receiver) -> None:
@@ -329,14 +330,14 @@ def test_a_failure_while_encoding_is_counted(
     receiver: Receiver, counts: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever goes wrong with a batch, its spans are dropped in number, and the next batch is sent."""
-    encoders = [encode]
+    encoders: list[Any] = [encode]
 
-    def fail(records: Any) -> Any:
+    def fail(*arguments: Any) -> Any:
         encoders.append(encode)
         raise MemoryError
 
     encoders.append(fail)
-    monkeypatch.setattr(delivery, "encode", lambda records: encoders.pop()(records))
+    monkeypatch.setattr(worker, "encode", lambda *arguments: encoders.pop()(*arguments))
     ztrace.configure("billing", receiver.endpoint)
     make_spans("lost")
     wait_for(lambda: counts.get("delivery"))
@@ -348,6 +349,65 @@ def test_a_failure_while_encoding_is_counted(
     assert receiver.names() == ["kept"]
 
 
+# Spans that have not ended.
+
+
+def test_a_span_that_goes_on_is_published_as_open(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it is old enough, with what it has so far, again while it runs, and as finished in the end."""
+    monkeypatch.setattr(unfinished, "AGE_NS", 100_000_000)
+    ztrace.configure("billing", receiver.endpoint)
+    with ztrace.span("outer", kind="server", user="ada") as outer, ztrace.span("inner"):
+        for _ in range(50):
+            make_spans("short")
+        wait_for(lambda: len(receiver.headers(OPEN)) >= 2)
+        outer.set(late=1)
+        wait_for(lambda: receiver.open_spans[-2].attributes == {"user": "ada", "late": 1})
+    assert ztrace.flush(DEADLINE_S)
+    told = receiver.open_spans
+    assert {span.name for span in told} == {"outer", "inner"}
+    finished = {span.name: span for span in receiver.spans}
+    for span in told:
+        assert (span.status, span.duration_ns, span.self_ns, span.cpu_ns) == (UNFINISHED, None, None, None)
+        assert span.span_id == finished[span.name].span_id
+        assert span.parent_id == finished[span.name].parent_id
+        assert abs(span.start_ns - finished[span.name].start_ns) < 10**9
+    assert (told[0].name, told[0].attributes) == ("outer", {"user": "ada"})
+    ztrace.shutdown(DEADLINE_S)
+    (bye,) = wait_for(lambda: receiver.headers(BYE))
+    assert bye.created == len(receiver.spans) == 52
+
+
+def test_what_is_open_when_the_program_ends_is_told(receiver: Receiver) -> None:
+    """However young it is: nobody will ever hear its end."""
+    ztrace.configure("billing", receiver.endpoint)
+    with ztrace.span("open"):
+        make_spans("done")
+        assert ztrace.flush(DEADLINE_S)
+        ztrace.shutdown(DEADLINE_S)
+    wait_for(lambda: receiver.headers(BYE))
+    assert [span.name for span in receiver.open_spans] == ["open"]
+
+
+def test_a_span_that_nobody_holds_any_more_is_forgotten(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A generator that was left alone does not keep its span, nor the memory of it."""
+    monkeypatch.setattr(unfinished, "AGE_NS", 1_000_000)
+    ztrace.configure("billing", receiver.endpoint)
+    held = spans.start_span("held", spans.INTERNAL, {}, activate=False)
+    for _ in range(3):
+        spans.start_span("left", spans.INTERNAL, {}, activate=False)
+    make_spans("short")
+    register = current_publisher().register
+    wait_for(lambda: list(register) == [held])
+    wait_for(lambda: receiver.open_spans)
+    assert {span.name for span in receiver.open_spans} == {"held"}
+    held.end()
+    assert not register
+
+
 # Flush, shutdown, and beginning anew.
 
 
@@ -357,12 +417,12 @@ def test_flush_waits_for_what_is_being_encoded(receiver: Receiver, monkeypatch: 
     go_on.acquire()
     held.acquire()
 
-    def encode_slowly(records: Any) -> Any:
+    def encode_slowly(*arguments: Any) -> Any:
         held.release()
         go_on.acquire()
-        yield from encode(records)
+        yield from encode(*arguments)
 
-    monkeypatch.setattr(delivery, "encode", encode_slowly)
+    monkeypatch.setattr(worker, "encode", encode_slowly)
     ztrace.configure("billing", receiver.endpoint)
     make_spans("a")
     assert held.acquire(timeout=DEADLINE_S)
@@ -416,7 +476,7 @@ def test_shutdown_without_a_collector_says_what_stays_behind(
     stopped: None, quick: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It gives up before its deadline when no collector has ever answered, and names number and address."""
-    monkeypatch.setattr(delivery, "UNREACHED_S", 0.05)
+    monkeypatch.setattr(worker, "UNREACHED_S", 0.05)
     endpoint = free_endpoint()
     for names, said in ((["a"], "1 span"), (numbered(1234), "1,234 spans")):
         ztrace.configure("billing", endpoint)
@@ -437,8 +497,8 @@ def test_shutdown_keeps_its_deadline_with_a_silent_collector(
     ztrace.shutdown(timeout_s=0.05)
     assert capsys.readouterr().err == f"ztrace: 30 spans not delivered to {receiver.endpoint}\n"
     (bye,) = wait_for(lambda: receiver.headers(BYE))
-    assert (bye.created, bye.retired, bye.floor) == (30, 0, 0)
-    assert bye.sequence > 0
+    assert (bye.created, bye.retired) == (30, 30)
+    assert bye.floor == bye.sequence > 0
 
 
 def test_after_shutdown_nothing_is_recorded(receiver: Receiver, counts: dict[str, int]) -> None:

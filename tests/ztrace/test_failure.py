@@ -391,7 +391,7 @@ from collections import deque
 import ztrace
 from ztrace import spans
 class Recorder:
-    queue, room, offset_ns = deque(), 9, 0
+    queue, room, offset_ns, register = deque(), 9, 0, {}
 spans.publisher = Recorder
 def work():
     with ztrace.span("a"):

@@ -2,14 +2,16 @@
 
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import ztrace
 from ztrace import agent, spans
+from ztrace.enrolment import Enrolment
 from ztrace.errors import SettingsError
-from ztrace.settings import DEFAULT_ENDPOINT, read_settings
+from ztrace.settings import DEFAULT_ENDPOINT, LIMITS, read_settings
 
 
 @pytest.fixture
@@ -23,7 +25,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def test_arguments_win_over_the_environment() -> None:
     """What is given in code is used whatever the environment says."""
     environ = {"ZTRACE_SERVICE": "other", "ZTRACE_ENDPOINT": "tcp://127.0.0.1:9"}
-    settings = read_settings("billing", "ipc:///run/ztrace", environ)
+    settings = read_settings("billing", "ipc:///run/ztrace", environ=environ)
     assert (settings.service, settings.endpoint) == ("billing", "ipc:///run/ztrace")
 
 
@@ -100,7 +102,47 @@ def test_any_service_name_can_travel(service: Any) -> None:
 def test_an_endpoint_that_is_none_is_refused(endpoint: Any) -> None:
     """The error says what it was and how one looks."""
     with pytest.raises(SettingsError, match="give ZTRACE_ENDPOINT as in tcp://"):
-        read_settings("billing", endpoint, {})
+        read_settings("billing", endpoint, environ={})
+
+
+@pytest.mark.parametrize("variable", LIMITS)
+def test_a_number_comes_from_argument_variable_or_default(variable: str) -> None:
+    """Each may be set in either way; milliseconds become seconds."""
+    limit = LIMITS[variable]
+    argument = variable.removeprefix("ZTRACE_").lower()
+    field = argument.replace("linger_ms", "linger_s")
+    unit = 1000 if field != argument else 1
+
+    def read(environ: dict[str, str], **arguments: Any) -> Any:
+        return getattr(read_settings("billing", environ=environ, **arguments), field)
+
+    assert read({}) == read({variable: ""}) == limit.default / unit
+    assert read({variable: str(limit.most)}) == limit.most / unit
+    assert read({variable: str(limit.most)}, **{argument: limit.least}) == limit.least / unit
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "many", "1.5", "9" * 30])
+@pytest.mark.parametrize("variable", LIMITS)
+def test_a_number_out_of_its_range_is_refused(variable: str, value: str) -> None:
+    """The error names the variable and says what it may be."""
+    with pytest.raises(SettingsError, match=f"{variable} is '{value}'; give a whole number from "):
+        read_settings("billing", environ={variable: value})
+
+
+def test_a_key_brings_its_service() -> None:
+    """Who has a key need not say who it is; another name under it is refused before anything is sent."""
+    text = Enrolment("billing", b"s" * 32, b"p" * 32, b"x" * 32).format()
+    assert read_settings(environ={"ZTRACE_KEY": text}).service == "billing"
+    assert read_settings("billing", key=text, environ={}).key == Enrolment.parse(text)
+    with pytest.raises(SettingsError, match="the key is for the service billing, this one is shop"):
+        read_settings("shop", key=text, environ={})
+
+
+def test_a_spool_is_a_folder() -> None:
+    """None unless it is named."""
+    assert read_settings("billing", environ={}).spool is None
+    assert read_settings("billing", environ={"ZTRACE_SPOOL": "/var/spool/x"}).spool == Path("/var/spool/x")
+    assert read_settings("billing", spool="y", environ={"ZTRACE_SPOOL": "x"}).spool == Path("y")
 
 
 def test_a_bad_endpoint_is_logged_and_the_program_goes_on(

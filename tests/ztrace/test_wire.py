@@ -140,7 +140,7 @@ def test_other_versions_are_told(version: Any) -> None:
         *({name: -1} for name in Header._fields if type(getattr(HEADER, name)) is int),
         *({name: 1 << 63} for name in ("sequence", "created", "dropped", "retired", "pid", "started_ns")),
         {"kind": 0},
-        {"kind": 6},
+        {"kind": 7},
         {"incarnation": b"short"},
         {"incarnation": b"i" * 17},
         {"floor": 10},

@@ -1,0 +1,257 @@
+"""The background thread: takes spans from the queue, and sees to it that they arrive.
+
+One idea: one turn of the loop does what there is to do, in the order in which it matters: hear, fill the
+window, send, say once a second that all is well. All that takes time is between turns, in `pause`.
+"""
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from ztrace import diagnostics
+from ztrace.delivery import Delivery, Totals
+from ztrace.encoding import Record, encode
+from ztrace.link import Link
+from ztrace.native import original
+from ztrace.settings import Settings
+from ztrace.unfinished import Unfinished
+from ztrace.window import Window
+from ztrace.wire import BYE, unpack_acks
+
+if TYPE_CHECKING:
+    from ztrace.adoption import Adoption
+    from ztrace.publisher import Publisher
+    from ztrace.spool import Spool
+
+#: How long the thread sleeps while somebody waits for it, or while the socket is full.
+HURRY_MS = 5
+#: The pause after a turn that found several batches: a flood must not fill the queue.
+FLOOD_S = 0.01
+#: How often the collector hears of a publisher that has nothing to send.
+BEAT_S = 1.0
+#: How long a closing publisher waits for a collector that has never answered.
+UNREACHED_S = 0.5
+#: What the last messages may take to leave the process.
+GOODBYE_MS = 200
+
+_START, _DURATION = 5, 6
+
+
+class Clocks(NamedTuple):
+    """Where the time comes from: a test brings its own."""
+
+    monotonic_s: Callable[[], float] = time.monotonic
+    unix_ns: Callable[[], int] = time.time_ns
+
+
+SYSTEM_CLOCKS = Clocks()
+
+
+class Worker:
+    """What the thread works on; its counters are read by other threads.
+
+    Attributes:
+        running: the thread has not ended.
+        reached: the collector has been there.
+        refused: spans taken from the queue that could not be encoded.
+        filling: odd while spans are in neither the queue nor the window.
+        left: spans of the window that were not delivered when the thread ended.
+    """
+
+    def __init__(
+        self, publisher: "Publisher", link: Link, spool: "Spool | None", clocks: Clocks = SYSTEM_CLOCKS
+    ) -> None:
+        self.running = True
+        self.reached = False
+        self.refused = 0
+        self.filling = 0
+        self.left = 0
+        self._publisher = publisher
+        self._settings = publisher.settings
+        self._link = link
+        self._spool = spool
+        self._clocks = clocks
+        now_s = clocks.monotonic_s()
+        self.window = Window(self._settings.window_bytes, spool)
+        self._delivery = Delivery(publisher.identity, self.window, self._totals, now_s)
+        self._adoption = _begin_adoption(self._settings, now_s)
+        self._unfinished = Unfinished(publisher.register)
+        self._adopting = False
+        self._connected = False
+        self._spoke_s = self._beat_s = now_s
+        self._hurry_until_s = now_s
+        self._flooded = False
+        #: A lock that is never free: the thread sleeps by waiting for it, `hurry` wakes it by releasing it.
+        self._alarm = original("_thread", "allocate_lock")()
+        self._alarm.acquire()
+        self._deadline_s: float | None = None
+        self._unreached_s = now_s
+
+    def hurry(self, timeout_s: float) -> None:
+        """Wake the thread, and have it look at queue and socket all the time for so long."""
+        self._hurry_until_s = self._clocks.monotonic_s() + timeout_s
+        try:
+            self._alarm.release()
+        except RuntimeError:  # Not asleep.
+            return
+
+    def close(self, timeout_s: float) -> None:
+        """Ask the thread to deliver what there is within the deadline, and to end."""
+        now_s = self._clocks.monotonic_s()
+        self._unreached_s = now_s + UNREACHED_S
+        self._deadline_s = now_s + timeout_s
+        self.hurry(timeout_s)
+
+    def run(self) -> None:
+        """Be the background thread."""
+        try:
+            while not self.is_done():
+                try:
+                    self._pause()
+                    self.turn()
+                except Exception:
+                    diagnostics.count_failure("delivery")
+                    time.sleep(HURRY_MS / 1000)
+            self.finish()
+        except BaseException:
+            diagnostics.count_failure("delivery")
+        finally:
+            self.running = False
+
+    def turn(self) -> None:
+        """Do what there is to do."""
+        self._receive()
+        self._fill()
+        self._send()
+        self._beat()
+        if self._spool is not None:
+            self._spool.note_dropped(self._publisher.dropped)
+
+    def is_done(self) -> bool:
+        """Tell whether there is nothing left to do, or no time for it."""
+        if self._deadline_s is None:
+            return False
+        now_s = self._clocks.monotonic_s()
+        if not self.window and not self._publisher.queue:
+            return True
+        return now_s >= self._deadline_s or (not self.reached and now_s >= self._unreached_s)
+
+    def finish(self) -> None:
+        """Say how it ended, and close."""
+        self.left = self.window.batched - self.window.retired
+        left = bool(self.window)
+        if self._adoption is not None:
+            self._adoption.close()
+        if self._connected:
+            self._send_open(self._unfinished.take_all())
+        # What is on the disk is not lost: whoever takes it over says goodbye for us.
+        if self._connected and not (left and self._spool is not None):
+            now_ns = self._clocks.unix_ns()
+            self.window.give_up()
+            self.window.end(BYE, now_ns, now_ns)
+            self._delivery.start_over(self._clocks.monotonic_s())
+            self._delivery.send(self._link.send, self._clocks.monotonic_s())
+        if self._spool is not None:
+            self._spool.close(delivered=not left)
+        self._link.close(GOODBYE_MS)
+
+    def _pause(self) -> None:
+        """Sleep, but not when there is something to wait for: an acknowledgement, or room in the socket."""
+        now_s = self._clocks.monotonic_s()
+        if now_s < self._hurry_until_s or (self._connected and (self._delivery.has_more or self._adopting)):
+            self._link.wait(HURRY_MS)
+        else:
+            self._alarm.acquire(True, FLOOD_S if self._flooded else self._settings.linger_s)
+
+    def _receive(self) -> None:
+        """Take what the collector says: it is there, it has gone, or what it has stored."""
+        while (frame := self._link.receive()) is not None:
+            now_s = self._clocks.monotonic_s()
+            if frame[:1] == b"\x01":
+                self._connected = self.reached = True
+                self._delivery.start_over(now_s)
+                if self._adoption is not None:
+                    self._adoption.start_over(now_s)
+            elif frame[:1] == b"\x00":
+                self._connected = False
+            else:
+                acks = unpack_acks(frame)
+                next_sequence = acks.get(self._delivery.incarnation)
+                if next_sequence is not None:
+                    self._delivery.acknowledge(next_sequence, now_s)
+                if self._adoption is not None:
+                    self._adoption.acknowledge(acks, now_s)
+
+    def _fill(self) -> None:
+        """Encode the queue into the window."""
+        queue, batch_spans = self._publisher.queue, self._settings.batch_spans
+        self._flooded = len(queue) > batch_spans
+        while queue:
+            self.filling += 1
+            records = [queue.popleft() for _ in range(min(len(queue), batch_spans))]
+            encoded = 0
+            try:
+                first_ns, last_ns = _stretch(records)
+                for span_count, body in encode(records):
+                    self.window.add(span_count, first_ns, last_ns, body)
+                    encoded += span_count
+            finally:
+                refused = len(records) - encoded
+                self.refused += refused
+                self._publisher.dropped += refused  # No call in this line: other threads add to it too.
+                self.filling += 1
+            if self._connected and self._delivery.has_more:
+                self._receive()
+                self._send_some()
+
+    def _send(self) -> None:
+        if not self._connected:
+            return
+        while self._send_some():
+            self._fill()  # Sending may have taken a while, and the queue is shorter than the window.
+        if self._adoption is not None:
+            self._adopting = self._adoption.step(self._link.send, self._clocks.monotonic_s())
+
+    def _send_some(self) -> bool:
+        now_s = self._clocks.monotonic_s()
+        sent = self._delivery.send(self._link.send, now_s)
+        if sent:
+            self._spoke_s = now_s
+        return sent
+
+    def _beat(self) -> None:
+        """Once a second set the clock, tell of what has not ended, and say something if nothing was said."""
+        now_s = self._clocks.monotonic_s()
+        if now_s - self._beat_s < BEAT_S:
+            return
+        self._beat_s = now_s
+        self._publisher.renew_offset()
+        if not self._connected:
+            return
+        self._send_open(self._unfinished.take_due())
+        if now_s - self._spoke_s >= BEAT_S and self._delivery.send_beat(self._link.send):
+            self._spoke_s = now_s
+
+    def _send_open(self, records: list[Record]) -> None:
+        if records:
+            for span_count, body in encode(records):
+                self._delivery.send_open(self._link.send, span_count, body)
+
+    def _totals(self) -> Totals:
+        publisher = self._publisher
+        dropped = publisher.dropped
+        return Totals(self.window.batched + len(publisher.queue) + dropped, dropped, diagnostics.counts)
+
+
+def _begin_adoption(settings: Settings, now_s: float) -> "Adoption | None":
+    if settings.spool is None:
+        return None
+    from ztrace.adoption import Adoption  # Most programs have no spool.
+
+    return Adoption(settings.spool, now_s)
+
+
+def _stretch(records: list[Record]) -> tuple[int, int]:
+    """Return when the first and the last of some spans ended: the queue is in that order."""
+    first, last = (record[_START] + record[_DURATION] for record in (records[0], records[-1]))
+    return min(first, last), max(first, last)
