@@ -125,6 +125,17 @@ def close_database(db: sqlite3.Connection) -> None:
     db.close()
 
 
+def take_in_log(db: sqlite3.Connection) -> None:
+    """Take the log into the database and cut it to nothing, as far as readers and the disk let it."""
+    try:
+        # Readers are not waited for: the log is valid as it is.
+        db.execute("PRAGMA busy_timeout = 0")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    except sqlite3.Error:
+        pass  # What is wrong shows with the next transaction, which is told what to do about it.
+
+
 def explain(error: sqlite3.Error, path: Path) -> DatabaseError:
     """Return the error to raise for one of SQLite's."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF

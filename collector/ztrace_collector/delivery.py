@@ -1,8 +1,8 @@
 """What a message's sequence number means: new, seen before, too early, or after a gap.
 
-One idea: a publisher's account is kept with its spans, and every number it ever gave out ends up in exactly
-one column of it. Once a publisher has drained,
-``created = stored + dropped + missing + refused + elsewhere``.
+One idea: a publisher's account is kept with its spans, and every span it ever created ends up in exactly one
+column of it. After the end ``created = stored + elsewhere + lost``, the last added up over its reasons;
+before it, what is left over is on its way.
 
 No socket and no database here: `Account.receive` takes a header and changes the account.
 """
@@ -11,27 +11,41 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ztrace.wire import BYE, CRASH, DATA, TOMBSTONE, Header
+from ztrace_collector.layout import (
+    LOSS_COLUMNS,
+    NEVER_RECEIVED,
+    NOT_DELIVERED,
+    PROCESS_CRASHED,
+    QUEUE_FULL,
+    REFUSED,
+    WINDOW_FULL,
+)
 
 #: States of a publisher. One that went without a word stays LIVE: its ``last_seen_ns`` tells.
 LIVE, ENDED, CRASHED = "live", "ended", "crashed"
-
-#: Why sequence numbers were never stored, as the table ``gaps`` has it.
-NEVER_RECEIVED = "never received"
-WINDOW_FULL = "window full"
-NOT_DELIVERED = "not delivered before the end"
-PROCESS_CRASHED = "process crashed"
 
 #: SQLite's largest integer: sums of what a hostile header claims stay there instead of failing.
 MOST = (1 << 63) - 1
 
 
-class Gap(NamedTuple):
-    """Sequence numbers that are not stored and never will be, and how many spans they had."""
+class Loss(NamedTuple):
+    """Spans that are not stored and never will be.
 
-    first_sequence: int
-    last_sequence: int
-    span_count: int
+    Attributes:
+        reason: one of `layout.LOSS_COLUMNS`.
+        span_count: how many, at least one.
+        first_ns: they ended between this time, Unix,
+        last_ns: and this one.
+        first_sequence: of the sequence numbers they had; None if they had none.
+        last_sequence: likewise, included.
+    """
+
     reason: str
+    span_count: int
+    first_ns: int
+    last_ns: int
+    first_sequence: int | None = None
+    last_sequence: int | None = None
 
 
 @dataclass(slots=True)
@@ -42,11 +56,9 @@ class Account:
         instance: the row's key.
         next_sequence: everything below is accounted for.
         created: spans it says it has ended.
-        dropped: spans it says it dropped before they had a sequence number.
         stored: spans in the table ``spans``.
-        missing: spans that are known to be lost on the way.
-        refused: spans that arrived and could not be stored.
         elsewhere: spans that it was rid of before this database first heard of it.
+        lost: spans that are lost, by reason.
         mended: what it had to cut or replace, by reason.
     """
 
@@ -57,49 +69,85 @@ class Account:
     next_sequence: int = 0
     created: int = 0
     stored: int = 0
-    dropped: int = 0
-    missing: int = 0
-    refused: int = 0
     elsewhere: int = 0
+    lost: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LOSS_COLUMNS, 0))
     mended: dict[str, int] = field(default_factory=dict)
     #: Nothing has been received yet.
     new: bool = False
+    #: When it was heard of before the last message, and when that was.
+    _between_ns: tuple[int, int] = (0, 0)
 
-    def receive(self, header: Header) -> tuple[bool, list[Gap]]:
-        """Bring the account up to what a header says.
+    def receive(
+        self, header: Header, now_ns: int, stretch: tuple[int, int] | None = None
+    ) -> tuple[bool, list[Loss]]:
+        """Bring the account up to what a message says.
 
         For a DATA message that is to be stored its number is used up; `count` has to follow.
 
+        Args:
+            header: the message's.
+            now_ns: when it was received.
+            stretch: between which times the spans ended that it says are gone, if it tells.
+
         Returns:
-            Whether the spans in the message's body are to be stored, and the gaps that it shows. Whatever the
-            answer, everything below ``next_sequence`` may be acknowledged: once a header has been received
-            that is never below its floor, so no publisher is asked for what it no longer has.
+            Whether the spans in the message's body are to be stored, and the losses that it shows. Whatever
+            the answer, everything below ``next_sequence`` may be acknowledged: once a header has been
+            received that is never below its floor, so no publisher is asked for what it no longer has.
         """
+        began_ns = header.started_ns if self.new else self.last_seen_ns
+        self._between_ns = (min(began_ns, now_ns), now_ns)
+        self.last_seen_ns = max(now_ns, self.last_seen_ns)
         self.created = max(self.created, header.created)
-        self.dropped = max(self.dropped, header.dropped)
         for reason, count in header.mended.items():
             self.mended[reason] = max(count, self.mended.get(reason, 0))
-        gaps = self._reach_floor(header)
+        losses = self._lose(QUEUE_FULL, header.dropped - self.lost[QUEUE_FULL])
+        first = self.next_sequence
+        losses += self._reach_floor(header)
+        expected = header.sequence == self.next_sequence
         if header.kind == DATA:
-            return self._accept(header), gaps
+            if expected:
+                self._go_on(header)
+            return expected, losses
         if header.kind == TOMBSTONE:
-            self._bury(header, gaps)
+            losses += self._bury(header, stretch)
         elif header.kind in (BYE, CRASH):
-            self._end(header, gaps)
-        elif self.state == ENDED:
+            if expected:
+                losses += self._end(header, first, stretch)
+        elif self.state == ENDED and header.sequence >= self.next_sequence:
             self.state = LIVE
-        return False, gaps
+        return False, losses
 
-    def count(self, stored: int, refused: int) -> None:
-        """Book the spans of an accepted message."""
+    def count(self, stored: int, refused: int) -> list[Loss]:
+        """Book the spans of an accepted message, and return what of them is lost."""
         self.stored = min(MOST, self.stored + stored)
-        self.refused = min(MOST, self.refused + refused)
+        return self._lose(REFUSED, refused)
+
+    def _lose(
+        self,
+        reason: str,
+        span_count: int,
+        stretch: tuple[int, int] | None = None,
+        sequences: tuple[int | None, int | None] = (None, None),
+    ) -> list[Loss]:
+        """Book spans that are lost, if there are any."""
+        if span_count <= 0:
+            return []
+        self.lost[reason] = min(MOST, self.lost[reason] + span_count)
+        return [Loss(reason, span_count, *(stretch or self._between_ns), *sequences)]
 
     def _numbered(self) -> int:
         """Return the spans of all sequence numbers below the next."""
-        return self.stored + self.refused + self.missing + self.elsewhere
+        return self.stored + self.elsewhere + sum(self.lost.values()) - self.lost[QUEUE_FULL]
 
-    def _reach_floor(self, header: Header) -> list[Gap]:
+    def _open(self) -> int:
+        """Return the spans created that are in no column of the account."""
+        return max(0, self.created - self.lost[QUEUE_FULL] - self._numbered())
+
+    def _go_on(self, header: Header) -> None:
+        self.next_sequence = min(MOST, header.sequence + header.covered)
+        self.state = LIVE
+
+    def _reach_floor(self, header: Header) -> list[Loss]:
         """Go on at the floor if the publisher no longer holds what would come next."""
         first_seen, self.new = self.new, False
         if header.floor <= self.next_sequence:
@@ -109,42 +157,27 @@ class Account:
             # It got rid of them with another database's collector, or before this one was made.
             self.elsewhere = header.retired
             return []
-        lost = max(0, header.retired - self._numbered())
-        self.missing = min(MOST, self.missing + lost)
-        return [Gap(first, header.floor - 1, lost, NEVER_RECEIVED)]
+        if header.kind in (BYE, CRASH) and header.floor == header.sequence:
+            return []  # It gave up what it held: that is told with all that is lost by its end.
+        lost = header.retired - self._numbered()
+        return self._lose(NEVER_RECEIVED, lost, None, (first, header.floor - 1))
 
-    def _accept(self, header: Header) -> bool:
-        if header.sequence != self.next_sequence:
-            return False
-        self.next_sequence = min(MOST, header.sequence + 1)
-        self.state = LIVE
-        return True
-
-    def _bury(self, header: Header, gaps: list[Gap]) -> None:
+    def _bury(self, header: Header, stretch: tuple[int, int] | None) -> list[Loss]:
         end = min(MOST, header.sequence + header.covered)
         if header.sequence > self.next_sequence or end <= self.next_sequence:
-            return
+            return []
         lost = header.span_count
         if header.sequence < self.next_sequence:
-            # It grew since it was last received, and part of it is counted: no more can be lost than is open.
+            # No working publisher sends this: part of it is counted, and no more can be lost than is open.
             lost = min(lost, self._open())
-        gaps.append(Gap(self.next_sequence, end - 1, lost, WINDOW_FULL))
-        self.missing = min(MOST, self.missing + lost)
-        self.next_sequence = end
-        self.state = LIVE
+        first = self.next_sequence
+        self._go_on(header)
+        return self._lose(WINDOW_FULL, lost, stretch, (first, end - 1))
 
-    def _end(self, header: Header, gaps: list[Gap]) -> None:
+    def _end(self, header: Header, first: int, stretch: tuple[int, int] | None) -> list[Loss]:
         """Close the account: nothing comes after this, so what is still open is lost."""
         crashed = header.kind == CRASH
-        lost = self._open()
-        if lost:
-            last = max(self.next_sequence, header.sequence - 1)
-            reason = PROCESS_CRASHED if crashed else NOT_DELIVERED
-            gaps.append(Gap(self.next_sequence, last, lost, reason))
-            self.missing = min(MOST, self.missing + lost)
-        self.next_sequence = max(self.next_sequence, header.sequence)
-        self.state = CRASHED if crashed or self.state == CRASHED else ENDED
-
-    def _open(self) -> int:
-        """Return the spans created that are in no column of the account."""
-        return max(0, self.created - self.dropped - self._numbered())
+        self._go_on(header)
+        self.state = CRASHED if crashed else ENDED
+        given_up = (first, header.sequence - 1) if first < header.sequence else (None, None)
+        return self._lose(PROCESS_CRASHED if crashed else NOT_DELIVERED, self._open(), stretch, given_up)

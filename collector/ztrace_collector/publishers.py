@@ -1,4 +1,4 @@
-"""The publishers' accounts: the tables ``instances``, ``publishers`` and ``gaps``.
+"""The publishers' accounts: the tables ``instances`` and ``publishers``.
 
 One idea: an account is written in the transaction that stores the spans it counts, so that the two can never
 disagree, whenever the collector is killed.
@@ -8,7 +8,8 @@ import json
 import sqlite3
 
 from ztrace.wire import Header
-from ztrace_collector.delivery import LIVE, Account, Gap
+from ztrace_collector.delivery import LIVE, Account
+from ztrace_collector.layout import LOSS_COLUMNS
 from ztrace_collector.recent import Recent
 from ztrace_collector.text import cut
 
@@ -18,9 +19,10 @@ SIZE = 4096
 MAX_NAME = 256
 
 _COLUMNS = (
-    "instance, state, next_sequence, spans_created, spans_stored, spans_dropped, spans_missing,"
-    " spans_refused, spans_elsewhere, mended, first_seen_ns, last_seen_ns"
+    "instance, state, next_sequence, spans_created, spans_stored, spans_elsewhere, mended, first_seen_ns,"
+    f" last_seen_ns, {', '.join(LOSS_COLUMNS.values())}"
 )
+_MARKS = ", ".join("?" * (_COLUMNS.count(",") + 1))
 
 
 class Publishers:
@@ -30,13 +32,11 @@ class Publishers:
         self._db = db
         self._recent: Recent[bytes, Account] = Recent(SIZE)
         self._written: dict[bytes, Account] = {}
-        self._gaps: list[tuple[int, Gap, int]] = []
 
     def forget(self) -> None:
         """Drop what is in memory: the transaction it belongs to is rolled back."""
         self._recent.clear()
         self._written.clear()
-        self._gaps.clear()
 
     def count_alive(self, since_ns: int) -> int:
         """Return how many have been heard of since a moment and have not ended."""
@@ -49,13 +49,8 @@ class Publishers:
         incarnation = header.incarnation
         account = self._written.get(incarnation) or self._recent.get(incarnation)
         account = account or self._load(incarnation) or self._open(header, now_ns)
-        account.last_seen_ns = max(now_ns, account.last_seen_ns)
         self._written[incarnation] = account
         return account
-
-    def note_gap(self, account: Account, gap: Gap, now_ns: int) -> None:
-        """Keep a gap to be written."""
-        self._gaps.append((account.instance, gap, now_ns))
 
     def write(self) -> dict[bytes, int]:
         """Write the accounts that changed.
@@ -64,7 +59,7 @@ class Publishers:
             The next sequence number of each: what to acknowledge once the transaction is committed.
         """
         self._db.executemany(
-            f"INSERT OR REPLACE INTO publishers ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT OR REPLACE INTO publishers ({_COLUMNS}) VALUES ({_MARKS})",
             [
                 (
                     account.instance,
@@ -72,28 +67,20 @@ class Publishers:
                     account.next_sequence,
                     account.created,
                     account.stored,
-                    account.dropped,
-                    account.missing,
-                    account.refused,
                     account.elsewhere,
                     json.dumps(account.mended, separators=(",", ":")),
                     account.first_seen_ns,
                     account.last_seen_ns,
+                    *(account.lost[reason] for reason in LOSS_COLUMNS),
                 )
                 for account in self._written.values()
             ],
-        )
-        self._db.executemany(
-            "INSERT INTO gaps (instance, first_sequence, last_sequence, span_count, reason, noted_ns)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            [(instance, *gap, now_ns) for instance, gap, now_ns in self._gaps],
         )
         acknowledgements = {
             incarnation: account.next_sequence for incarnation, account in self._written.items()
         }
         self._recent.keep(self._written)
         self._written.clear()
-        self._gaps.clear()
         return acknowledgements
 
     def _load(self, incarnation: bytes) -> Account | None:
@@ -110,13 +97,11 @@ class Publishers:
             next_sequence=row[2],
             created=row[3],
             stored=row[4],
-            dropped=row[5],
-            missing=row[6],
-            refused=row[7],
-            elsewhere=row[8],
-            mended=json.loads(row[9]),
-            first_seen_ns=row[10],
-            last_seen_ns=row[11],
+            elsewhere=row[5],
+            mended=json.loads(row[6]),
+            first_seen_ns=row[7],
+            last_seen_ns=row[8],
+            lost=dict(zip(LOSS_COLUMNS, row[9:], strict=True)),
         )
 
     def _open(self, header: Header, now_ns: int) -> Account:

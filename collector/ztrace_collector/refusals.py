@@ -32,10 +32,20 @@ class Refusals:
         self.counts: dict[str, int] = {}
         self._details: dict[str, str] = {}
 
-    def note(self, reason: str, detail: str) -> None:
-        """Count one refusal; the last detail of each reason is kept."""
-        self.counts[reason] = self.counts.get(reason, 0) + 1
+    @property
+    def total(self) -> int:
+        """How many there were, whatever the reason."""
+        return sum(self.counts.values())
+
+    def note(self, reason: str, detail: str, count: int = 1) -> None:
+        """Count refusals; the last detail of each reason is kept."""
+        self.counts[reason] = self.counts.get(reason, 0) + count
         self._details[reason] = detail
+
+    def add(self, other: "Refusals") -> None:
+        """Count another's as well."""
+        for reason, count in other.counts.items():
+            self.note(reason, other._details[reason], count)
 
     def write(self, db: sqlite3.Connection, now_ns: int) -> None:
         """Add the counts to the table ``refusals``."""

@@ -179,3 +179,103 @@ def create_tables(db: Database) -> None:
     for statement in _TABLES.split(";\n"):
         if statement.strip():
             db.execute(statement)
+
+
+_UNFINISHED_AND_LOSSES = """
+CREATE TABLE unfinished_spans (
+    id INTEGER PRIMARY KEY,
+    trace_id BLOB NOT NULL,
+    span_id BLOB NOT NULL,
+    parent_id BLOB,
+    method INTEGER NOT NULL REFERENCES methods (id),
+    instance INTEGER NOT NULL REFERENCES instances (id),
+    start_ns INTEGER NOT NULL,
+    seen_ns INTEGER NOT NULL,
+    attributes TEXT,
+    links TEXT,
+    UNIQUE (trace_id, span_id)
+);
+CREATE TABLE refused_spans (
+    id INTEGER PRIMARY KEY,
+    trace_id BLOB NOT NULL,
+    span_id BLOB NOT NULL,
+    reason TEXT NOT NULL,
+    at_ns INTEGER NOT NULL
+);
+CREATE INDEX refused_spans_by_trace ON refused_spans (trace_id);
+CREATE TABLE losses (
+    id INTEGER PRIMARY KEY,
+    instance INTEGER NOT NULL REFERENCES instances (id),
+    reason TEXT NOT NULL,
+    span_count INTEGER NOT NULL,
+    first_ns INTEGER NOT NULL,
+    last_ns INTEGER NOT NULL,
+    first_sequence INTEGER,
+    last_sequence INTEGER
+);
+CREATE INDEX losses_by_instance ON losses (instance, reason);
+INSERT INTO losses (instance, reason, span_count, first_ns, last_ns, first_sequence, last_sequence)
+    SELECT instance, reason, span_count, noted_ns, noted_ns, first_sequence, last_sequence
+    FROM gaps WHERE span_count > 0 ORDER BY id;
+INSERT INTO losses (instance, reason, span_count, first_ns, last_ns)
+    SELECT instance, 'queue full', spans_dropped, first_seen_ns, last_seen_ns
+    FROM publishers WHERE spans_dropped > 0;
+INSERT INTO losses (instance, reason, span_count, first_ns, last_ns)
+    SELECT instance, 'refused', spans_refused, first_seen_ns, last_seen_ns
+    FROM publishers WHERE spans_refused > 0;
+DROP TABLE gaps;
+ALTER TABLE publishers RENAME TO old_publishers;
+CREATE TABLE publishers (
+    instance INTEGER PRIMARY KEY REFERENCES instances (id),
+    state TEXT NOT NULL,
+    next_sequence INTEGER NOT NULL,
+    spans_created INTEGER NOT NULL,
+    spans_stored INTEGER NOT NULL,
+    spans_dropped INTEGER NOT NULL,
+    spans_tombstoned INTEGER NOT NULL,
+    spans_missing INTEGER NOT NULL,
+    spans_undelivered INTEGER NOT NULL,
+    spans_crashed INTEGER NOT NULL,
+    spans_refused INTEGER NOT NULL,
+    spans_elsewhere INTEGER NOT NULL,
+    mended TEXT NOT NULL,
+    first_seen_ns INTEGER NOT NULL,
+    last_seen_ns INTEGER NOT NULL
+);
+INSERT INTO publishers
+    SELECT instance, state, next_sequence, spans_created, spans_stored, spans_dropped,
+        tombstoned, spans_missing - tombstoned - undelivered - crashed, undelivered, crashed,
+        spans_refused, spans_elsewhere, mended, first_seen_ns, last_seen_ns
+    FROM old_publishers JOIN (
+        SELECT publisher.instance AS of_instance,
+            coalesce(sum(span_count) FILTER (WHERE reason = 'window full'), 0) AS tombstoned,
+            coalesce(sum(span_count) FILTER (WHERE reason = 'not delivered before the end'), 0)
+                AS undelivered,
+            coalesce(sum(span_count) FILTER (WHERE reason = 'process crashed'), 0) AS crashed
+        FROM old_publishers AS publisher LEFT JOIN losses ON losses.instance = publisher.instance
+        GROUP BY publisher.instance
+    ) ON of_instance = instance;
+DROP TABLE old_publishers;
+INSERT INTO totals VALUES ('spans_expired', 0);
+ALTER TABLE instances ADD COLUMN spans_expired INTEGER NOT NULL DEFAULT 0;
+CREATE VIEW unfinished_list AS
+    SELECT unfinished_spans.id, lower(hex(trace_id)) AS trace_id, lower(hex(span_id)) AS span_id,
+        lower(hex(parent_id)) AS parent_id, methods.service, methods.name, methods.kind,
+        datetime(start_ns / 1000000000, 'unixepoch') AS started, start_ns, seen_ns,
+        publishers.state, publishers.last_seen_ns, instances.host, instances.pid, attributes, links
+    FROM unfinished_spans JOIN methods ON methods.id = method JOIN instances ON instances.id = instance
+        JOIN publishers USING (instance);
+CREATE VIEW loss_list AS
+    SELECT losses.id, service, host, pid, reason, span_count,
+        datetime(first_ns / 1000000000, 'unixepoch') AS first,
+        datetime(last_ns / 1000000000, 'unixepoch') AS last, first_ns, last_ns
+    FROM losses JOIN instances ON instances.id = instance;
+"""
+
+
+@migrations()
+def add_unfinished_spans_and_losses(db: Database) -> None:
+    """Add version 2: spans that have not ended, every loss with its time, one column for each reason."""
+    for statement in _UNFINISHED_AND_LOSSES.split(";\n"):
+        if statement.strip():
+            db.execute(statement)

@@ -8,20 +8,22 @@ hears nothing sends it again.
 import gc
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from ztrace.errors import WireError
-from ztrace.wire import Header
+from ztrace.wire import BYE, CRASH, TOMBSTONE, Header, unpack_stretch
 from ztrace_collector.check import Columns, link_texts, read_message, read_spans
-from ztrace_collector.database import close_database, explain, open_database
+from ztrace_collector.database import close_database, explain, open_database, take_in_log
 from ztrace_collector.delivery import Account
 from ztrace_collector.exceptions import Exceptions
 from ztrace_collector.figures import MethodFigures
 from ztrace_collector.inserting import Insert
+from ztrace_collector.losses import Losses
 from ztrace_collector.methods import Methods
 from ztrace_collector.publishers import MAX_NAME, Publishers
 from ztrace_collector.refusals import Refusals
@@ -43,6 +45,7 @@ class Store:
     Attributes:
         span_count: spans stored since it was opened.
         refused_count: messages and spans refused or mended since it was opened.
+        noted: what `note_refusal` has counted and is not written yet.
     """
 
     def __init__(self, path: Path, *, clock_ns: Callable[[], int] = time.time_ns) -> None:
@@ -55,9 +58,11 @@ class Store:
         self.refused_count = 0
         self._path = path
         self._clock_ns = clock_ns
+        self.noted = Refusals()
         self._db, self._lock = open_database(path)
         try:
             self._publishers = Publishers(self._db)
+            self._losses = Losses(self._db)
             self._methods = Methods(self._db)
             self._traces = Traces(self._db)
             self._figures = MethodFigures(self._db)
@@ -113,6 +118,49 @@ class Store:
             if collecting:
                 gc.enable()
 
+    def note_refusal(self, reason: str, detail: str, count: int = 1) -> None:
+        """Count what was refused before it came here; it is written with the next transaction."""
+        self.noted.note(reason, detail, count)
+
+    def write_refusals(self) -> None:
+        """Write what `note_refusal` has counted, in a transaction of its own, if there is anything.
+
+        Raises:
+            DatabaseError: nothing is written, and it is still to be.
+        """
+        if self.noted.counts:
+            self.store([])
+
+    def checkpoint(self) -> None:
+        """Take the log into the database and cut it to nothing, as far as readers and the disk let it."""
+        take_in_log(self._db)
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Yield the connection in a transaction, for what is done beside storing.
+
+        Raises:
+            DatabaseError: nothing of it is in the database; the store can be used again.
+        """
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            yield self._db
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back()
+            raise explain(error, self._path) from error
+        except BaseException:
+            self._roll_back()
+            raise
+
+    def forget(self) -> None:
+        """Drop all rows from memory, between transactions: somebody else has deleted some of them."""
+        self._roll_back()
+
+    def forget_traces(self, trace_ids: Iterable[bytes]) -> None:
+        """Drop from memory what is known of traces whose rows somebody else deletes, between transactions."""
+        self._traces.drop(trace_ids)
+
     def _store(self, messages: Sequence[Sequence[bytes]]) -> dict[bytes, int]:
         now_ns = self._clock_ns()
         refusals = Refusals()
@@ -122,6 +170,8 @@ class Store:
         self._figures.write()
         self._exceptions.write()
         refusals.write(self._db, now_ns)
+        self.noted.write(self._db, now_ns)
+        self._losses.write()
         acknowledgements = self._publishers.write()
         self._db.executemany(
             "UPDATE totals SET value = value + ? WHERE name = ?",
@@ -130,13 +180,15 @@ class Store:
         self._db.execute("COMMIT")
         self._methods.trim()
         self.span_count += span_count
-        self.refused_count += sum(refusals.counts.values())
+        self.refused_count += refusals.total + self.noted.total
+        self.noted = Refusals()
         return acknowledgements
 
     def _roll_back(self) -> None:
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
         self._publishers.forget()
+        self._losses.forget()
         self._methods.clear()
         self._figures.forget()
         self._exceptions.forget()
@@ -150,9 +202,9 @@ class Store:
             refusals.note(error.reason, str(error))
             return 0
         account = self._publishers.account_of(header, now_ns)
-        accepted, gaps = account.receive(header)
-        for gap in gaps:
-            self._publishers.note_gap(account, gap, now_ns)
+        stretch = unpack_stretch(body) if header.kind in (TOMBSTONE, BYE, CRASH) else None
+        accepted, losses = account.receive(header, now_ns, stretch)
+        self._losses.add(account.instance, losses)
         if not accepted:
             return 0
         try:
@@ -161,7 +213,7 @@ class Store:
             refusals.note(error.reason, str(error))
             columns = None
         stored = 0 if columns is None else self._insert(header, account, columns, refusals)
-        account.count(stored, header.span_count - stored)
+        self._losses.add(account.instance, account.count(stored, header.span_count - stored))
         return stored
 
     def _insert(self, header: Header, account: Account, columns: Columns, refusals: Refusals) -> int:

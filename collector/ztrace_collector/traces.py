@@ -9,7 +9,7 @@ one with the lowest method).
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ztrace.wire import ERROR
@@ -69,6 +69,7 @@ class Traces:
         self._db = db
         self._recent: Recent[bytes, Trace] = Recent(SIZE)
         self._written: dict[bytes, Trace] = {}
+        self._next_id = 1
         #: By service and JSON array of services: the array with the service in it.
         self._joined: defaultdict[str, dict[str, str]] = defaultdict(dict)
         self.forget()
@@ -77,10 +78,17 @@ class Traces:
         """Drop what is in memory: the transaction it belongs to is rolled back."""
         self._recent.clear()
         self._written.clear()
-        self._next_id, self._highest = self._db.execute(
+        next_id, highest = self._db.execute(
             "SELECT coalesce(max(id), 0) + 1, max(trace_id) FROM traces"
         ).fetchone()
-        self._highest = self._highest or b""
+        # Not below what it was: readers that follow take a number for seen once it has been used.
+        self._next_id = max(self._next_id, next_id)
+        self._highest: bytes = highest or b""
+
+    def drop(self, trace_ids: Iterable[bytes]) -> None:
+        """Drop traces from memory whose rows are deleted."""
+        for trace_id in trace_ids:
+            self._recent.pop(trace_id, None)
 
     def add(self, service: str, columns: Columns, methods: Sequence[int]) -> None:
         """Add a batch's spans to their traces; `write` has to follow in the same transaction."""

@@ -7,7 +7,21 @@ from typing import Any
 
 import msgpack
 
-from ztrace.wire import BEAT, BYE, DATA, OK, TOPIC, Header, Span, pack_header
+from ztrace.wire import (
+    BEAT,
+    BYE,
+    CRASH,
+    DATA,
+    OK,
+    OPEN,
+    TOMBSTONE,
+    TOPIC,
+    UNFINISHED,
+    Header,
+    Span,
+    pack_header,
+)
+from ztrace_collector.layout import LOSS_COLUMNS
 
 #: A time to count from, so that rows are readable: 2024-01-01T00:00:00Z.
 EPOCH_NS = 1_704_067_200_000_000_000
@@ -44,6 +58,12 @@ def make_span(number: int = 0, **changes: Any) -> Span:
     return span._replace(**changes)
 
 
+def make_open(number: int = 0, **changes: Any) -> Span:
+    """Return a root span that has not ended."""
+    open_ended: dict[str, Any] = {"duration_ns": None, "self_ns": None, "status": UNFINISHED}
+    return make_span(number, **(open_ended | changes))
+
+
 def pack_body(spans: Any) -> bytes:
     """Return a body; what is not a span is packed as it is."""
     body: bytes = msgpack.packb(spans)
@@ -66,7 +86,7 @@ class Sender:
             incarnation=self.incarnation,
             sequence=self.sequence,
             floor=self.floor,
-            covered=int(kind == DATA),
+            covered=int(kind in (DATA, BYE, CRASH)),
             span_count=0,
             created=self.created,
             dropped=self.dropped,
@@ -95,9 +115,26 @@ class Sender:
         """Return a beat."""
         return self.message(BEAT)
 
-    def bye(self) -> list[bytes]:
-        """Return a bye."""
-        return self.message(BYE)
+    def tombstone(self, covered: int, span_count: int, body: bytes = b"") -> list[bytes]:
+        """Return a tombstone of the next batches."""
+        self.created += span_count
+        message = self.message(TOMBSTONE, body, covered=covered, span_count=span_count)
+        self.sequence += covered
+        return message
+
+    def open(self, *spans: Any) -> list[bytes]:
+        """Return what tells of spans that have not ended."""
+        return self.message(OPEN, pack_body(spans), span_count=len(spans))
+
+    def bye(self, kind: int = BYE, body: bytes = b"", **changes: Any) -> list[bytes]:
+        """Return the end, which takes a number."""
+        message = self.message(kind, body, **changes)
+        self.sequence += 1
+        return message
+
+    def crash(self) -> list[bytes]:
+        """Return what a later process says of one that died."""
+        return self.bye(CRASH)
 
 
 def rows(path: Path, sql: str, *parameters: Any) -> list[dict[str, Any]]:
@@ -120,5 +157,5 @@ def refusals(path: Path) -> dict[str, int]:
 
 def is_balanced(publisher: dict[str, Any]) -> bool:
     """Tell whether a publisher's row accounts for every span it created."""
-    parts = ("stored", "dropped", "missing", "refused", "elsewhere")
-    return bool(publisher["spans_created"] == sum(publisher[f"spans_{part}"] for part in parts))
+    columns = ("spans_stored", "spans_elsewhere", *LOSS_COLUMNS.values())
+    return bool(publisher["spans_created"] == sum(publisher[column] for column in columns))

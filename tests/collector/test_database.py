@@ -9,8 +9,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlite_utils import Database
 
-from tests.collector.messages import Sender, make_span, row
+from tests.collector.messages import Sender, is_balanced, make_span, row, rows
 from ztrace.errors import (
     DatabaseCorrupt,
     DatabaseError,
@@ -19,7 +20,8 @@ from ztrace.errors import (
     DatabaseNewer,
 )
 from ztrace_collector.database import Lock
-from ztrace_collector.layout import APPLICATION_ID, SCHEMA_VERSION
+from ztrace_collector.layout import APPLICATION_ID, LOSS_COLUMNS, SCHEMA_VERSION
+from ztrace_collector.schema import migrations
 from ztrace_collector.store import Store
 
 
@@ -217,3 +219,66 @@ def test_a_reader_does_not_keep_a_file_from_being_closed(path: Path) -> None:
         store.close()
     Store(path).close()
     assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+#: What version 1 had that version 2 changes, as it was left by a publisher of each kind.
+_VERSION_1 = """
+INSERT INTO instances VALUES (1, 'aa', 'shop', 'box', 7, 5), (2, 'bb', 'bank', 'box', 8, 5);
+INSERT INTO publishers VALUES
+    (1, 'ended', 9, 100, 60, 4, 30, 6, 0, '{"attribute_cut": 2}', 1000, 2000),
+    (2, 'live', 1, 7, 5, 0, 0, 0, 2, '{}', 1500, 2500);
+INSERT INTO gaps VALUES (1, 1, 2, 3, 17, 'never received', 1100), (2, 1, 4, 4, 8, 'window full', 1200),
+    (3, 1, 5, 6, 5, 'not delivered before the end', 1300), (4, 2, 0, 0, 0, 'never received', 1600);
+"""
+
+
+def make_version_1(path: Path) -> None:
+    """Make a file as version 1 left it."""
+    with closing(sqlite3.connect(path)) as db:
+        first = migrations.pending(Database(db))[0].name
+        migrations.apply(Database(db), stop_before="add_unfinished_spans_and_losses")
+        assert [each.name for each in migrations.applied(Database(db))] == [first]
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute("PRAGMA user_version = 1")
+        db.executescript(_VERSION_1)
+
+
+def test_a_file_of_version_1_is_brought_up_to_date(path: Path) -> None:
+    """Every count goes to the column of its reason, and every reason has its losses."""
+    make_version_1(path)
+    with Store(path):
+        pass
+    assert row(path, "PRAGMA user_version")["user_version"] == SCHEMA_VERSION
+    shop, bank = rows(path, "SELECT * FROM publishers ORDER BY instance")
+    counted = {reason: shop[column] for reason, column in LOSS_COLUMNS.items()}
+    assert counted == {
+        "queue full": 4,
+        "window full": 8,
+        "never received": 17,
+        "not delivered before the end": 5,
+        "process crashed": 0,
+        "refused": 6,
+    }
+    assert (bank["spans_stored"], bank["spans_elsewhere"], bank["last_seen_ns"]) == (5, 2, 2500)
+    assert is_balanced(shop)
+    assert is_balanced(bank)
+    lost = rows(path, "SELECT reason, span_count, first_ns, last_ns, first_sequence FROM losses")
+    assert sorted(tuple(one.values()) for one in lost) == [
+        ("never received", 17, 1100, 1100, 2),
+        ("not delivered before the end", 5, 1300, 1300, 5),
+        ("queue full", 4, 1000, 2000, None),
+        ("refused", 6, 1000, 2000, None),
+        ("window full", 8, 1200, 1200, 4),
+    ]
+
+
+def test_an_old_file_has_the_tables_of_a_new_one(path: Path) -> None:
+    """Column for column, index for index."""
+    make_version_1(path)
+    new = path.with_name("new.db")
+    tables = []
+    for each in (path, new):
+        with Store(each):
+            pass
+        tables.append(rows(each, "SELECT type, name, sql FROM sqlite_master ORDER BY name"))
+    assert tables[0] == tables[1]

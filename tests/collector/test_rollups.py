@@ -106,6 +106,7 @@ def check_rollups(path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
         assert dict(db.execute("SELECT name, value FROM totals")) == {
             "spans": db.execute("SELECT count(*) FROM spans").fetchone()[0],
+            "spans_expired": 0,
             "traces": len(stored),
         }
         # Every exception that was passed on has its origin's group, if that is here and is an origin.

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from tests.collector.messages import (
     Sender,
     is_balanced,
     make_span,
+    refusals,
     row,
     rows,
     span_id,
     trace_id,
 )
 from ztrace.errors import DatabaseError
-from ztrace.wire import CRASH, ERROR, TOMBSTONE, UNFINISHED
+from ztrace.wire import ERROR, UNFINISHED, pack_stretch
 from ztrace_collector.histogram import bucket_of
 from ztrace_collector.store import Store
 
@@ -98,29 +100,33 @@ def test_accounts_survive_a_restart(path: Path) -> None:
 
 
 def test_the_account_of_a_publisher_is_kept(store: Store, path: Path) -> None:
-    """Stored, dropped, missing, refused and elsewhere add up to created; gaps say where."""
+    """Stored, elsewhere and lost for each reason add up to created; losses say when."""
     sender = Sender()
     sender.sequence, sender.floor, sender.created, sender.retired = 3, 3, 7, 7
     sender.mended = {"attribute_cut": 4}
     messages = [sender.data(make_span(1), make_span(2, kind=9))]
-    sender.created += 5
-    messages.append(sender.message(TOMBSTONE, covered=2, span_count=5))
-    sender.sequence += 2
+    messages.append(sender.tombstone(2, 5, pack_stretch(EPOCH_NS - 9, EPOCH_NS - 4)))
     sender.created, sender.dropped = sender.created + 3, 3
     messages.append(sender.bye())
-    assert store.store(messages) == {sender.incarnation: 6}
+    assert store.store(messages) == {sender.incarnation: 7}
     publisher = row(path, "SELECT * FROM publishers")
-    assert {name: publisher[f"spans_{name}"] for name in ("stored", "dropped", "missing", "refused")} == {
+    assert {name: publisher[f"spans_{name}"] for name in ("stored", "dropped", "tombstoned", "refused")} == {
         "stored": 1,
         "dropped": 3,
-        "missing": 5,
+        "tombstoned": 5,
         "refused": 1,
     }
     assert (publisher["spans_elsewhere"], publisher["state"]) == (7, "ended")
     assert is_balanced(publisher)
     assert json.loads(publisher["mended"]) == {"attribute_cut": 4}
-    gap = row(path, "SELECT * FROM gaps")
-    assert (gap["first_sequence"], gap["last_sequence"], gap["span_count"]) == (4, 5, 5)
+    lost = rows(path, "SELECT reason, span_count, first_ns, last_ns, first_sequence FROM losses ORDER BY id")
+    assert [tuple(one.values()) for one in lost] == [
+        ("refused", 1, EPOCH_NS, EPOCH_NS, None),
+        ("window full", 5, EPOCH_NS - 9, EPOCH_NS - 4, 4),
+        ("queue full", 3, EPOCH_NS, EPOCH_NS, None),
+    ]
+    shown = row(path, "SELECT * FROM loss_list WHERE reason = 'refused'")
+    assert (shown["service"], shown["pid"], shown["last"]) == ("billing", 42, "2024-01-01 00:00:00")
     instance = row(path, "SELECT * FROM instances")
     assert (instance["instance_id"], instance["pid"]) == (sender.incarnation.hex(), 42)
 
@@ -130,9 +136,9 @@ def test_a_crash_report_ends_an_account(store: Store, path: Path) -> None:
     sender = Sender()
     store.store([sender.data(make_span())])
     sender.created += 4
-    store.store([sender.message(CRASH)])
+    store.store([sender.crash()])
     publisher = row(path, "SELECT * FROM publishers")
-    assert (publisher["state"], publisher["spans_missing"]) == ("crashed", 4)
+    assert (publisher["state"], publisher["spans_crashed"]) == ("crashed", 4)
     assert is_balanced(publisher)
 
 
@@ -196,7 +202,7 @@ def test_a_failed_transaction_leaves_nothing_behind(
     assert row(path, "SELECT count(*) AS n FROM span_list")["n"] == 3
     assert row(path, "SELECT span_count FROM traces WHERE trace_id = ?", trace_id(0))["span_count"] == 2
     assert row(path, "SELECT sum(calls) AS n FROM method_figures WHERE resolution_s = 60")["n"] == 3
-    assert [one["value"] for one in rows(path, "SELECT value FROM totals ORDER BY name")] == [3, 2]
+    assert [one["value"] for one in rows(path, "SELECT value FROM totals ORDER BY name")] == [3, 0, 2]
 
 
 def test_a_full_disk_is_one_clear_error_and_not_the_end(store: Store, path: Path) -> None:
@@ -206,9 +212,80 @@ def test_a_full_disk_is_one_clear_error_and_not_the_end(store: Store, path: Path
     pages = store._db.execute("PRAGMA page_count").fetchone()[0]
     store._db.execute(f"PRAGMA max_page_count = {pages}")
     message = sender.data(*(make_span(n, attributes={"text": "x" * 2000}) for n in range(100)))
-    with pytest.raises(DatabaseError, match="no space left") as raised:
+    with pytest.raises(DatabaseError, match="no space") as raised:
         store.store([message])
     assert raised.value.hint
     store._db.execute("PRAGMA max_page_count = 1000000")
     assert store.store([message]) == {sender.incarnation: 2}
     assert row(path, "SELECT count(*) AS n FROM spans")["n"] == 101
+
+
+def test_a_loss_that_goes_on_is_one_row(path: Path) -> None:
+    """Told by many messages, over a restart too; what is far from it in time is another row."""
+    sender, now_ns = Sender(), EPOCH_NS
+
+    def drop(store: Store) -> None:
+        sender.created, sender.dropped = sender.created + 2, sender.dropped + 2
+        store.store([sender.beat()])
+
+    def clock_ns() -> int:
+        return now_ns
+
+    for _ in range(2):
+        with Store(path, clock_ns=clock_ns) as store:
+            for _ in range(3):
+                now_ns += 1_000 * MS
+                drop(store)
+    now_ns += 600_000 * MS
+    with Store(path, clock_ns=clock_ns) as store:
+        store.store([sender.beat()])
+        now_ns += MS
+        drop(store)
+    found = rows(path, "SELECT span_count, first_ns, last_ns FROM losses ORDER BY id")
+    assert [tuple(one.values()) for one in found] == [
+        (12, EPOCH_NS, EPOCH_NS + 6_000 * MS),
+        (2, EPOCH_NS + 606_000 * MS, now_ns),
+    ]
+    assert is_balanced(row(path, "SELECT * FROM publishers"))
+
+
+def test_losses_of_one_publisher_have_few_rows(store: Store, path: Path) -> None:
+    """However far apart a sender says that they were; their sum stays exact."""
+    sender, hour_ns = Sender(), 3_600_000 * MS
+    for number in range(3):
+        stretches = [pack_stretch(at_ns, at_ns) for at_ns in range(number, 700 * hour_ns, hour_ns)]
+        store.store([sender.tombstone(1, 1, stretch) for stretch in stretches])
+    found = row(path, "SELECT count(*) AS n, sum(span_count) AS total FROM losses")
+    assert (found["n"], found["total"]) == (1000, 2100)
+    assert is_balanced(row(path, "SELECT * FROM publishers"))
+
+
+def test_refusals_from_outside_are_counted_with_the_next_transaction(store: Store, path: Path) -> None:
+    """Or when they are asked to be written; nothing is written twice, and a failure loses none."""
+    store.note_refusal("body", "at the door", 3)
+    assert refusals(path) == {}
+    store.store([Sender().data(make_span(), make_span(1, kind=9))])
+    assert refusals(path) == {"body": 3, "kind": 1}
+    store.note_refusal("body", "again")
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        store._db.execute("PRAGMA busy_timeout = 0")
+        with pytest.raises(DatabaseError):
+            store.write_refusals()
+    store.write_refusals()
+    store.write_refusals()
+    assert refusals(path) == {"body": 4, "kind": 1}
+    assert row(path, "SELECT detail FROM refusals WHERE reason = 'body'")["detail"] == "again"
+    assert store.refused_count == 5
+
+
+def test_a_trace_that_was_deleted_begins_again(store: Store, path: Path) -> None:
+    """Once the store has been told to forget it: spans that still come make a new row."""
+    sender = Sender()
+    store.store([sender.data(make_span(0), make_span(1))])
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("DELETE FROM traces WHERE trace_id = ?", (trace_id(1),))
+    store.forget_traces([trace_id(1), trace_id(77)])
+    store.store([sender.data(make_span(0), make_span(1))])
+    found = rows(path, "SELECT id, span_count FROM traces ORDER BY trace_id")
+    assert [tuple(one.values()) for one in found] == [(1, 2), (3, 1)]

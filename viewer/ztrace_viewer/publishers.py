@@ -24,8 +24,9 @@ def read_status(db: sqlite3.Connection, now_ns: int) -> StatusDocument:
     rejected = Counter(dict(db.execute("SELECT reason, count FROM refusals")))
     publishers = []
     for mended, *columns in db.execute(
-        "SELECT mended, service, host, pid, state, spans_created, spans_stored, spans_dropped, spans_missing,"
-        " spans_refused, last_seen_ns FROM publishers JOIN instances ON instances.id = instance"
+        "SELECT mended, service, host, pid, state, spans_created, spans_stored, spans_dropped,"
+        " spans_missing + spans_tombstoned + spans_undelivered + spans_crashed, spans_refused, last_seen_ns"
+        " FROM publishers JOIN instances ON instances.id = instance"
         " ORDER BY last_seen_ns DESC, instance DESC"
     ):
         publishers.append(_publisher(now_ns, *columns))
