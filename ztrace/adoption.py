@@ -132,6 +132,5 @@ def _read_window(orphan: Orphan) -> Window:
 
 def _skip_to(window: Window, sequence: int, at_ns: int) -> None:
     if sequence > window.next_sequence:
-        hole = Entry(TOMBSTONE, window.next_sequence, 0, at_ns, at_ns, None)
-        hole.covered = sequence - window.next_sequence
-        window.restore(hole)
+        covered = sequence - window.next_sequence
+        window.restore(Entry(TOMBSTONE, window.next_sequence, 0, at_ns, at_ns, covered=covered))

@@ -100,8 +100,12 @@ class Publisher:
         worker.hurry(timeout_s)
         return _wait(lambda: stored() or not worker.running, timeout_s) and stored()
 
-    def close(self, timeout_s: float) -> int:
+    def close(self, timeout_s: float, sleep: Callable[[float], None] | None = None) -> int:
         """Send what is left, say goodbye and end the thread.
+
+        Args:
+            timeout_s: how long to try.
+            sleep: what to wait with, if ``time.sleep`` cannot be used here.
 
         Returns:
             The number of spans that stay behind, or were dropped without the collector's hearing of it.
@@ -115,7 +119,7 @@ class Publisher:
             return self.dropped
         worker.close(timeout_s)
         # The thread keeps the deadline; the half second covers one that is slow to be scheduled.
-        _wait(lambda: not worker.running, timeout_s + 0.5)
+        _wait(lambda: not worker.running, timeout_s + 0.5, sleep)
         left = worker.left + len(self.queue)
         return left + self.dropped if left or not worker.reached else 0
 
@@ -158,23 +162,25 @@ class Publisher:
 def _open_spool(settings: Settings, identity: Identity) -> "Spool | None":
     if settings.spool is None:
         return None
+    from pathlib import Path
+
     from ztrace.spool import Spool  # Most programs have none.
 
     try:
-        return Spool(settings.spool, *identity, limit_bytes=settings.spool_bytes)
+        return Spool(Path(settings.spool), *identity, limit_bytes=settings.spool_bytes)
     except OSError as error:
         diagnostics.count("spool_unusable")
         diagnostics.warn(f"not keeping spans in {settings.spool}: {error.strerror or error}")
         return None
 
 
-def _wait(done: Callable[[], bool], timeout_s: float) -> bool:
+def _wait(done: Callable[[], bool], timeout_s: float, sleep: Callable[[float], None] | None = None) -> bool:
     """Sleep in small steps until ``done()``; under gevent ``time.sleep`` lets other greenlets run."""
     deadline_s = time.monotonic() + timeout_s
     while not done():
         if time.monotonic() >= deadline_s:
             return False
-        time.sleep(_GLANCE_S)
+        (sleep or time.sleep)(_GLANCE_S)
     return True
 
 

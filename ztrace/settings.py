@@ -6,7 +6,6 @@ The full list is in docs/reference/settings.md.
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from ztrace.errors import SettingsError
@@ -51,7 +50,7 @@ class Settings(NamedTuple):
     window_bytes: int
     batch_spans: int
     linger_s: float
-    spool: Path | None
+    spool: str | None
     spool_bytes: int
     key: "Enrolment | None"
     scrub: None
@@ -119,7 +118,7 @@ def read_settings(
         window_bytes=number("ZTRACE_WINDOW_BYTES", window_bytes),
         batch_spans=number("ZTRACE_BATCH_SPANS", batch_spans),
         linger_s=number("ZTRACE_LINGER_MS", linger_ms) / 1000,
-        spool=Path(folder) if folder else None,
+        spool=os.fspath(folder) if folder else None,
         spool_bytes=number("ZTRACE_SPOOL_BYTES", spool_bytes),
         key=enrolment,
         scrub=None,

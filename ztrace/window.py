@@ -7,7 +7,6 @@ collector may have either, and counts each number once.
 """
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from ztrace import diagnostics
@@ -43,7 +42,6 @@ class Shelf(Protocol):
         """Forget what is below a sequence number: so many spans."""
 
 
-@dataclass(slots=True)
 class Entry:
     """Some sequence numbers, and what is sent for them.
 
@@ -53,19 +51,33 @@ class Entry:
         covered: how many numbers.
         span_count: spans in the body, or gone.
         first_ns, last_ns: between which times these spans ended, Unix.
-        body: None if it is on the shelf, at ``place``.
+        body: None if it is on the shelf, at ``place``, or there is none.
         sent: it has been on its way once, so the collector may have it.
     """
 
-    kind: int
-    sequence: int
-    span_count: int
-    first_ns: int
-    last_ns: int
-    body: bytes | None
-    place: "Place | None" = None
-    covered: int = 1
-    sent: bool = False
+    # Not a dataclass: importing those takes longer than all the rest that a program waits for.
+    __slots__ = ("body", "covered", "first_ns", "kind", "last_ns", "place", "sent", "sequence", "span_count")
+
+    def __init__(
+        self,
+        kind: int,
+        sequence: int,
+        span_count: int,
+        first_ns: int,
+        last_ns: int,
+        body: bytes | None = None,
+        place: "Place | None" = None,
+        covered: int = 1,
+    ) -> None:
+        self.kind = kind
+        self.sequence = sequence
+        self.span_count = span_count
+        self.first_ns = first_ns
+        self.last_ns = last_ns
+        self.body = body
+        self.place = place
+        self.covered = covered
+        self.sent = False
 
     @property
     def end(self) -> int:

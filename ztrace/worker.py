@@ -246,9 +246,11 @@ class Worker:
 def _begin_adoption(settings: Settings, now_s: float) -> "Adoption | None":
     if settings.spool is None:
         return None
+    from pathlib import Path
+
     from ztrace.adoption import Adoption  # Most programs have no spool.
 
-    return Adoption(settings.spool, now_s)
+    return Adoption(Path(settings.spool), now_s)
 
 
 def _stretch(records: list[Record]) -> tuple[int, int]:
