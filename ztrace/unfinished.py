@@ -5,8 +5,10 @@ it some fifty nanoseconds; all else is done once a second in the background, for
 """
 
 import sys
+from collections.abc import Mapping
 from itertools import islice
 from time import perf_counter_ns
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ztrace.encoding import Record
@@ -23,6 +25,8 @@ REPEAT_NS = 60_000_000_000
 MAX_WATCHED = 10_000
 #: Spans published at once.
 MAX_PUBLISHED = 1_000
+#: The attribute of a span that will never end, because nobody holds it any more.
+ABANDONED = "ztrace.abandoned"
 
 
 def _count_own_references() -> int:
@@ -62,6 +66,8 @@ class Unfinished:
             if sys.getrefcount(span) <= _OWN_REFERENCES:
                 # Whoever began it has let it go without ending it: nobody ever will.
                 self._register.pop(span, None)
+                if (record := _make_record(span, {ABANDONED: True})) is not None:
+                    due.append(record)
             elif now_ns < due_ns or len(due) == MAX_PUBLISHED:
                 coming[span] = due_ns
             elif (record := _make_record(span)) is not None:
@@ -83,7 +89,7 @@ class Unfinished:
             return []
 
 
-def _make_record(span: "Span") -> Record | None:
+def _make_record(span: "Span", more: Mapping[str, bool] = MappingProxyType({})) -> Record | None:
     """Return the record of a span so far, or None if it has ended meanwhile."""
     above, links, target = span._above, span.links, span._publisher
     record = (
@@ -97,7 +103,7 @@ def _make_record(span: "Span") -> Record | None:
         None,
         None,
         UNFINISHED,
-        dict.copy(span.attributes) or None,
+        {**dict.copy(span.attributes), **more} or None,
         None if links is None else [[link.trace_id, link.span_id] for link in links],
         None,
     )
