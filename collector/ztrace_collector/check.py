@@ -17,6 +17,8 @@ import msgpack
 from ztrace.errors import WireError
 from ztrace.wire import (
     BEAT,
+    BYE,
+    CRASH,
     DATA,
     KIND_NAMES,
     MAX_FRAME_BYTES,
@@ -50,7 +52,9 @@ INT_END = 1 << 63
 _FIELDS = len(Span._fields)
 _NONE_TYPE = type(None)
 _KINDS = frozenset(KIND_NAMES)
-_STATUSES = frozenset(range(UNFINISHED + 1))
+_OPEN = frozenset({UNFINISHED})
+#: How many sequence numbers a message of each kind takes; a tombstone any number.
+_COVERED = {DATA: 1, BYE: 1, CRASH: 1, BEAT: 0, OPEN: 0}
 _NO_TRACE, _NO_SPAN = bytes(16), bytes(8)
 
 
@@ -60,7 +64,8 @@ class Columns:
 
     Attributes:
         kinds: numbers of `ztrace.wire.KIND_NAMES`.
-        end_ns: start and duration added; the start while unfinished.
+        duration_ns: 0 of spans that have not ended.
+        end_ns: start and duration added.
         attributes: JSON objects, None where there are none.
         links: pairs of ids.
         exceptions: `ztrace.wire.ExceptionRecord`s, not yet looked at.
@@ -72,7 +77,7 @@ class Columns:
     kinds: Sequence[int]
     names: Sequence[str]
     start_ns: Sequence[int]
-    duration_ns: Sequence[int | None]
+    duration_ns: Sequence[int]
     self_ns: Sequence[int | None]
     cpu_ns: Sequence[int | None]
     statuses: Sequence[int]
@@ -96,13 +101,14 @@ def read_message(frames: Sequence[bytes]) -> tuple[Header, bytes]:
     if len(packed) > MAX_FRAME_BYTES or len(body) > MAX_FRAME_BYTES:
         raise WireError(OVERSIZED, f"a frame of {max(len(packed), len(body))} bytes")
     header = unpack_header(packed)
-    if (header.kind == DATA and header.covered != 1) or (header.kind in (BEAT, OPEN) and header.covered != 0):
+    covered = _COVERED.get(header.kind, header.covered)
+    if header.covered != covered:
         raise WireError(HEADER, f"kind {header.kind} covers {header.covered} sequence numbers")
     return header, body
 
 
 def read_spans(header: Header, body: bytes, refusals: Refusals) -> Columns | None:
-    """Return a batch's spans; those refused, or mended, are counted.
+    """Return the spans of a batch, which have ended, or of an OPEN; those refused, or mended, are counted.
 
     Returns:
         None if no span of the batch is left.
@@ -117,13 +123,15 @@ def read_spans(header: Header, body: bytes, refusals: Refusals) -> Columns | Non
         raise WireError(SPAN_COUNT, f"{len(spans)} spans where the header says {header.span_count}")
     if not spans:
         return None
+    finished = header.kind != OPEN
     try:
-        columns = _columns_of(spans, refusals) if decoded_whole else None
+        columns = _columns_of(spans, refusals, finished) if decoded_whole else None
     except (TypeError, OverflowError):
         columns = None
     if columns is None:
-        kept = [whole for span in spans if (whole := mending.mend(span, refusals)) is not None]
-        columns = _columns_of(kept, refusals) if kept else None
+        mended = (mending.mend(span, refusals, finished=finished) for span in spans)
+        kept = [span for span in mended if span is not None]
+        columns = _columns_of(kept, refusals, finished) if kept else None
     return columns
 
 
@@ -142,7 +150,7 @@ def _decode(body: bytes) -> tuple[Any, bool]:
         raise WireError(UNDECODABLE, f"body is not msgpack: {error!r}") from error
 
 
-def _columns_of(spans: Sequence[Any], refusals: Refusals) -> Columns | None:
+def _columns_of(spans: Sequence[Any], refusals: Refusals, finished: bool) -> Columns | None:
     """Return the spans as columns, or None if anything at all is wrong with one of them.
 
     Raises:
@@ -161,21 +169,20 @@ def _columns_of(spans: Sequence[Any], refusals: Refusals) -> Columns | None:
         and _are_parents(parent_ids)
         and _KINDS.issuperset(kinds)
         and _are_names(names)
-        and _STATUSES.issuperset(statuses)
+        and (mending.FINISHED if finished else _OPEN).issuperset(statuses)
         and set(map(type, attribute_maps)) <= {dict, _NONE_TYPE}
         and set(map(type, links)) <= {tuple, _NONE_TYPE}
         and set(map(type, exceptions)) <= {tuple, _NONE_TYPE}
     ):
         return None
     array("Q", starts)
-    if UNFINISHED in statuses:
-        if any((d is None) != (s == UNFINISHED) for d, s in zip(durations, statuses, strict=True)):
-            return None
-        array("Q", [duration for duration in durations if duration is not None])
-        ends = [start + (duration or 0) for start, duration in zip(starts, durations, strict=True)]
-    else:
+    if finished:
         array("Q", durations)
         ends = list(map(add, starts, durations))
+    elif set(durations) == {None}:
+        durations, ends = (0,) * len(spans), list(starts)
+    else:
+        return None
     if max(ends) >= INT_END or not _are_times_or_none(selfs) or not _are_times_or_none(cpus):
         return None
     if any(links) and not all(map(mending.are_links, links)):

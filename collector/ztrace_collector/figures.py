@@ -1,7 +1,7 @@
 """Figures of each method by minute, hour and day: calls, errors, times, and a histogram of durations.
 
 One idea: figures add up, so a transaction's spans are added up by method and minute first, and each row that
-they belong to is then written once. A row counts the finished spans that ended in its time.
+they belong to is then written once. A row counts the spans that ended in its time.
 """
 
 import json
@@ -27,7 +27,7 @@ MOST = INT_END - 1
 #: (resolution_s, bucket, method)
 Key = tuple[int, int, int]
 #: A span's (duration, self, status).
-_Times = tuple[int | None, int | None, int]
+_Times = tuple[int, int | None, int]
 
 
 @dataclass(slots=True, eq=False)
@@ -84,8 +84,6 @@ class MethodFigures:
         """Write the rows that the spans belong to."""
         rows: dict[Key, Figures] = {}
         for (method, minute), figures in self._sums.items():
-            if not figures.calls:
-                continue
             for resolution_s in RESOLUTIONS_S:
                 key = resolution_s, minute * 60 // resolution_s, method
                 row = rows.get(key)
@@ -120,9 +118,6 @@ class MethodFigures:
 
 def _sum_up(spans: list[_Times]) -> Figures:
     durations, selfs, statuses = zip(*spans, strict=True)
-    if None in durations:
-        finished = [times for times in spans if times[0] is not None]
-        return _sum_up(finished) if finished else Figures()
     # `histogram.bucket_of`, without a call for each span.
     buckets = Counter([int(BUCKETS_PER_E * log(duration)) if duration > 1 else 0 for duration in durations])
     return Figures(

@@ -7,7 +7,7 @@ wrong with it; without those it would only mislead. What `mend` returns passes t
 import json
 from typing import Any
 
-from ztrace.wire import KIND_NAMES, UNFINISHED, Span
+from ztrace.wire import ERROR, KIND_NAMES, OK, UNFINISHED, Span
 from ztrace_collector import attributes, text
 from ztrace_collector.refusals import (
     EXCEPTION,
@@ -27,18 +27,28 @@ from ztrace_collector.refusals import (
 
 #: Characters kept of a name: it is an index's key and a column on the screen.
 MAX_NAME = 256
+#: Status of a span that has ended.
+FINISHED = frozenset({OK, ERROR})
 #: Links kept of a span.
 MAX_LINKS = 128
 
 
-def mend(fields: Any, refusals: Refusals) -> tuple[Any, ...] | None:
-    """Return a span that is fit to be stored, or None if it is refused; either is counted by reason."""
+def mend(fields: Any, refusals: Refusals, *, finished: bool) -> tuple[Any, ...] | None:
+    """Return a span that is fit to be stored, or None if it is refused; either is counted by reason.
+
+    Args:
+        fields: what should be one.
+        refusals: where it is counted; the ids of a span that is lost with this are kept there, too.
+        finished: whether it should have ended, or not.
+    """
     if type(fields) is not tuple or len(fields) != len(Span._fields):
         refusals.note(FIELDS, f"{_describe(fields)} instead of a span's {len(Span._fields)} fields")
         return None
     span = Span(*fields)
-    reason = _reason_to_refuse(span)
+    reason = _reason_to_refuse(span, finished)
     if reason:
+        if finished and _is_id(span.trace_id, 16) and _is_id(span.span_id, 8):
+            refusals.spans.append((span.trace_id, span.span_id, reason))
         position = {TIME: "start_ns", STATUS: "status"}.get(reason, reason)
         refusals.note(
             reason, f"span {_describe(span.name)}: {position} is {_describe(getattr(span, position))}"
@@ -50,7 +60,7 @@ def mend(fields: Any, refusals: Refusals) -> tuple[Any, ...] | None:
     return (*mended[:-2], _mend_links(span.links, refusals), _mend_exception(span.exception, refusals))
 
 
-def _reason_to_refuse(span: Span) -> str | None:
+def _reason_to_refuse(span: Span, finished: bool) -> str | None:
     if not _is_id(span.trace_id, 16):
         return TRACE_ID
     if not _is_id(span.span_id, 8):
@@ -66,9 +76,9 @@ def _reason_to_refuse(span: Span) -> str | None:
         return TIME
     if span.start_ns + (span.duration_ns or 0) >= 1 << 63:
         return TIME
-    if type(span.status) is not int or not 0 <= span.status <= UNFINISHED:
+    if type(span.status) is not int or span.status not in (FINISHED if finished else {UNFINISHED}):
         return STATUS
-    return STATUS if (span.duration_ns is None) != (span.status == UNFINISHED) else None
+    return STATUS if (span.duration_ns is None) == finished else None
 
 
 def _is_id(value: Any, length: int) -> bool:

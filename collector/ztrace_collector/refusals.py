@@ -5,6 +5,7 @@ words are what ``ztrace status`` shows and what people search for: they stay as 
 """
 
 import sqlite3
+from collections import deque
 
 #: A message that is refused as a whole. ``undecodable``, ``foreign``, ``version`` and ``header`` are
 #: `ztrace.wire`'s words.
@@ -13,23 +14,33 @@ OVERSIZED, BODY, SPAN_COUNT = "oversized", "body", "span_count"
 #: A span that is refused: the field that is missing, of the wrong type or out of its range.
 FIELDS, TRACE_ID, SPAN_ID, PARENT_ID, KIND = "fields", "trace_id", "span_id", "parent_id", "kind"
 NAME, TIME, STATUS = "name", "time", "status"
+#: A span that has not ended, beyond those that are kept.
+UNFINISHED = "unfinished"
 #: A span that is kept, with something in it replaced, cut or left out.
 UTF8, LONG_NAME, ATTRIBUTES, LARGE_ATTRIBUTES = "utf8", "long_name", "attributes", "large_attributes"
-LINKS, EXCEPTION = "links", "exception"
+LINKS, EXCEPTION, TOO_MANY_NAMES = "links", "exception", "too_many_names"
 
 MESSAGE_REASONS = (FRAMES, UNDECODABLE, FOREIGN, VERSION, HEADER, OVERSIZED, BODY, SPAN_COUNT)
-SPAN_REASONS = (FIELDS, TRACE_ID, SPAN_ID, PARENT_ID, KIND, NAME, TIME, STATUS)
-MENDED_REASONS = (UTF8, LONG_NAME, ATTRIBUTES, LARGE_ATTRIBUTES, LINKS, EXCEPTION)
+SPAN_REASONS = (FIELDS, TRACE_ID, SPAN_ID, PARENT_ID, KIND, NAME, TIME, STATUS, UNFINISHED)
+MENDED_REASONS = (UTF8, LONG_NAME, ATTRIBUTES, LARGE_ATTRIBUTES, LINKS, EXCEPTION, TOO_MANY_NAMES)
 
 #: Characters kept of a refusal's detail: it is shown on one line.
 MAX_DETAIL = 200
+#: Refused spans whose ids are kept, the newest: so that a child in a tree can say what became of its parent.
+MAX_SPANS = 10_000
 
 
 class Refusals:
-    """The refusals of one transaction."""
+    """The refusals of one transaction.
+
+    Attributes:
+        counts: by reason.
+        spans: ids of spans that were refused, with the reason.
+    """
 
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
+        self.spans: deque[tuple[bytes, bytes, str]] = deque(maxlen=MAX_SPANS)
         self._details: dict[str, str] = {}
 
     @property
@@ -46,9 +57,10 @@ class Refusals:
         """Count another's as well."""
         for reason, count in other.counts.items():
             self.note(reason, other._details[reason], count)
+        self.spans.extend(other.spans)
 
     def write(self, db: sqlite3.Connection, now_ns: int) -> None:
-        """Add the counts to the table ``refusals``."""
+        """Add the counts to the table ``refusals``, and the spans to ``refused_spans``."""
         db.executemany(
             "INSERT INTO refusals (reason, count, last_ns, detail) VALUES (?, ?, ?, ?)"
             " ON CONFLICT (reason) DO UPDATE SET count = count + excluded.count,"
@@ -58,6 +70,14 @@ class Refusals:
                 for reason, count in self.counts.items()
             ],
         )
+        if self.spans:
+            db.executemany(
+                "INSERT INTO refused_spans (trace_id, span_id, reason, at_ns) VALUES (?, ?, ?, ?)",
+                [(*span, now_ns) for span in self.spans],
+            )
+            db.execute(
+                "DELETE FROM refused_spans WHERE id <= (SELECT max(id) FROM refused_spans) - ?", (MAX_SPANS,)
+            )
 
 
 def _one_line(detail: str) -> str:

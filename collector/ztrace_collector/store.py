@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from ztrace.errors import WireError
-from ztrace.wire import BYE, CRASH, TOMBSTONE, Header, unpack_stretch
+from ztrace.wire import BYE, CRASH, OPEN, TOMBSTONE, Header, unpack_stretch
 from ztrace_collector.check import Columns, link_texts, read_message, read_spans
 from ztrace_collector.database import close_database, explain, open_database, take_in_log
 from ztrace_collector.delivery import Account
@@ -29,6 +29,7 @@ from ztrace_collector.publishers import MAX_NAME, Publishers
 from ztrace_collector.refusals import Refusals
 from ztrace_collector.text import cut
 from ztrace_collector.traces import Traces
+from ztrace_collector.unfinished import Unfinished
 
 _SPANS = Insert(
     "spans",
@@ -65,6 +66,7 @@ class Store:
             self._losses = Losses(self._db)
             self._methods = Methods(self._db)
             self._traces = Traces(self._db)
+            self._unfinished = Unfinished(self._db)
             self._figures = MethodFigures(self._db)
             self._exceptions = Exceptions(self._db)
         except sqlite3.Error as error:
@@ -153,13 +155,37 @@ class Store:
             self._roll_back()
             raise
 
-    def forget(self) -> None:
-        """Drop all rows from memory, between transactions: somebody else has deleted some of them."""
-        self._roll_back()
+    @property
+    def used_bytes(self) -> int:
+        """How large the file would be without the pages that are free."""
+        pages, free, size = (
+            self._db.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
+
+    @property
+    def last_seen_ns(self) -> int | None:
+        """When a publisher was heard of last, by the clock of the collector that heard it."""
+        (last_ns,) = self._db.execute("SELECT max(last_seen_ns) FROM publishers").fetchone()
+        return None if last_ns is None else int(last_ns)
+
+    def forget(self, table: str) -> None:
+        """Drop a table's rows from memory, between transactions: somebody else has deleted some of them."""
+        if table == "method_figures":
+            self._figures.forget()
+        elif table == "losses":
+            self._losses.forget()
+        elif table == "publishers":
+            self._publishers.forget()
+        elif table == "unfinished_spans":
+            self._unfinished.forget()
 
     def forget_traces(self, trace_ids: Iterable[bytes]) -> None:
         """Drop from memory what is known of traces whose rows somebody else deletes, between transactions."""
-        self._traces.drop(trace_ids)
+        forgotten = list(trace_ids)
+        self._traces.drop(forgotten)
+        self._unfinished.drop(forgotten)
 
     def _store(self, messages: Sequence[Sequence[bytes]]) -> dict[bytes, int]:
         now_ns = self._clock_ns()
@@ -167,6 +193,7 @@ class Store:
         self._db.execute("BEGIN IMMEDIATE")
         span_count = sum([self._take(frames, now_ns, refusals) for frames in messages])
         trace_count = self._traces.write()
+        self._unfinished.write()
         self._figures.write()
         self._exceptions.write()
         refusals.write(self._db, now_ns)
@@ -189,10 +216,11 @@ class Store:
             self._db.execute("ROLLBACK")
         self._publishers.forget()
         self._losses.forget()
-        self._methods.clear()
+        self._methods.forget()
         self._figures.forget()
         self._exceptions.forget()
         self._traces.forget()
+        self._unfinished.forget()
 
     def _take(self, frames: Sequence[bytes], now_ns: int, refusals: Refusals) -> int:
         """Work one message in; return how many spans of it are stored."""
@@ -205,22 +233,32 @@ class Store:
         stretch = unpack_stretch(body) if header.kind in (TOMBSTONE, BYE, CRASH) else None
         accepted, losses = account.receive(header, now_ns, stretch)
         self._losses.add(account.instance, losses)
-        if not accepted:
+        # An OPEN that was overtaken may tell of spans whose end has come; there will be another.
+        told = header.kind == OPEN and header.sequence >= account.next_sequence
+        if not accepted and not told:
             return 0
         try:
             columns = read_spans(header, body, refusals)
         except WireError as error:
             refusals.note(error.reason, str(error))
             columns = None
+        if told:
+            if columns is not None:
+                _, methods = self._number_methods(header, columns, refusals)
+                self._unfinished.add(account.instance, columns, methods, now_ns, refusals)
+            return 0
         stored = 0 if columns is None else self._insert(header, account, columns, refusals)
         self._losses.add(account.instance, account.count(stored, header.span_count - stored))
         return stored
 
-    def _insert(self, header: Header, account: Account, columns: Columns, refusals: Refusals) -> int:
+    def _number_methods(
+        self, header: Header, columns: Columns, refusals: Refusals
+    ) -> tuple[str, list[int]]:
         service = cut(header.service, MAX_NAME)
-        methods = list(
-            map(self._methods.__getitem__, zip(repeat(service), columns.names, columns.kinds, strict=False))
-        )
+        return service, self._methods.number(service, columns, refusals)
+
+    def _insert(self, header: Header, account: Account, columns: Columns, refusals: Refusals) -> int:
+        service, methods = self._number_methods(header, columns, refusals)
         rows = zip(
             columns.trace_ids,
             columns.span_ids,
@@ -237,6 +275,7 @@ class Store:
             strict=False,
         )
         _SPANS.write(self._db, rows, len(methods))
+        self._unfinished.end(columns)
         self._traces.add(service, columns, methods)
         self._figures.add(columns, methods)
         self._exceptions.add(service, columns, refusals)

@@ -37,7 +37,7 @@ class Trace:
 
     Attributes:
         root_start_ns: when the root began; None if that has not been read from its span yet.
-        duration_ns: the root's, None while there is no root or it is unfinished.
+        duration_ns: the root's, None while there is no root.
         batch: the last batch that had a span of it.
         stored: there is a row to be updated.
     """
@@ -205,21 +205,22 @@ class Traces:
             stored=True,
         )
         if trace.root_span_id is not None:
-            # The row does not tell whether its duration is the root's, or stands in for an unfinished one's.
-            trace.root_start_ns, trace.duration_ns = self._db.execute(
-                "SELECT start_ns, duration_ns FROM spans WHERE trace_id = ? AND span_id = ?"
-                " AND parent_id IS NULL ORDER BY start_ns, duration_ns IS NULL, duration_ns LIMIT 1",
+            trace.duration_ns = row[6]
+            (trace.root_start_ns,) = self._db.execute(
+                "SELECT min(start_ns) FROM spans WHERE trace_id = ? AND span_id = ? AND parent_id IS NULL",
                 (trace_id, trace.root_span_id),
             ).fetchone()
         return trace
 
-    def _add_root(
-        self, trace: Trace, span_id: bytes, start_ns: int, duration_ns: int | None, method: int
-    ) -> None:
+    def _add_root(self, trace: Trace, span_id: bytes, start_ns: int, duration_ns: int, method: int) -> None:
         if trace.root_span_id is not None:
             assert trace.root_start_ns is not None
-            held = (trace.root_start_ns, trace.root_span_id, *_finished_first(trace.duration_ns))
-            if (start_ns, span_id, *_finished_first(duration_ns)) >= held:
+            assert trace.duration_ns is not None
+            if (start_ns, span_id, duration_ns) >= (
+                trace.root_start_ns,
+                trace.root_span_id,
+                trace.duration_ns,
+            ):
                 return
         trace.root_span_id = span_id
         trace.root_start_ns = start_ns
@@ -234,8 +235,3 @@ class Traces:
             joined.clear()
         joined[services] = json.dumps(names, ensure_ascii=False, separators=(",", ":"))
         return joined[services]
-
-
-def _finished_first(duration_ns: int | None) -> tuple[bool, int]:
-    """Return what orders two reports of one span: the one that knows its end is the better."""
-    return duration_ns is None, duration_ns or 0

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.collector.messages import EPOCH_NS, MS, Sender, make_span, row, rows, span_id, trace_id
-from ztrace.wire import ERROR, OK, UNFINISHED, Span
+from ztrace.wire import ERROR, OK, Span
 from ztrace_collector import figures, traces
 from ztrace_collector.histogram import bucket_of
 from ztrace_collector.layout import HOUR_NS, RESOLUTIONS_S
@@ -34,15 +34,14 @@ def recomputed_traces(path: Path) -> dict[bytes, dict[str, Any]]:
         root = min(roots, key=lambda span: (span["start_ns"], span["span_id"]), default=None)
         first = min(spans, key=lambda span: (span["start_ns"], span["method"]))
         start_ns = first["start_ns"]
-        end_ns = max(span["start_ns"] + (span["duration_ns"] or 0) for span in spans)
-        finished = root is not None and root["duration_ns"] is not None
+        end_ns = max(span["start_ns"] + span["duration_ns"] for span in spans)
         result[key] = {
             "trace_id": key,
             "root_span_id": root and root["span_id"],
             "root_method": (root or first)["method"],
             "start_ns": start_ns,
             "end_ns": end_ns,
-            "duration_ns": root["duration_ns"] if root and finished else end_ns - start_ns,
+            "duration_ns": root["duration_ns"] if root else end_ns - start_ns,
             "span_count": len(spans),
             "error_count": sum(span["status"] == ERROR for span in spans),
             "services": json.dumps(sorted({span["service"] for span in spans}), separators=(",", ":")),
@@ -54,7 +53,7 @@ def recomputed_traces(path: Path) -> dict[bytes, dict[str, Any]]:
 def recomputed_figures(path: Path) -> dict[tuple[int, int, int], tuple[int, int, int, int, dict[str, int]]]:
     """Return the figures as their definition reads, from the spans alone."""
     groups = defaultdict(list)
-    for span in rows(path, "SELECT * FROM spans WHERE duration_ns IS NOT NULL"):
+    for span in rows(path, "SELECT * FROM spans"):
         for resolution_s in RESOLUTIONS_S:
             bucket = (span["start_ns"] + span["duration_ns"]) // (resolution_s * 10**9)
             groups[resolution_s, bucket, span["method"]].append(span)
@@ -120,12 +119,12 @@ def check_rollups(path: Path) -> None:
 
 @st.composite
 def spans_of_a_tree(draw: st.DrawFn, number: int) -> list[tuple[str, Span]]:
-    """Return (service, span) for a tree of which parts may be missing, unfinished or failed."""
+    """Return (service, span) for a tree of which parts may be missing or failed."""
     spans: list[tuple[str, Span]] = []
     for index in range(draw(st.integers(1, 7))):
         parent = draw(st.none() | st.integers(0, index)) if index else draw(st.sampled_from([None, 0]))
-        status = draw(st.sampled_from([OK, OK, ERROR, UNFINISHED]))
-        duration_ns = None if status == UNFINISHED else draw(st.integers(0, 3) | st.integers(0, 90_000 * MS))
+        status = draw(st.sampled_from([OK, OK, ERROR]))
+        duration_ns = draw(st.integers(0, 3) | st.integers(0, 90_000 * MS))
         identifier = span_id(100 * number + index)
         exception = None
         if status == ERROR and draw(st.booleans()):
@@ -198,18 +197,6 @@ def test_a_root_takes_over_when_it_comes(store: Store, path: Path) -> None:
     second = row(path, "SELECT * FROM trace_list JOIN traces USING (id)")
     assert (second["name"], second["duration_ms"], second["root_span_id"]) == ("root", 20, span_id(0))
     assert (second["start_ns"], second["end_ns"]) == (EPOCH_NS - MS, EPOCH_NS + 30 * MS)
-
-
-def test_an_unfinished_root_leaves_the_duration_to_its_tree(path: Path) -> None:
-    """An unfinished root names the trace; when it is reported again with its end, that is the duration."""
-    sender = Sender()
-    with Store(path) as store:
-        child = make_span(1, trace_id=trace_id(0), parent_id=span_id(0), duration_ns=30 * MS)
-        store.store([sender.data(make_span(0, duration_ns=None, status=UNFINISHED), child)])
-    assert row(path, "SELECT duration_ns FROM traces")["duration_ns"] == 30 * MS
-    with Store(path) as store:
-        store.store([sender.data(make_span(0, duration_ns=40 * MS))])
-    assert row(path, "SELECT duration_ns FROM traces")["duration_ns"] == 40 * MS
 
 
 def test_traces_with_ids_in_any_order_are_found_again(path: Path) -> None:

@@ -21,7 +21,7 @@ from tests.collector.messages import (
     trace_id,
 )
 from ztrace.errors import DatabaseError
-from ztrace.wire import ERROR, UNFINISHED, pack_stretch
+from ztrace.wire import ERROR, pack_stretch
 from ztrace_collector.histogram import bucket_of
 from ztrace_collector.store import Store
 
@@ -152,12 +152,11 @@ def test_a_beat_makes_a_publisher_known_and_is_answered(store: Store, path: Path
 
 
 def test_figures_count_finished_spans_where_they_ended(store: Store, path: Path) -> None:
-    """A span belongs to the minute, hour and day of its end; one without an end to none."""
+    """A span belongs to the minute, hour and day of its end."""
     minute_ns = 60_000 * MS
     spans = [
         make_span(0, start_ns=EPOCH_NS + minute_ns - MS, duration_ns=2 * MS, self_ns=MS, status=ERROR),
         make_span(1, start_ns=EPOCH_NS, duration_ns=3 * MS, self_ns=None),
-        make_span(2, duration_ns=None, self_ns=None, status=UNFINISHED),
     ]
     store.store([Sender().data(*spans)])
     figures = rows(path, "SELECT * FROM method_figures ORDER BY resolution_s, bucket")

@@ -14,7 +14,8 @@ import pytest
 import ztrace
 from tests.docs import pages
 from ztrace import delivery, encoding, failure, settings, unfinished, wire, worker
-from ztrace_collector import attributes, check, failures, mending, receiving, refusals
+from ztrace_collector import attributes, check, failures, losses, mending, receiving, refusals
+from ztrace_collector import unfinished as open_spans
 from ztrace_collector.layout import BUCKETS_PER_E, LOSS_COLUMNS, SCHEMA_VERSION
 from ztrace_collector.store import Store
 from ztrace_viewer.cli import COMMANDS
@@ -109,6 +110,10 @@ LIMITS = [
     ("Limits of the collector", "characters of a span's attributes", attributes.MAX_ATTRIBUTES),
     ("Limits of the collector", "levels of nested attributes", attributes.MAX_DEPTH),
     ("Limits of the collector", "links of a span", mending.MAX_LINKS),
+    ("Limits of the collector", "spans that have not ended", open_spans.MAX_OF_INSTANCE),
+    ("Limits of the collector", "spans that have not ended", open_spans.MAX_ROWS),
+    ("Limits of the collector", "ids of refused spans", refusals.MAX_SPANS),
+    ("Limits of the collector", "losses of one publisher", losses.MAX_ROWS),
     ("Limits of the collector", "frames of an exception", failures.MAX_FRAMES),
     ("Limits of the collector", "causes, in depth and side by side", failures.MAX_DEPTH),
     ("Limits of the collector", "characters of an exception's message", failures.MAX_MESSAGE),
