@@ -159,6 +159,11 @@ class Account:
             return []
         if header.kind in (BYE, CRASH) and header.floor == header.sequence:
             return []  # It gave up what it held: that is told with all that is lost by its end.
+        if 0 < self.elsewhere == self._numbered():
+            # Its past goes on until something of it is accepted: what the file before this one acknowledged
+            # had not reached it when its first message here was sent.
+            self.elsewhere = max(self.elsewhere, header.retired)
+            return []
         lost = header.retired - self._numbered()
         return self._lose(NEVER_RECEIVED, lost, None, (first, header.floor - 1))
 

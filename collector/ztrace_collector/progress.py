@@ -6,9 +6,7 @@ One idea: it is written over in place, only if somebody can see it, and gone at 
 import sys
 import time
 from types import TracebackType
-from typing import Self
-
-from ztrace_collector.store import Store
+from typing import Protocol, Self
 
 #: How often the line is renewed: often enough to look alive, too seldom to cost anything.
 PERIOD_S = 0.5
@@ -16,11 +14,28 @@ PERIOD_S = 0.5
 _CLEAR = "\r\x1b[K"
 
 
+class Told(Protocol):
+    """What the line tells of."""
+
+    holding: bool
+
+    @property
+    def span_count(self) -> int:
+        """Spans stored."""
+
+    @property
+    def refused_count(self) -> int:
+        """Messages and spans refused or mended."""
+
+    @property
+    def publisher_count(self) -> int:
+        """Publishers that are there now."""
+
+
 class Progress:
     """The line, from `__enter__` to `__exit__`."""
 
-    def __init__(self, store: Store, *, shown: bool) -> None:
-        self._store = store
+    def __init__(self, *, shown: bool) -> None:
         self._shown = shown and sys.stderr.isatty()
         self._then_s = time.monotonic()
         self._then_count = 0
@@ -34,18 +49,21 @@ class Progress:
         if self._shown:
             self._write(_CLEAR)
 
-    def update(self) -> None:
+    def update(self, told: Told) -> None:
         """Renew the line if it is time to."""
         now_s = time.monotonic()
         elapsed_s = now_s - self._then_s
         if not self._shown or elapsed_s < PERIOD_S:
             return
-        count = self._store.span_count
+        count = told.span_count
         rate = (count - self._then_count) / elapsed_s
         self._then_s, self._then_count = now_s, count
-        self._write(
-            f"{_CLEAR}{format_line(count, rate, self._store.publisher_count, self._store.refused_count)}"
-        )
+        line = format_line(count, rate, told.publisher_count, told.refused_count, holding=told.holding)
+        self._write(f"{_CLEAR}{line}")
+
+    def say(self, line: str) -> None:
+        """Write a line that stays, terminal or not."""
+        self._write(f"{_CLEAR if self._shown else ''}ztrace: {line}\n")
 
     def _write(self, text: str) -> None:
         try:
@@ -55,7 +73,12 @@ class Progress:
             self._shown = False  # The terminal has gone; the collector has not.
 
 
-def format_line(span_count: int, rate: float, publisher_count: int, refused_count: int) -> str:
+def format_line(
+    span_count: int, rate: float, publisher_count: int, refused_count: int, *, holding: bool = False
+) -> str:
     """Return the line's text."""
     publishers = f"{publisher_count} publisher" + ("" if publisher_count == 1 else "s")
-    return f"{span_count:,} spans stored   {rate:,.0f}/s   {publishers}   {refused_count:,} refused"
+    return (
+        f"{span_count:,} spans stored   {'holding' if holding else f'{rate:,.0f}/s'}   {publishers}"
+        f"   {refused_count:,} refused"
+    )

@@ -5,11 +5,12 @@ that is full the publishers keep what they have; a second thread of ours would o
 interpreter. Messages are gathered for a moment, stored in one transaction, and acknowledged after its commit.
 """
 
+import math
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -19,7 +20,8 @@ import zmq
 from ztrace.wire import pack_acks
 from ztrace_collector.progress import Progress
 from ztrace_collector.receiving import check_endpoint, gather, listen
-from ztrace_collector.store import Store
+from ztrace_collector.retention import NO_LIMITS, Limits
+from ztrace_collector.writing import Writer
 
 #: How long nothing must have come in after a stop before all is taken to be there, and how long that is
 #: tried if publishers do not stop.
@@ -31,13 +33,19 @@ IDLE_MS = 500
 
 
 def collect(
-    bind: str, database: Path, *, progress: bool = False, ready: Callable[[str], None] | None = None
+    bind: str,
+    database: Path,
+    *,
+    limits: Limits = NO_LIMITS,
+    progress: bool = False,
+    ready: Callable[[str], None] | None = None,
 ) -> None:
     """Collect until SIGINT or SIGTERM, and then store what has been received.
 
     Args:
         bind: the endpoint that publishers connect to; port 0 takes a free one.
         database: the file, made if there is none.
+        limits: what is kept in it.
         progress: keep a line of progress on standard error if that is a terminal.
         ready: called with the endpoint once publishers can connect to it.
 
@@ -45,7 +53,7 @@ def collect(
         EndpointError: it cannot be bound.
         DatabaseError: the file cannot be used, or no longer.
     """
-    collector = Collector(bind, database, progress=progress, ready=ready)
+    collector = Collector(bind, database, limits=limits, progress=progress, ready=ready)
     with _stopped_by_signals(collector):
         collector.run()
 
@@ -58,11 +66,13 @@ class Collector:
         bind: str,
         database: Path,
         *,
+        limits: Limits = NO_LIMITS,
         progress: bool = False,
         ready: Callable[[str], None] | None = None,
     ) -> None:
         self._bind = bind
         self._database = database
+        self._limits = limits
         self._progress = progress
         self._ready = ready
         self._stopping = threading.Event()
@@ -86,33 +96,38 @@ class Collector:
             check_endpoint(self._bind)
             # First: a port in use is no reason to leave a new, empty file behind.
             xsub = stack.enter_context(listen(self._bind))
-            store = stack.enter_context(Store(self._database))
-            line = stack.enter_context(Progress(store, shown=self._progress))
+            line = stack.enter_context(Progress(shown=self._progress))
+            writer = stack.enter_context(Writer(self._database, self._limits, say=line.say))
             if self._ready is not None:
                 self._ready(xsub.getsockopt_string(zmq.LAST_ENDPOINT))
-            self._serve(xsub, wakened, store, line)
+            self._serve(xsub, wakened, writer, line)
             # Only what has been acknowledged is worth waiting for; after an error there is nothing to say.
             xsub.linger = GOODBYE_MS
 
-    def _serve(self, xsub: "zmq.Socket[bytes]", wakened: socket.socket, store: Store, line: Progress) -> None:
-        poller = zmq.Poller()
+    def _serve(
+        self, xsub: "zmq.Socket[bytes]", wakened: socket.socket, writer: Writer, line: Progress
+    ) -> None:
+        poller, holding = zmq.Poller(), zmq.Poller()
         poller.register(xsub, zmq.POLLIN)
-        poller.register(wakened, zmq.POLLIN)
+        for each in (poller, holding):
+            each.register(wakened, zmq.POLLIN)
         while not self._stopping.is_set():
-            if dict(poller.poll(IDLE_MS)).get(xsub):
-                _pass_on(gather(xsub, self._stopping.is_set), store, xsub)
-            line.update()
+            # While it holds nothing is taken from the socket: so publishers come to keep what they have.
+            timeout_ms = math.ceil(min(IDLE_MS, 1000 * writer.wait_s()))
+            ready = dict((holding if writer.holding else poller).poll(timeout_ms))
+            messages = gather(xsub, self._stopping.is_set) if xsub in ready else []
+            _acknowledge(writer.write(messages), xsub)
+            writer.tend()
+            line.update(writer)
         deadline_s = time.monotonic() + DRAIN_S
-        while xsub.poll(QUIET_MS) and time.monotonic() < deadline_s:
-            _pass_on(gather(xsub, self._stopping.is_set), store, xsub)
+        while not writer.holding and xsub.poll(QUIET_MS) and time.monotonic() < deadline_s:
+            _acknowledge(writer.write(gather(xsub, self._stopping.is_set)), xsub)
+        _acknowledge(writer.finish(), xsub)
 
 
-def _pass_on(messages: Sequence[Sequence[bytes]], store: Store, xsub: "zmq.Socket[bytes]") -> None:
-    if not messages:
-        return
-    acknowledgements = store.store(messages)
-    if acknowledgements:
-        xsub.send(pack_acks(acknowledgements))
+def _acknowledge(next_sequences: dict[bytes, int], xsub: "zmq.Socket[bytes]") -> None:
+    if next_sequences:
+        xsub.send(pack_acks(next_sequences))
 
 
 @contextmanager

@@ -69,7 +69,7 @@ def _fill(db: sqlite3.Connection, trace_count: int, hours: int) -> int:
             for n in range(METHODS)
         ],
     )
-    db.execute("INSERT INTO instances VALUES (1, 'aa', 'service0', 'box', 1, 0)")
+    db.execute("INSERT INTO instances VALUES (1, 'aa', 'service0', 'box', 1, 0, 0)")
     db.executemany(
         "INSERT INTO exception_groups"
         " VALUES (?, ?, 'ValueError', 'no', 's', 'm', 'server', 25, ?, ?, x'00', x'00', ?)",

@@ -90,6 +90,18 @@ def test_only_the_first_message_of_an_incarnation_can_have_a_past() -> None:
     assert (account.elsewhere, account.lost) == (0, lost(missing=6))
 
 
+def test_a_past_goes_on_until_something_is_accepted() -> None:
+    """What was acknowledged from a file that is gone is elsewhere, though its publisher hears of it late."""
+    account = make_account(new=True)
+    receive(account, Sender().header(DATA, sequence=6, floor=5, retired=18, span_count=3))
+    assert (account.elsewhere, account.next_sequence) == (18, 5)
+    assert receive(account, Sender().header(DATA, sequence=6, floor=6, retired=20, span_count=3)) == (
+        True,
+        [],
+    )
+    assert (account.elsewhere, account.lost, account.next_sequence) == (20, lost(), 7)
+
+
 def test_an_acknowledgement_is_never_below_the_floor() -> None:
     """A beat of an unknown publisher is answered with what it still holds."""
     account = make_account(new=True)

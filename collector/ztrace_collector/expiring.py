@@ -1,0 +1,224 @@
+"""Deleting what is too old or too much, one piece to a transaction.
+
+One idea: traces go first, each with all that is stored of it, and the other tables are gone through from the
+lowest key to the highest, some rows at a time. A piece is small enough that nobody waits for it, and what a
+killed collector leaves is taken up by the next.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ztrace_collector.layout import HOUR_NS, RESOLUTIONS_S
+from ztrace_collector.store import Store
+
+#: Traces of one piece at most, and of the other tables rows that are looked at.
+MAX_TRACES, MAX_ROWS = 2_000, 2_000
+#: Exception groups whose minutes are looked at in one piece.
+MAX_GROUPS = 200
+#: A span that was told to be open this recently is still running, whatever becomes of the rest of its trace.
+RUNNING_NS = 60_000_000_000
+
+_SECOND_NS = 1_000_000_000
+_MINUTE_NS = 60 * _SECOND_NS
+
+
+class _Old(NamedTuple):
+    id: int
+    trace_id: bytes
+    span_count: int
+
+
+def delete_traces_before(store: Store, start_ns: int, max_spans: int) -> int:
+    """Delete some of the traces that began in hours that were over at a point in time, the oldest first.
+
+    Returns:
+        How many spans they had, at least 1 for each trace; 0 if there are no such traces.
+    """
+    return _delete_traces(store, f"WHERE hour < {start_ns // HOUR_NS} ORDER BY hour", max_spans)
+
+
+def delete_first_traces(store: Store, max_spans: int) -> int:
+    """Delete some of the traces that came here first.
+
+    Returns:
+        As `delete_traces_before`.
+    """
+    return _delete_traces(store, "ORDER BY id", max_spans)
+
+
+def _delete_traces(store: Store, which: str, max_spans: int) -> int:
+    with store.transaction() as db:
+        rows = [
+            _Old(*row)
+            for row in db.execute(f"SELECT id, trace_id, span_count FROM traces {which} LIMIT {MAX_TRACES}")
+        ]
+        traces: list[_Old] = []
+        total = 0
+        for trace in rows:
+            if traces and total + trace.span_count > max_spans:
+                break
+            traces.append(trace)
+            total += max(1, trace.span_count)
+        if not traces:
+            return 0
+        trace_ids = [trace.trace_id for trace in traces]
+        marks = ",".join("?" * len(traces))
+        if traces[0].span_count > max_spans:
+            # The trace's row goes with the last of its spans, so that it is found again after a kill.
+            spans = f"SELECT id FROM spans WHERE trace_id = ? LIMIT {max_spans}"
+            condition = f"id IN ({spans})"
+        else:
+            condition = f"trace_id IN ({marks})"
+        counts = db.execute(
+            f"SELECT instance, count(*) FROM spans WHERE {condition} GROUP BY instance", trace_ids
+        ).fetchall()
+        deleted = db.execute(f"DELETE FROM spans WHERE {condition}", trace_ids).rowcount
+        db.executemany(
+            "UPDATE instances SET spans_expired = spans_expired + ? WHERE id = ?",
+            [(count, instance) for instance, count in counts],
+        )
+        whole = traces[0].span_count <= max_spans or deleted < max_spans
+        if whole:
+            for table in ("exceptions", "refused_spans", "traces"):
+                db.execute(f"DELETE FROM {table} WHERE trace_id IN ({marks})", trace_ids)
+            db.execute(
+                f"DELETE FROM unfinished_spans WHERE trace_id IN ({marks})"
+                " AND seen_ns < (SELECT max(seen_ns) FROM unfinished_spans) - ?",
+                (*trace_ids, RUNNING_NS),
+            )
+        else:
+            total = deleted
+            db.execute(
+                "UPDATE traces SET span_count = span_count - ?, root_span_id = NULL WHERE id = ?",
+                (deleted, traces[0].id),
+            )
+        db.executemany(
+            "UPDATE totals SET value = value + ? WHERE name = ?",
+            [(-deleted, "spans"), (deleted, "spans_expired"), (-len(traces) if whole else 0, "traces")],
+        )
+    store.forget_traces(trace_ids)
+    return total
+
+
+def first_start_ns(store: Store) -> int | None:
+    """Return when the traces that came here first began; None if there are none.
+
+    It is the earliest start of several, so that one from a machine whose clock is ahead does not count.
+    """
+    with store.transaction() as db:
+        (start_ns,) = db.execute(
+            f"SELECT min(start_ns) FROM (SELECT start_ns FROM traces ORDER BY id LIMIT {MAX_TRACES})"
+        ).fetchone()
+    return None if start_ns is None else int(start_ns)
+
+
+def sweep(store: Store, before_ns: int) -> Iterator[None]:
+    """Delete from all other tables what is older than a point in time, a piece each time it is asked for one.
+
+    Figures go by whole days (UTC), those of hours and minutes together with their day's: readers take hours
+    away from days and minutes from hours.
+    """
+    yield from _delete_figures(store, before_ns)
+    yield from _delete_minutes(store, before_ns)
+    for table, column in (("losses", "last_ns"), ("refused_spans", "at_ns"), ("unfinished_spans", "seen_ns")):
+        yield from _delete_rows(store, table, column, before_ns)
+    yield from _delete_instances(store, before_ns)
+
+
+def _delete_figures(store: Store, before_ns: int) -> Iterator[None]:
+    day_s = RESOLUTIONS_S[-1]
+    before_s = before_ns // (day_s * _SECOND_NS) * day_s
+    # Days first: what is asked for begins with the first day there is.
+    for resolution_s in reversed(RESOLUTIONS_S):
+        deleted = MAX_ROWS
+        while deleted == MAX_ROWS:
+            with store.transaction() as db:
+                deleted = db.execute(
+                    "DELETE FROM method_figures WHERE (resolution_s, bucket, method) IN (SELECT resolution_s,"
+                    " bucket, method FROM method_figures WHERE resolution_s = ? AND bucket < ? LIMIT ?)",
+                    (resolution_s, before_s // resolution_s, MAX_ROWS),
+                ).rowcount
+            if deleted:
+                store.forget("method_figures")
+            yield
+
+
+def _delete_minutes(store: Store, before_ns: int) -> Iterator[None]:
+    """Delete minutes of exception groups, and groups that have none left."""
+    last = 0
+    while True:
+        with store.transaction() as db:
+            groups = db.execute(
+                "SELECT id FROM exception_groups WHERE id > ? ORDER BY id LIMIT ?", (last, MAX_GROUPS)
+            ).fetchall()
+            room = MAX_ROWS
+            for (group,) in groups:
+                minutes = db.execute(
+                    "SELECT count, minute FROM exception_minutes WHERE exception_group = ? AND minute < ?"
+                    " ORDER BY minute LIMIT ?",
+                    (group, before_ns // _MINUTE_NS, room),
+                ).fetchall()
+                if minutes:
+                    db.execute(
+                        "DELETE FROM exception_minutes WHERE exception_group = ? AND minute <= ?",
+                        (group, minutes[-1][1]),
+                    )
+                    db.execute(
+                        "UPDATE exception_groups SET count = count - ? WHERE id = ?",
+                        (sum(count for count, _ in minutes), group),
+                    )
+                room -= len(minutes)
+                if room == 0:
+                    break  # There may be more of this group: the next piece begins with it.
+                db.execute(
+                    "DELETE FROM exception_groups WHERE id = ? AND last_ns < ?"
+                    " AND NOT EXISTS (SELECT 1 FROM exception_minutes WHERE exception_group = ?)",
+                    (group, before_ns, group),
+                )
+                last = group
+        if not groups:
+            return
+        yield
+
+
+def _delete_rows(store: Store, table: str, column: str, before_ns: int) -> Iterator[None]:
+    last: int | None = 0
+    while last is not None:
+        with store.transaction() as db:
+            first, last = last, _end_of_piece(db, table, last)
+            deleted = db.execute(
+                f"DELETE FROM {table} WHERE id > ? AND id <= ? AND {column} < ?", (first, last, before_ns)
+            ).rowcount
+        if deleted:
+            store.forget(table)
+        yield
+
+
+def _delete_instances(store: Store, before_ns: int) -> Iterator[None]:
+    """Delete publishers that have not been heard of for so long, once nothing of theirs is left."""
+    last: int | None = 0
+    while last is not None:
+        with store.transaction() as db:
+            first, last = last, _end_of_piece(db, "instances", last)
+            gone = db.execute(
+                "SELECT id FROM instances JOIN publishers ON instance = id WHERE id > ? AND id <= ?"
+                " AND last_seen_ns < ? AND spans_stored <= spans_expired"
+                " AND NOT EXISTS (SELECT 1 FROM losses WHERE losses.instance = instances.id)",
+                (first, last, before_ns),
+            ).fetchall()
+            kept = {instance for (instance,) in db.execute("SELECT DISTINCT instance FROM unfinished_spans")}
+            gone = [(instance,) for (instance,) in gone if instance not in kept]
+            db.executemany("DELETE FROM publishers WHERE instance = ?", gone)
+            db.executemany("DELETE FROM instances WHERE id = ?", gone)
+        if gone:
+            store.forget("publishers")
+        yield
+
+
+def _end_of_piece(db: sqlite3.Connection, table: str, last: int) -> int | None:
+    """Return the highest of the next ids, None if there are none."""
+    (end,) = db.execute(
+        f"SELECT max(id) FROM (SELECT id FROM {table} WHERE id > ? ORDER BY id LIMIT ?)", (last, MAX_ROWS)
+    ).fetchone()
+    return None if end is None else int(end)
