@@ -28,21 +28,38 @@ API_PAGE = pages.sections(pages.read("reference/api.md"))
 
 
 def command(name: str) -> click.Command:
-    """Return a command of the group."""
-    found = group.get_command(click.Context(group), name)
+    """Return a command; one of a group is named with the group's name before it."""
+    found: click.Command | None = group
+    for part in name.split():
+        assert isinstance(found, click.Group)
+        found = found.get_command(click.Context(found), part)
     assert found is not None
     return found
+
+
+def _with_groups() -> list[str]:
+    names = []
+    for name in COMMANDS:
+        names.append(name)
+        found = command(name)
+        if isinstance(found, click.Group):
+            names += [f"{name} {part}" for part in found.commands]
+    return names
+
+
+#: Every command, a group before what is in it.
+NAMES = _with_groups()
 
 
 def test_every_command_is_documented() -> None:
     """Each command has a section, in the order of the help, and no section is without a command."""
     assert [heading for heading in COMMAND_PAGE if heading.startswith("ztrace ")] == [
-        f"ztrace {name}" for name in COMMANDS
+        f"ztrace {name}" for name in NAMES
     ]
     assert "--version" in COMMAND_PAGE["Commands"]
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_option_is_documented_with_its_default(name: str) -> None:
     """A section's table has the command's options, each with the default that it has."""
     documented = {pages.code(row[0])[0]: row[1] for row in pages.rows(COMMAND_PAGE[f"ztrace {name}"])}
@@ -62,7 +79,7 @@ def test_every_option_is_documented_with_its_default(name: str) -> None:
     assert documented == expected
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_help_has_an_example(name: str) -> None:
     """``--help`` of each command shows a line that can be typed."""
     text = command(name).help or ""

@@ -45,8 +45,21 @@ class Instance(TypedDict):
     pid: int
 
 
+class UnfinishedState(TypedDict):
+    """What has become of a span that has not ended: see `ztrace_viewer.unfinished` for the states.
+
+    ``last_seen_ns`` is the last sign of its process; of a span that is lost or abandoned, of the span itself.
+    """
+
+    state: str
+    last_seen_ns: int
+
+
 class SpanDocument(TypedDict):
-    """A span with everything below it."""
+    """A span with everything below it.
+
+    Extra: ``unfinished``, null of a span that has ended.
+    """
 
     span_id: str
     parent_id: str | None
@@ -60,16 +73,34 @@ class SpanDocument(TypedDict):
     status: str
     instance: Instance
     attributes: dict[str, object]
+    unfinished: UnfinishedState | None
     exception: ExceptionDocument | None
     children: list["SpanDocument"]
 
 
+class Loss(TypedDict):
+    """Spans of one process that are lost for one reason, and between which times they ended."""
+
+    service: str
+    host: str
+    pid: int
+    reason: str
+    span_count: int
+    first_ns: int
+    last_ns: int
+
+
 class Missing(TypedDict, total=False):
-    """Why a tree is not whole: a reason, and the span it shows at."""
+    """Why a tree is not whole: a reason, and the span it shows at.
+
+    Of an orphan also its parent's id, ``gap`` if that was lost, and why it was refused if it was.
+    """
 
     reason: Required[str]
     span_id: NotRequired[str]
     parent_id: NotRequired[str]
+    gap: NotRequired[Loss]
+    refusal: NotRequired[str]
 
 
 class TreeDocument(TypedDict):
@@ -87,13 +118,19 @@ class TreeDocument(TypedDict):
 
 
 class TraceSummary(TypedDict):
-    """A call tree in a list; service and name are the root's."""
+    """A call tree in a list; service and name are the root's.
+
+    Extra: ``state``, ``finished`` or, of a root that has not ended, that of a span; its duration is null, and
+    ``running_ns`` how long it has been running, or ran until the last sign of it.
+    """
 
     trace_id: str
     service: str
     name: str
     start_ns: int
-    duration_ns: int
+    duration_ns: int | None
+    running_ns: int | None
+    state: str
     span_count: int
     error_count: int
     services: list[str]
@@ -173,8 +210,10 @@ class StatsDocument(TypedDict):
 class Publisher(TypedDict):
     """One life of one sending process.
 
-    Extra: why spans were lost: ``spans_dropped`` (its queue was full), ``spans_missing`` (they never
-    arrived), ``spans_refused`` (the collector could not read them).
+    What it created is stored, lost, elsewhere (it was rid of it before this database first heard of it) or
+    waiting (on its way, or gone with a process that fell silent). Extra: lost for which reason: no room in its
+    queue (dropped) or its window (tombstoned), never received (missing), not delivered before its end
+    (undelivered) or its crash (crashed), or not fit to be stored (refused).
     """
 
     service: str
@@ -185,20 +224,53 @@ class Publisher(TypedDict):
     spans_stored: int
     spans_lost: int
     spans_dropped: int
+    spans_tombstoned: int
     spans_missing: int
+    spans_undelivered: int
+    spans_crashed: int
     spans_refused: int
+    spans_elsewhere: int
+    spans_waiting: int
     last_seen_ns: int
 
 
 class StatusDocument(TypedDict):
-    """``status``: what is stored, and what is not and why."""
+    """``status``: what is stored, and what is not and why.
 
+    Extra: what all publishers created, and of it what is elsewhere, waiting and expired; the unfinished spans
+    that run, that ended with their process, and whose end is lost; every loss, the latest first.
+    """
+
+    spans_created: int
     spans_stored: int
+    spans_expired: int
     traces_stored: int
     spans_lost: int
+    spans_elsewhere: int
+    spans_waiting: int
     unfinished: int
+    unfinished_running: int
+    unfinished_ended: int
+    unfinished_lost: int
+    losses: list[Loss]
     publishers: list[Publisher]
     rejected: dict[str, int]
+
+
+class Key(TypedDict):
+    """A service's key; ``state`` is ``active`` or ``revoked``."""
+
+    service: str
+    id: str
+    state: str
+    made_ns: int
+    revoked_ns: int | None
+
+
+class KeysDocument(TypedDict):
+    """``keys list``."""
+
+    keys: list[Key]
 
 
 class TraceEvent(TraceSummary):

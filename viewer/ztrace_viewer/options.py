@@ -20,6 +20,10 @@ _F = TypeVar("_F", bound=Callable[..., object])
 DEFAULT_DATABASE = "ztrace.db"
 #: Names the database for every command.
 DATABASE_VARIABLE = "ZTRACE_DB"
+#: Used where neither --keys nor ZTRACE_KEYS names a folder.
+DEFAULT_KEYS = "ztrace.keys"
+#: Names the folder of keys for every command that has --keys.
+KEYS_VARIABLE = "ZTRACE_KEYS"
 
 
 class Moment(click.ParamType[int]):
@@ -49,6 +53,21 @@ def database_option(function: _F) -> _F:
         show_envvar=True,
         metavar="FILE",
         help="The database.",
+    )(function)
+
+
+def keys_option(function: _F) -> _F:
+    """Add ``--keys``."""
+    return click.option(
+        "--keys",
+        "folder",
+        type=click.Path(path_type=Path),
+        envvar=KEYS_VARIABLE,
+        default=DEFAULT_KEYS,
+        show_default=True,
+        show_envvar=True,
+        metavar="DIR",
+        help="The folder of keys.",
     )(function)
 
 

@@ -8,7 +8,13 @@ from collections.abc import Iterator, Mapping
 from rich.text import Text
 
 from ztrace_viewer.characters import clean
-from ztrace_viewer.documents import ErrorsDocument, SlowDocument, StatsDocument, StatusDocument
+from ztrace_viewer.documents import (
+    ErrorsDocument,
+    KeysDocument,
+    SlowDocument,
+    StatsDocument,
+    StatusDocument,
+)
 from ztrace_viewer.durations import format_duration
 from ztrace_viewer.moments import format_ago
 from ztrace_viewer.render.grid import Column, draw_grid
@@ -53,6 +59,12 @@ _PUBLISHERS = (
     Column("STORED", right=True, goes=5),
     Column("LOST", right=True),
     Column("SEEN", goes=3),
+)
+_KEYS = (
+    Column("KEY"),
+    Column("SERVICE", flexible=12),
+    Column("STATE"),
+    Column("MADE", goes=1),
 )
 
 
@@ -160,6 +172,20 @@ def draw_status(document: StatusDocument, width: int, now_ns: int) -> Iterator[T
             )
         )
     yield from draw_grid(_PUBLISHERS, rows, width)
+
+
+def draw_keys(document: KeysDocument, width: int, now_ns: int) -> Iterator[Text]:
+    """Yield a table of services' keys."""
+    rows = [
+        (
+            Text(key["id"], "bold"),
+            Text(clean(key["service"])),
+            Text(key["state"], "dim" if key["state"] == "revoked" else "green"),
+            Text(format_ago(key["made_ns"], now_ns)),
+        )
+        for key in document["keys"]
+    ]
+    yield from draw_grid(_KEYS, rows, width)
 
 
 def _number(value: int, style: str = "", mark: str = "") -> Text:
