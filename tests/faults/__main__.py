@@ -1,0 +1,53 @@
+"""Do faults to real processes and print what came of it: ``python -m tests.faults [--short] [NAME ...]``.
+
+Without a name, all; with ``--short``, for seconds instead of minutes; with ``--alone``, without doing the same
+to the OpenTelemetry SDK. Docs: docs/faults.md.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+
+from tests.faults import collector_faults
+from tests.faults.running import Length
+from tests.faults.table import Row, draw
+
+#: In the order of the table.
+FAULTS: dict[str, Callable[[Length], Row]] = {
+    "kill": collector_faults.kill,
+    "come_late": collector_faults.come_late,
+    "black_hole": collector_faults.black_hole,
+    "stop": collector_faults.stop,
+    "lose_acknowledgements": collector_faults.lose_acknowledgements,
+    "cut": collector_faults.cut,
+}
+
+
+def main() -> int:
+    """Run what is asked for; fail if the identity does not hold, or a figure is missed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(FAULTS))
+    parser.add_argument("--short", action="store_true", help="seconds instead of minutes")
+    parser.add_argument("--alone", action="store_true", help="without the OpenTelemetry SDK")
+    arguments = parser.parse_args()
+    unknown = set(arguments.names) - set(FAULTS)
+    if unknown:
+        parser.error(f"no such fault: {', '.join(sorted(unknown))}; there are {', '.join(FAULTS)}")
+    length = Length(short=arguments.short, peer=not arguments.alone)
+    rows = []
+    for name in arguments.names or FAULTS:
+        begun_s = time.monotonic()
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        try:
+            row = FAULTS[name](length)
+        except AssertionError as error:
+            row = Row(name, "the identity", f"FAILED: {error}", 0, False)
+        print(f"{name}: {row.seen} ({time.monotonic() - begun_s:.0f} s)", file=sys.stderr, flush=True)
+        rows.append(row)
+    print(draw(rows))
+    return 0 if all(row.reached for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
