@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -109,15 +109,24 @@ class KeyFolder:
         self._write(f"{key.id}.json", _record(key))
         return Enrolment(service, server_public, public, secret)
 
-    def read(self) -> list[Key]:
+    def read(self, *, broken: Callable[[SettingsError], None] | None = None) -> list[Key]:
         """Return every service's keys, the oldest first; the revoked ones too.
 
+        Args:
+            broken: told of each file that cannot be used, which is then left out.
+
         Raises:
-            SettingsError: the folder or one of the files cannot be used.
+            SettingsError: the folder cannot be used, or one of the files and nobody is to be told.
         """
         self._check_folder()
-        names = sorted(filter(_ID_FILE.fullmatch, os.listdir(self.path)))
-        found = [self._key(name) for name in names]
+        found = []
+        for name in filter(_ID_FILE.fullmatch, os.listdir(self.path)):
+            try:
+                found.append(self._key(name))
+            except SettingsError as error:
+                if broken is None:
+                    raise
+                broken(error)
         return sorted(found, key=lambda key: (key.made_s, key.service, key.id))
 
     def revoke(self, which: str) -> Key:

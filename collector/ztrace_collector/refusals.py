@@ -11,6 +11,13 @@ from collections import deque
 #: `ztrace.wire`'s words.
 FRAMES, UNDECODABLE, FOREIGN, VERSION, HEADER = "frames", "undecodable", "foreign", "version", "header"
 OVERSIZED, BODY, SPAN_COUNT = "oversized", "body", "span_count"
+#: Who was not let in, or sent what its key does not allow; ``INCARNATION`` without keys, too.
+HANDSHAKE_FAILED, HANDSHAKE_DENIED, CONNECTION_LIMIT = (
+    "handshake_failed",
+    "handshake_denied",
+    "connection_limit",
+)
+SERVICE_NOT_OF_KEY, KEY_REVOKED, INCARNATION = "service_not_of_key", "key_revoked", "incarnation"
 #: A span that is refused: the field that is missing, of the wrong type or out of its range.
 FIELDS, TRACE_ID, SPAN_ID, PARENT_ID, KIND = "fields", "trace_id", "span_id", "parent_id", "kind"
 NAME, TIME, STATUS = "name", "time", "status"
@@ -20,6 +27,14 @@ UNFINISHED = "unfinished"
 UTF8, LONG_NAME, ATTRIBUTES, LARGE_ATTRIBUTES = "utf8", "long_name", "attributes", "large_attributes"
 LINKS, EXCEPTION, TOO_MANY_NAMES = "links", "exception", "too_many_names"
 
+DOOR_REASONS = (
+    HANDSHAKE_FAILED,
+    HANDSHAKE_DENIED,
+    CONNECTION_LIMIT,
+    SERVICE_NOT_OF_KEY,
+    KEY_REVOKED,
+    INCARNATION,
+)
 MESSAGE_REASONS = (FRAMES, UNDECODABLE, FOREIGN, VERSION, HEADER, OVERSIZED, BODY, SPAN_COUNT)
 SPAN_REASONS = (FIELDS, TRACE_ID, SPAN_ID, PARENT_ID, KIND, NAME, TIME, STATUS, UNFINISHED)
 MENDED_REASONS = (UTF8, LONG_NAME, ATTRIBUTES, LARGE_ATTRIBUTES, LINKS, EXCEPTION, TOO_MANY_NAMES)

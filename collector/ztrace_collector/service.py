@@ -17,9 +17,9 @@ from types import FrameType
 
 import zmq
 
-from ztrace.wire import pack_acks
+from ztrace_collector.keys import KeyFolder
 from ztrace_collector.progress import Progress
-from ztrace_collector.receiving import check_endpoint, gather, listen
+from ztrace_collector.receiving import Receiver
 from ztrace_collector.retention import NO_LIMITS, Limits
 from ztrace_collector.writing import Writer
 
@@ -36,6 +36,7 @@ def collect(
     bind: str,
     database: Path,
     *,
+    keys: KeyFolder | None = None,
     limits: Limits = NO_LIMITS,
     progress: bool = False,
     ready: Callable[[str], None] | None = None,
@@ -45,15 +46,17 @@ def collect(
     Args:
         bind: the endpoint that publishers connect to; port 0 takes a free one.
         database: the file, made if there is none.
+        keys: who may send; without, whoever can reach the endpoint, which has to be on this machine.
         limits: what is kept in it.
         progress: keep a line of progress on standard error if that is a terminal.
         ready: called with the endpoint once publishers can connect to it.
 
     Raises:
         EndpointError: it cannot be bound.
+        SettingsError: the keys cannot be used.
         DatabaseError: the file cannot be used, or no longer.
     """
-    collector = Collector(bind, database, limits=limits, progress=progress, ready=ready)
+    collector = Collector(bind, database, keys=keys, limits=limits, progress=progress, ready=ready)
     with _stopped_by_signals(collector):
         collector.run()
 
@@ -66,12 +69,14 @@ class Collector:
         bind: str,
         database: Path,
         *,
+        keys: KeyFolder | None = None,
         limits: Limits = NO_LIMITS,
         progress: bool = False,
         ready: Callable[[str], None] | None = None,
     ) -> None:
         self._bind = bind
         self._database = database
+        self._keys = keys
         self._limits = limits
         self._progress = progress
         self._ready = ready
@@ -93,41 +98,38 @@ class Collector:
             # A byte in here wakes the loop: a flag alone would be seen only with the next message.
             wakened, self._waker = (stack.enter_context(end) for end in socket.socketpair())
             self._waker.setblocking(False)
-            check_endpoint(self._bind)
             # First: a port in use is no reason to leave a new, empty file behind.
-            xsub = stack.enter_context(listen(self._bind))
+            receiver = stack.enter_context(Receiver(self._bind, self._keys))
             line = stack.enter_context(Progress(shown=self._progress))
             writer = stack.enter_context(Writer(self._database, self._limits, say=line.say))
             if self._ready is not None:
-                self._ready(xsub.getsockopt_string(zmq.LAST_ENDPOINT))
-            self._serve(xsub, wakened, writer, line)
+                self._ready(receiver.endpoint)
+            self._serve(receiver, wakened, writer, line)
             # Only what has been acknowledged is worth waiting for; after an error there is nothing to say.
-            xsub.linger = GOODBYE_MS
+            receiver.socket.linger = GOODBYE_MS
 
-    def _serve(
-        self, xsub: "zmq.Socket[bytes]", wakened: socket.socket, writer: Writer, line: Progress
-    ) -> None:
+    def _serve(self, receiver: Receiver, wakened: socket.socket, writer: Writer, line: Progress) -> None:
+        def gather() -> list[list[bytes]]:
+            return receiver.gather(self._stopping.is_set, writer.note_refusal)
+
         poller, holding = zmq.Poller(), zmq.Poller()
-        poller.register(xsub, zmq.POLLIN)
+        poller.register(receiver.socket, zmq.POLLIN)
         for each in (poller, holding):
-            each.register(wakened, zmq.POLLIN)
+            for watched in (wakened, *receiver.connections.sockets):
+                each.register(watched, zmq.POLLIN)
         while not self._stopping.is_set():
             # While it holds nothing is taken from the socket: so publishers come to keep what they have.
             timeout_ms = math.ceil(min(IDLE_MS, 1000 * writer.wait_s()))
             ready = dict((holding if writer.holding else poller).poll(timeout_ms))
-            messages = gather(xsub, self._stopping.is_set) if xsub in ready else []
-            _acknowledge(writer.write(messages), xsub)
+            receiver.tend(writer.note_refusal, line.say)
+            messages = gather() if receiver.socket in ready else []
+            receiver.acknowledge(writer.write(messages))
             writer.tend()
             line.update(writer)
         deadline_s = time.monotonic() + DRAIN_S
-        while not writer.holding and xsub.poll(QUIET_MS) and time.monotonic() < deadline_s:
-            _acknowledge(writer.write(gather(xsub, self._stopping.is_set)), xsub)
-        _acknowledge(writer.finish(), xsub)
-
-
-def _acknowledge(next_sequences: dict[bytes, int], xsub: "zmq.Socket[bytes]") -> None:
-    if next_sequences:
-        xsub.send(pack_acks(next_sequences))
+        while not writer.holding and receiver.socket.poll(QUIET_MS) and time.monotonic() < deadline_s:
+            receiver.acknowledge(writer.write(gather()))
+        receiver.acknowledge(writer.finish())
 
 
 @contextmanager

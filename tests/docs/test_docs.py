@@ -220,6 +220,7 @@ def test_kinds_and_bytes_of_the_wire() -> None:
 def test_every_reason_is_documented() -> None:
     """The first column of the refusals' tables is every reason that is counted, and no other."""
     counted = {
+        *refusals.DOOR_REASONS,
         *refusals.MESSAGE_REASONS,
         *refusals.SPAN_REASONS,
         *refusals.MENDED_REASONS,
