@@ -7,11 +7,16 @@ any time and from any thread, and none of it raises.
 import atexit
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from ztrace import diagnostics, identifiers, spans
 from ztrace.errors import SettingsError
+from ztrace.native import original
 from ztrace.settings import read_settings
+
+if TYPE_CHECKING:
+    from ztrace.publisher import Publisher
 
 #: What `shutdown` at exit may take of the program's time.
 EXIT_TIMEOUT_S = 2.0
@@ -19,6 +24,8 @@ EXIT_TIMEOUT_S = 2.0
 #: Publishers of the parent, kept alive in a forked child: closing their sockets here would disturb it.
 _inherited: list[object] = []
 _hooked = False
+#: What `shutdown` is waiting for.
+_closing: "Publisher | None" = None
 
 
 def configure(
@@ -105,11 +112,17 @@ def shutdown(timeout_s: float = EXIT_TIMEOUT_S) -> None:
     Spans that could not be delivered by the deadline are lost with the process: their number is said on
     stderr.
     """
+    global _closing
     publisher, spans.publisher = spans.publisher, None
-    if publisher is None:
-        return
+    if publisher is not None:
+        _closing = publisher
+        _close(publisher, timeout_s)
+        _closing = None
+
+
+def _close(publisher: "Publisher", timeout_s: float, sleep: Callable[[float], None] | None = None) -> None:
     try:
-        left = publisher.close(timeout_s)
+        left = publisher.close(timeout_s, sleep)
         if left:
             number = "1 span" if left == 1 else f"{left:,} spans"
             kept = f", kept in {publisher.settings.spool}" if publisher.keeps_rest else ""
@@ -124,11 +137,27 @@ def _hook_process() -> None:
         _hooked = True
         atexit.register(shutdown)
         os.register_at_fork(after_in_child=_after_fork)
+        from ztrace.signals import deliver_on_sigterm
+
+        deliver_on_sigterm(_deliver_last)
+
+
+def _deliver_last() -> None:
+    """Deliver what there is, in a signal's handler: also what a shutdown is at just now."""
+    publisher, spans.publisher = spans.publisher or _closing, None
+    if publisher is not None:
+        # Greenlets stand still meanwhile: the handler may run in the hub, which cannot wait for itself.
+        _close(publisher, EXIT_TIMEOUT_S, original("time", "sleep"))
 
 
 def _after_fork() -> None:
     """Begin a new incarnation in the child; what the parent had in its queue is the parent's to send."""
+    global _closing
     try:
+        if _closing is not None:
+            _inherited.append(_closing)
+            _closing.abandon()
+            _closing = None
         identifiers.forget()
         diagnostics.counts.clear()
         if spans.publisher is not None:

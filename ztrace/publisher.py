@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ztrace import diagnostics
+from ztrace import diagnostics, signals
 from ztrace.delivery import Identity
 from ztrace.encoding import Record
 from ztrace.link import SocketLink
@@ -148,6 +148,7 @@ class Publisher:
                     raise
                 self.worker = worker
                 _close_with_multiprocessing(self)
+                signals.arm()
                 if self._spool is None:
                     self.room = self.settings.queue_spans
             return True

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from ztrace import diagnostics
+from ztrace import diagnostics, signals
 from ztrace.delivery import Delivery, Totals
 from ztrace.encoding import Record, encode
 from ztrace.link import Link
@@ -108,6 +108,7 @@ class Worker:
             while not self.is_done():
                 try:
                     self._pause()
+                    signals.nudge()
                     self.turn()
                 except Exception:
                     diagnostics.count_failure("delivery")
@@ -139,7 +140,7 @@ class Worker:
     def finish(self) -> None:
         """Say how it ended, and close."""
         self.left = self.window.batched - self.window.retired
-        left = bool(self.window)
+        left = bool(self.window or self._publisher.queue)  # The deadline may come before the first turn.
         if self._adoption is not None:
             self._adoption.close()
         if self._connected:

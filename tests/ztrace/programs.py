@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.ztrace.waiting import DEADLINE_S
@@ -29,14 +31,40 @@ def run_script(
     return _run(str(path), *arguments, expect=expect, environment=environment)
 
 
+@contextmanager
+def started_program(code: str, *arguments: str, **environment: str) -> "Iterator[subprocess.Popen[str]]":
+    """Start Python code, and yield its process once it has printed its first line; kill it in the end."""
+    process = subprocess.Popen(
+        [*_PYTHON, "-c", code, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=_environment(environment),
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            if not process.stdout.readline():
+                process.kill()
+                raise AssertionError(process.communicate()[1])
+            yield process
+        finally:
+            process.kill()
+
+
 def _run(*arguments: str, expect: int, environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("ZTRACE_")}
     done = subprocess.run(
         [*_PYTHON, *arguments],
         capture_output=True,
         text=True,
         timeout=DEADLINE_S,
-        env={**kept, "PYTHONPATH": str(ROOT), **environment},
+        env=_environment(environment),
     )
     assert done.returncode == expect, done.stderr
     return done
+
+
+def _environment(added: dict[str, str]) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("ZTRACE_")}
+    return {**kept, "PYTHONPATH": str(ROOT), **added}

@@ -68,32 +68,6 @@ def test_without_a_collector_a_program_ends_all_the_same(tmp_path: Path) -> None
     assert done.stderr == f"ztrace: 1 span not delivered to {endpoint}\n"
 
 
-def test_sigterm_ends_a_program_at_once(receiver: Receiver) -> None:
-    """A process that is told to end does: its handler is not ztrace's business, and nothing blocks it."""
-    code = """
-import signal
-make_span("a")
-assert ztrace.flush(10)
-make_span("b")
-os.kill(os.getpid(), signal.SIGTERM)
-"""
-    run_program(CONFIGURE + code, receiver.endpoint, expect=-signal.SIGTERM)
-    assert receiver.names()[:1] == ["a"]
-
-
-def test_a_handler_that_exits_delivers(receiver: Receiver) -> None:
-    """A service that ends on SIGTERM in its own way has its spans stored."""
-    code = """
-import signal
-signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-with ztrace.span("serve"):
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(10)
-"""
-    run_program(CONFIGURE + code, receiver.endpoint)
-    assert receiver.names() == ["serve"]
-
-
 def test_a_thread_that_makes_spans_while_the_program_ends_does_no_harm(receiver: Receiver) -> None:
     """A daemon thread is still at it when the interpreter goes; what was stored is in order."""
     code = """

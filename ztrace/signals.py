@@ -1,0 +1,168 @@
+"""SIGTERM to a program that has no handler for it: deliver what there is, then end as it would have.
+
+One idea: nobody can tell that there is a handler here. The exit status, and what a second SIGTERM does, are
+those of a program without ztrace; and a program that has a handler, sets one later, or ignores the signal,
+keeps what it has.
+
+Python runs a handler in the main thread, when that is next in the interpreter: a signal that comes in the
+microseconds before it waits for something is handled when that has come, if ever. Such a program would have
+ended, so the publisher's thread hears of each signal as well (`nudge`), and if the handler does not begin,
+it interrupts the main thread.
+"""
+
+import _socket
+import atexit
+import os
+import signal
+import struct
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+
+from ztrace.native import original
+
+#: How long the handler may take to begin.
+_PATIENCE_S = 0.05
+_SIGTERM_BIT = 1 << (signal.SIGTERM - 1)
+#: The process, user and group who sent a datagram, where the system tells: forked children share the socket.
+_CREDENTIALS = struct.Struct("3i")
+
+_deliver: Callable[[], None] | None = None
+#: The main thread, while the handler is there.
+_main = 0
+#: Where Python writes the number of each signal it has a handler for, and where that is read.
+_told: tuple[_socket.socket, _socket.socket] | None = None
+_told_s = 0.0
+#: What was blocked before a fork, by thread.
+_masks: dict[int, set[int]] = {}
+
+
+def deliver_on_sigterm(deliver: Callable[[], None]) -> None:
+    """Have an unhandled SIGTERM call a function before it ends the process.
+
+    Args:
+        deliver: must return soon; it is called anywhere in the main thread, under gevent in the hub too.
+    """
+    global _deliver
+    _deliver = deliver
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+    )
+    atexit.register(_stop_listening)
+    arm()
+
+
+def arm() -> None:
+    """Put the handler in its place, if SIGTERM would end the process and this is the main thread."""
+    global _main, _told_s
+    if _deliver is None or _main or not _is_unhandled():
+        return
+    try:
+        signal.signal(signal.SIGTERM, _handle)
+    except ValueError:  # Not the main thread.
+        return
+    _main, _told_s = original("_thread", "get_ident")(), 0.0
+    _listen()
+
+
+def nudge() -> None:
+    """See that the handler begins: called again and again by a thread that is not the main thread."""
+    global _told_s
+    told = _told
+    if told is None:
+        return
+    try:
+        while True:
+            numbers, ancillary, _, _ = told[0].recvmsg(16, 256)
+            if signal.SIGTERM in numbers and _is_ours(ancillary):
+                _told_s = _told_s or time.monotonic()
+    except OSError:
+        pass  # There is no more, or the program is at its end.
+    if _told_s and time.monotonic() - _told_s > _PATIENCE_S and signal.getsignal(signal.SIGTERM) is _handle:
+        signal.pthread_kill(_main, signal.SIGTERM)
+
+
+def _handle(number: int, frame: FrameType | None) -> None:
+    if os.getpid() == 1:
+        return  # The kernel would not have ended this one either.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # First: the next one does not wait.
+    try:
+        if _deliver is not None:
+            _deliver()
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _is_unhandled() -> bool:
+    """Tell whether SIGTERM would end the process, as far as the kernel knows: libev does not ask Python."""
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL or os.getpid() == 1:
+        return False
+    try:
+        with open("/proc/self/status", "rb") as lines:
+            status = dict(line.split(b":", 1) for line in lines if line.startswith((b"SigIgn", b"SigCgt")))
+        return not (int(status[b"SigIgn"], 16) | int(status[b"SigCgt"], 16)) & _SIGTERM_BIT
+    except (OSError, KeyError, ValueError):
+        return "gevent" not in sys.modules
+
+
+def _listen() -> None:
+    """Hear of signals beside the main thread, unless an event loop does, which then wakes up by itself."""
+    global _told
+    # Not `socket`'s, which gevent may have replaced.
+    reading, writing = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_DGRAM)
+    for end in (reading, writing):
+        end.setblocking(False)
+    if sys.platform == "linux":
+        reading.setsockopt(_socket.SOL_SOCKET, _socket.SO_PASSCRED, 1)
+    before = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+    if before == -1:
+        _told = reading, writing
+    else:
+        signal.set_wakeup_fd(before)
+        reading.close()
+        writing.close()
+
+
+def _stop_listening() -> None:
+    global _told
+    told, _told = _told, None
+    if told is None:
+        return
+    try:
+        before = signal.set_wakeup_fd(-1)
+        if before != told[1].fileno():
+            signal.set_wakeup_fd(before, warn_on_full_buffer=False)
+    except ValueError:
+        return  # Not the main thread, which alone could end it.
+    for end in told:
+        end.close()
+
+
+def _is_ours(ancillary: list[tuple[int, int, bytes]]) -> bool:
+    """Tell whether a signal was this process's, and not one of a child that has not come to itself yet."""
+    return all(_CREDENTIALS.unpack(data[: _CREDENTIALS.size])[0] == os.getpid() for _, _, data in ancillary)
+
+
+def _before_fork() -> None:
+    if _main:
+        # A child would forget one that comes before it has the default back.
+        _masks[original("_thread", "get_ident")()] = signal.pthread_sigmask(
+            signal.SIG_BLOCK, [signal.SIGTERM]
+        )
+
+
+def _after_fork_in_parent() -> None:
+    mask = _masks.pop(original("_thread", "get_ident")(), None)
+    if mask is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _after_fork_in_child() -> None:
+    """Have the child end at once: until it has spans, there is nothing to deliver, and no thread to nudge."""
+    global _main
+    if signal.getsignal(signal.SIGTERM) is _handle:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _main = 0
+    _stop_listening()
+    _after_fork_in_parent()
