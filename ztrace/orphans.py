@@ -82,16 +82,20 @@ class Orphan:
         """
         spans = 0
         for number in files.segment_numbers(self._folder, self.incarnation):
+            path = files.segment_path(self._folder, self.incarnation, number)
             try:
-                descriptor = self._open(number)
+                descriptor = files.open_file(path, os.O_RDONLY)
             except OSError:
                 continue
-            for entry in files.walk_segment(descriptor, number):
-                if entry.sequence >= floor and entry.spans_before >= spans:
-                    floor, spans = entry.sequence + 1, entry.spans_before + entry.span_count
-                    yield entry
-                    if self._reading_number != number:
-                        descriptor = self._open(number)
+            try:
+                for entry in files.walk_segment(descriptor, number):
+                    if entry.sequence >= floor and entry.spans_before >= spans:
+                        floor, spans = entry.sequence + 1, entry.spans_before + entry.span_count
+                        yield entry
+            except OSError:
+                continue  # The disk does not give it back: lost, like what is damaged.
+            finally:
+                os.close(descriptor)
 
     def read(self, entry: Entry) -> bytes:
         """Return the body of a batch.

@@ -91,7 +91,7 @@ class Window:
     Attributes:
         next_sequence: the number of the next entry.
         batched: spans that were given a number so far.
-        retired: spans of the numbers below ``floor``.
+        retired: spans of the numbers that were acknowledged: of all below ``floor``, until it is given up.
     """
 
     def __init__(self, limit_bytes: int, shelf: Shelf | None = None) -> None:
@@ -156,7 +156,6 @@ class Window:
         self._entries.clear()
         self._expendable.clear()
         self._bytes = 0
-        self.retired = self.batched
 
     def body_of(self, entry: Entry) -> bytes:
         """Return what is to be sent; a batch that cannot be read any more becomes a tombstone."""

@@ -60,7 +60,8 @@ class Header(NamedTuple):
         span_count: spans in the body, or for a tombstone the spans that are gone.
         created: spans this incarnation has ended so far.
         dropped: spans it dropped so far because its queue was full.
-        retired: spans in the sequence numbers below ``floor``.
+        retired: spans in the sequence numbers that were acknowledged: all below ``floor``, unless the
+            publisher has given up.
         mended: what the publisher had to cut or replace, by reason.
         service: the service's name.
         host: the host's name.
