@@ -152,7 +152,9 @@ def explain(error: sqlite3.Error, path: Path) -> DatabaseError:
         return DatabaseBlocked(f"no space for {path}", hint="free some space")
     if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL):
         name = getattr(error, "sqlite_errorname", "")
-        return DatabaseBlocked(f"cannot write to {path}: {error} ({name})", hint="check the disk and its limits")
+        return DatabaseBlocked(
+            f"cannot write to {path}: {error} ({name})", hint="check the disk and its limits"
+        )
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
         return DatabaseError(
             f"cannot write to {path}: {error}", hint=f"make it and its folder writable, or {_OTHER_FILE}"

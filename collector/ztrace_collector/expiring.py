@@ -16,8 +16,6 @@ from ztrace_collector.store import Store
 MAX_TRACES, MAX_ROWS = 2_000, 2_000
 #: Exception groups whose minutes are looked at in one piece.
 MAX_GROUPS = 200
-#: A span that was told to be open this recently is still running, whatever becomes of the rest of its trace.
-RUNNING_NS = 60_000_000_000
 
 _SECOND_NS = 1_000_000_000
 _MINUTE_NS = 60 * _SECOND_NS
@@ -48,57 +46,58 @@ def delete_first_traces(store: Store, max_spans: int) -> int:
 
 
 def _delete_traces(store: Store, which: str, max_spans: int) -> int:
+    traces: list[_Old] = []
+    total = 0
+    for row in store.read(f"SELECT id, trace_id, span_count FROM traces {which} LIMIT {MAX_TRACES}"):
+        trace = _Old(*row)
+        if traces and total + trace.span_count > max_spans:
+            break
+        traces.append(trace)
+        total += max(1, trace.span_count)
+    if not traces:
+        return 0
+    if traces[0].span_count > max_spans:
+        return _delete_part(store, traces[0], max_spans)
+    trace_ids = [trace.trace_id for trace in traces]
+    marks = ",".join("?" * len(traces))
     with store.transaction() as db:
-        rows = [
-            _Old(*row)
-            for row in db.execute(f"SELECT id, trace_id, span_count FROM traces {which} LIMIT {MAX_TRACES}")
-        ]
-        traces: list[_Old] = []
-        total = 0
-        for trace in rows:
-            if traces and total + trace.span_count > max_spans:
-                break
-            traces.append(trace)
-            total += max(1, trace.span_count)
-        if not traces:
-            return 0
-        trace_ids = [trace.trace_id for trace in traces]
-        marks = ",".join("?" * len(traces))
-        if traces[0].span_count > max_spans:
-            # The trace's row goes with the last of its spans, so that it is found again after a kill.
-            spans = f"SELECT id FROM spans WHERE trace_id = ? LIMIT {max_spans}"
-            condition = f"id IN ({spans})"
-        else:
-            condition = f"trace_id IN ({marks})"
-        counts = db.execute(
-            f"SELECT instance, count(*) FROM spans WHERE {condition} GROUP BY instance", trace_ids
-        ).fetchall()
-        deleted = db.execute(f"DELETE FROM spans WHERE {condition}", trace_ids).rowcount
-        db.executemany(
-            "UPDATE instances SET spans_expired = spans_expired + ? WHERE id = ?",
-            [(count, instance) for instance, count in counts],
-        )
-        whole = traces[0].span_count <= max_spans or deleted < max_spans
-        if whole:
-            for table in ("exceptions", "refused_spans", "traces"):
-                db.execute(f"DELETE FROM {table} WHERE trace_id IN ({marks})", trace_ids)
-            db.execute(
-                f"DELETE FROM unfinished_spans WHERE trace_id IN ({marks})"
-                " AND seen_ns < (SELECT max(seen_ns) FROM unfinished_spans) - ?",
-                (*trace_ids, RUNNING_NS),
-            )
-        else:
-            total = deleted
-            db.execute(
-                "UPDATE traces SET span_count = span_count - ?, root_span_id = NULL WHERE id = ?",
-                (deleted, traces[0].id),
-            )
-        db.executemany(
-            "UPDATE totals SET value = value + ? WHERE name = ?",
-            [(-deleted, "spans"), (deleted, "spans_expired"), (-len(traces) if whole else 0, "traces")],
-        )
+        _delete_spans(db, f"trace_id IN ({marks})", trace_ids)
+        # A span that is still open is told of again, and then has a row again.
+        for table in ("exceptions", "unfinished_spans", "refused_spans", "traces"):
+            db.execute(f"DELETE FROM {table} WHERE trace_id IN ({marks})", trace_ids)
+        db.execute("UPDATE totals SET value = value - ? WHERE name = 'traces'", (len(traces),))
     store.forget_traces(trace_ids)
     return total
+
+
+def _delete_part(store: Store, trace: _Old, max_spans: int) -> int:
+    """Delete some spans of a trace that has too many for one piece.
+
+    Its row stays until the last of them goes, so that it is found again after a kill.
+    """
+    with store.transaction() as db:
+        deleted = _delete_spans(
+            db, f"id IN (SELECT id FROM spans WHERE trace_id = ? LIMIT {max_spans})", [trace.trace_id]
+        )
+        # Fewer than there should be: then the row says too much, and the next piece is the last.
+        left = max(0, trace.span_count - deleted) if deleted == max_spans else 0
+        db.execute("UPDATE traces SET span_count = ?, root_span_id = NULL WHERE id = ?", (left, trace.id))
+    store.forget_traces([trace.trace_id])
+    return max(1, deleted)
+
+
+def _delete_spans(db: sqlite3.Connection, condition: str, trace_ids: list[bytes]) -> int:
+    """Delete spans and count them as gone; return how many."""
+    counts = db.execute(
+        f"SELECT count(*), instance FROM spans WHERE {condition} GROUP BY instance", trace_ids
+    ).fetchall()
+    deleted = db.execute(f"DELETE FROM spans WHERE {condition}", trace_ids).rowcount
+    db.executemany("UPDATE instances SET spans_expired = spans_expired + ? WHERE id = ?", counts)
+    db.executemany(
+        "UPDATE totals SET value = value + ? WHERE name = ?",
+        [(-deleted, "spans"), (deleted, "spans_expired")],
+    )
+    return deleted
 
 
 def first_start_ns(store: Store) -> int | None:
@@ -106,11 +105,24 @@ def first_start_ns(store: Store) -> int | None:
 
     It is the earliest start of several, so that one from a machine whose clock is ahead does not count.
     """
-    with store.transaction() as db:
-        (start_ns,) = db.execute(
-            f"SELECT min(start_ns) FROM (SELECT start_ns FROM traces ORDER BY id LIMIT {MAX_TRACES})"
-        ).fetchone()
+    ((start_ns,),) = store.read(
+        f"SELECT min(start_ns) FROM (SELECT start_ns FROM traces ORDER BY id LIMIT {MAX_TRACES})"
+    )
     return None if start_ns is None else int(start_ns)
+
+
+def used_bytes(store: Store) -> int:
+    """Return how large the file would be without the pages that are free."""
+    ((pages,),), ((free,),), ((size,),) = (
+        store.read(f"PRAGMA {name}") for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)
+
+
+def last_seen_ns(store: Store) -> int | None:
+    """Return when a publisher was heard of last, by the clock of the collector that heard it."""
+    ((seen_ns,),) = store.read("SELECT max(last_seen_ns) FROM publishers")
+    return None if seen_ns is None else int(seen_ns)
 
 
 def sweep(store: Store, before_ns: int) -> Iterator[None]:

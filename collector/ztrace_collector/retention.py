@@ -9,7 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ztrace_collector.expiring import delete_first_traces, delete_traces_before, first_start_ns, sweep
+from ztrace_collector.expiring import (
+    delete_first_traces,
+    delete_traces_before,
+    first_start_ns,
+    last_seen_ns,
+    sweep,
+    used_bytes,
+)
 from ztrace_collector.layout import HOUR_NS
 from ztrace_collector.store import Store
 
@@ -27,6 +34,8 @@ LOOK_S = 0.1
 SWEEP_S = 3600.0
 #: How far a clock may be ahead of what it was, and for how long it is doubted when it is further.
 JUMP_NS, DOUBT_S = 600_000_000_000, 3600.0
+
+_OVER = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +108,7 @@ class Retention:
 
     def begin(self, store: Store) -> None:
         """Begin with a store that has been opened."""
-        self._calendar = Calendar(store.last_seen_ns, self._clock_ns, self._clock_s)
+        self._calendar = Calendar(last_seen_ns(store), self._clock_ns, self._clock_s)
         self._sweep = None
 
     def wait_s(self) -> float:
@@ -115,7 +124,7 @@ class Retention:
         if self._limits == NO_LIMITS:
             return
         while (start_s := self._clock_s()) >= self._next_s:
-            used = store.used_bytes
+            used = used_bytes(store)
             self._behind = self._step(store, used)
             now_s = self._clock_s()
             if not self._behind:
@@ -137,7 +146,7 @@ class Retention:
             self._next_sweep_s = start_s + SWEEP_S
             before_ns = self._find_horizon(store)
             self._sweep = None if before_ns is None else sweep(store, before_ns)
-        if self._sweep is not None and next(self._sweep, self) is self:
+        if self._sweep is not None and next(self._sweep, _OVER) is _OVER:
             self._sweep = None
         return self._sweep is not None
 

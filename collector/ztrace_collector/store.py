@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from ztrace.errors import WireError
 from ztrace.wire import BYE, CRASH, OPEN, TOMBSTONE, Header, unpack_stretch
@@ -137,6 +137,17 @@ class Store:
         """Take the log into the database and cut it to nothing, as far as readers and the disk let it."""
         take_in_log(self._db)
 
+    def read(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Return a query's rows, for what is done beside storing.
+
+        Raises:
+            DatabaseError: they cannot be read.
+        """
+        try:
+            return self._db.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise explain(error, self._path) from error
+
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Yield the connection in a transaction, for what is done beside storing.
@@ -154,21 +165,6 @@ class Store:
         except BaseException:
             self._roll_back()
             raise
-
-    @property
-    def used_bytes(self) -> int:
-        """How large the file would be without the pages that are free."""
-        pages, free, size = (
-            self._db.execute(f"PRAGMA {name}").fetchone()[0]
-            for name in ("page_count", "freelist_count", "page_size")
-        )
-        return int((pages - free) * size)
-
-    @property
-    def last_seen_ns(self) -> int | None:
-        """When a publisher was heard of last, by the clock of the collector that heard it."""
-        (last_ns,) = self._db.execute("SELECT max(last_seen_ns) FROM publishers").fetchone()
-        return None if last_ns is None else int(last_ns)
 
     def forget(self, table: str) -> None:
         """Drop a table's rows from memory, between transactions: somebody else has deleted some of them."""
@@ -251,9 +247,7 @@ class Store:
         self._losses.add(account.instance, account.count(stored, header.span_count - stored))
         return stored
 
-    def _number_methods(
-        self, header: Header, columns: Columns, refusals: Refusals
-    ) -> tuple[str, list[int]]:
+    def _number_methods(self, header: Header, columns: Columns, refusals: Refusals) -> tuple[str, list[int]]:
         service = cut(header.service, MAX_NAME)
         return service, self._methods.number(service, columns, refusals)
 
