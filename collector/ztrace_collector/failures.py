@@ -129,7 +129,7 @@ class _Reading:
         if type(fields) is not tuple or len(fields) != len(ExceptionRecord._fields):
             return None
         record = ExceptionRecord(*fields)
-        whole = type(record.type) is str and type(record.message) is str and record.how in _HOWS
+        whole = {type(record.type), type(record.message), type(record.how)} == {str} and record.how in _HOWS
         return record if whole else None
 
     def text(self, value: str, length: int) -> str:

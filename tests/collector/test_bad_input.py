@@ -240,7 +240,10 @@ def test_bad_links_are_left_out(store: Store, path: Path, links: Any, kept: int)
     assert refusals(path) == {"links": 1}
 
 
-@pytest.mark.parametrize("exception", ["boom", [], ["E", "m", [], [], "raised"], [1] * 7, [[]] * 7])
+@pytest.mark.parametrize(
+    "exception",
+    ["boom", [], ["E", "m", [], [], "raised"], [1] * 7, [[]] * 7, ["E", "m", [], [], {}, None, None]],
+)
 def test_a_bad_exception_is_left_out(store: Store, path: Path, exception: Any) -> None:
     """A span whose exception cannot be read is kept without it."""
     store.store([Sender().data(make_span(exception=exception, status=1), make_span(1))])
