@@ -21,7 +21,7 @@ _LEFTOVER_S = 86400.0
 def find_orphans(folder: Path) -> Iterator["Orphan"]:
     """Yield the orphans of a folder, each locked: `Orphan.delete` or `Orphan.release` has to follow.
 
-    Where there is no folder there are none.
+    Where there is no folder there are none. Those with nothing to tell are removed on the way.
 
     Raises:
         OSError: the folder cannot be read, or others could write to it.
@@ -32,7 +32,11 @@ def find_orphans(folder: Path) -> Iterator["Orphan"]:
     _remove_leftovers(folder)
     for path in sorted(folder.glob(f"*{files.PAGE}")):
         orphan = _take(folder, path)
-        if orphan is not None:
+        if orphan is None:
+            continue
+        if orphan.delivered or not (orphan.created or orphan.next_sequence):
+            orphan.delete()
+        else:
             yield orphan
 
 

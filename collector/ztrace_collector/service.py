@@ -17,6 +17,7 @@ from types import FrameType
 
 import zmq
 
+from ztrace_collector.adopting import Adopter
 from ztrace_collector.keys import KeyFolder
 from ztrace_collector.progress import Progress
 from ztrace_collector.receiving import Receiver
@@ -38,6 +39,7 @@ def collect(
     *,
     keys: KeyFolder | None = None,
     limits: Limits = NO_LIMITS,
+    adopt: Path | None = None,
     progress: bool = False,
     ready: Callable[[str], None] | None = None,
 ) -> None:
@@ -48,6 +50,7 @@ def collect(
         database: the file, made if there is none.
         keys: who may send; without, whoever can reach the endpoint, which has to be on this machine.
         limits: what is kept in it.
+        adopt: a spool folder on this machine: what dead processes left there is stored.
         progress: keep a line of progress on standard error if that is a terminal.
         ready: called with the endpoint once publishers can connect to it.
 
@@ -56,7 +59,9 @@ def collect(
         SettingsError: the keys cannot be used.
         DatabaseError: the file cannot be used, or no longer.
     """
-    collector = Collector(bind, database, keys=keys, limits=limits, progress=progress, ready=ready)
+    collector = Collector(
+        bind, database, keys=keys, limits=limits, adopt=adopt, progress=progress, ready=ready
+    )
     with _stopped_by_signals(collector):
         collector.run()
 
@@ -71,6 +76,7 @@ class Collector:
         *,
         keys: KeyFolder | None = None,
         limits: Limits = NO_LIMITS,
+        adopt: Path | None = None,
         progress: bool = False,
         ready: Callable[[str], None] | None = None,
     ) -> None:
@@ -78,6 +84,7 @@ class Collector:
         self._database = database
         self._keys = keys
         self._limits = limits
+        self._adopt = adopt
         self._progress = progress
         self._ready = ready
         self._stopping = threading.Event()
@@ -104,11 +111,23 @@ class Collector:
             writer = stack.enter_context(Writer(self._database, self._limits, say=line.say))
             if self._ready is not None:
                 self._ready(receiver.endpoint)
-            self._serve(receiver, wakened, writer, line)
+            adopter = None
+            if self._adopt is not None:
+                adopter = stack.enter_context(
+                    Adopter(self._adopt, writer.write, say=line.say, now_s=time.monotonic())
+                )
+            self._serve(receiver, wakened, writer, adopter, line)
             # Only what has been acknowledged is worth waiting for; after an error there is nothing to say.
             receiver.socket.linger = GOODBYE_MS
 
-    def _serve(self, receiver: Receiver, wakened: socket.socket, writer: Writer, line: Progress) -> None:
+    def _serve(
+        self,
+        receiver: Receiver,
+        wakened: socket.socket,
+        writer: Writer,
+        adopter: Adopter | None,
+        line: Progress,
+    ) -> None:
         def gather() -> list[list[bytes]]:
             return receiver.gather(self._stopping.is_set, writer.note_refusal)
 
@@ -117,14 +136,16 @@ class Collector:
         for each in (poller, holding):
             for watched in (wakened, *receiver.connections.sockets):
                 each.register(watched, zmq.POLLIN)
+        adopting = False
         while not self._stopping.is_set():
             # While it holds nothing is taken from the socket: so publishers come to keep what they have.
-            timeout_ms = math.ceil(min(IDLE_MS, 1000 * writer.wait_s()))
+            timeout_ms = 0 if adopting else math.ceil(min(IDLE_MS, 1000 * writer.wait_s()))
             ready = dict((holding if writer.holding else poller).poll(timeout_ms))
             receiver.tend(writer.note_refusal, line.say)
             messages = gather() if receiver.socket in ready else []
             receiver.acknowledge(writer.write(messages))
             writer.tend()
+            adopting = adopter is not None and not writer.holding and adopter.step(time.monotonic())
             line.update(writer)
         deadline_s = time.monotonic() + DRAIN_S
         while not writer.holding and receiver.socket.poll(QUIET_MS) and time.monotonic() < deadline_s:

@@ -13,7 +13,7 @@ import pytest
 
 import ztrace
 from tests.docs import pages
-from ztrace import delivery, encoding, failure, settings, unfinished, wire, worker
+from ztrace import adoption, delivery, encoding, failure, settings, spool_files, unfinished, wire, worker
 from ztrace_collector import attributes, check, failures, losses, mending, receiving, refusals
 from ztrace_collector import unfinished as open_spans
 from ztrace_collector.layout import BUCKETS_PER_E, LOSS_COLUMNS, SCHEMA_VERSION
@@ -109,6 +109,8 @@ LIMITS = [
     ("Limits of a publisher", "silence after which", f"{delivery.RESEND_S:g} s"),
     ("Limits of a publisher", "beat of an idle publisher", f"{worker.BEAT_S:g} s"),
     ("Limits of a publisher", "`shutdown`, at exit too", f"{worker.UNREACHED_S} s"),
+    ("Limits of a publisher", "bytes of a file in the spool", f"{spool_files.SEGMENT_BYTES >> 20} MiB"),
+    ("Limits of a publisher", "somebody looks for what dead processes", f"{adoption.PERIOD_S:g} s"),
     ("Limits of a publisher", "spans that have not ended", unfinished.MAX_WATCHED),
     ("Limits of a publisher", "characters of a span's name", encoding.MAX_NAME),
     ("Limits of a publisher", "characters of a text attribute", encoding.MAX_TEXT),

@@ -6,12 +6,16 @@ from typing import TypeVar
 
 import click
 
-from ztrace_viewer.options import KEYS_VARIABLE, database_option
+from ztrace_viewer.durations import parse_duration
+from ztrace_viewer.options import KEYS_VARIABLE, Amount, database_option
+from ztrace_viewer.sizes import parse_size
 
 _F = TypeVar("_F", bound=Callable[..., object])
 
 #: Where publishers connect: this machine alone, and what an agent tries if nothing else is said.
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:4710"
+#: The least that can be kept: traces go by the hour; and the log beside the file has up to 80 MB.
+LEAST_KEPT, LEAST_SIZE = "1h", "100MB"
 
 
 def _bind_option(function: _F) -> _F:
@@ -36,12 +40,49 @@ def _keys_option(function: _F) -> _F:
     )(function)
 
 
+def _adopt_option(function: _F) -> _F:
+    return click.option(
+        "--adopt",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="A spool folder of services on this machine: store what killed ones left there.",
+    )(function)
+
+
+def _limit_options(function: _F) -> _F:
+    keep = click.option(
+        "--keep",
+        "keep_ns",
+        type=Amount("age", parse_duration, LEAST_KEPT),
+        metavar="AGE",
+        help="Delete what is older, such as 7d; without, nothing is deleted for its age.",
+    )
+    max_size = click.option(
+        "--max-size",
+        "max_bytes",
+        type=Amount("size", parse_size, LEAST_SIZE),
+        metavar="SIZE",
+        help="Delete the oldest when the file gets larger, such as 10GB.",
+    )
+    return keep(max_size(function))
+
+
 @click.command()
 @_bind_option
 @_keys_option
+@_adopt_option
+@_limit_options
 @database_option
 @click.option("--no-web", is_flag=True, help="Collect only.")
-def up(bind: str, folder: Path | None, database: Path, no_web: bool) -> None:
+def up(
+    bind: str,
+    folder: Path | None,
+    adopt: Path | None,
+    keep_ns: int | None,
+    max_bytes: int | None,
+    database: Path,
+    no_web: bool,
+) -> None:
     """Collect spans into one file: the way to start.
 
     Services send to the endpoint; the other commands read the file, at any time. Ctrl-C ends it
@@ -50,15 +91,25 @@ def up(bind: str, folder: Path | None, database: Path, no_web: bool) -> None:
     \b
     Example:
       ztrace up --db shop.db
+      ztrace up --db shop.db --keep 7d --max-size 10GB
     """
-    _collect(bind, folder, database)
+    _collect(bind, folder, adopt, keep_ns, max_bytes, database)
 
 
 @click.command()
 @_bind_option
 @_keys_option
+@_adopt_option
+@_limit_options
 @database_option
-def collect(bind: str, folder: Path | None, database: Path) -> None:
+def collect(
+    bind: str,
+    folder: Path | None,
+    adopt: Path | None,
+    keep_ns: int | None,
+    max_bytes: int | None,
+    database: Path,
+) -> None:
     """Run the collector alone.
 
     It receives spans at the endpoint and stores them in the file, until Ctrl-C or SIGTERM.
@@ -68,15 +119,31 @@ def collect(bind: str, folder: Path | None, database: Path) -> None:
       ztrace collect --bind tcp://127.0.0.1:4710 --db shop.db
       ztrace collect --bind tcp://0.0.0.0:4710 --keys ztrace.keys
     """
-    _collect(bind, folder, database)
+    _collect(bind, folder, adopt, keep_ns, max_bytes, database)
 
 
-def _collect(bind: str, folder: Path | None, database: Path) -> None:
+def _collect(
+    bind: str,
+    folder: Path | None,
+    adopt: Path | None,
+    keep_ns: int | None,
+    max_bytes: int | None,
+    database: Path,
+) -> None:
     from ztrace_collector.keys import KeyFolder
+    from ztrace_collector.retention import Limits
     from ztrace_collector.service import collect as run
 
     keys = None if folder is None else KeyFolder(folder)
-    run(bind, database, keys=keys, progress=True, ready=lambda endpoint: _announce(endpoint, database))
+    run(
+        bind,
+        database,
+        keys=keys,
+        limits=Limits(keep_ns, max_bytes),
+        adopt=adopt,
+        progress=True,
+        ready=lambda endpoint: _announce(endpoint, database),
+    )
 
 
 def _announce(endpoint: str, database: Path) -> None:
