@@ -41,6 +41,27 @@ class Moment(click.ParamType[int]):
             self.fail(str(error), param, ctx)
 
 
+class Amount(click.ParamType[int]):
+    """A duration or a size, not below a bound; nanoseconds or bytes inside."""
+
+    def __init__(self, name: str, parse: Callable[[str], int], least: str) -> None:
+        self.name = name
+        self._parse = parse
+        self._least = least
+
+    def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read the text."""
+        if isinstance(value, int):
+            return value
+        try:
+            amount = self._parse(value)
+        except SettingsError as error:
+            self.fail(str(error), param, ctx)
+        if amount < self._parse(self._least):
+            self.fail(f"{value!r} is too little; give at least {self._least}", param, ctx)
+        return amount
+
+
 def database_option(function: _F) -> _F:
     """Add ``--db``."""
     return click.option(

@@ -1,0 +1,38 @@
+"""Sizes as people write them: ``10GB``, ``500MB``, ``1GiB``."""
+
+import re
+
+from ztrace.errors import SettingsError
+
+#: Bytes per unit; the case does not matter.
+UNITS = {
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "kib": 1 << 10,
+    "mib": 1 << 20,
+    "gib": 1 << 30,
+    "tib": 1 << 40,
+}
+
+#: Digits are bounded so that a pasted number cannot cost time.
+_SIZE = re.compile(r"(\d{1,15})(?:\.(\d{1,15}))?\s*([KMGT]?I?B)", re.IGNORECASE)
+
+
+def parse_size(text: str) -> int:
+    """Read a size such as ``10GB``, ``1.5 GiB`` or ``500MB``.
+
+    Returns:
+        Bytes.
+
+    Raises:
+        SettingsError: the text is no size.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    unit = UNITS.get(found[3].lower()) if found else None
+    if found is None or unit is None:
+        raise SettingsError(f"{text!r} is not a size", hint="write it like 500MB, 10GB or 1GiB")
+    # In integers: fifteen decimals are all that can be given.
+    return int(found[1] + (found[2] or "").ljust(15, "0")) * unit // 10**15
