@@ -2,15 +2,19 @@
 
 One idea: the batch is packed in one call, and only when that fails, or when something is too large, is each
 span looked at alone. What has to be cut or replaced is counted by reason, and the span itself is kept.
-No code of the traced program runs here: a value that msgpack does not know becomes its type's name.
+No code of the traced program runs here: a value that msgpack does not know becomes its type's name. Secrets
+are taken out of what fits, before it is packed.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import msgpack
 
 from ztrace import diagnostics
+from ztrace.scrubbing import DEFAULT_RULES, Rules
+from ztrace.secret_pairs import SCRUBBED
 from ztrace.wire import MAX_BODY_BYTES, ExceptionRecord
 
 #: A span as `ztrace.span` leaves it, in the order of `ztrace.wire.Span`.
@@ -27,19 +31,28 @@ _NAME, _ATTRIBUTES, _LINKS, _EXCEPTION = 4, 10, 11, 12
 #: Reasons, as ``ztrace status`` shows them.
 CUT, REPLACED, REFUSED = "attribute_cut", "attribute_replaced", "span_unencodable"
 
-_FIXED_SIZE = {int, float, bool, type(None)}
+_PLAIN = {str, int, float, bool, type(None)}
 _INT_RANGE = range(-(1 << 63), 1 << 63)
 _pack = msgpack.Packer(autoreset=True, use_bin_type=True).pack
 
 
-def encode(records: Sequence[Record]) -> Iterator[tuple[int, bytes]]:
+class _Content(NamedTuple):
+    """What plain records hold between them: the keys of their attributes, and their texts, names included."""
+
+    keys: set[Any]
+    texts: set[str]
+
+
+def encode(records: Sequence[Record], rules: Rules | None = DEFAULT_RULES) -> Iterator[tuple[int, bytes]]:
     """Yield ``(span_count, body)`` for message bodies that hold all records between them.
 
     A record that cannot be packed whatever is done to it is counted as REFUSED and left out.
+
+    Args:
+        records: as spans leave them.
+        rules: what is taken out; None takes out nothing.
     """
-    ready = records
-    if not _are_plain(ready):
-        ready = [record if _are_plain([record]) else _mend(record) for record in records]
+    ready = _fit(records, rules)
     try:
         body = _pack(ready)
     except Exception:
@@ -49,6 +62,31 @@ def encode(records: Sequence[Record]) -> Iterator[tuple[int, bytes]]:
         yield from _encode_parts([small for record in ready if (small := _shrink(record)) is not None])
     elif ready:
         yield len(ready), body
+
+
+def _fit(records: Sequence[Record], rules: Rules | None) -> Sequence[Record]:
+    """Return the records mended where they have to be, and without secrets."""
+    odd: list[int] = []
+    content = _plain_content(records)
+    if content is None:
+        content = _Content(set(), set())
+        records = list(records)
+        for place, record in enumerate(records):
+            own = _plain_content([record])
+            if own is None:
+                records[place] = _mend(record)
+                odd.append(place)
+                own = _mended_content(records[place])
+            content.keys.update(own.keys)
+            content.texts.update(own.texts)
+    if rules is None:
+        return records
+    suspects = _suspects(records, content, rules, odd)
+    if suspects:
+        records = list(records)
+        for place in suspects:
+            records[place] = _scrub(records[place], rules)
+    return records
 
 
 def _encode_parts(records: Sequence[Record]) -> Iterator[tuple[int, bytes]]:
@@ -62,25 +100,97 @@ def _encode_parts(records: Sequence[Record]) -> Iterator[tuple[int, bytes]]:
         yield len(records), body
 
 
-def _are_plain(records: Sequence[Record]) -> bool:
-    """Tell whether names and attributes can travel as they are, which most always can: by columns, for speed.
+def _plain_content(records: Sequence[Record]) -> _Content | None:
+    """Return what is in the records, or None if names or attributes cannot travel as they are.
 
-    What msgpack refuses, packing tells.
+    Most always they can. It is found out by columns, for speed; what msgpack refuses, packing tells.
     """
     names = [record[_NAME] for record in records]
-    if set(map(type, names)) != {str} or max(map(len, names)) > MAX_NAME:
-        return False
+    if set(map(type, names)) != {str}:
+        return None
+    mappings = [record[_ATTRIBUTES] for record in records if record[_ATTRIBUTES] is not None]
+    if not set(map(type, mappings)) <= {dict}:
+        return None
     try:
-        texts = [
-            value
-            for record in records
-            if record[_ATTRIBUTES] is not None
-            for value in record[_ATTRIBUTES].values()
-            if type(value) not in _FIXED_SIZE
-        ]
-    except Exception:  # The program changes the dictionary just now, or has put something else there.
-        return False
-    return not texts or (set(map(type, texts)) == {str} and max(map(len, texts)) <= MAX_TEXT)
+        keys = list(chain.from_iterable(mappings))
+        values = list(chain.from_iterable(map(dict.values, mappings)))
+    except Exception:  # The program changes a dictionary just now.
+        return None
+    if not (set(map(type, values)) <= _PLAIN and set(map(type, keys)) <= _PLAIN):
+        return None
+    # Only now that the types are known to be Python's own may values be hashed.
+    texts = {value for value in set(values) if type(value) is str}
+    names_once = set(names)
+    if max(map(len, names_once)) > MAX_NAME or max(map(len, texts), default=0) > MAX_TEXT:
+        return None
+    return _Content(set(keys), texts | names_once)
+
+
+def _mended_content(record: Record) -> _Content:
+    """Return what is in a record that was mended, with the texts in its lists."""
+    content = _Content(set(), {record[_NAME]})
+    values = []
+    for key, value in (record[_ATTRIBUTES] or {}).items():
+        content.keys.add(key)
+        values.append(value)
+    while values:
+        value = values.pop()
+        if type(value) is str:
+            content.texts.add(value)
+        elif type(value) is list:
+            values += value
+    return content
+
+
+def _suspects(
+    records: Sequence[Record], content: _Content, rules: Rules, odd: Sequence[int]
+) -> Sequence[int]:
+    """Return the places of those records in which there may be a secret.
+
+    Args:
+        records: plain, but for the odd ones, which were mended and may have lists and bytes.
+        content: what they hold.
+        rules: what a secret is.
+        odd: their places.
+    """
+    try:
+        keys = {key for key in content.keys if type(key) is str}
+        found = rules.find_names(keys) | rules.find_texts(content.texts | keys).keys()
+        suspects = {place for place, record in enumerate(records) if record[_EXCEPTION] is not None}
+        suspects.update(odd)
+        if not found:
+            return sorted(suspects)
+        for place, record in enumerate(records):
+            if place not in suspects:
+                attributes = record[_ATTRIBUTES] or {}
+                if (
+                    record[_NAME] in found
+                    or not found.isdisjoint(attributes)
+                    or not found.isdisjoint(attributes.values())
+                ):
+                    suspects.add(place)
+        return sorted(suspects)
+    except Exception:  # A dictionary has changed since: look at all of them.
+        return range(len(records))
+
+
+def _scrub(record: Record, rules: Rules) -> Record:
+    """Return the record without secrets, or if that fails without all that may hold one."""
+    fields = list(record)
+    try:
+        fields[_NAME] = rules.scrub(fields[_NAME])
+        if fields[_ATTRIBUTES] is not None:
+            fields[_ATTRIBUTES] = rules.scrub_attributes(dict.copy(fields[_ATTRIBUTES]))
+        if fields[_EXCEPTION] is not None:
+            fields[_EXCEPTION] = rules.scrub_exception(fields[_EXCEPTION])
+    except Exception:
+        diagnostics.count_failure("scrubbing")
+        fields[_NAME] = SCRUBBED
+        fields[_ATTRIBUTES] = {"ztrace.scrubbed": SCRUBBED}
+        failed = record[_EXCEPTION]
+        if failed is not None:
+            fields[_EXCEPTION] = (failed[0], SCRUBBED, [], [], *failed[4:])
+    return tuple(fields)
 
 
 def _mend(record: Record) -> Record:

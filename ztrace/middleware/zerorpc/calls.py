@@ -152,6 +152,8 @@ def take_remote_error(span: Span, exception: Any, answer: dict[str, Any]) -> Non
         failure.mark_origin(exception, origin[0], origin[1])
     elif is_original and exception.traceback:
         text = exception.traceback[-MAX_REMOTE_TRACEBACK:]
+        if len(text) < len(exception.traceback):
+            text = text[text.find("\n") + 1 :]  # Half a secret would not be known for one.
         span.attributes = {**span.attributes, "zerorpc.remote_traceback": text}
 
 

@@ -1,0 +1,151 @@
+"""Names of secrets within a text, and their values: ``password=...``, ``{'token': '...'}``, ``--secret ...``.
+
+One idea: signs that may stand between a name and a value are searched for from left to right. What is
+before one is read backwards, as far as a name may go; what is after it is taken as the value and not read
+again. So time grows with the length of the text and no faster. A value that has no end, since the text was
+cut, goes to the text's.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+
+#: What takes the place of a secret.
+SCRUBBED = "[scrubbed]"
+
+#: Tells whether a name is that of a secret.
+Judge = Callable[[str], bool]
+
+#: One of these is in every text in which a name is followed by its value.
+SIGNS = ("=", ":", ">", "%3", "--")
+
+_SIGN = re.compile(r"[=:]+>?|->|%3[AaDd]|>|--[A-Za-z][\w\-]{0,63}[ \t]{1,4}(?![\s\-])")
+#: As far as a name may go, with blanks and quotes after it and a word before it.
+_MAX_HEAD = 160
+#: A name as it is read from its end, and the word before it.
+_NAME_BACKWARDS = re.compile(r"([\w.\-]{1,64})(?: ([\w.\-]{1,64}))?")
+_QUOTE = re.compile(r"[bBrRuUfF]{0,2}(\\*)(\"\"\"|'''|[\"'])|(%22)")
+_BRACKET = re.compile(r"\\*[\"']|[\[({]|[\])}]")
+_CALL = re.compile(r"[\w.]{0,128}[\[({]")
+_QUOTED = re.compile(r"(\\*)([\"'])")
+_ANNOTATION = re.compile(r"[\w.\[\]|, ]{1,64}=[ \t]{0,4}(?!=)")
+_NUMBER = re.compile(r"\d+")
+_BLANK = re.compile(r"[ \t]*+")
+#: Up to a blank, or what begins the next field or ends a quotation.
+_BARE = re.compile(
+    r"(?:(?i:bearer|basic|token|negotiate|apikey|jwt)[ \t]{1,8})?"
+    r"(?:[^\s,;&\"'<]|<(?!/)|[,;&](?!\s|\Z|[\w .\-]{1,64}[=:])|[\"'](?![\s,;:)\]}>]|\Z))*+"
+)
+#: The rest of a header's line: cookies, and schemes with several fields.
+_LINE = re.compile(r"(?:[^\r\n\"'\\]|\\(?![rn])|[\"'](?!\s{0,8}(?:[,)\]}]|\Z)))*+")
+#: What ends the sentence or the quotation around a value, rather than the value.
+_CLOSING = ")]}>\"'`.,:; "
+_FIELDS = re.compile(r"(?i:digest|oauth|signature|hawk|aws4-hmac-sha256)[ \t]")
+#: Values that give nothing away, and tell much to who looks for an error.
+_HARMLESS = {"none", "null", "nil", "true", "false", "yes", "no"}
+
+
+def scrub_pairs(text: str, is_secret: Judge, literals: bool = False) -> str:
+    """Replace the values of secrets' names: ``password=...``, ``"token": "..."``, ``<secret>...</secret>``.
+
+    Args:
+        text: is read once, from left to right.
+        is_secret: tells by a name.
+        literals: replace what a line of Python says literally, and leave names and calls.
+    """
+    parts, done, place = [], 0, 0
+    while (found := _SIGN.search(text, place)) is not None:
+        place = found.end()
+        sign = found[0]
+        if sign == "::" or (sign == ":" and text.startswith("//", place)):
+            continue
+        if not _follows_secret(text, found.start(), sign, is_secret):
+            continue
+        for start, end in _values(text, place, sign, literals):
+            place = max(place, end)
+            value = text[start:end]
+            if value and value.lower() not in _HARMLESS and not text.startswith(SCRUBBED, start):
+                parts += [text[done:start], SCRUBBED]
+                done = end
+    return "".join(parts) + text[done:]
+
+
+def _follows_secret(text: str, end: int, sign: str, is_secret: Judge) -> bool:
+    """Tell whether what is written before the sign is the name of a secret."""
+    if sign[:2] == "--":
+        return is_secret(sign)
+    head = text[max(0, end - _MAX_HEAD) : end]
+    if sign != ">":
+        head = head.rstrip(" \t\"'`\\]!*+?").removesuffix("%22")
+    match = _NAME_BACKWARDS.match(head[::-1])
+    if match is None:
+        return False
+    name, before = match[1][::-1], (match[2] or "")[::-1]
+    if sign == ">":
+        return head[-len(name) - 1 : -len(name)] == "<" and is_secret(name)
+    return is_secret(name) or (before != "" and is_secret(before.rpartition(".")[2] + name))
+
+
+def _values(text: str, place: int, sign: str, literals: bool) -> Iterator[tuple[int, int]]:
+    """Yield from where to where the value that follows stands, or the literals in it."""
+    if literals and sign == ":" and (annotation := _ANNOTATION.match(text, place)):
+        place = annotation.end()
+    place = _BLANK.match(text, place).end()  # type: ignore[union-attr]
+    if sign == ">":
+        end = text.find("<", place)
+        yield place, len(text) if end < 0 else end
+    elif (quoted := quotation(text, place)) is not None:
+        yield quoted
+    elif (call := _CALL.match(text, place)) is not None and not text.startswith(SCRUBBED, place):
+        if literals and call[0][-1] == "[" and call[0] != "[":
+            return  # What is looked up under a name.
+        brackets = list(_brackets(text, call.end()))
+        if literals:
+            yield from brackets[:-1]
+            yield brackets[-1][1], brackets[-1][1]  # What was looked at is not looked at again.
+        else:
+            yield place, brackets[-1][1]
+    elif literals:
+        if (number := _NUMBER.match(text, place)) is not None:
+            yield number.span()
+    else:
+        is_line = sign == ":" and _before_line(text, place)
+        match = (_LINE if is_line or _FIELDS.match(text, place) else _BARE).match(text, place)
+        assert match is not None
+        value = match[0].rstrip(_CLOSING)
+        yield place, place + len(value) + value.endswith(SCRUBBED[:-1])
+
+
+def _before_line(text: str, place: int) -> bool:
+    """Tell whether the header before is one whose value is the rest of the line."""
+    return text[max(0, place - 12) : place].lower().rstrip().endswith("cookie:")
+
+
+def quotation(text: str, place: int) -> tuple[int, int] | None:
+    """Return from where to where what is quoted at this place goes: to the text's end if nothing ends it."""
+    quote = _QUOTE.match(text, place)
+    if quote is None:
+        return None
+    start = quote.end()
+    escape, mark, encoded = quote.groups()
+    if encoded or len(mark) == 3:
+        end = text.find(encoded or mark, start)
+        return start, len(text) if end < 0 else end
+    depth = len(escape)
+    for other in _QUOTED.finditer(text, start):
+        # Each level of quoting doubles the backslashes, and adds one before a quote.
+        if other[2] == mark and len(other[1]) % (2 * depth + 2) == depth:
+            return start, other.end() - 1 - depth
+    return start, len(text)
+
+
+def _brackets(text: str, place: int) -> Iterator[tuple[int, int]]:
+    """Yield where the quotations in brackets stand, and at last where the brackets' content and end do."""
+    opened, depth = place, 1
+    while depth and (mark := _BRACKET.search(text, place)) is not None:
+        place = mark.end()
+        if (quoted := quotation(text, mark.start())) is not None:
+            yield quoted
+            place = min(len(text), quoted[1] + quoted[0] - mark.start())
+        else:
+            depth += 1 if mark[0] in "[({" else -1
+    yield opened, place if not depth else len(text)
