@@ -13,7 +13,18 @@ import pytest
 
 import ztrace
 from tests.docs import pages
-from ztrace import adoption, delivery, encoding, failure, settings, spool_files, unfinished, wire, worker
+from ztrace import (
+    adoption,
+    delivery,
+    encoding,
+    failure,
+    scrubbing,
+    settings,
+    spool_files,
+    unfinished,
+    wire,
+    worker,
+)
 from ztrace_collector import attributes, check, failures, losses, mending, receiving, refusals
 from ztrace_collector import unfinished as open_spans
 from ztrace_collector.layout import BUCKETS_PER_E, LOSS_COLUMNS, SCHEMA_VERSION
@@ -229,6 +240,7 @@ def test_every_reason_is_documented() -> None:
         encoding.CUT,
         encoding.REPLACED,
         encoding.REFUSED,
+        scrubbing.REASON,
         *LOSS_COLUMNS,
     }
     for text in pages.sources():
