@@ -1,13 +1,22 @@
 """Spans of whole processes: how they end, fork, and what they have patched."""
 
+import os
 import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
-from tests.ztrace.programs import run_program, run_script
+from tests.collector.messages import is_balanced, row
+from tests.ztrace.programs import ROOT, run_program, run_script, started_program
 from tests.ztrace.receiving import Receiver
-from tests.ztrace.waiting import wait_for
+from tests.ztrace.waiting import DEADLINE_S, wait_for
+from ztrace.orphans import find_orphans
 from ztrace.wire import BYE, DATA, Header
 
 CONFIGURE = """
@@ -154,7 +163,7 @@ MULTIPROCESSING = (
     + """
 import multiprocessing
 def work(name, endpoint):
-    if multiprocessing.get_start_method() == "spawn":
+    if multiprocessing.get_start_method() != "fork":
         ztrace.configure("billing", endpoint)
     make_span(name)
 if __name__ == "__main__":
@@ -170,7 +179,7 @@ if __name__ == "__main__":
 )
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_children_of_multiprocessing_deliver(receiver: Receiver, tmp_path: Path, method: str) -> None:
     """They end without what others do at exit, and their spans arrive all the same."""
     done = run_script(tmp_path / "program.py", MULTIPROCESSING, receiver.endpoint, method)
@@ -265,3 +274,222 @@ def test_a_program_without_standard_streams_delivers(receiver: Receiver) -> None
     run_program(code, receiver.endpoint)
     assert receiver.names() == ["a"]
     assert len(receiver.headers(DATA)) == 1
+
+
+def test_a_uvloop_program_delivers(receiver: Receiver) -> None:
+    """Its tasks have their own current spans, as on any loop."""
+    code = """
+import asyncio, uvloop
+async def work(number):
+    with ztrace.span(f"outer {number}"):
+        await asyncio.sleep(0.001)
+        with ztrace.span(f"inner {number}"):
+            await asyncio.sleep(0.001)
+async def main():
+    await asyncio.gather(*map(work, range(20)))
+uvloop.run(main())
+"""
+    run_program(CONFIGURE + code, receiver.endpoint)
+    spans = {span.name: span for span in receiver.spans}
+    assert len(spans) == len(receiver.spans) == 40
+    for number in range(20):
+        assert spans[f"inner {number}"].parent_id == spans[f"outer {number}"].span_id
+
+
+def test_threads_that_are_older_than_configure_deliver(receiver: Receiver) -> None:
+    """They are traced from then on, and what they did before is not."""
+    code = """
+import os, sys, threading, time
+import ztrace
+configured, done = threading.Event(), threading.Barrier(5)
+def work(number):
+    with ztrace.span(f"early {number}"):
+        configured.wait()
+        with ztrace.span(f"inner {number}"):
+            pass
+    with ztrace.span(f"late {number}"):
+        pass
+    done.wait()
+for number in range(4):
+    threading.Thread(target=work, args=(number,), daemon=True).start()
+ztrace.configure("billing", sys.argv[1])
+configured.set()
+done.wait()
+"""
+    run_program(code, receiver.endpoint)
+    assert sorted(receiver.names()) == sorted(
+        f"{when} {number}" for when in ("inner", "late") for number in range(4)
+    )
+    assert {span.parent_id for span in receiver.spans} == {None}
+
+
+def test_a_process_that_leaves_without_ado_keeps_what_was_flushed(receiver: Receiver) -> None:
+    """`os._exit` runs nothing of ztrace's: what was delivered before is stored, once, and nothing hangs."""
+    code = """
+for number in range(100):
+    make_span(str(number))
+assert ztrace.flush(10)
+make_span("last")
+os._exit(4)
+"""
+    run_program(CONFIGURE + code, receiver.endpoint, expect=4)
+    assert receiver.names()[:100] == [str(number) for number in range(100)]
+    assert set(receiver.names()[100:]) <= {"last"}
+    assert receiver.headers(BYE) == []
+
+
+def test_a_killed_process_harms_nobody(receiver: Receiver) -> None:
+    """What it had delivered is stored, and others go on."""
+    with started_program(
+        CONFIGURE + "make_span('a'); assert ztrace.flush(10); print(flush=True); time.sleep(60)",
+        receiver.endpoint,
+    ) as process:
+        process.kill()
+        assert process.wait(DEADLINE_S) == -signal.SIGKILL
+    run_program(CONFIGURE + "make_span('b')", receiver.endpoint)
+    assert receiver.names() == ["a", "b"]
+
+
+APPLICATION = """
+import os, sys
+import ztrace
+if os.environ["CONFIGURE"] == "before":
+    ztrace.configure("billing")
+    with ztrace.span("master"):
+        pass
+configured = []
+def application(environ, start_response):
+    if os.environ["CONFIGURE"] == "after" and not configured:
+        configured.append(ztrace.configure("billing"))
+    with ztrace.span(environ["PATH_INFO"], kind="server", worker=os.getpid()):
+        start_response("200 OK", [("Content-Length", "2"), ("Connection", "close")])
+        return [b"ok"]
+"""
+
+
+@pytest.mark.parametrize("configure", ["before", "after"])
+def test_a_prefork_server_delivers(receiver: Receiver, tmp_path: Path, configure: str) -> None:
+    """gunicorn with --preload: every span of every worker is stored when the master gets SIGTERM."""
+    (tmp_path / "application.py").write_text(APPLICATION)
+    command = [sys.executable, "-m", "gunicorn", "--preload", "--workers=3", "--bind=127.0.0.1:0"]
+    command += ["--no-control-socket", f"--worker-tmp-dir={tmp_path}", "application:application"]
+    server = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "ZTRACE_ENDPOINT": receiver.endpoint,
+            "CONFIGURE": configure,
+        },
+    )
+    with server:
+        try:
+            assert server.stderr is not None
+            lines = iter(server.stderr.readline, "")
+            port = next(line for line in lines if "Listening at" in line).split("127.0.0.1:")[1].split()[0]
+            booted = sum(1 for _ in islice((line for line in lines if "Booting worker" in line), 3))
+            assert booted == 3
+            for number in range(60):
+                with urlopen(f"http://127.0.0.1:{port}/{number}", timeout=DEADLINE_S) as answer:
+                    assert answer.read() == b"ok"
+            server.terminate()
+            server.stderr.read()
+            assert server.wait(DEADLINE_S) == 0
+        finally:
+            server.kill()
+    requests = {f"/{number}" for number in range(60)}
+    assert sorted(receiver.names()) == sorted(requests | ({"master"} if configure == "before" else set()))
+    workers = {
+        span.attributes["worker"] for span in receiver.spans if span.name in requests and span.attributes
+    }
+    sent = {header.pid for header, batch in receiver.messages if any(span.name in requests for span in batch)}
+    assert workers == sent
+    assert len(receiver.headers(BYE)) == len(workers) + (configure == "before")
+
+
+ENDLESS = """
+import threading
+def work(number):
+    for turn in range(10**9):
+        make_span(str(turn))
+        if turn == 20_000:
+            os.write(1, b"far enough\\n")
+for number in range(3):
+    threading.Thread(target=work, args=(number,)).start()
+"""
+
+
+def test_what_a_killed_process_left_is_delivered_and_counted(tmp_path: Path) -> None:
+    """With a spool: each span it ended is stored or counted, also if the collector came after the kill."""
+    path, spool = tmp_path / "spans.db", tmp_path / "spool"
+    endpoint = f"ipc://{tmp_path}/collector"
+    with started_program(CONFIGURE + ENDLESS, endpoint, ZTRACE_SPOOL=str(spool)) as process:
+        process.kill()
+        assert process.wait(DEADLINE_S) == -signal.SIGKILL
+    (orphan,) = find_orphans(spool)
+    created = orphan.created
+    orphan.release()
+    assert created > 20_000
+    with collecting(path, endpoint):
+        code = "make_span('heir'); assert ztrace.flush(10)\n"
+        code += "while len(os.listdir(os.environ['ZTRACE_SPOOL'])) > 2: time.sleep(0.01)"
+        run_program(CONFIGURE + code, endpoint, ZTRACE_SPOOL=str(spool))
+    crashed = row(path, "SELECT * FROM publishers WHERE state = 'crashed'")
+    assert is_balanced(crashed)
+    assert crashed["spans_created"] == created
+    assert row(path, "SELECT count(*) AS spans FROM spans") == {"spans": crashed["spans_stored"] + 1}
+    assert crashed["spans_stored"] > 0
+    assert list(spool.iterdir()) == []
+
+
+def test_the_collector_itself_takes_over(tmp_path: Path) -> None:
+    """With ``--adopt`` no other service is needed."""
+    path, spool = tmp_path / "spans.db", tmp_path / "spool"
+    endpoint = f"ipc://{tmp_path}/collector"
+    with started_program(CONFIGURE + ENDLESS, endpoint, ZTRACE_SPOOL=str(spool)) as process:
+        process.kill()
+    with collecting(path, endpoint, "--adopt", str(spool)):
+        wait_for(lambda: not list(spool.iterdir()))
+    crashed = row(path, "SELECT * FROM publishers")
+    assert crashed["state"] == "crashed"
+    assert is_balanced(crashed)
+    assert crashed["spans_created"] > 20_000
+    assert row(path, "SELECT count(*) AS spans FROM spans") == {"spans": crashed["spans_stored"]}
+
+
+def test_processes_with_a_spool_leave_nothing(receiver: Receiver, tmp_path: Path) -> None:
+    """Neither a parent nor its forked children, with and without spans, once all is delivered."""
+    spool = tmp_path / "spool"
+    code = """
+make_span("parent")
+for number in range(4):
+    pid = os.fork()
+    if not pid:
+        if number % 2:
+            make_span(str(number))
+        sys.exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+"""
+    run_program(CONFIGURE + code, receiver.endpoint, ZTRACE_SPOOL=str(spool))
+    assert sorted(receiver.names()) == ["1", "3", "parent"]
+    assert list(spool.iterdir()) == []
+
+
+@contextmanager
+def collecting(path: Path, endpoint: str, *options: str) -> Iterator[None]:
+    """Run a collector in a process of its own."""
+    command = [sys.executable, "-c", "from ztrace_viewer.entry import main; main()", "collect"]
+    command += ["--bind", endpoint, "--db", str(path), *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    with process:
+        try:
+            assert process.stderr is not None
+            assert "collecting at" in process.stderr.readline()
+            yield
+            process.terminate()
+            assert process.wait(DEADLINE_S) == 0, process.stderr.read()
+        finally:
+            process.kill()
