@@ -146,7 +146,7 @@ class Publisher:
         """Send one message."""
         count = BATCH_SPANS if kind == DATA else 0
         created = BATCH_SPANS * self.sent + count
-        covered = int(kind == DATA)
+        covered = int(kind in (DATA, BYE))
         header = Header(
             kind, self.incarnation, self.sent, self.stored, covered, count, created, 0,
             BATCH_SPANS * self.stored, {}, self.service, "bench", os.getpid(), 0,

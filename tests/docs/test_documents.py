@@ -10,8 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from tests.docs import pages
-from tests.viewer.stored import NOON, checkout, raised, span, store, trace_id
-from ztrace.wire import REPLACED
+from tests.viewer.stored import NOON, checkout, header, raised, span, store, trace_id
+from ztrace.wire import REPLACED, TOMBSTONE, TOPIC, pack_header, pack_stretch
+from ztrace_collector.store import Store
 from ztrace_viewer.cli import ztrace
 from ztrace_viewer.database import open_database
 from ztrace_viewer.following import Follower
@@ -73,7 +74,7 @@ def walk(spans: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a database with something for every field: causes, an orphan, an open span."""
+    """Return a database with something for every field: causes, orphans, an open span, a loss."""
     path = tmp_path_factory.mktemp("documents") / "shop.db"
     store(path, checkout(trace_id(1), NOON), at_ns=NOON)
     cause = raised("OSError", "disk")._replace(how=REPLACED)
@@ -85,10 +86,16 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "shop": [
                 span(orphan, 1, name="lost", parent=77, exception=error),
                 span(orphan, 2, name="open", parent=1, duration_ms=None),
-            ]
+                span(orphan, 3, name="refused")._replace(kind=9),
+                span(orphan, 4, name="child", parent=3),
+            ],
+            "bank": [],
         },
         at_ns=NOON,
     )
+    gone = header("bank", [], 99, kind=TOMBSTONE, span_count=5, created=5)
+    with Store(path, clock_ns=lambda: NOON) as opened:
+        opened.store([[TOPIC, pack_header(gone), pack_stretch(NOON, NOON + 1_000_000)]])
     return path
 
 
@@ -120,7 +127,7 @@ def test_slow(ask: Ask) -> None:
 
 def test_show(ask: Ask) -> None:
     """``show`` is a tree of spans, with exceptions, causes and what is missing."""
-    causes, missing, spans = 0, set(), 0
+    causes, missing, spans, unfinished = 0, set(), 0, 0
     for trace in ask("slow")["traces"]:
         tree = ask("show", trace["trace_id"])
         check(tree, "Tree")
@@ -128,12 +135,17 @@ def test_show(ask: Ask) -> None:
             spans += 1
             check(each, "Span")
             check(each["instance"], "Instance")
+            if each["unfinished"] is not None:
+                unfinished += 1
+                check(each["unfinished"], "Unfinished")
             if each["exception"] is not None:
                 causes += check_exception(each["exception"])
         for entry in tree["missing"]:
-            check(entry, "Missing", optional=frozenset({"parent_id"}))
+            check(entry, "Missing", optional=frozenset({"parent_id", "gap", "refusal"}))
+            if "gap" in entry:
+                check(entry["gap"], "Loss")
             missing |= entry.keys()
-    assert (spans, causes) == (11, 1)
+    assert (spans, causes, unfinished) == (12, 1, 1)
     assert missing == fields("Missing").keys()
 
 
@@ -169,7 +181,10 @@ def test_status(ask: Ask) -> None:
     """``status`` is totals and publishers."""
     document = ask("status")
     check(document, "Status")
-    assert (document["unfinished"], len(document["publishers"])) == (1, 6)
+    assert (document["unfinished"], len(document["publishers"])) == (1, 8)
+    assert [loss["reason"] for loss in document["losses"]] == ["window full", "refused"]
+    for loss in document["losses"]:
+        check(loss, "Loss")
     for publisher in document["publishers"]:
         check(publisher, "Publisher")
 

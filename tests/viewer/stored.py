@@ -47,6 +47,7 @@ def span(
     if status is None:
         status = wire.UNFINISHED if duration_ms is None else wire.ERROR if exception else wire.OK
     duration_ns = None if duration_ms is None else int(duration_ms * MS)
+    own_ns = duration_ns if self_ms is None else int(self_ms * MS)
     return wire.Span(
         trace_id=trace,
         span_id=span_id(number),
@@ -55,7 +56,7 @@ def span(
         name=name,
         start_ns=at_ns + int(start_ms * MS),
         duration_ns=duration_ns,
-        self_ns=duration_ns if self_ms is None else int(self_ms * MS),
+        self_ns=own_ns,
         cpu_ns=None,
         status=status,
         attributes=attributes,
@@ -126,15 +127,29 @@ def message(service: str, spans: Sequence[wire.Span], number: int = 1, **changes
     ]
 
 
+def open_message(service: str, spans: Sequence[wire.Span], number: int = 1, **changes: Any) -> list[bytes]:
+    """Return the frames of a message that tells of spans that have not ended; they are not counted."""
+    told = {"kind": wire.OPEN, "covered": 0, "created": 0, **changes}
+    return message(service, spans, number, **told)
+
+
 #: Each call of `store` is from publishers that have not been seen before.
 _publishers = count(1)
 
 
 def store(path: Path, spans: Mapping[str, Sequence[wire.Span]], *, at_ns: int | None = None) -> Path:
-    """Store spans by service, each service's from a new publisher."""
+    """Store spans by service, each service's from a new publisher, which tells of those without an end."""
     clock = {} if at_ns is None else {"clock_ns": lambda: at_ns}
+    messages = []
+    for service, batch in spans.items():
+        number = next(_publishers)
+        ended = [span for span in batch if span.status != wire.UNFINISHED]
+        messages.append(message(service, ended, number))
+        if len(ended) < len(batch):
+            running = [span for span in batch if span.status == wire.UNFINISHED]
+            messages.append(open_message(service, running, number, sequence=1, created=len(ended)))
     with Store(path, **clock) as opened:
-        opened.store([message(service, batch, next(_publishers)) for service, batch in spans.items()])
+        opened.store(messages)
     return path
 
 

@@ -103,6 +103,8 @@ def test_slow_in_json_has_the_documented_shape(ask: Ask, shop: Path) -> None:
         "name": "checkout",
         "start_ns": NOON,
         "duration_ns": 1_240_000_000,
+        "running_ns": None,
+        "state": "finished",
         "span_count": 9,
         "error_count": 4,
         "services": ["billing", "cart", "pricing", "shop", "stock"],
@@ -207,7 +209,9 @@ def test_status_says_why_spans_were_lost(run: Run, path: Path) -> None:
     with Store(path) as opened:
         opened.store([message("shop", [span(trace_id(1), 1)], 1, created=6, dropped=5), [b"x"]])
     text = run("status", "--db", path).stdout
-    assert "5 spans: 5 dropped with a full queue" in text
+    assert re.search(r"^created +6 spans$", text, re.M)
+    assert re.search(r"^lost +5 spans$", text, re.M)
+    assert re.search(r"^ +5  queue full  shop +box +1001  2026-01-31 12:00:00 to ", text, re.M)
     assert re.search(r"^rejected +\S+ 1$", text, re.M)
 
 

@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.text import Text
 
-from tests.viewer.stored import MINUTE, NOON, checkout, raised, span, store, trace_id
+from tests.viewer.stored import MINUTE, NOON, SECOND, checkout, raised, span, store, trace_id
 from ztrace import wire
 from ztrace_viewer.characters import clean, clean_lines
 from ztrace_viewer.database import open_database
-from ztrace_viewer.documents import TreeDocument
+from ztrace_viewer.documents import Loss, Missing, TreeDocument
 from ztrace_viewer.render.bars import Scale, draw_bar
 from ztrace_viewer.render.call_tree import draw_tree
+from ztrace_viewer.render.gaps import tell_missing
 from ztrace_viewer.render.grid import Column, draw_grid
 from ztrace_viewer.render.tracebacks import shorten_path
 from ztrace_viewer.traces import read_tree
@@ -114,14 +115,80 @@ def test_a_deep_tree_is_drawn(path: Path) -> None:
 
 
 def test_what_is_missing_is_said(path: Path) -> None:
-    """By reason, with the first span."""
+    """Where it is missing: orphans of one parent stand together below what tells of it."""
     trace = trace_id(1)
-    store(path, {"shop": [span(trace, 2, 9), span(trace, 3, 9), span(trace, 4, 2, duration_ms=None)]})
-    drawn = "\n".join(lines(read(path)))
-    assert "incomplete" in drawn
-    assert "parent not stored: span 0000000000000002, parent 0000000000000009 and 1 other" in drawn
-    assert "unfinished: span 0000000000000004" in drawn
-    assert re.search(r"└╴shop\.work +unended +- +╌+$", drawn, re.M)
+    spans = [span(trace, 2, 9), span(trace, 3, 9), span(trace, 4, 2, duration_ms=None), span(trace, 5, 8)]
+    store(path, {"shop": spans}, at_ns=NOON + 3 * MINUTE)
+    with open_database(path) as db:
+        drawn = lines(read_tree(db, trace_id(1), NOON + 3 * MINUTE))
+    assert "incomplete" in drawn[1]
+    assert [re.sub(r" {2,}.*", "", line) for line in drawn[4:]] == [
+        "? parent not traced (no publisher there)",
+        "├╴shop.work",
+        "│ └╴shop.work",
+        "│",
+        "└╴shop.work",
+        "? parent not traced (no publisher there)",
+        "└╴shop.work",
+        "not complete: 3 parent not traced, 1 still running",
+    ]
+    assert re.fullmatch(r"│ └╴shop\.work +>3m 0s +- +╌+", drawn[6])
+    assert drawn[7] == "│     running since 12:00:00, 3m 0s"
+
+
+GAP: Loss = {
+    "service": "billing",
+    "host": "box",
+    "pid": 7,
+    "reason": "window full",
+    "span_count": 1204,
+    "first_ns": NOON + 10 * SECOND,
+    "last_ns": NOON + 12 * SECOND,
+}
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (
+            {"reason": "lost", "gap": GAP},
+            "? parent lost: 1,204 spans of billing, 12:00:10 to 12:00:12, window full",
+        ),
+        ({"reason": "refused", "refusal": "kind"}, "? parent refused: kind"),
+        ({"reason": "still running"}, "? parent still running, or on its way"),
+        ({"reason": "ended with its process"}, "? parent ended with its process"),
+        ({"reason": "parents form a circle"}, "? parents form a circle"),
+        ({"reason": "\x1b[2J"}, "? parent [2J"),
+    ],
+)
+def test_the_reason_stands_in_the_parents_place(more: Missing, expected: str, run: object) -> None:
+    """In words, with what was lost there, when and why."""
+    entry: Missing = {**more, "span_id": "02" * 8, "parent_id": "09" * 8}
+    assert tell_missing(entry, NOON + 3 * MINUTE) == expected
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        ("ended", "ended with its process at 12:00:09"),
+        ("crashed", "ended with its process (crashed), last told of at 12:00:09"),
+        ("silent", "ended with its process (silent), last heard of at 12:00:09"),
+        ("lost", "its end was lost, last told of at 12:00:09"),
+        ("abandoned", "let go without an end, found at 12:00:09"),
+        ("running", "running since 12:00:00, 3m 0s"),
+    ],
+)
+def test_a_span_without_an_end_says_what_became_of_it(
+    path: Path, state: str, expected: str, run: object
+) -> None:
+    """Below its line; its time is how long it has been running, or ran until the last sign of it."""
+    store(path, {"shop": [span(trace_id(1), 1, duration_ms=None)]})
+    tree = read(path)
+    tree["roots"][0]["unfinished"] = {"state": state, "last_seen_ns": NOON + 9 * SECOND}
+    drawn = lines(tree)
+    assert drawn[5].strip() == expected
+    assert (">3m 0s" if state == "running" else ">9.00s") in drawn[4]
+    assert drawn[0].endswith(">3m 0s" if state == "running" else ">9.00s")
 
 
 EVIL = "a\x1b[31mb\x07\x9b2Jc\u202ed\u2066e\rf\ng\x00h[bold red]i[/]\u200bj\x7f"

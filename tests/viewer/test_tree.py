@@ -1,12 +1,15 @@
 """Rows become trees: every span once, self times within bounds, and what is wrong with the ids is said."""
 
 import sys
+from dataclasses import replace
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ztrace_viewer.tree import CIRCLE, NO_PARENT, NOT_ENDED, REPEATED, SpanRow, build_tree, cover, walk
+from ztrace_viewer.missing import CIRCLE, END_LOST, NOT_TRACED, REPEATED, STILL_RUNNING
+from ztrace_viewer.tree import SpanRow, build_tree, cover, walk
+from ztrace_viewer.unfinished import RUNNING
 
 TRACE = bytes(16)
 
@@ -60,7 +63,7 @@ def test_a_span_without_its_parent_is_a_root_with_the_reason() -> None:
     tree = build_tree(TRACE, [row(1), row(3, 2)], {})
     assert [span["name"] for span in tree["roots"]] == ["call1", "call3"]
     assert tree["missing"] == [
-        {"reason": NO_PARENT, "span_id": "0000000000000003", "parent_id": "0000000000000002"}
+        {"reason": NOT_TRACED, "span_id": "0000000000000003", "parent_id": "0000000000000002"}
     ]
     assert not tree["complete"]
 
@@ -82,13 +85,18 @@ def test_a_repeated_id_loses_no_span() -> None:
 
 
 def test_an_unfinished_span_is_missing_its_end() -> None:
-    """Its durations are null, and the tree's is what is known."""
-    tree = build_tree(TRACE, [row(1, None, 0, None), row(2, 1, 3, 4)], {})
-    assert tree["roots"][0]["status"] == "unfinished"
-    assert tree["roots"][0]["self_ns"] is None
-    assert tree["missing"] == [{"reason": NOT_ENDED, "span_id": "0000000000000001"}]
-    assert tree["duration_ns"] == 7
-    assert build_tree(TRACE, [row(1, None, 0, None)], {})["duration_ns"] is None
+    """Its durations are null, and so is a tree's if it is the root; its children stand below it."""
+    running = replace(row(1, None, 0, None), unfinished={"state": RUNNING, "last_seen_ns": 9})
+    tree = build_tree(TRACE, [running, row(2, 1, 3, 4)], {})
+    [root] = tree["roots"]
+    assert (root["status"], root["self_ns"], len(root["children"])) == ("unfinished", None, 1)
+    assert root["unfinished"] == {"state": RUNNING, "last_seen_ns": 9}
+    assert tree["missing"] == [{"reason": STILL_RUNNING, "span_id": "0000000000000001"}]
+    assert tree["duration_ns"] is None
+    assert build_tree(TRACE, [row(1), row(2, 1, 3, None)], {})["duration_ns"] == 10
+    lost = build_tree(TRACE, [row(2, 1, 3, None), row(3, 1, 4, 8)], {})
+    assert [entry["reason"] for entry in lost["missing"]] == [NOT_TRACED, END_LOST, NOT_TRACED]
+    assert lost["duration_ns"] == 9
 
 
 def test_the_duration_is_the_roots() -> None:

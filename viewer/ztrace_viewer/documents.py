@@ -211,8 +211,8 @@ class Publisher(TypedDict):
     """One life of one sending process.
 
     What it created is stored, lost, elsewhere (it was rid of it before this database first heard of it) or
-    waiting (on its way, or gone with a process that fell silent). Extra: lost for which reason: no room in its
-    queue (dropped) or its window (tombstoned), never received (missing), not delivered before its end
+    waiting (on its way, or gone with a process that fell silent). Extra: lost for which reason: no room in
+    its queue (dropped) or its window (tombstoned), never received (missing), not delivered before its end
     (undelivered) or its crash (crashed), or not fit to be stored (refused).
     """
 

@@ -13,7 +13,7 @@ from ztrace_viewer.documents import ExceptionEvent, TraceEvent
 from ztrace_viewer.exceptions import read_frames
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.selection import Selection, match_names
-from ztrace_viewer.traces import SUMMARY_COLUMNS, summarise
+from ztrace_viewer.summaries import SUMMARY_COLUMNS, TraceRow, summarise
 
 #: Traces waited for at most; beyond, the oldest are given up, as their root may never come.
 MAX_WAITING = 10_000
@@ -77,8 +77,9 @@ class Follower:
         for row_id in self._settled():
             del self._waiting[row_id]
             row = self._db.execute(f"SELECT {SUMMARY_COLUMNS} WHERE traces.id = ?", (row_id,)).fetchone()
-            if self._wants(row[1], row[2], row[3]):
-                yield {"event": "trace", **summarise(self._db, row)}
+            trace = TraceRow(*row)
+            if self._wants(trace.service, trace.name, trace.start_ns):
+                yield {"event": "trace", **summarise(self._db, trace)}
 
     def _settled(self) -> list[int]:
         settled = []

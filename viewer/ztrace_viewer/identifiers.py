@@ -19,6 +19,8 @@ SHOWN_GROUP_DIGITS = 8
 _CANDIDATES = 4
 
 _TRACE_DIGITS = 32
+#: Where trace ids are.
+_TRACE_TABLES = ("traces", "unfinished_spans")
 _HEX = re.compile(r"[0-9a-f]+")
 
 
@@ -33,11 +35,18 @@ def find_trace(db: sqlite3.Connection, prefix: str) -> bytes:
     if len(digits) > _TRACE_DIGITS:
         raise SettingsError(f"{prefix!r} is not a trace id: it has more than {_TRACE_DIGITS} digits")
     first, last = bytes.fromhex(digits.ljust(32, "0")), bytes.fromhex(digits.ljust(32, "f"))
-    rows = db.execute(
-        "SELECT trace_id FROM traces WHERE trace_id BETWEEN ? AND ? ORDER BY trace_id LIMIT ?",
-        (first, last, _CANDIDATES + 1),
+    # A trace of which no span has ended has no row in traces.
+    found = sorted(
+        {
+            trace_id
+            for table in _TRACE_TABLES
+            for (trace_id,) in db.execute(
+                f"SELECT DISTINCT trace_id FROM {table} WHERE trace_id BETWEEN ? AND ? ORDER BY trace_id"
+                " LIMIT ?",
+                (first, last, _CANDIDATES + 1),
+            )
+        }
     )
-    found = [trace_id for (trace_id,) in rows]
     _check_single("trace", digits, [trace_id.hex() for trace_id in found], "ztrace slow")
     return bytes(found[0])
 
@@ -68,9 +77,10 @@ def shorten_traces(db: sqlite3.Connection, trace_ids: Sequence[str]) -> dict[str
             SHOWN_TRACE_DIGITS,
             [
                 value.hex()
+                for table in _TRACE_TABLES
                 for query in (
-                    "SELECT max(trace_id) FROM traces WHERE trace_id < ?",
-                    "SELECT min(trace_id) FROM traces WHERE trace_id > ?",
+                    f"SELECT max(trace_id) FROM {table} WHERE trace_id < ?",
+                    f"SELECT min(trace_id) FROM {table} WHERE trace_id > ?",
                 )
                 for (value,) in db.execute(query, (bytes.fromhex(trace_id),))
                 if value is not None

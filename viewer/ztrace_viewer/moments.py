@@ -51,6 +51,18 @@ def format_clock(moment_ns: int) -> str:
     return f"{format_moment(moment_ns)[11:]}.{moment_ns // 1_000_000 % 1000:03}"
 
 
+def format_stretch(first_ns: int, last_ns: int, now_ns: int) -> str:
+    """Return ``18:03:10 to 18:03:24`` in local time, one of them if they are the same, to the second.
+
+    With the date if it is not that of now.
+    """
+    today = format_moment(now_ns)[:10]
+    first, last = format_moment(first_ns), format_moment(last_ns)
+    begin = first[11:] if first[:10] == last[:10] == today else first
+    end = last[11:] if first[:10] == last[:10] else last
+    return begin if first == last else f"{begin} to {end}"
+
+
 def format_ago(moment_ns: int, now_ns: int) -> str:
     """Return ``3m ago`` for the last day, the local date and time for what is older or in the future."""
     age_ns = now_ns - moment_ns

@@ -2,26 +2,25 @@
 
 One idea: ``traces`` has one row per trace and is indexed by (hour, duration). The slowest of any stretch of
 time are found hour by hour from the slow end, an hour being opened only if its slowest trace can still be
-among those wanted.
+among those wanted. Those whose root has not ended are few, and looked at one by one.
 """
 
 import heapq
 import sqlite3
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
 
 from ztrace.wire import UNFINISHED
 from ztrace_collector.layout import HOUR_NS
-from ztrace_viewer.documents import SlowDocument, TraceSummary, TreeDocument
+from ztrace_viewer.documents import SlowDocument, TreeDocument
 from ztrace_viewer.exceptions import read_exceptions
 from ztrace_viewer.json_text import read_json
+from ztrace_viewer.losses import read_facts
+from ztrace_viewer.missing import NO_FACTS
 from ztrace_viewer.selection import EVERYTHING, Selection, find_methods
-from ztrace_viewer.tree import SpanRow, build_tree
-
-#: Columns of a summary, in `_summary`'s order.
-SUMMARY_COLUMNS = (
-    "traces.trace_id, service, name, start_ns, duration_ns, span_count, error_count, services"
-    " FROM traces JOIN methods ON methods.id = root_method"
-)
+from ztrace_viewer.summaries import TraceRow, is_before, read_row, read_summary
+from ztrace_viewer.tree import SpanRow, build_tree, find_orphans
+from ztrace_viewer.unfinished import OpenSpan, find_root, read_open_spans, read_open_spans_of
 
 #: Walks from hour to hour that has traces, each with the duration of its slowest, by look-ups in the index.
 _HOURS = """
@@ -36,69 +35,96 @@ FROM hours WHERE hour >= :first ORDER BY slowest DESC
 """
 
 
-def list_slowest(db: sqlite3.Connection, selection: Selection = EVERYTHING, limit: int = 20) -> SlowDocument:
+def list_slowest(
+    db: sqlite3.Connection, selection: Selection = EVERYTHING, limit: int = 20, now_ns: int | None = None
+) -> SlowDocument:
     """Return the slowest call trees that began in the selection's time, the slowest first.
 
-    The selection's service and method are the root's.
+    The selection's service and method are the root's. A root that has not ended counts with its time so far.
     """
     methods = find_methods(db, selection)
     if methods == []:
         return {"traces": []}
+    now_ns = time.time_ns() if now_ns is None else now_ns
+    opened = _read_open_roots(db, now_ns)
+    hidden = {row.id for _, row in opened if row is not None}
+    found = [
+        (root.running_ns(now_ns), root.trace_id) for root, row in opened if _is_selected(root, row, selection)
+    ] + _list_finished(db, selection, methods, limit, hidden)
+    slowest = heapq.nlargest(limit, found)
+    return {"traces": [read_summary(db, trace_id, now_ns) for _, trace_id in slowest]}
+
+
+def _read_open_roots(db: sqlite3.Connection, now_ns: int) -> list[tuple[OpenSpan, TraceRow | None]]:
+    """Return the roots that have not ended, each with its trace's row, if any span of it has.
+
+    Of a trace without a root, and without any span that has ended, the earliest span stands in for it.
+    """
+    condition = (
+        "parent_id IS NULL OR NOT EXISTS"
+        " (SELECT 1 FROM traces WHERE traces.trace_id = unfinished_spans.trace_id)"
+    )
+    by_trace: dict[bytes, list[OpenSpan]] = {}
+    for span in read_open_spans(db, now_ns, condition):
+        by_trace.setdefault(span.trace_id, []).append(span)
+    opened = []
+    for trace_id, spans in by_trace.items():
+        root, row = find_root(spans), read_row(db, trace_id)
+        if row is None or is_before(db, root, row):
+            opened.append((root, row))
+    return opened
+
+
+def _is_selected(root: OpenSpan, row: TraceRow | None, selection: Selection) -> bool:
+    start_ns = root.start_ns if row is None else min(root.start_ns, row.start_ns)
+    return (
+        selection.service in (None, root.service)
+        and selection.method in (None, root.name)
+        and (selection.since_ns is None or start_ns >= selection.since_ns)
+        and (selection.until_ns is None or start_ns < selection.until_ns)
+    )
+
+
+def _list_finished(
+    db: sqlite3.Connection,
+    selection: Selection,
+    methods: list[int] | None,
+    limit: int,
+    hidden: Collection[int],
+) -> list[tuple[int, bytes]]:
+    """Return (duration, trace id) of the slowest traces, in no order; those with hidden row ids left out."""
     first = 0 if selection.since_ns is None else selection.since_ns // HOUR_NS
     last = (1 << 62) if selection.until_ns is None else (selection.until_ns - 1) // HOUR_NS
     slowest: list[tuple[int, int]] = []
     for hour, longest in db.execute(_HOURS, {"first": first, "last": last}).fetchall():
         if len(slowest) == limit and longest <= slowest[0][0]:
             break
-        for found in _slowest_of(db, hour, selection, methods, limit):
+        for found in _slowest_of(db, hour, selection, methods, limit + len(hidden)):
+            if found[1] in hidden:
+                continue
             if len(slowest) < limit:
                 heapq.heappush(slowest, found)
             elif found <= heapq.heappushpop(slowest, found):
                 break
-    return {"traces": [_read_summary(db, row) for _, row in sorted(slowest, reverse=True)]}
+    return [
+        (duration_ns, *db.execute("SELECT trace_id FROM traces WHERE id = ?", (row_id,)).fetchone())
+        for duration_ns, row_id in slowest
+    ]
 
 
-def is_complete(db: sqlite3.Connection, trace_id: bytes) -> bool:
-    """Tell whether a trace's tree is whole: a root, every parent stored, every span ended.
-
-    The same that `build_tree` finds, without reading the spans into memory; only circles, which no working
-    sender makes, are left to that.
-    """
-    row = db.execute(
-        "SELECT count(*), count(DISTINCT span_id), sum(parent_id IS NULL), sum(status = ?), sum("
-        " parent_id IS NOT NULL AND parent_id NOT IN (SELECT span_id FROM spans WHERE trace_id = ?))"
-        " FROM spans WHERE trace_id = ?",
-        (UNFINISHED, trace_id, trace_id),
-    ).fetchone()
-    spans, ids, roots, unfinished, orphans = row
-    return bool(spans and spans == ids and roots and not unfinished and not orphans)
-
-
-def read_tree(db: sqlite3.Connection, trace_id: bytes) -> TreeDocument:
+def read_tree(db: sqlite3.Connection, trace_id: bytes, now_ns: int | None = None) -> TreeDocument:
     """Return one call tree.
 
     Args:
         db: from `open_database`.
         trace_id: 16 bytes; see `ztrace_viewer.identifiers.find_trace`.
+        now_ns: what tells a process that is silent from one that is not; None for now.
     """
-    return build_tree(trace_id, _read_spans(db, trace_id), read_exceptions(db, trace_id))
-
-
-def summarise(db: sqlite3.Connection, row: tuple[bytes, str, str, int, int, int, int, str]) -> TraceSummary:
-    """Return the summary for a row of `SUMMARY_COLUMNS`."""
-    trace_id, service, name, start_ns, duration_ns, span_count, error_count, services = row
-    named = read_json(services)
-    return {
-        "trace_id": trace_id.hex(),
-        "service": service,
-        "name": name,
-        "start_ns": start_ns,
-        "duration_ns": duration_ns,
-        "span_count": span_count,
-        "error_count": error_count,
-        "services": [str(each) for each in named] if isinstance(named, list) else [],
-        "complete": is_complete(db, trace_id),
-    }
+    now_ns = time.time_ns() if now_ns is None else now_ns
+    rows = [*_read_spans(db, trace_id), *_read_unfinished(db, trace_id, now_ns)]
+    orphans = find_orphans(rows)
+    facts = read_facts(db, trace_id, orphans, now_ns) if orphans else NO_FACTS
+    return build_tree(trace_id, rows, read_exceptions(db, trace_id), facts)
 
 
 def _slowest_of(
@@ -122,8 +148,25 @@ def _slowest_of(
     return db.execute(query, [*values, limit]).fetchall()
 
 
-def _read_summary(db: sqlite3.Connection, row_id: int) -> TraceSummary:
-    return summarise(db, db.execute(f"SELECT {SUMMARY_COLUMNS} WHERE traces.id = ?", (row_id,)).fetchone())
+def _read_unfinished(db: sqlite3.Connection, trace_id: bytes, now_ns: int) -> Iterator[SpanRow]:
+    for span in read_open_spans_of(db, trace_id, now_ns):
+        yield SpanRow(
+            attributes=span.attributes,
+            span_id=span.span_id,
+            parent_id=span.parent_id,
+            service=span.service,
+            name=span.name,
+            kind=span.kind,
+            start_ns=span.start_ns,
+            duration_ns=None,
+            self_ns=None,
+            cpu_ns=None,
+            status=UNFINISHED,
+            instance_id=span.instance_id,
+            host=span.host,
+            pid=span.pid,
+            unfinished=span.unfinished,
+        )
 
 
 def _read_spans(db: sqlite3.Connection, trace_id: bytes) -> Iterator[SpanRow]:

@@ -9,21 +9,33 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ztrace.wire import ERROR, OK, UNFINISHED
-from ztrace_viewer.documents import ExceptionDocument, Missing, SpanDocument, TreeDocument
+from ztrace_viewer import missing, unfinished
+from ztrace_viewer.documents import (
+    ExceptionDocument,
+    Missing,
+    SpanDocument,
+    TreeDocument,
+    UnfinishedState,
+)
+from ztrace_viewer.missing import NO_FACTS, Facts, Orphan
 
 #: Status numbers of the wire and the store, as documents spell them.
 STATUS_NAMES = {OK: "ok", ERROR: "error", UNFINISHED: "unfinished"}
-
-#: Why a tree is not whole, as ``missing`` says it.
-NO_PARENT = "parent not stored"
-CIRCLE = "parents form a circle"
-REPEATED = "span id stored twice"
-NOT_ENDED = "unfinished"
+#: What ``missing`` says of a span that has not ended, by its state.
+_UNFINISHED_REASONS = {
+    unfinished.RUNNING: missing.STILL_RUNNING,
+    unfinished.LOST: missing.END_LOST,
+    unfinished.ABANDONED: missing.ABANDONED,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class SpanRow:
-    """A span as it is stored, with its method and process."""
+    """A span as it is stored, with its method and process.
+
+    Attributes:
+        unfinished: what has become of it, if it has not ended.
+    """
 
     attributes: dict[str, object]
     span_id: bytes
@@ -39,10 +51,19 @@ class SpanRow:
     instance_id: str
     host: str
     pid: int
+    unfinished: UnfinishedState | None = None
+
+    @property
+    def end_ns(self) -> int:
+        """When it ended; while it has not, when it began."""
+        return self.start_ns + (self.duration_ns or 0)
 
 
 def build_tree(
-    trace_id: bytes, rows: Iterable[SpanRow], exceptions: Mapping[bytes, ExceptionDocument]
+    trace_id: bytes,
+    rows: Iterable[SpanRow],
+    exceptions: Mapping[bytes, ExceptionDocument],
+    facts: Facts = NO_FACTS,
 ) -> TreeDocument:
     """Arrange the spans of one trace.
 
@@ -50,13 +71,14 @@ def build_tree(
         trace_id: 16 bytes.
         rows: every span once, in any order; at least one.
         exceptions: by span id.
+        facts: what is known of parents that are not there, see `find_orphans`.
 
     Returns:
-        The tree: roots and children by start. A span without a stored parent is a root, with the reason in
+        The tree: roots and children by start. A span whose parent is not there is a root, with the reason in
         ``missing`` unless it never had one.
     """
     ordered = sorted(rows, key=lambda row: row.start_ns)
-    parents, missing = _find_parents(ordered)
+    parents, entries = _find_parents(ordered, facts)
     children: list[list[int]] = [[] for _ in ordered]
     for position, parent in enumerate(parents):
         if parent is not None:
@@ -74,10 +96,20 @@ def build_tree(
         "services": sorted({row.service for row in ordered}),
         "span_count": len(ordered),
         "error_count": sum(row.status == ERROR for row in ordered),
-        "complete": not missing,
-        "missing": missing,
+        "complete": not entries,
+        "missing": entries,
         "roots": [spans[position] for position, parent in enumerate(parents) if parent is None],
     }
+
+
+def find_orphans(rows: Sequence[SpanRow]) -> list[Orphan]:
+    """Return the spans whose parent is not among the rows."""
+    there = {row.span_id for row in rows}
+    return [
+        _orphan(row, row.parent_id)
+        for row in rows
+        if row.parent_id is not None and row.parent_id not in there
+    ]
 
 
 def walk(roots: Sequence[SpanDocument]) -> Iterator[tuple[SpanDocument, int]]:
@@ -104,43 +136,46 @@ def cover(intervals: Iterable[tuple[int, int]], start_ns: int, end_ns: int) -> l
 
 
 def _duration(ordered: Sequence[SpanRow]) -> int | None:
-    """Return the earliest root's duration, or while there is none or it runs, what is known of the whole.
+    """Return the earliest root's duration, None while it has not ended; without any, the extent of the whole.
 
     The collector writes the same into ``traces``, so that a tree is as long in a list as by itself.
     """
-    ended = [row for row in ordered if row.duration_ns is not None]
     roots = [row for row in ordered if row.parent_id is None]
     if roots:
         root = min(
             roots, key=lambda row: (row.start_ns, row.span_id, row.duration_ns is None, row.duration_ns)
         )
-        if root.duration_ns is not None:
-            return root.duration_ns
-    if not ended:
-        return None
-    return max(row.start_ns + (row.duration_ns or 0) for row in ended) - ordered[0].start_ns
+        return root.duration_ns
+    ended = [row.end_ns for row in ordered if row.duration_ns is not None]
+    return max(ended) - ordered[0].start_ns if ended else None
 
 
-def _find_parents(ordered: Sequence[SpanRow]) -> tuple[list[int | None], list[Missing]]:
+def _find_parents(ordered: Sequence[SpanRow], facts: Facts) -> tuple[list[int | None], list[Missing]]:
     positions: dict[bytes, int] = {}
-    missing: list[Missing] = []
+    entries: list[Missing] = []
     for position, row in enumerate(ordered):
         if positions.setdefault(row.span_id, position) != position:
-            missing.append({"reason": REPEATED, "span_id": row.span_id.hex()})
+            entries.append({"reason": missing.REPEATED, "span_id": row.span_id.hex()})
     parents = [None if row.parent_id is None else positions.get(row.parent_id) for row in ordered]
     circles = _break_circles(parents)
     for position, row in enumerate(ordered):
         if row.parent_id is not None and parents[position] is None:
-            missing.append(
-                {
-                    "reason": CIRCLE if position in circles else NO_PARENT,
-                    "span_id": row.span_id.hex(),
-                    "parent_id": row.parent_id.hex(),
-                }
-            )
+            if position in circles:
+                parent_id = row.parent_id.hex()
+                entries.append(
+                    {"reason": missing.CIRCLE, "span_id": row.span_id.hex(), "parent_id": parent_id}
+                )
+            else:
+                entries.append(missing.explain_orphan(_orphan(row, row.parent_id), facts))
         if row.status == UNFINISHED:
-            missing.append({"reason": NOT_ENDED, "span_id": row.span_id.hex()})
-    return parents, missing
+            state = unfinished.LOST if row.unfinished is None else row.unfinished["state"]
+            reason = _UNFINISHED_REASONS.get(state, missing.ENDED_WITH_PROCESS)
+            entries.append({"reason": reason, "span_id": row.span_id.hex()})
+    return parents, entries
+
+
+def _orphan(row: SpanRow, parent_id: bytes) -> Orphan:
+    return Orphan(row.span_id, parent_id, row.kind, row.instance_id, row.start_ns, row.end_ns)
 
 
 def _break_circles(parents: list[int | None]) -> set[int]:
@@ -195,6 +230,7 @@ def _document(row: SpanRow, exception: ExceptionDocument | None) -> SpanDocument
         "status": STATUS_NAMES.get(row.status, "ok"),
         "instance": {"id": row.instance_id, "host": row.host, "pid": row.pid},
         "attributes": row.attributes,
+        "unfinished": row.unfinished,
         "exception": exception,
         "children": [],
     }

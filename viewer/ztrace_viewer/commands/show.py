@@ -27,15 +27,17 @@ def show(trace: str, database: Path, limit: int, as_json: bool) -> None:
     TRACE is the beginning of a trace id that 'ztrace slow' lists. Each line is a call with its time and a
     bar on the tree's time scale: blocks are its own time, lines the time it waited for calls. An arrow
     between service and method is a call as its caller saw it. What takes the time is bold; an exception
-    stands where it was raised.
+    stands where it was raised. A call that has not ended says whether it runs; where a call is missing the
+    line says why.
 
     \b
     Example:
       ztrace show 019a4c7e11d04f2b
     """
+    now_ns = time.time_ns()
     with open_database(database) as db:
         try:
-            document = read_tree(db, find_trace(db, trace))
+            document = read_tree(db, find_trace(db, trace), now_ns)
         except NotFoundError:
             if as_json:
                 print_json({})
@@ -46,4 +48,4 @@ def show(trace: str, database: Path, limit: int, as_json: bool) -> None:
     from ztrace_viewer.screen import open_screen, write
 
     screen = open_screen()
-    write(screen, *draw_tree(document, screen.width, limit or None, time.time_ns()))
+    write(screen, *draw_tree(document, screen.width, limit or None, now_ns))

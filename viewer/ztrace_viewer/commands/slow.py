@@ -30,14 +30,15 @@ def slow(
 ) -> None:
     """List the slowest call trees.
 
-    Trees that began in the given time, the slowest first, by what their root took.
+    Trees that began in the given time, the slowest first, by what their root took, or has taken so far.
 
     \b
     Example:
       ztrace slow --since 1h --service shop
     """
+    now_ns = time.time_ns()
     with open_database(database) as db:
-        document = list_slowest(db, Selection(since, until, service, method), limit)
+        document = list_slowest(db, Selection(since, until, service, method), limit, now_ns)
         traces = document["traces"]
         if as_json:
             return print_json(document, found=bool(traces))
@@ -48,6 +49,6 @@ def slow(
     from ztrace_viewer.screen import dim, open_screen, write
 
     screen = open_screen()
-    write(screen, *draw_slow(document, short_ids, screen.width, time.time_ns()))
+    write(screen, *draw_slow(document, short_ids, screen.width, now_ns))
     if hint := next_command(f"show {short_ids[traces[0]['trace_id']]}", database):
         write(screen, "", dim(hint))

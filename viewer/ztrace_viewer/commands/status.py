@@ -18,6 +18,7 @@ def status(database: Path, as_json: bool) -> None:
     """Show publishers, what is stored, lost and refused, and why.
 
     A publisher is one process that sends: live, silent (not heard of for five seconds), ended, or crashed.
+    Every span that one has created is stored, lost for a reason that is listed with its time, or on its way.
 
     \b
     Example:
@@ -28,7 +29,7 @@ def status(database: Path, as_json: bool) -> None:
         document = read_status(db, now_ns)
     if as_json:
         return print_json(document)
-    from ztrace_viewer.render.lists import draw_status
+    from ztrace_viewer.render.status import draw_status
     from ztrace_viewer.screen import open_screen, write
 
     screen = open_screen()

@@ -4,18 +4,17 @@ One idea: a line is label, time and bar in columns that are fixed before the fir
 then written from top to bottom without looking back, so its size and depth do not matter.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.cells import cell_len
 from rich.text import Text
 
-from ztrace_viewer.characters import clean
 from ztrace_viewer.documents import Missing, SpanDocument, TreeDocument
 from ztrace_viewer.durations import format_duration
 from ztrace_viewer.moments import format_ago, format_moment
 from ztrace_viewer.render.bars import Scale, draw_bar
+from ztrace_viewer.render.gaps import end_so_far, tell_complete, tell_missing, tell_unfinished
 from ztrace_viewer.render.tracebacks import HOW_WORDS, draw_exception, shorten_type
 from ztrace_viewer.screen import name_call, plural
 from ztrace_viewer.tree import cover, walk
@@ -34,16 +33,22 @@ class _Columns:
     label: int
     self_time: bool
     scale: Scale
+    now_ns: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Node:
-    """A span to be drawn, or as ``fold`` (count, total) the children left out in its place."""
+    """A span to be drawn, or as ``fold`` (count, total) the children left out in its place.
+
+    Attributes:
+        missing: what stands above it in its parent's place.
+    """
 
     span: SpanDocument
     guide: str
     guide_below: str
     fold: tuple[int, int] | None = None
+    missing: Missing | None = None
 
 
 def draw_tree(tree: TreeDocument, width: int, limit: int | None, now_ns: int) -> Iterator[Text]:
@@ -53,17 +58,17 @@ def draw_tree(tree: TreeDocument, width: int, limit: int | None, now_ns: int) ->
         tree: the document.
         width: columns of the screen.
         limit: lines of spans and exceptions at most, None for all.
-        now_ns: for "3m ago".
+        now_ns: for "3m ago", and how long something has been running.
     """
     yield from _header(tree, now_ns)
     hot = _find_hot(tree)
     notable = _find_notable(tree, hot)
-    columns = _lay_out(tree, width)
+    columns = _lay_out(tree, width, now_ns)
     yield Text()
     yield _column_heads(columns)
     origins = _name_origins(tree)
     lines = 0
-    pending = _children(tree["roots"], "", notable, columns, top=True)
+    pending = _top(tree, notable, columns)
     left = tree["span_count"]
     while pending:
         node = pending.pop()
@@ -76,6 +81,8 @@ def draw_tree(tree: TreeDocument, width: int, limit: int | None, now_ns: int) ->
         if node.fold is None:
             left -= 1
             pending.extend(_children(node.span["children"], node.guide_below, notable, columns))
+    if tree["missing"]:
+        yield Text(tell_complete(tree["missing"]), style="bold yellow")
 
 
 def _header(tree: TreeDocument, now_ns: int) -> Iterator[Text]:
@@ -84,7 +91,9 @@ def _header(tree: TreeDocument, now_ns: int) -> Iterator[Text]:
     head.append(tree["trace_id"], "not dim")
     head.append("  ")
     head.append(name_call(root["service"], root["name"]), "bold not dim")
-    head.append(f"  {format_duration(tree['duration_ns'])}", "bold not dim")
+    open_ended = tree["duration_ns"] is None
+    taken = f">{_time_so_far(root, now_ns)}" if open_ended else format_duration(tree["duration_ns"])
+    head.append(f"  {taken}", "bold not dim")
     yield head
     moment, ago = format_moment(tree["start_ns"]), format_ago(tree["start_ns"], now_ns)
     facts = [moment if moment == ago else f"{moment} ({ago})", plural(tree["span_count"], "span")]
@@ -96,18 +105,10 @@ def _header(tree: TreeDocument, now_ns: int) -> Iterator[Text]:
     line.append(" · ")
     line.append("complete" if tree["complete"] else "incomplete", "" if tree["complete"] else "bold yellow")
     yield line
-    for text in _tell_missing(tree["missing"]):
-        yield Text(f"  {text}", style="yellow")
 
 
-def _tell_missing(missing: Sequence[Missing]) -> Iterator[str]:
-    for reason, count in Counter(clean(entry["reason"]) for entry in missing).items():
-        first = next(entry for entry in missing if clean(entry["reason"]) == reason)
-        where = f"span {first['span_id']}" if "span_id" in first else ""
-        if "parent_id" in first:
-            where += f", parent {first['parent_id']}"
-        others = f" and {plural(count - 1, 'other')}" if count > 1 else ""
-        yield f"{reason}: {where}{others}"
+def _time_so_far(span: SpanDocument, now_ns: int) -> str:
+    return format_duration(end_so_far(span, now_ns) - span["start_ns"])
 
 
 def _find_hot(tree: TreeDocument) -> set[int]:
@@ -137,20 +138,22 @@ def _find_notable(tree: TreeDocument, hot: set[int]) -> set[int]:
     return notable
 
 
-def _lay_out(tree: TreeDocument, width: int) -> _Columns:
+def _lay_out(tree: TreeDocument, width: int, now_ns: int) -> _Columns:
     widest = 0
+    below = 2 if any("parent_id" in entry for entry in tree["missing"]) else 0
     for number, (span, depth) in enumerate(walk(tree["roots"])):
         if number == 2_000:  # Enough to know how wide it is.
             break
-        widest = max(widest, 2 * depth + cell_len(name_call(span["service"], span["name"], span["kind"])))
+        name = name_call(span["service"], span["name"], span["kind"])
+        widest = max(widest, below + 2 * depth + cell_len(name))
     self_time = width >= _SELF_FROM
     times = (_TIME_WIDTH + 1) * (2 if self_time else 1)
     most = width - times - 1 if width < _BAR_FROM else (width - times) * 11 // 20
     label = max(8, min(widest, most))
     bar = width - label - times - 2 if width >= _BAR_FROM else 0
     # Consumers and skewed clocks may go on after the root has ended.
-    ends = [span["start_ns"] + (span["duration_ns"] or 0) for span, _ in walk(tree["roots"])]
-    return _Columns(label, self_time, Scale(tree["start_ns"], max(*ends, tree["start_ns"] + 1), bar))
+    ends = [end_so_far(span, now_ns) for span, _ in walk(tree["roots"])]
+    return _Columns(label, self_time, Scale(tree["start_ns"], max(*ends, tree["start_ns"] + 1), bar), now_ns)
 
 
 def _column_heads(columns: _Columns) -> Text:
@@ -161,6 +164,30 @@ def _column_heads(columns: _Columns) -> Text:
         end = format_duration(columns.scale.end_ns - columns.scale.start_ns)
         head += "  0" + end.rjust(width - 1)
     return Text(head, style="dim")
+
+
+def _top(tree: TreeDocument, notable: set[int], columns: _Columns) -> list[_Node]:
+    """Return the nodes for the roots, the first one last; orphans stand below what tells of their parent."""
+    entries = {entry.get("span_id"): entry for entry in tree["missing"] if "parent_id" in entry}
+    groups: list[tuple[str | None, list[SpanDocument]]] = []
+    orphans: dict[str | None, list[SpanDocument]] = {}
+    for root in tree["roots"]:
+        parent_id = root["parent_id"] if root["span_id"] in entries else None
+        if parent_id in orphans:
+            orphans[parent_id].append(root)
+        elif parent_id is None and groups and groups[-1][0] is None:
+            groups[-1][1].append(root)
+        else:
+            groups.append((parent_id, [root]))
+            if parent_id is not None:
+                orphans[parent_id] = groups[-1][1]
+    nodes: list[_Node] = []
+    for parent_id, spans in reversed(groups):
+        below = _children(spans, "", notable, columns, top=parent_id is None)
+        if parent_id is not None:
+            below[-1] = replace(below[-1], missing=entries[spans[0]["span_id"]])
+        nodes.extend(below)
+    return nodes
 
 
 def _children(
@@ -201,6 +228,10 @@ def _draw_node(
     node: _Node, columns: _Columns, hot: set[int], origins: Mapping[str, str], width: int
 ) -> Iterator[Text]:
     span = node.span
+    if node.missing is not None:
+        gap = Text(tell_missing(node.missing, columns.now_ns), style="yellow")
+        gap.truncate(width, overflow="ellipsis")
+        yield gap
     line = Text(node.guide, style="dim")
     if node.fold is not None:
         count, total_ns = node.fold
@@ -212,7 +243,8 @@ def _draw_node(
     line.append(name_call(span["service"], span["name"], span["kind"]), style)
     line.truncate(columns.label, overflow="ellipsis", pad=True)
     open_ended = span["duration_ns"] is None
-    time = "unended" if open_ended else format_duration(span["duration_ns"])
+    taken = span["duration_ns"]
+    time = f">{_time_so_far(span, columns.now_ns)}" if open_ended else format_duration(taken)
     line.append(f" {time:>{_TIME_WIDTH}}", "yellow" if open_ended else "not dim")
     if columns.self_time:
         line.append(f" {format_duration(span['self_ns']):>{_TIME_WIDTH}}", "bold yellow" if heavy else "")
@@ -221,6 +253,10 @@ def _draw_node(
         _append_bar(line, span, columns.scale, "red" if failed else "yellow" if heavy else "cyan")
     line.rstrip()
     yield line
+    if told := tell_unfinished(span, columns.now_ns):
+        fate = Text.assemble((_guide_inside(node), "dim"), (told, "yellow"))
+        fate.truncate(width, overflow="ellipsis")
+        yield fate
     yield from _draw_failure(node, origins, width)
 
 
@@ -239,11 +275,16 @@ def _append_bar(line: Text, span: SpanDocument, scale: Scale, style: str) -> Non
         line.append(character, f"{style} not dim" if own else "dim")
 
 
+def _guide_inside(node: _Node) -> str:
+    """Return what stands before a line that belongs to a span."""
+    return node.guide_below + ("│ " if node.span["children"] else "  ")
+
+
 def _draw_failure(node: _Node, origins: Mapping[str, str], width: int) -> Iterator[Text]:
     exception = node.span["exception"]
     if exception is None:
         return
-    guide = node.guide_below + ("│ " if node.span["children"] else "  ")
+    guide = _guide_inside(node)
     if exception["frames"] or exception["origin"]:
         for part in draw_exception(exception, width - len(guide)):
             yield Text.assemble((guide, "dim"), part)

@@ -1,4 +1,4 @@
-"""Lists on the terminal: the slowest trees, exception groups, figures, publishers.
+"""Lists on the terminal: the slowest trees, exception groups, figures, keys.
 
 One idea: numbers keep their width and names give way, so that a narrow screen cuts words and never digits.
 """
@@ -13,23 +13,25 @@ from ztrace_viewer.documents import (
     KeysDocument,
     SlowDocument,
     StatsDocument,
-    StatusDocument,
+    TraceSummary,
 )
 from ztrace_viewer.durations import format_duration
 from ztrace_viewer.moments import format_ago
 from ztrace_viewer.render.grid import Column, draw_grid
 from ztrace_viewer.render.tracebacks import headline, shorten_path, shorten_type
-from ztrace_viewer.screen import name_call, plural
+from ztrace_viewer.screen import name_call
+from ztrace_viewer.summaries import FINISHED
+from ztrace_viewer.unfinished import STATE_WORDS
 
-#: How a publisher's state is shown: what has gone wrong stands out.
-_STATE_STYLES = {"live": "green", "silent": "yellow", "crashed": "bold red", "ended": "dim"}
-
+#: Left out where all have ended.
+_STATE = Column("STATE", goes=5)
 _SLOW = (
     Column("TRACE"),
     Column("CALL", flexible=16),
     Column("TIME", right=True),
     Column("SPANS", right=True, goes=3),
     Column("ERRORS", right=True, goes=4),
+    _STATE,
     Column("STARTED", goes=2),
     Column("SERVICES", flexible=12, goes=1),
 )
@@ -50,16 +52,6 @@ _STATS = (
     Column("TOTAL", right=True),
     Column("OWN", right=True, goes=6),
 )
-_PUBLISHERS = (
-    Column("SERVICE", flexible=12),
-    Column("HOST", flexible=12, goes=1),
-    Column("PID", right=True, goes=4),
-    Column("STATE"),
-    Column("CREATED", right=True, goes=2),
-    Column("STORED", right=True, goes=5),
-    Column("LOST", right=True),
-    Column("SEEN", goes=3),
-)
 _KEYS = (
     Column("KEY"),
     Column("SERVICE", flexible=12),
@@ -79,16 +71,29 @@ def draw_slow(
             (
                 Text(short_ids[trace["trace_id"]], style="cyan"),
                 Text(name_call(trace["service"], trace["name"]), "bold"),
-                Text(format_duration(trace["duration_ns"]), style="bold yellow"),
-                _number(trace["span_count"], mark="" if trace["complete"] else "+?"),
-                _number(trace["error_count"], "bold red"),
+                _tell_time(trace),
+                draw_number(trace["span_count"], mark="" if trace["complete"] else "+?"),
+                draw_number(trace["error_count"], "bold red"),
+                Text(STATE_WORDS.get(trace["state"], ""), "yellow"),
                 Text(format_ago(trace["start_ns"], now_ns)),
                 Text(", ".join(clean(service) for service in trace["services"]), "dim"),
             )
         )
-    yield from draw_grid(_SLOW, rows, width)
+    ended = all(trace["state"] == FINISHED for trace in traces)
+    shown = [place for place, column in enumerate(_SLOW) if not (ended and column is _STATE)]
+    yield from draw_grid(
+        [_SLOW[place] for place in shown], [[row[place] for place in shown] for row in rows], width
+    )
+    if not ended:
+        yield Text(">  it has not ended: so long until now, or until the last sign of it", style="dim")
     if not all(trace["complete"] for trace in traces):
         yield Text("+? the tree is not complete; 'ztrace show' says what is missing", style="dim")
+
+
+def _tell_time(trace: TraceSummary) -> Text:
+    if trace["running_ns"] is None:
+        return Text(format_duration(trace["duration_ns"]), style="bold yellow")
+    return Text(f">{format_duration(trace['running_ns'])}", "bold yellow")
 
 
 def draw_errors(
@@ -105,7 +110,7 @@ def draw_errors(
         rows.append(
             (
                 Text(short_ids[group["group"]], style="cyan"),
-                _number(group["count"]),
+                draw_number(group["count"]),
                 Text(format_ago(group["last_ns"], now_ns)),
                 Text(name_call(group["service"], group["name"], group["kind"]), "bold"),
                 what,
@@ -124,8 +129,8 @@ def draw_stats(document: StatsDocument, width: int) -> Iterator[Text]:
         rows.append(
             (
                 Text(name_call(method["service"], method["name"], method["kind"]), "bold"),
-                _number(method["calls"]),
-                _number(method["errors"], "bold red"),
+                draw_number(method["calls"]),
+                draw_number(method["errors"], "bold red"),
                 *(Text(format_duration(time)) for time in times),
                 Text(
                     format_duration(method["self_ns"]),
@@ -134,44 +139,6 @@ def draw_stats(document: StatsDocument, width: int) -> Iterator[Text]:
             )
         )
     yield from draw_grid(_STATS, rows, width)
-
-
-def draw_status(document: StatusDocument, width: int, now_ns: int) -> Iterator[Text]:
-    """Yield the totals, then a table of publishers."""
-    yield _fact(
-        "stored",
-        f"{plural(document['spans_stored'], 'span')} in {plural(document['traces_stored'], 'trace')}",
-    )
-    publishers = document["publishers"]
-    reasons = (
-        (sum(each["spans_dropped"] for each in publishers), "dropped with a full queue"),
-        (sum(each["spans_missing"] for each in publishers), "never arrived"),
-        (sum(each["spans_refused"] for each in publishers), "refused"),
-    )
-    why = ", ".join(f"{count:,} {reason}" for count, reason in reasons if count)
-    lost = plural(document["spans_lost"], "span") if document["spans_lost"] else "nothing"
-    yield _fact("lost", f"{lost}: {why}" if why else lost, "bold red" if document["spans_lost"] else "")
-    yield _fact("unfinished", plural(document["unfinished"], "span"))
-    rejected = ", ".join(f"{clean(reason)} {count:,}" for reason, count in document["rejected"].items())
-    yield _fact("rejected", rejected or "nothing", "yellow" if rejected else "")
-    if not publishers:
-        return
-    yield Text()
-    rows: list[tuple[Text, ...]] = []
-    for publisher in publishers:
-        rows.append(
-            (
-                Text(clean(publisher["service"]), "bold"),
-                Text(clean(publisher["host"])),
-                Text(str(publisher["pid"])),
-                Text(clean(publisher["state"]), style=_STATE_STYLES.get(publisher["state"], "")),
-                _number(publisher["spans_created"]),
-                _number(publisher["spans_stored"]),
-                _number(publisher["spans_lost"], "bold red"),
-                Text(format_ago(publisher["last_seen_ns"], now_ns)),
-            )
-        )
-    yield from draw_grid(_PUBLISHERS, rows, width)
 
 
 def draw_keys(document: KeysDocument, width: int, now_ns: int) -> Iterator[Text]:
@@ -188,11 +155,8 @@ def draw_keys(document: KeysDocument, width: int, now_ns: int) -> Iterator[Text]
     yield from draw_grid(_KEYS, rows, width)
 
 
-def _number(value: int, style: str = "", mark: str = "") -> Text:
+def draw_number(value: int, style: str = "", mark: str = "") -> Text:
+    """Return a number with its thousands parted; none in the background."""
     text = Text(f"{value:,}", style=style if value else "dim")
     text.append(mark, "yellow")
     return text
-
-
-def _fact(name: str, value: str, style: str = "") -> Text:
-    return Text.assemble((f"{name:<12}", "dim"), (value, style))

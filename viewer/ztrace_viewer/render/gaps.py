@@ -1,0 +1,65 @@
+"""What a tree lacks, in words: where a parent is that is not there, and what became of a span without an end.
+
+One idea: each is one line at the place in the tree that it is about, and the last line counts them.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from ztrace_viewer.characters import clean
+from ztrace_viewer.documents import Missing, SpanDocument
+from ztrace_viewer.durations import format_duration
+from ztrace_viewer.missing import NOT_TRACED, STILL_RUNNING
+from ztrace_viewer.moments import format_stretch
+from ztrace_viewer.screen import plural
+from ztrace_viewer.unfinished import ABANDONED, CRASHED, ENDED, LOST, RUNNING
+
+
+def tell_missing(entry: Missing, now_ns: int) -> str:
+    """Return the line that stands for a parent that is not there."""
+    reason = clean(entry["reason"])
+    if "gap" in entry:
+        gap = entry["gap"]
+        when = format_stretch(gap["first_ns"], gap["last_ns"], now_ns)
+        spans = f"{plural(gap['span_count'], 'span')} of {clean(gap['service'])}"
+        return f"? parent {reason}: {spans}, {when}, {clean(gap['reason'])}"
+    if "refusal" in entry:
+        return f"? parent {reason}: {clean(entry['refusal'])}"
+    more = {NOT_TRACED: " (no publisher there)", STILL_RUNNING: ", or on its way"}.get(reason, "")
+    return f"? {reason}" if reason.startswith("parent") else f"? parent {reason}{more}"
+
+
+def end_so_far(span: SpanDocument, now_ns: int) -> int:
+    """Return when a span ended, Unix; if it has not, until when it has been running as far as is known."""
+    start_ns, unfinished = span["start_ns"], span["unfinished"]
+    if unfinished is None:
+        return start_ns + (span["duration_ns"] or 0)
+    return max(start_ns, now_ns if unfinished["state"] == RUNNING else unfinished["last_seen_ns"])
+
+
+def tell_unfinished(span: SpanDocument, now_ns: int) -> str:
+    """Return the line below a span that has not ended; nothing of one that has."""
+    unfinished = span["unfinished"]
+    if unfinished is None:
+        return ""
+    state, seen_ns = unfinished["state"], unfinished["last_seen_ns"]
+    seen = format_stretch(seen_ns, seen_ns, now_ns)
+    if state == RUNNING:
+        start = format_stretch(span["start_ns"], span["start_ns"], now_ns)
+        return f"running since {start}, {format_duration(end_so_far(span, now_ns) - span['start_ns'])}"
+    return {
+        ENDED: f"ended with its process at {seen}",
+        CRASHED: f"ended with its process (crashed), last told of at {seen}",
+        LOST: f"its end was lost, last told of at {seen}",
+        ABANDONED: f"let go without an end, found at {seen}",
+    }.get(state, f"ended with its process ({clean(state)}), last heard of at {seen}")
+
+
+def tell_complete(missing: Sequence[Missing]) -> str:
+    """Return the last line of a tree that is not complete."""
+    counts = Counter(
+        ("parent " if "parent_id" in entry and not entry["reason"].startswith("parent") else "")
+        + clean(entry["reason"])
+        for entry in missing
+    )
+    return "not complete: " + ", ".join(f"{count:,} {what}" for what, count in counts.items())

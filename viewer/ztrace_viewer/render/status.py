@@ -1,0 +1,116 @@
+"""``status`` on the terminal: what is stored, lost, unfinished and on its way, and the publishers.
+
+One idea: what was created is shown first, and what has become of it below: one line for each term that is
+not zero, and of the losses one for each, with whose it is, why, and when.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from rich.text import Text
+
+from ztrace_viewer.characters import clean
+from ztrace_viewer.documents import Loss, Publisher, StatusDocument
+from ztrace_viewer.moments import format_ago, format_stretch
+from ztrace_viewer.render.grid import Column, draw_grid
+from ztrace_viewer.render.lists import draw_number
+from ztrace_viewer.screen import plural
+
+#: How a publisher's state is shown: what has gone wrong stands out.
+_STATE_STYLES = {"live": "green", "silent": "yellow", "crashed": "bold red", "ended": "dim"}
+#: Losses shown; the latest are those that matter.
+_SHOWN_LOSSES = 20
+
+_LOSSES = (
+    Column("LOST", right=True),
+    Column("REASON", flexible=12),
+    Column("SERVICE", flexible=12),
+    Column("HOST", flexible=12, goes=1),
+    Column("PID", right=True, goes=2),
+    Column("WHEN"),
+)
+_PUBLISHERS = (
+    Column("SERVICE", flexible=12),
+    Column("HOST", flexible=12, goes=1),
+    Column("PID", right=True, goes=5),
+    Column("STATE"),
+    Column("CREATED", right=True, goes=4),
+    Column("STORED", right=True, goes=6),
+    Column("LOST", right=True),
+    Column("ON ITS WAY", right=True, goes=2),
+    Column("SEEN", goes=3),
+)
+
+
+def draw_status(document: StatusDocument, width: int, now_ns: int) -> Iterator[Text]:
+    """Yield the totals, then a table of losses and one of publishers."""
+    yield _fact("created", plural(document["spans_created"], "span"))
+    stored = f"{plural(document['spans_stored'], 'span')} in {plural(document['traces_stored'], 'trace')}"
+    expired = document["spans_expired"]
+    yield _fact("stored", f"{stored}, and {expired:,} that expired" if expired else stored)
+    lost = document["spans_lost"]
+    yield _fact("lost", plural(lost, "span") if lost else "nothing", "bold red" if lost else "")
+    if document["spans_waiting"]:
+        yield _fact("on its way", plural(document["spans_waiting"], "span"), "yellow")
+    if document["spans_elsewhere"]:
+        yield _fact("elsewhere", f"{plural(document['spans_elsewhere'], 'span')}, before this file was there")
+    yield _fact("unfinished", _tell_unfinished(document))
+    rejected = ", ".join(f"{clean(reason)} {count:,}" for reason, count in document["rejected"].items())
+    yield _fact("rejected", rejected or "nothing", "yellow" if rejected else "")
+    if document["losses"]:
+        yield Text()
+        yield from _draw_losses(document["losses"], width, now_ns)
+    if document["publishers"]:
+        yield Text()
+        yield from _draw_publishers(document["publishers"], width, now_ns)
+
+
+def _tell_unfinished(document: StatusDocument) -> str:
+    parts = (
+        (document["unfinished_running"], "running"),
+        (document["unfinished_ended"], "ended with their process"),
+        (document["unfinished_lost"], "of which the end never came"),
+    )
+    told = ", ".join(f"{count:,} {what}" for count, what in parts if count)
+    return plural(document["unfinished"], "span") + (f": {told}" if told else "")
+
+
+def _draw_losses(losses: Sequence[Loss], width: int, now_ns: int) -> Iterator[Text]:
+    rows: list[tuple[Text, ...]] = []
+    for loss in losses[:_SHOWN_LOSSES]:
+        rows.append(
+            (
+                draw_number(loss["span_count"], "bold red"),
+                Text(clean(loss["reason"])),
+                Text(clean(loss["service"]), "bold"),
+                Text(clean(loss["host"])),
+                Text(str(loss["pid"])),
+                Text(format_stretch(loss["first_ns"], loss["last_ns"], now_ns)),
+            )
+        )
+    yield from draw_grid(_LOSSES, rows, width)
+    if left := losses[_SHOWN_LOSSES:]:
+        spans = plural(sum(loss["span_count"] for loss in left), "span")
+        yield Text(f"… and {len(left):,} earlier, {spans}; --json has all", style="bold")
+
+
+def _draw_publishers(publishers: Sequence[Publisher], width: int, now_ns: int) -> Iterator[Text]:
+    rows: list[tuple[Text, ...]] = []
+    for publisher in publishers:
+        rows.append(
+            (
+                Text(clean(publisher["service"]), "bold"),
+                Text(clean(publisher["host"])),
+                Text(str(publisher["pid"])),
+                Text(clean(publisher["state"]), style=_STATE_STYLES.get(publisher["state"], "")),
+                draw_number(publisher["spans_created"]),
+                draw_number(publisher["spans_stored"]),
+                draw_number(publisher["spans_lost"], "bold red"),
+                draw_number(publisher["spans_waiting"], "yellow"),
+                Text(format_ago(publisher["last_seen_ns"], now_ns)),
+            )
+        )
+    yield from draw_grid(_PUBLISHERS, rows, width)
+
+
+def _fact(name: str, value: str, style: str = "") -> Text:
+    return Text.assemble((f"{name:<12}", "dim"), (value, style))
