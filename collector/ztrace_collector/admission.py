@@ -35,10 +35,17 @@ class Admission:
         self._keys = _by_user(folder.read())
         #: Keys under which somebody has connected since the port was opened.
         self._entered: set[str] = set()
+        self._unsaid: list[str] = []
 
     def callback(self, domain: str, key: bytes) -> bool:
-        """Tell whether who has this key may connect; called for each handshake."""
+        """Tell whether who has this key may connect; called for each handshake.
+
+        A key that is not known may have been made a moment ago, and libzmq's client that is denied once never
+        tries again: so the folder is looked at first.
+        """
         user = key.decode()
+        if user not in self._keys:
+            self._read_changes()
         if not self._is_good(user):
             return False
         self._entered.add(user)
@@ -80,20 +87,25 @@ class Admission:
         if now_s - self._looked_s < LOOK_S:
             return False
         self._looked_s = now_s
-        stamp = self._folder.stamp()
-        if stamp == self._stamp:
-            return False
-        self._stamp = stamp
-        try:
-            keys = self._folder.read(broken=lambda error: say(f"{error}; this key is out"))
-        except SettingsError as error:
-            say(f"{error}; the keys stay as they were")
-            return False
-        self._keys = _by_user(keys)
+        self._read_changes()
+        while self._unsaid:
+            say(self._unsaid.pop(0))
         if all(map(self._is_good, self._entered)):
             return False
         self._entered.clear()
         return True
+
+    def _read_changes(self) -> None:
+        stamp = self._folder.stamp()
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            keys = self._folder.read(broken=lambda error: self._unsaid.append(f"{error}; this key is out"))
+        except SettingsError as error:
+            self._unsaid.append(f"{error}; the keys stay as they were")
+        else:
+            self._keys = _by_user(keys)
 
     def _is_good(self, user: str) -> bool:
         key = self._keys.get(user)
