@@ -1,7 +1,7 @@
 """Do faults to real processes and print what came of it: ``python -m tests.faults [--short] [NAME ...]``.
 
-Without a name, all; with ``--short``, for seconds instead of minutes; with ``--alone``, without doing the same
-to the OpenTelemetry SDK. Docs: docs/faults.md.
+Without a name, all; with ``--short``, for seconds instead of minutes; with ``--alone``, without
+doing the same to the OpenTelemetry SDK. Docs: docs/faults.md.
 """
 
 import argparse
@@ -9,18 +9,27 @@ import sys
 import time
 from collections.abc import Callable
 
-from tests.faults import collector_faults
+from tests.faults import collector_faults, cost, pressure, publisher_faults
 from tests.faults.running import Length
 from tests.faults.table import Row, draw
 
 #: In the order of the table.
 FAULTS: dict[str, Callable[[Length], Row]] = {
+    "rush": pressure.rush,
     "kill": collector_faults.kill,
     "come_late": collector_faults.come_late,
     "black_hole": collector_faults.black_hole,
     "stop": collector_faults.stop,
     "lose_acknowledgements": collector_faults.lose_acknowledgements,
     "cut": collector_faults.cut,
+    "stand_still": cost.stand_still,
+    "flood": pressure.flood,
+    "kill_spooled": publisher_faults.kill_spooled,
+    "fork": publisher_faults.fork,
+    "gevent": publisher_faults.run_gevent,
+    "asyncio": publisher_faults.run_asyncio,
+    "fill_disk": pressure.fill_disk,
+    "hot_path": cost.hot_path,
 }
 
 

@@ -9,7 +9,7 @@ import struct
 from pathlib import Path
 
 #: What there is on a board, eight bytes each.
-NAMES = ("ready", "go", "stop", "begun", "ended", "flushed", "first_span_ns", "configure_ns")
+NAMES = ("ready", "go", "stop", "begun", "ended", "done", "flushed", "first_span_ns", "configure_ns")
 
 _NUMBER = struct.Struct("=q")
 

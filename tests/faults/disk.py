@@ -38,13 +38,22 @@ def small_disk(stage: Stage) -> Iterator[Disk]:
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", str(folder)]
     if sys.platform != "linux" or subprocess.run(mount, capture_output=True).returncode:
-        yield LimitedFiles(folder)
+        with limited_files(stage) as limited:
+            yield limited
         return
     try:
         yield SmallFilesystem(folder)
     finally:
         # Lazily: the collector that has files open there ends with the stage, which is later.
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@contextmanager
+def limited_files(stage: Stage) -> Iterator[Disk]:
+    """Yield what there is without permission."""
+    folder = stage.name("disk")
+    folder.mkdir()
+    yield LimitedFiles(folder)
 
 
 class SmallFilesystem:

@@ -191,6 +191,7 @@ def run(board: Board, plan: Plan) -> Seen:
         time.sleep(0.001)
     grown_kb = -_peak_kb()
     makers = WAYS[plan.ways](tracer.tree, board, plan)
+    board["done"] = 1
     begun_s = time.perf_counter()
     if plan.closing_s >= 0:
         board["flushed"] = tracer.close(plan.closing_s)

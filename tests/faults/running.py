@@ -51,6 +51,11 @@ class Scene:
     noted: dict[str, float] = field(default_factory=dict)
 
 
+def set_scene(stage: Stage, collector: Collector, maker: MakerProcess, proxy: Proxy | None = None) -> Scene:
+    """Return the scene of ztrace's collector."""
+    return Scene(stage, collector, maker, proxy, lambda: identity.count_stored(collector.database))
+
+
 class Outcome(NamedTuple):
     """What is left.
 
@@ -99,17 +104,27 @@ def suffer(
         proxy = stage.proxy(collector.endpoint, ack_loss) if proxied else None
         endpoint = proxy.endpoint if proxy else collector.endpoint
         maker = stage.maker(plan._replace(endpoint=endpoint), environment)
-        scene = Scene(stage, collector, maker, proxy, lambda: identity.count_stored(collector.database))
-        return finish(scene, collector, fault)
+        return finish(set_scene(stage, collector, maker, proxy), collector, fault)
 
 
-def finish(scene: Scene, collector: Collector, fault: Fault) -> Outcome:
-    """Do the fault, let the maker come to its end, and account for everything."""
+def let_be(scene: Scene) -> None:
+    """Do nothing: what the maker does is the fault."""
+
+
+def finish(scene: Scene, collector: Collector, fault: Fault, others: int = 0) -> Outcome:
+    """Do the fault, let the maker come to its end, and account for everything.
+
+    Args:
+        scene: the processes.
+        collector: the scene's server.
+        fault: what is done once the maker sends.
+        others: spans that others have made.
+    """
     scene.maker.go()
     fault(scene)
     seen = scene.maker.wait()
     collector.stop()
-    accounts = identity.check(collector.database, seen.made)
+    accounts = identity.check(collector.database, seen.made + others)
     by_reason = {
         reason: sum(account.lost[reason] for account in accounts)
         for reason in accounts[0].lost
@@ -128,8 +143,8 @@ def suffer_peer(plan: Plan, fault: Fault, *, proxied: bool = False, started: boo
         proxy = stage.proxy(endpoint) if proxied else None
         if proxy is not None:
             endpoint = f"http{proxy.endpoint.removeprefix('tcp')}/v1/traces"
-        rate = min(plan.rate, PEER_RATE) if plan.rate else PEER_RATE
-        maker = stage.maker(plan._replace(endpoint=endpoint, rate=rate, tracer="opentelemetry"))
+        plan = plan._replace(endpoint=endpoint, rate=min(plan.rate, PEER_RATE), tracer="opentelemetry")
+        maker = stage.maker(plan)
         scene = Scene(stage, receiver, maker, proxy, lambda: receiver.stored)
         maker.go()
         fault(scene)

@@ -26,6 +26,8 @@ from tests.faults.proxy import Proxy
 ROOT = Path(__file__).parents[2]
 #: What anything but the making of spans may take.
 DEADLINE_S = 60.0
+#: The ``ztrace`` command, wherever it is installed.
+COMMAND = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
 #: No settings beyond the defaults.
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
@@ -91,14 +93,25 @@ class Stage:
         return self.folder / f"{stem}{self._number}"
 
     def start(
-        self, *arguments: str, log: Path | None = None, environment: Mapping[str, str] = NOTHING
+        self,
+        *arguments: str,
+        log: Path | None = None,
+        asked: bool = False,
+        environment: Mapping[str, str] = NOTHING,
     ) -> "subprocess.Popen[str]":
-        """Start Python with these arguments; what it says on standard error is appended to ``log``."""
+        """Start Python with these arguments.
+
+        Args:
+            arguments: Python's.
+            log: what it says on standard error is appended here.
+            asked: have a pipe to its standard input.
+            environment: what is added to ours.
+        """
         kept = {name: value for name, value in os.environ.items() if not name.startswith("ZTRACE_")}
         with open(log or self.name("log"), "a") as said:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if asked else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=said,
                 text=True,
@@ -117,6 +130,13 @@ class Stage:
     def maker(self, plan: Plan, environment: Mapping[str, str] = NOTHING) -> "MakerProcess":
         """Start a maker of spans and wait until it is ready to make some."""
         return MakerProcess(self, plan, environment)
+
+    def command(self, *arguments: str) -> str:
+        """Run a ``ztrace`` command to its end, and return what it prints."""
+        process = self.start("-c", COMMAND, *arguments)
+        out, _ = process.communicate(timeout=DEADLINE_S)
+        assert process.returncode == 0, arguments
+        return out
 
     def proxy(self, target: str, ack_loss: float = 0.0) -> Proxy:
         """Start a proxy."""
@@ -150,10 +170,9 @@ class Collector:
 
     def start(self, wait: bool = True) -> None:
         """Start it."""
-        code = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
         bind = ("collect", "--bind", self.endpoint, "--db", str(self.database))
         before = self.log().count("collecting at")
-        self._process = self._stage.start("-c", code, *bind, *self._options, log=self._log)
+        self._process = self._stage.start("-c", COMMAND, *bind, *self._options, log=self._log)
         if wait:
             wait_for(lambda: self.log().count("collecting at") > before, "the collector listens")
 

@@ -1,11 +1,14 @@
 """Short faults done to real processes: what does not depend on the machine's speed."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import pytest
 
-from tests.faults import collector_faults
+from tests.faults import collector_faults, pressure, publisher_faults
+from tests.faults.disk import Disk, limited_files, small_disk
 from tests.faults.running import Length
+from tests.faults.stage import Stage
 from tests.faults.table import Row
 
 SHORT = Length(short=True, peer=False)
@@ -20,9 +23,25 @@ SHORT = Length(short=True, peer=False)
         collector_faults.stop,
         collector_faults.lose_acknowledgements,
         collector_faults.cut,
+        pressure.rush,
+        publisher_faults.fork,
+        publisher_faults.run_gevent,
+        publisher_faults.run_asyncio,
     ],
     ids=lambda fault: fault.__name__,
 )
 def test_what_is_over_one_day_loses_nothing(fault: Callable[[Length], Row]) -> None:
-    """Whatever happens to the collector or on the way to it, every span is stored once."""
+    """Whatever happens to the collector, on the way to it or to the process, every span is stored once."""
     assert fault(SHORT).lost == 0
+
+
+@pytest.mark.parametrize("kind", [small_disk, limited_files], ids=lambda kind: kind.__name__)
+def test_a_full_disk_loses_nothing(kind: Callable[[Stage], AbstractContextManager[Disk]]) -> None:
+    """What finds no room waits at its publisher, also when the collector is killed meanwhile."""
+    assert pressure.fill_disk(SHORT, kind).lost == 0
+
+
+@pytest.mark.parametrize("fault", [pressure.flood, publisher_faults.kill_spooled], ids=["flood", "kill"])
+def test_what_is_too_much_is_counted(fault: Callable[[Length], Row]) -> None:
+    """Where there is no room, or no time, what is lost is counted to the span: the fault itself sees to it."""
+    assert fault(SHORT).lost > 0

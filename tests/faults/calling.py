@@ -1,0 +1,87 @@
+"""A process whose traced calls are timed: ``python -m tests.faults.calling ENDPOINT KIND [ADDRESS]``.
+
+For each line it reads, a number of seconds, it makes calls for so long and prints how long they took.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+#: How much a traced function computes: about 100 µs.
+_WORK = range(2_500)
+
+
+class Calls(NamedTuple):
+    """How long the calls of one turn took, in µs."""
+
+    count: int
+    p50: float
+    p99: float
+
+
+def measure(call: Callable[[], object], seconds: float) -> Calls:
+    """Make calls one after the other."""
+    took_ns = []
+    end_s = time.perf_counter() + seconds
+    while time.perf_counter() < end_s:
+        before_ns = time.perf_counter_ns()
+        call()
+        took_ns.append(time.perf_counter_ns() - before_ns)
+    took_ns.sort()
+    count = len(took_ns)
+    return Calls(count, took_ns[count // 2] / 1e3, took_ns[count * 99 // 100] / 1e3)
+
+
+def make_function() -> Callable[[], object]:
+    """Return a traced function that computes."""
+    import ztrace
+
+    @ztrace.trace
+    def compute() -> int:
+        return sum(_WORK)
+
+    return compute
+
+
+def make_call(address: str) -> Callable[[], object]:
+    """Return a call of a traced zerorpc client."""
+    import zerorpc
+
+    client = zerorpc.Client(address)
+    return lambda: client.echo(1)
+
+
+def serve(address: str) -> None:
+    """Be the zerorpc server."""
+    import zerorpc
+
+    class Service:
+        def echo(self, value: int) -> int:
+            return value
+
+    server = zerorpc.Server(Service())
+    server.bind(address)
+    print("ready", flush=True)
+    server.run()
+
+
+def main() -> None:
+    """Be the process."""
+    import ztrace
+
+    endpoint, kind, *rest = sys.argv[1:]
+    ztrace.configure(kind, endpoint)
+    if kind != "function":
+        ztrace.instrument("zerorpc")
+    if kind == "server":
+        serve(*rest)
+        return
+    call = make_function() if kind == "function" else make_call(*rest)
+    for line in sys.stdin:
+        print(json.dumps(measure(call, float(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
