@@ -222,7 +222,7 @@ class Writer:
         name = set_aside(self._path)
         self._say(
             f"{self._path} is damaged and now called {name.name}; going on with a new file."
-            f" What it holds can be saved with: sqlite3 {name.name} .recover | sqlite3 saved.db"
+            f" Ask for what is readable in it with --db {name.name}, or save it with sqlite3's .recover"
         )
 
     def _close(self) -> None:

@@ -9,13 +9,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 import zmq
 
+from tests.collector.disks import fill, small_disk
 from tests.collector.messages import Sender, is_balanced, make_span, refusals, row, rows
 from ztrace.errors import DatabaseInUse, EndpointError, ZtraceError
 from ztrace.wire import TOPIC, unpack_acks
@@ -375,6 +376,62 @@ def test_an_error_while_running_ends_the_collector_in_one_line(
         run()
 
 
+def test_a_full_disk_holds_up_publishers_and_nobody_loses_a_span(tmp_path: Path, connect: Connect) -> None:
+    """While the disk is full nothing is acknowledged; soon after it is freed all is, each span once."""
+    with small_disk(tmp_path / "disk", 24) as disk:
+        folder = disk or tmp_path
+        path = folder / "traces.db"
+        with process(path) as (child, endpoint), ExitStack() as stack:
+            peer = connect(endpoint)
+            peer.wait_for_subscription()
+            peer.send(peer.sender.data(make_span()))
+            peer.wait_for_ack(1)
+            if disk:
+                filler = fill(disk, leaving_kb=500)
+                stack.callback(filler.unlink)
+            else:
+                other = stack.enter_context(closing(sqlite3.connect(path, isolation_level=None)))
+                other.execute("BEGIN IMMEDIATE")
+                stack.callback(other.execute, "ROLLBACK")
+            peer.send(*(peer.sender.data(make_span(number)) for number in range(1, 30)))
+            assert child.stderr is not None
+            assert "holding: publishers keep their spans" in child.stderr.readline()
+            assert not peer.socket.poll(700)
+            stack.close()
+            freed_s = time.monotonic()
+            peer.wait_for_ack(30)
+            assert time.monotonic() - freed_s < 5
+            assert child.stderr.readline() == f"ztrace: storing again in {path}\n"
+            child.terminate()
+            assert child.communicate(timeout=DEADLINE_S) == ("", "")
+            assert child.returncode == 0
+        assert row(path, "SELECT count(*) AS n, count(DISTINCT span_id) AS m FROM spans") == {
+            "n": 30,
+            "m": 30,
+        }
+
+
+def test_a_collector_that_holds_can_be_stopped(path: Path, connect: Connect) -> None:
+    """It ends at once with what it has, says what is not stored, and its publisher sends that again."""
+    with process(path) as (child, endpoint), closing(sqlite3.connect(path, isolation_level=None)) as other:
+        peer = connect(endpoint)
+        peer.wait_for_subscription()
+        other.execute("BEGIN IMMEDIATE")
+        message = peer.sender.data(make_span())
+        peer.send(message)
+        assert child.stderr is not None
+        assert "another program is writing" in child.stderr.readline()
+        child.terminate()
+        _, errors = child.communicate(timeout=5)
+        assert child.returncode == 0
+        assert errors.startswith("ztrace: ended while holding: 1 message received and not stored")
+        other.execute("ROLLBACK")
+    with process(path, endpoint) as (child, _):
+        peer.wait_for_subscription()
+        peer.send(message)
+        peer.wait_for_ack(1)
+
+
 def test_stop_before_run_returns_at_once(path: Path) -> None:
     """A collector that is stopped before it runs, or twice, ends cleanly."""
     collector = Collector("tcp://127.0.0.1:0", path)
@@ -393,6 +450,7 @@ def test_progress_is_for_terminals_only(path: Path, capfd: pytest.CaptureFixture
         format_line(1_234_567, 89_012.3, 1, 4)
         == "1,234,567 spans stored   89,012/s   1 publisher   4 refused"
     )
+    assert format_line(7, 0.0, 2, 0, holding=True) == "7 spans stored   holding   2 publishers   0 refused"
 
 
 def test_progress_is_one_line_in_place(path: Path, connect: Connect) -> None:
