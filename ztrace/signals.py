@@ -33,7 +33,8 @@ _deliver: Callable[[], None] | None = None
 _main = 0
 #: Where Python writes the number of each signal it has a handler for, and where that is read.
 _told: tuple[_socket.socket, _socket.socket] | None = None
-_told_s = 0.0
+#: When it was told of a SIGTERM, and whether the handler was there at the look before.
+_told_s, _was_ours = 0.0, False
 #: What was blocked before a fork, by thread.
 _masks: dict[int, set[int]] = {}
 
@@ -55,31 +56,36 @@ def deliver_on_sigterm(deliver: Callable[[], None]) -> None:
 
 def arm() -> None:
     """Put the handler in its place, if SIGTERM would end the process and this is the main thread."""
-    global _main, _told_s
+    global _main, _told_s, _was_ours
     if _deliver is None or _main or not _is_unhandled():
         return
     try:
         signal.signal(signal.SIGTERM, _handle)
     except ValueError:  # Not the main thread.
         return
-    _main, _told_s = original("_thread", "get_ident")(), 0.0
+    _main, _told_s, _was_ours = original("_thread", "get_ident")(), 0.0, True
     _listen()
 
 
 def nudge() -> None:
     """See that the handler begins: called again and again by a thread that is not the main thread."""
-    global _told_s
+    global _told_s, _was_ours
     told = _told
     if told is None:
         return
+    ours = signal.getsignal(signal.SIGTERM) is _handle
+    # A handler of the program's may have had the signal and have put this one back since.
+    noting, _was_ours = ours and _was_ours, ours
     try:
         while True:
             numbers, ancillary, _, _ = told[0].recvmsg(16, 256)
-            if signal.SIGTERM in numbers and _is_ours(ancillary):
+            if noting and signal.SIGTERM in numbers and _is_own(ancillary):
                 _told_s = _told_s or time.monotonic()
     except OSError:
         pass  # There is no more, or the program is at its end.
-    if _told_s and time.monotonic() - _told_s > _PATIENCE_S and signal.getsignal(signal.SIGTERM) is _handle:
+    if not ours:
+        _told_s = 0.0
+    elif _told_s and time.monotonic() - _told_s > _PATIENCE_S:
         signal.pthread_kill(_main, signal.SIGTERM)
 
 
@@ -139,7 +145,7 @@ def _stop_listening() -> None:
         end.close()
 
 
-def _is_ours(ancillary: list[tuple[int, int, bytes]]) -> bool:
+def _is_own(ancillary: list[tuple[int, int, bytes]]) -> bool:
     """Tell whether a signal was this process's, and not one of a child that has not come to itself yet."""
     return all(_CREDENTIALS.unpack(data[: _CREDENTIALS.size])[0] == os.getpid() for _, _, data in ancillary)
 

@@ -151,6 +151,21 @@ def test_a_handler_of_the_programs_is_still_there(receiver: Receiver) -> None:
     run_program(CONFIGURE + code, receiver.endpoint)
 
 
+def test_a_handler_that_is_put_back_is_not_called_for_an_old_signal(receiver: Receiver) -> None:
+    """A program that handles one SIGTERM itself, and then lets go of the handler, goes on."""
+    code = """
+configure()
+before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+time.sleep(0.3)
+terminate()
+signal.signal(signal.SIGTERM, before)
+time.sleep(0.5)
+make_spans(1)
+"""
+    run_program(CONFIGURE + code, receiver.endpoint)
+    assert receiver.names() == [*NAMES, "0"]
+
+
 def test_nothing_is_hooked_before_configure(receiver: Receiver) -> None:
     """An import changes nothing; nor does a program that is told not to trace."""
     code = "assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL\nztrace.configure()\n"
