@@ -25,7 +25,7 @@ _WORDS = frozenset(
 #: With ``key`` after them they do as well.
 _KEY_OF = _listed(
     "access account aes api app consumer crypto decrypt decryption deploy encrypt encryption gpg hmac "
-    "license master pgp private rsa secret session shared signing ssh ssl tls"
+    "license master pgp private rsa secret session shared signing ssh ssl tls ztrace"
 )
 _PAIRS = frozenset([f"{word}key" for word in _KEY_OF] + ["accesssignature", "amzsignature", "googsignature"])
 #: Names are also written in one word: PGPASSWORD, csrfmiddlewaretoken, phpsessid.

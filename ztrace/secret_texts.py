@@ -86,6 +86,7 @@ _TOKENS = (
     ("npm_", "npm_", "[A-Za-z0-9]", 24),
     ("pypi-", "pypi-", r"[\w-]", 32),
     ("sg.", r"SG\.", r"[\w.-]", 32),
+    ("ztrace1.", r"ztrace1\.", r"[\w.-]", 16),
     ("dop_v1_", "dop_v1_", "[a-f0-9]", 32),
 )
 

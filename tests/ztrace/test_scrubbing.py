@@ -13,6 +13,7 @@ from tests.benchmarks.scrubbing import HOSTILE
 from tests.ztrace.recording import make_record
 from ztrace import diagnostics, scrubbing
 from ztrace.encoding import MAX_ITEMS, MAX_NAME, MAX_TEXT, encode
+from ztrace.enrolment import Enrolment
 from ztrace.errors import SettingsError
 from ztrace.failure import MAX_CODE, MAX_MESSAGE
 from ztrace.scrubbing import DEFAULT_RULES, MAX_BYTES, REASON, Rules, make_rules
@@ -137,6 +138,8 @@ TEXTS = [
     ("AIza" + "Sy" * 18, "[scrubbed]"),
     ("xoxb-123456789-abcdef", "[scrubbed]"),
     ("glpat-" + "a1" * 10, "[scrubbed]"),
+    (Enrolment("shop", b"s" * 32, b"p" * 32, b"x" * 32).format(), "[scrubbed]"),
+    ("ZTRACE_KEY=hunter2", "ZTRACE_KEY=[scrubbed]"),
     ("sk_live_" + "a1" * 12, "[scrubbed]"),
     ("sk-ant-api03-" + "a1" * 12, "[scrubbed]"),
 ]

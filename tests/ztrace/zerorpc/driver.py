@@ -98,7 +98,7 @@ def run(journal: Journal, scenario: str, token: str, endpoints: Any, args: list[
     caller = Caller(journal, token, endpoints)
     function: Callable[..., None] = getattr(scenarios, scenario)
     error = None
-    root = ztrace.span("scenario", token=token)
+    root = ztrace.span("scenario", scenario=token)
     try:
         with root:
             function(caller, *args)

@@ -137,7 +137,8 @@ class Collected:
         """Return the traces in which a call's server span is, found by the token on it."""
         with open_database(self.path) as db:
             rows = db.execute(
-                "SELECT DISTINCT trace_id FROM spans WHERE json_extract(attributes, '$.token') = ?", (token,)
+                "SELECT DISTINCT trace_id FROM spans WHERE json_extract(attributes, '$.scenario') = ?",
+                (token,),
             )
             return [trace_id.hex() for (trace_id,) in rows]
 

@@ -191,7 +191,7 @@ def crowd(caller: "Caller", number: int) -> None:
             ["fail", "ValueError", ""],
         ]
         leaf = leaves[position % 3]
-        with ztrace.span("scenario", token=token) as root:
+        with ztrace.span("scenario", scenario=token) as root:
             try:
                 with caller.journal.entry("client", f"{token}.0", "relay_twice"):
                     result = client("relay_twice", f"{token}.0", "relay", *leaf)

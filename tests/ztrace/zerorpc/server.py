@@ -189,7 +189,7 @@ def keep_context(header: dict[str, Any]) -> None:
 def _mark_span(token: str) -> None:
     span = ztrace.current_span()
     if isinstance(span, ztrace.Span):
-        span.set(token=token)
+        span.set(scenario=token)
 
 
 def read_arguments() -> argparse.Namespace:

@@ -199,7 +199,7 @@ def _document(span: SpanDocument, children: list[dict[str, Any]], *, known_pid: 
         "kind": span["kind"],
         "service": span["service"],
         "name": span["name"],
-        "token": span["attributes"].get("token"),
+        "token": span["attributes"].get("scenario"),
         "pid": span["instance"]["pid"] if known_pid else None,
         "status": span["status"],
         "error": span["exception"]["type"] if span["exception"] else None,
