@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.collector.hostile import BODIES, measure_all
 from tests.collector.messages import (
     EPOCH_NS,
     Sender,
@@ -25,6 +26,9 @@ from ztrace.wire import DATA, MAX_FRAME_BYTES, TOPIC, UNFINISHED, pack_header
 from ztrace_collector.refusals import MENDED_REASONS, MESSAGE_REASONS, SPAN_REASONS
 from ztrace_collector.store import Store
 
+#: What one message may become in memory. Frames are limited to 4 MiB, and an object of one item, two bytes
+#: on the wire, takes some hundred.
+MOST_BYTES = 320 << 20
 HEADER = pack_header(Sender(5).header(DATA, span_count=1))
 
 
@@ -144,6 +148,13 @@ def test_a_bad_span_is_refused_alone(store: Store, path: Path, span: Any, reason
     publisher = row(path, "SELECT * FROM publishers")
     assert (publisher["spans_refused"], publisher["spans_stored"]) == (1, 2)
     assert is_balanced(publisher)
+
+
+def test_no_body_takes_more_memory_than_it_may() -> None:
+    """Each body a frame can hold is survived within bounds; its neighbours are stored, and it is counted."""
+    measured = measure_all()
+    assert measured.keys() == BODIES.keys()
+    assert {name: taken for name, taken in measured.items() if taken > MOST_BYTES} == {}
 
 
 NAN, INFINITY = float("nan"), float("inf")

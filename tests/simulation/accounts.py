@@ -1,0 +1,151 @@
+"""Whether every account is exact: what the database says against what the simulation knows.
+
+One idea: the simulation counts what it does itself, so nothing is believed because ztrace says so.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from tests.simulation.programs import CLOSED, KILLED, Program
+from tests.simulation.world import World
+from ztrace_collector.layout import LOSS_COLUMNS
+
+_LIVE = "live"
+_TERMS = ("spans_stored", "spans_elsewhere", *LOSS_COLUMNS.values())
+
+
+def check_accounts(world: World) -> None:
+    """Check all files of a world that has come to its end.
+
+    Raises:
+        Wrong: something is not as it must be.
+    """
+    paths = [*world.collector.set_aside, world.collector.path]
+    files = [File(path, world) for path in paths]
+    for file in files:
+        file.check()
+    for incarnation, program in world.programs.items():
+        rows = [file.publishers[incarnation] for file in files if incarnation in file.publishers]
+        _check_program(world, program, rows[-1] if rows else None)
+    _check_acknowledged(world, set().union(*(file.span_ids for file in files)))
+
+
+def _check_acknowledged(world: World, stored: set[tuple[bytes, bytes]]) -> None:
+    """Check that of what was acknowledged every span is in a table, unless it was given up on the way."""
+    for (incarnation, sequence), body in world.batches.items():
+        if sequence < world.collector.acknowledged.get(incarnation, 0):
+            if (incarnation, sequence) in world.buried:
+                continue
+            for fields in msgpack.unpackb(body):
+                if (fields[0], fields[1]) not in stored:
+                    name = world.programs[incarnation].name
+                    world.check(False, f"{name}: a span of batch {sequence} is acknowledged and not stored")
+
+
+def _check_program(world: World, program: Program, row: dict[str, Any] | None) -> None:
+    if row is None:
+        heard = program.fate == CLOSED and not program.saw_healed
+        silent = not program.created or not program.has_spool
+        world.check(
+            silent and (heard or program.fate == KILLED or not program.created),
+            f"{program.name} was never heard of",
+        )
+        return
+    told = {name: value for name, value in row.items() if name.startswith(("spans_", "state"))}
+    what = f"{program.name}, {program.fate}, {program.created} created: {told}"
+    accounted = sum(row[term] for term in _TERMS)
+    world.check(row["spans_created"] <= program.created, f"too many created: {what}")
+    world.check(accounted <= row["spans_created"], f"more accounted for than created: {what}")
+    world.check(row["spans_refused"] == 0, f"something was refused: {what}")
+    if not world.collector.set_aside:
+        world.check(row["spans_elsewhere"] == row["spans_missing"] == 0, f"elsewhere or missing: {what}")
+    # A goodbye without anything left to deliver is said once: it may be lost with its connection.
+    has_to_end = program.saw_healed or (program.has_spool and (program.left or program.fate == KILLED))
+    world.check(row["state"] != _LIVE or not has_to_end, f"still live: {what}")
+    if row["state"] != _LIVE or program.has_spool:
+        world.check(accounted == row["spans_created"] == program.created, f"not exact: {what}")
+    if row["state"] != _LIVE:
+        world.check((row["state"] == "crashed") == (program.fate == KILLED), f"ended otherwise: {what}")
+    if program.fate == CLOSED:
+        world.check(row["spans_crashed"] == 0, f"crashed without a kill: {what}")
+    elif not world.unreadable:
+        most = program.most_crashed
+        world.check(row["spans_crashed"] <= most, f"more than {most} spans lost by the kill: {what}")
+
+
+class File:
+    """A database, read by a connection of its own.
+
+    Attributes:
+        publishers: their rows, by incarnation.
+        span_ids: of all rows in ``spans``.
+    """
+
+    def __init__(self, path: Path, world: World) -> None:
+        self._world = world
+        self._name = path.name
+        with closing(sqlite3.connect(path)) as db:
+            db.row_factory = sqlite3.Row
+            self.publishers: dict[bytes, dict[str, Any]] = {
+                bytes.fromhex(row["instance_id"]): dict(row)
+                for row in db.execute("SELECT * FROM publishers JOIN instances ON instances.id = instance")
+            }
+            self._incarnations = {row["instance"]: name for name, row in self.publishers.items()}
+            self._spans = db.execute("SELECT trace_id, span_id, instance FROM spans").fetchall()
+            self._unfinished = db.execute(
+                "SELECT trace_id, span_id, instance FROM unfinished_spans"
+            ).fetchall()
+            self._losses = db.execute(
+                "SELECT instance, reason, sum(span_count) AS n FROM losses GROUP BY instance, reason"
+            ).fetchall()
+            self._sums = dict(
+                db.execute(
+                    "SELECT 'totals', value FROM totals WHERE name = 'spans'"
+                    " UNION ALL SELECT 'figures', coalesce(sum(calls), 0) FROM method_figures"
+                    " WHERE resolution_s = 60"
+                    " UNION ALL SELECT 'traces', coalesce(sum(span_count), 0) FROM traces"
+                    " UNION ALL SELECT 'refusals', coalesce(sum(count), 0) FROM refusals"
+                ).fetchall()
+            )
+        self.span_ids: set[tuple[bytes, bytes]] = {(row[0], row[1]) for row in self._spans}
+
+    def check(self) -> None:
+        """Check what has to agree within one file."""
+        for problem in self._problems():
+            self._world.check(False, f"{self._name}: {problem}")
+
+    def _problems(self) -> Iterator[str]:
+        if len(self.span_ids) != len(self._spans):
+            yield f"{len(self._spans) - len(self.span_ids)} spans are there twice"
+        count = len(self._spans)
+        if self._sums["totals"] != count or self._sums["figures"] != count:
+            yield f"{count} spans, and {self._sums}"
+        if self._sums["refusals"]:
+            yield "something was refused"
+        stored: dict[int, int] = {}
+        for trace_id, span_id, instance in self._spans:
+            stored[instance] = stored.get(instance, 0) + 1
+            if (trace_id, span_id) not in self._program(instance).ids:
+                yield f"a span of {self._program(instance).name} that it never ended"
+        for trace_id, span_id, instance in self._unfinished:
+            if (trace_id, span_id) in self.span_ids:
+                yield f"a span of {self._program(instance).name} is stored and unfinished"
+            if (trace_id, span_id) not in self._program(instance).opened:
+                yield f"an unfinished span of {self._program(instance).name} that it never began"
+        losses = {(row["instance"], row["reason"]): row["n"] for row in self._losses}
+        for instance, incarnation in self._incarnations.items():
+            row, name = self.publishers[incarnation], self._program(instance).name
+            if row["spans_stored"] != stored.get(instance, 0):
+                yield f"{name}: {stored.get(instance, 0)} spans, and {row['spans_stored']} in its account"
+            for reason, column in LOSS_COLUMNS.items():
+                lost = losses.get((instance, reason), 0)
+                if row[column] != lost:
+                    yield f"{name}: losses have {lost} {reason}, its account {row[column]}"
+
+    def _program(self, instance: int) -> Program:
+        return self._world.programs[self._incarnations[instance]]

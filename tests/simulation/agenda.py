@@ -1,0 +1,63 @@
+"""The time of a simulated world, and what happens in it when.
+
+One idea: time passes only from one thing that happens to the next, so a minute costs as much as what happens
+in it.
+"""
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+from itertools import count
+
+from ztrace.worker import Clocks
+
+#: Unix time at the monotonic clock's zero: 2024-01-01T00:00:00Z.
+EPOCH_NS = 1_704_067_200_000_000_000
+SECOND_NS = 1_000_000_000
+
+
+class Agenda:
+    """What is to happen, in order.
+
+    Attributes:
+        now_ns: the monotonic clock.
+        shift_ns: by how much the wall clock has been set.
+    """
+
+    def __init__(self) -> None:
+        self.now_ns = SECOND_NS
+        self.shift_ns = 0
+        self._due: list[tuple[int, int, Callable[[], object]]] = []
+        self._count = count()
+
+    def later(self, delay_s: float, action: Callable[[], object]) -> None:
+        """Do something after a delay."""
+        heappush(self._due, (self.now_ns + int(delay_s * SECOND_NS), next(self._count), action))
+
+    def pass_time(self, duration_s: float) -> None:
+        """Let time pass, with all that happens meanwhile."""
+        end_ns = self.now_ns + int(duration_s * SECOND_NS)
+        while self._due and self._due[0][0] <= end_ns:
+            self.now_ns, _, action = heappop(self._due)
+            action()
+        self.now_ns = end_ns
+
+    @property
+    def clocks(self) -> Clocks:
+        """What a worker reads the time from."""
+        return Clocks(self.monotonic_s, self.unix_ns)
+
+    def monotonic_s(self) -> float:
+        """Return the monotonic clock in seconds."""
+        return self.now_ns / SECOND_NS
+
+    def monotonic_ns(self) -> int:
+        """Return the monotonic clock."""
+        return self.now_ns
+
+    def unix_ns(self) -> int:
+        """Return the wall clock."""
+        return EPOCH_NS + self.now_ns + self.shift_ns
+
+    def unix_s(self) -> float:
+        """Return the wall clock in seconds."""
+        return self.unix_ns() / SECOND_NS

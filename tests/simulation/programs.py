@@ -1,0 +1,237 @@
+"""Traced programs in a simulated world: real publishers, workers and spools, without threads and sockets.
+
+One idea: a program is killed by an exception that passes by every handler, wherever it just is; what a
+handler or a ``finally`` does meanwhile to shared memory is undone, and then the kernel's part is done: files
+are closed, the lock is given back, some of what was sent is still delivered.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.simulation.faults import Killed
+from tests.simulation.network import SimulatedLink
+from ztrace import spans
+from ztrace.publisher import Publisher
+from ztrace.settings import Settings, read_settings
+from ztrace.spans import Span
+from ztrace.wire import BEAT, BYE, CRASH, DATA, KIND_NUMBERS, OPEN, TOMBSTONE, Header, unpack_header
+from ztrace.worker import Worker
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+#: Kinds of messages, as the log names them.
+_KINDS = {DATA: "DATA", TOMBSTONE: "TOMBSTONE", BEAT: "BEAT", BYE: "BYE", CRASH: "CRASH", OPEN: "OPEN"}
+#: How a program has ended.
+RUNNING, CLOSED, KILLED = "running", "closed", "killed"
+
+
+class SimulatedPublisher(Publisher):
+    """A publisher whose worker is called instead of being a thread."""
+
+    def __init__(self, settings: Settings, program: "Program") -> None:
+        self._program = program
+        super().__init__(settings)
+
+    def _start(self) -> bool:
+        if self.worker is None:
+            program = self._program
+            link = program.link = SimulatedLink(program.world.network, program.name, program.before_send)
+            self.worker = Worker(self, link, self._spool, program.world.agenda.clocks)
+            if self._spool is None:
+                self.room = self.settings.queue_spans
+        return True
+
+    def begin_close(self, timeout_s: float) -> None:
+        """Do what `close` does before it waits."""
+        self._closed = True
+        self.room = 0
+        if self.worker is not None:
+            self.worker.close(timeout_s)
+        elif self._spool is not None:
+            self._spool.close(delivered=not self.dropped)
+
+
+class Program:
+    """One incarnation, and what is true of it.
+
+    Attributes:
+        name: what it is called in the log.
+        created: spans that have ended.
+        ids: of these spans, as (trace id, span id).
+        opened: ids of all spans that have begun.
+        fate: RUNNING, CLOSED or KILLED.
+        most_crashed: how many spans may be lost with the process, at most.
+        left: spans that were not delivered when it ended.
+        saw_healed: it was closed in a healed world, so everything of it has to arrive.
+    """
+
+    def __init__(self, world: "World", number: int, spool: Path | None) -> None:
+        dice = world.faults.dice
+        self.world = world
+        self.name = f"program {number}"
+        self.created = 0
+        self.ids: set[tuple[bytes, bytes]] = set()
+        self.opened: set[tuple[bytes, bytes]] = set()
+        self.fate = RUNNING
+        self.most_crashed = 0
+        self.saw_healed = False
+        self.left = 0
+        self.link: SimulatedLink | None = None
+        self.publisher = SimulatedPublisher(_draw_settings(world, number, spool), self)
+        self._open: list[Span] = []
+        self._page: bytes | None = None
+        self._pace_s = dice.choice((0.05, 0.2, 1.0))
+        self._busy = dice.choice((1, 4, 30))
+        world.programs[self.publisher.identity.incarnation] = self
+        settings = self.publisher.settings
+        world.note(
+            self.name,
+            f"begins as {self.publisher.identity.incarnation.hex()[:4]}, spool {spool is not None}, queue"
+            f" {settings.queue_spans}, window {settings.window_bytes}, batch {settings.batch_spans}",
+        )
+        world.agenda.later(dice.random(), self._work)
+        world.agenda.later(dice.random() * self._pace_s, self._turn)
+
+    @property
+    def is_running(self) -> bool:
+        """It has not ended."""
+        return self.fate == RUNNING
+
+    @property
+    def is_reached(self) -> bool:
+        """It has met the collector, or does not live to."""
+        worker = self.publisher.worker
+        return not self.is_running or (worker is not None and worker.reached)
+
+    @property
+    def has_spool(self) -> bool:
+        """What it leaves somebody else can deliver."""
+        return self.publisher._spool is not None
+
+    def end_spans(self, count: int) -> None:
+        """End some spans; a few others begin, or have run for long."""
+        dice, publisher = self.world.faults.dice, self.publisher
+        spans.publisher = publisher
+        while count:
+            if self._open and dice.random() < 0.1:
+                span = self._open.pop(dice.randrange(len(self._open)))
+            else:
+                parent = dice.choice(self._open) if self._open and dice.random() < 0.5 else None
+                span = spans.start_span("charge", KIND_NUMBERS["internal"], {}, parent, activate=False)
+                self.opened.add((span.trace_id, span.span_id))
+            if len(self._open) < 3 and dice.random() < 0.05:
+                self._open.append(span)
+                continue
+            count -= 1
+            self.created += 1
+            self.ids.add((span.trace_id, span.span_id))
+            span.end()
+        spans.publisher = None
+
+    def begin_close(self, timeout_s: float) -> None:
+        """Ask it to end."""
+        self.world.note(self.name, f"closes within {timeout_s:.1f} s")
+        self.saw_healed = self.world.healed
+        self._pace_s = 0.02 if not self.world.healed else 0.1
+        self.publisher.begin_close(timeout_s)
+        if self.publisher.worker is None:
+            self.fate = CLOSED
+
+    def kill(self) -> None:
+        """Take the process away."""
+        publisher, spool, worker = self.publisher, self.publisher._spool, self.publisher.worker
+        self.fate = KILLED
+        self.most_crashed = self.created
+        if spool is not None:
+            if self.world.faults.dice.random() < 0.3:
+                # Killed between the count and the queue.
+                spool.count()
+                self.created += 1
+                self.most_crashed += 1
+            if self._page is not None:
+                created = spool.created
+                spool._map[:] = self._page
+                spool._page[384] = created
+        if worker is not None:
+            kept = [entry for entry in worker.window._entries.values() if entry.place is not None]
+            self.most_crashed -= worker.window.retired + sum(entry.span_count for entry in kept)
+            if worker._adoption is not None and worker._adoption._current is not None:
+                worker._adoption._current._orphan.release()
+        if self.link is not None:
+            self.link.vanish()
+        publisher.abandon()
+        self._open.clear()
+        self.world.note(self.name, f"is killed, {self.created} spans created")
+
+    def before_send(self, frames: Sequence[bytes]) -> None:
+        """Watch what is sent, or be killed before."""
+        header = unpack_header(frames[1])
+        if self.world.is_logged:
+            self.world.note(self.name, f"sends {_describe(header)}")
+        key = header.incarnation, header.sequence
+        if header.kind == DATA:
+            before = self.world.batches.setdefault(key, frames[2])
+            self.world.check(before == frames[2], f"{self.name} sends another batch with a number in use")
+        elif header.kind == TOMBSTONE:
+            for sequence in range(header.sequence, header.sequence + header.covered):
+                self.world.buried.add((header.incarnation, sequence))
+        if self.world.faults.happens(self.world.faults.rates.killed_at_send):
+            self.meet_death()
+
+    def meet_death(self) -> None:
+        """Be killed here and now."""
+        spool = self.publisher._spool
+        if spool is not None:
+            self._page = bytes(spool._map)
+        raise Killed
+
+    def _work(self) -> None:
+        dice = self.world.faults.dice
+        if self.is_running and not self.world.healed and not self.publisher._closed:
+            self.end_spans(dice.randint(1, self._busy))
+            self.world.agenda.later(dice.random() * 1.5, self._work)
+
+    def _turn(self) -> None:
+        worker = self.publisher.worker
+        if not self.is_running:
+            return
+        if worker is not None:
+            self.world.acting = self
+            try:
+                if worker.is_done():
+                    self.world.give_up(worker.window, self.publisher.identity.incarnation)
+                    worker.finish()
+                    self.fate = CLOSED
+                    self.left = worker.left
+                    self.world.note(self.name, f"has ended, {worker.left} spans left")
+                else:
+                    worker.turn()
+            except Killed:
+                self.kill()
+            finally:
+                self.world.acting = None
+        self.world.agenda.later(self._pace_s * (0.5 + self.world.faults.dice.random()), self._turn)
+
+
+def _describe(header: Header) -> str:
+    """Return a message's header as one line."""
+    whose, kind = header.incarnation.hex()[:4], _KINDS[header.kind]
+    return (
+        f"{kind} {header.sequence} of {whose}: covered {header.covered}, spans {header.span_count}, floor"
+        f" {header.floor}, created {header.created}, dropped {header.dropped}, retired {header.retired}"
+    )
+
+
+def _draw_settings(world: "World", number: int, spool: Path | None) -> Settings:
+    """Return settings that make things happen within some hundred spans."""
+    dice = world.faults.dice
+    return read_settings(f"service-{number % 3}", environ={})._replace(
+        host="desk",
+        queue_spans=dice.choice((3, 20, 100_000)),
+        window_bytes=dice.choice((600, 3_000, 64 << 20)),
+        batch_spans=dice.choice((1, 3, 50)),
+        spool=None if spool is None else str(spool),
+        spool_bytes=dice.choice((10_000, 20_000, 256 << 20)),
+    )

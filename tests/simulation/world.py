@@ -1,0 +1,265 @@
+"""One world: some programs, a network, a collector, a spool folder, and a healing at the end.
+
+One idea: first anything may happen, for some seconds to a minute. Then the world is healed, everybody who
+lives ends well, everything that the dead have left is delivered, and every account has to be exact.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from errno import EIO, ENOSPC
+from pathlib import Path
+from types import ModuleType
+
+from tests.simulation.agenda import Agenda
+from tests.simulation.collecting import SimulatedCollector
+from tests.simulation.faults import Faults
+from tests.simulation.network import Network
+from tests.simulation.programs import Program
+from ztrace import diagnostics, identifiers, orphans, publisher, spans, spool, spool_files, unfinished
+from ztrace.window import Window
+
+#: How long a healed world may need until everything is delivered: sending again backs off to a minute.
+PATIENCE_S = 600.0
+#: What the agent counts as its own failure although nothing of ztrace's is wrong.
+EXPECTED = {"spool_full", "spool_damaged"}
+
+
+class Wrong(AssertionError):
+    """Something that must never be."""
+
+
+class World:
+    """One world, for one seed.
+
+    Attributes:
+        healed: nothing goes wrong any more.
+        programs: all there ever were, by incarnation.
+        acting: the program that is just running.
+        batches: the bodies sent under each number, by incarnation and number.
+        buried: numbers of which the spans may be lost although they were sent: buried or given up.
+        unreadable: something in the spool could not be read.
+    """
+
+    def __init__(
+        self, seed: int, folder: Path, empty: Path, log: Callable[[str], None] | None = None
+    ) -> None:
+        self.faults = Faults(seed)
+        self.agenda = Agenda()
+        self.network = Network(self)
+        self.healed = False
+        self.programs: dict[bytes, Program] = {}
+        self.acting: Program | None = None
+        self.batches: dict[tuple[bytes, int], bytes] = {}
+        self.buried: set[tuple[bytes, int]] = set()
+        self.unreadable = False
+        self.spool = folder / "spool"
+        self._log = log
+        self.collector = SimulatedCollector(self, folder, empty)
+
+    @property
+    def is_logged(self) -> bool:
+        """Somebody reads what `note` is told."""
+        return self._log is not None
+
+    def note(self, who: str, what: str) -> None:
+        """Log something that happens."""
+        if self._log is not None:
+            self._log(f"{self.agenda.monotonic_s():9.3f} {who:<11} {what}")
+
+    def check(self, holds: bool, what: str) -> None:
+        """Stop if something does not hold that always must."""
+        if not holds:
+            raise Wrong(what)
+
+    def give_up(self, window: Window, incarnation: bytes) -> None:
+        """Expect no longer that what is in a window arrives: its program ends."""
+        self.buried.update((incarnation, sequence) for sequence in range(window.floor, window.next_sequence))
+
+    def run(self) -> None:
+        """Let it all happen, then heal, and wait until everything is delivered."""
+        with self._borrowed():
+            self._live()
+            self._heal()
+        self.collector.stop()
+        unexpected = diagnostics.counts.keys() - EXPECTED
+        self.check(not unexpected, f"the agent has failed: {diagnostics.counts}")
+
+    def _live(self) -> None:
+        dice = self.faults.dice
+        duration_s = dice.choice((2, 5, 15))
+        shared_spool = dice.random() < 0.7
+        for _ in range(dice.randint(1, 6)):
+            delay_s = dice.random() * duration_s if dice.random() < 0.4 else 0.0
+            self.agenda.later(delay_s, lambda: self._begin_program(shared_spool and dice.random() < 0.7))
+        if dice.random() < 0.8:
+            self.collector.start()
+        happenings = [self._happen_to_program] * dice.randint(0, 6) + [
+            self._happen_to_collector
+        ] * dice.randint(0, 4)
+        happenings += [self._happen_to_network] * dice.randint(0, 5)
+        for happening in happenings:
+            self.agenda.later(dice.random() * duration_s, happening)
+        self.agenda.pass_time(duration_s)
+
+    def _heal(self) -> None:
+        self.note("world", "is healed")
+        self.healed = True
+        self.faults.heal()
+        self.network.heal()
+        self.collector.freeze(0)
+        self.collector.start()
+        living = [one for one in self.programs.values() if one.is_running]
+        for program in living:
+            if not program.publisher._closed:
+                program.end_spans(1)
+        self._wait(lambda: all(one.is_reached for one in living), "a program does not connect")
+        for program in living:
+            if program.is_running and not program.publisher._closed:
+                program.begin_close(PATIENCE_S)
+        self._wait(lambda: not any(one.is_running for one in living), "a program does not end")
+        if self.spool.exists():
+            heir = Program(self, len(self.programs), self.spool)
+            heir.end_spans(1)
+            self._wait(lambda: heir.is_reached, "the heir does not connect")
+            self._wait(lambda: len(list(self.spool.glob("*.page"))) == 1, "an orphan stays")
+            heir.begin_close(PATIENCE_S)
+            self._wait(lambda: not heir.is_running, "the heir does not end")
+            self.check(not list(self.spool.iterdir()), f"left in the spool: {list(self.spool.iterdir())}")
+        self.agenda.pass_time(3.0)
+
+    def _wait(self, done: Callable[[], bool], otherwise: str) -> None:
+        end_ns = self.agenda.now_ns + int((PATIENCE_S + 60) * 1e9)
+        while not done():
+            self.check(self.agenda.now_ns < end_ns, otherwise)
+            self.agenda.pass_time(0.5)
+
+    def _begin_program(self, with_spool: bool) -> None:
+        if not self.healed:
+            Program(self, len(self.programs), self.spool if with_spool else None)
+
+    def _happen_to_program(self) -> None:
+        dice = self.faults.dice
+        living = [one for one in self.programs.values() if one.is_running and not one.publisher._closed]
+        if self.healed or not living:
+            return
+        program = dice.choice(living)
+        what = dice.choice(("kill", "kill", "close", "fork", "burst"))
+        if what == "kill":
+            program.kill()
+            if dice.random() < 0.7:  # Somebody starts it again.
+                self.agenda.later(dice.random() * 2, lambda: self._begin_program(program.has_spool))
+        elif what == "close":
+            program.begin_close(dice.choice((0.0, 0.5, 2.0, 10.0)))
+        elif what == "fork":
+            self._begin_program(program.has_spool)
+        else:
+            program.end_spans(dice.randint(10, 120))
+
+    def _happen_to_collector(self) -> None:
+        dice = self.faults.dice
+        if self.healed:
+            return
+        what = dice.choice(("crash", "crash", "freeze", "late", "replace"))
+        if what == "freeze":
+            duration_s = dice.choice((0.5, 3.0, 8.0))
+            self.collector.freeze(duration_s)
+            if duration_s > 1.5:
+                self.network.cut_all(arriving=True)
+        elif what == "replace":
+            if dice.random() < 0.3:
+                self.collector.replace_file()
+        else:
+            self.collector.crash()
+            self.agenda.later(0.1 if what == "crash" else dice.uniform(1, 10), self.collector.start)
+
+    def _happen_to_network(self) -> None:
+        dice = self.faults.dice
+        if self.healed:
+            return
+        what = dice.choice(("cut", "hole", "all", "clock"))
+        if what == "clock":
+            self.agenda.shift_ns += int(dice.uniform(-100, 100) * 1e9)
+            self.note("world", "sets the clock")
+        elif what == "all":
+            self.network.blocked = True
+            self.network.cut_all(arriving=True)
+            self.agenda.later(dice.uniform(0.5, 10), self._unblock)
+        elif self.network.connections:
+            connection = dice.choice(self.network.connections)
+            kept = dice.randint(0, len(connection.messages))
+            noticed_s = dice.random() if what == "cut" else dice.uniform(1.5, 3.0)
+            self.network.cut(connection, kept=kept, noticed_s=noticed_s)
+
+    def _unblock(self) -> None:
+        self.network.blocked = False
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[None]:
+        """Let the agent's modules see this world's clock, dice and disk instead of the machine's."""
+        agenda, dice = self.agenda, self.faults.dice
+        clock = _Instead(
+            time,
+            time=agenda.unix_s,
+            time_ns=agenda.unix_ns,
+            monotonic=agenda.monotonic_s,
+            perf_counter_ns=agenda.monotonic_ns,
+        )
+        chance = _Instead(os, urandom=dice.randbytes, getpid=lambda: 42)
+        disk = _Instead(os, writev=self._writev, pread=self._pread)
+        borrowed: list[tuple[ModuleType, str, object]] = [
+            (publisher, "time", clock),
+            (publisher, "os", chance),
+            (identifiers, "os", chance),
+            (spool, "time", clock),
+            (spool, "os", disk),
+            (spool_files, "os", disk),
+            (orphans, "time", clock),
+            (unfinished, "perf_counter_ns", agenda.monotonic_ns),
+            (spans, "perf_counter_ns", agenda.monotonic_ns),
+        ]
+        own = [getattr(module, name) for module, name, _ in borrowed]
+        for module, name, value in borrowed:
+            setattr(module, name, value)
+        identifiers.forget()
+        diagnostics.counts.clear()
+        try:
+            yield
+        finally:
+            for (module, name, _), value in zip(borrowed, own, strict=True):
+                setattr(module, name, value)
+            identifiers.forget()
+
+    def _writev(self, descriptor: int, parts: Sequence[bytes]) -> int:
+        """Write to a spool, and be killed meanwhile, or find the disk full."""
+        faults, program = self.faults, self.acting
+        whole = b"".join(parts)
+        if program is not None and faults.happens(faults.rates.killed_at_write):
+            os.write(
+                descriptor, whole[: faults.dice.choice((0, faults.dice.randint(0, len(whole)), len(whole)))]
+            )
+            program.meet_death()
+        if faults.happens(faults.rates.disk_full):
+            if faults.dice.random() < 0.5:
+                raise OSError(ENOSPC, os.strerror(ENOSPC))
+            return os.write(descriptor, whole[: faults.dice.randint(0, len(whole) - 1)])
+        return os.write(descriptor, whole)
+
+    def _pread(self, descriptor: int, size: int, offset: int) -> bytes:
+        """Read from a spool, or not."""
+        if self.acting is not None and self.faults.happens(self.faults.rates.unreadable):
+            self.unreadable = True
+            raise OSError(EIO, os.strerror(EIO))
+        return os.pread(descriptor, size, offset)
+
+
+class _Instead:
+    """A module with some of its functions replaced."""
+
+    def __init__(self, module: ModuleType, **functions: Callable[..., object]) -> None:
+        self._module = module
+        self.__dict__.update(functions)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._module, name)
