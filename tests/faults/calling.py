@@ -16,7 +16,7 @@ _WORK = range(2_500)
 class Calls(NamedTuple):
     """How long the calls of one turn took, in µs."""
 
-    count: int
+    number: int
     p50: float
     p99: float
 

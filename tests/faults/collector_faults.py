@@ -35,8 +35,8 @@ def kill(length: Length) -> Row:
 
 def come_late(length: Length) -> Row:
     """Start the collector long after the first span."""
-    late_s = length.of(60.0, 3.0)
-    plan = Plan("", rate=5_000, seconds=late_s + 2)
+    late_s = length.of(60.0, 2.0)
+    plan = Plan("", rate=5_000, seconds=late_s + length.of(2.0, 0.5))
 
     def fault(scene: Scene) -> None:
         time.sleep(late_s)
@@ -55,8 +55,8 @@ def come_late(length: Length) -> Row:
 
 def black_hole(length: Length) -> Row:
     """Let the network swallow everything for a while, without a word to either side."""
-    hole_s = length.of(10.0, 3.0)
-    plan = Plan("", rate=5_000, seconds=hole_s + 8)
+    hole_s = length.of(10.0, 2.5)
+    plan = Plan("", rate=5_000, seconds=hole_s + length.of(8.0, 1.5))
 
     def fault(scene: Scene) -> None:
         proxy = scene.proxy
@@ -92,8 +92,8 @@ def black_hole(length: Length) -> Row:
 
 def stop(length: Length) -> Row:
     """Let the collector stand still for a while, its connections open."""
-    stopped_s = length.of(10.0, 3.0)
-    plan = Plan("", rate=5_000, seconds=stopped_s + 4)
+    stopped_s = length.of(10.0, 2.0)
+    plan = Plan("", rate=5_000, seconds=stopped_s + length.of(4.0, 1.0))
 
     def fault(scene: Scene) -> None:
         wait_for(scene.stored, "spans are stored")

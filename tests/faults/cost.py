@@ -44,7 +44,8 @@ def stand_still(length: Length) -> Row:
             ratios[kind] = statistics.median(works), sorted(stands)
     seen = "; ".join(
         f"{'zerorpc call' if kind == 'client' else 'function'}: p99 {p99:,.0f} µs working, ratio"
-        f" {statistics.median(each):.3f} (quartiles {each[len(each) // 4]:.2f}, {each[len(each) * 3 // 4]:.2f})"
+        f" {statistics.median(each):.3f}"
+        f" (quartiles {each[len(each) // 4]:.2f}, {each[len(each) * 3 // 4]:.2f})"
         for kind, (p99, each) in ratios.items()
     )
     return Row(

@@ -94,6 +94,8 @@ class LimitedFiles:
         resource.prlimit(collector.process.pid, resource.RLIMIT_FSIZE, (max(sizes), most))
 
     def free(self, collector: Collector) -> None:
-        """Lift the limit."""
+        """Lift the limit; of a process that has ended it is lifted already."""
+        if collector.process.poll() is not None:
+            return
         _, most = resource.prlimit(collector.process.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(collector.process.pid, resource.RLIMIT_FSIZE, (most, most))

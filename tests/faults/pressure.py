@@ -68,8 +68,8 @@ def _describe(outcome: Outcome) -> str:
 
 def fill_disk(length: Length, kind: Callable[[Stage], AbstractContextManager[Disk]] = small_disk) -> Row:
     """Fill the disk, free it; fill it again and kill the collector there, free it and start it again."""
-    full_s = length.of(5.0, 1.0)
-    plan = Plan("", rate=2_000, seconds=length.of(25.0, 6.0), closing_s=60.0)
+    full_s = length.of(5.0, 0.5)
+    plan = Plan("", rate=2_000, seconds=length.of(25.0, 4.0), closing_s=60.0)
     with Stage() as stage, kind(stage) as disk:
         collector = stage.collector(folder=disk.folder)
         maker = stage.maker(plan._replace(endpoint=collector.endpoint))
