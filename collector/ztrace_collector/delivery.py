@@ -54,7 +54,9 @@ class Account:
 
     Attributes:
         instance: the row's key.
+        service: whose it is, from its first message on.
         next_sequence: everything below is accounted for.
+        last_seen_ns: when it was last heard of; of a crashed one, when it was last known to live.
         created: spans it says it has ended.
         stored: spans in the table ``spans``.
         elsewhere: spans that it was rid of before this database first heard of it.
@@ -63,6 +65,7 @@ class Account:
     """
 
     instance: int
+    service: str
     first_seen_ns: int
     last_seen_ns: int
     state: str = LIVE
@@ -184,5 +187,8 @@ class Account:
         crashed = header.kind == CRASH
         self._go_on(header)
         self.state = CRASHED if crashed else ENDED
+        if crashed and stretch is not None:
+            # The messages since then were its heir's: what counts is when it was last known to live.
+            self.last_seen_ns = max(self.first_seen_ns, min(self.last_seen_ns, stretch[1]))
         given_up = (first, header.sequence - 1) if first < header.sequence else (None, None)
         return self._lose(PROCESS_CRASHED if crashed else NOT_DELIVERED, self._open(), stretch, given_up)

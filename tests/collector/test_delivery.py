@@ -214,6 +214,14 @@ def test_a_crash_report_counts_the_remainder_once() -> None:
     assert (account.state, account.lost) == (CRASHED, lost(dropped=1, crashed=4))
 
 
+def test_a_crashed_publisher_was_last_seen_when_it_lived() -> None:
+    """And not when somebody else told of it, which may be much later; never before it was seen first."""
+    for told_ns, seen_ns in ((SEEN_NS + 4, SEEN_NS + 4), (0, SEEN_NS), (NOW_NS + 9, NOW_NS)):
+        account = make_account()
+        account.receive(Sender().header(CRASH), NOW_NS, (0, told_ns))
+        assert account.last_seen_ns == seen_ns
+
+
 def test_a_publisher_that_goes_on_is_live_again() -> None:
     """A batch or a beat after the end makes an incarnation live; one from before does not."""
     for kind in (DATA, BEAT, OPEN):

@@ -68,7 +68,8 @@ CASES = [
     ("internal", Facts(LONG_AFTER, {}, {HERE: process("silent", 2)}), ENDED_WITH_PROCESS),
     ("internal", Facts(LONG_AFTER, {}, {HERE: process("ended", 2)}), ENDED_WITH_PROCESS),
     ("internal", Facts(LONG_AFTER, {}, {HERE: process("ended", 900)}), NOT_TRACED),
-    ("internal", Facts(LONG_AFTER, {}, {HERE: process("crashed", 900)}), ENDED_WITH_PROCESS),
+    ("internal", Facts(LONG_AFTER, {}, {HERE: process("crashed", 2)}), ENDED_WITH_PROCESS),
+    ("internal", Facts(LONG_AFTER, {}, {HERE: process("crashed", 900)}), NOT_TRACED),
     ("internal", Facts(LONG_AFTER, {}, {HERE: LIVE}, {THERE: [FITS]}), LOST),
     ("server", Facts(LONG_AFTER, {}, {THERE: LIVE}, {THERE: [FITS]}), LOST),
     ("server", Facts(LONG_AFTER, {}, {THERE: LIVE}, {HERE: [FITS]}), NOT_TRACED),
@@ -81,6 +82,9 @@ CASES = [
     ("server", Facts(LONG_AFTER, {}, {HERE: LIVE, THERE: process("silent", 0.5)}), ENDED_WITH_PROCESS),
     ("server", Facts(LONG_AFTER, {}, {HERE: LIVE, THERE: process("silent", -60)}), NOT_TRACED),
     ("server", Facts(LONG_AFTER, {}, {HERE: LIVE, THERE: process("silent", 60)}), NOT_TRACED),
+    ("server", Facts(LONG_AFTER, {}, {HERE: LIVE, THERE: process("crashed", 0.5)}), ENDED_WITH_PROCESS),
+    ("server", Facts(LONG_AFTER, {}, {HERE: LIVE, THERE: process("ended", 0.5)}), NOT_TRACED),
+    ("server", Facts(END + SECOND, {}, {b: process(b, 0.5) for b in ("live", "silent")}), ENDED_WITH_PROCESS),
 ]
 
 

@@ -36,7 +36,7 @@ ENDS = [
     (None, 2, "running", 2),
     (None, 2 + SILENT_AFTER_NS / SECOND + 1, "silent", 2),
     (wire.BYE, 3, "ended", 3),
-    (wire.CRASH, 900, "crashed", 2),
+    (wire.CRASH, 900, "crashed", 3),
 ]
 
 
@@ -44,7 +44,8 @@ def end(path: Path, kind: int, at_s: float) -> None:
     """Let the publisher of `run` end."""
     with Store(path, clock_ns=lambda: NOON + int(at_s * SECOND)) as opened:
         bye = header("shop", [], 1, kind=kind, sequence=1, floor=1, created=1, retired=1)
-        opened.store([[wire.TOPIC, wire.pack_header(bye), b""]])
+        body = wire.pack_stretch(NOON, NOON + 3 * SECOND)
+        opened.store([[wire.TOPIC, wire.pack_header(bye), body]])
 
 
 @pytest.fixture
@@ -236,6 +237,6 @@ def test_the_commands_show_what_runs(running: Path, run: Callable[..., Any], ask
     assert ">2.00s" in text
     shown = run("show", trace_id(1).hex(), "--db", running).stdout
     assert "ended with its process (silent), last heard of at 2026-01-31 12:00:02" in shown
-    assert shown.endswith("not complete: 1 ended with its process\n")
+    assert shown.endswith("not complete; 1 span: ended with its process\n")
     assert "unfinished  1 span: 1 ended with their process" in run("status", "--db", running).stdout
     assert ask("slow", "--db", running)["traces"][0]["state"] == "silent"

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ztrace_viewer.documents import Loss, Missing
-from ztrace_viewer.unfinished import CRASHED, WITH_PROCESS
+from ztrace_viewer.unfinished import CRASHED, SILENT, WITH_PROCESS
 
 #: Why a tree is not whole, as ``missing`` says it: of a parent that is not stored,
 LOST = "lost"
@@ -115,14 +115,14 @@ def explain_orphan(orphan: Orphan, facts: Facts) -> Missing:
     if gap := _best_gap(orphan, elsewhere):
         return {**entry, "reason": LOST, "gap": gap}
     others = [process for key, process in facts.processes.items() if key != orphan.instance_id]
+    if any(_died_meanwhile(process, orphan) for process in others):
+        return {**entry, "reason": ENDED_WITH_PROCESS}
     age_ns = facts.now_ns - orphan.end_ns
     if any(
         process.state not in WITH_PROCESS and (age_ns < ARRIVED_NS or (process.waiting and age_ns < LATE_NS))
         for process in others
     ):
         return {**entry, "reason": STILL_RUNNING}
-    if any(_died_meanwhile(process, orphan) for process in others):
-        return {**entry, "reason": ENDED_WITH_PROCESS}
     return entry
 
 
@@ -148,13 +148,15 @@ def _explain_by_process(orphan: Orphan, facts: Facts) -> str | None:
     if process is None:
         return None
     if process.state in WITH_PROCESS:
-        # A crash is found later: its time says nothing. A parent that ran long before the end was told of.
-        near = process.last_seen_ns <= orphan.end_ns + LATE_NS
-        return ENDED_WITH_PROCESS if process.state == CRASHED or near else None
+        # A parent that ran until an end much later was told of while it ran.
+        return ENDED_WITH_PROCESS if process.last_seen_ns <= orphan.end_ns + LATE_NS else None
     return STILL_RUNNING if process.waiting or facts.now_ns - orphan.end_ns < ARRIVED_NS else None
 
 
 def _died_meanwhile(process: Process, orphan: Orphan) -> bool:
-    """Tell whether a process may have died while it waited for the orphan."""
+    """Tell whether a process may have died while it waited for the orphan.
+
+    One that said bye has told of what it left open.
+    """
     begin_ns, end_ns = orphan.start_ns - BEATS_NS, orphan.end_ns + ANSWERED_NS
-    return process.state in WITH_PROCESS and begin_ns <= process.last_seen_ns <= end_ns
+    return process.state in (CRASHED, SILENT) and begin_ns <= process.last_seen_ns <= end_ns

@@ -88,9 +88,6 @@ def state_of_span(
     state = state_of_publisher(publisher_state, last_seen_ns, now_ns)
     if abandoned:
         return {"state": ABANDONED, "last_seen_ns": seen_ns}
-    if state == CRASHED:
-        # What was heard last came from the process that found it dead.
-        return {"state": CRASHED, "last_seen_ns": seen_ns}
     if state in WITH_PROCESS:
         return {"state": state, "last_seen_ns": last_seen_ns}
     if last_seen_ns - seen_ns > LOST_AFTER_NS:

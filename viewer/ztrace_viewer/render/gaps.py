@@ -9,10 +9,16 @@ from collections.abc import Sequence
 from ztrace_viewer.characters import clean
 from ztrace_viewer.documents import Missing, SpanDocument
 from ztrace_viewer.durations import format_duration
-from ztrace_viewer.missing import NOT_TRACED, STILL_RUNNING
+from ztrace_viewer.missing import ENDED_WITH_PROCESS, NOT_TRACED, REFUSED, STILL_RUNNING
+from ztrace_viewer.missing import LOST as LOST_PARENT
 from ztrace_viewer.moments import format_stretch
 from ztrace_viewer.screen import plural
-from ztrace_viewer.unfinished import ABANDONED, CRASHED, ENDED, LOST, RUNNING
+from ztrace_viewer.unfinished import ABANDONED, ENDED, LOST, RUNNING
+
+#: What is said between a number of orphans and the reason.
+_OF_ORPHANS = dict.fromkeys(
+    (LOST_PARENT, REFUSED, STILL_RUNNING, ENDED_WITH_PROCESS, NOT_TRACED), " without parent"
+)
 
 
 def tell_missing(entry: Missing, now_ns: int) -> str:
@@ -49,7 +55,6 @@ def tell_unfinished(span: SpanDocument, now_ns: int) -> str:
         return f"running since {start}, {format_duration(end_so_far(span, now_ns) - span['start_ns'])}"
     return {
         ENDED: f"ended with its process at {seen}",
-        CRASHED: f"ended with its process (crashed), last told of at {seen}",
         LOST: f"its end was lost, last told of at {seen}",
         ABANDONED: f"let go without an end, found at {seen}",
     }.get(state, f"ended with its process ({clean(state)}), last heard of at {seen}")
@@ -57,9 +62,9 @@ def tell_unfinished(span: SpanDocument, now_ns: int) -> str:
 
 def tell_complete(missing: Sequence[Missing]) -> str:
     """Return the last line of a tree that is not complete."""
-    counts = Counter(
-        ("parent " if "parent_id" in entry and not entry["reason"].startswith("parent") else "")
-        + clean(entry["reason"])
-        for entry in missing
-    )
-    return "not complete: " + ", ".join(f"{count:,} {what}" for what, count in counts.items())
+    counts = Counter(("parent_id" in entry, clean(entry["reason"])) for entry in missing)
+    told = [
+        f"{plural(count, 'span')}{_OF_ORPHANS.get(reason, '') if orphan else ''}: {reason}"
+        for (orphan, reason), count in counts.items()
+    ]
+    return f"not complete; {', '.join(told)}"
