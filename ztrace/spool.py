@@ -27,6 +27,8 @@ from ztrace.spool_files import Entry, Identity
 
 #: Bytes of all files of a folder, unless told otherwise: a quarter of an hour of a busy service.
 SPOOL_BYTES = 256 << 20
+#: Batches of one incarnation: for each it, and later its heir, keeps some 500 bytes in memory.
+MAX_BATCHES = 100_000
 #: How old a look at the folder's size may be: fifty processes share it, and each look costs them all.
 _LOOK_S = 1.0
 #: The share of the limit that may be written between two looks.
@@ -74,6 +76,7 @@ class Spool:
         self._limit_bytes = limit_bytes
         self._segments: deque[_Segment] = deque()
         self._segment_count = 0
+        self._floor = 0
         #: The last segment's file, -1 if none is open; and another one that is read from, with its number.
         self._writing = -1
         self._reading = -1
@@ -139,6 +142,8 @@ class Spool:
         try:
             size = files.RECORD_BYTES + len(body)
             self._find_room(size)
+            if sequence - self._floor >= MAX_BATCHES:
+                raise OSError(errno.EDQUOT, "too many batches", str(self._folder))
             if self._writing < 0 or self._segments[-1].size + size > files.SEGMENT_BYTES:
                 self._begin_segment()
             segment = self._segments[-1]
@@ -175,6 +180,7 @@ class Spool:
             floor: the lowest sequence number that is not.
             retired: spans in the numbers below.
         """
+        self._floor = floor
         # Two numbers that belong together: written where they are not valid yet, then made so.
         valid = 1 - self._page[files.VALID]
         self._page[files.FLOORS + 2 * valid] = floor

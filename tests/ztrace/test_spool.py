@@ -199,6 +199,20 @@ def test_the_limit_is_the_folders(folder: Path) -> None:
         orphan.delete()
 
 
+def test_the_number_of_batches_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each costs memory as well, here and where it is adopted, however small it is."""
+    monkeypatch.setattr(spool, "MAX_BATCHES", 3)
+    owner = make_spool(folder)
+    fill(owner, [b"a", b"b", b"c"])
+    with pytest.raises(OSError, match="too many batches"):
+        owner.append(3, 6, 2, 0, 0, b"d")
+    owner.release(2, 4)
+    fill(owner, [b"e"], 4, 8)
+    kill(owner)
+    with only_orphan(folder) as orphan:
+        assert [entry.sequence for entry in orphan.entries] == [2, 4]
+
+
 def test_room_comes_back(folder: Path) -> None:
     """What is acknowledged makes room at once."""
     owner = make_spool(folder, limit_bytes=150_000)
