@@ -20,12 +20,23 @@ from ztrace import (
     failure,
     scrubbing,
     settings,
+    spool,
     spool_files,
     unfinished,
     wire,
     worker,
 )
-from ztrace_collector import attributes, check, failures, losses, mending, receiving, refusals
+from ztrace_collector import (
+    admission,
+    attributes,
+    check,
+    connections,
+    failures,
+    losses,
+    mending,
+    receiving,
+    refusals,
+)
 from ztrace_collector import unfinished as open_spans
 from ztrace_collector.layout import BUCKETS_PER_E, LOSS_COLUMNS, SCHEMA_VERSION
 from ztrace_collector.store import Store
@@ -121,6 +132,7 @@ LIMITS = [
     ("Limits of a publisher", "beat of an idle publisher", f"{worker.BEAT_S:g} s"),
     ("Limits of a publisher", "`shutdown`, at exit too", f"{worker.UNREACHED_S} s"),
     ("Limits of a publisher", "bytes of a file in the spool", f"{spool_files.SEGMENT_BYTES >> 20} MiB"),
+    ("Limits of a publisher", "batches of one process in the spool", spool.MAX_BATCHES),
     ("Limits of a publisher", "somebody looks for what dead processes", f"{adoption.PERIOD_S:g} s"),
     ("Limits of a publisher", "spans that have not ended", unfinished.MAX_WATCHED),
     ("Limits of a publisher", "characters of a span's name", encoding.MAX_NAME),
@@ -133,7 +145,12 @@ LIMITS = [
     ("Limits of a publisher", "characters of an exception's message", failure.MAX_MESSAGE),
     ("Limits of a publisher", "characters of a source line", failure.MAX_CODE),
     ("Limits of the collector", "bytes of a frame", f"{wire.MAX_FRAME_BYTES >> 20} MiB"),
+    ("Limits of the collector", "spans of a message", check.MAX_SPANS),
     ("Limits of the collector", "spans of a message", check.MAX_ITEMS),
+    ("Limits of the collector", "a handshake", f"{connections.HANDSHAKE_MS // 1000} s"),
+    ("Limits of the collector", "open connections", connections.MAX_CONNECTIONS),
+    ("Limits of the collector", "open connections", connections.RESERVE),
+    ("Limits of the collector", "the folder of keys", f"{admission.LOOK_S:g} s"),
     ("Limits of the collector", "a message waits for others", f"{receiving.GATHER_S} s"),
     ("Limits of the collector", "messages, bytes of a transaction", receiving.MAX_MESSAGES),
     ("Limits of the collector", "characters of a service's", check.MAX_NAME),
