@@ -75,4 +75,4 @@ class DatabaseInUse(DatabaseError):
 
 
 class DatabaseBlocked(DatabaseError):
-    """The database cannot be written at the moment, and nothing is wrong with it: what holds it up may pass."""
+    """The database cannot be written for now, and nothing is wrong with it: what holds it up may pass."""

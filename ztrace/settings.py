@@ -12,6 +12,7 @@ from ztrace.errors import SettingsError
 
 if TYPE_CHECKING:
     from ztrace.enrolment import Enrolment
+    from ztrace.scrubbing import Rules
 
 #: Where the collector listens unless told otherwise; `ztrace up` binds the same.
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:4710"
@@ -53,7 +54,7 @@ class Settings(NamedTuple):
     spool: str | None
     spool_bytes: int
     key: "Enrolment | None"
-    scrub: None
+    scrub: "Rules | None"
 
 
 class Limit(NamedTuple):
@@ -121,7 +122,7 @@ def read_settings(
         spool=os.fspath(folder) if folder else None,
         spool_bytes=number("ZTRACE_SPOOL_BYTES", spool_bytes),
         key=enrolment,
-        scrub=None,
+        scrub=_read_rules(scrub_keys, scrub_values, environ),
     )
 
 
@@ -137,6 +138,18 @@ def _read_key(text: str | None, service: str | None) -> "Enrolment | None":
             hint=f"make one with 'ztrace keys add {service}', or leave the service's name to the key",
         )
     return enrolment
+
+
+def _read_rules(keys: Sequence[str], values: Sequence[str], environ: Mapping[str, str]) -> "Rules | None":
+    from ztrace.scrubbing import make_rules  # Its patterns are not needed by a disabled process.
+
+    further = [key.strip() for key in environ.get("ZTRACE_SCRUB_KEYS", "").split(",")]
+    pattern = environ.get("ZTRACE_SCRUB_VALUES")
+    return make_rules(
+        [*keys, *filter(None, further)],
+        [*values, *([pattern] if pattern else [])],
+        enabled=environ.get("ZTRACE_SCRUB", "1").lower() not in _OFF[1:],
+    )
 
 
 def _read_number(variable: str, value: object) -> int:

@@ -199,7 +199,7 @@ class Worker:
         encoded = 0
         try:
             first_ns, last_ns = _stretch(records)
-            for span_count, body in encode(records):
+            for span_count, body in encode(records, self._settings.scrub):
                 self.window.add(span_count, first_ns, last_ns, body)
                 encoded += span_count
         finally:
@@ -238,7 +238,7 @@ class Worker:
 
     def _send_open(self, records: list[Record]) -> None:
         if records:
-            for span_count, body in encode(records):
+            for span_count, body in encode(records, self._settings.scrub):
                 self._delivery.send_open(self._link.send, span_count, body)
 
     def _totals(self) -> Totals:

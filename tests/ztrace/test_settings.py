@@ -11,6 +11,7 @@ import ztrace
 from ztrace import agent, spans
 from ztrace.enrolment import Enrolment
 from ztrace.errors import SettingsError
+from ztrace.scrubbing import DEFAULT_RULES
 from ztrace.settings import DEFAULT_ENDPOINT, LIMITS, read_settings
 
 
@@ -136,6 +137,21 @@ def test_a_key_brings_its_service() -> None:
     assert read_settings("billing", key=text, environ={}).key == Enrolment.parse(text)
     with pytest.raises(SettingsError, match="the key is for the service billing, this one is shop"):
         read_settings("shop", key=text, environ={})
+
+
+def test_scrubbing_is_on_and_can_be_extended_or_turned_off() -> None:
+    """Names and expressions of arguments and variables count together."""
+    assert read_settings("billing", environ={}).scrub is DEFAULT_RULES
+    assert read_settings("billing", environ={"ZTRACE_SCRUB": ""}).scrub is DEFAULT_RULES
+    for off in ("0", "false", "No"):
+        assert read_settings("billing", environ={"ZTRACE_SCRUB": off}).scrub is None
+    environ = {"ZTRACE_SCRUB_KEYS": "iban, bic,", "ZTRACE_SCRUB_VALUES": r"DE\d{4}"}
+    rules = read_settings("billing", scrub_keys=["pin"], scrub_values=["XY+"], environ=environ).scrub
+    assert rules is not None
+    assert rules.find_names(["iban", "bic", "pin", "pan"]) == {"iban", "bic", "pin"}
+    assert rules.scrub("DE1234 and XYY") == "[scrubbed] and [scrubbed]"
+    with pytest.raises(SettingsError, match="give a regular expression"):
+        read_settings("billing", environ={"ZTRACE_SCRUB_VALUES": "("})
 
 
 def test_a_spool_is_a_folder() -> None:
