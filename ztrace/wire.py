@@ -45,7 +45,7 @@ ACK = b"\x02ack"
 #: Bytes of spans in one message at most: far under the collector's limit, big enough to cost nothing.
 MAX_BODY_BYTES = 1 << 20
 #: What the collector accepts as one frame; libzmq cuts the connection of a peer that sends more.
-MAX_FRAME_BYTES = 4 << 20
+MAX_FRAME_BYTES = 2 << 20
 
 
 class Header(NamedTuple):

@@ -41,8 +41,10 @@ from ztrace_collector.refusals import (
     Refusals,
 )
 
-#: Spans of one batch, and items of anything in it: far over what publishers send, and it bounds what a small
-#: hostile message can make of memory.
+#: Spans of one batch: what a publisher sends at most, and what others wait for while it is stored.
+MAX_SPANS = 1 << 13
+#: Items of anything in a batch: with the size of a frame it bounds what a small hostile message can make of
+#: memory.
 MAX_ITEMS = 1 << 16
 #: Characters kept of a name: it is an index's key and a column on the screen.
 MAX_NAME = mending.MAX_NAME
@@ -116,6 +118,8 @@ def read_spans(header: Header, body: bytes, refusals: Refusals) -> Columns | Non
     Raises:
         WireError: the body is broken as a whole.
     """
+    if header.span_count > MAX_SPANS:
+        raise WireError(SPAN_COUNT, f"{header.span_count} spans in a message")
     spans, decoded_whole = _decode(body)
     if type(spans) is not tuple:
         raise WireError(BODY, f"body is {type(spans).__name__}, not an array")

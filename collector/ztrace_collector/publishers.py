@@ -7,10 +7,12 @@ disagree, whenever the collector is killed.
 import json
 import sqlite3
 
+from ztrace.errors import WireError
 from ztrace.wire import Header
 from ztrace_collector.delivery import LIVE, Account
 from ztrace_collector.layout import LOSS_COLUMNS
 from ztrace_collector.recent import Recent
+from ztrace_collector.refusals import INCARNATION
 from ztrace_collector.text import cut
 
 #: Accounts kept in memory.
@@ -45,10 +47,17 @@ class Publishers:
         )
 
     def account_of(self, header: Header, now_ns: int) -> Account:
-        """Return the account of a header's sender; `write` has to follow in the same transaction."""
+        """Return the account of a header's sender; `write` has to follow in the same transaction.
+
+        Raises:
+            WireError: the incarnation is another service's. Its id is no secret, since acknowledgements reach
+                every publisher, and its account is not to be spoilt by who has a key for something else.
+        """
         incarnation = header.incarnation
         account = self._written.get(incarnation) or self._recent.get(incarnation)
         account = account or self._load(incarnation) or self._open(header, now_ns)
+        if account.service != cut(header.service, MAX_NAME):
+            raise WireError(INCARNATION, f"{header.service[:80]!r} as an incarnation of {account.service!r}")
         self._written[incarnation] = account
         return account
 
@@ -85,7 +94,7 @@ class Publishers:
 
     def _load(self, incarnation: bytes) -> Account | None:
         row = self._db.execute(
-            f"SELECT {_COLUMNS} FROM publishers JOIN instances ON instances.id = instance"
+            f"SELECT {_COLUMNS}, service FROM publishers JOIN instances ON instances.id = instance"
             " WHERE instance_id = ?",
             (incarnation.hex(),),
         ).fetchone()
@@ -93,6 +102,7 @@ class Publishers:
             return None
         return Account(
             instance=row[0],
+            service=row[-1],
             state=row[1],
             next_sequence=row[2],
             created=row[3],
@@ -101,13 +111,13 @@ class Publishers:
             mended=json.loads(row[6]),
             first_seen_ns=row[7],
             last_seen_ns=row[8],
-            lost=dict(zip(LOSS_COLUMNS, row[9:], strict=True)),
+            lost=dict(zip(LOSS_COLUMNS, row[9:-1], strict=True)),
         )
 
     def _open(self, header: Header, now_ns: int) -> Account:
-        (instance,) = self._db.execute(
+        instance, service = self._db.execute(
             "INSERT INTO instances (instance_id, service, host, pid, started_ns) VALUES (?, ?, ?, ?, ?)"
-            " ON CONFLICT (instance_id) DO UPDATE SET service = excluded.service RETURNING id",
+            " ON CONFLICT (instance_id) DO UPDATE SET pid = pid RETURNING id, service",
             (
                 header.incarnation.hex(),
                 cut(header.service, MAX_NAME),
@@ -116,4 +126,6 @@ class Publishers:
                 header.started_ns,
             ),
         ).fetchone()
-        return Account(instance=instance, first_seen_ns=now_ns, last_seen_ns=now_ns, new=True)
+        return Account(
+            instance=instance, service=service, first_seen_ns=now_ns, last_seen_ns=now_ns, new=True
+        )

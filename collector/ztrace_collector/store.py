@@ -222,10 +222,10 @@ class Store:
         """Work one message in; return how many spans of it are stored."""
         try:
             header, body = read_message(frames)
+            account = self._publishers.account_of(header, now_ns)
         except WireError as error:
             refusals.note(error.reason, str(error))
             return 0
-        account = self._publishers.account_of(header, now_ns)
         stretch = unpack_stretch(body) if header.kind in (TOMBSTONE, BYE, CRASH) else None
         accepted, losses = account.receive(header, now_ns, stretch)
         self._losses.add(account.instance, losses)

@@ -288,3 +288,17 @@ def test_a_trace_that_was_deleted_begins_again(store: Store, path: Path) -> None
     store.store([sender.data(make_span(0), make_span(1))])
     found = rows(path, "SELECT id, span_count FROM traces ORDER BY trace_id")
     assert [tuple(one.values()) for one in found] == [(1, 2), (3, 1)]
+
+
+def test_an_incarnation_is_one_services_for_good(path: Path) -> None:
+    """Another service cannot send under its id, now or after the collector was started again."""
+    own, other = Sender(), Sender(service="shop")
+    message = own.data(make_span())
+    for _ in range(2):
+        with Store(path, clock_ns=lambda: EPOCH_NS) as store:
+            store.store([message])
+            assert store.store([other.bye(), other.data(make_span(1), sequence=1)]) == {}
+    assert refusals(path) == {"incarnation": 4}
+    publisher = row(path, "SELECT * FROM publishers JOIN instances ON instances.id = instance")
+    assert (publisher["service"], publisher["state"], publisher["next_sequence"]) == ("billing", "live", 1)
+    assert row(path, "SELECT count(*) AS n FROM spans")["n"] == 1
