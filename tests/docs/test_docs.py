@@ -31,11 +31,16 @@ from ztrace_collector import (
     attributes,
     check,
     connections,
+    database,
     failures,
     losses,
     mending,
+    methods,
     receiving,
     refusals,
+    retention,
+    space,
+    writing,
 )
 from ztrace_collector import unfinished as open_spans
 from ztrace_collector.layout import BUCKETS_PER_E, LOSS_COLUMNS, SCHEMA_VERSION
@@ -164,6 +169,15 @@ LIMITS = [
     ("Limits of the collector", "frames of an exception", failures.MAX_FRAMES),
     ("Limits of the collector", "causes, in depth and side by side", failures.MAX_DEPTH),
     ("Limits of the collector", "characters of an exception's message", failures.MAX_MESSAGE),
+    ("Limits of the collector", "waited for another", f"{database.BUSY_TIMEOUT_MS / 1000} s"),
+    ("Limits of the collector", "free space that stays", f"{space.FLOOR_BYTES >> 20} MiB"),
+    ("Limits of the collector", "free space that stays", f"{space.FLOOR_SHARE:.0%}"),
+    ("Limits of the collector", "what is held is tried", f"{writing.RETRY_S} s"),
+    ("Limits of the collector", "the log beside", database.CHECKPOINT_PAGES),
+    ("Limits of the collector", "names of a service", methods.MAX_METHODS),
+    ("Limits of the collector", "time that deleting", f"{retention.SHARE:.0%}"),
+    ("Limits of the collector", "time that deleting", f"{retention.LATE_SHARE:.0%}"),
+    ("Limits of the collector", "a clock that jumps", f"{retention.DOUBT_S:,.0f} s"),
 ]
 
 
