@@ -166,9 +166,11 @@ def _after_fork_in_parent() -> None:
 
 def _after_fork_in_child() -> None:
     """Have the child end at once: until it has spans, there is nothing to deliver, and no thread to nudge."""
-    global _main
+    global _deliver, _main
     if signal.getsignal(signal.SIGTERM) is _handle:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    elif _main:
+        _deliver = None  # The program has put something else there, and will have it so in its children.
     _main = 0
     _stop_listening()
     _after_fork_in_parent()

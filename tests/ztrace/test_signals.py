@@ -166,6 +166,21 @@ make_spans(1)
     assert receiver.names() == [*NAMES, "0"]
 
 
+def test_a_handler_that_is_taken_away_stays_away(receiver: Receiver) -> None:
+    """A program that wants to end at once says so once, for its children too."""
+    code = """
+configure()
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+pid = os.fork()
+make_spans(1)
+assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+if pid:
+    assert os.waitpid(pid, 0)[1] == 0
+"""
+    run_program(CONFIGURE + code, receiver.endpoint)
+    assert len(receiver.names()) == 102
+
+
 def test_nothing_is_hooked_before_configure(receiver: Receiver) -> None:
     """An import changes nothing; nor does a program that is told not to trace."""
     code = "assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL\nztrace.configure()\n"
