@@ -55,6 +55,7 @@ class Writer:
         #: Stored and refused by stores that are closed.
         self._past_spans = self._past_refused = 0
         self._was_open = False
+        self._opened: tuple[int, int] | None = None
         #: Since something was stored last: the file has been doubted and opened anew; it has been replaced.
         self._doubted = self._replaced = False
         self._retry_s = self._checkpoint_s = 0.0
@@ -156,9 +157,14 @@ class Writer:
     def _try(self) -> dict[bytes, int]:
         if self._store is None or self._held or self.holding:
             self._find_room()
+        if self._store is not None and self._held and self._identify() != self._opened:
+            # Stored there, spans would be where nobody looks, or nowhere. What is in the log goes with it.
+            self._close()
+            self._say(f"{self._path} has been moved away; going on with what is there now, or a new file")
         if self._store is None:
             self._store = Store(self._path, clock_ns=self._clock_ns)
             self._was_open = True
+            self._opened = self._identify()
             self._retention.begin(self._store)
         for_store, self._noted = self._noted, Refusals()
         self._store.noted.add(for_store)
@@ -166,6 +172,14 @@ class Writer:
             return self._store.store(self._held)
         self._store.write_refusals()
         return {}
+
+    def _identify(self) -> tuple[int, int] | None:
+        """Return which file is there now."""
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
     def _find_room(self) -> None:
         now_s = time.monotonic()

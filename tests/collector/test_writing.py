@@ -300,6 +300,29 @@ def test_a_file_whose_first_page_is_lost_is_known_as_ours(path: Path, lines: Lin
     assert "is damaged" in lines[0]
 
 
+@pytest.mark.parametrize("how", ["moved", "deleted", "replaced"])
+def test_a_file_that_is_moved_away_is_noticed(path: Path, lines: Lines, how: str) -> None:
+    """What is acknowledged is in the file of that name, and what was before in the one that was moved."""
+    sender, moved = Sender(), path.with_name("moved.db")
+    with Writer(path, say=lines) as writer:
+        writer.write([sender.data(*spans(0, 100))])
+        if how == "deleted":
+            path.unlink()
+        else:
+            path.rename(moved)
+        if how == "replaced":
+            with Store(path.with_name("other.db")) as other:
+                other.store([Sender(2).data(*spans(5000, 100))])
+            path.with_name("other.db").rename(path)
+        sender.floor, sender.retired = sender.sequence, sender.created
+        assert writer.write([Sender(1).data(*spans(1000, 10))])
+        assert writer.write([sender.data(*spans(2000, 10))]) == {sender.incarnation: 2}
+    assert lines == [f"{path} has been moved away; going on with what is there now, or a new file"]
+    assert count_spans(path) == (120 if how == "replaced" else 20)
+    if how != "deleted":
+        assert count_spans(moved) == 100
+
+
 def test_a_damaged_log_is_nothing_to_do(path: Path, lines: Lines) -> None:
     """SQLite leaves out the transactions from the damaged one on; their publishers have been told of them."""
     code = (
