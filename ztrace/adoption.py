@@ -48,8 +48,16 @@ class Inheritance:
 class Adoption:
     """Looks for orphans, and delivers one at a time."""
 
-    def __init__(self, folder: Path, now_s: float) -> None:
+    def __init__(self, folder: Path, now_s: float, service: str | None = None) -> None:
+        """Begin.
+
+        Args:
+            folder: where spools are.
+            now_s: the time, by whatever clock `step` is told.
+            service: whose orphans; None for anybody's.
+        """
         self._folder = folder
+        self._service = service
         self._look_s = now_s
         self._current: Inheritance | None = None
 
@@ -64,13 +72,19 @@ class Adoption:
             self._look_s = now_s
         if self._current is None and now_s >= self._look_s:
             self._look_s = now_s + PERIOD_S
-            orphan = next(find_orphans(self._folder), None)
-            self._current = None if orphan is None else Inheritance(orphan, now_s)
+            self._current = self._find(now_s)
         if self._current is None:
             return False
         while self._current.delivery.send(send, now_s):
             pass
         return True
+
+    def _find(self, now_s: float) -> Inheritance | None:
+        for orphan in find_orphans(self._folder):
+            if self._service in (None, orphan.service):
+                return Inheritance(orphan, now_s)
+            orphan.release()
+        return None
 
     def acknowledge(self, acks: Mapping[bytes, int], now_s: float) -> None:
         """Take what the collector has stored, by incarnation."""

@@ -142,6 +142,8 @@ class Worker:
 
     def finish(self) -> None:
         """Say how it ended, and close."""
+        while self._spool is not None and self._publisher.queue:
+            self._fill()
         self.left = self.window.batched - self.window.retired
         left = bool(self.window or self._publisher.queue)  # The deadline may come before the first turn.
         if self._adoption is not None:
@@ -192,7 +194,7 @@ class Worker:
         """Encode a batch of the queue into the window."""
         queue, batch_spans = self._publisher.queue, self._settings.batch_spans
         self._flooded = len(queue) > batch_spans
-        if not queue:
+        if not queue or (len(queue) < batch_spans and self._can_wait()):
             return
         self.filling += 1
         records = [queue.popleft() for _ in range(min(len(queue), batch_spans))]
@@ -207,6 +209,10 @@ class Worker:
             self.refused += refused
             self._publisher.dropped += refused  # No call in this line: other threads add to it too.
             self.filling += 1
+
+    def _can_wait(self) -> bool:
+        """Tell whether a batch had better become a whole one: nobody takes it, and no spool is to keep it."""
+        return not self._connected and self._spool is None and self._deadline_s is None
 
     def _send(self) -> None:
         if not self._connected:
@@ -254,7 +260,8 @@ def _begin_adoption(settings: Settings, now_s: float) -> "Adoption | None":
 
     from ztrace.adoption import Adoption  # Most programs have no spool.
 
-    return Adoption(Path(settings.spool), now_s)
+    # Who has a key may send for its own service alone.
+    return Adoption(Path(settings.spool), now_s, None if settings.key is None else settings.service)
 
 
 def _stretch(records: list[Record]) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.collector.messages import EPOCH_NS, is_balanced, make_span, pack_body, row, rows
+from ztrace.adoption import Adoption
 from ztrace.spool import Spool
 from ztrace.spool_files import RECORD_BYTES
 from ztrace_collector.adopting import Adopter
@@ -267,3 +268,21 @@ def test_a_failing_store_leaves_the_files(folder: Path) -> None:
     with Adopter(folder, write, print, 0.0) as adopter, pytest.raises(sqlite3.OperationalError):
         adopter.step(0.0)
     assert len(os.listdir(folder)) == 2
+
+
+def test_a_process_with_a_key_takes_over_its_own_service_alone(folder: Path) -> None:
+    """The collector would refuse the others under that key; those with another key find them."""
+    owner = Owner(folder)
+    owner.write()
+    owner.kill()
+    sent: list[Sequence[bytes]] = []
+
+    def send(frames: Sequence[bytes]) -> bool:
+        sent.append(frames)
+        return True
+
+    for service, found in (("shop", False), ("billing", True), (None, True)):
+        adoption = Adoption(folder, 0.0, service)
+        assert adoption.step(send, 0.0) is found
+        adoption.close()
+    assert len(sent) == 4

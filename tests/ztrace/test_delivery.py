@@ -74,12 +74,13 @@ def test_spans_arrive_in_order_with_their_publisher(receiver: Receiver) -> None:
 def test_spans_made_before_the_collector_is_up_arrive_once_it_is(stopped: None, quick: None) -> None:
     """The publisher waits for a collector, and has everything in its window until then."""
     endpoint = free_endpoint()
-    ztrace.configure("billing", endpoint)
-    make_spans(*numbered(700))
-    wait_for(lambda: not current_publisher().queue)
+    ztrace.configure("billing", endpoint, batch_spans=100)
+    make_spans(*numbered(750))
+    wait_for(lambda: len(current_publisher().queue) == 50)  # The rest waits to become a whole batch.
     with Receiver(endpoint) as receiver:
         assert ztrace.flush(DEADLINE_S)
-        assert receiver.names() == numbered(700)
+        assert receiver.names() == numbered(750)
+    assert [header.span_count for header in receiver.headers(DATA)] == 7 * [100] + [50]
 
 
 @pytest.mark.parametrize("endpoint", ["tcp://[::1]:*", "ipc://{}/collector"])
