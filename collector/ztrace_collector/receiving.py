@@ -24,14 +24,15 @@ from ztrace_collector.keys import KeyFolder
 
 #: What a message waits at most for others to share its transaction.
 GATHER_S = 0.05
-#: What a transaction holds at most: enough to make its commit cheap, and few enough that a busy
-#: publisher, which has 32 messages on the way, hears of some before it has to wait.
-MAX_MESSAGES, MAX_BYTES = 32, 1 << 20
+#: What a transaction holds at most, and one message beyond: enough to make its commit cheap, and few enough
+#: that a busy publisher, which has 32 messages on the way, hears of some before it has to wait, and that a
+#: quiet one beside it has its turn within a second.
+MAX_MESSAGES, MAX_BYTES = 32, 1 << 19
 #: How long it may take until the port that was closed can be opened again.
 REOPEN_S = 5.0
 #: Of one connection; see ``docs/adr`` for what each setting is worth.
 _OPTIONS = (
-    (zmq.RCVHWM, 64),
+    (zmq.RCVHWM, 16),
     (zmq.BACKLOG, 1024),
     (zmq.MAXMSGSIZE, MAX_FRAME_BYTES),
     (zmq.HANDSHAKE_IVL, HANDSHAKE_MS),

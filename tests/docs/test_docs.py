@@ -158,6 +158,7 @@ LIMITS = [
     ("Limits of the collector", "the folder of keys", f"{admission.LOOK_S:g} s"),
     ("Limits of the collector", "a message waits for others", f"{receiving.GATHER_S} s"),
     ("Limits of the collector", "messages, bytes of a transaction", receiving.MAX_MESSAGES),
+    ("Limits of the collector", "messages, bytes of a transaction", f"{receiving.MAX_BYTES >> 10} KiB"),
     ("Limits of the collector", "characters of a service's", check.MAX_NAME),
     ("Limits of the collector", "characters of a span's attributes", attributes.MAX_ATTRIBUTES),
     ("Limits of the collector", "levels of nested attributes", attributes.MAX_DEPTH),
