@@ -123,7 +123,7 @@ class File:
         if len(self.span_ids) != len(self._spans):
             yield f"{len(self._spans) - len(self.span_ids)} spans are there twice"
         count = len(self._spans)
-        if self._sums["totals"] != count or self._sums["figures"] != count:
+        if {self._sums[table] for table in ("totals", "figures", "traces")} != {count}:
             yield f"{count} spans, and {self._sums}"
         if self._sums["refusals"]:
             yield "something was refused"

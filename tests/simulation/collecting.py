@@ -5,6 +5,7 @@ another one that is opened on the same file with nothing in memory.
 """
 
 import shutil
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +13,15 @@ from typing import TYPE_CHECKING
 from ztrace.errors import DatabaseError
 from ztrace.wire import pack_acks
 from ztrace_collector.store import Store
+from ztrace_collector.writing import Writer
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 #: When it may crash: before a transaction, in it, after it, and when some acknowledgements have left.
 _MOMENTS = ("before", "in", "after", "acknowledged")
+#: Pages of a database, by SQLite's definition.
+_MOST_PAGES = 4294967294
 #: Instructions of SQLite's machine between two questions whether to go on.
 _STRIDE = 7
 
@@ -37,7 +41,11 @@ class SimulatedCollector:
         self.acknowledged: dict[bytes, int] = {}
         self._world = world
         self._empty = empty
-        self._store: Store | None = None
+        #: One of them while it runs: the service's writer, which holds what cannot be stored and goes on by
+        #: itself, or a store alone, which fails at any instruction and is called again.
+        self._writer: Writer | None = None
+        self._alone: Store | None = None
+        self._has_writer = world.faults.dice.random() < 0.5
         self._held: list[Sequence[bytes]] = []
         self._stopped_until_ns = 0
         self._pace_s = world.faults.dice.choice((0.02, 0.1, 0.5))
@@ -47,14 +55,14 @@ class SimulatedCollector:
 
     def start(self) -> None:
         """Begin to listen, if it does not."""
-        if self._store is None:
-            self._store = Store(self.path, clock_ns=self._world.agenda.unix_ns)
+        if not self._is_running:
+            self._open()
             self._world.network.listening = True
-            self._world.note("collector", "starts")
+            self._world.note("collector", f"starts{', with a writer' if self._has_writer else ''}")
 
     def crash(self) -> None:
         """Die, with everything in memory and in the sockets."""
-        if self._store is not None:
+        if self._is_running:
             self._world.note("collector", "crashes")
             self._drop_store()
             self._held.clear()
@@ -63,10 +71,12 @@ class SimulatedCollector:
 
     def stop(self) -> None:
         """End well."""
-        if self._store is not None:
-            self._store.close()
-            self._store = None
-            self._world.network.listening = False
+        if self._writer is not None:
+            self._writer.__exit__(None, None, None)
+        if self._alone is not None:
+            self._alone.close()
+        self._writer = self._alone = None
+        self._world.network.listening = False
 
     def freeze(self, duration_s: float) -> None:
         """Do nothing for a while."""
@@ -75,7 +85,7 @@ class SimulatedCollector:
 
     def replace_file(self) -> None:
         """Go on with an empty file, and nobody else notices."""
-        running = self._store is not None
+        running = self._is_running
         self._drop_store()
         aside = self.path.with_name(f"aside-{len(self.set_aside)}.db")
         for ending in ("", "-wal", "-shm"):
@@ -86,27 +96,62 @@ class SimulatedCollector:
         shutil.copyfile(self._empty, self.path)
         self._world.note("collector", "goes on with an empty file")
         if running:
-            self._store = Store(self.path, clock_ns=self._world.agenda.unix_ns)
+            self._open()
+
+    def fill_disk(self, duration_s: float) -> None:
+        """Leave no room for a while: the file cannot grow, and then the machine says so, too."""
+        if self._store is not None:
+            self._world.note("collector", f"has no room for {duration_s:.1f} s")
+            (pages,) = self._store._db.execute("PRAGMA page_count").fetchone()
+            self._store._db.execute(f"PRAGMA max_page_count = {pages}")
+            self._world.agenda.later(duration_s, self.free_disk)
+
+    def free_disk(self) -> None:
+        """Let the file grow again."""
+        if self._store is not None:
+            self._store._db.execute(f"PRAGMA max_page_count = {_MOST_PAGES}")
+
+    @property
+    def _is_running(self) -> bool:
+        return self._writer is not None or self._alone is not None
+
+    @property
+    def _store(self) -> Store | None:
+        """The store that is open just now; a writer may be without one."""
+        return self._alone if self._writer is None else self._writer._store
+
+    def _open(self) -> None:
+        world = self._world
+        if self._has_writer:
+            self._writer = Writer(
+                self.path,
+                say=lambda line: world.note("collector", line.replace(str(self.path.parent), "")),
+                clock_ns=world.agenda.unix_ns,
+            )
+            self._writer.write()
+        else:
+            self._alone = Store(self.path, clock_ns=world.agenda.unix_ns)
 
     def _drop_store(self) -> None:
         """Let the file go as if nobody were there to close it: the log stays, memory does not."""
-        if self._store is not None:
-            self._store._db.close()
-            self._store._lock.release()
-            self._store = None
+        store = self._store
+        if store is not None:
+            store._db.close()
+            store._lock.release()
+        self._writer = self._alone = None
 
     def _loop(self) -> None:
         world = self._world
-        if self._store is not None and world.agenda.now_ns >= self._stopped_until_ns:
-            self._collect(self._store)
+        if self._is_running and world.agenda.now_ns >= self._stopped_until_ns:
+            self._collect()
         world.agenda.later(
             0.05 if world.healed else self._pace_s * 2 * world.faults.dice.random(), self._loop
         )
 
-    def _collect(self, store: Store) -> None:
+    def _collect(self) -> None:
         """Store what there is, and acknowledge it, unless something comes in between."""
-        world, faults = self._world, self._world.faults
-        if not self._held:
+        world, faults, writer = self._world, self._world.faults, self._writer
+        if not self._held and not (writer and writer.holding):
             self._held = world.network.gather(faults.dice.choice((1, 3, 100)))
             if not self._held:
                 return
@@ -114,29 +159,47 @@ class SimulatedCollector:
         if crash == "before":
             return self.crash()
         if crash == "in" or faults.happens(faults.rates.interrupted):
-            _interrupt(store, int(10 ** faults.dice.uniform(0, 4)))
+            _interrupt(self._store, int(10 ** faults.dice.uniform(0, 4)))
+        count = len(self._held)
         try:
-            acknowledgements = store.store(self._held)
+            acknowledgements = self._write()
         except DatabaseError as error:
-            world.note("collector", f"cannot store {len(self._held)} messages: {type(error).__name__}")
+            world.check(writer is None, f"the writer gives up: {error}")
+            world.note("collector", f"cannot store {count} messages: {type(error).__name__}")
             if crash:
                 self.crash()
             return  # What it holds it tries again.
+        except sqlite3.Error as error:
+            world.check(writer is None, f"the writer fails: {error}")
+            return self.crash()  # Also the rolling back has failed.
         finally:
-            if self._store is not None:
-                store._db.set_progress_handler(None, 0)
-        world.note("collector", f"stores {len(self._held)} messages: {list(acknowledgements.values())}")
-        self._held = []
-        if crash == "after":
+            _interrupt(self._store, None)
+        world.note("collector", f"stores {count} messages: {list(acknowledgements.values())}")
+        if crash in ("in", "after"):
             return self.crash()
         self.acknowledged.update(acknowledgements)
         world.network.broadcast(pack_acks(acknowledgements))
         if crash:
             self.crash()
 
+    def _write(self) -> dict[bytes, int]:
+        """Write what has been gathered; what is not written is kept, here or by the writer."""
+        if self._writer is not None:
+            held, self._held = self._held, []
+            return self._writer.write(held)
+        assert self._alone is not None
+        acknowledgements = self._alone.store(self._held)
+        self._held = []
+        return acknowledgements
 
-def _interrupt(store: Store, instructions: int) -> None:
-    """Let the next transaction fail after so many instructions of SQLite's machine, once."""
+
+def _interrupt(store: Store | None, instructions: int | None) -> None:
+    """Let the next transaction fail after so many instructions of SQLite's machine, once; None for never."""
+    if store is None:
+        return
+    if instructions is None:
+        store._db.set_progress_handler(None, 0)
+        return
     left = instructions
 
     def is_enough() -> bool:
