@@ -153,8 +153,8 @@ class Worker:
         # What is on the disk is not lost: whoever takes it over says goodbye for us.
         if self._connected and not (left and self._spool is not None):
             now_ns = self._clocks.unix_ns()
-            self.window.give_up()
-            self.window.end(BYE, now_ns, now_ns)
+            first_ns = self.window.give_up()
+            self.window.end(BYE, min(first_ns or now_ns, now_ns), now_ns)
             self._delivery.start_over(self._clocks.monotonic_s())
             self._delivery.send(self._link.send, self._clocks.monotonic_s())
         if self._spool is not None:
