@@ -22,6 +22,7 @@ FAULTS: dict[str, Callable[[Length], Row]] = {
     "stop": collector_faults.stop,
     "lose_acknowledgements": collector_faults.lose_acknowledgements,
     "cut": collector_faults.cut,
+    "mix": collector_faults.mix,
     "stand_still": cost.stand_still,
     "flood": pressure.flood,
     "kill_spooled": publisher_faults.kill_spooled,
@@ -29,6 +30,7 @@ FAULTS: dict[str, Callable[[Length], Row]] = {
     "gevent": publisher_faults.run_gevent,
     "asyncio": publisher_faults.run_asyncio,
     "fill_disk": pressure.fill_disk,
+    "besiege": pressure.besiege,
     "hot_path": cost.hot_path,
 }
 

@@ -1,5 +1,6 @@
 """Faults of the collector and of the way to it: each is over one day, and by then nothing may be missing."""
 
+import random
 import time
 
 from tests.faults.making import Plan
@@ -11,7 +12,7 @@ from tests.faults.table import Row
 def kill(length: Length) -> Row:
     """Kill the collector again and again, and start it again at once."""
     kills = int(length.of(20, 3))
-    plan = Plan("", rate=int(length.of(20_000, 5_000)), seconds=length.of(kills + 2.0, 4.0))
+    plan = Plan("", rate=int(length.of(20_000, 5_000)), seconds=600.0)
 
     def fault(scene: Scene) -> None:
         for _ in range(kills):
@@ -21,6 +22,7 @@ def kill(length: Length) -> Row:
             time.sleep(0.3)
             scene.server.kill()
             scene.server.start(wait=False)
+        scene.maker.board["stop"] = 1
 
     outcome = suffer(plan, fault)
     return Row(
@@ -156,4 +158,47 @@ def cut(length: Length) -> Row:
         outcome.lost,
         not outcome.lost,
         compare(length, plan, fault, proxied=True),
+    )
+
+
+def mix(length: Length) -> Row:
+    """Do one of all these after the other, in an order drawn by lot, and sometimes several at once."""
+    count = int(length.of(35, 5))
+    drawn = random.Random(4710)
+    plan = Plan("", rate=10_000, seconds=600.0, closing_s=90.0)
+
+    def fault(scene: Scene) -> None:
+        proxy, server = scene.proxy, scene.server
+        assert proxy is not None
+        for _ in range(count):
+            kind = drawn.choice(("kill", "stop", "hole", "cut", "deaf"))
+            pause_s = drawn.uniform(0.1, length.of(3.0, 0.5))
+            if kind == "kill":
+                server.kill()
+            elif kind == "stop":
+                server.pause()
+            elif kind == "hole":
+                proxy.hole = True
+            elif kind == "cut":
+                proxy.cut()
+            else:
+                proxy.ack_loss = drawn.choice((0.1, 0.5, 1.0))
+            time.sleep(pause_s)
+            if kind == "kill":
+                server.start(wait=False)
+            elif kind == "stop":
+                server.resume()
+            if drawn.random() < 0.7:
+                proxy.hole, proxy.ack_loss = False, 0.0
+            time.sleep(drawn.uniform(0.0, 1.0))
+        proxy.hole, proxy.ack_loss = False, 0.0
+        scene.maker.board["stop"] = 1
+
+    outcome = suffer(plan, fault, proxied=True, ack_loss=0.001)
+    return Row(
+        f"{count} of these by lot at {plan.rate:,} spans/s",
+        "0 lost, 0 duplicate rows",
+        f"{outcome.share()} of {outcome.seen.made:,}, 0 duplicate rows",
+        outcome.lost,
+        not outcome.lost,
     )

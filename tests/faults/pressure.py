@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from tests.faults import identity
+from tests.faults import identity, rubbish
 from tests.faults.disk import Disk, small_disk
 from tests.faults.making import Plan
 from tests.faults.running import Length, Outcome, Scene, compare, finish, let_be, set_scene, suffer
@@ -69,7 +69,7 @@ def _describe(outcome: Outcome) -> str:
 def fill_disk(length: Length, kind: Callable[[Stage], AbstractContextManager[Disk]] = small_disk) -> Row:
     """Fill the disk, free it; fill it again and kill the collector there, free it and start it again."""
     full_s = length.of(5.0, 0.5)
-    plan = Plan("", rate=2_000, seconds=length.of(25.0, 4.0), closing_s=60.0)
+    plan = Plan("", rate=2_000, seconds=600.0, closing_s=60.0)
     with Stage() as stage, kind(stage) as disk:
         collector = stage.collector(folder=disk.folder)
         maker = stage.maker(plan._replace(endpoint=collector.endpoint))
@@ -92,6 +92,8 @@ def fill_disk(length: Length, kind: Callable[[Stage], AbstractContextManager[Dis
             disk.free(collector)
             collector.start()
             assert identity.count_stored(collector.database) >= stored
+            time.sleep(full_s)
+            maker.board["stop"] = 1
 
         outcome = finish(set_scene(stage, collector, maker), collector, fault)
         name = disk.name
@@ -101,4 +103,20 @@ def fill_disk(length: Length, kind: Callable[[Stage], AbstractContextManager[Dis
         f"{outcome.share()} of {outcome.seen.made:,}, resumed after {outcome.noted['resumed_s']:.1f} s",
         outcome.lost,
         not outcome.lost and outcome.noted["resumed_s"] <= 5,
+    )
+
+
+def besiege(length: Length) -> Row:
+    """Let strangers connect by the thousand, with rubbish or with nothing at all, while a publisher sends."""
+    connections, idle = int(length.of(10_000, 500)), int(length.of(2_000, 100))
+    with Stage() as stage:
+        outcome = rubbish.suffer(connections, idle, keyed=True, folder=stage.folder)
+    share = outcome.rate_during / outcome.rate_before
+    left = int(outcome.attack["left"] + outcome.attack["idle left"])
+    return Row(
+        f"{connections:,} connections of rubbish and {idle:,} idle ones",
+        "all refused or cut, a good publisher keeps at least 95% of its rate",
+        f"{left} left, the publisher keeps {share:.1%}",
+        0,
+        not left and share >= 0.95,
     )

@@ -23,6 +23,7 @@ SHORT = Length(short=True, peer=False)
         collector_faults.stop,
         collector_faults.lose_acknowledgements,
         collector_faults.cut,
+        collector_faults.mix,
         pressure.rush,
         publisher_faults.fork,
         publisher_faults.run_gevent,
