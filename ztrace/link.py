@@ -13,6 +13,7 @@ from typing import Protocol
 import zmq
 
 from ztrace.settings import Settings
+from ztrace.wire import MAX_FRAME_BYTES
 
 #: Of the socket. A black hole is noticed after the heartbeat's timeout, and a connection that hangs while it
 #: is made is given up and tried again.
@@ -22,6 +23,7 @@ OPTIONS = (
     (zmq.IMMEDIATE, 1),
     (zmq.SNDHWM, 64),
     (zmq.LINGER, 0),
+    (zmq.MAXMSGSIZE, MAX_FRAME_BYTES),
     (zmq.RECONNECT_IVL, 50),
     (zmq.RECONNECT_IVL_MAX, 1000),
     (zmq.CONNECT_TIMEOUT, 1000),

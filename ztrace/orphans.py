@@ -16,6 +16,8 @@ from ztrace.spool_files import Entry, Identity
 #: Files that belong to no page, or to one that was never finished, are removed when they are so old: their
 #: owner may be at it, and without a page nobody can tell what they count for.
 _LEFTOVER_S = 86400.0
+#: No count reaches this: the wire has no larger ones.
+_END = 1 << 63
 
 
 def find_orphans(folder: Path) -> Iterator["Orphan"]:
@@ -73,6 +75,13 @@ class Orphan:
         self.floor, self.retired = page[valid], page[valid + 1]
         self._reading = -1
         self._reading_number = -1
+
+    @property
+    def is_sound(self) -> bool:
+        """The counts can be true; a collector would refuse others for ever."""
+        return (
+            max(self.retired, self.dropped) <= self.created < _END and self.floor <= self.next_sequence < _END
+        )
 
     @property
     def entries(self) -> list[Entry]:
@@ -152,8 +161,9 @@ def _take(folder: Path, path: Path) -> Orphan | None:
         identity = files.unpack_page(page)
         if not gone and identity is not None and path.stem == identity.incarnation.hex():
             orphan = Orphan(folder, lock, identity, memoryview(page).cast("Q"))
-            lock = -1
-            return orphan
+            if orphan.is_sound:
+                lock = -1
+                return orphan
     except (OSError, UnicodeError):
         pass
     finally:
