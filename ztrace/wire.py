@@ -44,6 +44,9 @@ ACK = b"\x02ack"
 
 #: Bytes of spans in one message at most: far under the collector's limit, big enough to cost nothing.
 MAX_BODY_BYTES = 1 << 20
+#: Incarnations in one acknowledgement: far over the messages of a transaction, and it bounds what a hostile
+#: collector can make of a publisher's memory.
+MAX_ACKS = 4096
 #: What the collector accepts as one frame; libzmq cuts the connection of a peer that sends more.
 MAX_FRAME_BYTES = 2 << 20
 
@@ -213,7 +216,9 @@ def unpack_acks(frame: bytes) -> dict[bytes, int]:
         WireError: with reason ``undecodable``.
     """
     try:
-        version, acks = msgpack.unpackb(frame[len(ACK) :], strict_map_key=True)
+        if len(frame) > MAX_FRAME_BYTES:
+            raise ValueError(f"{len(frame)} bytes")
+        version, acks = msgpack.unpackb(frame[len(ACK) :], strict_map_key=True, max_map_len=MAX_ACKS)
         if not frame.startswith(ACK) or version != VERSION:
             raise ValueError("not an acknowledgement of this version")
         return {bytes(incarnation): int(sequence) for incarnation, sequence in acks.items()}

@@ -26,9 +26,8 @@ from ztrace.wire import DATA, MAX_FRAME_BYTES, TOPIC, UNFINISHED, pack_header
 from ztrace_collector.refusals import MENDED_REASONS, MESSAGE_REASONS, SPAN_REASONS
 from ztrace_collector.store import Store
 
-#: What one message may become in memory. Frames are limited to 4 MiB, and an object of one item, two bytes
-#: on the wire, takes some hundred.
-MOST_BYTES = 320 << 20
+#: What one message may become in memory: three bytes on the wire can be a map of one, which takes 200.
+MOST_BYTES = 70 * MAX_FRAME_BYTES
 HEADER = pack_header(Sender(5).header(DATA, span_count=1))
 
 

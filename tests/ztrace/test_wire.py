@@ -15,6 +15,8 @@ from ztrace.wire import (
     CRASH,
     DATA,
     MAGIC,
+    MAX_ACKS,
+    MAX_FRAME_BYTES,
     TOMBSTONE,
     VERSION,
     Header,
@@ -181,6 +183,8 @@ def test_missing_and_additional_fields_are_refused() -> None:
         ACK + packed(VERSION, {b"i": None}),
         ACK + packed(VERSION, {b"i": "many"}),
         ACK + packed(VERSION, {1: 1}),
+        ACK + packed(VERSION, {number.to_bytes(16, "big"): 1 for number in range(MAX_ACKS + 1)}),
+        ACK + packed(VERSION, {b"i": 1, bytes(MAX_FRAME_BYTES): 1}),
     ],
 )
 def test_what_is_no_acknowledgement_is_refused(frame: bytes) -> None:
