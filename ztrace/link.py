@@ -49,6 +49,9 @@ class Link(Protocol):
     def wait(self, timeout_ms: int) -> None:
         """Return when something has come, or after that time."""
 
+    def renew(self) -> None:
+        """Begin anew to connect: libzmq never tries again where its key has been refused."""
+
     def close(self, linger_ms: int) -> None:
         """Give what has been sent so long to leave, then close."""
 
@@ -63,20 +66,35 @@ class SocketLink:
             zmq.ZMQError: the endpoint cannot be used.
         """
         # Kept as attributes, so that in a forked child nothing closes the parent's.
+        self._settings = settings
         self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.XPUB)
         try:
-            self._socket.ipv6 = "[" in settings.endpoint
-            for option, value in OPTIONS:
-                self._socket.setsockopt(option, value)
-            if settings.key is not None:
-                self._socket.curve_serverkey = settings.key.server_public
-                self._socket.curve_publickey = settings.key.public
-                self._socket.curve_secretkey = settings.key.secret
-            self._socket.connect(settings.endpoint)
+            self._socket = self._connect()
         except Exception:
-            self.close(0)
+            self._context.term()
             raise
+
+    def _connect(self) -> "zmq.Socket[bytes]":
+        settings = self._settings
+        socket = self._context.socket(zmq.XPUB)
+        try:
+            socket.ipv6 = "[" in settings.endpoint
+            for option, value in OPTIONS:
+                socket.setsockopt(option, value)
+            if settings.key is not None:
+                socket.curve_serverkey = settings.key.server_public
+                socket.curve_publickey = settings.key.public
+                socket.curve_secretkey = settings.key.secret
+            socket.connect(settings.endpoint)
+        except Exception:
+            socket.close(linger=0)
+            raise
+        return socket
+
+    def renew(self) -> None:
+        """Begin anew; see `Link`."""
+        self._socket.close(linger=0)
+        self._socket = self._connect()
 
     def send(self, frames: Sequence[bytes]) -> bool:
         """Send a message; see `Link`."""

@@ -151,11 +151,19 @@ class Window:
         """Append a BYE or CRASH: nothing comes after it."""
         self.restore(Entry(kind, self.next_sequence, 0, first_ns, last_ns, pack_stretch(first_ns, last_ns)))
 
-    def give_up(self) -> None:
-        """Forget everything: there is no time left to deliver it."""
+    def give_up(self) -> int | None:
+        """Forget everything: there is no time left to deliver it.
+
+        What was acknowledged stays known: the rest is what the collector finds missing.
+
+        Returns:
+            When the first of the spans ended, None if there were none.
+        """
+        first_ns = min((entry.first_ns for entry in self._entries.values()), default=None)
         self._entries.clear()
         self._expendable.clear()
         self._bytes = 0
+        return first_ns
 
     def body_of(self, entry: Entry) -> bytes:
         """Return what is to be sent; a batch that cannot be read any more becomes a tombstone."""

@@ -32,6 +32,8 @@ FLOOD_S = 0.01
 YIELD_S = 0.0002
 #: How often the collector hears of a publisher that has nothing to send.
 BEAT_S = 1.0
+#: After this long without a connection another one is begun from scratch.
+RENEW_S = 30.0
 #: How long a closing publisher waits for a collector that has never answered.
 UNREACHED_S = 0.5
 #: What the last messages may take to leave the process.
@@ -81,7 +83,7 @@ class Worker:
         self._unfinished = Unfinished(publisher.register)
         self._adopting = False
         self._connected = False
-        self._spoke_s = self._beat_s = now_s
+        self._spoke_s = self._beat_s = self._heard_s = now_s
         self._hurry_until_s = now_s
         self._flooded = False
         #: A lock that is never free: the thread sleeps by waiting for it, `hurry` wakes it by releasing it.
@@ -237,7 +239,11 @@ class Worker:
         self._beat_s = now_s
         self._publisher.renew_offset()
         if not self._connected:
+            if now_s - self._heard_s >= RENEW_S:
+                self._heard_s = now_s
+                self._link.renew()
             return
+        self._heard_s = now_s
         self._send_open(self._unfinished.take_due())
         if now_s - self._spoke_s >= BEAT_S and self._delivery.send_beat(self._link.send):
             self._spoke_s = now_s

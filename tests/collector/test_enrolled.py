@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
+import ztrace
 from tests.collector.messages import refusals, row, rows
+from ztrace import worker
 from ztrace.enrolment import Enrolment
 from ztrace_collector.keys import KeyFolder
 from ztrace_collector.service import Collector
@@ -119,3 +121,22 @@ def test_a_service_under_another_name_is_not_traced(path: Path, folder: KeyFolde
         assert "the key is for the service billing, this one is shop" in errors
         assert end(start(endpoint, key)) == ""
     assert row(path, "SELECT service FROM instances") == {"service": "billing"}
+
+
+def test_a_key_that_is_known_only_later_lets_the_service_in(
+    path: Path, folder: KeyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ZeroMQ never tries again where it has been refused; the agent does, from scratch, and loses nothing."""
+    monkeypatch.setattr(worker, "RENEW_S", 0.0)
+    key = folder.add("billing")
+    (file,) = [each for each in folder.path.iterdir() if "billing" in each.read_text()]
+    file.rename(path.with_name("elsewhere"))
+    with running(path, folder) as endpoint:
+        ztrace.configure(endpoint=endpoint, key=key.format())
+        with ztrace.span("charge"):
+            pass
+        wait_for(lambda: refusals(path).get("handshake_denied"))
+        path.with_name("elsewhere").rename(file)
+        assert ztrace.flush(DEADLINE_S)
+        ztrace.shutdown()
+    assert row(path, "SELECT count(*) AS n FROM spans")["n"] == 1

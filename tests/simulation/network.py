@@ -140,6 +140,9 @@ class SimulatedLink:
     def wait(self, timeout_ms: int) -> None:
         """Nobody waits here: time passes elsewhere."""
 
+    def renew(self) -> None:
+        """Nothing to do: who is not connected here is tried for again by itself."""
+
     def close(self, linger_ms: int) -> None:
         """Close well: what leaves in time arrives, unless the connection is cut meanwhile."""
         self._closed = True
