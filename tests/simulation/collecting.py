@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ztrace.errors import DatabaseError
 from ztrace.wire import pack_acks
+from ztrace_collector.adopting import Adopter
 from ztrace_collector.store import Store
 from ztrace_collector.writing import Writer
 
@@ -46,6 +47,8 @@ class SimulatedCollector:
         self._writer: Writer | None = None
         self._alone: Store | None = None
         self._has_writer = world.faults.dice.random() < 0.5
+        self._adopter: Adopter | None = None
+        self._adopts = world.faults.dice.random() < 0.3
         self._held: list[Sequence[bytes]] = []
         self._stopped_until_ns = 0
         self._pace_s = world.faults.dice.choice((0.02, 0.1, 0.5))
@@ -75,7 +78,9 @@ class SimulatedCollector:
             self._writer.__exit__(None, None, None)
         if self._alone is not None:
             self._alone.close()
-        self._writer = self._alone = None
+        if self._adopter is not None:
+            self._adopter.__exit__(None, None, None)
+        self._writer = self._alone = self._adopter = None
         self._world.network.listening = False
 
     def freeze(self, duration_s: float) -> None:
@@ -131,6 +136,8 @@ class SimulatedCollector:
             self._writer.write()
         else:
             self._alone = Store(self.path, clock_ns=world.agenda.unix_ns)
+        if self._adopts:
+            self._adopter = Adopter(world.spool, self._adopt, world.fail, world.agenda.monotonic_s())
 
     def _drop_store(self) -> None:
         """Let the file go as if nobody were there to close it: the log stays, memory does not."""
@@ -138,12 +145,20 @@ class SimulatedCollector:
         if store is not None:
             store._db.close()
             store._lock.release()
+        if self._adopter is not None and self._adopter._adoption._current is not None:
+            self._adopter._adoption._current._orphan.release()
+        self._adopter = None
         self._writer = self._alone = None
 
     def _loop(self) -> None:
         world = self._world
         if self._is_running and world.agenda.now_ns >= self._stopped_until_ns:
             self._collect()
+            if self._adopter is not None:
+                try:
+                    self._adopter.step(world.agenda.monotonic_s())
+                except DatabaseError:
+                    world.note("collector", "cannot adopt")
         world.agenda.later(
             0.05 if world.healed else self._pace_s * 2 * world.faults.dice.random(), self._loop
         )
@@ -190,6 +205,16 @@ class SimulatedCollector:
         assert self._alone is not None
         acknowledgements = self._alone.store(self._held)
         self._held = []
+        return acknowledgements
+
+    def _adopt(self, messages: Sequence[Sequence[bytes]]) -> dict[bytes, int]:
+        """Store what dead programs have left."""
+        for frames in messages:
+            self._world.watch("collector", frames)
+        acknowledgements = self._writer.write(messages) if self._writer is not None else {}
+        if self._alone is not None:
+            acknowledgements = self._alone.store(messages)
+        self.acknowledged.update(acknowledgements)
         return acknowledgements
 
 

@@ -15,14 +15,12 @@ from ztrace import spans
 from ztrace.publisher import Publisher
 from ztrace.settings import Settings, read_settings
 from ztrace.spans import Span
-from ztrace.wire import BEAT, BYE, CRASH, DATA, KIND_NUMBERS, OPEN, TOMBSTONE, Header, unpack_header
+from ztrace.wire import KIND_NUMBERS
 from ztrace.worker import Worker
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-#: Kinds of messages, as the log names them.
-_KINDS = {DATA: "DATA", TOMBSTONE: "TOMBSTONE", BEAT: "BEAT", BYE: "BYE", CRASH: "CRASH", OPEN: "OPEN"}
 #: How a program has ended.
 RUNNING, CLOSED, KILLED = "running", "closed", "killed"
 
@@ -167,16 +165,7 @@ class Program:
 
     def before_send(self, frames: Sequence[bytes]) -> None:
         """Watch what is sent, or be killed before."""
-        header = unpack_header(frames[1])
-        if self.world.is_logged:
-            self.world.note(self.name, f"sends {_describe(header)}")
-        key = header.incarnation, header.sequence
-        if header.kind == DATA:
-            before = self.world.batches.setdefault(key, frames[2])
-            self.world.check(before == frames[2], f"{self.name} sends another batch with a number in use")
-        elif header.kind == TOMBSTONE:
-            for sequence in range(header.sequence, header.sequence + header.covered):
-                self.world.buried.add((header.incarnation, sequence))
+        self.world.watch(self.name, frames)
         if self.world.faults.happens(self.world.faults.rates.killed_at_send):
             self.meet_death()
 
@@ -213,15 +202,6 @@ class Program:
             finally:
                 self.world.acting = None
         self.world.agenda.later(self._pace_s * (0.5 + self.world.faults.dice.random()), self._turn)
-
-
-def _describe(header: Header) -> str:
-    """Return a message's header as one line."""
-    whose, kind = header.incarnation.hex()[:4], _KINDS[header.kind]
-    return (
-        f"{kind} {header.sequence} of {whose}: covered {header.covered}, spans {header.span_count}, floor"
-        f" {header.floor}, created {header.created}, dropped {header.dropped}, retired {header.retired}"
-    )
 
 
 def _draw_settings(world: "World", number: int, spool: Path | None) -> Settings:

@@ -19,8 +19,11 @@ from tests.simulation.network import Network
 from tests.simulation.programs import Program
 from ztrace import diagnostics, identifiers, orphans, publisher, spans, spool, spool_files, unfinished
 from ztrace.window import Window
+from ztrace.wire import BEAT, BYE, CRASH, DATA, OPEN, TOMBSTONE, Header, unpack_header
 from ztrace_collector import writing
 
+#: Kinds of messages, as the log names them.
+_KINDS = {DATA: "DATA", TOMBSTONE: "TOMBSTONE", BEAT: "BEAT", BYE: "BYE", CRASH: "CRASH", OPEN: "OPEN"}
 #: How long a healed world may need until everything is delivered: sending again backs off to a minute.
 PATIENCE_S = 600.0
 
@@ -57,20 +60,31 @@ class World:
         self._log = log
         self.collector = SimulatedCollector(self, folder, empty)
 
-    @property
-    def is_logged(self) -> bool:
-        """Somebody reads what `note` is told."""
-        return self._log is not None
-
     def note(self, who: str, what: str) -> None:
         """Log something that happens."""
         if self._log is not None:
             self._log(f"{self.agenda.monotonic_s():9.3f} {who:<11} {what}")
 
+    def watch(self, who: str, frames: Sequence[bytes]) -> None:
+        """Look at a message that is about to be sent."""
+        header = unpack_header(frames[1])
+        if self._log is not None:
+            self.note(who, f"sends {_describe(header)}")
+        if header.kind == DATA:
+            before = self.batches.setdefault((header.incarnation, header.sequence), frames[2])
+            self.check(before == frames[2], f"{who} sends another batch with a number in use")
+        elif header.kind == TOMBSTONE:
+            numbers = range(header.sequence, header.sequence + header.covered)
+            self.buried.update((header.incarnation, number) for number in numbers)
+
     def check(self, holds: bool, what: str) -> None:
         """Stop if something does not hold that always must."""
         if not holds:
             raise Wrong(what)
+
+    def fail(self, what: str) -> None:
+        """Stop, because something has been said that never must be."""
+        raise Wrong(what)
 
     def give_up(self, window: Window, incarnation: bytes) -> None:
         """Expect no longer that what is in a window arrives: its program ends."""
@@ -257,6 +271,15 @@ class World:
             self.unreadable = True
             raise OSError(EIO, os.strerror(EIO))
         return os.pread(descriptor, size, offset)
+
+
+def _describe(header: Header) -> str:
+    """Return a message's header as one line."""
+    whose, kind = header.incarnation.hex()[:4], _KINDS[header.kind]
+    return (
+        f"{kind} {header.sequence} of {whose}: covered {header.covered}, spans {header.span_count}, floor"
+        f" {header.floor}, created {header.created}, dropped {header.dropped}, retired {header.retired}"
+    )
 
 
 class _Instead:
