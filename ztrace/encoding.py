@@ -189,7 +189,7 @@ def _scrub(record: Record, rules: Rules) -> Record:
         fields[_ATTRIBUTES] = {"ztrace.scrubbed": SCRUBBED}
         failed = record[_EXCEPTION]
         if failed is not None:
-            fields[_EXCEPTION] = (failed[0], SCRUBBED, [], [], *failed[4:])
+            fields[_EXCEPTION] = (failed[0], SCRUBBED, [], [], *failed[4:7], [], [])
     return tuple(fields)
 
 
@@ -297,7 +297,9 @@ def _shrink(record: Record) -> Record | None:
     failed = fields[_EXCEPTION]
     if failed is not None and len(_pack(failed)) > MAX_SPAN_BYTES:
         exception = ExceptionRecord(*failed)
-        fields[_EXCEPTION] = exception._replace(type=exception.type[:MAX_NAME], frames=[], causes=[])
+        fields[_EXCEPTION] = exception._replace(
+            type=exception.type[:MAX_NAME], frames=[], causes=[], notes=[], members=[]
+        )
     if len(_pack(fields)) > MAX_BODY_BYTES:
         diagnostics.count(REFUSED)
         return None

@@ -11,7 +11,7 @@ from functools import lru_cache
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from ztrace.wire import PASSED, RAISED, REPLACED, WRAPPED, ExceptionRecord
+from ztrace.wire import PASSED, RAISED, REPLACED, WRAPPED, ExceptionRecord, FrameRecord
 
 if TYPE_CHECKING:
     from ztrace.spans import Context
@@ -146,7 +146,7 @@ def _stack(exception: BaseException) -> list[tuple[FrameType, int]]:
 
 
 def _frames(steps: list[tuple[FrameType, int]]) -> list[list[Any]]:
-    """Return ``[file, line, function, module, code, in_app]`` per frame, without ztrace's own."""
+    """Return FrameRecords, without ztrace's own."""
     import linecache  # With sysconfig, not needed by programs without exceptions.
 
     frames = []
@@ -156,7 +156,7 @@ def _frames(steps: list[tuple[FrameType, int]]) -> list[list[Any]]:
             continue
         source = linecache.getline(code.co_filename, line, frame.f_globals).strip()[:MAX_CODE]
         in_app = _in_app(code.co_filename, module)
-        frames.append([code.co_filename, line, code.co_qualname, module, source, in_app])
+        frames.append(list(FrameRecord(code.co_filename, line, code.co_qualname, module, source, in_app)))
     return frames
 
 

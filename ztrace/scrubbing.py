@@ -17,7 +17,7 @@ from ztrace.failure import MAX_CODE
 from ztrace.secret_names import Names
 from ztrace.secret_pairs import SCRUBBED, SIGNS, scrub_pairs
 from ztrace.secret_texts import CUT_MARK, KINDS, Kind
-from ztrace.wire import ExceptionRecord
+from ztrace.wire import ExceptionRecord, FrameRecord
 
 #: The reason under which values are counted in which something was replaced.
 REASON = "scrubbed"
@@ -26,8 +26,6 @@ REASON = "scrubbed"
 _MAX_KNOWN, _MAX_KNOWN_TEXT = 4096, 256
 #: Bytes that are this long may have been cut: `ztrace.encoding.MAX_TEXT`.
 MAX_BYTES = 4096
-#: Where a frame has its source line.
-_CODE = 4
 
 
 class Rules:
@@ -100,15 +98,21 @@ class Rules:
         }
 
     def scrub_exception(self, exception: Sequence[Any]) -> ExceptionRecord:
-        """Return an exception without secrets in its message, its source lines and its causes."""
+        """Return an exception without secrets in its texts and source lines, its causes and members."""
         record = ExceptionRecord(*exception)
         return record._replace(
             message=self.scrub(str.__str__(record.message)),
-            frames=[
-                [*frame[:_CODE], self.scrub_code(str.__str__(frame[_CODE])), *frame[_CODE + 1 :]]
-                for frame in record.frames
-            ],
-            causes=[list(self.scrub_exception(cause)) for cause in record.causes],
+            frames=[self._scrub_frame(frame) for frame in record.frames],
+            causes=[self.scrub_exception(cause) for cause in record.causes],
+            notes=[self.scrub(str.__str__(note)) for note in record.notes],
+            members=[self.scrub_exception(member) for member in record.members],
+        )
+
+    def _scrub_frame(self, fields: Sequence[Any]) -> FrameRecord:
+        frame = FrameRecord(*fields)
+        return frame._replace(
+            code=self.scrub_code(str.__str__(frame.code)),
+            locals=frame.locals and self.scrub_attributes(frame.locals),
         )
 
     def _scrub_name(self, name: Any) -> Any:

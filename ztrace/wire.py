@@ -10,7 +10,7 @@ An acknowledgement is one frame (`pack_acks`), sent from the collector's XSUB to
 The format is written out in docs/reference/wire-format.md.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgpack
@@ -36,8 +36,8 @@ KIND_NAMES = {number: name for name, number in KIND_NUMBERS.items()}
 OK, ERROR, UNFINISHED = 0, 1, 2
 
 #: How an exception came to the span that reports it: first raised there, on its way through unchanged, raised
-#: ``from`` another, or raised while another was being handled.
-RAISED, PASSED, WRAPPED, REPLACED = "raised", "passed", "wrapped", "replaced"
+#: ``from`` another, raised while another was being handled, or a group that holds one from elsewhere.
+RAISED, PASSED, WRAPPED, REPLACED, GROUPED = "raised", "passed", "wrapped", "replaced", "grouped"
 
 #: First bytes of an acknowledgement; 0 and 1 would read as an unsubscription and a subscription.
 ACK = b"\x02ack"
@@ -119,30 +119,61 @@ class Span(NamedTuple):
     status: int
     attributes: dict[str, Any] | None
     links: list[list[bytes]] | None
-    exception: list[Any] | None
+    exception: Sequence[Any] | None
 
 
 class ExceptionRecord(NamedTuple):
-    """An exception in a span, or one of its causes (`how`, `origin_*` are then the link to the one above).
+    """An exception in a span, one of its causes, or a member of a group.
 
     Attributes:
         type: qualified class name, bare for builtins.
         message: ``str(exception)``, cut.
-        frames: ``[file, line, function, module, code, in_app]``, outermost first; empty when PASSED.
+        frames: FrameRecords, outermost first. When PASSED only those of the way from this span to the next
+            one below that it came through in this process: the last in-app one made the call.
         causes: ExceptionRecords.
-        how: RAISED, PASSED, WRAPPED or REPLACED; for a cause WRAPPED (``__cause__``) or REPLACED
-            (``__context__``).
-        origin_trace_id: 16 bytes, None for a cause.
-        origin_span_id: 8 bytes, None for a cause.
+        how: RAISED, PASSED, WRAPPED, REPLACED or GROUPED; for a cause WRAPPED (``__cause__``) or REPLACED
+            (``__context__``), its link to the one above.
+        origin_trace_id: 16 bytes; None for a cause, and for a member that was first raised here.
+        origin_span_id: 8 bytes; None likewise.
+        notes: what was added with ``add_note``, cut.
+        members: of a group, its exceptions; one first raised in another span is PASSED and has no frames.
     """
 
     type: str
     message: str
-    frames: list[list[Any]]
-    causes: list[list[Any]]
+    frames: Sequence[Sequence[Any]]
+    causes: Sequence[Sequence[Any]]
     how: str
     origin_trace_id: bytes | None
     origin_span_id: bytes | None
+    notes: Sequence[str] = ()
+    members: Sequence[Sequence[Any]] = ()
+
+
+class FrameRecord(NamedTuple):
+    """A frame of a traceback.
+
+    Attributes:
+        file: the code's file name.
+        line: counted from 1.
+        function: qualified name.
+        module: its ``__name__``.
+        code: the source line, cut; empty if there is none.
+        in_app: whether it is the user's own.
+        repeats: how often it occurred again in a row, or the frames before it that make a cycle with it did.
+        omitted: frames left out before this one.
+        locals: names and values as text; None unless they were asked for.
+    """
+
+    file: str
+    line: int
+    function: str
+    module: str
+    code: str
+    in_app: bool
+    repeats: int = 0
+    omitted: int = 0
+    locals: dict[str, str] | None = None
 
 
 def pack_header(header: Header) -> bytes:

@@ -10,7 +10,7 @@ import json
 import re
 from typing import Any, NamedTuple
 
-from ztrace.wire import PASSED, RAISED, REPLACED, WRAPPED, ExceptionRecord
+from ztrace.wire import GROUPED, PASSED, RAISED, REPLACED, WRAPPED, ExceptionRecord
 from ztrace_collector import text
 from ztrace_collector.refusals import EXCEPTION, UTF8, Refusals
 
@@ -24,7 +24,7 @@ MAX_NAME, MAX_CODE, MAX_MESSAGE = 1024, 512, 16 << 10
 #: Made once: `json.dumps` with options makes an encoder for each call.
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
-_HOWS = frozenset((RAISED, PASSED, WRAPPED, REPLACED))
+_HOWS = frozenset((RAISED, PASSED, WRAPPED, REPLACED, GROUPED))
 _LAST = (1 << 63) - 1
 
 #: What differs between two messages of the same problem.
@@ -169,10 +169,11 @@ class _Reading:
         return kept
 
     def _frame(self, fields: Any) -> Frame | None:
-        if type(fields) is not tuple or tuple(map(type, fields)) != (str, int, str, str, str, bool):
+        types = tuple(map(type, fields)) if type(fields) is tuple else ()
+        if types[:8] != (str, int, str, str, str, bool, int, int) or len(types) != 9:
             self.replaced = True
             return None
-        file, line, function, module, code, in_app = fields
+        file, line, function, module, code, in_app = fields[:6]
         return Frame(
             file=self.text(file, MAX_NAME),
             line=min(max(line, 0), _LAST),

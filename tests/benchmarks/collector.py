@@ -93,6 +93,8 @@ def make_templates(seed: int) -> list[Template]:
                     "raised" if origin else "passed",
                     trace_id,
                     span_ids[FAILING[0]],
+                    [],
+                    [],
                 ]
             waiting[service].append(
                 (

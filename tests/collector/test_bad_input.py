@@ -22,7 +22,15 @@ from tests.collector.messages import (
     span_id,
     trace_id,
 )
-from ztrace.wire import DATA, MAX_FRAME_BYTES, TOPIC, UNFINISHED, pack_header
+from ztrace.wire import (
+    DATA,
+    MAX_FRAME_BYTES,
+    TOPIC,
+    UNFINISHED,
+    ExceptionRecord,
+    FrameRecord,
+    pack_header,
+)
 from ztrace_collector.refusals import MENDED_REASONS, MESSAGE_REASONS, SPAN_REASONS
 from ztrace_collector.store import Store
 
@@ -213,7 +221,8 @@ def bad_utf8(span: Any) -> bytes:
 
 def test_text_that_is_not_utf8_is_mended(store: Store, path: Path) -> None:
     """Bytes that are not UTF-8 are replaced in names, attributes and exceptions, and the spans are kept."""
-    exception = ["Error?", "bad ?", [["f?", 1, "g?", "m", "c?", True]], [], "raised", trace_id(0), span_id(0)]
+    frames = [FrameRecord("f?", 1, "g?", "m", "c?", True)]
+    exception = ExceptionRecord("Error?", "bad ?", frames, [], "raised", trace_id(0), span_id(0))
     span = make_span(name="char?e", attributes={"k?": "v?"}, exception=exception, status=1)
     store.store([Sender().data(1, 2, body=bad_utf8(span))])
     assert refusals(path) == {"utf8": 3}
@@ -252,7 +261,7 @@ def test_bad_links_are_left_out(store: Store, path: Path, links: Any, kept: int)
 
 @pytest.mark.parametrize(
     "exception",
-    ["boom", [], ["E", "m", [], [], "raised"], [1] * 7, [[]] * 7, ["E", "m", [], [], {}, None, None]],
+    ["boom", [], ["E", "m", [], [], "raised"], [1] * 9, [[]] * 9, ["E", "m", [], [], {}, None, None, [], []]],
 )
 def test_a_bad_exception_is_left_out(store: Store, path: Path, exception: Any) -> None:
     """A span whose exception cannot be read is kept without it."""

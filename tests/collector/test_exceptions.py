@@ -11,8 +11,8 @@ from tests.collector.messages import EPOCH_NS, MS, Sender, make_span, refusals, 
 from ztrace.wire import ERROR, Span
 from ztrace_collector.store import Store
 
-APP = ["/srv/app.py", 10, "charge", "app", "gateway.pay(card)", True]
-LIBRARY = ["/lib/http.py", 90, "send", "http", "raise Timeout", False]
+APP = ["/srv/app.py", 10, "charge", "app", "gateway.pay(card)", True, 0, 0, None]
+LIBRARY = ["/lib/http.py", 90, "send", "http", "raise Timeout", False, 0, 0, None]
 
 
 def failed(
@@ -28,7 +28,7 @@ def failed(
     **changes: Any,
 ) -> Span:
     """Return a span that failed; ``origin`` is the number of the span the exception comes from."""
-    record = [kind, message, list(frames), list(causes), how, trace_id(tree), span_id(number)]
+    record = [kind, message, list(frames), list(causes), how, trace_id(tree), span_id(number), [], []]
     if origin is not None:
         record[2:5] = [[], [], "passed" if how == "raised" else how]
         record[6] = span_id(origin)
@@ -50,7 +50,7 @@ def test_an_exception_is_counted_at_its_origin(store: Store, path: Path) -> None
     assert (group["trace_id"], group["origin_span_id"]) == (trace_id(0), span_id(2))
     assert group["first_ns"] == group["last_ns"] == EPOCH_NS + 10 * MS
     names = ("file", "line", "function", "code", "in_app")
-    assert json.loads(group["frames"])[0] == dict(zip(names, [*APP[:3], *APP[4:]], strict=True))
+    assert json.loads(group["frames"])[0] == dict(zip(names, [*APP[:3], *APP[4:6]], strict=True))
     listed = rows(path, "SELECT * FROM exception_list ORDER BY how")
     assert [(one["how"], one["exception_group"]) for one in listed] == [
         ("passed", group["fingerprint"]),
@@ -87,7 +87,7 @@ def test_a_group_shows_its_latest_occurrence(store: Store, path: Path) -> None:
     assert row(path, "SELECT count(*) AS n FROM exception_minutes")["n"] == 2
 
 
-OTHER = ["/srv/app.py", 20, "refund", "app", "gateway.refund(card)", True]
+OTHER = ["/srv/app.py", 20, "refund", "app", "gateway.refund(card)", True, 0, 0, None]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ OTHER = ["/srv/app.py", 20, "refund", "app", "gateway.refund(card)", True]
     [
         ({"message": "another", "number": 7}, True),
         ({"frames": [[*APP[:1], 77, *APP[2:]], LIBRARY]}, True),
-        ({"frames": [[*APP[:4], "  gateway.pay(card) ", True], LIBRARY]}, True),
+        ({"frames": [[*APP[:4], "  gateway.pay(card) ", *APP[5:]], LIBRARY]}, True),
         ({"frames": [["/other/place/app.py", *APP[1:]], LIBRARY]}, True),
         ({"frames": [APP, APP, APP, LIBRARY]}, True),
         ({"frames": [APP]}, True),
@@ -141,7 +141,8 @@ def test_library_frames_count_when_there_are_no_others(store: Store, path: Path)
     store.store(
         [
             Sender().data(
-                failed(0, frames=[LIBRARY]), failed(1, tree=1, frames=[[*LIBRARY[:2], *APP[2:5], False]])
+                failed(0, frames=[LIBRARY]),
+                failed(1, tree=1, frames=[[*LIBRARY[:2], *APP[2:5], *LIBRARY[5:]]]),
             )
         ]
     )
@@ -150,8 +151,8 @@ def test_library_frames_count_when_there_are_no_others(store: Store, path: Path)
 
 def test_causes_are_kept_as_a_tree(store: Store, path: Path) -> None:
     """The chain of causes is stored with its frames and how each came about."""
-    inner = ["KeyError", "'k'", [LIBRARY], [], "replaced", None, None]
-    outer = ["LookupError", "gone", [APP], [inner], "wrapped", None, None]
+    inner = ["KeyError", "'k'", [LIBRARY], [], "replaced", None, None, [], []]
+    outer = ["LookupError", "gone", [APP], [inner], "wrapped", None, None, [], []]
     store.store([Sender().data(failed(causes=[outer]))])
     (cause,) = json.loads(row(path, "SELECT causes FROM exceptions")["causes"])
     assert (cause["type"], cause["message"], cause["how"]) == ("LookupError", "gone", "wrapped")
@@ -162,9 +163,9 @@ def test_causes_are_kept_as_a_tree(store: Store, path: Path) -> None:
 
 def test_endless_causes_and_frames_are_cut(store: Store, path: Path) -> None:
     """An exception is bounded in depth and in frames, keeping the innermost, and says so."""
-    cause: list[Any] = ["E0", "m", [], [], "wrapped", None, None]
+    cause: list[Any] = ["E0", "m", [], [], "wrapped", None, None, [], []]
     for number in range(1, 40):
-        cause = [f"E{number}", "m", [], [cause], "wrapped", None, None]
+        cause = [f"E{number}", "m", [], [cause], "wrapped", None, None, [], []]
     frames = [[*APP[:1], line, *APP[2:]] for line in range(300)]
     store.store([Sender().data(failed(causes=[cause], frames=frames))])
     stored = row(path, "SELECT frames, causes FROM exceptions")

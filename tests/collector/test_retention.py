@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.collector.messages import EPOCH_NS, MS, Sender, is_balanced, make_span, row, rows, trace_id
-from ztrace.wire import ERROR
+from ztrace.wire import ERROR, ExceptionRecord, FrameRecord
 from ztrace_collector import expiring, retention
 from ztrace_collector.expiring import delete_traces_before, sweep, used_bytes
 from ztrace_collector.layout import HOUR_NS
@@ -54,7 +54,8 @@ def totals(path: Path) -> dict[str, int]:
 def failure(number: int) -> tuple[Any, ...]:
     """Return an exception raised in the span of that number."""
     span = make_span(number)
-    return ("Declined", "no", [["/srv/a.py", 1, "f", "m", "f()", True]], [], "raised", span[0], span[1])
+    frames = [FrameRecord("/srv/a.py", 1, "f", "m", "f()", True)]
+    return ExceptionRecord("Declined", "no", frames, [], "raised", span[0], span[1])
 
 
 def run_until_done(deleting: Retention, store: Store, clock: Clock) -> int:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.collector.messages import EPOCH_NS, MS, Sender, make_span, row, rows, span_id, trace_id
-from ztrace.wire import ERROR, OK, Span
+from ztrace.wire import ERROR, OK, ExceptionRecord, FrameRecord, Span
 from ztrace_collector import figures, traces
 from ztrace_collector.histogram import bucket_of
 from ztrace_collector.layout import HOUR_NS, RESOLUTIONS_S
@@ -130,8 +130,11 @@ def spans_of_a_tree(draw: st.DrawFn, number: int) -> list[tuple[str, Span]]:
         if status == ERROR and draw(st.booleans()):
             origin = draw(st.integers(0, index))
             how = "raised" if origin == index else "passed"
-            frames = [["app.py", draw(st.integers(1, 99)), draw(st.sampled_from("fg")), "app", "x()", True]]
-            exception = ["E", f"m{index}", frames, [], how, trace_id(number), span_id(100 * number + origin)]
+            line, function = draw(st.integers(1, 99)), draw(st.sampled_from("fg"))
+            frames = [FrameRecord("app.py", line, function, "app", "x()", True)]
+            exception = ExceptionRecord(
+                "E", f"m{index}", frames, [], how, trace_id(number), span_id(100 * number + origin)
+            )
         spans.append(
             (
                 draw(st.sampled_from(SERVICES)),

@@ -241,6 +241,7 @@ def test_every_column_is_documented(schema: dict[str, dict[str, str]]) -> None:
         ("Header", wire.Header._fields),
         ("Span", wire.Span._fields),
         ("Exception", wire.ExceptionRecord._fields),
+        ("Frame", wire.FrameRecord._fields),
     ],
 )
 def test_every_field_of_the_wire_is_documented(section: str, fields: tuple[str, ...]) -> None:

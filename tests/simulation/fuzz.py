@@ -107,9 +107,9 @@ class Fuzzer:
         after = _Counts(store, incarnation)
         stored, refused = after.spans - before.spans, after.refused - before.refused
         noted = after.refusals - before.refusals
-        if header is None:
+        if header is None or before.service not in (None, header.service):  # Of nobody, or of an impostor.
             if (noted, stored, refused, acknowledged) != (1, 0, 0, {}):
-                raise Wrong(f"of nobody, and not just refused: {noted} {stored} {acknowledged} {frames!r}")
+                raise Wrong(f"not just refused: {noted} {stored} {acknowledged} {frames!r}")
             return
         if acknowledged != {incarnation: after.next} or after.next < max(header.floor, before.next):
             raise Wrong(f"acknowledged {acknowledged} after {before.next}: {header}")
@@ -137,9 +137,12 @@ class Fuzzer:
         return sender.data(*(self._make_span(self._number * 10 + n) for n in range(dice.randint(1, 4))))
 
     def _make_span(self, number: int) -> Any:
-        frames = [["/app/shop.py", 12, "charge", "shop", "raise Declined(card)", True]]
-        cause = ["OSError", "gone", frames, [], "wrapped", None, None]
-        failed = ["shop.Declined", "no", frames, [cause], "raised", trace_id(number), span_id(number)]
+        frames = [
+            ["/app/shop.py", 12, "charge", "shop", "raise Declined(card)", True, 1, 2, {"card": "visa"}]
+        ]
+        cause = ["OSError", "gone", frames, [], "wrapped", None, None, ["a note"], []]
+        group = ["shop.Declined", "no", frames, [cause], "raised", trace_id(number), span_id(number)]
+        failed = [*group, ["a note"], [cause]]
         return make_span(
             number,
             parent_id=self._dice.choice((None, span_id(number + 1))),
@@ -235,12 +238,13 @@ class _Counts:
             "SELECT (SELECT coalesce(sum(count), 0) FROM refusals), (SELECT count(*) FROM spans)"
         ).fetchone()
         row = execute(
-            "SELECT spans_refused, next_sequence FROM publishers JOIN instances ON instances.id = instance"
+            "SELECT spans_refused, next_sequence, service FROM publishers JOIN instances ON instances.id = instance"
             " WHERE instance_id = ?",
             (incarnation.hex(),),
         ).fetchone()
         self.refused: int = 0 if row is None else row[0]
         self.next: int = 0 if row is None else row[1]
+        self.service: str | None = None if row is None else row[2]
 
 
 def _is_from(frames: Sequence[bytes], sender: Sender) -> bool:

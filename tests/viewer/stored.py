@@ -76,7 +76,7 @@ def raised(
     return wire.ExceptionRecord(
         type_name,
         message,
-        [list(frame) for frame in frames],
+        [wire.FrameRecord(*frame) for frame in frames],
         [list(cause) for cause in causes],
         wire.RAISED,
         None,
@@ -93,7 +93,13 @@ def travelled(
 ) -> wire.ExceptionRecord:
     """Return an exception whose origin is another span."""
     return wire.ExceptionRecord(
-        type_name, message, [list(frame) for frame in frames], [], how, origin[0], span_id(origin[1])
+        type_name,
+        message,
+        [wire.FrameRecord(*frame) for frame in frames],
+        [],
+        how,
+        origin[0],
+        span_id(origin[1]),
     )
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.ztrace.recording import make_record
 from ztrace import diagnostics, encoding
 from ztrace.encoding import CUT, MAX_ATTRIBUTES, MAX_ITEMS, MAX_NAME, MAX_TEXT, REFUSED, REPLACED, encode
-from ztrace.wire import MAX_BODY_BYTES, MAX_FRAME_BYTES, RAISED, ExceptionRecord, Span
+from ztrace.wire import MAX_BODY_BYTES, MAX_FRAME_BYTES, RAISED, ExceptionRecord, FrameRecord, Span
 
 PLAIN = {"text": "visa", "number": 12, "share": 0.5, "yes": True, "none": None}
 
@@ -332,27 +332,29 @@ def test_a_batch_that_is_large_in_all_is_sent_in_parts() -> None:
 
 def test_an_enormous_exception_loses_its_frames() -> None:
     """Code that was compiled under an enormous name cannot block the spans after it."""
-    frames = [["x" * 100_000, 1, "work", "module", "code", True]] * 50
+    frames = [FrameRecord("x" * 100_000, 1, "work", "module", "code", True)] * 50
     exception = ExceptionRecord("x" * 10_000_000, "no", frames, [], RAISED, b"t" * 16, b"s" * 8)
     span = sent_between(make_record(2, attributes=PLAIN, exception=exception))
     assert span.exception is not None
-    assert span.exception == ["x" * MAX_NAME, "no", [], [], RAISED, b"t" * 16, b"s" * 8]
+    assert span.exception == ["x" * MAX_NAME, "no", [], [], RAISED, b"t" * 16, b"s" * 8, [], []]
     assert diagnostics.counts == {CUT: 1}
 
 
 def test_an_exception_that_is_not_utf8_is_kept() -> None:
     """Messages with undecodable file names are mended in the record as attributes are."""
-    frames = [["file\udcff.py", 1, "work", "module", "code", True]]
+    frames = [FrameRecord("file\udcff.py", 1, "work", "module", "code", True)]
     exception = ExceptionRecord("OSError", "no \udcff", frames, [], RAISED, b"t" * 16, b"s" * 8)
     span = sent_between(make_record(2, exception=exception))
     assert span.exception == [
         "OSError",
         "no ?",
-        [["file?.py", 1, "work", "module", "code", True]],
+        [["file?.py", 1, "work", "module", "code", True, 0, 0, None]],
         [],
         RAISED,
         b"t" * 16,
         b"s" * 8,
+        [],
+        [],
     ]
     assert diagnostics.counts == {REPLACED: 1}
 

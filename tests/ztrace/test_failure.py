@@ -291,7 +291,7 @@ def test_frames_lead_to_where_it_happened(recorder: Recorder) -> None:
     name = "test_frames_lead_to_where_it_happened"
     assert [frame[2] for frame in frames] == [name, f"{name}.<locals>.deep", f"{name}.<locals>.deep"]
     assert [frame[4] for frame in frames] == ["deep(1)", "deep(level - 1)", 'raise ValueError("no")']
-    for file, line, _, module, code, in_app in frames:
+    for file, line, _, module, code, in_app, *_ in frames:
         assert (file, module, in_app) == (__file__, __name__, True)
         assert linecache.getline(file, line).strip() == code
 
@@ -323,7 +323,7 @@ def test_long_lines_are_cut(recorder: Recorder, tmp_path: Path) -> None:
 def test_code_without_a_file_has_frames(recorder: Recorder) -> None:
     """Code that was compiled from a text is the user's own; modules need not have a name."""
     run(lambda: exec(compile("raise ValueError", "<typed>", "exec"), {"__name__": None}), "a")
-    assert record_of(recorder, "a").frames[-1] == ["<typed>", 1, "<module>", "", "", True]
+    assert record_of(recorder, "a").frames[-1] == ["<typed>", 1, "<module>", "", "", True, 0, 0, None]
 
 
 def test_the_standard_library_and_installed_packages_are_not_the_users_own(recorder: Recorder) -> None:
@@ -382,7 +382,7 @@ def test_a_source_that_is_gone_leaves_a_frame_without_code(recorder: Recorder, t
     namespace: dict[str, Any] = {"__name__": "gone"}
     exec(code, namespace)
     run(namespace["work"], "a")
-    assert record_of(recorder, "a").frames[-1] == [str(path), 2, "work", "gone", "", True]
+    assert record_of(recorder, "a").frames[-1] == [str(path), 2, "work", "gone", "", True, 0, 0, None]
 
 
 _IN_A_PACKAGE = """

@@ -18,7 +18,7 @@ from ztrace.errors import SettingsError
 from ztrace.failure import MAX_CODE, MAX_MESSAGE
 from ztrace.scrubbing import DEFAULT_RULES, MAX_BYTES, REASON, Rules, make_rules
 from ztrace.secret_names import STEMS, Names
-from ztrace.wire import RAISED, WRAPPED, ExceptionRecord, Span
+from ztrace.wire import RAISED, WRAPPED, ExceptionRecord, FrameRecord, Span
 
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA75\nhunter2\n-----END RSA PRIVATE KEY-----"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N"
@@ -40,8 +40,9 @@ def sent(record: Span, rules: Rules | None = DEFAULT_RULES) -> Span:
 
 def failed(message: str = "no", code: str = "x = 1", causes: Sequence[Any] = ()) -> ExceptionRecord:
     """Return an exception with one frame."""
-    frames = [["/srv/pay.py", 7, "charge", "pay", code, True]]
-    return ExceptionRecord("ValueError", message, frames, list(causes), RAISED, b"t" * 16, b"s" * 8)
+    frames = [list(FrameRecord("/srv/pay.py", 7, "charge", "pay", code, True))]
+    ids = (b"t" * 16, b"s" * 8)
+    return ExceptionRecord("ValueError", message, frames, list(causes), RAISED, *ids, notes=[], members=[])
 
 
 def words(text: str) -> list[str]:
@@ -231,7 +232,7 @@ def test_source_lines_lose_their_literals_only(line: str, clean: str) -> None:
     """Names and calls in a line of Python are no secrets, and are what is looked for."""
     span = sent(make_record(2, exception=failed(code=line)))
     assert span.exception is not None
-    assert span.exception[2][0] == ["/srv/pay.py", 7, "charge", "pay", clean, True]
+    assert span.exception[2][0] == ["/srv/pay.py", 7, "charge", "pay", clean, True, 0, 0, None]
 
 
 def test_lists_of_arguments_and_of_headers() -> None:
@@ -407,7 +408,7 @@ def test_a_failure_costs_the_attributes_and_not_the_secret(monkeypatch: pytest.M
     )
     span = sent(record)
     assert (span.name, span.attributes) == ("[scrubbed]", {"ztrace.scrubbed": "[scrubbed]"})
-    assert span.exception == ["ValueError", "[scrubbed]", [], [], RAISED, b"t" * 16, b"s" * 8]
+    assert span.exception == ["ValueError", "[scrubbed]", [], [], RAISED, b"t" * 16, b"s" * 8, [], []]
     assert diagnostics.counts == {"scrubbing": 1}
 
 
