@@ -14,6 +14,7 @@ from tests.viewer.conftest import Run
 from tests.viewer.stored import NOON, checkout, message, raised, span, store, trace_id
 from ztrace import __version__
 from ztrace.errors import EndpointError
+from ztrace_collector.retention import NO_LIMITS
 from ztrace_collector.store import Store
 from ztrace_viewer import demo as shop_demo
 from ztrace_viewer import documents
@@ -207,12 +208,16 @@ def test_status_shows_publishers(run: Run, ask: Ask, shop: Path) -> None:
 def test_status_says_why_spans_were_lost(run: Run, path: Path) -> None:
     """In words, with the numbers."""
     with Store(path) as opened:
-        opened.store([message("shop", [span(trace_id(1), 1)], 1, created=6, dropped=5), [b"x"]])
+        opened.store(
+            [message("shop", [span(trace_id(1), 1)], 1, created=6, dropped=5, mended={"scrubbed": 7}), [b"x"]]
+        )
     text = run("status", "--db", path).stdout
     assert re.search(r"^created +6 spans$", text, re.M)
     assert re.search(r"^lost +5 spans$", text, re.M)
     assert re.search(r"^ +5  queue full  shop +box +1001  2026-01-31 12:00:00 to ", text, re.M)
-    assert re.search(r"^rejected +\S+ 1$", text, re.M)
+    assert re.search(r"^rejected +frames 1$", text, re.M)
+    assert re.search(r"^at source +scrubbed 7$", text, re.M)
+    assert re.search(r"^ +1  frames  just now  1 frames instead of 3$", text, re.M)
 
 
 NOTHING: list[tuple[tuple[str, ...], dict[str, Any]]] = [
@@ -305,14 +310,17 @@ def test_the_collector_says_where_it_listens(
     """And what to do next, in one line on standard error."""
     calls = []
 
-    def collect(bind: str, database: Path, *, progress: bool, ready: Callable[[str], None]) -> None:
-        calls.append((bind, database, progress))
+    def collect(
+        bind: str, database: Path, *, progress: bool, ready: Callable[[str], None], **others: object
+    ) -> None:
+        calls.append((bind, database, progress, others))
         ready("tcp://127.0.0.1:5555")
 
     monkeypatch.setattr(ztrace_collector.service, "collect", collect)
     result = run(name, "--bind", "tcp://127.0.0.1:*", "--db", path)
     assert result.exit_code == 0
-    assert calls == [("tcp://127.0.0.1:*", path, True)]
+    nothing_more = {"keys": None, "limits": NO_LIMITS, "adopt": None}
+    assert calls == [("tcp://127.0.0.1:*", path, True, nothing_more)]
     assert "ZTRACE_ENDPOINT=tcp://127.0.0.1:5555" in result.stderr
     assert str(path) in result.stderr
     assert result.stderr.count("\n") == 1

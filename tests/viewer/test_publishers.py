@@ -37,6 +37,8 @@ def test_the_status_adds_up(path: Path) -> None:
     assert status["spans_lost"] == 12
     assert status["rejected"]["attributes"] == 5
     assert sum(status["rejected"].values()) == 5 + 2
+    assert {each["reason"]: each["count"] for each in status["refusals"]} == {"foreign": 1, "undecodable": 1}
+    assert all(each["last_ns"] == NOON and each["detail"] for each in status["refusals"])
     assert shop["host"] == "box"
 
 
@@ -58,6 +60,7 @@ def test_an_empty_database_has_a_status(path: Path) -> None:
         "losses": [],
         "publishers": [],
         "rejected": {},
+        "refusals": [],
     }
     counts = {"spans_created", "spans_expired", "spans_elsewhere", "spans_waiting", "unfinished_running"}
     assert counts < status.keys()

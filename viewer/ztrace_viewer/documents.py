@@ -234,11 +234,21 @@ class Publisher(TypedDict):
     last_seen_ns: int
 
 
+class Refusal(TypedDict):
+    """What the collector refused or mended for one reason, and the last of it."""
+
+    reason: str
+    count: int
+    last_ns: int
+    detail: str
+
+
 class StatusDocument(TypedDict):
     """``status``: what is stored, and what is not and why.
 
     Extra: what all publishers created, and of it what is elsewhere, waiting and expired; the unfinished spans
-    that run, that ended with their process, and whose end is lost; every loss, the latest first.
+    that run, that ended with their process, and whose end is lost; every loss, the latest first; what of
+    ``rejected`` the collector counted, with the last detail.
     """
 
     spans_created: int
@@ -255,6 +265,7 @@ class StatusDocument(TypedDict):
     losses: list[Loss]
     publishers: list[Publisher]
     rejected: dict[str, int]
+    refusals: list[Refusal]
 
 
 class Key(TypedDict):

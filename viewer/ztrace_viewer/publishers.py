@@ -8,7 +8,7 @@ import sqlite3
 from collections import Counter
 
 from ztrace.unfinished import ABANDONED as ABANDONED_ATTRIBUTE
-from ztrace_viewer.documents import Publisher, StatusDocument
+from ztrace_viewer.documents import Publisher, Refusal, StatusDocument
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.losses import ACCOUNTED, read_losses
 from ztrace_viewer.unfinished import RUNNING, WITH_PROCESS, state_of_publisher, state_of_span
@@ -28,7 +28,8 @@ def read_status(db: sqlite3.Connection, now_ns: int) -> StatusDocument:
     ``rejected`` adds what the collector refused to what publishers had to cut or replace themselves.
     """
     totals = dict(db.execute("SELECT name, value FROM totals"))
-    rejected = Counter(dict(db.execute("SELECT reason, count FROM refusals")))
+    refusals = _read_refusals(db)
+    rejected = Counter({refusal["reason"]: refusal["count"] for refusal in refusals})
     publishers = []
     for mended, *columns in db.execute(_PUBLISHERS):
         publishers.append(_publisher(now_ns, *columns))
@@ -51,7 +52,17 @@ def read_status(db: sqlite3.Connection, now_ns: int) -> StatusDocument:
         "losses": read_losses(db),
         "publishers": publishers,
         "rejected": {reason: rejected[reason] for reason in sorted(rejected) if rejected[reason]},
+        "refusals": refusals,
     }
+
+
+def _read_refusals(db: sqlite3.Connection) -> list[Refusal]:
+    return [
+        {"reason": reason, "count": count, "last_ns": last_ns, "detail": detail}
+        for reason, count, last_ns, detail in db.execute(
+            "SELECT reason, count, last_ns, detail FROM refusals ORDER BY last_ns DESC, reason"
+        )
+    ]
 
 
 def _count_states(db: sqlite3.Connection, now_ns: int) -> Counter[str]:

@@ -4,12 +4,13 @@ One idea: what was created is shown first, and what has become of it below: one 
 not zero, and of the losses one for each, with whose it is, why, and when.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
 from ztrace_viewer.characters import clean
-from ztrace_viewer.documents import Loss, Publisher, StatusDocument
+from ztrace_viewer.documents import Loss, Publisher, Refusal, StatusDocument
 from ztrace_viewer.moments import format_ago, format_stretch
 from ztrace_viewer.render.grid import Column, draw_grid
 from ztrace_viewer.render.lists import draw_number
@@ -20,6 +21,12 @@ _STATE_STYLES = {"live": "green", "silent": "yellow", "crashed": "bold red", "en
 #: Losses shown; the latest are those that matter.
 _SHOWN_LOSSES = 20
 
+_REFUSALS = (
+    Column("REJECTED", right=True),
+    Column("REASON", flexible=12),
+    Column("LAST", goes=1),
+    Column("DETAIL OF THE LAST", flexible=20),
+)
 _LOSSES = (
     Column("LOST", right=True),
     Column("REASON", flexible=12),
@@ -54,8 +61,14 @@ def draw_status(document: StatusDocument, width: int, now_ns: int) -> Iterator[T
     if document["spans_elsewhere"]:
         yield _fact("elsewhere", f"{plural(document['spans_elsewhere'], 'span')}, before this file was there")
     yield _fact("unfinished", _tell_unfinished(document))
-    rejected = ", ".join(f"{clean(reason)} {count:,}" for reason, count in document["rejected"].items())
+    refused = {refusal["reason"]: refusal["count"] for refusal in document["refusals"]}
+    rejected = ", ".join(f"{clean(reason)} {count:,}" for reason, count in sorted(refused.items()))
     yield _fact("rejected", rejected or "nothing", "yellow" if rejected else "")
+    if changed := Counter(document["rejected"]) - Counter(refused):
+        yield _fact("at source", ", ".join(f"{clean(why)} {changed[why]:,}" for why in sorted(changed)))
+    if document["refusals"]:
+        yield Text()
+        yield from _draw_refusals(document["refusals"], width, now_ns)
     if document["losses"]:
         yield Text()
         yield from _draw_losses(document["losses"], width, now_ns)
@@ -72,6 +85,19 @@ def _tell_unfinished(document: StatusDocument) -> str:
     )
     told = ", ".join(f"{count:,} {what}" for count, what in parts if count)
     return plural(document["unfinished"], "span") + (f": {told}" if told else "")
+
+
+def _draw_refusals(refusals: Sequence[Refusal], width: int, now_ns: int) -> Iterator[Text]:
+    rows = [
+        (
+            draw_number(refusal["count"], "yellow"),
+            Text(clean(refusal["reason"])),
+            Text(format_ago(refusal["last_ns"], now_ns)),
+            Text(clean(refusal["detail"]), "dim"),
+        )
+        for refusal in refusals
+    ]
+    yield from draw_grid(_REFUSALS, rows, width)
 
 
 def _draw_losses(losses: Sequence[Loss], width: int, now_ns: int) -> Iterator[Text]:
