@@ -80,7 +80,7 @@ def _ask(process: "subprocess.Popen[str]", line: str) -> str:
 _HOT = """
 import sys
 from tests.benchmarks.agent import measure
-from tests.faults.making import Ztrace
+from tests.faults.tracers import Ztrace
 tracer = Ztrace()
 tracer.configure(sys.argv[1])
 print("ready", flush=True)

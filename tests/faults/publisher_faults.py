@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 
 from tests.faults import identity
-from tests.faults.making import TREE, Plan
+from tests.faults.making import Plan
 from tests.faults.peer import Receiver
 from tests.faults.running import Length, finish, let_be, set_scene
 from tests.faults.stage import DEADLINE_S, Stage, free_port, wait_for
 from tests.faults.starting import Start
 from tests.faults.table import Row
+from tests.faults.tracers import TREE
 
 #: How long a span waits at most before it is in the spool.
 LINGER_S = 0.1
@@ -84,7 +85,7 @@ def _kill_peer(length: Length, plan: Plan) -> str:
 #: Every process makes one tree: a parent, ten children of its own, and three of multiprocessing in each way.
 _FORKS = """
 import multiprocessing, os, sys
-from tests.faults.making import TRACERS
+from tests.faults.tracers import TRACERS
 tracer = TRACERS[sys.argv[2]]()
 def work(configured):
     if not configured:

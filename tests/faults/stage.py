@@ -83,7 +83,7 @@ class Stage:
     ) -> None:
         for process in self._processes:
             if process.poll() is None:
-                process.kill()
+                os.killpg(process.pid, signal.SIGKILL)  # With the children that it has.
             process.communicate()
         self._stack.close()
 
@@ -115,6 +115,7 @@ class Stage:
                 stdout=subprocess.PIPE,
                 stderr=said,
                 text=True,
+                start_new_session=True,
                 env={**kept, "PYTHONPATH": str(ROOT), **environment},
             )
         self._processes.append(process)
