@@ -34,6 +34,7 @@ class SimulatedCollector:
         path: the database.
         set_aside: files that were the database before.
         acknowledged: what publishers were told is stored, by incarnation.
+        adopts: it delivers what is in the spool folder itself.
     """
 
     def __init__(self, world: "World", folder: Path, empty: Path) -> None:
@@ -48,7 +49,7 @@ class SimulatedCollector:
         self._alone: Store | None = None
         self._has_writer = world.faults.dice.random() < 0.5
         self._adopter: Adopter | None = None
-        self._adopts = world.faults.dice.random() < 0.3
+        self.adopts = world.faults.dice.random() < 0.5
         self._held: list[Sequence[bytes]] = []
         self._stopped_until_ns = 0
         self._pace_s = world.faults.dice.choice((0.02, 0.1, 0.5))
@@ -136,7 +137,7 @@ class SimulatedCollector:
             self._writer.write()
         else:
             self._alone = Store(self.path, clock_ns=world.agenda.unix_ns)
-        if self._adopts:
+        if self.adopts:
             self._adopter = Adopter(world.spool, self._adopt, world.fail, world.agenda.monotonic_s())
 
     def _drop_store(self) -> None:

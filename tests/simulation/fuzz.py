@@ -238,8 +238,8 @@ class _Counts:
             "SELECT (SELECT coalesce(sum(count), 0) FROM refusals), (SELECT count(*) FROM spans)"
         ).fetchone()
         row = execute(
-            "SELECT spans_refused, next_sequence, service FROM publishers JOIN instances ON instances.id = instance"
-            " WHERE instance_id = ?",
+            "SELECT spans_refused, next_sequence, service FROM publishers"
+            " JOIN instances ON instances.id = instance WHERE instance_id = ?",
             (incarnation.hex(),),
         ).fetchone()
         self.refused: int = 0 if row is None else row[0]

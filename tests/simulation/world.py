@@ -134,7 +134,9 @@ class World:
             if program.is_running and not program.publisher._closed:
                 program.begin_close(PATIENCE_S)
         self._wait(lambda: not any(one.is_running for one in living), "a program does not end")
-        if self.spool.exists():
+        if self.collector.adopts:
+            self._wait(lambda: not list(self.spool.glob("*.page")), "an orphan stays")
+        elif self.spool.exists():
             heir = Program(self, len(self.programs), self.spool)
             heir.end_spans(1)
             self._wait(lambda: heir.is_reached, "the heir does not connect")
