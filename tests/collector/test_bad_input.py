@@ -35,7 +35,7 @@ from ztrace_collector.refusals import MENDED_REASONS, MESSAGE_REASONS, SPAN_REAS
 from ztrace_collector.store import Store
 
 #: What one message may become in memory: three bytes on the wire can be a map of one, which takes 200.
-MOST_BYTES = 70 * MAX_FRAME_BYTES
+MOST_BYTES = 80 * MAX_FRAME_BYTES
 HEADER = pack_header(Sender(5).header(DATA, span_count=1))
 
 
