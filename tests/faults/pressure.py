@@ -80,10 +80,10 @@ def fill_disk(length: Length, kind: Callable[[Stage], AbstractContextManager[Dis
             disk.fill(collector)
             wait_for(lambda: "holding" in collector.log(), "the collector holds")
             time.sleep(full_s)
-            before = scene.stored()
+            made = scene.maker.made
             disk.free(collector)
             begun_s = time.monotonic()
-            wait_for(lambda: scene.stored() > before, "it resumes")
+            wait_for(lambda: scene.stored() >= made, "it resumes")
             scene.noted["resumed_s"] = time.monotonic() - begun_s
             disk.fill(collector)
             wait_for(lambda: collector.log().count("holding") > 1, "the collector holds again")
@@ -100,7 +100,8 @@ def fill_disk(length: Length, kind: Callable[[Stage], AbstractContextManager[Dis
     return Row(
         f"disk full ({name}), then freed, twice, once with kill -9",
         "0 acknowledged spans lost, resumes within 5 s",
-        f"{outcome.share()} of {outcome.seen.made:,}, resumed after {outcome.noted['resumed_s']:.1f} s",
+        f"{outcome.share()} of {outcome.seen.made:,}; {outcome.noted['resumed_s']:.1f} s after there is room,"
+        " all that waited is stored",
         outcome.lost,
         not outcome.lost and outcome.noted["resumed_s"] <= 5,
     )

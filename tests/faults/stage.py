@@ -24,6 +24,8 @@ from tests.faults.proxy import Proxy
 
 #: The checkout.
 ROOT = Path(__file__).parents[2]
+#: Where its packages are found, whatever else is installed.
+PATHS = os.pathsep.join(str(ROOT / part) for part in ("", "collector", "viewer"))
 #: What anything but the making of spans may take.
 DEADLINE_S = 60.0
 #: The ``ztrace`` command, wherever it is installed.
@@ -116,7 +118,7 @@ class Stage:
                 stderr=said,
                 text=True,
                 start_new_session=True,
-                env={**kept, "PYTHONPATH": str(ROOT), **environment},
+                env={**kept, "PYTHONPATH": PATHS, **environment},
             )
         self._processes.append(process)
         return process
@@ -175,7 +177,11 @@ class Collector:
         before = self.log().count("collecting at")
         self._process = self._stage.start("-c", COMMAND, *bind, *self._options, log=self._log)
         if wait:
-            wait_for(lambda: self.log().count("collecting at") > before, "the collector listens")
+            wait_for(
+                lambda: self.log().count("collecting at") > before or self.process.poll() is not None,
+                "the collector listens",
+            )
+            assert self.process.poll() is None, self.log()
 
     def log(self) -> str:
         """Return what it has said."""
