@@ -25,6 +25,7 @@ FAULTS: dict[str, Callable[[Length], Row]] = {
     "mix": collector_faults.mix,
     "stand_still": cost.stand_still,
     "flood": pressure.flood,
+    "flood_calmly": pressure.flood_calmly,
     "kill_spooled": publisher_faults.kill_spooled,
     "fork": publisher_faults.fork,
     "gevent": publisher_faults.run_gevent,

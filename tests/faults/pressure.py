@@ -7,7 +7,18 @@ from contextlib import AbstractContextManager
 from tests.faults import identity, rubbish
 from tests.faults.disk import Disk, small_disk
 from tests.faults.making import Plan
-from tests.faults.running import Length, Outcome, Scene, compare, finish, let_be, set_scene, suffer
+from tests.faults.running import (
+    Fault,
+    Length,
+    Outcome,
+    Scene,
+    compare,
+    finish,
+    let_be,
+    set_scene,
+    suffer,
+    suffer_peer,
+)
 from tests.faults.stage import Stage, wait_for
 from tests.faults.table import Row
 
@@ -34,29 +45,57 @@ def rush(length: Length) -> Row:
     )
 
 
+#: Settings that keep what a call may have to wait for short: batches take the interpreter for less than half a
+#: millisecond each, and there is less in the queue for the garbage collector to look at.
+CALM = {"ZTRACE_BATCH_SPANS": "256", "ZTRACE_QUEUE_SPANS": "20000"}
+
+
 def flood(length: Length) -> Row:
     """Make spans as fast as it goes with no collector, until neither window nor queue hold more."""
+    return _flood(length, {})
+
+
+def flood_calmly(length: Length) -> Row:
+    """Do the same with settings that let a call wait for less."""
+    return _flood(length, CALM)
+
+
+def _flood(length: Length, settings: dict[str, str]) -> Row:
     seconds = length.of(20.0, 2.0)
-    small = {"ZTRACE_WINDOW_BYTES": str(1 << 20), "ZTRACE_QUEUE_SPANS": "20000"}
+    small = {"ZTRACE_WINDOW_BYTES": str(1 << 20), "ZTRACE_QUEUE_SPANS": "20000"} if length.short else {}
     plan = Plan("", rate=0, seconds=seconds, timed=True, closing_s=60.0)
 
     def fault(scene: Scene) -> None:
         wait_for(lambda: scene.maker.board["done"], "the flood is over")
         scene.server.start()
 
-    outcome = suffer(plan, fault, started=False, environment=small if length.short else {})
+    outcome = suffer(plan, fault, started=False, environment={**small, **settings})
     assert outcome.by_reason.get("window full"), outcome
-    timings = outcome.seen.timings
-    rate = outcome.seen.made / outcome.seen.seconds
+    told = "".join(f", {name}={value}" for name, value in settings.items())
     return Row(
-        f"outage longer than the window, and a flood, for {seconds:.0f} s",
+        f"outage longer than the window, and a flood, for {seconds:.0f} s{told}",
         "at 400,000/s: identity exact, no call blocked over 1 ms, memory bounded",
-        f"at {rate:,.0f}/s identity exact ({_describe(outcome)}); of {timings['calls']:,} trees"
-        f" {timings['long']:,} took over 1 ms, {timings['long_waits']:,} of them by waiting in the process"
-        f" (at most {timings['max_wait'] / 1e3:.1f} ms); grows {outcome.seen.grown_kb / 1024:.0f} MB",
+        f"identity exact: {_describe(outcome)}; {_tell_calls(outcome)}; memory grows"
+        f" {outcome.seen.grown_kb / 1024:.0f} MB",
         outcome.lost,
-        not timings["long_waits"] and rate >= 400_000,
-        compare(length, plan, fault, started=False),
+        not outcome.seen.timings["long_waits"] and outcome.seen.made / outcome.seen.seconds >= 400_000,
+        _flood_peer(length, plan, fault) if not settings else "",
+    )
+
+
+def _flood_peer(length: Length, plan: Plan, fault: Fault) -> str:
+    if not length.peer:
+        return ""
+    outcome = suffer_peer(plan, fault, started=False)
+    return f"{outcome.share()}; {_tell_calls(outcome)}"
+
+
+def _tell_calls(outcome: Outcome) -> str:
+    timings = outcome.seen.timings
+    return (
+        f"at {outcome.seen.made / outcome.seen.seconds:,.0f}/s, of {timings['calls']:,} trees of five"
+        f" {timings['long']:,} took over 1 ms (at most {timings['max'] / 1e3:.1f} ms),"
+        f" {timings['long_waits']:,} by waiting in the process (at most {timings['max_wait'] / 1e3:.1f} ms)"
     )
 
 
