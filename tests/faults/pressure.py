@@ -45,8 +45,8 @@ def rush(length: Length) -> Row:
     )
 
 
-#: Settings that keep what a call may have to wait for short: batches take the interpreter for less than half a
-#: millisecond each, and there is less in the queue for the garbage collector to look at.
+#: Settings that keep short what a call may have to wait for: a batch takes the interpreter for less than half
+#: a millisecond, and the queue holds less for the garbage collector to look at.
 CALM = {"ZTRACE_BATCH_SPANS": "256", "ZTRACE_QUEUE_SPANS": "20000"}
 
 
