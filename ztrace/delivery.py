@@ -58,6 +58,7 @@ class Delivery:
     Attributes:
         window: what is to be delivered.
         limit: how many of its entries may be on their way at once.
+        progress_s: when the collector last had some of it, or there was nothing on its way.
     """
 
     limit = IN_FLIGHT
@@ -71,7 +72,7 @@ class Delivery:
         #: The number to send next over the present connection, and how many entries it has on the way.
         self._next = window.floor
         self._in_flight = 0
-        self._progress_s = now_s
+        self.progress_s = now_s
         self._resend_s = RESEND_S
 
     @property
@@ -88,7 +89,7 @@ class Delivery:
         """Begin again with the oldest entry: the connection is new, or what was sent seems lost."""
         self._next = self.window.floor
         self._in_flight = 0
-        self._progress_s = now_s
+        self.progress_s = now_s
 
     def acknowledge(self, next_sequence: int, now_s: float) -> None:
         """Take the collector's word that everything below a number is stored."""
@@ -96,7 +97,7 @@ class Delivery:
         if retired:
             self._in_flight = max(0, self._in_flight - retired)
             self._next = max(self._next, self.window.floor)
-            self._progress_s = now_s
+            self.progress_s = now_s
             self._resend_s = RESEND_S
 
     def send(self, send: Send, now_s: float) -> bool:
@@ -105,14 +106,14 @@ class Delivery:
         Returns:
             Whether it was sent.
         """
-        if self._in_flight and now_s - self._progress_s > self._resend_s:
+        if self._in_flight and now_s - self.progress_s > self._resend_s:
             self.start_over(now_s)
             self._resend_s = min(RESEND_MAX_S, 2 * self._resend_s)
         entry = self.window.get(self._next)
         if entry is None or self._in_flight >= self.limit:
             return False
         if not self._in_flight:
-            self._progress_s = now_s
+            self.progress_s = now_s
         body = self.window.body_of(entry)  # First: it may turn out to be a tombstone.
         header = self._header(entry.kind, entry.sequence, entry.covered, entry.span_count)
         if not send((TOPIC, header, body)):

@@ -182,6 +182,8 @@ class Spool:
         """
         self._floor = floor
         # Two numbers that belong together: written where they are not valid yet, then made so.
+        # The end has a number as well, and no batch.
+        self._page[files.NEXT] = max(floor, self._page[files.NEXT])
         valid = 1 - self._page[files.VALID]
         self._page[files.FLOORS + 2 * valid] = floor
         self._page[files.FLOORS + 2 * valid + 1] = retired

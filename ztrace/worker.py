@@ -36,8 +36,8 @@ BEAT_S = 1.0
 RENEW_S = 30.0
 #: How long a closing publisher waits for a collector that has never answered.
 UNREACHED_S = 0.5
-#: What the last messages may take to leave the process.
-GOODBYE_MS = 200
+#: How long a goodbye is waited for when all else is delivered, and what it may take to leave the process.
+GOODBYE_S = 0.2
 
 _START, _DURATION = 5, 6
 
@@ -82,7 +82,7 @@ class Worker:
         self._adoption = _begin_adoption(self._settings, now_s)
         self._unfinished = Unfinished(publisher.register)
         self._adopting = False
-        self._connected = False
+        self._connected = self._ended = False
         self._spoke_s = self._beat_s = self._heard_s = now_s
         self._hurry_until_s = now_s
         self._flooded = False
@@ -128,6 +128,7 @@ class Worker:
         """Do what there is to do."""
         self._receive()
         self._fill()
+        self._say_bye()
         self._send()
         self._beat()
         if self._spool is not None:
@@ -138,30 +139,45 @@ class Worker:
         if self._deadline_s is None:
             return False
         now_s = self._clocks.monotonic_s()
-        if not self.window and not self._publisher.queue:
+        if now_s >= self._deadline_s or (not self.reached and now_s >= self._unreached_s):
             return True
-        return now_s >= self._deadline_s or (not self.reached and now_s >= self._unreached_s)
+        if self._publisher.queue:
+            return False
+        if not self._ended:
+            return not self.window and not self._connected  # There is nobody to say goodbye to.
+        if self._spool is not None or self.window.batched > self.window.retired:
+            return not self.window
+        return not self.window or now_s - self._delivery.progress_s >= GOODBYE_S
 
     def finish(self) -> None:
         """Say how it ended, and close."""
-        while self._spool is not None and self._publisher.queue:
+        while self._spool is not None and self._publisher.queue and not self._ended:
             self._fill()
         self.left = self.window.batched - self.window.retired
-        left = bool(self.window or self._publisher.queue)  # The deadline may come before the first turn.
         if self._adoption is not None:
             self._adoption.close()
-        if self._connected:
-            self._send_open(self._unfinished.take_all())
-        # What is on the disk is not lost: whoever takes it over says goodbye for us.
-        if self._connected and not (left and self._spool is not None):
+        delivered = self._ended and not self.window
+        if self._spool is not None:
+            # What is on the disk is not lost: whoever takes it over says goodbye for us.
+            self._spool.close(delivered=delivered)
+        elif self._connected and not delivered:
+            if not self._ended:
+                self._send_open(self._unfinished.take_all())
             now_ns = self._clocks.unix_ns()
             first_ns = self.window.give_up()
             self.window.end(BYE, min(first_ns or now_ns, now_ns), now_ns)
             self._delivery.start_over(self._clocks.monotonic_s())
             self._delivery.send(self._link.send, self._clocks.monotonic_s())
-        if self._spool is not None:
-            self._spool.close(delivered=not left)
-        self._link.close(GOODBYE_MS)
+        self._link.close(int(1000 * GOODBYE_S))
+
+    def _say_bye(self) -> None:
+        """Once there is nothing more to come, have that delivered as well, behind all the rest."""
+        if self._deadline_s is None or self._ended or not self._connected or self._publisher.queue:
+            return
+        self._ended = True
+        self._send_open(self._unfinished.take_all())
+        now_ns = self._clocks.unix_ns()
+        self.window.end(BYE, now_ns, now_ns)
 
     def _pause(self) -> None:
         """Sleep, but not when there is something to wait for: an acknowledgement, or room in the socket."""
@@ -196,7 +212,7 @@ class Worker:
         """Encode a batch of the queue into the window."""
         queue, batch_spans = self._publisher.queue, self._settings.batch_spans
         self._flooded = len(queue) > batch_spans
-        if not queue or (len(queue) < batch_spans and self._can_wait()):
+        if not queue or self._ended or (len(queue) < batch_spans and self._can_wait()):
             return
         self.filling += 1
         records = [queue.popleft() for _ in range(min(len(queue), batch_spans))]
@@ -244,6 +260,8 @@ class Worker:
                 self._link.renew()
             return
         self._heard_s = now_s
+        if self._ended:
+            return  # After a goodbye there is nothing to say.
         self._send_open(self._unfinished.take_due())
         if now_s - self._spoke_s >= BEAT_S and self._delivery.send_beat(self._link.send):
             self._spoke_s = now_s

@@ -62,6 +62,7 @@ class Program:
         fate: RUNNING, CLOSED or KILLED.
         most_crashed: how many spans may be lost with the process, at most.
         left: spans that were not delivered when it ended.
+        said_bye: it had nothing more to send but its goodbye.
         saw_healed: it was closed in a healed world, so everything of it has to arrive.
     """
 
@@ -75,6 +76,7 @@ class Program:
         self.fate = RUNNING
         self.most_crashed = 0
         self.saw_healed = False
+        self.said_bye = False
         self.left = 0
         self.link: SimulatedLink | None = None
         self.publisher = SimulatedPublisher(_draw_settings(world, number, spool), self)
@@ -141,6 +143,7 @@ class Program:
         """Take the process away."""
         publisher, spool, worker = self.publisher, self.publisher._spool, self.publisher.worker
         self.fate = KILLED
+        self.said_bye = worker is not None and worker._ended
         self.most_crashed = self.created
         if spool is not None:
             if self.world.faults.dice.random() < 0.3:
@@ -197,6 +200,7 @@ class Program:
                     self.world.note(self.name, f"has ended, {worker.left} spans left")
                 else:
                     worker.turn()
+                    self.said_bye = worker._ended
             except Killed:
                 self.kill()
             finally:
