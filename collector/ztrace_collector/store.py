@@ -59,6 +59,8 @@ class Store:
         self.refused_count = 0
         self._path = path
         self._clock_ns = clock_ns
+        #: What is in memory may not be what is in the file.
+        self._doubtful = False
         self.noted = Refusals()
         self._db, self._lock = open_database(path)
         try:
@@ -156,7 +158,7 @@ class Store:
             DatabaseError: nothing of it is in the database; the store can be used again.
         """
         try:
-            self._db.execute("BEGIN IMMEDIATE")
+            self._begin()
             yield self._db
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
@@ -186,7 +188,7 @@ class Store:
     def _store(self, messages: Sequence[Sequence[bytes]]) -> dict[bytes, int]:
         now_ns = self._clock_ns()
         refusals = Refusals()
-        self._db.execute("BEGIN IMMEDIATE")
+        self._begin()
         span_count = sum([self._take(frames, now_ns, refusals) for frames in messages])
         trace_count = self._traces.write()
         self._unfinished.write()
@@ -207,9 +209,22 @@ class Store:
         self.noted = Refusals()
         return acknowledgements
 
+    def _begin(self) -> None:
+        if self._doubtful:
+            self._forget_all()
+        self._db.execute("BEGIN IMMEDIATE")
+
     def _roll_back(self) -> None:
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
+        """Leave nothing of a transaction, in the file or in memory; what cannot be read anew now is later."""
+        self._doubtful = True
+        try:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            self._forget_all()
+        except sqlite3.Error:
+            pass
+
+    def _forget_all(self) -> None:
         self._publishers.forget()
         self._losses.forget()
         self._methods.forget()
@@ -217,6 +232,7 @@ class Store:
         self._exceptions.forget()
         self._traces.forget()
         self._unfinished.forget()
+        self._doubtful = False
 
     def _take(self, frames: Sequence[bytes], now_ns: int, refusals: Refusals) -> int:
         """Work one message in; return how many spans of it are stored."""
