@@ -17,6 +17,15 @@ MAX_TRACES, MAX_ROWS = 2_000, 2_000
 #: Exception groups whose minutes are looked at in one piece.
 MAX_GROUPS = 200
 
+#: Tables whose rows are a trace's and go with it; spans are counted when they go.
+_OF_TRACES = (
+    "exceptions",
+    "exception_edges",
+    "exception_samples",
+    "unfinished_spans",
+    "refused_spans",
+    "traces",
+)
 _SECOND_NS = 1_000_000_000
 _MINUTE_NS = 60 * _SECOND_NS
 
@@ -63,7 +72,7 @@ def _delete_traces(store: Store, which: str, max_spans: int) -> int:
     with store.transaction() as db:
         _delete_spans(db, f"trace_id IN ({marks})", trace_ids)
         # A span that is still open is told of again, and then has a row again.
-        for table in ("exceptions", "unfinished_spans", "refused_spans", "traces"):
+        for table in _OF_TRACES:
             db.execute(f"DELETE FROM {table} WHERE trace_id IN ({marks})", trace_ids)
         db.execute("UPDATE totals SET value = value - ? WHERE name = 'traces'", (len(traces),))
     store.forget_traces(trace_ids)
@@ -167,27 +176,30 @@ def _delete_minutes(store: Store, before_ns: int) -> Iterator[None]:
             room = MAX_ROWS
             for (group,) in groups:
                 minutes = db.execute(
-                    "SELECT count, minute FROM exception_minutes WHERE exception_group = ? AND minute < ?"
-                    " ORDER BY minute LIMIT ?",
+                    "SELECT minute, count, edge_count FROM exception_minutes WHERE exception_group = ?"
+                    " AND minute < ? ORDER BY minute LIMIT ?",
                     (group, before_ns // _MINUTE_NS, room),
                 ).fetchall()
                 if minutes:
                     db.execute(
                         "DELETE FROM exception_minutes WHERE exception_group = ? AND minute <= ?",
-                        (group, minutes[-1][1]),
+                        (group, minutes[-1][0]),
                     )
                     db.execute(
-                        "UPDATE exception_groups SET count = count - ? WHERE id = ?",
-                        (sum(count for count, _ in minutes), group),
+                        "UPDATE exception_groups SET count = count - ?, edge_count = edge_count - ?"
+                        " WHERE id = ?",
+                        (sum(count for _, count, _ in minutes), sum(edges for *_, edges in minutes), group),
                     )
                 room -= len(minutes)
                 if room == 0:
                     break  # There may be more of this group: the next piece begins with it.
-                db.execute(
+                gone = db.execute(
                     "DELETE FROM exception_groups WHERE id = ? AND last_ns < ?"
                     " AND NOT EXISTS (SELECT 1 FROM exception_minutes WHERE exception_group = ?)",
                     (group, before_ns, group),
-                )
+                ).rowcount
+                if gone:
+                    db.execute("DELETE FROM exception_samples WHERE exception_group = ?", (group,))
                 last = group
         if not groups:
             return

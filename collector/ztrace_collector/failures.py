@@ -1,45 +1,40 @@
-"""An exception as it travels, to what the tables hold: checked, cut, and with its fingerprint.
+"""An exception as it travels, to what the tables hold: checked and cut, with all that hangs on it.
 
-One idea: two exceptions are the same problem if the same code of the user's raised them: service, type, and
-the functions and source lines of the frames, not line numbers, which every edit moves, nor the message, which
-has ids in it.
+One idea: what cannot be read is left out and counted, and the rest of the exception is kept: where it was
+raised is worth knowing even if a frame, a cause or a note of it is broken.
 """
 
-import hashlib
 import json
-import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from ztrace.wire import GROUPED, PASSED, RAISED, REPLACED, WRAPPED, ExceptionRecord
+from ztrace.wire import GROUPED, PASSED, RAISED, REPLACED, WRAPPED, ExceptionRecord, FrameRecord
 from ztrace_collector import text
 from ztrace_collector.refusals import EXCEPTION, UTF8, Refusals
 
 #: Frames kept of one exception, the innermost: where it was raised.
 MAX_FRAMES = 100
-#: Causes kept in depth, and side by side.
-MAX_DEPTH, MAX_CAUSES = 16, 8
-#: Characters kept of a type or a path, of a source line, and of a message.
+#: Causes and members kept in depth, and side by side.
+MAX_DEPTH, MAX_CAUSES, MAX_MEMBERS = 16, 8, 16
+#: Notes kept; the agent may add one that tells how many there were.
+MAX_NOTES = 17
+#: Characters kept of a type or a path, of a source line, and of a message or a note.
 MAX_NAME, MAX_CODE, MAX_MESSAGE = 1024, 512, 16 << 10
+#: Variables kept of a frame, and characters of each.
+MAX_LOCALS, MAX_LOCAL = 64, 1024
+#: Exceptions of other spans that one is known to come of; a tree of groups may hold more.
+MAX_ORIGINS = 64
 
 #: Made once: `json.dumps` with options makes an encoder for each call.
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 _HOWS = frozenset((RAISED, PASSED, WRAPPED, REPLACED, GROUPED))
 _LAST = (1 << 63) - 1
-
-#: What differs between two messages of the same problem.
-_VARIABLE = re.compile(
-    r"""'[^']*' | "[^"]*"
-      | \b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b
-      | \b0x[0-9a-f]+\b
-      | \b(?=[0-9a-f]*[0-9])[0-9a-f]{8,}\b
-      | \d+""",
-    re.VERBOSE | re.IGNORECASE,
-)
+_FRAME_TYPES = (str, int, str, str, str, bool, int, int)
 
 
 class Frame(NamedTuple):
-    """A frame of a traceback."""
+    """A frame of a traceback: `ztrace.wire.FrameRecord`, checked."""
 
     file: str
     line: int
@@ -47,29 +42,91 @@ class Frame(NamedTuple):
     module: str
     code: str
     in_app: bool
+    repeats: int
+    omitted: int
+    locals: dict[str, str] | None
 
     def shown(self) -> dict[str, Any]:
         """Return it as it is stored."""
-        return {
+        shown: dict[str, Any] = {
             "file": self.file,
             "line": self.line,
             "function": self.function,
             "code": self.code,
             "in_app": self.in_app,
         }
+        if self.repeats:
+            shown["repeats"] = self.repeats
+        if self.omitted:
+            shown["omitted"] = self.omitted
+        if self.locals is not None:
+            shown["locals"] = self.locals
+        return shown
 
 
 class Failure(NamedTuple):
-    """An exception of one span, fit to be stored; frames and causes as JSON, too."""
+    """An exception of one span, or a cause or a member of it, fit to be stored.
+
+    Attributes:
+        origin_trace_id: of the span in which it was first raised; None of a cause, and of a member that was
+            raised in the same span.
+        origin_span_id: likewise.
+    """
 
     type: str
     message: str
     how: str
-    origin_trace_id: bytes
-    origin_span_id: bytes
+    origin_trace_id: bytes | None
+    origin_span_id: bytes | None
     frames: tuple[Frame, ...]
-    frames_text: str
-    causes_text: str
+    causes: tuple["Failure", ...]
+    notes: tuple[str, ...]
+    members: tuple["Failure", ...]
+
+    @property
+    def frames_text(self) -> str:
+        """Its frames as JSON."""
+        return _as_json([frame.shown() for frame in self.frames])
+
+    @property
+    def causes_text(self) -> str:
+        """Its causes as JSON."""
+        return _as_json([cause.shown() for cause in self.causes])
+
+    @property
+    def notes_text(self) -> str:
+        """Its notes as JSON."""
+        return _as_json(self.notes)
+
+    @property
+    def members_text(self) -> str:
+        """Its members as JSON."""
+        return _as_json([member.shown() for member in self.members])
+
+    def shown(self) -> dict[str, Any]:
+        """Return it as it is stored as a cause or a member."""
+        shown: dict[str, Any] = {
+            "type": self.type,
+            "message": self.message,
+            "how": self.how,
+            "frames": [frame.shown() for frame in self.frames],
+            "causes": [cause.shown() for cause in self.causes],
+        }
+        if self.origin_trace_id is not None and self.origin_span_id is not None:
+            shown["origin_trace_id"] = self.origin_trace_id.hex()
+            shown["origin_span_id"] = self.origin_span_id.hex()
+        if self.notes:
+            shown["notes"] = self.notes
+        if self.members:
+            shown["members"] = [member.shown() for member in self.members]
+        return shown
+
+    def origins(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield the trace and span ids of the origins it names: its own, and those of causes and members."""
+        if self.origin_trace_id is not None and self.origin_span_id is not None:
+            yield self.origin_trace_id, self.origin_span_id
+        for part in (*self.causes, *self.members):
+            yield from part.origins()
 
 
 def read_failure(fields: Any, trace_id: bytes, span_id: bytes, refusals: Refusals) -> Failure | None:
@@ -78,44 +135,19 @@ def read_failure(fields: Any, trace_id: bytes, span_id: bytes, refusals: Refusal
     An exception that names no origin, or was raised here, has this span as its origin.
     """
     reading = _Reading()
-    record = reading.record(fields)
-    if record is None:
+    failure = reading.failure(fields, MAX_DEPTH)
+    if failure is None:
         refusals.note(EXCEPTION, f"exception of span {span_id.hex()} has fields missing or of the wrong type")
         return None
-    origin = (record.origin_trace_id, record.origin_span_id)
-    if record.how == RAISED or not (_is_id(origin[0], 16) and _is_id(origin[1], 8)):
-        if record.how != RAISED:
+    if failure.how == RAISED or failure.origin_span_id is None:
+        if failure.how != RAISED:
             reading.replaced = True
-        origin = (trace_id, span_id)
-    frames = reading.frames(record.frames)
-    failure = Failure(
-        type=reading.text(record.type, MAX_NAME),
-        message=reading.text(record.message, MAX_MESSAGE),
-        how=record.how,
-        origin_trace_id=origin[0] or b"",
-        origin_span_id=origin[1] or b"",
-        frames=frames,
-        frames_text=_as_json([frame.shown() for frame in frames]),
-        causes_text=_as_json(reading.causes(record.causes, MAX_DEPTH)),
-    )
+        failure = failure._replace(origin_trace_id=trace_id, origin_span_id=span_id)
     if reading.bad_text:
         refusals.note(UTF8, f"in the exception {failure.type[:64]}")
     if reading.replaced:
         refusals.note(EXCEPTION, f"parts of the exception {failure.type[:64]} left out")
     return failure
-
-
-def fingerprint(service: str, failure: Failure) -> str:
-    """Return 16 hex digits that are the same for the same problem."""
-    frames = [frame for frame in failure.frames if frame.in_app] or failure.frames
-    lines = [(frame.module, frame.function, " ".join(frame.code.split())) for frame in frames]
-    parts: list[Any] = [service, failure.type]
-    if lines:
-        # Each once: recursion is the same problem however deep it went.
-        parts.extend(dict.fromkeys(lines))
-    else:
-        parts.append(_VARIABLE.sub("?", failure.message))
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 class _Reading:
@@ -125,68 +157,97 @@ class _Reading:
         self.replaced = False
         self.bad_text = False
 
-    def record(self, fields: Any) -> ExceptionRecord | None:
+    def failure(self, fields: Any, depth: int) -> Failure | None:
         if type(fields) is not tuple or len(fields) != len(ExceptionRecord._fields):
             return None
         record = ExceptionRecord(*fields)
-        whole = {type(record.type), type(record.message), type(record.how)} == {str} and record.how in _HOWS
-        return record if whole else None
+        if {type(record.type), type(record.message), type(record.how)} != {str} or record.how not in _HOWS:
+            return None
+        whole = _is_id(record.origin_trace_id, 16) and _is_id(record.origin_span_id, 8)
+        return Failure(
+            type=self._text(record.type, MAX_NAME),
+            message=self._text(record.message, MAX_MESSAGE),
+            how=record.how,
+            origin_trace_id=record.origin_trace_id if whole else None,
+            origin_span_id=record.origin_span_id if whole else None,
+            frames=self._frames(record.frames),
+            causes=self._failures(record.causes, MAX_CAUSES, depth) if record.causes != () else (),
+            notes=self._notes(record.notes),
+            members=self._failures(record.members, MAX_MEMBERS, depth) if record.members != () else (),
+        )
 
-    def text(self, value: str, length: int) -> str:
+    def _text(self, value: str, length: int) -> str:
         if not text.is_whole(value):
             self.bad_text = True
             value = text.mended(value)
         return text.cut(value, length)
 
-    def frames(self, frames: Any) -> tuple[Frame, ...]:
-        if type(frames) is not tuple:
-            self.replaced = True
-            return ()
+    def _list(self, value: Any) -> tuple[Any, ...]:
+        if type(value) is tuple:
+            return value
+        self.replaced = True
+        return ()
+
+    def _frames(self, frames: Any) -> tuple[Frame, ...]:
+        frames = self._list(frames)
         self.replaced |= len(frames) > MAX_FRAMES
         kept = [self._frame(frame) for frame in frames[-MAX_FRAMES:]]
-        return tuple(frame for frame in kept if frame is not None)
+        return tuple([frame for frame in kept if frame is not None])
 
-    def causes(self, causes: Any, depth: int) -> list[dict[str, Any]]:
-        if type(causes) is not tuple or (causes and depth == 0):
-            self.replaced = True
-            return []
-        kept = []
-        for fields in causes[:MAX_CAUSES]:
-            record = self.record(fields)
-            if record is None:
-                self.replaced = True
-                continue
-            kept.append(
-                {
-                    "type": self.text(record.type, MAX_NAME),
-                    "message": self.text(record.message, MAX_MESSAGE),
-                    "how": record.how,
-                    "frames": [frame.shown() for frame in self.frames(record.frames)],
-                    "causes": self.causes(record.causes, depth - 1),
-                }
-            )
-        self.replaced |= len(causes) > MAX_CAUSES
+    def _failures(self, records: Any, most: int, depth: int) -> tuple[Failure, ...]:
+        records = self._list(records)
+        if depth == 0:
+            self.replaced |= bool(records)
+            return ()
+        read = [self.failure(fields, depth - 1) for fields in records[:most]]
+        kept = tuple([failure for failure in read if failure is not None])
+        self.replaced |= len(kept) < len(records)
         return kept
+
+    def _notes(self, notes: Any) -> tuple[str, ...]:
+        notes = self._list(notes)
+        kept = [self._text(note, MAX_MESSAGE) for note in notes[:MAX_NOTES] if type(note) is str]
+        self.replaced |= len(kept) < len(notes)
+        return tuple(kept)
 
     def _frame(self, fields: Any) -> Frame | None:
         types = tuple(map(type, fields)) if type(fields) is tuple else ()
-        if types[:8] != (str, int, str, str, str, bool, int, int) or len(types) != 9:
+        if types[:-1] != _FRAME_TYPES:
             self.replaced = True
             return None
-        file, line, function, module, code, in_app = fields[:6]
+        frame = FrameRecord(*fields)
         return Frame(
-            file=self.text(file, MAX_NAME),
-            line=min(max(line, 0), _LAST),
-            function=self.text(function, MAX_NAME),
-            module=self.text(module, MAX_NAME),
-            code=self.text(code, MAX_CODE),
-            in_app=in_app,
+            file=self._text(frame.file, MAX_NAME),
+            line=_within(frame.line),
+            function=self._text(frame.function, MAX_NAME),
+            module=self._text(frame.module, MAX_NAME),
+            code=self._text(frame.code, MAX_CODE),
+            in_app=frame.in_app,
+            repeats=_within(frame.repeats),
+            omitted=_within(frame.omitted),
+            locals=None if frame.locals is None else self._locals(frame.locals),
         )
+
+    def _locals(self, values: Any) -> dict[str, str] | None:
+        if type(values) is not dict:
+            self.replaced = True
+            return None
+        kept = {
+            self._text(name, MAX_NAME): self._text(value, MAX_LOCAL)
+            for name, value in list(values.items())[:MAX_LOCALS]
+            if type(name) is type(value) is str
+        }
+        self.replaced |= len(kept) < len(values)
+        return kept
+
+
+def _within(number: int) -> int:
+    return min(max(number, 0), _LAST)
 
 
 def _is_id(value: Any, length: int) -> bool:
     return type(value) is bytes and len(value) == length and any(value)
 
 
-def _as_json(value: list[Any]) -> str:
+def _as_json(value: Any) -> str:
     return _encode(value) if value else "[]"

@@ -279,3 +279,89 @@ def add_unfinished_spans_and_losses(db: Database) -> None:
     for statement in _UNFINISHED_AND_LOSSES.split(";\n"):
         if statement.strip():
             db.execute(statement)
+
+
+_WAYS_OF_EXCEPTIONS = """
+ALTER TABLE exceptions ADD COLUMN notes TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE exceptions ADD COLUMN members TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE exceptions ADD COLUMN is_root INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE exceptions ADD COLUMN service TEXT NOT NULL DEFAULT '';
+ALTER TABLE exceptions ADD COLUMN other_origins TEXT;
+CREATE INDEX exceptions_by_origin ON exceptions (origin_span_id, span_id);
+CREATE TABLE exception_edges (
+    trace_id BLOB NOT NULL,
+    origin_span_id BLOB NOT NULL,
+    PRIMARY KEY (trace_id, origin_span_id)
+) WITHOUT ROWID;
+CREATE TABLE exception_samples (
+    id INTEGER PRIMARY KEY,
+    exception_group INTEGER NOT NULL REFERENCES exception_groups (id),
+    trace_id BLOB NOT NULL,
+    span_id BLOB NOT NULL,
+    at_ns INTEGER NOT NULL,
+    which TEXT NOT NULL
+);
+CREATE INDEX exception_samples_by_group ON exception_samples (exception_group);
+CREATE INDEX exception_samples_by_trace ON exception_samples (trace_id);
+ALTER TABLE exception_groups ADD COLUMN state TEXT NOT NULL DEFAULT 'open';
+ALTER TABLE exception_groups ADD COLUMN resolved_ns INTEGER;
+ALTER TABLE exception_groups ADD COLUMN template TEXT NOT NULL DEFAULT '';
+ALTER TABLE exception_groups ADD COLUMN services TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE exception_groups ADD COLUMN edge_count INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE exception_minutes ADD COLUMN edge_count INTEGER NOT NULL DEFAULT 0;
+UPDATE exceptions SET is_root = 1 FROM traces
+    WHERE traces.trace_id = exceptions.trace_id AND root_span_id = span_id;
+UPDATE exceptions SET service = methods.service FROM spans JOIN methods ON methods.id = method
+    WHERE spans.trace_id = exceptions.trace_id AND spans.span_id = exceptions.span_id;
+INSERT OR IGNORE INTO exception_edges
+    SELECT trace_id, origin_span_id FROM exceptions WHERE is_root AND origin_trace_id = trace_id;
+INSERT OR IGNORE INTO exception_edges
+    SELECT exceptions.trace_id, origin_span_id FROM exceptions JOIN spans USING (trace_id, span_id)
+        JOIN methods ON methods.id = method
+    WHERE methods.kind = 'consumer' AND origin_trace_id = exceptions.trace_id;
+UPDATE exception_minutes SET edge_count = reached FROM (
+        SELECT exception_group AS of_group, at_ns / 60000000000 AS at, count(*) AS reached
+        FROM exceptions JOIN exception_edges USING (trace_id, origin_span_id)
+        WHERE span_id = origin_span_id AND origin_trace_id = trace_id GROUP BY of_group, at
+    ) WHERE exception_group = of_group AND minute = at;
+UPDATE exception_groups SET template = message, services = json_array(service), edge_count = (
+        SELECT coalesce(sum(edge_count), 0) FROM exception_minutes WHERE exception_group = exception_groups.id
+    );
+UPDATE exception_groups SET services = found FROM (
+        SELECT exception_group AS of_group, json_group_array(service) AS found FROM (
+            SELECT DISTINCT exception_group, service FROM exceptions WHERE service <> '' ORDER BY 1, 2
+        ) GROUP BY of_group
+    ) WHERE id = of_group;
+INSERT INTO exception_samples (exception_group, trace_id, span_id, at_ns, which)
+    SELECT exception_group, trace_id, span_id, min(at_ns), 'first' FROM exceptions
+    WHERE span_id = origin_span_id AND origin_trace_id = trace_id
+        AND exception_group IN (SELECT id FROM exception_groups) GROUP BY exception_group;
+INSERT INTO exception_samples (exception_group, trace_id, span_id, at_ns, which)
+    SELECT exception_groups.id, exception_groups.trace_id, exception_groups.origin_span_id, last_ns, 'latest'
+    FROM exception_groups JOIN exception_samples ON exception_group = exception_groups.id
+    WHERE (exception_groups.trace_id, origin_span_id) <> (exception_samples.trace_id, span_id)
+        AND EXISTS (SELECT 1 FROM exceptions WHERE exceptions.trace_id = exception_groups.trace_id);
+DROP VIEW exception_list;
+CREATE VIEW exception_list AS
+    SELECT exceptions.id, lower(hex(exceptions.trace_id)) AS trace_id,
+        lower(hex(exceptions.span_id)) AS span_id,
+        lower(hex(exceptions.origin_span_id)) AS origin_span_id, fingerprint AS exception_group, how, is_root,
+        exceptions.service, exceptions.type, exceptions.message,
+        datetime(at_ns / 1000000000, 'unixepoch') AS at, at_ns, exceptions.frames, causes, notes, members
+    FROM exceptions LEFT JOIN exception_groups ON exception_groups.id = exception_group;
+CREATE VIEW group_list AS
+    SELECT id, fingerprint AS exception_group, state, type, template, service, name, kind, count, edge_count,
+        count - edge_count AS swallowed_count, services,
+        datetime(first_ns / 1000000000, 'unixepoch') AS first,
+        datetime(last_ns / 1000000000, 'unixepoch') AS last, first_ns, last_ns,
+        lower(hex(trace_id)) AS trace_id, lower(hex(origin_span_id)) AS origin_span_id, message, frames
+    FROM exception_groups;
+"""
+
+
+@migrations()
+def add_ways_of_exceptions(db: Database) -> None:
+    """Add version 3: how far exceptions came, samples of each group, and what became of it."""
+    for statement in _WAYS_OF_EXCEPTIONS.split(";\n"):
+        if statement.strip():
+            db.execute(statement)
