@@ -16,12 +16,15 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 
 from ztrace_viewer.database import open_database
-from ztrace_viewer.exceptions import list_groups, read_error
+from ztrace_viewer.documents import Frame
+from ztrace_viewer.groups import list_groups
 from ztrace_viewer.render.call_tree import draw_tree
 from ztrace_viewer.render.error import draw_error
 from ztrace_viewer.screen import write
 from ztrace_viewer.selection import Selection
 from ztrace_viewer.traces import list_slowest, read_tree
+from ztrace_viewer.tree import walk
+from ztrace_viewer.way import read_error
 
 #: What the pictures do not show of file names.
 ROOT = Path(__file__).parents[2]
@@ -43,16 +46,27 @@ def main() -> None:
 def show_slowest(db: sqlite3.Connection) -> Iterator[RenderableType]:
     """Return what `ztrace show` prints of the slowest trace."""
     trace = list_slowest(db, Selection(), 1)["traces"][0]
-    return draw_tree(read_tree(db, bytes.fromhex(trace["trace_id"])), WIDTH, LINES, time.time_ns())
+    tree = read_tree(db, bytes.fromhex(trace["trace_id"]))
+    for span, _ in walk(tree["roots"]):
+        make_general(span["exception"]["frames"] if span["exception"] else [])
+    return draw_tree(tree, WIDTH, LINES, time.time_ns())
 
 
 def show_error(db: sqlite3.Connection) -> Iterator[RenderableType]:
     """Return what `ztrace error` prints of the error with the longest way."""
     errors = [read_error(db, group["group"]) for group in list_groups(db, Selection())["groups"]]
     error = max(errors, key=lambda error: len(error["hops"]))
-    for frame in error["exception"]["frames"] if error["exception"] else ():
-        frame["file"] = frame["file"].replace(str(ROOT), "/srv")
+    make_general(error["exception"]["frames"] if error["exception"] else [])
+    for hop in error["hops"]:
+        make_general(hop["frames"])
+        hop["instance"]["host"] = "box"
     return draw_error(error, WIDTH, time.time_ns())
+
+
+def make_general(frames: list[Frame]) -> None:
+    """Let files be where anybody's may be."""
+    for frame in frames:
+        frame["file"] = frame["file"].replace(str(ROOT / "viewer" / "ztrace_viewer" / "demo"), "/srv/shop")
 
 
 def draw(name: str, *parts: RenderableType) -> None:

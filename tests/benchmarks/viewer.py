@@ -26,12 +26,16 @@ from sqlite_utils import Database
 from ztrace_collector.layout import APPLICATION_ID, BUCKETS_PER_E, HOUR_NS, RESOLUTIONS_S, SCHEMA_VERSION
 from ztrace_collector.schema import migrations
 from ztrace_viewer.database import open_database
-from ztrace_viewer.exceptions import list_groups, read_error
 from ztrace_viewer.figures import list_methods
+from ztrace_viewer.groups import FREQUENT as FREQUENT_FIRST
+from ztrace_viewer.groups import MINUTE_NS, Filter, list_groups
 from ztrace_viewer.selection import Selection
 from ztrace_viewer.traces import list_slowest, read_tree
+from ztrace_viewer.way import read_error
 
 SPANS_PER_TRACE, METHODS, GROUPS, SERVICES = 10, 40, 200, 8
+#: Occurrences of the one group that occurs all the time.
+FREQUENT = 100_000
 #: Traces per INSERT: bounds the memory.
 CHUNK = 5_000
 #: What is promised, in seconds.
@@ -71,8 +75,9 @@ def _fill(db: sqlite3.Connection, trace_count: int, hours: int) -> int:
     )
     db.execute("INSERT INTO instances VALUES (1, 'aa', 'service0', 'box', 1, 0, 0)")
     db.executemany(
-        "INSERT INTO exception_groups"
-        " VALUES (?, ?, 'ValueError', 'no', 's', 'm', 'server', 25, ?, ?, x'00', x'00', ?)",
+        "INSERT INTO exception_groups (id, fingerprint, type, message, template, service, name, kind,"
+        " services, count, first_ns, last_ns, trace_id, origin_span_id, frames)"
+        " VALUES (?, ?, 'ValueError', 'no', 'no', 's', 'm', 'server', '[\"s\"]', 25, ?, ?, x'00', x'00', ?)",
         [
             (n, f"{rng.getrandbits(64):016x}", begin_ns, begin_ns + rng.randrange(hours * HOUR_NS), FRAMES)
             for n in range(1, GROUPS + 1)
@@ -97,11 +102,26 @@ def _fill(db: sqlite3.Connection, trace_count: int, hours: int) -> int:
         [(*key, *values, json.dumps(histograms[key])) for key, values in sums.items()],
     )
     db.executemany(
-        "INSERT INTO exception_minutes VALUES (?, ?, ?)", [(*key, count) for key, count in minutes.items()]
+        "INSERT INTO exception_minutes (exception_group, minute, count) VALUES (?, ?, ?)",
+        [(*key, count) for key, count in minutes.items()],
     )
+    _make_frequent(db, begin_ns)
     db.execute("UPDATE totals SET value = ? WHERE name = 'traces'", (trace_count,))
     db.execute("UPDATE totals SET value = ? WHERE name = 'spans'", (trace_count * SPANS_PER_TRACE,))
     return begin_ns + (trace_count - 1) * step_ns
+
+
+def _make_frequent(db: sqlite3.Connection, begin_ns: int) -> None:
+    """Let the first group be one that has occurred in each of 100,000 minutes, two months."""
+    first = begin_ns // MINUTE_NS - FREQUENT
+    db.executemany(
+        "INSERT INTO exception_minutes (exception_group, minute, count) VALUES (1, ?, 1)",
+        [(first + number,) for number in range(FREQUENT)],
+    )
+    db.execute(
+        "UPDATE exception_groups SET count = count + ?, first_ns = ? WHERE id = 1",
+        (FREQUENT, first * MINUTE_NS),
+    )
 
 
 def _insert_traces(
@@ -168,6 +188,7 @@ def ask(path: Path, last_ns: int) -> Iterator[tuple[str, float, float]]:
     with open_database(path) as db:
         trace_id = bytes.fromhex(list_slowest(db)["traces"][0]["trace_id"])
         group = list_groups(db)["groups"][0]["group"]
+        frequent = list_groups(db, limit=1, order=FREQUENT_FIRST)["groups"][0]["group"]
     recent = Selection(since_ns=last_ns - 10 * 60 * SECOND_NS)
     odd = Selection(since_ns=last_ns - 5 * HOUR_NS // 2, until_ns=last_ns - 60 * SECOND_NS)
     one = Selection(service="service1", method="method_1")
@@ -176,9 +197,12 @@ def ask(path: Path, last_ns: int) -> Iterator[tuple[str, float, float]]:
         ("slow --since 10m", lambda db: list_slowest(db, recent)),
         ("slow --since 2.5h --until 1m", lambda db: list_slowest(db, odd)),
         ("slow --service --method", lambda db: list_slowest(db, one)),
-        ("errors", list_groups),
-        ("errors --since 10m", lambda db: list_groups(db, recent)),
+        ("errors", lambda db: list_groups(db, limit=20)),
+        ("errors --sort frequent", lambda db: list_groups(db, limit=20, order=FREQUENT_FIRST)),
+        ("errors --text", lambda db: list_groups(db, limit=20, wanted=Filter(text="NO"))),
+        ("errors --since 10m", lambda db: list_groups(db, recent, limit=20)),
         ("error ID", lambda db: read_error(db, group)),
+        ("error ID, 100,000 times", lambda db: read_error(db, frequent)),
         ("stats", list_methods),
         ("stats --since 2.5h --until 1m", lambda db: list_methods(db, odd)),
         ("show", lambda db: read_tree(db, trace_id)),

@@ -57,12 +57,22 @@ def check_frames(frames: list[dict[str, Any]]) -> None:
         check(frame, "Frame")
 
 
+def check_group(group: dict[str, Any]) -> None:
+    """Check an exception group and its samples."""
+    check(group, "Exception group")
+    check_frames(group["frames"])
+    assert len(group["when"]) == 24
+    assert group["samples"]
+    for sample in group["samples"]:
+        check(sample, "Sample")
+
+
 def check_exception(exception: dict[str, Any]) -> int:
-    """Check an exception and its causes; return how many causes there are."""
+    """Check an exception with its causes and members; return how many these are."""
     check(exception, "Exception")
     for frame in exception["frames"]:
         check(frame, "Frame")
-    return sum(1 + check_exception(cause) for cause in exception["causes"])
+    return sum(1 + check_exception(nested) for nested in [*exception["causes"], *exception["members"]])
 
 
 def walk(spans: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -74,17 +84,17 @@ def walk(spans: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a database with something for every field: causes, orphans, an open span, a loss."""
+    """Return a database with something for every field: causes, members, orphans, an open span, a loss."""
     path = tmp_path_factory.mktemp("documents") / "shop.db"
     store(path, checkout(trace_id(1), NOON), at_ns=NOON)
     cause = raised("OSError", "disk")._replace(how=REPLACED)
-    error = raised("ValueError", "no", causes=[cause])
+    error = raised("ValueError", "no", causes=[cause])._replace(members=[raised("KeyError", "'x'")])
     orphan = trace_id(2)
     store(
         path,
         {
             "shop": [
-                span(orphan, 1, name="lost", parent=77, exception=error),
+                span(orphan, 1, name="lost", parent=77, kind="client", exception=error),
                 span(orphan, 2, name="open", parent=1, duration_ms=None),
                 span(orphan, 3, name="refused")._replace(kind=9),
                 span(orphan, 4, name="child", parent=3),
@@ -127,7 +137,7 @@ def test_slow(ask: Ask) -> None:
 
 def test_show(ask: Ask) -> None:
     """``show`` is a tree of spans, with exceptions, causes and what is missing."""
-    causes, missing, spans, unfinished = 0, set(), 0, 0
+    nested, missing, spans, unfinished = 0, set(), 0, 0
     for trace in ask("slow")["traces"]:
         tree = ask("show", trace["trace_id"])
         check(tree, "Tree")
@@ -139,13 +149,13 @@ def test_show(ask: Ask) -> None:
                 unfinished += 1
                 check(each["unfinished"], "Unfinished")
             if each["exception"] is not None:
-                causes += check_exception(each["exception"])
+                nested += check_exception(each["exception"])
         for entry in tree["missing"]:
             check(entry, "Missing", optional=frozenset({"parent_id", "gap", "refusal"}))
             if "gap" in entry:
                 check(entry["gap"], "Loss")
             missing |= entry.keys()
-    assert (spans, causes, unfinished) == (12, 1, 1)
+    assert (spans, nested, unfinished) == (12, 2, 1)
     assert missing == fields("Missing").keys()
 
 
@@ -154,18 +164,28 @@ def test_errors_and_error(ask: Ask) -> None:
     document = ask("errors")
     assert list(document) == ["groups"]
     assert len(document["groups"]) == 2
-    hops = 0
+    seen = {"Hop": 0, "Callee": 0, "Missing": 0}
     for group in document["groups"]:
-        check(group, "Exception group")
-        check_frames(group["frames"])
+        check_group(group)
         error = ask("error", group["group"])
         check(error, "Error")
-        check(error["group"], "Exception group")
+        check_group(error["group"])
+        check(error["shown"], "Sample")
         check_exception(error["exception"])
         for hop in error["hops"]:
-            hops += 1
+            seen["Hop"] += 1
             check(hop, "Hop")
-    assert hops > 2
+            check(hop["instance"], "Instance")
+            for frame in hop["frames"]:
+                check(frame, "Frame")
+        if error["callee"] is not None:
+            seen["Callee"] += 1
+            check(error["callee"], "Callee")
+            check(error["callee"]["instance"], "Instance")
+        if error["missing"] is not None:
+            seen["Missing"] += 1
+            check(error["missing"], "Missing", optional=frozenset({"gap", "refusal"}))
+    assert all(seen.values()), seen
 
 
 def test_stats(ask: Ask) -> None:

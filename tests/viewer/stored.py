@@ -182,6 +182,9 @@ CHARGE_FRAMES = (
         True,
     ),
 )
+#: The lines that made the calls through which it came.
+RESERVE_CALL = ("/srv/shop/billing.py", 71, "Billing.charge", "billing", "self.stock.reserve(article)", True)
+CHARGE_CALL = ("/srv/shop/shop.py", 40, "Shop.checkout", "shop", "self.billing.charge(card)", True)
 
 
 def checkout(trace: bytes, at_ns: int = NOON, scale: float = 1.0) -> dict[str, list[wire.Span]]:
@@ -195,9 +198,9 @@ def checkout(trace: bytes, at_ns: int = NOON, scale: float = 1.0) -> dict[str, l
 
     origin = (trace, 9)
     missing = raised("ZeroDivisionError", "division by zero", frames=QUERY_FRAMES)
-    up = travelled("ZeroDivisionError", "division by zero", wire.PASSED, origin)
+    up = travelled("ZeroDivisionError", "division by zero", wire.PASSED, origin, [RESERVE_CALL])
     wrapped = travelled("billing.PaymentError", "no stock", wire.WRAPPED, origin, CHARGE_FRAMES)
-    wrapped_up = travelled("billing.PaymentError", "no stock", wire.PASSED, origin)
+    wrapped_up = travelled("billing.PaymentError", "no stock", wire.PASSED, origin, [CHARGE_CALL])
     return {
         "shop": [
             call(1, None, "server", "checkout", 0, 1240, self_ms=22 * scale),

@@ -20,11 +20,12 @@ import pytest
 from ztrace.errors import ZtraceError
 from ztrace_viewer.cli import run
 from ztrace_viewer.database import open_database
-from ztrace_viewer.exceptions import list_groups, read_error
+from ztrace_viewer.groups import list_groups
 from ztrace_viewer.identifiers import find_group
 from ztrace_viewer.publishers import read_status
 from ztrace_viewer.traces import list_slowest, read_tree
 from ztrace_viewer.tree import walk
+from ztrace_viewer.way import read_error
 
 #: Longer than anything takes: reached only by a failure.
 DEADLINE_S = 60
@@ -202,7 +203,10 @@ def test_the_error_is_shown_from_caller_to_origin(finished: Finished, db: sqlite
         ("billing", "charge", "raised"),
     ]
     assert f"error {declined['group']['group']}  began in billing.charge" in finished.output
-    assert "orders.place  OrderFailed wrapped what came" in finished.output
+    assert declined["group"]["edge_count"] == declined["group"]["count"]
+    assert "came out of shopper.buy as OrderFailed: nothing ordered for " in finished.output
+    places = [finished.output.index(f"↓ calls {call}  (pid ") for call in ("orders.place", "billing.charge")]
+    assert places[0] < finished.output.index("OrderFailed: nothing ordered", places[0]) < places[1]
     assert "▸ raise CardDeclined(" in finished.output
 
 

@@ -7,7 +7,7 @@ import pytest
 from tests.viewer.stored import raised, span, store, trace_id
 from ztrace.errors import NotFoundError, SettingsError
 from ztrace_viewer.database import open_database
-from ztrace_viewer.exceptions import list_groups
+from ztrace_viewer.groups import list_groups
 from ztrace_viewer.identifiers import find_group, find_trace, shorten_groups, shorten_traces
 
 #: Ids that share 16, 31 and no digits; the last are as other libraries make them.

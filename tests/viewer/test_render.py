@@ -17,9 +17,9 @@ from ztrace_viewer.database import open_database
 from ztrace_viewer.documents import Loss, Missing, TreeDocument
 from ztrace_viewer.render.bars import Scale, draw_bar
 from ztrace_viewer.render.call_tree import draw_tree
+from ztrace_viewer.render.frames import shorten_path
 from ztrace_viewer.render.gaps import tell_missing
 from ztrace_viewer.render.grid import Column, draw_grid
-from ztrace_viewer.render.tracebacks import shorten_path
 from ztrace_viewer.traces import read_tree
 
 
@@ -52,7 +52,7 @@ def test_an_exception_stands_where_it_was_raised(shop: Path) -> None:
     drawn = [line.strip(" │└├╴") for line in lines(read(shop))]
     start = drawn.index("/srv/shop/stock.py:12 in Stock._ratio")
     assert drawn[start + 1 : start + 3] == ["▸ return wanted / left", "ZeroDivisionError: division by zero"]
-    assert "↑ ZeroDivisionError from stock.reserve" in drawn
+    assert "↑ ZeroDivisionError from stock.reserve  billing.py:71 in Billing.charge" in drawn
     assert "↑ wraps the one from stock.reserve" in drawn
     assert sum(line.endswith("ZeroDivisionError: division by zero") for line in drawn) == 1
 
@@ -223,7 +223,8 @@ def test_a_long_message_and_a_long_traceback_are_cut(path: Path) -> None:
     error = raised("ValueError", "\n".join(f"line {n}" for n in range(30)), frames=frames)
     store(path, {"shop": [span(trace_id(1), 1, exception=error)]})
     drawn = "\n".join(lines(read(path)))
-    assert "… 28 outer frames" in drawn
+    assert "… 28 frames between" in drawn
+    assert "/srv/1.py:1 in f" in drawn
     assert "/srv/40.py:40 in f" in drawn
     assert "… 22 more lines" in drawn
 

@@ -9,22 +9,29 @@ from typing import Literal, NotRequired, Required, TypedDict
 
 
 class Frame(TypedDict):
-    """A line of Python that was being executed, outermost first in a list."""
+    """A line of Python that was being executed, outermost first in a list.
+
+    Extra: how often it, or the few frames before it that make a circle with it, came again in a row
+    (``repeats``); frames left out before it (``omitted``); names and values, if they were recorded.
+    """
 
     file: str
     line: int
     function: str
     code: str
     in_app: bool
+    repeats: int
+    omitted: int
+    locals: dict[str, str] | None
 
 
 class ExceptionDocument(TypedDict):
-    """An exception in a span, or one of its causes.
+    """An exception in a span, one of its causes, or a member of an exception group.
 
     ``origin`` tells whether it was first raised in this span; ``origin_span_id`` is where it was. ``group``
-    is empty while the origin, to which it belongs, is not stored. A cause has
-    the group and the origin span of the exception it caused. Extra: ``how``, one of raised, passed, wrapped,
-    replaced.
+    is empty while the origin, to which it belongs, is not stored. A cause, and a member that began in the
+    same span, has the group and the origin span of the exception above it. Extra: ``how``, one of raised,
+    passed, wrapped, replaced, grouped; its notes; its members, if it is an exception group.
     """
 
     type: str
@@ -35,6 +42,8 @@ class ExceptionDocument(TypedDict):
     group: str
     frames: list[Frame]
     causes: list["ExceptionDocument"]
+    notes: list[str]
+    members: list["ExceptionDocument"]
 
 
 class Instance(TypedDict):
@@ -143,47 +152,104 @@ class SlowDocument(TypedDict):
     traces: list[TraceSummary]
 
 
+class Sample(TypedDict):
+    """One occurrence of a group, by its origin, and when it was."""
+
+    trace_id: str
+    origin_span_id: str
+    at_ns: int
+
+
 class GroupSummary(TypedDict):
-    """Exceptions with one origin in the code; service, name, kind and frames are those of the origin."""
+    """Exceptions with one origin in the code; service, name, kind and frames are those of the origin.
+
+    Extra: ``state``, one of open, resolved, regressed, and when it was resolved; the message with what
+    varies marked; every service it passed; how many occurrences reached the edge and how many were
+    handled before; some occurrences, the first and the latest among them; and how many there were in each of
+    the equal parts of a stretch of time.
+    """
 
     group: str
     type: str
     message: str
+    template: str
     service: str
     name: str
     kind: str
+    services: list[str]
+    state: str
+    resolved_ns: int | None
     count: int
+    edge_count: int
+    swallowed_count: int
     first_ns: int
     last_ns: int
+    when: list[int]
+    when_since_ns: int
+    when_until_ns: int
     trace_id: str
     origin_span_id: str
     frames: list[Frame]
+    samples: list[Sample]
 
 
 class ErrorsDocument(TypedDict):
-    """``errors``: the newest first."""
+    """``errors``: the newest or the most frequent first."""
 
     groups: list[GroupSummary]
 
 
 class Hop(TypedDict):
-    """A span on the way from the root to the origin; how and type are null where no exception was seen."""
+    """A span on the way from the root to the origin.
+
+    How, type and message are null where the exception did not come. Extra: the frames of its own part of
+    the way, of which the last in_app one made the call; the span's status, its process, what was noted
+    there, and the members if it was put into an exception group.
+    """
 
     span_id: str
     service: str
     name: str
     kind: str
+    status: str
+    instance: Instance
     how: str | None
     type: str | None
     message: str | None
+    frames: list[Frame]
+    notes: list[str]
+    members: list[ExceptionDocument]
+
+
+class Callee(TypedDict):
+    """The other side of a call that failed at its caller: what it was doing."""
+
+    span_id: str
+    service: str
+    name: str
+    kind: str
+    start_ns: int
+    duration_ns: int | None
+    status: str
+    instance: Instance
+    unfinished: UnfinishedState | None
 
 
 class ErrorDocument(TypedDict):
-    """``error ID``: a group, and how its latest occurrence travelled; null if that is not stored."""
+    """``error ID``: a group, and how one occurrence travelled; null or empty if that is not stored.
+
+    Extra: which occurrence it is; why the way begins below its root; of a call that failed at its caller
+    when that was and what the other side was doing, or what a side that is not traced had to say.
+    """
 
     group: GroupSummary
+    shown: Sample
     exception: ExceptionDocument | None
     hops: list[Hop]
+    missing: Missing | None
+    failed_ns: int | None
+    callee: Callee | None
+    remote_traceback: str | None
 
 
 class MethodFigures(TypedDict):

@@ -1,43 +1,37 @@
-"""Exceptions as stored, as documents: in a span, as groups, and one group with the way it travelled.
+"""Exceptions as stored, as documents: those of one trace, by the span they ended.
 
-One idea: an exception is stored once, at its origin, and every other span it passed refers to that one; so a
-group's count is a count of origins, and the way is read from the spans above the origin.
+One idea: an exception is stored once, at its origin, and every other span it passed refers to that one and
+has only its own part of the way.
 """
 
 import sqlite3
 from collections.abc import Mapping
 
-from ztrace_viewer.documents import (
-    ErrorDocument,
-    ErrorsDocument,
-    ExceptionDocument,
-    Frame,
-    GroupSummary,
-    Hop,
-)
+from ztrace_viewer.documents import ExceptionDocument, Frame
 from ztrace_viewer.json_text import read_json
-from ztrace_viewer.selection import EVERYTHING, Selection, match_names
 
-#: Causes shown below each other; the agent records eight.
-_MAX_CAUSES = 16
-_MINUTE_NS = 60_000_000_000
-
-_GROUP_COLUMNS = (
-    "fingerprint, type, message, service, name, kind, first_ns, last_ns, trace_id, origin_span_id, frames"
-)
+#: Causes and members shown below each other; the agent records eight and four.
+_MAX_DEPTH = 16
 
 
 def read_exceptions(db: sqlite3.Connection, trace_id: bytes) -> dict[bytes, ExceptionDocument]:
     """Return the exceptions of one trace by the span they ended."""
     rows = db.execute(
         "SELECT span_id, origin_trace_id, exceptions.origin_span_id, fingerprint, how, exceptions.type,"
-        " exceptions.message, exceptions.frames, causes FROM exceptions"
+        " exceptions.message, exceptions.frames, causes, notes, members FROM exceptions"
         " LEFT JOIN exception_groups ON exception_groups.id = exception_group"
         " WHERE exceptions.trace_id = ? ORDER BY exceptions.id",
         (trace_id,),
-    )
+    ).fetchall()
+    # A member that began in another span of the trace belongs to the group of that one.
+    groups = {
+        span_id.hex(): group or ""
+        for span_id, origin_trace, origin_span, group, *_ in rows
+        if (origin_trace, origin_span) == (trace_id, span_id)
+    }
     found: dict[bytes, ExceptionDocument] = {}
-    for span_id, origin_trace, origin_span, group, how, type_, message, frames, causes in rows:
+    for span_id, origin_trace, origin_span, group, how, type_, message, frames, *nested in rows:
+        causes, notes, members = map(read_json, nested)
         document: ExceptionDocument = {
             "type": type_,
             "message": message,
@@ -47,8 +41,11 @@ def read_exceptions(db: sqlite3.Connection, trace_id: bytes) -> dict[bytes, Exce
             "group": group or "",
             "frames": read_frames(read_json(frames)),
             "causes": [],
+            "notes": _read_notes(notes),
+            "members": [],
         }
-        document["causes"] = _causes(read_json(causes), document, _MAX_CAUSES)
+        document["causes"] = _read_nested(causes, document, groups, _MAX_DEPTH)
+        document["members"] = _read_nested(members, document, groups, _MAX_DEPTH)
         found.setdefault(span_id, document)
     return found
 
@@ -60,144 +57,73 @@ def read_frames(stored: object) -> list[Frame]:
     return [
         {
             "file": str(frame.get("file", "")),
-            "line": line if isinstance(line := frame.get("line"), int) else 0,
+            "line": _count(frame, "line"),
             "function": str(frame.get("function", "")),
             "code": str(frame.get("code", "")),
             "in_app": bool(frame.get("in_app")),
+            "repeats": _count(frame, "repeats"),
+            "omitted": _count(frame, "omitted"),
+            "locals": _read_locals(frame.get("locals")),
         }
         for frame in stored
         if isinstance(frame, Mapping)
     ]
 
 
-def list_groups(
-    db: sqlite3.Connection, selection: Selection = EVERYTHING, limit: int | None = None
-) -> ErrorsDocument:
-    """Return the exception groups of a selection, the newest first.
+def concerns(exception: ExceptionDocument, origin_span_id: str) -> bool:
+    """Tell whether an exception came of the one that began in that span: it is it, or a member of it is."""
+    pending = [exception]
+    while pending:
+        looked_at = pending.pop()
+        if looked_at["origin_span_id"] == origin_span_id:
+            return True
+        pending.extend(looked_at["members"])
+        pending.extend(looked_at["causes"])
+    return False
 
-    Within a stretch of time a group's count is that of the minutes it touches, whole minutes at both ends.
+
+def _read_nested(
+    stored: object, above: ExceptionDocument, groups: Mapping[str, str], depth: int
+) -> list[ExceptionDocument]:
+    """Return causes or members in an exception's full shape.
+
+    They share the group and the origin of the one above, but for members with an origin of their own.
     """
-    conditions, values = match_names(selection, "service", "name")
-    count = "count"
-    counted: list[object] = []
-    if selection.in_time:
-        count = (
-            "(SELECT sum(m.count) FROM exception_minutes AS m"
-            " WHERE m.exception_group = exception_groups.id AND minute BETWEEN ? AND ?)"
-        )
-        first = (selection.since_ns or 0) // _MINUTE_NS
-        last = (1 << 62) if selection.until_ns is None else (selection.until_ns - 1) // _MINUTE_NS
-        counted = [first, last]
-        conditions += ["last_ns >= ?", "first_ns < ?", "counted > 0"]
-        values += [
-            selection.since_ns or 0,
-            (1 << 63) - 1 if selection.until_ns is None else selection.until_ns,
-        ]
-    rows = db.execute(
-        f"SELECT {_GROUP_COLUMNS}, {count} AS counted FROM exception_groups"
-        f" WHERE {' AND '.join(conditions) or '1'} ORDER BY last_ns DESC, id DESC LIMIT ?",
-        [*counted, *values, -1 if limit is None else limit],
-    )
-    return {"groups": [_group(*row) for row in rows]}
-
-
-def read_error(db: sqlite3.Connection, group: str) -> ErrorDocument:
-    """Return one group, its latest occurrence and the spans it passed.
-
-    Args:
-        db: from `open_database`.
-        group: the group's whole id; see `ztrace_viewer.identifiers.find_group`.
-    """
-    row = db.execute(
-        f"SELECT {_GROUP_COLUMNS}, count FROM exception_groups WHERE fingerprint = ?", (group,)
-    ).fetchone()
-    summary = _group(*row)
-    trace_id, origin = bytes.fromhex(summary["trace_id"]), bytes.fromhex(summary["origin_span_id"])
-    exceptions = read_exceptions(db, trace_id)
-    return {
-        "group": summary,
-        "exception": exceptions.get(origin),
-        "hops": _hops(db, trace_id, origin, exceptions),
-    }
-
-
-def _hops(
-    db: sqlite3.Connection, trace_id: bytes, origin: bytes, exceptions: Mapping[bytes, ExceptionDocument]
-) -> list[Hop]:
-    """Return the spans from the root down to the origin; circles in what was sent end the way up."""
-    spans = {
-        span_id: (parent_id, service, name, kind)
-        for span_id, parent_id, service, name, kind in db.execute(
-            "SELECT span_id, parent_id, service, name, kind FROM spans"
-            " JOIN methods ON methods.id = method WHERE trace_id = ? ORDER BY spans.id DESC",
-            (trace_id,),
-        )
-    }
-    hops: list[Hop] = []
-    step: bytes | None = origin
-    while step is not None and step in spans:
-        parent_id, service, name, kind = spans.pop(step)
-        exception = exceptions.get(step)
-        hops.append(
-            {
-                "span_id": step.hex(),
-                "service": service,
-                "name": name,
-                "kind": kind,
-                "how": exception["how"] if exception else None,
-                "type": exception["type"] if exception else None,
-                "message": exception["message"] if exception else None,
-            }
-        )
-        step = parent_id
-    return hops[::-1]
-
-
-def _causes(stored: object, above: ExceptionDocument, depth: int) -> list[ExceptionDocument]:
-    """Return causes in an exception's full shape: they share the group and the origin of the one above."""
     if not isinstance(stored, list) or depth == 0:
         return []
-    return [
-        {
-            "type": str(cause.get("type", "")),
-            "message": str(cause.get("message", "")),
-            "how": str(cause.get("how", "")),
+    documents: list[ExceptionDocument] = []
+    for nested in stored:
+        if not isinstance(nested, Mapping):
+            continue
+        origin = nested.get("origin_span_id")
+        document: ExceptionDocument = {
+            "type": str(nested.get("type", "")),
+            "message": str(nested.get("message", "")),
+            "how": str(nested.get("how", "")),
             "origin": False,
-            "origin_span_id": above["origin_span_id"],
-            "group": above["group"],
-            "frames": read_frames(cause.get("frames")),
-            "causes": _causes(cause.get("causes"), above, depth - 1),
+            "origin_span_id": origin if isinstance(origin, str) else above["origin_span_id"],
+            "group": groups.get(origin, "") if isinstance(origin, str) else above["group"],
+            "frames": read_frames(nested.get("frames")),
+            "causes": [],
+            "notes": _read_notes(nested.get("notes")),
+            "members": [],
         }
-        for cause in stored
-        if isinstance(cause, Mapping)
-    ]
+        document["causes"] = _read_nested(nested.get("causes"), document, groups, depth - 1)
+        document["members"] = _read_nested(nested.get("members"), document, groups, depth - 1)
+        documents.append(document)
+    return documents
 
 
-def _group(
-    fingerprint: str,
-    type_: str,
-    message: str,
-    service: str,
-    name: str,
-    kind: str,
-    first_ns: int,
-    last_ns: int,
-    trace_id: bytes,
-    origin_span_id: bytes,
-    frames: str,
-    count: int,
-) -> GroupSummary:
-    return {
-        "group": fingerprint,
-        "type": type_,
-        "message": message,
-        "service": service,
-        "name": name,
-        "kind": kind,
-        "count": count,
-        "first_ns": first_ns,
-        "last_ns": last_ns,
-        "trace_id": trace_id.hex(),
-        "origin_span_id": origin_span_id.hex(),
-        "frames": read_frames(read_json(frames)),
-    }
+def _read_notes(stored: object) -> list[str]:
+    return [str(note) for note in stored] if isinstance(stored, list) else []
+
+
+def _read_locals(stored: object) -> dict[str, str] | None:
+    if not isinstance(stored, Mapping):
+        return None
+    return {str(name): str(value) for name, value in stored.items()}
+
+
+def _count(frame: Mapping[str, object], name: str) -> int:
+    value = frame.get(name)
+    return value if type(value) is int else 0

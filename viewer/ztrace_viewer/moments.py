@@ -72,3 +72,9 @@ def format_ago(moment_ns: int, now_ns: int) -> str:
         if count := age_ns // UNITS_NS[unit]:
             return f"{count}{unit} ago"
     return "just now"
+
+
+def format_age(moment_ns: int, now_ns: int) -> str:
+    """Return ``3m ago`` or ``12d ago``, for a column; a moment in the future is just now."""
+    days = (now_ns - moment_ns) // UNITS_NS["d"]
+    return f"{days}d ago" if days > 0 else format_ago(min(moment_ns, now_ns), now_ns)

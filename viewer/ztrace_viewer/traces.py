@@ -34,6 +34,12 @@ SELECT hour, (SELECT max(duration_ns) FROM traces WHERE traces.hour = hours.hour
 FROM hours WHERE hour >= :first ORDER BY slowest DESC
 """
 
+_SPANS = """
+SELECT attributes, span_id, parent_id, methods.service, name, kind, start_ns, duration_ns, self_ns, cpu_ns,
+    status, instance_id, host, pid
+FROM spans JOIN methods ON methods.id = method JOIN instances ON instances.id = instance
+"""
+
 
 def list_slowest(
     db: sqlite3.Connection, selection: Selection = EVERYTHING, limit: int = 20, now_ns: int | None = None
@@ -121,7 +127,8 @@ def read_tree(db: sqlite3.Connection, trace_id: bytes, now_ns: int | None = None
         now_ns: what tells a process that is silent from one that is not; None for now.
     """
     now_ns = time.time_ns() if now_ns is None else now_ns
-    rows = [*_read_spans(db, trace_id), *_read_unfinished(db, trace_id, now_ns)]
+    rows = [*read_spans(db, "trace_id = ?", (trace_id,))]
+    rows += [as_row(span) for span in read_open_spans_of(db, trace_id, now_ns)]
     orphans = find_orphans(rows)
     facts = read_facts(db, trace_id, orphans, now_ns) if orphans else NO_FACTS
     return build_tree(trace_id, rows, read_exceptions(db, trace_id), facts)
@@ -148,34 +155,30 @@ def _slowest_of(
     return db.execute(query, [*values, limit]).fetchall()
 
 
-def _read_unfinished(db: sqlite3.Connection, trace_id: bytes, now_ns: int) -> Iterator[SpanRow]:
-    for span in read_open_spans_of(db, trace_id, now_ns):
-        yield SpanRow(
-            attributes=span.attributes,
-            span_id=span.span_id,
-            parent_id=span.parent_id,
-            service=span.service,
-            name=span.name,
-            kind=span.kind,
-            start_ns=span.start_ns,
-            duration_ns=None,
-            self_ns=None,
-            cpu_ns=None,
-            status=UNFINISHED,
-            instance_id=span.instance_id,
-            host=span.host,
-            pid=span.pid,
-            unfinished=span.unfinished,
-        )
-
-
-def _read_spans(db: sqlite3.Connection, trace_id: bytes) -> Iterator[SpanRow]:
-    rows = db.execute(
-        "SELECT attributes, span_id, parent_id, methods.service, name, kind, start_ns, duration_ns, self_ns,"
-        " cpu_ns, status, instance_id, host, pid FROM spans JOIN methods ON methods.id = method"
-        " JOIN instances ON instances.id = instance WHERE trace_id = ? ORDER BY spans.id",
-        (trace_id,),
-    )
+def read_spans(db: sqlite3.Connection, condition: str, values: tuple[object, ...]) -> Iterator[SpanRow]:
+    """Yield the finished spans for which a condition on the columns of ``spans`` holds, as they came."""
+    rows = db.execute(f"{_SPANS} WHERE {condition} ORDER BY spans.id", values)
     for attributes, *columns in rows:
         named = read_json(attributes)
         yield SpanRow(named if isinstance(named, dict) else {}, *columns)
+
+
+def as_row(span: OpenSpan) -> SpanRow:
+    """Return a span that has not ended in the shape of one that has."""
+    return SpanRow(
+        attributes=span.attributes,
+        span_id=span.span_id,
+        parent_id=span.parent_id,
+        service=span.service,
+        name=span.name,
+        kind=span.kind,
+        start_ns=span.start_ns,
+        duration_ns=None,
+        self_ns=None,
+        cpu_ns=None,
+        status=UNFINISHED,
+        instance_id=span.instance_id,
+        host=span.host,
+        pid=span.pid,
+        unfinished=span.unfinished,
+    )

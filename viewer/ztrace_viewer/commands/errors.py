@@ -5,19 +5,32 @@ from pathlib import Path
 
 import click
 
-from ztrace.errors import NotFoundError
+from ztrace.errors import NotFoundError, SettingsError
 from ztrace_viewer.answering import end_with_nothing, next_command, print_json
 from ztrace_viewer.database import open_database
-from ztrace_viewer.exceptions import list_groups, read_error
+from ztrace_viewer.groups import FREQUENT, NEWEST, Filter, count_resolved, list_groups
 from ztrace_viewer.identifiers import find_group, shorten_groups, shorten_traces
 from ztrace_viewer.options import database_option, json_option, limit_option, name_options, time_options
 from ztrace_viewer.selection import Selection
+from ztrace_viewer.way import LATEST, read_error
 
 
 @click.command()
 @database_option
 @time_options
 @name_options("the origin's")
+@click.option("--type", "type_name", metavar="NAME", help="Only this class, with or without its module.")
+@click.option("--text", metavar="TEXT", help="Only with this in the type or the message.")
+@click.option(
+    "--sort",
+    "order",
+    type=click.Choice([NEWEST, FREQUENT]),
+    default=NEWEST,
+    show_default=True,
+    metavar="ORDER",
+    help="newest or frequent: which come first.",
+)
+@click.option("--all", "everything", is_flag=True, help="The resolved ones, too.")
 @limit_option(20, "At most so many groups.")
 @json_option
 def errors(
@@ -26,31 +39,43 @@ def errors(
     until: int | None,
     service: str | None,
     method: str | None,
+    type_name: str | None,
+    text: str | None,
+    order: str,
+    everything: bool,
     limit: int,
     as_json: bool,
 ) -> None:
     """List exceptions, grouped by where they began.
 
     The newest group first. An exception counts once, where it was first raised, however many calls it passed
-    on its way.
+    on its way; EDGE is how many came out of the first call. WHEN is a bar from the first time to the last, or
+    of the time asked for. Groups that are resolved are left out.
 
     \b
     Example:
       ztrace errors --since 1d --service billing
+      ztrace errors --sort frequent --type KeyError
     """
+    now_ns = time.time_ns()
+    selection = Selection(since, until, service, method)
+    wanted = Filter(type_name, text, everything)
     with open_database(database) as db:
-        document = list_groups(db, Selection(since, until, service, method), limit)
+        document = list_groups(db, selection, limit, wanted, order, now_ns)
         groups = document["groups"]
         if as_json:
             return print_json(document, found=bool(groups))
         short_ids = shorten_groups(db, [group["group"] for group in groups])
+        hidden = 0 if everything else count_resolved(db, selection, wanted)
     if not groups:
-        end_with_nothing("no errors")
+        end_with_nothing("no errors but resolved ones, which --all lists" if hidden else "no errors")
     from ztrace_viewer.render.lists import draw_errors
     from ztrace_viewer.screen import dim, open_screen, write
 
     screen = open_screen()
-    write(screen, *draw_errors(document, short_ids, screen.width, time.time_ns()))
+    write(screen, *draw_errors(document, short_ids, screen.width, now_ns))
+    if hidden:
+        write(screen, dim(f"{hidden:,} resolved, not listed: --all"))
     if hint := next_command(f"error {short_ids[groups[0]['group']]}", database):
         write(screen, "", dim(hint))
 
@@ -58,31 +83,72 @@ def errors(
 @click.command()
 @click.argument("error_id", metavar="ID")
 @database_option
+@click.option(
+    "--sample",
+    default=LATEST,
+    show_default=True,
+    metavar="WHICH",
+    help="Which occurrence: first, latest, or a sample's id.",
+)
+@click.option("--all-frames", is_flag=True, help="Show frames of libraries, too.")
+@click.option("--resolve", is_flag=True, help="It is mended: list it no more, unless it comes back.")
+@click.option("--reopen", is_flag=True, help="It is not: take --resolve back.")
 @json_option
-def error(error_id: str, database: Path, as_json: bool) -> None:
+def error(
+    error_id: str,
+    database: Path,
+    sample: str,
+    all_frames: bool,
+    resolve: bool,
+    reopen: bool,
+    as_json: bool,
+) -> None:
     """Show one group of errors: its way from caller to origin.
 
-    ID is the beginning of an id that 'ztrace errors' lists. Shown is the latest occurrence: each span it
-    passed, what became of it there, and the traceback of where it was raised.
+    ID is the beginning of an id that 'ztrace errors' lists. Shown is one occurrence as a traceback that
+    crosses processes: the call that came in, in each process the lines that led on with the call marked,
+    what was raised on the way, and where it began.
 
     \b
     Example:
       ztrace error 3fa81c20
+      ztrace error 3fa81c20 --resolve
     """
-    with open_database(database) as db:
-        try:
-            document = read_error(db, find_group(db, error_id))
-        except NotFoundError:
-            if as_json:
-                print_json({})
-            raise
+    if resolve and reopen:
+        raise SettingsError("--resolve and --reopen contradict each other")
+    try:
+        with open_database(database) as db:
+            group = find_group(db, error_id)
+            if not (resolve or reopen):
+                document = read_error(db, group, sample)
+                short_ids = shorten_traces(db, [document["shown"]["trace_id"]])
+        if resolve or reopen:
+            return _change(database, group, resolve, as_json)
+    except NotFoundError:
         if as_json:
-            return print_json(document)
-        short_ids = shorten_traces(db, [document["group"]["trace_id"]])
+            print_json({})
+        raise
+    if as_json:
+        return print_json(document)
     from ztrace_viewer.render.error import draw_error
     from ztrace_viewer.screen import dim, open_screen, write
 
     screen = open_screen()
-    write(screen, *draw_error(document, screen.width, time.time_ns()))
-    if hint := next_command(f"show {short_ids[document['group']['trace_id']]}", database):
+    write(screen, *draw_error(document, screen.width, time.time_ns(), libraries=all_frames))
+    if hint := next_command(f"show {short_ids[document['shown']['trace_id']]}", database):
         write(screen, "", dim(hint))
+
+
+def _change(database: Path, group: str, resolve: bool, as_json: bool) -> None:
+    """Resolve or reopen a group, and tell."""
+    from ztrace_collector.resolving import resolve as write_state
+    from ztrace_viewer.render.tracebacks import shorten_type
+
+    write_state(database, group, time.time_ns(), reopen=not resolve)
+    with open_database(database) as db:
+        document = read_error(db, group)
+    if as_json:
+        return print_json(document)
+    name = f"{shorten_type(document['group']['type'])} ({group})"
+    told = "is resolved; if it occurs again it is listed as regressed" if resolve else "is open again"
+    click.echo(f"{name} {told}")

@@ -18,7 +18,7 @@ from ztrace.errors import ZtraceError
 from ztrace_viewer.database import open_database
 from ztrace_viewer.demo.opening import Outcome
 from ztrace_viewer.documents import ErrorDocument, ErrorsDocument, GroupSummary
-from ztrace_viewer.exceptions import list_groups, read_error
+from ztrace_viewer.groups import list_groups
 from ztrace_viewer.identifiers import shorten_groups, shorten_traces
 from ztrace_viewer.publishers import read_status
 from ztrace_viewer.render.call_tree import draw_tree
@@ -28,6 +28,7 @@ from ztrace_viewer.render.tracebacks import shorten_type
 from ztrace_viewer.screen import dim, open_screen, plural, write
 from ztrace_viewer.selection import Selection
 from ztrace_viewer.traces import list_slowest, read_tree
+from ztrace_viewer.way import read_error
 
 #: Trees in the list: enough to see that there are several kinds.
 _TREES = 5

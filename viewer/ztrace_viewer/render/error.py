@@ -1,63 +1,123 @@
-"""One exception group on the terminal: what it is, how it travelled, and where it was raised."""
+"""One exception group on the terminal: what it is, how often and when, and the way of one occurrence."""
 
 from collections.abc import Iterator
 
+from rich.cells import cell_len
 from rich.text import Text
 
+from ztrace_collector.layout import REGRESSED, RESOLVED
 from ztrace_viewer.characters import clean
-from ztrace_viewer.documents import ErrorDocument, Hop
-from ztrace_viewer.moments import format_ago
-from ztrace_viewer.render.tracebacks import draw_exception, headline, shorten_type
+from ztrace_viewer.documents import ErrorDocument, GroupSummary
+from ztrace_viewer.groups import WHEN_PARTS
+from ztrace_viewer.identifiers import SHOWN_TRACE_DIGITS
+from ztrace_viewer.moments import format_ago, format_stretch
+from ztrace_viewer.render.sparks import draw_sparks
+from ztrace_viewer.render.tracebacks import as_raised, headline
+from ztrace_viewer.render.way import draw_way, tell_handled
 from ztrace_viewer.screen import name_call, plural
 
-#: How an exception came to a span of the chain.
-_HOW = {
-    "raised": "raised here",
-    "passed": "passed on",
-    "wrapped": "wrapped what came",
-    "replaced": "replaced what came",
-}
+#: Between two samples on a line.
+_GAP = 3
+#: How a state is shown.
+STATE_STYLES = {RESOLVED: "green", REGRESSED: "bold yellow"}
 
 
-def draw_error(document: ErrorDocument, width: int, now_ns: int) -> Iterator[Text]:
-    """Yield the lines of a group: its facts, its latest way from the caller to the origin, the traceback."""
-    group = document["group"]
-    yield Text(headline(group["type"], group["message"]), style="bold red")
-    yield Text.assemble(
-        ("error ", "dim"),
-        clean(group["group"]),
-        ("  began in ", "dim"),
-        (name_call(group["service"], group["name"], group["kind"]), "bold"),
-    )
-    first, last = format_ago(group["first_ns"], now_ns), format_ago(group["last_ns"], now_ns)
-    yield Text(f"{plural(group['count'], 'time')} · first {first} · last {last}")
-    yield Text()
-    yield Text.assemble(("from the caller to the origin, in trace ", "dim"), group["trace_id"])
-    for depth, hop in enumerate(document["hops"]):
-        yield from _draw_hop(hop, min(depth, 12), hop["span_id"] == group["origin_span_id"])
-    if not document["hops"]:
-        yield Text("  its spans are not stored", style="yellow")
-    yield Text()
+def draw_error(
+    document: ErrorDocument, width: int, now_ns: int, *, libraries: bool = False
+) -> Iterator[Text]:
+    """Yield the lines of a group: its facts, the way of one occurrence, and where to find others.
+
+    Args:
+        document: from `ztrace_viewer.way.read_error`.
+        width: columns of the screen.
+        now_ns: for "3m ago".
+        libraries: show all frames and not only the user's own.
+    """
+    group, hops = document["group"], document["hops"]
     exception = document["exception"]
-    if exception is None:
-        yield Text("the exception itself is not stored", style="yellow")
-    else:
-        yield from draw_exception(exception, width)
+    message = group["message"] if exception is None else exception["message"]
+    yield Text(headline(group["type"], message), style="bold red")
+    yield from _draw_facts(group, now_ns)
+    yield Text()
+    yield _tell_shown(document, now_ns)
+    if hops and hops[0]["how"] is not None and document["missing"] is None:
+        edge = as_raised(hops[0]["type"] or "", hops[0]["message"] or "")
+        entry = name_call(hops[0]["service"], hops[0]["name"])
+        yield Text.assemble(("came out of ", "dim"), (entry, "bold"), (" as ", "dim"), (edge, "red"))
+    elif handled := tell_handled(hops):
+        yield Text.assemble(("handled in ", "dim"), (handled, "bold green"))
+    yield Text()
+    if not hops:
+        yield Text("its spans are not stored", style="yellow")
+    yield from draw_way(document, width, now_ns, libraries=libraries)
+    if len(group["samples"]) > 1:
+        yield Text()
+        yield from _draw_samples(document, width, now_ns)
 
 
-def _draw_hop(hop: Hop, depth: int, origin: bool) -> Iterator[Text]:
-    line = Text("  " * depth + ("└╴" if depth else "  "), style="dim")
-    line.append(name_call(hop["service"], hop["name"], hop["kind"]), "bold not dim" if origin else "not dim")
-    if hop["how"] is None:
-        line.append("  not seen here: handled below", "dim")
-    else:
-        line.append(f"  {_name_exception(hop)} ", "bold red not dim" if origin else "red not dim")
-        line.append(_HOW.get(hop["how"], clean(hop["how"])))
+def _tell_edge(group: GroupSummary) -> str:
+    """Return how many of the occurrences came out of the first call."""
+    reached, handled = group["edge_count"], group["swallowed_count"]
+    if group["count"] == 1:
+        return "reached the edge" if reached else "did not reach the edge"
+    if not (reached and handled):
+        return "all reached the edge" if reached else "none reached the edge"
+    return f"{reached:,} reached the edge, {handled:,} did not"
+
+
+def _tell_shown(document: ErrorDocument, now_ns: int) -> Text:
+    """Return which occurrence is shown."""
+    group, shown = document["group"], document["shown"]
+    which = "the only one" if group["count"] == 1 else ""
+    if not which and shown == group["samples"][0]:
+        which = "the first one"
+    elif not which and (shown["trace_id"], shown["origin_span_id"]) == (
+        group["trace_id"],
+        group["origin_span_id"],
+    ):
+        which = "the latest"
+    ago = format_ago(shown["at_ns"], now_ns)
+    told = f"{which}, {ago}, in trace " if which else f"{ago}, in trace "
+    return Text.assemble((told, "dim"), shown["trace_id"])
+
+
+def _draw_facts(group: GroupSummary, now_ns: int) -> Iterator[Text]:
+    line = Text.assemble(("error ", "dim"), clean(group["group"]))
+    if style := STATE_STYLES.get(group["state"]):
+        line.append(f"  {group['state']}", style)
+        if group["resolved_ns"] is not None:
+            ago = format_ago(group["resolved_ns"], now_ns)
+            line.append(f" {ago}" if group["state"] == RESOLVED else f", was resolved {ago}", "dim")
+    line.append("  began in ", "dim")
+    line.append(name_call(group["service"], group["name"], group["kind"]), "bold")
     yield line
+    first, last = format_ago(group["first_ns"], now_ns), format_ago(group["last_ns"], now_ns)
+    facts = [plural(group["count"], "time")]
+    facts.append(f"last {last}" if group["count"] == 1 else f"first {first} · last {last}")
+    facts.append(_tell_edge(group))
+    yield Text(" · ".join(facts))
+    if sum(count > 0 for count in group["when"]) > 1:
+        until = format_stretch(group["when_since_ns"], group["when_until_ns"], now_ns)
+        yield Text.assemble((draw_sparks(group["when"], WHEN_PARTS), "red"), (f"  {until}", "dim"))
+    others = [clean(service) for service in group["services"] if service != group["service"]]
+    if others:
+        yield Text.assemble(("through ", "dim"), ", ".join(others))
 
 
-def _name_exception(hop: Hop) -> str:
-    """Return the class's name; a remote error's message begins with the name it had in the other process."""
-    name = shorten_type(hop["type"] or "")
-    remote, colon, _ = clean(hop["message"] or "").partition(": ")
-    return remote if name == "RemoteError" and colon else name
+def _draw_samples(document: ErrorDocument, width: int, now_ns: int) -> Iterator[Text]:
+    """Yield the occurrences that are kept, as many to a line as fit."""
+    yield Text("other occurrences that are kept; --sample ID shows one", style="dim")
+    line = Text()
+    told = {document["shown"]["trace_id"]}
+    for sample in reversed(document["group"]["samples"]):
+        if sample["trace_id"] in told:
+            continue
+        told.add(sample["trace_id"])
+        text = f"{sample['trace_id'][:SHOWN_TRACE_DIGITS]} {format_ago(sample['at_ns'], now_ns)}"
+        if line and cell_len(line.plain) + _GAP + cell_len(text) > width:
+            yield line
+            line = Text()
+        line.append(" " * _GAP if line else "")
+        line.append(text[:SHOWN_TRACE_DIGITS], "cyan")
+        line.append(text[SHOWN_TRACE_DIGITS:])
+    yield line

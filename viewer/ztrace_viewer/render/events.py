@@ -7,7 +7,8 @@ from ztrace_viewer.documents import ExceptionEvent, TraceEvent
 from ztrace_viewer.durations import format_duration
 from ztrace_viewer.identifiers import SHOWN_TRACE_DIGITS
 from ztrace_viewer.moments import format_clock
-from ztrace_viewer.render.tracebacks import headline, shorten_path, shorten_type
+from ztrace_viewer.render.frames import shorten_path
+from ztrace_viewer.render.tracebacks import headline, shorten_type
 from ztrace_viewer.screen import name_call, plural
 
 

@@ -5,24 +5,34 @@ One idea: numbers keep their width and names give way, so that a narrow screen c
 
 from collections.abc import Iterator, Mapping
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from ztrace_viewer.characters import clean
 from ztrace_viewer.documents import (
     ErrorsDocument,
+    GroupSummary,
     KeysDocument,
     SlowDocument,
     StatsDocument,
     TraceSummary,
 )
 from ztrace_viewer.durations import format_duration
-from ztrace_viewer.moments import format_ago
+from ztrace_viewer.groups import WHEN_PARTS
+from ztrace_viewer.moments import format_age, format_ago
+from ztrace_viewer.render.error import STATE_STYLES
+from ztrace_viewer.render.frames import name_place
 from ztrace_viewer.render.grid import Column, draw_grid
-from ztrace_viewer.render.tracebacks import headline, shorten_path, shorten_type
+from ztrace_viewer.render.sparks import draw_sparks
+from ztrace_viewer.render.tracebacks import as_raised
 from ztrace_viewer.screen import name_call
 from ztrace_viewer.summaries import FINISHED
 from ztrace_viewer.unfinished import STATE_WORDS
 
+#: Columns from which on a bar of when has a cell for each part; below that one for three.
+_LONG_BAR_FROM = 120
+#: Columns that the others of a list of errors take beside the bar and the exception.
+_BESIDE = 37
 #: Left out where all have ended.
 _STATE = Column("STATE", goes=5)
 _SLOW = (
@@ -37,10 +47,11 @@ _SLOW = (
 )
 _ERRORS = (
     Column("ERROR"),
-    Column("COUNT", right=True, goes=3),
-    Column("LAST", goes=1),
-    Column("BEGAN IN", flexible=12, goes=2),
-    Column("EXCEPTION", flexible=40),
+    Column("COUNT", right=True),
+    Column("EDGE", right=True, goes=1),
+    Column("LAST", goes=3),
+    Column("WHEN", goes=2),
+    Column("EXCEPTION", flexible=32),
 )
 _STATS = (
     Column("CALL", flexible=16),
@@ -99,24 +110,33 @@ def _tell_time(trace: TraceSummary) -> Text:
 def draw_errors(
     document: ErrorsDocument, short_ids: Mapping[str, str], width: int, now_ns: int
 ) -> Iterator[Text]:
-    """Yield a table of exception groups, each with the place it began at."""
+    """Yield a table of exception groups, each with where and in which line it began."""
+    cells = WHEN_PARTS if width >= _LONG_BAR_FROM else WHEN_PARTS // 3
+    groups = document["groups"]
     rows: list[tuple[Text, ...]] = []
-    for group in document["groups"]:
-        own = [frame for frame in group["frames"] if frame["in_app"]] or group["frames"]
-        what = Text(headline(shorten_type(group["type"]), group["message"]), style="red")
-        if own:
-            place = f"{shorten_path(own[-1]['file'], 40)}:{own[-1]['line']} in {clean(own[-1]['function'])}"
-            what.append(f"\n{place}", "dim")
-        rows.append(
-            (
-                Text(short_ids[group["group"]], style="cyan"),
-                draw_number(group["count"]),
-                Text(format_ago(group["last_ns"], now_ns)),
-                Text(name_call(group["service"], group["name"], group["kind"]), "bold"),
-                what,
-            )
-        )
+    for group in groups:
+        named = Text(short_ids[group["group"]], style="cyan")
+        if style := STATE_STYLES.get(group["state"]):
+            named.append(f"\n{group['state']}", style)
+        edge = draw_number(group["edge_count"], "bold red" if group["edge_count"] else "")
+        ago, when = format_age(group["last_ns"], now_ns), draw_sparks(group["when"], cells)
+        exception = _tell_exception(group, width - cells - _BESIDE)
+        rows.append((named, draw_number(group["count"]), edge, Text(ago), Text(when, "red"), exception))
     yield from draw_grid(_ERRORS, rows, width)
+    if any(group["swallowed_count"] for group in groups):
+        yield Text("EDGE: how many came out of the first call; the others were handled before", style="dim")
+
+
+def _tell_exception(group: GroupSummary, room: int) -> Text:
+    """Return what it was, and below that where it began, with as much of the file's path as there is room."""
+    message = group["message"] if group["count"] == 1 else group["template"]
+    what = Text.assemble((as_raised(group["type"], message), "red"))
+    call = name_call(group["service"], group["name"], group["kind"])
+    what.append(f"\n{call}", "bold")
+    own = [frame for frame in group["frames"] if frame["in_app"]] or group["frames"]
+    if own:
+        what.append(f"  {name_place(own[-1], room - cell_len(call) - 2)}", "dim")
+    return what
 
 
 def draw_stats(document: StatsDocument, width: int) -> Iterator[Text]:

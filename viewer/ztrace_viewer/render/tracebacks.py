@@ -1,42 +1,76 @@
-"""Exceptions with their frames, as Python writes them, and in one line.
+"""Exceptions as Python writes them: frames, message, notes, members and causes; and in one line.
 
-One idea: the user's own code stands out, the rest steps back, and the line that failed is marked.
+One idea: an exception, its causes and its members are drawn from one list of what is still to be drawn, so
+that how deep they nest costs nothing, and how many there are is bounded.
 """
 
-from collections.abc import Iterator
-from itertools import groupby
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+from rich.cells import cell_len
 from rich.text import Text
 
-from ztrace.wire import PASSED, REPLACED, WRAPPED
+from ztrace.wire import GROUPED, PASSED, REPLACED, WRAPPED
 from ztrace_viewer.characters import clean, clean_lines
-from ztrace_viewer.documents import ExceptionDocument, Frame
-from ztrace_viewer.screen import plural
+from ztrace_viewer.documents import ExceptionDocument
+from ztrace_viewer.identifiers import SHOWN_GROUP_DIGITS
+from ztrace_viewer.render.frames import draw_frames
 
-#: Frames and message lines shown of one exception; JSON has them all.
-MAX_FRAMES = 12
-MAX_MESSAGE_LINES = 8
+#: Lines shown of a message, and of what a server without ztrace says; JSON has them all.
+MAX_MESSAGE_LINES, MAX_REMOTE_LINES = 8, 40
+#: Exceptions shown of one with its causes and members.
+MAX_EXCEPTIONS = 24
 
 #: How an exception that began elsewhere came to a span; "from …" follows.
-HOW_WORDS = {PASSED: "", WRAPPED: "wraps the one ", REPLACED: "replaces the one "}
+HOW_WORDS = {PASSED: "", WRAPPED: "wraps the one ", REPLACED: "replaces the one ", GROUPED: "holds the one "}
 _LINKS = {WRAPPED: "caused by", REPLACED: "while handling"}
 
 
-def draw_exception(exception: ExceptionDocument, width: int) -> Iterator[Text]:
-    """Yield the lines of an exception: frames, the message, then its causes.
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """An exception still to be drawn, after the guides of those it is a member of."""
+
+    exception: ExceptionDocument
+    guide: str = ""
+    guide_below: str = ""
+    link: str = ""
+    member: bool = False
+
+
+def draw_exception(exception: ExceptionDocument, width: int, *, libraries: bool = False) -> Iterator[Text]:
+    """Yield the lines of an exception: frames, message and notes, then its members, then its causes.
 
     Args:
         exception: from a document.
         width: columns there are; file names are shortened from the left to fit.
+        libraries: show all frames and not only the user's own.
     """
-    pending = [(exception, "")]
-    while pending:
-        shown, link = pending.pop()
-        if link:
-            yield Text(link, style="dim italic")
-        yield from _draw_frames(shown["frames"], width, whole=not link)
-        yield from _draw_message(shown)
-        pending.extend((cause, _LINKS.get(cause["how"], "caused by")) for cause in reversed(shown["causes"]))
+    pending = [_Part(exception)]
+    drawn = 0
+    while pending and drawn < MAX_EXCEPTIONS:
+        part = pending.pop()
+        drawn += 1
+        yield from _draw_part(part, width, libraries)
+        shown = part.exception
+        nested = [
+            _Part(cause, part.guide_below, part.guide_below, _LINKS.get(cause["how"], "caused by"))
+            for cause in shown["causes"]
+        ]
+        pending.extend(reversed(nested))
+        pending.extend(reversed(_place_members(shown["members"], part.guide_below, last=not nested)))
+    if pending:
+        yield Text(f"… {len(pending)} more exceptions; --json has them", style="dim")
+
+
+def draw_remote(text: str) -> Iterator[Text]:
+    """Yield the end of the traceback that a server without ztrace sent."""
+    lines = [line for line in clean_lines(text.rstrip()) if line.strip()]
+    yield Text("  its own traceback, as it came with the error:", style="dim italic")
+    if len(lines) > MAX_REMOTE_LINES:
+        yield Text(f"    … {len(lines) - MAX_REMOTE_LINES} lines before", style="dim")
+    for line in lines[-MAX_REMOTE_LINES:]:
+        yield Text(f"    {line}")
 
 
 def shorten_type(type_name: str) -> str:
@@ -50,72 +84,75 @@ def headline(type_name: str, message: str) -> str:
     return f"{clean(type_name)}: {text}" if text else clean(type_name)
 
 
-def shorten_path(path: str, width: int) -> str:
-    """Return a path that fits the width, without its first folders if need be."""
-    path = clean(path)
-    if len(path) <= width:
-        return path
-    parts = path.split("/")
-    while len(parts) > 1 and len("/".join(parts)) + 2 > width:
-        parts.pop(0)
-    return "…/" + "/".join(parts)
+def as_raised(type_name: str, message: str) -> str:
+    """Return the headline of an exception as it was where it came from.
 
-
-def _draw_message(exception: ExceptionDocument) -> Iterator[Text]:
-    lines = clean_lines(exception["message"])
-    if not any(lines):
-        lines = [""]
-    style = "bold red"
-    first = f": {lines[0]}" if lines[0] or len(lines) > 1 else ""
-    yield Text(clean(exception["type"]) + first, style=style)
-    for line in lines[1:MAX_MESSAGE_LINES]:
-        yield Text(f"  {line}", style="red")
-    if len(lines) > MAX_MESSAGE_LINES:
-        yield Text(f"  … {len(lines) - MAX_MESSAGE_LINES} more lines", style="dim")
-
-
-def _draw_frames(frames: list[Frame], width: int, whole: bool) -> Iterator[Text]:
-    """Yield the user's own frames and the last one; of the libraries' between them only their names.
-
-    Where no frame is the user's own, ``whole`` shows all of them: there is nothing better.
+    A remote error's message begins with the name it had in the other process.
     """
-    own = any(frame["in_app"] for frame in frames)
-
-    def is_shown(frame: Frame) -> bool:
-        return frame["in_app"] or (own and frame is frames[-1]) or (whole and not own)
-
-    for shown, group in groupby(frames, key=is_shown):
-        run = list(group)
-        if shown:
-            cut = max(0, len(run) - MAX_FRAMES)
-            if cut:
-                yield Text(f"  … {cut} outer frames", style="dim")
-            for frame in run[cut:]:
-                yield from _draw_frame(frame, frame is frames[-1], width)
-        else:
-            libraries = ", ".join(dict.fromkeys(_library(frame["file"]) for frame in run))
-            yield Text(f"  … {plural(len(run), 'frame')} in {libraries}", style="dim")
+    name, text = shorten_type(type_name), clean(message)
+    return text if _is_remote(name, text) else headline(name, text)
 
 
-def _library(path: str) -> str:
-    """Name the package a file belongs to."""
-    for folder in ("site-packages/", "dist-packages/"):
-        if folder in path:
-            return clean(path.rpartition(folder)[2].partition("/")[0].removesuffix(".py"))
-    if not path.startswith("/"):
-        return clean(path.removeprefix("src/").partition("/")[0])  # A compiled extension's source.
-    return "Python"
+def _is_remote(type_name: str, message: str) -> bool:
+    return type_name.endswith("RemoteError") and ": " in message
 
 
-def _draw_frame(frame: Frame, failing: bool, width: int) -> Iterator[Text]:
-    style = "" if frame["in_app"] else "dim"
-    place = f":{frame['line']} in {clean(frame['function'])}"
-    line = Text("  ", style=style)
-    line.append(
-        shorten_path(frame["file"], max(12, width - len(place) - 2)), "cyan" if frame["in_app"] else ""
-    )
-    line.append(place)
-    yield line
-    if code := clean(frame["code"]).strip():
-        mark = "▸ " if failing else "  "
-        yield Text.assemble("  ", (mark, "bold red"), (code, "bold" if failing else style))
+def _draw_message(exception: ExceptionDocument, width: int) -> Iterator[Text]:
+    """Yield the exception's type and message, and its notes, on as many lines as they need."""
+    name, message = exception["type"], exception["message"]
+    if exception["how"] == PASSED and _is_remote(name, message):
+        yield from _draw_lines(message, width, "bold red")
+    else:
+        yield from _draw_lines(f"{name}: {message}" if message.strip() else name, width, "bold red")
+    for note in exception["notes"]:
+        for line in _draw_lines(note, width - 2, ""):
+            yield Text("  ") + line
+
+
+def _draw_lines(text: str, width: int, style: str) -> Iterator[Text]:
+    """Yield a text wrapped to the width, cut to as many lines as are shown."""
+    given = clean_lines(text)
+    lines: list[str] = []
+    for line in given[:MAX_MESSAGE_LINES]:
+        # Some characters take two columns.
+        most = max(20, width if cell_len(line) == len(line) else width // 2)
+        lines.extend(textwrap.wrap(line[: most * (MAX_MESSAGE_LINES + 1)], most) or [""])
+    for line in lines[:MAX_MESSAGE_LINES]:
+        yield Text(line, style=style)
+    if len(given) > MAX_MESSAGE_LINES:
+        yield Text(f"  … {len(given) - MAX_MESSAGE_LINES} more lines", style="dim")
+    elif len(lines) > MAX_MESSAGE_LINES:
+        yield Text("  … and more", style="dim")
+
+
+def _draw_part(part: _Part, width: int, libraries: bool) -> Iterator[Text]:
+    exception = part.exception
+    if part.link:
+        yield Text.assemble((part.guide, "dim"), (part.link, "dim italic"))
+    room = width - len(part.guide_below)
+    frames = draw_frames(exception["frames"], room, whole=not part.link, libraries=libraries)
+    if not part.member:
+        for line in (*frames, *_draw_message(exception, room)):
+            yield Text.assemble((part.guide, "dim"), line)
+        return
+    # Of a member the message comes first: the guides lead to it.
+    lead = part.guide
+    for line in _draw_message(exception, room):
+        yield Text.assemble((lead, "dim"), line)
+        lead = part.guide_below
+    if exception["how"] == PASSED:
+        digits = exception["group"][:SHOWN_GROUP_DIGITS]
+        yield Text.assemble(
+            (lead, "dim"), ("  began elsewhere", "dim"), (f": error {digits}" if digits else "", "dim")
+        )
+    for line in frames:
+        yield Text.assemble((part.guide_below, "dim"), line)
+
+
+def _place_members(members: Sequence[ExceptionDocument], guide: str, *, last: bool) -> list[_Part]:
+    parts = []
+    for place, member in enumerate(members):
+        end = last and place == len(members) - 1
+        own, below = ("└╴", "  ") if end else ("├╴", "│ ")
+        parts.append(_Part(member, guide + own, guide + below, member=True))
+    return parts

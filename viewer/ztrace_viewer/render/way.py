@@ -1,0 +1,233 @@
+"""The way of an exception on the terminal: one Python traceback that crosses processes.
+
+One idea: the spans of the way are parted into stretches, one for each process they ran in. A stretch is
+drawn as the lines of its process, and its last line is the call that leads into the next one.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from rich.text import Text
+
+from ztrace.wire import PASSED, REPLACED, WRAPPED
+from ztrace_viewer.characters import clean
+from ztrace_viewer.documents import Callee, ErrorDocument, ExceptionDocument, Frame, Hop, Instance
+from ztrace_viewer.durations import format_duration
+from ztrace_viewer.exceptions import concerns
+from ztrace_viewer.missing import REMOTE_KINDS
+from ztrace_viewer.render.frames import CALLED, draw_frames, same_line
+from ztrace_viewer.render.gaps import tell_missing
+from ztrace_viewer.render.tracebacks import as_raised, draw_exception, draw_remote
+from ztrace_viewer.screen import name_call, plural
+from ztrace_viewer.unfinished import RUNNING, STATE_WORDS
+
+#: Stretches shown from the beginning and up to the end of a very long way, and spans of one stretch; JSON
+#: has them all.
+MAX_FIRST, MAX_LAST = 8, 24
+
+#: What stands between an exception that was raised on the way and the call whose error it came of.
+_LINKS = {
+    WRAPPED: "caused by",
+    REPLACED: "while handling",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """The spans of the way that follow each other in one process."""
+
+    hops: Sequence[Hop]
+
+    @property
+    def called(self) -> str:
+        """What was called in this process."""
+        first = self.hops[0]
+        kind = first["kind"] if first["kind"] == "consumer" else ""
+        return name_call(first["service"], first["name"], kind)
+
+
+def part_way(hops: Sequence[Hop]) -> list[Stretch]:
+    """Return the stretches of a way: one ends where the next span is in another process, or was called."""
+    begins = [
+        place
+        for place, hop in enumerate(hops)
+        if place == 0
+        or hop["kind"] in REMOTE_KINDS
+        or hop["instance"]["id"] != hops[place - 1]["instance"]["id"]
+    ]
+    return [Stretch(hops[begin:end]) for begin, end in zip(begins, [*begins[1:], len(hops)], strict=True)]
+
+
+def draw_way(document: ErrorDocument, width: int, now_ns: int, *, libraries: bool = False) -> Iterator[Text]:
+    """Yield the lines of the way, the entry call first and the exception at its origin last.
+
+    Args:
+        document: of the error.
+        width: columns of the screen.
+        now_ns: for how long something has been running.
+        libraries: show all frames and not only the user's own.
+    """
+    if document["missing"] is not None:
+        yield Text(tell_missing(document["missing"], now_ns), style="yellow")
+    stretches = part_way(document["hops"])
+    before: Stretch | None = None
+    for place, stretch in enumerate(stretches):
+        if place == MAX_FIRST and len(stretches) > MAX_FIRST + MAX_LAST:
+            yield Text(f"… {plural(len(stretches) - MAX_FIRST - MAX_LAST, 'call')} between", style="dim")
+        if place < MAX_FIRST or place >= len(stretches) - MAX_LAST:
+            yield _head(stretch, before)
+            below = stretches[place + 1] if place + 1 < len(stretches) else None
+            yield from _draw_stretch(stretch, below, document, width, libraries)
+        before = stretch
+    if document["exception"] is None:
+        yield Text("the exception itself is not stored", style="yellow")
+    elif not stretches:
+        yield from draw_exception(document["exception"], width, libraries=libraries)
+    yield from _draw_other_side(document, now_ns)
+
+
+def tell_handled(hops: Sequence[Hop]) -> str:
+    """Return where the exception was handled, nothing if it came all the way up, or nobody waited for it."""
+    for above, below in pairwise(hops):
+        if above["how"] is None and below["how"] is not None and below["kind"] != "consumer":
+            return name_call(above["service"], above["name"])
+    return ""
+
+
+def _head(stretch: Stretch, before: Stretch | None) -> Text:
+    """Return the line that says what was called, and in which process that ran."""
+    instance = stretch.hops[0]["instance"]
+    if before is None:
+        return _draw_head(stretch.called, _name_process(instance, None), None)
+    caller = before.hops[-1]
+    return _draw_head(stretch.called, _name_process(instance, caller["instance"]), caller["kind"])
+
+
+def _name_process(instance: Instance, caller: Instance | None) -> str:
+    """Return the process, with its host where that is another one than the caller's."""
+    same = caller is not None and caller["host"] == instance["host"]
+    return f"pid {instance['pid']}" + ("" if same else f" on {clean(instance['host'])}")
+
+
+def _draw_head(called: str, process: str, kind_before: str | None) -> Text:
+    line = Text()
+    if kind_before is not None:
+        line.append("↓ sends to " if kind_before == "producer" else "↓ calls ", "cyan")
+    line.append(called, "bold")
+    line.append(f"  ({process})", "dim")
+    return line
+
+
+def _draw_stretch(
+    stretch: Stretch, below: Stretch | None, document: ErrorDocument, width: int, libraries: bool
+) -> Iterator[Text]:
+    """Yield the lines of one process; of the last one, down to the exception at its origin."""
+    hops, exception = stretch.hops, document["exception"]
+    for place, hop in enumerate(hops):
+        if place == MAX_FIRST and len(hops) > MAX_FIRST + MAX_LAST:
+            yield Text(f"  … {plural(len(hops) - MAX_FIRST - MAX_LAST, 'span')} between", style="dim")
+        if MAX_FIRST <= place < len(hops) - MAX_LAST:
+            continue
+        inner = hops[place + 1] if place + 1 < len(hops) else None
+        if place and hop["kind"] == "internal":
+            yield Text.assemble(("  in the span ", "dim"), clean(hop["name"]))
+        if below is None and inner is None:
+            if exception is not None:
+                yield from draw_exception(exception, width, libraries=libraries)
+        elif hop["how"] is None:
+            yield from _tell_untouched(hop, inner or (below.hops[0] if below is not None else None))
+        elif hop["how"] != PASSED:
+            yield from draw_exception(_as_exception(hop), width, libraries=libraries)
+            yield Text(_tell_link(hop, document["shown"]["origin_span_id"]), style="dim italic")
+        else:
+            frames = _leave_to(inner, hop["frames"], exception if below is None else None)
+            yield from draw_frames(frames, width, CALLED, whole=False, libraries=libraries)
+
+
+def _tell_link(hop: Hop, origin_span_id: str) -> str:
+    """Return what stands between an exception that was raised on the way and what it came of."""
+    for member in hop["members"]:
+        if concerns(member, origin_span_id):
+            return f"its {as_raised(member['type'], member['message']).partition(':')[0]} came from"
+    return _LINKS.get(hop["how"] or "", "one of them came from")
+
+
+def _tell_untouched(hop: Hop, below: Hop | None) -> Iterator[Text]:
+    """Yield what a span says that the exception did not come into: nothing, unless it came up to it."""
+    if below is None or below["how"] is None:
+        return
+    if below["kind"] == "consumer":
+        yield Text("  a message: nobody here waits for what becomes of it", style="green")
+    elif hop["status"] == "unfinished":
+        yield Text("  has not ended", style="yellow")
+    elif hop["status"] == "error":
+        yield Text("  handled here, and failed of something else", style="yellow")
+    else:
+        yield Text("  handled here: its caller saw no error", style="green")
+
+
+def _leave_to(inner: Hop | None, frames: Sequence[Frame], exception: ExceptionDocument | None) -> list[Frame]:
+    """Return a span's frames without the last of the user's own if the span inside it begins with that.
+
+    The span of a call has the line that made it, which is its server's own as well.
+    """
+    if inner is None:
+        return list(frames)
+    # The exception at its origin is drawn from its document, which has the same frames as its hop.
+    following = exception["frames"] if exception is not None and inner["frames"] == [] else inner["frames"]
+    first = next((frame for frame in following if frame["in_app"]), None)
+    kept = list(frames)
+    while kept and not kept[-1]["in_app"] and first is not None:
+        kept.pop()
+    if kept and first is not None and same_line(kept[-1], first):
+        kept.pop()
+        return kept
+    return list(frames)
+
+
+def _as_exception(hop: Hop) -> ExceptionDocument:
+    """Return what was raised on the way in the shape of an exception."""
+    return {
+        "type": hop["type"] or "",
+        "message": hop["message"] or "",
+        "how": hop["how"] or "",
+        "origin": False,
+        "origin_span_id": "",
+        "group": "",
+        "frames": hop["frames"],
+        "causes": [],
+        "notes": hop["notes"],
+        "members": hop["members"],
+    }
+
+
+def _draw_other_side(document: ErrorDocument, now_ns: int) -> Iterator[Text]:
+    """Yield what is known of the other side of a call that failed at its caller."""
+    failed_ns, callee, remote = document["failed_ns"], document["callee"], document["remote_traceback"]
+    if failed_ns is None:
+        return
+    if callee is not None:
+        process = _name_process(callee["instance"], document["hops"][-1]["instance"])
+        yield _draw_head(name_call(callee["service"], callee["name"]), process, "client")
+        yield Text(f"  {_tell_callee(callee, failed_ns, now_ns)}", style="yellow")
+    else:
+        told = "not traced" if remote is not None else "nothing is stored of it"
+        yield _draw_head(clean(document["hops"][-1]["name"]), told, "client")
+    if remote is not None:
+        yield from draw_remote(remote)
+
+
+def _tell_callee(callee: Callee, failed_ns: int, now_ns: int) -> str:
+    """Return what the other side was doing when the caller gave up, and what has become of it."""
+    start_ns, unfinished = callee["start_ns"], callee["unfinished"]
+    if unfinished is not None:
+        if unfinished["state"] == RUNNING:
+            return f"is still running, for {format_duration(max(0, now_ns - start_ns))} now"
+        return f"has not ended: {STATE_WORDS.get(unfinished['state'], clean(unfinished['state']))}"
+    ended = "with an error" if callee["status"] == "error" else "well"
+    after_ns = start_ns + (callee["duration_ns"] or 0) - failed_ns
+    taken = format_duration(callee["duration_ns"])
+    if after_ns < 0:
+        return f"had ended {ended} {format_duration(-after_ns)} before, after {taken}"
+    return f"was still running, and ended {ended} {format_duration(after_ns)} later, after {taken}"
