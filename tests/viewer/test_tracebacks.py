@@ -251,6 +251,7 @@ def test_what_was_handled_says_where(path: Path) -> None:
     assert "  handled here: its caller saw no error" in one
     assert not any("handled" in line for line in two)
     assert "  a message: nobody here waits for what becomes of it" in two
+    assert "came out of mail.mail as OSError: two" in two
     assert any(line.startswith("↓ sends to mail ⇠ mail  (pid ") for line in two)
 
 

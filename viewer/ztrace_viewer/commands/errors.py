@@ -49,7 +49,7 @@ def errors(
     """List exceptions, grouped by where they began.
 
     The newest group first. An exception counts once, where it was first raised, however many calls it passed
-    on its way; EDGE is how many came out of the first call. WHEN is a bar from the first time to the last, or
+    on its way; EDGE is how many nobody handled. WHEN is a bar from the first time to the last, or
     of the time asked for. Groups that are resolved are left out.
 
     \b

@@ -10,17 +10,14 @@ from dataclasses import dataclass, replace
 from rich.cells import cell_len
 from rich.text import Text
 
-from ztrace.wire import GROUPED, PASSED
-from ztrace_viewer.documents import ExceptionDocument, Frame, Missing, SpanDocument, TreeDocument
+from ztrace_viewer.documents import Missing, SpanDocument, TreeDocument
 from ztrace_viewer.durations import format_duration
 from ztrace_viewer.moments import format_ago, format_moment
 from ztrace_viewer.render.bars import Scale, draw_bar
-from ztrace_viewer.render.frames import name_place, same_line
+from ztrace_viewer.render.failures import draw_failure
 from ztrace_viewer.render.gaps import end_so_far, tell_complete, tell_missing, tell_unfinished
-from ztrace_viewer.render.tracebacks import HOW_WORDS, as_raised, draw_exception, draw_remote
 from ztrace_viewer.screen import name_call, plural
 from ztrace_viewer.tree import cover, walk
-from ztrace_viewer.way import REMOTE_TRACEBACK
 
 #: A span takes the time when this share of the tree's is its own.
 _HOT_SHARE = 0.2
@@ -260,7 +257,7 @@ def _draw_node(
         fate = Text.assemble((_guide_inside(node), "dim"), (told, "yellow"))
         fate.truncate(width, overflow="ellipsis")
         yield fate
-    yield from _draw_failure(node, origins, width)
+    yield from draw_failure(span, _guide_inside(node), origins, width)
 
 
 def _append_bar(line: Text, span: SpanDocument, scale: Scale, style: str) -> None:
@@ -281,46 +278,3 @@ def _append_bar(line: Text, span: SpanDocument, scale: Scale, style: str) -> Non
 def _guide_inside(node: _Node) -> str:
     """Return what stands before a line that belongs to a span."""
     return node.guide_below + ("│ " if node.span["children"] else "  ")
-
-
-def _draw_failure(node: _Node, origins: Mapping[str, str], width: int) -> Iterator[Text]:
-    exception = node.span["exception"]
-    if exception is None:
-        return
-    guide = _guide_inside(node)
-    passed = exception["how"] == PASSED and not exception["origin"]
-    if not passed:
-        for part in draw_exception(exception, width - len(guide)):
-            yield Text.assemble((guide, "dim"), part)
-    # A group's members say themselves where they came from.
-    if not exception["origin"] and exception["how"] != GROUPED:
-        origin = origins.get(
-            exception["origin_span_id"], f"span {exception['origin_span_id']}, not in this tree"
-        )
-        line = Text.assemble((guide, "dim"), (f"↑ {HOW_WORDS.get(exception['how'], '')}from {origin}", "red"))
-        if passed:
-            line = Text.assemble((guide, "dim"), (f"↑ {_name_passed(exception)} from {origin}", "red"))
-            if call := _find_call(node.span):
-                line.append(f"  {name_place(call, 1)}", "dim")
-        yield line
-    remote = node.span["attributes"].get(REMOTE_TRACEBACK)
-    if exception["origin"] and isinstance(remote, str):
-        for part in draw_remote(remote):
-            yield Text.assemble((guide, "dim"), part)
-
-
-def _name_passed(exception: ExceptionDocument) -> str:
-    return as_raised(exception["type"], exception["message"]).partition(":")[0]
-
-
-def _find_call(span: SpanDocument) -> Frame | None:
-    """Return the line that made the call through which an exception came, unless a child tells the same."""
-    exception = span["exception"]
-    own = [frame for frame in exception["frames"] if frame["in_app"]] if exception is not None else []
-    if not own:
-        return None
-    for child in span["children"]:
-        below = child["exception"]["frames"] if child["exception"] is not None else []
-        if any(same_line(own[-1], frame) for frame in below):
-            return None
-    return own[-1]

@@ -13,7 +13,7 @@ from ztrace_viewer.identifiers import SHOWN_TRACE_DIGITS
 from ztrace_viewer.moments import format_ago, format_stretch
 from ztrace_viewer.render.sparks import draw_sparks
 from ztrace_viewer.render.tracebacks import as_raised, headline
-from ztrace_viewer.render.way import draw_way, tell_handled
+from ztrace_viewer.render.way import draw_way, find_edge, tell_handled
 from ztrace_viewer.screen import name_call, plural
 
 #: Between two samples on a line.
@@ -40,10 +40,10 @@ def draw_error(
     yield from _draw_facts(group, now_ns)
     yield Text()
     yield _tell_shown(document, now_ns)
-    if hops and hops[0]["how"] is not None and document["missing"] is None:
-        edge = as_raised(hops[0]["type"] or "", hops[0]["message"] or "")
-        entry = name_call(hops[0]["service"], hops[0]["name"])
-        yield Text.assemble(("came out of ", "dim"), (entry, "bold"), (" as ", "dim"), (edge, "red"))
+    if edge := find_edge(document):
+        entry, what = name_call(edge["service"], edge["name"]), edge["message"] or ""
+        as_what = as_raised(edge["type"] or "", what)
+        yield Text.assemble(("came out of ", "dim"), (entry, "bold"), (" as ", "dim"), (as_what, "red"))
     elif handled := tell_handled(hops):
         yield Text.assemble(("handled in ", "dim"), (handled, "bold green"))
     yield Text()
@@ -56,7 +56,7 @@ def draw_error(
 
 
 def _tell_edge(group: GroupSummary) -> str:
-    """Return how many of the occurrences came out of the first call."""
+    """Return how many of the occurrences nobody handled."""
     reached, handled = group["edge_count"], group["swallowed_count"]
     if group["count"] == 1:
         return "reached the edge" if reached else "did not reach the edge"

@@ -124,7 +124,7 @@ def draw_errors(
         rows.append((named, draw_number(group["count"]), edge, Text(ago), Text(when, "red"), exception))
     yield from draw_grid(_ERRORS, rows, width)
     if any(group["swallowed_count"] for group in groups):
-        yield Text("EDGE: how many came out of the first call; the others were handled before", style="dim")
+        yield Text("EDGE: how many nobody handled; the others were handled on their way", style="dim")
 
 
 def _tell_exception(group: GroupSummary, room: int) -> Text:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from rich.text import Text
 
-from ztrace.wire import GROUPED, PASSED, REPLACED, WRAPPED
+from ztrace.wire import PASSED, REPLACED, WRAPPED
 from ztrace_viewer.characters import clean, clean_lines
 from ztrace_viewer.documents import ExceptionDocument
 from ztrace_viewer.identifiers import SHOWN_GROUP_DIGITS
@@ -22,8 +22,6 @@ MAX_MESSAGE_LINES, MAX_REMOTE_LINES = 8, 40
 #: Exceptions shown of one with its causes and members.
 MAX_EXCEPTIONS = 24
 
-#: How an exception that began elsewhere came to a span; "from …" follows.
-HOW_WORDS = {PASSED: "", WRAPPED: "wraps the one ", REPLACED: "replaces the one ", GROUPED: "holds the one "}
 _LINKS = {WRAPPED: "caused by", REPLACED: "while handling"}
 
 

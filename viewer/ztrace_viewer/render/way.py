@@ -87,6 +87,15 @@ def draw_way(document: ErrorDocument, width: int, now_ns: int, *, libraries: boo
     yield from _draw_other_side(document, now_ns)
 
 
+def find_edge(document: ErrorDocument) -> Hop | None:
+    """Return the span out of which the exception came to the edge: a root, or a consumer."""
+    for place, hop in enumerate(document["hops"]):
+        if hop["how"] is not None:
+            is_root = place == 0 and document["missing"] is None
+            return hop if is_root or hop["kind"] == "consumer" else None
+    return None
+
+
 def tell_handled(hops: Sequence[Hop]) -> str:
     """Return where the exception was handled, nothing if it came all the way up, or nobody waited for it."""
     for above, below in pairwise(hops):
