@@ -6,6 +6,7 @@ raised is worth knowing even if a frame, a cause or a note of it is broken.
 
 import json
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ztrace.wire import GROUPED, PASSED, RAISED, REPLACED, WRAPPED, ExceptionRecord, FrameRecord
@@ -22,6 +23,8 @@ MAX_NOTES = 17
 MAX_NAME, MAX_CODE, MAX_MESSAGE = 1024, 512, 16 << 10
 #: Variables kept of a frame, and characters of each.
 MAX_LOCALS, MAX_LOCAL = 64, 1024
+#: Characters of a frame that is kept in memory, to be known again: with the number of them 24 MB at most.
+MAX_CACHED = 1024
 #: Exceptions of other spans that one is known to come of; a tree of groups may hold more.
 MAX_ORIGINS = 64
 
@@ -34,34 +37,14 @@ _FRAME_TYPES = (str, int, str, str, str, bool, int, int)
 
 
 class Frame(NamedTuple):
-    """A frame of a traceback: `ztrace.wire.FrameRecord`, checked."""
+    """A frame of a traceback: what makes a problem the same, and all that is stored as JSON."""
 
     file: str
-    line: int
     function: str
     module: str
     code: str
     in_app: bool
-    repeats: int
-    omitted: int
-    locals: dict[str, str] | None
-
-    def shown(self) -> dict[str, Any]:
-        """Return it as it is stored."""
-        shown: dict[str, Any] = {
-            "file": self.file,
-            "line": self.line,
-            "function": self.function,
-            "code": self.code,
-            "in_app": self.in_app,
-        }
-        if self.repeats:
-            shown["repeats"] = self.repeats
-        if self.omitted:
-            shown["omitted"] = self.omitted
-        if self.locals is not None:
-            shown["locals"] = self.locals
-        return shown
+    text: str
 
 
 class Failure(NamedTuple):
@@ -86,40 +69,41 @@ class Failure(NamedTuple):
     @property
     def frames_text(self) -> str:
         """Its frames as JSON."""
-        return _as_json([frame.shown() for frame in self.frames])
+        return _array([frame.text for frame in self.frames])
 
     @property
     def causes_text(self) -> str:
         """Its causes as JSON."""
-        return _as_json([cause.shown() for cause in self.causes])
+        return _array([cause.text for cause in self.causes])
 
     @property
     def notes_text(self) -> str:
         """Its notes as JSON."""
-        return _as_json(self.notes)
+        return _array([_encode(note) for note in self.notes])
 
     @property
     def members_text(self) -> str:
         """Its members as JSON."""
-        return _as_json([member.shown() for member in self.members])
+        return _array([member.text for member in self.members])
 
-    def shown(self) -> dict[str, Any]:
-        """Return it as it is stored as a cause or a member."""
-        shown: dict[str, Any] = {
-            "type": self.type,
-            "message": self.message,
-            "how": self.how,
-            "frames": [frame.shown() for frame in self.frames],
-            "causes": [cause.shown() for cause in self.causes],
+    @property
+    def text(self) -> str:
+        """What is stored of it as a cause or a member, as JSON."""
+        fields = {
+            "type": _encode(self.type),
+            "message": _encode(self.message),
+            "how": _encode(self.how),
+            "frames": self.frames_text,
+            "causes": self.causes_text,
         }
         if self.origin_trace_id is not None and self.origin_span_id is not None:
-            shown["origin_trace_id"] = self.origin_trace_id.hex()
-            shown["origin_span_id"] = self.origin_span_id.hex()
+            fields["origin_trace_id"] = _encode(self.origin_trace_id.hex())
+            fields["origin_span_id"] = _encode(self.origin_span_id.hex())
         if self.notes:
-            shown["notes"] = self.notes
+            fields["notes"] = self.notes_text
         if self.members:
-            shown["members"] = [member.shown() for member in self.members]
-        return shown
+            fields["members"] = self.members_text
+        return f"{{{','.join(f'{_encode(name)}:{value}' for name, value in fields.items())}}}"
 
     def origins(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield the trace and span ids of the origins it names: its own, and those of causes and members."""
@@ -215,18 +199,30 @@ class _Reading:
         if types[:-1] != _FRAME_TYPES:
             self.replaced = True
             return None
-        frame = FrameRecord(*fields)
-        return Frame(
-            file=self._text(frame.file, MAX_NAME),
-            line=_within(frame.line),
-            function=self._text(frame.function, MAX_NAME),
-            module=self._text(frame.module, MAX_NAME),
-            code=self._text(frame.code, MAX_CODE),
-            in_app=frame.in_app,
-            repeats=_within(frame.repeats),
-            omitted=_within(frame.omitted),
-            locals=None if frame.locals is None else self._locals(frame.locals),
-        )
+        if fields[-1] is None and sum(map(len, (fields[0], *fields[2:5]))) <= MAX_CACHED:
+            frame, is_whole = _read_frame(fields)
+            self.bad_text |= not is_whole
+            return frame
+        return self.frame(FrameRecord(*fields))
+
+    def frame(self, record: FrameRecord) -> Frame:
+        """Return a frame whose fields are of the right types, but for its locals."""
+        file, function = self._text(record.file, MAX_NAME), self._text(record.function, MAX_NAME)
+        code = self._text(record.code, MAX_CODE)
+        shown: dict[str, Any] = {
+            "file": file,
+            "line": min(max(record.line, 0), _LAST),
+            "function": function,
+            "code": code,
+            "in_app": record.in_app,
+        }
+        if record.repeats > 0:
+            shown["repeats"] = min(record.repeats, _LAST)
+        if record.omitted > 0:
+            shown["omitted"] = min(record.omitted, _LAST)
+        if record.locals is not None:
+            shown["locals"] = self._locals(record.locals)
+        return Frame(file, function, self._text(record.module, MAX_NAME), code, record.in_app, _encode(shown))
 
     def _locals(self, values: Any) -> dict[str, str] | None:
         if type(values) is not dict:
@@ -241,13 +237,16 @@ class _Reading:
         return kept
 
 
-def _within(number: int) -> int:
-    return min(max(number, 0), _LAST)
+@lru_cache(maxsize=2048)
+def _read_frame(fields: tuple[Any, ...]) -> tuple[Frame, bool]:
+    """Return a frame, and whether its text could stay as it was: most are those of the failure before."""
+    reading = _Reading()
+    return reading.frame(FrameRecord(*fields)), not reading.bad_text
 
 
 def _is_id(value: Any, length: int) -> bool:
     return type(value) is bytes and len(value) == length and any(value)
 
 
-def _as_json(value: Any) -> str:
-    return _encode(value) if value else "[]"
+def _array(items: list[str]) -> str:
+    return f"[{','.join(items)}]"

@@ -17,7 +17,7 @@ from ztrace.wire import WRAPPED
 from ztrace_collector.failures import Failure, Frame
 
 #: What stands for the variable parts of a message.
-HOLE = "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}…\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK}"
+HOLE = "‹…›"
 #: Words and characters kept of what messages have in common: a line to be read. It bounds `widen`, too.
 MAX_WORDS, MAX_TEMPLATE = 100, 1000
 
@@ -78,7 +78,8 @@ def _distinct(identities: Iterable[list[Any]]) -> list[str]:
     return sorted({json.dumps(identity) for identity in identities})
 
 
-def _lines(frames: Iterable[Frame], main: str) -> list[tuple[str, str, str]]:
+@lru_cache(maxsize=256)
+def _lines(frames: tuple[Frame, ...], main: str) -> list[tuple[str, str, str]]:
     """Return the lines that count: the innermost one first, the others sorted.
 
     Of a function that occurs several times it is its innermost line, so that neither the depth of a recursion

@@ -232,20 +232,50 @@ INSERT INTO gaps VALUES (1, 1, 2, 3, 17, 'never received', 1100), (2, 1, 4, 4, 8
 """
 
 
-def make_version_1(path: Path) -> None:
-    """Make a file as version 1 left it."""
+#: What version 2 had that version 3 adds to: two trees of three spans that one problem passed, in two
+#: minutes; of the second only the origin and its root, which is fine; and one whose root was a consumer.
+_VERSION_2 = """
+INSERT INTO methods VALUES (1, 'shop', 'order', 'server'), (2, 'bank', 'debit', 'server'),
+    (3, 'bank', 'late', 'consumer');
+INSERT INTO instances VALUES (1, 'aa', 'shop', 'box', 7, 5, 0);
+INSERT INTO spans VALUES (1, x'01', x'a1', NULL, 1, 1, 0, 9, 9, 9, 1, NULL, NULL),
+    (2, x'01', x'b1', x'a1', 2, 1, 0, 9, 9, 9, 1, NULL, NULL),
+    (3, x'02', x'a2', NULL, 1, 1, 0, 9, 9, 9, 0, NULL, NULL),
+    (4, x'02', x'b2', x'a2', 2, 1, 0, 9, 9, 9, 1, NULL, NULL),
+    (5, x'03', x'a3', NULL, 1, 1, 0, 9, 9, 9, 0, NULL, NULL),
+    (6, x'03', x'b3', x'a3', 3, 1, 0, 9, 9, 9, 1, NULL, NULL);
+INSERT INTO traces VALUES (1, x'01', x'a1', 1, 0, 9, 9, 2, 2, '[]', 0),
+    (2, x'02', x'a2', 1, 0, 9, 9, 2, 1, '[]', 0),
+    (3, x'03', x'a3', 1, 0, 9, 9, 2, 1, '[]', 0);
+INSERT INTO exceptions VALUES
+    (1, x'01', x'a1', x'01', x'b1', 1, 'passed', 'E', 'no 1', '[]', '[]', 100),
+    (2, x'01', x'b1', x'01', x'b1', 1, 'raised', 'E', 'no 1', '[]', '[]', 100),
+    (3, x'02', x'b2', x'02', x'b2', 1, 'raised', 'E', 'no 2', '[]', '[]', 60000000000),
+    (4, x'03', x'b3', x'03', x'b3', 2, 'raised', 'F', 'late', '[]', '[]', 200);
+INSERT INTO exception_groups VALUES
+    (1, 'aaaa', 'E', 'no 2', 'bank', 'debit', 'server', 2, 100, 60000000000, x'02', x'b2', '[]'),
+    (2, 'bbbb', 'F', 'late', 'bank', 'late', 'consumer', 1, 200, 200, x'03', x'b3', '[]');
+INSERT INTO exception_minutes VALUES (1, 0, 1), (1, 1, 1), (2, 0, 1);
+"""
+
+#: The first migration that a file of each version has not had, and what was in it.
+_OLD = {1: ("add_unfinished_spans_and_losses", _VERSION_1), 2: ("add_ways_of_exceptions", _VERSION_2)}
+
+
+def make_version(path: Path, version: int) -> None:
+    """Make a file as that version left it."""
+    stop, content = _OLD[version]
     with closing(sqlite3.connect(path)) as db:
-        first = migrations.pending(Database(db))[0].name
-        migrations.apply(Database(db), stop_before="add_unfinished_spans_and_losses")
-        assert [each.name for each in migrations.applied(Database(db))] == [first]
+        migrations.apply(Database(db), stop_before=stop)
+        assert len(migrations.applied(Database(db))) == version
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        db.execute("PRAGMA user_version = 1")
-        db.executescript(_VERSION_1)
+        db.execute(f"PRAGMA user_version = {version}")
+        db.executescript(content)
 
 
 def test_a_file_of_version_1_is_brought_up_to_date(path: Path) -> None:
     """Every count goes to the column of its reason, and every reason has its losses."""
-    make_version_1(path)
+    make_version(path, 1)
     with Store(path):
         pass
     assert row(path, "PRAGMA user_version")["user_version"] == SCHEMA_VERSION
@@ -272,9 +302,40 @@ def test_a_file_of_version_1_is_brought_up_to_date(path: Path) -> None:
     ]
 
 
-def test_an_old_file_has_the_tables_of_a_new_one(path: Path) -> None:
+def test_a_file_of_version_2_is_brought_up_to_date(path: Path) -> None:
+    """What was stored of exceptions tells how far they came, and which occurrences there are."""
+    make_version(path, 2)
+    with Store(path):
+        pass
+    assert row(path, "PRAGMA user_version")["user_version"] == SCHEMA_VERSION
+    groups = rows(
+        path, "SELECT template, services, state, resolved_ns, edge_count FROM exception_groups ORDER BY id"
+    )
+    assert [tuple(group.values()) for group in groups] == [
+        ("no 2", '["bank","shop"]', "open", None, 1),
+        ("late", '["bank"]', "open", None, 1),
+    ]
+    minutes = rows(path, "SELECT exception_group, minute, edge_count FROM exception_minutes ORDER BY 1, 2")
+    assert [tuple(minute.values()) for minute in minutes] == [(1, 0, 1), (1, 1, 0), (2, 0, 1)]
+    exceptions = rows(path, "SELECT is_root, service, notes, members FROM exceptions ORDER BY id")
+    assert [tuple(one.values()) for one in exceptions] == [
+        (1, "shop", "[]", "[]"),
+        (0, "bank", "[]", "[]"),
+        (0, "bank", "[]", "[]"),
+        (0, "bank", "[]", "[]"),
+    ]
+    samples = rows(path, "SELECT exception_group, which, span_id, at_ns FROM exception_samples ORDER BY id")
+    assert [tuple(sample.values()) for sample in samples] == [
+        (1, "first", b"\xb1", 100),
+        (2, "first", b"\xb3", 200),
+        (1, "latest", b"\xb2", 60_000_000_000),
+    ]
+
+
+@pytest.mark.parametrize("version", _OLD)
+def test_an_old_file_has_the_tables_of_a_new_one(path: Path, version: int) -> None:
     """Column for column, index for index."""
-    make_version_1(path)
+    make_version(path, version)
     new = path.with_name("new.db")
     tables = []
     for each in (path, new):

@@ -1,14 +1,20 @@
 """Exceptions: counted at their origin, grouped by the code that raised them."""
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.collector.messages import EPOCH_NS, MS, Sender, make_span, refusals, row, rows, span_id, trace_id
+from ztrace.errors import DatabaseError
 from ztrace.wire import ERROR, Span
+from ztrace_collector.groups import MAX_SERVICES
 from ztrace_collector.store import Store
 
 APP = ["/srv/app.py", 10, "charge", "app", "gateway.pay(card)", True, 0, 0, None]
@@ -25,10 +31,21 @@ def failed(
     frames: Sequence[Any] = (APP, LIBRARY),
     causes: Sequence[Any] = (),
     how: str = "raised",
+    members: Sequence[Any] = (),
     **changes: Any,
 ) -> Span:
     """Return a span that failed; ``origin`` is the number of the span the exception comes from."""
-    record = [kind, message, list(frames), list(causes), how, trace_id(tree), span_id(number), [], []]
+    record = [
+        kind,
+        message,
+        list(frames),
+        list(causes),
+        how,
+        trace_id(tree),
+        span_id(number),
+        [],
+        list(members),
+    ]
     if origin is not None:
         record[2:5] = [[], [], "passed" if how == "raised" else how]
         record[6] = span_id(origin)
@@ -179,3 +196,219 @@ def test_bad_frames_are_left_out(store: Store, path: Path) -> None:
     store.store([Sender().data(failed(frames=[APP, ["x"], 7, [*APP[:1], "10", *APP[2:]]]))])
     assert len(json.loads(row(path, "SELECT frames FROM exceptions")["frames"])) == 1
     assert refusals(path) == {"exception": 1}
+
+
+def edges(path: Path) -> dict[str, tuple[int, int]]:
+    """Return by type how many occurrences there are and how many reached the edge."""
+    groups = rows(path, "SELECT type, count, edge_count, id FROM exception_groups")
+    for group in groups:
+        minutes = row(
+            path, "SELECT sum(edge_count) AS n FROM exception_minutes WHERE exception_group = ?", group["id"]
+        )
+        assert minutes["n"] == group["edge_count"]
+    counts = Counter({group["type"]: 0 for group in groups})
+    reached = Counter(counts)
+    for group in groups:
+        counts[group["type"]] += group["count"]
+        reached[group["type"]] += group["edge_count"]
+    return {kind: (count, reached[kind]) for kind, count in counts.items()}
+
+
+def store_each(store: Store, spans: Iterable[Span]) -> None:
+    """Store each span in a transaction of its own."""
+    for number, span in enumerate(spans):
+        store.store([Sender(number, f"service{number}").data(span)])
+
+
+CHILD: dict[str, Any] = {"parent_id": span_id(0)}
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("last", ["passed", "wrapped", "replaced"])
+def test_an_origin_reaches_the_edge_in_any_order(
+    store: Store, path: Path, order: Sequence[int], together: bool, last: str
+) -> None:
+    """Its root ended with it, or with what came of it: counted once, whichever span is told of first."""
+    spans = [failed(0, origin=2, how=last), failed(1, origin=2, **CHILD), failed(2, parent_id=span_id(1))]
+    chosen = [spans[index] for index in order]
+    if together:
+        store.store([Sender().data(*chosen)])
+    else:
+        store_each(store, chosen)
+    assert edges(path) == {"Declined": (1, 1)}
+    roots = rows(path, "SELECT is_root FROM exceptions ORDER BY span_id")
+    assert [one["is_root"] for one in roots] == [1, 0, 0]
+
+
+def test_an_origin_that_is_the_root_reaches_the_edge(store: Store, path: Path) -> None:
+    """There is nobody above it."""
+    store.store([Sender().data(failed(0))])
+    assert edges(path) == {"Declined": (1, 1)}
+
+
+def test_a_consumer_is_an_edge(store: Store, path: Path) -> None:
+    """Nobody waits for it: an exception that ends it goes no further, and nobody has swallowed it."""
+    store.store([Sender().data(make_span(0), failed(1, **CHILD)._replace(kind=5))])
+    assert edges(path) == {"Declined": (1, 1)}
+
+
+def test_a_swallowed_exception_does_not_reach_the_edge(store: Store, path: Path) -> None:
+    """The root is fine, or failed with something else."""
+    fine, other = make_span(0), failed(10, tree=1, kind="Other", frames=[OTHER])
+    store.store([Sender().data(fine, failed(1, **CHILD), other, failed(11, tree=1, parent_id=span_id(10)))])
+    assert edges(path) == {"Declined": (2, 0), "Other": (1, 1)}
+    listed = rows(path, "SELECT type, swallowed_count FROM group_list ORDER BY type")
+    assert [tuple(one.values()) for one in listed] == [("Declined", 2), ("Other", 0)]
+
+
+def test_what_is_told_twice_counts_once(store: Store, path: Path) -> None:
+    """The same origin, the same root, and a second root that ended with it."""
+    spans = [failed(1, **CHILD), failed(0, origin=1), failed(0, origin=1), failed(1, **CHILD)]
+    store_each(store, [*spans, failed(3, origin=1)])
+    store.store([Sender(9).data(*spans)])
+    assert edges(path) == {"Declined": (1, 1)}
+    assert row(path, "SELECT count(*) AS n FROM exceptions WHERE exception_group = 1")["n"] == 9
+
+
+def member(origin: int, tree: int = 0) -> list[Any]:
+    """Return a member of a group that was first raised in another span."""
+    return ["Declined", "no", [], [], "passed", trace_id(tree), span_id(origin), [], []]
+
+
+@pytest.mark.parametrize("order", list(permutations(range(4))))
+@pytest.mark.parametrize("reached", [True, False])
+def test_members_go_where_their_group_goes(
+    store: Store, path: Path, order: Sequence[int], reached: bool
+) -> None:
+    """Concurrent failures are origins of their own; all reach the edge if what holds them does."""
+    spans = [
+        failed(0, origin=2) if reached else make_span(0),
+        failed(1, origin=2, how="grouped", members=[member(2), member(3)], **CHILD),
+        failed(2, kind="One", parent_id=span_id(1)),
+        failed(3, kind="Other", parent_id=span_id(1)),
+    ]
+    store_each(store, [spans[index] for index in order])
+    assert edges(path) == {"One": (1, int(reached)), "Other": (1, int(reached))}
+    grouped = row(path, "SELECT members, other_origins FROM exceptions WHERE how = 'grouped'")
+    assert json.loads(grouped["other_origins"]) == [span_id(3).hex()]
+    assert json.loads(grouped["members"])[1]["origin_span_id"] == span_id(3).hex()
+
+
+def test_an_exception_group_of_its_own_is_an_origin(store: Store, path: Path) -> None:
+    """One whose members were all raised in its span."""
+    inside = [["KeyError", "'k'", [APP], [], "raised", None, None, [], []]]
+    store.store([Sender().data(failed(0, kind="ExceptionGroup", members=inside))])
+    assert edges(path) == {"ExceptionGroup": (1, 1)}
+    assert row(path, "SELECT other_origins FROM exceptions")["other_origins"] is None
+
+
+def test_a_root_of_another_trace_is_no_edge(store: Store, path: Path) -> None:
+    """It gets the origin's group all the same, in either order."""
+    strange = failed(9, origin=1, tree=5)
+    strange.exception[5] = trace_id(0)  # type: ignore[index]
+    store_each(store, [strange, failed(1, **CHILD), strange._replace(span_id=span_id(8))])
+    assert edges(path) == {"Declined": (1, 0)}
+    assert rows(path, "SELECT DISTINCT exception_group FROM exceptions") == [{"exception_group": 1}]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+@given(st.data())
+def test_edges_do_not_depend_on_how_spans_arrive(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Random trees in random order and batches count as if they were told in one."""
+    spans = []
+    for tree in range(data.draw(st.integers(1, 3))):
+        size = data.draw(st.integers(1, 6))
+        for place in range(size):
+            number = 10 * tree + place
+            origin = data.draw(st.none() | st.integers(0, size - 1))
+            others = data.draw(st.lists(st.integers(0, size - 1), max_size=2))
+            parent = None if place == 0 else span_id(10 * tree)
+            how = "raised" if origin is None else data.draw(st.sampled_from(["passed", "grouped"]))
+            spans.append(
+                failed(
+                    number,
+                    origin=None if origin is None else 10 * tree + origin,
+                    tree=tree,
+                    how=how,
+                    kind=data.draw(st.sampled_from("AB")),
+                    members=[member(10 * tree + other, tree) for other in others],
+                    parent_id=parent,
+                )
+            )
+    found = []
+    for order in (spans, data.draw(st.permutations(spans))):
+        path = tmp_path_factory.mktemp("store") / "traces.db"
+        size = data.draw(st.integers(1, len(order)))
+        with Store(path, clock_ns=lambda: EPOCH_NS) as store:
+            for begin in range(0, len(order), size):
+                store.store([Sender(begin).data(*order[begin : begin + size])])
+        reached = rows(path, "SELECT trace_id, origin_span_id FROM exception_edges")
+        found.append((edges(path), reached))
+    assert found[0] == found[1]
+
+
+def test_a_group_knows_the_services_it_passed(store: Store, path: Path) -> None:
+    """Those of its origins and of all spans that ended with it, whichever come first."""
+    store_each(store, [failed(0, origin=2), failed(2, **CHILD), failed(1, origin=2, **CHILD)])
+    services = row(path, "SELECT services FROM exception_groups")["services"]
+    assert json.loads(services) == ["service0", "service1", "service2"]
+    assert [one["service"] for one in rows(path, "SELECT service FROM exception_list ORDER BY span_id")] == [
+        "service0",
+        "service2",
+        "service1",
+    ]
+
+
+def test_a_group_lists_so_many_services(store: Store, path: Path) -> None:
+    """A hundred, however many there are."""
+    store.store([Sender(0).data(failed(0))])
+    store.store([Sender(n, f"s{n:03}").data(failed(n, origin=0, parent_id=None)) for n in range(1, 130)])
+    assert len(json.loads(row(path, "SELECT services FROM exception_groups")["services"])) == MAX_SERVICES
+
+
+def test_a_group_has_samples(store: Store, path: Path) -> None:
+    """The first, the latest and some between, in whatever order they come."""
+    minutes = [5, 0, 9, 3, *range(20, 90), 1]
+    for number, minute in enumerate(minutes):
+        span = failed(number, tree=number, start_ns=EPOCH_NS + minute * 60_000 * MS)
+        store.store([Sender(number).data(span)])
+    samples = rows(path, "SELECT * FROM exception_samples ORDER BY at_ns")
+    assert [one["which"] for one in samples] == ["first", *["between"] * 8, "latest"]
+    assert samples[0]["trace_id"] == trace_id(1)
+    assert samples[-1]["trace_id"] == trace_id(len(minutes) - 2)
+    group = row(path, "SELECT * FROM exception_groups")
+    assert (samples[0]["at_ns"], samples[-1]["at_ns"]) == (group["first_ns"], group["last_ns"])
+    assert (samples[-1]["trace_id"], samples[-1]["span_id"]) == (group["trace_id"], group["origin_span_id"])
+    assert {one["exception_group"] for one in samples} == {group["id"]}
+
+
+def test_a_group_marks_what_varies_in_its_messages(store: Store, path: Path) -> None:
+    """From the first message on what looks like data, and then what differs."""
+    template = "SELECT template FROM exception_groups"
+    store.store([Sender(0).data(failed(0, message="user ada of 7 not found"))])
+    assert row(path, template)["template"] == "user ada of ‹…› not found"
+    store.store([Sender(1).data(failed(1, tree=1, message="user bob of 9 not found"))])
+    store.store([Sender(2).data(failed(2, tree=2, message="user eve of 1 not found"))])
+    assert row(path, template)["template"] == "user ‹…› of ‹…› not found"
+
+
+def test_a_transaction_that_fails_leaves_no_trace_of_its_groups(store: Store, path: Path) -> None:
+    """What was counted in it is counted when it is sent again, and once."""
+    sender, other = Sender(0), Sender(1)
+    store.store([sender.data(failed(0))])
+    message = other.data(failed(1, tree=1), failed(2, tree=2, kind="New"))
+    store._db.execute(
+        "CREATE TEMP TRIGGER no BEFORE UPDATE ON publishers BEGIN SELECT RAISE(ABORT, 'no'); END"
+    )
+    store._db.execute(
+        "CREATE TEMP TRIGGER nor BEFORE INSERT ON publishers BEGIN SELECT RAISE(ABORT, 'no'); END"
+    )
+    with pytest.raises(DatabaseError):
+        store.store([message])
+    store._db.execute("DROP TRIGGER no")
+    store._db.execute("DROP TRIGGER nor")
+    store.store([message])
+    assert edges(path) == {"Declined": (2, 2), "New": (1, 1)}

@@ -107,8 +107,10 @@ def test_traces_that_are_too_old_go_with_all_that_is_theirs(path: Path, clock: C
     }
     assert totals(path) == {"spans": 60, "traces": 60, "spans_expired": 140}
     assert row(path, "SELECT sum(count) AS n FROM exception_minutes")["n"] == 60
-    (group,) = rows(path, "SELECT count FROM exception_groups")
-    assert group["count"] == 60
+    (group,) = rows(path, "SELECT count, edge_count FROM exception_groups")
+    assert group == {"count": 60, "edge_count": 60}
+    assert count(path, "exception_edges") == 60
+    assert row(path, "SELECT min(at_ns) >= ? AS young FROM exception_samples", first_ns)["young"]
     figures = rows(path, "SELECT resolution_s, sum(calls) AS calls FROM method_figures GROUP BY 1 ORDER BY 1")
     assert [(each["resolution_s"], each["calls"]) for each in figures] == [(60, 60), (3600, 60), (86400, 60)]
     # The publisher's account is what it was: what it stored is stored, or expired.
@@ -125,6 +127,23 @@ def test_a_group_goes_with_its_last_minute(path: Path, clock: Clock) -> None:
         for _ in sweep(store, EPOCH_NS + 5 * DAY_NS):
             pass
     assert count(path, "exception_groups") == count(path, "exception_minutes") == 0
+    assert count(path, "exception_samples") == 0
+
+
+def test_what_reaches_the_edge_too_late_is_not_counted(path: Path, clock: Clock) -> None:
+    """An origin that retention has taken out of the counts is not one of those that reached the edge."""
+    sender = Sender()
+    origin = make_span(500, parent_id=make_span(501).span_id, status=ERROR, exception=failure(500))
+    came = ("Declined", "no", (), (), "passed", origin.trace_id, origin.span_id, (), ())
+    root = make_span(501, trace_id=origin.trace_id, status=ERROR, exception=came)
+    with Store(path, clock_ns=clock.wall) as store:
+        make_days(store, sender, days=6, traces=1)
+        store.store([sender.data(origin)])
+        for _ in sweep(store, EPOCH_NS + 5 * DAY_NS):
+            pass
+        store.store([sender.data(root)])
+    assert rows(path, "SELECT count, edge_count FROM exception_groups") == [{"count": 1, "edge_count": 1}]
+    assert row(path, "SELECT sum(edge_count) AS n FROM exception_minutes")["n"] == 1
 
 
 def test_minutes_are_deleted_piece_by_piece(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,14 +164,15 @@ def test_minutes_are_deleted_piece_by_piece(path: Path, monkeypatch: pytest.Monk
         pieces = 0
         for _ in sweep(store, EPOCH_NS + 15 * MINUTE_NS):
             pieces += 1
-            groups = rows(path, "SELECT id, count FROM exception_groups")
+            groups = rows(path, "SELECT id, count, edge_count FROM exception_groups")
             for group in groups:
                 left = row(
                     path,
-                    "SELECT sum(count) AS n FROM exception_minutes WHERE exception_group = ?",
+                    "SELECT sum(count) AS n, sum(edge_count) AS edges FROM exception_minutes"
+                    " WHERE exception_group = ?",
                     group["id"],
                 )
-                assert group["count"] == left["n"]
+                assert (group["count"], group["edge_count"]) == (left["n"], left["edges"])
     assert pieces > 5
     assert [each["count"] for each in rows(path, "SELECT count FROM exception_groups")] == [5] * 5
 
