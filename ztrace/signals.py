@@ -24,6 +24,8 @@ from ztrace.native import original
 
 #: How long the handler may take to begin.
 _PATIENCE_S = 0.05
+#: Whoever has not looked for longer does not know what became of a signal since.
+_ATTENTION_S = 1.0
 _SIGTERM_BIT = 1 << (signal.SIGTERM - 1)
 #: The process, user and group who sent a datagram, where the system tells: forked children share the socket.
 _CREDENTIALS = struct.Struct("3i")
@@ -35,6 +37,8 @@ _main = 0
 _told: tuple[_socket.socket, _socket.socket] | None = None
 #: When it was told of a SIGTERM, and whether the handler was there at the look before.
 _told_s, _was_ours = 0.0, False
+#: When that was.
+_looked_s = 0.0
 #: What was blocked before a fork, by thread.
 _masks: dict[int, set[int]] = {}
 
@@ -67,15 +71,24 @@ def arm() -> None:
     _listen()
 
 
+def begin_nudging() -> None:
+    """Forget what was heard while nobody listened: somebody may have had the signal and dealt with it."""
+    global _was_ours
+    _was_ours = False
+    nudge()
+
+
 def nudge() -> None:
     """See that the handler begins: called again and again by a thread that is not the main thread."""
-    global _told_s, _was_ours
+    global _told_s, _was_ours, _looked_s
     told = _told
     if told is None:
         return
+    now_s = time.monotonic()
     ours = signal.getsignal(signal.SIGTERM) is _handle
     # A handler of the program's may have had the signal and have put this one back since.
-    noting, _was_ours = ours and _was_ours, ours
+    noting = ours and _was_ours and now_s - _looked_s < _ATTENTION_S
+    _was_ours, _looked_s = ours, now_s
     try:
         while True:
             numbers, ancillary, _, _ = told[0].recvmsg(16, 256)

@@ -166,6 +166,23 @@ make_spans(1)
     assert receiver.names() == [*NAMES, "0"]
 
 
+def test_a_signal_that_was_dealt_with_while_nothing_was_published_is_not_remembered(
+    receiver: Receiver,
+) -> None:
+    """The program had a handler of its own for a moment; the publisher that begins later lets it live."""
+    code = """
+configure()
+ztrace.shutdown()
+before = signal.signal(signal.SIGTERM, lambda *_: print("mine"))
+terminate()
+signal.signal(signal.SIGTERM, before)
+configure()
+assert ztrace.flush(10)
+time.sleep(0.3)
+"""
+    assert run_program(CONFIGURE + code, receiver.endpoint).stdout == "mine\n"
+
+
 def test_a_handler_that_is_taken_away_stays_away(receiver: Receiver) -> None:
     """A program that wants to end at once says so once, for its children too."""
     code = """
