@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ztrace import diagnostics, identifiers, spans
+from ztrace import frames as exception_frames
 from ztrace.errors import SettingsError
 from ztrace.native import original
 from ztrace.settings import read_settings
@@ -36,6 +37,8 @@ def configure(
     spool: "str | os.PathLike[str] | None" = None,
     scrub_keys: Sequence[str] = (),
     scrub_values: Sequence[str] = (),
+    frames: str | None = None,
+    record_locals: bool | None = None,
     queue_spans: int | None = None,
     window_bytes: int | None = None,
     batch_spans: int | None = None,
@@ -55,6 +58,8 @@ def configure(
         spool: a folder where spans wait that a killed process could not deliver.
         scrub_keys: further names of attributes whose values stay here.
         scrub_values: further regular expressions for what stays here, wherever it stands.
+        frames: ``all`` keeps ztrace's frames and RPC libraries' in exceptions.
+        record_locals: whether exceptions carry the local variables of the program's own frames.
         queue_spans: how many spans may wait to be encoded.
         window_bytes: how much may wait in memory to be stored.
         batch_spans: how many spans are sent at once.
@@ -69,6 +74,8 @@ def configure(
             spool=spool,
             scrub_keys=scrub_keys,
             scrub_values=scrub_values,
+            frames=frames,
+            record_locals=record_locals,
             queue_spans=queue_spans,
             window_bytes=window_bytes,
             batch_spans=batch_spans,
@@ -81,6 +88,7 @@ def configure(
         from ztrace.publisher import Publisher  # Imports zmq: not worth its time in a disabled process.
 
         _hook_process()
+        exception_frames.show_all, exception_frames.show_locals = settings.all_frames, settings.record_locals
         spans.publisher = Publisher(settings)
     except SettingsError as error:
         diagnostics.warn(f"not tracing: {error}")

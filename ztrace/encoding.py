@@ -296,10 +296,10 @@ def _shrink(record: Record) -> Record | None:
     fields[_LINKS] = None
     failed = fields[_EXCEPTION]
     if failed is not None and len(_pack(failed)) > MAX_SPAN_BYTES:
-        exception = ExceptionRecord(*failed)
-        fields[_EXCEPTION] = exception._replace(
-            type=exception.type[:MAX_NAME], frames=[], causes=[], notes=[], members=[]
-        )
+        exception = ExceptionRecord(*failed)._replace(causes=[], members=[])
+        if len(_pack(exception)) > MAX_SPAN_BYTES:
+            exception = exception._replace(type=exception.type[:MAX_NAME], frames=[], notes=[])
+        fields[_EXCEPTION] = exception
     if len(_pack(fields)) > MAX_BODY_BYTES:
         diagnostics.count(REFUSED)
         return None

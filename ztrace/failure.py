@@ -1,196 +1,307 @@
 """Exceptions on their way through spans: recorded once, where they were first raised.
 
 One idea: identity travels with the exception object. The first span an exception leaves marks it as its
-origin; every other span it passes finds the mark, on the exception itself or on the one it was raised from.
-Across processes the mark rides in the error reply, and the middleware puts it back with `mark_origin`.
+origin; every other span it passes finds the mark, on the exception itself, on the one it was raised from, or
+on a member of a group. Across processes the mark rides in the error reply, and the middleware puts it back
+with `ztrace.origins.mark_origin`.
+
+Nothing of the program's runs here but an exception's ``__str__``.
 """
 
-import os
-import sys
-from functools import lru_cache
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING
 
-from ztrace.wire import PASSED, RAISED, REPLACED, WRAPPED, ExceptionRecord, FrameRecord
+from ztrace import diagnostics
+from ztrace.frames import (
+    Step,
+    find_caller,
+    identify,
+    is_own,
+    read_callers,
+    read_steps,
+    record_frames,
+)
+from ztrace.locals import describe as describe_value
+from ztrace.locals import name_class
+from ztrace.origins import (
+    MARK,
+    MAX_LINKS,
+    MAX_VIA,
+    Mark,
+    cause_of,
+    come_from,
+    dictionary_of,
+    find_ancestors,
+    find_new_raise,
+    mark_of,
+    members_of,
+    put_mark,
+    traceback_of,
+)
+from ztrace.wire import KIND_NUMBERS, PASSED, RAISED, ExceptionRecord, FrameRecord
 
 if TYPE_CHECKING:
     from ztrace.spans import Context
 
-#: Frames kept of one exception, the innermost ones: where it happened is what is asked for.
-MAX_FRAMES = 50
-#: Characters kept of a message and of a source line.
-MAX_MESSAGE, MAX_CODE = 4096, 256
+#: Characters kept of a message, and of a note.
+MAX_MESSAGE, MAX_NOTE = 4096, 1024
 #: Causes kept: ``raise from`` in a loop can chain without end.
 MAX_CAUSES = 8
+#: Notes kept of an exception, members of a group, and groups in one another.
+MAX_NOTES, MAX_MEMBERS, MAX_DEPTH = 16, 16, 4
+#: Frames recorded with one, its causes' and members' included: groups of groups multiply.
+MAX_RECORDED_FRAMES = 400
+#: Where a better message is kept: in the exception's own dictionary, so that it goes when it goes.
+_MESSAGE = "__ztrace_message__"
 
-#: Where mark and message are kept: in the exception's own dictionary, so that they go when it goes.
-_MARK, _MESSAGE = "__ztrace_origin__", "__ztrace_message__"
+#: Kinds of spans whose own frames are a library's: the line that made the call lies outside.
+_CALLING = (KIND_NUMBERS["client"], KIND_NUMBERS["producer"])
+
+_exit_code_of = SystemExit.__dict__["code"].__get__
 
 
 def is_error(exception: BaseException) -> bool:
-    """Tell whether a span that ends with this has failed: leaving a generator or the program has not."""
-    if isinstance(exception, SystemExit):
-        return exception.code not in (None, 0)
-    return not isinstance(exception, GeneratorExit)
+    """Tell whether a span that ends with this has failed: leaving a generator or the program has not.
 
-
-def mark_origin(exception: BaseException, trace_id: bytes, span_id: bytes) -> None:
-    """Remember on the exception in which span it was first raised."""
-    try:
-        exception.__dict__[_MARK] = (trace_id, span_id)
-    except Exception:  # A class without a dictionary: each span it passes will count as an origin.
-        return
+    A cancelled task or a killed greenlet has: nobody got its result, and a span that is fine would claim one.
+    """
+    cls = type(exception)  # `isinstance` would ask the exception for its class.
+    if issubclass(cls, SystemExit):
+        code = _exit_code_of(exception)
+        return code is not None and not (issubclass(type(code), int) and int.__eq__(code, 0))
+    return not issubclass(cls, GeneratorExit)
 
 
 def describe(exception: BaseException, message: str) -> None:
     """Give an exception a better message than its ``str``, which the program goes on to see unchanged."""
     try:
-        exception.__dict__[_MESSAGE] = message
+        dictionary_of(exception)[_MESSAGE] = message
     except Exception:
         return
 
 
-def origin_of(exception: BaseException) -> tuple[bytes, bytes] | None:
-    """Return the (trace id, span id) in which the exception was first raised, if a span saw it."""
-    mark = getattr(exception, "__dict__", {}).get(_MARK)
-    return mark if isinstance(mark, tuple) else None
+def record_exception(
+    exception: BaseException, span: "Context", *around: "Context | None"
+) -> ExceptionRecord | None:
+    """Return the record of an exception that ends ``span``, and mark the exception with its origin.
 
+    Args:
+        exception: what ended the span.
+        span: has ended.
+        around: its parent, and what was current when it started.
 
-def record_exception(exception: BaseException, span: "Context") -> ExceptionRecord | None:
-    """Return the record of an exception that ends ``span``, and mark the exception with its origin."""
+    Returns:
+        None if it is no failure.
+    """
     if not is_error(exception):
         return None
-    how, origin = _trace_back(exception, span.trace_id)
-    if origin is None:
-        origin = (span.trace_id, span.span_id)
-    mark_origin(exception, *origin)
-    frames = [] if how == PASSED else _frames(_stack(exception))
-    causes = _causes(exception, MAX_CAUSES) if how == RAISED else []
-    return ExceptionRecord(type_name(exception), message_of(exception), frames, causes, how, *origin)
+    try:
+        return _Recording(span, around).record(exception)
+    except Exception:
+        return _record_shortly(exception, span)
 
 
-def _trace_back(exception: BaseException, trace_id: bytes) -> tuple[str, tuple[bytes, bytes] | None]:
-    """Find how the exception came here and from where: its own mark, or one on what it was raised from.
-
-    A mark of another trace is an exception object kept and raised again: that is a new origin.
-    """
-    origin = origin_of(exception)
-    if origin is not None and origin[0] == trace_id:
-        return PASSED, origin
-    seen = {id(exception)}
-    how, link = _cause(exception)
-    while link is not None and id(link) not in seen and len(seen) < MAX_CAUSES:
-        origin = origin_of(link)
-        if origin is not None and origin[0] == trace_id:
-            return how, origin
-        seen.add(id(link))
-        link = _cause(link)[1]
-    return RAISED, None
+def _record_shortly(exception: BaseException, span: "Context") -> ExceptionRecord:
+    """Record what could not be recorded in full: where the stack is full, there is no room for more calls."""
+    how, origin = RAISED, (span.trace_id, span.span_id)
+    try:
+        marks = dictionary_of(exception)
+        mark = dict.get(marks, MARK)
+        if type(mark) is tuple and mark[0] == span.trace_id:
+            how, origin = PASSED if mark[1] != span.span_id else RAISED, mark[:2]
+        else:
+            marks[MARK] = (*origin, set(), {})
+        diagnostics.count_failure("exception")
+    except Exception:
+        how = RAISED
+    return ExceptionRecord(type(exception).__name__, "", [], [], how, *origin)
 
 
-def _cause(exception: BaseException) -> tuple[str, BaseException | None]:
-    if exception.__cause__ is not None:
-        return WRAPPED, exception.__cause__
-    return REPLACED, None if exception.__suppress_context__ else exception.__context__
+class _Recording:
+    """One span's exception being recorded, with its causes and members."""
 
+    def __init__(self, span: "Context", around: Sequence["Context | None"]) -> None:
+        self._span = span
+        self._around = around
+        self._seen: set[int] = set()
+        self._path: set[int] = set()
+        self._frames_left = MAX_RECORDED_FRAMES
 
-def _causes(exception: BaseException, depth: int) -> list[list[Any]]:
-    how, link = _cause(exception)
-    if link is None or depth == 0:
-        return []
-    causes = _causes(link, depth - 1)
-    frames = _frames(_traceback(link))
-    return [list(ExceptionRecord(type_name(link), message_of(link), frames, causes, how, None, None))]
+    def record(self, exception: BaseException) -> ExceptionRecord:
+        mark = mark_of(exception)
+        traceback = traceback_of(exception)
+        raised_anew = None
+        if mark is not None:
+            is_on_its_way = mark.trace_id == self._span.trace_id and self._span.span_id in mark.via
+            if not is_on_its_way:
+                raised_anew = find_new_raise(traceback, mark.heads)
+            if is_on_its_way or (raised_anew is None and mark.trace_id == self._span.trace_id):
+                return self._record_passed(exception, traceback, mark)
+        return self._record_raised(exception, traceback, raised_anew)
+
+    def _record_passed(
+        self, exception: BaseException, traceback: TracebackType | None, mark: Mark
+    ) -> ExceptionRecord:
+        frames = self._record_frames(read_steps(traceback, mark.heads))
+        if (
+            traceback is not None
+            and getattr(self._span, "kind", None) in _CALLING
+            and not any(frame.in_app for frame in frames)
+        ):
+            frames = [*self._record_frames(find_caller(traceback.tb_frame)), *frames]
+        self._leave(mark, traceback)
+        return ExceptionRecord(
+            type_name(exception),
+            message_of(exception),
+            frames,
+            [],
+            PASSED,
+            mark.trace_id,
+            mark.span_id,
+            _notes_of(exception),
+            [],
+        )
+
+    def _record_raised(
+        self, exception: BaseException, traceback: TracebackType | None, raised_anew: TracebackType | None
+    ) -> ExceptionRecord:
+        """Record what was raised in this span, or raised here from what was raised in another."""
+        # Marked first: whatever fails later, the spans around this one know where it came from.
+        how, origin = self._mark_raised(exception, traceback)
+        steps = read_steps(traceback, last=raised_anew)
+        if steps and not any(is_own(frame) for frame, _ in steps):
+            # It has only passed libraries. For a timeout in an RPC client its traceback begins in the client,
+            # and the line that made the call, which is what is asked for, lies further out.
+            steps = [*read_callers(steps[0][0]), *steps]
+        return self._complete(exception, self._record_frames(steps), how, origin, 0)
+
+    def _mark_raised(
+        self, exception: BaseException, traceback: TracebackType | None
+    ) -> tuple[str, tuple[bytes, bytes]]:
+        came_from = come_from(exception, self._span.trace_id)
+        how, origin = came_from or (RAISED, (self._span.trace_id, self._span.span_id))
+        mark = Mark(*origin, set(), {})
+        self._leave(mark, traceback)
+        put_mark(exception, mark)
+        return how, origin
+
+    def _leave(self, mark: Mark, traceback: TracebackType | None) -> None:
+        """Remember that the exception leaves this span, and which spans that is on the way to."""
+        if self._span.span_id not in mark.via:
+            if len(mark.via) > MAX_VIA:
+                mark.via.clear()
+            mark.via.update(find_ancestors(*self._around))
+        if traceback is not None:
+            identify(traceback, mark.heads)
+
+    def _complete(
+        self,
+        exception: BaseException,
+        frames: Sequence[FrameRecord],
+        how: str,
+        origin: tuple[bytes | None, bytes | None],
+        depth: int,
+    ) -> ExceptionRecord:
+        self._seen.add(id(exception))
+        self._path.add(id(exception))
+        notes = _notes_of(exception)
+        members, left_out = self._record_members(exception, depth)
+        causes = self._record_causes(exception, depth)
+        self._path.discard(id(exception))
+        if left_out:
+            del notes[MAX_NOTES - 1 :]
+            notes.append(f"… and {left_out} more exceptions")
+        return ExceptionRecord(
+            type_name(exception), message_of(exception), frames, causes, how, *origin, notes, members
+        )
+
+    def _record_causes(self, exception: BaseException, depth: int) -> list[ExceptionRecord]:
+        """Record what it was raised from, down to what was raised in another span, which is told there."""
+        how, link = cause_of(exception)
+        if link is None or depth >= MAX_CAUSES or id(link) in self._seen or self._is_full():
+            return []
+        if self._is_elsewhere(link):
+            return []
+        # It gets no mark: what is being handled outside this span may well leave another one yet.
+        frames = self._record_frames(read_steps(traceback_of(link)))
+        return [self._complete(link, frames, how, (None, None), depth + 1)]
+
+    def _record_members(self, exception: BaseException, depth: int) -> tuple[list[ExceptionRecord], int]:
+        """Record a group's exceptions, and count those left out."""
+        if not issubclass(type(exception), BaseExceptionGroup):
+            return [], 0
+        members = members_of(exception)
+        records: list[ExceptionRecord] = []
+        if depth >= MAX_DEPTH:
+            return records, len(members)
+        for member in members[:MAX_MEMBERS]:
+            if self._is_full():
+                break
+            if id(member) not in self._path:
+                records.append(self._record_member(member, depth + 1))
+        return records, len(members) - len(records)
+
+    def _record_member(self, member: BaseException, depth: int) -> ExceptionRecord:
+        mark, traceback = mark_of(member), traceback_of(member)
+        if mark is not None and self._is_elsewhere(member):
+            self._seen.add(id(member))
+            self._leave(mark, traceback)
+            return ExceptionRecord(
+                type_name(member), message_of(member), [], [], PASSED, mark.trace_id, mark.span_id
+            )
+        how, origin = self._mark_raised(member, traceback)
+        return self._complete(member, self._record_frames(read_steps(traceback)), how, origin, depth)
+
+    def _is_full(self) -> bool:
+        return len(self._seen) >= MAX_LINKS
+
+    def _is_elsewhere(self, exception: BaseException) -> bool:
+        """Tell whether it has been recorded with another span of this trace."""
+        mark = mark_of(exception)
+        return (
+            mark is not None and mark.trace_id == self._span.trace_id and mark.span_id != self._span.span_id
+        )
+
+    def _record_frames(self, steps: Sequence[Step]) -> list[FrameRecord]:
+        frames = record_frames(steps)
+        if len(frames) > self._frames_left:
+            frames = frames[len(frames) - self._frames_left :]
+        self._frames_left -= len(frames)
+        return frames
 
 
 def type_name(exception: BaseException) -> str:
     """Return the class's name with its module, bare for builtins."""
-    cls = type(exception)
-    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+    return name_class(type(exception))
 
 
 def message_of(exception: BaseException) -> str:
     """Return ``str(exception)``, cut; a class whose ``__str__`` fails gets a placeholder."""
     try:
-        text = getattr(exception, "__dict__", {}).get(_MESSAGE) or str(exception)
+        text = dict.get(dictionary_of(exception), _MESSAGE) or str(exception)
+        return _cut(text, MAX_MESSAGE)
     except Exception:
         return "<no message: __str__ failed>"
-    return text if len(text) <= MAX_MESSAGE else text[:MAX_MESSAGE] + "…"
 
 
-def _traceback(exception: BaseException) -> list[tuple[FrameType, int]]:
-    """Return the frames the exception has passed, with their lines, outermost first."""
-    steps = []
-    step = exception.__traceback__
-    while step is not None:
-        steps.append((step.tb_frame, step.tb_lineno))
-        step = step.tb_next
-    return steps
+def _notes_of(exception: BaseException) -> list[str]:
+    """Return what `BaseException.add_note` added, or whatever a program has put there."""
+    try:
+        notes = dict.get(dictionary_of(exception), "__notes__")
+        if notes is None:
+            return []
+        if type(notes) is not list and type(notes) is not tuple:
+            notes = [notes]
+        return [
+            _cut(note, MAX_NOTE) if issubclass(type(note), str) else describe_value(note)
+            for note in notes[:MAX_NOTES]
+        ]
+    except Exception:
+        return []
 
 
-def _stack(exception: BaseException) -> list[tuple[FrameType, int]]:
-    """Return the traceback, and before it the callers if it has only passed libraries.
-
-    A traceback begins where the exception was caught. For a timeout in an RPC client that is inside the
-    client, and the line that made the call, which is what is asked for, lies further out.
-    """
-    steps = _traceback(exception)
-    if steps and not any(_in_app(frame.f_code.co_filename, _module(frame)) for frame, _ in steps):
-        caller = steps[0][0].f_back
-        callers: list[tuple[FrameType, int]] = []
-        while caller is not None and len(callers) < MAX_FRAMES:
-            callers.append((caller, caller.f_lineno))
-            caller = caller.f_back
-        steps = callers[::-1] + steps
-    return steps
-
-
-def _frames(steps: list[tuple[FrameType, int]]) -> list[list[Any]]:
-    """Return FrameRecords, without ztrace's own."""
-    import linecache  # With sysconfig, not needed by programs without exceptions.
-
-    frames = []
-    for frame, line in steps[-MAX_FRAMES:]:
-        code, module = frame.f_code, _module(frame)
-        if module.partition(".")[0] == "ztrace":
-            continue
-        source = linecache.getline(code.co_filename, line, frame.f_globals).strip()[:MAX_CODE]
-        in_app = _in_app(code.co_filename, module)
-        frames.append(list(FrameRecord(code.co_filename, line, code.co_qualname, module, source, in_app)))
-    return frames
-
-
-def _module(frame: FrameType) -> str:
-    name = frame.f_globals.get("__name__")
-    return name if isinstance(name, str) else ""
-
-
-@lru_cache(maxsize=4096)
-def _in_app(filename: str, module: str) -> bool:
-    """Tell the user's own code from the standard library, installed packages and ztrace itself.
-
-    A service may be an installed package too: the one that ``python -m`` runs is the user's own. A relative
-    file name is not one that Python imported but one that a compiled extension was built from.
-    """
-    if not os.path.isabs(filename):
-        return filename.startswith("<") and not filename.startswith("<frozen")
-    if filename.startswith(_library_folders()):
-        return module.partition(".")[0] == _main_package()
-    return True
-
-
-@lru_cache(maxsize=1)
-def _main_package() -> str:
-    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    return spec.name.partition(".")[0] if spec is not None else "__main__"
-
-
-@lru_cache(maxsize=1)
-def _library_folders() -> tuple[str, ...]:
-    import sysconfig
-
-    paths = sysconfig.get_paths()
-    found = {paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")}
-    found |= {path for path in sys.path if path.endswith(("site-packages", "dist-packages"))}
-    found.add(os.path.dirname(__file__))
-    return tuple(f"{path}{os.sep}" for path in found)
+def _cut(text: str, length: int) -> str:
+    """Return at most so many characters, with a mark where it was cut, of a text of any class."""
+    kept = str.__getitem__(text, slice(length))
+    return kept if str.__len__(text) <= length else kept + "…"

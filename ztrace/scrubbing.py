@@ -13,7 +13,7 @@ from typing import Any
 
 from ztrace import diagnostics
 from ztrace.errors import SettingsError
-from ztrace.failure import MAX_CODE
+from ztrace.frames import MAX_CODE
 from ztrace.secret_names import Names
 from ztrace.secret_pairs import SCRUBBED, SIGNS, scrub_pairs
 from ztrace.secret_texts import CUT_MARK, KINDS, Kind

@@ -41,6 +41,8 @@ class Settings(NamedTuple):
         spool_bytes: how large the folder may become.
         key: what the collector lets this service in with.
         scrub: what must not leave the process; None for anything may.
+        all_frames: keep those of ztrace and of RPC libraries.
+        record_locals: record local variables with frames.
     """
 
     service: str
@@ -55,6 +57,8 @@ class Settings(NamedTuple):
     spool_bytes: int
     key: "Enrolment | None"
     scrub: "Rules | None"
+    all_frames: bool
+    record_locals: bool
 
 
 class Limit(NamedTuple):
@@ -90,6 +94,8 @@ def read_settings(
     spool_bytes: int | None = None,
     scrub_keys: Sequence[str] = (),
     scrub_values: Sequence[str] = (),
+    frames: str | None = None,
+    record_locals: bool | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Settings:
     """Combine arguments, environment and defaults.
@@ -115,7 +121,7 @@ def read_settings(
         service=_fit(service or _program_name()),
         endpoint=endpoint,
         host=_fit(os.uname().nodename),
-        disabled=environ.get("ZTRACE_DISABLED", "").lower() not in _OFF,
+        disabled=_is_on(environ.get("ZTRACE_DISABLED", "")),
         queue_spans=number("ZTRACE_QUEUE_SPANS", queue_spans),
         window_bytes=number("ZTRACE_WINDOW_BYTES", window_bytes),
         batch_spans=number("ZTRACE_BATCH_SPANS", batch_spans),
@@ -124,7 +130,19 @@ def read_settings(
         spool_bytes=number("ZTRACE_SPOOL_BYTES", spool_bytes),
         key=enrolment,
         scrub=_read_rules(scrub_keys, scrub_values, environ),
+        all_frames=_read_frames(frames or environ.get("ZTRACE_FRAMES")),
+        record_locals=_is_on(environ.get("ZTRACE_LOCALS", "")) if record_locals is None else record_locals,
     )
+
+
+def _is_on(switch: str) -> bool:
+    return switch.lower() not in _OFF
+
+
+def _read_frames(which: str | None) -> bool:
+    if which not in (None, "", "all"):
+        raise SettingsError(f"ZTRACE_FRAMES is {which!r}", hint="give all, or nothing")
+    return which == "all"
 
 
 def _read_key(text: str | None, service: str | None) -> "Enrolment | None":

@@ -14,7 +14,7 @@ from time import perf_counter_ns, thread_time_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
-from ztrace import diagnostics, failure
+from ztrace import diagnostics, failure, origins
 from ztrace.identifiers import draw_span_ids, new_trace_id, take_span_id
 from ztrace.wire import ERROR, KIND_NUMBERS, OK
 
@@ -306,8 +306,17 @@ class Span(Context):
             if exception is None:
                 status, failed = OK, None
             else:
-                status = ERROR if failure.is_error(exception) else OK
-                failed = failure.record_exception(exception, self)
+                status, failed = ERROR, None
+                try:
+                    failed = failure.record_exception(exception, self, parent, before)
+                    if failed is None:
+                        status = OK
+                except Exception:  # A full stack has no room for a call; a span further out has.
+                    counts, marks = diagnostics.counts, origins.dictionary_of(exception)
+                    counts["exception"] = counts.get("exception", 0) + 1
+                    mark = marks.get(origins.MARK)
+                    if mark is not None and mark[1] == self.span_id:
+                        del marks[origins.MARK]
             links = self.links
             record = (
                 self.trace_id,

@@ -4,8 +4,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import ztrace
 from ztrace.encoding import Record
-from ztrace.wire import Span
+from ztrace.wire import ExceptionRecord, FrameRecord, Span
 
 #: Unix time at the monotonic clock's zero.
 OFFSET_NS = 1_700_000_000_000_000_000
@@ -92,3 +93,28 @@ def make_record(number: int = 0, **changes: Any) -> Span:
         exception=None,
     )
     return span._replace(**changes)
+
+
+def record_of(recorder: Recorder, name: str) -> ExceptionRecord:
+    """Return the exception of the span of that name."""
+    exception = recorder.named(name).exception
+    assert exception is not None
+    return ExceptionRecord(*exception)
+
+
+def run(work: Callable[[], object], *names: str) -> BaseException:
+    """Run something within nested spans and return the exception that leaves them."""
+    try:
+        if names:
+            with ztrace.span(names[0]):
+                raise run(work, *names[1:])
+        else:
+            work()
+    except BaseException as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def codes(record: ExceptionRecord) -> list[str]:
+    """Return the source lines of an exception's in_app frames."""
+    return [frame.code for frame in (FrameRecord(*fields) for fields in record.frames) if frame.in_app]

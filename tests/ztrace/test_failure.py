@@ -1,20 +1,20 @@
-"""Exceptions: recorded once, where they began, with the frames that lead there."""
+"""Exceptions: recorded once, where they began, with what they were raised from and what they hold."""
 
+import asyncio
+import gc
 import json
-import linecache
-import os
+import pickle
+import weakref
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import ztrace
-from tests.ztrace.programs import run_script
-from tests.ztrace.recording import Recorder
-from ztrace import failure
-from ztrace.failure import MAX_CAUSES, MAX_CODE, MAX_FRAMES, MAX_MESSAGE
-from ztrace.wire import ERROR, OK, PASSED, RAISED, REPLACED, WRAPPED, ExceptionRecord
+from tests.ztrace.recording import Recorder, codes, record_of, run
+from ztrace import failure, origins
+from ztrace.failure import MAX_CAUSES, MAX_DEPTH, MAX_MEMBERS, MAX_MESSAGE, MAX_NOTE, MAX_NOTES
+from ztrace.wire import ERROR, GROUPED, OK, PASSED, RAISED, REPLACED, WRAPPED, ExceptionRecord
 
 
 class Slotted(Exception):
@@ -38,26 +38,6 @@ class NoDictionary(Exception):
         raise AttributeError
 
 
-def record_of(recorder: Recorder, name: str) -> ExceptionRecord:
-    """Return the exception of the span of that name."""
-    exception = recorder.named(name).exception
-    assert exception is not None
-    return ExceptionRecord(*exception)
-
-
-def run(work: Callable[[], object], *names: str) -> BaseException:
-    """Run something within nested spans and return the exception that leaves them."""
-    try:
-        if names:
-            with ztrace.span(names[0]):
-                raise run(work, *names[1:])
-        else:
-            work()
-    except BaseException as error:
-        return error
-    raise AssertionError("nothing was raised")
-
-
 def fail(error: BaseException) -> Callable[[], object]:
     """Return a function that raises."""
 
@@ -68,13 +48,14 @@ def fail(error: BaseException) -> Callable[[], object]:
 
 
 def test_an_exception_is_recorded_at_its_origin_and_passes_the_others(recorder: Recorder) -> None:
-    """The innermost span has the frames; those around it only say where the origin is."""
+    """The innermost span has the frames; those around it say where the origin is, and have their own line."""
     run(fail(ValueError("no")), "outer", "middle", "inner")
     origin = recorder.named("inner")
     inner, middle, outer = (record_of(recorder, name) for name in ("inner", "middle", "outer"))
     assert [one.how for one in (inner, middle, outer)] == [RAISED, PASSED, PASSED]
     assert inner.frames
-    assert middle.frames == outer.frames == []
+    assert [frame[4] for frame in middle.frames] == ["raise run(work, *names[1:])"]
+    assert middle.frames == outer.frames
     for one in (inner, middle, outer):
         assert (one.type, one.message) == ("ValueError", "no")
         assert (one.origin_trace_id, one.origin_span_id) == (origin.trace_id, origin.span_id)
@@ -190,7 +171,7 @@ def test_an_origin_can_be_marked_from_outside(recorder: Recorder) -> None:
     """A middleware says where a remote exception began, and what it says."""
     error = ValueError("raw")
     with ztrace.span("call") as call:
-        failure.mark_origin(error, call.trace_id, b"remotely")
+        origins.mark_origin(error, call.trace_id, b"remotely")
         failure.describe(error, "better")
         call.end(error)
     recorded = record_of(recorder, "call")
@@ -236,11 +217,11 @@ def test_messages(recorder: Recorder, error: BaseException, message: str) -> Non
     assert record_of(recorder, "outer").message == message
 
 
-def test_an_exception_without_a_dictionary_is_an_origin_each_time(recorder: Recorder) -> None:
-    """Where no mark can be kept, each span records it; one with slots has a dictionary all the same."""
+def test_an_exception_that_hides_its_dictionary_has_one(recorder: Recorder) -> None:
+    """What a class says of it is not asked; one with slots has a dictionary all the same."""
     run(fail(NoDictionary()), "outer", "inner")
     run(fail(Slotted()), "slotted outer", "slotted inner")
-    assert [record_of(recorder, name).how for name in ("inner", "outer")] == [RAISED, RAISED]
+    assert [record_of(recorder, name).how for name in ("inner", "outer")] == [RAISED, PASSED]
     assert [record_of(recorder, name).how for name in ("slotted inner", "slotted outer")] == [RAISED, PASSED]
 
 
@@ -273,137 +254,253 @@ def test_leaving_the_program_or_a_generator_is_no_error(
     assert (recorder.span.exception is None) == (status == OK)
 
 
-# Frames.
+# What belongs to an exception.
 
 
-def test_frames_lead_to_where_it_happened(recorder: Recorder) -> None:
-    """Outermost first: file, line, function, module, code, and whether it is the user's own."""
+def test_members_of_a_group_are_recorded_with_it(recorder: Recorder) -> None:
+    """Groups in groups, each with its frames, its notes and its causes."""
 
-    def deep(level: int) -> None:
-        if level:
-            deep(level - 1)
-        else:
-            raise ValueError("no")
+    def caught(error: Exception, cause: Exception) -> Exception:
+        try:
+            raise error from cause
+        except Exception as raised:
+            return raised
 
-    with pytest.raises(ValueError, match="no"), ztrace.span("a"):
-        deep(1)
-    frames = record_of(recorder, "a").frames
-    name = "test_frames_lead_to_where_it_happened"
-    assert [frame[2] for frame in frames] == [name, f"{name}.<locals>.deep", f"{name}.<locals>.deep"]
-    assert [frame[4] for frame in frames] == ["deep(1)", "deep(level - 1)", 'raise ValueError("no")']
-    for file, line, _, module, code, in_app, *_ in frames:
-        assert (file, module, in_app) == (__file__, __name__, True)
-        assert linecache.getline(file, line).strip() == code
-
-
-def test_frames_are_cut_from_the_outside(recorder: Recorder) -> None:
-    """Of a deep recursion the innermost frames stay."""
-
-    def deep(level: int) -> None:
-        if not level:
-            raise ValueError("no")
-        deep(level - 1)
-
-    run(lambda: deep(200), "a")
-    frames = record_of(recorder, "a").frames
-    assert len(frames) == MAX_FRAMES
-    assert frames[-1][4].startswith("raise ValueError")
-    assert frames[0][4] == "deep(level - 1)"
-
-
-def test_long_lines_are_cut(recorder: Recorder, tmp_path: Path) -> None:
-    """A line of code is kept up to a bound."""
-    path = tmp_path / "long.py"
-    source = f"raise ValueError({'x' * 5000!r})"
-    path.write_text(source)
-    run(lambda: exec(compile(source, str(path), "exec"), {}), "a")
-    assert record_of(recorder, "a").frames[-1][4] == source[:MAX_CODE]
-
-
-def test_code_without_a_file_has_frames(recorder: Recorder) -> None:
-    """Code that was compiled from a text is the user's own; modules need not have a name."""
-    run(lambda: exec(compile("raise ValueError", "<typed>", "exec"), {"__name__": None}), "a")
-    assert record_of(recorder, "a").frames[-1] == ["<typed>", 1, "<module>", "", "", True, 0, 0, None]
-
-
-def test_the_standard_library_and_installed_packages_are_not_the_users_own(recorder: Recorder) -> None:
-    """Frames of json and of an installed package are there and are not in_app; the caller's line is."""
-    run(lambda: json.loads("{"), "stdlib")
-    run(lambda: pytest.fail("no"), "package")
-    for name, file in (("stdlib", json.__file__), ("package", pytest.__file__)):
-        frames = record_of(recorder, name).frames
-        library = os.path.dirname(os.path.dirname(file))
-        assert {frame[5] for frame in frames if frame[0] == __file__} == {True}
-        assert frames[-1][0].startswith(library)
-        assert not frames[-1][5]
-
-
-def test_compiled_extensions_are_not_the_users_own() -> None:
-    """They name their sources by a relative path, which Python's own modules never have."""
-    assert not failure._in_app("src/gevent/greenlet.py", "gevent._gevent_cgreenlet")
-    assert not failure._in_app("<frozen importlib._bootstrap>", "importlib._bootstrap")
-    assert not failure._in_app(ztrace.__file__, "ztrace")
-
-
-def test_ztraces_own_frames_are_left_out(recorder: Recorder) -> None:
-    """The wrapper around a traced function is no part of the story."""
-
-    @ztrace.trace("a")
     def work() -> None:
+        first = caught(ValueError("first"), OSError("below"))
+        first.add_note("a note")
+        inner = ExceptionGroup("inner", [KeyError("second")])
+        raise ExceptionGroup("outer", [first, inner])
+
+    run(work, "a")
+    group = record_of(recorder, "a")
+    first, inner = (ExceptionRecord(*member) for member in group.members)
+    assert (group.how, first.how, inner.how) == (RAISED, RAISED, RAISED)
+    assert (first.type, first.message, first.notes) == ("ValueError", "first", ["a note"])
+    assert codes(first) == ["raise error from cause"]
+    assert first.origin_span_id == recorder.named("a").span_id
+    assert ExceptionRecord(*first.causes[0]).type == "OSError"
+    assert [ExceptionRecord(*member).message for member in inner.members] == ["'second'"]
+
+
+def test_a_group_that_holds_one_from_another_span_is_grouped(recorder: Recorder) -> None:
+    """Its origin is that of the first member that came from elsewhere, which is told there."""
+    error = run(fail(ValueError("no")), "outside")
+    with ztrace.span("root"):
+        elsewhere = run(fail(KeyError("yes")), "inner")
+        run(fail(BaseExceptionGroup("both", [error, elsewhere])), "group")
+    origin = recorder.named("inner").span_id
+    record = record_of(recorder, "group")
+    assert (record.how, record.origin_span_id) == (GROUPED, origin)
+    new, passed = (ExceptionRecord(*member) for member in record.members)
+    assert (new.how, new.origin_span_id) == (RAISED, recorder.named("group").span_id)
+    assert (passed.how, passed.origin_span_id, passed.frames) == (PASSED, origin, [])
+
+
+def test_a_task_groups_tasks_have_spans_of_their_own(recorder: Recorder) -> None:
+    """Two failures at once: each has its origin, and the group refers to both."""
+
+    async def fail_in(name: str, error: Exception) -> None:
+        with ztrace.span(name):
+            raise error
+
+    async def main() -> None:
+        with ztrace.span("main"):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fail_in("a", ValueError("a")))
+                group.create_task(fail_in("b", KeyError("b")))
+
+    run(lambda: asyncio.run(main()))
+    record = record_of(recorder, "main")
+    assert (record.how, record.origin_span_id) == (GROUPED, recorder.named("a").span_id)
+    members = [ExceptionRecord(*member) for member in record.members]
+    assert [(one.how, one.origin_span_id) for one in members] == [
+        (PASSED, recorder.named("a").span_id),
+        (PASSED, recorder.named("b").span_id),
+    ]
+    assert codes(record)
+
+
+def test_what_is_left_of_a_split_group_keeps_its_origin(recorder: Recorder) -> None:
+    """``except*`` makes a new group of the rest: its members tell where they came from."""
+
+    def work() -> None:
+        with ztrace.span("inner"):
+            raise ExceptionGroup("both", [ValueError("v"), KeyError("k")])
+
+    def middle() -> None:
+        try:
+            work()
+        except* ValueError:
+            pass
+
+    run(middle, "outer")
+    record = record_of(recorder, "outer")
+    assert (record.how, record.origin_span_id) == (GROUPED, recorder.named("inner").span_id)
+    assert [member[0] for member in record.members] == ["KeyError"]
+
+
+def test_a_member_raised_by_itself_keeps_its_origin(recorder: Recorder) -> None:
+    """A group is taken apart above the span in which it was recorded."""
+
+    def work() -> None:
+        try:
+            with ztrace.span("inner"):
+                raise ExceptionGroup("one", [ValueError("v")])
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+    run(work, "outer")
+    record = record_of(recorder, "outer")
+    assert (record.how, record.type) == (PASSED, "ValueError")
+    assert record.origin_span_id == recorder.named("inner").span_id
+
+
+def test_endless_groups_and_notes_are_cut(recorder: Recorder) -> None:
+    """Members, depth and notes have bounds, and how many are left out is said."""
+    def make_errors(number: int) -> list[Exception]:
+        return [ValueError(str(each)) for each in range(number)]
+
+    group = ExceptionGroup("0", make_errors(40))
+    for number in range(1, 20):
+        group = ExceptionGroup(str(number), [group])
+    run(fail(group), "deep")
+    wide = ExceptionGroup("wide", [ExceptionGroup("w", make_errors(16)) for _ in range(100)])
+    for number in range(40):
+        wide.add_note(f"{number}" * 2000)
+    run(fail(wide), "wide")
+    depth, record = 0, record_of(recorder, "deep")
+    while record.members:
+        depth, record = depth + 1, ExceptionRecord(*record.members[0])
+    assert depth == MAX_DEPTH
+    assert record.notes == ["… and 1 more exceptions"]
+    record = record_of(recorder, "wide")
+    assert len(record.members) < MAX_MEMBERS
+    assert len(record.notes) == MAX_NOTES
+    assert {len(note) for note in record.notes[:-1]} == {MAX_NOTE + 1}
+    assert record.notes[-1] == f"… and {100 - len(record.members)} more exceptions"
+
+
+class Hostile(Exception):
+    """An exception that answers no question."""
+
+    __slots__ = ("__weakref__",)
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+    def __str__(self) -> str:
         raise ValueError
 
-    run(work)
-    assert [frame[4] for frame in record_of(recorder, "a").frames] == ["raise ValueError"]
+    def __eq__(self, other: object) -> bool:
+        raise TypeError
+
+    def __hash__(self) -> int:
+        raise TypeError
 
 
-def test_an_exception_that_passed_only_libraries_shows_who_called_them(recorder: Recorder) -> None:
-    """A span inside a library, as middleware makes them, is caught there: the callers' lines come before."""
+def test_a_hostile_exception_is_recorded(recorder: Recorder) -> None:
+    """Whatever a class does with its attributes, the exception goes on, and is recorded and marked."""
+    error = Hostile()
+    assert run(fail(error), "outer", "inner") is error
+    assert [record_of(recorder, name).how for name in ("inner", "outer")] == [RAISED, PASSED]
+    assert record_of(recorder, "inner").message == "<no message: __str__ failed>"
 
-    class Decoder(json.JSONDecoder):
+
+@pytest.mark.parametrize(
+    ("notes", "recorded"),
+    [
+        (["a", 7, None, Slotted("x")], ["a", "7", "None", f"<{__name__}.Slotted>"]),
+        ("text", ["text"]),
+        (12, ["12"]),
+        ((), []),
+    ],
+)
+def test_notes_that_are_no_texts(recorder: Recorder, notes: object, recorded: list[str]) -> None:
+    """What a program has put there is described without asking it."""
+    error = ValueError()
+    error.__notes__ = notes  # type: ignore[assignment]
+    run(fail(error), "a")
+    assert record_of(recorder, "a").notes == recorded
+
+
+def test_what_is_being_handled_outside_stays_another_failure(recorder: Recorder) -> None:
+    """An error in a handler has the first one as its cause; raised again, that one is its own span's."""
+
+    def work() -> None:
+        try:
+            raise ValueError("first")
+        except ValueError:
+            run(fail(KeyError("cleaning up")), "cleanup")
+            raise
+
+    run(work, "outer")
+    assert [record_of(recorder, name).how for name in ("cleanup", "outer")] == [RAISED, RAISED]
+    assert record_of(recorder, "cleanup").causes[0][0] == "ValueError"
+
+
+def test_intermediate_causes_are_recorded(recorder: Recorder) -> None:
+    """Of what an exception was raised from, what no span has seen is recorded with it; the rest is there."""
+
+    def work() -> None:
+        try:
+            with ztrace.span("inner"):
+                raise ValueError("first")
+        except ValueError as first:
+            try:
+                raise KeyError("second") from first
+            except KeyError as second:
+                raise RuntimeError("third") from second
+
+    run(work, "outer")
+    record = record_of(recorder, "outer")
+    assert (record.how, record.origin_span_id) == (WRAPPED, recorder.named("inner").span_id)
+    (second,) = record.causes
+    assert (second[0], second[3]) == ("KeyError", [])
+
+
+def test_an_exception_can_be_pickled_and_keeps_its_origin(recorder: Recorder) -> None:
+    """A mark is made of Python's own types: it goes wherever the exception goes."""
+    error = pickle.loads(pickle.dumps(run(fail(ValueError("no")), "a")))
+    assert origins.origin_of(error) == (recorder.span.trace_id, recorder.span.span_id)
+
+
+def test_an_exception_goes_with_its_last_reference(recorder: Recorder) -> None:
+    """Neither a mark nor a record keeps an exception, its frames or their variables alive."""
+
+    class Thing:
         pass
 
-    namespace: dict[str, Any] = {"ztrace": ztrace, "decode": Decoder().decode, "__name__": "library"}
-    source = "def call():\n    with ztrace.span('a'):\n        decode('{')\n"
-    library = os.path.join(os.path.dirname(os.path.dirname(pytest.__file__)), "library.py")
-    exec(compile(source, library, "exec"), namespace)
-    with pytest.raises(json.JSONDecodeError):
-        namespace["call"]()
-    frames = record_of(recorder, "a").frames
-    own = [frame[4] for frame in frames if frame[0] == __file__]
-    assert own[-1] == 'namespace["call"]()'
-    assert [frame[2] for frame in frames if not frame[5]][-1] == "JSONDecoder.raw_decode"
-    assert len(frames) <= MAX_FRAMES
+    def work() -> "weakref.ref[Thing]":
+        thing = Thing()
+        try:
+            with ztrace.span("outer"), ztrace.span("inner"):
+                raise ValueError(thing)
+        except ValueError:
+            return weakref.ref(thing)
+
+    gc.collect()
+    gc.disable()
+    try:
+        assert work()() is None
+    finally:
+        gc.enable()
+    assert record_of(recorder, "outer").how == PASSED
 
 
-def test_a_source_that_is_gone_leaves_a_frame_without_code(recorder: Recorder, tmp_path: Path) -> None:
-    """A file that has been deleted, as in an upgrade, costs its lines only."""
-    path = tmp_path / "gone.py"
-    code = compile("def work():\n    raise ValueError\n", str(path), "exec")
-    namespace: dict[str, Any] = {"__name__": "gone"}
-    exec(code, namespace)
-    run(namespace["work"], "a")
-    assert record_of(recorder, "a").frames[-1] == [str(path), 2, "work", "gone", "", True, 0, 0, None]
+def test_an_exception_in_the_recursion_limit_is_recorded_once(
+    recorder: Recorder, counts: dict[str, int]
+) -> None:
+    """Where there is no room to record it in full, it is still one exception with one origin."""
 
+    def deep() -> None:
+        with ztrace.span("deep"):
+            deep()
 
-_IN_A_PACKAGE = """
-import json, sys
-from collections import deque
-import ztrace
-from ztrace import spans
-class Recorder:
-    queue, room, offset_ns, register = deque(), 9, 0, {}
-spans.publisher = Recorder
-def work():
-    with ztrace.span("a"):
-        json.loads("{")
-try:
-    work()
-except ValueError:
-    print(json.dumps([frame[5] for frame in Recorder.queue[0][12].frames]))
-"""
-
-
-def test_a_programs_own_script_is_the_users_own(tmp_path: Path) -> None:
-    """Of a script that is run by name the frames are in_app, and those it calls in the library are not."""
-    done = run_script(tmp_path / "server.py", _IN_A_PACKAGE)
-    assert json.loads(done.stdout) == [True, False, False, False]
+    run(deep, "outer")
+    records = [ExceptionRecord(*span.exception) for span in recorder.spans if span.exception is not None]
+    assert {record.type for record in records} == {"RecursionError"}
+    assert [record.how for record in records].count(RAISED) == 1
+    assert {span.status for span in recorder.spans} == {ERROR}
+    assert counts.keys() == {"exception"}  # Some had no room; none was lost.
+    counts.clear()

@@ -15,7 +15,8 @@ from ztrace import diagnostics, scrubbing
 from ztrace.encoding import MAX_ITEMS, MAX_NAME, MAX_TEXT, encode
 from ztrace.enrolment import Enrolment
 from ztrace.errors import SettingsError
-from ztrace.failure import MAX_CODE, MAX_MESSAGE
+from ztrace.failure import MAX_MESSAGE
+from ztrace.frames import MAX_CODE
 from ztrace.scrubbing import DEFAULT_RULES, MAX_BYTES, REASON, Rules, make_rules
 from ztrace.secret_names import STEMS, Names
 from ztrace.wire import RAISED, WRAPPED, ExceptionRecord, FrameRecord, Span
@@ -329,6 +330,7 @@ def test_no_secret_leaves_from_any_place(
 @given(SECRETS, st.sampled_from(SECRET_NAMES), st.integers(0, 400))
 def test_no_secret_leaves_by_its_name(secret: str, name: str, length: int) -> None:
     """Among any number of other attributes."""
+    assume(secret not in "[scrubbed]")
     attributes = {f"a{number}": number for number in range(length % 100)} | {name: secret}
     (body,) = (body for _, body in encode([make_record(2, attributes=attributes)]))
     assert secret.encode() not in body

@@ -15,7 +15,7 @@ import zmq
 from gevent import GreenletExit
 from gevent.event import AsyncResult
 
-from ztrace import diagnostics, failure, spans
+from ztrace import diagnostics, failure, origins, spans
 from ztrace.middleware.zerorpc.contexts import is_traced
 from ztrace.spans import CLIENT, Span, start_span
 
@@ -149,7 +149,7 @@ def take_remote_error(span: Span, exception: Any, answer: dict[str, Any]) -> Non
         failure.describe(exception, message if type(message) is str else f"{exception.name}: {exception.msg}")
     origin = answer.get("o")
     if isinstance(origin, list) and [len(part) for part in origin] == [16, 8]:
-        failure.mark_origin(exception, origin[0], origin[1])
+        origins.mark_origin(exception, origin[0], origin[1], span)
     elif is_original and exception.traceback:
         text = exception.traceback[-MAX_REMOTE_TRACEBACK:]
         if len(text) < len(exception.traceback):

@@ -7,7 +7,7 @@ from typing import Any
 
 import zerorpc
 
-from ztrace import diagnostics, failure, spans
+from ztrace import diagnostics, failure, origins, spans
 from ztrace.middleware.zerorpc.contexts import is_traced
 from ztrace.propagation import parse_traceparent
 from ztrace.spans import CONSUMER, PRODUCER, SERVER, Span, make_current, start_span
@@ -69,7 +69,7 @@ def serve(request: Any) -> Span | None:
 def describe_error(span: Span, exception: BaseException) -> dict[str, Any]:
     """Return what an error's reply tells the caller under `REPLY_KEY`."""
     answer: dict[str, Any] = {"d": span.reply()}
-    origin = failure.origin_of(exception)
+    origin = origins.origin_of(exception)
     if origin is not None:
         answer["o"] = list(origin)
     if isinstance(exception, zerorpc.RemoteError):

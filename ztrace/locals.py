@@ -1,0 +1,97 @@
+"""Local variables of a frame, as short texts.
+
+One idea: no code of the program's runs. Only values of builtin types are shown, by a writer of our own; of
+anything else its class is named.
+"""
+
+from collections.abc import Iterable
+from itertools import islice
+from types import FrameType
+from typing import Any
+
+#: Names kept of one frame, the arguments first: who needs more needs a debugger.
+MAX_NAMES = 20
+#: Characters of one value: a line of a terminal, with its name.
+MAX_VALUE = 100
+#: Characters of a name, which code that was generated can make as long as it likes.
+_MAX_NAME = 100
+#: Items shown of a container, and levels of containers: their product bounds the work.
+_MAX_ITEMS, _MAX_DEPTH = 8, 3
+#: Bits of the largest number that is written out: the time that takes grows with the square.
+_MAX_BITS = 512
+
+
+def read_locals(frame: FrameType) -> dict[str, str]:
+    """Return the names of a frame and their values as text, without dunder names and the compiler's own."""
+    found = frame.f_locals
+    if type(found).__module__ != "builtins":
+        return {}  # What a class body or `exec` was given: asking it would run its code.
+    shown: dict[str, str] = {}
+    for name in list(found):
+        if type(name) is str and name.isidentifier() and name[:2] != "__" and name in found:
+            shown[name[:_MAX_NAME]] = describe(found[name])
+            if len(shown) == MAX_NAMES:
+                break
+    return shown
+
+
+def describe(value: object) -> str:
+    """Return a value as text of at most `MAX_VALUE` characters, with a mark where it was cut."""
+    text = _write(value, 0)
+    return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 1] + "…"
+
+
+def name_class(cls: type) -> str:
+    """Return a class's qualified name with its module, bare for builtins."""
+    try:
+        name, module = _qualname_of(cls), _module_of(cls)
+    except Exception:
+        return "<unnamed>"
+    return name if module == "builtins" or type(module) is not str else f"{module}.{name}"
+
+
+#: `type`'s own descriptors: a metaclass may have others in their place.
+_qualname_of = type.__dict__["__qualname__"].__get__
+_module_of = type.__dict__["__module__"].__get__
+
+
+def _write(value: Any, depth: int) -> str:
+    kind = type(value)
+    if value is None or kind is bool or kind is float or kind is complex:
+        return repr(value)
+    if kind is int:
+        bits = value.bit_length()
+        return repr(value) if bits <= _MAX_BITS else f"<int of {bits} bits>"
+    if kind is str or kind is bytes or kind is bytearray:
+        return repr(value[: MAX_VALUE + 1])
+    if kind in _BRACKETS:
+        begin, end = _BRACKETS[kind]
+        if depth == _MAX_DEPTH:
+            return f"{begin}…{end}"
+        try:
+            return f"{begin}{_write_items(kind, value, depth + 1)}{end}"
+        except RuntimeError:  # Another thread changes it.
+            pass
+    return f"<{name_class(kind)}>"
+
+
+_BRACKETS: dict[type, tuple[str, str]] = {
+    list: ("[", "]"),
+    tuple: ("(", ")"),
+    dict: ("{", "}"),
+    set: ("{", "}"),
+    frozenset: ("{", "}"),
+}
+
+
+def _write_items(kind: type, value: Any, depth: int) -> str:
+    items: Iterable[Any] = value.items() if kind is dict else value
+    parts = []
+    for item in islice(items, _MAX_ITEMS):
+        if kind is dict:
+            parts.append(f"{_write(item[0], depth)}: {_write(item[1], depth)}")
+        else:
+            parts.append(_write(item, depth))
+    if len(value) > _MAX_ITEMS:
+        parts.append("…")
+    return ", ".join(parts) + ("," if kind is tuple and len(value) == 1 else "")
