@@ -6,7 +6,7 @@ only those that stay are looked up, and most have been seen before.
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from types import FrameType, TracebackType
 
@@ -26,8 +26,13 @@ _MAX_KNOWN = 4096
 #: What is no part of the story that is told: how calls are made and traced.
 _HIDDEN = ("ztrace", "zerorpc")
 
+#: What the code of a traceback's copy does: ``raise __traceback_maker``.
+_REBUILT = ("__traceback_maker",)
+
 #: A frame and its line.
 Step = tuple[FrameType, int]
+#: Where a traceback began when its exception left a span: what `is_known` knows a step by.
+Heads = dict[int | tuple[str, int, str], int]
 
 #: Whether frames of ztrace and of RPC libraries stay, and whether locals are read: set by `ztrace.agent`.
 show_all = False
@@ -38,14 +43,14 @@ _known: dict[tuple[str, int, str, str], FrameRecord] = {}
 
 def read_steps(
     traceback: TracebackType | None,
-    known: Mapping[int, int] | None = None,
+    known: Heads | None = None,
     last: TracebackType | None = None,
 ) -> list[Step]:
     """Return a traceback's frames and lines, outermost first.
 
     Args:
         traceback: begins where the exception was caught.
-        known: steps at which to stop, as `identify` has them.
+        known: steps at which to stop.
         last: the step to stop after.
     """
     steps: list[Step] = []
@@ -53,7 +58,7 @@ def read_steps(
     step = traceback
     while step is not None:
         at = step.tb_lasti
-        if known and known.get(id(step)) == at:
+        if known and is_known(step, known):
             break
         frame = step.tb_frame
         # A line is looked for from the beginning of the code each time, and recursion has few.
@@ -95,11 +100,26 @@ def is_own(frame: FrameType) -> bool:
     return is_in_app(frame.f_code.co_filename, _module_of(frame))
 
 
-def identify(step: TracebackType, known: dict[int, int]) -> None:
+def identify(step: TracebackType, known: Heads) -> None:
     """Remember a step of a traceback without keeping it alive."""
     if len(known) >= _MAX_STEPS:
         known.clear()
     known[id(step)] = step.tb_lasti
+    code = step.tb_frame.f_code
+    known[code.co_filename, step.tb_lineno or 0, code.co_name] = 0
+
+
+def is_known(step: TracebackType, known: Heads) -> bool:
+    """Tell whether a step, or the one it was made after, was remembered."""
+    if known.get(id(step)) == step.tb_lasti:
+        return True
+    code = step.tb_frame.f_code
+    return code.co_names == _REBUILT and (code.co_filename, step.tb_lineno or 0, code.co_name) in known
+
+
+def is_rebuilt(step: TracebackType) -> bool:
+    """Tell whether a step is a copy, as gevent and tblib make them to hand a traceback to another thread."""
+    return step.tb_frame.f_code.co_names == _REBUILT
 
 
 def record_frames(steps: Sequence[Step]) -> list[FrameRecord]:
@@ -160,7 +180,10 @@ def _fold(steps: Sequence[Step]) -> list[tuple[FrameType, int, int, int]]:
 
 def _record(frame: FrameType, line: int, repeats: int, omitted: int) -> FrameRecord:
     code = frame.f_code
-    key = (code.co_filename, line, code.co_qualname, _module_of(frame))
+    function = code.co_qualname
+    if function == "<module>":
+        function = code.co_name  # A copy has the name alone.
+    key = (code.co_filename, line, function, _module_of(frame))
     record = _known.get(key)
     if record is None:
         source = _read_line(key[0], line, frame)

@@ -11,7 +11,7 @@ from functools import lru_cache
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
-from ztrace.frames import is_own
+from ztrace.frames import Heads, is_known, is_own, is_rebuilt
 from ztrace.wire import GROUPED, REPLACED, WRAPPED
 
 if TYPE_CHECKING:
@@ -41,13 +41,13 @@ class Mark(NamedTuple):
         span_id: the origin.
         via: ids of the spans it is known to come up through: those around its origin and around each span it
             passed, in this process.
-        heads: where its traceback began when it left a span (`ztrace.frames.identify`).
+        heads: where its traceback began when it left a span.
     """
 
     trace_id: bytes
     span_id: bytes
     via: set[bytes]
-    heads: dict[int, int]
+    heads: Heads
 
 
 def mark_origin(
@@ -100,7 +100,7 @@ def find_ancestors(*spans: "Context | None") -> set[bytes]:
     return found
 
 
-def find_new_raise(traceback: TracebackType | None, heads: dict[int, int]) -> TracebackType | None:
+def find_new_raise(traceback: TracebackType | None, heads: Heads) -> TracebackType | None:
     """Return the step of a ``raise`` statement that took an exception out of a variable, in a span.
 
     It is asked of an exception that left another span before, one that is not inside this. Awaiting a task
@@ -114,13 +114,13 @@ def find_new_raise(traceback: TracebackType | None, heads: dict[int, int]) -> Tr
     if traceback is None:
         return None
     start = traceback.tb_frame
-    if heads.get(id(traceback)) == traceback.tb_lasti:
+    if is_known(traceback, heads):
         # Nothing was added: a bare ``raise``, or the same statement again after its traceback was removed.
         is_inside = not _is_before(traceback, start)
         return traceback if is_inside and _is_raise(traceback) and is_own(start) else None
     own: set[int] = set()
     step: TracebackType | None = traceback
-    while step is not None and heads.get(id(step)) != step.tb_lasti:
+    while step is not None and not is_known(step, heads):
         own.add(id(step.tb_frame))
         inner = step.tb_next
         if _is_raise(step):
@@ -130,7 +130,7 @@ def find_new_raise(traceback: TracebackType | None, heads: dict[int, int]) -> Tr
                 return step
             # A raise statement calls nothing: the step below it is one of before.
             if inner.tb_frame is start:
-                if _is_before(inner, start) or heads.get(id(inner)) == inner.tb_lasti:
+                if _is_before(inner, start) or is_known(inner, heads):
                     return step
             elif id(inner.tb_frame) not in own:
                 return step
@@ -145,6 +145,8 @@ def _is_before(step: TracebackType, frame: FrameType) -> bool:
 
 def _is_raise(step: TracebackType) -> bool:
     """Tell whether a step is at a ``raise`` statement that names an exception."""
+    if is_rebuilt(step):
+        return False
     at = step.tb_lasti
     code = step.tb_frame.f_code.co_code  # Without what the interpreter has put into it while it ran.
     return 0 <= at < len(code) - 1 and code[at] == _raise_opcode() and code[at + 1] > 0
