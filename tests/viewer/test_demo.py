@@ -207,6 +207,13 @@ def test_the_error_is_shown_from_caller_to_origin(finished: Finished, db: sqlite
     assert "came out of shopper.buy as OrderFailed: nothing ordered for " in finished.output
     places = [finished.output.index(f"↓ calls {call}  (pid ") for call in ("orders.place", "billing.charge")]
     assert places[0] < finished.output.index("OrderFailed: nothing ordered", places[0]) < places[1]
+    calls = (
+        "front.checkout(customer",
+        "receipt: str = self._orders.place(",
+        "receipt: str = self._billing.charge(",
+    )
+    places = [finished.output.index(f"  → {call}") for call in calls]
+    assert places == sorted(places)
     assert "▸ raise CardDeclined(" in finished.output
 
 
