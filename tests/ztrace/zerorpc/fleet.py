@@ -13,7 +13,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from tests.ztrace.zerorpc.journal import Entry, read_journals
+from tests.ztrace.zerorpc.journal import Entry, read_events, read_journals
+from tests.ztrace.zerorpc.origins import Places, Ways, compare_ways
 from tests.ztrace.zerorpc.trees import Node, Unlogged, compare, foretell_scenario
 from ztrace_viewer.database import open_database
 from ztrace_viewer.documents import StatusDocument, TreeDocument
@@ -157,6 +158,7 @@ class Fleet:
         self.errors = folder / "errors.txt"
         self.services: dict[str, Child] = {}
         self.endpoints: dict[str, dict[str, str]] = {}
+        self.places = Places()
         self._tokens = tokens
         self._stack = ExitStack()
         self._traced = ["--ztrace", collected.endpoint] if collected else []
@@ -244,15 +246,23 @@ class Fleet:
         *,
         driver: tuple[str, int] | None = None,
         killed: bool = False,
+        ways: bool = False,
+        folded: bool = False,
     ) -> TreeDocument:
-        """Assert that a scenario's tree is what the journals foretell; return it."""
+        """Assert that a scenario's tree is what the journals foretell; return it.
+
+        With ``ways`` the origins of exceptions are compared, and how and by which lines they travelled.
+        """
         unlogged = unlogged or Unlogged()
         entries = read_journals(self.folder, outcome.token) if killed else self.entries(outcome.token)
         error = outcome.error[0] if outcome.error else None
         driver = driver or ("driver", self.driver.pid)
         expected = foretell_scenario(outcome.token, entries, driver, unlogged, error)
         tree = self.wait_for_tree(outcome.trace_id, expected.count())
-        compare(tree, expected, unlogged)
+        pairs = compare(tree, expected, unlogged)
+        if ways:
+            told = Ways(entries, read_events(self.folder, outcome.token))
+            compare_ways(pairs, told, self.places, folded=folded)
         return tree
 
     def check_root_only(self, outcome: "Outcome") -> bool:

@@ -111,6 +111,31 @@ def nested(caller: "Caller", *path: Any) -> None:
     caller.attempt(*path)
 
 
+def through(caller: "Caller", *path: Any) -> None:
+    """Call through as many, and let what comes of it end the scenario itself."""
+    caller.call(*path)
+
+
+def twice(caller: "Caller", *path: Any) -> None:
+    """Call through as many, twice."""
+    caller.attempt(*path)
+    caller.attempt(*path)
+
+
+def read_stream(caller: "Caller", *path: Any) -> None:
+    """Read a stream that comes through as many services."""
+    method, *args = path
+    token = caller.next_token()
+    with caller.seeing(), caller.journal.entry("client", token, method):
+        for item in caller.client()(method, token, *args):
+            caller.seen.append(item)
+
+
+def call_elsewhere(caller: "Caller", service: str, *path: Any) -> None:
+    """Call a service that may go away."""
+    caller.attempt(*path, on=caller.client(service, "brittle"))
+
+
 def siblings(caller: "Caller") -> None:
     """Call several services, one after the other and within spans."""
     caller.attempt("echo", 1)

@@ -26,6 +26,7 @@ import zmq
 from gevent.fileobject import FileObject
 
 import ztrace
+from tests.ztrace.zerorpc import failing
 from tests.ztrace.zerorpc.journal import Journal
 from tests.ztrace.zerorpc.report import report_state
 
@@ -58,13 +59,8 @@ ERRORS: dict[str, Callable[[str], BaseException]] = {
 }
 
 
-class Methods:
+class Methods(failing.FailingMethods):
     """What every service can do; the token comes first everywhere."""
-
-    def __init__(self, journal: Journal, upstream: Any) -> None:
-        self._journal = journal
-        self._upstream = upstream
-        self._kept: list[BaseException] = []
 
     def _call(self, token: str, method: str, *args: Any) -> Any:
         with self._journal.entry("client", token, method):
@@ -156,7 +152,7 @@ class Methods:
             yield self._call(f"{token}.{each}", method, each)
 
 
-STREAMS = ("count", "count_and_fail", "relay_each")
+STREAMS = ("count", "count_and_fail", "relay_each", *failing.STREAMS)
 #: Names that are no Python identifiers, or look like something else, all of them `Methods.echo`.
 EXOTIC = ("überweisung", "a b\n", "", "__call__", "traceparent", "_zerorpc", "x" * 256, "\N{SNOWMAN}.\0")
 

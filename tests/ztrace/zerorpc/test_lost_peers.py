@@ -17,6 +17,8 @@ from tests.ztrace.zerorpc.trees import (
 )
 
 LOST = "zerorpc.exceptions.LostRemote"
+#: What may be said of a killed caller's span, before and after its process is known to be gone.
+NOT_STORED = {"still running", "not traced", "ended with its process"}
 
 
 @contextmanager
@@ -96,7 +98,7 @@ def test_client_killed_in_the_call(traced: Fleet) -> None:
     tree = traced.wait_for_tree(traced.find_trace(token), 1)
     compare(tree, expected, Unlogged(), complete=False)
     (missing,) = tree["missing"]
-    assert missing["reason"] == "parent not stored"
+    assert missing["reason"] in NOT_STORED
     assert missing["parent_id"] == tree["roots"][0]["parent_id"]
 
 

@@ -106,9 +106,8 @@ def test_another_tracers_context(traced: Fleet, plain: Fleet, traceparent: str) 
     tree = traced.wait_for_tree(trace_id, 3)
     token = f"{outcome.token}.0"
     compare(tree, foretell_served(token, served, Unlogged()), Unlogged(), complete=False)
-    assert [(each["reason"], each["parent_id"]) for each in tree["missing"]] == [
-        ("parent not stored", SPAN_ID)
-    ]
+    (missing,) = tree["missing"]
+    assert (missing["reason"] in ("still running", "not traced"), missing["parent_id"]) == (True, SPAN_ID)
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ class Unlogged:
         detached: tokens of calls made without the caller's context, which are roots of other trees.
         inside: tokens of calls made within a span of this name.
         untimed: tokens of calls that their caller gave up before, or after, their span ended.
+        alone: by the token of a server's call, the name and the error of a span in it that makes no calls.
     """
 
     errors: Mapping[tuple[str, str], str | None] = field(default_factory=dict)
@@ -40,6 +41,7 @@ class Unlogged:
     detached: Collection[str] = ()
     inside: Mapping[str, str] = field(default_factory=dict)
     untimed: Collection[str] = ()
+    alone: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
 
 
 @dataclass
@@ -114,7 +116,8 @@ class _Calls:
             elif group in groups:
                 groups[group].children.append(node)
             else:
-                groups[group] = Node("internal", entry.service, group, pid=entry.pid, children=[node])
+                error = self._unlogged.errors.get(("internal", group))
+                groups[group] = Node("internal", entry.service, group, None, entry.pid, error, None, [node])
         for node in groups.values():
             node.children = _sorted(node.children)
             yield node
@@ -139,6 +142,9 @@ class _Calls:
             error = self._error(entry)
             node = Node(entry.kind, entry.service, entry.name, token, entry.pid, error, entry)
             node.children = _sorted(self.below(token))
+            if token in self._unlogged.alone:
+                name, error = self._unlogged.alone[token]
+                node.children.append(Node("internal", entry.service, name, None, entry.pid, error))
             yield node
 
     def _error(self, entry: Entry) -> str | None:
@@ -157,8 +163,14 @@ def _unknown(document: dict[str, Any]) -> dict[str, Any]:
     return document | {"pid": None, "children": [_unknown(child) for child in document["children"]]}
 
 
-def compare(tree: TreeDocument, expected: Node, unlogged: Unlogged, *, complete: bool = True) -> None:
-    """Assert that the tree is the one foretold, whole, and agrees with the journals in time."""
+def compare(
+    tree: TreeDocument, expected: Node, unlogged: Unlogged, *, complete: bool = True
+) -> list[tuple[SpanDocument, Node]]:
+    """Assert that the tree is the one foretold, whole, and agrees with the journals in time.
+
+    Returns:
+        Each span with what foretold it, the root first.
+    """
     spans = [span for span, _ in walk(tree["roots"])]
     assert len({span["span_id"] for span in spans}) == len(spans), "a span ended twice"
     assert (tree["complete"], bool(tree["missing"])) == (complete, not complete), tree["missing"]
@@ -179,6 +191,7 @@ def compare(tree: TreeDocument, expected: Node, unlogged: Unlogged, *, complete:
             _check_time(span, node.entry)
         for child in span["children"]:
             assert child["start_ns"] >= span["start_ns"] - TOLERANCE_NS
+    return pairs
 
 
 def _pair(span: SpanDocument, node: Node) -> tuple[dict[str, Any], list[tuple[SpanDocument, Node]]]:
