@@ -17,6 +17,7 @@ from ztrace.enrolment import Enrolment
 from ztrace.errors import SettingsError
 from ztrace.failure import MAX_MESSAGE
 from ztrace.frames import MAX_CODE
+from ztrace.locals import describe
 from ztrace.scrubbing import DEFAULT_RULES, MAX_BYTES, REASON, Rules, make_rules
 from ztrace.secret_names import STEMS, Names
 from ztrace.wire import RAISED, WRAPPED, ExceptionRecord, FrameRecord, Span
@@ -310,7 +311,51 @@ def in_code(text: str) -> Span:
     return make_record(2, exception=failed(code=f"password={text!r}"))
 
 
-PLACES = [in_name, in_attribute, in_key, in_list, in_bytes, in_message, in_cause, in_code]
+def in_note(text: str) -> Span:
+    """Put a text into a note of an exception."""
+    return make_record(2, exception=failed()._replace(notes=["a note", text]))
+
+
+def in_member(text: str) -> Span:
+    """Put a text into the messages and notes of a group's members, and of their causes."""
+    member = failed(text, causes=[failed(text)])._replace(notes=[text])
+    return make_record(2, exception=failed()._replace(members=[failed()._replace(members=[member])]))
+
+
+def in_local(text: str) -> Span:
+    """Put a text into a local variable."""
+    frame = FrameRecord("/srv/pay.py", 7, "charge", "pay", "x = 1", True, 0, 0, {"text": text})
+    return make_record(2, exception=failed()._replace(frames=[frame]))
+
+
+PLACES = [
+    in_name,
+    in_attribute,
+    in_key,
+    in_list,
+    in_bytes,
+    in_message,
+    in_cause,
+    in_code,
+    in_note,
+    in_member,
+    in_local,
+]
+
+
+def test_local_variables_go_by_their_names() -> None:
+    """Of a secret's name nothing is said, and what is in a container goes by the names in that."""
+    values = {"password": "hunter2", "card": "visa", "headers": {"token": "hunter2"}, "code": "<shop.Code>"}
+    shown = {name: describe(value) if name != "code" else value for name, value in values.items()}
+    frame = FrameRecord("/srv/pay.py", 7, "charge", "pay", "x = 1", True, 0, 0, dict(shown))  # type: ignore[arg-type]
+    span = sent(make_record(2, exception=failed()._replace(frames=[frame])))
+    assert span.exception is not None
+    assert span.exception[2][0][8] == {
+        "password": "[scrubbed]",
+        "card": "'visa'",
+        "headers": "{'token': '[scrubbed]'}",
+        "code": "<shop.Code>",
+    }
 
 
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: str(place.__name__))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import ztrace
-from ztrace import agent, spans
+from ztrace import agent, frames, spans
 from ztrace.enrolment import Enrolment
 from ztrace.errors import SettingsError
 from ztrace.scrubbing import DEFAULT_RULES
@@ -137,6 +137,31 @@ def test_a_key_brings_its_service() -> None:
     assert read_settings("billing", key=text, environ={}).key == Enrolment.parse(text)
     with pytest.raises(SettingsError, match="the key is for the service billing, this one is shop"):
         read_settings("shop", key=text, environ={})
+
+
+def test_locals_and_frames_are_asked_for() -> None:
+    """Nothing is recorded of local variables, nor of libraries' frames, unless it is switched on."""
+    plain = read_settings("billing", environ={"ZTRACE_LOCALS": "0", "ZTRACE_FRAMES": ""})
+    assert (plain.record_locals, plain.all_frames) == (False, False)
+    environ = {"ZTRACE_LOCALS": "1", "ZTRACE_FRAMES": "all"}
+    asked = read_settings("billing", environ=environ)
+    assert (asked.record_locals, asked.all_frames) == (True, True)
+    assert not read_settings("billing", record_locals=False, environ=environ).record_locals
+    assert read_settings("billing", record_locals=True, frames="all", environ={})[-2:] == (True, True)
+    with pytest.raises(SettingsError, match="ZTRACE_FRAMES is 'some'"):
+        read_settings("billing", environ={"ZTRACE_FRAMES": "some"})
+
+
+def test_configure_switches_locals_and_frames(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The settings reach what records exceptions, and a second call turns them off again."""
+    endpoint = f"ipc://{tmp_path}/nobody"
+    ztrace.configure("billing", endpoint, record_locals=True, frames="all")
+    try:
+        assert (frames.show_all, frames.show_locals) == (True, True)
+        ztrace.configure("billing", endpoint)
+        assert (frames.show_all, frames.show_locals) == (False, False)
+    finally:
+        ztrace.shutdown(0)
 
 
 def test_scrubbing_is_on_and_can_be_extended_or_turned_off() -> None:
