@@ -115,9 +115,11 @@ def find_new_raise(traceback: TracebackType | None, heads: Heads) -> TracebackTy
         return None
     start = traceback.tb_frame
     if is_known(traceback, heads):
-        # Nothing was added: a bare ``raise``, or the same statement again after its traceback was removed.
-        is_inside = not _is_before(traceback, start)
-        return traceback if is_inside and _is_raise(traceback) and is_own(start) else None
+        if is_own(start) and _is_before(traceback, start):
+            return None  # Nothing was added: a bare ``raise``.
+        # The span began after what was known had ended, so it cannot have passed its frame: the traceback was
+        # removed from the exception, and its address is that of a new one.
+        heads.clear()
     own: set[int] = set()
     step: TracebackType | None = traceback
     while step is not None and not is_known(step, heads):
