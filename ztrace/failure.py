@@ -265,8 +265,12 @@ class _Recording:
 
     def _record_frames(self, steps: Sequence[Step]) -> list[FrameRecord]:
         frames = record_frames(steps)
-        if len(frames) > self._frames_left:
-            frames = frames[len(frames) - self._frames_left :]
+        excess = len(frames) - self._frames_left
+        if excess > 0:
+            left_out = sum(1 + frame.repeats + frame.omitted for frame in frames[:excess])
+            frames = frames[excess:]
+            if frames:
+                frames[0] = frames[0]._replace(omitted=frames[0].omitted + left_out)
         self._frames_left -= len(frames)
         return frames
 

@@ -13,8 +13,17 @@ import pytest
 import ztrace
 from tests.ztrace.recording import Recorder, codes, record_of, run
 from ztrace import failure, origins
-from ztrace.failure import MAX_CAUSES, MAX_DEPTH, MAX_MEMBERS, MAX_MESSAGE, MAX_NOTE, MAX_NOTES
-from ztrace.wire import ERROR, GROUPED, OK, PASSED, RAISED, REPLACED, WRAPPED, ExceptionRecord
+from ztrace.failure import (
+    MAX_CAUSES,
+    MAX_DEPTH,
+    MAX_MEMBERS,
+    MAX_MESSAGE,
+    MAX_NOTE,
+    MAX_NOTES,
+    MAX_RECORDED_FRAMES,
+)
+from ztrace.frames import INNERMOST, OUTERMOST
+from ztrace.wire import ERROR, GROUPED, OK, PASSED, RAISED, REPLACED, WRAPPED, ExceptionRecord, FrameRecord
 
 
 class Slotted(Exception):
@@ -358,6 +367,7 @@ def test_a_member_raised_by_itself_keeps_its_origin(recorder: Recorder) -> None:
 
 def test_endless_groups_and_notes_are_cut(recorder: Recorder) -> None:
     """Members, depth and notes have bounds, and how many are left out is said."""
+
     def make_errors(number: int) -> list[Exception]:
         return [ValueError(str(each)) for each in range(number)]
 
@@ -504,3 +514,31 @@ def test_an_exception_in_the_recursion_limit_is_recorded_once(
     assert {span.status for span in recorder.spans} == {ERROR}
     assert counts.keys() == {"exception"}  # Some had no room; none was lost.
     counts.clear()
+
+
+def test_frames_of_many_members_are_cut(recorder: Recorder) -> None:
+    """Together they have a bound; of the member that reaches it, how many are left out is said."""
+
+    def deep(level: int) -> None:
+        if level:
+            exec(
+                compile(f"{chr(10) * level}deep(level - 1)", "<step>", "exec"), {"deep": deep, "level": level}
+            )
+        else:
+            raise ValueError
+
+    def member() -> Exception:
+        try:
+            deep(30)
+        except ValueError as error:
+            return error
+        raise AssertionError
+
+    run(fail(ExceptionGroup("many", [member() for _ in range(10)])), "a")
+    record = record_of(recorder, "a")
+    members = [ExceptionRecord(*fields) for fields in record.members]
+    assert len(record.frames) + sum(len(one.frames) for one in members) == MAX_RECORDED_FRAMES
+    (cut,) = (one for one in members if 0 < len(one.frames) < OUTERMOST + INNERMOST)
+    whole, first = members[0].frames, FrameRecord(*cut.frames[0])
+    left_out = [FrameRecord(*frame) for frame in whole[: len(whole) - len(cut.frames)]]
+    assert first.omitted >= sum(1 + frame.repeats + frame.omitted for frame in left_out)
