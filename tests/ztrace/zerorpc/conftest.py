@@ -5,9 +5,7 @@ from itertools import count
 
 import pytest
 
-pytest.register_assert_rewrite("tests.ztrace.zerorpc.trees", "tests.ztrace.zerorpc.origins")
-
-from tests.ztrace.zerorpc.fleet import Collected, Fleet  # noqa: E402  Its assertions are to be told, too.
+from tests.ztrace.zerorpc.fleet import Collected, Fleet
 
 
 @pytest.fixture(scope="session")
