@@ -1,0 +1,227 @@
+"""What failures cost the calls beside them: calls per second, with 100 failing ones a second and without.
+
+    python -m tests.benchmarks.failing
+
+Two chains of three services, each service in a process of its own, one chain with ztrace in every process and
+a collector running, one without ztrace. A caller makes calls through all three as fast as it can, in turns:
+alone, and while another process makes calls at a steady pace that raise in the third service and come up
+through the others. The failing calls need the processor too, traced or not, so the untraced chain does the
+same: what is printed is the rate with failures over the rate without, of each, medians of the turns, and how
+much less of it is left with tracing. On two cores five processes and a collector leave nothing idle, so the
+processor time of a failing call is printed as well: of the services, the failing caller and the collector.
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.benchmarks.processes import start_collector
+
+#: Seconds of a turn, turns of each kind, failing calls a second.
+TURN_S, TURNS, FAILING = 1.0, 30, 100
+#: Turns in which there are failing calls and nothing else, for what one of them costs.
+QUIET_TURNS = 6
+#: What the issue asks for.
+LIMIT = 0.95
+
+_TRACE = """
+if sys.argv[2]:
+    import ztrace
+    ztrace.configure(service=sys.argv[3], endpoint=sys.argv[2])
+    ztrace.instrument("zerorpc")
+"""
+
+_SERVER = (
+    """
+import sys, zerorpc
+"""
+    + _TRACE
+    + """
+upstream = zerorpc.Client(sys.argv[4]) if len(sys.argv) > 4 else None
+class Service:
+    def echo(self, value):
+        return upstream.echo(value) if upstream else value
+    def fail(self, value):
+        if upstream:
+            return upstream.fail(value)
+        return self.look_up(value, {})
+    def look_up(self, value, prices):
+        return prices[value]
+server = zerorpc.Server(Service())
+server.bind(sys.argv[1])
+print("ready", flush=True)
+server.run()
+"""
+)
+
+_CALLER = (
+    """
+import sys, time, zerorpc
+"""
+    + _TRACE
+    + """
+client = zerorpc.Client(sys.argv[1])
+for line in sys.stdin:
+    calls, begun = 0, time.perf_counter()
+    end = begun + float(line)
+    while time.perf_counter() < end:
+        client.echo(1)
+        calls += 1
+    print(calls / (time.perf_counter() - begun), flush=True)
+"""
+)
+
+_FAILING = (
+    """
+import sys, time, gevent, zerorpc
+from gevent.fileobject import FileObject
+"""
+    + _TRACE
+    + """
+client = zerorpc.Client(sys.argv[1])
+failed = 0
+def fail(number):
+    global failed
+    try:
+        client.fail(f"part {number}")
+    except zerorpc.RemoteError:
+        failed += 1
+def keep_failing(rate):
+    begun, number = time.perf_counter(), 0
+    while True:
+        number += 1
+        gevent.sleep(max(0, begun + number / rate - time.perf_counter()))
+        gevent.spawn(fail, number)
+task = None
+for line in FileObject(0, "r", closefd=False):
+    if task is not None:
+        task.kill()
+        task = None
+    if float(line):
+        failed, begun = 0, time.perf_counter()
+        task = gevent.spawn(keep_failing, float(line))
+        gevent.sleep(0.2)
+        print("failing", flush=True)
+    else:
+        print(failed / (time.perf_counter() - begun), flush=True)
+"""
+)
+
+Process = subprocess.Popen[str]
+
+
+class Chain:
+    """Three services, a caller, and one who makes failing calls."""
+
+    def __init__(self, folder: Path, endpoint: str) -> None:
+        self.processes: list[Process] = []
+        address: list[str] = []
+        for name in ("back", "middle", "front"):
+            upstream, address = address, [f"ipc://{folder}-{name}"]
+            ask(self._start(_SERVER, *address, endpoint, name, *upstream))
+        self.caller = self._start(_CALLER, *address, endpoint, "caller")
+        self.failing = self._start(_FAILING, *address, endpoint, "failing")
+        ask(self.caller, TURN_S)
+        self.failed: list[float] = []
+
+    def _start(self, code: str, *arguments: str) -> Process:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        self.processes.append(process)
+        return process
+
+    def take_turn(self, failing: int) -> float:
+        """Return how many calls a second the caller made, with so many failing ones a second beside it."""
+        if failing:
+            ask(self.failing, failing)
+        rate = float(ask(self.caller, TURN_S))
+        if failing:
+            self.failed.append(float(ask(self.failing, 0)))
+        return rate
+
+    def take_quiet_turn(self) -> float:
+        """Return the milliseconds of processor time that all these processes use for one failing call."""
+        ask(self.failing, FAILING)
+        begun, before = time.perf_counter(), self._read_cpu_s()
+        time.sleep(TURN_S * 2)
+        used, seconds = self._read_cpu_s() - before, time.perf_counter() - begun
+        return 1000 * used / (float(ask(self.failing, 0)) * seconds)
+
+    def _read_cpu_s(self) -> float:
+        return sum(read_cpu_s(process) for process in self.processes)
+
+
+def main() -> None:
+    """Run both chains, print the table."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        collector, endpoint = start_collector(folder)
+        chains = [Chain(folder / "plain", ""), Chain(folder / "traced", endpoint)]
+        try:
+            print_table(chains)
+            print_costs(chains, collector)
+        finally:
+            for process in [collector, *(process for chain in chains for process in chain.processes)]:
+                process.terminate()
+                process.communicate()
+
+
+def print_table(chains: list[Chain]) -> None:
+    """Let the chains take turns and print what is left of their rates."""
+    kept: list[list[float]] = [[], []]
+    alone: list[list[float]] = [[], []]
+    for turn in range(TURNS):
+        for place in (0, 1) if turn % 2 else (1, 0):
+            rates = {}
+            for failing in (0, FAILING) if turn // 2 % 2 else (FAILING, 0):
+                rates[failing] = chains[place].take_turn(failing)
+            alone[place].append(rates[0])
+            kept[place].append(rates[FAILING] / rates[0])
+    print(f"{'':>10} {'alone':>10} {'failing':>10} {'kept':>8} {'quartiles':>14}")
+    for place, name in enumerate(("untraced", "traced")):
+        low, middle, high = statistics.quantiles(kept[place], n=4)
+        rate, failed = statistics.median(alone[place]), statistics.median(chains[place].failed)
+        print(f"{name:>10} {rate:8.0f}/s {failed:8.0f}/s {middle:8.3f} {f'{low:.2f} {high:.2f}':>14}")
+    ratios = [traced / plain for plain, traced in zip(*kept, strict=True)]
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    print(f"traced against untraced: {middle:.3f} ({low:.2f} {high:.2f}), limit {LIMIT}")
+
+
+def print_costs(chains: list[Chain], collector: Process) -> None:
+    """Print the processor time of a failing call."""
+    plain, traced, collected = [], [], []
+    for _ in range(QUIET_TURNS):
+        plain.append(chains[0].take_quiet_turn())
+        before = read_cpu_s(collector)
+        traced.append(chains[1].take_quiet_turn())
+        collected.append(1000 * (read_cpu_s(collector) - before) / (FAILING * TURN_S * 2))
+    costs = [statistics.median(each) for each in (plain, traced, collected)]
+    print("a failing call: {:.1f} ms untraced, {:.1f} ms traced, {:.1f} ms in the collector".format(*costs))
+
+
+def read_cpu_s(process: Process) -> float:
+    """Return the processor time that a process has used; Linux tells."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def ask(process: Process, number: float | None = None) -> str:
+    """Send a process a number, unless it speaks first; return its answer."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    if number is not None:
+        print(number, file=process.stdin, flush=True)
+    return process.stdout.readline()
+
+
+if __name__ == "__main__":
+    main()
