@@ -392,6 +392,21 @@ def test_the_collector_says_where_it_listens(
     assert result.stderr.count("\n") == 1
 
 
+def test_a_collector_for_other_machines_says_how_it_is_reached(
+    run: Run, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can connect to 0.0.0.0, nor without a key."""
+
+    def collect(bind: str, database: Path, *, ready: Callable[[str], None], **others: object) -> None:
+        ready(bind)
+
+    monkeypatch.setattr(ztrace_collector.service, "collect", collect)
+    assert run("keys", "init", "--keys", tmp_path / "keys").exit_code == 0
+    result = run("collect", "--bind", "tcp://0.0.0.0:4711", "--db", path, "--keys", tmp_path / "keys")
+    assert "collecting at tcp://0.0.0.0:4711 into" in result.stderr
+    assert "ZTRACE_ENDPOINT=tcp://THIS-MACHINE:4711 and its ZTRACE_KEY, end" in result.stderr
+
+
 def test_the_collectors_errors_are_one_line(run: Run, path: Path) -> None:
     """With exit status 2."""
     result = run("collect", "--bind", "nonsense", "--db", path)

@@ -1,5 +1,6 @@
 """``ztrace up`` and ``ztrace collect``: receive spans and store them."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -142,13 +143,16 @@ def _collect(
         limits=Limits(keep_ns, max_bytes),
         adopt=adopt,
         progress=True,
-        ready=lambda endpoint: _announce(endpoint, database),
+        ready=lambda endpoint: _announce(endpoint, database, with_keys=keys is not None),
     )
 
 
-def _announce(endpoint: str, database: Path) -> None:
+def _announce(endpoint: str, database: Path, *, with_keys: bool) -> None:
+    # What listens on every address is reached by a name that only its users know.
+    reached = re.sub(r"//(0\.0\.0\.0|\[::\]|\*):", "//THIS-MACHINE:", endpoint)
+    key = " and its ZTRACE_KEY" if with_keys else ""
     click.echo(
         f"ztrace: collecting at {endpoint} into {database}; "
-        f"run a service with ZTRACE_ENDPOINT={endpoint}, end with Ctrl-C",
+        f"run a service with ZTRACE_ENDPOINT={reached}{key}, end with Ctrl-C",
         err=True,
     )
