@@ -142,13 +142,13 @@ class Publisher:
                 link = SocketLink(self.settings)
                 try:
                     worker = Worker(self, link, self._spool)
+                    signals.arm()
                     original("_thread", "start_new_thread")(worker.run, ())
                 except Exception:
                     link.close(0)
                     raise
                 self.worker = worker
                 _close_with_multiprocessing(self)
-                signals.arm()
                 if self._spool is None:
                     self.room = self.settings.queue_spans
             return True

@@ -12,6 +12,7 @@ it interrupts the main thread.
 
 import _socket
 import atexit
+import contextlib
 import os
 import signal
 import struct
@@ -59,23 +60,32 @@ def deliver_on_sigterm(deliver: Callable[[], None]) -> None:
 
 
 def arm() -> None:
-    """Put the handler in its place, if SIGTERM would end the process and this is the main thread."""
-    global _main, _told_s, _was_ours
-    if _deliver is None or _main or not _is_unhandled():
+    """Put the handler in its place, if SIGTERM would end the process and this is the main thread.
+
+    Called before a thread begins that calls `nudge`.
+    """
+    global _main
+    if _deliver is None:
         return
-    try:
-        signal.signal(signal.SIGTERM, _handle)
-    except ValueError:  # Not the main thread.
-        return
-    _main, _told_s, _was_ours = original("_thread", "get_ident")(), 0.0, True
-    _listen()
+    if not _main and _is_unhandled():
+        try:
+            signal.signal(signal.SIGTERM, _handle)
+        except ValueError:  # Not the main thread.
+            return
+        _main = original("_thread", "get_ident")()
+        _listen()
+    if _main:
+        _begin_to_look()
 
 
-def begin_nudging() -> None:
-    """Forget what was heard while nobody listened: somebody may have had the signal and dealt with it."""
-    global _was_ours
-    _was_ours = False
-    nudge()
+def _begin_to_look() -> None:
+    """Forget what was told while nobody looked: somebody may have had the signal and dealt with it."""
+    global _told_s, _was_ours, _looked_s
+    if _told is not None:
+        with contextlib.suppress(OSError):
+            while True:
+                _told[0].recv(16)
+    _told_s, _was_ours, _looked_s = 0.0, signal.getsignal(signal.SIGTERM) is _handle, time.monotonic()
 
 
 def nudge() -> None:

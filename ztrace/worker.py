@@ -110,7 +110,6 @@ class Worker:
     def run(self) -> None:
         """Be the background thread."""
         try:
-            signals.begin_nudging()
             while not self.is_done():
                 try:
                     self._pause()

@@ -427,6 +427,7 @@ def test_what_a_killed_process_left_is_delivered_and_counted(tmp_path: Path) -> 
     path, spool = tmp_path / "spans.db", tmp_path / "spool"
     endpoint = f"ipc://{tmp_path}/collector"
     with started_program(CONFIGURE + ENDLESS, endpoint, ZTRACE_SPOOL=str(spool)) as process:
+        wait_for(lambda: any(each.stat().st_size > 10_000 for each in spool.glob("*.spans")))
         process.kill()
         assert process.wait(DEADLINE_S) == -signal.SIGKILL
     (orphan,) = find_orphans(spool)
