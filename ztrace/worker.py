@@ -34,8 +34,9 @@ YIELD_S = 0.0002
 BEAT_S = 1.0
 #: After this long without a connection another one is begun from scratch.
 RENEW_S = 30.0
-#: How long a closing publisher waits for a collector that has never answered.
-UNREACHED_S = 0.5
+#: How long a closing publisher waits for a collector that has never answered: a child that lives for a moment
+#: is let in only when the collector is between two transactions.
+UNREACHED_S = 1.5
 #: How long a goodbye is waited for when all else is delivered, and what it may take to leave the process.
 GOODBYE_S = 0.2
 
