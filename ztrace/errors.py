@@ -5,6 +5,7 @@
     ├── WireError                a message that is refused, with the reason it is counted under
     ├── EndpointError            an address that cannot be bound or connected
     ├── NotFoundError            nothing matches what was asked for
+    ├── OtlpError                what came as OpenTelemetry's protocol is none
     └── DatabaseError            the database file cannot be used
         ├── DatabaseMissing          there is no file
         ├── DatabaseForeign          it is not ztrace's
@@ -48,6 +49,10 @@ class EndpointError(ZtraceError):
 
 class NotFoundError(ZtraceError):
     """Nothing matches what was asked for; the command line exits with status 1."""
+
+
+class OtlpError(ZtraceError):
+    """What came as OpenTelemetry's protocol is none, or beyond the limits; nothing of it was taken."""
 
 
 class DatabaseError(ZtraceError):

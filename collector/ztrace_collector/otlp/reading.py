@@ -1,0 +1,142 @@
+"""Rows to `StoredSpan`s: all there is to say of a span, for whatever leaves the store.
+
+One idea: a span leaves in the order in which it was stored, and its ``id`` is the place to go on from.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from ztrace.wire import KIND_NUMBERS, UNFINISHED
+
+#: Traces asked for by one statement: SQLite takes 32,766 parameters, and a chunk's rows are in memory at once.
+TRACES_AT_ONCE = 500
+
+_SPANS = """
+SELECT spans.id, spans.trace_id, spans.span_id, parent_id, methods.service, methods.name, methods.kind,
+    spans.instance, start_ns, duration_ns, self_ns, cpu_ns, status, attributes, links, details
+FROM spans JOIN methods ON methods.id = spans.method
+"""
+_UNFINISHED = f"""
+SELECT unfinished_spans.id, unfinished_spans.trace_id, unfinished_spans.span_id, parent_id, methods.service,
+    methods.name, methods.kind, unfinished_spans.instance, start_ns, max(0, seen_ns - start_ns), NULL, NULL,
+    {UNFINISHED}, attributes, links, details
+FROM unfinished_spans JOIN methods ON methods.id = unfinished_spans.method
+"""
+_EXCEPTIONS = """
+SELECT exceptions.trace_id, exceptions.span_id, how, exceptions.type, exceptions.message,
+    exceptions.origin_trace_id, exceptions.origin_span_id, exceptions.frames, causes, notes, members, fingerprint
+FROM exceptions LEFT JOIN exception_groups ON exception_groups.id = exception_group
+"""
+
+
+class StoredException(NamedTuple):
+    """An exception of a span, as it is stored.
+
+    Attributes:
+        how: as in `ztrace.wire.ExceptionRecord`.
+        origin_trace_id: trace of the span in which it was first raised.
+        origin_span_id: that span.
+        frames: JSON, as the table ``exceptions`` has it; causes, notes and members likewise.
+        group: the fingerprint of its group; None while its origin is not stored.
+    """
+
+    how: str
+    type: str
+    message: str
+    origin_trace_id: bytes
+    origin_span_id: bytes
+    frames: str
+    causes: str
+    notes: str
+    members: str
+    group: str | None
+
+
+class StoredSpan(NamedTuple):
+    """A span as it is stored.
+
+    Attributes:
+        id: the row's, in the order of storing.
+        service: under which it is counted: ``(other)`` if there were too many.
+        name: likewise.
+        kind: number of `ztrace.wire.KIND_NAMES`.
+        instance: key of ``instances``.
+        duration_ns: of one that has not ended, how long it had been open when its process last told of it.
+        status: OK, ERROR or UNFINISHED.
+        attributes: JSON, None if there are none; links and details likewise.
+        exception: what ended it.
+    """
+
+    id: int
+    trace_id: bytes
+    span_id: bytes
+    parent_id: bytes | None
+    service: str
+    name: str
+    kind: int
+    instance: int
+    start_ns: int
+    duration_ns: int
+    self_ns: int | None
+    cpu_ns: int | None
+    status: int
+    attributes: str | None
+    links: str | None
+    details: str | None
+    exception: StoredException | None
+
+
+def read_after(db: sqlite3.Connection, after_id: int, limit: int) -> list[StoredSpan]:
+    """Return finished spans that were stored after one, at most so many, in the order of storing.
+
+    Args:
+        db: any connection to the file.
+        after_id: the last span's ``id``; 0 for the beginning.
+        limit: at most.
+    """
+    rows = db.execute(f"{_SPANS} WHERE spans.id > ? ORDER BY spans.id LIMIT ?", (after_id, limit)).fetchall()
+    if not rows:
+        return []
+    exceptions = db.execute(
+        f"{_EXCEPTIONS} JOIN spans ON spans.trace_id = exceptions.trace_id"
+        " AND spans.span_id = exceptions.span_id WHERE spans.id BETWEEN ? AND ? ORDER BY exceptions.id",
+        (rows[0][0], rows[-1][0]),
+    )
+    return _with_exceptions(rows, exceptions)
+
+
+def read_traces(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> list[StoredSpan]:
+    """Return all finished spans of some traces, each trace's in the order of storing."""
+    spans: list[StoredSpan] = []
+    for at in range(0, len(trace_ids), TRACES_AT_ONCE):
+        chunk = trace_ids[at : at + TRACES_AT_ONCE]
+        marks = ", ".join("?" * len(chunk))
+        rows = db.execute(f"{_SPANS} WHERE spans.trace_id IN ({marks}) ORDER BY spans.id", chunk).fetchall()
+        exceptions = db.execute(
+            f"{_EXCEPTIONS} WHERE exceptions.trace_id IN ({marks}) ORDER BY exceptions.id", chunk
+        )
+        spans += _with_exceptions(rows, exceptions)
+    return spans
+
+
+def read_unfinished(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> list[StoredSpan]:
+    """Return the spans of some traces that have not ended, as far as their processes told of them."""
+    spans: list[StoredSpan] = []
+    for at in range(0, len(trace_ids), TRACES_AT_ONCE):
+        chunk = trace_ids[at : at + TRACES_AT_ONCE]
+        marks = ", ".join("?" * len(chunk))
+        condition = f"WHERE unfinished_spans.trace_id IN ({marks}) ORDER BY unfinished_spans.id"
+        spans += _with_exceptions(db.execute(f"{_UNFINISHED} {condition}", chunk).fetchall(), ())
+    return spans
+
+
+def _with_exceptions(rows: Sequence[tuple[object, ...]], exceptions: Iterable[tuple[object, ...]]) -> list[StoredSpan]:
+    """Return rows as spans, each with the first exception that is stored of it."""
+    found: dict[tuple[object, object], StoredException] = {}
+    for trace_id, span_id, *fields in exceptions:
+        found.setdefault((trace_id, span_id), StoredException(*fields))  # type: ignore[arg-type]
+    return [
+        StoredSpan(*row[:6], KIND_NUMBERS[row[6]], *row[7:], found.get((row[1], row[2])) if found else None)  # type: ignore
+        for row in rows
+    ]

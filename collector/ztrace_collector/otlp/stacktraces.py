@@ -1,0 +1,1 @@
+"""Exceptions as Python prints them: records to text, and text to records."""
