@@ -332,6 +332,7 @@ class Span(Context):
                 self.attributes or None,
                 None if links is None else [[link.trace_id, link.span_id] for link in links],
                 failed,
+                None,
             )
             queue = target.queue
             if len(queue) < target.room:

@@ -106,6 +106,7 @@ def _make_record(span: "Span", more: Mapping[str, bool] = MappingProxyType({})) 
         {**dict.copy(span.attributes), **more} or None,
         None if links is None else [[link.trace_id, link.span_id] for link in links],
         None,
+        None,
     )
     # Asked last: the span takes itself apart only after it has said that it has ended.
     return None if span.ended else record

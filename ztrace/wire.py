@@ -105,6 +105,8 @@ class Span(NamedTuple):
         attributes: str keys; str, bool, int, float, bytes, None, or lists of these.
         links: ``[trace_id, span_id]`` pairs.
         exception: see `ExceptionRecord`.
+        details: what only OpenTelemetry has, by the keys of docs/reference/wire-format.md; None for what
+            ztrace makes by itself.
     """
 
     trace_id: bytes
@@ -120,6 +122,7 @@ class Span(NamedTuple):
     attributes: dict[str, Any] | None
     links: list[list[bytes]] | None
     exception: Sequence[Any] | None
+    details: dict[str, Any] | None = None
 
 
 class ExceptionRecord(NamedTuple):

@@ -71,6 +71,7 @@ class Columns:
         attributes: JSON objects, None where there are none.
         links: pairs of ids.
         exceptions: `ztrace.wire.ExceptionRecord`s, not yet looked at.
+        details: JSON objects, None where there are none.
     """
 
     trace_ids: Sequence[bytes]
@@ -87,6 +88,7 @@ class Columns:
     attributes: Sequence[str | None]
     links: Sequence[Any]
     exceptions: Sequence[Any]
+    details: Sequence[str | None]
 
 
 def read_message(frames: Sequence[bytes]) -> tuple[Header, bytes]:
@@ -165,7 +167,7 @@ def _columns_of(spans: Sequence[Any], refusals: Refusals, finished: bool) -> Col
         return None
     # fmt: off
     (trace_ids, span_ids, parent_ids, kinds, names, starts, durations, selfs, cpus, statuses,
-     attribute_maps, links, exceptions) = zip(*spans, strict=True)
+     attribute_maps, links, exceptions, details) = zip(*spans, strict=True)
     # fmt: on
     if not (
         _are_ids(trace_ids, _NO_TRACE)
@@ -194,10 +196,19 @@ def _columns_of(spans: Sequence[Any], refusals: Refusals, finished: bool) -> Col
     texts = attributes.encode_column(attribute_maps, refusals)
     if texts is None:
         return None
+    detail_texts = details if details.count(None) == len(details) else _encode_details(details, refusals)
+    if detail_texts is None:
+        return None
     # fmt: off
     return Columns(trace_ids, span_ids, parent_ids, kinds, names, starts, durations, selfs, cpus, statuses,
-                   ends, texts, links, exceptions)
+                   ends, texts, links, exceptions, detail_texts)
     # fmt: on
+
+
+def _encode_details(column: Sequence[Any], refusals: Refusals) -> Sequence[str | None] | None:
+    if not set(map(type, column)) <= {dict, _NONE_TYPE}:
+        return None
+    return attributes.encode_column(column, refusals)
 
 
 def _are_ids(column: Sequence[Any], zero: bytes) -> bool:

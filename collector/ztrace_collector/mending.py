@@ -57,7 +57,12 @@ def mend(fields: Any, refusals: Refusals, *, finished: bool) -> tuple[Any, ...] 
     mended = span._replace(
         name=_mend_name(span.name, refusals), attributes=attributes.mend(span.attributes, refusals)
     )
-    return (*mended[:-2], _mend_links(span.links, refusals), _mend_exception(span.exception, refusals))
+    return (
+        *mended[:-3],
+        _mend_links(span.links, refusals),
+        _mend_exception(span.exception, refusals),
+        attributes.mend(span.details, refusals),
+    )
 
 
 def _reason_to_refuse(span: Span, finished: bool) -> str | None:

@@ -365,3 +365,35 @@ def add_ways_of_exceptions(db: Database) -> None:
     for statement in _WAYS_OF_EXCEPTIONS.split(";\n"):
         if statement.strip():
             db.execute(statement)
+
+
+_DETAILS = """
+ALTER TABLE spans ADD COLUMN details TEXT;
+ALTER TABLE unfinished_spans ADD COLUMN details TEXT;
+ALTER TABLE instances ADD COLUMN resource TEXT;
+DROP VIEW span_list;
+CREATE VIEW span_list AS
+    SELECT spans.id, lower(hex(trace_id)) AS trace_id, lower(hex(span_id)) AS span_id,
+        lower(hex(parent_id)) AS parent_id, methods.service, methods.name, methods.kind,
+        datetime(start_ns / 1000000000, 'unixepoch') AS started, start_ns,
+        duration_ns / 1e6 AS duration_ms, self_ns / 1e6 AS self_ms, cpu_ns / 1e6 AS cpu_ms,
+        CASE status WHEN 0 THEN 'ok' WHEN 1 THEN 'error' ELSE 'unfinished' END AS status,
+        instances.host, instances.pid, attributes, links, details
+    FROM spans JOIN methods ON methods.id = method JOIN instances ON instances.id = instance;
+DROP VIEW unfinished_list;
+CREATE VIEW unfinished_list AS
+    SELECT unfinished_spans.id, lower(hex(trace_id)) AS trace_id, lower(hex(span_id)) AS span_id,
+        lower(hex(parent_id)) AS parent_id, methods.service, methods.name, methods.kind,
+        datetime(start_ns / 1000000000, 'unixepoch') AS started, start_ns, seen_ns,
+        publishers.state, publishers.last_seen_ns, instances.host, instances.pid, attributes, links, details
+    FROM unfinished_spans JOIN methods ON methods.id = method JOIN instances ON instances.id = instance
+        JOIN publishers USING (instance);
+"""
+
+
+@migrations()
+def add_details(db: Database) -> None:
+    """Add version 4: what only OpenTelemetry has, of spans and of the processes they come from."""
+    for statement in _DETAILS.split(";\n"):
+        if statement.strip():
+            db.execute(statement)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -33,25 +34,32 @@ GOODBYE_MS = 500
 IDLE_MS = 500
 
 
-def collect(
-    bind: str,
-    database: Path,
-    *,
-    keys: KeyFolder | None = None,
-    limits: Limits = NO_LIMITS,
-    adopt: Path | None = None,
-    progress: bool = False,
-    ready: Callable[[str], None] | None = None,
-) -> None:
-    """Collect until SIGINT or SIGTERM, and then store what has been received.
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a collector is to do.
 
-    Args:
+    Attributes:
         bind: the endpoint that publishers connect to; port 0 takes a free one.
         database: the file, made if there is none.
         keys: who may send; without, whoever can reach the endpoint, which has to be on this machine.
         limits: what is kept in it.
         adopt: a spool folder on this machine: what dead processes left there is stored.
         progress: keep a line of progress on standard error if that is a terminal.
+    """
+
+    bind: str
+    database: Path
+    keys: KeyFolder | None = None
+    limits: Limits = NO_LIMITS
+    adopt: Path | None = None
+    progress: bool = False
+
+
+def collect(options: Options, *, ready: Callable[[str], None] | None = None) -> None:
+    """Collect until SIGINT or SIGTERM, and then store what has been received.
+
+    Args:
+        options: what to do.
         ready: called with the endpoint once publishers can connect to it.
 
     Raises:
@@ -59,9 +67,7 @@ def collect(
         SettingsError: the keys cannot be used.
         DatabaseError: the file cannot be used, or no longer.
     """
-    collector = Collector(
-        bind, database, keys=keys, limits=limits, adopt=adopt, progress=progress, ready=ready
-    )
+    collector = Collector(options, ready=ready)
     with _stopped_by_signals(collector):
         collector.run()
 
@@ -69,23 +75,8 @@ def collect(
 class Collector:
     """A collector that any thread can run, and any other thread or a signal handler can stop."""
 
-    def __init__(
-        self,
-        bind: str,
-        database: Path,
-        *,
-        keys: KeyFolder | None = None,
-        limits: Limits = NO_LIMITS,
-        adopt: Path | None = None,
-        progress: bool = False,
-        ready: Callable[[str], None] | None = None,
-    ) -> None:
-        self._bind = bind
-        self._database = database
-        self._keys = keys
-        self._limits = limits
-        self._adopt = adopt
-        self._progress = progress
+    def __init__(self, options: Options, *, ready: Callable[[str], None] | None = None) -> None:
+        self._options = options
         self._ready = ready
         self._stopping = threading.Event()
         self._waker: socket.socket | None = None
@@ -101,20 +92,21 @@ class Collector:
 
     def run(self) -> None:
         """Be the collector, once, until `stop`."""
+        options = self._options
         with ExitStack() as stack:
             # A byte in here wakes the loop: a flag alone would be seen only with the next message.
             wakened, self._waker = (stack.enter_context(end) for end in socket.socketpair())
             self._waker.setblocking(False)
             # First: a port in use is no reason to leave a new, empty file behind.
-            receiver = stack.enter_context(Receiver(self._bind, self._keys))
-            line = stack.enter_context(Progress(shown=self._progress))
-            writer = stack.enter_context(Writer(self._database, self._limits, say=line.say))
+            receiver = stack.enter_context(Receiver(options.bind, options.keys))
+            line = stack.enter_context(Progress(shown=options.progress))
+            writer = stack.enter_context(Writer(options.database, options.limits, say=line.say))
             if self._ready is not None:
                 self._ready(receiver.endpoint)
             adopter = None
-            if self._adopt is not None:
+            if options.adopt is not None:
                 adopter = stack.enter_context(
-                    Adopter(self._adopt, writer.write, say=line.say, now_s=time.monotonic())
+                    Adopter(options.adopt, writer.write, say=line.say, now_s=time.monotonic())
                 )
             self._serve(receiver, wakened, writer, adopter, line)
             # Only what has been acknowledged is worth waiting for; after an error there is nothing to say.

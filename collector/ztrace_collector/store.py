@@ -34,7 +34,7 @@ from ztrace_collector.unfinished import Unfinished
 _SPANS = Insert(
     "spans",
     "trace_id, span_id, parent_id, method, instance, start_ns, duration_ns, self_ns, cpu_ns, status,"
-    " attributes, links",
+    " attributes, links, details",
 )
 #: A publisher that has been silent for longer is not counted as there: it would have sent some beats.
 SILENT_NS = 5_000_000_000
@@ -282,6 +282,7 @@ class Store:
             columns.statuses,
             columns.attributes,
             link_texts(columns),
+            columns.details,
             strict=False,
         )
         _SPANS.write(self._db, rows, len(methods))

@@ -20,10 +20,10 @@ MAX_LOOKED_AT = 10_000
 
 _UPSERT = """
 INSERT INTO unfinished_spans (trace_id, span_id, parent_id, method, instance, start_ns, seen_ns, attributes,
-    links)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+    links, details)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (trace_id, span_id) DO UPDATE SET seen_ns = excluded.seen_ns, attributes = excluded.attributes,
-    links = excluded.links
+    links = excluded.links, details = excluded.details
 """
 
 #: (trace_id, span_id)
@@ -77,6 +77,7 @@ class Unfinished:
                 columns.start_ns,
                 columns.attributes,
                 link_texts(columns),
+                columns.details,
                 strict=True,
             )
         }

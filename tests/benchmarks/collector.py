@@ -29,7 +29,7 @@ from sqlite_utils import Database
 from ztrace.wire import BYE, DATA, TOPIC, Header, pack_header, unpack_acks
 from ztrace_collector.database import CACHE_KIB, CHECKPOINT_PAGES
 from ztrace_collector.schema import migrations
-from ztrace_collector.service import collect
+from ztrace_collector.service import Options, collect
 
 #: (service, name, kind, index of the parent), in the order in which they end.
 TREE = (
@@ -237,7 +237,7 @@ def stop_collector(process: "subprocess.Popen[str]") -> tuple[int, float]:
 
 def be_collector(database: Path) -> None:
     """Be the collector's process, and report at the end what it took."""
-    collect("tcp://127.0.0.1:0", database, ready=lambda endpoint: print(endpoint, flush=True))
+    collect(Options("tcp://127.0.0.1:0", database), ready=lambda endpoint: print(endpoint, flush=True))
     usage = resource.getrusage(resource.RUSAGE_SELF)
     print(usage.ru_maxrss // 1024, usage.ru_utime + usage.ru_stime)
 

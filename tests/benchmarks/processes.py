@@ -9,9 +9,9 @@ def start_collector(folder: Path) -> tuple[subprocess.Popen[str], str]:
     """Start a collector process and return it with its endpoint."""
     code = """
 import pathlib, sys
-from ztrace_collector.service import collect
+from ztrace_collector.service import Options, collect
 path = pathlib.Path(sys.argv[1])
-collect("tcp://127.0.0.1:0", path, ready=lambda endpoint: print(endpoint, flush=True))
+collect(Options("tcp://127.0.0.1:0", path), ready=lambda endpoint: print(endpoint, flush=True))
 """
     command = [sys.executable, "-c", code, str(folder / "bench.db")]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

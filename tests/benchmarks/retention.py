@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.benchmarks.collector import ROUND_SPANS, connect, drain, make_templates, send_round
 from ztrace_collector.retention import Limits
-from ztrace_collector.service import collect
+from ztrace_collector.service import Options, collect
 
 #: What the one may have, and turns after which it has that.
 MAX_BYTES, FIRST_TURNS = 100_000_000, 4
@@ -53,7 +53,8 @@ def main() -> None:
         database, max_bytes = Path(options.collector[0]), int(options.collector[1])
         limits = Limits(max_bytes=max_bytes or None)
         collect(
-            "tcp://127.0.0.1:0", database, limits=limits, ready=lambda endpoint: print(endpoint, flush=True)
+            Options("tcp://127.0.0.1:0", database, limits=limits),
+            ready=lambda endpoint: print(endpoint, flush=True),
         )
         return
     templates = make_templates(1)

@@ -17,7 +17,7 @@ from tests.collector.messages import refusals, row, rows
 from ztrace import worker
 from ztrace.enrolment import Enrolment
 from ztrace_collector.keys import KeyFolder
-from ztrace_collector.service import Collector
+from ztrace_collector.service import Collector, Options
 
 #: Longer than anything takes: reached only by a failure.
 DEADLINE_S = 30
@@ -57,7 +57,7 @@ def folder(tmp_path: Path) -> KeyFolder:
 def running(path: Path, folder: KeyFolder) -> Iterator[str]:
     """Run a collector in a thread; yield its endpoint, and stop it."""
     endpoints: list[str] = []
-    collector = Collector("tcp://127.0.0.1:0", path, keys=folder, ready=endpoints.append)
+    collector = Collector(Options("tcp://127.0.0.1:0", path, keys=folder), ready=endpoints.append)
     thread = threading.Thread(target=collector.run)
     thread.start()
     try:

@@ -418,8 +418,9 @@ def test_a_flood_of_connections_leaves_descriptors_for_others(tmp_path: Path, co
     program = (
         "import resource, sys; from pathlib import Path\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))\n"
-        "from ztrace_collector.service import collect\n"
-        "collect('tcp://127.0.0.1:0', Path(sys.argv[1]), ready=lambda where: print(where, flush=True))"
+        "from ztrace_collector.service import Options, collect\n"
+        "options = Options('tcp://127.0.0.1:0', Path(sys.argv[1]))\n"
+        "collect(options, ready=lambda where: print(where, flush=True))"
     )
     command = [sys.executable, "-W", "error", "-c", program, str(tmp_path / "t.db")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:

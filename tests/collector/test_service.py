@@ -21,7 +21,7 @@ from tests.collector.messages import Sender, is_balanced, make_span, refusals, r
 from ztrace.errors import DatabaseInUse, EndpointError, ZtraceError
 from ztrace.wire import TOPIC, unpack_acks
 from ztrace_collector.progress import format_line
-from ztrace_collector.service import Collector, collect
+from ztrace_collector.service import Collector, Options, collect
 from ztrace_collector.store import Store
 
 #: Longer than anything takes: reached only by a failure.
@@ -102,7 +102,7 @@ def running(path: Path, bind: str = "tcp://127.0.0.1:0") -> Iterator[str]:
     """Run a collector in a thread; yield its endpoint, and stop it."""
     endpoints: list[str] = []
     errors: list[BaseException] = []
-    collector = Collector(bind, path, ready=endpoints.append)
+    collector = Collector(Options(bind, path), ready=endpoints.append)
 
     def run() -> None:
         try:
@@ -125,8 +125,8 @@ def running(path: Path, bind: str = "tcp://127.0.0.1:0") -> Iterator[str]:
 
 
 COLLECT = (
-    "import sys; from pathlib import Path; from ztrace_collector.service import collect;"
-    "collect(sys.argv[1], Path(sys.argv[2]), ready=lambda endpoint: print(endpoint, flush=True))"
+    "import sys; from pathlib import Path; from ztrace_collector.service import Options, collect;"
+    "collect(Options(sys.argv[1], Path(sys.argv[2])), ready=lambda endpoint: print(endpoint, flush=True))"
 )
 
 
@@ -256,7 +256,7 @@ def _unread_bytes(endpoint: str) -> int:
 def test_collect_gives_signal_handlers_back(path: Path) -> None:
     """After SIGINT to this very process collect returns and the handlers are what they were."""
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    collect("tcp://127.0.0.1:0", path, ready=lambda endpoint: os.kill(os.getpid(), signal.SIGINT))
+    collect(Options("tcp://127.0.0.1:0", path), ready=lambda endpoint: os.kill(os.getpid(), signal.SIGINT))
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
@@ -318,7 +318,7 @@ def test_a_kill_loses_nothing_acknowledged_and_stores_nothing_twice(
 def test_an_endpoint_that_cannot_be_is_refused(path: Path, bind: str) -> None:
     """Anything that is not on this machine, or no endpoint at all, is one clear line with a hint."""
     with pytest.raises(EndpointError) as raised:
-        Collector(bind, path).run()
+        Collector(Options(bind, path)).run()
     assert raised.value.hint
     assert "\n" not in str(raised.value)
 
@@ -328,7 +328,7 @@ def test_an_endpoint_in_use_is_refused(path: Path, tmp_path: Path, bind: str) ->
     """A second collector on the endpoint says so, and the first goes on undisturbed."""
     other = tmp_path / "other.db"
     with running(path, bind.format(tmp_path)) as endpoint, pytest.raises(EndpointError, match="in use"):
-        Collector(endpoint, other).run()
+        Collector(Options(endpoint, other)).run()
     assert not other.exists()
     with running(other, endpoint):
         pass
@@ -346,14 +346,14 @@ def test_a_socket_nobody_listens_on_is_taken_over(path: Path, tmp_path: Path) ->
     (tmp_path / "c.sock").unlink(missing_ok=True)
     (tmp_path / "c.sock").write_text("precious")
     with pytest.raises(EndpointError, match="not a socket"):
-        Collector(bind, path).run()
+        Collector(Options(bind, path)).run()
     assert (tmp_path / "c.sock").read_text() == "precious"
 
 
 def test_a_database_in_use_is_refused(path: Path) -> None:
     """The database's own errors come through, and the endpoint is free again."""
     with Store(path), pytest.raises(DatabaseInUse):
-        Collector("tcp://127.0.0.1:0", path).run()
+        Collector(Options("tcp://127.0.0.1:0", path)).run()
 
 
 def test_an_error_while_running_ends_the_collector_in_one_line(
@@ -435,7 +435,7 @@ def test_a_collector_that_holds_can_be_stopped(path: Path, connect: Connect) -> 
 
 def test_stop_before_run_returns_at_once(path: Path) -> None:
     """A collector that is stopped before it runs, or twice, ends cleanly."""
-    collector = Collector("tcp://127.0.0.1:0", path)
+    collector = Collector(Options("tcp://127.0.0.1:0", path))
     collector.stop()
     collector.run()
     collector.stop()
@@ -444,7 +444,8 @@ def test_stop_before_run_returns_at_once(path: Path) -> None:
 def test_progress_is_for_terminals_only(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Where standard error is no terminal nothing is written to it."""
     collect(
-        "tcp://127.0.0.1:0", path, progress=True, ready=lambda endpoint: os.kill(os.getpid(), signal.SIGTERM)
+        Options("tcp://127.0.0.1:0", path, progress=True),
+        ready=lambda endpoint: os.kill(os.getpid(), signal.SIGTERM),
     )
     assert capfd.readouterr() == ("", "")
     assert (
@@ -457,7 +458,7 @@ def test_progress_is_for_terminals_only(path: Path, capfd: pytest.CaptureFixture
 def test_progress_is_one_line_in_place(path: Path, connect: Connect) -> None:
     """On a terminal one line is written over and cleared at the end."""
     leader, follower = os.openpty()
-    code = COLLECT.replace("ready=", "progress=True, ready=")
+    code = COLLECT.replace("[2])", "[2]), progress=True")
     command = [sys.executable, "-c", code, "tcp://127.0.0.1:0", str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=follower, text=True) as child:
         os.close(follower)

@@ -50,9 +50,9 @@ _COLLECT = """
 import sys
 from pathlib import Path
 from ztrace_collector.keys import KeyFolder
-from ztrace_collector.service import collect
+from ztrace_collector.service import Options, collect
 keys = KeyFolder(Path(sys.argv[3])) if len(sys.argv) > 3 else None
-collect(sys.argv[1], Path(sys.argv[2]), keys=keys, ready=lambda endpoint: print(endpoint, flush=True))
+collect(Options(sys.argv[1], Path(sys.argv[2]), keys), ready=lambda endpoint: print(endpoint, flush=True))
 """
 
 

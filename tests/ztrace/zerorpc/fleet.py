@@ -28,8 +28,9 @@ DEADLINE_S = 15.0
 _ROOT = Path(__file__).parents[3]
 
 _COLLECT = (
-    "import sys; from pathlib import Path; from ztrace_collector.service import collect;"
-    "collect('tcp://127.0.0.1:0', Path(sys.argv[1]), ready=lambda endpoint: print(endpoint, flush=True))"
+    "import sys; from pathlib import Path; from ztrace_collector.service import Options, collect;"
+    "options = Options('tcp://127.0.0.1:0', Path(sys.argv[1]));"
+    "collect(options, ready=lambda endpoint: print(endpoint, flush=True))"
 )
 
 T = TypeVar("T")

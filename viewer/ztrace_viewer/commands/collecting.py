@@ -133,16 +133,12 @@ def _collect(
 ) -> None:
     from ztrace_collector.keys import KeyFolder
     from ztrace_collector.retention import Limits
+    from ztrace_collector.service import Options
     from ztrace_collector.service import collect as run
 
     keys = None if folder is None else KeyFolder(folder)
     run(
-        bind,
-        database,
-        keys=keys,
-        limits=Limits(keep_ns, max_bytes),
-        adopt=adopt,
-        progress=True,
+        Options(bind, database, keys, Limits(keep_ns, max_bytes), adopt, progress=True),
         ready=lambda endpoint: _announce(endpoint, database, with_keys=keys is not None),
     )
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ztrace.errors import ZtraceError
-from ztrace_collector.service import Collector
+from ztrace_collector.service import Collector, Options
 from ztrace_viewer.demo import lifeline
 
 
@@ -17,7 +17,8 @@ def main() -> int:
     Returns:
         2 if an error was told on standard error, for the demo to pass on as it is.
     """
-    collector = Collector("tcp://127.0.0.1:0", Path(sys.argv[1]), ready=lifeline.report_ready)
+    options = Options("tcp://127.0.0.1:0", Path(sys.argv[1]))
+    collector = Collector(options, ready=lifeline.report_ready)
     lifeline.hold(collector.stop)
     try:
         collector.run()
