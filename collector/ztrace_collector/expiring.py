@@ -23,6 +23,7 @@ _OF_TRACES = (
     "exception_edges",
     "exception_samples",
     "unfinished_spans",
+    "sent_unfinished_spans",
     "refused_spans",
     "traces",
 )

@@ -7,7 +7,7 @@ nothing. `ztrace_collector.schema` has the tables.
 #: "ZTRC": ``PRAGMA application_id`` of every ztrace database, so that a foreign file is known as such.
 APPLICATION_ID = 0x5A545243
 #: How many migrations there are; ``PRAGMA user_version`` of an up-to-date file.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 #: Traces are found by duration within an hour, so the index is random over one hour only.
 HOUR_NS = 3_600_000_000_000

@@ -397,3 +397,44 @@ def add_details(db: Database) -> None:
     for statement in _DETAILS.split(";\n"):
         if statement.strip():
             db.execute(statement)
+
+
+_DESTINATIONS = """
+CREATE TABLE destinations (
+    id INTEGER PRIMARY KEY,
+    url TEXT NOT NULL UNIQUE,
+    protocol TEXT NOT NULL,
+    in_use INTEGER NOT NULL,
+    place INTEGER NOT NULL,
+    sent INTEGER NOT NULL,
+    refused INTEGER NOT NULL,
+    skipped INTEGER NOT NULL,
+    since_ns INTEGER NOT NULL,
+    success_ns INTEGER,
+    failing_ns INTEGER,
+    error TEXT,
+    error_ns INTEGER
+);
+CREATE TABLE destination_refusals (
+    destination INTEGER NOT NULL REFERENCES destinations (id),
+    reason TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    last_ns INTEGER NOT NULL,
+    detail TEXT NOT NULL,
+    PRIMARY KEY (destination, reason)
+) WITHOUT ROWID;
+CREATE TABLE sent_unfinished_spans (
+    trace_id BLOB NOT NULL,
+    span_id BLOB NOT NULL,
+    destination INTEGER NOT NULL REFERENCES destinations (id),
+    PRIMARY KEY (trace_id, span_id, destination)
+) WITHOUT ROWID;
+"""
+
+
+@migrations()
+def add_destinations(db: Database) -> None:
+    """Add version 5: where spans are sent on to, and how far that has come."""
+    for statement in _DESTINATIONS.split(";\n"):
+        if statement.strip():
+            db.execute(statement)

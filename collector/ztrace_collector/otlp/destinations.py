@@ -1,0 +1,292 @@
+"""Where spans are sent on to: read from URLs and from OpenTelemetry's environment variables.
+
+One idea: a destination has two faces. ``url`` may be shown, stored and logged; what is secret, in headers, in
+the URL's user and password or in its query, is known to what sends and to nothing else.
+"""
+
+import base64
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from ztrace.errors import SettingsError
+
+#: How OTLP travels, as OTEL_EXPORTER_OTLP_PROTOCOL has it.
+HTTP, GRPC = "http/protobuf", "grpc"
+#: Instead of a URL: what the variables say.
+FROM_ENVIRONMENT = "env"
+#: The specification's path of traces, which is added to an endpoint.
+TRACES_PATH = "/v1/traces"
+#: The specification's default for the answer to one request.
+TIMEOUT_S = 10.0
+#: Shorter values of headers are no secrets, and would be found in every other word of an error.
+_SECRET_LENGTH = 4
+_GRPC_PORT = 4317
+_SCHEMES = {"http": HTTP, "https": HTTP, "grpc": GRPC, "grpcs": GRPC}
+_FORMS = "give http://HOST:4318, https://HOST, grpc://HOST:4317 or grpcs://HOST:4317"
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+")
+_METADATA_NAME = re.compile(r"[0-9a-z_.\-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A receiver of OTLP, and how it is spoken to.
+
+    Attributes:
+        url: what it is called wherever people look, without secrets.
+        protocol: HTTP or GRPC.
+        target: where requests go: a URL for HTTP, ``HOST:PORT`` for gRPC.
+        secure: whether TLS is spoken.
+        headers: sent with every request, their names in lower case.
+        timeout_s: how long the answer to a request may take.
+        compressed: whether requests are sent as gzip.
+        certificate: file of the authorities to trust instead of the system's.
+        client_certificate: file of the certificate to show, with its key's.
+        secrets: what must not be in any text that is shown.
+    """
+
+    url: str
+    protocol: str
+    target: str = field(repr=False)
+    secure: bool
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    timeout_s: float = TIMEOUT_S
+    compressed: bool = True
+    certificate: str | None = None
+    client_key: str | None = None
+    client_certificate: str | None = None
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+    def redact(self, text: str) -> str:
+        """Return a text on one line and without this destination's secrets."""
+        for secret in self.secrets:
+            text = text.replace(secret, "…")
+        return " ".join("".join(each if each.isprintable() else " " for each in text).split())
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The host and port it listens at."""
+        parts = urlsplit(self.url)
+        return parts.hostname or "", parts.port or (443 if self.secure else 80)
+
+
+def read_destinations(
+    urls: Sequence[str], headers: Sequence[str], environment: Mapping[str, str]
+) -> tuple[Destination, ...]:
+    """Return the destinations that options and variables name.
+
+    Args:
+        urls: of each, or "env".
+        headers: ``KEY=VALUE`` for all of them.
+        environment: OTEL_EXPORTER_OTLP_*, for all of them.
+
+    Raises:
+        SettingsError: one of these cannot be used, or what it needs is not installed.
+    """
+    given = dict(_read_header(text) for text in headers)
+    found = [_read_destination(url, given, environment) for url in urls]
+    for number, destination in enumerate(found):
+        if destination.url in (other.url for other in found[:number]):
+            raise SettingsError(f"--otlp names {destination.url} twice", hint="name it once")
+    for destination in found:
+        _check_installed(destination)
+    return tuple(found)
+
+
+def check_not_own(destinations: Iterable[Destination], listening: Iterable[tuple[str, int]]) -> None:
+    """Refuse destinations that are this collector's own listeners: spans would go round for ever.
+
+    Args:
+        destinations: where spans are to be sent.
+        listening: the hosts and ports at which OTLP is received here.
+
+    Raises:
+        SettingsError: one is.
+    """
+    own = [(_normalise(host), port) for host, port in listening]
+    for destination in destinations:
+        host, port = destination.address
+        if any(port == own_port and _is_same(_normalise(host), own_host) for own_host, own_port in own):
+            raise SettingsError(
+                f"--otlp {destination.url} is where this collector listens for OTLP itself",
+                hint="name another destination, or move the listener with --otlp-listen HOST:PORT or off",
+            )
+
+
+def _read_destination(url: str, given: Mapping[str, str], environment: Mapping[str, str]) -> Destination:
+    protocol, parts = _locate(url, environment)
+    secure = parts.scheme in ("https", "grpcs")
+    host = parts.hostname or ""
+    try:
+        port = parts.port or (_GRPC_PORT if protocol == GRPC else None)
+    except ValueError:
+        raise SettingsError(f"the port of --otlp {parts.scheme}://{host} is no port", hint=_FORMS) from None
+    place = (f"[{host}]" if ":" in host else host) + ("" if port is None else f":{port}")
+    headers = {**_environment_headers(environment), **given}
+    secrets = [value for text in headers.values() for value in (text, *text.split())]
+    if parts.username is not None or parts.password is not None:
+        user, password = unquote(parts.username or ""), unquote(parts.password or "")
+        basic = base64.b64encode(f"{user}:{password}".encode()).decode()
+        headers["authorization"] = f"Basic {basic}"
+        secrets += [basic, user, password, parts.username or "", parts.password or ""]
+    if protocol == GRPC:
+        shown = f"{'grpcs' if secure else 'grpc'}://{place}"
+        target = place
+        if wrong := [name for name in headers if not _METADATA_NAME.fullmatch(name) or name.endswith("-bin")]:
+            raise SettingsError(f"the header {wrong[0]!r} cannot be sent by gRPC", hint="leave it out")
+    else:
+        shown = target = f"{parts.scheme}://{place}{parts.path}"
+        if parts.query:
+            target += f"?{parts.query}"
+            secrets += [parts.query, *(value.partition("=")[2] for value in parts.query.split("&"))]
+    return Destination(
+        url=shown,
+        protocol=protocol,
+        target=target,
+        secure=secure,
+        headers=tuple(sorted(headers.items())),
+        timeout_s=_timeout_s(environment),
+        compressed=_is_compressed(environment),
+        certificate=_variable(environment, "CERTIFICATE") or None,
+        client_key=_variable(environment, "CLIENT_KEY") or None,
+        client_certificate=_variable(environment, "CLIENT_CERTIFICATE") or None,
+        # The longest first: a part of a secret must not spoil the search for the whole of it.
+        secrets=tuple(
+            sorted({each for each in secrets if len(each) >= _SECRET_LENGTH}, key=len, reverse=True)
+        ),
+    )
+
+
+def _locate(url: str, environment: Mapping[str, str]) -> tuple[str, SplitResult]:
+    """Return the protocol, and the URL with the path that requests go to."""
+    if url != FROM_ENVIRONMENT:
+        parts = _split(url, "--otlp")
+        if parts.scheme not in _SCHEMES:
+            raise SettingsError(f"--otlp {parts.scheme}:… is no URL of an OTLP receiver", hint=_FORMS)
+        protocol = _SCHEMES[parts.scheme]
+        return protocol, _with_path(protocol, parts, "--otlp")
+    protocol = _variable(environment, "PROTOCOL") or HTTP
+    if protocol not in (HTTP, GRPC):
+        raise SettingsError(
+            f"OTEL_EXPORTER_OTLP_PROTOCOL is {protocol!r}",
+            hint=f"give {HTTP} or {GRPC}, or nothing for {HTTP}",
+        )
+    of_traces = environment.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "").strip()
+    name = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" if of_traces else "OTEL_EXPORTER_OTLP_ENDPOINT"
+    endpoint = of_traces or environment.get(name, "").strip()
+    if not endpoint:
+        raise SettingsError(f"--otlp {FROM_ENVIRONMENT}: {name} is not set", hint="set it, or give a URL")
+    if protocol == GRPC and "://" not in endpoint:
+        insecure = _variable(environment, "INSECURE").lower() == "true"
+        endpoint = f"{'http' if insecure else 'https'}://{endpoint}"
+    parts = _split(endpoint, name)
+    if parts.scheme not in ("http", "https"):
+        raise SettingsError(
+            f"{name} is no URL of an OTLP receiver", hint="give http://HOST:PORT or https://…"
+        )
+    # The variable for traces alone has the whole path, the one for all signals only what comes before it.
+    return protocol, parts if of_traces and protocol == HTTP else _with_path(protocol, parts, name)
+
+
+def _split(url: str, name: str) -> SplitResult:
+    # A text that cannot be read is not shown either: nobody knows where in it the password is.
+    try:
+        parts = urlsplit(url.strip())
+    except ValueError:
+        raise SettingsError(f"{name} cannot be read as a URL", hint=_FORMS) from None
+    if not parts.scheme or not parts.hostname or re.search(r"[\s\x00-\x1f]", url.strip()):
+        raise SettingsError(f"{name} is no URL of an OTLP receiver", hint=_FORMS)
+    return parts
+
+
+def _with_path(protocol: str, parts: SplitResult, name: str) -> SplitResult:
+    path = parts.path.rstrip("/")
+    if protocol == HTTP:
+        return parts._replace(path=path if path.endswith(TRACES_PATH) else path + TRACES_PATH)
+    if path or parts.query:
+        raise SettingsError(f"{name} has a path, which gRPC has not", hint="give HOST:PORT alone")
+    return parts
+
+
+def _variable(environment: Mapping[str, str], name: str) -> str:
+    """Return a variable's value, that for traces before that for all signals."""
+    for prefix in ("OTEL_EXPORTER_OTLP_TRACES_", "OTEL_EXPORTER_OTLP_"):
+        if value := environment.get(prefix + name, "").strip():
+            return value
+    return ""
+
+
+def _timeout_s(environment: Mapping[str, str]) -> float:
+    text = _variable(environment, "TIMEOUT")
+    if not text:
+        return TIMEOUT_S
+    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) == 0:
+        raise SettingsError(
+            f"OTEL_EXPORTER_OTLP_TIMEOUT is {text!r}",
+            hint="give milliseconds, as OpenTelemetry specifies: 10000",
+        )
+    return int(text) / 1000
+
+
+def _is_compressed(environment: Mapping[str, str]) -> bool:
+    value = _variable(environment, "COMPRESSION").lower() or "gzip"
+    if value not in ("gzip", "none"):
+        raise SettingsError(f"OTEL_EXPORTER_OTLP_COMPRESSION is {value!r}", hint="give gzip or none")
+    return value == "gzip"
+
+
+def _environment_headers(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers of OTEL_EXPORTER_OTLP_HEADERS: ``key=value,key=value``, percent-encoded."""
+    # opentelemetry-api reads this as well, and writes what it cannot read into the log: perhaps a key.
+    headers = {}
+    for item in _variable(environment, "HEADERS").split(","):
+        if item.strip():
+            name, value = _read_header(unquote(item), "OTEL_EXPORTER_OTLP_HEADERS")
+            headers[name] = value
+    return headers
+
+
+def _read_header(text: str, where: str = "--otlp-header") -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    name, value = name.strip().lower(), value.strip()
+    if not equals or not _HEADER_NAME.fullmatch(name):
+        raise SettingsError(f"{where} has an item that is not KEY=VALUE", hint="such as x-api-key=…")
+    if not value.isascii() or not value.isprintable():
+        raise SettingsError(f"the value of {name!r} in {where} cannot be in a header", hint="use plain ASCII")
+    return name, value
+
+
+def _check_installed(destination: Destination) -> None:
+    needed = ["opentelemetry.proto", "grpc" if destination.protocol == GRPC else "requests"]
+    for module in needed:
+        try:
+            found = find_spec(module) is not None
+        except ModuleNotFoundError:
+            found = False
+        if not found:
+            extra = "grpc" if module == "grpc" else "collector"
+            raise SettingsError(
+                f"--otlp {destination.url} needs what is not installed", hint=f"pip install 'ztrace[{extra}]'"
+            )
+
+
+def _normalise(host: str) -> str:
+    """Return a host's one name: loopback and 'every address' have many."""
+    host = host.strip("[]").lower()
+    if host in ("localhost", "ip6-localhost"):
+        return "loopback"
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host or "any"
+    if address.is_loopback:
+        return "loopback"
+    return "any" if address.is_unspecified else str(address)
+
+
+def _is_same(host: str, own_host: str) -> bool:
+    # What listens on every address is reached by loopback; whether by another name, nobody knows here.
+    return host == own_host or {host, own_host} == {"any", "loopback"}
