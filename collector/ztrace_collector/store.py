@@ -10,7 +10,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import repeat
+from itertools import count, repeat
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -33,7 +33,7 @@ from ztrace_collector.unfinished import Unfinished
 
 _SPANS = Insert(
     "spans",
-    "trace_id, span_id, parent_id, method, instance, start_ns, duration_ns, self_ns, cpu_ns, status,"
+    "id, trace_id, span_id, parent_id, method, instance, start_ns, duration_ns, self_ns, cpu_ns, status,"
     " attributes, links, details",
 )
 #: A publisher that has been silent for longer is not counted as there: it would have sent some beats.
@@ -71,6 +71,7 @@ class Store:
             self._unfinished = Unfinished(self._db)
             self._figures = MethodFigures(self._db)
             self._exceptions = Exceptions(self._db)
+            self._last_id = last_span_id(self._db)
         except sqlite3.Error as error:
             self.close()
             raise explain(error, path) from error
@@ -232,6 +233,7 @@ class Store:
         self._exceptions.forget()
         self._traces.forget()
         self._unfinished.forget()
+        self._last_id = last_span_id(self._db)
         self._doubtful = False
 
     def _take(self, frames: Sequence[bytes], now_ns: int, refusals: Refusals) -> int:
@@ -270,6 +272,7 @@ class Store:
     def _insert(self, header: Header, account: Account, columns: Columns, refusals: Refusals) -> int:
         service, methods = self._number_methods(header, columns, refusals)
         rows = zip(
+            count(self._last_id + 1),
             columns.trace_ids,
             columns.span_ids,
             columns.parent_ids,
@@ -286,8 +289,22 @@ class Store:
             strict=False,
         )
         _SPANS.write(self._db, rows, len(methods))
+        self._last_id += len(methods)
         self._unfinished.end(columns)
         self._traces.add(service, columns, methods)
         self._figures.add(columns, methods)
         self._exceptions.add(service, columns, refusals)
         return len(columns.trace_ids)
+
+
+def last_span_id(db: sqlite3.Connection) -> int:
+    """Return the id of the span that was stored last, also if it has been deleted since.
+
+    Ids have no gaps and never come again, so that who has come as far as one of them knows what comes after
+    it, and how much of that has been deleted meanwhile.
+    """
+    (last_id,) = db.execute(
+        "SELECT max((SELECT coalesce(max(id), 0) FROM spans),"
+        " (SELECT sum(value) FROM totals WHERE name IN ('spans', 'spans_expired')))"
+    ).fetchone()
+    return int(last_id)
