@@ -8,6 +8,7 @@ are taken out of what fits, before it is packed.
 
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgpack
@@ -24,9 +25,12 @@ Record = tuple[Any, ...]
 MAX_NAME, MAX_TEXT, MAX_ITEMS, MAX_ATTRIBUTES = 256, 4096, 128, 128
 #: A span that is still larger than this loses its attributes.
 MAX_SPAN_BYTES = 256 << 10
+#: Characters kept of a text of an OpenTelemetry span: half of what the collector keeps of all, since its stacks
+#: are texts; and levels of its mappings and lists: those of an event, and eight of a value.
+MAX_FOREIGN_TEXT, MAX_FOREIGN_DEPTH = 32 << 10, 12
 
 #: Positions in a record.
-_NAME, _ATTRIBUTES, _LINKS, _EXCEPTION = 4, 10, 11, 12
+_NAME, _ATTRIBUTES, _LINKS, _EXCEPTION, _DETAILS = 4, 10, 11, 12, 13
 
 #: Reasons, as ``ztrace status`` shows them.
 CUT, REPLACED, REFUSED = "attribute_cut", "attribute_replaced", "span_unencodable"
@@ -41,6 +45,20 @@ class _Content(NamedTuple):
 
     keys: set[Any]
     texts: set[str]
+
+
+class _Limits(NamedTuple):
+    """What may be in a value: levels of lists, characters of a text, and whether mappings."""
+
+    depth: int
+    text: int
+    mappings: bool
+
+
+_OWN = _Limits(2, MAX_TEXT, False)
+#: For spans with details, which OpenTelemetry's have.
+_FOREIGN = _Limits(MAX_FOREIGN_DEPTH, MAX_FOREIGN_TEXT, True)
+_details_of = itemgetter(_DETAILS)
 
 
 def encode(records: Sequence[Record], rules: Rules | None = DEFAULT_RULES) -> Iterator[tuple[int, bytes]]:
@@ -101,12 +119,12 @@ def _encode_parts(records: Sequence[Record]) -> Iterator[tuple[int, bytes]]:
 
 
 def _plain_content(records: Sequence[Record]) -> _Content | None:
-    """Return what is in the records, or None if names or attributes cannot travel as they are.
+    """Return what is in the records, or None if names, attributes or details cannot travel as they are.
 
     Most always they can. It is found out by columns, for speed; what msgpack refuses, packing tells.
     """
     names = [record[_NAME] for record in records]
-    if set(map(type, names)) != {str}:
+    if set(map(type, names)) != {str} or list(map(_details_of, records)).count(None) != len(records):
         return None
     mappings = [record[_ATTRIBUTES] for record in records if record[_ATTRIBUTES] is not None]
     if not set(map(type, mappings)) <= {dict}:
@@ -183,10 +201,13 @@ def _scrub(record: Record, rules: Rules) -> Record:
             fields[_ATTRIBUTES] = rules.scrub_attributes(dict.copy(fields[_ATTRIBUTES]))
         if fields[_EXCEPTION] is not None:
             fields[_EXCEPTION] = rules.scrub_exception(fields[_EXCEPTION])
+        if fields[_DETAILS] is not None:
+            fields[_DETAILS] = rules.scrub_attributes(fields[_DETAILS])
     except Exception:
         diagnostics.count_failure("scrubbing")
         fields[_NAME] = SCRUBBED
         fields[_ATTRIBUTES] = {"ztrace.scrubbed": SCRUBBED}
+        fields[_DETAILS] = None
         failed = record[_EXCEPTION]
         if failed is not None:
             fields[_EXCEPTION] = (failed[0], SCRUBBED, [], [], *failed[4:7], [], [])
@@ -197,6 +218,10 @@ def _mend(record: Record) -> Record:
     """Return the record with a name and attributes that fit."""
     fields = list(record)
     fields[_NAME] = _mend_name(fields[_NAME])
+    limits = _OWN
+    if fields[_DETAILS] is not None:
+        limits = _FOREIGN
+        fields[_DETAILS] = _mend_value(fields[_DETAILS], limits)
     attributes = fields[_ATTRIBUTES]
     if attributes is not None and not isinstance(attributes, dict):
         diagnostics.count(REPLACED)
@@ -207,7 +232,7 @@ def _mend(record: Record) -> Record:
         if len(items) > MAX_ATTRIBUTES:
             diagnostics.count(CUT, len(items) - MAX_ATTRIBUTES)
         fields[_ATTRIBUTES] = {
-            _mend_name(key): _mend_value(value, depth=0) for key, value in items[:MAX_ATTRIBUTES]
+            _mend_name(key): _mend_value(value, limits) for key, value in items[:MAX_ATTRIBUTES]
         }
     return tuple(fields)
 
@@ -224,14 +249,14 @@ def _mend_name(name: object) -> str:
     return str.__str__(name)
 
 
-def _mend_value(value: object, depth: int) -> object:
+def _mend_value(value: object, limits: _Limits = _OWN, depth: int = 0) -> object:
     """Return the value as msgpack can carry it; subclasses are read by their base class alone."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        if str.__len__(value) > MAX_TEXT:
+        if str.__len__(value) > limits.text:
             diagnostics.count(CUT)
-            return str.__getitem__(value, slice(MAX_TEXT - 1)) + "…"
+            return str.__getitem__(value, slice(limits.text - 1)) + "…"
         return str.__str__(value)
     if isinstance(value, int):
         number = int.__int__(value)
@@ -243,14 +268,20 @@ def _mend_value(value: object, depth: int) -> object:
         return float.__float__(value)
     if isinstance(value, (bytes, bytearray)):
         binary: Any = bytes if isinstance(value, bytes) else bytearray
-        if binary.__len__(value) > MAX_TEXT:
+        if binary.__len__(value) > limits.text:
             diagnostics.count(CUT)
-        return bytes(binary.__getitem__(value, slice(MAX_TEXT)))
-    if isinstance(value, (list, tuple)) and depth < 2:
+        return bytes(binary.__getitem__(value, slice(limits.text)))
+    if isinstance(value, (list, tuple)) and depth < limits.depth:
         sequence: Any = list if isinstance(value, list) else tuple
         if sequence.__len__(value) > MAX_ITEMS:
             diagnostics.count(CUT)
-        return [_mend_value(item, depth + 1) for item in sequence.__getitem__(value, slice(MAX_ITEMS))]
+        kept = sequence.__getitem__(value, slice(MAX_ITEMS))
+        return [_mend_value(item, limits, depth + 1) for item in kept]
+    if limits.mappings and isinstance(value, dict) and depth < limits.depth:
+        if dict.__len__(value) > MAX_ITEMS:
+            diagnostics.count(CUT)
+        pairs = list(dict.items(value))[:MAX_ITEMS]
+        return {_mend_name(key): _mend_value(item, limits, depth + 1) for key, item in pairs}
     diagnostics.count(REPLACED)
     return f"<{type(value).__name__}>"
 
@@ -293,7 +324,7 @@ def _shrink(record: Record) -> Record | None:
     diagnostics.count(CUT)
     fields = list(record)
     fields[_ATTRIBUTES] = {"ztrace.cut": f"attributes of {size} bytes"}
-    fields[_LINKS] = None
+    fields[_LINKS] = fields[_DETAILS] = None
     failed = fields[_EXCEPTION]
     if failed is not None and len(_pack(failed)) > MAX_SPAN_BYTES:
         exception = ExceptionRecord(*failed)._replace(causes=[], members=[])

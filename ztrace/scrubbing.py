@@ -133,6 +133,8 @@ class Rules:
             return value if clean is text else clean.removesuffix(CUT_MARK).encode("latin-1")
         if type(value) is list:
             return self._scrub_items(value, depth)
+        if type(value) is dict:
+            return self.scrub_attributes(value)
         return value
 
     def _scrub_items(self, items: list[Any], depth: int) -> list[Any]:

@@ -12,7 +12,18 @@ from hypothesis import strategies as st
 
 from tests.ztrace.recording import make_record
 from ztrace import diagnostics, encoding
-from ztrace.encoding import CUT, MAX_ATTRIBUTES, MAX_ITEMS, MAX_NAME, MAX_TEXT, REFUSED, REPLACED, encode
+from ztrace.encoding import (
+    CUT,
+    MAX_ATTRIBUTES,
+    MAX_FOREIGN_TEXT,
+    MAX_ITEMS,
+    MAX_NAME,
+    MAX_TEXT,
+    REFUSED,
+    REPLACED,
+    encode,
+)
+from ztrace.scrubbing import REASON as SCRUBBED
 from ztrace.wire import MAX_BODY_BYTES, MAX_FRAME_BYTES, RAISED, ExceptionRecord, FrameRecord, Span
 
 PLAIN = {"text": "visa", "number": 12, "share": 0.5, "yes": True, "none": None}
@@ -443,7 +454,7 @@ def test_any_records_make_bodies_that_can_be_sent(records: list[Span]) -> None:
         record.span_id for record in records if isinstance(record.trace_id, bytes)
     ]
     assert all(type(span.name) is str for span in spans)
-    assert set(diagnostics.counts) <= {CUT, REPLACED, REFUSED}
+    assert set(diagnostics.counts) <= {CUT, REPLACED, REFUSED, SCRUBBED}
 
 
 def test_mending_twice_changes_nothing() -> None:
@@ -453,3 +464,47 @@ def test_mending_twice_changes_nothing() -> None:
     before = dict(diagnostics.counts)
     assert encoding._mend(mended) == mended
     assert diagnostics.counts == before
+
+
+def test_details_travel_with_mappings_and_lists() -> None:
+    """What OpenTelemetry has keeps its types, however deep: bytes, NaN, mappings, lists, int beside float."""
+    value = {"a": [1, 1.0, True, None, b"\0\xff", "x", [["y"], {"z": 2}]], "b": float("inf")}
+    details = {"events": [{"name": "e", "time_ns": 5, "attributes": value}], "scope": {"name": "s"}}
+    span = sent_between(make_record(2, attributes={"nested": value}, details=details))
+    assert span.details == details
+    assert span.attributes == {"nested": value}
+    assert diagnostics.counts == {}
+
+
+def test_mappings_are_not_kept_of_spans_without_details() -> None:
+    """The agent's own attributes stay as documented: a mapping is replaced by its type's name."""
+    assert sent_value({"a": 1}) == "<dict>"
+    assert diagnostics.counts == {REPLACED: 1}
+
+
+def test_secrets_are_taken_out_of_details() -> None:
+    """By name and by what they look like, in events as in attributes."""
+    event = {"name": "login", "time_ns": 5, "attributes": {"password": "hunter2", "user": "ada"}}
+    details = {"events": [event], "status_message": "refused: Authorization: Bearer abcdefghijklmnop"}
+    span = sent_between(make_record(2, attributes={"deep": {"api_key": "k1"}}, details=details))
+    text = repr(span)
+    assert "ada" in text
+    assert not any(secret in text for secret in ("hunter2", "abcdefghijklmnop", "k1"))
+    assert diagnostics.counts.keys() == {SCRUBBED}
+
+
+def test_long_texts_and_deep_values_in_details_are_cut() -> None:
+    """A stack is kept longer than other texts, what is endless is not, and a span too large loses details."""
+    deep: list[object] = []
+    deep.append(deep)
+    span = sent_between(
+        make_record(2, details={"text": "x" * 20_000, "long": "x" * 200_000, "deep": deep, "odd": Odd()})
+    )
+    assert span.details is not None
+    assert span.details["text"] == "x" * 20_000
+    assert len(span.details["long"]) == MAX_FOREIGN_TEXT
+    assert span.details["odd"] == "<Odd>"
+    assert diagnostics.counts == {CUT: 1, REPLACED: 2}
+    large = make_record(2, details={str(number): "x" * MAX_FOREIGN_TEXT for number in range(40)})
+    assert sent_between(large).details is None
+    assert diagnostics.counts == {CUT: 2, REPLACED: 2}
