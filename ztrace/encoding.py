@@ -25,8 +25,8 @@ Record = tuple[Any, ...]
 MAX_NAME, MAX_TEXT, MAX_ITEMS, MAX_ATTRIBUTES = 256, 4096, 128, 128
 #: A span that is still larger than this loses its attributes.
 MAX_SPAN_BYTES = 256 << 10
-#: Characters kept of a text of an OpenTelemetry span: half of what the collector keeps of all, since its stacks
-#: are texts; and levels of its mappings and lists: those of an event, and eight of a value.
+#: Characters kept of a text of an OpenTelemetry span: half of what the collector keeps of all, since stacks
+#: are among them; and levels of its mappings and lists: those of an event, and eight of a value.
 MAX_FOREIGN_TEXT, MAX_FOREIGN_DEPTH = 32 << 10, 12
 
 #: Positions in a record.

@@ -1,7 +1,7 @@
 """From a traceback as Python prints it to the records that it would have left.
 
-One idea: the text says what the exception object said, outermost frame first, what it was raised from above it.
-What is no traceback of Python's gives no frames, and nothing here fails.
+One idea: the text says what the exception object said: outermost frame first, and above it what it was raised
+from. What is no traceback of Python's gives no frames, and nothing here fails.
 
 This is for exceptions that come as text alone, as OpenTelemetry has them in its events. A text does not tell
 in which module a frame is; lines of locals and markers are passed over, and so are the members of a group.
@@ -85,7 +85,7 @@ def _read_part(lines: list[str], in_app: Callable[[str], bool]) -> ExceptionReco
         end = next((place for place, line in enumerate(rest) if line.startswith(_GROUP_END)), len(rest))
         rest = [line.removeprefix(_GROUP_BAR) for line in rest[:end]]
     frames: list[FrameRecord] = []
-    place = 0
+    end = len(rest)
     for place, line in enumerate(rest):
         if match := _FRAME.match(line):
             file, number, function = match.groups()
@@ -100,10 +100,11 @@ def _read_part(lines: list[str], in_app: Callable[[str], bool]) -> ExceptionReco
             if not (frames[-1].code or _MARKERS.match(line)):
                 frames[-1] = frames[-1]._replace(code=line.strip()[:MAX_CODE])
         elif line and line[0] != " ":
+            end = place
             break
-    type_, _, message = "\n".join(rest[place:]).strip().partition(": ")
+    type_, _, message = "\n".join(rest[end:]).strip().partition(": ")
     if "\n" in type_ or " " in type_:  # No message, and notes below.
-        type_, _, message = "\n".join(rest[place:]).strip().partition("\n")
+        type_, _, message = "\n".join(rest[end:]).strip().partition("\n")
     return ExceptionRecord(type_[:MAX_CODE], message[:MAX_MESSAGE], _cap(frames), [], RAISED, None, None)
 
 
