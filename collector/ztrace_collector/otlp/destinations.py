@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from ztrace.errors import SettingsError
@@ -150,9 +151,9 @@ def _read_destination(url: str, given: Mapping[str, str], environment: Mapping[s
         headers=tuple(sorted(headers.items())),
         timeout_s=_timeout_s(environment),
         compressed=_is_compressed(environment),
-        certificate=_variable(environment, "CERTIFICATE") or None,
-        client_key=_variable(environment, "CLIENT_KEY") or None,
-        client_certificate=_variable(environment, "CLIENT_CERTIFICATE") or None,
+        certificate=_file(environment, "CERTIFICATE"),
+        client_key=_file(environment, "CLIENT_KEY"),
+        client_certificate=_file(environment, "CLIENT_CERTIFICATE"),
         # The longest first: a part of a secret must not spoil the search for the whole of it.
         secrets=tuple(
             sorted({each for each in secrets if len(each) >= _SECRET_LENGTH}, key=len, reverse=True)
@@ -217,6 +218,19 @@ def _variable(environment: Mapping[str, str], name: str) -> str:
         if value := environment.get(prefix + name, "").strip():
             return value
     return ""
+
+
+def _file(environment: Mapping[str, str], name: str) -> str | None:
+    path = _variable(environment, name)
+    if not path:
+        return None
+    try:
+        Path(path).read_bytes()
+    except OSError as error:
+        raise SettingsError(
+            f"cannot read {path}: {error.strerror}", hint=f"see OTEL_EXPORTER_OTLP_{name}"
+        ) from error
+    return str(Path(path).absolute())
 
 
 def _timeout_s(environment: Mapping[str, str]) -> float:

@@ -72,7 +72,7 @@ def open_transport(destination: Destination) -> Transport:
     """Return a way to a destination; nothing is connected before the first request.
 
     Raises:
-        SettingsError: a certificate cannot be read.
+        Exception: a certificate cannot be used.
     """
     # Imported when used: each of these costs a tenth of a second.
     if destination.protocol == GRPC:

@@ -14,7 +14,6 @@ from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
 
-from ztrace.errors import SettingsError
 from ztrace_collector.otlp.destinations import Destination
 from ztrace_collector.otlp.sending import Answer, Later, Refused, Taken, TooLarge
 
@@ -40,11 +39,6 @@ class GrpcTransport:
     """A channel to one destination."""
 
     def __init__(self, destination: Destination) -> None:
-        """Read what TLS needs.
-
-        Raises:
-            SettingsError: a file of it cannot be read.
-        """
         self._destination = destination
         compression = grpc.Compression.Gzip if destination.compressed else grpc.Compression.NoCompression
         if destination.secure:
@@ -97,14 +91,7 @@ def _credentials(destination: Destination) -> grpc.ChannelCredentials:
 
 
 def _read_file(path: str | None) -> bytes | None:
-    if path is None:
-        return None
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise SettingsError(
-            f"cannot read {path}: {error.strerror}", hint="see OTEL_EXPORTER_OTLP_CERTIFICATE and CLIENT_*"
-        ) from error
+    return None if path is None else Path(path).read_bytes()
 
 
 def _read_retry_info(error: grpc.RpcError) -> float | None:

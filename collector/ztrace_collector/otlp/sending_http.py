@@ -22,7 +22,6 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from ztrace.errors import SettingsError
 from ztrace_collector.otlp.destinations import Destination
 from ztrace_collector.otlp.sending import Answer, Later, Refused, Taken, TooLarge
 
@@ -39,19 +38,12 @@ class HttpTransport:
     """A session with one destination."""
 
     def __init__(self, destination: Destination) -> None:
-        """Read what TLS needs.
-
-        Raises:
-            SettingsError: a file of it cannot be read.
-        """
         self._destination = destination
         self._verify: bool | str = destination.certificate or True
         self._session = requests.Session()
         # What ~/.netrc has for this host must not take the place of the header that was given.
         self._session.auth = _leave_as_it_is
         self._session.cert = _client_certificate(destination)
-        for path in (destination.certificate, destination.client_certificate, destination.client_key):
-            _check_readable(path)
         self._session.headers.clear()
         self._session.headers.update({"user-agent": "ztrace", "accept": _TYPE, **dict(destination.headers)})
         self._session.headers["content-type"] = _TYPE
@@ -107,18 +99,6 @@ def _client_certificate(destination: Destination) -> str | tuple[str, str] | Non
     if destination.client_certificate and destination.client_key:
         return destination.client_certificate, destination.client_key
     return destination.client_certificate
-
-
-def _check_readable(path: str | None) -> None:
-    if path is None:
-        return
-    try:
-        with open(path, "rb"):
-            pass
-    except OSError as error:
-        raise SettingsError(
-            f"cannot read {path}: {error.strerror}", hint="see OTEL_EXPORTER_OTLP_CERTIFICATE and CLIENT_*"
-        ) from error
 
 
 def _read(response: requests.Response, deadline_s: float) -> Iterator[bytes]:
