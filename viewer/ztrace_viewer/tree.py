@@ -157,7 +157,7 @@ def _find_parents(ordered: Sequence[SpanRow], facts: Facts) -> tuple[list[int | 
         if positions.setdefault(row.span_id, position) != position:
             entries.append({"reason": missing.REPEATED, "span_id": row.span_id.hex()})
     parents = [None if row.parent_id is None else positions.get(row.parent_id) for row in ordered]
-    circles = _break_circles(parents)
+    circles = break_circles(parents)
     for position, row in enumerate(ordered):
         if row.parent_id is not None and parents[position] is None:
             if position in circles:
@@ -178,7 +178,7 @@ def _orphan(row: SpanRow, parent_id: bytes) -> Orphan:
     return Orphan(row.span_id, parent_id, row.kind, row.instance_id, row.start_ns, row.end_ns)
 
 
-def _break_circles(parents: list[int | None]) -> set[int]:
+def break_circles(parents: list[int | None]) -> set[int]:
     """Make the earliest span of each circle a root, and return these."""
     #: Which walk met a position first: 0 none yet; a position met twice by one walk lies on a circle.
     met_by = [0] * len(parents)

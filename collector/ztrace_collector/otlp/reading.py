@@ -5,11 +5,11 @@ One idea: a span leaves in the order in which it was stored, and its ``id`` is t
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ztrace.wire import KIND_NUMBERS, UNFINISHED
 
-#: Traces asked for by one statement: SQLite takes 32,766 parameters, and a chunk's rows are in memory at once.
+#: Traces asked for by one statement: SQLite takes 32,766 parameters, and reads the rows of a chunk at once.
 TRACES_AT_ONCE = 500
 
 _SPANS = """
@@ -25,7 +25,8 @@ FROM unfinished_spans JOIN methods ON methods.id = unfinished_spans.method
 """
 _EXCEPTIONS = """
 SELECT exceptions.trace_id, exceptions.span_id, how, exceptions.type, exceptions.message,
-    exceptions.origin_trace_id, exceptions.origin_span_id, exceptions.frames, causes, notes, members, fingerprint
+    exceptions.origin_trace_id, exceptions.origin_span_id, exceptions.frames, causes, notes, members,
+    fingerprint
 FROM exceptions LEFT JOIN exception_groups ON exception_groups.id = exception_group
 """
 
@@ -120,6 +121,22 @@ def read_traces(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> list[Stor
     return spans
 
 
+def read_trace_after(db: sqlite3.Connection, trace_id: bytes, after_id: int, limit: int) -> list[StoredSpan]:
+    """Return some finished spans of one trace, as `read_after` does of all: a trace may be very large."""
+    rows = db.execute(
+        f"{_SPANS} WHERE spans.trace_id = ? AND spans.id > ? ORDER BY spans.id LIMIT ?",
+        (trace_id, after_id, limit),
+    ).fetchall()
+    if not rows:
+        return []
+    exceptions = db.execute(
+        f"{_EXCEPTIONS} WHERE exceptions.trace_id = ? AND exceptions.span_id IN"
+        " (SELECT span_id FROM spans WHERE trace_id = ? AND id BETWEEN ? AND ?) ORDER BY exceptions.id",
+        (trace_id, trace_id, rows[0][0], rows[-1][0]),
+    )
+    return _with_exceptions(rows, exceptions)
+
+
 def read_unfinished(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> list[StoredSpan]:
     """Return the spans of some traces that have not ended, as far as their processes told of them."""
     spans: list[StoredSpan] = []
@@ -131,12 +148,14 @@ def read_unfinished(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> list[
     return spans
 
 
-def _with_exceptions(rows: Sequence[tuple[object, ...]], exceptions: Iterable[tuple[object, ...]]) -> list[StoredSpan]:
+def _with_exceptions(
+    rows: Sequence[tuple[Any, ...]], exceptions: Iterable[tuple[Any, ...]]
+) -> list[StoredSpan]:
     """Return rows as spans, each with the first exception that is stored of it."""
-    found: dict[tuple[object, object], StoredException] = {}
+    found: dict[tuple[bytes, bytes], StoredException] = {}
     for trace_id, span_id, *fields in exceptions:
-        found.setdefault((trace_id, span_id), StoredException(*fields))  # type: ignore[arg-type]
+        found.setdefault((trace_id, span_id), StoredException(*fields))
     return [
-        StoredSpan(*row[:6], KIND_NUMBERS[row[6]], *row[7:], found.get((row[1], row[2])) if found else None)  # type: ignore
+        StoredSpan(*row[:6], KIND_NUMBERS[row[6]], *row[7:], found.get((row[1], row[2])) if found else None)
         for row in rows
     ]
