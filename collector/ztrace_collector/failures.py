@@ -208,7 +208,7 @@ class _Reading:
     def frame(self, record: FrameRecord) -> Frame:
         """Return a frame whose fields are of the right types, but for its locals."""
         file, function = self._text(record.file, MAX_NAME), self._text(record.function, MAX_NAME)
-        code = self._text(record.code, MAX_CODE)
+        module, code = self._text(record.module, MAX_NAME), self._text(record.code, MAX_CODE)
         shown: dict[str, Any] = {
             "file": file,
             "line": min(max(record.line, 0), _LAST),
@@ -216,13 +216,15 @@ class _Reading:
             "code": code,
             "in_app": record.in_app,
         }
+        if module:  # What makes a problem the same has to leave with it.
+            shown["module"] = module
         if record.repeats > 0:
             shown["repeats"] = min(record.repeats, _LAST)
         if record.omitted > 0:
             shown["omitted"] = min(record.omitted, _LAST)
         if record.locals is not None:
             shown["locals"] = self._locals(record.locals)
-        return Frame(file, function, self._text(record.module, MAX_NAME), code, record.in_app, _encode(shown))
+        return Frame(file, function, module, code, record.in_app, _encode(shown))
 
     def _locals(self, values: Any) -> dict[str, str] | None:
         if type(values) is not dict:

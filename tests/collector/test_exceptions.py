@@ -66,8 +66,8 @@ def test_an_exception_is_counted_at_its_origin(store: Store, path: Path) -> None
     assert (group["type"], group["message"]) == ("Declined", "declined")
     assert (group["trace_id"], group["origin_span_id"]) == (trace_id(0), span_id(2))
     assert group["first_ns"] == group["last_ns"] == EPOCH_NS + 10 * MS
-    names = ("file", "line", "function", "code", "in_app")
-    assert json.loads(group["frames"])[0] == dict(zip(names, [*APP[:3], *APP[4:6]], strict=True))
+    names = ("file", "line", "function", "module", "code", "in_app")
+    assert json.loads(group["frames"])[0] == dict(zip(names, APP[:6], strict=True))
     listed = rows(path, "SELECT * FROM exception_list ORDER BY how")
     assert [(one["how"], one["exception_group"]) for one in listed] == [
         ("passed", group["fingerprint"]),

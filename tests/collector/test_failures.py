@@ -35,11 +35,12 @@ def read(record: Any) -> tuple[Failure, dict[str, int]]:
 
 
 def test_what_a_frame_has_is_stored_if_it_says_something() -> None:
-    """Folded repeats, left out frames and variables stand in a frame's JSON only where there are any."""
+    """Module, repeats, left out frames and variables stand in a frame's JSON only where there are any."""
+    bare = FRAME._replace(module="")
     full = FRAME._replace(repeats=3, omitted=7, locals={"card": "‹›"})
-    failure, refused = read(make_record(frames=(tuple(FRAME), tuple(full), tuple(FRAME))))
+    failure, refused = read(make_record(frames=(tuple(bare), tuple(full), tuple(bare))))
     plain = {"file": "/srv/app.py", "line": 10, "function": "charge", "code": "pay(card)", "in_app": True}
-    extras = {"repeats": 3, "omitted": 7, "locals": {"card": "‹›"}}
+    extras = {"module": "app", "repeats": 3, "omitted": 7, "locals": {"card": "‹›"}}
     assert json.loads(failure.frames_text) == [plain, plain | extras, plain]
     assert refused == {}
 

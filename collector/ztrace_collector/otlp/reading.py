@@ -152,10 +152,10 @@ def _with_exceptions(
     rows: Sequence[tuple[Any, ...]], exceptions: Iterable[tuple[Any, ...]]
 ) -> list[StoredSpan]:
     """Return rows as spans, each with the first exception that is stored of it."""
-    found: dict[tuple[bytes, bytes], StoredException] = {}
+    found: dict[tuple[Any, ...], StoredException] = {}
     for trace_id, span_id, *fields in exceptions:
-        found.setdefault((trace_id, span_id), StoredException(*fields))
+        found.setdefault((trace_id, span_id), StoredException._make(fields))
     return [
-        StoredSpan(*row[:6], KIND_NUMBERS[row[6]], *row[7:], found.get((row[1], row[2])) if found else None)
+        StoredSpan._make((*row[:6], KIND_NUMBERS[row[6]], *row[7:], found.get(row[1:3]) if found else None))
         for row in rows
     ]
