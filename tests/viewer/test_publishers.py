@@ -57,6 +57,7 @@ def test_an_empty_database_has_a_status(path: Path) -> None:
     with open_database(path) as db:
         status: Mapping[str, object] = read_status(db, NOON)
     assert {name: value for name, value in status.items() if value != 0} == {
+        "destinations": [],
         "losses": [],
         "publishers": [],
         "rejected": {},

@@ -309,12 +309,34 @@ class Refusal(TypedDict):
     detail: str
 
 
+class Destination(TypedDict):
+    """Where spans are sent on to, and how far that has come: sent, refused, deleted before, and waiting.
+
+    ``state`` is one of up to date, behind, refusing, failing, off.
+    """
+
+    url: str
+    protocol: str
+    state: str
+    spans_sent: int
+    spans_refused: int
+    spans_skipped: int
+    spans_waiting: int
+    waiting_since_ns: int | None
+    since_ns: int
+    success_ns: int | None
+    failing_since_ns: int | None
+    error: str | None
+    error_ns: int | None
+    refusals: list[Refusal]
+
+
 class StatusDocument(TypedDict):
     """``status``: what is stored, and what is not and why.
 
     Extra: what all publishers created, and of it what is elsewhere, waiting and expired; the unfinished spans
     that run, that ended with their process, and whose end is lost; every loss, the latest first; what of
-    ``rejected`` the collector counted, with the last detail.
+    ``rejected`` the collector counted, with the last detail; where spans are sent on to.
     """
 
     spans_created: int
@@ -332,6 +354,7 @@ class StatusDocument(TypedDict):
     publishers: list[Publisher]
     rejected: dict[str, int]
     refusals: list[Refusal]
+    destinations: list[Destination]
 
 
 class Key(TypedDict):

@@ -8,6 +8,7 @@ import sqlite3
 from collections import Counter
 
 from ztrace.unfinished import ABANDONED as ABANDONED_ATTRIBUTE
+from ztrace_viewer.destinations import read_destinations
 from ztrace_viewer.documents import Publisher, Refusal, StatusDocument
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.losses import ACCOUNTED, read_losses
@@ -53,6 +54,7 @@ def read_status(db: sqlite3.Connection, now_ns: int) -> StatusDocument:
         "publishers": publishers,
         "rejected": {reason: rejected[reason] for reason in sorted(rejected) if rejected[reason]},
         "refusals": refusals,
+        "destinations": read_destinations(db),
     }
 
 

@@ -12,6 +12,7 @@ from rich.text import Text
 from ztrace_viewer.characters import clean
 from ztrace_viewer.documents import Loss, Publisher, Refusal, StatusDocument
 from ztrace_viewer.moments import format_ago, format_stretch
+from ztrace_viewer.render.destinations import draw_destinations
 from ztrace_viewer.render.grid import Column, draw_grid
 from ztrace_viewer.render.lists import draw_number
 from ztrace_viewer.screen import plural
@@ -49,7 +50,7 @@ _PUBLISHERS = (
 
 
 def draw_status(document: StatusDocument, width: int, now_ns: int) -> Iterator[Text]:
-    """Yield the totals, then a table of losses and one of publishers."""
+    """Yield the totals, then tables of losses, of destinations and of publishers."""
     yield _fact("created", plural(document["spans_created"], "span"))
     stored = f"{plural(document['spans_stored'], 'span')} in {plural(document['traces_stored'], 'trace')}"
     expired = document["spans_expired"]
@@ -72,6 +73,9 @@ def draw_status(document: StatusDocument, width: int, now_ns: int) -> Iterator[T
     if document["losses"]:
         yield Text()
         yield from _draw_losses(document["losses"], width, now_ns)
+    if document["destinations"]:
+        yield Text()
+        yield from draw_destinations(document["destinations"], width, now_ns)
     if document["publishers"]:
         yield Text()
         yield from _draw_publishers(document["publishers"], width, now_ns)
