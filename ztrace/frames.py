@@ -29,6 +29,9 @@ _HIDDEN = ("ztrace", "zerorpc")
 #: What the code of a traceback's copy does: ``raise __traceback_maker``.
 _REBUILT = ("__traceback_maker",)
 
+#: A generator's code has this flag: its frame has a caller only while it runs.
+_GENERATOR = 0x20
+
 #: A frame and its line.
 Step = tuple[FrameType, int]
 #: Where a traceback began when its exception left a span: what `is_known` knows a step by.
@@ -39,6 +42,10 @@ show_all = False
 show_locals = False
 
 _known: dict[tuple[str, int, str, str], FrameRecord] = {}
+
+#: The class's own, whatever a subclass has in its place.
+_traceback_of = BaseException.__dict__["__traceback__"].__get__
+_set_traceback = BaseException.__dict__["__traceback__"].__set__
 
 
 def read_steps(
@@ -76,16 +83,31 @@ def read_steps(
 def read_callers(frame: FrameType) -> list[Step]:
     """Return who called a frame, outermost first."""
     steps: list[Step] = []
-    caller = frame.f_back
+    caller = _caller_of(frame)
     while caller is not None and len(steps) < _MAX_STEPS:
         steps.append((caller, caller.f_lineno or 0))
         caller = caller.f_back
     return steps[::-1]
 
 
+def take_off_frame(exception: BaseException) -> None:
+    """Let a traceback be what it were without the function that calls this in its ``except`` clause.
+
+    A bare ``raise`` there adds nothing, so the program sees what it would have seen without ztrace. And
+    zerorpc formats each traceback twice, for which Python parses the source line of a step.
+    """
+    try:
+        traceback = _traceback_of(exception)
+        # Otherwise nothing but ztrace tells where it was, as of a signal that arrived there.
+        if traceback.tb_next is not None and traceback.tb_frame is sys._getframe(1):
+            _set_traceback(exception, traceback.tb_next)
+    except Exception:
+        return
+
+
 def find_caller(frame: FrameType) -> list[Step]:
     """Return the nearest caller of a frame that is the user's own, if there is one."""
-    caller = frame.f_back
+    caller = _caller_of(frame)
     for _ in range(_MAX_STEPS):
         if caller is None:
             break
@@ -93,6 +115,14 @@ def find_caller(frame: FrameType) -> list[Step]:
             return [(caller, caller.f_lineno or 0)]
         caller = caller.f_back
     return []
+
+
+def _caller_of(frame: FrameType) -> FrameType | None:
+    """Return who called a frame; of a generator that has ended, who hears of it now."""
+    caller = frame.f_back
+    if caller is None and frame.f_code.co_flags & _GENERATOR:
+        caller = sys._getframe(1)
+    return caller
 
 
 def is_own(frame: FrameType) -> bool:

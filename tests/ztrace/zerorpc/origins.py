@@ -9,15 +9,12 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tests.ztrace.zerorpc.journal import Entry, Event, Line
 from tests.ztrace.zerorpc.trees import Node
 from ztrace_viewer.documents import Frame, SpanDocument
 from ztrace_viewer.tree import walk
 
-#: Of ztrace's own files, whose lines a traced server's tracebacks have more than an untraced one's.
-_OWN = re.compile(rf'^[ |]*File "{re.escape(str(Path(__file__).parents[3]))}/ztrace/')
 _REMOTE = "zerorpc.exceptions.RemoteError"
 
 
@@ -189,17 +186,9 @@ def short(line: Line) -> Line:
     return line._replace(code=line.code[:256])
 
 
-def without_ztrace(text: str, token: str) -> str:
-    """Return what a caller was told, without its token and the lines that tracing adds to tracebacks."""
-    kept: list[str] = []
-    lines = iter(text.splitlines())
-    for line in lines:
-        if not _OWN.match(line):
-            kept.append(line)
-            continue
-        next(lines, None)  # Its source.
-    marked = [line for line in kept if not re.fullmatch(r"[ |]*[~^]+", line)]
-    return re.sub(r"repeated \d+ more", "repeated", "\n".join(marked)).replace(token, "TOKEN")
+def without_token(text: str, token: str) -> str:
+    """Return what a caller was told, without its token, and how much of the stack recursion found free."""
+    return re.sub(r"repeated \d+ more", "repeated", text).replace(token, "TOKEN")
 
 
 def origins_in(roots: list[SpanDocument]) -> list[SpanDocument]:

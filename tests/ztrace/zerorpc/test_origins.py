@@ -16,7 +16,7 @@ import pytest
 
 from tests.ztrace.zerorpc.fleet import DEADLINE_S, Fleet, Outcome
 from tests.ztrace.zerorpc.journal import read_events
-from tests.ztrace.zerorpc.origins import line_of, origins_in, without_ztrace
+from tests.ztrace.zerorpc.origins import line_of, origins_in, without_token
 from tests.ztrace.zerorpc.test_lost_peers import doomed
 from tests.ztrace.zerorpc.test_messages import wait_for_messages
 from tests.ztrace.zerorpc.trees import Unlogged, find
@@ -93,7 +93,7 @@ def told(fleet: Fleet, outcome: Outcome) -> list[Any]:
 
     def plainly(value: Any) -> Any:
         if isinstance(value, str):
-            return without_ztrace(value, outcome.token)
+            return without_token(value, outcome.token)
         return [plainly(each) for each in value] if isinstance(value, (list, tuple)) else value
 
     assert any(entry[4] for entry in entries)
@@ -392,7 +392,7 @@ def test_a_server_without_ztrace(traced: Fleet, plain: Fleet) -> None:
     outcome, reference = traced.run("through", *path), plain.run("through", *path)
     assert outcome.error is not None
     assert reference.error is not None
-    told = [[without_ztrace(text, each.token) for text in each.error or []] for each in (outcome, reference)]
+    told = [[without_token(text, each.token) for text in each.error or []] for each in (outcome, reference)]
     assert told[0] == told[1]
     tree = traced.check(outcome, ways=True)
     assert way(tree) == [("internal", "driver", "passed"), *PASSED[:4], ("client", "middle", "raised")]

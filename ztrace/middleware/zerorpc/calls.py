@@ -16,6 +16,7 @@ from gevent import GreenletExit
 from gevent.event import AsyncResult
 
 from ztrace import diagnostics, failure, origins, spans
+from ztrace.frames import take_off_frame
 from ztrace.middleware.zerorpc.contexts import is_traced
 from ztrace.spans import CLIENT, Span, start_span
 
@@ -44,28 +45,38 @@ def wrap_call(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def __call__(self: Any, method: Any, *args: Any, **kargs: Any) -> Any:
-        if spans.publisher is None or not (self._context.__dict__.get("_ztrace") or is_traced(self._context)):
-            return original(self, method, *args, **kargs)
-        name = method if type(method) is str else _name_of(method)
-        if name[:9] == "_zerorpc_":
-            calling.set(None)
-            return original(self, method, *args, **kargs)
-        attributes = self.__dict__.get("_ztrace_attributes") or _call_attributes(self)
-        call = Call()
-        call.message_id = None
-        call.span = span = start_span(name, CLIENT, attributes, None, None, False)
-        calling.set(call)
+        call = None
         try:
+            if spans.publisher is not None and (
+                self._context.__dict__.get("_ztrace") or is_traced(self._context)
+            ):
+                call = _start_call(self, method)
             result = original(self, method, *args, **kargs)
         except BaseException as exception:
-            open_calls.pop(call.message_id, None)
-            span.__exit__(None, exception)
+            take_off_frame(exception)
+            if call is not None:
+                open_calls.pop(call.message_id, None)
+                call.span.__exit__(None, exception)
             raise
-        if not span.ended:
+        if call is not None and not call.span.ended:
             _await_result(call, result)
         return result
 
     return __call__
+
+
+def _start_call(client: Any, method: Any) -> Call | None:
+    """Start the span of a call, for before_request to find; zerorpc's built-in methods have none."""
+    name = method if type(method) is str else _name_of(method)
+    if name[:9] == "_zerorpc_":
+        calling.set(None)
+        return None
+    attributes = client.__dict__.get("_ztrace_attributes") or _call_attributes(client)
+    call = Call()
+    call.message_id = None
+    call.span = start_span(name, CLIENT, attributes, None, None, False)
+    calling.set(call)
+    return call
 
 
 def _name_of(method: object) -> str:
@@ -122,6 +133,7 @@ def _watch_stream(stream: Generator[Any, Any, Any], message_id: Any) -> Generato
         _abandon_stream(message_id)
         raise
     except BaseException as exception:
+        take_off_frame(exception)
         _end_call(message_id, exception)
         raise
 

@@ -8,6 +8,7 @@ from typing import Any
 import zerorpc
 
 from ztrace import diagnostics, failure, origins, spans
+from ztrace.frames import take_off_frame
 from ztrace.middleware.zerorpc.contexts import is_traced
 from ztrace.propagation import parse_traceparent
 from ztrace.spans import CONSUMER, PRODUCER, SERVER, Span, make_current, start_span
@@ -23,12 +24,13 @@ def wrap_process_call(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def process_call(self: Any, context: Any, channel: Any, request: Any, functor: Any) -> Any:
-        if spans.publisher is None or not (context.__dict__.get("_ztrace") or is_traced(context)):
-            return original(self, context, channel, request, functor)
-        span = serve(request)
+        span = None
         try:
+            if spans.publisher is not None and (context.__dict__.get("_ztrace") or is_traced(context)):
+                span = serve(request)
             result = original(self, context, channel, request, functor)
         except BaseException as exception:
+            take_off_frame(exception)
             if span is not None:
                 span.reply()  # Before the exception is recorded, which is none of the method's time.
                 span.__exit__(None, exception)
@@ -82,15 +84,18 @@ def wrap_push(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def __call__(self: Any, method: Any, *args: Any) -> Any:
-        if spans.publisher is None or not is_traced(self._context):
-            return original(self, method, *args)
-        span = start_span(method, PRODUCER, {"messaging.system": "zerorpc"})
+        span = None
         try:
+            if spans.publisher is not None and is_traced(self._context):
+                span = start_span(method, PRODUCER, {"messaging.system": "zerorpc"})
             original(self, method, *args)
         except BaseException as exception:
-            span.end(exception)
+            take_off_frame(exception)
+            if span is not None:
+                span.end(exception)
             raise
-        span.end()
+        if span is not None:
+            span.end()
 
     return __call__
 
@@ -103,6 +108,7 @@ def wrap_receiver(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return original(self)
         except BaseException as exception:  # Killed, or timed out, while it served a message.
+            take_off_frame(exception)
             span = being_served.get()[1]
             if span is not None:
                 end_message(span, exception)
