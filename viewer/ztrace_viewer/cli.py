@@ -23,6 +23,7 @@ class _Place(NamedTuple):
 COMMANDS = {
     "up": _Place("collecting", "up", "Collect spans into one file: the way to start."),
     "collect": _Place("collecting", "collect", "Run the collector alone."),
+    "web": _Place("web", "web", "Serve Jaeger's query API, for Grafana and Jaeger's own page."),
     "keys": _Place("keys", "keys", "Make, list and revoke the keys by which services are let in."),
     "demo": _Place("demo", "demo", "Run a small traced shop of real services and show what it found."),
     "slow": _Place("slow", "slow", "List the slowest call trees."),

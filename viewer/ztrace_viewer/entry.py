@@ -11,6 +11,9 @@ import sys
 EXTRAS = {
     "click": "all",
     "rich": "all",
+    "opentelemetry": "all",
+    "starlette": "all",
+    "uvicorn": "all",
     "sqlite_utils": "collector",
     "zerorpc": "demo",
     "gevent": "demo",

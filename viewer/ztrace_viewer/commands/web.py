@@ -1,0 +1,45 @@
+"""``ztrace web``: Jaeger's query API over a database."""
+
+from pathlib import Path
+
+import click
+
+from ztrace_viewer.options import database_option
+
+#: Where it is served if nothing else is said; in the help, before anything of the server is imported.
+DEFAULT_LISTEN = "127.0.0.1:4711"
+
+
+@click.command()
+@click.option(
+    "--listen",
+    default=DEFAULT_LISTEN,
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where to serve, on this machine; port 0 takes a free one.",
+)
+@database_option
+def web(listen: str, database: Path) -> None:
+    """Serve Jaeger's query API, for Grafana and Jaeger's own page.
+
+    It reads the file, also while a collector writes it. Whoever asks needs the token: it is in the URL that
+    is printed, and kept in a file beside the database, or given as ZTRACE_WEB_TOKEN.
+
+    \b
+    Example:
+      ztrace web --db shop.db
+      ztrace web --db shop.db --listen 127.0.0.1:8080
+    """
+    from ztrace_viewer.web import listening
+    from ztrace_viewer.web.serving import serve
+    from ztrace_viewer.web.token import find_token
+
+    address = listening.parse_address(listen, "--listen")
+    listener = listening.listen(address)
+    try:
+        token = find_token(database)
+        url = f"http://{listening.find_address(listener)}/?token={token}"
+        click.echo(f"ztrace: serving {database} at {url}; end with Ctrl-C", err=True)
+        serve(database, token, listener)
+    finally:
+        listener.close()

@@ -1,0 +1,142 @@
+"""Who is let in, and what every answer carries.
+
+One idea: it stands before all routes and decides by the headers alone, so no route can forget it.
+"""
+
+import hmac
+import ipaddress
+import re
+from collections.abc import Iterator
+from http.cookies import CookieError, SimpleCookie
+
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ztrace_viewer.web.answers import answer_error
+from ztrace_viewer.web.start import STYLE_SOURCE, answer_locked
+
+#: The header for programs that have another use for ``Authorization``.
+TOKEN_HEADER = "x-ztrace-token"
+#: The parameter of the URL that is announced.
+TOKEN_PARAMETER = "token"
+#: How long a browser keeps the cookie: as long as it runs would end with each of its updates.
+COOKIE_S = 30 * 86_400
+
+#: Nothing is loaded from anywhere, nothing is framed or kept, nobody is told where a link came from.
+_SECURITY = {
+    "Content-Security-Policy": (
+        f"default-src 'none'; style-src {STYLE_SOURCE}; base-uri 'none'; form-action 'none';"
+        " frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::[0-9]{1,5})?")
+_UNAUTHORIZED, _SEE_OTHER, _MISDIRECTED = 401, 303, 421
+
+
+class Guard:
+    """Asks for the token, and for a host that is this machine."""
+
+    def __init__(self, app: ASGIApp, *, token: str, port: int) -> None:
+        """Stand before an application.
+
+        Args:
+            app: that.
+            token: what it is to ask for.
+            port: where it is served: a browser keeps cookies by host, and other ports have other tokens.
+        """
+        self._app = app
+        self._token = token.encode()
+        self._cookie = f"ztrace_{port}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through, or answer it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_secured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_SECURITY)
+            await send(message)
+
+        app = self._check(Request(scope)) or self._app
+        await app(scope, receive, send_secured)
+
+    def _check(self, request: Request) -> Response | None:
+        """Return the answer to a request that does not get further."""
+        if not _is_this_machine(request.headers.get("host", "")):
+            return answer_error(
+                request, _MISDIRECTED, "the Host header names another machine; a proxy has to send localhost"
+            )
+        if not any(map(self._is_token, self._find_tokens(request))):
+            response: Response
+            if request.url.path.startswith("/api"):
+                response = answer_error(
+                    request, _UNAUTHORIZED, "the token is missing or wrong; send it as Authorization: Bearer"
+                )
+            else:
+                response = answer_locked(_UNAUTHORIZED)
+            response.headers["WWW-Authenticate"] = "Bearer"
+            return response
+        given = request.query_params.get(TOKEN_PARAMETER)
+        if given is None or request.method not in ("GET", "HEAD"):
+            return None
+        # Out of the address bar, the history and whatever is copied from there.
+        return self._keep(_leave_out_token(request))
+
+    def _find_tokens(self, request: Request) -> Iterator[str]:
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            yield given.strip()
+        yield request.headers.get(TOKEN_HEADER, "")
+        yield request.query_params.get(TOKEN_PARAMETER, "")
+        yield from _read_cookies(request.headers, self._cookie)
+
+    def _is_token(self, given: str) -> bool:
+        return hmac.compare_digest(given.encode("utf-8", "replace"), self._token)
+
+    def _keep(self, response: Response) -> Response:
+        response.set_cookie(
+            self._cookie, self._token.decode(), max_age=COOKIE_S, httponly=True, samesite="strict"
+        )
+        return response
+
+
+def _leave_out_token(request: Request) -> Response:
+    kept = [pair for pair in request.query_params.multi_items() if pair[0] != TOKEN_PARAMETER]
+    # A path is made relative to this host: "//elsewhere" would lead away.
+    path = "/" + request.scope.get("raw_path", b"/").decode("ascii", "replace").partition("?")[0].lstrip("/")
+    query = str(QueryParams(kept))
+    return RedirectResponse(path + (f"?{query}" if query else ""), _SEE_OTHER)
+
+
+def _read_cookies(headers: Headers, name: str) -> Iterator[str]:
+    for line in headers.getlist("cookie"):
+        try:
+            cookies = SimpleCookie(line)
+        except CookieError:
+            continue
+        if name in cookies:
+            yield cookies[name].value
+
+
+def _is_this_machine(host: str) -> bool:
+    """Tell whether a Host header names this machine: a page from elsewhere names its own host."""
+    found = _HOST.fullmatch(host)
+    if found is None:
+        return False
+    name = found[1].lower().strip("[]").rstrip(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False

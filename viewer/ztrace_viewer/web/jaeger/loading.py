@@ -1,0 +1,74 @@
+"""Traces as OTLP, for an answer.
+
+One idea: a trace is read only if there is room for it in the answer, which its row tells before.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from ztrace_collector.otlp.outgoing import Builder
+from ztrace_collector.otlp.reading import StoredSpan, read_trace_after, read_traces, read_unfinished
+
+#: Spans in one answer: about 100 MB of JSON, beyond which no browser shows them either.
+MAX_SPANS = 100_000
+
+
+class Loaded(NamedTuple):
+    """Traces with their spans.
+
+    Attributes:
+        requests: one for each trace, in the order asked for; never one without spans.
+        left_out: how many were left out because the answer was full.
+        cut: the only trace has more spans than an answer.
+    """
+
+    requests: list[ExportTraceServiceRequest]
+    left_out: int = 0
+    cut: bool = False
+
+    @property
+    def note(self) -> str:
+        """What is missing, in words; nothing if nothing is."""
+        if self.left_out:
+            return f"{self.left_out:,} traces left out: an answer has at most {MAX_SPANS:,} spans"
+        return f"the first {MAX_SPANS:,} spans of a larger trace" if self.cut else ""
+
+
+def load_traces(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> Loaded:
+    """Return those of some traces that there are, with their spans, also those that have not ended.
+
+    Of a trace that is larger than an answer may be the spans that were stored first are returned.
+    """
+    counts = _count_spans(db, trace_ids)
+    chosen: list[bytes] = []
+    room = MAX_SPANS
+    for trace_id in trace_ids:
+        if not chosen or counts.get(trace_id, 0) <= room:
+            chosen.append(trace_id)
+            room -= counts.get(trace_id, 0)
+    by_trace: dict[bytes, list[StoredSpan]] = {trace_id: [] for trace_id in chosen}
+    for span in (*_read(db, chosen), *read_unfinished(db, chosen)):
+        by_trace[span.trace_id].append(span)
+    builder = Builder(db)
+    requests = [builder.request(spans[:MAX_SPANS]) for spans in by_trace.values() if spans]
+    return Loaded(requests, len(trace_ids) - len(chosen), any(len(s) > MAX_SPANS for s in by_trace.values()))
+
+
+def _read(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> list[StoredSpan]:
+    if len(trace_ids) == 1:
+        # The only one that can have more spans than there is room for.
+        return read_trace_after(db, trace_ids[0], 0, MAX_SPANS + 1)
+    return read_traces(db, trace_ids)
+
+
+def _count_spans(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> dict[bytes, int]:
+    """Return how many spans each trace has, as far as they have ended."""
+    return dict(
+        db.execute(
+            f"SELECT trace_id, span_count FROM traces WHERE trace_id IN ({','.join('?' * len(trace_ids))})",
+            trace_ids,
+        )
+    )

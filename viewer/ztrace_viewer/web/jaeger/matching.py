@@ -1,0 +1,177 @@
+"""Whether a trace has a span that is all that a question says.
+
+One idea: a span has the tags that it is shown with. So what is compared is the span as OTLP, made only of the
+few whose row, by what is written in it at all, can have every tag.
+"""
+
+import base64
+import json
+import math
+import sqlite3
+from collections.abc import Iterator, Sequence
+
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
+
+from ztrace.wire import ERROR, KIND_NAMES
+from ztrace_collector.otlp.outgoing import Builder
+from ztrace_collector.otlp.reading import read_traces
+from ztrace_viewer.export.jaeger_fields import (
+    DESCRIPTION_TAG,
+    ERROR_TAG,
+    KIND_TAG,
+    SCOPE_TAG,
+    SCOPE_VERSION_TAG,
+    STATUS_NAMES,
+    STATUS_TAG,
+)
+from ztrace_viewer.web.jaeger.parameters import Question
+
+#: Names by which Jaeger's storages look for what is no attribute.
+_SCOPE_NAMES, _SCOPE_VERSIONS = (SCOPE_TAG, "scope.name"), (SCOPE_VERSION_TAG, "scope.version")
+_STATUSES = (STATUS_TAG, "span.status")
+_RESOURCE = "resource."
+_FIELDS = {ERROR_TAG, KIND_TAG, DESCRIPTION_TAG, *_STATUSES, *_SCOPE_NAMES, *_SCOPE_VERSIONS}
+#: What is made of a span's other columns when it is shown: their names are in no row.
+_MADE_OF_COLUMNS = ("service.", "host.", "process.", "telemetry.", "ztrace.", "rpc.", "messaging.")
+#: What is made of its exception.
+_MADE_OF_EXCEPTION = ("exception.", "error.")
+_TRUE, _FALSE = {"1", "t", "true"}, {"0", "f", "false"}
+
+
+class Matcher:
+    """Tells which traces have a span that matches one question."""
+
+    def __init__(self, db: sqlite3.Connection, question: Question, methods: frozenset[int] | None) -> None:
+        """Prepare.
+
+        Args:
+            db: read-only.
+            question: what is asked.
+            methods: ids of the methods that its service and operation leave; None for all.
+        """
+        self._db = db
+        self._tags = dict(question.tags)
+        self._builder = Builder(db) if question.tags else None
+        self._conditions: list[str] = []
+        self._values: list[object] = []
+        if methods is not None:
+            self._add(f"method IN ({','.join('?' * len(methods))})", *methods)
+        if question.min_ns is not None:
+            self._add("duration_ns >= ?", question.min_ns)
+        if question.max_ns is not None:
+            self._add("duration_ns <= ?", question.max_ns)
+        for key, value in question.tags.items():
+            self._add_tag(key, value)
+
+    def find(self, trace_ids: Sequence[bytes]) -> set[bytes]:
+        """Return those traces that have such a span."""
+        if not trace_ids:
+            return set()
+        condition = " AND ".join([f"trace_id IN ({','.join('?' * len(trace_ids))})", *self._conditions])
+        wanted = "trace_id, span_id" if self._builder is not None else "DISTINCT trace_id, NULL"
+        rows = self._db.execute(f"SELECT {wanted} FROM spans WHERE {condition}", [*trace_ids, *self._values])
+        possible = set(rows)
+        if self._builder is None:
+            return {trace_id for trace_id, _ in possible}
+        traces = sorted({trace_id for trace_id, _ in possible})
+        spans = [span for span in read_traces(self._db, traces) if (span.trace_id, span.span_id) in possible]
+        return {
+            span.trace_id
+            for resource_spans in self._builder.request(spans).resource_spans
+            for scope_spans in resource_spans.scope_spans
+            for span in scope_spans.spans
+            if all(_has_tag(resource_spans, scope_spans, span, *tag) for tag in self._tags.items())
+        }
+
+    def _add(self, condition: str, *values: object) -> None:
+        self._conditions.append(condition)
+        self._values += values
+
+    def _add_tag(self, key: str, value: str) -> None:
+        """Leave out the rows that cannot have a tag, where that is to be seen from the row."""
+        if key == ERROR_TAG and value.lower() in _TRUE | _FALSE:
+            self._add(f"status {'=' if value.lower() in _TRUE else '<>'} ?", ERROR)
+            return
+        name = key.removeprefix(_RESOURCE)
+        if key in _FIELDS or name.startswith(_MADE_OF_COLUMNS):
+            return
+        places = {
+            "instr(attributes, ?) > 0": _quote(key),
+            "instr(details, ?) > 0": _quote(key),
+            "instance IN (SELECT id FROM instances WHERE instr(resource, ?) > 0)": _quote(name),
+        }
+        condition, values = " OR ".join(places), list(places.values())
+        if key.startswith(_MADE_OF_EXCEPTION):
+            condition += f" OR status = {ERROR}"
+        self._add(f"({condition})", *values)
+
+
+def _quote(key: str) -> str:
+    """Return a key as the collector writes it."""
+    return json.dumps(key, ensure_ascii=False)
+
+
+def _has_tag(
+    resource_spans: ResourceSpans, scope_spans: ScopeSpans, span: Span, key: str, value: str
+) -> bool:
+    scope = scope_spans.scope
+    if key == ERROR_TAG:
+        failed = span.status.code == Status.STATUS_CODE_ERROR
+        return value.lower() in (_TRUE if failed else _FALSE)
+    if key == KIND_TAG:
+        return value.lower() == KIND_NAMES.get(span.kind)
+    if key in _STATUSES:
+        return value.upper() == STATUS_NAMES.get(span.status.code, "UNSET")
+    if key == DESCRIPTION_TAG:
+        return value == span.status.message
+    if key in _SCOPE_NAMES:
+        return value == scope.name
+    if key in _SCOPE_VERSIONS:
+        return value == scope.version
+    resource = resource_spans.resource.attributes
+    if key.startswith(_RESOURCE) and _has_attribute(resource, key.removeprefix(_RESOURCE), value):
+        return True
+    return any(
+        _has_attribute(attributes, key, value) for attributes in _find_attributes(resource, scope_spans, span)
+    )
+
+
+def _find_attributes(
+    resource: Sequence[KeyValue], scope_spans: ScopeSpans, span: Span
+) -> Iterator[Sequence[KeyValue]]:
+    yield span.attributes
+    yield resource
+    yield scope_spans.scope.attributes
+    yield from (event.attributes for event in span.events)
+    yield from (link.attributes for link in span.links)
+
+
+def _has_attribute(attributes: Sequence[KeyValue], key: str, value: str) -> bool:
+    return any(each.key == key and _read(each.value) == value for each in attributes)
+
+
+def _read(value: AnyValue) -> str:
+    """Return a value as people write it in a question."""
+    plain = _read_plain(value)
+    if isinstance(plain, str):
+        return plain
+    if isinstance(plain, float):
+        return str(int(plain)) if plain.is_integer() and abs(plain) < 1e21 else repr(plain)
+    return json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
+
+
+def _read_plain(value: AnyValue) -> object:
+    match value.WhichOneof("value"):
+        case "array_value":
+            return [_read_plain(each) for each in value.array_value.values]
+        case "kvlist_value":
+            return {each.key: _read_plain(each.value) for each in value.kvlist_value.values}
+        case "bytes_value":
+            return base64.b64encode(value.bytes_value).decode()
+        case "double_value":
+            return value.double_value if math.isfinite(value.double_value) else str(value.double_value)
+        case None:
+            return ""
+        case kind:
+            return getattr(value, kind)

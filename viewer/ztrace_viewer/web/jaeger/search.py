@@ -1,0 +1,122 @@
+"""Which traces a question finds.
+
+One idea: most of a question is settled by what a trace's row has, its services and its root, and by the
+minutes in which a method was called at all. Only traces about which that leaves a doubt have their spans
+looked at, as many as there is time for.
+"""
+
+import json
+import sqlite3
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ztrace_viewer.durations import UNITS_NS
+from ztrace_viewer.web.deadline import Deadline
+from ztrace_viewer.web.jaeger.candidates import Candidate, Wanted, explain_end, read_pages
+from ztrace_viewer.web.jaeger.matching import Matcher
+from ztrace_viewer.web.jaeger.parameters import Question
+
+#: Traces whose spans are read by one statement.
+CHUNK = 200
+
+
+#: Producers and consumers are shown by what they do as well as by their name.
+_METHODS = """
+SELECT id FROM methods WHERE (:service IS NULL OR service = :service) AND (
+    :name IS NULL OR name = :name OR (kind = 'producer' AND 'send ' || name = :name)
+    OR (kind = 'consumer' AND 'process ' || name = :name))
+"""
+
+
+class Found(NamedTuple):
+    """What a search has found.
+
+    Attributes:
+        traces: the newest first.
+        note: what was left out for want of time; nothing if all was looked at.
+    """
+
+    traces: list[Candidate]
+    note: str = ""
+
+
+class _Names(NamedTuple):
+    """What a question's names are in the tables.
+
+    Attributes:
+        service: as the JSON arrays of ``traces.services`` have it; None for any.
+        methods: ids; None for any.
+        minutes: those in which any of the methods was called, in their order; None for any.
+    """
+
+    service: str | None
+    methods: frozenset[int] | None
+    minutes: list[int] | None
+
+
+def search(db: sqlite3.Connection, question: Question, deadline: Deadline) -> Found:
+    """Return the newest traces that have a span which is all that the question says."""
+    names = _find_names(db, question)
+    if names.methods is not None and not names.methods:
+        return Found([])
+    by_span = bool(question.tags) or question.min_ns is not None or question.max_ns is not None
+    is_settled = not by_span and question.operation is None
+    matcher = Matcher(db, question, names.methods)
+    found: list[Candidate] = []
+    wanted = Wanted(question.start_ns, question.end_ns, names.service, question.min_ns or 0)
+    for page in read_pages(db, wanted):
+        left = [each for each in page.traces if _may_match(each, names)]
+        if is_settled:
+            found += left
+        for at in range(0, 0 if is_settled else len(left), CHUNK):
+            chunk = left[at : at + CHUNK]
+            found += _match(chunk, names, matcher, by_span=by_span)
+            if len(found) < question.limit and deadline.is_over():
+                return Found(found, explain_end(chunk[-1].start_ns, deadline))
+        if len(found) >= question.limit:
+            return Found(found[: question.limit])
+        if deadline.is_over():
+            return Found(found, explain_end(page.since_ns, deadline))
+    return Found(found)
+
+
+def _match(chunk: Sequence[Candidate], names: _Names, matcher: Matcher, *, by_span: bool) -> list[Candidate]:
+    """Return those of some traces that match, by their roots or by their spans."""
+    sure = set()
+    if not by_span and names.methods is not None:
+        sure = {each.trace_id for each in chunk if each.root_method in names.methods}
+    doubtful = [each.trace_id for each in chunk if each.trace_id not in sure]
+    sure |= matcher.find(doubtful)
+    return [each for each in chunk if each.trace_id in sure]
+
+
+def _may_match(trace: Candidate, names: _Names) -> bool:
+    """Tell whether any of the methods was called while a trace went on."""
+    if names.minutes is None:
+        return True
+    first = bisect_left(names.minutes, trace.start_ns // UNITS_NS["m"])
+    return first < len(names.minutes) and names.minutes[first] <= trace.end_ns // UNITS_NS["m"]
+
+
+def _find_names(db: sqlite3.Connection, question: Question) -> _Names:
+    service = None
+    if question.service is not None:
+        # As the collector writes the array: between quotes that no name can contain unescaped.
+        service = json.dumps(question.service, ensure_ascii=False)
+    if question.service is None and question.operation is None:
+        return _Names(service, None, None)
+    rows = db.execute(_METHODS, {"service": question.service, "name": question.operation})
+    methods = frozenset(method for (method,) in rows)
+    if question.operation is None:
+        return _Names(service, methods, None)
+    return _Names(service, methods, _find_minutes(db, question, methods))
+
+
+def _find_minutes(db: sqlite3.Connection, question: Question, methods: frozenset[int]) -> list[int]:
+    # Spans are counted where they ended, which is not before their trace began.
+    query = (
+        "SELECT DISTINCT bucket FROM method_figures WHERE resolution_s = 60 AND bucket >= ?"
+        f" AND method IN ({','.join('?' * len(methods))}) ORDER BY bucket"
+    )
+    return [minute for (minute,) in db.execute(query, (question.start_ns // UNITS_NS["m"], *methods))]

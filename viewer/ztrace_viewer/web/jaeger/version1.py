@@ -1,0 +1,119 @@
+"""Version 1 of the API: what Grafana's data source and Jaeger's page up to 2.18 ask.
+
+One idea: a route reads its parameters, asks, and puts the answer into the envelope; nothing else is here.
+"""
+
+import time
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ztrace.errors import NotFoundError
+from ztrace_viewer.export.jaeger import make_traces
+from ztrace_viewer.web.answers import answer_data, answer_error
+from ztrace_viewer.web.asking import SEARCH_S, Asker
+from ztrace_viewer.web.deadline import Deadline
+from ztrace_viewer.web.jaeger.dependencies import count_calls
+from ztrace_viewer.web.jaeger.loading import Loaded, load_traces
+from ztrace_viewer.web.jaeger.names import list_operations, list_services
+from ztrace_viewer.web.jaeger.parameters import (
+    ParameterError,
+    parse_boolean,
+    parse_integer,
+    parse_trace_id,
+    parse_trace_ids,
+    read_stretch,
+    read_version_1,
+)
+from ztrace_viewer.web.jaeger.search import search
+
+NOT_FOUND = "trace not found"
+_NOT_IMPLEMENTED = 501
+
+
+def make_routes(asker: Asker) -> list[Route]:
+    """Return the routes."""
+
+    def services(request: Request) -> Response:
+        names = asker.ask(list_services)
+        return answer_data(request, names, total=len(names))
+
+    def operations_of(request: Request) -> Response:
+        service = str(request.path_params["service"])
+        operations = asker.ask(lambda db: list_operations(db, service))
+        names = list(dict.fromkeys(operation.name for operation in operations))
+        return answer_data(request, names, total=len(names))
+
+    def operations(request: Request) -> Response:
+        query = request.query_params
+        service = query.get("service", "")
+        if not service:
+            raise ParameterError("service is required")
+        found = asker.ask(lambda db: list_operations(db, service, query.get("spanKind", "")))
+        data = [{"name": each.name, "spanKind": each.kind} for each in found]
+        return answer_data(request, data, total=len(data))
+
+    def traces(request: Request) -> Response:
+        texts = request.query_params.getlist("traceID")
+        question = read_version_1(request.query_params)
+        if texts:
+            return _answer_ids(request, parse_trace_ids(texts))
+        deadline = Deadline(SEARCH_S)
+        found, loaded = asker.ask(
+            lambda db: (
+                found := search(db, question, deadline),
+                load_traces(db, [trace.trace_id for trace in found.traces]),
+            )
+        )
+        return answer_data(
+            request, make_traces(loaded.requests), note="; ".join(filter(None, (found.note, loaded.note)))
+        )
+
+    def _answer_ids(request: Request, trace_ids: list[bytes]) -> Response:
+        loaded = asker.ask(lambda db: load_traces(db, trace_ids))
+        data = make_traces(loaded.requests)
+        there = {trace["traceID"] for trace in data}
+        missing = [trace_id.hex() for trace_id in trace_ids if trace_id.hex() not in there]
+        errors = [] if loaded.left_out else [{"msg": NOT_FOUND, "traceID": each} for each in missing]
+        return answer_data(request, data, errors=errors, note=loaded.note)
+
+    def trace(request: Request) -> Response:
+        query = request.query_params
+        trace_id = parse_trace_id(request.path_params["trace"])
+        # Found by its id wherever it is: Grafana gives the times in another unit than Jaeger's page.
+        for name in ("start", "end"):
+            if query.get(name):
+                parse_integer(query[name], name)
+        parse_boolean(query.get("raw", ""), "raw")
+        loaded: Loaded = asker.ask(lambda db: load_traces(db, [trace_id]))
+        if not loaded.requests:
+            raise NotFoundError(NOT_FOUND)
+        return answer_data(request, make_traces(loaded.requests), note=loaded.note)
+
+    def dependencies(request: Request) -> Response:
+        query = request.query_params
+        start_ns, end_ns = read_stretch(query, time.time_ns())
+        deadline = Deadline(SEARCH_S)
+        calls = asker.ask(lambda db: count_calls(db, start_ns, end_ns, deadline))
+        service = query.get("service", "")
+        data = [
+            {"parent": caller, "child": callee, "callCount": count}
+            for (caller, callee), count in sorted(calls.counts.items())
+            if service in ("", caller, callee)
+        ]
+        return answer_data(request, data, note=calls.note)
+
+    def metrics(request: Request) -> Response:
+        return answer_error(request, _NOT_IMPLEMENTED, "figures are not served here; see 'ztrace stats'")
+
+    return [
+        Route("/api/services", services),
+        # Grafana writes a service's name into the path as it is, slashes and all.
+        Route("/api/services/{service:path}/operations", operations_of),
+        Route("/api/operations", operations),
+        Route("/api/traces", traces),
+        Route("/api/traces/{trace}", trace),
+        Route("/api/dependencies", dependencies),
+        Route("/api/metrics/{kind}", metrics),
+    ]

@@ -1,0 +1,83 @@
+"""The token by which whoever asks is let in.
+
+One idea: it lasts as long as the database it opens, so it is kept in a file beside it, which only its owner
+can read; a person gets it with the page's URL, a program is given it once.
+"""
+
+import os
+import re
+import secrets
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from ztrace.errors import SettingsError
+
+#: Gives the token, instead of the file.
+TOKEN_VARIABLE = "ZTRACE_WEB_TOKEN"
+#: What is put behind the database's name.
+SUFFIX = ".token"
+#: Characters of a token that are not too easily guessed; those of one that is made stand for 192 bits.
+MIN_LENGTH, _MADE_BYTES = 16, 24
+#: What can stand unescaped in a URL, a header and a cookie.
+_TOKEN = re.compile(rf"[A-Za-z0-9_.~-]{{{MIN_LENGTH},256}}", re.ASCII)
+
+
+def find_token(database: Path, environment: Mapping[str, str] = os.environ) -> str:
+    """Return the token that was given, or the one kept beside the database; make that if there is none.
+
+    Raises:
+        SettingsError: it cannot be used, kept or read.
+    """
+    given = environment.get(TOKEN_VARIABLE)
+    if given:
+        if not _TOKEN.fullmatch(given):
+            raise SettingsError(
+                f"{TOKEN_VARIABLE} is not a token",
+                hint=f"give it {MIN_LENGTH} to 256 letters, digits and any of -_.~",
+            )
+        return given
+    path = database.with_name(database.name + SUFFIX)
+    try:
+        return _read(path)
+    except FileNotFoundError:
+        return _make(path)
+    except OSError as error:
+        raise _explain(path, error) from error
+
+
+def _make(path: Path) -> str:
+    token = secrets.token_urlsafe(_MADE_BYTES)
+    try:
+        # Whole before it has its name: another process that starts now reads it, or is the one that made it.
+        made = path.with_name(f"{path.name}.{os.getpid()}")
+        descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with open(descriptor, "w") as file:
+                file.write(token + "\n")
+            os.link(made, path)
+        finally:
+            made.unlink()
+    except FileExistsError:
+        return _read(path)
+    except OSError as error:
+        raise _explain(path, error) from error
+    return token
+
+
+def _read(path: Path) -> str:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    with open(descriptor, errors="replace") as file:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_IMODE(mode) & 0o077:
+            raise SettingsError(f"{path} can be read by others", hint=f"chmod 600 {path}")
+        token = file.read(1024).strip()
+    if not _TOKEN.fullmatch(token):
+        raise SettingsError(f"{path} has no token in it", hint="delete it; a new one is made")
+    return token
+
+
+def _explain(path: Path, error: OSError) -> SettingsError:
+    return SettingsError(
+        f"the token cannot be kept in {path}: {error.strerror}", hint=f"give one as {TOKEN_VARIABLE}"
+    )
