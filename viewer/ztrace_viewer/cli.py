@@ -33,6 +33,8 @@ COMMANDS = {
     "stats": _Place("stats", "stats", "Show figures per method: calls, errors, p50, p95, p99, total."),
     "tail": _Place("tail", "tail", "Follow call trees and errors as they arrive."),
     "status": _Place("status", "status", "Show publishers, what is stored, lost and refused, and why."),
+    "export": _Place("exporting", "export", "Write call trees for other programs, or send them."),
+    "import": _Place("importing", "import_", "Store call trees from files."),
 }
 
 #: Exit statuses besides 0.

@@ -1,0 +1,305 @@
+"""Jaeger's JSON: what Jaeger's collector would make of the same spans, and the way back."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
+
+from ztrace_viewer.export.jaeger import make_traces
+from ztrace_viewer.export.jaeger_reading import read_trace
+
+TRACE = bytes.fromhex("01a2b3c4d5e6f708090a0b0c0d0e0f10")
+PARENT, CHILD = bytes.fromhex("00000000000000a1"), bytes.fromhex("00000000000000a2")
+START_NS = 1_769_860_800_000_001_234
+
+
+def attribute(key: str, **value: Any) -> KeyValue:
+    """Return an attribute with a value such as ``string_value="x"``."""
+    return KeyValue(key=key, value=AnyValue(**value))
+
+
+def request(*spans: Span, resource: Resource | None = None) -> ExportTraceServiceRequest:
+    """Return some spans of one resource and one scope."""
+    if resource is None:
+        resource = Resource(attributes=[attribute("service.name", string_value="shop")])
+    scopes = ScopeSpans(spans=spans)
+    scopes.scope.name = "requests"
+    return ExportTraceServiceRequest(resource_spans=[ResourceSpans(resource=resource, scope_spans=[scopes])])
+
+
+def span(**fields: Any) -> Span:
+    """Return a span of 5.5 µs."""
+    made = {
+        "trace_id": TRACE,
+        "span_id": CHILD,
+        "name": "GET /",
+        "start_time_unix_nano": START_NS,
+        "end_time_unix_nano": START_NS + 5_500,
+    }
+    return Span(**{**made, **fields})
+
+
+def come_home(sent: ExportTraceServiceRequest) -> ExportTraceServiceRequest:
+    """Return a trace that has been written as Jaeger's JSON and read."""
+    (trace,) = json.loads(json.dumps(make_traces([sent], exact=True)))
+    return read_trace(trace)
+
+
+def test_a_span_becomes_what_jaeger_makes_of_it() -> None:
+    """Tags, references and logs have Jaeger's names, types and order."""
+    sent = span(
+        parent_span_id=PARENT,
+        kind=Span.SPAN_KIND_CLIENT,
+        trace_state="vendor=1",
+        attributes=[
+            attribute("http.method", string_value="GET"),
+            attribute("retries", int_value=2),
+            attribute("big", int_value=1 << 60),
+            attribute("share", double_value=0.5),
+            attribute("cached", bool_value=False),
+            attribute("raw", bytes_value=b"\x00\xff"),
+            attribute(
+                "sizes", array_value=ArrayValue(values=[AnyValue(int_value=1), AnyValue(double_value=2.5)])
+            ),
+        ],
+        status=Status(code=Status.STATUS_CODE_ERROR, message="refused"),
+        links=[Span.Link(trace_id=bytes(15) + b"\x01", span_id=PARENT)],
+        events=[
+            Span.Event(
+                name="retry", time_unix_nano=START_NS + 1_000, attributes=[attribute("n", int_value=1)]
+            )
+        ],
+    )
+    (trace,) = make_traces([request(sent)])
+    expected: object = {
+        "traceID": TRACE.hex(),
+        "spans": [
+            {
+                "traceID": TRACE.hex(),
+                "spanID": "00000000000000a2",
+                "operationName": "GET /",
+                "references": [
+                    {"refType": "CHILD_OF", "traceID": TRACE.hex(), "spanID": "00000000000000a1"},
+                    {"refType": "FOLLOWS_FROM", "traceID": "0" * 31 + "1", "spanID": "00000000000000a1"},
+                ],
+                "startTime": 1_769_860_800_000_001,
+                "duration": 5,
+                "tags": [
+                    {"key": "otel.scope.name", "type": "string", "value": "requests"},
+                    {"key": "http.method", "type": "string", "value": "GET"},
+                    {"key": "retries", "type": "int64", "value": 2},
+                    {"key": "big", "type": "int64", "value": "1152921504606846976"},
+                    {"key": "share", "type": "float64", "value": 0.5},
+                    {"key": "cached", "type": "bool", "value": False},
+                    {"key": "raw", "type": "binary", "value": "AP8="},
+                    {"key": "sizes", "type": "string", "value": "[1,2.5]"},
+                    {"key": "span.kind", "type": "string", "value": "client"},
+                    {"key": "otel.status_code", "type": "string", "value": "ERROR"},
+                    {"key": "error", "type": "bool", "value": True},
+                    {"key": "otel.status_description", "type": "string", "value": "refused"},
+                    {"key": "w3c.tracestate", "type": "string", "value": "vendor=1"},
+                ],
+                "logs": [
+                    {
+                        "timestamp": 1_769_860_800_000_002,
+                        "fields": [
+                            {"key": "event", "type": "string", "value": "retry"},
+                            {"key": "n", "type": "int64", "value": 1},
+                        ],
+                    }
+                ],
+                "processID": "p1",
+                "warnings": None,
+            }
+        ],
+        "processes": {"p1": {"serviceName": "shop", "tags": []}},
+        "warnings": None,
+    }
+    assert trace == expected
+
+
+def test_what_ran_in_one_process_shares_it() -> None:
+    """Processes are told apart by all of their resource, and numbered as they come."""
+    host = Resource(
+        attributes=[
+            attribute("service.name", string_value="shop"),
+            attribute("host.name", string_value="box"),
+        ]
+    )
+    first, second = request(span()), request(span(span_id=PARENT), resource=host)
+    (trace,) = make_traces([first, second, first])
+    assert [each["processID"] for each in trace["spans"]] == ["p1", "p2", "p1"]
+    assert trace["processes"]["p2"] == {
+        "serviceName": "shop",
+        "tags": [{"key": "host.name", "type": "string", "value": "box"}],
+    }
+
+
+_names = st.sampled_from(
+    ["a", "b.c", "error", "span.kind", "hostname", "event", "ztrace.start_ns", "host.name"]
+)
+_scalars: st.SearchStrategy[AnyValue] = st.one_of(
+    st.text(max_size=4).map(lambda value: AnyValue(string_value=value)),
+    st.booleans().map(lambda value: AnyValue(bool_value=value)),
+    st.integers(-(1 << 63), (1 << 63) - 1).map(lambda value: AnyValue(int_value=value)),
+    st.floats(allow_nan=False).map(lambda value: AnyValue(double_value=value)),
+    st.binary(max_size=4).map(lambda value: AnyValue(bytes_value=value)),
+)
+_values: st.SearchStrategy[AnyValue] = st.recursive(
+    _scalars | st.just(AnyValue()),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=2).map(
+            lambda values: AnyValue(array_value=ArrayValue(values=values)),
+        ),
+        st.dictionaries(_names, inner, max_size=2).map(
+            lambda values: AnyValue(
+                kvlist_value=KeyValueList(
+                    values=[KeyValue(key=key, value=value) for key, value in values.items()]
+                )
+            )
+        ),
+    ),
+    max_leaves=3,
+)
+_attributes = st.dictionaries(_names, _values, max_size=3).map(
+    lambda values: [KeyValue(key=key, value=value) for key, value in values.items()]
+)
+_counts = st.sampled_from([0, 0, 0, 7])
+_times = st.integers(0, (1 << 63) - 1)
+_states = st.sampled_from(["", "a=1,b=2"])
+_flags = st.sampled_from([0, 1, 0x301])
+_ids = st.sampled_from([PARENT, bytes.fromhex("ff" * 8)])
+_links = st.builds(
+    Span.Link,
+    trace_id=st.sampled_from([TRACE, bytes(15) + b"\x01"]),
+    span_id=_ids,
+    trace_state=_states,
+    attributes=_attributes | st.just([]),
+    flags=_flags,
+    dropped_attributes_count=_counts,
+)
+_events = st.builds(
+    Span.Event,
+    name=st.sampled_from(["", "retry", "exception"]),
+    time_unix_nano=_times,
+    attributes=_attributes,
+    dropped_attributes_count=_counts,
+)
+_spans = st.builds(
+    lambda start_ns, duration_ns, **fields: Span(
+        trace_id=TRACE, start_time_unix_nano=start_ns, end_time_unix_nano=start_ns + duration_ns, **fields
+    ),
+    start_ns=_times,
+    duration_ns=st.integers(0, 10**15),
+    span_id=_ids,
+    parent_span_id=_ids | st.just(b""),
+    name=st.text(max_size=4),
+    kind=st.integers(0, 5),
+    trace_state=_states,
+    flags=_flags,
+    attributes=_attributes,
+    events=st.lists(_events, max_size=2),
+    links=st.lists(_links, max_size=2),
+    dropped_attributes_count=_counts,
+    dropped_events_count=_counts,
+    dropped_links_count=_counts,
+    status=st.builds(Status, code=st.integers(0, 2), message=st.sampled_from(["", "why"])),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(_spans, _attributes, st.sampled_from(["shop", "", None]))
+def test_every_span_comes_home(sent: Span, process: list[KeyValue], service: str | None) -> None:
+    """Whatever OTLP can say of a span and its process is the same after Jaeger's JSON."""
+    named = [] if service is None else [attribute("service.name", string_value=service)]
+    whole = request(sent, resource=Resource(attributes=[*named, *process]))
+    assert come_home(whole) == whole
+
+
+def test_what_jaegers_own_clients_send_is_read() -> None:
+    """Short ids, errors as text, a parent that it only follows, the host's old name, another parent."""
+    trace = {
+        "traceID": "abc",
+        "spans": [
+            {
+                "traceID": "abc",
+                "spanID": "1",
+                "operationName": "work",
+                "references": [
+                    {"refType": "FOLLOWS_FROM", "traceID": "abc", "spanID": "2"},
+                    {"refType": "CHILD_OF", "traceID": "def", "spanID": "3"},
+                ],
+                "startTime": 1_769_860_800_000_000,
+                "duration": 10.0,
+                "tags": [
+                    {"key": "error", "type": "string", "value": "true"},
+                    {"key": "otel.library.name", "type": "string", "value": "old"},
+                    {"key": "size", "type": "int64", "value": "9007199254740993"},
+                    {"key": "share", "type": "float64", "value": 1},
+                    {"key": "untyped", "value": 3},
+                ],
+                "logs": [{"timestamp": 1_769_860_800_000_001, "fields": [{"key": "message", "value": "hm"}]}],
+                "processID": "p1",
+            }
+        ],
+        "processes": {
+            "p1": {
+                "serviceName": "old",
+                "tags": [{"key": "hostname", "type": "string", "value": "box"}],
+            }
+        },
+    }
+    (resource_spans,) = read_trace(trace).resource_spans
+    assert list(resource_spans.resource.attributes) == [
+        attribute("service.name", string_value="old"),
+        attribute("host.name", string_value="box"),
+    ]
+    (scope_spans,) = resource_spans.scope_spans
+    assert scope_spans.scope.name == "old"
+    (found,) = scope_spans.spans
+    assert (found.trace_id.hex(), found.span_id.hex()) == ("0" * 29 + "abc", "0" * 15 + "1")
+    assert found.parent_span_id.hex() == "0" * 15 + "2"
+    assert found.end_time_unix_nano - found.start_time_unix_nano == 10_000
+    assert found.status.code == Status.STATUS_CODE_ERROR
+    assert list(found.attributes) == [
+        attribute("size", int_value=9007199254740993),
+        attribute("share", double_value=1.0),
+        attribute("untyped", string_value="3"),
+    ]
+    (link,) = found.links
+    assert link.trace_id.hex() == "0" * 29 + "def"
+    assert list(link.attributes) == [attribute("opentracing.ref_type", string_value="child_of")]
+    (event,) = found.events
+    assert (event.name, list(event.attributes)) == ("", [attribute("message", string_value="hm")])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"spanID": "xyz"}, "span 1: spanID is not an id of up to 16 hex digits: 'xyz'"),
+        ({"traceID": 5}, "span 1: traceID is not text"),
+        ({"startTime": "now"}, "span 1: startTime is not a whole number"),
+        ({"duration": -1}, "span 1: duration is out of range"),
+        ({"processID": "p9"}, "span 1 has a processID that is not in processes: 'p9'"),
+        ({"tags": [{"key": "n", "type": "int64", "value": "x"}]}, "span 1: tag 'n' is no int64: 'x'"),
+        ({"tags": {"n": 1}}, "span 1: tags is not a list"),
+        ({"references": [{"refType": "CHILD_OF"}]}, "span 1: traceID of a reference is not text"),
+        (
+            {"tags": [{"key": "ztrace.otlp", "type": "string", "value": "{}"}]},
+            "span 1: ztrace.otlp does not have one resource",
+        ),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_place(change: dict[str, object], message: str) -> None:
+    """A span that cannot be read is named by its number."""
+    (trace,) = json.loads(json.dumps(make_traces([request(span())])))
+    trace["spans"][0].update(change)
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        read_trace(trace)

@@ -1,0 +1,166 @@
+"""``ztrace export``: trees for other programs."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ztrace.errors import SettingsError
+from ztrace_viewer.answering import end_with_nothing
+from ztrace_viewer.database import open_database
+from ztrace_viewer.durations import parse_duration
+from ztrace_viewer.options import Amount, database_option, limit_option, time_options
+from ztrace_viewer.selection import Selection
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from ztrace_viewer.export.progress import Progress
+    from ztrace_viewer.export.selecting import Piece, Totals, Wanted
+
+#: What ``--format`` takes.
+FORMATS = ("otlp", "jaeger", "chrome", "speedscope")
+#: The ending that speedscope gives its own files; every other is OTLP's unless something is said.
+_SPEEDSCOPE_ENDING = ".speedscope.json"
+
+
+@click.command()
+@click.argument("traces", metavar="[TRACE]...", nargs=-1)
+@database_option
+@time_options
+@click.option("--service", metavar="NAME", help="Only trees with a span of this service.")
+@click.option("--errors", is_flag=True, help="Only trees with an error.")
+@click.option(
+    "--slower-than",
+    "slower_ns",
+    type=Amount("duration", parse_duration, "0ns"),
+    metavar="DURATION",
+    help="Only trees that took longer, such as 250ms.",
+)
+@limit_option(None, "At most so many trees: the newest.")
+@click.option("--unfinished", is_flag=True, help="With spans that have not ended.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, allow_dash=True),
+    metavar="FILE",
+    help="Where to; - or nothing: standard output. An ending .gz compresses.",
+)
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(FORMATS),
+    metavar="FORMAT",
+    help="otlp (JSON lines), jaeger, chrome (for Perfetto) or speedscope.  [default: otlp]",
+)
+@click.option("--to", "url", metavar="URL", help="Send it to this OTLP receiver instead.")
+def export(
+    traces: tuple[str, ...],
+    database: Path,
+    since: int | None,
+    until: int | None,
+    service: str | None,
+    errors: bool,
+    slower_ns: int | None,
+    limit: int | None,
+    unfinished: bool,
+    output: Path | None,
+    format_name: str | None,
+    url: str | None,
+) -> None:
+    """Write call trees for other programs, or send them.
+
+    TRACE is the beginning of a trace id; without one, all trees are meant. All conditions have to hold.
+    OTLP's and Jaeger's files can be imported again with nothing lost.
+
+    \b
+    Example:
+      ztrace export --since 1h --errors --output errors.jsonl.gz
+      ztrace export 019a4c7e11d04f2b --format chrome --output tree.json
+      ztrace export --slower-than 1s --to http://127.0.0.1:4318
+    """
+    if url is not None and (output is not None or format_name is not None):
+        raise SettingsError("--to and --output contradict each other", hint="give one of them")
+    from ztrace_viewer.export.selecting import Wanted, count_trees
+    from ztrace_viewer.identifiers import find_trace
+
+    path = None if output is None or str(output) == "-" else output
+    with open_database(database) as db:
+        wanted = Wanted(
+            trace_ids=tuple(dict.fromkeys(find_trace(db, trace) for trace in traces)),
+            selection=Selection(since, until, service),
+            errors=errors,
+            slower_ns=slower_ns,
+            limit=limit,
+            unfinished=unfinished,
+        )
+        totals = count_trees(db, wanted)
+        if not totals.trees:
+            end_with_nothing("no call trees like that" if wanted != Wanted() else "no call trees")
+        if url is not None:
+            _send(db, wanted, totals, url)
+        else:
+            _write(db, wanted, totals, path, format_name or _choose_format(path))
+
+
+def _write(
+    db: "sqlite3.Connection", wanted: "Wanted", totals: "Totals", path: Path | None, name: str
+) -> None:
+    import sys
+
+    from ztrace_viewer.export.formats import make_text
+    from ztrace_viewer.export.output import open_output
+    from ztrace_viewer.export.progress import Progress
+    from ztrace_viewer.export.selecting import read_pieces
+
+    counts = [0, 0]
+    shown = path is not None or not sys.stdout.isatty()
+    with Progress("spans", shown=shown) as progress, open_output(path) as out:
+        pieces = _count(read_pieces(db, wanted), counts, totals, progress)
+        for text in make_text(name, db, pieces, totals.start_ns):
+            out.write(text)
+    if path is not None:
+        click.echo(f"exported {_tell(*counts)} to {path}", err=True)
+
+
+def _send(db: "sqlite3.Connection", wanted: "Wanted", totals: "Totals", url: str) -> None:
+    from ztrace_collector.otlp.outgoing import Builder
+    from ztrace_viewer.export.formats import gather
+    from ztrace_viewer.export.progress import Progress
+    from ztrace_viewer.export.selecting import read_pieces
+    from ztrace_viewer.export.sending import check_refused, read_destination, send
+
+    destination = read_destination(url)
+    counts = [0, 0]
+    with Progress("spans") as progress:
+        pieces = _count(read_pieces(db, wanted), counts, totals, None)
+        sent = send(
+            destination,
+            gather(pieces),
+            Builder(db).request,
+            lambda so_far: progress.update(so_far.count, so_far.count / max(1, totals.spans)),
+        )
+    check_refused(sent, destination)
+    click.echo(f"sent {_tell(*counts)} to {destination.url}", err=True)
+
+
+def _count(
+    pieces: "Iterable[Piece]", counts: list[int], totals: "Totals", progress: "Progress | None"
+) -> "Iterator[Piece]":
+    """Yield the pieces, and count spans and trees on the way."""
+    for piece in pieces:
+        yield piece
+        counts[0] += len(piece.spans)
+        counts[1] += piece.is_last
+        if progress is not None:
+            progress.update(counts[0], counts[0] / max(1, totals.spans))
+
+
+def _choose_format(path: Path | None) -> str:
+    ending = "" if path is None else path.name.lower().removesuffix(".gz")
+    return "speedscope" if ending.endswith(_SPEEDSCOPE_ENDING) else "otlp"
+
+
+def _tell(spans: int, trees: int) -> str:
+    return f"{spans:,} span{'' if spans == 1 else 's'} in {trees:,} tree{'' if trees == 1 else 's'}"

@@ -1,0 +1,227 @@
+"""Files of other programs, read as OTLP: OTLP itself, as JSON or protobuf, and Jaeger's JSON.
+
+One idea: what a file is shows in what it begins with, not in its name; and it is read request by request or
+trace by trace, so that a large one needs no more memory than the largest of these.
+"""
+
+import gzip
+import io
+import json
+import os
+import re
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from ztrace.errors import OtlpError, SettingsError
+from ztrace_collector.otlp import incoming, json_form
+from ztrace_viewer.export.jaeger_reading import read_trace
+
+#: Read at a time; and what is looked at to tell what a file is.
+_CHUNK = 1 << 18
+_GZIP = b"\x1f\x8b"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+#: No text has these; protobuf's numbers and ids are full of them.
+_BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f]")
+#: What Jaeger's query API and its page write: the traces come one by one.
+_JAEGER = re.compile(rb'\s*\{\s*"data"\s*:\s*\[')
+_REQUEST = ("resourceSpans", "resource_spans")
+#: Bytes of a length in front of each message, as the OpenTelemetry Collector's file exporter writes protobuf.
+_LENGTH_BYTES = 4
+
+
+class Source:
+    """A file that is read.
+
+    Attributes:
+        name: what it is called in errors.
+        spans: how many have been read.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        """Open a file, or standard input where there is none.
+
+        Raises:
+            SettingsError: it cannot be read.
+        """
+        self.name = "standard input" if path is None else str(path)
+        self.spans = 0
+        try:
+            self._raw: BinaryIO = sys.stdin.buffer if path is None else path.open("rb")
+            self._size = os.fstat(self._raw.fileno()).st_size if path is not None else 0
+        except OSError as error:
+            raise SettingsError(f"{self.name} cannot be read: {error.strerror}") from error
+        self._is_own = path is not None
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._is_own:
+            self._raw.close()
+
+    @property
+    def share(self) -> float | None:
+        """How much of it has been read, 0 to 1; None if nobody knows."""
+        return self._raw.tell() / self._size if self._size else None
+
+    def read(self) -> Iterator[ExportTraceServiceRequest]:
+        """Yield what is in it.
+
+        Raises:
+            SettingsError: it is none of these, or broken; the message says where.
+        """
+        try:
+            for request in self._read():
+                self.spans += sum(
+                    len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans
+                )
+                yield request
+        except (OSError, EOFError, zlib.error) as error:
+            raise SettingsError(f"{self.name} cannot be read: {error}") from error
+
+    def _read(self) -> Iterator[ExportTraceServiceRequest]:
+        stream = io.BufferedReader(cast("io.RawIOBase", self._raw), _CHUNK) if self._is_own else self._raw
+        if _peek(stream)[:2] == _GZIP:
+            stream = io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=stream)), _CHUNK)
+        head = _peek(stream)
+        if head.startswith(_BYTE_ORDER_MARK):
+            stream.read(len(_BYTE_ORDER_MARK))
+            head = _peek(stream)
+        if head.lstrip()[:1] not in (b"{", b"[") or (head[:1] == b"\n" and _BINARY.search(head)):
+            yield from self._read_protobuf(stream)
+        elif begin := _JAEGER.match(head):
+            stream.read(begin.end())
+            yield from self._read_jaeger(stream, head[: begin.end()].count(b"\n") + 1)
+        else:
+            yield from self._read_lines(stream)
+
+    def _read_lines(self, stream: BinaryIO) -> Iterator[ExportTraceServiceRequest]:
+        """Read lines that are each a whole, or if the first one is not, everything as one document."""
+        for number, line in enumerate(stream, 1):
+            if not line.strip():
+                continue
+            try:
+                content = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                if self.spans == 0:
+                    yield from self._read_document(number, line + stream.read())
+                    return
+                raise self._refuse(number, _explain(error)) from None
+            yield from self._read_content(number, content, line)
+
+    def _read_document(self, line: int, text: bytes) -> Iterator[ExportTraceServiceRequest]:
+        try:
+            content = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise self._refuse(line + error.lineno - 1, _explain(error)) from None
+        except (ValueError, RecursionError) as error:
+            raise self._refuse(line, _explain(error)) from None
+        yield from self._read_content(line, content, text)
+
+    def _read_jaeger(self, stream: BinaryIO, line: int) -> Iterator[ExportTraceServiceRequest]:
+        """Read the elements of Jaeger's list one by one."""
+        text = io.TextIOWrapper(cast("io.BufferedReader", stream), "utf-8", newline="")
+        decoder = json.JSONDecoder()
+        buffer, is_all = "", False
+        while True:
+            buffer = buffer.lstrip(", \t")
+            while buffer[:1] in ("\r", "\n"):
+                line += buffer[0] == "\n"
+                buffer = buffer[1:].lstrip(", \t")
+            if buffer[:1] == "]":
+                return
+            try:
+                content, end = decoder.raw_decode(buffer)
+            except json.JSONDecodeError as error:
+                if is_all or not _may_go_on(error):
+                    raise self._refuse(line + error.lineno - 1, _explain(error)) from None
+                # Twice as much each time: what is begun anew with each is no more than all of it.
+                more = self._read_text(text, max(_CHUNK, len(buffer)), line)
+                buffer, is_all = buffer + more, not more
+                continue
+            except RecursionError as error:
+                raise self._refuse(line, _explain(error)) from None
+            yield self._read_trace(line, content)
+            line += buffer.count("\n", 0, end)
+            buffer = buffer[end:]
+
+    def _read_text(self, text: io.TextIOWrapper, size: int, line: int) -> str:
+        try:
+            return text.read(size)
+        except UnicodeDecodeError as error:
+            raise self._refuse(line, _explain(error)) from None
+
+    def _read_content(self, line: int, content: object, text: bytes) -> Iterator[ExportTraceServiceRequest]:
+        """Read a whole JSON value, whatever it is."""
+        if isinstance(content, list):
+            for element in content:
+                yield from self._read_content(line, element, json.dumps(element).encode())
+        elif not isinstance(content, dict):
+            raise self._refuse(line, "is neither OTLP nor Jaeger's JSON")
+        elif any(name in content for name in _REQUEST):
+            try:
+                yield json_form.parse_request(text)
+            except OtlpError as error:
+                raise self._refuse(line, str(error)) from None
+        elif isinstance(content.get("data"), list):
+            for element in content["data"]:
+                yield self._read_trace(line, element)
+        elif "spans" in content:
+            yield self._read_trace(line, content)
+        elif isinstance(content.get("result"), dict):
+            # The third version of Jaeger's query API.
+            yield from self._read_content(line, content["result"], json.dumps(content["result"]).encode())
+        else:
+            names = ", ".join(sorted(map(str, content))[:5])
+            raise self._refuse(line, f"has no spans of OTLP or of Jaeger's; it has {names or 'nothing'}")
+
+    def _read_trace(self, line: int, content: object) -> ExportTraceServiceRequest:
+        try:
+            return read_trace(content)
+        except ValueError as error:
+            raise self._refuse(line, f"is no trace of Jaeger's: {error}") from None
+
+    def _read_protobuf(self, stream: BinaryIO) -> Iterator[ExportTraceServiceRequest]:
+        if _peek(stream)[:1] != b"\x00":
+            if body := stream.read():
+                yield self._parse(body)
+            return
+        while length := stream.read(_LENGTH_BYTES):
+            size = int.from_bytes(length, "big")
+            body = stream.read(size)
+            if len(length) < _LENGTH_BYTES or len(body) < size:
+                raise SettingsError(f"{self.name} ends within a message")
+            yield self._parse(body)
+
+    def _parse(self, body: bytes) -> ExportTraceServiceRequest:
+        try:
+            return incoming.parse_request(body)
+        except OtlpError:
+            raise SettingsError(
+                f"{self.name} is neither OTLP, as JSON or protobuf, nor Jaeger's JSON",
+                hint="export it as one of these",
+            ) from None
+
+    def _refuse(self, line: int, what: str) -> SettingsError:
+        return SettingsError(f"{self.name}, line {line}: {what}")
+
+
+def _peek(stream: BinaryIO) -> bytes:
+    return cast("io.BufferedReader", stream).peek(_CHUNK)
+
+
+def _may_go_on(error: json.JSONDecodeError) -> bool:
+    """Tell whether an error may only be where the text that has been read ends."""
+    # The last of it may be half a word, or half an escape.
+    return error.pos >= len(error.doc) - 16 or error.msg.startswith("Unterminated string")
+
+
+def _explain(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"is not JSON: {error.msg} at column {error.colno}"
+    if isinstance(error, RecursionError):
+        return "is nested too deeply"
+    return f"is not JSON: {error}"

@@ -1,0 +1,151 @@
+"""Spans to a receiver of OTLP, for as long as that takes: what ``--to`` does.
+
+One idea: somebody waits for the end of it. So a receiver that does not answer is tried for some seconds, and
+then what has been sent is told instead of kept for later.
+"""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
+
+from ztrace.errors import EndpointError, SettingsError
+from ztrace_collector.otlp.destinations import Destination, read_destinations
+from ztrace_collector.otlp.sending import Later, Pauses, deliver, open_transport
+
+#: Tries of one request: with the pauses between them a quarter of a minute.
+TRIES = 6
+#: Spans of a request of an import, whatever the file's had.
+REQUEST_SPANS = 512
+
+_S = TypeVar("_S")
+
+
+class LooseSpan(NamedTuple):
+    """A span with what it was in."""
+
+    resource: ResourceSpans
+    scope: ScopeSpans
+    span: Span
+
+
+@dataclass(slots=True)
+class Sent:
+    """What has become of the spans so far: refused ones by reason, with the last that the receiver said."""
+
+    count: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    detail: str = ""
+
+
+def read_destination(url: str) -> Destination:
+    """Return the receiver at a URL; OpenTelemetry's variables give headers and the like.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    try:
+        (destination,) = read_destinations([url], [], os.environ)
+    except SettingsError as error:
+        raise SettingsError(error.message.replace("--otlp", "--to"), hint=error.hint) from None
+    return destination
+
+
+def send(
+    destination: Destination,
+    some: Iterable[Sequence[_S]],
+    build: Callable[[Sequence[_S]], ExportTraceServiceRequest],
+    tell: Callable[[Sent], None],
+) -> Sent:
+    """Send spans in their order.
+
+    Args:
+        destination: where to.
+        some: spans, as many at a time as a request has.
+        build: makes a request of some of them.
+        tell: called after each request.
+
+    Returns:
+        What has become of them.
+
+    Raises:
+        EndpointError: the receiver could not be reached, again and again; the message says what it has.
+    """
+    sent, pauses = Sent(), Pauses()
+    transport = open_transport(destination)
+    tries = 0
+
+    def retry(later: Later) -> bool:
+        nonlocal tries
+        tries += 1
+        if tries >= TRIES:
+            told = f"it has {sent.count:,} spans of this" if sent.count else "nothing was sent"
+            raise EndpointError(
+                f"{destination.url} does not take spans: {destination.redact(later.error)}; {told}",
+                hint="start it and begin again",
+            )
+        time.sleep(pauses.next_s(later.after_s))
+        return True
+
+    try:
+        for spans in some:
+            for part in deliver(spans, build, transport, retry):
+                tries = 0
+                pauses.reset()
+                sent.count += part.sent
+                for reason, (count, detail) in part.refused.items():
+                    sent.refused[reason] += count
+                    sent.detail = destination.redact(detail)
+                tell(sent)
+    finally:
+        transport.close()
+    return sent
+
+
+def check_refused(sent: Sent, destination: Destination) -> None:
+    """Tell if the receiver has refused spans.
+
+    Raises:
+        EndpointError: it has.
+    """
+    if refused := sent.refused.total():
+        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in sent.refused.most_common())
+        said = f"; it says: {sent.detail}" if sent.detail else ""
+        raise EndpointError(
+            f"{destination.url} refused {refused:,} of {refused + sent.count:,} spans ({reasons}){said}"
+        )
+
+
+def loosen(requests: Iterable[ExportTraceServiceRequest]) -> Iterator[list[LooseSpan]]:
+    """Yield the spans of some requests, as many at a time as a request has."""
+    waiting: list[LooseSpan] = []
+    for request in requests:
+        for resource in request.resource_spans:
+            for scope in resource.scope_spans:
+                waiting += [LooseSpan(resource, scope, span) for span in scope.spans]
+        while len(waiting) >= REQUEST_SPANS:
+            yield waiting[:REQUEST_SPANS]
+            del waiting[:REQUEST_SPANS]
+    if waiting:
+        yield waiting
+
+
+def bind(spans: Sequence[LooseSpan]) -> ExportTraceServiceRequest:
+    """Return some spans as one request, in their resources and scopes."""
+    request = ExportTraceServiceRequest()
+    last: LooseSpan | None = None
+    for loose in spans:
+        if last is None or loose.resource is not last.resource:
+            resource = request.resource_spans.add(schema_url=loose.resource.schema_url)
+            resource.resource.CopyFrom(loose.resource.resource)
+        if last is None or loose.scope is not last.scope:
+            scope = resource.scope_spans.add(schema_url=loose.scope.schema_url)
+            scope.scope.CopyFrom(loose.scope.scope)
+        scope.spans.append(loose.span)
+        last = loose
+    return request

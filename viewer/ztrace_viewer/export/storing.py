@@ -1,0 +1,101 @@
+"""Where an import goes: into a database, or on to a receiver of OTLP.
+
+One idea: a request is stored as if it had come over the wire, with some thousand spans to a transaction, and
+what is stored already is known by its ids. So an import that was broken off is simply begun again.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from ztrace.errors import DatabaseInUse
+from ztrace_collector.foreign import Parcel, pack
+from ztrace_collector.otlp.incoming import read_request
+from ztrace_collector.store import Store
+
+#: Spans of one transaction: beyond some thousand it gets no faster.
+TURN_SPANS = 4096
+
+
+class Storing:
+    """A database that is imported into.
+
+    Attributes:
+        stored: spans that are new.
+        duplicates: spans that were there already.
+        refused: spans not fit to be stored, by reason.
+        traces: traces that are new.
+    """
+
+    def __init__(self, database: Path) -> None:
+        """Name the database; it is opened, or made, when there is something to store."""
+        self.stored = self.duplicates = self.traces = 0
+        self.refused: Counter[str] = Counter()
+        self._database = database
+        self._store: Store | None = None
+        self._waiting: list[Parcel] = []
+        self._waiting_spans = 0
+
+    def open_if_there(self) -> None:
+        """Open the database, but make none: who cannot write to it shall not wait for that."""
+        if self._database.exists():
+            self.open()
+
+    def open(self) -> None:
+        """Open the database, or make it.
+
+        Raises:
+            DatabaseError: it cannot be written; as `DatabaseInUse` with what to do instead.
+        """
+        try:
+            self._store = Store(self._database)
+        except DatabaseInUse as error:
+            raise DatabaseInUse(
+                f"a collector writes to {self._database}",
+                hint="let it import with --to http://127.0.0.1:4318 if it listens for OTLP, or stop it first",
+            ) from error
+
+    def close(self) -> None:
+        """Close it; what has not been stored is not."""
+        if self._store is not None:
+            self._store.close()
+
+    def add(self, request: ExportTraceServiceRequest) -> None:
+        """Take a request; it is stored once there is enough for a transaction."""
+        for parcel in _pack(request):
+            self._waiting.append(parcel)
+            self._waiting_spans += parcel.span_count
+            if self._waiting_spans >= TURN_SPANS:
+                self.flush()
+
+    def flush(self) -> None:
+        """Store what has been taken.
+
+        Raises:
+            DatabaseError: nothing of it is stored.
+        """
+        if not self._waiting:
+            return
+        if self._store is None:
+            self.open()
+        assert self._store is not None
+        before = self._count_traces()
+        written = self._store.store_with((), self._waiting)
+        for outcome in written.outcomes or ():
+            self.stored += outcome.stored
+            self.duplicates += outcome.duplicates
+            self.refused.update(outcome.refused)
+        self.traces += self._count_traces() - before
+        self._waiting, self._waiting_spans = [], 0
+
+    def _count_traces(self) -> int:
+        assert self._store is not None
+        ((count,),) = self._store.read("SELECT value FROM totals WHERE name = 'traces'")
+        return int(count)
+
+
+def _pack(request: ExportTraceServiceRequest) -> Iterator[Parcel]:
+    for batch in read_request(request):
+        yield from pack(batch)
