@@ -7,8 +7,8 @@ each alone, and what is left passes the same column checks.
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import repeat
+from dataclasses import dataclass, fields
+from itertools import compress, repeat
 from operator import add
 from typing import Any
 
@@ -29,7 +29,8 @@ from ztrace.wire import (
     Span,
     unpack_header,
 )
-from ztrace_collector import attributes, mending
+from ztrace_collector import attributes, details, mending
+from ztrace_collector.foreign import Parcel
 from ztrace_collector.refusals import (
     BODY,
     FOREIGN,
@@ -90,6 +91,23 @@ class Columns:
     exceptions: Sequence[Any]
     details: Sequence[str | None]
 
+    def select(self, chosen: Sequence[bool]) -> "Columns":
+        """Return some of them."""
+        return Columns(*(list(compress(getattr(self, field.name), chosen)) for field in fields(self)))
+
+
+class _Extension:
+    """A value of a type that msgpack leaves to its users: no span of ztrace's has one, and JSON has no form.
+
+    What msgpack makes of it by itself is a tuple, and would pass for a list.
+    """
+
+    def __init__(self, code: int, data: bytes) -> None:
+        self.code, self.data = code, data
+
+    def __str__(self) -> str:
+        return f"extension {self.code}: {self.data[:64]!r}"
+
 
 def read_message(frames: Sequence[bytes]) -> tuple[Header, bytes]:
     """Return a message's header and its body, which is not looked at yet.
@@ -122,14 +140,30 @@ def read_spans(header: Header, body: bytes, refusals: Refusals) -> Columns | Non
     """
     if header.span_count > MAX_SPANS:
         raise WireError(SPAN_COUNT, f"{header.span_count} spans in a message")
-    spans, decoded_whole = _decode(body)
+    spans, decoded_whole = _decode(body, MAX_ITEMS)
     if type(spans) is not tuple:
         raise WireError(BODY, f"body is {type(spans).__name__}, not an array")
     if len(spans) != header.span_count:
         raise WireError(SPAN_COUNT, f"{len(spans)} spans where the header says {header.span_count}")
+    return _read(spans, refusals, decoded_whole=decoded_whole, finished=header.kind != OPEN)
+
+
+def read_parcel(parcel: Parcel, refusals: Refusals) -> Columns | None:
+    """Return the spans of a parcel; those refused, or mended, are counted.
+
+    Returns:
+        None if none is left.
+    """
+    # It was packed here: what it makes of memory has been there.
+    spans, decoded_whole = _decode(parcel.body, len(parcel.body))
+    return _read(spans, refusals, decoded_whole=decoded_whole, finished=True)
+
+
+def _read(
+    spans: tuple[Any, ...], refusals: Refusals, *, decoded_whole: bool, finished: bool
+) -> Columns | None:
     if not spans:
         return None
-    finished = header.kind != OPEN
     try:
         columns = _columns_of(spans, refusals, finished) if decoded_whole else None
     except (TypeError, OverflowError):
@@ -141,9 +175,9 @@ def read_spans(header: Header, body: bytes, refusals: Refusals) -> Columns | Non
     return columns
 
 
-def _decode(body: bytes) -> tuple[Any, bool]:
+def _decode(body: bytes, most_items: int) -> tuple[Any, bool]:
     """Return the body's object, and whether all of it is as it should be for msgpack and UTF-8."""
-    limits = {"max_array_len": MAX_ITEMS, "max_map_len": MAX_ITEMS}
+    limits = {"max_array_len": most_items, "max_map_len": most_items, "ext_hook": _Extension}
     try:
         return msgpack.unpackb(body, use_list=False, **limits), True
     except Exception:  # One name that is not UTF-8 must not cost the batch: msgpack can let it through.
@@ -167,7 +201,7 @@ def _columns_of(spans: Sequence[Any], refusals: Refusals, finished: bool) -> Col
         return None
     # fmt: off
     (trace_ids, span_ids, parent_ids, kinds, names, starts, durations, selfs, cpus, statuses,
-     attribute_maps, links, exceptions, details) = zip(*spans, strict=True)
+     attribute_maps, links, exceptions, detail_maps) = zip(*spans, strict=True)
     # fmt: on
     if not (
         _are_ids(trace_ids, _NO_TRACE)
@@ -196,19 +230,15 @@ def _columns_of(spans: Sequence[Any], refusals: Refusals, finished: bool) -> Col
     texts = attributes.encode_column(attribute_maps, refusals)
     if texts is None:
         return None
-    detail_texts = details if details.count(None) == len(details) else _encode_details(details, refusals)
+    detail_texts: Sequence[str | None] | None = detail_maps
+    if detail_maps.count(None) != len(detail_maps):
+        detail_texts = details.encode_column(detail_maps, links, refusals)
     if detail_texts is None:
         return None
     # fmt: off
     return Columns(trace_ids, span_ids, parent_ids, kinds, names, starts, durations, selfs, cpus, statuses,
                    ends, texts, links, exceptions, detail_texts)
     # fmt: on
-
-
-def _encode_details(column: Sequence[Any], refusals: Refusals) -> Sequence[str | None] | None:
-    if not set(map(type, column)) <= {dict, _NONE_TYPE}:
-        return None
-    return attributes.encode_column(column, refusals)
 
 
 def _are_ids(column: Sequence[Any], zero: bytes) -> bool:

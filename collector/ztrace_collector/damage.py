@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ztrace.errors import DatabaseError, ZtraceError
 from ztrace_collector.database import Lock
+from ztrace_collector.foreign import Parcel
 from ztrace_collector.layout import APPLICATION_ID, SCHEMA_VERSION
 from ztrace_collector.store import Store
 
@@ -86,12 +87,12 @@ def set_aside(path: Path) -> Path:
     return name
 
 
-def fits_a_new_file(messages: Sequence[Sequence[bytes]]) -> bool:
-    """Tell whether a new, empty file takes messages that another refuses: then that one is damaged."""
+def fits_a_new_file(messages: Sequence[Sequence[bytes]], parcels: Sequence[Parcel] = ()) -> bool:
+    """Tell whether a new, empty file takes what another refuses: then that one is damaged."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             with Store(Path(folder) / "trial.db") as store:
-                store.store(messages)
+                store.store_with(messages, parcels)
         except (ZtraceError, *PUZZLES):
             return False
     return True

@@ -125,6 +125,19 @@ class Account:
         self.stored = min(MOST, self.stored + stored)
         return self._lose(REFUSED, refused)
 
+    def take(self, stored: int, refused: int, now_ns: int) -> list[Loss]:
+        """Book spans that came another way than as the publisher's messages, and return what of them is lost.
+
+        Sequence numbers stay as they are: if the publisher sends here, too, it is not to be disturbed.
+        """
+        if not self.next_sequence:
+            self.last_seen_ns = max(now_ns, self.last_seen_ns)
+        self._between_ns = (now_ns, now_ns)
+        self.elsewhere -= min(stored, self.elsewhere)
+        losses = self.count(stored, refused)
+        self.created = max(self.created, self.lost[QUEUE_FULL] + self._numbered())
+        return losses
+
     def _lose(
         self,
         reason: str,
@@ -158,7 +171,7 @@ class Account:
         first, self.next_sequence = self.next_sequence, header.floor
         if first_seen:
             # It got rid of them with another database's collector, or before this one was made.
-            self.elsewhere = header.retired
+            self.elsewhere = max(0, header.retired - self.stored)
             return []
         if header.kind in (BYE, CRASH) and header.floor == header.sequence:
             return []  # It gave up what it held: that is told with all that is lost by its end.

@@ -1,13 +1,22 @@
 """Spans that do not come from a publisher: OTLP's, and those of files.
 
-One idea: whoever reads another format makes these of it, and from here on it is the same way for all. Nothing
-here is checked yet: `store` checks it as it does what publishers send, and tells what became of it.
+One idea: whoever reads another format makes batches of it, and from here on it is the same way for all. They
+are packed as a publisher would pack them, in the thread of whoever brings them: so they wait in little room,
+and the store checks them as it checks everything.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import msgpack
+
 from ztrace.wire import Span
+from ztrace_collector.refusals import FIELDS
+
+#: Spans and bytes of a parcel, but for a single span: a part of what a transaction takes from publishers, so
+#: that it can take turns.
+PARCEL_SPANS, PARCEL_BYTES = 512, 1 << 18
 
 
 class Resource(NamedTuple):
@@ -19,7 +28,7 @@ class Resource(NamedTuple):
         host: the host's name, empty if it is unknown.
         pid: the process id, 0 if it is unknown.
         started_ns: when it began, Unix; 0 if it is unknown.
-        attributes: as they were sent, None for a publisher's own.
+        attributes: as they were sent; None for spans that a publisher of ztrace's made.
     """
 
     incarnation: bytes
@@ -35,10 +44,12 @@ class ForeignBatch(NamedTuple):
 
     Attributes:
         spans: values as msgpack has them, and nested mappings; floats need not be finite.
+        refused: further spans of which none could be made, by reason: one of `refusals.SPAN_REASONS`.
     """
 
     resource: Resource
     spans: Sequence[Span]
+    refused: Mapping[str, int] = MappingProxyType({})
 
 
 class Outcome(NamedTuple):
@@ -53,3 +64,65 @@ class Outcome(NamedTuple):
     stored: int
     duplicates: int
     refused: dict[str, int]
+
+
+def add_up(outcomes: Iterable[Outcome]) -> Outcome:
+    """Return what became of all."""
+    stored = duplicates = 0
+    refused: dict[str, int] = {}
+    for outcome in outcomes:
+        stored += outcome.stored
+        duplicates += outcome.duplicates
+        for reason, count in outcome.refused.items():
+            refused[reason] = refused.get(reason, 0) + count
+    return Outcome(stored, duplicates, refused)
+
+
+class Parcel(NamedTuple):
+    """A part of a batch, packed.
+
+    Attributes:
+        body: as that of a `ztrace.wire` message.
+        span_count: how many are in it.
+        refused: as in the batch.
+    """
+
+    resource: Resource
+    body: bytes
+    span_count: int
+    refused: Mapping[str, int]
+
+
+def pack(batch: ForeignBatch) -> Iterator[Parcel]:
+    """Yield a batch in parcels; at least one."""
+    refused = dict(batch.refused)
+    for first in range(0, max(1, len(batch.spans)), PARCEL_SPANS):
+        for body, span_count in _pack(list(batch.spans[first : first + PARCEL_SPANS]), refused):
+            yield Parcel(batch.resource, body, span_count, refused)
+            refused = {}
+
+
+def _pack(spans: list[Span], refused: dict[str, int]) -> Iterator[tuple[bytes, int]]:
+    """Yield bodies and how many spans are in each; those that cannot be packed are counted."""
+    try:
+        body = _pack_one(spans)
+    except (TypeError, ValueError, OverflowError):  # A number beyond 64 bits, or what nobody should send.
+        if len(spans) == 1:
+            refused[FIELDS] = refused.get(FIELDS, 0) + 1
+            body, spans = _pack_one([]), []
+        else:
+            body = b""
+    if len(spans) > 1 and not 0 < len(body) <= PARCEL_BYTES:
+        middle = len(spans) // 2
+        yield from _pack(spans[:middle], refused)
+        yield from _pack(spans[middle:], refused)
+    else:
+        yield body, len(spans)
+
+
+def _pack_one(spans: list[Span]) -> bytes:
+    try:
+        packed: bytes = msgpack.packb(spans)
+    except UnicodeEncodeError:  # Lone surrogates, which JSON can bring: they are replaced where all text is.
+        packed = msgpack.packb(spans, unicode_errors="surrogatepass")
+    return packed

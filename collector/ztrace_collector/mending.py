@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from ztrace.wire import ERROR, KIND_NAMES, OK, UNFINISHED, Span
-from ztrace_collector import attributes, text
+from ztrace_collector import attributes, details, text
 from ztrace_collector.refusals import (
     EXCEPTION,
     FIELDS,
@@ -57,11 +57,12 @@ def mend(fields: Any, refusals: Refusals, *, finished: bool) -> tuple[Any, ...] 
     mended = span._replace(
         name=_mend_name(span.name, refusals), attributes=attributes.mend(span.attributes, refusals)
     )
+    links = _mend_links(span.links, refusals)
     return (
         *mended[:-3],
-        _mend_links(span.links, refusals),
+        links,
         _mend_exception(span.exception, refusals),
-        attributes.mend(span.details, refusals),
+        details.mend(span.details, len(links or ()), refusals),
     )
 
 

@@ -9,10 +9,13 @@ import sqlite3
 
 from ztrace.errors import WireError
 from ztrace.wire import Header
+from ztrace_collector import attributes, text
+from ztrace_collector.check import INT_END
 from ztrace_collector.delivery import LIVE, Account
+from ztrace_collector.foreign import Resource
 from ztrace_collector.layout import LOSS_COLUMNS
 from ztrace_collector.recent import Recent
-from ztrace_collector.refusals import INCARNATION
+from ztrace_collector.refusals import INCARNATION, Refusals
 from ztrace_collector.text import cut
 
 #: Accounts kept in memory.
@@ -34,11 +37,14 @@ class Publishers:
         self._db = db
         self._recent: Recent[bytes, Account] = Recent(SIZE)
         self._written: dict[bytes, Account] = {}
+        #: Those that foreign spans alone have changed.
+        self._silent: dict[bytes, Account] = {}
 
     def forget(self) -> None:
         """Drop what is in memory: the transaction it belongs to is rolled back."""
         self._recent.clear()
         self._written.clear()
+        self._silent.clear()
 
     def count_alive(self, since_ns: int) -> int:
         """Return how many have been heard of since a moment and have not ended."""
@@ -54,12 +60,40 @@ class Publishers:
                 every publisher, and its account is not to be spoilt by who has a key for something else.
         """
         incarnation = header.incarnation
-        account = self._written.get(incarnation) or self._recent.get(incarnation)
-        account = account or self._load(incarnation) or self._open(header, now_ns)
-        if account.service != cut(header.service, MAX_NAME):
-            raise WireError(INCARNATION, f"{header.service[:80]!r} as an incarnation of {account.service!r}")
+        account = self._find(incarnation) or self._open(header, now_ns)
+        self._check(account, header.service)
         self._written[incarnation] = account
         return account
+
+    def account_of_resource(self, resource: Resource, now_ns: int, refusals: Refusals) -> Account:
+        """Return the account of what made foreign spans; likewise, but that there is nothing to acknowledge.
+
+        Raises:
+            WireError: likewise.
+        """
+        incarnation = resource.incarnation
+        resource = resource._replace(
+            service=text.mended(resource.service),
+            host=text.mended(resource.host),
+            pid=min(max(0, resource.pid), INT_END - 1),
+            started_ns=min(max(0, resource.started_ns), INT_END - 1),
+        )
+        account = self._find(incarnation)
+        if account is None:
+            sent = attributes.encode_resource(resource.attributes, refusals)
+            account = self._open(resource, now_ns, sent)
+        self._check(account, resource.service)
+        if incarnation not in self._written:
+            self._silent[incarnation] = account
+        return account
+
+    def _find(self, incarnation: bytes) -> Account | None:
+        account = self._written.get(incarnation) or self._silent.get(incarnation)
+        return account or self._recent.get(incarnation) or self._load(incarnation)
+
+    def _check(self, account: Account, service: str) -> None:
+        if account.service != cut(service, MAX_NAME):
+            raise WireError(INCARNATION, f"{service[:80]!r} as an incarnation of {account.service!r}")
 
     def write(self) -> dict[bytes, int]:
         """Write the accounts that changed.
@@ -67,6 +101,7 @@ class Publishers:
         Returns:
             The next sequence number of each: what to acknowledge once the transaction is committed.
         """
+        changed = {**self._silent, **self._written} if self._silent else self._written
         self._db.executemany(
             f"INSERT OR REPLACE INTO publishers ({_COLUMNS}) VALUES ({_MARKS})",
             [
@@ -82,14 +117,15 @@ class Publishers:
                     account.last_seen_ns,
                     *(account.lost[reason] for reason in LOSS_COLUMNS),
                 )
-                for account in self._written.values()
+                for account in changed.values()
             ],
         )
         acknowledgements = {
             incarnation: account.next_sequence for incarnation, account in self._written.items()
         }
-        self._recent.keep(self._written)
+        self._recent.keep(changed)
         self._written.clear()
+        self._silent.clear()
         return acknowledgements
 
     def _load(self, incarnation: bytes) -> Account | None:
@@ -112,11 +148,14 @@ class Publishers:
             first_seen_ns=row[7],
             last_seen_ns=row[8],
             lost=dict(zip(LOSS_COLUMNS, row[9:-1], strict=True)),
+            # Spans and no number: they came another way, and it has sent nothing itself.
+            new=row[2] == 0 < row[4],
         )
 
-    def _open(self, header: Header, now_ns: int) -> Account:
+    def _open(self, header: Header | Resource, now_ns: int, resource: str | None = None) -> Account:
         instance, service = self._db.execute(
-            "INSERT INTO instances (instance_id, service, host, pid, started_ns) VALUES (?, ?, ?, ?, ?)"
+            "INSERT INTO instances (instance_id, service, host, pid, started_ns, resource)"
+            " VALUES (?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (instance_id) DO UPDATE SET pid = pid RETURNING id, service",
             (
                 header.incarnation.hex(),
@@ -124,6 +163,7 @@ class Publishers:
                 cut(header.host, MAX_NAME),
                 header.pid,
                 header.started_ns,
+                resource,
             ),
         ).fetchone()
         return Account(

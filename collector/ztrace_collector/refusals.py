@@ -18,6 +18,9 @@ HANDSHAKE_FAILED, HANDSHAKE_DENIED, CONNECTION_LIMIT = (
     "connection_limit",
 )
 SERVICE_NOT_OF_KEY, KEY_REVOKED, INCARNATION = "service_not_of_key", "key_revoked", "incarnation"
+#: A request of OTLP that is refused as a whole, or a connection that brought none.
+OTLP_BODY, OTLP_OVERSIZED, OTLP_REQUEST = "otlp_body", "otlp_oversized", "otlp_request"
+OTLP_ORIGIN, OTLP_CONNECTION = "otlp_origin", "otlp_connection"
 #: A span that is refused: the field that is missing, of the wrong type or out of its range.
 FIELDS, TRACE_ID, SPAN_ID, PARENT_ID, KIND = "fields", "trace_id", "span_id", "parent_id", "kind"
 NAME, TIME, STATUS = "name", "time", "status"
@@ -26,6 +29,7 @@ UNFINISHED = "unfinished"
 #: A span that is kept, with something in it replaced, cut or left out.
 UTF8, LONG_NAME, ATTRIBUTES, LARGE_ATTRIBUTES = "utf8", "long_name", "attributes", "large_attributes"
 LINKS, EXCEPTION, TOO_MANY_NAMES = "links", "exception", "too_many_names"
+DETAILS, LARGE_DETAILS = "details", "large_details"
 
 DOOR_REASONS = (
     HANDSHAKE_FAILED,
@@ -36,8 +40,19 @@ DOOR_REASONS = (
     INCARNATION,
 )
 MESSAGE_REASONS = (FRAMES, UNDECODABLE, FOREIGN, VERSION, HEADER, OVERSIZED, BODY, SPAN_COUNT)
+OTLP_REASONS = (OTLP_BODY, OTLP_OVERSIZED, OTLP_REQUEST, OTLP_ORIGIN, OTLP_CONNECTION)
 SPAN_REASONS = (FIELDS, TRACE_ID, SPAN_ID, PARENT_ID, KIND, NAME, TIME, STATUS, UNFINISHED)
-MENDED_REASONS = (UTF8, LONG_NAME, ATTRIBUTES, LARGE_ATTRIBUTES, LINKS, EXCEPTION, TOO_MANY_NAMES)
+MENDED_REASONS = (
+    UTF8,
+    LONG_NAME,
+    ATTRIBUTES,
+    LARGE_ATTRIBUTES,
+    LINKS,
+    EXCEPTION,
+    TOO_MANY_NAMES,
+    DETAILS,
+    LARGE_DETAILS,
+)
 
 #: Characters kept of a refusal's detail: it is shown on one line.
 MAX_DETAIL = 200

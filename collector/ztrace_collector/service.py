@@ -10,16 +10,22 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
+from typing import Protocol, Self
 
 import zmq
 
 from ztrace_collector.adopting import Adopter
+from ztrace_collector.inbox import Inbox
 from ztrace_collector.keys import KeyFolder
+from ztrace_collector.otlp.destinations import Destination, check_not_own
+from ztrace_collector.otlp.forwarding import Forwarder
+from ztrace_collector.otlp.forwarding_rows import retire_all
+from ztrace_collector.otlp.listening import Servers
 from ztrace_collector.progress import Progress
 from ztrace_collector.receiving import Receiver
 from ztrace_collector.retention import NO_LIMITS, Limits
@@ -31,7 +37,29 @@ QUIET_MS, DRAIN_S = 20, 2.0
 #: How long the last acknowledgements may take to leave: lost ones cost duplicates, not spans.
 GOODBYE_MS = 500
 #: How long the loop sleeps at most, so that the line of progress goes on while nothing comes in.
-IDLE_MS = 500
+IDLE_S = 0.5
+#: Read at a time of what has woken the loop: each byte is one call, and one look is enough for all.
+WAKE_BYTES = 4096
+
+
+class Companion(Protocol):
+    """What runs in threads of its own while a collector does, from `__enter__` to `__exit__`."""
+
+    def __enter__(self) -> Self:
+        """Begin; an error ends the collector before it has made a file."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End; whatever was put into the inbox has its answer by now."""
+
+    def stop(self) -> None:
+        """Take nothing more from outside, and return at once: the collector is about to end."""
+
+    def is_done(self) -> bool:
+        """Tell, after `stop`, whether everything that was taken has been put into the inbox and answered."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +73,10 @@ class Options:
         limits: what is kept in it.
         adopt: a spool folder on this machine: what dead processes left there is stored.
         progress: keep a line of progress on standard error if that is a terminal.
+        companions: make what else runs while it collects; each is given the inbox, and what writes a line
+            on standard error from any thread.
+        destinations: where spans are sent on to.
+        sends_unfinished: send spans on that have not ended once their processes have.
     """
 
     bind: str
@@ -53,6 +85,9 @@ class Options:
     limits: Limits = NO_LIMITS
     adopt: Path | None = None
     progress: bool = False
+    companions: Sequence[Callable[[Inbox, Callable[[str], None]], Companion]] = ()
+    destinations: Sequence[Destination] = ()
+    sends_unfinished: bool = False
 
 
 def collect(options: Options, *, ready: Callable[[str], None] | None = None) -> None:
@@ -64,7 +99,7 @@ def collect(options: Options, *, ready: Callable[[str], None] | None = None) -> 
 
     Raises:
         EndpointError: it cannot be bound.
-        SettingsError: the keys cannot be used.
+        SettingsError: the keys cannot be used, or a destination is the collector itself.
         DatabaseError: the file cannot be used, or no longer.
     """
     collector = Collector(options, ready=ready)
@@ -84,11 +119,7 @@ class Collector:
     def stop(self) -> None:
         """Ask `run` to store what has been received and to return; it can be called at any time."""
         self._stopping.set()
-        if self._waker is not None:
-            try:
-                self._waker.send(b"\0")
-            except OSError:
-                pass  # It has ended already, or has been told often enough.
+        self._wake()
 
     def run(self) -> None:
         """Be the collector, once, until `stop`."""
@@ -96,11 +127,34 @@ class Collector:
         with ExitStack() as stack:
             # A byte in here wakes the loop: a flag alone would be seen only with the next message.
             wakened, self._waker = (stack.enter_context(end) for end in socket.socketpair())
+            wakened.setblocking(False)
             self._waker.setblocking(False)
             # First: a port in use is no reason to leave a new, empty file behind.
             receiver = stack.enter_context(Receiver(options.bind, options.keys))
             line = stack.enter_context(Progress(shown=options.progress))
+            inbox = Inbox(self._wake)
+            companions = [stack.enter_context(make(inbox, line.say)) for make in options.companions]
+            for companion in companions:
+                if isinstance(companion, Servers):
+                    check_not_own(options.destinations, companion.places())
+            # Closed before they end: what waits for an answer has one.
+            stack.enter_context(inbox)
             writer = stack.enter_context(Writer(options.database, options.limits, say=line.say))
+            forwarder = None
+            if options.destinations:
+                forwarder = stack.enter_context(
+                    Forwarder(
+                        options.database,
+                        options.destinations,
+                        unfinished=options.sends_unfinished,
+                        say=line.say,
+                        wake=self._wake,
+                    )
+                )
+                # Before anything is received: what is stored from now on is sent.
+                forwarder.step(writer)
+            else:
+                writer.write_beside(retire_all)
             if self._ready is not None:
                 self._ready(receiver.endpoint)
             adopter = None
@@ -108,41 +162,93 @@ class Collector:
                 adopter = stack.enter_context(
                     Adopter(options.adopt, writer.write, say=line.say, now_s=time.monotonic())
                 )
-            self._serve(receiver, wakened, writer, adopter, line)
+            _Loop(receiver, inbox, writer, forwarder, adopter, line, companions, self._stopping).run(wakened)
             # Only what has been acknowledged is worth waiting for; after an error there is nothing to say.
             receiver.socket.linger = GOODBYE_MS
 
-    def _serve(
-        self,
-        receiver: Receiver,
-        wakened: socket.socket,
-        writer: Writer,
-        adopter: Adopter | None,
-        line: Progress,
-    ) -> None:
-        def gather() -> list[list[bytes]]:
-            return receiver.gather(self._stopping.is_set, writer.note_refusal)
+    def _wake(self) -> None:
+        if self._waker is not None:
+            try:
+                self._waker.send(b"\0")
+            except OSError:
+                pass  # It has ended already, or has been told often enough.
 
+
+@dataclass(frozen=True, slots=True)
+class _Loop:
+    """What a collector does over and over."""
+
+    receiver: Receiver
+    inbox: Inbox
+    writer: Writer
+    forwarder: Forwarder | None
+    adopter: Adopter | None
+    line: Progress
+    companions: Sequence[Companion]
+    stopping: threading.Event
+
+    def run(self, wakened: socket.socket) -> None:
+        """Store what comes in, and after a stop what has come in by then."""
+        receiver, writer = self.receiver, self.writer
         poller, holding = zmq.Poller(), zmq.Poller()
         poller.register(receiver.socket, zmq.POLLIN)
         for each in (poller, holding):
             for watched in (wakened, *receiver.connections.sockets):
                 each.register(watched, zmq.POLLIN)
         adopting = False
-        while not self._stopping.is_set():
+        while not self.stopping.is_set():
             # While it holds nothing is taken from the socket: so publishers come to keep what they have.
-            timeout_ms = 0 if adopting else math.ceil(min(IDLE_MS, 1000 * writer.wait_s()))
-            ready = dict((holding if writer.holding else poller).poll(timeout_ms))
-            receiver.tend(writer.note_refusal, line.say)
-            messages = gather() if receiver.socket in ready else []
-            receiver.acknowledge(writer.write(messages))
+            timeout_s = 0.0 if adopting or self.inbox.is_waiting else self._wait_s()
+            ready = dict((holding if writer.holding else poller).poll(math.ceil(1000 * timeout_s)))
+            if wakened.fileno() in ready:
+                wakened.recv(WAKE_BYTES)
+            receiver.tend(writer.note_refusal, self.line.say)
+            self._store(receiver.socket in ready)
             writer.tend()
-            adopting = adopter is not None and not writer.holding and adopter.step(time.monotonic())
-            line.update(writer)
-        deadline_s = time.monotonic() + DRAIN_S
-        while not writer.holding and receiver.socket.poll(QUIET_MS) and time.monotonic() < deadline_s:
-            receiver.acknowledge(writer.write(gather()))
+            if self.forwarder is not None:
+                self.forwarder.step(writer)
+            adopting = self.adopter is not None and not writer.holding and self.adopter.step(time.monotonic())
+            self.line.update(writer)
+        self._drain()
         receiver.acknowledge(writer.finish())
+        if self.forwarder is not None:
+            self.forwarder.finish(writer)
+
+    def _wait_s(self) -> float:
+        forwarder_s = math.inf if self.forwarder is None else self.forwarder.wait_s()
+        return min(IDLE_S, self.writer.wait_s(), forwarder_s)
+
+    def _drain(self) -> None:
+        for companion in self.companions:
+            companion.stop()
+        deadline_s = time.monotonic() + DRAIN_S
+        while not self.writer.holding and time.monotonic() < deadline_s:
+            is_received = bool(self.receiver.socket.poll(0 if self.inbox.is_waiting else QUIET_MS))
+            if (
+                not is_received
+                and not self.inbox.is_waiting
+                and all(companion.is_done() for companion in self.companions)
+            ):
+                break
+            self._store(is_received)
+        self._take_notes()
+
+    def _store(self, is_received: bool) -> None:
+        """Store what there is, from the socket and from the inbox, in one transaction."""
+        writer, inbox = self.writer, self.inbox
+        self._take_notes()
+        messages = self.receiver.gather(self.stopping.is_set, writer.note_refusal) if is_received else []
+        parcels = inbox.take()
+        written = writer.write_with(messages, parcels)
+        if parcels:
+            inbox.settle(written.outcomes)
+        inbox.hold(writer.holding)
+        self.receiver.acknowledge(written.acknowledgements)
+
+    def _take_notes(self) -> None:
+        noted = self.inbox.take_notes()
+        if noted is not None:
+            self.writer.add_refusals(noted)
 
 
 @contextmanager

@@ -13,21 +13,21 @@ from contextlib import contextmanager
 from itertools import count, repeat
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from ztrace.errors import WireError
-from ztrace.wire import BYE, CRASH, OPEN, TOMBSTONE, Header, unpack_stretch
-from ztrace_collector.check import Columns, link_texts, read_message, read_spans
+from ztrace.wire import BYE, CRASH, OPEN, TOMBSTONE, unpack_stretch
+from ztrace_collector.check import Columns, link_texts, read_message, read_parcel, read_spans
 from ztrace_collector.database import close_database, explain, open_database, take_in_log
 from ztrace_collector.delivery import Account
 from ztrace_collector.exceptions import Exceptions
 from ztrace_collector.figures import MethodFigures
+from ztrace_collector.foreign import Outcome, Parcel
 from ztrace_collector.inserting import Insert
 from ztrace_collector.losses import Losses
 from ztrace_collector.methods import Methods
-from ztrace_collector.publishers import MAX_NAME, Publishers
-from ztrace_collector.refusals import Refusals
-from ztrace_collector.text import cut
+from ztrace_collector.publishers import Publishers
+from ztrace_collector.refusals import SPAN_REASONS, Refusals
 from ztrace_collector.traces import Traces
 from ztrace_collector.unfinished import Unfinished
 
@@ -38,6 +38,20 @@ _SPANS = Insert(
 )
 #: A publisher that has been silent for longer is not counted as there: it would have sent some beats.
 SILENT_NS = 5_000_000_000
+
+_IS_KNOWN = "SELECT 1 FROM spans WHERE trace_id = ? AND span_id = ?"
+
+
+class Written(NamedTuple):
+    """What came of a transaction.
+
+    Attributes:
+        acknowledgements: the next sequence number of each incarnation that sent something.
+        outcomes: of each parcel; None if nothing could be stored.
+    """
+
+    acknowledgements: dict[bytes, int]
+    outcomes: list[Outcome] | None
 
 
 class Store:
@@ -108,11 +122,19 @@ class Store:
         Raises:
             DatabaseError: nothing is written and nothing may be acknowledged; the store can be used again.
         """
+        return self.store_with(messages, ()).acknowledgements
+
+    def store_with(self, messages: Sequence[Sequence[bytes]], parcels: Sequence[Parcel]) -> Written:
+        """Write what messages bring, as `store` does, and foreign spans in the same transaction.
+
+        Raises:
+            DatabaseError: likewise.
+        """
         # A batch is thousands of objects and no cycle: looking for cycles in them costs a tenth of the time.
         collecting = gc.isenabled()
         gc.disable()
         try:
-            return self._store(messages)
+            return self._store(messages, parcels)
         except sqlite3.Error as error:
             self._roll_back()
             raise explain(error, self._path) from error
@@ -186,11 +208,13 @@ class Store:
         self._traces.drop(forgotten)
         self._unfinished.drop(forgotten)
 
-    def _store(self, messages: Sequence[Sequence[bytes]]) -> dict[bytes, int]:
+    def _store(self, messages: Sequence[Sequence[bytes]], parcels: Sequence[Parcel]) -> Written:
         now_ns = self._clock_ns()
         refusals = Refusals()
         self._begin()
         span_count = sum([self._take(frames, now_ns, refusals) for frames in messages])
+        outcomes = [self._take_foreign(parcel, now_ns, refusals) for parcel in parcels]
+        span_count += sum([outcome.stored for outcome in outcomes])
         trace_count = self._traces.write()
         self._unfinished.write()
         self._figures.write()
@@ -208,7 +232,7 @@ class Store:
         self.span_count += span_count
         self.refused_count += refusals.total + self.noted.total
         self.noted = Refusals()
-        return acknowledgements
+        return Written(acknowledgements, outcomes)
 
     def _begin(self) -> None:
         if self._doubtful:
@@ -258,19 +282,47 @@ class Store:
             columns = None
         if told:
             if columns is not None:
-                _, methods = self._number_methods(header, columns, refusals)
+                methods = self._methods.number(account.service, columns, refusals)
                 self._unfinished.add(account.instance, columns, methods, now_ns, refusals)
             return 0
-        stored = 0 if columns is None else self._insert(header, account, columns, refusals)
+        stored = 0 if columns is None else self._insert(account, columns, refusals)
         self._losses.add(account.instance, account.count(stored, header.span_count - stored))
         return stored
 
-    def _number_methods(self, header: Header, columns: Columns, refusals: Refusals) -> tuple[str, list[int]]:
-        service = cut(header.service, MAX_NAME)
-        return service, self._methods.number(service, columns, refusals)
+    def _take_foreign(self, parcel: Parcel, now_ns: int, refusals: Refusals) -> Outcome:
+        """Work spans in that did not come from a publisher; of each the first that comes is kept."""
+        noted = Refusals()
+        for reason, number in parcel.refused.items():
+            noted.note(reason, f"of {parcel.resource.service[:80]}", number)
+        count = parcel.span_count + sum(parcel.refused.values())
+        try:
+            account = self._publishers.account_of_resource(parcel.resource, now_ns, noted)
+        except WireError as error:
+            refusals.note(error.reason, str(error), count)
+            return Outcome(0, 0, {error.reason: count})
+        columns = read_parcel(parcel, noted)
+        accepted = 0 if columns is None else len(columns.span_ids)
+        new = None if columns is None else self._without_known(columns)
+        stored = 0 if new is None else self._insert(account, new, noted)
+        self._losses.add(account.instance, account.take(stored, count - accepted, now_ns))
+        refusals.add(noted)
+        refused = {reason: noted.counts[reason] for reason in SPAN_REASONS if reason in noted.counts}
+        return Outcome(stored, accepted - stored, refused)
 
-    def _insert(self, header: Header, account: Account, columns: Columns, refusals: Refusals) -> int:
-        service, methods = self._number_methods(header, columns, refusals)
+    def _without_known(self, columns: Columns) -> Columns | None:
+        """Return the spans that are not stored, each once; None if there are none."""
+        seen: set[tuple[bytes, bytes]] = set()
+        is_new = []
+        for key in zip(columns.trace_ids, columns.span_ids, strict=True):
+            is_new.append(key not in seen and self._db.execute(_IS_KNOWN, key).fetchone() is None)
+            seen.add(key)
+        if all(is_new):
+            return columns
+        return columns.select(is_new) if any(is_new) else None
+
+    def _insert(self, account: Account, columns: Columns, refusals: Refusals) -> int:
+        service = account.service
+        methods = self._methods.number(service, columns, refusals)
         rows = zip(
             count(self._last_id + 1),
             columns.trace_ids,

@@ -7,7 +7,7 @@ on a new one.
 
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -15,10 +15,11 @@ from typing import Self
 from ztrace.errors import DatabaseBlocked, DatabaseCorrupt, DatabaseError
 from ztrace_collector.damage import PUZZLES, fits_a_new_file, is_ours, is_up_to_date, set_aside
 from ztrace_collector.database import explain
+from ztrace_collector.foreign import ForeignBatch, Outcome, Parcel, add_up, pack
 from ztrace_collector.refusals import Refusals
 from ztrace_collector.retention import NO_LIMITS, Limits, Retention
 from ztrace_collector.space import Space
-from ztrace_collector.store import Store
+from ztrace_collector.store import Store, Written
 
 #: How soon what is held is tried again: space that is freed is used within a second.
 RETRY_S = 0.5
@@ -27,12 +28,16 @@ CHECKPOINT_S = 1.0
 #: SQLite's errors that say that the file cannot be got at, and nothing about what is in it.
 _ACCESS = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH)
 
+#: While it holds.
+_NOTHING = Written({}, None)
+
 
 class Writer:
     """What stores messages, sooner or later.
 
     Attributes:
         holding: nothing can be stored at the moment; nothing more should be received.
+        opening: how often a file has been opened: what was known of its rows may not hold for the next one.
     """
 
     def __init__(
@@ -44,6 +49,7 @@ class Writer:
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.holding = False
+        self.opening = 0
         self._path = path
         self._say = say
         self._clock_ns = clock_ns
@@ -51,6 +57,8 @@ class Writer:
         self._retention = Retention(limits, clock_ns=clock_ns)
         self._store: Store | None = None
         self._held: list[Sequence[bytes]] = []
+        #: Of the call that is at work.
+        self._parcels: Sequence[Parcel] = ()
         self._noted = Refusals()
         #: Stored and refused by stores that are closed.
         self._past_spans = self._past_refused = 0
@@ -99,6 +107,10 @@ class Writer:
         """Count what was refused before it came here; it is written with the next transaction."""
         self._noted.note(reason, detail, count)
 
+    def add_refusals(self, refusals: Refusals) -> None:
+        """Count what was refused before it came here; it is written with the next transaction."""
+        self._noted.add(refusals)
+
     def write(self, messages: Sequence[Sequence[bytes]] = ()) -> dict[bytes, int]:
         """Store what is held, if there is anything and it is time to, and these messages.
 
@@ -108,22 +120,51 @@ class Writer:
         Raises:
             DatabaseError: it cannot be stored, and waiting would not help.
         """
+        return self.write_with(messages, ()).acknowledgements
+
+    def write_with(self, messages: Sequence[Sequence[bytes]], parcels: Sequence[Parcel]) -> Written:
+        """Store messages as `write` does, and foreign spans in the same transaction.
+
+        Those are not held: whoever brought them has them, and is told.
+
+        Returns:
+            What became of it.
+
+        Raises:
+            DatabaseError: it cannot be stored, and waiting would not help.
+        """
         self._held += messages
         if self.holding and time.monotonic() < self._retry_s:
-            return {}
-        while True:
-            try:
-                acknowledgements = self._try()
-            except (DatabaseError, *PUZZLES) as error:
-                if not self._recover(error):
-                    return {}
-            else:
-                self._held = []
-                self._doubted = self._replaced = False
-                if self.holding:
-                    self.holding = False
-                    self._say(f"storing again in {self._path}")
-                return acknowledgements
+            return _NOTHING
+        self._parcels = parcels
+        try:
+            while True:
+                try:
+                    written = self._try()
+                except (DatabaseError, *PUZZLES) as error:
+                    if not self._recover(error):
+                        return _NOTHING
+                else:
+                    self._held = []
+                    self._doubted = self._replaced = False
+                    if self.holding:
+                        self.holding = False
+                        self._say(f"storing again in {self._path}")
+                    return written
+        finally:
+            self._parcels = ()
+
+    def write_foreign(self, batches: Sequence[ForeignBatch]) -> list[Outcome]:
+        """Store spans that did not come from a publisher, in as many transactions as it takes.
+
+        Returns:
+            What became of each batch.
+
+        Raises:
+            DatabaseBlocked: not now: some of it may be stored, and is recognised when it comes again.
+            DatabaseError: it cannot be stored, and waiting would not help.
+        """
+        return [add_up(self._write_parcels(pack(batch))) for batch in batches]
 
     def tend(self) -> None:
         """Do a part of what is due beside storing: delete what is too old or too much.
@@ -137,6 +178,25 @@ class Writer:
             self._retention.tend(self._store)
         except (DatabaseBlocked, DatabaseCorrupt) as error:
             self._recover(error)
+
+    def write_beside(self, work: Callable[[sqlite3.Connection], None]) -> bool:
+        """Do some work in a transaction of its own.
+
+        Returns:
+            Whether it is done; if not, nothing of it is in the file.
+
+        Raises:
+            DatabaseError: as with `write`.
+        """
+        if self._store is None or self.holding:
+            return False
+        try:
+            with self._store.transaction() as db:
+                work(db)
+        except (DatabaseBlocked, DatabaseCorrupt) as error:
+            self._recover(error)
+            return False
+        return True
 
     def finish(self) -> dict[bytes, int]:
         """Try what is held a last time, and say what is left behind.
@@ -154,24 +214,33 @@ class Writer:
             )
         return acknowledgements
 
-    def _try(self) -> dict[bytes, int]:
-        if self._store is None or self._held or self.holding:
+    def _write_parcels(self, parcels: Iterable[Parcel]) -> Iterator[Outcome]:
+        for parcel in parcels:
+            outcomes = self.write_with((), [parcel]).outcomes
+            if outcomes is None:
+                raise DatabaseBlocked(f"{self._path} cannot be written at the moment", hint="try it again")
+            yield from outcomes
+
+    def _try(self) -> Written:
+        has_spans = bool(self._held or self._parcels)
+        if self._store is None or has_spans or self.holding:
             self._find_room()
-        if self._store is not None and self._held and self._identify() != self._opened:
+        if self._store is not None and has_spans and self._identify() != self._opened:
             # Stored there, spans would be where nobody looks, or nowhere. What is in the log goes with it.
             self._close()
             self._say(f"{self._path} has been moved away; going on with what is there now, or a new file")
         if self._store is None:
             self._store = Store(self._path, clock_ns=self._clock_ns)
             self._was_open = True
+            self.opening += 1
             self._opened = self._identify()
             self._retention.begin(self._store)
         for_store, self._noted = self._noted, Refusals()
         self._store.noted.add(for_store)
-        if self._held or self.holding:
-            return self._store.store(self._held)
+        if has_spans or self.holding:
+            return self._store.store_with(self._held, self._parcels)
         self._store.write_refusals()
-        return {}
+        return Written({}, [])
 
     def _identify(self) -> tuple[int, int] | None:
         """Return which file is there now."""
@@ -213,7 +282,7 @@ class Writer:
             # What is in memory may be wrong instead of what is in the file.
             self._doubted = True
             self._close()
-        elif self._held and fits_a_new_file(self._held):
+        elif (self._held or self._parcels) and fits_a_new_file(self._held, self._parcels):
             self._replace(error)
         else:
             raise error

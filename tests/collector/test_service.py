@@ -361,7 +361,7 @@ def test_an_error_while_running_ends_the_collector_in_one_line(
 ) -> None:
     """When the disk fails nothing is acknowledged, and the error says what to do."""
 
-    def fail(self: Store, messages: Any) -> Any:
+    def fail(self: Store, *brought: Any) -> Any:
         raise sqlite3.OperationalError("disk I/O error")
 
     monkeypatch.setattr(Store, "_store", fail)

@@ -14,7 +14,7 @@ import pytest
 from tests.collector.disks import fill, small_disk
 from tests.collector.messages import Sender, is_balanced, make_span, row, rows, trace_id
 from ztrace.errors import DatabaseCorrupt
-from ztrace_collector.store import Store
+from ztrace_collector.store import Store, Written
 from ztrace_collector.writing import RETRY_S, Writer
 
 #: Longer than anything takes: reached only by a failure.
@@ -357,10 +357,10 @@ def test_a_disk_that_damages_every_file_ends_the_collector(
 ) -> None:
     """One file is set aside; when the next is damaged before anything is stored there is no third."""
 
-    def fail(self: Store, messages: object) -> dict[bytes, int]:
+    def fail(self: Store, *brought: object) -> Written:
         raise DatabaseCorrupt("damaged again")
 
-    monkeypatch.setattr(Store, "store", fail)
+    monkeypatch.setattr(Store, "store_with", fail)
     with Writer(path, say=lines) as writer, pytest.raises(DatabaseCorrupt):
         writer.write([Sender().data(make_span())])
     assert len(lines) == 1
@@ -371,7 +371,7 @@ def test_an_error_of_ours_does_not_cost_the_file(
 ) -> None:
     """What a new file does not take either is not the file's fault: it stays, and the error is raised."""
 
-    def fail(self: Store, messages: object) -> dict[bytes, int]:
+    def fail(self: Store, *brought: object) -> Written:
         raise TypeError("a defect")
 
     with Writer(path, say=lines) as writer:
