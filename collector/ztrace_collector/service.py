@@ -136,7 +136,8 @@ class Collector:
             companions = [stack.enter_context(make(inbox, line.say)) for make in options.companions]
             for companion in companions:
                 if isinstance(companion, Servers):
-                    check_not_own(options.destinations, companion.places())
+                    own = [address for address in (companion.http, companion.grpc) if address is not None]
+                    check_not_own(options.destinations, own)
             # Closed before they end: what waits for an answer has one.
             stack.enter_context(inbox)
             writer = stack.enter_context(Writer(options.database, options.limits, say=line.say))

@@ -107,10 +107,10 @@ def check_not_own(destinations: Iterable[Destination], listening: Iterable[tuple
     Raises:
         SettingsError: one is.
     """
-    own = [(_normalise(host), port) for host, port in listening]
+    own = [(host.strip("[]").lower(), port) for host, port in listening]
     for destination in destinations:
         host, port = destination.address
-        if any(port == own_port and _is_same(_normalise(host), own_host) for own_host, own_port in own):
+        if any(port == own_port and _is_same(host, own_host) for own_host, own_port in own):
             raise SettingsError(
                 f"--otlp {destination.url} is where this collector listens for OTLP itself",
                 hint="name another destination, or move the listener with --otlp-listen HOST:PORT or off",
@@ -150,7 +150,7 @@ def _read_destination(url: str, given: Mapping[str, str], environment: Mapping[s
         secure=secure,
         headers=tuple(sorted(headers.items())),
         timeout_s=_timeout_s(environment),
-        compressed=_is_compressed(environment),
+        compressed=_is_compressed(environment, host),
         certificate=_file(environment, "CERTIFICATE"),
         client_key=_file(environment, "CLIENT_KEY"),
         client_certificate=_file(environment, "CLIENT_CERTIFICATE"),
@@ -245,8 +245,9 @@ def _timeout_s(environment: Mapping[str, str]) -> float:
     return int(text) / 1000
 
 
-def _is_compressed(environment: Mapping[str, str]) -> bool:
-    value = _variable(environment, "COMPRESSION").lower() or "gzip"
+def _is_compressed(environment: Mapping[str, str], host: str) -> bool:
+    # Within a machine there is no network to spare, and small receivers there cannot undo it.
+    value = _variable(environment, "COMPRESSION").lower() or ("none" if _is_loopback(host) else "gzip")
     if value not in ("gzip", "none"):
         raise SettingsError(f"OTEL_EXPORTER_OTLP_COMPRESSION is {value!r}", hint="give gzip or none")
     return value == "gzip"
@@ -287,20 +288,19 @@ def _check_installed(destination: Destination) -> None:
             )
 
 
-def _normalise(host: str) -> str:
-    """Return a host's one name: loopback and 'every address' have many."""
-    host = host.strip("[]").lower()
-    if host in ("localhost", "ip6-localhost"):
-        return "loopback"
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host or "any"
-    if address.is_loopback:
-        return "loopback"
-    return "any" if address.is_unspecified else str(address)
-
-
 def _is_same(host: str, own_host: str) -> bool:
-    # What listens on every address is reached by loopback; whether by another name, nobody knows here.
-    return host == own_host or {host, own_host} == {"any", "loopback"}
+    """Tell whether what listens at a host is reached by another; whether by a name, nobody knows here."""
+    return host == own_host or bool(_addresses(host) & _addresses(own_host))
+
+
+def _addresses(host: str) -> set[str]:
+    if host in ("localhost", "::"):
+        return {"127.0.0.1", "::1"}
+    return {"127.0.0.1"} if host == "0.0.0.0" else {host}
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -20,7 +20,7 @@ def register(db: sqlite3.Connection, destinations: Iterable[Destination], now_ns
     Returns:
         The key of each.
     """
-    db.execute("UPDATE destinations SET in_use = 0 WHERE in_use <> 0")
+    retire_all(db)
     keys = []
     for each in destinations:
         (key,) = db.execute(
@@ -34,7 +34,7 @@ def register(db: sqlite3.Connection, destinations: Iterable[Destination], now_ns
 
 def retire_all(db: sqlite3.Connection) -> None:
     """Mark all destinations as not in use."""
-    register(db, (), 0)
+    db.execute("UPDATE destinations SET in_use = 0 WHERE in_use <> 0")
 
 
 def write_reports(db: sqlite3.Connection, reports: Iterable[Report]) -> None:

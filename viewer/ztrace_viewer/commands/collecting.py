@@ -1,20 +1,29 @@
-"""``ztrace up`` and ``ztrace collect``: receive spans and store them."""
+"""``ztrace up`` and ``ztrace collect``: receive spans, store them, and send them on."""
 
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack
 
 import click
+from click.core import ParameterSource
 
 from ztrace_viewer.durations import parse_duration
 from ztrace_viewer.options import KEYS_VARIABLE, Amount, database_option
 from ztrace_viewer.sizes import parse_size
 
+if TYPE_CHECKING:
+    from ztrace_collector.otlp.listening import Listening
+
 _F = TypeVar("_F", bound=Callable[..., object])
 
 #: Where publishers connect: this machine alone, and what an agent tries if nothing else is said.
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:4710"
+#: Where OpenTelemetry's exporters send to if nothing else is said.
+DEFAULT_OTLP = "127.0.0.1:4318"
+#: Says that there is to be no such thing.
+OFF = "off"
 #: The least that can be kept: traces go by the hour; and the log beside the file has up to 80 MB.
 LEAST_KEPT, LEAST_SIZE = "1h", "100MB"
 
@@ -68,33 +77,90 @@ def _limit_options(function: _F) -> _F:
     return keep(max_size(function))
 
 
+def _listen_options(default: str | None) -> Callable[[_F], _F]:
+    """Add where OTLP is taken: over HTTP there unless told otherwise, over gRPC when asked for."""
+
+    def add(function: _F) -> _F:
+        http = click.option(
+            "--otlp-listen",
+            "otlp_http",
+            default=default,
+            show_default=True,
+            metavar="HOST:PORT",
+            help="Where OpenTelemetry's spans are taken over HTTP" + ("; off: nowhere." if default else "."),
+        )
+        grpc = click.option(
+            "--otlp-grpc-listen",
+            "otlp_grpc",
+            metavar="HOST:PORT",
+            help="Where they are taken over gRPC, such as 127.0.0.1:4317.",
+        )
+        return http(grpc(function))
+
+    return add
+
+
+def _sending_options(function: _F) -> _F:
+    urls = click.option(
+        "--otlp",
+        multiple=True,
+        metavar="URL",
+        help="Send spans on, to http://HOST:4318 or grpc://HOST:4317; 'env': as OTEL_EXPORTER_OTLP_* say."
+        " May be repeated.",
+    )
+    headers = click.option(
+        "--otlp-header",
+        "otlp_headers",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="A header for all of these. May be repeated.",
+    )
+    unfinished = click.option(
+        "--otlp-unfinished",
+        is_flag=True,
+        help="Also send spans that have not ended, once their processes have.",
+    )
+    return urls(headers(unfinished(function)))
+
+
+class _Given(TypedDict):
+    """The options that both commands have."""
+
+    bind: str
+    folder: Path | None
+    adopt: Path | None
+    keep_ns: int | None
+    max_bytes: int | None
+    otlp_http: str | None
+    otlp_grpc: str | None
+    otlp: tuple[str, ...]
+    otlp_headers: tuple[str, ...]
+    otlp_unfinished: bool
+    database: Path
+
+
 @click.command()
 @_bind_option
 @_keys_option
 @_adopt_option
 @_limit_options
+@_listen_options(DEFAULT_OTLP)
+@_sending_options
 @database_option
 @click.option("--no-web", is_flag=True, help="Collect only.")
-def up(
-    bind: str,
-    folder: Path | None,
-    adopt: Path | None,
-    keep_ns: int | None,
-    max_bytes: int | None,
-    database: Path,
-    no_web: bool,
-) -> None:
+def up(no_web: bool, **given: Unpack[_Given]) -> None:
     """Collect spans into one file: the way to start.
 
-    Services send to the endpoint; the other commands read the file, at any time. Ctrl-C ends it
-    with everything stored that was received.
+    Services send to the endpoint, and those that OpenTelemetry traces send by OTLP; the other
+    commands read the file, at any time. Ctrl-C ends it with everything stored that was received.
 
     \b
     Example:
       ztrace up --db shop.db
       ztrace up --db shop.db --keep 7d --max-size 10GB
+      ztrace up --otlp http://jaeger:4318
     """
-    _collect(bind, folder, adopt, keep_ns, max_bytes, database)
+    _collect(given)
 
 
 @click.command()
@@ -102,15 +168,10 @@ def up(
 @_keys_option
 @_adopt_option
 @_limit_options
+@_listen_options(None)
+@_sending_options
 @database_option
-def collect(
-    bind: str,
-    folder: Path | None,
-    adopt: Path | None,
-    keep_ns: int | None,
-    max_bytes: int | None,
-    database: Path,
-) -> None:
+def collect(**given: Unpack[_Given]) -> None:
     """Run the collector alone.
 
     It receives spans at the endpoint and stores them in the file, until Ctrl-C or SIGTERM.
@@ -120,35 +181,71 @@ def collect(
       ztrace collect --bind tcp://127.0.0.1:4710 --db shop.db
       ztrace collect --bind tcp://0.0.0.0:4710 --keys ztrace.keys
     """
-    _collect(bind, folder, adopt, keep_ns, max_bytes, database)
+    _collect(given)
 
 
-def _collect(
-    bind: str,
-    folder: Path | None,
-    adopt: Path | None,
-    keep_ns: int | None,
-    max_bytes: int | None,
-    database: Path,
-) -> None:
+def _collect(given: _Given) -> None:
+    from ztrace_collector.inbox import Inbox
     from ztrace_collector.keys import KeyFolder
+    from ztrace_collector.otlp.destinations import read_destinations
+    from ztrace_collector.otlp.listening import Servers
     from ztrace_collector.retention import Limits
     from ztrace_collector.service import Options
     from ztrace_collector.service import collect as run
 
-    keys = None if folder is None else KeyFolder(folder)
+    listening = _read_listening(given["otlp_http"], given["otlp_grpc"])
+    servers: list[Servers] = []
+
+    def listen(inbox: Inbox, say: Callable[[str], None]) -> Servers:
+        servers.append(Servers(listening, inbox, say))
+        return servers[0]
+
+    destinations = read_destinations(given["otlp"], given["otlp_headers"], os.environ)
+    keys = None if given["folder"] is None else KeyFolder(given["folder"])
     run(
-        Options(bind, database, keys, Limits(keep_ns, max_bytes), adopt, progress=True),
-        ready=lambda endpoint: _announce(endpoint, database, with_keys=keys is not None),
+        Options(
+            given["bind"],
+            given["database"],
+            keys,
+            Limits(given["keep_ns"], given["max_bytes"]),
+            given["adopt"],
+            progress=True,
+            companions=[listen],
+            destinations=destinations,
+            sends_unfinished=given["otlp_unfinished"],
+        ),
+        ready=lambda endpoint: _announce(
+            endpoint,
+            given["database"],
+            servers[0].places(),
+            [destination.url for destination in destinations],
+            with_keys=keys is not None,
+        ),
     )
 
 
-def _announce(endpoint: str, database: Path, *, with_keys: bool) -> None:
+def _read_listening(http: str | None, grpc: str | None) -> "Listening":
+    from ztrace_collector.otlp.listening import Listening, parse_address
+
+    source = click.get_current_context().get_parameter_source("otlp_http")
+    return Listening(
+        None if http in (None, OFF) else parse_address(http, "--otlp-listen", 4318),
+        None if grpc in (None, OFF) else parse_address(grpc, "--otlp-grpc-listen", 4317),
+        http_is_wanted=source == ParameterSource.DEFAULT,
+    )
+
+
+def _announce(
+    endpoint: str, database: Path, otlp: list[str], urls: Sequence[str], *, with_keys: bool
+) -> None:
     # What listens on every address is reached by a name that only its users know.
     reached = re.sub(r"//(0\.0\.0\.0|\[::\]|\*):", "//THIS-MACHINE:", endpoint)
     key = " and its ZTRACE_KEY" if with_keys else ""
+    taken = f", OTLP at {' and '.join(otlp)}" if otlp else ""
     click.echo(
-        f"ztrace: collecting at {endpoint} into {database}; "
+        f"ztrace: collecting at {endpoint} into {database}{taken}; "
         f"run a service with ZTRACE_ENDPOINT={reached}{key}, end with Ctrl-C",
         err=True,
     )
+    for url in urls:
+        click.echo(f"ztrace: sending on to {url}; 'ztrace status' tells how far", err=True)
