@@ -25,6 +25,8 @@ EXIT_TIMEOUT_S = 2.0
 #: Publishers of the parent, kept alive in a forked child: closing their sockets here would disturb it.
 _inherited: list[object] = []
 _hooked = False
+#: The interpreter is about to end, and this publisher's time is over: others may still have spans to send.
+exiting = False
 #: What `shutdown` is waiting for.
 _closing: "Publisher | None" = None
 
@@ -124,11 +126,12 @@ def shutdown(timeout_s: float = EXIT_TIMEOUT_S) -> None:
     publisher, spans.publisher = spans.publisher, None
     if publisher is not None:
         _closing = publisher
-        _close(publisher, timeout_s)
+        close(publisher, timeout_s)
         _closing = None
 
 
-def _close(publisher: "Publisher", timeout_s: float, sleep: Callable[[float], None] | None = None) -> None:
+def close(publisher: "Publisher", timeout_s: float, sleep: Callable[[float], None] | None = None) -> None:
+    """Close a publisher, and say on stderr what it could not deliver."""
     try:
         left = publisher.close(timeout_s, sleep)
         if left:
@@ -139,11 +142,17 @@ def _close(publisher: "Publisher", timeout_s: float, sleep: Callable[[float], No
         diagnostics.count_failure("shutdown")
 
 
+def _shutdown_at_exit() -> None:
+    global exiting
+    exiting = True
+    shutdown()
+
+
 def _hook_process() -> None:
     global _hooked
     if not _hooked:
         _hooked = True
-        atexit.register(shutdown)
+        atexit.register(_shutdown_at_exit)
         os.register_at_fork(after_in_child=_after_fork)
         from ztrace.signals import deliver_on_sigterm
 
@@ -155,7 +164,7 @@ def _deliver_last() -> None:
     publisher, spans.publisher = spans.publisher or _closing, None
     if publisher is not None:
         # Greenlets stand still meanwhile: the handler may run in the hub, which cannot wait for itself.
-        _close(publisher, EXIT_TIMEOUT_S, original("time", "sleep"))
+        close(publisher, EXIT_TIMEOUT_S, original("time", "sleep"))
 
 
 def _after_fork() -> None:

@@ -85,6 +85,50 @@ class SpanContext(Context):
         self.mark_ns = 0
 
 
+class ForeignSpan(SpanContext):
+    """A span of another tracer in this process, while that tracer has it current: `ztrace.otel` makes them.
+
+    Attributes:
+        source: the other tracer's span.
+    """
+
+    __slots__ = ("_above", "_before", "source")
+
+    source: object
+    #: The span whose own time it takes.
+    _above: Context | None
+    _before: Context | None
+
+    def enter(self, source: object, above: Context | None) -> None:
+        """Become current; as a child of ``above``, if that is given."""
+        self.source = source
+        self._before = _get_current()
+        self._above = above
+        now_ns = perf_counter_ns()
+        if above is not None:
+            if not above.open_children:
+                above.mark_ns = now_ns
+            above.open_children += 1
+        _set_current(self)
+
+    def leave(self) -> None:
+        """Be current no longer, whatever has begun or ended since."""
+        if self.ended:
+            return
+        now_ns = perf_counter_ns()
+        self.ended = True
+        above, before, current = self._above, self._before, _get_current()
+        self._above = self._before = None
+        if current is self:
+            _set_current(before)
+        elif current is not before:
+            take_out(self, before, current)
+        if above is not None:
+            above.open_children -= 1
+            if not above.open_children:
+                above.covered_ns += now_ns - above.mark_ns
+
+
 _current: ContextVar[Context | None] = ContextVar("ztrace_current", default=None)
 _get_current = _current.get
 _set_current = _current.set
@@ -286,7 +330,7 @@ class Span(Context):
             if current is self:
                 _set_current(before)
             elif current is not before:
-                _take_out(self, before, current)
+                take_out(self, before, current)
             duration_ns = self_ns = end_ns - self.start_ns
             if self.open_children and self.mark_ns < end_ns:  # Not if one began since the clock was read.
                 self_ns -= end_ns - self.mark_ns
@@ -347,9 +391,9 @@ class Span(Context):
         self.__exit__(None, exception, None)
 
 
-def _take_out(ended: Span, before: Context | None, current: Context | None) -> None:
+def take_out(ended: Context | None, before: Context | None, current: Context | None) -> None:
     """Let a span that ended before one begun inside it be no longer what that one makes current again."""
-    while isinstance(current, Span):
+    while isinstance(current, (Span, ForeignSpan)):
         if current._before is ended:
             current._before = before
             return

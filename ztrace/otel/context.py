@@ -1,0 +1,175 @@
+"""Context both ways: the innermost span is everybody's current one, whoever began it.
+
+One idea: ztrace's ContextVar says which span is current, and OpenTelemetry's context is asked through an
+object of ours. When OpenTelemetry makes a span current, ztrace's variable gets a `ForeignSpan` for it; when
+it asks what is current, it gets its own context with ztrace's span put in, if that is further in. So ztrace's
+spans do nothing for it, and pay nothing.
+
+Threads, tasks and greenlets each have what both variables hold in them, as without this.
+"""
+
+import sys
+from contextvars import Token
+from typing import cast
+
+from opentelemetry import context as context_api
+from opentelemetry import trace
+from opentelemetry.context.context import Context, _RuntimeContext
+
+from ztrace import diagnostics, spans
+from ztrace.origins import mark_of
+from ztrace.otel.identity import context_of, span_context_of
+from ztrace.spans import ForeignSpan
+from ztrace.wire import PASSED
+
+#: Attributes of an OpenTelemetry span which an exception has passed that a span of ztrace's has seen before.
+HOW, ORIGIN_TRACE_ID, ORIGIN_SPAN_ID = (
+    "ztrace.exception.how",
+    "ztrace.exception.origin.trace_id",
+    "ztrace.exception.origin.span_id",
+)
+
+
+def connect() -> None:
+    """Let ztrace's spans be children of OpenTelemetry's and the other way round, wherever they meet.
+
+    It is for the whole process and for good; a second call does nothing. Spans that are current before the
+    first one are not connected.
+    """
+    try:
+        inner = context_api._RUNTIME_CONTEXT
+        if not isinstance(inner, ConnectedContext):
+            context_api._RUNTIME_CONTEXT = ConnectedContext(inner)
+    except Exception:
+        diagnostics.count_failure("otel_connect")
+
+
+class MirrorSpan(trace.NonRecordingSpan):
+    """A span of ztrace's as OpenTelemetry sees it: its ids, and nothing that could be recorded in it.
+
+    Attributes:
+        mirrored: the span.
+    """
+
+    def __init__(self, mirrored: spans.Context) -> None:
+        super().__init__(span_context_of(mirrored))
+        self.mirrored = mirrored
+
+
+class ConnectedContext(_RuntimeContext):
+    """OpenTelemetry's context of before, with ztrace's current span in it."""
+
+    def __init__(self, inner: _RuntimeContext) -> None:
+        self._inner = inner
+
+    def get_current(self) -> Context:
+        """Return the current context; its span is the innermost of both tracers'."""
+        context = self._inner.get_current()
+        try:
+            current = spans.current_span()
+            if current is None:
+                return context
+            if not isinstance(current, ForeignSpan):
+                return trace.set_span_in_context(MirrorSpan(current), context)
+            span = trace.get_current_span(context)
+            if span is current.source or not isinstance(current.source, trace.Span):
+                return context
+            return trace.set_span_in_context(current.source, context)
+        except Exception:
+            diagnostics.count_failure("otel_context")
+            return context
+
+    def attach(self, context: Context) -> "Token[Context]":
+        """Make a context current, and its span ztrace's."""
+        attached = _Attached(self._inner.attach(context))
+        try:
+            attached.enter(context)
+        except Exception:
+            diagnostics.count_failure("otel_context")
+        # Callers hand it back to `detach`, and know nothing of it.
+        return cast("Token[Context]", attached)
+
+    def detach(self, token: "Token[Context] | _Attached") -> None:
+        """Make current again what was before."""
+        if not isinstance(token, _Attached):
+            self._inner.detach(token)  # It was attached before they were connected.
+            return
+        try:
+            self._inner.detach(token.token)
+        finally:
+            try:
+                token.leave()
+            except Exception:
+                diagnostics.count_failure("otel_context")
+
+
+class _Attached:
+    """What `attach` gives and `detach` takes: OpenTelemetry's token, and what was done to ztrace."""
+
+    __slots__ = ("_before", "_foreign", "_handled", "_hides", "token")
+
+    def __init__(self, token: "Token[Context]") -> None:
+        self.token = token
+        self._foreign: ForeignSpan | None = None
+        self._before: spans.Context | None = None
+        self._hides = False
+        self._handled: BaseException | None = None
+
+    def enter(self, context: Context) -> None:
+        span = trace.get_current_span(context)
+        current = spans.current_span()
+        if _subject(span) is _subject(current.source if isinstance(current, ForeignSpan) else current):
+            return  # Only something else in the context has changed.
+        foreign = context_of(span.get_span_context(), ForeignSpan)
+        if foreign is not None:
+            self._handled = sys.exc_info()[1]
+            parent = getattr(span, "parent", None)  # Spans of the SDK have one.
+            is_child = (
+                current is not None
+                and parent is not None
+                and parent.span_id == int.from_bytes(current.span_id)
+                and span.is_recording()
+            )
+            foreign.enter(span, current if is_child else None)
+            self._foreign, self._before = foreign, current
+        elif current is not None:
+            self._before, self._hides = current, True
+            spans.make_current(None)
+
+    def leave(self) -> None:
+        before = None if self._before is None or self._before.ended else self._before
+        foreign = self._foreign
+        if foreign is not None:
+            self._tell_origin(foreign)
+            foreign.leave()
+            if spans.current_span() is foreign:  # It was detached elsewhere, in vain.
+                spans.make_current(before)
+        elif self._hides:
+            self._hides = False
+            current = spans.current_span()
+            if current is None:
+                spans.make_current(before)
+            elif current is not before:
+                spans.take_out(None, before, current)
+
+    def _tell_origin(self, foreign: ForeignSpan) -> None:
+        """Tell a span that an exception is leaving where it was raised, if ztrace knows of one further in."""
+        exception, handled = sys.exc_info()[1], self._handled
+        self._handled = None
+        if exception is None or exception is handled or foreign.ended:
+            return
+        mark, span = mark_of(exception), foreign.source
+        if (
+            mark is not None
+            and mark.trace_id == foreign.trace_id
+            and mark.span_id != foreign.span_id
+            and isinstance(span, trace.Span)
+            and span.is_recording()
+        ):
+            origin = {ORIGIN_TRACE_ID: mark.trace_id.hex(), ORIGIN_SPAN_ID: mark.span_id.hex()}
+            span.set_attributes({HOW: PASSED, **origin})
+
+
+def _subject(span: object) -> object:
+    """Return what a span stands for: itself, or the one it mirrors."""
+    return span.mirrored if isinstance(span, MirrorSpan) else span

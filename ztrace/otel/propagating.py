@@ -1,0 +1,74 @@
+"""W3C Trace Context for OpenTelemetry, read and written as ztrace does it."""
+
+from collections.abc import Iterable
+
+from opentelemetry import trace
+from opentelemetry.context.context import Context
+from opentelemetry.propagators.textmap import (
+    CarrierT,
+    Getter,
+    Setter,
+    TextMapPropagator,
+    default_getter,
+    default_setter,
+)
+
+from ztrace import diagnostics, spans
+from ztrace import propagation as w3c
+from ztrace.otel.identity import context_of, span_context_of
+
+#: What is read and written.
+FIELDS = ("traceparent", "tracestate")
+
+
+class Propagator(TextMapPropagator):
+    """A propagator for ``set_global_textmap``, alone or in a CompositePropagator."""
+
+    def extract(
+        self,
+        carrier: CarrierT,
+        context: Context | None = None,
+        getter: Getter[CarrierT] = default_getter,
+    ) -> Context:
+        """Return the context with the span that the carrier names, as it is if that names none."""
+        context = Context() if context is None else context
+        try:
+            found = {name: _join(getter.get(carrier, name)) for name in FIELDS}
+            caller = w3c.extract({name: text for name, text in found.items() if text is not None})
+            if caller is not None:
+                span = trace.NonRecordingSpan(span_context_of(caller))
+                return trace.set_span_in_context(span, context)
+        except Exception:
+            diagnostics.count_failure("otel_extract")
+        return context
+
+    def inject(
+        self,
+        carrier: CarrierT,
+        context: Context | None = None,
+        setter: Setter[CarrierT] = default_setter,
+    ) -> None:
+        """Write the context's span; without one the innermost current span, whoever began it.
+
+        Before `connect` that is OpenTelemetry's, if there is one.
+        """
+        try:
+            span = context_of(trace.get_current_span(context).get_span_context(), spans.SpanContext)
+            current = span or (spans.current_span() if context is None else None)
+            if current is not None:
+                headers: dict[str, str] = {}
+                w3c.inject(headers, current)
+                for name, text in headers.items():
+                    setter.set(carrier, name, text)
+        except Exception:
+            diagnostics.count_failure("otel_inject")
+
+    @property
+    def fields(self) -> set[str]:
+        """The names of what `inject` writes."""
+        return set(FIELDS)
+
+
+def _join(values: Iterable[str] | None) -> str | None:
+    """Return the values of a header that may come more than once, as RFC 9110 joins them."""
+    return None if not values else ",".join(values)
