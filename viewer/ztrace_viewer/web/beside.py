@@ -17,8 +17,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ztrace.errors import ZtraceError
+from ztrace.errors import EndpointError, ZtraceError
 from ztrace_viewer.demo import lifeline
+from ztrace_viewer.web.listening import Address, find_address, listen
+from ztrace_viewer.web.token import find_token
 
 #: How much less of the processor it gets than the collector, where both want it.
 NICENESS = 5
@@ -27,46 +29,84 @@ _MARGIN_S = 2.0
 
 
 class Beside:
-    """The process, from `start` to the end of the ``with`` block."""
+    """The process, as a companion of a collector.
 
-    def __init__(self, database: Path, listener: socket.socket, say: Callable[[str], None]) -> None:
-        """Prepare.
+    Attributes:
+        url: where the page is, with the token; None if it is not there.
+    """
+
+    def __init__(
+        self, database: Path, address: Address, say: Callable[[str], None], *, is_wanted: bool
+    ) -> None:
+        """Prepare; nothing is opened yet.
 
         Args:
             database: the file that is read.
-            listener: where it listens; closed at the end.
-            say: told when it ends before it is told to.
+            address: where to listen.
+            say: told of what goes wrong; called in any thread.
+            is_wanted: somebody asked for this address: that it is taken is an error then, and not a line.
         """
-        self._database = database
-        self._listener = listener
+        self.url: str | None = None
+        self._database = database.absolute()
+        self._address = address
         self._say = say
+        self._is_wanted = is_wanted
+        self._listener: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._watcher: threading.Thread | None = None
         self._ending = False
 
+    def __enter__(self) -> Self:
+        """Listen.
+
+        Raises:
+            EndpointError: the address that was asked for cannot be had.
+        """
+        try:
+            self._listener = listen(self._address)
+        except EndpointError as error:
+            if self._is_wanted:
+                raise
+            self._say(f"there is no web page: {error.message}; --web-listen names another address")
+        return self
+
     def start(self) -> None:
-        """Start it; it serves as soon as it can, and who connects before waits."""
+        """Start the process, once the file is there; whoever connects before it is ready waits.
+
+        Raises:
+            SettingsError: the token cannot be used.
+        """
+        if self._listener is None:
+            return
+        token = find_token(self._database)
+        self.url = f"http://{find_address(self._listener)}/?token={token}"
         descriptor = self._listener.fileno()
         # A session of its own: Ctrl-C is for the collector, with whose end it ends.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__, str(self._database.absolute()), str(descriptor)],
+            [sys.executable, "-P", "-m", __name__, str(self._database), str(descriptor)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             pass_fds=(descriptor,),
             start_new_session=True,
         )
+        # From here on it is the process that listens, and nobody if that has ended.
         self._listener.close()
         self._watcher = threading.Thread(target=self._watch, name="ztrace-web", daemon=True)
         self._watcher.start()
 
-    def __enter__(self) -> Self:
-        return self
+    def stop(self) -> None:
+        """Do nothing: it takes nothing that would have to be stored."""
+
+    def is_done(self) -> bool:
+        """Tell that nothing is to be waited for."""
+        return True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ending = True
-        self._listener.close()
+        if self._listener is not None:
+            self._listener.close()
         if self._process is None or self._watcher is None:
             return
         assert self._process.stdin is not None
@@ -86,7 +126,6 @@ class Beside:
 def main() -> int:
     """Serve until standard input ends."""
     from ztrace_viewer.web.serving import Server
-    from ztrace_viewer.web.token import find_token
 
     database, descriptor = Path(sys.argv[1]), int(sys.argv[2])
     os.nice(NICENESS)

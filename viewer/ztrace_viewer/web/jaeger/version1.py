@@ -15,6 +15,7 @@ from ztrace_viewer.web.answers import answer_data, answer_error
 from ztrace_viewer.web.asking import SEARCH_S, Asker
 from ztrace_viewer.web.deadline import Deadline
 from ztrace_viewer.web.jaeger.dependencies import count_calls
+from ztrace_viewer.web.jaeger.gaps import add_warnings
 from ztrace_viewer.web.jaeger.loading import Loaded, load_traces
 from ztrace_viewer.web.jaeger.names import list_operations, list_services
 from ztrace_viewer.web.jaeger.parameters import (
@@ -67,12 +68,14 @@ def make_routes(asker: Asker) -> list[Route]:
             )
         )
         return answer_data(
-            request, make_traces(loaded.requests), note="; ".join(filter(None, (found.note, loaded.note)))
+            request,
+            add_warnings(make_traces(loaded.requests)),
+            note="; ".join(filter(None, (found.note, loaded.note))),
         )
 
     def _answer_ids(request: Request, trace_ids: list[bytes]) -> Response:
         loaded = asker.ask(lambda db: load_traces(db, trace_ids))
-        data = make_traces(loaded.requests)
+        data = add_warnings(make_traces(loaded.requests))
         there = {trace["traceID"] for trace in data}
         missing = [trace_id.hex() for trace_id in trace_ids if trace_id.hex() not in there]
         errors = [] if loaded.left_out else [{"msg": NOT_FOUND, "traceID": each} for each in missing]
@@ -89,7 +92,7 @@ def make_routes(asker: Asker) -> list[Route]:
         loaded: Loaded = asker.ask(lambda db: load_traces(db, [trace_id]))
         if not loaded.requests:
             raise NotFoundError(NOT_FOUND)
-        return answer_data(request, make_traces(loaded.requests), note=loaded.note)
+        return answer_data(request, add_warnings(make_traces(loaded.requests)), note=loaded.note)
 
     def dependencies(request: Request) -> Response:
         query = request.query_params

@@ -1,0 +1,32 @@
+"""What a trace lacks, in words beside its spans: Jaeger's page shows them.
+
+One idea: a span says what is wrong with it where it is shown, and no tree looks whole that is not.
+"""
+
+from collections.abc import Iterable
+
+from ztrace_collector.otlp.conventions import UNFINISHED
+from ztrace_viewer.export.jaeger_fields import CHILD_OF, JaegerSpan, Trace
+
+
+def add_warnings(traces: Iterable[Trace]) -> list[Trace]:
+    """Give each span that is not as it should be its warnings; return the traces."""
+    return [_add(trace) for trace in traces]
+
+
+def _add(trace: Trace) -> Trace:
+    there = {span["spanID"] for span in trace["spans"]}
+    for span in trace["spans"]:
+        found = [*_find_gaps(span, trace["traceID"], there)]
+        if found:
+            span["warnings"] = found
+    return trace
+
+
+def _find_gaps(span: JaegerSpan, trace_id: str, there: set[str]) -> Iterable[str]:
+    for reference in span["references"]:
+        of_trace = reference["refType"] == CHILD_OF and reference["traceID"] == trace_id
+        if of_trace and reference["spanID"] not in there:
+            yield f"its parent {reference['spanID']} is not stored; 'ztrace show {trace_id}' says why"
+    if any(tag["key"] == UNFINISHED for tag in span["tags"]):
+        yield f"it has not ended; 'ztrace show {trace_id}' says what has become of it"
