@@ -288,6 +288,7 @@ def test_every_reason_is_documented() -> None:
     counted = {
         *refusals.DOOR_REASONS,
         *refusals.MESSAGE_REASONS,
+        *refusals.OTLP_REASONS,
         *refusals.SPAN_REASONS,
         *refusals.MENDED_REASONS,
         encoding.CUT,
