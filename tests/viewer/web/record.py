@@ -1,8 +1,9 @@
-"""Record what Jaeger answers, by hand: ``python -m tests.viewer.web.record OTLP QUERY [QUERY]``.
+"""Record what Jaeger answers, by hand: ``python -m tests.viewer.web.record VERSION OTLP QUERY``.
 
-OTLP is where a Jaeger that has just been started listens for OTLP over HTTP, QUERY where it answers. The spans
-of `tests.viewer.web.spans` are sent, and each answer is written to ``recorded/``: status and document. A second
-QUERY names a Jaeger of version 2 that was sent the same, for what only that has.
+OTLP is where a Jaeger that has just been started takes OTLP over HTTP, and QUERY where it answers. The spans
+of `tests.viewer.web.spans` are sent, and each answer is written to ``recorded/``, status and document.
+VERSION 1 is a Jaeger that has the whole of version 1 of the API, as up to 1.76; 2 one that has summaries, as
+from 2.20 on.
 """
 
 import json

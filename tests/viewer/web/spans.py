@@ -1,7 +1,7 @@
 """The spans of which Jaeger's answers are recorded: one request in OTLP JSON, with a bit of everything.
 
-One idea: a checkout that failed, an order that was pushed and worked off, a span whose parent is nowhere, and a
-trace id with zeros at its beginning; every kind of value, and each field of a span once.
+One idea: a checkout that failed, an order that was pushed and worked off, a span whose parent is nowhere, and
+a trace id with zeros at its beginning; every kind of value, and each field of a span once.
 """
 
 import json
@@ -174,6 +174,7 @@ def store_request(path: Path, request: dict[str, Any]) -> None:
     assert not any(outcome.refused for outcome in written.outcomes), written.outcomes
 
 
+_ALL = "start=0&end=1769860900000000"
 #: What was asked, by the name of the file with the answer: version 1, and version 3.
 VERSION_1 = {
     "v1_services": "/api/services",
@@ -188,20 +189,19 @@ VERSION_1 = {
     "v1_trace_missing": "/api/traces/77",
     "v1_trace_bad_id": "/api/traces/xyz",
     "v1_search": "/api/traces?service=shop&start=1769860800000000&end=1769860900000000",
-    "v1_search_operation": "/api/traces?service=billing&operation=look%20up&start=0&end=1769860900000000",
-    "v1_search_limit": "/api/traces?service=shop&limit=1&start=0&end=1769860900000000",
+    "v1_search_operation": f"/api/traces?service=billing&operation=look%20up&{_ALL}",
+    "v1_search_limit": f"/api/traces?service=shop&limit=1&{_ALL}",
     "v1_search_early": "/api/traces?service=shop&start=0&end=1769860799000000",
-    "v1_search_short": "/api/traces?service=shop&maxDuration=1ms&start=0&end=1769860900000000",
-    "v1_search_long": "/api/traces?service=shop&minDuration=110ms&start=0&end=1769860900000000",
-    "v1_search_tags": "/api/traces?service=shop&tags=%7B%22http.request.method%22%3A%22POST%22%7D"
-    "&start=0&end=1769860900000000",
-    "v1_search_tag": "/api/traces?service=shop&tag=http.response.status_code:500&start=0&end=1769860900000000",
-    "v1_search_error": "/api/traces?service=billing&tags=%7B%22error%22%3A%22true%22%7D&start=0&end=1769860900000000",
-    "v1_search_event": "/api/traces?service=billing&tag=exception.type:CardRefused&start=0&end=1769860900000000",
-    "v1_search_process": "/api/traces?service=worker&tag=host.name:box&start=0&end=1769860900000000",
-    "v1_search_other_tag": "/api/traces?service=shop&tag=http.request.method:GET&start=0&end=1769860900000000",
+    "v1_search_short": f"/api/traces?service=shop&maxDuration=1ms&{_ALL}",
+    "v1_search_long": f"/api/traces?service=shop&minDuration=110ms&{_ALL}",
+    "v1_search_tags": f"/api/traces?service=shop&tags=%7B%22http.request.method%22%3A%22POST%22%7D&{_ALL}",
+    "v1_search_tag": f"/api/traces?service=shop&tag=http.response.status_code:500&{_ALL}",
+    "v1_search_error": f"/api/traces?service=billing&tags=%7B%22error%22%3A%22true%22%7D&{_ALL}",
+    "v1_search_event": f"/api/traces?service=billing&tag=exception.type:CardRefused&{_ALL}",
+    "v1_search_process": f"/api/traces?service=worker&tag=host.name:box&{_ALL}",
+    "v1_search_other_tag": f"/api/traces?service=shop&tag=http.request.method:GET&{_ALL}",
     "v1_search_ids": f"/api/traces?traceID={WORK}&traceID=abc&traceID=77",
-    "v1_search_nobody": "/api/traces?service=nobody&start=0&end=1769860900000000",
+    "v1_search_nobody": f"/api/traces?service=nobody&{_ALL}",
     "v1_search_bad_duration": "/api/traces?service=shop&minDuration=soon",
     "v1_search_bad_tags": "/api/traces?service=shop&tags=nonsense",
     "v1_search_bad_start": "/api/traces?service=shop&start=yesterday",

@@ -15,6 +15,7 @@ from ztrace_viewer.sizes import parse_size
 
 if TYPE_CHECKING:
     from ztrace_collector.otlp.listening import Listening
+    from ztrace_viewer.web.listening import Address
 
 _F = TypeVar("_F", bound=Callable[..., object])
 
@@ -22,6 +23,8 @@ _F = TypeVar("_F", bound=Callable[..., object])
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:4710"
 #: Where OpenTelemetry's exporters send to if nothing else is said.
 DEFAULT_OTLP = "127.0.0.1:4318"
+#: Where the web page is if nothing else is said.
+DEFAULT_WEB = "127.0.0.1:4711"
 #: Says that there is to be no such thing.
 OFF = "off"
 #: The least that can be kept: traces go by the hour; and the log beside the file has up to 80 MB.
@@ -147,12 +150,20 @@ class _Given(TypedDict):
 @_listen_options(DEFAULT_OTLP)
 @_sending_options
 @database_option
+@click.option(
+    "--web-listen",
+    default=DEFAULT_WEB,
+    show_default=True,
+    metavar="HOST:PORT",
+    help="Where Jaeger's query API is served, on this machine.",
+)
 @click.option("--no-web", is_flag=True, help="Collect only.")
-def up(no_web: bool, **given: Unpack[_Given]) -> None:
+def up(web_listen: str, no_web: bool, **given: Unpack[_Given]) -> None:
     """Collect spans into one file: the way to start.
 
     Services send to the endpoint, and those that OpenTelemetry traces send by OTLP; the other
-    commands read the file, at any time. Ctrl-C ends it with everything stored that was received.
+    commands read the file, at any time. Grafana and Jaeger's page can ask it, as 'ztrace web' says.
+    Ctrl-C ends it with everything stored that was received.
 
     \b
     Example:
@@ -160,7 +171,9 @@ def up(no_web: bool, **given: Unpack[_Given]) -> None:
       ztrace up --db shop.db --keep 7d --max-size 10GB
       ztrace up --otlp http://jaeger:4318
     """
-    _collect(given)
+    from ztrace_viewer.web.listening import parse_address
+
+    _collect(given, None if no_web else parse_address(web_listen, "--web-listen"))
 
 
 @click.command()
@@ -184,7 +197,7 @@ def collect(**given: Unpack[_Given]) -> None:
     _collect(given)
 
 
-def _collect(given: _Given) -> None:
+def _collect(given: _Given, web: "Address | None" = None) -> None:
     from ztrace_collector.inbox import Inbox
     from ztrace_collector.keys import KeyFolder
     from ztrace_collector.otlp.destinations import read_destinations
@@ -192,6 +205,7 @@ def _collect(given: _Given) -> None:
     from ztrace_collector.retention import Limits
     from ztrace_collector.service import Options
     from ztrace_collector.service import collect as run
+    from ztrace_viewer.web.beside import Beside
 
     listening = _read_listening(given["otlp_http"], given["otlp_grpc"])
     servers: list[Servers] = []
@@ -199,6 +213,26 @@ def _collect(given: _Given) -> None:
     def listen(inbox: Inbox, say: Callable[[str], None]) -> Servers:
         servers.append(Servers(listening, inbox, say))
         return servers[0]
+
+    pages: list[Beside] = []
+    is_wanted = web is not None and _is_given("web_listen")
+
+    def show(inbox: Inbox, say: Callable[[str], None]) -> Beside:
+        assert web is not None
+        pages.append(Beside(given["database"], web, say, is_wanted=is_wanted))
+        return pages[0]
+
+    def announce(endpoint: str) -> None:
+        for page in pages:
+            page.start()
+        _announce(
+            endpoint,
+            given["database"],
+            servers[0].places(),
+            [destination.url for destination in destinations],
+            [page.url for page in pages if page.url is not None],
+            with_keys=keys is not None,
+        )
 
     destinations = read_destinations(given["otlp"], given["otlp_headers"], os.environ)
     keys = None if given["folder"] is None else KeyFolder(given["folder"])
@@ -210,33 +244,37 @@ def _collect(given: _Given) -> None:
             Limits(given["keep_ns"], given["max_bytes"]),
             given["adopt"],
             progress=True,
-            companions=[listen],
+            companions=[listen] if web is None else [listen, show],
             destinations=destinations,
             sends_unfinished=given["otlp_unfinished"],
         ),
-        ready=lambda endpoint: _announce(
-            endpoint,
-            given["database"],
-            servers[0].places(),
-            [destination.url for destination in destinations],
-            with_keys=keys is not None,
-        ),
+        ready=announce,
     )
 
 
 def _read_listening(http: str | None, grpc: str | None) -> "Listening":
     from ztrace_collector.otlp.listening import Listening, parse_address
 
-    source = click.get_current_context().get_parameter_source("otlp_http")
     return Listening(
         None if http in (None, OFF) else parse_address(http, "--otlp-listen", 4318),
         None if grpc in (None, OFF) else parse_address(grpc, "--otlp-grpc-listen", 4317),
-        http_is_wanted=source == ParameterSource.DEFAULT,
+        http_is_wanted=not _is_given("otlp_http"),
     )
 
 
+def _is_given(parameter: str) -> bool:
+    """Tell whether the user has named a value, and not the default."""
+    return click.get_current_context().get_parameter_source(parameter) != ParameterSource.DEFAULT
+
+
 def _announce(
-    endpoint: str, database: Path, otlp: list[str], urls: Sequence[str], *, with_keys: bool
+    endpoint: str,
+    database: Path,
+    otlp: Sequence[str],
+    urls: Sequence[str],
+    pages: Sequence[str],
+    *,
+    with_keys: bool,
 ) -> None:
     # What listens on every address is reached by a name that only its users know.
     reached = re.sub(r"//(0\.0\.0\.0|\[::\]|\*):", "//THIS-MACHINE:", endpoint)
@@ -247,5 +285,7 @@ def _announce(
         f"run a service with ZTRACE_ENDPOINT={reached}{key}, end with Ctrl-C",
         err=True,
     )
+    for page in pages:
+        click.echo(f"ztrace: Jaeger's query API at {page}", err=True)
     for url in urls:
         click.echo(f"ztrace: sending on to {url}; 'ztrace status' tells how far", err=True)

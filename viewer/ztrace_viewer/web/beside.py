@@ -125,8 +125,11 @@ class Beside:
 
 def main() -> int:
     """Serve until standard input ends."""
-    from ztrace_viewer.web.serving import Server
-
+    try:
+        from ztrace_viewer.web.serving import Server
+    except ModuleNotFoundError as error:
+        print(f"ztrace: {error.name} is not installed; pip install 'ztrace[all]'", file=sys.stderr)
+        return 2
     database, descriptor = Path(sys.argv[1]), int(sys.argv[2])
     os.nice(NICENESS)
     try:
