@@ -67,7 +67,8 @@ class Bench:
 
     def collect(self) -> None:
         """Run a collector, to which all that follows sends."""
-        process = self._start("-c", ZTRACE, "up", "--bind", "tcp://127.0.0.1:0", "--db", str(self.database))
+        up = ["up", "--bind", "tcp://127.0.0.1:0", "--otlp-listen", "off", "--no-web"]
+        process = self._start("-c", ZTRACE, *up, "--db", str(self.database))
         assert process.stderr is not None
         line = process.stderr.readline()
         found = re.search(r"collecting at (\S+) into", line)

@@ -228,10 +228,13 @@ def test_tail_follows_until_it_is_interrupted(tmp_path: Path) -> None:
 def test_the_collector_runs_until_it_is_stopped(tmp_path: Path, name: str, number: signal.Signals) -> None:
     """It says where it listens, leaves its database, and ends with status 0."""
     path = tmp_path / "ztrace.db"
-    with started(name, "--bind", "tcp://127.0.0.1:*", "--db", path) as process:
+    more = ["--otlp-listen", "off", "--web-listen", "127.0.0.1:0"] if name == "up" else []
+    with started(name, "--bind", "tcp://127.0.0.1:*", "--db", path, *more) as process:
         assert process.stderr is not None
         line = process.stderr.readline()
         assert re.match(r"ztrace: collecting at tcp://127\.0\.0\.1:\d+ into ", line)
+        if name == "up":
+            assert "http://127.0.0.1:" in process.stderr.readline()
         process.send_signal(number)
         assert process.wait(DEADLINE_S) == 0
         assert process.stderr.read() == ""
