@@ -49,6 +49,7 @@ from ztrace_collector import (
 )
 from ztrace_collector import unfinished as open_spans
 from ztrace_collector.layout import BUCKETS_PER_E, LOSS_COLUMNS, SCHEMA_VERSION
+from ztrace_collector.otlp import intake, listening_grpc, listening_http, listening_thread
 from ztrace_collector.store import Store
 from ztrace_viewer.cli import COMMANDS
 from ztrace_viewer.cli import ztrace as group
@@ -173,6 +174,23 @@ LIMITS = [
     ("Limits of the collector", "a message waits for others", f"{receiving.GATHER_S} s"),
     ("Limits of the collector", "messages, bytes of a transaction", receiving.MAX_MESSAGES),
     ("Limits of the collector", "messages, bytes of a transaction", f"{receiving.MAX_BYTES >> 10} KiB"),
+    ("Limits of the collector", "bytes of a request of OTLP", f"{intake.MAX_BODY_BYTES >> 20} MiB"),
+    (
+        "Limits of the collector",
+        "bytes of requests of OTLP",
+        f"{listening_http.MAX_RECEIVED_BYTES >> 20} MiB",
+    ),
+    ("Limits of the collector", "a request of OTLP waits", f"{intake.ANSWER_S:g} s"),
+    ("Limits of the collector", "requests of OTLP waiting", listening_http.MAX_WAITING),
+    ("Limits of the collector", "requests of OTLP waiting", listening_grpc.MAX_WAITING),
+    ("Limits of the collector", "spans of a request of OTLP", intake.PIECE_SPANS),
+    ("Limits of the collector", "connections for OTLP", listening_thread.MAX_CONNECTIONS),
+    ("Limits of the collector", "connections for OTLP", listening_grpc.MAX_CONNECTIONS),
+    ("Limits of the collector", "head of a request of OTLP", f"{listening_thread.HEAD_S:g} s"),
+    ("Limits of the collector", "head of a request of OTLP", f"{listening_http.PART_S:g} s"),
+    ("Limits of the collector", "head of a request of OTLP", f"{listening_http.BODY_S:g} s"),
+    ("Limits of the collector", "connection for OTLP that", f"{listening_thread.KEEP_ALIVE_S} s"),
+    ("Limits of the collector", "connection for OTLP that", f"{listening_grpc.IDLE_MS // 1000} s"),
     ("Limits of the collector", "characters of a service's", check.MAX_NAME),
     ("Limits of the collector", "characters of a span's attributes", attributes.MAX_ATTRIBUTES),
     ("Limits of the collector", "levels of nested attributes", attributes.MAX_DEPTH),

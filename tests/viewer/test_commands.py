@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -14,7 +15,7 @@ from tests.viewer.conftest import Run
 from tests.viewer.stored import NOON, checkout, message, raised, span, store, trace_id
 from ztrace import __version__
 from ztrace.errors import EndpointError
-from ztrace_collector.retention import NO_LIMITS
+from ztrace_collector.service import Options
 from ztrace_collector.store import Store
 from ztrace_viewer import demo as shop_demo
 from ztrace_viewer import documents
@@ -374,19 +375,17 @@ def test_the_collector_says_where_it_listens(
     run: Run, path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """And what to do next, in one line on standard error."""
-    calls = []
+    calls: list[Options] = []
 
-    def collect(
-        bind: str, database: Path, *, progress: bool, ready: Callable[[str], None], **others: object
-    ) -> None:
-        calls.append((bind, database, progress, others))
+    def collect(options: Options, *, ready: Callable[[str], None]) -> None:
+        calls.append(options)
         ready("tcp://127.0.0.1:5555")
 
     monkeypatch.setattr(ztrace_collector.service, "collect", collect)
     result = run(name, "--bind", "tcp://127.0.0.1:*", "--db", path)
     assert result.exit_code == 0
-    nothing_more = {"keys": None, "limits": NO_LIMITS, "adopt": None}
-    assert calls == [("tcp://127.0.0.1:*", path, True, nothing_more)]
+    (options,) = calls
+    assert replace(options, companions=()) == Options("tcp://127.0.0.1:*", path, progress=True)
     assert "ZTRACE_ENDPOINT=tcp://127.0.0.1:5555" in result.stderr
     assert str(path) in result.stderr
     assert result.stderr.count("\n") == 1
@@ -397,8 +396,8 @@ def test_a_collector_for_other_machines_says_how_it_is_reached(
 ) -> None:
     """Nobody can connect to 0.0.0.0, nor without a key."""
 
-    def collect(bind: str, database: Path, *, ready: Callable[[str], None], **others: object) -> None:
-        ready(bind)
+    def collect(options: Options, *, ready: Callable[[str], None]) -> None:
+        ready(options.bind)
 
     monkeypatch.setattr(ztrace_collector.service, "collect", collect)
     assert run("keys", "init", "--keys", tmp_path / "keys").exit_code == 0

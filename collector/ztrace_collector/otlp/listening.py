@@ -39,13 +39,12 @@ class Listening:
     Attributes:
         http: for HTTP; None: not at all.
         grpc: for gRPC; None: not at all.
-        http_is_wanted: nobody asked for HTTP, but it would be good to have: what keeps it from being there is
-            a line instead of an error.
+        http_is_default: nobody asked for HTTP: what keeps it from being there is a line, not an error.
     """
 
     http: Address | None = None
     grpc: Address | None = None
-    http_is_wanted: bool = False
+    http_is_default: bool = False
 
 
 class Server(Protocol):
@@ -171,7 +170,7 @@ class Servers:
             intake = Intake(self._inbox, self._say)
             server = HttpServer(open_socket(address), intake)
         except (EndpointError, SettingsError) as error:
-            if not self._listening.http_is_wanted:
+            if not self._listening.http_is_default:
                 raise
             self._say(f"OTLP is not taken: {error}")
         else:

@@ -228,7 +228,7 @@ def _collect(given: _Given, web: "Address | None" = None) -> None:
         _announce(
             endpoint,
             given["database"],
-            servers[0].places(),
+            [place for each in servers for place in each.places()],
             [destination.url for destination in destinations],
             [page.url for page in pages if page.url is not None],
             with_keys=keys is not None,
@@ -258,7 +258,7 @@ def _read_listening(http: str | None, grpc: str | None) -> "Listening":
     return Listening(
         None if http in (None, OFF) else parse_address(http, "--otlp-listen", 4318),
         None if grpc in (None, OFF) else parse_address(grpc, "--otlp-grpc-listen", 4317),
-        http_is_wanted=not _is_given("otlp_http"),
+        http_is_default=not _is_given("otlp_http"),
     )
 
 
