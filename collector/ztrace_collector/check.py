@@ -156,7 +156,7 @@ def read_parcel(parcel: Parcel, refusals: Refusals) -> Columns | None:
     """
     # It was packed here: what it makes of memory has been there.
     spans, decoded_whole = _decode(parcel.body, len(parcel.body))
-    return _read(spans, refusals, decoded_whole=decoded_whole, finished=True)
+    return _read(spans, refusals, decoded_whole=decoded_whole, finished=parcel.finished)
 
 
 def _read(

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from ztrace.wire import Span
+from ztrace.wire import UNFINISHED, Span
 from ztrace_collector.refusals import FIELDS
 
 #: Spans and bytes of a parcel, but for a single span: a part of what a transaction takes from publishers, so
@@ -40,7 +40,7 @@ class Resource(NamedTuple):
 
 
 class ForeignBatch(NamedTuple):
-    """Spans of one resource; they have ended.
+    """Spans of one resource; those that have not ended have the status UNFINISHED and no duration.
 
     Attributes:
         spans: values as msgpack has them, and nested mappings; floats need not be finite.
@@ -85,21 +85,27 @@ class Parcel(NamedTuple):
         body: as that of a `ztrace.wire` message.
         span_count: how many are in it.
         refused: as in the batch.
+        finished: whether its spans have ended: all have, or none.
     """
 
     resource: Resource
     body: bytes
     span_count: int
     refused: Mapping[str, int]
+    finished: bool = True
 
 
 def pack(batch: ForeignBatch) -> Iterator[Parcel]:
     """Yield a batch in parcels; at least one."""
     refused = dict(batch.refused)
-    for first in range(0, max(1, len(batch.spans)), PARCEL_SPANS):
-        for body, span_count in _pack(list(batch.spans[first : first + PARCEL_SPANS]), refused):
-            yield Parcel(batch.resource, body, span_count, refused)
-            refused = {}
+    ended = [span for span in batch.spans if span.status != UNFINISHED]
+    opened = [span for span in batch.spans if span.status == UNFINISHED]
+    for spans, finished in ((ended, True), (opened, False)):
+        # Without any span there is still what was refused.
+        for first in range(0, len(spans) if opened else max(1, len(spans)), PARCEL_SPANS):
+            for body, span_count in _pack(spans[first : first + PARCEL_SPANS], refused):
+                yield Parcel(batch.resource, body, span_count, refused, finished)
+                refused = {}
 
 
 def _pack(spans: list[Span], refused: dict[str, int]) -> Iterator[tuple[bytes, int]]:

@@ -10,7 +10,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import count, repeat
+from itertools import repeat
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -27,18 +27,23 @@ from ztrace_collector.inserting import Insert
 from ztrace_collector.losses import Losses
 from ztrace_collector.methods import Methods
 from ztrace_collector.publishers import Publishers
-from ztrace_collector.refusals import SPAN_REASONS, Refusals
+from ztrace_collector.refusals import SPAN_REASONS, UNFINISHED, Refusals
 from ztrace_collector.traces import Traces
 from ztrace_collector.unfinished import Unfinished
 
-_SPANS = Insert(
-    "spans",
-    "id, trace_id, span_id, parent_id, method, instance, start_ns, duration_ns, self_ns, cpu_ns, status,"
-    " attributes, links, details",
+_COLUMNS = (
+    "trace_id, span_id, parent_id, method, instance, start_ns, duration_ns, self_ns, cpu_ns, status,"
+    " attributes, links"
 )
+#: Most batches have no details, and each column costs a hundredth.
+_SPANS, _DETAILED = Insert("spans", _COLUMNS), Insert("spans", f"{_COLUMNS}, details")
 #: A publisher that has been silent for longer is not counted as there: it would have sent some beats.
 SILENT_NS = 5_000_000_000
 
+_PLACE = (
+    "INSERT INTO spans (id, trace_id, span_id, method, instance, start_ns, status)"
+    " VALUES (?, x'', x'', 0, 0, 0, 0)"
+)
 _IS_KNOWN = "SELECT 1 FROM spans WHERE trace_id = ? AND span_id = ?"
 
 
@@ -212,9 +217,13 @@ class Store:
         now_ns = self._clock_ns()
         refusals = Refusals()
         self._begin()
+        held_place = self._hold_place()
         span_count = sum([self._take(frames, now_ns, refusals) for frames in messages])
         outcomes = [self._take_foreign(parcel, now_ns, refusals) for parcel in parcels]
-        span_count += sum([outcome.stored for outcome in outcomes])
+        taken = zip(parcels, outcomes, strict=True)
+        span_count += sum([outcome.stored for parcel, outcome in taken if parcel.finished])
+        if held_place:
+            self._db.execute("DELETE FROM spans WHERE id = ?", (held_place,))
         trace_count = self._traces.write()
         self._unfinished.write()
         self._figures.write()
@@ -233,6 +242,18 @@ class Store:
         self.refused_count += refusals.total + self.noted.total
         self.noted = Refusals()
         return Written(acknowledgements, outcomes)
+
+    def _hold_place(self) -> int:
+        """Put a row where the last span was if that has been deleted: SQLite counts on from the highest.
+
+        Returns:
+            The row's id, 0 if it needs none.
+        """
+        (highest,) = self._db.execute("SELECT coalesce(max(id), 0) FROM spans").fetchone()
+        if highest >= self._last_id:
+            return 0
+        self._db.execute(_PLACE, (self._last_id,))
+        return self._last_id
 
     def _begin(self) -> None:
         if self._doubtful:
@@ -302,9 +323,19 @@ class Store:
             return Outcome(0, 0, {error.reason: count})
         columns = read_parcel(parcel, noted)
         accepted = 0 if columns is None else len(columns.span_ids)
+        if columns is not None and not parcel.finished:
+            methods = self._methods.number(account.service, columns, noted)
+            opened = self._unfinished.add(account.instance, columns, methods, now_ns, noted)
+            # One that has not ended is not lost yet, as with a publisher's.
+            self._losses.add(account.instance, account.take(0, count - parcel.span_count, now_ns))
+            accepted -= noted.counts.get(UNFINISHED, 0)
+            return self._conclude(opened, accepted, noted, refusals)
         new = None if columns is None else self._without_known(columns)
         stored = 0 if new is None else self._insert(account, new, noted)
         self._losses.add(account.instance, account.take(stored, count - accepted, now_ns))
+        return self._conclude(stored, accepted, noted, refusals)
+
+    def _conclude(self, stored: int, accepted: int, noted: Refusals, refusals: Refusals) -> Outcome:
         refusals.add(noted)
         refused = {reason: noted.counts[reason] for reason in SPAN_REASONS if reason in noted.counts}
         return Outcome(stored, accepted - stored, refused)
@@ -323,8 +354,8 @@ class Store:
     def _insert(self, account: Account, columns: Columns, refusals: Refusals) -> int:
         service = account.service
         methods = self._methods.number(service, columns, refusals)
+        has_details = columns.details.count(None) < len(columns.details)
         rows = zip(
-            count(self._last_id + 1),
             columns.trace_ids,
             columns.span_ids,
             columns.parent_ids,
@@ -337,10 +368,10 @@ class Store:
             columns.statuses,
             columns.attributes,
             link_texts(columns),
-            columns.details,
+            *([columns.details] if has_details else ()),
             strict=False,
         )
-        _SPANS.write(self._db, rows, len(methods))
+        (_DETAILED if has_details else _SPANS).write(self._db, rows, len(methods))
         self._last_id += len(methods)
         self._unfinished.end(columns)
         self._traces.add(service, columns, methods)

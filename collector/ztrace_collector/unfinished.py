@@ -62,10 +62,13 @@ class Unfinished:
 
     def add(
         self, instance: int, columns: Columns, methods: Sequence[int], now_ns: int, refusals: Refusals
-    ) -> None:
+    ) -> int:
         """Add or bring up to date spans that have not ended; `write` has to follow in the same transaction.
 
         Those beyond what is kept of a publisher, or of all, are counted as refused.
+
+        Returns:
+            How many are new.
         """
         rows = {
             (trace_id, span_id): (trace_id, span_id, parent_id, method, instance, start_ns, now_ns, *texts)
@@ -96,6 +99,7 @@ class Unfinished:
             self._written[key] = row
         if refused:
             refusals.note(UNFINISHED, f"unfinished spans beyond {MAX_OF_INSTANCE:,} of a publisher", refused)
+        return len(new) - refused
 
     def end(self, columns: Columns) -> None:
         """Take out spans whose end is stored now; `write` has to follow in the same transaction."""

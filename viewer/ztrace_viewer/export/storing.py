@@ -1,9 +1,11 @@
 """Where an import goes: into a database, or on to a receiver of OTLP.
 
-One idea: a request is stored as if it had come over the wire, with some thousand spans to a transaction, and
-what is stored already is known by its ids. So an import that was broken off is simply begun again.
+One idea: a request is stored as if it had come over the wire when its spans ended, with some thousand spans
+to a transaction, and what is stored already is known by its ids. So an import that was broken off is simply
+begun again.
 """
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +39,8 @@ class Storing:
         self._store: Store | None = None
         self._waiting: list[Parcel] = []
         self._waiting_spans = 0
+        #: The latest end of the spans that wait: when their processes were there.
+        self._latest_ns = 0
 
     def open_if_there(self) -> None:
         """Open the database, but make none: who cannot write to it shall not wait for that."""
@@ -50,7 +54,7 @@ class Storing:
             DatabaseError: it cannot be written; as `DatabaseInUse` with what to do instead.
         """
         try:
-            self._store = Store(self._database)
+            self._store = Store(self._database, clock_ns=self._read_clock)
         except DatabaseInUse as error:
             raise DatabaseInUse(
                 f"a collector writes to {self._database}",
@@ -67,8 +71,9 @@ class Storing:
         for parcel in _pack(request):
             self._waiting.append(parcel)
             self._waiting_spans += parcel.span_count
-            if self._waiting_spans >= TURN_SPANS:
-                self.flush()
+        self._latest_ns = max(self._latest_ns, _find_latest(request))
+        if self._waiting_spans >= TURN_SPANS:
+            self.flush()
 
     def flush(self) -> None:
         """Store what has been taken.
@@ -88,12 +93,29 @@ class Storing:
             self.duplicates += outcome.duplicates
             self.refused.update(outcome.refused)
         self.traces += self._count_traces() - before
-        self._waiting, self._waiting_spans = [], 0
+        self._waiting, self._waiting_spans, self._latest_ns = [], 0, 0
+
+    def _read_clock(self) -> int:
+        """Return when the processes were there that a file tells of: nobody shall think they still are."""
+        now_ns = time.time_ns()
+        return min(now_ns, self._latest_ns) or now_ns
 
     def _count_traces(self) -> int:
         assert self._store is not None
         ((count,),) = self._store.read("SELECT value FROM totals WHERE name = 'traces'")
         return int(count)
+
+
+def _find_latest(request: ExportTraceServiceRequest) -> int:
+    return max(
+        (
+            span.end_time_unix_nano
+            for resource in request.resource_spans
+            for scope in resource.scope_spans
+            for span in scope.spans
+        ),
+        default=0,
+    )
 
 
 def _pack(request: ExportTraceServiceRequest) -> Iterator[Parcel]:
