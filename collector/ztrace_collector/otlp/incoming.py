@@ -202,20 +202,18 @@ def _read_details(span: Span, is_own: bool) -> dict[str, Any]:
             events=span.dropped_events_count,
             links=span.dropped_links_count,
         ),
-    ) | ({} if span.kind in wire.KIND_NAMES else {"kind": int(span.kind)})
+    ) | ({} if span.kind in wire.KIND_NAMES else {"kind": 0})
 
 
 def _come_home(
     span: Span, attributes: dict[str, Any], details: dict[str, Any]
 ) -> wire.ExceptionRecord | None:
     """Return the exception of a span of ztrace's own; what `outgoing` made of it is taken away."""
-    if span.status.code != Status.STATUS_CODE_ERROR:
-        return None
     events = details.get("events", [])
     told = next((event for event in events if exception_form.RECORD in event.get("attributes", ())), None)
     record = read_record((attributes if told is None else told["attributes"]).get(exception_form.RECORD))
     if record is None:
-        return _read_exception(events)
+        return _read_exception(events) if span.status.code == Status.STATUS_CODE_ERROR else None
     if told is not None:
         events.remove(told)
     if not events:

@@ -188,9 +188,8 @@ def _add_links(made: Span, text: str) -> None:
 
 def _add_details(made: Span, details: dict[str, Any]) -> None:
     """Add what only OpenTelemetry has of a span: the keys are those of `ztrace.wire.Span.details`."""
-    kind = details.get("kind")
-    if type(kind) is int and abs(kind) < 1 << 31:
-        made.kind = kind  # type: ignore[assignment]
+    if details.get("kind") == 0:
+        made.kind = Span.SPAN_KIND_UNSPECIFIED
     if "end_ns" in details:
         made.end_time_unix_nano = conventions.as_count(details["end_ns"]) or 0
     if "trace_state" in details:

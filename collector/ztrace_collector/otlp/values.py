@@ -58,7 +58,7 @@ def key_values(attributes: Mapping[str, Any]) -> list[KeyValue]:
 
 
 def write_value(into: AnyValue, value: Any) -> None:
-    """Put a value, as it is after ``json.loads``, into a message; None leaves it empty."""
+    """Put a value, as it is after ``json.loads``, into a message; None is a value that is empty."""
     if type(value) is str:
         into.string_value = value
     elif type(value) is bool:
@@ -76,6 +76,8 @@ def write_value(into: AnyValue, value: Any) -> None:
             write_value(into.array_value.values.add(), item)
     elif type(value) is dict:
         _write_mapping(into, value)
+    else:
+        into.SetInParent()
 
 
 def _write_mapping(into: AnyValue, mapping: dict[str, Any]) -> None:

@@ -1,0 +1,166 @@
+"""What a store sends out and another takes in is there what it was here: trees, exceptions and groups."""
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.collector.otlp.requests import send_all, take_in
+from tests.viewer.stored import NOON, checkout, span_id, store, trace_id
+from ztrace import wire
+from ztrace.wire import ExceptionRecord, FrameRecord, Span
+from ztrace_collector.otlp.incoming import parse_request
+from ztrace_viewer.database import open_database
+from ztrace_viewer.traces import read_tree
+
+_TEXTS = st.text(max_size=12)
+_NAMES = st.sampled_from(["charge", "load", "price", "send charge"])
+_VALUES = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(1 << 63), (1 << 63) - 1),
+        st.floats(allow_nan=False),
+        st.binary(max_size=6),
+        _TEXTS,
+    ),
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=5,
+)
+#: What the middleware puts on the spans of calls and of messages.
+_CALL = {"rpc.system.name": "zerorpc"}
+_MESSAGE = {"messaging.system": "zerorpc"}
+_ATTRIBUTES = st.one_of(
+    st.none(),
+    st.just(_CALL),
+    st.just(_MESSAGE),
+    st.dictionaries(_TEXTS, _VALUES, min_size=1, max_size=3).map(lambda more: _CALL | more),
+    st.dictionaries(_TEXTS, _VALUES, min_size=1, max_size=3).map(lambda more: _MESSAGE | more),
+)
+
+_FRAMES = st.builds(
+    FrameRecord,
+    file=st.sampled_from(["/srv/shop.py", "/usr/lib/python3.12/socket.py", ""]),
+    line=st.integers(0, 1000),
+    function=_TEXTS,
+    module=st.sampled_from(["shop", "__main__", ""]),
+    code=_TEXTS,
+    in_app=st.booleans(),
+    repeats=st.integers(0, 2),
+    omitted=st.integers(0, 2),
+    locals=st.one_of(st.none(), st.dictionaries(_TEXTS, _TEXTS, max_size=2)),
+)
+_HOWS = [wire.RAISED, wire.PASSED, wire.WRAPPED, wire.REPLACED, wire.GROUPED]
+
+
+def _records(inner: st.SearchStrategy[ExceptionRecord] | None = None) -> st.SearchStrategy[ExceptionRecord]:
+    """Return exceptions; those of other spans begin in one of the first spans of the first trace."""
+    nested = st.just([]) if inner is None else st.lists(inner, max_size=2)
+    origins = st.one_of(
+        st.just((None, None)), st.integers(1, 3).map(lambda number: (trace_id(1), span_id(number)))
+    )
+    return st.builds(
+        lambda origin, **fields: ExceptionRecord(
+            origin_trace_id=origin[0], origin_span_id=origin[1], **fields
+        ),
+        origin=origins,
+        type=st.sampled_from(["KeyError", "shop.Declined", "ExceptionGroup"]),
+        message=_TEXTS,
+        frames=st.lists(_FRAMES, max_size=3),
+        causes=nested,
+        how=st.sampled_from(_HOWS),
+        notes=st.lists(_TEXTS, max_size=2),
+        members=nested,
+    )
+
+
+@st.composite
+def _traces(draw: st.DrawFn) -> dict[str, list[Span]]:
+    """Return spans of two services in two traces."""
+    spans: dict[str, list[Span]] = {"shop": [], "billing": []}
+    for number in range(1, draw(st.integers(2, 7))):
+        exception = draw(st.one_of(st.none(), _records(_records(_records()))))
+        failed = exception is not None or draw(st.booleans())
+        made = Span(
+            trace_id=trace_id(draw(st.integers(1, 2))),
+            span_id=span_id(number),
+            parent_id=draw(st.one_of(st.none(), st.integers(1, 7).map(span_id))),
+            kind=draw(st.integers(1, 5)),
+            name=draw(_NAMES),
+            start_ns=NOON + draw(st.integers(0, 1000)),
+            duration_ns=draw(st.integers(0, 1000)),
+            self_ns=draw(st.one_of(st.none(), st.integers(0, 1000))),
+            cpu_ns=draw(st.one_of(st.none(), st.integers(0, 1000))),
+            status=wire.ERROR if failed else wire.OK,
+            attributes=draw(_ATTRIBUTES),
+            links=draw(st.one_of(st.none(), st.just([[trace_id(9), span_id(9)]]))),
+            exception=exception,
+            details=draw(st.one_of(st.none(), st.fixed_dictionaries({"trace_state": st.just("a=b")}))),
+        )
+        spans[draw(st.sampled_from(sorted(spans)))].append(made)
+    return {service: batch for service, batch in spans.items() if batch}
+
+
+def assert_same(here: Path, there: Path, traces: Sequence[bytes]) -> None:
+    """Assert that two files have the same trees, spans, exceptions and groups."""
+    with open_database(here) as one, open_database(there) as other:
+        for trace in traces:
+            assert read_tree(other, trace) == read_tree(one, trace)
+    for query in (
+        "SELECT hex(span_id), links, details, self_ns, cpu_ns FROM spans ORDER BY 1",
+        "SELECT hex(span_id), hex(origin_span_id), how, is_root, other_origins, at_ns FROM exceptions"
+        " ORDER BY 1",
+        "SELECT fingerprint, type, service, name, count, edge_count, first_ns, last_ns, services"
+        " FROM exception_groups ORDER BY 1",
+        "SELECT instance_id, service, host, pid, started_ns, resource FROM instances ORDER BY 1",
+    ):
+        assert rows(there, query) == rows(here, query)
+
+
+def rows(path: Path, query: str) -> list[tuple[Any, ...]]:
+    """Return what a query finds."""
+    with closing(sqlite3.connect(path)) as db:
+        return db.execute(query).fetchall()
+
+
+def send_home(here: Path, there: Path) -> None:
+    """Send what is in one file to another."""
+    outcomes = take_in(there, parse_request(send_all(here).SerializeToString()))
+    assert [outcome.refused for outcome in outcomes] == [{}] * len(outcomes)
+
+
+@settings(max_examples=60, deadline=None)
+@given(spans=_traces())
+def test_what_goes_out_comes_home(spans: dict[str, list[Span]]) -> None:
+    """Spans with exceptions of every shape, calls, messages, links: all of it is equal."""
+    with TemporaryDirectory() as folder:
+        here, there = Path(folder) / "here.db", Path(folder) / "there.db"
+        store(here, spans)
+        send_home(here, there)
+        present = {span.trace_id for batch in spans.values() for span in batch}
+        assert_same(here, there, sorted(present))
+        assert rows(there, "SELECT reason, detail FROM refusals") == []
+
+
+def test_a_shop_comes_home_and_leaves_again(tmp_path: Path) -> None:
+    """A tree over five services with an exception that is passed and wrapped; the second time, too."""
+    here, there, third = (tmp_path / f"{name}.db" for name in ("here", "there", "third"))
+    store(here, checkout(trace_id(1)))
+    send_home(here, there)
+    send_home(there, third)
+    assert_same(here, there, [trace_id(1)])
+    assert_same(here, third, [trace_id(1)])
+
+
+def test_what_comes_home_twice_is_stored_once(tmp_path: Path) -> None:
+    """Into the file it came from as well."""
+    here = store(tmp_path / "here.db", checkout(trace_id(1)))
+    before = rows(here, "SELECT count(*) FROM spans")
+    outcomes = take_in(here, send_all(here))
+    assert sum(outcome.duplicates for outcome in outcomes) == before[0][0]
+    assert rows(here, "SELECT count(*) FROM spans") == before
