@@ -1,0 +1,400 @@
+"""OpenTelemetry's spans over ztrace's transport: all of them arrives, or is counted where it cannot."""
+
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExportResult
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
+from opentelemetry.util.types import AttributeValue
+
+import ztrace
+from tests.ztrace.programs import run_program
+from tests.ztrace.receiving import Receiver
+from tests.ztrace.waiting import wait_for
+from ztrace import spans
+from ztrace.otel import SpanExporter
+from ztrace.otel.exporting import record_of
+from ztrace.wire import DATA, ERROR, OK, PASSED, RAISED, ExceptionRecord, FrameRecord, Span
+from ztrace_collector.otlp import conventions
+
+VALUES: dict[str, AttributeValue] = {
+    "text": "visa",
+    "number": 12,
+    "share": 12.0,
+    "yes": True,
+    "bytes": b"\0\xff",
+    "texts": ("a", "b"),
+    "numbers": (1, 2),
+}
+SENT: dict[str, object] = {**VALUES, "texts": ["a", "b"], "numbers": [1, 2]}
+
+
+class Service:
+    """A provider whose spans go to ztrace."""
+
+    def __init__(self, limits: SpanLimits | None = None, name: str = "shop") -> None:
+        self.exporter = SpanExporter()
+        resource = Resource({"service.name": name, "deployment.environment.name": "test"})
+        self.provider = TracerProvider(resource=resource, span_limits=limits, shutdown_on_exit=False)
+        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
+        self.tracer = self.provider.get_tracer("tests", "1.2", "https://example.org/1", {"a": 1})
+
+
+@pytest.fixture
+def service(receiver: Receiver) -> Iterator[Service]:
+    """Yield a provider in a process that publishes to the receiver."""
+    ztrace.configure("shop", receiver.endpoint)
+    service = Service()
+    yield service
+    service.provider.shutdown()
+
+
+def stored(receiver: Receiver, name: str = "o1") -> Span:
+    """Return the span of that name once it has arrived."""
+    assert ztrace.flush(10)
+    (span,) = (span for span in receiver.spans if span.name == name)
+    return span
+
+
+def test_everything_that_a_span_has_arrives(receiver: Receiver, service: Service) -> None:
+    """Fields in their places, all else in details, and values with their types."""
+    linked = SpanContext(5, 6, True, TraceFlags(1), TraceState([("k", "v")]))
+    parent = SpanContext(1, 2, True, TraceFlags(1), TraceState([("a", "b")]))
+    span = service.tracer.start_span(
+        "o1",
+        trace.set_span_in_context(trace.NonRecordingSpan(parent)),
+        SpanKind.CONSUMER,
+        VALUES,
+        [Link(linked, VALUES), Link(parent)],
+        start_time=1_000,
+    )
+    span.add_event("first", VALUES, 1_500)
+    span.add_event("second", timestamp=1_600)
+    span.set_status(StatusCode.OK)
+    span.end(3_000)
+    got = stored(receiver)
+    assert got == Span(
+        trace_id=(1).to_bytes(16),
+        span_id=span.get_span_context().span_id.to_bytes(8),
+        parent_id=(2).to_bytes(8),
+        kind=5,
+        name="o1",
+        start_ns=1_000,
+        duration_ns=2_000,
+        self_ns=None,
+        cpu_ns=None,
+        status=OK,
+        attributes=SENT,
+        links=[[(5).to_bytes(16), (6).to_bytes(8)], [(1).to_bytes(16), (2).to_bytes(8)]],
+        exception=None,
+        details={
+            "events": [
+                {"name": "first", "time_ns": 1_500, "attributes": SENT},
+                {"name": "second", "time_ns": 1_600},
+            ],
+            "status": "ok",
+            "trace_state": "a=b",
+            "flags": 0x300,
+            "scope": {
+                "name": "tests",
+                "version": "1.2",
+                "attributes": {"a": 1},
+                "schema_url": "https://example.org/1",
+            },
+            "links": [
+                {"trace_state": "k=v", "attributes": SENT, "flags": 0x300},
+                {"trace_state": "a=b", "flags": 0x300},
+            ],
+        },
+    )
+    assert got.attributes is not None
+    assert type(got.attributes["number"]) is int
+    assert type(got.attributes["share"]) is float
+
+
+@pytest.mark.parametrize("kind", list(SpanKind))
+def test_kinds(receiver: Receiver, service: Service, kind: SpanKind) -> None:
+    """Each is its own."""
+    service.tracer.start_span("o1", kind=kind).end()
+    assert stored(receiver).kind == kind.value + 1
+
+
+def test_what_the_sdk_dropped_is_told(receiver: Receiver, service: Service) -> None:
+    """By its own limits."""
+    limits = SpanLimits(max_span_attributes=1, max_events=1, max_links=1, max_event_attributes=1)
+    small = Service(limits)
+    links = [Link(SpanContext(5, 6, True)), Link(SpanContext(7, 8, True))]
+    span = small.tracer.start_span("o1", attributes={"a": 1, "b": 2}, links=links)
+    for _ in range(3):
+        span.add_event("e", {"a": 1, "b": 2})
+    span.end()
+    small.provider.shutdown()
+    details = stored(receiver).details
+    assert details is not None
+    assert details["dropped"] == {"attributes": 1, "events": 2, "links": 1}
+    assert details["events"][0]["dropped_attributes"] == 1
+
+
+def fail() -> None:
+    """Raise something from something."""
+    try:
+        raise KeyError("inner")
+    except KeyError as error:
+        raise ValueError("no such card") from error
+
+
+def test_an_exception_is_the_spans_and_its_event_stays(receiver: Receiver, service: Service) -> None:
+    """Type, message, cause and frames, as ztrace has them; marked, so that it is not sent on twice."""
+    with pytest.raises(ValueError, match="card"), service.tracer.start_as_current_span("o1"):
+        fail()
+    span = stored(receiver)
+    assert span.status == ERROR
+    assert span.exception is not None
+    record = ExceptionRecord(*span.exception)
+    assert (record.type, record.message, record.how) == ("ValueError", "no such card", RAISED)
+    assert (record.origin_trace_id, record.origin_span_id) == (span.trace_id, span.span_id)
+    frame = FrameRecord(*record.frames[-1])
+    assert (frame.file, frame.function, frame.in_app) == (__file__, "fail", True)
+    assert frame.code == 'raise ValueError("no such card") from error'
+    (cause,) = (ExceptionRecord(*cause) for cause in record.causes)
+    assert (cause.type, cause.how) == ("KeyError", "wrapped")
+    details = span.details or {}
+    (event,) = details["events"]
+    assert event["attributes"]["exception.type"] == "ValueError"
+    assert event[conventions.BECAME_EXCEPTION] is True
+    assert details["status_message"] == "ValueError: no such card"
+
+
+def test_an_exception_that_did_not_end_the_span_stays_an_event(receiver: Receiver, service: Service) -> None:
+    """A span that is fine has no exception; and an error without an event has none, either."""
+    with service.tracer.start_as_current_span("o1") as span:
+        span.record_exception(ValueError("handled"))
+    with service.tracer.start_as_current_span("o2") as span:
+        span.set_status(Status(StatusCode.ERROR, "refused"))
+    assert stored(receiver).exception is None
+    refused = stored(receiver, "o2")
+    assert (refused.status, refused.exception) == (ERROR, None)
+    assert (refused.details or {})["status_message"] == "refused"
+
+
+@pytest.mark.usefixtures("connected")
+def test_an_exception_that_ztrace_saw_further_in_has_passed(receiver: Receiver, service: Service) -> None:
+    """It is told by its origin's ids, and what said so is taken out of the attributes."""
+    with (
+        pytest.raises(ValueError, match="card"),
+        service.tracer.start_as_current_span("o1"),
+        ztrace.span("z1"),
+    ):
+        fail()
+    passed, origin = stored(receiver), stored(receiver, "z1")
+    assert passed.exception is not None
+    record = ExceptionRecord(*passed.exception)
+    assert (record.how, list(record.causes)) == (PASSED, [])
+    assert (record.origin_trace_id, record.origin_span_id) == (origin.trace_id, origin.span_id)
+    assert passed.attributes is None
+    assert passed.parent_id is None
+    assert origin.parent_id == passed.span_id
+
+
+def test_secrets_stay_here(receiver: Receiver, service: Service) -> None:
+    """In attributes, events and messages."""
+    secret = "hunter2"
+    span = service.tracer.start_span("o1", attributes={"api_key": secret})
+    span.add_event("login", {"password": secret})
+    span.record_exception(ValueError(f"password={secret}"))
+    span.set_status(Status(StatusCode.ERROR, f"password={secret}"))
+    span.end()
+    kept = repr(stored(receiver))
+    assert "'login'" in kept
+    assert "hunter2" not in kept
+
+
+def test_what_finds_no_room_is_counted(receiver: Receiver, counts: dict[str, int]) -> None:
+    """Created is what was exported, dropped what the queue had no room for; nothing else is missing."""
+    receiver.acknowledging = False
+    ztrace.configure("shop", receiver.endpoint, queue_spans=10, linger_ms=60_000)
+    service = Service()
+    for number in range(1_000):
+        service.tracer.start_span(f"o{number}").end()
+    publisher = spans.publisher
+    assert publisher is not None
+    receiver.acknowledging = True
+    assert ztrace.flush(10)
+    assert publisher.dropped > 0
+    assert len(receiver.spans) + publisher.dropped == 1_000
+    ztrace.shutdown()
+    last = receiver.messages[-1][0]
+    assert (last.created, last.dropped) == (1_000, publisher.dropped)
+    service.provider.shutdown()
+
+
+def test_a_span_that_cannot_be_made_a_record_is_counted(
+    receiver: Receiver, service: Service, caplog: pytest.LogCaptureFixture, counts: dict[str, int]
+) -> None:
+    """And those beside it arrive."""
+    good = service.tracer.start_span("o1")
+    good.end()
+    with caplog.at_level(logging.CRITICAL, "ztrace"):
+        assert service.exporter.export([ReadableSpan("no ids")]) is SpanExportResult.SUCCESS
+    assert stored(receiver)
+    assert spans.publisher is not None
+    assert spans.publisher.dropped == 1
+    assert counts.pop("otel_export") == 1
+
+
+def test_flushing_has_a_deadline(receiver: Receiver, service: Service) -> None:
+    """True once it is stored; False in time if nobody acknowledges."""
+    service.tracer.start_span("o1").end()
+    assert service.exporter.force_flush(10_000)
+    assert receiver.names() == ["o1"]
+    receiver.acknowledging = False
+    service.tracer.start_span("o2").end()
+    begun_s = time.monotonic()
+    assert not service.exporter.force_flush(50)
+    assert time.monotonic() - begun_s < 2
+    receiver.acknowledging = True
+
+
+def test_after_a_shutdown_nothing_is_taken_and_ztrace_goes_on(receiver: Receiver, service: Service) -> None:
+    """What was exported before is stored then."""
+    service.tracer.start_span("o1").end()
+    service.exporter.shutdown()
+    assert receiver.names() == ["o1"]
+    assert service.exporter.export([]) is SpanExportResult.FAILURE
+    with ztrace.span("z1"):
+        pass
+    assert stored(receiver, "z1")
+    service.exporter.shutdown()
+
+
+def test_unconfigured_nothing_is_taken(counts: dict[str, int]) -> None:
+    """As ztrace's own spans record nothing then."""
+    assert SpanExporter().export([]) is SpanExportResult.FAILURE
+    SpanExporter().shutdown()
+    assert SpanExporter().force_flush(0)
+
+
+def test_another_name_of_the_service_is_told_once(
+    receiver: Receiver, service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two names for one process: what is shown is ztrace's."""
+    other = Service(name="checkout")
+    for _ in range(3):
+        other.tracer.start_span("o1").end()
+    other.provider.shutdown()
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "ztrace"]
+    assert "'checkout'" in line
+    assert "'shop'" in line
+    caplog.clear()
+    Service(name="unknown_service").tracer.start_span("o2").end()
+    service.tracer.start_span("o3").end()
+    assert caplog.records == []
+
+
+def test_a_fork_publishes_for_itself(receiver: Receiver) -> None:
+    """Parent and child each have their own incarnation; no span is sent by both."""
+    run_program(
+        "import os, sys, ztrace\n"
+        "from ztrace.otel import SpanExporter\n"
+        "from opentelemetry.sdk.trace import TracerProvider\n"
+        "from opentelemetry.sdk.trace.export import BatchSpanProcessor\n"
+        "ztrace.configure('shop', sys.argv[1])\n"
+        "provider = TracerProvider()\n"
+        "provider.add_span_processor(BatchSpanProcessor(SpanExporter()))\n"
+        "tracer = provider.get_tracer('t')\n"
+        "tracer.start_span('before').end()\n"
+        "assert provider.force_flush()\n"
+        "child = os.fork()\n"
+        "tracer.start_span('child' if child == 0 else 'parent').end()\n"
+        "if child: os.waitpid(child, 0)\n",
+        receiver.endpoint,
+    )
+    wait_for(lambda: len(receiver.spans) == 3)
+    assert sorted(receiver.names()) == ["before", "child", "parent"]
+    assert len({header.incarnation for header in receiver.headers(DATA)}) == 2
+
+
+@pytest.mark.parametrize("first", ["configure", "provider"])
+def test_what_is_left_at_exit_is_delivered(receiver: Receiver, first: str) -> None:
+    """Whoever is closed first, ztrace or the SDK, whose processor still has spans then."""
+    setups = {
+        "configure": "ztrace.configure('shop', sys.argv[1])\n",
+        "provider": "provider = TracerProvider()\n",
+    }
+    second = setups[{"configure": "provider", "provider": "configure"}[first]]
+    done = run_program(
+        "import sys, ztrace\n"
+        "from ztrace.otel import SpanExporter\n"
+        "from opentelemetry.sdk.trace import TracerProvider\n"
+        "from opentelemetry.sdk.trace.export import BatchSpanProcessor\n"
+        f"{setups[first]}{second}"
+        "provider.add_span_processor(BatchSpanProcessor(SpanExporter()))\n"
+        "for number in range(100):\n"
+        "    provider.get_tracer('t').start_span(f'o{number}').end()\n"
+        "with ztrace.span('z'):\n"
+        "    pass\n",
+        receiver.endpoint,
+    )
+    assert done.stderr == ""
+    wait_for(lambda: len(receiver.spans) == 101)
+
+
+def test_what_is_left_at_exit_and_cannot_be_delivered_is_said(tmp_path: Path) -> None:
+    """On standard error, as ztrace says it of its own."""
+    done = run_program(
+        "import sys, ztrace\n"
+        "from ztrace.otel import SpanExporter\n"
+        "from opentelemetry.sdk.trace import TracerProvider\n"
+        "from opentelemetry.sdk.trace.export import BatchSpanProcessor\n"
+        "provider = TracerProvider()\n"
+        "ztrace.configure('shop', sys.argv[1])\n"
+        "provider.add_span_processor(BatchSpanProcessor(SpanExporter()))\n"
+        "provider.get_tracer('t').start_span('o').end()\n",
+        f"ipc://{tmp_path}/nobody",
+    )
+    assert done.stderr == f"ztrace: 1 span not delivered to ipc://{tmp_path}/nobody\n"
+
+
+def test_without_opentelemetry_one_line_says_what_to_install() -> None:
+    """The agent itself needs none."""
+    done = run_program(
+        "import sys\n"
+        "sys.modules['opentelemetry'] = None\n"
+        "import ztrace\n"
+        "try:\n"
+        "    import ztrace.otel\n"
+        "except ModuleNotFoundError as error:\n"
+        "    print(error)\n"
+    )
+    assert done.stdout == "ztrace.otel needs the OpenTelemetry SDK; pip install 'ztrace[otel]'\n"
+
+
+def test_a_batch_processor_empties_its_queue_in_its_own_thread(receiver: Receiver) -> None:
+    """As programs have it; all that it exports arrives once."""
+    ztrace.configure("shop", receiver.endpoint)
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(SpanExporter(), max_queue_size=10_000))
+    tracer = provider.get_tracer("tests")
+    for number in range(3_000):
+        tracer.start_span(f"o{number}").end()
+    provider.shutdown()
+    assert sorted(receiver.names()) == sorted(f"o{number}" for number in range(3_000))
+
+
+@pytest.mark.parametrize(
+    ("times", "kept"),
+    [((None, None), (0, 0)), ((5, None), (5, 0)), ((None, 5), (5, 0)), ((9, 5), (9, 0)), ((5, 9), (5, 4))],
+)
+def test_a_duration_is_never_negative(
+    times: tuple[int | None, int | None], kept: tuple[int | None, int | None]
+) -> None:
+    """Times that are missing or the wrong way round stay what they are, as far as that goes."""
+    span = ReadableSpan("o", SpanContext(1, 2, False), start_time=times[0], end_time=times[1])
+    record = Span(*record_of(span))
+    assert (record.start_ns, record.duration_ns) == kept
