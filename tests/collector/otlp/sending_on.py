@@ -1,0 +1,136 @@
+"""A collector that sends on, in a process of its own, and what feeds it.
+
+One idea: it is the command, as people start it; what is known of it is in its file, on standard error, and
+with the receivers.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import zmq
+from click.testing import CliRunner
+
+from tests.collector.messages import Sender, rows
+from tests.ztrace.waiting import DEADLINE_S, wait_for
+from ztrace.wire import TOPIC, Span, unpack_acks
+from ztrace_viewer.cli import ztrace
+
+_COMMAND = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
+
+
+class Running:
+    """A collector, from its start to its end.
+
+    Attributes:
+        process: it.
+        path: its file.
+        endpoint: where publishers connect.
+    """
+
+    def __init__(self, path: Path, log: Path, options: Sequence[str], environment: dict[str, str]) -> None:
+        self.path = path
+        self._log = log
+        arguments = ["collect", "--bind", "tcp://127.0.0.1:0", "--db", str(path), *options]
+        with log.open("wb") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-W", "error", "-c", _COMMAND, *arguments],
+                stderr=errors,
+                env={**os.environ, **environment},
+            )
+        self.endpoint = wait_for(self._find_endpoint)
+
+    def _find_endpoint(self) -> str:
+        found = re.search(r"collecting at (\S+)", self.said())
+        assert found or self.process.poll() is None, self.said()
+        return found[1] if found else ""
+
+    def said(self) -> str:
+        """Return what it has written on standard error."""
+        return self._log.read_text()
+
+    def stop(self) -> str:
+        """End it as Ctrl-C does; return what it said."""
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.wait(DEADLINE_S) == 0, self.said()
+        return self.said()
+
+    def kill(self) -> None:
+        """End it without a word."""
+        self.process.kill()
+        self.process.wait()
+
+    def find_child(self) -> int:
+        """Return the id of the process that sends, once there is one."""
+        return int(wait_for(lambda: _children(self.process.pid))[0])
+
+    def feed(self, sender: Sender, *batches: Sequence[Span]) -> None:
+        """Publish batches, and wait until they are stored."""
+        self.publish(sender, *(sender.data(*batch) for batch in batches))
+
+    def publish(self, sender: Sender, *messages: list[bytes]) -> None:
+        """Publish messages, and wait until they are worked in."""
+        with zmq.Context() as context, context.socket(zmq.XPUB) as publisher:
+            publisher.linger = 0
+            publisher.connect(self.endpoint)
+            wait_for(lambda: publisher.poll(50) and publisher.recv() == b"\x01" + TOPIC)
+            for message in messages:
+                publisher.send_multipart(message)
+
+            def is_stored() -> bool:
+                frame = publisher.recv() if publisher.poll(20) else b"\0"
+                return frame[0] > 1 and unpack_acks(frame).get(sender.incarnation) == sender.sequence
+
+            wait_for(is_stored)
+
+
+def _children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+@contextmanager
+def sending_on(path: Path, *options: str, **environment: str) -> Iterator[Running]:
+    """Run a collector; nothing of it is left afterwards."""
+    log = path.parent / f"{len(list(path.parent.iterdir()))}.log"
+    with ExitStack() as stack:
+        running = Running(path, log, options, environment)
+
+        @stack.callback
+        def end() -> None:
+            children = _children(running.process.pid) if running.process.poll() is None else []
+            running.kill()
+            wait_for(lambda: not any(is_alive(int(child)) for child in children))
+
+        yield running
+
+
+def is_alive(pid: int) -> bool:
+    """Tell whether there is such a process that has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def destinations(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of destinations, in the order of their names."""
+    return rows(path, "SELECT * FROM destinations ORDER BY url")
+
+
+def refused(path: Path) -> dict[str, int]:
+    """Return how many spans were refused for each reason, by all destinations."""
+    found = rows(path, "SELECT reason, sum(count) AS n FROM destination_refusals GROUP BY reason")
+    return {each["reason"]: each["n"] for each in found}
+
+
+def status(path: Path, *options: str) -> str:
+    """Return what ``ztrace status`` prints."""
+    result = CliRunner().invoke(ztrace, ["status", "--db", str(path), *options])
+    assert result.exit_code == 0, result.output
+    return result.output
