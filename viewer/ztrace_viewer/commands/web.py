@@ -35,11 +35,8 @@ def web(listen: str, database: Path) -> None:
     from ztrace_viewer.web.token import find_token
 
     address = listening.parse_address(listen, "--listen")
-    listener = listening.listen(address)
-    try:
+    with listening.listen(address) as listener:
         token = find_token(database)
         url = f"http://{listening.find_address(listener)}/?token={token}"
-        click.echo(f"ztrace: serving {database} at {url}; end with Ctrl-C", err=True)
-        serve(database, token, listener)
-    finally:
-        listener.close()
+        announcement = f"ztrace: serving {database} at {url}; end with Ctrl-C"
+        serve(database, token, listener, lambda: click.echo(announcement, err=True))

@@ -12,7 +12,6 @@ from pathlib import Path
 import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -31,7 +30,7 @@ THREADS = 4
 _BROKEN = 500
 
 
-def make_app(database: Path, token: str, address: Address) -> Starlette:
+def make_app(database: Path, token: str, address: Address) -> Guard:
     """Return the application.
 
     Args:
@@ -44,9 +43,8 @@ def make_app(database: Path, token: str, address: Address) -> Starlette:
     def start(request: Request) -> Response:
         return answer_start(database.name, f"http://{address}")
 
-    return Starlette(
+    app = Starlette(
         routes=[Route("/", start), *version3.make_routes(asker), *version1.make_routes(asker)],
-        middleware=[Middleware(Guard, token=token, port=address.port)],
         exception_handlers={
             HTTPException: _answer_http_error,
             ZtraceError: _answer_ztrace_error,
@@ -54,6 +52,8 @@ def make_app(database: Path, token: str, address: Address) -> Starlette:
         },
         lifespan=_limit_threads,
     )
+    app.router.redirect_slashes = False
+    return Guard(app, token=token, port=address.port)
 
 
 @asynccontextmanager

@@ -6,7 +6,7 @@ One idea: the socket is opened by whoever starts it, so that what can go wrong h
 import asyncio
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -64,8 +64,15 @@ class Server:
             asyncio.run(self._server.serve([self._listener]))
 
 
-def serve(database: Path, token: str, listener: socket.socket) -> None:
-    """Serve until SIGINT or SIGTERM; a second one ends it at once."""
+def serve(database: Path, token: str, listener: socket.socket, ready: Callable[[], None]) -> None:
+    """Serve until SIGINT or SIGTERM; a second one ends it at once.
+
+    Args:
+        database: the file that is read.
+        token: what those who ask have to have.
+        listener: where it listens; closed at the end.
+        ready: called when it can be used, and ended.
+    """
     server = Server(database, token, listener)
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -74,6 +81,7 @@ def serve(database: Path, token: str, listener: socket.socket) -> None:
 
     previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        ready()
         server.run()
     finally:
         for number, handler in previous.items():

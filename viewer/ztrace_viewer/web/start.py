@@ -18,10 +18,10 @@ _STYLE = (
 #: What the page's style is, for the policy that permits no other.
 STYLE_SOURCE = f"'sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'"
 
-_PAGE = (
+_HEAD = (
     '<!doctype html><html lang="en"><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width"><title>ztrace</title>'
-    f"<style>{_STYLE}</style><h1>ztrace</h1>{{}}</html>\n"
+    f"<style>{_STYLE}</style><h1>ztrace</h1>"
 )
 
 
@@ -34,7 +34,8 @@ def answer_start(database: str, address: str) -> HTMLResponse:
     """
     url = escape(address)
     return HTMLResponse(
-        _PAGE.format(
+        _HEAD
+        + (
             f"<p>Jaeger's query API over <code>{escape(database)}</code>, read-only, for programs on this"
             " machine that have the token.</p><dl>"
             f"<dt>Grafana</dt><dd>A data source of type Jaeger with the URL <code>{url}</code> and the custom"
@@ -44,7 +45,7 @@ def answer_start(database: str, address: str) -> HTMLResponse:
             f"<dt>Anything else</dt><dd><code>curl -H 'X-Ztrace-Token: TOKEN' {url}/api/services</code></dd>"
             "</dl><p>The token is in the URL that <code>ztrace</code> printed, and in the file beside the"
             " database. What there is to see is shown by <code>ztrace slow</code>, <code>ztrace errors</code>"
-            " and <code>ztrace show</code>.</p>"
+            " and <code>ztrace show</code>.</p></html>\n"
         )
     )
 
@@ -52,5 +53,6 @@ def answer_start(database: str, address: str) -> HTMLResponse:
 def answer_locked(status: int) -> HTMLResponse:
     """Return the page for those who have no token."""
     return HTMLResponse(
-        _PAGE.format("<p>Open the URL that <code>ztrace</code> printed: it has the token in it.</p>"), status
+        f"{_HEAD}<p>Open the URL that <code>ztrace</code> printed: it has the token in it.</p></html>\n",
+        status,
     )

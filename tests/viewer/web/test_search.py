@@ -1,0 +1,253 @@
+"""Which traces a question finds, and how much of them is answered."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.viewer.stored import HOUR, MINUTE, MS, NOON, SECOND, open_message, raised, span, store, trace_id
+from tests.viewer.web.spans import CHECKOUT, ORDER, ORPHAN, REQUEST, SHORT, WORK, store_request
+from ztrace_collector.store import Store
+from ztrace_viewer.database import open_database
+from ztrace_viewer.web.deadline import Deadline
+from ztrace_viewer.web.jaeger import candidates, loading
+from ztrace_viewer.web.jaeger.dependencies import count_calls
+from ztrace_viewer.web.jaeger.loading import load_traces
+from ztrace_viewer.web.jaeger.parameters import LAST_NS, Question
+from ztrace_viewer.web.jaeger.search import search
+
+
+@pytest.fixture(scope="module")
+def like(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a database with the spans that Jaeger was sent."""
+    path = tmp_path_factory.mktemp("search") / "like.db"
+    store_request(path, REQUEST)
+    return path
+
+
+def find(path: Path, **asked: Any) -> list[str]:
+    """Return the ids of the traces that a question finds."""
+    with open_database(path) as db:
+        found = search(db, Question(**asked), Deadline(30))
+    assert not found.note
+    return [trace.trace_id.hex() for trace in found.traces]
+
+
+@pytest.mark.parametrize(
+    ("tags", "found"),
+    [
+        ({"http.request.method": "POST"}, [CHECKOUT]),
+        ({"http.request.method": "post"}, []),
+        ({"http.response.status_code": "500"}, [CHECKOUT]),
+        ({"http.response.status_code": "500.0"}, []),
+        ({"big": "9007199254740993"}, [CHECKOUT]),
+        ({"ratio": "0.25"}, [CHECKOUT]),
+        ({"retried": "false"}, [CHECKOUT]),
+        ({"raw": "AAEC/w=="}, [CHECKOUT]),
+        ({"items": '["a","b"]'}, [CHECKOUT]),
+        ({"empty": ""}, [CHECKOUT]),
+        ({"nothing": ""}, []),
+        ({"http.request.method": "POST", "ratio": "0.25"}, [CHECKOUT]),
+        # Of two spans, but of none both.
+        ({"http.request.method": "POST", "span.kind": "client"}, []),
+        ({"error": "true"}, [CHECKOUT]),
+        ({"error": "false"}, [SHORT, ORPHAN, WORK, ORDER, CHECKOUT]),
+        ({"error": "perhaps"}, []),
+        ({"span.kind": "consumer"}, [WORK]),
+        ({"otel.status_code": "OK"}, [CHECKOUT]),
+        ({"otel.status_description": "payment refused"}, [CHECKOUT]),
+        ({"otel.scope.name": "shop.tracer"}, [SHORT, ORDER, CHECKOUT]),
+        ({"scope.version": "1.2", "messaging.system": "zeromq"}, [ORDER]),
+        ({"exception.type": "CardRefused"}, [CHECKOUT]),
+        ({"host.name": "box", "error": "true"}, [CHECKOUT]),
+        ({"resource.host.name": "box", "span.kind": "consumer"}, [WORK]),
+        ({"resource.http.request.method": "POST"}, []),
+        ({"service.name": "worker"}, [ORPHAN, WORK]),
+        ({"process.pid": "4711", "span.kind": "producer"}, [ORDER]),
+    ],
+)
+def test_tags(like: Path, tags: dict[str, str], found: list[str]) -> None:
+    """Those of the span, its process, scope and events, and what Jaeger shows as a tag; the newest first."""
+    assert find(like, tags=tags) == found
+
+
+def test_names_hold_for_one_span(like: Path) -> None:
+    """A service and an operation that never met find nothing."""
+    assert find(like, service="billing", operation="look up") == [CHECKOUT]
+    assert find(like, service="shop", operation="look up") == []
+    assert find(like, operation="look up") == [CHECKOUT]
+    assert find(like, service="sho") == []
+    assert find(like, service='shop"') == []
+
+
+def test_durations_are_those_of_the_span_that_is_named(like: Path) -> None:
+    """And not its trace's."""
+    assert find(like, operation="look up", min_ns=30 * MS, max_ns=30 * MS) == [CHECKOUT]
+    assert find(like, operation="look up", min_ns=31 * MS) == []
+    assert find(like, min_ns=110 * MS) == [CHECKOUT]
+    assert find(like, service="billing", min_ns=110 * MS) == []
+
+
+def test_what_a_producer_is_called_by(tmp_path: Path) -> None:
+    """By its name, and by the name it is shown with."""
+    path = store(tmp_path / "z.db", {"shop": [span(trace_id(1), 1, name="orders", kind="producer")]})
+    assert find(path, operation="orders") == find(path, operation="send orders") == [trace_id(1).hex()]
+    assert find(path, operation="process orders") == []
+
+
+def test_the_newest_come_first_whatever_came_first(tmp_path: Path) -> None:
+    """Also across hours, at the same moment, and where the pages end."""
+    path = tmp_path / "z.db"
+    starts = [NOON + number * 7 * MINUTE for number in range(400)] + [NOON] * 5
+    ids = [trace_id(number, start) for number, start in enumerate(starts)]
+    spans = [
+        span(trace, number + 1, at_ns=start)
+        for number, (trace, start) in enumerate(zip(ids, starts, strict=True))
+    ]
+    store(path, {"shop": spans[::2]}, at_ns=NOON)
+    store(path, {"shop": spans[1::2]}, at_ns=NOON)
+    expected = sorted(range(len(starts)), key=lambda number: starts[number], reverse=True)
+    found = find(path, limit=1000)
+    assert [starts[ids.index(bytes.fromhex(each))] for each in found] == [
+        starts[number] for number in expected
+    ]
+    assert len(set(found)) == len(starts)
+    assert find(path, limit=3) == found[:3]
+    some = find(path, start_ns=NOON + HOUR, end_ns=NOON + 2 * HOUR, limit=1000)
+    assert some == [ids[number].hex() for number in reversed(range(9, 18))]
+
+
+def test_a_long_trace_is_found_by_what_happened_late_in_it(tmp_path: Path) -> None:
+    """The minutes in which a method was called need not be those in which the traces began."""
+    path = tmp_path / "z.db"
+    late = span(trace_id(1), 2, 1, name="rare", start_ms=HOUR * 2 / MS)
+    store(path, {"shop": [span(trace_id(1), 1, name="often", duration_ms=HOUR * 3 / MS), late]})
+    store(path, {"shop": [span(trace_id(2), 1, name="often")]})
+    assert find(path, operation="rare") == [trace_id(1).hex()]
+
+
+def test_a_search_ends_with_its_time_and_says_so(like: Path) -> None:
+    """With what it has found until then, and how far back it looked."""
+    with open_database(like) as db:
+        found = search(db, Question(tags={"http.request.method": "GET"}), Deadline(0))
+        calls = count_calls(db, 0, LAST_NS, Deadline(0))
+    assert found.traces == []
+    for note in (found.note, calls.note):
+        assert note.startswith("looked back to 2026-01-31T12:00:0")
+        assert note.endswith("Z within 0 s; ask for a shorter time")
+
+
+def test_what_has_enough_needs_no_time(like: Path) -> None:
+    """Nothing is said of a search that found as many as it was to find."""
+    with open_database(like) as db:
+        assert search(db, Question(service="shop", limit=1), Deadline(0)).note == ""
+
+
+def test_calls_are_counted_between_services(tmp_path: Path) -> None:
+    """Each span whose parent is another service's; one that is missing calls nobody."""
+    path = tmp_path / "z.db"
+    for number in range(3):
+        trace = trace_id(number)
+        store(
+            path,
+            {
+                "shop": [span(trace, 1), span(trace, 2, 1, kind="client")],
+                "billing": [span(trace, 3, 2), span(trace, 4, 3, kind="client"), span(trace, 9, 99)],
+                "bank": [span(trace, 5, 4), span(trace, 6, 4)],
+            },
+        )
+    with open_database(path) as db:
+        assert count_calls(db, NOON, NOON + SECOND, Deadline(30)).counts == {
+            ("shop", "billing"): 3,
+            ("billing", "bank"): 6,
+        }
+        assert count_calls(db, NOON + SECOND, LAST_NS, Deadline(30)).counts == {}
+
+
+@contextmanager
+def small_answers(monkeypatch: pytest.MonkeyPatch, spans: int) -> Iterator[None]:
+    """Let an answer have few spans."""
+    with monkeypatch.context() as patch:
+        patch.setattr(loading, "MAX_SPANS", spans)
+        yield
+
+
+def test_an_answer_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole traces while there is room; of one that is larger alone, what came first."""
+    path = tmp_path / "z.db"
+    for number, spans in enumerate((3, 5, 2)):
+        store(path, {"shop": [span(trace_id(number), 1 + each) for each in range(spans)]})
+    ids = [trace_id(number) for number in range(3)]
+    with open_database(path) as db, small_answers(monkeypatch, 6):
+        loaded = load_traces(db, ids)
+        assert [_count(request) for request in loaded.requests] == [3, 2]
+        assert loaded.note == "1 traces left out: an answer has at most 6 spans"
+        assert load_traces(db, [trace_id(7)]).requests == []
+    with open_database(path) as db, small_answers(monkeypatch, 4):
+        loaded = load_traces(db, ids[1:2])
+        assert [_count(request) for request in loaded.requests] == [4]
+        assert loaded.note == "the first 4 spans of a larger trace"
+
+
+def _count(request: Any) -> int:
+    return sum(len(scope.spans) for each in request.resource_spans for scope in each.scope_spans)
+
+
+def test_spans_that_have_not_ended_are_there(tmp_path: Path) -> None:
+    """Also those of a trace of which none has."""
+    path = store(tmp_path / "z.db", {"shop": [span(trace_id(1), 2, 1)]})
+    with closing(Store(path, clock_ns=lambda: NOON + SECOND)) as opened:
+        opened.store([open_message("shop", [span(trace_id(1), 1, duration_ms=None)], 9)])
+        opened.store([open_message("shop", [span(trace_id(2), 1, duration_ms=None)], 9)])
+    with open_database(path) as db:
+        loaded = load_traces(db, [trace_id(1), trace_id(2)])
+    assert [_count(request) for request in loaded.requests] == [2, 1]
+
+
+def test_pages_are_bounded(like: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever their size, every trace is seen once."""
+    for page, chunk in ((1, 1), (2, 1), (1, 3), (100, 2)):
+        monkeypatch.setattr(candidates, "FIRST_PAGE", page)
+        monkeypatch.setattr(candidates, "LAST_PAGE", page)
+        monkeypatch.setattr(candidates, "CHUNK", chunk)
+        assert find(like) == [SHORT, ORPHAN, WORK, ORDER, CHECKOUT]
+
+
+def test_exceptions_are_found_by_their_type(tmp_path: Path) -> None:
+    """Ztrace's own, which are in no attribute."""
+    path = tmp_path / "z.db"
+    store(path, {"shop": [span(trace_id(1), 1, exception=raised("ValueError", "no"))]})
+    store(path, {"shop": [span(trace_id(2), 1, exception=raised("KeyError", "no"))]})
+    assert find(path, tags={"exception.type": "ValueError"}) == [trace_id(1).hex()]
+    assert find(path, tags={"error.type": "KeyError"}) == [trace_id(2).hex()]
+
+
+def test_no_question_reads_all_spans(like: Path) -> None:
+    """Tables are reached by an index, but for the names and the processes."""
+    seen: list[str] = []
+    with open_database(like) as db:
+        db.set_trace_callback(seen.append)
+        search(db, Question(service="shop", operation="checkout", tags={"a": "b"}, min_ns=1), Deadline(30))
+        load_traces(db, [bytes(16)])
+        count_calls(db, NOON, NOON + HOUR, Deadline(30))
+        db.set_trace_callback(None)
+        asked = [text for text in seen if text.lstrip().startswith(("SELECT", "WITH"))]
+        plans = [" ".join(str(row[3]) for row in db.execute(f"EXPLAIN QUERY PLAN {text}")) for text in asked]
+    assert len(plans) > 6
+    for text, plan in zip(asked, plans, strict=True):
+        for table in ("SCAN spans", "SCAN traces ", "SCAN exceptions"):
+            assert table not in f"{plan} ", text
+
+
+def test_a_question_that_takes_too_long_is_ended(like: Path) -> None:
+    """In the middle of a statement."""
+    deadline = Deadline(0.2)
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+    with closing(sqlite3.connect(like)) as db:
+        deadline.guard(db)
+        with pytest.raises(sqlite3.OperationalError, match="interrupted"):
+            db.execute(endless).fetchone()
+    assert "not answered within 0.2 s" in str(deadline.explain())

@@ -1,0 +1,252 @@
+"""The server as a process: its database comes, goes and is another one; where it listens; how it ends."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.viewer.stored import NOON, checkout, span, store, trace_id
+from tests.viewer.test_process import MAIN, environment, ztrace
+from tests.viewer.web.serving import DEADLINE_S, TOKEN, Site, served
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """Wait for a condition."""
+    deadline_s = time.monotonic() + DEADLINE_S
+    while not is_so():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+
+
+def test_a_database_that_is_not_there_yet(tmp_path: Path) -> None:
+    """It is said so, in either form, and no file is made; once it is there it is read."""
+    path = tmp_path / "shop.db"
+    with served(path) as site:
+        answer = site.ask("/api/services")
+        assert answer.status == 503
+        assert answer.headers["Retry-After"] == "1"
+        assert "there is no database" in answer.document["errors"][0]["msg"]
+        assert "there is no database" in site.ask("/api/v3/services").document["error"]["message"]
+        assert list(tmp_path.iterdir()) == []
+        store(path, checkout(trace_id(1)))
+        assert "shop" in site.get("/api/services")["data"]
+
+
+def test_a_database_that_is_replaced(tmp_path: Path) -> None:
+    """The new one is read; what is none is said to be none."""
+    path = store(tmp_path / "shop.db", {"old": [span(trace_id(1), 1)]})
+    with served(path) as site:
+        assert site.get("/api/services")["data"] == ["old"]
+        os.replace(store(tmp_path / "new.db", {"new": [span(trace_id(2), 1)]}), path)
+        assert site.get("/api/services")["data"] == ["new"]
+        path.write_bytes(b"no database at all" * 100)
+        answer = site.ask("/api/services")
+        assert answer.status == 503
+        assert "is not a database" in answer.document["errors"][0]["msg"]
+
+
+def test_what_is_written_meanwhile_is_answered(tmp_path: Path) -> None:
+    """It reads beside the collector, whose file it does not hold up."""
+    path = store(tmp_path / "shop.db", {"shop": [span(trace_id(1), 1)]})
+    with served(path) as site:
+        for number in range(2, 5):
+            store(path, {"shop": [span(trace_id(number), 1)]})
+            assert len(site.get("/api/traces?service=shop")["data"]) == number
+
+
+def test_it_ends_on_sigterm_too(shop: Path) -> None:
+    """With an idle connection open."""
+    with served(shop) as site, closing(socket.create_connection(("127.0.0.1", site.port))):
+        assert site.ask("/").status == 200
+        site.process.send_signal(signal.SIGTERM)
+        assert site.process.wait(DEADLINE_S) == 0
+
+
+def test_it_announces_a_url_that_opens(shop: Path) -> None:
+    """One line, with the token that is kept beside the database."""
+    with served(shop, ZTRACE_WEB_TOKEN="") as site:
+        assert re.fullmatch(
+            r"ztrace: serving \S+shop\.db at http://127\.0\.0\.1:\d+/\?token=\S+; end with Ctrl-C\n",
+            site.line,
+        )
+        assert site.ask("/").status == 200
+        kept = shop.with_name("shop.db.token").read_text().strip()
+        assert site.headers["X-Ztrace-Token"] == kept
+
+
+@pytest.mark.parametrize(
+    ("listen", "message"),
+    [
+        (
+            "0.0.0.0:4711",
+            "can be reached from other machines; listen on 127.0.0.1:4711 and put a proxy with TLS",
+        ),
+        ("[::]:4711", "can be reached from other machines"),
+        ("example.org:80", "can be reached from other machines"),
+        ("4711", "is not HOST:PORT; write it like --listen 127.0.0.1:4711"),
+        ("127.0.0.1:99999", "is not HOST:PORT"),
+        ("127.0.0.1:x", "is not HOST:PORT"),
+        (":4711", "is not HOST:PORT"),
+    ],
+)
+def test_where_it_does_not_listen(shop: Path, listen: str, message: str) -> None:
+    """One line says why, and what to do."""
+    done = ztrace("web", "--db", shop, "--listen", listen)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_port_that_is_taken(shop: Path) -> None:
+    """Is an error for who asked for it."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        done = ztrace("web", "--db", shop, "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert done.returncode == 2
+    assert "is in use; name another" in done.stderr
+
+
+@pytest.mark.parametrize("host", ["[::1]", "localhost"])
+def test_other_names_of_this_machine(shop: Path, host: str) -> None:
+    """An address of IPv6, and a name."""
+    with started("web", "--db", str(shop), "--listen", f"{host}:0") as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        assert f"http://{host.replace('localhost', '127.0.0.1')}:" in line
+        process.send_signal(signal.SIGINT)
+        assert process.wait(DEADLINE_S) == 0
+
+
+@contextmanager
+def started(*arguments: str, **changes: str) -> "Iterator[subprocess.Popen[str]]":
+    """Run a command that the test ends."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", MAIN, *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(**{"ZTRACE_WEB_TOKEN": TOKEN, **changes}),
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def up(path: Path, *more: str) -> tuple[str, ...]:
+    """Return the arguments of a collector on free ports."""
+    return ("up", "--bind", "tcp://127.0.0.1:0", "--otlp-listen", "off", "--db", str(path), *more)
+
+
+def read_site(process: "subprocess.Popen[str]") -> Site:
+    """Read what a collector announces; return its page."""
+    assert process.stderr is not None
+    assert "collecting at" in process.stderr.readline()
+    line = process.stderr.readline()
+    found = re.fullmatch(r"ztrace: Jaeger's query API at http://127\.0\.0\.1:(\d+)/\?token=(\S+)\n", line)
+    assert found is not None, line
+    assert found[2] == TOKEN
+    return Site(process, line, int(found[1]))
+
+
+def is_served(site: Site) -> bool:
+    """Tell whether anything listens there."""
+    try:
+        return site.ask("/api/services").status == 200
+    except OSError:
+        return False
+
+
+def test_it_is_beside_the_collector(tmp_path: Path) -> None:
+    """As soon as that is announced, and until it ends; nothing is said at the end."""
+    with started(*up(tmp_path / "shop.db", "--web-listen", "127.0.0.1:0")) as process:
+        site = read_site(process)
+        assert site.get("/api/services")["data"] == []
+        process.send_signal(signal.SIGINT)
+        assert process.wait(DEADLINE_S) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+        assert not is_served(site)
+
+
+def test_it_ends_with_a_collector_that_is_killed(tmp_path: Path) -> None:
+    """Its port is free then."""
+    with started(*up(tmp_path / "shop.db", "--web-listen", "127.0.0.1:0")) as process:
+        site = read_site(process)
+        assert is_served(site)
+        process.kill()
+        process.wait(DEADLINE_S)
+        wait_until(lambda: not is_served(site))
+
+
+def test_a_collector_goes_on_without_it(tmp_path: Path) -> None:
+    """It says that the page has ended, and ends itself with status 0."""
+    with started(*up(tmp_path / "shop.db", "--web-listen", "127.0.0.1:0")) as process:
+        site = read_site(process)
+        assert is_served(site)
+        (page,) = _children(process.pid)
+        os.kill(page, signal.SIGKILL)
+        assert process.stderr is not None
+        assert (
+            process.stderr.readline() == "ztrace: the web page has ended (status -9); the collector goes on\n"
+        )
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(DEADLINE_S) == 0
+
+
+def _children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_default_port_that_is_taken_is_no_reason_to_end(tmp_path: Path) -> None:
+    """It is said; one that was asked for is an error, before a file is made."""
+    with closing(socket.socket()) as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind(("127.0.0.1", 4711))
+            taken.listen()
+        except OSError:
+            pass  # Somebody else has taken it: as good.
+        with started(*up(tmp_path / "shop.db")) as process:
+            assert process.stderr is not None
+            line = process.stderr.readline()
+            assert line == (
+                "ztrace: there is no web page: 127.0.0.1:4711 is in use; --web-listen names another address\n"
+            )
+            assert "collecting at" in process.stderr.readline()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(DEADLINE_S) == 0
+            assert process.stderr.read() == ""
+        done = ztrace(*up(tmp_path / "other.db", "--web-listen", "127.0.0.1:4711"))
+    assert done.returncode == 2
+    assert "127.0.0.1:4711 is in use" in done.stderr
+    assert not (tmp_path / "other.db").exists()
+
+
+def test_a_collector_without_it(tmp_path: Path) -> None:
+    """One line, one process, no token."""
+    with started(*up(tmp_path / "shop.db", "--no-web")) as process:
+        assert process.stderr is not None
+        assert "collecting at" in process.stderr.readline()
+        assert _children(process.pid) == []
+        process.send_signal(signal.SIGINT)
+        assert process.wait(DEADLINE_S) == 0
+        assert process.stderr.read() == ""
+    assert not (tmp_path / "shop.db.token").exists()
+
+
+def test_warnings_name_what_is_missing(tmp_path: Path) -> None:
+    """A parent that is nowhere, in the words of Jaeger's page."""
+    path = store(tmp_path / "shop.db", {"shop": [span(trace_id(1), 2, 1, at_ns=NOON)]})
+    with served(path) as site:
+        (trace,) = site.get(f"/api/traces/{trace_id(1).hex()}")["data"]
+    (warning,) = trace["spans"][0]["warnings"]
+    assert warning.startswith("its parent 0000000000000001 is not stored; 'ztrace show ")

@@ -1,0 +1,77 @@
+"""The token: given, kept, made."""
+
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ztrace.errors import SettingsError
+from ztrace_viewer.web.token import MIN_LENGTH, find_token
+
+
+def test_it_lasts_as_long_as_the_database(tmp_path: Path) -> None:
+    """Made once, and only its owner can read it."""
+    token = find_token(tmp_path / "shop.db", {})
+    assert len(token) >= 32
+    assert find_token(tmp_path / "shop.db", {}) == token
+    assert find_token(tmp_path / "other.db", {}) != token
+    path = tmp_path / "shop.db.token"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["other.db.token", "shop.db.token"]
+
+
+def test_those_that_start_at_once_have_the_same(tmp_path: Path) -> None:
+    """Whoever made it."""
+    with ThreadPoolExecutor(8) as pool:
+        tokens = set(pool.map(lambda _: find_token(tmp_path / "shop.db", {}), range(32)))
+    assert len(tokens) == 1
+
+
+def test_the_one_that_is_given_counts(tmp_path: Path) -> None:
+    """And nothing is kept."""
+    assert find_token(tmp_path / "shop.db", {"ZTRACE_WEB_TOKEN": "a" * MIN_LENGTH}) == "a" * MIN_LENGTH
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "given", ["short", "with spaces in it for sure", "ümläute-in-a-token", "a" * 300, "a;" * 20]
+)
+def test_one_that_is_no_good_is_refused(tmp_path: Path, given: str) -> None:
+    """Too easily guessed, or not to be written in a header."""
+    with pytest.raises(SettingsError, match="ZTRACE_WEB_TOKEN is not a token"):
+        find_token(tmp_path / "shop.db", {"ZTRACE_WEB_TOKEN": given})
+
+
+def test_a_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    """Whoever has read it has the database."""
+    find_token(tmp_path / "shop.db", {})
+    (tmp_path / "shop.db.token").chmod(0o644)
+    with pytest.raises(SettingsError, match="can be read by others; chmod 600"):
+        find_token(tmp_path / "shop.db", {})
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe", b"too short\n"])
+def test_a_file_without_a_token_is_refused(tmp_path: Path, content: bytes) -> None:
+    """It says what to do."""
+    path = tmp_path / "shop.db.token"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    with pytest.raises(SettingsError, match="has no token in it; delete it"):
+        find_token(tmp_path / "shop.db", {})
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    """It might lead to a file of somebody else."""
+    (tmp_path / "real").write_text("a" * 40)
+    (tmp_path / "real").chmod(0o600)
+    os.symlink(tmp_path / "real", tmp_path / "shop.db.token")
+    with pytest.raises(SettingsError, match="cannot be kept"):
+        find_token(tmp_path / "shop.db", {})
+
+
+def test_where_nothing_can_be_kept_one_has_to_be_given(tmp_path: Path) -> None:
+    """A folder that is not there, for instance."""
+    with pytest.raises(SettingsError, match=r"cannot be kept .* give one as ZTRACE_WEB_TOKEN"):
+        find_token(tmp_path / "nowhere" / "shop.db", {})
