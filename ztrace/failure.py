@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING
 
 from ztrace import diagnostics
 from ztrace.frames import (
-    Step,
     find_caller,
-    identify,
-    is_own,
     read_callers,
+    read_stack,
     read_steps,
     record_frames,
 )
@@ -37,8 +35,8 @@ from ztrace.origins import (
     mark_of,
     members_of,
     put_mark,
-    traceback_of,
 )
+from ztrace.tracebacks import identify, traceback_of
 from ztrace.wire import KIND_NUMBERS, PASSED, RAISED, ExceptionRecord, FrameRecord
 
 if TYPE_CHECKING:
@@ -143,13 +141,10 @@ class _Recording:
     def _record_passed(
         self, exception: BaseException, traceback: TracebackType | None, mark: Mark
     ) -> ExceptionRecord:
-        frames = self._record_frames(read_steps(traceback, mark.heads))
-        if (
-            traceback is not None
-            and getattr(self._span, "kind", None) in _CALLING
-            and not any(frame.in_app for frame in frames)
-        ):
-            frames = [*self._record_frames(find_caller(traceback.tb_frame)), *frames]
+        stack = read_stack(traceback, mark.heads)
+        frames = self._limit(stack.frames)
+        if traceback is not None and not stack.in_app and getattr(self._span, "kind", None) in _CALLING:
+            frames = [*self._limit(record_frames(find_caller(traceback.tb_frame))), *frames]
         self._leave(mark, traceback)
         return ExceptionRecord(
             type_name(exception),
@@ -169,12 +164,14 @@ class _Recording:
         """Record what was raised in this span, or raised here from what was raised in another."""
         # Marked first: whatever fails later, the spans around this one know where it came from.
         how, origin = self._mark_raised(exception, traceback)
-        steps = read_steps(traceback, last=raised_anew)
-        if steps and not any(is_own(frame) for frame, _ in steps):
+        stack = read_stack(traceback, last=raised_anew)
+        frames = stack.frames
+        if traceback is not None and not stack.in_app:
             # It has only passed libraries. For a timeout in an RPC client its traceback begins in the client,
             # and the line that made the call, which is what is asked for, lies further out.
-            steps = [*read_callers(steps[0][0]), *steps]
-        return self._complete(exception, self._record_frames(steps), how, origin, 0)
+            callers = read_callers(traceback.tb_frame)
+            frames = record_frames([*callers, *read_steps(traceback, last=raised_anew)])
+        return self._complete(exception, self._limit(frames), how, origin, 0)
 
     def _mark_raised(
         self, exception: BaseException, traceback: TracebackType | None
@@ -224,7 +221,7 @@ class _Recording:
         if self._is_elsewhere(link):
             return []
         # It gets no mark: what is being handled outside this span may well leave another one yet.
-        frames = self._record_frames(read_steps(traceback_of(link)))
+        frames = self._limit(read_stack(traceback_of(link)).frames)
         return [self._complete(link, frames, how, (None, None), depth + 1)]
 
     def _record_members(self, exception: BaseException, depth: int) -> tuple[list[ExceptionRecord], int]:
@@ -251,7 +248,7 @@ class _Recording:
                 type_name(member), message_of(member), [], [], PASSED, mark.trace_id, mark.span_id
             )
         how, origin = self._mark_raised(member, traceback)
-        return self._complete(member, self._record_frames(read_steps(traceback)), how, origin, depth)
+        return self._complete(member, self._limit(read_stack(traceback).frames), how, origin, depth)
 
     def _is_full(self) -> bool:
         return len(self._seen) >= MAX_LINKS
@@ -263,16 +260,17 @@ class _Recording:
             mark is not None and mark.trace_id == self._span.trace_id and mark.span_id != self._span.span_id
         )
 
-    def _record_frames(self, steps: Sequence[Step]) -> list[FrameRecord]:
-        frames = record_frames(steps)
-        excess = len(frames) - self._frames_left
+    def _limit(self, frames: Sequence[FrameRecord]) -> list[FrameRecord]:
+        """Return those frames for which there is room, the innermost."""
+        kept = list(frames)
+        excess = len(kept) - self._frames_left
         if excess > 0:
-            left_out = sum(1 + frame.repeats + frame.omitted for frame in frames[:excess])
-            frames = frames[excess:]
-            if frames:
-                frames[0] = frames[0]._replace(omitted=frames[0].omitted + left_out)
-        self._frames_left -= len(frames)
-        return frames
+            left_out = sum(1 + frame.repeats + frame.omitted for frame in kept[:excess])
+            kept = kept[excess:]
+            if kept:
+                kept[0] = kept[0]._replace(omitted=kept[0].omitted + left_out)
+        self._frames_left -= len(kept)
+        return kept
 
 
 def type_name(exception: BaseException) -> str:

@@ -8,8 +8,10 @@ import os
 import sys
 from collections.abc import Sequence
 from functools import lru_cache
-from types import FrameType, TracebackType
+from types import CodeType, FrameType, TracebackType
+from typing import NamedTuple
 
+from ztrace.tracebacks import Heads, is_copy, is_known
 from ztrace.wire import FrameRecord
 
 #: Frames kept of one exception: those that tell how the program came there, and those where it happened.
@@ -23,29 +25,71 @@ _MAX_CYCLE = 4
 _MAX_STEPS = 2000
 #: Frames remembered: what raises is a few places, and a program has some thousand functions.
 _MAX_KNOWN = 4096
+#: Stacks remembered, and steps of one: a program fails in few places, and comes there by few ways.
+_MAX_STACKS, _MAX_STACK = 512, 100
 #: What is no part of the story that is told: how calls are made and traced.
 _HIDDEN = ("ztrace", "zerorpc")
-
-#: What the code of a traceback's copy does: ``raise __traceback_maker``.
-_REBUILT = ("__traceback_maker",)
 
 #: A generator's code has this flag: its frame has a caller only while it runs.
 _GENERATOR = 0x20
 
 #: A frame and its line.
 Step = tuple[FrameType, int]
-#: Where a traceback began when its exception left a span: what `is_known` knows a step by.
-Heads = dict[int | tuple[str, int, str], int]
 
 #: Whether frames of ztrace and of RPC libraries stay, and whether locals are read: set by `ztrace.agent`.
 show_all = False
 show_locals = False
 
 _known: dict[tuple[str, int, str, str], FrameRecord] = {}
+_stacks: dict[tuple[int, ...], "Stack"] = {}
 
-#: The class's own, whatever a subclass has in its place.
-_traceback_of = BaseException.__dict__["__traceback__"].__get__
-_set_traceback = BaseException.__dict__["__traceback__"].__set__
+
+class Stack(NamedTuple):
+    """What is recorded of a traceback, or of the part of it that lies between two spans.
+
+    Attributes:
+        frames: without ztrace's and RPC libraries', folded and capped.
+        in_app: whether one of the frames, left out or not, is the user's own.
+        codes: of all of them, which are not to go while the stack is known by their addresses.
+    """
+
+    frames: Sequence[FrameRecord]
+    in_app: bool
+    codes: Sequence[CodeType]
+
+
+def read_stack(
+    traceback: TracebackType | None,
+    known: Heads | None = None,
+    last: TracebackType | None = None,
+) -> Stack:
+    """Return what is recorded of a traceback, of which most always there has been one alike.
+
+    Args:
+        traceback: as of `read_steps`.
+        known: likewise.
+        last: likewise.
+    """
+    codes: list[CodeType] = []
+    places: list[int] = [show_all]
+    step = traceback
+    while step is not None and not (known and is_known(step, known)):
+        frame = step.tb_frame
+        codes.append(frame.f_code)
+        places += (id(frame.f_code), step.tb_lasti, id(frame.f_globals))
+        if step is last:
+            break
+        step = step.tb_next
+    key = tuple(places)
+    stack = _stacks.get(key)
+    if stack is None or show_locals:
+        steps = read_steps(traceback, known, last)
+        stack = Stack(record_frames(steps), any(is_own(frame) for frame, _ in steps), codes)
+        if len(codes) <= _MAX_STACK and not show_locals and not any(map(is_copy, codes)):
+            if len(_stacks) >= _MAX_STACKS:
+                _stacks.clear()
+            _stacks[key] = stack
+    return stack
 
 
 def read_steps(
@@ -90,21 +134,6 @@ def read_callers(frame: FrameType) -> list[Step]:
     return steps[::-1]
 
 
-def take_off_frame(exception: BaseException) -> None:
-    """Let a traceback be what it were without the function that calls this in its ``except`` clause.
-
-    A bare ``raise`` there adds nothing, so the program sees what it would have seen without ztrace. And
-    zerorpc formats each traceback twice, for which Python parses the source line of a step.
-    """
-    try:
-        traceback = _traceback_of(exception)
-        # Otherwise nothing but ztrace tells where it was, as of a signal that arrived there.
-        if traceback.tb_next is not None and traceback.tb_frame is sys._getframe(1):
-            _set_traceback(exception, traceback.tb_next)
-    except Exception:
-        return
-
-
 def find_caller(frame: FrameType) -> list[Step]:
     """Return the nearest caller of a frame that is the user's own, if there is one."""
     caller = _caller_of(frame)
@@ -128,28 +157,6 @@ def _caller_of(frame: FrameType) -> FrameType | None:
 def is_own(frame: FrameType) -> bool:
     """Tell whether a frame is in_app."""
     return is_in_app(frame.f_code.co_filename, _module_of(frame))
-
-
-def identify(step: TracebackType, known: Heads) -> None:
-    """Remember a step of a traceback without keeping it alive."""
-    if len(known) >= _MAX_STEPS:
-        known.clear()
-    known[id(step)] = step.tb_lasti
-    code = step.tb_frame.f_code
-    known[code.co_filename, step.tb_lineno or 0, code.co_name] = 0
-
-
-def is_known(step: TracebackType, known: Heads) -> bool:
-    """Tell whether a step, or the one it was made after, was remembered."""
-    if known.get(id(step)) == step.tb_lasti:
-        return True
-    code = step.tb_frame.f_code
-    return code.co_names == _REBUILT and (code.co_filename, step.tb_lineno or 0, code.co_name) in known
-
-
-def is_rebuilt(step: TracebackType) -> bool:
-    """Tell whether a step is a copy, as gevent and tblib make them to hand a traceback to another thread."""
-    return step.tb_frame.f_code.co_names == _REBUILT
 
 
 def record_frames(steps: Sequence[Step]) -> list[FrameRecord]:

@@ -11,7 +11,8 @@ from functools import lru_cache
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
-from ztrace.frames import Heads, is_known, is_own, is_rebuilt
+from ztrace.frames import is_own
+from ztrace.tracebacks import Heads, is_copy, is_known
 from ztrace.wire import GROUPED, REPLACED, WRAPPED
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ MAX_VIA = 10_000
 MARK = "__ztrace_origin__"
 
 dictionary_of = BaseException.__dict__["__dict__"].__get__
-traceback_of = BaseException.__dict__["__traceback__"].__get__
 members_of = BaseExceptionGroup.__dict__["exceptions"].__get__
 _explicit_cause_of = BaseException.__dict__["__cause__"].__get__
 _context_of = BaseException.__dict__["__context__"].__get__
@@ -147,7 +147,7 @@ def _is_before(step: TracebackType, frame: FrameType) -> bool:
 
 def _is_raise(step: TracebackType) -> bool:
     """Tell whether a step is at a ``raise`` statement that names an exception."""
-    if is_rebuilt(step):
+    if is_copy(step.tb_frame.f_code):
         return False
     at = step.tb_lasti
     code = step.tb_frame.f_code.co_code  # Without what the interpreter has put into it while it ran.

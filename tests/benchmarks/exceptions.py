@@ -22,7 +22,7 @@ from time import perf_counter_ns
 from typing import Any
 
 import ztrace
-from ztrace import failure, frames, spans
+from ztrace import failure, frames, spans, tracebacks
 from ztrace.spans import SpanContext
 
 #: Pairs timed for each figure, and calls in a row for one time.
@@ -92,6 +92,7 @@ def record_raised(error: BaseException) -> None:
 def record_new(error: BaseException) -> None:
     """Record an exception whose frames were not seen before."""
     frames._known.clear()
+    frames._stacks.clear()
     record_raised(error)
 
 
@@ -108,7 +109,7 @@ def prepare_passing(folder: Path, depth: int) -> tuple[BaseException, Callable[[
     def record(error: BaseException) -> None:
         mark = error.__dict__["__ztrace_origin__"]
         mark[3].clear()
-        frames.identify(inner, mark[3])  # type: ignore[arg-type]
+        tracebacks.identify(inner, mark[3])  # type: ignore[arg-type]
         failure.record_exception(error, around)
 
     failure.record_exception(error.with_traceback(inner), ORIGIN, around)

@@ -470,8 +470,10 @@ def test_intermediate_causes_are_recorded(recorder: Recorder) -> None:
 
 
 def test_an_exception_can_be_pickled_and_keeps_its_origin(recorder: Recorder) -> None:
-    """A mark is made of Python's own types: it goes wherever the exception goes."""
-    error = pickle.loads(pickle.dumps(run(fail(ValueError("no")), "a")))
+    """A mark is made of Python's own types: it goes wherever the exception goes, ztrace or not."""
+    pickled = pickle.dumps(run(fail(ValueError("no")), "a"))
+    assert b"ztrace." not in pickled
+    error = pickle.loads(pickled)
     assert origins.origin_of(error) == (recorder.span.trace_id, recorder.span.span_id)
 
 

@@ -406,7 +406,7 @@ asyncio.run(main())
 
 
 def test_an_object_raised_twice(run: Any) -> None:
-    """In a second span, or in another trace: each time it begins anew."""
+    """In a second span, in another trace, with its traceback or without: each time it begins anew."""
     ran = run("""
 KEPT = KeyError("kept")
 
@@ -417,6 +417,13 @@ def first():
 def second():
     with Told("second"):
         raise KEPT
+
+def clean():
+    raise KEPT.with_traceback(None)
+
+def cleaned(name):
+    with Told(name):
+        clean()
 
 def swallow(function, *args):
     try:
@@ -429,6 +436,10 @@ for name in ("edge", "other edge"):
         swallow(first)
         swallow(second)
         swallow(second)
+
+with Told("clean edge"):
+    for number in range(20):
+        swallow(cleaned, str(number))
 """)
     for name in ("edge", "other edge"):
         tree = ran.trees[name]
@@ -441,6 +452,7 @@ for name in ("edge", "other edge"):
         for span in ("first", "second"):
             for exception in exceptions(tree, span):
                 assert exception["frames"][-1]["function"] == span
+    check(ran, "clean edge", {str(number): Passed("raised", str(number)) for number in range(20)})
 
 
 def test_a_retry_that_keeps_the_last_error(run: Any) -> None:

@@ -4,9 +4,12 @@ import asyncio
 import contextvars
 import gc
 import logging
+import sys
+import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
+from types import FrameType, TracebackType
+from typing import Any
 
 import gevent
 import pytest
@@ -15,7 +18,7 @@ import zerorpc
 import ztrace
 from tests.ztrace.recording import Recorder, codes, record_of
 from ztrace import origins
-from ztrace.wire import PASSED, RAISED, REPLACED, WRAPPED, FrameRecord
+from ztrace.wire import PASSED, RAISED, REPLACED, WRAPPED, ExceptionRecord, FrameRecord
 
 #: As libraries keep them to raise them quickly.
 SINGLETON = ValueError("singleton")
@@ -50,6 +53,12 @@ def fail_in(name: str, error: Exception) -> None:
     """Raise within a span, by a statement of this function's."""
     with ztrace.span(name):
         raise error
+
+
+def in_span(name: str, work: Callable[[], object]) -> None:
+    """Do something within a span."""
+    with ztrace.span(name):
+        work()
 
 
 def raise_it(error: Exception) -> None:
@@ -93,6 +102,123 @@ def test_a_singleton_in_a_loop_begins_in_each_turn(recorder: Recorder, removing:
         except ValueError:
             pass
     assert [origin(recorder, name) for name in "abcd"] == [(RAISED, name) for name in "abcd"]
+
+
+def served() -> None:
+    """Fail in a span that a wrapper ends by hand, as a middleware's does."""
+    span = ztrace.span("served").start()
+    try:
+        raise_clean()
+    except ValueError as error:
+        span.end(error)
+        raise
+    span.end()
+
+
+def served_by_itself() -> None:
+    """Raise it in the very function that ends the span."""
+    span = ztrace.span("served").start()
+    try:
+        raise SINGLETON.with_traceback(None)
+    except ValueError as error:
+        span.end(error)
+        raise
+
+
+def handled() -> None:
+    """Fail below a span."""
+    with ztrace.span("handled"):
+        raise_clean()
+
+
+def raise_clean() -> None:
+    """Raise it as is proper for an object that is kept."""
+    raise SINGLETON.with_traceback(None)
+
+
+@pytest.mark.parametrize("work", [served, served_by_itself, handled])
+def test_a_singleton_without_its_old_traceback_begins_anew(
+    recorder: Recorder, work: Callable[[], None]
+) -> None:
+    """However often its new traceback lies where the old one was."""
+    addresses = set()
+    with ztrace.span("root"):
+        for _ in range(200):
+            addresses.add(id(swallow(work).__traceback__))
+        for _ in range(200):
+            try:
+                with ztrace.span("in place"):
+                    raise_clean()
+            except ValueError as error:
+                addresses.add(id(error.__traceback__))
+    assert len(addresses) < 400, "no address was used again"
+    records = [ExceptionRecord(*span.exception) for span in recorder.spans if span.exception]
+    assert [record.how for record in records] == [RAISED] * 400
+
+
+def test_a_mark_keeps_nothing_alive(recorder: Recorder) -> None:
+    """Who takes the traceback off an exception has the objects of its frames gone."""
+
+    class Held:
+        pass
+
+    def work() -> None:
+        held = Held()
+        gone.append(weakref.ref(held))
+        raise SINGLETON
+
+    gone: list[weakref.ref[Held]] = []
+    with ztrace.span("root"):
+        swallow(lambda: in_span("a", work))
+        assert gone[0]() is not None
+        SINGLETON.__traceback__ = None
+        gc.collect()  # What pytest keeps.
+        assert gone[0]() is None
+    assert record_of(recorder, "a").how == RAISED
+
+
+def test_a_debugger_goes_on(recorder: Recorder) -> None:
+    """Its own function stays with the frames; without room for a tag the address has to do."""
+    events = []
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        if frame.f_code is fail_in.__code__:
+            events.append(event)
+        return trace
+
+    before = sys.gettrace()
+    with ztrace.span("root"):
+        sys.settrace(trace)
+        error = swallow(lambda: fail_in("a", SINGLETON))
+        sys.settrace(before)
+    step = error.__traceback__
+    while step is not None and step.tb_next is not None:
+        step = step.tb_next
+    assert step is not None
+    assert step.tb_frame.f_trace is trace
+    assert {"call", "line", "exception", "return"} <= set(events)
+    assert origin(recorder, "a") == (RAISED, "a")
+
+
+def test_a_debugger_that_comes_later_is_not_disturbed(recorder: Recorder) -> None:
+    """A frame that runs on with a tag is no frame of the debugger's, and it hears of all others."""
+    lines = []
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        lines.append(frame.f_code.co_name)
+        return trace
+
+    before = sys.gettrace()
+    with ztrace.span("root"):
+        span = ztrace.span("a").start()
+        try:
+            raise SINGLETON
+        except ValueError as error:
+            span.end(error)
+        sys.settrace(trace)
+        swallow(lambda: raise_it(SINGLETON))
+        sys.settrace(before)
+    assert "raise_it" in lines
 
 
 def test_a_singleton_in_coroutines_begins_in_each(recorder: Recorder) -> None:

@@ -280,7 +280,7 @@ def test_a_group_raised_in_one_method(traced: Fleet, plain: Fleet) -> None:
     assert (never["frames"], raised["frames"][-1]["function"]) == ([], "FailingMethods._look_up")
 
 
-@pytest.mark.parametrize("method", ["raise_kept"])
+@pytest.mark.parametrize("method", ["raise_kept", "raise_kept_clean"])
 def test_an_object_raised_again_and_again(traced: Fleet, plain: Fleet, method: str) -> None:
     """Two calls of one tree, and one of another, raise the very same object: each is an origin."""
     calls = ["fail_twice", [method], [method]]

@@ -16,9 +16,9 @@ from gevent import GreenletExit
 from gevent.event import AsyncResult
 
 from ztrace import diagnostics, failure, origins, spans
-from ztrace.frames import take_off_frame
 from ztrace.middleware.zerorpc.contexts import is_traced
 from ztrace.spans import CLIENT, Span, start_span
+from ztrace.tracebacks import take_off_frame
 
 #: Characters kept of the traceback that a server without ztrace sends: its end says what happened.
 MAX_REMOTE_TRACEBACK = 4000

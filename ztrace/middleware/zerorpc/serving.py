@@ -8,10 +8,10 @@ from typing import Any
 import zerorpc
 
 from ztrace import diagnostics, failure, origins, spans
-from ztrace.frames import take_off_frame
 from ztrace.middleware.zerorpc.contexts import is_traced
 from ztrace.propagation import parse_traceparent
 from ztrace.spans import CONSUMER, PRODUCER, SERVER, Span, make_current, start_span
+from ztrace.tracebacks import take_off_frame
 
 #: The request this greenlet is serving, and its span.
 being_served: ContextVar[tuple[Any, Span | None]] = ContextVar(

@@ -1,0 +1,91 @@
+"""Traceback objects: known again without being kept alive, and left as they would be without ztrace.
+
+One idea: the address of an object that is gone may be another's the next moment, and a traceback cannot be
+referred to weakly. But the frame of the call that it was made for ends with the exception, is in no other
+traceback's place, and has room for a tag: where both ends of the comparison have the same tag, it is the same
+frame, and so the same traceback. The tag keeps nothing alive, and goes with the frame.
+"""
+
+import sys
+from types import CodeType, FrameType, TracebackType
+
+#: Steps remembered of one exception: one that is raised without end must not make it grow.
+MAX_HEADS = 2000
+
+#: What the code of a traceback's copy does: ``raise __traceback_maker``.
+_REBUILT = ("__traceback_maker",)
+
+#: The class's own, whatever a subclass has in its place.
+traceback_of = BaseException.__dict__["__traceback__"].__get__
+_set_traceback = BaseException.__dict__["__traceback__"].__set__
+
+
+class Tag:
+    """What a frame is known again by, in its place for a debugger's function, which is free as a rule."""
+
+    __slots__ = ()
+
+    def __call__(self, *event: object) -> None:
+        """Do what a debugger's function does that wants to hear no more of a frame."""
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        """Let an exception be pickled to where ztrace is not."""
+        return object, ()
+
+
+#: Where a traceback began when its exception left a span: what `is_known` knows a step by. Of a step by its
+#: address the instruction and the tag; of a copy the file, the line and the name.
+Heads = dict[int | tuple[str, int, str], tuple[int, Tag | None]]
+
+
+def identify(step: TracebackType, heads: Heads) -> None:
+    """Remember a step of a traceback without keeping it alive."""
+    if len(heads) >= MAX_HEADS:
+        heads.clear()
+    frame = _frame_below(step)
+    if frame.f_trace is None:
+        frame.f_trace = Tag()
+    heads[id(step)] = (step.tb_lasti, _tag_of(frame))
+    code = step.tb_frame.f_code
+    heads[code.co_filename, step.tb_lineno or 0, code.co_name] = (0, None)
+
+
+def is_known(step: TracebackType, heads: Heads) -> bool:
+    """Tell whether a step, or the one it was made after, was remembered."""
+    head = heads.get(id(step))
+    if head is not None:
+        return head[0] == step.tb_lasti and head[1] is _tag_of(_frame_below(step))
+    code = step.tb_frame.f_code
+    return is_copy(code) and (code.co_filename, step.tb_lineno or 0, code.co_name) in heads
+
+
+def is_copy(code: CodeType) -> bool:
+    """Tell whether a step's code is a stand-in's: gevent and tblib copy tracebacks for other threads."""
+    return code.co_names == _REBUILT
+
+
+def take_off_frame(exception: BaseException) -> None:
+    """Let a traceback be what it were without the function that calls this in its ``except`` clause.
+
+    A bare ``raise`` there adds nothing, so the program sees what it would have seen without ztrace. And
+    zerorpc formats each traceback twice, for which Python parses the source line of a step.
+    """
+    try:
+        traceback = traceback_of(exception)
+        # Otherwise nothing but ztrace tells where it was, as of a signal that arrived there.
+        if traceback.tb_next is not None and traceback.tb_frame is sys._getframe(1):
+            _set_traceback(exception, traceback.tb_next)
+    except Exception:
+        return
+
+
+def _frame_below(step: TracebackType) -> FrameType:
+    """Return the frame that ended with the exception on its way to a step, if it came from one."""
+    below = step.tb_next
+    return step.tb_frame if below is None else below.tb_frame
+
+
+def _tag_of(frame: FrameType) -> Tag | None:
+    """Return a frame's tag; a debugger's function, which many frames have, tells nothing."""
+    tag = frame.f_trace
+    return tag if type(tag) is Tag else None
