@@ -1,0 +1,116 @@
+"""One process of a mixed tree: ``python -m tests.ztrace.otel.mixed ROLE WAY COLLECTOR [NEXT]``.
+
+    shopper ─HTTP─▶ web ─zerorpc─▶ orders ─zerorpc─▶ goods ─HTTP─▶ stock
+
+The shopper and stock know OpenTelemetry alone; orders knows ztrace alone; web and goods have both. WAY says
+how OpenTelemetry's spans go out: ``ztrace`` over ztrace's transport, ``otlp`` by the SDK's own exporter to
+COLLECTOR, a URL. Each prints where it listens; the shopper buys something for each line and prints the trace.
+"""
+
+import sys
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+if sys.argv[1:2] == ["goods"]:
+    import gevent.monkey
+
+    gevent.monkey.patch_all()
+
+import requests
+import zerorpc
+from opentelemetry import propagate, trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.instrumentation.requests import RequestsInstrumentor
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.trace import SpanKind
+
+import ztrace
+import ztrace.otel
+
+
+def trace_with_opentelemetry(role: str, way: str, url: str) -> trace.Tracer:
+    """Do what programs do that have OpenTelemetry."""
+    provider = TracerProvider(resource=Resource({"service.name": role}))
+    exporter = ztrace.otel.SpanExporter() if way == "ztrace" else OTLPSpanExporter(f"{url}/v1/traces")
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    trace.set_tracer_provider(provider)
+    RequestsInstrumentor().instrument()
+    return provider.get_tracer(role)
+
+
+def serve_http(tracer: trace.Tracer, answer: Callable[[], str]) -> None:
+    """Serve requests with an OpenTelemetry span for each."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            with tracer.start_as_current_span(
+                f"GET {self.path}", propagate.extract(self.headers), SpanKind.SERVER
+            ):
+                body = answer().encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Be quiet."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        print(f"http://127.0.0.1:{server.server_port}", flush=True)
+        server.serve_forever()
+
+
+def connect(endpoint: str) -> zerorpc.Client:
+    """Return a client."""
+    client = zerorpc.Client(heartbeat=None)
+    client.connect(endpoint)
+    return client
+
+
+def serve_zerorpc(methods: dict[str, Callable[..., Any]]) -> None:
+    """Serve calls."""
+    server = zerorpc.Server(methods)
+    server.bind("tcp://127.0.0.1:0")
+    print(server._events._socket.getsockopt_string(zerorpc.zmq.LAST_ENDPOINT), flush=True)
+    server.run()
+
+
+def shop(tracer: trace.Tracer, web: str) -> None:
+    """Buy something for each line."""
+    for _ in sys.stdin:
+        with tracer.start_as_current_span("buy") as span:
+            requests.get(f"{web}/order", timeout=10).raise_for_status()
+        print(f"{span.get_span_context().trace_id:032x}", flush=True)
+
+
+def main(role: str, way: str, url: str, upstream: str = "") -> None:
+    """Be one of them."""
+    has_opentelemetry, has_ztrace = role != "orders", role in ("web", "orders", "goods")
+    if has_ztrace or way == "ztrace":
+        ztrace.configure(role)
+    if has_ztrace:
+        ztrace.instrument("zerorpc")
+    tracer = trace_with_opentelemetry(role, way, url) if has_opentelemetry else trace.NoOpTracer()
+    if has_ztrace and has_opentelemetry:
+        ztrace.otel.connect()
+        propagate.set_global_textmap(ztrace.otel.Propagator())
+    if role == "shopper":
+        print("ready", flush=True)
+        shop(tracer, upstream)
+    elif role == "web":
+        orders = connect(upstream)
+        serve_http(tracer, lambda: str(orders.order()))
+    elif role == "orders":
+        goods = connect(upstream)
+        serve_zerorpc({"order": lambda: goods.reserve()})
+    elif role == "goods":
+        serve_zerorpc({"reserve": lambda: requests.get(f"{upstream}/level", timeout=10).text})
+    else:
+        serve_http(tracer, lambda: "3")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

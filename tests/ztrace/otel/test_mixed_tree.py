@@ -1,0 +1,83 @@
+"""One tree over five processes, of which some know OpenTelemetry, some ztrace and some both."""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.collector.otlp.receivers import find_port, tapping
+from tests.collector.otlp.sending_on import sending_on
+from tests.ztrace.waiting import wait_for
+from tests.ztrace.zerorpc.fleet import Child
+from ztrace_viewer.database import open_database
+from ztrace_viewer.documents import SpanDocument
+from ztrace_viewer.traces import read_tree
+
+#: Who serves whom, the last one first.
+CHAIN = ("stock", "goods", "orders", "web", "shopper")
+TREE = [
+    ("internal", "shopper", "buy"),
+    ("client", "shopper", "GET"),
+    ("server", "web", "GET /order"),
+    ("client", "web", "order"),
+    ("server", "orders", "order"),
+    ("client", "orders", "reserve"),
+    ("server", "goods", "reserve"),
+    ("client", "goods", "GET"),
+    ("server", "stock", "GET /level"),
+]
+PURCHASES = 3
+
+
+def line_up(spans: list[SpanDocument]) -> list[tuple[str, str, str]]:
+    """Return a tree of which each span has one child at most, from the top."""
+    found = []
+    while spans:
+        (span,) = spans
+        assert span["status"] == "ok"
+        assert span["self_ns"] is not None
+        assert 0 <= span["self_ns"] <= (span["duration_ns"] or 0)
+        found.append((span["kind"], span["service"], span["name"]))
+        spans = span["children"]
+    return found
+
+
+def parents_of(path: Path, trace: str) -> set[tuple[bytes, bytes]]:
+    """Return the span ids of a trace that are stored, each with its parent's."""
+    query = "SELECT span_id, parent_id FROM spans WHERE trace_id = ?"
+    with open_database(path) as db:
+        return {(row[0], row[1] or b"") for row in db.execute(query, (bytes.fromhex(trace),))}
+
+
+@pytest.mark.parametrize("way", ["ztrace", "otlp"])
+def test_it_is_whole_in_the_file_and_where_it_is_sent_on(tmp_path: Path, way: str) -> None:
+    """In ``show --json`` one tree without a gap; at an OTLP receiver by others the same parents."""
+    path, errors = tmp_path / "traces.db", tmp_path / "errors.txt"
+    (tmp_path / "log").mkdir()
+    url = f"http://127.0.0.1:{find_port()}"
+    with (
+        tapping() as tap,
+        sending_on(path, "--otlp", tap.url, "--otlp-listen", url.removeprefix("http://")) as collector,
+        ExitStack() as stack,
+    ):
+        upstream = ""
+        for role in CHAIN:
+            command = ["-W", "error", "-m", "tests.ztrace.otel.mixed", role, way, url, upstream]
+            child = stack.enter_context(Child(errors, *command, ZTRACE_ENDPOINT=collector.endpoint))
+            upstream = child.hear()
+        traces = []
+        for _ in range(PURCHASES):
+            child.say("")
+            traces.append(child.hear())
+
+        wait_for(lambda: all(len(parents_of(path, trace)) == len(TREE) for trace in traces))
+        wait_for(lambda: len(tap.spans) >= PURCHASES * len(TREE))
+    assert errors.read_text() == ""
+    for trace in traces:
+        with open_database(path) as db:
+            tree = read_tree(db, bytes.fromhex(trace))
+        assert (tree["complete"], tree["missing"], tree["error_count"]) == (True, [], 0)
+        assert line_up(tree["roots"]) == TREE
+        sent = [span for span in tap.spans if span.trace_id.hex() == trace]
+        assert len(sent) == len(TREE)
+        assert {(span.span_id, span.parent_span_id) for span in sent} == parents_of(path, trace)
