@@ -22,8 +22,9 @@ MAX_SPANS, MAX_BYTES = 1 << 16, 32 << 20
 #: Spans and bytes of one transaction, and one parcel beyond: as much as it takes from publishers, so that
 #: neither keeps the other waiting.
 TURN_SPANS, TURN_BYTES = 2048, 1 << 19
-#: When to come again: what waits is stored within seconds; a disk is not that soon free again.
-RETRY_BUSY_S, RETRY_HOLDING_S = 1.0, 5.0
+#: When to come again: what waits is stored within seconds; a disk is not that soon free again. Exporters try
+#: for ten seconds: a longer time to wait would leave them one try more.
+RETRY_BUSY_S, RETRY_HOLDING_S = 1.0, 2.0
 
 
 class Busy(Exception):

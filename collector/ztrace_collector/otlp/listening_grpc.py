@@ -34,8 +34,8 @@ MAX_STREAMS = 16
 MAX_CONNECTIONS, IDLE_MS, HANDSHAKE_MS = 256, 300_000, 10_000
 #: What requests in work have at the end.
 GRACE_S = 2.0
-#: Where gRPC has the whole status: ``Status`` with details.
-_DETAILS = "grpc-status-details-bin"
+#: Where gRPC has the whole status, and where Python's exporter looks for when to come again.
+_DETAILS, _RETRY = "grpc-status-details-bin", "google.rpc.retryinfo-bin"
 
 _OPTIONS = (
     ("grpc.so_reuseport", 0),  # With it a second collector would get a part of the requests, and no error.
@@ -111,12 +111,15 @@ def _abort(
 ) -> NoReturn:
     """End a call with a status; gRPC does so by an exception of its own."""
     status = Status(code=code, message=message)
+    metadata = []
     if retry_after_s is not None:
         delay = Duration()
         delay.FromNanoseconds(round(1e9 * retry_after_s))
+        retry = RetryInfo(retry_delay=delay)
         detail = AnyMessage()
-        detail.Pack(RetryInfo(retry_delay=delay))
+        detail.Pack(retry)
         status.details.append(detail)
-    context.set_trailing_metadata(((_DETAILS, status.SerializeToString()),))
+        metadata.append((_RETRY, retry.SerializeToString()))
+    context.set_trailing_metadata([(_DETAILS, status.SerializeToString()), *metadata])
     context.abort(next(each for each in grpc.StatusCode if each.value[0] == code), message)
     raise AssertionError("abort returns")

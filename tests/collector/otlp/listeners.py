@@ -1,0 +1,133 @@
+"""Collectors that listen for OTLP: one in a thread of this process, one that is the real command."""
+
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.ztrace.waiting import wait_for
+from ztrace_collector.inbox import Inbox
+from ztrace_collector.otlp.listening import Address, Listening, Servers
+from ztrace_collector.service import Collector, Options
+
+#: The console script, without relying on where it was installed.
+MAIN = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
+#: Longer than anything takes: reached only by a failure.
+DEADLINE_S = 30
+ANY_PORT = Address("127.0.0.1", 0)
+
+
+class Running(NamedTuple):
+    """A collector that listens.
+
+    Attributes:
+        endpoint: where publishers connect.
+        http: where OTLP is taken over HTTP.
+        grpc: and over gRPC; None: nowhere.
+        said: what it has said.
+    """
+
+    path: Path
+    endpoint: str
+    http: Address
+    grpc: Address | None
+    collector: Collector
+    said: list[str]
+
+    @property
+    def url(self) -> str:
+        """Return where to post."""
+        return f"http://{self.http}/v1/traces"
+
+
+@contextmanager
+def running(path: Path, *, grpc: bool = False) -> Iterator[Running]:
+    """Run a collector in a thread."""
+    servers: list[Servers] = []
+    endpoints: list[str] = []
+    said: list[str] = []
+
+    def listen(inbox: Inbox, say: Callable[[str], None]) -> Servers:
+        servers.append(Servers(Listening(ANY_PORT, ANY_PORT if grpc else None), inbox, said.append))
+        return servers[0]
+
+    options = Options("tcp://127.0.0.1:0", path, companions=[listen])
+    collector = Collector(options, ready=endpoints.append)
+    thread = threading.Thread(target=collector.run, name="collector")
+    thread.start()
+    try:
+        wait_for(lambda: endpoints or not thread.is_alive())
+        assert servers[0].http is not None
+        yield Running(path, endpoints[0], servers[0].http, servers[0].grpc, collector, said)
+    finally:
+        collector.stop()
+        thread.join(DEADLINE_S)
+    assert not thread.is_alive()
+    assert [each.name for each in threading.enumerate() if "otlp" in each.name] == []
+
+
+class Started(NamedTuple):
+    """The command, listening.
+
+    Attributes:
+        line: what it said.
+    """
+
+    process: "subprocess.Popen[str]"
+    path: Path
+    endpoint: str
+    line: str
+    http: str
+    grpc: str
+
+    def stop(self) -> str:
+        """End it as Ctrl-C does; return what else it wrote."""
+        self.process.send_signal(signal.SIGINT)
+        _, written = self.process.communicate(timeout=DEADLINE_S)
+        assert self.process.returncode == 0, written
+        return written
+
+
+@contextmanager
+def started(path: Path, *options: str, name: str = "collect") -> Iterator[Started]:
+    """Run ``ztrace collect``, or ``up``, with ports of its own; it is killed if it is still there."""
+    command = [sys.executable, "-c", MAIN, name, "--bind", "tcp://127.0.0.1:0", "--db", str(path)]
+    listening = ["--otlp-listen", "127.0.0.1:0", "--otlp-grpc-listen", "127.0.0.1:0"]
+    process = subprocess.Popen(
+        [*command, *listening, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONWARNINGS": "error"},
+    )
+    with process:
+        try:
+            assert process.stderr is not None
+            line = process.stderr.readline()
+            found = re.match(
+                r"ztrace: collecting at (\S+) into .*, OTLP at (http://\S+) and grpc://([\d.:]+);", line
+            )
+            assert found is not None, line + process.stderr.read()
+            yield Started(process, path, found[1], line, found[2], found[3])
+        finally:
+            process.kill()
+
+
+def count_spans(path: Path) -> int:
+    """Return how many spans a file has."""
+    with closing(sqlite3.connect(path)) as db:
+        count: int = db.execute("SELECT count(*) FROM spans").fetchone()[0]
+        return count
+
+
+def refusals(path: Path) -> dict[str, int]:
+    """Return what was refused, by reason."""
+    with closing(sqlite3.connect(path)) as db:
+        return dict(db.execute("SELECT reason, count FROM refusals"))
