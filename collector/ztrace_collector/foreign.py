@@ -86,6 +86,7 @@ class Parcel(NamedTuple):
         span_count: how many are in it.
         refused: as in the batch.
         finished: whether its spans have ended: all have, or none.
+        seen_ns: when what made them was there, of a parcel that does not come right from it; 0 for now.
     """
 
     resource: Resource
@@ -93,6 +94,7 @@ class Parcel(NamedTuple):
     span_count: int
     refused: Mapping[str, int]
     finished: bool = True
+    seen_ns: int = 0
 
 
 def pack(batch: ForeignBatch) -> Iterator[Parcel]:

@@ -13,7 +13,7 @@ import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TypeAlias, cast
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -33,6 +33,8 @@ _REQUEST = ("resourceSpans", "resource_spans")
 #: Bytes of a length in front of each message, as the OpenTelemetry Collector's file exporter writes protobuf.
 _LENGTH_BYTES = 4
 
+_Stream: TypeAlias = io.BufferedReader | gzip.GzipFile
+
 
 class Source:
     """A file that is read.
@@ -51,7 +53,11 @@ class Source:
         self.name = "standard input" if path is None else str(path)
         self.spans = 0
         try:
-            self._raw: BinaryIO = sys.stdin.buffer if path is None else path.open("rb")
+            # Standard input has as many bytes ready as its writer wrote at once: enough to tell what it is.
+            if path is None:
+                self._raw = cast("io.BufferedReader", sys.stdin.buffer)
+            else:
+                self._raw = path.open("rb", _CHUNK)
             self._size = os.fstat(self._raw.fileno()).st_size if path is not None else 0
         except OSError as error:
             raise SettingsError(f"{self.name} cannot be read: {error.strerror}") from error
@@ -83,13 +89,13 @@ class Source:
             raise SettingsError(f"{self.name} cannot be read: {error}") from error
 
     def _read(self) -> Iterator[ExportTraceServiceRequest]:
-        stream = io.BufferedReader(cast("io.RawIOBase", self._raw), _CHUNK) if self._is_own else self._raw
-        if _peek(stream)[:2] == _GZIP:
-            stream = io.BufferedReader(cast("io.RawIOBase", gzip.GzipFile(fileobj=stream)), _CHUNK)
-        head = _peek(stream)
+        stream: _Stream = self._raw
+        if stream.peek(_CHUNK)[:2] == _GZIP:
+            stream = gzip.GzipFile(fileobj=stream)
+        head = stream.peek(_CHUNK)
         if head.startswith(_BYTE_ORDER_MARK):
             stream.read(len(_BYTE_ORDER_MARK))
-            head = _peek(stream)
+            head = stream.peek(_CHUNK)
         if head.lstrip()[:1] not in (b"{", b"[") or (head[:1] == b"\n" and _BINARY.search(head)):
             yield from self._read_protobuf(stream)
         elif begin := _JAEGER.match(head):
@@ -98,7 +104,7 @@ class Source:
         else:
             yield from self._read_lines(stream)
 
-    def _read_lines(self, stream: BinaryIO) -> Iterator[ExportTraceServiceRequest]:
+    def _read_lines(self, stream: _Stream) -> Iterator[ExportTraceServiceRequest]:
         """Read lines that are each a whole, or if the first one is not, everything as one document."""
         for number, line in enumerate(stream, 1):
             if not line.strip():
@@ -121,9 +127,15 @@ class Source:
             raise self._refuse(line, _explain(error)) from None
         yield from self._read_content(line, content, text)
 
-    def _read_jaeger(self, stream: BinaryIO, line: int) -> Iterator[ExportTraceServiceRequest]:
+    def _read_jaeger(self, stream: _Stream, line: int) -> Iterator[ExportTraceServiceRequest]:
         """Read the elements of Jaeger's list one by one."""
-        text = io.TextIOWrapper(cast("io.BufferedReader", stream), "utf-8", newline="")
+        text = io.TextIOWrapper(stream, "utf-8", newline="")
+        try:
+            yield from self._read_elements(text, line)
+        finally:
+            text.detach()
+
+    def _read_elements(self, text: io.TextIOWrapper, line: int) -> Iterator[ExportTraceServiceRequest]:
         decoder = json.JSONDecoder()
         buffer, is_all = "", False
         while True:
@@ -184,8 +196,8 @@ class Source:
         except ValueError as error:
             raise self._refuse(line, f"is no trace of Jaeger's: {error}") from None
 
-    def _read_protobuf(self, stream: BinaryIO) -> Iterator[ExportTraceServiceRequest]:
-        if _peek(stream)[:1] != b"\x00":
+    def _read_protobuf(self, stream: _Stream) -> Iterator[ExportTraceServiceRequest]:
+        if stream.peek(1)[:1] != b"\x00":
             if body := stream.read():
                 yield self._parse(body)
             return
@@ -207,10 +219,6 @@ class Source:
 
     def _refuse(self, line: int, what: str) -> SettingsError:
         return SettingsError(f"{self.name}, line {line}: {what}")
-
-
-def _peek(stream: BinaryIO) -> bytes:
-    return cast("io.BufferedReader", stream).peek(_CHUNK)
 
 
 def _may_go_on(error: json.JSONDecodeError) -> bool:

@@ -5,7 +5,6 @@ to a transaction, and what is stored already is known by its ids. So an import t
 begun again.
 """
 
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,8 +38,6 @@ class Storing:
         self._store: Store | None = None
         self._waiting: list[Parcel] = []
         self._waiting_spans = 0
-        #: The latest end of the spans that wait: when their processes were there.
-        self._latest_ns = 0
 
     def open_if_there(self) -> None:
         """Open the database, but make none: who cannot write to it shall not wait for that."""
@@ -54,7 +51,7 @@ class Storing:
             DatabaseError: it cannot be written; as `DatabaseInUse` with what to do instead.
         """
         try:
-            self._store = Store(self._database, clock_ns=self._read_clock)
+            self._store = Store(self._database)
         except DatabaseInUse as error:
             raise DatabaseInUse(
                 f"a collector writes to {self._database}",
@@ -71,7 +68,6 @@ class Storing:
         for parcel in _pack(request):
             self._waiting.append(parcel)
             self._waiting_spans += parcel.span_count
-        self._latest_ns = max(self._latest_ns, _find_latest(request))
         if self._waiting_spans >= TURN_SPANS:
             self.flush()
 
@@ -93,12 +89,7 @@ class Storing:
             self.duplicates += outcome.duplicates
             self.refused.update(outcome.refused)
         self.traces += self._count_traces() - before
-        self._waiting, self._waiting_spans, self._latest_ns = [], 0, 0
-
-    def _read_clock(self) -> int:
-        """Return when the processes were there that a file tells of: nobody shall think they still are."""
-        now_ns = time.time_ns()
-        return min(now_ns, self._latest_ns) or now_ns
+        self._waiting, self._waiting_spans = [], 0
 
     def _count_traces(self) -> int:
         assert self._store is not None
@@ -106,18 +97,10 @@ class Storing:
         return int(count)
 
 
-def _find_latest(request: ExportTraceServiceRequest) -> int:
-    return max(
-        (
-            span.end_time_unix_nano
-            for resource in request.resource_spans
-            for scope in resource.scope_spans
-            for span in scope.spans
-        ),
-        default=0,
-    )
-
-
 def _pack(request: ExportTraceServiceRequest) -> Iterator[Parcel]:
-    for batch in read_request(request):
-        yield from pack(batch)
+    for resource in request.resource_spans:
+        # Each process was there when its last span ended, and nobody shall think that it still is.
+        ends_ns = [span.end_time_unix_nano for scope in resource.scope_spans for span in scope.spans]
+        for batch in read_request(ExportTraceServiceRequest(resource_spans=[resource])):
+            for parcel in pack(batch):
+                yield parcel._replace(seen_ns=max(ends_ns, default=0))

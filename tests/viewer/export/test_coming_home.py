@@ -1,0 +1,155 @@
+"""What is exported and imported again is what it was: trees, errors and groups, of real services too."""
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import Link, SpanKind, Status, StatusCode
+
+from tests.collector.otlp.requests import put_in_order, send_all, take_in
+from tests.viewer.conftest import Run
+from tests.viewer.stored import NOON, SECOND, checkout, raised, span, store, trace_id
+from ztrace import wire
+from ztrace_viewer.database import open_database
+from ztrace_viewer.documents import ErrorDocument, ErrorsDocument, TreeDocument
+from ztrace_viewer.groups import NEWEST, Filter, list_groups
+from ztrace_viewer.selection import EVERYTHING
+from ztrace_viewer.traces import read_tree
+from ztrace_viewer.way import read_error
+
+#: Runs the demo, which is real zerorpc services, in a process of its own.
+DEMO = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
+DEADLINE_S = 90
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a database with the demo's shop, an exception group, open spans, and OpenTelemetry's spans."""
+    path = tmp_path_factory.mktemp("everything") / "everything.db"
+    subprocess.run(
+        [sys.executable, "-c", DEMO, "demo", "--seconds", "1", "--db", str(path)],
+        check=True,
+        capture_output=True,
+        timeout=DEADLINE_S,
+    )
+    store(path, checkout(trace_id(1), NOON), at_ns=NOON + 5 * SECOND)
+    member = raised("shop.StockError", "no desk", causes=[raised("KeyError", "'desk'")])
+    group = raised("ExceptionGroup", "2 of 3")._replace(members=[list(member), list(member)], notes=["note"])
+    store(path, {"shop": [span(trace_id(2), 1, exception=group)]}, at_ns=NOON + 5 * SECOND)
+    opened = [
+        span(trace_id(3), 1, kind="internal", duration_ms=None, attributes={"n": 1, "raw": b"\xff"}),
+        span(trace_id(3), 2, 1, start_ms=1, duration_ms=30),
+        span(trace_id(4), 1, kind="consumer", duration_ms=None),
+    ]
+    store(path, {"shop": opened}, at_ns=NOON + 5 * SECOND)
+    take_in(path, make_foreign())
+    return path
+
+
+def make_foreign() -> ExportTraceServiceRequest:
+    """Return spans of OpenTelemetry's SDK with whatever these can have."""
+    exporter = InMemorySpanExporter()
+    resource = Resource(
+        {"service.name": "web", "host.name": "box", "process.command_args": ["run", "--fast"]}
+    )
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracer = provider.get_tracer("web.requests", "1.2", "https://example.org/schema", {"async": True})
+    values: dict[str, Any] = {
+        "int": 1,
+        "double": 1.0,
+        "nan": float("nan"),
+        "ints": [1, 2],
+        "error": True,
+        "event": "x",
+    }
+    with tracer.start_as_current_span("job", kind=SpanKind.PRODUCER) as job:
+        job.set_attributes(values)
+        job.add_event("event of its own", {"event": "taken", "sizes": [0.5]}, timestamp=NOON + 7)
+    link = Link(job.get_span_context(), {"why": "because"})
+    with tracer.start_as_current_span("GET /", kind=SpanKind.SERVER, links=[link]) as request:
+        request.set_status(Status(StatusCode.OK))
+        with pytest.raises(ZeroDivisionError), tracer.start_as_current_span("divide"):
+            print(1 // 0)
+    provider.shutdown()
+    return encode_spans(exporter.get_finished_spans())
+
+
+def read_trees(path: Path) -> Iterator[TreeDocument]:
+    """Yield what ``show --json`` tells of every trace."""
+    with open_database(path) as db:
+        ids = db.execute(
+            "SELECT trace_id FROM traces UNION SELECT trace_id FROM unfinished_spans ORDER BY trace_id"
+        ).fetchall()
+        for (found,) in ids:
+            yield read_tree(db, found)
+
+
+def read_errors(path: Path) -> tuple[ErrorsDocument, list[ErrorDocument]]:
+    """Return what ``errors --json`` tells, and ``error --json`` of each group."""
+    with open_database(path) as db:
+        listed = list_groups(db, EVERYTHING, 1000, Filter(None, None, True), NEWEST, NOON)
+        return listed, [read_error(db, group["group"]) for group in listed["groups"]]
+
+
+@pytest.mark.parametrize("name", ["otlp.jsonl", "jaeger.json", "packed.jsonl.gz"])
+def test_everything_comes_home(everything: Path, tmp_path: Path, run: Run, name: str) -> None:
+    """Trees, errors and groups are equal in both databases, and so is what OpenTelemetry would be sent."""
+    file, home = tmp_path / name, tmp_path / "home.db"
+    format_name = "jaeger" if name == "jaeger.json" else "otlp"
+    told = run("export", "--db", everything, "--unfinished", "--format", format_name, "--output", file)
+    assert told.exit_code == 0, told.stderr
+    told = run("import", file, "--db", home)
+    assert told.exit_code == 0, told.stderr
+    trees = list(read_trees(everything))
+    assert len(trees) > 20
+    assert list(read_trees(home)) == trees
+    assert read_errors(home) == read_errors(everything)
+    assert put_in_order(send_all(home)) == put_in_order(send_all(everything))
+
+
+def test_what_was_looked_for_is_there(everything: Path) -> None:
+    """The database that comes home has messages, causes, members, open spans, links and events."""
+    with closing(sqlite3.connect(everything)) as db:
+
+        def count(query: str) -> int:
+            ((found,),) = db.execute(f"SELECT count(*) FROM {query}").fetchall()
+            return int(found)
+
+        assert count("spans JOIN methods ON methods.id = method WHERE kind = 'consumer'") > 0
+        assert count(f"exceptions WHERE how = '{wire.PASSED}'") > 0
+        assert count("exceptions WHERE causes != '[]'") > 0
+        assert count("exceptions WHERE members != '[]'") > 0
+        assert count("unfinished_spans") >= 2
+        assert count("spans WHERE links IS NOT NULL AND details LIKE '%because%'") == 1
+        assert count("spans WHERE details LIKE '%event of its own%'") == 1
+
+
+def test_importing_twice_stores_once(everything: Path, tmp_path: Path, run: Run) -> None:
+    """The second time everything is there already, also by way of the other format."""
+    otlp, jaeger, home = tmp_path / "a.jsonl", tmp_path / "b.json", tmp_path / "home.db"
+    run("export", "--db", everything, "--unfinished", "-o", otlp)
+    run("export", "--db", everything, "--unfinished", "-o", jaeger, "--format", "jaeger")
+    run("import", otlp, "--db", home)
+    trees = list(read_trees(home))
+    with open_database(home) as db:
+        ((spans,),) = db.execute(
+            "SELECT (SELECT count(*) FROM spans) + (SELECT count(*) FROM unfinished_spans)"
+        ).fetchall()
+    told = run("import", otlp, jaeger, "--db", home)
+    assert told.stdout.splitlines() == [
+        f"imported 0 spans into {home}; 0 new trees",
+        f"{2 * spans:,} spans more, stored already",
+    ]
+    assert list(read_trees(home)) == trees
