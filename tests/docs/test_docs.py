@@ -49,10 +49,21 @@ from ztrace_collector import (
 )
 from ztrace_collector import unfinished as open_spans
 from ztrace_collector.layout import BUCKETS_PER_E, LOSS_COLUMNS, SCHEMA_VERSION
-from ztrace_collector.otlp import intake, listening_grpc, listening_http, listening_thread
+from ztrace_collector.otlp import (
+    forwarding,
+    forwarding_process,
+    intake,
+    listening_grpc,
+    listening_http,
+    listening_thread,
+    sending,
+    sending_http,
+)
 from ztrace_collector.store import Store
 from ztrace_viewer.cli import COMMANDS
 from ztrace_viewer.cli import ztrace as group
+from ztrace_viewer.web import app, asking, serving
+from ztrace_viewer.web.jaeger import loading, parameters
 
 COMMAND_PAGE = pages.sections(pages.read("reference/commands.md"))
 SCHEMA_PAGE = pages.sections(pages.read("reference/schema.md"))
@@ -217,6 +228,17 @@ LIMITS = [
     ("Limits of the collector", "time that deleting", f"{retention.SHARE:.0%}"),
     ("Limits of the collector", "time that deleting", f"{retention.LATE_SHARE:.0%}"),
     ("Limits of the collector", "a clock that jumps", f"{retention.DOUBT_S:,.0f} s"),
+    ("Limits of the viewer", "traces of an answer", parameters.DEFAULT_LIMIT),
+    ("Limits of the viewer", "traces of an answer", parameters.MAX_LIMIT),
+    ("Limits of the viewer", "traces of an answer", parameters.MAX_IDS),
+    ("Limits of the viewer", "spans of an answer", loading.MAX_SPANS),
+    ("Limits of the viewer", "a search there", f"{asking.SEARCH_S:g} s"),
+    ("Limits of the viewer", "a search there", f"{asking.ANSWER_S:g} s"),
+    ("Limits of the viewer", "tags of a question", parameters.MAX_TAGS),
+    ("Limits of the viewer", "questions at the same time", app.THREADS),
+    ("Limits of the viewer", "questions at the same time", serving.CONNECTIONS),
+    ("Limits of the viewer", "an idle connection", f"{serving.IDLE_S} s"),
+    ("Limits of the viewer", "an idle connection", f"{serving.GRACE_S} s"),
 ]
 
 
