@@ -1,8 +1,8 @@
 """Measure sending on: spans a second to one destination while the collector receives, and what that costs it.
 
 Run by hand: ``python -m tests.benchmarks.forwarding``. The publishers and call trees are those of
-``tests.benchmarks.collector``. The receiver is a process that keeps what it gets, answers 200, and counts the spans at the
-end; requests are not compressed unless ``--gzip`` is given.
+``tests.benchmarks.collector``. The receiver is a process that keeps what it gets and answers 200; spans are
+counted at the end. Requests are not compressed unless ``--gzip`` is given.
 
 - **beside**: the collector receives 15,000 spans/s, and the destination has so many to catch up with that it
   is never even: how many it gets a second. Nothing may be missing, or there twice, at the end.
@@ -190,7 +190,7 @@ def measure_cost(folder: Path, templates: Sequence[Template], turns: int) -> Non
     pairs = []
     with ExitStack() as stack:
         stack.enter_context(running("--receiver", str(port), str(folder / "cost.bodies")))
-        sides = []
+        sides: list[dict[str, Publisher]] = []
         for url in ("none", f"http://127.0.0.1:{port}"):
             database = folder / f"cost-{len(sides)}.db"
             _, endpoint = stack.enter_context(running("--collector", str(database), url))
