@@ -57,7 +57,7 @@ class Source:
             if path is None:
                 self._raw = cast("io.BufferedReader", sys.stdin.buffer)
             else:
-                self._raw = path.open("rb", _CHUNK)
+                self._raw = io.BufferedReader(io.FileIO(path), _CHUNK)
             self._size = os.fstat(self._raw.fileno()).st_size if path is not None else 0
         except OSError as error:
             raise SettingsError(f"{self.name} cannot be read: {error.strerror}") from error
