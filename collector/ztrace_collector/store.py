@@ -24,6 +24,7 @@ from ztrace_collector.exceptions import Exceptions
 from ztrace_collector.figures import MethodFigures
 from ztrace_collector.foreign import Outcome, Parcel
 from ztrace_collector.inserting import Insert
+from ztrace_collector.known import KnownSpans
 from ztrace_collector.losses import Losses
 from ztrace_collector.methods import Methods
 from ztrace_collector.publishers import Publishers
@@ -44,7 +45,6 @@ _PLACE = (
     "INSERT INTO spans (id, trace_id, span_id, method, instance, start_ns, status)"
     " VALUES (?, x'', x'', 0, 0, 0, 0)"
 )
-_IS_KNOWN = "SELECT 1 FROM spans WHERE trace_id = ? AND span_id = ?"
 
 
 class Written(NamedTuple):
@@ -88,6 +88,7 @@ class Store:
             self._methods = Methods(self._db)
             self._traces = Traces(self._db)
             self._unfinished = Unfinished(self._db)
+            self._known = KnownSpans(self._db)
             self._figures = MethodFigures(self._db)
             self._exceptions = Exceptions(self._db)
             self._last_id = last_span_id(self._db)
@@ -211,6 +212,7 @@ class Store:
         """Drop from memory what is known of traces whose rows somebody else deletes, between transactions."""
         forgotten = list(trace_ids)
         self._traces.drop(forgotten)
+        self._known.drop(forgotten)
         self._unfinished.drop(forgotten)
 
     def _store(self, messages: Sequence[Sequence[bytes]], parcels: Sequence[Parcel]) -> Written:
@@ -277,6 +279,7 @@ class Store:
         self._figures.forget()
         self._exceptions.forget()
         self._traces.forget()
+        self._known.forget()
         self._unfinished.forget()
         self._last_id = last_span_id(self._db)
         self._doubtful = False
@@ -312,6 +315,7 @@ class Store:
 
     def _take_foreign(self, parcel: Parcel, now_ns: int, refusals: Refusals) -> Outcome:
         """Work spans in that did not come from a publisher; of each the first that comes is kept."""
+        now_ns = min(now_ns, parcel.seen_ns) or now_ns
         noted = Refusals()
         for reason, number in parcel.refused.items():
             noted.note(reason, f"of {parcel.resource.service[:80]}", number)
@@ -330,7 +334,7 @@ class Store:
             self._losses.add(account.instance, account.take(0, count - parcel.span_count, now_ns))
             accepted -= noted.counts.get(UNFINISHED, 0)
             return self._conclude(opened, accepted, noted, refusals)
-        new = None if columns is None else self._without_known(columns)
+        new = None if columns is None else self._known.without(columns)
         stored = 0 if new is None else self._insert(account, new, noted)
         self._losses.add(account.instance, account.take(stored, count - accepted, now_ns))
         return self._conclude(stored, accepted, noted, refusals)
@@ -339,17 +343,6 @@ class Store:
         refusals.add(noted)
         refused = {reason: noted.counts[reason] for reason in SPAN_REASONS if reason in noted.counts}
         return Outcome(stored, accepted - stored, refused)
-
-    def _without_known(self, columns: Columns) -> Columns | None:
-        """Return the spans that are not stored, each once; None if there are none."""
-        seen: set[tuple[bytes, bytes]] = set()
-        is_new = []
-        for key in zip(columns.trace_ids, columns.span_ids, strict=True):
-            is_new.append(key not in seen and self._db.execute(_IS_KNOWN, key).fetchone() is None)
-            seen.add(key)
-        if all(is_new):
-            return columns
-        return columns.select(is_new) if any(is_new) else None
 
     def _insert(self, account: Account, columns: Columns, refusals: Refusals) -> int:
         service = account.service
@@ -374,6 +367,7 @@ class Store:
         (_DETAILED if has_details else _SPANS).write(self._db, rows, len(methods))
         self._last_id += len(methods)
         self._unfinished.end(columns)
+        self._known.add(columns)
         self._traces.add(service, columns, methods)
         self._figures.add(columns, methods)
         self._exceptions.add(service, columns, refusals)

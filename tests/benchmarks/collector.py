@@ -111,6 +111,7 @@ def make_templates(seed: int) -> list[Template]:
                     attributes,
                     None,
                     exception,
+                    None,
                 )
             )
             if len(waiting[service]) == BATCH_SPANS:
