@@ -31,6 +31,8 @@ MAX_FOREIGN_TEXT, MAX_FOREIGN_DEPTH = 32 << 10, 12
 
 #: Positions in a record.
 _NAME, _ATTRIBUTES, _LINKS, _EXCEPTION, _DETAILS = 4, 10, 11, 12, 13
+#: Position in the record of an exception.
+_MESSAGE = 1
 
 #: Reasons, as ``ztrace status`` shows them.
 CUT, REPLACED, REFUSED = "attribute_cut", "attribute_replaced", "span_unencodable"
@@ -173,8 +175,21 @@ def _suspects(
     """
     try:
         keys = {key for key in content.keys if type(key) is str}
-        found = rules.find_names(keys) | rules.find_texts(content.texts | keys).keys()
-        suspects = {place for place, record in enumerate(records) if record[_EXCEPTION] is not None}
+        failed = [
+            (place, exception)
+            for place, record in enumerate(records)
+            if (exception := record[_EXCEPTION]) is not None
+        ]
+        messages = {exception[_MESSAGE] for _, exception in failed if type(exception[_MESSAGE]) is str}
+        found = rules.find_names(keys) | rules.find_texts(content.texts | keys | messages).keys()
+        innocent = messages - found
+        suspects = {
+            place
+            for place, exception in failed
+            if type(exception[_MESSAGE]) is not str
+            or exception[_MESSAGE] not in innocent
+            or not rules.knows_frames(exception)
+        }
         suspects.update(odd)
         if not found:
             return sorted(suspects)

@@ -39,6 +39,8 @@ class Rules:
         self._code_kinds = (*KINDS, Kind((SIGNS, self._names.stems), self._scrub_literals))
         self._known: set[str] = set()
         self._known_code: dict[str, str] = {}
+        #: By their addresses, which are theirs while they are here: the agent has one record for a frame.
+        self._known_frames: dict[int, Sequence[Any]] = {}
 
     def find_names(self, names: Collection[str]) -> set[str]:
         """Return those whose values are secret."""
@@ -97,6 +99,13 @@ class Rules:
             for name, value in attributes.items()
         }
 
+    def knows_frames(self, exception: Sequence[Any]) -> bool:
+        """Tell whether an exception has nothing but its message, and frames in which there is no secret."""
+        record = ExceptionRecord(*exception)
+        if record.causes or record.notes or record.members:
+            return False
+        return all(map(self._known_frames.__contains__, map(id, record.frames)))
+
     def scrub_exception(self, exception: Sequence[Any]) -> ExceptionRecord:
         """Return an exception without secrets in its texts and source lines, its causes and members."""
         record = ExceptionRecord(*exception)
@@ -108,12 +117,16 @@ class Rules:
             members=[self.scrub_exception(member) for member in record.members],
         )
 
-    def _scrub_frame(self, fields: Sequence[Any]) -> FrameRecord:
+    def _scrub_frame(self, fields: Sequence[Any]) -> Sequence[Any]:
+        if id(fields) in self._known_frames:
+            return fields
         frame = FrameRecord(*fields)
-        return frame._replace(
-            code=self.scrub_code(str.__str__(frame.code)),
-            locals=frame.locals and self.scrub_attributes(frame.locals),
-        )
+        clean = self.scrub_code(str.__str__(frame.code))
+        if clean == frame.code and frame.locals is None and type(fields) is FrameRecord:
+            if len(self._known_frames) >= _MAX_KNOWN:
+                self._known_frames.clear()
+            self._known_frames[id(fields)] = fields
+        return frame._replace(code=clean, locals=frame.locals and self.scrub_attributes(frame.locals))
 
     def _scrub_name(self, name: Any) -> Any:
         return self.scrub(name) if type(name) is str else name
