@@ -12,6 +12,7 @@ import click
 import pytest
 
 import ztrace
+import ztrace.otel
 from tests.docs import pages
 from ztrace import (
     adoption,
@@ -161,6 +162,7 @@ LIMITS = [
     ("Limits of a publisher", "characters of a text attribute", encoding.MAX_TEXT),
     ("Limits of a publisher", "attributes of a span", encoding.MAX_ATTRIBUTES),
     ("Limits of a publisher", "items of a list in an attribute", encoding.MAX_ITEMS),
+    ("Limits of a publisher", "characters of a text of a span", encoding.MAX_FOREIGN_TEXT),
     ("Limits of a publisher", "bytes of one span", f"{encoding.MAX_SPAN_BYTES >> 10} KiB"),
     ("Limits of a publisher", "frames of an exception", frames.OUTERMOST),
     ("Limits of a publisher", "frames of an exception", frames.INNERMOST),
@@ -358,7 +360,9 @@ def test_every_public_name_is_documented() -> None:
     """Each name has a heading; the two that need no argument list are classes."""
     headings = [heading for heading in API_PAGE if heading.startswith("ztrace.")]
     named = {re.split(r"[.(]", heading)[1] for heading in headings}
-    assert named == {*ztrace.__all__, "middleware"}
+    assert named == {*ztrace.__all__, "middleware", "otel"}
+    of_otel = [heading for heading in headings if heading.startswith("ztrace.otel.")]
+    assert {re.split(r"[.(]", heading)[2] for heading in of_otel} == set(ztrace.otel.__all__)
 
 
 @pytest.mark.parametrize(

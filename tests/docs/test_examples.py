@@ -224,6 +224,27 @@ def test_lists_of_the_tutorial(tutorial: Bench) -> None:
     assert printed("tutorial.md", "ztrace status")[:4] == tutorial.ask("status")[:4]
 
 
+def test_the_example_with_opentelemetry(tmp_path: Path) -> None:
+    """Spans of both tracers in one process are one tree, and the picture is the page's."""
+    page = "how-to/use-with-opentelemetry.md"
+    with bench(tmp_path) as running:
+        running.save(["stock.py", "shop.py"], page)
+        running.collect()
+        running.serve("stock.py")
+        assert running.run("shop.py") == printed(page, "python shop.py")
+        running.wait_for_spans(5)
+        (tree,) = running.trees()
+        assert outline(tree["roots"]) == [
+            "internal shop.checkout ok",
+            "  client shop.reserve ok",
+            "    server stock.reserve ok",
+            "  internal shop.pack ok",
+            "    internal shop.print label ok",
+        ]
+        assert tree["complete"]
+        assert labels(running.ask("show", tree["trace_id"])) == labels(printed(page, "ztrace show"))
+
+
 def test_the_example_of_propagation(tmp_path: Path) -> None:
     """A call over raw ZeroMQ is one tree over two processes, and the picture is the page's."""
     page = "how-to/propagate-context.md"

@@ -41,7 +41,7 @@ def connect() -> None:
         if not isinstance(inner, ConnectedContext):
             context_api._RUNTIME_CONTEXT = ConnectedContext(inner)
     except Exception:
-        diagnostics.count_failure("otel_connect")
+        diagnostics.count_failure("otel_context")
 
 
 class MirrorSpan(trace.NonRecordingSpan):

@@ -76,7 +76,7 @@ class SpanExporter(sdk.SpanExporter):
             else:
                 agent.close(self._last, agent.EXIT_TIMEOUT_S)
         except Exception:
-            diagnostics.count_failure("otel_shutdown")
+            diagnostics.count_failure("otel_export")
 
     def _find_publisher(self) -> Publisher | None:
         """Return where spans go; one of our own where the SDK ends after ztrace at the interpreter's end."""

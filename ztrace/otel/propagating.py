@@ -39,7 +39,7 @@ class Propagator(TextMapPropagator):
                 span = trace.NonRecordingSpan(span_context_of(caller))
                 return trace.set_span_in_context(span, context)
         except Exception:
-            diagnostics.count_failure("otel_extract")
+            diagnostics.count_failure("extract")
         return context
 
     def inject(
@@ -61,7 +61,7 @@ class Propagator(TextMapPropagator):
                 for name, text in headers.items():
                     setter.set(carrier, name, text)
         except Exception:
-            diagnostics.count_failure("otel_inject")
+            diagnostics.count_failure("inject")
 
     @property
     def fields(self) -> set[str]:
