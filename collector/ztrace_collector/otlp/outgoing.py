@@ -27,7 +27,7 @@ from ztrace_collector.otlp import conventions, exception_form
 from ztrace_collector.otlp.exception_form import write_record
 from ztrace_collector.otlp.reading import StoredException, StoredSpan
 from ztrace_collector.otlp.stacktraces import format_stacktrace
-from ztrace_collector.otlp.values import key_values, load_object
+from ztrace_collector.otlp.values import key_values, load_list, load_object
 
 #: Processes kept in memory, and what spans have in common: a service has some hundred different ones, unless
 #: it puts data into attributes; then what is kept is thrown away together.
@@ -182,7 +182,7 @@ def _add_scope(resource: ResourceSpans, is_own: bool, fields: Any) -> ScopeSpans
 
 
 def _add_links(made: Span, text: str) -> None:
-    for link in json.loads(text):
+    for link in load_list(text):
         made.links.add(trace_id=bytes.fromhex(link["trace_id"]), span_id=bytes.fromhex(link["span_id"]))
 
 
@@ -228,7 +228,7 @@ def _add_exception(
     added: dict[str, Any] = {}
     if is_origin:
         nested = {
-            field: _load_list(getattr(exception, field)) for field in ("frames", "causes", "notes", "members")
+            field: load_list(getattr(exception, field)) for field in ("frames", "causes", "notes", "members")
         }
         text = format_stacktrace({"type": exception.type, "message": exception.message, **nested})
         event = {
@@ -257,14 +257,6 @@ def _add_exception(
 def _is_exception(event: dict[str, Any]) -> bool:
     """Tell whether an event is what the span's exception was made of."""
     return event.get(conventions.BECAME_EXCEPTION) is True
-
-
-def _load_list(text: str) -> list[Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return []
-    return value if type(value) is list else []
 
 
 def _list(fields: dict[str, Any], name: str) -> list[Any]:

@@ -106,8 +106,18 @@ def load_object(text: str | None) -> dict[str, Any]:
     """Return the JSON object that a column holds; an empty one if it holds none."""
     if not text:
         return {}
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):  # Another program has written to the file.
-        return {}
+    value = _load(text)
     return value if type(value) is dict else {}
+
+
+def load_list(text: str) -> list[Any]:
+    """Return the JSON array that a column holds; an empty one if it holds none."""
+    value = _load(text)
+    return value if type(value) is list else []
+
+
+def _load(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):  # Another program has written to the file.
+        return None
