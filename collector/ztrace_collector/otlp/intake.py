@@ -31,6 +31,8 @@ MAX_BODY_BYTES = 64 << 20
 PIECE_SPANS = 4096
 #: What a request waits at most for its commit. Exporters give up after 10 s; they are to hear of it before.
 ANSWER_S = 8.0
+#: Bytes that are decompressed at a time: zlib would double what it has for one large piece, again and again.
+INFLATED_BYTES = 1 << 20
 #: When to come again, if nobody knows better: a second is what a disk or a busy writer may take.
 RETRY_AFTER_S = 1.0
 #: Compressed bytes begin like gzip's or like zlib's, which is what HTTP calls deflate.
@@ -187,16 +189,19 @@ def inflate(content: bytes) -> bytes:
         RefusedRequest: it is neither, or larger.
     """
     parts: list[bytes] = []
-    room = MAX_BODY_BYTES + 1
+    room = MAX_BODY_BYTES
     try:
         while content:
             stream = zlib.decompressobj(_EITHER)
-            parts.append(stream.decompress(content, room))
-            room -= len(parts[-1])
-            if not room:
-                raise too_large()
-            if not stream.eof:
-                raise zlib.error("it ends too early")
+            while not stream.eof:
+                part = stream.decompress(content, INFLATED_BYTES)
+                content = stream.unconsumed_tail
+                room -= len(part)
+                if room < 0:
+                    raise too_large()
+                if not part and not content and not stream.eof:
+                    raise zlib.error("it ends too early")
+                parts.append(part)
             content = stream.unused_data
     except zlib.error as error:
         message = f"the body cannot be decompressed: {error}"

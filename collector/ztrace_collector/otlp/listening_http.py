@@ -19,6 +19,7 @@ from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import Message
 from google.rpc import code_pb2 as codes
 from google.rpc.status_pb2 import Status
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -123,8 +124,7 @@ class HttpServer:
             is_json = head.is_json
             body, byte_count = await self._read(request, head)
             try:
-                work = self._workers.submit(self._intake.take, body, time.monotonic())
-                answer = await asyncio.wrap_future(work)
+                answer = await self._take(body)
             finally:
                 self._received_bytes -= byte_count
             return _respond(200, answer, is_json)
@@ -141,6 +141,15 @@ class HttpServer:
             return _tell(503, codes.UNAVAILABLE, str(busy) or "the collector is ending", is_json, headers)
         except Exception as error:
             return _tell(500, codes.INTERNAL, self._intake.fail(error), is_json)
+
+    async def _take(self, body: Body) -> ExportTraceServiceResponse:
+        work = self._workers.submit(self._intake.take, body, time.monotonic())
+        try:
+            return await asyncio.wrap_future(work)
+        finally:
+            # Its exception has this frame, and so the body, in its traceback: together they would wait for
+            # the garbage collector.
+            del work, body
 
     async def _read(self, request: Request, head: _Head) -> tuple[Body, int]:
         """Receive a body, and all of one that is not taken: who is still sending does not hear."""

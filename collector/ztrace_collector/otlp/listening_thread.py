@@ -123,9 +123,11 @@ class _Connection(H11Protocol):
             self._due_s = self.loop.time()
 
     def on_response_complete(self) -> None:
-        self._due_s = None
         self._idle_s = self.loop.time()
         super().on_response_complete()
+        # Of a next request that came with this one only the beginning may be there.
+        has_begun = self._is_waiting() and self.conn.trailing_data[0]
+        self._due_s = self._idle_s if has_begun else None
 
     def send_400_response(self, msg: str) -> None:
         self.count_refusal(OTLP_CONNECTION, "not HTTP")

@@ -1,0 +1,467 @@
+"""OTLP over HTTP, on real sockets: what is taken, and how everything else is refused."""
+
+import gzip
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+import requests
+from google.protobuf.json_format import Parse
+from google.rpc.status_pb2 import Status
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+
+from tests.collector.otlp.listeners import DEADLINE_S, Running, count_spans, refusals, running
+from tests.collector.otlp.requests import make_request, make_span, put_in_order, send_all
+from tests.ztrace.waiting import wait_for
+from ztrace_collector.otlp import incoming, intake, listening_http, listening_thread
+from ztrace_collector.otlp.json_form import format_request
+
+PROTOBUF = {"Content-Type": "application/x-protobuf"}
+JSON = {"Content-Type": "application/json; charset=utf-8"}
+HEAD = b"POST /v1/traces HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+@pytest.fixture
+def collector(tmp_path: Path) -> Iterator[Running]:
+    """Yield a collector that listens."""
+    with running(tmp_path / "traces.db") as started:
+        yield started
+        assert started.said == []
+
+
+def request(first: int = 0, count: int = 1) -> ExportTraceServiceRequest:
+    """Return a request of spans with these numbers."""
+    numbers = range(first + 1, first + count + 1)
+    return make_request(*(make_span(span_id=number.to_bytes(8, "big")) for number in numbers))
+
+
+def told(answer: requests.Response) -> Status:
+    """Return what a refused request is told, in its own form."""
+    assert answer.status_code >= 400
+    if answer.headers["Content-Type"] == "application/x-protobuf":
+        return Status.FromString(answer.content)
+    assert answer.headers["Content-Type"] == "application/json"
+    return Parse(answer.content, Status())
+
+
+def wait_for_refusals(collector: Running, counts: dict[str, int]) -> None:
+    """Wait until the file has just these refusals."""
+    wait_for(lambda: refusals(collector.path).keys() >= counts.keys())
+    wait_for(lambda: refusals(collector.path) == counts)
+
+
+@pytest.mark.parametrize("coding", ["", "identity", "gzip", "deflate", "members"])
+@pytest.mark.parametrize("form", ["protobuf", "json"])
+def test_a_request_is_taken_in_its_form(collector: Running, form: str, coding: str) -> None:
+    """Protobuf and JSON, however compressed; the answer has the same form, and nothing to complain of."""
+    sent = request()
+    body = sent.SerializeToString() if form == "protobuf" else format_request(sent).encode()
+    headers = dict(PROTOBUF if form == "protobuf" else JSON)
+    if coding:
+        headers["Content-Encoding"] = "gzip" if coding == "members" else coding
+    coded = {
+        "gzip": gzip.compress(body),
+        "deflate": zlib.compress(body),
+        "members": gzip.compress(body[:7]) + gzip.compress(body[7:]),
+    }.get(coding, body)
+    answer = requests.post(collector.url, coded, headers=headers, timeout=DEADLINE_S)
+    assert answer.status_code == 200
+    if form == "protobuf":
+        assert answer.headers["Content-Type"] == "application/x-protobuf"
+        response = ExportTraceServiceResponse.FromString(answer.content)
+    else:
+        assert answer.headers["Content-Type"] == "application/json"
+        assert answer.json() == {}
+        response = Parse(answer.content, ExportTraceServiceResponse())
+    assert not response.HasField("partial_success")
+    assert put_in_order(send_all(collector.path)) == put_in_order(sent)
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_what_is_refused_of_a_request_is_told(collector: Running) -> None:
+    """The others are stored; how many were refused, and why, stands in the answer and in the file."""
+    good, bad = make_span(), [make_span(span_id=bytes(8)), make_span(trace_id=b"short")]
+    sent = make_request(good, *bad).SerializeToString()
+    answer = requests.post(collector.url, sent, headers=PROTOBUF, timeout=DEADLINE_S)
+    assert answer.status_code == 200
+    partial = ExportTraceServiceResponse.FromString(answer.content).partial_success
+    assert partial.rejected_spans == 2
+    assert "span_id 1, trace_id 1" in partial.error_message
+    assert put_in_order(send_all(collector.path)) == put_in_order(make_request(good))
+    assert refusals(collector.path) == {"span_id": 1, "trace_id": 1}
+    text = format_request(make_request(*bad))
+    answer = requests.post(collector.url, text, headers=JSON, timeout=DEADLINE_S)
+    assert answer.json()["partialSuccess"]["rejectedSpans"] == "2"
+
+
+def test_an_empty_request_is_taken(collector: Running) -> None:
+    """There is nothing wrong with it."""
+    for body, headers in ((b"", PROTOBUF), (b"{}", JSON), (b'{"resourceSpans": []}', JSON)):
+        assert requests.post(collector.url, body, headers=headers, timeout=DEADLINE_S).status_code == 200
+
+
+def test_a_request_sent_twice_is_stored_once(collector: Running) -> None:
+    """As after an answer that got lost: both are taken, and nothing is said to be refused."""
+    sent = request(count=20).SerializeToString()
+    for _ in range(2):
+        answer = requests.post(collector.url, sent, headers=PROTOBUF, timeout=DEADLINE_S)
+        assert (answer.status_code, answer.content) == (200, b"")
+    assert count_spans(collector.path) == 20
+
+
+def test_a_large_request_is_stored_in_pieces(collector: Running) -> None:
+    """Nothing of it is lost between them, whatever resource or scope it is of."""
+    sent = make_request()
+    for number in range(3):
+        of_one = request(10_000 * number, intake.PIECE_SPANS - 700).resource_spans[0]
+        of_one.resource.attributes.add(key="number").value.int_value = number
+        of_one.schema_url = f"https://example.org/{number}"
+        of_one.scope_spans[0].scope.name = "scope"
+        sent.resource_spans.append(of_one)
+    answer = requests.post(collector.url, sent.SerializeToString(), headers=PROTOBUF, timeout=DEADLINE_S)
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert put_in_order(send_all(collector.path)) == put_in_order(sent)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (b"\xff\xff", PROTOBUF),
+        (b"{", JSON),
+        (b'{"resourceSpans": 7}', JSON),
+        (b"\xff{}", JSON),
+        (b"no gzip", {**PROTOBUF, "Content-Encoding": "gzip"}),
+        (gzip.compress(b"cut short")[:-4], {**JSON, "Content-Encoding": "gzip"}),
+        (gzip.compress(b"{}") + b"more", {**JSON, "Content-Encoding": "gzip"}),
+    ],
+)
+def test_a_bad_body_is_refused(collector: Running, body: bytes, headers: dict[str, str]) -> None:
+    """With 400, and a status in the request's form that says what is wrong."""
+    answer = requests.post(collector.url, body, headers=headers, timeout=DEADLINE_S)
+    assert answer.status_code == 400
+    assert answer.headers["Content-Type"] == headers["Content-Type"].partition(";")[0]
+    status = told(answer)
+    assert status.code == 3
+    assert status.message
+    wait_for_refusals(collector, {"otlp_body": 1})
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status", "more"),
+    [
+        ("POST", "/v1/metrics", PROTOBUF, 404, {}),
+        ("POST", "/", JSON, 404, {}),
+        ("POST", "/v1/traces/", JSON, 404, {}),
+        ("GET", "/v1/traces", {}, 405, {"Allow": "POST"}),
+        ("PUT", "/v1/traces", PROTOBUF, 405, {"Allow": "POST"}),
+        ("OPTIONS", "/v1/traces", {"Origin": "https://example.org"}, 405, {"Allow": "POST"}),
+        ("POST", "/v1/traces", {}, 415, {}),
+        ("POST", "/v1/traces", {"Content-Type": "text/plain"}, 415, {}),
+        ("POST", "/v1/traces", {"Content-Type": "application/x-www-form-urlencoded"}, 415, {}),
+        ("POST", "/v1/traces", {**JSON, "Content-Encoding": "br"}, 415, {"Accept-Encoding": "gzip, deflate"}),
+    ],
+)
+def test_what_is_no_request_of_otlp_is_refused(
+    collector: Running, method: str, path: str, headers: dict[str, str], status: int, more: dict[str, str]
+) -> None:
+    """Other paths with 404, methods with 405 and those that there are, types and codings with 415."""
+    url = f"http://{collector.http}{path}"
+    answer = requests.request(method, url, data=b"{}", headers=headers, timeout=DEADLINE_S)
+    assert answer.status_code == status
+    assert told(answer).message
+    assert {name: answer.headers[name] for name in more} == more
+    assert not [name for name in answer.headers if name.lower().startswith("access-control")]
+    wait_for_refusals(collector, {"otlp_request": 1})
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://example.org"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:4318"},
+        {"Host": "example.org:4318"},
+        {"Host": "127.0.0.1.example.org"},
+        {"Host": "localhost.example.org:80"},
+        {"Host": "10.0.0.1:4318"},
+    ],
+)
+def test_web_pages_cannot_send(collector: Running, headers: dict[str, str]) -> None:
+    """What a browser sends for a page has an origin; what a name of elsewhere led here has that name."""
+    answer = requests.post(collector.url, b"{}", headers={**JSON, **headers}, timeout=DEADLINE_S)
+    assert (answer.status_code, told(answer).code) == (403, 7)
+    wait_for_refusals(collector, {"otlp_origin": 1})
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:4318", "127.0.0.1", "127.9.9.9:1", "[::1]:4318"])
+def test_this_machine_has_several_names(collector: Running, host: str) -> None:
+    """Each of them will do."""
+    answer = requests.post(collector.url, b"{}", headers={**JSON, "Host": host}, timeout=DEADLINE_S)
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("how", ["announced", "chunked", "compressed"])
+def test_a_body_that_is_too_large_is_refused(collector: Running, how: str) -> None:
+    """With 413, whether its length is told, found out, or that of what is compressed; the server goes on."""
+    large = bytes(intake.MAX_BODY_BYTES + 1)
+    body: bytes | Iterator[bytes] = large
+    headers = dict(PROTOBUF)
+    if how == "chunked":
+        body = (large[at : at + (1 << 20)] for at in range(0, len(large), 1 << 20))
+    if how == "compressed":
+        body, headers["Content-Encoding"] = gzip.compress(large, 1), "gzip"
+    answer = requests.post(collector.url, body, headers=headers, timeout=DEADLINE_S)
+    assert (answer.status_code, told(answer).code) == (413, 8)
+    wait_for_refusals(collector, {"otlp_oversized": 1})
+    assert requests.post(collector.url, b"{}", headers=JSON, timeout=DEADLINE_S).status_code == 200
+
+
+def test_who_asks_first_need_not_send_what_is_too_large(collector: Running) -> None:
+    """``Expect: 100-continue`` is answered with 413 at once."""
+    with socket.create_connection(collector.http) as client:
+        length = b"Content-Length: %d\r\n" % (intake.MAX_BODY_BYTES + 1)
+        client.sendall(HEAD + length + b"Expect: 100-continue\r\n\r\n")
+        client.settimeout(DEADLINE_S)
+        assert client.recv(1000).startswith(b"HTTP/1.1 413 ")
+
+
+BOMB = """
+import gzip, io, resource, sys
+from tests.collector.otlp.listeners import running
+from pathlib import Path
+import requests
+buffer = io.BytesIO()
+with gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=1) as file:
+    for _ in range(1024):
+        file.write(bytes(1 << 20))
+bomb = buffer.getvalue() * 2
+with running(Path(sys.argv[1])) as collector:
+    headers = {"Content-Type": "application/x-protobuf", "Content-Encoding": "gzip"}
+    requests.post(collector.url, b"", headers={"Content-Type": "application/x-protobuf"})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for _ in range(3):
+        assert requests.post(collector.url, bomb, headers=headers).status_code == 413
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
+"""
+
+
+def test_a_bomb_takes_no_memory(tmp_path: Path) -> None:
+    """Two gigabytes, compressed to a few megabytes, cost what a body may have, and what came."""
+    command = [sys.executable, "-c", BOMB, str(tmp_path / "traces.db")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 2 * (intake.MAX_BODY_BYTES >> 20)
+
+
+def test_requests_do_not_wait_for_each_other(collector: Running) -> None:
+    """While nothing can be stored everybody hears of it at once, and all get through when it can."""
+    with closing(sqlite3.connect(collector.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+
+        def send(number: int) -> tuple[int, float]:
+            start_s = time.monotonic()
+            body = request(100 * number, 100).SerializeToString()
+            answer = requests.post(collector.url, body, headers=PROTOBUF, timeout=DEADLINE_S)
+            if answer.status_code == 503:
+                assert int(answer.headers["Retry-After"]) >= 1
+                assert told(answer).code == 14
+            return answer.status_code, time.monotonic() - start_s
+
+        with ThreadPoolExecutor(50) as pool:
+            answers = list(pool.map(send, range(50)))
+            assert {status for status, _ in answers} == {503}
+            assert max(took_s for _, took_s in answers) < intake.ANSWER_S
+            other.execute("COMMIT")
+            wait_for(lambda: send(0)[0] == 200)
+            assert {status for status, _ in pool.map(send, range(50))} == {200}
+    assert count_spans(collector.path) == 5000
+    assert refusals(collector.path) == {}
+    assert "goes on by itself" in collector.said.pop(0) if collector.said else True
+
+
+def answered(client: socket.socket) -> bytes:
+    """Return all that comes until the connection is closed; nothing if it is cut."""
+    client.settimeout(DEADLINE_S)
+    parts = []
+    try:
+        while part := client.recv(65536):
+            parts.append(part)
+    except ConnectionResetError:
+        pass
+    return b"".join(parts)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"POST /v1/tra",
+        HEAD,
+        HEAD + b"Content-Length: 2\r\n\r\n{}POST /v1",
+    ],
+)
+def test_who_does_not_send_a_request_is_cut(
+    collector: Running, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    """Nothing at all, a part of the head, or a part of the next one."""
+    monkeypatch.setattr(listening_thread, "HEAD_S", 0.3)
+    with socket.create_connection(collector.http) as client:
+        client.sendall(sent)
+        assert answered(client).count(b"HTTP/1.1 200") == sent.count(b"{}")
+    wait_for_refusals(collector, {"otlp_connection": 1})
+
+
+@pytest.mark.parametrize(
+    "rest", [b"Content-Length: 100\r\n\r\n{", b"Transfer-Encoding: chunked\r\n\r\n5\r\nab"]
+)
+def test_a_body_that_does_not_come_is_refused(
+    collector: Running, monkeypatch: pytest.MonkeyPatch, rest: bytes
+) -> None:
+    """With 408, and the connection is closed."""
+    monkeypatch.setattr(listening_http, "PART_S", 0.3)
+    with socket.create_connection(collector.http) as client:
+        client.sendall(HEAD + rest)
+        assert answered(client).startswith(b"HTTP/1.1 408 ")
+    wait_for_refusals(collector, {"otlp_connection": 1})
+
+
+def test_a_body_that_trickles_is_refused(collector: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part is in time, and the whole is not."""
+    monkeypatch.setattr(listening_http, "BODY_S", 0.5)
+    with socket.create_connection(collector.http) as client:
+        client.sendall(HEAD + b"Content-Length: 1000000\r\n\r\n{")
+        ended = threading.Event()
+
+        def trickle() -> None:
+            while not ended.wait(0.02):
+                try:
+                    client.sendall(b" ")
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        try:
+            assert answered(client).startswith(b"HTTP/1.1 408 ")
+        finally:
+            ended.set()
+            thread.join()
+    wait_for_refusals(collector, {"otlp_connection": 1})
+
+
+def test_who_goes_away_within_a_request_is_counted(collector: Running) -> None:
+    """There is nobody to tell."""
+    with socket.create_connection(collector.http) as client:
+        client.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
+    wait_for_refusals(collector, {"otlp_connection": 1})
+
+
+def test_what_is_no_http_is_counted(collector: Running) -> None:
+    """Rubbish, and rubbish behind a good request."""
+    with socket.create_connection(collector.http) as client:
+        client.sendall(b"\x00\x01\r\n\r\n")
+        assert answered(client).startswith(b"HTTP/1.1 400 ")
+    with socket.create_connection(collector.http) as client:
+        client.sendall(HEAD + b"Content-Length: 2\r\n\r\n{}\x00\x01\r\n\r\n")
+        assert b"HTTP/1.1 200 OK" in answered(client)
+    wait_for_refusals(collector, {"otlp_connection": 2})
+
+
+def test_too_many_connections_cut_the_idle_ones(collector: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that have been idle longest; exporters between them get through."""
+    monkeypatch.setattr(listening_thread, "MAX_CONNECTIONS", 20)
+    with ExitStack() as stack:
+        idle = [stack.enter_context(socket.create_connection(collector.http)) for _ in range(60)]
+        for _ in range(3):
+            assert requests.post(collector.url, b"{}", headers=JSON, timeout=DEADLINE_S).status_code == 200
+        assert answered(idle[0]) == b""
+        wait_for(lambda: refusals(collector.path).get("otlp_connection", 0) >= 40)
+
+
+def test_bodies_on_their_way_are_bounded(collector: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who comes when too much is being received is told to come again; what was held is given back."""
+    monkeypatch.setattr(listening_http, "MAX_RECEIVED_BYTES", 1 << 20)
+    body = request(count=2000).SerializeToString()
+    assert 1 << 16 < len(body) < 1 << 18
+    with ExitStack() as stack:
+        for _ in range(4):
+            half = stack.enter_context(socket.create_connection(collector.http))
+            half.sendall(HEAD + b"Content-Length: 1000000\r\n\r\n" + bytes(250_000))
+        wait_for(
+            lambda: (
+                requests.post(collector.url, body, headers=PROTOBUF, timeout=DEADLINE_S).status_code == 503
+            )
+        )
+    wait_for(
+        lambda: requests.post(collector.url, body, headers=PROTOBUF, timeout=DEADLINE_S).status_code == 200
+    )
+    assert count_spans(collector.path) == 2000
+
+
+def test_a_connection_is_kept(collector: Running) -> None:
+    """An exporter has one for all of its requests."""
+    with closing(HTTPConnection(*collector.http, timeout=DEADLINE_S)) as connection:
+        connection.connect()
+        kept = connection.sock
+        for number in range(5):
+            body = request(number).SerializeToString()
+            for method, content, status in (("POST", body, 200), ("POST", b"\xff", 400), ("GET", b"", 405)):
+                connection.request(method, "/v1/traces", content, PROTOBUF)
+                answer = connection.getresponse()
+                answer.read()
+                assert (answer.status, connection.sock) == (status, kept)
+
+
+def test_an_end_answers_what_was_begun(tmp_path: Path) -> None:
+    """A request that is on its way as the collector is stopped is stored and answered; a half one is cut."""
+    path = tmp_path / "traces.db"
+    bodies = [request(100 * number, 100).SerializeToString() for number in range(8)]
+    with running(path) as collector, ExitStack() as stack:
+        half = stack.enter_context(socket.create_connection(collector.http))
+        half.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
+        clients = []
+        for body in bodies:
+            client = stack.enter_context(socket.create_connection(collector.http))
+            head = HEAD.replace(b"application/json", b"application/x-protobuf")
+            client.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body[:-1])
+            clients.append(client)
+        for client, body in zip(clients, bodies, strict=True):
+            client.sendall(body[-1:])
+        wait_for(lambda: count_spans(path) > 0)
+        collector.collector.stop()
+        answers = [answered(client).partition(b"\r\n")[0] for client in clients]
+        assert set(answers) == {b"HTTP/1.1 200 OK"}
+        answered(half)
+    assert count_spans(path) == 800
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(collector.http)
+
+
+def test_a_defect_is_told_once_and_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception of ztrace's own is a 500 and one line; the next request is taken."""
+    with running(tmp_path / "traces.db") as collector:
+        with monkeypatch.context() as patch:
+
+            def fail(body: bytes) -> ExportTraceServiceRequest:
+                raise ZeroDivisionError("division by zero")
+
+            patch.setattr(incoming, "parse_request", fail)
+            for _ in range(2):
+                answer = requests.post(collector.url, b"", headers=PROTOBUF, timeout=DEADLINE_S)
+                assert (answer.status_code, told(answer).code) == (500, 13)
+        (line,) = collector.said
+        assert line == "an OTLP request failed, please report it: ZeroDivisionError: division by zero"
+        assert requests.post(collector.url, b"", headers=PROTOBUF, timeout=DEADLINE_S).status_code == 200
