@@ -122,7 +122,8 @@ class Rules:
             return fields
         frame = FrameRecord(*fields)
         clean = self.scrub_code(str.__str__(frame.code))
-        if clean == frame.code and frame.locals is None and type(fields) is FrameRecord:
+        is_agents = type(fields) is FrameRecord and type(frame.code) is str  # And so not changed later.
+        if is_agents and clean == frame.code and frame.locals is None:
             if len(self._known_frames) >= _MAX_KNOWN:
                 self._known_frames.clear()
             self._known_frames[id(fields)] = fields
