@@ -18,6 +18,9 @@ PIECE_SPANS = 2_000
 #: Trees read at a time: a statement's parameters.
 PIECE_TREES = 500
 
+_OPEN_OF_TRACE = "FROM unfinished_spans WHERE unfinished_spans.trace_id = traces.trace_id"
+_METHODS = "(SELECT id FROM methods WHERE service = ?)"
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -116,29 +119,29 @@ def _choose(wanted: Wanted) -> tuple[str, list[object]]:
 
 def _choose_stored(wanted: Wanted) -> tuple[str, list[object]]:
     conditions, values = _match_ids(wanted)
-    since_ns, until_ns = wanted.selection.since_ns, wanted.selection.until_ns
-    if since_ns is not None:
-        conditions.append("hour >= ? AND start_ns >= ?")
-        values += (since_ns // HOUR_NS, since_ns)
-    if until_ns is not None:
-        conditions.append("hour <= ? AND start_ns < ?")
-        values += (until_ns // HOUR_NS, until_ns)
+    began, named = "start_ns", "EXISTS (SELECT 1 FROM json_each(services) WHERE value = ?)"
+    if wanted.unfinished:
+        # A root that has not ended began before all the others, and its service may have no other span.
+        began = f"min(start_ns, coalesce((SELECT min(start_ns) {_OPEN_OF_TRACE}), start_ns))"
+        named = f"({named} OR EXISTS (SELECT 1 {_OPEN_OF_TRACE} AND method IN {_METHODS}))"
+    if wanted.selection.since_ns is not None:
+        conditions.append(f"hour >= ? AND {began} >= ?")
+        values += (wanted.selection.since_ns // HOUR_NS, wanted.selection.since_ns)
+    if wanted.selection.until_ns is not None:
+        if not wanted.unfinished:
+            conditions.append("hour <= ?")
+            values.append(wanted.selection.until_ns // HOUR_NS)
+        conditions.append(f"{began} < ?")
+        values.append(wanted.selection.until_ns)
     if wanted.selection.service is not None:
-        conditions.append("EXISTS (SELECT 1 FROM json_each(services) WHERE value = ?)")
-        values.append(wanted.selection.service)
+        conditions.append(named)
+        values += [wanted.selection.service] * named.count("?")
     if wanted.errors:
         conditions.append("error_count > 0")
     if wanted.slower_ns is not None:
         conditions.append("duration_ns > ?")
         values.append(wanted.slower_ns)
-    began = "start_ns"
-    if wanted.unfinished:
-        # A root that has not ended began before all the others.
-        opened = (
-            "SELECT min(start_ns) FROM unfinished_spans WHERE unfinished_spans.trace_id = traces.trace_id"
-        )
-        began = f"min(start_ns, coalesce(({opened}), start_ns)) AS start_ns"
-    return f"SELECT trace_id, span_count, {began} FROM traces{_where(conditions)}", values
+    return f"SELECT trace_id, span_count, {began} AS start_ns FROM traces{_where(conditions)}", values
 
 
 def _choose_open(wanted: Wanted) -> tuple[str, list[object]]:
@@ -153,7 +156,7 @@ def _choose_open(wanted: Wanted) -> tuple[str, list[object]]:
         having.append("min(start_ns) < ?")
         values.append(wanted.selection.until_ns)
     if wanted.selection.service is not None:
-        having.append("sum(method IN (SELECT id FROM methods WHERE service = ?)) > 0")
+        having.append(f"sum(method IN {_METHODS}) > 0")
         values.append(wanted.selection.service)
     if wanted.slower_ns is not None:
         having.append("max(seen_ns) - min(start_ns) > ?")
