@@ -12,6 +12,9 @@ from click.testing import CliRunner
 from tests.docs import pages
 from tests.viewer.stored import NOON, checkout, header, raised, span, store, trace_id
 from ztrace.wire import REPLACED, TOMBSTONE, TOPIC, pack_header, pack_stretch
+from ztrace_collector.otlp.destinations import read_destinations
+from ztrace_collector.otlp.forwarding_rows import register, write_reports
+from ztrace_collector.otlp.forwarding_words import Report
 from ztrace_collector.store import Store
 from ztrace_viewer.cli import ztrace
 from ztrace_viewer.database import open_database
@@ -106,6 +109,9 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     gone = header("bank", [], 99, kind=TOMBSTONE, span_count=5, created=5)
     with Store(path, clock_ns=lambda: NOON) as opened:
         opened.store([[TOPIC, pack_header(gone), pack_stretch(NOON, NOON + 1_000_000)]])
+        with opened.transaction() as db:
+            register(db, read_destinations(["http://host:4318"], [], {}), NOON)
+            write_reports(db, [Report(1, NOON, refused={"HTTP 400": (1, "no")}), Report(1, NOON, error="no")])
     return path
 
 
@@ -207,6 +213,9 @@ def test_status(ask: Ask) -> None:
         check(loss, "Loss")
     for publisher in document["publishers"]:
         check(publisher, "Publisher")
+    (destination,) = document["destinations"]
+    check(destination, "Destination")
+    assert destination["refusals"]
 
 
 def test_tail(database: Path) -> None:
