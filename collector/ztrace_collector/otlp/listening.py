@@ -182,7 +182,7 @@ class Servers:
             from ztrace_collector.otlp.intake import Intake
             from ztrace_collector.otlp.listening_grpc import GrpcServer
         except ModuleNotFoundError as error:
-            raise _missing(error, "collector,grpc") from error
+            raise _missing(error, "grpc") from error
         server = GrpcServer(address, Intake(self._inbox, self._say))
         self._servers.append(server)
         self.grpc = server.address

@@ -1,0 +1,168 @@
+"""Where OTLP is listened for: options, ports that are taken, libraries that are not there, the end."""
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.collector.otlp.listeners import DEADLINE_S, MAIN, started
+from tests.collector.otlp.requests import make_request, make_span
+from ztrace.errors import EndpointError
+from ztrace_collector.otlp.listening import Address, parse_address
+
+PROTOBUF = {"Content-Type": "application/x-protobuf"}
+
+
+def collect(*arguments: object, main: str = MAIN) -> "subprocess.CompletedProcess[str]":
+    """Run a command that is to end by itself."""
+    return subprocess.run(
+        [sys.executable, "-c", main, *map(str, arguments), "--bind", "tcp://127.0.0.1:0"],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+
+
+def collect_until_it_says(lines: int, *arguments: object, main: str = MAIN) -> list[str]:
+    """Run a command that goes on, until it has written so many lines; return them."""
+    command = [sys.executable, "-c", main, *map(str, arguments), "--bind", "tcp://127.0.0.1:0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            said = [process.stderr.readline() for _ in range(lines)]
+            process.send_signal(signal.SIGINT)
+            rest = process.stderr.read()
+            assert process.wait(DEADLINE_S) == 0, rest
+            assert rest == ""
+        finally:
+            process.kill()
+    return said
+
+
+def without(*modules: str) -> str:
+    """Return a main program in which modules are not installed."""
+    return f"import sys; sys.modules.update(dict.fromkeys({modules!r})); {MAIN}"
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:4318", ("127.0.0.1", 4318)),
+        ("localhost:0", ("localhost", 0)),
+        ("[::1]:4318", ("[::1]", 4318)),
+        ("http://127.0.0.1:4318/", ("127.0.0.1", 4318)),
+    ],
+)
+def test_addresses_of_this_machine(text: str, address: tuple[str, int]) -> None:
+    """As they are written, or as exporters are told."""
+    assert parse_address(text, "--otlp-listen", 4318) == Address(*address)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "4318", ":4318", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:65536", "a:b:c"]
+)
+def test_what_is_no_address_is_refused(text: str) -> None:
+    """With an example of one."""
+    with pytest.raises(EndpointError, match=r"is not HOST:PORT; use --otlp-listen 127\.0\.0\.1:4318"):
+        parse_address(text, "--otlp-listen", 4318)
+
+
+@pytest.mark.parametrize("text", ["0.0.0.0:4318", "[::]:4318", "10.0.0.7:4318", "example.org:80", "*:4318"])
+@pytest.mark.parametrize("option", ["--otlp-listen", "--otlp-grpc-listen"])
+def test_other_machines_are_kept_out(tmp_path: Path, text: str, option: str) -> None:
+    """In one line that says how they could be let in, and no file is made."""
+    with pytest.raises(EndpointError, match="put a proxy with TLS and a password before it"):
+        parse_address(text, option, 4318)
+    if text.startswith("0"):
+        done = collect("collect", option, text, "--db", tmp_path / "traces.db")
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert f"{option} {text} could be reached from other machines" in done.stderr
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_the_first_line_says_where(tmp_path: Path) -> None:
+    """As exporters and other collectors are told it; ``collect`` alone takes no OTLP."""
+    with started(tmp_path / "traces.db", "--no-web", name="up") as collector:
+        assert f", OTLP at {collector.http} and grpc://{collector.grpc}; " in collector.line
+        assert collector.stop() == ""
+    (line,) = collect_until_it_says(1, "collect", "--db", tmp_path / "traces.db")
+    assert "OTLP" not in line
+    (line,) = collect_until_it_says(
+        1, "up", "--otlp-listen", "off", "--no-web", "--db", tmp_path / "traces.db"
+    )
+    assert "OTLP" not in line
+
+
+@pytest.mark.parametrize("option", ["--otlp-listen", "--otlp-grpc-listen"])
+def test_a_port_that_is_taken_is_an_error(tmp_path: Path, option: str) -> None:
+    """If it was asked for; no file is made."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = collect("collect", option, address, "--db", tmp_path / "traces.db")
+    assert done.returncode == 2
+    assert done.stderr == f"ztrace: {address} is in use; stop what uses the port, or choose another\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_default_port_that_is_taken_is_a_line(tmp_path: Path) -> None:
+    """The collector goes on without, and says so."""
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            taken.bind(("127.0.0.1", 4318))
+            taken.listen()
+        except OSError:
+            pass  # Somebody else has it: all the better.
+        said = collect_until_it_says(2, "up", "--no-web", "--db", tmp_path / "traces.db")
+    assert said[0] == (
+        "ztrace: OTLP is not taken: 127.0.0.1:4318 is in use; stop what uses the port, or choose another\n"
+    )
+    assert said[1].startswith("ztrace: collecting at ")
+
+
+@pytest.mark.parametrize("module", ["starlette", "uvicorn", "opentelemetry.proto", "google.rpc"])
+def test_a_library_that_is_missing_is_named(tmp_path: Path, module: str) -> None:
+    """``up`` goes on with a line; who asked for OTLP gets an error."""
+    path = tmp_path / "traces.db"
+    main = without(module)
+    name = module.partition(".")[0]
+    line = f"{name} is not installed; pip install 'ztrace[collector]'\n"
+    done = collect("collect", "--otlp-listen", "127.0.0.1:0", "--db", path, main=main)
+    assert (done.returncode, done.stderr) == (2, f"ztrace: {line}")
+    said = collect_until_it_says(2, "up", "--no-web", "--db", path, main=main)
+    assert said[0] == f"ztrace: OTLP is not taken: {line}"
+
+
+def test_grpc_has_an_extra_of_its_own(tmp_path: Path) -> None:
+    """Which is named."""
+    path = tmp_path / "traces.db"
+    done = collect("collect", "--otlp-grpc-listen", "127.0.0.1:0", "--db", path, main=without("grpc"))
+    line = "ztrace: grpc is not installed; pip install 'ztrace[grpc]'\n"
+    assert (done.returncode, done.stderr) == (2, line)
+    with started(path) as collector:
+        assert collector.stop() == ""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_are_the_collectors(tmp_path: Path, number: signal.Signals) -> None:
+    """With exporters connected and a request half sent it ends soon, without a word, and leaves no port."""
+    with started(tmp_path / "traces.db") as collector:
+        host, port = collector.http.removeprefix("http://").split(":")
+        with requests.Session() as session, socket.create_connection((host, int(port))) as half:
+            body = make_request(make_span()).SerializeToString()
+            answer = session.post(f"{collector.http}/v1/traces", body, headers=PROTOBUF, timeout=DEADLINE_S)
+            assert answer.status_code == 200
+            half.sendall(b"POST /v1/traces HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
+            start_s = time.monotonic()
+            collector.process.send_signal(number)
+            _, written = collector.process.communicate(timeout=DEADLINE_S)
+        assert (collector.process.returncode, written) == (0, "")
+        assert time.monotonic() - start_s < 8
+        with socket.create_server((host, int(port))):
+            pass
