@@ -45,11 +45,13 @@ class ForeignBatch(NamedTuple):
     Attributes:
         spans: values as msgpack has them, and nested mappings; floats need not be finite.
         refused: further spans of which none could be made, by reason: one of `refusals.SPAN_REASONS`.
+        mended: of the spans, those in which something was changed, by reason: `refusals.MENDED_REASONS`.
     """
 
     resource: Resource
     spans: Sequence[Span]
     refused: Mapping[str, int] = MappingProxyType({})
+    mended: Mapping[str, int] = MappingProxyType({})
 
 
 class Outcome(NamedTuple):
@@ -87,6 +89,7 @@ class Parcel(NamedTuple):
         refused: as in the batch.
         finished: whether its spans have ended: all have, or none.
         seen_ns: when what made them was there, of a parcel that does not come right from it; 0 for now.
+        mended: as in the batch.
     """
 
     resource: Resource
@@ -95,19 +98,21 @@ class Parcel(NamedTuple):
     refused: Mapping[str, int]
     finished: bool = True
     seen_ns: int = 0
+    mended: Mapping[str, int] = MappingProxyType({})
 
 
 def pack(batch: ForeignBatch) -> Iterator[Parcel]:
     """Yield a batch in parcels; at least one."""
-    refused = dict(batch.refused)
+    refused, mended = dict(batch.refused), batch.mended
     ended = [span for span in batch.spans if span.status != UNFINISHED]
     opened = [span for span in batch.spans if span.status == UNFINISHED]
-    for spans, finished in ((ended, True), (opened, False)):
-        # Without any span there is still what was refused.
-        for first in range(0, len(spans) if opened else max(1, len(spans)), PARCEL_SPANS):
+    # Without any span there is still what was refused.
+    parts = [(spans, spans is ended) for spans in (ended, opened) if spans] or [(ended, True)]
+    for spans, finished in parts:
+        for first in range(0, max(1, len(spans)), PARCEL_SPANS):
             for body, span_count in _pack(spans[first : first + PARCEL_SPANS], refused):
-                yield Parcel(batch.resource, body, span_count, refused, finished)
-                refused = {}
+                yield Parcel(batch.resource, body, span_count, refused, finished, mended=mended)
+                refused, mended = {}, {}
 
 
 def _pack(spans: list[Span], refused: dict[str, int]) -> Iterator[tuple[bytes, int]]:
