@@ -54,7 +54,7 @@ def _store(files: tuple[str, ...], database: Path) -> None:
         except SettingsError as error:
             storing.flush()
             found = storing.stored + storing.duplicates
-            told = f"{found:,} spans before it are stored" if found else "nothing was imported"
+            told = f"{_plural(found, 'span')} before it stored" if found else "nothing was imported"
             raise SettingsError(f"{error.message}; {told}", hint=error.hint) from None
         storing.flush()
     refused = storing.refused.total()

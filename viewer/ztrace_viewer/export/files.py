@@ -110,7 +110,7 @@ class Source:
             if not line.strip():
                 continue
             try:
-                content = json.loads(line)
+                content = json.loads(line.rstrip())
             except (ValueError, RecursionError) as error:
                 if self.spans == 0:
                     yield from self._read_document(number, line + stream.read())
@@ -198,7 +198,8 @@ class Source:
 
     def _read_protobuf(self, stream: _Stream) -> Iterator[ExportTraceServiceRequest]:
         if stream.peek(1)[:1] != b"\x00":
-            if body := stream.read():
+            body = stream.read()
+            if body.strip():
                 yield self._parse(body)
             return
         while length := stream.read(_LENGTH_BYTES):
@@ -229,7 +230,7 @@ def _may_go_on(error: json.JSONDecodeError) -> bool:
 
 def _explain(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
-        return f"is not JSON: {error.msg} at column {error.colno}"
+        return f"is not JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
     if isinstance(error, RecursionError):
         return "is nested too deeply"
     return f"is not JSON: {error}"

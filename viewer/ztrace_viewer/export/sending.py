@@ -142,10 +142,12 @@ def bind(spans: Sequence[LooseSpan]) -> ExportTraceServiceRequest:
     for loose in spans:
         if last is None or loose.resource is not last.resource:
             resource = request.resource_spans.add(schema_url=loose.resource.schema_url)
-            resource.resource.CopyFrom(loose.resource.resource)
+            if loose.resource.HasField("resource"):
+                resource.resource.CopyFrom(loose.resource.resource)
         if last is None or loose.scope is not last.scope:
             scope = resource.scope_spans.add(schema_url=loose.scope.schema_url)
-            scope.scope.CopyFrom(loose.scope.scope)
+            if loose.scope.HasField("scope"):
+                scope.scope.CopyFrom(loose.scope.scope)
         scope.spans.append(loose.span)
         last = loose
     return request
