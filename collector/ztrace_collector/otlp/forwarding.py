@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from ztrace_collector.otlp.destinations import Destination
-from ztrace_collector.otlp.forwarding_rows import register, write_reports
+from ztrace_collector.otlp.forwarding_rows import read_behind, register, write_reports
 from ztrace_collector.otlp.forwarding_words import FINISH, Orders, Report, pack_confirmations, read_line
 from ztrace_collector.writing import Writer
 
@@ -138,17 +138,24 @@ class Forwarder:
 
     def finish(self, writer: Writer) -> None:
         """Give destinations a moment to take what they have not, and write down how far they have come."""
-        if self._process is None or writer.holding:
-            return
+        if self._process is not None and not writer.holding:
+            self._wait(self._process, writer)
+        behind: list[tuple[str, int]] = []
+        writer.write_beside(lambda db: behind.extend(read_behind(db)))
+        for url, count in behind:
+            spans = "1 span has" if count == 1 else f"{count:,} spans have"
+            self._say(f"{spans} not been sent to {url} yet: after the next start with it")
+
+    def _wait(self, process: _Process, writer: Writer) -> None:
         deadline_s = time.monotonic() + FINISH_S
-        self._process.tell(FINISH)
+        process.tell(FINISH)
         while time.monotonic() < deadline_s and not writer.holding:
-            ended = self._process.has_ended
+            ended = process.has_ended
             self._write_down(writer)
             if ended:
                 return
             time.sleep(0.005)
-        self._process.end()
+        process.end()
         self._write_down(writer)
 
     def _start(self, writer: Writer) -> None:

@@ -81,6 +81,14 @@ def write_reports(db: sqlite3.Connection, reports: Iterable[Report]) -> None:
         )
 
 
+def read_behind(db: sqlite3.Connection) -> list[tuple[str, int]]:
+    """Return the destinations in use that have not come to the last span, and by how many."""
+    last_id = last_span_id(db)
+    return db.execute(
+        "SELECT url, ?1 - place FROM destinations WHERE in_use AND place < ?1 ORDER BY id", (last_id,)
+    ).fetchall()
+
+
 def read_place(db: sqlite3.Connection, destination: int) -> int:
     """Return the id of the last span that a destination is through with."""
     (place,) = db.execute("SELECT place FROM destinations WHERE id = ?", (destination,)).fetchone()

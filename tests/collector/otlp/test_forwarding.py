@@ -377,7 +377,8 @@ def test_what_is_left_at_the_end_is_sent_after_the_next_start(path: Path) -> Non
     sender = Sender()
     with sending_on(path, "--otlp", url) as collector:
         collector.feed(sender, batch(0, 10))
-        collector.stop()
+        said = collector.stop()
+    assert f"10 spans have not been sent to {url}/v1/traces yet" in said
     with sending_on(path) as collector:
         collector.feed(sender, batch(10, 10))
         collector.stop()
