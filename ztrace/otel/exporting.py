@@ -193,14 +193,12 @@ def _flags_of(context: SpanContext | None) -> int:
 
 
 def _exception(
-    events: Sequence[dict[str, Any]], context: SpanContext, attributes: dict[str, Any]
+    events: Sequence[dict[str, Any]], context: SpanContext, attributes: Mapping[str, Any]
 ) -> ExceptionRecord | None:
-    """Return the exception that a failed span's last event tells of; what `connect` noted is taken out.
+    """Return the exception that a failed span's last event tells of.
 
     An exception that ztrace saw in a span further in began there, and has only passed this one.
     """
-    how = attributes.pop(HOW, None)
-    origin = [attributes.pop(name, None) for name in (ORIGIN_TRACE_ID, ORIGIN_SPAN_ID)]
     event = next((event for event in reversed(events) if event["name"] == "exception"), None)
     if event is None:
         return None
@@ -212,8 +210,8 @@ def _exception(
         str(told.get("exception.type", "")),
         str(told.get("exception.message", ""))[:MAX_MESSAGE],
     )
-    if how == PASSED and all(isinstance(part, str) for part in origin):
-        trace_id, span_id = (bytes.fromhex(str(part)) for part in origin)
+    if attributes.get(HOW) == PASSED:  # As `connect` has noted.
+        trace_id, span_id = (bytes.fromhex(attributes[name]) for name in (ORIGIN_TRACE_ID, ORIGIN_SPAN_ID))
         return record._replace(how=PASSED, causes=[], origin_trace_id=trace_id, origin_span_id=span_id)
     return record._replace(
         how=RAISED,

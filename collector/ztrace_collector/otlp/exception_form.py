@@ -7,7 +7,7 @@ together. What comes home is no better than anything else that comes in: the sto
 import json
 from typing import Any
 
-from ztrace.wire import ExceptionRecord, FrameRecord
+from ztrace.wire import PASSED, ExceptionRecord, FrameRecord
 from ztrace_collector.failures import MAX_DEPTH
 from ztrace_collector.otlp.reading import StoredException
 
@@ -47,6 +47,14 @@ def read_record(text: object) -> ExceptionRecord | None:
     except (ValueError, RecursionError):
         return None
     return _record(fields, MAX_DEPTH)
+
+
+def read_origin(attributes: dict[str, Any]) -> tuple[bytes, bytes] | None:
+    """Return where an exception began that has passed a span, as `ztrace.otel` notes it on such spans."""
+    trace_id, span_id = _id(attributes.get(ORIGIN_TRACE_ID)), _id(attributes.get(ORIGIN_SPAN_ID))
+    if attributes.get(HOW) != PASSED or trace_id is None or span_id is None:
+        return None
+    return (trace_id, span_id) if (len(trace_id), len(span_id)) == (16, 8) else None
 
 
 def _record(fields: Any, depth: int) -> ExceptionRecord | None:

@@ -22,14 +22,17 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 from ztrace import wire
 from ztrace.errors import OtlpError
 from ztrace.stack_texts import read_stack_text
-from ztrace_collector.check import MAX_ITEMS
+from ztrace_collector.check import INT_END, MAX_ITEMS
 from ztrace_collector.foreign import ForeignBatch, Resource
 from ztrace_collector.mending import MAX_LINKS, are_links
 from ztrace_collector.otlp import conventions, exception_form
 from ztrace_collector.otlp.conventions import as_count
 from ztrace_collector.otlp.exception_form import read_record
 from ztrace_collector.otlp.values import read_attributes
+from ztrace_collector.refusals import END_BEFORE_START
 
+#: Of the details of a span that ended before it began: when that was.
+_END_NS = "end_ns"
 #: What stands for a time that is missing, or beyond what a database holds: the store refuses it.
 _NO_TIME = -1
 #: Files that are Python's or of installed packages, as far as a name tells.
@@ -64,7 +67,11 @@ def read_request(request: ExportTraceServiceRequest) -> list[ForeignBatch]:
         for scope_spans in resource_spans.scope_spans:
             common = _read_common(resource_spans, scope_spans, is_own)
             spans.extend(_read_span(span, common, is_own) for span in scope_spans.spans)
-    return [ForeignBatch(resource, spans) for resource, spans in batches.values() if spans]
+    return [
+        ForeignBatch(resource, spans, mended=_filled(**{END_BEFORE_START: sum(map(_ends_early, spans))}))
+        for resource, spans in batches.values()
+        if spans
+    ]
 
 
 def _read_resource(attributes: dict[str, Any]) -> tuple[Resource, bool]:
@@ -108,7 +115,7 @@ def _read_span(span: Span, common: dict[str, Any], is_own: bool) -> wire.Span:
     start_ns, duration_ns = _read_times(span)
     details = {**common, **_read_details(span, is_own)} if common or not is_own or _has_details(span) else {}
     if duration_ns is not None and duration_ns < 0:
-        details["end_ns"], duration_ns = span.end_time_unix_nano, 0
+        details[_END_NS], duration_ns = span.end_time_unix_nano, 0
     self_ns, cpu_ns, exception = None, None, None
     if is_own:
         self_ns = _take_time(attributes, conventions.SELF_NS)
@@ -118,7 +125,7 @@ def _read_span(span: Span, common: dict[str, Any], is_own: bool) -> wire.Span:
         if attributes.pop(conventions.UNFINISHED, False) is True:
             status, duration_ns = wire.UNFINISHED, None
     elif is_error:
-        exception = _read_exception(details.get("events", []))
+        exception = _read_exception(details.get("events", []), attributes)
     return wire.Span(
         trace_id=span.trace_id,
         span_id=span.span_id,
@@ -138,11 +145,15 @@ def _read_span(span: Span, common: dict[str, Any], is_own: bool) -> wire.Span:
 
 
 def _read_times(span: Span) -> tuple[int, int | None]:
-    """Return start and duration; 0 stands for a time that is missing, since nobody works in 1970."""
+    """Return start and duration, which may be below 0; a time of 0 is one that is missing."""
     start_ns, end_ns = span.start_time_unix_nano, span.end_time_unix_nano
-    if not start_ns or not end_ns:
+    if not 0 < start_ns < INT_END or not end_ns:
         return _NO_TIME, 0
     return start_ns, end_ns - start_ns
+
+
+def _ends_early(span: wire.Span) -> bool:
+    return span.details is not None and _END_NS in span.details
 
 
 def _take_time(attributes: dict[str, Any], key: str) -> int | None:
@@ -213,7 +224,7 @@ def _come_home(
     told = next((event for event in events if exception_form.RECORD in event.get("attributes", ())), None)
     record = read_record((attributes if told is None else told["attributes"]).get(exception_form.RECORD))
     if record is None:
-        return _read_exception(events) if span.status.code == Status.STATUS_CODE_ERROR else None
+        return _read_exception(events, attributes) if span.status.code == Status.STATUS_CODE_ERROR else None
     if told is not None:
         events.remove(told)
     if not events:
@@ -227,8 +238,11 @@ def _come_home(
     return record
 
 
-def _read_exception(events: list[dict[str, Any]]) -> wire.ExceptionRecord | None:
-    """Return the exception that ended a span: what the last event of that name tells, which is marked."""
+def _read_exception(events: list[dict[str, Any]], of_span: dict[str, Any]) -> wire.ExceptionRecord | None:
+    """Return the exception that ended a span: what the last event of that name tells, which is marked.
+
+    It was raised there, unless ``ztrace.otel`` has noted on the span that one of ztrace's saw it first.
+    """
     for event in reversed(events):
         attributes = event.get("attributes", {})
         type_, message, text = (
@@ -240,7 +254,13 @@ def _read_exception(events: list[dict[str, Any]]) -> wire.ExceptionRecord | None
             record = read_stack_text(
                 text, _is_in_app, type_, message if "exception.message" in attributes else None
             )
-            return record if record.type else record._replace(type="Exception")
+            record = record._replace(type=record.type or "Exception")
+            origin = exception_form.read_origin(of_span)
+            if origin is None:
+                return record
+            return record._replace(
+                how=wire.PASSED, causes=[], origin_trace_id=origin[0], origin_span_id=origin[1]
+            )
     return None
 
 

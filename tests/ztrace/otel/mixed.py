@@ -4,11 +4,13 @@
 
 The shopper and stock know OpenTelemetry alone; orders knows ztrace alone; web and goods have both. WAY says
 how OpenTelemetry's spans go out: ``ztrace`` over ztrace's transport, ``otlp`` by the SDK's own exporter to
-COLLECTOR, a URL. Each prints where it listens; the shopper buys something for each line and prints the trace.
+COLLECTOR, a URL. Each prints where it listens; the shopper asks for the path that a line says, and prints the
+trace. There is ``/order``, and ``/refuse``, which fails in goods.
 """
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -41,16 +43,21 @@ def trace_with_opentelemetry(role: str, way: str, url: str) -> trace.Tracer:
     return provider.get_tracer(role)
 
 
-def serve_http(tracer: trace.Tracer, answer: Callable[[], str]) -> None:
+def serve_http(tracer: trace.Tracer, answer: Callable[[str], str]) -> None:
     """Serve requests with an OpenTelemetry span for each."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            with tracer.start_as_current_span(
-                f"GET {self.path}", propagate.extract(self.headers), SpanKind.SERVER
+            status, body = 500, b""
+            with (
+                suppress(Exception),
+                tracer.start_as_current_span(
+                    f"GET {self.path}", propagate.extract(self.headers), SpanKind.SERVER
+                ),
             ):
-                body = answer().encode()
-            self.send_response(200)
+                body = answer(self.path[1:]).encode()
+                status = 200
+            self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -79,11 +86,16 @@ def serve_zerorpc(methods: dict[str, Callable[..., Any]]) -> None:
 
 
 def shop(tracer: trace.Tracer, web: str) -> None:
-    """Buy something for each line."""
-    for _ in sys.stdin:
+    """Ask for a path for each line."""
+    for line in sys.stdin:
         with tracer.start_as_current_span("buy") as span:
-            requests.get(f"{web}/order", timeout=10).raise_for_status()
+            requests.get(f"{web}{line.strip()}", timeout=10)
         print(f"{span.get_span_context().trace_id:032x}", flush=True)
+
+
+def refuse() -> None:
+    """Fail."""
+    raise KeyError("no such thing")
 
 
 def main(role: str, way: str, url: str, upstream: str = "") -> None:
@@ -102,14 +114,15 @@ def main(role: str, way: str, url: str, upstream: str = "") -> None:
         shop(tracer, upstream)
     elif role == "web":
         orders = connect(upstream)
-        serve_http(tracer, lambda: str(orders.order()))
+        serve_http(tracer, lambda method: str(orders(method)))
     elif role == "orders":
         goods = connect(upstream)
-        serve_zerorpc({"order": lambda: goods.reserve()})
+        serve_zerorpc({"order": lambda: goods.reserve(), "refuse": lambda: goods.refuse()})
     elif role == "goods":
-        serve_zerorpc({"reserve": lambda: requests.get(f"{upstream}/level", timeout=10).text})
+        level = f"{upstream}/level"
+        serve_zerorpc({"reserve": lambda: requests.get(level, timeout=10).text, "refuse": refuse})
     else:
-        serve_http(tracer, lambda: "3")
+        serve_http(tracer, lambda path: "3")
 
 
 if __name__ == "__main__":

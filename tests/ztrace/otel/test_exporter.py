@@ -185,7 +185,7 @@ def test_an_exception_that_did_not_end_the_span_stays_an_event(receiver: Receive
 
 @pytest.mark.usefixtures("connected")
 def test_an_exception_that_ztrace_saw_further_in_has_passed(receiver: Receiver, service: Service) -> None:
-    """It is told by its origin's ids, and what said so is taken out of the attributes."""
+    """It is told by its origin's ids, which stay among the attributes for whoever the span is sent on to."""
     with (
         pytest.raises(ValueError, match="card"),
         service.tracer.start_as_current_span("o1"),
@@ -197,7 +197,11 @@ def test_an_exception_that_ztrace_saw_further_in_has_passed(receiver: Receiver, 
     record = ExceptionRecord(*passed.exception)
     assert (record.how, list(record.causes)) == (PASSED, [])
     assert (record.origin_trace_id, record.origin_span_id) == (origin.trace_id, origin.span_id)
-    assert passed.attributes is None
+    assert passed.attributes == {
+        "ztrace.exception.how": PASSED,
+        "ztrace.exception.origin.trace_id": origin.trace_id.hex(),
+        "ztrace.exception.origin.span_id": origin.span_id.hex(),
+    }
     assert passed.parent_id is None
     assert origin.parent_id == passed.span_id
 

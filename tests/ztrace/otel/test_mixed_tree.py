@@ -1,6 +1,7 @@
 """One tree over five processes, of which some know OpenTelemetry, some ztrace and some both."""
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,16 @@ TREE = [
     ("server", "stock", "GET /level"),
 ]
 PURCHASES = 3
+#: Whether an exception is there, and began there; the answer 500 is no exception.
+FAILED = [
+    ("shopper", "buy", None),
+    ("shopper", "GET", None),
+    ("web", "GET /refuse", False),
+    ("web", "refuse", False),
+    ("orders", "refuse", False),
+    ("orders", "refuse", False),
+    ("goods", "refuse", True),
+]
 
 
 def line_up(spans: list[SpanDocument]) -> list[tuple[str, str, str]]:
@@ -49,30 +60,38 @@ def parents_of(path: Path, trace: str) -> set[tuple[bytes, bytes]]:
         return {(row[0], row[1] or b"") for row in db.execute(query, (bytes.fromhex(trace),))}
 
 
-@pytest.mark.parametrize("way", ["ztrace", "otlp"])
-def test_it_is_whole_in_the_file_and_where_it_is_sent_on(tmp_path: Path, way: str) -> None:
-    """In ``show --json`` one tree without a gap; at an OTLP receiver by others the same parents."""
-    path, errors = tmp_path / "traces.db", tmp_path / "errors.txt"
-    (tmp_path / "log").mkdir()
-    url = f"http://127.0.0.1:{find_port()}"
-    with (
-        tapping() as tap,
-        sending_on(path, "--otlp", tap.url, "--otlp-listen", url.removeprefix("http://")) as collector,
-        ExitStack() as stack,
-    ):
+@contextmanager
+def shopping(path: Path, way: str, *options: str) -> Iterator[Child]:
+    """Run the processes and a collector; yield the shopper's. None may have anything to say of ztrace."""
+    errors, url = path.parent / "errors.txt", f"http://127.0.0.1:{find_port()}"
+    listen = ("--otlp-listen", url.removeprefix("http://"))
+    with sending_on(path, *listen, *options) as collector, ExitStack() as stack:
         upstream = ""
         for role in CHAIN:
             command = ["-W", "error", "-m", "tests.ztrace.otel.mixed", role, way, url, upstream]
             child = stack.enter_context(Child(errors, *command, ZTRACE_ENDPOINT=collector.endpoint))
             upstream = child.hear()
+        yield child
+    said = errors.read_text().splitlines()
+    assert [line for line in said if "ztrace:" in line or "Warning" in line] == []
+
+
+@pytest.mark.parametrize("way", ["ztrace", "otlp"])
+def test_it_is_whole_in_the_file_and_where_it_is_sent_on(tmp_path: Path, way: str) -> None:
+    """In ``show --json`` one tree without a gap; at an OTLP receiver by others the same parents."""
+    path = tmp_path / "traces.db"
+    with (
+        tapping() as tap,
+        shopping(path, way, "--otlp", tap.url) as shopper,
+    ):
         traces = []
         for _ in range(PURCHASES):
-            child.say("")
-            traces.append(child.hear())
+            shopper.say("/order")
+            traces.append(shopper.hear())
 
         wait_for(lambda: all(len(parents_of(path, trace)) == len(TREE) for trace in traces))
         wait_for(lambda: len(tap.spans) >= PURCHASES * len(TREE))
-    assert errors.read_text() == ""
+    assert (tmp_path / "errors.txt").read_text() == ""
     for trace in traces:
         with open_database(path) as db:
             tree = read_tree(db, bytes.fromhex(trace))
@@ -81,3 +100,26 @@ def test_it_is_whole_in_the_file_and_where_it_is_sent_on(tmp_path: Path, way: st
         sent = [span for span in tap.spans if span.trace_id.hex() == trace]
         assert len(sent) == len(TREE)
         assert {(span.span_id, span.parent_span_id) for span in sent} == parents_of(path, trace)
+
+
+@pytest.mark.parametrize("way", ["ztrace", "otlp"])
+def test_an_exception_has_one_origin(tmp_path: Path, way: str) -> None:
+    """It began in goods, and came through zerorpc twice to OpenTelemetry's span of the request."""
+    path = tmp_path / "traces.db"
+    with shopping(path, way) as shopper:
+        shopper.say("/refuse")
+        trace = shopper.hear()
+        wait_for(lambda: len(parents_of(path, trace)) == len(FAILED))
+    with open_database(path) as db:
+        spans = read_tree(db, bytes.fromhex(trace))["roots"]
+    found = []
+    origins = set()
+    while spans:
+        (span,) = spans
+        exception = span["exception"]
+        found.append((span["service"], span["name"], None if exception is None else exception["origin"]))
+        if exception is not None:
+            origins.add(exception["origin_span_id"])
+        last, spans = span["span_id"], span["children"]
+    assert found == FAILED
+    assert origins == {last}
