@@ -29,7 +29,7 @@ UNFINISHED = "unfinished"
 #: A span that is kept, with something in it replaced, cut or left out.
 UTF8, LONG_NAME, ATTRIBUTES, LARGE_ATTRIBUTES = "utf8", "long_name", "attributes", "large_attributes"
 LINKS, EXCEPTION, TOO_MANY_NAMES = "links", "exception", "too_many_names"
-DETAILS, LARGE_DETAILS = "details", "large_details"
+DETAILS, LARGE_DETAILS, END_BEFORE_START = "details", "large_details", "end_before_start"
 
 DOOR_REASONS = (
     HANDSHAKE_FAILED,
@@ -52,6 +52,7 @@ MENDED_REASONS = (
     TOO_MANY_NAMES,
     DETAILS,
     LARGE_DETAILS,
+    END_BEFORE_START,
 )
 
 #: Characters kept of a refusal's detail: it is shown on one line.

@@ -317,7 +317,7 @@ class Store:
         """Work spans in that did not come from a publisher; of each the first that comes is kept."""
         now_ns = min(now_ns, parcel.seen_ns) or now_ns
         noted = Refusals()
-        for reason, number in parcel.refused.items():
+        for reason, number in (*parcel.refused.items(), *parcel.mended.items()):
             noted.note(reason, f"of {parcel.resource.service[:80]}", number)
         count = parcel.span_count + sum(parcel.refused.values())
         try:

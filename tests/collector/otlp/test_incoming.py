@@ -1,0 +1,265 @@
+"""What OTLP brings: what becomes of each span, and that nothing it holds stops anything."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from tests.collector.messages import refusals, rows
+from tests.collector.otlp.requests import (
+    NOON_NS,
+    SPAN,
+    TRACE,
+    make_request,
+    make_span,
+    put_in_order,
+    send_all,
+    store_batches,
+    take_in,
+)
+from ztrace import wire
+from ztrace.errors import OtlpError
+from ztrace_collector.foreign import ForeignBatch, Outcome
+from ztrace_collector.otlp.incoming import parse_request, read_request
+from ztrace_viewer.database import open_database
+from ztrace_viewer.exceptions import read_exceptions
+from ztrace_viewer.traces import read_tree
+
+STACK = """Traceback (most recent call last):
+  File "/srv/shop/pay.py", line 7, in pay
+    charge(card)
+  File "/usr/lib/python3.12/socket.py", line 9, in send
+    raise OSError("gone")
+OSError: gone
+
+The above exception was the direct cause of the following exception:
+
+Traceback (most recent call last):
+  File "/srv/shop/pay.py", line 9, in pay
+    raise Declined("no") from error
+shop.Declined: no
+"""
+OWN = {"telemetry.sdk.name": "ztrace", "service.instance.id": "ab" * 16}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return where a database may be made."""
+    return tmp_path / "traces.db"
+
+
+def read(span: Span, **resource: Any) -> wire.Span:
+    """Return what a span becomes."""
+    ((only,),) = [batch.spans for batch in read_request(make_request(span, **resource))]
+    return only
+
+
+def failed(*events: dict[str, str], **changes: Any) -> Span:
+    """Return a span that failed, with events of these attributes."""
+    span = make_span(status=Status(code=Status.STATUS_CODE_ERROR), **changes)
+    for attributes in events:
+        event = span.events.add(name="exception", time_unix_nano=NOON_NS + 5)
+        for key, value in attributes.items():
+            event.attributes.add(key=key).value.string_value = value
+    return span
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"trace_id": b""}, "trace_id"),
+        ({"trace_id": bytes(16)}, "trace_id"),
+        ({"trace_id": b"x" * 15}, "trace_id"),
+        ({"span_id": bytes(8)}, "span_id"),
+        ({"span_id": b"x" * 16}, "span_id"),
+        ({"parent_span_id": b"x" * 7}, "parent_id"),
+        ({"start_time_unix_nano": 0}, "time"),
+        ({"end_time_unix_nano": 0}, "time"),
+        ({"start_time_unix_nano": 1 << 63}, "time"),
+        ({"end_time_unix_nano": (1 << 64) - 1}, "time"),
+    ],
+)
+def test_a_span_that_cannot_be_placed_is_refused(path: Path, changes: dict[str, Any], reason: str) -> None:
+    """It is counted by reason, and those beside it are stored as they are."""
+    nested = AnyValue(int_value=1)
+    for _ in range(5):
+        outer = AnyValue()
+        outer.array_value.values.append(nested)
+        nested = outer
+    good = make_span(span_id=b"goodgood")
+    good.attributes.add(key="deep").value.CopyFrom(nested)
+    (outcome,) = take_in(path, make_request(make_span(**changes), good))
+    assert outcome == Outcome(stored=1, duplicates=0, refused={reason: 1})
+    assert refusals(path) == {reason: 1}
+    assert put_in_order(send_all(path)) == put_in_order(make_request(good))
+    assert rows(path, "SELECT spans_created, spans_stored, spans_refused FROM publishers") == [
+        {"spans_created": 2, "spans_stored": 1, "spans_refused": 1}
+    ]
+
+
+def test_a_parent_of_zeros_is_none() -> None:
+    """As OpenTelemetry's collector has it: some senders fill the field of a root."""
+    assert read(make_span(parent_span_id=bytes(8))).parent_id is None
+
+
+def test_a_span_that_ends_before_it_begins_takes_no_time(path: Path) -> None:
+    """It is stored and counted, and leaves as it came."""
+    request = make_request(make_span(end_time_unix_nano=NOON_NS - 1))
+    (outcome,) = take_in(path, request)
+    assert outcome.stored == 1
+    assert refusals(path) == {"end_before_start": 1}
+    assert rows(path, "SELECT start_ns, duration_ns FROM spans") == [{"start_ns": NOON_NS, "duration_ns": 0}]
+    assert put_in_order(send_all(path)) == put_in_order(request)
+
+
+def test_a_kind_that_nobody_knows_is_unspecified() -> None:
+    """Such a span counts as internal."""
+    for kind in (0, 6, -1):
+        span = read(make_span(kind=kind))
+        assert (span.kind, span.details) == (1, {"kind": 0})
+
+
+def test_an_event_of_an_exception_is_the_span_s_exception(path: Path) -> None:
+    """Type, message, frames and causes; the last event counts, and all are kept as they came."""
+    span = failed(
+        {"exception.type": "KeyError", "exception.message": "tried again"},
+        {"exception.type": "shop.Declined", "exception.message": "no", "exception.stacktrace": STACK},
+    )
+    take_in(path, make_request(span))
+    with open_database(path) as db:
+        exception = read_exceptions(db, TRACE)[SPAN]
+        tree = read_tree(db, TRACE)
+    assert (exception["type"], exception["message"], exception["how"]) == ("shop.Declined", "no", "raised")
+    assert exception["origin"]
+    assert [(frame["function"], frame["line"], frame["in_app"]) for frame in exception["frames"]] == [
+        ("pay", 9, True)
+    ]
+    (cause,) = exception["causes"]
+    assert (cause["type"], cause["how"]) == ("OSError", "wrapped")
+    assert [frame["in_app"] for frame in cause["frames"]] == [True, False]
+    assert tree["error_count"] == 1
+    assert put_in_order(send_all(path)) == put_in_order(make_request(span))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "wanted"),
+    [
+        ({"exception.type": "Boom"}, ("Boom", "")),
+        ({"exception.message": "it broke"}, ("Exception", "it broke")),
+        ({"exception.stacktrace": STACK}, ("shop.Declined", "no")),
+        ({"exception.stacktrace": "at Shop.pay(Shop.java:12)"}, ("Exception", "")),
+        ({}, None),
+    ],
+)
+def test_whatever_an_event_tells_is_used(attributes: dict[str, str], wanted: tuple[str, str] | None) -> None:
+    """The specification asks for a type or a message, and senders forget things."""
+    exception = read(failed(attributes)).exception
+    assert (None if exception is None else (exception[0], exception[1])) == wanted
+
+
+def test_an_exception_that_was_handled_is_an_event() -> None:
+    """A span that did not fail has none, whatever was recorded in it."""
+    span = failed({"exception.type": "KeyError"})
+    span.status.Clear()
+    kept = read(span)
+    assert kept.exception is None
+    assert (kept.details or {})["events"][0]["attributes"] == {"exception.type": "KeyError"}
+
+
+def test_what_is_ztrace_s_is_taken_from_its_own_processes_alone() -> None:
+    """Times of ztrace's own processes come home; of others they are attributes like any."""
+    span = make_span()
+    span.attributes.add(key="ztrace.self_ns").value.int_value = 5
+    assert read(span).attributes == {"ztrace.self_ns": 5}
+    home = read(span, **OWN)
+    assert (home.self_ns, home.attributes, home.cpu_ns) == (5, None, None)
+
+
+@pytest.mark.parametrize("text", ["", "7", "[]", "{}", "[" * 9999, '{"type": 7, "frames": [1], "causes": 3}'])
+def test_what_only_looks_like_ztrace_s_stops_nothing(path: Path, text: str) -> None:
+    """A record that cannot be read is no exception, or one with parts left out."""
+    span = failed({"exception.type": "KeyError", "ztrace.exception": text})
+    span.attributes.add(key="ztrace.exception").value.string_value = text
+    span.attributes.add(key="ztrace.self_ns").value.string_value = "soon"
+    (outcome,) = take_in(path, make_request(span, **OWN))
+    assert outcome.stored == 1
+
+
+def test_who_takes_the_id_of_another_service_is_refused(path: Path) -> None:
+    """The account of a process is not to be spoilt by who claims to be it."""
+    take_in(path, make_request(make_span(), **OWN))
+    span = make_span(span_id=b"x" * 8)
+    (outcome,) = take_in(path, make_request(span, **OWN, **{"service.name": "bank"}))
+    assert outcome.refused == {"incarnation": 1}
+
+
+def test_links_that_are_none_are_left_out_and_the_others_keep_what_they_have(path: Path) -> None:
+    """A link has what was said of it, wherever the bad one stood."""
+    span = make_span()
+    for number, link_id in enumerate((b"one12345", b"", b"two12345")):
+        link = span.links.add(trace_id=TRACE, span_id=link_id)
+        link.attributes.add(key="number").value.int_value = number
+    take_in(path, make_request(span))
+    assert refusals(path) == {"links": 1}
+    del span.links[1]
+    assert put_in_order(send_all(path)) == put_in_order(make_request(span))
+
+
+def test_parts_of_one_resource_are_one_batch() -> None:
+    """However a sender has spread its spans."""
+    request = ExportTraceServiceRequest()
+    for number in range(3):
+        request.MergeFrom(make_request(make_span(span_id=bytes([number + 1]) * 8)))
+    (batch,) = read_request(request)
+    assert isinstance(batch, ForeignBatch)
+    assert len(batch.spans) == 3
+
+
+def test_what_is_too_large_is_left_out(path: Path) -> None:
+    """Lists and events without end cost their span what they are in, and it is counted."""
+    span = make_span()
+    items = span.attributes.add(key="many").value.array_value.values
+    for _ in range(70_000):
+        items.add().int_value = 1
+    for _ in range(70_000):
+        span.events.add(name="again")
+    (outcome,) = store_batches(path, read_request(make_request(span, **{"service.name": "shop"})))
+    assert outcome.stored == 1
+    assert set(refusals(path)) == {"large_attributes", "large_details"}
+
+
+@settings(max_examples=200, deadline=None)
+@given(body=st.binary(max_size=200))
+@example(body=b"\x0a" * 5000)
+def test_a_bad_body_is_one_error(body: bytes) -> None:
+    """Whatever it is, it is a request or an `OtlpError`."""
+    request = ExportTraceServiceRequest()
+    try:
+        request = parse_request(body)
+    except OtlpError:
+        pass
+    assert read_request(request) is not None
+
+
+def test_values_nested_without_end_are_refused() -> None:
+    """Protobuf's own reader bounds how deep a message may be."""
+    value = AnyValue(int_value=1).SerializeToString()
+    for _ in range(120):  # Lists in lists, which this library does not make either.
+        value = _field(5, _field(1, value))
+    attribute = _field(1, b"deep") + _field(2, value)
+    body = _field(1, _field(2, _field(2, _field(9, attribute))))
+    with pytest.raises(OtlpError, match="protobuf"):
+        parse_request(body)
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """Return a field of protobuf that has a length."""
+    length, rest = b"", len(content)
+    while rest > 0x7F:
+        length, rest = length + bytes([rest & 0x7F | 0x80]), rest >> 7
+    return bytes([number << 3 | 2]) + length + bytes([rest]) + content
