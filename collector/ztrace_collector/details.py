@@ -13,6 +13,8 @@ from ztrace_collector.refusals import DETAILS, LARGE_DETAILS, Refusals
 
 #: Numbers have at most as many bits as OpenTelemetry gives them: times, flags and counts.
 TIME_END, NUMBER_END = 1 << 63, 1 << 32
+#: Characters that the counts of what was left out may take.
+NOTE = 64
 
 _Check = Callable[[Any], bool]
 
@@ -132,29 +134,34 @@ _CHECKS: dict[str, _Check] = {
 
 
 def _shrink(details: dict[str, Any], length: int, refusals: Refusals) -> str:
-    """Return what is left as JSON text: without the largest events, and then the largest of the rest."""
+    """Return what is left as JSON text: events one by one, and all else by its key, the largest first."""
     refusals.note(LARGE_DETAILS, f"{length} characters")
     events = list(details.get("events") or ())
-    by_size = sorted(((len(encode_one(event)), place) for place, event in enumerate(events)), reverse=True)
-    left_out: set[int] = set()
-    for size, place in by_size:
-        if length <= MAX_ATTRIBUTES - _NOTE:
-            break
-        length -= size + 1
-        left_out.add(place)
-    if left_out:
-        details["events"] = [event for place, event in enumerate(events) if place not in left_out]
-        _count_dropped(details, "events", len(left_out))
-    while len(text := encode_one(details)) > MAX_ATTRIBUTES:
-        largest = max(details, key=lambda key: len(encode_one(details[key])))
-        gone = details.pop(largest)
-        if largest == "links":
-            _count_dropped(details, largest, len(gone))
-    return text
-
-
-#: Characters that a count of what was left out may take.
-_NOTE = 64
+    parts = [(len(encode_one(event)), "events", place) for place, event in enumerate(events)]
+    parts += [
+        (len(encode_one(value)), key, -1)
+        for key, value in details.items()
+        if key not in ("events", "dropped")
+    ]
+    parts.sort()
+    gone: set[int] = set()
+    while parts and (excess := len(encode_one(details)) - MAX_ATTRIBUTES + NOTE) > 0:
+        # As much as is certainly too much: encoding all for each small part would take long.
+        while excess > 0 and parts:
+            size, key, place = parts.pop()
+            excess -= size + 1
+            if place >= 0:
+                gone.add(place)
+            elif key == "links":
+                _count_dropped(details, key, len(details.pop(key)))
+            else:
+                del details[key]
+        if gone:
+            details["events"] = [event for place, event in enumerate(events) if place not in gone]
+    if gone:
+        _count_dropped(details, "events", len(gone))
+    text = encode_one(details)
+    return text if len(text) <= MAX_ATTRIBUTES else "{}"
 
 
 def _count_dropped(details: dict[str, Any], what: str, count: int) -> None:
