@@ -90,7 +90,8 @@ def open_socket(address: Address) -> socket.socket:
         EndpointError: somebody else does, or it is not permitted.
     """
     family = socket.AF_INET6 if "[" in address.host else socket.AF_INET
-    opened = socket.socket(family, socket.SOCK_STREAM)
+    # Named as TCP: only then asyncio lets small pieces go at once, and not 40 ms later.
+    opened = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         # Only what is left of connections may be there: somebody who listens keeps the port.
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
