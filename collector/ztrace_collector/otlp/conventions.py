@@ -11,12 +11,16 @@ from typing import Any, NamedTuple
 
 import ztrace
 from ztrace.wire import KIND_NUMBERS
+from ztrace_collector import text
 from ztrace_collector.methods import NAME_ATTRIBUTE
 
 #: What ``telemetry.sdk.name`` of ztrace's own processes is, and the name of the scope of their spans.
 OURS = "ztrace"
 #: W3C's trace flags of ztrace's own spans: sampled, since they are here.
 OUR_FLAGS = 1
+
+#: Characters of a status' message; the exception itself has all of them.
+MAX_STATUS = 1024
 
 #: ztrace's own attributes of spans on their way.
 SELF_NS, CPU_NS, UNFINISHED = "ztrace.self_ns", "ztrace.cpu_ns", "ztrace.unfinished"
@@ -136,8 +140,8 @@ def restore(name: str, kind: int, attributes: dict[str, Any]) -> str:
 
 
 def describe_error(type_: str, message: str) -> str:
-    """Return what the status of a span says that ended with an exception."""
-    return f"{type_}: {message}" if message else type_
+    """Return what the status of a span says that ended with an exception: lists show it, so it has an end."""
+    return text.cut(f"{type_}: {message}" if message else type_, MAX_STATUS)
 
 
 def _is_bare_message(attributes: Mapping[str, Any]) -> bool:
