@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ztrace import diagnostics
 from ztrace.frames import (
     find_caller,
+    is_internal,
     read_callers,
     read_stack,
     read_steps,
@@ -50,8 +51,11 @@ MAX_CAUSES = 8
 MAX_NOTES, MAX_MEMBERS, MAX_DEPTH = 16, 16, 4
 #: Frames recorded with one, its causes' and members' included: groups of groups multiply.
 MAX_RECORDED_FRAMES = 400
-#: Where a better message is kept: in the exception's own dictionary, so that it goes when it goes.
-_MESSAGE = "__ztrace_message__"
+#: Where a better message is kept, and what an exception is told as where it begins: in its own dictionary, so
+#: that it goes when it goes.
+_MESSAGE, _REMOTE = "__ztrace_message__", "__ztrace_remote__"
+#: Characters of a type's name as another process told it.
+_MAX_TYPE = 256
 
 #: Kinds of spans whose own frames are a library's: the line that made the call lies outside.
 _CALLING = (KIND_NUMBERS["client"], KIND_NUMBERS["producer"])
@@ -77,6 +81,19 @@ def describe(exception: BaseException, message: str) -> None:
         dictionary_of(exception)[_MESSAGE] = message
     except Exception:
         return
+
+
+def describe_remote(exception: BaseException, name: object, message: object) -> None:
+    """Tell of an exception that it stands for one of another process, of which nothing else will be told.
+
+    The span in which it begins has that one's type and message then, and the spans it passes have its own.
+    """
+    # What is no name is a text of another protocol's.
+    if type(name) is str and type(message) is str and name[:_MAX_TYPE].replace(".", "_").isidentifier():
+        try:
+            dictionary_of(exception)[_REMOTE] = (name[:_MAX_TYPE], _cut(message, MAX_MESSAGE))
+        except Exception:
+            return
 
 
 def record_exception(
@@ -209,13 +226,15 @@ class _Recording:
         if left_out:
             del notes[MAX_NOTES - 1 :]
             notes.append(f"… and {left_out} more exceptions")
-        return ExceptionRecord(
-            type_name(exception), message_of(exception), frames, causes, how, *origin, notes, members
-        )
+        told = _remote_of(exception) or (type_name(exception), message_of(exception))
+        return ExceptionRecord(*told, frames, causes, how, *origin, notes, members)
 
     def _record_causes(self, exception: BaseException, depth: int) -> list[ExceptionRecord]:
         """Record what it was raised from, down to what was raised in another span, which is told there."""
         how, link = cause_of(exception)
+        while link is not None and id(link) not in self._seen and is_internal(traceback_of(link)):
+            self._seen.add(id(link))
+            _, link = cause_of(link)
         if link is None or depth >= MAX_CAUSES or id(link) in self._seen or self._is_full():
             return []
         if self._is_elsewhere(link):
@@ -285,6 +304,15 @@ def message_of(exception: BaseException) -> str:
         return _cut(text, MAX_MESSAGE)
     except Exception:
         return "<no message: __str__ failed>"
+
+
+def _remote_of(exception: BaseException) -> tuple[str, str] | None:
+    """Return the type and message of what an exception stands for, if `describe_remote` told."""
+    try:
+        told: tuple[str, str] | None = dict.get(dictionary_of(exception), _REMOTE)
+        return told if type(told) is tuple else None
+    except Exception:
+        return None
 
 
 def _notes_of(exception: BaseException) -> list[str]:

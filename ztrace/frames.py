@@ -159,6 +159,13 @@ def is_own(frame: FrameType) -> bool:
     return is_in_app(frame.f_code.co_filename, _module_of(frame))
 
 
+def is_internal(traceback: TracebackType | None) -> bool:
+    """Tell whether an exception was caught within ztrace or an RPC library, and raised in no code in_app."""
+    if traceback is None or show_all or not _is_hidden(traceback.tb_frame):
+        return False
+    return not read_stack(traceback).in_app
+
+
 def record_frames(steps: Sequence[Step]) -> list[FrameRecord]:
     """Return steps as they travel: without ztrace's and RPC libraries', folded and capped."""
     folded = _fold(steps if show_all else _shown(steps))
@@ -180,10 +187,14 @@ def _shown(steps: Sequence[Step]) -> list[Step]:
         code = id(step[0].f_code)
         is_hidden = hidden.get(code)
         if is_hidden is None:
-            hidden[code] = is_hidden = _module_of(step[0]).partition(".")[0] in _HIDDEN
+            hidden[code] = is_hidden = _is_hidden(step[0])
         if not is_hidden:
             shown.append(step)
     return shown
+
+
+def _is_hidden(frame: FrameType) -> bool:
+    return _module_of(frame).partition(".")[0] in _HIDDEN
 
 
 def _fold(steps: Sequence[Step]) -> list[tuple[FrameType, int, int, int]]:

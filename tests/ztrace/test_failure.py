@@ -9,10 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import zerorpc
 
 import ztrace
 from tests.ztrace.recording import Recorder, codes, record_of, run
-from ztrace import failure, origins
+from ztrace import failure, frames, origins
 from ztrace.failure import (
     MAX_CAUSES,
     MAX_DEPTH,
@@ -544,3 +545,39 @@ def test_frames_of_many_members_are_cut(recorder: Recorder) -> None:
     whole, first = members[0].frames, FrameRecord(*cut.frames[0])
     left_out = [FrameRecord(*frame) for frame in whole[: len(whole) - len(cut.frames)]]
     assert first.omitted >= sum(1 + frame.repeats + frame.omitted for frame in left_out)
+
+
+@pytest.mark.parametrize("all_frames", [False, True])
+def test_what_an_rpc_library_handled_within_itself_is_no_cause(
+    recorder: Recorder, monkeypatch: pytest.MonkeyPatch, all_frames: bool
+) -> None:
+    """It is left out as the library's frames are; what the user's code had raised for it stays."""
+    source = """
+def wait(callback):
+    try:
+        try:
+            return callback()
+        except LookupError:
+            raise OSError("empty")
+    except OSError:
+        raise TimeoutError("too late")
+"""
+    library: dict[str, Any] = {"__name__": "zerorpc.waiting"}
+    exec(compile(source, zerorpc.__file__, "exec"), library)
+    monkeypatch.setattr(frames, "show_all", all_frames)
+
+    def of_user() -> None:
+        raise LookupError("mine")
+
+    run(lambda: library["wait"]([].pop), "library")
+    run(lambda: library["wait"](of_user), "user")
+
+    def chain(record: ExceptionRecord) -> list[str]:
+        (*causes,) = record.causes
+        return [record.type, *(name for cause in causes for name in chain(ExceptionRecord(*cause)))]
+
+    between = ["OSError"] if all_frames else []
+    inner = ["IndexError"] if all_frames else []
+    assert chain(record_of(recorder, "library")) == ["TimeoutError", *between, *inner]
+    assert chain(record_of(recorder, "user")) == ["TimeoutError", *between, "LookupError"]
+    assert record_of(recorder, "user").causes[0][4] == REPLACED

@@ -148,7 +148,7 @@ def compare_ways(
         how = "passed" if id(node.entry) in within else told.how
         assert (exception["how"], exception["origin_span_id"]) == (how, origin["span_id"]), span
         assert exception["origin"] == (how == "raised")
-        assert exception["type"] == node.entry.error
+        assert exception["type"] == node.error
         lines = [line_of(frame) for frame in exception["frames"] if frame["in_app"]]
         assert lines, span
         if node.entry.kind == "client" or folded or has_spans_within(span):

@@ -359,6 +359,8 @@ def test_a_timeout(traced: Fleet, plain: Fleet) -> None:
     assert way(tree) == [*PASSED[:4], ("client", "middle", "raised")]
     callee = find(tree, "server", "back")
     assert (callee["name"], callee["status"]) == ("slow", "ok")
+    # zerorpc raises it over an empty queue, which is its own affair.
+    assert exception_of(find(tree, "client", "middle"))["causes"] == []
 
 
 def test_a_timeout_while_the_other_was_failing(traced: Fleet, plain: Fleet) -> None:
@@ -400,6 +402,23 @@ def test_a_server_without_ztrace(traced: Fleet, plain: Fleet) -> None:
     text = str(attributes["zerorpc.remote_traceback"])
     assert text.rstrip().splitlines()[-1].startswith(f"{STOCK}: no stock for")
     assert "in raise_stock" in text
+
+
+@pytest.mark.parametrize(("method", "name"), [("raise_stock", "StockError"), ("raise_price", "KeyError")])
+def test_the_type_of_an_error_of_a_server_without_ztrace(
+    traced: Fleet, plain: Fleet, method: str, name: str
+) -> None:
+    """The call to it is the origin, of what was raised there; what comes up from it is what it is here."""
+    path = ("pass_on", "ask_elsewhere", plain.endpoints["back"]["rpc"], method)
+    outcome = traced.run("through", *path)
+    unlogged = Unlogged(errors={("client", f"{outcome.token}.0.0.0"): name})
+    tree = traced.check(outcome, unlogged, ways=True)
+    failed = [exception for span, _ in walk(tree["roots"]) if (exception := span["exception"])]
+    assert [each["type"] for each in failed] == ["zerorpc.exceptions.RemoteError"] * 5 + [name]
+    assert failed[0]["message"] == f"{name}: {failed[-1]['message']}"
+    groups = {group["group"]: group for group in ask(traced, "errors", "--type", name)["groups"]}
+    found = groups[failed[-1]["group"]]
+    assert (found["type"], found["service"], found["message"]) == (name, "middle", failed[-1]["message"])
 
 
 @pytest.mark.parametrize("number", [3, 0])

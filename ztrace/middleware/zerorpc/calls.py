@@ -162,7 +162,10 @@ def take_remote_error(span: Span, exception: Any, answer: dict[str, Any]) -> Non
     origin = answer.get("o")
     if isinstance(origin, list) and [len(part) for part in origin] == [16, 8]:
         origins.mark_origin(exception, origin[0], origin[1], span)
-    elif is_original and exception.traceback:
+        return
+    if is_original and exception.name != zerorpc.RemoteError.__name__:  # Which tells no more than the class.
+        failure.describe_remote(exception, exception.name, exception.msg)
+    if is_original and exception.traceback:
         text = exception.traceback[-MAX_REMOTE_TRACEBACK:]
         if len(text) < len(exception.traceback):
             text = text[text.find("\n") + 1 :]  # Half a secret would not be known for one.
