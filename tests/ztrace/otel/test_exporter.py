@@ -1,6 +1,7 @@
 """OpenTelemetry's spans over ztrace's transport: all of them arrives, or is counted where it cannot."""
 
 import logging
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,10 @@ VALUES: dict[str, AttributeValue] = {
     "numbers": (1, 2),
 }
 SENT: dict[str, object] = {**VALUES, "texts": ["a", "b"], "numbers": [1, 2]}
+
+
+#: Python 3.12.0 and 3.12.1 alone: what the SDK has left when ztrace has been closed is then lost, and said.
+STARTS_NO_THREAD_AT_EXIT = (3, 12, 0) <= sys.version_info[:3] <= (3, 12, 1)
 
 
 class Service:
@@ -316,6 +321,7 @@ def test_a_fork_publishes_for_itself(receiver: Receiver) -> None:
         "assert provider.force_flush()\n"
         "child = os.fork()\n"
         "tracer.start_span('child' if child == 0 else 'parent').end()\n"
+        "assert provider.force_flush()\n"
         "if child: os.waitpid(child, 0)\n",
         receiver.endpoint,
     )
@@ -345,8 +351,12 @@ def test_what_is_left_at_exit_is_delivered(receiver: Receiver, first: str) -> No
         "    pass\n",
         receiver.endpoint,
     )
-    assert done.stderr == ""
-    wait_for(lambda: len(receiver.spans) == 101)
+    if first == "provider" and STARTS_NO_THREAD_AT_EXIT:
+        assert f"ztrace: 100 spans not delivered to {receiver.endpoint}\n" in done.stderr
+        assert receiver.names() == ["z"]
+    else:
+        assert done.stderr == ""
+        wait_for(lambda: len(receiver.spans) == 101)
 
 
 def test_what_is_left_at_exit_and_cannot_be_delivered_is_said(tmp_path: Path) -> None:
@@ -362,7 +372,7 @@ def test_what_is_left_at_exit_and_cannot_be_delivered_is_said(tmp_path: Path) ->
         "provider.get_tracer('t').start_span('o').end()\n",
         f"ipc://{tmp_path}/nobody",
     )
-    assert done.stderr == f"ztrace: 1 span not delivered to ipc://{tmp_path}/nobody\n"
+    assert done.stderr.endswith(f"ztrace: 1 span not delivered to ipc://{tmp_path}/nobody\n")
 
 
 def test_without_opentelemetry_one_line_says_what_to_install() -> None:
