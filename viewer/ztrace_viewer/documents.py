@@ -64,10 +64,19 @@ class UnfinishedState(TypedDict):
     last_seen_ns: int
 
 
+class SpanEvent(TypedDict):
+    """Something that happened within a span of a program that uses OpenTelemetry."""
+
+    name: str
+    time_ns: int
+    attributes: dict[str, object]
+
+
 class SpanDocument(TypedDict):
     """A span with everything below it.
 
-    Extra: ``unfinished``, null of a span that has ended.
+    Extra: ``unfinished``, null of a span that has ended; ``events``, by time, and ``status_message``, which
+    only OpenTelemetry has.
     """
 
     span_id: str
@@ -80,8 +89,10 @@ class SpanDocument(TypedDict):
     self_ns: int | None
     cpu_ns: int | None
     status: str
+    status_message: str | None
     instance: Instance
     attributes: dict[str, object]
+    events: list[SpanEvent]
     unfinished: UnfinishedState | None
     exception: ExceptionDocument | None
     children: list["SpanDocument"]

@@ -35,8 +35,8 @@ FROM hours WHERE hour >= :first ORDER BY slowest DESC
 """
 
 _SPANS = """
-SELECT attributes, span_id, parent_id, methods.service, name, kind, start_ns, duration_ns, self_ns, cpu_ns,
-    status, instance_id, host, pid
+SELECT attributes, span_id, parent_id, methods.service, name, kind, start_ns, duration_ns, self_ns,
+    cpu_ns, status, instance_id, host, pid, NULL, details
 FROM spans JOIN methods ON methods.id = method JOIN instances ON instances.id = instance
 """
 

@@ -18,6 +18,7 @@ from ztrace_viewer.documents import (
     UnfinishedState,
 )
 from ztrace_viewer.missing import NO_FACTS, Facts, Orphan
+from ztrace_viewer.span_events import read_details, read_events, read_status_message
 
 #: Status numbers of the wire and the store, as documents spell them.
 STATUS_NAMES = {OK: "ok", ERROR: "error", UNFINISHED: "unfinished"}
@@ -35,6 +36,7 @@ class SpanRow:
 
     Attributes:
         unfinished: what has become of it, if it has not ended.
+        details: what only OpenTelemetry has of it, as JSON text.
     """
 
     attributes: dict[str, object]
@@ -52,6 +54,7 @@ class SpanRow:
     host: str
     pid: int
     unfinished: UnfinishedState | None = None
+    details: str | None = None
 
     @property
     def end_ns(self) -> int:
@@ -217,6 +220,7 @@ def _self_time(row: SpanRow, children: Sequence[SpanRow]) -> int | None:
 
 
 def _document(row: SpanRow, exception: ExceptionDocument | None) -> SpanDocument:
+    details = read_details(row.details)
     return {
         "span_id": row.span_id.hex(),
         "parent_id": None if row.parent_id is None else row.parent_id.hex(),
@@ -228,8 +232,10 @@ def _document(row: SpanRow, exception: ExceptionDocument | None) -> SpanDocument
         "self_ns": row.self_ns,
         "cpu_ns": row.cpu_ns,
         "status": STATUS_NAMES.get(row.status, "ok"),
+        "status_message": read_status_message(details),
         "instance": {"id": row.instance_id, "host": row.host, "pid": row.pid},
         "attributes": row.attributes,
+        "events": read_events(details),
         "unfinished": row.unfinished,
         "exception": exception,
         "children": [],

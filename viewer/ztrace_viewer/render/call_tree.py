@@ -16,6 +16,7 @@ from ztrace_viewer.moments import format_ago, format_moment
 from ztrace_viewer.render.bars import Scale, draw_bar
 from ztrace_viewer.render.failures import draw_failure
 from ztrace_viewer.render.gaps import end_so_far, tell_complete, tell_missing, tell_unfinished
+from ztrace_viewer.render.span_events import draw_events
 from ztrace_viewer.screen import name_call, plural
 from ztrace_viewer.tree import cover, walk
 
@@ -257,6 +258,7 @@ def _draw_node(
         fate = Text.assemble((_guide_inside(node), "dim"), (told, "yellow"))
         fate.truncate(width, overflow="ellipsis")
         yield fate
+    yield from draw_events(span, _guide_inside(node), width)
     yield from draw_failure(span, _guide_inside(node), origins, width)
 
 

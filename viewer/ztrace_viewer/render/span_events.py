@@ -1,0 +1,53 @@
+"""What a call tree shows below a span of what happened within it.
+
+One idea: one line for each, and no more than leave the tree in sight; all of them are in the document.
+"""
+
+import json
+from collections.abc import Iterator
+
+from rich.text import Text
+
+from ztrace_viewer.characters import clean
+from ztrace_viewer.documents import SpanDocument, SpanEvent
+from ztrace_viewer.durations import format_duration
+from ztrace_viewer.screen import plural
+
+#: Events of a span that are shown.
+_SHOWN = 3
+#: Characters of an attribute's value: a line has room for a few of them.
+_VALUE = 60
+
+
+def draw_events(span: SpanDocument, guide: str, width: int) -> Iterator[Text]:
+    """Yield the lines of a span's events, and of its status if nothing else says why it failed.
+
+    Args:
+        span: of a tree.
+        guide: what stands before a line that belongs to the span.
+        width: columns of the screen.
+    """
+    lines: list[Text] = []
+    if span["exception"] is None and span["status_message"] is not None:
+        lines.append(Text(clean(span["status_message"]), style="red" if span["status"] == "error" else ""))
+    # The exception itself is drawn where the span ends.
+    events = [event for event in span["events"] if span["exception"] is None or event["name"] != "exception"]
+    shown = events if len(events) <= _SHOWN + 1 else events[:_SHOWN]
+    lines += [_draw(event, span["start_ns"]) for event in shown]
+    if len(shown) < len(events):
+        lines.append(Text(f"… {plural(len(events) - len(shown), 'more event')}; --json has them all"))
+    for line in lines:
+        whole = Text.assemble((guide, "dim"), line)
+        whole.truncate(width, overflow="ellipsis")
+        yield whole
+
+
+def _draw(event: SpanEvent, start_ns: int) -> Text:
+    offset_ns = event["time_ns"] - start_ns
+    sign = "" if offset_ns < 0 else "+"
+    line = Text.assemble((f"· {sign}{format_duration(offset_ns)} ", "dim"), clean(event["name"]))
+    for key, value in event["attributes"].items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        text = clean(text)
+        line.append(f"  {clean(key)}={text if len(text) <= _VALUE else text[: _VALUE - 1] + '…'}", "dim")
+    return line
