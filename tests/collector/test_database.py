@@ -258,8 +258,21 @@ INSERT INTO exception_groups VALUES
 INSERT INTO exception_minutes VALUES (1, 0, 1), (1, 1, 1), (2, 0, 1);
 """
 
+#: What version 3 had that version 4 adds to.
+_VERSION_3 = """
+INSERT INTO methods VALUES (1, 'shop', 'order', 'server');
+INSERT INTO instances VALUES (1, 'aa', 'shop', 'box', 7, 5, 0);
+INSERT INTO publishers VALUES (1, 'live', 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, '{}', 1, 1);
+INSERT INTO spans VALUES (1, x'01', x'a1', NULL, 1, 1, 0, 9, 9, 9, 1, '{"a":1}', NULL);
+INSERT INTO unfinished_spans VALUES (1, x'01', x'a2', x'a1', 1, 1, 0, 9, NULL, '[]');
+"""
+
 #: The first migration that a file of each version has not had, and what was in it.
-_OLD = {1: ("add_unfinished_spans_and_losses", _VERSION_1), 2: ("add_ways_of_exceptions", _VERSION_2)}
+_OLD = {
+    1: ("add_unfinished_spans_and_losses", _VERSION_1),
+    2: ("add_ways_of_exceptions", _VERSION_2),
+    3: ("add_details", _VERSION_3),
+}
 
 
 def make_version(path: Path, version: int) -> None:
@@ -330,6 +343,18 @@ def test_a_file_of_version_2_is_brought_up_to_date(path: Path) -> None:
         (2, "first", b"\xb3", 200),
         (1, "latest", b"\xb2", 60_000_000_000),
     ]
+
+
+def test_a_file_of_version_3_is_brought_up_to_date(path: Path) -> None:
+    """What was stored has no details, and the views show it as before."""
+    make_version(path, 3)
+    with Store(path):
+        pass
+    (span,) = rows(path, "SELECT span_id, attributes, links, details FROM span_list")
+    assert span == {"span_id": "a1", "attributes": '{"a":1}', "links": None, "details": None}
+    (opened,) = rows(path, "SELECT span_id, state, links, details FROM unfinished_list")
+    assert opened == {"span_id": "a2", "state": "live", "links": "[]", "details": None}
+    assert row(path, "SELECT service, resource FROM instances") == {"service": "shop", "resource": None}
 
 
 @pytest.mark.parametrize("version", _OLD)
