@@ -302,3 +302,27 @@ def test_an_incarnation_is_one_services_for_good(path: Path) -> None:
     publisher = row(path, "SELECT * FROM publishers JOIN instances ON instances.id = instance")
     assert (publisher["service"], publisher["state"], publisher["next_sequence"]) == ("billing", "live", 1)
     assert row(path, "SELECT count(*) AS n FROM spans")["n"] == 1
+
+
+def test_an_id_is_given_once(path: Path) -> None:
+    """Also where the last rows are deleted, between transactions or between two lives of the collector."""
+    first, second = Sender(), Sender(1)
+    with Store(path) as store:
+        store.store([first.data(make_span(0), make_span(1))])
+        with store.transaction() as db:
+            db.execute("DELETE FROM spans WHERE id = 2")
+            db.execute("UPDATE totals SET value = value - 1 WHERE name = 'spans'")
+            db.execute("UPDATE totals SET value = value + 1 WHERE name = 'spans_expired'")
+        store.store([first.beat()])
+        assert [one["id"] for one in rows(path, "SELECT id FROM spans")] == [1]
+        store.store([first.data(make_span(2)), second.data(make_span(3, details={"kind": 0}))])
+        with store.transaction() as db:
+            db.execute("DELETE FROM spans")
+            db.execute("UPDATE totals SET value = 0 WHERE name = 'spans'")
+            db.execute("UPDATE totals SET value = 4 WHERE name = 'spans_expired'")
+    with Store(path) as store:
+        store.store([first.data(make_span(4))])
+    assert rows(path, "SELECT id, trace_id FROM spans") == [{"id": 5, "trace_id": trace_id(4)}]
+    assert row(path, "SELECT count(*) AS n FROM spans") == row(
+        path, "SELECT value AS n FROM totals WHERE name = 'spans'"
+    )
