@@ -35,6 +35,8 @@ def parse_request(text: bytes | str) -> ExportTraceServiceRequest:
     request = ExportTraceServiceRequest()
     try:
         content = json.loads(text)
+        if type(content) is not dict:
+            raise ValueError("it has to be an object")  # A list would be taken for an empty message.
         _change_ids(content, _to_base64)
         json_format.ParseDict(content, request, ignore_unknown_fields=True)
     except Exception as error:  # What `json_format` raises depends on what is wrong where.
@@ -44,9 +46,14 @@ def parse_request(text: bytes | str) -> ExportTraceServiceRequest:
 
 def format_request(request: ExportTraceServiceRequest) -> str:
     """Return a request as JSON on one line, without a line end."""
-    content = json_format.MessageToDict(request, use_integers_for_enums=True)
+    return _encode(read_content(request))
+
+
+def read_content(request: ExportTraceServiceRequest) -> dict[str, Any]:
+    """Return what JSON has of a request, before it is text."""
+    content: dict[str, Any] = json_format.MessageToDict(request, use_integers_for_enums=True)
     _change_ids(content, _to_hex)
-    return _encode(content)
+    return content
 
 
 def _change_ids(content: Any, change: Callable[[Any], str]) -> None:

@@ -15,7 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 
 from ztrace.wire import ERROR, KIND_NAMES
 from ztrace_collector.otlp.outgoing import Builder
-from ztrace_collector.otlp.reading import read_traces
+from ztrace_collector.otlp.reading import read_trace_after
 from ztrace_viewer.export.jaeger_fields import (
     DESCRIPTION_TAG,
     ERROR_TAG,
@@ -25,6 +25,7 @@ from ztrace_viewer.export.jaeger_fields import (
     STATUS_NAMES,
     STATUS_TAG,
 )
+from ztrace_viewer.web.deadline import Deadline
 from ztrace_viewer.web.jaeger.parameters import Question
 
 #: Names by which Jaeger's storages look for what is no attribute.
@@ -36,6 +37,8 @@ _FIELDS = {ERROR_TAG, KIND_TAG, DESCRIPTION_TAG, *_STATUSES, *_SCOPE_NAMES, *_SC
 _MADE_OF_COLUMNS = ("service.", "host.", "process.", "telemetry.", "ztrace.", "rpc.", "messaging.")
 #: What is made of its exception.
 _MADE_OF_EXCEPTION = ("exception.", "error.")
+#: Longer numbers may be written with an exponent.
+_MAX_DIGITS = 16
 _TRUE, _FALSE = {"1", "t", "true"}, {"0", "f", "false"}
 
 
@@ -64,25 +67,32 @@ class Matcher:
         for key, value in question.tags.items():
             self._add_tag(key, value)
 
-    def find(self, trace_ids: Sequence[bytes]) -> set[bytes]:
-        """Return those traces that have such a span."""
+    def find(self, trace_ids: Sequence[bytes], deadline: Deadline) -> set[bytes]:
+        """Return those traces that have such a span, as far as there is time."""
         if not trace_ids:
             return set()
         condition = " AND ".join([f"trace_id IN ({','.join('?' * len(trace_ids))})", *self._conditions])
-        wanted = "trace_id, span_id" if self._builder is not None else "DISTINCT trace_id, NULL"
-        rows = self._db.execute(f"SELECT {wanted} FROM spans WHERE {condition}", [*trace_ids, *self._values])
-        possible = set(rows)
+        values = [*trace_ids, *self._values]
         if self._builder is None:
-            return {trace_id for trace_id, _ in possible}
-        traces = sorted({trace_id for trace_id, _ in possible})
-        spans = [span for span in read_traces(self._db, traces) if (span.trace_id, span.span_id) in possible]
-        return {
-            span.trace_id
-            for resource_spans in self._builder.request(spans).resource_spans
+            rows = self._db.execute(f"SELECT DISTINCT trace_id FROM spans WHERE {condition}", values)
+            return {trace_id for (trace_id,) in rows}
+        found: set[bytes] = set()
+        for trace_id, span in self._db.execute(f"SELECT trace_id, id FROM spans WHERE {condition}", values):
+            if deadline.is_over():
+                break
+            if trace_id not in found and self._has_tags(trace_id, span):
+                found.add(trace_id)
+        return found
+
+    def _has_tags(self, trace_id: bytes, span: int) -> bool:
+        assert self._builder is not None
+        stored = read_trace_after(self._db, trace_id, span - 1, 1)
+        return any(
+            all(_has_tag(resource_spans, scope_spans, made, *tag) for tag in self._tags.items())
+            for resource_spans in self._builder.request(stored).resource_spans
             for scope_spans in resource_spans.scope_spans
-            for span in scope_spans.spans
-            if all(_has_tag(resource_spans, scope_spans, span, *tag) for tag in self._tags.items())
-        }
+            for made in scope_spans.spans
+        )
 
     def _add(self, condition: str, *values: object) -> None:
         self._conditions.append(condition)
@@ -96,20 +106,28 @@ class Matcher:
         name = key.removeprefix(_RESOURCE)
         if key in _FIELDS or name.startswith(_MADE_OF_COLUMNS):
             return
-        places = {
-            "instr(attributes, ?) > 0": _quote(key),
-            "instr(details, ?) > 0": _quote(key),
-            "instance IN (SELECT id FROM instances WHERE instr(resource, ?) > 0)": _quote(name),
-        }
-        condition, values = " OR ".join(places), list(places.values())
+        texts: list[object] = []
+        conditions = []
+        for column, written in (("attributes", key), ("details", key), ("resource", name)):
+            parts = [_quote(written), *_find_written(value)]
+            texts += parts
+            conditions.append(" AND ".join([f"instr({column}, ?) > 0"] * len(parts)))
+        conditions[2] = f"instance IN (SELECT id FROM instances WHERE {conditions[2]})"
+        condition = " OR ".join(f"({each})" for each in conditions)
         if key.startswith(_MADE_OF_EXCEPTION):
             condition += f" OR status = {ERROR}"
-        self._add(f"({condition})", *values)
+        self._add(f"({condition})", *texts)
 
 
-def _quote(key: str) -> str:
-    """Return a key as the collector writes it."""
-    return json.dumps(key, ensure_ascii=False)
+def _quote(text: str) -> str:
+    """Return a text as the collector writes it."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _find_written(value: str) -> list[str]:
+    """Return what is written where a value is; nothing if it may be written in several ways."""
+    is_one_way = len(value) < _MAX_DIGITS or not value.lstrip("-").isdigit()
+    return [_quote(value)[1:-1]] if value and value[0] not in "[{" and is_one_way else []
 
 
 def _has_tag(

@@ -71,9 +71,9 @@ def search(db: sqlite3.Connection, question: Question, deadline: Deadline) -> Fo
             found += left
         for at in range(0, 0 if is_settled else len(left), CHUNK):
             chunk = left[at : at + CHUNK]
-            found += _match(chunk, names, matcher, by_span=by_span)
+            found += _match(chunk, names, matcher, deadline, by_span=by_span)
             if len(found) < question.limit and deadline.is_over():
-                return Found(found, explain_end(chunk[-1].start_ns, deadline))
+                return Found(found, explain_end(chunk[0].start_ns, deadline))
         if len(found) >= question.limit:
             return Found(found[: question.limit])
         if deadline.is_over():
@@ -81,13 +81,15 @@ def search(db: sqlite3.Connection, question: Question, deadline: Deadline) -> Fo
     return Found(found)
 
 
-def _match(chunk: Sequence[Candidate], names: _Names, matcher: Matcher, *, by_span: bool) -> list[Candidate]:
+def _match(
+    chunk: Sequence[Candidate], names: _Names, matcher: Matcher, deadline: Deadline, *, by_span: bool
+) -> list[Candidate]:
     """Return those of some traces that match, by their roots or by their spans."""
     sure = set()
     if not by_span and names.methods is not None:
         sure = {each.trace_id for each in chunk if each.root_method in names.methods}
     doubtful = [each.trace_id for each in chunk if each.trace_id not in sure]
-    sure |= matcher.find(doubtful)
+    sure |= matcher.find(doubtful, deadline)
     return [each for each in chunk if each.trace_id in sure]
 
 

@@ -3,14 +3,12 @@
 One idea: traces are OTLP, written as OTLP's JSON, so nothing of a span is lost on the way to the page.
 """
 
-import json
-
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from ztrace.errors import NotFoundError
-from ztrace_collector.otlp.json_form import format_request
+from ztrace_collector.otlp.json_form import read_content
 from ztrace_viewer.web.answers import answer
 from ztrace_viewer.web.asking import SEARCH_S, Asker
 from ztrace_viewer.web.deadline import Deadline
@@ -76,9 +74,7 @@ def _answer_traces(request: Request, loaded: Loaded, note: str = "") -> Response
     if not loaded.requests:
         raise NotFoundError("no traces found")
     # Each trace has resources of its own: Grafana takes a resource for a trace.
-    resource_spans = [
-        each for made in loaded.requests for each in json.loads(format_request(made))["resourceSpans"]
-    ]
+    resource_spans = [each for made in loaded.requests for each in read_content(made)["resourceSpans"]]
     return answer(
         request,
         {"result": {"resourceSpans": resource_spans}},
