@@ -142,6 +142,7 @@ def test_a_large_request_is_stored_in_pieces(collector: Running) -> None:
         (b"\xff\xff", PROTOBUF),
         (b"{", JSON),
         (b'{"resourceSpans": 7}', JSON),
+        (b"[]", JSON),
         (b"\xff{}", JSON),
         (b"no gzip", {**PROTOBUF, "Content-Encoding": "gzip"}),
         (gzip.compress(b"cut short")[:-4], {**JSON, "Content-Encoding": "gzip"}),
