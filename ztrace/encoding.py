@@ -126,7 +126,7 @@ def _plain_content(records: Sequence[Record]) -> _Content | None:
     Most always they can. It is found out by columns, for speed; what msgpack refuses, packing tells.
     """
     names = [record[_NAME] for record in records]
-    if set(map(type, names)) != {str} or list(map(_details_of, records)).count(None) != len(records):
+    if set(map(type, names)) != {str} or any(map(_details_of, records)):
         return None
     mappings = [record[_ATTRIBUTES] for record in records if record[_ATTRIBUTES] is not None]
     if not set(map(type, mappings)) <= {dict}:
