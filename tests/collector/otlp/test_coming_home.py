@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.collector.otlp.requests import send_all, take_in
-from tests.viewer.stored import NOON, checkout, span_id, store, trace_id
+from tests.viewer.stored import NOON, checkout, span, span_id, store, trace_id
 from ztrace import wire
 from ztrace.wire import ExceptionRecord, FrameRecord, Span
 from ztrace_collector.otlp.incoming import parse_request
+from ztrace_collector.otlp.outgoing import Builder
+from ztrace_collector.otlp.reading import read_unfinished
 from ztrace_viewer.database import open_database
 from ztrace_viewer.traces import read_tree
 
@@ -164,3 +166,17 @@ def test_what_comes_home_twice_is_stored_once(tmp_path: Path) -> None:
     outcomes = take_in(here, send_all(here))
     assert sum(outcome.duplicates for outcome in outcomes) == before[0][0]
     assert rows(here, "SELECT count(*) FROM spans") == before
+
+
+def test_what_has_not_ended_comes_home_as_that(tmp_path: Path) -> None:
+    """Sent on request, it is known there as a span that has begun."""
+    here, there = tmp_path / "here.db", tmp_path / "there.db"
+    begun = span(trace_id(1), 1, duration_ms=None, attributes={"rpc.system.name": "zerorpc"})
+    store(here, {"shop": [begun]}, at_ns=NOON + 5_000_000)
+    with closing(sqlite3.connect(here)) as db:
+        request = Builder(db).request(read_unfinished(db, [trace_id(1)]))
+    (outcome,) = take_in(there, request)
+    assert outcome.refused == {}
+    query = "SELECT hex(trace_id), hex(span_id), method, start_ns, attributes, details FROM unfinished_spans"
+    assert len(rows(here, query)) == 1
+    assert rows(there, query) == rows(here, query)
