@@ -67,13 +67,14 @@ class Bench:
 
     def collect(self) -> None:
         """Run a collector, to which all that follows sends."""
-        up = ["up", "--bind", "tcp://127.0.0.1:0", "--otlp-listen", "off", "--no-web"]
+        up = ["up", "--bind", "tcp://127.0.0.1:0", "--otlp-listen", "127.0.0.1:0", "--no-web"]
         process = self._start("-c", ZTRACE, *up, "--db", str(self.database))
         assert process.stderr is not None
         line = process.stderr.readline()
-        found = re.search(r"collecting at (\S+) into", line)
+        found = re.search(r"collecting at (\S+) into .*, OTLP at (http://[\d.:]+);", line)
         assert found is not None, line
         self._environment["ZTRACE_ENDPOINT"] = found[1]
+        self._environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = found[2]
 
     def serve(self, name: str) -> None:
         """Run a file until the test ends."""
@@ -265,3 +266,23 @@ def test_the_example_of_propagation(tmp_path: Path) -> None:
         ]
         assert tree["complete"]
         assert labels(running.ask("show", tree["trace_id"])) == labels(printed(page, "ztrace show"))
+
+
+def test_the_example_of_opentelemetry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What OpenTelemetry traces is a tree, stored when the program has ended, with its exception."""
+    page = "how-to/receive-opentelemetry.md"
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "checkout")
+    with bench(tmp_path) as running:
+        running.save(["checkout.py"], page)
+        running.collect()
+        assert running.run("checkout.py") == printed(page, "python checkout.py")
+        (tree,) = running.trees()
+        assert outline(tree["roots"]) == [
+            "server checkout.checkout ok",
+            "  internal checkout.reserve ok",
+            "  internal checkout.charge error",
+        ]
+        assert tree["complete"]
+        (failed,) = [span for span in tree["roots"][0]["children"] if span["exception"] is not None]
+        assert failed["exception"] is not None
+        assert (failed["name"], failed["exception"]["type"]) == ("charge", "ValueError")

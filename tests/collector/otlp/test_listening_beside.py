@@ -1,0 +1,66 @@
+"""OTLP beside ztrace's own publishers: neither keeps the other waiting."""
+
+import subprocess
+import sys
+import threading
+from itertools import count
+from pathlib import Path
+
+import requests
+
+from tests.collector.otlp.listeners import DEADLINE_S, count_spans, started
+from tests.collector.otlp.requests import make_request, make_span
+
+#: Spans of one request, as an SDK's batch has them; and how many of the others flood the collector.
+BATCH, FLOODING = 512, 6
+#: A publisher that makes 40 spans and waits until they are stored, again and again.
+PUBLISHER = """
+import sys, ztrace
+ztrace.configure(service="own", endpoint=sys.argv[1])
+for number in range(15):
+    for _ in range(40):
+        with ztrace.span("work"):
+            pass
+    assert ztrace.flush(timeout_s=5.0), number
+ztrace.shutdown()
+"""
+
+
+def test_a_flood_of_otlp_lets_publishers_through(tmp_path: Path) -> None:
+    """While exporters send as fast as they are answered, each flush of a publisher is done within seconds."""
+    path = tmp_path / "traces.db"
+    numbers, ended, taken = count(1), threading.Event(), []
+
+    def flood(url: str) -> None:
+        with requests.Session() as session:
+            while not ended.is_set():
+                first = BATCH * next(numbers)
+                ids = (number.to_bytes(8, "big") for number in range(first, first + BATCH))
+                body = make_request(*(make_span(span_id=span_id) for span_id in ids)).SerializeToString()
+                headers = {"Content-Type": "application/x-protobuf"}
+                answer = session.post(url, body, headers=headers, timeout=DEADLINE_S)
+                assert answer.status_code in (200, 503)
+                taken.append(answer.status_code == 200)
+
+    with started(path) as collector:
+        url = f"{collector.http}/v1/traces"
+        threads = [threading.Thread(target=flood, args=(url,)) for _ in range(FLOODING)]
+        for thread in threads:
+            thread.start()
+        try:
+            publisher = subprocess.run(
+                [sys.executable, "-c", PUBLISHER, collector.endpoint],
+                capture_output=True,
+                text=True,
+                timeout=90,
+                check=False,
+            )
+        finally:
+            ended.set()
+            for thread in threads:
+                thread.join()
+        assert (publisher.returncode, publisher.stderr) == (0, "")
+        assert collector.stop() == ""
+    # Nor were exporters kept waiting: each has been served, many times over.
+    assert sum(taken) > 2 * FLOODING
+    assert count_spans(path) == sum(taken) * BATCH + 15 * 40
