@@ -1,5 +1,6 @@
 """The server as a process: its database comes, goes and is another one; where it listens; how it ends."""
 
+import http.client
 import os
 import re
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -68,6 +70,29 @@ def test_it_ends_on_sigterm_too(shop: Path) -> None:
         assert site.ask("/").status == 200
         site.process.send_signal(signal.SIGTERM)
         assert site.process.wait(DEADLINE_S) == 0
+
+
+def test_it_ends_although_an_answer_is_being_made(tmp_path: Path) -> None:
+    """Which takes longer than somebody at a terminal waits."""
+    path = tmp_path / "shop.db"
+    for first in range(0, 20_000, 4_000):
+        store(path, {"shop": [span(trace_id(1), 1 + each) for each in range(first, first + 4_000)]})
+    with served(path) as site, ThreadPoolExecutor(12) as pool:
+        asked = [pool.submit(is_answered, site, f"/api/v3/traces/{trace_id(1).hex()}") for _ in range(12)]
+        wait_until(lambda: site.ask("/").status == 200)
+        begin_s = time.monotonic()
+        site.process.send_signal(signal.SIGINT)
+        assert site.process.wait(DEADLINE_S) == 0
+        assert time.monotonic() - begin_s < 8
+        assert not all(each.result() for each in asked)
+
+
+def is_answered(site: Site, path: str) -> bool:
+    """Tell whether there is an answer."""
+    try:
+        return site.ask(path).status == 200
+    except (OSError, http.client.HTTPException):
+        return False
 
 
 def test_it_announces_a_url_that_opens(shop: Path) -> None:

@@ -4,8 +4,10 @@ One idea: the socket is opened by whoever starts it, so that what can go wrong h
 """
 
 import asyncio
+import os
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,8 @@ from ztrace_viewer.web.listening import find_address
 CONNECTIONS = 100
 #: How long answers on their way may take at the end, and how long a connection may be idle.
 GRACE_S, IDLE_S = 2, 15
+#: What the end may take beyond that.
+_MARGIN_S = 1
 #: Bytes of a request's line and headers: a thousand trace ids.
 _MAX_HEAD_BYTES = 64 << 10
 
@@ -78,6 +82,10 @@ def serve(database: Path, token: str, listener: socket.socket, ready: Callable[[
     def handle(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
         server.stop()
+        # A thread that makes an answer cannot be ended otherwise, and nothing is lost with it.
+        end = threading.Timer(GRACE_S + _MARGIN_S, os._exit, (0,))
+        end.daemon = True
+        end.start()
 
     previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
