@@ -58,11 +58,12 @@ def read_origin(attributes: dict[str, Any]) -> tuple[bytes, bytes] | None:
 
 
 def _record(fields: Any, depth: int) -> ExceptionRecord | None:
-    if type(fields) is not dict or "type" not in fields:
+    type_, message = (fields.get("type"), fields.get("message", "")) if type(fields) is dict else (None, None)
+    if type(type_) is not str or type(message) is not str:
         return None
     return ExceptionRecord(
-        fields["type"],
-        fields.get("message", ""),
+        type_,
+        message,
         [_frame(frame) for frame in _list(fields, "frames")],
         _records(fields, "causes", depth),
         fields.get("how", ""),

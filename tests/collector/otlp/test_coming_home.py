@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.collector.otlp.requests import send_all, take_in
+from tests.collector.otlp.requests import put_in_order, send_all, take_in
 from tests.viewer.stored import NOON, checkout, span, span_id, store, trace_id
 from ztrace import wire
 from ztrace.wire import ExceptionRecord, FrameRecord, Span
@@ -180,3 +180,15 @@ def test_what_has_not_ended_comes_home_as_that(tmp_path: Path) -> None:
     query = "SELECT hex(trace_id), hex(span_id), method, start_ns, attributes, details FROM unfinished_spans"
     assert len(rows(here, query)) == 1
     assert rows(there, query) == rows(here, query)
+
+
+def test_what_is_added_to_a_resource_on_the_way_is_kept(tmp_path: Path) -> None:
+    """An OpenTelemetry collector may say where a process runs; its spans are ztrace's all the same."""
+    here, there = store(tmp_path / "here.db", checkout(trace_id(1))), tmp_path / "there.db"
+    request = send_all(here)
+    for resource in request.resource_spans:
+        resource.resource.attributes.add(key="k8s.pod.name").value.string_value = "shop-1"
+    take_in(there, request)
+    with open_database(here) as one, open_database(there) as other:
+        assert read_tree(other, trace_id(1)) == read_tree(one, trace_id(1))
+    assert put_in_order(send_all(there)) == put_in_order(request)

@@ -1,5 +1,6 @@
 """What OTLP brings: what becomes of each span, and that nothing it holds stops anything."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from tests.collector.otlp.requests import (
 )
 from ztrace import wire
 from ztrace.errors import OtlpError
+from ztrace.wire import ExceptionRecord, FrameRecord
 from ztrace_collector.foreign import ForeignBatch, Outcome
 from ztrace_collector.otlp.incoming import parse_request, read_request
 from ztrace_viewer.database import open_database
@@ -188,6 +190,29 @@ def test_what_only_looks_like_ztrace_s_stops_nothing(path: Path, text: str) -> N
     span.attributes.add(key="ztrace.self_ns").value.string_value = "soon"
     (outcome,) = take_in(path, make_request(span, **OWN))
     assert outcome.stored == 1
+
+
+#: What an exception's record is made of, and what may stand there instead.
+_PARTS = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.just("ab" * 8)),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=2),
+        st.dictionaries(st.sampled_from(ExceptionRecord._fields + FrameRecord._fields), inner, max_size=9),
+    ),
+    max_leaves=30,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(parts=_PARTS, how=st.sampled_from(["passed", "raised", ""]))
+def test_whatever_a_record_is_made_of_it_stops_nothing(parts: Any, how: str) -> None:
+    """What claims to come home, at an origin or on the way, is read or left."""
+    record = json.dumps({"type": "KeyError", "how": how} | parts if type(parts) is dict else parts)
+    at_origin, passed = failed({"ztrace.exception": record}), failed()
+    passed.attributes.add(key="ztrace.exception").value.string_value = record
+    for span in (at_origin, passed):
+        exception = read(span, **OWN).exception
+        assert exception is None or type(exception[0]) is str
 
 
 def test_who_takes_the_id_of_another_service_is_refused(path: Path) -> None:
