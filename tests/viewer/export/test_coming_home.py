@@ -31,6 +31,8 @@ from ztrace_viewer.way import read_error
 #: Runs the demo, which is real zerorpc services, in a process of its own.
 DEMO = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
 DEADLINE_S = 90
+#: Trees that are made here; the others are the demo's.
+MADE_TREES = 7
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,13 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store(path, checkout(trace_id(1), NOON), at_ns=NOON + 5 * SECOND)
     member = raised("shop.StockError", "no desk", causes=[raised("KeyError", "'desk'")])
     group = raised("ExceptionGroup", "2 of 3")._replace(members=[list(member), list(member)], notes=["note"])
-    store(path, {"shop": [span(trace_id(2), 1, exception=group)]}, at_ns=NOON + 5 * SECOND)
+    caused = raised("shop.OrderError", "no order", causes=[member])
+    failing = [span(trace_id(2), 1, exception=group), span(trace_id(2), 2, exception=caused)]
+    store(path, {"shop": failing}, at_ns=NOON + 5 * SECOND)
+    message = {"messaging.system": "zerorpc"}
+    sent = [span(trace_id(5), 1, kind="producer", name="order", attributes=message)]
+    got = [span(trace_id(5), 2, 1, kind="consumer", name="order", start_ms=2, attributes=message)]
+    store(path, {"shop": sent, "mail": got}, at_ns=NOON + 5 * SECOND)
     opened = [
         span(trace_id(3), 1, kind="internal", duration_ms=None, attributes={"n": 1, "raw": b"\xff"}),
         span(trace_id(3), 2, 1, start_ms=1, duration_ms=30),
@@ -113,7 +121,7 @@ def test_everything_comes_home(everything: Path, tmp_path: Path, run: Run, name:
     told = run("import", file, "--db", home)
     assert told.exit_code == 0, told.stderr
     trees = list(read_trees(everything))
-    assert len(trees) > 20
+    assert len(trees) > MADE_TREES
     assert list(read_trees(home)) == trees
     assert read_errors(home) == read_errors(everything)
     assert put_in_order(send_all(home)) == put_in_order(send_all(everything))
