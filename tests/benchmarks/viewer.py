@@ -73,7 +73,10 @@ def _fill(db: sqlite3.Connection, trace_count: int, hours: int) -> int:
             for n in range(METHODS)
         ],
     )
-    db.execute("INSERT INTO instances VALUES (1, 'aa', 'service0', 'box', 1, 0, 0)")
+    db.execute(
+        "INSERT INTO instances (id, instance_id, service, host, pid, started_ns, spans_expired)"
+        " VALUES (1, 'aa', 'service0', 'box', 1, 0, 0)"
+    )
     db.executemany(
         "INSERT INTO exception_groups (id, fingerprint, type, message, template, service, name, kind,"
         " services, count, first_ns, last_ns, trace_id, origin_span_id, frames)"
