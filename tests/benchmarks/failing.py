@@ -5,13 +5,14 @@
 Two chains of three services, each service in a process of its own, one chain with ztrace in every process and
 a collector running, one without ztrace. A caller makes calls through all three as fast as it can, in turns:
 alone, and while another process makes calls at a steady pace that raise in the third service and come up
-through the others. The failing calls need the processor too, traced or not, so the untraced chain does the
-same: what is printed is the rate with failures over the rate without, of each, medians of the turns, and how
-much less of it is left with tracing. On two cores five processes and a collector leave nothing idle, so the
-processor time of a failing call is printed as well: of the services, the failing caller and the collector.
+through the others. What is printed of each chain is the rate with failures over the rate without, the median
+of the turns. The failing calls need the processor too, traced or not, so what is held to the limit is the
+traced chain's figure over the untraced one's of the same turn.
+
+On two cores five processes and a collector leave nothing idle, so the processor time of a failing call is
+printed as well, by process, when nothing else is called.
 """
 
-import os
 import statistics
 import subprocess
 import sys
@@ -148,16 +149,16 @@ class Chain:
             self.failed.append(float(ask(self.failing, 0)))
         return rate
 
-    def take_quiet_turn(self) -> float:
-        """Return the milliseconds of processor time that all these processes use for one failing call."""
+    def take_quiet_turn(self, collector: Process) -> list[float]:
+        """Return the microseconds of processor time that each process uses for one failing call."""
+        processes = [*self.processes, collector]
         ask(self.failing, FAILING)
-        begun, before = time.perf_counter(), self._read_cpu_s()
+        begun, before = time.perf_counter(), list(map(read_cpu_us, processes))
         time.sleep(TURN_S * 2)
-        used, seconds = self._read_cpu_s() - before, time.perf_counter() - begun
-        return 1000 * used / (float(ask(self.failing, 0)) * seconds)
-
-    def _read_cpu_s(self) -> float:
-        return sum(read_cpu_s(process) for process in self.processes)
+        used = [after - each for each, after in zip(before, map(read_cpu_us, processes), strict=True)]
+        seconds = time.perf_counter() - begun
+        calls = float(ask(self.failing, 0)) * seconds
+        return [each / calls for each in used]
 
 
 def main() -> None:
@@ -197,21 +198,25 @@ def print_table(chains: list[Chain]) -> None:
 
 
 def print_costs(chains: list[Chain], collector: Process) -> None:
-    """Print the processor time of a failing call."""
-    plain, traced, collected = [], [], []
-    for _ in range(QUIET_TURNS):
-        plain.append(chains[0].take_quiet_turn())
-        before = read_cpu_s(collector)
-        traced.append(chains[1].take_quiet_turn())
-        collected.append(1000 * (read_cpu_s(collector) - before) / (FAILING * TURN_S * 2))
-    costs = [statistics.median(each) for each in (plain, traced, collected)]
-    print("a failing call: {:.1f} ms untraced, {:.1f} ms traced, {:.1f} ms in the collector".format(*costs))
+    """Print the processor time of a failing call, by process; the caller only waits then."""
+    costs: list[list[list[float]]] = [[], []]
+    for turn in range(QUIET_TURNS):
+        for place in (0, 1) if turn % 2 else (1, 0):
+            costs[place].append(chains[place].take_quiet_turn(collector))
+    print(
+        f"{'µs a call':>10}", *(f"{name:>10}" for name in ("back", "middle", "front", "failing", "collector"))
+    )
+    for place, name in enumerate(("untraced", "traced")):
+        back, middle, front, _, failing, collected = (
+            statistics.median(each) for each in zip(*costs[place], strict=True)
+        )
+        print(f"{name:>10}", *(f"{each:10.0f}" for each in (back, middle, front, failing, collected)))
 
 
-def read_cpu_s(process: Process) -> float:
-    """Return the processor time that a process has used; Linux tells."""
-    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def read_cpu_us(process: Process) -> float:
+    """Return the processor time that a process's threads have used; Linux tells."""
+    threads = Path(f"/proc/{process.pid}/task").iterdir()
+    return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1000
 
 
 def ask(process: Process, number: float | None = None) -> str:
