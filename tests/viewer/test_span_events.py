@@ -10,6 +10,7 @@ from tests.viewer.stored import MS, NOON, raised, span, store, trace_id
 from ztrace_viewer.database import open_database
 from ztrace_viewer.figures import list_methods
 from ztrace_viewer.render.call_tree import draw_tree
+from ztrace_viewer.render.lists import draw_stats
 from ztrace_viewer.span_events import read_details, read_events, read_status_message
 from ztrace_viewer.traces import read_tree
 
@@ -109,4 +110,5 @@ def test_a_span_without_own_time_gets_what_its_children_leave(tmp_path: Path) ->
     assert root["self_ns"] == 12 * MS
     assert [child["self_ns"] for child in root["children"]] == [4 * MS, 6 * MS]
     assert (figures["top"]["total_ns"], figures["top"]["self_ns"]) == (20 * MS, 0)
+    assert [line.plain.split()[-1] for line in draw_stats({"methods": [figures["top"]]}, 100)] == ["OWN", "-"]
     assert json.loads(json.dumps(root["events"])) == []

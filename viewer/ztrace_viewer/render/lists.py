@@ -153,7 +153,10 @@ def draw_stats(document: StatsDocument, width: int) -> Iterator[Text]:
                 draw_number(method["errors"], "bold red"),
                 *(Text(format_duration(time)) for time in times),
                 Text(
-                    format_duration(method["self_ns"]),
+                    # Nothing at all of some time is unknown: OpenTelemetry's spans do not tell.
+                    format_duration(
+                        method["self_ns"] if method["self_ns"] or not method["total_ns"] else None
+                    ),
                     style="bold yellow" if method["self_ns"] == largest > 0 else "",
                 ),
             )
