@@ -12,9 +12,6 @@ from tests.ztrace.recording import Clock, Recorder
 from tests.ztrace.waiting import wait_for
 from ztrace import diagnostics, spans, worker
 
-# Here, because programs without zerorpc are looked at by the same functions.
-pytest.register_assert_rewrite("tests.ztrace.zerorpc.trees", "tests.ztrace.zerorpc.origins")
-
 
 @pytest.fixture
 def counts() -> Iterator[dict[str, int]]:

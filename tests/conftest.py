@@ -1,0 +1,6 @@
+"""What holds for all folders of tests."""
+
+import pytest
+
+# Here, because several folders look at trees and origins by the same functions, and the first one imports them.
+pytest.register_assert_rewrite("tests.ztrace.zerorpc.trees", "tests.ztrace.zerorpc.origins")
