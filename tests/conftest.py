@@ -2,5 +2,5 @@
 
 import pytest
 
-# Here, because several folders look at trees and origins by the same functions, and the first one imports them.
+# Here, because several folders look at trees and origins by the same functions.
 pytest.register_assert_rewrite("tests.ztrace.zerorpc.trees", "tests.ztrace.zerorpc.origins")
