@@ -1,4 +1,4 @@
-"""What a stored span is in OTLP: names, kinds, resources, exceptions and links, as the conventions have it."""
+"""What a stored span is in OTLP: names, kinds, resources, exceptions and links, by the conventions."""
 
 import json
 import sqlite3
