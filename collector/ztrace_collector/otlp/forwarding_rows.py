@@ -85,7 +85,8 @@ def read_behind(db: sqlite3.Connection) -> list[tuple[str, int]]:
     """Return the destinations in use that have not come to the last span, and by how many."""
     last_id = last_span_id(db)
     return db.execute(
-        "SELECT url, ?1 - place FROM destinations WHERE in_use AND place < ?1 ORDER BY id", (last_id,)
+        "SELECT url, :last - place FROM destinations WHERE in_use AND place < :last ORDER BY id",
+        {"last": last_id},
     ).fetchall()
 
 
@@ -101,10 +102,10 @@ def read_open_ended(db: sqlite3.Connection, destination: int, limit: int) -> lis
     return db.execute(
         "SELECT trace_id, span_id FROM unfinished_spans AS open JOIN publishers USING (instance)"
         " WHERE state IN ('ended', 'crashed')"
-        " AND last_seen_ns >= (SELECT since_ns FROM destinations WHERE id = ?1)"
+        " AND last_seen_ns >= (SELECT since_ns FROM destinations WHERE id = :destination)"
         " AND NOT EXISTS (SELECT 1 FROM sent_unfinished_spans AS sent WHERE sent.trace_id = open.trace_id"
-        "  AND sent.span_id = open.span_id AND destination = ?1)"
+        "  AND sent.span_id = open.span_id AND destination = :destination)"
         " AND NOT EXISTS (SELECT 1 FROM spans WHERE spans.trace_id = open.trace_id"
-        "  AND spans.span_id = open.span_id) LIMIT ?2",
-        (destination, limit),
+        "  AND spans.span_id = open.span_id) LIMIT :limit",
+        {"destination": destination, "limit": limit},
     ).fetchall()
