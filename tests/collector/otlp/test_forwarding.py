@@ -140,6 +140,7 @@ def test_what_others_receive_is_what_was_made(path: Path) -> None:
             "KeyError",
             "'card'",
         )
+        wait_for(lambda: destinations(path)[0]["place"] == 2)  # The answer has been heard as well.
         tap.kill()
         collector.feed(sender, batch(2, 300))
         wait_for(lambda: destinations(path)[0]["failing_ns"])
