@@ -172,7 +172,10 @@ _attributes = st.dictionaries(_names, _values, max_size=3).map(
     lambda values: [KeyValue(key=key, value=value) for key, value in values.items()]
 )
 _counts = st.sampled_from([0, 0, 0, 7])
+_LONGEST_NS = 10**15
 _times = st.integers(0, (1 << 63) - 1)
+#: What is stored has ended at a time that SQLite has.
+_starts = st.integers(0, (1 << 63) - 1 - _LONGEST_NS)
 _states = st.sampled_from(["", "a=1,b=2"])
 _flags = st.sampled_from([0, 1, 0x301])
 _ids = st.sampled_from([PARENT, bytes.fromhex("ff" * 8)])
@@ -196,8 +199,8 @@ _spans = st.builds(
     lambda start_ns, duration_ns, **fields: Span(
         trace_id=TRACE, start_time_unix_nano=start_ns, end_time_unix_nano=start_ns + duration_ns, **fields
     ),
-    start_ns=_times,
-    duration_ns=st.integers(0, 10**15),
+    start_ns=_starts,
+    duration_ns=st.integers(0, _LONGEST_NS),
     span_id=_ids,
     parent_span_id=_ids | st.just(b""),
     name=st.text(max_size=4),

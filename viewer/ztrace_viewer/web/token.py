@@ -50,7 +50,7 @@ def _make(path: Path) -> str:
     token = secrets.token_urlsafe(_MADE_BYTES)
     try:
         # Whole before it has its name: another process that starts now reads it, or is the one that made it.
-        made = path.with_name(f"{path.name}.{os.getpid()}")
+        made = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
         descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             with open(descriptor, "w") as file:
