@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ztrace import diagnostics, identifiers, spans
-from ztrace import frames as exception_frames
 from ztrace.errors import SettingsError
+from ztrace.exceptions import frames as exception_frames
 from ztrace.native import original
 from ztrace.settings import read_settings
 
 if TYPE_CHECKING:
-    from ztrace.publisher import Publisher
+    from ztrace.publishing.publisher import Publisher
 
 #: What `shutdown` at exit may take of the program's time.
 EXIT_TIMEOUT_S = 2.0
@@ -87,7 +87,9 @@ def configure(
         shutdown()
         if settings.disabled:
             return
-        from ztrace.publisher import Publisher  # Imports zmq: not worth its time in a disabled process.
+        from ztrace.publishing.publisher import (
+            Publisher,  # Imports zmq: not worth its time in a disabled process.
+        )
 
         _hook_process()
         exception_frames.show_all, exception_frames.show_locals = settings.all_frames, settings.record_locals

@@ -12,7 +12,7 @@ from ztrace.errors import SettingsError
 
 if TYPE_CHECKING:
     from ztrace.enrolment import Enrolment
-    from ztrace.scrubbing import Rules
+    from ztrace.scrubbing.rules import Rules
 
 #: Where the collector listens unless told otherwise; `ztrace up` binds the same.
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:4710"
@@ -160,7 +160,7 @@ def _read_key(text: str | None, service: str | None) -> "Enrolment | None":
 
 
 def _read_rules(keys: Sequence[str], values: Sequence[str], environ: Mapping[str, str]) -> "Rules | None":
-    from ztrace.scrubbing import make_rules  # Its patterns are not needed by a disabled process.
+    from ztrace.scrubbing.rules import make_rules  # Its patterns are not needed by a disabled process.
 
     further = [key.strip() for key in environ.get("ZTRACE_SCRUB_KEYS", "").split(",")]
     pattern = environ.get("ZTRACE_SCRUB_VALUES")

@@ -14,12 +14,13 @@ from time import perf_counter_ns, thread_time_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
-from ztrace import diagnostics, failure, origins
+from ztrace import diagnostics
+from ztrace.exceptions import origins, recording
 from ztrace.identifiers import draw_span_ids, new_trace_id, take_span_id
 from ztrace.wire import ERROR, KIND_NUMBERS, OK
 
 if TYPE_CHECKING:
-    from ztrace.publisher import Publisher
+    from ztrace.publishing.publisher import Publisher
 
 #: Numbers of the kinds the agent itself tells apart.
 INTERNAL: Final = KIND_NUMBERS["internal"]
@@ -352,7 +353,7 @@ class Span(Context):
             else:
                 status, failed = ERROR, None
                 try:
-                    failed = failure.record_exception(exception, self, parent, before)
+                    failed = recording.record_exception(exception, self, parent, before)
                     if failed is None:
                         status = OK
                 except Exception:  # A full stack has no room for a call; a span further out has.

@@ -1,7 +1,7 @@
 """What dead processes left on this machine, stored without a detour.
 
-One idea: the collector adopts as any traced process does (`ztrace.adoption`), only that what it sends goes
-straight to the store. So spans arrive also where nobody is left to send them.
+One idea: the collector adopts as any traced process does (`ztrace.spooling.adoption`), but what it sends
+goes straight to the store. So spans arrive also where nobody is left to send them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ztrace.adoption import Adoption
+from ztrace.spooling.adoption import Adoption
 
 #: Bytes taken at a time: what is received over the network does not wait for longer than it would anyway.
 BITE_BYTES = 1 << 20

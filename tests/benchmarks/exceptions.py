@@ -22,7 +22,8 @@ from time import perf_counter_ns
 from typing import Any
 
 import ztrace
-from ztrace import failure, frames, spans, tracebacks
+from ztrace import spans
+from ztrace.exceptions import frames, recording, tracebacks
 from ztrace.spans import SpanContext
 
 #: Pairs timed for each figure, and calls in a row for one time.
@@ -86,7 +87,7 @@ def time_calls(call: Callable[[], object]) -> float:
 def record_raised(error: BaseException) -> None:
     """Record an exception as the span does in which it began: it has no mark."""
     error.__dict__.clear()
-    assert failure.record_exception(error, ORIGIN) is not None
+    assert recording.record_exception(error, ORIGIN) is not None
 
 
 def record_new(error: BaseException) -> None:
@@ -110,9 +111,9 @@ def prepare_passing(folder: Path, depth: int) -> tuple[BaseException, Callable[[
         mark = error.__dict__["__ztrace_origin__"]
         mark[3].clear()
         tracebacks.identify(inner, mark[3])  # type: ignore[arg-type]
-        failure.record_exception(error, around)
+        recording.record_exception(error, around)
 
-    failure.record_exception(error.with_traceback(inner), ORIGIN, around)
+    recording.record_exception(error.with_traceback(inner), ORIGIN, around)
     error.with_traceback(whole)
     return error, record
 

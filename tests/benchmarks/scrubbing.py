@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ztrace.encoding import Record, encode
-from ztrace.scrubbing import Rules
+from ztrace.publishing.encoding import Record, encode
+from ztrace.scrubbing.rules import Rules
 
 #: Spans of a batch, batches of a kind, and how often all are encoded.
 SPANS, BATCHES, ROUNDS = 2048, 8, 10

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.collector.messages import EPOCH_NS, is_balanced, make_span, pack_body, row, rows
-from ztrace.adoption import Adoption
-from ztrace.spool import Spool
-from ztrace.spool_files import RECORD_BYTES
+from ztrace.spooling.adoption import Adoption
+from ztrace.spooling.files import RECORD_BYTES
+from ztrace.spooling.spool import Spool
 from ztrace_collector.adopting import Adopter
 from ztrace_collector.layout import NOT_DELIVERED, PROCESS_CRASHED, QUEUE_FULL
 from ztrace_collector.store import Store

@@ -14,8 +14,8 @@ import pytest
 
 import ztrace
 from tests.collector.messages import refusals, row, rows
-from ztrace import worker
 from ztrace.enrolment import Enrolment
+from ztrace.publishing import worker
 from ztrace_collector.keys import KeyFolder
 from ztrace_collector.service import Collector, Options
 

@@ -14,22 +14,12 @@ import pytest
 import ztrace
 import ztrace.otel
 from tests.docs import pages
-from ztrace import (
-    adoption,
-    delivery,
-    encoding,
-    failure,
-    frames,
-    origins,
-    scrubbing,
-    settings,
-    spool,
-    spool_files,
-    unfinished,
-    wire,
-    worker,
-)
-from ztrace import locals as local_variables
+from ztrace import settings, wire
+from ztrace.exceptions import frames, origins, recording
+from ztrace.exceptions import locals as local_variables
+from ztrace.publishing import delivery, encoding, unfinished, worker
+from ztrace.scrubbing import rules
+from ztrace.spooling import adoption, files, spool
 from ztrace_collector import (
     admission,
     attributes,
@@ -157,7 +147,7 @@ LIMITS = [
     ("Limits of a publisher", "silence after which", f"{delivery.RESEND_S:g} s"),
     ("Limits of a publisher", "beat of an idle publisher", f"{worker.BEAT_S:g} s"),
     ("Limits of a publisher", "`shutdown`, at exit too", f"{worker.UNREACHED_S} s"),
-    ("Limits of a publisher", "bytes of a file in the spool", f"{spool_files.SEGMENT_BYTES >> 20} MiB"),
+    ("Limits of a publisher", "bytes of a file in the spool", f"{files.SEGMENT_BYTES >> 20} MiB"),
     ("Limits of a publisher", "batches of one process in the spool", spool.MAX_BATCHES),
     ("Limits of a publisher", "somebody looks for what dead processes", f"{adoption.PERIOD_S:g} s"),
     ("Limits of a publisher", "spans that have not ended", unfinished.MAX_WATCHED),
@@ -169,16 +159,16 @@ LIMITS = [
     ("Limits of a publisher", "bytes of one span", f"{encoding.MAX_SPAN_BYTES >> 10} KiB"),
     ("Limits of a publisher", "frames of an exception", frames.OUTERMOST),
     ("Limits of a publisher", "frames of an exception", frames.INNERMOST),
-    ("Limits of a publisher", "frames of an exception", failure.MAX_RECORDED_FRAMES),
+    ("Limits of a publisher", "frames of an exception", recording.MAX_RECORDED_FRAMES),
     ("Limits of a publisher", "exceptions recorded with one", origins.MAX_LINKS),
-    ("Limits of a publisher", "notes of an exception", failure.MAX_NOTES),
-    ("Limits of a publisher", "notes of an exception", failure.MAX_NOTE),
-    ("Limits of a publisher", "members of an exception group", failure.MAX_MEMBERS),
-    ("Limits of a publisher", "members of an exception group", failure.MAX_DEPTH),
+    ("Limits of a publisher", "notes of an exception", recording.MAX_NOTES),
+    ("Limits of a publisher", "notes of an exception", recording.MAX_NOTE),
+    ("Limits of a publisher", "members of an exception group", recording.MAX_MEMBERS),
+    ("Limits of a publisher", "members of an exception group", recording.MAX_DEPTH),
     ("Limits of a publisher", "local variables of a frame", local_variables.MAX_NAMES),
     ("Limits of a publisher", "local variables of a frame", local_variables.MAX_VALUE),
-    ("Limits of a publisher", "causes of an exception", failure.MAX_CAUSES),
-    ("Limits of a publisher", "characters of an exception's message", failure.MAX_MESSAGE),
+    ("Limits of a publisher", "causes of an exception", recording.MAX_CAUSES),
+    ("Limits of a publisher", "characters of an exception's message", recording.MAX_MESSAGE),
     ("Limits of a publisher", "characters of a source line", frames.MAX_CODE),
     ("Limits of the collector", "bytes of a frame", f"{wire.MAX_FRAME_BYTES >> 20} MiB"),
     ("Limits of the collector", "spans of a message", check.MAX_SPANS),
@@ -356,7 +346,7 @@ def test_every_reason_is_documented() -> None:
         encoding.CUT,
         encoding.REPLACED,
         encoding.REFUSED,
-        scrubbing.REASON,
+        rules.REASON,
         *LOSS_COLUMNS,
     }
     for text in pages.sources():

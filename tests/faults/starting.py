@@ -32,8 +32,8 @@ def measure(endpoint: str) -> Start:
 
     begun_s = time.perf_counter()
     # What `configure` imports, so that it is not counted with what it does.
-    import ztrace.link
-    import ztrace.publisher
+    import ztrace.publishing.link
+    import ztrace.publishing.publisher
 
     loaded_s = time.perf_counter()
     ztrace.configure("start", endpoint)

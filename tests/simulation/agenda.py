@@ -8,7 +8,7 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import count
 
-from ztrace.worker import Clocks
+from ztrace.publishing.worker import Clocks
 
 #: Unix time at the monotonic clock's zero: 2024-01-01T00:00:00Z.
 EPOCH_NS = 1_704_067_200_000_000_000

@@ -100,7 +100,7 @@ class Network:
 
 
 class SimulatedLink:
-    """What a worker has instead of a socket; see `ztrace.link.Link`."""
+    """What a worker has instead of a socket; see `ztrace.publishing.link.Link`."""
 
     def __init__(self, network: Network, name: str, before_send: Callable[[Sequence[bytes]], None]) -> None:
         self.name = name

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 from tests.simulation.faults import Killed
 from tests.simulation.network import SimulatedLink
 from ztrace import spans
-from ztrace.publisher import Publisher
+from ztrace.publishing.publisher import Publisher
+from ztrace.publishing.worker import Worker
 from ztrace.settings import Settings, read_settings
 from ztrace.spans import Span
 from ztrace.wire import KIND_NUMBERS
-from ztrace.worker import Worker
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

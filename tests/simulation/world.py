@@ -17,8 +17,10 @@ from tests.simulation.collecting import SimulatedCollector
 from tests.simulation.faults import Faults
 from tests.simulation.network import Network
 from tests.simulation.programs import Program
-from ztrace import diagnostics, identifiers, orphans, publisher, spans, spool, spool_files, unfinished
-from ztrace.window import Window
+from ztrace import diagnostics, identifiers, spans
+from ztrace.publishing import publisher, unfinished
+from ztrace.publishing.window import Window
+from ztrace.spooling import files, orphans, spool
 from ztrace.wire import BEAT, BYE, CRASH, DATA, OPEN, TOMBSTONE, Header, unpack_header
 from ztrace_collector import writing
 
@@ -232,9 +234,9 @@ class World:
             (identifiers, "os", chance),
             (spool, "time", clock),
             (spool, "os", disk),
-            (spool_files, "os", disk),
+            (files, "os", disk),
             (spool, "_STALE_BYTES", dice.choice((0, 1 << 16))),
-            (spool_files, "SEGMENT_BYTES", dice.choice((300, 3_000, 4 << 20))),
+            (files, "SEGMENT_BYTES", dice.choice((300, 3_000, 4 << 20))),
             (orphans, "time", clock),
             (writing, "time", clock),
             (unfinished, "perf_counter_ns", agenda.monotonic_ns),

@@ -21,7 +21,7 @@ from tests.viewer.stored import (
     trace_id,
 )
 from ztrace import wire
-from ztrace.unfinished import ABANDONED
+from ztrace.publishing.unfinished import ABANDONED
 from ztrace_collector.store import Store
 from ztrace_viewer.database import open_database
 from ztrace_viewer.documents import TraceSummary, TreeDocument

@@ -10,7 +10,8 @@ import ztrace
 from tests.ztrace.receiving import Receiver
 from tests.ztrace.recording import Clock, Recorder
 from tests.ztrace.waiting import wait_for
-from ztrace import diagnostics, spans, worker
+from ztrace import diagnostics, spans
+from ztrace.publishing import worker
 
 
 @pytest.fixture

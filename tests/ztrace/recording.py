@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import ztrace
-from ztrace.encoding import Record
+from ztrace.publishing.encoding import Record
 from ztrace.wire import ExceptionRecord, FrameRecord, Span
 
 #: Unix time at the monotonic clock's zero.

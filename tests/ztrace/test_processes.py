@@ -16,7 +16,7 @@ from tests.collector.messages import is_balanced, row
 from tests.ztrace.programs import ROOT, run_program, run_script, started_program
 from tests.ztrace.receiving import Receiver
 from tests.ztrace.waiting import DEADLINE_S, wait_for
-from ztrace.orphans import find_orphans
+from ztrace.spooling.orphans import find_orphans
 from ztrace.wire import BYE, DATA, Header
 
 CONFIGURE = """
@@ -225,7 +225,7 @@ for wait in (lambda: gevent.sleep(0.2), lambda: ztrace.flush(0.2), lambda: ztrac
     [
         "from gevent import monkey; monkey.patch_all()\nimport ztrace",
         "import ztrace\nfrom gevent import monkey; monkey.patch_all()",
-        "import ztrace, zmq, ztrace.publisher\nfrom gevent import monkey; monkey.patch_all()",
+        "import ztrace, zmq, ztrace.publishing.publisher\nfrom gevent import monkey; monkey.patch_all()",
     ],
     ids=["before", "after", "late"],
 )

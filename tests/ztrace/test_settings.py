@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 import ztrace
-from ztrace import agent, frames, spans
+from ztrace import agent, spans
 from ztrace.enrolment import Enrolment
 from ztrace.errors import SettingsError
-from ztrace.scrubbing import DEFAULT_RULES
+from ztrace.exceptions import frames
+from ztrace.scrubbing.rules import DEFAULT_RULES
 from ztrace.settings import DEFAULT_ENDPOINT, LIMITS, read_settings
 
 

@@ -17,7 +17,7 @@ from opentelemetry import trace
 from opentelemetry.context.context import Context, _RuntimeContext
 
 from ztrace import diagnostics, spans
-from ztrace.origins import mark_of
+from ztrace.exceptions.origins import mark_of
 from ztrace.otel.identity import context_of, span_context_of
 from ztrace.spans import ForeignSpan
 from ztrace.wire import PASSED

@@ -12,13 +12,14 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace import export as sdk
 from opentelemetry.trace import Link, SpanContext, SpanKind, StatusCode
 
-from ztrace import agent, diagnostics, frames, spans
-from ztrace.encoding import Record
-from ztrace.failure import MAX_MESSAGE
+from ztrace import agent, diagnostics, spans
+from ztrace.exceptions import frames
+from ztrace.exceptions.recording import MAX_MESSAGE
+from ztrace.exceptions.texts import read_stack_text
 from ztrace.otel.context import HOW, ORIGIN_SPAN_ID, ORIGIN_TRACE_ID
-from ztrace.publisher import Publisher
+from ztrace.publishing.encoding import Record
+from ztrace.publishing.publisher import Publisher
 from ztrace.settings import Settings
-from ztrace.stack_texts import read_stack_text
 from ztrace.wire import ERROR, KIND_NUMBERS, OK, PASSED, RAISED, ExceptionRecord
 
 _KINDS = {kind: KIND_NUMBERS[kind.name.lower()] for kind in SpanKind}

@@ -23,7 +23,7 @@ OUR_FLAGS = 1
 MAX_STATUS = 1024
 
 #: ztrace's own attributes of spans on their way.
-SELF_NS, CPU_NS, UNFINISHED = "ztrace.self_ns", "ztrace.cpu_ns", "ztrace.unfinished"
+SELF_NS, CPU_NS, UNFINISHED = "ztrace.self_ns", "ztrace.cpu_ns", "ztrace.publishing.unfinished"
 #: The kind of failure; of an exception its type.
 ERROR_TYPE = "error.type"
 #: Of an event in `ztrace.wire.Span.details`: the span's exception was made of it, and it is kept as it came.

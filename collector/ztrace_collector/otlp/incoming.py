@@ -21,7 +21,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 
 from ztrace import wire
 from ztrace.errors import OtlpError
-from ztrace.stack_texts import read_stack_text
+from ztrace.exceptions.texts import read_stack_text
 from ztrace_collector.check import INT_END, MAX_ITEMS
 from ztrace_collector.foreign import ForeignBatch, Resource
 from ztrace_collector.mending import MAX_LINKS, are_links

@@ -1,7 +1,7 @@
 """Exceptions as Python prints them, for ``exception.stacktrace``.
 
 One idea: whoever reads it in another tool, or greps for it, is to find what Python would have printed there:
-causes first, the members of a group in their frames of dashes. `ztrace.stack_texts` reads such texts.
+causes first, the members of a group in their frames of dashes. `ztrace.exceptions.texts` reads such texts.
 
 Source: https://docs.python.org/3/library/traceback.html, and
 https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-spans/ for the attribute.

@@ -16,8 +16,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from tests.collector.otlp.requests import send_all, spans_of, take_in
 from tests.collector.otlp.test_outgoing import values
-from tests.ztrace.zerorpc.fleet import Collected, Fleet
-from tests.ztrace.zerorpc.test_messages import wait_for_messages
+from tests.ztrace.middleware.zerorpc.fleet import Collected, Fleet
+from tests.ztrace.middleware.zerorpc.test_messages import wait_for_messages
 from ztrace_collector.otlp.incoming import parse_request
 from ztrace_collector.otlp.outgoing import Builder
 from ztrace_collector.otlp.reading import read_traces

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from ztrace.failure import record_exception
+from ztrace.exceptions.recording import record_exception
+from ztrace.exceptions.texts import read_stack_text
 from ztrace.spans import SpanContext
-from ztrace.stack_texts import read_stack_text
 from ztrace_collector.failures import read_failure
 from ztrace_collector.otlp.stacktraces import format_stacktrace
 from ztrace_collector.refusals import Refusals

@@ -8,8 +8,8 @@ import pytest
 
 from tests.collector.otlp.receivers import find_port, tapping
 from tests.collector.otlp.sending_on import sending_on
+from tests.ztrace.middleware.zerorpc.fleet import Child
 from tests.ztrace.waiting import wait_for
-from tests.ztrace.zerorpc.fleet import Child
 from ztrace_viewer.database import open_database
 from ztrace_viewer.documents import SpanDocument
 from ztrace_viewer.traces import read_tree

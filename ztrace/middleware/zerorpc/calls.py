@@ -15,10 +15,11 @@ import zmq
 from gevent import GreenletExit
 from gevent.event import AsyncResult
 
-from ztrace import diagnostics, failure, origins, spans
+from ztrace import diagnostics, spans
+from ztrace.exceptions import origins, recording
+from ztrace.exceptions.tracebacks import take_off_frame
 from ztrace.middleware.zerorpc.contexts import is_traced
 from ztrace.spans import CLIENT, Span, start_span
-from ztrace.tracebacks import take_off_frame
 
 #: Characters kept of the traceback that a server without ztrace sends: its end says what happened.
 MAX_REMOTE_TRACEBACK = 4000
@@ -158,13 +159,15 @@ def take_remote_error(span: Span, exception: Any, answer: dict[str, Any]) -> Non
     is_original = isinstance(exception, zerorpc.RemoteError)  # And not what another middleware made of it.
     if is_original:
         message = answer.get("m")
-        failure.describe(exception, message if type(message) is str else f"{exception.name}: {exception.msg}")
+        recording.describe(
+            exception, message if type(message) is str else f"{exception.name}: {exception.msg}"
+        )
     origin = answer.get("o")
     if isinstance(origin, list) and [len(part) for part in origin] == [16, 8]:
         origins.mark_origin(exception, origin[0], origin[1], span)
         return
     if is_original and exception.name != zerorpc.RemoteError.__name__:  # Which tells no more than the class.
-        failure.describe_remote(exception, exception.name, exception.msg)
+        recording.describe_remote(exception, exception.name, exception.msg)
     if is_original and exception.traceback:
         text = exception.traceback[-MAX_REMOTE_TRACEBACK:]
         if len(text) < len(exception.traceback):

@@ -7,11 +7,12 @@ from typing import Any
 
 import zerorpc
 
-from ztrace import diagnostics, failure, origins, spans
+from ztrace import diagnostics, spans
+from ztrace.exceptions import origins, recording
+from ztrace.exceptions.tracebacks import take_off_frame
 from ztrace.middleware.zerorpc.contexts import is_traced
 from ztrace.propagation import parse_traceparent
 from ztrace.spans import CONSUMER, PRODUCER, SERVER, Span, make_current, start_span
-from ztrace.tracebacks import take_off_frame
 
 #: The request this greenlet is serving, and its span.
 being_served: ContextVar[tuple[Any, Span | None]] = ContextVar(
@@ -75,7 +76,7 @@ def describe_error(span: Span, exception: BaseException) -> dict[str, Any]:
     if origin is not None:
         answer["o"] = list(origin)
     if isinstance(exception, zerorpc.RemoteError):
-        answer["m"] = failure.message_of(exception)
+        answer["m"] = recording.message_of(exception)
     return answer
 
 

@@ -1,0 +1,315 @@
+"""The processes of a test: a collector, services that call each other, and a caller."""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from tests.ztrace.middleware.zerorpc.journal import Entry, read_events, read_journals
+from tests.ztrace.middleware.zerorpc.origins import Places, Ways, compare_ways
+from tests.ztrace.middleware.zerorpc.trees import Node, Unlogged, compare, foretell_scenario
+from ztrace_viewer.database import open_database
+from ztrace_viewer.documents import StatusDocument, TreeDocument
+from ztrace_viewer.publishers import read_status
+from ztrace_viewer.traces import read_tree
+
+#: Longer than anything takes: reached only by a failure.
+DEADLINE_S = 15.0
+
+#: The checkout: where modules of tests can be run.
+_ROOT = Path(__file__).parents[4]
+
+_COLLECT = (
+    "import sys; from pathlib import Path; from ztrace_collector.service import Options, collect;"
+    "options = Options('tcp://127.0.0.1:0', Path(sys.argv[1]));"
+    "collect(options, ready=lambda endpoint: print(endpoint, flush=True))"
+)
+
+T = TypeVar("T")
+
+
+def wait_for(condition: Callable[[], T], why: Callable[[], object] = lambda: "timed out") -> T:
+    """Return the condition's result once it is true."""
+    deadline_s = time.monotonic() + DEADLINE_S
+    while not (result := condition()):
+        assert time.monotonic() < deadline_s, why()
+        time.sleep(0.005)
+    return result
+
+
+class Child:
+    """A process that answers each line with a line; what it says on standard error goes to a file."""
+
+    def __init__(self, errors: Path, *command: str, **environment: str) -> None:
+        self._unread = b""
+        with errors.open("ab") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, *command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                cwd=_ROOT,
+                env={**os.environ, **environment},
+                bufsize=0,
+            )
+        self.pid = self.process.pid
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(DEADLINE_S)
+        for stream in (self.process.stdin, self.process.stdout):
+            assert stream is not None
+            stream.close()
+
+    def say(self, line: str) -> None:
+        """Send a line."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(line.encode() + b"\n")
+
+    def hear(self) -> str:
+        """Return the next line."""
+        assert self.process.stdout is not None
+        deadline_s = time.monotonic() + DEADLINE_S
+        while b"\n" not in self._unread:
+            ready, _, _ = select.select([self.process.stdout], [], [], max(0, deadline_s - time.monotonic()))
+            assert ready, "no answer"
+            received = os.read(self.process.stdout.fileno(), 1 << 20)
+            assert received, f"ended with status {self.process.wait(DEADLINE_S)}"
+            self._unread += received
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line.decode()
+
+    def ask(self, command: object) -> dict[str, Any]:
+        """Send a command, return the answer."""
+        self.say(command if isinstance(command, str) else json.dumps(command))
+        answer = json.loads(self.hear())
+        assert isinstance(answer, dict)
+        return answer
+
+    def finish(self) -> int:
+        """Close the process's standard input, which ends it; return its exit status."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        return self.process.wait(DEADLINE_S)
+
+
+class Collected:
+    """A collector process and its database."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "traces.db"
+        self.errors = folder / "collector.err"
+        self._child = Child(self.errors, "-W", "error", "-c", _COLLECT, str(self.path))
+        self.endpoint = self._child.hear()
+
+    def stop(self) -> None:
+        """Stop it; everything received is stored then, and it had nothing to complain of."""
+        with self._child:
+            self._child.process.send_signal(signal.SIGTERM)
+            assert self._child.process.wait(DEADLINE_S) == 0
+            assert self.errors.read_text() == ""
+
+    def tree(self, trace_id: str) -> TreeDocument:
+        """Return a stored tree, as ``ztrace show --json`` does."""
+        with open_database(self.path) as db:
+            return read_tree(db, bytes.fromhex(trace_id))
+
+    def count_spans(self, trace_id: str) -> int:
+        """Return how many spans of a trace are stored."""
+        return int(self.value("SELECT count(*) FROM spans WHERE trace_id = ?", bytes.fromhex(trace_id)))
+
+    def value(self, query: str, *parameters: object) -> Any:
+        """Return the one value that a query finds."""
+        with open_database(self.path) as db:
+            return db.execute(query, parameters).fetchone()[0]
+
+    def find_traces(self, token: str) -> list[str]:
+        """Return the traces in which a call's server span is, found by the token on it."""
+        with open_database(self.path) as db:
+            rows = db.execute(
+                "SELECT DISTINCT trace_id FROM spans WHERE json_extract(attributes, '$.scenario') = ?",
+                (token,),
+            )
+            return [trace_id.hex() for (trace_id,) in rows]
+
+    def status(self) -> StatusDocument:
+        """Return what ``ztrace status --json`` shows."""
+        with open_database(self.path) as db:
+            return read_status(db, time.time_ns())
+
+
+class Fleet:
+    """Three services, each calling the next, and a driver, all traced or all without ztrace."""
+
+    def __init__(self, folder: Path, collected: Collected | None, tokens: "count[int]") -> None:
+        self.folder = folder
+        self.collected = collected
+        self.errors = folder / "errors.txt"
+        self.services: dict[str, Child] = {}
+        self.endpoints: dict[str, dict[str, str]] = {}
+        self.places = Places()
+        self._tokens = tokens
+        self._stack = ExitStack()
+        self._traced = ["--ztrace", collected.endpoint] if collected else []
+        upstream: list[str] = []
+        for name in ("back", "middle", "front"):
+            self.start_service(name, *upstream)
+            upstream = ["--upstream", self.endpoints[name]["rpc"]]
+        self.driver = self.start_driver()
+
+    def start_service(self, name: str, *options: str) -> Child:
+        """Start another service, which the scenarios find by its name."""
+        child = self._start("server", name, *self._traced, *options)
+        self.services[name] = child
+        self.endpoints[name] = json.loads(child.hear())
+        return child
+
+    def forget_service(self, name: str) -> Child:
+        """Stop asking a service that has ended, or soon will, how it stands."""
+        del self.endpoints[name]
+        return self.services.pop(name)
+
+    def start_driver(self, *options: str, name: str = "driver", **environment: str) -> Child:
+        """Start a caller."""
+        child = self._start("driver", name, *self._traced, *options, **environment)
+        child.hear()
+        return child
+
+    def _start(self, module: str, name: str, *options: str, **environment: str) -> Child:
+        command = ["-m", f"tests.ztrace.middleware.zerorpc.{module}", name, str(self.folder), *options]
+        return self._stack.enter_context(Child(self.errors, *command, **environment))
+
+    def stop(self) -> None:
+        """End everything; nothing of ztrace's own may have failed."""
+        with self._stack:
+            for child in (self.driver, *self.services.values()):
+                assert child.finish() == 0
+        assert [line for line in self.errors.read_text().splitlines() if "ztrace:" in line] == []
+
+    def command(
+        self, scenario: str, *args: Any, endpoints: dict[str, dict[str, str]] | None = None
+    ) -> dict[str, Any]:
+        """Return what a driver is told to run a scenario, with a token of its own."""
+        return {
+            "scenario": scenario,
+            "token": f"s{next(self._tokens)}",
+            "endpoints": endpoints or self.endpoints,
+            "args": args,
+        }
+
+    def run(self, scenario: str, *args: Any, driver: Child | None = None) -> "Outcome":
+        """Run a scenario."""
+        command = self.command(scenario, *args)
+        return Outcome(command["token"], (driver or self.driver).ask(command))
+
+    def entries(self, token: str) -> list[Entry]:
+        """Return the journals of a scenario once every call in them has ended."""
+        return wait_for(
+            lambda: _ended(read_journals(self.folder, token)), lambda: read_journals(self.folder, token)
+        )
+
+    def settle(self) -> None:
+        """Have everything that has ended stored, and see that nothing failed or was left open."""
+        for name, child in {"driver": self.driver, **self.services}.items():
+            state = child.ask("{}")
+            assert state == {"stored": True, "failures": {}, "open_calls": 0, "unread_streams": 0}, name
+
+    def wait_for_tree(self, trace_id: str, span_count: int) -> TreeDocument:
+        """Return a tree once so many spans of it are stored, and no process has more of it."""
+        assert self.collected is not None
+        collected = self.collected
+
+        def stored() -> bool:
+            for child in self.services.values():
+                child.ask("{}")
+            return collected.count_spans(trace_id) >= span_count
+
+        wait_for(stored, lambda: collected.tree(trace_id))
+        self.settle()
+        return collected.tree(trace_id)
+
+    def check(
+        self,
+        outcome: "Outcome",
+        unlogged: Unlogged | None = None,
+        *,
+        driver: tuple[str, int] | None = None,
+        killed: bool = False,
+        ways: bool = False,
+        folded: bool = False,
+    ) -> TreeDocument:
+        """Assert that a scenario's tree is what the journals foretell; return it.
+
+        With ``ways`` the origins of exceptions are compared, and how and by which lines they travelled.
+        """
+        unlogged = unlogged or Unlogged()
+        entries = read_journals(self.folder, outcome.token) if killed else self.entries(outcome.token)
+        error = outcome.error[0] if outcome.error else None
+        driver = driver or ("driver", self.driver.pid)
+        expected = foretell_scenario(outcome.token, entries, driver, unlogged, error)
+        tree = self.wait_for_tree(outcome.trace_id, expected.count())
+        pairs = compare(tree, expected, unlogged)
+        if ways:
+            told = Ways(entries, read_events(self.folder, outcome.token))
+            compare_ways(pairs, told, self.places, folded=folded)
+        return tree
+
+    def check_root_only(self, outcome: "Outcome") -> bool:
+        """Tell whether a scenario left its root span and nothing else."""
+        return self.wait_for_tree(outcome.trace_id, 1)["span_count"] == 1
+
+    def check_other(self, token: str, expected: Node, unlogged: Unlogged | None = None) -> TreeDocument:
+        """Assert the same of a tree that is known by the token of a call in it."""
+        tree = self.wait_for_tree(self.find_trace(token), expected.count())
+        compare(tree, expected, unlogged or Unlogged())
+        return tree
+
+    def find_trace(self, token: str) -> str:
+        """Return the only trace in which a call's server span is, once it is stored."""
+        assert self.collected is not None
+        collected = self.collected
+
+        def found() -> list[str]:
+            for child in self.services.values():
+                child.ask("{}")
+            return collected.find_traces(token)
+
+        (trace_id,) = wait_for(found)
+        return trace_id
+
+
+class Outcome:
+    """What a driver answered.
+
+    Attributes:
+        token: of the scenario.
+        seen: results and errors of its calls.
+        error: what ended the scenario itself.
+        trace_id: of its tree.
+        open_calls: calls whose span has not ended.
+        failures: of ztrace's own.
+    """
+
+    def __init__(self, token: str, answer: dict[str, Any]) -> None:
+        self.token = token
+        self.seen: list[Any] = answer["seen"]
+        self.error: list[str] | None = answer["error"]
+        self.trace_id: str = answer["trace_id"]
+        self.open_calls: int = answer["open_calls"]
+        self.failures: dict[str, int] = answer["failures"]
+
+
+def _ended(entries: list[Entry]) -> list[Entry]:
+    return entries if entries and all(entry.end_ns is not None for entry in entries) else []

@@ -1,0 +1,523 @@
+"""What callers do: each scenario is a function of a `Caller`, run in the driver's process."""
+
+import gc
+from collections.abc import Callable
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import gevent
+import zerorpc
+import zmq
+
+import ztrace
+from ztrace.middleware.zerorpc import ZerorpcMiddleware
+
+if TYPE_CHECKING:
+    from tests.ztrace.middleware.zerorpc.driver import Caller
+
+
+def wait_for(condition: Callable[[], Any]) -> None:
+    """Let other greenlets run until the condition is true."""
+    with gevent.Timeout(10.0):
+        while not condition():
+            gevent.sleep(0.01)
+
+
+def ok(caller: "Caller") -> None:
+    """Call once, with arguments of every kind."""
+    caller.attempt("echo", 1, "zwei", [3.5, None, True], {"a": {"b": b"\0\xff"[:1].decode()}})
+
+
+def error(caller: "Caller") -> None:
+    """Call what raises, and go on."""
+    caller.attempt("fail", "ValueError", "this went wrong")
+    caller.attempt("echo", "still here")
+
+
+def raised_through(caller: "Caller") -> None:
+    """Let a remote error end the scenario itself."""
+    caller.call("fail", "ValueError", "not caught")
+
+
+def unknown_method(caller: "Caller") -> None:
+    """Call what does not exist."""
+    caller.attempt("nothing_like_it")
+
+
+def timeout(caller: "Caller") -> None:
+    """Wait for less than the method takes."""
+    caller.attempt("slow", 0.3, timeout=0.1)
+
+
+def gevent_timeout(caller: "Caller") -> None:
+    """Give a call up from outside, and go on calling."""
+    with caller.seeing(), gevent.Timeout(0.1):
+        caller.call("slow", 0.3)
+    caller.attempt("echo", "after")
+
+
+def killed_greenlet(caller: "Caller") -> None:
+    """Kill the greenlet that waits for an answer."""
+    task = gevent.spawn(zerorpc.fork_task_context(caller.call), "slow", 0.3, on=caller.client())
+    gevent.sleep(0.1)
+    task.kill()
+    caller.seen.append(task.successful())
+
+
+def unpackable_argument(caller: "Caller") -> None:
+    """Send what msgpack does not know."""
+    caller.attempt("echo", object)
+    caller.attempt("echo", "after")
+
+
+def unpackable_reply(caller: "Caller") -> None:
+    """Ask for what msgpack does not know."""
+    caller.attempt("unpackable")
+
+
+def undecodable_reply(caller: "Caller") -> None:
+    """Ask for what the server can pack and the client cannot read."""
+    caller.attempt("undecodable", timeout=0.3)
+
+
+def asynchronous(caller: "Caller") -> None:
+    """Start two calls and one that fails, then wait for each."""
+    started = []
+    for method, *args in (("slow", 0.1), ("echo", 1), ("fail", "ValueError", "async")):
+        token = caller.next_token()
+        entry = caller.journal.entry("client", token, method)
+        entry.__enter__()
+        started.append((entry, caller.client()(method, token, *args, **{"async": True})))
+    for entry, result in started:
+        try:
+            caller.seen.append(result.get())
+        except zerorpc.RemoteError as error:
+            caller.seen.append([error.name, error.msg])
+            with caller.seeing():
+                entry.__exit__(type(error), error, None)
+        else:
+            entry.__exit__(None, None, None)
+
+
+def asynchronous_timeout(caller: "Caller") -> None:
+    """Start a call that takes longer than it may."""
+    token = caller.next_token()
+    with caller.seeing(), caller.journal.entry("client", token, "slow"):
+        caller.client()("slow", token, 0.3, timeout=0.1, **{"async": True}).get()
+
+
+def nested(caller: "Caller", *path: Any) -> None:
+    """Call through as many services as methods are given."""
+    caller.attempt(*path)
+
+
+def through(caller: "Caller", *path: Any) -> None:
+    """Call through as many, and let what comes of it end the scenario itself."""
+    caller.call(*path)
+
+
+def twice(caller: "Caller", *path: Any) -> None:
+    """Call through as many, twice."""
+    caller.attempt(*path)
+    caller.attempt(*path)
+
+
+def read_stream(caller: "Caller", *path: Any) -> None:
+    """Read a stream that comes through as many services."""
+    method, *args = path
+    token = caller.next_token()
+    with caller.seeing(), caller.journal.entry("client", token, method):
+        for item in caller.client()(method, token, *args):
+            caller.seen.append(item)
+
+
+def call_elsewhere(caller: "Caller", service: str, *path: Any) -> None:
+    """Call a service that may go away."""
+    caller.attempt(*path, on=caller.client(service, "brittle"))
+
+
+def siblings(caller: "Caller") -> None:
+    """Call several services, one after the other and within spans."""
+    caller.attempt("echo", 1)
+    with ztrace.span("inside"):
+        caller.attempt("relay", "echo", 2)
+        caller.attempt("echo", 3, on=caller.client("back"))
+    caller.attempt("relay_twice", "relay", "echo", 4)
+
+
+def bytes_name(caller: "Caller") -> None:
+    """Name a method in bytes, as zerorpc allows."""
+    caller.attempt(b"echo", 1)
+    caller.attempt("überweisung".encode(), 2)
+
+
+def exotic_names(caller: "Caller", names: list[str]) -> None:
+    """Call methods with names that are no identifiers."""
+    for name in names:
+        caller.attempt(name, name)
+
+
+def builtins(caller: "Caller") -> None:
+    """Call what zerorpc itself serves."""
+    client = caller.client()
+    for call in (client._zerorpc_ping, client._zerorpc_name, client._zerorpc_inspect):
+        with caller.seeing():
+            caller.seen.append(call())
+    with caller.seeing():
+        caller.seen.append(client._zerorpc_nothing())
+
+
+def two_contexts(caller: "Caller") -> None:
+    """Call with a context and a client of the scenario's own, then with the usual one."""
+    with zerorpc.Context() as context:
+        client = zerorpc.Client(caller.endpoints["front"]["rpc"], context=context, heartbeat=2.0)
+        caller.attempt("relay", "echo", 1, on=client)
+        client.close()
+    caller.attempt("echo", 2)
+
+
+def forked_tasks(caller: "Caller") -> None:
+    """Call from greenlets that keep the context."""
+    tasks = [
+        gevent.spawn(zerorpc.fork_task_context(caller.call), "relay", "echo", number, on=caller.client())
+        for number in range(3)
+    ]
+    caller.seen.extend(task.get() for task in tasks)
+
+
+def spawned_task(caller: "Caller") -> None:
+    """Call from a greenlet that does not."""
+    client = caller.client()
+    caller.seen.append(gevent.spawn(caller.call, "relay", "echo", 1, on=client).get())
+
+
+def queue(caller: "Caller") -> None:
+    """Call at once what is served one by one."""
+    client = caller.client("front", "queue")
+    call = zerorpc.fork_task_context(caller.call)
+    tasks = [gevent.spawn(call, "slow", 0.1, on=client) for _ in range(3)]
+    caller.seen.extend(task.get() for task in tasks)
+
+
+def short_of_breath(caller: "Caller", method: str, *args: Any) -> None:
+    """Call what never answers, for as long as it takes to be sure."""
+    caller.attempt(method, *args, timeout=0.3)
+
+
+def crowd(caller: "Caller", number: int) -> None:
+    """Call through three services from many greenlets with one client, each in a trace of its own."""
+    client = caller.client()
+
+    def one(position: int) -> list[Any]:
+        token = f"{caller.token}.{position}"
+        leaves: list[list[Any]] = [
+            ["slow", 0.01 * (position % 7)],
+            ["echo", position],
+            ["fail", "ValueError", ""],
+        ]
+        leaf = leaves[position % 3]
+        with ztrace.span("scenario", scenario=token) as root:
+            try:
+                with caller.journal.entry("client", f"{token}.0", "relay_twice"):
+                    result = client("relay_twice", f"{token}.0", "relay", *leaf)
+            except zerorpc.RemoteError as error:
+                result = error.name
+        return [token, root.trace_id.hex(), result]
+
+    tasks = [gevent.spawn(one, position) for position in range(number)]
+    caller.seen.extend(task.get() for task in tasks)
+
+
+# Streams.
+
+
+def stream(caller: "Caller") -> None:
+    """Read streams to their ends: long, short and empty."""
+    for number in (300, 1, 0):
+        token = caller.next_token()
+        with caller.journal.entry("client", token, "count"):
+            caller.seen.append(list(caller.client().count(token, number)))
+
+
+def stream_with_calls(caller: "Caller") -> None:
+    """Read a stream whose items come from another service, and call in between."""
+    token = caller.next_token()
+    with caller.journal.entry("client", token, "relay_each"):
+        for item in caller.client().relay_each(token, 3, "echo"):
+            caller.seen.append(item)
+            caller.attempt("echo", "between")
+
+
+def failing_stream(caller: "Caller") -> None:
+    """Read streams that fail at once and after some items."""
+    for number in (2, 0):
+        token = caller.next_token()
+        with caller.seeing(), caller.journal.entry("client", token, "count_and_fail"):
+            for item in caller.client().count_and_fail(token, number):
+                caller.seen.append(item)
+
+
+def abandoned_stream(caller: "Caller", how: str) -> None:
+    """Stop reading a stream half way."""
+    token = caller.next_token()
+    with caller.seeing(), caller.journal.entry("client", token, "count"):
+        stream = caller.client("front", "brittle").count(token, 1000)
+        caller.seen.extend([next(stream), next(stream)])
+        if how == "close":
+            stream.close()
+        elif how == "throw":
+            stream.throw(LookupError("enough"))
+        else:
+            del stream
+            gc.collect()
+
+
+def unread_stream(caller: "Caller", number: int) -> None:
+    """Throw a stream away without reading it, and close its client, which is when the server hears of it."""
+    token = caller.next_token()
+    with caller.journal.entry("client", token, "count"):
+        stream = caller.client("front", "brittle").count(token, number)
+        del stream
+        gc.collect()
+    caller.seen.append(number)
+    caller.close("front", "brittle")
+
+
+def stream_from_another_greenlet(caller: "Caller") -> None:
+    """Ask for a stream in one greenlet, and read it in another."""
+    token = caller.next_token()
+    with caller.journal.entry("client", token, "count"):
+        stream = caller.client().count(token, 120)
+        caller.seen.append(gevent.spawn(list, stream).get())
+
+
+# Peers that go away.
+
+
+def lost_remote(caller: "Caller") -> None:
+    """Call a server that stops for longer than its client waits to hear of it."""
+    caller.attempt("block", 1.0, on=caller.client("front", "brittle"))
+
+
+def asynchronous_lost_remote(caller: "Caller") -> None:
+    """Start a call to a server that stops, with a timeout."""
+    token = caller.next_token()
+    with caller.seeing(), caller.journal.entry("client", token, "block"):
+        client = caller.client("front", "brittle")
+        result = client("block", token, 1.5, timeout=1.0, **{"async": True})
+        try:
+            result.get()
+        finally:
+            result.wait()
+
+
+def lost_in_stream(caller: "Caller") -> None:
+    """Read a stream of a server that is killed meanwhile."""
+    token = caller.next_token()
+    with caller.seeing(), caller.journal.entry("client", token, "count"):
+        for item in caller.client("doomed", "brittle").count(token, 1000, 0.05):
+            caller.seen.append(item)
+
+
+def call_doomed(caller: "Caller") -> None:
+    """Call a server that is killed meanwhile."""
+    caller.attempt("slow", 30, on=caller.client("doomed", "brittle"))
+
+
+def stopped_server(caller: "Caller") -> None:
+    """Call a server that is stopped for a while."""
+    caller.attempt("slow", 1.0, on=caller.client("doomed", "brittle"))
+
+
+def call_nobody(caller: "Caller") -> None:
+    """Call where no server is."""
+    caller.attempt("echo", on=caller.client("front", "brittle"))
+
+
+def call_brittle(caller: "Caller") -> None:
+    """Call for so long that there is time to kill the caller."""
+    caller.attempt("slow", 30, on=caller.client("front", "brittle"))
+
+
+def call_quitter(caller: "Caller") -> None:
+    """Call a server whose method ends the server."""
+    caller.attempt("fail", "SystemExit", "", on=caller.client("doomed", "brittle"))
+
+
+# Messages.
+
+
+def push(caller: "Caller", calls: list[list[Any]]) -> None:
+    """Send messages that nobody answers."""
+    pusher = zerorpc.Pusher()
+    pusher.connect(caller.endpoints["front"]["pull"])
+    for method, *args in calls:
+        token = caller.next_token()
+        with caller.seeing(), caller.journal.entry("producer", token, method):
+            caller.seen.append(pusher(method, token, *[object if arg == "object" else arg for arg in args]))
+    wait_for(lambda: pusher._events._send._send_queue.getters)  # Until then it has still something to send.
+    pusher.close()
+
+
+def publish(caller: "Caller", calls: list[list[Any]]) -> None:
+    """Publish to two subscribers, once both are there."""
+    publisher = zerorpc.Publisher()
+    for service in ("front", "back"):
+        publisher.connect(caller.endpoints[service]["sub"])
+    # What is published before they have subscribed is lost; the greenlets keep it out of the scenario's tree.
+    numbers = count()
+    wait_for(
+        lambda: (
+            gevent.spawn(publisher, "echo", f"{caller.token}-hello.{next(numbers)}").get()
+            or len({entry.service for entry in caller.journal.read(f"{caller.token}-hello")}) == 2
+        )
+    )
+    for method, *args in calls:
+        token = caller.next_token()
+        with caller.journal.entry("producer", token, method):
+            caller.seen.append(publisher(method, token, *args))
+    wait_for(lambda: publisher._events._send._send_queue.getters)
+    publisher.close()
+
+
+# Contexts of the scenario's own.
+
+
+def header_by_hand(caller: "Caller", header: dict[str, Any], method: str, *args: Any) -> None:
+    """Send a header as another tracer, or a broken one, would."""
+    with zerorpc.Context() as context:
+        context.register_middleware({"get_task_context": lambda: header})
+        client = zerorpc.Client(caller.endpoints["front"]["rpc"], context=context, heartbeat=2.0)
+        caller.attempt(method, *args, on=client)
+        client.close()
+
+
+def foreign_middleware(caller: "Caller", raising: str, ours: str) -> None:
+    """Call a server in this process, with a middleware that writes down its hooks; one of them may raise."""
+    context = zerorpc.Context()
+    foreign = Recorder(caller.seen, raising)
+    order = {"before": [ZerorpcMiddleware(), foreign], "after": [foreign, ZerorpcMiddleware()]}
+    for middleware in order.get(ours, [foreign]):
+        context.register_middleware(middleware)
+    methods = {"work": lambda: "done", "break": lambda: [][0], "count": zerorpc.stream(lambda: [1, 2])}
+    server = zerorpc.Server(methods, context=context, heartbeat=2.0)
+    server.bind("tcp://127.0.0.1:0", resolve=False)
+    endpoint = server._events._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+    client = zerorpc.Client(context=context, timeout=0.1, heartbeat=2.0)
+    with caller.seeing():
+        client.connect(f"by-name:{endpoint}")
+    if raising == "resolve_endpoint":
+        client.connect(endpoint, resolve=False)
+    task = gevent.spawn(server.run)
+    for method in ("work", "break", "nothing_like_it"):
+        with caller.seeing():
+            caller.seen.append(client(method))
+    if raising != "client_patterns_list":  # A stream that cannot be read would keep the server up.
+        with caller.seeing():
+            caller.seen.append(list(client.count()))
+    client.close()
+    task.kill()
+    server.close()
+    context.destroy(linger=0)
+
+
+class Mapped(Exception):
+    """What the foreign middleware makes of remote errors."""
+
+
+class Recorder:
+    """A middleware that uses every hook, writes down its calls, and may raise in one of them."""
+
+    def __init__(self, seen: list[Any], raising: str) -> None:
+        self._seen = seen
+        self._raising = raising
+
+    def _note(self, hook: str, *what: Any) -> None:
+        self._seen.append([hook, *what])
+        if hook == self._raising:
+            raise LookupError(hook)
+
+    def resolve_endpoint(self, endpoint: str) -> str:
+        """Resolve what only this middleware knows."""
+        self._note("resolve_endpoint")
+        return endpoint.removeprefix("by-name:")
+
+    def get_task_context(self) -> dict[str, str]:
+        """Send a header of its own."""
+        self._note("get_task_context")
+        return {"mine": "sent"}
+
+    def load_task_context(self, header: dict[str, Any]) -> None:
+        """Get its header back."""
+        self._note("load_task_context", header.get("mine"), header.get("late"))
+
+    def server_before_exec(self, request: Any) -> None:
+        """See the request."""
+        self._note("server_before_exec", request.name, request.header.get("mine"))
+
+    def server_after_exec(self, request: Any, reply: Any) -> None:
+        """Put something into the reply."""
+        reply.header["back"] = "from after_exec"
+        self._note("server_after_exec", request.name, reply.name)
+
+    def server_inspect_exception(self, request: Any, reply: Any, context: Any, exc_info: Any) -> None:
+        """See the exception."""
+        reply.header["back"] = "from inspect_exception"
+        self._note("server_inspect_exception", request.name, context.get("mine"), exc_info[0].__name__)
+
+    def client_handle_remote_error(self, event: Any) -> Exception:
+        """Raise another exception than zerorpc would."""
+        self._note("client_handle_remote_error", event.args[0])
+        return Mapped(event.args[1])
+
+    def client_before_request(self, request: Any) -> None:
+        """Put something into the request."""
+        request.header["late"] = "added"
+        self._note("client_before_request", request.name, request.header.get("mine"))
+
+    def client_after_request(self, request: Any, reply: Any, exception: Any = None) -> None:
+        """See the reply."""
+        back = reply.header.get("back") if reply is not None else None
+        self._note("client_after_request", request.name, back, type(exception).__name__)
+
+    def client_patterns_list(self, patterns: list[Any]) -> list[Any]:
+        """Leave the patterns as they are."""
+        self._note("client_patterns_list")
+        return patterns
+
+
+# Ways for the middleware to get in.
+
+
+def late(caller: "Caller") -> None:
+    """Instrument when a context and a connected client exist and have been used."""
+    client = caller.client()
+    caller.seen.append(client("echo", f"{caller.token}-untraced.0"))
+    ztrace.instrument("zerorpc")
+    caller.attempt("relay", "echo", 1)
+
+
+def by_hand(caller: "Caller", times: int) -> None:
+    """Register the middleware with one context, once and more often, and use that."""
+    middleware = ZerorpcMiddleware()
+    with zerorpc.Context() as context:
+        for _ in range(times):
+            context.register_middleware(middleware)
+        context.register_middleware(ZerorpcMiddleware())
+        client = zerorpc.Client(caller.endpoints["front"]["rpc"], context=context, heartbeat=2.0)
+        caller.attempt("relay", "echo", 1, on=client)
+        caller.attempt("fail", "ValueError", "once", on=client)
+        client.close()
+
+
+def by_hand_and_not(caller: "Caller", times: int) -> None:
+    """Use another context as well."""
+    by_hand(caller, times)
+    caller.seen.append(caller.client()("echo", f"{caller.token}-untraced.0"))
+
+
+def without_context(caller: "Caller") -> None:
+    """Use clients of a process that is not instrumented, whatever it is configured for."""
+    caller.seen.append(caller.client()("relay", f"{caller.token}-untraced.0", "echo", 1))
+    with caller.seeing():
+        caller.client()("fail", f"{caller.token}-untraced.1", "ValueError", "as ever")

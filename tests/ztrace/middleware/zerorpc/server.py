@@ -1,0 +1,258 @@
+"""A service: ``python -m tests.ztrace.middleware.zerorpc.server NAME JOURNALS [--ztrace ENDPOINT]``.
+
+It serves the same methods at several endpoints, which it prints as one line of JSON:
+
+    rpc      as services do
+    brittle  with a heartbeat so short that a lost client is noticed at once
+    queue    one call at a time
+    pull     messages
+    sub      published messages
+
+Its standard input takes one command a line; it stops at its end.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+import gevent
+import zerorpc
+import zmq
+from gevent.fileobject import FileObject
+
+import ztrace
+from tests.ztrace.middleware.zerorpc import failing
+from tests.ztrace.middleware.zerorpc.journal import Journal
+from tests.ztrace.middleware.zerorpc.report import report_state
+
+#: Of the ``rpc`` and of the ``brittle`` endpoint, in seconds.
+HEARTBEAT_S, BRITTLE_S = 2.0, 0.2
+
+
+class Unspeakable(Exception):
+    """An exception that cannot say what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+class Unpicklable(Exception):
+    """An exception that holds what can neither be copied nor sent."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, lambda: None)
+
+
+#: What `Methods.fail` can raise that is not a builtin.
+ERRORS: dict[str, Callable[[str], BaseException]] = {
+    "Unspeakable": Unspeakable,
+    "Unpicklable": Unpicklable,
+    "GreenletExit": gevent.GreenletExit,
+    "Timeout": lambda message: gevent.Timeout(0.01),
+    "SystemExit": lambda message: SystemExit(3),
+    "ValueError": ValueError,
+}
+
+
+class Methods(failing.FailingMethods):
+    """What every service can do; the token comes first everywhere."""
+
+    def _call(self, token: str, method: str, *args: Any) -> Any:
+        with self._journal.entry("client", token, method):
+            return self._upstream(method, token, *args)
+
+    def echo(self, token: str, *values: Any) -> Any:
+        """Return what came."""
+        return values
+
+    def slow(self, token: str, duration_s: float) -> str:
+        """Let others work meanwhile."""
+        gevent.sleep(duration_s)
+        return "slept"
+
+    def block(self, token: str, duration_s: float) -> str:
+        """Let nobody work meanwhile, heartbeats included."""
+        time.sleep(duration_s)
+        return "blocked"
+
+    def fail(self, token: str, kind: str, message: str) -> None:
+        """Raise."""
+        raise ERRORS[kind](message)
+
+    def unpackable(self, token: str) -> object:
+        """Return what msgpack does not know."""
+        return object()
+
+    def undecodable(self, token: str) -> dict[int, int]:
+        """Return what msgpack packs and does not unpack."""
+        return {1: 2}
+
+    def relay(self, token: str, method: str, *args: Any) -> Any:
+        """Return, or raise, what the service behind this one does."""
+        return self._call(f"{token}.0", method, *args)
+
+    def relay_twice(self, token: str, method: str, *args: Any) -> Any:
+        """Ask the service behind this one twice."""
+        return [self._call(f"{token}.{number}", method, *args) for number in range(2)]
+
+    def relay_wrapping(self, token: str, method: str, *args: Any) -> Any:
+        """Raise an error of its own from the other service's."""
+        try:
+            return self._call(f"{token}.0", method, *args)
+        except zerorpc.RemoteError as error:
+            raise LookupError("wrapped") from error
+
+    def relay_replacing(self, token: str, method: str, *args: Any) -> Any:
+        """Raise an error of its own while it handles the other service's."""
+        try:
+            return self._call(f"{token}.0", method, *args)
+        except zerorpc.RemoteError:
+            raise KeyError("replaced")  # noqa: B904  The missing "from" is the point.
+
+    def relay_catching(self, token: str, method: str, *args: Any) -> str:
+        """Go on without the other service's answer."""
+        try:
+            self._call(f"{token}.0", method, *args)
+        except zerorpc.RemoteError as error:
+            return f"caught {error.name}"
+        return "nothing to catch"
+
+    def fork(self, token: str, method: str, *args: Any) -> list[Any]:
+        """Ask twice at once, in tasks that keep the context."""
+        tasks = [
+            gevent.spawn(zerorpc.fork_task_context(self._call), f"{token}.{number}", method, *args)
+            for number in range(2)
+        ]
+        return [task.get() for task in tasks]
+
+    def spawn(self, token: str, method: str, *args: Any) -> Any:
+        """Ask in a task that has lost the context."""
+        return gevent.spawn(self._call, f"{token}.0", method, *args).get()
+
+    def count(self, token: str, number: int, pause_s: float = 0.0) -> Iterator[int]:
+        """Stream numbers."""
+        for each in range(number):
+            yield each
+            if pause_s:
+                gevent.sleep(pause_s)
+
+    def count_and_fail(self, token: str, number: int) -> Iterator[int]:
+        """Stream numbers, then raise."""
+        yield from range(number)
+        raise ValueError("no more numbers")
+
+    def relay_each(self, token: str, number: int, method: str) -> Iterator[Any]:
+        """Stream what the service behind this one answers."""
+        for each in range(number):
+            yield self._call(f"{token}.{each}", method, each)
+
+
+STREAMS = ("count", "count_and_fail", "relay_each", *failing.STREAMS)
+#: Names that are no Python identifiers, or look like something else, all of them `Methods.echo`.
+EXOTIC = ("überweisung", "a b\n", "", "__call__", "traceparent", "_zerorpc", "x" * 256, "\N{SNOWMAN}.\0")
+
+
+def journalled(journal: Journal, kind: str, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the method as one that writes down each of its calls, and puts the token on its span."""
+
+    def serve(token: str, *args: Any) -> Any:
+        _mark_span(token)
+        with journal.entry(kind, token, name, **_context.get()):
+            return method(token, *args)
+
+    def serve_stream(token: str, *args: Any) -> Iterator[Any]:
+        _mark_span(token)
+        with journal.entry(kind, token, name, **_context.get()):
+            yield from method(token, *args)
+
+    return zerorpc.stream(serve_stream) if name in STREAMS and kind == "server" else serve
+
+
+#: What came with the request that this greenlet serves.
+_context: ContextVar[dict[str, Any]] = ContextVar("context")
+
+
+def keep_context(header: dict[str, Any]) -> None:
+    """Be a middleware's hook that has nothing to do with ztrace."""
+    _context.set({key: header.get(key) for key in ("traceparent", "tracestate")})
+
+
+def _mark_span(token: str) -> None:
+    span = ztrace.current_span()
+    if isinstance(span, ztrace.Span):
+        span.set(scenario=token)
+
+
+def read_arguments() -> argparse.Namespace:
+    """Return the command line's."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("name")
+    parser.add_argument("journals", type=Path)
+    parser.add_argument("--upstream")
+    parser.add_argument("--ztrace")
+    return parser.parse_args()
+
+
+def keep_pulling(puller: Any) -> None:
+    """Pull messages; start again when the puller is stopped or dies of a message."""
+    while True:
+        try:
+            puller.run()
+        except Exception as error:
+            print(f"puller: {error!r}", file=sys.stderr)
+
+
+def bind(socket: Any, endpoint: str = "tcp://127.0.0.1:0") -> str:
+    """Bind to a free port; return the endpoint."""
+    socket.bind(endpoint)
+    return str(socket._events._socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode())
+
+
+def main() -> None:
+    """Be the service."""
+    arguments = read_arguments()
+    journal = Journal(arguments.journals, arguments.name, traced=arguments.ztrace is not None)
+    if arguments.ztrace:
+        ztrace.configure(service=arguments.name, endpoint=arguments.ztrace)
+        ztrace.instrument("zerorpc")
+    zerorpc.Context.get_instance().register_middleware({"load_task_context": keep_context})
+    upstream = None
+    if arguments.upstream:
+        upstream = zerorpc.Client(arguments.upstream, timeout=10, heartbeat=HEARTBEAT_S)
+    methods = Methods(journal, upstream)
+    named = {name: getattr(methods, name) for name in dir(methods) if not name.startswith("_")}
+    named |= dict.fromkeys(EXOTIC, methods.echo)
+
+    def of_kind(kind: str) -> dict[str, Any]:
+        return {name: journalled(journal, kind, name, method) for name, method in named.items()}
+
+    servers = {
+        "rpc": zerorpc.Server(of_kind("server"), heartbeat=HEARTBEAT_S),
+        "brittle": zerorpc.Server(of_kind("server"), heartbeat=BRITTLE_S),
+        "queue": zerorpc.Server(of_kind("server"), heartbeat=HEARTBEAT_S, pool_size=1),
+    }
+    pullers = {"pull": zerorpc.Puller(of_kind("consumer")), "sub": zerorpc.Subscriber(of_kind("consumer"))}
+    endpoints = {name: bind(socket) for name, socket in (servers | pullers).items()}
+    tasks = [gevent.spawn(server.run) for server in servers.values()]
+    tasks += [gevent.spawn(keep_pulling, puller) for puller in pullers.values()]
+    print(json.dumps(endpoints), flush=True)
+    with FileObject(0, "r", closefd=False) as commands:
+        for line in commands:
+            if line.strip() == "stop puller":
+                pullers["pull"].stop()
+            print(json.dumps(report_state()), flush=True)
+    gevent.killall(tasks)
+    for socket in (servers | pullers).values():
+        socket.close()
+    if upstream is not None:
+        upstream.close()
+    ztrace.shutdown()
+
+
+if __name__ == "__main__":
+    main()

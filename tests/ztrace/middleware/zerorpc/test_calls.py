@@ -1,0 +1,237 @@
+"""Every kind of call, from a caller through real services: the stored tree is what they wrote down."""
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from tests.ztrace.middleware.zerorpc.fleet import Fleet
+from tests.ztrace.middleware.zerorpc.server import EXOTIC
+from tests.ztrace.middleware.zerorpc.trees import TOLERANCE_NS, Unlogged, find, foretell_call, origins, ways
+from ztrace_viewer.tree import walk
+
+REMOTE = "zerorpc.exceptions.RemoteError"
+EXPIRED = "zerorpc.exceptions.TimeoutExpired"
+LOST = "zerorpc.exceptions.LostRemote"
+
+
+@pytest.mark.parametrize(
+    "scenario", ["ok", "error", "raised_through", "asynchronous", "forked_tasks", "bytes_name"]
+)
+def test_a_call_is_a_client_and_a_server_span(traced: Fleet, plain: Fleet, scenario: str) -> None:
+    """One client span and one server span per call, and the caller sees what zerorpc alone gives it."""
+    outcome, reference = traced.run(scenario), plain.run(scenario)
+    assert (outcome.seen, outcome.error) == (reference.seen, reference.error)
+    traced.check(outcome)
+
+
+def test_spans_say_whom_they_called(traced: Fleet) -> None:
+    """A client span names the callee's address before it has answered."""
+    outcome = traced.run("ok")
+    attributes = find(traced.check(outcome), "client", "driver")["attributes"]
+    host, _, port = traced.endpoints["front"]["rpc"].removeprefix("tcp://").rpartition(":")
+    assert attributes == {"rpc.system.name": "zerorpc", "server.address": host, "server.port": int(port)}
+
+
+def test_the_time_of_the_server_is_not_the_callers_own(traced: Fleet) -> None:
+    """A client's self time is what is left without the server's: sending, waiting and receiving."""
+    outcome = traced.run("nested", "relay", "slow", 0.2)
+    tree = traced.check(outcome)
+    for kind, service in (("client", "driver"), ("server", "front"), ("client", "front")):
+        span = find(tree, kind, service)
+        assert span["duration_ns"] is not None
+        assert span["duration_ns"] >= 200_000_000
+        assert span["self_ns"] is not None
+        assert span["self_ns"] < span["duration_ns"] - 190_000_000
+        # The collector adds up what is stored; only the tree knows both ends.
+        assert traced.collected is not None
+        query = "SELECT self_ns FROM spans WHERE span_id = ?"
+        stored = traced.collected.value(query, bytes.fromhex(span["span_id"]))
+        assert span["self_ns"] <= stored < span["duration_ns"] - 190_000_000
+    asleep = find(tree, "server", "middle")
+    assert asleep["self_ns"] == asleep["duration_ns"]
+    assert asleep["cpu_ns"] is not None
+    assert asleep["cpu_ns"] < 100_000_000
+
+
+def test_siblings_and_spans_between_them(traced: Fleet, plain: Fleet) -> None:
+    """Calls one after the other are siblings; those within a span are below it."""
+    outcome = traced.run("siblings")
+    assert outcome.seen == plain.run("siblings").seen
+    inside = {f"{outcome.token}.{number}": "inside" for number in (1, 2)}
+    traced.check(outcome, Unlogged(inside=inside))
+
+
+def test_calls_three_processes_deep(traced: Fleet, plain: Fleet) -> None:
+    """Each process's spans are below its caller's, down to the third service and twice in the last."""
+    path = ("relay_twice", "relay", "echo", "deep")
+    outcome = traced.run("nested", *path)
+    assert outcome.seen == plain.run("nested", *path).seen
+    tree = traced.check(outcome)
+    assert tree["span_count"] == 11
+    assert tree["services"] == ["back", "driver", "front", "middle"]
+
+
+def test_unknown_method(traced: Fleet, plain: Fleet) -> None:
+    """A method that does not exist is an error that began in the server."""
+    outcome = traced.run("unknown_method")
+    assert outcome.seen == plain.run("unknown_method").seen
+    tree = traced.check(outcome, Unlogged(served={f"{outcome.token}.0": ("front", "NameError")}))
+    assert ways(tree) == [
+        ("client", "driver", "passed", "NameError: nothing_like_it"),
+        ("server", "front", "raised", "nothing_like_it"),
+    ]
+
+
+@pytest.mark.parametrize("scenario", ["timeout", "asynchronous_timeout"])
+def test_timeout(traced: Fleet, plain: Fleet, scenario: str) -> None:
+    """The caller's span ends with its timeout, the server's when it is done: the two may disagree."""
+    outcome = traced.run(scenario)
+    assert outcome.seen == plain.run(scenario).seen
+    tree = traced.check(outcome)
+    client, server = find(tree, "client", "driver"), find(tree, "server", "front")
+    assert (client["status"], server["status"]) == ("error", "ok")
+    assert client["exception"] is not None
+    assert client["exception"]["type"] == EXPIRED
+    assert client["duration_ns"] is not None
+    assert 100_000_000 <= client["duration_ns"] < 300_000_000
+    assert origins(tree) == {("client", "driver")}
+
+
+def test_a_timeout_names_the_line_that_called(traced: Fleet) -> None:
+    """Frames of an exception that only passed libraries go back to the program's own line."""
+    tree = traced.check(traced.run("timeout"))
+    exception = find(tree, "client", "driver")["exception"]
+    assert exception is not None
+    frames = exception["frames"]
+    called = [frame["code"] for frame in frames if frame["in_app"]]
+    assert 'caller.attempt("slow", 0.3, timeout=0.1)' in called
+    assert not [frame for frame in frames if "/ztrace/" in frame["file"] and "/tests/" not in frame["file"]]
+
+
+def test_gevent_timeout(traced: Fleet, plain: Fleet) -> None:
+    """A timeout from outside zerorpc ends the span of the call it interrupts, and only that."""
+    outcome = traced.run("gevent_timeout")
+    assert outcome.seen == plain.run("gevent_timeout").seen
+    tree = traced.check(outcome)
+    assert ways(tree) == [("client", "driver", "raised", "0.1 seconds")]
+
+
+def test_killed_greenlet(traced: Fleet, plain: Fleet) -> None:
+    """A greenlet killed while it waits ends its call's span."""
+    outcome = traced.run("killed_greenlet")
+    assert outcome.seen == plain.run("killed_greenlet").seen
+    tree = traced.check(outcome)
+    assert origins(tree) == {("client", "driver")}
+
+
+def test_unpackable_argument(traced: Fleet, plain: Fleet) -> None:
+    """A request that cannot be sent is an error of the caller; the next one is on its own."""
+    outcome = traced.run("unpackable_argument")
+    assert outcome.seen == plain.run("unpackable_argument").seen
+    tree = traced.check(outcome)
+    assert origins(tree) == {("client", "driver")}
+
+
+def test_unpackable_reply(traced: Fleet, plain: Fleet) -> None:
+    """A result that cannot be sent makes the server's span an error, once."""
+    outcome = traced.run("unpackable_reply")
+    assert outcome.seen == plain.run("unpackable_reply").seen
+    tree = traced.check(outcome, Unlogged(errors={("server", f"{outcome.token}.0"): "TypeError"}))
+    assert origins(tree) == {("server", "front")}
+
+
+def test_undecodable_reply(traced: Fleet, plain: Fleet) -> None:
+    """A reply that the client's zerorpc drops is a success there and a timeout here."""
+    outcome = traced.run("undecodable_reply")
+    assert outcome.seen == plain.run("undecodable_reply").seen
+    tree = traced.check(outcome)
+    assert origins(tree) == {("client", "driver")}
+    assert find(tree, "server", "front")["status"] == "ok"
+
+
+def test_exotic_names(traced: Fleet, plain: Fleet) -> None:
+    """A span is called what the method is, whatever that is."""
+    outcome = traced.run("exotic_names", list(EXOTIC))
+    assert outcome.seen == plain.run("exotic_names", list(EXOTIC)).seen
+    tree = traced.check(outcome)
+    assert sorted(span["name"] for span, _ in walk(tree["roots"]) if span["kind"] == "server") == sorted(
+        EXOTIC
+    )
+
+
+def test_builtin_methods_are_not_traced(traced: Fleet, plain: Fleet) -> None:
+    """zerorpc's own methods leave no span at either end, whether they exist or not."""
+    outcome = traced.run("builtins")
+    assert outcome.seen == plain.run("builtins").seen
+    assert traced.check_root_only(outcome)
+    assert traced.collected is not None
+    assert traced.collected.value("SELECT count(*) FROM methods WHERE substr(name, 1, 9) = '_zerorpc_'") == 0
+
+
+def test_forked_tasks_in_a_server(traced: Fleet, plain: Fleet) -> None:
+    """`zerorpc.fork_task_context` takes the server's span into the tasks it forks."""
+    path = ("fork", "relay", "echo", 1)
+    outcome = traced.run("nested", *path)
+    assert outcome.seen == plain.run("nested", *path).seen
+    tree = traced.check(outcome)
+    assert [child["kind"] for child in find(tree, "server", "front")["children"]] == ["client", "client"]
+
+
+def test_a_task_without_context_begins_a_tree(traced: Fleet, plain: Fleet) -> None:
+    """gevent.spawn loses the context: the call is the root of a tree of its own, and never in a wrong one."""
+    outcome = traced.run("spawned_task")
+    assert outcome.seen == plain.run("spawned_task").seen
+    unlogged = Unlogged(detached={f"{outcome.token}.0"})
+    traced.check(outcome, unlogged)
+    expected = foretell_call(f"{outcome.token}.0", traced.entries(outcome.token), unlogged)
+    traced.check_other(f"{outcome.token}.0", expected)
+
+
+def test_a_task_without_context_in_a_server(traced: Fleet) -> None:
+    """The same within a service: the caller's tree ends there, and what was spawned has its own."""
+    outcome = traced.run("nested", "spawn", "relay", "echo", 1)
+    spawned = f"{outcome.token}.0.0"
+    traced.check(outcome, Unlogged(detached={spawned}))
+    traced.check_other(spawned, foretell_call(spawned, traced.entries(outcome.token), Unlogged()))
+
+
+def test_a_queue_is_time_of_the_caller(traced: Fleet, plain: Fleet) -> None:
+    """Behind ``pool_size=1`` a server's span begins when the method does; the wait is the client's."""
+    outcome = traced.run("queue")
+    assert outcome.seen == plain.run("queue").seen
+    tree = traced.check(outcome)
+    clients = tree["roots"][0]["children"]
+    servers = sorted((span["children"][0] for span in clients), key=lambda span: span["start_ns"])
+    for earlier, later in pairwise(servers):
+        assert earlier["start_ns"] + (earlier["duration_ns"] or 0) <= later["start_ns"] + TOLERANCE_NS
+    waits = sorted(span["self_ns"] or 0 for span in clients)
+    assert [wait // 90_000_000 for wait in waits] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("kind", ["GreenletExit", "Timeout"])
+def test_what_is_no_exception_ends_the_servers_span(traced: Fleet, plain: Fleet, kind: str) -> None:
+    """zerorpc does not answer after a BaseException: the caller times out, and both spans end."""
+    outcome = traced.run("short_of_breath", "fail", kind, "")
+    assert outcome.seen == plain.run("short_of_breath", "fail", kind, "").seen
+    tree = traced.check(outcome)
+    assert origins(tree) == {("client", "driver"), ("server", "front")}
+
+
+def test_an_error_without_words(traced: Fleet, plain: Fleet) -> None:
+    """An exception whose ``str`` raises gets no answer from zerorpc, and a span with its type."""
+    args: tuple[Any, ...] = ("short_of_breath", "fail", "Unspeakable", "")
+    outcome = traced.run(*args)
+    assert outcome.seen == plain.run(*args).seen
+    tree = traced.check(outcome)
+    assert ("server", "front", "raised", "<no message: __str__ failed>") in ways(tree)
+
+
+def test_an_error_that_cannot_be_copied(traced: Fleet, plain: Fleet) -> None:
+    """What an exception holds is neither copied nor sent."""
+    outcome = traced.run("nested", "fail", "Unpicklable", "held")
+    assert [each[:2] for each in outcome.seen] == [
+        each[:2] for each in plain.run("nested", "fail", "Unpicklable", "held").seen
+    ]
+    tree = traced.check(outcome)
+    assert origins(tree) == {("server", "front")}

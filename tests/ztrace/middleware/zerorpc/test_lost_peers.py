@@ -1,0 +1,152 @@
+"""Peers that stop, are killed or end themselves in the middle of a call: every span that can end does."""
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.ztrace.middleware.zerorpc.fleet import Child, Fleet, Outcome, wait_for
+from tests.ztrace.middleware.zerorpc.journal import read_journals
+from tests.ztrace.middleware.zerorpc.trees import (
+    Unlogged,
+    compare,
+    find,
+    foretell_served,
+    origins,
+    ways,
+)
+
+LOST = "zerorpc.exceptions.LostRemote"
+#: What may be said of a killed caller's span, before and after its process is known to be gone.
+NOT_STORED = {"still running", "not traced", "ended with its process"}
+
+
+@contextmanager
+def doomed(fleet: Fleet) -> Iterator[Child]:
+    """Have one more service, which the test ends."""
+    child = fleet.start_service("doomed")
+    try:
+        yield child
+    finally:
+        fleet.forget_service("doomed")
+
+
+def kill_in_call(fleet: Fleet, scenario: str) -> Outcome:
+    """Run a scenario that calls a service, and kill that with SIGKILL while it serves."""
+    with doomed(fleet) as child:
+        command = fleet.command(scenario)
+        fleet.driver.say(json.dumps(command))
+        wait_for(lambda: _serving(fleet, command["token"]))
+        child.process.kill()
+        return Outcome(command["token"], json.loads(fleet.driver.hear()))
+
+
+def _serving(fleet: Fleet, token: str) -> bool:
+    return any(entry.kind == "server" for entry in read_journals(fleet.folder, token))
+
+
+def test_lost_remote(traced: Fleet, plain: Fleet) -> None:
+    """A server that cannot send heartbeats is lost to its client, and its own span is fine."""
+    outcome = traced.run("lost_remote")
+    assert outcome.seen == plain.run("lost_remote").seen == [[LOST, "Lost remote after 0.4s heartbeat"]]
+    tree = traced.check(outcome)
+    assert ways(tree) == [("client", "driver", "raised", "Lost remote after 0.4s heartbeat")]
+    assert find(tree, "server", "front")["status"] == "ok"
+
+
+def test_lost_remote_of_an_asynchronous_call(traced: Fleet, plain: Fleet) -> None:
+    """zerorpc throws LostRemote at the greenlet that started the call; the call itself times out."""
+    outcome = traced.run("asynchronous_lost_remote")
+    assert outcome.seen == plain.run("asynchronous_lost_remote").seen
+    assert outcome.seen[0][0] == LOST
+    token = f"{outcome.token}.0"
+    errors = {("client", token): "zerorpc.exceptions.TimeoutExpired"}
+    traced.check(outcome, Unlogged(errors=errors))
+
+
+def test_server_killed_in_the_call(traced: Fleet, plain: Fleet) -> None:
+    """The caller's tree shows that it lost its remote; the span of the killed process never ended."""
+    outcomes = [kill_in_call(fleet, "call_doomed") for fleet in (traced, plain)]
+    assert outcomes[0].seen == outcomes[1].seen == [[LOST, "Lost remote after 0.4s heartbeat"]]
+    unlogged = Unlogged(unserved={f"{outcomes[0].token}.0"})
+    tree = traced.check(outcomes[0], unlogged, killed=True)
+    assert origins(tree) == {("client", "driver")}
+
+
+def test_server_killed_in_a_stream(traced: Fleet, plain: Fleet) -> None:
+    """A stream whose server is killed ends with LostRemote at the reader."""
+    outcomes = [kill_in_call(fleet, "lost_in_stream") for fleet in (traced, plain)]
+    assert outcomes[0].seen[-1] == outcomes[1].seen[-1] == [LOST, "Lost remote after 0.4s heartbeat"]
+    unlogged = Unlogged(unserved={f"{outcomes[0].token}.0"})
+    tree = traced.check(outcomes[0], unlogged, killed=True)
+    assert find(tree, "client", "driver")["status"] == "error"
+
+
+def test_client_killed_in_the_call(traced: Fleet) -> None:
+    """The server's span ends as it lost its client; its tree says that its parent is not there."""
+    driver = traced.start_driver(name="victim")
+    command = traced.command("call_brittle")
+    driver.say(json.dumps(command))
+    wait_for(lambda: _serving(traced, command["token"]))
+    driver.process.kill()
+    token = f"{command['token']}.0"
+    served = wait_for(
+        lambda: [e for e in read_journals(traced.folder, command["token"]) if e.kind == "server" and e.end_ns]
+    )
+    assert served[0].error == LOST
+    expected = foretell_served(token, served, Unlogged())
+    tree = traced.wait_for_tree(traced.find_trace(token), 1)
+    compare(tree, expected, Unlogged(), complete=False)
+    (missing,) = tree["missing"]
+    assert missing["reason"] in NOT_STORED
+    assert missing["parent_id"] == tree["roots"][0]["parent_id"]
+
+
+def test_a_method_that_ends_the_server(traced: Fleet, plain: Fleet) -> None:
+    """SystemExit ends the process as before, and the span of the method that raised it is stored first."""
+    statuses = []
+    outcomes = []
+    for fleet in (traced, plain):
+        with doomed(fleet) as child:
+            outcomes.append(fleet.run("call_quitter"))
+            statuses.append(child.process.wait(20))
+    assert statuses == [3, 3]
+    assert outcomes[0].seen == outcomes[1].seen
+    tree = traced.check(outcomes[0])
+    assert origins(tree) == {("client", "driver"), ("server", "doomed")}
+
+
+def test_a_stopped_server_goes_on(traced: Fleet) -> None:
+    """A process that is stopped and goes on ends its span when it does, long after its client gave up."""
+    with doomed(traced) as child:
+        command = traced.command("stopped_server")
+        traced.driver.say(json.dumps(command))
+        wait_for(lambda: _serving(traced, command["token"]))
+        child.process.send_signal(signal.SIGSTOP)
+        outcome = Outcome(command["token"], json.loads(traced.driver.hear()))
+        child.process.send_signal(signal.SIGCONT)
+        assert outcome.seen[0][0] == LOST
+        served = wait_for(
+            lambda: [e for e in traced.entries(outcome.token) if e.kind == "server" and e.end_ns]
+        )
+        tree = traced.check(outcome)
+        assert (find(tree, "server", "doomed")["status"] == "error") == (served[0].error is not None)
+        assert child.finish() == 0
+
+
+def test_a_server_that_is_not_there(traced: Fleet, plain: Fleet) -> None:
+    """A call that nobody answers ends with zerorpc's timeout or LostRemote, whichever is first."""
+    endpoint = "tcp://127.0.0.1:9"
+    nobody = {"front": {"rpc": endpoint, "brittle": endpoint}}
+    seen = []
+    for scenario in ("short_of_breath", "call_nobody"):
+        args = ["echo"] if scenario == "short_of_breath" else []
+        for fleet in (traced, plain):
+            command = fleet.command(scenario, *args, endpoints=nobody)
+            outcome = Outcome(command["token"], fleet.driver.ask(command))
+            seen.append(outcome.seen)
+            if fleet is traced:
+                traced.check(outcome)
+    assert seen[0] == seen[1]
+    assert seen[2] == seen[3]
+    assert [each[0][0].rpartition(".")[2] for each in seen[::2]] == ["TimeoutExpired", "LostRemote"]

@@ -1,0 +1,140 @@
+"""Messages without replies: a producer span, and a consumer span below it and linked to it per receiver."""
+
+from typing import Any
+
+from tests.ztrace.middleware.zerorpc.fleet import Fleet, wait_for
+from tests.ztrace.middleware.zerorpc.journal import read_journals
+from tests.ztrace.middleware.zerorpc.trees import Unlogged, find, origins, ways
+from ztrace_viewer.database import open_database
+from ztrace_viewer.documents import TreeDocument
+from ztrace_viewer.tree import walk
+
+
+def links_of(fleet: Fleet, tree: TreeDocument) -> dict[str, Any]:
+    """Return the links of each span that has some, by span id."""
+    assert fleet.collected is not None
+    with open_database(fleet.collected.path) as db:
+        rows = db.execute(
+            "SELECT hex(span_id), json_extract(links, '$') FROM spans"
+            " WHERE trace_id = ? AND links IS NOT NULL",
+            (bytes.fromhex(tree["trace_id"]),),
+        )
+        return {span_id.lower(): links for span_id, links in rows}
+
+
+def check_links(fleet: Fleet, tree: TreeDocument) -> None:
+    """Assert that each consumer is linked to its producer, and nothing else is linked."""
+    expected = {}
+    for span, _ in walk(tree["roots"]):
+        assert ("messaging.system" in span["attributes"]) == (span["kind"] in ("producer", "consumer"))
+        if span["kind"] == "consumer":
+            expected[span["span_id"]] = (
+                f'[{{"trace_id":"{tree["trace_id"]}","span_id":"{span["parent_id"]}"}}]'
+            )
+    assert links_of(fleet, tree) == expected
+
+
+def wait_for_messages(fleet: Fleet, token: str, number: int) -> None:
+    """Wait until so many messages have been served."""
+
+    def served() -> bool:
+        entries = read_journals(fleet.folder, token)
+        return sum(entry.kind == "consumer" and entry.end_ns is not None for entry in entries) == number
+
+    wait_for(served, lambda: read_journals(fleet.folder, token))
+
+
+def wait_for_consumer(fleet: Fleet, token: str) -> None:
+    """Wait until a message is being served."""
+    wait_for(lambda: any(entry.kind == "consumer" for entry in read_journals(fleet.folder, token)))
+
+
+def test_push_and_pull(traced: Fleet, plain: Fleet) -> None:
+    """Each message is a producer span that is over at once, and the consumer's work below it."""
+    calls = [["slow", 0.1], ["echo", 1], ["relay", "echo", 2]]
+    outcome, reference = traced.run("push", calls), plain.run("push", calls)
+    assert outcome.seen == reference.seen
+    for fleet, token in ((traced, outcome.token), (plain, reference.token)):
+        wait_for_messages(fleet, token, 3)
+    tree = traced.check(outcome)
+    check_links(traced, tree)
+    assert [span["name"] for span in tree["roots"][0]["children"]] == ["slow", "echo", "relay"]
+    slow = tree["roots"][0]["children"][0]
+    assert (slow["duration_ns"] or 0) < 100_000_000 <= (slow["children"][0]["duration_ns"] or 0)
+
+
+def test_messages_that_fail(traced: Fleet, plain: Fleet) -> None:
+    """An error of the consumer stays there, and the message after it has a span of its own."""
+    calls = [["fail", "ValueError", "no use"], ["relay_wrapping", "fail", "ValueError", "x"], ["echo", 1]]
+    outcome, reference = traced.run("push", calls), plain.run("push", calls)
+    assert outcome.seen == reference.seen
+    for fleet, token in ((traced, outcome.token), (plain, reference.token)):
+        wait_for_messages(fleet, token, 3)
+    tree = traced.check(outcome)
+    check_links(traced, tree)
+    assert ways(tree) == [
+        ("consumer", "front", "raised", "no use"),
+        ("consumer", "front", "wrapped", "wrapped"),
+        ("client", "front", "passed", "ValueError: x"),
+        ("server", "middle", "raised", "x"),
+    ]
+
+
+def test_a_message_of_an_unknown_method(traced: Fleet, plain: Fleet) -> None:
+    """It is a consumer span that failed, below its own sender and not below the message before it."""
+    calls = [["echo", 1], ["nothing_like_it"], ["nothing_like_it"], ["echo", 2]]
+    outcome, reference = traced.run("push", calls), plain.run("push", calls)
+    assert outcome.seen == reference.seen
+    for fleet, token in ((traced, outcome.token), (plain, reference.token)):
+        wait_for_messages(fleet, token, 2)
+    unknown = {f"{outcome.token}.{number}": ("front", "NameError") for number in (1, 2)}
+    tree = traced.check(outcome, Unlogged(served=unknown))
+    check_links(traced, tree)
+
+
+def test_a_message_that_cannot_be_packed(traced: Fleet, plain: Fleet) -> None:
+    """The producer's span is an error, and nobody gets anything."""
+    calls = [["echo", "object"], ["echo", 1]]
+    outcome = traced.run("push", calls)
+    assert outcome.seen == plain.run("push", calls).seen
+    wait_for_messages(traced, outcome.token, 1)
+    tree = traced.check(outcome)
+    assert origins(tree) == {("producer", "driver")}
+
+
+def test_a_puller_stopped_in_a_message(traced: Fleet, plain: Fleet) -> None:
+    """The consumer span of the message it was working at ends; a puller run again begins afresh."""
+    token = ""
+    for fleet in (plain, traced):
+        outcome = fleet.run("push", [["slow", 30], ["echo", 1]])
+        token = f"{outcome.token}.0"
+        wait_for_consumer(fleet, outcome.token)
+        fleet.services["front"].ask("stop puller")
+        wait_for_messages(fleet, outcome.token, 2)
+        stopped = [e.error for e in fleet.entries(outcome.token) if (e.kind, e.token) == ("consumer", token)]
+        assert stopped == ["greenlet.GreenletExit"]
+    tree = traced.check(outcome)
+    check_links(traced, tree)
+    assert origins(tree) == {("consumer", "front")}
+
+
+def test_publish_and_subscribe(traced: Fleet, plain: Fleet) -> None:
+    """A published message is one producer span and a consumer span in each subscriber."""
+    calls = [["echo", 1], ["slow", 0.05]]
+    outcome, reference = traced.run("publish", calls), plain.run("publish", calls)
+    assert outcome.seen == reference.seen
+    for fleet, token in ((traced, outcome.token), (plain, reference.token)):
+        wait_for_messages(fleet, token, 4)
+    tree = traced.check(outcome)
+    check_links(traced, tree)
+    assert len(tree["roots"][0]["children"]) == 2
+    for producer in tree["roots"][0]["children"]:
+        assert sorted(child["service"] for child in producer["children"]) == ["back", "front"]
+
+
+def test_a_consumer_is_no_part_of_its_senders_time(traced: Fleet) -> None:
+    """Nobody waits for a message, so the sender's own time is all of its span."""
+    outcome = traced.run("push", [["slow", 0.05]])
+    wait_for_messages(traced, outcome.token, 1)
+    producer = find(traced.check(outcome), "producer", "driver")
+    assert producer["self_ns"] == producer["duration_ns"]

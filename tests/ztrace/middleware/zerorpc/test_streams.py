@@ -1,0 +1,52 @@
+"""Streams, in every way they can end: each is one client span and one server span."""
+
+import pytest
+
+from tests.ztrace.middleware.zerorpc.fleet import Fleet
+from tests.ztrace.middleware.zerorpc.trees import Unlogged, find, origins, ways
+
+LOST = "zerorpc.exceptions.LostRemote"
+
+
+@pytest.mark.parametrize("scenario", ["stream", "stream_with_calls", "stream_from_another_greenlet"])
+def test_a_stream_read_to_its_end(traced: Fleet, plain: Fleet, scenario: str) -> None:
+    """The spans last until the last item; calls in its body are below the server's span."""
+    outcome = traced.run(scenario)
+    assert outcome.seen == plain.run(scenario).seen
+    tree = traced.check(outcome)
+    assert tree["error_count"] == 0
+
+
+def test_a_stream_that_fails(traced: Fleet, plain: Fleet) -> None:
+    """An error after some items, or before the first, began in the server."""
+    outcome = traced.run("failing_stream")
+    assert outcome.seen == plain.run("failing_stream").seen
+    tree = traced.check(outcome)
+    assert ways(tree) == 2 * [
+        ("client", "driver", "passed", "ValueError: no more numbers"),
+        ("server", "front", "raised", "no more numbers"),
+    ]
+
+
+@pytest.mark.parametrize(("how", "error"), [("close", None), ("throw", "LookupError"), ("forget", None)])
+def test_a_stream_abandoned_half_way(traced: Fleet, plain: Fleet, how: str, error: str | None) -> None:
+    """The caller's span ends when it stops reading, the server's when it has not heard of it for too long."""
+    outcome = traced.run("abandoned_stream", how)
+    assert outcome.seen == plain.run("abandoned_stream", how).seen
+    token = f"{outcome.token}.0"
+    tree = traced.check(outcome, Unlogged(errors={("client", token): error, ("server", token): LOST}))
+    abandoned = find(tree, "client", "driver")["attributes"].get("zerorpc.stream")
+    assert abandoned == (None if error else "abandoned")
+
+
+@pytest.mark.parametrize("number", [5, 1, 0])
+def test_a_stream_never_read(traced: Fleet, plain: Fleet, number: int) -> None:
+    """Thrown away unread, a stream ends the caller's span; the server learns of it when the client goes."""
+    outcome = traced.run("unread_stream", number)
+    assert outcome.seen == plain.run("unread_stream", number).seen
+    token = f"{outcome.token}.0"
+    errors = {("server", token): LOST} if number else {}
+    tree = traced.check(outcome, Unlogged(errors=errors))
+    client = find(tree, "client", "driver")
+    assert (client["status"], client["attributes"]["zerorpc.stream"]) == ("ok", "abandoned")
+    assert origins(tree) == ({("server", "front")} if number else set())

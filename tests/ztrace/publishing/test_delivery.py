@@ -1,0 +1,588 @@
+"""Delivery: nothing that has ended is lost silently, whatever the collector does, and nobody waits for it."""
+
+import _thread
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+import ztrace
+from tests.ztrace.receiving import Receiver
+from tests.ztrace.recording import make_record
+from tests.ztrace.waiting import DEADLINE_S, wait_for
+from ztrace import agent, spans
+from ztrace.publishing import delivery, unfinished, worker
+from ztrace.publishing.encoding import encode
+from ztrace.publishing.publisher import Publisher
+from ztrace.publishing.worker import Worker
+from ztrace.settings import LIMITS
+from ztrace.wire import ACK, BEAT, BYE, DATA, OPEN, TOMBSTONE, UNFINISHED, Header, pack_acks
+
+
+def make_spans(*names: str) -> None:
+    """End a span of each name."""
+    for name in names:
+        with ztrace.span(name):
+            pass
+
+
+def numbered(count: int, prefix: str = "") -> list[str]:
+    """Return names in the order in which spans are made."""
+    return [f"{prefix}{number}" for number in range(count)]
+
+
+def current_publisher() -> Publisher:
+    """Return the publisher that `configure` has made."""
+    assert spans.publisher is not None
+    return spans.publisher
+
+
+def current_worker() -> Worker:
+    """Return what the thread works on, which there is once a span has ended."""
+    current = current_publisher().worker
+    assert current is not None
+    return current
+
+
+def free_endpoint() -> str:
+    """Return an address nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+
+
+def is_balanced(header: Header, sent: Sequence[Header]) -> bool:
+    """Tell whether all spans that have ended are in batches or dropped."""
+    batched = sum({one.sequence: one.span_count for one in sent}.values())
+    return header.created == batched + header.dropped
+
+
+def test_spans_arrive_in_order_with_their_publisher(receiver: Receiver) -> None:
+    """Each batch says who sends it; a flush returns when all is stored."""
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans(*numbered(2000))
+    assert ztrace.flush(DEADLINE_S)
+    assert receiver.names() == numbered(2000)
+    header = receiver.headers(DATA)[-1]
+    assert (header.service, len(header.incarnation)) == ("billing", 16)
+    assert abs(header.started_ns - time.time_ns()) < 60 * 10**9
+    start_ns = receiver.spans[-1].start_ns
+    assert abs(start_ns - time.time_ns()) < 60 * 10**9
+
+
+def test_spans_made_before_the_collector_is_up_arrive_once_it_is(stopped: None, quick: None) -> None:
+    """The publisher waits for a collector, and has everything in its window until then."""
+    endpoint = free_endpoint()
+    ztrace.configure("billing", endpoint, batch_spans=100)
+    make_spans(*numbered(750))
+    wait_for(lambda: len(current_publisher().queue) == 50)  # The rest waits to become a whole batch.
+    with Receiver(endpoint) as receiver:
+        assert ztrace.flush(DEADLINE_S)
+        assert receiver.names() == numbered(750)
+    assert [header.span_count for header in receiver.headers(DATA)] == 7 * [100] + [50]
+
+
+@pytest.mark.parametrize("endpoint", ["tcp://[::1]:*", "ipc://{}/collector"])
+def test_other_transports(stopped: None, quick: None, endpoint: str, tmp_path: Any) -> None:
+    """IPv6 and sockets in the file system carry the same."""
+    if "::1" in endpoint and not has_ipv6():
+        pytest.skip("no IPv6 here")
+    with Receiver(endpoint.format(tmp_path)) as receiver:
+        ztrace.configure("billing", receiver.endpoint)
+        make_spans("a")
+        assert ztrace.flush(DEADLINE_S)
+        assert receiver.names() == ["a"]
+
+
+def has_ipv6() -> bool:
+    """Tell whether this machine has the address."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def test_sequence_numbers_have_no_gaps_and_headers_agree(receiver: Receiver) -> None:
+    """Numbers count up from 0, the floor follows what is acknowledged, and totals add up at any moment."""
+    ztrace.configure("billing", receiver.endpoint)
+    each = LIMITS["ZTRACE_BATCH_SPANS"].default + 100
+    for batch in range(5):
+        make_spans(*numbered(each, f"{batch} "))
+        assert ztrace.flush(DEADLINE_S)
+    ztrace.shutdown(DEADLINE_S)
+    (bye,) = wait_for(lambda: receiver.headers(BYE))
+    sent = receiver.headers(DATA)
+    assert [header.sequence for header in sent] == list(range(len(sent)))
+    assert len(sent) >= 10
+    for header in sent:
+        assert header.covered == 1
+        assert header.floor <= header.sequence
+        below = sum(one.span_count for one in sent if one.sequence < header.floor)
+        assert header.retired == below
+        assert header.created >= sum(one.span_count for one in sent if one.sequence <= header.sequence)
+    assert (bye.sequence, bye.covered, bye.floor, bye.retired) == (len(sent), 1, len(sent), 5 * each)
+    assert (bye.created, bye.dropped) == (5 * each, 0)
+    assert is_balanced(bye, sent)
+
+
+def test_acknowledged_batches_leave_the_window(receiver: Receiver) -> None:
+    """What is stored is not kept, in spans nor in bytes."""
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans(*numbered(1500))
+    assert ztrace.flush(DEADLINE_S)
+    kept = current_worker().window
+    assert (len(kept), kept._bytes) == (0, 0)
+    assert kept.retired == kept.batched == 1500
+
+
+def test_what_is_not_acknowledged_is_sent_again_after_a_reconnect(receiver: Receiver) -> None:
+    """A collector that comes back gets everything from the oldest batch on, in order, once per connection."""
+    receiver.acknowledging = False
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans(*numbered(1300))
+    wait_for(lambda: sum(header.span_count for header in receiver.headers(DATA)) == 1300)
+    before = receiver.headers(DATA)
+    receiver.stop()
+    assert not ztrace.flush(0)
+    receiver.messages.clear()
+    receiver.acknowledging = True
+    receiver.start()
+    assert ztrace.flush(DEADLINE_S)
+    assert receiver.names() == numbered(1300)
+    again = receiver.headers(DATA)
+    assert [header.sequence for header in again] == [header.sequence for header in before]
+    assert again[0].incarnation == before[0].incarnation
+
+
+def test_only_what_is_not_acknowledged_is_sent_again(receiver: Receiver) -> None:
+    """What was stored before the collector went stays there alone."""
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans("stored")
+    assert ztrace.flush(DEADLINE_S)
+    receiver.stop()
+    make_spans("waiting")
+    receiver.start()
+    assert ztrace.flush(DEADLINE_S)
+    assert [header.sequence for header in receiver.headers(DATA)] == [0, 1]
+    assert receiver.names() == ["stored", "waiting"]
+
+
+def test_a_silent_collector_is_sent_everything_again(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an answer for too long sending starts over at the oldest batch, on the same connection."""
+    monkeypatch.setattr(delivery, "RESEND_S", 0.05)
+    receiver.acknowledging = False
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans(*numbered(600))
+    wait_for(lambda: [header.sequence for header in receiver.headers(DATA)].count(0) >= 3)
+    receiver.acknowledging = True
+    assert ztrace.flush(DEADLINE_S)
+    assert receiver.names() == numbered(600)
+
+
+def test_a_lost_acknowledgement_is_asked_for_by_a_beat(receiver: Receiver) -> None:
+    """An idle publisher says where it is, and hears that all is stored."""
+    receiver.acknowledging = False
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans("a")
+    (header,) = wait_for(lambda: receiver.headers(DATA))
+    wait_for(lambda: len(receiver.headers(BEAT)) >= 2)
+    receiver.send(pack_acks({header.incarnation: 1}))
+    assert ztrace.flush(DEADLINE_S)
+    assert len(receiver.headers(DATA)) == 1
+    beat = receiver.headers(BEAT)[0]
+    assert (beat.sequence, beat.floor, beat.covered, beat.span_count, beat.created) == (1, 0, 0, 0, 1)
+
+
+def test_no_more_than_the_limit_is_in_flight(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A collector that stores nothing is not sent all there is."""
+    monkeypatch.setattr(delivery.Delivery, "limit", 3)
+    receiver.acknowledging = False
+    ztrace.configure("billing", receiver.endpoint, batch_spans=10)
+    make_spans(*numbered(200))
+    wait_for(lambda: not current_publisher().queue and len(receiver.headers(BEAT)) >= 2)
+    assert [header.sequence for header in receiver.headers(DATA)] == [0, 1, 2]
+    receiver.acknowledging = True
+    receiver.send(pack_acks({receiver.headers(DATA)[0].incarnation: 0}))
+    receiver.stop()
+    receiver.start()
+    assert ztrace.flush(DEADLINE_S)
+    assert receiver.names() == numbered(200)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"",
+        b"\x02",
+        b"\x02ack",
+        b"\x02ack\xc1",
+        b"nonsense",
+        ACK + b"\x92\x01\x81\xc4\x01i\xa1x",
+        b"\xff" * 100_000,
+    ],
+    ids=lambda frame: repr(frame[:8]),
+)
+def test_a_broken_acknowledgement_is_survived(
+    receiver: Receiver, counts: dict[str, int], frame: bytes
+) -> None:
+    """It is counted if it is none, and delivery goes on."""
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans("before")
+    assert ztrace.flush(DEADLINE_S)
+    receiver.send(frame)
+    make_spans("after")
+    assert ztrace.flush(DEADLINE_S)
+    assert receiver.names() == ["before", "after"]
+    assert set(counts) <= {"delivery"}
+
+
+def test_acknowledgements_of_others_change_nothing(receiver: Receiver) -> None:
+    """All publishers hear all answers, and those below the floor again and again."""
+    receiver.acknowledging = False
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans("a")
+    (header,) = wait_for(lambda: receiver.headers(DATA))
+    receiver.send(pack_acks({b"x" * 16: 1000}))
+    receiver.send(pack_acks({header.incarnation: 0}))
+    beats = len(receiver.headers(BEAT))
+    wait_for(lambda: len(receiver.headers(BEAT)) > beats + 1)
+    assert not ztrace.flush(0)
+    receiver.send(pack_acks({header.incarnation: 1}))
+    assert ztrace.flush(DEADLINE_S)
+
+
+# Bounds.
+
+
+def test_a_full_queue_drops_what_is_new_and_counts_it(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a thread that cannot keep up spans are dropped without waiting, and each is counted."""
+    held, go_on = _thread.allocate_lock(), _thread.allocate_lock()
+    go_on.acquire()
+    held.acquire()
+
+    def encode_late(*arguments: Any) -> Any:
+        if held.locked():
+            held.release()
+            go_on.acquire()
+        yield from encode(*arguments)
+
+    monkeypatch.setattr(worker, "encode", encode_late)
+    ztrace.configure("billing", receiver.endpoint, queue_spans=50)
+    make_spans("first")
+    assert held.acquire(timeout=DEADLINE_S)
+    held.release()
+    make_spans(*numbered(500))
+    assert len(current_publisher().queue) == 50
+    assert current_publisher().dropped == 450
+    go_on.release()
+    assert ztrace.flush(DEADLINE_S)
+    ztrace.shutdown(DEADLINE_S)
+    (bye,) = wait_for(lambda: receiver.headers(BYE))
+    assert (bye.created, bye.dropped) == (501, 450)
+    assert receiver.names() == ["first", *numbered(50)]
+
+
+def test_a_full_window_leaves_tombstones(receiver: Receiver) -> None:
+    """The oldest batches that were never sent make room, and the collector hears how many spans they had."""
+    receiver.stop()
+    ztrace.configure("billing", receiver.endpoint, batch_spans=10, window_bytes=1 << 20)
+    for number in range(3000):
+        with ztrace.span(str(number), text="x" * 1000):
+            pass
+    wait_for(lambda: not current_publisher().queue and not current_worker().filling % 2)
+    kept = current_worker().window
+    assert kept._bytes <= 1 << 20
+    receiver.start()
+    assert ztrace.flush(DEADLINE_S)
+    ztrace.shutdown(DEADLINE_S)
+    wait_for(lambda: receiver.headers(BYE))
+    (tombstone,) = {header.sequence: header for header in receiver.headers(TOMBSTONE)}.values()
+    assert tombstone.span_count + len(receiver.spans) == 3000
+    assert len(receiver.spans) > 500
+    assert receiver.names() == numbered(3000)[tombstone.span_count :]
+    assert tombstone.covered > 1
+    (first_ns, last_ns) = receiver.stretches[0]
+    assert first_ns < last_ns <= receiver.spans[0].start_ns + (receiver.spans[0].duration_ns or 0)
+
+
+def test_spans_that_cannot_be_encoded_are_counted_as_dropped(receiver: Receiver) -> None:
+    """They keep nobody waiting, and the totals still add up."""
+    ztrace.configure("billing", receiver.endpoint)
+    bad: Any = object()
+    make_spans("before")
+    with ztrace.span("bad", parent=ztrace.SpanContext(bad, b"s" * 8)):
+        pass
+    make_spans("after")
+    assert ztrace.flush(DEADLINE_S)
+    assert receiver.names() == ["before", "after"]
+    ztrace.shutdown(DEADLINE_S)
+    (bye,) = wait_for(lambda: receiver.headers(BYE))
+    assert (bye.created, bye.dropped, bye.mended) == (3, 1, {"span_unencodable": 1})
+
+
+def test_a_failure_while_encoding_is_counted(
+    receiver: Receiver, counts: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever goes wrong with a batch, its spans are dropped in number, and the next batch is sent."""
+    encoders: list[Any] = [encode]
+
+    def fail(*arguments: Any) -> Any:
+        encoders.append(encode)
+        raise MemoryError
+
+    encoders.append(fail)
+    monkeypatch.setattr(worker, "encode", lambda *arguments: encoders.pop()(*arguments))
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans("lost")
+    wait_for(lambda: counts.get("delivery"))
+    make_spans("kept")
+    assert ztrace.flush(DEADLINE_S)
+    ztrace.shutdown(DEADLINE_S)
+    (bye,) = wait_for(lambda: receiver.headers(BYE))
+    assert (bye.created, bye.dropped) == (2, 1)
+    assert receiver.names() == ["kept"]
+
+
+# Spans that have not ended.
+
+
+def test_a_span_that_goes_on_is_published_as_open(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it is old enough, with what it has so far, again while it runs, and as finished in the end."""
+    monkeypatch.setattr(unfinished, "AGE_NS", 100_000_000)
+    ztrace.configure("billing", receiver.endpoint)
+    with ztrace.span("outer", kind="server", user="ada") as outer, ztrace.span("inner"):
+        for _ in range(50):
+            make_spans("short")
+        wait_for(lambda: len(receiver.headers(OPEN)) >= 2)
+        outer.set(late=1)
+        wait_for(lambda: receiver.open_spans[-2].attributes == {"user": "ada", "late": 1})
+    assert ztrace.flush(DEADLINE_S)
+    told = receiver.open_spans
+    assert {span.name for span in told} == {"outer", "inner"}
+    finished = {span.name: span for span in receiver.spans}
+    for span in told:
+        assert (span.status, span.duration_ns, span.self_ns, span.cpu_ns) == (UNFINISHED, None, None, None)
+        assert span.span_id == finished[span.name].span_id
+        assert span.parent_id == finished[span.name].parent_id
+        assert abs(span.start_ns - finished[span.name].start_ns) < 10**9
+    assert (told[0].name, told[0].attributes) == ("outer", {"user": "ada"})
+    ztrace.shutdown(DEADLINE_S)
+    (bye,) = wait_for(lambda: receiver.headers(BYE))
+    assert bye.created == len(receiver.spans) == 52
+
+
+def test_what_is_open_when_the_program_ends_is_told(receiver: Receiver) -> None:
+    """However young it is: nobody will ever hear its end."""
+    ztrace.configure("billing", receiver.endpoint)
+    with ztrace.span("open"):
+        make_spans("done")
+        assert ztrace.flush(DEADLINE_S)
+        ztrace.shutdown(DEADLINE_S)
+    wait_for(lambda: receiver.headers(BYE))
+    assert [span.name for span in receiver.open_spans] == ["open"]
+
+
+def test_a_span_that_nobody_holds_any_more_is_told_once_and_forgotten(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A generator that was left alone does not keep its span, nor the memory of it."""
+    monkeypatch.setattr(unfinished, "AGE_NS", 1_000_000)
+    ztrace.configure("billing", receiver.endpoint)
+    held = spans.start_span("held", spans.INTERNAL, {"n": 1}, activate=False)
+    for _ in range(3):
+        spans.start_span("left", spans.INTERNAL, {"n": 2}, activate=False)
+    make_spans("short")
+    register = current_publisher().register
+    wait_for(lambda: list(register) == [held])
+    wait_for(lambda: [span.name for span in receiver.open_spans].count("held") >= 2)
+    told = [span.attributes for span in receiver.open_spans if span.name == "left"]
+    assert told == 3 * [{"n": 2, "ztrace.abandoned": True}]
+    assert all(span.attributes == {"n": 1} for span in receiver.open_spans if span.name == "held")
+    held.end()
+    assert not register
+
+
+# Flush, shutdown, and beginning anew.
+
+
+def test_flush_waits_for_what_is_being_encoded(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spans between the queue and a batch have ended, so a flush waits for them too."""
+    held, go_on = _thread.allocate_lock(), _thread.allocate_lock()
+    go_on.acquire()
+    held.acquire()
+
+    def encode_slowly(*arguments: Any) -> Any:
+        held.release()
+        go_on.acquire()
+        yield from encode(*arguments)
+
+    monkeypatch.setattr(worker, "encode", encode_slowly)
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans("a")
+    assert held.acquire(timeout=DEADLINE_S)
+    assert not current_publisher().queue
+    assert not ztrace.flush(0.05)
+    go_on.release()
+    assert ztrace.flush(DEADLINE_S)
+    assert receiver.names() == ["a"]
+
+
+def test_flush_tells_when_the_deadline_came_first(stopped: None, quick: None) -> None:
+    """Without a collector it waits no longer than it may, and says False."""
+    ztrace.configure("billing", free_endpoint())
+    assert ztrace.flush(0)
+    make_spans("a")
+    assert not ztrace.flush(0.05)
+
+
+@pytest.mark.parametrize("timeout_s", [None, "long", object()])
+def test_nonsense_for_a_timeout_does_no_harm(
+    receiver: Receiver, counts: dict[str, int], timeout_s: Any
+) -> None:
+    """It is counted and told as a failure."""
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans("a")
+    assert not ztrace.flush(timeout_s)
+    assert counts.pop("flush") == 1
+
+
+def test_unconfigured_there_is_nothing_to_flush(counts: dict[str, int]) -> None:
+    """Both return at once."""
+    assert ztrace.flush(DEADLINE_S)
+    ztrace.shutdown(DEADLINE_S)
+    assert counts == {}
+
+
+def test_shutdown_delivers_and_says_bye(receiver: Receiver, capsys: pytest.CaptureFixture[str]) -> None:
+    """All that has ended is stored, the last message is a bye, and nothing is said."""
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans(*numbered(3000))
+    ztrace.shutdown(DEADLINE_S)
+    (bye,) = wait_for(lambda: receiver.headers(BYE))
+    assert receiver.messages[-1][0] is bye
+    assert receiver.names() == numbered(3000)
+    assert (bye.created, bye.dropped) == (3000, 0)
+    assert not agent.is_configured()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_shutdown_without_a_collector_says_what_stays_behind(
+    stopped: None, quick: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gives up before its deadline when no collector has ever answered, and names number and address."""
+    monkeypatch.setattr(worker, "UNREACHED_S", 0.05)
+    endpoint = free_endpoint()
+    for names, said in ((["a"], "1 span"), (numbered(1234), "1,234 spans")):
+        ztrace.configure("billing", endpoint)
+        make_spans(*names)
+        begun_s = time.monotonic()
+        ztrace.shutdown(DEADLINE_S)
+        assert time.monotonic() - begun_s < DEADLINE_S / 2
+        assert capsys.readouterr() == ("", f"ztrace: {said} not delivered to {endpoint}\n")
+
+
+def test_shutdown_keeps_its_deadline_with_a_silent_collector(
+    receiver: Receiver, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A collector that answers nothing is waited for until then, and hears what was not delivered."""
+    receiver.acknowledging = False
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans(*numbered(30))
+    ztrace.shutdown(timeout_s=0.05)
+    assert capsys.readouterr().err == f"ztrace: 30 spans not delivered to {receiver.endpoint}\n"
+    wait_for(lambda: len(receiver.headers(BYE)) == 2)
+    first, last = receiver.headers(BYE)
+    assert (first.created, first.retired, first.floor) == (last.created, last.retired, 0) == (30, 0, 0)
+    assert last.floor == last.sequence == first.sequence + 1
+
+
+def test_after_shutdown_nothing_is_recorded(receiver: Receiver, counts: dict[str, int]) -> None:
+    """Spans go on as if never configured, also one that was open, and shutting down again does nothing."""
+    ztrace.configure("billing", receiver.endpoint)
+    with ztrace.span("open"):
+        make_spans("before")
+        ztrace.shutdown(DEADLINE_S)
+    make_spans("after")
+    ztrace.shutdown(DEADLINE_S)
+    assert ztrace.flush(0)
+    assert receiver.names() == ["before"]
+    assert counts == {}
+
+
+def test_a_publisher_that_is_closed_takes_nothing_more(receiver: Receiver) -> None:
+    """A thread that ends a span while the publisher closes has it counted as dropped."""
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans("before")
+    closing = current_publisher()
+    ztrace.shutdown(DEADLINE_S)
+    assert closing.room == 0
+    closing.overflow(make_record())
+    assert (closing.dropped, len(closing.queue)) == (1, 0)
+
+
+def test_configuring_again_begins_a_new_incarnation(receiver: Receiver) -> None:
+    """What was made before is delivered under the first, and what comes after under the second."""
+    for service in ("first", "second"):
+        ztrace.configure(service, receiver.endpoint)
+        make_spans(service)
+    assert ztrace.flush(DEADLINE_S)
+    assert receiver.names() == ["first", "second"]
+    first, second = receiver.headers(DATA)
+    assert (first.service, second.service) == ("first", "second")
+    assert (first.sequence, second.sequence) == (0, 0)
+    assert first.incarnation != second.incarnation
+    assert receiver.headers(BYE)[0].incarnation == first.incarnation
+
+
+def test_a_thread_that_cannot_be_started_costs_the_tracing_only(
+    stopped: None, counts: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At an interpreter's end, or at a limit of threads: spans are dropped in number, and nobody waits."""
+
+    def refuse(*args: Any) -> int:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_thread, "start_new_thread", refuse)
+        ztrace.configure("billing", free_endpoint())
+        make_spans(*numbered(3))
+    assert counts == {"publisher_start": 1}
+    assert current_publisher().dropped == 3
+    begun_s = time.monotonic()
+    ztrace.shutdown(DEADLINE_S)
+    assert time.monotonic() - begun_s < DEADLINE_S / 2
+
+
+def test_several_threads_begin_one_publisher(receiver: Receiver) -> None:
+    """Threads whose first spans end at the same time share one background thread and lose no span."""
+    ztrace.configure("billing", receiver.endpoint)
+    before = _thread._count()
+    go, done = _thread.allocate_lock(), [_thread.allocate_lock() for _ in range(6)]
+    go.acquire()
+
+    def work(number: int) -> None:
+        with go:
+            pass
+        make_spans(*numbered(100, f"{number} "))
+        done[number].release()
+
+    for number, lock in enumerate(done):
+        lock.acquire()
+        _thread.start_new_thread(work, (number,))
+    go.release()
+    for lock in done:
+        assert lock.acquire(timeout=DEADLINE_S)
+    wait_for(lambda: _thread._count() <= before + 1)
+    assert ztrace.flush(DEADLINE_S)
+    assert len(receiver.names()) == 600
+    assert len({header.incarnation for header in receiver.headers(DATA)}) == 1

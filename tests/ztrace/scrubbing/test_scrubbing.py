@@ -1,0 +1,524 @@
+"""Secrets: wherever one stands it does not leave the process, and what is none does."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import msgpack
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from tests.benchmarks.scrubbing import HOSTILE
+from tests.ztrace.recording import make_record
+from ztrace import diagnostics
+from ztrace.enrolment import Enrolment
+from ztrace.errors import SettingsError
+from ztrace.exceptions.frames import MAX_CODE
+from ztrace.exceptions.locals import describe
+from ztrace.exceptions.recording import MAX_MESSAGE
+from ztrace.publishing.encoding import MAX_ITEMS, MAX_NAME, MAX_TEXT, encode
+from ztrace.scrubbing import rules as scrubbing_rules
+from ztrace.scrubbing.names import STEMS, Names
+from ztrace.scrubbing.rules import DEFAULT_RULES, MAX_BYTES, REASON, Rules, make_rules
+from ztrace.wire import RAISED, WRAPPED, ExceptionRecord, FrameRecord, Span
+
+PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA75\nhunter2\n-----END RSA PRIVATE KEY-----"
+JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N"
+
+
+@pytest.fixture(autouse=True)
+def _counted(counts: dict[str, int]) -> None:
+    """Begin and end with nothing counted."""
+
+
+def sent(record: Span, rules: Rules | None = DEFAULT_RULES) -> Span:
+    """Return a span as it is unpacked from a batch in which those around it are untouched."""
+    before = make_record(1, attributes={"rpc.method": "charge", "size": 12})
+    ((_, body),) = encode([before, record, before], rules)
+    first, middle, last = msgpack.unpackb(body, strict_map_key=False)
+    assert Span(*first) == Span(*last) == before
+    return Span(*middle)
+
+
+def failed(message: str = "no", code: str = "x = 1", causes: Sequence[Any] = ()) -> ExceptionRecord:
+    """Return an exception with one frame."""
+    frames = [list(FrameRecord("/srv/pay.py", 7, "charge", "pay", code, True))]
+    ids = (b"t" * 16, b"s" * 8)
+    return ExceptionRecord("ValueError", message, frames, list(causes), RAISED, *ids, notes=[], members=[])
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a text."""
+    return text.split()
+
+
+SECRET_NAMES = words("""
+password passwd pwd db_password DB_PASSWORD dbPassword passWord password2 PGPASSWORD smtp_pass secret
+client_secret api_key apikey api-key API_KEY apiKey APIKey X-Api-Key x.api.key api_keys auth authToken
+x-auth AUTH_HEADER authorization http.request.header.authorization credential credentials aws_credentials
+token tokens access_token refreshtoken csrfmiddlewaretoken session session_id sessionid sessionId
+PHPSESSID private_key privateKey cookie Set-Cookie csrf X-XSRF-TOKEN access_key AWS_SECRET_ACCESS_KEY jwt
+bearer AccountKey sig X-Amz-Signature secrets
+""")
+
+OTHER_NAMES = words("""
+author authored_by authority authentication key keyboard monkey public_key cache_key partition_key
+keyspace token_count tokens_used tokenizer input_tokens gen_ai.usage.output_tokens max_tokens
+session_count active_sessions session_duration_ms password_length password_expired auth_method token_type
+token_url passenger compass bypass secretary passwordless assigned design signature card amount customer
+rpc.system server.address cookiecutter
+""")
+
+
+@pytest.mark.parametrize("name", SECRET_NAMES)
+@pytest.mark.parametrize("value", ["visa", 1234, 0.5, b"visa", ["visa", 5], {"visa": 1}, 1 << 70])
+def test_what_a_secrets_name_names_stays_here(name: str, value: object) -> None:
+    """Whatever the value's type is."""
+    span = sent(make_record(2, attributes={"card": "visa", name: value}))
+    assert span.attributes == {"card": "visa", name: "[scrubbed]"}
+    assert diagnostics.counts[REASON] == 1
+
+
+@pytest.mark.parametrize("name", OTHER_NAMES)
+def test_other_names_are_left_alone(name: str) -> None:
+    """Words are compared as wholes, and what only tells of a secret is none."""
+    assert sent(make_record(2, attributes={name: "visa"})).attributes == {name: "visa"}
+    assert diagnostics.counts == {}
+
+
+@pytest.mark.parametrize("value", [None, True, False])
+def test_whether_there_is_a_secret_may_be_known(value: object) -> None:
+    """Nothing, yes and no do not tell which it is."""
+    assert sent(make_record(2, attributes={"password": value})).attributes == {"password": value}
+
+
+def test_every_name_of_a_secret_has_a_stem() -> None:
+    """Texts are searched for stems before they are for names."""
+    names = Names()
+    assert all(names.are_secret(name) for name in SECRET_NAMES)
+    spellings = [name.lower().replace("_", "") for name in SECRET_NAMES]
+    assert all(any(stem in name for stem in STEMS) for name in spellings)
+
+
+#: A text, and what is sent in its place.
+TEXTS = [
+    ("password=hunter2", "password=[scrubbed]"),
+    ("login(user='bob', password='hunter2')", "login(user='bob', password='[scrubbed]')"),
+    ("{'password': 'hunter2', 'amount': 12}", "{'password': '[scrubbed]', 'amount': 12}"),
+    (r'{"token": "hun\"ter2", "b": 2}', '{"token": "[scrubbed]", "b": 2}'),
+    (r'"{\"token\": \"hunter2\", \"b\": 2}"', r'"{\"token\": \"[scrubbed]\", \"b\": 2}"'),
+    ("{b'token': b'hunter2'}", "{b'token': b'[scrubbed]'}"),
+    ("User(name='bob', token=hunter2)", "User(name='bob', token=[scrubbed])"),
+    ("secrets=['hunter2', 'hunter3'], x=1", "secrets=[scrubbed], x=1"),
+    ("password=SecretStr('hunter2') next", "password=[scrubbed] next"),
+    ("{'credentials': {'user': 'bob', 'pin': 'hunter2'}, 'x': 1}", "{'credentials': [scrubbed], 'x': 1}"),
+    ("the API key: hunter2", "the API key: [scrubbed]"),
+    ("secret access key => hunter2", "secret access key => [scrubbed]"),
+    ("AWS_SECRET_ACCESS_KEY=hunter2\nHOME=/root", "AWS_SECRET_ACCESS_KEY=[scrubbed]\nHOME=/root"),
+    ("Server=db;Password=hunter2;User Id=bob", "Server=db;Password=[scrubbed];User Id=bob"),
+    ("a=1,password=hunter2,b=2", "a=1,password=[scrubbed],b=2"),
+    ("GET /x?token=hunter2&user=bob", "GET /x?token=[scrubbed]&user=bob"),
+    ("Authorization: Bearer hunter2", "Authorization: [scrubbed]"),
+    ("sent Bearer hunter2hunter2 to bob", "sent Bearer [scrubbed] to bob"),
+    ("proxy got Basic aHVudGVyMjpodW50ZXIy", "proxy got Basic [scrubbed]"),
+    ("Cookie: a=hunter2; b=hunter3\nHost: x", "Cookie: [scrubbed]\nHost: x"),
+    ("mysql --password hunter2 --user bob", "mysql --password [scrubbed] --user bob"),
+    ("<password>hunter2</password>", "<password>[scrubbed]</password>"),
+    ("q=%22password%22%3A%22hunter2%22", "q=%22password%22%3A%22[scrubbed]%22"),
+    ("wrong password 'hunter2' for bob", "wrong password '[scrubbed]' for bob"),
+    ("CREATE USER bob IDENTIFIED BY 'hunter2'", "CREATE USER bob IDENTIFIED BY '[scrubbed]'"),
+    ("amqp://bob:hunter2@mq:5672/x", "amqp://bob:[scrubbed]@mq:5672/x"),
+    ("redis://:hunter2@cache", "redis://:[scrubbed]@cache"),
+    ("amqp://bob:hun/ter@2@mq:5672/x?a=b", "amqp://bob:[scrubbed]@mq:5672/x?a=b"),
+    ("https://0123456789abcdef0123@sentry.io/1", "https://[scrubbed]@sentry.io/1"),
+    (f"got {JWT}, expired", "got [scrubbed], expired"),
+    (
+        f"key {PEM} end",
+        "key -----BEGIN RSA PRIVATE KEY-----[scrubbed]-----END RSA PRIVATE KEY----- end",
+    ),
+    ("AKIAIOSFODNN7EXAMPLE is unknown", "[scrubbed] is unknown"),
+    ("ghp_" + "a1" * 18, "[scrubbed]"),
+    ("AIza" + "Sy" * 18, "[scrubbed]"),
+    ("xoxb-123456789-abcdef", "[scrubbed]"),
+    ("glpat-" + "a1" * 10, "[scrubbed]"),
+    (Enrolment("shop", b"s" * 32, b"p" * 32, b"x" * 32).format(), "[scrubbed]"),
+    ("ZTRACE_KEY=hunter2", "ZTRACE_KEY=[scrubbed]"),
+    ("sk_live_" + "a1" * 12, "[scrubbed]"),
+    ("sk-ant-api03-" + "a1" * 12, "[scrubbed]"),
+]
+
+
+@pytest.mark.parametrize(("text", "clean"), TEXTS)
+def test_only_the_secret_in_a_text_is_replaced(text: str, clean: str) -> None:
+    """What is around it can be read, and scrubbing twice changes nothing more."""
+    assert sent(make_record(2, attributes={"text": text})).attributes == {"text": clean}
+    assert diagnostics.counts == {REASON: 1}
+    assert DEFAULT_RULES.scrub(clean) == clean
+
+
+@pytest.mark.parametrize(("text", "clean"), TEXTS)
+def test_a_text_is_scrubbed_wherever_it_stands(text: str, clean: str) -> None:
+    """Name, key, bytes, lists, messages of the exception and of its causes."""
+    cause = list(failed(f"cause: {text}")._replace(how=WRAPPED, origin_trace_id=None, origin_span_id=None))
+    attributes = {text: 1, "bytes": text.encode(), "list": ["a", text, [text]]}
+    span = sent(make_record(2, name=text, attributes=attributes, exception=failed(text, causes=[cause])))
+    assert span.name == clean
+    assert span.attributes is not None
+    assert list(span.attributes) == [clean, "bytes", "list"]
+    assert list(span.attributes.values())[1:] == [clean.encode(), ["a", clean, [clean]]]
+    assert span.exception is not None
+    assert span.exception[1] == clean
+    assert span.exception[3][0][1] == f"cause: {clean}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "tcp://127.0.0.1:4242",
+        "tcp://[::1]:4242",
+        "http://shop:8080/users/@bob",
+        "http://shop/a@b",
+        "ssh://git@example.org/x",
+        "bob@example.org",
+        "Basic authentication failed",
+        "the bearer of bad news",
+        "the author: bob",
+        "key: value, keyboard: azerty",
+        "KeyError: 'user'",
+        "Token: None",
+        "token_count=12",
+        "jwt.exceptions.InvalidTokenError: Signature has expired",
+        "session::open at 12:30:11",
+        "region: ASIA",
+        "sk-learn-something-long-and-plain",
+        "risk-assessment-of-the-year-2024-x",
+        "keyJson.parsedDocumentIdentifier",
+        "0f8fad5b-d9cb-469f-a165-70867728950e",
+        "-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----",
+        "password is too short",
+        "token expired, session closed",
+        "passwords do not match",
+        "",
+    ],
+)
+def test_innocent_texts_are_sent_as_they_are(text: str) -> None:
+    """Look-alikes, wherever they stand."""
+    record = make_record(
+        2,
+        name=text,
+        attributes={"text": text, "bytes": text.encode(), "list": [text]},
+        exception=failed(text, text[:MAX_CODE]),
+    )
+    assert sent(record) == record._replace(exception=list(failed(text, text[:MAX_CODE])))
+    assert diagnostics.counts == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "clean"),
+    [
+        ('password = "hunter2"', 'password = "[scrubbed]"'),
+        ('password: str = "hunter2"', 'password: str = "[scrubbed]"'),
+        ("connect(user, password='hunter2')", "connect(user, password='[scrubbed]')"),
+        ('if token == "hunter2":', 'if token == "[scrubbed]":'),
+        ('os.environ["SECRET"] = "hunter2"', 'os.environ["SECRET"] = "[scrubbed]"'),
+        ('auth=("bob", "hunter2")', 'auth=("[scrubbed]", "[scrubbed]")'),
+        ("otp = 123456", "otp = [scrubbed]"),
+        ('connect("amqp://bob:hunter2@mq")', 'connect("amqp://bob:[scrubbed]@mq")'),
+        ("token = get_token(user)", "token = get_token(user)"),
+        ("self.session = session", "self.session = session"),
+        ('token = request.headers["X-Token"]', 'token = request.headers["X-Token"]'),
+        ("def login(user, password=None):", "def login(user, password=None):"),
+    ],
+)
+def test_source_lines_lose_their_literals_only(line: str, clean: str) -> None:
+    """Names and calls in a line of Python are no secrets, and are what is looked for."""
+    span = sent(make_record(2, exception=failed(code=line)))
+    assert span.exception is not None
+    assert span.exception[2][0] == ["/srv/pay.py", 7, "charge", "pay", clean, True, 0, 0, None]
+
+
+def test_lists_of_arguments_and_of_headers() -> None:
+    """What follows ``--password``, and the second of a pair whose first is a secret's name."""
+    attributes = {
+        "argv": ["mysql", "--password", "hunter2", "--user", "bob"],
+        "headers": [["Authorization", "hunter2"], [b"cookie", b"hunter2"], ["Host", "shop"]],
+        "fields": ["password", "email"],
+    }
+    assert sent(make_record(2, attributes=attributes)).attributes == {
+        "argv": ["mysql", "--password", "[scrubbed]", "--user", "bob"],
+        "headers": [["Authorization", "[scrubbed]"], [b"cookie", "[scrubbed]"], ["Host", "shop"]],
+        "fields": ["password", "email"],
+    }
+    assert diagnostics.counts == {REASON: 3}
+
+
+#: How a secret may stand in a text; {} is the secret.
+FORMS = st.sampled_from(
+    [
+        "password={}",
+        "{{'password': '{}'}}",
+        '{{"api_key": "{}"}}',
+        "failed for bob: token: {}",
+        "amqp://bob:{}@mq/x",
+        "Bearer 7{}",
+        "eyJhbGciOiJIUzI1NiJ9.{}.{}",
+        "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----",
+        "ghp_0123456789abcdef{}",
+        "--secret {} --user bob",
+    ]
+)
+SECRETS = st.text("abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ23456789", min_size=8, max_size=40)
+AROUND = st.text(st.characters(codec="utf-8"), max_size=20).map(lambda text: f"{text} ")
+
+
+def in_name(text: str) -> Span:
+    """Put a text into a span's name."""
+    return make_record(2, name=text)
+
+
+def in_attribute(text: str) -> Span:
+    """Put a text into an attribute."""
+    return make_record(2, attributes={"a": "b", "text": text})
+
+
+def in_key(text: str) -> Span:
+    """Put a text into an attribute's key."""
+    return make_record(2, attributes={text: "b"})
+
+
+def in_list(text: str) -> Span:
+    """Put a text into lists."""
+    return make_record(2, attributes={"list": ["a", text, ("b", text)]})
+
+
+def in_bytes(text: str) -> Span:
+    """Put a text into bytes."""
+    return make_record(2, attributes={"bytes": text.encode(), "array": bytearray(text.encode())})
+
+
+def in_message(text: str) -> Span:
+    """Put a text into an exception's message."""
+    return make_record(2, exception=failed(text))
+
+
+def in_cause(text: str) -> Span:
+    """Put a text into a cause's message."""
+    return make_record(2, exception=failed(causes=[list(failed(causes=[list(failed(text))]))]))
+
+
+def in_code(text: str) -> Span:
+    """Put a text, quoted, into a line of source."""
+    return make_record(2, exception=failed(code=f"password={text!r}"))
+
+
+def in_note(text: str) -> Span:
+    """Put a text into a note of an exception."""
+    return make_record(2, exception=failed()._replace(notes=["a note", text]))
+
+
+def in_member(text: str) -> Span:
+    """Put a text into the messages and notes of a group's members, and of their causes."""
+    member = failed(text, causes=[failed(text)])._replace(notes=[text])
+    return make_record(2, exception=failed()._replace(members=[failed()._replace(members=[member])]))
+
+
+def in_local(text: str) -> Span:
+    """Put a text into a local variable."""
+    frame = FrameRecord("/srv/pay.py", 7, "charge", "pay", "x = 1", True, 0, 0, {"text": text})
+    return make_record(2, exception=failed()._replace(frames=[frame]))
+
+
+PLACES = [
+    in_name,
+    in_attribute,
+    in_key,
+    in_list,
+    in_bytes,
+    in_message,
+    in_cause,
+    in_code,
+    in_note,
+    in_member,
+    in_local,
+]
+
+
+def test_local_variables_go_by_their_names() -> None:
+    """Of a secret's name nothing is said, and what is in a container goes by the names in that."""
+    values = {"password": "hunter2", "card": "visa", "headers": {"token": "hunter2"}, "code": "<shop.Code>"}
+    shown = {name: describe(value) if name != "code" else value for name, value in values.items()}
+    frame = FrameRecord("/srv/pay.py", 7, "charge", "pay", "x = 1", True, 0, 0, dict(shown))  # type: ignore[arg-type]
+    span = sent(make_record(2, exception=failed()._replace(frames=[frame])))
+    assert span.exception is not None
+    assert span.exception[2][0][8] == {
+        "password": "[scrubbed]",
+        "card": "'visa'",
+        "headers": "{'token': '[scrubbed]'}",
+        "code": "<shop.Code>",
+    }
+
+
+@pytest.mark.parametrize("place", PLACES, ids=lambda place: str(place.__name__))
+@settings(max_examples=60, deadline=None)
+@given(AROUND, FORMS, SECRETS, AROUND)
+def test_no_secret_leaves_from_any_place(
+    place: Callable[[str], Span], before: str, form: str, secret: str, after: str
+) -> None:
+    """Whatever the secret is and whatever stands around it."""
+    assume(secret not in f"{before}{form}{after}[scrubbed]")
+    record = place(before + form.format(secret, secret) + after)
+    bodies = b"".join(body for _, body in encode([make_record(1), record]))
+    assert secret.encode() not in bodies
+
+
+@settings(max_examples=100, deadline=None)
+@given(SECRETS, st.sampled_from(SECRET_NAMES), st.integers(0, 400))
+def test_no_secret_leaves_by_its_name(secret: str, name: str, length: int) -> None:
+    """Among any number of other attributes."""
+    assume(secret not in "[scrubbed]")
+    attributes = {f"a{number}": number for number in range(length % 100)} | {name: secret}
+    (body,) = (body for _, body in encode([make_record(2, attributes=attributes)]))
+    assert secret.encode() not in body
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "amqp://bob:{}@mq/x",
+        "password='{}'",
+        "password={}",
+        "eyJhbGciOiJIUzI1NiJ9.{}",
+        "-----BEGIN RSA PRIVATE KEY-----\n{}\n-----END RSA PRIVATE KEY-----",
+        "ghp_{}",
+        "glpat-{}",
+        "sk-1{}",
+        "Bearer 7{}",
+    ],
+)
+@pytest.mark.parametrize("kept", [5, 9, 15])
+def test_a_secret_that_is_cut_is_scrubbed(form: str, kept: int) -> None:
+    """The limit for texts, names, bytes, messages or source lines may fall into the middle of it."""
+    secret = "hunter2B" * 3
+    start, _ = form.split("{}")
+    text = form.format(secret) + " x" * MAX_MESSAGE
+
+    def cut_at(limit: int) -> str:
+        return " " * (limit - len(start) - kept) + text
+
+    message = cut_at(MAX_MESSAGE)[:MAX_MESSAGE] + "…"
+    record = make_record(
+        2,
+        name=cut_at(MAX_NAME),
+        attributes={
+            "text": cut_at(MAX_TEXT),
+            "bytes": cut_at(MAX_TEXT).encode(),
+            "list": [cut_at(MAX_TEXT)] * (MAX_ITEMS + 1),
+        },
+        exception=failed(message, cut_at(MAX_CODE)[:MAX_CODE] if start[-1] != "=" else ""),
+    )
+    for _, body in encode([record]):
+        assert b"hunt" not in body
+
+
+class Hostile(str):
+    """A text that answers nothing it is asked."""
+
+    def __len__(self) -> NoReturn:
+        raise RuntimeError
+
+    __str__ = __getitem__ = __iter__ = __eq__ = lower = __contains__ = encode = __len__  # type: ignore[assignment]
+    __hash__ = str.__hash__
+
+
+def test_no_code_of_the_program_runs() -> None:
+    """Of subclasses of str the base alone is read: as name, key, value, item, message and source line."""
+    text = Hostile("password=hunter2")
+    attributes = {Hostile("text"): text, "list": [text], Hostile("token"): text}
+    span = sent(make_record(2, name=text, attributes=attributes, exception=failed(text, Hostile("x = 1"))))
+    clean = "password=[scrubbed]"
+    assert span.name == clean
+    assert span.attributes == {"text": clean, "list": [clean], "token": "[scrubbed]"}
+    assert span.exception is not None
+    assert span.exception[1] == clean
+    assert "scrubbing" not in diagnostics.counts
+
+
+def test_a_failure_costs_the_attributes_and_not_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could not be scrubbed is replaced as a whole and counted; the span is kept."""
+
+    def fail(*_: object) -> NoReturn:
+        raise MemoryError
+
+    monkeypatch.setattr(scrubbing_rules, "scrub_pairs", fail)
+    record = make_record(
+        2, attributes={"text": "password=hunter2", "card": "visa"}, exception=failed("token=hunter2")
+    )
+    span = sent(record)
+    assert (span.name, span.attributes) == ("[scrubbed]", {"ztrace.scrubbed": "[scrubbed]"})
+    assert span.exception == ["ValueError", "[scrubbed]", [], [], RAISED, b"t" * 16, b"s" * 8, [], []]
+    assert diagnostics.counts == {"scrubbing": 1}
+
+
+def test_further_names_and_expressions() -> None:
+    """What a team adds is scrubbed as well, in every spelling of the name."""
+    rules = make_rules(["customer_number", "IBAN"], [r"\bC-\d{6}\b"])
+    attributes = {
+        "customerNumber": 5,
+        "old-iban": "DE1",
+        "note": "for C-123456, customer number: 7",
+        "number": 1,
+    }
+    assert sent(make_record(2, attributes=attributes), rules).attributes == {
+        "customerNumber": "[scrubbed]",
+        "old-iban": "[scrubbed]",
+        "note": "for [scrubbed], customer number: [scrubbed]",
+        "number": 1,
+    }
+
+
+def test_switched_off_nothing_is_scrubbed() -> None:
+    """The team has said so."""
+    assert make_rules(["a"], ["b"], enabled=False) is None
+    record = make_record(2, attributes={"password": "hunter2"}, exception=failed("token=hunter2"))
+    assert sent(record, None) == record._replace(exception=list(failed("token=hunter2")))
+
+
+@pytest.mark.parametrize("value", ["(", "a{9999999999}", "x*", ""])
+def test_an_expression_that_cannot_be_used_is_refused(value: str) -> None:
+    """In one line that says what to do."""
+    with pytest.raises(SettingsError, match="cannot scrub by") as caught:
+        make_rules(values=[value])
+    assert caught.value.hint
+    assert "\n" not in str(caught.value)
+
+
+def test_bytes_are_cut_where_scrubbing_thinks() -> None:
+    """They are cut without a mark."""
+    assert MAX_BYTES == MAX_TEXT
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    """Keys and texts that are made up for every call do not add up."""
+    rules = Rules()
+    for number in range(20_000):
+        rules.find_names([f"name {number}"])
+        rules.scrub(f"text {number}")
+        rules.scrub_code(f"line {number}")
+        rules.find_texts([f"other {number}"])
+    for memory in (rules._known, rules._known_code, rules._names._decisions):
+        assert len(memory) <= 4096
+
+
+@pytest.mark.parametrize("atom", HOSTILE)
+def test_time_grows_with_the_length_and_no_faster(atom: str) -> None:
+    """Sixteen texts' worth of characters in one text are read in seconds at most, whatever they are.
+
+    Were time to grow with the square it would take minutes; the deadline is far above what is needed, which
+    `tests/benchmarks/scrubbing.py` measures.
+    """
+    text = "token=:@ " + atom * (16 * MAX_TEXT // len(atom))
+    began_s = time.perf_counter()
+    DEFAULT_RULES.scrub(text)
+    DEFAULT_RULES.scrub_code(text)
+    assert time.perf_counter() - began_s < 5

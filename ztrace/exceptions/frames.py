@@ -1,0 +1,296 @@
+"""From a traceback to frames that can be read without the source.
+
+One idea: what is left out costs next to nothing. Steps are folded and capped as pairs of frame and line;
+only those that stay are looked up, and most have been seen before.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from functools import lru_cache
+from types import CodeType, FrameType, TracebackType
+from typing import NamedTuple
+
+from ztrace.exceptions.tracebacks import Heads, is_copy, is_known
+from ztrace.wire import FrameRecord
+
+#: Frames kept of one exception: those that tell how the program came there, and those where it happened.
+OUTERMOST, INNERMOST = 10, 40
+#: Characters kept of a source line.
+MAX_CODE = 256
+
+#: Frames that recursion may repeat as a whole: two or three functions that call each other.
+_MAX_CYCLE = 4
+#: Callers looked at, and steps remembered: RecursionError has 1,000 unless the program raises the limit.
+_MAX_STEPS = 2000
+#: Frames remembered: what raises is a few places, and a program has some thousand functions.
+_MAX_KNOWN = 4096
+#: Stacks remembered, and steps of one: a program fails in few places, and comes there by few ways.
+_MAX_STACKS, _MAX_STACK = 512, 100
+#: What is no part of the story that is told: how calls are made and traced.
+_HIDDEN = ("ztrace", "zerorpc")
+
+#: A generator's code has this flag: its frame has a caller only while it runs.
+_GENERATOR = 0x20
+
+#: A frame and its line.
+Step = tuple[FrameType, int]
+
+#: Whether frames of ztrace and of RPC libraries stay, and whether locals are read: set by `ztrace.agent`.
+show_all = False
+show_locals = False
+
+_known: dict[tuple[str, int, str, str], FrameRecord] = {}
+_stacks: dict[tuple[int, ...], "Stack"] = {}
+
+
+class Stack(NamedTuple):
+    """What is recorded of a traceback, or of the part of it that lies between two spans.
+
+    Attributes:
+        frames: without ztrace's and RPC libraries', folded and capped.
+        in_app: whether one of the frames, left out or not, is the user's own.
+        codes: of all of them, which are not to go while the stack is known by their addresses.
+    """
+
+    frames: Sequence[FrameRecord]
+    in_app: bool
+    codes: Sequence[CodeType]
+
+
+def read_stack(
+    traceback: TracebackType | None,
+    known: Heads | None = None,
+    last: TracebackType | None = None,
+) -> Stack:
+    """Return what is recorded of a traceback, of which most always there has been one alike.
+
+    Args:
+        traceback: as of `read_steps`.
+        known: likewise.
+        last: likewise.
+    """
+    codes: list[CodeType] = []
+    places: list[int] = [show_all]
+    step = traceback
+    while step is not None and not (known and is_known(step, known)):
+        frame = step.tb_frame
+        codes.append(frame.f_code)
+        places += (id(frame.f_code), step.tb_lasti, id(frame.f_globals))
+        if step is last:
+            break
+        step = step.tb_next
+    key = tuple(places)
+    stack = _stacks.get(key)
+    if stack is None or show_locals:
+        steps = read_steps(traceback, known, last)
+        stack = Stack(record_frames(steps), any(is_own(frame) for frame, _ in steps), codes)
+        if len(codes) <= _MAX_STACK and not show_locals and not any(map(is_copy, codes)):
+            if len(_stacks) >= _MAX_STACKS:
+                _stacks.clear()
+            _stacks[key] = stack
+    return stack
+
+
+def read_steps(
+    traceback: TracebackType | None,
+    known: Heads | None = None,
+    last: TracebackType | None = None,
+) -> list[Step]:
+    """Return a traceback's frames and lines, outermost first.
+
+    Args:
+        traceback: begins where the exception was caught.
+        known: steps at which to stop.
+        last: the step to stop after.
+    """
+    steps: list[Step] = []
+    lines: dict[tuple[int, int], int] = {}
+    step = traceback
+    while step is not None:
+        at = step.tb_lasti
+        if known and is_known(step, known):
+            break
+        frame = step.tb_frame
+        # A line is looked for from the beginning of the code each time, and recursion has few.
+        key = (id(frame.f_code), at)
+        line = lines.get(key)
+        if line is None:
+            lines[key] = line = step.tb_lineno or 0
+        steps.append((frame, line))
+        if step is last:
+            break
+        step = step.tb_next
+    return steps
+
+
+def read_callers(frame: FrameType) -> list[Step]:
+    """Return who called a frame, outermost first."""
+    steps: list[Step] = []
+    caller = _caller_of(frame)
+    while caller is not None and len(steps) < _MAX_STEPS:
+        steps.append((caller, caller.f_lineno or 0))
+        caller = caller.f_back
+    return steps[::-1]
+
+
+def find_caller(frame: FrameType) -> list[Step]:
+    """Return the nearest caller of a frame that is the user's own, if there is one."""
+    caller = _caller_of(frame)
+    for _ in range(_MAX_STEPS):
+        if caller is None:
+            break
+        if is_own(caller):
+            return [(caller, caller.f_lineno or 0)]
+        caller = caller.f_back
+    return []
+
+
+def _caller_of(frame: FrameType) -> FrameType | None:
+    """Return who called a frame; of a generator that has ended, who hears of it now."""
+    caller = frame.f_back
+    if caller is None and frame.f_code.co_flags & _GENERATOR:
+        caller = sys._getframe(1)
+    return caller
+
+
+def is_own(frame: FrameType) -> bool:
+    """Tell whether a frame is in_app."""
+    return is_in_app(frame.f_code.co_filename, _module_of(frame))
+
+
+def is_internal(traceback: TracebackType | None) -> bool:
+    """Tell whether an exception was caught within ztrace or an RPC library, and raised in no code in_app."""
+    if traceback is None or show_all or not _is_hidden(traceback.tb_frame):
+        return False
+    return not read_stack(traceback).in_app
+
+
+def record_frames(steps: Sequence[Step]) -> list[FrameRecord]:
+    """Return steps as they travel: without ztrace's and RPC libraries', folded and capped."""
+    folded = _fold(steps if show_all else _shown(steps))
+    left_out = len(folded) - OUTERMOST - INNERMOST
+    omitted = 0
+    if left_out > 0:
+        omitted = sum(weight for _, _, _, weight in folded[OUTERMOST : OUTERMOST + left_out])
+        del folded[OUTERMOST : OUTERMOST + left_out]
+    return [
+        _record(frame, line, repeats, omitted if place == OUTERMOST else 0)
+        for place, (frame, line, repeats, _) in enumerate(folded)
+    ]
+
+
+def _shown(steps: Sequence[Step]) -> list[Step]:
+    hidden: dict[int, bool] = {}
+    shown = []
+    for step in steps:
+        code = id(step[0].f_code)
+        is_hidden = hidden.get(code)
+        if is_hidden is None:
+            hidden[code] = is_hidden = _is_hidden(step[0])
+        if not is_hidden:
+            shown.append(step)
+    return shown
+
+
+def _is_hidden(frame: FrameType) -> bool:
+    return _module_of(frame).partition(".")[0] in _HIDDEN
+
+
+def _fold(steps: Sequence[Step]) -> list[tuple[FrameType, int, int, int]]:
+    """Return each step with how often it was repeated, alone or as the end of a cycle, and how many it is."""
+    keys = [(id(frame.f_code), line) for frame, line in steps]
+    count = len(keys)
+    if len(set(keys)) == count:
+        return [(frame, line, 0, 1) for frame, line in steps]
+    folded = []
+    place = 0
+    while place < count:
+        key, length, repeats = keys[place], 1, 0
+        for cycle in range(1, _MAX_CYCLE + 1):
+            end = place + cycle
+            if end >= count or keys[end] != key:
+                continue
+            again = keys[place:end]
+            while keys[end : end + cycle] == again:
+                end += cycle
+            repeats = (end - place) // cycle - 1
+            if repeats:
+                length, place = cycle, end - cycle  # The innermost of them stays.
+                break
+        for frame, line in steps[place : place + length - 1]:
+            folded.append((frame, line, 0, 1))
+        frame, line = steps[place + length - 1]
+        folded.append((frame, line, repeats, 1 + repeats * length))
+        place += length
+    return folded
+
+
+def _record(frame: FrameType, line: int, repeats: int, omitted: int) -> FrameRecord:
+    code = frame.f_code
+    function = code.co_qualname
+    if function == "<module>":
+        function = code.co_name  # A copy has the name alone.
+    key = (code.co_filename, line, function, _module_of(frame))
+    record = _known.get(key)
+    if record is None:
+        source = _read_line(key[0], line, frame)
+        record = FrameRecord(key[0], line, key[2], key[3], source, is_in_app(key[0], key[3]))
+        if len(_known) >= _MAX_KNOWN:
+            _known.clear()
+        _known[key] = record
+    if repeats or omitted:
+        record = record._replace(repeats=repeats, omitted=omitted)
+    if show_locals and record.in_app:
+        from ztrace.exceptions.locals import read_locals
+
+        try:
+            record = record._replace(locals=read_locals(frame))
+        except Exception:  # Names that come and go while they are read.
+            return record
+    return record
+
+
+def _read_line(file: str, line: int, frame: FrameType) -> str:
+    import linecache  # Not needed by programs without exceptions.
+
+    try:
+        return linecache.getline(file, line, frame.f_globals).strip()[:MAX_CODE]
+    except Exception:
+        return ""
+
+
+def _module_of(frame: FrameType) -> str:
+    name = dict.get(frame.f_globals, "__name__")
+    return name if type(name) is str else ""
+
+
+@lru_cache(maxsize=4096)
+def is_in_app(filename: str, module: str) -> bool:
+    """Tell the user's own code from the standard library, installed packages and ztrace itself.
+
+    A service may be an installed package too: the one that ``python -m`` runs is the user's own. A relative
+    file name is not one that Python imported but one that a compiled extension was built from.
+    """
+    if not os.path.isabs(filename):
+        return filename.startswith("<") and not filename.startswith("<frozen")
+    if filename.startswith(_library_folders()):
+        return module.partition(".")[0] == _main_package()
+    return True
+
+
+@lru_cache(maxsize=1)
+def _main_package() -> str:
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    return spec.name.partition(".")[0] if spec is not None else "__main__"
+
+
+@lru_cache(maxsize=1)
+def _library_folders() -> tuple[str, ...]:
+    import sysconfig
+
+    paths = sysconfig.get_paths()
+    found = {paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")}
+    found |= {path for path in sys.path if path.endswith(("site-packages", "dist-packages"))}
+    found.add(os.path.dirname(os.path.dirname(__file__)))  # All of ztrace.
+    return tuple(f"{path}{os.sep}" for path in found)

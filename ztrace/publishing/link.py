@@ -1,0 +1,118 @@
+"""The connection to the collector: one XPUB socket.
+
+One idea: everything ZeroMQ knows about delivery is asked for (refuse instead of drop, say when the other side
+comes and goes, notice a peer that has fallen silent), and nothing of it is relied on: what counts is the
+collector's acknowledgement, see `ztrace.publishing.delivery`.
+
+Source: docs/adr/0002-delivery.md has what each option was measured to do.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import zmq
+
+from ztrace.settings import Settings
+from ztrace.wire import MAX_FRAME_BYTES
+
+#: Of the socket. A black hole is noticed after the heartbeat's timeout, and a connection that hangs while it
+#: is made is given up and tried again.
+OPTIONS = (
+    (zmq.XPUB_NODROP, 1),
+    (zmq.XPUB_VERBOSE, 1),
+    (zmq.IMMEDIATE, 1),
+    (zmq.SNDHWM, 64),
+    (zmq.LINGER, 0),
+    (zmq.MAXMSGSIZE, MAX_FRAME_BYTES),
+    (zmq.RECONNECT_IVL, 50),
+    (zmq.RECONNECT_IVL_MAX, 1000),
+    (zmq.CONNECT_TIMEOUT, 1000),
+    (zmq.HANDSHAKE_IVL, 2000),
+    (zmq.HEARTBEAT_IVL, 500),
+    (zmq.HEARTBEAT_TIMEOUT, 1500),
+)
+
+
+class Link(Protocol):
+    """What `ztrace.publishing.worker` needs of a connection."""
+
+    def send(self, frames: Sequence[bytes]) -> bool:
+        """Send a message, all of it or, if there is no room, nothing."""
+
+    def receive(self) -> bytes | None:
+        """Return the next frame that has come, if there is one.
+
+        A first byte of 1 says that the collector is there, of 0 that it has gone; anything else is an
+        acknowledgement.
+        """
+
+    def wait(self, timeout_ms: int) -> None:
+        """Return when something has come, or after that time."""
+
+    def renew(self) -> None:
+        """Begin anew to connect: libzmq never tries again where its key has been refused."""
+
+    def close(self, linger_ms: int) -> None:
+        """Give what has been sent so long to leave, then close."""
+
+
+class SocketLink:
+    """The link of a running program."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Begin to connect.
+
+        Raises:
+            zmq.ZMQError: the endpoint cannot be used.
+        """
+        # Kept as attributes, so that in a forked child nothing closes the parent's.
+        self._settings = settings
+        self._context = zmq.Context()
+        try:
+            self._socket = self._connect()
+        except Exception:
+            self._context.term()
+            raise
+
+    def _connect(self) -> "zmq.Socket[bytes]":
+        settings = self._settings
+        socket = self._context.socket(zmq.XPUB)
+        try:
+            socket.ipv6 = "[" in settings.endpoint
+            for option, value in OPTIONS:
+                socket.setsockopt(option, value)
+            if settings.key is not None:
+                socket.curve_serverkey = settings.key.server_public
+                socket.curve_publickey = settings.key.public
+                socket.curve_secretkey = settings.key.secret
+            socket.connect(settings.endpoint)
+        except Exception:
+            socket.close(linger=0)
+            raise
+        return socket
+
+    def renew(self) -> None:
+        """Begin anew; see `Link`."""
+        self._socket.close(linger=0)
+        self._socket = self._connect()
+
+    def send(self, frames: Sequence[bytes]) -> bool:
+        """Send a message; see `Link`."""
+        try:
+            self._socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def receive(self) -> bytes | None:
+        """Return the next frame; see `Link`."""
+        return self._socket.recv(zmq.NOBLOCK) if self._socket.poll(0, zmq.POLLIN) else None
+
+    def wait(self, timeout_ms: int) -> None:
+        """Wait for a frame; see `Link`."""
+        self._socket.poll(timeout_ms)
+
+    def close(self, linger_ms: int) -> None:
+        """Close; left open it would block who collects the garbage."""
+        self._socket.close(linger=linger_ms)
+        self._context.term()

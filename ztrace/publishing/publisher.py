@@ -1,0 +1,193 @@
+"""The sending half of the agent: a bounded queue, and one background thread that empties it.
+
+One idea: the traced thread only ever appends to a deque. While there is no thread yet, and when the queue is
+full, ``room`` makes the hot path take the slow road through `Publisher.overflow`; so a process that never
+ends a span never has a thread, and a forked child gets its own with its first span. With a spool every span
+takes that road, because each is counted where the count outlives the process.
+
+The thread is a plain one even where gevent has replaced `threading`: a greenlet could not send while the
+program computes, and the program could not compute while a greenlet waits for a socket.
+"""
+
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ztrace import diagnostics, signals
+from ztrace.native import original
+from ztrace.publishing.delivery import Identity
+from ztrace.publishing.encoding import Record
+from ztrace.publishing.link import SocketLink
+from ztrace.publishing.worker import Worker
+from ztrace.settings import Settings
+
+if TYPE_CHECKING:
+    from ztrace.spans import Span
+    from ztrace.spooling.spool import Spool
+
+#: How often a waiting thread looks whether the other one has got on.
+_GLANCE_S = 0.002
+
+
+class Publisher:
+    """One incarnation: created by ``configure`` and anew in a forked child, used up by ``close``.
+
+    Attributes:
+        settings: what it was created with.
+        identity: what every message says of it.
+        queue: records of ended spans, oldest first.
+        room: how many the queue may hold; 0 while the thread is not running, and with a spool.
+        register: spans that have begun and not ended, oldest first.
+        offset_ns: Unix time less the monotonic clock, renewed every second by the thread.
+        dropped: spans that found no room.
+        worker: what the thread works on, once there is one.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.identity = Identity(os.urandom(16), settings.service, settings.host, os.getpid(), time.time_ns())
+        self.queue: deque[Record] = deque()
+        self.room = 0
+        self.register: dict[Span, None] = {}
+        self.offset_ns = 0
+        self.dropped = 0
+        self.worker: Worker | None = None
+        self._spool = _open_spool(settings, self.identity)
+        self._closed = False
+        self._starting = original("_thread", "allocate_lock")()
+        self.renew_offset()
+
+    def renew_offset(self) -> None:
+        """Read both clocks: the wall clock may have been set since."""
+        self.offset_ns = time.time_ns() - time.perf_counter_ns()
+
+    def overflow(self, record: Record) -> None:
+        """Take a record for which there is no room at first: start the thread, count it, or drop it."""
+        spool = self._spool
+        if spool is not None:
+            spool.count()
+        if self._closed or not (self.worker is not None or self._start()):
+            self.dropped += 1
+        elif len(self.queue) < self.settings.queue_spans:
+            self.queue.append(record)
+        else:
+            self.dropped += 1
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until every span ended so far is stored.
+
+        Returns:
+            False if the deadline came first.
+        """
+        worker = self.worker
+        if worker is None:
+            return not self.dropped
+        wanted: int | None = None
+
+        def stored() -> bool:
+            nonlocal wanted
+            if wanted is None:
+                filling = worker.filling
+                ended = worker.window.batched + worker.refused + len(self.queue)
+                if filling != worker.filling or filling % 2:
+                    return False  # Spans are on their way from the queue into the counts.
+                wanted = ended
+            return worker.window.retired + worker.refused >= wanted
+
+        worker.hurry(timeout_s)
+        return _wait(lambda: stored() or not worker.running, timeout_s) and stored()
+
+    def close(self, timeout_s: float, sleep: Callable[[float], None] | None = None) -> int:
+        """Send what is left, say goodbye and end the thread.
+
+        Args:
+            timeout_s: how long to try.
+            sleep: what to wait with, if ``time.sleep`` cannot be used here.
+
+        Returns:
+            The number of spans that stay behind, or were dropped without the collector's hearing of it.
+        """
+        self._closed = True
+        self.room = 0
+        worker = self.worker
+        if worker is None:
+            if self._spool is not None:
+                self._spool.close(delivered=not self.dropped)
+            return self.dropped
+        worker.close(timeout_s)
+        # The thread keeps the deadline; the half second covers one that is slow to be scheduled.
+        _wait(lambda: not worker.running, timeout_s + 0.5, sleep)
+        left = worker.left + len(self.queue)
+        return left + self.dropped if left or not worker.reached else 0
+
+    @property
+    def keeps_rest(self) -> bool:
+        """What stays behind is in the spool, and somebody else may deliver it."""
+        return self._spool is not None
+
+    def abandon(self) -> None:
+        """Let go, in a forked child, of what is the parent's."""
+        if self._spool is not None:
+            self._spool.abandon()
+
+    def _start(self) -> bool:
+        """Start the thread; of several threads that come here at once, one does."""
+        if not self._starting.acquire(False):
+            return True  # Another thread is at it: the queue is there already.
+        try:
+            if self.worker is None:
+                link = SocketLink(self.settings)
+                try:
+                    worker = Worker(self, link, self._spool)
+                    signals.arm()
+                    original("_thread", "start_new_thread")(worker.run, ())
+                except Exception:
+                    link.close(0)
+                    raise
+                self.worker = worker
+                _close_with_multiprocessing(self)
+                if self._spool is None:
+                    self.room = self.settings.queue_spans
+            return True
+        except Exception:
+            diagnostics.count_failure("publisher_start")
+            self._closed = True
+            return False
+        finally:
+            self._starting.release()
+
+
+def _open_spool(settings: Settings, identity: Identity) -> "Spool | None":
+    if settings.spool is None:
+        return None
+    from pathlib import Path
+
+    from ztrace.spooling.spool import Spool  # Most programs have none.
+
+    try:
+        return Spool(Path(settings.spool), *identity, limit_bytes=settings.spool_bytes)
+    except OSError as error:
+        diagnostics.count("spool_unusable")
+        diagnostics.warn(f"not keeping spans in {settings.spool}: {error.strerror or error}")
+        return None
+
+
+def _wait(done: Callable[[], bool], timeout_s: float, sleep: Callable[[float], None] | None = None) -> bool:
+    """Sleep in small steps until ``done()``; under gevent ``time.sleep`` lets other greenlets run."""
+    deadline_s = time.monotonic() + timeout_s
+    while not done():
+        if time.monotonic() >= deadline_s:
+            return False
+        (sleep or time.sleep)(_GLANCE_S)
+    return True
+
+
+def _close_with_multiprocessing(publisher: Publisher) -> None:
+    """Have multiprocessing's children close the publisher: they end without running `atexit`."""
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None and getattr(sys.modules.get("multiprocessing.process"), "parent_process", bool)():
+        pid = os.getpid()
+        util.Finalize(None, lambda: publisher.close(2.0) if os.getpid() == pid else None, exitpriority=0)

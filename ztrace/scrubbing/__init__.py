@@ -1,0 +1,1 @@
+"""Rules for secrets, applied in the background thread before anything leaves the process."""

@@ -1,0 +1,150 @@
+"""What dead processes left in the spool folder, delivered by a living one.
+
+One idea: an orphan is delivered under its own incarnation, by the same rules as if it lived, so the collector
+needs to know nothing of adoption: what it has already it recognises, and the CRASH (or BYE) at the end closes
+the account with everything that was counted and never written.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from ztrace.publishing.delivery import Delivery, Identity, Send, Totals
+from ztrace.publishing.window import Entry, Window
+from ztrace.spooling.files import Entry as Place
+from ztrace.spooling.orphans import Orphan, find_orphans
+from ztrace.wire import BYE, CRASH, DATA, TOMBSTONE
+
+#: How often the folder is looked through.
+PERIOD_S = 10.0
+#: Entries of an orphan on their way at once: the process's own spans come first.
+IN_FLIGHT = 8
+#: An orphan's window is read from the disk, and nothing is added to it.
+_UNLIMITED = 1 << 62
+
+
+class Inheritance:
+    """One orphan on its way to the collector."""
+
+    def __init__(self, orphan: Orphan, now_s: float) -> None:
+        self._orphan = orphan
+        identity = Identity(orphan.incarnation, orphan.service, orphan.host, orphan.pid, orphan.started_ns)
+        totals = Totals(orphan.created, orphan.dropped, {})
+        self.delivery = Delivery(identity, _read_window(orphan), lambda: totals, now_s)
+        self.delivery.limit = IN_FLIGHT
+
+    @property
+    def is_delivered(self) -> bool:
+        """Everything of it is stored."""
+        return not self.delivery.window
+
+    def close(self) -> None:
+        """Remove its files if they have served their purpose, else leave them to somebody else."""
+        if self.is_delivered:
+            self._orphan.delete()
+        else:
+            self._orphan.release()
+
+
+class Adoption:
+    """Looks for orphans, and delivers one at a time."""
+
+    def __init__(self, folder: Path, now_s: float, service: str | None = None) -> None:
+        """Begin.
+
+        Args:
+            folder: where spools are.
+            now_s: the time, by whatever clock `step` is told.
+            service: whose orphans; None for anybody's.
+        """
+        self._folder = folder
+        self._service = service
+        self._look_s = now_s
+        self._current: Inheritance | None = None
+
+    def step(self, send: Send, now_s: float) -> bool:
+        """Send some of what there is.
+
+        Returns:
+            Whether there is an orphan.
+        """
+        if self._current is not None and self._current.is_delivered:
+            self.close()
+            self._look_s = now_s
+        if self._current is None and now_s >= self._look_s:
+            self._look_s = now_s + PERIOD_S
+            self._current = self._find(now_s)
+        if self._current is None:
+            return False
+        while self._current.delivery.send(send, now_s):
+            pass
+        return True
+
+    def _find(self, now_s: float) -> Inheritance | None:
+        for orphan in find_orphans(self._folder):
+            if self._service in (None, orphan.service):
+                return Inheritance(orphan, now_s)
+            orphan.release()
+        return None
+
+    def acknowledge(self, acks: Mapping[bytes, int], now_s: float) -> None:
+        """Take what the collector has stored, by incarnation."""
+        if self._current is not None:
+            next_sequence = acks.get(self._current.delivery.incarnation)
+            if next_sequence is not None:
+                self._current.delivery.acknowledge(next_sequence, now_s)
+
+    def start_over(self, now_s: float) -> None:
+        """Begin again with what is left: the connection is new."""
+        if self._current is not None:
+            self._current.delivery.start_over(now_s)
+
+    def close(self) -> None:
+        """Let go of the orphan."""
+        current, self._current = self._current, None
+        if current is not None:
+            current.close()
+
+
+class _Shelf:
+    """What an orphan has on the disk, as a window's bodies."""
+
+    def __init__(self, orphan: Orphan) -> None:
+        self._orphan = orphan
+
+    def append(
+        self, sequence: int, spans_before: int, span_count: int, first_ns: int, last_ns: int, body: bytes
+    ) -> Place:
+        raise OSError("an orphan gets nothing more")
+
+    def read(self, place: Place) -> bytes:
+        return self._orphan.read(place)
+
+    def release(self, floor: int, retired: int) -> None:
+        """Keep it: the files go all at once, when everything is stored."""
+
+
+def _read_window(orphan: Orphan) -> Window:
+    """Return an orphan's window: its batches, something for the numbers in between, and how it ended.
+
+    Numbers are missing where the spool or its disk was full or a record is damaged. Some of them may have
+    arrived all the same, so they are told as holes without a count: what was in them and is not stored is in
+    the difference that the collector finds at the end, like the spans that never got a number.
+    """
+    window = Window(_UNLIMITED, _Shelf(orphan))
+    window.begin(orphan.floor, orphan.retired)
+    last_ns = orphan.started_ns
+    for place in orphan.entries:
+        _skip_to(window, place.sequence, last_ns)
+        window.restore(
+            Entry(DATA, place.sequence, place.span_count, place.first_ns, place.last_ns, None, place)
+        )
+        last_ns = max(last_ns, place.last_ns)
+    _skip_to(window, orphan.next_sequence, last_ns)
+    window.end(BYE if orphan.ended else CRASH, last_ns, max(last_ns, orphan.last_ns))
+    return window
+
+
+def _skip_to(window: Window, sequence: int, at_ns: int) -> None:
+    if sequence > window.next_sequence:
+        covered = sequence - window.next_sequence
+        window.restore(Entry(TOMBSTONE, window.next_sequence, 0, at_ns, at_ns, covered=covered))

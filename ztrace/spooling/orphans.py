@@ -1,0 +1,184 @@
+"""Orphans: the spools of incarnations that are no more.
+
+One idea: who can take the lock of a page is its heir. The owner held it as long as it lived, and the kernel
+gave it back; an heir holds it while it delivers, so that there are never two.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ztrace.spooling import files as files
+from ztrace.spooling.files import Entry, Identity
+
+#: Files that belong to no page, or to one that was never finished, are removed when they are so old: their
+#: owner may be at it, and without a page nobody can tell what they count for.
+_LEFTOVER_S = 86400.0
+#: No count reaches this: the wire has no larger ones.
+_END = 1 << 63
+
+
+def find_orphans(folder: Path) -> Iterator["Orphan"]:
+    """Yield the orphans of a folder, each locked: `Orphan.delete` or `Orphan.release` has to follow.
+
+    Where there is no folder there are none. Those with nothing to tell are removed on the way.
+
+    Raises:
+        OSError: the folder cannot be read, or others could write to it.
+    """
+    if not folder.is_dir():
+        return
+    files.check_folder(folder)
+    _remove_leftovers(folder)
+    for path in sorted(folder.glob(f"*{files.PAGE}")):
+        orphan = _take(folder, path)
+        if orphan is None:
+            continue
+        if orphan.delivered or not (orphan.created or orphan.next_sequence):
+            orphan.delete()
+        else:
+            yield orphan
+
+
+class Orphan:
+    """What an incarnation has left, held by its heir.
+
+    Attributes:
+        incarnation: its id.
+        service: its service.
+        host: its host.
+        pid: the process it lived in.
+        started_ns: when it began, Unix.
+        created: spans it ended.
+        dropped: spans among them that found no room.
+        next_sequence: the first number it never gave out.
+        floor: below this everything was acknowledged, as far as it knew.
+        retired: spans in the numbers below.
+        ended: it was closed, and did not crash.
+        delivered: it was closed with everything acknowledged, and only its files are left.
+        last_ns: when it was last seen.
+    """
+
+    def __init__(self, folder: Path, lock: int, identity: Identity, page: memoryview) -> None:
+        self._folder = folder
+        self._lock = lock
+        self.incarnation, self.service, self.host, self.pid, self.started_ns = identity
+        self.created = page[files.CREATED]
+        self.dropped = page[files.DROPPED]
+        self.next_sequence = page[files.NEXT]
+        self.ended = page[files.ENDED] != files.OPEN
+        self.delivered = page[files.ENDED] == files.DELIVERED
+        self.last_ns = page[files.ALIVE_NS]
+        valid = files.FLOORS + 2 * (page[files.VALID] & 1)
+        self.floor, self.retired = page[valid], page[valid + 1]
+        self._reading = -1
+        self._reading_number = -1
+
+    @property
+    def is_sound(self) -> bool:
+        """The counts can be true; a collector would refuse others for ever."""
+        return (
+            max(self.retired, self.dropped) <= self.created < _END and self.floor <= self.next_sequence < _END
+        )
+
+    @property
+    def entries(self) -> list[Entry]:
+        """All batches that are not known to be acknowledged."""
+        return list(self.walk(self.floor))
+
+    def walk(self, floor: int) -> Iterator[Entry]:
+        """Yield the batches from a number on, in their order, without holding all of them in memory.
+
+        The numbers between two of them, and the spans in these, are lost.
+        """
+        spans = 0
+        for number in files.segment_numbers(self._folder, self.incarnation):
+            path = files.segment_path(self._folder, self.incarnation, number)
+            try:
+                descriptor = files.open_file(path, os.O_RDONLY)
+            except OSError:
+                continue
+            try:
+                for entry in files.walk_segment(descriptor, number):
+                    if entry.sequence >= floor and entry.spans_before >= spans:
+                        floor, spans = entry.sequence + 1, entry.spans_before + entry.span_count
+                        yield entry
+            except OSError:
+                continue  # The disk does not give it back: lost, like what is damaged.
+            finally:
+                os.close(descriptor)
+
+    def read(self, entry: Entry) -> bytes:
+        """Return the body of a batch.
+
+        Raises:
+            OSError: it cannot be read.
+            ValueError: it is not what was written.
+        """
+        return files.read_body(self._open(entry.segment), entry)
+
+    def delete(self) -> None:
+        """Remove the files: everything is acknowledged, the end too."""
+        try:
+            for number in files.segment_numbers(self._folder, self.incarnation):
+                files.segment_path(self._folder, self.incarnation, number).unlink(missing_ok=True)
+            (self._folder / f"{self.incarnation.hex()}{files.PAGE}").unlink(missing_ok=True)
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        """Give the lock back and leave the files, for whoever finds them next."""
+        if self._reading >= 0:
+            os.close(self._reading)
+            self._reading = self._reading_number = -1
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _open(self, number: int) -> int:
+        if self._reading_number != number:
+            path = files.segment_path(self._folder, self.incarnation, number)
+            descriptor = files.open_file(path, os.O_RDONLY)
+            if self._reading >= 0:
+                os.close(self._reading)
+            self._reading, self._reading_number = descriptor, number
+        return self._reading
+
+
+def _take(folder: Path, path: Path) -> Orphan | None:
+    """Return the orphan whose page this is; None if it lives, has an heir, or is not to be understood."""
+    try:
+        lock = files.open_file(path, os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Another heir may have removed the file between the opening and the lock.
+        gone = os.fstat(lock).st_ino != path.stat(follow_symlinks=False).st_ino
+        page = os.pread(lock, files.PAGE_BYTES + 1, 0)
+        identity = files.unpack_page(page)
+        if not gone and identity is not None and path.stem == identity.incarnation.hex():
+            orphan = Orphan(folder, lock, identity, memoryview(page).cast("Q"))
+            if orphan.is_sound:
+                lock = -1
+                return orphan
+    except (OSError, UnicodeError):
+        pass
+    finally:
+        if lock >= 0:
+            os.close(lock)
+    return None
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what nobody will ever deliver: segments without a page, and pages that were never finished."""
+    before_s = time.time() - _LEFTOVER_S
+    pages = {path.stem for path in folder.glob(f"*{files.PAGE}")}
+    for path in [*folder.glob(f"*{files.SEGMENT}"), *folder.glob(f"*{files.NEW}")]:
+        try:
+            if path.name.split(".")[0] not in pages and path.stat(follow_symlinks=False).st_mtime < before_s:
+                path.unlink()
+        except OSError:
+            pass  # Gone, or not ours to remove.
