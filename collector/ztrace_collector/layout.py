@@ -1,7 +1,7 @@
 """The numbers that the writer and every reader of a database file agree on.
 
 One idea: a reader needs these and nothing else of the collector, so they stand in a module that imports
-nothing. `ztrace_collector.schema` has the tables.
+nothing. `ztrace_collector.tables.schema` has the tables.
 """
 
 #: "ZTRC": ``PRAGMA application_id`` of every ztrace database, so that a foreign file is known as such.

@@ -19,17 +19,17 @@ from typing import Protocol, Self
 
 import zmq
 
-from ztrace_collector.adopting import Adopter
-from ztrace_collector.inbox import Inbox
-from ztrace_collector.keys import KeyFolder
-from ztrace_collector.otlp.destinations import Destination, check_not_own
-from ztrace_collector.otlp.forwarding import Forwarder
-from ztrace_collector.otlp.forwarding_rows import retire_all
-from ztrace_collector.otlp.listening import Servers
+from ztrace_collector.otlp.forwarding.forwarder import Forwarder
+from ztrace_collector.otlp.forwarding.rows import retire_all
+from ztrace_collector.otlp.listening.servers import Servers
+from ztrace_collector.otlp.sending.destinations import Destination, check_not_own
 from ztrace_collector.progress import Progress
-from ztrace_collector.receiving import Receiver
-from ztrace_collector.retention import NO_LIMITS, Limits
-from ztrace_collector.writing import Writer
+from ztrace_collector.receiving.adopting import Adopter
+from ztrace_collector.receiving.inbox import Inbox
+from ztrace_collector.receiving.keys import KeyFolder
+from ztrace_collector.receiving.receiver import Receiver
+from ztrace_collector.storing.retention import NO_LIMITS, Limits
+from ztrace_collector.storing.writer import Writer
 
 #: How long nothing must have come in after a stop before all is taken to be there, and how long that is
 #: tried if publishers do not stop.

@@ -27,9 +27,9 @@ import zmq
 from sqlite_utils import Database
 
 from ztrace.wire import BYE, DATA, TOPIC, Header, pack_header, unpack_acks
-from ztrace_collector.database import CACHE_KIB, CHECKPOINT_PAGES
-from ztrace_collector.schema import migrations
 from ztrace_collector.service import Options, collect
+from ztrace_collector.storing.database import CACHE_KIB, CHECKPOINT_PAGES
+from ztrace_collector.tables.schema import migrations
 
 #: (service, name, kind, index of the parent), in the order in which they end.
 TREE = (

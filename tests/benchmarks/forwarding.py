@@ -38,7 +38,7 @@ from tests.benchmarks.collector import (
     send_round,
 )
 from ztrace.wire import DATA
-from ztrace_collector.otlp.destinations import read_destinations
+from ztrace_collector.otlp.sending.destinations import read_destinations
 from ztrace_collector.service import Options, collect
 
 #: What the collector receives while the destination catches up.

@@ -30,12 +30,12 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 
 from tests.viewer.stored import NOON, raised, store
 from ztrace import wire
-from ztrace_collector.foreign import pack
-from ztrace_collector.otlp.incoming import read_request
-from ztrace_collector.otlp.json_form import format_request, parse_request
-from ztrace_collector.otlp.outgoing import Builder
-from ztrace_collector.otlp.reading import read_after
-from ztrace_collector.store import Store
+from ztrace_collector.checking.parcels import pack
+from ztrace_collector.otlp.mapping.incoming import read_request
+from ztrace_collector.otlp.mapping.json_form import format_request, parse_request
+from ztrace_collector.otlp.mapping.outgoing import Builder
+from ztrace_collector.otlp.mapping.reading import read_after
+from ztrace_collector.storing.store import Store
 
 #: Spans of a batch, batches of a kind, and how often all are sent.
 SPANS, BATCHES, ROUNDS = 2048, 10, 7

@@ -40,8 +40,8 @@ from tests.benchmarks.collector import (
     make_templates,
     send_round,
 )
-from ztrace_collector.inbox import Inbox
-from ztrace_collector.otlp.listening import Address, Listening, Servers
+from ztrace_collector.otlp.listening.servers import Address, Listening, Servers
+from ztrace_collector.receiving.inbox import Inbox
 from ztrace_collector.service import Options, collect
 
 REQUEST_SPANS, REQUESTS = 512, 128

@@ -15,8 +15,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from tests.benchmarks.collector import ROUND_SPANS, connect, drain, make_templates, send_round
-from ztrace_collector.retention import Limits
 from ztrace_collector.service import Options, collect
+from ztrace_collector.storing.retention import Limits
 
 #: What the one may have, and turns after which it has that.
 MAX_BYTES, FIRST_TURNS = 100_000_000, 4

@@ -24,7 +24,7 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from ztrace_collector.layout import APPLICATION_ID, BUCKETS_PER_E, HOUR_NS, RESOLUTIONS_S, SCHEMA_VERSION
-from ztrace_collector.schema import migrations
+from ztrace_collector.tables.schema import migrations
 from ztrace_viewer.database import open_database
 from ztrace_viewer.figures import list_methods
 from ztrace_viewer.groups import FREQUENT as FREQUENT_FIRST

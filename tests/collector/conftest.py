@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.collector.messages import EPOCH_NS
-from ztrace_collector.store import Store
+from ztrace_collector.storing.store import Store
 
 
 @pytest.fixture

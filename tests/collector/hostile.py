@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.collector.messages import Sender, make_span
 from ztrace.wire import MAX_FRAME_BYTES
-from ztrace_collector.store import Store
+from ztrace_collector.storing.store import Store
 
 #: What the process may have as address space: enough for the interpreter, SQLite and what is allowed.
 ADDRESS_SPACE_BYTES = 2 << 30

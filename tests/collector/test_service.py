@@ -22,7 +22,7 @@ from ztrace.errors import DatabaseInUse, EndpointError, ZtraceError
 from ztrace.wire import TOPIC, unpack_acks
 from ztrace_collector.progress import format_line
 from ztrace_collector.service import Collector, Options, collect
-from ztrace_collector.store import Store
+from ztrace_collector.storing.store import Store
 
 #: Longer than anything takes: reached only by a failure.
 DEADLINE_S = 20

@@ -20,40 +20,18 @@ from ztrace.exceptions import locals as local_variables
 from ztrace.publishing import delivery, encoding, unfinished, worker
 from ztrace.scrubbing import rules
 from ztrace.spooling import adoption, files, spool
-from ztrace_collector import (
-    admission,
-    attributes,
-    check,
-    connections,
-    database,
-    failures,
-    foreign,
-    groups,
-    inbox,
-    known,
-    losses,
-    mending,
-    methods,
-    receiving,
-    refusals,
-    retention,
-    samples,
-    space,
-    writing,
-)
-from ztrace_collector import unfinished as open_spans
+from ztrace_collector import refusals
+from ztrace_collector.checking import attributes, columns, failures, mending, parcels
 from ztrace_collector.layout import BUCKETS_PER_E, LOSS_COLUMNS, SCHEMA_VERSION
-from ztrace_collector.otlp import (
-    forwarding,
-    forwarding_process,
-    intake,
-    listening_grpc,
-    listening_http,
-    listening_thread,
-    sending,
-    sending_http,
-)
-from ztrace_collector.store import Store
+from ztrace_collector.otlp.forwarding import forwarder, process
+from ztrace_collector.otlp.listening import grpc, http, intake, thread
+from ztrace_collector.otlp.sending import deliver
+from ztrace_collector.otlp.sending import http as sending_http
+from ztrace_collector.receiving import admission, connections, inbox, receiver
+from ztrace_collector.storing import database, retention, space, writer
+from ztrace_collector.storing.store import Store
+from ztrace_collector.tables import groups, known, losses, methods, samples
+from ztrace_collector.tables import unfinished as open_spans
 from ztrace_viewer.cli import COMMANDS
 from ztrace_viewer.cli import ztrace as group
 from ztrace_viewer.web import app, asking, serving
@@ -171,40 +149,40 @@ LIMITS = [
     ("Limits of a publisher", "characters of an exception's message", recording.MAX_MESSAGE),
     ("Limits of a publisher", "characters of a source line", frames.MAX_CODE),
     ("Limits of the collector", "bytes of a frame", f"{wire.MAX_FRAME_BYTES >> 20} MiB"),
-    ("Limits of the collector", "spans of a message", check.MAX_SPANS),
-    ("Limits of the collector", "spans of a message", check.MAX_ITEMS),
+    ("Limits of the collector", "spans of a message", columns.MAX_SPANS),
+    ("Limits of the collector", "spans of a message", columns.MAX_ITEMS),
     ("Limits of the collector", "a handshake", f"{connections.HANDSHAKE_MS // 1000} s"),
     ("Limits of the collector", "open connections", connections.MAX_CONNECTIONS),
     ("Limits of the collector", "open connections", connections.RESERVE),
     ("Limits of the collector", "the folder of keys", f"{admission.LOOK_S:g} s"),
-    ("Limits of the collector", "a message waits for others", f"{receiving.GATHER_S} s"),
-    ("Limits of the collector", "messages, bytes of a transaction", receiving.MAX_MESSAGES),
-    ("Limits of the collector", "messages, bytes of a transaction", f"{receiving.MAX_BYTES >> 10} KiB"),
+    ("Limits of the collector", "a message waits for others", f"{receiver.GATHER_S} s"),
+    ("Limits of the collector", "messages, bytes of a transaction", receiver.MAX_MESSAGES),
+    ("Limits of the collector", "messages, bytes of a transaction", f"{receiver.MAX_BYTES >> 10} KiB"),
     ("Limits of the collector", "bytes of a request of OTLP", f"{intake.MAX_BODY_BYTES >> 20} MiB"),
     (
         "Limits of the collector",
         "bytes of requests of OTLP",
-        f"{listening_http.MAX_RECEIVED_BYTES >> 20} MiB",
+        f"{http.MAX_RECEIVED_BYTES >> 20} MiB",
     ),
     ("Limits of the collector", "a request of OTLP waits", f"{intake.ANSWER_S:g} s"),
-    ("Limits of the collector", "requests of OTLP waiting", listening_http.MAX_WAITING),
-    ("Limits of the collector", "requests of OTLP waiting", listening_grpc.MAX_WAITING),
+    ("Limits of the collector", "requests of OTLP waiting", http.MAX_WAITING),
+    ("Limits of the collector", "requests of OTLP waiting", grpc.MAX_WAITING),
     ("Limits of the collector", "spans of a request of OTLP", intake.PIECE_SPANS),
     ("Limits of the collector", "spans that came by OTLP", inbox.MAX_SPANS),
     ("Limits of the collector", "spans that came by OTLP", f"{inbox.MAX_BYTES >> 20} MiB"),
     ("Limits of the collector", "spans of OTLP, bytes of a transaction", inbox.TURN_SPANS),
     ("Limits of the collector", "spans of OTLP, bytes of a transaction", f"{inbox.TURN_BYTES >> 10} KiB"),
-    ("Limits of the collector", "spans of OTLP, bytes of a transaction", foreign.PARCEL_SPANS),
+    ("Limits of the collector", "spans of OTLP, bytes of a transaction", parcels.PARCEL_SPANS),
     ("Limits of the collector", "spans remembered of large traces", known.MAX_REMEMBERED),
     ("Limits of the collector", "characters of a span's details", attributes.MAX_ATTRIBUTES),
-    ("Limits of the collector", "connections for OTLP", listening_thread.MAX_CONNECTIONS),
-    ("Limits of the collector", "connections for OTLP", listening_grpc.MAX_CONNECTIONS),
-    ("Limits of the collector", "head of a request of OTLP", f"{listening_thread.HEAD_S:g} s"),
-    ("Limits of the collector", "head of a request of OTLP", f"{listening_http.PART_S:g} s"),
-    ("Limits of the collector", "head of a request of OTLP", f"{listening_http.BODY_S:g} s"),
-    ("Limits of the collector", "connection for OTLP that", f"{listening_thread.KEEP_ALIVE_S} s"),
-    ("Limits of the collector", "connection for OTLP that", f"{listening_grpc.IDLE_MS // 1000} s"),
-    ("Limits of the collector", "characters of a service's", check.MAX_NAME),
+    ("Limits of the collector", "connections for OTLP", thread.MAX_CONNECTIONS),
+    ("Limits of the collector", "connections for OTLP", grpc.MAX_CONNECTIONS),
+    ("Limits of the collector", "head of a request of OTLP", f"{thread.HEAD_S:g} s"),
+    ("Limits of the collector", "head of a request of OTLP", f"{http.PART_S:g} s"),
+    ("Limits of the collector", "head of a request of OTLP", f"{http.BODY_S:g} s"),
+    ("Limits of the collector", "connection for OTLP that", f"{thread.KEEP_ALIVE_S} s"),
+    ("Limits of the collector", "connection for OTLP that", f"{grpc.IDLE_MS // 1000} s"),
+    ("Limits of the collector", "characters of a service's", columns.MAX_NAME),
     ("Limits of the collector", "characters of a span's attributes", attributes.MAX_ATTRIBUTES),
     ("Limits of the collector", "levels of nested attributes", attributes.MAX_DEPTH),
     ("Limits of the collector", "links of a span", mending.MAX_LINKS),
@@ -224,22 +202,22 @@ LIMITS = [
     ("Limits of the collector", "waited for another", f"{database.BUSY_TIMEOUT_MS / 1000} s"),
     ("Limits of the collector", "free space that stays", f"{space.FLOOR_BYTES >> 20} MiB"),
     ("Limits of the collector", "free space that stays", f"{space.FLOOR_SHARE:.0%}"),
-    ("Limits of the collector", "what is held is tried", f"{writing.RETRY_S} s"),
+    ("Limits of the collector", "what is held is tried", f"{writer.RETRY_S} s"),
     ("Limits of the collector", "the log beside", database.CHECKPOINT_PAGES),
     ("Limits of the collector", "names of a service", methods.MAX_METHODS),
     ("Limits of the collector", "time that deleting", f"{retention.SHARE:.0%}"),
     ("Limits of the collector", "time that deleting", f"{retention.LATE_SHARE:.0%}"),
     ("Limits of the collector", "a clock that jumps", f"{retention.DOUBT_S:,.0f} s"),
-    ("Limits of the collector", "spans of a request to a destination", forwarding_process.MAX_SPANS),
-    ("Limits of the collector", "spans of a request to a destination", sending.MAX_BYTES),
-    ("Limits of the collector", "a destination is tried", f"{sending.FIRST_PAUSE_S} s"),
-    ("Limits of the collector", "a destination is tried", f"{sending.LONGEST_PAUSE_S:g} s"),
-    ("Limits of the collector", "a destination is tried", f"{sending.MAX_ASKED_S:,.0f} s"),
+    ("Limits of the collector", "spans of a request to a destination", process.MAX_SPANS),
+    ("Limits of the collector", "spans of a request to a destination", deliver.MAX_BYTES),
+    ("Limits of the collector", "a destination is tried", f"{deliver.FIRST_PAUSE_S} s"),
+    ("Limits of the collector", "a destination is tried", f"{deliver.LONGEST_PAUSE_S:g} s"),
+    ("Limits of the collector", "a destination is tried", f"{deliver.MAX_ASKED_S:,.0f} s"),
     ("Limits of the collector", "bytes read of a destination", sending_http.MAX_ANSWER_BYTES),
-    ("Limits of the collector", "it is looked for spans", f"{forwarding_process.LOOK_S} s"),
-    ("Limits of the collector", "it is looked for spans", f"{forwarding_process.LOOK_UNFINISHED_S:g} s"),
-    ("Limits of the collector", "requests to a destination", forwarding_process.UNWRITTEN + 1),
-    ("Limits of the collector", "the end waits for dest", f"{forwarding.FINISH_S:g} s"),
+    ("Limits of the collector", "it is looked for spans", f"{process.LOOK_S} s"),
+    ("Limits of the collector", "it is looked for spans", f"{process.LOOK_UNFINISHED_S:g} s"),
+    ("Limits of the collector", "requests to a destination", process.UNWRITTEN + 1),
+    ("Limits of the collector", "the end waits for dest", f"{forwarder.FINISH_S:g} s"),
     ("Limits of the viewer", "traces of an answer", parameters.DEFAULT_LIMIT),
     ("Limits of the viewer", "traces of an answer", parameters.MAX_LIMIT),
     ("Limits of the viewer", "traces of an answer", parameters.MAX_IDS),
@@ -300,11 +278,11 @@ def test_every_table_and_view_is_documented(schema: dict[str, dict[str, str]]) -
 
 def test_every_column_is_documented(schema: dict[str, dict[str, str]]) -> None:
     """A section's table has the columns in their order; of tables with their types."""
-    for name, columns in schema.items():
+    for name, types in schema.items():
         table = pages.rows(SCHEMA_PAGE[name])
-        assert [column for row in table for column in pages.code(row[0])] == list(columns), name
+        assert [column for row in table for column in pages.code(row[0])] == list(types), name
         if not name.endswith("_list"):
-            assert [row[1] for row in table] == list(columns.values()), name
+            assert [row[1] for row in table] == list(types.values()), name
 
 
 @pytest.mark.parametrize(

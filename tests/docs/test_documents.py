@@ -12,10 +12,10 @@ from click.testing import CliRunner
 from tests.docs import pages
 from tests.viewer.stored import NOON, checkout, header, raised, span, store, trace_id
 from ztrace.wire import REPLACED, TOMBSTONE, TOPIC, pack_header, pack_stretch
-from ztrace_collector.otlp.destinations import read_destinations
-from ztrace_collector.otlp.forwarding_rows import register, write_reports
-from ztrace_collector.otlp.forwarding_words import Report
-from ztrace_collector.store import Store
+from ztrace_collector.otlp.forwarding.messages import Report
+from ztrace_collector.otlp.forwarding.rows import register, write_reports
+from ztrace_collector.otlp.sending.destinations import read_destinations
+from ztrace_collector.storing.store import Store
 from ztrace_viewer.cli import ztrace
 from ztrace_viewer.database import open_database
 from ztrace_viewer.following import Follower

@@ -24,7 +24,7 @@ import zmq
 from tests.collector.messages import Sender, make_span, refusals
 from ztrace.enrolment import Enrolment
 from ztrace.wire import TOPIC, unpack_acks
-from ztrace_collector.keys import KeyFolder
+from ztrace_collector.receiving.keys import KeyFolder
 
 #: What the good publisher sends: spans in a batch, and how often.
 BATCH_SPANS, PERIOD_S = 512, 0.025
@@ -49,7 +49,7 @@ RUBBISH = {
 _COLLECT = """
 import sys
 from pathlib import Path
-from ztrace_collector.keys import KeyFolder
+from ztrace_collector.receiving.keys import KeyFolder
 from ztrace_collector.service import Options, collect
 keys = KeyFolder(Path(sys.argv[3])) if len(sys.argv) > 3 else None
 collect(Options(sys.argv[1], Path(sys.argv[2]), keys), ready=lambda endpoint: print(endpoint, flush=True))

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 from ztrace.errors import DatabaseError
 from ztrace.wire import pack_acks
-from ztrace_collector.adopting import Adopter
-from ztrace_collector.store import Store
-from ztrace_collector.writing import Writer
+from ztrace_collector.receiving.adopting import Adopter
+from ztrace_collector.storing.store import Store
+from ztrace_collector.storing.writer import Writer
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

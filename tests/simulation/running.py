@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.simulation.accounts import check_accounts
 from tests.simulation.world import World
-from ztrace_collector.store import Store
+from ztrace_collector.storing.store import Store
 
 #: A file system in memory.
 _MEMORY = Path("/dev/shm")

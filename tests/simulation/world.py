@@ -22,7 +22,7 @@ from ztrace.publishing import publisher, unfinished
 from ztrace.publishing.window import Window
 from ztrace.spooling import files, orphans, spool
 from ztrace.wire import BEAT, BYE, CRASH, DATA, OPEN, TOMBSTONE, Header, unpack_header
-from ztrace_collector import writing
+from ztrace_collector.storing import writer
 
 #: Kinds of messages, as the log names them.
 _KINDS = {DATA: "DATA", TOMBSTONE: "TOMBSTONE", BEAT: "BEAT", BYE: "BYE", CRASH: "CRASH", OPEN: "OPEN"}
@@ -238,7 +238,7 @@ class World:
             (spool, "_STALE_BYTES", dice.choice((0, 1 << 16))),
             (files, "SEGMENT_BYTES", dice.choice((300, 3_000, 4 << 20))),
             (orphans, "time", clock),
-            (writing, "time", clock),
+            (writer, "time", clock),
             (unfinished, "perf_counter_ns", agenda.monotonic_ns),
             (spans, "perf_counter_ns", agenda.monotonic_ns),
         ]

@@ -8,7 +8,7 @@ from typing import Any
 import msgpack
 
 from ztrace import wire
-from ztrace_collector.store import Store
+from ztrace_collector.storing.store import Store
 
 MS = 1_000_000
 SECOND = 1_000 * MS

@@ -16,7 +16,7 @@ from tests.viewer.stored import NOON, checkout, message, raised, span, store, tr
 from ztrace import __version__
 from ztrace.errors import EndpointError
 from ztrace_collector.service import Options
-from ztrace_collector.store import Store
+from ztrace_collector.storing.store import Store
 from ztrace_viewer import demo as shop_demo
 from ztrace_viewer import documents
 from ztrace_viewer.cli import COMMANDS, ztrace

@@ -13,7 +13,7 @@ import pytest
 from tests.viewer.conftest import Run
 from ztrace.errors import DatabaseCorrupt, DatabaseError, DatabaseForeign, DatabaseMissing, DatabaseNewer
 from ztrace_collector.layout import APPLICATION_ID, SCHEMA_VERSION
-from ztrace_collector.store import Store
+from ztrace_collector.storing.store import Store
 from ztrace_viewer.database import open_database
 
 QUERIES = (

@@ -5,10 +5,10 @@ from pathlib import Path
 from rich.console import Console
 
 from tests.viewer.stored import NOON, SECOND, checkout, store, trace_id
-from ztrace_collector.otlp.destinations import read_destinations as name_destinations
-from ztrace_collector.otlp.forwarding_rows import register, write_reports
-from ztrace_collector.otlp.forwarding_words import Report
-from ztrace_collector.store import Store
+from ztrace_collector.otlp.forwarding.messages import Report
+from ztrace_collector.otlp.forwarding.rows import register, write_reports
+from ztrace_collector.otlp.sending.destinations import read_destinations as name_destinations
+from ztrace_collector.storing.store import Store
 from ztrace_viewer.database import open_database
 from ztrace_viewer.destinations import read_destinations
 from ztrace_viewer.documents import Destination

@@ -7,7 +7,7 @@ import pytest
 
 from tests.viewer.stored import NOON, SECOND, message, raised, span, trace_id
 from ztrace import wire
-from ztrace_collector.store import Store
+from ztrace_collector.storing.store import Store
 from ztrace_viewer import following
 from ztrace_viewer.database import open_database
 from ztrace_viewer.following import Follower

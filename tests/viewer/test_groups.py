@@ -9,7 +9,7 @@ import pytest
 
 from tests.viewer.stored import HOUR, MINUTE, NOON, checkout, raised, span, span_id, store, trace_id
 from ztrace_collector.layout import OPEN, REGRESSED, RESOLVED
-from ztrace_collector.resolving import resolve
+from ztrace_collector.storing.resolving import resolve
 from ztrace_viewer.database import open_database
 from ztrace_viewer.groups import FREQUENT, NEWEST, WHEN_PARTS, Filter, count_resolved, list_groups, read_group
 from ztrace_viewer.selection import EVERYTHING, Selection

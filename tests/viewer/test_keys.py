@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ztrace.enrolment import Enrolment
-from ztrace_collector.keys import KeyFolder
+from ztrace_collector.receiving.keys import KeyFolder
 from ztrace_viewer.cli import ztrace
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.viewer.stored import NOON, header, message, open_message, span, trace_id
 from ztrace import wire
-from ztrace_collector.store import Store
+from ztrace_collector.storing.store import Store
 from ztrace_viewer.database import open_database
 from ztrace_viewer.publishers import read_status
 from ztrace_viewer.unfinished import SILENT_AFTER_NS

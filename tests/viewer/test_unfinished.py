@@ -22,7 +22,7 @@ from tests.viewer.stored import (
 )
 from ztrace import wire
 from ztrace.publishing.unfinished import ABANDONED
-from ztrace_collector.store import Store
+from ztrace_collector.storing.store import Store
 from ztrace_viewer.database import open_database
 from ztrace_viewer.documents import TraceSummary, TreeDocument
 from ztrace_viewer.identifiers import find_trace, shorten_traces

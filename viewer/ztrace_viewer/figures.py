@@ -8,8 +8,8 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
 
-from ztrace_collector.histogram import quantile
 from ztrace_collector.layout import RESOLUTIONS_S
+from ztrace_collector.tables.histogram import quantile
 from ztrace_viewer.documents import MethodFigures, StatsDocument
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.selection import EVERYTHING, Selection, find_methods

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.ztrace.waiting import wait_for
-from ztrace_collector.inbox import Inbox
-from ztrace_collector.otlp.listening import Address, Listening, Servers
+from ztrace_collector.otlp.listening.servers import Address, Listening, Servers
+from ztrace_collector.receiving.inbox import Inbox
 from ztrace_collector.service import Collector, Options
 
 #: The console script, without relying on where it was installed.

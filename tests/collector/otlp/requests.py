@@ -12,11 +12,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
-from ztrace_collector.foreign import ForeignBatch, Outcome, pack
-from ztrace_collector.otlp.incoming import read_request
-from ztrace_collector.otlp.outgoing import Builder
-from ztrace_collector.otlp.reading import StoredSpan, read_after
-from ztrace_collector.store import Store
+from ztrace_collector.checking.parcels import ForeignBatch, Outcome, pack
+from ztrace_collector.otlp.mapping.incoming import read_request
+from ztrace_collector.otlp.mapping.outgoing import Builder
+from ztrace_collector.otlp.mapping.reading import StoredSpan, read_after
+from ztrace_collector.storing.store import Store
 
 #: When a span of these tests begins, unless it is of no matter.
 NOON_NS = 1_769_860_800_000_000_000

@@ -14,9 +14,9 @@ from tests.collector.otlp.requests import put_in_order, send_all, take_in
 from tests.viewer.stored import NOON, checkout, span, span_id, store, trace_id
 from ztrace import wire
 from ztrace.wire import ExceptionRecord, FrameRecord, Span
-from ztrace_collector.otlp.incoming import parse_request
-from ztrace_collector.otlp.outgoing import Builder
-from ztrace_collector.otlp.reading import read_unfinished
+from ztrace_collector.otlp.mapping.incoming import parse_request
+from ztrace_collector.otlp.mapping.outgoing import Builder
+from ztrace_collector.otlp.mapping.reading import read_unfinished
 from ztrace_viewer.database import open_database
 from ztrace_viewer.traces import read_tree
 

@@ -7,8 +7,14 @@ from typing import Any
 import pytest
 
 from ztrace.errors import SettingsError
-from ztrace_collector.otlp.destinations import GRPC, HTTP, Destination, check_not_own, read_destinations
-from ztrace_collector.otlp.forwarding_words import Orders
+from ztrace_collector.otlp.forwarding.messages import Orders
+from ztrace_collector.otlp.sending.destinations import (
+    GRPC,
+    HTTP,
+    Destination,
+    check_not_own,
+    read_destinations,
+)
 
 PREFIX = "OTEL_EXPORTER_OTLP_"
 

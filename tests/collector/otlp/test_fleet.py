@@ -18,9 +18,9 @@ from tests.collector.otlp.requests import send_all, spans_of, take_in
 from tests.collector.otlp.test_outgoing import values
 from tests.ztrace.middleware.zerorpc.fleet import Collected, Fleet
 from tests.ztrace.middleware.zerorpc.test_messages import wait_for_messages
-from ztrace_collector.otlp.incoming import parse_request
-from ztrace_collector.otlp.outgoing import Builder
-from ztrace_collector.otlp.reading import read_traces
+from ztrace_collector.otlp.mapping.incoming import parse_request
+from ztrace_collector.otlp.mapping.outgoing import Builder
+from ztrace_collector.otlp.mapping.reading import read_traces
 from ztrace_viewer.cli import ztrace
 
 #: Scenarios, by what becomes of the exception.

@@ -42,10 +42,10 @@ from tests.collector.otlp.sending_on import (
 )
 from tests.ztrace.waiting import wait_for
 from ztrace.wire import Span
-from ztrace_collector.otlp.destinations import read_destinations
-from ztrace_collector.otlp.forwarding import FINISH_S
-from ztrace_collector.otlp.forwarding_process import MAX_SPANS, UNWRITTEN
-from ztrace_collector.otlp.sending import Taken, open_transport
+from ztrace_collector.otlp.forwarding.forwarder import FINISH_S
+from ztrace_collector.otlp.forwarding.process import MAX_SPANS, UNWRITTEN
+from ztrace_collector.otlp.sending.deliver import Taken, open_transport
+from ztrace_collector.otlp.sending.destinations import read_destinations
 
 
 def batch(first: int, count: int, start_ns: int = EPOCH_NS) -> list[Span]:

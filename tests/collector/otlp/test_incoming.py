@@ -26,8 +26,8 @@ from tests.collector.otlp.requests import (
 from ztrace import wire
 from ztrace.errors import OtlpError
 from ztrace.wire import ExceptionRecord, FrameRecord
-from ztrace_collector.foreign import ForeignBatch, Outcome
-from ztrace_collector.otlp.incoming import parse_request, read_request
+from ztrace_collector.checking.parcels import ForeignBatch, Outcome
+from ztrace_collector.otlp.mapping.incoming import parse_request, read_request
 from ztrace_viewer.database import open_database
 from ztrace_viewer.exceptions import read_exceptions
 from ztrace_viewer.traces import read_tree

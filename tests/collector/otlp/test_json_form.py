@@ -18,8 +18,8 @@ from tests.collector.otlp.requests import (
     spans_of,
 )
 from ztrace.errors import OtlpError
-from ztrace_collector.otlp.incoming import read_request
-from ztrace_collector.otlp.json_form import format_request, parse_request
+from ztrace_collector.otlp.mapping.incoming import read_request
+from ztrace_collector.otlp.mapping.json_form import format_request, parse_request
 
 #: A span as a browser's SDK sends it.
 SPAN_JSON: dict[str, Any] = {

@@ -23,7 +23,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from tests.collector.otlp.listeners import DEADLINE_S, Started, count_spans, refusals, started
 from tests.collector.otlp.requests import requests
 from tests.ztrace.waiting import wait_for
-from ztrace_collector.otlp.json_form import format_request
+from ztrace_collector.otlp.mapping.json_form import format_request
 from ztrace_collector.refusals import OTLP_REASONS
 
 JSON, PROTOBUF = "application/json", "application/x-protobuf"

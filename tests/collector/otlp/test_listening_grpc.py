@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceS
 from tests.collector.otlp.listeners import DEADLINE_S, Running, count_spans, refusals, running
 from tests.collector.otlp.requests import make_request, make_span, put_in_order, send_all
 from tests.ztrace.waiting import wait_for
-from ztrace_collector.otlp import intake
+from ztrace_collector.otlp.listening import intake
 
 METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 

@@ -26,8 +26,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from tests.collector.otlp.listeners import DEADLINE_S, Running, count_spans, refusals, running
 from tests.collector.otlp.requests import make_request, make_span, put_in_order, send_all
 from tests.ztrace.waiting import wait_for
-from ztrace_collector.otlp import incoming, intake, listening_http, listening_thread
-from ztrace_collector.otlp.json_form import format_request
+from ztrace_collector.otlp.listening import http, intake, thread
+from ztrace_collector.otlp.mapping import incoming
+from ztrace_collector.otlp.mapping.json_form import format_request
 
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 JSON = {"Content-Type": "application/json; charset=utf-8"}
@@ -318,7 +319,7 @@ def test_who_does_not_send_a_request_is_cut(
     collector: Running, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
     """Nothing at all, a part of the head, or a part of the next one."""
-    monkeypatch.setattr(listening_thread, "HEAD_S", 0.3)
+    monkeypatch.setattr(thread, "HEAD_S", 0.3)
     with socket.create_connection(collector.http) as client:
         client.sendall(sent)
         assert answered(client).count(b"HTTP/1.1 200") == sent.count(b"{}")
@@ -332,7 +333,7 @@ def test_a_body_that_does_not_come_is_refused(
     collector: Running, monkeypatch: pytest.MonkeyPatch, rest: bytes
 ) -> None:
     """With 408, and the connection is closed."""
-    monkeypatch.setattr(listening_http, "PART_S", 0.3)
+    monkeypatch.setattr(http, "PART_S", 0.3)
     with socket.create_connection(collector.http) as client:
         client.sendall(HEAD + rest)
         assert answered(client).startswith(b"HTTP/1.1 408 ")
@@ -341,7 +342,7 @@ def test_a_body_that_does_not_come_is_refused(
 
 def test_a_body_that_trickles_is_refused(collector: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each part is in time, and the whole is not."""
-    monkeypatch.setattr(listening_http, "BODY_S", 0.5)
+    monkeypatch.setattr(http, "BODY_S", 0.5)
     with socket.create_connection(collector.http) as client:
         client.sendall(HEAD + b"Content-Length: 1000000\r\n\r\n{")
         ended = threading.Event()
@@ -383,7 +384,7 @@ def test_what_is_no_http_is_counted(collector: Running) -> None:
 
 def test_too_many_connections_cut_the_idle_ones(collector: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that have been idle longest; exporters between them get through."""
-    monkeypatch.setattr(listening_thread, "MAX_CONNECTIONS", 20)
+    monkeypatch.setattr(thread, "MAX_CONNECTIONS", 20)
     with ExitStack() as stack:
         idle = [stack.enter_context(socket.create_connection(collector.http)) for _ in range(60)]
         for _ in range(3):
@@ -394,7 +395,7 @@ def test_too_many_connections_cut_the_idle_ones(collector: Running, monkeypatch:
 
 def test_bodies_on_their_way_are_bounded(collector: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who comes when too much is being received is told to come again; what was held is given back."""
-    monkeypatch.setattr(listening_http, "MAX_RECEIVED_BYTES", 1 << 20)
+    monkeypatch.setattr(http, "MAX_RECEIVED_BYTES", 1 << 20)
     body = request(count=2000).SerializeToString()
     assert 1 << 16 < len(body) < 1 << 18
     with ExitStack() as stack:

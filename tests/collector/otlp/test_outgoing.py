@@ -15,9 +15,9 @@ import ztrace
 from tests.collector.otlp.requests import read_all, send_all, spans_of
 from tests.viewer.stored import MS, NOON, checkout, raised, span, span_id, store, trace_id, travelled
 from ztrace import wire
-from ztrace_collector.methods import MAX_METHODS
-from ztrace_collector.otlp.outgoing import Builder
-from ztrace_collector.otlp.reading import read_after, read_traces, read_unfinished
+from ztrace_collector.otlp.mapping.outgoing import Builder
+from ztrace_collector.otlp.mapping.reading import read_after, read_traces, read_unfinished
+from ztrace_collector.tables.methods import MAX_METHODS
 
 TRACE = trace_id(1)
 

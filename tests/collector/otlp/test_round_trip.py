@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.collector.otlp.requests import make_request, make_span, put_in_order, requests, send_all, take_in
-from ztrace_collector.otlp.incoming import parse_request, read_request
+from ztrace_collector.otlp.mapping.incoming import parse_request, read_request
 
 
 @settings(max_examples=60, deadline=None)

@@ -23,8 +23,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.collector.otlp.receivers import Failure, Reply, answering, answering_grpc, find_port, script
 from tests.collector.otlp.requests import make_request, make_span, spans_of
-from ztrace_collector.otlp.destinations import Destination, read_destinations
-from ztrace_collector.otlp.sending import (
+from ztrace_collector.otlp.sending.deliver import (
     FIRST_PAUSE_S,
     JITTER,
     LONGEST_PAUSE_S,
@@ -40,6 +39,7 @@ from ztrace_collector.otlp.sending import (
     deliver,
     open_transport,
 )
+from ztrace_collector.otlp.sending.destinations import Destination, read_destinations
 
 REQUEST = make_request(make_span())
 PARTIAL = ExportTraceServiceResponse(

@@ -9,8 +9,8 @@ import pytest
 from ztrace.exceptions.recording import record_exception
 from ztrace.exceptions.texts import read_stack_text
 from ztrace.spans import SpanContext
-from ztrace_collector.failures import read_failure
-from ztrace_collector.otlp.stacktraces import format_stacktrace
+from ztrace_collector.checking.failures import read_failure
+from ztrace_collector.otlp.mapping.stacktraces import format_stacktrace
 from ztrace_collector.refusals import Refusals
 from ztrace_viewer.json_text import read_json
 

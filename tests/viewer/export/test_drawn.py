@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.viewer.conftest import Run
 from tests.viewer.stored import MS, NOON, SECOND, span, store, trace_id
 from ztrace.wire import Span
-from ztrace_collector.otlp.reading import StoredSpan
+from ztrace_collector.otlp.mapping.reading import StoredSpan
 from ztrace_viewer.export.forest import arrange
 from ztrace_viewer.export.lanes import Lanes, find_blocks
 from ztrace_viewer.export.speedscope import SpeedscopeWriter

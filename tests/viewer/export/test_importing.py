@@ -17,8 +17,8 @@ from tests.collector.otlp.receivers import answering, script
 from tests.collector.otlp.requests import make_request, make_span
 from tests.viewer.conftest import Run
 from tests.viewer.stored import MINUTE, NOON, checkout, store, trace_id
-from ztrace_collector.otlp.json_form import format_request
-from ztrace_collector.store import Store
+from ztrace_collector.otlp.mapping.json_form import format_request
+from ztrace_collector.storing.store import Store
 from ztrace_viewer.export import files, sending, storing
 from ztrace_viewer.export.jaeger import make_traces
 

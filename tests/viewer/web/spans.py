@@ -8,10 +8,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ztrace_collector.foreign import pack
-from ztrace_collector.otlp.incoming import read_request
-from ztrace_collector.otlp.json_form import parse_request
-from ztrace_collector.store import Store
+from ztrace_collector.checking.parcels import pack
+from ztrace_collector.otlp.mapping.incoming import read_request
+from ztrace_collector.otlp.mapping.json_form import parse_request
+from ztrace_collector.storing.store import Store
 
 #: When it all began: 2026-01-31 12:00:00 UTC.
 NOON_NS = 1_769_860_800_000_000_000

@@ -10,7 +10,7 @@ import pytest
 
 from tests.viewer.stored import HOUR, MINUTE, MS, NOON, SECOND, open_message, raised, span, store, trace_id
 from tests.viewer.web.spans import CHECKOUT, ORDER, ORPHAN, REQUEST, SHORT, WORK, store_request
-from ztrace_collector.store import Store
+from ztrace_collector.storing.store import Store
 from ztrace_viewer.database import open_database
 from ztrace_viewer.web.deadline import Deadline
 from ztrace_viewer.web.jaeger import candidates, loading

@@ -22,7 +22,7 @@ from ztrace import spans
 from ztrace.otel import SpanExporter
 from ztrace.otel.exporting import record_of
 from ztrace.wire import DATA, ERROR, OK, PASSED, RAISED, ExceptionRecord, FrameRecord, Span
-from ztrace_collector.otlp import conventions
+from ztrace_collector.otlp.mapping import conventions
 
 VALUES: dict[str, AttributeValue] = {
     "text": "visa",

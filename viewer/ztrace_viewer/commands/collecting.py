@@ -14,7 +14,7 @@ from ztrace_viewer.options import KEYS_VARIABLE, Amount, database_option
 from ztrace_viewer.sizes import parse_size
 
 if TYPE_CHECKING:
-    from ztrace_collector.otlp.listening import Listening
+    from ztrace_collector.otlp.listening.servers import Listening
     from ztrace_viewer.web.listening import Address
 
 _F = TypeVar("_F", bound=Callable[..., object])
@@ -198,13 +198,13 @@ def collect(**given: Unpack[_Given]) -> None:
 
 
 def _collect(given: _Given, web: "Address | None" = None) -> None:
-    from ztrace_collector.inbox import Inbox
-    from ztrace_collector.keys import KeyFolder
-    from ztrace_collector.otlp.destinations import read_destinations
-    from ztrace_collector.otlp.listening import Servers
-    from ztrace_collector.retention import Limits
+    from ztrace_collector.otlp.listening.servers import Servers
+    from ztrace_collector.otlp.sending.destinations import read_destinations
+    from ztrace_collector.receiving.inbox import Inbox
+    from ztrace_collector.receiving.keys import KeyFolder
     from ztrace_collector.service import Options
     from ztrace_collector.service import collect as run
+    from ztrace_collector.storing.retention import Limits
     from ztrace_viewer.web.beside import Beside
 
     listening = _read_listening(given["otlp_http"], given["otlp_grpc"])
@@ -253,7 +253,7 @@ def _collect(given: _Given, web: "Address | None" = None) -> None:
 
 
 def _read_listening(http: str | None, grpc: str | None) -> "Listening":
-    from ztrace_collector.otlp.listening import Listening, parse_address
+    from ztrace_collector.otlp.listening.servers import Listening, parse_address
 
     return Listening(
         None if http in (None, OFF) else parse_address(http, "--otlp-listen", 4318),

@@ -141,7 +141,7 @@ def error(
 
 def _change(database: Path, group: str, resolve: bool, as_json: bool) -> None:
     """Resolve or reopen a group, and tell."""
-    from ztrace_collector.resolving import resolve as write_state
+    from ztrace_collector.storing.resolving import resolve as write_state
     from ztrace_viewer.render.tracebacks import shorten_type
 
     write_state(database, group, time.time_ns(), reopen=not resolve)

@@ -125,7 +125,7 @@ def _write(
 
 
 def _send(db: "sqlite3.Connection", wanted: "Wanted", totals: "Totals", url: str) -> None:
-    from ztrace_collector.otlp.outgoing import Builder
+    from ztrace_collector.otlp.mapping.outgoing import Builder
     from ztrace_viewer.export.formats import gather
     from ztrace_viewer.export.progress import Progress
     from ztrace_viewer.export.selecting import read_pieces

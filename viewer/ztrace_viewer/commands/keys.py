@@ -31,7 +31,7 @@ def init(folder: Path) -> None:
     Example:
       ztrace keys init
     """
-    from ztrace_collector.keys import KeyFolder
+    from ztrace_collector.receiving.keys import KeyFolder
 
     KeyFolder(folder).create()
     click.echo(f"ztrace: the collector's key is in {folder}; next: ztrace keys add SERVICE", err=True)
@@ -51,7 +51,7 @@ def add(folder: Path, service: str) -> None:
       ztrace keys add billing
       ZTRACE_KEY=$(ztrace keys add billing) python billing.py
     """
-    from ztrace_collector.keys import ID_DIGITS, KeyFolder
+    from ztrace_collector.receiving.keys import ID_DIGITS, KeyFolder
 
     enrolment = KeyFolder(folder).add(service)
     click.echo(enrolment.format())
@@ -73,7 +73,7 @@ def list_(folder: Path, as_json: bool) -> None:
       ztrace keys list
     """
     from ztrace.errors import NotFoundError
-    from ztrace_collector.keys import KeyFolder
+    from ztrace_collector.receiving.keys import KeyFolder
     from ztrace_viewer.answering import print_json
     from ztrace_viewer.documents import KeysDocument
 
@@ -112,7 +112,7 @@ def revoke(folder: Path, which: str) -> None:
     Example:
       ztrace keys revoke billing
     """
-    from ztrace_collector.keys import KeyFolder
+    from ztrace_collector.receiving.keys import KeyFolder
 
     key = KeyFolder(folder).revoke(which)
     click.echo(f"ztrace: key {key.id} of {key.service} is revoked", err=True)

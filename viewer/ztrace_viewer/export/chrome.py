@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ztrace.wire import ERROR, KIND_NAMES, UNFINISHED
-from ztrace_collector.otlp.reading import StoredSpan
+from ztrace_collector.otlp.mapping.reading import StoredSpan
 from ztrace_viewer.export.forest import Forest, arrange, name_span
 from ztrace_viewer.export.lanes import Block, Lanes, find_blocks
 from ztrace_viewer.json_text import read_json

@@ -18,7 +18,7 @@ from typing import TypeAlias, cast
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from ztrace.errors import OtlpError, SettingsError
-from ztrace_collector.otlp import incoming, json_form
+from ztrace_collector.otlp.mapping import incoming, json_form
 from ztrace_viewer.export.jaeger_reading import read_trace
 
 #: Read at a time; and what is looked at to tell what a file is.

@@ -7,7 +7,7 @@ positions do not.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ztrace_collector.otlp.reading import StoredSpan
+from ztrace_collector.otlp.mapping.reading import StoredSpan
 from ztrace_viewer.tree import break_circles
 
 

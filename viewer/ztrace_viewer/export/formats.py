@@ -9,9 +9,9 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
-from ztrace_collector.otlp.json_form import format_request
-from ztrace_collector.otlp.outgoing import Builder
-from ztrace_collector.otlp.reading import StoredSpan
+from ztrace_collector.otlp.mapping.json_form import format_request
+from ztrace_collector.otlp.mapping.outgoing import Builder
+from ztrace_collector.otlp.mapping.reading import StoredSpan
 from ztrace_viewer.export.chrome import ChromeWriter
 from ztrace_viewer.export.jaeger import TraceParts
 from ztrace_viewer.export.selecting import Piece

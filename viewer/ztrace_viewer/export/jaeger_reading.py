@@ -15,7 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 
 from ztrace.errors import OtlpError
 from ztrace.wire import KIND_NUMBERS
-from ztrace_collector.otlp.json_form import parse_request
+from ztrace_collector.otlp.mapping.json_form import parse_request
 from ztrace_viewer.export.jaeger_fields import (
     CHILD_OF,
     DESCRIPTION_TAG,

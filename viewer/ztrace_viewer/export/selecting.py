@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ztrace_collector.layout import HOUR_NS
-from ztrace_collector.otlp.reading import StoredSpan, read_trace_after, read_traces, read_unfinished
+from ztrace_collector.otlp.mapping.reading import StoredSpan, read_trace_after, read_traces, read_unfinished
 from ztrace_viewer.selection import EVERYTHING, Selection
 
 #: Spans read at a time: enough that the reading costs little, and some megabytes.

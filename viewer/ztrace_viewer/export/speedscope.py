@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 from ztrace import __version__
 from ztrace.wire import KIND_NUMBERS
-from ztrace_collector.otlp.reading import StoredSpan
+from ztrace_collector.otlp.mapping.reading import StoredSpan
 from ztrace_viewer.durations import format_duration
 from ztrace_viewer.export.forest import Forest, arrange, name_span
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from ztrace.errors import DatabaseInUse
-from ztrace_collector.foreign import Parcel, pack
-from ztrace_collector.otlp.incoming import read_request
-from ztrace_collector.store import Store
+from ztrace_collector.checking.parcels import Parcel, pack
+from ztrace_collector.otlp.mapping.incoming import read_request
+from ztrace_collector.storing.store import Store
 
 #: Spans of one transaction: beyond some thousand it gets no faster.
 TURN_SPANS = 4096

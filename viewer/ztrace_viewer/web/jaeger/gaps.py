@@ -5,7 +5,7 @@ One idea: a span says what is wrong with it where it is shown, and no tree looks
 
 from collections.abc import Iterable
 
-from ztrace_collector.otlp.conventions import UNFINISHED
+from ztrace_collector.otlp.mapping.conventions import UNFINISHED
 from ztrace_viewer.export.jaeger_fields import CHILD_OF, JaegerSpan, Trace
 
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from ztrace_collector.otlp.outgoing import Builder
-from ztrace_collector.otlp.reading import StoredSpan, read_trace_after, read_traces, read_unfinished
+from ztrace_collector.otlp.mapping.outgoing import Builder
+from ztrace_collector.otlp.mapping.reading import StoredSpan, read_trace_after, read_traces, read_unfinished
 
 #: Spans in one answer: 15 MB of JSON and ten times as much memory while it is made, which takes seconds.
 MAX_SPANS = 20_000

@@ -14,8 +14,8 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
 from ztrace.wire import ERROR, KIND_NAMES
-from ztrace_collector.otlp.outgoing import Builder
-from ztrace_collector.otlp.reading import read_trace_after
+from ztrace_collector.otlp.mapping.outgoing import Builder
+from ztrace_collector.otlp.mapping.reading import read_trace_after
 from ztrace_viewer.export.jaeger_fields import (
     DESCRIPTION_TAG,
     ERROR_TAG,

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ztrace.errors import NotFoundError
-from ztrace_collector.otlp.json_form import read_content
+from ztrace_collector.otlp.mapping.json_form import read_content
 from ztrace_viewer.web.answers import answer
 from ztrace_viewer.web.asking import SEARCH_S, Asker
 from ztrace_viewer.web.deadline import Deadline

@@ -1,0 +1,149 @@
+"""A batch that has something wrong in it, span by span: each is refused, mended or left as it is.
+
+One idea: a span whose place in its tree and whose times can be relied on is worth keeping, whatever else is
+wrong with it; without those it would only mislead. What `mend` returns passes the column checks of `check`.
+"""
+
+import json
+from typing import Any
+
+from ztrace.wire import ERROR, KIND_NAMES, OK, UNFINISHED, Span
+from ztrace_collector.checking import attributes, details, text
+from ztrace_collector.refusals import (
+    EXCEPTION,
+    FIELDS,
+    KIND,
+    LINKS,
+    LONG_NAME,
+    NAME,
+    PARENT_ID,
+    SPAN_ID,
+    STATUS,
+    TIME,
+    TRACE_ID,
+    UTF8,
+    Refusals,
+)
+
+#: Characters kept of a name: it is an index's key and a column on the screen.
+MAX_NAME = 256
+#: Status of a span that has ended.
+FINISHED = frozenset({OK, ERROR})
+#: Links kept of a span.
+MAX_LINKS = 128
+
+
+def mend(fields: Any, refusals: Refusals, *, finished: bool) -> tuple[Any, ...] | None:
+    """Return a span that is fit to be stored, or None if it is refused; either is counted by reason.
+
+    Args:
+        fields: what should be one.
+        refusals: where it is counted; the ids of a span that is lost with this are kept there, too.
+        finished: whether it should have ended, or not.
+    """
+    if type(fields) is not tuple or len(fields) != len(Span._fields):
+        refusals.note(FIELDS, f"{_describe(fields)} instead of a span's {len(Span._fields)} fields")
+        return None
+    span = Span(*fields)
+    reason = _reason_to_refuse(span, finished)
+    if reason:
+        if finished and _is_id(span.trace_id, 16) and _is_id(span.span_id, 8):
+            refusals.spans.append((span.trace_id, span.span_id, reason))
+        position = {TIME: "start_ns", STATUS: "status"}.get(reason, reason)
+        refusals.note(
+            reason, f"span {_describe(span.name)}: {position} is {_describe(getattr(span, position))}"
+        )
+        return None
+    mended = span._replace(
+        name=_mend_name(span.name, refusals), attributes=attributes.mend(span.attributes, refusals)
+    )
+    links = _mend_links(span.links, refusals)
+    return (
+        *mended[:-3],
+        links,
+        _mend_exception(span.exception, refusals),
+        details.mend(span.details, len(links or ()), refusals),
+    )
+
+
+def _reason_to_refuse(span: Span, finished: bool) -> str | None:
+    if not _is_id(span.trace_id, 16):
+        return TRACE_ID
+    if not _is_id(span.span_id, 8):
+        return SPAN_ID
+    if span.parent_id is not None and not _is_id(span.parent_id, 8):
+        return PARENT_ID
+    if type(span.kind) is not int or span.kind not in KIND_NAMES:
+        return KIND
+    if type(span.name) is not str:
+        return NAME
+    times = (span.duration_ns, span.self_ns, span.cpu_ns)
+    if not _is_time(span.start_ns) or not all(time is None or _is_time(time) for time in times):
+        return TIME
+    if span.start_ns + (span.duration_ns or 0) >= 1 << 63:
+        return TIME
+    if type(span.status) is not int or span.status not in (FINISHED if finished else {UNFINISHED}):
+        return STATUS
+    return STATUS if (span.duration_ns is None) == finished else None
+
+
+def _is_id(value: Any, length: int) -> bool:
+    return type(value) is bytes and len(value) == length and any(value)
+
+
+def _is_time(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 63
+
+
+def _mend_name(name: str, refusals: Refusals) -> str:
+    if not text.is_whole(name):
+        name = text.mended(name)
+        refusals.note(UTF8, f"in the name {name[:64]}")
+    if len(name) > MAX_NAME:
+        refusals.note(LONG_NAME, f"a name of {len(name)} characters: {name[:64]}")
+    return text.cut(name, MAX_NAME)
+
+
+def are_links(links: Any) -> bool:
+    """Tell whether this is what a span's links should be."""
+    return links is None or (
+        type(links) is tuple
+        and len(links) <= MAX_LINKS
+        and all(
+            type(link) is tuple and len(link) == 2 and _is_id(link[0], 16) and _is_id(link[1], 8)
+            for link in links
+        )
+    )
+
+
+def link_text(links: tuple[tuple[bytes, bytes], ...]) -> str:
+    """Return links as they are stored: ``[{"trace_id": hex, "span_id": hex}, ...]``."""
+    return json.dumps(
+        [{"trace_id": trace_id.hex(), "span_id": span_id.hex()} for trace_id, span_id in links],
+        separators=(",", ":"),
+    )
+
+
+def _mend_links(links: Any, refusals: Refusals) -> tuple[Any, ...] | None:
+    if are_links(links):
+        return None if links is None else tuple(links)
+    refusals.note(LINKS, f"links are {_describe(links)}")
+    if type(links) is not tuple:
+        return None
+    return tuple(link for link in links if are_links((link,)))[:MAX_LINKS]
+
+
+def _mend_exception(exception: Any, refusals: Refusals) -> tuple[Any, ...] | None:
+    if exception is None or type(exception) is tuple:
+        return exception
+    refusals.note(EXCEPTION, f"exception is {_describe(exception)}")
+    return None
+
+
+def _describe(value: Any) -> str:
+    """Return a short text for what may be of any type and size."""
+    if type(value) in (tuple, list, dict):
+        return f"{type(value).__name__} of {len(value)}"
+    if type(value) in (str, bytes):
+        return repr(value[:32])
+    return repr(value)[:64]

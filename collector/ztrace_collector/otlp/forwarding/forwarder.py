@@ -1,0 +1,214 @@
+"""Spans on their way to destinations, seen from the collector: the process that sends, and what it reports.
+
+One idea: nobody waits here. A thread hears the process and wakes the collector's loop, which writes down what
+was reported between two transactions, confirms it, and starts the process anew when it has died.
+"""
+
+import contextlib
+import math
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ztrace_collector.otlp.forwarding.messages import FINISH, Orders, Report, pack_confirmations, read_line
+from ztrace_collector.otlp.forwarding.rows import read_behind, register, write_reports
+from ztrace_collector.otlp.sending.destinations import Destination
+from ztrace_collector.storing.writer import Writer
+
+#: How long destinations have at the end to take what is stored.
+FINISH_S = 3.0
+#: The pause before a process that has died is started again, and the longest; it doubles each time.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
+#: A process that has lived for so long is started again as if it were the first time.
+LIVED_S = 60.0
+
+
+class _Process:
+    """The process, and the thread that hears it."""
+
+    def __init__(self, orders: bytes, heard: Callable[[bytes], None], ended: Callable[[], None]) -> None:
+        self.started_s = time.monotonic()
+        # A session of its own: Ctrl-C is for the collector alone, which says when it is time.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "ztrace_collector.otlp.forwarding.process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self._heard, self._ended = heard, ended
+        self.tell(orders)
+        self._thread = threading.Thread(target=self._hear, name="forwarding", daemon=True)
+        self._thread.start()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has, and everything it said has been heard."""
+        return not self._thread.is_alive()
+
+    def tell(self, line: bytes) -> None:
+        """Write to it; it reads at once, and never has much to read."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):  # It has died: its thread will say so.
+            self._process.stdin.write(line)
+            self._process.stdin.flush()
+
+    def end(self) -> int:
+        """End it if it has not ended, and return its status."""
+        self._process.kill()
+        self._thread.join()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(OSError):  # What could not be written to it before is no matter now.
+                pipe.close()
+        return self._process.wait()
+
+    def _hear(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.endswith(b"\n"):  # The last one of a process that was killed may have no end.
+                self._heard(line)
+        self._ended()
+
+
+class Forwarder:
+    """Has spans sent on while the collector runs."""
+
+    def __init__(
+        self,
+        database: Path,
+        destinations: Sequence[Destination],
+        *,
+        unfinished: bool,
+        say: Callable[[str], None],
+        wake: Callable[[], None],
+    ) -> None:
+        """Take note of what is to be done; the first `step` begins it.
+
+        Args:
+            database: the collector's file.
+            destinations: where spans are to be sent.
+            unfinished: also send spans that have not ended once their processes have.
+            say: tells people a line.
+            wake: makes the collector's loop call `step`, from any thread.
+        """
+        self._database = database
+        self._destinations = destinations
+        self._unfinished = unfinished
+        self._say = say
+        self._wake = wake
+        self._process: _Process | None = None
+        self._lines: deque[bytes] = deque()
+        #: Which opening of the file the process reads, and when one may be started.
+        self._opening = 0
+        self._start_s = 0.0
+        self._pause_s = FIRST_PAUSE_S
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def wait_s(self) -> float:
+        """Return how long there is nothing to do here unless `wake` is called."""
+        return math.inf if self._process else max(0.0, self._start_s - time.monotonic())
+
+    def step(self, writer: Writer) -> None:
+        """Write down what was reported, and see that the process is there."""
+        if self._process and writer.opening != self._opening:
+            # Another file, or the same one after doubts: what was reported is for the one before.
+            self._end()
+        self._write_down(writer)
+        if self._process and self._process.has_ended:
+            self._write_down(writer)
+            if self._lines:
+                return  # It cannot be written at the moment: places in the file are not yet the right ones.
+            self._bury(self._process)
+        if self._process is None and time.monotonic() >= self._start_s:
+            self._start(writer)
+
+    def finish(self, writer: Writer) -> None:
+        """Give destinations a moment to take what they have not, and write down how far they have come."""
+        if self._process is not None and not writer.holding:
+            self._wait(self._process, writer)
+        behind: list[tuple[str, int]] = []
+        writer.write_beside(lambda db: behind.extend(read_behind(db)))
+        for url, count in behind:
+            spans = "1 span has" if count == 1 else f"{count:,} spans have"
+            self._say(f"{spans} not been sent to {url} yet: after the next start with it")
+
+    def _wait(self, process: _Process, writer: Writer) -> None:
+        deadline_s = time.monotonic() + FINISH_S
+        process.tell(FINISH)
+        while time.monotonic() < deadline_s and not writer.holding:
+            ended = process.has_ended
+            self._write_down(writer)
+            if ended:
+                return
+            time.sleep(0.005)
+        process.end()
+        self._write_down(writer)
+
+    def _start(self, writer: Writer) -> None:
+        keys: list[int] = []
+
+        def enter(db: sqlite3.Connection) -> None:
+            keys.extend(register(db, self._destinations, time.time_ns()))
+
+        if not writer.write_beside(enter):
+            return
+        self._opening = writer.opening
+        named = list(zip(keys, self._destinations, strict=True))
+        orders = Orders(self._database, named, self._unfinished)
+        try:
+            self._process = _Process(orders.to_line(), self._hear, self._wake)
+        except OSError as error:
+            self._put_off()
+            self._say(f"cannot start the process that sends on: {error.strerror}; it is tried again")
+
+    def _hear(self, line: bytes) -> None:
+        self._lines.append(line)
+        self._wake()
+
+    def _write_down(self, writer: Writer) -> None:
+        """Write reports, tell lines, and confirm what is written."""
+        lines = list(self._lines)
+        heard = [read_line(line) for line in lines]
+        reports = [each for each in heard if isinstance(each, Report)]
+        if reports and not writer.write_beside(lambda db: write_reports(db, reports)):
+            return
+        for _ in lines:
+            self._lines.popleft()
+        for each in heard:
+            if isinstance(each, str):
+                self._say(each)
+        if reports and self._process:
+            self._process.tell(pack_confirmations(report.destination for report in reports))
+
+    def _bury(self, process: _Process) -> None:
+        status = process.end()
+        self._process = None
+        if time.monotonic() - process.started_s > LIVED_S:
+            self._pause_s = FIRST_PAUSE_S
+        self._put_off()
+        how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        self._say(f"the process that sends on {how}; it is started again")
+
+    def _put_off(self) -> None:
+        self._start_s = time.monotonic() + self._pause_s
+        self._pause_s = min(LONGEST_PAUSE_S, 2 * self._pause_s)
+
+    def _end(self) -> None:
+        if self._process:
+            self._process.end()
+        self._process = None
+        self._lines.clear()

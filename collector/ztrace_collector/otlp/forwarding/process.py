@@ -1,0 +1,245 @@
+"""The process that sends spans on: it reads the file, and one thread of it sends to one destination.
+
+One idea: it has an interpreter of its own, so that making and compressing messages takes nothing from the
+collector's, and it writes nothing: what has become of spans it reports, line by line, on standard output. The
+collector writes that down and confirms it on standard input; when that ends the collector has ended, however
+it did, and this ends as well.
+"""
+
+import os
+import signal
+import sqlite3
+import sys
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+
+from ztrace_collector.otlp.forwarding.messages import FINISH, Orders, Report, pack_words
+from ztrace_collector.otlp.forwarding.rows import read_open_ended, read_place
+from ztrace_collector.otlp.mapping.outgoing import Builder
+from ztrace_collector.otlp.mapping.reading import StoredSpan, read_after, read_unfinished
+from ztrace_collector.otlp.sending.deliver import Later, Part, Pauses, Transport, deliver, open_transport
+from ztrace_collector.otlp.sending.destinations import Destination
+from ztrace_collector.storing.store import last_span_id
+
+#: Spans of a request, unless these are large.
+MAX_SPANS = 2_000
+#: How often it is looked whether spans have been stored.
+LOOK_S = 0.2
+#: How often it is looked whether processes have ended that left spans without an end.
+LOOK_UNFINISHED_S = 2.0
+#: Requests that have been answered and are not yet written down, before the next one is sent.
+UNWRITTEN = 1
+#: How long a reader waits for the collector, which in WAL mode it does only as that opens the file.
+_BUSY_TIMEOUT_S = 10.0
+
+
+class Reports:
+    """Standard output, for all threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._descriptor = os.dup(sys.stdout.fileno())
+
+    def send(self, report: Report) -> None:
+        """Report to the collector."""
+        self._write(report.to_line())
+
+    def say(self, line: str) -> None:
+        """Have the collector tell people."""
+        self._write(pack_words(line))
+
+    def _write(self, data: bytes) -> None:
+        try:
+            with self._lock:
+                while data:
+                    data = data[os.write(self._descriptor, data) :]
+        except OSError:
+            os._exit(0)  # The collector is gone.
+
+
+class Courier(threading.Thread):
+    """What sends to one destination."""
+
+    def __init__(
+        self, key: int, destination: Destination, database: Path, reports: Reports, *, unfinished: bool
+    ) -> None:
+        super().__init__(name=destination.url, daemon=True)
+        self._key = key
+        self._destination = destination
+        self._database = database
+        self._reports = reports
+        self._unfinished = unfinished
+        self._finishing = threading.Event()
+        self._unwritten = 0
+        self._written = threading.Condition()
+        self._pauses = Pauses()
+        #: How it went last: errors in a row, and whether it has been told that spans are refused.
+        self._failures = 0
+        self._has_refused = False
+        self._limit = MAX_SPANS
+
+    def confirm(self) -> None:
+        """Take note that a report is written down."""
+        with self._written:
+            self._unwritten -= 1
+            self._written.notify()
+
+    def finish(self) -> None:
+        """Send what can be sent at once, and end."""
+        self._finishing.set()
+
+    def run(self) -> None:
+        """Send all there is and will be."""
+        going = True
+        while going:
+            try:
+                with closing(open_transport(self._destination)) as way, closing(_open(self._database)) as db:
+                    self._send_all(db, way)
+                return
+            except Exception as error:
+                # Whatever it is, it is no reason to end the others: from the place again, after a while.
+                text = self._destination.redact(f"{type(error).__name__}: {error}")
+                going = self._retry(Later(text))
+
+    def _send_all(self, db: sqlite3.Connection, transport: Transport) -> None:
+        builder = Builder(db)
+        place = read_place(db, self._key)
+        look_unfinished_s = 0.0
+        while True:
+            finishing = self._finishing.is_set()
+            spans, last_id = self._read(db, place)
+            if spans:
+                reached = self._send(place, spans, last_id, builder, transport)
+                if reached == place:
+                    return
+                place = reached
+                continue
+            if last_id > place:
+                self._report(Report(self._key, time.time_ns(), last_id, skipped=last_id - place))
+                place = last_id
+            if self._unfinished and (finishing or time.monotonic() >= look_unfinished_s):
+                look_unfinished_s = time.monotonic() + LOOK_UNFINISHED_S
+                if not self._send_open_ended(db, builder, transport):
+                    return
+            if finishing:
+                return
+            self._finishing.wait(LOOK_S)
+
+    def _read(self, db: sqlite3.Connection, place: int) -> tuple[list[StoredSpan], int]:
+        """Return what comes next, and the id up to which that is all there is."""
+        db.execute("BEGIN")
+        try:
+            spans = read_after(db, place, self._limit)
+            return spans, spans[-1].id if len(spans) == self._limit else last_span_id(db)
+        finally:
+            db.execute("COMMIT")
+
+    def _send(
+        self, place: int, spans: list[StoredSpan], last_id: int, builder: Builder, transport: Transport
+    ) -> int:
+        """Send spans and report them; return the place that has been come to."""
+        parts = 0
+        for part in deliver(spans, builder.request, transport, self._retry):
+            parts += 1
+            end = last_id if part.spans[-1] is spans[-1] else part.spans[-1].id
+            # Ids have no gaps: one that is missing was deleted.
+            self._report_part(part, Report(self._key, 0, end, skipped=end - place - len(part.spans)))
+            place = end
+        # Large ones are read fewer at a time, so that a few of them do not fill the memory.
+        self._limit = max(1, self._limit // 2) if parts > 1 else min(MAX_SPANS, 2 * self._limit)
+        return place
+
+    def _send_open_ended(self, db: sqlite3.Connection, builder: Builder, transport: Transport) -> bool:
+        """Send spans that will not end any more; return False to give up."""
+        while wanted := set(read_open_ended(db, self._key, MAX_SPANS)):
+            traces = list({trace_id for trace_id, _ in wanted})
+            spans = [span for span in read_unfinished(db, traces) if (span.trace_id, span.span_id) in wanted]
+            reached = 0
+            for part in deliver(spans, builder.request, transport, self._retry):
+                reached += len(part.spans)
+                ids = [(span.trace_id.hex(), span.span_id.hex()) for span in part.spans]
+                self._report_part(part, Report(self._key, 0, unfinished=ids))
+            if reached < len(spans) or not spans:
+                return not spans
+            with self._written:
+                self._written.wait_for(lambda: self._unwritten <= 0)
+        return True
+
+    def _report_part(self, part: Part[StoredSpan], report: Report) -> None:
+        self._pauses.reset()
+        if self._failures > 1:
+            self._reports.say(f"{self._destination.url} answers again")
+        self._failures = 0
+        if part.refused and not self._has_refused:
+            ((reason, (_, detail)), *_) = part.refused.items()
+            said = f": {detail}" if detail else ""
+            self._reports.say(f"{self._destination.url} refuses spans: {reason}{said}; see 'ztrace status'")
+        self._has_refused = bool(part.refused)
+        self._report(report._replace(at_ns=time.time_ns(), sent=part.sent, refused=dict(part.refused)))
+
+    def _report(self, report: Report) -> None:
+        """Report, and wait until the one before is written down: so much may be sent twice after a kill."""
+        with self._written:
+            self._unwritten += 1
+        self._reports.send(report)
+        with self._written:
+            self._written.wait_for(lambda: self._unwritten <= UNWRITTEN)
+
+    def _retry(self, later: Later) -> bool:
+        """Wait for the next try; return False as it is to end."""
+        self._failures += 1
+        pause_s = self._pauses.next_s(later.after_s)
+        self._report(Report(self._key, time.time_ns(), error=later.error))
+        if self._failures == 2:
+            self._reports.say(f"{self._destination.url} takes no spans: {later.error}; it is tried again")
+        return not self._finishing.wait(pause_s)
+
+
+def _open(database: Path) -> sqlite3.Connection:
+    uri = f"file:{quote(str(database))}?mode=ro"
+    db = sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+    db.execute("PRAGMA query_only=1")
+    return db
+
+
+def main() -> None:
+    """Be the process."""
+    # Ctrl-C and a supervisor's SIGTERM go to the whole group: the collector says when it is time.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    # What gRPC has to say of every connection that fails is in our own line.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    reports = Reports()
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return
+    orders = Orders.from_line(line)
+    couriers = {
+        key: Courier(key, destination, orders.database, reports, unfinished=orders.unfinished)
+        for key, destination in orders.destinations
+    }
+    for courier in couriers.values():
+        courier.start()
+    threading.Thread(target=_listen, args=(couriers,), daemon=True).start()
+    for courier in couriers.values():
+        courier.join()
+    # Not by way of the interpreter's end, which waits for libraries' threads.
+    os._exit(0)
+
+
+def _listen(couriers: dict[int, Courier]) -> None:
+    """Hear the collector until it has ended."""
+    for line in sys.stdin.buffer:
+        if line == FINISH:
+            for courier in couriers.values():
+                courier.finish()
+        else:
+            couriers[int(line)].confirm()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""How far each destination is: the tables of what was sent on.
+
+One idea: a report says what has become of all spans up to a place, and is worked in with that place in one
+transaction, so counts and place agree whatever is killed when.
+"""
+
+import sqlite3
+from collections.abc import Iterable
+
+from ztrace_collector.otlp.forwarding.messages import Report
+from ztrace_collector.otlp.sending.destinations import Destination
+from ztrace_collector.storing.store import last_span_id
+
+
+def register(db: sqlite3.Connection, destinations: Iterable[Destination], now_ns: int) -> list[int]:
+    """Have a row for each destination, and mark all others as not in use.
+
+    One that is new begins behind what is stored.
+
+    Returns:
+        The key of each.
+    """
+    retire_all(db)
+    keys = []
+    for each in destinations:
+        (key,) = db.execute(
+            "INSERT INTO destinations (url, protocol, in_use, place, sent, refused, skipped, since_ns)"
+            " VALUES (?, ?, 1, ?, 0, 0, 0, ?) ON CONFLICT (url) DO UPDATE SET in_use = 1 RETURNING id",
+            (each.url, each.protocol, last_span_id(db), now_ns),
+        ).fetchone()
+        keys.append(key)
+    return keys
+
+
+def retire_all(db: sqlite3.Connection) -> None:
+    """Mark all destinations as not in use."""
+    db.execute("UPDATE destinations SET in_use = 0 WHERE in_use <> 0")
+
+
+def write_reports(db: sqlite3.Connection, reports: Iterable[Report]) -> None:
+    """Work reports in, in their order."""
+    for report in reports:
+        if report.error is not None:
+            db.execute(
+                "UPDATE destinations SET error = ?, error_ns = ?, failing_ns = coalesce(failing_ns, ?)"
+                " WHERE id = ?",
+                (report.error, report.at_ns, report.at_ns, report.destination),
+            )
+            continue
+        refused = sum(count for count, _ in report.refused.values())
+        db.execute(
+            "UPDATE destinations SET place = coalesce(?, place), sent = sent + ?, refused = refused + ?,"
+            " skipped = skipped + ?, success_ns = iif(?, ?, success_ns),"
+            " failing_ns = iif(?, NULL, failing_ns) WHERE id = ?",
+            (
+                report.place,
+                report.sent,
+                refused,
+                report.skipped,
+                report.sent,
+                report.at_ns,
+                report.sent or refused,
+                report.destination,
+            ),
+        )
+        db.executemany(
+            "INSERT INTO destination_refusals VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT (destination, reason) DO UPDATE SET"
+            " count = count + excluded.count, last_ns = excluded.last_ns, detail = excluded.detail",
+            [
+                (report.destination, reason, count, report.at_ns, detail)
+                for reason, (count, detail) in report.refused.items()
+            ],
+        )
+        db.executemany(
+            "INSERT OR IGNORE INTO sent_unfinished_spans VALUES (?, ?, ?)",
+            [
+                (bytes.fromhex(trace_id), bytes.fromhex(span_id), report.destination)
+                for trace_id, span_id in report.unfinished
+            ],
+        )
+
+
+def read_behind(db: sqlite3.Connection) -> list[tuple[str, int]]:
+    """Return the destinations in use that have not come to the last span, and by how many."""
+    last_id = last_span_id(db)
+    return db.execute(
+        "SELECT url, :last - place FROM destinations WHERE in_use AND place < :last ORDER BY id",
+        {"last": last_id},
+    ).fetchall()
+
+
+def read_place(db: sqlite3.Connection, destination: int) -> int:
+    """Return the id of the last span that a destination is through with."""
+    (place,) = db.execute("SELECT place FROM destinations WHERE id = ?", (destination,)).fetchone()
+    return int(place)
+
+
+def read_open_ended(db: sqlite3.Connection, destination: int, limit: int) -> list[tuple[bytes, bytes]]:
+    """Return trace and span ids of spans without an end that are to be sent: their processes have ended."""
+    # Their process must have ended since the destination is there; and their ends may be stored after all.
+    return db.execute(
+        "SELECT trace_id, span_id FROM unfinished_spans AS open JOIN publishers USING (instance)"
+        " WHERE state IN ('ended', 'crashed')"
+        " AND last_seen_ns >= (SELECT since_ns FROM destinations WHERE id = :destination)"
+        " AND NOT EXISTS (SELECT 1 FROM sent_unfinished_spans AS sent WHERE sent.trace_id = open.trace_id"
+        "  AND sent.span_id = open.span_id AND destination = :destination)"
+        " AND NOT EXISTS (SELECT 1 FROM spans WHERE spans.trace_id = open.trace_id"
+        "  AND spans.span_id = open.span_id) LIMIT :limit",
+        {"destination": destination, "limit": limit},
+    ).fetchall()

@@ -1,0 +1,1 @@
+"""Servers that accept OTLP over HTTP and gRPC, and answer after the commit."""

@@ -1,0 +1,125 @@
+"""OTLP over gRPC.
+
+One idea: grpcio does all of it but for two things. A body that is no OTLP is refused by us, since grpcio
+would call it a failure of the server's; and "try again" goes out with the time that it should take, without
+which exporters drop their spans.
+"""
+
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import NoReturn
+
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+
+from ztrace.errors import EndpointError
+from ztrace_collector.otlp.listening.intake import MAX_BODY_BYTES, Body, Intake, Overloaded, RefusedRequest
+from ztrace_collector.otlp.listening.servers import Address, open_socket
+
+# It would tell of every peer that breaks HTTP/2, on standard error; it is asked once, when it is loaded.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+import grpc
+
+#: Requests that are mapped or wait for their commit; those beyond wait in their senders.
+MAX_WAITING = 16
+#: Requests of one connection at once: an exporter has one.
+MAX_STREAMS = 16
+#: Open connections at most, and how long one may be idle, or take to begin.
+MAX_CONNECTIONS, IDLE_MS, HANDSHAKE_MS = 256, 300_000, 10_000
+#: What requests in work have at the end.
+GRACE_S = 2.0
+#: Where gRPC has the whole status, and where Python's exporter looks for when to come again.
+_DETAILS, _RETRY = "grpc-status-details-bin", "google.rpc.retryinfo-bin"
+
+_OPTIONS = (
+    ("grpc.so_reuseport", 0),  # With it a second collector would get a part of the requests, and no error.
+    ("grpc.max_receive_message_length", MAX_BODY_BYTES),
+    ("grpc.max_concurrent_streams", MAX_STREAMS),
+    ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
+    ("grpc.max_connection_idle_ms", IDLE_MS),
+    ("grpc.server_handshake_timeout_ms", HANDSHAKE_MS),
+)
+
+
+class GrpcServer:
+    """A server from its making to `close`, in threads of its own.
+
+    Attributes:
+        address: where it listens.
+    """
+
+    def __init__(self, address: Address, intake: Intake) -> None:
+        """Listen.
+
+        Raises:
+            EndpointError: somebody else does, or it is not permitted.
+        """
+        self._intake = intake
+        self._workers = ThreadPoolExecutor(MAX_WAITING, thread_name_prefix="ztrace-otlp-grpc")
+        self._server = grpc.server(self._workers, options=_OPTIONS)
+        service = trace_service_pb2.DESCRIPTOR.services_by_name["TraceService"].full_name
+        # Without a deserializer the bytes come as they are.
+        handlers = {"Export": grpc.unary_unary_rpc_method_handler(self._export)}
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+        # What gRPC tells of an address that it cannot have is no reason; the system's is.
+        open_socket(address).close()
+        try:
+            port = self._server.add_insecure_port(str(address))
+        except RuntimeError as error:
+            raise EndpointError(f"cannot listen on {address}: {error}") from error
+        self.address = address._replace(port=port)
+        self._server.start()
+        self._ended: threading.Event | None = None
+
+    def stop(self) -> None:
+        """Accept nothing more, and return at once."""
+        if self._ended is None:
+            self._ended = self._server.stop(GRACE_S)
+
+    def is_done(self) -> bool:
+        """Tell whether all that was accepted is answered."""
+        return self._ended is not None and self._ended.is_set()
+
+    def close(self) -> None:
+        """End, whatever is left."""
+        self.stop()
+        assert self._ended is not None
+        self._ended.wait()
+        self._workers.shutdown(cancel_futures=True)
+
+    def _export(self, content: bytes, context: grpc.ServicerContext) -> bytes:
+        try:
+            answer: bytes = self._intake.take(Body(content), time.monotonic()).SerializeToString()
+            return answer
+        except RefusedRequest as refused:
+            self._intake.note(refused.reason, refused.message)
+            _abort(context, refused.code, refused.message)
+        except Overloaded as busy:
+            _abort(context, grpc.StatusCode.UNAVAILABLE.value[0], busy.message, busy.retry_after_s)
+        except Exception as error:
+            _abort(context, grpc.StatusCode.INTERNAL.value[0], self._intake.fail(error))
+
+
+def _abort(
+    context: grpc.ServicerContext, code: int, message: str, retry_after_s: float | None = None
+) -> NoReturn:
+    """End a call with a status; gRPC does so by an exception of its own."""
+    status = Status(code=code, message=message)
+    metadata = []
+    if retry_after_s is not None:
+        delay = Duration()
+        delay.FromNanoseconds(round(1e9 * retry_after_s))
+        retry = RetryInfo(retry_delay=delay)
+        detail = AnyMessage()
+        detail.Pack(retry)
+        status.details.append(detail)
+        metadata.append((_RETRY, retry.SerializeToString()))
+    context.set_trailing_metadata([(_DETAILS, status.SerializeToString()), *metadata])
+    context.abort(next(each for each in grpc.StatusCode if each.value[0] == code), message)
+    raise AssertionError("abort returns")

@@ -1,0 +1,249 @@
+"""OTLP over HTTP: what is asked of a request before anything is read of it, and the form of the answers.
+
+One idea: every answer has the form of its request, protobuf or JSON, refusals too: exporters log what they
+are told.
+
+Nothing here is for web pages. A browser names the page that makes it send in ``Origin``, and the name under
+which it found this server in ``Host``: with the one, or with a name that is not this machine's, a request is
+refused. No header lets a page of elsewhere read an answer.
+"""
+
+import asyncio
+import re
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from google.protobuf.json_format import MessageToJson
+from google.protobuf.message import Message
+from google.rpc import code_pb2 as codes
+from google.rpc.status_pb2 import Status
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ztrace_collector.otlp.listening.intake import (
+    MAX_BODY_BYTES,
+    RETRY_AFTER_S,
+    Body,
+    Intake,
+    Overloaded,
+    RefusedRequest,
+    too_large,
+)
+from ztrace_collector.otlp.listening.servers import LOOPBACK, Address
+from ztrace_collector.otlp.listening.thread import ServerThread
+from ztrace_collector.refusals import OTLP_CONNECTION, OTLP_ORIGIN, OTLP_REQUEST
+
+PATH = "/v1/traces"
+JSON, PROTOBUF = "application/json", "application/x-protobuf"
+#: How a body may be compressed, and whether it then is.
+CODINGS = {"": False, "identity": False, "gzip": True, "deflate": True}
+#: Requests that are mapped or wait for their commit at once, each with a thread; the others are in a queue.
+MAX_WAITING = 32
+#: Bytes of bodies that are received or wait, of all requests: two of the largest.
+MAX_RECEIVED_BYTES = 2 * MAX_BODY_BYTES
+#: How long the next part of a body may be on its way, and how long a whole body.
+PART_S, BODY_S = 10.0, 60.0
+
+_PORT = re.compile(r":\d{1,5}\Z")
+#: HTTP's word for what `Intake` refuses.
+_STATUSES = {codes.INVALID_ARGUMENT: 400, codes.RESOURCE_EXHAUSTED: 413}
+
+
+class _Turned(Exception):
+    """A request is turned away before its spans are looked at."""
+
+    def __init__(self, status: int, code: int, reason: str, message: str, **headers: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+class _Head(NamedTuple):
+    """What the headers say of the body."""
+
+    is_json: bool
+    is_compressed: bool
+    length: int
+    #: The sender waits to be told whether to send it.
+    is_held_back: bool
+
+
+class HttpServer:
+    """A server from its making to `close`, in threads of its own.
+
+    Attributes:
+        address: where it listens.
+    """
+
+    def __init__(self, listening: socket.socket, intake: Intake) -> None:
+        """Serve.
+
+        Args:
+            listening: a socket that listens; it is closed in the end.
+            intake: where requests go.
+        """
+        host, port = listening.getsockname()[:2]
+        self.address = Address(f"[{host}]" if ":" in host else host, port)
+        self._intake = intake
+        self._received_bytes = 0
+        self._workers = ThreadPoolExecutor(MAX_WAITING, thread_name_prefix="ztrace-otlp")
+        app = Starlette(
+            routes=[Route(PATH, self._export, methods=["POST"])],
+            exception_handlers={HTTPException: self._turn_away},
+        )
+        app.router.redirect_slashes = False
+        self._thread = ServerThread(app, listening, intake.note)
+
+    def stop(self) -> None:
+        """Accept nothing more, and return at once."""
+        self._thread.stop()
+
+    def is_done(self) -> bool:
+        """Tell whether all that was accepted is answered."""
+        return self._thread.is_done()
+
+    def close(self) -> None:
+        """End, whatever is left."""
+        self._thread.close()
+        self._workers.shutdown(cancel_futures=True)
+
+    async def _export(self, request: Request) -> Response:
+        """Answer a request; nothing is raised."""
+        is_json = _media_type(request) != PROTOBUF
+        try:
+            head = _check(request)
+            is_json = head.is_json
+            body, byte_count = await self._read(request, head)
+            try:
+                answer = await self._take(body)
+            finally:
+                self._received_bytes -= byte_count
+            return _respond(200, answer, is_json)
+        except _Turned as turned:
+            self._intake.note(turned.reason, turned.message)
+            return _tell(turned.status, turned.code, turned.message, is_json, turned.headers)
+        except RefusedRequest as refused:
+            self._intake.note(refused.reason, refused.message)
+            return _tell(_STATUSES[refused.code], refused.code, refused.message, is_json)
+        except (Overloaded, asyncio.CancelledError) as busy:
+            # Cancelled is what takes longer than the end does.
+            after_s = getattr(busy, "retry_after_s", RETRY_AFTER_S)
+            headers = {"retry-after": str(max(1, round(after_s)))}
+            return _tell(503, codes.UNAVAILABLE, str(busy) or "the collector is ending", is_json, headers)
+        except Exception as error:
+            return _tell(500, codes.INTERNAL, self._intake.fail(error), is_json)
+
+    async def _take(self, body: Body) -> ExportTraceServiceResponse:
+        work = self._workers.submit(self._intake.take, body, time.monotonic())
+        try:
+            return await asyncio.wrap_future(work)
+        finally:
+            # Its exception has this frame, and so the body, in its traceback: together they would wait for
+            # the garbage collector.
+            del work, body
+
+    async def _read(self, request: Request, head: _Head) -> tuple[Body, int]:
+        """Receive a body, and all of one that is not taken: who is still sending does not hear."""
+        trouble: Exception | None = too_large() if head.length > MAX_BODY_BYTES else None
+        if trouble is not None and head.is_held_back:
+            raise trouble
+        parts: list[bytes] = []
+        size = 0
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + BODY_S
+        is_whole = False
+        try:
+            async with asyncio.timeout(PART_S) as limit:
+                async for part in request.stream():
+                    limit.reschedule(min(end_s, loop.time() + PART_S))
+                    if trouble is not None:
+                        continue
+                    parts.append(part)
+                    size += len(part)
+                    self._received_bytes += len(part)
+                    if size > MAX_BODY_BYTES:
+                        trouble = too_large()
+                    elif self._received_bytes > MAX_RECEIVED_BYTES:
+                        trouble = Overloaded(RETRY_AFTER_S, "too much is being received; try again")
+                    if trouble is not None:
+                        parts.clear()
+            is_whole = trouble is None
+        except TimeoutError:
+            late = _Turned(
+                408, codes.DEADLINE_EXCEEDED, OTLP_CONNECTION, "the body did not come", connection="close"
+            )
+            trouble = trouble or late
+        except ClientDisconnect:
+            trouble = _Turned(
+                400, codes.CANCELLED, OTLP_CONNECTION, "the sender went away within its request"
+            )
+        finally:
+            if not is_whole:
+                self._received_bytes -= size
+        if trouble is not None:
+            raise trouble
+        return Body(b"".join(parts), head.is_json, head.is_compressed), size
+
+    async def _turn_away(self, request: Request, error: Exception) -> Response:
+        """Answer what is no POST to the path."""
+        assert isinstance(error, HTTPException)
+        message = f"{request.method} {request.url.path}: spans are taken by POST to {PATH}"
+        self._intake.note(OTLP_REQUEST, message)
+        code = codes.NOT_FOUND if error.status_code == 404 else codes.UNIMPLEMENTED
+        is_json = _media_type(request) != PROTOBUF
+        return _tell(error.status_code, code, message, is_json, dict(error.headers or {}))
+
+
+def _check(request: Request) -> _Head:
+    """Return what the headers say, if the request may be read.
+
+    Raises:
+        _Turned: it may not.
+    """
+    headers = request.headers
+    host = _PORT.sub("", headers.get("host", "")).lower()
+    if "origin" in headers or (host and not LOOPBACK.fullmatch(host)):
+        whose = f"of the page {headers['origin']}" if "origin" in headers else f"to the host {host}"
+        message = (
+            f"a request {whose}: only programs of this machine may send; a proxy sends 'Host: localhost'"
+        )
+        raise _Turned(403, codes.PERMISSION_DENIED, OTLP_ORIGIN, message)
+    media_type = _media_type(request)
+    if media_type not in (JSON, PROTOBUF):
+        message = f"Content-Type {media_type or 'missing'!r}: it has to be {PROTOBUF} or {JSON}"
+        raise _Turned(415, codes.INVALID_ARGUMENT, OTLP_REQUEST, message, accept=f"{PROTOBUF}, {JSON}")
+    coding = headers.get("content-encoding", "").strip().lower()
+    if coding not in CODINGS:
+        message = f"Content-Encoding {coding!r}: it has to be gzip or deflate"
+        raise _Turned(415, codes.INVALID_ARGUMENT, OTLP_REQUEST, message, accept_encoding="gzip, deflate")
+    length = headers.get("content-length", "0")
+    return _Head(
+        is_json=media_type == JSON,
+        is_compressed=CODINGS[coding],
+        length=int(length),
+        is_held_back=headers.get("expect", "").lower() == "100-continue",
+    )
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _tell(
+    status: int, code: int, message: str, is_json: bool, headers: dict[str, str] | None = None
+) -> Response:
+    return _respond(status, Status(code=code, message=message), is_json, headers)
+
+
+def _respond(status: int, message: Message, is_json: bool, headers: dict[str, str] | None = None) -> Response:
+    content = MessageToJson(message, indent=None) if is_json else message.SerializeToString()
+    return Response(content, status, headers, media_type=JSON if is_json else PROTOBUF)

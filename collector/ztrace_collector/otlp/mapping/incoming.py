@@ -1,0 +1,273 @@
+"""OTLP to spans as the store takes them.
+
+One idea: this maps and judges nothing. What OpenTelemetry has and ztrace has not goes into a span's details
+as it came; ids and times that cannot be used are handed on as they are, and the store refuses and counts them
+as it does those of a publisher.
+
+Spans of ztrace's own processes, which `ztrace_collector.otlp.mapping.outgoing` made, come home as they were.
+
+Source: https://github.com/open-telemetry/opentelemetry-proto, trace.proto.
+"""
+
+import hashlib
+import json
+import re
+from itertools import islice
+from typing import Any
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
+
+from ztrace import wire
+from ztrace.errors import OtlpError
+from ztrace.exceptions.texts import read_stack_text
+from ztrace_collector.checking.columns import INT_END, MAX_ITEMS
+from ztrace_collector.checking.mending import MAX_LINKS, are_links
+from ztrace_collector.checking.parcels import ForeignBatch, Resource
+from ztrace_collector.otlp.mapping import conventions, exception_form
+from ztrace_collector.otlp.mapping.conventions import as_count
+from ztrace_collector.otlp.mapping.exception_form import read_record
+from ztrace_collector.otlp.mapping.values import read_attributes
+from ztrace_collector.refusals import END_BEFORE_START
+
+#: Of the details of a span that ended before it began: when that was.
+_END_NS = "end_ns"
+#: What stands for a time that is missing, or beyond what a database holds: the store refuses it.
+_NO_TIME = -1
+#: Files that are Python's or of installed packages, as far as a name tells.
+_LIBRARY = re.compile(
+    r"[/\\](?:site|dist)-packages[/\\]|[/\\]lib(?:64)?[/\\]python\d|[/\\]Lib[/\\]|^<frozen "
+)
+
+
+def parse_request(body: bytes) -> ExportTraceServiceRequest:
+    """Return the request that a protobuf body holds; `json_form.parse_request` reads JSON.
+
+    Raises:
+        OtlpError: it holds none.
+    """
+    try:
+        request: ExportTraceServiceRequest = ExportTraceServiceRequest.FromString(body)
+    except (DecodeError, ValueError, TypeError, RecursionError):
+        raise OtlpError("the body is no ExportTraceServiceRequest in protobuf") from None
+    return request
+
+
+def read_request(request: ExportTraceServiceRequest) -> list[ForeignBatch]:
+    """Return what a request brings, a batch for each resource; whatever it holds, this does not raise.
+
+    Every span is in one of the batches: those that cannot be stored are refused by the store, which gives the
+    reasons.
+    """
+    batches: dict[bytes, tuple[Resource, list[wire.Span]]] = {}
+    for resource_spans in request.resource_spans:
+        resource, is_own = _read_resource(read_attributes(resource_spans.resource.attributes))
+        _, spans = batches.setdefault(resource.incarnation, (resource, []))
+        for scope_spans in resource_spans.scope_spans:
+            common = _read_common(resource_spans, scope_spans, is_own)
+            spans.extend(_read_span(span, common, is_own) for span in scope_spans.spans)
+    return [
+        ForeignBatch(resource, spans, mended=_filled(**{END_BEFORE_START: sum(map(_ends_early, spans))}))
+        for resource, spans in batches.values()
+        if spans
+    ]
+
+
+def _read_resource(attributes: dict[str, Any]) -> tuple[Resource, bool]:
+    """Return what made the spans, and whether that is one of ztrace's own processes."""
+    process = conventions.read_process(attributes)
+    if process is not None:
+        kept = None if conventions.is_plain(attributes, process) else attributes
+        return Resource(bytes.fromhex(process.incarnation), *process[1:], kept), True
+    return Resource(_identify(attributes), *conventions.read_names(attributes), attributes), False
+
+
+def _identify(attributes: dict[str, Any]) -> bytes:
+    """Return an id that is the same for equal attributes, in whatever order they come."""
+    text = json.dumps(attributes, sort_keys=True, default=lambda value: {"bytes": value.hex()})
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def _read_common(resource: ResourceSpans, scope: ScopeSpans, is_own: bool) -> dict[str, Any]:
+    """Return the details that all spans of a scope share."""
+    of_resource = _filled(
+        schema_url=resource.schema_url, dropped_attributes=resource.resource.dropped_attributes_count
+    )
+    made_by = scope.scope
+    of_scope = _filled(
+        name=made_by.name,
+        version=made_by.version,
+        attributes=read_attributes(made_by.attributes),
+        schema_url=scope.schema_url,
+        dropped_attributes=made_by.dropped_attributes_count,
+    )
+    if is_own and of_scope.get("name") == conventions.OURS and of_scope.keys() <= {"name", "version"}:
+        of_scope = {}
+    return _filled(resource=of_resource, scope=of_scope)
+
+
+def _read_span(span: Span, common: dict[str, Any], is_own: bool) -> wire.Span:
+    attributes = read_attributes(span.attributes)
+    name, kind = span.name, span.kind if span.kind in wire.KIND_NAMES else wire.KIND_NUMBERS["internal"]
+    is_error = span.status.code == Status.STATUS_CODE_ERROR
+    status = wire.ERROR if is_error else wire.OK
+    start_ns, duration_ns = _read_times(span)
+    details = {**common, **_read_details(span, is_own)} if common or not is_own or _has_details(span) else {}
+    if duration_ns is not None and duration_ns < 0:
+        details[_END_NS], duration_ns = span.end_time_unix_nano, 0
+    self_ns, cpu_ns, exception = None, None, None
+    if is_own:
+        self_ns = _take_time(attributes, conventions.SELF_NS)
+        cpu_ns = _take_time(attributes, conventions.CPU_NS)
+        exception = _come_home(span, attributes, details)
+        name = conventions.restore(name, kind, attributes)
+        if attributes.pop(conventions.UNFINISHED, False) is True:
+            status, duration_ns = wire.UNFINISHED, None
+    elif is_error:
+        exception = _read_exception(details.get("events", []), attributes)
+    return wire.Span(
+        trace_id=span.trace_id,
+        span_id=span.span_id,
+        parent_id=span.parent_span_id if any(span.parent_span_id) else None,
+        kind=kind,
+        name=name,
+        start_ns=start_ns,
+        duration_ns=duration_ns,
+        self_ns=self_ns,
+        cpu_ns=cpu_ns,
+        status=status,
+        attributes=attributes or None,
+        links=[[link.trace_id, link.span_id] for link in islice(span.links, MAX_ITEMS)] or None,
+        exception=exception,
+        details=details or None,
+    )
+
+
+def _read_times(span: Span) -> tuple[int, int | None]:
+    """Return start and duration, which may be below 0; a time of 0 is one that is missing."""
+    start_ns, end_ns = span.start_time_unix_nano, span.end_time_unix_nano
+    if not 0 < start_ns < INT_END or not end_ns:
+        return _NO_TIME, 0
+    return start_ns, end_ns - start_ns
+
+
+def _ends_early(span: wire.Span) -> bool:
+    return span.details is not None and _END_NS in span.details
+
+
+def _take_time(attributes: dict[str, Any], key: str) -> int | None:
+    value = as_count(attributes.get(key))
+    if value is not None:
+        del attributes[key]
+    return value
+
+
+def _has_details(span: Span) -> bool:
+    """Tell whether a span of ztrace's own has anything that ztrace has no field for, or that tells of one."""
+    return bool(
+        span.events
+        or span.trace_state
+        or span.flags != conventions.OUR_FLAGS
+        or span.links
+        or span.status.code
+        or span.dropped_attributes_count
+        or span.dropped_events_count
+        or span.dropped_links_count
+    )
+
+
+def _read_details(span: Span, is_own: bool) -> dict[str, Any]:
+    """Return what ztrace has no field for: the keys are those of `ztrace.wire.Span.details`."""
+    links = [
+        _filled(
+            trace_state=link.trace_state,
+            attributes=read_attributes(link.attributes),
+            flags=link.flags,
+            dropped_attributes=link.dropped_attributes_count,
+        )
+        or None
+        for link in span.links
+        # Those that the store keeps: the two lists have to go on fitting.
+        if are_links(((link.trace_id, link.span_id),))
+    ][:MAX_LINKS]
+    return _filled(
+        events=[
+            {
+                "name": event.name,
+                "time_ns": event.time_unix_nano,
+                **_filled(
+                    attributes=read_attributes(event.attributes),
+                    dropped_attributes=event.dropped_attributes_count,
+                ),
+            }
+            for event in islice(span.events, MAX_ITEMS)
+        ],
+        status="ok" if span.status.code == Status.STATUS_CODE_OK else "",
+        status_message=span.status.message,
+        trace_state=span.trace_state,
+        flags=0 if is_own and span.flags == conventions.OUR_FLAGS else span.flags,
+        links=links if any(links) else [],
+        dropped=_filled(
+            attributes=span.dropped_attributes_count,
+            events=span.dropped_events_count,
+            links=span.dropped_links_count,
+        ),
+    ) | ({} if span.kind in wire.KIND_NAMES else {"kind": 0})
+
+
+def _come_home(
+    span: Span, attributes: dict[str, Any], details: dict[str, Any]
+) -> wire.ExceptionRecord | None:
+    """Return the exception of a span of ztrace's own; what `outgoing` made of it is taken away."""
+    events = details.get("events", [])
+    told = next((event for event in events if exception_form.RECORD in event.get("attributes", ())), None)
+    record = read_record((attributes if told is None else told["attributes"]).get(exception_form.RECORD))
+    if record is None:
+        return _read_exception(events, attributes) if span.status.code == Status.STATUS_CODE_ERROR else None
+    if told is not None:
+        events.remove(told)
+    if not events:
+        details.pop("events", None)
+    for key in exception_form.ALL:
+        attributes.pop(key, None)
+    if attributes.get(conventions.ERROR_TYPE) == record.type:
+        del attributes[conventions.ERROR_TYPE]
+    if details.get("status_message") == conventions.describe_error(record.type, record.message):
+        del details["status_message"]
+    return record
+
+
+def _read_exception(events: list[dict[str, Any]], of_span: dict[str, Any]) -> wire.ExceptionRecord | None:
+    """Return the exception that ended a span: what the last event of that name tells, which is marked.
+
+    It was raised there, unless ``ztrace.otel`` has noted on the span that one of ztrace's saw it first.
+    """
+    for event in reversed(events):
+        attributes = event.get("attributes", {})
+        type_, message, text = (
+            value if type(value) is str else ""
+            for value in map(attributes.get, ("exception.type", "exception.message", "exception.stacktrace"))
+        )
+        if event["name"] == "exception" and (type_ or message or text):
+            event[conventions.BECAME_EXCEPTION] = True
+            record = read_stack_text(
+                text, _is_in_app, type_, message if "exception.message" in attributes else None
+            )
+            record = record._replace(type=record.type or "Exception")
+            origin = exception_form.read_origin(of_span)
+            if origin is None:
+                return record
+            return record._replace(
+                how=wire.PASSED, causes=[], origin_trace_id=origin[0], origin_span_id=origin[1]
+            )
+    return None
+
+
+def _is_in_app(file: str) -> bool:
+    return not _LIBRARY.search(file)
+
+
+def _filled(**fields: Any) -> dict[str, Any]:
+    """Return the fields that are not empty, or 0."""
+    return {name: value for name, value in fields.items() if value}

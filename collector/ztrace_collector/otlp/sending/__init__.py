@@ -1,0 +1,1 @@
+"""Delivery of OTLP requests to one backend, over HTTP or gRPC, by OTLP's retry rules."""

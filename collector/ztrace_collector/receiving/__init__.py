@@ -1,0 +1,1 @@
+"""Sources of spans: the ZeroMQ socket with its keys, the inbox of other threads, spools of dead processes."""

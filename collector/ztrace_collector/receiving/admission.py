@@ -1,0 +1,117 @@
+"""Whose messages are taken: a key is good for one service, and for no other, as long as it is not revoked.
+
+One idea: libzmq vouches for the key under which a message came, so nothing in the message has to be believed.
+The folder of keys is looked at, not waited for, so adding and revoking need no word to the collector.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+
+from zmq.utils import z85
+
+from ztrace.errors import SettingsError, WireError
+from ztrace.wire import unpack_header
+from ztrace_collector.receiving.connections import Note
+from ztrace_collector.receiving.keys import Key, KeyFolder
+from ztrace_collector.refusals import KEY_REVOKED, SERVICE_NOT_OF_KEY
+
+#: How often the folder is looked at.
+LOOK_S = 1.0
+
+
+class Admission:
+    """The keys of a folder, as they are at the moment."""
+
+    def __init__(self, folder: KeyFolder, *, clock_s: Callable[[], float] = time.monotonic) -> None:
+        """Read the keys.
+
+        Raises:
+            SettingsError: the folder cannot be used.
+        """
+        self._folder = folder
+        self._clock_s = clock_s
+        self._looked_s = clock_s()
+        self._stamp = folder.stamp()
+        self._keys = _by_user(folder.read())
+        #: Keys under which somebody has connected since the port was opened.
+        self._entered: set[str] = set()
+        self._unsaid: list[str] = []
+
+    def callback(self, domain: str, key: bytes) -> bool:
+        """Tell whether who has this key may connect; called for each handshake.
+
+        A key that is not known may have been made a moment ago, and libzmq's client that is denied once never
+        tries again: so the folder is looked at first.
+        """
+        user = key.decode()
+        if user not in self._keys:
+            self._read_changes()
+        if not self._is_good(user):
+            return False
+        self._entered.add(user)
+        return True
+
+    def admit(self, user: str, frames: Sequence[bytes], note: Note) -> bool:
+        """Tell whether a message may be stored; if not, it is counted.
+
+        Args:
+            user: the key under which it came.
+            frames: the message.
+            note: where it is counted.
+        """
+        key = self._keys.get(user)
+        if key is None or key.revoked_s is not None:
+            note(KEY_REVOKED, f"key {key.id} of {key.service}" if key else "a key that was removed")
+            return False
+        if len(frames) != 3:
+            return True  # The store refuses it, and whatever else has no header, under its own reason.
+        try:
+            service = unpack_header(frames[1]).service
+        except WireError:
+            return True
+        if service != key.service:
+            note(SERVICE_NOT_OF_KEY, f"{service[:80]!r} under key {key.id} of {key.service}")
+            return False
+        return True
+
+    def look(self, say: Callable[[str], None]) -> bool:
+        """Read the keys again if something has changed.
+
+        Args:
+            say: told of what cannot be read.
+
+        Returns:
+            True if somebody who may be connected is out now: the port has to be opened anew.
+        """
+        now_s = self._clock_s()
+        if now_s - self._looked_s < LOOK_S:
+            return False
+        self._looked_s = now_s
+        self._read_changes()
+        while self._unsaid:
+            say(self._unsaid.pop(0))
+        if all(map(self._is_good, self._entered)):
+            return False
+        self._entered.clear()
+        return True
+
+    def _read_changes(self) -> None:
+        stamp = self._folder.stamp()
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            keys = self._folder.read(broken=lambda error: self._unsaid.append(f"{error}; this key is out"))
+        except SettingsError as error:
+            self._unsaid.append(f"{error}; the keys stay as they were")
+        else:
+            self._keys = _by_user(keys)
+
+    def _is_good(self, user: str) -> bool:
+        key = self._keys.get(user)
+        return key is not None and key.revoked_s is None
+
+
+def _by_user(keys: Sequence[Key]) -> dict[str, Key]:
+    """Return keys by what libzmq calls who has them."""
+    return {z85.encode(key.public).decode(): key for key in keys}

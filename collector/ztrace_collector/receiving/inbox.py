@@ -1,0 +1,207 @@
+"""Where other threads put spans for the collector's loop, and hear what has become of them.
+
+One idea: whoever puts something in keeps it until its future says that it is stored. So nothing in here has
+to survive: what cannot be stored now is told so at once, and comes again.
+
+Servers' threads call `put` and `note`. All else is called by the loop, in its thread.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from ztrace_collector.checking.parcels import ForeignBatch, Outcome, Parcel, add_up, pack
+from ztrace_collector.refusals import Refusals
+
+#: Spans and bytes that wait at most, and one `put` beyond: some seconds of the loop's work.
+MAX_SPANS, MAX_BYTES = 1 << 16, 32 << 20
+#: Spans and bytes of one transaction, and one parcel beyond: as much as it takes from publishers, so that
+#: neither keeps the other waiting.
+TURN_SPANS, TURN_BYTES = 2048, 1 << 19
+#: When to come again: what waits is stored within seconds; a disk is not that soon free again. Exporters try
+#: for ten seconds: a longer time to wait would leave them one try more.
+RETRY_BUSY_S, RETRY_HOLDING_S = 1.0, 2.0
+
+
+class Busy(Exception):
+    """Nothing is taken at the moment.
+
+    Attributes:
+        retry_after_s: when it is worth trying again.
+    """
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(f"try again in {retry_after_s:g} s")
+        self.retry_after_s = retry_after_s
+
+
+class Closed(Exception):
+    """The collector has ended, and what was put in is not stored."""
+
+
+@dataclass(slots=True, eq=False)
+class _Delivery:
+    """What one `put` brought.
+
+    Attributes:
+        waiting: parcels that no transaction has taken, and the batch of each.
+        outcomes: of each batch so far.
+        open: parcels that are not stored yet.
+    """
+
+    future: "Future[list[Outcome]]"
+    waiting: deque[tuple[int, Parcel]]
+    outcomes: list[Outcome]
+    open: int
+
+
+class Inbox:
+    """A queue with two bounds, in which everybody has their turn."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        """Begin empty.
+
+        Args:
+            wake: called, in any thread, when there is something to take after there was nothing.
+        """
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._deliveries: deque[_Delivery] = deque()
+        self._span_count = self._byte_count = 0
+        #: Parcels of the transaction that is being written.
+        self._taken: list[tuple[_Delivery, int]] = []
+        self._noted = Refusals()
+        self._holding = self._is_closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def put(self, batches: Sequence[ForeignBatch]) -> "Future[list[Outcome]]":
+        """Put batches in, in any thread.
+
+        Returns:
+            What becomes of each, after its transaction; or `Busy` or `Closed` if it is not stored, or not all
+            of it. What was stored of it is recognised when it comes again.
+
+        Raises:
+            Busy: nothing is taken at the moment.
+            Closed: nor later.
+        """
+        self._check()  # Before the work.
+        waiting = deque((number, parcel) for number, batch in enumerate(batches) for parcel in pack(batch))
+        delivery = _Delivery(Future(), waiting, [Outcome(0, 0, {}) for _ in batches], len(waiting))
+        delivery.future.set_running_or_notify_cancel()  # It cannot be taken back.
+        if not waiting:
+            delivery.future.set_result([])
+            return delivery.future
+        with self._lock:
+            self._check()
+            was_empty = not self._deliveries
+            self._deliveries.append(delivery)
+            self._span_count += sum(parcel.span_count for _, parcel in waiting)
+            self._byte_count += sum(len(parcel.body) for _, parcel in waiting)
+        if was_empty:
+            self._wake()
+        return delivery.future
+
+    def note(self, reason: str, detail: str, count: int = 1) -> None:
+        """Count what was refused before it came here, in any thread."""
+        with self._lock:
+            self._noted.note(reason, detail, count)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether there is something to take."""
+        return bool(self._deliveries)
+
+    def take_notes(self) -> Refusals | None:
+        """Return what was noted since the last time, if anything was."""
+        if not self._noted.counts:
+            return None
+        with self._lock:
+            noted, self._noted = self._noted, Refusals()
+        return noted
+
+    def take(self) -> list[Parcel]:
+        """Return what the next transaction is to store, a parcel of each in turn; `settle` has to follow."""
+        parcels: list[Parcel] = []
+        if not self._deliveries:
+            return parcels
+        span_count = byte_count = 0
+        with self._lock:
+            while self._deliveries and span_count < TURN_SPANS and byte_count < TURN_BYTES:
+                delivery = self._deliveries.popleft()
+                number, parcel = delivery.waiting.popleft()
+                if delivery.waiting:
+                    self._deliveries.append(delivery)
+                parcels.append(parcel)
+                self._taken.append((delivery, number))
+                span_count += parcel.span_count
+                byte_count += len(parcel.body)
+            self._span_count -= span_count
+            self._byte_count -= byte_count
+        return parcels
+
+    def settle(self, outcomes: Sequence[Outcome] | None) -> None:
+        """Tell what became of the parcels taken.
+
+        Args:
+            outcomes: of each, committed; None if nothing can be stored now.
+        """
+        taken, self._taken = self._taken, []
+        if outcomes is None:
+            self.hold(True)
+            self._fail([delivery for delivery, _ in taken], Busy(RETRY_HOLDING_S))
+            return
+        for (delivery, number), outcome in zip(taken, outcomes, strict=True):
+            delivery.outcomes[number] = add_up((delivery.outcomes[number], outcome))
+            delivery.open -= 1
+            if not delivery.open:
+                delivery.future.set_result(delivery.outcomes)
+
+    def hold(self, holding: bool) -> None:
+        """Take nothing while nothing can be stored; what waits is told."""
+        if holding == self._holding:
+            return
+        with self._lock:
+            self._holding = holding
+            waiting = self._empty() if holding else []
+        self._fail(waiting, Busy(RETRY_HOLDING_S))
+
+    def close(self) -> None:
+        """Take nothing more; what waits or is taken and not settled is told that it is not stored."""
+        with self._lock:
+            self._is_closed = True
+            waiting = self._empty()
+        waiting += [delivery for delivery, _ in self._taken]
+        self._taken = []
+        self._fail(waiting, Closed("the collector has ended"))
+
+    def _check(self) -> None:
+        if self._is_closed:
+            raise Closed("the collector has ended")
+        if self._holding:
+            raise Busy(RETRY_HOLDING_S)
+        if self._span_count >= MAX_SPANS or self._byte_count >= MAX_BYTES:
+            raise Busy(RETRY_BUSY_S)
+
+    def _empty(self) -> list[_Delivery]:
+        deliveries = list(self._deliveries)
+        self._deliveries.clear()
+        self._span_count = self._byte_count = 0
+        return deliveries
+
+    def _fail(self, deliveries: Sequence[_Delivery], error: Exception) -> None:
+        for delivery in deliveries:
+            # One of several parcels may have failed already.
+            if not delivery.future.done():
+                delivery.future.set_exception(error)

@@ -1,0 +1,238 @@
+"""The socket that publishers connect to: where it may listen, and what is received at a time.
+
+One idea: libzmq receives in its own thread and takes turns between the connections, so whoever sends much
+waits for itself; what is taken from it here is what one transaction is to hold.
+"""
+
+import os
+import re
+import socket
+import stat
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+import zmq
+
+from ztrace.errors import EndpointError
+from ztrace.wire import MAX_FRAME_BYTES, TOPIC, pack_acks
+from ztrace_collector.receiving.admission import Admission
+from ztrace_collector.receiving.connections import HANDSHAKE_MS, Connections, Note
+from ztrace_collector.receiving.keys import KeyFolder
+
+#: What a message waits at most for others to share its transaction.
+GATHER_S = 0.05
+#: What a transaction holds at most, and one message beyond: enough to make its commit cheap, and few enough
+#: that a busy publisher, which has 32 messages on the way, hears of some before it has to wait, and that a
+#: quiet one beside it has its turn within a second.
+MAX_MESSAGES, MAX_BYTES = 32, 1 << 19
+#: How long it may take until the port that was closed can be opened again.
+REOPEN_S = 5.0
+#: Of one connection; see ``docs/adr`` for what each setting is worth.
+_OPTIONS = (
+    (zmq.RCVHWM, 16),
+    (zmq.BACKLOG, 1024),
+    (zmq.MAXMSGSIZE, MAX_FRAME_BYTES),
+    (zmq.HANDSHAKE_IVL, HANDSHAKE_MS),
+    (zmq.HEARTBEAT_IVL, 1000),
+    (zmq.HEARTBEAT_TIMEOUT, 3000),
+    (zmq.LINGER, 0),
+)
+
+_LOOPBACK = re.compile(r"127\.\d{1,3}\.\d{1,3}\.\d{1,3}|localhost|\[::1\]")
+_EXAMPLE = "use an address like tcp://127.0.0.1:4710"
+
+
+def check_endpoint(endpoint: str, *, keyed: bool = False) -> None:
+    """Refuse an endpoint that ZeroMQ would misread, or, without keys, that other machines could reach.
+
+    Raises:
+        EndpointError: with what is wrong with it.
+    """
+    protocol, separator, address = endpoint.partition("://")
+    if not separator or protocol not in ("tcp", "ipc", "inproc") or not address:
+        raise EndpointError(f"{endpoint!r} is not an endpoint", hint=_EXAMPLE)
+    if protocol != "tcp":
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not (port == "*" or (port.isascii() and port.isdigit() and int(port) < 1 << 16)):
+        raise EndpointError(f"{endpoint!r} has no valid port", hint=_EXAMPLE)
+    if not keyed and not _LOOPBACK.fullmatch(host):
+        raise EndpointError(
+            f"{endpoint} could be reached from other machines, and there are no keys to keep others out",
+            hint="make keys with 'ztrace keys init' and start with --keys ztrace.keys",
+        )
+
+
+class Receiver:
+    """The socket that publishers connect to, listening from `__enter__` to `__exit__`.
+
+    Attributes:
+        socket: an XSUB; readable when there is something to `gather`.
+        connections: who is there.
+    """
+
+    def __init__(self, endpoint: str, keys: KeyFolder | None = None) -> None:
+        """Check what is given; nothing is opened yet.
+
+        Args:
+            endpoint: where to listen; port 0 takes a free one.
+            keys: who may send; without, everybody on this machine.
+
+        Raises:
+            EndpointError: it cannot be listened on.
+            SettingsError: the keys cannot be used.
+        """
+        check_endpoint(endpoint, keyed=keys is not None)
+        self._wanted = endpoint
+        self._admission = None if keys is None else Admission(keys)
+        self._secret = None if keys is None else keys.server_pair()[1]
+
+    def __enter__(self) -> Self:
+        """Listen.
+
+        Raises:
+            EndpointError: it is in use, or not permitted.
+        """
+        _check_ipc(self._wanted)
+        with ExitStack() as stack:
+            context: zmq.Context[zmq.Socket[bytes]] = stack.enter_context(zmq.Context())
+            self.socket = xsub = stack.enter_context(context.socket(zmq.XSUB))
+            for option, value in _OPTIONS:
+                xsub.setsockopt(option, value)
+            if self._secret is not None:
+                xsub.curve_server = True
+                xsub.curve_secretkey = self._secret
+            xsub.ipv6 = "[" in self._wanted
+            self.connections = stack.enter_context(Connections(xsub, self._admission))
+            try:
+                xsub.bind(self._wanted)
+            except zmq.ZMQError as error:
+                raise _explain(error, self._wanted) from error
+            xsub.send(b"\x01" + TOPIC)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def endpoint(self) -> str:
+        """Where it listens, with the port that was taken."""
+        return self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+    def gather(self, stopping: Callable[[], bool], note: Note) -> list[list[bytes]]:
+        """Receive one transaction's messages: what is there, and what comes in within a moment.
+
+        Args:
+            stopping: tells whether not to wait.
+            note: where messages are counted that are not let through.
+        """
+        messages: list[list[bytes]] = []
+        received = byte_count = 0
+        deadline_s = time.monotonic() + GATHER_S
+        while received < MAX_MESSAGES and byte_count < MAX_BYTES:
+            try:
+                frames, user = self._receive()
+            except zmq.Again:
+                remaining_s = deadline_s - time.monotonic()
+                if stopping() or remaining_s <= 0:
+                    break
+                self.socket.poll(max(1, int(1000 * remaining_s)))
+                continue
+            received += 1
+            byte_count += sum(map(len, frames))
+            if self._admission is None or self._admission.admit(user, frames, note):
+                messages.append(frames)
+        return messages
+
+    def acknowledge(self, next_sequences: Mapping[bytes, int]) -> None:
+        """Tell publishers what is stored."""
+        if next_sequences:
+            self.socket.send(pack_acks(next_sequences))
+
+    def tend(self, note: Note, say: Callable[[str], None]) -> None:
+        """See to who comes and goes; to be called often, and costs nothing when nobody does.
+
+        Args:
+            note: where those who are turned away are counted.
+            say: told of keys that cannot be read.
+
+        Raises:
+            EndpointError: the port had to be opened anew, and somebody else has taken it.
+        """
+        if self._admission is not None and self._admission.look(say):
+            self._reopen(note)
+        self.connections.tend(note)
+
+    def _receive(self) -> tuple[list[bytes], str]:
+        """Return a message and the key under which it came, if there are keys.
+
+        Raises:
+            zmq.Again: there is none.
+        """
+        if self._admission is None:
+            return self.socket.recv_multipart(zmq.NOBLOCK), ""
+        parts = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
+        try:
+            user = str(parts[0].get("User-Id"))
+        except zmq.ZMQError:
+            user = ""  # As good as a key that nobody knows.
+        return [part.bytes for part in parts], user
+
+    def _reopen(self, note: Note) -> None:
+        """Close the port and every connection with it; whose key is good is back in a moment.
+
+        What was received and not stored is not acknowledged: it comes again.
+        """
+        endpoint = self.endpoint
+        self.socket.unbind(endpoint)
+        self.connections.reopened(note)
+        deadline_s = time.monotonic() + REOPEN_S
+        while True:
+            try:
+                self.socket.bind(endpoint)
+                return
+            except zmq.ZMQError as error:
+                # libzmq closes it in a thread of its own, a moment after `unbind` has returned.
+                if error.errno != zmq.EADDRINUSE or time.monotonic() > deadline_s:
+                    raise _explain(error, endpoint) from error
+                time.sleep(0.001)
+
+
+def _check_ipc(endpoint: str) -> None:
+    """Refuse the path of a socket that somebody listens on: libzmq would take it away without a word."""
+    path = endpoint.removeprefix("ipc://")
+    if path == endpoint or path.startswith(("@", "*")) or len(path.encode()) > zmq.IPC_PATH_MAX_LEN:
+        return
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise EndpointError(f"{path} is a file, not a socket", hint="use another path")
+    except OSError:
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except OSError:
+            return
+    raise EndpointError(f"{endpoint} is in use", hint="stop the collector there, or use another path")
+
+
+def _explain(error: zmq.ZMQError, endpoint: str) -> EndpointError:
+    reason = f"cannot listen on {endpoint}"
+    if error.errno == zmq.EADDRINUSE:
+        port = "stop what uses the port, or choose another; with port 0 a free one is found"
+        return EndpointError(f"{endpoint} is in use", hint=port)
+    if error.errno in (1, 13):
+        return EndpointError(
+            f"{reason}: not permitted", hint="use a port above 1023, or a folder of your own"
+        )
+    if endpoint.startswith("ipc://") and error.errno == 2:
+        return EndpointError(f"{reason}: there is no such folder", hint="make the socket's folder first")
+    if endpoint.startswith("ipc://") and error.errno == 36:
+        return EndpointError(f"{reason}: the path is too long", hint=f"{zmq.IPC_PATH_MAX_LEN} bytes at most")
+    return EndpointError(f"{reason}: {os.strerror(error.errno or 0)}", hint=_EXAMPLE)

@@ -1,0 +1,249 @@
+"""Deleting what is too old or too much, one piece to a transaction.
+
+One idea: traces go first, each with all that is stored of it, and the other tables are gone through from the
+lowest key to the highest, some rows at a time. A piece is small enough that nobody waits for it, and what a
+killed collector leaves is taken up by the next.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ztrace_collector.layout import HOUR_NS, RESOLUTIONS_S
+from ztrace_collector.storing.store import Store
+
+#: Traces of one piece at most, and of the other tables rows that are looked at.
+MAX_TRACES, MAX_ROWS = 2_000, 2_000
+#: Exception groups whose minutes are looked at in one piece.
+MAX_GROUPS = 200
+
+#: Tables whose rows are a trace's and go with it; spans are counted when they go.
+_OF_TRACES = (
+    "exceptions",
+    "exception_edges",
+    "exception_samples",
+    "unfinished_spans",
+    "sent_unfinished_spans",
+    "refused_spans",
+    "traces",
+)
+_SECOND_NS = 1_000_000_000
+_MINUTE_NS = 60 * _SECOND_NS
+
+
+class _Old(NamedTuple):
+    id: int
+    trace_id: bytes
+    span_count: int
+
+
+def delete_traces_before(store: Store, start_ns: int, max_spans: int) -> int:
+    """Delete some of the traces that began in hours that were over at a point in time, the oldest first.
+
+    Returns:
+        How many spans they had, at least 1 for each trace; 0 if there are no such traces.
+    """
+    return _delete_traces(store, f"WHERE hour < {start_ns // HOUR_NS} ORDER BY hour", max_spans)
+
+
+def delete_first_traces(store: Store, max_spans: int) -> int:
+    """Delete some of the traces that came here first.
+
+    Returns:
+        As `delete_traces_before`.
+    """
+    return _delete_traces(store, "ORDER BY id", max_spans)
+
+
+def _delete_traces(store: Store, which: str, max_spans: int) -> int:
+    traces: list[_Old] = []
+    total = 0
+    for row in store.read(f"SELECT id, trace_id, span_count FROM traces {which} LIMIT {MAX_TRACES}"):
+        trace = _Old(*row)
+        if traces and total + trace.span_count > max_spans:
+            break
+        traces.append(trace)
+        total += max(1, trace.span_count)
+    if not traces:
+        return 0
+    if traces[0].span_count > max_spans:
+        return _delete_part(store, traces[0], max_spans)
+    trace_ids = [trace.trace_id for trace in traces]
+    marks = ",".join("?" * len(traces))
+    with store.transaction() as db:
+        _delete_spans(db, f"trace_id IN ({marks})", trace_ids)
+        # A span that is still open is told of again, and then has a row again.
+        for table in _OF_TRACES:
+            db.execute(f"DELETE FROM {table} WHERE trace_id IN ({marks})", trace_ids)
+        db.execute("UPDATE totals SET value = value - ? WHERE name = 'traces'", (len(traces),))
+    store.forget_traces(trace_ids)
+    return total
+
+
+def _delete_part(store: Store, trace: _Old, max_spans: int) -> int:
+    """Delete some spans of a trace that has too many for one piece.
+
+    Its row stays until the last of them goes, so that it is found again after a kill.
+    """
+    with store.transaction() as db:
+        deleted = _delete_spans(
+            db, f"id IN (SELECT id FROM spans WHERE trace_id = ? LIMIT {max_spans})", [trace.trace_id]
+        )
+        # Fewer than there should be: then the row says too much, and the next piece is the last.
+        left = max(0, trace.span_count - deleted) if deleted == max_spans else 0
+        db.execute("UPDATE traces SET span_count = ?, root_span_id = NULL WHERE id = ?", (left, trace.id))
+    store.forget_traces([trace.trace_id])
+    return max(1, deleted)
+
+
+def _delete_spans(db: sqlite3.Connection, condition: str, trace_ids: list[bytes]) -> int:
+    """Delete spans and count them as gone; return how many."""
+    counts = db.execute(
+        f"SELECT count(*), instance FROM spans WHERE {condition} GROUP BY instance", trace_ids
+    ).fetchall()
+    deleted = db.execute(f"DELETE FROM spans WHERE {condition}", trace_ids).rowcount
+    db.executemany("UPDATE instances SET spans_expired = spans_expired + ? WHERE id = ?", counts)
+    db.executemany(
+        "UPDATE totals SET value = value + ? WHERE name = ?",
+        [(-deleted, "spans"), (deleted, "spans_expired")],
+    )
+    return deleted
+
+
+def first_start_ns(store: Store) -> int | None:
+    """Return when the traces that came here first began; None if there are none.
+
+    It is the earliest start of several, so that one from a machine whose clock is ahead does not count.
+    """
+    ((start_ns,),) = store.read(
+        f"SELECT min(start_ns) FROM (SELECT start_ns FROM traces ORDER BY id LIMIT {MAX_TRACES})"
+    )
+    return None if start_ns is None else int(start_ns)
+
+
+def used_bytes(store: Store) -> int:
+    """Return how large the file would be without the pages that are free."""
+    ((pages,),), ((free,),), ((size,),) = (
+        store.read(f"PRAGMA {name}") for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)
+
+
+def last_seen_ns(store: Store) -> int | None:
+    """Return when a publisher was heard of last, by the clock of the collector that heard it."""
+    ((seen_ns,),) = store.read("SELECT max(last_seen_ns) FROM publishers")
+    return None if seen_ns is None else int(seen_ns)
+
+
+def sweep(store: Store, before_ns: int) -> Iterator[None]:
+    """Delete from all other tables what is older than a point in time, a piece each time it is asked for one.
+
+    Figures go by whole days (UTC), those of hours and minutes together with their day's: readers take hours
+    away from days and minutes from hours.
+    """
+    yield from _delete_figures(store, before_ns)
+    yield from _delete_minutes(store, before_ns)
+    for table, column in (("losses", "last_ns"), ("refused_spans", "at_ns"), ("unfinished_spans", "seen_ns")):
+        yield from _delete_rows(store, table, column, before_ns)
+    yield from _delete_instances(store, before_ns)
+
+
+def _delete_figures(store: Store, before_ns: int) -> Iterator[None]:
+    day_s = RESOLUTIONS_S[-1]
+    before_s = before_ns // (day_s * _SECOND_NS) * day_s
+    # Days first: what is asked for begins with the first day there is.
+    for resolution_s in reversed(RESOLUTIONS_S):
+        deleted = MAX_ROWS
+        while deleted == MAX_ROWS:
+            with store.transaction() as db:
+                deleted = db.execute(
+                    "DELETE FROM method_figures WHERE (resolution_s, bucket, method) IN (SELECT resolution_s,"
+                    " bucket, method FROM method_figures WHERE resolution_s = ? AND bucket < ? LIMIT ?)",
+                    (resolution_s, before_s // resolution_s, MAX_ROWS),
+                ).rowcount
+            if deleted:
+                store.forget("method_figures")
+            yield
+
+
+def _delete_minutes(store: Store, before_ns: int) -> Iterator[None]:
+    """Delete minutes of exception groups, and groups that have none left."""
+    last = 0
+    while True:
+        with store.transaction() as db:
+            groups = db.execute(
+                "SELECT id FROM exception_groups WHERE id > ? ORDER BY id LIMIT ?", (last, MAX_GROUPS)
+            ).fetchall()
+            room = MAX_ROWS
+            for (group,) in groups:
+                minutes = db.execute(
+                    "SELECT minute, count, edge_count FROM exception_minutes WHERE exception_group = ?"
+                    " AND minute < ? ORDER BY minute LIMIT ?",
+                    (group, before_ns // _MINUTE_NS, room),
+                ).fetchall()
+                if minutes:
+                    db.execute(
+                        "DELETE FROM exception_minutes WHERE exception_group = ? AND minute <= ?",
+                        (group, minutes[-1][0]),
+                    )
+                    db.execute(
+                        "UPDATE exception_groups SET count = count - ?, edge_count = edge_count - ?"
+                        " WHERE id = ?",
+                        (sum(count for _, count, _ in minutes), sum(edges for *_, edges in minutes), group),
+                    )
+                room -= len(minutes)
+                if room == 0:
+                    break  # There may be more of this group: the next piece begins with it.
+                gone = db.execute(
+                    "DELETE FROM exception_groups WHERE id = ? AND last_ns < ?"
+                    " AND NOT EXISTS (SELECT 1 FROM exception_minutes WHERE exception_group = ?)",
+                    (group, before_ns, group),
+                ).rowcount
+                if gone:
+                    db.execute("DELETE FROM exception_samples WHERE exception_group = ?", (group,))
+                last = group
+        if not groups:
+            return
+        yield
+
+
+def _delete_rows(store: Store, table: str, column: str, before_ns: int) -> Iterator[None]:
+    last: int | None = 0
+    while last is not None:
+        with store.transaction() as db:
+            first, last = last, _end_of_piece(db, table, last)
+            deleted = db.execute(
+                f"DELETE FROM {table} WHERE id > ? AND id <= ? AND {column} < ?", (first, last, before_ns)
+            ).rowcount
+        if deleted:
+            store.forget(table)
+        yield
+
+
+def _delete_instances(store: Store, before_ns: int) -> Iterator[None]:
+    """Delete publishers that have not been heard of for so long, once nothing of theirs is left."""
+    last: int | None = 0
+    while last is not None:
+        with store.transaction() as db:
+            first, last = last, _end_of_piece(db, "instances", last)
+            gone = db.execute(
+                "SELECT id FROM instances JOIN publishers ON instance = id WHERE id > ? AND id <= ?"
+                " AND last_seen_ns < ? AND spans_stored <= spans_expired"
+                " AND NOT EXISTS (SELECT 1 FROM losses WHERE losses.instance = instances.id)",
+                (first, last, before_ns),
+            ).fetchall()
+            kept = {instance for (instance,) in db.execute("SELECT DISTINCT instance FROM unfinished_spans")}
+            gone = [(instance,) for (instance,) in gone if instance not in kept]
+            db.executemany("DELETE FROM publishers WHERE instance = ?", gone)
+            db.executemany("DELETE FROM instances WHERE id = ?", gone)
+        if gone:
+            store.forget("publishers")
+        yield
+
+
+def _end_of_piece(db: sqlite3.Connection, table: str, last: int) -> int | None:
+    """Return the highest of the next ids, None if there are none."""
+    (end,) = db.execute(
+        f"SELECT max(id) FROM (SELECT id FROM {table} WHERE id > ? ORDER BY id LIMIT ?)", (last, MAX_ROWS)
+    ).fetchone()
+    return None if end is None else int(end)

@@ -1,0 +1,214 @@
+"""Exceptions as they are stored, and how far each has come.
+
+One idea: only origins count, and each is known by its trace and span. Whatever else names it, a span it
+passed, the edge it reached, a group of exceptions that holds it, gets and gives what there is to know as
+soon as both are here, whichever comes first, and once, however often it is told.
+"""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ztrace.wire import KIND_NAMES
+from ztrace_collector.checking.columns import Columns
+from ztrace_collector.checking.failures import MAX_ORIGINS, Failure, read_failure
+from ztrace_collector.refusals import Refusals
+from ztrace_collector.tables.groups import Groups, Origin
+from ztrace_collector.tables.rows import Insert
+from ztrace_collector.tables.samples import Sample
+
+_EXCEPTIONS = Insert(
+    "exceptions",
+    "trace_id, span_id, origin_trace_id, origin_span_id, exception_group, how, type, message, frames, causes,"
+    " at_ns, notes, members, is_root, service, other_origins",
+)
+_FIND = (
+    "SELECT exception_group, at_ns FROM exceptions WHERE origin_span_id = :span_id AND span_id = :span_id"
+    " AND trace_id = :trace_id AND origin_trace_id = :trace_id ORDER BY id LIMIT 1"
+)
+
+#: The trace and the span of an origin.
+_Key = tuple[bytes, bytes]
+
+
+class _Occurrence(NamedTuple):
+    """An exception in a span.
+
+    Attributes:
+        key: of its origin.
+        others: spans of the same trace that are origins of what it came of as well: members of a group.
+    """
+
+    failure: Failure
+    trace_id: bytes
+    span_id: bytes
+    key: _Key
+    others: tuple[bytes, ...]
+    is_root: bool
+    service: str
+    name: str
+    kind: str
+    at_ns: int
+
+    @property
+    def is_origin(self) -> bool:
+        return self.key == (self.trace_id, self.span_id)
+
+    @property
+    def is_edge(self) -> bool:
+        """Whether nobody waits for the span: what ends it goes no further."""
+        return self.is_root or self.kind == "consumer"
+
+
+class _Found(NamedTuple):
+    """An origin that is stored: its group, None if that is unknown, and when it was."""
+
+    group: int | None
+    at_ns: int
+
+
+class Exceptions:
+    """The tables ``exceptions`` and ``exception_edges``, and through `Groups` those of the groups."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._groups = Groups(db)
+        self._occurrences: list[_Occurrence] = []
+        self._found: dict[_Key, _Found | None] = {}
+
+    def forget(self) -> None:
+        """Drop what is in memory: the transaction it belongs to is rolled back."""
+        self._occurrences.clear()
+        self._found.clear()
+        self._groups.forget()
+
+    def add(self, service: str, columns: Columns, refusals: Refusals) -> None:
+        """Add a batch's exceptions; `write` has to follow in the same transaction."""
+        if columns.exceptions.count(None) == len(columns.exceptions):
+            return
+        for position in [at for at, fields in enumerate(columns.exceptions) if fields is not None]:
+            trace_id, span_id = columns.trace_ids[position], columns.span_ids[position]
+            failure = read_failure(columns.exceptions[position], trace_id, span_id, refusals)
+            if failure is None:
+                continue
+            key, *others = dict.fromkeys(failure.origins())
+            self._occurrences.append(
+                _Occurrence(
+                    failure,
+                    trace_id,
+                    span_id,
+                    key,
+                    tuple([other[1] for other in others if other[0] == trace_id][:MAX_ORIGINS]),
+                    columns.parent_ids[position] is None,
+                    service,
+                    columns.names[position],
+                    KIND_NAMES[columns.kinds[position]],
+                    columns.end_ns[position],
+                )
+            )
+
+    def write(self) -> None:
+        """Write the exceptions, and what they change in groups and in exceptions that were here before."""
+        if not self._occurrences:
+            return
+        occurrences, self._occurrences = self._occurrences, []
+        new = self._count_origins(occurrences)
+        self._insert(occurrences)
+        self._reach_edges(occurrences, new)
+        self._groups.write()
+        self._found.clear()
+
+    def _count_origins(self, occurrences: Sequence[_Occurrence]) -> list[_Key]:
+        """Count those that are told of for the first time, and give what waits for them its group."""
+        new: list[_Key] = []
+        for occurrence in occurrences:
+            key = occurrence.key
+            if not occurrence.is_origin or self._find(key) is not None:
+                continue
+            sample = Sample(occurrence.at_ns, *key)
+            origin = Origin(occurrence.failure, occurrence.service, occurrence.name, occurrence.kind, sample)
+            group = self._groups.add(origin)
+            self._found[key] = _Found(group, occurrence.at_ns)
+            new.append(key)
+            waiting = self._db.execute(
+                "UPDATE exceptions SET exception_group = ? WHERE origin_span_id = ? AND origin_trace_id = ?"
+                " AND exception_group IS NULL RETURNING service",
+                (group, key[1], key[0]),
+            ).fetchall()
+            for (service,) in waiting:
+                self._groups.pass_service(group, service)
+        return new
+
+    def _find(self, key: _Key) -> _Found | None:
+        if key not in self._found:
+            row = self._db.execute(_FIND, {"trace_id": key[0], "span_id": key[1]}).fetchone()
+            self._found[key] = None if row is None else _Found(*row)
+        return self._found[key]
+
+    def _insert(self, occurrences: Sequence[_Occurrence]) -> None:
+        rows = []
+        for occurrence in occurrences:
+            failure, found = occurrence.failure, self._find(occurrence.key)
+            group = None if found is None else found.group
+            if group is not None:
+                self._groups.pass_service(group, occurrence.service)
+            rows.append(
+                (
+                    occurrence.trace_id,
+                    occurrence.span_id,
+                    *occurrence.key,
+                    group,
+                    failure.how,
+                    failure.type,
+                    failure.message,
+                    failure.frames_text,
+                    failure.causes_text,
+                    occurrence.at_ns,
+                    failure.notes_text,
+                    failure.members_text,
+                    int(occurrence.is_root),
+                    occurrence.service,
+                    json.dumps([other.hex() for other in occurrence.others]) if occurrence.others else None,
+                )
+            )
+        _EXCEPTIONS.write(self._db, rows, len(rows))
+
+    def _reach_edges(self, occurrences: Sequence[_Occurrence], new: Sequence[_Key]) -> None:
+        """Find which origins have come to light as having reached the edge.
+
+        What is one of a group's members goes where the group's own origin goes from there.
+        """
+        for key in new:
+            if self._is_edge(key):
+                self._count_edge(key)
+        reached: list[_Key] = []
+        for occurrence in occurrences:
+            trace_id = occurrence.trace_id
+            if occurrence.is_edge and occurrence.key[0] == trace_id:
+                reached.append(occurrence.key)
+            if occurrence.others and (occurrence.is_edge or self._is_edge(occurrence.key)):
+                reached.extend((trace_id, other) for other in occurrence.others)
+        while reached:
+            key = reached.pop()
+            if not self._db.execute("INSERT OR IGNORE INTO exception_edges VALUES (?, ?)", key).rowcount:
+                continue
+            self._count_edge(key)
+            for (others,) in self._db.execute(
+                "SELECT other_origins FROM exceptions WHERE origin_span_id = ? AND trace_id = ?"
+                " AND other_origins IS NOT NULL",
+                (key[1], key[0]),
+            ):
+                reached.extend((key[0], bytes.fromhex(other)) for other in json.loads(others))
+
+    def _is_edge(self, key: _Key) -> bool:
+        return bool(
+            self._db.execute(
+                "SELECT 1 FROM exception_edges WHERE trace_id = ? AND origin_span_id = ?", key
+            ).fetchone()
+        )
+
+    def _count_edge(self, key: _Key) -> None:
+        found = self._find(key)
+        if found is not None and found.group is not None:
+            self._groups.reach_edge(found.group, found.at_ns)

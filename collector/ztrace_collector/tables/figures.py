@@ -1,0 +1,134 @@
+"""Figures of each method by minute, hour and day: calls, errors, times, and a histogram of durations.
+
+One idea: figures add up, so a transaction's spans are added up by method and minute first, and each row that
+they belong to is then written once. A row counts the spans that ended in its time.
+"""
+
+import json
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import repeat
+from math import log
+
+from ztrace.wire import ERROR
+from ztrace_collector.checking.columns import INT_END, Columns
+from ztrace_collector.layout import BUCKETS_PER_E, RESOLUTIONS_S
+from ztrace_collector.tables.recent import Recent
+
+#: Rows kept in memory: a row takes up to 10 KB.
+SIZE = 2048
+#: What is added up first; all of RESOLUTIONS_S are multiples of it.
+MINUTE_NS = 60_000_000_000
+#: SQLite's largest integer: sums stay there instead of failing.
+MOST = INT_END - 1
+
+#: (resolution_s, bucket, method)
+Key = tuple[int, int, int]
+#: A span's (duration, self, status).
+_Times = tuple[int, int | None, int]
+
+
+@dataclass(slots=True, eq=False)
+class Figures:
+    """A row of ``method_figures``, or what is to be added to one."""
+
+    calls: int = 0
+    errors: int = 0
+    total_ns: int = 0
+    self_ns: int = 0
+    histogram: dict[int, int] = field(default_factory=dict)
+
+    def add(self, other: "Figures") -> None:
+        """Add another's to these."""
+        self.calls += other.calls
+        self.errors += other.errors
+        self.total_ns = min(MOST, self.total_ns + other.total_ns)
+        self.self_ns = min(MOST, self.self_ns + other.self_ns)
+        histogram = self.histogram
+        for bucket, count in other.histogram.items():
+            histogram[bucket] = histogram.get(bucket, 0) + count
+
+
+class MethodFigures:
+    """The table ``method_figures`` and those of its rows that are being written."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._recent: Recent[Key, Figures] = Recent(SIZE)
+        #: What the transaction's batches add up to, by method and minute.
+        self._sums: defaultdict[tuple[int, int], Figures] = defaultdict(Figures)
+
+    def forget(self) -> None:
+        """Drop what is in memory: the transaction it belongs to is rolled back."""
+        self._recent.clear()
+        self._sums.clear()
+
+    def add(self, columns: Columns, methods: Sequence[int]) -> None:
+        """Add a batch's spans; `write` has to follow in the same transaction."""
+        minute, last = min(columns.end_ns) // MINUTE_NS, max(columns.end_ns) // MINUTE_NS
+        minutes = repeat(minute) if minute == last else [end_ns // MINUTE_NS for end_ns in columns.end_ns]
+        # Summed up batch by batch, so that a batch's memory is free, and still in the cache, for the next.
+        spans: defaultdict[tuple[int, int], list[_Times]] = defaultdict(list)
+        for key, times in zip(
+            zip(methods, minutes, strict=False),
+            zip(columns.duration_ns, columns.self_ns, columns.statuses, strict=True),
+            strict=True,
+        ):
+            spans[key].append(times)
+        for key, group in spans.items():
+            self._sums[key].add(_sum_up(group))
+
+    def write(self) -> None:
+        """Write the rows that the spans belong to."""
+        rows: dict[Key, Figures] = {}
+        for (method, minute), figures in self._sums.items():
+            for resolution_s in RESOLUTIONS_S:
+                key = resolution_s, minute * 60 // resolution_s, method
+                row = rows.get(key)
+                if row is None:
+                    row = rows[key] = self._find(key)
+                row.add(figures)
+        self._sums.clear()
+        self._db.executemany(
+            "INSERT OR REPLACE INTO method_figures VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (*key, row.calls, row.errors, row.total_ns, row.self_ns, _as_json(row.histogram))
+                for key, row in rows.items()
+            ],
+        )
+        self._recent.keep(rows)
+
+    def _find(self, key: Key) -> Figures:
+        figures = self._recent.get(key)
+        if figures is not None:
+            return figures
+        row = self._db.execute(
+            "SELECT calls, errors, total_ns, self_ns, histogram FROM method_figures"
+            " WHERE resolution_s = ? AND bucket = ? AND method = ?",
+            key,
+        ).fetchone()
+        if row is None:
+            return Figures()
+        calls, errors, total_ns, self_ns, histogram = row
+        counts = {int(bucket): count for bucket, count in json.loads(histogram).items()}
+        return Figures(calls, errors, total_ns, self_ns, counts)
+
+
+def _sum_up(spans: list[_Times]) -> Figures:
+    durations, selfs, statuses = zip(*spans, strict=True)
+    # `histogram.bucket_of`, without a call for each span.
+    buckets = Counter([int(BUCKETS_PER_E * log(duration)) if duration > 1 else 0 for duration in durations])
+    return Figures(
+        calls=len(spans),
+        errors=statuses.count(ERROR),
+        total_ns=min(MOST, sum(durations)),
+        self_ns=min(MOST, sum(filter(None, selfs))),
+        histogram=buckets,
+    )
+
+
+def _as_json(histogram: dict[int, int]) -> str:
+    # By hand: the encoder takes a slow way with keys that are numbers.
+    return "{" + ",".join([f'"{bucket}":{count}' for bucket, count in histogram.items()]) + "}"

@@ -1,0 +1,247 @@
+"""Exception groups: their rows, their minutes and their samples.
+
+One idea: a group is read when something new belongs to it and written at the end of the same transaction, and
+not kept in between. So what changes it elsewhere (`ztrace_collector.storing.resolving`) has the last word.
+"""
+
+import json
+import sqlite3
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ztrace_collector.checking.failures import Failure
+from ztrace_collector.layout import OPEN, REGRESSED, RESOLVED
+from ztrace_collector.tables.grouping import fingerprint, template, widen
+from ztrace_collector.tables.samples import Sample, choose_samples
+
+MINUTE_NS = 60_000_000_000
+#: Services of a group that are listed.
+MAX_SERVICES = 100
+
+_READ = (
+    "SELECT id, first_ns, last_ns, trace_id, origin_span_id, state, resolved_ns, template, services"
+    " FROM exception_groups WHERE "
+)
+_WRITE = (
+    "UPDATE exception_groups SET count = count + ?, edge_count = edge_count + ?, first_ns = ?, state = ?,"
+    " template = ?, services = ? WHERE id = ?"
+)
+_CREATE = (
+    "INSERT INTO exception_groups (id, fingerprint, type, message, service, name, kind, count, first_ns,"
+    " last_ns, trace_id, origin_span_id, frames) VALUES (?, ?, '', '', ?, '', '', 0, ?, 0, x'', x'', '[]')"
+)
+# Of several occurrences at the same time the one with the highest ids is the latest.
+_SHOW = (
+    "UPDATE exception_groups SET type = ?, message = ?, name = ?, kind = ?, last_ns = ?, trace_id = ?,"
+    " origin_span_id = ?, frames = ? WHERE id = ?"
+)
+
+
+class Origin(NamedTuple):
+    """A span in which an exception was first raised."""
+
+    failure: Failure
+    service: str
+    name: str
+    kind: str
+    sample: Sample
+
+
+@dataclass(slots=True, eq=False)
+class _Group:
+    """What is needed of a row to bring it up to date.
+
+    Attributes:
+        latest: the occurrence that the row shows; None in a new one.
+        shown: the one it is to show, if that is another.
+        count: occurrences to be added.
+    """
+
+    id: int
+    first_ns: int
+    latest: Sample | None
+    state: str
+    resolved_ns: int | None
+    template: str | None
+    services: set[str]
+    changed: bool = False
+    shown: Origin | None = None
+    count: int = 0
+    samples: list[Sample] = field(default_factory=list)
+
+    def add(self, origin: Origin) -> None:
+        sample, message = origin.sample, origin.failure.message
+        self.count += 1
+        self.changed = True
+        self.samples.append(sample)
+        self.first_ns = min(self.first_ns, sample.at_ns)
+        if self.latest is None or sample > self.latest:
+            self.latest, self.shown = sample, origin
+        if self.state == RESOLVED and sample.at_ns > (self.resolved_ns or 0):
+            self.state = REGRESSED
+        self.template = template(message) if self.template is None else widen(self.template, message)
+
+
+class Groups:
+    """The tables ``exception_groups``, ``exception_minutes`` and ``exception_samples``."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._next_id = 1
+        self._by_id: dict[int, _Group | None] = {}
+        self._ids: dict[str, int] = {}
+        #: By group and minute: occurrences, and of all there have been those that are known now to have
+        #: reached the edge.
+        self._minutes: Counter[tuple[int, int]] = Counter()
+        self._edges: Counter[tuple[int, int]] = Counter()
+
+    def forget(self) -> None:
+        """Drop what is in memory: the transaction it belongs to is over or rolled back."""
+        self._by_id.clear()
+        self._ids.clear()
+        self._minutes.clear()
+        self._edges.clear()
+
+    def add(self, origin: Origin) -> int:
+        """Count an occurrence; return the id of its group, a new one if it is the first."""
+        group = self._find(fingerprint(origin.service, origin.failure), origin)
+        group.add(origin)
+        group.services.add(origin.service)
+        self._minutes[group.id, origin.sample.at_ns // MINUTE_NS] += 1
+        return group.id
+
+    def pass_service(self, group_id: int, service: str) -> None:
+        """Note that an occurrence came through a service."""
+        group = self._get(group_id)
+        if group is not None and service not in group.services and len(group.services) < MAX_SERVICES:
+            group.services.add(service)
+            group.changed = True
+
+    def reach_edge(self, group_id: int, at_ns: int) -> None:
+        """Count that the occurrence of that time reached the edge."""
+        if self._get(group_id) is not None:
+            self._edges[group_id, at_ns // MINUTE_NS] += 1
+
+    def write(self) -> None:
+        """Write what has changed."""
+        edges = self._write_minutes()
+        groups = [group for group in self._by_id.values() if group is not None]
+        changed = [group for group in groups if group.changed or edges[group.id]]
+        self._db.executemany(
+            _WRITE,
+            [
+                (
+                    group.count,
+                    edges[group.id],
+                    group.first_ns,
+                    group.state,
+                    group.template,
+                    json.dumps(sorted(group.services), ensure_ascii=False, separators=(",", ":")),
+                    group.id,
+                )
+                for group in changed
+            ],
+        )
+        self._db.executemany(
+            _SHOW,
+            [
+                (
+                    origin.failure.type,
+                    origin.failure.message,
+                    origin.name,
+                    origin.kind,
+                    *origin.sample,
+                    origin.failure.frames_text,
+                    group.id,
+                )
+                for group in groups
+                if (origin := group.shown) is not None
+            ],
+        )
+        for group in groups:
+            if group.samples:
+                self._write_samples(group)
+        self.forget()
+
+    def _find(self, key: str, origin: Origin) -> _Group:
+        group_id = self._ids.get(key)
+        group = None if group_id is None else self._by_id[group_id]
+        if group is None:
+            group = self._read("fingerprint = ?", key) or self._create(key, origin)
+            self._ids[key] = group.id
+            # It may be here by its id already: one row, one object.
+            group = self._by_id.get(group.id) or group
+            self._by_id[group.id] = group
+        return group
+
+    def _get(self, group_id: int) -> _Group | None:
+        if group_id not in self._by_id:
+            self._by_id[group_id] = self._read("id = ?", group_id)
+        return self._by_id[group_id]
+
+    def _read(self, condition: str, value: object) -> _Group | None:
+        row = self._db.execute(_READ + condition, (value,)).fetchone()
+        if row is None:
+            return None
+        group_id, first_ns, last_ns, trace_id, span_id, state, resolved_ns, known, services = row
+        latest = Sample(last_ns, trace_id, span_id)
+        return _Group(group_id, first_ns, latest, state, resolved_ns, known, set(json.loads(services)))
+
+    def _create(self, key: str, origin: Origin) -> _Group:
+        (next_id,) = self._db.execute("SELECT coalesce(max(id), 0) + 1 FROM exception_groups").fetchone()
+        # Not below what it was: exceptions may name a group that retention has deleted.
+        self._next_id = max(self._next_id, next_id)
+        group = _Group(self._next_id, origin.sample.at_ns, None, OPEN, None, None, set())
+        self._next_id += 1
+        self._db.execute(_CREATE, (group.id, key, origin.service, group.first_ns))
+        return group
+
+    def _write_minutes(self) -> Counter[int]:
+        """Write the minutes; return by group how many occurrences more have reached the edge.
+
+        One whose minute retention has deleted is not counted any more, and has not reached it either.
+        """
+        edges: Counter[int] = Counter()
+        for (group_id, minute), count in self._minutes.items():
+            reached = self._edges.pop((group_id, minute), 0)
+            edges[group_id] += reached
+            self._db.execute(
+                "INSERT INTO exception_minutes (exception_group, minute, count, edge_count)"
+                " VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count,"
+                " edge_count = edge_count + excluded.edge_count",
+                (group_id, minute, count, reached),
+            )
+        for (group_id, minute), reached in self._edges.items():
+            updated = self._db.execute(
+                "UPDATE exception_minutes SET edge_count = edge_count + ?"
+                " WHERE exception_group = ? AND minute = ?",
+                (reached, group_id, minute),
+            ).rowcount
+            edges[group_id] += reached if updated else 0
+        return edges
+
+    def _write_samples(self, group: _Group) -> None:
+        stored = {
+            Sample(*row[2:]): (row[0], row[1])
+            for row in self._db.execute(
+                "SELECT id, which, at_ns, trace_id, span_id FROM exception_samples WHERE exception_group = ?",
+                (group.id,),
+            )
+        }
+        chosen = choose_samples([*stored, *group.samples])
+        rows: defaultdict[str, list[tuple[object, ...]]] = defaultdict(list)
+        for sample, (row_id, which) in stored.items():
+            if sample not in chosen:
+                rows["DELETE FROM exception_samples WHERE id = ?"].append((row_id,))
+            elif chosen[sample] != which:
+                rows["UPDATE exception_samples SET which = ? WHERE id = ?"].append((chosen[sample], row_id))
+        insert = (
+            "INSERT INTO exception_samples (exception_group, which, at_ns, trace_id, span_id)"
+            " VALUES (?, ?, ?, ?, ?)"
+        )
+        rows[insert] = [
+            (group.id, which, *sample) for sample, which in chosen.items() if sample not in stored
+        ]
+        for statement, values in rows.items():
+            self._db.executemany(statement, values)

@@ -1,0 +1,104 @@
+"""Spans that were lost, with whose they were, when and why: the table ``losses``.
+
+One idea: a loss that goes on is one row. What touches the latest row of its publisher and reason is added to
+that, so a flood of a minute is one line of ``ztrace status`` and not one for each message that told of it.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+
+from ztrace_collector.tables.accounts import MOST, Loss
+from ztrace_collector.tables.recent import Recent
+
+#: Losses less than this apart are one: beats are a second apart, and a publisher may miss a few.
+TOUCHING_NS = 5_000_000_000
+#: Rows of one publisher and reason: beyond, its latest row takes up everything.
+MAX_ROWS = 1_000
+#: Latest rows kept in memory.
+SIZE = 4096
+
+#: (instance, reason)
+_Key = tuple[int, str]
+
+
+class _Row:
+    """The latest row of its key: its id, None until it is inserted, how many there are, and the loss."""
+
+    __slots__ = ("id", "loss", "number")
+
+    def __init__(self, id: int | None, number: int, loss: Loss) -> None:
+        self.id = id
+        self.number = number
+        self.loss = loss
+
+
+class Losses:
+    """The table ``losses`` and the rows of it that are being written."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._recent: Recent[_Key, _Row] = Recent(SIZE)
+        self._written: dict[_Key, list[_Row]] = {}
+
+    def forget(self) -> None:
+        """Drop what is in memory: the transaction it belongs to is rolled back, or rows were deleted."""
+        self._recent.clear()
+        self._written.clear()
+
+    def add(self, instance: int, losses: Sequence[Loss]) -> None:
+        """Add losses to the latest rows; `write` has to follow in the same transaction."""
+        for loss in losses:
+            key = instance, loss.reason
+            rows = self._written.get(key)
+            if rows is None:
+                latest = self._recent.get(key) or self._load(key)
+                rows = self._written[key] = [] if latest is None else [latest]
+            if rows and (rows[-1].number >= MAX_ROWS or _touch(rows[-1].loss, loss)):
+                rows[-1].loss = _merge(rows[-1].loss, loss)
+            else:
+                rows.append(_Row(None, rows[-1].number + 1 if rows else 1, loss))
+
+    def write(self) -> None:
+        """Write the rows that changed."""
+        for (instance, _), rows in self._written.items():
+            for row in rows:
+                if row.id is None:
+                    cursor = self._db.execute(
+                        "INSERT INTO losses (instance, reason, span_count, first_ns, last_ns,"
+                        " first_sequence, last_sequence) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                        (instance, *row.loss),
+                    )
+                    row.id = cursor.lastrowid
+                else:
+                    self._db.execute(
+                        "UPDATE losses SET span_count = ?, first_ns = ?, last_ns = ?, first_sequence = ?,"
+                        " last_sequence = ? WHERE id = ?",
+                        (*row.loss[1:], row.id),
+                    )
+        self._recent.keep({key: rows[-1] for key, rows in self._written.items()})
+        self._written.clear()
+
+    def _load(self, key: _Key) -> _Row | None:
+        row = self._db.execute(
+            "SELECT max(id), count(*), reason, span_count, first_ns, last_ns, first_sequence, last_sequence"
+            " FROM losses WHERE instance = ? AND reason = ?",
+            key,
+        ).fetchone()
+        return None if row[0] is None else _Row(row[0], row[1], Loss(*row[2:]))
+
+
+def _touch(one: Loss, other: Loss) -> bool:
+    return one.first_ns - TOUCHING_NS <= other.last_ns and other.first_ns - TOUCHING_NS <= one.last_ns
+
+
+def _merge(one: Loss, other: Loss) -> Loss:
+    firsts = [loss.first_sequence for loss in (one, other) if loss.first_sequence is not None]
+    lasts = [loss.last_sequence for loss in (one, other) if loss.last_sequence is not None]
+    return Loss(
+        one.reason,
+        min(MOST, one.span_count + other.span_count),
+        min(one.first_ns, other.first_ns),
+        max(one.last_ns, other.last_ns),
+        min(firsts, default=None),
+        max(lasts, default=None),
+    )

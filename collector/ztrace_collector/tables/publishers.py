@@ -1,0 +1,171 @@
+"""The publishers' accounts: the tables ``instances`` and ``publishers``.
+
+One idea: an account is written in the transaction that stores the spans it counts, so that the two can never
+disagree, whenever the collector is killed.
+"""
+
+import json
+import sqlite3
+
+from ztrace.errors import WireError
+from ztrace.wire import Header
+from ztrace_collector.checking import attributes, text
+from ztrace_collector.checking.columns import INT_END
+from ztrace_collector.checking.parcels import Resource
+from ztrace_collector.checking.text import cut
+from ztrace_collector.layout import LOSS_COLUMNS
+from ztrace_collector.refusals import INCARNATION, Refusals
+from ztrace_collector.tables.accounts import LIVE, Account
+from ztrace_collector.tables.recent import Recent
+
+#: Accounts kept in memory.
+SIZE = 4096
+#: Characters kept of a service's or a host's name.
+MAX_NAME = 256
+
+_COLUMNS = (
+    "instance, state, next_sequence, spans_created, spans_stored, spans_elsewhere, mended, first_seen_ns,"
+    f" last_seen_ns, {', '.join(LOSS_COLUMNS.values())}"
+)
+_MARKS = ", ".join("?" * (_COLUMNS.count(",") + 1))
+
+
+class Publishers:
+    """Accounts by incarnation."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._recent: Recent[bytes, Account] = Recent(SIZE)
+        self._written: dict[bytes, Account] = {}
+        #: Those that foreign spans alone have changed.
+        self._silent: dict[bytes, Account] = {}
+
+    def forget(self) -> None:
+        """Drop what is in memory: the transaction it belongs to is rolled back."""
+        self._recent.clear()
+        self._written.clear()
+        self._silent.clear()
+
+    def count_alive(self, since_ns: int) -> int:
+        """Return how many have been heard of since a moment and have not ended."""
+        return sum(
+            account.state == LIVE and account.last_seen_ns >= since_ns for account in self._recent.values()
+        )
+
+    def account_of(self, header: Header, now_ns: int) -> Account:
+        """Return the account of a header's sender; `write` has to follow in the same transaction.
+
+        Raises:
+            WireError: the incarnation is another service's. Its id is no secret, since acknowledgements reach
+                every publisher, and its account is not to be spoilt by who has a key for something else.
+        """
+        incarnation = header.incarnation
+        account = self._find(incarnation) or self._open(header, now_ns)
+        self._check(account, header.service)
+        self._written[incarnation] = account
+        return account
+
+    def account_of_resource(self, resource: Resource, now_ns: int, refusals: Refusals) -> Account:
+        """Return the account of what made foreign spans; likewise, but that there is nothing to acknowledge.
+
+        Raises:
+            WireError: likewise.
+        """
+        incarnation = resource.incarnation
+        resource = resource._replace(
+            service=text.mended(resource.service),
+            host=text.mended(resource.host),
+            pid=min(max(0, resource.pid), INT_END - 1),
+            started_ns=min(max(0, resource.started_ns), INT_END - 1),
+        )
+        account = self._find(incarnation)
+        if account is None:
+            sent = attributes.encode_resource(resource.attributes, refusals)
+            account = self._open(resource, now_ns, sent)
+        self._check(account, resource.service)
+        if incarnation not in self._written:
+            self._silent[incarnation] = account
+        return account
+
+    def _find(self, incarnation: bytes) -> Account | None:
+        account = self._written.get(incarnation) or self._silent.get(incarnation)
+        return account or self._recent.get(incarnation) or self._load(incarnation)
+
+    def _check(self, account: Account, service: str) -> None:
+        if account.service != cut(service, MAX_NAME):
+            raise WireError(INCARNATION, f"{service[:80]!r} as an incarnation of {account.service!r}")
+
+    def write(self) -> dict[bytes, int]:
+        """Write the accounts that changed.
+
+        Returns:
+            The next sequence number of each: what to acknowledge once the transaction is committed.
+        """
+        changed = {**self._silent, **self._written} if self._silent else self._written
+        self._db.executemany(
+            f"INSERT OR REPLACE INTO publishers ({_COLUMNS}) VALUES ({_MARKS})",
+            [
+                (
+                    account.instance,
+                    account.state,
+                    account.next_sequence,
+                    account.created,
+                    account.stored,
+                    account.elsewhere,
+                    json.dumps(account.mended, separators=(",", ":")),
+                    account.first_seen_ns,
+                    account.last_seen_ns,
+                    *(account.lost[reason] for reason in LOSS_COLUMNS),
+                )
+                for account in changed.values()
+            ],
+        )
+        acknowledgements = {
+            incarnation: account.next_sequence for incarnation, account in self._written.items()
+        }
+        self._recent.keep(changed)
+        self._written.clear()
+        self._silent.clear()
+        return acknowledgements
+
+    def _load(self, incarnation: bytes) -> Account | None:
+        row = self._db.execute(
+            f"SELECT {_COLUMNS}, service FROM publishers JOIN instances ON instances.id = instance"
+            " WHERE instance_id = ?",
+            (incarnation.hex(),),
+        ).fetchone()
+        if row is None:
+            return None
+        return Account(
+            instance=row[0],
+            service=row[-1],
+            state=row[1],
+            next_sequence=row[2],
+            created=row[3],
+            stored=row[4],
+            elsewhere=row[5],
+            mended=json.loads(row[6]),
+            first_seen_ns=row[7],
+            last_seen_ns=row[8],
+            lost=dict(zip(LOSS_COLUMNS, row[9:-1], strict=True)),
+            # Spans and no number: they came another way, and it has sent nothing itself.
+            new=row[2] == 0 < row[4],
+        )
+
+    def _open(self, header: Header | Resource, now_ns: int, resource: str | None = None) -> Account:
+        instance, service = self._db.execute(
+            "INSERT INTO instances (instance_id, service, host, pid, started_ns, resource)"
+            " VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (instance_id) DO UPDATE SET pid = pid RETURNING id, service",
+            (
+                header.incarnation.hex(),
+                cut(header.service, MAX_NAME),
+                cut(header.host, MAX_NAME),
+                header.pid,
+                header.started_ns,
+                resource,
+            ),
+        ).fetchone()
+        return Account(
+            instance=instance, service=service, first_seen_ns=now_ns, last_seen_ns=now_ns, new=True
+        )

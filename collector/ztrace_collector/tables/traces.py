@@ -1,0 +1,237 @@
+"""One row per trace, right after every span of it, in whatever order and batches they come.
+
+One idea: a trace's row is a minimum, a maximum, sums and a set over its spans, so each span is added alone
+and no span is read again. The row's root is the span without parent that began first (of several at once, the
+one with the lowest id); until it is here the earliest span stands in for its method (of several at once, the
+one with the lowest method).
+"""
+
+import json
+import sqlite3
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ztrace.wire import ERROR
+from ztrace_collector.checking.columns import Columns
+from ztrace_collector.layout import HOUR_NS
+from ztrace_collector.tables.recent import Recent
+from ztrace_collector.tables.rows import Insert
+
+#: Traces kept in memory, about 30 MB: seconds of them at the highest rate, and a trace's spans mostly arrive
+#: within one.
+SIZE = 50_000
+#: Services, and sets of services for each, kept in memory as text.
+MAX_JOINED = 1000
+
+_COLUMNS = (
+    "id, trace_id, root_span_id, root_method, start_ns, end_ns, duration_ns, span_count, error_count,"
+    " services"
+)
+_TRACES = Insert("traces", f"{_COLUMNS}, hour")
+
+
+@dataclass(slots=True, eq=False)
+class Trace:
+    """A row of ``traces``.
+
+    Attributes:
+        root_start_ns: when the root began; None if that has not been read from its span yet.
+        duration_ns: the root's, None while there is no root.
+        batch: the last batch that had a span of it.
+        stored: there is a row to be updated.
+    """
+
+    id: int
+    trace_id: bytes
+    root_method: int
+    start_ns: int
+    end_ns: int
+    root_span_id: bytes | None = None
+    root_start_ns: int | None = None
+    duration_ns: int | None = None
+    span_count: int = 0
+    error_count: int = 0
+    services: str = "[]"
+    batch: object = None
+    stored: bool = False
+
+    @property
+    def shown_duration_ns(self) -> int:
+        """How long the trace took: the root's duration, or what is known of it."""
+        return self.end_ns - self.start_ns if self.duration_ns is None else self.duration_ns
+
+
+class Traces:
+    """The table ``traces`` and those of its rows that are being written."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._recent: Recent[bytes, Trace] = Recent(SIZE)
+        self._written: dict[bytes, Trace] = {}
+        self._next_id = 1
+        #: By service and JSON array of services: the array with the service in it.
+        self._joined: defaultdict[str, dict[str, str]] = defaultdict(dict)
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop what is in memory: the transaction it belongs to is rolled back."""
+        self._recent.clear()
+        self._written.clear()
+        next_id, highest = self._db.execute(
+            "SELECT coalesce(max(id), 0) + 1, max(trace_id) FROM traces"
+        ).fetchone()
+        # Not below what it was: readers that follow take a number for seen once it has been used.
+        self._next_id = max(self._next_id, next_id)
+        self._highest: bytes = highest or b""
+
+    def drop(self, trace_ids: Iterable[bytes]) -> None:
+        """Drop traces from memory whose rows are deleted."""
+        for trace_id in trace_ids:
+            self._recent.pop(trace_id, None)
+
+    def add(self, service: str, columns: Columns, methods: Sequence[int]) -> None:
+        """Add a batch's spans to their traces; `write` has to follow in the same transaction."""
+        batch = object()
+        get, written, joined = self._recent.get, self._written, self._joined[service]
+        for trace_id, start_ns, end_ns, status, method, parent_id, span_id, duration_ns in zip(
+            columns.trace_ids,
+            columns.start_ns,
+            columns.end_ns,
+            columns.statuses,
+            methods,
+            columns.parent_ids,
+            columns.span_ids,
+            columns.duration_ns,
+            strict=True,
+        ):
+            trace = get(trace_id)
+            if trace is None:
+                trace = self._find(trace_id, start_ns, end_ns, method)
+            if trace.batch is not batch:
+                trace.batch = batch
+                trace.services = joined.get(trace.services) or self._join(trace.services, service)
+                written[trace_id] = trace
+            trace.span_count += 1
+            if status == ERROR:
+                trace.error_count += 1
+            if start_ns <= trace.start_ns:
+                if trace.root_span_id is None and (start_ns < trace.start_ns or method < trace.root_method):
+                    trace.root_method = method
+                trace.start_ns = start_ns
+            if end_ns > trace.end_ns:
+                trace.end_ns = end_ns
+            if parent_id is None:
+                self._add_root(trace, span_id, start_ns, duration_ns, method)
+
+    def write(self) -> int:
+        """Write the rows of the traces with new spans.
+
+        Returns:
+            How many of them are new.
+        """
+        new = [trace for trace in self._written.values() if not trace.stored]
+        known = [trace for trace in self._written.values() if trace.stored]
+        rows = [
+            (
+                trace.id,
+                trace.trace_id,
+                trace.root_span_id,
+                trace.root_method,
+                trace.start_ns,
+                trace.end_ns,
+                trace.shown_duration_ns,
+                trace.span_count,
+                trace.error_count,
+                trace.services,
+                trace.start_ns // HOUR_NS,
+            )
+            for trace in new
+        ]
+        _TRACES.write(self._db, rows, len(rows))
+        self._db.executemany(
+            "UPDATE traces SET root_span_id = ?, root_method = ?, start_ns = ?, end_ns = ?, duration_ns = ?,"
+            " span_count = ?, error_count = ?, services = ?, hour = ? WHERE id = ?",
+            [
+                (
+                    trace.root_span_id,
+                    trace.root_method,
+                    trace.start_ns,
+                    trace.end_ns,
+                    trace.shown_duration_ns,
+                    trace.span_count,
+                    trace.error_count,
+                    trace.services,
+                    trace.start_ns // HOUR_NS,
+                    trace.id,
+                )
+                for trace in known
+            ],
+        )
+        for trace in new:
+            trace.stored = True
+        if new:
+            self._highest = max(self._highest, max(trace.trace_id for trace in new))
+        self._recent.keep(self._written)
+        if len(self._joined) > MAX_JOINED:
+            self._joined.clear()
+        self._written.clear()
+        return len(new)
+
+    def _find(self, trace_id: bytes, start_ns: int, end_ns: int, method: int) -> Trace:
+        """Return a trace that is not in memory: its row, or a new one with this first span's values."""
+        trace = self._load(trace_id) if trace_id <= self._highest else None
+        if trace is None:
+            # Trace ids begin with the time, so most new ones are higher than all that are stored: no reading.
+            trace = Trace(self._next_id, trace_id, method, start_ns, end_ns)
+            self._next_id += 1
+        self._recent[trace_id] = trace
+        return trace
+
+    def _load(self, trace_id: bytes) -> Trace | None:
+        row = self._db.execute(f"SELECT {_COLUMNS} FROM traces WHERE trace_id = ?", (trace_id,)).fetchone()
+        if row is None:
+            return None
+        trace = Trace(
+            id=row[0],
+            trace_id=trace_id,
+            root_span_id=row[2],
+            root_method=row[3],
+            start_ns=row[4],
+            end_ns=row[5],
+            span_count=row[7],
+            error_count=row[8],
+            services=row[9],
+            stored=True,
+        )
+        if trace.root_span_id is not None:
+            trace.duration_ns = row[6]
+            (trace.root_start_ns,) = self._db.execute(
+                "SELECT min(start_ns) FROM spans WHERE trace_id = ? AND span_id = ? AND parent_id IS NULL",
+                (trace_id, trace.root_span_id),
+            ).fetchone()
+        return trace
+
+    def _add_root(self, trace: Trace, span_id: bytes, start_ns: int, duration_ns: int, method: int) -> None:
+        if trace.root_span_id is not None:
+            assert trace.root_start_ns is not None
+            assert trace.duration_ns is not None
+            if (start_ns, span_id, duration_ns) >= (
+                trace.root_start_ns,
+                trace.root_span_id,
+                trace.duration_ns,
+            ):
+                return
+        trace.root_span_id = span_id
+        trace.root_start_ns = start_ns
+        trace.duration_ns = duration_ns
+        trace.root_method = method
+
+    def _join(self, services: str, service: str) -> str:
+        """Return the JSON array with the service in it; the few sets of services that occur are kept."""
+        names = sorted({*json.loads(services), service})
+        joined = self._joined[service]
+        if len(joined) >= MAX_JOINED:
+            joined.clear()
+        joined[services] = json.dumps(names, ensure_ascii=False, separators=(",", ":"))
+        return joined[services]

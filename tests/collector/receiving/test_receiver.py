@@ -1,0 +1,504 @@
+"""The door: who is let in, whose messages are taken, who is cut, over real sockets."""
+
+import os
+import resource
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+import zmq
+from zmq.utils import z85
+
+from tests.collector.messages import Sender, make_span
+from tests.faults import rubbish
+from ztrace.enrolment import Enrolment
+from ztrace.errors import EndpointError, SettingsError, WireError
+from ztrace.wire import TOPIC, unpack_acks, unpack_header
+from ztrace_collector.receiving import admission, connections
+from ztrace_collector.receiving.keys import KeyFolder
+from ztrace_collector.receiving.receiver import Receiver, check_endpoint
+
+#: Longer than anything takes: reached only by a failure.
+DEADLINE_S = 20
+
+
+def wait_for(condition: Callable[[], Any]) -> Any:
+    """Return the condition's result once it is true."""
+    deadline_s = time.monotonic() + DEADLINE_S
+    while not (result := condition()):
+        assert time.monotonic() < deadline_s, "timed out"
+        time.sleep(0.005)
+    return result
+
+
+class Door:
+    """A receiver at work in a thread; it acknowledges everything that it lets through.
+
+    Attributes:
+        messages: what came through, in order.
+        refused: what did not, by reason.
+        said: lines for the terminal.
+    """
+
+    def __init__(self, endpoint: str, keys: KeyFolder | None) -> None:
+        self.messages: list[list[bytes]] = []
+        self.refused: Counter[str] = Counter()
+        self.details: dict[str, str] = {}
+        self.said: list[str] = []
+        self.receiver = Receiver(endpoint, keys)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._error: BaseException | None = None
+
+    def note(self, reason: str, detail: str, count: int = 1) -> None:
+        """Count a refusal."""
+        self.refused[reason] += count
+        self.details[reason] = detail
+
+    def start(self) -> str:
+        """Listen; return where."""
+        self.receiver.__enter__()
+        endpoint = self.receiver.endpoint
+        self._thread.start()
+        return endpoint
+
+    def stop(self) -> None:
+        """End; raise what has gone wrong."""
+        self._stopping.set()
+        self._thread.join(DEADLINE_S)
+        self.receiver.__exit__(None, None, None)
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        poller = zmq.Poller()
+        for each in (self.receiver.socket, *self.receiver.connections.sockets):
+            poller.register(each, zmq.POLLIN)
+        try:
+            while not self._stopping.is_set():
+                poller.poll(50)
+                self.receiver.tend(self.note, self.said.append)
+                new = self.receiver.gather(self._stopping.is_set, self.note)
+                self.messages += new
+                acks = {sender_of(message): self.count(sender_of(message)) for message in new}
+                self.receiver.acknowledge(acks)
+        except BaseException as error:
+            self._error = error
+
+    def count(self, incarnation: bytes) -> int:
+        """Return how many messages of an incarnation came through."""
+        return sum(sender_of(message) == incarnation for message in self.messages)
+
+
+def sender_of(message: list[bytes]) -> bytes:
+    """Return who sent a message; nothing if that cannot be read."""
+    try:
+        return unpack_header(message[1]).incarnation
+    except (IndexError, WireError):
+        return b""
+
+
+class Publisher:
+    """A publisher's socket."""
+
+    def __init__(
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        endpoint: str,
+        key: Enrolment | None = None,
+        *,
+        service: str = "billing",
+        number: int = 0,
+    ) -> None:
+        self.sender = Sender(number, service)
+        self.socket = context.socket(zmq.XPUB)
+        self.socket.linger = 0
+        self.socket.ipv6 = "[" in endpoint
+        for option in (zmq.XPUB_NODROP, zmq.XPUB_VERBOSE, zmq.IMMEDIATE):
+            self.socket.setsockopt(option, 1)
+        self.socket.setsockopt(zmq.RECONNECT_IVL, 50)
+        if key is not None:
+            self.socket.curve_serverkey = key.server_public
+            self.socket.curve_publickey, self.socket.curve_secretkey = key.public, key.secret
+        self.socket.connect(endpoint)
+
+    def is_in(self, wait_ms: int = 1000 * DEADLINE_S) -> bool:
+        """Wait for the collector's subscription."""
+        return bool(self.socket.poll(wait_ms)) and self.socket.recv() == b"\x01" + TOPIC
+
+    def send(self) -> None:
+        """Send a batch."""
+        self.socket.send_multipart(self.sender.data(make_span()))
+
+    def is_acknowledged(self, wait_ms: int = 1000 * DEADLINE_S) -> bool:
+        """Wait until an acknowledgement has its own incarnation."""
+        deadline_s = time.monotonic() + wait_ms / 1000
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            if self.socket.poll(int(1000 * left_s)):
+                frame = self.socket.recv()
+                if frame[0] > 1 and self.sender.incarnation in unpack_acks(frame):
+                    return True
+        return False
+
+
+class Connect(Protocol):
+    """Make a publisher that connects."""
+
+    def __call__(
+        self, endpoint: str, key: Enrolment | None = None, *, service: str = "billing", number: int = 0
+    ) -> Publisher:
+        """Return it; it may not be in yet."""
+        ...
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """Yield what makes publishers, and close them."""
+    made: list[Publisher] = []
+
+    def make(
+        endpoint: str, key: Enrolment | None = None, *, service: str = "billing", number: int = 0
+    ) -> Publisher:
+        made.append(Publisher(context, endpoint, key, service=service, number=number))
+        return made[-1]
+
+    with zmq.Context() as context:
+        yield make
+        for publisher in made:
+            publisher.socket.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> KeyFolder:
+    """Return a folder with the collector's key."""
+    made = KeyFolder(tmp_path / "keys")
+    made.create()
+    return made
+
+
+@contextmanager
+def opened(keys: KeyFolder | None = None, endpoint: str = "tcp://127.0.0.1:0") -> Iterator[tuple[Door, str]]:
+    """Yield a door and where it is."""
+    door = Door(endpoint, keys)
+    where = door.start()
+    try:
+        yield door, where
+    finally:
+        door.stop()
+
+
+@pytest.mark.parametrize("endpoint", ["tcp://127.0.0.1:0", "ipc://{}/c.sock"])
+def test_a_service_with_its_key_is_let_in(
+    folder: KeyFolder, connect: Connect, tmp_path: Path, endpoint: str
+) -> None:
+    """It connects, its messages come through, and it hears that they are stored."""
+    key = folder.add("billing")
+    with opened(folder, endpoint.format(tmp_path)) as (door, where):
+        publisher = connect(where, key)
+        assert publisher.is_in()
+        publisher.send()
+        assert publisher.is_acknowledged()
+    assert not door.refused
+
+
+def test_who_has_no_key_is_not_let_in(folder: KeyFolder, connect: Connect, tmp_path: Path) -> None:
+    """No key, an unknown one, and one for another collector: nothing goes either way, and each is counted."""
+    known = folder.add("billing")
+    other = KeyFolder(tmp_path / "other")
+    other.create()
+    foreign = other.add("billing")
+    unknown = Enrolment("billing", known.server_public, foreign.public, foreign.secret)
+    with opened(folder) as (door, where):
+        plain, lost, stranger = (connect(where, key) for key in (None, foreign, unknown))
+        wait_for(lambda: door.refused["handshake_denied"] and door.refused["handshake_failed"] > 1)
+        assert not any(publisher.is_in(wait_ms=0) for publisher in (plain, lost, stranger))
+        assert connect(where, known, number=3).is_in()
+    assert door.messages == []
+
+
+def test_a_key_is_good_for_one_service(folder: KeyFolder, connect: Connect) -> None:
+    """Another name is refused and counted, and not acknowledged; who is called so is not touched."""
+    billing, shop = folder.add("billing"), folder.add("shop")
+    with opened(folder) as (door, where):
+        wrong = connect(where, billing, service="shop", number=1)
+        right = connect(where, shop, service="shop", number=2)
+        assert wrong.is_in()
+        assert right.is_in()
+        wrong.send()
+        wait_for(lambda: door.refused["service_not_of_key"])
+        right.send()
+        assert right.is_acknowledged()
+        assert not wrong.is_acknowledged(wait_ms=0)
+    assert {sender_of(message) for message in door.messages} == {right.sender.incarnation}
+    assert door.refused == {"service_not_of_key": 1}
+    assert door.details["service_not_of_key"] == f"'shop' under key {billing.public.hex()[:12]} of billing"
+
+
+def test_what_has_no_header_is_left_to_the_store(folder: KeyFolder, connect: Connect) -> None:
+    """Under a good key too, broken messages are passed on to be refused under the reason that they have."""
+    with opened(folder) as (door, where):
+        publisher = connect(where, folder.add("billing"))
+        assert publisher.is_in()
+        for frames in ([TOPIC], [TOPIC, b"\xc1", b""], [TOPIC, b"", b"", b""]):
+            publisher.socket.send_multipart(frames)
+        wait_for(lambda: len(door.messages) == 3)
+    assert not door.refused
+
+
+def test_a_key_made_while_it_runs_is_let_in(folder: KeyFolder, connect: Connect) -> None:
+    """Nobody has to tell the collector."""
+    with opened(folder) as (_door, where):
+        assert connect(where, folder.add("billing")).is_in()
+
+
+def test_a_revoked_key_is_out_and_the_others_stay(folder: KeyFolder, connect: Connect) -> None:
+    """Connected or not, it is out within seconds; the others are back and what they send is acknowledged."""
+    revoked, good = folder.add("billing"), folder.add("shop")
+    with opened(folder) as (door, where):
+        bad = connect(where, revoked, number=1)
+        other = connect(where, good, service="shop", number=2)
+        assert bad.is_in()
+        assert other.is_in()
+        folder.revoke("billing")
+        assert wait_for(lambda: bad.socket.poll(50) and bad.socket.recv()) == b"\0" + TOPIC
+        wait_for(lambda: door.refused["handshake_denied"])
+        wait_for(lambda: other.socket.poll(50) and other.socket.recv() == b"\1" + TOPIC)
+        other.send()
+        assert other.is_acknowledged()
+        assert not bad.is_in(wait_ms=0)
+        assert door.receiver.endpoint == where
+
+
+def test_adding_a_key_disturbs_nobody(folder: KeyFolder, connect: Connect) -> None:
+    """The port is opened anew for a key that is out and connected, and for nothing else."""
+    unused = folder.add("shop")
+    with opened(folder) as (_door, where):
+        publisher = connect(where, folder.add("billing"))
+        assert publisher.is_in()
+        folder.revoke(unused.public.hex())
+        new = connect(where, folder.add("cart"), service="cart", number=1)
+        assert new.is_in()
+        assert not publisher.socket.poll(0)
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    now_s = 0.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now_s
+
+
+def test_a_message_under_a_revoked_key_is_refused(folder: KeyFolder) -> None:
+    """What had been received before the port was closed is refused, with whose key it was."""
+    key, clock = folder.add("billing"), Clock()
+    door = admission.Admission(folder, clock_s=clock)
+    user = z85.encode(key.public).decode()
+    noted: list[tuple[str, str]] = []
+    message = Sender().data(make_span())
+    assert door.callback("", user.encode())
+    assert door.admit(user, message, lambda *refusal: noted.append(refusal))
+    folder.revoke("billing")
+    assert not door.look(print)  # A look a second is enough.
+    clock.now_s = admission.LOOK_S
+    assert door.look(print)
+    assert not door.admit(user, message, lambda *refusal: noted.append(refusal))
+    (folder.path / f"{key.public.hex()[:12]}.json").unlink()
+    clock.now_s += admission.LOOK_S
+    assert not door.look(print)  # Nobody has come in under it since.
+    assert not door.admit(user, message, lambda *refusal: noted.append(refusal))
+    assert noted == [
+        ("key_revoked", f"key {key.public.hex()[:12]} of billing"),
+        ("key_revoked", "a key that was removed"),
+    ]
+
+
+def test_keys_that_cannot_be_read_are_out_and_the_others_stay(folder: KeyFolder) -> None:
+    """One broken file costs its own key; a folder that is gone changes nothing; each is said once."""
+    users = {service: z85.encode(folder.add(service).public) for service in ("billing", "shop")}
+    clock = Clock()
+    said: list[str] = []
+    door = admission.Admission(folder, clock_s=clock)
+    (path,) = (each for each in folder.path.iterdir() if "billing" in each.read_text())
+    path.write_text("{")
+    clock.now_s += admission.LOOK_S
+    door.look(said.append)
+    assert [door.callback("", users[service]) for service in ("billing", "shop")] == [False, True]
+    folder.path.rename(folder.path.with_name("gone"))
+    for _ in range(2):
+        clock.now_s += admission.LOOK_S
+        assert not door.look(said.append)
+    assert door.callback("", users["shop"])
+    assert [line.partition(";")[0].rpartition("/")[2] for line in said] == [
+        f"{path.name} is damaged",
+        "keys: No such file or directory",
+    ]
+
+
+def test_keys_that_cannot_be_used_are_told_at_the_start(tmp_path: Path) -> None:
+    """Before anything is opened."""
+    with pytest.raises(SettingsError, match="ztrace keys init"):
+        Receiver("tcp://127.0.0.1:0", KeyFolder(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["tcp://0.0.0.0:0", "tcp://*:4710", "tcp://10.0.0.1:4710", "tcp://[::]:0"]
+)
+def test_other_machines_need_keys(endpoint: str) -> None:
+    """Without, the line says how to make them; with, any address will do."""
+    with pytest.raises(EndpointError, match=r"'ztrace keys init' and start with --keys ztrace\.keys"):
+        check_endpoint(endpoint)
+    check_endpoint(endpoint, keyed=True)
+
+
+@pytest.mark.parametrize("keyed", [False, True])
+@pytest.mark.parametrize("kind", rubbish.RUBBISH)
+def test_rubbish_is_cut(folder: KeyFolder, keyed: bool, kind: str) -> None:
+    """What is not ZeroMQ, or too large, is cut by the collector, and counted unless it shook hands."""
+    with opened(folder if keyed else None) as (door, where):
+        with _raw(where) as stranger:
+            stranger.sendall(rubbish.RUBBISH[kind] or os.urandom(200))
+            assert _is_cut(stranger)
+        if keyed or not rubbish.RUBBISH[kind].startswith(rubbish.GREETING):
+            wait_for(lambda: door.refused["handshake_failed"] == 1)
+    assert door.messages == []
+
+
+def test_who_never_says_a_word_is_cut(folder: KeyFolder) -> None:
+    """After two seconds, with no word at all, or in the middle of the handshake."""
+    with opened(folder) as (door, where), _raw(where) as silent, _raw(where) as half:
+        begun_s = time.monotonic()
+        half.sendall(rubbish.GREETING.replace(b"NULL\0", b"CURVE"))
+        assert _is_cut(silent)
+        assert _is_cut(half)
+        assert time.monotonic() - begun_s < 4
+        wait_for(lambda: door.refused["handshake_failed"] == 2)
+
+
+def test_who_answers_no_heartbeat_is_cut() -> None:
+    """A handshake is not enough to stay."""
+    with opened() as (door, where), _raw(where) as silent:
+        begun_s = time.monotonic()
+        silent.sendall(rubbish.GREETING + rubbish.READY)
+        assert _is_cut(silent)
+        assert 2 < time.monotonic() - begun_s < 8
+    assert not door.refused
+
+
+def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch, connect: Connect) -> None:
+    """Beyond the limit the newest is cut and counted; who was there before is not touched."""
+    monkeypatch.setattr(connections, "MAX_CONNECTIONS", 20)
+    with opened() as (door, where):
+        good = connect(where)
+        assert good.is_in()
+        strangers = [_raw(where) for _ in range(40)]
+        wait_for(lambda: door.refused["connection_limit"] >= 21)
+        assert door.receiver.connections.open_count <= 20
+        good.send()
+        assert good.is_acknowledged()
+        assert all(map(_is_cut, strangers))
+        wait_for(lambda: sum(door.refused.values()) == 40)
+        assert door.receiver.connections.open_count == 1
+        late = connect(where, number=1)
+        assert late.is_in()
+
+
+def test_a_flood_of_connections_leaves_descriptors_for_others(tmp_path: Path, connect: Connect) -> None:
+    """With few descriptors the limit is lower, so that libzmq and SQLite never run out of them."""
+    program = (
+        "import resource, sys; from pathlib import Path\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))\n"
+        "from ztrace_collector.service import Options, collect\n"
+        "options = Options('tcp://127.0.0.1:0', Path(sys.argv[1]))\n"
+        "collect(options, ready=lambda where: print(where, flush=True))"
+    )
+    command = [sys.executable, "-W", "error", "-c", program, str(tmp_path / "t.db")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout is not None
+            where = child.stdout.readline().strip()
+            strangers = [_raw(where) for _ in range(150)]
+            assert all(map(_is_cut, strangers))
+            publisher = connect(where)
+            assert publisher.is_in()
+            publisher.send()
+            assert publisher.is_acknowledged()
+        finally:
+            child.terminate()
+        _, errors = child.communicate(timeout=DEADLINE_S)
+    assert (child.returncode, errors) == (0, "")
+
+
+def test_the_limit_on_descriptors_is_raised() -> None:
+    """A soft limit that is too low is raised as far as the hard one allows."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        with opened() as (door, _where):
+            soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+            assert soft >= door.receiver.connections.limit + min(connections.RESERVE, soft // 2) > 256
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_flood_does_not_starve_a_quiet_publisher(connect: Connect) -> None:
+    """While one sends as much as it can, another's message is taken at its turn, not after all of them."""
+    with opened() as (door, where):
+        flood, quiet = connect(where, number=1), connect(where, number=2)
+        assert flood.is_in()
+        assert quiet.is_in()
+        large = flood.sender.message(1, bytes(1 << 20))
+        ended = threading.Event()
+
+        def send() -> None:
+            while not ended.is_set():
+                with suppress(zmq.Again):
+                    flood.socket.send_multipart(large, zmq.NOBLOCK)
+                flood.socket.poll(1)
+                with suppress(zmq.Again):
+                    flood.socket.recv(zmq.NOBLOCK)
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        try:
+            wait_for(lambda: door.count(flood.sender.incarnation) > 50)
+            for _ in range(5):
+                before = door.count(flood.sender.incarnation)
+                quiet.send()
+                assert quiet.is_acknowledged()
+                assert door.count(flood.sender.incarnation) - before < 100
+        finally:
+            ended.set()
+            thread.join()
+
+
+def test_rubbish_costs_a_good_publisher_nothing(tmp_path: Path) -> None:
+    """A few hundred connections of it are cut and counted while a publisher keeps its rate."""
+    outcome = rubbish.suffer(300, 100, keyed=True, folder=tmp_path)
+    assert outcome.rate_during > 0.7 * outcome.rate_before  # Two busy cores; the figure is the script's.
+    assert (outcome.attack["cut"], outcome.attack["idle cut"]) == (300, 100)
+    assert outcome.refused == {"handshake_failed": 400}
+    assert outcome.descriptors[1] < 40
+
+
+def _raw(where: str) -> socket.socket:
+    host, port = where.removeprefix("tcp://").split(":")
+    return socket.create_connection((host, int(port)), DEADLINE_S)
+
+
+def _is_cut(connection: socket.socket) -> bool:
+    """Wait until the other end closes a connection, and close it."""
+    with connection, suppress(ConnectionError):
+        while connection.recv(4096):
+            pass
+    return True

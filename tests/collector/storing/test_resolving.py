@@ -1,0 +1,138 @@
+"""Groups that are said to be resolved, and come back."""
+
+import sqlite3
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.collector.messages import EPOCH_NS, MS, Sender, make_span, row, span_id, trace_id
+from ztrace.errors import (
+    DatabaseBlocked,
+    DatabaseCorrupt,
+    DatabaseError,
+    DatabaseForeign,
+    DatabaseMissing,
+    DatabaseNewer,
+    NotFoundError,
+    ZtraceError,
+)
+from ztrace.wire import ERROR, Span
+from ztrace_collector.layout import SCHEMA_VERSION
+from ztrace_collector.storing import resolving
+from ztrace_collector.storing.resolving import resolve
+from ztrace_collector.storing.store import Store
+
+
+def failed(number: int, at_ns: int) -> Span:
+    """Return a span that failed at that time, as all of them do."""
+    record = ["E", "no", [], [], "raised", trace_id(number), span_id(number), [], []]
+    return make_span(number, status=ERROR, exception=record, start_ns=at_ns, duration_ns=0)
+
+
+def state(path: Path) -> tuple[str, int | None, int]:
+    """Return what has become of the only group, when, and how often it has occurred."""
+    group = row(path, "SELECT state, resolved_ns, count FROM exception_groups")
+    return group["state"], group["resolved_ns"], group["count"]
+
+
+def group_id(path: Path) -> str:
+    """Return the only group's id."""
+    return str(row(path, "SELECT fingerprint FROM exception_groups")["fingerprint"])
+
+
+def test_a_resolved_group_comes_back_as_regressed(store: Store, path: Path) -> None:
+    """While a collector has the file: by what occurs later alone, until it is resolved again."""
+    sender = Sender()
+    store.store([sender.data(failed(0, EPOCH_NS))])
+    assert state(path) == ("open", None, 1)
+    at_ns = EPOCH_NS + 10 * MS
+    resolve(path, group_id(path), at_ns)
+    assert state(path) == ("resolved", at_ns, 1)
+    store.store([sender.data(failed(1, at_ns), failed(2, EPOCH_NS))])
+    assert state(path) == ("resolved", at_ns, 3)
+    store.store([sender.data(failed(3, EPOCH_NS), failed(4, at_ns + 1), failed(5, EPOCH_NS))])
+    assert state(path) == ("regressed", at_ns, 6)
+    store.store([sender.data(failed(6, at_ns + 2))])
+    assert state(path) == ("regressed", at_ns, 7)
+    resolve(path, group_id(path), at_ns + 3)
+    assert state(path) == ("resolved", at_ns + 3, 7)
+    resolve(path, group_id(path), at_ns + 4, reopen=True)
+    store.store([sender.data(failed(7, at_ns + 9))])
+    assert state(path) == ("open", None, 8)
+
+
+def test_it_needs_no_collector(path: Path) -> None:
+    """The file stays one file, and the next collector knows."""
+    with Store(path) as store:
+        store.store([Sender().data(failed(0, EPOCH_NS))])
+    resolve(path, group_id(path), EPOCH_NS + 1)
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    with Store(path) as store:
+        store.store([Sender(1).data(failed(1, EPOCH_NS + 2))])
+    assert state(path) == ("regressed", EPOCH_NS + 1, 2)
+
+
+def test_an_unknown_group_is_not_found(store: Store, path: Path) -> None:
+    """Nothing is changed, and nothing stays locked."""
+    store.store([Sender().data(failed(0, EPOCH_NS))])
+    with pytest.raises(NotFoundError, match="0123456789abcdef") as raised:
+        resolve(path, "0123456789abcdef", EPOCH_NS)
+    assert raised.value.hint
+    assert state(path) == ("open", None, 1)
+    store.store([Sender(1).data(failed(1, EPOCH_NS))])
+
+
+def refusal_of(path: Path, kind: type[ZtraceError]) -> str:
+    """Return the one line that refuses a file, which must stay as it is."""
+    before = path.read_bytes() if path.is_file() else None
+    with pytest.raises(kind) as raised:
+        resolve(path, "0123456789abcdef", EPOCH_NS)
+    assert type(raised.value) is kind
+    assert raised.value.hint
+    assert "\n" not in str(raised.value)
+    assert (path.read_bytes() if path.is_file() else None) == before
+    return raised.value.message
+
+
+def test_files_that_are_none_of_ours_are_left_alone(path: Path) -> None:
+    """None is made, and none is changed, whatever there is in its place."""
+    assert "no database" in refusal_of(path, DatabaseMissing)
+    assert not path.exists()
+    assert "folder" in refusal_of(path.parent, DatabaseError)
+    path.write_text("dear diary, " * 500)
+    refusal_of(path, DatabaseCorrupt)
+    path.unlink()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE recipes (name TEXT)")
+    assert "not a ztrace database" in refusal_of(path, DatabaseForeign)
+    refusal_of(path / "below", DatabaseMissing)
+
+
+@pytest.mark.parametrize(("version", "kind"), [(SCHEMA_VERSION + 1, DatabaseNewer), (2, DatabaseError)])
+def test_files_of_other_versions_are_left_alone(path: Path, version: int, kind: type[ZtraceError]) -> None:
+    """An older one is for the collector to bring up to date, a newer one for a newer ztrace."""
+    with Store(path):
+        pass
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"PRAGMA user_version = {version}")
+    assert ("newer" if version > SCHEMA_VERSION else "older") in refusal_of(path, kind)
+
+
+def test_a_writer_is_waited_for(store: Store, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a moment; a lock that stays is told as such."""
+    store.store([Sender().data(failed(0, EPOCH_NS))])
+    with store.transaction() as db:
+        monkeypatch.setattr(resolving, "BUSY_TIMEOUT_S", 0.05)
+        with pytest.raises(DatabaseBlocked, match="another program"):
+            resolve(path, group_id(path), EPOCH_NS)
+        monkeypatch.setattr(resolving, "BUSY_TIMEOUT_S", 30.0)
+        thread = threading.Thread(target=resolve, args=(path, group_id(path), EPOCH_NS))
+        thread.start()
+        time.sleep(0.05)  # So that it mostly finds the lock; it is right as well if it does not.
+        db.execute("UPDATE exception_groups SET count = count + 1")
+    thread.join(timeout=30)
+    assert not thread.is_alive()
+    assert state(path) == ("resolved", EPOCH_NS, 2)

@@ -1,0 +1,353 @@
+"""What retention deletes, what it leaves, and what it does to the writer beside it."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.collector.messages import EPOCH_NS, MS, Sender, is_balanced, make_span, row, rows, trace_id
+from ztrace.wire import ERROR, ExceptionRecord, FrameRecord
+from ztrace_collector.layout import HOUR_NS
+from ztrace_collector.storing import expiring, retention
+from ztrace_collector.storing.expiring import delete_traces_before, sweep, used_bytes
+from ztrace_collector.storing.retention import Calendar, Limits, Retention
+from ztrace_collector.storing.store import Store
+from ztrace_collector.storing.writer import Writer
+
+DAY_NS = 24 * HOUR_NS
+MINUTE_NS = HOUR_NS // 60
+
+
+class Clock:
+    """Two clocks that are moved by hand: one that people set, and one that only goes on."""
+
+    def __init__(self, now_ns: int = EPOCH_NS) -> None:
+        self.now_ns = now_ns
+        self.now_s = 100.0
+
+    def wall(self) -> int:
+        """Return the time that people set."""
+        return self.now_ns
+
+    def steady(self) -> float:
+        """Return the time that only goes on."""
+        return self.now_s
+
+    def pass_by(self, seconds: float) -> None:
+        """Let time go on, for both."""
+        self.now_ns += int(1e9 * seconds)
+        self.now_s += seconds
+
+
+def count(path: Path, table: str) -> int:
+    """Return how many rows a table has."""
+    return int(row(path, f"SELECT count(*) AS n FROM {table}")["n"])
+
+
+def totals(path: Path) -> dict[str, int]:
+    """Return the table of totals."""
+    return {each["name"]: each["value"] for each in rows(path, "SELECT * FROM totals")}
+
+
+def failure(number: int) -> tuple[Any, ...]:
+    """Return an exception raised in the span of that number."""
+    span = make_span(number)
+    frames = [FrameRecord("/srv/a.py", 1, "f", "m", "f()", True)]
+    return ExceptionRecord("Declined", "no", frames, [], "raised", span[0], span[1])
+
+
+def run_until_done(deleting: Retention, store: Store, clock: Clock) -> int:
+    """Let retention have its time until there is nothing left for it; return how often it had some."""
+    for turn in range(10_000):
+        deleting.tend(store)
+        if deleting.wait_s() == float("inf"):
+            return turn
+        clock.pass_by(0.1)
+    raise AssertionError("there is no end to it")
+
+
+def limited(clock: Clock, **limits: int) -> Retention:
+    """Return retention with a clock that is moved by hand."""
+    return Retention(Limits(**limits), clock_ns=clock.wall, clock_s=clock.steady)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Return a clock that is ten days on."""
+    return Clock(EPOCH_NS + 10 * DAY_NS)
+
+
+def make_days(store: Store, sender: Sender, days: int = 10, traces: int = 20) -> None:
+    """Store some traces, each failed, for each of some days."""
+    for day in range(days):
+        spans = []
+        for number in range(day * traces, (day + 1) * traces):
+            start_ns = EPOCH_NS + day * DAY_NS + number * MS
+            spans.append(make_span(number, start_ns=start_ns, status=ERROR, exception=failure(number)))
+        store.store([sender.data(*spans)])
+
+
+def test_traces_that_are_too_old_go_with_all_that_is_theirs(path: Path, clock: Clock) -> None:
+    """Spans, traces, exceptions, minutes, figures: what is younger stays, and the totals are right."""
+    sender = Sender()
+    with Store(path, clock_ns=clock.wall) as store:
+        make_days(store, sender)
+        store.store([sender.bye()])
+        deleting = limited(clock, keep_ns=3 * DAY_NS)
+        deleting.begin(store)
+        run_until_done(deleting, store, clock)
+    first_ns = EPOCH_NS + 7 * DAY_NS
+    assert row(path, "SELECT min(start_ns) >= ? AS young FROM spans", first_ns)["young"]
+    assert {table: count(path, table) for table in ("spans", "traces", "exceptions")} == {
+        "spans": 60,
+        "traces": 60,
+        "exceptions": 60,
+    }
+    assert totals(path) == {"spans": 60, "traces": 60, "spans_expired": 140}
+    assert row(path, "SELECT sum(count) AS n FROM exception_minutes")["n"] == 60
+    (group,) = rows(path, "SELECT count, edge_count FROM exception_groups")
+    assert group == {"count": 60, "edge_count": 60}
+    assert count(path, "exception_edges") == 60
+    assert row(path, "SELECT min(at_ns) >= ? AS young FROM exception_samples", first_ns)["young"]
+    figures = rows(path, "SELECT resolution_s, sum(calls) AS calls FROM method_figures GROUP BY 1 ORDER BY 1")
+    assert [(each["resolution_s"], each["calls"]) for each in figures] == [(60, 60), (3600, 60), (86400, 60)]
+    # The publisher's account is what it was: what it stored is stored, or expired.
+    publisher = row(path, "SELECT * FROM publishers")
+    assert is_balanced(publisher)
+    assert publisher["spans_stored"] == 200
+    assert row(path, "SELECT spans_expired FROM instances")["spans_expired"] == 140
+
+
+def test_a_group_goes_with_its_last_minute(path: Path, clock: Clock) -> None:
+    """An exception that has not occurred for so long is not listed."""
+    with Store(path, clock_ns=clock.wall) as store:
+        make_days(store, Sender(), days=2)
+        for _ in sweep(store, EPOCH_NS + 5 * DAY_NS):
+            pass
+    assert count(path, "exception_groups") == count(path, "exception_minutes") == 0
+    assert count(path, "exception_samples") == 0
+
+
+def test_what_reaches_the_edge_too_late_is_not_counted(path: Path, clock: Clock) -> None:
+    """An origin that retention has taken out of the counts is not one of those that reached the edge."""
+    sender = Sender()
+    origin = make_span(500, parent_id=make_span(501).span_id, status=ERROR, exception=failure(500))
+    came = ("Declined", "no", (), (), "passed", origin.trace_id, origin.span_id, (), ())
+    root = make_span(501, trace_id=origin.trace_id, status=ERROR, exception=came)
+    with Store(path, clock_ns=clock.wall) as store:
+        make_days(store, sender, days=6, traces=1)
+        store.store([sender.data(origin)])
+        for _ in sweep(store, EPOCH_NS + 5 * DAY_NS):
+            pass
+        store.store([sender.data(root)])
+    assert rows(path, "SELECT count, edge_count FROM exception_groups") == [{"count": 1, "edge_count": 1}]
+    assert row(path, "SELECT sum(edge_count) AS n FROM exception_minutes")["n"] == 1
+
+
+def test_minutes_are_deleted_piece_by_piece(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Groups with more minutes than fit a piece are gone on with; counts are right after each piece."""
+    monkeypatch.setattr(expiring, "MAX_ROWS", 7)
+    monkeypatch.setattr(expiring, "MAX_GROUPS", 2)
+    sender = Sender()
+    with Store(path, clock_ns=lambda: EPOCH_NS) as store:
+        for kind in range(5):
+            spans = []
+            for minute in range(20):
+                number = 100 * kind + minute
+                raised = (f"Kind{kind}", *failure(number)[1:])
+                spans.append(
+                    make_span(number, start_ns=EPOCH_NS + minute * MINUTE_NS, status=ERROR, exception=raised)
+                )
+            store.store([sender.data(*spans)])
+        pieces = 0
+        for _ in sweep(store, EPOCH_NS + 15 * MINUTE_NS):
+            pieces += 1
+            groups = rows(path, "SELECT id, count, edge_count FROM exception_groups")
+            for group in groups:
+                left = row(
+                    path,
+                    "SELECT sum(count) AS n, sum(edge_count) AS edges FROM exception_minutes"
+                    " WHERE exception_group = ?",
+                    group["id"],
+                )
+                assert (group["count"], group["edge_count"]) == (left["n"], left["edges"])
+    assert pieces > 5
+    assert [each["count"] for each in rows(path, "SELECT count FROM exception_groups")] == [5] * 5
+
+
+def test_a_late_span_of_a_deleted_trace_begins_a_new_row(path: Path, clock: Clock) -> None:
+    """Nothing of a deleted trace is remembered, nor of its figures."""
+    sender = Sender()
+    late = make_span(3, span_id=b"latelate", parent_id=b"parent12", start_ns=EPOCH_NS)
+    with Store(path, clock_ns=clock.wall) as store:
+        make_days(store, sender, days=1)
+        deleting = limited(clock, keep_ns=DAY_NS)
+        deleting.begin(store)
+        run_until_done(deleting, store, clock)
+        assert count(path, "traces") == count(path, "method_figures") == 0
+        store.store([sender.data(late)])
+        trace = row(path, "SELECT * FROM traces")
+        assert (trace["trace_id"], trace["span_count"], trace["root_span_id"]) == (trace_id(3), 1, None)
+        assert row(path, "SELECT sum(calls) AS n FROM method_figures WHERE resolution_s = 60")["n"] == 1
+
+
+def test_a_trace_that_is_larger_than_a_step_goes_in_several(path: Path, clock: Clock) -> None:
+    """Its row tells how many spans are left, a late span is added to them, and at last all of it is gone."""
+    sender = Sender()
+    spans = [make_span(0, span_id=(n + 1).to_bytes(8, "big"), parent_id=None) for n in range(1000)]
+    with Store(path, clock_ns=clock.wall) as store:
+        store.store([sender.data(*spans)])
+        before_ns = EPOCH_NS + DAY_NS
+        assert delete_traces_before(store, before_ns, 300) == 300
+        assert row(path, "SELECT span_count FROM traces")["span_count"] == count(path, "spans") == 700
+        store.store([sender.data(make_span(0, span_id=b"latelate", parent_id=b"parent12"))])
+        assert row(path, "SELECT span_count FROM traces")["span_count"] == count(path, "spans") == 701
+        steps = 0
+        while delete_traces_before(store, before_ns, 300):
+            steps += 1
+        assert steps == 3
+    assert count(path, "traces") == count(path, "spans") == 0
+    assert totals(path) == {"spans": 0, "traces": 0, "spans_expired": 1001}
+
+
+def test_a_publisher_goes_when_nothing_of_it_is_left(path: Path, clock: Clock) -> None:
+    """Not before its last span, and with it the process it was; if it comes back, its past is elsewhere."""
+    gone, stays, back = Sender(), Sender(1), Sender(2)
+    clock.now_ns = EPOCH_NS
+    with Store(path, clock_ns=clock.wall) as store:
+        store.store([gone.data(make_span(0)), gone.bye()])
+        store.store([back.data(make_span(1))])
+        late = make_span(2, start_ns=EPOCH_NS + 9 * DAY_NS)
+        store.store([stays.data(late), stays.bye()])
+        clock.now_ns = EPOCH_NS + 10 * DAY_NS
+        deleting = limited(clock, keep_ns=2 * DAY_NS)
+        # What it last heard is ten days old: for an hour the clock may be wrong.
+        deleting.begin(store)
+        run_until_done(deleting, store, clock)
+        assert count(path, "spans") == 3
+        clock.pass_by(3700)
+        run_until_done(deleting, store, clock)
+        assert [each["trace_id"] for each in rows(path, "SELECT trace_id FROM spans")] == [trace_id(2)]
+        assert count(path, "publishers") == count(path, "instances") == 1
+        back.floor, back.retired = back.sequence, back.created
+        store.store([back.data(make_span(4, start_ns=clock.now_ns))])
+        account = row(path, "SELECT * FROM publishers WHERE instance != 3 ORDER BY last_seen_ns DESC LIMIT 1")
+    assert (account["spans_elsewhere"], account["spans_stored"]) == (1, 1)
+    assert is_balanced(account)
+
+
+def test_a_clock_that_jumps_ahead_is_doubted_for_an_hour(path: Path, clock: Clock) -> None:
+    """If it is set right within that time nothing is deleted; if it stays, it is believed."""
+    sender = Sender()
+    clock.now_ns = EPOCH_NS
+    with Store(path, clock_ns=clock.wall) as store:
+        store.store([sender.data(make_span(0))])
+        deleting = limited(clock, keep_ns=DAY_NS)
+        deleting.begin(store)
+        run_until_done(deleting, store, clock)
+        clock.now_ns += 3650 * DAY_NS
+        clock.pass_by(1800)
+        run_until_done(deleting, store, clock)
+        assert count(path, "spans") == 1
+        clock.now_ns -= 3650 * DAY_NS
+        clock.pass_by(7200)
+        run_until_done(deleting, store, clock)
+        assert count(path, "spans") == 1
+        clock.now_ns += 3650 * DAY_NS
+        clock.pass_by(1)
+        run_until_done(deleting, store, clock)
+        assert count(path, "spans") == 1
+        clock.pass_by(3700)
+        run_until_done(deleting, store, clock)
+        assert count(path, "spans") == 0
+
+
+def test_a_clock_that_goes_back_is_followed(clock: Clock) -> None:
+    """An earlier time deletes less, so it needs no proof."""
+    calendar = Calendar(None, clock.wall, clock.steady)
+    clock.now_ns -= DAY_NS
+    assert calendar.now_ns() == clock.now_ns
+    clock.pass_by(60)
+    assert calendar.now_ns() == clock.now_ns
+
+
+def test_deleting_has_a_bounded_share_of_the_time(path: Path, clock: Clock, monkeypatch: Any) -> None:
+    """However far behind it is, the writer has three times what deleting has."""
+    sender = Sender()
+    step_s, deleted_s = 0.02, 0.0
+
+    def delete(store: Store, start_ns: int, max_spans: int) -> int:
+        nonlocal deleted_s
+        clock.pass_by(step_s)
+        deleted_s += step_s
+        return max_spans
+
+    monkeypatch.setattr(retention, "delete_traces_before", delete)
+    with Store(path, clock_ns=clock.wall) as store:
+        store.store([sender.data(make_span(0))])
+        deleting = limited(clock, keep_ns=DAY_NS)
+        deleting.begin(store)
+        start_s = clock.now_s
+        while clock.now_s < start_s + 60:
+            deleting.tend(store)
+            clock.pass_by(0.05)  # A transaction.
+        share = deleted_s / (clock.now_s - start_s)
+    assert 0.2 < share <= retention.SHARE + 0.01
+
+
+def fill_up(writer: Writer, sender: Sender, messages: int, each: Callable[[int], None]) -> None:
+    """Send many traces, as a collector that tends between its transactions."""
+    for number in range(messages):
+        first = 200 * number
+        batch = [
+            make_span(n, start_ns=EPOCH_NS + n * MS, attributes={"note": "x" * 200})
+            for n in range(first, first + 200)
+        ]
+        sender.floor, sender.retired = sender.sequence, sender.created
+        assert writer.write([sender.data(*batch)])
+        writer.tend()
+        each(number)
+
+
+def test_a_file_stays_at_about_its_size(path: Path) -> None:
+    """Many times as much as fits is written: the file stays bounded, and the newest traces are all there."""
+    limit = 8 << 20
+    sender = Sender()
+
+    def wait_until_below(most: float) -> None:
+        store = writer._store
+        assert store is not None
+        deadline_s = time.monotonic() + 20
+        while used_bytes(store) > most:
+            assert time.monotonic() < deadline_s
+            time.sleep(min(writer.wait_s(), 0.05))
+            writer.tend()
+
+    with Writer(path, Limits(max_bytes=limit), say=pytest.fail) as writer:
+        # No faster than is deleted: that takes its share of the time, however fast the machine is.
+        fill_up(writer, sender, 600, lambda number: wait_until_below(1.2 * limit))
+        wait_until_below(limit)
+    written = totals(path)["spans"] + totals(path)["spans_expired"]
+    assert written == 120_000
+    assert totals(path)["spans_expired"] > 60_000
+    assert path.stat().st_size < 1.5 * limit
+    numbers = [
+        int.from_bytes(each["trace_id"], "big") - 1 for each in rows(path, "SELECT trace_id FROM traces")
+    ]
+    assert sorted(numbers) == list(range(120_000 - len(numbers), 120_000))
+    assert count(path, "spans") == len(numbers) == totals(path)["spans"] > 10_000
+
+
+def test_without_limits_nothing_is_ever_deleted(path: Path, clock: Clock) -> None:
+    """Who gives no limits keeps everything."""
+    clock.now_ns += 1000 * DAY_NS
+    with Store(path, clock_ns=clock.wall) as store:
+        make_days(store, Sender())
+        deleting = limited(clock)
+        deleting.begin(store)
+        for _ in range(100):
+            clock.pass_by(3600)
+            deleting.tend(store)
+    assert count(path, "spans") == 200

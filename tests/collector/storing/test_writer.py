@@ -1,0 +1,384 @@
+"""What becomes of messages when the disk is full, the file locked or damaged: real faults, none pretended."""
+
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.collector.disks import fill, small_disk
+from tests.collector.messages import Sender, is_balanced, make_span, row, rows, trace_id
+from ztrace.errors import DatabaseCorrupt
+from ztrace_collector.storing.store import Store, Written
+from ztrace_collector.storing.writer import RETRY_S, Writer
+
+#: Longer than anything takes: reached only by a failure.
+DEADLINE_S = 20
+
+
+class Lines(list[str]):
+    """What a writer says."""
+
+    def __call__(self, line: str) -> None:
+        """Keep a line."""
+        assert "\n" not in line
+        self.append(line)
+
+
+@pytest.fixture
+def lines() -> Lines:
+    """Return what keeps a writer's lines."""
+    return Lines()
+
+
+def until_stored(writer: Writer) -> dict[bytes, int]:
+    """Try what is held, when it is time to, until it is stored; return what may be acknowledged."""
+    deadline_s = time.monotonic() + DEADLINE_S
+    while True:
+        acknowledgements = writer.write()
+        if not writer.holding:
+            return acknowledgements
+        assert time.monotonic() < deadline_s, "timed out"
+        time.sleep(min(writer.wait_s(), 0.05))
+
+
+def spans(first: int, count: int) -> list[object]:
+    """Return spans of traces of their own, with attributes that take room."""
+    return [make_span(number, attributes={"note": "x" * 400}) for number in range(first, first + count)]
+
+
+def count_spans(path: Path) -> int:
+    """Return how many spans a file has."""
+    return int(row(path, "SELECT count(*) AS n FROM spans")["n"])
+
+
+def test_a_full_disk_holds_and_goes_on_by_itself(tmp_path: Path, lines: Lines) -> None:
+    """Nothing is acknowledged while the disk is full; when it has space all of it is stored, once."""
+    with small_disk(tmp_path / "disk", 24) as disk:
+        if disk is None:
+            _be_limited(tmp_path)
+            return
+        path = disk / "traces.db"
+        sender = Sender()
+        with Writer(path, say=lines) as writer:
+            assert writer.write([sender.data(*spans(0, 100))]) == {sender.incarnation: 1}
+            filler = fill(disk, leaving_kb=500)
+            assert writer.write([sender.data(*spans(100, 100))]) == {}
+            assert writer.holding
+            assert writer.wait_s() <= RETRY_S
+            # Tried again, and told once.
+            deadline_s = time.monotonic() + 3 * RETRY_S
+            while time.monotonic() < deadline_s:
+                assert writer.write() == {}
+                time.sleep(0.05)
+            (line,) = lines
+            assert line.startswith(f"no space for {path}:")
+            assert "goes on by itself" in line
+            assert count_spans(path) == 100
+            filler.unlink()
+            freed_s = time.monotonic()
+            assert until_stored(writer) == {sender.incarnation: 2}
+            assert time.monotonic() - freed_s < 5
+            assert lines[1:] == [f"storing again in {path}"]
+            assert writer.write([sender.data(*spans(200, 10)), sender.bye()]) == {sender.incarnation: 4}
+        assert count_spans(path) == 210
+        assert is_balanced(row(path, "SELECT * FROM publishers"))
+        assert sorted(os.listdir(disk)) == ["traces.db"]
+
+
+LIMITED = """
+import resource, sys, time
+from pathlib import Path
+from tests.collector.messages import Sender, make_span
+from ztrace_collector.storing.writer import Writer
+path, lines, sender = Path(sys.argv[1]), [], Sender()
+def batch(first, count):
+    return [sender.data(*(make_span(n, attributes={"note": "x" * 400}) for n in range(first, first + count)))]
+unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+with Writer(path, say=lines.append) as writer:
+    assert writer.write(batch(0, 100)) == {sender.incarnation: 1}
+    size = Path(f"{path}-wal").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 8192, unlimited[1]))
+    assert writer.write(batch(100, 1000)) == {}
+    for _ in range(3):
+        time.sleep(writer.wait_s())
+        assert writer.write() == {} and writer.holding
+    assert len(lines) == 1 and "IOERR" in lines[0], lines
+    resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    time.sleep(writer.wait_s())
+    assert writer.write() == {sender.incarnation: 2}, lines
+    assert len(lines) == 2, lines
+    assert writer.write(batch(1100, 10)) == {sender.incarnation: 3}
+print("held and stored")
+"""
+
+
+def _be_limited(folder: Path) -> None:
+    """Run a writer that meets a limit of file sizes, in a process of its own."""
+    path = folder / "limited.db"
+    command = [sys.executable, "-W", "error", "-c", LIMITED, str(path)]
+    child = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (child.stdout, child.stderr) == ("held and stored\n", "")
+    assert count_spans(path) == 1110
+
+
+def test_a_limit_of_file_sizes_holds_as_well(tmp_path: Path) -> None:
+    """Writing that fails in the middle of a transaction loses nothing, and the file can be used again."""
+    _be_limited(tmp_path)
+
+
+def test_a_disk_is_not_written_to_its_end(tmp_path: Path, lines: Lines) -> None:
+    """Spans fill a disk down to the floor and no further; the log is taken in as space gets little."""
+    with small_disk(tmp_path / "disk", 16) as disk:
+        if disk is None:
+            _be_limited(tmp_path)
+            return
+        path = disk / "traces.db"
+        sender = Sender()
+        sent = 0
+        with Writer(path, say=lines) as writer:
+            while not writer.holding:
+                writer.write([sender.data(*spans(100 * sent, 100))])
+                sent += 1
+                assert sent < 1000
+            free = os.statvfs(disk)
+            assert 0 < free.f_bavail * free.f_frsize <= 16 << 20
+            assert count_spans(path) == 100 * (sent - 1)
+            with closing(sqlite3.connect(path)) as db:
+                assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            # All that could be used was: what is stored takes most of the disk.
+            assert path.stat().st_size > 8 << 20
+            assert writer.finish() == {}
+        assert lines[-1].startswith("ended while holding: 1 message received and not stored")
+
+
+def test_a_full_disk_at_the_start_holds(tmp_path: Path, lines: Lines) -> None:
+    """A collector that begins with a full disk waits for space instead of ending."""
+    with small_disk(tmp_path / "disk", 16) as disk:
+        if disk is None:
+            _be_limited(tmp_path)
+            return
+        path = disk / "traces.db"
+        filler = fill(disk)
+        sender = Sender()
+        with Writer(path, say=lines) as writer:
+            assert writer.holding
+            assert (writer.span_count, writer.publisher_count, writer.refused_count) == (0, 0, 0)
+            writer.note_refusal("frames", "meanwhile")
+            assert writer.write([sender.data(make_span())]) == {}
+            writer.tend()
+            filler.unlink()
+            assert until_stored(writer) == {sender.incarnation: 1}
+            assert (writer.span_count, writer.refused_count) == (1, 1)
+        assert len(lines) == 2
+
+
+def test_another_programs_lock_holds(path: Path, lines: Lines) -> None:
+    """While another program writes nothing is stored; afterwards everything is."""
+    sender = Sender()
+    with Writer(path, say=lines) as writer, closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert writer.write([sender.data(make_span(0))]) == {}
+        assert "another program is writing" in lines[0]
+        other.execute("COMMIT")
+        assert until_stored(writer) == {sender.incarnation: 1}
+    assert len(lines) == 2
+
+
+def test_nothing_to_store_is_no_transaction(path: Path, lines: Lines) -> None:
+    """An idle writer writes nothing, whatever others do to the file."""
+    with Writer(path, say=lines) as writer, closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert writer.write() == {}
+        assert not writer.holding
+        other.execute("COMMIT")
+    assert lines == []
+
+
+def make_file(path: Path, messages: int = 40) -> Sender:
+    """Make a file with some thousand spans; return who sent them."""
+    sender = Sender()
+    with Store(path) as store:
+        for number in range(messages):
+            store.store([sender.data(*spans(50 * number, 50))])
+    return sender
+
+
+def test_a_damaged_file_is_set_aside_at_the_start(path: Path, lines: Lines) -> None:
+    """It gets a new name, unchanged; a new file takes the spans, and the accounts are balanced."""
+    sender = make_file(path)
+    path.write_bytes(path.read_bytes()[: 5 * 4096 + 77])
+    damaged = path.read_bytes()
+    sender.floor, sender.retired = sender.sequence, sender.created
+    with Writer(path, say=lines) as writer:
+        assert writer.write([sender.data(make_span(9000)), sender.bye()]) == {sender.incarnation: 42}
+    (line,) = lines
+    (name,) = (each for each in path.parent.iterdir() if ".damaged-" in each.name)
+    assert name.name in line
+    assert ".recover" in line
+    assert name.read_bytes() == damaged
+    assert count_spans(path) == 1
+    publisher = row(path, "SELECT * FROM publishers")
+    assert is_balanced(publisher)
+    assert publisher["spans_elsewhere"] == 2000
+
+
+def test_a_name_that_is_taken_is_left_alone(
+    path: Path, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files that are damaged in the same second get names of their own."""
+    monkeypatch.setattr(time, "strftime", lambda form: "20260131T141500")
+    names = []
+    for _ in range(3):
+        make_file(path, 2)
+        path.write_bytes(path.read_bytes()[:8192])
+        with Writer(path, say=lines):
+            pass
+        names.append(lines[-1].split(" now called ")[1].split(";")[0])
+    first = "traces.db.damaged-20260131T141500"
+    assert names == [first, f"{first}-2", f"{first}-3"]
+    assert set(names) <= set(os.listdir(path.parent))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_flipped_bytes_never_stop_a_collector_for_long(path: Path, lines: Lines, seed: int) -> None:
+    """Wherever a file is damaged, a collector stores what comes: in it, or in a new one beside it."""
+    rng = random.Random(seed)
+    sender = make_file(path, 20)
+    content = bytearray(path.read_bytes())
+    # Not in the first page, whose numbers say what the file is: other tests have those.
+    for at in [rng.randrange(4096, len(content)) for _ in range(rng.choice((1, 10, 300)))]:
+        content[at] ^= rng.randrange(1, 256)
+    path.write_bytes(content)
+    inode = path.stat().st_ino
+    sender.floor, sender.retired = sender.sequence, sender.created
+    with Writer(path, say=lines) as writer:
+        for number in range(5):
+            acknowledged = writer.write([sender.data(*spans(9000 + 50 * number, 50))])
+            assert acknowledged == {sender.incarnation: 21 + number}
+    assert len(lines) <= 1
+    # What was stored last can be read; of what was there before nobody knows.
+    last = rows(path, "SELECT trace_id FROM spans ORDER BY id DESC LIMIT 50")
+    assert {each["trace_id"] for each in last} == {trace_id(9200 + number) for number in range(50)}
+    assert inode in {each.stat().st_ino for each in path.parent.iterdir()}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_damage_while_it_writes_is_set_aside(path: Path, lines: Lines, seed: int) -> None:
+    """A file that is damaged under a running collector is set aside once that is met; nothing stops."""
+    rng = random.Random(seed)
+    sender = make_file(path, 20)
+    with Writer(path, say=lines) as writer:
+        with open(path, "r+b") as file:
+            pages = path.stat().st_size // 4096
+            for page in rng.sample(range(pages), pages // 2) if seed else [0]:
+                file.seek(4096 * page)
+                file.write(bytes(4096))
+        for number in range(20):
+            sender.floor, sender.retired = sender.sequence, sender.created
+            acknowledged = writer.write([sender.data(*spans(9000 + 50 * number, 50))])
+            assert acknowledged == {sender.incarnation: 21 + number}
+        sender.floor, sender.retired = sender.sequence, sender.created
+    assert len(lines) <= 1
+    with Writer(path, say=lines) as writer:
+        assert writer.write([sender.data(make_span(99_999))]) == {sender.incarnation: 41}
+    assert len(lines) <= 2
+
+
+def test_a_file_whose_first_page_is_lost_is_known_as_ours(path: Path, lines: Lines) -> None:
+    """Zeros in the first page are no reason to end, nor to write over the rest."""
+    make_file(path)
+    with open(path, "r+b") as file:
+        file.write(bytes(4096))
+    with Writer(path, say=lines) as writer:
+        assert writer.write([Sender(1).data(make_span())])
+    assert "is damaged" in lines[0]
+
+
+@pytest.mark.parametrize("how", ["moved", "deleted", "replaced"])
+def test_a_file_that_is_moved_away_is_noticed(path: Path, lines: Lines, how: str) -> None:
+    """What is acknowledged is in the file of that name, and what was before in the one that was moved."""
+    sender, moved = Sender(), path.with_name("moved.db")
+    with Writer(path, say=lines) as writer:
+        writer.write([sender.data(*spans(0, 100))])
+        if how == "deleted":
+            path.unlink()
+        else:
+            path.rename(moved)
+        if how == "replaced":
+            with Store(path.with_name("other.db")) as other:
+                other.store([Sender(2).data(*spans(5000, 100))])
+            path.with_name("other.db").rename(path)
+        sender.floor, sender.retired = sender.sequence, sender.created
+        assert writer.write([Sender(1).data(*spans(1000, 10))])
+        assert writer.write([sender.data(*spans(2000, 10))]) == {sender.incarnation: 2}
+    assert lines == [f"{path} has been moved away; going on with what is there now, or a new file"]
+    assert count_spans(path) == (120 if how == "replaced" else 20)
+    if how != "deleted":
+        assert count_spans(moved) == 100
+
+
+def test_a_damaged_log_is_nothing_to_do(path: Path, lines: Lines) -> None:
+    """SQLite leaves out the transactions from the damaged one on; their publishers have been told of them."""
+    code = (
+        "import os, sys; from pathlib import Path; from tests.collector.messages import Sender, make_span;"
+        "from ztrace_collector.storing.store import Store;"
+        "store = Store(Path(sys.argv[1])); sender = Sender();"
+        "[store.store([sender.data(make_span(n))]) for n in range(20)]; os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    log = Path(f"{path}-wal")
+    content = bytearray(log.read_bytes())
+    content[-5000] ^= 0xFF
+    log.write_bytes(content)
+    with Writer(path, say=lines) as writer:
+        assert writer.write([Sender(1).data(make_span(100))]) == {Sender(1).incarnation: 1}
+    assert lines == []
+    assert count_spans(path) == 20
+
+
+@pytest.mark.parametrize("content", [b"dear diary, " * 5000, bytes(10_000), b"\0" * 4096 + b"CREATE TABLE"])
+def test_a_file_that_is_not_ours_is_never_moved(path: Path, lines: Lines, content: bytes) -> None:
+    """Text, zeros and other people's files stay as they are: a clear error and nothing else."""
+    path.write_bytes(content)
+    with pytest.raises(DatabaseCorrupt, match="not an SQLite database"), Writer(path, say=lines):
+        pass
+    assert lines == []
+    assert os.listdir(path.parent) == [path.name]
+    assert path.read_bytes() == content
+
+
+def test_a_disk_that_damages_every_file_ends_the_collector(
+    path: Path, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One file is set aside; when the next is damaged before anything is stored there is no third."""
+
+    def fail(self: Store, *brought: object) -> Written:
+        raise DatabaseCorrupt("damaged again")
+
+    monkeypatch.setattr(Store, "store_with", fail)
+    with Writer(path, say=lines) as writer, pytest.raises(DatabaseCorrupt):
+        writer.write([Sender().data(make_span())])
+    assert len(lines) == 1
+
+
+def test_an_error_of_ours_does_not_cost_the_file(
+    path: Path, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a new file does not take either is not the file's fault: it stays, and the error is raised."""
+
+    def fail(self: Store, *brought: object) -> Written:
+        raise TypeError("a defect")
+
+    with Writer(path, say=lines) as writer:
+        writer.write([Sender().data(make_span())])
+        monkeypatch.setattr(Store, "_store", fail)
+        with pytest.raises(TypeError, match="a defect"):
+            writer.write([Sender(1).data(make_span(1))])
+    assert lines == []
+    assert count_spans(path) == 1
