@@ -15,16 +15,16 @@ from pathlib import Path
 
 from rich.console import Console, RenderableType
 
-from ztrace_viewer.database import open_database
 from ztrace_viewer.documents import Frame
-from ztrace_viewer.groups import list_groups
+from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.groups import list_groups
+from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.traces import list_slowest, read_tree
+from ztrace_viewer.queries.way import read_error
 from ztrace_viewer.render.call_tree import draw_tree
 from ztrace_viewer.render.error import draw_error
-from ztrace_viewer.screen import write
-from ztrace_viewer.selection import Selection
-from ztrace_viewer.traces import list_slowest, read_tree
-from ztrace_viewer.tree import walk
-from ztrace_viewer.way import read_error
+from ztrace_viewer.terminal.screen import write
+from ztrace_viewer.trees.tree import walk
 
 #: What the pictures do not show of file names.
 ROOT = Path(__file__).parents[2]

@@ -17,9 +17,9 @@ from ztrace_collector.otlp.forwarding.rows import register, write_reports
 from ztrace_collector.otlp.sending.destinations import read_destinations
 from ztrace_collector.storing.store import Store
 from ztrace_viewer.cli import ztrace
-from ztrace_viewer.database import open_database
-from ztrace_viewer.following import Follower
-from ztrace_viewer.selection import Selection
+from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.following import Follower
+from ztrace_viewer.queries.selection import Selection
 
 PAGE = pages.sections(pages.read("reference/commands.md"))
 

@@ -14,12 +14,12 @@ from typing import TypeVar
 import pytest
 
 from tests.docs import pages
-from ztrace_viewer.database import open_database
 from ztrace_viewer.documents import SpanDocument, TreeDocument
-from ztrace_viewer.groups import list_groups
-from ztrace_viewer.publishers import read_status
-from ztrace_viewer.traces import list_slowest, read_tree
-from ztrace_viewer.way import read_error
+from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.groups import list_groups
+from ztrace_viewer.queries.status import read_status
+from ztrace_viewer.queries.traces import list_slowest, read_tree
+from ztrace_viewer.queries.way import read_error
 
 #: The console script, without relying on where it was installed.
 ZTRACE = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"

@@ -51,8 +51,8 @@ def main() -> int:
 
 
 def _run() -> int:
-    from ztrace_viewer.characters import draw_plainly
     from ztrace_viewer.cli import run
+    from ztrace_viewer.terminal.characters import draw_plainly
 
     draw_plainly()
     return run(sys.argv[1:])

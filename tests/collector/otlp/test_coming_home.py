@@ -17,8 +17,8 @@ from ztrace.wire import ExceptionRecord, FrameRecord, Span
 from ztrace_collector.otlp.mapping.incoming import parse_request
 from ztrace_collector.otlp.mapping.outgoing import Builder
 from ztrace_collector.otlp.mapping.reading import read_unfinished
-from ztrace_viewer.database import open_database
-from ztrace_viewer.traces import read_tree
+from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.traces import read_tree
 
 _TEXTS = st.text(max_size=12)
 _NAMES = st.sampled_from(["charge", "load", "price", "send charge"])

@@ -28,9 +28,9 @@ from ztrace.errors import OtlpError
 from ztrace.wire import ExceptionRecord, FrameRecord
 from ztrace_collector.checking.parcels import ForeignBatch, Outcome
 from ztrace_collector.otlp.mapping.incoming import parse_request, read_request
-from ztrace_viewer.database import open_database
-from ztrace_viewer.exceptions import read_exceptions
-from ztrace_viewer.traces import read_tree
+from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.exceptions import read_exceptions
+from ztrace_viewer.queries.traces import read_tree
 
 STACK = """Traceback (most recent call last):
   File "/srv/shop/pay.py", line 7, in pay

@@ -21,12 +21,12 @@ from tests.collector.otlp.requests import put_in_order, send_all, take_in
 from tests.viewer.conftest import Run
 from tests.viewer.stored import NOON, SECOND, checkout, raised, span, store, trace_id
 from ztrace import wire
-from ztrace_viewer.database import open_database
 from ztrace_viewer.documents import ErrorDocument, ErrorsDocument, TreeDocument
-from ztrace_viewer.groups import NEWEST, Filter, list_groups
-from ztrace_viewer.selection import EVERYTHING
-from ztrace_viewer.traces import read_tree
-from ztrace_viewer.way import read_error
+from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.groups import NEWEST, Filter, list_groups
+from ztrace_viewer.queries.selection import EVERYTHING
+from ztrace_viewer.queries.traces import read_tree
+from ztrace_viewer.queries.way import read_error
 
 #: Runs the demo, which is real zerorpc services, in a process of its own.
 DEMO = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"

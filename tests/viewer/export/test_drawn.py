@@ -14,9 +14,9 @@ from tests.viewer.conftest import Run
 from tests.viewer.stored import MS, NOON, SECOND, span, store, trace_id
 from ztrace.wire import Span
 from ztrace_collector.otlp.mapping.reading import StoredSpan
-from ztrace_viewer.export.forest import arrange
-from ztrace_viewer.export.lanes import Lanes, find_blocks
 from ztrace_viewer.export.speedscope import SpeedscopeWriter
+from ztrace_viewer.trees.forest import arrange
+from ztrace_viewer.trees.lanes import Lanes, find_blocks
 
 #: What speedscope's own schema asks for, in our words.
 _EVENT = {

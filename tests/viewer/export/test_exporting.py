@@ -17,7 +17,7 @@ from tests.collector.otlp.receivers import Reply, answering, find_port, script
 from tests.viewer.conftest import Run
 from tests.viewer.stored import HOUR, MINUTE, NOON, SECOND, checkout, raised, span, store, trace_id
 from ztrace_viewer.export import selecting, sending
-from ztrace_viewer.export.progress import format_line
+from ztrace_viewer.terminal.progress import format_line
 
 MAIN = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
 DEADLINE_S = 30

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.viewer.test_process import MAIN, environment
+from tests.viewer.commands.test_process import MAIN, environment
 
 #: For a process to answer on a busy machine.
 DEADLINE_S = 20

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import QueryParams
 
-from ztrace_viewer.durations import UNITS_NS
+from ztrace_viewer.terminal.durations import UNITS_NS
 from ztrace_viewer.web.jaeger.parameters import (
     LAST_NS,
     MAX_LIMIT,

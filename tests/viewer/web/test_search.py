@@ -11,10 +11,11 @@ import pytest
 from tests.viewer.stored import HOUR, MINUTE, MS, NOON, SECOND, open_message, raised, span, store, trace_id
 from tests.viewer.web.spans import CHECKOUT, ORDER, ORPHAN, REQUEST, SHORT, WORK, store_request
 from ztrace_collector.storing.store import Store
-from ztrace_viewer.database import open_database
-from ztrace_viewer.web.deadline import Deadline
-from ztrace_viewer.web.jaeger import candidates, loading
-from ztrace_viewer.web.jaeger.dependencies import count_calls
+from ztrace_viewer.queries import candidates
+from ztrace_viewer.queries.calls import count_calls
+from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.deadline import Deadline
+from ztrace_viewer.web.jaeger import loading
 from ztrace_viewer.web.jaeger.loading import load_traces
 from ztrace_viewer.web.jaeger.parameters import LAST_NS, Question
 from ztrace_viewer.web.jaeger.search import search

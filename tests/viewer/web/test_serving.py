@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.viewer.commands.test_process import MAIN, environment, ztrace
 from tests.viewer.stored import NOON, checkout, span, store, trace_id
-from tests.viewer.test_process import MAIN, environment, ztrace
 from tests.viewer.web.serving import DEADLINE_S, TOKEN, Site, served
 
 

@@ -13,9 +13,9 @@ import pytest
 
 from tests.ztrace.middleware.zerorpc.fleet import Collected
 from tests.ztrace.programs import run_script
-from ztrace_viewer.database import open_database
 from ztrace_viewer.documents import ExceptionDocument, SpanDocument, TreeDocument
-from ztrace_viewer.tree import walk
+from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.trees.tree import walk
 
 _BEGIN = """
 import asyncio, contextlib, contextvars, json, os, signal, sys, threading, traceback

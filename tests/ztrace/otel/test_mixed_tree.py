@@ -10,9 +10,9 @@ from tests.collector.otlp.receivers import find_port, tapping
 from tests.collector.otlp.sending_on import sending_on
 from tests.ztrace.middleware.zerorpc.fleet import Child
 from tests.ztrace.waiting import wait_for
-from ztrace_viewer.database import open_database
 from ztrace_viewer.documents import SpanDocument
-from ztrace_viewer.traces import read_tree
+from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.traces import read_tree
 
 #: Who serves whom, the last one first.
 CHAIN = ("stock", "goods", "orders", "web", "shopper")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack
 import click
 from click.core import ParameterSource
 
-from ztrace_viewer.durations import parse_duration
-from ztrace_viewer.options import KEYS_VARIABLE, Amount, database_option
-from ztrace_viewer.sizes import parse_size
+from ztrace_viewer.commands.options import KEYS_VARIABLE, Amount, database_option
+from ztrace_viewer.terminal.durations import parse_duration
+from ztrace_viewer.terminal.sizes import parse_size
 
 if TYPE_CHECKING:
     from ztrace_collector.otlp.listening.servers import Listening

@@ -6,13 +6,19 @@ from pathlib import Path
 import click
 
 from ztrace.errors import NotFoundError, SettingsError
-from ztrace_viewer.answering import end_with_nothing, next_command, print_json
-from ztrace_viewer.database import open_database
-from ztrace_viewer.groups import FREQUENT, NEWEST, Filter, count_resolved, list_groups
-from ztrace_viewer.identifiers import find_group, shorten_groups, shorten_traces
-from ztrace_viewer.options import database_option, json_option, limit_option, name_options, time_options
-from ztrace_viewer.selection import Selection
-from ztrace_viewer.way import LATEST, read_error
+from ztrace_viewer.commands.answering import end_with_nothing, next_command, print_json
+from ztrace_viewer.commands.options import (
+    database_option,
+    json_option,
+    limit_option,
+    name_options,
+    time_options,
+)
+from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.groups import FREQUENT, NEWEST, Filter, count_resolved, list_groups
+from ztrace_viewer.queries.identifiers import find_group, shorten_groups, shorten_traces
+from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.way import LATEST, read_error
 
 
 @click.command()
@@ -70,7 +76,7 @@ def errors(
     if not groups:
         end_with_nothing("no errors but resolved ones, which --all lists" if hidden else "no errors")
     from ztrace_viewer.render.lists import draw_errors
-    from ztrace_viewer.screen import dim, open_screen, write
+    from ztrace_viewer.terminal.screen import dim, open_screen, write
 
     screen = open_screen()
     write(screen, *draw_errors(document, short_ids, screen.width, now_ns))
@@ -131,7 +137,7 @@ def error(
     if as_json:
         return print_json(document)
     from ztrace_viewer.render.error import draw_error
-    from ztrace_viewer.screen import dim, open_screen, write
+    from ztrace_viewer.terminal.screen import dim, open_screen, write
 
     screen = open_screen()
     write(screen, *draw_error(document, screen.width, time.time_ns(), libraries=all_frames))

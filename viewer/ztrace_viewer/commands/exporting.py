@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 import click
 
 from ztrace.errors import SettingsError
-from ztrace_viewer.answering import end_with_nothing
-from ztrace_viewer.database import open_database
-from ztrace_viewer.durations import parse_duration
-from ztrace_viewer.options import Amount, database_option, limit_option, time_options
-from ztrace_viewer.selection import Selection
+from ztrace_viewer.commands.answering import end_with_nothing
+from ztrace_viewer.commands.options import Amount, database_option, limit_option, time_options
+from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.terminal.durations import parse_duration
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from ztrace_viewer.export.progress import Progress
     from ztrace_viewer.export.selecting import Piece, Totals, Wanted
+    from ztrace_viewer.terminal.progress import Progress
 
 #: What ``--format`` takes.
 FORMATS = ("otlp", "jaeger", "chrome", "speedscope")
@@ -83,7 +83,7 @@ def export(
     if url is not None and (output is not None or format_name is not None):
         raise SettingsError("--to and --output contradict each other", hint="give one of them")
     from ztrace_viewer.export.selecting import Wanted, count_trees
-    from ztrace_viewer.identifiers import find_trace
+    from ztrace_viewer.queries.identifiers import find_trace
 
     path = None if output is None or str(output) == "-" else output
     with open_database(database) as db:
@@ -111,8 +111,8 @@ def _write(
 
     from ztrace_viewer.export.formats import make_text
     from ztrace_viewer.export.output import open_output
-    from ztrace_viewer.export.progress import Progress
     from ztrace_viewer.export.selecting import read_pieces
+    from ztrace_viewer.terminal.progress import Progress
 
     counts = [0, 0]
     shown = path is not None or not sys.stdout.isatty()
@@ -127,9 +127,9 @@ def _write(
 def _send(db: "sqlite3.Connection", wanted: "Wanted", totals: "Totals", url: str) -> None:
     from ztrace_collector.otlp.mapping.outgoing import Builder
     from ztrace_viewer.export.formats import gather
-    from ztrace_viewer.export.progress import Progress
     from ztrace_viewer.export.selecting import read_pieces
     from ztrace_viewer.export.sending import check_refused, read_destination, send
+    from ztrace_viewer.terminal.progress import Progress
 
     destination = read_destination(url)
     counts = [0, 0]

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import click
 
 from ztrace.errors import NotFoundError, SettingsError
-from ztrace_viewer.answering import next_command
-from ztrace_viewer.options import database_option
+from ztrace_viewer.commands.answering import next_command
+from ztrace_viewer.commands.options import database_option
 
 if TYPE_CHECKING:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-    from ztrace_viewer.export.progress import Progress
+    from ztrace_viewer.terminal.progress import Progress
 
 
 @click.command("import")
@@ -43,8 +43,8 @@ def import_(files: tuple[str, ...], database: Path, url: str | None) -> None:
 
 
 def _store(files: tuple[str, ...], database: Path) -> None:
-    from ztrace_viewer.export.progress import Progress
     from ztrace_viewer.export.storing import Storing
+    from ztrace_viewer.terminal.progress import Progress
 
     with closing(Storing(database)) as storing, Progress("spans") as progress:
         storing.open_if_there()
@@ -73,8 +73,8 @@ def _store(files: tuple[str, ...], database: Path) -> None:
 
 
 def _send(files: tuple[str, ...], url: str) -> None:
-    from ztrace_viewer.export.progress import Progress
     from ztrace_viewer.export.sending import bind, check_refused, loosen, read_destination, send
+    from ztrace_viewer.terminal.progress import Progress
 
     destination = read_destination(url)
     with Progress("spans") as progress:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from ztrace_viewer.options import json_option, keys_option
+from ztrace_viewer.commands.options import json_option, keys_option
 
 
 @click.group()
@@ -74,7 +74,7 @@ def list_(folder: Path, as_json: bool) -> None:
     """
     from ztrace.errors import NotFoundError
     from ztrace_collector.receiving.keys import KeyFolder
-    from ztrace_viewer.answering import print_json
+    from ztrace_viewer.commands.answering import print_json
     from ztrace_viewer.documents import KeysDocument
 
     document: KeysDocument = {
@@ -94,7 +94,7 @@ def list_(folder: Path, as_json: bool) -> None:
     if not document["keys"]:
         raise NotFoundError(f"{folder} has no service's key", hint="make one with 'ztrace keys add SERVICE'")
     from ztrace_viewer.render.lists import draw_keys
-    from ztrace_viewer.screen import open_screen, write
+    from ztrace_viewer.terminal.screen import open_screen, write
 
     screen = open_screen()
     write(screen, *draw_keys(document, screen.width, time.time_ns()))

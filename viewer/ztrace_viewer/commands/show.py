@@ -6,11 +6,11 @@ from pathlib import Path
 import click
 
 from ztrace.errors import NotFoundError
-from ztrace_viewer.answering import print_json
-from ztrace_viewer.database import open_database
-from ztrace_viewer.identifiers import find_trace
-from ztrace_viewer.options import database_option, json_option, limit_option
-from ztrace_viewer.traces import read_tree
+from ztrace_viewer.commands.answering import print_json
+from ztrace_viewer.commands.options import database_option, json_option, limit_option
+from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.identifiers import find_trace
+from ztrace_viewer.queries.traces import read_tree
 
 #: Lines that can still be looked through; more are asked for with --limit.
 DEFAULT_LINES = 200
@@ -45,7 +45,7 @@ def show(trace: str, database: Path, limit: int, as_json: bool) -> None:
     if as_json:
         return print_json(document)
     from ztrace_viewer.render.call_tree import draw_tree
-    from ztrace_viewer.screen import open_screen, write
+    from ztrace_viewer.terminal.screen import open_screen, write
 
     screen = open_screen()
     write(screen, *draw_tree(document, screen.width, limit or None, now_ns))

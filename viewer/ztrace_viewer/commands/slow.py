@@ -5,12 +5,18 @@ from pathlib import Path
 
 import click
 
-from ztrace_viewer.answering import end_with_nothing, next_command, print_json
-from ztrace_viewer.database import open_database
-from ztrace_viewer.identifiers import shorten_traces
-from ztrace_viewer.options import database_option, json_option, limit_option, name_options, time_options
-from ztrace_viewer.selection import Selection
-from ztrace_viewer.traces import list_slowest
+from ztrace_viewer.commands.answering import end_with_nothing, next_command, print_json
+from ztrace_viewer.commands.options import (
+    database_option,
+    json_option,
+    limit_option,
+    name_options,
+    time_options,
+)
+from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.identifiers import shorten_traces
+from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.traces import list_slowest
 
 
 @click.command()
@@ -46,7 +52,7 @@ def slow(
     if not traces:
         end_with_nothing("no call trees")
     from ztrace_viewer.render.lists import draw_slow
-    from ztrace_viewer.screen import dim, open_screen, write
+    from ztrace_viewer.terminal.screen import dim, open_screen, write
 
     screen = open_screen()
     write(screen, *draw_slow(document, short_ids, screen.width, now_ns))

@@ -4,11 +4,17 @@ from pathlib import Path
 
 import click
 
-from ztrace_viewer.answering import end_with_nothing, print_json
-from ztrace_viewer.database import open_database
-from ztrace_viewer.figures import list_methods
-from ztrace_viewer.options import database_option, json_option, limit_option, name_options, time_options
-from ztrace_viewer.selection import Selection
+from ztrace_viewer.commands.answering import end_with_nothing, print_json
+from ztrace_viewer.commands.options import (
+    database_option,
+    json_option,
+    limit_option,
+    name_options,
+    time_options,
+)
+from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.figures import list_methods
+from ztrace_viewer.queries.selection import Selection
 
 
 @click.command()
@@ -42,7 +48,7 @@ def stats(
     if not document["methods"]:
         end_with_nothing("no calls")
     from ztrace_viewer.render.lists import draw_stats
-    from ztrace_viewer.screen import open_screen, write
+    from ztrace_viewer.terminal.screen import open_screen, write
 
     screen = open_screen()
     write(screen, *draw_stats(document, screen.width))

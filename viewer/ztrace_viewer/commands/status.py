@@ -5,10 +5,10 @@ from pathlib import Path
 
 import click
 
-from ztrace_viewer.answering import print_json
-from ztrace_viewer.database import open_database
-from ztrace_viewer.options import database_option, json_option
-from ztrace_viewer.publishers import read_status
+from ztrace_viewer.commands.answering import print_json
+from ztrace_viewer.commands.options import database_option, json_option
+from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.status import read_status
 
 
 @click.command()
@@ -30,7 +30,7 @@ def status(database: Path, as_json: bool) -> None:
     if as_json:
         return print_json(document)
     from ztrace_viewer.render.status import draw_status
-    from ztrace_viewer.screen import open_screen, write
+    from ztrace_viewer.terminal.screen import open_screen, write
 
     screen = open_screen()
     write(screen, *draw_status(document, screen.width, now_ns))

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from ztrace_viewer.answering import print_json
-from ztrace_viewer.database import open_database
+from ztrace_viewer.commands.answering import print_json
+from ztrace_viewer.commands.options import database_option, json_option, name_options, since_option
 from ztrace_viewer.documents import ExceptionEvent, TraceEvent
-from ztrace_viewer.following import Follower
-from ztrace_viewer.options import database_option, json_option, name_options, since_option
-from ztrace_viewer.selection import Selection
+from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.following import Follower
+from ztrace_viewer.queries.selection import Selection
 
 #: Between two looks: at once for a reader, nothing for the machine.
 POLL_S = 0.25
@@ -52,7 +52,7 @@ def _follow(database: Path, selection: Selection) -> Iterator[TraceEvent | Excep
 
 def _drawer() -> Callable[[TraceEvent | ExceptionEvent], None]:
     from ztrace_viewer.render.events import draw_event
-    from ztrace_viewer.screen import open_screen, write
+    from ztrace_viewer.terminal.screen import open_screen, write
 
     screen = open_screen()
     return lambda event: write(screen, draw_event(event))

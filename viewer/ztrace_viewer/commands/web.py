@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from ztrace_viewer.options import database_option
+from ztrace_viewer.commands.options import database_option
 
 #: Where it is served if nothing else is said; in the help, before anything of the server is imported.
 DEFAULT_LISTEN = "127.0.0.1:4711"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ztrace.errors import ZtraceError
 from ztrace_collector.service import Collector, Options
-from ztrace_viewer.demo import lifeline
+from ztrace_viewer import lifeline
 
 
 def main() -> int:

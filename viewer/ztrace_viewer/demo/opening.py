@@ -15,10 +15,10 @@ from pathlib import Path
 import zmq
 
 from ztrace.errors import DatabaseError, SettingsError, ZtraceError
-from ztrace_viewer.database import open_database
 from ztrace_viewer.demo.processes import START_S, Child, ProcessError, finish_all
 from ztrace_viewer.demo.progress import Progress
-from ztrace_viewer.publishers import read_status
+from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.status import read_status
 
 #: What `service` can be, in the order of closing: mail is still there for the last orders.
 SERVICES = (("front", "orders", "billing", "stock"), ("mail",))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ztrace.errors import ZtraceError
-from ztrace_viewer.demo import lifeline
+from ztrace_viewer import lifeline
 
 #: How long a process may take to start on a machine with too much to do.
 START_S = 30.0

@@ -15,20 +15,20 @@ from rich.console import Console
 from rich.text import Text
 
 from ztrace.errors import ZtraceError
-from ztrace_viewer.database import open_database
 from ztrace_viewer.demo.opening import Outcome
 from ztrace_viewer.documents import ErrorDocument, ErrorsDocument, GroupSummary
-from ztrace_viewer.groups import list_groups
-from ztrace_viewer.identifiers import shorten_groups, shorten_traces
-from ztrace_viewer.publishers import read_status
+from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.groups import list_groups
+from ztrace_viewer.queries.identifiers import shorten_groups, shorten_traces
+from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.status import read_status
+from ztrace_viewer.queries.traces import list_slowest, read_tree
+from ztrace_viewer.queries.way import read_error
 from ztrace_viewer.render.call_tree import draw_tree
 from ztrace_viewer.render.error import draw_error
 from ztrace_viewer.render.lists import draw_errors, draw_slow
 from ztrace_viewer.render.tracebacks import shorten_type
-from ztrace_viewer.screen import dim, open_screen, plural, write
-from ztrace_viewer.selection import Selection
-from ztrace_viewer.traces import list_slowest, read_tree
-from ztrace_viewer.way import read_error
+from ztrace_viewer.terminal.screen import dim, open_screen, plural, write
 
 #: Trees in the list: enough to see that there are several kinds.
 _TREES = 5

@@ -9,7 +9,7 @@ import gevent
 import zerorpc
 
 import ztrace
-from ztrace_viewer.demo import lifeline
+from ztrace_viewer import lifeline
 from ztrace_viewer.demo.shop import AddressOf, Billing, Front, Mail, Orders, Stock
 
 

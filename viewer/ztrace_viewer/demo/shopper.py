@@ -14,7 +14,7 @@ import gevent
 import zerorpc
 
 import ztrace
-from ztrace_viewer.demo import lifeline
+from ztrace_viewer import lifeline
 from ztrace_viewer.demo.shop import BLOCKED_CARD, MADE_TO_ORDER, PRICES, SUPPLIED
 
 #: People in the shop at the same time.

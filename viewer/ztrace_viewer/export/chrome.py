@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from ztrace.wire import ERROR, KIND_NAMES, UNFINISHED
 from ztrace_collector.otlp.mapping.reading import StoredSpan
-from ztrace_viewer.export.forest import Forest, arrange, name_span
-from ztrace_viewer.export.lanes import Block, Lanes, find_blocks
 from ztrace_viewer.json_text import read_json
-from ztrace_viewer.tree import STATUS_NAMES
+from ztrace_viewer.trees.forest import Forest, arrange, name_span
+from ztrace_viewer.trees.lanes import Block, Lanes, find_blocks
+from ztrace_viewer.trees.tree import STATUS_NAMES
 
 #: The group that ties an arrow's two ends.
 _FLOW = "call"

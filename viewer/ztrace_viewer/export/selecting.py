@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ztrace_collector.layout import HOUR_NS
 from ztrace_collector.otlp.mapping.reading import StoredSpan, read_trace_after, read_traces, read_unfinished
-from ztrace_viewer.selection import EVERYTHING, Selection
+from ztrace_viewer.queries.selection import EVERYTHING, Selection
 
 #: Spans read at a time: enough that the reading costs little, and some megabytes.
 PIECE_SPANS = 2_000

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from ztrace import __version__
 from ztrace.wire import KIND_NUMBERS
 from ztrace_collector.otlp.mapping.reading import StoredSpan
-from ztrace_viewer.durations import format_duration
-from ztrace_viewer.export.forest import Forest, arrange, name_span
+from ztrace_viewer.terminal.durations import format_duration
+from ztrace_viewer.trees.forest import Forest, arrange, name_span
 
 _SCHEMA = "https://www.speedscope.app/file-format-schema.json"
 _CONSUMER = KIND_NUMBERS["consumer"]

@@ -6,15 +6,15 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from ztrace_collector.layout import REGRESSED, RESOLVED
-from ztrace_viewer.characters import clean
 from ztrace_viewer.documents import ErrorDocument, GroupSummary
-from ztrace_viewer.groups import WHEN_PARTS
-from ztrace_viewer.identifiers import SHOWN_TRACE_DIGITS
-from ztrace_viewer.moments import format_ago, format_stretch
+from ztrace_viewer.queries.groups import WHEN_PARTS
+from ztrace_viewer.queries.identifiers import SHOWN_TRACE_DIGITS
 from ztrace_viewer.render.sparks import draw_sparks
 from ztrace_viewer.render.tracebacks import as_raised, headline
 from ztrace_viewer.render.way import draw_way, find_edge, tell_handled
-from ztrace_viewer.screen import name_call, plural
+from ztrace_viewer.terminal.characters import clean
+from ztrace_viewer.terminal.moments import format_ago, format_stretch
+from ztrace_viewer.terminal.screen import name_call, plural
 
 #: Between two samples on a line.
 _GAP = 3
@@ -28,7 +28,7 @@ def draw_error(
     """Yield the lines of a group: its facts, the way of one occurrence, and where to find others.
 
     Args:
-        document: from `ztrace_viewer.way.read_error`.
+        document: from `ztrace_viewer.queries.way.read_error`.
         width: columns of the screen.
         now_ns: for "3m ago".
         libraries: show all frames and not only the user's own.

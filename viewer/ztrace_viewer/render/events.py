@@ -2,14 +2,14 @@
 
 from rich.text import Text
 
-from ztrace_viewer.characters import clean
 from ztrace_viewer.documents import ExceptionEvent, TraceEvent
-from ztrace_viewer.durations import format_duration
-from ztrace_viewer.identifiers import SHOWN_TRACE_DIGITS
-from ztrace_viewer.moments import format_clock
+from ztrace_viewer.queries.identifiers import SHOWN_TRACE_DIGITS
 from ztrace_viewer.render.frames import shorten_path
 from ztrace_viewer.render.tracebacks import headline, shorten_type
-from ztrace_viewer.screen import name_call, plural
+from ztrace_viewer.terminal.characters import clean
+from ztrace_viewer.terminal.durations import format_duration
+from ztrace_viewer.terminal.moments import format_clock
+from ztrace_viewer.terminal.screen import name_call, plural
 
 
 def draw_event(event: TraceEvent | ExceptionEvent) -> Text:

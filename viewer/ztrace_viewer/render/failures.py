@@ -10,9 +10,9 @@ from rich.text import Text
 
 from ztrace.wire import GROUPED, PASSED, REPLACED, WRAPPED
 from ztrace_viewer.documents import ExceptionDocument, Frame, SpanDocument
+from ztrace_viewer.queries.way import REMOTE_TRACEBACK
 from ztrace_viewer.render.frames import name_place, same_line
 from ztrace_viewer.render.tracebacks import as_raised, draw_exception, draw_remote
-from ztrace_viewer.way import REMOTE_TRACEBACK
 
 #: How an exception that was raised here came of the one that began elsewhere.
 _HOW_WORDS = {WRAPPED: "wraps the one", REPLACED: "replaces the one"}

@@ -9,9 +9,9 @@ from itertools import groupby
 
 from rich.text import Text
 
-from ztrace_viewer.characters import clean
 from ztrace_viewer.documents import Frame
-from ztrace_viewer.screen import plural
+from ztrace_viewer.terminal.characters import clean
+from ztrace_viewer.terminal.screen import plural
 
 #: Marks: of the line that failed, and of the line that made the call.
 FAILED, CALLED = "▸", "→"

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from rich.cells import cell_len
 from rich.text import Text
 
-from ztrace_viewer.characters import clean
 from ztrace_viewer.documents import (
     ErrorsDocument,
     GroupSummary,
@@ -17,17 +16,18 @@ from ztrace_viewer.documents import (
     StatsDocument,
     TraceSummary,
 )
-from ztrace_viewer.durations import format_duration
-from ztrace_viewer.groups import WHEN_PARTS
-from ztrace_viewer.moments import format_age, format_ago
+from ztrace_viewer.queries.groups import WHEN_PARTS
+from ztrace_viewer.queries.summaries import FINISHED
+from ztrace_viewer.queries.unfinished import STATE_WORDS
 from ztrace_viewer.render.error import STATE_STYLES
 from ztrace_viewer.render.frames import name_place
 from ztrace_viewer.render.grid import Column, draw_grid
 from ztrace_viewer.render.sparks import draw_sparks
 from ztrace_viewer.render.tracebacks import as_raised
-from ztrace_viewer.screen import name_call
-from ztrace_viewer.summaries import FINISHED
-from ztrace_viewer.unfinished import STATE_WORDS
+from ztrace_viewer.terminal.characters import clean
+from ztrace_viewer.terminal.durations import format_duration
+from ztrace_viewer.terminal.moments import format_age, format_ago
+from ztrace_viewer.terminal.screen import name_call
 
 #: Columns from which on a bar of when has a cell for each part; below that one for three.
 _LONG_BAR_FROM = 120

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
-from ztrace_viewer.characters import clean
 from ztrace_viewer.documents import SpanDocument, SpanEvent
-from ztrace_viewer.durations import format_duration
-from ztrace_viewer.screen import plural
+from ztrace_viewer.terminal.characters import clean
+from ztrace_viewer.terminal.durations import format_duration
+from ztrace_viewer.terminal.screen import plural
 
 #: Events of a span that are shown.
 _SHOWN = 3

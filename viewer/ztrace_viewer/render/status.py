@@ -9,13 +9,13 @@ from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
-from ztrace_viewer.characters import clean
 from ztrace_viewer.documents import Loss, Publisher, Refusal, StatusDocument
-from ztrace_viewer.moments import format_ago, format_stretch
 from ztrace_viewer.render.destinations import draw_destinations
 from ztrace_viewer.render.grid import Column, draw_grid
 from ztrace_viewer.render.lists import draw_number
-from ztrace_viewer.screen import plural
+from ztrace_viewer.terminal.characters import clean
+from ztrace_viewer.terminal.moments import format_ago, format_stretch
+from ztrace_viewer.terminal.screen import plural
 
 #: How a publisher's state is shown: what has gone wrong stands out.
 _STATE_STYLES = {"live": "green", "silent": "yellow", "crashed": "bold red", "ended": "dim"}

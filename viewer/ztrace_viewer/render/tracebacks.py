@@ -12,10 +12,10 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from ztrace.wire import PASSED, REPLACED, WRAPPED
-from ztrace_viewer.characters import clean, clean_lines
 from ztrace_viewer.documents import ExceptionDocument
-from ztrace_viewer.identifiers import SHOWN_GROUP_DIGITS
+from ztrace_viewer.queries.identifiers import SHOWN_GROUP_DIGITS
 from ztrace_viewer.render.frames import draw_frames
+from ztrace_viewer.terminal.characters import clean, clean_lines
 
 #: Lines shown of a message, and of what a server without ztrace says; JSON has them all.
 MAX_MESSAGE_LINES, MAX_REMOTE_LINES = 8, 40

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from ztrace.errors import DatabaseError
-from ztrace_viewer.database import open_database
-from ztrace_viewer.web.deadline import Deadline
+from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.deadline import Deadline
 
 #: What a search may take to look further, and any question at most: Jaeger's page waits for ten seconds.
 SEARCH_S, ANSWER_S = 2.0, 8.0

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from ztrace.errors import EndpointError, ZtraceError
-from ztrace_viewer.demo import lifeline
+from ztrace_viewer import lifeline
 from ztrace_viewer.web.listening import Address, find_address, listen
 from ztrace_viewer.web.token import find_token
 

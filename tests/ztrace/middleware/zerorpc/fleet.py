@@ -16,10 +16,10 @@ from typing import Any, Self, TypeVar
 from tests.ztrace.middleware.zerorpc.journal import Entry, read_events, read_journals
 from tests.ztrace.middleware.zerorpc.origins import Places, Ways, compare_ways
 from tests.ztrace.middleware.zerorpc.trees import Node, Unlogged, compare, foretell_scenario
-from ztrace_viewer.database import open_database
 from ztrace_viewer.documents import StatusDocument, TreeDocument
-from ztrace_viewer.publishers import read_status
-from ztrace_viewer.traces import read_tree
+from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.status import read_status
+from ztrace_viewer.queries.traces import read_tree
 
 #: Longer than anything takes: reached only by a failure.
 DEADLINE_S = 15.0

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from tests.ztrace.middleware.zerorpc.journal import Entry, Event, Line
 from tests.ztrace.middleware.zerorpc.trees import Node
 from ztrace_viewer.documents import Frame, SpanDocument
-from ztrace_viewer.tree import walk
+from ztrace_viewer.trees.tree import walk
 
 _REMOTE = "zerorpc.exceptions.RemoteError"
 

@@ -8,7 +8,7 @@ import pytest
 from tests.ztrace.middleware.zerorpc.fleet import Fleet
 from tests.ztrace.middleware.zerorpc.server import EXOTIC
 from tests.ztrace.middleware.zerorpc.trees import TOLERANCE_NS, Unlogged, find, foretell_call, origins, ways
-from ztrace_viewer.tree import walk
+from ztrace_viewer.trees.tree import walk
 
 REMOTE = "zerorpc.exceptions.RemoteError"
 EXPIRED = "zerorpc.exceptions.TimeoutExpired"

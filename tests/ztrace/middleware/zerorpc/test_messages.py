@@ -5,9 +5,9 @@ from typing import Any
 from tests.ztrace.middleware.zerorpc.fleet import Fleet, wait_for
 from tests.ztrace.middleware.zerorpc.journal import read_journals
 from tests.ztrace.middleware.zerorpc.trees import Unlogged, find, origins, ways
-from ztrace_viewer.database import open_database
 from ztrace_viewer.documents import TreeDocument
-from ztrace_viewer.tree import walk
+from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.trees.tree import walk
 
 
 def links_of(fleet: Fleet, tree: TreeDocument) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from tests.ztrace.middleware.zerorpc.test_lost_peers import doomed
 from tests.ztrace.middleware.zerorpc.test_messages import wait_for_messages
 from tests.ztrace.middleware.zerorpc.trees import Unlogged, find
 from ztrace_viewer.documents import ExceptionDocument, SpanDocument, TreeDocument
-from ztrace_viewer.tree import walk
+from ztrace_viewer.trees.tree import walk
 
 LOST = "zerorpc.exceptions.LostRemote"
 STOCK = "tests.ztrace.middleware.zerorpc.failing.StockError"

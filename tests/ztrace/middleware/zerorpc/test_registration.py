@@ -9,7 +9,7 @@ import pytest
 from tests.ztrace.middleware.zerorpc.fleet import Child, Fleet
 from tests.ztrace.middleware.zerorpc.journal import read_journals
 from tests.ztrace.middleware.zerorpc.trees import Unlogged, foretell_served, origins
-from ztrace_viewer.tree import walk
+from ztrace_viewer.trees.tree import walk
 
 HOOKS = (
     "resolve_endpoint",

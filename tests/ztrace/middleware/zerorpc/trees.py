@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.ztrace.middleware.zerorpc.journal import Entry
 from ztrace_viewer.documents import SpanDocument, TreeDocument
-from ztrace_viewer.tree import walk
+from ztrace_viewer.trees.tree import walk
 
 #: How far the wall clock that journals use and the one that spans use may be apart.
 TOLERANCE_NS = 50_000_000

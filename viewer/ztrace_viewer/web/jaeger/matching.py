@@ -25,7 +25,7 @@ from ztrace_viewer.export.jaeger_fields import (
     STATUS_NAMES,
     STATUS_TAG,
 )
-from ztrace_viewer.web.deadline import Deadline
+from ztrace_viewer.queries.deadline import Deadline
 from ztrace_viewer.web.jaeger.parameters import Question
 
 #: Names by which Jaeger's storages look for what is no attribute.

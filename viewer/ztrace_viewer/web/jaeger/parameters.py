@@ -14,7 +14,7 @@ from decimal import Decimal
 from starlette.datastructures import QueryParams
 
 from ztrace.errors import SettingsError
-from ztrace_viewer.durations import UNITS_NS
+from ztrace_viewer.terminal.durations import UNITS_NS
 
 #: Traces in an answer where no number is given, as with Jaeger.
 DEFAULT_LIMIT = 100

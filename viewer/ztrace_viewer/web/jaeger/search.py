@@ -11,9 +11,9 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ztrace_viewer.durations import UNITS_NS
-from ztrace_viewer.web.deadline import Deadline
-from ztrace_viewer.web.jaeger.candidates import Candidate, Wanted, explain_end, read_pages
+from ztrace_viewer.queries.candidates import Candidate, Wanted, explain_end, read_pages
+from ztrace_viewer.queries.deadline import Deadline
+from ztrace_viewer.terminal.durations import UNITS_NS
 from ztrace_viewer.web.jaeger.matching import Matcher
 from ztrace_viewer.web.jaeger.parameters import Question
 

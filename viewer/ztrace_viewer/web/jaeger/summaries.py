@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
 from ztrace.wire import ERROR
-from ztrace_viewer.web.jaeger.candidates import Candidate
+from ztrace_viewer.queries.candidates import Candidate
 
 
 class ServiceSummary(TypedDict):

@@ -11,13 +11,13 @@ from starlette.routing import Route
 
 from ztrace.errors import NotFoundError
 from ztrace_viewer.export.jaeger import make_traces
+from ztrace_viewer.queries.calls import count_calls
+from ztrace_viewer.queries.deadline import Deadline
+from ztrace_viewer.queries.names import list_operations, list_services
 from ztrace_viewer.web.answers import answer_data, answer_error
 from ztrace_viewer.web.asking import SEARCH_S, Asker
-from ztrace_viewer.web.deadline import Deadline
-from ztrace_viewer.web.jaeger.dependencies import count_calls
 from ztrace_viewer.web.jaeger.gaps import add_warnings
 from ztrace_viewer.web.jaeger.loading import Loaded, load_traces
-from ztrace_viewer.web.jaeger.names import list_operations, list_services
 from ztrace_viewer.web.jaeger.parameters import (
     ParameterError,
     parse_boolean,

@@ -9,11 +9,11 @@ from starlette.routing import Route
 
 from ztrace.errors import NotFoundError
 from ztrace_collector.otlp.mapping.json_form import read_content
+from ztrace_viewer.queries.deadline import Deadline
+from ztrace_viewer.queries.names import list_operations, list_services
 from ztrace_viewer.web.answers import answer
 from ztrace_viewer.web.asking import SEARCH_S, Asker
-from ztrace_viewer.web.deadline import Deadline
 from ztrace_viewer.web.jaeger.loading import Loaded, load_traces
-from ztrace_viewer.web.jaeger.names import list_operations, list_services
 from ztrace_viewer.web.jaeger.parameters import parse_boolean, parse_moment, parse_trace_id, read_version_3
 from ztrace_viewer.web.jaeger.search import search
 from ztrace_viewer.web.jaeger.summaries import summarise

@@ -1,0 +1,314 @@
+"""The demo as a user runs it: real processes, twice at the same time, interrupted, killed and hindered."""
+
+import os
+import shlex
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+from ztrace.errors import ZtraceError
+from ztrace_viewer.cli import run
+from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.groups import list_groups
+from ztrace_viewer.queries.identifiers import find_group
+from ztrace_viewer.queries.status import read_status
+from ztrace_viewer.queries.traces import list_slowest, read_tree
+from ztrace_viewer.queries.way import read_error
+from ztrace_viewer.trees.tree import walk
+
+#: Longer than anything takes: reached only by a failure.
+DEADLINE_S = 60
+#: Carried by a demo and by all it starts, to find them by.
+MARKER = "DEMO_TEST_MARKER"
+#: The screen's columns.
+WIDTH = "120"
+#: Everything that a demo runs besides itself.
+CHILDREN = {"collector", "front", "orders", "billing", "stock", "mail", "shopper"}
+
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/environ").exists(), reason="looks for processes in /proc"
+)
+
+
+def wait_for(condition: Callable[[], Any]) -> Any:
+    """Return the condition's result once it is true."""
+    deadline_s = time.monotonic() + DEADLINE_S
+    while not (result := condition()):
+        assert time.monotonic() < deadline_s, "timed out"
+        time.sleep(0.01)
+    return result
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A running ``ztrace demo`` with a temporary folder of its own."""
+
+    process: "subprocess.Popen[str]"
+    marker: str
+    temporary: Path
+
+    def read_until(self, words: str) -> None:
+        """Read standard error up to a line."""
+        assert self.process.stderr is not None
+        while words not in (line := self.process.stderr.readline()):
+            assert line, f"ended before {words!r}"
+
+    def finish(self) -> tuple[int, str, str]:
+        """Return its exit status, output and standard error."""
+        output, errors = self.process.communicate(timeout=DEADLINE_S)
+        return self.process.returncode, output, errors
+
+    def processes(self) -> dict[str, int]:
+        """Return the pid of every process it started that lives, by name."""
+        found = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            if self.marker.encode() in _read(folder / "environ") and int(folder.name) != self.process.pid:
+                module, *arguments = _read(folder / "cmdline").decode().split("\0")[3:]
+                name = module.removeprefix("ztrace_viewer.demo.")
+                found[arguments[0] if name == "service" else name] = int(folder.name)
+        return found
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+@contextmanager
+def start_demo(*arguments: str, path: Path | None = None) -> Iterator[Demo]:
+    """Run the command; nothing of it survives the block."""
+    marker = uuid.uuid4().hex
+    # Sockets need shorter paths than pytest's folders have.
+    with TemporaryDirectory(prefix="zd-") as temporary:
+        environment = {**os.environ, MARKER: marker, "TMPDIR": temporary, "COLUMNS": WIDTH}
+        # What users set for their own services.
+        environment |= {"ZTRACE_DISABLED": "1", "ZTRACE_SERVICE": "mine"}
+        if path is not None:
+            environment["PYTHONPATH"] = str(path)
+        command = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
+        with subprocess.Popen(
+            [sys.executable, "-c", command, "demo", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        ) as process:
+            demo = Demo(process, marker, Path(temporary))
+            try:
+                yield demo
+            finally:
+                process.kill()
+                for pid in demo.processes().values():
+                    os.kill(pid, signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A demo that has ended, and the database it left."""
+
+    status: int
+    output: str
+    errors: str
+    left: dict[str, int]
+    files: list[str]
+    database: Path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Return a demo that ran beside another one, which kept its database in its temporary folder."""
+    database = tmp_path_factory.mktemp("demo") / "our shop.db"
+    with (
+        start_demo("--seconds", "0.6", "--db", str(database)) as one,
+        start_demo("--seconds", "0.6") as other,
+    ):
+        status, output, errors = one.finish()
+        other_status, other_output, other_errors = other.finish()
+        assert other_status == 0, other_errors
+        (kept,) = other.temporary.glob("*/*.db")
+        assert f"--db {kept}" in other_output
+        assert one.processes() == other.processes() == {}
+        return Finished(
+            status, output, errors, one.processes(), sorted(map(str, one.temporary.iterdir())), database
+        )
+
+
+@pytest.fixture
+def db(finished: Finished) -> Iterator[sqlite3.Connection]:
+    """Yield the finished demo's database."""
+    with open_database(finished.database) as opened:
+        yield opened
+
+
+def test_ends_well_and_leaves_only_the_database(finished: Finished) -> None:
+    """It takes its folder away, tells its stages, and has nothing to complain about."""
+    assert (finished.status, finished.files) == (0, []), finished.errors
+    stages = [line.partition(":")[0] for line in finished.errors.splitlines()]
+    assert stages == ["opening the shop", "the shop is open for 0.6 s", "closing the shop"]
+    # SQLite's own files stay beside a database that has been read.
+    assert {path.stem for path in finished.database.parent.iterdir()} == {finished.database.stem}
+
+
+def test_every_call_tree_is_stored_and_complete(db: sqlite3.Connection) -> None:
+    """No span is lost or left open, and every trace begins with a shopper."""
+    status = read_status(db, time.time_ns())
+    assert (status["spans_lost"], status["unfinished"], status["rejected"]) == (0, 0, {})
+    assert {each["service"] for each in status["publishers"]} == CHILDREN - {"collector"}
+    assert {each["state"] for each in status["publishers"]} == {"ended"}
+    traces = list_slowest(db, limit=10_000)["traces"]
+    assert len(traces) == status["traces_stored"] >= 4
+    assert {(trace["service"], trace["complete"]) for trace in traces} == {("shopper", True)}
+    assert {trace["name"] for trace in traces} == {"buy", "look", "search"}
+
+
+def test_the_slow_tree_shows_what_is_slow(finished: Finished, db: sqlite3.Connection) -> None:
+    """It goes through all services, asks for price after price, and waits for the supplier."""
+    slowest = list_slowest(db, limit=1)["traces"][0]
+    assert set(slowest["services"]) == CHILDREN - {"collector"}
+    spans = [span for span, _ in walk(read_tree(db, bytes.fromhex(slowest["trace_id"]))["roots"])]
+    (supplier,) = [span for span in spans if span["name"] == "ask supplier"]
+    assert (supplier["self_ns"] or 0) > (slowest["duration_ns"] or 0) / 4
+    assert sum((span["name"], span["kind"]) == ("price", "server") for span in spans) > 10
+    assert {span["kind"] for span in spans if span["name"] == "confirm"} == {"producer", "consumer"}
+    assert f"trace {slowest['trace_id']}  shopper.buy" in finished.output
+    assert "stock.ask supplier" in finished.output
+    assert "more like this" in finished.output
+
+
+def test_the_error_is_shown_from_caller_to_origin(finished: Finished, db: sqlite3.Connection) -> None:
+    """A card is declined in billing, three processes down, and comes up wrapped by orders."""
+    groups = {group["type"].rpartition(".")[2]: group for group in list_groups(db)["groups"]}
+    assert groups.keys() == {"CardDeclined", "TimeoutExpired"}
+    declined = read_error(db, groups["CardDeclined"]["group"])
+    assert [(hop["service"], hop["name"], hop["how"]) for hop in declined["hops"]] == [
+        ("shopper", "buy", "passed"),
+        ("shopper", "checkout", "passed"),
+        ("front", "checkout", "passed"),
+        ("front", "place", "passed"),
+        ("orders", "place", "wrapped"),
+        ("orders", "charge", "passed"),
+        ("billing", "charge", "raised"),
+    ]
+    assert f"error {declined['group']['group']}  began in billing.charge" in finished.output
+    assert declined["group"]["edge_count"] == declined["group"]["count"]
+    assert "came out of shopper.buy as OrderFailed: nothing ordered for " in finished.output
+    places = [finished.output.index(f"↓ calls {call}  (pid ") for call in ("orders.place", "billing.charge")]
+    assert places[0] < finished.output.index("OrderFailed: nothing ordered", places[0]) < places[1]
+    calls = (
+        "front.checkout(customer",
+        "receipt: str = self._orders.place(",
+        "receipt: str = self._billing.charge(",
+    )
+    places = [finished.output.index(f"  → {call}") for call in calls]
+    assert places == sorted(places)
+    assert "▸ raise CardDeclined(" in finished.output
+
+
+def test_the_timeout_shows_both_ends_of_the_call(finished: Finished, db: sqlite3.Connection) -> None:
+    """The caller gave up before the service was done, and nobody above it failed."""
+    (group,) = [each for each in list_groups(db)["groups"] if each["type"].endswith("TimeoutExpired")]
+    tree = read_tree(db, bytes.fromhex(group["trace_id"]))
+    client, server = (span for span, _ in walk(tree["roots"]) if span["name"] == "delivery_date")
+    assert (client["service"], client["status"]) == ("front", "error")
+    assert (server["service"], server["status"]) == ("stock", "ok")
+    assert (client["duration_ns"] or 0) < (server["duration_ns"] or 0)
+    assert tree["roots"][0]["status"] == "ok"
+    assert "TimeoutExpired: timeout after 0.25s" in finished.output
+
+
+def test_every_command_it_prints_works(
+    finished: Finished,
+    db: sqlite3.Connection,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They can be copied as they stand, and those above a picture draw it."""
+    commands = [line.strip() for line in finished.output.splitlines() if line.strip().startswith("ztrace ")]
+    verbs = [shlex.split(command)[1] for command in commands]
+    assert verbs == ["slow", "show", "errors", "error", "slow", "show", "error", "stats", "status"]
+    monkeypatch.setenv("COLUMNS", WIDTH)
+    drawn = []
+    for command in commands:
+        assert run(shlex.split(command)[1:]) == 0, command
+        drawn.append(capsys.readouterr().out.splitlines())
+    # All but the second line, which tells how long ago it was.
+    assert len(drawn[1]) > 10
+    assert "\n".join(drawn[1][2:]) in finished.output
+    assert find_group(db, shlex.split(commands[3])[2]) != find_group(db, shlex.split(commands[6])[2])
+
+
+@needs_proc
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_interrupted_it_leaves_no_process(number: signal.Signals) -> None:
+    """Ctrl-C stops everything without a traceback; killed, it takes everything along all the same."""
+    with start_demo("--seconds", "60") as demo:
+        demo.read_until("the shop is open")
+        wait_for(lambda: demo.processes().keys() == CHILDREN)
+        demo.process.send_signal(number)
+        status, output, errors = demo.finish()
+        assert (output, errors.strip()) == ("", "")
+        if number == signal.SIGINT:
+            assert (status, demo.processes(), list(demo.temporary.iterdir())) == (130, {}, [])
+        wait_for(lambda: not demo.processes())
+
+
+@needs_proc
+def test_a_service_that_dies_ends_it_with_one_line() -> None:
+    """It says who died and where the log is, and the others are stopped."""
+    with start_demo("--seconds", "60") as demo:
+        demo.read_until("the shop is open")
+        os.kill(demo.processes()["stock"], signal.SIGKILL)
+        status, output, errors = demo.finish()
+        log = next(demo.temporary.glob("*/run/stock.log"))
+        assert (status, output) == (2, "")
+        assert errors == (
+            f"ztrace: stock ended while the shop was open: it said nothing, exit status -9; see {log}\n"
+        )
+        assert demo.processes() == {}
+
+
+def test_a_service_that_does_not_start_ends_it_with_one_line(tmp_path: Path) -> None:
+    """The line has the last line of the service's log."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nif 'billing' in sys.orig_argv: raise SystemExit('Traceback …\\nNoBank: it has closed')\n"
+    )
+    with start_demo(path=tmp_path) as demo:
+        status, output, errors = demo.finish()
+        log = next(demo.temporary.glob("*/run/billing.log"))
+        assert (status, output) == (2, "")
+        assert errors.splitlines()[1:] == [f"ztrace: billing did not start: NoBank: it has closed; see {log}"]
+
+
+def test_a_foreign_file_is_refused_with_the_collectors_line(tmp_path: Path) -> None:
+    """Nothing is written to it, and no folder is left."""
+    foreign = tmp_path / "notes.db"
+    foreign.write_text("not a database, and longer than a header of one is" * 10)
+    with start_demo("--db", str(foreign)) as demo:
+        status, _, errors = demo.finish()
+        assert status == 2
+        assert errors.splitlines()[1:] == [
+            f"ztrace: {foreign} is not an SQLite database; give another file with --db"
+        ]
+        assert list(demo.temporary.iterdir()) == []
+
+
+def test_without_its_libraries_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before anything is started."""
+    from ztrace_viewer.demo import opening
+
+    monkeypatch.setattr(opening, "find_spec", lambda name: None)
+    with pytest.raises(ZtraceError, match=r"pip install 'ztrace\[demo\]'"):
+        opening.run_shop(1, None)

@@ -1,0 +1,177 @@
+"""A file that cannot be used is refused with one line that says why and what to do."""
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.viewer.conftest import Run
+from ztrace.errors import DatabaseCorrupt, DatabaseError, DatabaseForeign, DatabaseMissing, DatabaseNewer
+from ztrace_collector.layout import APPLICATION_ID, SCHEMA_VERSION
+from ztrace_collector.storing.store import Store
+from ztrace_viewer.queries.database import open_database
+
+QUERIES = (
+    ("slow",),
+    ("errors",),
+    ("error", "abcdef"),
+    ("show", "abcdef"),
+    ("stats",),
+    ("status",),
+    ("tail",),
+)
+
+
+def make_folder(path: Path) -> None:
+    """Put a folder there."""
+    path.mkdir()
+
+
+def make_text(path: Path) -> None:
+    """Put a file there that SQLite does not know."""
+    path.write_text("not a database\n" * 1000)
+
+
+def make_empty(path: Path) -> None:
+    """Put an empty file there."""
+    path.touch()
+
+
+def make_foreign(path: Path) -> None:
+    """Put another program's database there."""
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE traces (id)")
+
+
+def make_newer(path: Path) -> None:
+    """Put a newer ztrace's database there."""
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+
+
+def make_older(path: Path) -> None:
+    """Put a database there that was never finished."""
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def make_corrupt(path: Path) -> None:
+    """Put a ztrace database there whose pages after the first are noise."""
+    Store(path).close()
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA journal_mode = DELETE")
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + b"\xa5" * (len(content) - 4096))
+
+
+BROKEN = [
+    (make_folder, DatabaseError, "is a folder"),
+    (make_text, DatabaseForeign, "is not a database"),
+    (make_empty, DatabaseForeign, "is not a ztrace database"),
+    (make_foreign, DatabaseForeign, "is not a ztrace database"),
+    (make_newer, DatabaseNewer, "pip install --upgrade"),
+    (make_older, DatabaseError, "brings it up to date"),
+    (make_corrupt, DatabaseCorrupt, "is damaged"),
+    (lambda path: None, DatabaseMissing, "'ztrace up' makes one"),
+]
+
+
+@pytest.mark.parametrize(("make", "kind", "text"), BROKEN)
+def test_the_error_is_of_the_right_class(
+    path: Path, make: Callable[[Path], None], kind: type[DatabaseError], text: str
+) -> None:
+    """And names the file."""
+    make(path)
+    with pytest.raises(DatabaseError, match=text) as caught, open_database(path) as db:
+        db.execute("SELECT * FROM traces ORDER BY hour").fetchall()
+    assert type(caught.value) is kind
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize(("make", "kind", "text"), BROKEN)
+def test_every_query_tells_it_on_one_line(
+    run: Run,
+    path: Path,
+    make: Callable[[Path], None],
+    kind: type[DatabaseError],
+    text: str,
+    query: tuple[str, ...],
+) -> None:
+    """With exit status 2 and nothing on standard output."""
+    make(path)
+    result = run(*query, "--db", path)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.startswith("ztrace: ")
+    assert text in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_an_unreadable_file_is_told() -> None:
+    """Permissions are named, not SQLite's word for it."""
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        path = Path(folder) / "traces.db"
+        Store(path).close()
+        path.chmod(0)
+        if user == 0:  # Who may read everything.
+            os.seteuid(65534)
+        try:
+            with pytest.raises(DatabaseError, match="cannot be read"), open_database(path):
+                pass
+        finally:
+            os.seteuid(user)
+
+
+def test_nothing_can_be_written(shop: Path) -> None:
+    """The connection only reads."""
+    with open_database(shop) as db:
+        assert db.execute("PRAGMA query_only").fetchone() == (1,)
+    with pytest.raises(DatabaseError, match="readonly"), open_database(shop) as db:
+        db.execute("DELETE FROM traces")
+
+
+def test_a_document_is_of_one_moment(path: Path) -> None:
+    """What is written while it is put together is not in it, and does not wait for it."""
+    with Store(path), open_database(path) as db:
+        assert db.execute("SELECT count(*) FROM refusals").fetchone() == (0,)
+        with closing(sqlite3.connect(path)) as other, other:
+            other.execute("INSERT INTO refusals VALUES ('version', 1, 1, '')")
+        assert db.execute("SELECT count(*) FROM refusals").fetchone() == (0,)
+    with open_database(path, snapshot=False) as db:
+        assert db.execute("SELECT count(*) FROM refusals").fetchone() == (1,)
+
+
+def test_a_folder_that_cannot_be_written_can_be_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite's own files beside the database cannot be made there, and need not be."""
+    Store(path).close()
+    before = sorted(path.parent.iterdir())
+    connect = sqlite3.connect
+
+    def refuse(place: str, **options: Any) -> sqlite3.Connection:
+        if "immutable" not in place:
+            raise sqlite3.OperationalError("unable to open database file")
+        opened: sqlite3.Connection = connect(place, **options)
+        return opened
+
+    monkeypatch.setattr(sqlite3, "connect", refuse)
+    monkeypatch.setattr(os, "access", lambda place, mode, **options: mode != os.W_OK)
+    with open_database(path) as db:
+        assert db.execute("SELECT count(*) FROM traces").fetchone() == (0,)
+    assert sorted(path.parent.iterdir()) == before
+
+
+def test_a_name_with_special_characters_is_a_name(tmp_path: Path) -> None:
+    """A question mark or a hash does not end the path."""
+    path = tmp_path / "a?b#c%20 d.db"
+    Store(path).close()
+    with open_database(path) as db:
+        assert db.execute("SELECT count(*) FROM traces").fetchone() == (0,)

@@ -1,0 +1,94 @@
+"""An exception's document has everything that was stored of it, and says where it began."""
+
+from pathlib import Path
+
+from tests.viewer.stored import raised, span, span_id, store, trace_id, travelled
+from ztrace import wire
+from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.exceptions import concerns, read_exceptions, read_frames
+from ztrace_viewer.queries.groups import list_groups
+
+
+def test_causes_have_the_shape_of_exceptions(path: Path) -> None:
+    """With the origin and the group of the one they caused."""
+    inner = wire.ExceptionRecord("KeyError", "'x'", [], [], wire.REPLACED, None, None)
+    cause = wire.ExceptionRecord("OSError", "gone", [], [list(inner)], wire.WRAPPED, None, None)
+    store(path, {"shop": [span(trace_id(1), 1, exception=raised("AppError", "no", causes=[cause]))]})
+    with open_database(path) as db:
+        top = read_exceptions(db, trace_id(1))[span_id(1)]
+    [first] = top["causes"]
+    [second] = first["causes"]
+    assert (first["type"], first["how"], second["type"], second["how"]) == (
+        "OSError",
+        "wrapped",
+        "KeyError",
+        "replaced",
+    )
+    assert not first["origin"]
+    assert first["group"] == second["group"] == top["group"] != ""
+    assert second["origin_span_id"] == span_id(1).hex()
+    assert set(second) == set(top)
+
+
+def test_an_exception_whose_origin_is_not_stored_has_no_group(path: Path) -> None:
+    """And is no origin itself."""
+    lost = travelled("ValueError", "no", wire.PASSED, (trace_id(1), 99))
+    store(path, {"shop": [span(trace_id(1), 1, exception=lost)]})
+    with open_database(path) as db:
+        exception = read_exceptions(db, trace_id(1))[span_id(1)]
+        assert list_groups(db) == {"groups": []}
+    assert (exception["origin"], exception["group"], exception["origin_span_id"]) == (
+        False,
+        "",
+        span_id(99).hex(),
+    )
+
+
+def test_a_member_belongs_to_the_group_of_its_origin(path: Path) -> None:
+    """One that began in another span has its ids; one that began here has those of the group it is in."""
+    trace = trace_id(1)
+    elsewhere = raised("KeyError", "'x'")
+    member = travelled("RemoteError", "KeyError: 'x'", wire.PASSED, (trace, 3))
+    own = raised("OSError", "gone")
+    group = travelled("ExceptionGroup", "two", wire.GROUPED, (trace, 3))._replace(members=[member, own])
+    spans = [span(trace, 1, exception=group), span(trace, 3, 1, exception=elsewhere)]
+    store(path, {"shop": spans})
+    with open_database(path) as db:
+        found = read_exceptions(db, trace)
+    top, origin = found[span_id(1)], found[span_id(3)]
+    assert [each["type"] for each in top["members"]] == ["RemoteError", "OSError"]
+    assert [each["group"] for each in top["members"]] == [origin["group"], top["group"]]
+    assert [each["origin_span_id"] for each in top["members"]] == [span_id(3).hex()] * 2
+    assert (top["how"], origin["how"], origin["members"]) == ("grouped", "raised", [])
+
+
+def test_what_an_exception_concerns_is_found_in_its_members(path: Path) -> None:
+    """However deep: the one it refers to itself is not the only one it came of."""
+    trace = trace_id(1)
+    other = travelled("RemoteError", "no", wire.PASSED, (trace, 4))
+    inner = travelled("ExceptionGroup", "inner", wire.GROUPED, (trace, 4))._replace(members=[other])
+    outer = travelled("ExceptionGroup", "outer", wire.GROUPED, (trace, 3))._replace(members=[inner])
+    store(path, {"shop": [span(trace, 1, exception=outer)]})
+    with open_database(path) as db:
+        exception = read_exceptions(db, trace)[span_id(1)]
+    assert [concerns(exception, span_id(n).hex()) for n in (3, 4, 5)] == [True, True, False]
+
+
+def test_notes_and_what_was_folded_are_kept(path: Path) -> None:
+    """And a frame's names, where they were recorded."""
+    frame = wire.FrameRecord("/srv/a.py", 7, "f", "a", "f()", True, 12, 950, {"n": "1"})
+    error = raised("ValueError", "no", frames=[frame])._replace(notes=["first", "second"])
+    store(path, {"shop": [span(trace_id(1), 1, exception=error)]})
+    with open_database(path) as db:
+        exception = read_exceptions(db, trace_id(1))[span_id(1)]
+    assert exception["notes"] == ["first", "second"]
+    [shown] = exception["frames"]
+    assert (shown["repeats"], shown["omitted"], shown["locals"]) == (12, 950, {"n": "1"})
+
+
+def test_what_is_no_frame_is_left_out() -> None:
+    """As other programs may have written it: nothing in a column is relied on."""
+    assert read_frames("frames") == []
+    assert read_frames([1, None, "x"]) == []
+    [frame] = read_frames([{"line": "12", "repeats": True, "locals": [1]}])
+    assert (frame["line"], frame["repeats"], frame["locals"], frame["in_app"]) == (0, 0, None, False)

@@ -1,0 +1,111 @@
+"""What arrives is told once, when it is whole enough to be told."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.viewer.stored import NOON, SECOND, message, raised, span, trace_id
+from ztrace import wire
+from ztrace_collector.storing.store import Store
+from ztrace_viewer.queries import following
+from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.following import Follower
+from ztrace_viewer.queries.selection import EVERYTHING, Selection
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[Store]:
+    """Yield a store with one trace from before."""
+    with Store(path) as opened:
+        opened.store(
+            [message("old", [span(trace_id(1), 1, name="before", exception=raised("OldError", "no"))], 1)]
+        )
+        yield opened
+
+
+def look(follower: Follower) -> list[tuple[str, str, int]]:
+    """Return (event, name, spans) of what is new."""
+    return [
+        (event["event"], event["name"], event["span_count"] if event["event"] == "trace" else 0)
+        for event in follower.look()
+    ]
+
+
+def test_a_tree_is_told_once_its_spans_have_stopped_coming(store: Store, path: Path) -> None:
+    """The root alone is not enough: others send too. What was there before is not told."""
+    trace = trace_id(2)
+    with open_database(path, snapshot=False) as db:
+        follower = Follower(db, EVERYTHING)
+        assert look(follower) == []
+        store.store([message("shop", [span(trace, 2, 1)], 2)])
+        assert look(follower) == look(follower) == []
+        store.store([message("gate", [span(trace, 1, name="buy")], 3)])
+        assert look(follower) == []
+        store.store([message("bank", [span(trace, 3, 1)], 4)])
+        assert look(follower) == []
+        assert look(follower) == [("trace", "buy", 3)]
+        assert look(follower) == []
+
+
+def test_an_error_is_told_at_once_and_only_at_its_origin(store: Store, path: Path) -> None:
+    """Before its tree, and not for the spans it passed."""
+    trace = trace_id(2)
+    passed = wire.ExceptionRecord("ValueError", "no", [], [], wire.PASSED, trace, (2).to_bytes(8, "big"))
+    with open_database(path, snapshot=False) as db:
+        follower = Follower(db, EVERYTHING)
+        spans = [
+            span(trace, 1, name="buy", exception=passed),
+            span(trace, 2, 1, exception=raised("ValueError", "no")),
+        ]
+        store.store([message("shop", spans, 2)])
+        [event] = follower.look()
+        assert event["event"] == "error"
+        assert (event["type"], event["service"], event["name"]) == ("ValueError", "shop", "work")
+        assert event["group"] != ""
+        assert event["frames"][-1]["line"] == 42
+        assert look(follower) == [("trace", "buy", 2)]
+
+
+def test_earlier_ones_are_told_first_if_asked(store: Store, path: Path) -> None:
+    """From the given moment on, and then what comes."""
+    store.store([message("shop", [span(trace_id(2), 2, name="late", at_ns=NOON + 9 * SECOND)], 2)])
+    with open_database(path, snapshot=False) as db:
+        follower = Follower(db, Selection(since_ns=NOON))
+        assert look(follower) == [("error", "before", 0)]
+        assert look(follower) == [("trace", "before", 1), ("trace", "late", 1)]
+        follower = Follower(db, Selection(since_ns=NOON + SECOND))
+        assert look(follower) + look(follower) == [("trace", "late", 1)]
+
+
+def test_a_selection_leaves_out_the_rest(store: Store, path: Path) -> None:
+    """By the root's service and method, and the origin's."""
+    with open_database(path, snapshot=False) as db:
+        shop = Follower(db, Selection(service="shop", method="buy"))
+        store.store(
+            [message("shop", [span(trace_id(2), 2, name="buy"), span(trace_id(3), 3, name="look")], 2)]
+        )
+        store.store([message("bank", [span(trace_id(4), 4, name="buy", exception=raised("E", "no"))], 3)])
+        assert look(shop) + look(shop) == [("trace", "buy", 1)]
+
+
+def test_what_was_running_at_the_start_is_told_when_it_ends(store: Store, path: Path) -> None:
+    """Its first spans came before, its root after."""
+    store.store([message("shop", [span(trace_id(2), 2, 1)], 2)])
+    with open_database(path, snapshot=False) as db:
+        follower = Follower(db, EVERYTHING)
+        store.store([message("gate", [span(trace_id(2), 1, name="buy")], 3)])
+        assert look(follower) + look(follower) == [("trace", "buy", 2)]
+
+
+def test_roots_that_never_come_are_given_up(
+    store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oldest first, so that memory is bounded."""
+    monkeypatch.setattr(following, "MAX_WAITING", 2)
+    with open_database(path, snapshot=False) as db:
+        follower = Follower(db, EVERYTHING)
+        store.store([message("shop", [span(trace_id(n), n, 1) for n in range(2, 6)], 2)])
+        assert look(follower) == []
+        store.store([message("gate", [span(trace_id(n), 1, name=f"buy{n}") for n in range(2, 6)], 3)])
+        assert look(follower) + look(follower) == [("trace", "buy4", 2), ("trace", "buy5", 2)]

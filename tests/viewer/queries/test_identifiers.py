@@ -1,0 +1,90 @@
+"""A prefix that fits one id names it, and what is shown can be given back."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.viewer.stored import raised, span, store, trace_id
+from ztrace.errors import NotFoundError, SettingsError
+from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.groups import list_groups
+from ztrace_viewer.queries.identifiers import find_group, find_trace, shorten_groups, shorten_traces
+
+#: Ids that share 16, 31 and no digits; the last are as other libraries make them.
+IDS = [
+    bytes.fromhex(text) for text in ("0123456789abcdef" + "0" * 15 + "1", "0123456789abcdef" + "0" * 15 + "2")
+]
+OTHER = bytes.fromhex("ffeeddccbbaa99887766554433221100")
+
+
+@pytest.fixture
+def three(path: Path) -> Path:
+    """Return a database with three traces, two of them with all but one digit in common."""
+    return store(path, {"shop": [span(trace, number) for number, trace in enumerate([*IDS, OTHER], 1)]})
+
+
+@pytest.mark.parametrize("prefix", ["ffee", "FFEE", " ffeed", "ffeeddccbbaa99887766554433221100"])
+def test_a_unique_prefix_is_enough(three: Path, prefix: str) -> None:
+    """Of even or odd length, in either case, with blanks around it."""
+    with open_database(three) as db:
+        assert find_trace(db, prefix) == OTHER
+
+
+def test_an_ambiguous_prefix_names_the_candidates(three: Path) -> None:
+    """So that one of them can be chosen."""
+    with open_database(three) as db, pytest.raises(SettingsError, match="several") as caught:
+        find_trace(db, "0123")
+    assert all(each.hex() in str(caught.value) for each in IDS)
+
+
+def test_candidates_are_few(path: Path) -> None:
+    """However many fit."""
+    store(path, {"shop": [span(trace_id(number), number) for number in range(1, 50)]})
+    with open_database(path) as db, pytest.raises(SettingsError, match="…") as caught:
+        find_trace(db, trace_id(1).hex()[:8])
+    assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize(
+    ("prefix", "text"),
+    [
+        ("xyzw", "not a trace id"),
+        ("", "not a trace id"),
+        ("fff", "too short"),
+        ("f" * 33, "more than 32"),
+        ("٣٣٣٣", "not"),
+    ],
+)
+def test_what_is_no_prefix_is_refused(three: Path, prefix: str, text: str) -> None:
+    """With what is wrong with it."""
+    with open_database(three) as db, pytest.raises(SettingsError, match=text):
+        find_trace(db, prefix)
+
+
+def test_a_prefix_of_nothing_is_not_found(three: Path) -> None:
+    """Which is another exit status than a wrong one."""
+    with open_database(three) as db, pytest.raises(NotFoundError):
+        find_trace(db, "abcd")
+    with open_database(three) as db, pytest.raises(NotFoundError):
+        find_group(db, "abcd")
+
+
+def test_what_is_shown_is_unique(three: Path) -> None:
+    """Sixteen digits where they are enough, and as many as it takes where not."""
+    with open_database(three) as db:
+        short = shorten_traces(db, [trace.hex() for trace in [*IDS, OTHER]])
+        assert [len(each) for each in short.values()] == [32, 32, 16]
+        for trace, shown in short.items():
+            assert find_trace(db, shown).hex() == trace
+
+
+def test_groups_are_found_by_what_is_shown(path: Path) -> None:
+    """Eight digits or more."""
+    errors = [raised(f"Error{number}", "no") for number in range(20)]
+    store(path, {"shop": [span(trace_id(n), n, exception=error) for n, error in enumerate(errors, 1)]})
+    with open_database(path) as db:
+        groups = [group["group"] for group in list_groups(db)["groups"]]
+        assert len(set(groups)) == 20
+        for group, shown in shorten_groups(db, groups).items():
+            assert len(shown) >= 8
+            assert find_group(db, shown.upper()) == group

@@ -1,0 +1,188 @@
+"""The way of an exception is told from the call that came in down to its origin."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.viewer.stored import (
+    CHARGE_CALL,
+    MINUTE,
+    NOON,
+    QUERY_FRAMES,
+    RESERVE_CALL,
+    checkout,
+    raised,
+    span,
+    span_id,
+    store,
+    trace_id,
+    travelled,
+)
+from ztrace import wire
+from ztrace.errors import NotFoundError, SettingsError
+from ztrace_viewer.documents import ErrorDocument
+from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.groups import list_groups
+from ztrace_viewer.queries.way import FIRST, read_error
+
+
+def read(path: Path, text: str = "", sample: str = "latest", now_ns: int = NOON) -> ErrorDocument:
+    """Return the group whose message has a text in it."""
+    with open_database(path) as db:
+        (group,) = [each["group"] for each in list_groups(db)["groups"] if text in each["message"]]
+        return read_error(db, group, sample, now_ns)
+
+
+def test_the_way_is_told_from_the_caller_to_the_origin(shop: Path) -> None:
+    """With what became of the exception in each span."""
+    with open_database(shop) as db:
+        document = read_error(db, list_groups(db)["groups"][0]["group"])
+    assert [
+        (hop["service"], hop["name"], hop["kind"], hop["how"], hop["type"]) for hop in document["hops"]
+    ] == [
+        ("shop", "checkout", "server", None, None),
+        ("shop", "charge", "client", "passed", "billing.PaymentError"),
+        ("billing", "charge", "server", "wrapped", "billing.PaymentError"),
+        ("billing", "reserve", "client", "passed", "ZeroDivisionError"),
+        ("stock", "reserve", "server", "raised", "ZeroDivisionError"),
+    ]
+    assert document["exception"] is not None
+    assert document["exception"]["origin"]
+    assert len(document["exception"]["frames"]) == len(QUERY_FRAMES)
+
+
+def test_a_circle_of_parents_ends_the_way(path: Path) -> None:
+    """Each span is told once."""
+    spans = [span(trace_id(1), 1, 2), span(trace_id(1), 2, 1, exception=raised("ValueError", "no"))]
+    store(path, {"shop": spans})
+    with open_database(path) as db:
+        document = read_error(db, list_groups(db)["groups"][0]["group"])
+    assert [hop["span_id"] for hop in document["hops"]] == [span_id(1).hex(), span_id(2).hex()]
+
+
+def test_a_group_whose_spans_are_gone_can_be_read(path: Path) -> None:
+    """Its exception is null, and it has no hops."""
+    store(path, checkout(trace_id(1)))
+    with sqlite3.connect(path) as db:
+        db.execute("DELETE FROM spans")
+        db.execute("DELETE FROM exceptions")
+    db.close()
+    with open_database(path) as reader:
+        document = read_error(reader, list_groups(reader)["groups"][0]["group"])
+    assert (document["exception"], document["hops"]) == (None, [])
+
+
+def test_each_hop_has_the_line_that_made_the_call(shop: Path) -> None:
+    """With its process and its status; where the exception did not come there is none."""
+    root, call, server, reserve, origin = read(shop)["hops"]
+    assert [hop["frames"][-1]["line"] for hop in (call, reserve)] == [CHARGE_CALL[1], RESERVE_CALL[1]]
+    assert [len(hop["frames"]) for hop in (root, server, origin)] == [0, 1, len(QUERY_FRAMES)]
+    assert [hop["status"] for hop in (root, call)] == ["ok", "error"]
+    assert call["instance"] == root["instance"]
+    assert call["instance"]["id"] != server["instance"]["id"]
+
+
+def test_another_occurrence_can_be_shown(shop: Path) -> None:
+    """The first, or any sample by the beginning of its trace id; what fits none or several is said."""
+    first, second = trace_id(1).hex(), trace_id(2, NOON + MINUTE).hex()
+    assert read(shop)["shown"]["trace_id"] == second
+    assert read(shop, sample=FIRST)["shown"]["trace_id"] == first
+    assert read(shop, sample=second[:12].upper())["shown"]["trace_id"] == second
+    assert read(shop, sample=FIRST)["exception"] is not None
+    with pytest.raises(NotFoundError, match="no sample 'ffff'"):
+        read(shop, sample="ffff")
+    with pytest.raises(SettingsError, match="several"):
+        read(shop, sample=first[:4])
+
+
+def test_an_exception_of_another_origin_is_not_on_the_way(path: Path) -> None:
+    """A span above that failed of something else did not see this one."""
+    trace = trace_id(1)
+    other, inner = raised("OtherError", "other"), raised("ValueError", "this")
+    store(path, {"shop": [span(trace, 1, exception=other), span(trace, 2, 1, exception=inner)]})
+    above, below = read(path, "this")["hops"]
+    assert (above["how"], above["type"], above["status"]) == (None, None, "error")
+    assert below["how"] == "raised"
+
+
+def test_a_way_that_begins_at_an_orphan_says_why(path: Path) -> None:
+    """As a tree does."""
+    spans = [span(trace_id(1), 2, 1), span(trace_id(1), 3, 2, exception=raised("ValueError", "no"))]
+    store(path, {"shop": spans}, at_ns=NOON + MINUTE)
+    document = read(path, now_ns=NOON + MINUTE)
+    assert document["missing"] is not None
+    assert document["missing"]["span_id"] == span_id(2).hex()
+    assert len(document["hops"]) == 2
+
+
+def test_a_root_that_has_not_ended_is_on_the_way(path: Path) -> None:
+    """Its status says so."""
+    trace = trace_id(1)
+    spans = [span(trace, 1, duration_ms=None), span(trace, 2, 1, exception=raised("ValueError", "no"))]
+    store(path, {"shop": spans}, at_ns=NOON)
+    document = read(path)
+    assert [(hop["status"], hop["how"]) for hop in document["hops"]] == [
+        ("unfinished", None),
+        ("error", "raised"),
+    ]
+    assert document["missing"] is None
+
+
+@pytest.mark.parametrize("ends_ms", [600, None])
+def test_a_timeout_tells_what_the_other_side_was_doing(path: Path, ends_ms: float | None) -> None:
+    """Its origin is the caller; the span below it is of the other process, ended or not."""
+    trace = trace_id(1)
+    late = raised("zerorpc.exceptions.TimeoutExpired", "timeout after 0.25s")
+    call = span(trace, 2, 1, kind="client", duration_ms=250, exception=late)
+    callee = span(trace, 3, 2, name="date", start_ms=5, duration_ms=ends_ms)
+    store(
+        path,
+        {
+            "front": [span(trace, 1, duration_ms=400), call],
+            "stock": [callee, span(trace, 4, 2, kind="internal")],
+        },
+        at_ns=NOON,
+    )
+    document = read(path)
+    assert document["failed_ns"] == NOON + 250_000_000
+    assert document["callee"] is not None
+    assert (document["callee"]["service"], document["callee"]["name"]) == ("stock", "date")
+    assert document["callee"]["status"] == ("unfinished" if ends_ms is None else "ok")
+    assert (document["callee"]["unfinished"] is None) is (ends_ms is not None)
+
+
+def test_a_server_without_ztrace_has_its_say(path: Path) -> None:
+    """The traceback it sent is kept on the call; an origin that is no call has no other side."""
+    trace = trace_id(1)
+    error = raised("zerorpc.exceptions.RemoteError", "KeyError: 'x'")
+    text = {"zerorpc.remote_traceback": "Traceback …"}
+    store(path, {"front": [span(trace, 1, kind="client", exception=error, attributes=text)]})
+    document = read(path)
+    assert (document["remote_traceback"], document["callee"]) == ("Traceback …", None)
+    store(path, {"front": [span(trace_id(2), 1, exception=raised("ValueError", "own"))]})
+    assert (read(path, "own")["failed_ns"], read(path, "own")["remote_traceback"]) == (None, None)
+
+
+def test_a_very_long_way_is_read(path: Path) -> None:
+    """Five thousand calls deep."""
+    trace = trace_id(1)
+    spans = [span(trace, n, n - 1 or None) for n in range(1, 5000)]
+    spans.append(span(trace, 5000, 4999, exception=raised("ValueError", "deep")))
+    store(path, {"shop": spans})
+    assert len(read(path)["hops"]) == 5000
+
+
+def test_a_wrapped_and_grouped_exception_stays_on_the_way(path: Path) -> None:
+    """Of two members each has a way of its own through the group."""
+    trace = trace_id(1)
+    one, two = raised("KeyError", "one"), raised("OSError", "two")
+    members = [
+        travelled("RemoteError", text, wire.PASSED, (trace, n)) for n, text in ((3, "one"), (5, "two"))
+    ]
+    group = travelled("ExceptionGroup", "both", wire.GROUPED, (trace, 3))._replace(members=members)
+    spans = [span(trace, 1, exception=group), span(trace, 2, 1), span(trace, 4, 1)]
+    store(path, {"front": spans, "geo": [span(trace, 3, 2, exception=one), span(trace, 5, 4, exception=two)]})
+    for text in ("one", "two"):
+        top = read(path, text)["hops"][0]
+        assert (top["how"], top["type"], len(top["members"])) == ("grouped", "ExceptionGroup", 2)

@@ -1,0 +1,66 @@
+"""Moments are read as durations ago and as ISO 8601, and written in local time."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.viewer.stored import HOUR, MINUTE, MS, NOON, SECOND
+from ztrace.errors import SettingsError
+from ztrace_viewer.terminal.moments import format_ago, format_clock, format_moment, parse_moment
+
+
+@pytest.fixture(autouse=True)
+def in_berlin(set_zone: Callable[[str], None]) -> None:
+    """Make the local time one that differs from UTC."""
+    set_zone("Europe/Berlin")
+
+
+@pytest.mark.parametrize(
+    ("text", "moment_ns"),
+    [
+        ("5m", NOON - 5 * MINUTE),
+        ("1h", NOON - HOUR),
+        ("2026-01-31T12:00:00Z", NOON),
+        ("2026-01-31T12:00:00.250Z", NOON + 250 * MS),
+        ("2026-01-31T14:00:00+02:00", NOON),
+        ("2026-01-31T13:00", NOON),
+        ("2026-01-31 13:00:00", NOON),
+        ("2026-01-31", NOON - 13 * HOUR),
+        ("1900-01-01T00:00Z", 0),
+        ("9999-12-31T00:00Z", (1 << 63) - 1),
+        ("9999999d", 0),
+    ],
+)
+def test_a_moment_is_read(text: str, moment_ns: int) -> None:
+    """Durations ago, ISO 8601 with a zone and without, kept within what SQLite holds."""
+    assert parse_moment(text, NOON) == moment_ns
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01", "12", "0001-01-01"])
+def test_what_is_no_moment_is_refused(text: str) -> None:
+    """With an error that shows both ways to write one."""
+    with pytest.raises(SettingsError, match="5m"):
+        parse_moment(text, NOON)
+
+
+def test_a_moment_is_shown_in_local_time() -> None:
+    """The zone is the machine's."""
+    assert format_moment(NOON) == "2026-01-31 13:00:00"
+    assert format_clock(NOON + 7 * MS) == "13:00:00.007"
+
+
+@pytest.mark.parametrize(
+    ("age_ns", "text"),
+    [
+        (0, "just now"),
+        (999 * MS, "just now"),
+        (59 * SECOND, "59s ago"),
+        (3 * MINUTE + 59 * SECOND, "3m ago"),
+        (23 * HOUR, "23h ago"),
+        (24 * HOUR, "2026-01-30 13:00:00"),
+        (-SECOND, "2026-01-31 13:00:01"),
+    ],
+)
+def test_a_recent_moment_is_told_by_its_age(age_ns: int, text: str) -> None:
+    """Within a day; older ones, and those in the future, by date."""
+    assert format_ago(NOON - age_ns, NOON) == text

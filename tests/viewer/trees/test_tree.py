@@ -1,0 +1,188 @@
+"""Rows become trees: every span once, self times within bounds, and what is wrong with the ids is said."""
+
+import sys
+from dataclasses import replace
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ztrace_viewer.queries.unfinished import RUNNING
+from ztrace_viewer.trees.missing import CIRCLE, END_LOST, NOT_TRACED, REPEATED, STILL_RUNNING
+from ztrace_viewer.trees.tree import SpanRow, build_tree, cover, walk
+
+TRACE = bytes(16)
+
+
+def row(
+    number: int,
+    parent: int | None = None,
+    start_ns: int = 0,
+    duration_ns: int | None = 10,
+    *,
+    self_ns: int | None = None,
+    kind: str = "server",
+    status: int = 0,
+    service: str = "shop",
+) -> SpanRow:
+    """Return a stored span."""
+    return SpanRow(
+        attributes={},
+        span_id=number.to_bytes(8, "big"),
+        parent_id=None if parent is None else parent.to_bytes(8, "big"),
+        service=service,
+        name=f"call{number}",
+        kind=kind,
+        start_ns=start_ns,
+        duration_ns=duration_ns,
+        self_ns=self_ns,
+        cpu_ns=None,
+        status=2 if duration_ns is None else status,
+        instance_id="aa",
+        host="box",
+        pid=1,
+    )
+
+
+def test_children_stand_below_their_parents_by_start() -> None:
+    """Whatever the order of the rows."""
+    tree = build_tree(TRACE, [row(3, 1, 5), row(2, 1, 2), row(1, None, 0, 20), row(4, 3, 6)], {})
+    assert [(span["name"], depth) for span, depth in walk(tree["roots"])] == [
+        ("call1", 0),
+        ("call2", 1),
+        ("call3", 1),
+        ("call4", 2),
+    ]
+    assert tree["complete"]
+    assert tree["missing"] == []
+    assert tree["span_count"] == 4
+
+
+def test_a_span_without_its_parent_is_a_root_with_the_reason() -> None:
+    """The entry names the span and the parent that is not stored."""
+    tree = build_tree(TRACE, [row(1), row(3, 2)], {})
+    assert [span["name"] for span in tree["roots"]] == ["call1", "call3"]
+    assert tree["missing"] == [
+        {"reason": NOT_TRACED, "span_id": "0000000000000003", "parent_id": "0000000000000002"}
+    ]
+    assert not tree["complete"]
+
+
+def test_a_circle_is_opened_at_its_earliest_span() -> None:
+    """And a span that is its own parent is a circle too."""
+    tree = build_tree(TRACE, [row(1, 3, 5), row(2, 1, 3), row(3, 2, 4), row(4, 1, 9), row(5, 5, 1)], {})
+    assert [span["name"] for span in tree["roots"]] == ["call5", "call2"]
+    assert [entry["reason"] for entry in tree["missing"]] == [CIRCLE, CIRCLE]
+    assert len(list(walk(tree["roots"]))) == 5
+
+
+def test_a_repeated_id_loses_no_span() -> None:
+    """Children go to the first of the two."""
+    tree = build_tree(TRACE, [row(1), row(2, 1, 1), row(2, 1, 2), row(3, 2, 3)], {})
+    names = [(span["name"], len(span["children"])) for span, _ in walk(tree["roots"])]
+    assert names == [("call1", 2), ("call2", 1), ("call3", 0), ("call2", 0)]
+    assert tree["missing"] == [{"reason": REPEATED, "span_id": "0000000000000002"}]
+
+
+def test_an_unfinished_span_is_missing_its_end() -> None:
+    """Its durations are null, and so is a tree's if it is the root; its children stand below it."""
+    running = replace(row(1, None, 0, None), unfinished={"state": RUNNING, "last_seen_ns": 9})
+    tree = build_tree(TRACE, [running, row(2, 1, 3, 4)], {})
+    [root] = tree["roots"]
+    assert (root["status"], root["self_ns"], len(root["children"])) == ("unfinished", None, 1)
+    assert root["unfinished"] == {"state": RUNNING, "last_seen_ns": 9}
+    assert tree["missing"] == [{"reason": STILL_RUNNING, "span_id": "0000000000000001"}]
+    assert tree["duration_ns"] is None
+    assert build_tree(TRACE, [row(1), row(2, 1, 3, None)], {})["duration_ns"] == 10
+    lost = build_tree(TRACE, [row(2, 1, 3, None), row(3, 1, 4, 8)], {})
+    assert [entry["reason"] for entry in lost["missing"]] == [NOT_TRACED, END_LOST, NOT_TRACED]
+    assert lost["duration_ns"] == 9
+
+
+def test_the_duration_is_the_roots() -> None:
+    """A consumer that goes on after the root has answered does not make the tree longer."""
+    tree = build_tree(TRACE, [row(1, None, 0, 10), row(2, 1, 5, 100, kind="consumer")], {})
+    assert tree["duration_ns"] == 10
+
+
+def test_self_time_leaves_out_what_other_processes_did() -> None:
+    """Overlapping children count once, within the span alone, and consumers not at all."""
+    children = [row(2, 1, 10, 20), row(3, 1, 20, 20), row(4, 1, 90, 50), row(5, 1, 50, 20, kind="consumer")]
+    tree = build_tree(TRACE, [row(1, None, 0, 100, self_ns=100), *children], {})
+    assert tree["roots"][0]["self_ns"] == 100 - 30 - 10
+
+
+def test_a_smaller_stored_self_time_stays() -> None:
+    """The process knew of children that are not stored."""
+    tree = build_tree(TRACE, [row(1, None, 0, 100, self_ns=5), row(2, 1, 0, 10)], {})
+    assert tree["roots"][0]["self_ns"] == 5
+
+
+def test_a_tree_may_be_deeper_than_pythons_stack() -> None:
+    """100,000 spans, each the child of the one before."""
+    depth = 100_000
+    assert depth > sys.getrecursionlimit()
+    tree = build_tree(TRACE, [row(n, n - 1 if n else None, n, depth - n) for n in range(depth)], {})
+    assert max(level for _, level in walk(tree["roots"])) == depth - 1
+    assert tree["complete"]
+
+
+ROWS = st.lists(
+    st.builds(
+        row,
+        st.integers(0, 12),
+        st.none() | st.integers(0, 14),
+        st.integers(0, 100),
+        st.none() | st.integers(0, 100),
+        self_ns=st.none() | st.integers(0, 100),
+        kind=st.sampled_from(["server", "client", "consumer"]),
+    ),
+    min_size=1,
+    max_size=40,
+)
+
+
+@given(ROWS)
+def test_every_span_appears_exactly_once(rows: list[SpanRow]) -> None:
+    """Whatever ids and parents they claim."""
+    tree = build_tree(TRACE, rows, {})
+    shown = [(span["span_id"], span["start_ns"]) for span, _ in walk(tree["roots"])]
+    assert sorted(shown) == sorted((each.span_id.hex(), each.start_ns) for each in rows)
+    assert tree["complete"] == (not tree["missing"])
+
+
+@given(ROWS)
+def test_what_stands_below_a_span_says_so(rows: list[SpanRow]) -> None:
+    """A child's parent is the span above it, and a root without reason never had one."""
+    tree = build_tree(TRACE, rows, {})
+    explained = {entry["span_id"] for entry in tree["missing"] if "parent_id" in entry}
+    for span, _ in walk(tree["roots"]):
+        assert [child["start_ns"] for child in span["children"]] == sorted(
+            child["start_ns"] for child in span["children"]
+        )
+        assert all(child["parent_id"] == span["span_id"] for child in span["children"])
+    assert all(root["parent_id"] is None or root["span_id"] in explained for root in tree["roots"])
+
+
+@given(ROWS)
+def test_self_time_is_within_the_span(rows: list[SpanRow]) -> None:
+    """Between nothing and the duration, never over what was stored, and with what children cover no more."""
+    tree = build_tree(TRACE, [each for each in rows if each.duration_ns is not None] or [row(1)], {})
+    for span, _ in walk(tree["roots"]):
+        assert span["duration_ns"] is not None
+        assert span["self_ns"] is not None
+        begin, end = span["start_ns"], span["start_ns"] + span["duration_ns"]
+        busy = set()
+        for child in span["children"]:
+            if child["kind"] != "consumer":
+                busy |= set(range(child["start_ns"], child["start_ns"] + (child["duration_ns"] or 0)))
+        assert 0 <= span["self_ns"] <= len(set(range(begin, end)) - busy)
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50))), st.integers(0, 50), st.integers(0, 50))
+def test_a_cover_is_the_union(intervals: list[tuple[int, int]], start: int, end: int) -> None:
+    """Clipped, disjoint, in order."""
+    union = cover(intervals, start, end)
+    points = {point for begin, stop in intervals for point in range(begin, stop) if start <= point < end}
+    assert {point for begin, stop in union for point in range(begin, stop)} == points
+    assert all(one[1] < other[0] for one, other in pairwise(union))

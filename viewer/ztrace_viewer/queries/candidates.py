@@ -1,0 +1,96 @@
+"""Traces that began in a stretch of time, the newest first.
+
+One idea: ``traces`` is indexed by hour, and the index has when each began. So hours are taken one by one from
+the end, and of an hour ever more at a time: most questions have enough after the first few hundred.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from ztrace_collector.layout import HOUR_NS
+from ztrace_viewer.queries.deadline import Deadline
+from ztrace_viewer.terminal.durations import UNITS_NS
+
+#: Traces looked at first, and at a time at most: each time goes through its hour's part of the index twice.
+FIRST_PAGE, LAST_PAGE = 128, 16_384
+#: Of those, how many are in memory at once.
+CHUNK = 1024
+
+
+class Candidate(NamedTuple):
+    """A row of ``traces``."""
+
+    trace_id: bytes
+    root_span_id: bytes | None
+    root_method: int
+    start_ns: int
+    end_ns: int
+    services: str
+
+
+class Wanted(NamedTuple):
+    """Which traces are wanted.
+
+    Attributes:
+        start_ns: when they began at the earliest.
+        end_ns: when they began at the latest.
+        service: a name that is among their services, as JSON; None for any.
+        min_ns: how long from their first start to their last end at least.
+    """
+
+    start_ns: int
+    end_ns: int
+    service: str | None = None
+    min_ns: int = 0
+
+
+class Page(NamedTuple):
+    """Some traces, and how far back was looked for them."""
+
+    traces: list[Candidate]
+    since_ns: int
+
+
+_HOUR = "SELECT max(hour) FROM traces WHERE hour <= ?"
+_BOUND = """
+SELECT start_ns FROM traces WHERE hour = :hour AND start_ns >= :start AND start_ns <= :end
+ORDER BY start_ns DESC LIMIT 1 OFFSET :size
+"""
+_TRACES = """
+SELECT trace_id, root_span_id, root_method, start_ns, end_ns, services FROM traces
+WHERE hour = :hour AND start_ns >= :start AND start_ns <= :end
+    AND (:service IS NULL OR instr(services, :service)) AND end_ns - start_ns >= :least
+ORDER BY start_ns DESC, id DESC
+"""
+
+
+def read_pages(db: sqlite3.Connection, wanted: Wanted) -> Iterator[Page]:
+    """Yield the traces that are wanted, the newest first."""
+    size, last_hour = FIRST_PAGE, wanted.end_ns // HOUR_NS
+    while True:
+        (hour,) = db.execute(_HOUR, (last_hour,)).fetchone()
+        if hour is None or hour < wanted.start_ns // HOUR_NS:
+            return
+        last_hour = hour - 1
+        start_ns = max(wanted.start_ns, hour * HOUR_NS)
+        end_ns = min(wanted.end_ns, (hour + 1) * HOUR_NS - 1)
+        while start_ns <= end_ns:
+            bounds = {"hour": hour, "start": start_ns, "end": end_ns}
+            # The first that is too many; those that began at the same time are taken with the others.
+            row = db.execute(_BOUND, {**bounds, "size": size}).fetchone()
+            since_ns = start_ns if row is None else min(end_ns, row[0] + 1)
+            values = {"service": wanted.service, "least": wanted.min_ns}
+            rows = db.execute(_TRACES, {**bounds, "start": since_ns, **values})
+            while chunk := rows.fetchmany(CHUNK):
+                yield Page([Candidate(*row) for row in chunk], chunk[-1][3])
+            yield Page([], since_ns)
+            end_ns = since_ns - 1
+            size = min(LAST_PAGE, 2 * size)
+
+
+def explain_end(since_ns: int, deadline: Deadline) -> str:
+    """Say how far back was looked."""
+    since = datetime.fromtimestamp(since_ns // UNITS_NS["s"], UTC)
+    return f"looked back to {since:%Y-%m-%dT%H:%M:%SZ} within {deadline.limit_s:g} s; ask for a shorter time"

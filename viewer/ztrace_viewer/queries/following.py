@@ -1,0 +1,141 @@
+"""Call trees and errors as they arrive.
+
+One idea: rows are numbered as they are stored, so what is new has a number above the last one seen. A trace
+is told once its root is stored and no span has come since the last look: processes send by themselves, and
+the root's is not always the last.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+
+from ztrace_collector.layout import HOUR_NS
+from ztrace_viewer.documents import ExceptionEvent, TraceEvent
+from ztrace_viewer.json_text import read_json
+from ztrace_viewer.queries.exceptions import read_frames
+from ztrace_viewer.queries.selection import Selection, match_names
+from ztrace_viewer.queries.summaries import SUMMARY_COLUMNS, TraceRow, summarise
+
+#: Traces waited for at most; beyond, the oldest are given up, as their root may never come.
+MAX_WAITING = 10_000
+#: Rows before the first look that may still lack their root.
+_LOOK_BACK = 1_000
+#: Rows asked for in one query: below every SQLite's limit of bound values.
+_CHUNK = 500
+
+
+class Follower:
+    """Reads what has been stored since the last look.
+
+    Args:
+        db: from `open_database`, without a snapshot.
+        selection: service and method are a trace's root's and an exception's origin's. With ``since_ns``,
+            what began since then is told first.
+    """
+
+    def __init__(self, db: sqlite3.Connection, selection: Selection) -> None:
+        self._db = db
+        self._selection = selection
+        self._last_trace = self._last("traces")
+        self._last_exception = self._last("exceptions")
+        #: Row id to span count at the last look, of traces that are not told yet.
+        self._waiting: dict[int, int] = {}
+        if selection.since_ns is not None:
+            rows = db.execute(
+                "SELECT id FROM traces WHERE hour >= ? AND start_ns >= ? AND id <= ? ORDER BY id",
+                (selection.since_ns // HOUR_NS, selection.since_ns, self._last_trace),
+            )
+            self._last_exception = self._exception_before(selection.since_ns)
+        else:
+            rows = db.execute(
+                "SELECT id FROM traces WHERE id > ? AND id <= ? AND root_span_id IS NULL",
+                (self._last_trace - _LOOK_BACK, self._last_trace),
+            )
+        self._waiting.update((row_id, 0) for (row_id,) in rows)
+
+    def look(self) -> Iterator[TraceEvent | ExceptionEvent]:
+        """Yield what has arrived since the last look: errors, then call trees."""
+        yield from self._exceptions()
+        yield from self._traces()
+
+    def _last(self, table: str) -> int:
+        return int(self._db.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0])
+
+    def _exception_before(self, since_ns: int) -> int:
+        """Return the row id from which on exceptions happened since then."""
+        query = "SELECT coalesce(min(id) - 1, ?) FROM exceptions WHERE at_ns >= ?"
+        return int(self._db.execute(query, (self._last_exception, since_ns)).fetchone()[0])
+
+    def _traces(self) -> Iterator[TraceEvent]:
+        new = self._db.execute(
+            "SELECT id FROM traces WHERE id > ? ORDER BY id", (self._last_trace,)
+        ).fetchall()
+        if new:
+            self._last_trace = new[-1][0]
+            self._waiting.update((row_id, 0) for (row_id,) in new)
+        for row_id in list(self._waiting)[: max(0, len(self._waiting) - MAX_WAITING)]:
+            del self._waiting[row_id]
+        for row_id in self._settled():
+            del self._waiting[row_id]
+            row = self._db.execute(f"SELECT {SUMMARY_COLUMNS} WHERE traces.id = ?", (row_id,)).fetchone()
+            trace = TraceRow(*row)
+            if self._wants(trace.service, trace.name, trace.start_ns):
+                yield {"event": "trace", **summarise(self._db, trace)}
+
+    def _settled(self) -> list[int]:
+        settled = []
+        waiting = sorted(self._waiting)
+        for begin in range(0, len(waiting), _CHUNK):
+            chunk = waiting[begin : begin + _CHUNK]
+            marks = ",".join("?" * len(chunk))
+            rows = self._db.execute(
+                f"SELECT id, span_count FROM traces WHERE id IN ({marks}) AND root_span_id IS NOT NULL", chunk
+            )
+            for row_id, span_count in rows:
+                if self._waiting[row_id] == span_count:
+                    settled.append(row_id)
+                self._waiting[row_id] = span_count
+        return settled
+
+    def _exceptions(self) -> Iterator[ExceptionEvent]:
+        first, last = self._last_exception, self._last("exceptions")
+        self._last_exception = last
+        conditions, values = match_names(self._selection, "methods.service", "methods.name")
+        conditions += [
+            "exceptions.origin_span_id = exceptions.span_id",
+            "exceptions.origin_trace_id = exceptions.trace_id",
+            "exceptions.id BETWEEN ? AND ?",
+        ]
+        rows = self._db.execute(
+            "SELECT at_ns, exceptions.trace_id, exceptions.span_id, methods.service, methods.name,"
+            " exceptions.type, exceptions.message, fingerprint, exceptions.frames FROM exceptions"
+            " JOIN spans ON spans.trace_id = exceptions.trace_id AND spans.span_id = exceptions.span_id"
+            " JOIN methods ON methods.id = spans.method"
+            " LEFT JOIN exception_groups ON exception_groups.id = exception_group"
+            f" WHERE {' AND '.join(conditions)} ORDER BY exceptions.id",
+            [*values, first + 1, last],
+        ).fetchall()
+        for at_ns, trace_id, span_id, service, name, type_, message, group, frames in rows:
+            if self._in_time(at_ns):
+                yield {
+                    "event": "error",
+                    "at_ns": at_ns,
+                    "trace_id": trace_id.hex(),
+                    "span_id": span_id.hex(),
+                    "service": service,
+                    "name": name,
+                    "type": type_,
+                    "message": message,
+                    "group": group or "",
+                    "frames": read_frames(read_json(frames)),
+                }
+
+    def _wants(self, service: str, name: str, start_ns: int) -> bool:
+        selection = self._selection
+        return (
+            selection.service in (None, service)
+            and selection.method in (None, name)
+            and self._in_time(start_ns)
+        )
+
+    def _in_time(self, moment_ns: int) -> bool:
+        return self._selection.since_ns is None or moment_ns >= self._selection.since_ns

@@ -1,0 +1,184 @@
+"""Call trees as a list: the slowest, and one tree in full.
+
+One idea: ``traces`` has one row per trace and is indexed by (hour, duration). The slowest of any stretch of
+time are found hour by hour from the slow end, an hour being opened only if its slowest trace can still be
+among those wanted. Those whose root has not ended are few, and looked at one by one.
+"""
+
+import heapq
+import sqlite3
+import time
+from collections.abc import Collection, Iterator
+
+from ztrace.wire import UNFINISHED
+from ztrace_collector.layout import HOUR_NS
+from ztrace_viewer.documents import SlowDocument, TreeDocument
+from ztrace_viewer.json_text import read_json
+from ztrace_viewer.queries.exceptions import read_exceptions
+from ztrace_viewer.queries.losses import read_facts
+from ztrace_viewer.queries.selection import EVERYTHING, Selection, find_methods
+from ztrace_viewer.queries.summaries import TraceRow, is_before, read_row, read_summary
+from ztrace_viewer.queries.unfinished import OpenSpan, find_root, read_open_spans, read_open_spans_of
+from ztrace_viewer.trees.missing import NO_FACTS
+from ztrace_viewer.trees.tree import SpanRow, build_tree, find_orphans
+
+#: Walks from hour to hour that has traces, each with the duration of its slowest, by look-ups in the index.
+_HOURS = """
+WITH RECURSIVE hours (hour) AS (
+    SELECT max(hour) FROM traces WHERE hour <= :last
+    UNION ALL
+    SELECT (SELECT max(hour) FROM traces WHERE hour < hours.hour AND hour >= :first)
+    FROM hours WHERE hours.hour IS NOT NULL
+)
+SELECT hour, (SELECT max(duration_ns) FROM traces WHERE traces.hour = hours.hour) AS slowest
+FROM hours WHERE hour >= :first ORDER BY slowest DESC
+"""
+
+_SPANS = """
+SELECT attributes, span_id, parent_id, methods.service, name, kind, start_ns, duration_ns, self_ns,
+    cpu_ns, status, instance_id, host, pid, NULL, details
+FROM spans JOIN methods ON methods.id = method JOIN instances ON instances.id = instance
+"""
+
+
+def list_slowest(
+    db: sqlite3.Connection, selection: Selection = EVERYTHING, limit: int = 20, now_ns: int | None = None
+) -> SlowDocument:
+    """Return the slowest call trees that began in the selection's time, the slowest first.
+
+    The selection's service and method are the root's. A root that has not ended counts with its time so far.
+    """
+    methods = find_methods(db, selection)
+    if methods == []:
+        return {"traces": []}
+    now_ns = time.time_ns() if now_ns is None else now_ns
+    opened = _read_open_roots(db, now_ns)
+    hidden = {row.id for _, row in opened if row is not None}
+    found = [
+        (root.running_ns(now_ns), root.trace_id) for root, row in opened if _is_selected(root, row, selection)
+    ] + _list_finished(db, selection, methods, limit, hidden)
+    slowest = heapq.nlargest(limit, found)
+    return {"traces": [read_summary(db, trace_id, now_ns) for _, trace_id in slowest]}
+
+
+def _read_open_roots(db: sqlite3.Connection, now_ns: int) -> list[tuple[OpenSpan, TraceRow | None]]:
+    """Return the roots that have not ended, each with its trace's row, if any span of it has.
+
+    Of a trace without a root, and without any span that has ended, the earliest span stands in for it.
+    """
+    condition = (
+        "parent_id IS NULL OR NOT EXISTS"
+        " (SELECT 1 FROM traces WHERE traces.trace_id = unfinished_spans.trace_id)"
+    )
+    by_trace: dict[bytes, list[OpenSpan]] = {}
+    for span in read_open_spans(db, now_ns, condition):
+        by_trace.setdefault(span.trace_id, []).append(span)
+    opened = []
+    for trace_id, spans in by_trace.items():
+        root, row = find_root(spans), read_row(db, trace_id)
+        if row is None or is_before(db, root, row):
+            opened.append((root, row))
+    return opened
+
+
+def _is_selected(root: OpenSpan, row: TraceRow | None, selection: Selection) -> bool:
+    start_ns = root.start_ns if row is None else min(root.start_ns, row.start_ns)
+    return (
+        selection.service in (None, root.service)
+        and selection.method in (None, root.name)
+        and (selection.since_ns is None or start_ns >= selection.since_ns)
+        and (selection.until_ns is None or start_ns < selection.until_ns)
+    )
+
+
+def _list_finished(
+    db: sqlite3.Connection,
+    selection: Selection,
+    methods: list[int] | None,
+    limit: int,
+    hidden: Collection[int],
+) -> list[tuple[int, bytes]]:
+    """Return (duration, trace id) of the slowest traces, in no order; those with hidden row ids left out."""
+    first = 0 if selection.since_ns is None else selection.since_ns // HOUR_NS
+    last = (1 << 62) if selection.until_ns is None else (selection.until_ns - 1) // HOUR_NS
+    slowest: list[tuple[int, int]] = []
+    for hour, longest in db.execute(_HOURS, {"first": first, "last": last}).fetchall():
+        if len(slowest) == limit and longest <= slowest[0][0]:
+            break
+        for found in _slowest_of(db, hour, selection, methods, limit + len(hidden)):
+            if found[1] in hidden:
+                continue
+            if len(slowest) < limit:
+                heapq.heappush(slowest, found)
+            elif found <= heapq.heappushpop(slowest, found):
+                break
+    return [
+        (duration_ns, *db.execute("SELECT trace_id FROM traces WHERE id = ?", (row_id,)).fetchone())
+        for duration_ns, row_id in slowest
+    ]
+
+
+def read_tree(db: sqlite3.Connection, trace_id: bytes, now_ns: int | None = None) -> TreeDocument:
+    """Return one call tree.
+
+    Args:
+        db: from `open_database`.
+        trace_id: 16 bytes; see `ztrace_viewer.queries.identifiers.find_trace`.
+        now_ns: what tells a process that is silent from one that is not; None for now.
+    """
+    now_ns = time.time_ns() if now_ns is None else now_ns
+    rows = [*read_spans(db, "trace_id = ?", (trace_id,))]
+    rows += [as_row(span) for span in read_open_spans_of(db, trace_id, now_ns)]
+    orphans = find_orphans(rows)
+    facts = read_facts(db, trace_id, orphans, now_ns) if orphans else NO_FACTS
+    return build_tree(trace_id, rows, read_exceptions(db, trace_id), facts)
+
+
+def _slowest_of(
+    db: sqlite3.Connection, hour: int, selection: Selection, methods: list[int] | None, limit: int
+) -> list[tuple[int, int]]:
+    """Return (duration, row id) of the slowest traces of an hour, the slowest first."""
+    conditions, values = ["hour = ?"], [hour]
+    if selection.since_ns is not None and hour == selection.since_ns // HOUR_NS:
+        conditions.append("start_ns >= ?")
+        values.append(selection.since_ns)
+    if selection.until_ns is not None and hour == (selection.until_ns - 1) // HOUR_NS:
+        conditions.append("start_ns < ?")
+        values.append(selection.until_ns)
+    if methods is not None:
+        conditions.append(f"root_method IN ({','.join('?' * len(methods))})")
+        values.extend(methods)
+    query = (
+        f"SELECT duration_ns, id FROM traces WHERE {' AND '.join(conditions)}"
+        " ORDER BY duration_ns DESC, id DESC LIMIT ?"
+    )
+    return db.execute(query, [*values, limit]).fetchall()
+
+
+def read_spans(db: sqlite3.Connection, condition: str, values: tuple[object, ...]) -> Iterator[SpanRow]:
+    """Yield the finished spans for which a condition on the columns of ``spans`` holds, as they came."""
+    rows = db.execute(f"{_SPANS} WHERE {condition} ORDER BY spans.id", values)
+    for attributes, *columns in rows:
+        named = read_json(attributes)
+        yield SpanRow(named if isinstance(named, dict) else {}, *columns)
+
+
+def as_row(span: OpenSpan) -> SpanRow:
+    """Return a span that has not ended in the shape of one that has."""
+    return SpanRow(
+        attributes=span.attributes,
+        span_id=span.span_id,
+        parent_id=span.parent_id,
+        service=span.service,
+        name=span.name,
+        kind=span.kind,
+        start_ns=span.start_ns,
+        duration_ns=None,
+        self_ns=None,
+        cpu_ns=None,
+        status=UNFINISHED,
+        instance_id=span.instance_id,
+        host=span.host,
+        pid=span.pid,
+        unfinished=span.unfinished,
+    )

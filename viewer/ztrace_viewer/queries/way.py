@@ -1,0 +1,177 @@
+"""The way of an exception: from the call that came in, through every process, down to where it was raised.
+
+One idea: the way is the line of parents from the origin up to the root. Only its spans are read in full, and
+the side that a failed call was made to; of the rest of the trace nothing but ids.
+"""
+
+import sqlite3
+import time
+
+from ztrace.errors import NotFoundError, SettingsError
+from ztrace_viewer.documents import (
+    Callee,
+    ErrorDocument,
+    ExceptionDocument,
+    GroupSummary,
+    Hop,
+    Instance,
+    Missing,
+    Sample,
+)
+from ztrace_viewer.queries.exceptions import concerns, read_exceptions
+from ztrace_viewer.queries.groups import read_group
+from ztrace_viewer.queries.identifiers import MIN_PREFIX
+from ztrace_viewer.queries.losses import read_facts
+from ztrace_viewer.queries.traces import as_row, read_spans
+from ztrace_viewer.queries.unfinished import read_open_spans_of
+from ztrace_viewer.trees.missing import CIRCLE, REMOTE_KINDS, Orphan, explain_orphan
+from ztrace_viewer.trees.tree import STATUS_NAMES, SpanRow
+
+#: Which occurrence of a group is shown, besides the beginning of a trace id.
+FIRST, LATEST = "first", "latest"
+#: What a server without ztrace says of an error, kept on the span of the call.
+REMOTE_TRACEBACK = "zerorpc.remote_traceback"
+
+
+def read_error(
+    db: sqlite3.Connection, group: str, sample: str = LATEST, now_ns: int | None = None
+) -> ErrorDocument:
+    """Return one group, and how one of its occurrences travelled.
+
+    Args:
+        db: from `open_database`.
+        group: the group's whole id; see `ztrace_viewer.queries.identifiers.find_group`.
+        sample: FIRST, LATEST, or the beginning of the trace id of one of its samples.
+        now_ns: what tells a process that is silent from one that is not; None for now.
+
+    Raises:
+        NotFoundError: no such group, or no such sample.
+        SettingsError: several samples fit.
+    """
+    now_ns = time.time_ns() if now_ns is None else now_ns
+    summary = read_group(db, group)
+    shown = _choose(summary, sample)
+    trace_id, origin_id = bytes.fromhex(shown["trace_id"]), bytes.fromhex(shown["origin_span_id"])
+    exceptions = read_exceptions(db, trace_id)
+    trace = _Trace(db, trace_id, now_ns)
+    way = trace.climb(origin_id)
+    origin = way[-1] if way else None
+    called = origin is not None and origin.kind == "client"
+    text = origin.attributes.get(REMOTE_TRACEBACK) if origin is not None else None
+    return {
+        "group": summary,
+        "shown": shown,
+        "exception": exceptions.get(origin_id),
+        "hops": [_hop(row, exceptions.get(row.span_id), shown["origin_span_id"]) for row in way],
+        "missing": trace.explain(way[0]) if way else None,
+        "failed_ns": origin.end_ns if origin is not None and called else None,
+        "callee": trace.find_callee(origin_id) if called else None,
+        "remote_traceback": text if isinstance(text, str) else None,
+    }
+
+
+class _Trace:
+    """The spans of one trace, by id; those that have not ended too."""
+
+    def __init__(self, db: sqlite3.Connection, trace_id: bytes, now_ns: int) -> None:
+        self._db = db
+        self._trace_id = trace_id
+        self._now_ns = now_ns
+        self._open = {span.span_id: span for span in read_open_spans_of(db, trace_id, now_ns)}
+        #: Span id to parent's id, and to the row it is stored in. Of several with one id the first counts.
+        self._parents: dict[bytes, bytes | None] = {}
+        self._rows: dict[bytes, int] = {}
+        for row_id, span_id, parent_id in db.execute(
+            "SELECT id, span_id, parent_id FROM spans WHERE trace_id = ? ORDER BY id", (trace_id,)
+        ):
+            self._rows.setdefault(span_id, row_id)
+            self._parents.setdefault(span_id, parent_id)
+        for span in self._open.values():
+            self._parents.setdefault(span.span_id, span.parent_id)
+
+    def climb(self, origin_id: bytes) -> list[SpanRow]:
+        """Return the spans from the root down to the origin; a circle in what was sent ends the way up."""
+        way: list[SpanRow] = []
+        seen: set[bytes] = set()
+        step: bytes | None = origin_id
+        while step is not None and step not in seen and step in self._parents:
+            seen.add(step)
+            way.append(self._read(step))
+            step = self._parents[step]
+        return way[::-1]
+
+    def explain(self, top: SpanRow) -> Missing | None:
+        """Tell why the way begins at a span that is no root."""
+        if top.parent_id is None:
+            return None
+        if top.parent_id in self._parents:
+            return {"reason": CIRCLE, "span_id": top.span_id.hex(), "parent_id": top.parent_id.hex()}
+        orphan = Orphan(top.span_id, top.parent_id, top.kind, top.instance_id, top.start_ns, top.end_ns)
+        return explain_orphan(orphan, read_facts(self._db, self._trace_id, [orphan], self._now_ns))
+
+    def find_callee(self, span_id: bytes) -> Callee | None:
+        """Return the first span in another process below a call."""
+        below = [self._read(child) for child, parent in self._parents.items() if parent == span_id]
+        remote = [row for row in below if row.kind in REMOTE_KINDS]
+        if not remote:
+            return None
+        row = min(remote, key=lambda row: row.start_ns)
+        return {
+            "span_id": row.span_id.hex(),
+            "service": row.service,
+            "name": row.name,
+            "kind": row.kind,
+            "start_ns": row.start_ns,
+            "duration_ns": row.duration_ns,
+            "status": STATUS_NAMES.get(row.status, "ok"),
+            "instance": _instance(row),
+            "unfinished": row.unfinished,
+        }
+
+    def _read(self, span_id: bytes) -> SpanRow:
+        if span_id not in self._rows:
+            return as_row(self._open[span_id])
+        return next(read_spans(self._db, "spans.id = ?", (self._rows[span_id],)))
+
+
+def _choose(group: GroupSummary, sample: str) -> Sample:
+    """Return the occurrence asked for."""
+    samples = group["samples"]
+    if sample == FIRST:
+        return samples[0]
+    if sample == LATEST:
+        latest = (group["trace_id"], group["origin_span_id"])
+        return next(each for each in samples if (each["trace_id"], each["origin_span_id"]) == latest)
+    prefix = sample.strip().lower()
+    found = [each for each in samples if len(prefix) >= MIN_PREFIX and each["trace_id"].startswith(prefix)]
+    if not found:
+        raise NotFoundError(
+            f"no sample {sample!r} of error {group['group']}",
+            hint="it is first, latest, or the beginning of an id under 'samples'",
+        )
+    if len({each["trace_id"] for each in found}) > 1:
+        raise SettingsError(f"{sample!r} fits several samples", hint="give more digits")
+    return found[-1]
+
+
+def _hop(row: SpanRow, exception: ExceptionDocument | None, origin_span_id: str) -> Hop:
+    """Return a span on the way; an exception that came of another origin is not what is being told."""
+    came = exception if exception is not None and concerns(exception, origin_span_id) else None
+    return {
+        "span_id": row.span_id.hex(),
+        "service": row.service,
+        "name": row.name,
+        "kind": row.kind,
+        "status": STATUS_NAMES.get(row.status, "ok"),
+        "instance": _instance(row),
+        "how": came["how"] if came else None,
+        "type": came["type"] if came else None,
+        "message": came["message"] if came else None,
+        "frames": came["frames"] if came else [],
+        "notes": came["notes"] if came else [],
+        "members": came["members"] if came else [],
+    }
+
+
+def _instance(row: SpanRow) -> Instance:
+    return {"id": row.instance_id, "host": row.host, "pid": row.pid}

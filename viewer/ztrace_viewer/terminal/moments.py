@@ -1,0 +1,80 @@
+"""Points in time: read from the command line, written for people.
+
+One idea: inside, every moment is Unix nanoseconds; local time exists only in what a person types and sees.
+"""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+from ztrace.errors import SettingsError
+from ztrace_viewer.terminal.durations import UNITS_NS, parse_duration
+
+#: What SQLite's integers hold; a moment outside is as good as the limit.
+_LAST_NS = (1 << 63) - 1
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+#: Below this a moment reads better as "3m ago".
+_RECENT_NS = UNITS_NS["d"]
+
+
+def parse_moment(text: str, now_ns: int) -> int:
+    """Read a duration ago (``5m``) or an ISO 8601 moment; without a zone it is local time.
+
+    Returns:
+        Unix nanoseconds.
+
+    Raises:
+        SettingsError: the text is neither.
+    """
+    try:
+        return max(0, now_ns - parse_duration(text))
+    except SettingsError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text.strip()).astimezone(UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise SettingsError(
+            f"{text!r} is not a time", hint="write a duration ago (250ms, 5m, 7d) or 2026-01-31T14:05:00"
+        ) from error
+    return min(_LAST_NS, max(0, (moment - _EPOCH) // timedelta(microseconds=1) * 1_000))
+
+
+def format_moment(moment_ns: int) -> str:
+    """Return a moment in local time, to the second."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment_ns // 1_000_000_000))
+    except (OverflowError, ValueError, OSError):
+        return "?"
+
+
+def format_clock(moment_ns: int) -> str:
+    """Return the local time of day, to the millisecond."""
+    return f"{format_moment(moment_ns)[11:]}.{moment_ns // 1_000_000 % 1000:03}"
+
+
+def format_stretch(first_ns: int, last_ns: int, now_ns: int) -> str:
+    """Return ``18:03:10 to 18:03:24`` in local time, one of them if they are the same, to the second.
+
+    With the date if it is not that of now.
+    """
+    today = format_moment(now_ns)[:10]
+    first, last = format_moment(first_ns), format_moment(last_ns)
+    begin = first[11:] if first[:10] == last[:10] == today else first
+    end = last[11:] if first[:10] == last[:10] else last
+    return begin if first == last else f"{begin} to {end}"
+
+
+def format_ago(moment_ns: int, now_ns: int) -> str:
+    """Return ``3m ago`` for the last day, the local date and time for what is older or in the future."""
+    age_ns = now_ns - moment_ns
+    if not 0 <= age_ns < _RECENT_NS:
+        return format_moment(moment_ns)
+    for unit in ("h", "m", "s"):
+        if count := age_ns // UNITS_NS[unit]:
+            return f"{count}{unit} ago"
+    return "just now"
+
+
+def format_age(moment_ns: int, now_ns: int) -> str:
+    """Return ``3m ago`` or ``12d ago``, for a column; a moment in the future is just now."""
+    days = (now_ns - moment_ns) // UNITS_NS["d"]
+    return f"{days}d ago" if days > 0 else format_ago(min(moment_ns, now_ns), now_ns)

@@ -1,0 +1,51 @@
+"""The terminal: how wide it is, and how things are written to it.
+
+One idea: everything is written as text and never as markup, one line cut at the edge: what came over the wire
+can neither colour nor break a picture.
+"""
+
+import os
+import sys
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from ztrace_viewer.terminal.characters import clean
+
+#: Columns where there is no terminal to ask: enough for a file or a pipe, and for every table.
+PIPE_WIDTH = 120
+
+
+class _Console(Console):
+    """A console that lets a closed pipe be handled where all errors are."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+def open_screen() -> Console:
+    """Return standard output as a place for rich text."""
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
+    return _Console(width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
+
+
+def write(console: Console, *parts: RenderableType) -> None:
+    """Write each part on lines of its own, none wider than the screen."""
+    for part in parts:
+        console.print(part, no_wrap=True, overflow="ellipsis", crop=True)
+
+
+def name_call(service: str, name: str, kind: str = "") -> str:
+    """Return what a call is shown as: ``billing.charge``, and from its caller's side ``shop → charge``."""
+    between = {"client": " → ", "producer": " ⇢ ", "consumer": " ⇠ "}.get(kind, ".")
+    return f"{clean(service)}{between}{clean(name)}"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return ``1 span`` or ``1,200 spans``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def dim(text: str) -> Text:
+    """Return text that steps back."""
+    return Text(text, style="dim")

@@ -1,0 +1,243 @@
+"""Spans become call trees: pure functions, from rows to a document.
+
+One idea: a span is a position in a sorted list, not an id. Ids from the wire may repeat, name themselves as
+parent or form a circle; positions cannot, so every row comes out exactly once, and what the ids got wrong is
+listed in ``missing``. Nothing here recurses: a tree may be as deep as it has spans.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ztrace.wire import ERROR, OK, UNFINISHED
+from ztrace_viewer.documents import (
+    ExceptionDocument,
+    Missing,
+    SpanDocument,
+    TreeDocument,
+    UnfinishedState,
+)
+from ztrace_viewer.queries import unfinished
+from ztrace_viewer.trees import missing
+from ztrace_viewer.trees.missing import NO_FACTS, Facts, Orphan
+from ztrace_viewer.trees.span_events import read_details, read_events, read_status_message
+
+#: Status numbers of the wire and the store, as documents spell them.
+STATUS_NAMES = {OK: "ok", ERROR: "error", UNFINISHED: "unfinished"}
+#: What ``missing`` says of a span that has not ended, by its state.
+_UNFINISHED_REASONS = {
+    unfinished.RUNNING: missing.STILL_RUNNING,
+    unfinished.LOST: missing.END_LOST,
+    unfinished.ABANDONED: missing.ABANDONED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SpanRow:
+    """A span as it is stored, with its method and process.
+
+    Attributes:
+        unfinished: what has become of it, if it has not ended.
+        details: what only OpenTelemetry has of it, as JSON text.
+    """
+
+    attributes: dict[str, object]
+    span_id: bytes
+    parent_id: bytes | None
+    service: str
+    name: str
+    kind: str
+    start_ns: int
+    duration_ns: int | None
+    self_ns: int | None
+    cpu_ns: int | None
+    status: int
+    instance_id: str
+    host: str
+    pid: int
+    unfinished: UnfinishedState | None = None
+    details: str | None = None
+
+    @property
+    def end_ns(self) -> int:
+        """When it ended; while it has not, when it began."""
+        return self.start_ns + (self.duration_ns or 0)
+
+
+def build_tree(
+    trace_id: bytes,
+    rows: Iterable[SpanRow],
+    exceptions: Mapping[bytes, ExceptionDocument],
+    facts: Facts = NO_FACTS,
+) -> TreeDocument:
+    """Arrange the spans of one trace.
+
+    Args:
+        trace_id: 16 bytes.
+        rows: every span once, in any order; at least one.
+        exceptions: by span id.
+        facts: what is known of parents that are not there, see `find_orphans`.
+
+    Returns:
+        The tree: roots and children by start. A span whose parent is not there is a root, with the reason in
+        ``missing`` unless it never had one.
+    """
+    ordered = sorted(rows, key=lambda row: row.start_ns)
+    parents, entries = _find_parents(ordered, facts)
+    children: list[list[int]] = [[] for _ in ordered]
+    for position, parent in enumerate(parents):
+        if parent is not None:
+            children[parent].append(position)
+    left = dict(exceptions)
+    spans = [_document(row, left.pop(row.span_id, None)) for row in ordered]
+    for position, row in enumerate(ordered):
+        below = [ordered[child] for child in children[position]]
+        spans[position]["self_ns"] = _self_time(row, below)
+        spans[position]["children"] = [spans[child] for child in children[position]]
+    return {
+        "trace_id": trace_id.hex(),
+        "start_ns": ordered[0].start_ns,
+        "duration_ns": _duration(ordered),
+        "services": sorted({row.service for row in ordered}),
+        "span_count": len(ordered),
+        "error_count": sum(row.status == ERROR for row in ordered),
+        "complete": not entries,
+        "missing": entries,
+        "roots": [spans[position] for position, parent in enumerate(parents) if parent is None],
+    }
+
+
+def find_orphans(rows: Sequence[SpanRow]) -> list[Orphan]:
+    """Return the spans whose parent is not among the rows."""
+    there = {row.span_id for row in rows}
+    return [
+        _orphan(row, row.parent_id)
+        for row in rows
+        if row.parent_id is not None and row.parent_id not in there
+    ]
+
+
+def walk(roots: Sequence[SpanDocument]) -> Iterator[tuple[SpanDocument, int]]:
+    """Yield every span below ``roots`` with its depth, parents first, children in order."""
+    pending = [(span, 0) for span in reversed(roots)]
+    while pending:
+        span, depth = pending.pop()
+        yield span, depth
+        pending.extend((child, depth + 1) for child in reversed(span["children"]))
+
+
+def cover(intervals: Iterable[tuple[int, int]], start_ns: int, end_ns: int) -> list[tuple[int, int]]:
+    """Return the union of the intervals within [start_ns, end_ns): disjoint, in order, none empty."""
+    union: list[tuple[int, int]] = []
+    for begin, end in sorted(intervals):
+        begin, end = max(begin, start_ns), min(end, end_ns)
+        if begin >= end:
+            continue
+        if union and begin <= union[-1][1]:
+            union[-1] = (union[-1][0], max(union[-1][1], end))
+        else:
+            union.append((begin, end))
+    return union
+
+
+def _duration(ordered: Sequence[SpanRow]) -> int | None:
+    """Return the earliest root's duration, None while it has not ended; without any, the extent of the whole.
+
+    The collector writes the same into ``traces``, so that a tree is as long in a list as by itself.
+    """
+    roots = [row for row in ordered if row.parent_id is None]
+    if roots:
+        root = min(
+            roots, key=lambda row: (row.start_ns, row.span_id, row.duration_ns is None, row.duration_ns)
+        )
+        return root.duration_ns
+    ended = [row.end_ns for row in ordered if row.duration_ns is not None]
+    return max(ended) - ordered[0].start_ns if ended else None
+
+
+def _find_parents(ordered: Sequence[SpanRow], facts: Facts) -> tuple[list[int | None], list[Missing]]:
+    positions: dict[bytes, int] = {}
+    entries: list[Missing] = []
+    for position, row in enumerate(ordered):
+        if positions.setdefault(row.span_id, position) != position:
+            entries.append({"reason": missing.REPEATED, "span_id": row.span_id.hex()})
+    parents = [None if row.parent_id is None else positions.get(row.parent_id) for row in ordered]
+    circles = break_circles(parents)
+    for position, row in enumerate(ordered):
+        if row.parent_id is not None and parents[position] is None:
+            if position in circles:
+                parent_id = row.parent_id.hex()
+                entries.append(
+                    {"reason": missing.CIRCLE, "span_id": row.span_id.hex(), "parent_id": parent_id}
+                )
+            else:
+                entries.append(missing.explain_orphan(_orphan(row, row.parent_id), facts))
+        if row.status == UNFINISHED:
+            state = unfinished.LOST if row.unfinished is None else row.unfinished["state"]
+            reason = _UNFINISHED_REASONS.get(state, missing.ENDED_WITH_PROCESS)
+            entries.append({"reason": reason, "span_id": row.span_id.hex()})
+    return parents, entries
+
+
+def _orphan(row: SpanRow, parent_id: bytes) -> Orphan:
+    return Orphan(row.span_id, parent_id, row.kind, row.instance_id, row.start_ns, row.end_ns)
+
+
+def break_circles(parents: list[int | None]) -> set[int]:
+    """Make the earliest span of each circle a root, and return these."""
+    #: Which walk met a position first: 0 none yet; a position met twice by one walk lies on a circle.
+    met_by = [0] * len(parents)
+    broken = set()
+    for walk_number, start in enumerate(range(len(parents)), 1):
+        position: int | None = start
+        while position is not None and not met_by[position]:
+            met_by[position] = walk_number
+            position = parents[position]
+        if position is not None and met_by[position] == walk_number:
+            earliest, step = position, parents[position]
+            while step is not None and step != position:
+                earliest, step = min(earliest, step), parents[step]
+            parents[earliest] = None
+            broken.add(earliest)
+    return broken
+
+
+def _self_time(row: SpanRow, children: Sequence[SpanRow]) -> int | None:
+    """Return the stored self time, or what the stored children leave of the span when that is less.
+
+    The process that made the span knew its own children only; a consumer works on its own time, not its
+    producer's.
+    """
+    if row.duration_ns is None:
+        return row.self_ns
+    end_ns = row.start_ns + row.duration_ns
+    intervals = [
+        (child.start_ns, child.start_ns + child.duration_ns)
+        for child in children
+        if child.duration_ns is not None and child.kind != "consumer"
+    ]
+    busy_ns = sum(end - begin for begin, end in cover(intervals, row.start_ns, end_ns))
+    left_ns = max(0, row.duration_ns - busy_ns)
+    return left_ns if row.self_ns is None else min(row.self_ns, left_ns)
+
+
+def _document(row: SpanRow, exception: ExceptionDocument | None) -> SpanDocument:
+    details = read_details(row.details)
+    return {
+        "span_id": row.span_id.hex(),
+        "parent_id": None if row.parent_id is None else row.parent_id.hex(),
+        "service": row.service,
+        "name": row.name,
+        "kind": row.kind,
+        "start_ns": row.start_ns,
+        "duration_ns": row.duration_ns,
+        "self_ns": row.self_ns,
+        "cpu_ns": row.cpu_ns,
+        "status": STATUS_NAMES.get(row.status, "ok"),
+        "status_message": read_status_message(details),
+        "instance": {"id": row.instance_id, "host": row.host, "pid": row.pid},
+        "attributes": row.attributes,
+        "events": read_events(details),
+        "unfinished": row.unfinished,
+        "exception": exception,
+        "children": [],
+    }
