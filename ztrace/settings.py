@@ -8,21 +8,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from ztrace.addresses import DEFAULT_ENDPOINT, can_connect
 from ztrace.errors import SettingsError
 
 if TYPE_CHECKING:
     from ztrace.enrolment import Enrolment
     from ztrace.scrubbing.rules import Rules
 
-#: Where the collector listens unless told otherwise; `ztrace up` binds the same.
-DEFAULT_ENDPOINT = "tcp://127.0.0.1:4710"
-
 #: Characters of a name that is sent with each message.
 _MAX_NAME = 256
 #: What turns a switch off; anything else turns it on.
 _OFF = ("", "0", "false", "no")
-#: Bytes of a Unix socket's path, by the system's definition.
-_MAX_PATH = 107
 
 
 class Settings(NamedTuple):
@@ -104,7 +100,7 @@ def read_settings(
         SettingsError: one of them cannot be used.
     """
     endpoint = endpoint or environ.get("ZTRACE_ENDPOINT") or DEFAULT_ENDPOINT
-    if not isinstance(endpoint, str) or not _is_endpoint(endpoint):
+    if not can_connect(endpoint):
         raise SettingsError(
             f"cannot publish to {endpoint!r}", hint=f"give ZTRACE_ENDPOINT as in {DEFAULT_ENDPOINT}"
         )
@@ -184,15 +180,6 @@ def _read_number(variable: str, value: object) -> int:
             f"{variable} is {value!r}", hint=f"give a whole number from {limit.least} to {limit.most}"
         )
     return number
-
-
-def _is_endpoint(endpoint: str) -> bool:
-    """Tell whether ZeroMQ could connect to it; told here, it is known before there are spans."""
-    transport, _, address = endpoint.partition("://")
-    if transport == "ipc":
-        return 0 < len(os.fsencode(address)) <= _MAX_PATH
-    host, _, port = address.rpartition(":")
-    return transport == "tcp" and bool(host) and port.isdecimal() and 0 < int(port) < 1 << 16
 
 
 def _fit(name: object) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ztrace import diagnostics
 from ztrace.exceptions import origins, recording
 from ztrace.identifiers import draw_span_ids, new_trace_id, take_span_id
-from ztrace.wire import ERROR, KIND_NUMBERS, OK
+from ztrace.records import ERROR, KIND_NUMBERS, OK
 
 if TYPE_CHECKING:
     from ztrace.publishing.publisher import Publisher
@@ -208,7 +208,7 @@ class Span(Context):
 
     Attributes:
         name: may be changed until the span ends.
-        kind: one of `ztrace.wire.KIND_NAMES`.
+        kind: one of `ztrace.records.KIND_NAMES`.
         attributes: what is remembered; `set` adds to it.
         links: other spans that this one has to do with.
         start_ns: by the monotonic clock.

@@ -10,12 +10,13 @@ An acknowledgement is one frame (`pack_acks`), sent from the collector's XSUB to
 The format is written out in docs/reference/wire-format.md.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgpack
 
 from ztrace.errors import WireError
+from ztrace.records import INT64_MAX
 
 #: The first frame, and what the collector subscribes to: a foreign PUB socket rarely hits it by chance.
 TOPIC = b"ztrace"
@@ -27,17 +28,6 @@ VERSION = 1
 #: Message kinds. OPEN has spans that have not ended; like a BEAT it has no number of its own, and a lost one
 #: is made good by the next.
 DATA, TOMBSTONE, BEAT, BYE, CRASH, OPEN = 1, 2, 3, 4, 5, 6
-
-#: Span kinds, with OTLP's numbers.
-KIND_NUMBERS = {"internal": 1, "server": 2, "client": 3, "producer": 4, "consumer": 5}
-KIND_NAMES = {number: name for name, number in KIND_NUMBERS.items()}
-
-#: Span status. UNFINISHED has a nil duration.
-OK, ERROR, UNFINISHED = 0, 1, 2
-
-#: How an exception came to the span that reports it: first raised there, on its way through unchanged, raised
-#: ``from`` another, raised while another was being handled, or a group that holds one from elsewhere.
-RAISED, PASSED, WRAPPED, REPLACED, GROUPED = "raised", "passed", "wrapped", "replaced", "grouped"
 
 #: First bytes of an acknowledgement; 0 and 1 would read as an unsubscription and a subscription.
 ACK = b"\x02ack"
@@ -88,97 +78,6 @@ class Header(NamedTuple):
     started_ns: int
 
 
-class Span(NamedTuple):
-    """A span as it travels: a list of these, as msgpack arrays, is the body of a DATA message.
-
-    Attributes:
-        trace_id: 16 bytes.
-        span_id: 8 bytes.
-        parent_id: 8 bytes, or None for a root.
-        kind: one of KIND_NAMES.
-        name: the method as called.
-        start_ns: Unix time.
-        duration_ns: by the monotonic clock; None while unfinished.
-        self_ns: duration less the time in which at least one child ran.
-        cpu_ns: CPU time of the span's thread, for server spans.
-        status: OK, ERROR or UNFINISHED.
-        attributes: str keys; str, bool, int, float, bytes, None, or lists of these.
-        links: ``[trace_id, span_id]`` pairs.
-        exception: see `ExceptionRecord`.
-        details: what only OpenTelemetry has, by the keys of docs/reference/wire-format.md; None for what
-            ztrace makes by itself.
-    """
-
-    trace_id: bytes
-    span_id: bytes
-    parent_id: bytes | None
-    kind: int
-    name: str
-    start_ns: int
-    duration_ns: int | None
-    self_ns: int | None
-    cpu_ns: int | None
-    status: int
-    attributes: dict[str, Any] | None
-    links: list[list[bytes]] | None
-    exception: Sequence[Any] | None
-    details: dict[str, Any] | None = None
-
-
-class ExceptionRecord(NamedTuple):
-    """An exception in a span, one of its causes, or a member of a group.
-
-    Attributes:
-        type: qualified class name, bare for builtins.
-        message: ``str(exception)``, cut.
-        frames: FrameRecords, outermost first. When PASSED only those of the way from this span to the next
-            one below that it came through in this process: the last in-app one made the call.
-        causes: ExceptionRecords.
-        how: RAISED, PASSED, WRAPPED, REPLACED or GROUPED; for a cause WRAPPED (``__cause__``) or REPLACED
-            (``__context__``), its link to the one above.
-        origin_trace_id: 16 bytes; None for a cause, and for a member that was first raised here.
-        origin_span_id: 8 bytes; None likewise.
-        notes: what was added with ``add_note``, cut.
-        members: of a group, its exceptions; one first raised in another span is PASSED and has no frames.
-    """
-
-    type: str
-    message: str
-    frames: Sequence[Sequence[Any]]
-    causes: Sequence[Sequence[Any]]
-    how: str
-    origin_trace_id: bytes | None
-    origin_span_id: bytes | None
-    notes: Sequence[str] = ()
-    members: Sequence[Sequence[Any]] = ()
-
-
-class FrameRecord(NamedTuple):
-    """A frame of a traceback.
-
-    Attributes:
-        file: the code's file name.
-        line: counted from 1.
-        function: qualified name.
-        module: its ``__name__``.
-        code: the source line, cut; empty if there is none.
-        in_app: whether it is the user's own.
-        repeats: how often it occurred again in a row, or the frames before it that make a cycle with it did.
-        omitted: frames left out before this one.
-        locals: names and values as text; None unless they were asked for.
-    """
-
-    file: str
-    line: int
-    function: str
-    module: str
-    code: str
-    in_app: bool
-    repeats: int = 0
-    omitted: int = 0
-    locals: dict[str, str] | None = None
-
-
 def pack_header(header: Header) -> bytes:
     """Return the header's frame."""
     packed: bytes = msgpack.packb((MAGIC, VERSION, *header))
@@ -214,7 +113,7 @@ def unpack_header(frame: bytes) -> Header:
         len(header.incarnation) != 16
         or not DATA <= header.kind <= OPEN
         or header.floor > header.sequence
-        or any(type(count) is not int or not 0 <= count < 1 << 63 for count in counts)
+        or any(type(count) is not int or not 0 <= count <= INT64_MAX for count in counts)
         or any(type(reason) is not str or len(reason) > 64 for reason in header.mended)
     ):
         raise WireError("header", "header fields are out of range")
@@ -233,7 +132,7 @@ def unpack_stretch(body: bytes) -> tuple[int, int] | None:
         first_ns, last_ns = msgpack.unpackb(body, max_array_len=2)
     except Exception:
         return None
-    if type(first_ns) is not int or type(last_ns) is not int or not 0 <= first_ns <= last_ns < 1 << 63:
+    if type(first_ns) is not int or type(last_ns) is not int or not 0 <= first_ns <= last_ns <= INT64_MAX:
         return None
     return first_ns, last_ns
 

@@ -29,7 +29,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from tests.viewer.stored import NOON, raised, store
-from ztrace import wire
+from ztrace import records
 from ztrace_collector.checking.parcels import pack
 from ztrace_collector.otlp.mapping.incoming import read_request
 from ztrace_collector.otlp.mapping.json_form import format_request, parse_request
@@ -118,7 +118,7 @@ def fill_with_calls(path: Path, failing: int = 0) -> None:
             failure = raised("shop.Declined", f"order {number}", frames=_FRAMES)
             failed = failing and number % failing == 0
             spans.append(
-                wire.Span(
+                records.Span(
                     trace_id=os.urandom(16),
                     span_id=os.urandom(8),
                     parent_id=os.urandom(8) if number % 4 else None,
@@ -128,7 +128,7 @@ def fill_with_calls(path: Path, failing: int = 0) -> None:
                     duration_ns=1_000_000,
                     self_ns=900_000,
                     cpu_ns=None if is_client else 400_000,
-                    status=wire.ERROR if failed else wire.OK,
+                    status=records.ERROR if failed else records.OK,
                     attributes=attributes,
                     links=None,
                     exception=failure if failed else None,

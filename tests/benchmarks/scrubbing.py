@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ztrace.publishing.encoding import Record, encode
+from ztrace.publishing.encoding import encode
+from ztrace.records import Record
 from ztrace.scrubbing.rules import Rules
 
 #: Spans of a batch, batches of a kind, and how often all are encoded.

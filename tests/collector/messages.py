@@ -7,20 +7,8 @@ from typing import Any
 
 import msgpack
 
-from ztrace.wire import (
-    BEAT,
-    BYE,
-    CRASH,
-    DATA,
-    OK,
-    OPEN,
-    TOMBSTONE,
-    TOPIC,
-    UNFINISHED,
-    Header,
-    Span,
-    pack_header,
-)
+from ztrace.records import OK, UNFINISHED, Span
+from ztrace.wire import BEAT, BYE, CRASH, DATA, OPEN, TOMBSTONE, TOPIC, Header, pack_header
 from ztrace_collector.layout import LOSS_COLUMNS
 
 #: A time to count from, so that rows are readable: 2024-01-01T00:00:00Z.

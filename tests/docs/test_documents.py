@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 from tests.docs import pages
 from tests.viewer.stored import NOON, checkout, header, raised, span, store, trace_id
-from ztrace.wire import REPLACED, TOMBSTONE, TOPIC, pack_header, pack_stretch
+from ztrace.records import REPLACED
+from ztrace.wire import TOMBSTONE, TOPIC, pack_header, pack_stretch
 from ztrace_collector.otlp.forwarding.messages import Report
 from ztrace_collector.otlp.forwarding.rows import register, write_reports
 from ztrace_collector.otlp.sending.destinations import read_destinations

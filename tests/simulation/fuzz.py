@@ -20,7 +20,8 @@ import msgpack
 
 from tests.collector.messages import EPOCH_NS, Sender, make_open, make_span, pack_body, span_id, trace_id
 from ztrace.errors import WireError
-from ztrace.wire import BYE, CRASH, DATA, ERROR, pack_acks, pack_stretch, unpack_acks, unpack_stretch
+from ztrace.records import ERROR
+from ztrace.wire import BYE, CRASH, DATA, pack_acks, pack_stretch, unpack_acks, unpack_stretch
 from ztrace_collector.checking.columns import read_message
 from ztrace_collector.storing.store import Store
 

@@ -14,9 +14,9 @@ from tests.simulation.network import SimulatedLink
 from ztrace import spans
 from ztrace.publishing.publisher import Publisher
 from ztrace.publishing.worker import Worker
+from ztrace.records import KIND_NUMBERS
 from ztrace.settings import Settings, read_settings
 from ztrace.spans import Span
-from ztrace.wire import KIND_NUMBERS
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgpack
 
-from ztrace import wire
+from ztrace import records, wire
 from ztrace_collector.storing.store import Store
 
 MS = 1_000_000
@@ -41,18 +41,18 @@ def span(
     at_ns: int = NOON,
     status: int | None = None,
     attributes: dict[str, Any] | None = None,
-    exception: wire.ExceptionRecord | None = None,
-) -> wire.Span:
+    exception: records.ExceptionRecord | None = None,
+) -> records.Span:
     """Return a span that began ``start_ms`` after ``at_ns``."""
     if status is None:
-        status = wire.UNFINISHED if duration_ms is None else wire.ERROR if exception else wire.OK
+        status = records.UNFINISHED if duration_ms is None else records.ERROR if exception else records.OK
     duration_ns = None if duration_ms is None else int(duration_ms * MS)
     own_ns = duration_ns if self_ms is None else int(self_ms * MS)
-    return wire.Span(
+    return records.Span(
         trace_id=trace,
         span_id=span_id(number),
         parent_id=None if parent is None else span_id(parent),
-        kind=wire.KIND_NUMBERS[kind],
+        kind=records.KIND_NUMBERS[kind],
         name=name,
         start_ns=at_ns + int(start_ms * MS),
         duration_ns=duration_ns,
@@ -70,15 +70,15 @@ def raised(
     message: str,
     *,
     frames: Sequence[Sequence[Any]] = (("/srv/shop/db.py", 42, "query", "shop.db", "return a / b", True),),
-    causes: Iterable[wire.ExceptionRecord] = (),
-) -> wire.ExceptionRecord:
+    causes: Iterable[records.ExceptionRecord] = (),
+) -> records.ExceptionRecord:
     """Return an exception at its origin."""
-    return wire.ExceptionRecord(
+    return records.ExceptionRecord(
         type_name,
         message,
-        [wire.FrameRecord(*frame) for frame in frames],
+        [records.FrameRecord(*frame) for frame in frames],
         [list(cause) for cause in causes],
-        wire.RAISED,
+        records.RAISED,
         None,
         None,
     )
@@ -90,12 +90,12 @@ def travelled(
     how: str,
     origin: tuple[bytes, int],
     frames: Sequence[Sequence[Any]] = (),
-) -> wire.ExceptionRecord:
+) -> records.ExceptionRecord:
     """Return an exception whose origin is another span."""
-    return wire.ExceptionRecord(
+    return records.ExceptionRecord(
         type_name,
         message,
-        [wire.FrameRecord(*frame) for frame in frames],
+        [records.FrameRecord(*frame) for frame in frames],
         [],
         how,
         origin[0],
@@ -103,7 +103,7 @@ def travelled(
     )
 
 
-def header(service: str, spans: Sequence[wire.Span], number: int = 1, **changes: Any) -> wire.Header:
+def header(service: str, spans: Sequence[records.Span], number: int = 1, **changes: Any) -> wire.Header:
     """Return the header of a publisher's first batch."""
     fields: dict[str, Any] = {
         "kind": wire.DATA,
@@ -124,7 +124,7 @@ def header(service: str, spans: Sequence[wire.Span], number: int = 1, **changes:
     return wire.Header(**{**fields, **changes})
 
 
-def message(service: str, spans: Sequence[wire.Span], number: int = 1, **changes: Any) -> list[bytes]:
+def message(service: str, spans: Sequence[records.Span], number: int = 1, **changes: Any) -> list[bytes]:
     """Return the frames of a message."""
     return [
         wire.TOPIC,
@@ -133,7 +133,7 @@ def message(service: str, spans: Sequence[wire.Span], number: int = 1, **changes
     ]
 
 
-def open_message(service: str, spans: Sequence[wire.Span], number: int = 1, **changes: Any) -> list[bytes]:
+def open_message(service: str, spans: Sequence[records.Span], number: int = 1, **changes: Any) -> list[bytes]:
     """Return the frames of a message that tells of spans that have not ended; they are not counted."""
     told = {"kind": wire.OPEN, "covered": 0, "created": 0, **changes}
     return message(service, spans, number, **told)
@@ -143,16 +143,16 @@ def open_message(service: str, spans: Sequence[wire.Span], number: int = 1, **ch
 _publishers = count(1)
 
 
-def store(path: Path, spans: Mapping[str, Sequence[wire.Span]], *, at_ns: int | None = None) -> Path:
+def store(path: Path, spans: Mapping[str, Sequence[records.Span]], *, at_ns: int | None = None) -> Path:
     """Store spans by service, each service's from a new publisher, which tells of those without an end."""
     clock = {} if at_ns is None else {"clock_ns": lambda: at_ns}
     messages = []
     for service, batch in spans.items():
         number = next(_publishers)
-        ended = [span for span in batch if span.status != wire.UNFINISHED]
+        ended = [span for span in batch if span.status != records.UNFINISHED]
         messages.append(message(service, ended, number))
         if len(ended) < len(batch):
-            running = [span for span in batch if span.status == wire.UNFINISHED]
+            running = [span for span in batch if span.status == records.UNFINISHED]
             messages.append(open_message(service, running, number, sequence=1, created=len(ended)))
     with Store(path, **clock) as opened:
         opened.store(messages)
@@ -187,20 +187,20 @@ RESERVE_CALL = ("/srv/shop/billing.py", 71, "Billing.charge", "billing", "self.s
 CHARGE_CALL = ("/srv/shop/shop.py", 40, "Shop.checkout", "shop", "self.billing.charge(card)", True)
 
 
-def checkout(trace: bytes, at_ns: int = NOON, scale: float = 1.0) -> dict[str, list[wire.Span]]:
+def checkout(trace: bytes, at_ns: int = NOON, scale: float = 1.0) -> dict[str, list[records.Span]]:
     """Return a shop's call tree over four services, with an exception that comes up wrapped."""
 
     def call(
         number: int, parent: int | None, kind: str, name: str, start: float, end: float, **more: Any
-    ) -> wire.Span:
+    ) -> records.Span:
         timing: dict[str, Any] = {"start_ms": start * scale, "duration_ms": (end - start) * scale}
         return span(trace, number, parent, kind=kind, name=name, at_ns=at_ns, **timing, **more)
 
     origin = (trace, 9)
     missing = raised("ZeroDivisionError", "division by zero", frames=QUERY_FRAMES)
-    up = travelled("ZeroDivisionError", "division by zero", wire.PASSED, origin, [RESERVE_CALL])
-    wrapped = travelled("billing.PaymentError", "no stock", wire.WRAPPED, origin, CHARGE_FRAMES)
-    wrapped_up = travelled("billing.PaymentError", "no stock", wire.PASSED, origin, [CHARGE_CALL])
+    up = travelled("ZeroDivisionError", "division by zero", records.PASSED, origin, [RESERVE_CALL])
+    wrapped = travelled("billing.PaymentError", "no stock", records.WRAPPED, origin, CHARGE_FRAMES)
+    wrapped_up = travelled("billing.PaymentError", "no stock", records.PASSED, origin, [CHARGE_CALL])
     return {
         "shop": [
             call(1, None, "server", "checkout", 0, 1240, self_ms=22 * scale),

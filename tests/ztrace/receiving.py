@@ -9,7 +9,8 @@ import msgpack
 import zmq
 
 from tests.ztrace.waiting import DEADLINE_S, wait_for
-from ztrace.wire import DATA, OPEN, TOMBSTONE, TOPIC, Header, Span, pack_acks, unpack_header, unpack_stretch
+from ztrace.records import Span
+from ztrace.wire import DATA, OPEN, TOMBSTONE, TOPIC, Header, pack_acks, unpack_header, unpack_stretch
 
 
 class Receiver:

@@ -5,8 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import ztrace
-from ztrace.publishing.encoding import Record
-from ztrace.wire import ExceptionRecord, FrameRecord, Span
+from ztrace.records import ExceptionRecord, FrameRecord, Record, Span
 
 #: Unix time at the monotonic clock's zero.
 OFFSET_NS = 1_700_000_000_000_000_000

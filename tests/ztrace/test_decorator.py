@@ -10,7 +10,7 @@ import pytest
 
 import ztrace
 from tests.ztrace.recording import Clock, Recorder
-from ztrace.wire import ERROR, KIND_NUMBERS, OK
+from ztrace.records import ERROR, KIND_NUMBERS, OK
 
 
 @ztrace.trace

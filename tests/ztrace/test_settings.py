@@ -9,11 +9,12 @@ import pytest
 
 import ztrace
 from ztrace import agent, spans
+from ztrace.addresses import DEFAULT_ENDPOINT
 from ztrace.enrolment import Enrolment
 from ztrace.errors import SettingsError
 from ztrace.exceptions import frames
 from ztrace.scrubbing.rules import DEFAULT_RULES
-from ztrace.settings import DEFAULT_ENDPOINT, LIMITS, read_settings
+from ztrace.settings import LIMITS, read_settings
 
 
 @pytest.fixture

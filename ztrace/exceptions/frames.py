@@ -12,12 +12,11 @@ from types import CodeType, FrameType, TracebackType
 from typing import NamedTuple
 
 from ztrace.exceptions.tracebacks import Heads, is_copy, is_known
-from ztrace.wire import FrameRecord
+from ztrace.libraries import HIDDEN_PACKAGES
+from ztrace.records import MAX_CODE, FrameRecord
 
 #: Frames kept of one exception: those that tell how the program came there, and those where it happened.
 OUTERMOST, INNERMOST = 10, 40
-#: Characters kept of a source line.
-MAX_CODE = 256
 
 #: Frames that recursion may repeat as a whole: two or three functions that call each other.
 _MAX_CYCLE = 4
@@ -27,8 +26,6 @@ _MAX_STEPS = 2000
 _MAX_KNOWN = 4096
 #: Stacks remembered, and steps of one: a program fails in few places, and comes there by few ways.
 _MAX_STACKS, _MAX_STACK = 512, 100
-#: What is no part of the story that is told: how calls are made and traced.
-_HIDDEN = ("ztrace", "zerorpc")
 
 #: A generator's code has this flag: its frame has a caller only while it runs.
 _GENERATOR = 0x20
@@ -194,7 +191,7 @@ def _shown(steps: Sequence[Step]) -> list[Step]:
 
 
 def _is_hidden(frame: FrameType) -> bool:
-    return _module_of(frame).partition(".")[0] in _HIDDEN
+    return _module_of(frame).partition(".")[0] in HIDDEN_PACKAGES
 
 
 def _fold(steps: Sequence[Step]) -> list[tuple[FrameType, int, int, int]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ztrace.exceptions.frames import is_own
 from ztrace.exceptions.tracebacks import Heads, is_copy, is_known
-from ztrace.wire import GROUPED, REPLACED, WRAPPED
+from ztrace.records import GROUPED, REPLACED, WRAPPED
 
 if TYPE_CHECKING:
     from ztrace.spans import Context

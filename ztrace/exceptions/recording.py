@@ -38,7 +38,7 @@ from ztrace.exceptions.origins import (
     put_mark,
 )
 from ztrace.exceptions.tracebacks import identify, traceback_of
-from ztrace.wire import KIND_NUMBERS, PASSED, RAISED, ExceptionRecord, FrameRecord
+from ztrace.records import KIND_NUMBERS, PASSED, RAISED, ExceptionRecord, FrameRecord
 
 if TYPE_CHECKING:
     from ztrace.spans import Context

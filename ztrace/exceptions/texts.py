@@ -10,8 +10,8 @@ in which module a frame is; lines of locals and markers are passed over, and so 
 import re
 from collections.abc import Callable
 
-from ztrace.exceptions.frames import INNERMOST, MAX_CODE, OUTERMOST
-from ztrace.wire import RAISED, REPLACED, WRAPPED, ExceptionRecord, FrameRecord
+from ztrace.exceptions.frames import INNERMOST, OUTERMOST
+from ztrace.records import MAX_CODE, RAISED, REPLACED, WRAPPED, ExceptionRecord, FrameRecord
 
 #: Characters looked at: the end is where it happened. Python's own limit of a thousand frames makes 100,000.
 MAX_TEXT = 1 << 18

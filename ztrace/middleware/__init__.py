@@ -7,11 +7,7 @@ from importlib import import_module
 from importlib.util import find_spec
 
 from ztrace import diagnostics
-
-#: Every supported library, and the module that traces it.
-MIDDLEWARE = {
-    "zerorpc": "ztrace.middleware.zerorpc",
-}
+from ztrace.libraries import LIBRARIES
 
 
 def instrument(*libraries: str) -> None:
@@ -20,16 +16,16 @@ def instrument(*libraries: str) -> None:
     May be called before or after `configure`, and more than once.
 
     Args:
-        libraries: names from `MIDDLEWARE`.
+        libraries: names from `ztrace.libraries.LIBRARIES`.
     """
-    for library in libraries or MIDDLEWARE:
+    for library in libraries or LIBRARIES:
         try:
-            if library not in MIDDLEWARE:
-                diagnostics.warn(f"cannot trace {library!r}: supported are {', '.join(sorted(MIDDLEWARE))}")
+            if library not in LIBRARIES:
+                diagnostics.warn(f"cannot trace {library!r}: supported are {', '.join(sorted(LIBRARIES))}")
             elif find_spec(library) is None:
                 if libraries:
                     diagnostics.warn(f"cannot trace {library!r}: it is not installed")
             else:
-                import_module(MIDDLEWARE[library]).install()
+                import_module(LIBRARIES[library].middleware).install()
         except Exception:
             diagnostics.count_failure("instrument")

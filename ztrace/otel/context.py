@@ -19,8 +19,8 @@ from opentelemetry.context.context import Context, _RuntimeContext
 from ztrace import diagnostics, spans
 from ztrace.exceptions.origins import mark_of
 from ztrace.otel.identity import context_of, span_context_of
+from ztrace.records import PASSED
 from ztrace.spans import ForeignSpan
-from ztrace.wire import PASSED
 
 #: Attributes of an OpenTelemetry span which an exception has passed that a span of ztrace's has seen before.
 HOW, ORIGIN_TRACE_ID, ORIGIN_SPAN_ID = (

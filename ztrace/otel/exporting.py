@@ -17,10 +17,9 @@ from ztrace.exceptions import frames
 from ztrace.exceptions.recording import MAX_MESSAGE
 from ztrace.exceptions.texts import read_stack_text
 from ztrace.otel.context import HOW, ORIGIN_SPAN_ID, ORIGIN_TRACE_ID
-from ztrace.publishing.encoding import Record
 from ztrace.publishing.publisher import Publisher
+from ztrace.records import ERROR, KIND_NUMBERS, OK, PASSED, RAISED, ExceptionRecord, Record
 from ztrace.settings import Settings
-from ztrace.wire import ERROR, KIND_NUMBERS, OK, PASSED, RAISED, ExceptionRecord
 
 _KINDS = {kind: KIND_NUMBERS[kind.name.lower()] for kind in SpanKind}
 #: OTLP's flags: whether a parent, or a linked span, is remote is known; and that it is.

@@ -14,12 +14,10 @@ from typing import Any, NamedTuple
 import msgpack
 
 from ztrace import diagnostics
+from ztrace.records import INT64_MAX, INT64_MIN, ExceptionRecord, Record, Span
 from ztrace.scrubbing.pairs import SCRUBBED
 from ztrace.scrubbing.rules import DEFAULT_RULES, Rules
-from ztrace.wire import MAX_BODY_BYTES, ExceptionRecord
-
-#: A span as `ztrace.span` leaves it, in the order of `ztrace.wire.Span`.
-Record = tuple[Any, ...]
+from ztrace.wire import MAX_BODY_BYTES
 
 #: Characters kept of a name and of a text (bytes of a binary), items of a list, attributes of a span.
 MAX_NAME, MAX_TEXT, MAX_ITEMS, MAX_ATTRIBUTES = 256, 4096, 128, 128
@@ -29,16 +27,17 @@ MAX_SPAN_BYTES = 256 << 10
 #: are among them; and levels of its mappings and lists: those of an event, and eight of a value.
 MAX_FOREIGN_TEXT, MAX_FOREIGN_DEPTH = 32 << 10, 12
 
-#: Positions in a record.
-_NAME, _ATTRIBUTES, _LINKS, _EXCEPTION, _DETAILS = 4, 10, 11, 12, 13
-#: Position in the record of an exception.
-_MESSAGE = 1
+#: Positions in a record, and in that of an exception.
+_NAME, _ATTRIBUTES, _LINKS, _EXCEPTION, _DETAILS = map(
+    Span._fields.index, ("name", "attributes", "links", "exception", "details")
+)
+_MESSAGE = ExceptionRecord._fields.index("message")
 
 #: Reasons, as ``ztrace status`` shows them.
 CUT, REPLACED, REFUSED = "attribute_cut", "attribute_replaced", "span_unencodable"
 
 _PLAIN = {str, int, float, bool, type(None)}
-_INT_RANGE = range(-(1 << 63), 1 << 63)
+_INT_RANGE = range(INT64_MIN, INT64_MAX + 1)
 _pack = msgpack.Packer(autoreset=True, use_bin_type=True).pack
 
 

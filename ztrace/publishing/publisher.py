@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 from ztrace import diagnostics, signals
 from ztrace.native import original
 from ztrace.publishing.delivery import Identity
-from ztrace.publishing.encoding import Record
 from ztrace.publishing.link import SocketLink
 from ztrace.publishing.worker import Worker
+from ztrace.records import Record
 from ztrace.settings import Settings
 
 if TYPE_CHECKING:

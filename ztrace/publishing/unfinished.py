@@ -11,8 +11,7 @@ from time import perf_counter_ns
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from ztrace.publishing.encoding import Record
-from ztrace.wire import UNFINISHED
+from ztrace.records import ABANDONED, UNFINISHED, Record
 
 if TYPE_CHECKING:
     from ztrace.spans import Span
@@ -25,8 +24,6 @@ REPEAT_NS = 60_000_000_000
 MAX_WATCHED = 10_000
 #: Spans published at once.
 MAX_PUBLISHED = 1_000
-#: The attribute of a span that will never end, because nobody holds it any more.
-ABANDONED = "ztrace.abandoned"
 
 
 def _count_own_references() -> int:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 from ztrace import diagnostics, signals
 from ztrace.native import original
 from ztrace.publishing.delivery import Delivery, Totals
-from ztrace.publishing.encoding import Record, encode
+from ztrace.publishing.encoding import encode
 from ztrace.publishing.link import Link
 from ztrace.publishing.unfinished import Unfinished
 from ztrace.publishing.window import Window
+from ztrace.records import Record, Span
 from ztrace.settings import Settings
 from ztrace.wire import BYE, unpack_acks
 
@@ -40,7 +41,7 @@ UNREACHED_S = 1.5
 #: How long a goodbye is waited for when all else is delivered, and what it may take to leave the process.
 GOODBYE_S = 0.2
 
-_START, _DURATION = 5, 6
+_START, _DURATION = map(Span._fields.index, ("start_ns", "duration_ns"))
 
 
 class Clocks(NamedTuple):

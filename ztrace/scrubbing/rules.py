@@ -13,11 +13,10 @@ from typing import Any
 
 from ztrace import diagnostics
 from ztrace.errors import SettingsError
-from ztrace.exceptions.frames import MAX_CODE
+from ztrace.records import MAX_CODE, ExceptionRecord, FrameRecord
 from ztrace.scrubbing.names import Names
 from ztrace.scrubbing.pairs import SCRUBBED, SIGNS, scrub_pairs
 from ztrace.scrubbing.tokens import CUT_MARK, KINDS, Kind
-from ztrace.wire import ExceptionRecord, FrameRecord
 
 #: The reason under which values are counted in which something was replaced.
 REASON = "scrubbed"
@@ -91,7 +90,7 @@ class Rules:
         return clean
 
     def scrub_attributes(self, attributes: dict[str, Any]) -> dict[str, Any]:
-        """Return attributes without secrets: as `ztrace.wire.Span` has them, of plain types only."""
+        """Return attributes without secrets: as `ztrace.records.Span` has them, of plain types only."""
         return {
             self._scrub_name(name): self._scrub_value(
                 value, type(name) is str and self._names.are_secret(name)

@@ -10,14 +10,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ztrace.records import INT64_MAX
 from ztrace.spooling import files as files
 from ztrace.spooling.files import Entry, Identity
 
 #: Files that belong to no page, or to one that was never finished, are removed when they are so old: their
 #: owner may be at it, and without a page nobody can tell what they count for.
 _LEFTOVER_S = 86400.0
-#: No count reaches this: the wire has no larger ones.
-_END = 1 << 63
 
 
 def find_orphans(folder: Path) -> Iterator["Orphan"]:
@@ -80,7 +79,8 @@ class Orphan:
     def is_sound(self) -> bool:
         """The counts can be true; a collector would refuse others for ever."""
         return (
-            max(self.retired, self.dropped) <= self.created < _END and self.floor <= self.next_sequence < _END
+            max(self.retired, self.dropped) <= self.created <= INT64_MAX
+            and self.floor <= self.next_sequence <= INT64_MAX
         )
 
     @property

@@ -15,20 +15,8 @@ from typing import Any
 import msgpack
 
 from ztrace.errors import WireError
-from ztrace.wire import (
-    BEAT,
-    BYE,
-    CRASH,
-    DATA,
-    KIND_NAMES,
-    MAX_FRAME_BYTES,
-    OPEN,
-    TOPIC,
-    UNFINISHED,
-    Header,
-    Span,
-    unpack_header,
-)
+from ztrace.records import KIND_NAMES, UNFINISHED, Span
+from ztrace.wire import BEAT, BYE, CRASH, DATA, MAX_FRAME_BYTES, OPEN, TOPIC, Header, unpack_header
 from ztrace_collector.checking import attributes, details, mending
 from ztrace_collector.checking.parcels import Parcel
 from ztrace_collector.refusals import (
@@ -66,12 +54,12 @@ class Columns:
     """A batch's accepted spans, on their side: all columns have the same length.
 
     Attributes:
-        kinds: numbers of `ztrace.wire.KIND_NAMES`.
+        kinds: numbers of `ztrace.records.KIND_NAMES`.
         duration_ns: 0 of spans that have not ended.
         end_ns: start and duration added.
         attributes: JSON objects, None where there are none.
         links: pairs of ids.
-        exceptions: `ztrace.wire.ExceptionRecord`s, not yet looked at.
+        exceptions: `ztrace.records.ExceptionRecord`s, not yet looked at.
         details: JSON objects, None where there are none.
     """
 

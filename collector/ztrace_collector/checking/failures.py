@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from ztrace.wire import GROUPED, PASSED, RAISED, REPLACED, WRAPPED, ExceptionRecord, FrameRecord
+from ztrace.records import GROUPED, PASSED, RAISED, REPLACED, WRAPPED, ExceptionRecord, FrameRecord
 from ztrace_collector.checking import text
 from ztrace_collector.refusals import EXCEPTION, UTF8, Refusals
 

@@ -7,7 +7,7 @@ wrong with it; without those it would only mislead. What `mend` returns passes t
 import json
 from typing import Any
 
-from ztrace.wire import ERROR, KIND_NAMES, OK, UNFINISHED, Span
+from ztrace.records import ERROR, KIND_NAMES, OK, UNFINISHED, Span
 from ztrace_collector.checking import attributes, details, text
 from ztrace_collector.refusals import (
     EXCEPTION,

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgpack
 
-from ztrace.wire import UNFINISHED, Span
+from ztrace.records import UNFINISHED, Span
 from ztrace_collector.refusals import FIELDS
 
 #: Spans and bytes of a parcel, but for a single span: a part of what a transaction takes from publishers, so

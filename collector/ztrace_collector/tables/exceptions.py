@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ztrace.wire import KIND_NAMES
+from ztrace.records import KIND_NAMES
 from ztrace_collector.checking.columns import Columns
 from ztrace_collector.checking.failures import MAX_ORIGINS, Failure, read_failure
 from ztrace_collector.refusals import Refusals

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from math import log
 
-from ztrace.wire import ERROR
+from ztrace.records import ERROR
 from ztrace_collector.checking.columns import INT_END, Columns
 from ztrace_collector.layout import BUCKETS_PER_E, RESOLUTIONS_S
 from ztrace_collector.tables.recent import Recent

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from ztrace.wire import WRAPPED
+from ztrace.records import WRAPPED
 from ztrace_collector.checking.failures import Failure, Frame
 
 #: What stands for the variable parts of a message.

@@ -9,7 +9,7 @@ import json
 import sqlite3
 from itertools import repeat
 
-from ztrace.wire import KIND_NAMES
+from ztrace.records import KIND_NAMES
 from ztrace_collector.checking.columns import Columns
 from ztrace_collector.refusals import TOO_MANY_NAMES, Refusals
 

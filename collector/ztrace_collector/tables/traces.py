@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ztrace.wire import ERROR
+from ztrace.records import ERROR
 from ztrace_collector.checking.columns import Columns
 from ztrace_collector.layout import HOUR_NS
 from ztrace_collector.tables.recent import Recent

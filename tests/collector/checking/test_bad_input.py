@@ -22,15 +22,8 @@ from tests.collector.messages import (
     span_id,
     trace_id,
 )
-from ztrace.wire import (
-    DATA,
-    MAX_FRAME_BYTES,
-    TOPIC,
-    UNFINISHED,
-    ExceptionRecord,
-    FrameRecord,
-    pack_header,
-)
+from ztrace.records import UNFINISHED, ExceptionRecord, FrameRecord
+from ztrace.wire import DATA, MAX_FRAME_BYTES, TOPIC, pack_header
 from ztrace_collector.refusals import MENDED_REASONS, MESSAGE_REASONS, SPAN_REASONS
 from ztrace_collector.storing.store import Store
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ztrace.wire import ExceptionRecord, FrameRecord
+from ztrace.records import ExceptionRecord, FrameRecord
 from ztrace_collector.checking.failures import (
     MAX_CODE,
     MAX_LOCAL,

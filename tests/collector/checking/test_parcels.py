@@ -21,7 +21,7 @@ from tests.collector.messages import (
     trace_id,
 )
 from ztrace.errors import DatabaseBlocked, DatabaseError
-from ztrace.wire import ERROR, ExceptionRecord, FrameRecord, Span
+from ztrace.records import ERROR, ExceptionRecord, FrameRecord, Span
 from ztrace_collector.checking.parcels import (
     PARCEL_BYTES,
     PARCEL_SPANS,

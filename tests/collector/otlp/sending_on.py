@@ -19,7 +19,8 @@ from click.testing import CliRunner
 
 from tests.collector.messages import Sender, rows
 from tests.ztrace.waiting import DEADLINE_S, wait_for
-from ztrace.wire import TOPIC, Span, unpack_acks
+from ztrace.records import Span
+from ztrace.wire import TOPIC, unpack_acks
 from ztrace_viewer.cli import ztrace
 
 _COMMAND = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from tests.collector.otlp.requests import put_in_order, send_all, take_in
 from tests.viewer.stored import NOON, checkout, span, span_id, store, trace_id
-from ztrace import wire
-from ztrace.wire import ExceptionRecord, FrameRecord, Span
+from ztrace import records
+from ztrace.records import ExceptionRecord, FrameRecord, Span
 from ztrace_collector.otlp.mapping.incoming import parse_request
 from ztrace_collector.otlp.mapping.outgoing import Builder
 from ztrace_collector.otlp.mapping.reading import read_unfinished
@@ -57,7 +57,7 @@ _FRAMES = st.builds(
     omitted=st.integers(0, 2),
     locals=st.one_of(st.none(), st.dictionaries(_TEXTS, _TEXTS, max_size=2)),
 )
-_HOWS = [wire.RAISED, wire.PASSED, wire.WRAPPED, wire.REPLACED, wire.GROUPED]
+_HOWS = [records.RAISED, records.PASSED, records.WRAPPED, records.REPLACED, records.GROUPED]
 
 
 def _records(inner: st.SearchStrategy[ExceptionRecord] | None = None) -> st.SearchStrategy[ExceptionRecord]:
@@ -98,7 +98,7 @@ def _traces(draw: st.DrawFn) -> dict[str, list[Span]]:
             duration_ns=draw(st.integers(0, 1000)),
             self_ns=draw(st.one_of(st.none(), st.integers(0, 1000))),
             cpu_ns=draw(st.one_of(st.none(), st.integers(0, 1000))),
-            status=wire.ERROR if failed else wire.OK,
+            status=records.ERROR if failed else records.OK,
             attributes=draw(_ATTRIBUTES),
             links=draw(st.one_of(st.none(), st.just([[trace_id(9), span_id(9)]]))),
             exception=exception,

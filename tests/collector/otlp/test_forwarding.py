@@ -41,7 +41,7 @@ from tests.collector.otlp.sending_on import (
     status,
 )
 from tests.ztrace.waiting import wait_for
-from ztrace.wire import Span
+from ztrace.records import Span
 from ztrace_collector.otlp.forwarding.forwarder import FINISH_S
 from ztrace_collector.otlp.forwarding.process import MAX_SPANS, UNWRITTEN
 from ztrace_collector.otlp.sending.deliver import Taken, open_transport

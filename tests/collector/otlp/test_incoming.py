@@ -23,9 +23,9 @@ from tests.collector.otlp.requests import (
     store_batches,
     take_in,
 )
-from ztrace import wire
+from ztrace import records
 from ztrace.errors import OtlpError
-from ztrace.wire import ExceptionRecord, FrameRecord
+from ztrace.records import ExceptionRecord, FrameRecord
 from ztrace_collector.checking.parcels import ForeignBatch, Outcome
 from ztrace_collector.otlp.mapping.incoming import parse_request, read_request
 from ztrace_viewer.queries.database import open_database
@@ -55,7 +55,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "traces.db"
 
 
-def read(span: Span, **resource: Any) -> wire.Span:
+def read(span: Span, **resource: Any) -> records.Span:
     """Return what a span becomes."""
     ((only,),) = [batch.spans for batch in read_request(make_request(span, **resource))]
     return only

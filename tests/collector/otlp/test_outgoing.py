@@ -14,7 +14,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 import ztrace
 from tests.collector.otlp.requests import read_all, send_all, spans_of
 from tests.viewer.stored import MS, NOON, checkout, raised, span, span_id, store, trace_id, travelled
-from ztrace import wire
+from ztrace import records
 from ztrace_collector.otlp.mapping.outgoing import Builder
 from ztrace_collector.otlp.mapping.reading import read_after, read_traces, read_unfinished
 from ztrace_collector.tables.methods import MAX_METHODS
@@ -27,7 +27,7 @@ def values(pairs: Sequence[KeyValue]) -> dict[str, Any]:
     return {pair.key: getattr(pair.value, pair.value.WhichOneof("value") or "key") for pair in pairs}
 
 
-def send(path: Path, *spans: wire.Span) -> Span:
+def send(path: Path, *spans: records.Span) -> Span:
     """Return the first of some spans as it is sent."""
     store(path, {"shop": spans})
     return next(iter(spans_of(send_all(path))))
@@ -138,7 +138,7 @@ def test_an_exception_is_told_where_it_began(path: Path) -> None:
 
 def test_an_error_without_an_exception_is_one(path: Path) -> None:
     """The status alone says so."""
-    sent = send(path, span(TRACE, 1, status=wire.ERROR))
+    sent = send(path, span(TRACE, 1, status=records.ERROR))
     assert sent.status == Status(code=Status.STATUS_CODE_ERROR)
     assert not sent.events
 
@@ -199,7 +199,7 @@ def test_an_unfinished_span_says_so(path: Path) -> None:
     with closing(sqlite3.connect(path)) as db:
         (open_span,) = read_unfinished(db, [TRACE])
         (sent,) = spans_of(Builder(db).request([open_span]))
-    assert open_span.status == wire.UNFINISHED
+    assert open_span.status == records.UNFINISHED
     assert sent.end_time_unix_nano - sent.start_time_unix_nano == 3 * MS
     assert values(sent.attributes) == {"ztrace.publishing.unfinished": True}
 
@@ -223,7 +223,7 @@ def test_the_same_is_built_of_what_is_kept(path: Path) -> None:
         builder = Builder(db)
         first = builder.request(read_after(db, 0, 10))
         assert builder.request(read_after(db, 0, 10)) == first
-        failure = travelled("KeyError", "no", wire.PASSED, (TRACE, 1))
+        failure = travelled("KeyError", "no", records.PASSED, (TRACE, 1))
         store(path, {"bank": [span(TRACE, 2, 1, exception=failure)]})
         second = builder.request(read_after(db, 0, 10))
     assert [each.resource.attributes[0].value.string_value for each in second.resource_spans] == [

@@ -19,7 +19,7 @@ from ztrace.errors import (
     NotFoundError,
     ZtraceError,
 )
-from ztrace.wire import ERROR, Span
+from ztrace.records import ERROR, Span
 from ztrace_collector.layout import SCHEMA_VERSION
 from ztrace_collector.storing import resolving
 from ztrace_collector.storing.resolving import resolve

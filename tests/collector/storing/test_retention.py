@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.collector.messages import EPOCH_NS, MS, Sender, is_balanced, make_span, row, rows, trace_id
-from ztrace.wire import ERROR, ExceptionRecord, FrameRecord
+from ztrace.records import ERROR, ExceptionRecord, FrameRecord
 from ztrace_collector.layout import HOUR_NS
 from ztrace_collector.storing import expiring, retention
 from ztrace_collector.storing.expiring import delete_traces_before, sweep, used_bytes

@@ -21,7 +21,8 @@ from tests.collector.messages import (
     trace_id,
 )
 from ztrace.errors import DatabaseError
-from ztrace.wire import ERROR, pack_stretch
+from ztrace.records import ERROR
+from ztrace.wire import pack_stretch
 from ztrace_collector.storing.store import Store
 from ztrace_collector.tables.histogram import bucket_of
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.collector.messages import EPOCH_NS, MS, Sender, make_span, refusals, row, rows, span_id, trace_id
 from ztrace.errors import DatabaseError
-from ztrace.wire import ERROR, Span
+from ztrace.records import ERROR, Span
 from ztrace_collector.storing.store import Store
 from ztrace_collector.tables.groups import MAX_SERVICES
 

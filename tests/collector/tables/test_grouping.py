@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ztrace.wire import ExceptionRecord, FrameRecord
+from ztrace.records import ExceptionRecord, FrameRecord
 from ztrace_collector.checking.failures import Failure, read_failure
 from ztrace_collector.refusals import Refusals
 from ztrace_collector.tables.grouping import (

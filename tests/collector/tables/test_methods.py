@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.collector.messages import Sender, make_span, pack_body, refusals, row, rows
-from ztrace.wire import OPEN, UNFINISHED
+from ztrace.records import UNFINISHED
+from ztrace.wire import OPEN
 from ztrace_collector.storing.store import Store
 from ztrace_collector.tables import methods
 

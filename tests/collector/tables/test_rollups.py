@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.collector.messages import EPOCH_NS, MS, Sender, make_span, row, rows, span_id, trace_id
-from ztrace.wire import ERROR, OK, ExceptionRecord, FrameRecord, Span
+from ztrace.records import ERROR, OK, ExceptionRecord, FrameRecord, Span
 from ztrace_collector.layout import HOUR_NS, RESOLUTIONS_S
 from ztrace_collector.storing.store import Store
 from ztrace_collector.tables import figures, traces

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.viewer.stored import NOON, SECOND, span, trace_id
-from ztrace.wire import Span
+from ztrace.records import Span
 from ztrace_collector.checking.parcels import ForeignBatch, Outcome, Resource, add_up, pack
 from ztrace_collector.storing.store import Store
 

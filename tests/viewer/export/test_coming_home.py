@@ -20,7 +20,7 @@ from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 from tests.collector.otlp.requests import put_in_order, send_all, take_in
 from tests.viewer.conftest import Run
 from tests.viewer.stored import NOON, SECOND, checkout, raised, span, store, trace_id
-from ztrace import wire
+from ztrace import records
 from ztrace_viewer.documents import ErrorDocument, ErrorsDocument, TreeDocument
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.groups import NEWEST, Filter, list_groups
@@ -136,7 +136,7 @@ def test_what_was_looked_for_is_there(everything: Path) -> None:
             return int(found)
 
         assert count("spans JOIN methods ON methods.id = method WHERE kind = 'consumer'") > 0
-        assert count(f"exceptions WHERE how = '{wire.PASSED}'") > 0
+        assert count(f"exceptions WHERE how = '{records.PASSED}'") > 0
         assert count("exceptions WHERE causes != '[]'") > 0
         assert count("exceptions WHERE members != '[]'") > 0
         assert count("unfinished_spans") >= 2

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.viewer.conftest import Run
 from tests.viewer.stored import MS, NOON, SECOND, span, store, trace_id
-from ztrace.wire import Span
+from ztrace.records import Span
 from ztrace_collector.otlp.mapping.reading import StoredSpan
 from ztrace_viewer.export.speedscope import SpeedscopeWriter
 from ztrace_viewer.trees.forest import arrange

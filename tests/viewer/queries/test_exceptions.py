@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.viewer.stored import raised, span, span_id, store, trace_id, travelled
-from ztrace import wire
+from ztrace import records
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.exceptions import concerns, read_exceptions, read_frames
 from ztrace_viewer.queries.groups import list_groups
@@ -11,8 +11,8 @@ from ztrace_viewer.queries.groups import list_groups
 
 def test_causes_have_the_shape_of_exceptions(path: Path) -> None:
     """With the origin and the group of the one they caused."""
-    inner = wire.ExceptionRecord("KeyError", "'x'", [], [], wire.REPLACED, None, None)
-    cause = wire.ExceptionRecord("OSError", "gone", [], [list(inner)], wire.WRAPPED, None, None)
+    inner = records.ExceptionRecord("KeyError", "'x'", [], [], records.REPLACED, None, None)
+    cause = records.ExceptionRecord("OSError", "gone", [], [list(inner)], records.WRAPPED, None, None)
     store(path, {"shop": [span(trace_id(1), 1, exception=raised("AppError", "no", causes=[cause]))]})
     with open_database(path) as db:
         top = read_exceptions(db, trace_id(1))[span_id(1)]
@@ -32,7 +32,7 @@ def test_causes_have_the_shape_of_exceptions(path: Path) -> None:
 
 def test_an_exception_whose_origin_is_not_stored_has_no_group(path: Path) -> None:
     """And is no origin itself."""
-    lost = travelled("ValueError", "no", wire.PASSED, (trace_id(1), 99))
+    lost = travelled("ValueError", "no", records.PASSED, (trace_id(1), 99))
     store(path, {"shop": [span(trace_id(1), 1, exception=lost)]})
     with open_database(path) as db:
         exception = read_exceptions(db, trace_id(1))[span_id(1)]
@@ -48,9 +48,9 @@ def test_a_member_belongs_to_the_group_of_its_origin(path: Path) -> None:
     """One that began in another span has its ids; one that began here has those of the group it is in."""
     trace = trace_id(1)
     elsewhere = raised("KeyError", "'x'")
-    member = travelled("RemoteError", "KeyError: 'x'", wire.PASSED, (trace, 3))
+    member = travelled("RemoteError", "KeyError: 'x'", records.PASSED, (trace, 3))
     own = raised("OSError", "gone")
-    group = travelled("ExceptionGroup", "two", wire.GROUPED, (trace, 3))._replace(members=[member, own])
+    group = travelled("ExceptionGroup", "two", records.GROUPED, (trace, 3))._replace(members=[member, own])
     spans = [span(trace, 1, exception=group), span(trace, 3, 1, exception=elsewhere)]
     store(path, {"shop": spans})
     with open_database(path) as db:
@@ -65,9 +65,9 @@ def test_a_member_belongs_to_the_group_of_its_origin(path: Path) -> None:
 def test_what_an_exception_concerns_is_found_in_its_members(path: Path) -> None:
     """However deep: the one it refers to itself is not the only one it came of."""
     trace = trace_id(1)
-    other = travelled("RemoteError", "no", wire.PASSED, (trace, 4))
-    inner = travelled("ExceptionGroup", "inner", wire.GROUPED, (trace, 4))._replace(members=[other])
-    outer = travelled("ExceptionGroup", "outer", wire.GROUPED, (trace, 3))._replace(members=[inner])
+    other = travelled("RemoteError", "no", records.PASSED, (trace, 4))
+    inner = travelled("ExceptionGroup", "inner", records.GROUPED, (trace, 4))._replace(members=[other])
+    outer = travelled("ExceptionGroup", "outer", records.GROUPED, (trace, 3))._replace(members=[inner])
     store(path, {"shop": [span(trace, 1, exception=outer)]})
     with open_database(path) as db:
         exception = read_exceptions(db, trace)[span_id(1)]
@@ -76,7 +76,7 @@ def test_what_an_exception_concerns_is_found_in_its_members(path: Path) -> None:
 
 def test_notes_and_what_was_folded_are_kept(path: Path) -> None:
     """And a frame's names, where they were recorded."""
-    frame = wire.FrameRecord("/srv/a.py", 7, "f", "a", "f()", True, 12, 950, {"n": "1"})
+    frame = records.FrameRecord("/srv/a.py", 7, "f", "a", "f()", True, 12, 950, {"n": "1"})
     error = raised("ValueError", "no", frames=[frame])._replace(notes=["first", "second"])
     store(path, {"shop": [span(trace_id(1), 1, exception=error)]})
     with open_database(path) as db:

@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.viewer.stored import HOUR, MINUTE, NOON, raised, span, store, trace_id
-from ztrace import wire
+from ztrace import records
 from ztrace_collector.layout import RESOLUTIONS_S
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.figures import list_methods, split_range
@@ -42,7 +42,7 @@ def test_a_range_is_few_buckets(first_minute: int, minutes: int) -> None:
 
 def test_figures_of_all_and_of_a_part(path: Path) -> None:
     """Calls are counted where they ended; the exact sums and quantiles within 2.5%."""
-    spans: list[wire.Span] = []
+    spans: list[records.Span] = []
     for number in range(600):
         failed = raised("ValueError", "no") if number % 10 == 0 else None
         spans.append(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.viewer.stored import NOON, SECOND, message, raised, span, trace_id
-from ztrace import wire
+from ztrace import records
 from ztrace_collector.storing.store import Store
 from ztrace_viewer.queries import following
 from ztrace_viewer.queries.database import open_database
@@ -51,7 +51,9 @@ def test_a_tree_is_told_once_its_spans_have_stopped_coming(store: Store, path: P
 def test_an_error_is_told_at_once_and_only_at_its_origin(store: Store, path: Path) -> None:
     """Before its tree, and not for the spans it passed."""
     trace = trace_id(2)
-    passed = wire.ExceptionRecord("ValueError", "no", [], [], wire.PASSED, trace, (2).to_bytes(8, "big"))
+    passed = records.ExceptionRecord(
+        "ValueError", "no", [], [], records.PASSED, trace, (2).to_bytes(8, "big")
+    )
     with open_database(path, snapshot=False) as db:
         follower = Follower(db, EVERYTHING)
         spans = [

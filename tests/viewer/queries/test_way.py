@@ -19,7 +19,7 @@ from tests.viewer.stored import (
     trace_id,
     travelled,
 )
-from ztrace import wire
+from ztrace import records
 from ztrace.errors import NotFoundError, SettingsError
 from ztrace_viewer.documents import ErrorDocument
 from ztrace_viewer.queries.database import open_database
@@ -178,9 +178,9 @@ def test_a_wrapped_and_grouped_exception_stays_on_the_way(path: Path) -> None:
     trace = trace_id(1)
     one, two = raised("KeyError", "one"), raised("OSError", "two")
     members = [
-        travelled("RemoteError", text, wire.PASSED, (trace, n)) for n, text in ((3, "one"), (5, "two"))
+        travelled("RemoteError", text, records.PASSED, (trace, n)) for n, text in ((3, "one"), (5, "two"))
     ]
-    group = travelled("ExceptionGroup", "both", wire.GROUPED, (trace, 3))._replace(members=members)
+    group = travelled("ExceptionGroup", "both", records.GROUPED, (trace, 3))._replace(members=members)
     spans = [span(trace, 1, exception=group), span(trace, 2, 1), span(trace, 4, 1)]
     store(path, {"front": spans, "geo": [span(trace, 3, 2, exception=one), span(trace, 5, 4, exception=two)]})
     for text in ("one", "two"):

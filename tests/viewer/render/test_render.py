@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from tests.viewer.stored import MINUTE, NOON, SECOND, checkout, raised, span, store, trace_id
-from ztrace import wire
+from ztrace import records
 from ztrace_viewer.documents import Loss, Missing, TreeDocument
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.traces import read_tree
@@ -231,8 +231,8 @@ def test_a_long_message_and_a_long_traceback_are_cut(path: Path) -> None:
 
 def test_causes_follow_the_exception(path: Path) -> None:
     """With the words that say how."""
-    inner = wire.ExceptionRecord("KeyError", "'x'", [], [], wire.REPLACED, None, None)
-    cause = wire.ExceptionRecord("OSError", "gone", [], [list(inner)], wire.WRAPPED, None, None)
+    inner = records.ExceptionRecord("KeyError", "'x'", [], [], records.REPLACED, None, None)
+    cause = records.ExceptionRecord("OSError", "gone", [], [list(inner)], records.WRAPPED, None, None)
     store(path, {"shop": [span(trace_id(1), 1, exception=raised("AppError", "no", causes=[cause]))]})
     drawn = [line.strip() for line in lines(read(path))]
     assert drawn[-5:] == ["AppError: no", "caused by", "OSError: gone", "while handling", "KeyError: 'x'"]

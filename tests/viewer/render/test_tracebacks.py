@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.viewer.stored import MINUTE, NOON, raised, span, store, trace_id, travelled
-from ztrace import wire
+from ztrace import records
 from ztrace_viewer.documents import ErrorDocument, Frame, TreeDocument
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.exceptions import read_exceptions
@@ -44,7 +44,7 @@ def drawn(frames: list[Frame], mark: str = "▸", libraries: bool = False) -> li
     return [line.plain.strip() for line in draw_frames(frames, 80, mark, libraries=libraries)]
 
 
-def exception_lines(path: Path, error: wire.ExceptionRecord, width: int = 80) -> list[str]:
+def exception_lines(path: Path, error: records.ExceptionRecord, width: int = 80) -> list[str]:
     """Return an exception as it is shown once it has been stored."""
     store(path, {"shop": [span(trace_id(1), 1, exception=error)]})
     with open_database(path) as db:
@@ -126,9 +126,9 @@ def test_notes_follow_the_message_and_long_ones_are_wrapped(path: Path) -> None:
 def test_members_are_a_tree(path: Path) -> None:
     """One that began elsewhere says in which error; causes come after the members."""
     here = raised("OSError", "gone")
-    there = travelled("app.RemoteError", "KeyError: 'x'", wire.PASSED, (trace_id(1), 7))
+    there = travelled("app.RemoteError", "KeyError: 'x'", records.PASSED, (trace_id(1), 7))
     inner = raised("ExceptionGroup", "inner", frames=[])._replace(members=[here])
-    cause = raised("EOFError", "end", frames=[])._replace(how=wire.WRAPPED)
+    cause = raised("EOFError", "end", frames=[])._replace(how=records.WRAPPED)
     group = raised("ExceptionGroup", "outer", frames=[], causes=[cause])
     assert exception_lines(path, group._replace(members=[there, inner])) == [
         "ExceptionGroup: outer",
@@ -182,9 +182,9 @@ def test_a_bar_of_when(counts: list[int], cells: int, bar: str) -> None:
 def test_the_way_is_one_traceback_over_processes(path: Path) -> None:
     """A line that the span of a call shares with its server's stands there once."""
     trace = trace_id(1)
-    call = wire.FrameRecord("/srv/front.py", 9, "Front.look", "front", "self.stock.find()", True)
-    entry = wire.FrameRecord("/srv/front.py", 5, "retry", "front", "return function()", True)
-    up = travelled("app.RemoteError", "KeyError: 'x'", wire.PASSED, (trace, 4))
+    call = records.FrameRecord("/srv/front.py", 9, "Front.look", "front", "self.stock.find()", True)
+    entry = records.FrameRecord("/srv/front.py", 5, "retry", "front", "return function()", True)
+    up = travelled("app.RemoteError", "KeyError: 'x'", records.PASSED, (trace, 4))
     spans = [
         span(
             trace,
@@ -195,7 +195,7 @@ def test_the_way_is_one_traceback_over_processes(path: Path) -> None:
         span(trace, 2, 1, kind="client", name="find", exception=up._replace(frames=[call])),
     ]
     inside = [span(trace, 3, 2, name="find", exception=up), span(trace, 4, 3, kind="internal", name="scan")]
-    inside[1] = inside[1]._replace(status=wire.ERROR, exception=raised("KeyError", "'x'"))
+    inside[1] = inside[1]._replace(status=records.ERROR, exception=raised("KeyError", "'x'"))
     store(path, {"front": spans, "stock": inside})
     lines = [re.sub(r"pid \d+", "pid 1", line) for line in error_lines(read(path))]
     assert lines[lines.index("") + 1 :] == [
@@ -217,12 +217,12 @@ def test_the_way_is_one_traceback_over_processes(path: Path) -> None:
 
 def test_a_very_long_way_is_cut(path: Path) -> None:
     """Many processes, or many spans in one; what is left out is counted."""
-    frames = [wire.FrameRecord("/srv/a.py", 1, "f", "a", "call()", True)]
+    frames = [records.FrameRecord("/srv/a.py", 1, "f", "a", "call()", True)]
     trace, other = trace_id(1), trace_id(2)
-    passed = travelled("app.RemoteError", "ValueError: far", wire.PASSED, (trace, 200), frames)
+    passed = travelled("app.RemoteError", "ValueError: far", records.PASSED, (trace, 200), frames)
     far = [span(trace, n, n - 1 or None, name=f"call{n}", exception=passed) for n in range(1, 200)]
     far.append(span(trace, 200, 199, name="end", exception=raised("ValueError", "far")))
-    inside = travelled("ValueError", "deep", wire.PASSED, (other, 900), frames)
+    inside = travelled("ValueError", "deep", records.PASSED, (other, 900), frames)
     deep = [
         span(other, n, n - 1 if n > 701 else None, kind="internal", exception=inside) for n in range(701, 900)
     ]
@@ -301,9 +301,11 @@ def test_another_side_that_is_not_stored_is_told(path: Path) -> None:
 def test_a_hostile_error_is_drawn_harmlessly(path: Path, width: int) -> None:
     """In notes, members, locals, names of processes, and what a foreign server sent."""
     trace = trace_id(1)
-    frames = [wire.FrameRecord(EVIL, 1, EVIL, EVIL, EVIL, True, 3, 4, {EVIL: EVIL})]
-    member = travelled(EVIL, EVIL, wire.PASSED, (trace, 2))
-    group = travelled(EVIL, EVIL, wire.GROUPED, (trace, 2), frames)._replace(members=[member], notes=[EVIL])
+    frames = [records.FrameRecord(EVIL, 1, EVIL, EVIL, EVIL, True, 3, 4, {EVIL: EVIL})]
+    member = travelled(EVIL, EVIL, records.PASSED, (trace, 2))
+    group = travelled(EVIL, EVIL, records.GROUPED, (trace, 2), frames)._replace(
+        members=[member], notes=[EVIL]
+    )
     error = raised(EVIL, EVIL, frames=frames)._replace(notes=[EVIL])
     text = {"zerorpc.remote_traceback": EVIL}
     call = span(trace, 2, 1, name=EVIL, kind="client", exception=error, attributes=text)

@@ -20,8 +20,8 @@ from tests.viewer.stored import (
     store,
     trace_id,
 )
-from ztrace import wire
-from ztrace.publishing.unfinished import ABANDONED
+from ztrace import records, wire
+from ztrace.records import ABANDONED
 from ztrace_collector.storing.store import Store
 from ztrace_viewer.documents import TraceSummary, TreeDocument
 from ztrace_viewer.queries.database import open_database
@@ -197,7 +197,7 @@ def test_a_lost_parent_is_in_a_gap(path: Path) -> None:
 
 
 @st.composite
-def traces(draw: st.DrawFn) -> list[wire.Span]:
+def traces(draw: st.DrawFn) -> list[records.Span]:
     """Return the spans of one trace; parents may be missing, ends too."""
     return [
         span(
@@ -216,7 +216,7 @@ def traces(draw: st.DrawFn) -> list[wire.Span]:
 @settings(max_examples=60, deadline=None)
 @given(traces())
 def test_a_list_says_what_the_tree_says(
-    tmp_path_factory: pytest.TempPathFactory, spans: list[wire.Span]
+    tmp_path_factory: pytest.TempPathFactory, spans: list[records.Span]
 ) -> None:
     """Of any trace, whatever has ended of it; circles, which no sender should make, are left to the tree."""
     path = tmp_path_factory.mktemp("alike") / "ztrace.db"

@@ -12,8 +12,8 @@ import ztrace
 from tests.ztrace.programs import run_script
 from tests.ztrace.recording import Recorder, codes, record_of, run
 from ztrace.exceptions import frames, origins
-from ztrace.exceptions.frames import INNERMOST, MAX_CODE, OUTERMOST, read_steps, record_frames
-from ztrace.wire import PASSED, ExceptionRecord, FrameRecord
+from ztrace.exceptions.frames import INNERMOST, OUTERMOST, read_steps, record_frames
+from ztrace.records import MAX_CODE, PASSED, ExceptionRecord, FrameRecord
 
 
 def test_frames_lead_to_where_it_happened(recorder: Recorder) -> None:

@@ -18,7 +18,7 @@ import zerorpc
 import ztrace
 from tests.ztrace.recording import Recorder, codes, record_of
 from ztrace.exceptions import origins
-from ztrace.wire import PASSED, RAISED, REPLACED, WRAPPED, ExceptionRecord, FrameRecord
+from ztrace.records import PASSED, RAISED, REPLACED, WRAPPED, ExceptionRecord, FrameRecord
 
 #: As libraries keep them to raise them quickly.
 SINGLETON = ValueError("singleton")

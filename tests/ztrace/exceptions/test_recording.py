@@ -24,7 +24,7 @@ from ztrace.exceptions.recording import (
     MAX_NOTES,
     MAX_RECORDED_FRAMES,
 )
-from ztrace.wire import ERROR, GROUPED, OK, PASSED, RAISED, REPLACED, WRAPPED, ExceptionRecord, FrameRecord
+from ztrace.records import ERROR, GROUPED, OK, PASSED, RAISED, REPLACED, WRAPPED, ExceptionRecord, FrameRecord
 
 
 class Slotted(Exception):

@@ -8,7 +8,7 @@ import ztrace
 from tests.ztrace.recording import Recorder, record_of
 from ztrace.exceptions.frames import INNERMOST, OUTERMOST
 from ztrace.exceptions.texts import read_stack_text
-from ztrace.wire import ExceptionRecord, FrameRecord
+from ztrace.records import ExceptionRecord, FrameRecord
 
 
 def fail(depth: int = 0) -> None:

@@ -21,7 +21,8 @@ from tests.ztrace.waiting import wait_for
 from ztrace import spans
 from ztrace.otel import SpanExporter
 from ztrace.otel.exporting import record_of
-from ztrace.wire import DATA, ERROR, OK, PASSED, RAISED, ExceptionRecord, FrameRecord, Span
+from ztrace.records import ERROR, OK, PASSED, RAISED, ExceptionRecord, FrameRecord, Span
+from ztrace.wire import DATA
 from ztrace_collector.otlp.mapping import conventions
 
 VALUES: dict[str, AttributeValue] = {

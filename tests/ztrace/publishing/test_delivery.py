@@ -17,8 +17,9 @@ from ztrace.publishing import delivery, unfinished, worker
 from ztrace.publishing.encoding import encode
 from ztrace.publishing.publisher import Publisher
 from ztrace.publishing.worker import Worker
+from ztrace.records import UNFINISHED
 from ztrace.settings import LIMITS
-from ztrace.wire import ACK, BEAT, BYE, DATA, OPEN, TOMBSTONE, UNFINISHED, Header, pack_acks
+from ztrace.wire import ACK, BEAT, BYE, DATA, OPEN, TOMBSTONE, Header, pack_acks
 
 
 def make_spans(*names: str) -> None:

@@ -24,8 +24,9 @@ from ztrace.publishing.encoding import (
     REPLACED,
     encode,
 )
+from ztrace.records import RAISED, ExceptionRecord, FrameRecord, Span
 from ztrace.scrubbing.rules import REASON as SCRUBBED
-from ztrace.wire import MAX_BODY_BYTES, MAX_FRAME_BYTES, RAISED, ExceptionRecord, FrameRecord, Span
+from ztrace.wire import MAX_BODY_BYTES, MAX_FRAME_BYTES
 
 PLAIN = {"text": "visa", "number": 12, "share": 0.5, "yes": True, "none": None}
 

@@ -14,14 +14,13 @@ from tests.ztrace.recording import make_record
 from ztrace import diagnostics
 from ztrace.enrolment import Enrolment
 from ztrace.errors import SettingsError
-from ztrace.exceptions.frames import MAX_CODE
 from ztrace.exceptions.locals import describe
 from ztrace.exceptions.recording import MAX_MESSAGE
 from ztrace.publishing.encoding import MAX_ITEMS, MAX_NAME, MAX_TEXT, encode
+from ztrace.records import MAX_CODE, RAISED, WRAPPED, ExceptionRecord, FrameRecord, Span
 from ztrace.scrubbing import rules as scrubbing_rules
 from ztrace.scrubbing.names import STEMS, Names
 from ztrace.scrubbing.rules import DEFAULT_RULES, MAX_BYTES, REASON, Rules, make_rules
-from ztrace.wire import RAISED, WRAPPED, ExceptionRecord, FrameRecord, Span
 
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEpAIBAAKCAQEA75\nhunter2\n-----END RSA PRIVATE KEY-----"
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N"

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from ztrace.wire import ERROR, KIND_NAMES, UNFINISHED
+from ztrace.records import ERROR, KIND_NAMES, UNFINISHED
 from ztrace_collector.otlp.mapping.reading import StoredSpan
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.trees.forest import Forest, arrange, name_span

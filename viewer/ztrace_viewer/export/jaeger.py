@@ -16,7 +16,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationSc
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
-from ztrace.wire import KIND_NAMES
+from ztrace.records import KIND_NAMES
 from ztrace_collector.otlp.mapping.json_form import format_request
 from ztrace_viewer.export.jaeger_fields import (
     CHILD_OF,

@@ -14,7 +14,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
 from ztrace.errors import OtlpError
-from ztrace.wire import KIND_NUMBERS
+from ztrace.records import KIND_NUMBERS
 from ztrace_collector.otlp.mapping.json_form import parse_request
 from ztrace_viewer.export.jaeger_fields import (
     CHILD_OF,

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from ztrace import __version__
-from ztrace.wire import KIND_NUMBERS
+from ztrace.records import KIND_NUMBERS
 from ztrace_collector.otlp.mapping.reading import StoredSpan
 from ztrace_viewer.terminal.durations import format_duration
 from ztrace_viewer.trees.forest import Forest, arrange, name_span

@@ -7,7 +7,7 @@ are only added up. Of each publisher they add up to the spans it created.
 import sqlite3
 from collections import Counter
 
-from ztrace.publishing.unfinished import ABANDONED as ABANDONED_ATTRIBUTE
+from ztrace.records import ABANDONED as ABANDONED_ATTRIBUTE
 from ztrace_viewer.documents import Publisher, Refusal, StatusDocument
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.queries.destinations import read_destinations

@@ -8,7 +8,7 @@ import sqlite3
 import time
 from typing import NamedTuple
 
-from ztrace.wire import UNFINISHED
+from ztrace.records import UNFINISHED
 from ztrace_viewer.documents import TraceSummary
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.queries.unfinished import OpenSpan, find_root, read_open_spans_of

@@ -10,7 +10,7 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterator
 
-from ztrace.wire import UNFINISHED
+from ztrace.records import UNFINISHED
 from ztrace_collector.layout import HOUR_NS
 from ztrace_viewer.documents import SlowDocument, TreeDocument
 from ztrace_viewer.json_text import read_json

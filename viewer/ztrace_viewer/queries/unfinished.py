@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ztrace.publishing.unfinished import ABANDONED as ABANDONED_ATTRIBUTE
+from ztrace.records import ABANDONED as ABANDONED_ATTRIBUTE
 from ztrace_viewer.documents import UnfinishedState
 from ztrace_viewer.json_text import read_json
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from rich.text import Text
 
-from ztrace.wire import GROUPED, PASSED, REPLACED, WRAPPED
+from ztrace.records import GROUPED, PASSED, REPLACED, WRAPPED
 from ztrace_viewer.documents import ExceptionDocument, Frame, SpanDocument
 from ztrace_viewer.queries.way import REMOTE_TRACEBACK
 from ztrace_viewer.render.frames import name_place, same_line

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from rich.text import Text
 
-from ztrace.wire import PASSED, REPLACED, WRAPPED
+from ztrace.records import PASSED, REPLACED, WRAPPED
 from ztrace_viewer.documents import ExceptionDocument
 from ztrace_viewer.queries.identifiers import SHOWN_GROUP_DIGITS
 from ztrace_viewer.render.frames import draw_frames

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from rich.text import Text
 
-from ztrace.wire import PASSED, REPLACED, WRAPPED
+from ztrace.records import PASSED, REPLACED, WRAPPED
 from ztrace_viewer.documents import Callee, ErrorDocument, ExceptionDocument, Frame, Hop, Instance
 from ztrace_viewer.queries.exceptions import concerns
 from ztrace_viewer.queries.unfinished import RUNNING, STATE_WORDS

@@ -8,7 +8,7 @@ listed in ``missing``. Nothing here recurses: a tree may be as deep as it has sp
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ztrace.wire import ERROR, OK, UNFINISHED
+from ztrace.records import ERROR, OK, UNFINISHED
 from ztrace_viewer.documents import (
     ExceptionDocument,
     Missing,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import ztrace
-from ztrace.wire import KIND_NUMBERS
+from ztrace.records import KIND_NUMBERS
 from ztrace_collector.checking import text
 from ztrace_collector.tables.methods import NAME_ATTRIBUTE
 

@@ -7,7 +7,7 @@ together. What comes home is no better than anything else that comes in: the sto
 import json
 from typing import Any
 
-from ztrace.wire import PASSED, ExceptionRecord, FrameRecord
+from ztrace.records import PASSED, ExceptionRecord, FrameRecord
 from ztrace_collector.checking.failures import MAX_DEPTH
 from ztrace_collector.otlp.mapping.reading import StoredException
 

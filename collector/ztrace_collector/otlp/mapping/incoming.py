@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
-from ztrace import wire
+from ztrace import records
 from ztrace.errors import OtlpError
 from ztrace.exceptions.texts import read_stack_text
 from ztrace_collector.checking.columns import INT_END, MAX_ITEMS
@@ -60,7 +60,7 @@ def read_request(request: ExportTraceServiceRequest) -> list[ForeignBatch]:
     Every span is in one of the batches: those that cannot be stored are refused by the store, which gives the
     reasons.
     """
-    batches: dict[bytes, tuple[Resource, list[wire.Span]]] = {}
+    batches: dict[bytes, tuple[Resource, list[records.Span]]] = {}
     for resource_spans in request.resource_spans:
         resource, is_own = _read_resource(read_attributes(resource_spans.resource.attributes))
         _, spans = batches.setdefault(resource.incarnation, (resource, []))
@@ -107,11 +107,11 @@ def _read_common(resource: ResourceSpans, scope: ScopeSpans, is_own: bool) -> di
     return _filled(resource=of_resource, scope=of_scope)
 
 
-def _read_span(span: Span, common: dict[str, Any], is_own: bool) -> wire.Span:
+def _read_span(span: Span, common: dict[str, Any], is_own: bool) -> records.Span:
     attributes = read_attributes(span.attributes)
-    name, kind = span.name, span.kind if span.kind in wire.KIND_NAMES else wire.KIND_NUMBERS["internal"]
+    name, kind = span.name, span.kind if span.kind in records.KIND_NAMES else records.KIND_NUMBERS["internal"]
     is_error = span.status.code == Status.STATUS_CODE_ERROR
-    status = wire.ERROR if is_error else wire.OK
+    status = records.ERROR if is_error else records.OK
     start_ns, duration_ns = _read_times(span)
     details = {**common, **_read_details(span, is_own)} if common or not is_own or _has_details(span) else {}
     if duration_ns is not None and duration_ns < 0:
@@ -123,10 +123,10 @@ def _read_span(span: Span, common: dict[str, Any], is_own: bool) -> wire.Span:
         exception = _come_home(span, attributes, details)
         name = conventions.restore(name, kind, attributes)
         if attributes.pop(conventions.UNFINISHED, False) is True:
-            status, duration_ns = wire.UNFINISHED, None
+            status, duration_ns = records.UNFINISHED, None
     elif is_error:
         exception = _read_exception(details.get("events", []), attributes)
-    return wire.Span(
+    return records.Span(
         trace_id=span.trace_id,
         span_id=span.span_id,
         parent_id=span.parent_span_id if any(span.parent_span_id) else None,
@@ -152,7 +152,7 @@ def _read_times(span: Span) -> tuple[int, int | None]:
     return start_ns, end_ns - start_ns
 
 
-def _ends_early(span: wire.Span) -> bool:
+def _ends_early(span: records.Span) -> bool:
     return span.details is not None and _END_NS in span.details
 
 
@@ -213,12 +213,12 @@ def _read_details(span: Span, is_own: bool) -> dict[str, Any]:
             events=span.dropped_events_count,
             links=span.dropped_links_count,
         ),
-    ) | ({} if span.kind in wire.KIND_NAMES else {"kind": 0})
+    ) | ({} if span.kind in records.KIND_NAMES else {"kind": 0})
 
 
 def _come_home(
     span: Span, attributes: dict[str, Any], details: dict[str, Any]
-) -> wire.ExceptionRecord | None:
+) -> records.ExceptionRecord | None:
     """Return the exception of a span of ztrace's own; what `outgoing` made of it is taken away."""
     events = details.get("events", [])
     told = next((event for event in events if exception_form.RECORD in event.get("attributes", ())), None)
@@ -238,7 +238,7 @@ def _come_home(
     return record
 
 
-def _read_exception(events: list[dict[str, Any]], of_span: dict[str, Any]) -> wire.ExceptionRecord | None:
+def _read_exception(events: list[dict[str, Any]], of_span: dict[str, Any]) -> records.ExceptionRecord | None:
     """Return the exception that ended a span: what the last event of that name tells, which is marked.
 
     It was raised there, unless ``ztrace.otel`` has noted on the span that one of ztrace's saw it first.
@@ -259,7 +259,7 @@ def _read_exception(events: list[dict[str, Any]], of_span: dict[str, Any]) -> wi
             if origin is None:
                 return record
             return record._replace(
-                how=wire.PASSED, causes=[], origin_trace_id=origin[0], origin_span_id=origin[1]
+                how=records.PASSED, causes=[], origin_trace_id=origin[0], origin_span_id=origin[1]
             )
     return None
 

@@ -21,7 +21,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
 import ztrace
-from ztrace.wire import ERROR, UNFINISHED
+from ztrace.records import ERROR, UNFINISHED
 from ztrace_collector.otlp.mapping import conventions, exception_form
 from ztrace_collector.otlp.mapping.exception_form import write_record
 from ztrace_collector.otlp.mapping.reading import StoredException, StoredSpan

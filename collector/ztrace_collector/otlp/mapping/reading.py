@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from ztrace.wire import KIND_NUMBERS, UNFINISHED
+from ztrace.records import KIND_NUMBERS, UNFINISHED
 
 #: Traces asked for by one statement: SQLite takes 32,766 parameters, and reads the rows of a chunk at once.
 TRACES_AT_ONCE = 500
@@ -35,7 +35,7 @@ class StoredException(NamedTuple):
     """An exception of a span, as it is stored.
 
     Attributes:
-        how: as in `ztrace.wire.ExceptionRecord`.
+        how: as in `ztrace.records.ExceptionRecord`.
         origin_trace_id: trace of the span in which it was first raised.
         origin_span_id: that span.
         frames: JSON, as the table ``exceptions`` has it; causes, notes and members likewise.
@@ -61,7 +61,7 @@ class StoredSpan(NamedTuple):
         id: the row's, in the order of storing.
         service: under which it is counted: ``(other)`` if there were too many.
         name: likewise.
-        kind: number of `ztrace.wire.KIND_NAMES`.
+        kind: number of `ztrace.records.KIND_NAMES`.
         instance: key of ``instances``.
         duration_ns: of one that has not ended, how long it had been open when its process last told of it.
         status: OK, ERROR or UNFINISHED.

@@ -10,7 +10,7 @@ https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-spans/ for the
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ztrace.wire import WRAPPED
+from ztrace.records import WRAPPED
 
 #: How deep causes and members are followed: what the store keeps.
 MAX_DEPTH = 16

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
-from ztrace.wire import ERROR, KIND_NAMES
+from ztrace.records import ERROR, KIND_NAMES
 from ztrace_collector.otlp.mapping.outgoing import Builder
 from ztrace_collector.otlp.mapping.reading import read_trace_after
 from ztrace_viewer.export.jaeger_fields import (

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
-from ztrace.wire import ERROR
+from ztrace.records import ERROR
 from ztrace_viewer.queries.candidates import Candidate
 
 

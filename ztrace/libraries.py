@@ -1,0 +1,38 @@
+"""Facts about the traced libraries, one row for each.
+
+Outside its middleware a library is named nowhere else.
+"""
+
+from typing import NamedTuple
+
+
+class Library(NamedTuple):
+    """A library that ztrace traces.
+
+    Attributes:
+        middleware: the module whose ``install`` patches the library.
+        packages: top-level packages whose frames are hidden in exceptions.
+        system: value of ``rpc.system.name`` and ``messaging.system``.
+        spans_name_methods: a span's name is the method alone, so OpenTelemetry's ``rpc.method`` equals it.
+        remote_traceback: attribute with the traceback that a server without ztrace sent as text.
+    """
+
+    middleware: str
+    packages: tuple[str, ...]
+    system: str
+    spans_name_methods: bool = True
+    remote_traceback: str = ""
+
+
+#: By the name that `ztrace.instrument` takes.
+LIBRARIES = {
+    "zerorpc": Library(
+        middleware="ztrace.middleware.zerorpc",
+        packages=("zerorpc",),
+        system="zerorpc",
+        remote_traceback="zerorpc.remote_traceback",
+    ),
+}
+
+#: Top-level packages whose frames are hidden: the machinery of calls and of tracing.
+HIDDEN_PACKAGES = frozenset(("ztrace", *(name for row in LIBRARIES.values() for name in row.packages)))
