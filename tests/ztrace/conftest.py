@@ -1,4 +1,4 @@
-"""Spans recorded in the test's own process, and a receiver for those that are sent."""
+"""Fixtures for the agent's tests: spans recorded in this process, and a receiver for those that are sent."""
 
 import _thread
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from ztrace.publishing import worker
 
 @pytest.fixture
 def counts() -> Iterator[dict[str, int]]:
-    """Yield the counts of ztrace's own failures and mendings, empty at first."""
+    """Yield the agent's counts of its own failures and corrections, empty at first."""
     diagnostics.counts.clear()
     yield diagnostics.counts
     diagnostics.counts.clear()
@@ -24,7 +24,7 @@ def counts() -> Iterator[dict[str, int]]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Return the clock that spans read, which stands still."""
+    """Return a stopped clock that spans read in place of the real one."""
     clock = Clock()
     monkeypatch.setattr(spans, "perf_counter_ns", clock.read)
     monkeypatch.setattr(spans, "thread_time_ns", clock.read_cpu)
@@ -33,7 +33,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch, counts: dict[str, int]) -> Iterator[Recorder]:
-    """Yield what spans are handed to; at the end no span is current and nothing has failed."""
+    """Yield the recorder that spans are handed to; check at the end that no span is current and nothing
+    failed.
+    """
     recorder = Recorder()
     monkeypatch.setattr(spans, "publisher", recorder)
     span_ids, trace_ids = count(1), count(1)
@@ -49,14 +51,14 @@ def recorder(monkeypatch: pytest.MonkeyPatch, counts: dict[str, int]) -> Iterato
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the publisher's thread look, beat and send again after moments instead of seconds."""
+    """Shorten the publisher's linger and heartbeat intervals from seconds to milliseconds."""
     monkeypatch.setenv("ZTRACE_LINGER_MS", "5")
     monkeypatch.setattr(worker, "BEAT_S", 0.05)
 
 
 @pytest.fixture
 def stopped(counts: dict[str, int]) -> Iterator[None]:
-    """See that a publisher is shut down after the test and has left no thread."""
+    """Shut the publisher down after the test, and wait until its thread has ended."""
     threads = _thread._count()
     yield
     ztrace.shutdown(timeout_s=0)
@@ -66,6 +68,6 @@ def stopped(counts: dict[str, int]) -> Iterator[None]:
 
 @pytest.fixture
 def receiver(stopped: None, quick: None) -> Iterator[Receiver]:
-    """Yield a receiver that runs."""
+    """Yield a running receiver; it is stopped after the test."""
     with Receiver() as receiver:
         yield receiver

@@ -1,4 +1,4 @@
-"""Programs in processes of their own."""
+"""Python programs run in their own processes."""
 
 import os
 import subprocess
@@ -9,31 +9,32 @@ from pathlib import Path
 
 from tests.ztrace.waiting import DEADLINE_S
 
-#: The checkout, where ``ztrace`` can be imported from.
+#: Root of the checkout, from which ``ztrace`` is imported.
 ROOT = Path(__file__).parents[2]
 
-#: Warnings are errors, but for Python 3.12's about forking a process that has threads, as a traced one has.
+#: Warnings are errors, except Python 3.12's about forking a multi-threaded process: a traced process has
+#: threads.
 _PYTHON = [sys.executable, "-W", "error", "-W", "ignore:This process"]
 
 
 def run_program(
     code: str, *arguments: str, expect: int = 0, **environment: str
 ) -> "subprocess.CompletedProcess[str]":
-    """Run Python code to its end; see that its exit status is the expected one."""
+    """Run Python code to its end, and assert its exit status."""
     return _run("-c", code, *arguments, expect=expect, environment=environment)
 
 
 def run_script(
     path: Path, code: str, *arguments: str, expect: int = 0, **environment: str
 ) -> "subprocess.CompletedProcess[str]":
-    """Write a script and run it to its end; see that its exit status is the expected one."""
+    """Write a script, run it to its end, and assert its exit status."""
     path.write_text(code)
     return _run(str(path), *arguments, expect=expect, environment=environment)
 
 
 @contextmanager
 def started_program(code: str, *arguments: str, **environment: str) -> "Iterator[subprocess.Popen[str]]":
-    """Start Python code, and yield its process once it has printed its first line; kill it in the end."""
+    """Start Python code, and yield its process after the first line of output; kill it at the end."""
     process = subprocess.Popen(
         [*_PYTHON, "-c", code, *arguments],
         stdin=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""A collector with nothing behind it: it remembers what came, and acknowledges when it is told to."""
+"""Minimal collector that keeps messages in memory, and acknowledges them on request."""
 
 import threading
 from collections import deque
@@ -14,13 +14,13 @@ from ztrace.wire import DATA, OPEN, TOMBSTONE, TOPIC, Header, pack_acks, unpack_
 
 
 class Receiver:
-    """A bound socket in a thread; it can be stopped and started again at the same port.
+    """Bound socket served by a thread; it can be stopped and restarted on the same port.
 
     Attributes:
-        messages: all that came, duplicates too.
-        spans: what was stored: of each incarnation in order, once, and only while acknowledging.
-        open_spans: those that came as not yet ended.
-        stretches: the times that tombstones tell.
+        messages: all messages received, including duplicates.
+        spans: the stored spans: in order per incarnation, each once, and only while acknowledging.
+        open_spans: the spans received before they ended.
+        stretches: the time ranges of the tombstones received.
         acknowledging: whether to store and acknowledge.
     """
 
@@ -49,7 +49,7 @@ class Receiver:
         self.stop()
 
     def start(self) -> None:
-        """Bind and receive."""
+        """Bind the socket and start receiving."""
         self._stopping.clear()
         context = zmq.Context()
         socket = context.socket(zmq.XSUB)
@@ -67,7 +67,7 @@ class Receiver:
         self._thread.start()
 
     def stop(self) -> None:
-        """Close the socket; what was received stays."""
+        """Close the socket; the received messages are kept."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(DEADLINE_S)
@@ -80,11 +80,11 @@ class Receiver:
         wait_for(lambda: not self._to_send)
 
     def headers(self, kind: int) -> list[Header]:
-        """Return the headers of a kind, in the order in which they came."""
+        """Return the headers of one kind, in order of arrival."""
         return [header for header, _ in list(self.messages) if header.kind == kind]
 
     def names(self) -> list[str]:
-        """Return the stored spans' names."""
+        """Return the names of the stored spans."""
         return [span.name for span in list(self.spans)]
 
     def _run(self, context: "zmq.Context[Any]", socket: "zmq.Socket[bytes]") -> None:
@@ -96,7 +96,7 @@ class Receiver:
                 if socket.poll(5):
                     self._take(socket, *socket.recv_multipart())
         finally:
-            # What has been acknowledged last is heard, unless the publisher has gone.
+            # The linger delivers the last acknowledgement, unless the publisher has disconnected.
             socket.close(linger=100)
             context.term()
 

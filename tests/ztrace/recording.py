@@ -1,4 +1,4 @@
-"""A publisher without a thread or a socket, a clock that is set by hand, and ids that can be foretold."""
+"""In-memory stand-ins for the agent: a publisher without thread or socket, and a clock set by hand."""
 
 from collections import deque
 from collections.abc import Callable
@@ -7,21 +7,21 @@ from typing import Any
 import ztrace
 from ztrace.records import ExceptionRecord, FrameRecord, Record, Span
 
-#: Unix time at the monotonic clock's zero.
+#: Unix time at the zero of the monotonic clock.
 OFFSET_NS = 1_700_000_000_000_000_000
 
 
 class Clock:
-    """The time as the tested code sees it."""
+    """Monotonic and CPU clock that advances only by `pass_ns`."""
 
     def __init__(self) -> None:
         self.now_ns = 1_000
         self.cpu_ns = 500
-        #: Called once, after the clock has been read: what another thread does just then.
+        #: Called once, just after a reading of the clock: the work of another thread at that moment.
         self.meanwhile: Callable[[], object] | None = None
 
     def read(self) -> int:
-        """Return the time."""
+        """Return the monotonic time in nanoseconds."""
         now_ns = self.now_ns
         if self.meanwhile is not None:
             happens = self.meanwhile
@@ -30,16 +30,16 @@ class Clock:
         return now_ns
 
     def read_cpu(self) -> int:
-        """Return the CPU time of whatever thread this is."""
+        """Return the CPU time of the current thread in nanoseconds."""
         return self.cpu_ns
 
     def pass_ns(self, duration_ns: int) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         self.now_ns += duration_ns
 
 
 class Recorder:
-    """What spans are handed to."""
+    """Publisher that keeps the records of ended spans in a queue."""
 
     def __init__(self, room: int = 1_000_000) -> None:
         self.queue: deque[Record] = deque()
@@ -49,33 +49,33 @@ class Recorder:
         self.overflown: list[Record] = []
 
     def overflow(self, record: Record) -> None:
-        """Take a record for which there is no room."""
+        """Keep a record that exceeds the room in the queue."""
         self.overflown.append(record)
 
     @property
     def spans(self) -> list[Span]:
-        """The ended spans, in the order in which they ended."""
+        """Ended spans, in the order in which they ended."""
         return [Span(*record) for record in self.queue]
 
     @property
     def span(self) -> Span:
-        """The only span."""
+        """The only span recorded."""
         (only,) = self.spans
         return only
 
     def named(self, name: object) -> Span:
-        """Return the only span of this name."""
+        """Return the only span with this name."""
         (only,) = (span for span in self.spans if span.name == name)
         return only
 
     def parents(self) -> dict[str, str | None]:
-        """Return each span's parent, by names."""
+        """Return the name of each span's parent, by the span's name."""
         names = {span.span_id: span.name for span in self.spans}
         return {span.name: names[span.parent_id] if span.parent_id else None for span in self.spans}
 
 
 def make_record(number: int = 0, **changes: Any) -> Span:
-    """Return a record as a span leaves it."""
+    """Return the record of an ended span, with the given fields replaced."""
     span = Span(
         trace_id=(number + 1).to_bytes(16, "big"),
         span_id=(number + 1).to_bytes(8, "big"),
@@ -95,14 +95,14 @@ def make_record(number: int = 0, **changes: Any) -> Span:
 
 
 def record_of(recorder: Recorder, name: str) -> ExceptionRecord:
-    """Return the exception of the span of that name."""
+    """Return the exception recorded by the span of this name."""
     exception = recorder.named(name).exception
     assert exception is not None
     return ExceptionRecord(*exception)
 
 
 def run(work: Callable[[], object], *names: str) -> BaseException:
-    """Run something within nested spans and return the exception that leaves them."""
+    """Run `work` within nested spans, and return the exception that leaves them."""
     try:
         if names:
             with ztrace.span(names[0]):
@@ -115,5 +115,5 @@ def run(work: Callable[[], object], *names: str) -> BaseException:
 
 
 def codes(record: ExceptionRecord) -> list[str]:
-    """Return the source lines of an exception's in_app frames."""
+    """Return the source lines of an exception's in-app frames."""
     return [frame.code for frame in (FrameRecord(*fields) for fields in record.frames) if frame.in_app]

@@ -1,4 +1,4 @@
-"""`ztrace.trace`: each sort of function keeps its nature and has a span for each call."""
+"""The `ztrace.trace` decorator: each kind of function stays what it is and has a span per call."""
 
 import asyncio
 import functools
@@ -28,7 +28,7 @@ async def double_later(number: int) -> int:
 
 @ztrace.trace
 def echo(first: int) -> Generator[int, int, str]:
-    """Yield what is sent, until something negative comes."""
+    """Yield the sent numbers until one is negative."""
     sent = first
     while sent >= 0:
         with ztrace.span("step"):
@@ -39,7 +39,7 @@ def echo(first: int) -> Generator[int, int, str]:
 
 @ztrace.trace
 async def echo_later(first: int) -> AsyncGenerator[int, int]:
-    """Yield what is sent, until something negative comes."""
+    """Yield the sent numbers until one is negative."""
     sent = first
     while sent >= 0:
         with ztrace.span("step"):
@@ -48,27 +48,27 @@ async def echo_later(first: int) -> AsyncGenerator[int, int]:
 
 
 class Till:
-    """A class with traced methods of each sort."""
+    """Class with a traced method of each kind."""
 
     def __init__(self) -> None:
         self.sum = 0
 
     @ztrace.trace
     def add(self, amount: int) -> int:
-        """Add to the sum."""
+        """Add an amount to the sum."""
         self.sum += amount
         return self.sum
 
     @classmethod
     @ztrace.trace
     def make(cls) -> "Till":
-        """Return a till."""
+        """Return a new till."""
         return cls()
 
     @staticmethod
     @ztrace.trace
     def parse(amount: str) -> int:
-        """Read an amount."""
+        """Parse an amount as an integer."""
         return int(amount)
 
 
@@ -79,14 +79,14 @@ def test_a_function_is_called_within_a_span(recorder: Recorder) -> None:
 
 
 def test_methods_are_traced(recorder: Recorder) -> None:
-    """Methods of each sort work and have their class in their span's name."""
+    """Instance, class and static methods work, and their spans are named with the class."""
     till = Till.make()
     assert (till.add(Till.parse("5")), till.sum) == (5, 5)
     assert [span.name for span in recorder.spans] == ["Till.make", "Till.parse", "Till.add"]
 
 
 def test_a_name_kind_and_attributes_can_be_given(recorder: Recorder) -> None:
-    """The decorator's arguments are those of `span`; attributes of one call stay in it."""
+    """The decorator takes the arguments of `span`, and attributes set during one call stay with its span."""
 
     @ztrace.trace("charge", kind="server", shard=3)
     def anything() -> None:
@@ -113,20 +113,20 @@ def test_empty_parentheses_are_the_same_as_none(recorder: Recorder) -> None:
 
 
 def test_objects_that_can_be_called_are_traced(recorder: Recorder) -> None:
-    """What has no name of its own, as a partial function, is named after its type."""
+    """A callable without a name of its own, such as a partial function, is named after its type."""
     assert ztrace.trace(functools.partial(divmod, 7))(2) == (3, 1)
     assert recorder.span.name == "partial"
 
 
 def test_metadata_is_kept() -> None:
-    """Name, documentation, signature and the original function can be found."""
+    """Name, docstring and signature are kept, and the original function is reachable."""
     assert (double.__name__, double.__doc__) == ("double", "Return twice the number.")
     assert list(inspect.signature(double).parameters) == ["number", "plus"]
     assert inspect.unwrap(double) is not double
 
 
 def test_each_sort_stays_what_it_is() -> None:
-    """Frameworks that look at a function see the same sort as without the decorator."""
+    """`inspect` classifies a decorated function as it does the original."""
     kinds = (
         inspect.iscoroutinefunction,
         inspect.isgeneratorfunction,
@@ -144,14 +144,14 @@ def test_each_sort_stays_what_it_is() -> None:
 
 
 def test_an_exception_passes(recorder: Recorder) -> None:
-    """The function's exception ends its span and reaches the caller."""
+    """An uncaught exception ends the span with an error and reaches the caller."""
     with pytest.raises(ValueError, match="invalid literal"):
         Till.parse("five")
     assert recorder.span.status == ERROR
 
 
 def test_a_coroutine_is_awaited_within_a_span(recorder: Recorder) -> None:
-    """The span is current while the coroutine runs and not when it has only been made."""
+    """The span is current while the coroutine runs, not while it waits to be awaited."""
 
     async def main() -> int:
         waiting = double_later(4)
@@ -163,7 +163,7 @@ def test_a_coroutine_is_awaited_within_a_span(recorder: Recorder) -> None:
 
 
 def test_a_generators_span_lasts_from_its_first_step_to_its_last(recorder: Recorder, clock: Clock) -> None:
-    """What is sent arrives, what is returned comes out, and the span is current only inside."""
+    """Sent and returned values pass through a generator, whose span is current only inside its steps."""
     steps = echo(1)
     clock.pass_ns(1000)
     assert next(steps) == 1
@@ -181,7 +181,7 @@ def test_a_generators_span_lasts_from_its_first_step_to_its_last(recorder: Recor
 
 
 def test_yield_from_passes_the_result_on(recorder: Recorder) -> None:
-    """A generator that delegates to a traced one gets its result."""
+    """A generator that delegates to a traced one receives its result."""
 
     def outer() -> Generator[int, int, str]:
         return (yield from echo(-1))
@@ -193,7 +193,7 @@ def test_yield_from_passes_the_result_on(recorder: Recorder) -> None:
 
 
 def test_a_span_open_across_a_yield_is_current_again(recorder: Recorder) -> None:
-    """A block inside a generator is what its own spans are children of, before and after a yield."""
+    """A block inside a generator is the parent of the generator's spans before and after a yield."""
 
     @ztrace.trace("generator")
     def steps() -> Generator[int, None, None]:
@@ -214,7 +214,7 @@ def test_a_span_open_across_a_yield_is_current_again(recorder: Recorder) -> None
 
 
 def test_what_is_thrown_into_a_generator_arrives(recorder: Recorder) -> None:
-    """A generator can answer a thrown exception; one it does not catch ends its span."""
+    """A generator can handle a thrown exception, and an uncaught one ends its span with an error."""
 
     @ztrace.trace("generator")
     def patient() -> Generator[str, None, None]:
@@ -233,7 +233,7 @@ def test_what_is_thrown_into_a_generator_arrives(recorder: Recorder) -> None:
 
 
 def test_a_closed_generator_has_not_failed(recorder: Recorder) -> None:
-    """Closing runs the generator's own ends, within its span, and is no error."""
+    """Closing a generator runs its cleanup within its span and is no error."""
 
     @ztrace.trace("generator")
     def tidy() -> Generator[int, None, None]:
@@ -251,7 +251,7 @@ def test_a_closed_generator_has_not_failed(recorder: Recorder) -> None:
 
 
 def test_an_abandoned_generator_ends_its_span(recorder: Recorder) -> None:
-    """A generator that is thrown away half way is closed by Python."""
+    """A generator abandoned half way is closed by Python, which ends its span."""
     steps = echo(1)
     next(steps)
     del steps
@@ -259,13 +259,13 @@ def test_an_abandoned_generator_ends_its_span(recorder: Recorder) -> None:
 
 
 def test_a_generator_that_was_never_begun_has_no_span(recorder: Recorder) -> None:
-    """Nothing of it has run."""
+    """A generator closed before its first step has no span."""
     echo(1).close()
     assert recorder.spans == []
 
 
 def test_wrong_arguments_leave_nothing_open(recorder: Recorder) -> None:
-    """A generator function that cannot be called raises, and its caller has no child that never ends."""
+    """A generator function called with wrong arguments raises and leaves the caller no open child."""
     with ztrace.span("caller") as caller:
         with pytest.raises(TypeError, match="argument"):
             next(echo())  # type: ignore[call-arg]
@@ -274,7 +274,7 @@ def test_wrong_arguments_leave_nothing_open(recorder: Recorder) -> None:
 
 
 def test_an_async_generator_is_traced(recorder: Recorder) -> None:
-    """What is sent arrives, the span is current inside, and it ends with the last step."""
+    """Sent values pass through an async generator, whose span is current inside until the last step."""
 
     async def main() -> list[int]:
         steps = echo_later(1)
@@ -294,7 +294,7 @@ def test_an_async_generator_is_traced(recorder: Recorder) -> None:
 
 
 def test_an_async_generator_can_be_closed_and_thrown_into(recorder: Recorder) -> None:
-    """Closing is no error and runs the ends within the span; what is thrown arrives."""
+    """An async generator's cleanup runs within its span on closing and on a thrown exception."""
 
     @ztrace.trace("generator")
     async def patient() -> AsyncGenerator[str, None]:
@@ -323,7 +323,7 @@ def test_an_async_generator_can_be_closed_and_thrown_into(recorder: Recorder) ->
 
 
 def test_a_span_open_across_an_async_yield_is_current_again(recorder: Recorder) -> None:
-    """The same holds for asynchronous generators as for plain ones."""
+    """A block inside an async generator is the parent of its spans before and after a yield."""
 
     @ztrace.trace("generator")
     async def steps() -> AsyncGenerator[int, None]:
@@ -347,7 +347,7 @@ def test_a_span_open_across_an_async_yield_is_current_again(recorder: Recorder) 
 
 
 def test_unconfigured_everything_works(counts: dict[str, int]) -> None:
-    """Without a publisher each sort does what it does without the decorator."""
+    """Without a publisher, each kind of function behaves as it does undecorated."""
 
     async def main() -> None:
         assert await double_later(1) == 2

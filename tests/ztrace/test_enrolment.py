@@ -1,4 +1,4 @@
-"""The enrolment string: what is written can be read, what is damaged is told, the secret is not shown."""
+"""Enrolment string: round trip, detection of damage, secrecy of the key."""
 
 import random
 import re
@@ -15,19 +15,21 @@ ENROLMENT = Enrolment("billing", b"\x01" * 32, b"\xfe" * 32, bytes(range(32)))
 
 @pytest.mark.parametrize("service", ["billing", "b", "shop front", "café.ü/1", "店" * 256])
 def test_what_is_written_can_be_read(service: str) -> None:
-    """A round trip gives the same, whatever the service is called, with space around it as a file has it."""
+    """An enrolment survives a round trip for any service name, with or without the whitespace of a file
+    around it.
+    """
     enrolment = Enrolment(service, bytes(32), b"\xff" * 32, bytes(range(32)))
     assert Enrolment.parse(enrolment.format()) == enrolment
     assert Enrolment.parse(f" {enrolment.format()}\n") == enrolment
 
 
 def test_it_is_one_word_that_shells_and_unit_files_leave_alone() -> None:
-    """Letters, digits, underscore, hyphen and dot only."""
+    """The string consists of letters, digits, underscores, hyphens and dots only."""
     assert re.fullmatch(r"ztrace1(\.[\w-]+){5}", ENROLMENT.format(), re.ASCII)
 
 
 def test_any_mistyped_character_is_told() -> None:
-    """Each position, changed, missing or doubled, is an error that says what to do and shows no secret."""
+    """A changed or missing character at any position raises an error with a remedy and without the secret."""
     text = ENROLMENT.format()
     rng = random.Random(1)
     for position in range(len(text)):
@@ -52,7 +54,7 @@ def test_any_mistyped_character_is_told() -> None:
     ],
 )
 def test_what_is_wrong_in_itself_is_refused(enrolment: Enrolment) -> None:
-    """A right checksum does not make keys of the wrong length, or a name that cannot be one, right."""
+    """A valid checksum does not make keys of the wrong length or an invalid service name acceptable."""
     with pytest.raises(SettingsError, match="damaged"):
         Enrolment.parse(enrolment.format())
 
@@ -61,19 +63,19 @@ def test_what_is_wrong_in_itself_is_refused(enrolment: Enrolment) -> None:
     "text", ["", "x", f"{PREFIX}.", "ztrace2.a.b.c.d.e", "\ud800", f"{PREFIX}.\u00e9.b.c.d.e"]
 )
 def test_text_that_is_no_key_is_refused(text: str) -> None:
-    """Whatever ZTRACE_KEY holds is an enrolment or a settings error."""
+    """Text that is no enrolment raises a settings error."""
     with pytest.raises(SettingsError):
         Enrolment.parse(text)
 
 
 def test_the_secret_is_not_shown() -> None:
-    """A log that shows the settings shows no secret."""
+    """The representation of an enrolment contains no secret."""
     assert repr(ENROLMENT.secret) not in repr(ENROLMENT)
     assert "secret" not in repr(ENROLMENT)
 
 
 def test_zeromq_takes_the_keys_as_they_are() -> None:
-    """The three attributes are what pyzmq's options take."""
+    """The three key attributes can be assigned to pyzmq's socket options."""
     public, secret = zmq.curve_keypair()
     raw = Enrolment("billing", *(bytes(z85.decode(key)) for key in (public, public, secret)))
     with zmq.Context() as context, context.socket(zmq.XPUB) as xpub:
@@ -85,6 +87,6 @@ def test_zeromq_takes_the_keys_as_they_are() -> None:
 
 @pytest.mark.parametrize("name", ["", " a", "a\t", "a\x1b[1m", "x" * 257, "\ud800"])
 def test_names_that_no_service_can_have(name: str) -> None:
-    """What no terminal shows, or no message carries, is refused in one line."""
+    """A service name that is empty, too long, unprintable or unencodable is rejected."""
     with pytest.raises(SettingsError, match="cannot be a service's name"):
         check_service(name)

@@ -1,4 +1,4 @@
-"""Trace and span ids."""
+"""Generation of trace and span ids."""
 
 import os
 import threading
@@ -16,14 +16,14 @@ EPOCH_MS = 1_704_067_200_000
 
 @pytest.fixture(autouse=True)
 def undrawn() -> Iterator[None]:
-    """Begin and end without ids that are drawn already."""
+    """Discard the ids already drawn, before and after each test."""
     forget()
     yield
     forget()
 
 
 def next_span_id() -> bytes:
-    """Return an id as a span takes it."""
+    """Return an id the way a span obtains one."""
     try:
         return take_span_id()
     except IndexError:
@@ -31,7 +31,7 @@ def next_span_id() -> bytes:
 
 
 def test_a_trace_id_begins_with_the_time() -> None:
-    """Six bytes of milliseconds, so that ids made later sort later."""
+    """A trace id starts with the time in milliseconds as six bytes, so later ids sort later."""
     earlier = new_trace_id(EPOCH_MS * 1_000_000 + 999_999)
     later = new_trace_id((EPOCH_MS + 1) * 1_000_000)
     assert (len(earlier), int.from_bytes(earlier[:6], "big")) == (16, EPOCH_MS)
@@ -39,12 +39,12 @@ def test_a_trace_id_begins_with_the_time() -> None:
 
 
 def test_trace_ids_of_one_moment_differ_in_their_last_seven_bytes() -> None:
-    """W3C's flag 02 promises that these are random."""
+    """Trace ids of one millisecond differ in their last seven bytes, which W3C's flag 02 declares random."""
     assert len({new_trace_id(EPOCH_MS)[9:] for _ in range(2000)}) == 2000
 
 
 def test_an_odd_number_of_ids_left_is_enough_for_a_trace_id() -> None:
-    """A trace id takes two span ids' randomness, also when only one is left."""
+    """A trace id, made from two span ids' randomness, can be made when only one span id is left."""
     draw_span_ids()
     while len(identifiers._span_ids) > 1:
         take_span_id()
@@ -52,14 +52,14 @@ def test_an_odd_number_of_ids_left_is_enough_for_a_trace_id() -> None:
 
 
 def test_span_ids_are_eight_bytes_and_differ() -> None:
-    """Several drawings give no id twice."""
+    """Span ids have eight bytes and do not repeat across several draws."""
     ids = {next_span_id() for _ in range(2000)}
     assert len(ids) == 2000
     assert set(map(len, ids)) == {8}
 
 
 def test_threads_get_different_ids() -> None:
-    """Threads that take and draw at the same time never share an id."""
+    """Threads that take and draw ids at the same time never share an id."""
     taken: list[list[bytes]] = []
 
     def take() -> None:
@@ -74,7 +74,7 @@ def test_threads_get_different_ids() -> None:
 
 
 def test_no_id_is_zero(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Zeros, which stand for no span, are drawn again."""
+    """An id of zeros, which stands for no span, is drawn again."""
     good = bytes(range(1, 9))
     draws = [bytes(8 * 512), good * 256 + bytes(8) + good * 255, good * 512]
     monkeypatch.setattr(os, "urandom", lambda size: draws.pop(0))
@@ -83,7 +83,7 @@ def test_no_id_is_zero(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_forget_throws_away_what_was_drawn() -> None:
-    """A forked child begins with randomness of its own."""
+    """`forget` discards the ids already drawn, so a forked child uses its own randomness."""
     draw_span_ids()
     left = set(identifiers._span_ids)
     forget()

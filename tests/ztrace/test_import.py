@@ -1,4 +1,4 @@
-"""What importing does and does not do, and what a wheel holds."""
+"""Side effects of importing the agent, directions of imports, and contents of the wheel."""
 
 import ast
 import zipfile
@@ -12,7 +12,7 @@ from tests.ztrace.programs import ROOT, run_program
 
 
 def test_the_public_names() -> None:
-    """What is documented is there, and nothing else is public."""
+    """The documented names, and no others, are public and have docstrings."""
     assert sorted(ztrace.__all__) == [
         "Context",
         "Span",
@@ -32,7 +32,7 @@ def test_the_public_names() -> None:
 
 
 def test_importing_does_nothing() -> None:
-    """No ZeroMQ, no sibling, no traced library, no thread, no handler at exit and no output."""
+    """Importing ztrace loads no ZeroMQ, starts no thread, adds no exit handler and prints nothing."""
     done = run_program(
         "import sys, threading, _thread, atexit\n"
         "before, handlers = set(sys.modules), atexit._ncallbacks()\n"
@@ -47,7 +47,7 @@ def test_importing_does_nothing() -> None:
 
 
 def test_configuring_starts_no_thread_before_the_first_span() -> None:
-    """A process that ends no span never has a publisher's thread."""
+    """A process that has ended no span has no publisher thread."""
     done = run_program(
         "import _thread, ztrace\n"
         "ztrace.configure('quiet', 'tcp://127.0.0.1:9')\n"
@@ -59,7 +59,7 @@ def test_configuring_starts_no_thread_before_the_first_span() -> None:
 
 
 def test_disabled_zeromq_is_not_imported() -> None:
-    """A process in which tracing is off pays nothing for it."""
+    """A process with tracing disabled does not import ZeroMQ."""
     done = run_program(
         "import sys, ztrace\nztrace.configure()\nprint('zmq' in sys.modules)\n", ZTRACE_DISABLED="1"
     )
@@ -75,7 +75,7 @@ def test_disabled_zeromq_is_not_imported() -> None:
     ],
 )
 def test_imports_run_one_way(folder: str, forbidden: set[str]) -> None:
-    """Viewer, collector, agent: none knows of one before it, wherever in its code the import is."""
+    """Imports run from viewer to collector to agent only, including imports within functions."""
     paths = sorted((ROOT / folder).rglob("*.py"))
     assert paths
     wrong = [
@@ -85,7 +85,7 @@ def test_imports_run_one_way(folder: str, forbidden: set[str]) -> None:
 
 
 def imported(path: Path) -> list[str]:
-    """Return the modules that a file imports, also within functions."""
+    """Return the modules that a file imports, including those imported within functions."""
     names = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -97,7 +97,7 @@ def imported(path: Path) -> list[str]:
 
 
 def test_a_wheel_has_the_three_packages_and_nothing_else(tmp_path: Path) -> None:
-    """The top-level names that an installation adds, and that types and code are among them."""
+    """The wheel installs the three packages with their code and type markers, and no other top-level name."""
     (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()

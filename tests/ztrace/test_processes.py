@@ -1,4 +1,4 @@
-"""Spans of whole processes: how they end, fork, and what they have patched."""
+"""Spans of whole processes: exit, fork, signals, event loops and gevent's patches."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ def make_span(name):
 
 
 def senders(receiver: Receiver) -> dict[str, Header]:
-    """Return who sent each span, by name; each came from one process only."""
+    """Return the sender of each span by name, and check that no span was sent by two incarnations."""
     found: dict[str, Header] = {}
     for header, spans in receiver.messages:
         for span in spans:
@@ -40,7 +40,7 @@ def senders(receiver: Receiver) -> dict[str, Header]:
 
 
 def test_a_program_that_ends_delivers_its_spans(receiver: Receiver) -> None:
-    """Without a flush or a shutdown of its own, and without a word."""
+    """A program that ends without `flush` or `shutdown` delivers all its spans and prints nothing."""
     done = run_program(CONFIGURE + "for number in range(1000): make_span(str(number))", receiver.endpoint)
     assert receiver.names() == [str(number) for number in range(1000)]
     assert (done.stdout, done.stderr) == ("", "")
@@ -48,7 +48,7 @@ def test_a_program_that_ends_delivers_its_spans(receiver: Receiver) -> None:
 
 
 def test_settings_come_from_the_environment(receiver: Receiver) -> None:
-    """A program can be told where to send without a change."""
+    """Environment variables name the endpoint and the service of an unchanged program."""
     run_program(
         "import ztrace\nztrace.configure()\nwith ztrace.span('a'): pass\n",
         ZTRACE_ENDPOINT=receiver.endpoint,
@@ -64,21 +64,21 @@ def test_settings_come_from_the_environment(receiver: Receiver) -> None:
 def test_a_program_that_fails_delivers_the_span_it_failed_in(
     receiver: Receiver, last: str, status: int
 ) -> None:
-    """The exception that ends a program is in its last span, and its exit status is its own."""
+    """A program that ends by an exception delivers the span it failed in, and keeps its exit status."""
     run_program(CONFIGURE + f"with ztrace.span('last'):\n    {last}\n", receiver.endpoint, expect=status)
     (span,) = receiver.spans
     assert span.exception is not None
 
 
 def test_without_a_collector_a_program_ends_all_the_same(tmp_path: Path) -> None:
-    """What stays behind is said on standard error, the exit status is the program's own."""
+    """Without a collector, a program keeps its exit status and reports the undelivered spans on stderr."""
     endpoint = f"ipc://{tmp_path}/nobody"
     done = run_program(CONFIGURE + "make_span('a'); sys.exit(5)", endpoint, expect=5)
     assert done.stderr == f"ztrace: 1 span not delivered to {endpoint}\n"
 
 
 def test_a_thread_that_makes_spans_while_the_program_ends_does_no_harm(receiver: Receiver) -> None:
-    """A daemon thread is still at it when the interpreter goes; what was stored is in order."""
+    """A daemon thread that creates spans during exit prints nothing, and its stored spans have no gap."""
     code = """
 import threading
 made = threading.Event()
@@ -100,7 +100,7 @@ made.wait()
 
 
 def test_a_forked_child_is_a_publisher_of_its_own(receiver: Receiver) -> None:
-    """Parent and child each send what they have ended, once, and have no id in common."""
+    """Parent and forked child deliver their own spans, as separate publishers with separate ids."""
     code = """
 make_span("before")
 pid = os.fork()
@@ -123,7 +123,7 @@ make_span("after")
 
 
 def test_a_span_open_across_a_fork_is_the_parents(receiver: Receiver) -> None:
-    """It ends twice and is recorded once; what the child does within it is below it."""
+    """A span open across a fork is recorded by the parent only, and is the parent of the child's spans."""
     code = """
 with ztrace.span("open"):
     pid = os.fork()
@@ -143,7 +143,7 @@ else:
 
 
 def test_a_child_that_ends_no_span_sends_nothing(receiver: Receiver) -> None:
-    """Neither a bye nor anything of its parent's, also when it ends before the parent has sent."""
+    """A forked child that ends no span sends nothing, even when it ends before its parent has sent."""
     code = """
 for number in range(50):
     make_span(str(number))
@@ -181,7 +181,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_children_of_multiprocessing_deliver(receiver: Receiver, tmp_path: Path, method: str) -> None:
-    """They end without what others do at exit, and their spans arrive all the same."""
+    """Children of `multiprocessing`, which skip exit handlers, deliver their spans."""
     done = run_script(tmp_path / "program.py", MULTIPROCESSING, receiver.endpoint, method)
     assert done.stderr == ""
     sender = senders(receiver)
@@ -230,7 +230,7 @@ for wait in (lambda: gevent.sleep(0.2), lambda: ztrace.flush(0.2), lambda: ztrac
     ids=["before", "after", "late"],
 )
 def test_gevents_hub_is_not_blocked(receiver: Receiver, imports: str) -> None:
-    """Patched before or after the import: greenlets go on while spans are sent, waited for and given up."""
+    """Sending, flushing and shutting down do not block gevent's hub, whenever gevent patches."""
     receiver.acknowledging = False
     done = run_program(GEVENT.format(imports) + TICKING, receiver.endpoint)
     assert done.stderr == f"ztrace: 40 spans not delivered to {receiver.endpoint}\n"
@@ -241,13 +241,13 @@ def test_gevents_hub_is_not_blocked(receiver: Receiver, imports: str) -> None:
 
 
 def test_gevent_without_patches(receiver: Receiver) -> None:
-    """Greenlets in a program that has patched nothing are traced too."""
+    """Greenlets of an unpatched program are traced."""
     run_program(GEVENT.format("import ztrace") + "work_together()\n", receiver.endpoint)
     assert len(receiver.names()) == 40
 
 
 def test_an_asyncio_program_delivers(receiver: Receiver) -> None:
-    """Tasks' spans are stored when the program ends, those of a cancelled task too."""
+    """An asyncio program delivers the spans of its tasks, cancelled ones included."""
     code = """
 import asyncio
 @ztrace.trace("work")
@@ -269,7 +269,7 @@ asyncio.run(main())
 
 
 def test_a_program_without_standard_streams_delivers(receiver: Receiver) -> None:
-    """A daemon that has closed them has its spans stored and ends well."""
+    """A program that has closed its standard streams delivers its spans."""
     code = "import ztrace, sys\nsys.stdout = sys.stderr = None\n" + CONFIGURE + "make_span('a')\n"
     run_program(code, receiver.endpoint)
     assert receiver.names() == ["a"]
@@ -277,7 +277,7 @@ def test_a_program_without_standard_streams_delivers(receiver: Receiver) -> None
 
 
 def test_a_uvloop_program_delivers(receiver: Receiver) -> None:
-    """Its tasks have their own current spans, as on any loop."""
+    """Concurrent tasks on uvloop have separate current spans, and all are delivered."""
     code = """
 import asyncio, uvloop
 async def work(number):
@@ -297,7 +297,7 @@ uvloop.run(main())
 
 
 def test_threads_that_are_older_than_configure_deliver(receiver: Receiver) -> None:
-    """They are traced from then on, and what they did before is not."""
+    """Threads started before `configure` are traced from then on, without their earlier spans."""
     code = """
 import os, sys, threading, time
 import ztrace
@@ -324,7 +324,7 @@ done.wait()
 
 
 def test_a_process_that_leaves_without_ado_keeps_what_was_flushed(receiver: Receiver) -> None:
-    """`os._exit` runs nothing of ztrace's: what was delivered before is stored, once, and nothing hangs."""
+    """A process that ends by `os._exit` keeps the spans already flushed, each stored once."""
     code = """
 for number in range(100):
     make_span(str(number))
@@ -339,7 +339,7 @@ os._exit(4)
 
 
 def test_a_killed_process_harms_nobody(receiver: Receiver) -> None:
-    """What it had delivered is stored, and others go on."""
+    """Spans delivered by a process killed later stay stored, and other processes are unaffected."""
     with started_program(
         CONFIGURE + "make_span('a'); assert ztrace.flush(10); print(flush=True); time.sleep(60)",
         receiver.endpoint,
@@ -369,7 +369,7 @@ def application(environ, start_response):
 
 @pytest.mark.parametrize("configure", ["before", "after"])
 def test_a_prefork_server_delivers(receiver: Receiver, tmp_path: Path, configure: str) -> None:
-    """gunicorn with --preload: every span of every worker is stored when the master gets SIGTERM."""
+    """gunicorn with --preload delivers every span of every worker by the time SIGTERM ends the master."""
     (tmp_path / "application.py").write_text(APPLICATION)
     command = [sys.executable, "-m", "gunicorn", "--preload", "--workers=3", "--bind=127.0.0.1:0"]
     command += ["--no-control-socket", f"--worker-tmp-dir={tmp_path}", "application:application"]
@@ -410,7 +410,7 @@ def test_a_prefork_server_delivers(receiver: Receiver, tmp_path: Path, configure
     assert len(receiver.headers(BYE)) == len(workers) + (configure == "before")
 
 
-# The first span from the main thread: Python 3.12.0 and 3.12.1 start no thread once that has ended.
+# The first span is ended by the main thread: Python 3.12.0 and 3.12.1 start no thread once it has ended.
 ENDLESS = """
 import threading
 make_span("first")
@@ -425,7 +425,7 @@ for number in range(3):
 
 
 def test_what_a_killed_process_left_is_delivered_and_counted(tmp_path: Path) -> None:
-    """With a spool: each span it ended is stored or counted, also if the collector came after the kill."""
+    """A killed process's spooled spans are stored or counted, even by a collector started later."""
     path, spool = tmp_path / "spans.db", tmp_path / "spool"
     endpoint = f"ipc://{tmp_path}/collector"
     with started_program(CONFIGURE + ENDLESS, endpoint, ZTRACE_SPOOL=str(spool)) as process:
@@ -449,7 +449,7 @@ def test_what_a_killed_process_left_is_delivered_and_counted(tmp_path: Path) -> 
 
 
 def test_the_collector_itself_takes_over(tmp_path: Path) -> None:
-    """With ``--adopt`` no other service is needed."""
+    """A collector with ``--adopt`` delivers the spool of a killed process without another service."""
     path, spool = tmp_path / "spans.db", tmp_path / "spool"
     endpoint = f"ipc://{tmp_path}/collector"
     with started_program(CONFIGURE + ENDLESS, endpoint, ZTRACE_SPOOL=str(spool)) as process:
@@ -464,7 +464,7 @@ def test_the_collector_itself_takes_over(tmp_path: Path) -> None:
 
 
 def test_processes_with_a_spool_leave_nothing(receiver: Receiver, tmp_path: Path) -> None:
-    """Neither a parent nor its forked children, with and without spans, once all is delivered."""
+    """Processes with a spool, forked children included, leave no file once all spans are delivered."""
     spool = tmp_path / "spool"
     code = """
 make_span("parent")
@@ -483,7 +483,7 @@ for number in range(4):
 
 @contextmanager
 def collecting(path: Path, endpoint: str, *options: str) -> Iterator[None]:
-    """Run a collector in a process of its own."""
+    """Run a collector in its own process, and terminate it at the end."""
     command = [sys.executable, "-c", "from ztrace_viewer.entry import main; main()", "collect"]
     command += ["--bind", endpoint, "--db", str(path), *options]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)

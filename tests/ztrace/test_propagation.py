@@ -1,4 +1,4 @@
-"""W3C trace context, in and out."""
+"""W3C trace context: parsing, formatting, injection and extraction."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ VALID = f"00-{TRACE}-{SPAN}-01"
 
 
 def read(traceparent: Any, tracestate: Any = None) -> SpanContext:
-    """Return what a valid traceparent stands for."""
+    """Parse a valid traceparent."""
     context = parse_traceparent(traceparent, tracestate)
     assert context is not None
     return context
@@ -39,7 +39,7 @@ def read(traceparent: Any, tracestate: Any = None) -> SpanContext:
     ],
 )
 def test_valid_contexts_are_read(traceparent: Any) -> None:
-    """Version 00, and the beginning of what any higher version sends; 00 is sent on."""
+    """Version 00 and the known prefix of higher versions are parsed, and sent on as version 00."""
     context = read(traceparent)
     assert (context.trace_id.hex(), context.span_id.hex()) == (TRACE, SPAN)
     assert format_traceparent(context) == VALID
@@ -99,7 +99,7 @@ def test_valid_contexts_are_read(traceparent: Any) -> None:
     ],
 )
 def test_invalid_contexts_are_none(traceparent: Any) -> None:
-    """Whatever is not a traceparent is as if there were none."""
+    """A malformed traceparent is ignored as if absent."""
     assert parse_traceparent(traceparent) is None
 
 
@@ -107,13 +107,13 @@ def test_invalid_contexts_are_none(traceparent: Any) -> None:
     ("flags", "kept"), [("00", "00"), ("01", "01"), ("02", "02"), ("03", "03"), ("ff", "03"), ("a9", "01")]
 )
 def test_known_flags_are_kept_and_others_dropped(flags: str, kept: str) -> None:
-    """Sampled and random trace id are passed on; bits that no version has named yet are zero."""
+    """The sampled and random-trace-id flags are passed on, and bits without a meaning yet are cleared."""
     assert format_traceparent(read(f"00-{TRACE}-{SPAN}-{flags}"))[-2:] == kept
 
 
 @given(st.binary(min_size=16, max_size=16), st.binary(min_size=8, max_size=8), st.integers(0, 3))
 def test_what_is_written_is_read(trace_id: bytes, span_id: bytes, flags: int) -> None:
-    """Every context but those of zeros comes back from its text."""
+    """A formatted context is parsed back, unless one of its ids is zero."""
     context = parse_traceparent(format_traceparent(SpanContext(trace_id, span_id, (flags, ""))))
     if not any(trace_id) or not any(span_id):
         assert context is None
@@ -126,7 +126,7 @@ def test_what_is_written_is_read(trace_id: bytes, span_id: bytes, flags: int) ->
     st.one_of(st.text(), st.text(alphabet="0123456789abcdefAF- \t", min_size=50, max_size=60), st.binary())
 )
 def test_any_text_is_a_context_or_none(text: Any) -> None:
-    """Reading never raises, and what it reads can be read again."""
+    """Parsing arbitrary text never raises, and a parsed context survives a round trip."""
     context = parse_traceparent(text, text)
     if context is not None:
         again = read(format_traceparent(context))
@@ -134,24 +134,24 @@ def test_any_text_is_a_context_or_none(text: Any) -> None:
 
 
 def state_after(tracestate: Any) -> str:
-    """Return the tracestate that is passed on."""
+    """Return the tracestate as passed on."""
     return read(VALID, tracestate).w3c[1]
 
 
 @pytest.mark.parametrize("state", ["", "a=1", "a=1,b=2", "a=1 , b=2", "x" * 512, ",".join(["a=1"] * 32)])
 def test_a_tracestate_within_the_limits_is_passed_on_unchanged(state: str) -> None:
-    """32 members and 512 characters are passed on as they are."""
+    """A tracestate of up to 32 members and 512 characters is passed on unchanged."""
     assert state_after(state) == state
 
 
 def test_members_after_the_thirty_second_are_dropped() -> None:
-    """The members on the left, the most recent ones, are kept."""
+    """A tracestate of more than 32 members keeps the leftmost, which are the most recent."""
     members = [f"m{number}={number}" for number in range(40)]
     assert state_after(" , ".join(members)) == ",".join(members[:32])
 
 
 def test_only_whole_members_are_dropped() -> None:
-    """What is longer than 512 characters loses members from the right."""
+    """A tracestate of more than 512 characters loses whole members from the right."""
     members = [f"m{number}=" + "x" * 96 for number in range(10)]
     kept = state_after(",".join(members)).split(",")
     assert kept == members[:5]
@@ -162,17 +162,17 @@ def test_only_whole_members_are_dropped() -> None:
     "state", ["a=1\r\nX-Admin: 1", "a=1\n", "a=\0", "ä=1", "a=\ud800", 5, None, b"a=1", ["a=1"]]
 )
 def test_a_tracestate_that_is_not_valid_is_dropped(state: Any) -> None:
-    """Nothing is passed on that would break the headers of the next request; the traceparent stays."""
+    """A tracestate that could break the next request's headers is dropped, and the traceparent is kept."""
     assert state_after(state) == ""
 
 
 def test_tabs_between_members_are_spaces() -> None:
-    """W3C allows either between members."""
+    """Tabs between members, which W3C allows, are replaced by spaces."""
     assert state_after("a=1\t,\tb=2") == "a=1 , b=2"
 
 
 def test_the_current_span_is_injected(recorder: Recorder) -> None:
-    """A carrier gets the current span's ids with the flags of a new trace."""
+    """`inject` adds the current span's ids with the flags of a new trace to the carrier's other entries."""
     carrier: dict[str, str] = {"other": "kept"}
     with ztrace.span("a"):
         ztrace.inject(carrier)
@@ -181,7 +181,7 @@ def test_the_current_span_is_injected(recorder: Recorder) -> None:
 
 
 def test_a_given_span_is_injected(recorder: Recorder) -> None:
-    """A context can be named, with its tracestate."""
+    """`inject` takes an explicit context, with its tracestate."""
     carrier: dict[str, str] = {}
     with ztrace.span("a"):
         ztrace.inject(carrier, read(VALID, "a=1"))
@@ -189,7 +189,7 @@ def test_a_given_span_is_injected(recorder: Recorder) -> None:
 
 
 def test_state_and_flags_travel_through_a_span(recorder: Recorder) -> None:
-    """What came in goes out below the span that served it."""
+    """Incoming flags and tracestate are injected below the span that serves the request."""
     out: dict[str, str] = {}
     incoming = {"traceparent": f"00-{TRACE}-{SPAN}-00", "tracestate": "a=1"}
     with ztrace.span("serve", parent=ztrace.extract(incoming)), ztrace.span("call"):
@@ -199,7 +199,7 @@ def test_state_and_flags_travel_through_a_span(recorder: Recorder) -> None:
 
 
 def test_without_a_span_nothing_is_injected(counts: dict[str, int]) -> None:
-    """Neither outside of spans nor while unconfigured."""
+    """Nothing is injected outside of spans, nor while ztrace is unconfigured."""
     carrier: dict[str, str] = {}
     ztrace.inject(carrier)
     with ztrace.span("a") as span:
@@ -211,7 +211,7 @@ def test_without_a_span_nothing_is_injected(counts: dict[str, int]) -> None:
 
 @pytest.mark.parametrize("spell", [str.lower, str.title, str.upper])
 def test_carriers_may_spell_the_names_in_three_ways(spell: Any) -> None:
-    """As W3C writes them, as HTTP libraries may, as environments do."""
+    """`extract` accepts the header names in lower case, title case and upper case."""
     context = ztrace.extract({spell("traceparent"): VALID, spell("tracestate"): "a=1"})
     assert context is not None
     assert (context.span_id.hex(), context.w3c) == (SPAN, (1, "a=1"))
@@ -219,14 +219,14 @@ def test_carriers_may_spell_the_names_in_three_ways(spell: Any) -> None:
 
 @pytest.mark.parametrize("carrier", [{}, {"tracestate": "a=1"}, {"traceparent": None}, {"traceparent": "x"}])
 def test_a_carrier_without_a_context_gives_none(carrier: Any, counts: dict[str, int]) -> None:
-    """No parent is no parent, and nothing to count."""
+    """A carrier without a valid traceparent gives no context and counts no failure."""
     assert ztrace.extract(carrier) is None
     assert counts == {}
 
 
 @pytest.mark.parametrize("carrier", [None, 5, "text", []])
 def test_what_is_no_carrier_does_no_harm(recorder: Recorder, counts: dict[str, int], carrier: Any) -> None:
-    """Both directions count their failure and go on."""
+    """An object that is no carrier is counted as a failure in both directions, and nothing is raised."""
     assert ztrace.extract(carrier) is None
     with ztrace.span("a"):
         ztrace.inject(carrier)

@@ -1,4 +1,4 @@
-"""Settings: arguments, then the environment, then defaults; a bad one costs the tracing, not the program."""
+"""Settings: precedence of arguments, environment and defaults; an invalid one disables tracing only."""
 
 import socket
 import sys
@@ -19,28 +19,28 @@ from ztrace.settings import LIMITS, read_settings
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Return a patch of an environment that says nothing."""
+    """Return a patch after removing ztrace's variables from the environment."""
     for name in ("ZTRACE_SERVICE", "ZTRACE_ENDPOINT", "ZTRACE_DISABLED"):
         monkeypatch.delenv(name, raising=False)
     return monkeypatch
 
 
 def test_arguments_win_over_the_environment() -> None:
-    """What is given in code is used whatever the environment says."""
+    """Arguments take precedence over the environment."""
     environ = {"ZTRACE_SERVICE": "other", "ZTRACE_ENDPOINT": "tcp://127.0.0.1:9"}
     settings = read_settings("billing", "ipc:///run/ztrace", environ=environ)
     assert (settings.service, settings.endpoint) == ("billing", "ipc:///run/ztrace")
 
 
 def test_the_environment_wins_over_defaults() -> None:
-    """Variables name what the code leaves open."""
+    """The environment takes precedence over defaults."""
     environ = {"ZTRACE_SERVICE": "billing", "ZTRACE_ENDPOINT": "tcp://10.0.0.1:9"}
     settings = read_settings(environ=environ)
     assert (settings.service, settings.endpoint) == ("billing", "tcp://10.0.0.1:9")
 
 
 def test_defaults() -> None:
-    """The usual address, this machine's name, and switched on; empty variables are as none."""
+    """Unset and empty variables give the default endpoint, this machine's name, and tracing enabled."""
     for environ in ({}, {"ZTRACE_SERVICE": "", "ZTRACE_ENDPOINT": "", "ZTRACE_DISABLED": ""}):
         settings = read_settings("billing", environ=environ)
         assert settings.endpoint == DEFAULT_ENDPOINT
@@ -63,7 +63,7 @@ def test_defaults() -> None:
 def test_a_service_is_named_after_its_script(
     monkeypatch: pytest.MonkeyPatch, arguments: list[str], service: str
 ) -> None:
-    """Or after its package, or, where there is neither, after Python."""
+    """A service without a name is named after its script, its package, or else Python."""
     monkeypatch.setattr(sys, "argv", arguments)
     assert read_settings(environ={}).service == service
 
@@ -73,13 +73,13 @@ def test_a_service_is_named_after_its_script(
     [("1", True), ("true", True), ("yes", True), ("0", False), ("false", False), ("No", False), ("", False)],
 )
 def test_disabled_is_read_as_people_write_it(value: str, disabled: bool) -> None:
-    """Zero, false and no leave tracing on."""
+    """Zero, false and no leave tracing enabled."""
     assert read_settings(environ={"ZTRACE_DISABLED": value}).disabled is disabled
 
 
 @pytest.mark.parametrize("service", ["bil\udcffling", b"billing", 5, "x" * 100_000])
 def test_any_service_name_can_travel(service: Any) -> None:
-    """A name that is not UTF-8, as environments may have, or far too long is made to fit."""
+    """A service name that is not valid UTF-8, no text or too long is converted to one that fits the wire."""
     name = read_settings(service, environ={}).service
     assert 0 < len(name.encode("utf-8")) <= 256
 
@@ -103,14 +103,14 @@ def test_any_service_name_can_travel(service: Any) -> None:
     ],
 )
 def test_an_endpoint_that_is_none_is_refused(endpoint: Any) -> None:
-    """The error says what it was and how one looks."""
+    """An invalid endpoint raises an error that shows a valid one."""
     with pytest.raises(SettingsError, match="give ZTRACE_ENDPOINT as in tcp://"):
         read_settings("billing", endpoint, environ={})
 
 
 @pytest.mark.parametrize("variable", LIMITS)
 def test_a_number_comes_from_argument_variable_or_default(variable: str) -> None:
-    """Each may be set in either way; milliseconds become seconds."""
+    """A number comes from its argument, variable or default, and milliseconds are converted to seconds."""
     limit = LIMITS[variable]
     argument = variable.removeprefix("ZTRACE_").lower()
     field = argument.replace("linger_ms", "linger_s")
@@ -127,13 +127,13 @@ def test_a_number_comes_from_argument_variable_or_default(variable: str) -> None
 @pytest.mark.parametrize("value", ["0", "-1", "many", "1.5", "9" * 30])
 @pytest.mark.parametrize("variable", LIMITS)
 def test_a_number_out_of_its_range_is_refused(variable: str, value: str) -> None:
-    """The error names the variable and says what it may be."""
+    """A number out of range raises an error that names the variable and the range."""
     with pytest.raises(SettingsError, match=f"{variable} is '{value}'; give a whole number from "):
         read_settings("billing", environ={variable: value})
 
 
 def test_a_key_brings_its_service() -> None:
-    """Who has a key need not say who it is; another name under it is refused before anything is sent."""
+    """A key determines the service, and another service's name with it is rejected."""
     text = Enrolment("billing", b"s" * 32, b"p" * 32, b"x" * 32).format()
     assert read_settings(environ={"ZTRACE_KEY": text}).service == "billing"
     assert read_settings("billing", key=text, environ={}).key == Enrolment.parse(text)
@@ -142,7 +142,7 @@ def test_a_key_brings_its_service() -> None:
 
 
 def test_locals_and_frames_are_asked_for() -> None:
-    """Nothing is recorded of local variables, nor of libraries' frames, unless it is switched on."""
+    """Local variables and library frames are recorded only when enabled."""
     plain = read_settings("billing", environ={"ZTRACE_LOCALS": "0", "ZTRACE_FRAMES": ""})
     assert (plain.record_locals, plain.all_frames) == (False, False)
     environ = {"ZTRACE_LOCALS": "1", "ZTRACE_FRAMES": "all"}
@@ -155,7 +155,7 @@ def test_locals_and_frames_are_asked_for() -> None:
 
 
 def test_configure_switches_locals_and_frames(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The settings reach what records exceptions, and a second call turns them off again."""
+    """`configure` applies the settings of locals and frames, and a second call resets them."""
     endpoint = f"ipc://{tmp_path}/nobody"
     ztrace.configure("billing", endpoint, record_locals=True, frames="all")
     try:
@@ -167,7 +167,7 @@ def test_configure_switches_locals_and_frames(monkeypatch: pytest.MonkeyPatch, t
 
 
 def test_scrubbing_is_on_and_can_be_extended_or_turned_off() -> None:
-    """Names and expressions of arguments and variables count together."""
+    """Scrubbing is on by default, can be disabled, and combines the rules of arguments and variables."""
     assert read_settings("billing", environ={}).scrub is DEFAULT_RULES
     assert read_settings("billing", environ={"ZTRACE_SCRUB": ""}).scrub is DEFAULT_RULES
     for off in ("0", "false", "No"):
@@ -182,7 +182,7 @@ def test_scrubbing_is_on_and_can_be_extended_or_turned_off() -> None:
 
 
 def test_a_spool_is_a_folder() -> None:
-    """None unless it is named."""
+    """The spool is off by default, and an argument takes precedence over the variable."""
     assert read_settings("billing", environ={}).spool is None
     assert read_settings("billing", environ={"ZTRACE_SPOOL": "/var/spool/x"}).spool == "/var/spool/x"
     assert read_settings("billing", spool=Path("y"), environ={"ZTRACE_SPOOL": "x"}).spool == "y"
@@ -191,7 +191,7 @@ def test_a_spool_is_a_folder() -> None:
 def test_a_bad_endpoint_is_logged_and_the_program_goes_on(
     bare: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, counts: dict[str, int]
 ) -> None:
-    """One line says why nothing is traced."""
+    """An invalid endpoint is logged once, and the program continues untraced."""
     ztrace.configure("billing", "nonsense")
     assert not agent.is_configured()
     with ztrace.span("a"):
@@ -204,7 +204,7 @@ def test_a_bad_endpoint_is_logged_and_the_program_goes_on(
 def test_a_bad_endpoint_leaves_a_good_publisher_alone(
     bare: pytest.MonkeyPatch, stopped: None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What was configured before goes on."""
+    """An invalid second configuration leaves the running publisher in place."""
     ztrace.configure("billing", "tcp://127.0.0.1:9")
     before = spans.publisher
     ztrace.configure("billing", "nonsense")
@@ -219,7 +219,7 @@ def test_an_endpoint_that_zeromq_refuses_is_logged_once(
     caplog: pytest.LogCaptureFixture,
     endpoint: str,
 ) -> None:
-    """It is found when there is a span to send; the spans are counted as dropped, and nothing raises."""
+    """An endpoint rejected by ZeroMQ is logged at the first span, and all spans are counted as dropped."""
     ztrace.configure("billing", endpoint)
     for _ in range(3):
         with ztrace.span("a"):
@@ -231,7 +231,7 @@ def test_an_endpoint_that_zeromq_refuses_is_logged_once(
 
 
 def test_disabled_nothing_is_recorded(bare: pytest.MonkeyPatch, stopped: None) -> None:
-    """ZTRACE_DISABLED wins over `configure`, also over an earlier one."""
+    """ZTRACE_DISABLED overrides `configure`, and stops an earlier configuration."""
     ztrace.configure("billing", "tcp://127.0.0.1:9")
     assert agent.is_configured()
     bare.setenv("ZTRACE_DISABLED", "1")
@@ -240,7 +240,7 @@ def test_disabled_nothing_is_recorded(bare: pytest.MonkeyPatch, stopped: None) -
 
 
 def test_a_service_that_cannot_be_told_does_no_harm(bare: pytest.MonkeyPatch, counts: dict[str, int]) -> None:
-    """Whatever is passed, `configure` does not raise."""
+    """A service name whose conversion to text raises is counted, and `configure` does not raise."""
 
     class Speechless:
         def __str__(self) -> str:
@@ -255,7 +255,7 @@ def test_a_service_that_cannot_be_told_does_no_harm(bare: pytest.MonkeyPatch, co
 def test_no_instrumentation_is_asked_for_what_does_not_exist(
     caplog: pytest.LogCaptureFixture, counts: dict[str, int]
 ) -> None:
-    """A library that is not supported is said to be, with those that are."""
+    """Instrumenting an unsupported library logs the supported ones."""
     ztrace.instrument("teletype")
     (logged,) = caplog.records
     assert "cannot trace 'teletype': supported are zerorpc" in logged.getMessage()

@@ -1,4 +1,4 @@
-"""SIGTERM to programs with and without a handler of their own: each ends as it would have."""
+"""SIGTERM sent to programs with and without a handler: each ends as it would untraced."""
 
 import signal
 import subprocess
@@ -29,7 +29,7 @@ NAMES = [str(number) for number in range(100)]
 
 
 def end(process: "subprocess.Popen[str]") -> tuple[str, str]:
-    """Send SIGTERM and return what the program printed from then on."""
+    """Send SIGTERM, and return the output printed from then on."""
     process.send_signal(signal.SIGTERM)
     return process.communicate(timeout=DEADLINE_S)
 
@@ -58,7 +58,7 @@ WAYS_TO_WAIT = {
 
 @pytest.mark.parametrize("way", WAYS_TO_WAIT)
 def test_an_unhandled_sigterm_delivers_first(receiver: Receiver, way: str) -> None:
-    """Wherever the main thread waits: all spans are stored, and the exit status is the signal's."""
+    """An unhandled SIGTERM delivers all spans and keeps its exit status, wherever the main thread waits."""
     with started_program(CONFIGURE + WAYS_TO_WAIT[way], receiver.endpoint) as process:
         assert end(process) == ("", "")
         assert process.returncode == -signal.SIGTERM
@@ -67,7 +67,7 @@ def test_an_unhandled_sigterm_delivers_first(receiver: Receiver, way: str) -> No
 
 
 def test_a_span_that_is_cut_short_is_known(receiver: Receiver) -> None:
-    """It has not ended, and is told to the collector as such."""
+    """A span interrupted by SIGTERM is sent to the collector as unfinished."""
     run_program(
         CONFIGURE + "configure()\nwith ztrace.span('serve'): terminate()",
         receiver.endpoint,
@@ -136,7 +136,7 @@ sys.exit(7)
 
 @pytest.mark.parametrize("handler", HANDLERS)
 def test_a_programs_own_handler_is_its_own(receiver: Receiver, handler: str) -> None:
-    """Set before or after, with Python or without its knowledge: it is called, ztrace's is not."""
+    """A program's own handler, set before or after `configure`, runs instead of ztrace's."""
     code = CONFIGURE + HANDLERS[handler] + "\nwith ztrace.span('serve'):\n    terminate(); time.sleep(60)"
     done = run_program(code, receiver.endpoint, expect=7)
     assert done.stdout == ("x" if "gevent" in handler else "")
@@ -145,14 +145,14 @@ def test_a_programs_own_handler_is_its_own(receiver: Receiver, handler: str) -> 
 
 
 def test_a_handler_of_the_programs_is_still_there(receiver: Receiver) -> None:
-    """Also after configuring twice."""
+    """Configuring twice leaves the program's own handler in place."""
     code = "signal.signal(signal.SIGTERM, print); configure(); configure()\n"
     code += "assert signal.getsignal(signal.SIGTERM) is print"
     run_program(CONFIGURE + code, receiver.endpoint)
 
 
 def test_a_handler_that_is_put_back_is_not_called_for_an_old_signal(receiver: Receiver) -> None:
-    """A program that handles one SIGTERM itself, and then lets go of the handler, goes on."""
+    """A signal handled by the program's own handler is not acted on after ztrace's handler is restored."""
     code = """
 configure()
 before = signal.signal(signal.SIGTERM, lambda number, frame: None)
@@ -169,7 +169,7 @@ make_spans(1)
 def test_a_signal_that_was_dealt_with_while_nothing_was_published_is_not_remembered(
     receiver: Receiver,
 ) -> None:
-    """The program had a handler of its own for a moment; the publisher that begins later lets it live."""
+    """A SIGTERM handled while nothing was published does not end the publisher started later."""
     code = """
 configure()
 ztrace.shutdown()
@@ -184,7 +184,7 @@ time.sleep(0.3)
 
 
 def test_a_handler_that_is_taken_away_stays_away(receiver: Receiver) -> None:
-    """A program that wants to end at once says so once, for its children too."""
+    """A program that resets SIGTERM to its default keeps the default, in forked children too."""
     code = """
 configure()
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -199,14 +199,14 @@ if pid:
 
 
 def test_nothing_is_hooked_before_configure(receiver: Receiver) -> None:
-    """An import changes nothing; nor does a program that is told not to trace."""
+    """SIGTERM keeps its default after the import, and after `configure` with tracing disabled."""
     code = "assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL\nztrace.configure()\n"
     code += "assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL"
     run_program(CONFIGURE + code, ZTRACE_DISABLED="1")
 
 
 def test_a_thread_that_configures_hooks_nothing(receiver: Receiver) -> None:
-    """Only the main thread may: elsewhere SIGTERM ends the program as ever, and configuring does no harm."""
+    """`configure` called outside the main thread installs no handler, and SIGTERM has its default effect."""
     code = """
 thread = threading.Thread(target=configure)
 thread.start()
@@ -219,7 +219,7 @@ assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_without_a_collector_sigterm_ends_a_program_soon(receiver: Receiver) -> None:
-    """What stays behind is said."""
+    """Without a collector, SIGTERM ends the program soon and prints the number of undelivered spans."""
     receiver.stop()
     began_s = time.monotonic()
     done = run_program(CONFIGURE + "configure(); terminate()", receiver.endpoint, expect=-signal.SIGTERM)
@@ -228,7 +228,7 @@ def test_without_a_collector_sigterm_ends_a_program_soon(receiver: Receiver) -> 
 
 
 def test_a_second_sigterm_does_not_wait(receiver: Receiver) -> None:
-    """Whoever insists is obeyed at once."""
+    """A second SIGTERM ends the program at once."""
     receiver.acknowledging = False
     with started_program(CONFIGURE + WAYS_TO_WAIT["sleep"], receiver.endpoint) as process:
         wait_for(lambda: receiver.headers(DATA))
@@ -242,7 +242,7 @@ def test_a_second_sigterm_does_not_wait(receiver: Receiver) -> None:
 
 
 def test_a_shutdown_that_is_under_way_is_finished(receiver: Receiver) -> None:
-    """SIGTERM while the program delivers its last spans anyway takes none of them."""
+    """SIGTERM during `shutdown` lets the delivery of the last spans finish."""
     receiver.acknowledging = False
     code = "configure(); print(flush=True); ztrace.shutdown(10)"
     with started_program(CONFIGURE + code, receiver.endpoint) as process:
@@ -257,7 +257,7 @@ def test_a_shutdown_that_is_under_way_is_finished(receiver: Receiver) -> None:
 
 
 def test_children_that_are_terminated_deliver(receiver: Receiver) -> None:
-    """`multiprocessing.Process.terminate` is a SIGTERM; the parent goes on."""
+    """Children ended by `multiprocessing.Process.terminate` deliver their spans, and the parent continues."""
     code = """
 import multiprocessing
 def work(ready):
@@ -297,7 +297,7 @@ for _ in range(30):
 
 
 def test_a_forked_child_without_spans_ends_at_once(receiver: Receiver) -> None:
-    """By the signal, however soon it comes, and sends nothing; the parent takes no notice."""
+    """A forked child without spans is ended by SIGTERM at any moment, and sends nothing."""
     run_program(CONFIGURE + FORKED, receiver.endpoint)
     assert receiver.names() == NAMES
     assert len({header.incarnation for header, _ in receiver.messages}) == 1

@@ -1,4 +1,4 @@
-"""Spans: their tree, their times, and that none of it reaches the program that is traced."""
+"""Spans: tree structure, times, and isolation of failures from the traced program."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ REMOTE = SpanContext(b"T" * 16, b"S" * 8, (1, "vendor=1"))
 
 
 def test_a_span_records_what_it_was_told(recorder: Recorder, clock: Clock) -> None:
-    """Name, kind, times and attributes are in the record."""
+    """A record has the span's name, kind, times and attributes."""
     with ztrace.span("charge", kind="client", card="visa") as span:
         clock.pass_ns(250)
         span.set(amount=12, card="master")
@@ -36,7 +36,7 @@ def test_a_span_records_what_it_was_told(recorder: Recorder, clock: Clock) -> No
 
 
 def test_attributes_may_have_the_names_of_arguments(recorder: Recorder) -> None:
-    """What `set` calls itself and what `span` calls its first argument are free for attributes."""
+    """Attributes may be called `name` and `self`, like the parameters of `span` and `set`."""
     with ztrace.span("charge", name="Ada", self=1) as span:
         span.set(self=2, name="Bo")
     assert recorder.span.attributes == {"name": "Bo", "self": 2}
@@ -44,14 +44,14 @@ def test_attributes_may_have_the_names_of_arguments(recorder: Recorder) -> None:
 
 @pytest.mark.parametrize("kind", KIND_NUMBERS)
 def test_kinds_are_stored_by_number(recorder: Recorder, kind: str) -> None:
-    """Each kind has its number, and a made-up text that equals it counts as it."""
+    """Kinds are recorded as numbers, and looked up by value, not identity."""
     with ztrace.span("a", kind="".join(list(kind))):
         pass
     assert recorder.span.kind == KIND_NUMBERS[kind]
 
 
 def test_only_server_spans_have_cpu_time(recorder: Recorder, clock: Clock) -> None:
-    """A server span's CPU time is that of its thread while it ran."""
+    """Only server spans record the CPU time of their thread."""
     for kind in KIND_NUMBERS:
         with ztrace.span(kind, kind=kind):
             clock.cpu_ns += 70
@@ -60,14 +60,14 @@ def test_only_server_spans_have_cpu_time(recorder: Recorder, clock: Clock) -> No
 
 
 def test_a_server_span_that_ends_in_another_thread_has_no_cpu_time(recorder: Recorder, clock: Clock) -> None:
-    """Two threads' CPU clocks have nothing to do with each other, and a negative time is none."""
+    """A server span whose CPU time would be negative, after ending in another thread, has none."""
     with ztrace.span("serve", kind="server"):
         clock.cpu_ns = 3
     assert recorder.span.cpu_ns is None
 
 
 def test_nested_spans_are_children_of_the_one_around_them(recorder: Recorder) -> None:
-    """Parents follow the nesting, and all have one trace id."""
+    """Nested spans are children of the innermost open span and share its trace id."""
     with ztrace.span("a"):
         with ztrace.span("b"), ztrace.span("c"):
             pass
@@ -79,7 +79,7 @@ def test_nested_spans_are_children_of_the_one_around_them(recorder: Recorder) ->
 
 
 def test_each_root_begins_a_trace(recorder: Recorder) -> None:
-    """Two spans one after the other have nothing in common."""
+    """Consecutive root spans have separate traces."""
     for name in "ab":
         with ztrace.span(name):
             pass
@@ -89,7 +89,7 @@ def test_each_root_begins_a_trace(recorder: Recorder) -> None:
 
 
 def test_current_span_follows_the_blocks(recorder: Recorder) -> None:
-    """The current span is the innermost one that is open."""
+    """The current span is the innermost open one."""
     assert ztrace.current_span() is None
     with ztrace.span("a") as a:
         assert ztrace.current_span() is a
@@ -100,7 +100,7 @@ def test_current_span_follows_the_blocks(recorder: Recorder) -> None:
 
 
 def test_an_explicit_parent_is_used_instead_of_the_current_span(recorder: Recorder) -> None:
-    """A span of another process, given as parent, gives its trace id, its span id and its state."""
+    """A span with an explicit parent takes the parent's trace id, span id and W3C state."""
     with ztrace.span("a"), ztrace.span("b", parent=REMOTE) as b:
         assert b.w3c == REMOTE.w3c
         with ztrace.span("c"):
@@ -112,7 +112,7 @@ def test_an_explicit_parent_is_used_instead_of_the_current_span(recorder: Record
 
 
 def test_after_a_span_with_an_explicit_parent_all_is_as_before(recorder: Recorder) -> None:
-    """The given parent does not become current: the next request is no child of this one's caller."""
+    """A remote parent is not current during or after the span it was given to."""
     with ztrace.span("serve", parent=REMOTE):
         pass
     assert ztrace.current_span() is None
@@ -125,7 +125,7 @@ def test_after_a_span_with_an_explicit_parent_all_is_as_before(recorder: Recorde
 def test_a_parent_that_was_never_recorded_is_none(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A span from before `configure` gives its children nothing to hang on."""
+    """A parent created before `configure` is ignored, and its child becomes a root."""
     with monkeypatch.context() as unconfigured:
         unconfigured.setattr(spans, "publisher", None)
         early = ztrace.span("early").start()
@@ -136,7 +136,7 @@ def test_a_parent_that_was_never_recorded_is_none(
 
 
 def test_links_are_pairs_of_ids(recorder: Recorder) -> None:
-    """A link holds the trace id and the span id of what is linked."""
+    """A link is recorded as the linked trace id and span id."""
     with ztrace.span("a") as a:
         pass
     with ztrace.span("b", links=[REMOTE, a]):
@@ -149,7 +149,7 @@ def test_links_are_pairs_of_ids(recorder: Recorder) -> None:
 
 
 def test_an_exception_makes_an_error_and_goes_on(recorder: Recorder) -> None:
-    """The span is an error with the exception in it, and the same exception leaves the block."""
+    """An uncaught exception is recorded, sets the status to error, and propagates unchanged."""
     error = ValueError("no")
 
     def fail() -> None:
@@ -165,7 +165,7 @@ def test_an_exception_makes_an_error_and_goes_on(recorder: Recorder) -> None:
 
 
 def test_an_exception_that_is_caught_inside_is_not_the_spans(recorder: Recorder) -> None:
-    """A span that ends well is ok."""
+    """An exception caught inside the span leaves its status ok."""
     with ztrace.span("a"):
         try:
             raise ValueError
@@ -175,7 +175,7 @@ def test_an_exception_that_is_caught_inside_is_not_the_spans(recorder: Recorder)
 
 
 def test_start_and_end_by_hand(recorder: Recorder, clock: Clock) -> None:
-    """A span can be started and ended without a block, also without becoming current."""
+    """A span can be started and ended without a block, and without becoming current."""
     span = ztrace.span("a").start(activate=False)
     assert ztrace.current_span() is None
     clock.pass_ns(5)
@@ -184,7 +184,7 @@ def test_start_and_end_by_hand(recorder: Recorder, clock: Clock) -> None:
 
 
 def test_a_span_ended_twice_is_recorded_once(recorder: Recorder, clock: Clock) -> None:
-    """A second end does nothing, and a block that is left after `end` records nothing more."""
+    """A span ended twice is recorded once, as of the first end."""
     with ztrace.span("a") as span:
         span.end()
         clock.pass_ns(5)
@@ -193,7 +193,7 @@ def test_a_span_ended_twice_is_recorded_once(recorder: Recorder, clock: Clock) -
 
 
 def test_a_span_started_twice_goes_on(recorder: Recorder, clock: Clock) -> None:
-    """Entering the block of a span that runs already changes nothing: it is not its own parent."""
+    """Entering the block of a running span does not start it again or make it its own parent."""
     with ztrace.span("a"):
         span = ztrace.span("b").start()
         clock.pass_ns(5)
@@ -205,14 +205,14 @@ def test_a_span_started_twice_goes_on(recorder: Recorder, clock: Clock) -> None:
 
 
 def test_a_root_started_twice_ends(recorder: Recorder) -> None:
-    """Neither is a root its own parent."""
+    """A root span started twice does not become its own parent."""
     with ztrace.span("a").start():
         pass
     assert recorder.span.parent_id is None
 
 
 def test_a_span_can_be_used_again_once_it_has_ended(recorder: Recorder) -> None:
-    """Each use is a span of its own, below what is current then."""
+    """A span reused after its end becomes a new span below the then current one."""
     again = ztrace.span("again")
     for name in "ab":
         with ztrace.span(name), again:
@@ -223,7 +223,7 @@ def test_a_span_can_be_used_again_once_it_has_ended(recorder: Recorder) -> None:
 
 
 def test_spans_that_end_in_the_wrong_order_keep_their_parents(recorder: Recorder) -> None:
-    """The inner span stays current when the outer one ends first; nothing that has ended becomes it."""
+    """An inner span stays current when its outer span ends first, and an ended span never becomes current."""
     with ztrace.span("root") as root:
         outer = ztrace.span("outer").start()
         inner = ztrace.span("inner").start()
@@ -235,7 +235,7 @@ def test_spans_that_end_in_the_wrong_order_keep_their_parents(recorder: Recorder
 
 
 def test_a_root_that_ends_first_leaves_nothing_current(recorder: Recorder) -> None:
-    """When all that were around a span have ended, nothing is current after it."""
+    """No span is current after a root and its child end in the wrong order."""
     outer = ztrace.span("outer").start()
     inner = ztrace.span("inner").start()
     outer.end()
@@ -244,7 +244,7 @@ def test_a_root_that_ends_first_leaves_nothing_current(recorder: Recorder) -> No
 
 
 def test_a_span_that_ends_in_another_thread_leaves_that_threads_current(recorder: Recorder) -> None:
-    """Ending a span elsewhere records it and changes neither thread's current span otherwise."""
+    """A span ended in another thread is recorded, and the current span of either thread is unchanged."""
     span = ztrace.span("here").start()
     found: list[object] = []
 
@@ -260,11 +260,8 @@ def test_a_span_that_ends_in_another_thread_leaves_that_threads_current(recorder
     assert recorder.parents() == {"here": None, "there": None}
 
 
-# Self time.
-
-
 def test_self_time_is_what_no_child_covers(recorder: Recorder, clock: Clock) -> None:
-    """Children one after the other, and one within another, are each taken off once."""
+    """Self time is the duration less that of sequential and nested children, each subtracted once."""
     with ztrace.span("a"):
         clock.pass_ns(1)
         with ztrace.span("b"):
@@ -279,7 +276,7 @@ def test_self_time_is_what_no_child_covers(recorder: Recorder, clock: Clock) -> 
 
 
 def test_overlapping_children_are_counted_once(recorder: Recorder, clock: Clock) -> None:
-    """Two children that run at the same time cover their common time once."""
+    """Time covered by two concurrent children is subtracted once."""
     with ztrace.span("a") as a:
         b = ztrace.span("b", parent=a).start(activate=False)
         clock.pass_ns(10)
@@ -293,7 +290,7 @@ def test_overlapping_children_are_counted_once(recorder: Recorder, clock: Clock)
 
 
 def test_a_child_that_outlives_its_parent_covers_it_to_its_end(recorder: Recorder, clock: Clock) -> None:
-    """What a child does after its parent's end is not the parent's."""
+    """A child's time after its parent's end is not subtracted from the parent's self time."""
     with ztrace.span("a") as a:
         clock.pass_ns(3)
         child = ztrace.span("child", parent=a).start(activate=False)
@@ -307,7 +304,7 @@ def test_a_child_that_outlives_its_parent_covers_it_to_its_end(recorder: Recorde
 def test_a_child_that_begins_while_its_parent_ends_takes_nothing_off(
     recorder: Recorder, clock: Clock
 ) -> None:
-    """Another thread may begin a child between the parent's last look at the clock and its record."""
+    """A child started in another thread after the parent's last clock reading reduces no self time."""
     with ztrace.span("a") as a:
         clock.pass_ns(10)
 
@@ -327,7 +324,7 @@ def test_a_child_that_begins_while_its_parent_ends_takes_nothing_off(
 def test_self_time_is_the_parent_less_the_union_of_its_children(
     intervals: list[tuple[int, int]], parent_ns: int, begin_ns: int
 ) -> None:
-    """However children overlap, and whether or not they outlive the parent, each moment counts once."""
+    """Self time is the duration less the union of the children's intervals, however they overlap."""
     children = [(begin_ns + min(pair), begin_ns + max(pair)) for pair in intervals]
     children = [(start, end) for start, end in children if start <= parent_ns]
     covered = set[int]().union(*(range(start, min(end, parent_ns)) for start, end in children))
@@ -351,11 +348,8 @@ def test_self_time_is_the_parent_less_the_union_of_its_children(
         assert len(recorder.spans) == 1 + len(children)
 
 
-# Threads, tasks and greenlets.
-
-
 def test_threads_have_their_own_current_span(recorder: Recorder) -> None:
-    """Spans of threads that run at the same time are not each other's children."""
+    """Concurrent threads have separate current spans."""
     together = threading.Barrier(4)
 
     def work(number: int) -> None:
@@ -375,7 +369,7 @@ def test_threads_have_their_own_current_span(recorder: Recorder) -> None:
 
 
 def test_a_span_can_be_handed_to_a_thread(recorder: Recorder) -> None:
-    """A span given as parent is one across threads, and its self time is less theirs."""
+    """A span passed to a thread as parent has the thread's spans as children."""
     with ztrace.span("main") as main:
 
         def work() -> None:
@@ -387,7 +381,7 @@ def test_a_span_can_be_handed_to_a_thread(recorder: Recorder) -> None:
 
 
 def test_many_threads_lose_no_span(recorder: Recorder) -> None:
-    """Every span of threads that share a parent is recorded, and the parent is left without an open child."""
+    """Concurrent threads with a common parent lose no span and leave the parent no open child."""
     with ztrace.span("main") as main:
 
         def work() -> None:
@@ -408,7 +402,7 @@ def test_many_threads_lose_no_span(recorder: Recorder) -> None:
 
 
 def test_gathered_tasks_are_children_of_who_gathers(recorder: Recorder) -> None:
-    """Tasks that take turns have each their own current span, below the one that began them."""
+    """Gathered tasks have separate current spans below the span that started them."""
 
     async def work(number: int) -> None:
         with ztrace.span(f"outer {number}"):
@@ -427,7 +421,7 @@ def test_gathered_tasks_are_children_of_who_gathers(recorder: Recorder) -> None:
 
 
 def test_a_task_that_outlives_its_span_stays_in_the_trace(recorder: Recorder, clock: Clock) -> None:
-    """A task's span is the child of the span that began it, also when that has ended long ago."""
+    """A task's span is a child of the span that started the task, even after that span has ended."""
 
     async def work(begun: asyncio.Event, go_on: asyncio.Event) -> None:
         begun.set()
@@ -451,7 +445,7 @@ def test_a_task_that_outlives_its_span_stays_in_the_trace(recorder: Recorder, cl
 
 
 def test_a_cancelled_task_ends_its_span(recorder: Recorder) -> None:
-    """Cancellation leaves the block as any exception does."""
+    """Cancelling a task ends its span with the cancellation as exception."""
 
     async def work() -> None:
         with ztrace.span("work"):
@@ -470,7 +464,7 @@ def test_a_cancelled_task_ends_its_span(recorder: Recorder) -> None:
 
 
 def test_greenlets_have_their_own_current_span(recorder: Recorder) -> None:
-    """Greenlets that take turns do not become each other's parents."""
+    """Concurrent greenlets have separate current spans."""
     go_on = gevent.event.Event()
 
     def work(number: int) -> None:
@@ -493,7 +487,7 @@ def test_greenlets_have_their_own_current_span(recorder: Recorder) -> None:
 
 
 def test_a_killed_greenlet_ends_its_span(recorder: Recorder) -> None:
-    """A greenlet that is killed leaves its block as with any exception."""
+    """Killing a greenlet ends its span with the exception of the kill."""
 
     def work() -> None:
         with ztrace.span("work"):
@@ -506,11 +500,8 @@ def test_a_killed_greenlet_ends_its_span(recorder: Recorder) -> None:
     assert recorder.span.exception[0] == "greenlet.GreenletExit"
 
 
-# Nothing to record, no room, and nonsense.
-
-
 def test_unconfigured_nothing_is_recorded_and_all_goes_on(counts: dict[str, int]) -> None:
-    """Without a publisher blocks run, exceptions pass, and no span becomes current."""
+    """Without a publisher, blocks run, exceptions propagate, and no span becomes current."""
     assert spans.publisher is None
 
     def fail() -> None:
@@ -528,7 +519,7 @@ def test_unconfigured_nothing_is_recorded_and_all_goes_on(counts: dict[str, int]
 def test_a_span_whose_publisher_has_gone_is_not_recorded(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A span open across `shutdown` belongs to the publisher before, and still restores what was."""
+    """A span open across `shutdown` is not recorded by the next publisher, and restores the current span."""
     after = Recorder()
     with ztrace.span("a"):
         monkeypatch.setattr(spans, "publisher", after)
@@ -537,7 +528,7 @@ def test_a_span_whose_publisher_has_gone_is_not_recorded(
 
 
 def test_without_room_the_publisher_decides(recorder: Recorder) -> None:
-    """A span that finds the queue full is handed to `overflow`, once."""
+    """A span that exceeds the room of the queue is passed to `overflow` once."""
     recorder.room = 1
     for name in "ab":
         with ztrace.span(name):
@@ -547,7 +538,7 @@ def test_without_room_the_publisher_decides(recorder: Recorder) -> None:
 
 
 class Awkward:
-    """A value that fails at everything."""
+    """Value whose comparison, truth, hash and text all raise."""
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -565,7 +556,7 @@ class Awkward:
 
 @pytest.mark.parametrize("name", [None, 5, b"bytes", "", "\ud800", Awkward(), "x" * 100_000])
 def test_any_name_is_recorded(recorder: Recorder, name: Any) -> None:
-    """Whatever stands for a name is in the record for the encoding to mend."""
+    """A span's name is recorded as given, whatever its type; encoding corrects it later."""
     with ztrace.span(name, value=Awkward()):
         pass
     assert recorder.span.name is name
@@ -573,7 +564,7 @@ def test_any_name_is_recorded(recorder: Recorder, name: Any) -> None:
 
 @pytest.mark.parametrize("kind", ["nonsense", None, 2, [], {}, Awkward()])
 def test_an_unknown_kind_is_internal(recorder: Recorder, kind: Any) -> None:
-    """A kind that is none, hashable or not, does no harm."""
+    """An unknown kind, hashable or not, is recorded as internal."""
     with ztrace.span("a", kind=kind):
         pass
     assert recorder.span.kind == KIND_NUMBERS["internal"]
@@ -581,7 +572,7 @@ def test_an_unknown_kind_is_internal(recorder: Recorder, kind: Any) -> None:
 
 @pytest.mark.parametrize("parent", [5, "text", object(), Awkward()])
 def test_a_parent_that_is_none_is_counted(recorder: Recorder, counts: dict[str, int], parent: Any) -> None:
-    """The block runs without being recorded, the failure is counted, and nothing stays current."""
+    """An invalid parent is counted, and the block runs without a recorded or current span."""
     with ztrace.span("a", parent=parent) as span:
         assert ztrace.current_span() is None
     assert recorder.spans == []
@@ -591,7 +582,7 @@ def test_a_parent_that_is_none_is_counted(recorder: Recorder, counts: dict[str, 
 
 @pytest.mark.parametrize("links", [5, ["text"], [None], Awkward()])
 def test_links_that_are_none_are_counted(recorder: Recorder, counts: dict[str, int], links: Any) -> None:
-    """The block runs, the failure is counted, and nothing stays current or open."""
+    """Invalid links are counted, and the block runs without leaving a current or open span."""
     with ztrace.span("outer") as outer:
         with ztrace.span("a", links=links):
             pass
@@ -602,7 +593,7 @@ def test_links_that_are_none_are_counted(recorder: Recorder, counts: dict[str, i
 
 
 def test_a_span_that_was_never_started_can_be_ended_and_shown(recorder: Recorder) -> None:
-    """Ending it records nothing, and it has a text."""
+    """A span that was never started records nothing on `end`, and has a representation."""
     span = ztrace.span("a")
     span.end()
     assert repr(span) == "<Span>"
@@ -610,14 +601,14 @@ def test_a_span_that_was_never_started_can_be_ended_and_shown(recorder: Recorder
 
 
 def test_a_context_shows_its_ids(recorder: Recorder) -> None:
-    """The text of a context is for people who debug."""
+    """The representation of a context shows its ids."""
     assert repr(REMOTE) == f"<SpanContext {REMOTE.trace_id.hex()} {REMOTE.span_id.hex()}>"
 
 
 def test_a_failure_is_logged_once(
     recorder: Recorder, counts: dict[str, int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The first of a kind is logged with its traceback, the others are only counted."""
+    """The first failure of a kind is logged with its traceback, and later ones are only counted."""
     parent: Any = "nonsense"
     for _ in range(3):
         with ztrace.span("a", parent=parent):
@@ -628,7 +619,7 @@ def test_a_failure_is_logged_once(
 
 
 def test_a_logger_that_fails_does_no_harm(recorder: Recorder, counts: dict[str, int]) -> None:
-    """A program's own logging filter that raises is not called on behalf of the program."""
+    """A logging filter that raises does not break the traced program."""
 
     def refuse(record: logging.LogRecord) -> bool:
         raise RuntimeError
@@ -645,7 +636,7 @@ def test_a_logger_that_fails_does_no_harm(recorder: Recorder, counts: dict[str, 
 
 
 def in_thread(work: Callable[[], None]) -> None:
-    """Run something in a thread, to its end."""
+    """Run `work` to its end in a new thread."""
     thread = threading.Thread(target=work)
     thread.start()
     thread.join(DEADLINE_S)
@@ -654,7 +645,7 @@ def in_thread(work: Callable[[], None]) -> None:
 
 @contextmanager
 def recording() -> Iterator[tuple[Recorder, Clock]]:
-    """Do what the fixtures do, for each of hypothesis's examples."""
+    """Record spans as the fixtures do, separately for each of hypothesis's examples."""
     recorder, clock = Recorder(), Clock()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spans, "publisher", recorder)
@@ -663,7 +654,7 @@ def recording() -> Iterator[tuple[Recorder, Clock]]:
 
 
 def test_a_task_that_outlives_its_span_stays_in_its_trace(recorder: Recorder) -> None:
-    """However many spans it makes, one after the other, they are children of the span it was started in."""
+    """All consecutive spans of a task are children of the span in which the task was started."""
 
     async def work() -> None:
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""The wire format: what is packed is read, and nothing else is."""
+"""Wire format: round trips, and rejection of malformed headers and acknowledgements."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ COUNTS = st.integers(0, (1 << 63) - 1)
 
 @st.composite
 def headers(draw: st.DrawFn) -> Header:
-    """Return any header a publisher could send."""
+    """Return any header that a publisher could send."""
     floor, sequence = sorted((draw(COUNTS), draw(COUNTS)))
     return Header(
         kind=draw(st.sampled_from([DATA, TOMBSTONE, BEAT, BYE, CRASH])),
@@ -69,13 +69,13 @@ def headers(draw: st.DrawFn) -> Header:
 
 
 def packed(*fields: Any) -> bytes:
-    """Return fields as a header's frame would have them."""
+    """Return the fields packed as the frame of a header."""
     frame: bytes = msgpack.packb(fields)
     return frame
 
 
 def reason_of(frame: bytes) -> str:
-    """Return why a header is refused."""
+    """Return the reason for which a header is rejected."""
     with pytest.raises(WireError) as caught:
         unpack_header(frame)
     assert str(caught.value)
@@ -84,13 +84,13 @@ def reason_of(frame: bytes) -> str:
 
 @given(headers())
 def test_a_header_comes_back(header: Header) -> None:
-    """What is packed is read, field by field."""
+    """A packed header is parsed back to the same fields."""
     assert unpack_header(pack_header(header)) == header
 
 
 @given(st.dictionaries(st.binary(min_size=16, max_size=16), COUNTS, max_size=40))
 def test_an_acknowledgement_comes_back(acks: dict[bytes, int]) -> None:
-    """What is packed is read, and its first byte is none of a subscription's."""
+    """A packed acknowledgement is parsed back, and its first byte is none of a subscription's."""
     frame = pack_acks(acks)
     assert unpack_acks(frame) == acks
     assert frame[0] > 1
@@ -100,7 +100,7 @@ def test_an_acknowledgement_comes_back(acks: dict[bytes, int]) -> None:
     "frame", [b"", b"\xc1", pack_header(HEADER)[:-1], pack_header(HEADER) + b"\0", b"GET /"]
 )
 def test_what_is_not_msgpack_is_undecodable(frame: bytes) -> None:
-    """Cut short, with something after it, or something else."""
+    """Truncated msgpack, trailing bytes and other protocols are rejected as undecodable or foreign."""
     assert reason_of(frame) in ("undecodable", "foreign")
 
 
@@ -108,7 +108,7 @@ def test_what_is_not_msgpack_is_undecodable(frame: bytes) -> None:
     "value", [["x"] * 65, dict.fromkeys(range(65), 0), "x" * 4097, b"x" * 65, {1: 2}, ["x" * 4097]]
 )
 def test_oversized_headers_are_undecodable(value: Any) -> None:
-    """No header can make the collector reserve much memory."""
+    """A header cannot make the collector allocate much memory."""
     assert reason_of(packed(MAGIC, VERSION, value)) == "undecodable"
 
 
@@ -116,19 +116,19 @@ def test_oversized_headers_are_undecodable(value: Any) -> None:
     "fields", [[], [MAGIC], ["ZT", VERSION], [b"XX", VERSION], [VERSION, MAGIC], [[MAGIC], 1]]
 )
 def test_other_protocols_are_foreign(fields: list[Any]) -> None:
-    """A message that does not begin with the magic bytes is somebody else's."""
+    """A message that does not start with the magic bytes is rejected as foreign."""
     assert reason_of(packed(*fields)) == "foreign"
 
 
 @pytest.mark.parametrize("value", [None, 5, "ZT", b"ZT", {"magic": "ZT"}])
 def test_what_is_no_array_is_foreign(value: Any) -> None:
-    """Any other msgpack value is somebody else's too."""
+    """A msgpack value that is no array is rejected as foreign."""
     assert reason_of(msgpack.packb(value)) == "foreign"
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", None, [1]])
 def test_other_versions_are_told(version: Any) -> None:
-    """The reason says which version came, before anything else of the header is read."""
+    """The version is checked before the other fields, and the error names the version received."""
     with pytest.raises(WireError, match=r"wire version .* reads 1") as caught:
         unpack_header(packed(MAGIC, version, "unknown"))
     assert caught.value.reason == "version"
@@ -156,12 +156,12 @@ def test_other_versions_are_told(version: Any) -> None:
     ids=str,
 )
 def test_fields_that_are_wrong_are_refused(changes: dict[str, Any]) -> None:
-    """Each field has its type and its range."""
+    """A field of the wrong type or out of range is rejected."""
     assert reason_of(pack_header(HEADER._replace(**changes))) == "header"
 
 
 def test_missing_and_additional_fields_are_refused() -> None:
-    """A header of this version has exactly this version's fields."""
+    """A header with a missing or additional field is rejected."""
     assert reason_of(packed(MAGIC, VERSION, *HEADER[:-1])) == "header"
     assert reason_of(packed(MAGIC, VERSION, *HEADER, 0)) == "header"
     assert reason_of(packed(MAGIC, VERSION)) == "header"
@@ -188,7 +188,7 @@ def test_missing_and_additional_fields_are_refused() -> None:
     ],
 )
 def test_what_is_no_acknowledgement_is_refused(frame: bytes) -> None:
-    """The reason is that it cannot be decoded, whatever is wrong with it."""
+    """A malformed acknowledgement is rejected as undecodable."""
     with pytest.raises(WireError) as caught:
         unpack_acks(frame)
     assert caught.value.reason == "undecodable"
@@ -213,7 +213,7 @@ VALUES = st.recursive(
     | st.lists(VALUES, max_size=16).map(lambda values: packed(MAGIC, VERSION, *values))
 )
 def test_any_bytes_are_read_or_refused(frame: bytes) -> None:
-    """Nothing but a WireError comes out of reading, and what is read can be packed again."""
+    """Parsing arbitrary bytes raises only WireError, and a parsed header survives a round trip."""
     try:
         header = unpack_header(frame)
     except WireError:

@@ -1,17 +1,17 @@
-"""Waiting for a condition."""
+"""Polling for a condition, with a deadline."""
 
 import time
 from collections.abc import Callable
 from typing import TypeVar
 
-#: Longer than anything takes: reached only by a failure.
+#: Longer than any condition takes: only a failing test reaches it.
 DEADLINE_S = 20.0
 
 T = TypeVar("T")
 
 
 def wait_for(condition: Callable[[], T]) -> T:
-    """Return the condition's result once it is true."""
+    """Poll until the condition is true, and return its result."""
     deadline_s = time.monotonic() + DEADLINE_S
     while not (result := condition()):
         assert time.monotonic() < deadline_s, "timed out"
