@@ -1,4 +1,4 @@
-"""Delivery: nothing that has ended is lost silently, whatever the collector does, and nobody waits for it."""
+"""Delivery to a collector: at least once, in order, within bounds, without blocking the program."""
 
 import _thread
 import socket
@@ -23,45 +23,45 @@ from ztrace.wire import ACK, BEAT, BYE, DATA, OPEN, TOMBSTONE, Header, pack_acks
 
 
 def make_spans(*names: str) -> None:
-    """End a span of each name."""
+    """Record an ended span of each name."""
     for name in names:
         with ztrace.span(name):
             pass
 
 
 def numbered(count: int, prefix: str = "") -> list[str]:
-    """Return names in the order in which spans are made."""
+    """Return numbered names in ascending order."""
     return [f"{prefix}{number}" for number in range(count)]
 
 
 def current_publisher() -> Publisher:
-    """Return the publisher that `configure` has made."""
+    """Return the publisher created by `configure`."""
     assert spans.publisher is not None
     return spans.publisher
 
 
 def current_worker() -> Worker:
-    """Return what the thread works on, which there is once a span has ended."""
+    """Return the publisher's worker, which exists once a span has ended."""
     current = current_publisher().worker
     assert current is not None
     return current
 
 
 def free_endpoint() -> str:
-    """Return an address nobody listens at."""
+    """Return an endpoint at which no socket listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
 
 
 def is_balanced(header: Header, sent: Sequence[Header]) -> bool:
-    """Tell whether all spans that have ended are in batches or dropped."""
+    """Return whether every ended span is in a batch or counted as dropped."""
     batched = sum({one.sequence: one.span_count for one in sent}.values())
     return header.created == batched + header.dropped
 
 
 def test_spans_arrive_in_order_with_their_publisher(receiver: Receiver) -> None:
-    """Each batch says who sends it; a flush returns when all is stored."""
+    """Batches arrive in order with the service and start time, and `flush` returns once all are stored."""
     ztrace.configure("billing", receiver.endpoint)
     make_spans(*numbered(2000))
     assert ztrace.flush(DEADLINE_S)
@@ -74,11 +74,11 @@ def test_spans_arrive_in_order_with_their_publisher(receiver: Receiver) -> None:
 
 
 def test_spans_made_before_the_collector_is_up_arrive_once_it_is(stopped: None, quick: None) -> None:
-    """The publisher waits for a collector, and has everything in its window until then."""
+    """Spans ended before the collector starts are kept in the window and delivered once it is up."""
     endpoint = free_endpoint()
     ztrace.configure("billing", endpoint, batch_spans=100)
     make_spans(*numbered(750))
-    wait_for(lambda: len(current_publisher().queue) == 50)  # The rest waits to become a whole batch.
+    wait_for(lambda: len(current_publisher().queue) == 50)  # The remaining spans do not fill a batch yet.
     with Receiver(endpoint) as receiver:
         assert ztrace.flush(DEADLINE_S)
         assert receiver.names() == numbered(750)
@@ -87,7 +87,7 @@ def test_spans_made_before_the_collector_is_up_arrive_once_it_is(stopped: None, 
 
 @pytest.mark.parametrize("endpoint", ["tcp://[::1]:*", "ipc://{}/collector"])
 def test_other_transports(stopped: None, quick: None, endpoint: str, tmp_path: Any) -> None:
-    """IPv6 and sockets in the file system carry the same."""
+    """Spans are delivered over IPv6 and over sockets in the file system."""
     if "::1" in endpoint and not has_ipv6():
         pytest.skip("no IPv6 here")
     with Receiver(endpoint.format(tmp_path)) as receiver:
@@ -98,7 +98,7 @@ def test_other_transports(stopped: None, quick: None, endpoint: str, tmp_path: A
 
 
 def has_ipv6() -> bool:
-    """Tell whether this machine has the address."""
+    """Return whether this machine has an IPv6 loopback address."""
     try:
         with socket.socket(socket.AF_INET6) as probe:
             probe.bind(("::1", 0))
@@ -108,7 +108,7 @@ def has_ipv6() -> bool:
 
 
 def test_sequence_numbers_have_no_gaps_and_headers_agree(receiver: Receiver) -> None:
-    """Numbers count up from 0, the floor follows what is acknowledged, and totals add up at any moment."""
+    """Sequence numbers are consecutive, the floor follows acknowledgements, and the totals always add up."""
     ztrace.configure("billing", receiver.endpoint)
     each = LIMITS["ZTRACE_BATCH_SPANS"].default + 100
     for batch in range(5):
@@ -131,7 +131,7 @@ def test_sequence_numbers_have_no_gaps_and_headers_agree(receiver: Receiver) -> 
 
 
 def test_acknowledged_batches_leave_the_window(receiver: Receiver) -> None:
-    """What is stored is not kept, in spans nor in bytes."""
+    """An acknowledged batch releases its spans and bytes from the window."""
     ztrace.configure("billing", receiver.endpoint)
     make_spans(*numbered(1500))
     assert ztrace.flush(DEADLINE_S)
@@ -141,7 +141,7 @@ def test_acknowledged_batches_leave_the_window(receiver: Receiver) -> None:
 
 
 def test_what_is_not_acknowledged_is_sent_again_after_a_reconnect(receiver: Receiver) -> None:
-    """A collector that comes back gets everything from the oldest batch on, in order, once per connection."""
+    """After a reconnect, unacknowledged batches are resent in order from the oldest, once per connection."""
     receiver.acknowledging = False
     ztrace.configure("billing", receiver.endpoint)
     make_spans(*numbered(1300))
@@ -160,7 +160,7 @@ def test_what_is_not_acknowledged_is_sent_again_after_a_reconnect(receiver: Rece
 
 
 def test_only_what_is_not_acknowledged_is_sent_again(receiver: Receiver) -> None:
-    """What was stored before the collector went stays there alone."""
+    """Batches acknowledged before a reconnect are not resent."""
     ztrace.configure("billing", receiver.endpoint)
     make_spans("stored")
     assert ztrace.flush(DEADLINE_S)
@@ -175,7 +175,7 @@ def test_only_what_is_not_acknowledged_is_sent_again(receiver: Receiver) -> None
 def test_a_silent_collector_is_sent_everything_again(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without an answer for too long sending starts over at the oldest batch, on the same connection."""
+    """A timeout without acknowledgement restarts sending at the oldest batch on the same connection."""
     monkeypatch.setattr(delivery, "RESEND_S", 0.05)
     receiver.acknowledging = False
     ztrace.configure("billing", receiver.endpoint)
@@ -187,7 +187,7 @@ def test_a_silent_collector_is_sent_everything_again(
 
 
 def test_a_lost_acknowledgement_is_asked_for_by_a_beat(receiver: Receiver) -> None:
-    """An idle publisher says where it is, and hears that all is stored."""
+    """An idle publisher's heartbeat states its position, so a lost acknowledgement can be repeated."""
     receiver.acknowledging = False
     ztrace.configure("billing", receiver.endpoint)
     make_spans("a")
@@ -201,7 +201,7 @@ def test_a_lost_acknowledgement_is_asked_for_by_a_beat(receiver: Receiver) -> No
 
 
 def test_no_more_than_the_limit_is_in_flight(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A collector that stores nothing is not sent all there is."""
+    """A collector that acknowledges nothing is sent no more batches than the in-flight limit."""
     monkeypatch.setattr(delivery.Delivery, "limit", 3)
     receiver.acknowledging = False
     ztrace.configure("billing", receiver.endpoint, batch_spans=10)
@@ -232,7 +232,7 @@ def test_no_more_than_the_limit_is_in_flight(receiver: Receiver, monkeypatch: py
 def test_a_broken_acknowledgement_is_survived(
     receiver: Receiver, counts: dict[str, int], frame: bytes
 ) -> None:
-    """It is counted if it is none, and delivery goes on."""
+    """A malformed acknowledgement is ignored or counted, and delivery continues."""
     ztrace.configure("billing", receiver.endpoint)
     make_spans("before")
     assert ztrace.flush(DEADLINE_S)
@@ -244,7 +244,7 @@ def test_a_broken_acknowledgement_is_survived(
 
 
 def test_acknowledgements_of_others_change_nothing(receiver: Receiver) -> None:
-    """All publishers hear all answers, and those below the floor again and again."""
+    """Acknowledgements for other publishers and repeated ones are ignored."""
     receiver.acknowledging = False
     ztrace.configure("billing", receiver.endpoint)
     make_spans("a")
@@ -258,13 +258,10 @@ def test_acknowledgements_of_others_change_nothing(receiver: Receiver) -> None:
     assert ztrace.flush(DEADLINE_S)
 
 
-# Bounds.
-
-
 def test_a_full_queue_drops_what_is_new_and_counts_it(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a thread that cannot keep up spans are dropped without waiting, and each is counted."""
+    """A full queue drops new spans without blocking and counts each."""
     held, go_on = _thread.allocate_lock(), _thread.allocate_lock()
     go_on.acquire()
     held.acquire()
@@ -292,7 +289,7 @@ def test_a_full_queue_drops_what_is_new_and_counts_it(
 
 
 def test_a_full_window_leaves_tombstones(receiver: Receiver) -> None:
-    """The oldest batches that were never sent make room, and the collector hears how many spans they had."""
+    """A full window replaces its oldest unsent batches by a tombstone with their number of spans."""
     receiver.stop()
     ztrace.configure("billing", receiver.endpoint, batch_spans=10, window_bytes=1 << 20)
     for number in range(3000):
@@ -315,7 +312,7 @@ def test_a_full_window_leaves_tombstones(receiver: Receiver) -> None:
 
 
 def test_spans_that_cannot_be_encoded_are_counted_as_dropped(receiver: Receiver) -> None:
-    """They keep nobody waiting, and the totals still add up."""
+    """A span that cannot be encoded is counted as dropped, and the spans around it are delivered."""
     ztrace.configure("billing", receiver.endpoint)
     bad: Any = object()
     make_spans("before")
@@ -332,7 +329,7 @@ def test_spans_that_cannot_be_encoded_are_counted_as_dropped(receiver: Receiver)
 def test_a_failure_while_encoding_is_counted(
     receiver: Receiver, counts: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever goes wrong with a batch, its spans are dropped in number, and the next batch is sent."""
+    """A failure while encoding a batch counts its spans as dropped, and the next batch is sent."""
     encoders: list[Any] = [encode]
 
     def fail(*arguments: Any) -> Any:
@@ -352,13 +349,10 @@ def test_a_failure_while_encoding_is_counted(
     assert receiver.names() == ["kept"]
 
 
-# Spans that have not ended.
-
-
 def test_a_span_that_goes_on_is_published_as_open(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once it is old enough, with what it has so far, again while it runs, and as finished in the end."""
+    """A span open for long enough is published as unfinished, repeatedly, with its current attributes."""
     monkeypatch.setattr(unfinished, "AGE_NS", 100_000_000)
     ztrace.configure("billing", receiver.endpoint)
     with ztrace.span("outer", kind="server", user="ada") as outer, ztrace.span("inner"):
@@ -383,7 +377,7 @@ def test_a_span_that_goes_on_is_published_as_open(
 
 
 def test_what_is_open_when_the_program_ends_is_told(receiver: Receiver) -> None:
-    """However young it is: nobody will ever hear its end."""
+    """A span open at shutdown is published as unfinished, however recently it started."""
     ztrace.configure("billing", receiver.endpoint)
     with ztrace.span("open"):
         make_spans("done")
@@ -396,7 +390,7 @@ def test_what_is_open_when_the_program_ends_is_told(receiver: Receiver) -> None:
 def test_a_span_that_nobody_holds_any_more_is_told_once_and_forgotten(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A generator that was left alone does not keep its span, nor the memory of it."""
+    """A span without references is published once as abandoned and released."""
     monkeypatch.setattr(unfinished, "AGE_NS", 1_000_000)
     ztrace.configure("billing", receiver.endpoint)
     held = spans.start_span("held", spans.INTERNAL, {"n": 1}, activate=False)
@@ -413,11 +407,8 @@ def test_a_span_that_nobody_holds_any_more_is_told_once_and_forgotten(
     assert not register
 
 
-# Flush, shutdown, and beginning anew.
-
-
 def test_flush_waits_for_what_is_being_encoded(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spans between the queue and a batch have ended, so a flush waits for them too."""
+    """`flush` waits for the spans being encoded, which are in neither the queue nor a batch."""
     held, go_on = _thread.allocate_lock(), _thread.allocate_lock()
     go_on.acquire()
     held.acquire()
@@ -439,7 +430,7 @@ def test_flush_waits_for_what_is_being_encoded(receiver: Receiver, monkeypatch: 
 
 
 def test_flush_tells_when_the_deadline_came_first(stopped: None, quick: None) -> None:
-    """Without a collector it waits no longer than it may, and says False."""
+    """`flush` returns False at its deadline when no collector is reachable."""
     ztrace.configure("billing", free_endpoint())
     assert ztrace.flush(0)
     make_spans("a")
@@ -450,7 +441,7 @@ def test_flush_tells_when_the_deadline_came_first(stopped: None, quick: None) ->
 def test_nonsense_for_a_timeout_does_no_harm(
     receiver: Receiver, counts: dict[str, int], timeout_s: Any
 ) -> None:
-    """It is counted and told as a failure."""
+    """An invalid timeout is counted, and `flush` returns False."""
     ztrace.configure("billing", receiver.endpoint)
     make_spans("a")
     assert not ztrace.flush(timeout_s)
@@ -458,14 +449,14 @@ def test_nonsense_for_a_timeout_does_no_harm(
 
 
 def test_unconfigured_there_is_nothing_to_flush(counts: dict[str, int]) -> None:
-    """Both return at once."""
+    """`flush` and `shutdown` return at once while ztrace is unconfigured."""
     assert ztrace.flush(DEADLINE_S)
     ztrace.shutdown(DEADLINE_S)
     assert counts == {}
 
 
 def test_shutdown_delivers_and_says_bye(receiver: Receiver, capsys: pytest.CaptureFixture[str]) -> None:
-    """All that has ended is stored, the last message is a bye, and nothing is said."""
+    """`shutdown` delivers all ended spans and a final bye, and prints nothing."""
     ztrace.configure("billing", receiver.endpoint)
     make_spans(*numbered(3000))
     ztrace.shutdown(DEADLINE_S)
@@ -480,7 +471,7 @@ def test_shutdown_delivers_and_says_bye(receiver: Receiver, capsys: pytest.Captu
 def test_shutdown_without_a_collector_says_what_stays_behind(
     stopped: None, quick: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It gives up before its deadline when no collector has ever answered, and names number and address."""
+    """Without a collector, `shutdown` returns before its deadline and reports the undelivered spans."""
     monkeypatch.setattr(worker, "UNREACHED_S", 0.05)
     endpoint = free_endpoint()
     for names, said in ((["a"], "1 span"), (numbered(1234), "1,234 spans")):
@@ -495,7 +486,7 @@ def test_shutdown_without_a_collector_says_what_stays_behind(
 def test_shutdown_keeps_its_deadline_with_a_silent_collector(
     receiver: Receiver, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A collector that answers nothing is waited for until then, and hears what was not delivered."""
+    """With a silent collector, `shutdown` waits until its deadline and reports the loss in its last bye."""
     receiver.acknowledging = False
     ztrace.configure("billing", receiver.endpoint)
     make_spans(*numbered(30))
@@ -508,7 +499,7 @@ def test_shutdown_keeps_its_deadline_with_a_silent_collector(
 
 
 def test_after_shutdown_nothing_is_recorded(receiver: Receiver, counts: dict[str, int]) -> None:
-    """Spans go on as if never configured, also one that was open, and shutting down again does nothing."""
+    """After `shutdown`, spans are not recorded, an open one included, and a second call does nothing."""
     ztrace.configure("billing", receiver.endpoint)
     with ztrace.span("open"):
         make_spans("before")
@@ -521,7 +512,7 @@ def test_after_shutdown_nothing_is_recorded(receiver: Receiver, counts: dict[str
 
 
 def test_a_publisher_that_is_closed_takes_nothing_more(receiver: Receiver) -> None:
-    """A thread that ends a span while the publisher closes has it counted as dropped."""
+    """A span that ends while its publisher closes is counted as dropped."""
     ztrace.configure("billing", receiver.endpoint)
     make_spans("before")
     closing = current_publisher()
@@ -532,7 +523,7 @@ def test_a_publisher_that_is_closed_takes_nothing_more(receiver: Receiver) -> No
 
 
 def test_configuring_again_begins_a_new_incarnation(receiver: Receiver) -> None:
-    """What was made before is delivered under the first, and what comes after under the second."""
+    """A second `configure` delivers the earlier spans and starts a new incarnation for the later ones."""
     for service in ("first", "second"):
         ztrace.configure(service, receiver.endpoint)
         make_spans(service)
@@ -548,7 +539,7 @@ def test_configuring_again_begins_a_new_incarnation(receiver: Receiver) -> None:
 def test_a_thread_that_cannot_be_started_costs_the_tracing_only(
     stopped: None, counts: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At an interpreter's end, or at a limit of threads: spans are dropped in number, and nobody waits."""
+    """A thread that cannot be started drops and counts the spans, and `shutdown` does not wait."""
 
     def refuse(*args: Any) -> int:
         raise RuntimeError("can't start new thread")
@@ -565,7 +556,7 @@ def test_a_thread_that_cannot_be_started_costs_the_tracing_only(
 
 
 def test_several_threads_begin_one_publisher(receiver: Receiver) -> None:
-    """Threads whose first spans end at the same time share one background thread and lose no span."""
+    """Threads whose first spans end concurrently share one background thread and lose no span."""
     ztrace.configure("billing", receiver.endpoint)
     before = _thread._count()
     go, done = _thread.allocate_lock(), [_thread.allocate_lock() for _ in range(6)]

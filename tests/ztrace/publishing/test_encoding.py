@@ -1,4 +1,4 @@
-"""Bodies of messages: whatever a span carries, they unpack, are small enough, and cost no other span."""
+"""Encoding of spans into bodies that unpack and fit a message, whatever the spans carry."""
 
 import enum
 from collections.abc import Iterator
@@ -33,11 +33,11 @@ PLAIN = {"text": "visa", "number": 12, "share": 0.5, "yes": True, "none": None}
 
 @pytest.fixture(autouse=True)
 def _counted(counts: dict[str, int]) -> None:
-    """Begin and end with nothing counted."""
+    """Check that no count is left over from or for another test."""
 
 
 def sent(*records: Any) -> list[Span]:
-    """Return the spans that a collector unpacks; see that each body is small enough and counts its spans."""
+    """Return the spans unpacked from the bodies, after checking each body's size and number of spans."""
     spans: list[Span] = []
     for span_count, body in encode(records):
         assert len(body) < MAX_FRAME_BYTES
@@ -48,7 +48,7 @@ def sent(*records: Any) -> list[Span]:
 
 
 def sent_between(record: Span) -> Span:
-    """Return a span as it is unpacked from a batch in which those around it are untouched."""
+    """Return a span as unpacked from a batch, after checking that its neighbours are unchanged."""
     before, after = make_record(1, attributes=PLAIN), make_record(3, attributes=PLAIN)
     first, middle, last = sent(before, record, after)
     assert (first, last) == (before, after)
@@ -57,7 +57,7 @@ def sent_between(record: Span) -> Span:
 
 
 def sent_value(value: object) -> Any:
-    """Return an attribute's value as it is unpacked; the attributes beside it are untouched."""
+    """Return an attribute's value as unpacked, after checking that the other attributes are unchanged."""
     attributes = sent_between(make_record(2, attributes={**PLAIN, "odd": value})).attributes
     assert attributes is not None
     odd = attributes.pop("odd")
@@ -66,7 +66,7 @@ def sent_value(value: object) -> Any:
 
 
 def test_plain_records_come_back() -> None:
-    """What needs no mending is sent as it is, in one body."""
+    """Valid records are sent unchanged in one body."""
     records = [make_record(number, attributes=PLAIN) for number in range(500)]
     assert sent(*records) == records
     assert len(list(encode(records))) == 1
@@ -74,12 +74,12 @@ def test_plain_records_come_back() -> None:
 
 
 def test_nothing_is_sent_for_nothing() -> None:
-    """No records make no body."""
+    """No records give no body."""
     assert list(encode([])) == []
 
 
 class Text(str):
-    """A text that answers nothing it is asked."""
+    """Text whose methods all raise."""
 
     def __len__(self) -> NoReturn:
         raise RuntimeError
@@ -88,7 +88,7 @@ class Text(str):
 
 
 class Number(int):
-    """A number that answers nothing it is asked."""
+    """Integer whose methods all raise."""
 
     def __int__(self) -> NoReturn:
         raise RuntimeError
@@ -97,14 +97,14 @@ class Number(int):
 
 
 class Share(float):
-    """A number that answers nothing it is asked."""
+    """Float whose conversion raises."""
 
     def __float__(self) -> NoReturn:
         raise RuntimeError
 
 
 class Binary(bytes):
-    """Bytes that answer nothing they are asked."""
+    """Bytes whose methods all raise."""
 
     def __len__(self) -> NoReturn:
         raise RuntimeError
@@ -113,7 +113,7 @@ class Binary(bytes):
 
 
 class Endless(list[int]):
-    """A list that does not end."""
+    """List whose iteration never ends."""
 
     def __iter__(self) -> Iterator[int]:
         while True:
@@ -124,19 +124,19 @@ class Endless(list[int]):
 
 
 class Colour(enum.IntEnum):
-    """A number with a name."""
+    """Integer subclass with named values."""
 
     RED = 3
 
 
 class Tone(enum.StrEnum):
-    """A text with a name."""
+    """Text subclass with named values."""
 
     LOW = "low"
 
 
 class Odd:
-    """A type msgpack knows nothing of, with a text that must not be asked for."""
+    """Type unknown to msgpack, whose methods all raise."""
 
     def __str__(self) -> NoReturn:
         raise RuntimeError
@@ -169,13 +169,13 @@ class Odd:
     ids=lambda value: type(value).__name__,
 )
 def test_values_that_can_travel(value: object, expected: object) -> None:
-    """Scalars, bytes, and lists of these to two levels; of subclasses the base alone is read."""
+    """Scalars, bytes and lists of up to two levels are sent as values of their base type."""
     assert sent_value(value) == expected
     assert diagnostics.counts == {}
 
 
 def test_not_a_number_stays_one() -> None:
-    """What to make of NaN is for who shows it."""
+    """NaN is sent unchanged."""
     value = sent_value(float("nan"))
     assert value != value
     assert diagnostics.counts == {}
@@ -201,13 +201,13 @@ def test_not_a_number_stays_one() -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_values_that_cannot_travel_are_replaced(value: object, expected: object) -> None:
-    """A word stands in their place, and one replacement is counted."""
+    """An unsupported value is replaced by a text, and the replacement is counted once."""
     assert sent_value(value) == expected
     assert diagnostics.counts == {REPLACED: 1}
 
 
 def test_a_value_without_end_is_replaced() -> None:
-    """A list that holds itself ends where lists end."""
+    """A list that contains itself is replaced at the maximum depth."""
     loop: list[Any] = []
     loop.append(loop)
     assert sent_value(loop) == [["<list>"]]
@@ -215,7 +215,7 @@ def test_a_value_without_end_is_replaced() -> None:
 
 
 def test_an_enormous_number_is_cut() -> None:
-    """The digits of a number are a text, and as long as one may be."""
+    """An integer beyond 64 bits is sent as hexadecimal text, truncated to the maximum length."""
     value = sent_value(1 << 1_000_000)
     assert value[:3] == "0x1"
     assert len(value) <= MAX_TEXT
@@ -235,20 +235,20 @@ def test_an_enormous_number_is_cut() -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_values_that_are_too_long_are_cut(value: object, expected: object) -> None:
-    """The beginning is kept, and one cut is counted."""
+    """An oversized value is truncated at its end, and the truncation is counted once."""
     assert sent_value(value) == expected
     assert diagnostics.counts == {CUT: 1}
 
 
 def test_each_mending_is_counted_once() -> None:
-    """A text that is both too long and not UTF-8 is cut once and replaced once."""
+    """A text both too long and not valid UTF-8 is counted as truncated once and replaced once."""
     value = sent_value("\ud800" + "x" * 5000)
     assert value == "?" + "x" * (MAX_TEXT - 2) + "…"
     assert diagnostics.counts == {CUT: 1, REPLACED: 1}
 
 
 def test_all_that_is_wrong_in_a_batch_is_counted() -> None:
-    """Several spans with several faults each have their own."""
+    """Every correction in every span of a batch is counted."""
     records = [make_record(number, attributes={"a": Odd(), "b": "x" * 5000}) for number in range(10)]
     assert [span.attributes for span in sent(*records, make_record(10, attributes={"a": 1 << 70}))][:10] == [
         {"a": "<Odd>", "b": "x" * (MAX_TEXT - 1) + "…"}
@@ -272,13 +272,13 @@ def test_all_that_is_wrong_in_a_batch_is_counted() -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_names(name: Any, expected: str, reasons: dict[str, int]) -> None:
-    """A span's name is a text that can travel."""
+    """A span's name is converted to valid text of limited length."""
     assert sent_between(make_record(2, name=name)).name == expected
     assert diagnostics.counts == reasons
 
 
 def test_names_of_attributes() -> None:
-    """What is not a text becomes one, and a long one is cut, where values have to be mended too."""
+    """Names of attributes are converted to text and truncated when a span needs correction anyway."""
     attributes = {"odd": Odd(), 5: 1, "x" * 500: 2, b"bytes": 3}
     assert sent_between(make_record(2, attributes=attributes)).attributes == {
         "odd": "<Odd>",
@@ -290,14 +290,14 @@ def test_names_of_attributes() -> None:
 
 
 def test_names_of_attributes_that_only_the_collector_can_tell_are_kept() -> None:
-    """A number as a name can be packed, and the span is kept."""
+    """An integer as the name of an attribute can be packed and is sent unchanged."""
     kept: Any = sent_between(make_record(2, attributes={5: 1})).attributes
     assert kept == {5: 1}
 
 
 @pytest.mark.parametrize("attributes", ["text", 5, [1], Odd()])
 def test_attributes_that_are_no_dictionary_are_replaced(attributes: Any) -> None:
-    """A program that puts something else there has its span kept."""
+    """Attributes that are no dictionary are replaced by a marker, and the span is kept."""
     name = type(attributes).__name__
     expected = {"ztrace.replaced": f"<{name}>"}
     assert sent_between(make_record(2, attributes=attributes)).attributes == expected
@@ -305,7 +305,7 @@ def test_attributes_that_are_no_dictionary_are_replaced(attributes: Any) -> None
 
 
 def test_attributes_beyond_the_hundred_and_twenty_eighth_are_cut() -> None:
-    """Where something has to be mended, the first ones are kept and the others counted."""
+    """A span that needs correction keeps its first 128 attributes and counts the others as cut."""
     attributes = {str(number): number for number in range(200)} | {"0": Odd()}
     kept = sent_between(make_record(2, attributes=attributes)).attributes
     assert kept is not None
@@ -325,7 +325,7 @@ def test_attributes_beyond_the_hundred_and_twenty_eighth_are_cut() -> None:
 )
 @pytest.mark.parametrize("alone", [True, False])
 def test_ten_megabytes_of_attributes_are_cut(attributes: dict[str, Any], alone: bool) -> None:
-    """A span that is too large for a message loses its attributes, alone or in a batch, and says so."""
+    """A span too large for a message loses its attributes and carries a marker, alone or in a batch."""
     record = make_record(2, attributes=attributes)
     span = sent(record)[0] if alone else sent_between(record)
     assert span.attributes is not None
@@ -334,7 +334,7 @@ def test_ten_megabytes_of_attributes_are_cut(attributes: dict[str, Any], alone: 
 
 
 def test_a_batch_that_is_large_in_all_is_sent_in_parts() -> None:
-    """Each span is small enough, so none is cut; the order is kept."""
+    """A large batch of small spans is split into several bodies in order, without truncation."""
     records = [make_record(number, attributes={"text": "x" * 4000}) for number in range(1000)]
     bodies = [body for _, body in encode(records)]
     assert len(bodies) > 3
@@ -344,7 +344,7 @@ def test_a_batch_that_is_large_in_all_is_sent_in_parts() -> None:
 
 
 def test_an_enormous_exception_loses_its_frames() -> None:
-    """Code that was compiled under an enormous name cannot block the spans after it."""
+    """An exception too large for a message loses its frames, and the neighbouring spans are sent."""
     frames = [FrameRecord("x" * 100_000, 1, "work", "module", "code", True)] * 50
     exception = ExceptionRecord("x" * 10_000_000, "no", frames, [], RAISED, b"t" * 16, b"s" * 8)
     span = sent_between(make_record(2, attributes=PLAIN, exception=exception))
@@ -354,7 +354,7 @@ def test_an_enormous_exception_loses_its_frames() -> None:
 
 
 def test_an_exception_that_is_not_utf8_is_kept() -> None:
-    """Messages with undecodable file names are mended in the record as attributes are."""
+    """An exception's text that is not valid UTF-8 is replaced as in attributes."""
     frames = [FrameRecord("file\udcff.py", 1, "work", "module", "code", True)]
     exception = ExceptionRecord("OSError", "no \udcff", frames, [], RAISED, b"t" * 16, b"s" * 8)
     span = sent_between(make_record(2, exception=exception))
@@ -373,7 +373,7 @@ def test_an_exception_that_is_not_utf8_is_kept() -> None:
 
 
 def test_many_links_are_cut() -> None:
-    """Links are not worth a message of their own."""
+    """Links too large for a message are removed and counted as cut."""
     links = [[b"t" * 16, b"s" * 8]] * 300_000
     assert sent_between(make_record(2, links=links)).links is None
     assert diagnostics.counts == {CUT: 1}
@@ -381,7 +381,7 @@ def test_many_links_are_cut() -> None:
 
 @pytest.mark.parametrize("alone", [True, False])
 def test_a_record_that_cannot_be_mended_is_refused(alone: bool) -> None:
-    """A span without ids that can travel is counted, and those around it are sent."""
+    """A span whose ids cannot be packed is refused and counted, and its neighbours are sent."""
     record = make_record(2, trace_id=Odd())
     if alone:
         assert list(encode([record])) == []
@@ -392,23 +392,23 @@ def test_a_record_that_cannot_be_mended_is_refused(alone: bool) -> None:
 
 
 def test_a_record_that_is_too_large_without_its_attributes_is_refused() -> None:
-    """No message is sent that the collector would cut the connection for."""
+    """A span too large even without attributes is refused, so the collector never drops the connection."""
     assert sent(make_record(1), make_record(2, trace_id=b"x" * 10_000_000)) == [make_record(1)]
     assert diagnostics.counts == {CUT: 1, REFUSED: 1}
 
 
 class Changing(dict[str, Any]):
-    """A dictionary that another thread adds to while it is read."""
+    """Dictionary that grows while its values are read."""
 
     def values(self) -> Any:
-        """Return the values, of which there are more and more."""
+        """Yield the values, and insert another item before each."""
         for number, value in enumerate(super().values()):
             self[f"new {number}"] = number
             yield value
 
 
 def test_a_dictionary_that_changes_while_it_is_read_is_copied() -> None:
-    """The program may go on with what it gave away: the span has what was there at one moment."""
+    """Attributes modified by the program while being read are sent as of one moment."""
     attributes = Changing(PLAIN)
     kept = sent_between(make_record(2, attributes=attributes)).attributes
     assert kept is not None
@@ -448,7 +448,7 @@ RECORDS = st.builds(
 @settings(max_examples=60, deadline=None)
 @given(st.lists(RECORDS, max_size=8))
 def test_any_records_make_bodies_that_can_be_sent(records: list[Span]) -> None:
-    """Bodies unpack and are small enough, and as many spans are in them as were not refused."""
+    """Any records give bodies that unpack, fit a message and contain every span not refused."""
     diagnostics.counts.clear()
     spans = sent(*records)
     assert len(spans) == len(records) - diagnostics.counts.get(REFUSED, 0)
@@ -460,7 +460,7 @@ def test_any_records_make_bodies_that_can_be_sent(records: list[Span]) -> None:
 
 
 def test_mending_twice_changes_nothing() -> None:
-    """What has been mended is plain, so a span that is looked at again is not counted again."""
+    """Correcting a corrected record changes nothing and counts nothing."""
     record = make_record(0, attributes={"a": "x" * 5000, "b": Odd(), "c": list(range(500))})
     mended = encoding._mend(record)
     before = dict(diagnostics.counts)
@@ -469,7 +469,7 @@ def test_mending_twice_changes_nothing() -> None:
 
 
 def test_details_travel_with_mappings_and_lists() -> None:
-    """What OpenTelemetry has keeps its types, however deep: bytes, NaN, mappings, lists, int beside float."""
+    """Details keep the types of OpenTelemetry's values at any depth, mappings and NaN included."""
     value = {"a": [1, 1.0, True, None, b"\0\xff", "x", [["y"], {"z": 2}]], "b": float("inf")}
     details = {"events": [{"name": "e", "time_ns": 5, "attributes": value}], "scope": {"name": "s"}}
     span = sent_between(make_record(2, attributes={"nested": value}, details=details))
@@ -479,13 +479,13 @@ def test_details_travel_with_mappings_and_lists() -> None:
 
 
 def test_mappings_are_not_kept_of_spans_without_details() -> None:
-    """The agent's own attributes stay as documented: a mapping is replaced by its type's name."""
+    """A mapping among the agent's own attributes is replaced by the name of its type."""
     assert sent_value({"a": 1}) == "<dict>"
     assert diagnostics.counts == {REPLACED: 1}
 
 
 def test_secrets_are_taken_out_of_details() -> None:
-    """By name and by what they look like, in events as in attributes."""
+    """Details are scrubbed by name and by pattern, like attributes."""
     event = {"name": "login", "time_ns": 5, "attributes": {"password": "hunter2", "user": "ada"}}
     details = {"events": [event], "status_message": "refused: Authorization: Bearer abcdefghijklmnop"}
     span = sent_between(make_record(2, attributes={"deep": {"api_key": "k1"}}, details=details))
@@ -496,7 +496,7 @@ def test_secrets_are_taken_out_of_details() -> None:
 
 
 def test_long_texts_and_deep_values_in_details_are_cut() -> None:
-    """A stack is kept longer than other texts, what is endless is not, and a span too large loses details."""
+    """Details keep longer texts than attributes, and are removed from a span that is too large."""
     deep: list[object] = []
     deep.append(deep)
     span = sent_between(

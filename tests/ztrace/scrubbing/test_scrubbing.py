@@ -1,4 +1,4 @@
-"""Secrets: wherever one stands it does not leave the process, and what is none does."""
+"""Scrubbing of secrets at every place in a span, without changing innocent text."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -28,11 +28,11 @@ JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N"
 
 @pytest.fixture(autouse=True)
 def _counted(counts: dict[str, int]) -> None:
-    """Begin and end with nothing counted."""
+    """Check that no count is left over from or for another test."""
 
 
 def sent(record: Span, rules: Rules | None = DEFAULT_RULES) -> Span:
-    """Return a span as it is unpacked from a batch in which those around it are untouched."""
+    """Return a span as unpacked from a batch, after checking that its neighbours are unchanged."""
     before = make_record(1, attributes={"rpc.method": "charge", "size": 12})
     ((_, body),) = encode([before, record, before], rules)
     first, middle, last = msgpack.unpackb(body, strict_map_key=False)
@@ -41,7 +41,7 @@ def sent(record: Span, rules: Rules | None = DEFAULT_RULES) -> Span:
 
 
 def failed(message: str = "no", code: str = "x = 1", causes: Sequence[Any] = ()) -> ExceptionRecord:
-    """Return an exception with one frame."""
+    """Return the record of an exception with one frame."""
     frames = [list(FrameRecord("/srv/pay.py", 7, "charge", "pay", code, True))]
     ids = (b"t" * 16, b"s" * 8)
     return ExceptionRecord("ValueError", message, frames, list(causes), RAISED, *ids, notes=[], members=[])
@@ -73,7 +73,7 @@ rpc.system server.address cookiecutter
 @pytest.mark.parametrize("name", SECRET_NAMES)
 @pytest.mark.parametrize("value", ["visa", 1234, 0.5, b"visa", ["visa", 5], {"visa": 1}, 1 << 70])
 def test_what_a_secrets_name_names_stays_here(name: str, value: object) -> None:
-    """Whatever the value's type is."""
+    """A value of any type under a secret's name is replaced."""
     span = sent(make_record(2, attributes={"card": "visa", name: value}))
     assert span.attributes == {"card": "visa", name: "[scrubbed]"}
     assert diagnostics.counts[REASON] == 1
@@ -81,26 +81,26 @@ def test_what_a_secrets_name_names_stays_here(name: str, value: object) -> None:
 
 @pytest.mark.parametrize("name", OTHER_NAMES)
 def test_other_names_are_left_alone(name: str) -> None:
-    """Words are compared as wholes, and what only tells of a secret is none."""
+    """Names are compared by whole words, and a name that only describes a secret is left alone."""
     assert sent(make_record(2, attributes={name: "visa"})).attributes == {name: "visa"}
     assert diagnostics.counts == {}
 
 
 @pytest.mark.parametrize("value", [None, True, False])
 def test_whether_there_is_a_secret_may_be_known(value: object) -> None:
-    """Nothing, yes and no do not tell which it is."""
+    """None and booleans under a secret's name are sent, since they reveal no secret."""
     assert sent(make_record(2, attributes={"password": value})).attributes == {"password": value}
 
 
 def test_every_name_of_a_secret_has_a_stem() -> None:
-    """Texts are searched for stems before they are for names."""
+    """Every secret's name contains a stem, by which texts are searched first."""
     names = Names()
     assert all(names.are_secret(name) for name in SECRET_NAMES)
     spellings = [name.lower().replace("_", "") for name in SECRET_NAMES]
     assert all(any(stem in name for stem in STEMS) for name in spellings)
 
 
-#: A text, and what is sent in its place.
+#: Text with a secret, and the text sent in its place.
 TEXTS = [
     ("password=hunter2", "password=[scrubbed]"),
     ("login(user='bob', password='hunter2')", "login(user='bob', password='[scrubbed]')"),
@@ -150,7 +150,7 @@ TEXTS = [
 
 @pytest.mark.parametrize(("text", "clean"), TEXTS)
 def test_only_the_secret_in_a_text_is_replaced(text: str, clean: str) -> None:
-    """What is around it can be read, and scrubbing twice changes nothing more."""
+    """Only the secret in a text is replaced, and scrubbing again changes nothing."""
     assert sent(make_record(2, attributes={"text": text})).attributes == {"text": clean}
     assert diagnostics.counts == {REASON: 1}
     assert DEFAULT_RULES.scrub(clean) == clean
@@ -158,7 +158,7 @@ def test_only_the_secret_in_a_text_is_replaced(text: str, clean: str) -> None:
 
 @pytest.mark.parametrize(("text", "clean"), TEXTS)
 def test_a_text_is_scrubbed_wherever_it_stands(text: str, clean: str) -> None:
-    """Name, key, bytes, lists, messages of the exception and of its causes."""
+    """Secrets are replaced in names, keys, bytes, lists, and messages of exceptions and their causes."""
     cause = list(failed(f"cause: {text}")._replace(how=WRAPPED, origin_trace_id=None, origin_span_id=None))
     attributes = {text: 1, "bytes": text.encode(), "list": ["a", text, [text]]}
     span = sent(make_record(2, name=text, attributes=attributes, exception=failed(text, causes=[cause])))
@@ -202,7 +202,7 @@ def test_a_text_is_scrubbed_wherever_it_stands(text: str, clean: str) -> None:
     ],
 )
 def test_innocent_texts_are_sent_as_they_are(text: str) -> None:
-    """Look-alikes, wherever they stand."""
+    """Texts that resemble secrets are sent unchanged."""
     record = make_record(
         2,
         name=text,
@@ -231,14 +231,14 @@ def test_innocent_texts_are_sent_as_they_are(text: str) -> None:
     ],
 )
 def test_source_lines_lose_their_literals_only(line: str, clean: str) -> None:
-    """Names and calls in a line of Python are no secrets, and are what is looked for."""
+    """A line of source loses literals assigned to secret names, and keeps names and calls."""
     span = sent(make_record(2, exception=failed(code=line)))
     assert span.exception is not None
     assert span.exception[2][0] == ["/srv/pay.py", 7, "charge", "pay", clean, True, 0, 0, None]
 
 
 def test_lists_of_arguments_and_of_headers() -> None:
-    """What follows ``--password``, and the second of a pair whose first is a secret's name."""
+    """Secrets are replaced after a ``--password`` argument and in name-value pairs."""
     attributes = {
         "argv": ["mysql", "--password", "hunter2", "--user", "bob"],
         "headers": [["Authorization", "hunter2"], [b"cookie", b"hunter2"], ["Host", "shop"]],
@@ -252,7 +252,7 @@ def test_lists_of_arguments_and_of_headers() -> None:
     assert diagnostics.counts == {REASON: 3}
 
 
-#: How a secret may stand in a text; {} is the secret.
+#: Texts that contain a secret at {}.
 FORMS = st.sampled_from(
     [
         "password={}",
@@ -272,58 +272,58 @@ AROUND = st.text(st.characters(codec="utf-8"), max_size=20).map(lambda text: f"{
 
 
 def in_name(text: str) -> Span:
-    """Put a text into a span's name."""
+    """Return a span with the text as its name."""
     return make_record(2, name=text)
 
 
 def in_attribute(text: str) -> Span:
-    """Put a text into an attribute."""
+    """Return a span with the text in an attribute."""
     return make_record(2, attributes={"a": "b", "text": text})
 
 
 def in_key(text: str) -> Span:
-    """Put a text into an attribute's key."""
+    """Return a span with the text as an attribute's key."""
     return make_record(2, attributes={text: "b"})
 
 
 def in_list(text: str) -> Span:
-    """Put a text into lists."""
+    """Return a span with the text in nested lists."""
     return make_record(2, attributes={"list": ["a", text, ("b", text)]})
 
 
 def in_bytes(text: str) -> Span:
-    """Put a text into bytes."""
+    """Return a span with the text as bytes."""
     return make_record(2, attributes={"bytes": text.encode(), "array": bytearray(text.encode())})
 
 
 def in_message(text: str) -> Span:
-    """Put a text into an exception's message."""
+    """Return a span with the text as an exception's message."""
     return make_record(2, exception=failed(text))
 
 
 def in_cause(text: str) -> Span:
-    """Put a text into a cause's message."""
+    """Return a span with the text as the message of a cause."""
     return make_record(2, exception=failed(causes=[list(failed(causes=[list(failed(text))]))]))
 
 
 def in_code(text: str) -> Span:
-    """Put a text, quoted, into a line of source."""
+    """Return a span with the text as a quoted literal in a line of source."""
     return make_record(2, exception=failed(code=f"password={text!r}"))
 
 
 def in_note(text: str) -> Span:
-    """Put a text into a note of an exception."""
+    """Return a span with the text in a note of an exception."""
     return make_record(2, exception=failed()._replace(notes=["a note", text]))
 
 
 def in_member(text: str) -> Span:
-    """Put a text into the messages and notes of a group's members, and of their causes."""
+    """Return a span with the text in the messages and notes of a group's members and of their causes."""
     member = failed(text, causes=[failed(text)])._replace(notes=[text])
     return make_record(2, exception=failed()._replace(members=[failed()._replace(members=[member])]))
 
 
 def in_local(text: str) -> Span:
-    """Put a text into a local variable."""
+    """Return a span with the text in a local variable."""
     frame = FrameRecord("/srv/pay.py", 7, "charge", "pay", "x = 1", True, 0, 0, {"text": text})
     return make_record(2, exception=failed()._replace(frames=[frame]))
 
@@ -344,7 +344,7 @@ PLACES = [
 
 
 def test_local_variables_go_by_their_names() -> None:
-    """Of a secret's name nothing is said, and what is in a container goes by the names in that."""
+    """Local variables and items of containers are scrubbed by name."""
     values = {"password": "hunter2", "card": "visa", "headers": {"token": "hunter2"}, "code": "<shop.Code>"}
     shown = {name: describe(value) if name != "code" else value for name, value in values.items()}
     frame = FrameRecord("/srv/pay.py", 7, "charge", "pay", "x = 1", True, 0, 0, dict(shown))  # type: ignore[arg-type]
@@ -364,7 +364,7 @@ def test_local_variables_go_by_their_names() -> None:
 def test_no_secret_leaves_from_any_place(
     place: Callable[[str], Span], before: str, form: str, secret: str, after: str
 ) -> None:
-    """Whatever the secret is and whatever stands around it."""
+    """No secret leaves the process from any place, whatever the secret and the text around it."""
     assume(secret not in f"{before}{form}{after}[scrubbed]")
     record = place(before + form.format(secret, secret) + after)
     bodies = b"".join(body for _, body in encode([make_record(1), record]))
@@ -374,7 +374,7 @@ def test_no_secret_leaves_from_any_place(
 @settings(max_examples=100, deadline=None)
 @given(SECRETS, st.sampled_from(SECRET_NAMES), st.integers(0, 400))
 def test_no_secret_leaves_by_its_name(secret: str, name: str, length: int) -> None:
-    """Among any number of other attributes."""
+    """No secret leaves the process under a secret's name, among any number of other attributes."""
     assume(secret not in "[scrubbed]")
     attributes = {f"a{number}": number for number in range(length % 100)} | {name: secret}
     (body,) = (body for _, body in encode([make_record(2, attributes=attributes)]))
@@ -397,7 +397,7 @@ def test_no_secret_leaves_by_its_name(secret: str, name: str, length: int) -> No
 )
 @pytest.mark.parametrize("kept", [5, 9, 15])
 def test_a_secret_that_is_cut_is_scrubbed(form: str, kept: int) -> None:
-    """The limit for texts, names, bytes, messages or source lines may fall into the middle of it."""
+    """A secret truncated by a limit on texts, names, bytes, messages or source lines is still scrubbed."""
     secret = "hunter2B" * 3
     start, _ = form.split("{}")
     text = form.format(secret) + " x" * MAX_MESSAGE
@@ -421,7 +421,7 @@ def test_a_secret_that_is_cut_is_scrubbed(form: str, kept: int) -> None:
 
 
 class Hostile(str):
-    """A text that answers nothing it is asked."""
+    """Text whose methods all raise."""
 
     def __len__(self) -> NoReturn:
         raise RuntimeError
@@ -431,7 +431,7 @@ class Hostile(str):
 
 
 def test_no_code_of_the_program_runs() -> None:
-    """Of subclasses of str the base alone is read: as name, key, value, item, message and source line."""
+    """Scrubbing reads only the base of a str subclass, and runs none of the program's code."""
     text = Hostile("password=hunter2")
     attributes = {Hostile("text"): text, "list": [text], Hostile("token"): text}
     span = sent(make_record(2, name=text, attributes=attributes, exception=failed(text, Hostile("x = 1"))))
@@ -444,7 +444,7 @@ def test_no_code_of_the_program_runs() -> None:
 
 
 def test_a_failure_costs_the_attributes_and_not_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What could not be scrubbed is replaced as a whole and counted; the span is kept."""
+    """Attributes and messages that fail to be scrubbed are replaced whole, and the span is kept."""
 
     def fail(*_: object) -> NoReturn:
         raise MemoryError
@@ -460,7 +460,7 @@ def test_a_failure_costs_the_attributes_and_not_the_secret(monkeypatch: pytest.M
 
 
 def test_further_names_and_expressions() -> None:
-    """What a team adds is scrubbed as well, in every spelling of the name."""
+    """Added names, in any spelling, and added expressions are scrubbed."""
     rules = make_rules(["customer_number", "IBAN"], [r"\bC-\d{6}\b"])
     attributes = {
         "customerNumber": 5,
@@ -477,7 +477,7 @@ def test_further_names_and_expressions() -> None:
 
 
 def test_switched_off_nothing_is_scrubbed() -> None:
-    """The team has said so."""
+    """Disabled scrubbing sends everything unchanged."""
     assert make_rules(["a"], ["b"], enabled=False) is None
     record = make_record(2, attributes={"password": "hunter2"}, exception=failed("token=hunter2"))
     assert sent(record, None) == record._replace(exception=list(failed("token=hunter2")))
@@ -485,7 +485,7 @@ def test_switched_off_nothing_is_scrubbed() -> None:
 
 @pytest.mark.parametrize("value", ["(", "a{9999999999}", "x*", ""])
 def test_an_expression_that_cannot_be_used_is_refused(value: str) -> None:
-    """In one line that says what to do."""
+    """An invalid expression raises a one-line error with a hint."""
     with pytest.raises(SettingsError, match="cannot scrub by") as caught:
         make_rules(values=[value])
     assert caught.value.hint
@@ -493,12 +493,12 @@ def test_an_expression_that_cannot_be_used_is_refused(value: str) -> None:
 
 
 def test_bytes_are_cut_where_scrubbing_thinks() -> None:
-    """They are cut without a mark."""
+    """Bytes have the same limit as texts, which the scrubbing of truncated secrets assumes."""
     assert MAX_BYTES == MAX_TEXT
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    """Keys and texts that are made up for every call do not add up."""
+    """Caches of names and texts stay within their limits."""
     rules = Rules()
     for number in range(20_000):
         rules.find_names([f"name {number}"])
@@ -511,10 +511,10 @@ def test_what_is_remembered_is_bounded() -> None:
 
 @pytest.mark.parametrize("atom", HOSTILE)
 def test_time_grows_with_the_length_and_no_faster(atom: str) -> None:
-    """Sixteen texts' worth of characters in one text are read in seconds at most, whatever they are.
+    """Scrubbing time grows linearly with the length of a text, for any repeated pattern.
 
-    Were time to grow with the square it would take minutes; the deadline is far above what is needed, which
-    `tests/benchmarks/scrubbing.py` measures.
+    Quadratic growth would take minutes for a text of sixteen times the maximum length; the deadline is far
+    above the time that `tests/benchmarks/scrubbing.py` measures.
     """
     text = "token=:@ " + atom * (16 * MAX_TEXT // len(atom))
     began_s = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Spool files with anything in them: no failure, and never a batch or a count that was not written."""
+"""Spool files with random damage: no failure, and no batch or count that was not written."""
 
 import os
 import tempfile
@@ -15,13 +15,13 @@ from ztrace.spooling.spool import Spool
 from ztrace.wire import DATA, TOMBSTONE, Header, unpack_header
 
 INCARNATION = bytes(range(16))
-#: Spans of each batch, so that one taken for another shows.
+#: Distinct numbers of spans per batch, so a mixed-up batch is detected.
 COUNTS = (1, 2, 4, 8, 16, 32)
 BODIES = tuple(os.urandom(100 * count) for count in COUNTS)
-#: Numbers below this were acknowledged.
+#: Batches below this sequence number were acknowledged.
 FLOOR = 2
 
-#: Where in a file, as a share of it, and what is done there: bits flipped, cut, or something inserted.
+#: Position as a share of the file, with the bits to flip, None to truncate, or bytes to insert.
 damages = st.lists(
     st.tuples(st.floats(0, 1), st.integers(1, 255) | st.none() | st.binary(min_size=1, max_size=300)),
     max_size=4,
@@ -30,7 +30,7 @@ damages = st.lists(
 
 @contextmanager
 def left_spool() -> Iterator[Path]:
-    """Yield a folder with what a killed process has left."""
+    """Yield a spool folder as left by a killed process."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "spool"
         spool = Spool(folder, INCARNATION, "billing", "host", 77, 1_000)
@@ -44,7 +44,7 @@ def left_spool() -> Iterator[Path]:
 
 
 def damage(path: Path, changes: list[tuple[float, int | bytes | None]]) -> None:
-    """Change a file."""
+    """Apply the changes to a file."""
     data = bytearray(path.read_bytes())
     for share, change in changes:
         place = int(share * max(0, len(data) - 1))
@@ -62,7 +62,7 @@ def damage(path: Path, changes: list[tuple[float, int | bytes | None]]) -> None:
 def test_a_damaged_segment_gives_nothing_that_was_not_written(
     changes: list[tuple[float, int | bytes | None]],
 ) -> None:
-    """Each batch that can be read is as it was written, and what is told of the process is true."""
+    """A damaged segment yields only batches that were written, with correct counts from the page."""
     with left_spool() as folder:
         (segment,) = folder.glob("*.spans")
         damage(segment, changes)
@@ -84,7 +84,7 @@ def test_a_damaged_segment_gives_nothing_that_was_not_written(
 def test_whatever_is_left_is_delivered_or_left_alone(
     changes: list[tuple[float, int | bytes | None]], of_segment: list[tuple[float, int | bytes | None]]
 ) -> None:
-    """An heir of damaged files sends what a collector can read, each number once, and comes to an end."""
+    """Adopting damaged files sends valid messages only, each sequence number once, and terminates."""
     with left_spool() as folder:
         (page,), (segment,) = folder.glob("*.page"), folder.glob("*.spans")
         damage(page, changes)

@@ -1,4 +1,4 @@
-"""What a spool keeps, and what an heir finds after a kill."""
+"""Spool files: contents, limits, locks, and adoption after a kill."""
 
 import errno
 import os
@@ -27,12 +27,12 @@ INCARNATION = bytes(range(16))
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a folder that is not there yet."""
+    """Return the path of a spool folder that does not exist yet."""
     return tmp_path / "spools" / "here"
 
 
 def make_spool(folder: Path, incarnation: bytes = INCARNATION, limit_bytes: int = 64 << 20) -> Spool:
-    """Return a spool with the names that the tests expect."""
+    """Return a spool with the service, host and pid that the tests expect."""
     return Spool(folder, incarnation, "billing", "host", 77, 1_000, limit_bytes)
 
 
@@ -48,13 +48,13 @@ def fill(target: Spool, bodies: list[bytes], first: int = 0, spans_before: int =
 
 
 def kill(target: Spool) -> None:
-    """Leave everything as it is, as a killed process does."""
+    """Close the files without an end marker, as a kill does."""
     target._close_files()
 
 
 @contextmanager
 def only_orphan(folder: Path) -> Iterator[Orphan]:
-    """Yield the one orphan of a folder, and give it back."""
+    """Yield the only orphan of a folder, and release it afterwards."""
     (orphan,) = find_orphans(folder)
     try:
         yield orphan
@@ -63,7 +63,7 @@ def only_orphan(folder: Path) -> Iterator[Orphan]:
 
 
 def test_an_heir_finds_what_was_left(folder: Path) -> None:
-    """Whose it was, what it counted, and every batch that was not acknowledged."""
+    """An orphan has its owner's identity and counts, and every unacknowledged batch."""
     owner = make_spool(folder)
     before_ns = time.time_ns()
     fill(owner, [b"a", b"bb", b"ccc"])
@@ -88,7 +88,7 @@ def test_an_heir_finds_what_was_left(folder: Path) -> None:
 
 
 def test_files_are_for_their_owner_alone(folder: Path) -> None:
-    """Attributes of spans are nobody else's business."""
+    """The folder and its files are accessible to their owner only."""
     owner = make_spool(folder)
     fill(owner, [b"a"])
     assert folder.stat().st_mode & 0o777 == 0o700
@@ -98,7 +98,7 @@ def test_files_are_for_their_owner_alone(folder: Path) -> None:
 
 
 def test_nothing_is_left_once_all_is_delivered(folder: Path) -> None:
-    """Nor for an incarnation that ended no span."""
+    """A spool whose spans are all delivered, or that had none, leaves no file."""
     owner, idle = make_spool(folder), make_spool(folder, b"i" * 16)
     fill(owner, [b"a"])
     owner.close(delivered=True)
@@ -109,7 +109,7 @@ def test_nothing_is_left_once_all_is_delivered(folder: Path) -> None:
 
 
 def test_an_end_with_batches_left_is_no_crash(folder: Path) -> None:
-    """The heir can tell, and delivers them."""
+    """A spool closed with undelivered batches is marked as ended, and keeps the batches for adoption."""
     owner = make_spool(folder)
     fill(owner, [b"a"])
     owner.close(delivered=False)
@@ -118,7 +118,7 @@ def test_an_end_with_batches_left_is_no_crash(folder: Path) -> None:
 
 
 def test_there_is_one_heir(folder: Path) -> None:
-    """A second one finds nothing until the first has given the lock back; then, or after it, nobody."""
+    """An orphan is locked by one heir at a time, until it is released or deleted."""
     owner = make_spool(folder)
     fill(owner, [b"a"])
     kill(owner)
@@ -132,13 +132,13 @@ def test_there_is_one_heir(folder: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_has_no_orphans(folder: Path) -> None:
-    """A collector may look before the first service has run."""
+    """A missing folder has no orphans and is not created."""
     assert list(find_orphans(folder)) == []
     assert not folder.exists()
 
 
 def test_batches_are_read_back_from_any_segment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the owner in any order, also while it writes."""
+    """The owner reads batches from any segment in any order while it writes, and so does an heir."""
     monkeypatch.setattr(files, "SEGMENT_BYTES", 1000)
     owner = make_spool(folder)
     bodies = [os.urandom(300) for _ in range(20)]
@@ -155,7 +155,7 @@ def test_batches_are_read_back_from_any_segment(folder: Path, monkeypatch: pytes
 
 
 def test_what_is_acknowledged_takes_no_room(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Old segments go, and the one that is written to is emptied before it is large."""
+    """Acknowledged segments are deleted, and the current one is truncated before it grows large."""
     monkeypatch.setattr(files, "SEGMENT_BYTES", 100_000)
     owner = make_spool(folder)
     body = b"x" * 30_000
@@ -179,7 +179,7 @@ def test_what_is_acknowledged_takes_no_room(folder: Path, monkeypatch: pytest.Mo
 
 
 def test_the_limit_is_the_folders(folder: Path) -> None:
-    """What an orphan left counts too; a batch that found no room leaves a gap, and its number is known."""
+    """The size limit includes orphans' files, and a batch refused for it leaves a gap in the sequence."""
     dead = make_spool(folder, b"d" * 16)
     fill(dead, [b"x" * 50_000])
     kill(dead)
@@ -200,7 +200,7 @@ def test_the_limit_is_the_folders(folder: Path) -> None:
 
 
 def test_the_number_of_batches_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each costs memory as well, here and where it is adopted, however small it is."""
+    """The number of batches is limited, since each costs memory for the owner and the heir."""
     monkeypatch.setattr(spool, "MAX_BATCHES", 3)
     owner = make_spool(folder)
     fill(owner, [b"a", b"b", b"c"])
@@ -214,7 +214,7 @@ def test_the_number_of_batches_is_bounded(folder: Path, monkeypatch: pytest.Monk
 
 
 def test_room_comes_back(folder: Path) -> None:
-    """What is acknowledged makes room at once."""
+    """Acknowledged batches free their room at once."""
     owner = make_spool(folder, limit_bytes=150_000)
     fill(owner, [b"x" * 140_000])
     with pytest.raises(OSError, match="spool is full"):
@@ -225,7 +225,7 @@ def test_room_comes_back(folder: Path) -> None:
 
 
 def test_a_file_that_cannot_grow_leaves_no_half_batch(folder: Path) -> None:
-    """As on a full disk: the batch is refused, what is there stays, and smaller ones still find room."""
+    """A failed write leaves no partial record, and smaller batches can still be appended."""
     owner = make_spool(folder)
     fill(owner, [b"first"])
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -247,7 +247,7 @@ def test_a_file_that_cannot_grow_leaves_no_half_batch(folder: Path) -> None:
 
 
 def damage(folder: Path, offset: int, piece: bytes) -> None:
-    """Overwrite a piece of the first segment."""
+    """Overwrite part of the first segment."""
     path = min(folder.glob("*.spans"))
     content = path.read_bytes()
     path.write_bytes(content[:offset] + piece + content[offset + len(piece) :])
@@ -255,7 +255,7 @@ def damage(folder: Path, offset: int, piece: bytes) -> None:
 
 @pytest.mark.parametrize("kept", [1, RECORD_BYTES - 1, RECORD_BYTES, RECORD_BYTES + 5])
 def test_a_batch_that_was_being_written_is_not_there(folder: Path, kept: int) -> None:
-    """Its spans are part of what the crash took."""
+    """A partially written batch is ignored and counts as lost with the crash."""
     owner = make_spool(folder)
     *_, last = fill(owner, [b"whole", b"cut off"])
     kill(owner)
@@ -266,7 +266,7 @@ def test_a_batch_that_was_being_written_is_not_there(folder: Path, kept: int) ->
 
 @pytest.mark.parametrize("at", [0, 5, RECORD_BYTES - 1])
 def test_a_damaged_record_is_passed_over(folder: Path, at: int) -> None:
-    """Those before and after it are sound, and the one after tells how many spans it had."""
+    """A damaged record is skipped, and the next one tells how many spans precede it."""
     owner = make_spool(folder)
     places = fill(owner, [b"a" * 100_000, b"b" * 100_000, b"c" * 100_000])
     kill(owner)
@@ -277,7 +277,7 @@ def test_a_damaged_record_is_passed_over(folder: Path, at: int) -> None:
 
 
 def test_a_damaged_body_is_not_delivered(folder: Path) -> None:
-    """Neither by its owner nor by an heir."""
+    """A batch with a damaged body is rejected for the owner and for the heir."""
     owner = make_spool(folder)
     places = fill(owner, [b"a" * 100, b"b" * 100])
     damage(folder, places[0].offset + RECORD_BYTES + 50, b"x")
@@ -304,7 +304,7 @@ def test_a_damaged_body_is_not_delivered(folder: Path) -> None:
     ids=["empty", "short", "foreign", "newer", "damaged", "long"],
 )
 def test_a_page_that_is_not_understood_is_left_alone(folder: Path, change: object) -> None:
-    """It may be a later version's, and its files stay."""
+    """Files with an unreadable page, perhaps of a later version, are ignored and kept."""
     owner = make_spool(folder)
     fill(owner, [b"a"])
     kill(owner)
@@ -316,7 +316,7 @@ def test_a_page_that_is_not_understood_is_left_alone(folder: Path, change: objec
 
 
 def test_links_and_other_things_are_not_followed(folder: Path, tmp_path: Path) -> None:
-    """Whoever can put a link there must not choose what is read."""
+    """Symbolic links and special files are ignored, so no other user chooses the file to read."""
     owner = make_spool(folder)
     fill(owner, [b"a"])
     kill(owner)
@@ -329,7 +329,7 @@ def test_links_and_other_things_are_not_followed(folder: Path, tmp_path: Path) -
 
 
 def test_a_folder_that_others_can_write_to_is_refused(folder: Path) -> None:
-    """By owners and by heirs."""
+    """A folder writable by other users is refused for the owner and for an heir."""
     folder.mkdir(parents=True)
     folder.chmod(0o777)
     with pytest.raises(PermissionError, match="others may write"):
@@ -340,7 +340,7 @@ def test_a_folder_that_others_can_write_to_is_refused(folder: Path) -> None:
 
 
 def test_what_nobody_can_deliver_goes_after_a_day(folder: Path) -> None:
-    """Segments without a page, and pages that were never finished; not those of today."""
+    """Segments without a page and unfinished pages are deleted after a day."""
     owner = make_spool(folder)
     fill(owner, [b"a"])
     for name in ("aa.00000000.spans", "bb.new", "cc.00000000.spans", "dd.new", "notes.txt"):
@@ -360,7 +360,7 @@ def test_what_nobody_can_deliver_goes_after_a_day(folder: Path) -> None:
 
 
 def test_threads_count_exactly(folder: Path) -> None:
-    """No increment is lost, however often they take turns."""
+    """Concurrent increments are all counted."""
     owner = make_spool(folder)
     interval_s = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -395,7 +395,7 @@ while True:
 
 @pytest.mark.parametrize("turn", range(5))
 def test_a_kill_loses_no_count(folder: Path, turn: int) -> None:
-    """What a process counted and wrote before it said so is there, whenever it is killed."""
+    """Counts and batches written before a kill are found, whenever the kill happens."""
     with subprocess.Popen(
         [sys.executable, "-c", KILLED, str(folder)],
         stdout=subprocess.PIPE,
@@ -440,7 +440,7 @@ sys.stdin.read()
 
 
 def test_created_is_exact(folder: Path) -> None:
-    """The number is the last that the killed process had."""
+    """The number of created spans equals the last count of the killed process."""
     with subprocess.Popen(
         [sys.executable, "-c", STOPPED, str(folder)],
         stdin=subprocess.PIPE,
@@ -456,7 +456,7 @@ def test_created_is_exact(folder: Path) -> None:
 
 
 def test_a_forked_child_does_not_keep_the_parents_spool(folder: Path) -> None:
-    """It lives on when the parent is killed, counts nothing of the parent's, and does not hold the lock."""
+    """A forked child does not hold the lock of its parent's spool or add to its counts."""
     with subprocess.Popen(
         [sys.executable, "-c", STOPPED, str(folder), "fork"],
         stdin=subprocess.PIPE,
@@ -473,12 +473,12 @@ def test_a_forked_child_does_not_keep_the_parents_spool(folder: Path) -> None:
         os.kill(child, 0)
         with only_orphan(folder) as orphan:
             assert orphan.created == 12_345
-        process.stdin.close()  # The child ends, and with it the pipe.
+        process.stdin.close()  # Closing the pipe ends the child.
         wait_for(lambda: process.stdout is not None and process.stdout.read() == b"")
 
 
 def test_counting_costs_next_to_nothing(folder: Path) -> None:
-    """It is called in the hot path: one call, written in C."""
+    """Counting a span is one call implemented in C, taking less than a microsecond."""
     owner = make_spool(folder)
     best_ns = min(_time_ns(owner) for _ in range(20))
     assert best_ns < 1_000
