@@ -55,7 +55,7 @@ class Instance(TypedDict):
 
 
 class UnfinishedState(TypedDict):
-    """What has become of a span that has not ended: see `ztrace_viewer.queries.unfinished` for the states.
+    """What has become of a span that has not ended: see `ztrace_viewer.trees.states` for the states.
 
     ``last_seen_ns`` is the last sign of its process; of a span that is lost or abandoned, of the span itself.
     """

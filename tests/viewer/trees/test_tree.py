@@ -7,8 +7,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ztrace_viewer.queries.unfinished import RUNNING
 from ztrace_viewer.trees.missing import CIRCLE, END_LOST, NOT_TRACED, REPEATED, STILL_RUNNING
+from ztrace_viewer.trees.states import RUNNING
 from ztrace_viewer.trees.tree import SpanRow, build_tree, cover, walk
 
 TRACE = bytes(16)

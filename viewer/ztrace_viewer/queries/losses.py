@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 
 from ztrace_collector.layout import LOSS_COLUMNS
 from ztrace_viewer.documents import Loss
-from ztrace_viewer.queries.unfinished import state_of_publisher
 from ztrace_viewer.trees.missing import LATE_NS, Facts, Orphan, Process
+from ztrace_viewer.trees.states import state_of_publisher
 
 #: What is stored of a publisher's spans, lost, or elsewhere; the rest of what it created is on its way.
 ACCOUNTED = " + ".join(["spans_stored", "spans_elsewhere", *LOSS_COLUMNS.values()])

@@ -12,7 +12,7 @@ from ztrace_viewer.documents import Publisher, Refusal, StatusDocument
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.queries.destinations import read_destinations
 from ztrace_viewer.queries.losses import ACCOUNTED, read_losses
-from ztrace_viewer.queries.unfinished import RUNNING, WITH_PROCESS, state_of_publisher, state_of_span
+from ztrace_viewer.trees.states import RUNNING, WITH_PROCESS, state_of_publisher, state_of_span
 
 _PUBLISHERS = f"""
 SELECT mended, service, host, pid, state, spans_created, spans_stored, spans_dropped, spans_tombstoned,

@@ -9,8 +9,7 @@ from rich.text import Text
 
 from ztrace_viewer.documents import Destination
 from ztrace_viewer.queries.destinations import BEHIND, FAILING, OFF, REFUSING, UP_TO_DATE
-from ztrace_viewer.render.grid import Column, draw_grid
-from ztrace_viewer.render.lists import draw_number
+from ztrace_viewer.render.grid import Column, draw_grid, draw_number
 from ztrace_viewer.terminal.characters import clean
 from ztrace_viewer.terminal.durations import format_duration
 from ztrace_viewer.terminal.moments import format_ago

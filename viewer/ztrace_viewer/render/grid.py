@@ -48,6 +48,13 @@ def draw_grid(columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: 
             yield _draw_line(columns, line, shown, widths)
 
 
+def draw_number(value: int, style: str = "", mark: str = "") -> Text:
+    """Return a number with thousands separators; zero is dim."""
+    text = Text(f"{value:,}", style=style if value else "dim")
+    text.append(mark, "yellow")
+    return text
+
+
 def _choose(columns: Sequence[Column], natural: Sequence[int], width: int) -> list[int]:
     """Return the places of the columns that there is room for."""
     shown = list(range(len(columns)))

@@ -18,16 +18,16 @@ from ztrace_viewer.documents import (
 )
 from ztrace_viewer.queries.groups import WHEN_PARTS
 from ztrace_viewer.queries.summaries import FINISHED
-from ztrace_viewer.queries.unfinished import STATE_WORDS
 from ztrace_viewer.render.error import STATE_STYLES
 from ztrace_viewer.render.frames import name_place
-from ztrace_viewer.render.grid import Column, draw_grid
+from ztrace_viewer.render.grid import Column, draw_grid, draw_number
 from ztrace_viewer.render.sparks import draw_sparks
 from ztrace_viewer.render.tracebacks import as_raised
 from ztrace_viewer.terminal.characters import clean
 from ztrace_viewer.terminal.durations import format_duration
 from ztrace_viewer.terminal.moments import format_age, format_ago
 from ztrace_viewer.terminal.screen import name_call
+from ztrace_viewer.trees.states import STATE_WORDS
 
 #: Columns from which on a bar of when has a cell for each part; below that one for three.
 _LONG_BAR_FROM = 120
@@ -176,10 +176,3 @@ def draw_keys(document: KeysDocument, width: int, now_ns: int) -> Iterator[Text]
         for key in document["keys"]
     ]
     yield from draw_grid(_KEYS, rows, width)
-
-
-def draw_number(value: int, style: str = "", mark: str = "") -> Text:
-    """Return a number with its thousands parted; none in the background."""
-    text = Text(f"{value:,}", style=style if value else "dim")
-    text.append(mark, "yellow")
-    return text

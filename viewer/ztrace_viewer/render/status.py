@@ -11,8 +11,7 @@ from rich.text import Text
 
 from ztrace_viewer.documents import Loss, Publisher, Refusal, StatusDocument
 from ztrace_viewer.render.destinations import draw_destinations
-from ztrace_viewer.render.grid import Column, draw_grid
-from ztrace_viewer.render.lists import draw_number
+from ztrace_viewer.render.grid import Column, draw_grid, draw_number
 from ztrace_viewer.terminal.characters import clean
 from ztrace_viewer.terminal.moments import format_ago, format_stretch
 from ztrace_viewer.terminal.screen import plural

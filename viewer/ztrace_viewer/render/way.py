@@ -13,7 +13,6 @@ from rich.text import Text
 from ztrace.records import PASSED, REPLACED, WRAPPED
 from ztrace_viewer.documents import Callee, ErrorDocument, ExceptionDocument, Frame, Hop, Instance
 from ztrace_viewer.queries.exceptions import concerns
-from ztrace_viewer.queries.unfinished import RUNNING, STATE_WORDS
 from ztrace_viewer.render.frames import CALLED, draw_frames, same_line
 from ztrace_viewer.render.gaps import tell_missing
 from ztrace_viewer.render.tracebacks import as_raised, draw_exception, draw_remote
@@ -21,6 +20,7 @@ from ztrace_viewer.terminal.characters import clean
 from ztrace_viewer.terminal.durations import format_duration
 from ztrace_viewer.terminal.screen import name_call, plural
 from ztrace_viewer.trees.missing import REMOTE_KINDS
+from ztrace_viewer.trees.states import RUNNING, STATE_WORDS
 
 #: Stretches shown from the beginning and up to the end of a very long way, and spans of one stretch; JSON
 #: has them all.

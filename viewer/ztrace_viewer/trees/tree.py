@@ -16,8 +16,7 @@ from ztrace_viewer.documents import (
     TreeDocument,
     UnfinishedState,
 )
-from ztrace_viewer.queries import unfinished
-from ztrace_viewer.trees import missing
+from ztrace_viewer.trees import missing, states
 from ztrace_viewer.trees.missing import NO_FACTS, Facts, Orphan
 from ztrace_viewer.trees.span_events import read_details, read_events, read_status_message
 
@@ -25,9 +24,9 @@ from ztrace_viewer.trees.span_events import read_details, read_events, read_stat
 STATUS_NAMES = {OK: "ok", ERROR: "error", UNFINISHED: "unfinished"}
 #: What ``missing`` says of a span that has not ended, by its state.
 _UNFINISHED_REASONS = {
-    unfinished.RUNNING: missing.STILL_RUNNING,
-    unfinished.LOST: missing.END_LOST,
-    unfinished.ABANDONED: missing.ABANDONED,
+    states.RUNNING: missing.STILL_RUNNING,
+    states.LOST: missing.END_LOST,
+    states.ABANDONED: missing.ABANDONED,
 }
 
 
@@ -172,7 +171,7 @@ def _find_parents(ordered: Sequence[SpanRow], facts: Facts) -> tuple[list[int | 
             else:
                 entries.append(missing.explain_orphan(_orphan(row, row.parent_id), facts))
         if row.status == UNFINISHED:
-            state = unfinished.LOST if row.unfinished is None else row.unfinished["state"]
+            state = states.LOST if row.unfinished is None else row.unfinished["state"]
             reason = _UNFINISHED_REASONS.get(state, missing.ENDED_WITH_PROCESS)
             entries.append({"reason": reason, "span_id": row.span_id.hex()})
     return parents, entries
