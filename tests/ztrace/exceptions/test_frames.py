@@ -1,4 +1,4 @@
-"""From tracebacks to frames: which stay, what they say, and what it costs."""
+"""Frames recorded from tracebacks: selection, contents, folding and limits."""
 
 import json
 import linecache
@@ -17,7 +17,7 @@ from ztrace.records import MAX_CODE, PASSED, ExceptionRecord, FrameRecord
 
 
 def test_frames_lead_to_where_it_happened(recorder: Recorder) -> None:
-    """Outermost first: file, line, function, module, code, and whether it is the user's own."""
+    """Frames are recorded outermost first, with file, line, function, module, code and the in-app flag."""
 
     def deep(level: int) -> None:
         if level:
@@ -37,7 +37,7 @@ def test_frames_lead_to_where_it_happened(recorder: Recorder) -> None:
 
 
 def test_long_lines_are_cut(recorder: Recorder, tmp_path: Path) -> None:
-    """A line of code is kept up to a bound."""
+    """A long source line is truncated."""
     path = tmp_path / "long.py"
     source = f"raise ValueError({'x' * 5000!r})"
     path.write_text(source)
@@ -46,13 +46,13 @@ def test_long_lines_are_cut(recorder: Recorder, tmp_path: Path) -> None:
 
 
 def test_code_without_a_file_has_frames(recorder: Recorder) -> None:
-    """Code that was compiled from a text is the user's own; modules need not have a name."""
+    """Code compiled from a string is in-app, even in a module without a name."""
     run(lambda: exec(compile("raise ValueError", "<typed>", "exec"), {"__name__": None}), "a")
     assert list(record_of(recorder, "a").frames[-1]) == ["<typed>", 1, "<module>", "", "", True, 0, 0, None]
 
 
 def test_the_standard_library_and_installed_packages_are_not_the_users_own(recorder: Recorder) -> None:
-    """Frames of json and of an installed package are there and are not in_app; the caller's line is."""
+    """Frames of the standard library and of installed packages are not in-app, and the caller's are."""
     run(lambda: json.loads("{"), "stdlib")
     run(lambda: pytest.fail("no"), "package")
     for name, file in (("stdlib", json.__file__), ("package", pytest.__file__)):
@@ -64,14 +64,14 @@ def test_the_standard_library_and_installed_packages_are_not_the_users_own(recor
 
 
 def test_compiled_extensions_are_not_the_users_own() -> None:
-    """They name their sources by a relative path, which Python's own modules never have."""
+    """Frames of compiled extensions, which have relative source paths, are not in-app."""
     assert not frames.is_in_app("src/gevent/greenlet.py", "gevent._gevent_cgreenlet")
     assert not frames.is_in_app("<frozen importlib._bootstrap>", "importlib._bootstrap")
     assert not frames.is_in_app(ztrace.__file__, "ztrace")
 
 
 def test_ztraces_own_frames_are_left_out(recorder: Recorder) -> None:
-    """The wrapper around a traced function is no part of the story."""
+    """Frames of the wrapper around a traced function are omitted."""
 
     @ztrace.trace("a")
     def work() -> None:
@@ -82,7 +82,7 @@ def test_ztraces_own_frames_are_left_out(recorder: Recorder) -> None:
 
 
 def test_an_exception_that_passed_only_libraries_shows_who_called_them(recorder: Recorder) -> None:
-    """A span inside a library, as middleware makes them, is caught there: the callers' lines come before."""
+    """An exception caught within a library's span has the caller's in-app frames before the library's."""
 
     class Decoder(json.JSONDecoder):
         pass
@@ -101,7 +101,7 @@ def test_an_exception_that_passed_only_libraries_shows_who_called_them(recorder:
 
 
 def test_a_source_that_is_gone_leaves_a_frame_without_code(recorder: Recorder, tmp_path: Path) -> None:
-    """A file that has been deleted, as in an upgrade, costs its lines only."""
+    """A deleted source file leaves frames without code."""
     path = tmp_path / "gone.py"
     code = compile("def work():\n    raise ValueError\n", str(path), "exec")
     namespace: dict[str, Any] = {"__name__": "gone"}
@@ -129,18 +129,18 @@ except ValueError:
 
 
 def test_a_programs_own_script_is_the_users_own(tmp_path: Path) -> None:
-    """Of a script that is run by name the frames are in_app, and those it calls in the library are not."""
+    """A script run by path is in-app, and the library frames it calls are not."""
     done = run_script(tmp_path / "server.py", _IN_A_PACKAGE)
     assert json.loads(done.stdout) == [True, False, False, False]
 
 
 def lines_of(record: ExceptionRecord) -> list[tuple[str, int, int]]:
-    """Return each frame's source line, repeats and omitted."""
+    """Return each frame's source line, and its numbers of repeats and omitted frames."""
     return [(frame.code, frame.repeats, frame.omitted) for frame in map(FrameRecord._make, record.frames)]
 
 
 def test_recursion_is_folded(recorder: Recorder) -> None:
-    """A function that calls itself is one frame, and how often it is repeated is said."""
+    """A recursive function is recorded as one frame with its number of repeats."""
 
     def deep(level: int) -> None:
         if not level:
@@ -159,7 +159,7 @@ def test_recursion_is_folded(recorder: Recorder) -> None:
 @pytest.mark.parametrize("times", [1, 2, 3, 50])
 @pytest.mark.parametrize("rest", [0, 1])
 def test_cycles_are_folded(cycle: int, times: int, rest: int) -> None:
-    """Functions that call each other in turn are there once; the last of them says how often they were."""
+    """Mutually recursive functions are recorded once, and the last frame of the cycle counts the repeats."""
     source = "".join(
         f"def f{number}(left):\n    if not left: 1 / 0\n    f{(number + 1) % cycle}(left - 1)\n"
         for number in range(cycle)
@@ -180,7 +180,7 @@ def test_cycles_are_folded(cycle: int, times: int, rest: int) -> None:
 
 
 def test_a_deep_stack_keeps_both_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between the outermost and the innermost frames it is said how many are gone; they aren't looked up."""
+    """The middle of a deep stack is omitted and counted, without a source lookup of its frames."""
     depth = 300
     path = tmp_path / "deep.py"
     path.write_text("\n".join(f"def f{n}(): f{n + 1}()" for n in range(depth)) + f"\ndef f{depth}(): 1 / 0\n")
@@ -206,7 +206,7 @@ def test_a_deep_stack_keeps_both_ends(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_omitted_counts_what_was_folded() -> None:
-    """Every frame of the traceback is there, repeated or left out."""
+    """The number of omitted frames includes folded repeats, so every frame of the traceback is counted."""
 
     def left(level: int) -> None:
         if not level:
@@ -235,7 +235,7 @@ def test_omitted_counts_what_was_folded() -> None:
 
 
 def test_all_frames_if_asked_for(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ztrace's own and those of RPC libraries stay with ZTRACE_FRAMES=all."""
+    """ZTRACE_FRAMES=all keeps ztrace's own frames."""
 
     @ztrace.trace("a")
     def work() -> None:
@@ -249,7 +249,7 @@ def test_all_frames_if_asked_for(recorder: Recorder, monkeypatch: pytest.MonkeyP
 def test_locals_are_those_of_the_users_own_frames(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only if they are asked for, and never those of libraries."""
+    """Local variables are recorded only when enabled, and only in in-app frames."""
 
     def work(card: str, amount: int) -> None:
         json.loads("{")
@@ -265,7 +265,7 @@ def test_locals_are_those_of_the_users_own_frames(
 
 
 def test_a_call_that_only_passed_libraries_has_the_line_that_made_it(recorder: Recorder) -> None:
-    """A client span is a library's: of an exception that passes, the nearest line of the user's is kept."""
+    """A client span that an exception only passes has the in-app line that made the call."""
 
     library = os.path.join(os.path.dirname(os.path.dirname(pytest.__file__)), "library.py")
     source = "def call(kind, work):\n    with ztrace.span('a', kind=kind):\n        work()\n"
@@ -288,7 +288,7 @@ def test_a_call_that_only_passed_libraries_has_the_line_that_made_it(recorder: R
 
 
 def library_raise(error: BaseException) -> Any:
-    """Return a function of a library's that raises."""
+    """Return a function of an installed library that raises the error."""
     library = os.path.join(os.path.dirname(os.path.dirname(pytest.__file__)), "library.py")
     namespace: dict[str, Any] = {"error": error.with_traceback(None), "__name__": "library"}
     exec(compile("def work():\n    raise error\n", library, "exec"), namespace)

@@ -1,4 +1,4 @@
-"""Local variables: short texts, and none of the program's code runs for them."""
+"""Local variables as short texts, made without running the program's code."""
 
 import enum
 import sys
@@ -11,7 +11,7 @@ from ztrace.exceptions.locals import MAX_NAMES, MAX_VALUE, describe, name_class,
 
 
 class Hostile:
-    """A class that fails whatever it is asked."""
+    """Object whose methods all raise."""
 
     def __getattribute__(self, name: str) -> Any:
         raise RuntimeError
@@ -30,7 +30,7 @@ class Hostile:
 
 
 class Text(str):
-    """A text of the program's own class."""
+    """Text subclass whose representation raises."""
 
     __slots__ = ()
 
@@ -39,14 +39,14 @@ class Text(str):
 
 
 class Items(list[int]):
-    """A list of the program's own class."""
+    """List subclass whose iteration raises."""
 
     def __iter__(self) -> Any:
         raise RuntimeError
 
 
 class Colour(enum.IntEnum):
-    """Numbers of the program's own class."""
+    """Integer subclass with named values."""
 
     RED = 1
 
@@ -83,24 +83,24 @@ VALUES: list[tuple[object, str]] = [
 ]
 
 
-# By number: pytest would ask the values for their names.
+# Parametrized by index, since pytest would call the values' own methods for the test ids.
 @pytest.mark.parametrize("number", range(len(VALUES)))
 def test_values(number: int) -> None:
-    """Builtin scalars and containers of them are written out; of anything else there is the class."""
+    """Builtin scalars and containers of them are written out, and other values are shown as their class."""
     value, text = VALUES[number]
     assert describe(value) == text
 
 
 @pytest.mark.parametrize("value", ["x" * 10_000_000, b"x" * 10_000_000, ["x" * 1000] * 1000, {"x" * 500: 1}])
 def test_long_values_are_cut(value: object) -> None:
-    """With a mark at the end, by which what was cut in the middle of a secret is known."""
+    """A long value is truncated with an ellipsis, which marks secrets that may be truncated."""
     text = describe(value)
     assert len(text) == MAX_VALUE
     assert text.endswith("…")
 
 
 def test_a_class_that_hides_its_name() -> None:
-    """A metaclass is not asked for it."""
+    """A class is named without calling its metaclass."""
 
     class Meta(type):
         def __getattribute__(cls, name: str) -> Any:
@@ -113,7 +113,7 @@ def test_a_class_that_hides_its_name() -> None:
 
 
 def frame_with(**names: Any) -> FrameType:
-    """Return the frame of a function with local variables."""
+    """Return the frame of a function that has the local variables."""
     namespace: dict[str, Any] = {}
     source = f"def make({', '.join(names)}):\n    return sys._getframe()\n"
     exec(source, {"sys": sys}, namespace)
@@ -122,14 +122,14 @@ def frame_with(**names: Any) -> FrameType:
 
 
 def test_names() -> None:
-    """Arguments come first, and there are so many and no more."""
+    """Arguments come first, and the number of names is limited."""
     assert read_locals(frame_with(card="visa", amount=1)) == {"card": "'visa'", "amount": "1"}
     many = read_locals(frame_with(**{f"a{number}": number for number in range(50)}))
     assert list(many) == [f"a{number}" for number in range(MAX_NAMES)]
 
 
 def test_what_the_compiler_and_modules_keep_is_left_out() -> None:
-    """The iterator of a comprehension, ``__name__`` and its like."""
+    """Iterators of comprehensions and a module's special names are omitted."""
 
     def work() -> Any:
         return next(sys._getframe() for _ in [1])
@@ -141,7 +141,7 @@ def test_what_the_compiler_and_modules_keep_is_left_out() -> None:
 
 
 def test_namespaces_of_the_programs_own_are_not_asked() -> None:
-    """A class body may have any mapping for its names."""
+    """A namespace of a dict subclass, which runs the program's code when iterated, is omitted."""
 
     class Names(dict[str, Any]):
         def __iter__(self) -> Any:

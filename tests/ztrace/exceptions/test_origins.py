@@ -1,7 +1,7 @@
-"""Exceptions in asyncio, threads and programs that end: origin, way and lines are what the program says.
+"""Origins, paths and lines of exceptions in asyncio, threads and exiting programs.
 
-Each program is run traced and untraced, and has to say the same. It tells of every exception that leaves one
-of its spans: the type, and the lines of the traceback from there on.
+Each program runs traced and untraced, and must print the same. It prints every exception that leaves one of
+its spans: the type, and the lines of the traceback from the span on.
 """
 
 import json
@@ -41,7 +41,7 @@ class Told:
 
 
 class Passed(NamedTuple):
-    """What is expected of a span: how its exception came, and the name of the span where it began."""
+    """Expected exception of a span: how it arrived, and the span of its origin."""
 
     how: str
     origin: str
@@ -49,14 +49,14 @@ class Passed(NamedTuple):
 
 @pytest.fixture(scope="module")
 def collected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collected]:
-    """Yield a collector."""
+    """Yield a collector; it is stopped after the module's tests."""
     collected = Collected(tmp_path_factory.mktemp("origins"))
     yield collected
     collected.stop()
 
 
 class Ran(NamedTuple):
-    """A program's trees by the names of their roots, and what it told, by the name of a span."""
+    """Trees of a program by their root's name, and its printed exceptions by span name."""
 
     trees: dict[str, TreeDocument]
     told: dict[str, list[tuple[str, list[tuple[int, str]]]]]
@@ -93,9 +93,9 @@ def read_roots(collected: Collected) -> list[str]:
 
 
 def check(ran: Ran, root: str, expected: dict[str, Passed]) -> TreeDocument:
-    """Assert that a tree's exceptions came as expected, and by the lines that the program told.
+    """Assert that a tree's exceptions arrived as expected, along the lines that the program printed.
 
-    A name that occurs several times stands for all spans of that name.
+    A name that occurs several times applies to all spans with this name.
     """
     tree = ran.trees[root]
     assert (tree["complete"], len(tree["roots"])) == (True, 1)
@@ -115,7 +115,7 @@ def check(ran: Ran, root: str, expected: dict[str, Passed]) -> TreeDocument:
 
 
 def check_lines(ran: Ran, span: SpanDocument, exception: ExceptionDocument) -> None:
-    """Assert that the frames are the lines told; of an exception that passed, those of its own part."""
+    """Assert that the frames match the printed lines, or their own part for an exception that passed."""
     stored = [
         (frame["line"], frame["function"].rpartition(".")[2])
         for frame in exception["frames"]
@@ -139,14 +139,14 @@ def _came_from(exception: ExceptionDocument, child: SpanDocument) -> bool:
 
 
 def exceptions(tree: TreeDocument, name: str) -> list[ExceptionDocument]:
-    """Return the exceptions of the spans of a name."""
+    """Return the exceptions of the spans with this name."""
     return [
         span["exception"] for span, _ in walk(tree["roots"]) if span["name"] == name and span["exception"]
     ]
 
 
 def test_tasks(run: Any) -> None:
-    """Tasks of a TaskGroup that fail at once are members of its group, each with its own origin."""
+    """Tasks of a TaskGroup that fail together are members of its group, each with its own origin."""
     ran = run("""
 async def fetch(name, error, when):
     with Told(name):
@@ -187,7 +187,7 @@ asyncio.run(main())
 
 
 def test_tasks_that_are_cancelled_or_awaited_again(run: Any) -> None:
-    """A task's exception is one, however often it is awaited; who is cancelled for it is another matter."""
+    """A task's exception keeps its origin however often it is awaited, and a cancelled task has its own."""
     ran = run("""
 async def fail():
     with Told("fail"):
@@ -229,7 +229,7 @@ asyncio.run(main())
 
 
 def test_a_timeout_of_a_task(run: Any) -> None:
-    """A timeout leads to what was waited for, which was cancelled there."""
+    """A timeout has its origin in the task it cancelled."""
     ran = run("""
 async def slow():
     with Told("slow"):
@@ -258,7 +258,7 @@ asyncio.run(main())
 
 
 def test_groups_that_are_split_and_nested(run: Any) -> None:
-    """``except*`` leaves the rest of a group; its members keep their origins, and so do groups of groups."""
+    """``except*`` and nested groups leave the origins of a group's members unchanged."""
     ran = run("""
 def fail(name, error):
     with Told(name):
@@ -279,7 +279,7 @@ def handle():
             raise ExceptionGroup("inner", collect(("key", KeyError), ("value", ValueError)))
     except ExceptionGroup as group:
         inner = group
-    # No longer being handled: what fails from here on has nothing to do with it.
+    # Outside the handler: later failures are unrelated to the handled one.
     with Told("outer"):
         try:
             raise ExceptionGroup("outer", [inner, *collect(("os", OSError))])
@@ -292,7 +292,7 @@ try:
 except ExceptionGroup:
     pass
 """)
-    # The rest of a group is a group that Python makes, and that carries what the whole one carried.
+    # Python makes the remaining group and copies the attributes of the whole one, marks included.
     tree = ran.trees["edge"]
     spans = {span["name"]: span["span_id"] for span, _ in walk(tree["roots"])}
     (inner,), (outer,), (edge,) = (exceptions(tree, name) for name in ("inner", "outer", "edge"))
@@ -305,7 +305,7 @@ except ExceptionGroup:
 
 
 def test_threads(run: Any) -> None:
-    """An exception out of a thread is the thread's, however often its result is asked for."""
+    """A thread's exception has its origin in the thread, however often its result is requested."""
     ran = run("""
 def work():
     with Told("work"):
@@ -363,7 +363,7 @@ with ThreadPoolExecutor(2) as pool:
 
 
 def test_asynchronous_streams(run: Any) -> None:
-    """A stream that fails in the middle, and one whose reader does."""
+    """A failing async generator and a failing reader have their origin in their own spans."""
     ran = run("""
 @ztrace.trace("stream")
 async def stream(limit):
@@ -406,7 +406,7 @@ asyncio.run(main())
 
 
 def test_an_object_raised_twice(run: Any) -> None:
-    """In a second span, in another trace, with its traceback or without: each time it begins anew."""
+    """An exception object raised again after being swallowed has a new origin, in any span and trace."""
     ran = run("""
 KEPT = KeyError("kept")
 
@@ -456,7 +456,7 @@ with Told("clean edge"):
 
 
 def test_a_retry_that_keeps_the_last_error(run: Any) -> None:
-    """Raised again after the loop, outside the span in which it was raised, it is that span's."""
+    """An exception raised again after a retry loop keeps the origin of its last attempt."""
     ran = run("""
 def attempt(number):
     with Told(f"attempt {number}"):
@@ -498,7 +498,7 @@ except KeyError:
     ],
 )
 def test_programs_that_end(run: Any, code: str, error: str, status: int) -> None:
-    """What ends the program began in the innermost span, and is stored although the program ends of it."""
+    """An exception that ends the program has its origin in the innermost span and is delivered."""
     ran = run(
         f"""
 def work():
@@ -524,7 +524,7 @@ with Told("edge"):
 
 
 def test_a_program_that_ends_as_it_should(run: Any) -> None:
-    """``sys.exit(0)`` within spans is no error of theirs."""
+    """``sys.exit(0)`` within spans is no error."""
     ran = run("""
 with Told("edge"):
     with Told("work"):

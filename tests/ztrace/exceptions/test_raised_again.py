@@ -1,4 +1,4 @@
-"""One exception object in several spans: on its way, back from a task, or kept and raised anew."""
+"""One exception object in several spans: propagating, returned by a task, or stored and raised again."""
 
 import asyncio
 import contextvars
@@ -20,13 +20,13 @@ from tests.ztrace.recording import Recorder, codes, record_of
 from ztrace.exceptions import origins
 from ztrace.records import PASSED, RAISED, REPLACED, WRAPPED, ExceptionRecord, FrameRecord
 
-#: As libraries keep them to raise them quickly.
+#: Module-level exception, as libraries keep one to raise it cheaply.
 SINGLETON = ValueError("singleton")
 
 
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
-    """Leave nothing of one test on the exception that is kept."""
+    """Clear the marks and the traceback that a test leaves on the singleton."""
     SINGLETON.__dict__.clear()
     SINGLETON.__traceback__ = SINGLETON.__context__ = None
     yield
@@ -34,14 +34,14 @@ def fresh() -> Iterator[None]:
 
 
 def origin(recorder: Recorder, name: str) -> tuple[str, str]:
-    """Return how a span's exception came, and the name of its origin."""
+    """Return how a span's exception arrived, and the name of its origin."""
     record = record_of(recorder, name)
     (origin,) = (span.name for span in recorder.spans if span.span_id == record.origin_span_id)
     return record.how, origin
 
 
 def swallow(work: Callable[[], object]) -> Exception:
-    """Return the exception that something raises."""
+    """Return the exception raised by `work`."""
     try:
         work()
     except Exception as error:
@@ -50,25 +50,25 @@ def swallow(work: Callable[[], object]) -> Exception:
 
 
 def fail_in(name: str, error: Exception) -> None:
-    """Raise within a span, by a statement of this function's."""
+    """Raise the error within a span, by a statement of this function."""
     with ztrace.span(name):
         raise error
 
 
 def in_span(name: str, work: Callable[[], object]) -> None:
-    """Do something within a span."""
+    """Run `work` within a span."""
     with ztrace.span(name):
         work()
 
 
 def raise_it(error: Exception) -> None:
-    """Raise what was given, as helpers do."""
+    """Raise the error, like a helper function."""
     raise error
 
 
 @pytest.mark.parametrize("removing", [False, True])
 def test_a_singleton_in_sibling_spans_begins_in_each(recorder: Recorder, removing: bool) -> None:
-    """Raised by one function in two spans: two failures, each with the frames of its own."""
+    """A singleton raised in sibling spans has its origin and its own frames in each."""
 
     def work(name: str) -> None:
         with ztrace.span(name):
@@ -83,7 +83,7 @@ def test_a_singleton_in_sibling_spans_begins_in_each(recorder: Recorder, removin
 
 @pytest.mark.parametrize("removing", [False, True])
 def test_a_singleton_in_a_loop_begins_in_each_turn(recorder: Recorder, removing: bool) -> None:
-    """All in one function: its frame is the same each time."""
+    """A singleton raised in a loop of one function has its origin in each iteration's span."""
     with ztrace.span("root"):
         for name in ("a", "b"):
             try:
@@ -105,7 +105,7 @@ def test_a_singleton_in_a_loop_begins_in_each_turn(recorder: Recorder, removing:
 
 
 def served() -> None:
-    """Fail in a span that a wrapper ends by hand, as a middleware's does."""
+    """Raise the singleton below a span that is ended by hand, as a middleware does."""
     span = ztrace.span("served").start()
     try:
         raise_clean()
@@ -116,7 +116,7 @@ def served() -> None:
 
 
 def served_by_itself() -> None:
-    """Raise it in the very function that ends the span."""
+    """Raise the singleton in the function that ends the span by hand."""
     span = ztrace.span("served").start()
     try:
         raise SINGLETON.with_traceback(None)
@@ -126,13 +126,13 @@ def served_by_itself() -> None:
 
 
 def handled() -> None:
-    """Fail below a span."""
+    """Raise the singleton below a span."""
     with ztrace.span("handled"):
         raise_clean()
 
 
 def raise_clean() -> None:
-    """Raise it as is proper for an object that is kept."""
+    """Raise the singleton without its old traceback, as code that keeps an object should."""
     raise SINGLETON.with_traceback(None)
 
 
@@ -140,7 +140,7 @@ def raise_clean() -> None:
 def test_a_singleton_without_its_old_traceback_begins_anew(
     recorder: Recorder, work: Callable[[], None]
 ) -> None:
-    """However often its new traceback lies where the old one was."""
+    """A singleton without its old traceback has a new origin, even if a traceback reuses an address."""
     addresses = set()
     with ztrace.span("root"):
         for _ in range(200):
@@ -157,7 +157,7 @@ def test_a_singleton_without_its_old_traceback_begins_anew(
 
 
 def test_a_mark_keeps_nothing_alive(recorder: Recorder) -> None:
-    """Who takes the traceback off an exception has the objects of its frames gone."""
+    """A mark keeps no frame alive once the traceback is removed from its exception."""
 
     class Held:
         pass
@@ -172,13 +172,13 @@ def test_a_mark_keeps_nothing_alive(recorder: Recorder) -> None:
         swallow(lambda: in_span("a", work))
         assert gone[0]() is not None
         SINGLETON.__traceback__ = None
-        gc.collect()  # What pytest keeps.
+        gc.collect()  # pytest keeps references too.
         assert gone[0]() is None
     assert record_of(recorder, "a").how == RAISED
 
 
 def test_a_debugger_goes_on(recorder: Recorder) -> None:
-    """Its own function stays with the frames; without room for a tag the address has to do."""
+    """A debugger's trace function stays set on the frames, and the origin is found without a tag."""
     events = []
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
@@ -201,7 +201,7 @@ def test_a_debugger_goes_on(recorder: Recorder) -> None:
 
 
 def test_a_debugger_that_comes_later_is_not_disturbed(recorder: Recorder) -> None:
-    """A frame that runs on with a tag is no frame of the debugger's, and it hears of all others."""
+    """A debugger started later receives the events of all frames but the tagged one."""
     lines = []
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
@@ -222,7 +222,7 @@ def test_a_debugger_that_comes_later_is_not_disturbed(recorder: Recorder) -> Non
 
 
 def test_a_singleton_in_coroutines_begins_in_each(recorder: Recorder) -> None:
-    """Frames of coroutines do not know who awaits them."""
+    """A singleton raised in a coroutine has its origin in the span of each awaiting caller."""
 
     async def work() -> None:
         await asyncio.sleep(0)
@@ -243,7 +243,7 @@ def test_a_singleton_in_coroutines_begins_in_each(recorder: Recorder) -> None:
 
 
 def test_a_singleton_swallowed_further_out_begins_anew(recorder: Recorder) -> None:
-    """What lies between, the way it had come before, is no part of the new one."""
+    """An exception swallowed further out and raised again has a new origin, without its earlier frames."""
     with ztrace.span("root"):
         swallow(lambda: fail_in("a", SINGLETON))
         swallow(lambda: fail_in("b", SINGLETON))
@@ -252,7 +252,7 @@ def test_a_singleton_swallowed_further_out_begins_anew(recorder: Recorder) -> No
 
 
 def test_an_exception_kept_and_raised_around_its_origin_is_on_its_way(recorder: Recorder) -> None:
-    """A retry loop raises the last error outside the attempts: its origin is that attempt."""
+    """A retry loop that raises its last error outside the attempts keeps that attempt as origin."""
 
     def retry() -> None:
         last = None
@@ -278,7 +278,7 @@ def test_an_exception_kept_and_raised_around_its_origin_is_on_its_way(recorder: 
 
 
 def reraise_bare(error: Exception) -> None:
-    """Log and raise."""
+    """Raise the caught exception again by a bare `raise`."""
     try:
         raise_in_span(error)
     except ValueError:
@@ -287,7 +287,7 @@ def reraise_bare(error: Exception) -> None:
 
 
 def reraise_by_name(error: Exception) -> None:
-    """Log and raise, by name."""
+    """Raise the caught exception again by name."""
     try:
         raise_in_span(error)
     except ValueError as caught:
@@ -296,7 +296,7 @@ def reraise_by_name(error: Exception) -> None:
 
 
 def reraise_by_helper(error: Exception) -> None:
-    """Let another function raise."""
+    """Raise the caught exception again in another function."""
     try:
         raise_in_span(error)
     except ValueError as caught:
@@ -304,7 +304,7 @@ def reraise_by_helper(error: Exception) -> None:
 
 
 def reraise_bare_of_traceback(error: Exception) -> None:
-    """Raise it without the way it had come."""
+    """Raise the caught exception again without its traceback."""
     try:
         raise_in_span(error)
     except ValueError as caught:
@@ -312,7 +312,7 @@ def reraise_bare_of_traceback(error: Exception) -> None:
 
 
 def raise_in_span(error: Exception) -> None:
-    """Raise in the innermost span."""
+    """Raise the error within the innermost span."""
     fail_in("inner", error)
 
 
@@ -320,7 +320,7 @@ def raise_in_span(error: Exception) -> None:
     "reraise", [reraise_bare, reraise_by_name, reraise_by_helper, reraise_bare_of_traceback]
 )
 def test_raising_again_is_on_its_way(recorder: Recorder, reraise: Callable[[Exception], None]) -> None:
-    """However it is done, to the spans around it is the same exception."""
+    """Raising again, by whatever statement, keeps the origin for the spans around."""
 
     def work() -> None:
         with ztrace.span("outer"), ztrace.span("middle"):
@@ -336,7 +336,7 @@ def test_raising_again_is_on_its_way(recorder: Recorder, reraise: Callable[[Exce
 
 
 def test_wrapping_and_replacing(recorder: Recorder) -> None:
-    """``from``, while handling, and ``from None``."""
+    """``from``, raising in a handler, and ``from None`` are recorded as wrapped, replaced and raised."""
 
     def wrap(how: str) -> None:
         try:
@@ -365,7 +365,7 @@ def test_wrapping_and_replacing(recorder: Recorder) -> None:
 
 
 async def fail_by_name() -> None:
-    """Fail as a task that raises again what a span of its own has seen."""
+    """Raise again, by name, the exception that has left the task's own span."""
     try:
         with ztrace.span("task"):
             raise ValueError("no")
@@ -374,7 +374,7 @@ async def fail_by_name() -> None:
 
 
 async def fail_by_helper() -> None:
-    """Fail likewise, with a helper."""
+    """Raise again, in a helper, the exception that has left the task's own span."""
     try:
         await fail_plainly()
     except ValueError as error:
@@ -382,14 +382,14 @@ async def fail_by_helper() -> None:
 
 
 async def fail_plainly() -> None:
-    """Fail in a span."""
+    """Raise within the task's own span."""
     with ztrace.span("task"):
         raise ValueError("no")
 
 
 @pytest.mark.parametrize("fail", [fail_plainly, fail_by_name, fail_by_helper])
 def test_a_task_awaited_twice_is_one_failure(recorder: Recorder, fail: Callable[[], Awaitable[None]]) -> None:
-    """Each span that awaits it is passed, and tells the line at which it did."""
+    """Spans that await a failed task are passed, each with its own line."""
 
     async def main() -> None:
         with ztrace.span("root"):
@@ -418,7 +418,7 @@ def test_a_task_awaited_twice_is_one_failure(recorder: Recorder, fail: Callable[
 
 @pytest.mark.parametrize("keep", [False, True])
 def test_a_future_of_a_thread_is_one_failure(recorder: Recorder, keep: bool) -> None:
-    """Its result is asked for in two spans; the library's own statement that raises it is no new failure."""
+    """Spans that request the result of a failed future are passed, though the library raises it again."""
 
     def fail() -> None:
         if keep:
@@ -442,7 +442,7 @@ def test_a_future_of_a_thread_is_one_failure(recorder: Recorder, keep: bool) -> 
 
 
 def test_a_greenlet_asked_twice_is_one_failure(recorder: Recorder) -> None:
-    """gevent hands on a copy of the traceback; the part that a span has seen is known all the same."""
+    """Spans that request a failed greenlet's result are passed, though gevent copies the traceback."""
 
     def ask(name: str, greenlet: gevent.Greenlet) -> None:
         with ztrace.span(name):
@@ -460,7 +460,7 @@ def test_a_greenlet_asked_twice_is_one_failure(recorder: Recorder) -> None:
 
 
 def test_a_stored_error_raised_in_a_sibling_begins_anew(recorder: Recorder) -> None:
-    """It was swallowed, and a statement of that span's raises it."""
+    """A stored error raised by a statement in a sibling span has a new origin."""
     with ztrace.span("root"):
         error = swallow(lambda: fail_in("a", ValueError("no")))
         swallow(lambda: fail_in("b", error))
@@ -468,7 +468,7 @@ def test_a_stored_error_raised_in_a_sibling_begins_anew(recorder: Recorder) -> N
 
 
 def test_a_bare_raise_within_a_span_of_the_handler(recorder: Recorder) -> None:
-    """The span begins while the exception is being handled, and passes it on."""
+    """A span started in a handler is passed by a bare `raise`."""
     with ztrace.span("root"):
         try:
             try:
@@ -483,7 +483,7 @@ def test_a_bare_raise_within_a_span_of_the_handler(recorder: Recorder) -> None:
 
 
 def test_spans_with_other_parents_are_on_the_way(recorder: Recorder) -> None:
-    """A span around another is passed by its exceptions, though it is not its parent."""
+    """An exception passes a span around its origin, even if that span is not the origin's parent."""
 
     def work(root: ztrace.Span) -> None:
         with ztrace.span("around"), ztrace.span("inside", parent=root):
@@ -495,7 +495,7 @@ def test_spans_with_other_parents_are_on_the_way(recorder: Recorder) -> None:
 
 
 def test_a_remote_error_raised_by_name_passes(recorder: Recorder) -> None:
-    """The call's span and those around it are on its way, whatever statement raises it there."""
+    """A remote error raised by name passes the client span and the spans around it."""
     error = zerorpc.RemoteError("ValueError", "no", "")
 
     def call() -> None:
@@ -516,7 +516,7 @@ def test_a_remote_error_raised_by_name_passes(recorder: Recorder) -> None:
 
 
 def test_an_object_kept_over_many_traces_does_not_grow(recorder: Recorder) -> None:
-    """Each origin begins with a mark of its own."""
+    """An exception object kept over many traces holds the marks of its last origin only."""
     for _ in range(50):
         swallow(lambda: fail_in("a", SINGLETON.with_traceback(None)))
     gc.collect()
@@ -527,11 +527,11 @@ def test_an_object_kept_over_many_traces_does_not_grow(recorder: Recorder) -> No
 
 
 def test_awaiting_for_ever_does_not_grow_a_mark(recorder: Recorder) -> None:
-    """A failure that is asked for again and again is remembered with bounds."""
+    """A failure requested without end keeps a bounded mark."""
     future: Future[None] = Future()
     with ztrace.span("root"):
         future.set_exception(swallow(lambda: fail_in("a", ValueError("no"))))
-        kept = []  # So that each traceback is another object.
+        kept = []  # Keeps each traceback a separate object.
         for _ in range(2_500):
             try:
                 with ztrace.span("b"):
@@ -545,7 +545,7 @@ def test_awaiting_for_ever_does_not_grow_a_mark(recorder: Recorder) -> None:
 
 
 def test_a_stored_error_raised_in_the_same_function_begins_anew(recorder: Recorder) -> None:
-    """It came up in that function, but before the span began."""
+    """A stored error raised by the function that caught it, in a new span, has a new origin."""
     with ztrace.span("root"):
         try:
             fail_in("a", SINGLETON)
@@ -561,7 +561,7 @@ def test_a_stored_error_raised_in_the_same_function_begins_anew(recorder: Record
 
 
 def copy_traceback(traceback: TracebackType | None) -> TracebackType | None:
-    """Return a copy that holds no frames, made as tblib makes it."""
+    """Return a copy of a traceback without its frames, made the way tblib does."""
     if traceback is None:
         return None
     code = traceback.tb_frame.f_code
@@ -579,7 +579,7 @@ def copy_traceback(traceback: TracebackType | None) -> TracebackType | None:
 
 
 def test_a_copied_traceback_is_no_new_raise(recorder: Recorder) -> None:
-    """Each frame of a copy is at a ``raise`` statement; it came from where the exception was raised."""
+    """A copied traceback, whose frames all stand at a ``raise`` statement, keeps the origin."""
 
     async def get(future: "asyncio.Future[None]") -> None:
         with ztrace.span("b"):
@@ -595,5 +595,5 @@ def test_a_copied_traceback_is_no_new_raise(recorder: Recorder) -> None:
     asyncio.run(main())
     assert origin(recorder, "b") == (PASSED, "inner")
     frames = [FrameRecord(*frame) for frame in record_of(recorder, "b").frames]
-    # The last is where the span below was called from, of which this one knows the name only from the copy.
+    # The last frame is the caller of the inner span, known to this span only from the copy.
     assert [frame.function for frame in frames][-1] == "raise_in_span"

@@ -1,4 +1,4 @@
-"""Exceptions: recorded once, where they began, with what they were raised from and what they hold."""
+"""Recording of exceptions: once, at the origin, with causes, notes and group members."""
 
 import asyncio
 import gc
@@ -28,20 +28,20 @@ from ztrace.records import ERROR, GROUPED, OK, PASSED, RAISED, REPLACED, WRAPPED
 
 
 class Slotted(Exception):
-    """An exception with slots."""
+    """Exception class with slots."""
 
     __slots__ = ("code",)
 
 
 class Speechless(Exception):
-    """An exception that cannot be told."""
+    """Exception whose text raises."""
 
     def __str__(self) -> str:
         raise RuntimeError("no words")
 
 
 class NoDictionary(Exception):
-    """An exception that shows no dictionary."""
+    """Exception whose `__dict__` raises."""
 
     @property
     def __dict__(self) -> dict[str, Any]:  # type: ignore[override]
@@ -49,7 +49,7 @@ class NoDictionary(Exception):
 
 
 def fail(error: BaseException) -> Callable[[], object]:
-    """Return a function that raises."""
+    """Return a function that raises the error."""
 
     def work() -> None:
         raise error
@@ -58,7 +58,7 @@ def fail(error: BaseException) -> Callable[[], object]:
 
 
 def test_an_exception_is_recorded_at_its_origin_and_passes_the_others(recorder: Recorder) -> None:
-    """The innermost span has the frames; those around it say where the origin is, and have their own line."""
+    """The innermost span has the exception's frames, and the outer ones its origin and their own lines."""
     run(fail(ValueError("no")), "outer", "middle", "inner")
     origin = recorder.named("inner")
     inner, middle, outer = (record_of(recorder, name) for name in ("inner", "middle", "outer"))
@@ -73,7 +73,7 @@ def test_an_exception_is_recorded_at_its_origin_and_passes_the_others(recorder: 
 
 
 def test_an_exception_raised_from_another_is_wrapped(recorder: Recorder) -> None:
-    """``raise … from``: the wrapper has frames of its own and the first one's origin."""
+    """``raise … from`` records the wrapper with its own frames and the origin of its cause."""
 
     def work() -> None:
         try:
@@ -94,7 +94,7 @@ def test_an_exception_raised_from_another_is_wrapped(recorder: Recorder) -> None
 
 
 def test_an_exception_raised_while_handling_another_replaces_it(recorder: Recorder) -> None:
-    """Without ``from`` the origin is the same, and how it travelled is said."""
+    """An exception raised in a handler is recorded as replacing the first, with the same origin."""
 
     def work() -> None:
         try:
@@ -109,7 +109,7 @@ def test_an_exception_raised_while_handling_another_replaces_it(recorder: Record
 
 
 def test_from_none_is_a_new_origin(recorder: Recorder) -> None:
-    """``raise … from None`` says that the first exception has nothing to do with it."""
+    """``raise … from None`` has a new origin and no causes."""
 
     def work() -> None:
         try:
@@ -128,7 +128,7 @@ def test_from_none_is_a_new_origin(recorder: Recorder) -> None:
 
 
 def test_causes_inside_one_span_are_recorded_with_it(recorder: Recorder) -> None:
-    """What an exception wraps is recorded below it: how it is linked, its message, its frames."""
+    """Causes raised within the same span are recorded with link, message and frames."""
 
     def work() -> None:
         try:
@@ -157,7 +157,7 @@ def test_causes_inside_one_span_are_recorded_with_it(recorder: Recorder) -> None
 
 
 def test_an_exception_kept_and_raised_in_another_trace_begins_there(recorder: Recorder) -> None:
-    """One object raised in two traces has two origins."""
+    """One exception object raised in two traces has two origins."""
     kept = ValueError("kept")
     run(fail(kept), "first")
     run(fail(kept), "second")
@@ -166,7 +166,7 @@ def test_an_exception_kept_and_raised_in_another_trace_begins_there(recorder: Re
 
 
 def test_a_new_exception_is_not_marked_by_one_of_another_trace(recorder: Recorder) -> None:
-    """What is raised from an exception of another trace begins here and has that one as its cause."""
+    """An exception whose cause belongs to another trace has its origin here and keeps the cause."""
     kept = ValueError("kept")
     run(fail(kept), "first")
     error = RuntimeError("new")
@@ -178,7 +178,7 @@ def test_a_new_exception_is_not_marked_by_one_of_another_trace(recorder: Recorde
 
 
 def test_an_origin_can_be_marked_from_outside(recorder: Recorder) -> None:
-    """A middleware says where a remote exception began, and what it says."""
+    """A middleware can set the origin and the message of a remote exception."""
     error = ValueError("raw")
     with ztrace.span("call") as call:
         origins.mark_origin(error, call.trace_id, b"remotely")
@@ -190,7 +190,7 @@ def test_an_origin_can_be_marked_from_outside(recorder: Recorder) -> None:
 
 
 def test_cycles_and_endless_chains_end(recorder: Recorder) -> None:
-    """Exceptions that are each other's context, or wrap without end, are recorded up to a bound."""
+    """Cyclic and very long chains of causes are recorded up to a limit."""
     one, two = ValueError("one"), ValueError("two")
     one.__context__, two.__context__ = two, one
     run(fail(one), "cycle")
@@ -221,14 +221,14 @@ def test_cycles_and_endless_chains_end(recorder: Recorder) -> None:
     ],
 )
 def test_messages(recorder: Recorder, error: BaseException, message: str) -> None:
-    """A message is the exception's text, cut; one that fails leaves a word in its place."""
+    """A message is the exception's text, truncated, or a placeholder if the text raises."""
     run(fail(error), "outer", "inner")
     assert record_of(recorder, "inner").message == message
     assert record_of(recorder, "outer").message == message
 
 
 def test_an_exception_that_hides_its_dictionary_has_one(recorder: Recorder) -> None:
-    """What a class says of it is not asked; one with slots has a dictionary all the same."""
+    """Exceptions with slots or a raising `__dict__` are marked, so their origin is found."""
     run(fail(NoDictionary()), "outer", "inner")
     run(fail(Slotted()), "slotted outer", "slotted inner")
     assert [record_of(recorder, name).how for name in ("inner", "outer")] == [RAISED, PASSED]
@@ -236,7 +236,7 @@ def test_an_exception_that_hides_its_dictionary_has_one(recorder: Recorder) -> N
 
 
 def test_type_names() -> None:
-    """A class has its module before it, a builtin has not."""
+    """A type's name includes its module, except for builtins."""
     assert recording.type_name(KeyError()) == "KeyError"
     assert recording.type_name(json.JSONDecodeError("", "", 0)) == "json.decoder.JSONDecodeError"
     assert recording.type_name(Slotted()) == f"{__name__}.Slotted"
@@ -258,17 +258,14 @@ def test_type_names() -> None:
 def test_leaving_the_program_or_a_generator_is_no_error(
     recorder: Recorder, error: BaseException, status: int
 ) -> None:
-    """Status and record agree on what has failed."""
+    """A normal exit or a closed generator has no error status and no exception record."""
     run(fail(error), "a")
     assert recorder.span.status == status
     assert (recorder.span.exception is None) == (status == OK)
 
 
-# What belongs to an exception.
-
-
 def test_members_of_a_group_are_recorded_with_it(recorder: Recorder) -> None:
-    """Groups in groups, each with its frames, its notes and its causes."""
+    """Members of a group are recorded with it, with their frames, notes, causes and own members."""
 
     def caught(error: Exception, cause: Exception) -> Exception:
         try:
@@ -294,7 +291,7 @@ def test_members_of_a_group_are_recorded_with_it(recorder: Recorder) -> None:
 
 
 def test_a_group_that_holds_one_from_another_span_is_grouped(recorder: Recorder) -> None:
-    """Its origin is that of the first member that came from elsewhere, which is told there."""
+    """A group with a member from another span takes that member's origin and refers to its record."""
     error = run(fail(ValueError("no")), "outside")
     with ztrace.span("root"):
         elsewhere = run(fail(KeyError("yes")), "inner")
@@ -308,7 +305,7 @@ def test_a_group_that_holds_one_from_another_span_is_grouped(recorder: Recorder)
 
 
 def test_a_task_groups_tasks_have_spans_of_their_own(recorder: Recorder) -> None:
-    """Two failures at once: each has its origin, and the group refers to both."""
+    """Tasks of a TaskGroup have separate origins, and the group refers to both."""
 
     async def fail_in(name: str, error: Exception) -> None:
         with ztrace.span(name):
@@ -332,7 +329,7 @@ def test_a_task_groups_tasks_have_spans_of_their_own(recorder: Recorder) -> None
 
 
 def test_what_is_left_of_a_split_group_keeps_its_origin(recorder: Recorder) -> None:
-    """``except*`` makes a new group of the rest: its members tell where they came from."""
+    """The group that ``except*`` leaves over keeps the origins of its members."""
 
     def work() -> None:
         with ztrace.span("inner"):
@@ -351,7 +348,7 @@ def test_what_is_left_of_a_split_group_keeps_its_origin(recorder: Recorder) -> N
 
 
 def test_a_member_raised_by_itself_keeps_its_origin(recorder: Recorder) -> None:
-    """A group is taken apart above the span in which it was recorded."""
+    """A member raised on its own above the group's span keeps its origin."""
 
     def work() -> None:
         try:
@@ -367,7 +364,7 @@ def test_a_member_raised_by_itself_keeps_its_origin(recorder: Recorder) -> None:
 
 
 def test_endless_groups_and_notes_are_cut(recorder: Recorder) -> None:
-    """Members, depth and notes have bounds, and how many are left out is said."""
+    """Members, depth and notes are limited, and the number of omitted ones is recorded."""
 
     def make_errors(number: int) -> list[Exception]:
         return [ValueError(str(each)) for each in range(number)]
@@ -393,7 +390,7 @@ def test_endless_groups_and_notes_are_cut(recorder: Recorder) -> None:
 
 
 class Hostile(Exception):
-    """An exception that answers no question."""
+    """Exception whose methods and attributes all raise."""
 
     __slots__ = ("__weakref__",)
 
@@ -411,7 +408,7 @@ class Hostile(Exception):
 
 
 def test_a_hostile_exception_is_recorded(recorder: Recorder) -> None:
-    """Whatever a class does with its attributes, the exception goes on, and is recorded and marked."""
+    """An exception whose attributes all raise propagates, and is recorded and marked."""
     error = Hostile()
     assert run(fail(error), "outer", "inner") is error
     assert [record_of(recorder, name).how for name in ("inner", "outer")] == [RAISED, PASSED]
@@ -428,7 +425,7 @@ def test_a_hostile_exception_is_recorded(recorder: Recorder) -> None:
     ],
 )
 def test_notes_that_are_no_texts(recorder: Recorder, notes: object, recorded: list[str]) -> None:
-    """What a program has put there is described without asking it."""
+    """Notes of other types are described without running the program's code."""
     error = ValueError()
     error.__notes__ = notes  # type: ignore[assignment]
     run(fail(error), "a")
@@ -436,7 +433,7 @@ def test_notes_that_are_no_texts(recorder: Recorder, notes: object, recorded: li
 
 
 def test_what_is_being_handled_outside_stays_another_failure(recorder: Recorder) -> None:
-    """An error in a handler has the first one as its cause; raised again, that one is its own span's."""
+    """An error in a handler has the handled exception as cause, and a bare `raise` keeps the span's own."""
 
     def work() -> None:
         try:
@@ -451,7 +448,7 @@ def test_what_is_being_handled_outside_stays_another_failure(recorder: Recorder)
 
 
 def test_intermediate_causes_are_recorded(recorder: Recorder) -> None:
-    """Of what an exception was raised from, what no span has seen is recorded with it; the rest is there."""
+    """Causes that no span has recorded are recorded with the wrapper, and those at the origin are not."""
 
     def work() -> None:
         try:
@@ -471,7 +468,7 @@ def test_intermediate_causes_are_recorded(recorder: Recorder) -> None:
 
 
 def test_an_exception_can_be_pickled_and_keeps_its_origin(recorder: Recorder) -> None:
-    """A mark is made of Python's own types: it goes wherever the exception goes, ztrace or not."""
+    """A mark consists of builtin types, so a pickled exception keeps its origin and needs no ztrace."""
     pickled = pickle.dumps(run(fail(ValueError("no")), "a"))
     assert b"ztrace." not in pickled
     error = pickle.loads(pickled)
@@ -479,7 +476,7 @@ def test_an_exception_can_be_pickled_and_keeps_its_origin(recorder: Recorder) ->
 
 
 def test_an_exception_goes_with_its_last_reference(recorder: Recorder) -> None:
-    """Neither a mark nor a record keeps an exception, its frames or their variables alive."""
+    """Marks and records keep no exception, frame or variable alive."""
 
     class Thing:
         pass
@@ -504,7 +501,7 @@ def test_an_exception_goes_with_its_last_reference(recorder: Recorder) -> None:
 def test_an_exception_in_the_recursion_limit_is_recorded_once(
     recorder: Recorder, counts: dict[str, int]
 ) -> None:
-    """Where there is no room to record it in full, it is still one exception with one origin."""
+    """An exception at the recursion limit has one origin, even where its full record fails."""
 
     def deep() -> None:
         with ztrace.span("deep"):
@@ -515,12 +512,12 @@ def test_an_exception_in_the_recursion_limit_is_recorded_once(
     assert {record.type for record in records} == {"RecursionError"}
     assert [record.how for record in records].count(RAISED) == 1
     assert {span.status for span in recorder.spans} == {ERROR}
-    assert counts.keys() == {"exception"}  # Some had no room; none was lost.
+    assert counts.keys() == {"exception"}  # Some spans had no stack left for the full record; none was lost.
     counts.clear()
 
 
 def test_frames_of_many_members_are_cut(recorder: Recorder) -> None:
-    """Together they have a bound; of the member that reaches it, how many are left out is said."""
+    """The frames of all members share a limit, and the member that reaches it counts its omitted frames."""
 
     def deep(level: int) -> None:
         if level:
@@ -551,7 +548,7 @@ def test_frames_of_many_members_are_cut(recorder: Recorder) -> None:
 def test_what_an_rpc_library_handled_within_itself_is_no_cause(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch, all_frames: bool
 ) -> None:
-    """It is left out as the library's frames are; what the user's code had raised for it stays."""
+    """Exceptions handled within an RPC library are omitted as causes, and those of user code are kept."""
     source = """
 def wait(callback):
     try:

@@ -1,4 +1,4 @@
-"""Exceptions that come as text: the records are those that the exceptions themselves would have left."""
+"""Exceptions parsed from printed tracebacks, equal to the records of the exceptions themselves."""
 
 import traceback
 
@@ -12,14 +12,14 @@ from ztrace.records import ExceptionRecord, FrameRecord
 
 
 def fail(depth: int = 0) -> None:
-    """Raise something, so many calls deep."""
+    """Raise an error after `depth` recursive calls."""
     if depth:
         fail(depth - 1)
     raise KeyError("no: such\nkey")
 
 
 def chain(*, explicit: bool) -> None:
-    """Raise something from something."""
+    """Raise an error from another, or while handling it."""
     try:
         fail()
     except KeyError as error:
@@ -29,12 +29,12 @@ def chain(*, explicit: bool) -> None:
 
 
 def read(error: BaseException) -> ExceptionRecord:
-    """Read what Python prints of an exception."""
+    """Parse the traceback that Python prints for an exception."""
     return read_stack_text("".join(traceback.format_exception(error)), lambda file: file == __file__)
 
 
 def shown(record: ExceptionRecord) -> list[object]:
-    """Return what a text tells of an exception and its causes."""
+    """Return the comparable fields of a record and its causes."""
     frames = [FrameRecord(*frame) for frame in record.frames]
     causes = [ExceptionRecord(*cause) for cause in record.causes]
     return [
@@ -47,12 +47,12 @@ def shown(record: ExceptionRecord) -> list[object]:
 
 @pytest.mark.parametrize("depth", [0, 1, 2, 3, 4, 30])
 def test_a_text_tells_what_the_exception_did(recorder: Recorder, depth: int) -> None:
-    """Type, message, files, lines, source lines and recursion."""
+    """A parsed traceback has the type, message, files, lines, source lines and recursion of the exception."""
     with pytest.raises(KeyError) as caught, ztrace.span("fails"):
         fail(depth)
     error = caught.value
     assert error.__traceback__ is not None
-    # The text begins where it was caught, the span's record where the span is: the same function.
+    # Text and record start at the same function: the text where it was caught, the record at the span.
     record = read(error)
     assert record.how == "raised"
     assert shown(record) == shown(record_of(recorder, "fails"))
@@ -60,7 +60,7 @@ def test_a_text_tells_what_the_exception_did(recorder: Recorder, depth: int) -> 
 
 @pytest.mark.parametrize(("explicit", "how"), [(True, "wrapped"), (False, "replaced")])
 def test_causes_are_told_with_how(recorder: Recorder, explicit: bool, how: str) -> None:
-    """Both sentences that Python writes between two exceptions are understood."""
+    """Both sentences that Python prints between chained exceptions are parsed."""
     with pytest.raises(ValueError, match="outer") as caught, ztrace.span("fails"):
         chain(explicit=explicit)
     record = read(caught.value)
@@ -70,7 +70,7 @@ def test_causes_are_told_with_how(recorder: Recorder, explicit: bool, how: str) 
 
 
 def test_a_group_is_read_without_its_members() -> None:
-    """Its own frames and message; bars and branches are no frames."""
+    """A group is parsed with its own frames and message, and without its members."""
     with pytest.raises(ExceptionGroup) as caught:
         raise ExceptionGroup("many", [KeyError("a"), ValueError("b")])
     record = read(caught.value)
@@ -79,7 +79,7 @@ def test_a_group_is_read_without_its_members() -> None:
 
 
 def test_frames_in_the_middle_are_left_out_and_counted() -> None:
-    """Where there are more than an exception may have."""
+    """Frames in the middle beyond the limit are omitted and counted."""
     lines = [f'  File "/srv/{number}.py", line {number}, in f\n    call()\n' for number in range(1, 101)]
     text = f"Traceback (most recent call last):\n{''.join(lines)}RuntimeError: deep\n"
     frames = [FrameRecord(*frame) for frame in read_stack_text(text, lambda file: True).frames]
@@ -99,6 +99,6 @@ def test_frames_in_the_middle_are_left_out_and_counted() -> None:
     ],
 )
 def test_what_is_no_traceback_has_no_frames(text: str) -> None:
-    """The type and the message that are known are kept."""
+    """Text without a traceback keeps the known type and message and has no frames."""
     record = read_stack_text(text, lambda file: True, "Known", "said")
     assert (record.type, record.message, list(record.frames), record.causes) == ("Known", "said", [], [])
