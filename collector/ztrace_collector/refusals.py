@@ -6,6 +6,7 @@ words are what ``ztrace status`` shows and what people search for: they stay as 
 
 import sqlite3
 from collections import deque
+from typing import Protocol
 
 #: A message that is refused as a whole. ``undecodable``, ``foreign``, ``version`` and ``header`` are
 #: `ztrace.wire`'s words.
@@ -59,6 +60,13 @@ MENDED_REASONS = (
 MAX_DETAIL = 200
 #: Refused spans whose ids are kept, the newest: so that a child in a tree can say what became of its parent.
 MAX_SPANS = 10_000
+
+
+class Note(Protocol):
+    """Function that counts refusals: `Refusals.note`, or one that hands them on to it."""
+
+    def __call__(self, reason: str, detail: str, count: int = 1) -> None:
+        """Count some refusals of one reason."""
 
 
 class Refusals:

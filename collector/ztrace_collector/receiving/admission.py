@@ -11,9 +11,8 @@ from zmq.utils import z85
 
 from ztrace.errors import SettingsError, WireError
 from ztrace.wire import unpack_header
-from ztrace_collector.receiving.connections import Note
 from ztrace_collector.receiving.keys import Key, KeyFolder
-from ztrace_collector.refusals import KEY_REVOKED, SERVICE_NOT_OF_KEY
+from ztrace_collector.refusals import KEY_REVOKED, SERVICE_NOT_OF_KEY, Note
 
 #: How often the folder is looked at.
 LOOK_S = 1.0

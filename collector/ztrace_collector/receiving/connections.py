@@ -19,7 +19,7 @@ from typing import Protocol, Self
 import zmq
 from zmq.auth.base import Authenticator
 
-from ztrace_collector.refusals import CONNECTION_LIMIT, HANDSHAKE_DENIED, HANDSHAKE_FAILED
+from ztrace_collector.refusals import CONNECTION_LIMIT, HANDSHAKE_DENIED, HANDSHAKE_FAILED, Note
 
 #: What a handshake may take; libzmq cuts who takes longer.
 HANDSHAKE_MS = 2000
@@ -43,13 +43,6 @@ _EVENTS = (
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_DISCONNECTED
 )
-
-
-class Note(Protocol):
-    """Where refusals are counted: `Writer.note_refusal`."""
-
-    def __call__(self, reason: str, detail: str, count: int = 1) -> None:
-        """Count some."""
 
 
 class Admits(Protocol):

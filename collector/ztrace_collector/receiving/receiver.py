@@ -19,8 +19,9 @@ import zmq
 from ztrace.errors import EndpointError
 from ztrace.wire import MAX_FRAME_BYTES, TOPIC, pack_acks
 from ztrace_collector.receiving.admission import Admission
-from ztrace_collector.receiving.connections import HANDSHAKE_MS, Connections, Note
+from ztrace_collector.receiving.connections import HANDSHAKE_MS, Connections
 from ztrace_collector.receiving.keys import KeyFolder
+from ztrace_collector.refusals import Note
 
 #: What a message waits at most for others to share its transaction.
 GATHER_S = 0.05

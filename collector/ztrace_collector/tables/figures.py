@@ -15,7 +15,7 @@ from math import log
 from ztrace.records import ERROR
 from ztrace_collector.checking.columns import INT_END, Columns
 from ztrace_collector.layout import BUCKETS_PER_E, RESOLUTIONS_S
-from ztrace_collector.tables.recent import Recent
+from ztrace_collector.tables.rows import Recent
 
 #: Rows kept in memory: a row takes up to 10 KB.
 SIZE = 2048

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from ztrace_collector.tables.accounts import MOST, Loss
-from ztrace_collector.tables.recent import Recent
+from ztrace_collector.tables.rows import Recent
 
 #: Losses less than this apart are one: beats are a second apart, and a publisher may miss a few.
 TOUCHING_NS = 5_000_000_000

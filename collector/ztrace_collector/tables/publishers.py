@@ -16,7 +16,7 @@ from ztrace_collector.checking.text import cut
 from ztrace_collector.layout import LOSS_COLUMNS
 from ztrace_collector.refusals import INCARNATION, Refusals
 from ztrace_collector.tables.accounts import LIVE, Account
-from ztrace_collector.tables.recent import Recent
+from ztrace_collector.tables.rows import Recent
 
 #: Accounts kept in memory.
 SIZE = 4096

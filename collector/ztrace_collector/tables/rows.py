@@ -1,20 +1,20 @@
-"""Many rows into one table.
-
-One idea: starting and ending a statement costs a fifth of inserting a small row, so rows go in many to a
-statement.
-"""
+"""Rows on their way into a table, and rows kept in memory between transactions."""
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from itertools import chain, islice
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-#: Rows of one statement; with more of them there is nothing left to gain.
+#: Rows per statement: starting and ending a statement costs a fifth of inserting a small row, and more rows
+#: than this gain nothing.
 ROWS = 64
+
+Key = TypeVar("Key", bound=Hashable)
+Row = TypeVar("Row")
 
 
 class Insert:
-    """A statement that inserts rows into the columns of a table."""
+    """Statement that inserts rows into the columns of a table."""
 
     def __init__(self, table: str, columns: str) -> None:
         start = f"INSERT INTO {table} ({columns}) VALUES "
@@ -28,3 +28,23 @@ class Insert:
         for _ in range(count // ROWS):
             db.execute(self._many, tuple(chain.from_iterable(islice(remaining, ROWS))))
         db.executemany(self._one, remaining)
+
+
+class Recent(dict[Key, Row], Generic[Key, Row]):
+    """Rows written most recently, up to a bound.
+
+    One idea: most rows that a transaction touches are touched by the next as well, so they need not be read
+    back. Each row equals its row in the database; a transaction that is rolled back must clear them.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def keep(self, written: Mapping[Key, Row]) -> None:
+        """Make the written rows the newest, and drop the oldest rows beyond the bound."""
+        for key in written:
+            self.pop(key, None)
+        self.update(written)
+        for key in list(islice(self, max(0, len(self) - self.size))):
+            del self[key]

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from ztrace.records import ERROR
 from ztrace_collector.checking.columns import Columns
 from ztrace_collector.layout import HOUR_NS
-from ztrace_collector.tables.recent import Recent
-from ztrace_collector.tables.rows import Insert
+from ztrace_collector.tables.rows import Insert, Recent
 
 #: Traces kept in memory, about 30 MB: seconds of them at the highest rate, and a trace's spans mostly arrive
 #: within one.

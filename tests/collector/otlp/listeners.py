@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.ztrace.waiting import wait_for
-from ztrace_collector.otlp.listening.servers import Address, Listening, Servers
+from ztrace_collector.otlp.listening.addresses import Address
+from ztrace_collector.otlp.listening.servers import Listening, Servers
 from ztrace_collector.receiving.inbox import Inbox
 from ztrace_collector.service import Collector, Options
 

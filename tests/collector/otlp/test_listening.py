@@ -13,7 +13,7 @@ import requests
 from tests.collector.otlp.listeners import DEADLINE_S, MAIN, started
 from tests.collector.otlp.requests import make_request, make_span
 from ztrace.errors import EndpointError
-from ztrace_collector.otlp.listening.servers import Address, parse_address
+from ztrace_collector.otlp.listening.addresses import Address, parse_address
 
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 

@@ -253,7 +253,8 @@ def _collect(given: _Given, web: "Address | None" = None) -> None:
 
 
 def _read_listening(http: str | None, grpc: str | None) -> "Listening":
-    from ztrace_collector.otlp.listening.servers import Listening, parse_address
+    from ztrace_collector.otlp.listening.addresses import parse_address
+    from ztrace_collector.otlp.listening.servers import Listening
 
     return Listening(
         None if http in (None, OFF) else parse_address(http, "--otlp-listen", 4318),

@@ -20,7 +20,8 @@ from ztrace_collector.otlp.forwarding.messages import FINISH, Orders, Report, pa
 from ztrace_collector.otlp.forwarding.rows import read_open_ended, read_place
 from ztrace_collector.otlp.mapping.outgoing import Builder
 from ztrace_collector.otlp.mapping.reading import StoredSpan, read_after, read_unfinished
-from ztrace_collector.otlp.sending.deliver import Later, Part, Pauses, Transport, deliver, open_transport
+from ztrace_collector.otlp.sending.answers import Later, Transport
+from ztrace_collector.otlp.sending.deliver import Part, Pauses, deliver, open_transport
 from ztrace_collector.otlp.sending.destinations import Destination
 from ztrace_collector.storing.store import last_span_id
 

@@ -18,8 +18,8 @@ from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
 from ztrace.errors import EndpointError
+from ztrace_collector.otlp.listening.addresses import Address, open_socket
 from ztrace_collector.otlp.listening.intake import MAX_BODY_BYTES, Body, Intake, Overloaded, RefusedRequest
-from ztrace_collector.otlp.listening.servers import Address, open_socket
 
 # It would tell of every peer that breaks HTTP/2, on standard error; it is asked once, when it is loaded.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -26,6 +26,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ztrace_collector.otlp.listening.addresses import LOOPBACK, Address
 from ztrace_collector.otlp.listening.intake import (
     MAX_BODY_BYTES,
     RETRY_AFTER_S,
@@ -35,7 +36,6 @@ from ztrace_collector.otlp.listening.intake import (
     RefusedRequest,
     too_large,
 )
-from ztrace_collector.otlp.listening.servers import LOOPBACK, Address
 from ztrace_collector.otlp.listening.thread import ServerThread
 from ztrace_collector.refusals import OTLP_CONNECTION, OTLP_ORIGIN, OTLP_REQUEST
 

@@ -15,8 +15,7 @@ from h11 import LocalProtocolError
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from ztrace_collector.receiving.connections import Note
-from ztrace_collector.refusals import OTLP_CONNECTION
+from ztrace_collector.refusals import OTLP_CONNECTION, Note
 
 #: Open connections at most: an exporter has one.
 MAX_CONNECTIONS = 256

@@ -8,10 +8,11 @@ without a count and a reason.
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from ztrace_collector.otlp.sending.answers import Later, Refused, Taken, TooLarge, Transport
 from ztrace_collector.otlp.sending.destinations import GRPC, Destination
 
 #: Bytes of a request before compression: gRPC's receivers take 4 MiB unless told otherwise.
@@ -26,46 +27,6 @@ MAX_ASKED_S = 3600.0
 PARTIAL, TOO_LARGE, UNREADABLE = "partial success", "too large", "unreadable"
 
 Span = TypeVar("Span")
-
-
-class Taken(NamedTuple):
-    """It has the spans, but for as many as it rejected."""
-
-    rejected: int = 0
-    detail: str = ""
-
-
-class Refused(NamedTuple):
-    """It will never take them."""
-
-    reason: str
-    detail: str = ""
-
-
-class TooLarge(NamedTuple):
-    """It takes no request of this size."""
-
-    detail: str = ""
-
-
-class Later(NamedTuple):
-    """It cannot be reached, or asks to be sent them again, after a while if it says so."""
-
-    error: str
-    after_s: float | None = None
-
-
-Answer = Taken | Refused | TooLarge | Later
-
-
-class Transport(Protocol):
-    """A way to a destination, used by one thread."""
-
-    def send(self, request: ExportTraceServiceRequest) -> Answer:
-        """Send a request and wait for its answer; it raises nothing that an answer could say."""
-
-    def close(self) -> None:
-        """Let go of connections."""
 
 
 def open_transport(destination: Destination) -> Transport:

@@ -14,7 +14,7 @@ from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
 
-from ztrace_collector.otlp.sending.deliver import Answer, Later, Refused, Taken, TooLarge
+from ztrace_collector.otlp.sending.answers import Answer, Later, Refused, Taken, TooLarge
 from ztrace_collector.otlp.sending.destinations import Destination
 
 #: The codes after which the specification has the same request sent again.

@@ -22,7 +22,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from ztrace_collector.otlp.sending.deliver import Answer, Later, Refused, Taken, TooLarge
+from ztrace_collector.otlp.sending.answers import Answer, Later, Refused, Taken, TooLarge
 from ztrace_collector.otlp.sending.destinations import Destination
 
 #: The statuses after which the specification has the same request sent again.
