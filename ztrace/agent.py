@@ -8,16 +8,19 @@ import atexit
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ztrace import diagnostics, identifiers, spans
 from ztrace.errors import SettingsError
 from ztrace.exceptions import frames as exception_frames
 from ztrace.native import original
-from ztrace.settings import read_settings
+from ztrace.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from ztrace.publishing.publisher import Publisher
+    from ztrace.publishing.window import Storage
+    from ztrace.publishing.worker import Adopter
+    from ztrace.wire import Identity
 
 #: What `shutdown` at exit may take of the program's time.
 EXIT_TIMEOUT_S = 2.0
@@ -87,13 +90,10 @@ def configure(
         shutdown()
         if settings.disabled:
             return
-        from ztrace.publishing.publisher import (
-            Publisher,  # Imports zmq: not worth its time in a disabled process.
-        )
 
         _hook_process()
         exception_frames.show_all, exception_frames.show_locals = settings.all_frames, settings.record_locals
-        spans.publisher = Publisher(settings)
+        spans.publisher = open_publisher(settings)
     except SettingsError as error:
         diagnostics.warn(f"not tracing: {error}")
     except Exception:
@@ -105,6 +105,45 @@ def is_configured() -> bool:
     return spans.publisher is not None
 
 
+def current_publisher() -> "Publisher | None":
+    """Return the publisher that spans are recorded for, None while nothing is recorded."""
+    return cast("Publisher | None", spans.publisher)  # Spans know it as a `Target` only.
+
+
+def open_publisher(settings: Settings) -> "Publisher":
+    """Start an incarnation with its spool, if the settings name one; `close` ends both."""
+    from ztrace.publishing.publisher import Publisher, new_identity  # Imports zmq.
+
+    identity = new_identity(settings)
+    return Publisher(settings, identity, *open_storage(settings, identity))
+
+
+def open_storage(
+    settings: Settings, identity: "Identity"
+) -> "tuple[Storage | None, Callable[[float], Adopter] | None]":
+    """Open the spool of an incarnation, and return it with what adopts the spools of dead processes.
+
+    The publisher closes the spool. A folder that cannot be used is logged and counted; adoption then goes on.
+    """
+    if settings.spool is None:
+        return None, None
+    from pathlib import Path  # Most programs have no spool.
+
+    from ztrace.spooling.adoption import Adoption
+    from ztrace.spooling.spool import Spool
+
+    folder = Path(settings.spool)
+    storage = None
+    try:
+        storage = Spool(folder, identity, limit_bytes=settings.spool_bytes)
+    except OSError as error:
+        diagnostics.count("spool_unusable")
+        diagnostics.warn(f"not keeping spans in {settings.spool}: {error.strerror or error}")
+    # A key admits spans of its own service alone.
+    service = None if settings.key is None else settings.service
+    return storage, lambda now_s: Adoption(folder, now_s, service)
+
+
 def flush(timeout_s: float = 2.0) -> bool:
     """Wait until the spans ended so far are stored by the collector.
 
@@ -112,7 +151,8 @@ def flush(timeout_s: float = 2.0) -> bool:
         True if they are; False if the deadline came first.
     """
     try:
-        return spans.publisher is None or spans.publisher.flush(timeout_s)
+        publisher = current_publisher()
+        return publisher is None or publisher.flush(timeout_s)
     except Exception:
         diagnostics.count_failure("flush")
         return False
@@ -125,7 +165,7 @@ def shutdown(timeout_s: float = EXIT_TIMEOUT_S) -> None:
     stderr.
     """
     global _closing
-    publisher, spans.publisher = spans.publisher, None
+    publisher, spans.publisher = current_publisher(), None
     if publisher is not None:
         _closing = publisher
         close(publisher, timeout_s)
@@ -163,7 +203,7 @@ def _hook_process() -> None:
 
 def _deliver_last() -> None:
     """Deliver what there is, in a signal's handler: also what a shutdown is at just now."""
-    publisher, spans.publisher = spans.publisher or _closing, None
+    publisher, spans.publisher = current_publisher() or _closing, None
     if publisher is not None:
         # Greenlets stand still meanwhile: the handler may run in the hub, which cannot wait for itself.
         close(publisher, EXIT_TIMEOUT_S, original("time", "sleep"))
@@ -179,10 +219,11 @@ def _after_fork() -> None:
             _closing = None
         identifiers.forget()
         diagnostics.counts.clear()
-        if spans.publisher is not None:
-            spans.publisher.abandon()
-            _inherited.append(spans.publisher)
-            spans.publisher = type(spans.publisher)(spans.publisher.settings)
+        publisher = current_publisher()
+        if publisher is not None:
+            publisher.abandon()
+            _inherited.append(publisher)
+            spans.publisher = open_publisher(publisher.settings)
     except Exception:
         spans.publisher = None
         diagnostics.count_failure("fork")

@@ -8,7 +8,8 @@ import functools
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any, TypeVar, cast, overload
 
-from ztrace.spans import Context, current_span, make_current, span
+from ztrace.context import Context, current_span, make_current
+from ztrace.spans import span
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

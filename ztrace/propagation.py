@@ -6,7 +6,7 @@ Source: W3C Trace Context, https://www.w3.org/TR/trace-context/.
 from collections.abc import Mapping, MutableMapping
 
 from ztrace import diagnostics
-from ztrace.spans import Context, SpanContext, current_span
+from ztrace.context import Context, SpanContext, current_span
 
 #: The names as carriers spell them: as W3C writes them, as HTTP libraries may, as environments do.
 _KEYS = (("traceparent", "tracestate"), ("Traceparent", "Tracestate"), ("TRACEPARENT", "TRACESTATE"))

@@ -9,18 +9,23 @@ is above zero is covered by them, however they overlap.
 """
 
 from collections.abc import Sequence
-from contextvars import ContextVar
 from time import perf_counter_ns, thread_time_ns
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ztrace import diagnostics
+from ztrace.context import (
+    NEW_TRACE,
+    Context,
+    LocalContext,
+    Target,
+    get_current,
+    set_current,
+    take_out,
+)
 from ztrace.exceptions import origins, recording
 from ztrace.identifiers import draw_span_ids, new_trace_id, take_span_id
 from ztrace.records import ERROR, KIND_NUMBERS, OK
-
-if TYPE_CHECKING:
-    from ztrace.publishing.publisher import Publisher
 
 #: Numbers of the kinds the agent itself tells apart.
 INTERNAL: Final = KIND_NUMBERS["internal"]
@@ -32,110 +37,8 @@ CONSUMER: Final = KIND_NUMBERS["consumer"]
 #: What a span is unless it is said; compared by identity, which a literal in the caller's code has too.
 DEFAULT_KIND: Final = "internal"
 
-#: W3C flags and tracestate of a trace that begins here: sampled, with a random trace id, and no state.
-NEW_TRACE: Final = (3, "")
-
-
-class Context:
-    """What a child needs of its parent: a span of this process, or one that was extracted.
-
-    Attributes:
-        trace_id: 16 bytes.
-        span_id: 8 bytes.
-        w3c: trace flags and tracestate, as received.
-        ended: a span that does not run, or no longer, is not made current.
-    """
-
-    __slots__ = (
-        "covered_ns",
-        "ended",
-        "mark_ns",
-        "open_children",
-        "span_id",
-        "trace_id",
-        "w3c",
-    )
-
-    trace_id: bytes
-    span_id: bytes
-    w3c: tuple[int, str]
-    ended: bool
-    open_children: int
-    covered_ns: int
-    mark_ns: int
-
-    def __repr__(self) -> str:
-        try:
-            return f"<{type(self).__name__} {self.trace_id.hex()} {self.span_id.hex()}>"
-        except AttributeError:  # Never started.
-            return f"<{type(self).__name__}>"
-
-
-class SpanContext(Context):
-    """A span of another process, as it came in a carrier."""
-
-    __slots__ = ()
-
-    def __init__(self, trace_id: bytes, span_id: bytes, w3c: tuple[int, str] = NEW_TRACE) -> None:
-        self.trace_id = trace_id
-        self.span_id = span_id
-        self.w3c = w3c
-        self.ended = False
-        self.open_children = 0
-        self.covered_ns = 0
-        self.mark_ns = 0
-
-
-class ForeignSpan(SpanContext):
-    """A span of another tracer in this process, while that tracer has it current: `ztrace.otel` makes them.
-
-    Attributes:
-        source: the other tracer's span.
-    """
-
-    __slots__ = ("_above", "_before", "source")
-
-    source: object
-    #: The span whose own time it takes.
-    _above: Context | None
-    _before: Context | None
-
-    def enter(self, source: object, above: Context | None) -> None:
-        """Become current; as a child of ``above``, if that is given."""
-        self.source = source
-        self._before = _get_current()
-        self._above = above
-        now_ns = perf_counter_ns()
-        if above is not None:
-            if not above.open_children:
-                above.mark_ns = now_ns
-            above.open_children += 1
-        _set_current(self)
-
-    def leave(self) -> None:
-        """Be current no longer, whatever has begun or ended since."""
-        if self.ended:
-            return
-        now_ns = perf_counter_ns()
-        self.ended = True
-        above, before, current = self._above, self._before, _get_current()
-        self._above = self._before = None
-        if current is self:
-            _set_current(before)
-        elif current is not before:
-            take_out(self, before, current)
-        if above is not None:
-            above.open_children -= 1
-            if not above.open_children:
-                above.covered_ns += now_ns - above.mark_ns
-
-
-_current: ContextVar[Context | None] = ContextVar("ztrace_current", default=None)
-_get_current = _current.get
-_set_current = _current.set
-
 #: Where ended spans go; None while ztrace is not configured. Set by `ztrace.agent` alone.
-publisher: "Publisher | None" = None
+publisher: Target | None = None
 
 
 def span(
@@ -190,17 +93,7 @@ def start_span(
     return new.start(activate)
 
 
-def current_span() -> Context | None:
-    """Return the span of this thread, task or greenlet, or what was extracted for it."""
-    return _get_current()
-
-
-def make_current(context: Context | None) -> None:
-    """Let spans started from now on in this thread, task or greenlet be children of ``context``."""
-    _set_current(context)
-
-
-class Span(Context):
+class Span(LocalContext):
     """One timed operation, made by `span`.
 
     A span that ends with an exception is an error, and the exception goes on unchanged. Nothing here raises:
@@ -216,8 +109,6 @@ class Span(Context):
 
     # No __init__: calling a class that has one costs more than the rest of making a span.
     __slots__ = (
-        "_above",
-        "_before",
         "_cpu_ns",
         "_parent",
         "_publisher",
@@ -234,12 +125,8 @@ class Span(Context):
     attributes: dict[str, Any]
     links: Sequence[Context] | None
     start_ns: int
-    #: The parent, while the span runs.
-    _above: Context | None
-    #: What was current when the span started, and is again when it has ended.
-    _before: Context | None
     _parent: Context | None
-    _publisher: "Publisher"
+    _publisher: Target
     _cpu_ns: int
     _replied_ns: int
 
@@ -282,7 +169,7 @@ class Span(Context):
             if self.kind == SERVER:
                 self._replied_ns = 0
                 self._cpu_ns = thread_time_ns()
-            self._before = parent = _get_current()
+            self._before = parent = get_current()
             if self._parent is not None and self._parent.trace_id:
                 parent = self._parent
             self._above = parent
@@ -298,7 +185,7 @@ class Span(Context):
                     parent.mark_ns = now_ns
                 parent.open_children += 1
             if activate:
-                _set_current(self)
+                set_current(self)
             target.register[self] = None
         except Exception:
             self.ended = True
@@ -325,11 +212,11 @@ class Span(Context):
                     cpu_ns = None  # Another thread's clock: the span has ended there.
                 if self._replied_ns and exception is None:
                     end_ns = self._replied_ns
-            parent, before, current = self._above, self._before, _get_current()
+            parent, before, current = self._above, self._before, get_current()
             # Not kept: a task that starts the next one from within a span would hold all of them.
             self._above = self._before = None
             if current is self:
-                _set_current(before)
+                set_current(before)
             elif current is not before:
                 take_out(self, before, current)
             duration_ns = self_ns = end_ns - self.start_ns
@@ -390,12 +277,3 @@ class Span(Context):
     def end(self, exception: BaseException | None = None) -> None:
         """End the span, as an error if there is an exception. A second call does nothing."""
         self.__exit__(None, exception, None)
-
-
-def take_out(ended: Context | None, before: Context | None, current: Context | None) -> None:
-    """Let a span that ended before one begun inside it be no longer what that one makes current again."""
-    while isinstance(current, (Span, ForeignSpan)):
-        if current._before is ended:
-            current._before = before
-            return
-        current = None if current.ended else current._before

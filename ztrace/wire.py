@@ -78,6 +78,24 @@ class Header(NamedTuple):
     started_ns: int
 
 
+class Identity(NamedTuple):
+    """Identity of one incarnation of a publisher, as it stands in each header.
+
+    Attributes:
+        incarnation: 16 random bytes.
+        service: name of the service.
+        host: name of the host.
+        pid: process id.
+        started_ns: start of the incarnation, Unix.
+    """
+
+    incarnation: bytes
+    service: str
+    host: str
+    pid: int
+    started_ns: int
+
+
 def pack_header(header: Header) -> bytes:
     """Return the header's frame."""
     packed: bytes = msgpack.packb((MAGIC, VERSION, *header))

@@ -97,7 +97,7 @@ def measure(tree: Callable[[], None]) -> tuple[float, float]:
 def work_ztrace(endpoint: str) -> None:
     """Be the worker that traces with ztrace."""
     import ztrace
-    from ztrace import spans
+    from ztrace import agent
 
     ztrace.configure(service="bench", endpoint=endpoint)
 
@@ -113,8 +113,9 @@ def work_ztrace(endpoint: str) -> None:
 
     serve(tree)
     assert ztrace.flush(10)
-    assert spans.publisher is not None
-    print(spans.publisher.dropped, flush=True)
+    publisher = agent.current_publisher()
+    assert publisher is not None
+    print(publisher.dropped, flush=True)
 
 
 def work_opentelemetry(_: str) -> None:

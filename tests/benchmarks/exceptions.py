@@ -23,8 +23,8 @@ from typing import Any
 
 import ztrace
 from ztrace import spans
+from ztrace.context import SpanContext
 from ztrace.exceptions import frames, recording, tracebacks
-from ztrace.spans import SpanContext
 
 #: Pairs timed for each figure, and calls in a row for one time.
 ROUNDS, CALLS = 60, 20

@@ -52,9 +52,9 @@ class Ztrace:
     def close(self, timeout_s: float) -> bool:
         """Deliver what is left."""
         import ztrace
-        from ztrace import spans
+        from ztrace import agent
 
-        publisher = spans.publisher
+        publisher = agent.current_publisher()
         flushed = ztrace.flush(timeout_s)
         ztrace.shutdown()
         if publisher is not None:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 from tests.simulation.faults import Killed
 from tests.simulation.network import SimulatedLink
-from ztrace import spans
-from ztrace.publishing.publisher import Publisher
+from ztrace import agent, spans
+from ztrace.publishing.publisher import Publisher, new_identity
 from ztrace.publishing.worker import Worker
 from ztrace.records import KIND_NUMBERS
 from ztrace.settings import Settings, read_settings
 from ztrace.spans import Span
+from ztrace.spooling.adoption import Adoption
+from ztrace.spooling.spool import Spool
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -30,13 +32,14 @@ class SimulatedPublisher(Publisher):
 
     def __init__(self, settings: Settings, program: "Program") -> None:
         self._program = program
-        super().__init__(settings)
+        identity = new_identity(settings)
+        super().__init__(settings, identity, *agent.open_storage(settings, identity))
 
     def _start(self) -> bool:
         if self.worker is None:
             program = self._program
             link = program.link = SimulatedLink(program.world.network, program.name, program.before_send)
-            self.worker = Worker(self, link, self._spool, program.world.agenda.clocks)
+            self.worker = Worker(self, link, self._spool, self._adopt, program.world.agenda.clocks)
             if self._spool is None:
                 self.room = self.settings.queue_spans
         return True
@@ -146,6 +149,7 @@ class Program:
         self.said_bye = worker is not None and worker._ended
         self.most_crashed = self.created
         if spool is not None:
+            assert isinstance(spool, Spool)
             if self.world.faults.dice.random() < 0.3:
                 # Killed between the count and the queue.
                 spool.count()
@@ -158,7 +162,7 @@ class Program:
         if worker is not None:
             kept = [entry for entry in worker.window._entries.values() if entry.place is not None]
             self.most_crashed -= worker.window.retired + sum(entry.span_count for entry in kept)
-            if worker._adoption is not None and worker._adoption._current is not None:
+            if isinstance(worker._adoption, Adoption) and worker._adoption._current is not None:
                 worker._adoption._current._orphan.release()
         if self.link is not None:
             self.link.vanish()
@@ -175,7 +179,7 @@ class Program:
     def meet_death(self) -> None:
         """Be killed here and now."""
         spool = self.publisher._spool
-        if spool is not None:
+        if isinstance(spool, Spool):
             self._page = bytes(spool._map)
         raise Killed
 

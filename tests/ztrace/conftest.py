@@ -10,7 +10,7 @@ import ztrace
 from tests.ztrace.receiving import Receiver
 from tests.ztrace.recording import Clock, Recorder
 from tests.ztrace.waiting import wait_for
-from ztrace import diagnostics, spans
+from ztrace import context, diagnostics, spans
 from ztrace.publishing import worker
 
 
@@ -27,6 +27,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Return a stopped clock that spans read in place of the real one."""
     clock = Clock()
     monkeypatch.setattr(spans, "perf_counter_ns", clock.read)
+    monkeypatch.setattr(context, "perf_counter_ns", clock.read)
     monkeypatch.setattr(spans, "thread_time_ns", clock.read_cpu)
     return clock
 
@@ -41,10 +42,10 @@ def recorder(monkeypatch: pytest.MonkeyPatch, counts: dict[str, int]) -> Iterato
     span_ids, trace_ids = count(1), count(1)
     monkeypatch.setattr(spans, "take_span_id", lambda: next(span_ids).to_bytes(8, "big"))
     monkeypatch.setattr(spans, "new_trace_id", lambda now_ns: next(trace_ids).to_bytes(16, "big"))
-    assert spans.current_span() is None
+    assert context.current_span() is None
     yield recorder
-    current = spans.current_span()
-    spans.make_current(None)
+    current = context.current_span()
+    context.make_current(None)
     assert current is None
     assert counts == {}
 
@@ -62,7 +63,7 @@ def stopped(counts: dict[str, int]) -> Iterator[None]:
     threads = _thread._count()
     yield
     ztrace.shutdown(timeout_s=0)
-    spans.make_current(None)
+    context.make_current(None)
     wait_for(lambda: _thread._count() <= threads)
 
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 import ztrace
 from tests.ztrace.recording import Recorder
+from ztrace.context import SpanContext
 from ztrace.propagation import format_traceparent, parse_traceparent
-from ztrace.spans import SpanContext
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "b7ad6b7169203331"

@@ -17,8 +17,8 @@ import ztrace
 from tests.ztrace.recording import OFFSET_NS, Clock, Recorder
 from tests.ztrace.waiting import DEADLINE_S
 from ztrace import spans
+from ztrace.context import SpanContext, make_current
 from ztrace.records import ERROR, KIND_NUMBERS, OK
-from ztrace.spans import SpanContext, make_current
 
 REMOTE = SpanContext(b"T" * 16, b"S" * 8, (1, "vendor=1"))
 

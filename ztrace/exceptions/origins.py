@@ -9,14 +9,12 @@ class has in their place.
 
 from functools import lru_cache
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from ztrace.context import Context
 from ztrace.exceptions.frames import is_own
 from ztrace.exceptions.tracebacks import Heads, is_copy, is_known
 from ztrace.records import GROUPED, REPLACED, WRAPPED
-
-if TYPE_CHECKING:
-    from ztrace.spans import Context
 
 #: Exceptions looked at, or recorded, with one: chains may be endless, and groups of groups multiply.
 MAX_LINKS = 64
@@ -51,7 +49,7 @@ class Mark(NamedTuple):
 
 
 def mark_origin(
-    exception: BaseException, trace_id: bytes, span_id: bytes, span: "Context | None" = None
+    exception: BaseException, trace_id: bytes, span_id: bytes, span: Context | None = None
 ) -> None:
     """Remember on the exception in which span it was first raised.
 
@@ -87,7 +85,7 @@ def mark_of(exception: BaseException) -> Mark | None:
         return None
 
 
-def find_ancestors(*spans: "Context | None") -> set[bytes]:
+def find_ancestors(*spans: Context | None) -> set[bytes]:
     """Return the ids of spans and of those around them, in this process, that have not ended."""
     found: set[bytes] = set()
     left = list(spans)

@@ -10,9 +10,9 @@ Nothing of the program's runs here but an exception's ``__str__``.
 
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from ztrace import diagnostics
+from ztrace.context import Context
 from ztrace.exceptions.frames import (
     find_caller,
     is_internal,
@@ -39,9 +39,6 @@ from ztrace.exceptions.origins import (
 )
 from ztrace.exceptions.tracebacks import identify, traceback_of
 from ztrace.records import KIND_NUMBERS, PASSED, RAISED, ExceptionRecord, FrameRecord
-
-if TYPE_CHECKING:
-    from ztrace.spans import Context
 
 #: Characters kept of a message, and of a note.
 MAX_MESSAGE, MAX_NOTE = 4096, 1024
@@ -97,7 +94,7 @@ def describe_remote(exception: BaseException, name: object, message: object) -> 
 
 
 def record_exception(
-    exception: BaseException, span: "Context", *around: "Context | None"
+    exception: BaseException, span: Context, *around: Context | None
 ) -> ExceptionRecord | None:
     """Return the record of an exception that ends ``span``, and mark the exception with its origin.
 
@@ -117,7 +114,7 @@ def record_exception(
         return _record_shortly(exception, span)
 
 
-def _record_shortly(exception: BaseException, span: "Context") -> ExceptionRecord:
+def _record_shortly(exception: BaseException, span: Context) -> ExceptionRecord:
     """Record what could not be recorded in full: where the stack is full, there is no room for more calls."""
     how, origin = RAISED, (span.trace_id, span.span_id)
     try:
@@ -136,7 +133,7 @@ def _record_shortly(exception: BaseException, span: "Context") -> ExceptionRecor
 class _Recording:
     """One span's exception being recorded, with its causes and members."""
 
-    def __init__(self, span: "Context", around: Sequence["Context | None"]) -> None:
+    def __init__(self, span: Context, around: Sequence[Context | None]) -> None:
         self._span = span
         self._around = around
         self._seen: set[int] = set()

@@ -16,11 +16,12 @@ from opentelemetry import context as context_api
 from opentelemetry import trace
 from opentelemetry.context.context import Context, _RuntimeContext
 
-from ztrace import diagnostics, spans
+from ztrace import diagnostics
+from ztrace.context import Context as OwnContext
+from ztrace.context import ForeignSpan, current_span, make_current, take_out
 from ztrace.exceptions.origins import mark_of
 from ztrace.otel.identity import context_of, span_context_of
 from ztrace.records import PASSED
-from ztrace.spans import ForeignSpan
 
 #: Attributes of an OpenTelemetry span which an exception has passed that a span of ztrace's has seen before.
 HOW, ORIGIN_TRACE_ID, ORIGIN_SPAN_ID = (
@@ -51,7 +52,7 @@ class MirrorSpan(trace.NonRecordingSpan):
         mirrored: the span.
     """
 
-    def __init__(self, mirrored: spans.Context) -> None:
+    def __init__(self, mirrored: OwnContext) -> None:
         super().__init__(span_context_of(mirrored))
         self.mirrored = mirrored
 
@@ -66,7 +67,7 @@ class ConnectedContext(_RuntimeContext):
         """Return the current context; its span is the innermost of both tracers'."""
         context = self._inner.get_current()
         try:
-            current = spans.current_span()
+            current = current_span()
             if current is None:
                 return context
             if not isinstance(current, ForeignSpan):
@@ -111,13 +112,13 @@ class _Attached:
     def __init__(self, token: "Token[Context]") -> None:
         self.token = token
         self._foreign: ForeignSpan | None = None
-        self._before: spans.Context | None = None
+        self._before: OwnContext | None = None
         self._hides = False
         self._handled: BaseException | None = None
 
     def enter(self, context: Context) -> None:
         span = trace.get_current_span(context)
-        current = spans.current_span()
+        current = current_span()
         if _subject(span) is _subject(current.source if isinstance(current, ForeignSpan) else current):
             return  # Only something else in the context has changed.
         foreign = context_of(span.get_span_context(), ForeignSpan)
@@ -134,7 +135,7 @@ class _Attached:
             self._foreign, self._before = foreign, current
         elif current is not None:
             self._before, self._hides = current, True
-            spans.make_current(None)
+            make_current(None)
 
     def leave(self) -> None:
         before = None if self._before is None or self._before.ended else self._before
@@ -142,15 +143,15 @@ class _Attached:
         if foreign is not None:
             self._tell_origin(foreign)
             foreign.leave()
-            if spans.current_span() is foreign:  # It was detached elsewhere, in vain.
-                spans.make_current(before)
+            if current_span() is foreign:  # It was detached elsewhere, in vain.
+                make_current(before)
         elif self._hides:
             self._hides = False
-            current = spans.current_span()
+            current = current_span()
             if current is None:
-                spans.make_current(before)
+                make_current(before)
             elif current is not before:
-                spans.take_out(None, before, current)
+                take_out(None, before, current)
 
     def _tell_origin(self, foreign: ForeignSpan) -> None:
         """Tell a span that an exception is leaving where it was raised, if ztrace knows of one further in."""

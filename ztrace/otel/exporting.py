@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace import export as sdk
 from opentelemetry.trace import Link, SpanContext, SpanKind, StatusCode
 
-from ztrace import agent, diagnostics, spans
+from ztrace import agent, diagnostics
 from ztrace.exceptions import frames
 from ztrace.exceptions.recording import MAX_MESSAGE
 from ztrace.exceptions.texts import read_stack_text
@@ -40,7 +40,7 @@ class SpanExporter(sdk.SpanExporter):
         self._shut_down = False
         self._warned = False
         #: Of the publisher that was there last.
-        self._settings: Settings | None = None if spans.publisher is None else spans.publisher.settings
+        self._settings: Settings | None = _settings_of(agent.current_publisher())
         #: For what comes when the interpreter ends, after ztrace's publisher has been closed.
         self._last: Publisher | None = None
 
@@ -82,11 +82,11 @@ class SpanExporter(sdk.SpanExporter):
         """Return where spans go; one of our own where the SDK ends after ztrace at the interpreter's end."""
         if self._shut_down:
             return None
-        publisher = spans.publisher
+        publisher = agent.current_publisher()
         if publisher is not None:
             self._settings = publisher.settings
         elif agent.exiting and self._settings is not None:
-            publisher = self._last = self._last or Publisher(self._settings)
+            publisher = self._last = self._last or agent.open_publisher(self._settings)
         return publisher
 
     def _hand_over(self, span: ReadableSpan, publisher: Publisher) -> None:
@@ -112,6 +112,10 @@ class SpanExporter(sdk.SpanExporter):
                 f"OpenTelemetry's spans of the service {named!r} are published as {service!r}, which is what "
                 "ztrace was configured with; give both the same name"
             )
+
+
+def _settings_of(publisher: Publisher | None) -> Settings | None:
+    return None if publisher is None else publisher.settings
 
 
 def record_of(span: ReadableSpan) -> Record:

@@ -5,9 +5,9 @@ from typing import TypeVar
 from opentelemetry.trace import SpanContext as OtelContext
 from opentelemetry.trace import TraceFlags, TraceState
 
-from ztrace.spans import Context, SpanContext
+from ztrace.context import Context, ForeignSpan, SpanContext
 
-C = TypeVar("C", bound=SpanContext)
+C = TypeVar("C", SpanContext, ForeignSpan)
 
 
 def span_context_of(context: Context) -> OtelContext:

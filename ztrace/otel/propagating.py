@@ -13,8 +13,9 @@ from opentelemetry.propagators.textmap import (
     default_setter,
 )
 
-from ztrace import diagnostics, spans
+from ztrace import diagnostics
 from ztrace import propagation as w3c
+from ztrace.context import SpanContext, current_span
 from ztrace.otel.identity import context_of, span_context_of
 
 #: What is read and written.
@@ -53,8 +54,8 @@ class Propagator(TextMapPropagator):
         Before `connect` that is OpenTelemetry's, if there is one.
         """
         try:
-            span = context_of(trace.get_current_span(context).get_span_context(), spans.SpanContext)
-            current = span or (spans.current_span() if context is None else None)
+            span = context_of(trace.get_current_span(context).get_span_context(), SpanContext)
+            current = span or (current_span() if context is None else None)
             if current is not None:
                 headers: dict[str, str] = {}
                 w3c.inject(headers, current)

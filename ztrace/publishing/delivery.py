@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from ztrace.publishing.window import Window
-from ztrace.wire import BEAT, OPEN, TOPIC, Header, pack_header
+from ztrace.wire import BEAT, OPEN, TOPIC, Header, Identity, pack_header
 
 #: Entries on their way at once.
 IN_FLIGHT = 32
@@ -21,21 +21,6 @@ RESEND_S, RESEND_MAX_S = 5.0, 60.0
 
 #: Sends a message whole, or says that there is no room for it now.
 Send = Callable[[Sequence[bytes]], bool]
-
-
-class Identity(NamedTuple):
-    """Whose batches these are.
-
-    Attributes:
-        incarnation: 16 bytes.
-        started_ns: Unix.
-    """
-
-    incarnation: bytes
-    service: str
-    host: str
-    pid: int
-    started_ns: int
 
 
 class Totals(NamedTuple):

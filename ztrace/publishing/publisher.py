@@ -14,19 +14,16 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from ztrace import diagnostics, signals
 from ztrace.native import original
-from ztrace.publishing.delivery import Identity
 from ztrace.publishing.link import SocketLink
-from ztrace.publishing.worker import Worker
+from ztrace.publishing.window import Storage
+from ztrace.publishing.worker import Adopter, Worker
 from ztrace.records import Record
 from ztrace.settings import Settings
-
-if TYPE_CHECKING:
-    from ztrace.spans import Span
-    from ztrace.spooling.spool import Spool
+from ztrace.spans import Span
+from ztrace.wire import Identity
 
 #: How often a waiting thread looks whether the other one has got on.
 _GLANCE_S = 0.002
@@ -46,16 +43,31 @@ class Publisher:
         worker: what the thread works on, once there is one.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        identity: Identity,
+        storage: Storage | None = None,
+        adopt: Callable[[float], Adopter] | None = None,
+    ) -> None:
+        """Start an incarnation; its thread starts with the first span.
+
+        Args:
+            settings: of this process.
+            identity: of this incarnation.
+            storage: the spool, where there is one; `close` or `abandon` releases it.
+            adopt: makes what delivers the spools of dead processes, given the monotonic time.
+        """
         self.settings = settings
-        self.identity = Identity(os.urandom(16), settings.service, settings.host, os.getpid(), time.time_ns())
+        self.identity = identity
         self.queue: deque[Record] = deque()
         self.room = 0
         self.register: dict[Span, None] = {}
         self.offset_ns = 0
         self.dropped = 0
         self.worker: Worker | None = None
-        self._spool = _open_spool(settings, self.identity)
+        self._spool = storage
+        self._adopt = adopt
         self._closed = False
         self._starting = original("_thread", "allocate_lock")()
         self.renew_offset()
@@ -141,7 +153,7 @@ class Publisher:
             if self.worker is None:
                 link = SocketLink(self.settings)
                 try:
-                    worker = Worker(self, link, self._spool)
+                    worker = Worker(self, link, self._spool, self._adopt)
                     signals.arm()
                     original("_thread", "start_new_thread")(worker.run, ())
                 except Exception:
@@ -160,19 +172,9 @@ class Publisher:
             self._starting.release()
 
 
-def _open_spool(settings: Settings, identity: Identity) -> "Spool | None":
-    if settings.spool is None:
-        return None
-    from pathlib import Path
-
-    from ztrace.spooling.spool import Spool  # Most programs have none.
-
-    try:
-        return Spool(Path(settings.spool), *identity, limit_bytes=settings.spool_bytes)
-    except OSError as error:
-        diagnostics.count("spool_unusable")
-        diagnostics.warn(f"not keeping spans in {settings.spool}: {error.strerror or error}")
-        return None
+def new_identity(settings: Settings) -> Identity:
+    """Return the identity of an incarnation that starts now in this process."""
+    return Identity(os.urandom(16), settings.service, settings.host, os.getpid(), time.time_ns())
 
 
 def _wait(done: Callable[[], bool], timeout_s: float, sleep: Callable[[float], None] | None = None) -> bool:

@@ -9,12 +9,9 @@ from collections.abc import Mapping
 from itertools import islice
 from time import perf_counter_ns
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from ztrace.records import ABANDONED, UNFINISHED, Record
-
-if TYPE_CHECKING:
-    from ztrace.spans import Span
+from ztrace.spans import Span
 
 #: A span that runs for longer than this is published; most never are.
 AGE_NS = 1_000_000_000
@@ -43,7 +40,7 @@ _OWN_REFERENCES = _count_own_references()
 class Unfinished:
     """Which spans of a register are to be published when."""
 
-    def __init__(self, register: "dict[Span, None]") -> None:
+    def __init__(self, register: dict[Span, None]) -> None:
         self._register = register
         #: When each is to be published next, by the monotonic clock.
         self._due_ns: dict[Span, int] = {}
@@ -78,7 +75,7 @@ class Unfinished:
         spans = self._oldest()[-MAX_PUBLISHED:]
         return [record for span in spans if (record := _make_record(span)) is not None]
 
-    def _oldest(self) -> "list[Span]":
+    def _oldest(self) -> list[Span]:
         """Return the spans that began first, the first one last."""
         try:
             return list(islice(self._register, MAX_WATCHED))[::-1]
@@ -86,7 +83,7 @@ class Unfinished:
             return []
 
 
-def _make_record(span: "Span", more: Mapping[str, bool] = MappingProxyType({})) -> Record | None:
+def _make_record(span: Span, more: Mapping[str, bool] = MappingProxyType({})) -> Record | None:
     """Return the record of a span so far, or None if it has ended meanwhile."""
     above, links, target = span._above, span.links, span._publisher
     record = (

@@ -7,16 +7,38 @@ collector may have either, and counts each number once.
 """
 
 from collections import OrderedDict, deque
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 from ztrace import diagnostics
 from ztrace.wire import DATA, TOMBSTONE, pack_stretch
 
-if TYPE_CHECKING:
-    from ztrace.spooling.spool import Place
-
 #: What an entry costs besides its body, so that a window of many small batches is bounded as well.
 ENTRY_BYTES = 300
+
+
+class Place(NamedTuple):
+    """Location of a batch on a shelf: a record of a segment of the spool.
+
+    Attributes:
+        sequence: its number.
+        spans_before: spans of all batches with lower numbers, whatever became of them.
+        span_count: its own.
+        first_ns: when the first of its spans ended, Unix.
+        last_ns: when the last one did.
+        segment: the number of its segment.
+        offset: where its record begins.
+        size: bytes of its body.
+    """
+
+    sequence: int
+    spans_before: int
+    span_count: int
+    first_ns: int
+    last_ns: int
+    segment: int
+    offset: int
+    size: int
 
 
 class Shelf(Protocol):
@@ -24,22 +46,43 @@ class Shelf(Protocol):
 
     def append(
         self, sequence: int, spans_before: int, span_count: int, first_ns: int, last_ns: int, body: bytes
-    ) -> "Place":
+    ) -> Place:
         """Keep a batch.
 
         Raises:
             OSError: there is no room.
         """
+        ...
 
-    def read(self, place: "Place") -> bytes:
+    def read(self, place: Place) -> bytes:
         """Return a body.
 
         Raises:
             OSError, ValueError: it is gone or damaged.
         """
+        ...
 
     def release(self, floor: int, retired: int) -> None:
         """Forget what is below a sequence number: so many spans."""
+
+
+class Storage(Shelf, Protocol):
+    """A shelf that outlives its process: a `ztrace.spooling.spool.Spool`.
+
+    Attributes:
+        count: called by any thread, once for each span that has ended, before the span is queued.
+    """
+
+    count: Callable[[], None]
+
+    def note_dropped(self, dropped: int) -> None:
+        """Record how many of the counted spans were dropped."""
+
+    def close(self, *, delivered: bool) -> None:
+        """Release the files; they are deleted if everything has been delivered."""
+
+    def abandon(self) -> None:
+        """Release the parent's files in a forked child."""
 
 
 class Entry:
@@ -66,7 +109,7 @@ class Entry:
         first_ns: int,
         last_ns: int,
         body: bytes | None = None,
-        place: "Place | None" = None,
+        place: Place | None = None,
         covered: int = 1,
     ) -> None:
         self.kind = kind

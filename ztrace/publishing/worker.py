@@ -5,24 +5,21 @@ window, send, say once a second that all is well. All that takes time is between
 """
 
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
 
-from ztrace import diagnostics, signals
+from ztrace import diagnostics, records, signals
 from ztrace.native import original
-from ztrace.publishing.delivery import Delivery, Totals
+from ztrace.publishing.delivery import Delivery, Send, Totals
 from ztrace.publishing.encoding import encode
 from ztrace.publishing.link import Link
 from ztrace.publishing.unfinished import Unfinished
-from ztrace.publishing.window import Window
-from ztrace.records import Record, Span
+from ztrace.publishing.window import Storage, Window
+from ztrace.records import Record
 from ztrace.settings import Settings
-from ztrace.wire import BYE, unpack_acks
-
-if TYPE_CHECKING:
-    from ztrace.publishing.publisher import Publisher
-    from ztrace.spooling.adoption import Adoption
-    from ztrace.spooling.spool import Spool
+from ztrace.spans import Span
+from ztrace.wire import BYE, Identity, unpack_acks
 
 #: How long the thread sleeps while somebody waits for it, or while the socket is full.
 HURRY_MS = 5
@@ -41,7 +38,7 @@ UNREACHED_S = 1.5
 #: How long a goodbye is waited for when all else is delivered, and what it may take to leave the process.
 GOODBYE_S = 0.2
 
-_START, _DURATION = map(Span._fields.index, ("start_ns", "duration_ns"))
+_START, _DURATION = map(records.Span._fields.index, ("start_ns", "duration_ns"))
 
 
 class Clocks(NamedTuple):
@@ -52,6 +49,56 @@ class Clocks(NamedTuple):
 
 
 SYSTEM_CLOCKS = Clocks()
+
+
+class Source(Protocol):
+    """The part of a publisher that its thread works on.
+
+    Attributes:
+        queue: records of ended spans, oldest first; spans append, the thread takes.
+        register: spans that have started and not ended, oldest first.
+        dropped: spans that found no room, or could not be encoded.
+        offset_ns: Unix time minus the monotonic clock.
+    """
+
+    queue: deque[Record]
+    register: dict[Span, None]
+    dropped: int
+    offset_ns: int
+
+    @property
+    def settings(self) -> Settings:
+        """Settings of the process."""
+        ...
+
+    @property
+    def identity(self) -> Identity:
+        """Identity of the incarnation."""
+        ...
+
+    def renew_offset(self) -> None:
+        """Read both clocks again."""
+        ...
+
+
+class Adopter(Protocol):
+    """Delivery of the spools of dead processes, as `ztrace.spooling.adoption.Adoption` does it."""
+
+    def step(self, send: Send, now_s: float) -> bool:
+        """Send some entries; return whether there is a spool to deliver."""
+        ...
+
+    def acknowledge(self, acks: Mapping[bytes, int], now_s: float) -> None:
+        """Process acknowledgements, by incarnation."""
+        ...
+
+    def start_over(self, now_s: float) -> None:
+        """Send again what is not acknowledged, over a new connection."""
+        ...
+
+    def close(self) -> None:
+        """Release the spool that is being delivered."""
+        ...
 
 
 class Worker:
@@ -66,7 +113,12 @@ class Worker:
     """
 
     def __init__(
-        self, publisher: "Publisher", link: Link, spool: "Spool | None", clocks: Clocks = SYSTEM_CLOCKS
+        self,
+        publisher: Source,
+        link: Link,
+        spool: Storage | None,
+        adopt: Callable[[float], Adopter] | None = None,
+        clocks: Clocks = SYSTEM_CLOCKS,
     ) -> None:
         self.running = True
         self.reached = False
@@ -81,7 +133,7 @@ class Worker:
         now_s = clocks.monotonic_s()
         self.window = Window(self._settings.window_bytes, spool)
         self._delivery = Delivery(publisher.identity, self.window, self._totals, now_s)
-        self._adoption = _begin_adoption(self._settings, now_s)
+        self._adoption = None if adopt is None else adopt(now_s)
         self._unfinished = Unfinished(publisher.register)
         self._adopting = False
         self._connected = self._ended = False
@@ -277,17 +329,6 @@ class Worker:
         publisher = self._publisher
         dropped = publisher.dropped
         return Totals(self.window.batched + len(publisher.queue) + dropped, dropped, diagnostics.counts)
-
-
-def _begin_adoption(settings: Settings, now_s: float) -> "Adoption | None":
-    if settings.spool is None:
-        return None
-    from pathlib import Path
-
-    from ztrace.spooling.adoption import Adoption  # Most programs have no spool.
-
-    # Who has a key may send for its own service alone.
-    return Adoption(Path(settings.spool), now_s, None if settings.key is None else settings.service)
 
 
 def _stretch(records: list[Record]) -> tuple[int, int]:

@@ -8,11 +8,10 @@ the account with everything that was counted and never written.
 from collections.abc import Mapping
 from pathlib import Path
 
-from ztrace.publishing.delivery import Delivery, Identity, Send, Totals
-from ztrace.publishing.window import Entry, Window
-from ztrace.spooling.files import Entry as Place
+from ztrace.publishing.delivery import Delivery, Send, Totals
+from ztrace.publishing.window import Entry, Place, Window
 from ztrace.spooling.orphans import Orphan, find_orphans
-from ztrace.wire import BYE, CRASH, DATA, TOMBSTONE
+from ztrace.wire import BYE, CRASH, DATA, TOMBSTONE, Identity
 
 #: How often the folder is looked through.
 PERIOD_S = 10.0

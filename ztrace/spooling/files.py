@@ -14,7 +14,9 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+
+from ztrace.publishing.window import Place
+from ztrace.wire import Identity
 
 #: First bytes of a page and of a segment; with the version they keep their place in every future version.
 PAGE_MAGIC, SEGMENT_MAGIC = b"ZTSPOOL\n", b"ZTSPANS\n"
@@ -47,40 +49,6 @@ SEGMENT_HEADER_BYTES = _SEGMENT_HEADER.size
 _IDENTITY = struct.Struct("=8sI16sQQHH")
 #: Bytes read at once in search of a mark.
 _SEARCH_BYTES = 1 << 16
-
-
-class Identity(NamedTuple):
-    """Whose page it is; the fields are those of `ztrace.wire.Header`."""
-
-    incarnation: bytes
-    service: str
-    host: str
-    pid: int
-    started_ns: int
-
-
-class Entry(NamedTuple):
-    """A batch in a segment.
-
-    Attributes:
-        sequence: its number.
-        spans_before: spans of all batches with lower numbers, whatever became of them.
-        span_count: its own.
-        first_ns: when the first of its spans ended, Unix.
-        last_ns: when the last one did.
-        segment: the number of its segment.
-        offset: where its record begins.
-        size: bytes of its body.
-    """
-
-    sequence: int
-    spans_before: int
-    span_count: int
-    first_ns: int
-    last_ns: int
-    segment: int
-    offset: int
-    size: int
 
 
 def check_folder(folder: Path) -> None:
@@ -167,13 +135,13 @@ def pack_segment_header() -> bytes:
     return _SEGMENT_HEADER.pack(SEGMENT_MAGIC, VERSION)
 
 
-def pack_record(entry: Entry, body: bytes) -> bytes:
+def pack_record(entry: Place, body: bytes) -> bytes:
     """Return what goes before the body."""
     fields = _FIELDS.pack(_MARK, zlib.crc32(body), *entry[:5], len(body))
     return fields + _CRC.pack(zlib.crc32(fields))
 
 
-def read_body(descriptor: int, entry: Entry) -> bytes:
+def read_body(descriptor: int, entry: Place) -> bytes:
     """Read a batch.
 
     Raises:
@@ -187,7 +155,7 @@ def read_body(descriptor: int, entry: Entry) -> bytes:
     return body
 
 
-def walk_segment(descriptor: int, number: int) -> Iterator[Entry]:
+def walk_segment(descriptor: int, number: int) -> Iterator[Place]:
     """Yield the batches of a segment; what is damaged or incomplete is passed over.
 
     The bodies are not read: `read_body` tells whether one is sound.
@@ -207,7 +175,7 @@ def walk_segment(descriptor: int, number: int) -> Iterator[Entry]:
             offset += RECORD_BYTES + entry.size
 
 
-def _read_entry(descriptor: int, number: int, offset: int) -> Entry | None:
+def _read_entry(descriptor: int, number: int, offset: int) -> Place | None:
     record = os.pread(descriptor, RECORD_BYTES, offset)
     if len(record) < RECORD_BYTES or not record.startswith(_MARK):
         return None
@@ -215,7 +183,7 @@ def _read_entry(descriptor: int, number: int, offset: int) -> Entry | None:
     if _CRC.unpack_from(record, _FIELDS.size)[0] != zlib.crc32(fields):
         return None
     _, _, sequence, spans_before, span_count, first_ns, last_ns, size = _FIELDS.unpack(fields)
-    return Entry(sequence, spans_before, span_count, first_ns, last_ns, number, offset, size)
+    return Place(sequence, spans_before, span_count, first_ns, last_ns, number, offset, size)
 
 
 def _find_mark(descriptor: int, offset: int, end: int) -> int:

@@ -10,9 +10,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ztrace.publishing.window import Place
 from ztrace.records import INT64_MAX
-from ztrace.spooling import files as files
-from ztrace.spooling.files import Entry, Identity
+from ztrace.spooling import files
+from ztrace.wire import Identity
 
 #: Files that belong to no page, or to one that was never finished, are removed when they are so old: their
 #: owner may be at it, and without a page nobody can tell what they count for.
@@ -84,11 +85,11 @@ class Orphan:
         )
 
     @property
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[Place]:
         """All batches that are not known to be acknowledged."""
         return list(self.walk(self.floor))
 
-    def walk(self, floor: int) -> Iterator[Entry]:
+    def walk(self, floor: int) -> Iterator[Place]:
         """Yield the batches from a number on, in their order, without holding all of them in memory.
 
         The numbers between two of them, and the spans in these, are lost.
@@ -110,7 +111,7 @@ class Orphan:
             finally:
                 os.close(descriptor)
 
-    def read(self, entry: Entry) -> bytes:
+    def read(self, entry: Place) -> bytes:
         """Return the body of a batch.
 
         Raises:

@@ -22,8 +22,9 @@ from operator import setitem
 from pathlib import Path
 from typing import Any, cast
 
-from ztrace.spooling import files as files
-from ztrace.spooling.files import Entry, Identity
+from ztrace.publishing.window import Place
+from ztrace.spooling import files
+from ztrace.wire import Identity
 
 #: Bytes of all files of a folder, unless told otherwise: a quarter of an hour of a busy service.
 SPOOL_BYTES = 256 << 20
@@ -35,9 +36,6 @@ _LOOK_S = 1.0
 _UNSEEN = 1024
 #: A delivered segment that has grown beyond this is emptied: not each time, but before it counts.
 _STALE_BYTES = 1 << 16
-
-#: Where a batch is, for `Spool.read`.
-Place = Entry
 
 
 @dataclass(slots=True)
@@ -59,11 +57,7 @@ class Spool:
     def __init__(
         self,
         folder: Path,
-        incarnation: bytes,
-        service: str,
-        host: str,
-        pid: int,
-        started_ns: int,
+        identity: Identity,
         limit_bytes: int = SPOOL_BYTES,
     ) -> None:
         """Make the folder if there is none, and the page.
@@ -72,7 +66,7 @@ class Spool:
             OSError: one of them cannot be made, or others could write to the folder.
         """
         self._folder = folder
-        self._incarnation = incarnation
+        self._incarnation = identity.incarnation
         self._limit_bytes = limit_bytes
         self._segments: deque[_Segment] = deque()
         self._segment_count = 0
@@ -85,14 +79,14 @@ class Spool:
         self._looked_s = float("-inf")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         files.check_folder(folder)
-        self._page_path = folder / f"{incarnation.hex()}{files.PAGE}"
+        self._page_path = folder / f"{identity.incarnation.hex()}{files.PAGE}"
         new = self._page_path.with_suffix(files.NEW)
         self._lock = files.open_file(new, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         try:
             # Locked and complete before it has the name that others look for.
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Written, not only made long enough: a page in a hole could not be touched when the disk is full.
-            page = files.pack_page(Identity(incarnation, service, host, pid, started_ns))
+            page = files.pack_page(identity)
             if os.write(self._lock, page) != len(page):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(new))
             self._map = _map_page(new)
@@ -147,7 +141,7 @@ class Spool:
             if self._writing < 0 or self._segments[-1].size + size > files.SEGMENT_BYTES:
                 self._begin_segment()
             segment = self._segments[-1]
-            place = Entry(
+            place = Place(
                 sequence, spans_before, span_count, first_ns, last_ns, segment.number, segment.size, len(body)
             )
             self._write(segment, [files.pack_record(place, body), body], size)

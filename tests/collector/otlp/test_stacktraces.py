@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from ztrace.context import SpanContext
 from ztrace.exceptions.recording import record_exception
 from ztrace.exceptions.texts import read_stack_text
-from ztrace.spans import SpanContext
 from ztrace_collector.checking.failures import read_failure
 from ztrace_collector.otlp.mapping.stacktraces import format_stacktrace
 from ztrace_collector.refusals import Refusals

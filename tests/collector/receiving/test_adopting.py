@@ -13,6 +13,7 @@ from tests.collector.messages import EPOCH_NS, is_balanced, make_span, pack_body
 from ztrace.spooling.adoption import Adoption
 from ztrace.spooling.files import RECORD_BYTES
 from ztrace.spooling.spool import Spool
+from ztrace.wire import Identity
 from ztrace_collector.layout import NOT_DELIVERED, PROCESS_CRASHED, QUEUE_FULL
 from ztrace_collector.receiving.adopting import Adopter
 from ztrace_collector.storing.store import Store
@@ -25,7 +26,7 @@ class Owner:
 
     def __init__(self, folder: Path, number: int = 0, limit_bytes: int = 64 << 20) -> None:
         self.incarnation = bytes([number + 1]) * 16
-        self.spool = Spool(folder, self.incarnation, "billing", "desk", 42, EPOCH_NS, limit_bytes)
+        self.spool = Spool(folder, Identity(self.incarnation, "billing", "desk", 42, EPOCH_NS), limit_bytes)
         self.number = number
         self.sequence = self.spans = 0
 

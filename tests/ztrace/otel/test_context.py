@@ -17,8 +17,8 @@ import ztrace
 import ztrace.otel
 from tests.ztrace.programs import run_program
 from tests.ztrace.recording import Clock, Recorder, record_of
+from ztrace.context import make_current
 from ztrace.records import PASSED, RAISED
-from ztrace.spans import make_current
 
 pytestmark = pytest.mark.usefixtures("connected")
 

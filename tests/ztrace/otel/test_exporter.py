@@ -18,7 +18,7 @@ import ztrace
 from tests.ztrace.programs import run_program
 from tests.ztrace.receiving import Receiver
 from tests.ztrace.waiting import wait_for
-from ztrace import spans
+from ztrace import agent
 from ztrace.otel import SpanExporter
 from ztrace.otel.exporting import record_of
 from ztrace.records import ERROR, OK, PASSED, RAISED, ExceptionRecord, FrameRecord, Span
@@ -232,7 +232,7 @@ def test_what_finds_no_room_is_counted(receiver: Receiver, counts: dict[str, int
     service = Service()
     for number in range(1_000):
         service.tracer.start_span(f"o{number}").end()
-    publisher = spans.publisher
+    publisher = agent.current_publisher()
     assert publisher is not None
     receiver.acknowledging = True
     assert ztrace.flush(10)
@@ -253,8 +253,9 @@ def test_a_span_that_cannot_be_made_a_record_is_counted(
     with caplog.at_level(logging.CRITICAL, "ztrace"):
         assert service.exporter.export([ReadableSpan("no ids")]) is SpanExportResult.SUCCESS
     assert stored(receiver)
-    assert spans.publisher is not None
-    assert spans.publisher.dropped == 1
+    publisher = agent.current_publisher()
+    assert publisher is not None
+    assert publisher.dropped == 1
     assert counts.pop("otel_export") == 1
 
 

@@ -36,8 +36,9 @@ def numbered(count: int, prefix: str = "") -> list[str]:
 
 def current_publisher() -> Publisher:
     """Return the publisher created by `configure`."""
-    assert spans.publisher is not None
-    return spans.publisher
+    publisher = agent.current_publisher()
+    assert publisher is not None
+    return publisher
 
 
 def current_worker() -> Worker:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ztrace.spooling.adoption import Adoption
 from ztrace.spooling.orphans import find_orphans
 from ztrace.spooling.spool import Spool
-from ztrace.wire import DATA, TOMBSTONE, Header, unpack_header
+from ztrace.wire import DATA, TOMBSTONE, Header, Identity, unpack_header
 
 INCARNATION = bytes(range(16))
 #: Distinct numbers of spans per batch, so a mixed-up batch is detected.
@@ -33,7 +33,7 @@ def left_spool() -> Iterator[Path]:
     """Yield a spool folder as left by a killed process."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "spool"
-        spool = Spool(folder, INCARNATION, "billing", "host", 77, 1_000)
+        spool = Spool(folder, Identity(INCARNATION, "billing", "host", 77, 1_000))
         for _ in range(sum(COUNTS) + 3):
             spool.count()
         for number, (count, body) in enumerate(zip(COUNTS, BODIES, strict=True)):

@@ -17,10 +17,12 @@ import pytest
 
 from tests.ztrace.programs import ROOT
 from tests.ztrace.waiting import DEADLINE_S, wait_for
+from ztrace.publishing.window import Place
 from ztrace.spooling import files, spool
 from ztrace.spooling.files import RECORD_BYTES
 from ztrace.spooling.orphans import Orphan, find_orphans
-from ztrace.spooling.spool import Place, Spool
+from ztrace.spooling.spool import Spool
+from ztrace.wire import Identity
 
 INCARNATION = bytes(range(16))
 
@@ -33,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
 
 def make_spool(folder: Path, incarnation: bytes = INCARNATION, limit_bytes: int = 64 << 20) -> Spool:
     """Return a spool with the service, host and pid that the tests expect."""
-    return Spool(folder, incarnation, "billing", "host", 77, 1_000, limit_bytes)
+    return Spool(folder, Identity(incarnation, "billing", "host", 77, 1_000), limit_bytes)
 
 
 def fill(target: Spool, bodies: list[bytes], first: int = 0, spans_before: int = 0) -> list[Place]:
@@ -380,7 +382,8 @@ KILLED = """
 import os, sys, threading
 from pathlib import Path
 from ztrace.spooling.spool import Spool
-spool = Spool(Path(sys.argv[1]), os.urandom(16), "billing", "host", os.getpid(), 1, 64 << 20)
+from ztrace.wire import Identity
+spool = Spool(Path(sys.argv[1]), Identity(os.urandom(16), "billing", "host", os.getpid(), 1), 64 << 20)
 sequence = created = 0
 while True:
     for _ in range(100):
@@ -423,7 +426,8 @@ STOPPED = """
 import os, sys
 from pathlib import Path
 from ztrace.spooling.spool import Spool
-spool = Spool(Path(sys.argv[1]), os.urandom(16), "billing", "host", os.getpid(), 1, 64 << 20)
+from ztrace.wire import Identity
+spool = Spool(Path(sys.argv[1]), Identity(os.urandom(16), "billing", "host", os.getpid(), 1), 64 << 20)
 for _ in range(12_345):
     spool.count()
 print(spool.created, flush=True)

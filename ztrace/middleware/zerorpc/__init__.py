@@ -28,6 +28,7 @@ import zerorpc
 from zerorpc import core, patterns
 
 from ztrace import diagnostics, spans
+from ztrace.context import make_current
 from ztrace.middleware.zerorpc.calls import (
     calling,
     open_calls,
@@ -48,7 +49,6 @@ from ztrace.middleware.zerorpc.serving import (
     wrap_receiver,
 )
 from ztrace.propagation import extract, inject
-from ztrace.spans import make_current
 
 #: The key in a reply's header, of a map with "d": the server's duration in ns; and for an exception "o": the
 #: trace and span id of its origin; and for one that the server itself got as a reply "m": its message, since

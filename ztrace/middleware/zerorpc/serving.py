@@ -8,11 +8,12 @@ from typing import Any
 import zerorpc
 
 from ztrace import diagnostics, spans
+from ztrace.context import make_current
 from ztrace.exceptions import origins, recording
 from ztrace.exceptions.tracebacks import take_off_frame
 from ztrace.middleware.zerorpc.contexts import is_traced
 from ztrace.propagation import parse_traceparent
-from ztrace.spans import CONSUMER, PRODUCER, SERVER, Span, make_current, start_span
+from ztrace.spans import CONSUMER, PRODUCER, SERVER, Span, start_span
 
 #: The request this greenlet is serving, and its span.
 being_served: ContextVar[tuple[Any, Span | None]] = ContextVar(
