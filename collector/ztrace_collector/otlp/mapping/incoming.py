@@ -178,7 +178,7 @@ def _has_details(span: Span) -> bool:
 
 
 def _read_details(span: Span, is_own: bool) -> dict[str, Any]:
-    """Return what ztrace has no field for: the keys are those of `ztrace.wire.Span.details`."""
+    """Return what ztrace has no field for: the keys are those of `ztrace.records.Span.details`."""
     links = [
         _filled(
             trace_state=link.trace_state,

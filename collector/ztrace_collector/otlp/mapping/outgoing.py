@@ -187,7 +187,7 @@ def _add_links(made: Span, text: str) -> None:
 
 
 def _add_details(made: Span, details: dict[str, Any]) -> None:
-    """Add what only OpenTelemetry has of a span: the keys are those of `ztrace.wire.Span.details`."""
+    """Add what only OpenTelemetry has of a span: the keys are those of `ztrace.records.Span.details`."""
     if details.get("kind") == 0:
         made.kind = Span.SPAN_KIND_UNSPECIFIED
     if "end_ns" in details:
