@@ -8,11 +8,12 @@ interpreter. Messages are gathered for a moment, stored in one transaction, and 
 import math
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Protocol, Self
@@ -23,7 +24,6 @@ from ztrace_collector.otlp.forwarding.forwarder import Forwarder
 from ztrace_collector.otlp.forwarding.rows import retire_all
 from ztrace_collector.otlp.listening.servers import Servers
 from ztrace_collector.otlp.sending.destinations import Destination, check_not_own
-from ztrace_collector.progress import Progress
 from ztrace_collector.receiving.adopting import Adopter
 from ztrace_collector.receiving.inbox import Inbox
 from ztrace_collector.receiving.keys import KeyFolder
@@ -36,7 +36,7 @@ from ztrace_collector.storing.writer import Writer
 QUIET_MS, DRAIN_S = 20, 2.0
 #: How long the last acknowledgements may take to leave: lost ones cost duplicates, not spans.
 GOODBYE_MS = 500
-#: How long the loop sleeps at most, so that the line of progress goes on while nothing comes in.
+#: Longest sleep of the loop, so that a display of progress is redrawn while nothing arrives.
 IDLE_S = 0.5
 #: Read at a time of what has woken the loop: each byte is one call, and one look is enough for all.
 WAKE_BYTES = 4096
@@ -62,6 +62,48 @@ class Companion(Protocol):
         ...
 
 
+class Counts(Protocol):
+    """Figures of a running collector; a display reads them when it is redrawn."""
+
+    @property
+    def span_count(self) -> int:
+        """Return the number of spans stored."""
+
+    @property
+    def refused_count(self) -> int:
+        """Return the number of messages and spans refused or mended."""
+
+    @property
+    def publisher_count(self) -> int:
+        """Return the number of publishers that are connected now."""
+
+    @property
+    def holding(self) -> bool:
+        """Return whether nothing can be stored at the moment."""
+
+
+class Progress(Protocol):
+    """Display of a running collector, handed in by a command line, which also opens and closes it."""
+
+    def update(self, counts: Counts) -> None:
+        """Redraw the figures if it is time to; the loop calls this each turn, at least twice a second."""
+
+    def say(self, line: str) -> None:
+        """Print a line for the user; thread-safe, and never raises."""
+
+
+class Lines:
+    """Default progress: lines on standard error, and no figures."""
+
+    def update(self, counts: Counts) -> None:
+        """Draw nothing."""
+
+    def say(self, line: str) -> None:
+        """Print a line."""
+        with suppress(OSError):  # A terminal that is closed is no reason to end the collector.
+            print(f"ztrace: {line}", file=sys.stderr, flush=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """What a collector is to do.
@@ -72,7 +114,7 @@ class Options:
         keys: who may send; without, whoever can reach the endpoint, which has to be on this machine.
         limits: what is kept in it.
         adopt: a spool folder on this machine: what dead processes left there is stored.
-        progress: keep a line of progress on standard error if that is a terminal.
+        progress: display that is given the figures of the collector, and lines for the user.
         companions: make what else runs while it collects; each is given the inbox, and what writes a line
             on standard error from any thread.
         destinations: where spans are sent on to.
@@ -84,7 +126,7 @@ class Options:
     keys: KeyFolder | None = None
     limits: Limits = NO_LIMITS
     adopt: Path | None = None
-    progress: bool = False
+    progress: Progress = field(default_factory=Lines)
     companions: Sequence[Callable[[Inbox, Callable[[str], None]], Companion]] = ()
     destinations: Sequence[Destination] = ()
     sends_unfinished: bool = False
@@ -131,16 +173,16 @@ class Collector:
             self._waker.setblocking(False)
             # First: a port in use is no reason to leave a new, empty file behind.
             receiver = stack.enter_context(Receiver(options.bind, options.keys))
-            line = stack.enter_context(Progress(shown=options.progress))
+            say = options.progress.say
             inbox = Inbox(self._wake)
-            companions = [stack.enter_context(make(inbox, line.say)) for make in options.companions]
+            companions = [stack.enter_context(make(inbox, say)) for make in options.companions]
             for companion in companions:
                 if isinstance(companion, Servers):
                     own = [address for address in (companion.http, companion.grpc) if address is not None]
                     check_not_own(options.destinations, own)
             # Closed before they end: what waits for an answer has one.
             stack.enter_context(inbox)
-            writer = stack.enter_context(Writer(options.database, options.limits, say=line.say))
+            writer = stack.enter_context(Writer(options.database, options.limits, say=say))
             forwarder = None
             if options.destinations:
                 forwarder = stack.enter_context(
@@ -148,7 +190,7 @@ class Collector:
                         options.database,
                         options.destinations,
                         unfinished=options.sends_unfinished,
-                        say=line.say,
+                        say=say,
                         wake=self._wake,
                     )
                 )
@@ -161,9 +203,11 @@ class Collector:
             adopter = None
             if options.adopt is not None:
                 adopter = stack.enter_context(
-                    Adopter(options.adopt, writer.write, say=line.say, now_s=time.monotonic())
+                    Adopter(options.adopt, writer.write, say=say, now_s=time.monotonic())
                 )
-            _Loop(receiver, inbox, writer, forwarder, adopter, line, companions, self._stopping).run(wakened)
+            _Loop(
+                receiver, inbox, writer, forwarder, adopter, options.progress, companions, self._stopping
+            ).run(wakened)
             # Only what has been acknowledged is worth waiting for; after an error there is nothing to say.
             receiver.socket.linger = GOODBYE_MS
 
@@ -184,7 +228,7 @@ class _Loop:
     writer: Writer
     forwarder: Forwarder | None
     adopter: Adopter | None
-    line: Progress
+    progress: Progress
     companions: Sequence[Companion]
     stopping: threading.Event
 
@@ -203,13 +247,13 @@ class _Loop:
             ready = dict((holding if writer.holding else poller).poll(math.ceil(1000 * timeout_s)))
             if wakened.fileno() in ready:
                 wakened.recv(WAKE_BYTES)
-            receiver.tend(writer.note_refusal, self.line.say)
+            receiver.tend(writer.note_refusal, self.progress.say)
             self._store(receiver.socket in ready)
             writer.tend()
             if self.forwarder is not None:
                 self.forwarder.step(writer)
             adopting = self.adopter is not None and not writer.holding and self.adopter.step(time.monotonic())
-            self.line.update(writer)
+            self.progress.update(writer)
         self._drain()
         receiver.acknowledge(writer.finish())
         if self.forwarder is not None:

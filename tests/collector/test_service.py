@@ -20,8 +20,7 @@ from tests.collector.disks import fill, small_disk
 from tests.collector.messages import Sender, is_balanced, make_span, refusals, row, rows
 from ztrace.errors import DatabaseInUse, EndpointError, ZtraceError
 from ztrace.wire import TOPIC, unpack_acks
-from ztrace_collector.progress import format_line
-from ztrace_collector.service import Collector, Options, collect
+from ztrace_collector.service import Collector, Counts, Options, collect
 from ztrace_collector.storing.store import Store
 
 #: Longer than anything takes: reached only by a failure.
@@ -441,42 +440,42 @@ def test_stop_before_run_returns_at_once(path: Path) -> None:
     collector.stop()
 
 
-def test_progress_is_for_terminals_only(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Where standard error is no terminal nothing is written to it."""
-    collect(
-        Options("tcp://127.0.0.1:0", path, progress=True),
-        ready=lambda endpoint: os.kill(os.getpid(), signal.SIGTERM),
-    )
+def test_progress_is_given_figures_and_lines(path: Path, connect: Connect) -> None:
+    """The display that is handed in reads the collector's figures, and is given its lines."""
+    endpoints: list[str] = []
+    seen: list[tuple[int, int, int, bool]] = []
+    said: list[str] = []
+
+    class Display:
+        def update(self, counts: Counts) -> None:
+            seen.append((counts.span_count, counts.refused_count, counts.publisher_count, counts.holding))
+
+        def say(self, line: str) -> None:
+            said.append(line)
+
+    options = Options("tcp://127.0.0.1:0", path, progress=Display())
+    collector = Collector(options, ready=endpoints.append)
+    thread = threading.Thread(target=collector.run)
+    thread.start()
+    try:
+        wait_for(lambda: endpoints)
+        peer = connect(endpoints[0])
+        peer.wait_for_subscription()
+        peer.send(peer.sender.data(make_span()))
+        wait_for(lambda: (1, 0, 1, False) in seen)
+        path.rename(path.with_name("elsewhere.db"))
+        peer.send(peer.sender.data(make_span()))
+        wait_for(lambda: said)
+    finally:
+        collector.stop()
+        thread.join()
+    assert said == [f"{path} has been moved away; going on with what is there now, or a new file"]
+
+
+def test_nothing_is_drawn_by_default(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Without a display only lines are written, to standard error."""
+    options = Options("tcp://127.0.0.1:0", path)
+    collect(options, ready=lambda endpoint: os.kill(os.getpid(), signal.SIGTERM))
     assert capfd.readouterr() == ("", "")
-    assert (
-        format_line(1_234_567, 89_012.3, 1, 4)
-        == "1,234,567 spans stored   89,012/s   1 publisher   4 refused"
-    )
-    assert format_line(7, 0.0, 2, 0, holding=True) == "7 spans stored   holding   2 publishers   0 refused"
-
-
-def test_progress_is_one_line_in_place(path: Path, connect: Connect) -> None:
-    """On a terminal one line is written over and cleared at the end."""
-    leader, follower = os.openpty()
-    code = COLLECT.replace("[2])", "[2]), progress=True")
-    command = [sys.executable, "-c", code, "tcp://127.0.0.1:0", str(path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=follower, text=True) as child:
-        os.close(follower)
-        try:
-            assert child.stdout is not None
-            peer = connect(child.stdout.readline().strip())
-            peer.wait_for_subscription()
-            peer.send(peer.sender.data(make_span()))
-            shown = b""
-            while b"1 spans stored" not in shown:
-                shown += os.read(leader, 4096)
-            child.terminate()
-            child.wait(DEADLINE_S)
-            shown += os.read(leader, 4096)
-        finally:
-            if child.poll() is None:
-                child.kill()
-            os.close(leader)
-    assert shown.startswith(b"\r\x1b[K")
-    assert shown.endswith(b"\r\x1b[K")
-    assert b"\n" not in shown
+    options.progress.say("a line")
+    assert capfd.readouterr() == ("", "ztrace: a line\n")

@@ -20,6 +20,7 @@ from ztrace_collector.storing.store import Store
 from ztrace_viewer import demo as shop_demo
 from ztrace_viewer import documents
 from ztrace_viewer.cli import COMMANDS, ztrace
+from ztrace_viewer.terminal.progress import CollectorProgress
 
 EVIL = "a\x1b[31mb\x9b2J\u202e[bold]"
 FIRST = trace_id(1).hex()[:16]
@@ -385,7 +386,8 @@ def test_the_collector_says_where_it_listens(
     result = run(name, "--bind", "tcp://127.0.0.1:*", "--db", path)
     assert result.exit_code == 0
     (options,) = calls
-    assert replace(options, companions=()) == Options("tcp://127.0.0.1:*", path, progress=True)
+    assert replace(options, companions=()) == Options("tcp://127.0.0.1:*", path, progress=options.progress)
+    assert isinstance(options.progress, CollectorProgress)
     assert "ZTRACE_ENDPOINT=tcp://127.0.0.1:5555" in result.stderr
     assert str(path) in result.stderr
     assert result.stderr.count("\n") == 1

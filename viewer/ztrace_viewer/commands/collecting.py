@@ -205,6 +205,7 @@ def _collect(given: _Given, web: "Address | None" = None) -> None:
     from ztrace_collector.service import Options
     from ztrace_collector.service import collect as run
     from ztrace_collector.storing.retention import Limits
+    from ztrace_viewer.terminal.progress import CollectorProgress
     from ztrace_viewer.web.beside import Beside
 
     listening = _read_listening(given["otlp_http"], given["otlp_grpc"])
@@ -236,20 +237,21 @@ def _collect(given: _Given, web: "Address | None" = None) -> None:
 
     destinations = read_destinations(given["otlp"], given["otlp_headers"], os.environ)
     keys = None if given["folder"] is None else KeyFolder(given["folder"])
-    run(
-        Options(
-            given["bind"],
-            given["database"],
-            keys,
-            Limits(given["keep_ns"], given["max_bytes"]),
-            given["adopt"],
-            progress=True,
-            companions=[listen] if web is None else [listen, show],
-            destinations=destinations,
-            sends_unfinished=given["otlp_unfinished"],
-        ),
-        ready=announce,
-    )
+    with CollectorProgress() as progress:
+        run(
+            Options(
+                given["bind"],
+                given["database"],
+                keys,
+                Limits(given["keep_ns"], given["max_bytes"]),
+                given["adopt"],
+                progress=progress,
+                companions=[listen] if web is None else [listen, show],
+                destinations=destinations,
+                sends_unfinished=given["otlp_unfinished"],
+            ),
+            ready=announce,
+        )
 
 
 def _read_listening(http: str | None, grpc: str | None) -> "Listening":

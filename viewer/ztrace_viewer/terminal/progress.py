@@ -1,4 +1,4 @@
-"""One line on the terminal that tells how far an export or an import has come.
+"""One line on the terminal that shows how far an export, an import or a collector has come.
 
 One idea: it is written over in place, only if somebody can see it, and gone at the end.
 """
@@ -6,10 +6,15 @@ One idea: it is written over in place, only if somebody can see it, and gone at 
 import sys
 import time
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from ztrace_collector.service import Counts
 
 #: How often the line is renewed.
 PERIOD_S = 0.1
+#: How often the line of a collector is renewed, which runs for days.
+COLLECTOR_PERIOD_S = 0.5
 #: Characters of the bar.
 _WIDTH = 24
 #: Back to the line's start, and clear to its end.
@@ -67,3 +72,57 @@ def format_line(done: int, unit: str, share: float | None, elapsed_s: float) -> 
     share = min(1.0, max(0.0, share))
     filled = round(share * _WIDTH)
     return f"{'█' * filled}{'·' * (_WIDTH - filled)} {share:4.0%}   {told}"
+
+
+class CollectorProgress:
+    """Line of a running collector, from `__enter__` to `__exit__`; lines of `say` are printed above it."""
+
+    def __init__(self) -> None:
+        self._shown = sys.stderr.isatty()
+        self._then_s = time.monotonic()
+        self._then_count = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._shown:
+            self._write(_CLEAR)
+
+    def update(self, counts: "Counts") -> None:
+        """Redraw the line if it is time to."""
+        now_s = time.monotonic()
+        elapsed_s = now_s - self._then_s
+        if not self._shown or elapsed_s < COLLECTOR_PERIOD_S:
+            return
+        count = counts.span_count
+        rate = (count - self._then_count) / elapsed_s
+        self._then_s, self._then_count = now_s, count
+        line = format_counts(
+            count, rate, counts.publisher_count, counts.refused_count, holding=counts.holding
+        )
+        self._write(f"{_CLEAR}{line}")
+
+    def say(self, line: str) -> None:
+        """Print a line that stays, terminal or not."""
+        self._write(f"{_CLEAR if self._shown else ''}ztrace: {line}\n")
+
+    def _write(self, text: str) -> None:
+        try:
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        except OSError:
+            self._shown = False  # The terminal has gone; the collector has not.
+
+
+def format_counts(
+    span_count: int, rate: float, publisher_count: int, refused_count: int, *, holding: bool = False
+) -> str:
+    """Return the text of a collector's line."""
+    publishers = f"{publisher_count} publisher" + ("" if publisher_count == 1 else "s")
+    return (
+        f"{span_count:,} spans stored   {'holding' if holding else f'{rate:,.0f}/s'}   {publishers}"
+        f"   {refused_count:,} refused"
+    )
