@@ -1,4 +1,4 @@
-"""A real SDK beside ztrace: its spans in memory, and its context connected for one test."""
+"""Fixtures with a real OpenTelemetry SDK that exports to memory, connected to ztrace for one test."""
 
 from collections.abc import Iterator
 
@@ -16,13 +16,13 @@ import ztrace.otel
 
 @pytest.fixture
 def exported() -> InMemorySpanExporter:
-    """Return what OpenTelemetry's own spans are handed to."""
+    """Return the in-memory exporter of OpenTelemetry's spans."""
     return InMemorySpanExporter()
 
 
 @pytest.fixture
 def tracer(exported: InMemorySpanExporter) -> Iterator[trace.Tracer]:
-    """Yield a tracer of the SDK."""
+    """Yield a tracer of the SDK; its provider is shut down after the test."""
     provider = TracerProvider(resource=Resource({"service.name": "shop"}), shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exported))
     yield provider.get_tracer("tests", "1.0")
@@ -31,7 +31,7 @@ def tracer(exported: InMemorySpanExporter) -> Iterator[trace.Tracer]:
 
 @pytest.fixture
 def connected(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Connect the two for this test; at the end OpenTelemetry's context is as empty as ztrace's."""
+    """Connect ztrace and OpenTelemetry for this test, and assert that both contexts are empty at its end."""
     monkeypatch.setattr(context_api, "_RUNTIME_CONTEXT", context_api._RUNTIME_CONTEXT)
     ztrace.otel.connect()
     assert context_api.get_current() == Context()

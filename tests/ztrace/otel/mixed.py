@@ -1,11 +1,11 @@
 """One process of a mixed tree: ``python -m tests.ztrace.otel.mixed ROLE WAY COLLECTOR [NEXT]``.
 
-    shopper ─HTTP─▶ web ─zerorpc─▶ orders ─zerorpc─▶ goods ─HTTP─▶ stock
+ shopper ─HTTP─▶ web ─zerorpc─▶ orders ─zerorpc─▶ goods ─HTTP─▶ stock
 
-The shopper and stock know OpenTelemetry alone; orders knows ztrace alone; web and goods have both. WAY says
-how OpenTelemetry's spans go out: ``ztrace`` over ztrace's transport, ``otlp`` by the SDK's own exporter to
-COLLECTOR, a URL. Each prints where it listens; the shopper asks for the path that a line says, and prints the
-trace. There is ``/order``, and ``/refuse``, which fails in goods.
+The shopper and stock use OpenTelemetry only, orders uses ztrace only, web and goods use both. WAY is the
+export of OpenTelemetry's spans: ``ztrace`` over ztrace's transport, ``otlp`` by the SDK's own exporter to
+COLLECTOR, a URL. Each process prints its address; the shopper reads one path per line, requests the path and
+prints the trace id. The paths are ``/order``, and ``/refuse``, which fails in goods.
 """
 
 import sys
@@ -34,7 +34,7 @@ import ztrace.otel
 
 
 def trace_with_opentelemetry(role: str, way: str, url: str) -> trace.Tracer:
-    """Do what programs do that have OpenTelemetry."""
+    """Set up OpenTelemetry with the exporter of the given way, and return a tracer."""
     provider = TracerProvider(resource=Resource({"service.name": role}))
     exporter = ztrace.otel.SpanExporter() if way == "ztrace" else OTLPSpanExporter(f"{url}/v1/traces")
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -44,7 +44,7 @@ def trace_with_opentelemetry(role: str, way: str, url: str) -> trace.Tracer:
 
 
 def serve_http(tracer: trace.Tracer, answer: Callable[[str], str]) -> None:
-    """Serve requests with an OpenTelemetry span for each."""
+    """Serve HTTP requests, each within an OpenTelemetry server span."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -63,7 +63,7 @@ def serve_http(tracer: trace.Tracer, answer: Callable[[str], str]) -> None:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Be quiet."""
+            """Discard the request log."""
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
         print(f"http://127.0.0.1:{server.server_port}", flush=True)
@@ -71,14 +71,14 @@ def serve_http(tracer: trace.Tracer, answer: Callable[[str], str]) -> None:
 
 
 def connect(endpoint: str) -> zerorpc.Client:
-    """Return a client."""
+    """Return a client connected to the endpoint."""
     client = zerorpc.Client(heartbeat=None)
     client.connect(endpoint)
     return client
 
 
 def serve_zerorpc(methods: dict[str, Callable[..., Any]]) -> None:
-    """Serve calls."""
+    """Serve the methods until the process is killed."""
     server = zerorpc.Server(methods)
     server.bind("tcp://127.0.0.1:0")
     print(server._events._socket.getsockopt_string(zerorpc.zmq.LAST_ENDPOINT), flush=True)
@@ -86,7 +86,7 @@ def serve_zerorpc(methods: dict[str, Callable[..., Any]]) -> None:
 
 
 def shop(tracer: trace.Tracer, web: str) -> None:
-    """Ask for a path for each line."""
+    """Request the path of each input line, and print the trace ids."""
     for line in sys.stdin:
         with tracer.start_as_current_span("buy") as span:
             requests.get(f"{web}{line.strip()}", timeout=10)
@@ -94,12 +94,12 @@ def shop(tracer: trace.Tracer, web: str) -> None:
 
 
 def refuse() -> None:
-    """Fail."""
+    """Raise an error that the caller receives."""
     raise KeyError("no such thing")
 
 
 def main(role: str, way: str, url: str, upstream: str = "") -> None:
-    """Be one of them."""
+    """Run one role of the mixed tree."""
     has_opentelemetry, has_ztrace = role != "orders", role in ("web", "orders", "goods")
     if has_ztrace or way == "ztrace":
         ztrace.configure(role)

@@ -1,4 +1,4 @@
-"""Context both ways: who is whose child, whatever the nesting, and that nothing stays behind."""
+"""Context shared with OpenTelemetry: parents in any nesting, and no context left over."""
 
 import asyncio
 import logging
@@ -24,14 +24,14 @@ pytestmark = pytest.mark.usefixtures("connected")
 
 
 class Tree:
-    """What both tracers recorded, by names."""
+    """Spans recorded by both tracers, by name."""
 
     def __init__(self, recorder: Recorder, exported: InMemorySpanExporter) -> None:
         self._recorder = recorder
         self._exported = exported
 
     def parents(self) -> dict[str, str | None]:
-        """Return each span's parent; see that all are of one trace."""
+        """Return each span's parent by name, and assert that all spans belong to one trace."""
         found: dict[tuple[int, str], int | None] = {}
         traces = set()
         for span in self._recorder.spans:
@@ -50,12 +50,12 @@ class Tree:
 
 @pytest.fixture
 def tree(recorder: Recorder, exported: InMemorySpanExporter) -> Tree:
-    """Return what is recorded in this test."""
+    """Return the tree recorded by this test."""
     return Tree(recorder, exported)
 
 
 def test_any_nesting_is_one_tree(tree: Tree, tracer: trace.Tracer) -> None:
-    """Ztrace in OpenTelemetry in ztrace, twice each: every span's parent is the one around it."""
+    """Spans of both tracers, nested in any order, have the span around them as parent."""
     with ztrace.span("z1"), tracer.start_as_current_span("o1"), tracer.start_as_current_span("o2"):
         with ztrace.span("z2"), ztrace.span("z3"):
             with tracer.start_as_current_span("o3"):
@@ -78,7 +78,7 @@ def test_any_nesting_is_one_tree(tree: Tree, tracer: trace.Tracer) -> None:
 
 
 def test_opentelemetry_may_be_the_root(tree: Tree, tracer: trace.Tracer) -> None:
-    """The trace id is then OpenTelemetry's, and flags and tracestate go on."""
+    """An OpenTelemetry root gives ztrace's spans its trace id, and flags and tracestate are passed on."""
     with tracer.start_as_current_span("o1") as outer, ztrace.span("z1"):
         carrier: dict[str, str] = {}
         ztrace.inject(carrier)
@@ -89,14 +89,14 @@ def test_opentelemetry_may_be_the_root(tree: Tree, tracer: trace.Tracer) -> None
 
 
 def test_connecting_twice_is_connecting_once() -> None:
-    """The second call finds the first one's work."""
+    """A second `connect` changes nothing."""
     runtime = context_api._RUNTIME_CONTEXT
     ztrace.otel.connect()
     assert context_api._RUNTIME_CONTEXT is runtime
 
 
 def test_a_span_that_is_not_current_is_nobodys_parent(tree: Tree, tracer: trace.Tracer) -> None:
-    """Either tracer may start one beside what runs."""
+    """A span started without becoming current is no parent, in either tracer."""
     with ztrace.span("z1"):
         beside = tracer.start_span("o1")
         other = ztrace.span("z2").start(activate=False)
@@ -110,7 +110,7 @@ def test_a_span_that_is_not_current_is_nobodys_parent(tree: Tree, tracer: trace.
 
 
 def test_a_span_that_ends_out_of_order_leaves_nothing(tree: Tree, tracer: trace.Tracer) -> None:
-    """Whichever of two ends first, at the end nothing is current, and what runs goes on being it."""
+    """Spans of both tracers that end out of order leave the running span current, or none."""
     outer = ztrace.span("z1").start()
     token = context_api.attach(trace.set_span_in_context(first := tracer.start_span("o1")))
     outer.end()
@@ -132,7 +132,7 @@ def test_a_span_that_ends_out_of_order_leaves_nothing(tree: Tree, tracer: trace.
 def test_a_context_detached_twice_or_elsewhere_is_as_without_ztrace(
     recorder: Recorder, tracer: trace.Tracer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """OpenTelemetry says so in its log; the program goes on, and nothing of ztrace's has failed."""
+    """A context detached twice or elsewhere is logged by OpenTelemetry and leaves ztrace's span current."""
     with ztrace.span("z1") as outer:
         token = context_api.attach(trace.set_span_in_context(tracer.start_span("o1")))
         context_api.detach(token)
@@ -152,7 +152,7 @@ def test_a_context_detached_twice_or_elsewhere_is_as_without_ztrace(
 
 
 def test_an_empty_context_begins_a_new_trace(recorder: Recorder, tracer: trace.Tracer) -> None:
-    """Attached on purpose, as by a server for a request without headers: what is around is no parent."""
+    """An empty context, attached as for a request without headers, starts a new trace."""
     with ztrace.span("z1") as outer:
         token = context_api.attach(Context())
         with ztrace.span("z2"):
@@ -166,7 +166,7 @@ def test_an_empty_context_begins_a_new_trace(recorder: Recorder, tracer: trace.T
 
 
 def test_the_rest_of_a_context_is_opentelemetrys(tree: Tree, tracer: trace.Tracer) -> None:
-    """Baggage is seen within ztrace's spans, and setting it changes no parent."""
+    """Baggage is visible within ztrace's spans, and setting it changes no parent."""
     with tracer.start_as_current_span("o1"), ztrace.span("z1") as span:
         token = context_api.attach(baggage.set_baggage("user", "ada"))
         assert ztrace.current_span() is span
@@ -178,14 +178,14 @@ def test_the_rest_of_a_context_is_opentelemetrys(tree: Tree, tracer: trace.Trace
 
 
 def run_in_thread(work: Callable[[], object]) -> None:
-    """Run something in a thread to its end."""
+    """Run `work` to its end in a new thread."""
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
 
 
 def test_a_thread_has_what_is_given_to_it(tree: Tree, tracer: trace.Tracer) -> None:
-    """A thread begins with nothing; a context carried over, as OpenTelemetry does it, has ztrace's span."""
+    """A thread starts without a current span, and an OpenTelemetry context attached there has ztrace's."""
 
     def work() -> None:
         assert ztrace.current_span() is None
@@ -202,7 +202,7 @@ def test_a_thread_has_what_is_given_to_it(tree: Tree, tracer: trace.Tracer) -> N
 
 
 def test_tasks_have_their_own(tree: Tree, tracer: trace.Tracer) -> None:
-    """Two tasks that alternate: each has the spans of where it began, also after these have ended."""
+    """Alternating tasks keep the spans in which they were started, even after these have ended."""
 
     async def work(number: int) -> None:
         for turn in range(3):
@@ -228,14 +228,14 @@ def test_tasks_have_their_own(tree: Tree, tracer: trace.Tracer) -> None:
 def test_time_in_a_child_of_opentelemetrys_is_not_own_time(
     recorder: Recorder, tracer: trace.Tracer, clock: Clock
 ) -> None:
-    """Spans below count as ztrace's do while they are current, each time once, however they overlap."""
+    """Time in an OpenTelemetry child is subtracted from a span's self time once, however children overlap."""
     with ztrace.span("z1"):
         clock.pass_ns(10)
         with tracer.start_as_current_span("o1") as child:
             clock.pass_ns(100)
             with ztrace.span("z2"):
                 clock.pass_ns(1000)
-            with trace.use_span(child):  # Nothing new begins.
+            with trace.use_span(child):  # The child is made current again and not started again.
                 clock.pass_ns(1)
         clock.pass_ns(20)
     assert (recorder.named("z1").self_ns, recorder.named("z1").duration_ns) == (30, 1131)
@@ -245,7 +245,7 @@ def test_time_in_a_child_of_opentelemetrys_is_not_own_time(
 def test_time_of_spans_that_are_no_children_is_own_time(
     recorder: Recorder, tracer: trace.Tracer, clock: Clock
 ) -> None:
-    """A span of elsewhere that is made current, and one that is not recorded, take nothing away."""
+    """Foreign and unrecorded spans made current do not reduce a span's self time."""
     foreign = tracer.start_span("o1", context=Context())
     with ztrace.span("z1"), trace.use_span(foreign), trace.use_span(trace.INVALID_SPAN):
         clock.pass_ns(10)
@@ -253,7 +253,7 @@ def test_time_of_spans_that_are_no_children_is_own_time(
 
 
 def test_an_unsampled_parent_is_kept_and_all_of_ztraces_spans_are_recorded(recorder: Recorder) -> None:
-    """The trace is OpenTelemetry's, its flags go on to whoever is called; the parent is stored nowhere."""
+    """An unsampled OpenTelemetry parent passes on its trace id and flags, and ztrace's spans are recorded."""
     tracer = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False).get_tracer("tests")
     with tracer.start_as_current_span("o1") as unsampled:
         context = unsampled.get_span_context()
@@ -268,14 +268,14 @@ def test_an_unsampled_parent_is_kept_and_all_of_ztraces_spans_are_recorded(recor
 
 
 def fail() -> None:
-    """Raise something."""
+    """Raise an error within the innermost span."""
     raise ValueError("no")
 
 
 def test_an_exception_passes_both_and_keeps_its_origin(
     recorder: Recorder, tracer: trace.Tracer, exported: InMemorySpanExporter
 ) -> None:
-    """It began where ztrace saw it first; OpenTelemetry's event is there, and says where that was."""
+    """An exception through both tracers has its origin in ztrace's span, and OpenTelemetry's names it."""
     with (
         pytest.raises(ValueError, match="no"),
         ztrace.span("z1"),
@@ -299,7 +299,7 @@ def test_an_exception_passes_both_and_keeps_its_origin(
 def test_an_exception_that_began_in_opentelemetrys_span_begins_in_the_first_of_ztraces(
     recorder: Recorder, tracer: trace.Tracer, exported: InMemorySpanExporter
 ) -> None:
-    """Nothing is told to a span that ztrace knows no origin for."""
+    """An exception raised within OpenTelemetry's span has its origin in the first ztrace span it leaves."""
     with pytest.raises(ValueError, match="no"), ztrace.span("z1"), tracer.start_as_current_span("o1"):
         fail()
     assert record_of(recorder, "z1").how == RAISED
@@ -310,7 +310,7 @@ def test_an_exception_that_began_in_opentelemetrys_span_begins_in_the_first_of_z
 def test_a_span_that_ends_well_while_an_exception_is_handled_is_told_nothing(
     recorder: Recorder, tracer: trace.Tracer, exported: InMemorySpanExporter
 ) -> None:
-    """What is being handled around it does not leave it."""
+    """An OpenTelemetry span that ends normally in an exception handler has no exception attributes."""
     with ztrace.span("z1"):
         try:
             with ztrace.span("z2"):
@@ -323,7 +323,7 @@ def test_a_span_that_ends_well_while_an_exception_is_handled_is_told_nothing(
 
 
 def test_what_a_carrier_brought_is_a_remote_parent(recorder: Recorder, tracer: trace.Tracer) -> None:
-    """A context that was extracted and made current, as for a message, is OpenTelemetry's parent too."""
+    """An extracted context made current is a remote parent in OpenTelemetry."""
     make_current(ztrace.extract({"traceparent": f"00-{1:032x}-{2:016x}-01", "tracestate": "a=b"}))
     context = trace.get_current_span().get_span_context()
     make_current(None)
@@ -334,7 +334,7 @@ def test_what_a_carrier_brought_is_a_remote_parent(recorder: Recorder, tracer: t
 def test_unconfigured_opentelemetry_is_as_without_ztrace(
     tracer: trace.Tracer, exported: InMemorySpanExporter
 ) -> None:
-    """Spans of ztrace that record nothing are nobody's parents."""
+    """Unconfigured ztrace spans are no parents of OpenTelemetry's."""
     with tracer.start_as_current_span("o1") as outer, ztrace.span("z1"):
         assert trace.get_current_span() is outer
         with tracer.start_as_current_span("o2"):
@@ -344,7 +344,7 @@ def test_unconfigured_opentelemetry_is_as_without_ztrace(
 
 
 def test_greenlets_have_their_own() -> None:
-    """With gevent's monkey patching: what alternates does not mix, and a greenlet begins with nothing."""
+    """Under gevent's patches, greenlets start without a current span and do not mix their contexts."""
     done = run_program(
         "import gevent.monkey; gevent.monkey.patch_all()\n"
         "import gevent, ztrace, ztrace.otel\n"

@@ -1,4 +1,4 @@
-"""OpenTelemetry's spans over ztrace's transport: all of them arrives, or is counted where it cannot."""
+"""OpenTelemetry spans exported over ztrace's transport: all delivered, or counted as dropped."""
 
 import logging
 import sys
@@ -37,12 +37,12 @@ VALUES: dict[str, AttributeValue] = {
 SENT: dict[str, object] = {**VALUES, "texts": ["a", "b"], "numbers": [1, 2]}
 
 
-#: Python 3.12.0 and 3.12.1 alone: what the SDK has left when ztrace has been closed is then lost, and said.
+#: Python 3.12.0 and 3.12.1 start no thread at exit, so spans exported after ztrace's exit are reported lost.
 STARTS_NO_THREAD_AT_EXIT = (3, 12, 0) <= sys.version_info[:3] <= (3, 12, 1)
 
 
 class Service:
-    """A provider whose spans go to ztrace."""
+    """Tracer provider whose spans are exported to ztrace."""
 
     def __init__(self, limits: SpanLimits | None = None, name: str = "shop") -> None:
         self.exporter = SpanExporter()
@@ -62,14 +62,14 @@ def service(receiver: Receiver) -> Iterator[Service]:
 
 
 def stored(receiver: Receiver, name: str = "o1") -> Span:
-    """Return the span of that name once it has arrived."""
+    """Flush, and return the only stored span of this name."""
     assert ztrace.flush(10)
     (span,) = (span for span in receiver.spans if span.name == name)
     return span
 
 
 def test_everything_that_a_span_has_arrives(receiver: Receiver, service: Service) -> None:
-    """Fields in their places, all else in details, and values with their types."""
+    """Every field of an OpenTelemetry span arrives, in a column or in the details, with its type."""
     linked = SpanContext(5, 6, True, TraceFlags(1), TraceState([("k", "v")]))
     parent = SpanContext(1, 2, True, TraceFlags(1), TraceState([("a", "b")]))
     span = service.tracer.start_span(
@@ -126,13 +126,13 @@ def test_everything_that_a_span_has_arrives(receiver: Receiver, service: Service
 
 @pytest.mark.parametrize("kind", list(SpanKind))
 def test_kinds(receiver: Receiver, service: Service, kind: SpanKind) -> None:
-    """Each is its own."""
+    """Each kind of span arrives as the same kind."""
     service.tracer.start_span("o1", kind=kind).end()
     assert stored(receiver).kind == kind.value + 1
 
 
 def test_what_the_sdk_dropped_is_told(receiver: Receiver, service: Service) -> None:
-    """By its own limits."""
+    """The numbers of attributes, events and links dropped by the SDK's limits arrive."""
     limits = SpanLimits(max_span_attributes=1, max_events=1, max_links=1, max_event_attributes=1)
     small = Service(limits)
     links = [Link(SpanContext(5, 6, True)), Link(SpanContext(7, 8, True))]
@@ -148,7 +148,7 @@ def test_what_the_sdk_dropped_is_told(receiver: Receiver, service: Service) -> N
 
 
 def fail() -> None:
-    """Raise something from something."""
+    """Raise an error from another."""
     try:
         raise KeyError("inner")
     except KeyError as error:
@@ -156,7 +156,7 @@ def fail() -> None:
 
 
 def test_an_exception_is_the_spans_and_its_event_stays(receiver: Receiver, service: Service) -> None:
-    """Type, message, cause and frames, as ztrace has them; marked, so that it is not sent on twice."""
+    """An exception event becomes the span's exception, and the event is kept and marked as converted."""
     with pytest.raises(ValueError, match="card"), service.tracer.start_as_current_span("o1"):
         fail()
     span = stored(receiver)
@@ -178,7 +178,7 @@ def test_an_exception_is_the_spans_and_its_event_stays(receiver: Receiver, servi
 
 
 def test_an_exception_that_did_not_end_the_span_stays_an_event(receiver: Receiver, service: Service) -> None:
-    """A span that is fine has no exception; and an error without an event has none, either."""
+    """A handled exception stays an event, and an error status without an event has no exception."""
     with service.tracer.start_as_current_span("o1") as span:
         span.record_exception(ValueError("handled"))
     with service.tracer.start_as_current_span("o2") as span:
@@ -191,7 +191,7 @@ def test_an_exception_that_did_not_end_the_span_stays_an_event(receiver: Receive
 
 @pytest.mark.usefixtures("connected")
 def test_an_exception_that_ztrace_saw_further_in_has_passed(receiver: Receiver, service: Service) -> None:
-    """It is told by its origin's ids, which stay among the attributes for whoever the span is sent on to."""
+    """An exception that ztrace recorded further in passes the span, which keeps the origin's ids."""
     with (
         pytest.raises(ValueError, match="card"),
         service.tracer.start_as_current_span("o1"),
@@ -213,7 +213,7 @@ def test_an_exception_that_ztrace_saw_further_in_has_passed(receiver: Receiver, 
 
 
 def test_secrets_stay_here(receiver: Receiver, service: Service) -> None:
-    """In attributes, events and messages."""
+    """Secrets in attributes, events and messages are scrubbed."""
     secret = "hunter2"
     span = service.tracer.start_span("o1", attributes={"api_key": secret})
     span.add_event("login", {"password": secret})
@@ -226,7 +226,7 @@ def test_secrets_stay_here(receiver: Receiver, service: Service) -> None:
 
 
 def test_what_finds_no_room_is_counted(receiver: Receiver, counts: dict[str, int]) -> None:
-    """Created is what was exported, dropped what the queue had no room for; nothing else is missing."""
+    """Spans that exceed the queue are counted as dropped."""
     receiver.acknowledging = False
     ztrace.configure("shop", receiver.endpoint, queue_spans=10, linger_ms=60_000)
     service = Service()
@@ -247,7 +247,7 @@ def test_what_finds_no_room_is_counted(receiver: Receiver, counts: dict[str, int
 def test_a_span_that_cannot_be_made_a_record_is_counted(
     receiver: Receiver, service: Service, caplog: pytest.LogCaptureFixture, counts: dict[str, int]
 ) -> None:
-    """And those beside it arrive."""
+    """A span that cannot be converted is counted as dropped, and the other spans arrive."""
     good = service.tracer.start_span("o1")
     good.end()
     with caplog.at_level(logging.CRITICAL, "ztrace"):
@@ -260,7 +260,7 @@ def test_a_span_that_cannot_be_made_a_record_is_counted(
 
 
 def test_flushing_has_a_deadline(receiver: Receiver, service: Service) -> None:
-    """True once it is stored; False in time if nobody acknowledges."""
+    """`force_flush` returns True once all is stored, and False at its deadline otherwise."""
     service.tracer.start_span("o1").end()
     assert service.exporter.force_flush(10_000)
     assert receiver.names() == ["o1"]
@@ -273,7 +273,7 @@ def test_flushing_has_a_deadline(receiver: Receiver, service: Service) -> None:
 
 
 def test_after_a_shutdown_nothing_is_taken_and_ztrace_goes_on(receiver: Receiver, service: Service) -> None:
-    """What was exported before is stored then."""
+    """After a shutdown the exporter rejects spans, and ztrace continues to record."""
     service.tracer.start_span("o1").end()
     service.exporter.shutdown()
     assert receiver.names() == ["o1"]
@@ -285,7 +285,7 @@ def test_after_a_shutdown_nothing_is_taken_and_ztrace_goes_on(receiver: Receiver
 
 
 def test_unconfigured_nothing_is_taken(counts: dict[str, int]) -> None:
-    """As ztrace's own spans record nothing then."""
+    """Without a configuration the exporter rejects spans."""
     assert SpanExporter().export([]) is SpanExportResult.FAILURE
     SpanExporter().shutdown()
     assert SpanExporter().force_flush(0)
@@ -294,7 +294,7 @@ def test_unconfigured_nothing_is_taken(counts: dict[str, int]) -> None:
 def test_another_name_of_the_service_is_told_once(
     receiver: Receiver, service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Two names for one process: what is shown is ztrace's."""
+    """A provider with another service name is logged once, and ztrace's name is used."""
     other = Service(name="checkout")
     for _ in range(3):
         other.tracer.start_span("o1").end()
@@ -309,7 +309,7 @@ def test_another_name_of_the_service_is_told_once(
 
 
 def test_a_fork_publishes_for_itself(receiver: Receiver) -> None:
-    """Parent and child each have their own incarnation; no span is sent by both."""
+    """Parent and forked child export under separate incarnations, and no span is sent twice."""
     run_program(
         "import os, sys, ztrace\n"
         "from ztrace.otel import SpanExporter\n"
@@ -334,7 +334,7 @@ def test_a_fork_publishes_for_itself(receiver: Receiver) -> None:
 
 @pytest.mark.parametrize("first", ["configure", "provider"])
 def test_what_is_left_at_exit_is_delivered(receiver: Receiver, first: str) -> None:
-    """Whoever is closed first, ztrace or the SDK, whose processor still has spans then."""
+    """Spans left in the SDK's processor at exit are delivered, whether ztrace or the SDK is closed first."""
     setups = {
         "configure": "ztrace.configure('shop', sys.argv[1])\n",
         "provider": "provider = TracerProvider()\n",
@@ -362,7 +362,7 @@ def test_what_is_left_at_exit_is_delivered(receiver: Receiver, first: str) -> No
 
 
 def test_what_is_left_at_exit_and_cannot_be_delivered_is_said(tmp_path: Path) -> None:
-    """On standard error, as ztrace says it of its own."""
+    """Spans that cannot be delivered at exit are reported on stderr."""
     done = run_program(
         "import sys, ztrace\n"
         "from ztrace.otel import SpanExporter\n"
@@ -378,7 +378,7 @@ def test_what_is_left_at_exit_and_cannot_be_delivered_is_said(tmp_path: Path) ->
 
 
 def test_without_opentelemetry_one_line_says_what_to_install() -> None:
-    """The agent itself needs none."""
+    """Importing `ztrace.otel` without the SDK raises one line that names the extra to install."""
     done = run_program(
         "import sys\n"
         "sys.modules['opentelemetry'] = None\n"
@@ -392,7 +392,7 @@ def test_without_opentelemetry_one_line_says_what_to_install() -> None:
 
 
 def test_a_batch_processor_empties_its_queue_in_its_own_thread(receiver: Receiver) -> None:
-    """As programs have it; all that it exports arrives once."""
+    """Spans exported by a batch processor in its own thread all arrive, each once."""
     ztrace.configure("shop", receiver.endpoint)
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(SpanExporter(), max_queue_size=10_000))
@@ -410,7 +410,7 @@ def test_a_batch_processor_empties_its_queue_in_its_own_thread(receiver: Receive
 def test_a_duration_is_never_negative(
     times: tuple[int | None, int | None], kept: tuple[int | None, int | None]
 ) -> None:
-    """Times that are missing or the wrong way round stay what they are, as far as that goes."""
+    """Missing or reversed times never give a negative duration."""
     span = ReadableSpan("o", SpanContext(1, 2, False), start_time=times[0], end_time=times[1])
     record = Span(*record_of(span))
     assert (record.start_ns, record.duration_ns) == kept

@@ -1,4 +1,4 @@
-"""One tree over five processes, of which some know OpenTelemetry, some ztrace and some both."""
+"""One tree over five processes that use OpenTelemetry, ztrace or both."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,7 +14,7 @@ from ztrace_viewer.documents import SpanDocument
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.traces import read_tree
 
-#: Who serves whom, the last one first.
+#: Roles in the order of starting: each one calls the one before.
 CHAIN = ("stock", "goods", "orders", "web", "shopper")
 TREE = [
     ("internal", "shopper", "buy"),
@@ -28,7 +28,7 @@ TREE = [
     ("server", "stock", "GET /level"),
 ]
 PURCHASES = 3
-#: Whether an exception is there, and began there; the answer 500 is no exception.
+#: Expected origin flag of each span's exception, None without one: HTTP status 500 is no exception.
 FAILED = [
     ("shopper", "buy", None),
     ("shopper", "GET", None),
@@ -41,7 +41,7 @@ FAILED = [
 
 
 def line_up(spans: list[SpanDocument]) -> list[tuple[str, str, str]]:
-    """Return a tree of which each span has one child at most, from the top."""
+    """Return the kind, service and name of each span of a tree without branches, root first."""
     found = []
     while spans:
         (span,) = spans
@@ -54,7 +54,7 @@ def line_up(spans: list[SpanDocument]) -> list[tuple[str, str, str]]:
 
 
 def parents_of(path: Path, trace: str) -> set[tuple[bytes, bytes]]:
-    """Return the span ids of a trace that are stored, each with its parent's."""
+    """Return the stored span ids of a trace, each with its parent's."""
     query = "SELECT span_id, parent_id FROM spans WHERE trace_id = ?"
     with open_database(path) as db:
         return {(row[0], row[1] or b"") for row in db.execute(query, (bytes.fromhex(trace),))}
@@ -62,7 +62,7 @@ def parents_of(path: Path, trace: str) -> set[tuple[bytes, bytes]]:
 
 @contextmanager
 def shopping(path: Path, way: str, *options: str) -> Iterator[Child]:
-    """Run the processes and a collector; yield the shopper's. None may have anything to say of ztrace."""
+    """Run a collector and the five processes; yield the shopper, and assert that none reports a failure."""
     errors, url = path.parent / "errors.txt", f"http://127.0.0.1:{find_port()}"
     listen = ("--otlp-listen", url.removeprefix("http://"))
     with sending_on(path, *listen, *options) as collector, ExitStack() as stack:
@@ -78,7 +78,7 @@ def shopping(path: Path, way: str, *options: str) -> Iterator[Child]:
 
 @pytest.mark.parametrize("way", ["ztrace", "otlp"])
 def test_it_is_whole_in_the_file_and_where_it_is_sent_on(tmp_path: Path, way: str) -> None:
-    """In ``show --json`` one tree without a gap; at an OTLP receiver by others the same parents."""
+    """The mixed tree is complete in the database, and is sent on by OTLP with the same parents."""
     path = tmp_path / "traces.db"
     with (
         tapping() as tap,
@@ -104,7 +104,7 @@ def test_it_is_whole_in_the_file_and_where_it_is_sent_on(tmp_path: Path, way: st
 
 @pytest.mark.parametrize("way", ["ztrace", "otlp"])
 def test_an_exception_has_one_origin(tmp_path: Path, way: str) -> None:
-    """It began in goods, and came through zerorpc twice to OpenTelemetry's span of the request."""
+    """An exception raised in goods has one origin, through two zerorpc calls to the HTTP request's span."""
     path = tmp_path / "traces.db"
     with shopping(path, way) as shopper:
         shopper.say("/refuse")

@@ -1,4 +1,4 @@
-"""W3C Trace Context for OpenTelemetry: what it reads and writes is what ztrace would."""
+"""OpenTelemetry propagator for W3C trace context, equivalent to ztrace's own."""
 
 import pytest
 from opentelemetry import propagate, trace
@@ -16,14 +16,14 @@ PARENT = {"traceparent": f"00-{1:032x}-{2:016x}-01", "tracestate": "a=b,c=d"}
 
 
 def carrier_of(context: Context | None = None) -> dict[str, str]:
-    """Return what is written."""
+    """Return the headers injected for a context."""
     carrier: dict[str, str] = {}
     Propagator().inject(carrier, context)
     return carrier
 
 
 def test_what_is_extracted_is_a_remote_span_and_goes_on_as_it_came() -> None:
-    """Ids, flags and state; other keys of the context stay."""
+    """An extracted context is a remote span that is injected with the same ids, flags and tracestate."""
     context = Propagator().extract(PARENT, Context({"kept": 1}))
     span = trace.get_current_span(context).get_span_context()
     assert (span.trace_id, span.span_id, span.is_remote, span.trace_flags) == (1, 2, True, 1)
@@ -43,14 +43,14 @@ def test_what_is_extracted_is_a_remote_span_and_goes_on_as_it_came() -> None:
     ],
 )
 def test_what_is_not_valid_changes_nothing(carrier: dict[str, str]) -> None:
-    """The context comes back as it was."""
+    """Invalid headers leave the context unchanged."""
     context = Context({"kept": 1})
     assert Propagator().extract(carrier, context) == context
     assert Propagator().extract(carrier) == Context()
 
 
 def test_opentelemetry_reads_what_is_written_and_the_other_way_round() -> None:
-    """Its own propagator is the counterpart."""
+    """Headers are interchangeable with those of OpenTelemetry's own propagator."""
     theirs = TraceContextTextMapPropagator()
     written: dict[str, str] = {}
     theirs.inject(written, Propagator().extract(PARENT))
@@ -60,7 +60,7 @@ def test_opentelemetry_reads_what_is_written_and_the_other_way_round() -> None:
 
 @pytest.mark.usefixtures("connected")
 def test_the_innermost_span_is_injected(recorder: Recorder, tracer: trace.Tracer) -> None:
-    """Be it ztrace's or OpenTelemetry's; by ``ztrace.inject`` as well."""
+    """The innermost span of either tracer is injected, and by `ztrace.inject` too."""
     with ztrace.span("z1") as ours:
         assert carrier_of()["traceparent"][36:52] == ours.span_id.hex()
         with tracer.start_as_current_span("o1") as theirs:
@@ -78,7 +78,7 @@ def test_the_innermost_span_is_injected(recorder: Recorder, tracer: trace.Tracer
 def test_not_connected_a_span_of_ztraces_is_injected_if_there_is_no_other(
     recorder: Recorder, tracer: trace.Tracer
 ) -> None:
-    """OpenTelemetry's comes first, since nobody knows which is further in."""
+    """Without `connect`, OpenTelemetry's current span is injected, and ztrace's only if there is none."""
     with ztrace.span("z1") as ours:
         assert carrier_of()["traceparent"][36:52] == ours.span_id.hex()
         with tracer.start_as_current_span("o1") as theirs:
@@ -86,7 +86,7 @@ def test_not_connected_a_span_of_ztraces_is_injected_if_there_is_no_other(
 
 
 def test_it_is_one_of_a_composite(monkeypatch: pytest.MonkeyPatch, recorder: Recorder) -> None:
-    """As the process's propagator, beside baggage."""
+    """The propagator works as part of the process's composite propagator, beside baggage."""
     monkeypatch.setattr(propagate, "propagator", propagate.get_global_textmap())
     propagate.set_global_textmap(CompositePropagator([Propagator(), W3CBaggagePropagator()]))
     assert propagate.get_global_textmap().fields == {"traceparent", "tracestate", "baggage"}

@@ -1,4 +1,4 @@
-"""The processes, started once for the folder: each scenario has a token and a trace of its own."""
+"""Collector and fleets of processes, started once per session; each scenario has its own token and trace."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -10,7 +10,7 @@ from tests.ztrace.middleware.zerorpc.fleet import Collected, Fleet
 
 @pytest.fixture(scope="session")
 def collected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collected]:
-    """Yield a collector; at the end everything that publishers counted is stored, and nothing was refused."""
+    """Yield a collector, and assert at the end that all spans created are stored and none was rejected."""
     collected = Collected(tmp_path_factory.mktemp("collected"))
     yield collected
     collected.stop()
@@ -21,7 +21,7 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collected]:
 
 @pytest.fixture(scope="session")
 def tokens() -> "count[int]":
-    """Return the numbers of the scenarios: both fleets count on, so no token occurs twice."""
+    """Return the counter of scenarios, shared by both fleets so that no token repeats."""
     return count()
 
 
@@ -29,7 +29,7 @@ def tokens() -> "count[int]":
 def traced(
     collected: Collected, tokens: "count[int]", tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Fleet]:
-    """Yield a fleet in which every process is traced."""
+    """Yield a fleet of traced processes."""
     fleet = Fleet(tmp_path_factory.mktemp("traced"), collected, tokens)
     yield fleet
     fleet.stop()
@@ -37,7 +37,7 @@ def traced(
 
 @pytest.fixture(scope="session")
 def plain(tokens: "count[int]", tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """Yield a fleet that knows nothing of ztrace's middleware: what zerorpc does by itself."""
+    """Yield a fleet of untraced processes, as a reference for zerorpc's own behaviour."""
     fleet = Fleet(tmp_path_factory.mktemp("plain"), None, tokens)
     yield fleet
     fleet.stop()

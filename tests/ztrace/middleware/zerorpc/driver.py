@@ -1,7 +1,7 @@
-"""The caller: ``python -m tests.ztrace.middleware.zerorpc.driver NAME JOURNALS [--ztrace ENDPOINT]``.
+"""Caller process: ``python -m tests.ztrace.middleware.zerorpc.driver NAME JOURNALS [--ztrace ENDPOINT]``.
 
-Each line of its standard input names a scenario, a function of the scenarios module; it runs below a root
-span in a greenlet of its own, and what it saw is answered as one line of JSON.
+Each line of standard input names a function of the scenarios module; the scenario runs below a root span in
+its own greenlet, and the results are printed as one line of JSON.
 """
 
 import argparse
@@ -20,16 +20,16 @@ from tests.ztrace.middleware.zerorpc import scenarios
 from tests.ztrace.middleware.zerorpc.journal import Journal, type_name
 from tests.ztrace.middleware.zerorpc.report import report_state
 
-#: When the middleware is put in: after or before `ztrace.configure`, several times, or not at the start.
+#: Time of instrumenting: after or before `ztrace.configure`, several times, or not at the start.
 INSTRUMENT = ("after", "before", "twice", "never")
 
 
 class Caller:
-    """What a scenario calls services with; every call is written down, and everything it saw.
+    """Clients of one scenario; every call is journalled, and its result or error kept.
 
     Attributes:
         token: of the scenario: its calls are ``token.0``, ``token.1`` and so on.
-        seen: results and errors, in order, as JSON has them.
+        seen: results and errors, in order, JSON-serializable.
     """
 
     def __init__(self, journal: Journal, token: str, endpoints: dict[str, dict[str, str]]) -> None:
@@ -46,7 +46,7 @@ class Caller:
         return f"{self.token}.{self._calls - 1}"
 
     def client(self, service: str = "front", at: str = "rpc", **options: Any) -> Any:
-        """Return the client of one of a service's endpoints, the same for the whole scenario."""
+        """Return the client of a service's endpoint, created once per scenario."""
         key = (service, at)
         if key not in self._clients:
             heartbeat = 0.2 if at == "brittle" else 2.0
@@ -59,7 +59,7 @@ class Caller:
         self._clients.pop((service, at)).close()
 
     def call(self, method: Any, *args: Any, on: Any = None, **options: Any) -> Any:
-        """Call a method; return its result, or raise what it raises."""
+        """Call a method; return its result, or raise its error."""
         client = on or self.client()
         token = self.next_token()
         name = method.decode() if isinstance(method, bytes) else method
@@ -67,26 +67,26 @@ class Caller:
             return client(method, token, *args, **options)
 
     def attempt(self, method: Any, *args: Any, on: Any = None, **options: Any) -> None:
-        """Call a method and see what comes of it."""
+        """Call a method, and keep its result or error."""
         with self.seeing():
             self.seen.append(self.call(method, *args, on=on, **options))
 
     @contextmanager
     def seeing(self) -> Iterator[None]:
-        """See an error instead of raising it."""
+        """Keep an error instead of raising it."""
         try:
             yield
         except (Exception, gevent.Timeout, gevent.GreenletExit) as error:
             self.seen.append(describe(error))
 
     def end(self) -> None:
-        """Close the clients."""
+        """Close all clients."""
         for client in self._clients.values():
             client.close()
 
 
 def describe(error: BaseException) -> list[str]:
-    """Return what a caller can tell of an error; of a remote traceback its last line, which names no file."""
+    """Return the comparable parts of an error: of a remote traceback only its last line."""
     if isinstance(error, zerorpc.RemoteError):
         last = error.traceback.strip().splitlines()[-1] if error.traceback else ""
         return [type_name(error), error.name, error.msg, last]
@@ -94,7 +94,7 @@ def describe(error: BaseException) -> list[str]:
 
 
 def run(journal: Journal, scenario: str, token: str, endpoints: Any, args: list[Any]) -> dict[str, Any]:
-    """Run a scenario; return what it saw and where its tree is."""
+    """Run a scenario; return the results, the error and the trace id."""
     caller = Caller(journal, token, endpoints)
     function: Callable[..., None] = getattr(scenarios, scenario)
     error = None
@@ -110,7 +110,7 @@ def run(journal: Journal, scenario: str, token: str, endpoints: Any, args: list[
 
 
 def main() -> None:
-    """Be the caller."""
+    """Run the caller until standard input ends."""
     parser = argparse.ArgumentParser()
     parser.add_argument("name")
     parser.add_argument("journals", type=Path)

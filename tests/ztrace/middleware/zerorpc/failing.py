@@ -1,7 +1,7 @@
-"""Methods that fail, and that do with other services' failures whatever programs do.
+"""Methods that raise, pass on, catch and replace failures of other services.
 
-One idea: each says in the journal what it raises, from what, and what it catches; the line that does it is in
-the journal too, so a test needs to know neither the lines nor the objects.
+One idea: each method journals the exceptions it raises, their sources, the raising line and the exceptions it
+catches, so that tests refer to neither lines nor objects.
 """
 
 import contextvars
@@ -16,56 +16,54 @@ import zerorpc
 import ztrace
 from tests.ztrace.middleware.zerorpc.journal import Journal
 
-#: One object for all who raise it, as careless modules have them.
+#: One exception object raised by several methods, as modules with a global exception do.
 KEPT = LookupError("kept")
 
 
 class StockError(Exception):
-    """An exception of the service's own."""
+    """Exception class of the service."""
 
 
 class FailingMethods:
-    """What every service can do wrong; the token comes first everywhere."""
+    """Failing methods of every service; the first parameter is always the token."""
 
     def __init__(self, journal: Journal, upstream: Any) -> None:
         self._journal = journal
         self._upstream = upstream
 
-    # What raises.
-
     def raise_stock(self, token: str) -> None:
-        """Raise."""
+        """Raise the service's own exception."""
         raise self._journal.raising(token, StockError(f"no stock for order {token}"))
 
     def raise_price(self, token: str) -> None:
-        """Raise something else, some lines deeper."""
+        """Raise a builtin exception in a nested call."""
         self._look_up(token)
 
     def _look_up(self, token: str) -> None:
         raise self._journal.raising(token, KeyError(f"no price for {token}"))
 
     def slow_and_raise(self, token: str, duration_s: float) -> None:
-        """Raise after a while."""
+        """Raise after the given time."""
         gevent.sleep(duration_s)
         raise self._journal.raising(token, StockError("too late"))
 
     def raise_kept(self, token: str) -> None:
-        """Raise an object that has been raised before."""
+        """Raise the global exception object."""
         raise self._journal.raising(token, KEPT)
 
     def raise_kept_clean(self, token: str) -> None:
-        """Raise it without what was left on it from before."""
+        """Raise the global exception object without its old traceback."""
         raise self._journal.raising(token, KEPT.with_traceback(None))
 
     def raise_annotated(self, token: str) -> None:
-        """Raise with notes."""
+        """Raise an exception with notes."""
         error = StockError("noted")
         error.add_note("while counting shelf 7")
         error.add_note("and shelf 8")
         raise self._journal.raising(token, error)
 
     def raise_group(self, token: str) -> None:
-        """Raise a group within a group, of exceptions that were raised here and ones that never were."""
+        """Raise a nested group, with members that were raised here and members that never were."""
         members: list[Exception] = [KeyError("never raised")]
         try:
             self._look_up(token)
@@ -89,7 +87,7 @@ class FailingMethods:
         self.recurse(token, depth - 1)
 
     def recurse_in_turn(self, token: str, depth: int) -> None:
-        """Raise at the end of a recursion of two functions."""
+        """Raise at the end of a mutual recursion."""
         if not depth:
             raise self._journal.raising(token, StockError("at the bottom"))
         self._turn(token, depth - 1)
@@ -98,17 +96,17 @@ class FailingMethods:
         self.recurse_in_turn(token, depth)
 
     def recurse_for_ever(self, token: str) -> None:
-        """Recurse until Python stops it."""
+        """Recurse until Python's recursion limit."""
         self.recurse_for_ever(token)
 
     def flaky(self, token: str, failures: int) -> str:
-        """Fail the first times that a caller asks."""
+        """Fail the first calls of a caller, then succeed."""
         if int(token.rpartition(".")[2]) < failures:
             raise self._journal.raising(token, ConnectionError(f"not yet {token}"))
         return "at last"
 
     def leave(self, token: str, status: object) -> None:
-        """End the process from within a method."""
+        """Exit the process from within a method."""
         try:
             sys.exit(status)  # type: ignore[arg-type]
         except SystemExit as error:
@@ -116,15 +114,15 @@ class FailingMethods:
             raise
 
     def interrupt(self, token: str) -> None:
-        """Be hit by Control-C."""
+        """Raise KeyboardInterrupt, as Ctrl-C does."""
         raise self._journal.raising(token, KeyboardInterrupt())
 
     def work_in_greenlet(self, token: str) -> None:
-        """Fail in a greenlet, in no span but the method's."""
+        """Fail in a greenlet, within the method's span only."""
         gevent.spawn(self._look_up, token).get()
 
     def work_in_thread(self, token: str) -> None:
-        """Fail in a thread, in a span of that thread's."""
+        """Fail in a thread, within the thread's own span."""
 
         def work() -> None:
             with ztrace.span("in thread"):
@@ -132,24 +130,22 @@ class FailingMethods:
 
         gevent.get_hub().threadpool.apply(contextvars.copy_context().run, (work,))
 
-    # What passes on.
-
     def pass_on(self, token: str, method: str, *args: Any) -> Any:
-        """Ask the service behind this one."""
+        """Call the upstream service."""
         with self._journal.entry("client", f"{token}.0", method):
             return self._upstream(method, f"{token}.0", *args)
 
     def pass_on_in_span(self, token: str, method: str, *args: Any) -> Any:
-        """Ask it within a span of one's own."""
+        """Call the upstream service within an own span."""
         with ztrace.span("inside"):
             return self.pass_on(token, method, *args)
 
     def pass_on_in_greenlet(self, token: str, method: str, *args: Any) -> Any:
-        """Ask it in another greenlet, and wait for that."""
+        """Call the upstream service in another greenlet, and wait for the result."""
         return gevent.spawn(zerorpc.fork_task_context(self.pass_on), token, method, *args).get()
 
     def log_and_raise(self, token: str, how: str, method: str, *args: Any) -> Any:
-        """Write the error to a log, and raise it again in one of the usual ways."""
+        """Log the error, and raise it again in one of the usual ways."""
         kept: Exception | None = None
         try:
             return self.pass_on(token, method, *args)
@@ -159,13 +155,13 @@ class FailingMethods:
             if how == "named":
                 raise error
             if how == "bare traceback":
-                raise error.with_traceback(None)  # noqa: B904  The very same object.
+                raise error.with_traceback(None)  # noqa: B904  Raises the same object.
             kept = error
         assert kept is not None
         raise kept
 
     def ask_elsewhere(self, token: str, endpoint: str, method: str, *args: Any) -> Any:
-        """Ask a service that is found at an address; if it goes away, which zerorpc tells nobody, say so."""
+        """Call a service by its endpoint; raise an own error if the service is lost."""
         client = zerorpc.Client(endpoint, timeout=5, heartbeat=0.2)
         try:
             with self._journal.entry("client", f"{token}.0", method):
@@ -176,20 +172,18 @@ class FailingMethods:
             client.close()
 
     def time_out(self, token: str, timeout_s: float, method: str, *args: Any) -> Any:
-        """Wait for less than the service behind this one takes."""
+        """Call the upstream service with a timeout shorter than the call takes."""
         with self._journal.entry("client", f"{token}.0", method):
             return self._upstream(method, f"{token}.0", *args, timeout=timeout_s)
 
     def bounce(self, token: str, depth: int, *endpoints: str) -> Any:
-        """Ask the next of some services to do the same, and fail in the end."""
+        """Call the next service of a ring, which does the same; raise at the end."""
         if not depth:
             return self.raise_stock(token)
         return self.ask_elsewhere(token, endpoints[0], "bounce", depth - 1, *endpoints[1:], endpoints[0])
 
-    # What catches.
-
     def swallow(self, token: str, method: str, *args: Any) -> str:
-        """Go on without the answer."""
+        """Catch the upstream error and return normally."""
         try:
             self.pass_on(token, method, *args)
         except Exception as error:
@@ -197,7 +191,7 @@ class FailingMethods:
         return "swallowed"
 
     def retry(self, token: str, times: int, method: str, *args: Any) -> Any:
-        """Ask again until there is an answer; in the end give up with the last error."""
+        """Retry the call a number of times; raise the last error."""
         for number in range(times):
             try:
                 with self._journal.entry("client", f"{token}.{number}", method):
@@ -208,7 +202,7 @@ class FailingMethods:
                 self._journal.caught(token, error)
 
     def fail_twice(self, token: str, first: list[Any], second: list[Any]) -> Any:
-        """Catch one error, and let another one pass."""
+        """Catch the error of one call, and pass on that of another."""
         try:
             with self._journal.entry("client", f"{token}.0", first[0]):
                 self._upstream(first[0], f"{token}.0", *first[1:])
@@ -218,7 +212,7 @@ class FailingMethods:
             return self._upstream(second[0], f"{token}.1", *second[1:])
 
     def fail_cleaning(self, token: str, first: list[Any], second: list[Any]) -> Any:
-        """Fail to clean up after an error, with another service's error."""
+        """Fail with another service's error while handling the first."""
         try:
             with self._journal.entry("client", f"{token}.0", first[0]):
                 return self._upstream(first[0], f"{token}.0", *first[1:])
@@ -226,10 +220,8 @@ class FailingMethods:
             with self._journal.entry("client", f"{token}.1", second[0]):
                 return self._upstream(second[0], f"{token}.1", *second[1:])
 
-    # What makes others of them.
-
     def remake(self, token: str, how: str, method: str, *args: Any) -> Any:
-        """Raise an error of its own: from the other, while handling it, twice so, or instead of it."""
+        """Raise an own error: from the upstream error, while handling it, twice so, or from None."""
         raising = self._journal.raising
         try:
             return self.pass_on(token, method, *args)
@@ -246,7 +238,7 @@ class FailingMethods:
                 raise raising(token, StockError("twice"), "wrapped", middle) from middle
 
     def annotate(self, token: str, method: str, *args: Any) -> Any:
-        """Put a note on the error and let it pass."""
+        """Add a note to the error and raise it again."""
         try:
             return self.pass_on(token, method, *args)
         except zerorpc.RemoteError as error:
@@ -254,7 +246,7 @@ class FailingMethods:
             raise
 
     def gather(self, token: str, *calls: list[Any]) -> list[Any]:
-        """Ask several things at once; raise all that failed as a group."""
+        """Make several calls concurrently, and raise all errors as a group."""
 
         def ask(number: int) -> Any:
             method, *args = calls[number]
@@ -272,34 +264,32 @@ class FailingMethods:
         return answers
 
     def gather_within(self, token: str, *calls: list[Any]) -> list[Any]:
-        """Raise a group that holds such a group and an exception of this method."""
+        """Raise a group that contains such a group and an own exception."""
         try:
             return self.gather(token, *calls)
         except ExceptionGroup as inner:
             group = ExceptionGroup("nested", [KeyError("never raised"), inner])
         raise self._journal.raising(token, group, "grouped", *group.exceptions[1:])
 
-    # Streams.
-
     def stream_and_raise(self, token: str, number: int) -> Iterator[int]:
-        """Stream numbers, then raise."""
+        """Yield numbers, then raise."""
         yield from range(number)
         raise self._journal.raising(token, StockError("no more"))
 
     def stream_on(self, token: str, method: str, *args: Any) -> Iterator[Any]:
-        """Stream what the service behind this one streams."""
+        """Yield the items of an upstream stream."""
         with self._journal.entry("client", f"{token}.0", method):
             for each in self._upstream(method, f"{token}.0", *args):
-                yield each + 0  # Looked at, as programs do it.
+                yield each + 0  # Used, as a real program does.
 
     def consume(self, token: str, endpoint: str, how: str) -> None:
-        """Raise half way through a stream, which is read no further: closed before, or by Python after."""
-        # Its own: what still comes of a stream that was closed is in the way of all other calls.
+        """Raise half way through a stream, closed explicitly before or by Python afterwards."""
+        # A separate client: late items of a closed stream would block all its other calls.
         client = zerorpc.Client(endpoint, heartbeat=0.2)
         try:
             with self._journal.entry("client", f"{token}.0", "count"):
                 stream = client("count", f"{token}.0", 5)
-                next(stream), next(stream)  # The server may send the rest after the second one.
+                next(stream), next(stream)  # The server may send the rest after the second item.
                 if how == "close":
                     stream.close()
             for each in stream if how == "loop" else ["closed"]:

@@ -1,4 +1,4 @@
-"""The processes of a test: a collector, services that call each other, and a caller."""
+"""Processes of a test: a collector, services that call each other, and a caller."""
 
 import json
 import os
@@ -15,16 +15,16 @@ from typing import Any, Self, TypeVar
 
 from tests.ztrace.middleware.zerorpc.journal import Entry, read_events, read_journals
 from tests.ztrace.middleware.zerorpc.origins import Places, Ways, compare_ways
-from tests.ztrace.middleware.zerorpc.trees import Node, Unlogged, compare, foretell_scenario
+from tests.ztrace.middleware.zerorpc.trees import Node, Unlogged, compare, predict_scenario
 from ztrace_viewer.documents import StatusDocument, TreeDocument
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.status import read_status
 from ztrace_viewer.queries.traces import read_tree
 
-#: Longer than anything takes: reached only by a failure.
+#: Longer than any condition takes: only a failing test reaches it.
 DEADLINE_S = 15.0
 
-#: The checkout: where modules of tests can be run.
+#: Root of the checkout, where the test modules can be run.
 _ROOT = Path(__file__).parents[4]
 
 _COLLECT = (
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 def wait_for(condition: Callable[[], T], why: Callable[[], object] = lambda: "timed out") -> T:
-    """Return the condition's result once it is true."""
+    """Poll until the condition is true, and return its result; on timeout fail with `why`."""
     deadline_s = time.monotonic() + DEADLINE_S
     while not (result := condition()):
         assert time.monotonic() < deadline_s, why()
@@ -46,7 +46,7 @@ def wait_for(condition: Callable[[], T], why: Callable[[], object] = lambda: "ti
 
 
 class Child:
-    """A process that answers each line with a line; what it says on standard error goes to a file."""
+    """Process that answers one line per line; its standard error is appended to a file."""
 
     def __init__(self, errors: Path, *command: str, **environment: str) -> None:
         self._unread = b""
@@ -74,12 +74,12 @@ class Child:
             stream.close()
 
     def say(self, line: str) -> None:
-        """Send a line."""
+        """Send a line to the process."""
         assert self.process.stdin is not None
         self.process.stdin.write(line.encode() + b"\n")
 
     def hear(self) -> str:
-        """Return the next line."""
+        """Return the next line of output, or fail at the deadline."""
         assert self.process.stdout is not None
         deadline_s = time.monotonic() + DEADLINE_S
         while b"\n" not in self._unread:
@@ -92,7 +92,7 @@ class Child:
         return line.decode()
 
     def ask(self, command: object) -> dict[str, Any]:
-        """Send a command, return the answer."""
+        """Send a command and return the answer."""
         self.say(command if isinstance(command, str) else json.dumps(command))
         answer = json.loads(self.hear())
         assert isinstance(answer, dict)
@@ -106,7 +106,7 @@ class Child:
 
 
 class Collected:
-    """A collector process and its database."""
+    """Collector process and its database."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "traces.db"
@@ -115,7 +115,7 @@ class Collected:
         self.endpoint = self._child.hear()
 
     def stop(self) -> None:
-        """Stop it; everything received is stored then, and it had nothing to complain of."""
+        """Stop the collector, which stores everything received, and assert that it printed no error."""
         with self._child:
             self._child.process.send_signal(signal.SIGTERM)
             assert self._child.process.wait(DEADLINE_S) == 0
@@ -127,16 +127,16 @@ class Collected:
             return read_tree(db, bytes.fromhex(trace_id))
 
     def count_spans(self, trace_id: str) -> int:
-        """Return how many spans of a trace are stored."""
+        """Return the number of a trace's stored spans."""
         return int(self.value("SELECT count(*) FROM spans WHERE trace_id = ?", bytes.fromhex(trace_id)))
 
     def value(self, query: str, *parameters: object) -> Any:
-        """Return the one value that a query finds."""
+        """Return the single value that a query selects."""
         with open_database(self.path) as db:
             return db.execute(query, parameters).fetchone()[0]
 
     def find_traces(self, token: str) -> list[str]:
-        """Return the traces in which a call's server span is, found by the token on it."""
+        """Return the traces that contain the server span of a call, found by its token."""
         with open_database(self.path) as db:
             rows = db.execute(
                 "SELECT DISTINCT trace_id FROM spans WHERE json_extract(attributes, '$.scenario') = ?",
@@ -145,13 +145,13 @@ class Collected:
             return [trace_id.hex() for (trace_id,) in rows]
 
     def status(self) -> StatusDocument:
-        """Return what ``ztrace status --json`` shows."""
+        """Return the status document, as ``ztrace status --json`` does."""
         with open_database(self.path) as db:
             return read_status(db, time.time_ns())
 
 
 class Fleet:
-    """Three services, each calling the next, and a driver, all traced or all without ztrace."""
+    """Three services, each calling the next, and a driver; all traced or all untraced."""
 
     def __init__(self, folder: Path, collected: Collected | None, tokens: "count[int]") -> None:
         self.folder = folder
@@ -170,19 +170,19 @@ class Fleet:
         self.driver = self.start_driver()
 
     def start_service(self, name: str, *options: str) -> Child:
-        """Start another service, which the scenarios find by its name."""
+        """Start another service, which scenarios find by its name."""
         child = self._start("server", name, *self._traced, *options)
         self.services[name] = child
         self.endpoints[name] = json.loads(child.hear())
         return child
 
     def forget_service(self, name: str) -> Child:
-        """Stop asking a service that has ended, or soon will, how it stands."""
+        """Remove a service that has exited or will exit, so that its state is no longer checked."""
         del self.endpoints[name]
         return self.services.pop(name)
 
     def start_driver(self, *options: str, name: str = "driver", **environment: str) -> Child:
-        """Start a caller."""
+        """Start another caller."""
         child = self._start("driver", name, *self._traced, *options, **environment)
         child.hear()
         return child
@@ -192,7 +192,7 @@ class Fleet:
         return self._stack.enter_context(Child(self.errors, *command, **environment))
 
     def stop(self) -> None:
-        """End everything; nothing of ztrace's own may have failed."""
+        """Stop all processes, and assert that ztrace reported no failure."""
         with self._stack:
             for child in (self.driver, *self.services.values()):
                 assert child.finish() == 0
@@ -201,7 +201,7 @@ class Fleet:
     def command(
         self, scenario: str, *args: Any, endpoints: dict[str, dict[str, str]] | None = None
     ) -> dict[str, Any]:
-        """Return what a driver is told to run a scenario, with a token of its own."""
+        """Return a driver's command for a scenario, with a new token."""
         return {
             "scenario": scenario,
             "token": f"s{next(self._tokens)}",
@@ -210,24 +210,24 @@ class Fleet:
         }
 
     def run(self, scenario: str, *args: Any, driver: Child | None = None) -> "Outcome":
-        """Run a scenario."""
+        """Run a scenario in a driver."""
         command = self.command(scenario, *args)
         return Outcome(command["token"], (driver or self.driver).ask(command))
 
     def entries(self, token: str) -> list[Entry]:
-        """Return the journals of a scenario once every call in them has ended."""
+        """Wait until every journalled call of a scenario has ended, and return the journals."""
         return wait_for(
             lambda: _ended(read_journals(self.folder, token)), lambda: read_journals(self.folder, token)
         )
 
     def settle(self) -> None:
-        """Have everything that has ended stored, and see that nothing failed or was left open."""
+        """Flush all processes, and assert that nothing failed or is left open."""
         for name, child in {"driver": self.driver, **self.services}.items():
             state = child.ask("{}")
             assert state == {"stored": True, "failures": {}, "open_calls": 0, "unread_streams": 0}, name
 
     def wait_for_tree(self, trace_id: str, span_count: int) -> TreeDocument:
-        """Return a tree once so many spans of it are stored, and no process has more of it."""
+        """Wait for a tree's expected number of spans, flush all processes, and return the tree."""
         assert self.collected is not None
         collected = self.collected
 
@@ -250,15 +250,15 @@ class Fleet:
         ways: bool = False,
         folded: bool = False,
     ) -> TreeDocument:
-        """Assert that a scenario's tree is what the journals foretell; return it.
+        """Assert that a scenario's tree equals the prediction from the journals, and return the tree.
 
-        With ``ways`` the origins of exceptions are compared, and how and by which lines they travelled.
+        With ``ways``, the origins of exceptions, their paths and their lines are compared too.
         """
         unlogged = unlogged or Unlogged()
         entries = read_journals(self.folder, outcome.token) if killed else self.entries(outcome.token)
         error = outcome.error[0] if outcome.error else None
         driver = driver or ("driver", self.driver.pid)
-        expected = foretell_scenario(outcome.token, entries, driver, unlogged, error)
+        expected = predict_scenario(outcome.token, entries, driver, unlogged, error)
         tree = self.wait_for_tree(outcome.trace_id, expected.count())
         pairs = compare(tree, expected, unlogged)
         if ways:
@@ -267,17 +267,17 @@ class Fleet:
         return tree
 
     def check_root_only(self, outcome: "Outcome") -> bool:
-        """Tell whether a scenario left its root span and nothing else."""
+        """Return whether a scenario recorded its root span only."""
         return self.wait_for_tree(outcome.trace_id, 1)["span_count"] == 1
 
     def check_other(self, token: str, expected: Node, unlogged: Unlogged | None = None) -> TreeDocument:
-        """Assert the same of a tree that is known by the token of a call in it."""
+        """Assert the tree that contains a call's token, and return the tree."""
         tree = self.wait_for_tree(self.find_trace(token), expected.count())
         compare(tree, expected, unlogged or Unlogged())
         return tree
 
     def find_trace(self, token: str) -> str:
-        """Return the only trace in which a call's server span is, once it is stored."""
+        """Wait for the only trace that contains the server span of a call, and return its id."""
         assert self.collected is not None
         collected = self.collected
 
@@ -291,15 +291,15 @@ class Fleet:
 
 
 class Outcome:
-    """What a driver answered.
+    """Driver's answer for one scenario.
 
     Attributes:
         token: of the scenario.
         seen: results and errors of its calls.
-        error: what ended the scenario itself.
+        error: the exception that ended the scenario, if any.
         trace_id: of its tree.
-        open_calls: calls whose span has not ended.
-        failures: of ztrace's own.
+        open_calls: number of calls whose span has not ended.
+        failures: ztrace's own failures, by reason.
     """
 
     def __init__(self, token: str, answer: dict[str, Any]) -> None:

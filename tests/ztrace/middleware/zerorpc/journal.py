@@ -1,12 +1,14 @@
-"""What processes say of themselves: one JSON line for every beginning and every end of a call.
+"""Journals of the test processes: one JSON line for the start and the end of every call.
 
 One idea: a call carries a token as its first argument, ``s7.0.1`` for the second call of the handler that
-serves ``s7.0``. Who calls and who serves writes it down with its own clock, so the tree that should be stored
-can be told from the files alone, without anything that ztrace said.
+serves ``s7.0``. Caller and server journal the call with their own clocks, so the expected tree follows from
+the
+files alone, independently of ztrace.
 
-Exceptions are numbered within a process, each object once. An end of a call names the exception that left it
-and the lines of the traceback, and an `Event` tells where one was raised, from which others, or caught: so
-where each began and how it travelled can be told from the files too.
+Exceptions are numbered within a process, each object once. The end of a call names the exception that left
+the
+call and the lines of the traceback; an `Event` records where an exception was raised, from which others, or
+caught. So the origins and paths of exceptions follow from the files too.
 """
 
 import json
@@ -23,16 +25,16 @@ from typing import Any, NamedTuple, TypeVar
 
 E = TypeVar("E", bound=BaseException)
 
-#: Below this are the programs of the tests, whose lines a traceback is told by; this file is none of them.
+#: Programs of the tests are below this folder; only their lines are kept, and none of this file.
 _PROGRAMS = str(Path(__file__).parents[2])
 
-#: Where an exception carries its number: in its own dictionary, as it may outlive any table.
+#: Key of an exception's number in its own dictionary, since the exception may outlive any table.
 _NUMBER = "journal_number"
 _numbers = count(1)
 
 
 class Line(NamedTuple):
-    """A line of a program that an exception passed."""
+    """Program line that an exception passed."""
 
     file: str
     line: int
@@ -42,10 +44,11 @@ class Line(NamedTuple):
 
 @dataclass(slots=True)
 class Entry:
-    """One call as one of its ends saw it; one that did not end has neither ``end_ns`` nor ``error``.
+    """One call as seen by one of its ends; ``end_ns`` and ``error`` are None if the call did not end.
 
-    ``traceparent`` and ``tracestate`` are what a server found in the request's header; ``exception`` is the
-    number of the object that left the call, and ``lines`` what `traceback.extract_tb` says of its way there.
+    ``traceparent`` and ``tracestate`` are those that a server found in the request's header; ``exception`` is
+    the
+    number of the object that left the call, and ``lines`` is its path by `traceback.extract_tb`.
     """
 
     kind: str
@@ -66,13 +69,13 @@ class Entry:
 
 @dataclass(slots=True)
 class Event:
-    """An exception raised, or caught and not raised again, in the call with this token.
+    """Exception raised, or caught and not raised again, in the call with this token.
 
     Attributes:
         kind: ``raised`` or ``caught``.
-        made_from: numbers of the exceptions that it was raised from, or while handling, or that it holds.
-        how: ``wrapped``, ``replaced`` or ``grouped`` if there are such.
-        at: the line that raised it.
+        made_from: numbers of the exceptions it was raised from, raised while handling, or contains.
+        how: ``wrapped``, ``replaced`` or ``grouped`` if there are any.
+        at: the raising line.
     """
 
     kind: str
@@ -88,7 +91,7 @@ class Event:
 
 
 class Journal:
-    """A process's own file; a line is one write, so that a kill leaves whole lines."""
+    """Journal file of one process; each line is a single write, so a kill leaves whole lines only."""
 
     def __init__(self, folder: Path, service: str, *, traced: bool) -> None:
         self._folder = folder
@@ -98,7 +101,7 @@ class Journal:
 
     @contextmanager
     def entry(self, kind: str, token: str, name: str, **context: object) -> Iterator[None]:
-        """Write down that a call begins, with what context, that it ends, and what it raised."""
+        """Record the start of a call with its context, its end, and the exception that left it."""
         about = {"kind": kind, "token": token, "name": name}
         self._write(about | {"begin_ns": time.time_ns()} | context)
         try:
@@ -111,7 +114,7 @@ class Journal:
         self._write(about | {"end_ns": time.time_ns()})
 
     def raising(self, token: str, error: E, how: str = "raised", *made_from: BaseException) -> E:
-        """Write down that the caller's line raises an exception; return it, for ``raise``."""
+        """Record that the caller's line raises an exception, and return the exception for ``raise``."""
         frame = sys._getframe(1)
         at = _line(traceback.extract_stack(frame, limit=1)[0])
         numbers = [number_of(each) for each in made_from]
@@ -119,11 +122,11 @@ class Journal:
         return error
 
     def caught(self, token: str, error: BaseException) -> None:
-        """Write down that an exception goes no further."""
+        """Record that an exception is not raised again."""
         self._write_event("caught", token, error)
 
     def read(self, token: str) -> list[Entry]:
-        """Return what all processes wrote of the calls below a token."""
+        """Return the entries of all processes for the calls below a token."""
         return read_journals(self._folder, token)
 
     def _write_event(self, event: str, token: str, error: BaseException, **more: object) -> None:
@@ -148,7 +151,7 @@ def _message(error: BaseException) -> str | None:
 
 
 def number_of(error: BaseException) -> int:
-    """Return an exception's number in this process, a new one if it has none; 0 if it cannot carry one."""
+    """Return an exception's number in this process, assigned on first use; 0 if it cannot be stored."""
     try:
         number: int = error.__dict__.setdefault(_NUMBER, None) or next(_numbers)
         error.__dict__[_NUMBER] = number
@@ -171,7 +174,7 @@ def _line(frame: traceback.FrameSummary) -> Line:
 
 
 def read_journals(folder: Path, token: str) -> list[Entry]:
-    """Return what all processes wrote of the calls below a token, in the order in which they began."""
+    """Return the entries of all processes for the calls below a token, in the order of their starts."""
     found: dict[tuple[str, str, int], Entry] = {}
     for fields in _read_lines(folder, token):
         if "event" in fields:
@@ -190,7 +193,7 @@ def read_journals(folder: Path, token: str) -> list[Entry]:
 
 
 def read_events(folder: Path, token: str) -> list[Event]:
-    """Return what all processes wrote of exceptions in the calls below a token, each process in its order."""
+    """Return the exception events of all processes for the calls below a token, in order per process."""
     events = []
     for fields in _read_lines(folder, token):
         if "event" in fields:

@@ -1,8 +1,8 @@
-"""Where exceptions began and how they travelled, by what the processes wrote of it themselves.
+"""Expected origins and paths of exceptions, derived from the processes' journals.
 
-One idea: the journals say which call each exception object left, from which others it was made, and on which
-lines. So for every span the origin, the way there and the frames can be foretold, and are compared with what
-is stored.
+One idea: the journals record which call each exception object left, from which others it was made, and on
+which
+lines. So the origin, path and frames of every span can be predicted, and compared with those stored.
 """
 
 import re
@@ -19,33 +19,33 @@ _REMOTE = "zerorpc.exceptions.RemoteError"
 
 
 @dataclass(frozen=True, slots=True)
-class Foretold:
-    """How an exception came to the end of a call, and the call in which it was first raised."""
+class Predicted:
+    """Path of an exception to the end of a call, and the call in which it was first raised."""
 
     how: str
     origin: Entry
 
 
 class Ways:
-    """What journals say of the exceptions of one scenario."""
+    """Journalled exceptions of one scenario."""
 
     def __init__(self, entries: Iterable[Entry], events: Iterable[Event]) -> None:
         self._entries = [entry for entry in entries if entry.error is not None]
         self._raised = [event for event in events if event.kind == "raised"]
 
-    def foretell(self, entry: Entry) -> Foretold:
-        """Tell of a call that an exception left."""
+    def predict(self, entry: Entry) -> Predicted:
+        """Predict the path and the origin of the exception that left a call."""
         event = self._event(entry.pid, entry.exception, entry.token) if entry.kind != "client" else None
         if event is not None:
             for number in event.made_from:
                 if origin := self._origin(event, number):
-                    return Foretold(event.how, origin)
-            return Foretold("raised", entry)
+                    return Predicted(event.how, origin)
+            return Predicted("raised", entry)
         source = self._source(entry)
-        return Foretold("passed", self.foretell(source).origin) if source else Foretold("raised", entry)
+        return Predicted("passed", self.predict(source).origin) if source else Predicted("raised", entry)
 
     def origins(self, entry: Entry) -> list[Entry]:
-        """Return where all that a call's exception came of began: of a group, where its members did."""
+        """Return the origins of a call's exception: for a group, those of its members."""
         event = self._event(entry.pid, entry.exception, entry.token) if entry.kind != "client" else None
         if event is not None:
             return self._origins(event) or [entry]
@@ -61,17 +61,17 @@ class Ways:
         return found
 
     def raised_at(self, entry: Entry) -> Line | None:
-        """Return the line that raised what left a call, if it was raised in that call."""
+        """Return the line that raised a call's exception, if it was raised in this call."""
         event = self._event(entry.pid, entry.exception, entry.token)
         return event.at if event else None
 
     def _event(self, pid: int, number: int | None, token: str) -> Event | None:
-        """Return where in a call an exception object was raised, the last time."""
+        """Return the last raise of an exception object within a call."""
         found = [e for e in self._raised if (e.pid, e.exception, e.token) == (pid, number, token)]
         return found[-1] if found else None
 
     def _source(self, entry: Entry) -> Entry | None:
-        """Return the call below from which an exception came: served by another process, or made by this."""
+        """Return the call below that an exception came from: served elsewhere or made by this process."""
         if entry.kind == "client":
             wanted = ("server", entry.token)
             found = [e for e in self._entries if (e.kind, e.token) == wanted and e.traced]
@@ -86,10 +86,10 @@ class Ways:
         return None
 
     def _origin(self, made: Event, number: int) -> Entry | None:
-        """Return where one that another was made from began, if that is in a call below."""
+        """Return the origin of an exception that another was made from, if it is in a call below."""
         call = self._call(made.pid, number, made.token)
         if call is not None:
-            return self.foretell(call).origin
+            return self.predict(call).origin
         event = self._event(made.pid, number, made.token)
         origins = (self._origin(event, each) for each in event.made_from) if event else iter(())
         return next((origin for origin in origins if origin), None)
@@ -97,16 +97,16 @@ class Ways:
 
 @dataclass
 class Places:
-    """Which groups there should be: by service, type and the lines to where the exception was raised."""
+    """Expected groups: by service, type and the lines to where the exception was raised."""
 
     groups: dict[tuple[str, ...], set[str]] = field(default_factory=dict)
     counts: Counter[tuple[str, ...]] = field(default_factory=Counter)
     edges: Counter[tuple[str, ...]] = field(default_factory=Counter)
 
     def add(self, origin: Entry, raised: Line | None, group: str, *, at_edge: bool) -> None:
-        """Remember an origin, where it was raised if that is known, and whether it ended its tree's root."""
+        """Add an origin, with its raising line if known, and whether its exception ended the tree's root."""
         lines = list(origin.lines)
-        if raised in lines:  # What follows is left on the object from when it was raised before.
+        if raised in lines:  # Later lines are left on the object from an earlier raise.
             del lines[lines.index(raised) + 1 :]
         place = (origin.service, origin.error or "", *(f"{line.function}: {line.code}" for line in lines))
         self.groups.setdefault(place, set()).add(group)
@@ -117,16 +117,16 @@ class Places:
 def compare_ways(
     pairs: Sequence[tuple[SpanDocument, Node]], ways: Ways, places: Places, *, folded: bool = False
 ) -> None:
-    """Assert that each span's exception came from where, how and by which lines the journals say.
+    """Assert that each span's exception has the journalled origin, path and lines.
 
     Args:
-        pairs: of the tree's spans and what foretold them.
-        ways: of the same scenario.
-        places: to which the origins are added.
-        folded: frames are fewer than the journal's lines, as repetitions are folded.
+        pairs: the tree's spans, each with its prediction.
+        ways: the journalled exceptions of the same scenario.
+        places: the collection that the origins are added to.
+        folded: whether repeated frames are folded, so that there are fewer frames than journalled lines.
     """
     spans = {id(node.entry): span for span, node in pairs if node.entry is not None}
-    # Where a service raised within a span of its own that made no calls, it is that span.
+    # An error raised within a service's own span without calls has its origin in that span.
     within = {
         id(node.entry): child
         for span, node in pairs
@@ -143,7 +143,7 @@ def compare_ways(
             expected = ("passed", True) if below else ("raised", False)
             assert (exception["how"], exception["origin_span_id"] in below) == expected, span
             continue
-        told = ways.foretell(node.entry)
+        told = ways.predict(node.entry)
         origin = within.get(id(told.origin), spans[id(told.origin)])
         how = "passed" if id(node.entry) in within else told.how
         assert (exception["how"], exception["origin_span_id"]) == (how, origin["span_id"]), span
@@ -162,7 +162,7 @@ def compare_ways(
 
 
 def _edges(pairs: Sequence[tuple[SpanDocument, Node]]) -> Iterator[Entry]:
-    """Yield the calls whose exceptions went as far as they could: to the root's end, or a consumer's."""
+    """Yield the calls whose exceptions reached the end of the root span or of a consumer's."""
     ends_root = pairs[0][1].error is not None
     for span, node in pairs:
         if node.entry is not None and node.entry.error is not None:
@@ -172,22 +172,22 @@ def _edges(pairs: Sequence[tuple[SpanDocument, Node]]) -> Iterator[Entry]:
 
 
 def has_spans_within(span: SpanDocument) -> bool:
-    """Tell whether a call was made, or failed, within a span of the server's own."""
+    """Return whether the server has its own span around a call or a failure."""
     return any(child["kind"] == "internal" for child in span["children"])
 
 
 def line_of(frame: Frame) -> Line:
-    """Return a frame as the journals have it: `traceback` does not tell a function's class."""
+    """Return a frame as a journal line: `traceback` does not know a function's class."""
     return Line(frame["file"], frame["line"], frame["function"].rpartition(".")[2], frame["code"])
 
 
 def short(line: Line) -> Line:
-    """Return a journal's line as it is stored."""
+    """Return a journal line as stored, with its code truncated."""
     return line._replace(code=line.code[:256])
 
 
 def without_token(text: str, token: str) -> str:
-    """Return what a caller was told, without its token, and how much of the stack recursion found free."""
+    """Return a text without its token and without the depth of recursion, which depends on the stack."""
     return re.sub(r"repeated \d+ more", "repeated", text).replace(token, "TOKEN")
 
 

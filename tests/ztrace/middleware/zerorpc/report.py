@@ -1,4 +1,4 @@
-"""How a traced process stands: asked for after every scenario."""
+"""State of a traced process, reported after every scenario."""
 
 import sys
 from typing import Any
@@ -8,9 +8,9 @@ from ztrace import diagnostics
 
 
 def report_state() -> dict[str, Any]:
-    """Have everything stored that has ended; tell what failed, and what the middleware still holds.
+    """Flush all ended spans; return the agent's failures and the middleware's open calls and streams.
 
-    A service that is not traced has not even imported the middleware.
+    An untraced service has not imported the middleware.
     """
     stored = ztrace.flush(10.0)
     middleware = sys.modules.get("ztrace.middleware.zerorpc.calls")

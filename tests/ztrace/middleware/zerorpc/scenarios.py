@@ -1,4 +1,4 @@
-"""What callers do: each scenario is a function of a `Caller`, run in the driver's process."""
+"""Scenarios of callers: each is a function of a `Caller`, run in the driver's process."""
 
 import gc
 from collections.abc import Callable
@@ -29,28 +29,28 @@ def ok(caller: "Caller") -> None:
 
 
 def error(caller: "Caller") -> None:
-    """Call what raises, and go on."""
+    """Call a method that raises, then another."""
     caller.attempt("fail", "ValueError", "this went wrong")
     caller.attempt("echo", "still here")
 
 
 def raised_through(caller: "Caller") -> None:
-    """Let a remote error end the scenario itself."""
+    """Let a remote error end the scenario."""
     caller.call("fail", "ValueError", "not caught")
 
 
 def unknown_method(caller: "Caller") -> None:
-    """Call what does not exist."""
+    """Call a method that does not exist."""
     caller.attempt("nothing_like_it")
 
 
 def timeout(caller: "Caller") -> None:
-    """Wait for less than the method takes."""
+    """Call with a timeout shorter than the method takes."""
     caller.attempt("slow", 0.3, timeout=0.1)
 
 
 def gevent_timeout(caller: "Caller") -> None:
-    """Give a call up from outside, and go on calling."""
+    """Interrupt a call by a gevent timeout, then call again."""
     with caller.seeing(), gevent.Timeout(0.1):
         caller.call("slow", 0.3)
     caller.attempt("echo", "after")
@@ -65,23 +65,23 @@ def killed_greenlet(caller: "Caller") -> None:
 
 
 def unpackable_argument(caller: "Caller") -> None:
-    """Send what msgpack does not know."""
+    """Send an argument that msgpack cannot pack."""
     caller.attempt("echo", object)
     caller.attempt("echo", "after")
 
 
 def unpackable_reply(caller: "Caller") -> None:
-    """Ask for what msgpack does not know."""
+    """Request a result that msgpack cannot pack."""
     caller.attempt("unpackable")
 
 
 def undecodable_reply(caller: "Caller") -> None:
-    """Ask for what the server can pack and the client cannot read."""
+    """Request a result that the server can pack and the client cannot unpack."""
     caller.attempt("undecodable", timeout=0.3)
 
 
 def asynchronous(caller: "Caller") -> None:
-    """Start two calls and one that fails, then wait for each."""
+    """Start two calls and a failing one, then wait for each."""
     started = []
     for method, *args in (("slow", 0.1), ("echo", 1), ("fail", "ValueError", "async")):
         token = caller.next_token()
@@ -100,30 +100,30 @@ def asynchronous(caller: "Caller") -> None:
 
 
 def asynchronous_timeout(caller: "Caller") -> None:
-    """Start a call that takes longer than it may."""
+    """Start an asynchronous call that exceeds its timeout."""
     token = caller.next_token()
     with caller.seeing(), caller.journal.entry("client", token, "slow"):
         caller.client()("slow", token, 0.3, timeout=0.1, **{"async": True}).get()
 
 
 def nested(caller: "Caller", *path: Any) -> None:
-    """Call through as many services as methods are given."""
+    """Call through one service per method in the path."""
     caller.attempt(*path)
 
 
 def through(caller: "Caller", *path: Any) -> None:
-    """Call through as many, and let what comes of it end the scenario itself."""
+    """Call through one service per method in the path, and let an error end the scenario."""
     caller.call(*path)
 
 
 def twice(caller: "Caller", *path: Any) -> None:
-    """Call through as many, twice."""
+    """Call through one service per method in the path, twice."""
     caller.attempt(*path)
     caller.attempt(*path)
 
 
 def read_stream(caller: "Caller", *path: Any) -> None:
-    """Read a stream that comes through as many services."""
+    """Read a stream through one service per method in the path."""
     method, *args = path
     token = caller.next_token()
     with caller.seeing(), caller.journal.entry("client", token, method):
@@ -132,7 +132,7 @@ def read_stream(caller: "Caller", *path: Any) -> None:
 
 
 def call_elsewhere(caller: "Caller", service: str, *path: Any) -> None:
-    """Call a service that may go away."""
+    """Call a service that may disappear."""
     caller.attempt(*path, on=caller.client(service, "brittle"))
 
 
@@ -146,19 +146,19 @@ def siblings(caller: "Caller") -> None:
 
 
 def bytes_name(caller: "Caller") -> None:
-    """Name a method in bytes, as zerorpc allows."""
+    """Name methods in bytes, which zerorpc allows."""
     caller.attempt(b"echo", 1)
     caller.attempt("überweisung".encode(), 2)
 
 
 def exotic_names(caller: "Caller", names: list[str]) -> None:
-    """Call methods with names that are no identifiers."""
+    """Call methods whose names are no identifiers."""
     for name in names:
         caller.attempt(name, name)
 
 
 def builtins(caller: "Caller") -> None:
-    """Call what zerorpc itself serves."""
+    """Call zerorpc's built-in methods."""
     client = caller.client()
     for call in (client._zerorpc_ping, client._zerorpc_name, client._zerorpc_inspect):
         with caller.seeing():
@@ -168,7 +168,7 @@ def builtins(caller: "Caller") -> None:
 
 
 def two_contexts(caller: "Caller") -> None:
-    """Call with a context and a client of the scenario's own, then with the usual one."""
+    """Call with the scenario's own context and client, then with the shared ones."""
     with zerorpc.Context() as context:
         client = zerorpc.Client(caller.endpoints["front"]["rpc"], context=context, heartbeat=2.0)
         caller.attempt("relay", "echo", 1, on=client)
@@ -177,7 +177,7 @@ def two_contexts(caller: "Caller") -> None:
 
 
 def forked_tasks(caller: "Caller") -> None:
-    """Call from greenlets that keep the context."""
+    """Call from greenlets that inherit the context."""
     tasks = [
         gevent.spawn(zerorpc.fork_task_context(caller.call), "relay", "echo", number, on=caller.client())
         for number in range(3)
@@ -186,13 +186,13 @@ def forked_tasks(caller: "Caller") -> None:
 
 
 def spawned_task(caller: "Caller") -> None:
-    """Call from a greenlet that does not."""
+    """Call from a greenlet that does not inherit the context."""
     client = caller.client()
     caller.seen.append(gevent.spawn(caller.call, "relay", "echo", 1, on=client).get())
 
 
 def queue(caller: "Caller") -> None:
-    """Call at once what is served one by one."""
+    """Make concurrent calls to a server that runs one at a time."""
     client = caller.client("front", "queue")
     call = zerorpc.fork_task_context(caller.call)
     tasks = [gevent.spawn(call, "slow", 0.1, on=client) for _ in range(3)]
@@ -200,12 +200,12 @@ def queue(caller: "Caller") -> None:
 
 
 def short_of_breath(caller: "Caller", method: str, *args: Any) -> None:
-    """Call what never answers, for as long as it takes to be sure."""
+    """Call a method that never answers, with a short timeout."""
     caller.attempt(method, *args, timeout=0.3)
 
 
 def crowd(caller: "Caller", number: int) -> None:
-    """Call through three services from many greenlets with one client, each in a trace of its own."""
+    """Call through three services from many greenlets with one client, each in its own trace."""
     client = caller.client()
 
     def one(position: int) -> list[Any]:
@@ -228,9 +228,6 @@ def crowd(caller: "Caller", number: int) -> None:
     caller.seen.extend(task.get() for task in tasks)
 
 
-# Streams.
-
-
 def stream(caller: "Caller") -> None:
     """Read streams to their ends: long, short and empty."""
     for number in (300, 1, 0):
@@ -240,7 +237,7 @@ def stream(caller: "Caller") -> None:
 
 
 def stream_with_calls(caller: "Caller") -> None:
-    """Read a stream whose items come from another service, and call in between."""
+    """Read a stream whose items come from another service, with calls in between."""
     token = caller.next_token()
     with caller.journal.entry("client", token, "relay_each"):
         for item in caller.client().relay_each(token, 3, "echo"):
@@ -273,7 +270,7 @@ def abandoned_stream(caller: "Caller", how: str) -> None:
 
 
 def unread_stream(caller: "Caller", number: int) -> None:
-    """Throw a stream away without reading it, and close its client, which is when the server hears of it."""
+    """Discard a stream unread and close its client, which is what the server notices."""
     token = caller.next_token()
     with caller.journal.entry("client", token, "count"):
         stream = caller.client("front", "brittle").count(token, number)
@@ -284,23 +281,20 @@ def unread_stream(caller: "Caller", number: int) -> None:
 
 
 def stream_from_another_greenlet(caller: "Caller") -> None:
-    """Ask for a stream in one greenlet, and read it in another."""
+    """Request a stream in one greenlet, and read it in another."""
     token = caller.next_token()
     with caller.journal.entry("client", token, "count"):
         stream = caller.client().count(token, 120)
         caller.seen.append(gevent.spawn(list, stream).get())
 
 
-# Peers that go away.
-
-
 def lost_remote(caller: "Caller") -> None:
-    """Call a server that stops for longer than its client waits to hear of it."""
+    """Call a server that blocks for longer than its client's heartbeat allows."""
     caller.attempt("block", 1.0, on=caller.client("front", "brittle"))
 
 
 def asynchronous_lost_remote(caller: "Caller") -> None:
-    """Start a call to a server that stops, with a timeout."""
+    """Start a call with a timeout to a server that blocks."""
     token = caller.next_token()
     with caller.seeing(), caller.journal.entry("client", token, "block"):
         client = caller.client("front", "brittle")
@@ -330,41 +324,38 @@ def stopped_server(caller: "Caller") -> None:
 
 
 def call_nobody(caller: "Caller") -> None:
-    """Call where no server is."""
+    """Call an endpoint without a server."""
     caller.attempt("echo", on=caller.client("front", "brittle"))
 
 
 def call_brittle(caller: "Caller") -> None:
-    """Call for so long that there is time to kill the caller."""
+    """Make a call long enough for the caller to be killed."""
     caller.attempt("slow", 30, on=caller.client("front", "brittle"))
 
 
 def call_quitter(caller: "Caller") -> None:
-    """Call a server whose method ends the server."""
+    """Call a method that exits its server."""
     caller.attempt("fail", "SystemExit", "", on=caller.client("doomed", "brittle"))
 
 
-# Messages.
-
-
 def push(caller: "Caller", calls: list[list[Any]]) -> None:
-    """Send messages that nobody answers."""
+    """Push messages, which have no answer."""
     pusher = zerorpc.Pusher()
     pusher.connect(caller.endpoints["front"]["pull"])
     for method, *args in calls:
         token = caller.next_token()
         with caller.seeing(), caller.journal.entry("producer", token, method):
             caller.seen.append(pusher(method, token, *[object if arg == "object" else arg for arg in args]))
-    wait_for(lambda: pusher._events._send._send_queue.getters)  # Until then it has still something to send.
+    wait_for(lambda: pusher._events._send._send_queue.getters)  # Until all messages are sent.
     pusher.close()
 
 
 def publish(caller: "Caller", calls: list[list[Any]]) -> None:
-    """Publish to two subscribers, once both are there."""
+    """Publish to two subscribers once both have connected."""
     publisher = zerorpc.Publisher()
     for service in ("front", "back"):
         publisher.connect(caller.endpoints[service]["sub"])
-    # What is published before they have subscribed is lost; the greenlets keep it out of the scenario's tree.
+    # Messages published before the subscription are lost; greenlets keep them out of the scenario's tree.
     numbers = count()
     wait_for(
         lambda: (
@@ -380,9 +371,6 @@ def publish(caller: "Caller", calls: list[list[Any]]) -> None:
     publisher.close()
 
 
-# Contexts of the scenario's own.
-
-
 def header_by_hand(caller: "Caller", header: dict[str, Any], method: str, *args: Any) -> None:
     """Send a header as another tracer, or a broken one, would."""
     with zerorpc.Context() as context:
@@ -393,7 +381,7 @@ def header_by_hand(caller: "Caller", header: dict[str, Any], method: str, *args:
 
 
 def foreign_middleware(caller: "Caller", raising: str, ours: str) -> None:
-    """Call a server in this process, with a middleware that writes down its hooks; one of them may raise."""
+    """Call a server in this process whose context has a middleware that records its hooks; one may raise."""
     context = zerorpc.Context()
     foreign = Recorder(caller.seen, raising)
     order = {"before": [ZerorpcMiddleware(), foreign], "after": [foreign, ZerorpcMiddleware()]}
@@ -412,7 +400,7 @@ def foreign_middleware(caller: "Caller", raising: str, ours: str) -> None:
     for method in ("work", "break", "nothing_like_it"):
         with caller.seeing():
             caller.seen.append(client(method))
-    if raising != "client_patterns_list":  # A stream that cannot be read would keep the server up.
+    if raising != "client_patterns_list":  # An unreadable stream would keep the server running.
         with caller.seeing():
             caller.seen.append(list(client.count()))
     client.close()
@@ -422,11 +410,11 @@ def foreign_middleware(caller: "Caller", raising: str, ours: str) -> None:
 
 
 class Mapped(Exception):
-    """What the foreign middleware makes of remote errors."""
+    """Exception into which the foreign middleware converts remote errors."""
 
 
 class Recorder:
-    """A middleware that uses every hook, writes down its calls, and may raise in one of them."""
+    """Middleware that implements every hook, records its calls, and may raise in one of them."""
 
     def __init__(self, seen: list[Any], raising: str) -> None:
         self._seen = seen
@@ -438,59 +426,56 @@ class Recorder:
             raise LookupError(hook)
 
     def resolve_endpoint(self, endpoint: str) -> str:
-        """Resolve what only this middleware knows."""
+        """Resolve an endpoint that only this middleware knows."""
         self._note("resolve_endpoint")
         return endpoint.removeprefix("by-name:")
 
     def get_task_context(self) -> dict[str, str]:
-        """Send a header of its own."""
+        """Return the middleware's own header."""
         self._note("get_task_context")
         return {"mine": "sent"}
 
     def load_task_context(self, header: dict[str, Any]) -> None:
-        """Get its header back."""
+        """Record the middleware's own header as received."""
         self._note("load_task_context", header.get("mine"), header.get("late"))
 
     def server_before_exec(self, request: Any) -> None:
-        """See the request."""
+        """Record the request."""
         self._note("server_before_exec", request.name, request.header.get("mine"))
 
     def server_after_exec(self, request: Any, reply: Any) -> None:
-        """Put something into the reply."""
+        """Add a header to the reply."""
         reply.header["back"] = "from after_exec"
         self._note("server_after_exec", request.name, reply.name)
 
     def server_inspect_exception(self, request: Any, reply: Any, context: Any, exc_info: Any) -> None:
-        """See the exception."""
+        """Add a header to the error reply."""
         reply.header["back"] = "from inspect_exception"
         self._note("server_inspect_exception", request.name, context.get("mine"), exc_info[0].__name__)
 
     def client_handle_remote_error(self, event: Any) -> Exception:
-        """Raise another exception than zerorpc would."""
+        """Convert a remote error into another exception."""
         self._note("client_handle_remote_error", event.args[0])
         return Mapped(event.args[1])
 
     def client_before_request(self, request: Any) -> None:
-        """Put something into the request."""
+        """Add a header to the request."""
         request.header["late"] = "added"
         self._note("client_before_request", request.name, request.header.get("mine"))
 
     def client_after_request(self, request: Any, reply: Any, exception: Any = None) -> None:
-        """See the reply."""
+        """Record the reply."""
         back = reply.header.get("back") if reply is not None else None
         self._note("client_after_request", request.name, back, type(exception).__name__)
 
     def client_patterns_list(self, patterns: list[Any]) -> list[Any]:
-        """Leave the patterns as they are."""
+        """Return the patterns unchanged."""
         self._note("client_patterns_list")
         return patterns
 
 
-# Ways for the middleware to get in.
-
-
 def late(caller: "Caller") -> None:
-    """Instrument when a context and a connected client exist and have been used."""
+    """Instrument after a context and a connected client exist and have been used."""
     client = caller.client()
     caller.seen.append(client("echo", f"{caller.token}-untraced.0"))
     ztrace.instrument("zerorpc")
@@ -498,7 +483,7 @@ def late(caller: "Caller") -> None:
 
 
 def by_hand(caller: "Caller", times: int) -> None:
-    """Register the middleware with one context, once and more often, and use that."""
+    """Register the middleware by hand with one context, several times, and call with this context."""
     middleware = ZerorpcMiddleware()
     with zerorpc.Context() as context:
         for _ in range(times):
@@ -511,13 +496,13 @@ def by_hand(caller: "Caller", times: int) -> None:
 
 
 def by_hand_and_not(caller: "Caller", times: int) -> None:
-    """Use another context as well."""
+    """Call with a registered context and with an unregistered one."""
     by_hand(caller, times)
     caller.seen.append(caller.client()("echo", f"{caller.token}-untraced.0"))
 
 
 def without_context(caller: "Caller") -> None:
-    """Use clients of a process that is not instrumented, whatever it is configured for."""
+    """Call from a process that is not instrumented."""
     caller.seen.append(caller.client()("relay", f"{caller.token}-untraced.0", "echo", 1))
     with caller.seeing():
         caller.client()("fail", f"{caller.token}-untraced.1", "ValueError", "as ever")

@@ -1,14 +1,14 @@
-"""A service: ``python -m tests.ztrace.middleware.zerorpc.server NAME JOURNALS [--ztrace ENDPOINT]``.
+"""Service process: ``python -m tests.ztrace.middleware.zerorpc.server NAME JOURNALS [--ztrace ENDPOINT]``.
 
-It serves the same methods at several endpoints, which it prints as one line of JSON:
+The same methods are served at several endpoints, which are printed as one line of JSON:
 
-    rpc      as services do
-    brittle  with a heartbeat so short that a lost client is noticed at once
-    queue    one call at a time
-    pull     messages
-    sub      published messages
+ rpc      with a usual heartbeat
+ brittle  with a heartbeat so short that a lost client is noticed at once
+ queue    one call at a time
+ pull     messages
+ sub      published messages
 
-Its standard input takes one command a line; it stops at its end.
+Standard input takes one command per line; the service stops at its end.
 """
 
 import argparse
@@ -30,25 +30,25 @@ from tests.ztrace.middleware.zerorpc import failing
 from tests.ztrace.middleware.zerorpc.journal import Journal
 from tests.ztrace.middleware.zerorpc.report import report_state
 
-#: Of the ``rpc`` and of the ``brittle`` endpoint, in seconds.
+#: Heartbeat intervals of the ``rpc`` and the ``brittle`` endpoint, in seconds.
 HEARTBEAT_S, BRITTLE_S = 2.0, 0.2
 
 
 class Unspeakable(Exception):
-    """An exception that cannot say what it is."""
+    """Exception whose text raises."""
 
     def __str__(self) -> str:
         raise RuntimeError("no words")
 
 
 class Unpicklable(Exception):
-    """An exception that holds what can neither be copied nor sent."""
+    """Exception whose arguments can be neither copied nor sent."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message, lambda: None)
 
 
-#: What `Methods.fail` can raise that is not a builtin.
+#: Errors that `Methods.fail` can raise.
 ERRORS: dict[str, Callable[[str], BaseException]] = {
     "Unspeakable": Unspeakable,
     "Unpicklable": Unpicklable,
@@ -60,62 +60,62 @@ ERRORS: dict[str, Callable[[str], BaseException]] = {
 
 
 class Methods(failing.FailingMethods):
-    """What every service can do; the token comes first everywhere."""
+    """Methods of every service; the first parameter is always the token."""
 
     def _call(self, token: str, method: str, *args: Any) -> Any:
         with self._journal.entry("client", token, method):
             return self._upstream(method, token, *args)
 
     def echo(self, token: str, *values: Any) -> Any:
-        """Return what came."""
+        """Return the arguments."""
         return values
 
     def slow(self, token: str, duration_s: float) -> str:
-        """Let others work meanwhile."""
+        """Sleep, and let other greenlets run meanwhile."""
         gevent.sleep(duration_s)
         return "slept"
 
     def block(self, token: str, duration_s: float) -> str:
-        """Let nobody work meanwhile, heartbeats included."""
+        """Block all greenlets, heartbeats included."""
         time.sleep(duration_s)
         return "blocked"
 
     def fail(self, token: str, kind: str, message: str) -> None:
-        """Raise."""
+        """Raise an error of the given kind."""
         raise ERRORS[kind](message)
 
     def unpackable(self, token: str) -> object:
-        """Return what msgpack does not know."""
+        """Return a value that msgpack cannot pack."""
         return object()
 
     def undecodable(self, token: str) -> dict[int, int]:
-        """Return what msgpack packs and does not unpack."""
+        """Return a value that msgpack packs and does not unpack."""
         return {1: 2}
 
     def relay(self, token: str, method: str, *args: Any) -> Any:
-        """Return, or raise, what the service behind this one does."""
+        """Return or raise the result of the upstream service."""
         return self._call(f"{token}.0", method, *args)
 
     def relay_twice(self, token: str, method: str, *args: Any) -> Any:
-        """Ask the service behind this one twice."""
+        """Call the upstream service twice."""
         return [self._call(f"{token}.{number}", method, *args) for number in range(2)]
 
     def relay_wrapping(self, token: str, method: str, *args: Any) -> Any:
-        """Raise an error of its own from the other service's."""
+        """Raise an own error from the upstream error."""
         try:
             return self._call(f"{token}.0", method, *args)
         except zerorpc.RemoteError as error:
             raise LookupError("wrapped") from error
 
     def relay_replacing(self, token: str, method: str, *args: Any) -> Any:
-        """Raise an error of its own while it handles the other service's."""
+        """Raise an own error while handling the upstream error."""
         try:
             return self._call(f"{token}.0", method, *args)
         except zerorpc.RemoteError:
-            raise KeyError("replaced")  # noqa: B904  The missing "from" is the point.
+            raise KeyError("replaced")  # noqa: B904  Without "from" on purpose.
 
     def relay_catching(self, token: str, method: str, *args: Any) -> str:
-        """Go on without the other service's answer."""
+        """Catch the upstream error and return normally."""
         try:
             self._call(f"{token}.0", method, *args)
         except zerorpc.RemoteError as error:
@@ -123,7 +123,7 @@ class Methods(failing.FailingMethods):
         return "nothing to catch"
 
     def fork(self, token: str, method: str, *args: Any) -> list[Any]:
-        """Ask twice at once, in tasks that keep the context."""
+        """Make two concurrent calls in tasks that inherit the context."""
         tasks = [
             gevent.spawn(zerorpc.fork_task_context(self._call), f"{token}.{number}", method, *args)
             for number in range(2)
@@ -131,34 +131,34 @@ class Methods(failing.FailingMethods):
         return [task.get() for task in tasks]
 
     def spawn(self, token: str, method: str, *args: Any) -> Any:
-        """Ask in a task that has lost the context."""
+        """Call in a task that does not inherit the context."""
         return gevent.spawn(self._call, f"{token}.0", method, *args).get()
 
     def count(self, token: str, number: int, pause_s: float = 0.0) -> Iterator[int]:
-        """Stream numbers."""
+        """Yield numbers, with a pause after each."""
         for each in range(number):
             yield each
             if pause_s:
                 gevent.sleep(pause_s)
 
     def count_and_fail(self, token: str, number: int) -> Iterator[int]:
-        """Stream numbers, then raise."""
+        """Yield numbers, then raise."""
         yield from range(number)
         raise ValueError("no more numbers")
 
     def relay_each(self, token: str, number: int, method: str) -> Iterator[Any]:
-        """Stream what the service behind this one answers."""
+        """Yield the results of upstream calls."""
         for each in range(number):
             yield self._call(f"{token}.{each}", method, each)
 
 
 STREAMS = ("count", "count_and_fail", "relay_each", *failing.STREAMS)
-#: Names that are no Python identifiers, or look like something else, all of them `Methods.echo`.
+#: Names of `Methods.echo` that are no identifiers or resemble other names.
 EXOTIC = ("überweisung", "a b\n", "", "__call__", "traceparent", "_zerorpc", "x" * 256, "\N{SNOWMAN}.\0")
 
 
 def journalled(journal: Journal, kind: str, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the method as one that writes down each of its calls, and puts the token on its span."""
+    """Wrap a method so that it journals each call and sets the token on its span."""
 
     def serve(token: str, *args: Any) -> Any:
         _mark_span(token)
@@ -173,12 +173,12 @@ def journalled(journal: Journal, kind: str, name: str, method: Callable[..., Any
     return zerorpc.stream(serve_stream) if name in STREAMS and kind == "server" else serve
 
 
-#: What came with the request that this greenlet serves.
+#: Trace context in the header of the request that this greenlet serves.
 _context: ContextVar[dict[str, Any]] = ContextVar("context")
 
 
 def keep_context(header: dict[str, Any]) -> None:
-    """Be a middleware's hook that has nothing to do with ztrace."""
+    """Keep the header's trace context, as a foreign middleware's hook."""
     _context.set({key: header.get(key) for key in ("traceparent", "tracestate")})
 
 
@@ -189,7 +189,7 @@ def _mark_span(token: str) -> None:
 
 
 def read_arguments() -> argparse.Namespace:
-    """Return the command line's."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("name")
     parser.add_argument("journals", type=Path)
@@ -199,7 +199,7 @@ def read_arguments() -> argparse.Namespace:
 
 
 def keep_pulling(puller: Any) -> None:
-    """Pull messages; start again when the puller is stopped or dies of a message."""
+    """Run the puller, and restart it when it is stopped or fails on a message."""
     while True:
         try:
             puller.run()
@@ -208,13 +208,13 @@ def keep_pulling(puller: Any) -> None:
 
 
 def bind(socket: Any, endpoint: str = "tcp://127.0.0.1:0") -> str:
-    """Bind to a free port; return the endpoint."""
+    """Bind a socket to a free port, and return the endpoint."""
     socket.bind(endpoint)
     return str(socket._events._socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode())
 
 
 def main() -> None:
-    """Be the service."""
+    """Run the service until standard input ends."""
     arguments = read_arguments()
     journal = Journal(arguments.journals, arguments.name, traced=arguments.ztrace is not None)
     if arguments.ztrace:

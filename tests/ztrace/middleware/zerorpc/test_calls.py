@@ -1,4 +1,4 @@
-"""Every kind of call, from a caller through real services: the stored tree is what they wrote down."""
+"""Every kind of call through real services: the stored tree equals the journals."""
 
 from itertools import pairwise
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 
 from tests.ztrace.middleware.zerorpc.fleet import Fleet
 from tests.ztrace.middleware.zerorpc.server import EXOTIC
-from tests.ztrace.middleware.zerorpc.trees import TOLERANCE_NS, Unlogged, find, foretell_call, origins, ways
+from tests.ztrace.middleware.zerorpc.trees import TOLERANCE_NS, Unlogged, find, origins, predict_call, ways
 from ztrace_viewer.trees.tree import walk
 
 REMOTE = "zerorpc.exceptions.RemoteError"
@@ -19,14 +19,14 @@ LOST = "zerorpc.exceptions.LostRemote"
     "scenario", ["ok", "error", "raised_through", "asynchronous", "forked_tasks", "bytes_name"]
 )
 def test_a_call_is_a_client_and_a_server_span(traced: Fleet, plain: Fleet, scenario: str) -> None:
-    """One client span and one server span per call, and the caller sees what zerorpc alone gives it."""
+    """A call has one client and one server span, and the caller gets zerorpc's own result."""
     outcome, reference = traced.run(scenario), plain.run(scenario)
     assert (outcome.seen, outcome.error) == (reference.seen, reference.error)
     traced.check(outcome)
 
 
 def test_spans_say_whom_they_called(traced: Fleet) -> None:
-    """A client span names the callee's address before it has answered."""
+    """A client span names the callee's address."""
     outcome = traced.run("ok")
     attributes = find(traced.check(outcome), "client", "driver")["attributes"]
     host, _, port = traced.endpoints["front"]["rpc"].removeprefix("tcp://").rpartition(":")
@@ -34,7 +34,7 @@ def test_spans_say_whom_they_called(traced: Fleet) -> None:
 
 
 def test_the_time_of_the_server_is_not_the_callers_own(traced: Fleet) -> None:
-    """A client's self time is what is left without the server's: sending, waiting and receiving."""
+    """A client's self time excludes the server's duration."""
     outcome = traced.run("nested", "relay", "slow", 0.2)
     tree = traced.check(outcome)
     for kind, service in (("client", "driver"), ("server", "front"), ("client", "front")):
@@ -43,7 +43,7 @@ def test_the_time_of_the_server_is_not_the_callers_own(traced: Fleet) -> None:
         assert span["duration_ns"] >= 200_000_000
         assert span["self_ns"] is not None
         assert span["self_ns"] < span["duration_ns"] - 190_000_000
-        # The collector adds up what is stored; only the tree knows both ends.
+        # The collector counts open children of one process only; the tree knows both ends of a call.
         assert traced.collected is not None
         query = "SELECT self_ns FROM spans WHERE span_id = ?"
         stored = traced.collected.value(query, bytes.fromhex(span["span_id"]))
@@ -55,7 +55,7 @@ def test_the_time_of_the_server_is_not_the_callers_own(traced: Fleet) -> None:
 
 
 def test_siblings_and_spans_between_them(traced: Fleet, plain: Fleet) -> None:
-    """Calls one after the other are siblings; those within a span are below it."""
+    """Consecutive calls are siblings, and calls within a span are its children."""
     outcome = traced.run("siblings")
     assert outcome.seen == plain.run("siblings").seen
     inside = {f"{outcome.token}.{number}": "inside" for number in (1, 2)}
@@ -63,7 +63,7 @@ def test_siblings_and_spans_between_them(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_calls_three_processes_deep(traced: Fleet, plain: Fleet) -> None:
-    """Each process's spans are below its caller's, down to the third service and twice in the last."""
+    """Calls through three services are below their callers' spans in each process."""
     path = ("relay_twice", "relay", "echo", "deep")
     outcome = traced.run("nested", *path)
     assert outcome.seen == plain.run("nested", *path).seen
@@ -73,7 +73,7 @@ def test_calls_three_processes_deep(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_unknown_method(traced: Fleet, plain: Fleet) -> None:
-    """A method that does not exist is an error that began in the server."""
+    """An unknown method is an error with its origin in the server."""
     outcome = traced.run("unknown_method")
     assert outcome.seen == plain.run("unknown_method").seen
     tree = traced.check(outcome, Unlogged(served={f"{outcome.token}.0": ("front", "NameError")}))
@@ -85,7 +85,7 @@ def test_unknown_method(traced: Fleet, plain: Fleet) -> None:
 
 @pytest.mark.parametrize("scenario", ["timeout", "asynchronous_timeout"])
 def test_timeout(traced: Fleet, plain: Fleet, scenario: str) -> None:
-    """The caller's span ends with its timeout, the server's when it is done: the two may disagree."""
+    """A timeout ends the caller's span with an error, and the server's span ends normally later."""
     outcome = traced.run(scenario)
     assert outcome.seen == plain.run(scenario).seen
     tree = traced.check(outcome)
@@ -99,7 +99,7 @@ def test_timeout(traced: Fleet, plain: Fleet, scenario: str) -> None:
 
 
 def test_a_timeout_names_the_line_that_called(traced: Fleet) -> None:
-    """Frames of an exception that only passed libraries go back to the program's own line."""
+    """The exception of a timeout keeps the frame of the program's own calling line."""
     tree = traced.check(traced.run("timeout"))
     exception = find(tree, "client", "driver")["exception"]
     assert exception is not None
@@ -110,7 +110,7 @@ def test_a_timeout_names_the_line_that_called(traced: Fleet) -> None:
 
 
 def test_gevent_timeout(traced: Fleet, plain: Fleet) -> None:
-    """A timeout from outside zerorpc ends the span of the call it interrupts, and only that."""
+    """A gevent timeout ends the interrupted call's span with an error, and no other."""
     outcome = traced.run("gevent_timeout")
     assert outcome.seen == plain.run("gevent_timeout").seen
     tree = traced.check(outcome)
@@ -118,7 +118,7 @@ def test_gevent_timeout(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_killed_greenlet(traced: Fleet, plain: Fleet) -> None:
-    """A greenlet killed while it waits ends its call's span."""
+    """Killing a waiting greenlet ends its call's span."""
     outcome = traced.run("killed_greenlet")
     assert outcome.seen == plain.run("killed_greenlet").seen
     tree = traced.check(outcome)
@@ -126,7 +126,7 @@ def test_killed_greenlet(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_unpackable_argument(traced: Fleet, plain: Fleet) -> None:
-    """A request that cannot be sent is an error of the caller; the next one is on its own."""
+    """A request that cannot be packed is the caller's error, and the next call is unaffected."""
     outcome = traced.run("unpackable_argument")
     assert outcome.seen == plain.run("unpackable_argument").seen
     tree = traced.check(outcome)
@@ -134,7 +134,7 @@ def test_unpackable_argument(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_unpackable_reply(traced: Fleet, plain: Fleet) -> None:
-    """A result that cannot be sent makes the server's span an error, once."""
+    """A result that cannot be packed ends the server's span with an error, once."""
     outcome = traced.run("unpackable_reply")
     assert outcome.seen == plain.run("unpackable_reply").seen
     tree = traced.check(outcome, Unlogged(errors={("server", f"{outcome.token}.0"): "TypeError"}))
@@ -142,7 +142,7 @@ def test_unpackable_reply(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_undecodable_reply(traced: Fleet, plain: Fleet) -> None:
-    """A reply that the client's zerorpc drops is a success there and a timeout here."""
+    """A reply that the client cannot unpack is a success in the server and a timeout in the caller."""
     outcome = traced.run("undecodable_reply")
     assert outcome.seen == plain.run("undecodable_reply").seen
     tree = traced.check(outcome)
@@ -151,7 +151,7 @@ def test_undecodable_reply(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_exotic_names(traced: Fleet, plain: Fleet) -> None:
-    """A span is called what the method is, whatever that is."""
+    """A span is named like the method, even if the name is no identifier."""
     outcome = traced.run("exotic_names", list(EXOTIC))
     assert outcome.seen == plain.run("exotic_names", list(EXOTIC)).seen
     tree = traced.check(outcome)
@@ -161,7 +161,7 @@ def test_exotic_names(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_builtin_methods_are_not_traced(traced: Fleet, plain: Fleet) -> None:
-    """zerorpc's own methods leave no span at either end, whether they exist or not."""
+    """Calls of zerorpc's built-in methods are not traced."""
     outcome = traced.run("builtins")
     assert outcome.seen == plain.run("builtins").seen
     assert traced.check_root_only(outcome)
@@ -170,7 +170,7 @@ def test_builtin_methods_are_not_traced(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_forked_tasks_in_a_server(traced: Fleet, plain: Fleet) -> None:
-    """`zerorpc.fork_task_context` takes the server's span into the tasks it forks."""
+    """Tasks forked by `zerorpc.fork_task_context` are below the server's span."""
     path = ("fork", "relay", "echo", 1)
     outcome = traced.run("nested", *path)
     assert outcome.seen == plain.run("nested", *path).seen
@@ -179,25 +179,25 @@ def test_forked_tasks_in_a_server(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_a_task_without_context_begins_a_tree(traced: Fleet, plain: Fleet) -> None:
-    """gevent.spawn loses the context: the call is the root of a tree of its own, and never in a wrong one."""
+    """A call from a task without context is the root of its own tree."""
     outcome = traced.run("spawned_task")
     assert outcome.seen == plain.run("spawned_task").seen
     unlogged = Unlogged(detached={f"{outcome.token}.0"})
     traced.check(outcome, unlogged)
-    expected = foretell_call(f"{outcome.token}.0", traced.entries(outcome.token), unlogged)
+    expected = predict_call(f"{outcome.token}.0", traced.entries(outcome.token), unlogged)
     traced.check_other(f"{outcome.token}.0", expected)
 
 
 def test_a_task_without_context_in_a_server(traced: Fleet) -> None:
-    """The same within a service: the caller's tree ends there, and what was spawned has its own."""
+    """A call from a server's task without context is the root of its own tree."""
     outcome = traced.run("nested", "spawn", "relay", "echo", 1)
     spawned = f"{outcome.token}.0.0"
     traced.check(outcome, Unlogged(detached={spawned}))
-    traced.check_other(spawned, foretell_call(spawned, traced.entries(outcome.token), Unlogged()))
+    traced.check_other(spawned, predict_call(spawned, traced.entries(outcome.token), Unlogged()))
 
 
 def test_a_queue_is_time_of_the_caller(traced: Fleet, plain: Fleet) -> None:
-    """Behind ``pool_size=1`` a server's span begins when the method does; the wait is the client's."""
+    """Time spent queueing behind ``pool_size=1`` is self time of the client's span."""
     outcome = traced.run("queue")
     assert outcome.seen == plain.run("queue").seen
     tree = traced.check(outcome)
@@ -211,7 +211,7 @@ def test_a_queue_is_time_of_the_caller(traced: Fleet, plain: Fleet) -> None:
 
 @pytest.mark.parametrize("kind", ["GreenletExit", "Timeout"])
 def test_what_is_no_exception_ends_the_servers_span(traced: Fleet, plain: Fleet, kind: str) -> None:
-    """zerorpc does not answer after a BaseException: the caller times out, and both spans end."""
+    """A BaseException, to which zerorpc sends no reply, ends the server's span and times out the caller."""
     outcome = traced.run("short_of_breath", "fail", kind, "")
     assert outcome.seen == plain.run("short_of_breath", "fail", kind, "").seen
     tree = traced.check(outcome)
@@ -219,7 +219,7 @@ def test_what_is_no_exception_ends_the_servers_span(traced: Fleet, plain: Fleet,
 
 
 def test_an_error_without_words(traced: Fleet, plain: Fleet) -> None:
-    """An exception whose ``str`` raises gets no answer from zerorpc, and a span with its type."""
+    """An exception whose text raises gets no reply from zerorpc, and its type is recorded."""
     args: tuple[Any, ...] = ("short_of_breath", "fail", "Unspeakable", "")
     outcome = traced.run(*args)
     assert outcome.seen == plain.run(*args).seen
@@ -228,7 +228,7 @@ def test_an_error_without_words(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_an_error_that_cannot_be_copied(traced: Fleet, plain: Fleet) -> None:
-    """What an exception holds is neither copied nor sent."""
+    """An exception with arguments that can be neither copied nor sent is recorded at the server."""
     outcome = traced.run("nested", "fail", "Unpicklable", "held")
     assert [each[:2] for each in outcome.seen] == [
         each[:2] for each in plain.run("nested", "fail", "Unpicklable", "held").seen

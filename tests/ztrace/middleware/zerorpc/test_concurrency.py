@@ -1,14 +1,14 @@
-"""Many greenlets at once, in every process: no span lands in another's tree."""
+"""Concurrent calls from many greenlets in every process."""
 
 from tests.ztrace.middleware.zerorpc.fleet import Fleet
 from tests.ztrace.middleware.zerorpc.journal import Entry
-from tests.ztrace.middleware.zerorpc.trees import Unlogged, compare, foretell_scenario
+from tests.ztrace.middleware.zerorpc.trees import Unlogged, compare, predict_scenario
 
 NUMBER = 50
 
 
 def test_fifty_greenlets_three_processes_deep(traced: Fleet, plain: Fleet) -> None:
-    """Fifty trees at once, each of five calls through three services, are what was journalled."""
+    """Fifty concurrent trees of five calls each through three services equal the journals."""
     outcome = traced.run("crowd", NUMBER)
     reference = plain.run("crowd", NUMBER)
     results = [result for _, _, result in outcome.seen]
@@ -23,13 +23,13 @@ def test_fifty_greenlets_three_processes_deep(traced: Fleet, plain: Fleet) -> No
     traced.settle()
     for token, trace_id, _ in outcome.seen:
         own = [entry for entry in entries if entry.token.startswith(f"{token}.")]
-        expected = foretell_scenario(token, own, ("driver", traced.driver.pid), Unlogged(), None)
+        expected = predict_scenario(token, own, ("driver", traced.driver.pid), Unlogged(), None)
         tree = traced.wait_for_tree(trace_id, expected.count())
         compare(tree, expected, Unlogged())
 
 
 def _at_once(entries: list[Entry], service: str) -> int:
-    """Return how many calls a service was serving at the same time."""
+    """Return the largest number of calls that a service was serving concurrently."""
     moments = []
     for entry in entries:
         if entry.service == service:

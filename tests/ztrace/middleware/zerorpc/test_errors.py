@@ -1,4 +1,4 @@
-"""An exception three processes down: recorded once where it began, and how it came up."""
+"""Exceptions through three processes: recorded once at the origin, with their path to the caller."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.ztrace.middleware.zerorpc.trees import find, origins, ways
 
 
 def test_an_error_passes_three_processes(traced: Fleet, plain: Fleet) -> None:
-    """Unchanged all the way, it has one origin, one message and frames only where it was raised."""
+    """An exception passed by three processes has one origin, one message, and frames at the origin."""
     path = ("relay", "relay", "fail", "ValueError", "deep down")
     outcome = traced.run("nested", *path)
     assert outcome.seen[0][:2] == plain.run("nested", *path).seen[0][:2] == [REMOTE, "RemoteError"]
@@ -36,7 +36,7 @@ REMOTE = "zerorpc.exceptions.RemoteError"
     [("relay_wrapping", "wrapped", "LookupError"), ("relay_replacing", "replaced", "KeyError")],
 )
 def test_an_error_made_from_another(traced: Fleet, plain: Fleet, method: str, how: str, kind: str) -> None:
-    """Raised ``from`` a remote error, or while handling it, an error leads to the remote origin."""
+    """An error raised from a remote error, or while handling it, keeps the remote origin."""
     path = ("relay", method, "fail", "ValueError", "deep down")
     outcome = traced.run("nested", *path)
     assert outcome.seen[0][:2] == plain.run("nested", *path).seen[0][:2] == [REMOTE, "RemoteError"]
@@ -58,7 +58,7 @@ def test_an_error_made_from_another(traced: Fleet, plain: Fleet, method: str, ho
 
 
 def test_wrapped_at_every_level(traced: Fleet) -> None:
-    """Wrapped twice on its way, it still has the one origin."""
+    """An error wrapped twice on its path keeps one origin."""
     outcome = traced.run("nested", "relay_wrapping", "relay_wrapping", "fail", "ValueError", "x")
     tree = traced.check(outcome)
     assert [how for kind, _, how, _ in ways(tree) if kind == "server"] == ["wrapped", "wrapped", "raised"]
@@ -66,7 +66,7 @@ def test_wrapped_at_every_level(traced: Fleet) -> None:
 
 
 def test_a_caught_error_stays_below(traced: Fleet, plain: Fleet) -> None:
-    """Who catches an error is fine, and so are those above."""
+    """A service that catches an error has no error, nor have its callers."""
     path = ("relay", "relay_catching", "fail", "ValueError", "x")
     outcome = traced.run("nested", *path)
     assert outcome.seen == plain.run("nested", *path).seen == ["caught ValueError"]
@@ -78,7 +78,7 @@ def test_a_caught_error_stays_below(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_errors_of_one_place_are_one_group(traced: Fleet) -> None:
-    """Two callers of the same broken method see one group, and each tree has its own origin."""
+    """Errors raised at one line are one group, with a separate origin in each tree."""
     groups = set()
     for number in range(2):
         tree = traced.check(traced.run("nested", "relay", "fail", "ValueError", f"number {number}"))

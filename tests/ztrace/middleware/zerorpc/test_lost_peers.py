@@ -1,4 +1,4 @@
-"""Peers that stop, are killed or end themselves in the middle of a call: every span that can end does."""
+"""Peers that block, are killed or exit during a call."""
 
 import json
 import signal
@@ -11,19 +11,19 @@ from tests.ztrace.middleware.zerorpc.trees import (
     Unlogged,
     compare,
     find,
-    foretell_served,
     origins,
+    predict_served,
     ways,
 )
 
 LOST = "zerorpc.exceptions.LostRemote"
-#: What may be said of a killed caller's span, before and after its process is known to be gone.
+#: Possible reasons for a killed caller's missing span, before and after its process is known to be gone.
 NOT_STORED = {"still running", "not traced", "ended with its process"}
 
 
 @contextmanager
 def doomed(fleet: Fleet) -> Iterator[Child]:
-    """Have one more service, which the test ends."""
+    """Start another service, which the test ends."""
     child = fleet.start_service("doomed")
     try:
         yield child
@@ -32,7 +32,7 @@ def doomed(fleet: Fleet) -> Iterator[Child]:
 
 
 def kill_in_call(fleet: Fleet, scenario: str) -> Outcome:
-    """Run a scenario that calls a service, and kill that with SIGKILL while it serves."""
+    """Run a scenario that calls a service, and kill the service while it serves."""
     with doomed(fleet) as child:
         command = fleet.command(scenario)
         fleet.driver.say(json.dumps(command))
@@ -46,7 +46,7 @@ def _serving(fleet: Fleet, token: str) -> bool:
 
 
 def test_lost_remote(traced: Fleet, plain: Fleet) -> None:
-    """A server that cannot send heartbeats is lost to its client, and its own span is fine."""
+    """A server that sends no heartbeats is lost to its client, and its own span ends normally."""
     outcome = traced.run("lost_remote")
     assert outcome.seen == plain.run("lost_remote").seen == [[LOST, "Lost remote after 0.4s heartbeat"]]
     tree = traced.check(outcome)
@@ -55,7 +55,7 @@ def test_lost_remote(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_lost_remote_of_an_asynchronous_call(traced: Fleet, plain: Fleet) -> None:
-    """zerorpc throws LostRemote at the greenlet that started the call; the call itself times out."""
+    """zerorpc raises LostRemote in the greenlet that started an asynchronous call, and the call times out."""
     outcome = traced.run("asynchronous_lost_remote")
     assert outcome.seen == plain.run("asynchronous_lost_remote").seen
     assert outcome.seen[0][0] == LOST
@@ -65,7 +65,7 @@ def test_lost_remote_of_an_asynchronous_call(traced: Fleet, plain: Fleet) -> Non
 
 
 def test_server_killed_in_the_call(traced: Fleet, plain: Fleet) -> None:
-    """The caller's tree shows that it lost its remote; the span of the killed process never ended."""
+    """The caller of a killed server records a lost remote, and the server's span never ends."""
     outcomes = [kill_in_call(fleet, "call_doomed") for fleet in (traced, plain)]
     assert outcomes[0].seen == outcomes[1].seen == [[LOST, "Lost remote after 0.4s heartbeat"]]
     unlogged = Unlogged(unserved={f"{outcomes[0].token}.0"})
@@ -74,7 +74,7 @@ def test_server_killed_in_the_call(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_server_killed_in_a_stream(traced: Fleet, plain: Fleet) -> None:
-    """A stream whose server is killed ends with LostRemote at the reader."""
+    """A stream whose server is killed ends with LostRemote in the reader."""
     outcomes = [kill_in_call(fleet, "lost_in_stream") for fleet in (traced, plain)]
     assert outcomes[0].seen[-1] == outcomes[1].seen[-1] == [LOST, "Lost remote after 0.4s heartbeat"]
     unlogged = Unlogged(unserved={f"{outcomes[0].token}.0"})
@@ -83,7 +83,7 @@ def test_server_killed_in_a_stream(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_client_killed_in_the_call(traced: Fleet) -> None:
-    """The server's span ends as it lost its client; its tree says that its parent is not there."""
+    """The server of a killed client records a lost remote, and its tree reports the missing parent."""
     driver = traced.start_driver(name="victim")
     command = traced.command("call_brittle")
     driver.say(json.dumps(command))
@@ -94,7 +94,7 @@ def test_client_killed_in_the_call(traced: Fleet) -> None:
         lambda: [e for e in read_journals(traced.folder, command["token"]) if e.kind == "server" and e.end_ns]
     )
     assert served[0].error == LOST
-    expected = foretell_served(token, served, Unlogged())
+    expected = predict_served(token, served, Unlogged())
     tree = traced.wait_for_tree(traced.find_trace(token), 1)
     compare(tree, expected, Unlogged(), complete=False)
     (missing,) = tree["missing"]
@@ -103,7 +103,7 @@ def test_client_killed_in_the_call(traced: Fleet) -> None:
 
 
 def test_a_method_that_ends_the_server(traced: Fleet, plain: Fleet) -> None:
-    """SystemExit ends the process as before, and the span of the method that raised it is stored first."""
+    """A method that raises SystemExit ends its process, and its span is stored first."""
     statuses = []
     outcomes = []
     for fleet in (traced, plain):
@@ -117,7 +117,7 @@ def test_a_method_that_ends_the_server(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_a_stopped_server_goes_on(traced: Fleet) -> None:
-    """A process that is stopped and goes on ends its span when it does, long after its client gave up."""
+    """A server stopped and continued by signals ends its span after its client has given up."""
     with doomed(traced) as child:
         command = traced.command("stopped_server")
         traced.driver.say(json.dumps(command))
@@ -135,7 +135,7 @@ def test_a_stopped_server_goes_on(traced: Fleet) -> None:
 
 
 def test_a_server_that_is_not_there(traced: Fleet, plain: Fleet) -> None:
-    """A call that nobody answers ends with zerorpc's timeout or LostRemote, whichever is first."""
+    """A call without a server ends with zerorpc's timeout or LostRemote, whichever comes first."""
     endpoint = "tcp://127.0.0.1:9"
     nobody = {"front": {"rpc": endpoint, "brittle": endpoint}}
     seen = []

@@ -1,4 +1,4 @@
-"""Messages without replies: a producer span, and a consumer span below it and linked to it per receiver."""
+"""Messages without replies: a producer span, with a linked consumer span per receiver below it."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from ztrace_viewer.trees.tree import walk
 
 
 def links_of(fleet: Fleet, tree: TreeDocument) -> dict[str, Any]:
-    """Return the links of each span that has some, by span id."""
+    """Return the links of each linked span, by span id."""
     assert fleet.collected is not None
     with open_database(fleet.collected.path) as db:
         rows = db.execute(
@@ -23,7 +23,7 @@ def links_of(fleet: Fleet, tree: TreeDocument) -> dict[str, Any]:
 
 
 def check_links(fleet: Fleet, tree: TreeDocument) -> None:
-    """Assert that each consumer is linked to its producer, and nothing else is linked."""
+    """Assert that each consumer is linked to its producer, and that no other span has links."""
     expected = {}
     for span, _ in walk(tree["roots"]):
         assert ("messaging.system" in span["attributes"]) == (span["kind"] in ("producer", "consumer"))
@@ -35,7 +35,7 @@ def check_links(fleet: Fleet, tree: TreeDocument) -> None:
 
 
 def wait_for_messages(fleet: Fleet, token: str, number: int) -> None:
-    """Wait until so many messages have been served."""
+    """Wait until this number of messages has been served."""
 
     def served() -> bool:
         entries = read_journals(fleet.folder, token)
@@ -50,7 +50,7 @@ def wait_for_consumer(fleet: Fleet, token: str) -> None:
 
 
 def test_push_and_pull(traced: Fleet, plain: Fleet) -> None:
-    """Each message is a producer span that is over at once, and the consumer's work below it."""
+    """A pushed message is a producer span that ends at once, with the consumer's span below it."""
     calls = [["slow", 0.1], ["echo", 1], ["relay", "echo", 2]]
     outcome, reference = traced.run("push", calls), plain.run("push", calls)
     assert outcome.seen == reference.seen
@@ -64,7 +64,7 @@ def test_push_and_pull(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_messages_that_fail(traced: Fleet, plain: Fleet) -> None:
-    """An error of the consumer stays there, and the message after it has a span of its own."""
+    """A consumer's error does not reach the producer, and the next message has its own span."""
     calls = [["fail", "ValueError", "no use"], ["relay_wrapping", "fail", "ValueError", "x"], ["echo", 1]]
     outcome, reference = traced.run("push", calls), plain.run("push", calls)
     assert outcome.seen == reference.seen
@@ -81,7 +81,7 @@ def test_messages_that_fail(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_a_message_of_an_unknown_method(traced: Fleet, plain: Fleet) -> None:
-    """It is a consumer span that failed, below its own sender and not below the message before it."""
+    """A message for an unknown method is a failed consumer span below its own producer."""
     calls = [["echo", 1], ["nothing_like_it"], ["nothing_like_it"], ["echo", 2]]
     outcome, reference = traced.run("push", calls), plain.run("push", calls)
     assert outcome.seen == reference.seen
@@ -93,7 +93,7 @@ def test_a_message_of_an_unknown_method(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_a_message_that_cannot_be_packed(traced: Fleet, plain: Fleet) -> None:
-    """The producer's span is an error, and nobody gets anything."""
+    """A message that cannot be packed ends the producer's span with an error and is not received."""
     calls = [["echo", "object"], ["echo", 1]]
     outcome = traced.run("push", calls)
     assert outcome.seen == plain.run("push", calls).seen
@@ -103,7 +103,7 @@ def test_a_message_that_cannot_be_packed(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_a_puller_stopped_in_a_message(traced: Fleet, plain: Fleet) -> None:
-    """The consumer span of the message it was working at ends; a puller run again begins afresh."""
+    """Stopping a puller ends the span of the message being served, and a restarted puller continues."""
     token = ""
     for fleet in (plain, traced):
         outcome = fleet.run("push", [["slow", 30], ["echo", 1]])
@@ -119,7 +119,7 @@ def test_a_puller_stopped_in_a_message(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_publish_and_subscribe(traced: Fleet, plain: Fleet) -> None:
-    """A published message is one producer span and a consumer span in each subscriber."""
+    """A published message is one producer span, with a consumer span per subscriber."""
     calls = [["echo", 1], ["slow", 0.05]]
     outcome, reference = traced.run("publish", calls), plain.run("publish", calls)
     assert outcome.seen == reference.seen
@@ -133,7 +133,7 @@ def test_publish_and_subscribe(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_a_consumer_is_no_part_of_its_senders_time(traced: Fleet) -> None:
-    """Nobody waits for a message, so the sender's own time is all of its span."""
+    """A producer's self time includes the consumer's time, since nothing waits for a message."""
     outcome = traced.run("push", [["slow", 0.05]])
     wait_for_messages(traced, outcome.token, 1)
     producer = find(traced.check(outcome), "producer", "driver")

@@ -1,8 +1,9 @@
-"""Exceptions through several services: origin, way, lines and group are what the services themselves say.
+"""Exceptions through several services: origin, path, lines and group equal the journals.
 
-Each scenario runs in a traced and in an untraced fleet, which have to behave the same; then `Fleet.check`
-with ``ways`` compares every span that has an exception with the journals. What the tests say besides is the
-way in short, for the reader.
+Each scenario runs in a traced and in an untraced fleet, which must behave the same; then `Fleet.check` with
+``ways`` compares every span that has an exception with the journals. The paths asserted by the tests
+summarize
+the same facts for the reader.
 """
 
 import json
@@ -28,7 +29,7 @@ STOCK = "tests.ztrace.middleware.zerorpc.failing.StockError"
 
 Way = list[tuple[str, str, str]]
 
-#: An exception that nobody touches, three hops down.
+#: Path of an exception that is only passed on, three hops down.
 PASSED: Way = [
     ("client", "driver", "passed"),
     ("server", "front", "passed"),
@@ -37,10 +38,10 @@ PASSED: Way = [
     ("client", "middle", "passed"),
     ("server", "back", "raised"),
 ]
-#: One that begins in the middle, with what it was made of below it.
+#: Path of an exception made in the middle service from the one below.
 REMADE: Way = [*PASSED[:3], ("server", "middle", "?"), *PASSED[4:]]
 
-#: The end of the way where the middle loses a remote.
+#: End of the path where the middle service loses a remote.
 LOST_BELOW: Way = [("server", "middle", "wrapped"), ("client", "middle", "raised")]
 
 
@@ -52,9 +53,10 @@ def run(
     unlogged: Mapping[str, Any] | None = None,
     folded: bool = False,
 ) -> TreeDocument:
-    """Run a scenario in both fleets; return the traced one's tree, which is what the journals foretell.
+    """Run a scenario in both fleets, and return the traced tree, which equals the prediction from the
+    journals.
 
-    ``unlogged`` has the fields of an `Unlogged`; in its keys ``*`` stands for the scenario's token.
+    ``unlogged`` has the fields of an `Unlogged`; ``*`` in its keys is replaced by the scenario's token.
     """
     outcome = cross(traced, plain, scenario, *args)
 
@@ -69,19 +71,19 @@ def run(
 
 
 def cross(traced: Fleet, plain: Fleet, scenario: str, *args: Any) -> Outcome:
-    """Run a scenario in both fleets; what the callers see, and what the journals say, is the same."""
+    """Run a scenario in both fleets, and assert the same results and journals."""
     outcome, reference = traced.run(scenario, *args), plain.run(scenario, *args)
     compare_fleets(traced, plain, outcome, reference)
     return outcome
 
 
 def compare_fleets(traced: Fleet, plain: Fleet, outcome: Outcome, reference: Outcome) -> None:
-    """Assert that two scenarios were the same to all who took part."""
+    """Assert that two scenarios were the same for all processes."""
     assert told(traced, outcome) == told(plain, reference)
 
 
 def told(fleet: Fleet, outcome: Outcome) -> list[Any]:
-    """Return what a scenario was to the programs, without what tracing may change."""
+    """Return a scenario's results and journals, without the parts that tracing may change."""
     entries = [
         [e.kind, e.token, e.name, e.service, e.error, e.message, [line for line, _ in groupby(e.lines)]]
         for e in sorted(fleet.entries(outcome.token), key=lambda e: (e.token, e.kind, e.service))
@@ -102,7 +104,7 @@ def told(fleet: Fleet, outcome: Outcome) -> list[Any]:
 
 
 def way(tree: TreeDocument) -> Way:
-    """Return the spans that have an exception: kind, service, how."""
+    """Return the kind, service and path of each span with an exception."""
     return [
         (span["kind"], span["service"], span["exception"]["how"])
         for span, _ in walk(tree["roots"])
@@ -111,23 +113,23 @@ def way(tree: TreeDocument) -> Way:
 
 
 def made(how: str) -> Way:
-    """Return the way of an exception that was made in the middle from the one below."""
+    """Return the path of an exception made in the middle service in the given way."""
     return [(kind, service, how if each == "?" else each) for kind, service, each in REMADE]
 
 
 def exception_of(span: SpanDocument) -> ExceptionDocument:
-    """Return a span's exception."""
+    """Return a span's exception, which must exist."""
     assert span["exception"] is not None
     return span["exception"]
 
 
 def groups_of(tree: TreeDocument) -> list[str]:
-    """Return the groups of the exceptions that were raised in a tree."""
+    """Return the groups of the exceptions raised in a tree."""
     return [exception_of(span)["group"] for span in origins_in(tree["roots"])]
 
 
 def ask(fleet: Fleet, *arguments: str) -> dict[str, Any]:
-    """Run the ``ztrace`` command as it is installed, with ``--json``."""
+    """Run the ``ztrace`` command with ``--json`` and return its document."""
     assert fleet.collected is not None
     code = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
     command = [
@@ -151,14 +153,14 @@ def ask(fleet: Fleet, *arguments: str) -> dict[str, Any]:
 @pytest.mark.parametrize("scenario", ["nested", "through"])
 @pytest.mark.parametrize("method", ["raise_stock", "raise_price", "raise_from_own", "work_in_greenlet"])
 def test_an_exception_that_nobody_touches(traced: Fleet, plain: Fleet, scenario: str, method: str) -> None:
-    """Three hops down it is raised, and passes all above it, to the edge or to who catches it there."""
+    """An exception raised three hops down passes all callers, to the root or to the catching caller."""
     tree = run(traced, plain, scenario, "pass_on", "pass_on", method)
     edge: Way = [("internal", "driver", "passed")] if scenario == "through" else []
     assert way(tree) == edge + PASSED
 
 
 def test_an_exception_of_one_place_is_one_group(traced: Fleet, plain: Fleet) -> None:
-    """The same line is the same group, whatever the message says and by whichever way it came."""
+    """Exceptions raised at one line are one group, whatever their message and path."""
     trees = [
         run(traced, plain, "nested", "pass_on", "pass_on", "raise_stock"),
         run(traced, plain, "nested", "swallow", "pass_on", "raise_stock"),
@@ -168,21 +170,21 @@ def test_an_exception_of_one_place_is_one_group(traced: Fleet, plain: Fleet) -> 
 
 
 def test_an_exception_that_is_swallowed(traced: Fleet, plain: Fleet) -> None:
-    """Those above who catches it are fine, and its origin stays found."""
+    """A caught exception leaves its callers without an error and keeps its origin."""
     tree = run(traced, plain, "nested", "pass_on", "swallow", "raise_stock")
     assert way(tree) == PASSED[4:]
     assert [span["status"] for span, _ in walk(tree["roots"])] == ["ok"] * 5 + ["error"] * 2
 
 
 def test_a_call_that_is_retried_and_then_fine(traced: Fleet, plain: Fleet) -> None:
-    """Each attempt that failed has its origin; the one that did not has none, nor have those above."""
+    """Each failed attempt of a retried call has an origin, and the successful attempt has none."""
     tree = run(traced, plain, "nested", "pass_on", "retry", 3, "flaky", 2)
     assert way(tree) == PASSED[4:] * 2
     assert len(set(groups_of(tree))) == 1
 
 
 def test_a_call_that_is_retried_in_vain(traced: Fleet, plain: Fleet) -> None:
-    """Three origins; it is the last one that goes on."""
+    """A retry that gives up passes on the origin of its last attempt."""
     tree = run(traced, plain, "through", "pass_on", "retry", 3, "flaky", 9)
     last = origins_in(tree["roots"])[-1]["span_id"]
     assert way(tree) == [("internal", "driver", "passed"), *PASSED[:4], *PASSED[4:] * 3]
@@ -191,7 +193,7 @@ def test_a_call_that_is_retried_in_vain(traced: Fleet, plain: Fleet) -> None:
 
 @pytest.mark.parametrize("method", ["fail_twice", "fail_cleaning"])
 def test_two_failures_in_one_tree(traced: Fleet, plain: Fleet, method: str) -> None:
-    """Caught before the second, or being handled when that came: each is its own origin, and group."""
+    """Two failures in one tree, consecutive or nested, have separate origins and groups."""
     tree = run(traced, plain, "through", "pass_on", method, ["raise_stock"], ["raise_price"])
     assert way(tree) == [("internal", "driver", "passed"), *PASSED[:4], *PASSED[4:] * 2]
     first, second = origins_in(tree["roots"])
@@ -201,20 +203,20 @@ def test_two_failures_in_one_tree(traced: Fleet, plain: Fleet, method: str) -> N
 
 @pytest.mark.parametrize("how", ["bare", "named", "bare traceback", "kept"])
 def test_an_exception_raised_again_after_logging(traced: Fleet, plain: Fleet, how: str) -> None:
-    """However it is raised again, it is the same one."""
+    """An exception raised again after logging, by whatever statement, keeps its origin."""
     assert way(run(traced, plain, "nested", "pass_on", "log_and_raise", how, "raise_stock")) == PASSED
 
 
 @pytest.mark.parametrize("how", ["from", "while", "twice"])
 def test_an_exception_made_from_another(traced: Fleet, plain: Fleet, how: str) -> None:
-    """Wrapped or replaced in the middle, it leads to where the first one was raised."""
+    """An exception wrapped or replaced in the middle keeps the origin of the first."""
     tree = run(traced, plain, "nested", "pass_on", "remake", how, "raise_stock")
     assert way(tree) == made({"while": "replaced"}.get(how, "wrapped"))
     assert [span["service"] for span in origins_in(tree["roots"])] == ["back"]
 
 
 def test_an_exception_made_from_another_at_several_hops(traced: Fleet, plain: Fleet) -> None:
-    """Replaced in the middle, wrapped in front of it: still one origin."""
+    """An exception replaced at one hop and wrapped at the next keeps one origin."""
     tree = run(traced, plain, "through", "remake", "from", "remake", "while", "raise_stock")
     hows = [how for kind, _, how in way(tree) if kind == "server"]
     assert hows == ["wrapped", "replaced", "raised"]
@@ -222,7 +224,7 @@ def test_an_exception_made_from_another_at_several_hops(traced: Fleet, plain: Fl
 
 
 def test_an_exception_raised_from_none(traced: Fleet, plain: Fleet) -> None:
-    """It has nothing to do with the one below, which keeps an origin of its own."""
+    """An exception raised from None has its own origin and group, and the one below keeps its own."""
     tree = run(traced, plain, "nested", "pass_on", "remake", "none", "raise_stock")
     assert way(tree) == made("raised")
     assert [span["service"] for span in origins_in(tree["roots"])] == ["middle", "back"]
@@ -230,7 +232,7 @@ def test_an_exception_raised_from_none(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_an_exception_with_notes(traced: Fleet, plain: Fleet) -> None:
-    """Notes are stored with the span in which the exception had them."""
+    """Notes are stored with the span in which they were added."""
     tree = run(traced, plain, "nested", "pass_on", "annotate", "raise_annotated")
     assert way(tree) == PASSED
     origin = exception_of(find(tree, "server", "back"))
@@ -241,7 +243,7 @@ def test_an_exception_with_notes(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_failures_at_once_as_a_group(traced: Fleet, plain: Fleet) -> None:
-    """Of calls made at once by a pool the failed ones are a group's members, each with its own origin."""
+    """Errors of concurrent calls are members of a group, each with its own origin."""
     calls = [["raise_stock"], ["echo", 1], ["raise_price"], ["pass_on", "raise_stock"]]
     tree = run(traced, plain, "nested", "gather", *calls)
     assert way(tree)[:2] == [("client", "driver", "passed"), ("server", "front", "grouped")]
@@ -259,7 +261,7 @@ def test_failures_at_once_as_a_group(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_a_group_within_a_group(traced: Fleet, plain: Fleet) -> None:
-    """Members of members lead to their origins, and those that were never raised have none."""
+    """Members of nested groups keep their origins, and members never raised have none."""
     tree = run(traced, plain, "through", "pass_on", "gather_within", ["raise_stock"], ["raise_price"])
     group = exception_of(find(tree, "server", "middle"))
     assert group["how"] == "grouped"
@@ -271,7 +273,7 @@ def test_a_group_within_a_group(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_a_group_raised_in_one_method(traced: Fleet, plain: Fleet) -> None:
-    """Its members are told with it, with their lines as far as they were raised."""
+    """Members of a group raised in one method are recorded with it, and with frames if they were raised."""
     tree = run(traced, plain, "nested", "pass_on", "pass_on", "raise_group")
     assert way(tree) == PASSED
     inner, beside = exception_of(find(tree, "server", "back"))["members"]
@@ -282,7 +284,7 @@ def test_a_group_raised_in_one_method(traced: Fleet, plain: Fleet) -> None:
 
 @pytest.mark.parametrize("method", ["raise_kept", "raise_kept_clean"])
 def test_an_object_raised_again_and_again(traced: Fleet, plain: Fleet, method: str) -> None:
-    """Two calls of one tree, and one of another, raise the very same object: each is an origin."""
+    """One exception object raised by several calls has an origin in each."""
     calls = ["fail_twice", [method], [method]]
     for _ in range(2):
         tree = run(traced, plain, "nested", "pass_on", *calls, folded=True)
@@ -298,7 +300,7 @@ def test_an_object_raised_again_and_again(traced: Fleet, plain: Fleet, method: s
     [("recurse", [200], 150), ("recurse_in_turn", [100], 80), ("recurse_for_ever", [], 500)],
 )
 def test_recursion_in_a_method(traced: Fleet, plain: Fleet, method: str, args: list[int], least: int) -> None:
-    """Frames that repeat are told once, and how often."""
+    """Frames of a recursion are folded with their number of repeats."""
     tree = run(traced, plain, "nested", "pass_on", "pass_on", method, *args, folded=True)
     assert way(tree) == PASSED
     frames = exception_of(find(tree, "server", "back"))["frames"]
@@ -307,7 +309,7 @@ def test_recursion_in_a_method(traced: Fleet, plain: Fleet, method: str, args: l
 
 
 def test_recursion_through_services(traced: Fleet, plain: Fleet) -> None:
-    """Services that call each other in a circle: each hop has its own line."""
+    """Recursion through a ring of services records each hop with its own line."""
     outcomes = []
     for fleet in (traced, plain):
         ring = [fleet.endpoints[name]["brittle"] for name in ("middle", "back", "front")]
@@ -318,7 +320,7 @@ def test_recursion_through_services(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_a_span_around_the_call(traced: Fleet, plain: Fleet) -> None:
-    """A span of the service's own is one more that the exception passes."""
+    """A service's own span around a call is passed by the exception."""
     unlogged = {
         "inside": {"*.0.0": "inside"},
         "errors": {("internal", "inside"): "zerorpc.exceptions.RemoteError"},
@@ -332,19 +334,19 @@ def test_a_span_around_the_call(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_another_greenlet(traced: Fleet, plain: Fleet) -> None:
-    """An exception that comes out of a greenlet when it is waited for is the one that was raised in it."""
+    """An exception raised in a greenlet and re-raised by waiting for it keeps its origin."""
     assert way(run(traced, plain, "nested", "pass_on_in_greenlet", "pass_on", "raise_stock")) == PASSED
 
 
 def test_a_thread_of_a_service(traced: Fleet, plain: Fleet) -> None:
-    """An exception that comes out of a thread was raised in the thread's span."""
+    """An exception raised in a thread has its origin in the thread's span."""
     unlogged = {"alone": {"*.0.0.0": ("in thread", STOCK)}}
     tree = run(traced, plain, "nested", "pass_on", "pass_on", "work_in_thread", unlogged=unlogged)
     assert way(tree) == [*PASSED[:5], ("server", "back", "passed"), ("internal", "back", "raised")]
 
 
 def test_a_timeout(traced: Fleet, plain: Fleet) -> None:
-    """Who gave up is the origin, and the tree shows what the one it waited for was doing."""
+    """A timeout has its origin in the waiting call, and the callee's span is in the tree."""
     tree = run(
         traced,
         plain,
@@ -359,12 +361,12 @@ def test_a_timeout(traced: Fleet, plain: Fleet) -> None:
     assert way(tree) == [*PASSED[:4], ("client", "middle", "raised")]
     callee = find(tree, "server", "back")
     assert (callee["name"], callee["status"]) == ("slow", "ok")
-    # zerorpc raises it over an empty queue, which is its own affair.
+    # zerorpc raises the timeout while handling its own empty queue, which is omitted.
     assert exception_of(find(tree, "client", "middle"))["causes"] == []
 
 
 def test_a_timeout_while_the_other_was_failing(traced: Fleet, plain: Fleet) -> None:
-    """An error that nobody waited for any more has its own origin below."""
+    """An error raised after its caller's timeout has its own origin below."""
     args = ["slow_and_raise", 0.3]
     tree = run(
         traced, plain, "nested", "time_out", 0.15, "pass_on", *args, unlogged={"untimed": {"*.0.0": 1}}
@@ -374,7 +376,7 @@ def test_a_timeout_while_the_other_was_failing(traced: Fleet, plain: Fleet) -> N
 
 
 def test_a_remote_that_is_lost(traced: Fleet, plain: Fleet) -> None:
-    """LostRemote began with the caller, who makes another of it; the other was busy, and is fine."""
+    """LostRemote has its origin in the calling client, and the busy server's span ends normally."""
     outcomes = []
     for fleet in (traced, plain):
         outcomes.append(
@@ -388,7 +390,7 @@ def test_a_remote_that_is_lost(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_a_server_without_ztrace(traced: Fleet, plain: Fleet) -> None:
-    """The call to it is the origin, with the traceback that came."""
+    """A failed call of an untraced server is the origin, with the remote traceback as an attribute."""
     untraced = plain.endpoints["middle"]["rpc"]
     path = ("pass_on", "ask_elsewhere", untraced, "pass_on", "raise_stock")
     outcome, reference = traced.run("through", *path), plain.run("through", *path)
@@ -408,7 +410,7 @@ def test_a_server_without_ztrace(traced: Fleet, plain: Fleet) -> None:
 def test_the_type_of_an_error_of_a_server_without_ztrace(
     traced: Fleet, plain: Fleet, method: str, name: str
 ) -> None:
-    """The call to it is the origin, of what was raised there; what comes up from it is what it is here."""
+    """A failed call of an untraced server has the remote type, and its callers have RemoteError."""
     path = ("pass_on", "ask_elsewhere", plain.endpoints["back"]["rpc"], method)
     outcome = traced.run("through", *path)
     unlogged = Unlogged(errors={("client", f"{outcome.token}.0.0.0"): name})
@@ -423,14 +425,14 @@ def test_the_type_of_an_error_of_a_server_without_ztrace(
 
 @pytest.mark.parametrize("number", [3, 0])
 def test_a_stream_that_fails_three_hops_down(traced: Fleet, plain: Fleet, number: int) -> None:
-    """After some items, or before the first: the way is that of any call."""
+    """A stream that fails three hops down, at once or after some items, has the path of a call."""
     tree = run(traced, plain, "read_stream", "stream_on", "stream_on", "stream_and_raise", number)
     assert way(tree) == PASSED
 
 
 @pytest.mark.parametrize("how", ["close", "loop"])
 def test_a_stream_whose_reader_fails(traced: Fleet, plain: Fleet, how: str) -> None:
-    """The reader's exception is the reader's, and its stream is only abandoned."""
+    """An exception of a stream's reader has its origin there, and the stream is recorded as abandoned."""
     outcomes = [
         fleet.run("nested", "pass_on", "consume", fleet.endpoints["back"]["brittle"], how)
         for fleet in (traced, plain)
@@ -442,7 +444,7 @@ def test_a_stream_whose_reader_fails(traced: Fleet, plain: Fleet, how: str) -> N
 
 
 def test_messages_that_are_pushed(traced: Fleet, plain: Fleet) -> None:
-    """A consumer's error, its own or one from three hops down, does not reach who sent the message."""
+    """A consumer's error, its own or from three hops down, does not reach the producer."""
     calls = [["raise_stock"], ["pass_on", "pass_on", "raise_price"], ["remake", "while", "raise_stock"]]
     tree = deliver(traced, plain, "push", calls, 3)
     assert way(tree) == [
@@ -456,10 +458,10 @@ def test_messages_that_are_pushed(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_messages_that_are_published(traced: Fleet, plain: Fleet) -> None:
-    """Each subscriber's error is its own; where they pass the same code of one service, of one group."""
+    """Each subscriber's error has its own origin and group."""
     tree = deliver(traced, plain, "publish", [["raise_stock"]], 2)
     assert sorted(way(tree)) == [("consumer", "back", "raised"), ("consumer", "front", "raised")]
-    assert len(set(groups_of(tree))) == 2  # A group is of one service.
+    assert len(set(groups_of(tree))) == 2  # A group belongs to one service.
 
 
 def deliver(traced: Fleet, plain: Fleet, scenario: str, calls: list[list[Any]], number: int) -> TreeDocument:
@@ -477,7 +479,7 @@ def deliver(traced: Fleet, plain: Fleet, scenario: str, calls: list[list[Any]], 
 def test_a_method_that_ends_its_process(
     traced: Fleet, plain: Fleet, method: str, args: list[Any], status: int
 ) -> None:
-    """``sys.exit`` and Control-C begin in the method; who called it has lost its remote, which is another."""
+    """``sys.exit`` and Ctrl-C have their origin in the method, and the caller's LostRemote another."""
     outcomes, statuses = [], []
     for fleet in (traced, plain):
         with doomed(fleet) as child:
@@ -491,7 +493,7 @@ def test_a_method_that_ends_its_process(
 
 
 def test_a_method_that_ends_its_process_as_it_should(traced: Fleet, plain: Fleet) -> None:
-    """``sys.exit(0)`` is no error of the method's."""
+    """``sys.exit(0)`` is no error of the method."""
     for fleet in (plain, traced):
         with doomed(fleet) as child:
             endpoint = fleet.endpoints["doomed"]["brittle"]
@@ -502,7 +504,7 @@ def test_a_method_that_ends_its_process_as_it_should(traced: Fleet, plain: Fleet
 
 
 def test_the_command_tells_the_way(traced: Fleet, plain: Fleet) -> None:
-    """``ztrace error ID --json`` has every hop of the last time, with the line that made the call."""
+    """``ztrace error ID --json`` prints every hop of the latest path, each with its calling line."""
     tree = run(traced, plain, "through", "pass_on", "remake", "from", "raise_price")
     (group,) = groups_of(tree)
     answer = ask(traced, "error", group)
@@ -525,7 +527,7 @@ def test_the_command_tells_the_way(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_what_was_counted(traced: Fleet) -> None:
-    """One place in the code is one group, another is another; each counts origins, and those at the edge."""
+    """Groups correspond to places in the code, with exact counts of origins and of those at the edge."""
     places = traced.places
     assert len(places.groups) >= 15
     assert [groups for groups in places.groups.values() if len(groups) != 1] == []

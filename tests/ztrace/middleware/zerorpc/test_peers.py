@@ -1,4 +1,4 @@
-"""Peers without ztrace, with another tracer, or with an older protocol: all get what they always got."""
+"""Peers without ztrace, with another tracer, or with an older protocol: zerorpc's behaviour is unchanged."""
 
 from typing import Any
 
@@ -8,19 +8,19 @@ import zmq
 
 from tests.ztrace.middleware.zerorpc.fleet import Fleet, Outcome, wait_for
 from tests.ztrace.middleware.zerorpc.journal import Entry, read_journals
-from tests.ztrace.middleware.zerorpc.trees import Unlogged, compare, find, foretell_served, ways
+from tests.ztrace.middleware.zerorpc.trees import Unlogged, compare, find, predict_served, ways
 
 TRACE_ID, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
 def cross(fleet: Fleet, to: Fleet, scenario: str, *args: Any) -> Outcome:
-    """Run a scenario of one fleet's driver with the other fleet's services."""
+    """Run a scenario in one fleet's driver with the other fleet's services."""
     command = fleet.command(scenario, *args, endpoints=to.endpoints)
     return Outcome(command["token"], fleet.driver.ask(command))
 
 
 def entries_served(fleet: Fleet, token: str, number: int) -> list[Entry]:
-    """Return the entries of a fleet's services once so many calls have been served."""
+    """Wait until a fleet's services have served this number of calls, and return their entries."""
 
     def served() -> list[Entry]:
         entries = read_journals(fleet.folder, token)
@@ -31,7 +31,7 @@ def entries_served(fleet: Fleet, token: str, number: int) -> list[Entry]:
 
 
 def test_a_server_without_ztrace(traced: Fleet, plain: Fleet) -> None:
-    """The client's span is all there is, and the result is the server's."""
+    """A call of an untraced server has a client span only, and the server's result."""
     outcome = cross(traced, plain, "nested", "relay", "relay", "echo", 1)
     assert outcome.seen == plain.run("nested", "relay", "relay", "echo", 1).seen
     tree = traced.check(outcome)
@@ -41,7 +41,7 @@ def test_a_server_without_ztrace(traced: Fleet, plain: Fleet) -> None:
 
 @pytest.mark.parametrize("scenario", ["error", "failing_stream"])
 def test_an_error_of_a_server_without_ztrace(traced: Fleet, plain: Fleet, scenario: str) -> None:
-    """The exception begins where it is first seen, with the other side's traceback beside it."""
+    """An error of an untraced server has its origin in the client span, with the remote traceback."""
     outcome = cross(traced, plain, scenario)
     assert outcome.seen == plain.run(scenario).seen
     failing = ("0", "1") if scenario == "failing_stream" else ("0",)
@@ -59,18 +59,18 @@ def test_an_error_of_a_server_without_ztrace(traced: Fleet, plain: Fleet, scenar
 
 @pytest.mark.parametrize("path", [["relay", "relay", "echo", 1], ["relay", "fail", "ValueError", "x"]])
 def test_a_client_without_ztrace(traced: Fleet, plain: Fleet, path: list[Any]) -> None:
-    """The first traced server's span is the root of a whole tree."""
+    """The first traced server's span is the root of the tree for an untraced client."""
     outcome = cross(plain, traced, "nested", *path)
     reference = plain.run("nested", *path)
     assert [each[:2] for each in outcome.seen] == [each[:2] for each in reference.seen]
     token = f"{outcome.token}.0"
     served = entries_served(traced, outcome.token, len([name for name in path if name == "relay"]) + 1)
-    tree = traced.check_other(token, foretell_served(token, served, Unlogged()))
+    tree = traced.check_other(token, predict_served(token, served, Unlogged()))
     assert tree["roots"][0]["parent_id"] is None
 
 
 def test_a_service_without_ztrace_between_two_with(traced: Fleet, plain: Fleet) -> None:
-    """The tree ends at the service that does not pass it on, and begins anew behind it."""
+    """A tree ends at an untraced service, and another one starts behind it."""
     child = plain.start_service("gap", "--upstream", traced.endpoints["back"]["rpc"])
     try:
         endpoints = {"front": plain.endpoints["gap"]}
@@ -80,7 +80,7 @@ def test_a_service_without_ztrace_between_two_with(traced: Fleet, plain: Fleet) 
         assert traced.check(outcome)["span_count"] == 2
         token = f"{outcome.token}.0.0"
         served = entries_served(traced, outcome.token, 1)
-        behind = traced.check_other(token, foretell_served(token, served, Unlogged()))
+        behind = traced.check_other(token, predict_served(token, served, Unlogged()))
         assert behind["trace_id"] != outcome.trace_id
     finally:
         plain.forget_service("gap")
@@ -97,7 +97,7 @@ def test_a_service_without_ztrace_between_two_with(traced: Fleet, plain: Fleet) 
     ],
 )
 def test_another_tracers_context(traced: Fleet, plain: Fleet, traceparent: str) -> None:
-    """The server's span is below the span that the context names, and passes on the vendors' part of it."""
+    """A server's span is the child of another tracer's span, and passes on its tracestate."""
     assert traced.collected is not None
     trace_id = f"{next_number():032x}"
     header = {"traceparent": traceparent.replace(TRACE_ID, trace_id), "tracestate": "a=1,b=2"}
@@ -107,7 +107,7 @@ def test_another_tracers_context(traced: Fleet, plain: Fleet, traceparent: str) 
     assert [entry.tracestate for entry in served if entry.kind == "server"] == ["a=1,b=2"] * 2
     tree = traced.wait_for_tree(trace_id, 3)
     token = f"{outcome.token}.0"
-    compare(tree, foretell_served(token, served, Unlogged()), Unlogged(), complete=False)
+    compare(tree, predict_served(token, served, Unlogged()), Unlogged(), complete=False)
     (missing,) = tree["missing"]
     assert (missing["reason"] in ("still running", "not traced"), missing["parent_id"]) == (True, SPAN_ID)
 
@@ -131,13 +131,13 @@ def test_another_tracers_context(traced: Fleet, plain: Fleet, traceparent: str) 
     ],
 )
 def test_a_context_that_is_not_valid(traced: Fleet, plain: Fleet, traceparent: object) -> None:
-    """It is as if there were none: the call is served, and its span begins a tree."""
+    """An invalid trace context is ignored, and the server's span is a root."""
     header = {"traceparent": traceparent, "tracestate": ["not", "valid"]}
     outcome = cross(plain, traced, "header_by_hand", header, "relay", "echo", 1)
     assert outcome.seen == [[1]]
     served = entries_served(traced, outcome.token, 2)
     token = f"{outcome.token}.0"
-    tree = traced.check_other(token, foretell_served(token, served, Unlogged()))
+    tree = traced.check_other(token, predict_served(token, served, Unlogged()))
     assert tree["trace_id"] != TRACE_ID
     assert tree["roots"][0]["parent_id"] is None
 
@@ -151,7 +151,7 @@ def next_number() -> int:
 
 
 def converse(endpoint: str, header: dict[str, Any], name: object, args: list[Any]) -> list[Any]:
-    """Send one event as any program could; return the replies, heartbeats left out."""
+    """Send one event over a raw socket, and return the replies without heartbeats."""
     replies: list[Any] = []
     with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
         dealer.linger = 0
@@ -163,7 +163,7 @@ def converse(endpoint: str, header: dict[str, Any], name: object, args: list[Any
             if reply[1] != "_zpc_hb":
                 replies.append(reply)
                 if len(replies) == 1 and reply[1] == "STREAM":
-                    # Once, as zerorpc does: with an event for a channel that is being closed a server hangs.
+                    # Once, as zerorpc does: an event for a channel being closed makes its server hang.
                     more = {**header, "message_id": "more", "response_to": header["message_id"]}
                     dealer.send_multipart([b"", msgpack.packb([more, "_zpc_more", [99]])])
     return replies
@@ -185,7 +185,7 @@ def converse(endpoint: str, header: dict[str, Any], name: object, args: list[Any
 def test_a_client_of_its_own_making(
     traced: Fleet, plain: Fleet, version: dict[str, Any], name: Any, args: list[Any]
 ) -> None:
-    """Replies, old protocol included, are what zerorpc alone sends: same names, values and header keys."""
+    """Replies to a raw client, of the old protocol too, have zerorpc's own names, values and header keys."""
     token = f"raw{next_number():x}"
     answers = []
     for fleet in (traced, plain):
@@ -197,12 +197,12 @@ def test_a_client_of_its_own_making(
 
 
 def _first_two(values: Any) -> Any:
-    """Return what comes back without a remote traceback."""
+    """Return a reply's values without the remote traceback."""
     return values[:2] if isinstance(values, list) else values
 
 
 def test_an_error_of_another_tracers_client(traced: Fleet) -> None:
-    """A reply to a request with a context says how long it took, and where an exception began."""
+    """A reply to a request with a context has the server's duration and the origin of the exception."""
     trace_id = f"{next_number():032x}"
     header = {"message_id": "m", "v": 3, "traceparent": f"00-{trace_id}-{SPAN_ID}-01"}
     token = f"raw{trace_id}"

@@ -1,4 +1,4 @@
-"""The middleware among others, put in early, late, twice or by hand: every call has its spans once."""
+"""Registration of the middleware: early, late, repeated, by hand, and beside other middleware."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import pytest
 
 from tests.ztrace.middleware.zerorpc.fleet import Child, Fleet
 from tests.ztrace.middleware.zerorpc.journal import read_journals
-from tests.ztrace.middleware.zerorpc.trees import Unlogged, foretell_served, origins
+from tests.ztrace.middleware.zerorpc.trees import Unlogged, origins, predict_served
 from ztrace_viewer.trees.tree import walk
 
 HOOKS = (
@@ -27,7 +27,7 @@ HOOKS = (
 
 @contextmanager
 def driving(fleet: Fleet, instrument: str, name: str, **environment: str) -> Iterator[Child]:
-    """Have another driver, which must end well."""
+    """Run another driver, and assert that it ends without failures."""
     driver = fleet.start_driver("--instrument", instrument, name=name, **environment)
     with driver:
         yield driver
@@ -36,15 +36,15 @@ def driving(fleet: Fleet, instrument: str, name: str, **environment: str) -> Ite
 
 
 def check_untraced(fleet: Fleet, token: str) -> None:
-    """Assert that a call's server span is a root: its client sent no context."""
+    """Assert that a call's server span is a root, since its client sent no context."""
     entries = read_journals(fleet.folder, token.rpartition(".")[0])
-    tree = fleet.check_other(token, foretell_served(token, entries, Unlogged()))
+    tree = fleet.check_other(token, predict_served(token, entries, Unlogged()))
     assert tree["roots"][0]["kind"] == "server"
 
 
 @pytest.mark.parametrize("when", ["before", "twice"])
 def test_before_configure_and_more_than_once(traced: Fleet, plain: Fleet, when: str) -> None:
-    """`instrument` may come before `configure`, before and after a context exists, and again."""
+    """`instrument` works before `configure`, before and after a context exists, and repeatedly."""
     with driving(traced, when, "other") as driver:
         for scenario in ("siblings", "two_contexts", "error"):
             outcome = traced.run(scenario, driver=driver)
@@ -55,7 +55,7 @@ def test_before_configure_and_more_than_once(traced: Fleet, plain: Fleet, when: 
 
 
 def test_after_context_and_client_exist(traced: Fleet, plain: Fleet) -> None:
-    """`instrument` reaches a client that has been connected and used before."""
+    """`instrument` reaches a client that is already connected and used."""
     with driving(traced, "never", "other") as driver:
         outcome = traced.run("late", driver=driver)
         assert outcome.seen == plain.run("late").seen
@@ -65,7 +65,7 @@ def test_after_context_and_client_exist(traced: Fleet, plain: Fleet) -> None:
 
 @pytest.mark.parametrize("times", [0, 2])
 def test_registered_by_hand(traced: Fleet, plain: Fleet, times: int) -> None:
-    """One context's calls are traced, once each, however often it is registered; the others' are not."""
+    """A context registered by hand traces each call once, however often registered, and others trace none."""
     with driving(traced, "never", "other") as driver:
         outcome = traced.run("by_hand_and_not", times, driver=driver)
         assert outcome.seen == plain.run("by_hand_and_not", times).seen
@@ -74,14 +74,14 @@ def test_registered_by_hand(traced: Fleet, plain: Fleet, times: int) -> None:
 
 
 def test_registered_by_hand_and_by_instrument(traced: Fleet) -> None:
-    """Both at once trace once."""
+    """Registering by hand and instrumenting together trace each call once."""
     with driving(traced, "before", "other") as driver:
         outcome = traced.run("by_hand", 1, driver=driver)
         traced.check(outcome, driver=("other", driver.pid))
 
 
 def test_never(traced: Fleet, plain: Fleet) -> None:
-    """A process that only configures has spans of its own, and no call of it is traced."""
+    """A process that only calls `configure` has its own spans and untraced calls."""
     with driving(traced, "never", "other") as driver:
         outcome = traced.run("without_context", driver=driver)
         assert outcome.seen == plain.run("without_context").seen
@@ -91,7 +91,7 @@ def test_never(traced: Fleet, plain: Fleet) -> None:
 
 @pytest.mark.parametrize("scenario", ["error", "stream", "timeout", "unpackable_argument", "without_context"])
 def test_disabled(disabled: Child, traced: Fleet, plain: Fleet, scenario: str) -> None:
-    """With ZTRACE_DISABLED=1 an instrumented program does what it did, and sends no context."""
+    """With ZTRACE_DISABLED=1 an instrumented program behaves as untraced and sends no context."""
     outcome = traced.run(scenario, driver=disabled)
     assert (outcome.trace_id, outcome.open_calls) == ("", 0)
     assert outcome.seen == plain.run(scenario).seen
@@ -103,7 +103,7 @@ def test_disabled(disabled: Child, traced: Fleet, plain: Fleet, scenario: str) -
 
 @pytest.fixture(scope="module")
 def disabled(traced: Fleet) -> Iterator[Child]:
-    """Yield a driver with everything set up and switched off."""
+    """Yield a driver that is instrumented and disabled."""
     with driving(traced, "after", "disabled", ZTRACE_DISABLED="1") as driver:
         yield driver
 
@@ -117,7 +117,7 @@ def by_hand(traced: Fleet) -> Iterator[Child]:
 
 @pytest.mark.parametrize("ours", ["before", "after"])
 def test_other_middleware_beside_ours(by_hand: Child, traced: Fleet, plain: Fleet, ours: str) -> None:
-    """All its hooks are called as ever, with what it put into headers, and what it returns counts."""
+    """All hooks of another middleware are called, with its headers, and its return values take effect."""
     outcome = traced.run("foreign_middleware", "none", ours, driver=by_hand)
     reference = plain.run("foreign_middleware", "none", "absent")
     assert outcome.seen == reference.seen
@@ -139,11 +139,11 @@ def test_other_middleware_beside_ours(by_hand: Child, traced: Fleet, plain: Flee
 def test_other_middleware_that_raises(
     by_hand: Child, traced: Fleet, plain: Fleet, hook: str, ours: str
 ) -> None:
-    """A foreign hook that raises does what it does without ztrace, and every span that began ends once."""
+    """A raising hook of another middleware has its untraced effect, and every started span ends once."""
     expected = plain.run("foreign_middleware", hook, "absent").seen
     outcome = traced.run("foreign_middleware", hook, ours, driver=by_hand)
     if outcome.seen != expected:
-        # zerorpc 0.6.3 misses an event now and then, traced or not, and a call times out: not twice running.
+        # zerorpc 0.6.3 rarely misses an event, traced or not, and the call times out: retried once.
         outcome = traced.run("foreign_middleware", hook, ours, driver=by_hand)
     assert outcome.seen == expected
     assert (outcome.open_calls, outcome.failures) == (0, {})
@@ -151,9 +151,9 @@ def test_other_middleware_that_raises(
     tree = traced.collected.tree(outcome.trace_id)
     assert (tree["complete"], tree["missing"]) == (True, [])
     called = Counter(each[0] for each in outcome.seen)
-    # An unknown method is only seen in a hook, which is not reached if one before it raises.
+    # An unknown method is seen only by a hook that is skipped when an earlier one raises.
     missed = 1 if (hook, ours) == ("server_inspect_exception", "after") else 0
     kinds = Counter(span["kind"] for span, _ in walk(tree["roots"]))
-    # Each call that is tried, whatever becomes of it.
+    # Every attempted call has a client span.
     assert kinds["client"] == (3 if hook == "client_patterns_list" else 4)
     assert kinds["server"] == called["load_task_context"] - missed

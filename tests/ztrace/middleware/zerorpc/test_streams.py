@@ -1,4 +1,4 @@
-"""Streams, in every way they can end: each is one client span and one server span."""
+"""Streams, in every way they can end: one client span and one server span each."""
 
 import pytest
 
@@ -10,7 +10,7 @@ LOST = "zerorpc.exceptions.LostRemote"
 
 @pytest.mark.parametrize("scenario", ["stream", "stream_with_calls", "stream_from_another_greenlet"])
 def test_a_stream_read_to_its_end(traced: Fleet, plain: Fleet, scenario: str) -> None:
-    """The spans last until the last item; calls in its body are below the server's span."""
+    """The spans of a stream last until its last item, and calls in its body are below the server's span."""
     outcome = traced.run(scenario)
     assert outcome.seen == plain.run(scenario).seen
     tree = traced.check(outcome)
@@ -18,7 +18,7 @@ def test_a_stream_read_to_its_end(traced: Fleet, plain: Fleet, scenario: str) ->
 
 
 def test_a_stream_that_fails(traced: Fleet, plain: Fleet) -> None:
-    """An error after some items, or before the first, began in the server."""
+    """A stream's error, before the first item or later, has its origin in the server."""
     outcome = traced.run("failing_stream")
     assert outcome.seen == plain.run("failing_stream").seen
     tree = traced.check(outcome)
@@ -30,7 +30,7 @@ def test_a_stream_that_fails(traced: Fleet, plain: Fleet) -> None:
 
 @pytest.mark.parametrize(("how", "error"), [("close", None), ("throw", "LookupError"), ("forget", None)])
 def test_a_stream_abandoned_half_way(traced: Fleet, plain: Fleet, how: str, error: str | None) -> None:
-    """The caller's span ends when it stops reading, the server's when it has not heard of it for too long."""
+    """An abandoned stream ends the caller's span at once, and the server's at its heartbeat timeout."""
     outcome = traced.run("abandoned_stream", how)
     assert outcome.seen == plain.run("abandoned_stream", how).seen
     token = f"{outcome.token}.0"
@@ -41,7 +41,7 @@ def test_a_stream_abandoned_half_way(traced: Fleet, plain: Fleet, how: str, erro
 
 @pytest.mark.parametrize("number", [5, 1, 0])
 def test_a_stream_never_read(traced: Fleet, plain: Fleet, number: int) -> None:
-    """Thrown away unread, a stream ends the caller's span; the server learns of it when the client goes."""
+    """A stream discarded unread ends the caller's span, and the server's once the client disconnects."""
     outcome = traced.run("unread_stream", number)
     assert outcome.seen == plain.run("unread_stream", number).seen
     token = f"{outcome.token}.0"

@@ -1,8 +1,9 @@
-"""Stored trees against journals: both become the same nested documents, which must be equal.
+"""Comparison of stored trees with journals, both as nested documents that must be equal.
 
-One idea: the journals tell who called whom and what came of it, so the whole tree can be foretold: a client
-span per call, a server span per call served, each once, each below the right one, with the right error. Then
-the pairs of span and journal entry are compared in time.
+One idea: the journals record the callers, the callees and the results, so the whole tree can be predicted: a
+client span per call and a server span per served call, each once, below the right parent, with the right
+error.
+Then each span is compared in time with its journal entry.
 """
 
 import json
@@ -14,7 +15,7 @@ from tests.ztrace.middleware.zerorpc.journal import Entry
 from ztrace_viewer.documents import SpanDocument, TreeDocument
 from ztrace_viewer.trees.tree import walk
 
-#: How far the wall clock that journals use and the one that spans use may be apart.
+#: Largest difference between the wall clock of journals and the clock of spans.
 TOLERANCE_NS = 50_000_000
 
 _CALLERS = ("client", "producer")
@@ -22,16 +23,15 @@ _CALLERS = ("client", "producer")
 
 @dataclass
 class Unlogged:
-    """What the journals cannot know of a scenario.
+    """Facts of a scenario that the journals do not record.
 
     Attributes:
-        errors: by kind and token, the error a span ends with where that is not what the journal's author
-            saw; None for a span that is fine.
+        errors: by kind and token, the error of a span if not the journalled one; None for no error.
         served: by token, the service and the error of a call that reached a server but none of its methods.
-        unserved: tokens of calls whose server span cannot be stored: it was killed.
+        unserved: tokens of calls whose server was killed, so that its span cannot be stored.
         detached: tokens of calls made without the caller's context, which are roots of other trees.
-        inside: tokens of calls made within a span of this name.
-        untimed: tokens of calls that their caller gave up before, or after, their span ended.
+        inside: tokens of calls made within a span, with the span's name.
+        untimed: tokens of calls that their caller gave up, so that their times are not compared.
         alone: by the token of a server's call, the name and the error of a span in it that makes no calls.
     """
 
@@ -46,7 +46,7 @@ class Unlogged:
 
 @dataclass
 class Node:
-    """A span that should be stored, and the journal entry that says so."""
+    """Predicted span, with the journal entry it follows from."""
 
     kind: str
     service: str
@@ -58,7 +58,7 @@ class Node:
     children: list["Node"] = field(default_factory=list)
 
     def document(self) -> dict[str, Any]:
-        """Return what the stored span is compared with."""
+        """Return the document that the stored span is compared with."""
         return {
             "kind": self.kind,
             "service": self.service,
@@ -71,14 +71,14 @@ class Node:
         }
 
     def count(self) -> int:
-        """Return how many spans there should be."""
+        """Return the predicted number of spans."""
         return 1 + sum(child.count() for child in self.children)
 
 
-def foretell_scenario(
+def predict_scenario(
     token: str, entries: Iterable[Entry], driver: tuple[str, int], unlogged: Unlogged, error: str | None
 ) -> Node:
-    """Return the tree of a scenario: the root span in the driver, and the calls below it."""
+    """Predict a scenario's tree: the root span in the driver, and the calls below it."""
     service, pid = driver
     calls = _Calls(entries, unlogged)
     root = Node("internal", service, "scenario", token, pid, error)
@@ -86,14 +86,14 @@ def foretell_scenario(
     return root
 
 
-def foretell_served(token: str, entries: Iterable[Entry], unlogged: Unlogged) -> Node:
-    """Return the tree of a call that an untraced client made: the server span is its root."""
+def predict_served(token: str, entries: Iterable[Entry], unlogged: Unlogged) -> Node:
+    """Predict the tree of a call made by an untraced client, whose server span is the root."""
     (node,) = _Calls(entries, unlogged).served(token)
     return node
 
 
-def foretell_call(token: str, entries: Iterable[Entry], unlogged: Unlogged) -> Node:
-    """Return the tree of a call made without a context: the client span is its root."""
+def predict_call(token: str, entries: Iterable[Entry], unlogged: Unlogged) -> Node:
+    """Predict the tree of a call made without a context, whose client span is the root."""
     return _Calls(entries, unlogged).made(token)
 
 
@@ -159,17 +159,17 @@ def _sorted(nodes: Iterable[Node]) -> list[Node]:
 
 
 def _unknown(document: dict[str, Any]) -> dict[str, Any]:
-    """Return the document with what a `Node` may not know left out, for an order that both sides share."""
+    """Return the document without a `Node`'s optional fields, for a sort order shared by both sides."""
     return document | {"pid": None, "children": [_unknown(child) for child in document["children"]]}
 
 
 def compare(
     tree: TreeDocument, expected: Node, unlogged: Unlogged, *, complete: bool = True
 ) -> list[tuple[SpanDocument, Node]]:
-    """Assert that the tree is the one foretold, whole, and agrees with the journals in time.
+    """Assert that the tree equals the prediction, is complete, and agrees with the journals in time.
 
     Returns:
-        Each span with what foretold it, the root first.
+        Each span with its predicted node, the root first.
     """
     spans = [span for span, _ in walk(tree["roots"])]
     assert len({span["span_id"] for span in spans}) == len(spans), "a span ended twice"
@@ -195,7 +195,7 @@ def compare(
 
 
 def _pair(span: SpanDocument, node: Node) -> tuple[dict[str, Any], list[tuple[SpanDocument, Node]]]:
-    """Return the span as a node's document, and each span with its node as far as they match."""
+    """Return the span as a node's document, and each span paired with its node as far as they match."""
     children = sorted(span["children"], key=lambda child: (_order(child), child["start_ns"]))
     pairs = [(span, node)]
     documents = []
@@ -231,20 +231,20 @@ def _order(span: SpanDocument) -> str:
 def _check_time(span: SpanDocument, entry: Entry) -> None:
     begin_ns, end_ns = span["start_ns"], span["start_ns"] + (span["duration_ns"] or 0)
     assert entry.end_ns is not None, f"{entry} did not end"
-    if span["kind"] in _CALLERS:  # The caller's journal is around its span.
+    if span["kind"] in _CALLERS:  # The caller's journal entry is around its span.
         assert entry.begin_ns - TOLERANCE_NS <= begin_ns
         assert end_ns <= entry.end_ns + TOLERANCE_NS
-    else:  # A server's span is around its method's journal.
+    else:  # A server's span is around its method's journal entry.
         assert begin_ns <= entry.begin_ns + TOLERANCE_NS
         assert end_ns >= entry.end_ns - TOLERANCE_NS
-    if span["kind"] == "client":  # One that gave up, or stopped reading, is the shorter one.
+    if span["kind"] == "client":  # A client that gave up, or stopped reading, is the shorter one.
         for served in span["children"]:
             if (span["status"], served["status"]) == ("ok", "ok"):
                 assert (span["duration_ns"] or 0) >= (served["duration_ns"] or 0) - TOLERANCE_NS
 
 
 def _check_context(trace_id: str, span: SpanDocument, entry: Entry) -> None:
-    """What came over the wire is the caller's span; without anything valid the server's span is a root."""
+    """Assert that a received context names the parent span, and that otherwise the span is a root."""
     if span["parent_id"] is not None:
         assert str(entry.traceparent)[2:].startswith(f"-{trace_id}-{span['parent_id']}-")
     elif entry.traceparent is not None:
@@ -252,7 +252,7 @@ def _check_context(trace_id: str, span: SpanDocument, entry: Entry) -> None:
 
 
 def _check_origins(spans: list[SpanDocument]) -> None:
-    """An exception passed on refers to a span of the tree that says it is the origin, and to its group."""
+    """Assert that a passed exception refers to its origin's span in the tree, and has the same group."""
     by_id = {span["span_id"]: span for span in spans}
     for span in spans:
         exception = span["exception"]
@@ -265,7 +265,7 @@ def _check_origins(spans: list[SpanDocument]) -> None:
 
 
 def ways(tree: TreeDocument) -> list[tuple[str, str, str, str]]:
-    """Return the spans that an exception passed: kind, service, how, and the exception's message."""
+    """Return the kind, service, path and message of each span with an exception."""
     return [
         (span["kind"], span["service"], span["exception"]["how"], span["exception"]["message"])
         for span, _ in walk(tree["roots"])
@@ -274,7 +274,7 @@ def ways(tree: TreeDocument) -> list[tuple[str, str, str, str]]:
 
 
 def origins(tree: TreeDocument) -> set[tuple[str, str]]:
-    """Return kind and service of the spans in which exceptions were first raised."""
+    """Return the kind and service of the spans in which exceptions were first raised."""
     return {
         (span["kind"], span["service"])
         for span, _ in walk(tree["roots"])
