@@ -87,6 +87,7 @@ def configure(
             linger_ms=linger_ms,
             spool_bytes=spool_bytes,
         )
+        diagnostics.debug = settings.debug
         shutdown()
         if settings.disabled:
             return

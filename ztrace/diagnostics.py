@@ -1,11 +1,14 @@
-"""What the agent does with its own failures: count them, log the first, never raise.
+"""The agent's own failures: counted, logged and never raised into the traced program.
 
 Every entry into ztrace from a traced program that could fail is guarded, and the guard calls `count_failure`.
 The counts travel in each message's header and are shown by ``ztrace status``.
 """
 
-#: Failures and mendings by reason, since the process (or the fork) began.
+#: Failures and corrections by reason, since the process (or the fork) started.
 counts: dict[str, int] = {}
+
+#: Log every failure with its traceback, and not only the first of each reason; set by `ztrace.agent`.
+debug = False
 
 
 def count(reason: str, number: int = 1) -> None:
@@ -14,22 +17,28 @@ def count(reason: str, number: int = 1) -> None:
 
 
 def count_failure(reason: str) -> None:
-    """Count an exception of ztrace's own that is being handled; log the first of each reason."""
+    """Count the exception being handled as ztrace's own failure, and log the first of each reason."""
     first = reason not in counts
     count(reason)
-    if first:
-        _log(f"{reason} failed; counted from now on, the program goes on", with_exception=True)
+    if debug:
+        _log(f"{reason} failed, {counts[reason]} so far; the program is not affected", with_exception=True)
+    elif first:
+        _log(
+            f"{reason} failed; further failures are counted only (ZTRACE_DEBUG=1 logs them all), and the"
+            " program is not affected",
+            with_exception=True,
+        )
 
 
 def warn(message: str) -> None:
-    """Say something the user should act on."""
+    """Log a warning that the user can act on."""
     _log(message, with_exception=False)
 
 
 def _log(message: str, with_exception: bool) -> None:
     try:
-        import logging  # Takes as long to import as all of the agent, and mostly is not needed.
+        import logging  # Takes as long to import as all of the agent, and is rarely needed.
 
         logging.getLogger("ztrace").warning("ztrace: %s", message, exc_info=with_exception)
-    except Exception:  # A handler or a filter of the program's own that fails, or an interpreter at its end.
+    except Exception:  # A broken handler or filter of the program, or an interpreter that is shutting down.
         return

@@ -39,6 +39,7 @@ class Settings(NamedTuple):
         scrub: what must not leave the process; None for anything may.
         all_frames: keep those of ztrace and of RPC libraries.
         record_locals: record local variables with frames.
+        debug: log each of ztrace's own failures with its traceback.
     """
 
     service: str
@@ -55,6 +56,7 @@ class Settings(NamedTuple):
     scrub: "Rules | None"
     all_frames: bool
     record_locals: bool
+    debug: bool
 
 
 class Limit(NamedTuple):
@@ -128,6 +130,7 @@ def read_settings(
         scrub=_read_rules(scrub_keys, scrub_values, environ),
         all_frames=_read_frames(frames or environ.get("ZTRACE_FRAMES")),
         record_locals=_is_on(environ.get("ZTRACE_LOCALS", "")) if record_locals is None else record_locals,
+        debug=_is_on(environ.get("ZTRACE_DEBUG", "")),
     )
 
 

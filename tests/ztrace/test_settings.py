@@ -149,7 +149,7 @@ def test_locals_and_frames_are_asked_for() -> None:
     asked = read_settings("billing", environ=environ)
     assert (asked.record_locals, asked.all_frames) == (True, True)
     assert not read_settings("billing", record_locals=False, environ=environ).record_locals
-    assert read_settings("billing", record_locals=True, frames="all", environ={})[-2:] == (True, True)
+    assert read_settings("billing", record_locals=True, frames="all", environ={})[-3:-1] == (True, True)
     with pytest.raises(SettingsError, match="ZTRACE_FRAMES is 'some'"):
         read_settings("billing", environ={"ZTRACE_FRAMES": "some"})
 

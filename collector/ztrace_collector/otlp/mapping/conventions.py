@@ -26,7 +26,7 @@ MAX_STATUS = 1024
 SELF_NS, CPU_NS, UNFINISHED = "ztrace.self_ns", "ztrace.cpu_ns", "ztrace.publishing.unfinished"
 #: The kind of failure; of an exception its type.
 ERROR_TYPE = "error.type"
-#: Of an event in `ztrace.records.Span.details`: the span's exception was made of it, and it is kept as it came.
+#: Key of an event in `ztrace.records.Span.details` that marks the event which became the exception.
 BECAME_EXCEPTION = "became_exception"
 #: ztrace's own attribute of a process.
 STARTED_NS = "ztrace.started_ns"
