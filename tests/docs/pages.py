@@ -1,4 +1,4 @@
-"""The documentation's pages as data: sections, tables, fenced blocks, links and anchors."""
+"""Pages of the documentation as data: sections, tables, fenced blocks, links and anchors."""
 
 import re
 from collections.abc import Iterator
@@ -19,19 +19,19 @@ def all_pages() -> list[Path]:
 
 
 def sources() -> Iterator[str]:
-    """Yield the text of every module of the three packages."""
+    """Yield the source of every module of the three packages."""
     for package in ("ztrace", "collector/ztrace_collector", "viewer/ztrace_viewer"):
         for path in sorted((ROOT / package).rglob("*.py")):
             yield path.read_text()
 
 
 def read(name: str) -> str:
-    """Return a page of ``docs``."""
+    """Return the text of a page of ``docs``."""
     return (DOCS / name).read_text()
 
 
 def blocks(text: str, language: str) -> list[str]:
-    """Return what stands in a page's fenced blocks of one language."""
+    """Return the contents of a page's fenced blocks in one language."""
     return [block[2] for block in _FENCE.finditer(text) if block[1] == language]
 
 
@@ -52,7 +52,7 @@ def sections(text: str) -> dict[str, str]:
 
 
 def rows(section: str) -> list[list[str]]:
-    """Return the cells of the tables in a section, without the heads."""
+    """Return the cells of a section's tables, without the header rows."""
     lines = section.splitlines()
     table = [
         line
@@ -65,7 +65,7 @@ def rows(section: str) -> list[list[str]]:
 
 
 def code(cell: str) -> list[str]:
-    """Return what a cell has in backticks."""
+    """Return the code spans of a cell."""
     return _CODE.findall(cell)
 
 
@@ -75,7 +75,7 @@ def links(text: str) -> list[str]:
 
 
 def anchors(text: str) -> set[str]:
-    """Return the anchors that a page's headings have on GitHub."""
+    """Return GitHub's anchors of a page's headings."""
     return {
         re.sub(r"[^\w\- ]", "", heading[2].lower()).replace(" ", "-")
         for heading in _HEADING.finditer(without_blocks(text))

@@ -1,4 +1,4 @@
-"""The reference says what the code has, and nothing else."""
+"""Equality of the reference documentation and the code."""
 
 import inspect
 import re
@@ -44,7 +44,7 @@ API_PAGE = pages.sections(pages.read("reference/api.md"))
 
 
 def command(name: str) -> click.Command:
-    """Return a command; one of a group is named with the group's name before it."""
+    """Return a command; a subcommand is named with its group, as in "keys add"."""
     found: click.Command | None = group
     for part in name.split():
         assert isinstance(found, click.Group)
@@ -63,12 +63,12 @@ def _with_groups() -> list[str]:
     return names
 
 
-#: Every command, a group before what is in it.
+#: Every command, each group before its subcommands.
 NAMES = _with_groups()
 
 
 def test_every_command_is_documented() -> None:
-    """Each command has a section, in the order of the help, and no section is without a command."""
+    """Each command has a section, in the order of the help, and each section a command."""
     assert [heading for heading in COMMAND_PAGE if heading.startswith("ztrace ")] == [
         f"ztrace {name}" for name in NAMES
     ]
@@ -77,7 +77,7 @@ def test_every_command_is_documented() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_option_is_documented_with_its_default(name: str) -> None:
-    """A section's table has the command's options, each with the default that it has."""
+    """A section's table lists the command's options with their defaults."""
     documented = {pages.code(row[0])[0]: row[1] for row in pages.rows(COMMAND_PAGE[f"ztrace {name}"])}
     options = [each for each in command(name).params if isinstance(each, click.Option)]
     expected = {}
@@ -97,7 +97,7 @@ def test_every_option_is_documented_with_its_default(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_help_has_an_example(name: str) -> None:
-    """``--help`` of each command shows a line that can be typed."""
+    """Each command's ``--help`` has an example."""
     text = command(name).help or ""
     assert f"Example:\n  ztrace {name}" in inspect.cleandoc(text)
 
@@ -110,7 +110,7 @@ def test_every_variable_is_documented() -> None:
 
 
 def test_every_argument_of_configure_is_documented() -> None:
-    """The table of settings has each argument, and the default endpoint."""
+    """The table of settings lists each argument, and the default endpoint."""
     page = pages.sections(pages.read("reference/settings.md"))
     table = pages.rows(page["In a traced service"])
     arguments = [argument for row in table for argument in pages.code(row[1])]
@@ -118,7 +118,7 @@ def test_every_argument_of_configure_is_documented() -> None:
     assert f"`{addresses.DEFAULT_ENDPOINT}`" in table[1]
 
 
-#: Section and row of the settings page, and what has to be in it.
+#: Section and row of the settings page, and the value expected there.
 LIMITS = [
     ("Limits of a publisher", "bytes of spans in a message", f"{wire.MAX_BODY_BYTES >> 20} MiB"),
     ("Limits of a publisher", "batches on their way at once", delivery.IN_FLIGHT),
@@ -234,7 +234,7 @@ LIMITS = [
 
 @pytest.mark.parametrize("variable", settings.LIMITS)
 def test_numbers_that_can_be_set_have_their_range(variable: str) -> None:
-    """The table of settings says a number's default, and between what it may be."""
+    """The table of settings lists each number's default and range."""
     page = pages.sections(pages.read("reference/settings.md"))
     (row,) = [cells for cells in pages.rows(page["In a traced service"]) if f"`{variable}`" in cells[0]]
     limit = settings.LIMITS[variable]
@@ -247,7 +247,7 @@ def test_numbers_that_can_be_set_have_their_range(variable: str) -> None:
 
 @pytest.mark.parametrize(("section", "start", "limit"), LIMITS)
 def test_limits_are_those_of_the_code(section: str, start: str, limit: int | str) -> None:
-    """A limit in the settings page is the constant's value."""
+    """A limit in the settings page equals the constant in the code."""
     page = pages.sections(pages.read("reference/settings.md"))
     (row,) = [cells for cells in pages.rows(page[section]) if cells[0].startswith(start)]
     text = f"{limit:,}" if isinstance(limit, int) else limit
@@ -256,7 +256,7 @@ def test_limits_are_those_of_the_code(section: str, start: str, limit: int | str
 
 @pytest.fixture(scope="module")
 def schema(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
-    """Return the columns of every table and view of a fresh database, with their types."""
+    """Return the columns of every table and view of a new database, with their types."""
     path = tmp_path_factory.mktemp("fresh") / "fresh.db"
     Store(path).close()
     with closing(sqlite3.connect(path)) as db:
@@ -269,7 +269,7 @@ def schema(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]
 
 
 def test_every_table_and_view_is_documented(schema: dict[str, dict[str, str]]) -> None:
-    """A section for each, and no section for what is not there."""
+    """Every table and view has a section, and every section a table or view."""
     words = {heading for heading in SCHEMA_PAGE if re.fullmatch(r"[a-z_]+", heading)}
     assert words == set(schema)
     assert f"at present {SCHEMA_VERSION}" in " ".join(SCHEMA_PAGE["Database schema"].split())
@@ -277,7 +277,7 @@ def test_every_table_and_view_is_documented(schema: dict[str, dict[str, str]]) -
 
 
 def test_every_column_is_documented(schema: dict[str, dict[str, str]]) -> None:
-    """A section's table has the columns in their order; of tables with their types."""
+    """A section's table lists the columns in order, with types for tables."""
     for name, types in schema.items():
         table = pages.rows(SCHEMA_PAGE[name])
         assert [column for row in table for column in pages.code(row[0])] == list(types), name
@@ -295,7 +295,7 @@ def test_every_column_is_documented(schema: dict[str, dict[str, str]]) -> None:
     ],
 )
 def test_every_field_of_the_wire_is_documented(section: str, fields: tuple[str, ...]) -> None:
-    """Fields stand in the order in which they travel, at their positions."""
+    """Fields are documented in wire order, with their positions."""
     table = [row for row in pages.rows(WIRE_PAGE[section]) if row[1].startswith("`")]
     first = 2 if section == "Header" else 0
     assert [(row[0], row[1]) for row in table] == [
@@ -304,7 +304,7 @@ def test_every_field_of_the_wire_is_documented(section: str, fields: tuple[str, 
 
 
 def test_kinds_and_bytes_of_the_wire() -> None:
-    """Numbers of kinds, and the first bytes of an acknowledgement, are the code's."""
+    """The documented kinds and the first bytes of an acknowledgement equal the code's."""
     for number, kind, *_ in pages.rows(WIRE_PAGE["Kinds"]):
         assert getattr(wire, kind) == int(number)
     assert wire.ACK.hex(" ") in WIRE_PAGE["Acknowledgement"]
@@ -314,7 +314,7 @@ def test_kinds_and_bytes_of_the_wire() -> None:
 
 
 def test_every_reason_is_documented() -> None:
-    """The first column of the refusals' tables is every reason that is counted, and no other."""
+    """The tables of refusals list every counted reason, and no other."""
     counted = {
         *refusals.DOOR_REASONS,
         *refusals.MESSAGE_REASONS,
@@ -335,7 +335,7 @@ def test_every_reason_is_documented() -> None:
 
 
 def test_every_public_name_is_documented() -> None:
-    """Each name has a heading; the two that need no argument list are classes."""
+    """Each public name has a heading."""
     headings = [heading for heading in API_PAGE if heading.startswith("ztrace.")]
     named = {re.split(r"[.(]", heading)[1] for heading in headings}
     assert named == {*ztrace.__all__, "middleware", "otel"}
@@ -357,7 +357,7 @@ def test_every_public_name_is_documented() -> None:
     ],
 )
 def test_parameters_are_documented(function: Callable[..., Any]) -> None:
-    """A heading has the function's parameters, in their order, with their defaults."""
+    """A heading has the function's parameters in order, with their defaults."""
     parameters = inspect.signature(function).parameters.values()
     bare = [
         str(each.replace(annotation=each.empty, default=each.empty))
@@ -374,7 +374,7 @@ def test_parameters_are_documented(function: Callable[..., Any]) -> None:
 
 @pytest.mark.parametrize("cls", [ztrace.Span, ztrace.Context])
 def test_members_are_documented(cls: type) -> None:
-    """What a class lists as its attributes, and its methods, are in its table."""
+    """A class's table lists its documented attributes and its methods."""
     table = pages.rows(API_PAGE[f"ztrace.{cls.__name__}"])
     documented = {re.split(r"\W", pages.code(row[0])[0])[0] for row in table}
     _, _, listed = (cls.__doc__ or "").partition("Attributes:")
@@ -389,7 +389,7 @@ def _targets(page: Path) -> list[str]:
 
 @pytest.mark.parametrize("page", pages.all_pages(), ids=lambda page: str(page.relative_to(pages.ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    """Every relative link names a file that is there, and a heading that is in it."""
+    """Every relative link names an existing file and heading."""
     for target in _targets(page):
         name, _, anchor = target.partition("#")
         path = page.parent / name if name else page
@@ -399,7 +399,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_every_page_is_found_from_the_index() -> None:
-    """The index links to each page below ``docs``."""
+    """The index links to every page below ``docs``."""
     linked = {
         (pages.DOCS / target.partition("#")[0]).resolve() for target in _targets(pages.DOCS / "index.md")
     }
@@ -408,7 +408,7 @@ def test_every_page_is_found_from_the_index() -> None:
 
 @pytest.mark.parametrize("page", pages.all_pages(), ids=lambda page: str(page.relative_to(pages.ROOT)))
 def test_python_in_pages_compiles(page: Path) -> None:
-    """Every fenced block of Python is a whole module."""
+    """Every fenced block of Python compiles."""
     for number, block in enumerate(pages.blocks(page.read_text(), "python")):
         compile(block, f"{page.name}:{number}", "exec")
 
@@ -417,14 +417,14 @@ def test_python_in_pages_compiles(page: Path) -> None:
     "page", [p for p in pages.all_pages() if p.name != "README.md"], ids=lambda p: p.stem
 )
 def test_lines_fit(page: Path) -> None:
-    """Lines have at most 110 characters; output of commands, headings, pictures and lists of links aside."""
+    """Lines have at most 110 characters, except command output, headings, images and lines with links."""
     lines = pages.without_blocks(page.read_text()).splitlines()
     assert [line for line in lines if len(line) > 110 and "](" not in line and line[0] != "#"] == []
 
 
 @pytest.mark.parametrize("page", sorted((pages.DOCS / "adr").glob("*.md")), ids=lambda page: str(page.stem))
 def test_decisions_have_one_form(page: Path) -> None:
-    """A number and a title, then what was given, what was decided and what follows; one page."""
+    """A decision record has a number, a title, context, decision and consequences on one page."""
     text = page.read_text()
     title, *headings = pages.sections(text)
     assert title.split()[0] == page.name[:4]

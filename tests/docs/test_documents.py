@@ -1,4 +1,4 @@
-"""The JSON documents have the fields that the page of commands says, of the types it says."""
+"""Fields and types of the JSON documents, compared with the page of commands."""
 
 import json
 import re
@@ -24,7 +24,7 @@ from ztrace_viewer.queries.selection import Selection
 
 PAGE = pages.sections(pages.read("reference/commands.md"))
 
-#: What a type in the page's tables allows.
+#: Predicate for each type named in the page's tables.
 TYPES: dict[str, Callable[[Any], bool]] = {
     "int": lambda value: type(value) is int,
     "text": lambda value: type(value) is str,
@@ -39,14 +39,14 @@ TYPES: dict[str, Callable[[Any], bool]] = {
 
 
 def fields(shape: str) -> dict[str, str]:
-    """Return a documented shape's fields and their types."""
+    """Return the fields of a documented shape and their types."""
     return {pages.code(row[0])[0]: row[1] for row in pages.rows(PAGE[shape])}
 
 
 def check(
     value: Mapping[str, Any], shape: str, more: str = "", optional: frozenset[str] = frozenset()
 ) -> None:
-    """Assert that an object has the fields of a shape, and of another one that it extends."""
+    """Assert that an object has the fields of a shape, and of another shape it extends."""
     expected = fields(shape) | (fields(more) if more else {})
     assert expected.keys() - optional <= value.keys() <= expected.keys()
     for name, item in value.items():
@@ -55,7 +55,7 @@ def check(
 
 
 def check_frames(frames: list[dict[str, Any]]) -> None:
-    """Assert that there are frames and that they are as documented."""
+    """Assert that there are frames with the documented fields."""
     assert frames
     for frame in frames:
         check(frame, "Frame")
@@ -72,7 +72,7 @@ def check_group(group: dict[str, Any]) -> None:
 
 
 def check_exception(exception: dict[str, Any]) -> int:
-    """Check an exception with its causes and members; return how many these are."""
+    """Check an exception with its causes and members; return the number of these."""
     check(exception, "Exception")
     for frame in exception["frames"]:
         check(frame, "Frame")
@@ -80,7 +80,7 @@ def check_exception(exception: dict[str, Any]) -> int:
 
 
 def walk(spans: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield spans and everything below them."""
+    """Yield spans and their descendants."""
     for each in spans:
         yield each
         yield from walk(each["children"])
@@ -88,7 +88,7 @@ def walk(spans: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a database with something for every field: causes, members, orphans, an open span, a loss."""
+    """Return a database with data for every field: causes, members, orphans, an open span, a loss."""
     path = tmp_path_factory.mktemp("documents") / "shop.db"
     store(path, checkout(trace_id(1), NOON), at_ns=NOON)
     cause = raised("OSError", "disk")._replace(how=REPLACED)
@@ -118,7 +118,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ask(database: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
-    """Return what runs a command with ``--json`` and reads its document."""
+    """Return a function that runs a command with ``--json`` and parses its document."""
     monkeypatch.delenv("ZTRACE_DB", raising=False)
 
     def invoke(*arguments: str) -> dict[str, Any]:
@@ -134,7 +134,7 @@ Ask = Callable[..., dict[str, Any]]
 
 
 def test_slow(ask: Ask) -> None:
-    """``slow`` is a list of trace summaries."""
+    """``slow`` prints a list of trace summaries."""
     document = ask("slow")
     assert list(document) == ["traces"]
     assert len(document["traces"]) == 2
@@ -143,7 +143,7 @@ def test_slow(ask: Ask) -> None:
 
 
 def test_show(ask: Ask) -> None:
-    """``show`` is a tree of spans, with exceptions, causes and what is missing."""
+    """``show`` prints a tree of spans with exceptions, causes and missing spans."""
     nested, missing, spans, unfinished = 0, set(), 0, 0
     for trace in ask("slow")["traces"]:
         tree = ask("show", trace["trace_id"])
@@ -167,7 +167,7 @@ def test_show(ask: Ask) -> None:
 
 
 def test_errors_and_error(ask: Ask) -> None:
-    """``errors`` is a list of groups, ``error`` one with its way."""
+    """``errors`` prints a list of groups, and ``error`` one group with its hops."""
     document = ask("errors")
     assert list(document) == ["groups"]
     assert len(document["groups"]) == 2
@@ -196,7 +196,7 @@ def test_errors_and_error(ask: Ask) -> None:
 
 
 def test_stats(ask: Ask) -> None:
-    """``stats`` is a list of methods."""
+    """``stats`` prints a list of methods."""
     document = ask("stats")
     assert list(document) == ["methods"]
     assert document["methods"]
@@ -205,7 +205,7 @@ def test_stats(ask: Ask) -> None:
 
 
 def test_status(ask: Ask) -> None:
-    """``status`` is totals and publishers."""
+    """``status`` prints totals, publishers, losses and destinations."""
     document = ask("status")
     check(document, "Status")
     assert (document["unfinished"], len(document["publishers"])) == (1, 8)
@@ -220,7 +220,7 @@ def test_status(ask: Ask) -> None:
 
 
 def test_tail(database: Path) -> None:
-    """Lines of ``tail`` are trace events and error events."""
+    """``tail`` prints trace events and error events."""
     with open_database(database, snapshot=False) as db:
         follower = Follower(db, Selection(since_ns=0))
         events: list[Mapping[str, Any]] = [*follower.look(), *follower.look()]
@@ -243,7 +243,7 @@ def test_tail(database: Path) -> None:
     ],
 )
 def test_nothing_found(database: Path, arguments: list[str], document: dict[str, Any]) -> None:
-    """The document is empty, and the exit status 1."""
+    """Without a match the document is empty and the exit status is 1."""
     service = [] if arguments[0] == "show" else ["--service", "nobody"]
     result = CliRunner().invoke(ztrace, [*arguments, *service, "--db", str(database), "--json"])
     assert (result.exit_code, json.loads(result.stdout)) == (1, document)

@@ -1,4 +1,4 @@
-"""The tutorial and the example of propagating context, run as they are printed."""
+"""Examples of the tutorial and the how-to pages, run as printed."""
 
 import os
 import re
@@ -21,16 +21,16 @@ from ztrace_viewer.queries.status import read_status
 from ztrace_viewer.queries.traces import list_slowest, read_tree
 from ztrace_viewer.queries.way import read_error
 
-#: The console script, without relying on where it was installed.
+#: Console script, independent of its installed location.
 ZTRACE = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
-#: Longer than anything takes: reached only by a failure.
+#: Longer than any condition takes: only a failing test reaches it.
 DEADLINE_S = 30
 
 _T = TypeVar("_T")
 
 
 def wait_for(condition: Callable[[], _T]) -> _T:
-    """Return the condition's result once it is true."""
+    """Poll until the condition is true, and return its result."""
     deadline_s = time.monotonic() + DEADLINE_S
     while not (result := condition()):
         assert time.monotonic() < deadline_s, "timed out"
@@ -39,10 +39,10 @@ def wait_for(condition: Callable[[], _T]) -> _T:
 
 
 class Bench:
-    """A folder with the files of a page, and the processes that run in it.
+    """Folder with the files of a page, and the processes that run in it.
 
     Attributes:
-        database: what the collector writes to.
+        database: the collector's database.
     """
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
@@ -53,7 +53,7 @@ class Bench:
         self._environment = {**kept, "COLUMNS": "96"}
 
     def save(self, names: list[str], page: str) -> None:
-        """Save the page's first blocks of Python under these names, with ports that are free."""
+        """Save the page's first blocks of Python under these names, with free ports."""
         texts = pages.blocks(pages.read(page), "python")[: len(names)]
         ports = sorted(set(re.findall(r"127\.0\.0\.1:(\d+)", "".join(texts))))
         with ExitStack() as stack:
@@ -66,7 +66,7 @@ class Bench:
             (self._folder / name).write_text(text)
 
     def collect(self) -> None:
-        """Run a collector, to which all that follows sends."""
+        """Start a collector, to which all later processes send."""
         up = ["up", "--bind", "tcp://127.0.0.1:0", "--otlp-listen", "127.0.0.1:0", "--no-web"]
         process = self._start("-c", ZTRACE, *up, "--db", str(self.database))
         assert process.stderr is not None
@@ -81,7 +81,7 @@ class Bench:
         self._start(name)
 
     def run(self, *arguments: str) -> list[str]:
-        """Run a file to its end; return the lines it printed."""
+        """Run a file to its end; return its lines of output."""
         done = subprocess.run(
             [sys.executable, *arguments],
             cwd=self._folder,
@@ -94,11 +94,11 @@ class Bench:
         return done.stdout.splitlines()
 
     def ask(self, *arguments: str) -> list[str]:
-        """Run a command; return the lines it printed."""
+        """Run a ztrace command; return its lines of output."""
         return self.run("-c", ZTRACE, *arguments, "--db", str(self.database))
 
     def wait_for_spans(self, number: int) -> None:
-        """Wait until so many spans are stored."""
+        """Wait until this number of spans is stored."""
 
         def stored() -> bool:
             with open_database(self.database) as db:
@@ -109,7 +109,7 @@ class Bench:
         wait_for(stored)
 
     def trees(self) -> list[TreeDocument]:
-        """Return the call trees, the slowest first."""
+        """Return the call trees, slowest first."""
         with open_database(self.database) as db:
             found = list_slowest(db)["traces"]
             return [read_tree(db, bytes.fromhex(trace["trace_id"])) for trace in found]
@@ -130,7 +130,7 @@ class Bench:
 
 @contextmanager
 def bench(folder: Path) -> Iterator[Bench]:
-    """Yield a bench whose processes end with it."""
+    """Yield a bench; its processes are killed at the end."""
     with ExitStack() as stack:
         yield Bench(folder, stack)
 
@@ -148,7 +148,7 @@ def outline(spans: list[SpanDocument], depth: int = 0) -> list[str]:
 
 
 def printed(page: str, command: str) -> list[str]:
-    """Return what a page shows below the first line that begins with a command."""
+    """Return a page's output below the first line that starts with a command."""
     for block in pages.blocks(pages.read(page), "console"):
         _, found, after = block.partition(f"$ {command}")
         if found:
@@ -164,7 +164,7 @@ def labels(lines: list[str]) -> list[str]:
 
 
 def types_at_hops(bench: Bench, group: str) -> list[tuple[str, str | None, str | None]]:
-    """Return service, exception and how it came, from the caller to the origin."""
+    """Return the service, exception and path of each hop, from the caller to the origin."""
     with open_database(bench.database) as db:
         hops = read_error(db, group)["hops"]
     return [(hop["service"], hop["type"], hop["how"]) for hop in hops]
@@ -172,7 +172,7 @@ def types_at_hops(bench: Bench, group: str) -> list[tuple[str, str | None, str |
 
 @pytest.fixture(scope="module")
 def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """Follow the tutorial up to its customer."""
+    """Run the tutorial up to its customer."""
     page = "tutorial.md"
     with bench(tmp_path_factory.mktemp("tutorial")) as running:
         running.save(["stock.py", "shop.py", "customer.py"], page)
@@ -185,7 +185,7 @@ def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 
 def test_trees_of_the_tutorial(tutorial: Bench) -> None:
-    """One slow tree with the supplier in it, one that failed, two like each other; all complete."""
+    """The tutorial leaves one slow tree with the supplier, a failed one and two equal ones, all complete."""
     call = ["server shop.order ok", "  client shop.reserve ok", "    server stock.reserve ok"]
     slowest, *others = tutorial.trees()
     assert outline(slowest["roots"]) == [*call, "      internal stock.ask supplier ok"]
@@ -196,7 +196,7 @@ def test_trees_of_the_tutorial(tutorial: Bench) -> None:
 
 
 def test_pictures_of_the_tutorial(tutorial: Bench) -> None:
-    """``show`` and ``error`` draw what the page shows, but for ids, times and places."""
+    """``show`` and ``error`` draw the output on the page, except ids, times and paths."""
     slowest = tutorial.trees()[0]["trace_id"]
     assert labels(tutorial.ask("show", slowest)) == labels(printed("tutorial.md", "ztrace show"))
     with open_database(tutorial.database) as db:
@@ -216,7 +216,7 @@ def test_pictures_of_the_tutorial(tutorial: Bench) -> None:
 
 
 def test_lists_of_the_tutorial(tutorial: Bench) -> None:
-    """``slow``, ``errors``, ``stats`` and ``status`` have the columns and calls that the page shows."""
+    """``slow``, ``errors``, ``stats`` and ``status`` have the columns and rows on the page."""
     for command in ("slow", "errors", "stats", "status"):
         drawn, shown = tutorial.ask(command), printed("tutorial.md", f"ztrace {command}")
         heads = [line.split() for line in shown if line.isupper()]
@@ -226,7 +226,7 @@ def test_lists_of_the_tutorial(tutorial: Bench) -> None:
 
 
 def test_the_example_with_opentelemetry(tmp_path: Path) -> None:
-    """Spans of both tracers in one process are one tree, and the picture is the page's."""
+    """Spans of both tracers in one process are one tree, drawn as on the page."""
     page = "how-to/use-with-opentelemetry.md"
     with bench(tmp_path) as running:
         running.save(["stock.py", "shop.py"], page)
@@ -247,7 +247,7 @@ def test_the_example_with_opentelemetry(tmp_path: Path) -> None:
 
 
 def test_the_example_of_propagation(tmp_path: Path) -> None:
-    """A call over raw ZeroMQ is one tree over two processes, and the picture is the page's."""
+    """A call over raw ZeroMQ is one tree over two processes, drawn as on the page."""
     page = "how-to/propagate-context.md"
     with bench(tmp_path) as running:
         running.save(["adder.py", "ask.py"], page)
@@ -269,7 +269,7 @@ def test_the_example_of_propagation(tmp_path: Path) -> None:
 
 
 def test_the_example_of_opentelemetry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What OpenTelemetry traces is a tree, stored when the program has ended, with its exception."""
+    """OpenTelemetry's spans are a complete tree with its exception, stored once the program has ended."""
     page = "how-to/receive-opentelemetry.md"
     monkeypatch.setenv("OTEL_SERVICE_NAME", "checkout")
     with bench(tmp_path) as running:

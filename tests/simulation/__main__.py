@@ -1,11 +1,11 @@
-"""A seeded simulation of publishers and a collector, with a clock and a network of its own.
+"""Seeded simulation of publishers and a collector, with a simulated clock and network.
 
-    python -m tests.simulation --seeds 5000      runs as many worlds, and prints those that fail
-    python -m tests.simulation --seed 17         runs one of them, with a line for everything that happens
+  python -m tests.simulation --seeds 5000      run 5000 worlds, and print those that fail
+  python -m tests.simulation --seed 17         run one world, with a line for every event
 
-One idea: everything that is drawn in a world is drawn from its seed, so what has failed once fails again. The
-agent's worker, window, spool and adoption and the collector's store are the real ones; time, sockets and
-threads are not (`world`).
+One idea: every random choice in a world is drawn from its seed, so a failure can be replayed. The agent's
+worker, window, spool and adoption and the collector's store are the real ones; time, sockets and threads are
+simulated (`world`).
 """
 
 import argparse
@@ -15,12 +15,12 @@ import traceback
 
 from tests.simulation.running import prepared, run_seed
 
-#: How many failing seeds are shown whole.
+#: Failing seeds whose traceback is printed.
 _SHOWN = 3
 
 
 def main() -> int:
-    """Run the command line; the status tells whether all was well."""
+    """Run the command line; return 1 if a seed failed."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.simulation", description="Simulate ztrace's delivery."
     )

@@ -1,6 +1,6 @@
-"""Whether every account is exact: what the database says against what the simulation knows.
+"""Verification of every account: the database's figures against the simulation's.
 
-One idea: the simulation counts what it does itself, so nothing is believed because ztrace says so.
+One idea: the simulation counts its own actions, so no figure rests on ztrace's word.
 """
 
 import sqlite3
@@ -20,10 +20,10 @@ _TERMS = ("spans_stored", "spans_elsewhere", *LOSS_COLUMNS.values())
 
 
 def check_accounts(world: World) -> None:
-    """Check all files of a world that has come to its end.
+    """Check all database files of a finished world.
 
     Raises:
-        Wrong: something is not as it must be.
+        Wrong: an account or a table is inconsistent.
     """
     paths = [*world.collector.set_aside, world.collector.path]
     files = [File(path, world) for path in paths]
@@ -36,7 +36,7 @@ def check_accounts(world: World) -> None:
 
 
 def _check_acknowledged(world: World, stored: set[tuple[bytes, bytes]]) -> None:
-    """Check that of what was acknowledged every span is in a table, unless it was given up on the way."""
+    """Check that every acknowledged span is in a table, unless it was given up on the way."""
     for (incarnation, sequence), body in world.batches.items():
         if sequence < world.collector.acknowledged.get(incarnation, 0):
             if (incarnation, sequence) in world.buried:
@@ -64,14 +64,14 @@ def _check_program(world: World, program: Program, row: dict[str, Any] | None) -
     world.check(row["spans_refused"] == 0, f"something was refused: {what}")
     if not world.collector.set_aside:
         world.check(row["spans_elsewhere"] == row["spans_missing"] == 0, f"elsewhere or missing: {what}")
-    # Without a spool a goodbye is waited for a moment only: it may be lost with its connection.
+    # Without a spool a BYE is sent with a short linger, and may be lost with its connection.
     has_to_end = program.saw_healed or program.has_spool
     world.check(row["state"] != _LIVE or not has_to_end, f"still live: {what}")
-    # Without it what the file before had acknowledged is known only as far as the last message told.
+    # Without a BYE, acknowledgements of the previous file are known only up to the last message.
     if row["state"] != _LIVE or program.has_spool:
         world.check(accounted == row["spans_created"] == program.created, f"not exact: {what}")
     if row["state"] != _LIVE:
-        # Who is killed between its goodbye and its end may count as either: nothing of it is lost.
+        # A program killed between its BYE and its exit may count as either: none of its spans is lost.
         as_known = (row["state"] == "crashed") == (program.fate == KILLED)
         world.check(as_known or program.said_bye, f"ended otherwise: {what}")
     if program.fate == CLOSED:
@@ -82,11 +82,11 @@ def _check_program(world: World, program: Program, row: dict[str, Any] | None) -
 
 
 class File:
-    """A database, read by a connection of its own.
+    """Database file, read over its own connection.
 
     Attributes:
-        publishers: their rows, by incarnation.
-        span_ids: of all rows in ``spans``.
+        publishers: the rows of the publishers, by incarnation.
+        span_ids: the trace and span ids in ``spans``.
     """
 
     def __init__(self, path: Path, world: World) -> None:
@@ -118,7 +118,7 @@ class File:
         self.span_ids: set[tuple[bytes, bytes]] = {(row[0], row[1]) for row in self._spans}
 
     def check(self) -> None:
-        """Check what has to agree within one file."""
+        """Check the consistency of the file's tables."""
         for problem in self._problems():
             self._world.check(False, f"{self._name}: {problem}")
 

@@ -1,7 +1,6 @@
-"""The time of a simulated world, and what happens in it when.
+"""Clock and event queue of a simulated world.
 
-One idea: time passes only from one thing that happens to the next, so a minute costs as much as what happens
-in it.
+One idea: time advances from one event to the next, so a simulated minute costs as much as its events.
 """
 
 from collections.abc import Callable
@@ -10,17 +9,17 @@ from itertools import count
 
 from ztrace.publishing.worker import Clocks
 
-#: Unix time at the monotonic clock's zero: 2024-01-01T00:00:00Z.
+#: Unix time at the zero of the monotonic clock: 2024-01-01T00:00:00Z.
 EPOCH_NS = 1_704_067_200_000_000_000
 SECOND_NS = 1_000_000_000
 
 
 class Agenda:
-    """What is to happen, in order.
+    """Scheduled events, in order of time.
 
     Attributes:
         now_ns: the monotonic clock.
-        shift_ns: by how much the wall clock has been set.
+        shift_ns: the amount by which the wall clock was adjusted.
     """
 
     def __init__(self) -> None:
@@ -30,11 +29,11 @@ class Agenda:
         self._count = count()
 
     def later(self, delay_s: float, action: Callable[[], object]) -> None:
-        """Do something after a delay."""
+        """Schedule an action after a delay."""
         heappush(self._due, (self.now_ns + int(delay_s * SECOND_NS), next(self._count), action))
 
     def pass_time(self, duration_s: float) -> None:
-        """Let time pass, with all that happens meanwhile."""
+        """Advance the clock, running all actions that are due."""
         end_ns = self.now_ns + int(duration_s * SECOND_NS)
         while self._due and self._due[0][0] <= end_ns:
             self.now_ns, _, action = heappop(self._due)
@@ -43,7 +42,7 @@ class Agenda:
 
     @property
     def clocks(self) -> Clocks:
-        """What a worker reads the time from."""
+        """Clocks handed to a worker."""
         return Clocks(self.monotonic_s, self.unix_ns)
 
     def monotonic_s(self) -> float:
@@ -51,11 +50,11 @@ class Agenda:
         return self.now_ns / SECOND_NS
 
     def monotonic_ns(self) -> int:
-        """Return the monotonic clock."""
+        """Return the monotonic clock in nanoseconds."""
         return self.now_ns
 
     def unix_ns(self) -> int:
-        """Return the wall clock."""
+        """Return the wall clock in nanoseconds."""
         return EPOCH_NS + self.now_ns + self.shift_ns
 
     def unix_s(self) -> float:

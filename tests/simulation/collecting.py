@@ -1,7 +1,7 @@
-"""A collector in a simulated world: a real store on a real file, and everything around it that can fail.
+"""Collector of a simulated world: a real store on a real file, with failures injected around it.
 
-One idea: a crash is a store that is dropped, at one of the moments between receiving and acknowledging, and
-another one that is opened on the same file with nothing in memory.
+One idea: a crash drops the store at one of the moments between receiving and acknowledging, and opens another
+one on the same file with empty memory.
 """
 
 import shutil
@@ -19,22 +19,22 @@ from ztrace_collector.storing.writer import Writer
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-#: When it may crash: before a transaction, in it, after it, and when some acknowledgements have left.
+#: Moments of a crash: before, in or after a transaction, or after some acknowledgements were sent.
 _MOMENTS = ("before", "in", "after", "acknowledged")
-#: Pages of a database, by SQLite's definition.
+#: SQLite's maximum of pages in a database.
 _MOST_PAGES = 4294967294
-#: Instructions of SQLite's machine between two questions whether to go on.
+#: Virtual machine instructions between two calls of SQLite's progress handler.
 _STRIDE = 7
 
 
 class SimulatedCollector:
-    """The collector's process, whether it runs or not.
+    """Collector process, running or not.
 
     Attributes:
         path: the database.
-        set_aside: files that were the database before.
-        acknowledged: what publishers were told is stored, by incarnation.
-        adopts: it delivers what is in the spool folder itself.
+        set_aside: earlier database files.
+        acknowledged: the next sequence number acknowledged to each incarnation.
+        adopts: whether the collector itself delivers the contents of the spool folder.
     """
 
     def __init__(self, world: "World", folder: Path, empty: Path) -> None:
@@ -43,8 +43,9 @@ class SimulatedCollector:
         self.acknowledged: dict[bytes, int] = {}
         self._world = world
         self._empty = empty
-        #: One of them while it runs: the service's writer, which holds what cannot be stored and goes on by
-        #: itself, or a store alone, which fails at any instruction and is called again.
+        #: One of the two is set while the collector runs: the service's writer, which keeps unstored messages
+        #: and
+        #: recovers by itself, or a bare store, which fails at any instruction and is called again.
         self._writer: Writer | None = None
         self._alone: Store | None = None
         self._has_writer = world.faults.dice.random() < 0.5
@@ -54,18 +55,18 @@ class SimulatedCollector:
         self._stopped_until_ns = 0
         self._pace_s = world.faults.dice.choice((0.02, 0.1, 0.5))
         shutil.copyfile(empty, self.path)
-        # A transaction is one loop; the loop goes on, whether there is a collector or not.
+        # Each iteration runs one transaction; iterations continue while the collector is down.
         world.agenda.later(0, self._loop)
 
     def start(self) -> None:
-        """Begin to listen, if it does not."""
+        """Start listening, unless the collector runs."""
         if not self._is_running:
             self._open()
             self._world.network.listening = True
             self._world.note("collector", f"starts{', with a writer' if self._has_writer else ''}")
 
     def crash(self) -> None:
-        """Die, with everything in memory and in the sockets."""
+        """Crash, losing everything in memory and in the sockets."""
         if self._is_running:
             self._world.note("collector", "crashes")
             self._drop_store()
@@ -74,7 +75,7 @@ class SimulatedCollector:
             self._world.network.cut_all(arriving=False)
 
     def stop(self) -> None:
-        """End well."""
+        """Shut down normally."""
         if self._writer is not None:
             self._writer.__exit__(None, None, None)
         if self._alone is not None:
@@ -85,12 +86,12 @@ class SimulatedCollector:
         self._world.network.listening = False
 
     def freeze(self, duration_s: float) -> None:
-        """Do nothing for a while."""
+        """Suspend the collector for a while."""
         self._world.note("collector", f"stands still for {duration_s:.1f} s")
         self._stopped_until_ns = self._world.agenda.now_ns + int(duration_s * 1e9)
 
     def replace_file(self) -> None:
-        """Go on with an empty file, and nobody else notices."""
+        """Continue with an empty file, unnoticed by the publishers."""
         running = self._is_running
         self._drop_store()
         aside = self.path.with_name(f"aside-{len(self.set_aside)}.db")
@@ -105,7 +106,7 @@ class SimulatedCollector:
             self._open()
 
     def fill_disk(self, duration_s: float) -> None:
-        """Leave no room for a while: the file cannot grow, and then the machine says so, too."""
+        """Fill the disk for a while, so that the file cannot grow."""
         if self._store is not None:
             self._world.note("collector", f"has no room for {duration_s:.1f} s")
             (pages,) = self._store._db.execute("PRAGMA page_count").fetchone()
@@ -123,7 +124,7 @@ class SimulatedCollector:
 
     @property
     def _store(self) -> Store | None:
-        """The store that is open just now; a writer may be without one."""
+        """The open store, which a writer may be without."""
         return self._alone if self._writer is None else self._writer._store
 
     def _open(self) -> None:
@@ -141,7 +142,7 @@ class SimulatedCollector:
             self._adopter = Adopter(world.spool, self._adopt, world.fail, world.agenda.monotonic_s())
 
     def _drop_store(self) -> None:
-        """Let the file go as if nobody were there to close it: the log stays, memory does not."""
+        """Drop the file as a killed process does: the log stays, the memory is lost."""
         store = self._store
         if store is not None:
             store._db.close()
@@ -165,7 +166,7 @@ class SimulatedCollector:
         )
 
     def _collect(self) -> None:
-        """Store what there is, and acknowledge it, unless something comes in between."""
+        """Store the pending messages and acknowledge them, unless a fault intervenes."""
         world, faults, writer = self._world, self._world.faults, self._writer
         if not self._held and not (writer and writer.holding):
             self._held = world.network.gather(faults.dice.choice((1, 3, 100)))
@@ -184,10 +185,10 @@ class SimulatedCollector:
             world.note("collector", f"cannot store {count} messages: {type(error).__name__}")
             if crash:
                 self.crash()
-            return  # What it holds it tries again.
+            return  # The held messages are retried.
         except sqlite3.Error as error:
             world.check(writer is None, f"the writer fails: {error}")
-            return self.crash()  # Also the rolling back has failed.
+            return self.crash()  # The rollback failed too.
         finally:
             _interrupt(self._store, None)
         world.note("collector", f"stores {count} messages: {list(acknowledgements.values())}")
@@ -199,7 +200,7 @@ class SimulatedCollector:
             self.crash()
 
     def _write(self) -> dict[bytes, int]:
-        """Write what has been gathered; what is not written is kept, here or by the writer."""
+        """Write the gathered messages; messages not written are kept, here or by the writer."""
         if self._writer is not None:
             held, self._held = self._held, []
             return self._writer.write(held)
@@ -209,7 +210,7 @@ class SimulatedCollector:
         return acknowledgements
 
     def _adopt(self, messages: Sequence[Sequence[bytes]]) -> dict[bytes, int]:
-        """Store what dead programs have left."""
+        """Store the messages left by dead programs."""
         for frames in messages:
             self._world.watch("collector", frames)
         acknowledgements = self._writer.write(messages) if self._writer is not None else {}
@@ -220,7 +221,7 @@ class SimulatedCollector:
 
 
 def _interrupt(store: Store | None, instructions: int | None) -> None:
-    """Let the next transaction fail after so many instructions of SQLite's machine, once; None for never."""
+    """Make the next transaction fail once after a number of SQLite instructions; None disables the fault."""
     if store is None:
         return
     if instructions is None:

@@ -1,7 +1,7 @@
-"""What goes wrong in a simulated world, and how often: every choice of a run is drawn here or from here.
+"""Kinds and rates of faults in a simulated world, and the source of all its random choices.
 
-One idea: each seed has its own mixture, so that some worlds are rough in one way and calm in all others, and
-when a world is healed nothing goes wrong any more.
+One idea: each seed has its own mixture, so some worlds are rough in one way and calm in all others. A healed
+world has no faults.
 """
 
 import random
@@ -9,20 +9,20 @@ from typing import NamedTuple
 
 
 class Killed(BaseException):
-    """The process that is just running is no more; like the real thing it passes by every handler."""
+    """Death of the running process, which bypasses every handler as a real kill does."""
 
 
 class Rates(NamedTuple):
-    """Probabilities: of each message, each acknowledgement, each system call, or each turn.
+    """Probabilities per message, acknowledgement, system call or turn.
 
     Attributes:
         ack_lost: an acknowledgement does not reach one of the publishers.
         slow: a message takes seconds instead of milliseconds.
         killed_at_send: a program is killed just before or after a message.
         killed_at_write: a program is killed before, in or after a write to its spool.
-        disk_full: a write to the spool fails, or half of it does.
-        unreadable: a batch cannot be read from the spool any more.
-        interrupted: a transaction fails in the middle.
+        disk_full: a write to the spool fails wholly or half way.
+        unreadable: a batch can no longer be read from the spool.
+        interrupted: a transaction fails half way.
         crashed: the collector dies, at one of the moments of a transaction.
     """
 
@@ -36,16 +36,16 @@ class Rates(NamedTuple):
     crashed: float = 0.0
 
 
-#: What each rate is at most; each seed draws its own below, or none at all.
+#: Maximum of each rate; each seed draws a rate below it, or zero.
 ROUGHEST = Rates(0.5, 0.1, 0.01, 0.02, 0.5, 0.05, 0.4, 0.1)
 
 
 class Faults:
-    """The dice of a world.
+    """Random choices of one world.
 
     Attributes:
-        dice: where everything in this world is drawn from.
-        rates: how often what goes wrong.
+        dice: the source of every random choice.
+        rates: the current probabilities of faults.
     """
 
     def __init__(self, seed: int) -> None:
@@ -55,15 +55,15 @@ class Faults:
         )
 
     def heal(self) -> None:
-        """Let nothing go wrong any more."""
+        """Disable all faults."""
         self.rates = Rates()
 
     def happens(self, rate: float) -> bool:
-        """Tell whether something of this probability happens; nothing is drawn for what never does."""
+        """Return whether an event of this probability happens; a rate of zero draws no number."""
         return rate > 0 and self.dice.random() < rate
 
     def latency_s(self) -> float:
-        """Return how long something is on its way."""
+        """Return the delivery time of a message in seconds."""
         if self.happens(self.rates.slow):
             return self.dice.uniform(0.1, 3.0)
         return self.dice.random() * 0.02

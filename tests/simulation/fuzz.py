@@ -1,10 +1,10 @@
-"""A fuzzer of everything that reads what comes over the wire.
+"""Fuzzer of all code that parses data from the wire.
 
-    python -m tests.simulation.fuzz --minutes 1           from a seed of its own, which it prints
-    python -m tests.simulation.fuzz --minutes 1 --seed 7  the same again
+  python -m tests.simulation.fuzz --minutes 1           from a new seed, which is printed
+  python -m tests.simulation.fuzz --minutes 1 --seed 7  from a given seed
 
-One idea: start from messages as publishers send them and break each a little, so that they get past the first
-check. After each it is asked whether anything has gone that nobody counted.
+One idea: start from messages as publishers send them and break each one slightly, so that they pass the first
+check. After each message, every span must be stored or counted.
 """
 
 import argparse
@@ -25,38 +25,38 @@ from ztrace.wire import BYE, CRASH, DATA, pack_acks, pack_stretch, unpack_acks, 
 from ztrace_collector.checking.columns import read_message
 from ztrace_collector.storing.store import Store
 
-#: Messages to a database: then a new one, so that looking through it stays cheap.
+#: Messages per database; a small database keeps the checks cheap.
 ROUND = 250
-#: Bytes that begin something long, and lengths that nothing has.
+#: Type bytes of long msgpack values, with a length that exceeds the message.
 _LIARS = tuple(
     first + b"\xff" * 4 for first in (b"\xc6", b"\xc9", b"\xdb", b"\xdd", b"\xdf", b"\xdc", b"\xde", b"\xda")
 )
-#: Where counts stay.
+#: Upper limit at which counts saturate.
 _MOST = (1 << 63) - 1
 _NUMBERS = (0, 1, -1, 2, 5, 255, 1 << 31, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
 
 
 class Wrong(AssertionError):
-    """Something got lost, or through, that must not."""
+    """Lost span, or malformed data that was accepted."""
 
 
 class Fuzzer:
-    """Breaks messages, and knows what has to become of them."""
+    """Generator of broken messages that knows their expected results."""
 
     def __init__(self, seed: int) -> None:
         self._dice = random.Random(seed)
         self._number = 0
-        #: Batches that were taken, whole or in parts: a fuzzer that never gets that far finds little.
+        #: Number of batches accepted, whole or in parts, as a measure of how deep the fuzzer reaches.
         self.accepted = 0
 
     def fuzz_store(self) -> int:
-        """Store a round of broken messages among good ones, and check after each.
+        """Store a round of broken messages among valid ones, with a check after each.
 
         Returns:
-            How many of them there were.
+            The number of messages.
 
         Raises:
-            Wrong: one was not stored and not counted, or did something to others.
+            Wrong: a message was neither stored nor counted, or affected others.
         """
         good, bad = Sender(0), Sender(1)
         with (
@@ -69,7 +69,7 @@ class Fuzzer:
                     bad = Sender(1 + number)
                 frames = self._break(self._make_message(bad))
                 self._store_one(store, frames)
-                # Whatever it has led to: the next one is to get past the sequence number again.
+                # The next message must pass the check of its sequence number, whatever this one did.
                 bad.sequence = bad.floor = _Counts(store, bad.incarnation).next
                 if number % 10 == 0:
                     stored = store.store([good.data(make_span(10_000 + number))])
@@ -79,10 +79,10 @@ class Fuzzer:
         return ROUND
 
     def fuzz_small(self) -> int:
-        """Break an acknowledgement and a stretch of time, and have them read.
+        """Break and parse an acknowledgement and a time range.
 
         Raises:
-            Wrong: something else than they are allowed to say comes out.
+            Wrong: the result is outside of what they may contain.
         """
         acks = pack_acks({self._dice.randbytes(16): self._dice.choice(_NUMBERS) for _ in range(3)})
         try:
@@ -97,7 +97,7 @@ class Fuzzer:
         return 2
 
     def _store_one(self, store: Store, frames: Sequence[bytes]) -> None:
-        """Store a message in a transaction of its own, and check that nothing of it is lost uncounted."""
+        """Store a message in its own transaction, and check that no span is lost uncounted."""
         try:
             header = read_message(frames)[0]
         except WireError:
@@ -108,7 +108,7 @@ class Fuzzer:
         after = _Counts(store, incarnation)
         stored, refused = after.spans - before.spans, after.refused - before.refused
         noted = after.refusals - before.refusals
-        if header is None or before.service not in (None, header.service):  # Of nobody, or of an impostor.
+        if header is None or before.service not in (None, header.service):  # No valid header or foreign.
             if (noted, stored, refused, acknowledged) != (1, 0, 0, {}):
                 raise Wrong(f"not just refused: {noted} {stored} {acknowledged} {frames!r}")
             return
@@ -123,7 +123,7 @@ class Fuzzer:
         self.accepted += accepted
 
     def _make_message(self, sender: Sender) -> list[bytes]:
-        """Return a message as it should be."""
+        """Return a valid message."""
         dice = self._dice
         self._number += 1
         kind = dice.randrange(10)
@@ -154,7 +154,7 @@ class Fuzzer:
         )
 
     def _break(self, frames: list[bytes]) -> list[bytes]:
-        """Return the message with something wrong in it, or not."""
+        """Return the message broken in one way, or unchanged."""
         dice = self._dice
         how = dice.randrange(8)
         frames = list(frames)
@@ -175,7 +175,7 @@ class Fuzzer:
         return frames
 
     def _break_value(self, value: Any) -> Any:
-        """Return the value with one thing in it, however deep, replaced."""
+        """Return the value with one item, at any depth, replaced."""
         dice = self._dice
         if isinstance(value, list) and value and dice.random() < 0.9:
             place = dice.randrange(len(value))
@@ -231,7 +231,7 @@ class Fuzzer:
 
 
 class _Counts:
-    """What a database has counted so far, mended spans among the refusals; its account of one incarnation."""
+    """Counts in a database, corrected spans among the refusals, and the account of one incarnation."""
 
     def __init__(self, store: Store, incarnation: bytes) -> None:
         execute = store._db.execute
@@ -249,12 +249,12 @@ class _Counts:
 
 
 def _is_from(frames: Sequence[bytes], sender: Sender) -> bool:
-    """Tell whether a broken message claims to be the good sender's."""
+    """Return whether a broken message names the incarnation of the valid sender."""
     return any(sender.incarnation in frame for frame in frames)
 
 
 def _check_tables(store: Store) -> None:
-    """Check that the tables agree with each other, whatever was stored."""
+    """Check that the tables are consistent with each other."""
     execute = store._db.execute
     (verdict,) = execute("PRAGMA integrity_check").fetchone()
     (spans,) = execute("SELECT count(*) FROM spans").fetchone()
@@ -270,7 +270,7 @@ def _check_tables(store: Store) -> None:
 
 
 def main() -> int:
-    """Run the command line; the status tells whether all was well."""
+    """Run the command line; an error propagates after its seed is printed."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.simulation.fuzz", description="Fuzz what reads the wire."
     )
@@ -287,7 +287,7 @@ def main() -> int:
             accepted += fuzzer.accepted
             count += sum(fuzzer.fuzz_small() for _ in range(ROUND))
         except Exception:
-            print(f"again with: python -m tests.simulation.fuzz --minutes 0.01 --seed {seed}")
+            print(f"replay with: python -m tests.simulation.fuzz --minutes 0.01 --seed {seed}")
             raise
         seed += 1
     print(

@@ -1,8 +1,8 @@
-"""A network between publishers and a collector: delays, cuts, black holes, full buffers.
+"""Network between publishers and a collector: delays, cuts, black holes and full buffers.
 
-One idea: it may do what ZeroMQ over TCP may do and nothing else. Over one connection messages arrive in
-order, and when it is cut a first part of what was on its way arrives and the rest never does; which part, who
-notices when, and how two connections interleave, is the dice's.
+One idea: the network does what ZeroMQ over TCP may do and nothing else. Messages of one connection arrive in
+order; when it is cut, a prefix of the messages in flight arrives and the rest is lost. The dice decide the
+length of the prefix, the time each side notices, and the interleaving of connections.
 """
 
 from collections import deque
@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-#: What a socket says when the collector comes and goes.
+#: Events of a socket when the collector subscribes and disconnects.
 THERE, GONE = b"\x01ztrace", b"\x00ztrace"
-#: Messages on their way over one connection until the socket is full.
+#: Messages in flight over one connection at which the socket is full.
 USUAL_LIMIT = 64
-#: What leaves a process that closes its socket well.
+#: Linger of a process that closes its socket normally.
 LINGER_S = 0.2
 
 
 class Connection:
-    """One TCP connection, seen from above.
+    """One TCP connection as seen by the application.
 
     Attributes:
-        messages: on their way to the collector, each with when it arrives.
-        cut: nothing that is sent from now on arrives, whoever has noticed.
+        messages: those in flight to the collector, each with its time of arrival.
+        cut: whether messages sent from now on are lost, noticed or not.
     """
 
     def __init__(self, link: "SimulatedLink", limit: int) -> None:
@@ -33,16 +33,16 @@ class Connection:
         self.limit = limit
         self.messages: deque[tuple[int, Sequence[bytes]]] = deque()
         self.cut = False
-        #: What the sender still takes to be on its way, after the cut.
+        #: Messages sent after the cut, which the sender still counts as in flight.
         self.swallowed = 0
 
 
 class Network:
-    """All connections to the one collector.
+    """All connections to the collector.
 
     Attributes:
-        listening: the collector's port is open.
-        blocked: nobody can connect.
+        listening: whether the collector's port is open.
+        blocked: whether connecting fails.
     """
 
     def __init__(self, world: "World") -> None:
@@ -52,13 +52,13 @@ class Network:
         self.connections: list[Connection] = []
 
     def heal(self) -> None:
-        """Let everybody connect and send as much as usual."""
+        """Allow connections and the usual number of messages in flight."""
         self.blocked = False
         for connection in self.connections:
             connection.limit = USUAL_LIMIT
 
     def cut(self, connection: Connection, *, kept: int, noticed_s: float) -> None:
-        """End a connection: so many of the messages on their way arrive, and the sender notices later."""
+        """Cut a connection: `kept` messages in flight arrive, and the sender notices later."""
         if connection.cut:
             return
         connection.cut = True
@@ -69,7 +69,7 @@ class Network:
         self.world.agenda.later(noticed_s, lambda: link.lose(connection))
 
     def cut_all(self, *, arriving: bool) -> None:
-        """End all connections; without ``arriving`` nothing on its way arrives: the collector is dead."""
+        """Cut all connections; without ``arriving`` all messages in flight are lost."""
         dice = self.world.faults.dice
         for connection in list(self.connections):
             kept = dice.randint(0, len(connection.messages)) if arriving else 0
@@ -79,7 +79,7 @@ class Network:
         self.connections = [connection for connection in self.connections if connection.messages]
 
     def gather(self, limit: int) -> list[Sequence[bytes]]:
-        """Return some messages that have arrived, in an order in which a fair queue may give them."""
+        """Return some of the messages that have arrived, in a possible order of a fair queue."""
         now_ns, dice = self.world.agenda.now_ns, self.world.faults.dice
         gathered: list[Sequence[bytes]] = []
         ready = [one for one in self.connections if one.messages and one.messages[0][0] <= now_ns]
@@ -92,7 +92,7 @@ class Network:
         return gathered
 
     def broadcast(self, frame: bytes) -> None:
-        """Send an acknowledgement to everybody, as far as it gets."""
+        """Send an acknowledgement to every connection, except where a fault loses the frame."""
         faults = self.world.faults
         for connection in self.connections:
             if not connection.cut and not faults.happens(faults.rates.ack_lost):
@@ -100,7 +100,7 @@ class Network:
 
 
 class SimulatedLink:
-    """What a worker has instead of a socket; see `ztrace.publishing.link.Link`."""
+    """Simulated socket of a worker; see `ztrace.publishing.link.Link`."""
 
     def __init__(self, network: Network, name: str, before_send: Callable[[Sequence[bytes]], None]) -> None:
         self.name = name
@@ -115,11 +115,11 @@ class SimulatedLink:
         self._connect_later()
 
     def send(self, frames: Sequence[bytes]) -> bool:
-        """Send a message."""
+        """Send a message; return False when the socket is full."""
         self._before_send(frames)
         connection = self._connection
         if connection is None:
-            return True  # Without a subscriber XPUB drops.
+            return True  # Without a subscriber, XPUB drops the message.
         if len(connection.messages) + connection.swallowed >= connection.limit:
             return False
         if connection.cut:
@@ -132,19 +132,19 @@ class SimulatedLink:
         return True
 
     def receive(self) -> bytes | None:
-        """Return what has come."""
+        """Return the next received frame, or None."""
         if self._events and self._events[0][0] <= self._agenda.now_ns:
             return self._events.popleft()[1]
         return None
 
     def wait(self, timeout_ms: int) -> None:
-        """Nobody waits here: time passes elsewhere."""
+        """Return at once: time advances elsewhere."""
 
     def renew(self) -> None:
-        """Nothing to do: who is not connected here is tried for again by itself."""
+        """Do nothing: a simulated link reconnects by itself."""
 
     def close(self, linger_ms: int) -> None:
-        """Close well: what leaves in time arrives, unless the connection is cut meanwhile."""
+        """Close normally: messages that leave within the linger arrive, unless the connection is cut."""
         self._closed = True
         if self._connection is not None:
             end_ns = self._agenda.now_ns + int(LINGER_S * 1e9)
@@ -153,7 +153,7 @@ class SimulatedLink:
             self._connection.cut = True
 
     def vanish(self) -> None:
-        """Close as the kernel does for a process that is killed: some of what was sent has left."""
+        """Close as the kernel does for a killed process: some of the messages in flight arrive."""
         self._closed = True
         connection = self._connection
         if connection is not None and not connection.cut:
@@ -161,12 +161,12 @@ class SimulatedLink:
             self._network.cut(connection, kept=kept, noticed_s=0)
 
     def tell(self, frame: bytes) -> None:
-        """Let a frame come in some time later, in its order."""
+        """Deliver a frame to the worker after a delay, in order."""
         self._last_ns = max(self._last_ns, self._agenda.now_ns + int(self._faults.latency_s() * 1e9))
         self._events.append((self._last_ns, frame))
 
     def lose(self, connection: Connection) -> None:
-        """Notice that a connection is cut, and connect anew."""
+        """Notice that a connection is cut, and reconnect."""
         if self._connection is connection and not self._closed:
             self._connection = None
             self.tell(GONE)

@@ -1,8 +1,9 @@
-"""Traced programs in a simulated world: real publishers, workers and spools, without threads and sockets.
+"""Traced programs of a simulated world: real publishers, workers and spools, without threads and sockets.
 
-One idea: a program is killed by an exception that passes by every handler, wherever it just is; what a
-handler or a ``finally`` does meanwhile to shared memory is undone, and then the kernel's part is done: files
-are closed, the lock is given back, some of what was sent is still delivered.
+One idea: a program is killed at any point by an exception that bypasses every handler; changes that a handler
+or a ``finally`` makes to shared memory meanwhile are undone. Then the kernel's part is done: files are
+closed,
+the lock is released, some of the messages sent are still delivered.
 """
 
 from collections.abc import Sequence
@@ -23,12 +24,12 @@ from ztrace.spooling.spool import Spool
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-#: How a program has ended.
+#: States of a program.
 RUNNING, CLOSED, KILLED = "running", "closed", "killed"
 
 
 class SimulatedPublisher(Publisher):
-    """A publisher whose worker is called instead of being a thread."""
+    """Publisher whose worker is called by the simulation instead of a thread."""
 
     def __init__(self, settings: Settings, program: "Program") -> None:
         self._program = program
@@ -45,7 +46,7 @@ class SimulatedPublisher(Publisher):
         return True
 
     def begin_close(self, timeout_s: float) -> None:
-        """Do what `close` does before it waits."""
+        """Start closing, as `close` does before it waits."""
         self._closed = True
         self.room = 0
         if self.worker is not None:
@@ -55,18 +56,18 @@ class SimulatedPublisher(Publisher):
 
 
 class Program:
-    """One incarnation, and what is true of it.
+    """One incarnation, with its true counts.
 
     Attributes:
-        name: what it is called in the log.
-        created: spans that have ended.
-        ids: of these spans, as (trace id, span id).
-        opened: ids of all spans that have begun.
+        name: the name in the log.
+        created: number of ended spans.
+        ids: of the ended spans, as (trace id, span id).
+        opened: ids of all started spans.
         fate: RUNNING, CLOSED or KILLED.
-        most_crashed: how many spans may be lost with the process, at most.
-        left: spans that were not delivered when it ended.
-        said_bye: it had nothing more to send but its goodbye.
-        saw_healed: it was closed in a healed world, so everything of it has to arrive.
+        most_crashed: largest number of spans that may be lost with the process.
+        left: number of spans undelivered at the end.
+        said_bye: whether only the BYE was left to send.
+        saw_healed: whether the program was closed in a healed world, so that all its spans must arrive.
     """
 
     def __init__(self, world: "World", number: int, spool: Path | None) -> None:
@@ -99,22 +100,22 @@ class Program:
 
     @property
     def is_running(self) -> bool:
-        """It has not ended."""
+        """True until the program has ended."""
         return self.fate == RUNNING
 
     @property
     def is_reached(self) -> bool:
-        """It has met the collector, or does not live to."""
+        """True once the program has reached the collector or has ended."""
         worker = self.publisher.worker
         return not self.is_running or (worker is not None and worker.reached)
 
     @property
     def has_spool(self) -> bool:
-        """What it leaves somebody else can deliver."""
+        """True if an heir can deliver the program's undelivered spans."""
         return self.publisher._spool is not None
 
     def end_spans(self, count: int) -> None:
-        """End some spans; a few others begin, or have run for long."""
+        """End a number of spans, starting others and ending some that have run for long."""
         dice, publisher = self.world.faults.dice, self.publisher
         spans.publisher = publisher
         while count:
@@ -134,7 +135,7 @@ class Program:
         spans.publisher = None
 
     def begin_close(self, timeout_s: float) -> None:
-        """Ask it to end."""
+        """Ask the program to end."""
         self.world.note(self.name, f"closes within {timeout_s:.1f} s")
         self.saw_healed = self.world.healed
         self._pace_s = 0.02 if not self.world.healed else 0.1
@@ -143,7 +144,7 @@ class Program:
             self.fate = CLOSED
 
     def kill(self) -> None:
-        """Take the process away."""
+        """Kill the process."""
         publisher, spool, worker = self.publisher, self.publisher._spool, self.publisher.worker
         self.fate = KILLED
         self.said_bye = worker is not None and worker._ended
@@ -171,13 +172,13 @@ class Program:
         self.world.note(self.name, f"is killed, {self.created} spans created")
 
     def before_send(self, frames: Sequence[bytes]) -> None:
-        """Watch what is sent, or be killed before."""
+        """Watch a message before it is sent, or be killed first."""
         self.world.watch(self.name, frames)
         if self.world.faults.happens(self.world.faults.rates.killed_at_send):
             self.meet_death()
 
     def meet_death(self) -> None:
-        """Be killed here and now."""
+        """Kill the program at this point."""
         spool = self.publisher._spool
         if isinstance(spool, Spool):
             self._page = bytes(spool._map)
@@ -213,7 +214,7 @@ class Program:
 
 
 def _draw_settings(world: "World", number: int, spool: Path | None) -> Settings:
-    """Return settings that make things happen within some hundred spans."""
+    """Return settings whose limits are reached within some hundred spans."""
     dice = world.faults.dice
     return read_settings(f"service-{number % 3}", environ={})._replace(
         host="desk",

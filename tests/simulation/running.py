@@ -1,4 +1,4 @@
-"""Worlds by the thousand: each in a folder of its own, in memory where the machine has such a file system."""
+"""Runs of worlds, each in its own folder, in memory where the machine has such a file system."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -9,23 +9,23 @@ from tests.simulation.accounts import check_accounts
 from tests.simulation.world import World
 from ztrace_collector.storing.store import Store
 
-#: A file system in memory.
+#: File system in memory.
 _MEMORY = Path("/dev/shm")
 
 
 @contextmanager
 def prepared() -> Iterator[Path]:
-    """Yield a folder with an empty database in it, which is copied: making one takes longer."""
+    """Yield a folder with an empty database, which worlds copy because creating one takes longer."""
     with tempfile.TemporaryDirectory(prefix="ztrace-", dir=_MEMORY if _MEMORY.is_dir() else None) as folder:
         Store(Path(folder) / "empty.db").close()
         yield Path(folder)
 
 
 def run_seed(seed: int, folder: Path, log: Callable[[str], None] | None = None) -> World:
-    """Run one world and check it.
+    """Run one world and check its accounts.
 
     Raises:
-        Wrong: an account is not exact, or something else is not as it must be.
+        Wrong: an account is not exact, or an invariant is broken.
     """
     with tempfile.TemporaryDirectory(dir=folder) as own:
         world = World(seed, Path(own), folder / "empty.db", log)

@@ -1,4 +1,4 @@
-"""Some hundred simulated worlds, and a moment of fuzzing; ``python -m tests.simulation`` runs thousands."""
+"""Several hundred simulated worlds and a short run of the fuzzer; `tests.simulation` runs thousands."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,20 +9,20 @@ from tests.simulation.fuzz import ROUND, Fuzzer
 from tests.simulation.programs import CLOSED, KILLED
 from tests.simulation.running import prepared, run_seed
 
-#: Seeds of one test: each test has its own, so that a failing one is found again.
+#: Seeds per test, distinct between tests, so that a failing one can be replayed.
 SEEDS = 50
 
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """Yield a folder in memory."""
+    """Yield a prepared folder, in memory where possible."""
     with prepared() as folder:
         yield folder
 
 
 @pytest.mark.parametrize("first", range(0, 5 * SEEDS, SEEDS))
 def test_every_account_is_exact(folder: Path, first: int) -> None:
-    """Whatever is killed, cut, late, repeated, full or begun anew, each span is stored or counted once."""
+    """Each span is stored or counted once, under any kills, cuts, delays, full disks and restarts."""
     for seed in range(first, first + SEEDS):
         try:
             run_seed(seed, folder)
@@ -31,7 +31,7 @@ def test_every_account_is_exact(folder: Path, first: int) -> None:
 
 
 def test_a_seed_happens_again(folder: Path) -> None:
-    """A replay shows what happened, to the last message."""
+    """A replayed seed has the same events, to the last message."""
     logs: list[list[str]] = [[], []]
     for log in logs:
         for seed in range(5):
@@ -41,7 +41,7 @@ def test_a_seed_happens_again(folder: Path) -> None:
 
 
 def test_what_is_to_go_wrong_goes_wrong(folder: Path) -> None:
-    """The first seeds have each kind of trouble in them, so an exact account says something."""
+    """The first seeds include every kind of fault, so the exact accounts are meaningful."""
     happened: set[str] = set()
     fates: set[str] = set()
     for seed in range(SEEDS):
@@ -66,7 +66,7 @@ def test_what_is_to_go_wrong_goes_wrong(folder: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_whatever_arrives_is_stored_or_counted(seed: int) -> None:
-    """Broken messages neither stop the store nor disappear, and good ones in between are stored."""
+    """Broken messages are stored or counted without stopping the store, and valid ones between are stored."""
     fuzzer = Fuzzer(seed)
     assert fuzzer.fuzz_store() == ROUND
     assert fuzzer.accepted > ROUND / 20

@@ -1,7 +1,7 @@
-"""One world: some programs, a network, a collector, a spool folder, and a healing at the end.
+"""One simulated world: programs, a network, a collector, a spool folder, and a healing at the end.
 
-One idea: first anything may happen, for some seconds to a minute. Then the world is healed, everybody who
-lives ends well, everything that the dead have left is delivered, and every account has to be exact.
+One idea: any fault may happen for some seconds. Then the world is healed, all living programs end normally,
+everything left by the dead is delivered, and every account must be exact.
 """
 
 import os
@@ -24,26 +24,26 @@ from ztrace.spooling import files, orphans, spool
 from ztrace.wire import BEAT, BYE, CRASH, DATA, OPEN, TOMBSTONE, Header, unpack_header
 from ztrace_collector.storing import writer
 
-#: Kinds of messages, as the log names them.
+#: Names of the kinds of messages in the log.
 _KINDS = {DATA: "DATA", TOMBSTONE: "TOMBSTONE", BEAT: "BEAT", BYE: "BYE", CRASH: "CRASH", OPEN: "OPEN"}
-#: How long a healed world may need until everything is delivered: sending again backs off to a minute.
+#: Time within which a healed world must have delivered everything: resending backs off to a minute.
 PATIENCE_S = 600.0
 
 
 class Wrong(AssertionError):
-    """Something that must never be."""
+    """Broken invariant of a world."""
 
 
 class World:
-    """One world, for one seed.
+    """One world, determined by its seed.
 
     Attributes:
-        healed: nothing goes wrong any more.
-        programs: all there ever were, by incarnation.
-        acting: the program that is just running.
-        batches: the bodies sent under each number, by incarnation and number.
-        buried: numbers of which the spans may be lost although they were sent: buried or given up.
-        unreadable: something in the spool could not be read.
+        healed: whether faults are disabled.
+        programs: all programs that ever ran, by incarnation.
+        acting: the program that currently runs.
+        batches: the bodies sent, by incarnation and sequence number.
+        buried: sequence numbers whose spans may be lost although sent: replaced by a tombstone or given up.
+        unreadable: whether a read from the spool has failed.
     """
 
     def __init__(
@@ -63,12 +63,12 @@ class World:
         self.collector = SimulatedCollector(self, folder, empty)
 
     def note(self, who: str, what: str) -> None:
-        """Log something that happens."""
+        """Log an event."""
         if self._log is not None:
             self._log(f"{self.agenda.monotonic_s():9.3f} {who:<11} {what}")
 
     def watch(self, who: str, frames: Sequence[bytes]) -> None:
-        """Look at a message that is about to be sent."""
+        """Check a message that is about to be sent."""
         header = unpack_header(frames[1])
         if self._log is not None:
             self.note(who, f"sends {_describe(header)}")
@@ -80,20 +80,20 @@ class World:
             self.buried.update((header.incarnation, number) for number in numbers)
 
     def check(self, holds: bool, what: str) -> None:
-        """Stop if something does not hold that always must."""
+        """Raise `Wrong` unless an invariant holds."""
         if not holds:
             raise Wrong(what)
 
     def fail(self, what: str) -> None:
-        """Stop, because something has been said that never must be."""
+        """Raise `Wrong` for a report that must never be made."""
         raise Wrong(what)
 
     def give_up(self, window: Window, incarnation: bytes) -> None:
-        """Expect no longer that what is in a window arrives: its program ends."""
+        """Exempt the contents of a window from delivery, since its program ends."""
         self.buried.update((incarnation, sequence) for sequence in range(window.floor, window.next_sequence))
 
     def run(self) -> None:
-        """Let it all happen, then heal, and wait until everything is delivered."""
+        """Run with faults, then heal, and wait until everything is delivered."""
         with self._borrowed():
             self._live()
             self._heal()
@@ -167,7 +167,7 @@ class World:
         what = dice.choice(("kill", "kill", "close", "fork", "burst"))
         if what == "kill":
             program.kill()
-            if dice.random() < 0.7:  # Somebody starts it again.
+            if dice.random() < 0.7:  # Restarted by its supervisor.
                 self.agenda.later(dice.random() * 2, lambda: self._begin_program(program.has_spool))
         elif what == "close":
             program.begin_close(dice.choice((0.0, 0.5, 2.0, 10.0)))
@@ -217,7 +217,7 @@ class World:
 
     @contextmanager
     def _borrowed(self) -> Iterator[None]:
-        """Let the agent's modules see this world's clock, dice and disk instead of the machine's."""
+        """Replace the clock, random numbers and disk of the agent's modules by this world's."""
         agenda, dice = self.agenda, self.faults.dice
         clock = _Instead(
             time,
@@ -255,7 +255,7 @@ class World:
             identifiers.forget()
 
     def _writev(self, descriptor: int, parts: Sequence[bytes]) -> int:
-        """Write to a spool, and be killed meanwhile, or find the disk full."""
+        """Write to a spool, unless the program is killed meanwhile or the disk is full."""
         faults, program = self.faults, self.acting
         whole = b"".join(parts)
         if program is not None and faults.happens(faults.rates.killed_at_write):
@@ -270,7 +270,7 @@ class World:
         return os.write(descriptor, whole)
 
     def _pread(self, descriptor: int, size: int, offset: int) -> bytes:
-        """Read from a spool, or not."""
+        """Read from a spool, unless a fault makes the read fail."""
         if self.acting is not None and self.faults.happens(self.faults.rates.unreadable):
             self.unreadable = True
             raise OSError(EIO, os.strerror(EIO))
@@ -287,7 +287,7 @@ def _describe(header: Header) -> str:
 
 
 class _Instead:
-    """A module with some of its functions replaced."""
+    """Module with some of its functions replaced."""
 
     def __init__(self, module: ModuleType, **functions: Callable[..., object]) -> None:
         self._module = module
