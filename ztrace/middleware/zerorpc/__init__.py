@@ -29,6 +29,8 @@ from zerorpc import core, patterns
 
 from ztrace import diagnostics, spans
 from ztrace.context import make_current
+from ztrace.exceptions import recording
+from ztrace.middleware.kit import DURATION, describe_error, take_duration, write_context
 from ztrace.middleware.zerorpc.calls import (
     calling,
     open_calls,
@@ -41,7 +43,6 @@ from ztrace.middleware.zerorpc.calls import (
 from ztrace.middleware.zerorpc.contexts import Registered, is_traced
 from ztrace.middleware.zerorpc.serving import (
     being_served,
-    describe_error,
     end_message,
     serve,
     wrap_process_call,
@@ -50,9 +51,7 @@ from ztrace.middleware.zerorpc.serving import (
 )
 from ztrace.propagation import extract, inject
 
-#: The key in a reply's header, of a map with "d": the server's duration in ns; and for an exception "o": the
-#: trace and span id of its origin; and for one that the server itself got as a reply "m": its message, since
-#: its ``str`` is a whole traceback by now.
+#: Key of ztrace's map in a reply's header; `ztrace.middleware.kit` has the keys within.
 REPLY_KEY = "ztrace"
 #: Where zerorpc asks for a task context that is not needed: a request gets its own span's in before_request,
 #: and a reply tells its caller nothing new.
@@ -103,10 +102,7 @@ class ZerorpcMiddleware(Registered):
             call = calling.get()
             if call is not None and not call.span.ended:
                 span, header = call.span, request.header
-                flags, state = span.w3c
-                header["traceparent"] = f"00-{span.trace_id.hex()}-{span.span_id.hex()}-{flags:02x}"
-                if state:
-                    header["tracestate"] = state
+                write_context(span, header)
                 call.message_id = message_id = header["message_id"]
                 open_calls[message_id] = span
         except Exception:
@@ -122,8 +118,8 @@ class ZerorpcMiddleware(Registered):
             answer = reply.header.get(REPLY_KEY) if reply is not None else None
             if type(answer) is not dict:
                 answer = {}
-            elif type(duration_ns := answer.get("d")) is int and duration_ns > 0:
-                span.covered_ns += duration_ns
+            else:
+                take_duration(span, answer)
             if exception is not None:
                 if reply is not None:
                     take_remote_error(span, exception, answer)
@@ -148,7 +144,7 @@ class ZerorpcMiddleware(Registered):
         if reply is None:
             end_message(span)
         elif "traceparent" in request.header:
-            reply.header[REPLY_KEY] = {"d": span.reply()}
+            reply.header[REPLY_KEY] = {DURATION: span.reply()}
         else:
             span.reply()
 
@@ -169,7 +165,10 @@ class ZerorpcMiddleware(Registered):
             if reply is None:
                 end_message(span)
             elif "traceparent" in request.header:
-                reply.header[REPLY_KEY] = describe_error(span, exception)
+                # The text of an error that came from further on is a whole traceback by now.
+                remote = isinstance(exception, zerorpc.RemoteError)
+                message = recording.message_of(exception) if remote else None
+                reply.header[REPLY_KEY] = describe_error(span, exception, message)
         except Exception:
             diagnostics.count_failure("zerorpc")
 

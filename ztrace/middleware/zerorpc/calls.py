@@ -16,8 +16,9 @@ from gevent import GreenletExit
 from gevent.event import AsyncResult
 
 from ztrace import diagnostics, spans
-from ztrace.exceptions import origins, recording
+from ztrace.exceptions import recording
 from ztrace.exceptions.tracebacks import take_off_frame
+from ztrace.middleware.kit import take_origin
 from ztrace.middleware.zerorpc.contexts import is_traced
 from ztrace.spans import CLIENT, Span, start_span
 
@@ -158,13 +159,8 @@ def take_remote_error(span: Span, exception: Any, answer: dict[str, Any]) -> Non
     """Remember where the remote exception was first raised, or what a server without ztrace says of it."""
     is_original = isinstance(exception, zerorpc.RemoteError)  # And not what another middleware made of it.
     if is_original:
-        message = answer.get("m")
-        recording.describe(
-            exception, message if type(message) is str else f"{exception.name}: {exception.msg}"
-        )
-    origin = answer.get("o")
-    if isinstance(origin, list) and [len(part) for part in origin] == [16, 8]:
-        origins.mark_origin(exception, origin[0], origin[1], span)
+        recording.describe(exception, f"{exception.name}: {exception.msg}")
+    if take_origin(span, answer, exception):
         return
     if is_original and exception.name != zerorpc.RemoteError.__name__:  # Which tells no more than the class.
         recording.describe_remote(exception, exception.name, exception.msg)

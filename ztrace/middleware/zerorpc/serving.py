@@ -5,14 +5,11 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
-import zerorpc
-
 from ztrace import diagnostics, spans
 from ztrace.context import make_current
-from ztrace.exceptions import origins, recording
 from ztrace.exceptions.tracebacks import take_off_frame
+from ztrace.middleware.kit import begin_serving
 from ztrace.middleware.zerorpc.contexts import is_traced
-from ztrace.propagation import parse_traceparent
 from ztrace.spans import CONSUMER, PRODUCER, SERVER, Span, start_span
 
 #: The request this greenlet is serving, and its span.
@@ -52,33 +49,16 @@ def serve(request: Any) -> Span | None:
     """
     span = None
     try:
-        name, header = request.name, request.header
+        name = request.name
         if name[:9] != "_zerorpc_":
-            traceparent = header.get("traceparent")
-            parent = parse_traceparent(traceparent, header.get("tracestate")) if traceparent else None
             if request.identity is not None:
-                span = start_span(name, SERVER, {"rpc.system.name": "zerorpc"}, parent)
+                span = begin_serving(name, SERVER, {"rpc.system.name": "zerorpc"}, request.header)
             else:
-                make_current(None)
-                links = (parent,) if parent else None
-                span = start_span(name, CONSUMER, {"messaging.system": "zerorpc"}, parent, links)
-            if span.ended:
-                span = None  # It could not be started: nothing is to be asked of it.
+                span = begin_serving(name, CONSUMER, {"messaging.system": "zerorpc"}, request.header)
     except Exception:
         diagnostics.count_failure("zerorpc")
     being_served.set((request, span))
     return span
-
-
-def describe_error(span: Span, exception: BaseException) -> dict[str, Any]:
-    """Return what an error's reply tells the caller under `REPLY_KEY`."""
-    answer: dict[str, Any] = {"d": span.reply()}
-    origin = origins.origin_of(exception)
-    if origin is not None:
-        answer["o"] = list(origin)
-    if isinstance(exception, zerorpc.RemoteError):
-        answer["m"] = recording.message_of(exception)
-    return answer
 
 
 def wrap_push(original: Callable[..., Any]) -> Callable[..., Any]:

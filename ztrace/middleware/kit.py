@@ -1,0 +1,95 @@
+"""Building blocks of every middleware: served requests, context in headers, and replies that carry an origin.
+
+A middleware wraps the functions through which each call and each served request of its library must leave.
+The parts that these wrappers share are here: they start spans with `ztrace.spans.start_span` or
+`begin_serving`, send the context with `write_context`, and let the reply of an error carry the exception's
+origin back to the caller.
+"""
+
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+from ztrace.context import make_current
+from ztrace.exceptions import origins, recording
+from ztrace.propagation import parse_traceparent
+from ztrace.spans import CONSUMER, Span, start_span
+
+#: Keys of a reply: the duration of the served call in ns; of an exception the ``[trace id, span id]`` of its
+#: origin; and its message, where the text of the exception as the caller gets it is a different one.
+DURATION, ORIGIN, MESSAGE = "d", "o", "m"
+
+
+def write_context(span: Span, header: MutableMapping[str, Any]) -> None:
+    """Write a span's W3C trace context into the header of a request or message."""
+    flags, state = span.w3c
+    header["traceparent"] = f"00-{span.trace_id.hex()}-{span.span_id.hex()}-{flags:02x}"
+    if state:
+        header["tracestate"] = state
+
+
+def begin_serving(name: str, kind: int, attributes: dict[str, Any], header: Mapping[str, Any]) -> Span | None:
+    """Start the span of a request or message, and make it current.
+
+    The span of a request is a child of the caller's. That of a message is too, and is linked to the sender's
+    span as well, which did not wait; whatever was current before is replaced, since one greenlet or thread
+    serves all messages.
+
+    Args:
+        name: the method as called.
+        kind: SERVER or CONSUMER.
+        attributes: of the span, which then owns the dictionary.
+        header: of the request, with the sender's trace context if there is one.
+
+    Returns:
+        None if nothing is recorded.
+    """
+    traceparent = header.get("traceparent")
+    parent = parse_traceparent(traceparent, header.get("tracestate")) if traceparent else None
+    links = None
+    if kind == CONSUMER:
+        make_current(None)
+        links = (parent,) if parent else None
+    span = start_span(name, kind, attributes, parent, links)
+    return None if span.ended else span
+
+
+def describe_error(span: Span, exception: BaseException, message: str | None = None) -> dict[str, Any]:
+    """Return the reply that tells the caller where an exception originated.
+
+    Args:
+        span: of the served call; it has ended.
+        exception: as it left the method.
+        message: of the exception, if its text will be a different one.
+    """
+    reply: dict[str, Any] = {DURATION: span.reply()}
+    origin = origins.origin_of(exception)
+    if origin is not None:
+        reply[ORIGIN] = list(origin)
+    if message is not None:
+        reply[MESSAGE] = message
+    return reply
+
+
+def take_duration(span: Span, reply: Mapping[str, Any]) -> None:
+    """Subtract the duration of the served call from the caller's own time."""
+    duration_ns = reply.get(DURATION)
+    if type(duration_ns) is int and duration_ns > 0:
+        span.covered_ns += duration_ns
+
+
+def take_origin(span: Span, reply: Mapping[str, Any], exception: BaseException) -> bool:
+    """Mark an exception that stands for a remote one with the origin that the reply names.
+
+    Returns:
+        False if the reply names none: the server is not traced.
+    """
+    message = reply.get(MESSAGE)
+    if type(message) is str:
+        recording.describe(exception, message)
+    origin = reply.get(ORIGIN)
+    if not isinstance(origin, list) or [type(part) for part in origin] != [bytes, bytes]:
+        return False
+    if [len(part) for part in origin] != [16, 8]:
+        return False
+    origins.mark_origin(exception, origin[0], origin[1], span)
+    return True
