@@ -1,4 +1,4 @@
-"""A database file, and a store that is closed."""
+"""Fixtures of a database path and of an open store."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +11,12 @@ from ztrace_collector.storing.store import Store
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return where a database may be made."""
+    """Return the path at which a database may be created."""
     return tmp_path / "traces.db"
 
 
 @pytest.fixture
 def store(path: Path) -> Iterator[Store]:
-    """Yield a store whose clock stands still."""
+    """Yield a store with a stopped clock; it is closed after the test."""
     with Store(path, clock_ns=lambda: EPOCH_NS) as opened:
         yield opened

@@ -1,4 +1,4 @@
-"""Small disks that fill up: a tmpfs where one may be mounted."""
+"""Small disks that can be filled: a tmpfs, where one may be mounted."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextmanager
 def small_disk(folder: Path, size_mb: int) -> Iterator[Path | None]:
-    """Yield a folder on a filesystem of its own, None where none may be mounted; it is unmounted again."""
+    """Yield a folder on its own filesystem, unmounted at the end; None where mounting is not permitted."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size_mb}m", "tmpfs", str(folder)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
@@ -18,12 +18,12 @@ def small_disk(folder: Path, size_mb: int) -> Iterator[Path | None]:
     try:
         yield folder
     finally:
-        # Whoever still has a file open there would keep it from being unmounted at once.
+        # A lazy unmount succeeds while a process still has a file open there.
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def fill(folder: Path, *, leaving_kb: int = 0) -> Path:
-    """Write a file until there is no more space than is to be left; return it."""
+    """Write a file that fills the disk up to the given remainder, and return its path."""
     path = folder / "filler"
     disk = os.statvfs(folder)
     size = max(0, disk.f_bavail * disk.f_frsize - (leaving_kb << 10))

@@ -1,7 +1,8 @@
-"""Message bodies that are small on the wire and large in memory, or deep, or lie about their lengths.
+"""Message bodies that are small on the wire and large in memory, deeply nested, or lie about their lengths.
 
-One idea: each is as large as a frame may be, and made of one thing over and over, so that what decoding
-makes of a byte is multiplied as often as it can be. ``python -m tests.collector.hostile`` prints the MiB.
+One idea: each body has the maximum size and repeats one element, which maximizes the memory that decoding
+needs
+per byte. ``python -m tests.collector.hostile`` prints the MiB of each.
 """
 
 import os
@@ -15,14 +16,14 @@ from tests.collector.messages import Sender, make_span
 from ztrace.wire import MAX_FRAME_BYTES
 from ztrace_collector.storing.store import Store
 
-#: What the process may have as address space: enough for the interpreter, SQLite and what is allowed.
+#: Limit of the address space: enough for the interpreter, SQLite and the allowed memory.
 ADDRESS_SPACE_BYTES = 2 << 30
-#: Items of an array that decoding lets pass.
+#: Largest array that decoding accepts.
 _MOST = 0xFFFF
 
 
 def _array(item: bytes, size: int = MAX_FRAME_BYTES) -> bytes:
-    """Return arrays in an array, so long that all of them have the size; each item is as given."""
+    """Return an array of arrays of the given size, whose elements are all the item."""
     inner_count = min(_MOST, (size - 3) // len(item))
     inner = b"\xdc" + inner_count.to_bytes(2, "big") + item * inner_count
     outer_count = max(1, min(_MOST, (size - 3) // len(inner)))
@@ -30,14 +31,14 @@ def _array(item: bytes, size: int = MAX_FRAME_BYTES) -> bytes:
 
 
 def _map(size: int = MAX_FRAME_BYTES) -> bytes:
-    """Return an array of maps with as many different keys as they may have."""
+    """Return an array of maps with the maximum number of distinct keys."""
     pairs = b"".join(b"\xa3" + f"{number:03x}"[-3:].encode() + b"\xc0" for number in range(4096))
     one = b"\xde\x10\x00" + pairs
     count = (size - 3) // len(one)
     return b"\xdc" + count.to_bytes(2, "big") + one * count
 
 
-#: By what they are made of.
+#: Bodies by the name of their repeated element.
 BODIES = {
     "empty maps": _array(b"\x80"),
     "maps of one": _array(b"\x81\xc0\xc0"),
@@ -69,10 +70,10 @@ BODIES = {
 
 
 def measure_all() -> dict[str, int]:
-    """Return by how many bytes storing each body raises the peak of a process of its own.
+    """Return by how many bytes storing each body raises the peak memory of a separate process.
 
     Raises:
-        subprocess.CalledProcessError: one did not survive, or what was not stored was not counted.
+        subprocess.CalledProcessError: a body crashed its process, or was neither stored nor counted.
     """
     done = subprocess.run(
         [sys.executable, "-m", "tests.collector.hostile"],
@@ -101,11 +102,11 @@ def _store_and_print(name: str, body: bytes) -> None:
 
 
 def main() -> int:
-    """Print how many MiB each body makes of itself; the status tells whether all were survived."""
+    """Print the MiB that each body needs; return the number of bodies that crashed their process."""
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES))
     failed = 0
     for name, body in BODIES.items():
-        child = os.fork()  # A peak never falls again.
+        child = os.fork()  # A process's peak never falls.
         if not child:
             status = 1
             try:

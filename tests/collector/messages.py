@@ -11,23 +11,23 @@ from ztrace.records import OK, UNFINISHED, Span
 from ztrace.wire import BEAT, BYE, CRASH, DATA, OPEN, TOMBSTONE, TOPIC, Header, pack_header
 from ztrace_collector.layout import LOSS_COLUMNS
 
-#: A time to count from, so that rows are readable: 2024-01-01T00:00:00Z.
+#: Base time of the tests, which keeps rows readable: 2024-01-01T00:00:00Z.
 EPOCH_NS = 1_704_067_200_000_000_000
 MS = 1_000_000
 
 
 def trace_id(number: int) -> bytes:
-    """Return a trace id that is not zero."""
+    """Return a nonzero trace id."""
     return (number + 1).to_bytes(16, "big")
 
 
 def span_id(number: int) -> bytes:
-    """Return a span id that is not zero."""
+    """Return a nonzero span id."""
     return (number + 1).to_bytes(8, "big")
 
 
 def make_span(number: int = 0, **changes: Any) -> Span:
-    """Return a finished root span of 10 ms."""
+    """Return an ended root span of 10 ms."""
     span = Span(
         trace_id=trace_id(number),
         span_id=span_id(number),
@@ -47,19 +47,19 @@ def make_span(number: int = 0, **changes: Any) -> Span:
 
 
 def make_open(number: int = 0, **changes: Any) -> Span:
-    """Return a root span that has not ended."""
+    """Return an unfinished root span."""
     open_ended: dict[str, Any] = {"duration_ns": None, "self_ns": None, "status": UNFINISHED}
     return make_span(number, **(open_ended | changes))
 
 
 def pack_body(spans: Any) -> bytes:
-    """Return a body; what is not a span is packed as it is."""
+    """Return a packed body; elements that are no spans are packed unchanged."""
     body: bytes = msgpack.packb(spans)
     return body
 
 
 class Sender:
-    """One incarnation of a publisher, without a socket: it makes messages and keeps its own account."""
+    """One incarnation of a publisher without a socket, which creates messages and keeps its own account."""
 
     def __init__(self, number: int = 0, service: str = "billing") -> None:
         self.incarnation = bytes([number + 1]) * 16
@@ -68,7 +68,7 @@ class Sender:
         self.mended: dict[str, int] = {}
 
     def header(self, kind: int, **changes: Any) -> Header:
-        """Return a header that says how things are."""
+        """Return a header with the sender's current counts."""
         header = Header(
             kind=kind,
             incarnation=self.incarnation,
@@ -88,7 +88,7 @@ class Sender:
         return header._replace(**changes)
 
     def message(self, kind: int, body: bytes = b"", **changes: Any) -> list[bytes]:
-        """Return a message that uses up no sequence number."""
+        """Return a message that takes no sequence number."""
         return [TOPIC, pack_header(self.header(kind, **changes)), body]
 
     def data(self, *spans: Any, body: bytes | None = None, **changes: Any) -> list[bytes]:
@@ -100,33 +100,33 @@ class Sender:
         return message
 
     def beat(self) -> list[bytes]:
-        """Return a beat."""
+        """Return a heartbeat."""
         return self.message(BEAT)
 
     def tombstone(self, covered: int, span_count: int, body: bytes = b"") -> list[bytes]:
-        """Return a tombstone of the next batches."""
+        """Return a tombstone for the next batches."""
         self.created += span_count
         message = self.message(TOMBSTONE, body, covered=covered, span_count=span_count)
         self.sequence += covered
         return message
 
     def open(self, *spans: Any) -> list[bytes]:
-        """Return what tells of spans that have not ended."""
+        """Return a message with unfinished spans."""
         return self.message(OPEN, pack_body(spans), span_count=len(spans))
 
     def bye(self, kind: int = BYE, body: bytes = b"", **changes: Any) -> list[bytes]:
-        """Return the end, which takes a number."""
+        """Return the final message, which takes a sequence number."""
         message = self.message(kind, body, **changes)
         self.sequence += 1
         return message
 
     def crash(self) -> list[bytes]:
-        """Return what a later process says of one that died."""
+        """Return the final message that an heir sends for a crashed process."""
         return self.bye(CRASH)
 
 
 def rows(path: Path, sql: str, *parameters: Any) -> list[dict[str, Any]]:
-    """Return a query's rows, read by a connection of its own."""
+    """Return a query's rows, read over a separate connection."""
     with closing(sqlite3.connect(path)) as db:
         db.row_factory = sqlite3.Row
         return [dict(row) for row in db.execute(sql, parameters)]
@@ -139,11 +139,11 @@ def row(path: Path, sql: str, *parameters: Any) -> dict[str, Any]:
 
 
 def refusals(path: Path) -> dict[str, int]:
-    """Return the refusals' counts by reason."""
+    """Return the counts of refusals by reason."""
     return {one["reason"]: one["count"] for one in rows(path, "SELECT reason, count FROM refusals")}
 
 
 def is_balanced(publisher: dict[str, Any]) -> bool:
-    """Tell whether a publisher's row accounts for every span it created."""
+    """Return whether a publisher's row accounts for every span it created."""
     columns = ("spans_stored", "spans_elsewhere", *LOSS_COLUMNS.values())
     return bool(publisher["spans_created"] == sum(publisher[column] for column in columns))

@@ -1,4 +1,4 @@
-"""The collector behind a real socket, in a thread and in processes of its own."""
+"""Collector behind a real socket, in a thread and in separate processes."""
 
 import os
 import signal
@@ -23,12 +23,12 @@ from ztrace.wire import TOPIC, unpack_acks
 from ztrace_collector.service import Collector, Counts, Options, collect
 from ztrace_collector.storing.store import Store
 
-#: Longer than anything takes: reached only by a failure.
+#: Longer than any condition takes: only a failing test reaches it.
 DEADLINE_S = 20
 
 
 def wait_for(condition: Callable[[], Any]) -> Any:
-    """Return the condition's result once it is true."""
+    """Poll until the condition is true, and return its result."""
     deadline_s = time.monotonic() + DEADLINE_S
     while not (result := condition()):
         assert time.monotonic() < deadline_s, "timed out"
@@ -37,7 +37,7 @@ def wait_for(condition: Callable[[], Any]) -> Any:
 
 
 class Peer:
-    """A publisher's socket and its account, as an agent has them."""
+    """Publisher's socket and account, as in an agent."""
 
     def __init__(self, context: "zmq.Context[Any]", endpoint: str, number: int = 0) -> None:
         self.sender = Sender(number)
@@ -52,16 +52,16 @@ class Peer:
         self.socket.connect(endpoint)
 
     def wait_for_subscription(self) -> None:
-        """Wait until the collector listens."""
+        """Wait until the collector has subscribed."""
         wait_for(lambda: self.socket.poll(50) and self.socket.recv() == b"\x01" + TOPIC)
 
     def send(self, *messages: list[bytes]) -> None:
-        """Send messages."""
+        """Send messages to the collector."""
         for message in messages:
             self.socket.send_multipart(message)
 
     def wait_for_ack(self, sequence: int) -> None:
-        """Wait until everything below a sequence number is acknowledged."""
+        """Wait until all sequence numbers below the given one are acknowledged."""
 
         def acknowledged() -> bool:
             while self.socket.poll(20):
@@ -74,16 +74,16 @@ class Peer:
 
 
 class Connect(Protocol):
-    """Make a publisher that connects to an endpoint."""
+    """Factory of publishers that connect to an endpoint."""
 
     def __call__(self, endpoint: str, number: int = 0) -> Peer:
-        """Return it; it may not have connected yet."""
+        """Return a new publisher, which may not have connected yet."""
         ...
 
 
 @pytest.fixture
 def connect() -> Iterator[Connect]:
-    """Yield what makes publishers, and close them."""
+    """Yield a factory of publishers; they are closed after the test."""
     peers: list[Peer] = []
 
     def make(endpoint: str, number: int = 0) -> Peer:
@@ -98,7 +98,7 @@ def connect() -> Iterator[Connect]:
 
 @contextmanager
 def running(path: Path, bind: str = "tcp://127.0.0.1:0") -> Iterator[str]:
-    """Run a collector in a thread; yield its endpoint, and stop it."""
+    """Run a collector in a thread; yield its endpoint, and stop the collector at the end."""
     endpoints: list[str] = []
     errors: list[BaseException] = []
     collector = Collector(Options(bind, path), ready=endpoints.append)
@@ -131,7 +131,7 @@ COLLECT = (
 
 @contextmanager
 def process(path: Path, bind: str = "tcp://127.0.0.1:0") -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """Run a collector in a process of its own; yield it and its endpoint, and see that it ends."""
+    """Run a collector in a separate process; yield the process and its endpoint, and end the process."""
     command = [sys.executable, "-W", "error", "-c", COLLECT, bind, str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         try:
@@ -148,7 +148,7 @@ def process(path: Path, bind: str = "tcp://127.0.0.1:0") -> Iterator[tuple["subp
 def test_spans_are_acknowledged_once_they_are_stored(
     path: Path, tmp_path: Path, connect: Connect, bind: str
 ) -> None:
-    """What is acknowledged can be read by another connection at that moment."""
+    """Acknowledged spans are readable over another connection at once, on every transport."""
     if "::1" in bind and not _has_ipv6():
         pytest.skip("no IPv6 here")
     with running(path, bind.format(tmp_path)) as endpoint:
@@ -173,7 +173,7 @@ def _has_ipv6() -> bool:
 
 
 def test_a_beat_is_answered(path: Path, connect: Connect) -> None:
-    """A publisher that missed an acknowledgement hears it again with its next beat."""
+    """A heartbeat repeats an acknowledgement that its publisher has missed."""
     with running(path) as endpoint:
         peer = connect(endpoint)
         peer.wait_for_subscription()
@@ -185,7 +185,7 @@ def test_a_beat_is_answered(path: Path, connect: Connect) -> None:
 
 
 def test_bad_messages_do_not_disturb_others(path: Path, connect: Connect) -> None:
-    """A foreign publisher's messages, and a peer that speaks no ZeroMQ, cost nobody else anything."""
+    """Malformed messages and peers that speak no ZeroMQ do not affect other publishers."""
     with running(path) as endpoint:
         peer, foreign = connect(endpoint), connect(endpoint, 1)
         host, port = endpoint.removeprefix("tcp://").split(":")
@@ -204,7 +204,7 @@ def test_bad_messages_do_not_disturb_others(path: Path, connect: Connect) -> Non
 
 
 def test_a_message_larger_than_allowed_is_cut_off(path: Path, connect: Connect) -> None:
-    """A frame over the limit costs its sender the connection, and the collector neither memory nor others."""
+    """A frame over the size limit disconnects its sender, and other publishers are unaffected."""
     with running(path) as endpoint:
         peer, large = connect(endpoint), connect(endpoint, 1)
         peer.wait_for_subscription()
@@ -212,20 +212,20 @@ def test_a_message_larger_than_allowed_is_cut_off(path: Path, connect: Connect) 
         large.send([TOPIC, b"header", bytes(5 << 20)])
         peer.send(peer.sender.data(make_span()))
         peer.wait_for_ack(1)
-        large.wait_for_subscription()  # Connected anew.
+        large.wait_for_subscription()  # Reconnected.
     assert refusals(path) == {}
 
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="looks into Linux's sockets")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stores_what_has_been_received(path: Path, connect: Connect, number: signal.Signals) -> None:
-    """After SIGTERM or SIGINT all that had arrived is stored, acknowledged and the end is clean and quiet."""
+    """SIGTERM and SIGINT store and acknowledge everything received, and the exit is clean and quiet."""
     with process(path) as (child, endpoint):
         peer = connect(endpoint)
         peer.wait_for_subscription()
         peer.send(peer.sender.data(make_span()))
         peer.wait_for_ack(1)
-        # While it is stopped everything lands in its sockets' buffers: received, and not stored.
+        # Messages sent while the process is stopped stay in its socket buffers: received, not stored.
         child.send_signal(signal.SIGSTOP)
         wait_for(lambda: _is_stopped(child.pid))
         peer.send(*(peer.sender.data(make_span(n)) for n in range(1, 50)))
@@ -240,7 +240,7 @@ def test_a_signal_stores_what_has_been_received(path: Path, connect: Connect, nu
 
 
 def _is_stopped(pid: int) -> bool:
-    """Tell whether all threads of a process are."""
+    """Return whether all threads of a process are stopped."""
     stats = [stat.read_text() for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
     return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
 
@@ -253,7 +253,7 @@ def _unread_bytes(endpoint: str) -> int:
 
 
 def test_collect_gives_signal_handlers_back(path: Path) -> None:
-    """After SIGINT to this very process collect returns and the handlers are what they were."""
+    """`collect` returns after SIGINT to its own process, and restores the signal handlers."""
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     collect(Options("tcp://127.0.0.1:0", path), ready=lambda endpoint: os.kill(os.getpid(), signal.SIGINT))
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
@@ -262,7 +262,7 @@ def test_collect_gives_signal_handlers_back(path: Path) -> None:
 def test_a_kill_loses_nothing_acknowledged_and_stores_nothing_twice(
     path: Path, tmp_path: Path, connect: Connect
 ) -> None:
-    """Killed again and again in the middle of work, and sent again what is unacknowledged, none is lost."""
+    """With the collector killed repeatedly and unacknowledged batches resent, each span is stored once."""
     bind = f"ipc://{tmp_path}/c.sock"
     messages: list[list[bytes]] = []
     sender = Sender()
@@ -315,7 +315,7 @@ def test_a_kill_loses_nothing_acknowledged_and_stores_nothing_twice(
     ],
 )
 def test_an_endpoint_that_cannot_be_is_refused(path: Path, bind: str) -> None:
-    """Anything that is not on this machine, or no endpoint at all, is one clear line with a hint."""
+    """An endpoint beyond this machine or of invalid form raises a one-line error with a hint."""
     with pytest.raises(EndpointError) as raised:
         Collector(Options(bind, path)).run()
     assert raised.value.hint
@@ -324,7 +324,7 @@ def test_an_endpoint_that_cannot_be_is_refused(path: Path, bind: str) -> None:
 
 @pytest.mark.parametrize("bind", ["tcp://127.0.0.1:0", "ipc://{}/c.sock"])
 def test_an_endpoint_in_use_is_refused(path: Path, tmp_path: Path, bind: str) -> None:
-    """A second collector on the endpoint says so, and the first goes on undisturbed."""
+    """A second collector on an endpoint raises an error, and the first continues."""
     other = tmp_path / "other.db"
     with running(path, bind.format(tmp_path)) as endpoint, pytest.raises(EndpointError, match="in use"):
         Collector(Options(endpoint, other)).run()
@@ -334,7 +334,7 @@ def test_an_endpoint_in_use_is_refused(path: Path, tmp_path: Path, bind: str) ->
 
 
 def test_a_socket_nobody_listens_on_is_taken_over(path: Path, tmp_path: Path) -> None:
-    """The socket file of a killed collector does not keep the next one out; another file does."""
+    """A stale socket file is replaced, and any other file is kept."""
     bind = f"ipc://{tmp_path}/c.sock"
     with process(path, bind) as (child, _):
         child.kill()
@@ -350,7 +350,7 @@ def test_a_socket_nobody_listens_on_is_taken_over(path: Path, tmp_path: Path) ->
 
 
 def test_a_database_in_use_is_refused(path: Path) -> None:
-    """The database's own errors come through, and the endpoint is free again."""
+    """A database in use raises its own error and leaves the endpoint free."""
     with Store(path), pytest.raises(DatabaseInUse):
         Collector(Options("tcp://127.0.0.1:0", path)).run()
 
@@ -358,7 +358,7 @@ def test_a_database_in_use_is_refused(path: Path) -> None:
 def test_an_error_while_running_ends_the_collector_in_one_line(
     path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When the disk fails nothing is acknowledged, and the error says what to do."""
+    """After a disk error nothing is acknowledged, and the collector ends with a one-line error."""
 
     def fail(self: Store, *brought: Any) -> Any:
         raise sqlite3.OperationalError("disk I/O error")
@@ -377,7 +377,7 @@ def test_an_error_while_running_ends_the_collector_in_one_line(
 
 
 def test_a_full_disk_holds_up_publishers_and_nobody_loses_a_span(tmp_path: Path, connect: Connect) -> None:
-    """While the disk is full nothing is acknowledged; soon after it is freed all is, each span once."""
+    """Nothing is acknowledged while the disk is full, and each span is stored once after space is freed."""
     with small_disk(tmp_path / "disk", 24) as disk:
         folder = disk or tmp_path
         path = folder / "traces.db"
@@ -412,7 +412,7 @@ def test_a_full_disk_holds_up_publishers_and_nobody_loses_a_span(tmp_path: Path,
 
 
 def test_a_collector_that_holds_can_be_stopped(path: Path, connect: Connect) -> None:
-    """It ends at once with what it has, says what is not stored, and its publisher sends that again."""
+    """A collector that cannot store stops at once and reports unstored messages, which are resent later."""
     with process(path) as (child, endpoint), closing(sqlite3.connect(path, isolation_level=None)) as other:
         peer = connect(endpoint)
         peer.wait_for_subscription()
@@ -433,7 +433,7 @@ def test_a_collector_that_holds_can_be_stopped(path: Path, connect: Connect) -> 
 
 
 def test_stop_before_run_returns_at_once(path: Path) -> None:
-    """A collector that is stopped before it runs, or twice, ends cleanly."""
+    """A collector stopped before `run`, or twice, ends cleanly."""
     collector = Collector(Options("tcp://127.0.0.1:0", path))
     collector.stop()
     collector.run()
@@ -441,7 +441,7 @@ def test_stop_before_run_returns_at_once(path: Path) -> None:
 
 
 def test_progress_is_given_figures_and_lines(path: Path, connect: Connect) -> None:
-    """The display that is handed in reads the collector's figures, and is given its lines."""
+    """The progress display receives the collector's counts and lines."""
     endpoints: list[str] = []
     seen: list[tuple[int, int, int, bool]] = []
     said: list[str] = []
@@ -473,7 +473,7 @@ def test_progress_is_given_figures_and_lines(path: Path, connect: Connect) -> No
 
 
 def test_nothing_is_drawn_by_default(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Without a display only lines are written, to standard error."""
+    """Without a display, only lines are written, to stderr."""
     options = Options("tcp://127.0.0.1:0", path)
     collect(options, ready=lambda endpoint: os.kill(os.getpid(), signal.SIGTERM))
     assert capfd.readouterr() == ("", "")

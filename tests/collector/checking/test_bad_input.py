@@ -1,4 +1,4 @@
-"""Bad input: refused or mended, counted by reason, and nothing else lost by it."""
+"""Invalid input: refused or corrected, counted by reason, and without effect on other spans."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ from ztrace.wire import DATA, MAX_FRAME_BYTES, TOPIC, pack_header
 from ztrace_collector.refusals import MENDED_REASONS, MESSAGE_REASONS, SPAN_REASONS
 from ztrace_collector.storing.store import Store
 
-#: What one message may become in memory: three bytes on the wire can be a map of one, which takes 200.
+#: Memory limit of one message: three bytes on the wire can decode to a map of one item, which takes 200.
 MOST_BYTES = 80 * MAX_FRAME_BYTES
 HEADER = pack_header(Sender(5).header(DATA, span_count=1))
 
@@ -54,7 +54,7 @@ HEADER = pack_header(Sender(5).header(DATA, span_count=1))
     ],
 )
 def test_a_message_of_nobody_is_refused(store: Store, path: Path, frames: list[bytes], reason: str) -> None:
-    """What cannot be told whose it is is counted, and the next message is stored."""
+    """A message without a readable sender is counted, and the next message is stored."""
     sender = Sender()
     assert store.store([frames, sender.data(make_span())]) == {sender.incarnation: 1}
     assert refusals(path) == {reason: 1}
@@ -78,7 +78,7 @@ def test_a_message_of_nobody_is_refused(store: Store, path: Path, frames: list[b
     ],
 )
 def test_a_broken_body_costs_its_own_spans_only(store: Store, path: Path, body: bytes, reason: str) -> None:
-    """The spans of a broken body count as refused, its number is used up, and the next batch is stored."""
+    """Spans of an undecodable body count as refused under their number, and the next batch is stored."""
     sender = Sender()
     messages = [sender.data(make_span(), body=body), sender.data(make_span(1))]
     assert store.store(messages) == {sender.incarnation: 2}
@@ -135,7 +135,7 @@ def test_a_broken_body_costs_its_own_spans_only(store: Store, path: Path, body: 
     ],
 )
 def test_a_bad_span_is_refused_alone(store: Store, path: Path, span: Any, reason: str) -> None:
-    """A span that cannot be placed is refused by reason, and the rest of its batch is stored."""
+    """An invalid span is refused and counted by reason, and the rest of its batch is stored."""
     sender = Sender()
     good = make_span(1, attributes={"kept": 1})
     assert store.store([sender.data(good, span, make_span(2))]) == {sender.incarnation: 1}
@@ -151,7 +151,7 @@ def test_a_bad_span_is_refused_alone(store: Store, path: Path, span: Any, reason
 
 
 def test_no_body_takes_more_memory_than_it_may() -> None:
-    """Each body a frame can hold is survived within bounds; its neighbours are stored, and it is counted."""
+    """Any body that fits a frame is handled within the memory limit, and counted if it is not stored."""
     measured = measure_all()
     assert measured.keys() == BODIES.keys()
     assert {name: taken for name, taken in measured.items() if taken > MOST_BYTES} == {}
@@ -179,7 +179,7 @@ NAN, INFINITY = float("nan"), float("inf")
 def test_bad_attributes_are_mended(
     store: Store, path: Path, attributes: Any, stored: Any, reason: str
 ) -> None:
-    """Attributes that JSON does not have become strings or a note; the span and its neighbours are kept."""
+    """Attributes that JSON cannot hold become text or a note, and the span and its neighbours are kept."""
     good = {"fine": "yes"}
     sender = Sender()
     store.store([sender.data(make_span(attributes=attributes), make_span(1, attributes=good))])
@@ -201,7 +201,7 @@ def test_bad_attributes_are_mended(
     ],
 )
 def test_what_json_lacks_is_stored_with_its_type(store: Store, path: Path, value: Any, stored: Any) -> None:
-    """Bytes and numbers that are not finite are nothing to be mended, in attributes and in details."""
+    """Bytes and non-finite numbers are stored with their type and not counted, in attributes and details."""
     event = {"name": "e", "time_ns": 1, "attributes": {"v": value}}
     span = make_span(attributes={"v": value, "one": 1, "real": 1.0}, details={"events": [event]})
     store.store([Sender().data(span, make_span(1))])
@@ -214,7 +214,7 @@ def test_what_json_lacks_is_stored_with_its_type(store: Store, path: Path, value
 
 
 def test_deep_and_wide_attributes_are_cut(store: Store, path: Path) -> None:
-    """Nesting beyond what people read and lists beyond what they scroll end in a sign, in bounded time."""
+    """Deeply nested attributes and long lists are truncated with a mark."""
     deep: Any = msgpack.ExtType(5, b"bottom")
     for _ in range(400):
         deep = [deep]
@@ -228,12 +228,12 @@ def test_deep_and_wide_attributes_are_cut(store: Store, path: Path) -> None:
 
 
 def bad_utf8(span: Any) -> bytes:
-    """Return a body of one good span and one in which each '?' is a byte that is not UTF-8."""
+    """Return a body of a valid span and of one in which each '?' is replaced by an invalid UTF-8 byte."""
     return b"\x92" + pack_body(make_span(8)) + pack_body(span).replace(b"?", b"\xff")
 
 
 def test_text_that_is_not_utf8_is_mended(store: Store, path: Path) -> None:
-    """Bytes that are not UTF-8 are replaced in names, attributes and exceptions, and the spans are kept."""
+    """Invalid UTF-8 in names, attributes and exceptions is replaced, and the spans are kept."""
     frames = [FrameRecord("f?", 1, "g?", "m", "c?", True)]
     exception = ExceptionRecord("Error?", "bad ?", frames, [], "raised", trace_id(0), span_id(0))
     span = make_span(name="char?e", attributes={"k?": "v?"}, exception=exception, status=1)
@@ -250,7 +250,7 @@ def test_text_that_is_not_utf8_is_mended(store: Store, path: Path) -> None:
 
 
 def test_long_names_are_cut(store: Store, path: Path) -> None:
-    """A name has 256 characters at most."""
+    """A name is truncated to 256 characters."""
     store.store([Sender().data(make_span(name="x" * 256), make_span(1, name="y" * 257))])
     names = [one["name"] for one in rows(path, "SELECT name FROM span_list ORDER BY id")]
     assert names == ["x" * 256, "y" * 255 + "…"]
@@ -266,7 +266,7 @@ def test_long_names_are_cut(store: Store, path: Path) -> None:
     ],
 )
 def test_bad_links_are_left_out(store: Store, path: Path, links: Any, kept: int) -> None:
-    """Of a span's links those that are links are kept."""
+    """Invalid links of a span are dropped, and the valid ones kept."""
     store.store([Sender().data(make_span(links=links))])
     assert len(json.loads(row(path, "SELECT links FROM spans")["links"] or "[]")) == kept
     assert refusals(path) == {"links": 1}
@@ -277,7 +277,7 @@ def test_bad_links_are_left_out(store: Store, path: Path, links: Any, kept: int)
     ["boom", [], ["E", "m", [], [], "raised"], [1] * 9, [[]] * 9, ["E", "m", [], [], {}, None, None, [], []]],
 )
 def test_a_bad_exception_is_left_out(store: Store, path: Path, exception: Any) -> None:
-    """A span whose exception cannot be read is kept without it."""
+    """A span with an unreadable exception is stored without it."""
     store.store([Sender().data(make_span(exception=exception, status=1), make_span(1))])
     assert refusals(path) == {"exception": 1}
     assert row(path, "SELECT count(*) AS n FROM spans")["n"] == 2
@@ -285,7 +285,7 @@ def test_a_bad_exception_is_left_out(store: Store, path: Path, exception: Any) -
 
 
 def test_refusals_say_when_and_an_example(path: Path) -> None:
-    """A reason's row adds up over transactions, with the last time and detail on one plain line."""
+    """A reason's row sums over transactions, with the last time and a printable example."""
     with Store(path, clock_ns=lambda: EPOCH_NS) as store:
         store.store([[b"\x1b[31m\n", HEADER, b""]])
         store.store([[b"x"], [b"evil\x1b", HEADER, b""]])
@@ -315,7 +315,7 @@ anything = st.recursive(
 def test_nothing_that_arrives_stops_the_store(
     tmp_path_factory: pytest.TempPathFactory, changes: list[dict[int, Any]], noise: list[bytes]
 ) -> None:
-    """Whatever the fields of spans are, the batch is accounted for and the next one is stored."""
+    """Whatever the fields of its spans, a batch is accounted for and the next one is stored."""
     path = tmp_path_factory.mktemp("fuzz") / "traces.db"
     sender = Sender()
     spans = [[change.get(i, field) for i, field in enumerate(make_span())] for change in changes]

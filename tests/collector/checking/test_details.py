@@ -1,4 +1,4 @@
-"""What only OpenTelemetry has of a span: whoever reads it can rely on its types and its size."""
+"""Details of OpenTelemetry spans: checked types and bounded size."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ WHOLE: dict[str, Any] = {
 
 
 def stored(store: Store, path: Path, details: Any, **changes: Any) -> Any:
-    """Return what is stored of a span's details, after seeing that its neighbours have none."""
+    """Return the stored details of a span, after checking that its neighbours have none."""
     store.store([Sender().data(make_span(1), make_span(2, details=details, **changes), make_span(3))])
     before, found, after = (one["details"] for one in rows(path, "SELECT details FROM spans ORDER BY id"))
     assert (before, after) == (None, None)
@@ -35,7 +35,7 @@ def stored(store: Store, path: Path, details: Any, **changes: Any) -> Any:
 
 
 def test_what_is_as_it_should_be_stays_as_it_is(store: Store, path: Path) -> None:
-    """Every key, and keys that nobody knows here, in any place."""
+    """Valid details are stored unchanged, unknown keys included."""
     more = {**WHOLE, "more": [1, {"a": 2}], "scope": {**WHOLE["scope"], "more": 1}}
     assert stored(store, path, more, links=[LINK, LINK]) == more
     assert refusals(path) == {}
@@ -59,13 +59,13 @@ def test_what_is_as_it_should_be_stays_as_it_is(store: Store, path: Path) -> Non
     ],
 )
 def test_what_is_of_another_type_is_left_out(store: Store, path: Path, details: Any, kept: Any) -> None:
-    """The span and the rest of its details are kept, and it is counted."""
+    """A detail of the wrong type is dropped and counted, and the rest of the span is kept."""
     assert stored(store, path, details, links=[LINK, LINK]) == (kept or None)
     assert refusals(path) == {"details": 1}
 
 
 def test_what_json_cannot_hold_is_mended(store: Store, path: Path) -> None:
-    """As in attributes."""
+    """Values that JSON cannot hold are corrected in details as in attributes."""
     event = {**EVENT, "attributes": {"a": msgpack.ExtType(5, b"x")}}
     mended = {**EVENT, "attributes": {"a": "extension 5: b'x'"}}
     assert stored(store, path, {"events": [event]}) == {"events": [mended]}
@@ -73,7 +73,7 @@ def test_what_json_cannot_hold_is_mended(store: Store, path: Path) -> None:
 
 
 def test_too_much_is_left_out_the_largest_first(store: Store, path: Path) -> None:
-    """Events go one by one and are counted as dropped; what else is too large goes as a whole."""
+    """The largest events are dropped one by one and counted, and other oversized parts are dropped whole."""
     small = {"name": "small", "time_ns": 2}
     large = {"name": "large", "time_ns": 1, "attributes": {"stack": "x" * 40_000}}
     details = {**WHOLE, "events": [small, large, small, {**large, "name": "x" * 200}]}
@@ -84,14 +84,14 @@ def test_too_much_is_left_out_the_largest_first(store: Store, path: Path) -> Non
 
 @pytest.mark.parametrize("key", ["trace_state", "status_message", "links", "anything"])
 def test_one_part_that_is_too_large_goes_alone(store: Store, path: Path, key: str) -> None:
-    """The events stay."""
+    """An oversized part is dropped alone, and the events are kept."""
     value = [None, {"attributes": {"x": "x" * 70_000}}] if key == "links" else "x" * 70_000
     found = stored(store, path, {"events": [EVENT], key: value}, links=[LINK, LINK])
     assert found == {"events": [EVENT]} | ({"dropped": {"links": 2}} if key == "links" else {})
 
 
 def test_many_events_never_exceed_the_bound(store: Store, path: Path) -> None:
-    """However they add up."""
+    """Many small events are limited by their total size, and the dropped ones counted."""
     events = [{"name": "x" * (number % 40), "time_ns": number} for number in range(3000)]
     found = stored(store, path, {"events": events})
     assert len(json.dumps(found, separators=(",", ":"))) <= MAX_ATTRIBUTES
@@ -100,12 +100,12 @@ def test_many_events_never_exceed_the_bound(store: Store, path: Path) -> None:
 
 
 def test_what_is_too_large_anywhere_is_bounded(store: Store, path: Path) -> None:
-    """Also where nobody looks for much."""
+    """An oversized value in an unexpected place is dropped."""
     assert stored(store, path, {"status": "ok", "dropped": {"x": "x" * 70_000}}) == {}
 
 
 def test_a_span_that_has_not_ended_has_them_too(store: Store, path: Path) -> None:
-    """Told again, the later ones replace the earlier."""
+    """Details of unfinished spans are stored, and later ones replace them."""
     sender = Sender()
     for name in ("first", "second"):
         details = {"events": [{"name": name, "time_ns": 1}]}

@@ -1,4 +1,4 @@
-"""Exceptions as they travel, to what is stored of them."""
+"""Conversion of exceptions from the wire to stored rows."""
 
 import json
 from typing import Any
@@ -22,12 +22,12 @@ FRAME = FrameRecord("/srv/app.py", 10, "charge", "app", "pay(card)", True)
 
 
 def make_record(**changes: Any) -> ExceptionRecord:
-    """Return an exception raised where it is recorded."""
+    """Return an exception raised in the span that records it."""
     return ExceptionRecord("Declined", "no", (tuple(FRAME),), (), "raised", None, None)._replace(**changes)
 
 
 def read(record: Any) -> tuple[Failure, dict[str, int]]:
-    """Return the exception of a span, and what was wrong with it."""
+    """Return the parsed exception of a span, and the counts of refusals."""
     refusals = Refusals()
     failure = read_failure(tuple(record), TRACE, SPAN, refusals)
     assert failure is not None
@@ -35,7 +35,7 @@ def read(record: Any) -> tuple[Failure, dict[str, int]]:
 
 
 def test_what_a_frame_has_is_stored_if_it_says_something() -> None:
-    """Module, repeats, left out frames and variables stand in a frame's JSON only where there are any."""
+    """Optional fields are stored in a frame's JSON only where they have a value."""
     bare = FRAME._replace(module="")
     full = FRAME._replace(repeats=3, omitted=7, locals={"card": "‹›"})
     failure, refused = read(make_record(frames=(tuple(bare), tuple(full), tuple(bare))))
@@ -46,14 +46,14 @@ def test_what_a_frame_has_is_stored_if_it_says_something() -> None:
 
 
 def test_an_empty_exception_is_stored_as_such() -> None:
-    """Without frames, causes, notes and members there are four empty lists."""
+    """An exception without frames, causes, notes and members is stored with four empty lists."""
     failure, _ = read(make_record(frames=()))
     texts = (failure.frames_text, failure.causes_text, failure.notes_text, failure.members_text)
     assert texts == ("[]",) * 4
 
 
 def test_members_and_causes_are_stored_with_all_they_have() -> None:
-    """Notes, members of members, and where those were raised that came from elsewhere."""
+    """Members and causes are stored with notes, nested members and remote origins."""
     remote = make_record(how="passed", frames=(), origin_trace_id=TRACE, origin_span_id=b"o" * 8)
     inner = make_record(type="ExceptionGroup", members=(tuple(remote),), notes=("while paying",))
     cause = make_record(type="KeyError", how="wrapped", notes=("one", "two"))
@@ -98,7 +98,7 @@ def test_members_and_causes_are_stored_with_all_they_have() -> None:
     ],
 )
 def test_what_is_broken_is_left_out_and_the_rest_kept(changes: dict[str, Any]) -> None:
-    """Whatever part cannot be read, the exception stays, and it is counted once."""
+    """An unreadable part is dropped, and the exception is kept and counted once."""
     failure, refused = read(make_record(**changes))
     assert refused == {"exception": 1}
     assert failure.type == "Declined"
@@ -110,7 +110,7 @@ def test_what_is_broken_is_left_out_and_the_rest_kept(changes: dict[str, Any]) -
 
 
 def test_a_frame_that_is_known_is_not_mistaken_for_another() -> None:
-    """A broken frame that Python holds equal to a whole one is left out, whichever came first."""
+    """An invalid frame equal in Python to a cached valid one is still dropped, in any order."""
     whole, broken = tuple(FRAME._replace(line=1)), tuple(FRAME._replace(line=True))
     for record in (whole, broken, whole):
         failure, refused = read(make_record(frames=(record,)))
@@ -118,7 +118,7 @@ def test_a_frame_that_is_known_is_not_mistaken_for_another() -> None:
 
 
 def test_text_that_is_none_is_replaced_each_time() -> None:
-    """Lone surrogates go, in every text, and every exception that has some is counted."""
+    """Lone surrogates are replaced in every text, and each exception that has any is counted."""
     bad = "bad \udcff"
     frame = FRAME._replace(code=bad, locals={bad: bad})
     for changes in ({"frames": (tuple(FRAME._replace(code=bad)),)}, {"frames": (tuple(frame),)}) * 2:
@@ -130,7 +130,7 @@ def test_text_that_is_none_is_replaced_each_time() -> None:
 
 
 def test_long_texts_are_cut() -> None:
-    """A line of code, a variable, a frame that is as large as a message may be."""
+    """Oversized code, variables and numbers of a frame are truncated or clamped."""
     frame = FRAME._replace(code="x" * 1_000_000, line=1 << 63, repeats=-1, locals={"a": "y" * 5000})
     failure, refused = read(make_record(frames=(tuple(frame),)))
     (stored,) = json.loads(failure.frames_text)

@@ -1,4 +1,4 @@
-"""Spans that come another way than from publishers: stored once, accounted for, checked like all others."""
+"""Spans received other than from publishers: stored once, accounted for, and checked like all spans."""
 
 import json
 import sqlite3
@@ -41,21 +41,21 @@ CART = Resource(b"c" * 16, "cart", "box", 7, EPOCH_NS, ATTRIBUTES)
 
 
 def take(store: Store, *spans: Any, resource: Resource = CART, **changes: Any) -> Outcome:
-    """Store a batch in one transaction, and return what became of it."""
+    """Store a batch in one transaction, and return its outcome."""
     outcomes = store.store_with((), list(pack(ForeignBatch(resource, spans, **changes)))).outcomes
     assert outcomes is not None
     return add_up(outcomes)
 
 
 def publisher(path: Path) -> dict[str, Any]:
-    """Return the only publisher's row, after seeing that it accounts for all."""
+    """Return the only publisher's row, after checking that its account balances."""
     only = row(path, "SELECT * FROM publishers JOIN instances ON id = instance")
     assert is_balanced(only)
     return only
 
 
 def test_everything_that_a_publisher_brings_about_comes_of_them_too(store: Store, path: Path) -> None:
-    """Rows, a trace, figures, an exception group, an account, and the resource as it was sent."""
+    """Foreign spans have rows, a trace, figures, an exception group, an account and their resource."""
     frames = [FrameRecord("/srv/cart.py", 3, "add", "cart", "return 1 / 0", True)]
     record = ExceptionRecord("ZeroDivisionError", "division by zero", frames, [], "raised", None, None)
     details = {"scope": {"name": "lib"}, "events": [{"name": "e", "time_ns": 5, "attributes": {"b": b"x"}}]}
@@ -88,7 +88,7 @@ def test_everything_that_a_publisher_brings_about_comes_of_them_too(store: Store
 
 
 def test_each_is_stored_once(store: Store, path: Path) -> None:
-    """In the same batch, in another one, and if a publisher has sent it, it is a duplicate and taken."""
+    """A span already stored, by whatever batch or publisher, is a duplicate and accepted."""
     store.store([Sender(8).data(make_span(5))])
     assert take(store, make_span(0), make_span(1), make_span(0)) == Outcome(2, 1, {})
     assert take(store, make_span(1, name="another"), make_span(5), make_span(2)) == Outcome(1, 2, {})
@@ -102,7 +102,7 @@ def test_each_is_stored_once(store: Store, path: Path) -> None:
 def test_the_spans_of_a_large_trace_are_remembered(
     store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever stores more of it; a transaction that fails, or a deletion, makes them be read anew."""
+    """Duplicates in large traces are found from memory, which failures and deletions invalidate."""
     monkeypatch.setattr(known, "MAX_READ", 3)
 
     def spans(*numbers: int) -> list[Span]:
@@ -114,8 +114,8 @@ def test_the_spans_of_a_large_trace_are_remembered(
     store.store([sender.data(*spans(5))])
     assert take(store, *spans(4, 5, 6, 6)) == Outcome(1, 3, {})
     monkeypatch.setattr(known, "MAX_REMEMBERED", 6)
-    assert take(store, *spans(7)) == Outcome(1, 0, {})  # One too many to be remembered.
-    assert take(store, *spans(0, 2, 7)) == Outcome(1, 2, {})  # The oldest are beyond the bound.
+    assert take(store, *spans(7)) == Outcome(1, 0, {})  # Exceeds the limit of remembered spans by one.
+    assert take(store, *spans(0, 2, 7)) == Outcome(1, 2, {})  # The oldest spans are beyond the limit.
     monkeypatch.undo()
     with sqlite3.connect(path) as db:
         db.execute("DELETE FROM spans")
@@ -136,7 +136,7 @@ def test_the_spans_of_a_large_trace_are_remembered(
 def test_what_is_wrong_is_refused_and_the_others_are_taken(
     store: Store, path: Path, broken: Any, reason: str
 ) -> None:
-    """With its reason, counted in the account like all that could not even be made a span of."""
+    """An invalid span is refused by reason and counted in the account, and the others are stored."""
     told = take(store, broken, make_span(1), make_span(2), refused={"span_id": 3})
     assert told == Outcome(2, 0, {reason: 1, "span_id": 3})
     assert refusals(path) == {reason: 1, "span_id": 3}
@@ -146,7 +146,7 @@ def test_what_is_wrong_is_refused_and_the_others_are_taken(
 
 
 def test_text_that_is_no_unicode_costs_the_characters_only(store: Store, path: Path) -> None:
-    """JSON can bring half a surrogate pair, in a span as in the resource."""
+    """Lone surrogates, which JSON can contain, are replaced in spans and in the resource."""
     resource = CART._replace(service="ca\ud800rt", host="\udc00", attributes={"k\ud800": "v\ud800"})
     for number in range(2):
         span = make_span(number, name="n\ud800", attributes={"a": "\udfff"})
@@ -158,7 +158,7 @@ def test_text_that_is_no_unicode_costs_the_characters_only(store: Store, path: P
 
 
 def test_an_incarnation_stays_with_its_service(store: Store, path: Path) -> None:
-    """Who says to be a publisher of another service gets nothing stored under it."""
+    """Spans under the incarnation of another service's publisher are refused."""
     sender = Sender(service="billing")
     store.store([sender.data(make_span(0))])
     resource = CART._replace(incarnation=sender.incarnation)
@@ -169,7 +169,7 @@ def test_an_incarnation_stays_with_its_service(store: Store, path: Path) -> None
 
 @pytest.mark.parametrize("reopened", [False, True])
 def test_a_publisher_is_not_disturbed_by_spans_of_its_own(path: Path, reopened: bool) -> None:
-    """Its spans came home from elsewhere before it was heard of: later it goes on where it is."""
+    """A publisher's spans that first arrived by another way do not disturb its later batches."""
     sender = Sender()
     own = Resource(sender.incarnation, "billing", "desk", 42, EPOCH_NS, None)
     first, second = (sender.data(make_span(number)) for number in range(2))
@@ -198,7 +198,7 @@ def test_a_publisher_is_not_disturbed_by_spans_of_its_own(path: Path, reopened: 
 
 
 def test_nothing_is_acknowledged_to_who_did_not_send(store: Store) -> None:
-    """Acknowledgements are for publishers."""
+    """Acknowledgements name publishers only."""
     sender = Sender()
     written = store.store_with([sender.data(make_span(0))], list(pack(ForeignBatch(CART, [make_span(1)]))))
     assert written.acknowledgements == {sender.incarnation: 1}
@@ -206,12 +206,12 @@ def test_nothing_is_acknowledged_to_who_did_not_send(store: Store) -> None:
 
 
 def sizes(spans: Sequence[Any]) -> list[int]:
-    """Return how many spans each parcel of a batch has."""
+    """Return the number of spans in each parcel of a batch."""
     return [parcel.span_count for parcel in pack(ForeignBatch(CART, spans))]
 
 
 def test_parcels_are_small() -> None:
-    """In spans and in bytes, but for a span that is large alone; an empty batch is one, too."""
+    """Parcels are bounded in spans and bytes, except for a single large span."""
     assert sizes([]) == [0]
     assert sizes([make_span(number) for number in range(PARCEL_SPANS + 1)]) == [PARCEL_SPANS, 1]
     large = make_span(attributes={"text": "x" * (PARCEL_BYTES // 3)})
@@ -222,7 +222,7 @@ def test_parcels_are_small() -> None:
 def test_what_cannot_be_stored_now_is_not_held(
     path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whoever brought them has them: they are told, and it works once the disk is free again."""
+    """While the disk is full, foreign batches are rejected instead of held, and stored on a later attempt."""
     batch = ForeignBatch(CART, [make_span(0)])
     said: list[str] = []
     with Writer(path, say=said.append) as writer:
@@ -244,7 +244,7 @@ def test_what_cannot_be_stored_now_is_not_held(
 
 
 def test_a_damaged_file_does_not_cost_them(path: Path) -> None:
-    """They are in the new file that takes its place."""
+    """Foreign batches for a damaged file are stored in the new file that replaces it."""
     with Writer(path, say=lambda line: None) as writer:
         writer.write_foreign([ForeignBatch(CART, [make_span(0)])])
     with open(path, "r+b") as file:
@@ -256,7 +256,7 @@ def test_a_damaged_file_does_not_cost_them(path: Path) -> None:
 
 
 def test_a_defect_of_ours_does_not_cost_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a new file does not take either is not the file's fault."""
+    """A programming error raised by a foreign batch leaves the database file in place."""
     with Writer(path, say=lambda line: None) as writer:
         writer.write_foreign([ForeignBatch(CART, [make_span(0)])])
 

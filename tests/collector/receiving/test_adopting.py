@@ -1,4 +1,4 @@
-"""What dead processes left, stored and counted by the collector itself."""
+"""Spools of dead processes, stored and counted by the collector itself."""
 
 import os
 import sqlite3
@@ -22,7 +22,7 @@ BATCH = 10
 
 
 class Owner:
-    """A process with a spool, until it is killed."""
+    """Process with a spool, until it is killed."""
 
     def __init__(self, folder: Path, number: int = 0, limit_bytes: int = 64 << 20) -> None:
         self.incarnation = bytes([number + 1]) * 16
@@ -31,12 +31,12 @@ class Owner:
         self.sequence = self.spans = 0
 
     def end_spans(self, count: int) -> None:
-        """Count spans."""
+        """Count spans as created."""
         for _ in range(count):
             self.spool.count()
 
     def write(self, batches: int = 1, **attributes: Any) -> None:
-        """Count and write batches of ten spans."""
+        """Count and append batches of ten spans."""
         for _ in range(batches):
             self.end_spans(BATCH)
             first = 1_000_000 * self.number + self.spans
@@ -49,26 +49,26 @@ class Owner:
             self.spans += BATCH
 
     def kill(self) -> None:
-        """Give back what the kernel gives back."""
+        """Release what the kernel releases for a killed process."""
         self.spool._close_files()
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a spool folder that is not there yet."""
+    """Return the path of a spool folder that does not exist yet."""
     return tmp_path / "spool"
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    """Return a store of its own file."""
+    """Yield a store with its own file."""
     with Store(tmp_path / "spans.db") as store:
         yield store
 
 
 @contextmanager
 def adopting(folder: Path, store: Store) -> Iterator[Adopter]:
-    """Yield an adopter that writes to a store and has nothing to say."""
+    """Yield an adopter that writes to a store, and assert that it reports nothing."""
     said: list[str] = []
     with Adopter(folder, store.store, said.append, 0.0) as adopter:
         yield adopter
@@ -76,7 +76,7 @@ def adopting(folder: Path, store: Store) -> Iterator[Adopter]:
 
 
 def adopt_all(folder: Path, store: Store) -> int:
-    """Adopt until there is nothing left, and return in how many bites."""
+    """Adopt until nothing is left, and return the number of steps."""
     with adopting(folder, store) as adopter:
         bites = 1
         while adopter.step(0.0):
@@ -85,12 +85,12 @@ def adopt_all(folder: Path, store: Store) -> int:
 
 
 def balanced(path: Path) -> bool:
-    """Tell whether the one publisher's account accounts for every span it created."""
+    """Return whether the only publisher's account balances."""
     return is_balanced(row(path, "SELECT * FROM publishers"))
 
 
 def losses(path: Path) -> dict[str, int]:
-    """Return the lost spans by reason."""
+    """Return the number of lost spans by reason."""
     return {
         each["reason"]: each["spans"]
         for each in rows(path, "SELECT reason, sum(span_count) AS spans FROM losses GROUP BY reason")
@@ -98,7 +98,7 @@ def losses(path: Path) -> dict[str, int]:
 
 
 def test_what_was_left_is_stored_and_the_rest_counted(folder: Path, store: Store, tmp_path: Path) -> None:
-    """Every span is in the file or in the account of a crash, and nothing is left in the folder."""
+    """Every span left in a spool is stored or counted as crashed, and the folder is empty."""
     owner = Owner(folder)
     owner.write(25)
     owner.end_spans(7)
@@ -117,7 +117,7 @@ def test_what_was_left_is_stored_and_the_rest_counted(folder: Path, store: Store
 def test_a_publisher_that_ended_with_a_rest_has_not_crashed(
     folder: Path, store: Store, tmp_path: Path
 ) -> None:
-    """What it could not deliver is stored; what it could not write is lost with its end."""
+    """A spool of a publisher that ended normally is stored, and its unwritten spans count as undelivered."""
     owner = Owner(folder)
     owner.write(2)
     owner.end_spans(5)
@@ -133,7 +133,7 @@ def test_a_publisher_that_ended_with_a_rest_has_not_crashed(
 def test_what_the_collector_has_already_is_not_stored_twice(
     folder: Path, store: Store, tmp_path: Path, heard: int
 ) -> None:
-    """Whether or not the dead process had heard of it."""
+    """Batches already stored are not stored again, whatever the dead process knew of them."""
     path = tmp_path / "spans.db"
     owner = Owner(folder)
     owner.write(5)
@@ -156,7 +156,7 @@ def test_what_the_collector_has_already_is_not_stored_twice(
 
 
 def test_damaged_and_missing_batches_are_counted(folder: Path, store: Store, tmp_path: Path) -> None:
-    """One with a wrong byte, one whose head is broken, one cut off, and one for which there was no room."""
+    """Batches damaged, truncated or without room are counted as lost, and the others are stored."""
     owner = Owner(folder, limit_bytes=40_000)
     owner.write(3)
     owner.write(1, blob="x" * 4000)
@@ -177,7 +177,7 @@ def test_damaged_and_missing_batches_are_counted(folder: Path, store: Store, tmp
 
 
 def test_each_of_many_is_adopted(folder: Path, store: Store, tmp_path: Path) -> None:
-    """One after the other; those that live are left alone, and those with nothing to tell leave nothing."""
+    """All spools of dead processes are adopted one by one, and those of living ones left alone."""
     owners = [Owner(folder, number) for number in range(6)]
     for owner in owners[:5]:
         owner.write(owner.number + 1)
@@ -192,7 +192,7 @@ def test_each_of_many_is_adopted(folder: Path, store: Store, tmp_path: Path) -> 
 
 
 def test_a_bite_is_small(folder: Path, store: Store) -> None:
-    """What comes over the network does not wait for long."""
+    """Each step adopts a limited number of bytes, so network messages do not wait long."""
     owner = Owner(folder)
     owner.write(30, blob="x" * 40_000)
     owner.kill()
@@ -210,7 +210,7 @@ def test_a_bite_is_small(folder: Path, store: Store) -> None:
 
 
 def test_the_folder_is_looked_through_again(folder: Path, store: Store, tmp_path: Path) -> None:
-    """Ten seconds later what has died since is adopted."""
+    """The folder is scanned again after ten seconds."""
     with adopting(folder, store) as adopter:
         assert not adopter.step(0.0)
         owner = Owner(folder)
@@ -223,7 +223,7 @@ def test_the_folder_is_looked_through_again(folder: Path, store: Store, tmp_path
 
 
 def test_a_store_that_holds_is_asked_again(folder: Path, store: Store, tmp_path: Path) -> None:
-    """An adopter that hears nothing offers the same again later, and then once."""
+    """Batches that a holding store did not accept are offered again later, and stored once."""
     owner = Owner(folder)
     owner.write(3)
     owner.kill()
@@ -247,7 +247,7 @@ def test_a_store_that_holds_is_asked_again(folder: Path, store: Store, tmp_path:
 
 
 def test_a_folder_that_cannot_be_trusted_is_said_once(folder: Path, store: Store) -> None:
-    """And nothing is taken from it."""
+    """An insecure folder is reported once and not read."""
     folder.mkdir()
     folder.chmod(0o777)
     said: list[str] = []
@@ -258,7 +258,7 @@ def test_a_folder_that_cannot_be_trusted_is_said_once(folder: Path, store: Store
 
 
 def test_a_failing_store_leaves_the_files(folder: Path) -> None:
-    """The error is the store's to tell; the orphan is there for the next."""
+    """An error of the store propagates and leaves the spool in place."""
     owner = Owner(folder)
     owner.write(2)
     owner.kill()
@@ -272,7 +272,7 @@ def test_a_failing_store_leaves_the_files(folder: Path) -> None:
 
 
 def test_a_process_with_a_key_takes_over_its_own_service_alone(folder: Path) -> None:
-    """The collector would refuse the others under that key; those with another key find them."""
+    """A process with a key adopts spools of its own service only; the collector would refuse the others."""
     owner = Owner(folder)
     owner.write()
     owner.kill()

@@ -1,4 +1,4 @@
-"""Real services with real keys, and a collector that has them: none loses a span because another is out."""
+"""Services with keys, and a collector that knows them: no span is lost because another key is revoked."""
 
 import os
 import subprocess
@@ -19,9 +19,9 @@ from ztrace.publishing import worker
 from ztrace_collector.receiving.keys import KeyFolder
 from ztrace_collector.service import Collector, Options
 
-#: Longer than anything takes: reached only by a failure.
+#: Longer than any condition takes: only a failing test reaches it.
 DEADLINE_S = 30
-#: Spans a service makes, and in how many steps of 20 ms.
+#: Spans of each service, created over this number of steps of 20 ms.
 SPANS, STEPS = 3000, 150
 
 PROGRAM = f"""
@@ -37,7 +37,7 @@ ztrace.shutdown(5)
 
 
 def wait_for(condition: Callable[[], Any]) -> Any:
-    """Return the condition's result once it is true."""
+    """Poll until the condition is true, and return its result."""
     deadline_s = time.monotonic() + DEADLINE_S
     while not (result := condition()):
         assert time.monotonic() < deadline_s, "timed out"
@@ -55,7 +55,7 @@ def folder(tmp_path: Path) -> KeyFolder:
 
 @contextmanager
 def running(path: Path, folder: KeyFolder) -> Iterator[str]:
-    """Run a collector in a thread; yield its endpoint, and stop it."""
+    """Run a collector in a thread; yield its endpoint, and stop the collector at the end."""
     endpoints: list[str] = []
     collector = Collector(Options("tcp://127.0.0.1:0", path, keys=folder), ready=endpoints.append)
     thread = threading.Thread(target=collector.run)
@@ -69,7 +69,7 @@ def running(path: Path, folder: KeyFolder) -> Iterator[str]:
 
 
 def start(endpoint: str, key: Enrolment, **environ: str) -> "subprocess.Popen[str]":
-    """Start a service."""
+    """Start a service process."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ZTRACE_")}
     named = {"ZTRACE_ENDPOINT": endpoint, "ZTRACE_KEY": key.format()}
     return subprocess.Popen(
@@ -82,14 +82,14 @@ def start(endpoint: str, key: Enrolment, **environ: str) -> "subprocess.Popen[st
 
 
 def end(service: "subprocess.Popen[str]") -> str:
-    """Wait until a service has ended; return what it said on standard error."""
+    """Wait until a service has exited; return its stderr."""
     _, errors = service.communicate(timeout=DEADLINE_S)
     assert service.returncode == 0
     return errors
 
 
 def test_revoking_one_key_costs_the_others_nothing(path: Path, folder: KeyFolder) -> None:
-    """In the middle of their work one service is put out; the other's spans are all stored, each once."""
+    """A key revoked during work disconnects its service, and the other service's spans are stored once."""
     good, bad = folder.add("billing"), folder.add("shop")
     with running(path, folder) as endpoint:
         services = [start(endpoint, good), start(endpoint, bad)]
@@ -113,7 +113,7 @@ def test_revoking_one_key_costs_the_others_nothing(path: Path, folder: KeyFolder
 
 
 def test_a_service_under_another_name_is_not_traced(path: Path, folder: KeyFolder) -> None:
-    """The agent says so in one line; without a name the service is the key's."""
+    """A service name other than the key's disables tracing with one line; the default is the key's name."""
     key = folder.add("billing")
     with running(path, folder) as endpoint:
         errors = end(start(endpoint, key, ZTRACE_SERVICE="shop"))
@@ -126,7 +126,7 @@ def test_a_service_under_another_name_is_not_traced(path: Path, folder: KeyFolde
 def test_a_key_that_is_known_only_later_lets_the_service_in(
     path: Path, folder: KeyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ZeroMQ never tries again where it has been refused; the agent does, from scratch, and loses nothing."""
+    """The agent reconnects after ZeroMQ was denied, so a key added later loses no span."""
     monkeypatch.setattr(worker, "RENEW_S", 0.0)
     key = folder.add("billing")
     (file,) = [each for each in folder.path.iterdir() if "billing" in each.read_text()]

@@ -1,4 +1,4 @@
-"""The inbox: what threads put into it is stored, or they are told that it is not; nobody is kept waiting."""
+"""Inbox between threads and the collector: each batch is stored or rejected, and waits are bounded."""
 
 import threading
 import time
@@ -22,24 +22,24 @@ from ztrace_collector.service import Collector, Options
 from ztrace_collector.storing.store import Store
 
 CART = Resource(b"c" * 16, "cart", "box", 7, EPOCH_NS, {})
-#: Far over what anything here takes.
+#: Longer than any condition takes.
 DEADLINE_S = 30
 
 Say = Callable[[str], None]
 
 
 def batch(*numbers: int) -> ForeignBatch:
-    """Return a batch of spans of these numbers."""
+    """Return a batch of spans with these numbers."""
     return ForeignBatch(CART, [make_span(number) for number in numbers])
 
 
 def stored(count: int) -> list[Outcome]:
-    """Return what is told of one batch of new spans."""
+    """Return the outcomes of one batch of new spans."""
     return [Outcome(count, 0, {})]
 
 
 class Listener:
-    """What listens beside a collector, without a port; it is asked to stop, and done when a test says so."""
+    """Listener without a port; the test decides when it is done."""
 
     def __init__(self, inbox: Inbox, say: Say) -> None:
         self.inbox = inbox
@@ -58,16 +58,16 @@ class Listener:
         self.events.append("exited")
 
     def stop(self) -> None:
-        """Note it."""
+        """Record the request to stop."""
         self.stopped.set()
 
     def is_done(self) -> bool:
-        """Tell whether the test has said so."""
+        """Return whether the test has declared the listener done."""
         return self.done.is_set()
 
 
 class Running:
-    """A collector in a thread, with a listener beside it."""
+    """Collector in a thread, with a listener beside it."""
 
     def __init__(self, path: Path) -> None:
         self.errors: list[BaseException] = []
@@ -90,7 +90,7 @@ class Running:
 
     @property
     def inbox(self) -> Inbox:
-        """The collector's."""
+        """Inbox of the collector."""
         return self.listener.inbox
 
     def _run(self) -> None:
@@ -100,7 +100,7 @@ class Running:
             self.errors.append(error)
 
     def end(self) -> None:
-        """Stop it and wait until it has ended."""
+        """Stop the collector and wait until it has ended."""
         self.listener.done.set()
         self.collector.stop()
         self.thread.join(DEADLINE_S)
@@ -109,7 +109,7 @@ class Running:
 
 @contextmanager
 def running(path: Path) -> Iterator[Running]:
-    """Run a collector."""
+    """Run a collector; it is stopped at the end."""
     process = Running(path)
     try:
         yield process
@@ -119,7 +119,7 @@ def running(path: Path) -> Iterator[Running]:
 
 @contextmanager
 def publisher(endpoint: str) -> Iterator["zmq.Socket[bytes]"]:
-    """Yield a publisher's socket, connected."""
+    """Yield a publisher's socket, connected to the collector."""
     with zmq.Context() as context, context.socket(zmq.XPUB) as socket:
         socket.linger = 0
         socket.connect(endpoint)
@@ -129,7 +129,7 @@ def publisher(endpoint: str) -> Iterator["zmq.Socket[bytes]"]:
 
 
 def test_what_is_answered_is_stored(path: Path) -> None:
-    """The answer comes after the commit, for each batch its own; a put wakes the collector at once."""
+    """Each batch has its own outcome after the commit, and a put wakes the collector at once."""
     with running(path) as process:
         begin_s = time.monotonic()
         for number in range(20):
@@ -137,7 +137,7 @@ def test_what_is_answered_is_stored(path: Path) -> None:
             first, second, third = future.result(DEADLINE_S)
             assert (first.stored, second, third.duplicates) == (2, Outcome(0, 0, {}), 1)
             assert row(path, "SELECT count(*) AS n FROM spans") == {"n": 2 * number + 2}
-        # Twenty naps of the loop, of half a second each, would take longer.
+        # Twenty sleeps of the loop, half a second each, would take longer.
         assert time.monotonic() - begin_s < 9
         assert process.inbox.put([]).result(0) == []
         process.inbox.note("otlp_body", "not protobuf")
@@ -150,7 +150,7 @@ def test_what_is_answered_is_stored(path: Path) -> None:
 
 
 def test_a_large_delivery_takes_several_transactions(path: Path) -> None:
-    """It is answered when all of it is stored; a small one that comes later does not wait for that."""
+    """A large delivery takes several transactions, and a small one put later is answered before its end."""
     with running(path) as process:
         large = process.inbox.put([batch(*range(9000))])
         small = process.inbox.put([batch(*range(9000, 9010))])
@@ -160,7 +160,7 @@ def test_a_large_delivery_takes_several_transactions(path: Path) -> None:
 
 
 def test_a_flood_keeps_nobody_waiting(path: Path) -> None:
-    """While threads put in what there is room for, a publisher's spans are stored, and the reverse."""
+    """Publishers and threads that fill the inbox are both stored at every turn."""
     ended = threading.Event()
     flooded: list[int] = []
     hints: set[float] = set()
@@ -208,13 +208,13 @@ def test_a_flood_keeps_nobody_waiting(path: Path) -> None:
         for one in rows(path, "SELECT service, sum(calls) AS n FROM method_minute_list GROUP BY service")
     }
     assert by_service["billing"] == 6000
-    # Each turn of the loop stores from both: the flood is not held up by the publisher.
+    # Each turn of the loop stores from both: the publisher does not hold up the threads.
     assert by_service["cart"] == sum(flooded) > 6000
     assert hints <= {RETRY_BUSY_S}
 
 
 def test_bounds_in_spans_and_in_bytes() -> None:
-    """What waits has both; a delivery that is larger alone is taken while there is some room."""
+    """The inbox is limited in spans and bytes, and accepts a larger delivery while it has some room."""
     woken: list[None] = []
     inbox = Inbox(lambda: woken.append(None))
     inbox.put([batch(*range(module.MAX_SPANS))])
@@ -222,7 +222,7 @@ def test_bounds_in_spans_and_in_bytes() -> None:
         inbox.put([batch(1)])
     inbox.take()
     inbox.put([batch(1)])
-    assert len(woken) == 1  # It was not empty.
+    assert len(woken) == 1  # The inbox was not empty.
     inbox.close()
     inbox = Inbox(lambda: woken.append(None))
     inbox.put([ForeignBatch(CART, [make_span(attributes={"x": "x" * module.MAX_BYTES})])])
@@ -237,7 +237,7 @@ def test_bounds_in_spans_and_in_bytes() -> None:
 
 
 def test_all_have_their_turn() -> None:
-    """A transaction takes a parcel of each delivery in turn, and no more than it may."""
+    """A transaction takes parcels of all deliveries in turn, up to its limit."""
     inbox = Inbox(lambda: None)
     large, small = inbox.put([batch(*range(3000))]), inbox.put([batch(1), batch(2)])
     assert [parcel.span_count for parcel in inbox.take()] == [512, 1, 512, 1, 512, 512]
@@ -250,7 +250,7 @@ def test_all_have_their_turn() -> None:
 
 
 def test_while_nothing_can_be_stored_nothing_is_taken(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waits then is told, and what comes then; it goes on by itself."""
+    """While nothing can be stored, waiting and new deliveries are rejected; storing resumes by itself."""
     blocked = threading.Event()
     blocked.set()
     store_with = Store.store_with
@@ -283,7 +283,7 @@ def test_while_nothing_can_be_stored_nothing_is_taken(path: Path, monkeypatch: p
 
 
 def test_after_a_stop_what_is_taken_is_stored_before_the_end(path: Path) -> None:
-    """A listener that is not done has a moment for it; then the inbox is closed, and the listener ends."""
+    """After a stop, a listener can still put batches until it is done; then the inbox is closed."""
     process = Running(path)
     process.collector.stop()
     assert process.listener.stopped.wait(DEADLINE_S)
@@ -298,7 +298,7 @@ def test_after_a_stop_what_is_taken_is_stored_before_the_end(path: Path) -> None
 
 
 def test_an_error_that_ends_the_collector_answers_all(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody waits for ever: neither who is being stored, nor who waits."""
+    """An error that ends the collector fails all deliveries, those being stored and those waiting."""
     process = Running(path)
     begun, go_on = threading.Event(), threading.Event()
 
@@ -321,7 +321,7 @@ def test_an_error_that_ends_the_collector_answers_all(path: Path, monkeypatch: p
 
 
 def test_a_listener_that_cannot_begin_leaves_no_file(path: Path) -> None:
-    """As with the collector's own endpoint."""
+    """A listener that cannot start leaves no database file."""
 
     def make(inbox: Inbox, say: Say) -> Listener:
         raise EndpointError("127.0.0.1:4318 is in use")
@@ -332,7 +332,7 @@ def test_a_listener_that_cannot_begin_leaves_no_file(path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_used_answers_who_was_early(path: Path) -> None:
-    """Listeners begin before the file is opened."""
+    """A database that cannot be opened fails deliveries made before."""
     futures: list[Future[list[Outcome]]] = []
 
     def make(inbox: Inbox, say: Say) -> Listener:

@@ -1,4 +1,4 @@
-"""The folder of keys: made, read and revoked; closed to everybody else; whole after whatever happens."""
+"""Folder of keys: creation, parsing, revocation, file modes and atomic writes."""
 
 import os
 import stat
@@ -18,19 +18,19 @@ from ztrace_collector.receiving.keys import MIN_ID_DIGITS, SERVER_FILE, KeyFolde
 
 @pytest.fixture
 def folder(tmp_path: Path) -> KeyFolder:
-    """Return a folder with the collector's key in it."""
+    """Return a folder with the collector's key."""
     made = KeyFolder(tmp_path / "keys")
     made.create()
     return made
 
 
 def fits(public: bytes, secret: bytes) -> bool:
-    """Tell whether two keys are a pair."""
+    """Return whether two keys are a pair."""
     return bytes(zmq.curve_public(z85.encode(secret))) == z85.encode(public)
 
 
 def test_what_is_made_fits_together(folder: KeyFolder) -> None:
-    """Both pairs are pairs, the enrolment names the collector's key, and the folder knows the public half."""
+    """Created keys are pairs, and the enrolment and the folder have the matching public keys."""
     server_public, server_secret = folder.server_pair()
     enrolment = folder.add("billing")
     assert fits(server_public, server_secret)
@@ -42,7 +42,7 @@ def test_what_is_made_fits_together(folder: KeyFolder) -> None:
 
 
 def test_the_secret_of_a_service_is_in_no_file(folder: KeyFolder) -> None:
-    """Who reads the folder cannot be a service."""
+    """The secret key of a service is stored in no file."""
     secret = folder.add("billing").secret
     texts = [path.read_text() for path in folder.path.iterdir()]
     assert not any(form in text for text in texts for form in (secret.hex(), z85.encode(secret).decode()))
@@ -50,7 +50,7 @@ def test_the_secret_of_a_service_is_in_no_file(folder: KeyFolder) -> None:
 
 @pytest.mark.parametrize("umask", [0, 0o077])
 def test_nobody_else_can_read_any_of_it(tmp_path: Path, umask: int) -> None:
-    """The folder has 0700 and files 0600 whatever the umask grants."""
+    """The folder has mode 0700 and its files 0600, whatever the umask."""
     before = os.umask(umask)
     try:
         folder = KeyFolder(tmp_path / "keys")
@@ -64,7 +64,7 @@ def test_nobody_else_can_read_any_of_it(tmp_path: Path, umask: int) -> None:
 
 
 def test_a_server_key_is_never_overwritten(folder: KeyFolder) -> None:
-    """A second init is one line, and the key is what it was."""
+    """A second `create` raises an error and keeps the server key."""
     pair = folder.server_pair()
     with pytest.raises(SettingsError, match="has a server key already"):
         folder.create()
@@ -73,7 +73,7 @@ def test_a_server_key_is_never_overwritten(folder: KeyFolder) -> None:
 
 
 def test_init_takes_an_empty_folder_that_is_closed(tmp_path: Path) -> None:
-    """A folder made by hand will do, but not one that others can read."""
+    """`create` accepts an existing empty folder unless others can read it."""
     (tmp_path / "open").mkdir(mode=0o755)
     with pytest.raises(SettingsError, match=r"chmod go= .*open"):
         KeyFolder(tmp_path / "open").create()
@@ -83,7 +83,7 @@ def test_init_takes_an_empty_folder_that_is_closed(tmp_path: Path) -> None:
 
 
 def test_what_others_can_read_is_refused(folder: KeyFolder) -> None:
-    """A folder or a file with another mode is an error that says what to type."""
+    """A folder or file that others can read raises an error with the chmod to run."""
     folder.add("billing")
     for name in os.listdir(folder.path):
         path = folder.path / name
@@ -98,7 +98,7 @@ def test_what_others_can_read_is_refused(folder: KeyFolder) -> None:
 
 
 def test_a_revoked_key_is_kept_as_revoked(folder: KeyFolder) -> None:
-    """It is listed with the time, and the service can have another."""
+    """A revoked key is listed as revoked, and its service can get another."""
     old = folder.add("billing")
     revoked = folder.revoke("billing")
     assert (revoked.public, revoked.service) == (old.public, "billing")
@@ -109,7 +109,7 @@ def test_a_revoked_key_is_kept_as_revoked(folder: KeyFolder) -> None:
 
 
 def test_one_of_several_keys_is_named_by_its_id(folder: KeyFolder) -> None:
-    """The service's name fits several: the error has the ids; four digits of one are enough."""
+    """One of several keys is revoked by the start of its id, and the error lists the ids."""
     keys = [folder.add("billing") for _ in range(2)]
     ids = [key.public.hex()[:12] for key in keys]
     with pytest.raises(SettingsError, match=f"{min(ids)} .*{max(ids)} |{max(ids)} .*{min(ids)} "):
@@ -120,7 +120,7 @@ def test_one_of_several_keys_is_named_by_its_id(folder: KeyFolder) -> None:
 
 @pytest.mark.parametrize("which", ["nobody", "", "0" * MIN_ID_DIGITS, "a" * (MIN_ID_DIGITS - 1), "server"])
 def test_what_is_not_there_cannot_be_revoked(folder: KeyFolder, which: str) -> None:
-    """An unknown name is an error, and nothing is written."""
+    """Revoking an unknown key raises an error and writes nothing."""
     folder.add("billing")
     before = folder.stamp()
     if not folder.read()[0].id.startswith("0" * MIN_ID_DIGITS):
@@ -130,7 +130,7 @@ def test_what_is_not_there_cannot_be_revoked(folder: KeyFolder, which: str) -> N
 
 
 def test_a_key_is_revoked_once(folder: KeyFolder) -> None:
-    """The second time says so, and does not change the time."""
+    """Revoking a key twice raises an error and keeps the time."""
     folder.add("billing")
     folder.revoke("billing")
     before = folder.stamp()
@@ -140,7 +140,7 @@ def test_a_key_is_revoked_once(folder: KeyFolder) -> None:
 
 
 def test_every_change_shows_in_the_stamp(folder: KeyFolder) -> None:
-    """Added, revoked, removed or edited by hand: the collector sees that it has to read again."""
+    """Every change of the folder changes its stamp, so the collector reads it again."""
     stamps = [folder.stamp()]
     folder.add("billing")
     stamps.append(folder.stamp())
@@ -159,7 +159,7 @@ def test_every_change_shows_in_the_stamp(folder: KeyFolder) -> None:
     ["", "{", "[]", "{}", '{"service": "x"}', '{"service": 1, "public": "00", "made": "x", "revoked": null}'],
 )
 def test_a_damaged_file_is_named(folder: KeyFolder, text: str) -> None:
-    """Half a file, or one with something else in it, is an error with its path."""
+    """A damaged file raises an error with its path."""
     folder.add("billing")
     (path,) = (each for each in folder.path.iterdir() if each.name != SERVER_FILE)
     path.write_text(text)
@@ -171,7 +171,7 @@ def test_a_damaged_file_is_named(folder: KeyFolder, text: str) -> None:
 
 
 def test_a_key_in_the_wrong_file_is_damage(folder: KeyFolder) -> None:
-    """A copied file would be a second key under a name of its own."""
+    """A key file under another name is damage, since a copy would be a second key."""
     folder.add("billing")
     (path,) = (each for each in folder.path.iterdir() if each.name != SERVER_FILE)
     (folder.path / "0123456789ab.json").write_bytes(path.read_bytes())
@@ -181,7 +181,7 @@ def test_a_key_in_the_wrong_file_is_damage(folder: KeyFolder) -> None:
 
 
 def test_links_and_other_files_are_left_alone(folder: KeyFolder, tmp_path: Path) -> None:
-    """A link in a key's place is not followed; what is not called like a key is not read."""
+    """Links and files with other names are not read."""
     folder.add("billing")
     (folder.path / "notes.txt").write_text("ours")
     (folder.path / ".0123456789ab.json.abc").write_text("half a key that a crash left")
@@ -194,14 +194,14 @@ def test_links_and_other_files_are_left_alone(folder: KeyFolder, tmp_path: Path)
 
 @pytest.mark.parametrize("service", ["", "a\nb", " a", "x" * 300])
 def test_a_name_that_cannot_be_one_gets_no_key(folder: KeyFolder, service: str) -> None:
-    """Nothing is written for it."""
+    """An invalid service name gets no key."""
     with pytest.raises(SettingsError, match="cannot be a service's name"):
         folder.add(service)
     assert folder.read() == []
 
 
 def test_without_a_folder(tmp_path: Path) -> None:
-    """Everything but init says how to make one."""
+    """Without a folder, every operation but `create` names `ztrace keys init`."""
     folder = KeyFolder(tmp_path / "none")
     for use in (folder.read, folder.server_pair, lambda: folder.add("x"), lambda: folder.revoke("x")):
         with pytest.raises(SettingsError, match="ztrace keys init"):
@@ -214,7 +214,7 @@ def test_without_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_leaves_the_folder_as_it_was(folder: KeyFolder) -> None:
-    """What cannot be written whole is not there at all, and the error is one line."""
+    """A write that fails on a full disk leaves no partial file and raises a one-line error."""
     program = (
         "import resource, signal, sys; from pathlib import Path; from ztrace.errors import SettingsError\n"
         "from ztrace_collector.receiving.keys import KeyFolder\n"

@@ -1,4 +1,4 @@
-"""The door: who is let in, whose messages are taken, who is cut, over real sockets."""
+"""Admission of connections and messages over real sockets."""
 
 import os
 import resource
@@ -26,12 +26,12 @@ from ztrace_collector.receiving import admission, connections
 from ztrace_collector.receiving.keys import KeyFolder
 from ztrace_collector.receiving.receiver import Receiver, check_endpoint
 
-#: Longer than anything takes: reached only by a failure.
+#: Longer than any condition takes: only a failing test reaches it.
 DEADLINE_S = 20
 
 
 def wait_for(condition: Callable[[], Any]) -> Any:
-    """Return the condition's result once it is true."""
+    """Poll until the condition is true, and return its result."""
     deadline_s = time.monotonic() + DEADLINE_S
     while not (result := condition()):
         assert time.monotonic() < deadline_s, "timed out"
@@ -40,12 +40,12 @@ def wait_for(condition: Callable[[], Any]) -> Any:
 
 
 class Door:
-    """A receiver at work in a thread; it acknowledges everything that it lets through.
+    """Receiver that runs in a thread and acknowledges every message it admits.
 
     Attributes:
-        messages: what came through, in order.
-        refused: what did not, by reason.
-        said: lines for the terminal.
+        messages: the messages admitted, in order.
+        refused: the counts of refusals, by reason.
+        said: the lines for the terminal.
     """
 
     def __init__(self, endpoint: str, keys: KeyFolder | None) -> None:
@@ -64,14 +64,14 @@ class Door:
         self.details[reason] = detail
 
     def start(self) -> str:
-        """Listen; return where."""
+        """Start listening; return the endpoint."""
         self.receiver.__enter__()
         endpoint = self.receiver.endpoint
         self._thread.start()
         return endpoint
 
     def stop(self) -> None:
-        """End; raise what has gone wrong."""
+        """Stop the receiver; raise the thread's error, if any."""
         self._stopping.set()
         self._thread.join(DEADLINE_S)
         self.receiver.__exit__(None, None, None)
@@ -94,12 +94,12 @@ class Door:
             self._error = error
 
     def count(self, incarnation: bytes) -> int:
-        """Return how many messages of an incarnation came through."""
+        """Return the number of messages admitted from an incarnation."""
         return sum(sender_of(message) == incarnation for message in self.messages)
 
 
 def sender_of(message: list[bytes]) -> bytes:
-    """Return who sent a message; nothing if that cannot be read."""
+    """Return the incarnation of a message, empty if unreadable."""
     try:
         return unpack_header(message[1]).incarnation
     except (IndexError, WireError):
@@ -107,7 +107,7 @@ def sender_of(message: list[bytes]) -> bytes:
 
 
 class Publisher:
-    """A publisher's socket."""
+    """Publisher's socket, with or without a key."""
 
     def __init__(
         self,
@@ -135,11 +135,11 @@ class Publisher:
         return bool(self.socket.poll(wait_ms)) and self.socket.recv() == b"\x01" + TOPIC
 
     def send(self) -> None:
-        """Send a batch."""
+        """Send a batch of one span."""
         self.socket.send_multipart(self.sender.data(make_span()))
 
     def is_acknowledged(self, wait_ms: int = 1000 * DEADLINE_S) -> bool:
-        """Wait until an acknowledgement has its own incarnation."""
+        """Wait for an acknowledgement of the publisher's own incarnation."""
         deadline_s = time.monotonic() + wait_ms / 1000
         while (left_s := deadline_s - time.monotonic()) > 0:
             if self.socket.poll(int(1000 * left_s)):
@@ -150,18 +150,18 @@ class Publisher:
 
 
 class Connect(Protocol):
-    """Make a publisher that connects."""
+    """Factory of publishers that connect to an endpoint."""
 
     def __call__(
         self, endpoint: str, key: Enrolment | None = None, *, service: str = "billing", number: int = 0
     ) -> Publisher:
-        """Return it; it may not be in yet."""
+        """Return a new publisher, which may not be admitted yet."""
         ...
 
 
 @pytest.fixture
 def connect() -> Iterator[Connect]:
-    """Yield what makes publishers, and close them."""
+    """Yield a factory of publishers; they are closed after the test."""
     made: list[Publisher] = []
 
     def make(
@@ -186,7 +186,7 @@ def folder(tmp_path: Path) -> KeyFolder:
 
 @contextmanager
 def opened(keys: KeyFolder | None = None, endpoint: str = "tcp://127.0.0.1:0") -> Iterator[tuple[Door, str]]:
-    """Yield a door and where it is."""
+    """Yield a receiver and its endpoint."""
     door = Door(endpoint, keys)
     where = door.start()
     try:
@@ -199,7 +199,7 @@ def opened(keys: KeyFolder | None = None, endpoint: str = "tcp://127.0.0.1:0") -
 def test_a_service_with_its_key_is_let_in(
     folder: KeyFolder, connect: Connect, tmp_path: Path, endpoint: str
 ) -> None:
-    """It connects, its messages come through, and it hears that they are stored."""
+    """A service with its key is admitted, and its messages are acknowledged."""
     key = folder.add("billing")
     with opened(folder, endpoint.format(tmp_path)) as (door, where):
         publisher = connect(where, key)
@@ -210,7 +210,7 @@ def test_a_service_with_its_key_is_let_in(
 
 
 def test_who_has_no_key_is_not_let_in(folder: KeyFolder, connect: Connect, tmp_path: Path) -> None:
-    """No key, an unknown one, and one for another collector: nothing goes either way, and each is counted."""
+    """Missing, unknown and other collectors' keys are refused and counted."""
     known = folder.add("billing")
     other = KeyFolder(tmp_path / "other")
     other.create()
@@ -225,7 +225,7 @@ def test_who_has_no_key_is_not_let_in(folder: KeyFolder, connect: Connect, tmp_p
 
 
 def test_a_key_is_good_for_one_service(folder: KeyFolder, connect: Connect) -> None:
-    """Another name is refused and counted, and not acknowledged; who is called so is not touched."""
+    """A service name that differs from the key's is refused and counted, without effect on its real owner."""
     billing, shop = folder.add("billing"), folder.add("shop")
     with opened(folder) as (door, where):
         wrong = connect(where, billing, service="shop", number=1)
@@ -243,7 +243,7 @@ def test_a_key_is_good_for_one_service(folder: KeyFolder, connect: Connect) -> N
 
 
 def test_what_has_no_header_is_left_to_the_store(folder: KeyFolder, connect: Connect) -> None:
-    """Under a good key too, broken messages are passed on to be refused under the reason that they have."""
+    """Malformed messages under a valid key are passed to the store, which refuses them by reason."""
     with opened(folder) as (door, where):
         publisher = connect(where, folder.add("billing"))
         assert publisher.is_in()
@@ -254,13 +254,13 @@ def test_what_has_no_header_is_left_to_the_store(folder: KeyFolder, connect: Con
 
 
 def test_a_key_made_while_it_runs_is_let_in(folder: KeyFolder, connect: Connect) -> None:
-    """Nobody has to tell the collector."""
+    """A key added while the collector runs is admitted."""
     with opened(folder) as (_door, where):
         assert connect(where, folder.add("billing")).is_in()
 
 
 def test_a_revoked_key_is_out_and_the_others_stay(folder: KeyFolder, connect: Connect) -> None:
-    """Connected or not, it is out within seconds; the others are back and what they send is acknowledged."""
+    """A revoked key is disconnected, and the other services reconnect."""
     revoked, good = folder.add("billing"), folder.add("shop")
     with opened(folder) as (door, where):
         bad = connect(where, revoked, number=1)
@@ -278,7 +278,7 @@ def test_a_revoked_key_is_out_and_the_others_stay(folder: KeyFolder, connect: Co
 
 
 def test_adding_a_key_disturbs_nobody(folder: KeyFolder, connect: Connect) -> None:
-    """The port is opened anew for a key that is out and connected, and for nothing else."""
+    """Adding a key, or revoking an unused one, disconnects nobody."""
     unused = folder.add("shop")
     with opened(folder) as (_door, where):
         publisher = connect(where, folder.add("billing"))
@@ -290,17 +290,17 @@ def test_adding_a_key_disturbs_nobody(folder: KeyFolder, connect: Connect) -> No
 
 
 class Clock:
-    """A clock that is set by hand."""
+    """Clock set by hand."""
 
     now_s = 0.0
 
     def __call__(self) -> float:
-        """Return the time."""
+        """Return the time in seconds."""
         return self.now_s
 
 
 def test_a_message_under_a_revoked_key_is_refused(folder: KeyFolder) -> None:
-    """What had been received before the port was closed is refused, with whose key it was."""
+    """A message received before its key was revoked is refused with the key's owner."""
     key, clock = folder.add("billing"), Clock()
     door = admission.Admission(folder, clock_s=clock)
     user = z85.encode(key.public).decode()
@@ -309,13 +309,13 @@ def test_a_message_under_a_revoked_key_is_refused(folder: KeyFolder) -> None:
     assert door.callback("", user.encode())
     assert door.admit(user, message, lambda *refusal: noted.append(refusal))
     folder.revoke("billing")
-    assert not door.look(print)  # A look a second is enough.
+    assert not door.look(print)  # Keys are checked once a second.
     clock.now_s = admission.LOOK_S
     assert door.look(print)
     assert not door.admit(user, message, lambda *refusal: noted.append(refusal))
     (folder.path / f"{key.public.hex()[:12]}.json").unlink()
     clock.now_s += admission.LOOK_S
-    assert not door.look(print)  # Nobody has come in under it since.
+    assert not door.look(print)  # No connection has used the key since.
     assert not door.admit(user, message, lambda *refusal: noted.append(refusal))
     assert noted == [
         ("key_revoked", f"key {key.public.hex()[:12]} of billing"),
@@ -324,7 +324,7 @@ def test_a_message_under_a_revoked_key_is_refused(folder: KeyFolder) -> None:
 
 
 def test_keys_that_cannot_be_read_are_out_and_the_others_stay(folder: KeyFolder) -> None:
-    """One broken file costs its own key; a folder that is gone changes nothing; each is said once."""
+    """An unreadable key file excludes its own key, a missing folder none, and each is logged once."""
     users = {service: z85.encode(folder.add(service).public) for service in ("billing", "shop")}
     clock = Clock()
     said: list[str] = []
@@ -346,7 +346,7 @@ def test_keys_that_cannot_be_read_are_out_and_the_others_stay(folder: KeyFolder)
 
 
 def test_keys_that_cannot_be_used_are_told_at_the_start(tmp_path: Path) -> None:
-    """Before anything is opened."""
+    """Unusable keys raise an error before a socket is opened."""
     with pytest.raises(SettingsError, match="ztrace keys init"):
         Receiver("tcp://127.0.0.1:0", KeyFolder(tmp_path / "none"))
 
@@ -355,7 +355,7 @@ def test_keys_that_cannot_be_used_are_told_at_the_start(tmp_path: Path) -> None:
     "endpoint", ["tcp://0.0.0.0:0", "tcp://*:4710", "tcp://10.0.0.1:4710", "tcp://[::]:0"]
 )
 def test_other_machines_need_keys(endpoint: str) -> None:
-    """Without, the line says how to make them; with, any address will do."""
+    """An address beyond this machine needs keys, and the error names the command that creates them."""
     with pytest.raises(EndpointError, match=r"'ztrace keys init' and start with --keys ztrace\.keys"):
         check_endpoint(endpoint)
     check_endpoint(endpoint, keyed=True)
@@ -364,7 +364,7 @@ def test_other_machines_need_keys(endpoint: str) -> None:
 @pytest.mark.parametrize("keyed", [False, True])
 @pytest.mark.parametrize("kind", rubbish.RUBBISH)
 def test_rubbish_is_cut(folder: KeyFolder, keyed: bool, kind: str) -> None:
-    """What is not ZeroMQ, or too large, is cut by the collector, and counted unless it shook hands."""
+    """Connections that speak no ZeroMQ or send oversized frames are closed, and failed handshakes counted."""
     with opened(folder if keyed else None) as (door, where):
         with _raw(where) as stranger:
             stranger.sendall(rubbish.RUBBISH[kind] or os.urandom(200))
@@ -375,7 +375,7 @@ def test_rubbish_is_cut(folder: KeyFolder, keyed: bool, kind: str) -> None:
 
 
 def test_who_never_says_a_word_is_cut(folder: KeyFolder) -> None:
-    """After two seconds, with no word at all, or in the middle of the handshake."""
+    """A connection without a complete handshake is closed after two seconds."""
     with opened(folder) as (door, where), _raw(where) as silent, _raw(where) as half:
         begun_s = time.monotonic()
         half.sendall(rubbish.GREETING.replace(b"NULL\0", b"CURVE"))
@@ -386,7 +386,7 @@ def test_who_never_says_a_word_is_cut(folder: KeyFolder) -> None:
 
 
 def test_who_answers_no_heartbeat_is_cut() -> None:
-    """A handshake is not enough to stay."""
+    """A connection that answers no heartbeat is closed after its handshake."""
     with opened() as (door, where), _raw(where) as silent:
         begun_s = time.monotonic()
         silent.sendall(rubbish.GREETING + rubbish.READY)
@@ -396,7 +396,7 @@ def test_who_answers_no_heartbeat_is_cut() -> None:
 
 
 def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch, connect: Connect) -> None:
-    """Beyond the limit the newest is cut and counted; who was there before is not touched."""
+    """Connections beyond the limit are closed and counted, newest first."""
     monkeypatch.setattr(connections, "MAX_CONNECTIONS", 20)
     with opened() as (door, where):
         good = connect(where)
@@ -414,7 +414,7 @@ def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch, connect: Conne
 
 
 def test_a_flood_of_connections_leaves_descriptors_for_others(tmp_path: Path, connect: Connect) -> None:
-    """With few descriptors the limit is lower, so that libzmq and SQLite never run out of them."""
+    """With few file descriptors the limit of connections is lower, so libzmq and SQLite have enough."""
     program = (
         "import resource, sys; from pathlib import Path\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))\n"
@@ -440,7 +440,7 @@ def test_a_flood_of_connections_leaves_descriptors_for_others(tmp_path: Path, co
 
 
 def test_the_limit_on_descriptors_is_raised() -> None:
-    """A soft limit that is too low is raised as far as the hard one allows."""
+    """A soft limit of file descriptors that is too low is raised as far as the hard limit allows."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
     try:
@@ -452,7 +452,7 @@ def test_the_limit_on_descriptors_is_raised() -> None:
 
 
 def test_a_flood_does_not_starve_a_quiet_publisher(connect: Connect) -> None:
-    """While one sends as much as it can, another's message is taken at its turn, not after all of them."""
+    """A publisher's message is taken in turn while another one floods the collector."""
     with opened() as (door, where):
         flood, quiet = connect(where, number=1), connect(where, number=2)
         assert flood.is_in()
@@ -483,9 +483,9 @@ def test_a_flood_does_not_starve_a_quiet_publisher(connect: Connect) -> None:
 
 
 def test_rubbish_costs_a_good_publisher_nothing(tmp_path: Path) -> None:
-    """A few hundred connections of it are cut and counted while a publisher keeps its rate."""
+    """Hundreds of garbage connections are closed and counted, and a publisher keeps its rate."""
     outcome = rubbish.suffer(300, 100, keyed=True, folder=tmp_path)
-    assert outcome.rate_during > 0.7 * outcome.rate_before  # Two busy cores; the figure is the script's.
+    assert outcome.rate_during > 0.7 * outcome.rate_before  # Tolerates a busy machine.
     assert (outcome.attack["cut"], outcome.attack["idle cut"]) == (300, 100)
     assert outcome.refused == {"handshake_failed": 400}
     assert outcome.descriptors[1] < 40
@@ -497,7 +497,7 @@ def _raw(where: str) -> socket.socket:
 
 
 def _is_cut(connection: socket.socket) -> bool:
-    """Wait until the other end closes a connection, and close it."""
+    """Wait until the peer closes a connection, and close it."""
     with connection, suppress(ConnectionError):
         while connection.recv(4096):
             pass

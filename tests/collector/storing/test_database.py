@@ -1,4 +1,4 @@
-"""Which files are opened, made, brought up to date or refused."""
+"""Opening of database files: creation, migration and refusal."""
 
 import os
 import sqlite3
@@ -26,13 +26,13 @@ from ztrace_collector.tables.schema import migrations
 
 
 def execute(path: Path, sql: str) -> None:
-    """Run statements by a connection of their own."""
+    """Run statements over a separate connection."""
     with closing(sqlite3.connect(path)) as db:
         db.executescript(sql)
 
 
 def test_a_new_file_is_ours(path: Path) -> None:
-    """A file that is made can be told as ztrace's and as of this version, and only it is left."""
+    """A new file has ztrace's application id and the schema version, and no other file is left."""
     with Store(path):
         assert Path(f"{path}.lock").exists()
     assert row(path, "PRAGMA application_id")["application_id"] == APPLICATION_ID
@@ -41,12 +41,12 @@ def test_a_new_file_is_ours(path: Path) -> None:
 
 
 def test_what_is_written_is_safe_from_a_power_cut(store: Store) -> None:
-    """The writing connection waits for the disk."""
+    """The writing connection synchronizes with the disk."""
     assert store._db.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
 def test_an_empty_file_is_taken(path: Path) -> None:
-    """A file of no bytes, as touch makes, becomes a database."""
+    """An empty file becomes a database."""
     path.touch()
     with Store(path) as store:
         store.store([Sender().data(make_span())])
@@ -54,7 +54,7 @@ def test_an_empty_file_is_taken(path: Path) -> None:
 
 
 def refusal_of(path: Path, kind: type[DatabaseError]) -> str:
-    """Return the one line that refuses a file, which must stay as it is and unlocked."""
+    """Return the one-line error for a file, which must stay unchanged and unlocked."""
     before = path.read_bytes() if path.is_file() else None
     with pytest.raises(kind) as raised:
         Store(path)
@@ -67,13 +67,13 @@ def refusal_of(path: Path, kind: type[DatabaseError]) -> str:
 
 
 def test_a_file_of_another_kind_is_refused(path: Path) -> None:
-    """A text file is not a database."""
+    """A text file is refused."""
     path.write_text("dear diary, " * 500)
     assert "not an SQLite database" in refusal_of(path, DatabaseCorrupt)
 
 
 def test_another_programs_database_is_refused(path: Path) -> None:
-    """A database with other tables, or another program's number, is left alone."""
+    """A database with other tables or another application id is refused."""
     execute(path, "CREATE TABLE recipes (name TEXT)")
     assert "another program's" in refusal_of(path, DatabaseForeign)
     other = path.with_name("other.db")
@@ -82,7 +82,7 @@ def test_another_programs_database_is_refused(path: Path) -> None:
 
 
 def test_a_newer_version_is_refused(path: Path) -> None:
-    """A file of a version this one does not know is left alone."""
+    """A file of a newer schema version is refused."""
     with Store(path):
         pass
     execute(path, f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
@@ -90,7 +90,7 @@ def test_a_newer_version_is_refused(path: Path) -> None:
 
 
 def test_an_unknown_migration_is_refused(path: Path) -> None:
-    """A file that has had a change this version does not know is left alone."""
+    """A file with an unknown migration is refused."""
     with Store(path):
         pass
     execute(path, "INSERT INTO _sqlite_migrations VALUES (99, 'ztrace', 'from_the_future', '')")
@@ -98,7 +98,7 @@ def test_an_unknown_migration_is_refused(path: Path) -> None:
 
 
 def test_a_truncated_file_is_refused(path: Path) -> None:
-    """A file that ends too early is damaged, not empty."""
+    """A truncated file is refused as damaged."""
     with Store(path) as store:
         store.store([Sender().data(*(make_span(number) for number in range(500)))])
     path.write_bytes(path.read_bytes()[: 3 * 4096])
@@ -106,7 +106,7 @@ def test_a_truncated_file_is_refused(path: Path) -> None:
 
 
 def test_a_file_damaged_in_the_middle_is_found_at_the_latest_when_writing(path: Path) -> None:
-    """Overwritten pages are one clear error, not a traceback of SQLite's."""
+    """Overwritten pages raise an error on opening or on the first write."""
     with Store(path) as store:
         store.store([Sender().data(*(make_span(number) for number in range(500)))])
     content = bytearray(path.read_bytes())
@@ -122,29 +122,29 @@ def test_a_file_damaged_in_the_middle_is_found_at_the_latest_when_writing(path: 
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
-    """A folder in the file's place is told as such."""
+    """A folder in place of the file is named in the error."""
     assert "is a folder" in refusal_of(tmp_path, DatabaseError)
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    """A path into nowhere says which folder to make."""
+    """A missing parent folder is named in the error."""
     assert f"no folder {tmp_path / 'no'}" in refusal_of(tmp_path / "no" / "traces.db", DatabaseError)
 
 
 def test_a_path_through_a_file_is_refused(path: Path) -> None:
-    """A file in a folder's place is told as such."""
+    """A file in place of the parent folder is named in the error."""
     path.touch()
     assert "not a folder" in refusal_of(path / "traces.db", DatabaseError)
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system nobody can write to")
 def test_an_unwritable_folder_is_refused() -> None:
-    """A folder that takes no files is told as such, even to root."""
+    """A folder that accepts no files is named in the error, even for root."""
     assert "cannot write beside" in refusal_of(Path("/proc/self/traces.db"), DatabaseError)
 
 
 def test_a_second_writer_is_refused(store: Store, path: Path) -> None:
-    """A file has one collector, whatever name of it is used; when that ends the next may."""
+    """A file has one collector at a time, under any of its names."""
     link = path.with_name("link.db")
     link.symlink_to(path)
     for name in (path, link):
@@ -155,7 +155,7 @@ def test_a_second_writer_is_refused(store: Store, path: Path) -> None:
 
 
 def test_a_lock_goes_with_its_process(path: Path) -> None:
-    """The lock of a process that was killed does not keep the next one out."""
+    """The lock of a killed process does not block the next one."""
     code = (
         "import os, sys; from pathlib import Path; from ztrace_collector.storing.store import Store;"
         "store = Store(Path(sys.argv[1])); os.kill(os.getpid(), 9)"
@@ -168,7 +168,7 @@ def test_a_lock_goes_with_its_process(path: Path) -> None:
 
 
 def test_only_one_of_many_gets_the_lock(path: Path) -> None:
-    """However locking, releasing and removing interleave, there is never a second holder."""
+    """Competing threads never hold the lock at the same time."""
     holders: list[int] = []
     most: list[int] = []
 
@@ -192,7 +192,7 @@ def test_only_one_of_many_gets_the_lock(path: Path) -> None:
 
 
 def test_readers_do_not_stop_the_writer(store: Store, path: Path) -> None:
-    """A long read transaction and the writer do not wait for each other."""
+    """A long read transaction and the writer do not block each other."""
     sender = Sender()
     store.store([sender.data(make_span(0))])
     with closing(sqlite3.connect(path, isolation_level=None)) as reader:
@@ -203,7 +203,7 @@ def test_readers_do_not_stop_the_writer(store: Store, path: Path) -> None:
 
 
 def test_a_closed_file_stands_alone(path: Path) -> None:
-    """While a collector writes there is a log beside it; afterwards the file is all, for whoever reads it."""
+    """A closed file has no log beside it."""
     with Store(path):
         assert row(path, "PRAGMA journal_mode")["journal_mode"] == "wal"
     assert row(path, "PRAGMA journal_mode")["journal_mode"] == "delete"
@@ -211,7 +211,7 @@ def test_a_closed_file_stands_alone(path: Path) -> None:
 
 
 def test_a_reader_does_not_keep_a_file_from_being_closed(path: Path) -> None:
-    """Its log stays then, and the next collector takes it up."""
+    """Closing while a reader is connected leaves the log for the next collector."""
     store = Store(path)
     with closing(sqlite3.connect(path)) as reader:
         reader.execute("BEGIN")
@@ -221,7 +221,7 @@ def test_a_reader_does_not_keep_a_file_from_being_closed(path: Path) -> None:
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
-#: What version 1 had that version 2 changes, as it was left by a publisher of each kind.
+#: Content of version 1 that version 2 changes, for a publisher of each state.
 _VERSION_1 = """
 INSERT INTO instances VALUES (1, 'aa', 'shop', 'box', 7, 5), (2, 'bb', 'bank', 'box', 8, 5);
 INSERT INTO publishers VALUES
@@ -232,8 +232,8 @@ INSERT INTO gaps VALUES (1, 1, 2, 3, 17, 'never received', 1100), (2, 1, 4, 4, 8
 """
 
 
-#: What version 2 had that version 3 adds to: two trees of three spans that one problem passed, in two
-#: minutes; of the second only the origin and its root, which is fine; and one whose root was a consumer.
+#: Content of version 2 that version 3 extends: two trees of three spans that one problem passed, in two
+#: minutes, the second only with its origin and its healthy root; and one tree with a consumer as root.
 _VERSION_2 = """
 INSERT INTO methods VALUES (1, 'shop', 'order', 'server'), (2, 'bank', 'debit', 'server'),
     (3, 'bank', 'late', 'consumer');
@@ -258,7 +258,7 @@ INSERT INTO exception_groups VALUES
 INSERT INTO exception_minutes VALUES (1, 0, 1), (1, 1, 1), (2, 0, 1);
 """
 
-#: What version 3 had that version 4 adds to.
+#: Content of version 3 that version 4 extends.
 _VERSION_3 = """
 INSERT INTO methods VALUES (1, 'shop', 'order', 'server');
 INSERT INTO instances VALUES (1, 'aa', 'shop', 'box', 7, 5, 0);
@@ -267,7 +267,7 @@ INSERT INTO spans VALUES (1, x'01', x'a1', NULL, 1, 1, 0, 9, 9, 9, 1, '{"a":1}',
 INSERT INTO unfinished_spans VALUES (1, x'01', x'a2', x'a1', 1, 1, 0, 9, NULL, '[]');
 """
 
-#: The first migration that a file of each version has not had, and what was in it.
+#: First migration that a file of each version lacks, and the content of such a file.
 _OLD = {
     1: ("add_unfinished_spans_and_losses", _VERSION_1),
     2: ("add_ways_of_exceptions", _VERSION_2),
@@ -276,7 +276,7 @@ _OLD = {
 
 
 def make_version(path: Path, version: int) -> None:
-    """Make a file as that version left it."""
+    """Create a file as left by that version."""
     stop, content = _OLD[version]
     with closing(sqlite3.connect(path)) as db:
         migrations.apply(Database(db), stop_before=stop)
@@ -287,7 +287,7 @@ def make_version(path: Path, version: int) -> None:
 
 
 def test_a_file_of_version_1_is_brought_up_to_date(path: Path) -> None:
-    """Every count goes to the column of its reason, and every reason has its losses."""
+    """The migration from version 1 moves every count to its reason's column and creates its losses."""
     make_version(path, 1)
     with Store(path):
         pass
@@ -316,7 +316,7 @@ def test_a_file_of_version_1_is_brought_up_to_date(path: Path) -> None:
 
 
 def test_a_file_of_version_2_is_brought_up_to_date(path: Path) -> None:
-    """What was stored of exceptions tells how far they came, and which occurrences there are."""
+    """The migration from version 2 derives states, edges and samples from stored exceptions."""
     make_version(path, 2)
     with Store(path):
         pass
@@ -346,7 +346,7 @@ def test_a_file_of_version_2_is_brought_up_to_date(path: Path) -> None:
 
 
 def test_a_file_of_version_3_is_brought_up_to_date(path: Path) -> None:
-    """What was stored has no details, and the views show it as before."""
+    """The migration from version 3 leaves stored spans without details."""
     make_version(path, 3)
     with Store(path):
         pass
@@ -359,7 +359,7 @@ def test_a_file_of_version_3_is_brought_up_to_date(path: Path) -> None:
 
 @pytest.mark.parametrize("version", _OLD)
 def test_an_old_file_has_the_tables_of_a_new_one(path: Path, version: int) -> None:
-    """Column for column, index for index."""
+    """A migrated file has the same schema as a new one."""
     make_version(path, version)
     new = path.with_name("new.db")
     tables = []

@@ -1,4 +1,4 @@
-"""Groups that are said to be resolved, and come back."""
+"""Resolving of exception groups, and their regression."""
 
 import sqlite3
 import threading
@@ -27,13 +27,13 @@ from ztrace_collector.storing.store import Store
 
 
 def failed(number: int, at_ns: int) -> Span:
-    """Return a span that failed at that time, as all of them do."""
+    """Return a span that failed at the given time, always with the same exception."""
     record = ["E", "no", [], [], "raised", trace_id(number), span_id(number), [], []]
     return make_span(number, status=ERROR, exception=record, start_ns=at_ns, duration_ns=0)
 
 
 def state(path: Path) -> tuple[str, int | None, int]:
-    """Return what has become of the only group, when, and how often it has occurred."""
+    """Return the only group's state, time of resolution and count."""
     group = row(path, "SELECT state, resolved_ns, count FROM exception_groups")
     return group["state"], group["resolved_ns"], group["count"]
 
@@ -44,7 +44,7 @@ def group_id(path: Path) -> str:
 
 
 def test_a_resolved_group_comes_back_as_regressed(store: Store, path: Path) -> None:
-    """While a collector has the file: by what occurs later alone, until it is resolved again."""
+    """A resolved group regresses by later occurrences only, until it is resolved again."""
     sender = Sender()
     store.store([sender.data(failed(0, EPOCH_NS))])
     assert state(path) == ("open", None, 1)
@@ -65,7 +65,7 @@ def test_a_resolved_group_comes_back_as_regressed(store: Store, path: Path) -> N
 
 
 def test_it_needs_no_collector(path: Path) -> None:
-    """The file stays one file, and the next collector knows."""
+    """Resolving needs no running collector, and the next collector finds the state."""
     with Store(path) as store:
         store.store([Sender().data(failed(0, EPOCH_NS))])
     resolve(path, group_id(path), EPOCH_NS + 1)
@@ -76,7 +76,7 @@ def test_it_needs_no_collector(path: Path) -> None:
 
 
 def test_an_unknown_group_is_not_found(store: Store, path: Path) -> None:
-    """Nothing is changed, and nothing stays locked."""
+    """An unknown group raises an error and leaves nothing locked."""
     store.store([Sender().data(failed(0, EPOCH_NS))])
     with pytest.raises(NotFoundError, match="0123456789abcdef") as raised:
         resolve(path, "0123456789abcdef", EPOCH_NS)
@@ -86,7 +86,7 @@ def test_an_unknown_group_is_not_found(store: Store, path: Path) -> None:
 
 
 def refusal_of(path: Path, kind: type[ZtraceError]) -> str:
-    """Return the one line that refuses a file, which must stay as it is."""
+    """Return the one-line error for a file, which must stay unchanged."""
     before = path.read_bytes() if path.is_file() else None
     with pytest.raises(kind) as raised:
         resolve(path, "0123456789abcdef", EPOCH_NS)
@@ -98,7 +98,7 @@ def refusal_of(path: Path, kind: type[ZtraceError]) -> str:
 
 
 def test_files_that_are_none_of_ours_are_left_alone(path: Path) -> None:
-    """None is made, and none is changed, whatever there is in its place."""
+    """Missing files and files that are no ztrace database are neither created nor changed."""
     assert "no database" in refusal_of(path, DatabaseMissing)
     assert not path.exists()
     assert "folder" in refusal_of(path.parent, DatabaseError)
@@ -113,7 +113,7 @@ def test_files_that_are_none_of_ours_are_left_alone(path: Path) -> None:
 
 @pytest.mark.parametrize(("version", "kind"), [(SCHEMA_VERSION + 1, DatabaseNewer), (2, DatabaseError)])
 def test_files_of_other_versions_are_left_alone(path: Path, version: int, kind: type[ZtraceError]) -> None:
-    """An older one is for the collector to bring up to date, a newer one for a newer ztrace."""
+    """Files of older and newer versions are left unchanged."""
     with Store(path):
         pass
     with closing(sqlite3.connect(path)) as db:
@@ -122,7 +122,7 @@ def test_files_of_other_versions_are_left_alone(path: Path, version: int, kind: 
 
 
 def test_a_writer_is_waited_for(store: Store, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For a moment; a lock that stays is told as such."""
+    """Resolving waits for a writer, and raises an error when the lock persists."""
     store.store([Sender().data(failed(0, EPOCH_NS))])
     with store.transaction() as db:
         monkeypatch.setattr(resolving, "BUSY_TIMEOUT_S", 0.05)
@@ -131,7 +131,7 @@ def test_a_writer_is_waited_for(store: Store, path: Path, monkeypatch: pytest.Mo
         monkeypatch.setattr(resolving, "BUSY_TIMEOUT_S", 30.0)
         thread = threading.Thread(target=resolve, args=(path, group_id(path), EPOCH_NS))
         thread.start()
-        time.sleep(0.05)  # So that it mostly finds the lock; it is right as well if it does not.
+        time.sleep(0.05)  # Usually starts the thread before the update; the result is right in either order.
         db.execute("UPDATE exception_groups SET count = count + 1")
     thread.join(timeout=30)
     assert not thread.is_alive()

@@ -1,4 +1,4 @@
-"""What retention deletes, what it leaves, and what it does to the writer beside it."""
+"""Retention: deleted and kept rows, exact counts, and its share of the writer's time."""
 
 import time
 from collections.abc import Callable
@@ -21,28 +21,28 @@ MINUTE_NS = HOUR_NS // 60
 
 
 class Clock:
-    """Two clocks that are moved by hand: one that people set, and one that only goes on."""
+    """Wall clock and steady clock, both set by hand."""
 
     def __init__(self, now_ns: int = EPOCH_NS) -> None:
         self.now_ns = now_ns
         self.now_s = 100.0
 
     def wall(self) -> int:
-        """Return the time that people set."""
+        """Return the wall clock in nanoseconds."""
         return self.now_ns
 
     def steady(self) -> float:
-        """Return the time that only goes on."""
+        """Return the steady clock in seconds."""
         return self.now_s
 
     def pass_by(self, seconds: float) -> None:
-        """Let time go on, for both."""
+        """Advance both clocks."""
         self.now_ns += int(1e9 * seconds)
         self.now_s += seconds
 
 
 def count(path: Path, table: str) -> int:
-    """Return how many rows a table has."""
+    """Return a table's number of rows."""
     return int(row(path, f"SELECT count(*) AS n FROM {table}")["n"])
 
 
@@ -52,14 +52,14 @@ def totals(path: Path) -> dict[str, int]:
 
 
 def failure(number: int) -> tuple[Any, ...]:
-    """Return an exception raised in the span of that number."""
+    """Return an exception raised in the span with this number."""
     span = make_span(number)
     frames = [FrameRecord("/srv/a.py", 1, "f", "m", "f()", True)]
     return ExceptionRecord("Declined", "no", frames, [], "raised", span[0], span[1])
 
 
 def run_until_done(deleting: Retention, store: Store, clock: Clock) -> int:
-    """Let retention have its time until there is nothing left for it; return how often it had some."""
+    """Run retention until it is done, and return the number of turns."""
     for turn in range(10_000):
         deleting.tend(store)
         if deleting.wait_s() == float("inf"):
@@ -69,18 +69,18 @@ def run_until_done(deleting: Retention, store: Store, clock: Clock) -> int:
 
 
 def limited(clock: Clock, **limits: int) -> Retention:
-    """Return retention with a clock that is moved by hand."""
+    """Return retention with the given clock."""
     return Retention(Limits(**limits), clock_ns=clock.wall, clock_s=clock.steady)
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """Return a clock that is ten days on."""
+    """Return a clock set ten days after the base time."""
     return Clock(EPOCH_NS + 10 * DAY_NS)
 
 
 def make_days(store: Store, sender: Sender, days: int = 10, traces: int = 20) -> None:
-    """Store some traces, each failed, for each of some days."""
+    """Store a number of failed traces for each of several days."""
     for day in range(days):
         spans = []
         for number in range(day * traces, (day + 1) * traces):
@@ -90,7 +90,7 @@ def make_days(store: Store, sender: Sender, days: int = 10, traces: int = 20) ->
 
 
 def test_traces_that_are_too_old_go_with_all_that_is_theirs(path: Path, clock: Clock) -> None:
-    """Spans, traces, exceptions, minutes, figures: what is younger stays, and the totals are right."""
+    """Traces beyond the age are deleted with their exceptions, minutes and figures, and totals stay exact."""
     sender = Sender()
     with Store(path, clock_ns=clock.wall) as store:
         make_days(store, sender)
@@ -113,7 +113,7 @@ def test_traces_that_are_too_old_go_with_all_that_is_theirs(path: Path, clock: C
     assert row(path, "SELECT min(at_ns) >= ? AS young FROM exception_samples", first_ns)["young"]
     figures = rows(path, "SELECT resolution_s, sum(calls) AS calls FROM method_figures GROUP BY 1 ORDER BY 1")
     assert [(each["resolution_s"], each["calls"]) for each in figures] == [(60, 60), (3600, 60), (86400, 60)]
-    # The publisher's account is what it was: what it stored is stored, or expired.
+    # Expired spans still count as stored in the publisher's account.
     publisher = row(path, "SELECT * FROM publishers")
     assert is_balanced(publisher)
     assert publisher["spans_stored"] == 200
@@ -121,7 +121,7 @@ def test_traces_that_are_too_old_go_with_all_that_is_theirs(path: Path, clock: C
 
 
 def test_a_group_goes_with_its_last_minute(path: Path, clock: Clock) -> None:
-    """An exception that has not occurred for so long is not listed."""
+    """A group is deleted with its last minute."""
     with Store(path, clock_ns=clock.wall) as store:
         make_days(store, Sender(), days=2)
         for _ in sweep(store, EPOCH_NS + 5 * DAY_NS):
@@ -131,7 +131,7 @@ def test_a_group_goes_with_its_last_minute(path: Path, clock: Clock) -> None:
 
 
 def test_what_reaches_the_edge_too_late_is_not_counted(path: Path, clock: Clock) -> None:
-    """An origin that retention has taken out of the counts is not one of those that reached the edge."""
+    """An origin deleted before its exception reaches the edge is not counted at the edge."""
     sender = Sender()
     origin = make_span(500, parent_id=make_span(501).span_id, status=ERROR, exception=failure(500))
     came = ("Declined", "no", (), (), "passed", origin.trace_id, origin.span_id, (), ())
@@ -147,7 +147,7 @@ def test_what_reaches_the_edge_too_late_is_not_counted(path: Path, clock: Clock)
 
 
 def test_minutes_are_deleted_piece_by_piece(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Groups with more minutes than fit a piece are gone on with; counts are right after each piece."""
+    """Minutes of many groups are deleted in pieces, with exact counts after each piece."""
     monkeypatch.setattr(expiring, "MAX_ROWS", 7)
     monkeypatch.setattr(expiring, "MAX_GROUPS", 2)
     sender = Sender()
@@ -178,7 +178,7 @@ def test_minutes_are_deleted_piece_by_piece(path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_late_span_of_a_deleted_trace_begins_a_new_row(path: Path, clock: Clock) -> None:
-    """Nothing of a deleted trace is remembered, nor of its figures."""
+    """A late span of a deleted trace starts new rows of the trace and its figures."""
     sender = Sender()
     late = make_span(3, span_id=b"latelate", parent_id=b"parent12", start_ns=EPOCH_NS)
     with Store(path, clock_ns=clock.wall) as store:
@@ -194,7 +194,7 @@ def test_a_late_span_of_a_deleted_trace_begins_a_new_row(path: Path, clock: Cloc
 
 
 def test_a_trace_that_is_larger_than_a_step_goes_in_several(path: Path, clock: Clock) -> None:
-    """Its row tells how many spans are left, a late span is added to them, and at last all of it is gone."""
+    """A trace larger than a step is deleted in steps, with exact counts in between."""
     sender = Sender()
     spans = [make_span(0, span_id=(n + 1).to_bytes(8, "big"), parent_id=None) for n in range(1000)]
     with Store(path, clock_ns=clock.wall) as store:
@@ -213,7 +213,7 @@ def test_a_trace_that_is_larger_than_a_step_goes_in_several(path: Path, clock: C
 
 
 def test_a_publisher_goes_when_nothing_of_it_is_left(path: Path, clock: Clock) -> None:
-    """Not before its last span, and with it the process it was; if it comes back, its past is elsewhere."""
+    """A publisher is deleted with its last span; if it returns, its earlier spans count as elsewhere."""
     gone, stays, back = Sender(), Sender(1), Sender(2)
     clock.now_ns = EPOCH_NS
     with Store(path, clock_ns=clock.wall) as store:
@@ -223,7 +223,7 @@ def test_a_publisher_goes_when_nothing_of_it_is_left(path: Path, clock: Clock) -
         store.store([stays.data(late), stays.bye()])
         clock.now_ns = EPOCH_NS + 10 * DAY_NS
         deleting = limited(clock, keep_ns=2 * DAY_NS)
-        # What it last heard is ten days old: for an hour the clock may be wrong.
+        # The last message is ten days old: for an hour the clock is not trusted.
         deleting.begin(store)
         run_until_done(deleting, store, clock)
         assert count(path, "spans") == 3
@@ -239,7 +239,7 @@ def test_a_publisher_goes_when_nothing_of_it_is_left(path: Path, clock: Clock) -
 
 
 def test_a_clock_that_jumps_ahead_is_doubted_for_an_hour(path: Path, clock: Clock) -> None:
-    """If it is set right within that time nothing is deleted; if it stays, it is believed."""
+    """A clock that jumps ahead is trusted after an hour, and nothing is deleted if it is reset before."""
     sender = Sender()
     clock.now_ns = EPOCH_NS
     with Store(path, clock_ns=clock.wall) as store:
@@ -265,7 +265,7 @@ def test_a_clock_that_jumps_ahead_is_doubted_for_an_hour(path: Path, clock: Cloc
 
 
 def test_a_clock_that_goes_back_is_followed(clock: Clock) -> None:
-    """An earlier time deletes less, so it needs no proof."""
+    """A clock that is set back is trusted at once, since an earlier time deletes less."""
     calendar = Calendar(None, clock.wall, clock.steady)
     clock.now_ns -= DAY_NS
     assert calendar.now_ns() == clock.now_ns
@@ -274,7 +274,7 @@ def test_a_clock_that_goes_back_is_followed(clock: Clock) -> None:
 
 
 def test_deleting_has_a_bounded_share_of_the_time(path: Path, clock: Clock, monkeypatch: Any) -> None:
-    """However far behind it is, the writer has three times what deleting has."""
+    """Deleting takes a bounded share of the time, however large its backlog."""
     sender = Sender()
     step_s, deleted_s = 0.02, 0.0
 
@@ -292,13 +292,13 @@ def test_deleting_has_a_bounded_share_of_the_time(path: Path, clock: Clock, monk
         start_s = clock.now_s
         while clock.now_s < start_s + 60:
             deleting.tend(store)
-            clock.pass_by(0.05)  # A transaction.
+            clock.pass_by(0.05)  # Time of a transaction.
         share = deleted_s / (clock.now_s - start_s)
     assert 0.2 < share <= retention.SHARE + 0.01
 
 
 def fill_up(writer: Writer, sender: Sender, messages: int, each: Callable[[int], None]) -> None:
-    """Send many traces, as a collector that tends between its transactions."""
+    """Write many traces, with retention between the transactions."""
     for number in range(messages):
         first = 200 * number
         batch = [
@@ -312,7 +312,7 @@ def fill_up(writer: Writer, sender: Sender, messages: int, each: Callable[[int],
 
 
 def test_a_file_stays_at_about_its_size(path: Path) -> None:
-    """Many times as much as fits is written: the file stays bounded, and the newest traces are all there."""
+    """A file stays near its size limit while many times that size is written, and keeps the newest traces."""
     limit = 8 << 20
     sender = Sender()
 
@@ -326,7 +326,7 @@ def test_a_file_stays_at_about_its_size(path: Path) -> None:
             writer.tend()
 
     with Writer(path, Limits(max_bytes=limit), say=pytest.fail) as writer:
-        # No faster than is deleted: that takes its share of the time, however fast the machine is.
+        # No faster than retention deletes in its share of the time, on any machine.
         fill_up(writer, sender, 600, lambda number: wait_until_below(1.2 * limit))
         wait_until_below(limit)
     written = totals(path)["spans"] + totals(path)["spans_expired"]
@@ -341,7 +341,7 @@ def test_a_file_stays_at_about_its_size(path: Path) -> None:
 
 
 def test_without_limits_nothing_is_ever_deleted(path: Path, clock: Clock) -> None:
-    """Who gives no limits keeps everything."""
+    """Without limits nothing is deleted."""
     clock.now_ns += 1000 * DAY_NS
     with Store(path, clock_ns=clock.wall) as store:
         make_days(store, Sender())

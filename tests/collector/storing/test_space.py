@@ -1,4 +1,4 @@
-"""The floor of free space."""
+"""Minimum of free disk space."""
 
 import os
 from collections.abc import Callable
@@ -14,7 +14,7 @@ GIB = 1 << 30
 
 @pytest.fixture
 def have(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
-    """Return what makes every disk have a size and free space."""
+    """Return a function that sets the size and the free space of every disk."""
 
     def set_disk(size: int, free: int) -> None:
         blocks = (4096, 4096, size // 4096, free // 4096, free // 4096, 0, 0, 0, 0, 255)
@@ -24,7 +24,7 @@ def have(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
 
 
 def refusal(space: Space, *, resuming: bool = False) -> str:
-    """Return the line that there is no room, empty if there is."""
+    """Return the error about missing space, empty if there is enough."""
     try:
         space.check(resuming=resuming)
     except DatabaseBlocked as error:
@@ -33,7 +33,7 @@ def refusal(space: Space, *, resuming: bool = False) -> str:
 
 
 def test_a_large_disk_keeps_a_fixed_floor(path: Path, have: Callable[[int, int], None]) -> None:
-    """64 MiB, however large the disk is."""
+    """A large disk keeps 64 MiB free."""
     have(1000 * GIB, FLOOR_BYTES)
     assert refusal(Space(path)) == ""
     have(1000 * GIB, FLOOR_BYTES - 4096)
@@ -41,7 +41,7 @@ def test_a_large_disk_keeps_a_fixed_floor(path: Path, have: Callable[[int, int],
 
 
 def test_a_small_disk_keeps_a_part(path: Path, have: Callable[[int, int], None]) -> None:
-    """A twentieth of a disk that has less than 1.25 GiB."""
+    """A disk smaller than 1.25 GiB keeps a twentieth free."""
     have(100 << 20, 5 << 20)
     assert refusal(Space(path)) == ""
     have(100 << 20, (5 << 20) - 4096)
@@ -49,7 +49,7 @@ def test_a_small_disk_keeps_a_part(path: Path, have: Callable[[int, int], None])
 
 
 def test_going_on_takes_a_little_more(path: Path, have: Callable[[int, int], None]) -> None:
-    """Space at the floor does not make a collector stop and go on with each transaction."""
+    """Resuming needs a margin above the minimum, so a collector does not alternate at the boundary."""
     have(1000 * GIB, FLOOR_BYTES)
     assert refusal(Space(path), resuming=True)
     have(1000 * GIB, int(MARGIN * FLOOR_BYTES))
@@ -57,7 +57,7 @@ def test_going_on_takes_a_little_more(path: Path, have: Callable[[int, int], Non
 
 
 def test_the_log_counts(path: Path, have: Callable[[int, int], None]) -> None:
-    """What the log may add to the database is taken to be used before it is."""
+    """The size of the log, which a checkpoint may add to the database, counts as used."""
     space = Space(path)
     have(1000 * GIB, FLOOR_BYTES + 50_000)
     assert not space.is_tight()
@@ -67,5 +67,5 @@ def test_the_log_counts(path: Path, have: Callable[[int, int], None]) -> None:
 
 
 def test_a_disk_that_is_gone_is_no_space(tmp_path: Path) -> None:
-    """A filesystem that cannot be looked at, as when it is unmounted, may come back."""
+    """An unmounted filesystem counts as full, since it may return."""
     assert "cannot look at" in refusal(Space(tmp_path / "gone" / "traces.db"))

@@ -1,4 +1,4 @@
-"""From messages to rows, and what an acknowledgement says."""
+"""Storing of messages as rows, and acknowledgements."""
 
 import json
 import sqlite3
@@ -28,7 +28,7 @@ from ztrace_collector.tables.histogram import bucket_of
 
 
 def test_a_span_is_stored_as_it_came(store: Store, path: Path) -> None:
-    """Every field of a span is in its row, and in the view for people."""
+    """A span's fields are all in its row and in the readable view."""
     sender = Sender()
     span = make_span(
         parent_id=span_id(9),
@@ -49,7 +49,7 @@ def test_a_span_is_stored_as_it_came(store: Store, path: Path) -> None:
 
 
 def test_attributes_of_many_spans_stay_with_their_spans(store: Store, path: Path) -> None:
-    """Spans with, without and with nested attributes each keep their own."""
+    """Spans with, without and with nested attributes in one batch keep their own."""
     attributes: list[Any] = [
         None,
         {},
@@ -68,7 +68,7 @@ def test_attributes_of_many_spans_stay_with_their_spans(store: Store, path: Path
 
 
 def test_a_duplicate_is_acknowledged_and_not_stored(store: Store, path: Path) -> None:
-    """The same batch twice, in one transaction and in two, is one batch."""
+    """A batch received twice, in one transaction or two, is stored once and acknowledged."""
     sender = Sender()
     message = sender.data(make_span())
     assert store.store([message, message]) == {sender.incarnation: 1}
@@ -78,7 +78,7 @@ def test_a_duplicate_is_acknowledged_and_not_stored(store: Store, path: Path) ->
 
 
 def test_batches_out_of_order_are_asked_for_again(store: Store, path: Path) -> None:
-    """A batch too early is answered with the number that is wanted, and stored when its turn comes."""
+    """A batch beyond the expected number is answered with that number, and stored in its turn."""
     sender = Sender()
     first, second = sender.data(make_span(0)), sender.data(make_span(1))
     assert store.store([second]) == {sender.incarnation: 0}
@@ -87,7 +87,7 @@ def test_batches_out_of_order_are_asked_for_again(store: Store, path: Path) -> N
 
 
 def test_accounts_survive_a_restart(path: Path) -> None:
-    """A new store goes on where the last one ended."""
+    """A new store continues the accounts of the previous one."""
     sender = Sender()
     first = sender.data(make_span(0))
     with Store(path) as store:
@@ -101,7 +101,7 @@ def test_accounts_survive_a_restart(path: Path) -> None:
 
 
 def test_the_account_of_a_publisher_is_kept(store: Store, path: Path) -> None:
-    """Stored, elsewhere and lost for each reason add up to created; losses say when."""
+    """A publisher's account of stored, elsewhere and lost spans adds up, and losses have their times."""
     sender = Sender()
     sender.sequence, sender.floor, sender.created, sender.retired = 3, 3, 7, 7
     sender.mended = {"attribute_cut": 4}
@@ -133,7 +133,7 @@ def test_the_account_of_a_publisher_is_kept(store: Store, path: Path) -> None:
 
 
 def test_a_crash_report_ends_an_account(store: Store, path: Path) -> None:
-    """What a crashed process had not delivered is missing."""
+    """A crash message ends an account, and undelivered spans count as crashed."""
     sender = Sender()
     store.store([sender.data(make_span())])
     sender.created += 4
@@ -144,7 +144,7 @@ def test_a_crash_report_ends_an_account(store: Store, path: Path) -> None:
 
 
 def test_a_beat_makes_a_publisher_known_and_is_answered(store: Store, path: Path) -> None:
-    """An idle publisher has a row, and the answer is what it holds at most."""
+    """A heartbeat creates a publisher's row and is answered with its floor."""
     sender = Sender()
     sender.sequence = sender.floor = 6
     assert store.store([sender.beat()]) == {sender.incarnation: 6}
@@ -153,7 +153,7 @@ def test_a_beat_makes_a_publisher_known_and_is_answered(store: Store, path: Path
 
 
 def test_figures_count_finished_spans_where_they_ended(store: Store, path: Path) -> None:
-    """A span belongs to the minute, hour and day of its end."""
+    """A span counts in the minute, hour and day of its end."""
     minute_ns = 60_000 * MS
     spans = [
         make_span(0, start_ns=EPOCH_NS + minute_ns - MS, duration_ns=2 * MS, self_ns=MS, status=ERROR),
@@ -173,7 +173,7 @@ def test_figures_count_finished_spans_where_they_ended(store: Store, path: Path)
 
 
 def test_sums_of_hostile_durations_end_at_the_largest_integer(store: Store, path: Path) -> None:
-    """Durations of centuries neither fail nor turn negative."""
+    """Sums of extreme durations saturate at the largest integer."""
     spans = [make_span(n, start_ns=0, duration_ns=(1 << 63) - 1, self_ns=(1 << 63) - 1) for n in range(3)]
     store.store([Sender().data(*spans)])
     assert (
@@ -184,7 +184,7 @@ def test_sums_of_hostile_durations_end_at_the_largest_integer(store: Store, path
 def test_a_failed_transaction_leaves_nothing_behind(
     store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After an error nothing is stored or remembered, and the same messages can be stored."""
+    """A failed transaction leaves nothing stored or remembered, and its messages can be stored again."""
     first, second = Sender(0), Sender(1)
     store.store([first.data(make_span(0))])
     messages = [first.data(make_span(0, name="new")), second.data(make_span(7))]
@@ -206,7 +206,7 @@ def test_a_failed_transaction_leaves_nothing_behind(
 
 
 def test_a_full_disk_is_one_clear_error_and_not_the_end(store: Store, path: Path) -> None:
-    """When the file may not grow the error says so, and with room again the store goes on."""
+    """A full file raises a clear error, and with space again the store continues."""
     sender = Sender()
     store.store([sender.data(make_span())])
     pages = store._db.execute("PRAGMA page_count").fetchone()[0]
@@ -221,7 +221,7 @@ def test_a_full_disk_is_one_clear_error_and_not_the_end(store: Store, path: Path
 
 
 def test_a_loss_that_goes_on_is_one_row(path: Path) -> None:
-    """Told by many messages, over a restart too; what is far from it in time is another row."""
+    """A continuing loss is one row, even across a restart, and a later one another row."""
     sender, now_ns = Sender(), EPOCH_NS
 
     def drop(store: Store) -> None:
@@ -250,7 +250,7 @@ def test_a_loss_that_goes_on_is_one_row(path: Path) -> None:
 
 
 def test_losses_of_one_publisher_have_few_rows(store: Store, path: Path) -> None:
-    """However far apart a sender says that they were; their sum stays exact."""
+    """The rows of one publisher's losses are limited, and their sum stays exact."""
     sender, hour_ns = Sender(), 3_600_000 * MS
     for number in range(3):
         stretches = [pack_stretch(at_ns, at_ns) for at_ns in range(number, 700 * hour_ns, hour_ns)]
@@ -261,7 +261,7 @@ def test_losses_of_one_publisher_have_few_rows(store: Store, path: Path) -> None
 
 
 def test_refusals_from_outside_are_counted_with_the_next_transaction(store: Store, path: Path) -> None:
-    """Or when they are asked to be written; nothing is written twice, and a failure loses none."""
+    """Refusals noted from outside are written with the next transaction or on request, each once."""
     store.note_refusal("body", "at the door", 3)
     assert refusals(path) == {}
     store.store([Sender().data(make_span(), make_span(1, kind=9))])
@@ -280,7 +280,7 @@ def test_refusals_from_outside_are_counted_with_the_next_transaction(store: Stor
 
 
 def test_a_trace_that_was_deleted_begins_again(store: Store, path: Path) -> None:
-    """Once the store has been told to forget it: spans that still come make a new row."""
+    """A trace forgotten after its deletion starts a new row with its next spans."""
     sender = Sender()
     store.store([sender.data(make_span(0), make_span(1))])
     with closing(sqlite3.connect(path)) as db, db:
@@ -292,7 +292,7 @@ def test_a_trace_that_was_deleted_begins_again(store: Store, path: Path) -> None
 
 
 def test_an_incarnation_is_one_services_for_good(path: Path) -> None:
-    """Another service cannot send under its id, now or after the collector was started again."""
+    """An incarnation belongs to one service, across restarts too."""
     own, other = Sender(), Sender(service="shop")
     message = own.data(make_span())
     for _ in range(2):
@@ -306,7 +306,7 @@ def test_an_incarnation_is_one_services_for_good(path: Path) -> None:
 
 
 def test_an_id_is_given_once(path: Path) -> None:
-    """Also where the last rows are deleted, between transactions or between two lives of the collector."""
+    """Row ids are not reused after deletions, within a run or across runs."""
     first, second = Sender(), Sender(1)
     with Store(path) as store:
         store.store([first.data(make_span(0), make_span(1))])

@@ -1,4 +1,4 @@
-"""What becomes of messages when the disk is full, the file locked or damaged: real faults, none pretended."""
+"""Writer on full disks and on locked, damaged or moved files, with real faults."""
 
 import os
 import random
@@ -17,12 +17,12 @@ from ztrace.errors import DatabaseCorrupt
 from ztrace_collector.storing.store import Store, Written
 from ztrace_collector.storing.writer import RETRY_S, Writer
 
-#: Longer than anything takes: reached only by a failure.
+#: Longer than any condition takes: only a failing test reaches it.
 DEADLINE_S = 20
 
 
 class Lines(list[str]):
-    """What a writer says."""
+    """Lines reported by a writer."""
 
     def __call__(self, line: str) -> None:
         """Keep a line."""
@@ -32,12 +32,12 @@ class Lines(list[str]):
 
 @pytest.fixture
 def lines() -> Lines:
-    """Return what keeps a writer's lines."""
+    """Return a collection of a writer's lines."""
     return Lines()
 
 
 def until_stored(writer: Writer) -> dict[bytes, int]:
-    """Try what is held, when it is time to, until it is stored; return what may be acknowledged."""
+    """Retry the held messages until stored; return the acknowledgements."""
     deadline_s = time.monotonic() + DEADLINE_S
     while True:
         acknowledgements = writer.write()
@@ -48,17 +48,17 @@ def until_stored(writer: Writer) -> dict[bytes, int]:
 
 
 def spans(first: int, count: int) -> list[object]:
-    """Return spans of traces of their own, with attributes that take room."""
+    """Return spans of separate traces, with attributes of some size."""
     return [make_span(number, attributes={"note": "x" * 400}) for number in range(first, first + count)]
 
 
 def count_spans(path: Path) -> int:
-    """Return how many spans a file has."""
+    """Return a file's number of spans."""
     return int(row(path, "SELECT count(*) AS n FROM spans")["n"])
 
 
 def test_a_full_disk_holds_and_goes_on_by_itself(tmp_path: Path, lines: Lines) -> None:
-    """Nothing is acknowledged while the disk is full; when it has space all of it is stored, once."""
+    """On a full disk nothing is acknowledged; with space again the writer stores all held spans once."""
     with small_disk(tmp_path / "disk", 24) as disk:
         if disk is None:
             _be_limited(tmp_path)
@@ -71,7 +71,7 @@ def test_a_full_disk_holds_and_goes_on_by_itself(tmp_path: Path, lines: Lines) -
             assert writer.write([sender.data(*spans(100, 100))]) == {}
             assert writer.holding
             assert writer.wait_s() <= RETRY_S
-            # Tried again, and told once.
+            # Retried, and reported once.
             deadline_s = time.monotonic() + 3 * RETRY_S
             while time.monotonic() < deadline_s:
                 assert writer.write() == {}
@@ -119,7 +119,7 @@ print("held and stored")
 
 
 def _be_limited(folder: Path) -> None:
-    """Run a writer that meets a limit of file sizes, in a process of its own."""
+    """Run a writer with a limited file size in a separate process."""
     path = folder / "limited.db"
     command = [sys.executable, "-W", "error", "-c", LIMITED, str(path)]
     child = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
@@ -128,12 +128,12 @@ def _be_limited(folder: Path) -> None:
 
 
 def test_a_limit_of_file_sizes_holds_as_well(tmp_path: Path) -> None:
-    """Writing that fails in the middle of a transaction loses nothing, and the file can be used again."""
+    """A write that fails half way through a transaction loses nothing, and the file stays usable."""
     _be_limited(tmp_path)
 
 
 def test_a_disk_is_not_written_to_its_end(tmp_path: Path, lines: Lines) -> None:
-    """Spans fill a disk down to the floor and no further; the log is taken in as space gets little."""
+    """A disk is filled down to the minimum of free space, with checkpoints of the log near the end."""
     with small_disk(tmp_path / "disk", 16) as disk:
         if disk is None:
             _be_limited(tmp_path)
@@ -151,14 +151,14 @@ def test_a_disk_is_not_written_to_its_end(tmp_path: Path, lines: Lines) -> None:
             assert count_spans(path) == 100 * (sent - 1)
             with closing(sqlite3.connect(path)) as db:
                 assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-            # All that could be used was: what is stored takes most of the disk.
+            # The usable space was used: stored spans take most of the disk.
             assert path.stat().st_size > 8 << 20
             assert writer.finish() == {}
         assert lines[-1].startswith("ended while holding: 1 message received and not stored")
 
 
 def test_a_full_disk_at_the_start_holds(tmp_path: Path, lines: Lines) -> None:
-    """A collector that begins with a full disk waits for space instead of ending."""
+    """A collector started on a full disk waits for space."""
     with small_disk(tmp_path / "disk", 16) as disk:
         if disk is None:
             _be_limited(tmp_path)
@@ -179,7 +179,7 @@ def test_a_full_disk_at_the_start_holds(tmp_path: Path, lines: Lines) -> None:
 
 
 def test_another_programs_lock_holds(path: Path, lines: Lines) -> None:
-    """While another program writes nothing is stored; afterwards everything is."""
+    """Another program's lock holds the messages until it is released."""
     sender = Sender()
     with Writer(path, say=lines) as writer, closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -191,7 +191,7 @@ def test_another_programs_lock_holds(path: Path, lines: Lines) -> None:
 
 
 def test_nothing_to_store_is_no_transaction(path: Path, lines: Lines) -> None:
-    """An idle writer writes nothing, whatever others do to the file."""
+    """An idle writer starts no transaction."""
     with Writer(path, say=lines) as writer, closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         assert writer.write() == {}
@@ -201,7 +201,7 @@ def test_nothing_to_store_is_no_transaction(path: Path, lines: Lines) -> None:
 
 
 def make_file(path: Path, messages: int = 40) -> Sender:
-    """Make a file with some thousand spans; return who sent them."""
+    """Create a file with several thousand spans; return their sender."""
     sender = Sender()
     with Store(path) as store:
         for number in range(messages):
@@ -210,7 +210,7 @@ def make_file(path: Path, messages: int = 40) -> Sender:
 
 
 def test_a_damaged_file_is_set_aside_at_the_start(path: Path, lines: Lines) -> None:
-    """It gets a new name, unchanged; a new file takes the spans, and the accounts are balanced."""
+    """A damaged file is renamed unchanged on opening, and a new file continues with balanced accounts."""
     sender = make_file(path)
     path.write_bytes(path.read_bytes()[: 5 * 4096 + 77])
     damaged = path.read_bytes()
@@ -231,7 +231,7 @@ def test_a_damaged_file_is_set_aside_at_the_start(path: Path, lines: Lines) -> N
 def test_a_name_that_is_taken_is_left_alone(
     path: Path, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Files that are damaged in the same second get names of their own."""
+    """Files damaged in the same second get distinct names."""
     monkeypatch.setattr(time, "strftime", lambda form: "20260131T141500")
     names = []
     for _ in range(3):
@@ -247,11 +247,11 @@ def test_a_name_that_is_taken_is_left_alone(
 
 @pytest.mark.parametrize("seed", range(40))
 def test_flipped_bytes_never_stop_a_collector_for_long(path: Path, lines: Lines, seed: int) -> None:
-    """Wherever a file is damaged, a collector stores what comes: in it, or in a new one beside it."""
+    """A collector stores new spans in a file with random damage, or in a new file beside it."""
     rng = random.Random(seed)
     sender = make_file(path, 20)
     content = bytearray(path.read_bytes())
-    # Not in the first page, whose numbers say what the file is: other tests have those.
+    # The first page identifies the file; other tests damage it.
     for at in [rng.randrange(4096, len(content)) for _ in range(rng.choice((1, 10, 300)))]:
         content[at] ^= rng.randrange(1, 256)
     path.write_bytes(content)
@@ -262,7 +262,7 @@ def test_flipped_bytes_never_stop_a_collector_for_long(path: Path, lines: Lines,
             acknowledged = writer.write([sender.data(*spans(9000 + 50 * number, 50))])
             assert acknowledged == {sender.incarnation: 21 + number}
     assert len(lines) <= 1
-    # What was stored last can be read; of what was there before nobody knows.
+    # The latest spans are readable; earlier ones may be damaged.
     last = rows(path, "SELECT trace_id FROM spans ORDER BY id DESC LIMIT 50")
     assert {each["trace_id"] for each in last} == {trace_id(9200 + number) for number in range(50)}
     assert inode in {each.stat().st_ino for each in path.parent.iterdir()}
@@ -270,7 +270,7 @@ def test_flipped_bytes_never_stop_a_collector_for_long(path: Path, lines: Lines,
 
 @pytest.mark.parametrize("seed", range(12))
 def test_damage_while_it_writes_is_set_aside(path: Path, lines: Lines, seed: int) -> None:
-    """A file that is damaged under a running collector is set aside once that is met; nothing stops."""
+    """A file damaged under a running collector is set aside when the damage is met, and storing continues."""
     rng = random.Random(seed)
     sender = make_file(path, 20)
     with Writer(path, say=lines) as writer:
@@ -291,7 +291,7 @@ def test_damage_while_it_writes_is_set_aside(path: Path, lines: Lines, seed: int
 
 
 def test_a_file_whose_first_page_is_lost_is_known_as_ours(path: Path, lines: Lines) -> None:
-    """Zeros in the first page are no reason to end, nor to write over the rest."""
+    """A file whose first page is zeroed is set aside as damaged."""
     make_file(path)
     with open(path, "r+b") as file:
         file.write(bytes(4096))
@@ -302,7 +302,7 @@ def test_a_file_whose_first_page_is_lost_is_known_as_ours(path: Path, lines: Lin
 
 @pytest.mark.parametrize("how", ["moved", "deleted", "replaced"])
 def test_a_file_that_is_moved_away_is_noticed(path: Path, lines: Lines, how: str) -> None:
-    """What is acknowledged is in the file of that name, and what was before in the one that was moved."""
+    """A file moved away is noticed, and acknowledged spans are in the file under the original name."""
     sender, moved = Sender(), path.with_name("moved.db")
     with Writer(path, say=lines) as writer:
         writer.write([sender.data(*spans(0, 100))])
@@ -324,7 +324,7 @@ def test_a_file_that_is_moved_away_is_noticed(path: Path, lines: Lines, how: str
 
 
 def test_a_damaged_log_is_nothing_to_do(path: Path, lines: Lines) -> None:
-    """SQLite leaves out the transactions from the damaged one on; their publishers have been told of them."""
+    """SQLite drops the transactions of a damaged log from the damage on, without an error."""
     code = (
         "import os, sys; from pathlib import Path; from tests.collector.messages import Sender, make_span;"
         "from ztrace_collector.storing.store import Store;"
@@ -344,7 +344,7 @@ def test_a_damaged_log_is_nothing_to_do(path: Path, lines: Lines) -> None:
 
 @pytest.mark.parametrize("content", [b"dear diary, " * 5000, bytes(10_000), b"\0" * 4096 + b"CREATE TABLE"])
 def test_a_file_that_is_not_ours_is_never_moved(path: Path, lines: Lines, content: bytes) -> None:
-    """Text, zeros and other people's files stay as they are: a clear error and nothing else."""
+    """A file that is no database is refused and left unchanged."""
     path.write_bytes(content)
     with pytest.raises(DatabaseCorrupt, match="not an SQLite database"), Writer(path, say=lines):
         pass
@@ -356,7 +356,7 @@ def test_a_file_that_is_not_ours_is_never_moved(path: Path, lines: Lines, conten
 def test_a_disk_that_damages_every_file_ends_the_collector(
     path: Path, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One file is set aside; when the next is damaged before anything is stored there is no third."""
+    """A second file damaged before anything is stored ends the collector."""
 
     def fail(self: Store, *brought: object) -> Written:
         raise DatabaseCorrupt("damaged again")
@@ -370,7 +370,7 @@ def test_a_disk_that_damages_every_file_ends_the_collector(
 def test_an_error_of_ours_does_not_cost_the_file(
     path: Path, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a new file does not take either is not the file's fault: it stays, and the error is raised."""
+    """A programming error is raised and leaves the database file in place."""
 
     def fail(self: Store, *brought: object) -> Written:
         raise TypeError("a defect")
