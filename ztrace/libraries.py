@@ -14,6 +14,8 @@ class Library(NamedTuple):
         packages: top-level packages whose frames are hidden in exceptions.
         system: value of ``rpc.system.name`` and ``messaging.system``.
         spans_name_methods: a span's name is the method alone, so OpenTelemetry's ``rpc.method`` equals it.
+        remote_error: class, without its module, of the exception that carries one from the other side; its
+            message begins with the name that the exception had there.
         remote_traceback: attribute with the traceback that a server without ztrace sent as text.
     """
 
@@ -21,6 +23,7 @@ class Library(NamedTuple):
     packages: tuple[str, ...]
     system: str
     spans_name_methods: bool = True
+    remote_error: str = ""
     remote_traceback: str = ""
 
 
@@ -30,6 +33,7 @@ LIBRARIES = {
         middleware="ztrace.middleware.zerorpc",
         packages=("zerorpc",),
         system="zerorpc",
+        remote_error="RemoteError",
         remote_traceback="zerorpc.remote_traceback",
     ),
 }

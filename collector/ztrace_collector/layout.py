@@ -9,8 +9,12 @@ APPLICATION_ID = 0x5A545243
 #: How many migrations there are; ``PRAGMA user_version`` of an up-to-date file.
 SCHEMA_VERSION = 5
 
+#: Nanoseconds of a second, and of a minute, the bucket of the finest figures.
+SECOND_NS, MINUTE_NS = 1_000_000_000, 60_000_000_000
 #: Traces are found by duration within an hour, so the index is random over one hour only.
 HOUR_NS = 3_600_000_000_000
+#: A publisher beats every second: five missed beats make it silent.
+SILENT_AFTER_NS = 5 * SECOND_NS
 #: Sizes of the time buckets of ``method_figures``, in seconds: a question adds up days, hours and minutes.
 RESOLUTIONS_S = (60, 3600, 86400)
 #: Histogram buckets per factor of e: bucket b holds durations from e**(b/20) to e**((b+1)/20) ns, so that

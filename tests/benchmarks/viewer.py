@@ -23,12 +23,19 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
-from ztrace_collector.layout import APPLICATION_ID, BUCKETS_PER_E, HOUR_NS, RESOLUTIONS_S, SCHEMA_VERSION
+from ztrace_collector.layout import (
+    APPLICATION_ID,
+    BUCKETS_PER_E,
+    HOUR_NS,
+    MINUTE_NS,
+    RESOLUTIONS_S,
+    SCHEMA_VERSION,
+)
 from ztrace_collector.tables.schema import migrations
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.figures import list_methods
 from ztrace_viewer.queries.groups import FREQUENT as FREQUENT_FIRST
-from ztrace_viewer.queries.groups import MINUTE_NS, Filter, list_groups
+from ztrace_viewer.queries.groups import Filter, list_groups
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.traces import list_slowest, read_tree
 from ztrace_viewer.queries.way import read_error

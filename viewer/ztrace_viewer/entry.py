@@ -15,8 +15,6 @@ EXTRAS = {
     "starlette": "all",
     "uvicorn": "all",
     "sqlite_utils": "collector",
-    "zerorpc": "demo",
-    "gevent": "demo",
 }
 
 #: 128 + SIGINT, as a shell reports it.

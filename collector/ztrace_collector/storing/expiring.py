@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ztrace_collector.layout import HOUR_NS, RESOLUTIONS_S
+from ztrace_collector.layout import HOUR_NS, MINUTE_NS, RESOLUTIONS_S, SECOND_NS
 from ztrace_collector.storing.store import Store
 
 #: Traces of one piece at most, and of the other tables rows that are looked at.
@@ -27,8 +27,6 @@ _OF_TRACES = (
     "refused_spans",
     "traces",
 )
-_SECOND_NS = 1_000_000_000
-_MINUTE_NS = 60 * _SECOND_NS
 
 
 class _Old(NamedTuple):
@@ -150,7 +148,7 @@ def sweep(store: Store, before_ns: int) -> Iterator[None]:
 
 def _delete_figures(store: Store, before_ns: int) -> Iterator[None]:
     day_s = RESOLUTIONS_S[-1]
-    before_s = before_ns // (day_s * _SECOND_NS) * day_s
+    before_s = before_ns // (day_s * SECOND_NS) * day_s
     # Days first: what is asked for begins with the first day there is.
     for resolution_s in reversed(RESOLUTIONS_S):
         deleted = MAX_ROWS
@@ -179,7 +177,7 @@ def _delete_minutes(store: Store, before_ns: int) -> Iterator[None]:
                 minutes = db.execute(
                     "SELECT minute, count, edge_count FROM exception_minutes WHERE exception_group = ?"
                     " AND minute < ? ORDER BY minute LIMIT ?",
-                    (group, before_ns // _MINUTE_NS, room),
+                    (group, before_ns // MINUTE_NS, room),
                 ).fetchall()
                 if minutes:
                     db.execute(

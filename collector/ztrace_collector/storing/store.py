@@ -19,6 +19,7 @@ from ztrace.errors import WireError
 from ztrace.wire import BYE, CRASH, OPEN, TOMBSTONE, unpack_stretch
 from ztrace_collector.checking.columns import Columns, link_texts, read_message, read_parcel, read_spans
 from ztrace_collector.checking.parcels import Outcome, Parcel
+from ztrace_collector.layout import SILENT_AFTER_NS
 from ztrace_collector.refusals import SPAN_REASONS, UNFINISHED, Refusals
 from ztrace_collector.storing.database import close_database, explain, open_database, take_in_log
 from ztrace_collector.tables.accounts import Account
@@ -38,8 +39,6 @@ _COLUMNS = (
 )
 #: Most batches have no details, and each column costs a hundredth.
 _SPANS, _DETAILED = Insert("spans", _COLUMNS), Insert("spans", f"{_COLUMNS}, details")
-#: A publisher that has been silent for longer is not counted as there: it would have sent some beats.
-SILENT_NS = 5_000_000_000
 
 _PLACE = (
     "INSERT INTO spans (id, trace_id, span_id, method, instance, start_ns, status)"
@@ -114,7 +113,7 @@ class Store:
     @property
     def publisher_count(self) -> int:
         """How many publishers are there now."""
-        return self._publishers.count_alive(self._clock_ns() - SILENT_NS)
+        return self._publishers.count_alive(self._clock_ns() - SILENT_AFTER_NS)
 
     def store(self, messages: Sequence[Sequence[bytes]]) -> dict[bytes, int]:
         """Write what the messages bring, in one transaction.

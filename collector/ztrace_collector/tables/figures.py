@@ -14,13 +14,11 @@ from math import log
 
 from ztrace.records import ERROR
 from ztrace_collector.checking.columns import INT_END, Columns
-from ztrace_collector.layout import BUCKETS_PER_E, RESOLUTIONS_S
+from ztrace_collector.layout import BUCKETS_PER_E, MINUTE_NS, RESOLUTIONS_S
 from ztrace_collector.tables.rows import Recent
 
 #: Rows kept in memory: a row takes up to 10 KB.
 SIZE = 2048
-#: What is added up first; all of RESOLUTIONS_S are multiples of it.
-MINUTE_NS = 60_000_000_000
 #: SQLite's largest integer: sums stay there instead of failing.
 MOST = INT_END - 1
 

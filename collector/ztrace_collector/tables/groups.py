@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ztrace_collector.checking.failures import Failure
-from ztrace_collector.layout import OPEN, REGRESSED, RESOLVED
+from ztrace_collector.layout import MINUTE_NS, OPEN, REGRESSED, RESOLVED
 from ztrace_collector.tables.grouping import fingerprint, template, widen
 from ztrace_collector.tables.samples import Sample, choose_samples
 
-MINUTE_NS = 60_000_000_000
 #: Services of a group that are listed.
 MAX_SERVICES = 100
 

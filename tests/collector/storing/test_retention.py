@@ -9,7 +9,7 @@ import pytest
 
 from tests.collector.messages import EPOCH_NS, MS, Sender, is_balanced, make_span, row, rows, trace_id
 from ztrace.records import ERROR, ExceptionRecord, FrameRecord
-from ztrace_collector.layout import HOUR_NS
+from ztrace_collector.layout import HOUR_NS, MINUTE_NS
 from ztrace_collector.storing import expiring, retention
 from ztrace_collector.storing.expiring import delete_traces_before, sweep, used_bytes
 from ztrace_collector.storing.retention import Calendar, Limits, Retention
@@ -17,7 +17,6 @@ from ztrace_collector.storing.store import Store
 from ztrace_collector.storing.writer import Writer
 
 DAY_NS = 24 * HOUR_NS
-MINUTE_NS = HOUR_NS // 60
 
 
 class Clock:

@@ -74,7 +74,10 @@ class Demo:
         found = {}
         for folder in Path("/proc").glob("[0-9]*"):
             if self.marker.encode() in _read(folder / "environ") and int(folder.name) != self.process.pid:
-                module, *arguments = _read(folder / "cmdline").decode().split("\0")[3:]
+                words = _read(folder / "cmdline").decode().split("\0")
+                if len(words) < 4:
+                    continue  # It has ended meanwhile.
+                module, *arguments = words[3:]
                 name = module.removeprefix("ztrace_viewer.demo.")
                 found[arguments[0] if name == "service" else name] = int(folder.name)
         return found
@@ -306,9 +309,9 @@ def test_a_foreign_file_is_refused_with_the_collectors_line(tmp_path: Path) -> N
 
 
 def test_without_its_libraries_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before anything is started."""
-    from ztrace_viewer.demo import opening
+    """A missing library is reported before a process starts."""
+    from ztrace_viewer import demo
 
-    monkeypatch.setattr(opening, "find_spec", lambda name: None)
+    monkeypatch.setattr(demo, "find_spec", lambda name: None)
     with pytest.raises(ZtraceError, match=r"pip install 'ztrace\[demo\]'"):
-        opening.run_shop(1, None)
+        demo.run(1, None)

@@ -203,7 +203,7 @@ def test_a_database_that_is_written_is_left_alone(tmp_path: Path, run: Run) -> N
         told = run("import", file, "--db", home)
     assert told.exit_code == 2
     assert told.stderr == (
-        f"ztrace: a collector writes to {home}; let it import with --to http://127.0.0.1:4318 if it listens"
+        f"ztrace: a collector writes to {home}; import with --to http://127.0.0.1:4318 if it listens"
         " for OTLP, or stop it first\n"
     )
     assert run("import", file, "--db", home).exit_code == 0

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from tests.viewer.stored import NOON, header, message, open_message, span, trace_id
 from ztrace import wire
+from ztrace_collector.layout import SILENT_AFTER_NS
 from ztrace_collector.storing.store import Store
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.status import read_status
-from ztrace_viewer.trees.states import SILENT_AFTER_NS
 
 
 def test_the_status_adds_up(path: Path) -> None:

@@ -22,6 +22,7 @@ from tests.viewer.stored import (
 )
 from ztrace import records, wire
 from ztrace.records import ABANDONED
+from ztrace_collector.layout import SILENT_AFTER_NS
 from ztrace_collector.storing.store import Store
 from ztrace_viewer.documents import TraceSummary, TreeDocument
 from ztrace_viewer.queries.database import open_database
@@ -29,7 +30,7 @@ from ztrace_viewer.queries.identifiers import find_trace, shorten_traces
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.status import read_status
 from ztrace_viewer.queries.traces import list_slowest, read_tree
-from ztrace_viewer.trees.states import LOST_AFTER_NS, SILENT_AFTER_NS, state_of_span
+from ztrace_viewer.trees.states import LOST_AFTER_NS, state_of_span
 
 #: How a publisher ends, and what is then said of its open spans and when they were last heard of.
 ENDS = [

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.datastructures import QueryParams
 
+from ztrace.records import INT64_MAX
 from ztrace_viewer.terminal.durations import UNITS_NS
 from ztrace_viewer.web.jaeger.parameters import (
-    LAST_NS,
     MAX_LIMIT,
     ParameterError,
     parse_go_duration,
@@ -37,7 +37,7 @@ from ztrace_viewer.web.jaeger.parameters import (
         (".5s", 500_000_000),
         ("1.s", 1_000_000_000),
         ("+3ns", 3),
-        ("99999999999999h", LAST_NS),
+        ("99999999999999h", INT64_MAX),
     ],
 )
 def test_durations_as_go_writes_them(text: str, duration_ns: int | None) -> None:
@@ -66,7 +66,7 @@ def test_what_is_no_duration(text: str) -> None:
         ("2026-01-31T14:00:00+02:00", 1_769_860_800_000_000_000),
         ("2026-01-31T14:00:00 02:00", 1_769_860_800_000_000_000),
         ("1900-01-01T00:00:00Z", 0),
-        ("9999-12-31T23:59:59Z", LAST_NS),
+        ("9999-12-31T23:59:59Z", INT64_MAX),
     ],
 )
 def test_moments(text: str, moment_ns: int) -> None:
@@ -171,7 +171,7 @@ def test_dependencies_go_back_a_day() -> None:
     day = UNITS_NS["d"]
     assert read_stretch(QueryParams(), 2 * day) == (day, 2 * day)
     assert read_stretch(QueryParams({"endTs": "1000", "lookback": "1"}), 0) == (999_000_000, 1_000_000_000)
-    assert read_stretch(QueryParams({"endTs": "9" * 30, "lookback": "9" * 30}), 0) == (0, LAST_NS)
+    assert read_stretch(QueryParams({"endTs": "9" * 30, "lookback": "9" * 30}), 0) == (0, INT64_MAX)
 
 
 _TEXT = st.text() | st.from_regex(r"[0-9.]{1,4}(ms|s|h)", fullmatch=True) | st.integers().map(str)
@@ -203,7 +203,7 @@ def test_any_text_is_read_or_refused(pairs: list[tuple[str, str]]) -> None:
             question = read(QueryParams(pairs))
         except ParameterError:
             continue
-        assert 0 <= question.start_ns <= LAST_NS
-        assert 0 <= question.end_ns <= LAST_NS
+        assert 0 <= question.start_ns <= INT64_MAX
+        assert 0 <= question.end_ns <= INT64_MAX
         assert 1 <= question.limit <= MAX_LIMIT
         "".join((*question.tags, *question.tags.values())).encode()

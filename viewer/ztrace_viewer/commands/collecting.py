@@ -9,22 +9,16 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack
 import click
 from click.core import ParameterSource
 
+from ztrace.addresses import DEFAULT_ENDPOINT, DEFAULT_OTLP_GRPC, DEFAULT_OTLP_HTTP, DEFAULT_WEB, Address
 from ztrace_viewer.commands.options import KEYS_VARIABLE, Amount, database_option
 from ztrace_viewer.terminal.durations import parse_duration
 from ztrace_viewer.terminal.sizes import parse_size
 
 if TYPE_CHECKING:
     from ztrace_collector.otlp.listening.servers import Listening
-    from ztrace_viewer.web.listening import Address
 
 _F = TypeVar("_F", bound=Callable[..., object])
 
-#: Where publishers connect: this machine alone, and what an agent tries if nothing else is said.
-DEFAULT_ENDPOINT = "tcp://127.0.0.1:4710"
-#: Where OpenTelemetry's exporters send to if nothing else is said.
-DEFAULT_OTLP = "127.0.0.1:4318"
-#: Where the web page is if nothing else is said.
-DEFAULT_WEB = "127.0.0.1:4711"
 #: Says that there is to be no such thing.
 OFF = "off"
 #: The least that can be kept: traces go by the hour; and the log beside the file has up to 80 MB.
@@ -96,7 +90,7 @@ def _listen_options(default: str | None) -> Callable[[_F], _F]:
             "--otlp-grpc-listen",
             "otlp_grpc",
             metavar="HOST:PORT",
-            help="Where they are taken over gRPC, such as 127.0.0.1:4317.",
+            help=f"Where they are taken over gRPC, such as {DEFAULT_OTLP_GRPC}.",
         )
         return http(grpc(function))
 
@@ -147,7 +141,7 @@ class _Given(TypedDict):
 @_keys_option
 @_adopt_option
 @_limit_options
-@_listen_options(DEFAULT_OTLP)
+@_listen_options(DEFAULT_OTLP_HTTP)
 @_sending_options
 @database_option
 @click.option(
@@ -197,7 +191,7 @@ def collect(**given: Unpack[_Given]) -> None:
     _collect(given)
 
 
-def _collect(given: _Given, web: "Address | None" = None) -> None:
+def _collect(given: _Given, web: Address | None = None) -> None:
     from ztrace_collector.otlp.listening.servers import Servers
     from ztrace_collector.otlp.sending.destinations import read_destinations
     from ztrace_collector.receiving.inbox import Inbox

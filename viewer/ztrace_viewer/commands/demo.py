@@ -1,6 +1,5 @@
 """``ztrace demo``: see it work."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -31,9 +30,6 @@ def demo(seconds: float, database: Path | None) -> None:
     Example:
       ztrace demo --seconds 10 --db shop.db
     """
-    for needed in ("zerorpc", "sqlite_utils", "rich"):
-        if not find_spec(needed):
-            raise ModuleNotFoundError(f"No module named {needed!r}", name="zerorpc")
     from ztrace_viewer.demo import run
 
     run(seconds, database)

@@ -73,6 +73,7 @@ def list_(folder: Path, as_json: bool) -> None:
       ztrace keys list
     """
     from ztrace.errors import NotFoundError
+    from ztrace_collector.layout import SECOND_NS
     from ztrace_collector.receiving.keys import KeyFolder
     from ztrace_viewer.commands.answering import print_json
     from ztrace_viewer.documents import KeysDocument
@@ -83,8 +84,8 @@ def list_(folder: Path, as_json: bool) -> None:
                 "service": key.service,
                 "id": key.id,
                 "state": "active" if key.revoked_s is None else "revoked",
-                "made_ns": key.made_s * 10**9,
-                "revoked_ns": None if key.revoked_s is None else key.revoked_s * 10**9,
+                "made_ns": key.made_s * SECOND_NS,
+                "revoked_ns": None if key.revoked_s is None else key.revoked_s * SECOND_NS,
             }
             for key in KeyFolder(folder).read()
         ]

@@ -4,16 +4,14 @@ from pathlib import Path
 
 import click
 
+from ztrace.addresses import DEFAULT_WEB
 from ztrace_viewer.commands.options import database_option
-
-#: Where it is served if nothing else is said; in the help, before anything of the server is imported.
-DEFAULT_LISTEN = "127.0.0.1:4711"
 
 
 @click.command()
 @click.option(
     "--listen",
-    default=DEFAULT_LISTEN,
+    default=DEFAULT_WEB,
     show_default=True,
     metavar="HOST:PORT",
     help="Where to serve, on this machine; port 0 takes a free one.",

@@ -12,7 +12,13 @@ Read `shop` first: services as anybody writes them, and `service`: the lines tha
     report       what was found
 """
 
+from importlib.util import find_spec
 from pathlib import Path
+
+from ztrace.errors import ZtraceError
+
+#: Packages that the extra ``demo`` installs; the first one missing is reported before anything starts.
+NEEDED = ("zerorpc", "gevent", "sqlite_utils", "rich")
 
 
 def run(seconds: float, database: Path | None) -> None:
@@ -25,7 +31,10 @@ def run(seconds: float, database: Path | None) -> None:
     Raises:
         ZtraceError: a library is missing, a process did not start or died, or the file cannot be used.
     """
-    # Here and not above: each of the shop's processes imports this package.
+    for library in NEEDED:
+        if not find_spec(library):
+            raise ZtraceError(f"{library} is not installed", hint="pip install 'ztrace[demo]'")
+    # Imported here, since each of the shop's processes imports this package.
     from ztrace_viewer.demo.opening import run_shop
     from ztrace_viewer.demo.report import print_findings
 

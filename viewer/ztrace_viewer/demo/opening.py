@@ -9,7 +9,6 @@ import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import zmq
@@ -47,11 +46,8 @@ def run_shop(seconds: float, database: Path | None) -> Outcome:
     """Open the shop, let people in for a time, and close it.
 
     Raises:
-        ZtraceError: a library is missing, a process did not start or died, or the file cannot be used.
+        ZtraceError: a process did not start or died, or the file cannot be used.
     """
-    for library in ("zerorpc", "gevent", "sqlite_utils"):
-        if find_spec(library) is None:
-            raise ZtraceError(f"{library} is not installed", hint="pip install 'ztrace[demo]'")
     folder = Path(tempfile.mkdtemp(prefix="ztrace-demo-"))
     try:
         outcome = _run(seconds, database or folder / "shop.db", folder / "run")

@@ -14,7 +14,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
 from ztrace.errors import OtlpError
-from ztrace.records import KIND_NUMBERS
+from ztrace.records import INT64_MAX, INT64_MIN, KIND_NUMBERS
 from ztrace_collector.otlp.mapping.json_form import parse_request
 from ztrace_viewer.export.jaeger_fields import (
     CHILD_OF,
@@ -45,7 +45,6 @@ _REFERENCE_ATTRIBUTE = "opentracing.ref_type"
 _STATUS_CODES = {name: code for code, name in STATUS_NAMES.items()}
 #: Digits of ids; Jaeger leaves out zeros in front.
 _TRACE_DIGITS, _SPAN_DIGITS = 32, 16
-_INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
 _TIME_END = 1 << 64
 
 _T = TypeVar("_T")
@@ -242,7 +241,7 @@ def _read_tag(tag: Mapping[str, object]) -> tuple[str, AnyValue]:
                 return key, AnyValue(bool_value=value if isinstance(value, bool) else value == "true")
             case "int64":
                 whole = int(str(value))
-                if not _INT64_MIN <= whole <= _INT64_MAX:
+                if not INT64_MIN <= whole <= INT64_MAX:
                     raise ValueError
                 return key, AnyValue(int_value=whole)
             case "float64":

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from ztrace import __version__
 from ztrace.records import KIND_NUMBERS
+from ztrace_collector.layout import SECOND_NS
 from ztrace_collector.otlp.mapping.reading import StoredSpan
 from ztrace_viewer.terminal.durations import format_duration
 from ztrace_viewer.trees.forest import Forest, arrange, name_span
@@ -49,7 +50,7 @@ class SpeedscopeWriter:
 
     def _make_profile(self, forest: Forest, root: int) -> dict[str, object]:
         span = forest.spans[root]
-        began = datetime.fromtimestamp(span.start_ns // 1_000_000_000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+        began = datetime.fromtimestamp(span.start_ns // SECOND_NS, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
         events = list(self._make_events(forest, root))
         return {
             "type": "evented",

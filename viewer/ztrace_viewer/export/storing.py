@@ -11,6 +11,7 @@ from pathlib import Path
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from ztrace.addresses import DEFAULT_OTLP_HTTP
 from ztrace.errors import DatabaseInUse
 from ztrace_collector.checking.parcels import Parcel, pack
 from ztrace_collector.otlp.mapping.incoming import read_request
@@ -55,7 +56,7 @@ class Storing:
         except DatabaseInUse as error:
             raise DatabaseInUse(
                 f"a collector writes to {self._database}",
-                hint="let it import with --to http://127.0.0.1:4318 if it listens for OTLP, or stop it first",
+                hint=f"import with --to http://{DEFAULT_OTLP_HTTP} if it listens for OTLP, or stop it first",
             ) from error
 
     def close(self) -> None:

@@ -7,9 +7,12 @@ has only its own part of the way.
 import sqlite3
 from collections.abc import Mapping
 
+from ztrace.libraries import LIBRARIES
 from ztrace_viewer.documents import ExceptionDocument, Frame
 from ztrace_viewer.json_text import read_json
 
+#: Attributes with a traceback as text, of any traced library.
+_REMOTE_TRACEBACKS = [row.remote_traceback for row in LIBRARIES.values() if row.remote_traceback]
 #: Causes and members shown below each other; the agent records eight and four.
 _MAX_DEPTH = 16
 
@@ -80,6 +83,12 @@ def concerns(exception: ExceptionDocument, origin_span_id: str) -> bool:
         pending.extend(looked_at["members"])
         pending.extend(looked_at["causes"])
     return False
+
+
+def find_remote_traceback(attributes: Mapping[str, object]) -> str | None:
+    """Return the traceback that a server without ztrace sent, from the attributes of the call's span."""
+    found = (attributes.get(name) for name in _REMOTE_TRACEBACKS)
+    return next((text for text in found if isinstance(text, str)), None)
 
 
 def _read_nested(

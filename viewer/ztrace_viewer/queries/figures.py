@@ -8,13 +8,11 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
 
-from ztrace_collector.layout import RESOLUTIONS_S
+from ztrace_collector.layout import RESOLUTIONS_S, SECOND_NS
 from ztrace_collector.tables.histogram import quantile
 from ztrace_viewer.documents import MethodFigures, StatsDocument
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.queries.selection import EVERYTHING, Selection, find_methods
-
-_SECOND_NS = 1_000_000_000
 
 
 def list_methods(
@@ -92,7 +90,7 @@ def _bounds(db: sqlite3.Connection, selection: Selection) -> tuple[int, int]:
     ).fetchone()
     if low is None:
         return 0, 0
-    minute_ns = minute_s * _SECOND_NS
+    minute_ns = minute_s * SECOND_NS
     first_s = 0 if selection.since_ns is None else selection.since_ns // minute_ns * minute_s
     last_s = (high + 1) * day_s
     if selection.until_ns is not None:

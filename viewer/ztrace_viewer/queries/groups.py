@@ -11,7 +11,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from ztrace.errors import NotFoundError
-from ztrace_collector.layout import RESOLVED
+from ztrace.records import INT64_MAX
+from ztrace_collector.layout import MINUTE_NS, RESOLVED
 from ztrace_viewer.documents import ErrorsDocument, GroupSummary, Sample
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.queries.exceptions import read_frames
@@ -22,8 +23,6 @@ NEWEST, FREQUENT = "newest", "frequent"
 #: Parts of the time for which occurrences are counted: an hour each of a day.
 WHEN_PARTS = 24
 
-MINUTE_NS = 60_000_000_000
-_LAST_NS = (1 << 63) - 1
 _ORDERS = {NEWEST: "last_ns DESC, id DESC", FREQUENT: "counted DESC, last_ns DESC, id DESC"}
 
 
@@ -138,7 +137,7 @@ def _match(selection: Selection, wanted: Filter) -> tuple[list[str], list[object
     conditions, values = match_names(selection, "service", "name")
     if selection.in_time:
         conditions += ["last_ns >= ?", "first_ns < ?"]
-        values += [selection.since_ns or 0, _LAST_NS if selection.until_ns is None else selection.until_ns]
+        values += [selection.since_ns or 0, INT64_MAX if selection.until_ns is None else selection.until_ns]
     if not wanted.resolved:
         conditions.append("state <> ?")
         values.append(RESOLVED)
@@ -154,7 +153,7 @@ def _match(selection: Selection, wanted: Filter) -> tuple[list[str], list[object
 
 def _minutes(selection: Selection) -> tuple[int, int]:
     """Return the first and the last minute that a selection touches."""
-    last = (1 << 62) if selection.until_ns is None else (selection.until_ns - 1) // MINUTE_NS
+    last = INT64_MAX // MINUTE_NS if selection.until_ns is None else (selection.until_ns - 1) // MINUTE_NS
     return (selection.since_ns or 0) // MINUTE_NS, last
 
 

@@ -10,7 +10,7 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterator
 
-from ztrace.records import UNFINISHED
+from ztrace.records import INT64_MAX, UNFINISHED
 from ztrace_collector.layout import HOUR_NS
 from ztrace_viewer.documents import SlowDocument, TreeDocument
 from ztrace_viewer.json_text import read_json
@@ -100,7 +100,7 @@ def _list_finished(
 ) -> list[tuple[int, bytes]]:
     """Return (duration, trace id) of the slowest traces, in no order; those with hidden row ids left out."""
     first = 0 if selection.since_ns is None else selection.since_ns // HOUR_NS
-    last = (1 << 62) if selection.until_ns is None else (selection.until_ns - 1) // HOUR_NS
+    last = INT64_MAX // HOUR_NS if selection.until_ns is None else (selection.until_ns - 1) // HOUR_NS
     slowest: list[tuple[int, int]] = []
     for hour, longest in db.execute(_HOURS, {"first": first, "last": last}).fetchall():
         if len(slowest) == limit and longest <= slowest[0][0]:

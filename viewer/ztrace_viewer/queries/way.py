@@ -18,7 +18,7 @@ from ztrace_viewer.documents import (
     Missing,
     Sample,
 )
-from ztrace_viewer.queries.exceptions import concerns, read_exceptions
+from ztrace_viewer.queries.exceptions import concerns, find_remote_traceback, read_exceptions
 from ztrace_viewer.queries.groups import read_group
 from ztrace_viewer.queries.identifiers import MIN_PREFIX
 from ztrace_viewer.queries.losses import read_facts
@@ -29,8 +29,6 @@ from ztrace_viewer.trees.tree import STATUS_NAMES, SpanRow
 
 #: Which occurrence of a group is shown, besides the beginning of a trace id.
 FIRST, LATEST = "first", "latest"
-#: What a server without ztrace says of an error, kept on the span of the call.
-REMOTE_TRACEBACK = "zerorpc.remote_traceback"
 
 
 def read_error(
@@ -57,7 +55,6 @@ def read_error(
     way = trace.climb(origin_id)
     origin = way[-1] if way else None
     called = origin is not None and origin.kind == "client"
-    text = origin.attributes.get(REMOTE_TRACEBACK) if origin is not None else None
     return {
         "group": summary,
         "shown": shown,
@@ -66,7 +63,7 @@ def read_error(
         "missing": trace.explain(way[0]) if way else None,
         "failed_ns": origin.end_ns if origin is not None and called else None,
         "callee": trace.find_callee(origin_id) if called else None,
-        "remote_traceback": text if isinstance(text, str) else None,
+        "remote_traceback": find_remote_traceback(origin.attributes) if origin is not None else None,
     }
 
 

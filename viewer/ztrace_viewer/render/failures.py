@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ztrace.records import GROUPED, PASSED, REPLACED, WRAPPED
 from ztrace_viewer.documents import ExceptionDocument, Frame, SpanDocument
-from ztrace_viewer.queries.way import REMOTE_TRACEBACK
+from ztrace_viewer.queries.exceptions import find_remote_traceback
 from ztrace_viewer.render.frames import name_place, same_line
 from ztrace_viewer.render.tracebacks import as_raised, draw_exception, draw_remote
 
@@ -35,8 +35,7 @@ def draw_failure(span: SpanDocument, guide: str, origins: Mapping[str, str], wid
     # A group's members say themselves where they came from.
     if not exception["origin"] and exception["how"] != GROUPED:
         lines.append(_tell_origin(span, exception, origins))
-    remote = span["attributes"].get(REMOTE_TRACEBACK)
-    if exception["origin"] and isinstance(remote, str):
+    if exception["origin"] and (remote := find_remote_traceback(span["attributes"])) is not None:
         lines.extend(draw_remote(remote))
     for line in lines:
         yield Text.assemble((guide, "dim"), line)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from rich.text import Text
 
+from ztrace.libraries import LIBRARIES
 from ztrace.records import PASSED, REPLACED, WRAPPED
 from ztrace_viewer.documents import ExceptionDocument
 from ztrace_viewer.queries.identifiers import SHOWN_GROUP_DIGITS
@@ -22,6 +23,8 @@ MAX_MESSAGE_LINES, MAX_REMOTE_LINES = 8, 40
 #: Exceptions shown of one with its causes and members.
 MAX_EXCEPTIONS = 24
 
+#: Exceptions that carry one from the other side, of any traced library.
+_REMOTE_ERRORS = frozenset(row.remote_error for row in LIBRARIES.values() if row.remote_error)
 _LINKS = {WRAPPED: "caused by", REPLACED: "while handling"}
 
 
@@ -92,7 +95,7 @@ def as_raised(type_name: str, message: str) -> str:
 
 
 def _is_remote(type_name: str, message: str) -> bool:
-    return type_name.endswith("RemoteError") and ": " in message
+    return type_name.rpartition(".")[2] in _REMOTE_ERRORS and ": " in message
 
 
 def _draw_message(exception: ExceptionDocument, width: int) -> Iterator[Text]:

@@ -7,10 +7,9 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from ztrace.errors import SettingsError
+from ztrace.records import INT64_MAX
 from ztrace_viewer.terminal.durations import UNITS_NS, parse_duration
 
-#: What SQLite's integers hold; a moment outside is as good as the limit.
-_LAST_NS = (1 << 63) - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Below this a moment reads better as "3m ago".
 _RECENT_NS = UNITS_NS["d"]
@@ -35,13 +34,13 @@ def parse_moment(text: str, now_ns: int) -> int:
         raise SettingsError(
             f"{text!r} is not a time", hint="write a duration ago (250ms, 5m, 7d) or 2026-01-31T14:05:00"
         ) from error
-    return min(_LAST_NS, max(0, (moment - _EPOCH) // timedelta(microseconds=1) * 1_000))
+    return min(INT64_MAX, max(0, (moment - _EPOCH) // timedelta(microseconds=1) * 1_000))
 
 
 def format_moment(moment_ns: int) -> str:
     """Return a moment in local time, to the second."""
     try:
-        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment_ns // 1_000_000_000))
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment_ns // UNITS_NS["s"]))
     except (OverflowError, ValueError, OSError):
         return "?"
 

@@ -12,6 +12,7 @@ told of while they run, not long after it ended.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ztrace_collector.layout import MINUTE_NS, SECOND_NS
 from ztrace_viewer.documents import Loss, Missing
 from ztrace_viewer.trees.states import CRASHED, SILENT, WITH_PROCESS
 
@@ -32,13 +33,13 @@ REPEATED = "span id stored twice"
 #: Kinds whose parent is in another process.
 REMOTE_KINDS = ("server", "consumer")
 #: A span that ended has arrived after so long: batches, beats and acknowledgements take a second or two.
-ARRIVED_NS = 10_000_000_000
+ARRIVED_NS = 10 * SECOND_NS
 #: How much later than its end a loss may have been told, by a publisher or to a collector that was busy; and
 #: how long a message may have waited for its consumer.
-LATE_NS = 60_000_000_000
+LATE_NS = MINUTE_NS
 #: A process that died while it waited for a call was last heard of up to two beats before the call began, and
 #: soon after it had ended at the latest.
-BEATS_NS, ANSWERED_NS = 2_000_000_000, 5_000_000_000
+BEATS_NS, ANSWERED_NS = 2 * SECOND_NS, 5 * SECOND_NS
 
 
 @dataclass(frozen=True, slots=True)

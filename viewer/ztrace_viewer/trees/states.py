@@ -4,13 +4,12 @@ One idea: a span is as alive as its process. While the process is heard from, th
 the span ended with it, at the last sign of life.
 """
 
+from ztrace_collector.layout import MINUTE_NS, SILENT_AFTER_NS
 from ztrace_viewer.documents import UnfinishedState
 
-#: A publisher beats every second: five missed beats make it silent.
-SILENT_AFTER_NS = 5_000_000_000
 #: A publisher reports each open span again within a minute, a few seconds later when there are very many.
 #: After two minutes without a report from a live publisher the span has ended, and its end was lost.
-LOST_AFTER_NS = 120_000_000_000
+LOST_AFTER_NS = 2 * MINUTE_NS
 
 #: States of a span without an end. Running: its process is alive. Ended, crashed, silent: its process is
 #: gone, in that way. Lost: its process is alive and no longer reports it. Abandoned: its process holds no

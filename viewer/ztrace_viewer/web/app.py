@@ -16,12 +16,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from ztrace.addresses import Address
 from ztrace.errors import ZtraceError
 from ztrace_viewer.web.answers import answer_error, find_status
 from ztrace_viewer.web.asking import Asker
 from ztrace_viewer.web.guard import Guard
 from ztrace_viewer.web.jaeger import version1, version3
-from ztrace_viewer.web.listening import Address
 from ztrace_viewer.web.start import answer_start
 
 #: Questions answered at the same time; the others wait. Each is work for a core, and may hold a large answer.

@@ -17,9 +17,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from ztrace.addresses import Address
 from ztrace.errors import EndpointError, ZtraceError
 from ztrace_viewer import lifeline
-from ztrace_viewer.web.listening import Address, find_address, listen
+from ztrace_viewer.web.listening import find_address, listen
 from ztrace_viewer.web.token import find_token
 
 #: How much less of the processor it gets than the collector, where both want it.

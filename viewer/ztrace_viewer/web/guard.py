@@ -4,7 +4,6 @@ One idea: it stands before all routes and decides by the headers alone, so no ro
 """
 
 import hmac
-import ipaddress
 import re
 from collections.abc import Iterator
 from http.cookies import CookieError, SimpleCookie
@@ -14,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ztrace.addresses import is_loopback
 from ztrace_viewer.web.answers import answer_error
 from ztrace_viewer.web.start import STYLE_SOURCE, answer_locked
 
@@ -133,10 +133,5 @@ def _is_this_machine(host: str) -> bool:
     found = _HOST.fullmatch(host)
     if found is None:
         return False
-    name = found[1].lower().strip("[]").rstrip(".")
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
+    name = found[1].lower().rstrip(".")
+    return name.endswith(".localhost") or is_loopback(name)

@@ -1,57 +1,43 @@
-"""Where it is served.
+"""Listening sockets of the HTTP servers.
 
-One idea: on this machine only. Whoever wants more puts a proxy with TLS before it, and is told so.
+One idea: they are open to this machine alone. Access from elsewhere takes a proxy with TLS in front, and the
+error for any other address says so.
 """
 
 import errno
 import os
 import socket
-from ipaddress import ip_address
-from typing import NamedTuple
 
+from ztrace import addresses
+from ztrace.addresses import DEFAULT_WEB, Address, is_loopback
 from ztrace.errors import EndpointError
 
-#: Where the page is if nothing else is said.
-DEFAULT_LISTEN = "127.0.0.1:4711"
-#: Connections that wait to be taken.
+#: Pending connections of a listening socket.
 _BACKLOG = 64
 
 
-class Address(NamedTuple):
-    """A host and a port; port 0 for one that is free."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        """Return it as it stands in a URL."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
 def parse_address(text: str, option: str) -> Address:
-    """Read HOST:PORT.
+    """Parse ``HOST:PORT``.
 
     Args:
-        text: what was given.
-        option: by which option.
+        text: the value given.
+        option: the option it was given with.
 
     Raises:
-        EndpointError: it is none, or other machines could reach it.
+        EndpointError: the value is not an address, or other machines could reach it.
     """
-    host, colon, digits = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]") if host[:1] == "[" else host
-    if not colon or not host or not (digits.isascii() and digits.isdigit()) or int(digits[:6]) > 65_535:
-        raise EndpointError(f"{text!r} is not HOST:PORT", hint=f"write it like {option} {DEFAULT_LISTEN}")
     try:
-        loopback = host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
+        address = addresses.parse_address(text)
+    except ValueError as error:
+        raise EndpointError(
+            f"{text!r} is not HOST:PORT", hint=f"write it like {option} {DEFAULT_WEB}"
+        ) from error
+    if not is_loopback(address.host):
         raise EndpointError(
             f"{option} {text} can be reached from other machines",
-            hint=f"listen on {DEFAULT_LISTEN} and put a proxy with TLS before it",
+            hint=f"listen on {DEFAULT_WEB} and put a proxy with TLS before it",
         )
-    return Address("127.0.0.1" if host == "localhost" else host, int(digits))
+    return address._replace(host="127.0.0.1") if address.host.lower() == "localhost" else address
 
 
 def listen(address: Address) -> socket.socket:

@@ -14,6 +14,7 @@ from decimal import Decimal
 from starlette.datastructures import QueryParams
 
 from ztrace.errors import SettingsError
+from ztrace.records import INT64_MAX
 from ztrace_viewer.terminal.durations import UNITS_NS
 
 #: Traces in an answer where no number is given, as with Jaeger.
@@ -24,8 +25,6 @@ MAX_LIMIT = 1500
 MAX_IDS = 1000
 #: Tags in a question: each is looked for in every span that comes into question.
 MAX_TAGS = 32
-#: What SQLite's integers hold; a moment outside is as good as the limit.
-LAST_NS = (1 << 63) - 1
 #: How far back dependencies go where nothing is said, as with Jaeger.
 DEFAULT_LOOKBACK_NS = UNITS_NS["d"]
 
@@ -59,7 +58,7 @@ class Question:
     """
 
     start_ns: int = 0
-    end_ns: int = LAST_NS
+    end_ns: int = INT64_MAX
     service: str | None = None
     operation: str | None = None
     min_ns: int | None = None
@@ -122,7 +121,7 @@ def parse_go_duration(text: str, name: str) -> int | None:
         return None
     if position < len(digits) or not digits:
         raise ParameterError(f"{name} is not a duration: {text[:40]!r}", hint="write it like 1.5ms or 2s")
-    return min(int(total), LAST_NS) or None
+    return min(int(total), INT64_MAX) or None
 
 
 def parse_moment(text: str, name: str) -> int:
@@ -143,7 +142,7 @@ def parse_moment(text: str, name: str) -> int:
 
 def clamp(moment_ns: int) -> int:
     """Return a moment that SQLite can compare."""
-    return max(0, min(moment_ns, LAST_NS))
+    return max(0, min(moment_ns, INT64_MAX))
 
 
 def parse_tags(pairs: Sequence[str], objects: Sequence[str], name: str) -> dict[str, str]:
@@ -189,7 +188,7 @@ def check_order(question: Question) -> Question:
 def read_version_1(query: QueryParams) -> Question:
     """Return what ``/api/traces`` asks; times are microseconds."""
     bounds = {}
-    for name, otherwise_ns in (("start", 0), ("end", LAST_NS)):
+    for name, otherwise_ns in (("start", 0), ("end", INT64_MAX)):
         text = query.get(name, "")
         bounds[name] = clamp(parse_integer(text, name) * UNITS_NS["us"]) if text else otherwise_ns
     parse_boolean(query.get("raw", ""), "raw")
