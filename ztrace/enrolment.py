@@ -1,10 +1,10 @@
-"""The one line of text that lets a service in: what ``ztrace keys add`` prints and ZTRACE_KEY holds.
+"""Enrolment of a service: the line that ``ztrace keys add`` prints and ZTRACE_KEY holds.
 
-One idea: everything that the service needs to reach a collector with keys is one word without a character
-that a shell, a unit file or a URL would read otherwise, and a checksum at its end tells a mistyped or cut one
+One idea: everything that a service needs to reach a collector with keys is one word, without characters that
+are special in a shell, a unit file or a URL. A checksum at its end detects a mistyped or truncated word
 before a connection fails for no visible reason.
 
-It is a password: whoever has it can send spans as that service. Nothing here ever shows the secret.
+The word is a password: with it, any program can send spans as that service. No error message repeats it.
 """
 
 import zlib
@@ -14,11 +14,11 @@ from typing import Self
 
 from ztrace.errors import SettingsError
 
-#: The first part; another layout would have another number.
+#: First part of the word; a new layout gets a new number.
 PREFIX = "ztrace1"
-#: Bytes of each CURVE key.
+#: Size of a CURVE key in bytes.
 KEY_BYTES = 32
-#: Characters of a service's name: what every message can carry.
+#: Maximum length of a service's name, which every message carries.
 MAX_SERVICE = 256
 
 _HINT = "'ztrace keys add SERVICE' prints one, for that service"
@@ -26,13 +26,13 @@ _HINT = "'ztrace keys add SERVICE' prints one, for that service"
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """What one service has; keys are 32 bytes, as pyzmq's ``curve_*`` options take them.
+    """Name and keys of a service; keys are 32 bytes, as pyzmq's ``curve_*`` options take them.
 
     Attributes:
-        service: the only name it may send spans under.
-        server_public: the collector's key, by which the service knows that it is the right one.
-        public: the service's own key, for ``curve_publickey``.
-        secret: for ``curve_secretkey``.
+        service: the only name under which the service may send spans.
+        server_public: public key of the collector, which authenticates it to the service.
+        public: public key of the service, for ``curve_publickey``.
+        secret: secret key of the service, for ``curve_secretkey``.
     """
 
     service: str
@@ -41,17 +41,17 @@ class Enrolment:
     secret: bytes = field(repr=False)
 
     def format(self) -> str:
-        """Return the text that `parse` reads."""
+        """Format the enrolment as the text that `parse` accepts."""
         parts = (self.service.encode(), self.server_public, self.public, self.secret)
         text = ".".join((PREFIX, *map(_encode, parts)))
         return f"{text}.{_checksum(text)}"
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read what `format` or ``ztrace keys add`` wrote; space around it is left out.
+        """Parse the output of `format` or ``ztrace keys add``, ignoring surrounding white space.
 
         Raises:
-            SettingsError: it is none, or mistyped, or cut. The text is not shown: it is secret.
+            SettingsError: the text is no enrolment, mistyped or truncated. The message does not repeat it.
         """
         text = text.strip()
         prefix, _, rest = text.partition(".")
@@ -72,10 +72,10 @@ class Enrolment:
 
 
 def check_service(name: str) -> str:
-    """Return a name that a key can be bound to.
+    """Return the name unchanged if a key can be bound to it.
 
     Raises:
-        SettingsError: it is empty, too long, or has characters that no terminal shows.
+        SettingsError: the name is empty, too long, or not printable.
     """
     if not 0 < len(name) <= MAX_SERVICE or not name.isprintable() or name != name.strip():
         raise SettingsError(

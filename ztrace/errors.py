@@ -1,26 +1,31 @@
-"""Every error ztrace raises, as one tree.
+"""Errors that ztrace raises, as one tree.
 
     ZtraceError
-    ├── SettingsError            a setting or an argument that cannot be used
-    ├── WireError                a message that is refused, with the reason it is counted under
-    ├── EndpointError            an address that cannot be bound or connected
-    ├── NotFoundError            nothing matches what was asked for
-    ├── OtlpError                what came as OpenTelemetry's protocol is none
-    └── DatabaseError            the database file cannot be used
-        ├── DatabaseMissing          there is no file
-        ├── DatabaseForeign          it is not ztrace's
-        ├── DatabaseNewer            a newer ztrace wrote it
-        ├── DatabaseCorrupt          SQLite cannot read it
-        ├── DatabaseInUse            another collector writes it
-        └── DatabaseBlocked          it cannot be written at the moment: no space, a lock
+    ├── SettingsError            invalid setting or argument
+    ├── WireError                refused message, with the reason it is counted under
+    ├── EndpointError            address that cannot be bound or connected to
+    ├── NotFoundError            no match for a query
+    ├── OtlpError                malformed or oversized OTLP request
+    └── DatabaseError            unusable database file
+        ├── DatabaseMissing          no such file
+        ├── DatabaseForeign          a file of another program
+        ├── DatabaseNewer            written by a newer ztrace
+        ├── DatabaseCorrupt          unreadable by SQLite
+        ├── DatabaseInUse            locked by another collector
+        └── DatabaseBlocked          not writable at the moment: no space, or a lock
 
-The agent catches its own errors, counts them and goes on: none of these reaches a traced program. The
-collector and the viewer raise them, and the command line prints ``message`` and ``hint`` on one line.
+The agent catches and counts its own errors, so none of these reaches a traced program. The collector and the
+viewer raise them, and the command line prints ``message`` and ``hint`` on one line.
 """
 
 
 class ZtraceError(Exception):
-    """Say what is wrong in one line, and in ``hint`` what the user can do about it."""
+    """Base of all errors of ztrace.
+
+    Attributes:
+        message: one line that says what is wrong.
+        hint: what the user can do about it; empty if there is nothing.
+    """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -32,11 +37,11 @@ class ZtraceError(Exception):
 
 
 class SettingsError(ZtraceError):
-    """A setting or an argument cannot be used."""
+    """Invalid setting or argument."""
 
 
 class WireError(ZtraceError):
-    """A message is refused; ``reason`` is the word it is counted under in ``ztrace status``."""
+    """Refused message; ``reason`` is the word that ``ztrace status`` counts it under."""
 
     def __init__(self, reason: str, message: str = "") -> None:
         super().__init__(message or reason)
@@ -44,40 +49,40 @@ class WireError(ZtraceError):
 
 
 class EndpointError(ZtraceError):
-    """An address cannot be bound or connected."""
+    """Address that cannot be bound or connected to."""
 
 
 class NotFoundError(ZtraceError):
-    """Nothing matches what was asked for; the command line exits with status 1."""
+    """Query without a match; the command line exits with status 1."""
 
 
 class OtlpError(ZtraceError):
-    """What came as OpenTelemetry's protocol is none, or beyond the limits; nothing of it was taken."""
+    """Malformed or oversized OTLP request, of which nothing was accepted."""
 
 
 class DatabaseError(ZtraceError):
-    """The database file cannot be used."""
+    """Database file that cannot be used."""
 
 
 class DatabaseMissing(DatabaseError):
-    """There is no database file."""
+    """Database file that does not exist."""
 
 
 class DatabaseForeign(DatabaseError):
-    """The file is not a ztrace database."""
+    """File that is not a ztrace database."""
 
 
 class DatabaseNewer(DatabaseError):
-    """A newer ztrace wrote the database."""
+    """Database written by a newer ztrace."""
 
 
 class DatabaseCorrupt(DatabaseError):
-    """SQLite cannot read the database."""
+    """Database that SQLite cannot read."""
 
 
 class DatabaseInUse(DatabaseError):
-    """Another collector writes to the database."""
+    """Database that another collector has open for writing."""
 
 
 class DatabaseBlocked(DatabaseError):
-    """The database cannot be written for now, and nothing is wrong with it: what holds it up may pass."""
+    """Sound database that cannot be written at the moment; the obstacle may pass."""

@@ -14,11 +14,11 @@ INT64_MIN, INT64_MAX = -(1 << 63), (1 << 63) - 1
 KIND_NUMBERS = {"internal": 1, "server": 2, "client": 3, "producer": 4, "consumer": 5}
 KIND_NAMES = {number: name for name, number in KIND_NUMBERS.items()}
 
-#: Span status. UNFINISHED has a nil duration.
+#: Status of a span; an UNFINISHED span has no duration.
 OK, ERROR, UNFINISHED = 0, 1, 2
 
-#: How an exception came to the span that reports it: first raised there, on its way through unchanged, raised
-#: ``from`` another, raised while another was being handled, or a group that holds one from elsewhere.
+#: Relation of an exception to the span that records it: first raised in the span, propagated through it,
+#: raised ``from`` another span's exception, raised while handling one, or a group that contains one.
 RAISED, PASSED, WRAPPED, REPLACED, GROUPED = "raised", "passed", "wrapped", "replaced", "grouped"
 
 #: Attribute of a span that no code refers to any more, so that it can never end.
@@ -32,24 +32,24 @@ Record = tuple[Any, ...]
 
 
 class Span(NamedTuple):
-    """A span as it travels: a list of these, as msgpack arrays, is the body of a DATA message.
+    """A span on the wire; the body of a DATA message is a msgpack array of these.
 
     Attributes:
         trace_id: 16 bytes.
         span_id: 8 bytes.
         parent_id: 8 bytes, or None for a root.
-        kind: one of KIND_NAMES.
-        name: the method as called.
-        start_ns: Unix time.
-        duration_ns: by the monotonic clock; None while unfinished.
-        self_ns: duration less the time in which at least one child ran.
+        kind: key of KIND_NAMES.
+        name: method as called.
+        start_ns: start, Unix.
+        duration_ns: duration by the monotonic clock; None while unfinished.
+        self_ns: duration minus the time in which at least one child ran.
         cpu_ns: CPU time of the span's thread, for server spans.
         status: OK, ERROR or UNFINISHED.
-        attributes: str keys; str, bool, int, float, bytes, None, or lists of these.
+        attributes: str keys; values are str, bool, int, float, bytes, None, or lists of these.
         links: ``[trace_id, span_id]`` pairs.
-        exception: see `ExceptionRecord`.
-        details: what only OpenTelemetry has, by the keys of docs/reference/wire-format.md; None for what
-            ztrace makes by itself.
+        exception: fields of an `ExceptionRecord`.
+        details: fields that only OpenTelemetry has, by the keys of docs/reference/wire-format.md; None for
+            ztrace's own spans.
     """
 
     trace_id: bytes
@@ -69,20 +69,20 @@ class Span(NamedTuple):
 
 
 class ExceptionRecord(NamedTuple):
-    """An exception in a span, one of its causes, or a member of a group.
+    """An exception of a span, one of its causes, or a member of a group.
 
     Attributes:
-        type: qualified class name, bare for builtins.
-        message: ``str(exception)``, cut.
-        frames: FrameRecords, outermost first. When PASSED only those of the way from this span to the next
-            one below that it came through in this process: the last in-app one made the call.
+        type: qualified class name, without the module for builtins.
+        message: ``str(exception)``, truncated.
+        frames: FrameRecords, outermost first. Of a PASSED exception only those between this span and the next
+            span below it in the same process; the last in-app frame made the call.
         causes: ExceptionRecords.
-        how: RAISED, PASSED, WRAPPED, REPLACED or GROUPED; for a cause WRAPPED (``__cause__``) or REPLACED
-            (``__context__``), its link to the one above.
-        origin_trace_id: 16 bytes; None for a cause, and for a member that was first raised here.
-        origin_span_id: 8 bytes; None likewise.
-        notes: what was added with ``add_note``, cut.
-        members: of a group, its exceptions; one first raised in another span is PASSED and has no frames.
+        how: RAISED, PASSED, WRAPPED, REPLACED or GROUPED; of a cause WRAPPED (``__cause__``) or REPLACED
+            (``__context__``), its relation to the exception above.
+        origin_trace_id: 16 bytes; None for a cause, and for a member that was first raised in this span.
+        origin_span_id: 8 bytes; None in the same cases.
+        notes: texts added by ``add_note``, truncated.
+        members: exceptions of a group; one first raised in another span is PASSED and has no frames.
     """
 
     type: str
@@ -100,15 +100,15 @@ class FrameRecord(NamedTuple):
     """A frame of a traceback.
 
     Attributes:
-        file: the code's file name.
-        line: counted from 1.
+        file: file name of the code.
+        line: line number, from 1.
         function: qualified name.
-        module: its ``__name__``.
-        code: the source line, cut; empty if there is none.
-        in_app: whether it is the user's own.
-        repeats: how often it occurred again in a row, or the frames before it that make a cycle with it did.
+        module: ``__name__`` of the module.
+        code: source line, truncated; empty if it is not available.
+        in_app: True for the user's own code.
+        repeats: consecutive repetitions of the frame, or of the cycle of frames that ends with it.
         omitted: frames left out before this one.
-        locals: names and values as text; None unless they were asked for.
+        locals: names and values as text; None unless local variables are recorded.
     """
 
     file: str

@@ -1,13 +1,12 @@
-"""The wire format: what a publisher and the collector say to each other.
+"""Wire format between publishers and the collector.
 
-One idea: a batch is complete in itself. Every message names its publisher, that publisher's totals and the
-range of sequence numbers it still holds, so that a collector that has just started, or has just lost its
-memory, can tell from any single message what it has missed.
+One idea: each message is self-contained. Its header names the publisher, the publisher's totals and the range
+of sequence numbers it still holds, so a collector that has just started can compute from any single message
+which batches it has missed.
 
-A message has three frames: ``TOPIC``, the header (`pack_header`), the body (a list of spans, a stretch of
-time, or empty).
-An acknowledgement is one frame (`pack_acks`), sent from the collector's XSUB to every publisher's XPUB.
-The format is written out in docs/reference/wire-format.md.
+A message has three frames: ``TOPIC``, the header (`pack_header`), and the body (a list of spans, a time
+range, or nothing). An acknowledgement is one frame (`pack_acks`), sent from the collector's XSUB to every
+publisher's XPUB. docs/reference/wire-format.md specifies the format.
 """
 
 from collections.abc import Mapping
@@ -18,48 +17,48 @@ import msgpack
 from ztrace.errors import WireError
 from ztrace.records import INT64_MAX
 
-#: The first frame, and what the collector subscribes to: a foreign PUB socket rarely hits it by chance.
+#: First frame, and the collector's subscription; foreign PUB sockets are unlikely to use it.
 TOPIC = b"ztrace"
-#: Header position 0; with the version and the incarnation it keeps its place in every future version.
+#: Header position 0. It, the version and the incarnation keep their positions in all future versions.
 MAGIC = b"ZT"
-#: Raised when a header or span no longer reads as before; the collector refuses what it does not know.
+#: Incremented with every incompatible change; the collector refuses versions it does not know.
 VERSION = 1
 
-#: Message kinds. OPEN has spans that have not ended; like a BEAT it has no number of its own, and a lost one
-#: is made good by the next.
+#: Message kinds. OPEN carries unfinished spans; like BEAT it has no sequence number, and the next one makes
+#: up for a lost one.
 DATA, TOMBSTONE, BEAT, BYE, CRASH, OPEN = 1, 2, 3, 4, 5, 6
 
-#: First bytes of an acknowledgement; 0 and 1 would read as an unsubscription and a subscription.
+#: Prefix of an acknowledgement; a first byte of 0 or 1 would be an unsubscription or a subscription.
 ACK = b"\x02ack"
 
-#: Bytes of spans in one message at most: far under the collector's limit, big enough to cost nothing.
+#: Maximum size of a message body: well below the collector's limit, and large enough to amortize a message.
 MAX_BODY_BYTES = 1 << 20
-#: Incarnations in one acknowledgement: far over the messages of a transaction, and it bounds what a hostile
-#: collector can make of a publisher's memory.
+#: Maximum number of incarnations in an acknowledgement: far more than one transaction has, and a bound on the
+#: memory that a hostile collector can make a publisher allocate.
 MAX_ACKS = 4096
-#: What the collector accepts as one frame; libzmq cuts the connection of a peer that sends more.
+#: Maximum size of a frame; libzmq closes the connection of a peer that sends a larger one.
 MAX_FRAME_BYTES = 2 << 20
 
 
 class Header(NamedTuple):
-    """The header of every message, in the order it is packed in.
+    """Header of every message, in the order of its fields on the wire.
 
     Attributes:
         kind: DATA, TOMBSTONE, BEAT, BYE, CRASH or OPEN.
         incarnation: 16 bytes, one life of one publisher.
-        sequence: of this batch; in a BEAT or OPEN the next one to be used.
+        sequence: number of this batch; in a BEAT or OPEN the next number to be used.
         floor: the lowest sequence number the publisher still holds.
-        covered: sequence numbers this message stands for: a tombstone's range, 0 in a BEAT or OPEN, else 1.
-        span_count: spans in the body, or for a tombstone the spans that are gone.
-        created: spans this incarnation has ended so far.
-        dropped: spans it dropped so far because its queue was full.
-        retired: spans in the sequence numbers that were acknowledged: all below ``floor``, unless the
-            publisher has given up.
-        mended: what the publisher had to cut or replace, by reason.
-        service: the service's name.
-        host: the host's name.
-        pid: the process id.
-        started_ns: when the incarnation began, Unix.
+        covered: number of sequence numbers the message stands for: a tombstone's range, 0 in a BEAT or OPEN,
+            otherwise 1.
+        span_count: spans in the body; in a tombstone the spans that are lost.
+        created: spans that this incarnation has ended so far.
+        dropped: spans of these that found the queue full.
+        retired: spans in acknowledged batches: those below ``floor``, unless the publisher has given up.
+        mended: values that the publisher truncated or replaced, by reason.
+        service: name of the service.
+        host: name of the host.
+        pid: process id.
+        started_ns: start of the incarnation, Unix.
     """
 
     kind: int
@@ -97,17 +96,17 @@ class Identity(NamedTuple):
 
 
 def pack_header(header: Header) -> bytes:
-    """Return the header's frame."""
+    """Pack a header into its frame."""
     packed: bytes = msgpack.packb((MAGIC, VERSION, *header))
     return packed
 
 
-#: One type per Header field.
+#: Types of the fields of a `Header`, in their order.
 _HEADER_TYPES = (int, bytes, int, int, int, int, int, int, int, dict, str, str, int, int)
 
 
 def unpack_header(frame: bytes) -> Header:
-    """Read and check a header's frame.
+    """Unpack and validate a header frame.
 
     Raises:
         WireError: with reason ``undecodable``, ``foreign``, ``version`` or ``header``.
@@ -139,13 +138,17 @@ def unpack_header(frame: bytes) -> Header:
 
 
 def pack_stretch(first_ns: int, last_ns: int) -> bytes:
-    """Return the body of a TOMBSTONE, BYE or CRASH: between which times the spans ended that are gone."""
+    """Pack the body of a TOMBSTONE, BYE or CRASH: the time range in which the lost spans ended."""
     packed: bytes = msgpack.packb((first_ns, last_ns))
     return packed
 
 
 def unpack_stretch(body: bytes) -> tuple[int, int] | None:
-    """Read such a body; None if it is empty, or broken: what it tells is not worth refusing a count for."""
+    """Unpack the body of a TOMBSTONE, BYE or CRASH.
+
+    Returns:
+        None if it is empty or malformed: the count in the header is worth more than the time range.
+    """
     try:
         first_ns, last_ns = msgpack.unpackb(body, max_array_len=2)
     except Exception:
@@ -156,12 +159,12 @@ def unpack_stretch(body: bytes) -> tuple[int, int] | None:
 
 
 def pack_acks(next_sequences: Mapping[bytes, int]) -> bytes:
-    """Return the frame that says: of each incarnation, everything below this sequence number is stored."""
+    """Pack an acknowledgement: for each incarnation, everything below the sequence number is stored."""
     return ACK + bytes(msgpack.packb((VERSION, dict(next_sequences))))
 
 
 def unpack_acks(frame: bytes) -> dict[bytes, int]:
-    """Read an acknowledgement.
+    """Unpack an acknowledgement.
 
     Raises:
         WireError: with reason ``undecodable``.

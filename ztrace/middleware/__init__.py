@@ -1,6 +1,7 @@
-"""Middleware for the servers and libraries people already run, one file each.
+"""Middleware for RPC libraries and servers, one module or folder for each.
 
-Each module has an ``install`` that patches its library once, for the contexts that exist and those to come.
+Each has an ``install`` that patches its library once, for existing and for future clients and servers;
+`ztrace.libraries` lists them.
 """
 
 from importlib import import_module
@@ -11,9 +12,9 @@ from ztrace.libraries import LIBRARIES
 
 
 def instrument(*libraries: str) -> None:
-    """Trace calls through the named libraries; without a name, through every supported one installed.
+    """Trace calls made through the named libraries, by default through every supported library installed.
 
-    May be called before or after `configure`, and more than once.
+    May be called before or after `configure`, and repeatedly.
 
     Args:
         libraries: names from `ztrace.libraries.LIBRARIES`.

@@ -1,22 +1,21 @@
-"""zerorpc: a client and a server span for every call, a producer and a consumer span for every message.
+"""Middleware for zerorpc: client and server spans of calls, producer and consumer spans of messages.
 
-One idea: zerorpc's hooks see a call begin and see the header travel, but they do not see every end. So
-wrappers around the few functions that every call must leave through start and end the spans, and hooks
-carry context:
+One idea: zerorpc's hooks see the start of a call and its headers, but not every end. So wrappers around the
+few functions through which each call must leave start and end the spans, and the hooks carry the context:
 
-    ClientBase.__call__                whatever the caller's greenlet is hit by; async calls
-    ReqStream.process_answer           a stream read to its end, failed, abandoned or never read
-    ReqRep/ReqStream.process_call      the server's side, lost remotes and unpackable replies included
+    ClientBase.__call__                sync and async calls, and whatever is raised in the caller's greenlet
+    ReqStream.process_answer           streams that are exhausted, fail, are abandoned or never read
+    ReqRep/ReqStream.process_call      served calls, with lost remotes and replies that cannot be packed
     Pusher.__call__, Puller._receiver  messages without replies
 
-Context travels as ``traceparent`` in the event header, which servers without ztrace ignore. Back comes, under
-`REPLY_KEY`, the server's own duration and the origin of an exception. zerorpc's built-in methods
+The context travels as ``traceparent`` in the event header, which servers without ztrace ignore. The reply
+carries the server's duration and the origin of an exception under `REPLY_KEY`. zerorpc's built-in methods
 (``_zerorpc_*``) are not traced.
 
-Between two calls a process does other things, and this code is cold when it runs: what counts is how much of
-it runs at all, which is why hooks are short and nothing is done twice.
+Other code runs between two calls, so this code is cold when it runs and its cost is the number of its
+instructions: hooks are short, and nothing is done twice.
 
-Source: zerorpc 0.6.3's core.py and patterns.py; docs/explanation/zerorpc.md tells what each wrapper is for.
+Source: core.py and patterns.py of zerorpc 0.6.3; docs/explanation/zerorpc.md explains each wrapper.
 """
 
 import functools
@@ -53,9 +52,8 @@ from ztrace.propagation import extract, inject
 
 #: Key of ztrace's map in a reply's header; `ztrace.middleware.kit` has the keys within.
 REPLY_KEY = "ztrace"
-#: Where zerorpc asks for a task context that is not needed: a request gets its own span's in before_request,
-#: and a reply tells its caller nothing new.
-#: A tuple: code objects are quick to tell apart, and slow to hash.
+#: Callers of `get_task_context` that need no context: a request gets that of its own span in before_request,
+#: and a reply has nothing to tell its caller. A tuple, since code objects compare fast and hash slowly.
 _NEEDS_NO_CONTEXT = (
     core.ClientBase.__call__.__code__,
     patterns.ReqRep.process_call.__code__,
@@ -65,21 +63,21 @@ _NEEDS_NO_CONTEXT = (
 
 
 class ZerorpcMiddleware(Registered):
-    """The hooks, for ``context.register_middleware(ZerorpcMiddleware())``.
+    """Hooks for one context: ``context.register_middleware(ZerorpcMiddleware())``.
 
-    `ztrace.instrument` registers one with every context; this class is for tracing some of them only. All
-    state is the module's, so registering twice traces once. No hook raises: zerorpc would answer the caller
-    with that, or not at all.
+    `ztrace.instrument` registers an instance with every context; register one yourself to trace only some of
+    them. All state is kept in the module, so a second registration has no effect. No hook raises, since
+    zerorpc would send that exception to the caller, or no reply at all.
     """
 
     def __init__(self) -> None:
         _wrap_zerorpc()
 
     def get_task_context(self) -> dict[str, str]:
-        """Give a message or a forked task the current span."""
+        """Return the context of the current span for a message or a forked task."""
         header: dict[str, str] = {}
         try:
-            # This hook, hook_get_task_context, and who called that.
+            # Frame 0 is this hook, 1 zerorpc's hook_get_task_context, 2 its caller.
             if spans.publisher is not None and sys._getframe(2).f_code not in _NEEDS_NO_CONTEXT:
                 inject(header)
         except Exception:
@@ -87,15 +85,15 @@ class ZerorpcMiddleware(Registered):
         return header
 
     def load_task_context(self, header: MutableMapping[str, Any]) -> None:
-        """Make the sender's span current in a task that `zerorpc.fork_task_context` began.
+        """Make the sender's span current in a task started by `zerorpc.fork_task_context`.
 
-        A request's header comes here too; its span is started, and made current, before the method runs.
+        Headers of requests are passed here too; their spans are started before the method runs.
         """
         if spans.publisher is not None and "message_id" not in header:
             make_current(extract(header))
 
     def client_before_request(self, request: Any) -> None:
-        """Send the context of the call's span along."""
+        """Add the context of the call's span to the request."""
         if spans.publisher is None:
             return
         try:
@@ -109,7 +107,7 @@ class ZerorpcMiddleware(Registered):
             diagnostics.count_failure("zerorpc")
 
     def client_after_request(self, request: Any, reply: Any, exception: BaseException | None = None) -> None:
-        """Take what the server sent back; end the span unless an exception is about to be raised."""
+        """Read the server's part of the reply; end the span unless an exception is about to be raised."""
         try:
             message_id = request.header["message_id"]
             span = open_calls.get(message_id)
@@ -132,12 +130,12 @@ class ZerorpcMiddleware(Registered):
             diagnostics.count_failure("zerorpc")
 
     def server_before_exec(self, request: Any) -> None:
-        """Start the consumer span of a message; a call's server span is started around this."""
+        """Start the consumer span of a message; `process_call` starts the server span of a call."""
         if request.identity is None and spans.publisher is not None:
             serve(request)
 
     def server_after_exec(self, request: Any, reply: Any) -> None:
-        """Send the server's duration back; end a consumer span."""
+        """Add the server's duration to the reply, or end a consumer span."""
         served, span = being_served.get()
         if served is not request or span is None:
             return
@@ -149,13 +147,13 @@ class ZerorpcMiddleware(Registered):
             span.reply()
 
     def server_inspect_exception(self, request: Any, reply: Any, context: Any, exc_info: Any) -> None:
-        """Send the exception's origin back; record methods that do not exist, which nothing else sees."""
+        """Add the exception's origin to the reply; record calls of unknown methods, which no wrapper sees."""
         if spans.publisher is None:
             return
         try:
             exception = exc_info[1]
             served, span = being_served.get()
-            if served is not request:  # An unknown method: nothing was called.
+            if served is not request:  # An unknown method, which was not called.
                 span = serve(request)
             if span is None:
                 return
@@ -165,7 +163,7 @@ class ZerorpcMiddleware(Registered):
             if reply is None:
                 end_message(span)
             elif "traceparent" in request.header:
-                # The text of an error that came from further on is a whole traceback by now.
+                # The text of a RemoteError is a whole traceback.
                 remote = isinstance(exception, zerorpc.RemoteError)
                 message = recording.message_of(exception) if remote else None
                 reply.header[REPLY_KEY] = describe_error(span, exception, message)
@@ -174,7 +172,7 @@ class ZerorpcMiddleware(Registered):
 
 
 def install() -> None:
-    """Register the middleware with every zerorpc context, those that exist and those to come."""
+    """Register the middleware with every zerorpc context, existing and future."""
     _wrap_contexts()
     if zerorpc.Context._instance is not None:
         _register(zerorpc.Context._instance)
@@ -199,7 +197,7 @@ def _wrap_contexts() -> None:
 
 @functools.cache
 def _wrap_zerorpc() -> None:
-    """Put the wrappers in place, once; they find nothing to end for contexts without the middleware."""
+    """Install the wrappers, once; contexts without the middleware are not affected."""
     core.ClientBase.__call__ = wrap_call(core.ClientBase.__call__)
     core.SocketBase.connect = wrap_connect(core.SocketBase.connect)
     core.SocketBase.bind = wrap_connect(core.SocketBase.bind)

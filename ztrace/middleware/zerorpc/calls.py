@@ -1,7 +1,7 @@
-"""The caller's side: a client span from the call to its end, whatever that is.
+"""Client spans of zerorpc: from the call to its reply, error, timeout or loss.
 
-A reply may come to another greenlet than the one that called, and a stream may end anywhere, so open spans
-are found by the message id of their request.
+The reply may arrive in another greenlet than the caller's, and a stream may end in any, so open spans are
+looked up by the message id of their request.
 """
 
 import functools
@@ -22,19 +22,19 @@ from ztrace.middleware.kit import take_origin
 from ztrace.middleware.zerorpc.contexts import is_traced
 from ztrace.spans import CLIENT, Span, start_span
 
-#: Characters kept of the traceback that a server without ztrace sends: its end says what happened.
+#: Characters kept of the traceback sent by a server without ztrace; its end is the informative part.
 MAX_REMOTE_TRACEBACK = 4000
 
-#: Client spans by their request's message id, from before_request on.
+#: Client spans by the message id of their request, from before_request on.
 open_calls: dict[Any, Span] = {}
-#: Keeps the weak references alive that tell when a stream is thrown away unread, by message id.
+#: Weak references, by message id, whose callbacks report streams that are discarded unread.
 unread_streams: dict[Any, "weakref.ref[Any]"] = {}
-#: The call that this greenlet made last, for before_request to send its context along.
+#: Last call of this greenlet, whose context before_request sends.
 calling: "ContextVar[Call | None]" = ContextVar("ztrace_zerorpc_calling", default=None)
 
 
 class Call:
-    """A call on its way: its span, and the message id of its request once it has one."""
+    """A call in flight: its span, and the message id of its request once that is known."""
 
     __slots__ = ("message_id", "span")
 
@@ -43,7 +43,7 @@ class Call:
 
 
 def wrap_call(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap ``ClientBase.__call__``: whatever the caller's greenlet is hit by leaves through it."""
+    """Wrap ``ClientBase.__call__``, through which every exception of a call leaves."""
 
     @functools.wraps(original)
     def __call__(self: Any, method: Any, *args: Any, **kargs: Any) -> Any:
@@ -68,7 +68,7 @@ def wrap_call(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _start_call(client: Any, method: Any) -> Call | None:
-    """Start the span of a call, for before_request to find; zerorpc's built-in methods have none."""
+    """Start the span of a call for before_request; zerorpc's built-in methods have none."""
     name = method if type(method) is str else _name_of(method)
     if name[:9] == "_zerorpc_":
         calling.set(None)
@@ -90,7 +90,7 @@ def _name_of(method: object) -> str:
 
 
 def _await_result(call: Call, result: Any) -> None:
-    """See to the end of a span whose call has returned: without a reply so far, or with a stream."""
+    """Arrange the end of a span whose call has returned an async result or a stream."""
     try:
         message_id = call.message_id
         if isinstance(result, AsyncResult):
@@ -103,14 +103,14 @@ def _await_result(call: Call, result: Any) -> None:
 
 
 def _end_async(message_id: Any, result: AsyncResult) -> None:
-    """End the span of an async call that failed, or was killed; a reply has ended it, a stream goes on."""
+    """End the span of an async call that failed or was killed; streams go on, and replies have ended it."""
     if message_id not in unread_streams:
         killed = result.value if isinstance(result.value, GreenletExit) else None
         _end_call(message_id, result.exception or killed)
 
 
 def wrap_process_answer(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap ``ReqStream.process_answer``, which returns the stream that the caller reads."""
+    """Wrap ``ReqStream.process_answer``, which returns the stream to the caller."""
 
     @functools.wraps(original)
     def process_answer(
@@ -121,7 +121,7 @@ def wrap_process_answer(original: Callable[..., Any]) -> Callable[..., Any]:
         if message_id not in open_calls:
             return stream
         watched = _watch_stream(stream, message_id)
-        # A generator that was never started runs nothing when it goes: only a weak reference tells.
+        # Discarding a generator that was never started runs none of its code, but clears weak references.
         unread_streams[message_id] = weakref.ref(watched, lambda _: _abandon_stream(message_id))
         return watched
 
@@ -156,23 +156,24 @@ def _end_call(message_id: Any, exception: BaseException | None = None) -> None:
 
 
 def take_remote_error(span: Span, exception: Any, answer: dict[str, Any]) -> None:
-    """Remember where the remote exception was first raised, or what a server without ztrace says of it."""
-    is_original = isinstance(exception, zerorpc.RemoteError)  # And not what another middleware made of it.
+    """Record the origin of a remote exception, or the text that a server without ztrace sent."""
+    is_original = isinstance(exception, zerorpc.RemoteError)  # Other middleware may have replaced it.
     if is_original:
         recording.describe(exception, f"{exception.name}: {exception.msg}")
     if take_origin(span, answer, exception):
         return
-    if is_original and exception.name != zerorpc.RemoteError.__name__:  # Which tells no more than the class.
+    # A server that relays an error names the class RemoteError, which says nothing.
+    if is_original and exception.name != zerorpc.RemoteError.__name__:
         recording.describe_remote(exception, exception.name, exception.msg)
     if is_original and exception.traceback:
         text = exception.traceback[-MAX_REMOTE_TRACEBACK:]
         if len(text) < len(exception.traceback):
-            text = text[text.find("\n") + 1 :]  # Half a secret would not be known for one.
+            text = text[text.find("\n") + 1 :]  # A truncated secret would not be recognized.
         span.attributes = {**span.attributes, "zerorpc.remote_traceback": text}
 
 
 def wrap_connect(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap ``SocketBase.connect`` and ``bind``: a client's attributes name its address."""
+    """Wrap ``SocketBase.connect`` and ``bind``, which change the address in a client's attributes."""
 
     @functools.wraps(original)
     def connect(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -183,9 +184,9 @@ def wrap_connect(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _call_attributes(client: Any) -> dict[str, Any]:
-    """Name the callee before it has answered: by the address the client last connected or bound.
+    """Return attributes with the address that the client last connected to or bound.
 
-    All spans of a client share the dictionary; what is added to one of them is added to a copy.
+    All spans of a client share the dictionary; attributes are added to a copy.
     """
     attributes: dict[str, Any] = {"rpc.system.name": "zerorpc"}
     try:

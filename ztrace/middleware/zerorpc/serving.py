@@ -1,4 +1,4 @@
-"""The other side: a server span for each call, a producer and a consumer span for each message."""
+"""Server spans of zerorpc calls, and producer and consumer spans of messages."""
 
 import functools
 from collections.abc import Callable
@@ -12,14 +12,14 @@ from ztrace.middleware.kit import begin_serving
 from ztrace.middleware.zerorpc.contexts import is_traced
 from ztrace.spans import CONSUMER, PRODUCER, SERVER, Span, start_span
 
-#: The request this greenlet is serving, and its span.
+#: Request that this greenlet serves, and its span.
 being_served: ContextVar[tuple[Any, Span | None]] = ContextVar(
     "ztrace_zerorpc_being_served", default=(None, None)
 )
 
 
 def wrap_process_call(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap ``process_call`` of a pattern: a lost remote and an unpackable reply leave through it too."""
+    """Wrap ``process_call`` of a pattern, through which lost remotes and unpackable replies leave too."""
 
     @functools.wraps(original)
     def process_call(self: Any, context: Any, channel: Any, request: Any, functor: Any) -> Any:
@@ -31,7 +31,7 @@ def wrap_process_call(original: Callable[..., Any]) -> Callable[..., Any]:
         except BaseException as exception:
             take_off_frame(exception)
             if span is not None:
-                span.reply()  # Before the exception is recorded, which is none of the method's time.
+                span.reply()  # Recording the exception is not part of the method's time.
                 span.__exit__(None, exception)
             raise
         if span is not None:
@@ -42,11 +42,7 @@ def wrap_process_call(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def serve(request: Any) -> Span | None:
-    """Start the span of a request: a call's is the caller's child.
-
-    A pulled or published message's is below the sender's and linked to it, since the sender did not wait.
-    Its events have no identity, and one greenlet serves them all.
-    """
+    """Start the span of a request; pulled and published messages are those without an identity."""
     span = None
     try:
         name = request.name
@@ -62,7 +58,7 @@ def serve(request: Any) -> Span | None:
 
 
 def wrap_push(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap ``Pusher.__call__``, for which zerorpc has no hook that knows the method."""
+    """Wrap ``Pusher.__call__``, since none of zerorpc's hooks for messages knows the method."""
 
     @functools.wraps(original)
     def __call__(self: Any, method: Any, *args: Any) -> Any:
@@ -83,13 +79,13 @@ def wrap_push(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def wrap_receiver(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap ``Puller._receiver``, the greenlet that serves all messages."""
+    """Wrap ``Puller._receiver``, the greenlet that serves all messages of a socket."""
 
     @functools.wraps(original)
     def _receiver(self: Any) -> Any:
         try:
             return original(self)
-        except BaseException as exception:  # Killed, or timed out, while it served a message.
+        except BaseException as exception:  # Killed or timed out while serving a message.
             take_off_frame(exception)
             span = being_served.get()[1]
             if span is not None:
@@ -100,7 +96,7 @@ def wrap_receiver(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def end_message(span: Span, exception: BaseException | None = None) -> None:
-    """End a consumer span, and leave nothing current for the message after it."""
+    """End a consumer span, and clear the current span for the next message."""
     span.end(exception)
     being_served.set((None, None))
     make_current(None)
