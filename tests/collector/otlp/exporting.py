@@ -1,8 +1,8 @@
-"""A service that OpenTelemetry's own SDK traces, and its own exporters.
+"""Service traced by OpenTelemetry's own SDK, with its own exporters.
 
-Run as a program with a protocol, an endpoint and a compression: it exports every kind of thing that a span
-may carry, and prints what it has exported: as OTLP in hex, as the SDK's own encoder makes it, and as JSON, as
-it stands in the SDK's spans.
+Run as a program with a protocol, an endpoint and a compression, it exports every kind of data that a span can
+have, and prints the exported spans: as OTLP in hex, from the SDK's own encoder, and as JSON, from the SDK's
+spans.
 """
 
 import json
@@ -20,7 +20,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 
 
 def make_exporter(protocol: str, endpoint: str, compression: str) -> SpanExporter:
-    """Return the SDK's exporter."""
+    """Return the SDK's exporter for the protocol."""
     if protocol == "http":
         from opentelemetry.exporter.otlp.proto.http import Compression
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as OverHttp
@@ -34,7 +34,7 @@ def make_exporter(protocol: str, endpoint: str, compression: str) -> SpanExporte
 
 
 def work(tracer: trace.Tracer) -> None:
-    """Make a tree with everything in it."""
+    """Record a tree with every kind of data."""
     elsewhere = SpanContext(
         (7 << 64) + 8, 9, is_remote=True, trace_flags=TraceFlags(1), trace_state=TraceState([("a", "b")])
     )
@@ -72,7 +72,7 @@ def work(tracer: trace.Tracer) -> None:
 
 
 def describe(span: ReadableSpan) -> dict[str, Any]:
-    """Return what ``ztrace show --json`` is to tell of a span."""
+    """Return the fields that ``ztrace show --json`` should print for a span."""
     assert span.context is not None
     assert span.start_time is not None
     assert span.end_time is not None
@@ -99,7 +99,7 @@ def _plain(value: object) -> object:
 
 
 def main(protocol: str, endpoint: str, compression: str) -> None:
-    """Export, and print what was."""
+    """Export the tree, and print the exported spans."""
     resource = Resource(
         {"service.name": "shop", "host.name": "desk", "process.pid": 42, "shelf": 1.5, "tags": ["a", "b"]}
     )

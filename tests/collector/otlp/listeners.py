@@ -1,4 +1,4 @@
-"""Collectors that listen for OTLP: one in a thread of this process, one that is the real command."""
+"""Collectors that listen for OTLP: in a thread of this process, or as the real command."""
 
 import os
 import re
@@ -18,21 +18,21 @@ from ztrace_collector.otlp.listening.servers import Listening, Servers
 from ztrace_collector.receiving.inbox import Inbox
 from ztrace_collector.service import Collector, Options
 
-#: The console script, without relying on where it was installed.
+#: Console script, independent of its installed location.
 MAIN = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
-#: Longer than anything takes: reached only by a failure.
+#: Longer than any condition takes: only a failing test reaches it.
 DEADLINE_S = 30
 ANY_PORT = Address("127.0.0.1", 0)
 
 
 class Running(NamedTuple):
-    """A collector that listens.
+    """Collector that listens for OTLP.
 
     Attributes:
-        endpoint: where publishers connect.
-        http: where OTLP is taken over HTTP.
-        grpc: and over gRPC; None: nowhere.
-        said: what it has said.
+        endpoint: the address for publishers.
+        http: the address for OTLP over HTTP.
+        grpc: the address for OTLP over gRPC, or None.
+        said: the lines reported by the listener.
     """
 
     path: Path
@@ -44,13 +44,13 @@ class Running(NamedTuple):
 
     @property
     def url(self) -> str:
-        """Return where to post."""
+        """URL of the OTLP endpoint."""
         return f"http://{self.http}/v1/traces"
 
 
 @contextmanager
 def running(path: Path, *, grpc: bool = False) -> Iterator[Running]:
-    """Run a collector in a thread."""
+    """Run a collector in a thread; it is stopped at the end."""
     servers: list[Servers] = []
     endpoints: list[str] = []
     said: list[str] = []
@@ -75,10 +75,10 @@ def running(path: Path, *, grpc: bool = False) -> Iterator[Running]:
 
 
 class Started(NamedTuple):
-    """The command, listening.
+    """Running command that listens for OTLP.
 
     Attributes:
-        line: what it said.
+        line: its first line of output.
     """
 
     process: "subprocess.Popen[str]"
@@ -89,7 +89,7 @@ class Started(NamedTuple):
     grpc: str
 
     def stop(self) -> str:
-        """End it as Ctrl-C does; return what else it wrote."""
+        """Interrupt the command as Ctrl-C does; return the rest of its output."""
         self.process.send_signal(signal.SIGINT)
         _, written = self.process.communicate(timeout=DEADLINE_S)
         assert self.process.returncode == 0, written
@@ -98,7 +98,7 @@ class Started(NamedTuple):
 
 @contextmanager
 def started(path: Path, *options: str, name: str = "collect") -> Iterator[Started]:
-    """Run ``ztrace collect``, or ``up``, with ports of its own; it is killed if it is still there."""
+    """Run ``ztrace collect`` or ``up`` on free ports; the process is killed at the end."""
     command = [sys.executable, "-c", MAIN, name, "--bind", "tcp://127.0.0.1:0", "--db", str(path)]
     listening = ["--otlp-listen", "127.0.0.1:0", "--otlp-grpc-listen", "127.0.0.1:0"]
     process = subprocess.Popen(
@@ -122,13 +122,13 @@ def started(path: Path, *options: str, name: str = "collect") -> Iterator[Starte
 
 
 def count_spans(path: Path) -> int:
-    """Return how many spans a file has."""
+    """Return a file's number of spans."""
     with closing(sqlite3.connect(path)) as db:
         count: int = db.execute("SELECT count(*) FROM spans").fetchone()[0]
         return count
 
 
 def refusals(path: Path) -> dict[str, int]:
-    """Return what was refused, by reason."""
+    """Return the counts of refusals by reason."""
     with closing(sqlite3.connect(path)) as db:
         return dict(db.execute("SELECT reason, count FROM refusals"))

@@ -1,7 +1,7 @@
-"""Receivers of OTLP: one by others, and for HTTP and gRPC one each that answers as it is told.
+"""OTLP receivers: a third-party one, and scripted ones for HTTP and gRPC.
 
-One idea: what was received is kept before the answer goes out, so that what a sender knows to be taken is
-here.
+One idea: a request is recorded before its answer is sent, so every span a sender counts as accepted is
+recorded.
 """
 
 import base64
@@ -37,16 +37,16 @@ _ROOT = Path(__file__).parents[3]
 
 
 def find_port() -> int:
-    """Return a port that nobody uses at the moment."""
+    """Return a free port."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
 
 
 class Tap:
-    """oteltap, in a process that can be killed and come back.
+    """oteltap in a process that can be killed and restarted.
 
     Attributes:
-        spans: what it has received, in all its lives.
+        spans: the spans received, across restarts.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class Tap:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Listen, at the same port each time."""
+        """Start listening, on the same port each time."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.collector.otlp.tap", str(self.port)],
             stdout=subprocess.PIPE,
@@ -70,7 +70,7 @@ class Tap:
         self._thread.start()
 
     def kill(self) -> None:
-        """End it without a word."""
+        """Kill the process."""
         if self._process is not None and self._thread is not None:
             self._process.kill()
             self._process.wait()
@@ -88,7 +88,7 @@ class Tap:
 
 @contextmanager
 def tapping() -> Iterator[Tap]:
-    """Run a `Tap`."""
+    """Run a `Tap`; it is killed at the end."""
     tap = Tap()
     tap.start()
     try:
@@ -98,7 +98,7 @@ def tapping() -> Iterator[Tap]:
 
 
 class Reply(NamedTuple):
-    """What a receiver answers over HTTP."""
+    """HTTP response of a receiver."""
 
     status: int = 200
     body: bytes = b""
@@ -107,10 +107,10 @@ class Reply(NamedTuple):
 
 @dataclass
 class Received:
-    """What a receiver has received: one entry for each request, before it is answered.
+    """Requests received, one entry each, recorded before the answer.
 
     Attributes:
-        taken: the requests that were answered with a success.
+        taken: the requests answered with success.
     """
 
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -118,11 +118,11 @@ class Received:
     taken: list[ExportTraceServiceRequest] = field(default_factory=list)
 
     def ids(self) -> list[bytes]:
-        """Return trace and span id of every span that was taken."""
+        """Return the trace and span id of every accepted span."""
         return [span.trace_id + span.span_id for request in list(self.taken) for span in spans_of(request)]
 
 
-#: Answers a request; None hangs up without an answer.
+#: Function that answers a request; None closes the connection without an answer.
 Answerer = Callable[[ExportTraceServiceRequest], Reply | None]
 
 
@@ -130,7 +130,7 @@ Answerer = Callable[[ExportTraceServiceRequest], Reply | None]
 def answering(
     answer: Answerer, port: int = 0, context: ssl.SSLContext | None = None
 ) -> Iterator[tuple[str, Received]]:
-    """Receive over HTTP and answer as a function says; yield the URL and what is received."""
+    """Receive over HTTP with scripted answers; yield the URL and the received requests."""
     received = Received()
 
     class Handler(BaseHTTPRequestHandler):
@@ -156,13 +156,13 @@ def answering(
             self.wfile.write(reply.body)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Be quiet."""
+            """Discard the request log."""
 
     class Server(ThreadingHTTPServer):
         allow_reuse_address = True
 
         def handle_error(self, request: Any, client_address: Any) -> None:
-            """Be quiet about clients that went away."""
+            """Ignore clients that disconnect."""
 
     with Server(("127.0.0.1", port), Handler) as server:
         if context is not None:
@@ -177,13 +177,13 @@ def answering(
 
 
 def script(*replies: Reply | None) -> Answerer:
-    """Answer with these, one after the other, and then with successes."""
+    """Return an answerer with these replies in order, and successes afterwards."""
     waiting = list(replies)
     return lambda request: waiting.pop(0) if waiting else Reply()
 
 
 class Failure(NamedTuple):
-    """What a receiver answers over gRPC instead of a response."""
+    """gRPC error of a receiver."""
 
     code: grpc.StatusCode
     details: str = ""
@@ -196,7 +196,7 @@ def answering_grpc(
     credentials: grpc.ServerCredentials | None = None,
     options: Sequence[tuple[str, Any]] = (),
 ) -> Iterator[tuple[str, Received]]:
-    """Receive over gRPC and answer with these, then with successes; yield the URL and what is received."""
+    """Receive over gRPC with scripted answers, then successes; yield the URL and the received requests."""
     received, waiting = Received(), list(answers)
 
     class Servicer(TraceServiceServicer):

@@ -1,7 +1,6 @@
-"""A collector that sends on, in a process of its own, and what feeds it.
+"""Collector process that sends spans on, and functions that feed it.
 
-One idea: it is the command, as people start it; what is known of it is in its file, on standard error, and
-with the receivers.
+One idea: the process is the real command, observed through its file, its stderr and the receivers.
 """
 
 import os
@@ -27,12 +26,12 @@ _COMMAND = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
 
 
 class Running:
-    """A collector, from its start to its end.
+    """Collector process, from start to end.
 
     Attributes:
-        process: it.
-        path: its file.
-        endpoint: where publishers connect.
+        process: the collector.
+        path: its database.
+        endpoint: the address for publishers.
     """
 
     def __init__(self, path: Path, log: Path, options: Sequence[str], environment: dict[str, str]) -> None:
@@ -53,30 +52,30 @@ class Running:
         return found[1] if found else ""
 
     def said(self) -> str:
-        """Return what it has written on standard error."""
+        """Return the collector's stderr."""
         return self._log.read_text()
 
     def stop(self) -> str:
-        """End it as Ctrl-C does; return what it said."""
+        """Interrupt the collector as Ctrl-C does; return its stderr."""
         self.process.send_signal(signal.SIGINT)
         assert self.process.wait(DEADLINE_S) == 0, self.said()
         return self.said()
 
     def kill(self) -> None:
-        """End it without a word."""
+        """Kill the collector."""
         self.process.kill()
         self.process.wait()
 
     def find_child(self) -> int:
-        """Return the id of the process that sends, once there is one."""
+        """Wait for the sending process, and return its pid."""
         return int(wait_for(lambda: _children(self.process.pid))[0])
 
     def feed(self, sender: Sender, *batches: Sequence[Span]) -> None:
-        """Publish batches, and wait until they are stored."""
+        """Publish batches, and wait until they are acknowledged."""
         self.publish(sender, *(sender.data(*batch) for batch in batches))
 
     def publish(self, sender: Sender, *messages: list[bytes]) -> None:
-        """Publish messages, and wait until they are worked in."""
+        """Publish messages, and wait until they are acknowledged."""
         with zmq.Context() as context, context.socket(zmq.XPUB) as publisher:
             publisher.linger = 0
             publisher.connect(self.endpoint)
@@ -97,7 +96,7 @@ def _children(pid: int) -> list[str]:
 
 @contextmanager
 def sending_on(path: Path, *options: str, **environment: str) -> Iterator[Running]:
-    """Run a collector; nothing of it is left afterwards."""
+    """Run a collector; its processes are killed at the end."""
     log = path.parent / f"{len(list(path.parent.iterdir()))}.log"
     with ExitStack() as stack:
         running = Running(path, log, options, environment)
@@ -112,7 +111,7 @@ def sending_on(path: Path, *options: str, **environment: str) -> Iterator[Runnin
 
 
 def is_alive(pid: int) -> bool:
-    """Tell whether there is such a process that has not ended."""
+    """Return whether a process exists and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -120,18 +119,18 @@ def is_alive(pid: int) -> bool:
 
 
 def destinations(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of destinations, in the order of their names."""
+    """Return the rows of destinations, ordered by URL."""
     return rows(path, "SELECT * FROM destinations ORDER BY url")
 
 
 def refused(path: Path) -> dict[str, int]:
-    """Return how many spans were refused for each reason, by all destinations."""
+    """Return the number of refused spans by reason, over all destinations."""
     found = rows(path, "SELECT reason, sum(count) AS n FROM destination_refusals GROUP BY reason")
     return {each["reason"]: each["n"] for each in found}
 
 
 def status(path: Path, *options: str) -> str:
-    """Return what ``ztrace status`` prints."""
+    """Return the output of ``ztrace status``."""
     result = CliRunner().invoke(ztrace, ["status", "--db", str(path), *options])
     assert result.exit_code == 0, result.output
     return result.output

@@ -1,7 +1,7 @@
-"""A receiver of OTLP by others, oteltap, that prints every span: ``python -m tests.collector.otlp.tap PORT``.
+"""oteltap, a third-party OTLP receiver, printing every span: ``python -m tests.collector.otlp.tap PORT``.
 
-One idea: a process, so that it can be killed; a line of base64 is a span as protobuf, so that nothing of it
-is lost in between.
+One idea: a separate process can be killed; spans are printed as base64 of protobuf, one per line, without
+loss.
 """
 
 import asyncio
@@ -12,12 +12,12 @@ from oteltap import OtelTapHttpProtobufReceiver, OtelTapHttpProtobufReceiverSett
 
 
 async def main() -> None:
-    """Print "ready" once it listens, then spans."""
+    """Print "ready" once the receiver listens, then the spans."""
     settings = OtelTapHttpProtobufReceiverSettings(http_port=int(sys.argv[1]))
     async with OtelTapHttpProtobufReceiver(settings) as receiver:
         spans = receiver.stream_traces()
         following = asyncio.ensure_future(anext(spans))
-        await asyncio.sleep(0)  # Now it is followed, and nothing is missed.
+        await asyncio.sleep(0)  # The stream is being read now, so no span is missed.
         print("ready", flush=True)
         while True:
             span = await following

@@ -1,4 +1,4 @@
-"""What a store sends out and another takes in is there what it was here: trees, exceptions and groups."""
+"""Spans sent out by one store and received by another: trees, exceptions and groups are the same."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ _VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3),
     max_leaves=5,
 )
-#: What the middleware puts on the spans of calls and of messages.
+#: Attributes that the middleware sets on spans of calls and of messages.
 _CALL = {"rpc.system.name": "zerorpc"}
 _MESSAGE = {"messaging.system": "zerorpc"}
 _ATTRIBUTES = st.one_of(
@@ -61,7 +61,7 @@ _HOWS = [records.RAISED, records.PASSED, records.WRAPPED, records.REPLACED, reco
 
 
 def _records(inner: st.SearchStrategy[ExceptionRecord] | None = None) -> st.SearchStrategy[ExceptionRecord]:
-    """Return exceptions; those of other spans begin in one of the first spans of the first trace."""
+    """Return a strategy of exceptions; remote origins are among the first spans of the first trace."""
     nested = st.just([]) if inner is None else st.lists(inner, max_size=2)
     origins = st.one_of(
         st.just((None, None)), st.integers(1, 3).map(lambda number: (trace_id(1), span_id(number)))
@@ -83,7 +83,7 @@ def _records(inner: st.SearchStrategy[ExceptionRecord] | None = None) -> st.Sear
 
 @st.composite
 def _traces(draw: st.DrawFn) -> dict[str, list[Span]]:
-    """Return spans of two services in two traces."""
+    """Draw spans of two services in two traces."""
     spans: dict[str, list[Span]] = {"shop": [], "billing": []}
     for number in range(1, draw(st.integers(2, 7))):
         exception = draw(st.one_of(st.none(), _records(_records(_records()))))
@@ -125,13 +125,13 @@ def assert_same(here: Path, there: Path, traces: Sequence[bytes]) -> None:
 
 
 def rows(path: Path, query: str) -> list[tuple[Any, ...]]:
-    """Return what a query finds."""
+    """Return the rows that a query selects."""
     with closing(sqlite3.connect(path)) as db:
         return db.execute(query).fetchall()
 
 
 def send_home(here: Path, there: Path) -> None:
-    """Send what is in one file to another."""
+    """Send the contents of one file to another."""
     outcomes = take_in(there, parse_request(send_all(here).SerializeToString()))
     assert [outcome.refused for outcome in outcomes] == [{}] * len(outcomes)
 
@@ -139,7 +139,7 @@ def send_home(here: Path, there: Path) -> None:
 @settings(max_examples=60, deadline=None)
 @given(spans=_traces())
 def test_what_goes_out_comes_home(spans: dict[str, list[Span]]) -> None:
-    """Spans with exceptions of every shape, calls, messages, links: all of it is equal."""
+    """Spans with exceptions of every shape, calls, messages and links survive a round trip."""
     with TemporaryDirectory() as folder:
         here, there = Path(folder) / "here.db", Path(folder) / "there.db"
         store(here, spans)
@@ -150,7 +150,7 @@ def test_what_goes_out_comes_home(spans: dict[str, list[Span]]) -> None:
 
 
 def test_a_shop_comes_home_and_leaves_again(tmp_path: Path) -> None:
-    """A tree over five services with an exception that is passed and wrapped; the second time, too."""
+    """A tree over five services, with passed and wrapped exceptions, survives two round trips."""
     here, there, third = (tmp_path / f"{name}.db" for name in ("here", "there", "third"))
     store(here, checkout(trace_id(1)))
     send_home(here, there)
@@ -160,7 +160,7 @@ def test_a_shop_comes_home_and_leaves_again(tmp_path: Path) -> None:
 
 
 def test_what_comes_home_twice_is_stored_once(tmp_path: Path) -> None:
-    """Into the file it came from as well."""
+    """Spans sent to the file they came from are duplicates."""
     here = store(tmp_path / "here.db", checkout(trace_id(1)))
     before = rows(here, "SELECT count(*) FROM spans")
     outcomes = take_in(here, send_all(here))
@@ -169,7 +169,7 @@ def test_what_comes_home_twice_is_stored_once(tmp_path: Path) -> None:
 
 
 def test_what_has_not_ended_comes_home_as_that(tmp_path: Path) -> None:
-    """Sent on request, it is known there as a span that has begun."""
+    """An unfinished span, sent on request, arrives as unfinished."""
     here, there = tmp_path / "here.db", tmp_path / "there.db"
     begun = span(trace_id(1), 1, duration_ms=None, attributes={"rpc.system.name": "zerorpc"})
     store(here, {"shop": [begun]}, at_ns=NOON + 5_000_000)
@@ -183,7 +183,7 @@ def test_what_has_not_ended_comes_home_as_that(tmp_path: Path) -> None:
 
 
 def test_what_is_added_to_a_resource_on_the_way_is_kept(tmp_path: Path) -> None:
-    """An OpenTelemetry collector may say where a process runs; its spans are ztrace's all the same."""
+    """Resource attributes added on the way are kept, and the spans still belong to their process."""
     here, there = store(tmp_path / "here.db", checkout(trace_id(1))), tmp_path / "there.db"
     request = send_all(here)
     for resource in request.resource_spans:

@@ -1,4 +1,4 @@
-"""Destinations, as options and variables name them."""
+"""Destinations given by options and environment variables."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ PREFIX = "OTEL_EXPORTER_OTLP_"
 
 
 def read(url: str, *headers: str, **variables: str) -> Destination:
-    """Return one destination; variables without their prefix."""
+    """Return one destination; variables are given without their prefix."""
     environment = {PREFIX + name: value for name, value in variables.items()}
     (destination,) = read_destinations([url], headers, environment)
     return destination
@@ -41,7 +41,7 @@ def read(url: str, *headers: str, **variables: str) -> Destination:
     ],
 )
 def test_urls(given: str, url: str, target: str | None, protocol: str, secure: bool) -> None:
-    """A base endpoint gets the path of traces; what is shown has no query."""
+    """A base URL is completed by the path of traces, and the displayed URL has no query."""
     destination = read(given)
     assert (destination.url, destination.target) == (url, target or url)
     assert (destination.protocol, destination.secure) == (protocol, secure)
@@ -59,13 +59,13 @@ def test_urls(given: str, url: str, target: str | None, protocol: str, secure: b
     ],
 )
 def test_the_endpoint_of_the_variables(variables: Mapping[str, str], url: str, secure: bool) -> None:
-    """The variable of traces alone is used as it is, the other one is a base."""
+    """The endpoint variable for traces is used unchanged, and the general one as a base URL."""
     destination = read("env", **variables)
     assert (destination.url, destination.secure) == (url, secure)
 
 
 def test_the_other_variables(tmp_path: Path) -> None:
-    """Those of traces come first; headers are percent-encoded; options come before both."""
+    """Variables for traces precede general ones, options precede both, and headers are percent-decoded."""
     certificate = tmp_path / "ca.pem"
     certificate.write_text("")
     destination = read(
@@ -83,7 +83,7 @@ def test_the_other_variables(tmp_path: Path) -> None:
 
 
 def test_what_is_sent_within_the_machine_is_not_compressed() -> None:
-    """Unless the variable says so; everything else is."""
+    """Data for a loopback destination is not compressed unless a variable requests it."""
     assert read("http://host").compressed
     assert not read("http://localhost:4318").compressed
     assert not read("grpc://127.0.0.1").compressed
@@ -105,7 +105,7 @@ SECRET = "hunter-two"
     ],
 )
 def test_secrets_are_not_shown(url: str, headers: tuple[str, ...], variables: Mapping[str, str]) -> None:
-    """Neither in what a destination is called nor in what a receiver says of it; but they are sent."""
+    """Secrets are sent, and omitted from the displayed URL and from quoted error messages."""
     destination = read(url, *headers, **variables)
     assert SECRET not in destination.url
     assert SECRET not in repr(destination)
@@ -116,7 +116,7 @@ def test_secrets_are_not_shown(url: str, headers: tuple[str, ...], variables: Ma
 
 
 def test_a_user_and_a_password_become_basic_authentication() -> None:
-    """Percent-encoded as URLs have them; what is for one destination comes before what is for all."""
+    """User and password in a URL become basic authentication, which precedes a general header."""
     destination = read("http://us%40er:pass@host", "authorization=Bearer x")
     assert dict(destination.headers) == {"authorization": "Basic dXNAZXI6cGFzcw=="}
     assert "dXNAZXI6cGFzcw==" not in destination.redact("Basic dXNAZXI6cGFzcw==")
@@ -148,7 +148,7 @@ def test_a_user_and_a_password_become_basic_authentication() -> None:
 def test_what_cannot_be_used_is_one_line(
     url: str, headers: tuple[str, ...], variables: dict[str, Any], said: str
 ) -> None:
-    """It says what to do, and does not repeat what may be secret."""
+    """An invalid destination raises a one-line error with a hint and without secrets."""
     with pytest.raises(SettingsError, match=said) as caught:
         read(url, *headers, **variables)
     assert caught.value.hint
@@ -156,7 +156,7 @@ def test_what_cannot_be_used_is_one_line(
 
 
 def test_a_destination_is_named_once() -> None:
-    """Two ways of writing one URL are one place, and cannot be two."""
+    """Two spellings of one URL are rejected as duplicates."""
     with pytest.raises(SettingsError, match="twice"):
         read_destinations(["http://host:1", "http://user@host:1/v1/traces"], [], {})
 
@@ -177,7 +177,7 @@ def test_a_destination_is_named_once() -> None:
     ],
 )
 def test_a_destination_is_not_the_collector_itself(url: str, own: tuple[str, int], is_own: bool) -> None:
-    """By whatever name of this machine."""
+    """The collector's own listening address is rejected as destination, under any of its names."""
     destinations = [read(url)]
     if is_own:
         with pytest.raises(SettingsError, match="itself"):

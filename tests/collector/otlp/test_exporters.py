@@ -1,4 +1,4 @@
-"""OpenTelemetry's own exporters, in processes of their own, send to the real command."""
+"""OpenTelemetry's own exporters, in separate processes, sending to the real command."""
 
 import json
 import sqlite3
@@ -18,7 +18,7 @@ from tests.collector.otlp.requests import put_in_order, send_all
 
 
 def export(protocol: str, endpoint: str, compression: str) -> dict[str, Any]:
-    """Run the service to its end; return what it exported."""
+    """Run the exporting service to its end; return the exported spans."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.collector.otlp.exporting", protocol, endpoint, compression],
         capture_output=True,
@@ -32,14 +32,14 @@ def export(protocol: str, endpoint: str, compression: str) -> dict[str, Any]:
 
 
 def walk(spans: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Yield spans and what is below them."""
+    """Yield spans and their descendants."""
     for span in spans:
         yield span
         yield from walk(span["children"])
 
 
 def show(path: Path, trace_id: str) -> dict[str, Any]:
-    """Return what ``ztrace show --json`` prints."""
+    """Return the document of ``ztrace show --json``."""
     command = [sys.executable, "-c", MAIN, "show", trace_id, "--db", str(path), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=True)
     tree: dict[str, Any] = json.loads(done.stdout)
@@ -51,12 +51,12 @@ def show(path: Path, trace_id: str) -> dict[str, Any]:
     [("http", "none"), ("http", "gzip"), ("http", "deflate"), ("grpc", "none"), ("grpc", "gzip")],
 )
 def test_everything_that_an_sdk_sends_is_stored(tmp_path: Path, protocol: str, compression: str) -> None:
-    """Ids, names, kinds, times, status, attributes with types, events, links, scopes and resources."""
+    """Ids, names, kinds, times, status, typed attributes, events, links, scopes and resources are stored."""
     path = tmp_path / "traces.db"
     with started(path) as collector:
         endpoint = collector.http if protocol == "http" else collector.grpc
         exported = export(protocol, endpoint, compression)
-        # Stored when the exporter had its answer, not later.
+        # Spans are stored before the exporter has its answer.
         shown = show(path, exported["spans"][0]["trace_id"])
         assert collector.stop() == ""
     sent = ExportTraceServiceRequest.FromString(bytes.fromhex(exported["otlp"]))
@@ -77,7 +77,7 @@ def test_everything_that_an_sdk_sends_is_stored(tmp_path: Path, protocol: str, c
 
 
 def test_what_was_answered_survives_a_kill(tmp_path: Path) -> None:
-    """The collector is killed as soon as the exporter has its answer: the spans are in the file."""
+    """Spans answered with success are in the file even if the collector is killed at once."""
     path = tmp_path / "traces.db"
     with started(path) as collector:
         exported = export("http", collector.http, "none")
@@ -92,7 +92,7 @@ def test_what_was_answered_survives_a_kill(tmp_path: Path) -> None:
 
 @contextmanager
 def blocked(path: Path, disk: Path | None) -> Iterator[Callable[[], None]]:
-    """Let nothing be written: the disk is full, or without one another program writes. Yield what ends it."""
+    """Block writing by a full disk, or by another program's lock; yield the function that ends the block."""
     if disk is not None:
         yield fill(disk).unlink
         return
@@ -104,7 +104,7 @@ def blocked(path: Path, disk: Path | None) -> Iterator[Callable[[], None]]:
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 @pytest.mark.parametrize("how", ["disk", "lock"])
 def test_exporters_keep_what_cannot_be_stored(tmp_path: Path, protocol: str, how: str) -> None:
-    """While nothing can be written they are told to come again, and do so; then all of it is there, once."""
+    """Exporters retry while nothing can be stored, and each span is stored once afterwards."""
     with small_disk(tmp_path / "disk", 24) as disk:
         path = (disk or tmp_path) / "traces.db"
         with started(path) as collector:
@@ -118,7 +118,7 @@ def test_exporters_keep_what_cannot_be_stored(tmp_path: Path, protocol: str, how
                     try:
                         assert exporter.stderr is not None
                         line = exporter.stderr.readline()
-                        # The exporter's own words, once it has been told.
+                        # The exporter's own message, once it has been rejected.
                         assert "retrying" in line, line + exporter.stderr.read()
                         assert count_spans(path) == 0
                         release()

@@ -1,6 +1,6 @@
-"""Exceptions through real zerorpc services, as they go out and as they come home.
+"""Exceptions of real zerorpc services, sent out by OTLP and received again.
 
-Several hops, wrapped and replaced on the way, in a group, in messages, and past a server without ztrace.
+They pass several hops, wrapped and replaced on the way, in a group, in messages, and past an untraced server.
 """
 
 import json
@@ -23,7 +23,7 @@ from ztrace_collector.otlp.mapping.outgoing import Builder
 from ztrace_collector.otlp.mapping.reading import read_traces
 from ztrace_viewer.cli import ztrace
 
-#: Scenarios, by what becomes of the exception.
+#: Scenarios, by the handling of their exception.
 SCENARIOS: dict[str, tuple[Any, ...]] = {
     "passed": ("through", "pass_on", "pass_on", "raise_stock"),
     "wrapped": ("through", "pass_on", "remake", "from", "raise_stock"),
@@ -32,7 +32,7 @@ SCENARIOS: dict[str, tuple[Any, ...]] = {
     "grouped": ("nested", "gather", ["raise_stock"], ["raise_price"], ["pass_on", "raise_stock"]),
     "fine": ("nested", "pass_on", "echo", 1),
 }
-#: How it came to the spans of each, from the edge to the origin.
+#: Expected path of each scenario's exception, from the edge to the origin.
 WAYS = {
     "passed": ["passed"] * 6 + ["origin"],
     "wrapped": ["passed"] * 4 + ["wrapped", "passed", "origin"],
@@ -43,10 +43,10 @@ WAYS = {
 
 
 class Shop:
-    """What the services left.
+    """Data recorded by the services.
 
     Attributes:
-        path: the collector's file.
+        path: the collector's database.
         traces: trace ids by scenario.
     """
 
@@ -55,7 +55,7 @@ class Shop:
         self.traces = traces
 
     def send(self, scenario: str) -> list[Span]:
-        """Return the spans of a scenario as they are sent, parents first."""
+        """Return the spans of a scenario as sent, parents first."""
         with closing(connect(self.path)) as db:
             rows = read_traces(db, [bytes.fromhex(self.traces[scenario])])
             spans = list(spans_of(Builder(db).request(rows)))
@@ -64,7 +64,7 @@ class Shop:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """Return what services left that have ended, and their collector with them."""
+    """Return the data of services that have exited, collector included."""
     tokens = count()
     collected = Collected(tmp_path_factory.mktemp("collected"))
     plain = Fleet(tmp_path_factory.mktemp("plain"), None, tokens)
@@ -83,7 +83,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
 
 @pytest.mark.parametrize("scenario", sorted(WAYS))
 def test_an_exception_is_an_event_at_its_origin_alone(shop: Shop, scenario: str) -> None:
-    """The others say by attributes where that is, and have no copy of its stack."""
+    """An exception is an event at its origin, and other spans refer to the origin without its stack."""
     ways, groups, references = [], set(), set()
     origin = None
     for span in shop.send(scenario):
@@ -103,7 +103,7 @@ def test_an_exception_is_an_event_at_its_origin_alone(shop: Shop, scenario: str)
                     attributes["ztrace.exception.origin.span_id"],
                 )
             )
-            # What a server without ztrace raised has its traceback for a message: that is all there is of it.
+            # An untraced server's error has only its traceback as message.
             assert scenario == "untraced" or "FailingMethods.raise_stock" not in str(span)
             assert not any(key.startswith("exception.") for key in attributes)
         assert span.status.message.startswith(attributes["error.type"])
@@ -122,7 +122,7 @@ def test_an_exception_is_an_event_at_its_origin_alone(shop: Shop, scenario: str)
 
 
 def test_both_ends_of_a_call_have_one_name(shop: Shop) -> None:
-    """The method as called, which is `rpc.method` as well."""
+    """Client and server span of a call have the method as name and as `rpc.method`."""
     spans = shop.send("fine")
     ids = {span.span_id: span for span in spans}
     served = [span for span in spans if span.kind == Span.SPAN_KIND_SERVER]
@@ -136,7 +136,7 @@ def test_both_ends_of_a_call_have_one_name(shop: Shop) -> None:
 
 
 def test_a_message_is_sent_and_processed(shop: Shop) -> None:
-    """The consumer's span is linked to the producer's."""
+    """Producer and consumer spans are named by operation and destination, and are linked."""
     spans = {span.span_id: span for span in shop.send("pushed")}
     consumers = [span for span in spans.values() if span.kind == Span.SPAN_KIND_CONSUMER]
     assert len(consumers) == 2
@@ -148,7 +148,7 @@ def test_a_message_is_sent_and_processed(shop: Shop) -> None:
 
 
 def test_all_of_it_comes_home(shop: Shop, tmp_path: Path) -> None:
-    """In another file `ztrace show` and `ztrace errors` say the same of every tree."""
+    """`ztrace show` and `ztrace errors` print the same for another file that received all spans."""
     there = tmp_path / "there.db"
     outcomes = take_in(there, parse_request(send_all(shop.path).SerializeToString()))
     assert [outcome.refused for outcome in outcomes] == [{}] * len(outcomes)
@@ -163,7 +163,7 @@ def test_all_of_it_comes_home(shop: Shop, tmp_path: Path) -> None:
 
 
 def ask(path: Path, *arguments: str) -> Any:
-    """Return what a command answers."""
+    """Return the document of a command."""
     result = CliRunner().invoke(ztrace, [*arguments, "--json", "--db", str(path)])
     assert (result.exit_code, result.stderr) == (0, "")
     return json.loads(result.stdout)

@@ -1,4 +1,4 @@
-"""Every span once to every destination: whoever is down, slow, refuses, or is killed."""
+"""Forwarding: every span once to every destination, whether it is down, slow, refuses, or is killed."""
 
 import json
 import os
@@ -50,22 +50,22 @@ from ztrace_collector.otlp.sending.destinations import read_destinations
 
 
 def batch(first: int, count: int, start_ns: int = EPOCH_NS) -> list[Span]:
-    """Return spans with numbers."""
+    """Return spans with consecutive numbers."""
     return [make_span(number, start_ns=start_ns) for number in range(first, first + count)]
 
 
 def ids(spans: Sequence[Span]) -> list[bytes]:
-    """Return trace and span id of spans."""
+    """Return the trace and span id of each span."""
     return [span.trace_id + span.span_id for span in spans]
 
 
 def wait_until_even(path: Path, sent: int) -> None:
-    """Wait until every destination has got so many."""
+    """Wait until every destination has received this number of spans."""
     wait_for(lambda: all(each["sent"] == sent for each in destinations(path)))
 
 
 def test_a_destination_has_every_span_once(path: Path) -> None:
-    """In the order of storing, and it says so; what was stored before it was named is not sent."""
+    """A destination receives every span stored since it was named, once and in order."""
     sender = Sender()
     with sending_on(path) as collector:
         collector.feed(sender, batch(0, 10))
@@ -90,7 +90,7 @@ def test_a_destination_has_every_span_once(path: Path) -> None:
 
 
 def test_what_others_receive_is_what_was_made(path: Path) -> None:
-    """A receiver by others gets ids, times, attributes, links, exceptions; killed, it gets the rest later."""
+    """A third-party receiver gets all fields of spans, and after a restart the spans of the meantime."""
     sender = Sender()
     attributes = {
         "text": "väl",
@@ -141,7 +141,7 @@ def test_what_others_receive_is_what_was_made(path: Path) -> None:
             "KeyError",
             "'card'",
         )
-        wait_for(lambda: destinations(path)[0]["place"] == 2)  # The answer has been heard as well.
+        wait_for(lambda: destinations(path)[0]["place"] == 2)  # The answer has been recorded too.
         tap.kill()
         collector.feed(sender, batch(2, 300))
         wait_for(lambda: destinations(path)[0]["failing_ns"])
@@ -159,7 +159,7 @@ def test_what_others_receive_is_what_was_made(path: Path) -> None:
 
 
 def test_what_came_from_others_goes_on_as_it_came(path: Path) -> None:
-    """Taken at one edge and sent at the other: events, links, states, kinds and values of every type."""
+    """Spans received by OTLP are sent on unchanged, with values of every type."""
     seeds = random.Random(5)
     spans = [_make_foreign(number, seeds) for number in range(60)]
     port = find_port()
@@ -178,7 +178,7 @@ _CODES = (Status.STATUS_CODE_UNSET, Status.STATUS_CODE_OK, Status.STATUS_CODE_ER
 
 
 def _make_foreign(number: int, seeds: random.Random) -> OtlpSpan:
-    """Return a span with something of everything."""
+    """Return a span with every kind of data."""
     values = [
         AnyValue(string_value="väl"),
         AnyValue(int_value=-(1 << 60)),
@@ -214,7 +214,7 @@ def _make_foreign(number: int, seeds: random.Random) -> OtlpSpan:
 
 
 def test_a_dead_and_a_hanging_destination_hold_up_nobody(path: Path) -> None:
-    """The third has everything at once, and each has its own place and its own error."""
+    """A dead and a hanging destination do not delay a third, and each has its own state and error."""
     released = threading.Event()
 
     def hang(request: ExportTraceServiceRequest) -> Reply | None:
@@ -243,7 +243,7 @@ def test_a_dead_and_a_hanging_destination_hold_up_nobody(path: Path) -> None:
 
 
 def test_what_is_to_be_sent_again_and_what_not(path: Path) -> None:
-    """429 and 503 with Retry-After come again; a partial success and 400 are counted, and it goes on."""
+    """HTTP 429 and 503 are retried, and a partial success and 400 are counted as refused."""
     partial = ExportTraceServiceResponse(
         partial_success=ExportTracePartialSuccess(rejected_spans=4, error_message="too old")
     )
@@ -273,7 +273,7 @@ def test_what_is_to_be_sent_again_and_what_not(path: Path) -> None:
 
 
 def test_what_is_too_large_is_sent_in_halves(path: Path) -> None:
-    """Down to the one span that is, which is refused."""
+    """A request that is too large is halved, down to the single span that is refused."""
     large = make_span(7).span_id
 
     def answer(request: ExportTraceServiceRequest) -> Reply:
@@ -289,7 +289,7 @@ def test_what_is_too_large_is_sent_in_halves(path: Path) -> None:
 
 
 def test_grpc(path: Path) -> None:
-    """The same over gRPC, with compression and a header."""
+    """Spans are sent over gRPC, with compression and a header."""
     with answering_grpc() as (url, received):
         options = ("--otlp", url, "--otlp-header", "x-key=hunter-two")
         with sending_on(path, *options, OTEL_EXPORTER_OTLP_COMPRESSION="gzip") as collector:
@@ -301,7 +301,7 @@ def test_grpc(path: Path) -> None:
 
 
 def test_the_variables_and_no_secret_anywhere(path: Path) -> None:
-    """The endpoint and the headers of the environment; keys are neither in the file nor in what is said."""
+    """Endpoint and headers come from variables, and secrets appear in neither file nor output."""
     with answering(lambda request: Reply(401, b"no: hunter-two")) as (url, received):
         variables = {
             "OTEL_EXPORTER_OTLP_ENDPOINT": url.replace("//", "//user:hunter-two@"),
@@ -321,7 +321,7 @@ def test_the_variables_and_no_secret_anywhere(path: Path) -> None:
 
 @pytest.mark.parametrize("victim", ["collector", "child"])
 def test_a_kill_loses_nothing(path: Path, victim: str) -> None:
-    """Twice come at most the requests that had not been written down."""
+    """Killing the collector or its sending process loses no span and repeats few requests."""
     batches = [batch(at, 100) for at in range(0, 6000, 100)]
     with answering(script()) as (url, received):
         sender = Sender()
@@ -329,7 +329,7 @@ def test_a_kill_loses_nothing(path: Path, victim: str) -> None:
         with sending_on(path, "--otlp", url) as collector:
             child = collector.find_child()
             collector.feed(sender, *batches[:20])
-            # Somewhere in between: some of it may be on its way, answered, or written down.
+            # At this point some spans are in flight, answered, or recorded.
             wait_for(lambda: len(received.ids()) > 1000)
             if victim == "collector":
                 collector.kill()
@@ -351,7 +351,7 @@ def test_a_kill_loses_nothing(path: Path, victim: str) -> None:
 
 
 def test_what_retention_deletes_is_skipped_and_counted(path: Path) -> None:
-    """Exactly, also where the newest span was deleted; what comes after it is sent."""
+    """Spans deleted by retention are counted as skipped, and later ones are sent."""
     port = find_port()
     options = ("--otlp", f"http://localhost:{port}", "--keep", "1h")
     sender = Sender()
@@ -373,7 +373,7 @@ def test_what_retention_deletes_is_skipped_and_counted(path: Path) -> None:
 
 
 def test_what_is_left_at_the_end_is_sent_after_the_next_start(path: Path) -> None:
-    """The end comes soon, and without that destination it is off; with it again nothing is missing."""
+    """Spans unsent at the end are sent after the next start that names the destination."""
     port = find_port()
     url = f"http://localhost:{port}"
     sender = Sender()
@@ -393,7 +393,7 @@ def test_what_is_left_at_the_end_is_sent_after_the_next_start(path: Path) -> Non
 
 
 def test_the_end_waits_for_what_can_be_sent(path: Path) -> None:
-    """What was stored just before is sent before it ends."""
+    """Spans stored just before the end are sent before the collector exits."""
     with answering(script()) as (url, received):
         with sending_on(path, "--otlp", url) as collector:
             collector.find_child()
@@ -405,7 +405,7 @@ def test_the_end_waits_for_what_can_be_sent(path: Path) -> None:
 
 @pytest.mark.parametrize("wanted", [True, False])
 def test_spans_without_an_end(path: Path, wanted: bool) -> None:
-    """They are sent once their process has ended, once, and only if that is asked for."""
+    """Unfinished spans are sent once after their process has ended, and only on request."""
     options = ["--otlp-unfinished"] if wanted else []
     with answering(script()) as (url, received):
         sender = Sender()
@@ -434,7 +434,7 @@ def test_spans_without_an_end(path: Path, wanted: bool) -> None:
 
 
 def test_another_file_is_begun_anew(path: Path) -> None:
-    """When the file is moved away, the new one's spans are sent from its beginning."""
+    """After a file is moved away, the spans of the new file are sent from its beginning."""
     with answering(script()) as (url, received):
         with sending_on(path, "--otlp", url) as collector:
             sender = Sender()

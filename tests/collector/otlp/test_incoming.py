@@ -1,4 +1,4 @@
-"""What OTLP brings: what becomes of each span, and that nothing it holds stops anything."""
+"""Conversion of OTLP requests to spans, and robustness against invalid ones."""
 
 import json
 from pathlib import Path
@@ -51,18 +51,18 @@ OWN = {"telemetry.sdk.name": "ztrace", "service.instance.id": "ab" * 16}
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return where a database may be made."""
+    """Return the path at which a database may be created."""
     return tmp_path / "traces.db"
 
 
 def read(span: Span, **resource: Any) -> records.Span:
-    """Return what a span becomes."""
+    """Return the span converted from an OTLP span."""
     ((only,),) = [batch.spans for batch in read_request(make_request(span, **resource))]
     return only
 
 
 def failed(*events: dict[str, str], **changes: Any) -> Span:
-    """Return a span that failed, with events of these attributes."""
+    """Return a failed span, with an exception event for each mapping of attributes."""
     span = make_span(status=Status(code=Status.STATUS_CODE_ERROR), **changes)
     for attributes in events:
         event = span.events.add(name="exception", time_unix_nano=NOON_NS + 5)
@@ -87,7 +87,7 @@ def failed(*events: dict[str, str], **changes: Any) -> Span:
     ],
 )
 def test_a_span_that_cannot_be_placed_is_refused(path: Path, changes: dict[str, Any], reason: str) -> None:
-    """It is counted by reason, and those beside it are stored as they are."""
+    """A span with invalid ids or times is refused by reason, and the others are stored unchanged."""
     nested = AnyValue(int_value=1)
     for _ in range(5):
         outer = AnyValue()
@@ -105,12 +105,12 @@ def test_a_span_that_cannot_be_placed_is_refused(path: Path, changes: dict[str, 
 
 
 def test_a_parent_of_zeros_is_none() -> None:
-    """As OpenTelemetry's collector has it: some senders fill the field of a root."""
+    """A parent id of zeros is treated as none, as in OpenTelemetry's collector."""
     assert read(make_span(parent_span_id=bytes(8))).parent_id is None
 
 
 def test_a_span_that_ends_before_it_begins_takes_no_time(path: Path) -> None:
-    """It is stored and counted, and leaves as it came."""
+    """A span that ends before its start has zero duration, is counted, and is sent on unchanged."""
     request = make_request(make_span(end_time_unix_nano=NOON_NS - 1))
     (outcome,) = take_in(path, request)
     assert outcome.stored == 1
@@ -120,14 +120,14 @@ def test_a_span_that_ends_before_it_begins_takes_no_time(path: Path) -> None:
 
 
 def test_a_kind_that_nobody_knows_is_unspecified() -> None:
-    """Such a span counts as internal."""
+    """An unknown kind is unspecified and counts as internal."""
     for kind in (0, 6, -1):
         span = read(make_span(kind=kind))
         assert (span.kind, span.details) == (1, {"kind": 0})
 
 
 def test_an_event_of_an_exception_is_the_span_s_exception(path: Path) -> None:
-    """Type, message, frames and causes; the last event counts, and all are kept as they came."""
+    """The last exception event of a span becomes its exception, and all events are kept."""
     span = failed(
         {"exception.type": "KeyError", "exception.message": "tried again"},
         {"exception.type": "shop.Declined", "exception.message": "no", "exception.stacktrace": STACK},
@@ -159,13 +159,13 @@ def test_an_event_of_an_exception_is_the_span_s_exception(path: Path) -> None:
     ],
 )
 def test_whatever_an_event_tells_is_used(attributes: dict[str, str], wanted: tuple[str, str] | None) -> None:
-    """The specification asks for a type or a message, and senders forget things."""
+    """An exception event without type or message is completed from its stack trace."""
     exception = read(failed(attributes)).exception
     assert (None if exception is None else (exception[0], exception[1])) == wanted
 
 
 def test_an_exception_that_was_handled_is_an_event() -> None:
-    """A span that did not fail has none, whatever was recorded in it."""
+    """A span without an error has no exception, whatever its events."""
     span = failed({"exception.type": "KeyError"})
     span.status.Clear()
     kept = read(span)
@@ -174,7 +174,7 @@ def test_an_exception_that_was_handled_is_an_event() -> None:
 
 
 def test_what_is_ztrace_s_is_taken_from_its_own_processes_alone() -> None:
-    """Times of ztrace's own processes come home; of others they are attributes like any."""
+    """ztrace's own attributes are read from its own processes only, and kept as attributes of others."""
     span = make_span()
     span.attributes.add(key="ztrace.self_ns").value.int_value = 5
     assert read(span).attributes == {"ztrace.self_ns": 5}
@@ -184,7 +184,7 @@ def test_what_is_ztrace_s_is_taken_from_its_own_processes_alone() -> None:
 
 @pytest.mark.parametrize("text", ["", "7", "[]", "{}", "[" * 9999, '{"type": 7, "frames": [1], "causes": 3}'])
 def test_what_only_looks_like_ztrace_s_stops_nothing(path: Path, text: str) -> None:
-    """A record that cannot be read is no exception, or one with parts left out."""
+    """A malformed record of an exception is ignored or read in part."""
     span = failed({"exception.type": "KeyError", "ztrace.exception": text})
     span.attributes.add(key="ztrace.exception").value.string_value = text
     span.attributes.add(key="ztrace.self_ns").value.string_value = "soon"
@@ -192,7 +192,7 @@ def test_what_only_looks_like_ztrace_s_stops_nothing(path: Path, text: str) -> N
     assert outcome.stored == 1
 
 
-#: What an exception's record is made of, and what may stand there instead.
+#: Parts of an exception's record, and values that may replace them.
 _PARTS = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.just("ab" * 8)),
     lambda inner: st.one_of(
@@ -206,7 +206,7 @@ _PARTS = st.recursive(
 @settings(max_examples=150, deadline=None)
 @given(parts=_PARTS, how=st.sampled_from(["passed", "raised", ""]))
 def test_whatever_a_record_is_made_of_it_stops_nothing(parts: Any, how: str) -> None:
-    """What claims to come home, at an origin or on the way, is read or left."""
+    """Any record of an exception, at an origin or on its path, is read or ignored."""
     record = json.dumps({"type": "KeyError", "how": how} | parts if type(parts) is dict else parts)
     at_origin, passed = failed({"ztrace.exception": record}), failed()
     passed.attributes.add(key="ztrace.exception").value.string_value = record
@@ -216,7 +216,7 @@ def test_whatever_a_record_is_made_of_it_stops_nothing(parts: Any, how: str) -> 
 
 
 def test_who_takes_the_id_of_another_service_is_refused(path: Path) -> None:
-    """The account of a process is not to be spoilt by who claims to be it."""
+    """A service that uses another service's instance id is refused."""
     take_in(path, make_request(make_span(), **OWN))
     span = make_span(span_id=b"x" * 8)
     (outcome,) = take_in(path, make_request(span, **OWN, **{"service.name": "bank"}))
@@ -224,7 +224,7 @@ def test_who_takes_the_id_of_another_service_is_refused(path: Path) -> None:
 
 
 def test_links_that_are_none_are_left_out_and_the_others_keep_what_they_have(path: Path) -> None:
-    """A link has what was said of it, wherever the bad one stood."""
+    """Invalid links are dropped, and the others keep their details."""
     span = make_span()
     for number, link_id in enumerate((b"one12345", b"", b"two12345")):
         link = span.links.add(trace_id=TRACE, span_id=link_id)
@@ -236,7 +236,7 @@ def test_links_that_are_none_are_left_out_and_the_others_keep_what_they_have(pat
 
 
 def test_parts_of_one_resource_are_one_batch() -> None:
-    """However a sender has spread its spans."""
+    """Parts with the same resource are one batch."""
     request = ExportTraceServiceRequest()
     for number in range(3):
         request.MergeFrom(make_request(make_span(span_id=bytes([number + 1]) * 8)))
@@ -246,7 +246,7 @@ def test_parts_of_one_resource_are_one_batch() -> None:
 
 
 def test_what_is_too_large_is_left_out(path: Path) -> None:
-    """Lists and events without end cost their span what they are in, and it is counted."""
+    """Oversized attributes and events are dropped and counted, and the span is stored."""
     span = make_span()
     items = span.attributes.add(key="many").value.array_value.values
     for _ in range(70_000):
@@ -262,7 +262,7 @@ def test_what_is_too_large_is_left_out(path: Path) -> None:
 @given(body=st.binary(max_size=200))
 @example(body=b"\x0a" * 5000)
 def test_a_bad_body_is_one_error(body: bytes) -> None:
-    """Whatever it is, it is a request or an `OtlpError`."""
+    """Any body is parsed or raises `OtlpError`."""
     request = ExportTraceServiceRequest()
     try:
         request = parse_request(body)
@@ -272,9 +272,9 @@ def test_a_bad_body_is_one_error(body: bytes) -> None:
 
 
 def test_values_nested_without_end_are_refused() -> None:
-    """Protobuf's own reader bounds how deep a message may be."""
+    """Values nested beyond protobuf's limit raise an error."""
     value = AnyValue(int_value=1).SerializeToString()
-    for _ in range(120):  # Lists in lists, which this library does not make either.
+    for _ in range(120):  # Nested lists, made by hand because the library refuses to encode them.
         value = _field(5, _field(1, value))
     attribute = _field(1, b"deep") + _field(2, value)
     body = _field(1, _field(2, _field(2, _field(9, attribute))))
@@ -283,7 +283,7 @@ def test_values_nested_without_end_are_refused() -> None:
 
 
 def _field(number: int, content: bytes) -> bytes:
-    """Return a field of protobuf that has a length."""
+    """Return an encoded protobuf field with a length prefix."""
     length, rest = b"", len(content)
     while rest > 0x7F:
         length, rest = length + bytes([rest & 0x7F | 0x80]), rest >> 7

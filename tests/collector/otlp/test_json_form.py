@@ -1,4 +1,4 @@
-"""OTLP as JSON is the same as in protobuf, and bad JSON is one error."""
+"""OTLP as JSON: equivalence with protobuf, and errors for invalid JSON."""
 
 import json
 from typing import Any
@@ -21,7 +21,7 @@ from ztrace.errors import OtlpError
 from ztrace_collector.otlp.mapping.incoming import read_request
 from ztrace_collector.otlp.mapping.json_form import format_request, parse_request
 
-#: A span as a browser's SDK sends it.
+#: Span as sent by a browser's SDK.
 SPAN_JSON: dict[str, Any] = {
     "traceId": TRACE.hex(),
     "spanId": SPAN.hex(),
@@ -34,7 +34,7 @@ SPAN_JSON: dict[str, Any] = {
 
 
 def parse(**changes: Any) -> Any:
-    """Return the span of a request as it is read from JSON."""
+    """Return the span parsed from a JSON request."""
     span = {key: value for key, value in (SPAN_JSON | changes).items() if value is not ...}
     document = {"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}
     (read,) = spans_of(parse_request(json.dumps(document).encode()))
@@ -44,7 +44,7 @@ def parse(**changes: Any) -> Any:
 @settings(max_examples=40, deadline=None)
 @given(request=requests())
 def test_json_says_what_protobuf_says(request: ExportTraceServiceRequest) -> None:
-    """A request is the same after both ways, whatever its values; and its JSON is one line."""
+    """A request is the same through JSON as through protobuf, and its JSON is one line."""
     text = format_request(request)
     assert "\n" not in text
     for written in (text, text.encode()):
@@ -52,7 +52,7 @@ def test_json_says_what_protobuf_says(request: ExportTraceServiceRequest) -> Non
 
 
 def test_the_form_is_that_of_the_specification() -> None:
-    """Ids are hex, enums numbers, 64-bit numbers texts, fields in lowerCamelCase."""
+    """The JSON has hex ids, numeric enums, 64-bit integers as texts, and lowerCamelCase names."""
     span = make_span(parent_span_id=b"p" * 8)
     span.links.add(trace_id=TRACE, span_id=SPAN)
     span.attributes.add(key="amount").value.int_value = 3
@@ -90,27 +90,27 @@ def test_the_form_is_that_of_the_specification() -> None:
     ],
 )
 def test_what_senders_may_write_is_read(changes: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """Numbers for texts, names for numbers, capitals in ids, fields that nobody knows."""
+    """Integers as numbers, enums by name, upper-case ids and unknown fields are accepted."""
     read = parse(**({"status": ...} | changes))
     assert read == make_span(**wanted)
 
 
 @pytest.mark.parametrize("value", ["", "xyz", "0" * 32, 7, [], "0x00", TRACE.hex()[:-2]])
 def test_a_bad_id_costs_its_span_alone(value: Any) -> None:
-    """What is no id is handed on as none, for the store to refuse."""
+    """An invalid id is passed on as invalid, so the store refuses only its span."""
     span = read_request(make_request(parse(traceId=value)))[0].spans[0]
     assert len(span.trace_id) != 16 or not any(span.trace_id)
     assert span.span_id == SPAN
 
 
 def test_a_bad_parent_is_no_root() -> None:
-    """A parent that cannot be read is not the same as none."""
+    """An invalid parent id is passed on as invalid, not as absent."""
     span = read_request(make_request(parse(parentSpanId="nothing")))[0].spans[0]
     assert span.parent_id is not None
     assert len(span.parent_id) != 8
 
 
-#: Names that mean something, so that what is made up comes far.
+#: Known field names, so that generated documents reach the inner checks.
 _NAMES = (
     *(
         "resourceSpans",
@@ -143,7 +143,7 @@ _JSON = st.recursive(
 )
 @example(content=b"9" * 10_000)
 def test_bad_json_is_one_error(content: bytes) -> None:
-    """Whatever it is, it is a request or an `OtlpError` of one line."""
+    """Any JSON is parsed or raises a one-line `OtlpError`."""
     request = said = None
     try:
         request = parse_request(content)
@@ -155,7 +155,7 @@ def test_bad_json_is_one_error(content: bytes) -> None:
 
 
 def test_deep_values_are_bounded() -> None:
-    """Values nested beyond what protobuf reads are refused as it refuses them."""
+    """Values nested beyond protobuf's limit raise an error."""
     value: Any = {"intValue": 1}
     for _ in range(60):
         value = {"arrayValue": {"values": [value]}}

@@ -1,4 +1,4 @@
-"""Where OTLP is listened for: options, ports that are taken, libraries that are not there, the end."""
+"""Listening for OTLP: options, ports in use, missing libraries, and shutdown."""
 
 import signal
 import socket
@@ -19,7 +19,7 @@ PROTOBUF = {"Content-Type": "application/x-protobuf"}
 
 
 def collect(*arguments: object, main: str = MAIN) -> "subprocess.CompletedProcess[str]":
-    """Run a command that is to end by itself."""
+    """Run a command that exits by itself."""
     return subprocess.run(
         [sys.executable, "-c", main, *map(str, arguments), "--bind", "tcp://127.0.0.1:0"],
         capture_output=True,
@@ -30,7 +30,7 @@ def collect(*arguments: object, main: str = MAIN) -> "subprocess.CompletedProces
 
 
 def collect_until_it_says(lines: int, *arguments: object, main: str = MAIN) -> list[str]:
-    """Run a command that goes on, until it has written so many lines; return them."""
+    """Run a command until it has printed this number of lines, interrupt it, and return the lines."""
     command = [sys.executable, "-c", main, *map(str, arguments), "--bind", "tcp://127.0.0.1:0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -46,7 +46,7 @@ def collect_until_it_says(lines: int, *arguments: object, main: str = MAIN) -> l
 
 
 def without(*modules: str) -> str:
-    """Return a main program in which modules are not installed."""
+    """Return a main program without these modules installed."""
     return f"import sys; sys.modules.update(dict.fromkeys({modules!r})); {MAIN}"
 
 
@@ -60,7 +60,7 @@ def without(*modules: str) -> str:
     ],
 )
 def test_addresses_of_this_machine(text: str, address: tuple[str, int]) -> None:
-    """As they are written, or as exporters are told."""
+    """An address of this machine is parsed as HOST:PORT or as a URL."""
     assert parse_address(text, "--otlp-listen", 4318) == Address(*address)
 
 
@@ -68,7 +68,7 @@ def test_addresses_of_this_machine(text: str, address: tuple[str, int]) -> None:
     "text", ["", "4318", ":4318", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:65536", "a:b:c"]
 )
 def test_what_is_no_address_is_refused(text: str) -> None:
-    """With an example of one."""
+    """An invalid address raises an error with an example."""
     with pytest.raises(EndpointError, match=r"is not HOST:PORT; use --otlp-listen 127\.0\.0\.1:4318"):
         parse_address(text, "--otlp-listen", 4318)
 
@@ -76,7 +76,7 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 @pytest.mark.parametrize("text", ["0.0.0.0:4318", "[::]:4318", "10.0.0.7:4318", "example.org:80", "*:4318"])
 @pytest.mark.parametrize("option", ["--otlp-listen", "--otlp-grpc-listen"])
 def test_other_machines_are_kept_out(tmp_path: Path, text: str, option: str) -> None:
-    """In one line that says how they could be let in, and no file is made."""
+    """An address beyond this machine raises a one-line error, and no file is created."""
     with pytest.raises(EndpointError, match="put a proxy with TLS and a password before it"):
         parse_address(text, option, 4318)
     if text.startswith("0"):
@@ -87,7 +87,7 @@ def test_other_machines_are_kept_out(tmp_path: Path, text: str, option: str) -> 
 
 
 def test_the_first_line_says_where(tmp_path: Path) -> None:
-    """As exporters and other collectors are told it; ``collect`` alone takes no OTLP."""
+    """The first line names the OTLP addresses, and ``collect`` listens for OTLP only on request."""
     with started(tmp_path / "traces.db", "--no-web", name="up") as collector:
         assert f", OTLP at {collector.http} and grpc://{collector.grpc}; " in collector.line
         assert collector.stop() == ""
@@ -101,7 +101,7 @@ def test_the_first_line_says_where(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("option", ["--otlp-listen", "--otlp-grpc-listen"])
 def test_a_port_that_is_taken_is_an_error(tmp_path: Path, option: str) -> None:
-    """If it was asked for; no file is made."""
+    """A requested port in use is an error, and no file is created."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         done = collect("collect", option, address, "--db", tmp_path / "traces.db")
@@ -111,14 +111,14 @@ def test_a_port_that_is_taken_is_an_error(tmp_path: Path, option: str) -> None:
 
 
 def test_a_default_port_that_is_taken_is_a_line(tmp_path: Path) -> None:
-    """The collector goes on without, and says so."""
+    """A default port in use is reported in one line, and the collector continues without OTLP."""
     with socket.socket() as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             taken.bind(("127.0.0.1", 4318))
             taken.listen()
         except OSError:
-            pass  # Somebody else has it: all the better.
+            pass  # In use already.
         said = collect_until_it_says(2, "up", "--no-web", "--db", tmp_path / "traces.db")
     assert said[0] == (
         "ztrace: OTLP is not taken: 127.0.0.1:4318 is in use; stop what uses the port, or choose another\n"
@@ -128,7 +128,7 @@ def test_a_default_port_that_is_taken_is_a_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("module", ["starlette", "uvicorn", "opentelemetry.proto", "google.rpc"])
 def test_a_library_that_is_missing_is_named(tmp_path: Path, module: str) -> None:
-    """``up`` goes on with a line; who asked for OTLP gets an error."""
+    """A missing library is reported by ``up`` and an error when OTLP was requested."""
     path = tmp_path / "traces.db"
     main = without(module)
     name = module.partition(".")[0]
@@ -140,7 +140,7 @@ def test_a_library_that_is_missing_is_named(tmp_path: Path, module: str) -> None
 
 
 def test_grpc_has_an_extra_of_its_own(tmp_path: Path) -> None:
-    """Which is named."""
+    """A missing gRPC library is an error that names the extra to install."""
     path = tmp_path / "traces.db"
     done = collect("collect", "--otlp-grpc-listen", "127.0.0.1:0", "--db", path, main=without("grpc"))
     line = "ztrace: grpc is not installed; pip install 'ztrace[grpc]'\n"
@@ -151,7 +151,7 @@ def test_grpc_has_an_extra_of_its_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_are_the_collectors(tmp_path: Path, number: signal.Signals) -> None:
-    """With exporters connected and a request half sent it ends soon, without a word, and leaves no port."""
+    """Signals end the collector quickly and quietly, despite connected exporters and a partial request."""
     with started(tmp_path / "traces.db") as collector:
         host, port = collector.http.removeprefix("http://").split(":")
         with requests.Session() as session, socket.create_connection((host, int(port))) as half:

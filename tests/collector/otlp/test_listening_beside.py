@@ -1,4 +1,4 @@
-"""OTLP beside ztrace's own publishers: neither keeps the other waiting."""
+"""OTLP beside ztrace's own publishers, without starvation of either."""
 
 import subprocess
 import sys
@@ -11,9 +11,9 @@ import requests
 from tests.collector.otlp.listeners import DEADLINE_S, count_spans, started
 from tests.collector.otlp.requests import make_request, make_span
 
-#: Spans of one request, as an SDK's batch has them; and how many of the others flood the collector.
+#: Spans per request, as in an SDK's batch, and number of flooding exporters.
 BATCH, FLOODING = 512, 6
-#: A publisher that makes 40 spans and waits until they are stored, again and again.
+#: Publisher that repeatedly ends 40 spans and waits until they are stored.
 PUBLISHER = """
 import sys, ztrace
 ztrace.configure(service="own", endpoint=sys.argv[1])
@@ -27,7 +27,7 @@ ztrace.shutdown()
 
 
 def test_a_flood_of_otlp_lets_publishers_through(tmp_path: Path) -> None:
-    """While exporters send as fast as they are answered, each flush of a publisher is done within seconds."""
+    """Each `flush` of a publisher returns within seconds while exporters send at full rate."""
     path = tmp_path / "traces.db"
     numbers, ended, taken = count(1), threading.Event(), []
 
@@ -61,6 +61,6 @@ def test_a_flood_of_otlp_lets_publishers_through(tmp_path: Path) -> None:
                 thread.join()
         assert (publisher.returncode, publisher.stderr) == (0, "")
         assert collector.stop() == ""
-    # Nor were exporters kept waiting: each has been served, many times over.
+    # Exporters were served too, many times each.
     assert sum(taken) > 2 * FLOODING
     assert count_spans(path) == sum(taken) * BATCH + 15 * 40

@@ -1,8 +1,8 @@
-"""Whatever is posted: no failure of the server, no memory that stays, and everything refused is counted.
+"""Fuzzed requests: no server error, no leaked memory, and every refusal counted.
 
-Good requests are damaged here, in protobuf and in JSON, by hypothesis. Schemathesis was tried in its place,
-on an OpenAPI description of the endpoint: it knows nothing of protobuf, and of its JSON not one span in a
-thousand requests was fit to be stored, so that it never came further than the first checks.
+Valid requests in protobuf and JSON are damaged by hypothesis. Schemathesis on an OpenAPI description was
+tried and
+rejected: it knows no protobuf, and hardly one span in a thousand JSON requests passed the first checks.
 """
 
 import gzip
@@ -27,7 +27,7 @@ from ztrace_collector.otlp.mapping.json_form import format_request
 from ztrace_collector.refusals import OTLP_REASONS
 
 JSON, PROTOBUF = "application/json", "application/x-protobuf"
-#: What a process may grow by in a few hundred requests of some kilobytes: Python's and SQLite's own habits.
+#: Growth of a process allowed for a few hundred requests of some kilobytes, due to Python and SQLite.
 GROWTH_KB = 30_000
 
 _JSON_VALUES = st.recursive(
@@ -48,7 +48,7 @@ _JSON_VALUES = st.recursive(
 
 @st.composite
 def _damaged(draw: st.DrawFn, body: bytes) -> bytes:
-    """Return bytes with some of them changed, left out, or others put in."""
+    """Draw the bytes with some of them changed, removed or inserted."""
     content = bytearray(body)
     for _ in range(draw(st.integers(0, 4))):
         at = draw(st.integers(0, len(content)))
@@ -66,7 +66,7 @@ def _damaged(draw: st.DrawFn, body: bytes) -> bytes:
 
 @st.composite
 def bodies(draw: st.DrawFn) -> tuple[bytes, dict[str, str]]:
-    """Return a body, and headers that may fit it."""
+    """Draw a body, and headers that may fit it."""
     form = draw(st.sampled_from([PROTOBUF, JSON]))
     which = draw(st.sampled_from(["whole", "whole", "good", "good", "rubbish", "shaped"]))
     if which in ("whole", "good"):
@@ -99,14 +99,14 @@ _ODD_HEADERS = st.fixed_dictionaries(
 
 
 def resident_kb(pid: int) -> int:
-    """Return what a process has in memory."""
+    """Return a process's resident memory in KiB."""
     found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
     assert found is not None
     return int(found[1])
 
 
 class Sent:
-    """What was answered so far."""
+    """Counts of the answers received."""
 
     def __init__(self, collector: Started) -> None:
         self._address = collector.http.removeprefix("http://")
@@ -115,7 +115,7 @@ class Sent:
     def post(
         self, body: bytes, headers: dict[str, str], method: str = "POST", path: str = "/v1/traces"
     ) -> None:
-        """Send a request, and look at the answer."""
+        """Send a request, and check and count its answer."""
         with closing(http.client.HTTPConnection(self._address, timeout=DEADLINE_S)) as connection:
             connection.request(method, path, body, headers)
             answer = connection.getresponse()
@@ -136,7 +136,7 @@ class Sent:
 
 
 def test_whatever_is_posted(tmp_path: Path) -> None:
-    """It is taken or refused, with an answer that can be read, and counted just once."""
+    """Any request is accepted or refused with a parsable answer, and counted once."""
     path = tmp_path / "traces.db"
     with started(path) as collector:
         sent = Sent(collector)
@@ -177,7 +177,7 @@ def _requests_refused(path: Path) -> int:
 
 
 def test_whatever_is_sent(tmp_path: Path) -> None:
-    """Bytes that are HTTP or none: the server neither fails nor keeps a connection whose peer has gone."""
+    """Any bytes on the connection cause no server error, and closed connections are released."""
     head = b"POST /v1/traces HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     good = head + b"Content-Length: 2\r\n\r\n{}"
     with started(tmp_path / "traces.db") as collector:
@@ -194,7 +194,7 @@ def test_whatever_is_sent(tmp_path: Path) -> None:
                     while part := client.recv(65536):
                         answer += part
                 except OSError:
-                    return  # Cut while something was on its way.
+                    return  # Disconnected while data was in flight.
             assert not re.search(rb"HTTP/1\.1 5", answer)
 
         send()

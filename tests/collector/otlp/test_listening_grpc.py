@@ -1,4 +1,4 @@
-"""OTLP over gRPC, on real sockets: what is taken, and how everything else is refused."""
+"""OTLP over gRPC on real sockets: accepted and refused requests."""
 
 import socket
 import sqlite3
@@ -24,33 +24,33 @@ METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
 @pytest.fixture
 def collector(tmp_path: Path) -> Iterator[Running]:
-    """Yield a collector that listens."""
+    """Yield a collector that listens for OTLP."""
     with running(tmp_path / "traces.db", grpc=True) as started:
         yield started
 
 
 @pytest.fixture
 def channel(collector: Running) -> Iterator[grpc.Channel]:
-    """Yield a channel to it that sends whatever it is given."""
+    """Yield a channel to the collector, without a limit on sent messages."""
     options = (("grpc.max_send_message_length", -1),)
     with grpc.insecure_channel(str(collector.grpc), options=options) as opened:
         yield opened
 
 
 def stub(channel: grpc.Channel) -> TraceServiceStub:
-    """Return the service as opentelemetry-proto has it."""
+    """Return the client stub of opentelemetry-proto."""
     return TraceServiceStub(channel)  # type: ignore[no-untyped-call]
 
 
 def error_of(call: Callable[[], Message]) -> grpc.RpcError:
-    """Return how a call fails."""
+    """Return the error of a failing call."""
     with pytest.raises(grpc.RpcError) as caught:
         call()
     return caught.value
 
 
 def test_a_request_is_taken(collector: Running, channel: grpc.Channel) -> None:
-    """Compressed or not; nothing is said to be wrong with it, and sent twice it is stored once."""
+    """A request is accepted under any compression, and stored once if sent repeatedly."""
     sent = make_request(make_span())
     export = stub(channel).Export
     for compression in (grpc.Compression.NoCompression, grpc.Compression.Gzip, grpc.Compression.Deflate):
@@ -60,7 +60,7 @@ def test_a_request_is_taken(collector: Running, channel: grpc.Channel) -> None:
 
 
 def test_what_is_refused_of_a_request_is_told(collector: Running, channel: grpc.Channel) -> None:
-    """The others are stored."""
+    """Refused spans are reported as a partial success, and the others are stored."""
     sent = make_request(make_span(), make_span(span_id=bytes(8)))
     answer: ExportTraceServiceResponse = stub(channel).Export(sent, timeout=DEADLINE_S)
     assert answer.partial_success.rejected_spans == 1
@@ -70,7 +70,7 @@ def test_what_is_refused_of_a_request_is_told(collector: Running, channel: grpc.
 
 
 def test_bad_data_is_an_invalid_argument(collector: Running, channel: grpc.Channel) -> None:
-    """And counted."""
+    """Invalid data is answered with INVALID_ARGUMENT and counted."""
     error = error_of(lambda: channel.unary_unary(METHOD)(b"\xff\xff", timeout=DEADLINE_S))
     assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert error.details()
@@ -81,7 +81,7 @@ def test_bad_data_is_an_invalid_argument(collector: Running, channel: grpc.Chann
 def test_a_message_that_is_too_large_is_refused(
     collector: Running, channel: grpc.Channel, compression: grpc.Compression
 ) -> None:
-    """By its length when decompressed; the server goes on."""
+    """A message too large after decompression is answered with RESOURCE_EXHAUSTED."""
     large = bytes(intake.MAX_BODY_BYTES + 1)
     error = error_of(lambda: channel.unary_unary(METHOD)(large, timeout=DEADLINE_S, compression=compression))
     assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -89,14 +89,14 @@ def test_a_message_that_is_too_large_is_refused(
 
 
 def test_other_methods_are_unknown(channel: grpc.Channel) -> None:
-    """Metrics are not taken."""
+    """Other services, such as metrics, are unimplemented."""
     other = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
     error = error_of(lambda: channel.unary_unary(other)(b"", timeout=DEADLINE_S))
     assert error.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_who_has_to_wait_is_told_how_long(collector: Running, channel: grpc.Channel) -> None:
-    """Without a delay in the status exporters may drop their spans."""
+    """UNAVAILABLE has a retry delay, without which exporters may drop their spans."""
     sent = make_request(make_span())
     export = stub(channel).Export
     with closing(sqlite3.connect(collector.path, isolation_level=None)) as other:
@@ -125,7 +125,7 @@ def test_who_has_to_wait_is_told_how_long(collector: Running, channel: grpc.Chan
 def test_rubbish_is_nothing_to_tell(
     collector: Running, channel: grpc.Channel, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """What is no HTTP/2 is cut, and nothing is written about it."""
+    """A connection that is no HTTP/2 is closed, and nothing is logged."""
     assert collector.grpc is not None
     for sent in (b"\x00\x01\x02" * 100, b"POST /v1/traces HTTP/1.1\r\nHost: localhost\r\n\r\n"):
         with socket.create_connection(collector.grpc, DEADLINE_S) as client:

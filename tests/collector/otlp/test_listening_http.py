@@ -1,4 +1,4 @@
-"""OTLP over HTTP, on real sockets: what is taken, and how everything else is refused."""
+"""OTLP over HTTP on real sockets: accepted and refused requests."""
 
 import gzip
 import socket
@@ -37,20 +37,20 @@ HEAD = b"POST /v1/traces HTTP/1.1\r\nHost: localhost\r\nContent-Type: applicatio
 
 @pytest.fixture
 def collector(tmp_path: Path) -> Iterator[Running]:
-    """Yield a collector that listens."""
+    """Yield a collector that listens for OTLP, and assert that it reports nothing."""
     with running(tmp_path / "traces.db") as started:
         yield started
         assert started.said == []
 
 
 def request(first: int = 0, count: int = 1) -> ExportTraceServiceRequest:
-    """Return a request of spans with these numbers."""
+    """Return a request of spans with consecutive numbers."""
     numbers = range(first + 1, first + count + 1)
     return make_request(*(make_span(span_id=number.to_bytes(8, "big")) for number in numbers))
 
 
 def told(answer: requests.Response) -> Status:
-    """Return what a refused request is told, in its own form."""
+    """Return the status in the body of a refused request, in its own encoding."""
     assert answer.status_code >= 400
     if answer.headers["Content-Type"] == "application/x-protobuf":
         return Status.FromString(answer.content)
@@ -59,7 +59,7 @@ def told(answer: requests.Response) -> Status:
 
 
 def wait_for_refusals(collector: Running, counts: dict[str, int]) -> None:
-    """Wait until the file has just these refusals."""
+    """Wait until the file has exactly these refusals."""
     wait_for(lambda: refusals(collector.path).keys() >= counts.keys())
     wait_for(lambda: refusals(collector.path) == counts)
 
@@ -67,7 +67,7 @@ def wait_for_refusals(collector: Running, counts: dict[str, int]) -> None:
 @pytest.mark.parametrize("coding", ["", "identity", "gzip", "deflate", "members"])
 @pytest.mark.parametrize("form", ["protobuf", "json"])
 def test_a_request_is_taken_in_its_form(collector: Running, form: str, coding: str) -> None:
-    """Protobuf and JSON, however compressed; the answer has the same form, and nothing to complain of."""
+    """Protobuf and JSON are accepted under any compression, and answered in the same encoding."""
     sent = request()
     body = sent.SerializeToString() if form == "protobuf" else format_request(sent).encode()
     headers = dict(PROTOBUF if form == "protobuf" else JSON)
@@ -93,7 +93,7 @@ def test_a_request_is_taken_in_its_form(collector: Running, form: str, coding: s
 
 
 def test_what_is_refused_of_a_request_is_told(collector: Running) -> None:
-    """The others are stored; how many were refused, and why, stands in the answer and in the file."""
+    """Refused spans are counted by reason in the answer and in the file, and the others are stored."""
     good, bad = make_span(), [make_span(span_id=bytes(8)), make_span(trace_id=b"short")]
     sent = make_request(good, *bad).SerializeToString()
     answer = requests.post(collector.url, sent, headers=PROTOBUF, timeout=DEADLINE_S)
@@ -109,13 +109,13 @@ def test_what_is_refused_of_a_request_is_told(collector: Running) -> None:
 
 
 def test_an_empty_request_is_taken(collector: Running) -> None:
-    """There is nothing wrong with it."""
+    """An empty request is accepted."""
     for body, headers in ((b"", PROTOBUF), (b"{}", JSON), (b'{"resourceSpans": []}', JSON)):
         assert requests.post(collector.url, body, headers=headers, timeout=DEADLINE_S).status_code == 200
 
 
 def test_a_request_sent_twice_is_stored_once(collector: Running) -> None:
-    """As after an answer that got lost: both are taken, and nothing is said to be refused."""
+    """A repeated request is accepted and stored once."""
     sent = request(count=20).SerializeToString()
     for _ in range(2):
         answer = requests.post(collector.url, sent, headers=PROTOBUF, timeout=DEADLINE_S)
@@ -124,7 +124,7 @@ def test_a_request_sent_twice_is_stored_once(collector: Running) -> None:
 
 
 def test_a_large_request_is_stored_in_pieces(collector: Running) -> None:
-    """Nothing of it is lost between them, whatever resource or scope it is of."""
+    """A large request is stored in pieces without loss, whatever its resources and scopes."""
     sent = make_request()
     for number in range(3):
         of_one = request(10_000 * number, intake.PIECE_SPANS - 700).resource_spans[0]
@@ -151,7 +151,7 @@ def test_a_large_request_is_stored_in_pieces(collector: Running) -> None:
     ],
 )
 def test_a_bad_body_is_refused(collector: Running, body: bytes, headers: dict[str, str]) -> None:
-    """With 400, and a status in the request's form that says what is wrong."""
+    """An invalid body is answered with 400 and a status in the request's encoding."""
     answer = requests.post(collector.url, body, headers=headers, timeout=DEADLINE_S)
     assert answer.status_code == 400
     assert answer.headers["Content-Type"] == headers["Content-Type"].partition(";")[0]
@@ -179,7 +179,7 @@ def test_a_bad_body_is_refused(collector: Running, body: bytes, headers: dict[st
 def test_what_is_no_request_of_otlp_is_refused(
     collector: Running, method: str, path: str, headers: dict[str, str], status: int, more: dict[str, str]
 ) -> None:
-    """Other paths with 404, methods with 405 and those that there are, types and codings with 415."""
+    """Other paths are answered with 404, methods with 405, and content types and encodings with 415."""
     url = f"http://{collector.http}{path}"
     answer = requests.request(method, url, data=b"{}", headers=headers, timeout=DEADLINE_S)
     assert answer.status_code == status
@@ -202,7 +202,7 @@ def test_what_is_no_request_of_otlp_is_refused(
     ],
 )
 def test_web_pages_cannot_send(collector: Running, headers: dict[str, str]) -> None:
-    """What a browser sends for a page has an origin; what a name of elsewhere led here has that name."""
+    """Requests with an Origin header or a foreign Host header, as sent by browsers, are refused with 403."""
     answer = requests.post(collector.url, b"{}", headers={**JSON, **headers}, timeout=DEADLINE_S)
     assert (answer.status_code, told(answer).code) == (403, 7)
     wait_for_refusals(collector, {"otlp_origin": 1})
@@ -210,14 +210,14 @@ def test_web_pages_cannot_send(collector: Running, headers: dict[str, str]) -> N
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:4318", "127.0.0.1", "127.9.9.9:1", "[::1]:4318"])
 def test_this_machine_has_several_names(collector: Running, host: str) -> None:
-    """Each of them will do."""
+    """Every loopback name is accepted as Host header."""
     answer = requests.post(collector.url, b"{}", headers={**JSON, "Host": host}, timeout=DEADLINE_S)
     assert answer.status_code == 200
 
 
 @pytest.mark.parametrize("how", ["announced", "chunked", "compressed"])
 def test_a_body_that_is_too_large_is_refused(collector: Running, how: str) -> None:
-    """With 413, whether its length is told, found out, or that of what is compressed; the server goes on."""
+    """A body too large, by its header, its chunks or after decompression, is answered with 413."""
     large = bytes(intake.MAX_BODY_BYTES + 1)
     body: bytes | Iterator[bytes] = large
     headers = dict(PROTOBUF)
@@ -232,7 +232,7 @@ def test_a_body_that_is_too_large_is_refused(collector: Running, how: str) -> No
 
 
 def test_who_asks_first_need_not_send_what_is_too_large(collector: Running) -> None:
-    """``Expect: 100-continue`` is answered with 413 at once."""
+    """``Expect: 100-continue`` for an oversized body is answered with 413 at once."""
     with socket.create_connection(collector.http) as client:
         length = b"Content-Length: %d\r\n" % (intake.MAX_BODY_BYTES + 1)
         client.sendall(HEAD + length + b"Expect: 100-continue\r\n\r\n")
@@ -261,7 +261,7 @@ with running(Path(sys.argv[1])) as collector:
 
 
 def test_a_bomb_takes_no_memory(tmp_path: Path) -> None:
-    """Two gigabytes, compressed to a few megabytes, cost what a body may have, and what came."""
+    """A compressed body of two gigabytes is refused with bounded memory."""
     command = [sys.executable, "-c", BOMB, str(tmp_path / "traces.db")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
@@ -269,7 +269,7 @@ def test_a_bomb_takes_no_memory(tmp_path: Path) -> None:
 
 
 def test_requests_do_not_wait_for_each_other(collector: Running) -> None:
-    """While nothing can be stored everybody hears of it at once, and all get through when it can."""
+    """While nothing can be stored, all requests are answered with 503 at once, and accepted afterwards."""
     with closing(sqlite3.connect(collector.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
 
@@ -295,7 +295,7 @@ def test_requests_do_not_wait_for_each_other(collector: Running) -> None:
 
 
 def answered(client: socket.socket) -> bytes:
-    """Return all that comes until the connection is closed; nothing if it is cut."""
+    """Return everything received until the connection closes, or nothing if it is reset."""
     client.settimeout(DEADLINE_S)
     parts = []
     try:
@@ -318,7 +318,7 @@ def answered(client: socket.socket) -> bytes:
 def test_who_does_not_send_a_request_is_cut(
     collector: Running, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
-    """Nothing at all, a part of the head, or a part of the next one."""
+    """A connection that sends an incomplete head, or nothing, is closed after the timeout."""
     monkeypatch.setattr(thread, "HEAD_S", 0.3)
     with socket.create_connection(collector.http) as client:
         client.sendall(sent)
@@ -332,7 +332,7 @@ def test_who_does_not_send_a_request_is_cut(
 def test_a_body_that_does_not_come_is_refused(
     collector: Running, monkeypatch: pytest.MonkeyPatch, rest: bytes
 ) -> None:
-    """With 408, and the connection is closed."""
+    """An incomplete body is answered with 408 after the timeout."""
     monkeypatch.setattr(http, "PART_S", 0.3)
     with socket.create_connection(collector.http) as client:
         client.sendall(HEAD + rest)
@@ -341,7 +341,7 @@ def test_a_body_that_does_not_come_is_refused(
 
 
 def test_a_body_that_trickles_is_refused(collector: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each part is in time, and the whole is not."""
+    """A body sent too slowly as a whole is answered with 408."""
     monkeypatch.setattr(http, "BODY_S", 0.5)
     with socket.create_connection(collector.http) as client:
         client.sendall(HEAD + b"Content-Length: 1000000\r\n\r\n{")
@@ -365,14 +365,14 @@ def test_a_body_that_trickles_is_refused(collector: Running, monkeypatch: pytest
 
 
 def test_who_goes_away_within_a_request_is_counted(collector: Running) -> None:
-    """There is nobody to tell."""
+    """A client that disconnects within a request is counted."""
     with socket.create_connection(collector.http) as client:
         client.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
     wait_for_refusals(collector, {"otlp_connection": 1})
 
 
 def test_what_is_no_http_is_counted(collector: Running) -> None:
-    """Rubbish, and rubbish behind a good request."""
+    """Data that is no HTTP is counted, alone or behind a valid request."""
     with socket.create_connection(collector.http) as client:
         client.sendall(b"\x00\x01\r\n\r\n")
         assert answered(client).startswith(b"HTTP/1.1 400 ")
@@ -383,7 +383,7 @@ def test_what_is_no_http_is_counted(collector: Running) -> None:
 
 
 def test_too_many_connections_cut_the_idle_ones(collector: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that have been idle longest; exporters between them get through."""
+    """Beyond the limit, the longest idle connections are closed, and exporters are served."""
     monkeypatch.setattr(thread, "MAX_CONNECTIONS", 20)
     with ExitStack() as stack:
         idle = [stack.enter_context(socket.create_connection(collector.http)) for _ in range(60)]
@@ -394,7 +394,7 @@ def test_too_many_connections_cut_the_idle_ones(collector: Running, monkeypatch:
 
 
 def test_bodies_on_their_way_are_bounded(collector: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who comes when too much is being received is told to come again; what was held is given back."""
+    """The total size of bodies being received is limited, and requests beyond it get 503 until it falls."""
     monkeypatch.setattr(http, "MAX_RECEIVED_BYTES", 1 << 20)
     body = request(count=2000).SerializeToString()
     assert 1 << 16 < len(body) < 1 << 18
@@ -414,7 +414,7 @@ def test_bodies_on_their_way_are_bounded(collector: Running, monkeypatch: pytest
 
 
 def test_a_connection_is_kept(collector: Running) -> None:
-    """An exporter has one for all of its requests."""
+    """A connection is kept open across requests and errors."""
     with closing(HTTPConnection(*collector.http, timeout=DEADLINE_S)) as connection:
         connection.connect()
         kept = connection.sock
@@ -428,7 +428,7 @@ def test_a_connection_is_kept(collector: Running) -> None:
 
 
 def test_an_end_answers_what_was_begun(tmp_path: Path) -> None:
-    """A request that is on its way as the collector is stopped is stored and answered; a half one is cut."""
+    """Requests in flight at the end are stored and answered, and a partial one is cut off."""
     path = tmp_path / "traces.db"
     bodies = [request(100 * number, 100).SerializeToString() for number in range(8)]
     with running(path) as collector, ExitStack() as stack:
@@ -453,7 +453,7 @@ def test_an_end_answers_what_was_begun(tmp_path: Path) -> None:
 
 
 def test_a_defect_is_told_once_and_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An exception of ztrace's own is a 500 and one line; the next request is taken."""
+    """A programming error is answered with 500 and logged once, and the next request is accepted."""
     with running(tmp_path / "traces.db") as collector:
         with monkeypatch.context() as patch:
 

@@ -1,4 +1,4 @@
-"""What a stored span is in OTLP: names, kinds, resources, exceptions and links, by the conventions."""
+"""Conversion of stored spans to OTLP: names, kinds, resources, exceptions and links, by the conventions."""
 
 import json
 import sqlite3
@@ -23,24 +23,24 @@ TRACE = trace_id(1)
 
 
 def values(pairs: Sequence[KeyValue]) -> dict[str, Any]:
-    """Return attributes that are not nested."""
+    """Return attributes that are not nested, as a mapping."""
     return {pair.key: getattr(pair.value, pair.value.WhichOneof("value") or "key") for pair in pairs}
 
 
 def send(path: Path, *spans: records.Span) -> Span:
-    """Return the first of some spans as it is sent."""
+    """Store spans, and return the first as sent."""
     store(path, {"shop": spans})
     return next(iter(spans_of(send_all(path))))
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return where a database may be made."""
+    """Return the path at which a database may be created."""
     return tmp_path / "traces.db"
 
 
 def test_a_call_is_named_after_its_method(path: Path) -> None:
-    """Both ends have one name, and the method is named, too: zerorpc has no name for an interface."""
+    """A call's span has the method as name and as `rpc.method`, since zerorpc names no interface."""
     called = span(TRACE, 2, 1, name="charge", kind="client", attributes={"rpc.system.name": "zerorpc"})
     sent = send(path, called._replace(self_ns=700_000))
     assert (sent.name, sent.kind, sent.flags) == ("charge", Span.SPAN_KIND_CLIENT, 1)
@@ -55,7 +55,7 @@ def test_a_call_is_named_after_its_method(path: Path) -> None:
 
 
 def test_the_method_of_other_libraries_is_theirs(path: Path) -> None:
-    """What another library said of a call is not added to."""
+    """The attributes of another RPC library are sent unchanged."""
     sent = send(path, span(TRACE, 1, attributes={"rpc.system.name": "grpc", "rpc.method": "Bank/Pay"}))
     assert values(sent.attributes)["rpc.method"] == "Bank/Pay"
     bare = send(path.with_name("bare.db"), span(TRACE, 1, attributes={"rpc.system.name": "grpc"}))
@@ -64,7 +64,7 @@ def test_the_method_of_other_libraries_is_theirs(path: Path) -> None:
 
 @pytest.mark.parametrize(("kind", "operation"), [("producer", "send"), ("consumer", "process")])
 def test_a_message_is_named_by_what_is_done_with_it(path: Path, kind: str, operation: str) -> None:
-    """`{operation} {destination}`, and the attributes that go with it."""
+    """A message's span is named `{operation} {destination}` and has the matching attributes."""
     sent = send(path, span(TRACE, 1, name="ship", kind=kind, attributes={"messaging.system": "zerorpc"}))
     assert sent.name == f"{operation} ship"
     assert values(sent.attributes) == {
@@ -78,13 +78,13 @@ def test_a_message_is_named_by_what_is_done_with_it(path: Path, kind: str, opera
 
 
 def test_links_go_along(path: Path) -> None:
-    """A consumer's link to its producer."""
+    """A span's links are sent."""
     sent = send(path, span(TRACE, 1, kind="consumer")._replace(links=[[trace_id(2), span_id(7)]]))
     assert [(link.trace_id, link.span_id) for link in sent.links] == [(trace_id(2), span_id(7))]
 
 
 def test_a_process_is_a_resource(path: Path) -> None:
-    """Each of ztrace's own has the attributes that name it, and the spans the scope ztrace."""
+    """Each process is a resource with its identity, and its spans have the scope ztrace."""
     store(path, {"shop": [span(TRACE, 1), span(TRACE, 2, 1)], "bank": [span(TRACE, 3, 2)]})
     request = send_all(path)
     assert [len(resource.scope_spans[0].spans) for resource in request.resource_spans] == [2, 1]
@@ -106,7 +106,7 @@ def test_a_process_is_a_resource(path: Path) -> None:
 
 
 def test_an_exception_is_told_where_it_began(path: Path) -> None:
-    """There it is an event with what Python prints; what it passed refers there and has no copy of it."""
+    """An exception is an event with a stack trace at its origin, and a reference elsewhere."""
     store(path, checkout(TRACE))
     sent = {each.span_id: each for each in spans_of(send_all(path))}
     origin = sent[span_id(9)]
@@ -137,14 +137,14 @@ def test_an_exception_is_told_where_it_began(path: Path) -> None:
 
 
 def test_an_error_without_an_exception_is_one(path: Path) -> None:
-    """The status alone says so."""
+    """A failed span without an exception has an error status and no event."""
     sent = send(path, span(TRACE, 1, status=records.ERROR))
     assert sent.status == Status(code=Status.STATUS_CODE_ERROR)
     assert not sent.events
 
 
 def test_an_error_type_that_is_known_stays(path: Path) -> None:
-    """What the program itself said of an error is not replaced."""
+    """An existing `error.type` is kept."""
     failed = span(TRACE, 1, attributes={"error.type": "timeout"}, exception=raised("KeyError", ""))
     sent = send(path, failed)
     assert values(sent.attributes)["error.type"] == "timeout"
@@ -152,7 +152,7 @@ def test_an_error_type_that_is_known_stays(path: Path) -> None:
 
 
 def test_values_keep_their_types(path: Path) -> None:
-    """Bytes, integers, floats, also those that JSON lacks, lists; what has more than 64 bits is text."""
+    """Attribute values keep their types, and integers beyond 64 bits become text."""
     kept = {"raw": b"\0\xff", "one": 1, "float": 1.0, "far": float("inf"), "yes": True, "none": None}
     sent = send(path, span(TRACE, 1, attributes=kept | {"huge": (1 << 64) - 1}))
     told = {pair.key: pair.value for pair in sent.attributes}
@@ -172,7 +172,7 @@ def test_values_keep_their_types(path: Path) -> None:
 
 
 def test_a_name_too_many_leaves_with_its_own(path: Path) -> None:
-    """What is stored as `(other)` is sent as what it was called."""
+    """A span stored under `(other)` is sent under its own name."""
     spans = [span(TRACE, number + 1, name=f"user {number}") for number in range(MAX_METHODS + 2)]
     store(path, {"shop": spans})
     assert {one.name for one in read_all(path)} >= {"(other)"}
@@ -182,7 +182,7 @@ def test_a_name_too_many_leaves_with_its_own(path: Path) -> None:
 
 
 def test_spans_are_read_in_the_order_of_storing(path: Path) -> None:
-    """From where the last reading ended, with the exceptions of those that were read."""
+    """Spans are read in the order of storing from a given position, with their exceptions."""
     store(path, checkout(TRACE))
     with closing(sqlite3.connect(path)) as db:
         first = read_after(db, 0, 5)
@@ -194,7 +194,7 @@ def test_spans_are_read_in_the_order_of_storing(path: Path) -> None:
 
 
 def test_an_unfinished_span_says_so(path: Path) -> None:
-    """Asked for, it has been open for as long as its process last said."""
+    """An unfinished span, sent on request, lasts until its last report and is marked."""
     store(path, {"shop": [span(TRACE, 1, duration_ms=None)]}, at_ns=NOON + 3 * MS)
     with closing(sqlite3.connect(path)) as db:
         (open_span,) = read_unfinished(db, [TRACE])
@@ -205,7 +205,7 @@ def test_an_unfinished_span_says_so(path: Path) -> None:
 
 
 def test_what_another_program_wrote_stops_nothing(path: Path) -> None:
-    """Columns that hold no JSON, or JSON of another kind, are left out."""
+    """Columns with invalid or unexpected JSON are ignored."""
     store(path, {"shop": [span(TRACE, 1, exception=raised("KeyError", "no"))]})
     for text in ("", "[", "7", "[]", json.dumps({"events": [7, {}], "links": {}, "scope": [], "dropped": 1})):
         with closing(sqlite3.connect(path)) as db, db:
@@ -217,7 +217,7 @@ def test_what_another_program_wrote_stops_nothing(path: Path) -> None:
 
 
 def test_the_same_is_built_of_what_is_kept(path: Path) -> None:
-    """A second request of the same builder is as the first, and processes that come later are found."""
+    """A builder's second request equals its first, and includes processes added since."""
     store(path, {"shop": [span(TRACE, 1, attributes={"rpc.system.name": "zerorpc"})]})
     with closing(sqlite3.connect(path)) as db:
         builder = Builder(db)

@@ -1,4 +1,4 @@
-"""What others send comes out as it came in, through the real store."""
+"""OTLP spans of others, received and sent out unchanged through the real store."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,7 +13,7 @@ from ztrace_collector.otlp.mapping.incoming import parse_request, read_request
 @settings(max_examples=60, deadline=None)
 @given(request=requests())
 def test_what_comes_in_goes_out(request: ExportTraceServiceRequest) -> None:
-    """Spans, attributes with their types, events, links, scopes and resources: all of it is equal."""
+    """Spans, typed attributes, events, links, scopes and resources survive a round trip."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "traces.db"
         outcomes = take_in(path, parse_request(request.SerializeToString()))
@@ -22,7 +22,7 @@ def test_what_comes_in_goes_out(request: ExportTraceServiceRequest) -> None:
 
 
 def test_a_resource_is_known_by_its_attributes() -> None:
-    """In whatever order they come it is the same process, and others make another."""
+    """A resource is identified by its attributes in any order."""
     one = make_request(make_span(), **{"host.name": "desk", "process.pid": 7})
     same = make_request(make_span(), **{"process.pid": 7, "host.name": "desk"})
     other = make_request(make_span(), **{"process.pid": 8, "host.name": "desk"})

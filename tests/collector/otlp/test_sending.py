@@ -1,4 +1,4 @@
-"""Requests to one destination, by OTLP's rules: against receivers that answer in every way there is."""
+"""Requests to one destination under OTLP's rules, against receivers that give every kind of answer."""
 
 import ssl
 import time
@@ -46,7 +46,7 @@ HTML, JSON, PROTOBUF = (
 
 
 def destination(url: str, *headers: str, **variables: str) -> Destination:
-    """Return a destination whose answers may not take long."""
+    """Return a destination with a timeout of five seconds."""
     environment = {
         f"OTEL_EXPORTER_OTLP_{name}": value for name, value in {"TIMEOUT": "5000", **variables}.items()
     }
@@ -55,7 +55,7 @@ def destination(url: str, *headers: str, **variables: str) -> Destination:
 
 @contextmanager
 def opened(to: Destination) -> Iterator[Transport]:
-    """Open a way to a destination and close it."""
+    """Open a transport to a destination; it is closed at the end."""
     transport = open_transport(to)
     try:
         yield transport
@@ -105,7 +105,7 @@ def send(to: Destination) -> Answer:
     ],
 )
 def test_answers_over_http(reply: Reply | None, answer: Answer) -> None:
-    """Each status is what the specification has it to be."""
+    """Each HTTP status is handled as the specification requires."""
     with answering(script(reply)) as (url, received):
         assert send(destination(url)) == answer
     assert [list(spans_of(request)) for request in received.requests] == [[make_span()]]
@@ -114,7 +114,7 @@ def test_answers_over_http(reply: Reply | None, answer: Answer) -> None:
 
 
 def test_a_time_to_come_back_at() -> None:
-    """Retry-After may be a date."""
+    """Retry-After is accepted as a date."""
     with answering(lambda request: Reply(503, b"", {"retry-after": formatdate(time.time() + 60)})) as (
         url,
         _,
@@ -126,7 +126,7 @@ def test_a_time_to_come_back_at() -> None:
 
 
 def test_a_key_that_is_repeated_is_not_shown() -> None:
-    """What a receiver says has no secrets in it, over HTTP and over gRPC."""
+    """A secret quoted by a receiver is redacted, over HTTP and gRPC."""
     key = "x-api-key=hunter-two"
     with answering(lambda request: Reply(401, b"bad key hunter-two")) as (url, received):
         assert send(destination(url, key)) == Refused("HTTP 401", "bad key …")
@@ -138,7 +138,7 @@ def test_a_key_that_is_repeated_is_not_shown() -> None:
 
 @pytest.mark.parametrize("compression", ["gzip", "none"])
 def test_compression(compression: str) -> None:
-    """As the variable says it; what arrives is the same."""
+    """Requests are compressed as the variable requests, over HTTP and gRPC."""
     with answering(script()) as (url, received):
         assert send(destination(url, COMPRESSION=compression)) == Taken()
     assert received.headers[0].get("content-encoding", "none") == compression
@@ -150,7 +150,7 @@ def test_compression(compression: str) -> None:
 def test_what_is_in_netrc_does_not_take_the_place_of_a_header(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The header that was given is the one that is sent."""
+    """An explicit authorization header is not replaced by credentials from netrc."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine localhost login wrong password wrong\n")
     monkeypatch.setenv("NETRC", str(netrc))
@@ -160,7 +160,7 @@ def test_what_is_in_netrc_does_not_take_the_place_of_a_header(
 
 
 def test_receivers_that_cannot_be_reached() -> None:
-    """They are tried again, and why is said in a few words."""
+    """An unreachable receiver is retried, with a short reason."""
     port = find_port()
     assert send(destination(f"http://127.0.0.1:{port}")) == Later("connection refused")
     assert send(destination(f"grpc://127.0.0.1:{port}")) == Later("gRPC UNAVAILABLE: connection refused")
@@ -168,7 +168,7 @@ def test_receivers_that_cannot_be_reached() -> None:
 
 
 def test_receivers_that_hang() -> None:
-    """Nobody is waited for longer than was said."""
+    """A hanging receiver is retried after the timeout."""
 
     def dawdle(request: ExportTraceServiceRequest) -> Reply:
         time.sleep(0.5)
@@ -179,12 +179,12 @@ def test_receivers_that_hang() -> None:
 
 
 def retry_info(seconds: float) -> RetryInfo:
-    """Return what asks for a pause."""
+    """Return a gRPC detail that requests a delay."""
     return RetryInfo(retry_delay=Duration(seconds=int(seconds), nanos=round(seconds % 1 * 1e9)))
 
 
 def with_details(seconds: float) -> Sequence[tuple[str, bytes]]:
-    """Return the trailers of a failure with a pause in its details."""
+    """Return the trailers of an error whose details request a delay."""
     detail = AnyMessage()
     detail.Pack(retry_info(seconds))
     return [("grpc-status-details-bin", Status(code=8, details=[detail]).SerializeToString())]
@@ -217,13 +217,13 @@ def with_details(seconds: float) -> Sequence[tuple[str, bytes]]:
     ],
 )
 def test_answers_over_grpc(failure: Failure, answer: Answer) -> None:
-    """Each code is what the specification has it to be."""
+    """Each gRPC status is handled as the specification requires."""
     with answering_grpc(failure) as (url, _):
         assert send(destination(url)) == answer
 
 
 def test_success_and_partial_success_over_grpc() -> None:
-    """The channel is used again."""
+    """Success and partial success over gRPC are recognized, and the channel is reused."""
     with answering_grpc(PARTIAL) as (url, received), opened(destination(url)) as transport:
         assert transport.send(REQUEST) == Taken(3, "too old")
         assert transport.send(REQUEST) == Taken()
@@ -231,19 +231,19 @@ def test_success_and_partial_success_over_grpc() -> None:
 
 
 def test_a_message_that_is_larger_than_a_receiver_of_grpc_takes() -> None:
-    """It is known as such."""
+    """A message too large for a gRPC receiver is recognized as such."""
     with answering_grpc(options=[("grpc.max_receive_message_length", 10)]) as (url, _):
         assert isinstance(send(destination(url)), TooLarge)
 
 
 @pytest.fixture(scope="module")
 def authority() -> trustme.CA:
-    """Return an authority that nobody but the tests trusts."""
+    """Return a certificate authority that only the tests trust."""
     return trustme.CA()
 
 
 def test_tls(authority: trustme.CA, tmp_path: Path) -> None:
-    """With an authority of one's own, and with a certificate of the client's; over HTTP and over gRPC."""
+    """A custom authority and a client certificate are used, over HTTP and gRPC."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost").configure_cert(context)
     authority.configure_trust(context)
@@ -277,23 +277,23 @@ def test_tls(authority: trustme.CA, tmp_path: Path) -> None:
 
 
 class Script:
-    """A way that answers as it is told, and keeps what it is given."""
+    """Transport with scripted answers that keeps the sizes of its requests."""
 
     def __init__(self, *answers: Answer) -> None:
         self._answers = list(answers)
         self.sizes: list[int] = []
 
     def send(self, request: ExportTraceServiceRequest) -> Answer:
-        """Answer the next thing, in the end with success."""
+        """Return the next answer, or success after the last."""
         self.sizes.append(len(list(spans_of(request))))
         return self._answers.pop(0) if self._answers else Taken()
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Close nothing."""
 
 
 def build(spans: Sequence[Span]) -> ExportTraceServiceRequest:
-    """Return spans as a request; one that is called "bad" cannot be put into one."""
+    """Return spans as a request; raise for a span named "bad"."""
     if any(span.name == "bad" for span in spans):
         raise ValueError("what a span")
     return make_request(*spans)
@@ -303,12 +303,12 @@ SPANS = [make_span(name=str(number)) for number in range(8)]
 
 
 def names(parts: Sequence[Span]) -> str:
-    """Return the names of spans, one after the other."""
+    """Return the concatenated names of spans."""
     return "".join(span.name for span in parts)
 
 
 def test_a_request_that_is_too_large_goes_in_halves() -> None:
-    """In their order, down to a single span, which is refused and does not stop the others."""
+    """A request that is too large is halved in order, down to a single span, which is refused."""
     way = Script(TooLarge(), TooLarge(), TooLarge(), TooLarge("only 10 bytes"))
     parts = list(deliver(SPANS, build, way, lambda later: False))
     assert way.sizes == [8, 4, 2, 1, 1, 2, 4]
@@ -318,7 +318,7 @@ def test_a_request_that_is_too_large_goes_in_halves() -> None:
 
 
 def test_large_spans_make_several_requests() -> None:
-    """None of them is larger than receivers of gRPC take."""
+    """Large spans are split into requests that gRPC receivers accept."""
     large = [make_span(name="x" * (MAX_BYTES // 3)) for _ in range(5)]
     way = Script()
     assert sum(part.sent for part in deliver(large, build, way, lambda later: False)) == 5
@@ -326,7 +326,7 @@ def test_large_spans_make_several_requests() -> None:
 
 
 def test_a_span_that_cannot_be_read_does_not_stop_the_others() -> None:
-    """It is counted as such."""
+    """A span that cannot be encoded is counted, and the others are sent."""
     spans = [*SPANS[:3], make_span(name="bad"), *SPANS[3:]]
     parts = list(deliver(spans, build, Script(), lambda later: False))
     assert sum(part.sent for part in parts) == 8
@@ -337,7 +337,7 @@ def test_a_span_that_cannot_be_read_does_not_stop_the_others() -> None:
 
 
 def test_later_is_sent_again_and_nothing_else() -> None:
-    """The same spans, until it answers otherwise; giving up leaves the rest."""
+    """Only a retryable answer repeats a request, and giving up leaves the remaining spans."""
     laters: list[Later] = []
 
     def retry(later: Later) -> bool:
@@ -357,13 +357,13 @@ def test_later_is_sent_again_and_nothing_else() -> None:
 
 
 def test_no_receiver_rejects_more_than_it_was_sent() -> None:
-    """Whatever it says."""
+    """The number of rejected spans is limited to the number sent."""
     (part,) = deliver(SPANS, build, Script(Taken(1 << 40)), lambda later: False)
     assert (part.sent, part.refused) == (0, {"partial success": (8, "")})
 
 
 def test_pauses_get_longer() -> None:
-    """Each is about twice the one before, up to a bound, and what a receiver asks for comes first."""
+    """Pauses double up to a limit, and a receiver's requested delay takes precedence."""
     pauses = Pauses()
     expected_s = FIRST_PAUSE_S
     for _ in range(10):

@@ -1,4 +1,4 @@
-"""Exceptions as text are what Python prints of them."""
+"""Stack traces formatted from stored exceptions, compared with Python's own."""
 
 import traceback
 from collections.abc import Callable
@@ -63,7 +63,7 @@ def _recursive(depth: int = 10) -> None:
 
 
 def stored(exception: Exception) -> dict[str, Any]:
-    """Return an exception as a span records it and the store keeps it."""
+    """Return an exception as recorded by a span and kept by the store."""
     record = record_exception(exception, HERE)
     assert record is not None
     failure = read_failure(_tuples(record), HERE.trace_id, HERE.span_id, Refusals())
@@ -78,21 +78,21 @@ def _tuples(value: Any) -> Any:
 
 
 def printed(exception: Exception) -> list[str]:
-    """Return what Python prints, without the marks below a line that newer ones make."""
+    """Return Python's own output, without the position markers of newer versions."""
     text = "".join(traceback.format_exception(exception)).rstrip("\n")
     return [line for line in text.split("\n") if line.strip(" |^~")]
 
 
 @pytest.mark.parametrize("function", [_plain, _caused, _replaced, _noted, _grouped, _recursive])
 def test_it_is_what_python_prints(function: Callable[[], None]) -> None:
-    """Causes, notes, groups in groups, messages of several lines, and frames that are folded."""
+    """The text equals Python's, with causes, notes, nested groups, long messages and folded frames."""
     with pytest.raises(Exception) as caught:  # noqa: PT011
         function()
     exception = caught.value.with_traceback(caught.value.__traceback__ and caught.value.__traceback__.tb_next)
     text = format_stacktrace(stored(exception))
     ours = [line for line in text.split("\n") if line.strip(" |")]
     theirs = printed(exception)
-    if function is _recursive:  # Python shows the first three of those it folds.
+    if function is _recursive:  # Python prints the first three of the frames it folds.
         assert "  [Previous line repeated 9 more times]" in ours
         assert (ours[0], ours[-1]) == (theirs[0], theirs[-1])
     else:
@@ -101,7 +101,7 @@ def test_it_is_what_python_prints(function: Callable[[], None]) -> None:
 
 @pytest.mark.parametrize("function", [_plain, _caused, _recursive])
 def test_what_it_makes_can_be_read_again(function: Callable[[], None]) -> None:
-    """The agent's reader of such texts finds the same frames and causes."""
+    """The agent's parser of tracebacks reads the same frames and causes from the text."""
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         function()
     fields = stored(caught.value)
@@ -121,12 +121,12 @@ def test_what_it_makes_can_be_read_again(function: Callable[[], None]) -> None:
     ],
 )
 def test_what_another_program_wrote_is_no_matter(fields: dict[str, Any]) -> None:
-    """Fields that are missing or of other types leave something out and stop nothing."""
+    """Missing fields and fields of other types are omitted."""
     assert isinstance(format_stacktrace(fields), str)
 
 
 def test_depth_is_bounded() -> None:
-    """Causes that go on and on end somewhere."""
+    """The depth of causes is limited."""
     fields: dict[str, Any] = {"type": "KeyError"}
     for _ in range(500):
         fields = {"type": "KeyError", "causes": [fields], "members": []}

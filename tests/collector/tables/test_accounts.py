@@ -1,4 +1,4 @@
-"""What sequence numbers mean, without socket or database."""
+"""Accounts of publishers by sequence numbers, without socket or database."""
 
 import random
 from typing import Any
@@ -19,49 +19,49 @@ from ztrace_collector.layout import (
 )
 from ztrace_collector.tables.accounts import CRASHED, ENDED, LIVE, Account, Loss
 
-#: When messages are received, and when the publisher was heard of before.
+#: Time of receiving messages, and time of the previous message from the publisher.
 NOW_NS, SEEN_NS = EPOCH_NS + 20, EPOCH_NS + 10
 
 
 def make_account(**values: Any) -> Account:
-    """Return an account that is known already."""
+    """Return an account that already exists."""
     given: dict[str, Any] = {"instance": 1, "service": "billing", "first_seen_ns": SEEN_NS}
     return Account(**given | {"last_seen_ns": SEEN_NS} | values)
 
 
 def lost(**counts: int) -> dict[str, int]:
-    """Return losses by reason; the names are the columns'."""
+    """Return losses by reason, given by column names without their prefix."""
     return {reason: counts.get(column.removeprefix("spans_"), 0) for reason, column in LOSS_COLUMNS.items()}
 
 
 def receive(account: Account, header: Header) -> tuple[bool, list[Loss]]:
-    """Receive a message now."""
+    """Receive a message at the present time."""
     return account.receive(header, NOW_NS)
 
 
 def test_the_next_batch_is_stored_and_its_number_used_up() -> None:
-    """A batch with the expected number is accepted."""
+    """A batch with the expected number is accepted and takes its number."""
     account = make_account()
     assert receive(account, Sender().header(DATA, span_count=3, created=3)) == (True, [])
     assert account.next_sequence == 1
 
 
 def test_a_duplicate_is_ignored() -> None:
-    """A number that was used is not stored again, and the next one stays."""
+    """A batch with a used number is ignored."""
     account = make_account(next_sequence=5)
     assert receive(account, Sender().header(DATA, sequence=4)) == (False, [])
     assert account.next_sequence == 5
 
 
 def test_a_batch_too_early_is_ignored() -> None:
-    """A number beyond the next one is ignored while the publisher holds those between."""
+    """A batch beyond the expected number is ignored while the floor is not beyond it."""
     account = make_account(next_sequence=2)
     assert receive(account, Sender().header(DATA, sequence=4, floor=1)) == (False, [])
     assert account.next_sequence == 2
 
 
 def test_numbers_that_are_gone_are_a_gap() -> None:
-    """A floor beyond the next number counts what was below it and is not in the account."""
+    """A floor beyond the expected number counts the spans below as never received."""
     account = make_account(next_sequence=2, stored=10, lost=lost(refused=1))
     accepted, losses = receive(
         account, Sender().header(DATA, sequence=4, floor=4, retired=18, span_count=1, created=19)
@@ -72,7 +72,7 @@ def test_numbers_that_are_gone_are_a_gap() -> None:
 
 
 def test_an_incarnation_first_seen_with_a_past_is_not_missing_it() -> None:
-    """What was retired before the first message was stored elsewhere."""
+    """Spans retired before an incarnation's first message count as stored elsewhere."""
     account = make_account(new=True)
     accepted, losses = receive(account, Sender().header(DATA, sequence=4, floor=4, retired=18, span_count=1))
     assert accepted
@@ -81,7 +81,7 @@ def test_an_incarnation_first_seen_with_a_past_is_not_missing_it() -> None:
 
 
 def test_only_the_first_message_of_an_incarnation_can_have_a_past() -> None:
-    """After a first message at number 0, a floor that moves on is a gap."""
+    """A floor that advances after a first message at number 0 counts as a loss."""
     account = make_account(new=True)
     receive(account, Sender().header(BEAT))
     _, losses = receive(account, Sender().header(BEAT, sequence=2, floor=2, retired=6))
@@ -92,7 +92,7 @@ def test_only_the_first_message_of_an_incarnation_can_have_a_past() -> None:
 
 
 def test_a_past_goes_on_until_something_is_accepted() -> None:
-    """What was acknowledged from a file that is gone is elsewhere, though its publisher hears of it late."""
+    """Spans acknowledged from a previous file count as elsewhere until the first batch is accepted."""
     account = make_account(new=True)
     receive(account, Sender().header(DATA, sequence=6, floor=5, retired=18, span_count=3))
     assert (account.elsewhere, account.next_sequence) == (18, 5)
@@ -104,14 +104,14 @@ def test_a_past_goes_on_until_something_is_accepted() -> None:
 
 
 def test_an_acknowledgement_is_never_below_the_floor() -> None:
-    """A beat of an unknown publisher is answered with what it still holds."""
+    """A heartbeat of an unknown publisher is acknowledged at its floor."""
     account = make_account(new=True)
     receive(account, Sender().header(BEAT, sequence=9, floor=7, retired=70))
     assert account.next_sequence == 7
 
 
 def test_a_tombstone_counts_its_range() -> None:
-    """A tombstone's numbers are used up and its spans are lost, once."""
+    """A tombstone takes its range of numbers and counts its spans as lost, once."""
     account = make_account(next_sequence=3)
     header = Sender().header(TOMBSTONE, sequence=3, covered=4, span_count=9, created=9)
     assert receive(account, header) == (False, [Loss(WINDOW_FULL, 9, SEEN_NS, NOW_NS, 3, 6)])
@@ -121,7 +121,7 @@ def test_a_tombstone_counts_its_range() -> None:
 
 
 def test_a_loss_has_the_times_that_its_message_tells() -> None:
-    """If it tells none, or nonsense, those of this message and the one before."""
+    """A loss has the times in its message, or else those of this message and the one before."""
     account = make_account()
     header = Sender().header(TOMBSTONE, covered=4, span_count=9, created=9)
     _, [loss] = account.receive(header, NOW_NS, unpack_stretch(pack_stretch(5, 8)))
@@ -132,7 +132,7 @@ def test_a_loss_has_the_times_that_its_message_tells() -> None:
 
 
 def test_a_tombstone_too_early_is_ignored() -> None:
-    """A tombstone waits for the batches before it."""
+    """A tombstone beyond the expected number is ignored."""
     account = make_account(next_sequence=1)
     header = Sender().header(TOMBSTONE, sequence=3, covered=4, span_count=9, floor=0)
     assert receive(account, header) == (False, [])
@@ -140,7 +140,7 @@ def test_a_tombstone_too_early_is_ignored() -> None:
 
 
 def test_a_tombstone_over_counted_numbers_counts_no_more_than_is_open() -> None:
-    """No working publisher sends one: it may not count spans twice."""
+    """An invalid tombstone over counted numbers counts no more spans than are unaccounted for."""
     account = make_account(next_sequence=3)
     receive(account, Sender().header(TOMBSTONE, sequence=3, covered=2, span_count=9, created=20))
     receive(account, Sender().header(TOMBSTONE, sequence=3, covered=4, span_count=15, created=15))
@@ -148,7 +148,7 @@ def test_a_tombstone_over_counted_numbers_counts_no_more_than_is_open() -> None:
 
 
 def test_totals_only_grow() -> None:
-    """An older header does not take totals back."""
+    """Totals in an older header do not lower the account's totals."""
     account = make_account()
     receive(account, Sender().header(BEAT, created=10, dropped=3, mended={"attribute_cut": 2}))
     receive(account, Sender().header(BEAT, created=8, dropped=1, mended={"attribute_cut": 1, "other": 1}))
@@ -157,7 +157,7 @@ def test_totals_only_grow() -> None:
 
 
 def test_spans_dropped_are_lost_between_two_messages() -> None:
-    """The one that tells of them, and the one before; for the first message, since the publisher began."""
+    """Dropped spans are lost between two messages, or since the start for the first message."""
     account = make_account(new=True)
     sender = Sender()
     losses = [
@@ -172,7 +172,7 @@ def test_spans_dropped_are_lost_between_two_messages() -> None:
 
 
 def test_spans_refused_are_lost() -> None:
-    """The rest of the batch is stored."""
+    """Refused spans are lost, and the rest of their batch is stored."""
     account = make_account()
     receive(account, Sender().header(DATA, span_count=5, created=5))
     assert account.count(3, 2) == [Loss(REFUSED, 2, SEEN_NS, NOW_NS)]
@@ -180,7 +180,7 @@ def test_spans_refused_are_lost() -> None:
 
 
 def test_bye_ends_an_incarnation() -> None:
-    """A publisher that delivered everything ends without a loss; its number is used up."""
+    """A bye of a publisher that delivered everything ends the account without a loss and takes a number."""
     account = make_account(next_sequence=2, stored=5, lost=lost(dropped=1))
     header = Sender().header(BYE, sequence=2, floor=2, created=6, dropped=1, retired=5)
     assert receive(account, header) == (False, [])
@@ -189,7 +189,7 @@ def test_bye_ends_an_incarnation() -> None:
 
 
 def test_bye_waits_for_the_batches_before_it() -> None:
-    """Like any other number that is too early."""
+    """A bye beyond the expected number is ignored."""
     account = make_account(next_sequence=2, stored=5)
     header = Sender().header(BYE, sequence=4, floor=2, created=12, retired=5)
     assert receive(account, header) == (False, [])
@@ -197,7 +197,7 @@ def test_bye_waits_for_the_batches_before_it() -> None:
 
 
 def test_a_publisher_that_gave_up_says_so_with_its_bye() -> None:
-    """What it could not deliver is lost for that reason alone, once, numbered or not."""
+    """A bye of a publisher that gave up counts all undelivered spans for that reason, once."""
     for retired in (5, 9):
         account = make_account(next_sequence=2, stored=5)
         header = Sender().header(BYE, sequence=4, floor=4, created=12, retired=retired)
@@ -207,7 +207,7 @@ def test_a_publisher_that_gave_up_says_so_with_its_bye() -> None:
 
 
 def test_a_crash_report_counts_the_remainder_once() -> None:
-    """The spans that a dead process had created and not delivered are lost."""
+    """A crash message counts the undelivered spans of a dead process as crashed, once."""
     account = make_account(next_sequence=2, stored=5, lost=lost(dropped=1))
     header = Sender().header(CRASH, sequence=2, floor=2, created=10, dropped=1)
     assert receive(account, header) == (False, [Loss(PROCESS_CRASHED, 4, SEEN_NS, NOW_NS)])
@@ -216,7 +216,7 @@ def test_a_crash_report_counts_the_remainder_once() -> None:
 
 
 def test_a_crashed_publisher_was_last_seen_when_it_lived() -> None:
-    """And not when somebody else told of it, which may be much later; never before it was seen first."""
+    """A crashed publisher was last seen at the reported time, limited to between first message and now."""
     for told_ns, seen_ns in ((SEEN_NS + 4, SEEN_NS + 4), (0, SEEN_NS), (NOW_NS + 9, NOW_NS)):
         account = make_account()
         account.receive(Sender().header(CRASH), NOW_NS, (0, told_ns))
@@ -224,7 +224,7 @@ def test_a_crashed_publisher_was_last_seen_when_it_lived() -> None:
 
 
 def test_a_publisher_that_goes_on_is_live_again() -> None:
-    """A batch or a beat after the end makes an incarnation live; one from before does not."""
+    """A batch, heartbeat or open span sent after the end makes an incarnation live again."""
     for kind in (DATA, BEAT, OPEN):
         account = make_account(next_sequence=2, state=ENDED)
         receive(account, Sender().header(kind, sequence=1))
@@ -234,7 +234,7 @@ def test_a_publisher_that_goes_on_is_live_again() -> None:
 
 
 def test_hostile_counts_stay_within_sqlites_integers() -> None:
-    """Sums of what headers claim end at the largest integer."""
+    """Sums of extreme counts in headers saturate at SQLite's largest integer."""
     account = make_account()
     huge = (1 << 63) - 1
     receive(account, Sender().header(TOMBSTONE, covered=huge, span_count=huge, created=huge, dropped=huge))
@@ -245,7 +245,7 @@ def test_hostile_counts_stay_within_sqlites_integers() -> None:
 
 
 class History:
-    """A publisher that works, and what may happen to it: it keeps its window and its own counts."""
+    """Correct publisher with its window and counts, and the events that may happen to it."""
 
     def __init__(self) -> None:
         self.sender = Sender()
@@ -255,18 +255,18 @@ class History:
         self.ended = False
 
     def batch(self, spans: int) -> None:
-        """End some spans and number them."""
+        """End some spans and number them as a batch."""
         self.sender.created += spans
         self._append(DATA, 1, spans)
 
     def drop(self, spans: int) -> None:
-        """End some spans that the queue has no room for."""
+        """End some spans that exceed the room of the queue."""
         self.sender.created += spans
         self.sender.dropped += spans
         self.told[QUEUE_FULL] += spans
 
     def bury(self, covered: int, spans: int) -> None:
-        """Give up numbered spans that were never sent."""
+        """Replace numbered spans that were never sent by a tombstone."""
         self.sender.created += spans
         self.told[WINDOW_FULL] += spans
         self._append(TOMBSTONE, covered, spans)
@@ -276,20 +276,20 @@ class History:
         self.sender.created += spans
 
     def end(self, kind: int, give_up: bool) -> None:
-        """Say that this is all."""
+        """End the incarnation, giving up the window or not."""
         self.ended = True
         if give_up:
             self.retire(self.sender.sequence)
         self._append(kind, 1, 0)
 
     def retire(self, next_sequence: int) -> None:
-        """Forget what is acknowledged."""
+        """Release acknowledged messages from the window."""
         while self.window and self.window[0].sequence < next_sequence:
             self.sender.retired += self.window.pop(0).span_count
         self.sender.floor = self.window[0].sequence if self.window else self.sender.sequence
 
     def messages(self) -> list[Header]:
-        """Return what is on its way now, told with today's totals."""
+        """Return the messages in flight, with the current totals."""
         sender = self.sender
         totals: dict[str, Any] = {
             "floor": sender.floor,
@@ -321,7 +321,7 @@ STEPS = st.lists(
 def test_after_the_end_every_span_is_in_exactly_one_column(
     steps: list[tuple[Any, ...]], end: int, give_up: bool, unbatched: int, refused: int
 ) -> None:
-    """Whatever is lost, sent twice or out of order, and however often the collector is told again."""
+    """Every span is counted in exactly one column, for any losses, duplicates and orders of messages."""
     history, account = History(), make_account(new=True)
     shown: list[Loss] = []
 

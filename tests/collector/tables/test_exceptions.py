@@ -1,4 +1,4 @@
-"""Exceptions: counted at their origin, grouped by the code that raised them."""
+"""Exceptions counted at their origin and grouped by the code that raised them."""
 
 import json
 from collections import Counter
@@ -34,7 +34,7 @@ def failed(
     members: Sequence[Any] = (),
     **changes: Any,
 ) -> Span:
-    """Return a span that failed; ``origin`` is the number of the span the exception comes from."""
+    """Return a failed span; ``origin`` is the number of the span that the exception comes from."""
     record = [
         kind,
         message,
@@ -53,7 +53,7 @@ def failed(
 
 
 def test_an_exception_is_counted_at_its_origin(store: Store, path: Path) -> None:
-    """Three spans that one exception passed are one occurrence, in the origin's words."""
+    """An exception that passed three spans counts once, with the fields of its origin."""
     origin, passed = Sender(0, "bank"), Sender(1, "shop")
     store.store(
         [
@@ -80,7 +80,7 @@ def test_an_exception_is_counted_at_its_origin(store: Store, path: Path) -> None
 def test_the_group_reaches_those_passed_in_either_order(
     store: Store, path: Path, order: tuple[int, int]
 ) -> None:
-    """In transactions of their own, whichever comes first, both have the origin's group."""
+    """Origin and passed spans have the same group, whichever is stored first."""
     messages = [Sender(0).data(failed(1)), Sender(1).data(failed(0, origin=1))]
     for index in order:
         store.store([messages[index]])
@@ -89,7 +89,7 @@ def test_the_group_reaches_those_passed_in_either_order(
 
 
 def test_a_group_shows_its_latest_occurrence(store: Store, path: Path) -> None:
-    """Count, first and last take in every origin; the example is the latest, whenever it comes."""
+    """Count, first and last time include every origin, and the example is the latest by time."""
     late, early = EPOCH_NS + 60_000 * MS, EPOCH_NS
     store.store([Sender().data(failed(1, tree=1, message="late", start_ns=late, name="b"))])
     store.store([Sender(1).data(failed(2, tree=2, message="early", start_ns=early, name="a"))])
@@ -122,13 +122,13 @@ OTHER = ["/srv/app.py", 20, "refund", "app", "gateway.refund(card)", True, 0, 0,
     ],
 )
 def test_what_makes_a_problem_the_same(store: Store, path: Path, other: dict[str, Any], same: bool) -> None:
-    """Type and the user's code tell problems apart; lines, paths, messages, libraries and recursion don't."""
+    """Type and in-app code determine a group, not lines, paths, messages, libraries or recursion."""
     store.store([Sender().data(failed(0), failed(**({"number": 1, "tree": 1} | other)))])
     assert row(path, "SELECT count(*) AS n FROM exception_groups")["n"] == (1 if same else 2)
 
 
 def test_another_services_exception_is_another_problem(store: Store, path: Path) -> None:
-    """The same code in two services is two groups."""
+    """The same code in two services makes two groups."""
     store.store([Sender(0, "a").data(failed(0)), Sender(1, "b").data(failed(1, tree=1))])
     assert row(path, "SELECT count(*) AS n FROM exception_groups")["n"] == 2
 
@@ -147,14 +147,14 @@ def test_another_services_exception_is_another_problem(store: Store, path: Path)
 def test_without_frames_the_message_tells_problems_apart(
     store: Store, path: Path, one: str, other: str, same: bool
 ) -> None:
-    """Numbers, ids and quoted text in a message do not make another problem, words do."""
+    """Without frames, words of a message separate groups, and numbers, ids and quoted text do not."""
     spans = [failed(n, tree=n, message=text, frames=()) for n, text in enumerate((one, other))]
     store.store([Sender().data(*spans)])
     assert row(path, "SELECT count(*) AS n FROM exception_groups")["n"] == (1 if same else 2)
 
 
 def test_library_frames_count_when_there_are_no_others(store: Store, path: Path) -> None:
-    """An exception wholly in libraries is grouped by their frames."""
+    """An exception with library frames only is grouped by these."""
     store.store(
         [
             Sender().data(
@@ -167,7 +167,7 @@ def test_library_frames_count_when_there_are_no_others(store: Store, path: Path)
 
 
 def test_causes_are_kept_as_a_tree(store: Store, path: Path) -> None:
-    """The chain of causes is stored with its frames and how each came about."""
+    """Chained causes are stored with their frames and links."""
     inner = ["KeyError", "'k'", [LIBRARY], [], "replaced", None, None, [], []]
     outer = ["LookupError", "gone", [APP], [inner], "wrapped", None, None, [], []]
     store.store([Sender().data(failed(causes=[outer]))])
@@ -179,7 +179,7 @@ def test_causes_are_kept_as_a_tree(store: Store, path: Path) -> None:
 
 
 def test_endless_causes_and_frames_are_cut(store: Store, path: Path) -> None:
-    """An exception is bounded in depth and in frames, keeping the innermost, and says so."""
+    """An exception is limited in depth and frames, keeping the innermost frames, and the cut is counted."""
     cause: list[Any] = ["E0", "m", [], [], "wrapped", None, None, [], []]
     for number in range(1, 40):
         cause = [f"E{number}", "m", [], [cause], "wrapped", None, None, [], []]
@@ -192,14 +192,14 @@ def test_endless_causes_and_frames_are_cut(store: Store, path: Path) -> None:
 
 
 def test_bad_frames_are_left_out(store: Store, path: Path) -> None:
-    """Frames with fields of other types are left out, and the exception is kept."""
+    """Frames with invalid fields are dropped, and the exception is kept."""
     store.store([Sender().data(failed(frames=[APP, ["x"], 7, [*APP[:1], "10", *APP[2:]]]))])
     assert len(json.loads(row(path, "SELECT frames FROM exceptions")["frames"])) == 1
     assert refusals(path) == {"exception": 1}
 
 
 def edges(path: Path) -> dict[str, tuple[int, int]]:
-    """Return by type how many occurrences there are and how many reached the edge."""
+    """Return the numbers of occurrences, and of those that reached the edge, by type."""
     groups = rows(path, "SELECT type, count, edge_count, id FROM exception_groups")
     for group in groups:
         minutes = row(
@@ -215,7 +215,7 @@ def edges(path: Path) -> dict[str, tuple[int, int]]:
 
 
 def store_each(store: Store, spans: Iterable[Span]) -> None:
-    """Store each span in a transaction of its own."""
+    """Store each span in its own transaction."""
     for number, span in enumerate(spans):
         store.store([Sender(number, f"service{number}").data(span)])
 
@@ -229,7 +229,7 @@ CHILD: dict[str, Any] = {"parent_id": span_id(0)}
 def test_an_origin_reaches_the_edge_in_any_order(
     store: Store, path: Path, order: Sequence[int], together: bool, last: str
 ) -> None:
-    """Its root ended with it, or with what came of it: counted once, whichever span is told of first."""
+    """An origin whose root ended with it counts once at the edge, in any order of spans."""
     spans = [failed(0, origin=2, how=last), failed(1, origin=2, **CHILD), failed(2, parent_id=span_id(1))]
     chosen = [spans[index] for index in order]
     if together:
@@ -242,19 +242,19 @@ def test_an_origin_reaches_the_edge_in_any_order(
 
 
 def test_an_origin_that_is_the_root_reaches_the_edge(store: Store, path: Path) -> None:
-    """There is nobody above it."""
+    """An origin that is the root reaches the edge."""
     store.store([Sender().data(failed(0))])
     assert edges(path) == {"Declined": (1, 1)}
 
 
 def test_a_consumer_is_an_edge(store: Store, path: Path) -> None:
-    """Nobody waits for it: an exception that ends it goes no further, and nobody has swallowed it."""
+    """An exception that ends a consumer reaches the edge, since nothing waits for a consumer."""
     store.store([Sender().data(make_span(0), failed(1, **CHILD)._replace(kind=5))])
     assert edges(path) == {"Declined": (1, 1)}
 
 
 def test_a_swallowed_exception_does_not_reach_the_edge(store: Store, path: Path) -> None:
-    """The root is fine, or failed with something else."""
+    """An exception does not reach the edge if the root succeeds or fails with another."""
     fine, other = make_span(0), failed(10, tree=1, kind="Other", frames=[OTHER])
     store.store([Sender().data(fine, failed(1, **CHILD), other, failed(11, tree=1, parent_id=span_id(10)))])
     assert edges(path) == {"Declined": (2, 0), "Other": (1, 1)}
@@ -263,7 +263,7 @@ def test_a_swallowed_exception_does_not_reach_the_edge(store: Store, path: Path)
 
 
 def test_what_is_told_twice_counts_once(store: Store, path: Path) -> None:
-    """The same origin, the same root, and a second root that ended with it."""
+    """Duplicates of an origin or a root, and a second root, count once."""
     spans = [failed(1, **CHILD), failed(0, origin=1), failed(0, origin=1), failed(1, **CHILD)]
     store_each(store, [*spans, failed(3, origin=1)])
     store.store([Sender(9).data(*spans)])
@@ -272,7 +272,7 @@ def test_what_is_told_twice_counts_once(store: Store, path: Path) -> None:
 
 
 def member(origin: int, tree: int = 0) -> list[Any]:
-    """Return a member of a group that was first raised in another span."""
+    """Return a group member that was first raised in another span."""
     return ["Declined", "no", [], [], "passed", trace_id(tree), span_id(origin), [], []]
 
 
@@ -281,7 +281,7 @@ def member(origin: int, tree: int = 0) -> list[Any]:
 def test_members_go_where_their_group_goes(
     store: Store, path: Path, order: Sequence[int], reached: bool
 ) -> None:
-    """Concurrent failures are origins of their own; all reach the edge if what holds them does."""
+    """Members of an exception group have their own origins, and reach the edge if the group does."""
     spans = [
         failed(0, origin=2) if reached else make_span(0),
         failed(1, origin=2, how="grouped", members=[member(2), member(3)], **CHILD),
@@ -296,7 +296,7 @@ def test_members_go_where_their_group_goes(
 
 
 def test_an_exception_group_of_its_own_is_an_origin(store: Store, path: Path) -> None:
-    """One whose members were all raised in its span."""
+    """An exception group whose members were all raised in its span is an origin."""
     inside = [["KeyError", "'k'", [APP], [], "raised", None, None, [], []]]
     store.store([Sender().data(failed(0, kind="ExceptionGroup", members=inside))])
     assert edges(path) == {"ExceptionGroup": (1, 1)}
@@ -304,7 +304,7 @@ def test_an_exception_group_of_its_own_is_an_origin(store: Store, path: Path) ->
 
 
 def test_a_root_of_another_trace_is_no_edge(store: Store, path: Path) -> None:
-    """It gets the origin's group all the same, in either order."""
+    """A root of another trace is no edge, and has the origin's group in either order."""
     strange = failed(9, origin=1, tree=5)
     strange.exception[5] = trace_id(0)  # type: ignore[index]
     store_each(store, [strange, failed(1, **CHILD), strange._replace(span_id=span_id(8))])
@@ -317,7 +317,7 @@ def test_a_root_of_another_trace_is_no_edge(store: Store, path: Path) -> None:
 def test_edges_do_not_depend_on_how_spans_arrive(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    """Random trees in random order and batches count as if they were told in one."""
+    """Random trees count the same in any order and any batches."""
     spans = []
     for tree in range(data.draw(st.integers(1, 3))):
         size = data.draw(st.integers(1, 6))
@@ -351,7 +351,7 @@ def test_edges_do_not_depend_on_how_spans_arrive(
 
 
 def test_a_group_knows_the_services_it_passed(store: Store, path: Path) -> None:
-    """Those of its origins and of all spans that ended with it, whichever come first."""
+    """A group lists the services of its origins and of all spans that ended with it, in any order."""
     store_each(store, [failed(0, origin=2), failed(2, **CHILD), failed(1, origin=2, **CHILD)])
     services = row(path, "SELECT services FROM exception_groups")["services"]
     assert json.loads(services) == ["service0", "service1", "service2"]
@@ -363,14 +363,14 @@ def test_a_group_knows_the_services_it_passed(store: Store, path: Path) -> None:
 
 
 def test_a_group_lists_so_many_services(store: Store, path: Path) -> None:
-    """A hundred, however many there are."""
+    """A group's list of services is limited."""
     store.store([Sender(0).data(failed(0))])
     store.store([Sender(n, f"s{n:03}").data(failed(n, origin=0, parent_id=None)) for n in range(1, 130)])
     assert len(json.loads(row(path, "SELECT services FROM exception_groups")["services"])) == MAX_SERVICES
 
 
 def test_a_group_has_samples(store: Store, path: Path) -> None:
-    """The first, the latest and some between, in whatever order they come."""
+    """A group keeps the first, the latest and some occurrences between, in any order of arrival."""
     minutes = [5, 0, 9, 3, *range(20, 90), 1]
     for number, minute in enumerate(minutes):
         span = failed(number, tree=number, start_ns=EPOCH_NS + minute * 60_000 * MS)
@@ -386,7 +386,7 @@ def test_a_group_has_samples(store: Store, path: Path) -> None:
 
 
 def test_a_group_marks_what_varies_in_its_messages(store: Store, path: Path) -> None:
-    """From the first message on what looks like data, and then what differs."""
+    """A group's template marks likely data in its first message, and later the differing words."""
     template = "SELECT template FROM exception_groups"
     store.store([Sender(0).data(failed(0, message="user ada of 7 not found"))])
     assert row(path, template)["template"] == "user ada of ‹…› not found"
@@ -396,7 +396,7 @@ def test_a_group_marks_what_varies_in_its_messages(store: Store, path: Path) -> 
 
 
 def test_a_transaction_that_fails_leaves_no_trace_of_its_groups(store: Store, path: Path) -> None:
-    """What was counted in it is counted when it is sent again, and once."""
+    """A failed transaction counts nothing, and its messages count once when resent."""
     sender, other = Sender(0), Sender(1)
     store.store([sender.data(failed(0))])
     message = other.data(failed(1, tree=1), failed(2, tree=2, kind="New"))

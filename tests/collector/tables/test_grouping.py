@@ -1,4 +1,4 @@
-"""What makes two exceptions the same problem, and what their messages have in common."""
+"""Fingerprints of exception groups and templates of their messages."""
 
 import time
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ def make_record(
     members: Sequence[Any] = (),
     origin: tuple[bytes, bytes] | tuple[None, None] = (None, None),
 ) -> tuple[Any, ...]:
-    """Return an exception as it comes out of a message."""
+    """Return an exception as decoded from a message."""
     packed = tuple(tuple(frame) for frame in frames)
     trace_id, span_id = origin
     return tuple(
@@ -45,7 +45,7 @@ def make_record(
 
 
 def read(record: tuple[Any, ...]) -> Failure:
-    """Return it as the collector reads it, without anything to complain of."""
+    """Return the exception as the collector parses it, without refusals."""
     refusals = Refusals()
     failure = read_failure(record, b"t" * 16, b"s" * 8, refusals)
     assert failure is not None
@@ -59,7 +59,7 @@ def group_of(*frames: FrameRecord, service: str = "bank", **fields: Any) -> str:
 
 
 def test_a_fingerprint_is_16_hex_digits() -> None:
-    """It is short enough to be typed, and the same in every process."""
+    """A fingerprint is 16 hex digits, the same for equal exceptions."""
     assert group_of(APP, INNER, LIBRARY) == group_of(APP, INNER, LIBRARY)
     assert len(bytes.fromhex(group_of(APP))) == 8
 
@@ -80,7 +80,7 @@ def test_a_fingerprint_is_16_hex_digits() -> None:
     ],
 )
 def test_what_does_not_split_a_group(same: list[FrameRecord]) -> None:
-    """Lines, paths, spaces, comments, libraries, recursion, variables, comprehensions."""
+    """Lines, paths, spaces, comments, libraries, recursion and variables do not change a fingerprint."""
     assert group_of(*same) == group_of(APP, INNER, LIBRARY)
 
 
@@ -96,31 +96,31 @@ def test_what_does_not_split_a_group(same: list[FrameRecord]) -> None:
     ],
 )
 def test_what_tells_groups_apart(other: list[FrameRecord]) -> None:
-    """Another function, module or line of code, and where of the same functions it was raised."""
+    """Functions, modules, code and the innermost frame change a fingerprint."""
     assert group_of(*other) != group_of(APP, INNER)
 
 
 def test_service_and_type_tell_groups_apart() -> None:
-    """The same code in another service, or another type from the same line, is another problem."""
+    """Service and type change a fingerprint."""
     assert group_of(APP, service="shop") != group_of(APP)
     assert group_of(APP, kind="bank.Refused") != group_of(APP)
 
 
 def test_messages_do_not_matter_where_there_are_frames() -> None:
-    """Not even without frames of the user's: libraries' take their place."""
+    """Messages do not change a fingerprint with frames, even of libraries only."""
     assert group_of(APP, message="one") == group_of(APP, message="another")
     assert group_of(LIBRARY, message="one") == group_of(LIBRARY, message="another")
     assert group_of(LIBRARY) != group_of(LIBRARY._replace(function="receive"))
 
 
 def test_without_frames_the_message_matters() -> None:
-    """Its words do, and what is data in it does not."""
+    """Without frames, words of a message change a fingerprint, and data in it does not."""
     assert group_of(message="no order 12 of 'ada'") == group_of(message="no order 7 of 'bob'")
     assert group_of(message="not found") != group_of(message="not allowed")
 
 
 def test_two_raises_of_one_function_are_two_problems() -> None:
-    """They differ in nothing but the text, or the number, in the code."""
+    """Two raise statements in one function have two fingerprints if their literals differ."""
     one = INNER._replace(code='raise ValueError("no card")')
     assert group_of(one) != group_of(INNER._replace(code='raise ValueError("no money")'))
     assert group_of(one) == group_of(INNER._replace(code="raise ValueError( 'no card' )"))
@@ -128,14 +128,14 @@ def test_two_raises_of_one_function_are_two_problems() -> None:
 
 
 def test_a_script_is_the_module_it_is_called_as() -> None:
-    """Run by Python it is ``__main__``, imported by something else it has its file's name."""
+    """A script run as ``__main__`` has the fingerprint of the module imported under its file name."""
     run = INNER._replace(file="/srv/bank.py", module="__main__")
     assert group_of(run, kind="__main__.Declined") == group_of(INNER, kind="bank.Declined")
     assert group_of(run._replace(file="/srv/other.py")) != group_of(run)
 
 
 def test_wrapping_lines_are_as_many_problems_as_they_wrap() -> None:
-    """What one was raised from counts, with its frames; what was just being handled does not."""
+    """Explicit causes with their frames change a fingerprint, and implicit ones do not."""
     key = make_record(INNER, kind="KeyError", how="wrapped")
     other = make_record(APP, kind="OSError", how="wrapped")
     assert group_of(APP, causes=[key]) != group_of(APP, causes=[other])
@@ -146,7 +146,7 @@ def test_wrapping_lines_are_as_many_problems_as_they_wrap() -> None:
 
 
 def test_exception_groups_have_their_members_groups() -> None:
-    """In any order, however many there are of each; another kind of member is another problem."""
+    """The set of members changes the fingerprint of an exception group, and order and repetition do not."""
     one, other = make_record(INNER, kind="KeyError"), make_record(LIBRARY, kind="OSError")
     origin = (b"t" * 16, b"o" * 8)
     remote = make_record(kind="Timeout", how="passed", origin=origin, message="after 3 s")
@@ -172,13 +172,13 @@ frames = st.builds(
 
 
 def edited(stack: list[FrameRecord], moved: int) -> list[FrameRecord]:
-    """Return frames after lines were inserted above and the service was deployed elsewhere."""
+    """Return the frames after lines were inserted above them and the service was moved."""
     return [frame._replace(line=frame.line + moved, file="/other/place/x.py") for frame in stack]
 
 
 @given(st.lists(frames, min_size=1, max_size=8), st.integers(0, 1000), st.integers(), st.integers())
 def test_edits_and_ids_do_not_split(stack: list[FrameRecord], moved: int, one: int, other: int) -> None:
-    """Lines inserted above, a deployment to another folder, and other ids in the message."""
+    """Inserted lines, another folder and other ids in the message do not change a fingerprint."""
     before = group_of(*stack, message=f"no order {one}")
     assert group_of(*edited(stack, moved), message=f"no order {other}") == before
 
@@ -187,7 +187,7 @@ def test_edits_and_ids_do_not_split(stack: list[FrameRecord], moved: int, one: i
 def test_depth_does_not_split(
     outer: list[FrameRecord], cycle: list[FrameRecord], depth: int, data: st.DataObject
 ) -> None:
-    """However deep a recursion went, wherever its cycle was entered, and whether it was folded."""
+    """The depth of a recursion, its entry point and folding do not change a fingerprint."""
     last = INNER
     shallow = group_of(*outer, *cycle, last)
     assert group_of(*outer, *cycle * depth, last) == shallow
@@ -200,10 +200,10 @@ def test_depth_does_not_split(
 
 @given(st.lists(frames, min_size=1, max_size=6), st.data())
 def test_another_function_is_another_problem(stack: list[FrameRecord], data: st.DataObject) -> None:
-    """Wherever on the way it is; so are another type and another service."""
+    """Another function on the stack, another type or another service changes a fingerprint."""
     at = data.draw(st.integers(0, len(stack) - 1))
     other = [*stack[:at], stack[at]._replace(function="quite_another"), *stack[at + 1 :]]
-    # Unless the function counts by its innermost line, which another frame has.
+    # A repeated function counts by its innermost line, which another frame has.
     assume((stack[at].module, stack[at].function) not in {frame[3:1:-1] for frame in stack[at + 1 :]})
     assert group_of(*other) != group_of(*stack)
     assert group_of(*stack, kind="quite.Another") != group_of(*stack)
@@ -224,7 +224,7 @@ def test_another_function_is_another_problem(stack: list[FrameRecord], data: st.
     ],
 )
 def test_what_formatters_change_is_left_out(code: str, plain: str) -> None:
-    """Spaces outside of texts, comments, the kind of quotes; a line that was cut is no trouble."""
+    """Spaces outside of strings, comments and the kind of quotes are normalized, in truncated lines too."""
     assert plain_code(code) == plain
 
 
@@ -256,7 +256,7 @@ def test_what_formatters_change_is_left_out(code: str, plain: str) -> None:
     ],
 )
 def test_templates_mark_what_varies(message: str, expected: str) -> None:
-    """Numbers, ids, times, addresses, what stands in quotes; words stay."""
+    """Numbers, ids, times, addresses and quoted text become holes of a template, and words stay."""
     assert template(message) == expected
     assert covers(expected, message)
 
@@ -283,7 +283,7 @@ def test_templates_mark_what_varies(message: str, expected: str) -> None:
     ],
 )
 def test_templates_take_no_time(unit: str) -> None:
-    """No message makes it take more than a pass, and none a template longer than a line."""
+    """Templates are computed in linear time and have a limited length."""
     began = time.perf_counter()
     for message in (unit * (16_384 // len(unit)), "a" + unit * 8_000 + "!"):
         found = template(message)
@@ -308,7 +308,7 @@ def test_templates_take_no_time(unit: str) -> None:
     ],
 )
 def test_templates_widen_where_messages_differ(messages: list[str], expected: str) -> None:
-    """What differs becomes a hole, whichever message comes first, and what all have stays."""
+    """Differing words become holes in any order of messages, and common words stay."""
     for order in (messages, messages[::-1]):
         known = template(order[0])
         for message in order[1:]:
@@ -318,7 +318,7 @@ def test_templates_widen_where_messages_differ(messages: list[str], expected: st
 
 
 def test_long_messages_have_templates_of_a_line() -> None:
-    """Beyond so many words there is a hole, and widening has a bound."""
+    """A long message has a template of limited length, with a hole for the rest."""
     found = template(" ".join(f"word{chr(97 + number % 26)}" for number in range(500)))
     assert len(found.split()) == MAX_WORDS + 1
     assert found.endswith(HOLE)
@@ -332,7 +332,7 @@ words = st.lists(
 
 @given(st.lists(words.map(" ".join), min_size=1, max_size=6))
 def test_a_template_covers_every_message(messages: list[str]) -> None:
-    """Whatever came, in whatever order, and once it covers them all it stays as it is."""
+    """A template covers every message it was made from, and these leave it unchanged."""
     known = template(messages[0])
     for message in messages[1:]:
         known = widen(known, message)
@@ -343,7 +343,7 @@ def test_a_template_covers_every_message(messages: list[str]) -> None:
 
 @given(st.text(), st.text())
 def test_any_text_has_a_template(one: str, other: str) -> None:
-    """Whatever characters it has, it is covered by its own and by what it has in common with another."""
+    """Any text is covered by its own template and by a template common with another text."""
     assert covers(template(one), one)
     both = widen(template(one), other)
     assert covers(both, one)

@@ -1,4 +1,4 @@
-"""How many names and services are told apart, and what becomes of the others."""
+"""Limits on the numbers of method names and services."""
 
 import json
 import sqlite3
@@ -15,19 +15,19 @@ from ztrace_collector.tables import methods
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have limits that are soon reached."""
+    """Set limits low enough for the tests to reach."""
     monkeypatch.setattr(methods, "MAX_METHODS", 5)
     monkeypatch.setattr(methods, "MAX_SERVICES", 3)
 
 
 def names(path: Path, service: str = "billing") -> list[str]:
-    """Return a service's names, as they are counted."""
+    """Return a service's names in the table of methods."""
     found = rows(path, "SELECT DISTINCT name FROM methods WHERE service = ? ORDER BY id", service)
     return [each["name"] for each in found]
 
 
 def test_names_beyond_the_limit_share_one(path: Path) -> None:
-    """A name for each call is capped and shown, and no span loses its own name."""
+    """Names beyond the limit are counted as one, and each span keeps its own in an attribute."""
     sender = Sender()
     with Store(path) as store:
         store.store([sender.data(*(make_span(n, name=f"get-{n}") for n in range(12)))])
@@ -51,7 +51,7 @@ def test_names_beyond_the_limit_share_one(path: Path) -> None:
 
 
 def test_the_limit_holds_over_a_restart_and_for_each_kind(path: Path) -> None:
-    """Names are counted in the table, each once whatever its kinds."""
+    """The limit holds across restarts and counts a name once for all its kinds."""
     sender = Sender()
     for number in range(10):
         with Store(path) as store:
@@ -62,7 +62,7 @@ def test_the_limit_holds_over_a_restart_and_for_each_kind(path: Path) -> None:
 
 
 def test_one_services_names_are_not_anothers(path: Path) -> None:
-    """A service that makes up names takes none from the others."""
+    """Each service has its own limit of names."""
     bad, good = Sender(), Sender(1, "orders")
     with Store(path) as store:
         store.store([bad.data(*(make_span(n, name=f"get-{n}") for n in range(100)))])
@@ -71,7 +71,7 @@ def test_one_services_names_are_not_anothers(path: Path) -> None:
 
 
 def test_services_beyond_the_limit_share_one(path: Path) -> None:
-    """A sender that makes up services fills no table with them."""
+    """Services beyond the limit are counted as one."""
     with Store(path) as store:
         for number in range(8):
             store.store([Sender(number, f"service-{number}").data(make_span(number))])
@@ -83,7 +83,7 @@ def test_services_beyond_the_limit_share_one(path: Path) -> None:
 
 
 def test_open_spans_are_capped_as_well(path: Path) -> None:
-    """Spans that have not ended count names too, and keep their own."""
+    """Names of unfinished spans count toward the limit and are kept in an attribute."""
     sender = Sender()
     open_spans = [
         make_span(n, name=f"get-{n}", duration_ns=None, self_ns=None, status=UNFINISHED) for n in range(9)
@@ -97,7 +97,7 @@ def test_open_spans_are_capped_as_well(path: Path) -> None:
 
 
 def test_a_rolled_back_name_is_not_counted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a transaction that failed has made up does not use up the limit."""
+    """Names of a failed transaction do not count toward the limit."""
     sender = Sender()
     with Store(path) as store:
         store.store([sender.data(make_span(0, name="kept"))])
@@ -116,7 +116,7 @@ def test_a_rolled_back_name_is_not_counted(path: Path, monkeypatch: pytest.Monke
 
 
 def test_many_services_with_new_names_are_read_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is held in memory is bounded, and forgetting it changes no answer."""
+    """The cache of names is limited, and a reload gives the same names."""
     monkeypatch.setattr(methods, "MAX_SERVICES", 100)
     monkeypatch.setattr(methods, "MAX_NAMED", 2)
     monkeypatch.setattr(methods, "SIZE", 3)

@@ -1,4 +1,4 @@
-"""What is kept up to date while writing equals what the spans say, whatever order they come in."""
+"""Tables kept up to date while writing, compared with a recomputation from the spans."""
 
 import json
 import sqlite3
@@ -22,7 +22,7 @@ SERVICES = ("billing", "stock", "web")
 
 
 def recomputed_traces(path: Path) -> dict[bytes, dict[str, Any]]:
-    """Return the traces as their definition reads, from the spans alone."""
+    """Return the traces recomputed from the spans."""
     by_trace = defaultdict(list)
     for span in rows(
         path, "SELECT spans.*, service FROM spans JOIN methods ON methods.id = spans.method ORDER BY spans.id"
@@ -51,7 +51,7 @@ def recomputed_traces(path: Path) -> dict[bytes, dict[str, Any]]:
 
 
 def recomputed_figures(path: Path) -> dict[tuple[int, int, int], tuple[int, int, int, int, dict[str, int]]]:
-    """Return the figures as their definition reads, from the spans alone."""
+    """Return the figures recomputed from the spans."""
     groups = defaultdict(list)
     for span in rows(path, "SELECT * FROM spans"):
         for resolution_s in RESOLUTIONS_S:
@@ -70,7 +70,7 @@ def recomputed_figures(path: Path) -> dict[tuple[int, int, int], tuple[int, int,
 
 
 def recomputed_groups(path: Path) -> list[tuple[Any, ...]]:
-    """Return each group's count, first and last time, and latest occurrence, from the exceptions alone."""
+    """Return each group's count, times and latest occurrence recomputed from the exceptions."""
     found: dict[int, list[tuple[int, bytes, bytes]]] = defaultdict(list)
     for one in rows(path, "SELECT * FROM exceptions WHERE span_id = origin_span_id"):
         found[one["exception_group"]].append((one["at_ns"], one["trace_id"], one["span_id"]))
@@ -78,7 +78,7 @@ def recomputed_groups(path: Path) -> list[tuple[Any, ...]]:
 
 
 def check_rollups(path: Path) -> None:
-    """Compare every table that is kept up to date with the spans."""
+    """Compare every derived table with the spans."""
     stored = {one["trace_id"]: one for one in rows(path, "SELECT * FROM traces")}
     for trace in stored.values():
         del trace["id"]
@@ -108,7 +108,7 @@ def check_rollups(path: Path) -> None:
             "spans_expired": 0,
             "traces": len(stored),
         }
-        # Every exception that was passed on has its origin's group, if that is here and is an origin.
+        # A passed exception has the group of its origin, if the origin is stored.
         assert not db.execute(
             "SELECT 1 FROM exceptions AS passed JOIN exceptions AS origin"
             " ON origin.trace_id = passed.origin_trace_id AND origin.span_id = passed.origin_span_id"
@@ -119,7 +119,7 @@ def check_rollups(path: Path) -> None:
 
 @st.composite
 def spans_of_a_tree(draw: st.DrawFn, number: int) -> list[tuple[str, Span]]:
-    """Return (service, span) for a tree of which parts may be missing or failed."""
+    """Return (service, span) pairs of a tree, with missing and failed parts."""
     spans: list[tuple[str, Span]] = []
     for index in range(draw(st.integers(1, 7))):
         parent = draw(st.none() | st.integers(0, index)) if index else draw(st.sampled_from([None, 0]))
@@ -161,7 +161,7 @@ def spans_of_a_tree(draw: st.DrawFn, number: int) -> list[tuple[str, Span]]:
 @settings(max_examples=80, deadline=None)
 @given(data=st.data())
 def test_rollups_equal_a_recomputation(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
-    """Random trees in random order and batches, with duplicates and restarts, end up exact."""
+    """Random trees in random order and batches, with duplicates and restarts, give exact tables."""
     path = tmp_path_factory.mktemp("rollups") / "traces.db"
     trees = [data.draw(spans_of_a_tree(number)) for number in range(data.draw(st.integers(1, 4)))]
     spans = data.draw(st.permutations([span for tree in trees for span in tree]))
@@ -176,7 +176,7 @@ def test_rollups_equal_a_recomputation(tmp_path_factory: pytest.TempPathFactory,
                 message = senders[service].data(*batch)
                 messages += [message] * data.draw(st.sampled_from([1, 1, 2]))
     with pytest.MonkeyPatch.context() as patch:
-        # Rows must be right when they have to be read back, too.
+        # Small caches force rows to be read back.
         patch.setattr(traces, "SIZE", data.draw(st.sampled_from([1, 50])))
         patch.setattr(figures, "SIZE", data.draw(st.sampled_from([1, 50])))
         while messages:
@@ -190,7 +190,7 @@ def test_rollups_equal_a_recomputation(tmp_path_factory: pytest.TempPathFactory,
 
 
 def test_a_root_takes_over_when_it_comes(store: Store, path: Path) -> None:
-    """Until the root is here the earliest span and the whole extent stand in for it."""
+    """Until the root arrives, the earliest span and the whole extent stand in for it."""
     sender = Sender()
     child = make_span(1, trace_id=trace_id(0), parent_id=span_id(0), name="child", duration_ns=30 * MS)
     store.store([sender.data(child)])
@@ -203,7 +203,7 @@ def test_a_root_takes_over_when_it_comes(store: Store, path: Path) -> None:
 
 
 def test_traces_with_ids_in_any_order_are_found_again(path: Path) -> None:
-    """A trace whose id is lower than stored ones, as other tracers' random ids are, has one row."""
+    """A trace with an id lower than stored ones, as other tracers' random ids can be, has one row."""
     for numbers in ([900, 5], [5, 700], [700, 1], [1, 5]):
         with Store(path) as store:
             store.store([Sender(numbers[0] % 200).data(*(make_span(number) for number in numbers))])

@@ -1,4 +1,4 @@
-"""Which occurrences of a group are kept by name."""
+"""Choice of the occurrences of a group that are kept as samples."""
 
 from itertools import pairwise
 
@@ -13,7 +13,7 @@ samples = st.builds(
 
 
 def test_a_single_one_is_the_first() -> None:
-    """The second is the latest, whichever of the two came first."""
+    """A single sample is the first, and of two the later one is the latest, in any order."""
     one, other = Sample(1, b"t", b"a"), Sample(2, b"t", b"b")
     assert choose_samples([one]) == {one: FIRST}
     assert choose_samples([other, one]) == {one: FIRST, other: LATEST}
@@ -22,7 +22,7 @@ def test_a_single_one_is_the_first() -> None:
 
 @given(st.lists(st.lists(samples, max_size=50), min_size=1, max_size=6))
 def test_first_and_latest_are_always_there(batches: list[list[Sample]]) -> None:
-    """Of all that came, in whatever batches; there are never too many, and each is one that came."""
+    """The first and the latest occurrence are always kept, and the number of samples is limited."""
     kept: dict[Sample, str] = {}
     for batch in batches:
         kept = choose_samples([*kept, *batch])
@@ -37,7 +37,7 @@ def test_first_and_latest_are_always_there(batches: list[list[Sample]]) -> None:
 
 
 def test_samples_are_spread_over_the_time() -> None:
-    """After any number of occurrences, one by one, no stretch of time is without a sample for long."""
+    """Samples are spread over time after any number of occurrences."""
     kept: dict[Sample, str] = {}
     for at_ns in range(1, 2001):
         kept = choose_samples([*kept, Sample(at_ns, b"t", b"s")])

@@ -1,4 +1,4 @@
-"""Spans that are told of while they run, until their end comes, whatever order things arrive in."""
+"""Unfinished spans, from their first report to their end, in any order of messages."""
 
 import sqlite3
 from contextlib import closing
@@ -27,12 +27,12 @@ from ztrace_collector.tables import unfinished
 
 
 def open_ids(path: Path) -> list[bytes]:
-    """Return the ids of the spans that have not ended."""
+    """Return the ids of the unfinished spans."""
     return [one["span_id"] for one in rows(path, "SELECT span_id FROM unfinished_spans ORDER BY span_id")]
 
 
 def test_a_span_that_runs_is_kept_as_it_came(store: Store, path: Path) -> None:
-    """In a table of its own: it is no trace's, no method's figures', and no part of the account."""
+    """An unfinished span is stored in its own table only, and counts in no trace, figure or account."""
     sender = Sender()
     span = make_open(
         3, parent_id=span_id(1), attributes={"user": "Zoë"}, links=[[trace_id(5), span_id(6)]], name="wait"
@@ -55,7 +55,7 @@ def test_a_span_that_runs_is_kept_as_it_came(store: Store, path: Path) -> None:
 
 
 def test_a_span_that_is_told_of_again_is_brought_up_to_date(path: Path) -> None:
-    """When it was seen, and what it has learnt since; over a restart, too."""
+    """A later report updates the time and attributes of an unfinished span, across restarts too."""
     sender = Sender()
     for at_ns, attributes in ((EPOCH_NS, None), (EPOCH_NS + 9, {"step": 2})):
         with Store(path, clock_ns=lambda at_ns=at_ns: at_ns) as store:  # type: ignore[misc]
@@ -66,7 +66,7 @@ def test_a_span_that_is_told_of_again_is_brought_up_to_date(path: Path) -> None:
 
 @pytest.mark.parametrize("together", [True, False])
 def test_the_end_makes_it_a_finished_span(path: Path, together: bool) -> None:
-    """In the same transaction or after a restart."""
+    """The end of a span removes its unfinished row, in the same transaction or after a restart."""
     sender = Sender()
     messages = [sender.open(make_open(0), make_open(1)), sender.data(make_span(1))]
     for some in [messages] if together else [[each] for each in messages]:
@@ -78,7 +78,7 @@ def test_the_end_makes_it_a_finished_span(path: Path, together: bool) -> None:
 
 @pytest.mark.parametrize("together", [True, False])
 def test_what_comes_after_the_end_is_too_late(path: Path, together: bool) -> None:
-    """Whether its place among the batches says so, or only the span that is stored."""
+    """A report after the end of its span is ignored, known by its sequence number or by the stored span."""
     sender = Sender()
     overtaken = sender.open(make_open(0))
     messages = [sender.data(make_span(0), make_span(1)), overtaken, sender.open(make_open(1), make_open(2))]
@@ -89,7 +89,7 @@ def test_what_comes_after_the_end_is_too_late(path: Path, together: bool) -> Non
 
 
 def test_spans_with_one_id_in_two_traces_are_two(store: Store, path: Path) -> None:
-    """The end of one is not the other's."""
+    """Spans with the same id in two traces are separate."""
     sender = Sender()
     twins = [make_open(number, span_id=span_id(0)) for number in (0, 1)]
     store.store([sender.open(*twins)])
@@ -98,7 +98,7 @@ def test_spans_with_one_id_in_two_traces_are_two(store: Store, path: Path) -> No
 
 
 def test_a_span_is_its_own_processs(store: Store, path: Path) -> None:
-    """What another publisher tells of it changes nothing."""
+    """A report from another publisher does not change an unfinished span."""
     store.store([Sender(0).open(make_open(attributes={"mine": 1}))])
     store.store([Sender(1).open(make_open(attributes={"mine": 0}))])
     assert row(path, "SELECT attributes FROM unfinished_spans")["attributes"] == '{"mine":1}'
@@ -107,7 +107,7 @@ def test_a_span_is_its_own_processs(store: Store, path: Path) -> None:
 def test_a_failed_transaction_changes_nothing(
     store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it added can be added again, and what it ended is still to be ended."""
+    """A failed transaction neither adds nor removes unfinished spans."""
     sender = Sender()
     store.store([sender.open(make_open(0))])
     message, another = sender.data(make_span(0)), sender.open(make_open(1))
@@ -125,7 +125,7 @@ def test_a_failed_transaction_changes_nothing(
 
 
 def test_rows_that_were_deleted_are_forgotten(store: Store, path: Path) -> None:
-    """With their traces: a span that is told of again has a row again."""
+    """Rows deleted with their traces are forgotten, so later reports add them again."""
     sender = Sender()
     store.store([sender.open(make_open(0), make_open(1))])
     with closing(sqlite3.connect(path)) as db, db:
@@ -138,7 +138,7 @@ def test_rows_that_were_deleted_are_forgotten(store: Store, path: Path) -> None:
 
 
 def test_a_flood_of_them_is_bounded(store: Store, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For each publisher and for all; the rest is counted, and there is room again when some have ended."""
+    """Unfinished spans are limited per publisher and in total, and ended ones make room."""
     monkeypatch.setattr(unfinished, "MAX_OF_INSTANCE", 3)
     monkeypatch.setattr(unfinished, "MAX_ROWS", 5)
     first, second = Sender(0), Sender(1)
@@ -150,7 +150,7 @@ def test_a_flood_of_them_is_bounded(store: Store, path: Path, monkeypatch: pytes
 
 
 def test_a_span_travels_in_the_kind_of_its_own(store: Store, path: Path) -> None:
-    """Finished ones as DATA, the others as OPEN; what is refused as OPEN costs the account nothing."""
+    """Ended spans in OPEN and unfinished ones in DATA are refused, in OPEN without effect on the account."""
     sender = Sender()
     store.store([sender.open(make_span(0), make_open(1)), sender.data(make_open(2), make_span(3))])
     assert refusals(path) == {"status": 2}
@@ -166,7 +166,7 @@ def test_a_span_travels_in_the_kind_of_its_own(store: Store, path: Path) -> None
 def test_refused_spans_are_known_by_their_ids(
     store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If these can be read; the newest are kept."""
+    """Refused spans are recorded by their ids if readable, the newest ones only."""
     monkeypatch.setattr("ztrace_collector.refusals.MAX_SPANS", 3)
     sender = Sender()
     store.store([sender.data(make_span(0, kind=9), make_span(1, start_ns=-1), make_span(2, span_id=b"x"))])
@@ -183,7 +183,7 @@ def test_refused_spans_are_known_by_their_ids(
 def test_only_what_has_not_ended_is_left(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    """However messages are repeated, reordered and parted by restarts, once every end has come in order."""
+    """Only spans without an end remain, for any repetition, order and restarts."""
     path = tmp_path_factory.mktemp("unfinished") / "traces.db"
     sender = Sender()
     running: set[int] = set()
@@ -211,7 +211,7 @@ def test_only_what_has_not_ended_is_left(
 
 
 def test_a_long_trace_does_not_hold_up_the_collector(store: Store, path: Path) -> None:
-    """Of a trace with very many spans only the newest are looked through for one that is told of."""
+    """A report of a span is checked against the newest spans of a very large trace only."""
     sender = Sender()
     trace = trace_id(0)
     for first in range(0, 12_000, 3_000):

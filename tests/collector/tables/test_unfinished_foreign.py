@@ -1,4 +1,4 @@
-"""Spans that come another way than from publishers, and have not ended."""
+"""Unfinished spans received other than from publishers."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ SHOP = Resource(b"s" * 16, "shop", "box", 7, NOON, None)
 
 
 def store(path: Path, *spans: Span, at_ns: int = NOON + 5 * SECOND) -> Outcome:
-    """Store spans of the shop, and return what became of them."""
+    """Store spans of the shop, and return the outcome."""
     with Store(path, clock_ns=lambda: at_ns) as opened:
         outcomes = opened.store_with((), list(pack(ForeignBatch(SHOP, spans)))).outcomes
         assert outcomes is not None
@@ -19,14 +19,14 @@ def store(path: Path, *spans: Span, at_ns: int = NOON + 5 * SECOND) -> Outcome:
 
 
 def count(path: Path, query: str) -> int:
-    """Return a number that a query finds."""
+    """Return the number that a query selects."""
     with Store(path) as opened:
         ((found,),) = opened.read(query)
         return int(found)
 
 
 def test_they_are_kept_apart_from_those_that_have(tmp_path: Path) -> None:
-    """One that has ended and one that has not, in one batch: each is where it would be from a publisher."""
+    """Ended and unfinished spans in one batch are stored in their own tables."""
     path, trace = tmp_path / "db", trace_id(1)
     told = store(path, span(trace, 1, duration_ms=None), span(trace, 2, 1))
     assert told == Outcome(2, 0, {})
@@ -37,7 +37,7 @@ def test_they_are_kept_apart_from_those_that_have(tmp_path: Path) -> None:
 
 
 def test_each_is_new_once_and_goes_when_it_ends(tmp_path: Path) -> None:
-    """Told again it is known; its end takes it out, and what is told of it later comes too late."""
+    """A repeated report is a duplicate, the end removes the row, and later reports are ignored."""
     path, opened, ended = tmp_path / "db", span(trace_id(1), 1, duration_ms=None), span(trace_id(1), 1)
     assert store(path, opened) == Outcome(1, 0, {})
     assert store(path, opened) == Outcome(0, 1, {})
@@ -48,6 +48,6 @@ def test_each_is_new_once_and_goes_when_it_ends(tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_with_one_is_told(tmp_path: Path) -> None:
-    """An open span with an end contradicts itself, and is refused as a publisher's would be."""
+    """An unfinished span with a duration is refused."""
     path, wrong = tmp_path / "db", span(trace_id(1), 1, duration_ms=None)._replace(duration_ns=5)
     assert store(path, wrong, span(trace_id(1), 2, duration_ms=None)) == Outcome(1, 0, {"status": 1})
