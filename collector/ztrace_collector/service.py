@@ -203,7 +203,12 @@ class Collector:
             adopter = None
             if options.adopt is not None:
                 adopter = stack.enter_context(
-                    Adopter(options.adopt, writer.write, say=say, now_s=time.monotonic())
+                    Adopter(
+                        options.adopt,
+                        lambda messages: writer.write(messages).acknowledgements,
+                        say=say,
+                        now_s=time.monotonic(),
+                    )
                 )
             _Loop(
                 receiver, inbox, writer, forwarder, adopter, options.progress, companions, self._stopping
@@ -247,7 +252,7 @@ class _Loop:
             ready = dict((holding if writer.holding else poller).poll(math.ceil(1000 * timeout_s)))
             if wakened.fileno() in ready:
                 wakened.recv(WAKE_BYTES)
-            receiver.tend(writer.note_refusal, self.progress.say)
+            receiver.tend(writer.noted.note, self.progress.say)
             self._store(receiver.socket in ready)
             writer.tend()
             if self.forwarder is not None:
@@ -282,9 +287,9 @@ class _Loop:
         """Store what there is, from the socket and from the inbox, in one transaction."""
         writer, inbox = self.writer, self.inbox
         self._take_notes()
-        messages = self.receiver.gather(self.stopping.is_set, writer.note_refusal) if is_received else []
+        messages = self.receiver.gather(self.stopping.is_set, writer.noted.note) if is_received else []
         parcels = inbox.take()
-        written = writer.write_with(messages, parcels)
+        written = writer.write(messages, parcels)
         if parcels:
             inbox.settle(written.outcomes)
         inbox.hold(writer.holding)
@@ -293,7 +298,7 @@ class _Loop:
     def _take_notes(self) -> None:
         noted = self.inbox.take_notes()
         if noted is not None:
-            self.writer.add_refusals(noted)
+            self.writer.noted.add(noted)
 
 
 @contextmanager

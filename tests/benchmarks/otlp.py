@@ -168,7 +168,7 @@ def fill_with_foreign(path: Path) -> None:
                 event = span.events.add(name="retry", time_unix_nano=NOON)
                 event.attributes.add(key="attempt").value.int_value = 1
                 span.links.add(trace_id=os.urandom(16), span_id=os.urandom(8))
-            opened.store_with([], [parcel for each in read_request(request) for parcel in pack(each)])
+            opened.store([], [parcel for each in read_request(request) for parcel in pack(each)])
 
 
 def _flatten(request: ExportTraceServiceRequest) -> list[tuple[Resource, InstrumentationScope, OtlpSpan]]:

@@ -94,7 +94,8 @@ def _store_and_print(name: str, body: bytes) -> None:
         store.store([sender.data(make_span())])
         before = _peak_bytes()
         sender.created += count
-        acknowledged = store.store([sender.data(body=body, span_count=count), sender.data(make_span(1))])
+        messages = [sender.data(body=body, span_count=count), sender.data(make_span(1))]
+        acknowledged = store.store(messages).acknowledgements
         after = _peak_bytes()
         assert acknowledged == {sender.incarnation: 3}, acknowledged
         assert (store.span_count, store.refused_count > 0) == (2, True)

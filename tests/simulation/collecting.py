@@ -203,9 +203,9 @@ class SimulatedCollector:
         """Write the gathered messages; messages not written are kept, here or by the writer."""
         if self._writer is not None:
             held, self._held = self._held, []
-            return self._writer.write(held)
+            return self._writer.write(held).acknowledgements
         assert self._alone is not None
-        acknowledgements = self._alone.store(self._held)
+        acknowledgements = self._alone.store(self._held).acknowledgements
         self._held = []
         return acknowledgements
 
@@ -213,9 +213,9 @@ class SimulatedCollector:
         """Store the messages left by dead programs."""
         for frames in messages:
             self._world.watch("collector", frames)
-        acknowledgements = self._writer.write(messages) if self._writer is not None else {}
+        acknowledgements = {} if self._writer is None else self._writer.write(messages).acknowledgements
         if self._alone is not None:
-            acknowledgements = self._alone.store(messages)
+            acknowledgements = self._alone.store(messages).acknowledgements
         self.acknowledged.update(acknowledgements)
         return acknowledgements
 

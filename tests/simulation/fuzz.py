@@ -72,7 +72,7 @@ class Fuzzer:
                 # The next message must pass the check of its sequence number, whatever this one did.
                 bad.sequence = bad.floor = _Counts(store, bad.incarnation).next
                 if number % 10 == 0:
-                    stored = store.store([good.data(make_span(10_000 + number))])
+                    stored = store.store([good.data(make_span(10_000 + number))]).acknowledgements
                     if stored.get(good.incarnation) != good.sequence and not _is_from(frames, good):
                         raise Wrong(f"a good message is not acknowledged: {stored}")
             _check_tables(store)
@@ -104,7 +104,7 @@ class Fuzzer:
             header = None
         incarnation = b"" if header is None else header.incarnation
         before = _Counts(store, incarnation)
-        acknowledged = store.store([frames])
+        acknowledged = store.store([frames]).acknowledgements
         after = _Counts(store, incarnation)
         stored, refused = after.spans - before.spans, after.refused - before.refused
         noted = after.refusals - before.refusals

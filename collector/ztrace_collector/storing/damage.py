@@ -92,7 +92,7 @@ def fits_a_new_file(messages: Sequence[Sequence[bytes]], parcels: Sequence[Parce
     with tempfile.TemporaryDirectory() as folder:
         try:
             with Store(Path(folder) / "trial.db") as store:
-                store.store_with(messages, parcels)
+                store.store(messages, parcels)
         except (ZtraceError, *PUZZLES):
             return False
     return True

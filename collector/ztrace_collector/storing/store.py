@@ -64,7 +64,7 @@ class Store:
     Attributes:
         span_count: spans stored since it was opened.
         refused_count: messages and spans refused or mended since it was opened.
-        noted: what `note_refusal` has counted and is not written yet.
+        noted: refusals to be written with the next transaction.
     """
 
     def __init__(self, path: Path, *, clock_ns: Callable[[], int] = time.time_ns) -> None:
@@ -115,25 +115,18 @@ class Store:
         """How many publishers are there now."""
         return self._publishers.count_alive(self._clock_ns() - SILENT_AFTER_NS)
 
-    def store(self, messages: Sequence[Sequence[bytes]]) -> dict[bytes, int]:
-        """Write what the messages bring, in one transaction.
+    def store(self, messages: Sequence[Sequence[bytes]] = (), parcels: Sequence[Parcel] = ()) -> Written:
+        """Write in one transaction what messages and parcels bring, and the refusals noted.
 
         Args:
             messages: the frames of each, as they were received.
+            parcels: spans that did not come from publishers.
 
         Returns:
-            The next sequence number of each incarnation that sent some of them, to be acknowledged.
+            The acknowledgements to send, and the outcome of each parcel.
 
         Raises:
             DatabaseError: nothing is written and nothing may be acknowledged; the store can be used again.
-        """
-        return self.store_with(messages, ()).acknowledgements
-
-    def store_with(self, messages: Sequence[Sequence[bytes]], parcels: Sequence[Parcel]) -> Written:
-        """Write what messages bring, as `store` does, and foreign spans in the same transaction.
-
-        Raises:
-            DatabaseError: likewise.
         """
         # A batch is thousands of objects and no cycle: looking for cycles in them costs a tenth of the time.
         collecting = gc.isenabled()
@@ -149,19 +142,6 @@ class Store:
         finally:
             if collecting:
                 gc.enable()
-
-    def note_refusal(self, reason: str, detail: str, count: int = 1) -> None:
-        """Count what was refused before it came here; it is written with the next transaction."""
-        self.noted.note(reason, detail, count)
-
-    def write_refusals(self) -> None:
-        """Write what `note_refusal` has counted, in a transaction of its own, if there is anything.
-
-        Raises:
-            DatabaseError: nothing is written, and it is still to be.
-        """
-        if self.noted.counts:
-            self.store([])
 
     def checkpoint(self) -> None:
         """Take the log into the database and cut it to nothing, as far as readers and the disk let it."""

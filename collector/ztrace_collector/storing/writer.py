@@ -7,13 +7,13 @@ on a new one.
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from ztrace.errors import DatabaseBlocked, DatabaseCorrupt, DatabaseError
-from ztrace_collector.checking.parcels import ForeignBatch, Outcome, Parcel, add_up, pack
+from ztrace_collector.checking.parcels import Parcel
 from ztrace_collector.refusals import Refusals
 from ztrace_collector.storing.damage import PUZZLES, fits_a_new_file, is_ours, is_up_to_date, set_aside
 from ztrace_collector.storing.database import explain
@@ -38,6 +38,7 @@ class Writer:
     Attributes:
         holding: nothing can be stored at the moment; nothing more should be received.
         opening: how often a file has been opened: what was known of its rows may not hold for the next one.
+        noted: refusals counted before anything came here, to be written with the next transaction.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Writer:
     ) -> None:
         self.holding = False
         self.opening = 0
+        self.noted = Refusals()
         self._path = path
         self._say = say
         self._clock_ns = clock_ns
@@ -59,7 +61,6 @@ class Writer:
         self._held: list[Sequence[bytes]] = []
         #: Of the call that is at work.
         self._parcels: Sequence[Parcel] = ()
-        self._noted = Refusals()
         #: Stored and refused by stores that are closed.
         self._past_spans = self._past_refused = 0
         self._was_open = False
@@ -103,32 +104,13 @@ class Writer:
             return max(0.0, self._retry_s - time.monotonic())
         return self._retention.wait_s()
 
-    def note_refusal(self, reason: str, detail: str, count: int = 1) -> None:
-        """Count what was refused before it came here; it is written with the next transaction."""
-        self._noted.note(reason, detail, count)
+    def write(self, messages: Sequence[Sequence[bytes]] = (), parcels: Sequence[Parcel] = ()) -> Written:
+        """Store what is held, if it is time to, and these messages and parcels.
 
-    def add_refusals(self, refusals: Refusals) -> None:
-        """Count what was refused before it came here; it is written with the next transaction."""
-        self._noted.add(refusals)
-
-    def write(self, messages: Sequence[Sequence[bytes]] = ()) -> dict[bytes, int]:
-        """Store what is held, if there is anything and it is time to, and these messages.
+        Parcels are not held: their senders have them, and are told.
 
         Returns:
-            What may be acknowledged; nothing while it holds.
-
-        Raises:
-            DatabaseError: it cannot be stored, and waiting would not help.
-        """
-        return self.write_with(messages, ()).acknowledgements
-
-    def write_with(self, messages: Sequence[Sequence[bytes]], parcels: Sequence[Parcel]) -> Written:
-        """Store messages as `write` does, and foreign spans in the same transaction.
-
-        Those are not held: whoever brought them has them, and is told.
-
-        Returns:
-            What became of it.
+            What may be acknowledged, and the outcome of each parcel; nothing while the writer holds.
 
         Raises:
             DatabaseError: it cannot be stored, and waiting would not help.
@@ -153,18 +135,6 @@ class Writer:
                     return written
         finally:
             self._parcels = ()
-
-    def write_foreign(self, batches: Sequence[ForeignBatch]) -> list[Outcome]:
-        """Store spans that did not come from a publisher, in as many transactions as it takes.
-
-        Returns:
-            What became of each batch.
-
-        Raises:
-            DatabaseBlocked: not now: some of it may be stored, and is recognised when it comes again.
-            DatabaseError: it cannot be stored, and waiting would not help.
-        """
-        return [add_up(self._write_parcels(pack(batch))) for batch in batches]
 
     def tend(self) -> None:
         """Do a part of what is due beside storing: delete what is too old or too much.
@@ -205,7 +175,7 @@ class Writer:
             What may be acknowledged.
         """
         self._retry_s = 0.0
-        acknowledgements = self.write()
+        acknowledgements = self.write().acknowledgements
         if self.holding:
             count = len(self._held)
             self._say(
@@ -213,13 +183,6 @@ class Writer:
                 " they are not acknowledged, so publishers keep their spans"
             )
         return acknowledgements
-
-    def _write_parcels(self, parcels: Iterable[Parcel]) -> Iterator[Outcome]:
-        for parcel in parcels:
-            outcomes = self.write_with((), [parcel]).outcomes
-            if outcomes is None:
-                raise DatabaseBlocked(f"{self._path} cannot be written at the moment", hint="try it again")
-            yield from outcomes
 
     def _try(self) -> Written:
         has_spans = bool(self._held or self._parcels)
@@ -235,11 +198,10 @@ class Writer:
             self.opening += 1
             self._opened = self._identify()
             self._retention.begin(self._store)
-        for_store, self._noted = self._noted, Refusals()
+        for_store, self.noted = self.noted, Refusals()
         self._store.noted.add(for_store)
-        if has_spans or self.holding:
-            return self._store.store_with(self._held, self._parcels)
-        self._store.write_refusals()
+        if has_spans or self.holding or self._store.noted.counts:
+            return self._store.store(self._held, self._parcels)
         return Written({}, [])
 
     def _identify(self) -> tuple[int, int] | None:
@@ -313,7 +275,7 @@ class Writer:
             store, self._store = self._store, None
             self._past_spans += store.span_count
             self._past_refused += store.refused_count
-            self._noted.add(store.noted)
+            self.noted.add(store.noted)
             store.close()
 
 

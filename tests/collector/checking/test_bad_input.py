@@ -56,7 +56,7 @@ HEADER = pack_header(Sender(5).header(DATA, span_count=1))
 def test_a_message_of_nobody_is_refused(store: Store, path: Path, frames: list[bytes], reason: str) -> None:
     """A message without a readable sender is counted, and the next message is stored."""
     sender = Sender()
-    assert store.store([frames, sender.data(make_span())]) == {sender.incarnation: 1}
+    assert store.store([frames, sender.data(make_span())]).acknowledgements == {sender.incarnation: 1}
     assert refusals(path) == {reason: 1}
     assert reason in MESSAGE_REASONS
     assert row(path, "SELECT count(*) AS n FROM spans")["n"] == 1
@@ -81,7 +81,7 @@ def test_a_broken_body_costs_its_own_spans_only(store: Store, path: Path, body: 
     """Spans of an undecodable body count as refused under their number, and the next batch is stored."""
     sender = Sender()
     messages = [sender.data(make_span(), body=body), sender.data(make_span(1))]
-    assert store.store(messages) == {sender.incarnation: 2}
+    assert store.store(messages).acknowledgements == {sender.incarnation: 2}
     assert refusals(path) == {reason: 1}
     publisher = row(path, "SELECT * FROM publishers")
     assert (publisher["spans_refused"], publisher["spans_stored"]) == (1, 1)
@@ -138,7 +138,7 @@ def test_a_bad_span_is_refused_alone(store: Store, path: Path, span: Any, reason
     """An invalid span is refused and counted by reason, and the rest of its batch is stored."""
     sender = Sender()
     good = make_span(1, attributes={"kept": 1})
-    assert store.store([sender.data(good, span, make_span(2))]) == {sender.incarnation: 1}
+    assert store.store([sender.data(good, span, make_span(2))]).acknowledgements == {sender.incarnation: 1}
     assert refusals(path) == {reason: 1}
     assert reason in SPAN_REASONS
     assert [one["trace_id"] for one in rows(path, "SELECT trace_id FROM spans ORDER BY id")] == [

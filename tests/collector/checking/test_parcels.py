@@ -42,7 +42,7 @@ CART = Resource(b"c" * 16, "cart", "box", 7, EPOCH_NS, ATTRIBUTES)
 
 def take(store: Store, *spans: Any, resource: Resource = CART, **changes: Any) -> Outcome:
     """Store a batch in one transaction, and return its outcome."""
-    outcomes = store.store_with((), list(pack(ForeignBatch(resource, spans, **changes)))).outcomes
+    outcomes = store.store((), list(pack(ForeignBatch(resource, spans, **changes)))).outcomes
     assert outcomes is not None
     return add_up(outcomes)
 
@@ -178,11 +178,11 @@ def test_a_publisher_is_not_disturbed_by_spans_of_its_own(path: Path, reopened: 
         assert publisher(path)["resource"] is None
         if not reopened:
             sender.floor = sender.retired = 1
-            assert store.store([sender.data(make_span(2))])[sender.incarnation] == 1
+            assert store.store([sender.data(make_span(2))]).acknowledgements[sender.incarnation] == 1
     if reopened:
         with Store(path, clock_ns=lambda: EPOCH_NS) as store:
             sender.floor = sender.retired = 2
-            assert store.store([sender.data(make_span(2))])[sender.incarnation] == 3
+            assert store.store([sender.data(make_span(2))]).acknowledgements[sender.incarnation] == 3
             account = publisher(path)
             assert (account["spans_created"], account["spans_stored"], account["spans_elsewhere"]) == (
                 3,
@@ -192,7 +192,7 @@ def test_a_publisher_is_not_disturbed_by_spans_of_its_own(path: Path, reopened: 
             assert take(store, make_span(1), resource=own) == Outcome(1, 0, {})
             account = publisher(path)
             assert (account["spans_stored"], account["spans_elsewhere"]) == (3, 0)
-            assert store.store([sender.data(make_span(3))])[sender.incarnation] == 4
+            assert store.store([sender.data(make_span(3))]).acknowledgements[sender.incarnation] == 4
             assert publisher(path)["spans_missing"] == 0
     assert first != second
 
@@ -200,7 +200,7 @@ def test_a_publisher_is_not_disturbed_by_spans_of_its_own(path: Path, reopened: 
 def test_nothing_is_acknowledged_to_who_did_not_send(store: Store) -> None:
     """Acknowledgements name publishers only."""
     sender = Sender()
-    written = store.store_with([sender.data(make_span(0))], list(pack(ForeignBatch(CART, [make_span(1)]))))
+    written = store.store([sender.data(make_span(0))], list(pack(ForeignBatch(CART, [make_span(1)]))))
     assert written.acknowledgements == {sender.incarnation: 1}
     assert written.outcomes == [Outcome(1, 0, {})]
 
@@ -223,7 +223,7 @@ def test_what_cannot_be_stored_now_is_not_held(
     path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """While the disk is full, foreign batches are rejected instead of held, and stored on a later attempt."""
-    batch = ForeignBatch(CART, [make_span(0)])
+    parcels = list(pack(ForeignBatch(CART, [make_span(0)])))
     said: list[str] = []
     with Writer(path, say=said.append) as writer:
         with monkeypatch.context() as patch:
@@ -231,13 +231,12 @@ def test_what_cannot_be_stored_now_is_not_held(
             def fail(self: Store, *brought: object) -> Any:
                 raise DatabaseBlocked("no space left")
 
-            patch.setattr(Store, "store_with", fail)
+            patch.setattr(Store, "store", fail)
             patch.setattr(storing_writer, "RETRY_S", 0.0)
-            with pytest.raises(DatabaseBlocked):
-                writer.write_foreign([batch])
+            assert writer.write(parcels=parcels).outcomes is None
             assert writer.holding
-            assert writer.write_with([], list(pack(batch))).outcomes is None
-        assert writer.write_foreign([batch, batch]) == [Outcome(1, 0, {}), Outcome(0, 1, {})]
+            assert writer.write(parcels=parcels).outcomes is None
+        assert writer.write(parcels=[*parcels, *parcels]).outcomes == [Outcome(1, 0, {}), Outcome(0, 1, {})]
         assert not writer.holding
     assert len(said) == 2
     assert row(path, "SELECT count(*) AS n FROM spans") == {"n": 1}
@@ -246,19 +245,20 @@ def test_what_cannot_be_stored_now_is_not_held(
 def test_a_damaged_file_does_not_cost_them(path: Path) -> None:
     """Foreign batches for a damaged file are stored in the new file that replaces it."""
     with Writer(path, say=lambda line: None) as writer:
-        writer.write_foreign([ForeignBatch(CART, [make_span(0)])])
+        writer.write(parcels=list(pack(ForeignBatch(CART, [make_span(0)]))))
     with open(path, "r+b") as file:
         file.seek(4096)
         file.write(b"\xff" * 65536)
     with Writer(path, say=lambda line: None) as writer:
-        assert writer.write_foreign([ForeignBatch(CART, [make_span(1)])]) == [Outcome(1, 0, {})]
+        written = writer.write(parcels=list(pack(ForeignBatch(CART, [make_span(1)]))))
+        assert written.outcomes == [Outcome(1, 0, {})]
     assert row(path, "SELECT span_id FROM spans") == {"span_id": span_id(1)}
 
 
 def test_a_defect_of_ours_does_not_cost_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A programming error raised by a foreign batch leaves the database file in place."""
     with Writer(path, say=lambda line: None) as writer:
-        writer.write_foreign([ForeignBatch(CART, [make_span(0)])])
+        writer.write(parcels=list(pack(ForeignBatch(CART, [make_span(0)]))))
 
         def fail(self: Store, *brought: object) -> Any:
             raise TypeError("a defect")
@@ -266,6 +266,6 @@ def test_a_defect_of_ours_does_not_cost_the_file(path: Path, monkeypatch: pytest
         with monkeypatch.context() as patch:
             patch.setattr(Store, "_take_foreign", fail)
             with pytest.raises((TypeError, DatabaseError), match="a defect"):
-                writer.write_foreign([ForeignBatch(CART, [make_span(1)])])
+                writer.write(parcels=list(pack(ForeignBatch(CART, [make_span(1)]))))
     assert row(path, "SELECT count(*) AS n FROM spans") == {"n": 1}
     assert not list(path.parent.glob("*damaged*"))

@@ -167,7 +167,7 @@ def take_in(path: Path, request: ExportTraceServiceRequest) -> list[Outcome]:
 def store_batches(path: Path, batches: Sequence[ForeignBatch]) -> list[Outcome]:
     """Store batches; return the outcome of each parcel."""
     with Store(path) as store:
-        outcomes = store.store_with([], [parcel for batch in batches for parcel in pack(batch)]).outcomes
+        outcomes = store.store([], [parcel for batch in batches for parcel in pack(batch)]).outcomes
     assert outcomes is not None
     return outcomes
 

@@ -70,7 +70,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def adopting(folder: Path, store: Store) -> Iterator[Adopter]:
     """Yield an adopter that writes to a store, and assert that it reports nothing."""
     said: list[str] = []
-    with Adopter(folder, store.store, said.append, 0.0) as adopter:
+    with Adopter(folder, lambda taken: store.store(taken).acknowledgements, said.append, 0.0) as adopter:
         yield adopter
     assert said == []
 
@@ -200,7 +200,7 @@ def test_a_bite_is_small(folder: Path, store: Store) -> None:
 
     def write(messages: Sequence[Sequence[bytes]]) -> Mapping[bytes, int]:
         sizes.append(sum(len(body) for _, _, body in messages))
-        return store.store(messages)
+        return store.store(messages).acknowledgements
 
     with Adopter(folder, write, print, 0.0) as adopter:
         while adopter.step(0.0):
@@ -233,7 +233,7 @@ def test_a_store_that_holds_is_asked_again(folder: Path, store: Store, tmp_path:
         if len(held) < 4:
             held.extend(messages)
             return {}
-        return store.store(messages)
+        return store.store(messages).acknowledgements
 
     with Adopter(folder, write, print, 0.0) as adopter:
         assert adopter.step(0.0)
@@ -251,7 +251,7 @@ def test_a_folder_that_cannot_be_trusted_is_said_once(folder: Path, store: Store
     folder.mkdir()
     folder.chmod(0o777)
     said: list[str] = []
-    with Adopter(folder, store.store, said.append, 0.0) as adopter:
+    with Adopter(folder, lambda taken: store.store(taken).acknowledgements, said.append, 0.0) as adopter:
         for now_s in (0.0, 10.0, 20.0):
             assert not adopter.step(now_s)
     assert said == [f"cannot adopt from {folder}: others may write to {folder}: chmod go-w"]

@@ -253,15 +253,15 @@ def test_while_nothing_can_be_stored_nothing_is_taken(path: Path, monkeypatch: p
     """While nothing can be stored, waiting and new deliveries are rejected; storing resumes by itself."""
     blocked = threading.Event()
     blocked.set()
-    store_with = Store.store_with
+    real_store = Store.store
 
-    def store(self: Store, messages: Any, parcels: Any) -> Any:
+    def store(self: Store, messages: Any = (), parcels: Any = ()) -> Any:
         if blocked.is_set() and parcels:
             raise DatabaseBlocked("no space left")
-        return store_with(self, messages, parcels)
+        return real_store(self, messages, parcels)
 
     with running(path) as process:
-        monkeypatch.setattr(Store, "store_with", store)
+        monkeypatch.setattr(Store, "store", store)
         futures = [process.inbox.put([batch(*range(6000))])]
         with pytest.raises(Busy) as raised:
             futures[0].result(DEADLINE_S)
@@ -307,7 +307,7 @@ def test_an_error_that_ends_the_collector_answers_all(path: Path, monkeypatch: p
         assert go_on.wait(DEADLINE_S)
         raise MemoryError
 
-    monkeypatch.setattr(Store, "store_with", fail)
+    monkeypatch.setattr(Store, "store", fail)
     futures = [process.inbox.put([batch(*range(6000))])]
     assert begun.wait(DEADLINE_S)
     futures += [process.inbox.put([batch(number)]) for number in range(3)]

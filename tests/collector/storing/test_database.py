@@ -198,7 +198,7 @@ def test_readers_do_not_stop_the_writer(store: Store, path: Path) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         assert reader.execute("SELECT count(*) FROM spans").fetchone() == (1,)
-        assert store.store([sender.data(make_span(1))]) == {sender.incarnation: 2}
+        assert store.store([sender.data(make_span(1))]).acknowledgements == {sender.incarnation: 2}
         assert reader.execute("SELECT count(*) FROM spans").fetchone() == (1,)
 
 

@@ -37,7 +37,7 @@ def test_a_span_is_stored_as_it_came(store: Store, path: Path) -> None:
         attributes={"user": "Zoë", "amount": 12, "list": [1, None, True, 2.5]},
         links=[[trace_id(5), span_id(6)]],
     )
-    assert store.store([sender.data(span)]) == {sender.incarnation: 1}
+    assert store.store([sender.data(span)]).acknowledgements == {sender.incarnation: 1}
     stored = row(path, "SELECT * FROM spans")
     assert (stored["trace_id"], stored["span_id"], stored["parent_id"]) == span[:3]
     assert (stored["start_ns"], stored["duration_ns"], stored["self_ns"], stored["cpu_ns"]) == span[5:9]
@@ -71,8 +71,8 @@ def test_a_duplicate_is_acknowledged_and_not_stored(store: Store, path: Path) ->
     """A batch received twice, in one transaction or two, is stored once and acknowledged."""
     sender = Sender()
     message = sender.data(make_span())
-    assert store.store([message, message]) == {sender.incarnation: 1}
-    assert store.store([message]) == {sender.incarnation: 1}
+    assert store.store([message, message]).acknowledgements == {sender.incarnation: 1}
+    assert store.store([message]).acknowledgements == {sender.incarnation: 1}
     assert row(path, "SELECT count(*) AS n FROM spans")["n"] == 1
     assert row(path, "SELECT value FROM totals WHERE name = 'spans'")["value"] == 1
 
@@ -81,8 +81,8 @@ def test_batches_out_of_order_are_asked_for_again(store: Store, path: Path) -> N
     """A batch beyond the expected number is answered with that number, and stored in its turn."""
     sender = Sender()
     first, second = sender.data(make_span(0)), sender.data(make_span(1))
-    assert store.store([second]) == {sender.incarnation: 0}
-    assert store.store([first, second]) == {sender.incarnation: 2}
+    assert store.store([second]).acknowledgements == {sender.incarnation: 0}
+    assert store.store([first, second]).acknowledgements == {sender.incarnation: 2}
     assert row(path, "SELECT count(*) AS n FROM spans")["n"] == 2
 
 
@@ -93,8 +93,8 @@ def test_accounts_survive_a_restart(path: Path) -> None:
     with Store(path) as store:
         store.store([first])
     with Store(path) as store:
-        assert store.store([first]) == {sender.incarnation: 1}
-        assert store.store([sender.data(make_span(1))]) == {sender.incarnation: 2}
+        assert store.store([first]).acknowledgements == {sender.incarnation: 1}
+        assert store.store([sender.data(make_span(1))]).acknowledgements == {sender.incarnation: 2}
     publisher = row(path, "SELECT * FROM publishers")
     assert (publisher["spans_stored"], publisher["next_sequence"]) == (2, 2)
     assert is_balanced(publisher)
@@ -109,7 +109,7 @@ def test_the_account_of_a_publisher_is_kept(store: Store, path: Path) -> None:
     messages.append(sender.tombstone(2, 5, pack_stretch(EPOCH_NS - 9, EPOCH_NS - 4)))
     sender.created, sender.dropped = sender.created + 3, 3
     messages.append(sender.bye())
-    assert store.store(messages) == {sender.incarnation: 7}
+    assert store.store(messages).acknowledgements == {sender.incarnation: 7}
     publisher = row(path, "SELECT * FROM publishers")
     assert {name: publisher[f"spans_{name}"] for name in ("stored", "dropped", "tombstoned", "refused")} == {
         "stored": 1,
@@ -147,7 +147,7 @@ def test_a_beat_makes_a_publisher_known_and_is_answered(store: Store, path: Path
     """A heartbeat creates a publisher's row and is answered with its floor."""
     sender = Sender()
     sender.sequence = sender.floor = 6
-    assert store.store([sender.beat()]) == {sender.incarnation: 6}
+    assert store.store([sender.beat()]).acknowledgements == {sender.incarnation: 6}
     publisher = row(path, "SELECT * FROM publishers")
     assert (publisher["state"], publisher["last_seen_ns"]) == ("live", EPOCH_NS)
 
@@ -198,7 +198,7 @@ def test_a_failed_transaction_leaves_nothing_behind(
             store.store(messages)
     assert row(path, "SELECT count(*) AS n FROM spans")["n"] == 1
     assert row(path, "SELECT count(*) AS n FROM methods")["n"] == 1
-    assert store.store(messages) == {first.incarnation: 2, second.incarnation: 1}
+    assert store.store(messages).acknowledgements == {first.incarnation: 2, second.incarnation: 1}
     assert row(path, "SELECT count(*) AS n FROM span_list")["n"] == 3
     assert row(path, "SELECT span_count FROM traces WHERE trace_id = ?", trace_id(0))["span_count"] == 2
     assert row(path, "SELECT sum(calls) AS n FROM method_figures WHERE resolution_s = 60")["n"] == 3
@@ -216,7 +216,7 @@ def test_a_full_disk_is_one_clear_error_and_not_the_end(store: Store, path: Path
         store.store([message])
     assert raised.value.hint
     store._db.execute("PRAGMA max_page_count = 1000000")
-    assert store.store([message]) == {sender.incarnation: 2}
+    assert store.store([message]).acknowledgements == {sender.incarnation: 2}
     assert row(path, "SELECT count(*) AS n FROM spans")["n"] == 101
 
 
@@ -262,18 +262,18 @@ def test_losses_of_one_publisher_have_few_rows(store: Store, path: Path) -> None
 
 def test_refusals_from_outside_are_counted_with_the_next_transaction(store: Store, path: Path) -> None:
     """Refusals noted from outside are written with the next transaction or on request, each once."""
-    store.note_refusal("body", "at the door", 3)
+    store.noted.note("body", "at the door", 3)
     assert refusals(path) == {}
     store.store([Sender().data(make_span(), make_span(1, kind=9))])
     assert refusals(path) == {"body": 3, "kind": 1}
-    store.note_refusal("body", "again")
+    store.noted.note("body", "again")
     with closing(sqlite3.connect(path)) as other:
         other.execute("BEGIN IMMEDIATE")
         store._db.execute("PRAGMA busy_timeout = 0")
         with pytest.raises(DatabaseError):
-            store.write_refusals()
-    store.write_refusals()
-    store.write_refusals()
+            store.store()
+    store.store()
+    store.store()
     assert refusals(path) == {"body": 4, "kind": 1}
     assert row(path, "SELECT detail FROM refusals WHERE reason = 'body'")["detail"] == "again"
     assert store.refused_count == 5
@@ -298,7 +298,7 @@ def test_an_incarnation_is_one_services_for_good(path: Path) -> None:
     for _ in range(2):
         with Store(path, clock_ns=lambda: EPOCH_NS) as store:
             store.store([message])
-            assert store.store([other.bye(), other.data(make_span(1), sequence=1)]) == {}
+            assert store.store([other.bye(), other.data(make_span(1), sequence=1)]).acknowledgements == {}
     assert refusals(path) == {"incarnation": 4}
     publisher = row(path, "SELECT * FROM publishers JOIN instances ON instances.id = instance")
     assert (publisher["service"], publisher["state"], publisher["next_sequence"]) == ("billing", "live", 1)

@@ -40,7 +40,7 @@ def until_stored(writer: Writer) -> dict[bytes, int]:
     """Retry the held messages until stored; return the acknowledgements."""
     deadline_s = time.monotonic() + DEADLINE_S
     while True:
-        acknowledgements = writer.write()
+        acknowledgements = writer.write().acknowledgements
         if not writer.holding:
             return acknowledgements
         assert time.monotonic() < deadline_s, "timed out"
@@ -66,15 +66,15 @@ def test_a_full_disk_holds_and_goes_on_by_itself(tmp_path: Path, lines: Lines) -
         path = disk / "traces.db"
         sender = Sender()
         with Writer(path, say=lines) as writer:
-            assert writer.write([sender.data(*spans(0, 100))]) == {sender.incarnation: 1}
+            assert writer.write([sender.data(*spans(0, 100))]).acknowledgements == {sender.incarnation: 1}
             filler = fill(disk, leaving_kb=500)
-            assert writer.write([sender.data(*spans(100, 100))]) == {}
+            assert writer.write([sender.data(*spans(100, 100))]).acknowledgements == {}
             assert writer.holding
             assert writer.wait_s() <= RETRY_S
             # Retried, and reported once.
             deadline_s = time.monotonic() + 3 * RETRY_S
             while time.monotonic() < deadline_s:
-                assert writer.write() == {}
+                assert writer.write().acknowledgements == {}
                 time.sleep(0.05)
             (line,) = lines
             assert line.startswith(f"no space for {path}:")
@@ -85,7 +85,9 @@ def test_a_full_disk_holds_and_goes_on_by_itself(tmp_path: Path, lines: Lines) -
             assert until_stored(writer) == {sender.incarnation: 2}
             assert time.monotonic() - freed_s < 5
             assert lines[1:] == [f"storing again in {path}"]
-            assert writer.write([sender.data(*spans(200, 10)), sender.bye()]) == {sender.incarnation: 4}
+            assert writer.write([sender.data(*spans(200, 10)), sender.bye()]).acknowledgements == {
+                sender.incarnation: 4
+            }
         assert count_spans(path) == 210
         assert is_balanced(row(path, "SELECT * FROM publishers"))
         assert sorted(os.listdir(disk)) == ["traces.db"]
@@ -101,19 +103,19 @@ def batch(first, count):
     return [sender.data(*(make_span(n, attributes={"note": "x" * 400}) for n in range(first, first + count)))]
 unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
 with Writer(path, say=lines.append) as writer:
-    assert writer.write(batch(0, 100)) == {sender.incarnation: 1}
+    assert writer.write(batch(0, 100)).acknowledgements == {sender.incarnation: 1}
     size = Path(f"{path}-wal").stat().st_size
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 8192, unlimited[1]))
-    assert writer.write(batch(100, 1000)) == {}
+    assert writer.write(batch(100, 1000)).acknowledgements == {}
     for _ in range(3):
         time.sleep(writer.wait_s())
-        assert writer.write() == {} and writer.holding
+        assert writer.write().acknowledgements == {} and writer.holding
     assert len(lines) == 1 and "IOERR" in lines[0], lines
     resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
     time.sleep(writer.wait_s())
-    assert writer.write() == {sender.incarnation: 2}, lines
+    assert writer.write().acknowledgements == {sender.incarnation: 2}, lines
     assert len(lines) == 2, lines
-    assert writer.write(batch(1100, 10)) == {sender.incarnation: 3}
+    assert writer.write(batch(1100, 10)).acknowledgements == {sender.incarnation: 3}
 print("held and stored")
 """
 
@@ -169,8 +171,8 @@ def test_a_full_disk_at_the_start_holds(tmp_path: Path, lines: Lines) -> None:
         with Writer(path, say=lines) as writer:
             assert writer.holding
             assert (writer.span_count, writer.publisher_count, writer.refused_count) == (0, 0, 0)
-            writer.note_refusal("frames", "meanwhile")
-            assert writer.write([sender.data(make_span())]) == {}
+            writer.noted.note("frames", "meanwhile")
+            assert writer.write([sender.data(make_span())]).acknowledgements == {}
             writer.tend()
             filler.unlink()
             assert until_stored(writer) == {sender.incarnation: 1}
@@ -183,7 +185,7 @@ def test_another_programs_lock_holds(path: Path, lines: Lines) -> None:
     sender = Sender()
     with Writer(path, say=lines) as writer, closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        assert writer.write([sender.data(make_span(0))]) == {}
+        assert writer.write([sender.data(make_span(0))]).acknowledgements == {}
         assert "another program is writing" in lines[0]
         other.execute("COMMIT")
         assert until_stored(writer) == {sender.incarnation: 1}
@@ -194,7 +196,7 @@ def test_nothing_to_store_is_no_transaction(path: Path, lines: Lines) -> None:
     """An idle writer starts no transaction."""
     with Writer(path, say=lines) as writer, closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        assert writer.write() == {}
+        assert writer.write().acknowledgements == {}
         assert not writer.holding
         other.execute("COMMIT")
     assert lines == []
@@ -216,7 +218,9 @@ def test_a_damaged_file_is_set_aside_at_the_start(path: Path, lines: Lines) -> N
     damaged = path.read_bytes()
     sender.floor, sender.retired = sender.sequence, sender.created
     with Writer(path, say=lines) as writer:
-        assert writer.write([sender.data(make_span(9000)), sender.bye()]) == {sender.incarnation: 42}
+        assert writer.write([sender.data(make_span(9000)), sender.bye()]).acknowledgements == {
+            sender.incarnation: 42
+        }
     (line,) = lines
     (name,) = (each for each in path.parent.iterdir() if ".damaged-" in each.name)
     assert name.name in line
@@ -259,8 +263,8 @@ def test_flipped_bytes_never_stop_a_collector_for_long(path: Path, lines: Lines,
     sender.floor, sender.retired = sender.sequence, sender.created
     with Writer(path, say=lines) as writer:
         for number in range(5):
-            acknowledged = writer.write([sender.data(*spans(9000 + 50 * number, 50))])
-            assert acknowledged == {sender.incarnation: 21 + number}
+            written = writer.write([sender.data(*spans(9000 + 50 * number, 50))])
+            assert written.acknowledgements == {sender.incarnation: 21 + number}
     assert len(lines) <= 1
     # The latest spans are readable; earlier ones may be damaged.
     last = rows(path, "SELECT trace_id FROM spans ORDER BY id DESC LIMIT 50")
@@ -281,12 +285,12 @@ def test_damage_while_it_writes_is_set_aside(path: Path, lines: Lines, seed: int
                 file.write(bytes(4096))
         for number in range(20):
             sender.floor, sender.retired = sender.sequence, sender.created
-            acknowledged = writer.write([sender.data(*spans(9000 + 50 * number, 50))])
-            assert acknowledged == {sender.incarnation: 21 + number}
+            written = writer.write([sender.data(*spans(9000 + 50 * number, 50))])
+            assert written.acknowledgements == {sender.incarnation: 21 + number}
         sender.floor, sender.retired = sender.sequence, sender.created
     assert len(lines) <= 1
     with Writer(path, say=lines) as writer:
-        assert writer.write([sender.data(make_span(99_999))]) == {sender.incarnation: 41}
+        assert writer.write([sender.data(make_span(99_999))]).acknowledgements == {sender.incarnation: 41}
     assert len(lines) <= 2
 
 
@@ -296,7 +300,7 @@ def test_a_file_whose_first_page_is_lost_is_known_as_ours(path: Path, lines: Lin
     with open(path, "r+b") as file:
         file.write(bytes(4096))
     with Writer(path, say=lines) as writer:
-        assert writer.write([Sender(1).data(make_span())])
+        assert writer.write([Sender(1).data(make_span())]).acknowledgements
     assert "is damaged" in lines[0]
 
 
@@ -315,8 +319,8 @@ def test_a_file_that_is_moved_away_is_noticed(path: Path, lines: Lines, how: str
                 other.store([Sender(2).data(*spans(5000, 100))])
             path.with_name("other.db").rename(path)
         sender.floor, sender.retired = sender.sequence, sender.created
-        assert writer.write([Sender(1).data(*spans(1000, 10))])
-        assert writer.write([sender.data(*spans(2000, 10))]) == {sender.incarnation: 2}
+        assert writer.write([Sender(1).data(*spans(1000, 10))]).acknowledgements
+        assert writer.write([sender.data(*spans(2000, 10))]).acknowledgements == {sender.incarnation: 2}
     assert lines == [f"{path} has been moved away; going on with what is there now, or a new file"]
     assert count_spans(path) == (120 if how == "replaced" else 20)
     if how != "deleted":
@@ -337,7 +341,7 @@ def test_a_damaged_log_is_nothing_to_do(path: Path, lines: Lines) -> None:
     content[-5000] ^= 0xFF
     log.write_bytes(content)
     with Writer(path, say=lines) as writer:
-        assert writer.write([Sender(1).data(make_span(100))]) == {Sender(1).incarnation: 1}
+        assert writer.write([Sender(1).data(make_span(100))]).acknowledgements == {Sender(1).incarnation: 1}
     assert lines == []
     assert count_spans(path) == 20
 
@@ -361,7 +365,7 @@ def test_a_disk_that_damages_every_file_ends_the_collector(
     def fail(self: Store, *brought: object) -> Written:
         raise DatabaseCorrupt("damaged again")
 
-    monkeypatch.setattr(Store, "store_with", fail)
+    monkeypatch.setattr(Store, "store", fail)
     with Writer(path, say=lines) as writer, pytest.raises(DatabaseCorrupt):
         writer.write([Sender().data(make_span())])
     assert len(lines) == 1

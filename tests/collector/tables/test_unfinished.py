@@ -37,7 +37,7 @@ def test_a_span_that_runs_is_kept_as_it_came(store: Store, path: Path) -> None:
     span = make_open(
         3, parent_id=span_id(1), attributes={"user": "Zoë"}, links=[[trace_id(5), span_id(6)]], name="wait"
     )
-    assert store.store([sender.open(span)]) == {sender.incarnation: 0}
+    assert store.store([sender.open(span)]).acknowledgements == {sender.incarnation: 0}
     stored = row(path, "SELECT * FROM unfinished_spans")
     assert (stored["trace_id"], stored["span_id"], stored["parent_id"]) == span[:3]
     assert (stored["start_ns"], stored["seen_ns"], stored["attributes"]) == (

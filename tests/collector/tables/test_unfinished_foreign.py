@@ -13,7 +13,7 @@ SHOP = Resource(b"s" * 16, "shop", "box", 7, NOON, None)
 def store(path: Path, *spans: Span, at_ns: int = NOON + 5 * SECOND) -> Outcome:
     """Store spans of the shop, and return the outcome."""
     with Store(path, clock_ns=lambda: at_ns) as opened:
-        outcomes = opened.store_with((), list(pack(ForeignBatch(SHOP, spans)))).outcomes
+        outcomes = opened.store((), list(pack(ForeignBatch(SHOP, spans)))).outcomes
         assert outcomes is not None
         return add_up(outcomes)
 

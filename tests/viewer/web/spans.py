@@ -168,7 +168,7 @@ def store_request(path: Path, request: dict[str, Any]) -> None:
     """Store what a request brings, as if it had been received."""
     batches = read_request(parse_request(json.dumps(request)))
     store = Store(path)
-    written = store.store_with([], [parcel for batch in batches for parcel in pack(batch)])
+    written = store.store([], [parcel for batch in batches for parcel in pack(batch)])
     store.close()
     assert written.outcomes is not None
     assert not any(outcome.refused for outcome in written.outcomes), written.outcomes

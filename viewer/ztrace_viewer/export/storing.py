@@ -84,7 +84,7 @@ class Storing:
             self.open()
         assert self._store is not None
         before = self._count_traces()
-        written = self._store.store_with((), self._waiting)
+        written = self._store.store(parcels=self._waiting)
         for outcome in written.outcomes or ():
             self.stored += outcome.stored
             self.duplicates += outcome.duplicates
