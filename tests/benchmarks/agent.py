@@ -1,11 +1,12 @@
-"""What a span costs the program: ztrace beside the OpenTelemetry SDK, as ratios in one run.
+"""Cost of a span to the program: ztrace against the OpenTelemetry SDK, as ratios in one run.
 
     python -m tests.benchmarks.agent
 
-Both record the same trees (a root with four descendants, one attribute each) at a rate that lets their
-background threads keep up, in bursts that alternate between the two in processes of their own. ztrace sends
-to a real collector process over TCP; the SDK's BatchSpanProcessor encodes OTLP and throws the bytes away,
-which is less than an exporter does.
+Both record the same trees (a root with four descendants, one attribute each) at a rate that their background
+threads can sustain, in bursts that alternate between the two in separate processes. ztrace sends to a real
+collector process over TCP; the SDK's BatchSpanProcessor encodes OTLP and discards the bytes, which is less
+work
+than an exporter has.
 
 - caller: CPU time of the thread that makes the spans (`time.thread_time`).
 - process: CPU time of the whole process, background threads included (`time.process_time`).
@@ -21,17 +22,17 @@ from pathlib import Path
 
 from tests.benchmarks.processes import start_collector
 
-#: Trees in a burst, bursts in a round, rounds. A burst stays under the 2048 spans that the SDK's queue holds.
+#: Trees per burst, bursts per round, rounds. A burst stays below the 2048 spans of the SDK's queue.
 TREES, BURSTS, ROUNDS = 380, 8, 10
-#: The pause after a burst, in which the background threads work.
+#: Pause after a burst, in which the background threads work.
 PAUSE_S = 0.15
 
-#: What the issue asks for: at most one part in so many of the SDK's figure.
+#: Required ratios: at most one part in this many of the SDK's figure.
 LIMITS = {"caller": 15, "process": 20}
 
 
 def main() -> None:
-    """Run both, print the table."""
+    """Run both tracers, and print the table."""
     with tempfile.TemporaryDirectory() as folder:
         collector, endpoint = start_collector(Path(folder))
         try:
@@ -66,7 +67,7 @@ def start_worker(name: str, endpoint: str) -> subprocess.Popen[str]:
 
 
 def ask(worker: subprocess.Popen[str]) -> tuple[float, float]:
-    """Have a worker measure one round: caller and process CPU per span, in µs."""
+    """Request one round from a worker; return caller and process CPU per span, in µs."""
     assert worker.stdin is not None
     assert worker.stdout is not None
     print("go", file=worker.stdin, flush=True)
@@ -75,13 +76,13 @@ def ask(worker: subprocess.Popen[str]) -> tuple[float, float]:
 
 
 def finish(worker: subprocess.Popen[str]) -> int:
-    """End a worker and return how many spans it dropped."""
+    """Stop a worker, and return its number of dropped spans."""
     out, _ = worker.communicate()
     return int(out)
 
 
 def measure(tree: Callable[[], None]) -> tuple[float, float]:
-    """Run one round and return caller and process CPU per span, in µs."""
+    """Run one round; return caller and process CPU per span, in µs."""
     caller_s = 0.0
     begun_s = time.process_time()
     for _ in range(BURSTS):
@@ -95,7 +96,7 @@ def measure(tree: Callable[[], None]) -> tuple[float, float]:
 
 
 def work_ztrace(endpoint: str) -> None:
-    """Be the worker that traces with ztrace."""
+    """Run the worker that traces with ztrace."""
     import ztrace
     from ztrace import agent
 
@@ -119,7 +120,7 @@ def work_ztrace(endpoint: str) -> None:
 
 
 def work_opentelemetry(_: str) -> None:
-    """Be the worker that traces with the OpenTelemetry SDK."""
+    """Run the worker that traces with the OpenTelemetry SDK."""
     from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import ReadableSpan, TracerProvider

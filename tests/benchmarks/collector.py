@@ -1,10 +1,14 @@
-"""Measure the collector: spans from the socket to the committed row, against a bare ``executemany``.
+"""Throughput of the collector, from the socket to the committed row, against a bare ``executemany``.
 
 Run by hand: ``python tests/benchmarks/collector.py [--spans N]``. One call tree of eight spans over four
-services, over and over: half of the spans with two attributes, one in a hundred failed. Four publishers send
-batches of 512 with 32 in flight; the collector is a process of its own. The bare inserts take the same rows,
-into a table with the same two indexes, in transactions of 5,000. The two take turns in one run, because the
-machine's speed changes by more than what is to be measured.
+services
+is repeated: half of the spans with two attributes, one in a hundred failed. Four publishers send batches of
+512
+with 32 in flight; the collector is a separate process. The bare inserts write the same rows to a table with
+the
+same two indexes, in transactions of 5,000. The two alternate in one run, because the machine's speed varies
+by
+more than the difference to be measured.
 """
 
 import argparse
@@ -31,7 +35,7 @@ from ztrace_collector.service import Options, collect
 from ztrace_collector.storing.database import CACHE_KIB, CHECKPOINT_PAGES
 from ztrace_collector.tables.schema import migrations
 
-#: (service, name, kind, index of the parent), in the order in which they end.
+#: (service, name, kind, index of the parent), in the order of ending.
 TREE = (
     ("stock", "reserve", 2, 1),
     ("orders", "reserve", 3, 5),
@@ -42,19 +46,19 @@ TREE = (
     ("gateway", "place", 3, 7),
     ("gateway", "checkout", 2, None),
 )
-#: Those that fail when a card is declined: the origin first.
+#: Indexes of the spans that fail when a card is declined, the origin first.
 FAILING = (3, 4, 5, 6, 7)
 SERVICES = ("gateway", "orders", "payments", "stock")
 BATCH_SPANS, WINDOW, TREES_PER_ROUND = 512, 32, 16_384
-#: Rounds in a turn: short enough that both have the same weather, long enough that a last wait is nothing.
+#: Rounds per turn: short enough for equal conditions, long enough that the last wait is negligible.
 ROUNDS_PER_TURN = 3
 ROUND_SPANS = TREES_PER_ROUND * len(TREE)
-#: Stand in a template for the upper halves of times and trace ids, which are put in as a batch is sent.
+#: Placeholder for the upper halves of times and trace ids, replaced when a batch is sent.
 MARK = b"\x17\xf0\xab\xcd"
 
 
 class Template(NamedTuple):
-    """A batch whose times and trace ids are to be moved on."""
+    """Batch whose times and trace ids are replaced in each round."""
 
     service: str
     body: bytes
@@ -122,12 +126,12 @@ def make_templates(seed: int) -> list[Template]:
 
 
 def moved_on(body: bytes, number: int) -> bytes:
-    """Return a template's body in a later round: new trace ids, later times."""
+    """Return a template's body for a round: new trace ids, later times."""
     return body.replace(MARK, (int.from_bytes(MARK, "big") + number).to_bytes(4, "big"))
 
 
 class Publisher:
-    """What the agent's publisher does, as far as the collector sees it, without encoding anything."""
+    """Publisher as seen by the collector, without the cost of encoding."""
 
     def __init__(self, context: "zmq.Context[Any]", endpoint: str, service: str) -> None:
         self.socket = context.socket(zmq.XPUB)
@@ -146,7 +150,7 @@ class Publisher:
         self.sent = self.stored = 0
 
     def send(self, kind: int, body: bytes = b"") -> None:
-        """Send one message."""
+        """Send one message to the collector."""
         count = BATCH_SPANS if kind == DATA else 0
         created = BATCH_SPANS * self.sent + count
         covered = int(kind in (DATA, BYE))
@@ -158,13 +162,13 @@ class Publisher:
         self.sent += covered
 
     def receive(self) -> None:
-        """Take the acknowledgements that are there."""
+        """Read the pending acknowledgements."""
         while self.socket.poll(0):
             self.stored = unpack_acks(self.socket.recv()).get(self.incarnation, self.stored)
 
 
 def send_round(publishers: dict[str, Publisher], templates: Sequence[Template], number: int) -> None:
-    """Send a round, as fast as it is acknowledged."""
+    """Send a round at the rate of acknowledgements."""
     for template in templates:
         publisher = publishers[template.service]
         body = moved_on(template.body, number)
@@ -185,7 +189,7 @@ def drain(publishers: dict[str, Publisher]) -> None:
 
 
 class Bare:
-    """The same rows into the same table and indexes, and nothing else."""
+    """Bare inserts of the same rows into the same table and indexes."""
 
     def __init__(self, path: Path) -> None:
         self.db = sqlite3.connect(path, isolation_level=None)
@@ -195,7 +199,7 @@ class Bare:
         self.db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
 
     def insert(self, rows: Sequence[tuple[Any, ...]]) -> float:
-        """Insert and return the seconds that took."""
+        """Insert rows; return the seconds taken."""
         start_s = time.perf_counter()
         for first in range(0, len(rows), 5000):
             self.db.execute("BEGIN IMMEDIATE")
@@ -209,7 +213,7 @@ class Bare:
 
 
 def rows_of(templates: Sequence[Template], number: int) -> list[tuple[Any, ...]]:
-    """Return a round as rows, ready to be inserted."""
+    """Return a round as rows to insert."""
     texts = '{"peer":"tcp://10.0.0.1:4242","customer":12345}'
     return [
         (*span[:3], span[3], 1, *span[5:10], texts if span[10] else None, None)
@@ -219,7 +223,7 @@ def rows_of(templates: Sequence[Template], number: int) -> list[tuple[Any, ...]]
 
 
 def start_collector(database: Path) -> tuple["subprocess.Popen[str]", str]:
-    """Start a collector of its own; return it and its endpoint."""
+    """Start a collector process; return the process and its endpoint."""
     process = subprocess.Popen(
         [sys.executable, __file__, "--collector", str(database)], stdout=subprocess.PIPE, text=True
     )
@@ -228,7 +232,7 @@ def start_collector(database: Path) -> tuple["subprocess.Popen[str]", str]:
 
 
 def stop_collector(process: "subprocess.Popen[str]") -> tuple[int, float]:
-    """Stop it; return its highest resident set in MB and its CPU seconds."""
+    """Stop a collector; return its peak resident memory in MB and its CPU seconds."""
     process.terminate()
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, process.returncode
@@ -237,7 +241,7 @@ def stop_collector(process: "subprocess.Popen[str]") -> tuple[int, float]:
 
 
 def be_collector(database: Path) -> None:
-    """Be the collector's process, and report at the end what it took."""
+    """Run the collector process, and print its peak memory and CPU time at the end."""
     collect(Options("tcp://127.0.0.1:0", database), ready=lambda endpoint: print(endpoint, flush=True))
     usage = resource.getrusage(resource.RUSAGE_SELF)
     print(usage.ru_maxrss // 1024, usage.ru_utime + usage.ru_stime)
@@ -253,7 +257,7 @@ def connect(stack: ExitStack, endpoint: str) -> dict[str, Publisher]:
 
 
 def compare(folder: Path, templates: Sequence[Template], turns: int) -> Iterator[tuple[float, float]]:
-    """Yield the spans per second of a collector and of the bare inserts, by turns."""
+    """Yield the spans per second of a collector and of the bare inserts, for each turn."""
     bare = Bare(folder / "bare.db")
     process, endpoint = start_collector(folder / "collector.db")
     with ExitStack() as stack:
@@ -275,7 +279,7 @@ def compare(folder: Path, templates: Sequence[Template], turns: int) -> Iterator
 
 
 def measure_millions(folder: Path, templates: Sequence[Template], spans: int) -> Iterator[tuple[int, float]]:
-    """Yield (spans so far, spans per second since the last) about each million; at last (MB, CPU s)."""
+    """Yield (spans so far, spans per second since the last) about each million; finally (MB, CPU s)."""
     process, endpoint = start_collector(folder / "long.db")
     with ExitStack() as stack:
         publishers = connect(stack, endpoint)
@@ -293,7 +297,7 @@ def measure_millions(folder: Path, templates: Sequence[Template], spans: int) ->
 
 
 def main() -> None:
-    """Print the table."""
+    """Run the benchmark, and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,14 +1,15 @@
-"""What recording an exception costs, as a ratio to `traceback.extract_tb` of the same traceback.
+"""Cost of recording an exception, as a ratio to `traceback.extract_tb` of the same traceback.
 
     python -m tests.benchmarks.exceptions
 
-- raised: the span in which an exception began, with all its frames, at several depths of different functions,
-  and of one function that calls itself; at the recursion's limit as RecursionError has it.
-- cold: likewise, of functions that are seen for the first time, in files that Python has read before.
-- passed: a span that it only passes, a few frames further out.
-- swallowed: a ``with`` block that raises and has its exception caught, with a span and without one.
+- raised: the span of the origin, with all frames, at several depths of different functions and of one
+recursive
+  function, including a RecursionError at the limit.
+- cold: the span of the origin, with functions not seen before, in files that Python has already read.
+- passed: a span that the exception only passes, a few frames further out.
+- swallowed: a ``with`` block that raises an exception caught outside, with and without a span.
 
-Each pair is timed in turns; the figure is the median of the ratios. The promise is 2 at most, where raised.
+Each pair is timed alternately; the figure is the median of the ratios. The limit is 2, where raised.
 """
 
 import linecache
@@ -26,7 +27,7 @@ from ztrace import spans
 from ztrace.context import SpanContext
 from ztrace.exceptions import frames, recording, tracebacks
 
-#: Pairs timed for each figure, and calls in a row for one time.
+#: Pairs timed for each figure, and calls per measured time.
 ROUNDS, CALLS = 60, 20
 DEPTHS = (1, 5, 20, 50, 200, 900)
 #: Functions between two spans that an exception passes.
@@ -36,7 +37,7 @@ ORIGIN = SpanContext(b"t" * 16, b"o" * 8)
 
 
 class Recorder:
-    """What spans are handed to, in place of a publisher."""
+    """Publisher that keeps the last record only."""
 
     room, offset_ns = 10, 0
 
@@ -46,7 +47,7 @@ class Recorder:
 
 
 def main() -> None:
-    """Print the table."""
+    """Run the benchmark, and print the table."""
     print(f"{'':34}{'frames':>8}{'extract_tb µs':>15}{'ztrace µs':>11}{'ratio':>7}")
     with tempfile.TemporaryDirectory() as folder:
         for depth in DEPTHS:
@@ -65,7 +66,7 @@ def main() -> None:
 
 
 def show(what: str, error: BaseException, record: Callable[[BaseException], object]) -> None:
-    """Time recording and `extract_tb` of an exception in turns, and print them with their ratio."""
+    """Time recording and `extract_tb` of an exception alternately, and print the ratio."""
     times: list[tuple[float, float]] = []
     for _ in range(ROUNDS):
         plain = time_calls(lambda: traceback.extract_tb(error.__traceback__))
@@ -85,7 +86,7 @@ def time_calls(call: Callable[[], object]) -> float:
 
 
 def record_raised(error: BaseException) -> None:
-    """Record an exception as the span does in which it began: it has no mark."""
+    """Record an exception as the span of its origin does, without a mark."""
     error.__dict__.clear()
     assert recording.record_exception(error, ORIGIN) is not None
 
@@ -98,7 +99,7 @@ def record_new(error: BaseException) -> None:
 
 
 def prepare_passing(folder: Path, depth: int) -> tuple[BaseException, Callable[[BaseException], object]]:
-    """Return an exception that has left a span and come further out, and what a span there does with it."""
+    """Return an exception that has passed an inner span, and a function that records it further out."""
     error = fail(make_chain(folder / f"passing{depth}.py", depth))
     head = error.__traceback__
     for _ in range(BETWEEN):
@@ -119,7 +120,7 @@ def prepare_passing(folder: Path, depth: int) -> tuple[BaseException, Callable[[
 
 
 def show_swallowed() -> None:
-    """Print what a failure that is caught costs, with a span and without one."""
+    """Print the cost of a caught exception, with and without a span."""
 
     def plain() -> None:
         try:
@@ -142,7 +143,7 @@ def show_swallowed() -> None:
 
 
 def fail(work: Callable[[], object]) -> Exception:
-    """Return the exception that something raises, without this function's own frame."""
+    """Return the exception raised by `work`, without this function's own frame."""
     try:
         work()
     except Exception as error:
@@ -152,7 +153,7 @@ def fail(work: Callable[[], object]) -> Exception:
 
 
 def make_chain(path: Path, depth: int) -> Callable[[], object]:
-    """Return the first of functions that call each other, the last of which raises."""
+    """Return the first of a chain of functions, the last of which raises."""
     body = "    amount = 1\n    other = amount + 1\n"
     source = "".join(f"def f{n}():\n{body}    return f{n + 1}()\n\n" for n in range(depth - 1))
     path.write_text(f"{source}def f{depth - 1}():\n{body}    raise ValueError(other)\n")
@@ -164,14 +165,14 @@ def make_chain(path: Path, depth: int) -> Callable[[], object]:
 
 
 def recurse(left: int) -> None:
-    """Fail so deep down."""
+    """Raise at the end of a recursion."""
     if left == 1:
         raise ValueError
     recurse(left - 1)
 
 
 def recurse_for_ever() -> None:
-    """Fail where Python does."""
+    """Recurse until Python's recursion limit."""
     recurse_for_ever()
 
 

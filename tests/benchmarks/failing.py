@@ -1,16 +1,18 @@
-"""What failures cost the calls beside them: calls per second, with 100 failing ones a second and without.
+"""Effect of failing calls on concurrent ones: calls per second, with and without 100 failing calls a second.
 
     python -m tests.benchmarks.failing
 
-Two chains of three services, each service in a process of its own, one chain with ztrace in every process and
-a collector running, one without ztrace. A caller makes calls through all three as fast as it can, in turns:
-alone, and while another process makes calls at a steady pace that raise in the third service and come up
-through the others. What is printed of each chain is the rate with failures over the rate without, the median
-of the turns. The failing calls need the processor too, traced or not, so what is held to the limit is the
-traced chain's figure over the untraced one's of the same turn.
+Two chains of three services, each service in its own process: one chain traced with a running collector, one
+without ztrace. A caller makes calls through all three as fast as it can, alternately alone, and while another
+process makes calls at a steady rate that raise in the third service and pass the others. For each chain the
+rate
+with failures over the rate without is printed, as the median of the turns. Failing calls need CPU time
+whether
+traced or not, so the limit applies to the traced chain's figure over the untraced one's of the same turn.
 
-On two cores five processes and a collector leave nothing idle, so the processor time of a failing call is
-printed as well, by process, when nothing else is called.
+On two cores, five processes and a collector leave no idle time, so the CPU time of a failing call without
+other
+calls is printed by process too.
 """
 
 import statistics
@@ -22,11 +24,11 @@ from pathlib import Path
 
 from tests.benchmarks.processes import start_collector
 
-#: Seconds of a turn, turns of each kind, failing calls a second.
+#: Seconds per turn, turns of each kind, failing calls per second.
 TURN_S, TURNS, FAILING = 1.0, 30, 100
-#: Turns in which there are failing calls and nothing else, for what one of them costs.
+#: Turns with failing calls only, which give the cost of one.
 QUIET_TURNS = 6
-#: What the issue asks for.
+#: Required ratio of the traced to the untraced chain.
 LIMIT = 0.95
 
 _TRACE = """
@@ -116,7 +118,7 @@ Process = subprocess.Popen[str]
 
 
 class Chain:
-    """Three services, a caller, and one who makes failing calls."""
+    """Three services, a caller, and a maker of failing calls."""
 
     def __init__(self, folder: Path, endpoint: str) -> None:
         self.processes: list[Process] = []
@@ -141,7 +143,7 @@ class Chain:
         return process
 
     def take_turn(self, failing: int) -> float:
-        """Return how many calls a second the caller made, with so many failing ones a second beside it."""
+        """Return the caller's calls per second, with this number of failing calls per second."""
         if failing:
             ask(self.failing, failing)
         rate = float(ask(self.caller, TURN_S))
@@ -150,7 +152,7 @@ class Chain:
         return rate
 
     def take_quiet_turn(self, collector: Process) -> list[float]:
-        """Return the microseconds of processor time that each process uses for one failing call."""
+        """Return each process's CPU time for one failing call, in µs."""
         processes = [*self.processes, collector]
         ask(self.failing, FAILING)
         begun, before = time.perf_counter(), list(map(read_cpu_us, processes))
@@ -162,7 +164,7 @@ class Chain:
 
 
 def main() -> None:
-    """Run both chains, print the table."""
+    """Run both chains, and print the tables."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         collector, endpoint = start_collector(folder)
@@ -177,7 +179,7 @@ def main() -> None:
 
 
 def print_table(chains: list[Chain]) -> None:
-    """Let the chains take turns and print what is left of their rates."""
+    """Let the chains take turns, and print their remaining rates."""
     kept: list[list[float]] = [[], []]
     alone: list[list[float]] = [[], []]
     for turn in range(TURNS):
@@ -198,7 +200,7 @@ def print_table(chains: list[Chain]) -> None:
 
 
 def print_costs(chains: list[Chain], collector: Process) -> None:
-    """Print the processor time of a failing call, by process; the caller only waits then."""
+    """Print the CPU time of a failing call by process, with the caller idle."""
     costs: list[list[list[float]]] = [[], []]
     for turn in range(QUIET_TURNS):
         for place in (0, 1) if turn % 2 else (1, 0):
@@ -214,13 +216,13 @@ def print_costs(chains: list[Chain], collector: Process) -> None:
 
 
 def read_cpu_us(process: Process) -> float:
-    """Return the processor time that a process's threads have used; Linux tells."""
+    """Return the CPU time of a process's threads in µs, from Linux's statistics."""
     threads = Path(f"/proc/{process.pid}/task").iterdir()
     return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1000
 
 
 def ask(process: Process, number: float | None = None) -> str:
-    """Send a process a number, unless it speaks first; return its answer."""
+    """Send a number to a process, if given, and return its next line."""
     assert process.stdin is not None
     assert process.stdout is not None
     if number is not None:

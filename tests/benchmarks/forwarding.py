@@ -1,12 +1,13 @@
-"""Measure sending on: spans a second to one destination while the collector receives, and what that costs it.
+"""Throughput of forwarding to one destination while the collector receives, and its cost to the collector.
 
 Run by hand: ``python -m tests.benchmarks.forwarding``. The publishers and call trees are those of
-``tests.benchmarks.collector``. The receiver is a process that keeps what it gets and answers 200; spans are
-counted at the end. Requests are not compressed unless ``--gzip`` is given.
+``tests.benchmarks.collector``. The receiver is a process that stores requests and answers 200; the spans are
+counted at the end. Requests are uncompressed unless ``--gzip`` is given.
 
-- **beside**: the collector receives 15,000 spans/s, and the destination has so many to catch up with that it
-  is never even: how many it gets a second. Nothing may be missing, or there twice, at the end.
-- **cost**: the collector receives as much as it can, with a destination and without, by turns.
+- **beside**: the collector receives 15,000 spans/s while the destination catches up with a backlog that it
+does
+  not exhaust: the spans per second it gets. No span may be missing or duplicate at the end.
+- **cost**: the collector receives at its maximum rate, alternately with and without a destination.
 """
 
 import argparse
@@ -41,13 +42,13 @@ from ztrace.wire import DATA
 from ztrace_collector.otlp.sending.destinations import read_destinations
 from ztrace_collector.service import Options, collect
 
-#: What the collector receives while the destination catches up.
+#: Rate of spans received while the destination catches up.
 PACE = 15_000
 _ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 
 
 def be_receiver(port: int, kept: Path) -> None:
-    """Answer requests on one connection after the other; keep their bodies, each after its length."""
+    """Answer requests on one connection at a time; store their bodies, each after its length."""
     with socket.create_server(("127.0.0.1", port)) as server, kept.open("ab") as file:
         print("ready", flush=True)
         while True:
@@ -68,7 +69,7 @@ def be_receiver(port: int, kept: Path) -> None:
 
 
 def count_kept(kept: Path) -> tuple[int, int]:
-    """Return how many spans there are, and how many different ones."""
+    """Return the number of spans stored, and the number of distinct ones."""
     ids: list[bytes] = []
     with kept.open("rb") as file:
         while head := file.read(4):
@@ -82,7 +83,7 @@ def count_kept(kept: Path) -> tuple[int, int]:
 
 
 def be_collector(database: Path, url: str) -> None:
-    """Be the collector's process, and report at the end what it took, and what its child took."""
+    """Run the collector process, and print its own and its child's CPU time at the end."""
     destinations = read_destinations([url] if url != "none" else [], [], os.environ)
     options = Options("tcp://127.0.0.1:0", database, destinations=destinations)
     collect(options, ready=lambda endpoint: print(endpoint, flush=True))
@@ -92,7 +93,7 @@ def be_collector(database: Path, url: str) -> None:
 
 @contextmanager
 def running(*arguments: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """Run a part of this in a process; yield it and its first line."""
+    """Run a part of the benchmark in a process; yield the process and its first line."""
     with subprocess.Popen(
         [sys.executable, "-m", "tests.benchmarks.forwarding", *arguments], stdout=subprocess.PIPE, text=True
     ) as part:
@@ -105,7 +106,7 @@ def running(*arguments: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
 
 
 def read_sent(database: Path) -> int:
-    """Return how many spans the destination has taken."""
+    """Return the number of spans accepted by the destination."""
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as db:
         return int(db.execute("SELECT sum(sent) FROM destinations").fetchone()[0])
 
@@ -113,7 +114,7 @@ def read_sent(database: Path) -> int:
 def send_paced(
     publishers: dict[str, Publisher], templates: Sequence[Template], number: int, seconds: float
 ) -> int:
-    """Send rounds at the pace, for so long; return the number of the next round."""
+    """Send rounds at the pace for a time; return the number of the next round."""
     start_s = time.perf_counter()
     sent = 0
     while True:
@@ -131,13 +132,13 @@ def send_paced(
 
 
 def find_port() -> int:
-    """Return a port that nobody uses."""
+    """Return a free port."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
 
 
 def measure_beside(folder: Path, templates: Sequence[Template], rounds: int) -> None:
-    """Fill the file while nobody listens, then have the destination catch up while more comes in."""
+    """Fill the database without a receiver, then let the destination catch up while more spans arrive."""
     port, database, kept = find_port(), folder / "beside.db", folder / "beside.bodies"
     with ExitStack() as stack:
         collector, endpoint = stack.enter_context(
@@ -180,12 +181,12 @@ def measure_beside(folder: Path, templates: Sequence[Template], rounds: int) -> 
 
 
 def print_rates(what: str, without: float, with_one: float, ratio: float) -> None:
-    """Print a line of the table of costs."""
+    """Print one line of the table of costs."""
     print(f"{what:24}{without:>14,.0f}{with_one:>14,.0f}{ratio:>8.2f}")
 
 
 def measure_cost(folder: Path, templates: Sequence[Template], turns: int) -> None:
-    """Print rates of two collectors, one with a destination, by turns."""
+    """Print the rates of two collectors, one with a destination, in alternate turns."""
     port = find_port()
     pairs = []
     with ExitStack() as stack:
@@ -213,7 +214,7 @@ def measure_cost(folder: Path, templates: Sequence[Template], turns: int) -> Non
 
 
 def main() -> None:
-    """Print the tables."""
+    """Run both measurements, and print the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

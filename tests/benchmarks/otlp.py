@@ -1,13 +1,14 @@
-"""What OTLP costs: from rows to bytes, beside what OpenTelemetry's SDK takes for the same spans, and back.
+"""Cost of OTLP: encoding stored spans, compared with OpenTelemetry's SDK for the same spans, and decoding.
 
     python -m tests.benchmarks.otlp
 
-CPU time of the thread, in batches of 2,048 as they are sent on; both ways of sending take turns in one run,
-so that the ratio does not depend on the machine. The SDK's spans are made before the time counts.
+CPU time of the thread, in batches of 2,048 as in forwarding; both encoders alternate in one run, so the ratio
+is
+independent of the machine. The SDK's spans are created before the measurement.
 
-- calls: spans of zerorpc as the middleware makes them, four attributes once they are out.
+- calls: spans of zerorpc as the middleware makes them, with four attributes when sent.
 - failures: one call in ten ends with an exception of twelve frames.
-- foreign: spans of somebody else's, with an event, a link, a scope and a resource, as OTLP brought them.
+- foreign: spans received by OTLP, with an event, a link, a scope and a resource.
 """
 
 import os
@@ -37,7 +38,7 @@ from ztrace_collector.otlp.mapping.outgoing import Builder
 from ztrace_collector.otlp.mapping.reading import read_after
 from ztrace_collector.storing.store import Store
 
-#: Spans of a batch, batches of a kind, and how often all are sent.
+#: Spans per batch, batches of a kind, and rounds.
 SPANS, BATCHES, ROUNDS = 2048, 10, 7
 
 _KINDS = {
@@ -53,7 +54,7 @@ _FRAMES = [
 
 
 def main() -> None:
-    """Measure each kind, print the table."""
+    """Measure each kind of spans, and print the table."""
     titles = ("ztrace", "SDK", "ratio", "in", "JSON out", "JSON in")
     print(f"{'spans per second, CPU':22}" + "".join(f"{title:>11}" for title in titles))
     for label, fill in (
@@ -96,7 +97,7 @@ def measure(path: Path) -> str:
 
 
 def _take_turns(*functions: Callable[[], object]) -> list[float]:
-    """Return the seconds of CPU time that each takes: the median of some rounds."""
+    """Return the median CPU seconds of each function, over alternate rounds."""
     taken: list[list[float]] = [[] for _ in functions]
     for _ in range(ROUNDS):
         for function, times in zip(functions, taken, strict=True):
@@ -107,7 +108,7 @@ def _take_turns(*functions: Callable[[], object]) -> list[float]:
 
 
 def fill_with_calls(path: Path, failing: int = 0) -> None:
-    """Store calls, both ends; of so many one fails."""
+    """Store both ends of calls; with `failing`, every so many calls one fails."""
     for batch in range(BATCHES):
         spans = []
         for number in range(SPANS):
@@ -144,7 +145,7 @@ def fill_with_failures(path: Path) -> None:
 
 
 def fill_with_foreign(path: Path) -> None:
-    """Store spans of an HTTP server with OpenTelemetry."""
+    """Store spans of an HTTP server traced with OpenTelemetry."""
     with Store(path) as opened:
         for batch in range(BATCHES):
             request = ExportTraceServiceRequest()
@@ -185,7 +186,7 @@ def _flatten(request: ExportTraceServiceRequest) -> list[tuple[Resource, Instrum
 
 
 def _as_sdk(made_by: tuple[Resource, InstrumentationScope, OtlpSpan]) -> ReadableSpan:
-    """Return a span as the SDK would have it."""
+    """Return a span as the SDK's class."""
     resource, scope, span = made_by
     return ReadableSpan(
         name=span.name,

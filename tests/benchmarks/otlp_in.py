@@ -1,12 +1,18 @@
-"""Measure what taking OTLP costs, from a request to the committed row, beside ztrace's own publishers.
+"""Cost of receiving OTLP, from a request to the committed row, compared with ztrace's own publishers.
 
-Run by hand: ``python -m tests.benchmarks.otlp_in [--turns N] [--senders N]``. Requests of 512 spans, HTTP,
-in protobuf as an SDK makes them: call trees of eight spans, a resource of five attributes, two attributes on
-half of the spans, and one tree in a hundred that failed with a Python stack trace. Each sender has a
-connection and sends the next request when the last is answered; requests are made before the clock starts.
-ztrace's own spans are those of the benchmark of the collector, four publishers. Both go to one collector, a
-process of its own, and take turns, because the machine's speed changes by more than what is to be measured;
-in the last turn of each round they send at the same time.
+Run by hand: ``python -m tests.benchmarks.otlp_in [--turns N] [--senders N]``. Requests of 512 spans over
+HTTP, in
+protobuf as an SDK makes them: call trees of eight spans, a resource of five attributes, two attributes on
+half of
+the spans, and one tree in a hundred that failed with a Python stack trace. Each sender has a connection and
+sends
+the next request when the last is answered; requests are created before the measurement. ztrace's own spans
+are
+those of the collector's benchmark, from four publishers. Both go to one collector process and alternate,
+because
+the machine's speed varies by more than the difference to be measured; in the last turn of each round they
+send
+concurrently.
 """
 
 import argparse
@@ -53,11 +59,11 @@ STACK = "Traceback (most recent call last):\n" + "".join(
 
 
 class Cost(NamedTuple):
-    """What a turn took.
+    """Results of a turn.
 
     Attributes:
         rate: spans per second.
-        cpu_us: CPU time of the collector per span.
+        cpu_us: the collector's CPU time per span.
     """
 
     rate: float
@@ -65,7 +71,7 @@ class Cost(NamedTuple):
 
 
 def make_requests(seed: int) -> list[bytes]:
-    """Return requests whose trace ids and times are to be moved on."""
+    """Return requests whose trace ids are replaced in each round."""
     rng = random.Random(seed)
     start_ns = int.from_bytes(MARK, "big") << 32
     requests = []
@@ -125,7 +131,7 @@ def _text(key: str, value: str) -> KeyValue:
 
 
 class Exporters:
-    """Connections that send requests as fast as they are answered."""
+    """Connections that send requests at the rate of the answers."""
 
     def __init__(self, address: str, senders: int) -> None:
         self._address = address
@@ -134,7 +140,7 @@ class Exporters:
         self._round = count()
 
     def send(self, until: Callable[[int], bool]) -> tuple[int, float]:
-        """Send until told to end; return how many spans were taken, and the seconds."""
+        """Send until told to end; return the number of spans accepted, and the seconds."""
         number = next(self._round)
         bodies = [_moved_on(body, number) for body in self._requests]
         places, taken = count(), []
@@ -165,17 +171,17 @@ class Exporters:
         return sum(taken), time.perf_counter() - start_s
 
     def _make_more(self, number: int, place: int) -> bytes:
-        """Return a request that no other is like."""
+        """Return a request with unused trace ids."""
         return _moved_on(self._requests[place % REQUESTS], 1000 * (place // REQUESTS) + number)
 
 
 def _moved_on(body: bytes, number: int) -> bytes:
-    """Return a request with other trace ids; times, which have the mark in the other order, stay."""
+    """Return a request with other trace ids; times, in which the mark's bytes are reversed, stay."""
     return body.replace(MARK, (int.from_bytes(MARK, "big") + number).to_bytes(4, "big"))
 
 
 def be_collector(database: Path) -> None:
-    """Be the collector's process; print where it listens."""
+    """Run the collector process, and print its addresses."""
     servers: list[Servers] = []
 
     def ready(endpoint: str) -> None:
@@ -189,20 +195,20 @@ def be_collector(database: Path) -> None:
 
 
 def cpu_s(pid: int) -> float:
-    """Return the CPU time that a process has had."""
+    """Return the CPU time used by a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def measure(pid: int, work: Callable[[], int]) -> Cost:
-    """Return what some work costs that returns how many spans it was."""
+    """Return the cost of a function that returns its number of spans."""
     start_cpu_s, start_s = cpu_s(pid), time.perf_counter()
     spans = work()
     return Cost(spans / (time.perf_counter() - start_s), 1e6 * (cpu_s(pid) - start_cpu_s) / spans)
 
 
 def main() -> None:
-    """Print the table."""
+    """Run the benchmark, and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -246,7 +252,7 @@ def main() -> None:
 def _both(
     exporters: Exporters, publishers: dict[str, Publisher], templates: list[Template], number: int
 ) -> tuple[float, float]:
-    """Return the rates of ztrace's own spans and of OTLP while both are sent."""
+    """Return the rates of ztrace's own spans and of OTLP, sent concurrently."""
     ended = threading.Event()
     rates: list[float] = []
 

@@ -1,4 +1,4 @@
-"""A collector for benchmarks to send to."""
+"""Collector process for benchmarks."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def start_collector(folder: Path) -> tuple[subprocess.Popen[str], str]:
-    """Start a collector process and return it with its endpoint."""
+    """Start a collector process; return the process and its endpoint."""
     code = """
 import pathlib, sys
 from ztrace_collector.service import Options, collect

@@ -1,8 +1,9 @@
-"""Measure what deleting costs: a collector that deletes as much as it writes, against one that keeps it all.
+"""Cost of retention: a collector that deletes as much as it writes, against one that keeps everything.
 
-Run by hand: ``python -m tests.benchmarks.retention [--turns N]``. Both get the call trees of
-``tests.benchmarks.collector``, as fast as they are stored, and take turns in one run. One may have files of
-100 MB, which it has reached after the first turns, the other keeps everything.
+Run by hand: ``python -m tests.benchmarks.retention [--turns N]``. Both receive the call trees of
+``tests.benchmarks.collector`` at the rate of storing, alternately in one run. One is limited to files of 100
+MB,
+reached after the first turns, the other is unlimited.
 """
 
 import argparse
@@ -18,14 +19,14 @@ from tests.benchmarks.collector import ROUND_SPANS, connect, drain, make_templat
 from ztrace_collector.service import Options, collect
 from ztrace_collector.storing.retention import Limits
 
-#: What the one may have, and turns after which it has that.
+#: Limit of the one collector, and turns until the limit is reached.
 MAX_BYTES, FIRST_TURNS = 100_000_000, 4
-#: Rounds of one turn.
+#: Rounds per turn.
 ROUNDS = 2
 
 
 def start(stack: ExitStack, database: Path, max_bytes: int) -> str:
-    """Start a collector of its own; return its endpoint."""
+    """Start a collector process; return its endpoint."""
     command = [
         sys.executable,
         "-m",
@@ -41,7 +42,7 @@ def start(stack: ExitStack, database: Path, max_bytes: int) -> str:
 
 
 def main() -> None:
-    """Print the table."""
+    """Run the benchmark, and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

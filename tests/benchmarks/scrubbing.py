@@ -1,10 +1,11 @@
-"""What scrubbing costs: per span of a batch as a ratio to encoding alone, and by the length of hostile texts.
+"""Cost of scrubbing: per span of a batch relative to encoding alone, and by the length of hostile texts.
 
     python -m tests.benchmarks.scrubbing
 
-- batches: CPU time of the thread per span, in batches of 2048, with the rules and without them.
-- hostile texts: time for a text of 4,096 characters and for one ten times as long. Around 10 the time grows
-  with the length; around 100 it would with its square. `tests/ztrace/test_scrubbing.py` reads the same texts.
+- batches: the thread's CPU time per span, in batches of 2048, with and without the rules.
+- hostile texts: time for a text of 4,096 characters and for one ten times as long. A ratio around 10 means
+linear
+  growth, around 100 quadratic. `tests/ztrace/scrubbing/test_scrubbing.py` reads the same texts.
 """
 
 import os
@@ -17,10 +18,10 @@ from ztrace.publishing.encoding import encode
 from ztrace.records import Record
 from ztrace.scrubbing.rules import Rules
 
-#: Spans of a batch, batches of a kind, and how often all are encoded.
+#: Spans per batch, batches of a kind, and rounds.
 SPANS, BATCHES, ROUNDS = 2048, 8, 10
 
-#: What is repeated to make texts on which a pattern that goes back would go back far.
+#: Pieces repeated to make texts on which a backtracking pattern would backtrack far.
 HOSTILE = (
     "password=",
     "password='",
@@ -58,7 +59,7 @@ HOSTILE = (
     " ",
 )
 
-#: What a kind of batch has beside the usual attributes.
+#: Attributes of each kind of batch beside the usual ones.
 EXTRAS: dict[str, Callable[[int], dict[str, Any]]] = {
     "usual attributes": lambda number: {},
     "a text of its own": lambda number: {"order": os.urandom(18).hex()},
@@ -69,7 +70,7 @@ EXTRAS: dict[str, Callable[[int], dict[str, Any]]] = {
 
 
 def main() -> None:
-    """Measure both, print the tables."""
+    """Measure batches and hostile texts, and print the tables."""
     print(f"{'CPU per span':24} {'without':>10} {'with':>10} {'ratio':>7}")
     for label, extra in EXTRAS.items():
         without, with_rules = measure_batches(extra)
@@ -82,7 +83,7 @@ def main() -> None:
 
 
 def make_record(number: int, extra: dict[str, Any]) -> Record:
-    """Return a record as the zerorpc middleware leaves it."""
+    """Return a record as the zerorpc middleware makes it."""
     attributes = {
         "rpc.system.name": "zerorpc",
         "server.address": "tcp://127.0.0.1:4242",
@@ -94,7 +95,7 @@ def make_record(number: int, extra: dict[str, Any]) -> Record:
 
 
 def measure_batches(extra: Callable[[int], dict[str, Any]]) -> tuple[float, float]:
-    """Return µs per span without rules and with them, taken in turns."""
+    """Return µs per span without and with rules, measured alternately."""
     batches = [[make_record(number, extra(number)) for number in range(SPANS)] for _ in range(BATCHES)]
     figures: list[tuple[float, float]] = []
     rules = Rules()
@@ -111,7 +112,7 @@ def measure_batches(extra: Callable[[int], dict[str, Any]]) -> tuple[float, floa
 
 
 def measure_text(rules: Rules, atom: str, length: int) -> float:
-    """Return the seconds that a text of a repeated piece takes, as a message and as a line of source."""
+    """Return the seconds to scrub a repeated piece, as a message and as a line of source."""
     text = "token=:@ " + atom * (length // len(atom))
     took_s = []
     for number in range(3):

@@ -1,9 +1,11 @@
-"""Measure the viewer: questions on five million spans, inside the process and as commands.
+"""Response times of the viewer on five million spans, inside the process and as commands.
 
-Run by hand: ``python tests/benchmarks/viewer.py [--spans N] [--hours N]``. The rows are written straight into
-the schema, since the collector would take minutes: call trees of ten spans over forty methods, spread over
+Run by hand: ``python tests/benchmarks/viewer.py [--spans N] [--hours N]``. The rows are written directly to
+the
+schema, since the collector would take minutes: call trees of ten spans over forty methods, spread over
 ``--hours``, one tree in a hundred with an exception, in two hundred groups. Each figure is the median of
-several runs with the file in the system's cache.
+several
+runs with the file in the system's cache.
 """
 
 import argparse
@@ -41,11 +43,11 @@ from ztrace_viewer.queries.traces import list_slowest, read_tree
 from ztrace_viewer.queries.way import read_error
 
 SPANS_PER_TRACE, METHODS, GROUPS, SERVICES = 10, 40, 200, 8
-#: Occurrences of the one group that occurs all the time.
+#: Occurrences of the one frequent group.
 FREQUENT = 100_000
-#: Traces per INSERT: bounds the memory.
+#: Traces per INSERT, which bounds the memory.
 CHUNK = 5_000
-#: What is promised, in seconds.
+#: Limits in seconds.
 INSIDE_LIMIT_S, COMMAND_LIMIT_S, HELP_LIMIT_S = 0.050, 0.250, 0.150
 SECOND_NS = 1_000_000_000
 FRAMES = json.dumps([{"file": "/srv/a.py", "line": 1, "function": "f", "code": "g()", "in_app": True}] * 8)
@@ -54,7 +56,7 @@ Figures = dict[tuple[int, int, int], list[int]]
 
 
 def build(path: Path, span_count: int, hours: int) -> int:
-    """Make a database; return when its last trace began, Unix ns."""
+    """Create a database; return the start of its last trace in Unix ns."""
     with Database(path) as wrapped:
         db = wrapped.conn
         assert db is not None
@@ -122,7 +124,7 @@ def _fill(db: sqlite3.Connection, trace_count: int, hours: int) -> int:
 
 
 def _make_frequent(db: sqlite3.Connection, begin_ns: int) -> None:
-    """Let the first group be one that has occurred in each of 100,000 minutes, two months."""
+    """Give the first group an occurrence in each of 100,000 minutes, about two months."""
     first = begin_ns // MINUTE_NS - FREQUENT
     db.executemany(
         "INSERT INTO exception_minutes (exception_group, minute, count) VALUES (1, ?, 1)",
@@ -194,7 +196,7 @@ def _insert_traces(
 
 
 def ask(path: Path, last_ns: int) -> Iterator[tuple[str, float, float]]:
-    """Yield (question, seconds, limit) for the questions inside the process, opening the file included."""
+    """Yield (query, seconds, limit) for the queries inside the process, including opening the file."""
     with open_database(path) as db:
         trace_id = bytes.fromhex(list_slowest(db)["traces"][0]["trace_id"])
         group = list_groups(db)["groups"][0]["group"]
@@ -253,7 +255,7 @@ def _median(action: Callable[[], None], runs: int) -> float:
 
 
 def main() -> int:
-    """Build, ask, print; return 1 if a limit is missed."""
+    """Build the database, run the queries and print the table; return 1 if a limit is missed."""
     parser = argparse.ArgumentParser(description="Measure the viewer's questions.")
     parser.add_argument("--spans", type=int, default=5_000_000)
     parser.add_argument("--hours", type=int, default=24)

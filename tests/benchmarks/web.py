@@ -1,8 +1,9 @@
-"""Measure Jaeger's query API over five million spans: real requests to ``ztrace web``.
+"""Response times of Jaeger's query API on five million spans, by requests to ``ztrace web``.
 
 Run by hand: ``python tests/benchmarks/web.py [--spans N] [--hours N] [--db FILE]``. The database is that of
-``viewer.py``, or one that is given. Each figure is the median of several requests on one connection, with the
-file in the system's cache; those with a star look at everything there is, as long as they may.
+``viewer.py``, or the given one. Each figure is the median of several requests on one connection, with the
+file in
+the system's cache; queries with a star scan everything, up to their time limit.
 """
 
 import argparse
@@ -27,14 +28,14 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.benchmarks.viewer import build
 
 TOKEN = "token-of-the-benchmark"
-#: What is wanted of a search that an index settles; and what no search may exceed, the way there included.
+#: Limit of a search by an index, and limit of any search with its request.
 LIMIT_S, BOUND_S = 0.050, 2.5
 HOUR_S, RUNS = 3600, 9
 
 
 @contextmanager
 def serve(path: Path) -> Iterator[http.client.HTTPConnection]:
-    """Run ``ztrace web``; yield a connection to it."""
+    """Run ``ztrace web``, and yield a connection to it."""
     ztrace = Path(sysconfig.get_path("scripts")) / "ztrace"
     process = subprocess.Popen(
         [ztrace, "web", "--db", path, "--listen", "127.0.0.1:0"],
@@ -52,7 +53,7 @@ def serve(path: Path) -> Iterator[http.client.HTTPConnection]:
 
 
 def find_end(path: Path) -> tuple[float, str]:
-    """Return when the last trace began, Unix seconds, and its id."""
+    """Return the start of the last trace in Unix seconds, and its id."""
     with closing(sqlite3.connect(path)) as db:
         trace_id, start_ns = db.execute(
             "SELECT trace_id, start_ns FROM traces ORDER BY id DESC LIMIT 1"
@@ -61,7 +62,7 @@ def find_end(path: Path) -> tuple[float, str]:
 
 
 def list_questions(end_s: float, trace_id: str) -> Iterator[tuple[str, str, float]]:
-    """Yield name, path and limit of each question."""
+    """Yield the name, path and limit of each query."""
 
     def search(hours: float, **asked: object) -> str:
         times = {"start": int((end_s - hours * HOUR_S) * 1e6), "end": int(end_s * 1e6), "limit": 20}
@@ -97,7 +98,7 @@ def list_questions(end_s: float, trace_id: str) -> Iterator[tuple[str, str, floa
 
 
 def measure(connection: http.client.HTTPConnection, path: str) -> tuple[float, str]:
-    """Return the median time of a request, and what the answer says it lacks."""
+    """Return the median time of a request, and the note in its response."""
     times: list[float] = []
     note = ""
     while len(times) < RUNS and sum(times) < RUNS:
@@ -112,7 +113,7 @@ def measure(connection: http.client.HTTPConnection, path: str) -> tuple[float, s
 
 
 def main() -> int:
-    """Build, ask, print; return 1 if a limit is missed."""
+    """Build the database, send the requests and print the table; return 1 if a limit is missed."""
     parser = argparse.ArgumentParser(description="Measure Jaeger's query API.")
     parser.add_argument("--spans", type=int, default=5_000_000)
     parser.add_argument("--hours", type=int, default=24)

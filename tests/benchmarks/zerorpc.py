@@ -1,14 +1,15 @@
-"""What tracing costs a zerorpc call: calls per second, traced against untraced, in one run.
+"""Cost of tracing a zerorpc call: calls per second, traced against untraced, in one run.
 
     python -m tests.benchmarks.zerorpc
 
-Two pairs of client and server, each in processes of their own, one pair with ztrace in both processes and a
-collector running, one without ztrace; turns of calls alternate between the pairs, in changing order, and the
-median of the ratios of neighbouring turns is printed: by one caller that waits for each reply, and by sixteen
-greenlets at once. The method called does nothing, so a real service's ratio lies nearer to one.
+Two pairs of client and server in separate processes, one pair traced with a running collector, one without
+ztrace. Turns alternate between the pairs, in changing order, and the median of the ratios of neighbouring
+turns is
+printed: for one caller that waits for each reply, and for sixteen concurrent greenlets. The method does
+nothing,
+so a real service's ratio is closer to one.
 
-zerorpc 0.6.3 now and then misses an event and stalls for a second, traced or not; such turns are far from the
-median.
+zerorpc 0.6.3 rarely misses an event and stalls for a second, traced or not; the median is not affected.
 """
 
 import statistics
@@ -19,11 +20,11 @@ from pathlib import Path
 
 from tests.benchmarks.processes import start_collector
 
-#: Calls in a turn, turns of each pair.
+#: Calls per turn, turns of each pair.
 CALLS, TURNS = 320, 60
-#: Callers at once.
+#: Numbers of concurrent callers.
 CALLERS = (1, 16)
-#: What the issue asks for.
+#: Required ratio of traced to untraced calls.
 LIMIT = 0.97
 
 _TRACE = """
@@ -72,7 +73,7 @@ for line in sys.stdin:
 
 
 def main() -> None:
-    """Run both pairs, print the table."""
+    """Run both pairs, and print the table."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         collector, endpoint = start_collector(folder)
@@ -90,7 +91,7 @@ def main() -> None:
 
 
 def print_row(callers: int, clients: list[subprocess.Popen[str]]) -> None:
-    """Let the clients take turns and print their ratio."""
+    """Let the clients take turns, and print the ratio."""
     ratios, plain = [], []
     for turn in range(TURNS):
         order = clients if turn % 2 else clients[::-1]
@@ -103,7 +104,7 @@ def print_row(callers: int, clients: list[subprocess.Popen[str]]) -> None:
 
 
 def start_pair(path: Path, endpoint: str) -> tuple[subprocess.Popen[str], subprocess.Popen[str]]:
-    """Start a server and its client, traced if there is a collector's endpoint."""
+    """Start a server and its client, traced if an endpoint is given."""
     address = f"ipc://{path}"
     server = _start(_SERVER, address, endpoint)
     assert server.stdout is not None
@@ -112,7 +113,7 @@ def start_pair(path: Path, endpoint: str) -> tuple[subprocess.Popen[str], subpro
 
 
 def take_turn(client: subprocess.Popen[str], calls: int, callers: int) -> float:
-    """Have a client make its calls; return the seconds they took."""
+    """Request a turn of calls from a client; return the seconds taken."""
     assert client.stdin is not None
     assert client.stdout is not None
     print(calls, callers, file=client.stdin, flush=True)

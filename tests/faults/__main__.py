@@ -1,7 +1,9 @@
-"""Do faults to real processes and print what came of it: ``python -m tests.faults [--short] [NAME ...]``.
+"""Fault injection into real processes, with a table of results: ``python -m tests.faults [--short] [NAME
+...]``.
 
-Without a name, all; with ``--short``, for seconds instead of minutes; with ``--alone``, without
-doing the same to the OpenTelemetry SDK. Docs: docs/faults.md.
+Without a name, all faults are run; ``--short`` runs them for seconds instead of minutes, and ``--alone``
+without
+the comparison with the OpenTelemetry SDK. Docs: docs/faults.md.
 """
 
 import argparse
@@ -13,7 +15,7 @@ from tests.faults import collector_faults, cost, pressure, publisher_faults
 from tests.faults.running import Length
 from tests.faults.table import Row, draw
 
-#: In the order of the table.
+#: Faults in the order of the table.
 FAULTS: dict[str, Callable[[Length], Row]] = {
     "rush": pressure.rush,
     "kill": collector_faults.kill,
@@ -37,7 +39,7 @@ FAULTS: dict[str, Callable[[Length], Row]] = {
 
 
 def main() -> int:
-    """Run what is asked for; fail if the identity does not hold, or a figure is missed."""
+    """Run the faults, and print the table; return 1 if the identity is broken or a figure is missed."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(FAULTS))
     parser.add_argument("--short", action="store_true", help="seconds instead of minutes")

@@ -1,21 +1,21 @@
-"""Numbers in a file that a maker of spans and its test both map: what a killed process still tells.
+"""Counters in a memory-mapped file shared by a maker of spans and its test, readable after a kill.
 
-One idea: the maker's own count is all that a test has to hold the collector's against, so it must be right at
-every moment, also after a kill -9. A mapped file needs no system call to write, and the kernel keeps it.
+One idea: the maker's own count is the only reference for the collector's, so the count must be exact at every
+moment, even after kill -9. Writing to a mapped file needs no system call, and the kernel keeps the file.
 """
 
 import mmap
 import struct
 from pathlib import Path
 
-#: What there is on a board, eight bytes each.
+#: Names of the counters, eight bytes each.
 NAMES = ("ready", "go", "stop", "begun", "ended", "done", "flushed", "first_span_ns", "configure_ns")
 
 _NUMBER = struct.Struct("=q")
 
 
 class Board:
-    """The numbers by name."""
+    """Counters by name."""
 
     def __init__(self, path: Path) -> None:
         if not path.exists():
@@ -31,5 +31,5 @@ class Board:
         _NUMBER.pack_into(self._map, _NUMBER.size * NAMES.index(name), number)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Unmap the file."""
         self._map.close()

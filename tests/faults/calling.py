@@ -1,6 +1,6 @@
-"""A process whose traced calls are timed: ``python -m tests.faults.calling ENDPOINT KIND [ADDRESS]``.
+"""Process whose traced calls are timed: ``python -m tests.faults.calling ENDPOINT KIND [ADDRESS]``.
 
-For each line it reads, a number of seconds, it makes calls for so long and prints how long they took.
+Each input line is a number of seconds; the process makes calls for that time and prints their durations.
 """
 
 import json
@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-#: How much a traced function computes: about 100 µs.
+#: Work of a traced function: about 100 µs.
 _WORK = range(2_500)
 
 
 class Calls(NamedTuple):
-    """How long the calls of one turn took, in µs."""
+    """Durations of the calls of one turn, in µs."""
 
     number: int
     p50: float
@@ -22,7 +22,7 @@ class Calls(NamedTuple):
 
 
 def measure(call: Callable[[], object], seconds: float) -> Calls:
-    """Make calls one after the other."""
+    """Make consecutive calls for a time, and return their number and quantiles."""
     took_ns = []
     end_s = time.perf_counter() + seconds
     while time.perf_counter() < end_s:
@@ -35,7 +35,7 @@ def measure(call: Callable[[], object], seconds: float) -> Calls:
 
 
 def make_function() -> Callable[[], object]:
-    """Return a traced function that computes."""
+    """Return a traced function that computes a sum."""
     import ztrace
 
     @ztrace.trace
@@ -46,7 +46,7 @@ def make_function() -> Callable[[], object]:
 
 
 def make_call(address: str) -> Callable[[], object]:
-    """Return a call of a traced zerorpc client."""
+    """Return a function that makes one call with a traced zerorpc client."""
     import zerorpc
 
     client = zerorpc.Client(address)
@@ -54,7 +54,7 @@ def make_call(address: str) -> Callable[[], object]:
 
 
 def serve(address: str) -> None:
-    """Be the zerorpc server."""
+    """Run the zerorpc server."""
     import zerorpc
 
     class Service:
@@ -68,7 +68,7 @@ def serve(address: str) -> None:
 
 
 def main() -> None:
-    """Be the process."""
+    """Run the server or the timed caller."""
     import ztrace
 
     endpoint, kind, *rest = sys.argv[1:]

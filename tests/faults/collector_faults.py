@@ -1,4 +1,4 @@
-"""Faults of the collector and of the way to it: each is over one day, and by then nothing may be missing."""
+"""Temporary faults of the collector and of the network to it, after which no span may be missing."""
 
 import random
 import time
@@ -10,14 +10,14 @@ from tests.faults.table import Row
 
 
 def kill(length: Length) -> Row:
-    """Kill the collector again and again, and start it again at once."""
+    """Kill the collector repeatedly, and restart it at once."""
     kills = int(length.of(20, 3))
     plan = Plan("", rate=int(length.of(20_000, 5_000)), seconds=600.0)
 
     def fault(scene: Scene) -> None:
         for _ in range(kills):
             before = scene.stored()
-            # Killed while it is at work, and not while it starts.
+            # Killed while it stores, not while it starts.
             wait_for(lambda before=before: scene.stored() > before, "spans are stored")  # type: ignore[misc]
             time.sleep(0.3)
             scene.server.kill()
@@ -56,7 +56,7 @@ def come_late(length: Length) -> Row:
 
 
 def black_hole(length: Length) -> Row:
-    """Let the network swallow everything for a while, without a word to either side."""
+    """Drop all traffic for a while without closing connections."""
     hole_s = length.of(10.0, 2.5)
     plan = Plan("", rate=5_000, seconds=hole_s + length.of(8.0, 1.5))
 
@@ -93,7 +93,7 @@ def black_hole(length: Length) -> Row:
 
 
 def stop(length: Length) -> Row:
-    """Let the collector stand still for a while, its connections open."""
+    """Stop the collector for a while, with its connections open."""
     stopped_s = length.of(10.0, 2.0)
     plan = Plan("", rate=5_000, seconds=stopped_s + length.of(4.0, 1.0))
 
@@ -115,7 +115,7 @@ def stop(length: Length) -> Row:
 
 
 def lose_acknowledgements(length: Length) -> Row:
-    """Drop half of what the collector answers."""
+    """Drop half of the collector's acknowledgements."""
     plan = Plan("", rate=5_000, seconds=length.of(20.0, 3.0))
     dropped = 0
 
@@ -138,7 +138,7 @@ def lose_acknowledgements(length: Length) -> Row:
 
 
 def cut(length: Length) -> Row:
-    """Cut the connection again and again, over a way that takes its time."""
+    """Cut the connection repeatedly, over a network with latency."""
     plan = Plan("", rate=5_000, seconds=length.of(15.0, 3.0))
 
     def fault(scene: Scene) -> None:
@@ -162,7 +162,7 @@ def cut(length: Length) -> Row:
 
 
 def mix(length: Length) -> Row:
-    """Do one of all these after the other, in an order drawn by lot, and sometimes several at once."""
+    """Apply these faults in random order, some of them concurrently."""
     count = int(length.of(35, 5))
     drawn = random.Random(4710)
     plan = Plan("", rate=10_000, seconds=600.0, closing_s=90.0)

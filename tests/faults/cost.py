@@ -1,7 +1,7 @@
-"""What a traced program notices of a fault, and of what it takes to survive one.
+"""Cost of a fault, and of surviving faults, to a traced program.
 
-One idea: this machine's speed changes by more than what is to be seen, so everything is a median of ratios of
-neighbouring turns in one run.
+One idea: the machine's speed varies by more than the effects measured, so every figure is a median of ratios
+between neighbouring turns of one run.
 """
 
 import json
@@ -15,12 +15,12 @@ from tests.faults.running import Length
 from tests.faults.stage import DEADLINE_S, ROOT, Collector, Stage, free_port
 from tests.faults.table import Row
 
-#: The commit before delivery was made to survive faults.
+#: Commit before delivery was made fault-tolerant.
 BEFORE = "6c52417"
 
 
 def stand_still(length: Length) -> Row:
-    """Compare traced calls while the collector stands still with the same calls while it works."""
+    """Compare traced calls with the collector stopped and running."""
     rounds, turn_s = int(length.of(12, 1)), length.of(2.0, 0.2)
     ratios: dict[str, tuple[float, list[float]]] = {}
     for kind in ("function", "client"):
@@ -37,7 +37,7 @@ def stand_still(length: Length) -> Row:
                     turns[stopped] = _turn(caller, turn_s)
                     if stopped:
                         collector.resume()
-                        # What has waited is stored before the next turn begins.
+                        # The backlog is stored before the next turn starts.
                         time.sleep(turn_s / 2)
                 pairs.append((turns[False].p99, turns[True].p99 / turns[False].p99))
             works, stands = zip(*pairs, strict=True)
@@ -90,7 +90,7 @@ for line in sys.stdin:
 
 
 def hot_path(length: Length) -> Row:
-    """Compare what a span costs its thread with what it cost before."""
+    """Compare the cost of a span to its thread with the earlier commit."""
     rounds = int(length.of(20, 2))
     with Stage() as stage:
         old = stage.name("before")

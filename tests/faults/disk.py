@@ -1,6 +1,6 @@
-"""A disk that fills up: a small tmpfs where one may be mounted, a limit on the size of files elsewhere.
+"""Disks that fill up: a small tmpfs where mounting is permitted, a limit on file sizes elsewhere.
 
-One idea: the same two verbs for both, so that a fault does not know which it has.
+One idea: both kinds have the same two operations, so a fault is independent of the kind.
 """
 
 import resource
@@ -13,27 +13,27 @@ from typing import Protocol
 
 from tests.faults.stage import Collector, Stage
 
-#: The size of the small disk: room for some ten thousand spans beside the log of the database.
+#: Size of the small disk: room for some ten thousand spans beside the database's log.
 DISK_BYTES = 24 << 20
 
 
 class Disk(Protocol):
-    """Where a database is that will find no room."""
+    """Disk that holds a database and can be filled."""
 
-    #: What it is, for the table.
+    #: Name in the table of results.
     name: str
     folder: Path
 
     def fill(self, collector: Collector) -> None:
-        """Leave no room for the collector's file to grow."""
+        """Leave the collector's file no room to grow."""
 
     def free(self, collector: Collector) -> None:
-        """Give the room back."""
+        """Free the space again."""
 
 
 @contextmanager
 def small_disk(stage: Stage) -> Iterator[Disk]:
-    """Yield the best there is here."""
+    """Yield a small filesystem, or limited files where mounting is not permitted."""
     folder = stage.name("disk")
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", str(folder)]
@@ -44,20 +44,20 @@ def small_disk(stage: Stage) -> Iterator[Disk]:
     try:
         yield SmallFilesystem(folder)
     finally:
-        # Lazily: the collector that has files open there ends with the stage, which is later.
+        # Lazily: the collector with open files on the disk is stopped later, with the stage.
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @contextmanager
 def limited_files(stage: Stage) -> Iterator[Disk]:
-    """Yield what there is without permission."""
+    """Yield a disk that needs no permission to mount."""
     folder = stage.name("disk")
     folder.mkdir()
     yield LimitedFiles(folder)
 
 
 class SmallFilesystem:
-    """A tmpfs with a file that takes up what is free."""
+    """tmpfs filled by a ballast file."""
 
     name = "tmpfs"
 
@@ -66,7 +66,7 @@ class SmallFilesystem:
         self._ballast = folder / "ballast"
 
     def fill(self, collector: Collector) -> None:
-        """Write until nothing is free."""
+        """Write the ballast file until no space is left."""
         with open(self._ballast, "wb", buffering=0) as ballast:
             try:
                 while ballast.write(bytes(1 << 16)):
@@ -75,12 +75,12 @@ class SmallFilesystem:
                 return
 
     def free(self, collector: Collector) -> None:
-        """Delete what was written."""
+        """Delete the ballast file."""
         self._ballast.unlink()
 
 
 class LimitedFiles:
-    """A limit on the size of the collector's files; it needs no permission."""
+    """Limit on the size of the collector's files, which needs no permission."""
 
     name = "file size limit"
 
@@ -88,13 +88,13 @@ class LimitedFiles:
         self.folder = folder
 
     def fill(self, collector: Collector) -> None:
-        """Let no file grow beyond what the largest is now."""
+        """Limit file sizes to the present size of the largest file."""
         sizes = [path.stat().st_size for path in self.folder.iterdir()]
         _, most = resource.prlimit(collector.process.pid, resource.RLIMIT_FSIZE)
         resource.prlimit(collector.process.pid, resource.RLIMIT_FSIZE, (max(sizes), most))
 
     def free(self, collector: Collector) -> None:
-        """Lift the limit; of a process that has ended it is lifted already."""
+        """Lift the limit, unless the collector has exited."""
         if collector.process.poll() is not None:
             return
         _, most = resource.prlimit(collector.process.pid, resource.RLIMIT_FSIZE)

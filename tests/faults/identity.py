@@ -1,7 +1,7 @@
-"""What every fault ends in: each span that was made is in exactly one column of its publisher's account.
+"""The identity: every span made is in exactly one column of its publisher's account.
 
-One idea: three counts that know nothing of each other have to agree: the maker's own, the collector's
-accounts, and the rows in ``spans``.
+One idea: three independent counts must agree: the maker's own, the collector's accounts, and the rows in
+``spans``.
 """
 
 import sqlite3
@@ -14,10 +14,10 @@ from ztrace_collector.layout import LOSS_COLUMNS
 
 
 class Account(NamedTuple):
-    """One incarnation's row, its losses by reason.
+    """Row of one incarnation, with its losses by reason.
 
     Attributes:
-        rows: how many rows of ``spans`` it really has.
+        rows: the actual number of its rows in ``spans``.
     """
 
     instance_id: str
@@ -31,7 +31,7 @@ class Account(NamedTuple):
 
 
 def read_accounts(database: Path) -> list[Account]:
-    """Read every publisher's account, in the order in which they were first seen."""
+    """Read every publisher's account, in the order of first messages."""
     columns = ", ".join(LOSS_COLUMNS.values())
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as db:
         db.execute("BEGIN")
@@ -56,7 +56,7 @@ def read_accounts(database: Path) -> list[Account]:
 
 
 def count_stored(database: Path) -> int:
-    """Return how many spans the accounts say are stored; at once, however many there are."""
+    """Return the number of stored spans by the accounts, in constant time."""
     if not database.exists():
         return 0
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as db:
@@ -64,7 +64,7 @@ def count_stored(database: Path) -> int:
 
 
 def count_duplicates(database: Path) -> int:
-    """Return how many rows of ``spans`` there are beyond one for each span."""
+    """Return the number of surplus rows in ``spans``."""
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as db:
         rows, distinct = db.execute(
             "SELECT count(*), count(DISTINCT trace_id || span_id) FROM spans"
@@ -73,12 +73,12 @@ def count_duplicates(database: Path) -> int:
 
 
 def check(database: Path, made: int, least: int | None = None) -> list[Account]:
-    """See that the identity holds, and return the accounts it holds for.
+    """Assert the identity, and return the accounts.
 
     Args:
         database: the collector's file.
-        made: spans that all makers together say they made.
-        least: if one was killed: spans that they made for sure.
+        made: the number of spans made by all makers.
+        least: after a kill, the number of spans made for certain.
     """
     accounts = read_accounts(database)
     for account in accounts:
@@ -92,5 +92,5 @@ def check(database: Path, made: int, least: int | None = None) -> list[Account]:
 
 
 def lost(accounts: Sequence[Account]) -> int:
-    """Return how many spans are not stored, for whatever reason."""
+    """Return the number of spans not stored, for any reason."""
     return sum(account.created - account.stored for account in accounts)

@@ -1,7 +1,8 @@
-"""A process that makes spans at a rate and counts them itself: ``python -m tests.faults.making BOARD PLAN``.
+"""Maker of spans at a given rate, with its own count: ``python -m tests.faults.making BOARD PLAN``.
 
-It waits for ``go`` on its board, makes trees of five spans until its time is over or ``stop`` is said, and
-prints what it saw of itself as one line of JSON.
+The maker waits for ``go`` on its board, makes trees of five spans until its time is over or ``stop`` is set,
+and
+prints its results as one line of JSON.
 """
 
 import json
@@ -15,21 +16,21 @@ from tests.faults.board import Board
 from tests.faults.timing import Timings
 from tests.faults.tracers import TRACERS, TREE, Untraced
 
-#: How often a maker looks at the clock: what is due since then is made in one go, as requests come in bursts.
+#: Interval between bursts: the spans due are made at once, as requests arrive in bursts.
 TICK_S = 0.01
 
 
 class Plan(NamedTuple):
-    """What a maker does.
+    """Parameters of a maker.
 
     Attributes:
-        endpoint: where it sends to; empty for no tracing at all.
-        rate: spans per second; 0 for as many as it can.
-        seconds: how long; it ends before if ``stop`` is said.
-        ways: ``thread``, the main one; ``gevent`` or ``asyncio``, where several share the rate.
+        endpoint: the destination of spans; empty for no tracing.
+        rate: spans per second; 0 for the maximum.
+        seconds: the duration, unless ``stop`` is set before.
+        ways: ``thread`` for the main thread; ``gevent`` or ``asyncio`` for several sharers of the rate.
         tracer: ``ztrace`` or ``opentelemetry``.
-        timed: measure how long each tree's spans took of the caller's time.
-        closing_s: how long it may take to deliver the rest at its end; negative for ending without a word.
+        timed: whether to measure the caller's time for each tree.
+        closing_s: the timeout of delivery at the end; negative to exit without delivery.
     """
 
     endpoint: str
@@ -42,14 +43,14 @@ class Plan(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a maker tells at its end.
+    """Results of a maker.
 
     Attributes:
-        made: spans that it ended.
-        seconds: how long it took to make them.
-        grown_kb: by how much its highest memory rose since it began to make spans.
-        closing_s: how long the rest took.
-        queued: spans that were dropped for want of room in the queue.
+        made: the number of spans ended.
+        seconds: the time taken to make them.
+        grown_kb: the growth of peak memory since the first span.
+        closing_s: the time taken by delivery at the end.
+        queued: the number of spans dropped because the queue was full.
         timings: see `Timings.report`.
     """
 
@@ -62,7 +63,7 @@ class Seen(NamedTuple):
 
 
 class Maker:
-    """Makes the trees of one thread, task or greenlet, and counts them on the board."""
+    """Maker of one thread, task or greenlet, counting its spans on the board."""
 
     def __init__(self, tree: Callable[[], None], board: Board, plan: Plan, sharers: int = 1) -> None:
         self.seconds = 0.0
@@ -75,11 +76,11 @@ class Maker:
         self._made = 0
 
     def make_due(self) -> bool:
-        """Make the trees that are due by now; tell whether there is more to come."""
+        """Make the trees that are due, and return whether to continue."""
         board, tree, plan = self._board, self._tree, self._plan
         elapsed_s = time.perf_counter() - self._begun_s
         over = elapsed_s >= plan.seconds
-        # What is due is bounded, so that a machine that stood still for a second does not flood.
+        # Bounded, so that a pause of the machine is not followed by a flood.
         due = int(min(elapsed_s, plan.seconds) * self._rate) - self._made
         trees = min(due // TREE, int(self._rate * 0.1)) if self._rate else 2_000
         if self._rate and due // TREE > trees:
@@ -101,7 +102,7 @@ class Maker:
 
 
 def run(board: Board, plan: Plan) -> Seen:
-    """Do what the plan says."""
+    """Carry out the plan and return the results."""
     if plan.ways == "gevent":
         from gevent import monkey
 
@@ -128,7 +129,7 @@ def run(board: Board, plan: Plan) -> Seen:
 
 
 def _peak_kb() -> int:
-    """Return the most memory that this process has had; 0 where the system does not say."""
+    """Return the process's peak memory in KiB, or 0 where it is unknown."""
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:
@@ -173,14 +174,14 @@ def _in_tasks(tree: Callable[[], None], board: Board, plan: Plan) -> list[Maker]
     return makers
 
 
-#: Greenlets or tasks that make spans at once.
+#: Number of greenlets or tasks that make spans concurrently.
 SHARERS = 10
 
 WAYS = {"thread": _in_a_thread, "gevent": _in_greenlets, "asyncio": _in_tasks}
 
 
 def main() -> None:
-    """Be the process."""
+    """Run a maker on the board and the plan given as arguments."""
     board = Board(Path(sys.argv[1]))
     print(json.dumps(run(board, Plan(**json.loads(sys.argv[2])))), flush=True)
 

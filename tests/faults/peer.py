@@ -1,7 +1,7 @@
-"""A receiver for the OpenTelemetry SDK, to do the same faults to: ``python -m tests.faults.peer PORT TALLY``.
+"""OTLP receiver for the OpenTelemetry SDK under the same faults: ``python -m tests.faults.peer PORT TALLY``.
 
-One idea: it counts the spans of each request in a mapped file and answers, and does nothing else, so it is
-never what is slow; a kill leaves the count.
+One idea: the receiver only counts the spans of each request in a mapped file and answers, so it is never the
+bottleneck, and its count survives a kill.
 """
 
 import gzip
@@ -17,7 +17,7 @@ from tests.faults.stage import Stage, free_port, wait_for
 
 
 class Receiver:
-    """An OTLP receiver in a process, which may be ended and started again at the same port."""
+    """OTLP receiver process that can be killed and restarted on the same port."""
 
     def __init__(self, stage: Stage) -> None:
         self.port = free_port()
@@ -27,37 +27,37 @@ class Receiver:
 
     @property
     def endpoint(self) -> str:
-        """Where the exporter sends to."""
+        """URL of the receiver for the exporter."""
         return f"http://127.0.0.1:{self.port}/v1/traces"
 
     @property
     def stored(self) -> int:
-        """How many spans it has received."""
+        """Number of spans received."""
         return self._tally["ended"]
 
     def start(self, wait: bool = True) -> None:
-        """Start it."""
+        """Start the receiver, and wait until it listens."""
         self._tally["ready"] = 0
         self.process = self._stage.start("-m", "tests.faults.peer", str(self.port), str(self._path))
         if wait:
             wait_for(lambda: self._tally["ready"], "the receiver listens")
 
     def kill(self) -> None:
-        """End it as by kill -9."""
+        """Kill the receiver."""
         self.process.kill()
         self.process.wait()
 
     def pause(self) -> None:
-        """Let it stand still."""
+        """Stop the receiver by SIGSTOP."""
         self.process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Continue the receiver."""
         self.process.send_signal(signal.SIGCONT)
 
 
 def main() -> None:
-    """Be the process."""
+    """Run the receiver."""
     tally = Board(Path(sys.argv[2]))
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""More than there is room or time for: high rates, a full window and a flooded queue, a full disk."""
+"""Overload: high rates, a full window with a flooded queue, and a full disk."""
 
 import time
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from tests.faults.table import Row
 
 
 def rush(length: Length) -> Row:
-    """Send at a high rate, encrypted, with collector and publisher on the same two processors."""
+    """Send encrypted at a high rate, with collector and publisher on the same two processors."""
     plan = Plan("", rate=int(length.of(50_000, 5_000)), seconds=length.of(60.0, 2.0))
     with Stage() as stage:
         keys = stage.name("keys")
@@ -45,18 +45,18 @@ def rush(length: Length) -> Row:
     )
 
 
-#: Settings that keep short what a call may have to wait for: a batch takes the interpreter for less than half
-#: a millisecond, and the queue holds less for the garbage collector to look at.
+#: Settings for shorter pauses of calls: encoding a batch holds the interpreter for less than half a
+#: millisecond, and a smaller queue gives the garbage collector less to scan.
 CALM = {"ZTRACE_BATCH_SPANS": "256", "ZTRACE_QUEUE_SPANS": "20000"}
 
 
 def flood(length: Length) -> Row:
-    """Make spans as fast as it goes with no collector, until neither window nor queue hold more."""
+    """Make spans at the maximum rate without a collector, until window and queue are full."""
     return _flood(length, {})
 
 
 def flood_calmly(length: Length) -> Row:
-    """Do the same with settings that let a call wait for less."""
+    """Run the flood with settings for shorter pauses of calls."""
     return _flood(length, CALM)
 
 
@@ -106,7 +106,7 @@ def _describe(outcome: Outcome) -> str:
 
 
 def fill_disk(length: Length, kind: Callable[[Stage], AbstractContextManager[Disk]] = small_disk) -> Row:
-    """Fill the disk, free it; fill it again and kill the collector there, free it and start it again."""
+    """Fill and free the disk twice, the second time killing the collector while the disk is full."""
     full_s = length.of(5.0, 0.5)
     plan = Plan("", rate=2_000, seconds=600.0, closing_s=60.0)
     with Stage() as stage, kind(stage) as disk:
@@ -147,7 +147,7 @@ def fill_disk(length: Length, kind: Callable[[Stage], AbstractContextManager[Dis
 
 
 def besiege(length: Length) -> Row:
-    """Let strangers connect by the thousand, with rubbish or with nothing at all, while a publisher sends."""
+    """Open thousands of idle and garbage connections while a publisher sends."""
     connections, idle = int(length.of(10_000, 500)), int(length.of(2_000, 100))
     with Stage() as stage:
         outcome = rubbish.suffer(connections, idle, keyed=True, folder=stage.folder)

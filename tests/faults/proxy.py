@@ -1,8 +1,8 @@
-"""A TCP proxy between publishers and the collector that can do to a connection what networks do.
+"""TCP proxy between publishers and the collector that injects network faults.
 
-One idea: what is faulty is a mode that can be changed at any time. A black hole takes no connection, reads
-and forwards nothing and closes nothing, so neither side is told. Acknowledgements are dropped as whole ZMTP
-frames, so that the stream stays intact and nothing but the acknowledgement is missing.
+One idea: each fault is a mode that can be changed at any time. A black hole accepts no connection, reads and
+forwards nothing and closes nothing, so neither side is notified. Acknowledgements are dropped as whole ZMTP
+frames, so the stream stays valid and only the acknowledgement is missing.
 """
 
 import random
@@ -16,25 +16,24 @@ from typing import Self
 
 from ztrace.wire import ACK
 
-#: How often the proxy's thread looks for a change of mode.
+#: Interval at which the thread checks for a change of mode.
 _GLANCE_S = 0.02
-#: What is read at once, and what may wait to be written before reading stops: as little as a network holds.
+#: Sizes of a read, and of the backlog at which reading stops: as little as a network buffers.
 _CHUNK_BYTES, _MOST_BYTES = 1 << 16, 1 << 18
-#: A ZMTP greeting, then frames: a byte of flags, a length of one byte or eight, the body.
+#: ZMTP: a greeting, then frames of a flags byte, a length of one or eight bytes, and the body.
 _GREETING_BYTES = 64
 _MORE, _LONG, _COMMAND = 1, 2, 4
 
 
 class Proxy:
-    """A proxy in a thread.
+    """Proxy that runs in a thread.
 
     Attributes:
-        endpoint: where publishers connect to.
-        hole: forward nothing.
-        delay_s: how long everything is on its way, each way.
-        ack_loss: which part of the acknowledgements is dropped; 0 from the beginning for a stream that is
-            not ZMTP.
-        dropped_acks: how many were.
+        endpoint: the address for publishers.
+        hole: whether to forward nothing.
+        delay_s: the latency in each direction.
+        ack_loss: the share of acknowledgements to drop; 0 from the start for a stream that is not ZMTP.
+        dropped_acks: the number of acknowledgements dropped.
     """
 
     def __init__(self, target: str, ack_loss: float = 0.0, seed: int = 1) -> None:
@@ -68,7 +67,7 @@ class Proxy:
         self._thread.join()
 
     def is_called(self) -> bool:
-        """Tell whether a publisher tries to connect; during a black hole nobody answers it."""
+        """Return whether a publisher is connecting, which is not answered during a black hole."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._listener, selectors.EVENT_READ)
             return bool(selector.select(0))
@@ -111,7 +110,7 @@ class Proxy:
         try:
             far = socket.create_connection(self._target, timeout=1.0)
         except OSError:
-            near.close()  # Nobody listens there: the publisher is to notice.
+            near.close()  # The collector is down: the publisher must notice.
             return
         self._pipes.append(_Pipe(self, near, far))
 
@@ -127,7 +126,7 @@ class Proxy:
         self._pipes.clear()
 
     def drops_ack(self) -> bool:
-        """Decide on an acknowledgement."""
+        """Decide whether to drop an acknowledgement, and count it."""
         if self._random.random() >= self.ack_loss:
             return False
         self.dropped_acks += 1
@@ -165,7 +164,7 @@ class _Way:
 
 
 class _Pipe:
-    """A connection: two ways, and a reader of the frames that come back."""
+    """Connection: two directions, and a parser of the frames from the collector."""
 
     def __init__(self, proxy: Proxy, near: socket.socket, far: socket.socket) -> None:
         self.broken = False
@@ -205,7 +204,7 @@ class _Pipe:
             way.drain()
 
     def is_done(self) -> bool:
-        """What one side has said is passed on before its end is."""
+        """Return whether a side has closed and all of its data is forwarded."""
         return self.broken or any(way.ended and not way.waiting for way in self._ways)
 
     def close(self) -> None:
@@ -214,7 +213,7 @@ class _Pipe:
 
 
 class _Frames:
-    """Takes acknowledgements out of a ZMTP stream."""
+    """Filter that removes acknowledgements from a ZMTP stream."""
 
     def __init__(self, proxy: Proxy) -> None:
         self._proxy = proxy
@@ -222,7 +221,7 @@ class _Frames:
         self._greeted = 0
 
     def filter(self, data: bytes) -> bytes:
-        """Return what is to be passed on."""
+        """Return the data to forward."""
         greeting = data[: _GREETING_BYTES - self._greeted]
         self._greeted += len(greeting)
         self._rest += data[len(greeting) :]
@@ -235,7 +234,7 @@ class _Frames:
 
 
 def _frame_bytes(data: bytes) -> int | None:
-    """Return the length of the frame that data begins with; None if it does not tell yet."""
+    """Return the length of the frame at the start of the data, or None if incomplete."""
     if len(data) < 2:
         return None
     if not data[0] & _LONG:

@@ -1,4 +1,4 @@
-"""Faults of the traced process itself: how it is killed, forks, and what runs its threads."""
+"""Faults of the traced process: kills, forks, and runtimes with greenlets or tasks."""
 
 import json
 import statistics
@@ -15,12 +15,12 @@ from tests.faults.starting import Start
 from tests.faults.table import Row
 from tests.faults.tracers import TREE
 
-#: How long a span waits at most before it is in the spool.
+#: Longest time before a span is in the spool.
 LINGER_S = 0.1
 
 
 def kill_spooled(length: Length) -> Row:
-    """Kill a publisher with a spool, again and again, and let the next one deliver what it left."""
+    """Kill publishers with a spool repeatedly, and let the next one deliver their spans."""
     kills = int(length.of(20, 3))
     plan = Plan("", rate=5_000, seconds=600.0)
     most, least, worst = 0, 0, 0.0
@@ -31,7 +31,7 @@ def kill_spooled(length: Length) -> Row:
             maker = stage.maker(plan._replace(endpoint=collector.endpoint), spool)
             maker.go()
             wait_for(lambda maker=maker: maker.made > 2_500, "spans are made")  # type: ignore[misc]
-            # At any moment of a linger interval, and every other time with nobody to send to.
+            # At varying moments of the linger interval, and every other time without a collector.
             time.sleep(0.013 * number)
             if number % 2:
                 collector.kill()
@@ -82,7 +82,7 @@ def _kill_peer(length: Length, plan: Plan) -> str:
         return f"{lost:,} lost ({1000 * lost / plan.rate:.0f} ms worth of spans), counted nowhere"
 
 
-#: Every process makes one tree: a parent, ten children of its own, and three of multiprocessing in each way.
+#: Each process makes one tree: a parent, ten forked children, and three of multiprocessing per start method.
 _FORKS = """
 import multiprocessing, os, sys
 from tests.faults.tracers import TRACERS
@@ -109,7 +109,7 @@ if __name__ == "__main__":
             child.join()
             assert child.exitcode == 0
 """
-#: Spans that they make.
+#: Total number of these spans.
 _FORKED = TREE * (1 + 10 + 9)
 
 _APPLICATION = """
@@ -127,7 +127,7 @@ def application(environ, start_response):
 
 
 def fork(length: Length) -> Row:
-    """Fork by hand, with multiprocessing in its three ways, and in a prefork server with --preload."""
+    """Fork directly, by multiprocessing with each start method, and in a prefork server with --preload."""
     with Stage() as stage:
         collector = stage.collector()
         _fork(stage, collector.endpoint, "ztrace")
@@ -163,7 +163,7 @@ def _fork_peer() -> str:
 
 
 def _prefork(stage: Stage, endpoint: str, requests: int) -> int:
-    """Serve requests by a prefork server's workers, end it, and return how many."""
+    """Serve requests with a prefork server's workers, end the server, and return their number."""
     (stage.folder / "application.py").write_text(_APPLICATION)
     port = free_port()
     server = stage.start(
@@ -172,7 +172,7 @@ def _prefork(stage: Stage, endpoint: str, requests: int) -> int:
         environment={"MAKER_ENDPOINT": endpoint},
     )
     wait_for(lambda: _answers(port), "the server answers")
-    # Several at once, so that several workers have some.
+    # Concurrent requests, so that several workers serve some.
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(lambda _: _answers(port), range(requests - 1)))
     server.terminate()
@@ -192,12 +192,12 @@ def _answers(port: int) -> bool:
 
 
 def run_gevent(length: Length) -> Row:
-    """Make spans in greenlets, everything patched."""
+    """Make spans in greenlets, with all of gevent's patches."""
     return _run_ways(length, "gevent")
 
 
 def run_asyncio(length: Length) -> Row:
-    """Make spans in tasks."""
+    """Make spans in asyncio tasks."""
     return _run_ways(length, "asyncio")
 
 

@@ -1,7 +1,7 @@
-"""Rubbish at the collector's door, while a good publisher sends: ``python -m tests.faults.rubbish``.
+"""Garbage connections to the collector while a publisher sends: ``python -m tests.faults.rubbish``.
 
-One idea: three processes. The collector is the real one, the good publisher is measured by what is
-acknowledged to it, and who sends rubbish holds on to each connection until the collector has cut it.
+One idea: three processes. The collector is the real one, the publisher's rate is measured by its
+acknowledgements, and the attacker holds each connection until the collector closes it.
 """
 
 import argparse
@@ -26,17 +26,17 @@ from ztrace.enrolment import Enrolment
 from ztrace.wire import TOPIC, unpack_acks
 from ztrace_collector.receiving.keys import KeyFolder
 
-#: What the good publisher sends: spans in a batch, and how often.
+#: Publisher's spans per batch and interval between batches.
 BATCH_SPANS, PERIOD_S = 512, 0.025
-#: How long it sends alone, to be compared with, and how long anything may take at most.
+#: Duration of the undisturbed measurement for comparison, and deadline of any step.
 ALONE_S, DEADLINE_S = 3.0, 120
-#: Connections of rubbish that are held at once, and how long the collector has to cut each.
+#: Number of garbage connections held at once, and time for the collector to close each.
 HELD, CUT_S = 500, 6.0
 
-#: What a peer of ZeroMQ 4 without keys begins with, and how it goes on.
+#: Greeting and READY command of a ZeroMQ 4 peer without keys.
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"NULL".ljust(20, b"\0") + bytes(32)
 READY = b"\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x03PUB"
-#: What strangers send, in turn.
+#: Data sent by the attacker's connections, in turn.
 RUBBISH = {
     "random bytes": b"",
     "HTTP": b"GET / HTTP/1.1\r\nHost: ztrace\r\n\r\n",
@@ -58,15 +58,15 @@ collect(Options(sys.argv[1], Path(sys.argv[2]), keys), ready=lambda endpoint: pr
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of it.
+    """Results of an attack.
 
     Attributes:
-        rate_before: spans per second acknowledged to the good publisher while it was alone.
-        rate_during: the same while rubbish came.
-        attack: of the rubbish: how many connections were made, and what became of them.
-        refused: what the collector counted.
-        memory_mib: the most the collector had, resident.
-        descriptors: the most it had open, and how many afterwards.
+        rate_before: spans per second acknowledged to the publisher before the attack.
+        rate_during: spans per second acknowledged during the attack.
+        attack: numbers of the attacker's connections by their fate.
+        refused: the collector's counts.
+        memory_mib: the collector's peak resident memory.
+        descriptors: the collector's largest number of file descriptors, and the number afterwards.
     """
 
     rate_before: float
@@ -78,7 +78,7 @@ class Outcome:
 
 
 class Good:
-    """A publisher that sends a batch every `PERIOD_S` unless too much of it waits to be acknowledged."""
+    """Publisher that sends a batch every `PERIOD_S`, up to a limit of unacknowledged batches."""
 
     def __init__(
         self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str, key: Enrolment | None
@@ -104,7 +104,7 @@ class Good:
         assert self._xpub.recv() == b"\x01" + TOPIC
 
     def send_for(self, seconds: float, until: "subprocess.Popen[str] | None" = None) -> float:
-        """Send for a time, or until a process has ended; return the spans acknowledged per second."""
+        """Send for a time, or until a process exits; return the spans acknowledged per second."""
         begun_s = next_s = time.monotonic()
         before = self.acknowledged
         deadline_s = begun_s + (seconds if until is None else DEADLINE_S)
@@ -117,7 +117,7 @@ class Good:
         return BATCH_SPANS * (self.acknowledged - before) / (time.monotonic() - begun_s)
 
     def close(self) -> None:
-        """Wait until everything is acknowledged, and leave."""
+        """Wait until everything is acknowledged, and close the socket."""
         deadline_s = time.monotonic() + 10
         while self.acknowledged < self._sender.sequence and time.monotonic() < deadline_s:
             self._xpub.poll(100)
@@ -138,13 +138,13 @@ class Good:
 
 
 def suffer(connections: int, idle: int, *, keyed: bool, folder: Path) -> Outcome:
-    """Let rubbish come, and tell what came of it.
+    """Run an attack, and return its results.
 
     Args:
-        connections: how many of rubbish.
-        idle: how many that never say a word.
-        keyed: the collector has keys.
-        folder: where files go.
+        connections: the number of garbage connections.
+        idle: the number of connections that send nothing.
+        keyed: whether the collector has keys.
+        folder: the folder for files.
     """
     key, arguments = None, ["tcp://127.0.0.1:0", str(folder / "rubbish.db")]
     if keyed:
@@ -163,7 +163,7 @@ def suffer(connections: int, idle: int, *, keyed: bool, folder: Path) -> Outcome
         attack = stack.enter_context(_running([*command, str(connections), str(idle)]))
         watch = stack.enter_context(_running([sys.executable, "-c", _WATCH, str(collector.pid)]))
         during = good.send_for(0, until=attack)
-        good.send_for(4.0)  # What is counted late is counted by now.
+        good.send_for(4.0)  # Covers refusals that are counted late.
         memory_mib, most = _peak(watch)
         left = _descriptors(collector.pid)
         output, _ = attack.communicate(timeout=DEADLINE_S)
@@ -176,7 +176,7 @@ def suffer(connections: int, idle: int, *, keyed: bool, folder: Path) -> Outcome
     )
 
 
-#: A process of its own looks at the collector, so that the good publisher is not kept from sending.
+#: Monitor of the collector in a separate process, which does not delay the publisher.
 _WATCH = """
 import os, sys, time
 pid, memory, files, line = sys.argv[1], 0, 0, ""
@@ -203,7 +203,7 @@ def _descriptors(pid: int) -> int:
 
 @contextmanager
 def _running(command: list[str]) -> Iterator["subprocess.Popen[str]"]:
-    """Run a process; see that it ends."""
+    """Run a process, and kill it at the end."""
     root = Path(__file__).parents[2]
     with subprocess.Popen(
         command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -216,7 +216,7 @@ def _running(command: list[str]) -> Iterator["subprocess.Popen[str]"]:
 
 
 def attack(endpoint: str, connections: int, idle: int) -> dict[str, float]:
-    """Make the connections; return what became of them."""
+    """Open the connections; return their numbers by fate."""
     host, port = endpoint.removeprefix("tcp://").split(":")
     became: Counter[str] = Counter()
     begun_s = time.monotonic()
@@ -245,7 +245,7 @@ def attack(endpoint: str, connections: int, idle: int) -> dict[str, float]:
 
 
 def _wait_for_cuts(connections: list[socket.socket]) -> dict[str, int]:
-    """Read from connections until they end; close them, and count which did in time."""
+    """Read from connections until they close, and return how many closed in time."""
     poller = select.poll()
     open_ones = {each.fileno(): each for each in connections}
     for each in connections:
@@ -268,7 +268,7 @@ def _wait_for_cuts(connections: list[socket.socket]) -> dict[str, int]:
 
 
 def main() -> int:
-    """Print the figures; fail if they are missed."""
+    """Print the figures; return 1 if one is missed."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.rubbish")
     parser.add_argument("--connections", type=int, default=10_000)
     parser.add_argument("--idle", type=int, default=2_000)

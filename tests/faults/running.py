@@ -1,7 +1,8 @@
-"""How a fault is done: a maker sends while it happens, and then the spans are counted.
+"""Execution of a fault: a maker sends during the fault, and all spans are accounted for afterwards.
 
-One idea: what is done is one function of a scene, with ztrace's collector in it or with the OpenTelemetry
-SDK's receiver, so that what is compared has suffered the same.
+One idea: a fault is a function of a scene, with ztrace's collector or with a receiver of the OpenTelemetry
+SDK's
+spans, so both are compared under the same fault.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,33 +15,33 @@ from tests.faults.peer import Receiver
 from tests.faults.proxy import Proxy
 from tests.faults.stage import NOTHING, Collector, MakerProcess, Server, Stage
 
-#: Spans a second of the OpenTelemetry SDK's maker at most: with one processor of these two it makes no more.
+#: Largest rate of the OpenTelemetry SDK's maker: its maximum on one of two processors.
 PEER_RATE = 15_000
 
 
 class Length(NamedTuple):
-    """How long a fault goes on.
+    """Duration and scope of a fault.
 
     Attributes:
-        short: much shorter than the figures ask for: enough to see that nothing is lost.
-        peer: do the same to the OpenTelemetry SDK.
+        short: run far shorter than the figures require, enough to detect a lost span.
+        peer: run the fault with the OpenTelemetry SDK too.
     """
 
     short: bool = False
     peer: bool = True
 
     def of(self, full: float, short: float) -> float:
-        """Choose a number of seconds, or of anything else."""
+        """Choose the full or the short value."""
         return short if self.short else full
 
 
 @dataclass
 class Scene:
-    """What a fault is done to.
+    """Processes that a fault acts on.
 
     Attributes:
-        proxy: between the maker and the server; None if there is none.
-        noted: what the fault measures, by name.
+        proxy: the proxy between maker and server, if any.
+        noted: the fault's measurements, by name.
     """
 
     stage: Stage
@@ -52,17 +53,17 @@ class Scene:
 
 
 def set_scene(stage: Stage, collector: Collector, maker: MakerProcess, proxy: Proxy | None = None) -> Scene:
-    """Return the scene of ztrace's collector."""
+    """Return a scene with ztrace's collector."""
     return Scene(stage, collector, maker, proxy, lambda: identity.count_stored(collector.database))
 
 
 class Outcome(NamedTuple):
-    """What is left.
+    """Results of a fault.
 
     Attributes:
-        lost: spans made that are not stored.
-        by_reason: these, as the collector accounts for them.
-        noted: what the fault measured.
+        lost: the number of spans made and not stored.
+        by_reason: the losses by the collector's accounts.
+        noted: the fault's measurements.
     """
 
     seen: Seen
@@ -71,7 +72,7 @@ class Outcome(NamedTuple):
     noted: Mapping[str, float]
 
     def share(self) -> str:
-        """Say how much is lost."""
+        """Format the number and share of lost spans."""
         if not self.lost:
             return "0 lost"
         return f"{self.lost:,} lost ({100 * self.lost / self.seen.made:.1f}%)"
@@ -89,14 +90,14 @@ def suffer(
     started: bool = True,
     environment: Mapping[str, str] = NOTHING,
 ) -> Outcome:
-    """Do a fault while ztrace's maker sends, and see that the identity holds.
+    """Run a fault while ztrace's maker sends, and assert the identity.
 
     Args:
-        plan: what the maker does; its endpoint is filled in.
-        fault: what is done once it sends.
-        proxied: have a proxy between the two.
-        ack_loss: which part of the acknowledgements the proxy drops.
-        started: whether the collector is there from the beginning.
+        plan: the maker's parameters; the endpoint is filled in.
+        fault: the function to run once the maker sends.
+        proxied: whether to put a proxy between maker and collector.
+        ack_loss: the share of acknowledgements that the proxy drops.
+        started: whether the collector runs from the start.
         environment: settings of the maker.
     """
     with Stage() as stage:
@@ -108,17 +109,17 @@ def suffer(
 
 
 def let_be(scene: Scene) -> None:
-    """Do nothing: what the maker does is the fault."""
+    """Do nothing: the maker's load is the fault."""
 
 
 def finish(scene: Scene, collector: Collector, fault: Fault, others: int = 0) -> Outcome:
-    """Do the fault, let the maker come to its end, and account for everything.
+    """Run the fault, wait for the maker's end, and account for every span.
 
     Args:
         scene: the processes.
         collector: the scene's server.
-        fault: what is done once the maker sends.
-        others: spans that others have made.
+        fault: the function to run once the maker sends.
+        others: the number of spans made by other processes.
     """
     scene.maker.go()
     fault(scene)
@@ -134,7 +135,7 @@ def finish(scene: Scene, collector: Collector, fault: Fault, others: int = 0) ->
 
 
 def suffer_peer(plan: Plan, fault: Fault, *, proxied: bool = False, started: bool = True) -> Outcome:
-    """Do a fault while the OpenTelemetry SDK's maker sends; its receiver counts what arrives."""
+    """Run a fault while the OpenTelemetry SDK's maker sends; its receiver counts the spans received."""
     with Stage() as stage:
         receiver = Receiver(stage)
         if started:
@@ -153,7 +154,7 @@ def suffer_peer(plan: Plan, fault: Fault, *, proxied: bool = False, started: boo
 
 
 def compare(length: Length, plan: Plan, fault: Fault, *, proxied: bool = False, started: bool = True) -> str:
-    """Return what becomes of the OpenTelemetry SDK's spans, for the table."""
+    """Return the loss of the OpenTelemetry SDK under the same fault, for the table."""
     if not length.peer:
         return ""
     outcome = suffer_peer(plan, fault, proxied=proxied, started=started)

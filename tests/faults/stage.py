@@ -1,7 +1,7 @@
-"""The processes of a fault: collectors, makers of spans, proxies; all end with their `Stage`, come what may.
+"""Processes of a fault: collectors, makers of spans and proxies, all ended with their `Stage`.
 
-One idea: whatever is waited for has a deadline, and whatever was started is killed at the end by its own
-number, also if it stands still.
+One idea: every wait has a deadline, and every process started is killed at the end by its own id, even if
+stopped.
 """
 
 import json
@@ -22,22 +22,22 @@ from tests.faults.board import Board
 from tests.faults.making import Plan, Seen
 from tests.faults.proxy import Proxy
 
-#: The checkout.
+#: Root of the checkout.
 ROOT = Path(__file__).parents[2]
-#: Where its packages are found, whatever else is installed.
+#: Import path of the packages, independent of an installation.
 PATHS = os.pathsep.join(str(ROOT / part) for part in ("", "collector", "viewer"))
-#: What anything but the making of spans may take.
+#: Deadline of everything but the making of spans.
 DEADLINE_S = 60.0
-#: The ``ztrace`` command, wherever it is installed.
+#: Console script, independent of its installed location.
 COMMAND = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
-#: No settings beyond the defaults.
+#: Environment without settings.
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 T = TypeVar("T")
 
 
 def wait_for(condition: Callable[[], T], what: str, deadline_s: float = DEADLINE_S) -> T:
-    """Return the condition's result once it is true."""
+    """Poll until the condition is true, and return its result; fail at the deadline."""
     end_s = time.monotonic() + deadline_s
     while not (result := condition()):
         assert time.monotonic() < end_s, f"{deadline_s:.0f} s passed without: {what}"
@@ -46,27 +46,27 @@ def wait_for(condition: Callable[[], T], what: str, deadline_s: float = DEADLINE
 
 
 class Server(Protocol):
-    """What spans are sent to: a fault does not know whose it is."""
+    """Destination of spans, ztrace's or the peer's."""
 
     @property
     def endpoint(self) -> str:
-        """Where to send to."""
+        """Address of the server."""
 
     def start(self, wait: bool = True) -> None:
-        """Start it, again if it has been ended."""
+        """Start or restart the server."""
 
     def kill(self) -> None:
-        """End it as by kill -9."""
+        """Kill the server."""
 
     def pause(self) -> None:
-        """Let it stand still."""
+        """Stop the server by SIGSTOP."""
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Continue the server."""
 
 
 class Stage:
-    """A folder and the processes that work in it."""
+    """Folder, and the processes that work in it."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -85,12 +85,12 @@ class Stage:
     ) -> None:
         for process in self._processes:
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)  # With the children that it has.
+                os.killpg(process.pid, signal.SIGKILL)  # The whole process group, children included.
             process.communicate()
         self._stack.close()
 
     def name(self, stem: str) -> Path:
-        """Return a path that nothing has yet."""
+        """Return a new path in the folder."""
         self._number += 1
         return self.folder / f"{stem}{self._number}"
 
@@ -104,10 +104,10 @@ class Stage:
         """Start Python with these arguments.
 
         Args:
-            arguments: Python's.
-            log: what it says on standard error is appended here.
-            asked: have a pipe to its standard input.
-            environment: what is added to ours.
+            arguments: the arguments of Python.
+            log: the file to which standard error is appended.
+            asked: whether to open a pipe to standard input.
+            environment: variables in addition to this process's.
         """
         kept = {name: value for name, value in os.environ.items() if not name.startswith("ZTRACE_")}
         with open(log or self.name("log"), "a") as said:
@@ -124,29 +124,29 @@ class Stage:
         return process
 
     def collector(self, *options: str, folder: Path | None = None, started: bool = True) -> "Collector":
-        """Return a collector, listening unless it is to be started later."""
+        """Return a collector, started unless requested otherwise."""
         collector = Collector(self, options, (folder or self.folder) / "faults.db")
         if started:
             collector.start()
         return collector
 
     def maker(self, plan: Plan, environment: Mapping[str, str] = NOTHING) -> "MakerProcess":
-        """Start a maker of spans and wait until it is ready to make some."""
+        """Start a maker of spans, and wait until it is ready."""
         return MakerProcess(self, plan, environment)
 
     def command(self, *arguments: str) -> str:
-        """Run a ``ztrace`` command to its end, and return what it prints."""
+        """Run a ``ztrace`` command to its end, and return its output."""
         process = self.start("-c", COMMAND, *arguments)
         out, _ = process.communicate(timeout=DEADLINE_S)
         assert process.returncode == 0, arguments
         return out
 
     def proxy(self, target: str, ack_loss: float = 0.0) -> Proxy:
-        """Start a proxy."""
+        """Start a proxy in front of the target; it is stopped with the stage."""
         return self.enter(Proxy(target, ack_loss))
 
     def board(self, path: Path) -> Board:
-        """Map a board that a process of the stage is to map as well."""
+        """Map a board shared with a process of the stage."""
         return self.enter(closing(Board(path)))
 
     def enter(self, manager: AbstractContextManager[T]) -> T:
@@ -155,7 +155,7 @@ class Stage:
 
 
 class Collector:
-    """``ztrace collect`` in a process, which may be ended and started again at the same port."""
+    """``ztrace collect`` process that can be killed and restarted on the same port."""
 
     def __init__(self, stage: Stage, options: Sequence[str], database: Path) -> None:
         self.database = database
@@ -167,12 +167,12 @@ class Collector:
 
     @property
     def process(self) -> "subprocess.Popen[str]":
-        """The process there is now."""
+        """Current process."""
         assert self._process is not None
         return self._process
 
     def start(self, wait: bool = True) -> None:
-        """Start it."""
+        """Start the collector, and wait until it listens."""
         bind = ("collect", "--bind", self.endpoint, "--db", str(self.database))
         before = self.log().count("collecting at")
         self._process = self._stage.start("-c", COMMAND, *bind, *self._options, log=self._log)
@@ -184,30 +184,30 @@ class Collector:
             assert self.process.poll() is None, self.log()
 
     def log(self) -> str:
-        """Return what it has said."""
+        """Return the collector's stderr."""
         return self._log.read_text() if self._log.exists() else ""
 
     def kill(self) -> None:
-        """End it as by kill -9."""
+        """Kill the collector."""
         self.process.kill()
         self.process.wait(DEADLINE_S)
 
     def stop(self) -> None:
-        """End it as by SIGTERM; it has to end well."""
+        """Terminate the collector, and assert that its exit status is 0."""
         self.process.terminate()
         assert self.process.wait(DEADLINE_S) == 0, self.log()
 
     def pause(self) -> None:
-        """Let it stand still."""
+        """Stop the collector by SIGSTOP."""
         self.process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Continue the collector."""
         self.process.send_signal(signal.SIGCONT)
 
 
 class MakerProcess:
-    """A process of `tests.faults.making`."""
+    """Process of `tests.faults.making`."""
 
     def __init__(self, stage: Stage, plan: Plan, environment: Mapping[str, str]) -> None:
         path = stage.name("board")
@@ -221,32 +221,32 @@ class MakerProcess:
 
     @property
     def made(self) -> int:
-        """How many spans it has ended."""
+        """Number of spans ended."""
         return self.board["ended"]
 
     def go(self) -> None:
-        """Let it make spans."""
+        """Start making spans."""
         self.board["go"] = 1
 
     def end(self, deadline_s: float = 0.0) -> Seen:
-        """Let it stop, and return what it saw once it has delivered the rest."""
+        """Stop making spans, and return the results once all are delivered."""
         self.board["stop"] = 1
         return self.wait(deadline_s)
 
     def wait(self, deadline_s: float = 0.0) -> Seen:
-        """Return what it saw once it has come to its end."""
+        """Wait for the maker's end, and return the results."""
         out, _ = self.process.communicate(timeout=deadline_s or self._plan.seconds + 2 * DEADLINE_S)
         assert self.process.returncode == 0
         return Seen(*json.loads(out))
 
     def kill(self) -> None:
-        """End it as by kill -9."""
+        """Kill the maker."""
         self.process.kill()
         self.process.wait(DEADLINE_S)
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

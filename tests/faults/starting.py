@@ -1,6 +1,6 @@
-"""How long beginning to trace stops a program: ``python -m tests.faults.starting ENDPOINT WAYS``.
+"""Time for which starting to trace blocks a program: ``python -m tests.faults.starting ENDPOINT WAYS``.
 
-One idea: every process can be measured once, so this one prints its figures as a line of JSON and ends.
+One idea: each process can be measured once, so it prints its figures as a line of JSON and exits.
 """
 
 import json
@@ -11,13 +11,13 @@ from typing import NamedTuple
 
 
 class Start(NamedTuple):
-    """What stopped the program, in ms.
+    """Times that blocked the program, in ms.
 
     Attributes:
-        loading: importing what `configure` imports, pyzmq before all.
-        configure: `configure` itself.
+        loading: importing the modules that `configure` needs, mainly pyzmq.
+        configure: the call of `configure`.
         first: the first span, which starts the thread and its socket.
-        second: the second span, which finds both.
+        second: the second span, which finds both running.
     """
 
     loading: float
@@ -27,11 +27,11 @@ class Start(NamedTuple):
 
 
 def measure(endpoint: str) -> Start:
-    """Begin to trace."""
+    """Start tracing, and return the times of the steps."""
     import ztrace
 
     begun_s = time.perf_counter()
-    # What `configure` imports, so that it is not counted with what it does.
+    # Imported here, so that `configure` is measured without its imports.
     import ztrace.publishing.link
     import ztrace.publishing.publisher
 
@@ -48,7 +48,7 @@ def measure(endpoint: str) -> Start:
 
 
 def main() -> None:
-    """Measure it where the program runs: in its main thread, a greenlet or a task."""
+    """Measure in the main thread, a greenlet or a task."""
     endpoint, ways = sys.argv[1:]
     if ways == "gevent":
         from gevent import monkey

@@ -1,18 +1,18 @@
-"""What was wanted, what was seen, and what the OpenTelemetry SDK makes of it."""
+"""Table of results: expected and actual figures, and those of the OpenTelemetry SDK."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """One fault.
+    """Result of one fault.
 
     Attributes:
-        wanted: the figure to reach.
-        seen: the figure reached.
-        lost: spans that are not stored.
-        reached: whether that is enough.
-        peer: what became of the OpenTelemetry SDK's spans; empty if it has no such thing.
+        wanted: the expected figure.
+        seen: the actual figure.
+        lost: the number of spans not stored.
+        reached: whether the actual figure suffices.
+        peer: the result of the OpenTelemetry SDK; empty if not applicable.
     """
 
     fault: str

@@ -1,4 +1,4 @@
-"""Short faults done to real processes: what does not depend on the machine's speed."""
+"""Short faults in real processes, with assertions that are independent of the machine's speed."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -32,21 +32,21 @@ SHORT = Length(short=True, peer=False)
     ids=lambda fault: fault.__name__,
 )
 def test_what_is_over_one_day_loses_nothing(fault: Callable[[Length], Row]) -> None:
-    """Whatever happens to the collector, on the way to it or to the process, every span is stored once."""
+    """After a temporary fault of collector, network or process, every span is stored once."""
     assert fault(SHORT).lost == 0
 
 
 @pytest.mark.parametrize("kind", [small_disk, limited_files], ids=lambda kind: kind.__name__)
 def test_a_full_disk_loses_nothing(kind: Callable[[Stage], AbstractContextManager[Disk]]) -> None:
-    """What finds no room waits at its publisher, also when the collector is killed meanwhile."""
+    """Spans wait at their publisher while a disk is full, even if the collector is killed meanwhile."""
     assert pressure.fill_disk(SHORT, kind).lost == 0
 
 
 def test_what_finds_no_room_is_counted() -> None:
-    """With neither room in the window nor in the queue, spans are lost, and counted to the span."""
+    """Spans beyond the room of window and queue are lost, and counted exactly."""
     assert pressure.flood(SHORT).lost > 0
 
 
 def test_what_a_killed_process_left_is_delivered() -> None:
-    """The next process delivers its spool; what was not yet in there is counted to the span."""
+    """The next process delivers a killed one's spool, and spans not spooled yet are counted exactly."""
     assert publisher_faults.kill_spooled(SHORT).lost < 3 * 2_500

@@ -1,8 +1,10 @@
-"""How long the calls into a tracer took, and whose fault the long ones were.
+"""Durations of calls into a tracer, and the causes of long ones.
 
-One idea: the system may take the processor from a thread at any time. Its own account (``schedstat``) says
-how long a thread ran and how long it waited for a processor: what is left of a long call is time in which it
-waited for something in its own process, which is what a tracer must not cause.
+One idea: the kernel may preempt a thread at any time. Its scheduler statistics (``schedstat``) have a
+thread's
+time running and waiting for a processor: the rest of a long call was spent waiting within the process, which
+a
+tracer must not cause.
 """
 
 import io
@@ -10,23 +12,23 @@ import time
 from array import array
 from pathlib import Path
 
-#: What the system has done with the thread that asks: ns running, ns waiting for a processor. Not everywhere.
+#: Statistics of the calling thread, where available: ns running, ns waiting for a processor.
 SCHEDSTAT = Path("/proc/thread-self/schedstat")
 
 
 class Timings:
-    """The calls of one thread.
+    """Timings of one thread's calls.
 
     Attributes:
-        long: calls longer than `LONG_NS`.
-        long_waits: those that waited for longer than that in their own process.
-        max_ns: the longest of them.
-        max_wait_ns: the longest wait.
+        long: the number of calls longer than `LONG_NS`.
+        long_waits: the number of calls that waited longer than `LONG_NS` within the process.
+        max_ns: the longest call.
+        max_wait_ns: the longest wait within the process.
     """
 
-    #: What counts as long.
+    #: Duration of a long call.
     LONG_NS = 1_000_000
-    #: The width of a bucket, and how many there are: calls up to 10 ms are told apart.
+    #: Width and number of buckets: calls of up to 10 ms are distinguished.
     BUCKET_NS, BUCKETS = 100, 100_000
 
     def __init__(self, watching: bool) -> None:
@@ -38,11 +40,11 @@ class Timings:
         self._mark = (0, 0)
 
     def mark(self) -> None:
-        """Begin to watch, after a sleep of the caller's own."""
+        """Start a measurement, after the caller has slept."""
         self._mark = (time.perf_counter_ns(), self._busy_ns())
 
     def note(self, call_ns: int) -> None:
-        """Take down a call that has just ended."""
+        """Record a call that has just ended."""
         self._counts[min(call_ns // self.BUCKET_NS, self.BUCKETS - 1)] += 1
         if call_ns <= self.LONG_NS:
             return
@@ -56,7 +58,7 @@ class Timings:
         self.max_wait_ns = max(wait_ns, self.max_wait_ns)
 
     def report(self) -> dict[str, float]:
-        """Return quantiles in µs, how many calls were long, and the longest wait inside the process."""
+        """Return quantiles in µs, the number of long calls, and the longest wait within the process."""
         calls = sum(self._counts)
         return {
             "calls": calls,
@@ -68,7 +70,7 @@ class Timings:
         }
 
     def close(self) -> None:
-        """Let go of the system's account."""
+        """Close the statistics file."""
         if self._file is not None:
             self._file.close()
 
@@ -80,7 +82,7 @@ class Timings:
         return 0.0
 
     def _busy_ns(self) -> int:
-        """Return how long this thread has run or waited for a processor."""
+        """Return the time this thread has run or waited for a processor."""
         if self._file is None:
             return time.thread_time_ns()
         ran, waited, _ = self._file.read(100).split()

@@ -1,37 +1,37 @@
-"""The tracers that a maker can use: ztrace, the OpenTelemetry SDK to compare with, or none.
+"""Tracers used by a maker: ztrace, the OpenTelemetry SDK for comparison, or none.
 
-One idea: all make the same tree, a root with four descendants and an attribute each.
+One idea: all make the same tree, a root with four descendants and one attribute each.
 """
 
 from collections.abc import Callable
 
-#: Spans in a tree.
+#: Spans of one tree.
 TREE = 5
 
 
 class Untraced:
-    """No tracer at all, to compare with."""
+    """Absence of a tracer, for comparison."""
 
     dropped = 0
 
     def configure(self, endpoint: str) -> None:
-        """Do nothing."""
+        """Do nothing, as without tracing."""
 
     def tree(self) -> None:
-        """Do nothing."""
+        """Do nothing, as without tracing."""
 
     def close(self, timeout_s: float) -> bool:
-        """Do nothing."""
+        """Return True: nothing is pending."""
         return True
 
 
 class Ztrace:
-    """What is tested."""
+    """Tracer under test."""
 
     dropped = 0
 
     def configure(self, endpoint: str) -> None:
-        """Begin to trace."""
+        """Start tracing to the endpoint."""
         import ztrace
 
         self._span = ztrace.span
@@ -50,7 +50,7 @@ class Ztrace:
                     pass
 
     def close(self, timeout_s: float) -> bool:
-        """Deliver what is left."""
+        """Deliver the pending spans, and return whether all are stored."""
         import ztrace
         from ztrace import agent
 
@@ -63,12 +63,12 @@ class Ztrace:
 
 
 class OpenTelemetry:
-    """The OpenTelemetry SDK as its documentation sets it up, with its defaults: to compare with."""
+    """OpenTelemetry SDK set up as documented, with its defaults, for comparison."""
 
     dropped = 0
 
     def configure(self, endpoint: str) -> None:
-        """Begin to trace."""
+        """Start tracing to the endpoint."""
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
@@ -79,7 +79,7 @@ class OpenTelemetry:
         self._start = self._provider.get_tracer("maker").start_as_current_span
 
     def tree(self) -> None:
-        """Make the same tree."""
+        """Make the same tree as `Ztrace.tree`."""
         start = self._start
         with start("root", attributes={"number": 1}):
             with start("first", attributes={"card": "visa"}):
@@ -91,7 +91,7 @@ class OpenTelemetry:
                     pass
 
     def close(self, timeout_s: float) -> bool:
-        """Deliver what is left."""
+        """Deliver the pending spans, and return whether the flush succeeded."""
         flushed = self._provider.force_flush(int(1000 * timeout_s))
         self._provider.shutdown()
         return bool(flushed)

@@ -1,7 +1,7 @@
 """Seeded simulation of publishers and a collector, with a simulated clock and network.
 
-  python -m tests.simulation --seeds 5000      run 5000 worlds, and print those that fail
-  python -m tests.simulation --seed 17         run one world, with a line for every event
+    python -m tests.simulation --seeds 5000      run 5000 worlds, and print those that fail
+    python -m tests.simulation --seed 17         run one world, with a line for every event
 
 One idea: every random choice in a world is drawn from its seed, so a failure can be replayed. The agent's
 worker, window, spool and adoption and the collector's store are the real ones; time, sockets and threads are

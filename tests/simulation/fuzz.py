@@ -1,7 +1,7 @@
 """Fuzzer of all code that parses data from the wire.
 
-  python -m tests.simulation.fuzz --minutes 1           from a new seed, which is printed
-  python -m tests.simulation.fuzz --minutes 1 --seed 7  from a given seed
+    python -m tests.simulation.fuzz --minutes 1           from a new seed, which is printed
+    python -m tests.simulation.fuzz --minutes 1 --seed 7  from a given seed
 
 One idea: start from messages as publishers send them and break each one slightly, so that they pass the first
 check. After each message, every span must be stored or counted.

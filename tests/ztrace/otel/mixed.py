@@ -1,6 +1,6 @@
 """One process of a mixed tree: ``python -m tests.ztrace.otel.mixed ROLE WAY COLLECTOR [NEXT]``.
 
- shopper ─HTTP─▶ web ─zerorpc─▶ orders ─zerorpc─▶ goods ─HTTP─▶ stock
+    shopper ─HTTP─▶ web ─zerorpc─▶ orders ─zerorpc─▶ goods ─HTTP─▶ stock
 
 The shopper and stock use OpenTelemetry only, orders uses ztrace only, web and goods use both. WAY is the
 export of OpenTelemetry's spans: ``ztrace`` over ztrace's transport, ``otlp`` by the SDK's own exporter to

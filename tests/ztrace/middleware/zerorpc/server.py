@@ -2,11 +2,11 @@
 
 The same methods are served at several endpoints, which are printed as one line of JSON:
 
- rpc      with a usual heartbeat
- brittle  with a heartbeat so short that a lost client is noticed at once
- queue    one call at a time
- pull     messages
- sub      published messages
+    rpc      with a usual heartbeat
+    brittle  with a heartbeat so short that a lost client is noticed at once
+    queue    one call at a time
+    pull     messages
+    sub      published messages
 
 Standard input takes one command per line; the service stops at its end.
 """
