@@ -32,6 +32,7 @@ from ztrace_collector.checking.parcels import (
     pack,
 )
 from ztrace_collector.storing import writer as storing_writer
+from ztrace_collector.storing.contents import Contents
 from ztrace_collector.storing.store import Store
 from ztrace_collector.storing.writer import Writer
 from ztrace_collector.tables import known
@@ -228,7 +229,7 @@ def test_what_cannot_be_stored_now_is_not_held(
     with Writer(path, say=said.append) as writer:
         with monkeypatch.context() as patch:
 
-            def fail(self: Store, *brought: object) -> Any:
+            def fail(self: object, *brought: object) -> Any:
                 raise DatabaseBlocked("no space left")
 
             patch.setattr(Store, "store", fail)
@@ -260,11 +261,11 @@ def test_a_defect_of_ours_does_not_cost_the_file(path: Path, monkeypatch: pytest
     with Writer(path, say=lambda line: None) as writer:
         writer.write(parcels=list(pack(ForeignBatch(CART, [make_span(0)]))))
 
-        def fail(self: Store, *brought: object) -> Any:
+        def fail(self: object, *brought: object) -> Any:
             raise TypeError("a defect")
 
         with monkeypatch.context() as patch:
-            patch.setattr(Store, "_take_foreign", fail)
+            patch.setattr(Contents, "add_parcel", fail)
             with pytest.raises((TypeError, DatabaseError), match="a defect"):
                 writer.write(parcels=list(pack(ForeignBatch(CART, [make_span(1)]))))
     assert row(path, "SELECT count(*) AS n FROM spans") == {"n": 1}

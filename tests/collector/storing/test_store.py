@@ -193,7 +193,7 @@ def test_a_failed_transaction_leaves_nothing_behind(
         raise sqlite3.OperationalError("disk I/O error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store._figures, "write", fail)
+        patch.setattr(store._contents._figures, "write", fail)
         with pytest.raises(DatabaseError, match="disk I/O error"):
             store.store(messages)
     assert row(path, "SELECT count(*) AS n FROM spans")["n"] == 1

@@ -106,7 +106,7 @@ def test_a_rolled_back_name_is_not_counted(path: Path, monkeypatch: pytest.Monke
             raise sqlite3.OperationalError("disk I/O error")
 
         with monkeypatch.context() as patch:
-            patch.setattr(store._traces, "write", fail)
+            patch.setattr(store._contents._traces, "write", fail)
             sequence, created = sender.sequence, sender.created
             with pytest.raises(Exception, match="disk I/O error"):
                 store.store([sender.data(*(make_span(n, name=f"gone-{n}") for n in range(1, 9)))])
@@ -125,6 +125,6 @@ def test_many_services_with_new_names_are_read_again(path: Path, monkeypatch: py
         for name in range(7):
             for number, sender in enumerate(senders):
                 store.store([sender.data(make_span(100 * number + name, name=f"get-{name}"))])
-        assert len(store._methods) <= 4
+        assert len(store._contents._methods) <= 4
     assert names(path, "service-9") == [*(f"get-{n}" for n in range(5)), "(other)"]
     assert refusals(path) == {"too_many_names": 20}

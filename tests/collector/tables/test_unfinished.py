@@ -116,7 +116,7 @@ def test_a_failed_transaction_changes_nothing(
         raise sqlite3.OperationalError("disk I/O error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store._figures, "write", fail)
+        patch.setattr(store._contents._figures, "write", fail)
         with pytest.raises(Exception, match="disk I/O"):
             store.store([message, another])
     assert open_ids(path) == [span_id(0)]

@@ -23,7 +23,7 @@ from ztrace_collector.otlp.mapping.reading import StoredSpan, read_after, read_u
 from ztrace_collector.otlp.sending.answers import Later, Transport
 from ztrace_collector.otlp.sending.deliver import Part, Pauses, deliver, open_transport
 from ztrace_collector.otlp.sending.destinations import Destination
-from ztrace_collector.storing.store import last_span_id
+from ztrace_collector.tables.spans import last_span_id
 
 #: Spans of a request, unless these are large.
 MAX_SPANS = 2_000

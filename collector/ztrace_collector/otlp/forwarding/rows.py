@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from ztrace_collector.otlp.forwarding.messages import Report
 from ztrace_collector.otlp.sending.destinations import Destination
-from ztrace_collector.storing.store import last_span_id
+from ztrace_collector.tables.spans import last_span_id
 
 
 def register(db: sqlite3.Connection, destinations: Iterable[Destination], now_ns: int) -> list[int]:

@@ -1,0 +1,172 @@
+"""The contents of a database file: all its tables, and what a message or a parcel changes in them."""
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+
+from ztrace.errors import WireError
+from ztrace.wire import BYE, CRASH, OPEN, TOMBSTONE, unpack_stretch
+from ztrace_collector.checking.columns import Columns, read_message, read_parcel, read_spans
+from ztrace_collector.checking.parcels import Outcome, Parcel
+from ztrace_collector.refusals import SPAN_REASONS, UNFINISHED, Refusals
+from ztrace_collector.tables.accounts import Account
+from ztrace_collector.tables.exceptions import Exceptions
+from ztrace_collector.tables.figures import MethodFigures
+from ztrace_collector.tables.known import KnownSpans
+from ztrace_collector.tables.losses import Losses
+from ztrace_collector.tables.methods import Methods
+from ztrace_collector.tables.publishers import Publishers
+from ztrace_collector.tables.spans import Spans
+from ztrace_collector.tables.traces import Traces
+from ztrace_collector.tables.unfinished import Unfinished
+
+
+class Contents:
+    """The tables, and their rows that belong to the transaction in progress.
+
+    Attributes:
+        publishers: the publishers' accounts, which tell how many publishers are there.
+    """
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self.publishers = Publishers(db)
+        self._losses = Losses(db)
+        self._methods = Methods(db)
+        self._spans = Spans(db)
+        self._traces = Traces(db)
+        self._unfinished = Unfinished(db)
+        self._known = KnownSpans(db)
+        self._figures = MethodFigures(db)
+        self._exceptions = Exceptions(db)
+
+    def begin(self) -> None:
+        """Prepare the tables for the transaction that has begun."""
+        self._spans.hold_place()
+
+    def add_message(self, frames: Sequence[bytes], now_ns: int, refusals: Refusals) -> int:
+        """Add what a publisher's message brings; return how many of its spans are stored."""
+        try:
+            header, body = read_message(frames)
+            account = self.publishers.account_of(header, now_ns)
+        except WireError as error:
+            refusals.note(error.reason, str(error))
+            return 0
+        stretch = unpack_stretch(body) if header.kind in (TOMBSTONE, BYE, CRASH) else None
+        accepted, losses = account.receive(header, now_ns, stretch)
+        self._losses.add(account.instance, losses)
+        # An OPEN that was overtaken may report spans that have ended since; the next one will not.
+        told = header.kind == OPEN and header.sequence >= account.next_sequence
+        if not accepted and not told:
+            return 0
+        try:
+            columns = read_spans(header, body, refusals)
+        except WireError as error:
+            refusals.note(error.reason, str(error))
+            columns = None
+        if told:
+            if columns is not None:
+                methods = self._methods.number(account.service, columns, refusals)
+                self._unfinished.add(account.instance, columns, methods, now_ns, refusals)
+            return 0
+        stored = 0 if columns is None else self._add_spans(account, columns, refusals)
+        self._losses.add(account.instance, account.count(stored, header.span_count - stored))
+        return stored
+
+    def add_parcel(self, parcel: Parcel, now_ns: int, refusals: Refusals) -> Outcome:
+        """Add spans that did not come from a publisher; of spans with the same ids the first is kept."""
+        now_ns = min(now_ns, parcel.seen_ns) or now_ns
+        noted = Refusals()
+        for reason, number in (*parcel.refused.items(), *parcel.mended.items()):
+            noted.note(reason, f"of {parcel.resource.service[:80]}", number)
+        count = parcel.span_count + sum(parcel.refused.values())
+        try:
+            account = self.publishers.account_of_resource(parcel.resource, now_ns, noted)
+        except WireError as error:
+            refusals.note(error.reason, str(error), count)
+            return Outcome(0, 0, {error.reason: count})
+        columns = read_parcel(parcel, noted)
+        accepted = 0 if columns is None else len(columns.span_ids)
+        if columns is not None and not parcel.finished:
+            methods = self._methods.number(account.service, columns, noted)
+            opened = self._unfinished.add(account.instance, columns, methods, now_ns, noted)
+            # A refused span that has not ended is not lost yet: its end may still come, as a publisher's may.
+            self._losses.add(account.instance, account.take(0, count - parcel.span_count, now_ns))
+            accepted -= noted.counts.get(UNFINISHED, 0)
+            return _conclude(opened, accepted, noted, refusals)
+        new = None if columns is None else self._known.without(columns)
+        stored = 0 if new is None else self._add_spans(account, new, noted)
+        self._losses.add(account.instance, account.take(stored, count - accepted, now_ns))
+        return _conclude(stored, accepted, noted, refusals)
+
+    def write(self, span_count: int) -> dict[bytes, int]:
+        """Write the rows of everything that was added.
+
+        Args:
+            span_count: spans stored in this transaction.
+
+        Returns:
+            The next sequence number of each incarnation that sent something.
+        """
+        self._spans.release_place()
+        trace_count = self._traces.write()
+        self._unfinished.write()
+        self._figures.write()
+        self._exceptions.write()
+        self._losses.write()
+        acknowledgements = self.publishers.write()
+        self._db.executemany(
+            "UPDATE totals SET value = value + ? WHERE name = ?",
+            [(span_count, "spans"), (trace_count, "traces")],
+        )
+        return acknowledgements
+
+    def trim(self) -> None:
+        """Bound what is kept in memory, after a commit."""
+        self._methods.trim()
+
+    def forget(self, table: str) -> None:
+        """Drop a table's rows from memory, between transactions: some were deleted by other means."""
+        if table == "method_figures":
+            self._figures.forget()
+        elif table == "losses":
+            self._losses.forget()
+        elif table == "publishers":
+            self.publishers.forget()
+        elif table == "unfinished_spans":
+            self._unfinished.forget()
+
+    def forget_traces(self, trace_ids: Iterable[bytes]) -> None:
+        """Drop traces from memory, between transactions: their rows were deleted by other means."""
+        forgotten = list(trace_ids)
+        self._traces.drop(forgotten)
+        self._known.drop(forgotten)
+        self._unfinished.drop(forgotten)
+
+    def forget_all(self) -> None:
+        """Drop everything from memory: the transaction is rolled back."""
+        self.publishers.forget()
+        self._losses.forget()
+        self._methods.forget()
+        self._spans.forget()
+        self._figures.forget()
+        self._exceptions.forget()
+        self._traces.forget()
+        self._known.forget()
+        self._unfinished.forget()
+
+    def _add_spans(self, account: Account, columns: Columns, refusals: Refusals) -> int:
+        service = account.service
+        methods = self._methods.number(service, columns, refusals)
+        self._spans.insert(account.instance, columns, methods)
+        self._unfinished.end(columns)
+        self._known.add(columns)
+        self._traces.add(service, columns, methods)
+        self._figures.add(columns, methods)
+        self._exceptions.add(service, columns, refusals)
+        return len(columns.trace_ids)
+
+
+def _conclude(stored: int, accepted: int, noted: Refusals, refusals: Refusals) -> Outcome:
+    refusals.add(noted)
+    refused = {reason: noted.counts[reason] for reason in SPAN_REASONS if reason in noted.counts}
+    return Outcome(stored, accepted - stored, refused)

@@ -1,0 +1,81 @@
+"""The table ``spans``, whose ids have no gaps.
+
+One idea: a reader that has come as far as one id knows what comes after it, and how much of that has been
+deleted meanwhile. So an id is never used again, also after the newest spans were deleted.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from itertools import repeat
+
+from ztrace_collector.checking.columns import Columns, link_texts
+from ztrace_collector.tables.rows import Insert
+
+_COLUMNS = (
+    "trace_id, span_id, parent_id, method, instance, start_ns, duration_ns, self_ns, cpu_ns, status,"
+    " attributes, links"
+)
+#: Statements without and with details: most batches have none, and each column costs a hundredth.
+_INSERT, _INSERT_DETAILED = Insert("spans", _COLUMNS), Insert("spans", f"{_COLUMNS}, details")
+#: A row that holds the place of a deleted span, since SQLite continues from the highest id that is there.
+_PLACE = (
+    "INSERT INTO spans (id, trace_id, span_id, method, instance, start_ns, status)"
+    " VALUES (?, x'', x'', 0, 0, 0, 0)"
+)
+
+
+class Spans:
+    """The table ``spans``, and the id that was given last."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self.forget()
+
+    def forget(self) -> None:
+        """Read the last id again: the transaction is rolled back."""
+        self._last_id = last_span_id(self._db)
+        self._held = 0
+
+    def hold_place(self) -> None:
+        """Make ids continue after the last one; `release_place` has to follow in the same transaction."""
+        (highest,) = self._db.execute("SELECT coalesce(max(id), 0) FROM spans").fetchone()
+        if highest < self._last_id:
+            self._held = self._last_id
+            self._db.execute(_PLACE, (self._held,))
+
+    def release_place(self) -> None:
+        """Delete the row that `hold_place` may have inserted."""
+        if self._held:
+            self._db.execute("DELETE FROM spans WHERE id = ?", (self._held,))
+            self._held = 0
+
+    def insert(self, instance: int, columns: Columns, methods: Sequence[int]) -> None:
+        """Insert a batch's spans."""
+        has_details = columns.details.count(None) < len(columns.details)
+        rows = zip(
+            columns.trace_ids,
+            columns.span_ids,
+            columns.parent_ids,
+            methods,
+            repeat(instance),
+            columns.start_ns,
+            columns.duration_ns,
+            columns.self_ns,
+            columns.cpu_ns,
+            columns.statuses,
+            columns.attributes,
+            link_texts(columns),
+            *([columns.details] if has_details else ()),
+            strict=False,
+        )
+        (_INSERT_DETAILED if has_details else _INSERT).write(self._db, rows, len(methods))
+        self._last_id += len(methods)
+
+
+def last_span_id(db: sqlite3.Connection) -> int:
+    """Return the id of the span that was stored last, also if it has been deleted since."""
+    (last_id,) = db.execute(
+        "SELECT max((SELECT coalesce(max(id), 0) FROM spans),"
+        " (SELECT sum(value) FROM totals WHERE name IN ('spans', 'spans_expired')))"
+    ).fetchone()
+    return int(last_id)
