@@ -1,4 +1,4 @@
-"""Databases that the real collector wrote, and the command line in this process."""
+"""Fixtures of databases written by the real collector, and of the command line in this process."""
 
 import json
 import time
@@ -12,13 +12,13 @@ from click.testing import CliRunner, Result
 from tests.viewer.stored import NOON, checkout, store, trace_id
 from ztrace_viewer.cli import ztrace
 
-#: Runs ``ztrace`` with these arguments.
+#: Function that runs ``ztrace`` with arguments.
 Run = Callable[..., Result]
 
 
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a database with two checkouts at noon, the first slower; both failed in stock."""
+    """Return a database with two checkouts at noon, the first slower, both failed in stock."""
     path = tmp_path_factory.mktemp("shop") / "shop.db"
     store(path, checkout(trace_id(1), NOON), at_ns=NOON)
     store(path, checkout(trace_id(2, NOON + 60_000_000_000), NOON + 60_000_000_000, 0.5), at_ns=NOON)
@@ -27,13 +27,13 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return where a database may be made."""
+    """Return the path at which a database may be created."""
     return tmp_path / "ztrace.db"
 
 
 @pytest.fixture
 def set_zone() -> Iterator[Callable[[str], None]]:
-    """Yield what sets the local time zone; it is set back afterwards."""
+    """Yield a function that sets the local time zone; the zone is restored afterwards."""
     with pytest.MonkeyPatch.context() as patch:
 
         def set_to(name: str) -> None:
@@ -46,7 +46,7 @@ def set_zone() -> Iterator[Callable[[str], None]]:
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, set_zone: Callable[[str], None]) -> Run:
-    """Return what runs a command; the local time is UTC and the screen 100 columns wide."""
+    """Return a function that runs a command, in UTC and on a screen of 100 columns."""
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.delenv("ZTRACE_DB", raising=False)
     set_zone("UTC")
@@ -64,7 +64,7 @@ def run(monkeypatch: pytest.MonkeyPatch, set_zone: Callable[[str], None]) -> Run
 
 @pytest.fixture
 def ask(run: Run) -> Callable[..., Any]:
-    """Return what runs a command with ``--json`` and reads its document."""
+    """Return a function that runs a command with ``--json`` and parses its document."""
 
     def invoke(*arguments: object) -> Any:
         result = run(*arguments, "--json")

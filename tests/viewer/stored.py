@@ -1,4 +1,4 @@
-"""Databases for the viewer's tests, written by the real collector from messages as publishers send them."""
+"""Databases for the viewer's tests, written by the real collector from publishers' messages."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
@@ -14,12 +14,12 @@ MS = 1_000_000
 SECOND = 1_000 * MS
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
-#: When the tests' services ran: 2026-01-31 12:00:00 UTC.
+#: Time at which the tests' services ran: 2026-01-31 12:00:00 UTC.
 NOON = 1_769_860_800 * SECOND
 
 
 def trace_id(number: int, at_ns: int = NOON) -> bytes:
-    """Return a trace id as the agent makes them: six bytes of time, ten that differ."""
+    """Return a trace id as the agent makes one: six bytes of time, ten distinct ones."""
     return (at_ns // MS).to_bytes(6, "big") + number.to_bytes(10, "big")
 
 
@@ -43,7 +43,7 @@ def span(
     attributes: dict[str, Any] | None = None,
     exception: records.ExceptionRecord | None = None,
 ) -> records.Span:
-    """Return a span that began ``start_ms`` after ``at_ns``."""
+    """Return a span that started ``start_ms`` after ``at_ns``."""
     if status is None:
         status = records.UNFINISHED if duration_ms is None else records.ERROR if exception else records.OK
     duration_ns = None if duration_ms is None else int(duration_ms * MS)
@@ -134,17 +134,17 @@ def message(service: str, spans: Sequence[records.Span], number: int = 1, **chan
 
 
 def open_message(service: str, spans: Sequence[records.Span], number: int = 1, **changes: Any) -> list[bytes]:
-    """Return the frames of a message that tells of spans that have not ended; they are not counted."""
+    """Return the frames of a message with unfinished spans, which count in no account."""
     told = {"kind": wire.OPEN, "covered": 0, "created": 0, **changes}
     return message(service, spans, number, **told)
 
 
-#: Each call of `store` is from publishers that have not been seen before.
+#: Each call of `store` uses publishers that are new.
 _publishers = count(1)
 
 
 def store(path: Path, spans: Mapping[str, Sequence[records.Span]], *, at_ns: int | None = None) -> Path:
-    """Store spans by service, each service's from a new publisher, which tells of those without an end."""
+    """Store spans by service, each from a new publisher, which reports unfinished ones as open."""
     clock = {} if at_ns is None else {"clock_ns": lambda: at_ns}
     messages = []
     for service, batch in spans.items():
@@ -159,7 +159,7 @@ def store(path: Path, spans: Mapping[str, Sequence[records.Span]], *, at_ns: int
     return path
 
 
-#: Where the shop's exception was raised, and what wrapped it on its way.
+#: Frames of the shop's exception at its origin, and of the exception that wrapped it.
 QUERY_FRAMES = (
     (
         "/usr/lib/python3/dist-packages/zerorpc/core.py",
@@ -182,13 +182,13 @@ CHARGE_FRAMES = (
         True,
     ),
 )
-#: The lines that made the calls through which it came.
+#: Calling lines that the exception passed.
 RESERVE_CALL = ("/srv/shop/billing.py", 71, "Billing.charge", "billing", "self.stock.reserve(article)", True)
 CHARGE_CALL = ("/srv/shop/shop.py", 40, "Shop.checkout", "shop", "self.billing.charge(card)", True)
 
 
 def checkout(trace: bytes, at_ns: int = NOON, scale: float = 1.0) -> dict[str, list[records.Span]]:
-    """Return a shop's call tree over four services, with an exception that comes up wrapped."""
+    """Return a shop's call tree over five services, with an exception wrapped on its path."""
 
     def call(
         number: int, parent: int | None, kind: str, name: str, start: float, end: float, **more: Any

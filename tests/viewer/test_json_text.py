@@ -1,4 +1,4 @@
-"""Documents become the JSON that `json` would write, however deep they are."""
+"""JSON written from documents of any depth, equal to `json`'s."""
 
 import json
 from typing import Any
@@ -21,7 +21,7 @@ NODES: st.SearchStrategy[dict[str, Any]] = st.recursive(
 
 @given(NODES)
 def test_it_reads_back_as_it_was(document: dict[str, Any]) -> None:
-    """On one line, in ASCII."""
+    """A written document is one line of ASCII that parses back to the document."""
     text = "".join(write_json(document))
     assert json.loads(text) == document
     assert text.isascii()
@@ -29,24 +29,24 @@ def test_it_reads_back_as_it_was(document: dict[str, Any]) -> None:
 
 
 def test_a_document_may_be_deeper_than_pythons_stack() -> None:
-    """100,000 spans below each other."""
+    """A document of 100,000 nested spans is written."""
     document: dict[str, Any] = {"span_id": "0", "children": []}
     for number in range(100_000):
         document = {"span_id": str(number), "children": [document]}
     text = "".join(write_json({"trace_id": "ab", "roots": [document]}))
     assert text.count('"span_id"') == 100_001
     assert text.endswith("]}" * 100_002)
-    while document["children"]:  # Taken apart step by step: a test's report would recurse.
+    while document["children"]:  # Step by step: a report would recurse.
         document = document["children"][0]
 
 
 def test_control_characters_are_escaped() -> None:
-    """Nothing from the wire acts on a terminal."""
+    """Control characters are escaped."""
     assert "".join(write_json({"name": "\x1b[31m\x9b\u202e\n"})) == '{"name": "\\u001b[31m\\u009b\\u202e\\n"}'
 
 
 def test_a_stored_column_is_read_or_left() -> None:
-    """NaN is a string, as JSON has no such number; what is no JSON is None."""
+    """NaN and infinities are read as strings, and invalid JSON as None."""
     assert read_json('{"a": [1, NaN, -Infinity]}') == {"a": [1, "NaN", "-Infinity"]}
     assert read_json(None) is None
     assert read_json("{") is None

@@ -1,4 +1,4 @@
-"""Every command: its text, its JSON, its exit status and its help."""
+"""Text, JSON, exit status and help of every command."""
 
 import json
 import re
@@ -28,14 +28,14 @@ Ask = Callable[..., Any]
 
 
 def has_shape(document: Any, shape: Any) -> None:
-    """Fail unless a document has exactly a type's fields."""
+    """Assert that a document has exactly the fields of a type."""
     hints = get_type_hints(shape)
     assert set(document) == set(hints), shape
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_with_an_example(run: Run, name: str) -> None:
-    """Its first line is the one in the list, and the example calls it."""
+    """Each command's help has its summary and an example."""
     result = run(name, "--help")
     assert result.exit_code == 0
     assert "Example:" in result.stdout
@@ -46,7 +46,7 @@ def test_every_command_has_help_with_an_example(run: Run, name: str) -> None:
 
 
 def test_the_list_of_commands_fits_80_columns(run: Run) -> None:
-    """One line each."""
+    """The list of commands has one line per command within 80 columns."""
     result = run("--help", columns=80)
     assert result.exit_code == 0
     for name, place in COMMANDS.items():
@@ -54,7 +54,7 @@ def test_the_list_of_commands_fits_80_columns(run: Run) -> None:
 
 
 def test_the_version_is_told(run: Run) -> None:
-    """By option."""
+    """``--version`` prints the version."""
     assert run("--version").stdout == f"ztrace {__version__}\n"
 
 
@@ -74,7 +74,7 @@ def test_the_version_is_told(run: Run) -> None:
     ],
 )
 def test_wrong_usage_ends_with_status_2(run: Run, shop: Path, arguments: tuple[str, ...]) -> None:
-    """And says what is wrong on standard error."""
+    """Wrong usage exits with status 2 and an error on stderr."""
     named = () if arguments[0] in ("demo", "nonsense") else ("--db", shop)
     result = run(*arguments, *named)
     assert result.exit_code == 2
@@ -84,7 +84,7 @@ def test_wrong_usage_ends_with_status_2(run: Run, shop: Path, arguments: tuple[s
 
 
 def test_slow_lists_the_slowest_first(run: Run, shop: Path) -> None:
-    """With ids that can be given to `show`."""
+    """`slow` lists the slowest trees first, with ids that `show` accepts."""
     result = run("slow", "--db", shop)
     assert result.exit_code == 0
     head, first, second = result.stdout.splitlines()
@@ -95,7 +95,7 @@ def test_slow_lists_the_slowest_first(run: Run, shop: Path) -> None:
 
 
 def test_slow_in_json_has_the_documented_shape(ask: Ask, shop: Path) -> None:
-    """Every field, and no other."""
+    """`slow --json` has exactly the documented fields, and respects --limit and --since."""
     document = ask("slow", "--db", shop)
     has_shape(document, documents.SlowDocument)
     for trace in document["traces"]:
@@ -118,7 +118,7 @@ def test_slow_in_json_has_the_documented_shape(ask: Ask, shop: Path) -> None:
 
 
 def test_slow_marks_what_is_incomplete(run: Run, path: Path) -> None:
-    """And says what the mark means."""
+    """`slow` marks an incomplete tree and explains the mark."""
     store(path, {"shop": [span(trace_id(1), 2, 1)]})
     result = run("slow", "--db", path)
     assert "1+?" in result.stdout
@@ -126,7 +126,7 @@ def test_slow_marks_what_is_incomplete(run: Run, path: Path) -> None:
 
 
 def test_errors_lists_groups(run: Run, ask: Ask, shop: Path) -> None:
-    """Where they began, how often, and in which line."""
+    """`errors` lists groups with origin, count and source line."""
     result = run("errors", "--db", shop)
     document = ask("errors", "--db", shop)
     has_shape(document, documents.ErrorsDocument)
@@ -138,7 +138,7 @@ def test_errors_lists_groups(run: Run, ask: Ask, shop: Path) -> None:
 
 
 def test_error_tells_the_way(run: Run, ask: Ask, shop: Path) -> None:
-    """From the caller to the origin, and the traceback."""
+    """`error` prints each hop from the caller to the origin, and the traceback."""
     group = ask("errors", "--db", shop)["groups"][0]["group"]
     document = ask("error", group[:4], "--db", shop)
     has_shape(document, documents.ErrorDocument)
@@ -167,7 +167,7 @@ def test_error_tells_the_way(run: Run, ask: Ask, shop: Path) -> None:
 
 
 def test_a_group_can_be_resolved_and_reopened(run: Run, ask: Ask, shop: Path, path: Path) -> None:
-    """One line says so; it is listed no more, unless all are asked for; both at once contradict."""
+    """A resolved group is hidden unless --all is given, can be reopened, and not both at once."""
     path.write_bytes(shop.read_bytes())
     group = ask("errors", "--db", path)["groups"][0]["group"]
     told = run("error", group[:6], "--resolve", "--db", path).stdout
@@ -185,7 +185,7 @@ def test_a_group_can_be_resolved_and_reopened(run: Run, ask: Ask, shop: Path, pa
 
 
 def test_errors_are_filtered_and_sorted(run: Run, ask: Ask, path: Path) -> None:
-    """By type and text; the most frequent first if asked."""
+    """Groups are filtered by type and text, and sorted by frequency on request."""
     once, twice = raised("bank.Declined", "card"), raised("OSError", "disk full")
     spans = [span(trace_id(n), n, exception=twice, at_ns=NOON) for n in (1, 2)]
     store(path, {"shop": [*spans, span(trace_id(3), 3, exception=once, at_ns=NOON + 9_000_000_000)]})
@@ -201,7 +201,7 @@ def test_errors_are_filtered_and_sorted(run: Run, ask: Ask, path: Path) -> None:
 
 
 def test_errors_fit_a_narrow_screen(run: Run, shop: Path) -> None:
-    """With the count, the bar and the file's name still there, and more of each where there is room."""
+    """`errors` keeps count, bar and file name on a narrow screen, and shows more on a wide one."""
     narrow, wide = (run("errors", "--db", shop, columns=columns).stdout for columns in (80, 120))
     for text in (narrow, wide):
         head, first, second, *_ = text.splitlines()
@@ -213,7 +213,7 @@ def test_errors_fit_a_narrow_screen(run: Run, shop: Path) -> None:
 
 
 def test_another_occurrence_is_shown_on_demand(run: Run, shop: Path) -> None:
-    """And the frames of libraries."""
+    """`error` shows another sample or the library frames on request."""
     group = json.loads(run("errors", "--db", shop, "--json").stdout)["groups"][0]["group"]
     first = run("error", group, "--sample", "first", "--db", shop).stdout
     assert f"the first one, 2026-01-31 12:00:01, in trace {trace_id(1).hex()}" in first
@@ -225,7 +225,7 @@ def test_another_occurrence_is_shown_on_demand(run: Run, shop: Path) -> None:
 
 
 def test_show_draws_a_tree(run: Run, ask: Ask, shop: Path) -> None:
-    """And its JSON has the documented shape on every level."""
+    """`show` draws a tree, and its JSON has exactly the documented fields on every level."""
     assert "└╴cart.load" in run("show", FIRST, "--db", shop).stdout
     document = ask("show", FIRST, "--db", shop)
     has_shape(document, documents.TreeDocument)
@@ -240,7 +240,7 @@ def test_show_draws_a_tree(run: Run, ask: Ask, shop: Path) -> None:
 
 
 def test_show_cuts_at_its_limit(run: Run, path: Path) -> None:
-    """200 lines, unless told otherwise."""
+    """`show` prints 200 spans unless --limit says otherwise."""
     trace = trace_id(1)
     store(path, {"shop": [span(trace, 1)] + [span(trace, n, 1, name=f"call{n}") for n in range(2, 302)]})
     assert "--limit 0 shows all" in run("show", trace.hex(), "--db", path).stdout
@@ -248,7 +248,7 @@ def test_show_cuts_at_its_limit(run: Run, path: Path) -> None:
 
 
 def test_stats_shows_figures(run: Run, ask: Ask, shop: Path) -> None:
-    """The largest total first."""
+    """`stats` lists methods by total time, largest first."""
     document = ask("stats", "--db", shop)
     has_shape(document, documents.StatsDocument)
     for method in document["methods"]:
@@ -262,7 +262,7 @@ def test_stats_shows_figures(run: Run, ask: Ask, shop: Path) -> None:
 
 
 def test_status_shows_publishers(run: Run, ask: Ask, shop: Path) -> None:
-    """And what was lost; an empty database is no error."""
+    """`status` prints totals, losses and publishers."""
     document = ask("status", "--db", shop)
     has_shape(document, documents.StatusDocument)
     for publisher in document["publishers"]:
@@ -274,7 +274,7 @@ def test_status_shows_publishers(run: Run, ask: Ask, shop: Path) -> None:
 
 
 def test_status_says_why_spans_were_lost(run: Run, path: Path) -> None:
-    """In words, with the numbers."""
+    """`status` prints each loss and refusal with its reason."""
     with Store(path) as opened:
         opened.store(
             [message("shop", [span(trace_id(1), 1)], 1, created=6, dropped=5, mended={"scrubbed": 7}), [b"x"]]
@@ -300,7 +300,7 @@ NOTHING: list[tuple[tuple[str, ...], dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("arguments", "empty"), NOTHING)
 def test_nothing_found_is_status_1(run: Run, path: Path, arguments: tuple[str, ...], empty: Any) -> None:
-    """With one line that says so, or the empty document."""
+    """An empty result exits with status 1, and prints one line or an empty document."""
     Store(path).close()
     result = run(*arguments, "--db", path)
     assert (result.exit_code, result.stdout) == (1, "")
@@ -314,7 +314,7 @@ def test_nothing_found_is_status_1(run: Run, path: Path, arguments: tuple[str, .
 def test_the_database_is_named_by_option_variable_or_folder(
     run: Run, shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In this order."""
+    """The database is given by --db, ZTRACE_DB or the folder, in this order."""
     monkeypatch.chdir(shop.parent)
     assert "there is no database ztrace.db" in run("slow").stderr
     monkeypatch.setenv("ZTRACE_DB", "shop.db")
@@ -324,7 +324,7 @@ def test_the_database_is_named_by_option_variable_or_folder(
 
 @pytest.mark.parametrize("columns", [1, 12, 40, 80, 200])
 def test_no_output_is_wider_than_the_screen(run: Run, ask: Ask, shop: Path, columns: int) -> None:
-    """Of any command, down to one column."""
+    """No command's output exceeds the screen's width, down to one column."""
     group = ask("errors", "--db", shop)["groups"][0]["group"]
     for arguments in (("slow",), ("errors",), ("error", group), ("show", FIRST), ("stats",), ("status",)):
         result = run(*arguments, "--db", shop, columns=columns)
@@ -333,7 +333,7 @@ def test_no_output_is_wider_than_the_screen(run: Run, ask: Ask, shop: Path, colu
 
 
 def test_nothing_from_the_wire_acts_on_the_terminal(run: Run, ask: Ask, path: Path) -> None:
-    """In any command's text or JSON; markup is shown as it is."""
+    """No command prints control characters from stored data, and markup is printed literally."""
     error = raised(EVIL, EVIL, frames=[[EVIL, 1, EVIL, "m", EVIL, True]])
     store(path, {EVIL: [span(trace_id(1), 1, name=EVIL, exception=error, attributes={EVIL: EVIL})]})
     group = ask("errors", "--db", path)["groups"][0]["group"]
@@ -346,7 +346,7 @@ def test_nothing_from_the_wire_acts_on_the_terminal(run: Run, ask: Ask, path: Pa
 
 
 def test_tail_prints_a_line_for_each(run: Run, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Errors with their message and place, trees with their figures; Ctrl-C ends it with status 0."""
+    """`tail` prints one line per error and tree, and exits with status 0 on Ctrl-C."""
     store(path, checkout(trace_id(1)))
     naps: list[float] = []
 
@@ -375,7 +375,7 @@ def test_tail_prints_a_line_for_each(run: Run, path: Path, monkeypatch: pytest.M
 def test_the_collector_says_where_it_listens(
     run: Run, path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """And what to do next, in one line on standard error."""
+    """The collector announces its endpoint and the next step in one line on stderr."""
     calls: list[Options] = []
 
     def collect(options: Options, *, ready: Callable[[str], None]) -> None:
@@ -396,7 +396,7 @@ def test_the_collector_says_where_it_listens(
 def test_a_collector_for_other_machines_says_how_it_is_reached(
     run: Run, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody can connect to 0.0.0.0, nor without a key."""
+    """A collector for other machines announces a reachable address and the need for a key."""
 
     def collect(options: Options, *, ready: Callable[[str], None]) -> None:
         ready(options.bind)
@@ -409,7 +409,7 @@ def test_a_collector_for_other_machines_says_how_it_is_reached(
 
 
 def test_the_collectors_errors_are_one_line(run: Run, path: Path) -> None:
-    """With exit status 2."""
+    """A collector's error is one line, with exit status 2."""
     result = run("collect", "--bind", "nonsense", "--db", path)
     assert result.exit_code == 2
     assert result.stderr.startswith("ztrace: 'nonsense' is not an endpoint")
@@ -417,7 +417,7 @@ def test_the_collectors_errors_are_one_line(run: Run, path: Path) -> None:
 
 
 def test_the_demo_is_given_its_options(run: Run, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five seconds and a new file, unless told otherwise."""
+    """The demo runs for five seconds on a new file by default."""
     calls: list[tuple[float, Path | None]] = []
     monkeypatch.setattr(shop_demo, "run", lambda seconds, database: calls.append((seconds, database)))
     assert run("demo").exit_code == 0

@@ -1,4 +1,4 @@
-"""``ztrace keys``: what is printed where, and what a script gets of it."""
+"""Output, exit status and scripting of ``ztrace keys``."""
 
 import json
 import subprocess
@@ -15,19 +15,19 @@ from ztrace_viewer.cli import ztrace
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return where ``ztrace keys`` keeps them, by default and here."""
+    """Return the default folder of ``ztrace keys`` in a temporary working directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ZTRACE_KEYS", raising=False)
     return tmp_path / "ztrace.keys"
 
 
 def ask(*arguments: str) -> Result:
-    """Run ``ztrace keys``."""
+    """Run a ``ztrace keys`` command."""
     return CliRunner().invoke(ztrace, ["keys", *arguments])
 
 
 def test_from_init_to_revoke(folder: Path) -> None:
-    """Init, add, list, revoke: the enrolment stands alone on standard output, and is what was stored."""
+    """Init, add, list and revoke work, and stdout has the enrolment alone."""
     made = ask("init")
     assert (made.exit_code, made.stdout) == (0, "")
     assert "next: ztrace keys add SERVICE" in made.stderr
@@ -53,7 +53,7 @@ def test_from_init_to_revoke(folder: Path) -> None:
 def test_the_folder_is_named_by_option_or_variable(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """``--keys`` wins over ``ZTRACE_KEYS``, which wins over the default."""
+    """``--keys`` takes precedence over ``ZTRACE_KEYS``, and both over the default."""
     monkeypatch.setenv("ZTRACE_KEYS", str(tmp_path / "a"))
     assert ask("init").exit_code == ask("init", "--keys", str(tmp_path / "b")).exit_code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
@@ -68,7 +68,7 @@ def test_the_folder_is_named_by_option_or_variable(
     ],
 )
 def test_without_keys(folder: Path, arguments: list[str], status: int, text: str) -> None:
-    """One line says what to do first."""
+    """Without a key folder, each command prints one line that names `ztrace keys init`."""
     result = ask(*arguments)
     assert (result.exit_code, result.stdout) == (status, "")
     assert text in result.stderr
@@ -76,7 +76,7 @@ def test_without_keys(folder: Path, arguments: list[str], status: int, text: str
 
 
 def test_nothing_found(folder: Path) -> None:
-    """No service's key, and one that is not there, are exit status 1."""
+    """An empty list and an unknown key exit with status 1."""
     ask("init")
     assert ask("list").exit_code == 1
     empty = ask("list", "--json")
@@ -86,7 +86,7 @@ def test_nothing_found(folder: Path) -> None:
 
 
 def test_help_imports_nothing_that_is_slow(folder: Path) -> None:
-    """The help of the group and of its commands needs neither ZeroMQ nor what draws."""
+    """The help of the group and its commands imports no slow module."""
     program = (
         "import sys; from ztrace_viewer.entry import main\n"
         "sys.argv = ['ztrace', 'keys', *sys.argv[1:], '-h']\n"

@@ -1,4 +1,4 @@
-"""The ``ztrace`` command as a process: pipes, signals, terminals, missing extras, and what it imports."""
+"""The ``ztrace`` command as a process: pipes, signals, terminals, missing extras and imports."""
 
 import json
 import os
@@ -17,15 +17,15 @@ import pytest
 
 from tests.viewer.stored import checkout, raised, span, store, trace_id
 
-#: The console script, without relying on where it was installed.
+#: Console script, independent of its installed location.
 MAIN = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
-#: For a process to answer on a busy machine.
+#: Deadline of a process on a busy machine.
 DEADLINE_S = 20
 FIRST = trace_id(1).hex()[:16]
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """Return this process's environment with changes, and nothing that decides about colour."""
+    """Return this process's environment with changes, and without variables that control colour."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -48,7 +48,7 @@ def ztrace(*arguments: object, main: str = MAIN, **changes: str) -> "subprocess.
 
 @contextmanager
 def started(*arguments: object) -> "Iterator[subprocess.Popen[str]]":
-    """Run a command that is ended by the test, or killed after it."""
+    """Start a command; it is killed at the end unless it has exited."""
     process = subprocess.Popen(
         [sys.executable, "-c", MAIN, *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -64,12 +64,12 @@ def started(*arguments: object) -> "Iterator[subprocess.Popen[str]]":
 
 
 def without(*modules: str) -> str:
-    """Return a main program in which modules are not installed."""
+    """Return a main program without these modules installed."""
     return f"import sys; sys.modules.update(dict.fromkeys({modules!r})); {MAIN}"
 
 
 def on_terminal(*arguments: object, columns: int = 100, **changes: str) -> str:
-    """Run a command whose output is a terminal; return what it wrote there."""
+    """Run a command on a terminal; return its output."""
     leader, follower = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", MAIN, *map(str, arguments)],
@@ -101,7 +101,7 @@ def on_terminal(*arguments: object, columns: int = 100, **changes: str) -> str:
     ],
 )
 def test_a_missing_extra_is_named(shop: Path, module: str, arguments: tuple[str, ...], install: str) -> None:
-    """On one line, with what to install, and exit status 2."""
+    """A missing extra is reported in one line with the pip command, and exit status 2."""
     named = () if arguments[0].startswith("-") else ("--db", shop)
     result = ztrace(*arguments, *named, main=without(module))
     assert result.returncode == 2
@@ -110,7 +110,7 @@ def test_a_missing_extra_is_named(shop: Path, module: str, arguments: tuple[str,
 
 
 def test_a_demo_without_zerorpc_says_what_to_install(tmp_path: Path) -> None:
-    """Before it starts anything."""
+    """The demo reports missing zerorpc before it starts anything."""
     hidden = "import importlib.util as u; f = u.find_spec; u.find_spec = lambda n: n != 'zerorpc' and f(n); "
     result = ztrace("demo", "--db", tmp_path / "demo.db", main=hidden + MAIN)
     assert result.returncode == 2
@@ -119,7 +119,7 @@ def test_a_demo_without_zerorpc_says_what_to_install(tmp_path: Path) -> None:
 
 
 def test_queries_in_json_need_neither_rich_nor_the_collectors_extra(shop: Path) -> None:
-    """The queries read with the standard library."""
+    """Queries with --json need only the standard library and click."""
     result = ztrace("slow", "--json", "--db", shop, main=without("rich", "sqlite_utils"))
     assert result.returncode == 0, result.stderr
     assert len(json.loads(result.stdout)["traces"]) == 2
@@ -136,7 +136,7 @@ def test_queries_in_json_need_neither_rich_nor_the_collectors_extra(shop: Path) 
 def test_what_is_not_needed_is_not_imported(
     shop: Path, arguments: tuple[str, ...], unwanted: tuple[str, ...]
 ) -> None:
-    """That is what makes a command answer at once."""
+    """Each command imports only the modules it needs."""
     tell = f"{MAIN.replace('sys.exit(main())', 'main()')}; print('\\n', *sys.modules, file=sys.stderr)"
     result = ztrace(*arguments, main=tell, ZTRACE_DB=str(shop))
     imported = set(result.stderr.split())
@@ -145,7 +145,7 @@ def test_what_is_not_needed_is_not_imported(
 
 
 def test_a_closed_pipe_ends_quietly(tmp_path: Path) -> None:
-    """While much is written, and when little is written to who has already gone."""
+    """A closed pipe ends a command quietly, during long output and before short output."""
     path = tmp_path / "wide.db"
     trace = trace_id(1)
     store(path, {"shop": [span(trace, 1)] + [span(trace, n, 1, name=f"call{n}") for n in range(2, 8000)]})
@@ -161,7 +161,7 @@ def test_a_closed_pipe_ends_quietly(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_told(shop: Path) -> None:
-    """On one line, with exit status 2."""
+    """A full disk is reported in one line, with exit status 2."""
     with open("/dev/full", "w") as full:
         result = subprocess.run(
             [sys.executable, "-c", MAIN, "slow", "--db", str(shop)],
@@ -179,7 +179,7 @@ def test_a_full_disk_is_told(shop: Path) -> None:
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_any_encoding_will_do(shop: Path, encoding: str) -> None:
-    """What it lacks is drawn with plainer characters."""
+    """Characters that the output encoding lacks are replaced by plainer ones."""
     result = subprocess.run(
         [sys.executable, "-c", MAIN, "show", FIRST, "--db", str(shop)],
         capture_output=True,
@@ -194,7 +194,7 @@ def test_any_encoding_will_do(shop: Path, encoding: str) -> None:
 
 
 def test_the_terminal_gets_colour_and_a_next_command(shop: Path) -> None:
-    """Unless NO_COLOR is set; no colour and no hint into a pipe."""
+    """A terminal gets colour, unless NO_COLOR is set, and a next command; a pipe gets neither."""
     shown = on_terminal("slow", "--db", shop)
     assert re.search("\x1b\\[[0-9;]*3[0-9]", shown)
     assert f"next: ztrace show {FIRST} --db {shop}"[:60] in re.sub("\x1b\\[[0-9;]*m|\r", "", shown).replace(
@@ -208,7 +208,7 @@ def test_the_terminal_gets_colour_and_a_next_command(shop: Path) -> None:
 
 
 def test_tail_follows_until_it_is_interrupted(tmp_path: Path) -> None:
-    """Each line is there at once; Ctrl-C ends it with status 0 and without a word."""
+    """`tail` prints each line at once, and exits quietly with status 0 on Ctrl-C."""
     path = store(tmp_path / "shop.db", checkout(trace_id(1)))
     with started("tail", "--db", path, "--since", "2020-01-01") as process:
         assert process.stdout is not None
@@ -226,7 +226,7 @@ def test_tail_follows_until_it_is_interrupted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["up", "collect"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_collector_runs_until_it_is_stopped(tmp_path: Path, name: str, number: signal.Signals) -> None:
-    """It says where it listens, leaves its database, and ends with status 0."""
+    """The collector runs until SIGINT or SIGTERM, leaves its database, and exits with status 0."""
     path = tmp_path / "ztrace.db"
     more = ["--otlp-listen", "off", "--web-listen", "127.0.0.1:0"] if name == "up" else []
     with started(name, "--bind", "tcp://127.0.0.1:*", "--db", path, *more) as process:
@@ -242,7 +242,7 @@ def test_the_collector_runs_until_it_is_stopped(tmp_path: Path, name: str, numbe
 
 
 def test_nothing_found_and_wrong_input_are_exit_statuses(shop: Path) -> None:
-    """Of the process too."""
+    """The process exits with status 1 for no result and 2 for wrong input."""
     assert ztrace("slow", "--db", shop, "--service", "bank").returncode == 1
     assert ztrace("slow", "--db", shop, "--limit", "none").returncode == 2
     assert ztrace("slow", "--db", "/nowhere/at/all.db").returncode == 2

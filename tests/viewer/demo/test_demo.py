@@ -1,4 +1,4 @@
-"""The demo as a user runs it: real processes, twice at the same time, interrupted, killed and hindered."""
+"""Demo run as by a user: in real processes, twice concurrently, interrupted, killed and obstructed."""
 
 import os
 import shlex
@@ -27,13 +27,13 @@ from ztrace_viewer.queries.traces import list_slowest, read_tree
 from ztrace_viewer.queries.way import read_error
 from ztrace_viewer.trees.tree import walk
 
-#: Longer than anything takes: reached only by a failure.
+#: Longer than any condition takes: only a failing test reaches it.
 DEADLINE_S = 60
-#: Carried by a demo and by all it starts, to find them by.
+#: Environment variable inherited by a demo's processes, which identifies them.
 MARKER = "DEMO_TEST_MARKER"
-#: The screen's columns.
+#: Width of the screen in columns.
 WIDTH = "120"
-#: Everything that a demo runs besides itself.
+#: Processes that a demo starts.
 CHILDREN = {"collector", "front", "orders", "billing", "stock", "mail", "shopper"}
 
 needs_proc = pytest.mark.skipif(
@@ -42,7 +42,7 @@ needs_proc = pytest.mark.skipif(
 
 
 def wait_for(condition: Callable[[], Any]) -> Any:
-    """Return the condition's result once it is true."""
+    """Poll until the condition is true, and return its result."""
     deadline_s = time.monotonic() + DEADLINE_S
     while not (result := condition()):
         assert time.monotonic() < deadline_s, "timed out"
@@ -52,31 +52,31 @@ def wait_for(condition: Callable[[], Any]) -> Any:
 
 @dataclass(frozen=True)
 class Demo:
-    """A running ``ztrace demo`` with a temporary folder of its own."""
+    """Running ``ztrace demo`` with its own temporary folder."""
 
     process: "subprocess.Popen[str]"
     marker: str
     temporary: Path
 
     def read_until(self, words: str) -> None:
-        """Read standard error up to a line."""
+        """Read standard error up to a line with the words."""
         assert self.process.stderr is not None
         while words not in (line := self.process.stderr.readline()):
             assert line, f"ended before {words!r}"
 
     def finish(self) -> tuple[int, str, str]:
-        """Return its exit status, output and standard error."""
+        """Wait for the end; return the exit status, the output and standard error."""
         output, errors = self.process.communicate(timeout=DEADLINE_S)
         return self.process.returncode, output, errors
 
     def processes(self) -> dict[str, int]:
-        """Return the pid of every process it started that lives, by name."""
+        """Return the pids of its live child processes, by name."""
         found = {}
         for folder in Path("/proc").glob("[0-9]*"):
             if self.marker.encode() in _read(folder / "environ") and int(folder.name) != self.process.pid:
                 words = _read(folder / "cmdline").decode().split("\0")
                 if len(words) < 4:
-                    continue  # It has ended meanwhile.
+                    continue  # The process has exited meanwhile.
                 module, *arguments = words[3:]
                 name = module.removeprefix("ztrace_viewer.demo.")
                 found[arguments[0] if name == "service" else name] = int(folder.name)
@@ -92,12 +92,12 @@ def _read(path: Path) -> bytes:
 
 @contextmanager
 def start_demo(*arguments: str, path: Path | None = None) -> Iterator[Demo]:
-    """Run the command; nothing of it survives the block."""
+    """Start a demo; all of its processes are killed at the end."""
     marker = uuid.uuid4().hex
     # Sockets need shorter paths than pytest's folders have.
     with TemporaryDirectory(prefix="zd-") as temporary:
         environment = {**os.environ, MARKER: marker, "TMPDIR": temporary, "COLUMNS": WIDTH}
-        # What users set for their own services.
+        # Settings of the user's own services.
         environment |= {"ZTRACE_DISABLED": "1", "ZTRACE_SERVICE": "mine"}
         if path is not None:
             environment["PYTHONPATH"] = str(path)
@@ -120,7 +120,7 @@ def start_demo(*arguments: str, path: Path | None = None) -> Iterator[Demo]:
 
 @dataclass(frozen=True)
 class Finished:
-    """A demo that has ended, and the database it left."""
+    """Finished demo and the database it left."""
 
     status: int
     output: str
@@ -132,7 +132,7 @@ class Finished:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """Return a demo that ran beside another one, which kept its database in its temporary folder."""
+    """Return a demo that ran concurrently with another one, which kept its database in a temporary folder."""
     database = tmp_path_factory.mktemp("demo") / "our shop.db"
     with (
         start_demo("--seconds", "0.6", "--db", str(database)) as one,
@@ -157,7 +157,7 @@ def db(finished: Finished) -> Iterator[sqlite3.Connection]:
 
 
 def test_ends_well_and_leaves_only_the_database(finished: Finished) -> None:
-    """It takes its folder away, tells its stages, and has nothing to complain about."""
+    """The demo prints its stages, reports no error, and leaves no file but the database."""
     assert (finished.status, finished.files) == (0, []), finished.errors
     stages = [line.partition(":")[0] for line in finished.errors.splitlines()]
     assert stages == ["opening the shop", "the shop is open for 0.6 s", "closing the shop"]
@@ -166,7 +166,7 @@ def test_ends_well_and_leaves_only_the_database(finished: Finished) -> None:
 
 
 def test_every_call_tree_is_stored_and_complete(db: sqlite3.Connection) -> None:
-    """No span is lost or left open, and every trace begins with a shopper."""
+    """Every span is stored, every tree is complete, and every root is a shopper's."""
     status = read_status(db, time.time_ns())
     assert (status["spans_lost"], status["unfinished"], status["rejected"]) == (0, 0, {})
     assert {each["service"] for each in status["publishers"]} == CHILDREN - {"collector"}
@@ -178,7 +178,7 @@ def test_every_call_tree_is_stored_and_complete(db: sqlite3.Connection) -> None:
 
 
 def test_the_slow_tree_shows_what_is_slow(finished: Finished, db: sqlite3.Connection) -> None:
-    """It goes through all services, asks for price after price, and waits for the supplier."""
+    """The slowest tree passes all services, repeats price calls, and waits for the supplier."""
     slowest = list_slowest(db, limit=1)["traces"][0]
     assert set(slowest["services"]) == CHILDREN - {"collector"}
     spans = [span for span, _ in walk(read_tree(db, bytes.fromhex(slowest["trace_id"]))["roots"])]
@@ -192,7 +192,7 @@ def test_the_slow_tree_shows_what_is_slow(finished: Finished, db: sqlite3.Connec
 
 
 def test_the_error_is_shown_from_caller_to_origin(finished: Finished, db: sqlite3.Connection) -> None:
-    """A card is declined in billing, three processes down, and comes up wrapped by orders."""
+    """The declined card is printed from the shopper to its origin in billing, wrapped by orders."""
     groups = {group["type"].rpartition(".")[2]: group for group in list_groups(db)["groups"]}
     assert groups.keys() == {"CardDeclined", "TimeoutExpired"}
     declined = read_error(db, groups["CardDeclined"]["group"])
@@ -221,7 +221,7 @@ def test_the_error_is_shown_from_caller_to_origin(finished: Finished, db: sqlite
 
 
 def test_the_timeout_shows_both_ends_of_the_call(finished: Finished, db: sqlite3.Connection) -> None:
-    """The caller gave up before the service was done, and nobody above it failed."""
+    """The timeout of a call is an error of the caller only, and the callee ends later."""
     (group,) = [each for each in list_groups(db)["groups"] if each["type"].endswith("TimeoutExpired")]
     tree = read_tree(db, bytes.fromhex(group["trace_id"]))
     client, server = (span for span, _ in walk(tree["roots"]) if span["name"] == "delivery_date")
@@ -238,7 +238,7 @@ def test_every_command_it_prints_works(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """They can be copied as they stand, and those above a picture draw it."""
+    """Every printed command works as printed, and draws the picture printed below it."""
     commands = [line.strip() for line in finished.output.splitlines() if line.strip().startswith("ztrace ")]
     verbs = [shlex.split(command)[1] for command in commands]
     assert verbs == ["slow", "show", "errors", "error", "slow", "show", "error", "stats", "status"]
@@ -247,7 +247,7 @@ def test_every_command_it_prints_works(
     for command in commands:
         assert run(shlex.split(command)[1:]) == 0, command
         drawn.append(capsys.readouterr().out.splitlines())
-    # All but the second line, which tells how long ago it was.
+    # Without the second line, which has the age.
     assert len(drawn[1]) > 10
     assert "\n".join(drawn[1][2:]) in finished.output
     assert find_group(db, shlex.split(commands[3])[2]) != find_group(db, shlex.split(commands[6])[2])
@@ -256,7 +256,7 @@ def test_every_command_it_prints_works(
 @needs_proc
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_interrupted_it_leaves_no_process(number: signal.Signals) -> None:
-    """Ctrl-C stops everything without a traceback; killed, it takes everything along all the same."""
+    """After Ctrl-C or a kill no process of the demo survives, and Ctrl-C prints no traceback."""
     with start_demo("--seconds", "60") as demo:
         demo.read_until("the shop is open")
         wait_for(lambda: demo.processes().keys() == CHILDREN)
@@ -270,7 +270,7 @@ def test_interrupted_it_leaves_no_process(number: signal.Signals) -> None:
 
 @needs_proc
 def test_a_service_that_dies_ends_it_with_one_line() -> None:
-    """It says who died and where the log is, and the others are stopped."""
+    """A killed service ends the demo with one line that names the service and its log."""
     with start_demo("--seconds", "60") as demo:
         demo.read_until("the shop is open")
         os.kill(demo.processes()["stock"], signal.SIGKILL)
@@ -284,7 +284,7 @@ def test_a_service_that_dies_ends_it_with_one_line() -> None:
 
 
 def test_a_service_that_does_not_start_ends_it_with_one_line(tmp_path: Path) -> None:
-    """The line has the last line of the service's log."""
+    """A service that fails to start ends the demo with one line from its log."""
     (tmp_path / "sitecustomize.py").write_text(
         "import sys\nif 'billing' in sys.orig_argv: raise SystemExit('Traceback …\\nNoBank: it has closed')\n"
     )
@@ -296,7 +296,7 @@ def test_a_service_that_does_not_start_ends_it_with_one_line(tmp_path: Path) -> 
 
 
 def test_a_foreign_file_is_refused_with_the_collectors_line(tmp_path: Path) -> None:
-    """Nothing is written to it, and no folder is left."""
+    """A file that is no database is refused with the collector's message and left unchanged."""
     foreign = tmp_path / "notes.db"
     foreign.write_text("not a database, and longer than a header of one is" * 10)
     with start_demo("--db", str(foreign)) as demo:

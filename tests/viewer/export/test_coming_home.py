@@ -1,4 +1,4 @@
-"""What is exported and imported again is what it was: trees, errors and groups, of real services too."""
+"""Export and import of trees, errors and groups, of real services too, without a difference."""
 
 import sqlite3
 import subprocess
@@ -28,16 +28,16 @@ from ztrace_viewer.queries.selection import EVERYTHING
 from ztrace_viewer.queries.traces import read_tree
 from ztrace_viewer.queries.way import read_error
 
-#: Runs the demo, which is real zerorpc services, in a process of its own.
+#: Console script that runs the demo with real zerorpc services.
 DEMO = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
 DEADLINE_S = 90
-#: Trees that are made here; the others are the demo's.
+#: Number of trees made here; the others are the demo's.
 MADE_TREES = 7
 
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a database with the demo's shop, an exception group, open spans, and OpenTelemetry's spans."""
+    """Return a database with the demo's trees, an exception group, open spans and OpenTelemetry's spans."""
     path = tmp_path_factory.mktemp("everything") / "everything.db"
     subprocess.run(
         [sys.executable, "-c", DEMO, "demo", "--seconds", "1", "--db", str(path)],
@@ -66,7 +66,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_foreign() -> ExportTraceServiceRequest:
-    """Return spans of OpenTelemetry's SDK with whatever these can have."""
+    """Return spans of OpenTelemetry's SDK with every kind of data."""
     exporter = InMemorySpanExporter()
     resource = Resource(
         {"service.name": "web", "host.name": "box", "process.command_args": ["run", "--fast"]}
@@ -95,7 +95,7 @@ def make_foreign() -> ExportTraceServiceRequest:
 
 
 def read_trees(path: Path) -> Iterator[TreeDocument]:
-    """Yield what ``show --json`` tells of every trace."""
+    """Yield the document of ``show --json`` for every trace."""
     with open_database(path) as db:
         ids = db.execute(
             "SELECT trace_id FROM traces UNION SELECT trace_id FROM unfinished_spans ORDER BY trace_id"
@@ -105,7 +105,7 @@ def read_trees(path: Path) -> Iterator[TreeDocument]:
 
 
 def read_errors(path: Path) -> tuple[ErrorsDocument, list[ErrorDocument]]:
-    """Return what ``errors --json`` tells, and ``error --json`` of each group."""
+    """Return the documents of ``errors --json``, and of ``error --json`` for each group."""
     with open_database(path) as db:
         listed = list_groups(db, EVERYTHING, 1000, Filter(None, None, True), NEWEST, NOON)
         return listed, [read_error(db, group["group"]) for group in listed["groups"]]
@@ -113,7 +113,7 @@ def read_errors(path: Path) -> tuple[ErrorsDocument, list[ErrorDocument]]:
 
 @pytest.mark.parametrize("name", ["otlp.jsonl", "jaeger.json", "packed.jsonl.gz"])
 def test_everything_comes_home(everything: Path, tmp_path: Path, run: Run, name: str) -> None:
-    """Trees, errors and groups are equal in both databases, and so is what OpenTelemetry would be sent."""
+    """Trees, errors, groups and OTLP output are equal in the original and the imported database."""
     file, home = tmp_path / name, tmp_path / "home.db"
     format_name = "jaeger" if name == "jaeger.json" else "otlp"
     told = run("export", "--db", everything, "--unfinished", "--format", format_name, "--output", file)
@@ -128,7 +128,7 @@ def test_everything_comes_home(everything: Path, tmp_path: Path, run: Run, name:
 
 
 def test_what_was_looked_for_is_there(everything: Path) -> None:
-    """The database that comes home has messages, causes, members, open spans, links and events."""
+    """The exported database has messages, causes, members, open spans, links and events."""
     with closing(sqlite3.connect(everything)) as db:
 
         def count(query: str) -> int:
@@ -145,7 +145,7 @@ def test_what_was_looked_for_is_there(everything: Path) -> None:
 
 
 def test_importing_twice_stores_once(everything: Path, tmp_path: Path, run: Run) -> None:
-    """The second time everything is there already, also by way of the other format."""
+    """A second import stores nothing, even in the other format."""
     otlp, jaeger, home = tmp_path / "a.jsonl", tmp_path / "b.json", tmp_path / "home.db"
     run("export", "--db", everything, "--unfinished", "-o", otlp)
     run("export", "--db", everything, "--unfinished", "-o", jaeger, "--format", "jaeger")

@@ -1,4 +1,4 @@
-"""Chrome trace events and speedscope: what nests, what is beside it, and that the numbers are the trees'."""
+"""Chrome trace events and speedscope profiles: nesting, lanes and exact times."""
 
 import json
 from collections import defaultdict
@@ -18,7 +18,7 @@ from ztrace_viewer.export.speedscope import SpeedscopeWriter
 from ztrace_viewer.trees.forest import arrange
 from ztrace_viewer.trees.lanes import Lanes, find_blocks
 
-#: What speedscope's own schema asks for, in our words.
+#: Requirements of speedscope's own schema, in our words.
 _EVENT = {
     "type": "object",
     "required": ["type", "at", "frame"],
@@ -65,17 +65,18 @@ SPEEDSCOPE_SCHEMA = {
 
 
 def export(run: Run, path: Path, format_name: str) -> Any:
-    """Return a database's trees in a format."""
+    """Return a database's trees exported in a format."""
     told = run("export", "--db", path, "--format", format_name)
     assert told.exit_code == 0, told.stderr
     return json.loads(told.stdout)
 
 
 def read_slices(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return what a reader of trace events makes of them: slices, with their depth and the arrows on them.
+    """Return the slices that a reader of trace events derives, with depth and arrows.
 
-    It puts them in order of time, those of equal time in that of the file, and lets each end close the last
-    that is open on its track.
+    Events are ordered by time, equal times by position in the file, and each end closes the last open slice
+    of its
+    track.
     """
     tracks: dict[tuple[int, int], list[dict[str, Any]]] = defaultdict(list)
     for event in events:
@@ -97,7 +98,7 @@ def read_slices(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_every_call_is_a_slice_in_its_process(run: Run, shop: Path) -> None:
-    """Calls nest below their caller in the same process; arrows lead from caller to callee in another."""
+    """Calls are nested slices in their process, and arrows lead to calls in other processes."""
     document = export(run, shop, "chrome")
     events = document["traceEvents"]
     names = {each["pid"]: each["args"]["name"] for each in events if each.get("name") == "process_name"}
@@ -120,7 +121,7 @@ def test_every_call_is_a_slice_in_its_process(run: Run, shop: Path) -> None:
 
 
 def test_what_overlaps_has_lanes_of_its_own(run: Run, path: Path) -> None:
-    """Siblings at the same time, and a child that outlives its caller, are beside it, with an arrow."""
+    """Concurrent siblings and children that outlive their caller have separate lanes, with an arrow."""
     trace = trace_id(1)
     store(
         path,
@@ -143,7 +144,7 @@ def test_what_overlaps_has_lanes_of_its_own(run: Run, path: Path) -> None:
 
 
 def test_links_and_events_are_drawn(run: Run, path: Path) -> None:
-    """A consumer without a parent has an arrow from the span that it is linked to; events are instants."""
+    """A linked consumer without parent has an arrow from the linked span, and events are instants."""
     trace = trace_id(1)
     sent = span(trace, 1, kind="producer", name="push")
     sent = sent._replace(
@@ -161,7 +162,7 @@ def test_links_and_events_are_drawn(run: Run, path: Path) -> None:
 
 
 def test_an_open_span_is_as_long_as_is_known(run: Run, path: Path) -> None:
-    """It ends where its process last told of it, and says that it has not ended."""
+    """An unfinished span lasts until its last report and is marked as unfinished."""
     store(path, {"shop": [span(trace_id(1), 1, duration_ms=None)]}, at_ns=NOON + 3 * SECOND)
     told = run("export", "--db", path, "--format", "chrome", "--unfinished")
     (slice_,) = read_slices(json.loads(told.stdout)["traceEvents"])
@@ -171,7 +172,7 @@ def test_an_open_span_is_as_long_as_is_known(run: Run, path: Path) -> None:
 def stored_span(
     number: int, parent: int | None, instance: int, start_ns: int, duration_ns: int
 ) -> StoredSpan:
-    """Return a span as it is read from a file."""
+    """Return a span as read from a file."""
     made: Span = span(trace_id(1), number, parent)
     return StoredSpan(
         id=number,
@@ -210,7 +211,7 @@ _trees = st.lists(
 @settings(max_examples=400, deadline=None)
 @given(st.lists(_trees, min_size=1, max_size=3))
 def test_nothing_in_a_lane_crosses(trees: list[list[StoredSpan]]) -> None:
-    """Whatever times, parents, circles and repeated ids there are: in a lane spans nest or are apart."""
+    """Spans in a lane nest or are disjoint, for any times, parents, circles and repeated ids."""
     lanes: dict[int, Lanes] = defaultdict(Lanes)
     taken: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
     for tree in sorted(trees, key=lambda tree: min(each.start_ns for each in tree)):
@@ -234,7 +235,7 @@ def test_nothing_in_a_lane_crosses(trees: list[list[StoredSpan]]) -> None:
 
 
 def read_widths(profile: dict[str, Any], frames: list[dict[str, str]]) -> dict[str, int]:
-    """Return the own time of each frame: while it is the innermost that is open."""
+    """Return each frame's own time: the time while it is the innermost open one."""
     widths: dict[str, int] = defaultdict(int)
     opened: list[int] = []
     then = profile["startValue"]
@@ -253,7 +254,7 @@ def read_widths(profile: dict[str, Any], frames: list[dict[str, str]]) -> dict[s
 
 
 def test_a_profile_has_each_calls_own_time(run: Run, shop: Path) -> None:
-    """A tree of calls one after the other is as long as its root, and each frame has what is its own."""
+    """A profile of consecutive calls lasts as long as its root, and each frame has its own time."""
     document = export(run, shop, "speedscope")
     jsonschema.validate(document, SPEEDSCOPE_SCHEMA)
     first, second = document["profiles"]
@@ -273,7 +274,7 @@ def test_a_profile_has_each_calls_own_time(run: Run, shop: Path) -> None:
 
 
 def test_calls_at_the_same_time_are_as_wide_as_they_took(run: Run, path: Path) -> None:
-    """They follow each other; a consumer takes nothing of its producer's time."""
+    """Concurrent calls are drawn in sequence, and a consumer takes no time of its producer."""
     trace = trace_id(1)
     store(
         path,
@@ -300,7 +301,7 @@ def test_calls_at_the_same_time_are_as_wide_as_they_took(run: Run, path: Path) -
 @settings(max_examples=200, deadline=None)
 @given(_trees)
 def test_profiles_are_valid_whatever_the_times(tree: list[StoredSpan]) -> None:
-    """Every span is opened and closed once, in order, in one of the profiles."""
+    """Every span is opened and closed once in one of the profiles, for any times."""
     writer = SpeedscopeWriter()
     document = json.loads("".join([writer.begin(), *writer.add(tree), writer.end()]))
     jsonschema.validate(document, SPEEDSCOPE_SCHEMA)
@@ -311,7 +312,7 @@ def test_profiles_are_valid_whatever_the_times(tree: list[StoredSpan]) -> None:
 
 @pytest.mark.parametrize("format_name", ["chrome", "speedscope"])
 def test_a_deep_tree_is_written(run: Run, path: Path, format_name: str) -> None:
-    """Recursion in what is traced is none in here."""
+    """A very deep tree is exported without recursion."""
     depth = 3_000
     trace = trace_id(1)
     calls = [

@@ -1,4 +1,4 @@
-"""``ztrace export``: which trees, where to, and what is left when something goes wrong."""
+"""``ztrace export``: selection of trees, destinations, and failures."""
 
 import gzip
 import json
@@ -44,7 +44,7 @@ def trees(path: Path) -> Path:
 
 
 def read_ids(text: str) -> list[int]:
-    """Return the numbers of the traces in a file of Jaeger's."""
+    """Return the numbers of the traces in a Jaeger file."""
     return [int(trace["traceID"][12:], 16) for trace in json.loads(text)["data"]]
 
 
@@ -72,14 +72,14 @@ def read_ids(text: str) -> list[int]:
     ],
 )
 def test_conditions_choose_whole_trees(trees: Path, run: Run, options: list[str], found: list[int]) -> None:
-    """Each condition leaves fewer; what is left comes by the time it began."""
+    """All conditions must match, and the trees are exported in order of their start."""
     told = run("export", "--db", trees, "--format", "jaeger", *options)
     assert told.exit_code == 0, told.stderr
     assert read_ids(told.stdout) == found
 
 
 def test_unfinished_spans_are_left_out_unless_asked_for(trees: Path, run: Run) -> None:
-    """Of a tree whose root runs its finished spans are exported alone, or with the root, which is marked."""
+    """Unfinished spans are exported on request only, with a mark."""
     identifier = trace_id(4).hex()
     (tree,) = json.loads(run("export", identifier, "--db", trees, "--format", "jaeger").stdout)["data"]
     assert [each["spanID"] for each in tree["spans"]] == ["0000000000000002"]
@@ -92,7 +92,7 @@ def test_unfinished_spans_are_left_out_unless_asked_for(trees: Path, run: Run) -
 
 @pytest.mark.parametrize("options", [["--errors", "--service", "mail"], ["--since", "2026-02-01"]])
 def test_nothing_found_writes_nothing(trees: Path, tmp_path: Path, run: Run, options: list[str]) -> None:
-    """One line, exit status 1, and no file."""
+    """An empty selection prints one line, exits with status 1, and writes no file."""
     told = run("export", "--db", trees, "--output", tmp_path / "none.jsonl", *options)
     assert told.exit_code == 1
     assert told.stderr.startswith("ztrace: no call trees like that;")
@@ -117,7 +117,7 @@ def test_nothing_found_writes_nothing(trees: Path, tmp_path: Path, run: Run, opt
 def test_what_cannot_be_done_is_told_on_a_line(
     trees: Path, run: Run, options: list[str], message: str
 ) -> None:
-    """With what to do about it, and without a traceback."""
+    """An error is one line with a remedy and without a traceback."""
     told = run("export", "--db", trees, *options)
     assert told.exit_code in (1, 2)
     assert told.stderr.startswith(message)
@@ -125,7 +125,7 @@ def test_what_cannot_be_done_is_told_on_a_line(
 
 
 def test_a_file_is_written_and_compressed_by_its_name(trees: Path, tmp_path: Path, run: Run) -> None:
-    """OTLP unless something else is said; .gz packs; nothing but the file is left."""
+    """The format and the compression of a file follow its name, and no other file is left."""
     packed, plain = tmp_path / "to" / "a.jsonl.gz", tmp_path / "to" / "b.jsonl"
     packed.parent.mkdir()
     told = run("export", "--db", trees, "--output", packed)
@@ -150,7 +150,7 @@ def test_a_file_is_written_and_compressed_by_its_name(trees: Path, tmp_path: Pat
 def test_pieces_make_no_difference(
     path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, format_name: str
 ) -> None:
-    """A tree that is read in several pieces, and trees that are read together, are written the same."""
+    """Output is the same for trees read in pieces or together."""
     for number in range(1, 6):
         store(path, checkout(trace_id(number), NOON + number * MINUTE), at_ns=NOON)
     store(path, {"shop": [span(trace_id(1), 99, 1, duration_ms=None)]}, at_ns=NOON + SECOND)
@@ -177,7 +177,7 @@ def _read_spans(text: str) -> list[Any]:
 
 
 def test_ctrl_c_leaves_the_file_as_it_was(path: Path, tmp_path: Path) -> None:
-    """While it is written it has another name, which goes; what was there before stays."""
+    """Ctrl-C removes the temporary file and keeps the previous file."""
     many = [span(trace_id(number), 1, at_ns=NOON + number) for number in range(1, 8001)]
     store(path, {"shop": many[:4000]})
     store(path, {"shop": many[4000:]})
@@ -206,7 +206,7 @@ def _wait_for(condition: Callable[[], bool]) -> None:
 
 
 def test_a_receiver_gets_every_span(trees: Path, run: Run) -> None:
-    """The spans of the trees, and no others."""
+    """A receiver gets the spans of the selected trees only."""
     with answering(script()) as (url, received):
         told = run("export", "--db", trees, "--to", url, "--since", "2026-01-31T14:00Z")
     assert (told.exit_code, told.stderr) == (0, f"sent 3 spans in 2 trees to {url}/v1/traces\n")
@@ -216,14 +216,14 @@ def test_a_receiver_gets_every_span(trees: Path, run: Run) -> None:
 
 
 def test_a_receiver_that_is_busy_is_asked_again(trees: Path, run: Run) -> None:
-    """What it answers with 503 goes again, once it has been waited for."""
+    """A request answered with 503 is sent again after the requested delay."""
     with answering(script(Reply(503, headers={"retry-after": "0"}))) as (url, received):
         assert run("export", "--db", trees, "--to", url).exit_code == 0
     assert (len(received.requests), len(received.ids())) == (2, 5)
 
 
 def test_a_receiver_that_refuses_is_told(trees: Path, run: Run) -> None:
-    """How many, why, and what it says; the exit status tells it, too."""
+    """Refused spans are reported with count, reason and answer, and exit status 2."""
     with answering(script(Reply(401, b"who are you?"))) as (url, _):
         told = run("export", "--db", trees, "--to", url)
     assert told.exit_code == 2
@@ -233,7 +233,7 @@ def test_a_receiver_that_refuses_is_told(trees: Path, run: Run) -> None:
 def test_a_receiver_that_is_not_there_is_given_up(
     trees: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After some tries, with what it has of the spans."""
+    """An unreachable receiver is given up after some attempts, with the number of spans sent."""
     monkeypatch.setattr(sending, "TRIES", 2)
     port = find_port()
     told = run("export", "--db", trees, "--to", f"http://127.0.0.1:{port}")
@@ -252,5 +252,5 @@ def test_a_receiver_that_is_not_there_is_given_up(
     ],
 )
 def test_the_line_tells_how_far_it_is(done: int, share: float | None, line: str) -> None:
-    """A bar, what is done and how fast; without a bar where the end is not known."""
+    """The progress line has a bar if the total is known, the count and the rate."""
     assert format_line(done, "spans", share, 2.0) == line

@@ -1,4 +1,4 @@
-"""``ztrace import``: what files are recognised, what is told, and that a bad one leaves nothing half."""
+"""``ztrace import``: recognized formats, messages, and errors half way."""
 
 import gzip
 import json
@@ -32,7 +32,7 @@ def request(number: int) -> ExportTraceServiceRequest:
 
 
 def lines(*numbers: int) -> bytes:
-    """Return OTLP JSON lines, a span on each."""
+    """Return OTLP JSON lines with one span each."""
     return b"".join(format_request(request(number)).encode() + b"\n" for number in numbers)
 
 
@@ -42,7 +42,7 @@ def jaeger(*numbers: int) -> dict[str, Any]:
 
 
 def with_length(number: int) -> bytes:
-    """Return a message with its length in front, as the OpenTelemetry Collector writes it."""
+    """Return a message with a length prefix, as the OpenTelemetry Collector writes it."""
     body: bytes = request(number).SerializeToString()
     return len(body).to_bytes(4, "big") + body
 
@@ -72,7 +72,7 @@ FORMS: dict[str, Callable[[], bytes]] = {
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
 @pytest.mark.parametrize("form", FORMS)
 def test_a_file_is_recognised_by_its_content(tmp_path: Path, run: Run, form: str, packed: bool) -> None:
-    """Whatever it is called, and compressed or not."""
+    """The format of a file is recognized by content, under any name, compressed or not."""
     file, home = tmp_path / "file", tmp_path / "home.db"
     content = FORMS[form]()
     file.write_bytes(gzip.compress(content) if packed else content)
@@ -87,7 +87,7 @@ def test_a_file_is_recognised_by_its_content(tmp_path: Path, run: Run, form: str
 def test_small_pieces_make_no_difference(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, path: Path
 ) -> None:
-    """A list of Jaeger's is read trace by trace, wherever the pieces of the file end."""
+    """A Jaeger list is read trace by trace, wherever the chunks of the file end."""
     for number in range(1, 4):
         store(path, checkout(trace_id(number), NOON + number * MINUTE), at_ns=NOON)
     file = tmp_path / "file.json"
@@ -143,7 +143,7 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
 
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_file_is_one_line(tmp_path: Path, run: Run, kind: str) -> None:
-    """It says where and what; exit status 2, and no traceback."""
+    """An invalid file is reported in one line with the position, and exit status 2."""
     content, message = BAD[kind]
     file, home = tmp_path / "file", tmp_path / "home.db"
     file.write_bytes(content())
@@ -159,7 +159,7 @@ def test_a_bad_file_is_one_line(tmp_path: Path, run: Run, kind: str) -> None:
 def test_what_came_before_a_mistake_is_stored(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And told, with the spans of the files before; the rest is not."""
+    """Spans before an error are stored and counted in the message, and later ones are not."""
     monkeypatch.setattr(storing, "TURN_SPANS", 2)
     good, bad, home = tmp_path / "good", tmp_path / "bad", tmp_path / "home.db"
     good.write_bytes(lines(1, 2, 3))
@@ -173,7 +173,7 @@ def test_what_came_before_a_mistake_is_stored(
 
 
 def test_nothing_in_it_is_nothing_found(tmp_path: Path, run: Run) -> None:
-    """Exit status 1, and no database."""
+    """A file without spans exits with status 1 and creates no database."""
     file, home = tmp_path / "file", tmp_path / "home.db"
     for content in (b"", b"\n", b'{"resourceSpans": []}', b'{"data": []}', b"[]"):
         file.write_bytes(content)
@@ -183,7 +183,7 @@ def test_nothing_in_it_is_nothing_found(tmp_path: Path, run: Run) -> None:
 
 
 def test_refused_spans_are_told_by_reason(tmp_path: Path, run: Run) -> None:
-    """Those that are fit are stored."""
+    """Refused spans are reported by reason, and the others are stored."""
     file, home = tmp_path / "file", tmp_path / "home.db"
     broken = [make_span(span_id=bytes(8)), make_span(trace_id=b"short"), make_span(end_time_unix_nano=0)]
     file.write_text(format_request(make_request(make_span(), *broken)))
@@ -196,7 +196,7 @@ def test_refused_spans_are_told_by_reason(tmp_path: Path, run: Run) -> None:
 
 
 def test_a_database_that_is_written_is_left_alone(tmp_path: Path, run: Run) -> None:
-    """A line says who has it and what to do; before anything is read."""
+    """A database in use by a collector is reported before anything is read."""
     file, home = tmp_path / "file", tmp_path / "home.db"
     file.write_bytes(lines(1))
     with Store(home):
@@ -210,7 +210,7 @@ def test_a_database_that_is_written_is_left_alone(tmp_path: Path, run: Run) -> N
 
 
 def test_files_that_are_not_there_are_told_before_anything_is_done(tmp_path: Path, run: Run) -> None:
-    """Of several the first that is missing; nothing is imported of the others."""
+    """A missing file is reported before any file is imported."""
     file = tmp_path / "file"
     file.write_bytes(lines(1))
     told = run("import", file, tmp_path / "none", "--db", tmp_path / "home.db")
@@ -228,7 +228,7 @@ def test_files_that_are_not_there_are_told_before_anything_is_done(tmp_path: Pat
 
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
 def test_standard_input_is_a_file_as_well(tmp_path: Path, packed: bool) -> None:
-    """Also one that is compressed."""
+    """Standard input is imported like a file, compressed or not."""
     content = gzip.compress(lines(1, 2)) if packed else lines(1, 2)
     told = subprocess.run(
         [sys.executable, "-c", MAIN, "import", "-", "--db", str(tmp_path / "home.db")],
@@ -245,7 +245,7 @@ def test_standard_input_is_a_file_as_well(tmp_path: Path, packed: bool) -> None:
 def test_a_receiver_gets_what_is_in_the_files(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In requests of a bounded size, whatever lines the files have, with the same resources and scopes."""
+    """Spans are sent to a receiver in bounded requests, with their resources and scopes."""
     monkeypatch.setattr(sending, "REQUEST_SPANS", 3)
     file = tmp_path / "file"
     file.write_bytes(lines(1, 2, 3, 4, 5))
@@ -258,7 +258,7 @@ def test_a_receiver_gets_what_is_in_the_files(
 
 
 def test_a_terminal_shows_how_far_it_is(tmp_path: Path) -> None:
-    """On standard error, written over and gone at the end."""
+    """A terminal shows progress on one line of stderr, cleared at the end."""
     file = tmp_path / "file"
     file.write_bytes(lines(*range(1, 2001)))
     ours, theirs = pty.openpty()

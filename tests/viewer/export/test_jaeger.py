@@ -1,4 +1,4 @@
-"""Jaeger's JSON: what Jaeger's collector would make of the same spans, and the way back."""
+"""Jaeger's JSON: equal to the output of Jaeger's collector, and back without loss."""
 
 import json
 import re
@@ -26,7 +26,7 @@ def attribute(key: str, **value: Any) -> KeyValue:
 
 
 def request(*spans: Span, resource: Resource | None = None) -> ExportTraceServiceRequest:
-    """Return some spans of one resource and one scope."""
+    """Return a request of spans with one resource and one scope."""
     if resource is None:
         resource = Resource(attributes=[attribute("service.name", string_value="shop")])
     scopes = ScopeSpans(spans=spans)
@@ -47,7 +47,7 @@ def span(**fields: Any) -> Span:
 
 
 def come_home(sent: ExportTraceServiceRequest) -> ExportTraceServiceRequest:
-    """Return a trace that has been written as Jaeger's JSON and read."""
+    """Return a request written as Jaeger's JSON and read back."""
     (trace,) = json.loads(json.dumps(make_traces([sent], exact=True)))
     return read_trace(trace)
 
@@ -126,7 +126,7 @@ def test_a_span_becomes_what_jaeger_makes_of_it() -> None:
 
 
 def test_what_ran_in_one_process_shares_it() -> None:
-    """Processes are told apart by all of their resource, and numbered as they come."""
+    """Processes are distinguished by their whole resource, and numbered in order of appearance."""
     host = Resource(
         attributes=[
             attribute("service.name", string_value="shop"),
@@ -174,7 +174,7 @@ _attributes = st.dictionaries(_names, _values, max_size=3).map(
 _counts = st.sampled_from([0, 0, 0, 7])
 _LONGEST_NS = 10**15
 _times = st.integers(0, (1 << 63) - 1)
-#: What is stored has ended at a time that SQLite has.
+#: Ends of stored spans fit SQLite's integers.
 _starts = st.integers(0, (1 << 63) - 1 - _LONGEST_NS)
 _states = st.sampled_from(["", "a=1,b=2"])
 _flags = st.sampled_from([0, 1, 0x301])
@@ -220,14 +220,14 @@ _spans = st.builds(
 @settings(max_examples=300, deadline=None)
 @given(_spans, _attributes, st.sampled_from(["shop", "", None]))
 def test_every_span_comes_home(sent: Span, process: list[KeyValue], service: str | None) -> None:
-    """Whatever OTLP can say of a span and its process is the same after Jaeger's JSON."""
+    """Any OTLP span with its resource survives a round trip through Jaeger's JSON."""
     named = [] if service is None else [attribute("service.name", string_value=service)]
     whole = request(sent, resource=Resource(attributes=[*named, *process]))
     assert come_home(whole) == whole
 
 
 def test_what_jaegers_own_clients_send_is_read() -> None:
-    """Short ids, errors as text, a parent that it only follows, the host's old name, another parent."""
+    """Short ids, errors as text, other references and old names of Jaeger's clients are read."""
     trace = {
         "traceID": "abc",
         "spans": [
@@ -301,7 +301,7 @@ def test_what_jaegers_own_clients_send_is_read() -> None:
     ],
 )
 def test_what_is_wrong_is_told_with_its_place(change: dict[str, object], message: str) -> None:
-    """A span that cannot be read is named by its number."""
+    """An invalid span is reported with its number and field."""
     (trace,) = json.loads(json.dumps(make_traces([request(span())])))
     trace["spans"][0].update(change)
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):

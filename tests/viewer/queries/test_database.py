@@ -1,4 +1,4 @@
-"""A file that cannot be used is refused with one line that says why and what to do."""
+"""Unusable database files, refused in one line with a reason and a remedy."""
 
 import os
 import sqlite3
@@ -28,41 +28,41 @@ QUERIES = (
 
 
 def make_folder(path: Path) -> None:
-    """Put a folder there."""
+    """Create a folder at the path."""
     path.mkdir()
 
 
 def make_text(path: Path) -> None:
-    """Put a file there that SQLite does not know."""
+    """Create a file that is no SQLite database."""
     path.write_text("not a database\n" * 1000)
 
 
 def make_empty(path: Path) -> None:
-    """Put an empty file there."""
+    """Create an empty file."""
     path.touch()
 
 
 def make_foreign(path: Path) -> None:
-    """Put another program's database there."""
+    """Create another program's database."""
     with closing(sqlite3.connect(path)) as db:
         db.execute("CREATE TABLE traces (id)")
 
 
 def make_newer(path: Path) -> None:
-    """Put a newer ztrace's database there."""
+    """Create a database of a newer ztrace."""
     with closing(sqlite3.connect(path)) as db:
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
 
 
 def make_older(path: Path) -> None:
-    """Put a database there that was never finished."""
+    """Create a database without tables."""
     with closing(sqlite3.connect(path)) as db:
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
 def make_corrupt(path: Path) -> None:
-    """Put a ztrace database there whose pages after the first are noise."""
+    """Create a ztrace database whose pages after the first are noise."""
     Store(path).close()
     with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA journal_mode = DELETE")
@@ -86,7 +86,7 @@ BROKEN = [
 def test_the_error_is_of_the_right_class(
     path: Path, make: Callable[[Path], None], kind: type[DatabaseError], text: str
 ) -> None:
-    """And names the file."""
+    """Each unusable file raises its own error class with the file's name."""
     make(path)
     with pytest.raises(DatabaseError, match=text) as caught, open_database(path) as db:
         db.execute("SELECT * FROM traces ORDER BY hour").fetchall()
@@ -104,7 +104,7 @@ def test_every_query_tells_it_on_one_line(
     text: str,
     query: tuple[str, ...],
 ) -> None:
-    """With exit status 2 and nothing on standard output."""
+    """Every query reports an unusable file in one line on stderr, with exit status 2."""
     make(path)
     result = run(*query, "--db", path)
     assert result.exit_code == 2
@@ -115,14 +115,14 @@ def test_every_query_tells_it_on_one_line(
 
 
 def test_an_unreadable_file_is_told() -> None:
-    """Permissions are named, not SQLite's word for it."""
+    """An unreadable file is reported as a matter of permissions."""
     user = os.geteuid()
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         path = Path(folder) / "traces.db"
         Store(path).close()
         path.chmod(0)
-        if user == 0:  # Who may read everything.
+        if user == 0:  # Root can read everything.
             os.seteuid(65534)
         try:
             with pytest.raises(DatabaseError, match="cannot be read"), open_database(path):
@@ -132,7 +132,7 @@ def test_an_unreadable_file_is_told() -> None:
 
 
 def test_nothing_can_be_written(shop: Path) -> None:
-    """The connection only reads."""
+    """The connection is read-only."""
     with open_database(shop) as db:
         assert db.execute("PRAGMA query_only").fetchone() == (1,)
     with pytest.raises(DatabaseError, match="readonly"), open_database(shop) as db:
@@ -140,7 +140,7 @@ def test_nothing_can_be_written(shop: Path) -> None:
 
 
 def test_a_document_is_of_one_moment(path: Path) -> None:
-    """What is written while it is put together is not in it, and does not wait for it."""
+    """A document is read from one snapshot, and does not block writers."""
     with Store(path), open_database(path) as db:
         assert db.execute("SELECT count(*) FROM refusals").fetchone() == (0,)
         with closing(sqlite3.connect(path)) as other, other:
@@ -151,7 +151,7 @@ def test_a_document_is_of_one_moment(path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_written_can_be_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SQLite's own files beside the database cannot be made there, and need not be."""
+    """A database in a read-only folder is read without creating files."""
     Store(path).close()
     before = sorted(path.parent.iterdir())
     connect = sqlite3.connect
@@ -170,7 +170,7 @@ def test_a_folder_that_cannot_be_written_can_be_read(path: Path, monkeypatch: py
 
 
 def test_a_name_with_special_characters_is_a_name(tmp_path: Path) -> None:
-    """A question mark or a hash does not end the path."""
+    """Special characters of URIs in a file's name are part of the name."""
     path = tmp_path / "a?b#c%20 d.db"
     Store(path).close()
     with open_database(path) as db:

@@ -1,4 +1,4 @@
-"""Where spans are sent on to, as ``status`` has it: from what the collector writes down."""
+"""Destinations in ``status``, from the collector's reports."""
 
 from pathlib import Path
 
@@ -16,14 +16,14 @@ from ztrace_viewer.render.destinations import draw_destinations
 
 
 def send_on(path: Path, *urls: str) -> None:
-    """Have destinations, of which each has had some of the spans; their keys begin with 1."""
+    """Register destinations and store some spans; the destinations' keys start at 1."""
     with Store(path, clock_ns=lambda: NOON) as opened, opened.transaction() as db:
         register(db, name_destinations(urls, [], {}), NOON)
     store(path, checkout(trace_id(1), NOON), at_ns=NOON)
 
 
 def report(path: Path, *reports: Report) -> list[Destination]:
-    """Return the destinations after some reports, the file being as it is."""
+    """Write reports, and return the destinations."""
     with Store(path, clock_ns=lambda: NOON) as opened, opened.transaction() as db:
         write_reports(db, reports)
     with open_database(path) as db:
@@ -31,7 +31,7 @@ def report(path: Path, *reports: Report) -> list[Destination]:
 
 
 def draw(destinations: list[Destination], width: int = 120) -> str:
-    """Return what is drawn."""
+    """Return the drawn destinations as text."""
     console = Console(width=width, color_system=None)
     with console.capture() as capture:
         console.print(*draw_destinations(destinations, width, NOON + 90 * SECOND), sep="\n")
@@ -39,7 +39,7 @@ def draw(destinations: list[Destination], width: int = 120) -> str:
 
 
 def test_every_state(path: Path) -> None:
-    """From the way it is with each destination: its place, its error, what it refused."""
+    """Each state is derived from the destination's position, error and refusals."""
     send_on(path, *(f"http://{host}:4318" for host in ("even", "behind", "refusing", "failing", "new")))
     with open_database(path) as db:
         total = read_destinations(db)[0]["spans_waiting"]
@@ -67,7 +67,7 @@ def test_every_state(path: Path) -> None:
 
 
 def test_one_that_is_named_no_more_is_off(path: Path) -> None:
-    """It keeps its place, and comes after those that are in use."""
+    """A destination no longer named is off, keeps its position, and is listed last."""
     send_on(path, "http://a:1", "http://b:1")
     report(path, Report(1, NOON, 2, sent=2))
     with Store(path) as opened, opened.transaction() as db:
@@ -81,7 +81,7 @@ def test_one_that_is_named_no_more_is_off(path: Path) -> None:
 
 
 def test_what_people_see(path: Path) -> None:
-    """How it is, for how long, and what the destination said; on a narrow screen no digit is lost."""
+    """Duration of a failure and last answer are printed, and digits are kept on a narrow screen."""
     send_on(path, "http://a:1", "http://b:1")
     destinations = report(
         path,

@@ -1,4 +1,4 @@
-"""An exception's document has everything that was stored of it, and says where it began."""
+"""Exceptions of documents: all stored fields, with origin and group."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from ztrace_viewer.queries.groups import list_groups
 
 
 def test_causes_have_the_shape_of_exceptions(path: Path) -> None:
-    """With the origin and the group of the one they caused."""
+    """Causes have the fields of exceptions, with the origin and group of the exception they caused."""
     inner = records.ExceptionRecord("KeyError", "'x'", [], [], records.REPLACED, None, None)
     cause = records.ExceptionRecord("OSError", "gone", [], [list(inner)], records.WRAPPED, None, None)
     store(path, {"shop": [span(trace_id(1), 1, exception=raised("AppError", "no", causes=[cause]))]})
@@ -31,7 +31,7 @@ def test_causes_have_the_shape_of_exceptions(path: Path) -> None:
 
 
 def test_an_exception_whose_origin_is_not_stored_has_no_group(path: Path) -> None:
-    """And is no origin itself."""
+    """An exception whose origin is not stored is no origin and has no group."""
     lost = travelled("ValueError", "no", records.PASSED, (trace_id(1), 99))
     store(path, {"shop": [span(trace_id(1), 1, exception=lost)]})
     with open_database(path) as db:
@@ -45,7 +45,7 @@ def test_an_exception_whose_origin_is_not_stored_has_no_group(path: Path) -> Non
 
 
 def test_a_member_belongs_to_the_group_of_its_origin(path: Path) -> None:
-    """One that began in another span has its ids; one that began here has those of the group it is in."""
+    """A member has the origin and group of its own span, or else those of its exception group."""
     trace = trace_id(1)
     elsewhere = raised("KeyError", "'x'")
     member = travelled("RemoteError", "KeyError: 'x'", records.PASSED, (trace, 3))
@@ -63,7 +63,7 @@ def test_a_member_belongs_to_the_group_of_its_origin(path: Path) -> None:
 
 
 def test_what_an_exception_concerns_is_found_in_its_members(path: Path) -> None:
-    """However deep: the one it refers to itself is not the only one it came of."""
+    """Origins are found in members at any depth."""
     trace = trace_id(1)
     other = travelled("RemoteError", "no", records.PASSED, (trace, 4))
     inner = travelled("ExceptionGroup", "inner", records.GROUPED, (trace, 4))._replace(members=[other])
@@ -75,7 +75,7 @@ def test_what_an_exception_concerns_is_found_in_its_members(path: Path) -> None:
 
 
 def test_notes_and_what_was_folded_are_kept(path: Path) -> None:
-    """And a frame's names, where they were recorded."""
+    """Notes, numbers of repeated and omitted frames, and local variables are kept."""
     frame = records.FrameRecord("/srv/a.py", 7, "f", "a", "f()", True, 12, 950, {"n": "1"})
     error = raised("ValueError", "no", frames=[frame])._replace(notes=["first", "second"])
     store(path, {"shop": [span(trace_id(1), 1, exception=error)]})
@@ -87,7 +87,7 @@ def test_notes_and_what_was_folded_are_kept(path: Path) -> None:
 
 
 def test_what_is_no_frame_is_left_out() -> None:
-    """As other programs may have written it: nothing in a column is relied on."""
+    """Invalid frames, as another program may write, are ignored."""
     assert read_frames("frames") == []
     assert read_frames([1, None, "x"]) == []
     [frame] = read_frames([{"line": "12", "repeats": True, "locals": [1]}])

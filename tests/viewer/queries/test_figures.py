@@ -1,4 +1,4 @@
-"""Figures of any stretch of time are those of its minutes."""
+"""Figures of any time range, composed of minutes, hours and days."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from ztrace_viewer.queries.selection import Selection
 
 @given(st.integers(0, 10_000), st.integers(0, 10_000))
 def test_a_range_is_the_sum_of_its_buckets(first_minute: int, minutes: int) -> None:
-    """Every minute inside counts once, every other not at all."""
+    """A split range counts every minute inside once, and no other."""
     first_s, last_s = first_minute * 60, (first_minute + minutes) * 60
     counts: dict[int, int] = {}
     for sign, resolution, begin, end in split_range(first_s, last_s):
@@ -30,7 +30,7 @@ def test_a_range_is_the_sum_of_its_buckets(first_minute: int, minutes: int) -> N
 @example(99_990, 1500)
 @given(st.integers(0, 100_000), st.integers(0, 500_000))
 def test_a_range_is_few_buckets(first_minute: int, minutes: int) -> None:
-    """At most half an hour of minutes and half a day of hours at each end, and the days."""
+    """A range is split into few buckets: minutes and hours at its ends, days between."""
     split = split_range(first_minute * 60, (first_minute + minutes) * 60)
     rows = dict.fromkeys(RESOLUTIONS_S, 0)
     for _, resolution, begin, end in split:
@@ -41,7 +41,7 @@ def test_a_range_is_few_buckets(first_minute: int, minutes: int) -> None:
 
 
 def test_figures_of_all_and_of_a_part(path: Path) -> None:
-    """Calls are counted where they ended; the exact sums and quantiles within 2.5%."""
+    """Calls are counted where they ended, with exact sums and quantiles within 3%."""
     spans: list[records.Span] = []
     for number in range(600):
         failed = raised("ValueError", "no") if number % 10 == 0 else None
@@ -77,7 +77,7 @@ def test_figures_of_all_and_of_a_part(path: Path) -> None:
 
 
 def test_a_selection_that_matches_nothing_is_empty(shop: Path) -> None:
-    """Unknown names, other times, and an empty database."""
+    """A selection without a match is empty, and others are filtered and limited."""
     with open_database(shop) as db:
         assert list_methods(db, Selection(service="bank")) == {"methods": []}
         assert list_methods(db, Selection(since_ns=NOON + 100 * HOUR)) == {"methods": []}

@@ -1,4 +1,4 @@
-"""What arrives is told once, when it is whole enough to be told."""
+"""Following new traces and errors, each reported once and when complete enough."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ from ztrace_viewer.queries.selection import EVERYTHING, Selection
 
 @pytest.fixture
 def store(path: Path) -> Iterator[Store]:
-    """Yield a store with one trace from before."""
+    """Yield a store with one earlier trace."""
     with Store(path) as opened:
         opened.store(
             [message("old", [span(trace_id(1), 1, name="before", exception=raised("OldError", "no"))], 1)]
@@ -25,7 +25,7 @@ def store(path: Path) -> Iterator[Store]:
 
 
 def look(follower: Follower) -> list[tuple[str, str, int]]:
-    """Return (event, name, spans) of what is new."""
+    """Return the (event, name, span count) of each new event."""
     return [
         (event["event"], event["name"], event["span_count"] if event["event"] == "trace" else 0)
         for event in follower.look()
@@ -33,7 +33,7 @@ def look(follower: Follower) -> list[tuple[str, str, int]]:
 
 
 def test_a_tree_is_told_once_its_spans_have_stopped_coming(store: Store, path: Path) -> None:
-    """The root alone is not enough: others send too. What was there before is not told."""
+    """A new tree is reported once its spans have stopped arriving, and earlier trees are not."""
     trace = trace_id(2)
     with open_database(path, snapshot=False) as db:
         follower = Follower(db, EVERYTHING)
@@ -49,7 +49,7 @@ def test_a_tree_is_told_once_its_spans_have_stopped_coming(store: Store, path: P
 
 
 def test_an_error_is_told_at_once_and_only_at_its_origin(store: Store, path: Path) -> None:
-    """Before its tree, and not for the spans it passed."""
+    """An error is reported before its tree, at its origin only."""
     trace = trace_id(2)
     passed = records.ExceptionRecord(
         "ValueError", "no", [], [], records.PASSED, trace, (2).to_bytes(8, "big")
@@ -70,7 +70,7 @@ def test_an_error_is_told_at_once_and_only_at_its_origin(store: Store, path: Pat
 
 
 def test_earlier_ones_are_told_first_if_asked(store: Store, path: Path) -> None:
-    """From the given moment on, and then what comes."""
+    """Events since a given time are reported first on request."""
     store.store([message("shop", [span(trace_id(2), 2, name="late", at_ns=NOON + 9 * SECOND)], 2)])
     with open_database(path, snapshot=False) as db:
         follower = Follower(db, Selection(since_ns=NOON))
@@ -81,7 +81,7 @@ def test_earlier_ones_are_told_first_if_asked(store: Store, path: Path) -> None:
 
 
 def test_a_selection_leaves_out_the_rest(store: Store, path: Path) -> None:
-    """By the root's service and method, and the origin's."""
+    """A selection applies to the root of a tree and to the origin of an error."""
     with open_database(path, snapshot=False) as db:
         shop = Follower(db, Selection(service="shop", method="buy"))
         store.store(
@@ -92,7 +92,7 @@ def test_a_selection_leaves_out_the_rest(store: Store, path: Path) -> None:
 
 
 def test_what_was_running_at_the_start_is_told_when_it_ends(store: Store, path: Path) -> None:
-    """Its first spans came before, its root after."""
+    """A trace that started earlier is reported when its root arrives."""
     store.store([message("shop", [span(trace_id(2), 2, 1)], 2)])
     with open_database(path, snapshot=False) as db:
         follower = Follower(db, EVERYTHING)
@@ -103,7 +103,7 @@ def test_what_was_running_at_the_start_is_told_when_it_ends(store: Store, path: 
 def test_roots_that_never_come_are_given_up(
     store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The oldest first, so that memory is bounded."""
+    """Traces waiting for a root are limited in number, oldest dropped first."""
     monkeypatch.setattr(following, "MAX_WAITING", 2)
     with open_database(path, snapshot=False) as db:
         follower = Follower(db, EVERYTHING)

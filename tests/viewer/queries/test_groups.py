@@ -1,4 +1,4 @@
-"""Groups count origins, are found by what is known of them, and say when they occurred."""
+"""Exception groups: counts, filters, order and distribution over time."""
 
 import time
 from contextlib import closing
@@ -24,7 +24,7 @@ from ztrace_viewer.queries.selection import EVERYTHING, Selection
 
 
 def test_a_group_counts_origins(shop: Path) -> None:
-    """Not the spans its exceptions passed; the latest occurrence is the example."""
+    """A group counts origins, and its example is the latest occurrence."""
     with open_database(shop) as db:
         [group] = list_groups(db)["groups"]
     assert group["count"] == 2
@@ -46,7 +46,7 @@ def test_a_group_counts_origins(shop: Path) -> None:
 
 
 def test_a_stretch_of_time_counts_its_minutes(path: Path) -> None:
-    """And the newest group comes first."""
+    """A time range counts the minutes inside, and groups are listed newest first."""
     old, new = raised("OldError", "no"), raised("NewError", "no")
     moments = [NOON, NOON + MINUTE, NOON + 10 * MINUTE, NOON + 2 * HOUR]
     spans = [span(trace_id(n), n, at_ns=at_ns, exception=old) for n, at_ns in enumerate(moments, 1)]
@@ -69,7 +69,7 @@ def test_a_stretch_of_time_counts_its_minutes(path: Path) -> None:
 
 @pytest.fixture
 def several(path: Path) -> Path:
-    """Return a database with three groups: one of old, often; one of late, once; one with a long name."""
+    """Return a database with a frequent old group, a late single one, and one with a long name."""
     often, late = raised("OSError", "disk full"), raised("bank.Declined", "card 12 of Ada")
     remote = raised("app.db.OSError", "100% [x_y]")
     spans = [span(trace_id(n), n, at_ns=NOON + n * MINUTE, exception=often, name="save") for n in range(1, 6)]
@@ -93,13 +93,13 @@ def several(path: Path) -> Path:
     ],
 )
 def test_groups_are_found_by_type_and_text(several: Path, wanted: Filter, types: list[str]) -> None:
-    """A type is a whole name, a text a part of the type or the message; no character in it is special."""
+    """A type filter matches whole names, a text filter any part, and no character is special."""
     with open_database(several) as db:
         assert [group["type"] for group in list_groups(db, wanted=wanted)["groups"]] == types
 
 
 def test_the_most_frequent_come_first_if_asked(several: Path) -> None:
-    """By what was counted in the time asked for."""
+    """The order by frequency uses the counts within the time range."""
     with open_database(several) as db:
 
         def types(order: str, selection: Selection = EVERYTHING) -> list[tuple[str, int]]:
@@ -113,7 +113,7 @@ def test_the_most_frequent_come_first_if_asked(several: Path) -> None:
 
 
 def test_the_bar_counts_all_of_the_time_in_equal_parts(several: Path) -> None:
-    """From the first to the last, or of the time asked for; a part is never less than a minute."""
+    """The bar splits all of the time, or the given range, into equal parts of at least a minute."""
     with open_database(several) as db:
 
         def when(selection: Selection, now_ns: int = NOON + HOUR) -> tuple[list[int], int, int]:
@@ -133,7 +133,7 @@ def test_the_bar_counts_all_of_the_time_in_equal_parts(several: Path) -> None:
 
 
 def test_resolved_groups_are_not_listed_until_they_come_back(several: Path) -> None:
-    """As regressed, and how many are hidden can be told."""
+    """A resolved group is hidden and counted as hidden, until it returns as regressed."""
     with open_database(several) as db:
         (group,) = [each["group"] for each in list_groups(db, wanted=Filter(text="full"))["groups"]]
     resolve(several, group, NOON + 2 * HOUR)
@@ -155,7 +155,7 @@ def test_resolved_groups_are_not_listed_until_they_come_back(several: Path) -> N
 
 
 def test_what_reached_the_edge_is_told_from_what_was_handled(path: Path) -> None:
-    """By whether the root ended with it; samples and services come with the group."""
+    """Occurrences at the edge and swallowed ones are counted separately, with samples and services."""
     for number in range(1, 4):
         trace = trace_id(number, NOON + number * MINUTE)
         spans = checkout(trace, NOON + number * MINUTE)
@@ -174,7 +174,7 @@ def test_what_reached_the_edge_is_told_from_what_was_handled(path: Path) -> None
 
 
 def test_a_group_with_very_many_occurrences_is_read_at_once(path: Path) -> None:
-    """What it costs does not grow with the exceptions: 100,000 of them are a row and its minutes."""
+    """Reading a group takes time by its minutes, not by its number of occurrences."""
     store(path, {"shop": [span(trace_id(1), 1, exception=raised("ValueError", "no"))]})
     with open_database(path) as db:
         ((row, group),) = db.execute("SELECT id, fingerprint FROM exception_groups").fetchall()

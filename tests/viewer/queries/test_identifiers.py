@@ -1,4 +1,4 @@
-"""A prefix that fits one id names it, and what is shown can be given back."""
+"""Prefixes of ids: lookup, ambiguity, and shortest unique ones."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.groups import list_groups
 from ztrace_viewer.queries.identifiers import find_group, find_trace, shorten_groups, shorten_traces
 
-#: Ids that share 16, 31 and no digits; the last are as other libraries make them.
+#: Ids that share all digits but the last, and one as other libraries make them.
 IDS = [
     bytes.fromhex(text) for text in ("0123456789abcdef" + "0" * 15 + "1", "0123456789abcdef" + "0" * 15 + "2")
 ]
@@ -19,26 +19,26 @@ OTHER = bytes.fromhex("ffeeddccbbaa99887766554433221100")
 
 @pytest.fixture
 def three(path: Path) -> Path:
-    """Return a database with three traces, two of them with all but one digit in common."""
+    """Return a database with three traces, two of which share all digits but one."""
     return store(path, {"shop": [span(trace, number) for number, trace in enumerate([*IDS, OTHER], 1)]})
 
 
 @pytest.mark.parametrize("prefix", ["ffee", "FFEE", " ffeed", "ffeeddccbbaa99887766554433221100"])
 def test_a_unique_prefix_is_enough(three: Path, prefix: str) -> None:
-    """Of even or odd length, in either case, with blanks around it."""
+    """A unique prefix is found, of even or odd length, in either case, with blanks around."""
     with open_database(three) as db:
         assert find_trace(db, prefix) == OTHER
 
 
 def test_an_ambiguous_prefix_names_the_candidates(three: Path) -> None:
-    """So that one of them can be chosen."""
+    """An ambiguous prefix raises an error with the candidates."""
     with open_database(three) as db, pytest.raises(SettingsError, match="several") as caught:
         find_trace(db, "0123")
     assert all(each.hex() in str(caught.value) for each in IDS)
 
 
 def test_candidates_are_few(path: Path) -> None:
-    """However many fit."""
+    """The list of candidates is limited."""
     store(path, {"shop": [span(trace_id(number), number) for number in range(1, 50)]})
     with open_database(path) as db, pytest.raises(SettingsError, match="…") as caught:
         find_trace(db, trace_id(1).hex()[:8])
@@ -56,13 +56,13 @@ def test_candidates_are_few(path: Path) -> None:
     ],
 )
 def test_what_is_no_prefix_is_refused(three: Path, prefix: str, text: str) -> None:
-    """With what is wrong with it."""
+    """An invalid prefix raises an error with the reason."""
     with open_database(three) as db, pytest.raises(SettingsError, match=text):
         find_trace(db, prefix)
 
 
 def test_a_prefix_of_nothing_is_not_found(three: Path) -> None:
-    """Which is another exit status than a wrong one."""
+    """An unknown prefix raises an error distinct from an invalid one."""
     with open_database(three) as db, pytest.raises(NotFoundError):
         find_trace(db, "abcd")
     with open_database(three) as db, pytest.raises(NotFoundError):
@@ -70,7 +70,7 @@ def test_a_prefix_of_nothing_is_not_found(three: Path) -> None:
 
 
 def test_what_is_shown_is_unique(three: Path) -> None:
-    """Sixteen digits where they are enough, and as many as it takes where not."""
+    """A displayed id has sixteen digits, or as many as make it unique."""
     with open_database(three) as db:
         short = shorten_traces(db, [trace.hex() for trace in [*IDS, OTHER]])
         assert [len(each) for each in short.values()] == [32, 32, 16]
@@ -79,7 +79,7 @@ def test_what_is_shown_is_unique(three: Path) -> None:
 
 
 def test_groups_are_found_by_what_is_shown(path: Path) -> None:
-    """Eight digits or more."""
+    """A displayed group id has at least eight digits and is found in either case."""
     errors = [raised(f"Error{number}", "no") for number in range(20)]
     store(path, {"shop": [span(trace_id(n), n, exception=error) for n, error in enumerate(errors, 1)]})
     with open_database(path) as db:

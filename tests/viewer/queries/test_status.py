@@ -1,4 +1,4 @@
-"""What is stored, lost and refused adds up from where it was counted."""
+"""Status: stored, lost and refused spans, equal to their sources."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from ztrace_viewer.queries.status import read_status
 
 
 def test_the_status_adds_up(path: Path) -> None:
-    """Totals, losses with their reasons, refusals with what publishers mended, and unfinished spans."""
+    """Totals, losses, refusals, corrections and unfinished spans add up."""
     spans = [span(trace_id(1), 1), span(trace_id(1), 2, 1)]
     running = [span(trace_id(1), 3, 1, duration_ms=None)]
     bad = [*message("shop", spans, 3)[:2], b"\xc1"]
@@ -43,7 +43,7 @@ def test_the_status_adds_up(path: Path) -> None:
 
 
 def test_a_live_publisher_falls_silent(path: Path) -> None:
-    """When it has not been heard of for five seconds; one that has ended stays ended."""
+    """A live publisher is silent after five seconds without a message."""
     with Store(path, clock_ns=lambda: NOON) as store:
         store.store([message("shop", [span(trace_id(1), 1)])])
     with open_database(path) as db:
@@ -52,7 +52,7 @@ def test_a_live_publisher_falls_silent(path: Path) -> None:
 
 
 def test_an_empty_database_has_a_status(path: Path) -> None:
-    """With every field."""
+    """An empty database has a status with every field."""
     Store(path).close()
     with open_database(path) as db:
         status: Mapping[str, object] = read_status(db, NOON)

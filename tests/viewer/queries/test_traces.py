@@ -1,4 +1,4 @@
-"""The slowest trees of any time, by the index alone, and complete only when they are."""
+"""Slowest trees of any time range, found by index, and completeness."""
 
 import sqlite3
 from pathlib import Path
@@ -32,7 +32,7 @@ def spread(path: Path) -> Path:
 
 
 def durations(path: Path, selection: Selection, limit: int = 20) -> list[int]:
-    """Return what `list_slowest` finds, in ms."""
+    """Return the durations that `list_slowest` finds, in ms."""
     with open_database(path) as db:
         traces = list_slowest(db, selection, limit)["traces"]
         return [(trace["duration_ns"] or 0) // 10**6 for trace in traces]
@@ -40,7 +40,7 @@ def durations(path: Path, selection: Selection, limit: int = 20) -> list[int]:
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 5, 6, 20])
 def test_the_slowest_come_first(spread: Path, limit: int) -> None:
-    """Of all hours together."""
+    """The slowest trees of all hours come first."""
     assert durations(spread, Selection(), limit) == [90, 70, 60, 50, 10, 5][:limit]
 
 
@@ -60,18 +60,18 @@ def test_the_slowest_come_first(spread: Path, limit: int) -> None:
     ],
 )
 def test_a_selection_is_exact(spread: Path, selection: Selection, expected: list[int]) -> None:
-    """To the nanosecond: since is included, until is not."""
+    """A selection is exact to the nanosecond: since is inclusive, until exclusive."""
     assert durations(spread, selection) == expected
 
 
 def test_since_after_until_is_refused() -> None:
-    """It would find nothing, silently."""
+    """A selection whose start is not before its end is rejected."""
     with pytest.raises(SettingsError, match="--since"):
         Selection(since_ns=2, until_ns=2)
 
 
 def test_no_question_scans_a_table(spread: Path) -> None:
-    """Each statement of `slow` searches through an index; the table of unfinished spans is small."""
+    """Each statement of `slow` uses an index, except on the small table of unfinished spans."""
     with open_database(spread) as db:
         statements: list[str] = []
         db.set_trace_callback(statements.append)
@@ -86,7 +86,7 @@ def test_no_question_scans_a_table(spread: Path) -> None:
 
 
 def test_a_listed_tree_is_as_a_shown_one(shop: Path) -> None:
-    """The fields they share are the same."""
+    """A listed tree and a shown tree agree in their common fields."""
     with open_database(shop) as db:
         for summary in list_slowest(db)["traces"]:
             tree = read_tree(db, bytes.fromhex(summary["trace_id"]))
@@ -116,7 +116,7 @@ def test_a_listed_tree_is_as_a_shown_one(shop: Path) -> None:
 def test_complete_is_told_alike(
     path: Path, parents: dict[int, int | None], unfinished: int | None, complete: bool
 ) -> None:
-    """By the list, which counts, and by the tree, which builds."""
+    """The list, which counts, and the tree, which is built, agree on completeness."""
     trace = trace_id(1)
     spans = [
         span(trace, number, parent, duration_ms=None if number == unfinished else 5)
@@ -129,7 +129,7 @@ def test_complete_is_told_alike(
 
 
 def test_a_tree_is_read_in_full(shop: Path) -> None:
-    """Attributes, process, times and exceptions are where they were recorded."""
+    """Attributes, processes, times and exceptions are in their spans."""
     with open_database(shop) as db:
         tree = read_tree(db, trace_id(1))
     [root] = tree["roots"]
@@ -151,7 +151,7 @@ def test_a_tree_is_read_in_full(shop: Path) -> None:
 
 
 def test_many_spans_of_a_wide_tree_are_read(path: Path) -> None:
-    """A tree of 20,000 siblings is no harder than one of two."""
+    """A tree of 20,000 siblings is read in full."""
     trace = trace_id(1)
     store(path, {"shop": [span(trace, 1, None)]})
     for first in range(2, 20_001, 5_000):
@@ -162,7 +162,7 @@ def test_many_spans_of_a_wide_tree_are_read(path: Path) -> None:
 
 
 def test_stored_json_that_is_none_is_left_out(path: Path) -> None:
-    """A reader of the file does not fail on what another program wrote into it."""
+    """Invalid JSON in columns, as another program may write, is ignored."""
     store(path, checkout(trace_id(1)))
     with sqlite3.connect(path) as db:
         db.execute("UPDATE spans SET attributes = '[1'")

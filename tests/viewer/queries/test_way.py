@@ -1,4 +1,4 @@
-"""The way of an exception is told from the call that came in down to its origin."""
+"""Path of an exception, from the incoming call to its origin."""
 
 import sqlite3
 from pathlib import Path
@@ -28,14 +28,14 @@ from ztrace_viewer.queries.way import FIRST, read_error
 
 
 def read(path: Path, text: str = "", sample: str = "latest", now_ns: int = NOON) -> ErrorDocument:
-    """Return the group whose message has a text in it."""
+    """Return the group whose message contains a text."""
     with open_database(path) as db:
         (group,) = [each["group"] for each in list_groups(db)["groups"] if text in each["message"]]
         return read_error(db, group, sample, now_ns)
 
 
 def test_the_way_is_told_from_the_caller_to_the_origin(shop: Path) -> None:
-    """With what became of the exception in each span."""
+    """Each hop has the exception as seen by its span, from the caller to the origin."""
     with open_database(shop) as db:
         document = read_error(db, list_groups(db)["groups"][0]["group"])
     assert [
@@ -53,7 +53,7 @@ def test_the_way_is_told_from_the_caller_to_the_origin(shop: Path) -> None:
 
 
 def test_a_circle_of_parents_ends_the_way(path: Path) -> None:
-    """Each span is told once."""
+    """A circle of parents ends the path, with each span once."""
     spans = [span(trace_id(1), 1, 2), span(trace_id(1), 2, 1, exception=raised("ValueError", "no"))]
     store(path, {"shop": spans})
     with open_database(path) as db:
@@ -62,7 +62,7 @@ def test_a_circle_of_parents_ends_the_way(path: Path) -> None:
 
 
 def test_a_group_whose_spans_are_gone_can_be_read(path: Path) -> None:
-    """Its exception is null, and it has no hops."""
+    """A group whose spans are deleted has no exception and no hops."""
     store(path, checkout(trace_id(1)))
     with sqlite3.connect(path) as db:
         db.execute("DELETE FROM spans")
@@ -74,7 +74,7 @@ def test_a_group_whose_spans_are_gone_can_be_read(path: Path) -> None:
 
 
 def test_each_hop_has_the_line_that_made_the_call(shop: Path) -> None:
-    """With its process and its status; where the exception did not come there is none."""
+    """Each hop has the frame of its call, its process and its status."""
     root, call, server, reserve, origin = read(shop)["hops"]
     assert [hop["frames"][-1]["line"] for hop in (call, reserve)] == [CHARGE_CALL[1], RESERVE_CALL[1]]
     assert [len(hop["frames"]) for hop in (root, server, origin)] == [0, 1, len(QUERY_FRAMES)]
@@ -84,7 +84,7 @@ def test_each_hop_has_the_line_that_made_the_call(shop: Path) -> None:
 
 
 def test_another_occurrence_can_be_shown(shop: Path) -> None:
-    """The first, or any sample by the beginning of its trace id; what fits none or several is said."""
+    """A sample is chosen as the first or by trace id, and an unknown or ambiguous one raises an error."""
     first, second = trace_id(1).hex(), trace_id(2, NOON + MINUTE).hex()
     assert read(shop)["shown"]["trace_id"] == second
     assert read(shop, sample=FIRST)["shown"]["trace_id"] == first
@@ -97,7 +97,7 @@ def test_another_occurrence_can_be_shown(shop: Path) -> None:
 
 
 def test_an_exception_of_another_origin_is_not_on_the_way(path: Path) -> None:
-    """A span above that failed of something else did not see this one."""
+    """A span above that failed with another exception has no part in the path."""
     trace = trace_id(1)
     other, inner = raised("OtherError", "other"), raised("ValueError", "this")
     store(path, {"shop": [span(trace, 1, exception=other), span(trace, 2, 1, exception=inner)]})
@@ -107,7 +107,7 @@ def test_an_exception_of_another_origin_is_not_on_the_way(path: Path) -> None:
 
 
 def test_a_way_that_begins_at_an_orphan_says_why(path: Path) -> None:
-    """As a tree does."""
+    """A path that starts at an orphan has the reason of the missing parent."""
     spans = [span(trace_id(1), 2, 1), span(trace_id(1), 3, 2, exception=raised("ValueError", "no"))]
     store(path, {"shop": spans}, at_ns=NOON + MINUTE)
     document = read(path, now_ns=NOON + MINUTE)
@@ -117,7 +117,7 @@ def test_a_way_that_begins_at_an_orphan_says_why(path: Path) -> None:
 
 
 def test_a_root_that_has_not_ended_is_on_the_way(path: Path) -> None:
-    """Its status says so."""
+    """An unfinished root is on the path, with its status."""
     trace = trace_id(1)
     spans = [span(trace, 1, duration_ms=None), span(trace, 2, 1, exception=raised("ValueError", "no"))]
     store(path, {"shop": spans}, at_ns=NOON)
@@ -131,7 +131,7 @@ def test_a_root_that_has_not_ended_is_on_the_way(path: Path) -> None:
 
 @pytest.mark.parametrize("ends_ms", [600, None])
 def test_a_timeout_tells_what_the_other_side_was_doing(path: Path, ends_ms: float | None) -> None:
-    """Its origin is the caller; the span below it is of the other process, ended or not."""
+    """A timeout's document has the callee's span, ended or not."""
     trace = trace_id(1)
     late = raised("zerorpc.exceptions.TimeoutExpired", "timeout after 0.25s")
     call = span(trace, 2, 1, kind="client", duration_ms=250, exception=late)
@@ -153,7 +153,7 @@ def test_a_timeout_tells_what_the_other_side_was_doing(path: Path, ends_ms: floa
 
 
 def test_a_server_without_ztrace_has_its_say(path: Path) -> None:
-    """The traceback it sent is kept on the call; an origin that is no call has no other side."""
+    """An untraced server's traceback is kept with the call, and other origins have no callee."""
     trace = trace_id(1)
     error = raised("zerorpc.exceptions.RemoteError", "KeyError: 'x'")
     text = {"zerorpc.remote_traceback": "Traceback …"}
@@ -165,7 +165,7 @@ def test_a_server_without_ztrace_has_its_say(path: Path) -> None:
 
 
 def test_a_very_long_way_is_read(path: Path) -> None:
-    """Five thousand calls deep."""
+    """A path of five thousand calls is read."""
     trace = trace_id(1)
     spans = [span(trace, n, n - 1 or None) for n in range(1, 5000)]
     spans.append(span(trace, 5000, 4999, exception=raised("ValueError", "deep")))
@@ -174,7 +174,7 @@ def test_a_very_long_way_is_read(path: Path) -> None:
 
 
 def test_a_wrapped_and_grouped_exception_stays_on_the_way(path: Path) -> None:
-    """Of two members each has a way of its own through the group."""
+    """Each member of an exception group has its own path through the group."""
     trace = trace_id(1)
     one, two = raised("KeyError", "one"), raised("OSError", "two")
     members = [

@@ -1,4 +1,4 @@
-"""What is drawn fits the screen, keeps its numbers, and shows nothing that acts on a terminal."""
+"""Drawn trees and grids: width, exact numbers, and harmless text."""
 
 import re
 from pathlib import Path
@@ -24,7 +24,7 @@ from ztrace_viewer.terminal.characters import clean, clean_lines
 
 
 def lines(tree: TreeDocument, width: int = 80, limit: int | None = None) -> list[str]:
-    """Return a tree as it is shown three minutes after noon."""
+    """Return a tree as drawn three minutes after noon."""
     return [line.plain for line in draw_tree(tree, width, limit, NOON + 3 * MINUTE)]
 
 
@@ -35,7 +35,7 @@ def read(path: Path, number: int = 1) -> TreeDocument:
 
 
 def test_a_tree_has_its_times_on_one_scale(shop: Path) -> None:
-    """Guides, names, durations, own times, and bars that stand where the spans ran."""
+    """Names, durations, own times and bars are drawn on one time scale."""
     drawn = lines(read(shop))
     assert drawn[0] == f"trace {trace_id(1).hex()}  shop.checkout  1.24s"
     assert drawn[1].endswith("(3m ago) · 9 spans · 5 services · 4 errors · complete")
@@ -48,7 +48,7 @@ def test_a_tree_has_its_times_on_one_scale(shop: Path) -> None:
 
 
 def test_an_exception_stands_where_it_was_raised(shop: Path) -> None:
-    """Like a traceback, the failing line marked; where it passed, in a short line."""
+    """An exception is drawn as a traceback at its origin, and as one line where it passed."""
     drawn = [line.strip(" │└├╴") for line in lines(read(shop))]
     start = drawn.index("/srv/shop/stock.py:12 in Stock._ratio")
     assert drawn[start + 1 : start + 3] == ["▸ return wanted / left", "ZeroDivisionError: division by zero"]
@@ -58,7 +58,7 @@ def test_an_exception_stands_where_it_was_raised(shop: Path) -> None:
 
 
 def test_what_takes_the_time_is_bold_and_errors_are_red(shop: Path) -> None:
-    """By style, on the name."""
+    """Names of slow spans are bold, and those of failed spans are red."""
     styles: dict[str, str] = {}
     for line in draw_tree(read(shop), 100, None, NOON):
         for part in line.spans:
@@ -71,7 +71,7 @@ def test_what_takes_the_time_is_bold_and_errors_are_red(shop: Path) -> None:
 
 @pytest.mark.parametrize("width", [1, 7, 20, 55, 56, 75, 76, 120, 300])
 def test_no_line_of_spans_is_wider_than_the_screen(shop: Path, width: int) -> None:
-    """From 20 columns on; below that the screen cuts."""
+    """Lines of spans fit any screen from 20 columns on."""
     tree = read(shop)
     drawn = lines(tree, width)
     spans = [line for line in drawn[3:] if "ms" in line or "1.24s" in line]
@@ -80,7 +80,7 @@ def test_no_line_of_spans_is_wider_than_the_screen(shop: Path, width: int) -> No
 
 
 def test_many_alike_are_folded_and_say_so(path: Path) -> None:
-    """With their number and time; one that failed among them is shown."""
+    """Repeated siblings are folded with number and total time, except failed ones."""
     trace = trace_id(1)
     spans = [span(trace, 1, duration_ms=1000, self_ms=10)]
     for n in range(2, 52):
@@ -94,7 +94,7 @@ def test_many_alike_are_folded_and_say_so(path: Path) -> None:
 
 
 def test_a_large_tree_is_cut_with_the_way_to_see_all(path: Path) -> None:
-    """The line says how many spans are left."""
+    """A large tree is cut, with the number of remaining spans and the option for all."""
     trace = trace_id(1)
     store(path, {"shop": [span(trace, 1)] + [span(trace, n, 1, name=f"call{n}") for n in range(2, 302)]})
     tree = read(path)
@@ -105,7 +105,7 @@ def test_a_large_tree_is_cut_with_the_way_to_see_all(path: Path) -> None:
 
 
 def test_a_deep_tree_is_drawn(path: Path) -> None:
-    """5,000 levels, with guides that leave room for the names."""
+    """A tree of 5,000 levels is drawn, with room for the names."""
     trace = trace_id(1)
     store(path, {"shop": [span(trace, n + 1, n or None, duration_ms=9) for n in range(5000)]})
     drawn = lines(read(path))
@@ -115,7 +115,7 @@ def test_a_deep_tree_is_drawn(path: Path) -> None:
 
 
 def test_what_is_missing_is_said(path: Path) -> None:
-    """Where it is missing: orphans of one parent stand together below what tells of it."""
+    """Orphans of one parent are drawn together below the reason."""
     trace = trace_id(1)
     spans = [span(trace, 2, 9), span(trace, 3, 9), span(trace, 4, 2, duration_ms=None), span(trace, 5, 8)]
     store(path, {"shop": spans}, at_ns=NOON + 3 * MINUTE)
@@ -162,7 +162,7 @@ GAP: Loss = {
     ],
 )
 def test_the_reason_stands_in_the_parents_place(more: Missing, expected: str, run: object) -> None:
-    """In words, with what was lost there, when and why."""
+    """The reason of a missing parent is drawn with the matching loss."""
     entry: Missing = {**more, "span_id": "02" * 8, "parent_id": "09" * 8}
     assert tell_missing(entry, NOON + 3 * MINUTE) == expected
 
@@ -181,7 +181,7 @@ def test_the_reason_stands_in_the_parents_place(more: Missing, expected: str, ru
 def test_a_span_without_an_end_says_what_became_of_it(
     path: Path, state: str, expected: str, run: object
 ) -> None:
-    """Below its line; its time is how long it has been running, or ran until the last sign of it."""
+    """An unfinished span has its state below its line, and its time so far."""
     store(path, {"shop": [span(trace_id(1), 1, duration_ms=None)]})
     tree = read(path)
     tree["roots"][0]["unfinished"] = {"state": state, "last_seen_ns": NOON + 9 * SECOND}
@@ -195,7 +195,7 @@ EVIL = "a\x1b[31mb\x07\x9b2Jc\u202ed\u2066e\rf\ng\x00h[bold red]i[/]\u200bj\x7f"
 
 
 def test_text_is_made_harmless() -> None:
-    """Controls and marks go, line ends become blanks, markup and other languages stay."""
+    """Control characters and marks are removed, line ends become blanks, and other text is kept."""
     assert clean(EVIL) == "a[31mb2Jcde f gh[bold red]i[/]j"
     assert clean_lines("one\x1b\ntwo\r\nthree") == ["one", "two", "three"]
     assert clean("naïve 日本 ✓") == "naïve 日本 ✓"
@@ -203,12 +203,12 @@ def test_text_is_made_harmless() -> None:
 
 @given(st.text())
 def test_nothing_unseen_is_left(text: str) -> None:
-    """Of any text."""
+    """No text leaves a control or direction character."""
     assert not re.search("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200e\u200f]", clean(text))
 
 
 def test_a_hostile_trace_is_drawn_harmlessly(path: Path) -> None:
-    """In names, services, messages, types, frames."""
+    """Names, services, messages, types and frames are drawn without control characters."""
     frames = [[EVIL, 1, EVIL, "m", EVIL, True]]
     bad = span(trace_id(1), 1, name=EVIL, exception=raised(EVIL, EVIL, frames=frames))
     store(path, {EVIL: [bad]})
@@ -218,7 +218,7 @@ def test_a_hostile_trace_is_drawn_harmlessly(path: Path) -> None:
 
 
 def test_a_long_message_and_a_long_traceback_are_cut(path: Path) -> None:
-    """And say by how much."""
+    """A long message and a long traceback are cut, with the omitted numbers."""
     frames = [[f"/srv/{n}.py", n, "f", "m", "g()", True] for n in range(1, 41)]
     error = raised("ValueError", "\n".join(f"line {n}" for n in range(30)), frames=frames)
     store(path, {"shop": [span(trace_id(1), 1, exception=error)]})
@@ -230,7 +230,7 @@ def test_a_long_message_and_a_long_traceback_are_cut(path: Path) -> None:
 
 
 def test_causes_follow_the_exception(path: Path) -> None:
-    """With the words that say how."""
+    """Causes follow the exception, each with its link in words."""
     inner = records.ExceptionRecord("KeyError", "'x'", [], [], records.REPLACED, None, None)
     cause = records.ExceptionRecord("OSError", "gone", [], [list(inner)], records.WRAPPED, None, None)
     store(path, {"shop": [span(trace_id(1), 1, exception=raised("AppError", "no", causes=[cause]))]})
@@ -255,14 +255,14 @@ def test_causes_follow_the_exception(path: Path) -> None:
 def test_a_bar_stands_where_the_span_ran(
     begin: int, end: int | None, waits: list[tuple[int, int]], drawn: str
 ) -> None:
-    """To an eighth of a cell, and never without a mark."""
+    """A bar is drawn to an eighth of a cell, and is never empty."""
     cells = draw_bar(Scale(0, 80, 10), begin, end, waits)
     assert "".join(character for character, _ in cells) == drawn
 
 
 @given(st.data())
 def test_a_bar_fills_its_width(data: st.DataObject) -> None:
-    """Whatever the times."""
+    """A bar has the full width for any times."""
     times = st.integers(-(1 << 62), 1 << 62)
     start, end = sorted((data.draw(times), data.draw(times)))
     scale = Scale(start, end, data.draw(st.integers(1, 60)))
@@ -271,12 +271,12 @@ def test_a_bar_fills_its_width(data: st.DataObject) -> None:
 
 
 def rows(*cells: str) -> list[tuple[Text, ...]]:
-    """Return one row."""
+    """Return one row of cells."""
     return [tuple(Text(cell) for cell in cells)]
 
 
 def test_names_give_way_before_columns_and_numbers_never(shop: Path) -> None:
-    """A long name is cut; with less room a column goes; the number is whole."""
+    """A narrow grid cuts long names first, then drops columns, and keeps numbers whole."""
     columns = (Column("NAME", flexible=8), Column("WHERE", goes=1), Column("COUNT", right=True))
     row: Any = rows("a_very_long_name_of_a_method", "somewhere", "1,234,567")
     assert [line.plain for line in draw_grid(columns, row, 60)][1].startswith("a_very_long_name_of_a_method")
@@ -296,11 +296,11 @@ def test_names_give_way_before_columns_and_numbers_never(shop: Path) -> None:
     [(40, "/srv/shop/app/stock.py"), (16, "…/app/stock.py"), (12, "…/stock.py"), (3, "…/stock.py")],
 )
 def test_a_path_loses_its_first_folders(width: int, shown: str) -> None:
-    """The file's name stays."""
+    """A shortened path loses its first folders and keeps the file's name."""
     assert shorten_path("/srv/shop/app/stock.py", width) == shown
 
 
 def test_a_checkout_has_no_line_too_many(shop: Path) -> None:
-    """The sample is read as a whole: header, heads, nine spans and their exceptions."""
+    """A whole checkout is drawn without a surplus line."""
     assert len(checkout(trace_id(1))) == 5
     assert len(lines(read(shop))) == 2 + 1 + 1 + 9 + 1 + 4 + 1 + 6

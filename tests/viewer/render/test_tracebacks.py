@@ -1,4 +1,4 @@
-"""Exceptions are drawn like Python's tracebacks, with what the wire may bring made harmless and bounded."""
+"""Exceptions drawn like Python's tracebacks, with bounded and harmless text."""
 
 import re
 from pathlib import Path
@@ -40,12 +40,12 @@ def frame(line: int, *, file: str = "/srv/a.py", in_app: bool = True, **more: ob
 
 
 def drawn(frames: list[Frame], mark: str = "▸", libraries: bool = False) -> list[str]:
-    """Return frames as they are shown, without their indentation."""
+    """Return frames as drawn, without indentation."""
     return [line.plain.strip() for line in draw_frames(frames, 80, mark, libraries=libraries)]
 
 
 def exception_lines(path: Path, error: records.ExceptionRecord, width: int = 80) -> list[str]:
-    """Return an exception as it is shown once it has been stored."""
+    """Return an exception as drawn after being stored."""
     store(path, {"shop": [span(trace_id(1), 1, exception=error)]})
     with open_database(path) as db:
         (document,) = read_exceptions(db, trace_id(1)).values()
@@ -53,19 +53,19 @@ def exception_lines(path: Path, error: records.ExceptionRecord, width: int = 80)
 
 
 def read(path: Path, text: str = "") -> ErrorDocument:
-    """Return the group whose message has a text in it."""
+    """Return the group whose message contains a text."""
     with open_database(path) as db:
         (group,) = [each["group"] for each in list_groups(db)["groups"] if text in each["message"]]
         return read_error(db, group, now_ns=NOON + MINUTE)
 
 
 def error_lines(document: ErrorDocument, width: int = 100) -> list[str]:
-    """Return a group as it is shown a minute after noon."""
+    """Return a group as drawn a minute after noon."""
     return [line.plain for line in draw_error(document, width, NOON + MINUTE)]
 
 
 def test_the_users_last_line_is_marked_and_libraries_step_back() -> None:
-    """The line of a library that raised is shown, those between are counted."""
+    """The last in-app line is marked, the raising library line drawn, and others counted."""
     library = [frame(n, file=LIBRARY, in_app=False) for n in (2, 3, 4)]
     assert drawn([frame(1), *library]) == [
         "/srv/a.py:1 in f",
@@ -80,7 +80,7 @@ def test_the_users_last_line_is_marked_and_libraries_step_back() -> None:
 
 
 def test_recursion_is_told_and_not_repeated() -> None:
-    """What was folded, and what was left out, with numbers."""
+    """Repeated and omitted frames are drawn as numbers."""
     assert drawn([frame(1, repeats=12), frame(2, repeats=1), frame(3, omitted=950)]) == [
         "/srv/a.py:1 in f",
         "call_1()",
@@ -95,7 +95,7 @@ def test_recursion_is_told_and_not_repeated() -> None:
 
 
 def test_locals_stand_below_their_line() -> None:
-    """A dozen of them."""
+    """Local variables are drawn below their line, up to a dozen."""
     some = drawn([frame(1, locals={"n": "1", "name": EVIL})])
     assert some[2:] == ["n = 1", "name = a[31mb2Jcde f[bold red]ij".replace("ij", "i[/]j")]
     assert drawn([frame(1, locals={f"n{n}": "0" for n in range(20)})])[-1] == "… 8 more names"
@@ -106,12 +106,12 @@ def test_locals_stand_below_their_line() -> None:
     [(60, "/srv/shop/app.py:7 in f"), (18, "…/app.py:7 in f"), (13, "app.py:7 in f"), (1, "app.py:7 in f")],
 )
 def test_a_place_keeps_the_files_name(width: int, shown: str) -> None:
-    """And as much of its path as there is room."""
+    """A place keeps the file's name and as much of the path as fits."""
     assert name_place(frame(7, file="/srv/shop/app.py"), width) == shown
 
 
 def test_notes_follow_the_message_and_long_ones_are_wrapped(path: Path) -> None:
-    """No word is lost at the edge; very long ones are cut and say so."""
+    """Messages and notes are wrapped without losing words, and very long ones are cut."""
     words = " ".join(f"word{n}" for n in range(30))
     error = raised("ValueError", words, frames=[])._replace(notes=["one\n  two", "y" * 5000])
     lines = exception_lines(path, error, 60)
@@ -124,7 +124,7 @@ def test_notes_follow_the_message_and_long_ones_are_wrapped(path: Path) -> None:
 
 
 def test_members_are_a_tree(path: Path) -> None:
-    """One that began elsewhere says in which error; causes come after the members."""
+    """Members are drawn as a tree before the causes, each remote one as such."""
     here = raised("OSError", "gone")
     there = travelled("app.RemoteError", "KeyError: 'x'", records.PASSED, (trace_id(1), 7))
     inner = raised("ExceptionGroup", "inner", frames=[])._replace(members=[here])
@@ -144,7 +144,7 @@ def test_members_are_a_tree(path: Path) -> None:
 
 
 def test_members_without_number_are_cut(path: Path) -> None:
-    """And the rest is counted."""
+    """Members beyond the limit are counted."""
     groups = [
         raised("ExceptionGroup", str(n), frames=[])._replace(members=[raised("OSError", "x", frames=[])] * 9)
         for n in range(9)
@@ -155,7 +155,7 @@ def test_members_without_number_are_cut(path: Path) -> None:
 
 
 def test_the_end_of_a_foreign_traceback_is_shown() -> None:
-    """Clean, without empty lines, and not all of a very long one."""
+    """The end of a remote traceback is drawn, without empty lines and control characters."""
     lines = [line.plain for line in draw_remote("\n\n".join([*map(str, range(99)), f"Bad: {EVIL[:8]}"]))]
     assert len(lines) == MAX_REMOTE_LINES + 2
     assert lines[1].strip() == f"… {100 - MAX_REMOTE_LINES} lines before"
@@ -175,12 +175,12 @@ def test_the_end_of_a_foreign_traceback_is_shown() -> None:
     ],
 )
 def test_a_bar_of_when(counts: list[int], cells: int, bar: str) -> None:
-    """The tallest part is full, none with anything in it is empty."""
+    """A sparkline has a full block for its maximum and a visible one for each nonzero count."""
     assert draw_sparks(counts, cells) == bar
 
 
 def test_the_way_is_one_traceback_over_processes(path: Path) -> None:
-    """A line that the span of a call shares with its server's stands there once."""
+    """The path is drawn as one traceback over processes, with a frame shared by two spans once."""
     trace = trace_id(1)
     call = records.FrameRecord("/srv/front.py", 9, "Front.look", "front", "self.stock.find()", True)
     entry = records.FrameRecord("/srv/front.py", 5, "retry", "front", "return function()", True)
@@ -216,7 +216,7 @@ def test_the_way_is_one_traceback_over_processes(path: Path) -> None:
 
 
 def test_a_very_long_way_is_cut(path: Path) -> None:
-    """Many processes, or many spans in one; what is left out is counted."""
+    """A long path is cut in the middle, over processes and within one, with the omitted number."""
     frames = [records.FrameRecord("/srv/a.py", 1, "f", "a", "call()", True)]
     trace, other = trace_id(1), trace_id(2)
     passed = travelled("app.RemoteError", "ValueError: far", records.PASSED, (trace, 200), frames)
@@ -237,7 +237,7 @@ def test_a_very_long_way_is_cut(path: Path) -> None:
 
 
 def test_what_was_handled_says_where(path: Path) -> None:
-    """But not of a message, for which nobody waits."""
+    """A handled exception names its handler, except for messages, which have none."""
     trace, message = trace_id(1), trace_id(2)
     handled = [
         span(trace, 1, name="look"),
@@ -264,7 +264,7 @@ def test_what_was_handled_says_where(path: Path) -> None:
     ],
 )
 def test_the_other_side_of_a_timeout_is_told(path: Path, ends_ms: float | None, told: str) -> None:
-    """What it was doing when its caller gave up, and what has become of it."""
+    """The callee's state at its caller's timeout, and its end, are drawn."""
     trace = trace_id(1)
     late = raised("zerorpc.exceptions.TimeoutExpired", "timeout after 0.25s")
     call = span(trace, 1, kind="client", name="date", duration_ms=250, exception=late)
@@ -276,7 +276,7 @@ def test_the_other_side_of_a_timeout_is_told(path: Path, ends_ms: float | None, 
 
 
 def test_another_side_that_is_not_stored_is_told(path: Path) -> None:
-    """With its own traceback, if it sent one."""
+    """A callee without stored spans is drawn as such, with its own traceback if it sent one."""
     error = raised("zerorpc.exceptions.RemoteError", "KeyError: 'x'")
     text = {"zerorpc.remote_traceback": 'File "pay.py", line 7'}
     call = span(trace_id(1), 1, kind="client", name="pay", exception=error, attributes=text)
@@ -299,7 +299,7 @@ def test_another_side_that_is_not_stored_is_told(path: Path) -> None:
 
 @pytest.mark.parametrize("width", [1, 20, 80, 300])
 def test_a_hostile_error_is_drawn_harmlessly(path: Path, width: int) -> None:
-    """In notes, members, locals, names of processes, and what a foreign server sent."""
+    """Notes, members, locals, process names and remote tracebacks are drawn without control characters."""
     trace = trace_id(1)
     frames = [records.FrameRecord(EVIL, 1, EVIL, EVIL, EVIL, True, 3, 4, {EVIL: EVIL})]
     member = travelled(EVIL, EVIL, records.PASSED, (trace, 2))

@@ -1,4 +1,4 @@
-"""Durations are read as they are written."""
+"""Parsing and formatting of durations."""
 
 import pytest
 from hypothesis import given
@@ -32,7 +32,7 @@ DAY_NS = 86_400 * 10**9
     ],
 )
 def test_a_duration_is_shown_in_the_unit_that_fits(duration_ns: int | None, text: str) -> None:
-    """Three digits, then pairs of units, with rounding that reaches into the next unit."""
+    """A duration is formatted with three digits or two units, rounded across units."""
     assert format_duration(duration_ns) == text
 
 
@@ -50,20 +50,20 @@ def test_a_duration_is_shown_in_the_unit_that_fits(duration_ns: int | None, text
     ],
 )
 def test_a_duration_is_read(text: str, duration_ns: int) -> None:
-    """Every unit, fractions, blanks and several parts."""
+    """Every unit, fractions, blanks and several parts are parsed."""
     assert parse_duration(text) == duration_ns
 
 
 @pytest.mark.parametrize("text", ["", "5", "m", "-5m", "5 minutes", "1e3s", "5m,", "٣", "9" * 40 + "s"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
-    """With an error that shows how to write one."""
+    """An invalid duration raises an error with an example."""
     with pytest.raises(SettingsError, match="250ms"):
         parse_duration(text)
 
 
 @given(st.integers(min_value=0, max_value=10_000 * DAY_NS))
 def test_what_is_shown_can_be_typed(duration_ns: int) -> None:
-    """Reading back what was written gives the same within the digits shown."""
+    """A formatted duration is parsed back within the digits shown."""
     text = format_duration(duration_ns)
     assert abs(parse_duration(text) - duration_ns) <= duration_ns * 0.021
     assert len(text) <= 9

@@ -1,4 +1,4 @@
-"""Moments are read as durations ago and as ISO 8601, and written in local time."""
+"""Parsing of moments, as ages or ISO 8601, and formatting in local time."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,7 @@ from ztrace_viewer.terminal.moments import format_ago, format_clock, format_mome
 
 @pytest.fixture(autouse=True)
 def in_berlin(set_zone: Callable[[str], None]) -> None:
-    """Make the local time one that differs from UTC."""
+    """Set a local time zone that differs from UTC."""
     set_zone("Europe/Berlin")
 
 
@@ -32,19 +32,19 @@ def in_berlin(set_zone: Callable[[str], None]) -> None:
     ],
 )
 def test_a_moment_is_read(text: str, moment_ns: int) -> None:
-    """Durations ago, ISO 8601 with a zone and without, kept within what SQLite holds."""
+    """Ages and ISO 8601 times with or without zone are parsed, and limited to SQLite's integers."""
     assert parse_moment(text, NOON) == moment_ns
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01", "12", "0001-01-01"])
 def test_what_is_no_moment_is_refused(text: str) -> None:
-    """With an error that shows both ways to write one."""
+    """An invalid moment raises an error with both forms."""
     with pytest.raises(SettingsError, match="5m"):
         parse_moment(text, NOON)
 
 
 def test_a_moment_is_shown_in_local_time() -> None:
-    """The zone is the machine's."""
+    """Moments are formatted in the machine's time zone."""
     assert format_moment(NOON) == "2026-01-31 13:00:00"
     assert format_clock(NOON + 7 * MS) == "13:00:00.007"
 
@@ -62,5 +62,5 @@ def test_a_moment_is_shown_in_local_time() -> None:
     ],
 )
 def test_a_recent_moment_is_told_by_its_age(age_ns: int, text: str) -> None:
-    """Within a day; older ones, and those in the future, by date."""
+    """A moment within a day is formatted by its age, others by date."""
     assert format_ago(NOON - age_ns, NOON) == text

@@ -1,4 +1,4 @@
-"""The lines that show how far a command has come."""
+"""Progress lines of running commands."""
 
 import os
 import subprocess
@@ -7,14 +7,14 @@ from pathlib import Path
 
 from ztrace_viewer.terminal.progress import format_counts
 
-#: Longer than a collector takes to start and end.
+#: Longer than a collector takes to start and stop.
 DEADLINE_S = 20
 
 CLI = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
 
 
 def test_a_collectors_line_has_its_figures() -> None:
-    """Spans stored, spans a second, publishers and refusals stand in one line."""
+    """A collector's line has spans stored, rate, publishers and refusals."""
     assert (
         format_counts(1_234_567, 89_012.3, 1, 4)
         == "1,234,567 spans stored   89,012/s   1 publisher   4 refused"
@@ -23,7 +23,7 @@ def test_a_collectors_line_has_its_figures() -> None:
 
 
 def test_a_collectors_line_is_drawn_in_place(tmp_path: Path) -> None:
-    """On a terminal one line is written over, and cleared at the end."""
+    """On a terminal, the line is overwritten in place and cleared at the end."""
     leader, follower = os.openpty()
     command = [sys.executable, "-c", CLI, "collect", "--bind", "tcp://127.0.0.1:*"]
     with subprocess.Popen([*command, "--db", str(tmp_path / "t.db")], stderr=follower) as child:

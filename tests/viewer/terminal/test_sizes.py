@@ -1,4 +1,4 @@
-"""Sizes and how long things are kept: what is read, and what is refused in one line."""
+"""Parsing of sizes and retention limits."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from ztrace_viewer.terminal.sizes import parse_size
     ],
 )
 def test_sizes_are_read(text: str, size: int) -> None:
-    """Powers of 1000 and of 1024, by their units, in any case."""
+    """Sizes with units of powers of 1000 and of 1024, in any case, are parsed."""
     assert parse_size(text) == size
 
 
@@ -31,7 +31,7 @@ def test_sizes_are_read(text: str, size: int) -> None:
     "text", ["", "10", "GB", "10 G", "-1GB", "1e9B", "10GBs", "1..5GB", "9" * 99 + "B", "1IB"]
 )
 def test_what_is_no_size_is_refused(text: str) -> None:
-    """A number without a unit is refused too: it could be anything."""
+    """An invalid size, or a number without unit, raises a one-line error with a hint."""
     with pytest.raises(SettingsError) as raised:
         parse_size(text)
     assert raised.value.hint
@@ -51,7 +51,7 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 def test_limits_that_make_no_sense_are_refused(
     tmp_path: Path, command: str, option: str, value: str, says: str
 ) -> None:
-    """One clear line, and no file is made."""
+    """An invalid or too small limit is one clear error, and no file is created."""
     path = tmp_path / "ztrace.db"
     answer = CliRunner().invoke(ztrace, [command, "--db", str(path), option, value])
     assert answer.exit_code == 2

@@ -1,4 +1,4 @@
-"""Where a parent is that is not stored: tables of cases over facts alone."""
+"""Reasons of missing parents, as tables of cases over facts."""
 
 import pytest
 from hypothesis import given
@@ -21,19 +21,19 @@ from ztrace_viewer.trees.missing import (
     explain_orphan,
 )
 
-#: The orphan ran for a second at noon; by now that is long ago.
+#: The orphan ran for a second at noon; the present is long after.
 END, LONG_AFTER = NOON + SECOND, NOON + 3600 * SECOND
 PARENT = b"parent.."
 HERE, THERE = "aa", "bb"
 
 
 def orphan(kind: str = "internal") -> Orphan:
-    """Return a span without its parent, in the process HERE."""
+    """Return an orphan of the process HERE."""
     return Orphan(b"orphan..", PARENT, kind, HERE, NOON, END)
 
 
 def loss(first_s: float, last_s: float, span_count: int = 5) -> Loss:
-    """Return a loss between two times in seconds from noon."""
+    """Return a loss between two times, in seconds from noon."""
     return {
         "service": "billing",
         "host": "box",
@@ -46,14 +46,14 @@ def loss(first_s: float, last_s: float, span_count: int = 5) -> Loss:
 
 
 def process(state: str, seen_s: float = 0, waiting: int = 0) -> Process:
-    """Return a process that was last heard of so many seconds from noon."""
+    """Return a process with its last message, in seconds from noon."""
     return Process(state, NOON + int(seen_s * SECOND), waiting)
 
 
 LIVE = process("live", 3600)
 FITS, BEFORE, MUCH_LATER = loss(0, 2), loss(-9, -1), loss(600, 700)
 
-#: Kind, facts, reason: of a parent that is mostly in the same process, and one that is in another.
+#: Kind, facts, reason: for a parent usually in the same process, or in another one.
 CASES = [
     ("internal", NO_FACTS, NOT_TRACED),
     ("server", NO_FACTS, NOT_TRACED),
@@ -90,7 +90,7 @@ CASES = [
 
 @pytest.mark.parametrize(("kind", "facts", "reason"), CASES)
 def test_the_first_fact_that_fits_is_the_reason(kind: str, facts: Facts, reason: str) -> None:
-    """Refused, lost, on its way, gone with its process, or nowhere."""
+    """The reason is the first fact that fits: refused, lost, pending, ended with its process, or untraced."""
     entry = explain_orphan(orphan(kind), facts)
     assert (entry["reason"], entry["span_id"], entry["parent_id"]) == (
         reason,
@@ -110,7 +110,7 @@ def test_the_first_fact_that_fits_is_the_reason(kind: str, facts: Facts, reason:
     ],
 )
 def test_of_several_losses_the_nearest_is_shown(losses: list[Loss], best: int) -> None:
-    """Then the largest."""
+    """Of several losses, the nearest is named, then the largest."""
     entry = explain_orphan(orphan("server"), Facts(LONG_AFTER, {}, {}, {THERE: losses}))
     assert entry["gap"] == losses[best]
 
@@ -128,7 +128,7 @@ TIMES = st.integers(-100, 100)
 def test_a_loss_that_cannot_have_it_is_never_blamed(
     kind: str, times: list[tuple[int, int]], state: str, seen_s: int, waiting: int
 ) -> None:
-    """A parent ends after its child began, but for a consumer's, and is soon told of."""
+    """A loss whose time cannot include the parent's end is never named."""
     losses = [loss(min(pair), max(pair)) for pair in times]
     facts = Facts(LONG_AFTER, {}, {THERE: process(state, seen_s, waiting)}, {THERE: losses, HERE: losses})
     entry = explain_orphan(orphan(kind), facts)

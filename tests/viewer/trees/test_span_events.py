@@ -1,4 +1,4 @@
-"""What happened within spans of programs that use OpenTelemetry, in documents and on the screen."""
+"""Events of OpenTelemetry spans, in documents and on the screen."""
 
 import json
 from pathlib import Path
@@ -31,12 +31,12 @@ def tree_of(path: Path, details: dict[str, Any], **changes: Any) -> Any:
 
 
 def lines_of(tree: Any, width: int = 100) -> list[str]:
-    """Return what is drawn below a tree's only span."""
+    """Return the lines drawn below a tree's only span."""
     return [line.plain for line in draw_tree(tree, width, None, NOON)][5:]
 
 
 def test_events_are_told_by_time(tmp_path: Path) -> None:
-    """In the document with all that they have, on the screen with the time since the span began."""
+    """Events are in the document in full, and on the screen with their time since the span's start."""
     events = [event("later", 5, size=3), event("cache.miss", 2.5, key="user:42", hit=[False, None])]
     tree = tree_of(tmp_path / "db", {"events": events, "status_message": "fine"})
     (root,) = tree["roots"]
@@ -50,7 +50,7 @@ def test_events_are_told_by_time(tmp_path: Path) -> None:
 
 
 def test_ztrace_own_spans_have_none(tmp_path: Path) -> None:
-    """The fields are there, and there is nothing on the screen."""
+    """A span of ztrace has an empty list of events and no lines."""
     store(tmp_path / "db", {"cart": [span(TRACE, 1)]})
     with open_database(tmp_path / "db") as db:
         tree = read_tree(db, TRACE)
@@ -59,7 +59,7 @@ def test_ztrace_own_spans_have_none(tmp_path: Path) -> None:
 
 
 def test_many_events_do_not_hide_the_tree(tmp_path: Path) -> None:
-    """Some of them, and how many more there are; never just one more."""
+    """Many events are cut to some, with the number of the others, which is at least two."""
     for count, shown in ((4, 4), (5, 3)):
         tree = tree_of(tmp_path / f"{count}.db", {"events": [event("e", 2)] * count})
         lines = lines_of(tree)
@@ -68,7 +68,7 @@ def test_many_events_do_not_hide_the_tree(tmp_path: Path) -> None:
 
 
 def test_why_it_failed_is_said_once(tmp_path: Path) -> None:
-    """By the exception if there is one, otherwise by what the status says."""
+    """The reason of a failure is drawn once, as the exception or else as the status message."""
     details = {"events": [event("exception", 3, **{"exception.type": "E"})], "status_message": "E: no"}
     failed = tree_of(tmp_path / "a", details, exception=raised("E", "no"))
     assert not any("exception" in line or line.strip() == "E: no" for line in lines_of(failed)[:1])
@@ -78,7 +78,7 @@ def test_why_it_failed_is_said_once(tmp_path: Path) -> None:
 
 
 def test_lines_fit(tmp_path: Path) -> None:
-    """Whatever the events have, also times before the span and characters that would act on a terminal."""
+    """Lines of events fit the screen and have no control characters, for any names and times."""
     events = [event("n\x1b[2J\n" * 30, -2, **{"k\r": "v" * 500}), event("e", 2, a={"b": "\u202e" * 200})]
     for line in lines_of(tree_of(tmp_path / "db", {"events": events}), 60):
         assert len(line) <= 60
@@ -91,13 +91,13 @@ def test_lines_fit(tmp_path: Path) -> None:
     ["", "{", "5", '{"events": 5}', '{"events": [5, {"name": 5}, {"name": "e", "time_ns": "1"}]}'],
 )
 def test_a_damaged_column_tells_nothing(details: str) -> None:
-    """And does not keep anybody from the rest."""
+    """A damaged column of details is ignored."""
     assert read_events(read_details(details)) == []
     assert read_status_message(read_details('{"status_message": 5}')) is None
 
 
 def test_a_span_without_own_time_gets_what_its_children_leave(tmp_path: Path) -> None:
-    """Figures count it with none."""
+    """A span without stored self time gets the time its children leave, and counts in figures with none."""
     spans = [
         span(TRACE, 1, name="top", duration_ms=20)._replace(self_ns=None),
         span(TRACE, 2, 1, name="one", start_ms=2, duration_ms=4)._replace(self_ns=None),

@@ -1,4 +1,4 @@
-"""Rows become trees: every span once, self times within bounds, and what is wrong with the ids is said."""
+"""Trees built from rows: each span once, bounded self times, and reported defects of ids."""
 
 import sys
 from dataclasses import replace
@@ -45,7 +45,7 @@ def row(
 
 
 def test_children_stand_below_their_parents_by_start() -> None:
-    """Whatever the order of the rows."""
+    """Children are below their parents in order of start, for any order of rows."""
     tree = build_tree(TRACE, [row(3, 1, 5), row(2, 1, 2), row(1, None, 0, 20), row(4, 3, 6)], {})
     assert [(span["name"], depth) for span, depth in walk(tree["roots"])] == [
         ("call1", 0),
@@ -59,7 +59,7 @@ def test_children_stand_below_their_parents_by_start() -> None:
 
 
 def test_a_span_without_its_parent_is_a_root_with_the_reason() -> None:
-    """The entry names the span and the parent that is not stored."""
+    """A span without stored parent is a root, and the reason names both."""
     tree = build_tree(TRACE, [row(1), row(3, 2)], {})
     assert [span["name"] for span in tree["roots"]] == ["call1", "call3"]
     assert tree["missing"] == [
@@ -69,7 +69,7 @@ def test_a_span_without_its_parent_is_a_root_with_the_reason() -> None:
 
 
 def test_a_circle_is_opened_at_its_earliest_span() -> None:
-    """And a span that is its own parent is a circle too."""
+    """A circle of parents, of one span too, is cut at its earliest span."""
     tree = build_tree(TRACE, [row(1, 3, 5), row(2, 1, 3), row(3, 2, 4), row(4, 1, 9), row(5, 5, 1)], {})
     assert [span["name"] for span in tree["roots"]] == ["call5", "call2"]
     assert [entry["reason"] for entry in tree["missing"]] == [CIRCLE, CIRCLE]
@@ -77,7 +77,7 @@ def test_a_circle_is_opened_at_its_earliest_span() -> None:
 
 
 def test_a_repeated_id_loses_no_span() -> None:
-    """Children go to the first of the two."""
+    """Spans with a repeated id are all kept, and children belong to the first."""
     tree = build_tree(TRACE, [row(1), row(2, 1, 1), row(2, 1, 2), row(3, 2, 3)], {})
     names = [(span["name"], len(span["children"])) for span, _ in walk(tree["roots"])]
     assert names == [("call1", 2), ("call2", 1), ("call3", 0), ("call2", 0)]
@@ -85,7 +85,7 @@ def test_a_repeated_id_loses_no_span() -> None:
 
 
 def test_an_unfinished_span_is_missing_its_end() -> None:
-    """Its durations are null, and so is a tree's if it is the root; its children stand below it."""
+    """An unfinished span has no duration and is reported, and its children are below it."""
     running = replace(row(1, None, 0, None), unfinished={"state": RUNNING, "last_seen_ns": 9})
     tree = build_tree(TRACE, [running, row(2, 1, 3, 4)], {})
     [root] = tree["roots"]
@@ -100,26 +100,26 @@ def test_an_unfinished_span_is_missing_its_end() -> None:
 
 
 def test_the_duration_is_the_roots() -> None:
-    """A consumer that goes on after the root has answered does not make the tree longer."""
+    """A tree's duration is its root's, whatever consumers do later."""
     tree = build_tree(TRACE, [row(1, None, 0, 10), row(2, 1, 5, 100, kind="consumer")], {})
     assert tree["duration_ns"] == 10
 
 
 def test_self_time_leaves_out_what_other_processes_did() -> None:
-    """Overlapping children count once, within the span alone, and consumers not at all."""
+    """Self time excludes the union of children in other processes, clipped to the span, without consumers."""
     children = [row(2, 1, 10, 20), row(3, 1, 20, 20), row(4, 1, 90, 50), row(5, 1, 50, 20, kind="consumer")]
     tree = build_tree(TRACE, [row(1, None, 0, 100, self_ns=100), *children], {})
     assert tree["roots"][0]["self_ns"] == 100 - 30 - 10
 
 
 def test_a_smaller_stored_self_time_stays() -> None:
-    """The process knew of children that are not stored."""
+    """A smaller stored self time is kept, since the process knows children that are not stored."""
     tree = build_tree(TRACE, [row(1, None, 0, 100, self_ns=5), row(2, 1, 0, 10)], {})
     assert tree["roots"][0]["self_ns"] == 5
 
 
 def test_a_tree_may_be_deeper_than_pythons_stack() -> None:
-    """100,000 spans, each the child of the one before."""
+    """A chain of 100,000 spans is built."""
     depth = 100_000
     assert depth > sys.getrecursionlimit()
     tree = build_tree(TRACE, [row(n, n - 1 if n else None, n, depth - n) for n in range(depth)], {})
@@ -144,7 +144,7 @@ ROWS = st.lists(
 
 @given(ROWS)
 def test_every_span_appears_exactly_once(rows: list[SpanRow]) -> None:
-    """Whatever ids and parents they claim."""
+    """Every span appears once, for any ids and parents."""
     tree = build_tree(TRACE, rows, {})
     shown = [(span["span_id"], span["start_ns"]) for span, _ in walk(tree["roots"])]
     assert sorted(shown) == sorted((each.span_id.hex(), each.start_ns) for each in rows)
@@ -153,7 +153,7 @@ def test_every_span_appears_exactly_once(rows: list[SpanRow]) -> None:
 
 @given(ROWS)
 def test_what_stands_below_a_span_says_so(rows: list[SpanRow]) -> None:
-    """A child's parent is the span above it, and a root without reason never had one."""
+    """Each child names its parent, and each root has no parent or a reason."""
     tree = build_tree(TRACE, rows, {})
     explained = {entry["span_id"] for entry in tree["missing"] if "parent_id" in entry}
     for span, _ in walk(tree["roots"]):
@@ -166,7 +166,7 @@ def test_what_stands_below_a_span_says_so(rows: list[SpanRow]) -> None:
 
 @given(ROWS)
 def test_self_time_is_within_the_span(rows: list[SpanRow]) -> None:
-    """Between nothing and the duration, never over what was stored, and with what children cover no more."""
+    """Self time is between zero and the time that no child covers."""
     tree = build_tree(TRACE, [each for each in rows if each.duration_ns is not None] or [row(1)], {})
     for span, _ in walk(tree["roots"]):
         assert span["duration_ns"] is not None
@@ -181,7 +181,7 @@ def test_self_time_is_within_the_span(rows: list[SpanRow]) -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50))), st.integers(0, 50), st.integers(0, 50))
 def test_a_cover_is_the_union(intervals: list[tuple[int, int]], start: int, end: int) -> None:
-    """Clipped, disjoint, in order."""
+    """A cover is the clipped union of intervals, disjoint and ordered."""
     union = cover(intervals, start, end)
     points = {point for begin, stop in intervals for point in range(begin, stop) if start <= point < end}
     assert {point for begin, stop in union for point in range(begin, stop)} == points

@@ -1,4 +1,4 @@
-"""Spans that have not ended: shown in their tree and in the lists, as alive as their process."""
+"""Unfinished spans in trees and lists, with the state of their process."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -32,7 +32,7 @@ from ztrace_viewer.queries.status import read_status
 from ztrace_viewer.queries.traces import list_slowest, read_tree
 from ztrace_viewer.trees.states import LOST_AFTER_NS, state_of_span
 
-#: How a publisher ends, and what is then said of its open spans and when they were last heard of.
+#: Ends of a publisher, with the resulting state and time of its open spans.
 ENDS = [
     (None, 2, "running", 2),
     (None, 2 + SILENT_AFTER_NS / SECOND + 1, "silent", 2),
@@ -42,7 +42,7 @@ ENDS = [
 
 
 def end(path: Path, kind: int, at_s: float) -> None:
-    """Let the publisher of `run` end."""
+    """End the publisher of `running`."""
     with Store(path, clock_ns=lambda: NOON + int(at_s * SECOND)) as opened:
         bye = header("shop", [], 1, kind=kind, sequence=1, floor=1, created=1, retired=1)
         body = wire.pack_stretch(NOON, NOON + 3 * SECOND)
@@ -51,7 +51,7 @@ def end(path: Path, kind: int, at_s: float) -> None:
 
 @pytest.fixture
 def running(path: Path) -> Path:
-    """Return a database with a root that runs and a child that has ended, seen two seconds after noon."""
+    """Return a database with a running root and an ended child, last seen two seconds after noon."""
     trace = trace_id(1)
     with Store(path, clock_ns=lambda: NOON + 2 * SECOND) as opened:
         child = span(trace, 2, 1, name="step", kind="client", start_ms=100, duration_ms=500)
@@ -62,7 +62,7 @@ def running(path: Path) -> Path:
 
 
 def tree_and_summary(path: Path, now_ns: int, number: int = 1) -> tuple[TreeDocument, TraceSummary]:
-    """Return a trace as it is shown and as it is listed."""
+    """Return a trace as shown and as listed."""
     with open_database(path) as db:
         [summary] = [
             each
@@ -76,7 +76,7 @@ def tree_and_summary(path: Path, now_ns: int, number: int = 1) -> tuple[TreeDocu
 def test_a_span_is_as_alive_as_its_process(
     running: Path, kind: int | None, at_s: float, state: str, seen_s: int
 ) -> None:
-    """In its place in the tree, in the list of slow ones, and in the totals."""
+    """An unfinished span has its process's state in the tree, the list and the totals."""
     if kind is not None:
         end(running, kind, at_s)
     now_ns = NOON + int(at_s * SECOND)
@@ -98,7 +98,7 @@ def test_a_span_is_as_alive_as_its_process(
 
 
 def test_the_end_makes_it_a_span_like_others(running: Path) -> None:
-    """Complete, with the root's duration."""
+    """The end of a root makes its tree complete, with the root's duration."""
     with Store(running) as opened:
         root = span(trace_id(1), 1, name="buy", duration_ms=700)
         opened.store([message("shop", [root], sequence=1, created=2)])
@@ -109,7 +109,7 @@ def test_the_end_makes_it_a_span_like_others(running: Path) -> None:
 
 
 def test_what_is_told_of_no_more_has_lost_its_end() -> None:
-    """While its process is heard of; and nobody ends what nobody holds."""
+    """A span no longer reported by a live process has lost its end, and an abandoned one keeps that state."""
     seen_ns = NOON + LOST_AFTER_NS
     assert state_of_span("live", seen_ns, NOON, False, seen_ns)["state"] == "running"
     assert state_of_span("live", seen_ns + 1, NOON, False, seen_ns) == {"state": "lost", "last_seen_ns": NOON}
@@ -117,7 +117,7 @@ def test_what_is_told_of_no_more_has_lost_its_end() -> None:
 
 
 def test_an_abandoned_span_is_counted_as_lost(path: Path) -> None:
-    """By the attribute that its process gave it."""
+    """A span that its process reports as abandoned counts as lost."""
     abandoned = span(trace_id(1), 1, duration_ms=None, attributes={ABANDONED: True})
     store(path, {"shop": [abandoned, span(trace_id(2), 2, duration_ms=None)]}, at_ns=NOON)
     with open_database(path) as db:
@@ -128,7 +128,7 @@ def test_an_abandoned_span_is_counted_as_lost(path: Path) -> None:
 
 
 def test_a_trace_of_which_nothing_has_ended_is_found(path: Path) -> None:
-    """By the beginning of its id, which is shown long enough to be told from others'."""
+    """A trace without ended spans is found by a unique prefix of its id."""
     one, other = trace_id(1), trace_id(2)
     store(path, {"shop": [span(one, 1, duration_ms=None), span(other, 2)]}, at_ns=NOON)
     with open_database(path) as db:
@@ -139,7 +139,7 @@ def test_a_trace_of_which_nothing_has_ended_is_found(path: Path) -> None:
 
 
 def test_slow_ones_that_run_are_in_their_place(path: Path) -> None:
-    """By their time so far, among those that have ended, and selected like them."""
+    """Running trees are listed by their time so far, and selected like ended ones."""
     spans = [
         span(trace_id(1), 1, name="short", duration_ms=1000),
         span(trace_id(2), 2, name="long", duration_ms=5000),
@@ -165,7 +165,7 @@ def test_slow_ones_that_run_are_in_their_place(path: Path) -> None:
 
 
 def test_a_refused_parent_is_known(path: Path) -> None:
-    """By its id, with what was wrong with it."""
+    """A missing parent that was refused is reported with its refusal."""
     bad = span(trace_id(1), 1)._replace(kind=9)
     store(path, {"shop": [bad, span(trace_id(1), 2, 1)]}, at_ns=NOON)
     with open_database(path) as db:
@@ -174,7 +174,7 @@ def test_a_refused_parent_is_known(path: Path) -> None:
 
 
 def test_a_lost_parent_is_in_a_gap(path: Path) -> None:
-    """The one that its process told of, with whose it is, why, and when; status has the same."""
+    """A missing parent within a loss of its process is reported with the loss, as in the status."""
     lost = header("shop", [], 1, kind=wire.TOMBSTONE, sequence=1, span_count=40, created=41)
     body = wire.pack_stretch(NOON, NOON + SECOND)
     with Store(path, clock_ns=lambda: NOON + 2 * SECOND) as opened:
@@ -199,7 +199,7 @@ def test_a_lost_parent_is_in_a_gap(path: Path) -> None:
 
 @st.composite
 def traces(draw: st.DrawFn) -> list[records.Span]:
-    """Return the spans of one trace; parents may be missing, ends too."""
+    """Draw the spans of one trace, with missing parents and ends."""
     return [
         span(
             trace_id(1),
@@ -219,7 +219,7 @@ def traces(draw: st.DrawFn) -> list[records.Span]:
 def test_a_list_says_what_the_tree_says(
     tmp_path_factory: pytest.TempPathFactory, spans: list[records.Span]
 ) -> None:
-    """Of any trace, whatever has ended of it; circles, which no sender should make, are left to the tree."""
+    """List and tree agree on any trace without circles."""
     path = tmp_path_factory.mktemp("alike") / "ztrace.db"
     store(path, {"shop": spans[::2], "bank": spans[1::2]}, at_ns=NOON)
     tree, summary = tree_and_summary(path, NOON + SECOND)
@@ -232,7 +232,7 @@ def test_a_list_says_what_the_tree_says(
 
 
 def test_the_commands_show_what_runs(running: Path, run: Callable[..., Any], ask: Callable[..., Any]) -> None:
-    """``slow``, ``show`` and ``status`` in words; the database is of a process that has long been silent."""
+    """``slow``, ``show`` and ``status`` print the state of a span whose process is silent."""
     text = run("slow", "--db", running).stdout
     assert "its process is silent" in text
     assert ">2.00s" in text

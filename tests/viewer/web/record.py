@@ -1,9 +1,9 @@
-"""Record what Jaeger answers, by hand: ``python -m tests.viewer.web.record VERSION OTLP QUERY``.
+"""Recording of Jaeger's answers, by hand: ``python -m tests.viewer.web.record VERSION OTLP QUERY``.
 
-OTLP is where a Jaeger that has just been started takes OTLP over HTTP, and QUERY where it answers. The spans
-of `tests.viewer.web.spans` are sent, and each answer is written to ``recorded/``, status and document.
-VERSION 1 is a Jaeger that has the whole of version 1 of the API, as up to 1.76; 2 one that has summaries, as
-from 2.20 on.
+OTLP and QUERY are the URLs of a newly started Jaeger for OTLP over HTTP and for queries. The spans of
+`tests.viewer.web.spans` are sent, and each answer's status and document are written to ``recorded/``. VERSION
+1
+is a Jaeger with all of version 1 of the API, up to 1.76; VERSION 2 is one with summaries, from 2.20 on.
 """
 
 import json
@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.viewer.web.spans import REQUEST, VERSION_1, VERSION_3, VERSION_3_NEW
 
 RECORDED = Path(__file__).parent / "recorded"
-#: For what was sent to be found.
+#: Time for Jaeger to index the spans.
 WAIT_S = 1.0
 
 
@@ -31,7 +31,7 @@ def fetch(url: str) -> tuple[int, object]:
 
 
 def send(url: str) -> None:
-    """Send the spans."""
+    """Send the spans over HTTP."""
     body = json.dumps(REQUEST).encode()
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(f"{url}/v1/traces", body, headers)
@@ -40,7 +40,7 @@ def send(url: str) -> None:
 
 
 def record(url: str, questions: dict[str, str]) -> None:
-    """Ask, and write what is answered."""
+    """Send the queries, and write the answers."""
     RECORDED.mkdir(exist_ok=True)
     for name, path in questions.items():
         status, document = fetch(url + path)
@@ -50,7 +50,7 @@ def record(url: str, questions: dict[str, str]) -> None:
 
 
 def main() -> None:
-    """Send, wait, record."""
+    """Send the spans, wait, and record the answers."""
     kind, otlp, query = sys.argv[1:]
     send(otlp)
     time.sleep(WAIT_S)

@@ -1,4 +1,4 @@
-"""A real server in a process of its own, and what asks it."""
+"""Server process, and requests to it."""
 
 import http.client
 import json
@@ -14,14 +14,14 @@ from typing import Any
 
 from tests.viewer.commands.test_process import MAIN, environment
 
-#: For a process to answer on a busy machine.
+#: Deadline of a process on a busy machine.
 DEADLINE_S = 20
 TOKEN = "token-of-the-tests"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back."""
+    """Response to a request."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -29,17 +29,17 @@ class Answer:
 
     @property
     def document(self) -> Any:
-        """Return the body's JSON."""
+        """JSON document of the body."""
         assert self.headers["Content-Type"] == "application/json"
         return json.loads(self.text)
 
 
 @dataclass(frozen=True)
 class Site:
-    """A server that runs.
+    """Running server.
 
     Attributes:
-        line: what it announced.
+        line: its announcement.
     """
 
     process: "subprocess.Popen[str]"
@@ -50,7 +50,7 @@ class Site:
     def ask(
         self, path: str, method: str = "GET", headers: Mapping[str, str] | None = None, host: str = ""
     ) -> Answer:
-        """Ask once, with the token unless other headers are given."""
+        """Send one request, with the token unless other headers are given."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_S)
         try:
             connection.putrequest(method, path, skip_host=True)
@@ -64,7 +64,7 @@ class Site:
             connection.close()
 
     def get(self, path: str) -> Any:
-        """Return the document of an answer that is one."""
+        """Return the document of a successful response."""
         answer = self.ask(path)
         assert answer.status == 200, answer.text
         return answer.document
@@ -72,7 +72,7 @@ class Site:
 
 @contextmanager
 def served(database: Path, *arguments: str, **changes: str) -> Iterator[Site]:
-    """Run ``ztrace web``; it has to end cleanly on Ctrl-C."""
+    """Run ``ztrace web``, and assert that it ends cleanly on Ctrl-C."""
     process = subprocess.Popen(
         [sys.executable, "-c", MAIN, "web", "--db", str(database), "--listen", "127.0.0.1:0", *arguments],
         stdout=subprocess.PIPE,

@@ -1,7 +1,8 @@
-"""The spans of which Jaeger's answers are recorded: one request in OTLP JSON, with a bit of everything.
+"""Spans whose Jaeger answers are recorded: one request in OTLP JSON, with every kind of data.
 
-One idea: a checkout that failed, an order that was pushed and worked off, a span whose parent is nowhere, and
-a trace id with zeros at its beginning; every kind of value, and each field of a span once.
+One idea: a failed checkout, an order pushed and processed, an orphan, and a trace id with leading zeros;
+every
+kind of value, and each field of a span once.
 """
 
 import json
@@ -13,7 +14,7 @@ from ztrace_collector.otlp.mapping.incoming import read_request
 from ztrace_collector.otlp.mapping.json_form import parse_request
 from ztrace_collector.storing.store import Store
 
-#: When it all began: 2026-01-31 12:00:00 UTC.
+#: Start of all spans: 2026-01-31 12:00:00 UTC.
 NOON_NS = 1_769_860_800_000_000_000
 MS = 1_000_000
 
@@ -28,7 +29,7 @@ UNSET, OK, ERROR = 0, 1, 2
 
 
 def attribute(key: str, **value: object) -> dict[str, object]:
-    """Return an attribute; its value is given by the name of its type."""
+    """Return an attribute, with its value by the name of its type."""
     return {"key": key, "value": value}
 
 
@@ -72,7 +73,7 @@ def process(service: str, spans: list[dict[str, object]], **scope: object) -> di
     }
 
 
-#: What is sent.
+#: Request sent to Jaeger.
 REQUEST: dict[str, Any] = {
     "resourceSpans": [
         process(
@@ -165,7 +166,7 @@ REQUEST: dict[str, Any] = {
 
 
 def store_request(path: Path, request: dict[str, Any]) -> None:
-    """Store what a request brings, as if it had been received."""
+    """Store a request as if received."""
     batches = read_request(parse_request(json.dumps(request)))
     store = Store(path)
     written = store.store([], [parcel for batch in batches for parcel in pack(batch)])
@@ -175,7 +176,7 @@ def store_request(path: Path, request: dict[str, Any]) -> None:
 
 
 _ALL = "start=0&end=1769860900000000"
-#: What was asked, by the name of the file with the answer: version 1, and version 3.
+#: Queries of versions 1 and 3, by the name of the file with the answer.
 VERSION_1 = {
     "v1_services": "/api/services",
     "v1_operations_of_shop": "/api/services/shop/operations",
@@ -222,7 +223,7 @@ VERSION_3 = {
     "v3_search_without_time": "/api/v3/traces?query.service_name=billing",
     "v3_search_bad_time": "/api/v3/traces?query.start_time_min=noon&query.start_time_max=now",
 }
-#: Only servers of version 2 have these.
+#: Queries that only servers of version 2 answer.
 VERSION_3_NEW = {
     "v3_search_new_names": f"/api/v3/traces?query.serviceName=billing&{_TIME}",
     "v3_summaries": f"/api/v3/trace-summaries?query.serviceName=shop&{_TIME}",

@@ -1,7 +1,7 @@
-"""Whatever is asked, an answer comes, in the form of the version, and soon; and never a fault of the server.
+"""Fuzzed queries: every one is answered soon, in the form of its version, without a server error.
 
-The routes and their parameters are described in `openapi.json`, by which requests are made up: right ones,
-and such as nobody would send.
+Requests are generated from the routes and parameters in `openapi.json`: valid ones, and others that no client
+would send.
 """
 
 import json
@@ -17,7 +17,7 @@ from tests.viewer.web.serving import Site
 from tests.viewer.web.spans import CHECKOUT
 
 DESCRIPTION: dict[str, Any] = json.loads((Path(__file__).parent / "openapi.json").read_text())
-#: On a busy machine; what is asked is small.
+#: Time limit on a busy machine for small queries.
 SOON_S = 10.0
 
 _WORDS = st.sampled_from(
@@ -43,7 +43,7 @@ def _values(schema: dict[str, str]) -> st.SearchStrategy[str]:
 
 @st.composite
 def targets(draw: st.DrawFn) -> str:
-    """Draw a path with its parameters, some of them more than once."""
+    """Draw a path with its parameters, some of them repeated."""
     path = draw(st.sampled_from(sorted(DESCRIPTION["paths"])))
     pairs = []
     for parameter in DESCRIPTION["paths"][path]["get"].get("parameters", []):
@@ -62,7 +62,7 @@ def targets(draw: st.DrawFn) -> str:
 @example("/api/traces/%2e%2e%2f%2e%2e")
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_is_asked(site: Site, target: str) -> None:
-    """The status is one that the description has; errors are one line."""
+    """Any query gets a documented status, and errors are one line."""
     begin_s = time.monotonic()
     answer = site.ask(target)
     assert time.monotonic() - begin_s < SOON_S
@@ -83,7 +83,7 @@ def test_whatever_is_asked(site: Site, target: str) -> None:
 
 
 def test_the_description_has_every_route(site: Site) -> None:
-    """And no other: each is answered, by a right question, with what it is there for."""
+    """The description has every route and no other, and each route answers a valid query."""
     for path, item in DESCRIPTION["paths"].items():
         for expected in item["get"]["responses"]:
             assert expected in ("200", "400", "404", "501"), path
@@ -94,7 +94,7 @@ def test_the_description_has_every_route(site: Site) -> None:
 
 
 def test_many_at_once_are_all_answered(site: Site) -> None:
-    """More than there are threads for them."""
+    """More concurrent requests than threads are all answered."""
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(24) as pool:

@@ -1,4 +1,4 @@
-"""The requests that Grafana's Jaeger data source makes, by its source, and what it reads of the answers.
+"""Requests of Grafana's Jaeger data source, and the fields it reads from the answers.
 
 Source: github.com/grafana/grafana, pkg/tsdb/jaeger: client.go, grpc_client.go, and utils/.
 """
@@ -12,12 +12,12 @@ from tests.viewer.stored import span, store, trace_id
 from tests.viewer.web.serving import Site, served
 from tests.viewer.web.spans import CHECKOUT
 
-#: The dashboard's times, in the units that it sends them in.
+#: Times of a dashboard, in the units that Grafana sends.
 NOON_MS, NOON_US = 1_769_860_800_000, 1_769_860_800_000_000
 
 
 def test_a_trace_by_its_id(like_jaeger: Site) -> None:
-    """It takes the first without looking whether there is one; times, if it sends them, are milliseconds."""
+    """Grafana reads the first trace without a check, and sends times in milliseconds."""
     for query in ("", f"?start={NOON_MS}&end={NOON_MS + 1}"):
         (trace,) = like_jaeger.get(f"/api/traces/{CHECKOUT}{query}")["data"]
         assert trace["traceID"] == CHECKOUT
@@ -27,7 +27,7 @@ def test_a_trace_by_its_id(like_jaeger: Site) -> None:
 
 
 def test_a_search(like_jaeger: Site) -> None:
-    """Tags come as a JSON object, made of logfmt; what is not asked is left out."""
+    """Grafana sends tags as a JSON object made from logfmt, and omits unset conditions."""
     query = {
         "limit": "20",
         "service": "shop",
@@ -44,7 +44,7 @@ def test_a_search(like_jaeger: Site) -> None:
 
 
 def test_the_graph_of_dependencies(like_jaeger: Site) -> None:
-    """Any error in the answer is a failure for it, also beside data."""
+    """Grafana treats any error in an answer as a failure, even beside data."""
     document = like_jaeger.get(f"/api/dependencies?endTs={NOON_MS + 60_000}&lookback=3600000")
     assert document["errors"] is None
     assert document["data"] == [{"parent": "shop", "child": "billing", "callCount": 1}]
@@ -52,7 +52,7 @@ def test_the_graph_of_dependencies(like_jaeger: Site) -> None:
 
 @pytest.mark.parametrize("name", ["shop/api", "a b", "ümlaut", "50%", "a+b", "a?b#c"])
 def test_services_by_any_name(tmp_path: Path, name: str) -> None:
-    """Put into the path as they are, slashes and all."""
+    """Grafana puts service names into the path unescaped, slashes included."""
     path = store(tmp_path / "z.db", {name: [span(trace_id(1), 1, name="work")]})
     with served(path) as site:
         assert site.get("/api/services")["data"] == [name]
@@ -63,7 +63,7 @@ def test_services_by_any_name(tmp_path: Path, name: str) -> None:
 
 
 def test_version_3_where_it_is_switched_on(like_jaeger: Site) -> None:
-    """Old names; times unescaped, with the sign of their zone; no resource and no scope without a span."""
+    """Grafana sends version 3 with old names and unescaped times, and needs spans in each scope."""
     times = "query.start_time_min=2026-01-31T13:00:00+01:00&query.start_time_max=2026-01-31T13:01:00+01:00"
     result = like_jaeger.get(f"/api/v3/traces?query.service_name=shop&{times}")["result"]
     for resource in result["resourceSpans"]:

@@ -1,4 +1,4 @@
-"""Who is let in, and what every answer carries."""
+"""Authentication, and headers of every response."""
 
 import re
 
@@ -6,7 +6,7 @@ import pytest
 
 from tests.viewer.web.serving import TOKEN, Site
 
-#: Pages, routes of both versions, and what is not there.
+#: Pages, routes of both versions, and unknown paths.
 PATHS = ["/", "/api/services", "/api/traces/abc", "/api/v3/services", "/api/nothing", "/nothing"]
 
 
@@ -24,7 +24,7 @@ PATHS = ["/", "/api/services", "/api/traces/abc", "/api/v3/services", "/api/noth
     ],
 )
 def test_nothing_is_told_without_the_token(site: Site, path: str, headers: dict[str, str]) -> None:
-    """Not even what is there; in the form of whoever asks."""
+    """Without the token every path is answered with 401 in its own form, without any data."""
     answer = site.ask(path, headers=headers)
     assert answer.status == 401
     assert answer.headers["WWW-Authenticate"] == "Bearer"
@@ -47,12 +47,12 @@ def test_nothing_is_told_without_the_token(site: Site, path: str, headers: dict[
     ],
 )
 def test_the_token_comes_in_a_header(site: Site, headers: dict[str, str]) -> None:
-    """One of two, whatever the other says."""
+    """Either of two headers with the token is accepted, whatever the other one is."""
     assert site.ask("/api/services", headers=headers).status == 200
 
 
 def test_the_url_that_is_announced_opens_the_page(site: Site) -> None:
-    """Its token becomes a cookie that scripts cannot read, and leaves the address bar."""
+    """The announced URL sets a cookie unreadable by scripts, and redirects to a URL without the token."""
     first = site.ask(f"/?token={TOKEN}", headers={})
     assert first.status == 303
     assert first.headers["Location"] == "/"
@@ -64,7 +64,7 @@ def test_the_url_that_is_announced_opens_the_page(site: Site) -> None:
 
 
 def test_only_the_token_leaves_the_url(site: Site) -> None:
-    """And nobody is led to another host."""
+    """The redirect removes only the token from the URL, and stays on this host."""
     answer = site.ask(f"/api/traces?service=a%26b&token={TOKEN}&limit=1", headers={})
     assert answer.headers["Location"] == "/api/traces?service=a%26b&limit=1"
     away = site.ask(f"//elsewhere.example/%2e%2e?token={TOKEN}", headers={})
@@ -75,7 +75,7 @@ def test_only_the_token_leaves_the_url(site: Site) -> None:
     "host", ["localhost", "LOCALHOST:1", "127.0.0.1", "127.1.2.3:80", "[::1]:4711", "a.localhost"]
 )
 def test_this_machine_is_known_by_several_names(site: Site, host: str) -> None:
-    """With a port or without."""
+    """Every loopback name is accepted as Host header, with or without port."""
     assert site.ask("/api/services", host=host).status == 200
 
 
@@ -84,7 +84,7 @@ def test_this_machine_is_known_by_several_names(site: Site, host: str) -> None:
     ["example.org", "127.0.0.1.example.org", "10.0.0.1", "localhost.example", "[::2]", "a:b:c", "0.0.0.0"],
 )
 def test_a_name_that_leads_here_from_elsewhere_is_refused(site: Site, host: str) -> None:
-    """A page of another host whose name is resolved to this machine does not get through, token or not."""
+    """A foreign Host header, as in DNS rebinding, is refused even with the token."""
     answer = site.ask("/api/services", host=host)
     assert answer.status == 421
     assert "Host" in answer.document["errors"][0]["msg"]
@@ -92,7 +92,7 @@ def test_a_name_that_leads_here_from_elsewhere_is_refused(site: Site, host: str)
 
 @pytest.mark.parametrize("path", PATHS)
 def test_every_answer_is_secured(site: Site, path: str) -> None:
-    """Whatever becomes of it."""
+    """Every response has the security headers, whatever its status."""
     without: dict[str, str] = {}
     for headers in (None, without):
         answer = site.ask(path, headers=headers)
@@ -106,7 +106,7 @@ def test_every_answer_is_secured(site: Site, path: str) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
 def test_it_is_read_only(site: Site, method: str) -> None:
-    """No route takes anything, and no other site is permitted to ask."""
+    """Every other method is refused, and no CORS header is sent."""
     answer = site.ask("/api/services", method)
     assert answer.status == 405
     assert answer.document["errors"][0]["code"] == 405
@@ -116,7 +116,7 @@ def test_it_is_read_only(site: Site, method: str) -> None:
     "path", ["/nothing", "/api/nothing", "/api/archive/abc", "/api/v3/nothing", "/api/services/"]
 )
 def test_what_is_not_there_is_said_in_json(site: Site, path: str) -> None:
-    """In the form of the version."""
+    """An unknown path is answered with 404 in the form of its version."""
     answer = site.ask(path)
     assert answer.status == 404
     document = answer.document

@@ -1,4 +1,4 @@
-"""What is asked in a URL."""
+"""Parsing of query parameters."""
 
 import pytest
 from hypothesis import given
@@ -41,7 +41,7 @@ from ztrace_viewer.web.jaeger.parameters import (
     ],
 )
 def test_durations_as_go_writes_them(text: str, duration_ns: int | None) -> None:
-    """With several units and parts of them; nothing is as good as any."""
+    """Go's durations with several units and fractions are parsed, and an empty one is no condition."""
     assert parse_go_duration(text, "minDuration") == duration_ns
 
 
@@ -50,7 +50,7 @@ def test_durations_as_go_writes_them(text: str, duration_ns: int | None) -> None
     ["soon", "5", "1.5", "-1s", "1s2", "1 s", "s", ".s", "1d", "+", "\N{ARABIC-INDIC DIGIT ONE}s", "1e3s"],
 )
 def test_what_is_no_duration(text: str) -> None:
-    """The error names the parameter."""
+    """An invalid duration raises an error that names the parameter."""
     with pytest.raises(ParameterError, match="minDuration is not a duration"):
         parse_go_duration(text, "minDuration")
 
@@ -70,7 +70,7 @@ def test_what_is_no_duration(text: str) -> None:
     ],
 )
 def test_moments(text: str, moment_ns: int) -> None:
-    """To the nanosecond; a zone's sign may have become a space; no further than SQLite counts."""
+    """Moments are parsed to the nanosecond, with a space for a plus sign, within the range of SQLite."""
     assert parse_moment(text, "query.startTimeMin") == moment_ns
 
 
@@ -86,13 +86,13 @@ def test_moments(text: str, moment_ns: int) -> None:
     ],
 )
 def test_what_is_no_moment(text: str) -> None:
-    """A day, a time without a zone, a date that there is not."""
+    """A date, a time without zone or an impossible date raises an error."""
     with pytest.raises(ParameterError, match="is not a time"):
         parse_moment(text, "query.startTimeMin")
 
 
 def test_limits() -> None:
-    """A hundred unless said; no more than there may be; one at least."""
+    """The limit is 100 by default, at most the maximum, and at least one."""
     assert (parse_limit("", "limit"), parse_limit("7", "limit")) == (100, 7)
     assert parse_limit("1" + "0" * 20, "limit") == MAX_LIMIT
     for text in ("0", "-1", "many", "1.0", "1" * 31):
@@ -101,7 +101,7 @@ def test_limits() -> None:
 
 
 def test_trace_ids() -> None:
-    """Zeros at the beginning may be missing."""
+    """A trace id is parsed with or without leading zeros."""
     assert parse_trace_id("abc") == bytes(14) + b"\x0a\xbc"
     assert parse_trace_id("AB" * 16) == b"\xab" * 16
     for text in ("", "xyz", "0" * 33, "\N{ARABIC-INDIC DIGIT ONE}"):
@@ -110,7 +110,7 @@ def test_trace_ids() -> None:
 
 
 def test_tags() -> None:
-    """Pairs, whose values may have colons, and objects; the later ones count."""
+    """Tags are parsed as pairs, whose values may contain colons, and as objects, which take precedence."""
     pairs, objects = ["a:1", "url:http://b", "empty:"], ['{"a": "2"}', ""]
     assert parse_tags(pairs, objects, "tags") == {"a": "2", "url": "http://b", "empty": ""}
     with pytest.raises(ParameterError, match="tag is not KEY:VALUE"):
@@ -123,7 +123,7 @@ def test_tags() -> None:
 
 
 def test_version_3_is_spelled_in_two_ways() -> None:
-    """And the same question comes of both."""
+    """Both spellings of version 3's parameters give the same question."""
     new = {
         "query.serviceName": "shop",
         "query.operationName": "checkout",
@@ -150,7 +150,7 @@ def test_version_3_is_spelled_in_two_ways() -> None:
 
 
 def test_what_version_3_cannot_answer_is_said() -> None:
-    """A condition that is not understood is not left out."""
+    """An unsupported condition raises an error instead of being ignored."""
     time = {"query.startTimeMin": "2026-01-31T12:00:00Z", "query.startTimeMax": "2026-01-31T13:00:00Z"}
     with pytest.raises(ParameterError, match=r"query\.filter is not served"):
         read_version_3(QueryParams({**time, "query.filter": "{}"}))
@@ -159,7 +159,7 @@ def test_what_version_3_cannot_answer_is_said() -> None:
 
 
 def test_bounds_the_wrong_way_round() -> None:
-    """Of durations; of times nothing is found, as with Jaeger."""
+    """Reversed durations raise an error, and reversed times find nothing, as in Jaeger."""
     with pytest.raises(ParameterError, match="less than the shortest"):
         read_version_1(QueryParams({"minDuration": "2s", "maxDuration": "1s"}))
     question = read_version_1(QueryParams({"start": "2", "end": "1"}))
@@ -167,7 +167,7 @@ def test_bounds_the_wrong_way_round() -> None:
 
 
 def test_dependencies_go_back_a_day() -> None:
-    """From now, unless said."""
+    """Dependencies are counted over the last day by default."""
     day = UNITS_NS["d"]
     assert read_stretch(QueryParams(), 2 * day) == (day, 2 * day)
     assert read_stretch(QueryParams({"endTs": "1000", "lookback": "1"}), 0) == (999_000_000, 1_000_000_000)
@@ -197,7 +197,7 @@ _NAMES = st.sampled_from(
 
 @given(st.lists(st.tuples(_NAMES, _TEXT)))
 def test_any_text_is_read_or_refused(pairs: list[tuple[str, str]]) -> None:
-    """And what is read is within what SQLite can compare."""
+    """Any text is parsed or rejected, with results within SQLite's integers."""
     for read in (read_version_1, read_version_3):
         try:
             question = read(QueryParams(pairs))

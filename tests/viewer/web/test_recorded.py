@@ -1,4 +1,4 @@
-"""Our answers beside those that Jaeger gave for the same spans; `record.py` says how they were recorded."""
+"""Answers compared with Jaeger's for the same spans, recorded by `record.py`."""
 
 import json
 from pathlib import Path
@@ -18,12 +18,12 @@ def _in_order(items: list[Any]) -> list[Any]:
 
 
 def whole_id(item: dict[str, Any]) -> dict[str, Any]:
-    """Return an item with its trace id in full: Jaeger leaves out its first half if that is zero."""
+    """Return an item with a full trace id: Jaeger omits a zero first half."""
     return {**item, "traceID": item["traceID"].zfill(32)} if "traceID" in item else item
 
 
 def plain_trace(trace: dict[str, Any]) -> dict[str, Any]:
-    """Return a trace of version 1 without what is arbitrary: numbers of processes, and orders."""
+    """Return a version 1 trace without arbitrary parts: process numbers and orders."""
     spans = []
     for span in trace["spans"]:
         process = trace["processes"][span["processID"]]
@@ -35,7 +35,7 @@ def plain_trace(trace: dict[str, Any]) -> dict[str, Any]:
                 "tags": _in_order(span["tags"]),
                 "references": _in_order([whole_id(each) for each in span["references"]]),
                 "logs": logs,
-                # In words of its own, for the same spans.
+                # Jaeger's own wording, for the same spans.
                 "warnings": len(span["warnings"] or ()),
             }
         )
@@ -43,7 +43,7 @@ def plain_trace(trace: dict[str, Any]) -> dict[str, Any]:
 
 
 def plain_spans(resources: list[dict[str, Any]]) -> list[Any]:
-    """Return OTLP's spans, each with its resource and scope, in one order."""
+    """Return OTLP spans, each with its resource and scope, in a fixed order."""
     return _in_order(
         [
             [_plain(resource["resource"]), _plain(scope.get("scope", {})), _plain(span)]
@@ -66,14 +66,14 @@ def _plain(item: dict[str, Any]) -> dict[str, Any]:
 def _plain_attribute(attribute: dict[str, Any]) -> dict[str, Any]:
     value = attribute["value"]
     if "arrayValue" in value:
-        # This Jaeger kept lists as text, also where it answers OTLP.
+        # This Jaeger stored lists as text, even for OTLP answers.
         texts = [each["stringValue"] for each in value["arrayValue"]["values"]]
         value = {"stringValue": json.dumps(texts, separators=(",", ":"))}
     return {"key": attribute["key"], "value": value}
 
 
 def plain(document: dict[str, Any]) -> Any:
-    """Return a document without what is arbitrary, and errors without their words."""
+    """Return a document without arbitrary parts and without the wording of errors."""
     if "error" in document:
         error = document["error"]
         return {"error": {**error, "message": type(error["message"]).__name__}}
@@ -84,12 +84,12 @@ def plain(document: dict[str, Any]) -> Any:
     for name in ("services", "operations"):
         if name in document:
             return {name: _in_order(document[name])}
-    # Jaeger has null for some lists that are empty.
+    # Jaeger has null for some empty lists.
     data = document["data"] or []
     if any("spans" in each for each in data):
         data = [plain_trace(trace) for trace in data]
     if any("callCount" in each for each in data):
-        # Jaeger counts calls within a service as well.
+        # Jaeger counts calls within a service too.
         data = [each for each in data if each["parent"] != each["child"]]
     errors = [{**whole_id(each), "msg": type(each["msg"]).__name__} for each in document["errors"] or []]
     return {**document, "data": _in_order(data), "errors": _in_order(errors)}
@@ -97,7 +97,7 @@ def plain(document: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_answers_are_those_of_jaeger(like_jaeger: Site, name: str) -> None:
-    """The same status, keys, types and values, but for the words of errors."""
+    """Answers have Jaeger's status, keys, types and values, except the wording of errors."""
     recorded = json.loads((RECORDED / f"{name}.json").read_text())
     answer = like_jaeger.ask(QUESTIONS[name])
     assert answer.status == recorded["status"]
@@ -105,5 +105,5 @@ def test_answers_are_those_of_jaeger(like_jaeger: Site, name: str) -> None:
 
 
 def test_every_recording_is_used() -> None:
-    """No file is left over from a question that is not asked any more."""
+    """Every recorded file belongs to a query."""
     assert {path.stem for path in RECORDED.glob("*.json")} == set(QUESTIONS)

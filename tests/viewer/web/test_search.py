@@ -1,4 +1,4 @@
-"""Which traces a question finds, and how much of them is answered."""
+"""Search of traces: conditions, order, time limits and size limits."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from ztrace_viewer.web.jaeger.search import search
 
 @pytest.fixture(scope="module")
 def like(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a database with the spans that Jaeger was sent."""
+    """Return a database with the spans that were sent to Jaeger."""
     path = tmp_path_factory.mktemp("search") / "like.db"
     store_request(path, REQUEST)
     return path
@@ -53,7 +53,7 @@ def find(path: Path, **asked: Any) -> list[str]:
         ({"empty": ""}, [CHECKOUT]),
         ({"nothing": ""}, []),
         ({"http.request.method": "POST", "ratio": "0.25"}, [CHECKOUT]),
-        # Of two spans, but of none both.
+        # Of two spans, but of neither both.
         ({"http.request.method": "POST", "span.kind": "client"}, []),
         ({"error": "true"}, [CHECKOUT]),
         ({"error": "false"}, [SHORT, ORPHAN, WORK, ORDER, CHECKOUT]),
@@ -72,12 +72,12 @@ def find(path: Path, **asked: Any) -> list[str]:
     ],
 )
 def test_tags(like: Path, tags: dict[str, str], found: list[str]) -> None:
-    """Those of the span, its process, scope and events, and what Jaeger shows as a tag; the newest first."""
+    """Tags match those of span, process, scope and events, and Jaeger's own, newest traces first."""
     assert find(like, tags=tags) == found
 
 
 def test_names_hold_for_one_span(like: Path) -> None:
-    """A service and an operation that never met find nothing."""
+    """Service and operation must match the same span."""
     assert find(like, service="billing", operation="look up") == [CHECKOUT]
     assert find(like, service="shop", operation="look up") == []
     assert find(like, operation="look up") == [CHECKOUT]
@@ -86,7 +86,7 @@ def test_names_hold_for_one_span(like: Path) -> None:
 
 
 def test_durations_are_those_of_the_span_that_is_named(like: Path) -> None:
-    """And not its trace's."""
+    """Durations apply to the named span, not its trace."""
     assert find(like, operation="look up", min_ns=30 * MS, max_ns=30 * MS) == [CHECKOUT]
     assert find(like, operation="look up", min_ns=31 * MS) == []
     assert find(like, min_ns=110 * MS) == [CHECKOUT]
@@ -94,14 +94,14 @@ def test_durations_are_those_of_the_span_that_is_named(like: Path) -> None:
 
 
 def test_what_a_producer_is_called_by(tmp_path: Path) -> None:
-    """By its name, and by the name it is shown with."""
+    """A producer is found by its name and by its displayed name."""
     path = store(tmp_path / "z.db", {"shop": [span(trace_id(1), 1, name="orders", kind="producer")]})
     assert find(path, operation="orders") == find(path, operation="send orders") == [trace_id(1).hex()]
     assert find(path, operation="process orders") == []
 
 
 def test_the_newest_come_first_whatever_came_first(tmp_path: Path) -> None:
-    """Also across hours, at the same moment, and where the pages end."""
+    """Traces are found newest first, across hours, equal times and pages."""
     path = tmp_path / "z.db"
     starts = [NOON + number * 7 * MINUTE for number in range(400)] + [NOON] * 5
     ids = [trace_id(number, start) for number, start in enumerate(starts)]
@@ -123,7 +123,7 @@ def test_the_newest_come_first_whatever_came_first(tmp_path: Path) -> None:
 
 
 def test_a_long_trace_is_found_by_what_happened_late_in_it(tmp_path: Path) -> None:
-    """The minutes in which a method was called need not be those in which the traces began."""
+    """A long trace is found by a span that started hours after the trace."""
     path = tmp_path / "z.db"
     late = span(trace_id(1), 2, 1, name="rare", start_ms=HOUR * 2 / MS)
     store(path, {"shop": [span(trace_id(1), 1, name="often", duration_ms=HOUR * 3 / MS), late]})
@@ -132,7 +132,7 @@ def test_a_long_trace_is_found_by_what_happened_late_in_it(tmp_path: Path) -> No
 
 
 def test_a_search_ends_with_its_time_and_says_so(like: Path) -> None:
-    """With what it has found until then, and how far back it looked."""
+    """A search ends at its deadline, with the traces found and a note on how far back it looked."""
     with open_database(like) as db:
         found = search(db, Question(tags={"http.request.method": "GET"}), Deadline(0))
         calls = count_calls(db, 0, INT64_MAX, Deadline(0))
@@ -143,13 +143,13 @@ def test_a_search_ends_with_its_time_and_says_so(like: Path) -> None:
 
 
 def test_what_has_enough_needs_no_time(like: Path) -> None:
-    """Nothing is said of a search that found as many as it was to find."""
+    """A search that found its limit has no note."""
     with open_database(like) as db:
         assert search(db, Question(service="shop", limit=1), Deadline(0)).note == ""
 
 
 def test_calls_are_counted_between_services(tmp_path: Path) -> None:
-    """Each span whose parent is another service's; one that is missing calls nobody."""
+    """Calls are counted between spans of different services whose parent is stored."""
     path = tmp_path / "z.db"
     for number in range(3):
         trace = trace_id(number)
@@ -171,14 +171,14 @@ def test_calls_are_counted_between_services(tmp_path: Path) -> None:
 
 @contextmanager
 def small_answers(monkeypatch: pytest.MonkeyPatch, spans: int) -> Iterator[None]:
-    """Let an answer have few spans."""
+    """Limit the number of spans in an answer."""
     with monkeypatch.context() as patch:
         patch.setattr(loading, "MAX_SPANS", spans)
         yield
 
 
 def test_an_answer_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whole traces while there is room; of one that is larger alone, what came first."""
+    """An answer has whole traces up to its limit, or the first spans of a single larger one."""
     path = tmp_path / "z.db"
     for number, spans in enumerate((3, 5, 2)):
         store(path, {"shop": [span(trace_id(number), 1 + each) for each in range(spans)]})
@@ -199,7 +199,7 @@ def _count(request: Any) -> int:
 
 
 def test_spans_that_have_not_ended_are_there(tmp_path: Path) -> None:
-    """Also those of a trace of which none has."""
+    """Unfinished spans are in the answer, of traces without ended spans too."""
     path = store(tmp_path / "z.db", {"shop": [span(trace_id(1), 2, 1)]})
     with closing(Store(path, clock_ns=lambda: NOON + SECOND)) as opened:
         opened.store([open_message("shop", [span(trace_id(1), 1, duration_ms=None)], 9)])
@@ -210,7 +210,7 @@ def test_spans_that_have_not_ended_are_there(tmp_path: Path) -> None:
 
 
 def test_pages_are_bounded(like: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever their size, every trace is seen once."""
+    """Every trace is seen once, for any page size."""
     for page, chunk in ((1, 1), (2, 1), (1, 3), (100, 2)):
         monkeypatch.setattr(candidates, "FIRST_PAGE", page)
         monkeypatch.setattr(candidates, "LAST_PAGE", page)
@@ -219,7 +219,7 @@ def test_pages_are_bounded(like: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_exceptions_are_found_by_their_type(tmp_path: Path) -> None:
-    """Ztrace's own, which are in no attribute."""
+    """ztrace's own exceptions are found by their type."""
     path = tmp_path / "z.db"
     store(path, {"shop": [span(trace_id(1), 1, exception=raised("ValueError", "no"))]})
     store(path, {"shop": [span(trace_id(2), 1, exception=raised("KeyError", "no"))]})
@@ -228,7 +228,7 @@ def test_exceptions_are_found_by_their_type(tmp_path: Path) -> None:
 
 
 def test_no_question_reads_all_spans(like: Path) -> None:
-    """Tables are reached by an index, but for the names and the processes."""
+    """No query scans the tables of spans, traces or exceptions."""
     seen: list[str] = []
     with open_database(like) as db:
         db.set_trace_callback(seen.append)
@@ -245,7 +245,7 @@ def test_no_question_reads_all_spans(like: Path) -> None:
 
 
 def test_a_question_that_takes_too_long_is_ended(like: Path) -> None:
-    """In the middle of a statement."""
+    """A statement that exceeds the deadline is interrupted."""
     deadline = Deadline(0.2)
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
     with closing(sqlite3.connect(like)) as db:

@@ -1,4 +1,4 @@
-"""The server as a process: its database comes, goes and is another one; where it listens; how it ends."""
+"""Server process: missing and replaced databases, addresses, and shutdown."""
 
 import http.client
 import os
@@ -21,7 +21,7 @@ from tests.viewer.web.serving import DEADLINE_S, TOKEN, Site, served
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
-    """Wait for a condition."""
+    """Poll until a condition is true."""
     deadline_s = time.monotonic() + DEADLINE_S
     while not is_so():
         assert time.monotonic() < deadline_s
@@ -29,7 +29,7 @@ def wait_until(is_so: Callable[[], bool]) -> None:
 
 
 def test_a_database_that_is_not_there_yet(tmp_path: Path) -> None:
-    """It is said so, in either form, and no file is made; once it is there it is read."""
+    """A missing database is answered with 503 and not created, and is read once it exists."""
     path = tmp_path / "shop.db"
     with served(path) as site:
         answer = site.ask("/api/services")
@@ -43,7 +43,7 @@ def test_a_database_that_is_not_there_yet(tmp_path: Path) -> None:
 
 
 def test_a_database_that_is_replaced(tmp_path: Path) -> None:
-    """The new one is read; what is none is said to be none."""
+    """A replaced database is read, and a file that is no database is answered with 503."""
     path = store(tmp_path / "shop.db", {"old": [span(trace_id(1), 1)]})
     with served(path) as site:
         assert site.get("/api/services")["data"] == ["old"]
@@ -56,7 +56,7 @@ def test_a_database_that_is_replaced(tmp_path: Path) -> None:
 
 
 def test_what_is_written_meanwhile_is_answered(tmp_path: Path) -> None:
-    """It reads beside the collector, whose file it does not hold up."""
+    """Spans written by a collector are in the next answer."""
     path = store(tmp_path / "shop.db", {"shop": [span(trace_id(1), 1)]})
     with served(path) as site:
         for number in range(2, 5):
@@ -65,7 +65,7 @@ def test_what_is_written_meanwhile_is_answered(tmp_path: Path) -> None:
 
 
 def test_it_ends_on_sigterm_too(shop: Path) -> None:
-    """With an idle connection open."""
+    """SIGTERM ends the server despite an idle connection."""
     with served(shop) as site, closing(socket.create_connection(("127.0.0.1", site.port))):
         assert site.ask("/").status == 200
         site.process.send_signal(signal.SIGTERM)
@@ -73,13 +73,13 @@ def test_it_ends_on_sigterm_too(shop: Path) -> None:
 
 
 def test_it_ends_although_an_answer_is_being_made(tmp_path: Path) -> None:
-    """Which takes longer than somebody at a terminal waits."""
+    """SIGINT ends the server within seconds despite answers in progress."""
     path = tmp_path / "shop.db"
     for first in range(0, 20_000, 4_000):
         store(path, {"shop": [span(trace_id(1), 1 + each) for each in range(first, first + 4_000)]})
     with served(path) as site, ThreadPoolExecutor(12) as pool:
         asked = [pool.submit(is_answered, site, f"/api/v3/traces/{trace_id(1).hex()}") for _ in range(12)]
-        # All of them take many times as long.
+        # All of them take many times longer.
         started_s = cpu_s(site.process.pid)
         wait_until(lambda: cpu_s(site.process.pid) > started_s + 0.3)
         begin_s = time.monotonic()
@@ -90,13 +90,13 @@ def test_it_ends_although_an_answer_is_being_made(tmp_path: Path) -> None:
 
 
 def cpu_s(pid: int) -> float:
-    """Return how long a process has used the processor."""
+    """Return the CPU time used by a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def is_answered(site: Site, path: str) -> bool:
-    """Tell whether there is an answer."""
+    """Return whether a request is answered with success."""
     try:
         return site.ask(path).status == 200
     except (OSError, http.client.HTTPException):
@@ -104,7 +104,7 @@ def is_answered(site: Site, path: str) -> bool:
 
 
 def test_it_announces_a_url_that_opens(shop: Path) -> None:
-    """One line, with the token that is kept beside the database."""
+    """The announcement is one line with a working URL and the token kept beside the database."""
     with served(shop, ZTRACE_WEB_TOKEN="") as site:
         assert re.fullmatch(
             r"ztrace: serving \S+shop\.db at http://127\.0\.0\.1:\d+/\?token=\S+; end with Ctrl-C\n",
@@ -131,7 +131,7 @@ def test_it_announces_a_url_that_opens(shop: Path) -> None:
     ],
 )
 def test_where_it_does_not_listen(shop: Path, listen: str, message: str) -> None:
-    """One line says why, and what to do."""
+    """An address beyond this machine, or an invalid one, is one line with a remedy."""
     done = ztrace("web", "--db", shop, "--listen", listen)
     assert done.returncode == 2
     assert message in done.stderr
@@ -139,7 +139,7 @@ def test_where_it_does_not_listen(shop: Path, listen: str, message: str) -> None
 
 
 def test_a_port_that_is_taken(shop: Path) -> None:
-    """Is an error for who asked for it."""
+    """A requested port in use is an error."""
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         done = ztrace("web", "--db", shop, "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
     assert done.returncode == 2
@@ -148,7 +148,7 @@ def test_a_port_that_is_taken(shop: Path) -> None:
 
 @pytest.mark.parametrize("host", ["[::1]", "localhost"])
 def test_other_names_of_this_machine(shop: Path, host: str) -> None:
-    """An address of IPv6, and a name."""
+    """IPv6 and localhost are accepted as address."""
     with started("web", "--db", str(shop), "--listen", f"{host}:0") as process:
         assert process.stderr is not None
         line = process.stderr.readline()
@@ -159,7 +159,7 @@ def test_other_names_of_this_machine(shop: Path, host: str) -> None:
 
 @contextmanager
 def started(*arguments: str, **changes: str) -> "Iterator[subprocess.Popen[str]]":
-    """Run a command that the test ends."""
+    """Start a command; it is killed at the end."""
     process = subprocess.Popen(
         [sys.executable, "-c", MAIN, *arguments],
         stderr=subprocess.PIPE,
@@ -179,7 +179,7 @@ def up(path: Path, *more: str) -> tuple[str, ...]:
 
 
 def read_site(process: "subprocess.Popen[str]") -> Site:
-    """Read what a collector announces; return its page."""
+    """Read a collector's announcements; return its web site."""
     assert process.stderr is not None
     assert "collecting at" in process.stderr.readline()
     line = process.stderr.readline()
@@ -190,7 +190,7 @@ def read_site(process: "subprocess.Popen[str]") -> Site:
 
 
 def is_served(site: Site) -> bool:
-    """Tell whether anything listens there."""
+    """Return whether the site answers."""
     try:
         return site.ask("/api/services").status == 200
     except OSError:
@@ -198,7 +198,7 @@ def is_served(site: Site) -> bool:
 
 
 def test_it_is_beside_the_collector(tmp_path: Path) -> None:
-    """As soon as that is announced, and until it ends; nothing is said at the end."""
+    """`up` serves the API beside the collector until it ends, and ends quietly."""
     with started(*up(tmp_path / "shop.db", "--web-listen", "127.0.0.1:0")) as process:
         site = read_site(process)
         assert site.get("/api/services")["data"] == []
@@ -210,7 +210,7 @@ def test_it_is_beside_the_collector(tmp_path: Path) -> None:
 
 
 def test_it_ends_with_a_collector_that_is_killed(tmp_path: Path) -> None:
-    """Its port is free then."""
+    """The server ends with a killed collector and frees its port."""
     with started(*up(tmp_path / "shop.db", "--web-listen", "127.0.0.1:0")) as process:
         site = read_site(process)
         assert is_served(site)
@@ -220,7 +220,7 @@ def test_it_ends_with_a_collector_that_is_killed(tmp_path: Path) -> None:
 
 
 def test_a_collector_goes_on_without_it(tmp_path: Path) -> None:
-    """It says that the page has ended, and ends itself with status 0."""
+    """The collector continues without a killed server, reports its end, and exits with status 0."""
     with started(*up(tmp_path / "shop.db", "--web-listen", "127.0.0.1:0")) as process:
         site = read_site(process)
         assert is_served(site)
@@ -240,14 +240,14 @@ def _children(pid: int) -> list[int]:
 
 
 def test_a_default_port_that_is_taken_is_no_reason_to_end(tmp_path: Path) -> None:
-    """It is said; one that was asked for is an error, before a file is made."""
+    """A default port in use is reported, and a requested one is an error before a file is created."""
     with closing(socket.socket()) as taken:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             taken.bind(("127.0.0.1", 4711))
             taken.listen()
         except OSError:
-            pass  # Somebody else has taken it: as good.
+            pass  # In use already.
         with started(*up(tmp_path / "shop.db")) as process:
             assert process.stderr is not None
             line = process.stderr.readline()
@@ -265,7 +265,7 @@ def test_a_default_port_that_is_taken_is_no_reason_to_end(tmp_path: Path) -> Non
 
 
 def test_a_collector_without_it(tmp_path: Path) -> None:
-    """One line, one process, no token."""
+    """`up --no-web` starts no server and creates no token."""
     with started(*up(tmp_path / "shop.db", "--no-web")) as process:
         assert process.stderr is not None
         assert "collecting at" in process.stderr.readline()
@@ -277,7 +277,7 @@ def test_a_collector_without_it(tmp_path: Path) -> None:
 
 
 def test_warnings_name_what_is_missing(tmp_path: Path) -> None:
-    """A parent that is nowhere, in the words of Jaeger's page."""
+    """A missing parent is a warning on its span, in the form of Jaeger's page."""
     path = store(tmp_path / "shop.db", {"shop": [span(trace_id(1), 2, 1, at_ns=NOON)]})
     with served(path) as site:
         (trace,) = site.get(f"/api/traces/{trace_id(1).hex()}")["data"]

@@ -1,4 +1,4 @@
-"""The token: given, kept, made."""
+"""Token of the web server: given, kept or generated."""
 
 import os
 import stat
@@ -12,7 +12,7 @@ from ztrace_viewer.web.token import MIN_LENGTH, find_token
 
 
 def test_it_lasts_as_long_as_the_database(tmp_path: Path) -> None:
-    """Made once, and only its owner can read it."""
+    """A token is generated once per database, in a file that only its owner can read."""
     token = find_token(tmp_path / "shop.db", {})
     assert len(token) >= 32
     assert find_token(tmp_path / "shop.db", {}) == token
@@ -23,14 +23,14 @@ def test_it_lasts_as_long_as_the_database(tmp_path: Path) -> None:
 
 
 def test_those_that_start_at_once_have_the_same(tmp_path: Path) -> None:
-    """Whoever made it."""
+    """Servers that start concurrently use the same token."""
     with ThreadPoolExecutor(8) as pool:
         tokens = set(pool.map(lambda _: find_token(tmp_path / "shop.db", {}), range(32)))
     assert len(tokens) == 1
 
 
 def test_the_one_that_is_given_counts(tmp_path: Path) -> None:
-    """And nothing is kept."""
+    """A token given by variable is used and not stored."""
     assert find_token(tmp_path / "shop.db", {"ZTRACE_WEB_TOKEN": "a" * MIN_LENGTH}) == "a" * MIN_LENGTH
     assert list(tmp_path.iterdir()) == []
 
@@ -39,13 +39,13 @@ def test_the_one_that_is_given_counts(tmp_path: Path) -> None:
     "given", ["short", "with spaces in it for sure", "ümläute-in-a-token", "a" * 300, "a;" * 20]
 )
 def test_one_that_is_no_good_is_refused(tmp_path: Path, given: str) -> None:
-    """Too easily guessed, or not to be written in a header."""
+    """A given token that is too short, too long or unfit for a header is rejected."""
     with pytest.raises(SettingsError, match="ZTRACE_WEB_TOKEN is not a token"):
         find_token(tmp_path / "shop.db", {"ZTRACE_WEB_TOKEN": given})
 
 
 def test_a_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
-    """Whoever has read it has the database."""
+    """A token file that others can read is rejected."""
     find_token(tmp_path / "shop.db", {})
     (tmp_path / "shop.db.token").chmod(0o644)
     with pytest.raises(SettingsError, match="can be read by others; chmod 600"):
@@ -54,7 +54,7 @@ def test_a_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"\xff\xfe", b"too short\n"])
 def test_a_file_without_a_token_is_refused(tmp_path: Path, content: bytes) -> None:
-    """It says what to do."""
+    """A token file without a token is rejected with a remedy."""
     path = tmp_path / "shop.db.token"
     path.write_bytes(content)
     path.chmod(0o600)
@@ -63,7 +63,7 @@ def test_a_file_without_a_token_is_refused(tmp_path: Path, content: bytes) -> No
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
-    """It might lead to a file of somebody else."""
+    """A symbolic link in place of the token file is not followed."""
     (tmp_path / "real").write_text("a" * 40)
     (tmp_path / "real").chmod(0o600)
     os.symlink(tmp_path / "real", tmp_path / "shop.db.token")
@@ -72,6 +72,6 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_where_nothing_can_be_kept_one_has_to_be_given(tmp_path: Path) -> None:
-    """A folder that is not there, for instance."""
+    """Where no token can be stored, the error names the variable."""
     with pytest.raises(SettingsError, match=r"cannot be kept .* give one as ZTRACE_WEB_TOKEN"):
         find_token(tmp_path / "nowhere" / "shop.db", {})
