@@ -100,7 +100,7 @@ class Sender:
         return message
 
     def beat(self) -> list[bytes]:
-        """Return a heartbeat."""
+        """Return a heartbeat message with the current counts."""
         return self.message(BEAT)
 
     def tombstone(self, covered: int, span_count: int, body: bytes = b"") -> list[bytes]:

@@ -15,7 +15,7 @@ _NUMBER = struct.Struct("=q")
 
 
 class Board:
-    """Counters by name."""
+    """Counters of a board, by name."""
 
     def __init__(self, path: Path) -> None:
         if not path.exists():
@@ -31,5 +31,5 @@ class Board:
         _NUMBER.pack_into(self._map, _NUMBER.size * NAMES.index(name), number)
 
     def close(self) -> None:
-        """Unmap the file."""
+        """Unmap the board's file."""
         self._map.close()

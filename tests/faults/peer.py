@@ -43,7 +43,7 @@ class Receiver:
             wait_for(lambda: self._tally["ready"], "the receiver listens")
 
     def kill(self) -> None:
-        """Kill the receiver."""
+        """Kill the receiver, and wait for its exit."""
         self.process.kill()
         self.process.wait()
 
@@ -52,12 +52,12 @@ class Receiver:
         self.process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Continue the receiver."""
+        """Continue the receiver by SIGCONT."""
         self.process.send_signal(signal.SIGCONT)
 
 
 def main() -> None:
-    """Run the receiver."""
+    """Run the receiver until killed."""
     tally = Board(Path(sys.argv[2]))
 
     class Handler(BaseHTTPRequestHandler):

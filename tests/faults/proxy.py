@@ -73,7 +73,7 @@ class Proxy:
             return bool(selector.select(0))
 
     def cut(self) -> None:
-        """Close every connection."""
+        """Close every open connection."""
         self._cutting.set()
 
     def _run(self) -> None:

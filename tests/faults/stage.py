@@ -56,13 +56,13 @@ class Server(Protocol):
         """Start or restart the server."""
 
     def kill(self) -> None:
-        """Kill the server."""
+        """Kill the server by SIGKILL."""
 
     def pause(self) -> None:
         """Stop the server by SIGSTOP."""
 
     def resume(self) -> None:
-        """Continue the server."""
+        """Continue the server by SIGCONT."""
 
 
 class Stage:
@@ -167,7 +167,7 @@ class Collector:
 
     @property
     def process(self) -> "subprocess.Popen[str]":
-        """Current process."""
+        """Current process of the collector."""
         assert self._process is not None
         return self._process
 
@@ -188,7 +188,7 @@ class Collector:
         return self._log.read_text() if self._log.exists() else ""
 
     def kill(self) -> None:
-        """Kill the collector."""
+        """Kill the collector by SIGKILL."""
         self.process.kill()
         self.process.wait(DEADLINE_S)
 
@@ -202,12 +202,12 @@ class Collector:
         self.process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Continue the collector."""
+        """Continue the collector by SIGCONT."""
         self.process.send_signal(signal.SIGCONT)
 
 
 class MakerProcess:
-    """Process of `tests.faults.making`."""
+    """Process that runs `tests.faults.making`."""
 
     def __init__(self, stage: Stage, plan: Plan, environment: Mapping[str, str]) -> None:
         path = stage.name("board")
@@ -225,7 +225,7 @@ class MakerProcess:
         return self.board["ended"]
 
     def go(self) -> None:
-        """Start making spans."""
+        """Tell the maker to start."""
         self.board["go"] = 1
 
     def end(self, deadline_s: float = 0.0) -> Seen:
@@ -240,7 +240,7 @@ class MakerProcess:
         return Seen(*json.loads(out))
 
     def kill(self) -> None:
-        """Kill the maker."""
+        """Kill the maker by SIGKILL."""
         self.process.kill()
         self.process.wait(DEADLINE_S)
 

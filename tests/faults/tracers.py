@@ -26,7 +26,7 @@ class Untraced:
 
 
 class Ztrace:
-    """Tracer under test."""
+    """ztrace, the tracer under test."""
 
     dropped = 0
 

@@ -75,7 +75,7 @@ class SimulatedCollector:
             self._world.network.cut_all(arriving=False)
 
     def stop(self) -> None:
-        """Shut down normally."""
+        """Shut the collector down normally."""
         if self._writer is not None:
             self._writer.__exit__(None, None, None)
         if self._alone is not None:
@@ -114,7 +114,7 @@ class SimulatedCollector:
             self._world.agenda.later(duration_s, self.free_disk)
 
     def free_disk(self) -> None:
-        """Let the file grow again."""
+        """Free the disk, so that the file can grow."""
         if self._store is not None:
             self._store._db.execute(f"PRAGMA max_page_count = {_MOST_PAGES}")
 

@@ -55,7 +55,7 @@ class Faults:
         )
 
     def heal(self) -> None:
-        """Disable all faults."""
+        """Disable all faults from now on."""
         self.rates = Rates()
 
     def happens(self, rate: float) -> bool:

@@ -144,7 +144,7 @@ class Program:
             self.fate = CLOSED
 
     def kill(self) -> None:
-        """Kill the process."""
+        """Kill the process, as the kernel does."""
         publisher, spool, worker = self.publisher, self.publisher._spool, self.publisher.worker
         self.fate = KILLED
         self.said_bye = worker is not None and worker._ended

@@ -63,7 +63,7 @@ class World:
         self.collector = SimulatedCollector(self, folder, empty)
 
     def note(self, who: str, what: str) -> None:
-        """Log an event."""
+        """Log an event with its time."""
         if self._log is not None:
             self._log(f"{self.agenda.monotonic_s():9.3f} {who:<11} {what}")
 

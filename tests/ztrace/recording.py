@@ -34,7 +34,7 @@ class Clock:
         return self.cpu_ns
 
     def pass_ns(self, duration_ns: int) -> None:
-        """Advance the clock."""
+        """Advance the clock by nanoseconds."""
         self.now_ns += duration_ns
 
 

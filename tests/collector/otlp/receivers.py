@@ -70,7 +70,7 @@ class Tap:
         self._thread.start()
 
     def kill(self) -> None:
-        """Kill the process."""
+        """Kill the receiver process, and wait for its exit."""
         if self._process is not None and self._thread is not None:
             self._process.kill()
             self._process.wait()

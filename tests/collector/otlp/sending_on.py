@@ -62,7 +62,7 @@ class Running:
         return self.said()
 
     def kill(self) -> None:
-        """Kill the collector."""
+        """Kill the collector, and wait for its exit."""
         self.process.kill()
         self.process.wait()
 

@@ -289,7 +289,7 @@ class Script:
         return self._answers.pop(0) if self._answers else Taken()
 
     def close(self) -> None:
-        """Close nothing."""
+        """Do nothing: no connection is open."""
 
 
 def build(spans: Sequence[Span]) -> ExportTraceServiceRequest:

@@ -59,7 +59,7 @@ class Door:
         self._error: BaseException | None = None
 
     def note(self, reason: str, detail: str, count: int = 1) -> None:
-        """Count a refusal."""
+        """Count a refusal by reason."""
         self.refused[reason] += count
         self.details[reason] = detail
 
@@ -278,7 +278,7 @@ def test_a_revoked_key_is_out_and_the_others_stay(folder: KeyFolder, connect: Co
 
 
 def test_adding_a_key_disturbs_nobody(folder: KeyFolder, connect: Connect) -> None:
-    """Adding a key, or revoking an unused one, disconnects nobody."""
+    """Adding a key, or revoking an unused one, closes no connection."""
     unused = folder.add("shop")
     with opened(folder) as (_door, where):
         publisher = connect(where, folder.add("billing"))

@@ -35,7 +35,7 @@ class Clock:
         return self.now_s
 
     def pass_by(self, seconds: float) -> None:
-        """Advance both clocks."""
+        """Advance both clocks by seconds."""
         self.now_ns += int(1e9 * seconds)
         self.now_s += seconds
 

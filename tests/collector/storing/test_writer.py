@@ -25,7 +25,7 @@ class Lines(list[str]):
     """Lines reported by a writer."""
 
     def __call__(self, line: str) -> None:
-        """Keep a line."""
+        """Keep a line of the report."""
         assert "\n" not in line
         self.append(line)
 

@@ -1,4 +1,4 @@
-"""Quantiles of histograms."""
+"""Buckets and quantiles of histograms."""
 
 import json
 import random

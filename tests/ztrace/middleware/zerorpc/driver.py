@@ -80,7 +80,7 @@ class Caller:
             self.seen.append(describe(error))
 
     def end(self) -> None:
-        """Close all clients."""
+        """Close all clients of the scenario."""
         for client in self._clients.values():
             client.close()
 

@@ -182,7 +182,7 @@ class Fleet:
         return self.services.pop(name)
 
     def start_driver(self, *options: str, name: str = "driver", **environment: str) -> Child:
-        """Start another caller."""
+        """Start another caller of the services."""
         child = self._start("driver", name, *self._traced, *options, **environment)
         child.hear()
         return child

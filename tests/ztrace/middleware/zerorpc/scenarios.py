@@ -440,7 +440,7 @@ class Recorder:
         self._note("load_task_context", header.get("mine"), header.get("late"))
 
     def server_before_exec(self, request: Any) -> None:
-        """Record the request."""
+        """Record the request as received."""
         self._note("server_before_exec", request.name, request.header.get("mine"))
 
     def server_after_exec(self, request: Any, reply: Any) -> None:
@@ -464,7 +464,7 @@ class Recorder:
         self._note("client_before_request", request.name, request.header.get("mine"))
 
     def client_after_request(self, request: Any, reply: Any, exception: Any = None) -> None:
-        """Record the reply."""
+        """Record the reply or exception."""
         back = reply.header.get("back") if reply is not None else None
         self._note("client_after_request", request.name, back, type(exception).__name__)
 

@@ -67,7 +67,7 @@ class Methods(failing.FailingMethods):
             return self._upstream(method, token, *args)
 
     def echo(self, token: str, *values: Any) -> Any:
-        """Return the arguments."""
+        """Return the arguments, without the token."""
         return values
 
     def slow(self, token: str, duration_s: float) -> str:
