@@ -70,12 +70,12 @@ def test_a_wheel_has_every_file_of_the_three_packages_and_nothing_else(wheel: di
 def test_a_wheel_of_the_source_distribution_is_the_same(
     wheel: dict[str, bytes], unpacked: Path, tmp_path: Path
 ) -> None:
-    """What is built from the unpacked source distribution equals what is built from this folder."""
+    """A wheel built from the unpacked source distribution equals the wheel built from this folder."""
     assert build_wheel(unpacked, tmp_path) == wheel
 
 
 def test_the_source_distribution_can_be_tested(unpacked: Path) -> None:
-    """A source distribution has the tests, the documentation and what both are run by, and no leftovers."""
+    """A source distribution has the tests, the documentation and their configuration only."""
     names = {path.name for path in unpacked.iterdir()}
     assert names == {
         ".ci",

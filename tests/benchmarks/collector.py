@@ -240,7 +240,7 @@ def stop_collector(process: "subprocess.Popen[str]") -> tuple[int, float]:
     return int(megabytes), float(cpu_s)
 
 
-def be_collector(database: Path) -> None:
+def run_collector(database: Path) -> None:
     """Run the collector process, and print its peak memory and CPU time at the end."""
     collect(Options("tcp://127.0.0.1:0", database), ready=lambda endpoint: print(endpoint, flush=True))
     usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -302,14 +302,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--spans", type=int, default=1_000_000, help="how far to go on for the rate and memory"
+        "--spans", type=int, default=1_000_000, help="spans sent to measure the rate and the memory"
     )
     spans = ROUNDS_PER_TURN * ROUND_SPANS
     parser.add_argument("--turns", type=int, default=5, help=f"turns of {spans:,} spans each")
     parser.add_argument("--collector", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.collector:
-        be_collector(options.collector)
+        run_collector(options.collector)
         return
     templates = make_templates(1)
     with tempfile.TemporaryDirectory() as name:

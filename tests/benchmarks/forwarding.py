@@ -47,7 +47,7 @@ PACE = 15_000
 _ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 
 
-def be_receiver(port: int, kept: Path) -> None:
+def run_receiver(port: int, kept: Path) -> None:
     """Answer requests on one connection at a time; store their bodies, each after its length."""
     with socket.create_server(("127.0.0.1", port)) as server, kept.open("ab") as file:
         print("ready", flush=True)
@@ -82,7 +82,7 @@ def count_kept(kept: Path) -> tuple[int, int]:
     return len(ids), len(set(ids))
 
 
-def be_collector(database: Path, url: str) -> None:
+def run_collector(database: Path, url: str) -> None:
     """Run the collector process, and print its own and its child's CPU time at the end."""
     destinations = read_destinations([url] if url != "none" else [], [], os.environ)
     options = Options("tcp://127.0.0.1:0", database, destinations=destinations)
@@ -225,9 +225,9 @@ def main() -> None:
     parser.add_argument("--receiver", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.collector:
-        return be_collector(Path(options.collector[0]), options.collector[1])
+        return run_collector(Path(options.collector[0]), options.collector[1])
     if options.receiver:
-        return be_receiver(int(options.receiver[0]), Path(options.receiver[1]))
+        return run_receiver(int(options.receiver[0]), Path(options.receiver[1]))
     if options.gzip:
         os.environ["OTEL_EXPORTER_OTLP_COMPRESSION"] = "gzip"
     templates = make_templates(1)

@@ -180,7 +180,7 @@ def _moved_on(body: bytes, number: int) -> bytes:
     return body.replace(MARK, (int.from_bytes(MARK, "big") + number).to_bytes(4, "big"))
 
 
-def be_collector(database: Path) -> None:
+def run_collector(database: Path) -> None:
     """Run the collector process, and print its addresses."""
     servers: list[Servers] = []
 
@@ -217,7 +217,7 @@ def main() -> None:
     parser.add_argument("--collector", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.collector:
-        be_collector(options.collector)
+        run_collector(options.collector)
         return
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         command = [sys.executable, "-m", "tests.benchmarks.otlp_in", "--collector", f"{name}/traces.db"]

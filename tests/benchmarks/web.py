@@ -117,7 +117,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measure Jaeger's query API.")
     parser.add_argument("--spans", type=int, default=5_000_000)
     parser.add_argument("--hours", type=int, default=24)
-    parser.add_argument("--db", type=Path, help="a database of viewer.py's")
+    parser.add_argument("--db", type=Path, help="a database built by viewer.py")
     arguments = parser.parse_args()
     missed = False
     with tempfile.TemporaryDirectory() as folder:

@@ -26,7 +26,7 @@ def main() -> int:
     )
     parser.add_argument("--seeds", type=int, default=1000, help="how many worlds to run (default: 1000)")
     parser.add_argument("--first", type=int, default=0, help="the first seed (default: 0)")
-    parser.add_argument("--seed", type=int, help="run this one, and print all that happens")
+    parser.add_argument("--seed", type=int, help="run one world, and print every event")
     arguments = parser.parse_args()
     if arguments.seed is not None:
         with prepared() as folder:

@@ -61,7 +61,7 @@ def test_a_full_disk_holds_and_goes_on_by_itself(tmp_path: Path, lines: Lines) -
     """On a full disk nothing is acknowledged; with space again the writer stores all held spans once."""
     with small_disk(tmp_path / "disk", 24) as disk:
         if disk is None:
-            _be_limited(tmp_path)
+            _run_limited(tmp_path)
             return
         path = disk / "traces.db"
         sender = Sender()
@@ -120,7 +120,7 @@ print("held and stored")
 """
 
 
-def _be_limited(folder: Path) -> None:
+def _run_limited(folder: Path) -> None:
     """Run a writer with a limited file size in a separate process."""
     path = folder / "limited.db"
     command = [sys.executable, "-W", "error", "-c", LIMITED, str(path)]
@@ -131,14 +131,14 @@ def _be_limited(folder: Path) -> None:
 
 def test_a_limit_of_file_sizes_holds_as_well(tmp_path: Path) -> None:
     """A write that fails half way through a transaction loses nothing, and the file stays usable."""
-    _be_limited(tmp_path)
+    _run_limited(tmp_path)
 
 
 def test_a_disk_is_not_written_to_its_end(tmp_path: Path, lines: Lines) -> None:
     """A disk is filled down to the minimum of free space, with checkpoints of the log near the end."""
     with small_disk(tmp_path / "disk", 16) as disk:
         if disk is None:
-            _be_limited(tmp_path)
+            _run_limited(tmp_path)
             return
         path = disk / "traces.db"
         sender = Sender()
@@ -163,7 +163,7 @@ def test_a_full_disk_at_the_start_holds(tmp_path: Path, lines: Lines) -> None:
     """A collector started on a full disk waits for space."""
     with small_disk(tmp_path / "disk", 16) as disk:
         if disk is None:
-            _be_limited(tmp_path)
+            _run_limited(tmp_path)
             return
         path = disk / "traces.db"
         filler = fill(disk)
