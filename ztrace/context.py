@@ -107,7 +107,7 @@ class ForeignSpan(LocalContext):
         """Be current no longer, whatever has begun or ended since."""
         if self.ended:
             return
-        now_ns = perf_counter_ns()
+        self.mark_ns = now_ns = perf_counter_ns()  # As `ztrace.spans.Span` does at its end.
         self.ended = True
         above, before, current = self._above, self._before, get_current()
         self._above = self._before = None

@@ -7,12 +7,14 @@ from typing import NamedTuple
 
 
 class Library(NamedTuple):
-    """A library that ztrace traces.
+    """A library that ztrace traces, or through which it carries the current span.
 
     Attributes:
         middleware: the module whose ``install`` patches the library.
+        needs: top-level package that has to be installed.
+        together: other rows that are installed with this one.
         packages: top-level packages whose frames are hidden in exceptions.
-        system: value of ``rpc.system.name`` and ``messaging.system``.
+        system: value of ``rpc.system.name`` and ``messaging.system``; empty if the library has no spans.
         spans_name_methods: a span's name is the method alone, so OpenTelemetry's ``rpc.method`` equals it.
         remote_error: class, without its module, of the exception that carries one from the other side; its
             message begins with the name that the exception had there.
@@ -20,8 +22,10 @@ class Library(NamedTuple):
     """
 
     middleware: str
-    packages: tuple[str, ...]
-    system: str
+    needs: str
+    together: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    system: str = ""
     spans_name_methods: bool = True
     remote_error: str = ""
     remote_traceback: str = ""
@@ -29,8 +33,13 @@ class Library(NamedTuple):
 
 #: By the name that `ztrace.instrument` takes.
 LIBRARIES = {
+    "threads": Library("ztrace.middleware.threads", needs="threading"),
+    "executors": Library("ztrace.middleware.executors", needs="concurrent"),
+    "gevent": Library("ztrace.middleware.gevent", needs="gevent"),
     "zerorpc": Library(
         middleware="ztrace.middleware.zerorpc",
+        needs="zerorpc",
+        together=("gevent",),
         packages=("zerorpc",),
         system="zerorpc",
         remote_error="RemoteError",

@@ -37,6 +37,11 @@ CONSUMER: Final = KIND_NUMBERS["consumer"]
 #: What a span is unless it is said; compared by identity, which a literal in the caller's code has too.
 DEFAULT_KIND: Final = "internal"
 
+#: How long after its end a span is still inherited as the parent by a thread, task or greenlet that was
+#: started within it. What begins later, as in a pool or a loop that lives on, is a trace of its own with a
+#: link.
+INHERITED_NS: Final = 60_000_000_000
+
 #: Where ended spans go; None while ztrace is not configured. Set by `ztrace.agent` alone.
 publisher: Target | None = None
 
@@ -174,6 +179,9 @@ class Span(LocalContext):
                 parent = self._parent
             self._above = parent
             self.start_ns = now_ns = perf_counter_ns()
+            if parent is not None and parent.ended and self._outlives(parent, now_ns):
+                self.links = (*(self.links or ()), parent)
+                self._above = parent = None
             if parent is None:
                 self.trace_id = new_trace_id(now_ns + target.offset_ns)
                 self.w3c = NEW_TRACE
@@ -224,6 +232,7 @@ class Span(LocalContext):
                 self_ns -= end_ns - self.mark_ns
             if self.covered_ns:
                 self_ns = max(0, self_ns - self.covered_ns)
+            self.mark_ns = end_ns  # Read by `_outlives`; the children still open no longer matter.
             if parent is None:
                 parent_id = None
             else:
@@ -273,6 +282,10 @@ class Span(LocalContext):
                 target.overflow(record)
         except Exception:
             diagnostics.count_failure("span_end")
+
+    def _outlives(self, inherited: Context, now_ns: int) -> bool:
+        """Return whether an inherited span ended too long ago to be a parent."""
+        return inherited is not self._parent and now_ns - inherited.mark_ns > INHERITED_NS
 
     def end(self, exception: BaseException | None = None) -> None:
         """End the span, as an error if there is an exception. A second call does nothing."""

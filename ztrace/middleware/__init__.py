@@ -19,14 +19,16 @@ def instrument(*libraries: str) -> None:
     Args:
         libraries: names from `ztrace.libraries.LIBRARIES`.
     """
-    for library in libraries or LIBRARIES:
+    for name in libraries or LIBRARIES:
         try:
-            if library not in LIBRARIES:
-                diagnostics.warn(f"cannot trace {library!r}: supported are {', '.join(sorted(LIBRARIES))}")
-            elif find_spec(library) is None:
+            row = LIBRARIES.get(name)
+            if row is None:
+                diagnostics.warn(f"cannot trace {name!r}: supported are {', '.join(sorted(LIBRARIES))}")
+            elif find_spec(row.needs) is None:
                 if libraries:
-                    diagnostics.warn(f"cannot trace {library!r}: it is not installed")
+                    diagnostics.warn(f"cannot trace {name!r}: it is not installed")
             else:
-                import_module(LIBRARIES[library].middleware).install()
+                for each in (name, *row.together):
+                    import_module(LIBRARIES[each].middleware).install()
         except Exception:
             diagnostics.count_failure("instrument")

@@ -1,0 +1,101 @@
+"""Inheritance of the current span by work that runs elsewhere: threads, executors, greenlets.
+
+One idea: only ztrace's own context variable is carried, never the program's. Work inherits the span that was
+current where it was started or submitted, except for the long-lived loops of libraries, which would give all
+later work of a connection or a pool to the request that happened to start it. Spans that begin long after the
+inherited span has ended are traces of their own (`ztrace.spans.INHERITED_NS`).
+"""
+
+import functools
+import os
+from collections.abc import Callable
+from types import CodeType, FrameType, FunctionType, MethodType
+from typing import Any
+
+from ztrace import spans
+from ztrace.context import Context, get_current, set_current
+from ztrace.exceptions.frames import is_in_app, is_own
+from ztrace.exceptions.tracebacks import take_off_frame
+
+#: Callers looked at to find the code that starts a thread or greenlet: a few levels of a library.
+_MAX_CALLERS = 8
+#: Partials and methods around a function that are looked through.
+_MAX_WRAPPERS = 4
+
+
+def is_enabled() -> bool:
+    """Return whether context is to be carried: ``ZTRACE_CARRY=off`` switches it off."""
+    return os.environ.get("ZTRACE_CARRY", "").lower() not in ("off", "0", "false", "no")
+
+
+def inherited_span() -> Context | None:
+    """Return the span that work started here inherits, None if there is none."""
+    return None if spans.publisher is None else get_current()
+
+
+class Carried:
+    """A callable that runs with a span current, and restores what was current in its thread before."""
+
+    __slots__ = ("_function", "_span")
+
+    def __init__(self, function: Callable[..., Any], span: Context) -> None:
+        self._function = function
+        self._span = span
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Callable[..., Any]]]:
+        """Pickle the bare function: a span means nothing in another process or interpreter."""
+        return _itself, (self._function,)
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Call the function with its span current."""
+        before = get_current()
+        set_current(self._span)
+        try:
+            return self._function(*args, **kwargs)
+        except BaseException as exception:
+            take_off_frame(exception)
+            raise
+        finally:
+            set_current(before)
+
+
+def _itself(function: Callable[..., Any]) -> Callable[..., Any]:
+    return function
+
+
+def carry(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function with the current span bound to it, or unchanged if no span is current."""
+    span = inherited_span()
+    return function if span is None else Carried(function, span)
+
+
+def is_users_work(function: object, starter: FrameType | None, machinery: str) -> bool:
+    """Return whether a thread or greenlet does the user's work: it runs user code, or user code starts it.
+
+    Args:
+        function: that it runs.
+        starter: frame that starts it.
+        machinery: name of the top-level package that starts threads or greenlets for its callers.
+    """
+    code = _code_of(function)
+    if code is not None and is_in_app(code.co_filename, getattr(function, "__module__", None) or ""):
+        return True
+    for _ in range(_MAX_CALLERS):
+        if starter is None:
+            return False
+        name = dict.get(starter.f_globals, "__name__")
+        if type(name) is not str or name.partition(".")[0] != machinery:
+            return is_own(starter)
+        starter = starter.f_back
+    return False
+
+
+def _code_of(function: object) -> CodeType | None:
+    """Return the code of a function, method or partial, None for any other callable."""
+    for _ in range(_MAX_WRAPPERS):
+        kind = type(function)  # `isinstance` would ask the object for its class.
+        if kind is functools.partial:
+            function = function.func  # type: ignore[attr-defined]
+        elif kind is MethodType:
+            function = function.__func__  # type: ignore[attr-defined]
+    return function.__code__ if type(function) is FunctionType else None
