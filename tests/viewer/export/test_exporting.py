@@ -16,7 +16,8 @@ import pytest
 from tests.collector.otlp.receivers import Reply, answering, find_port, script
 from tests.viewer.conftest import Run
 from tests.viewer.stored import HOUR, MINUTE, NOON, SECOND, checkout, raised, span, store, trace_id
-from ztrace_viewer.export import selecting, sending
+from ztrace_viewer.export import sending
+from ztrace_viewer.queries import pieces
 from ztrace_viewer.terminal.progress import format_line
 
 MAIN = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
@@ -162,7 +163,7 @@ def test_pieces_make_no_difference(
 
     whole = read()
     for size in (1, 4, 20):
-        monkeypatch.setattr(selecting, "PIECE_SPANS", size)
+        monkeypatch.setattr(pieces, "PIECE_SPANS", size)
         assert read() == whole
 
 

@@ -1,15 +1,15 @@
 """Trees built from rows: each span once, bounded self times, and reported defects of ids."""
 
 import sys
-from dataclasses import replace
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ztrace_viewer.trees.missing import CIRCLE, END_LOST, NOT_TRACED, REPEATED, STILL_RUNNING
+from ztrace_viewer.trees.spans import SpanRow
 from ztrace_viewer.trees.states import RUNNING
-from ztrace_viewer.trees.tree import SpanRow, build_tree, cover, walk
+from ztrace_viewer.trees.tree import build_tree, cover, walk
 
 TRACE = bytes(16)
 
@@ -27,7 +27,7 @@ def row(
 ) -> SpanRow:
     """Return a stored span."""
     return SpanRow(
-        attributes={},
+        trace_id=TRACE,
         span_id=number.to_bytes(8, "big"),
         parent_id=None if parent is None else parent.to_bytes(8, "big"),
         service=service,
@@ -38,9 +38,12 @@ def row(
         self_ns=self_ns,
         cpu_ns=None,
         status=2 if duration_ns is None else status,
+        attributes=None,
+        details=None,
         instance_id="aa",
         host="box",
         pid=1,
+        unfinished=None,
     )
 
 
@@ -86,7 +89,7 @@ def test_a_repeated_id_loses_no_span() -> None:
 
 def test_an_unfinished_span_is_missing_its_end() -> None:
     """An unfinished span has no duration and is reported, and its children are below it."""
-    running = replace(row(1, None, 0, None), unfinished={"state": RUNNING, "last_seen_ns": 9})
+    running = row(1, None, 0, None)._replace(unfinished={"state": RUNNING, "last_seen_ns": 9})
     tree = build_tree(TRACE, [running, row(2, 1, 3, 4)], {})
     [root] = tree["roots"]
     assert (root["status"], root["self_ns"], len(root["children"])) == ("unfinished", None, 1)

@@ -16,7 +16,7 @@ from ztrace_viewer.terminal.durations import parse_duration
 if TYPE_CHECKING:
     import sqlite3
 
-    from ztrace_viewer.export.selecting import Piece, Totals, Wanted
+    from ztrace_viewer.queries.pieces import Piece, Totals, Wanted
     from ztrace_viewer.terminal.progress import Progress
 
 #: What ``--format`` takes.
@@ -82,8 +82,8 @@ def export(
     """
     if url is not None and (output is not None or format_name is not None):
         raise SettingsError("--to and --output contradict each other", hint="give one of them")
-    from ztrace_viewer.export.selecting import Wanted, count_trees
     from ztrace_viewer.queries.identifiers import find_trace
+    from ztrace_viewer.queries.pieces import Wanted, count_trees
 
     path = None if output is None or str(output) == "-" else output
     with open_database(database) as db:
@@ -111,7 +111,7 @@ def _write(
 
     from ztrace_viewer.export.formats import make_text
     from ztrace_viewer.export.output import open_output
-    from ztrace_viewer.export.selecting import read_pieces
+    from ztrace_viewer.queries.pieces import read_pieces
     from ztrace_viewer.terminal.progress import Progress
 
     counts = [0, 0]
@@ -127,8 +127,8 @@ def _write(
 def _send(db: "sqlite3.Connection", wanted: "Wanted", totals: "Totals", url: str) -> None:
     from ztrace_collector.otlp.mapping.outgoing import Builder
     from ztrace_viewer.export.formats import gather
-    from ztrace_viewer.export.selecting import read_pieces
     from ztrace_viewer.export.sending import check_refused, read_destination, send
+    from ztrace_viewer.queries.pieces import read_pieces
     from ztrace_viewer.terminal.progress import Progress
 
     destination = read_destination(url)

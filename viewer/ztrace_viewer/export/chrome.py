@@ -15,9 +15,10 @@ from typing import NamedTuple
 from ztrace.records import ERROR, KIND_NAMES, UNFINISHED
 from ztrace_collector.otlp.mapping.reading import StoredSpan
 from ztrace_viewer.json_text import read_json
+from ztrace_viewer.queries.instances import read_instance
 from ztrace_viewer.trees.forest import Forest, arrange, name_span
 from ztrace_viewer.trees.lanes import Block, Lanes, find_blocks
-from ztrace_viewer.trees.tree import STATUS_NAMES
+from ztrace_viewer.trees.spans import STATUS_NAMES
 
 #: The group that ties an arrow's two ends.
 _FLOW = "call"
@@ -109,10 +110,10 @@ class ChromeWriter:
                 yield {"name": str(event.get("name")), "ph": "i", "s": "t", "ts": at, **place, "args": args}
 
     def _name_process(self, instance: int) -> dict[str, object]:
-        service, host, pid = self._db.execute(
-            "SELECT service, host, pid FROM instances WHERE id = ?", (instance,)
-        ).fetchone()
-        name = service + (f" ({pid or '?'} on {host or '?'})" if pid or host else "")
+        process = read_instance(self._db, instance)
+        name = "?" if process is None else process.service
+        if process is not None and (process.pid or process.host):
+            name += f" ({process.pid or '?'} on {process.host or '?'})"
         return {"name": "process_name", "ph": "M", "pid": instance, "args": {"name": name}}
 
     def _time(self, at_ns: int) -> float:

@@ -14,8 +14,8 @@ from ztrace_collector.otlp.mapping.outgoing import Builder
 from ztrace_collector.otlp.mapping.reading import StoredSpan
 from ztrace_viewer.export.chrome import ChromeWriter
 from ztrace_viewer.export.jaeger import TraceParts
-from ztrace_viewer.export.selecting import Piece
 from ztrace_viewer.export.speedscope import SpeedscopeWriter
+from ztrace_viewer.queries.pieces import Piece
 
 #: Spans of a request, which is a line of a file: what OpenTelemetry's own exporters send at a time.
 REQUEST_SPANS = 512

@@ -16,6 +16,7 @@ from ztrace.errors import DatabaseInUse
 from ztrace_collector.checking.parcels import Parcel, pack
 from ztrace_collector.otlp.mapping.incoming import read_request
 from ztrace_collector.storing.store import Store
+from ztrace_viewer.queries.status import read_totals
 
 #: Spans of one transaction: beyond some thousand it gets no faster.
 TURN_SPANS = 4096
@@ -94,8 +95,7 @@ class Storing:
 
     def _count_traces(self) -> int:
         assert self._store is not None
-        ((count,),) = self._store.read("SELECT value FROM totals WHERE name = 'traces'")
-        return int(count)
+        return read_totals(self._store.read).get("traces", 0)
 
 
 def _pack(request: ExportTraceServiceRequest) -> Iterator[Parcel]:

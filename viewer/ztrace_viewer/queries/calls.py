@@ -1,7 +1,7 @@
-"""Who calls whom: calls from one service into another.
+"""Calls from one service to another.
 
-One idea: no table has that, so spans are read, the newest traces first, for as long as there is time. Traces
-of a single service, which their rows tell, have no such call and are not read.
+One idea: no table counts them, so spans are read, the newest traces first, until the deadline. Traces of a
+single service, which their rows tell, contain no such call and are skipped.
 """
 
 import sqlite3
@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 from ztrace_viewer.queries.candidates import Candidate, Wanted, explain_end, read_pages
 from ztrace_viewer.queries.deadline import Deadline
+from ztrace_viewer.queries.names import Method, read_methods
+from ztrace_viewer.queries.rows import name_columns, read
 
-#: Traces whose spans are read by one statement.
+#: Traces whose spans one statement reads.
 _CHUNK = 500
 
 
@@ -21,22 +23,29 @@ class Calls(NamedTuple):
 
     Attributes:
         counts: by caller and callee.
-        note: what was left out for want of time; nothing if all was looked at.
+        note: the time that was not searched before the deadline; empty if all was.
     """
 
     counts: dict[tuple[str, str], int]
     note: str = ""
 
 
+class _Call(NamedTuple):
+    trace_id: bytes
+    span_id: bytes
+    parent_id: bytes | None
+    method: int
+
+
 def count_calls(db: sqlite3.Connection, start_ns: int, end_ns: int, deadline: Deadline) -> Calls:
     """Count the calls in the traces that began between two moments."""
-    services = dict(db.execute("SELECT id, service FROM methods"))
+    methods = read_methods(db)
     counts: Counter[tuple[str, str]] = Counter()
     for page in read_pages(db, Wanted(start_ns, end_ns)):
         several = [trace for trace in page.traces if '","' in trace.services]
         for at in range(0, len(several), _CHUNK):
             chunk = several[at : at + _CHUNK]
-            _count(db, chunk, services, counts)
+            _count(db, chunk, methods, counts)
             if deadline.is_over():
                 return Calls(counts, explain_end(chunk[-1].start_ns, deadline))
         if deadline.is_over():
@@ -47,20 +56,19 @@ def count_calls(db: sqlite3.Connection, start_ns: int, end_ns: int, deadline: De
 def _count(
     db: sqlite3.Connection,
     traces: Sequence[Candidate],
-    services: dict[int, str],
+    methods: dict[int, Method],
     counts: Counter[tuple[str, str]],
 ) -> None:
-    rows = db.execute(
-        "SELECT trace_id, span_id, parent_id, method FROM spans"
-        f" WHERE trace_id IN ({','.join('?' * len(traces))})",
-        [trace.trace_id for trace in traces],
-    ).fetchall()
-    callers = {(trace_id, span_id): method for trace_id, span_id, _, method in rows}
+    marks = ",".join("?" * len(traces))
+    query = f"SELECT {name_columns(_Call)} FROM spans WHERE trace_id IN ({marks})"
+    spans = list(read(db, _Call, query, [trace.trace_id for trace in traces]))
+    callers = {(span.trace_id, span.span_id): span.method for span in spans}
     pairs = Counter(
-        (callers[trace_id, parent_id], method)
-        for trace_id, _, parent_id, method in rows
-        if (trace_id, parent_id) in callers
+        (caller, span.method)
+        for span in spans
+        if span.parent_id is not None and (caller := callers.get((span.trace_id, span.parent_id))) is not None
     )
     for (caller, callee), count in pairs.items():
-        if services[caller] != services[callee]:
-            counts[services[caller], services[callee]] += count
+        between = methods[caller].service, methods[callee].service
+        if between[0] != between[1]:
+            counts[between] += count

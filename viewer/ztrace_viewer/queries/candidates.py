@@ -7,10 +7,13 @@ the end, and of an hour ever more at a time: most questions have enough after th
 import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from typing import NamedTuple
 
+from ztrace.records import ERROR
 from ztrace_collector.layout import HOUR_NS
 from ztrace_viewer.queries.deadline import Deadline
+from ztrace_viewer.queries.rows import name_columns, read
 from ztrace_viewer.terminal.durations import UNITS_NS
 
 #: Traces looked at first, and at a time at most: each time goes through its hour's part of the index twice.
@@ -53,13 +56,33 @@ class Page(NamedTuple):
     since_ns: int
 
 
+class ServiceCounts(NamedTuple):
+    """Ended spans of one service in a trace; ``orphans`` have a parent that is not stored."""
+
+    service: str
+    spans: int
+    errors: int
+    orphans: int
+
+
+_COUNT_COLUMNS = name_columns(
+    ServiceCounts,
+    spans="count(*)",
+    errors=f"sum(status = {ERROR})",
+    orphans="sum(parent_id IS NOT NULL"
+    " AND parent_id NOT IN (SELECT span_id FROM spans WHERE trace_id = :trace))",
+)
+_COUNTS = f"""
+SELECT {_COUNT_COLUMNS} FROM spans JOIN methods ON methods.id = method WHERE trace_id = :trace
+GROUP BY service ORDER BY service
+"""
 _HOUR = "SELECT max(hour) FROM traces WHERE hour <= ?"
 _BOUND = """
 SELECT start_ns FROM traces WHERE hour = :hour AND start_ns >= :start AND start_ns <= :end
 ORDER BY start_ns DESC LIMIT 1 OFFSET :size
 """
-_TRACES = """
-SELECT trace_id, root_span_id, root_method, start_ns, end_ns, services FROM traces
+_TRACES = f"""
+SELECT {name_columns(Candidate)} FROM traces
 WHERE hour = :hour AND start_ns >= :start AND start_ns <= :end
     AND (:service IS NULL OR instr(services, :service)) AND end_ns - start_ns >= :least
 ORDER BY start_ns DESC, id DESC
@@ -82,12 +105,17 @@ def read_pages(db: sqlite3.Connection, wanted: Wanted) -> Iterator[Page]:
             row = db.execute(_BOUND, {**bounds, "size": size}).fetchone()
             since_ns = start_ns if row is None else min(end_ns, row[0] + 1)
             values = {"service": wanted.service, "least": wanted.min_ns}
-            rows = db.execute(_TRACES, {**bounds, "start": since_ns, **values})
-            while chunk := rows.fetchmany(CHUNK):
-                yield Page([Candidate(*row) for row in chunk], chunk[-1][3])
+            rows = read(db, Candidate, _TRACES, {**bounds, "start": since_ns, **values})
+            while chunk := list(islice(rows, CHUNK)):
+                yield Page(chunk, chunk[-1].start_ns)
             yield Page([], since_ns)
             end_ns = since_ns - 1
             size = min(LAST_PAGE, 2 * size)
+
+
+def count_by_service(db: sqlite3.Connection, trace_id: bytes) -> list[ServiceCounts]:
+    """Return the counts of each service in a trace, by its name."""
+    return list(read(db, ServiceCounts, _COUNTS, {"trace": trace_id}))
 
 
 def explain_end(since_ns: int, deadline: Deadline) -> str:

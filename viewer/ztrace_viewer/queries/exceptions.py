@@ -6,10 +6,12 @@ has only its own part of the way.
 
 import sqlite3
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from ztrace.libraries import LIBRARIES
 from ztrace_viewer.documents import ExceptionDocument, Frame
 from ztrace_viewer.json_text import read_json
+from ztrace_viewer.queries.rows import name_columns, read
 
 #: Attributes with a traceback as text, of any traced library.
 _REMOTE_TRACEBACKS = [row.remote_traceback for row in LIBRARIES.values() if row.remote_traceback]
@@ -17,40 +19,58 @@ _REMOTE_TRACEBACKS = [row.remote_traceback for row in LIBRARIES.values() if row.
 _MAX_DEPTH = 16
 
 
+class _Row(NamedTuple):
+    """A row of ``exceptions``, with the fingerprint of its group."""
+
+    span_id: bytes
+    origin_trace_id: bytes
+    origin_span_id: bytes
+    fingerprint: str | None
+    how: str
+    type: str
+    message: str
+    frames: str
+    causes: str
+    notes: str
+    members: str
+
+
+_COLUMNS = name_columns(
+    _Row, **{name: f"exceptions.{name}" for name in ("origin_span_id", "type", "message", "frames")}
+)
+_EXCEPTIONS = f"""
+SELECT {_COLUMNS} FROM exceptions LEFT JOIN exception_groups ON exception_groups.id = exception_group
+WHERE exceptions.trace_id = ? ORDER BY exceptions.id
+"""
+
+
 def read_exceptions(db: sqlite3.Connection, trace_id: bytes) -> dict[bytes, ExceptionDocument]:
     """Return the exceptions of one trace by the span they ended."""
-    rows = db.execute(
-        "SELECT span_id, origin_trace_id, exceptions.origin_span_id, fingerprint, how, exceptions.type,"
-        " exceptions.message, exceptions.frames, causes, notes, members FROM exceptions"
-        " LEFT JOIN exception_groups ON exception_groups.id = exception_group"
-        " WHERE exceptions.trace_id = ? ORDER BY exceptions.id",
-        (trace_id,),
-    ).fetchall()
-    # A member that began in another span of the trace belongs to the group of that one.
-    groups = {
-        span_id.hex(): group or ""
-        for span_id, origin_trace, origin_span, group, *_ in rows
-        if (origin_trace, origin_span) == (trace_id, span_id)
-    }
+    rows = list(read(db, _Row, _EXCEPTIONS, (trace_id,)))
+    # A member that began in another span of the trace belongs to that span's group.
+    groups = {row.span_id.hex(): row.fingerprint or "" for row in rows if _is_origin(row, trace_id)}
     found: dict[bytes, ExceptionDocument] = {}
-    for span_id, origin_trace, origin_span, group, how, type_, message, frames, *nested in rows:
-        causes, notes, members = map(read_json, nested)
+    for row in rows:
         document: ExceptionDocument = {
-            "type": type_,
-            "message": message,
-            "how": how,
-            "origin": (origin_trace, origin_span) == (trace_id, span_id),
-            "origin_span_id": origin_span.hex(),
-            "group": group or "",
-            "frames": read_frames(read_json(frames)),
+            "type": row.type,
+            "message": row.message,
+            "how": row.how,
+            "origin": _is_origin(row, trace_id),
+            "origin_span_id": row.origin_span_id.hex(),
+            "group": row.fingerprint or "",
+            "frames": read_frames(read_json(row.frames)),
             "causes": [],
-            "notes": _read_notes(notes),
+            "notes": _read_notes(read_json(row.notes)),
             "members": [],
         }
-        document["causes"] = _read_nested(causes, document, groups, _MAX_DEPTH)
-        document["members"] = _read_nested(members, document, groups, _MAX_DEPTH)
-        found.setdefault(span_id, document)
+        document["causes"] = _read_nested(read_json(row.causes), document, groups, _MAX_DEPTH)
+        document["members"] = _read_nested(read_json(row.members), document, groups, _MAX_DEPTH)
+        found.setdefault(row.span_id, document)
     return found
+
+
+def _is_origin(row: _Row, trace_id: bytes) -> bool:
+    return (row.origin_trace_id, row.origin_span_id) == (trace_id, row.span_id)
 
 
 def read_frames(stored: object) -> list[Frame]:

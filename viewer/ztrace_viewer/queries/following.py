@@ -7,13 +7,15 @@ the root's is not always the last.
 
 import sqlite3
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from ztrace_collector.layout import HOUR_NS
 from ztrace_viewer.documents import ExceptionEvent, TraceEvent
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.queries.exceptions import read_frames
+from ztrace_viewer.queries.rows import name_columns, read
 from ztrace_viewer.queries.selection import Selection, match_names
-from ztrace_viewer.queries.summaries import SUMMARY_COLUMNS, TraceRow, summarise
+from ztrace_viewer.queries.summaries import read_row_by_id, summarise
 
 #: Traces waited for at most; beyond, the oldest are given up, as their root may never come.
 MAX_WAITING = 10_000
@@ -21,6 +23,39 @@ MAX_WAITING = 10_000
 _LOOK_BACK = 1_000
 #: Rows asked for in one query: below every SQLite's limit of bound values.
 _CHUNK = 500
+
+
+class _Raised(NamedTuple):
+    """An exception at its origin."""
+
+    at_ns: int
+    trace_id: bytes
+    span_id: bytes
+    service: str
+    name: str
+    type: str
+    message: str
+    fingerprint: str | None
+    frames: str
+
+
+_COLUMNS = name_columns(
+    _Raised,
+    service="methods.service",
+    name="methods.name",
+    **{name: f"exceptions.{name}" for name in ("trace_id", "span_id", "type", "message", "frames")},
+)
+_RAISED = f"""
+SELECT {_COLUMNS} FROM exceptions
+    JOIN spans ON spans.trace_id = exceptions.trace_id AND spans.span_id = exceptions.span_id
+    JOIN methods ON methods.id = spans.method
+    LEFT JOIN exception_groups ON exception_groups.id = exception_group
+"""
+
+
+class _Count(NamedTuple):
+    id: int
+    span_count: int
 
 
 class Follower:
@@ -76,9 +111,8 @@ class Follower:
             del self._waiting[row_id]
         for row_id in self._settled():
             del self._waiting[row_id]
-            row = self._db.execute(f"SELECT {SUMMARY_COLUMNS} WHERE traces.id = ?", (row_id,)).fetchone()
-            trace = TraceRow(*row)
-            if self._wants(trace.service, trace.name, trace.start_ns):
+            trace = read_row_by_id(self._db, row_id)
+            if trace is not None and self._wants(trace.service, trace.name, trace.start_ns):
                 yield {"event": "trace", **summarise(self._db, trace)}
 
     def _settled(self) -> list[int]:
@@ -87,13 +121,14 @@ class Follower:
         for begin in range(0, len(waiting), _CHUNK):
             chunk = waiting[begin : begin + _CHUNK]
             marks = ",".join("?" * len(chunk))
-            rows = self._db.execute(
-                f"SELECT id, span_count FROM traces WHERE id IN ({marks}) AND root_span_id IS NOT NULL", chunk
+            query = (
+                f"SELECT {name_columns(_Count)} FROM traces"
+                f" WHERE id IN ({marks}) AND root_span_id IS NOT NULL"
             )
-            for row_id, span_count in rows:
-                if self._waiting[row_id] == span_count:
-                    settled.append(row_id)
-                self._waiting[row_id] = span_count
+            for row in read(self._db, _Count, query, chunk):
+                if self._waiting[row.id] == row.span_count:
+                    settled.append(row.id)
+                self._waiting[row.id] = row.span_count
         return settled
 
     def _exceptions(self) -> Iterator[ExceptionEvent]:
@@ -105,28 +140,20 @@ class Follower:
             "exceptions.origin_trace_id = exceptions.trace_id",
             "exceptions.id BETWEEN ? AND ?",
         ]
-        rows = self._db.execute(
-            "SELECT at_ns, exceptions.trace_id, exceptions.span_id, methods.service, methods.name,"
-            " exceptions.type, exceptions.message, fingerprint, exceptions.frames FROM exceptions"
-            " JOIN spans ON spans.trace_id = exceptions.trace_id AND spans.span_id = exceptions.span_id"
-            " JOIN methods ON methods.id = spans.method"
-            " LEFT JOIN exception_groups ON exception_groups.id = exception_group"
-            f" WHERE {' AND '.join(conditions)} ORDER BY exceptions.id",
-            [*values, first + 1, last],
-        ).fetchall()
-        for at_ns, trace_id, span_id, service, name, type_, message, group, frames in rows:
-            if self._in_time(at_ns):
+        query = f"{_RAISED} WHERE {' AND '.join(conditions)} ORDER BY exceptions.id"
+        for row in list(read(self._db, _Raised, query, [*values, first + 1, last])):
+            if self._in_time(row.at_ns):
                 yield {
                     "event": "error",
-                    "at_ns": at_ns,
-                    "trace_id": trace_id.hex(),
-                    "span_id": span_id.hex(),
-                    "service": service,
-                    "name": name,
-                    "type": type_,
-                    "message": message,
-                    "group": group or "",
-                    "frames": read_frames(read_json(frames)),
+                    "at_ns": row.at_ns,
+                    "trace_id": row.trace_id.hex(),
+                    "span_id": row.span_id.hex(),
+                    "service": row.service,
+                    "name": row.name,
+                    "type": row.type,
+                    "message": row.message,
+                    "group": row.fingerprint or "",
+                    "frames": read_frames(read_json(row.frames)),
                 }
 
     def _wants(self, service: str, name: str, start_ns: int) -> bool:

@@ -16,6 +16,7 @@ from ztrace_collector.layout import MINUTE_NS, RESOLVED
 from ztrace_viewer.documents import ErrorsDocument, GroupSummary, Sample
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.queries.exceptions import read_frames
+from ztrace_viewer.queries.rows import name_columns, read, read_one
 from ztrace_viewer.queries.selection import EVERYTHING, Selection, match_names
 
 #: The orders of a list.
@@ -27,7 +28,7 @@ _ORDERS = {NEWEST: "last_ns DESC, id DESC", FREQUENT: "counted DESC, last_ns DES
 
 
 class _Row(NamedTuple):
-    """A row of ``exception_groups``, and what was counted in the time asked for."""
+    """A row of ``exception_groups``, with the counts of the selected time."""
 
     id: int
     fingerprint: str
@@ -49,7 +50,18 @@ class _Row(NamedTuple):
     edge_counted: int
 
 
-_COLUMNS = ", ".join(_Row._fields[:-2])
+class _Sample(NamedTuple):
+    """A row of ``exception_samples``."""
+
+    trace_id: bytes
+    origin_span_id: bytes
+    at_ns: int
+
+
+_SAMPLES = (
+    f"SELECT {name_columns(_Sample, origin_span_id='span_id')} FROM exception_samples"
+    " WHERE exception_group = ? ORDER BY at_ns, trace_id, span_id"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +114,13 @@ def list_groups(
         ]
         bounds = [*_minutes(selection), *_minutes(selection)]
         conditions.append("counted > 0")
-    rows = db.execute(
-        f"SELECT {_COLUMNS}, {counted[0]} AS counted, {counted[1]} FROM exception_groups"
-        f" WHERE {' AND '.join(conditions) or '1'} ORDER BY {_ORDERS[order]} LIMIT ?",
-        [*bounds, *values, -1 if limit is None else limit],
-    ).fetchall()
+    query = (
+        f"SELECT {name_columns(_Row, counted=counted[0], edge_counted=counted[1])} FROM exception_groups"
+        f" WHERE {' AND '.join(conditions) or '1'} ORDER BY {_ORDERS[order]} LIMIT ?"
+    )
+    rows = list(read(db, _Row, query, [*bounds, *values, -1 if limit is None else limit]))
     now_ns = time.time_ns() if now_ns is None else now_ns
-    return {"groups": [_summarise(db, _Row(*row), selection, now_ns) for row in rows]}
+    return {"groups": [_summarise(db, row, selection, now_ns) for row in rows]}
 
 
 def count_resolved(db: sqlite3.Connection, selection: Selection, wanted: Filter) -> int:
@@ -125,12 +137,11 @@ def read_group(db: sqlite3.Connection, group: str) -> GroupSummary:
     Raises:
         NotFoundError: it is gone.
     """
-    row = db.execute(
-        f"SELECT {_COLUMNS}, count, edge_count FROM exception_groups WHERE fingerprint = ?", (group,)
-    ).fetchone()
+    columns = name_columns(_Row, counted="count", edge_counted="edge_count")
+    row = read_one(db, _Row, f"SELECT {columns} FROM exception_groups WHERE fingerprint = ?", (group,))
     if row is None:
         raise NotFoundError(f"no error {group}", hint="'ztrace errors' lists them")
-    return _summarise(db, _Row(*row), EVERYTHING, time.time_ns())
+    return _summarise(db, row, EVERYTHING, time.time_ns())
 
 
 def _match(selection: Selection, wanted: Filter) -> tuple[list[str], list[object]]:
@@ -219,11 +230,11 @@ def _count_parts(db: sqlite3.Connection, row_id: int, begin: int, end: int) -> l
 def _read_samples(db: sqlite3.Connection, row_id: int, latest: Sample) -> list[Sample]:
     """Return the occurrences kept as examples, the first one first; the latest is among them."""
     samples: list[Sample] = [
-        {"trace_id": trace_id.hex(), "origin_span_id": span_id.hex(), "at_ns": at_ns}
-        for trace_id, span_id, at_ns in db.execute(
-            "SELECT trace_id, span_id, at_ns FROM exception_samples WHERE exception_group = ?"
-            " ORDER BY at_ns, trace_id, span_id",
-            (row_id,),
-        )
+        {
+            "trace_id": row.trace_id.hex(),
+            "origin_span_id": row.origin_span_id.hex(),
+            "at_ns": row.at_ns,
+        }
+        for row in read(db, _Sample, _SAMPLES, (row_id,))
     ]
     return samples if latest in samples else [*samples, latest]

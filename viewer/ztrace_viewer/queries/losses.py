@@ -1,63 +1,85 @@
-"""What was lost, and the facts that tell what a missing span has to do with it.
+"""Losses of spans, and the facts that explain a span's missing parent.
 
-One idea: losses are few, as a flood of them is one row, so they are read whole; the facts are read for a tree
-with orphans alone.
+One idea: a flood of losses is one row, so all are read at once. The facts are read for trees with orphans
+only.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from ztrace_collector.layout import LOSS_COLUMNS
 from ztrace_viewer.documents import Loss
+from ztrace_viewer.queries.rows import name_columns, read
 from ztrace_viewer.trees.missing import LATE_NS, Facts, Orphan, Process
 from ztrace_viewer.trees.states import state_of_publisher
 
-#: What is stored of a publisher's spans, lost, or elsewhere; the rest of what it created is on its way.
-ACCOUNTED = " + ".join(["spans_stored", "spans_elsewhere", *LOSS_COLUMNS.values()])
+#: SQL expression of a publisher's spans that are in flight: created, and neither stored, lost nor elsewhere.
+WAITING = f"max(0, spans_created - spans_stored - spans_elsewhere - {' - '.join(LOSS_COLUMNS.values())})"
 
-_LOSSES = (
-    "SELECT instance_id, service, host, pid, reason, span_count, first_ns, last_ns"
-    " FROM losses JOIN instances ON instances.id = instance"
+
+class _Loss(NamedTuple):
+    """A row of ``losses``, with its process."""
+
+    instance_id: str
+    service: str
+    host: str
+    pid: int
+    reason: str
+    span_count: int
+    first_ns: int
+    last_ns: int
+
+
+class _Publisher(NamedTuple):
+    """A row of ``publishers``: what matters of it for the spans that its process may have made."""
+
+    instance_id: str
+    state: str
+    last_seen_ns: int
+    waiting: int
+
+
+_LOSSES = f"SELECT {name_columns(_Loss)} FROM losses JOIN instances ON instances.id = instance"
+_PUBLISHERS = (
+    f"SELECT {name_columns(_Publisher, waiting=WAITING)}"
+    " FROM publishers JOIN instances ON instances.id = instance"
 )
 
 
 def read_losses(db: sqlite3.Connection) -> list[Loss]:
     """Return every loss, the latest first."""
-    return [loss for _, loss in _read(db, f"{_LOSSES} ORDER BY last_ns DESC, losses.id DESC")]
+    rows = read(db, _Loss, f"{_LOSSES} ORDER BY last_ns DESC, losses.id DESC")
+    return [_make(row) for row in rows]
 
 
 def read_facts(db: sqlite3.Connection, trace_id: bytes, orphans: Sequence[Orphan], now_ns: int) -> Facts:
-    """Return what `missing.explain_orphan` needs to know for the orphans of one trace; at least one."""
+    """Return the facts that `missing.explain_orphan` judges the orphans of one trace by; at least one."""
     begin_ns = min(orphan.start_ns for orphan in orphans) - LATE_NS
     end_ns = max(orphan.end_ns for orphan in orphans) + LATE_NS
     losses: dict[str, list[Loss]] = {}
-    for instance_id, loss in _read(db, f"{_LOSSES} WHERE last_ns >= ? AND first_ns <= ?", (begin_ns, end_ns)):
-        losses.setdefault(instance_id, []).append(loss)
+    for row in read(db, _Loss, f"{_LOSSES} WHERE last_ns >= ? AND first_ns <= ?", (begin_ns, end_ns)):
+        losses.setdefault(row.instance_id, []).append(_make(row))
     return Facts(
         now_ns=now_ns,
         refused=dict(db.execute("SELECT span_id, reason FROM refused_spans WHERE trace_id = ?", (trace_id,))),
         processes={
-            instance_id: Process(state_of_publisher(state, last_seen_ns, now_ns), last_seen_ns, waiting)
-            for instance_id, state, last_seen_ns, waiting in db.execute(
-                f"SELECT instance_id, state, last_seen_ns, max(0, spans_created - ({ACCOUNTED}))"
-                " FROM publishers JOIN instances ON instances.id = instance"
+            row.instance_id: Process(
+                state_of_publisher(row.state, row.last_seen_ns, now_ns), row.last_seen_ns, row.waiting
             )
+            for row in read(db, _Publisher, _PUBLISHERS)
         },
         losses=losses,
     )
 
 
-def _read(db: sqlite3.Connection, query: str, values: Sequence[int] = ()) -> Iterator[tuple[str, Loss]]:
-    for instance_id, service, host, pid, reason, span_count, first_ns, last_ns in db.execute(query, values):
-        yield (
-            instance_id,
-            {
-                "service": service,
-                "host": host,
-                "pid": pid,
-                "reason": reason,
-                "span_count": span_count,
-                "first_ns": first_ns,
-                "last_ns": last_ns,
-            },
-        )
+def _make(row: _Loss) -> Loss:
+    return {
+        "service": row.service,
+        "host": row.host,
+        "pid": row.pid,
+        "reason": row.reason,
+        "span_count": row.span_count,
+        "first_ns": row.first_ns,
+        "last_ns": row.last_ns,
+    }

@@ -6,20 +6,67 @@ are only added up. Of each publisher they add up to the spans it created.
 
 import sqlite3
 from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
-from ztrace.records import ABANDONED as ABANDONED_ATTRIBUTE
+from ztrace.records import ABANDONED
+from ztrace_collector.layout import LOSS_COLUMNS
 from ztrace_viewer.documents import Publisher, Refusal, StatusDocument
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.queries.destinations import read_destinations
-from ztrace_viewer.queries.losses import ACCOUNTED, read_losses
+from ztrace_viewer.queries.losses import WAITING, read_losses
+from ztrace_viewer.queries.rows import name_columns, read
 from ztrace_viewer.trees.states import RUNNING, WITH_PROCESS, state_of_publisher, state_of_span
 
+
+class _Publisher(NamedTuple):
+    """A row of ``publishers``, with its process."""
+
+    mended: str
+    service: str
+    host: str
+    pid: int
+    state: str
+    spans_created: int
+    spans_stored: int
+    spans_dropped: int
+    spans_tombstoned: int
+    spans_missing: int
+    spans_undelivered: int
+    spans_crashed: int
+    spans_refused: int
+    spans_elsewhere: int
+    spans_waiting: int
+    last_seen_ns: int
+
+
+class _Refusal(NamedTuple):
+    """A row of ``refusals``."""
+
+    reason: str
+    number: int
+    last_ns: int
+    detail: str
+
+
+class _Open(NamedTuple):
+    """The last report of a span without an end, and its publisher."""
+
+    state: str
+    last_seen_ns: int
+    seen_ns: int
+    abandoned: int
+
+
 _PUBLISHERS = f"""
-SELECT mended, service, host, pid, state, spans_created, spans_stored, spans_dropped, spans_tombstoned,
-    spans_missing, spans_undelivered, spans_crashed, spans_refused, spans_elsewhere,
-    max(0, spans_created - ({ACCOUNTED})), last_seen_ns
+SELECT {name_columns(_Publisher, spans_waiting=WAITING)}
 FROM publishers JOIN instances ON instances.id = instance
 ORDER BY last_seen_ns DESC, instance DESC
+"""
+_REFUSALS = f"SELECT {name_columns(_Refusal, number='count')} FROM refusals ORDER BY last_ns DESC, reason"
+_OPEN = f"""
+SELECT {name_columns(_Open, abandoned="instr(coalesce(attributes, ''), ?)")}
+FROM unfinished_spans JOIN publishers USING (instance)
 """
 
 
@@ -28,13 +75,13 @@ def read_status(db: sqlite3.Connection, now_ns: int) -> StatusDocument:
 
     ``rejected`` adds what the collector refused to what publishers had to cut or replace themselves.
     """
-    totals = dict(db.execute("SELECT name, value FROM totals"))
+    totals = read_totals(db.execute)
     refusals = _read_refusals(db)
     rejected = Counter({refusal["reason"]: refusal["count"] for refusal in refusals})
     publishers = []
-    for mended, *columns in db.execute(_PUBLISHERS):
-        publishers.append(_publisher(now_ns, *columns))
-        counts = read_json(mended)
+    for row in read(db, _Publisher, _PUBLISHERS):
+        publishers.append(_make(row, now_ns))
+        counts = read_json(row.mended)
         rejected.update(counts if isinstance(counts, dict) else {})
     states = _count_states(db, now_ns)
     ended = sum(states[state] for state in WITH_PROCESS)
@@ -58,60 +105,42 @@ def read_status(db: sqlite3.Connection, now_ns: int) -> StatusDocument:
     }
 
 
+def read_totals(execute: Callable[[str], Iterable[tuple[Any, ...]]]) -> dict[str, int]:
+    """Return what is counted in the whole file, by name, with any means to execute a query."""
+    return dict(execute("SELECT name, value FROM totals"))
+
+
 def _read_refusals(db: sqlite3.Connection) -> list[Refusal]:
     return [
-        {"reason": reason, "count": count, "last_ns": last_ns, "detail": detail}
-        for reason, count, last_ns, detail in db.execute(
-            "SELECT reason, count, last_ns, detail FROM refusals ORDER BY last_ns DESC, reason"
-        )
+        {"reason": row.reason, "count": row.number, "last_ns": row.last_ns, "detail": row.detail}
+        for row in read(db, _Refusal, _REFUSALS)
     ]
 
 
 def _count_states(db: sqlite3.Connection, now_ns: int) -> Counter[str]:
-    """Return how many spans that have not ended are in each state."""
+    """Return the number of spans without an end in each state."""
     return Counter(
-        state_of_span(state, last_seen_ns, seen_ns, bool(abandoned), now_ns)["state"]
-        for state, last_seen_ns, seen_ns, abandoned in db.execute(
-            "SELECT state, last_seen_ns, seen_ns, instr(coalesce(attributes, ''), ?)"
-            " FROM unfinished_spans JOIN publishers USING (instance)",
-            (f'"{ABANDONED_ATTRIBUTE}":true',),
-        )
+        state_of_span(row.state, row.last_seen_ns, row.seen_ns, bool(row.abandoned), now_ns)["state"]
+        for row in read(db, _Open, _OPEN, (f'"{ABANDONED}":true',))
     )
 
 
-def _publisher(
-    now_ns: int,
-    service: str,
-    host: str,
-    pid: int,
-    state: str,
-    created: int,
-    stored: int,
-    dropped: int,
-    tombstoned: int,
-    missing: int,
-    undelivered: int,
-    crashed: int,
-    refused: int,
-    elsewhere: int,
-    waiting: int,
-    last_seen_ns: int,
-) -> Publisher:
+def _make(row: _Publisher, now_ns: int) -> Publisher:
     return {
-        "service": service,
-        "host": host,
-        "pid": pid,
-        "state": state_of_publisher(state, last_seen_ns, now_ns),
-        "spans_created": created,
-        "spans_stored": stored,
-        "spans_lost": dropped + tombstoned + missing + undelivered + crashed + refused,
-        "spans_dropped": dropped,
-        "spans_tombstoned": tombstoned,
-        "spans_missing": missing,
-        "spans_undelivered": undelivered,
-        "spans_crashed": crashed,
-        "spans_refused": refused,
-        "spans_elsewhere": elsewhere,
-        "spans_waiting": waiting,
-        "last_seen_ns": last_seen_ns,
+        "service": row.service,
+        "host": row.host,
+        "pid": row.pid,
+        "state": state_of_publisher(row.state, row.last_seen_ns, now_ns),
+        "spans_created": row.spans_created,
+        "spans_stored": row.spans_stored,
+        "spans_lost": sum(getattr(row, column) for column in LOSS_COLUMNS.values()),
+        "spans_dropped": row.spans_dropped,
+        "spans_tombstoned": row.spans_tombstoned,
+        "spans_missing": row.spans_missing,
+        "spans_undelivered": row.spans_undelivered,
+        "spans_crashed": row.spans_crashed,
+        "spans_refused": row.spans_refused,
+        "spans_elsewhere": row.spans_elsewhere,
+        "spans_waiting": row.spans_waiting,
+        "last_seen_ns": row.last_seen_ns,
     }

@@ -1,7 +1,7 @@
-"""One trace in a list: what its row says, and what its spans that have not ended add to that.
+"""One trace in a list: its row, and its spans without an end.
 
-One idea: ``traces`` knows of spans that have ended. The few that have not are laid over its row when it is
-shown, by the same rules by which `ztrace_viewer.trees.tree` makes the whole tree of both.
+One idea: ``traces`` counts the spans that have ended. The few that have not are added when the row is read,
+by the same rules by which `ztrace_viewer.trees.tree` builds the whole tree from both.
 """
 
 import sqlite3
@@ -11,14 +11,16 @@ from typing import NamedTuple
 from ztrace.records import UNFINISHED
 from ztrace_viewer.documents import TraceSummary
 from ztrace_viewer.json_text import read_json
-from ztrace_viewer.queries.unfinished import OpenSpan, find_root, read_open_spans_of
+from ztrace_viewer.queries.rows import name_columns, read_one
+from ztrace_viewer.queries.spans import find_root, read_open_spans_of
+from ztrace_viewer.trees.spans import SpanRow
 
-#: What a trace's state is when its root has ended.
+#: State of a trace whose root has ended.
 FINISHED = "finished"
 
 
 class TraceRow(NamedTuple):
-    """A row of ``traces`` with its root's method; `SUMMARY_COLUMNS` in their order."""
+    """A row of ``traces``, with the method of its root."""
 
     id: int
     trace_id: bytes
@@ -33,20 +35,44 @@ class TraceRow(NamedTuple):
     services: str
 
 
-SUMMARY_COLUMNS = (
-    "traces.id, trace_id, root_span_id, service, name, start_ns, end_ns, duration_ns, span_count,"
-    " error_count, services FROM traces JOIN methods ON methods.id = root_method"
+_ROWS = (
+    f"SELECT {name_columns(TraceRow, id='traces.id')} FROM traces JOIN methods ON methods.id = root_method"
+)
+
+
+class _Counts(NamedTuple):
+    """Numbers of a trace's spans; ``orphans`` have a parent that is not stored."""
+
+    spans: int
+    ids: int
+    roots: int | None
+    unfinished: int | None
+    orphans: int | None
+
+
+_COUNTS = name_columns(
+    _Counts,
+    spans="count(*)",
+    ids="count(DISTINCT span_id)",
+    roots="sum(parent_id IS NULL)",
+    unfinished=f"sum(status = {UNFINISHED})",
+    orphans="sum(parent_id IS NOT NULL"
+    " AND parent_id NOT IN (SELECT span_id FROM spans WHERE trace_id = :trace))",
 )
 
 
 def read_row(db: sqlite3.Connection, trace_id: bytes) -> TraceRow | None:
     """Return a trace's row, None if no span of it has ended."""
-    row = db.execute(f"SELECT {SUMMARY_COLUMNS} WHERE trace_id = ?", (trace_id,)).fetchone()
-    return None if row is None else TraceRow(*row)
+    return read_one(db, TraceRow, f"{_ROWS} WHERE trace_id = ?", (trace_id,))
 
 
-def is_before(db: sqlite3.Connection, root: OpenSpan, row: TraceRow) -> bool:
-    """Tell whether an open root is its trace's root, and not the finished one that there may be, too."""
+def read_row_by_id(db: sqlite3.Connection, row_id: int) -> TraceRow | None:
+    """Return a row of ``traces`` by its id, None if the trace has expired."""
+    return read_one(db, TraceRow, f"{_ROWS} WHERE traces.id = ?", (row_id,))
+
+
+def is_before(db: sqlite3.Connection, root: SpanRow, row: TraceRow) -> bool:
+    """Return whether an open root is its trace's root, and not the ended one that the trace may have too."""
     if row.root_span_id is None:
         return True
     (start_ns,) = db.execute(
@@ -57,21 +83,24 @@ def is_before(db: sqlite3.Connection, root: OpenSpan, row: TraceRow) -> bool:
 
 
 def is_complete(db: sqlite3.Connection, trace_id: bytes) -> bool:
-    """Tell whether a trace's tree is whole: a root, every parent stored, every span ended.
+    """Return whether a trace's tree is complete: it has a root, and each span its parent and its end.
 
-    The same that `build_tree` finds, without reading the spans into memory; only circles, which no working
-    sender makes, are left to that.
+    Agrees with `ztrace_viewer.trees.tree.build_tree`, without reading the spans into memory. Only circles of
+    parents, which no working publisher sends, are left to that function.
     """
     if read_open_spans_of(db, trace_id, 0):
         return False
-    row = db.execute(
-        "SELECT count(*), count(DISTINCT span_id), sum(parent_id IS NULL), sum(status = ?), sum("
-        " parent_id IS NOT NULL AND parent_id NOT IN (SELECT span_id FROM spans WHERE trace_id = ?))"
-        " FROM spans WHERE trace_id = ?",
-        (UNFINISHED, trace_id, trace_id),
-    ).fetchone()
-    spans, ids, roots, unfinished, orphans = row
-    return bool(spans and spans == ids and roots and not unfinished and not orphans)
+    counts = read_one(
+        db, _Counts, f"SELECT {_COUNTS} FROM spans WHERE trace_id = :trace", {"trace": trace_id}
+    )
+    assert counts is not None
+    return bool(
+        counts.spans
+        and counts.spans == counts.ids
+        and counts.roots
+        and not counts.unfinished
+        and not counts.orphans
+    )
 
 
 def summarise(db: sqlite3.Connection, row: TraceRow) -> TraceSummary:
@@ -80,7 +109,7 @@ def summarise(db: sqlite3.Connection, row: TraceRow) -> TraceSummary:
 
 
 def read_summary(db: sqlite3.Connection, trace_id: bytes, now_ns: int) -> TraceSummary:
-    """Return the summary of a trace, of which a span may not have ended."""
+    """Return the summary of a trace, some of whose spans may not have ended."""
     return _summarise(db, trace_id, read_row(db, trace_id), now_ns)
 
 
@@ -117,9 +146,10 @@ def _summarise(db: sqlite3.Connection, trace_id: bytes, row: TraceRow | None, no
     return summary
 
 
-def _summarise_open(opened: list[OpenSpan], now_ns: int) -> TraceSummary:
+def _summarise_open(opened: list[SpanRow], now_ns: int) -> TraceSummary:
     """Return the summary of a trace of which no span has ended."""
     root = find_root(opened)
+    assert root.unfinished is not None
     return {
         "trace_id": root.trace_id.hex(),
         "service": root.service,

@@ -9,18 +9,20 @@ import heapq
 import sqlite3
 import time
 from collections.abc import Collection, Iterator
+from typing import NamedTuple
 
-from ztrace.records import INT64_MAX, UNFINISHED
+from ztrace.records import INT64_MAX
 from ztrace_collector.layout import HOUR_NS
 from ztrace_viewer.documents import SlowDocument, TreeDocument
-from ztrace_viewer.json_text import read_json
 from ztrace_viewer.queries.exceptions import read_exceptions
 from ztrace_viewer.queries.losses import read_facts
+from ztrace_viewer.queries.rows import name_columns, read
 from ztrace_viewer.queries.selection import EVERYTHING, Selection, find_methods
+from ztrace_viewer.queries.spans import find_root, read_open_spans, read_open_spans_of, read_spans
 from ztrace_viewer.queries.summaries import TraceRow, is_before, read_row, read_summary
-from ztrace_viewer.queries.unfinished import OpenSpan, find_root, read_open_spans, read_open_spans_of
 from ztrace_viewer.trees.missing import NO_FACTS
-from ztrace_viewer.trees.tree import SpanRow, build_tree, find_orphans
+from ztrace_viewer.trees.spans import SpanRow
+from ztrace_viewer.trees.tree import build_tree, find_orphans
 
 #: Walks from hour to hour that has traces, each with the duration of its slowest, by look-ups in the index.
 _HOURS = """
@@ -34,11 +36,17 @@ SELECT hour, (SELECT max(duration_ns) FROM traces WHERE traces.hour = hours.hour
 FROM hours WHERE hour >= :first ORDER BY slowest DESC
 """
 
-_SPANS = """
-SELECT attributes, span_id, parent_id, methods.service, name, kind, start_ns, duration_ns, self_ns,
-    cpu_ns, status, instance_id, host, pid, NULL, details
-FROM spans JOIN methods ON methods.id = method JOIN instances ON instances.id = instance
-"""
+
+class _Hour(NamedTuple):
+    hour: int
+    slowest: int
+
+
+class _Found(NamedTuple):
+    """A trace by its row id; compared by its duration first."""
+
+    duration_ns: int
+    id: int
 
 
 def list_slowest(
@@ -61,7 +69,7 @@ def list_slowest(
     return {"traces": [read_summary(db, trace_id, now_ns) for _, trace_id in slowest]}
 
 
-def _read_open_roots(db: sqlite3.Connection, now_ns: int) -> list[tuple[OpenSpan, TraceRow | None]]:
+def _read_open_roots(db: sqlite3.Connection, now_ns: int) -> list[tuple[SpanRow, TraceRow | None]]:
     """Return the roots that have not ended, each with its trace's row, if any span of it has.
 
     Of a trace without a root, and without any span that has ended, the earliest span stands in for it.
@@ -70,7 +78,7 @@ def _read_open_roots(db: sqlite3.Connection, now_ns: int) -> list[tuple[OpenSpan
         "parent_id IS NULL OR NOT EXISTS"
         " (SELECT 1 FROM traces WHERE traces.trace_id = unfinished_spans.trace_id)"
     )
-    by_trace: dict[bytes, list[OpenSpan]] = {}
+    by_trace: dict[bytes, list[SpanRow]] = {}
     for span in read_open_spans(db, now_ns, condition):
         by_trace.setdefault(span.trace_id, []).append(span)
     opened = []
@@ -81,7 +89,7 @@ def _read_open_roots(db: sqlite3.Connection, now_ns: int) -> list[tuple[OpenSpan
     return opened
 
 
-def _is_selected(root: OpenSpan, row: TraceRow | None, selection: Selection) -> bool:
+def _is_selected(root: SpanRow, row: TraceRow | None, selection: Selection) -> bool:
     start_ns = root.start_ns if row is None else min(root.start_ns, row.start_ns)
     return (
         selection.service in (None, root.service)
@@ -101,20 +109,20 @@ def _list_finished(
     """Return (duration, trace id) of the slowest traces, in no order; those with hidden row ids left out."""
     first = 0 if selection.since_ns is None else selection.since_ns // HOUR_NS
     last = INT64_MAX // HOUR_NS if selection.until_ns is None else (selection.until_ns - 1) // HOUR_NS
-    slowest: list[tuple[int, int]] = []
-    for hour, longest in db.execute(_HOURS, {"first": first, "last": last}).fetchall():
-        if len(slowest) == limit and longest <= slowest[0][0]:
+    slowest: list[_Found] = []
+    for hour in list(read(db, _Hour, _HOURS, {"first": first, "last": last})):
+        if len(slowest) == limit and hour.slowest <= slowest[0].duration_ns:
             break
-        for found in _slowest_of(db, hour, selection, methods, limit + len(hidden)):
-            if found[1] in hidden:
+        for found in _slowest_of(db, hour.hour, selection, methods, limit + len(hidden)):
+            if found.id in hidden:
                 continue
             if len(slowest) < limit:
                 heapq.heappush(slowest, found)
             elif found <= heapq.heappushpop(slowest, found):
                 break
     return [
-        (duration_ns, *db.execute("SELECT trace_id FROM traces WHERE id = ?", (row_id,)).fetchone())
-        for duration_ns, row_id in slowest
+        (found.duration_ns, *db.execute("SELECT trace_id FROM traces WHERE id = ?", (found.id,)).fetchone())
+        for found in slowest
     ]
 
 
@@ -128,7 +136,7 @@ def read_tree(db: sqlite3.Connection, trace_id: bytes, now_ns: int | None = None
     """
     now_ns = time.time_ns() if now_ns is None else now_ns
     rows = [*read_spans(db, "trace_id = ?", (trace_id,))]
-    rows += [as_row(span) for span in read_open_spans_of(db, trace_id, now_ns)]
+    rows += read_open_spans_of(db, trace_id, now_ns)
     orphans = find_orphans(rows)
     facts = read_facts(db, trace_id, orphans, now_ns) if orphans else NO_FACTS
     return build_tree(trace_id, rows, read_exceptions(db, trace_id), facts)
@@ -136,8 +144,8 @@ def read_tree(db: sqlite3.Connection, trace_id: bytes, now_ns: int | None = None
 
 def _slowest_of(
     db: sqlite3.Connection, hour: int, selection: Selection, methods: list[int] | None, limit: int
-) -> list[tuple[int, int]]:
-    """Return (duration, row id) of the slowest traces of an hour, the slowest first."""
+) -> Iterator[_Found]:
+    """Yield the slowest traces of an hour, the slowest first."""
     conditions, values = ["hour = ?"], [hour]
     if selection.since_ns is not None and hour == selection.since_ns // HOUR_NS:
         conditions.append("start_ns >= ?")
@@ -149,36 +157,7 @@ def _slowest_of(
         conditions.append(f"root_method IN ({','.join('?' * len(methods))})")
         values.extend(methods)
     query = (
-        f"SELECT duration_ns, id FROM traces WHERE {' AND '.join(conditions)}"
+        f"SELECT {name_columns(_Found)} FROM traces WHERE {' AND '.join(conditions)}"
         " ORDER BY duration_ns DESC, id DESC LIMIT ?"
     )
-    return db.execute(query, [*values, limit]).fetchall()
-
-
-def read_spans(db: sqlite3.Connection, condition: str, values: tuple[object, ...]) -> Iterator[SpanRow]:
-    """Yield the finished spans for which a condition on the columns of ``spans`` holds, as they came."""
-    rows = db.execute(f"{_SPANS} WHERE {condition} ORDER BY spans.id", values)
-    for attributes, *columns in rows:
-        named = read_json(attributes)
-        yield SpanRow(named if isinstance(named, dict) else {}, *columns)
-
-
-def as_row(span: OpenSpan) -> SpanRow:
-    """Return a span that has not ended in the shape of one that has."""
-    return SpanRow(
-        attributes=span.attributes,
-        span_id=span.span_id,
-        parent_id=span.parent_id,
-        service=span.service,
-        name=span.name,
-        kind=span.kind,
-        start_ns=span.start_ns,
-        duration_ns=None,
-        self_ns=None,
-        cpu_ns=None,
-        status=UNFINISHED,
-        instance_id=span.instance_id,
-        host=span.host,
-        pid=span.pid,
-        unfinished=span.unfinished,
-    )
+    return read(db, _Found, query, [*values, limit])

@@ -6,6 +6,7 @@ the side that a failed call was made to; of the rest of the trace nothing but id
 
 import sqlite3
 import time
+from typing import NamedTuple
 
 from ztrace.errors import NotFoundError, SettingsError
 from ztrace_viewer.documents import (
@@ -22,10 +23,10 @@ from ztrace_viewer.queries.exceptions import concerns, find_remote_traceback, re
 from ztrace_viewer.queries.groups import read_group
 from ztrace_viewer.queries.identifiers import MIN_PREFIX
 from ztrace_viewer.queries.losses import read_facts
-from ztrace_viewer.queries.traces import as_row, read_spans
-from ztrace_viewer.queries.unfinished import read_open_spans_of
+from ztrace_viewer.queries.rows import name_columns, read
+from ztrace_viewer.queries.spans import read_open_spans_of, read_spans
 from ztrace_viewer.trees.missing import CIRCLE, REMOTE_KINDS, Orphan, explain_orphan
-from ztrace_viewer.trees.tree import STATUS_NAMES, SpanRow
+from ztrace_viewer.trees.spans import STATUS_NAMES, SpanRow
 
 #: Which occurrence of a group is shown, besides the beginning of a trace id.
 FIRST, LATEST = "first", "latest"
@@ -63,8 +64,19 @@ def read_error(
         "missing": trace.explain(way[0]) if way else None,
         "failed_ns": origin.end_ns if origin is not None and called else None,
         "callee": trace.find_callee(origin_id) if called else None,
-        "remote_traceback": find_remote_traceback(origin.attributes) if origin is not None else None,
+        "remote_traceback": find_remote_traceback(origin.read_attributes()) if origin is not None else None,
     }
+
+
+class _Link(NamedTuple):
+    """A row of ``spans``, with its id and its parent's."""
+
+    id: int
+    span_id: bytes
+    parent_id: bytes | None
+
+
+_LINKS = f"SELECT {name_columns(_Link)} FROM spans"
 
 
 class _Trace:
@@ -78,13 +90,11 @@ class _Trace:
         #: Span id to parent's id, and to the row it is stored in. Of several with one id the first counts.
         self._parents: dict[bytes, bytes | None] = {}
         self._rows: dict[bytes, int] = {}
-        for row_id, span_id, parent_id in db.execute(
-            "SELECT id, span_id, parent_id FROM spans WHERE trace_id = ? ORDER BY id", (trace_id,)
-        ):
-            self._rows.setdefault(span_id, row_id)
-            self._parents.setdefault(span_id, parent_id)
-        for span in self._open.values():
+        for span in read(db, _Link, f"{_LINKS} WHERE trace_id = ? ORDER BY id", (trace_id,)):
+            self._rows.setdefault(span.span_id, span.id)
             self._parents.setdefault(span.span_id, span.parent_id)
+        for opened in self._open.values():
+            self._parents.setdefault(opened.span_id, opened.parent_id)
 
     def climb(self, origin_id: bytes) -> list[SpanRow]:
         """Return the spans from the root down to the origin; a circle in what was sent ends the way up."""
@@ -127,7 +137,7 @@ class _Trace:
 
     def _read(self, span_id: bytes) -> SpanRow:
         if span_id not in self._rows:
-            return as_row(self._open[span_id])
+            return self._open[span_id]
         return next(read_spans(self._db, "spans.id = ?", (self._rows[span_id],)))
 
 

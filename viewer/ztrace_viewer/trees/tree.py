@@ -6,60 +6,24 @@ listed in ``missing``. Nothing here recurses: a tree may be as deep as it has sp
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
-from ztrace.records import ERROR, OK, UNFINISHED
+from ztrace.records import ERROR, UNFINISHED
 from ztrace_viewer.documents import (
     ExceptionDocument,
     Missing,
     SpanDocument,
     TreeDocument,
-    UnfinishedState,
 )
 from ztrace_viewer.trees import missing, states
 from ztrace_viewer.trees.missing import NO_FACTS, Facts, Orphan
-from ztrace_viewer.trees.span_events import read_details, read_events, read_status_message
+from ztrace_viewer.trees.spans import SpanRow, make_span
 
-#: Status numbers of the wire and the store, as documents spell them.
-STATUS_NAMES = {OK: "ok", ERROR: "error", UNFINISHED: "unfinished"}
 #: What ``missing`` says of a span that has not ended, by its state.
 _UNFINISHED_REASONS = {
     states.RUNNING: missing.STILL_RUNNING,
     states.LOST: missing.END_LOST,
     states.ABANDONED: missing.ABANDONED,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class SpanRow:
-    """A span as it is stored, with its method and process.
-
-    Attributes:
-        unfinished: what has become of it, if it has not ended.
-        details: what only OpenTelemetry has of it, as JSON text.
-    """
-
-    attributes: dict[str, object]
-    span_id: bytes
-    parent_id: bytes | None
-    service: str
-    name: str
-    kind: str
-    start_ns: int
-    duration_ns: int | None
-    self_ns: int | None
-    cpu_ns: int | None
-    status: int
-    instance_id: str
-    host: str
-    pid: int
-    unfinished: UnfinishedState | None = None
-    details: str | None = None
-
-    @property
-    def end_ns(self) -> int:
-        """When it ended; while it has not, when it began."""
-        return self.start_ns + (self.duration_ns or 0)
 
 
 def build_tree(
@@ -87,7 +51,7 @@ def build_tree(
         if parent is not None:
             children[parent].append(position)
     left = dict(exceptions)
-    spans = [_document(row, left.pop(row.span_id, None)) for row in ordered]
+    spans = [make_span(row, left.pop(row.span_id, None)) for row in ordered]
     for position, row in enumerate(ordered):
         below = [ordered[child] for child in children[position]]
         spans[position]["self_ns"] = _self_time(row, below)
@@ -217,26 +181,3 @@ def _self_time(row: SpanRow, children: Sequence[SpanRow]) -> int | None:
     busy_ns = sum(end - begin for begin, end in cover(intervals, row.start_ns, end_ns))
     left_ns = max(0, row.duration_ns - busy_ns)
     return left_ns if row.self_ns is None else min(row.self_ns, left_ns)
-
-
-def _document(row: SpanRow, exception: ExceptionDocument | None) -> SpanDocument:
-    details = read_details(row.details)
-    return {
-        "span_id": row.span_id.hex(),
-        "parent_id": None if row.parent_id is None else row.parent_id.hex(),
-        "service": row.service,
-        "name": row.name,
-        "kind": row.kind,
-        "start_ns": row.start_ns,
-        "duration_ns": row.duration_ns,
-        "self_ns": row.self_ns,
-        "cpu_ns": row.cpu_ns,
-        "status": STATUS_NAMES.get(row.status, "ok"),
-        "status_message": read_status_message(details),
-        "instance": {"id": row.instance_id, "host": row.host, "pid": row.pid},
-        "attributes": row.attributes,
-        "events": read_events(details),
-        "unfinished": row.unfinished,
-        "exception": exception,
-        "children": [],
-    }

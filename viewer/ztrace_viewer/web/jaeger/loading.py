@@ -11,6 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from ztrace_collector.otlp.mapping.outgoing import Builder
 from ztrace_collector.otlp.mapping.reading import StoredSpan, read_trace_after, read_traces, read_unfinished
+from ztrace_viewer.queries.pieces import count_spans
 
 #: Spans in one answer: 15 MB of JSON and ten times as much memory while it is made, which takes seconds.
 MAX_SPANS = 20_000
@@ -42,7 +43,7 @@ def load_traces(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> Loaded:
 
     Of a trace that is larger than an answer may be the spans that were stored first are returned.
     """
-    counts = _count_spans(db, trace_ids)
+    counts = count_spans(db, trace_ids)
     chosen: list[bytes] = []
     room = MAX_SPANS
     for trace_id in trace_ids:
@@ -62,13 +63,3 @@ def _read(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> list[StoredSpan
         # The only one that can have more spans than there is room for.
         return read_trace_after(db, trace_ids[0], 0, MAX_SPANS + 1)
     return read_traces(db, trace_ids)
-
-
-def _count_spans(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> dict[bytes, int]:
-    """Return how many spans each trace has, as far as they have ended."""
-    return dict(
-        db.execute(
-            f"SELECT trace_id, span_count FROM traces WHERE trace_id IN ({','.join('?' * len(trace_ids))})",
-            trace_ids,
-        )
-    )

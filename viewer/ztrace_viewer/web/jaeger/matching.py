@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
-from ztrace.records import ERROR, KIND_NAMES
+from ztrace.records import KIND_NAMES
 from ztrace_collector.otlp.mapping.outgoing import Builder
 from ztrace_collector.otlp.mapping.reading import read_trace_after
 from ztrace_viewer.export.jaeger_fields import (
@@ -26,6 +26,7 @@ from ztrace_viewer.export.jaeger_fields import (
     STATUS_TAG,
 )
 from ztrace_viewer.queries.deadline import Deadline
+from ztrace_viewer.queries.matching import SpanFilter, SpanKey
 from ztrace_viewer.web.jaeger.parameters import Question
 
 #: Names by which Jaeger's storages look for what is no attribute.
@@ -37,8 +38,6 @@ _FIELDS = {ERROR_TAG, KIND_TAG, DESCRIPTION_TAG, *_STATUSES, *_SCOPE_NAMES, *_SC
 _MADE_OF_COLUMNS = ("service.", "host.", "process.", "telemetry.", "ztrace.", "rpc.", "messaging.")
 #: What is made of its exception.
 _MADE_OF_EXCEPTION = ("exception.", "error.")
-#: Longer numbers may be written with an exponent.
-_MAX_DIGITS = 16
 _TRUE, _FALSE = {"1", "t", "true"}, {"0", "f", "false"}
 
 
@@ -56,14 +55,7 @@ class Matcher:
         self._db = db
         self._tags = dict(question.tags)
         self._builder = Builder(db) if question.tags else None
-        self._conditions: list[str] = []
-        self._values: list[object] = []
-        if methods is not None:
-            self._add(f"method IN ({','.join('?' * len(methods))})", *methods)
-        if question.min_ns is not None:
-            self._add("duration_ns >= ?", question.min_ns)
-        if question.max_ns is not None:
-            self._add("duration_ns <= ?", question.max_ns)
+        self._filter = SpanFilter(methods=methods, min_ns=question.min_ns, max_ns=question.max_ns)
         for key, value in question.tags.items():
             self._add_tag(key, value)
 
@@ -71,22 +63,19 @@ class Matcher:
         """Return those traces that have such a span, as far as there is time."""
         if not trace_ids:
             return set()
-        condition = " AND ".join([f"trace_id IN ({','.join('?' * len(trace_ids))})", *self._conditions])
-        values = [*trace_ids, *self._values]
         if self._builder is None:
-            rows = self._db.execute(f"SELECT DISTINCT trace_id FROM spans WHERE {condition}", values)
-            return {trace_id for (trace_id,) in rows}
+            return self._filter.find_traces(self._db, trace_ids)
         found: set[bytes] = set()
-        for trace_id, span in self._db.execute(f"SELECT trace_id, id FROM spans WHERE {condition}", values):
+        for span in self._filter.find_spans(self._db, trace_ids):
             if deadline.is_over():
                 break
-            if trace_id not in found and self._has_tags(trace_id, span):
-                found.add(trace_id)
+            if span.trace_id not in found and self._has_tags(span):
+                found.add(span.trace_id)
         return found
 
-    def _has_tags(self, trace_id: bytes, span: int) -> bool:
+    def _has_tags(self, span: SpanKey) -> bool:
         assert self._builder is not None
-        stored = read_trace_after(self._db, trace_id, span - 1, 1)
+        stored = read_trace_after(self._db, span.trace_id, span.id - 1, 1)
         return any(
             all(_has_tag(resource_spans, scope_spans, made, *tag) for tag in self._tags.items())
             for resource_spans in self._builder.request(stored).resource_spans
@@ -94,40 +83,13 @@ class Matcher:
             for made in scope_spans.spans
         )
 
-    def _add(self, condition: str, *values: object) -> None:
-        self._conditions.append(condition)
-        self._values += values
-
     def _add_tag(self, key: str, value: str) -> None:
-        """Leave out the rows that cannot have a tag, where that is to be seen from the row."""
-        if key == ERROR_TAG and value.lower() in _TRUE | _FALSE:
-            self._add(f"status {'=' if value.lower() in _TRUE else '<>'} ?", ERROR)
-            return
+        """Leave out the rows that cannot have a tag, where the row decides that."""
         name = key.removeprefix(_RESOURCE)
-        if key in _FIELDS or name.startswith(_MADE_OF_COLUMNS):
-            return
-        texts: list[object] = []
-        conditions = []
-        for column, written in (("attributes", key), ("details", key), ("resource", name)):
-            parts = [_quote(written), *_find_written(value)]
-            texts += parts
-            conditions.append(" AND ".join([f"instr({column}, ?) > 0"] * len(parts)))
-        conditions[2] = f"instance IN (SELECT id FROM instances WHERE {conditions[2]})"
-        condition = " OR ".join(f"({each})" for each in conditions)
-        if key.startswith(_MADE_OF_EXCEPTION):
-            condition += f" OR status = {ERROR}"
-        self._add(f"({condition})", *texts)
-
-
-def _quote(text: str) -> str:
-    """Return a text as the collector writes it."""
-    return json.dumps(text, ensure_ascii=False)
-
-
-def _find_written(value: str) -> list[str]:
-    """Return what is written where a value is; nothing if it may be written in several ways."""
-    is_one_way = len(value) < _MAX_DIGITS or not value.lstrip("-").isdigit()
-    return [_quote(value)[1:-1]] if value and value[0] not in "[{" and is_one_way else []
+        if key == ERROR_TAG and value.lower() in _TRUE | _FALSE:
+            self._filter.add_status(failed=value.lower() in _TRUE)
+        elif key not in _FIELDS and not name.startswith(_MADE_OF_COLUMNS):
+            self._filter.add_tag(key, name, value, or_failed=key.startswith(_MADE_OF_EXCEPTION))
 
 
 def _has_tag(

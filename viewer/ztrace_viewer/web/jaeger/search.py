@@ -11,22 +11,16 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ztrace_collector.layout import MINUTE_NS
 from ztrace_viewer.queries.candidates import Candidate, Wanted, explain_end, read_pages
 from ztrace_viewer.queries.deadline import Deadline
-from ztrace_viewer.terminal.durations import UNITS_NS
+from ztrace_viewer.queries.figures import find_minutes
+from ztrace_viewer.queries.names import find_operations
 from ztrace_viewer.web.jaeger.matching import Matcher
 from ztrace_viewer.web.jaeger.parameters import Question
 
 #: Traces whose spans are read by one statement.
 CHUNK = 200
-
-
-#: Producers and consumers are shown by what they do as well as by their name.
-_METHODS = """
-SELECT id FROM methods WHERE (:service IS NULL OR service = :service) AND (
-    :name IS NULL OR name = :name OR (kind = 'producer' AND 'send ' || name = :name)
-    OR (kind = 'consumer' AND 'process ' || name = :name))
-"""
 
 
 class Found(NamedTuple):
@@ -97,8 +91,8 @@ def _may_match(trace: Candidate, names: _Names) -> bool:
     """Tell whether any of the methods was called while a trace went on."""
     if names.minutes is None:
         return True
-    first = bisect_left(names.minutes, trace.start_ns // UNITS_NS["m"])
-    return first < len(names.minutes) and names.minutes[first] <= trace.end_ns // UNITS_NS["m"]
+    first = bisect_left(names.minutes, trace.start_ns // MINUTE_NS)
+    return first < len(names.minutes) and names.minutes[first] <= trace.end_ns // MINUTE_NS
 
 
 def _find_names(db: sqlite3.Connection, question: Question) -> _Names:
@@ -108,17 +102,8 @@ def _find_names(db: sqlite3.Connection, question: Question) -> _Names:
         service = json.dumps(question.service, ensure_ascii=False)
     if question.service is None and question.operation is None:
         return _Names(service, None, None)
-    rows = db.execute(_METHODS, {"service": question.service, "name": question.operation})
-    methods = frozenset(method for (method,) in rows)
+    methods = find_operations(db, question.service, question.operation)
     if question.operation is None:
         return _Names(service, methods, None)
-    return _Names(service, methods, _find_minutes(db, question, methods))
-
-
-def _find_minutes(db: sqlite3.Connection, question: Question, methods: frozenset[int]) -> list[int]:
-    # Spans are counted where they ended, which is not before their trace began.
-    query = (
-        "SELECT DISTINCT bucket FROM method_figures WHERE resolution_s = 60 AND bucket >= ?"
-        f" AND method IN ({','.join('?' * len(methods))}) ORDER BY bucket"
-    )
-    return [minute for (minute,) in db.execute(query, (question.start_ns // UNITS_NS["m"], *methods))]
+    # Spans count in the minute they ended in, which is not before their trace began.
+    return _Names(service, methods, find_minutes(db, methods, question.start_ns))

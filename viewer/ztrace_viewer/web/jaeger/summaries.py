@@ -8,8 +8,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
-from ztrace.records import ERROR
-from ztrace_viewer.queries.candidates import Candidate
+from ztrace_viewer.queries.candidates import Candidate, ServiceCounts, count_by_service
+from ztrace_viewer.queries.names import Method, read_methods
 
 
 class ServiceSummary(TypedDict):
@@ -34,43 +34,33 @@ class TraceSummary(TypedDict):
     services: list[ServiceSummary]
 
 
-_SERVICES = f"""
-SELECT service, count(*), sum(status = {ERROR}), sum(
-    parent_id IS NOT NULL AND parent_id NOT IN (SELECT span_id FROM spans WHERE trace_id = :trace))
-FROM spans JOIN methods ON methods.id = method WHERE trace_id = :trace GROUP BY service ORDER BY service
-"""
-
-
 def summarise(db: sqlite3.Connection, traces: Sequence[Candidate]) -> list[TraceSummary]:
     """Return the summaries of some traces, in their order."""
-    roots = {
-        method: (service, name)
-        for method, service, name in db.execute("SELECT id, service, name FROM methods")
-    }
-    return [_summarise(db, trace, *roots[trace.root_method]) for trace in traces]
+    methods = read_methods(db)
+    return [_summarise(db, trace, methods[trace.root_method]) for trace in traces]
 
 
-def _summarise(db: sqlite3.Connection, trace: Candidate, service: str, name: str) -> TraceSummary:
-    rows = db.execute(_SERVICES, {"trace": trace.trace_id}).fetchall()
+def _summarise(db: sqlite3.Connection, trace: Candidate, root: Method) -> TraceSummary:
+    counts = count_by_service(db, trace.trace_id)
     summary: TraceSummary = {
         "traceId": trace.trace_id.hex(),
         "minStartTimeUnixNano": str(trace.start_ns),
         "maxEndTimeUnixNano": str(trace.end_ns),
-        "spanCount": sum(count for _, count, _, _ in rows),
-        "services": [_count(*row[:3]) for row in rows],
+        "spanCount": sum(each.spans for each in counts),
+        "services": [_make_service(each) for each in counts],
     }
     if trace.root_span_id is not None:
-        summary["rootServiceName"] = service
-        summary["rootOperationName"] = name
-    if errors := sum(count for _, _, count, _ in rows):
+        summary["rootServiceName"] = root.service
+        summary["rootOperationName"] = root.name
+    if errors := sum(each.errors for each in counts):
         summary["errorSpanCount"] = errors
-    if orphans := sum(count for *_, count in rows):
+    if orphans := sum(each.orphans for each in counts):
         summary["orphanSpanCount"] = orphans
     return summary
 
 
-def _count(service: str, spans: int, errors: int) -> ServiceSummary:
-    counts: ServiceSummary = {"name": service, "spanCount": spans}
-    if errors:
-        counts["errorSpanCount"] = errors
-    return counts
+def _make_service(counts: ServiceCounts) -> ServiceSummary:
+    made: ServiceSummary = {"name": counts.service, "spanCount": counts.spans}
+    if counts.errors:
+        made["errorSpanCount"] = counts.errors
+    return made

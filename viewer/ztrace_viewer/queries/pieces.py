@@ -1,21 +1,22 @@
-"""Which trees are exported, and their spans piece by piece.
+"""Trees chosen for an export, and their spans piece by piece.
 
-One idea: a tree is chosen by its row in ``traces``, and only what is chosen is read, so many spans at a time
-that neither a large file nor a large tree has to fit into memory.
+One idea: a tree is chosen by its row in ``traces``, and only chosen trees are read, in pieces of bounded
+size, so that neither a large file nor a large tree has to fit into memory.
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from ztrace_collector.layout import HOUR_NS
 from ztrace_collector.otlp.mapping.reading import StoredSpan, read_trace_after, read_traces, read_unfinished
+from ztrace_viewer.queries.rows import name_columns, read, read_one
 from ztrace_viewer.queries.selection import EVERYTHING, Selection
 
-#: Spans read at a time: enough that the reading costs little, and some megabytes.
+#: Spans read at a time: a few megabytes, and enough that the statements cost little.
 PIECE_SPANS = 2_000
-#: Trees read at a time: a statement's parameters.
+#: Trees read at a time, each a parameter of one statement.
 PIECE_TREES = 500
 
 _OPEN_OF_TRACE = "FROM unfinished_spans WHERE unfinished_spans.trace_id = traces.trace_id"
@@ -24,15 +25,15 @@ _METHODS = "(SELECT id FROM methods WHERE service = ?)"
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is to be exported: trees for which all of it holds.
+    """Conditions of an export, all of which a tree has to meet.
 
     Attributes:
-        trace_ids: these alone; none: all.
-        selection: they began in this time, and have a span of this service.
-        errors: they have a span with status error.
-        slower_ns: they took longer.
-        limit: of these the newest, at most so many.
-        unfinished: with spans that have not ended, and trees that have no others.
+        trace_ids: the only trees; empty for all.
+        selection: time in which the tree began, and service of one of its spans.
+        errors: a span has status error.
+        slower_ns: the tree took longer.
+        limit: the newest trees, at most so many.
+        unfinished: include spans without an end, and trees that have no others.
     """
 
     trace_ids: tuple[bytes, ...] = ()
@@ -44,15 +45,25 @@ class Wanted:
 
 
 class Totals(NamedTuple):
-    """How much is to be exported; spans that have not ended are not counted."""
+    """Size of an export; spans without an end do not count."""
 
     trees: int
     spans: int
     start_ns: int
 
 
+_TOTALS = name_columns(
+    Totals, trees="count(*)", spans="coalesce(sum(span_count), 0)", start_ns="coalesce(min(start_ns), 0)"
+)
+
+
+class _Tree(NamedTuple):
+    trace_id: bytes
+    span_count: int
+
+
 class Piece(NamedTuple):
-    """Spans of one tree: all of them, or some with others to come in the next piece."""
+    """Spans of one tree: all, or some with more in the next piece."""
 
     trace_id: bytes
     spans: list[StoredSpan]
@@ -60,28 +71,34 @@ class Piece(NamedTuple):
 
 
 def count_trees(db: sqlite3.Connection, wanted: Wanted) -> Totals:
-    """Return how much is wanted, and when the first of it began."""
+    """Return the size of an export, and the start of its first tree."""
     query, values = _choose(wanted)
-    row = db.execute(f"SELECT count(*), sum(span_count), min(start_ns) FROM ({query})", values).fetchone()
-    return Totals(row[0], row[1] or 0, row[2] or 0)
+    totals = read_one(db, Totals, f"SELECT {_TOTALS} FROM ({query})", values)
+    assert totals is not None
+    return totals
+
+
+def count_spans(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> dict[bytes, int]:
+    """Return the number of ended spans of each trace."""
+    marks = ",".join("?" * len(trace_ids))
+    return dict(db.execute(f"SELECT trace_id, span_count FROM traces WHERE trace_id IN ({marks})", trace_ids))
 
 
 def read_pieces(db: sqlite3.Connection, wanted: Wanted) -> Iterator[Piece]:
-    """Yield the spans that are wanted: tree by tree, by the time they began."""
+    """Yield the spans of an export tree by tree, in the order in which the trees began."""
     query, values = _choose(wanted)
     waiting: list[bytes] = []
     waiting_spans = 0
-    for trace_id, span_count in db.execute(
-        f"SELECT trace_id, span_count FROM ({query}) ORDER BY start_ns, trace_id", values
-    ):
-        if waiting and (waiting_spans + span_count > PIECE_SPANS or len(waiting) == PIECE_TREES):
+    ordered = f"SELECT {name_columns(_Tree)} FROM ({query}) ORDER BY start_ns, trace_id"
+    for tree in read(db, _Tree, ordered, values):
+        if waiting and (waiting_spans + tree.span_count > PIECE_SPANS or len(waiting) == PIECE_TREES):
             yield from _read_small(db, waiting, wanted)
             waiting, waiting_spans = [], 0
-        if span_count > PIECE_SPANS:
-            yield from _read_large(db, trace_id, wanted)
+        if tree.span_count > PIECE_SPANS:
+            yield from _read_large(db, tree.trace_id, wanted)
         else:
-            waiting.append(trace_id)
-            waiting_spans += span_count
+            waiting.append(tree.trace_id)
+            waiting_spans += tree.span_count
     if waiting:
         yield from _read_small(db, waiting, wanted)
 
@@ -106,7 +123,7 @@ def _read_large(db: sqlite3.Connection, trace_id: bytes, wanted: Wanted) -> Iter
 
 
 def _choose(wanted: Wanted) -> tuple[str, list[object]]:
-    """Return the query of what is wanted, ``trace_id, span_count, start_ns``, and its values."""
+    """Return the query for the chosen trees, ``trace_id, span_count, start_ns``, and its values."""
     query, values = _choose_stored(wanted)
     if wanted.unfinished and not wanted.errors:
         opened, opened_values = _choose_open(wanted)
@@ -145,7 +162,7 @@ def _choose_stored(wanted: Wanted) -> tuple[str, list[object]]:
 
 
 def _choose_open(wanted: Wanted) -> tuple[str, list[object]]:
-    """Likewise for trees of which no span has ended."""
+    """Return the same for the trees of which no span has ended."""
     conditions, values = _match_ids(wanted)
     conditions.append("NOT EXISTS (SELECT 1 FROM traces WHERE traces.trace_id = unfinished_spans.trace_id)")
     having = []
