@@ -1,14 +1,24 @@
-"""Process-wide setup shared by all test folders."""
+"""Rules of all tests: markers, assertions of shared modules, Ctrl-C, and hypothesis's examples."""
 
+import os
 import signal
 
+import hypothesis
 import pytest
 
-# Registered here because several folders use the assertions of these two modules.
+pytest_plugins = ["tests.markers"]
+
+# Here, because several folders look at trees and origins by the same functions.
 pytest.register_assert_rewrite(
     "tests.ztrace.middleware.zerorpc.trees", "tests.ztrace.middleware.zerorpc.origins"
 )
 
-# A shell starts background jobs with SIGINT ignored, and every program that a test starts would inherit that.
+# Shells have what they start in the background ignore Ctrl-C, and so would every program that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A few new examples in each run for developers; many, and the same in each run, in continuous integration.
+# Tests that need more of them, or whose examples take long, multiply or divide `settings().max_examples`.
+hypothesis.settings.register_profile("few", max_examples=20, deadline=None)
+hypothesis.settings.register_profile("many", hypothesis.settings.get_profile("ci"), max_examples=100)
+hypothesis.settings.load_profile("many" if os.environ.get("CI") else "few")

@@ -216,6 +216,7 @@ def test_a_message_larger_than_allowed_is_cut_off(path: Path, connect: Connect) 
     assert refusals(path) == {}
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="looks into Linux's sockets")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stores_what_has_been_received(path: Path, connect: Connect, number: signal.Signals) -> None:
@@ -259,6 +260,7 @@ def test_collect_gives_signal_handlers_back(path: Path) -> None:
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+@pytest.mark.process
 def test_a_kill_loses_nothing_acknowledged_and_stores_nothing_twice(
     path: Path, tmp_path: Path, connect: Connect
 ) -> None:
@@ -333,6 +335,7 @@ def test_an_endpoint_in_use_is_refused(path: Path, tmp_path: Path, bind: str) ->
         pass
 
 
+@pytest.mark.process
 def test_a_socket_nobody_listens_on_is_taken_over(path: Path, tmp_path: Path) -> None:
     """A stale socket file is replaced, and any other file is kept."""
     bind = f"ipc://{tmp_path}/c.sock"
@@ -376,6 +379,7 @@ def test_an_error_while_running_ends_the_collector_in_one_line(
         run()
 
 
+@pytest.mark.process
 def test_a_full_disk_holds_up_publishers_and_nobody_loses_a_span(tmp_path: Path, connect: Connect) -> None:
     """Nothing is acknowledged while the disk is full, and each span is stored once after space is freed."""
     with small_disk(tmp_path / "disk", 24) as disk:
@@ -411,6 +415,7 @@ def test_a_full_disk_holds_up_publishers_and_nobody_loses_a_span(tmp_path: Path,
         }
 
 
+@pytest.mark.process
 def test_a_collector_that_holds_can_be_stopped(path: Path, connect: Connect) -> None:
     """A collector that cannot store stops at once and reports unstored messages, which are resent later."""
     with process(path) as (child, endpoint), closing(sqlite3.connect(path, isolation_level=None)) as other:

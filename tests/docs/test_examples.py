@@ -21,6 +21,8 @@ from ztrace_viewer.queries.status import read_status
 from ztrace_viewer.queries.traces import list_slowest, read_tree
 from ztrace_viewer.queries.way import read_error
 
+pytestmark = pytest.mark.process
+
 #: Console script, independent of its installed location.
 ZTRACE = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
 #: Longer than any condition takes: only a failing test reaches it.

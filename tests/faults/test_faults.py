@@ -11,6 +11,8 @@ from tests.faults.running import Length
 from tests.faults.stage import Stage
 from tests.faults.table import Row
 
+pytestmark = pytest.mark.process
+
 SHORT = Length(short=True, peer=False)
 
 

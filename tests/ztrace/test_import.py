@@ -29,6 +29,7 @@ def test_the_public_names() -> None:
         assert getattr(ztrace, name).__doc__, name
 
 
+@pytest.mark.process
 def test_importing_does_nothing() -> None:
     """Importing ztrace loads no ZeroMQ, starts no thread, adds no exit handler and prints nothing."""
     done = run_program(
@@ -44,6 +45,7 @@ def test_importing_does_nothing() -> None:
     assert (done.stdout, done.stderr) == ("[]\n1 0 0\n", "")
 
 
+@pytest.mark.process
 def test_configuring_starts_no_thread_before_the_first_span() -> None:
     """A process that has ended no span has no publisher thread."""
     done = run_program(
@@ -56,6 +58,7 @@ def test_configuring_starts_no_thread_before_the_first_span() -> None:
     assert (done.stdout, done.stderr) == ("0\n", "")
 
 
+@pytest.mark.process
 def test_disabled_zeromq_is_not_imported() -> None:
     """A process with tracing disabled does not import ZeroMQ."""
     done = run_program(

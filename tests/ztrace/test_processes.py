@@ -19,6 +19,8 @@ from tests.ztrace.waiting import DEADLINE_S, wait_for
 from ztrace.spooling.orphans import find_orphans
 from ztrace.wire import BYE, DATA, Header
 
+pytestmark = pytest.mark.process
+
 CONFIGURE = """
 import os, sys, time
 import ztrace

@@ -11,6 +11,8 @@ from tests.ztrace.receiving import Receiver
 from tests.ztrace.waiting import DEADLINE_S, wait_for
 from ztrace.wire import BYE, DATA
 
+pytestmark = pytest.mark.process
+
 CONFIGURE = """
 import os, signal, sys, threading, time
 import ztrace

@@ -150,6 +150,7 @@ def test_a_bad_span_is_refused_alone(store: Store, path: Path, span: Any, reason
     assert is_balanced(publisher)
 
 
+@pytest.mark.process
 def test_no_body_takes_more_memory_than_it_may() -> None:
     """Any body that fits a frame is handled within the memory limit, and counted if it is not stored."""
     measured = measure_all()
@@ -307,7 +308,9 @@ anything = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=settings().max_examples // 2, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     changes=st.lists(st.dictionaries(st.integers(0, 12), anything, max_size=3), min_size=1, max_size=5),
     noise=st.lists(st.binary(max_size=40), max_size=3),

@@ -136,7 +136,7 @@ def send_home(here: Path, there: Path) -> None:
     assert [outcome.refused for outcome in outcomes] == [{}] * len(outcomes)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=settings().max_examples // 2)
 @given(spans=_traces())
 def test_what_goes_out_comes_home(spans: dict[str, list[Span]]) -> None:
     """Spans with exceptions of every shape, calls, messages and links survive a round trip."""

@@ -16,6 +16,8 @@ from tests.collector.disks import fill, small_disk
 from tests.collector.otlp.listeners import DEADLINE_S, MAIN, count_spans, started
 from tests.collector.otlp.requests import put_in_order, send_all
 
+pytestmark = pytest.mark.process
+
 
 def export(protocol: str, endpoint: str, compression: str) -> dict[str, Any]:
     """Run the exporting service to its end; return the exported spans."""

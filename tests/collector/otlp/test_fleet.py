@@ -23,6 +23,8 @@ from ztrace_collector.otlp.mapping.outgoing import Builder
 from ztrace_collector.otlp.mapping.reading import read_traces
 from ztrace_viewer.cli import ztrace
 
+pytestmark = pytest.mark.process
+
 #: Scenarios, by the handling of their exception.
 SCENARIOS: dict[str, tuple[Any, ...]] = {
     "passed": ("through", "pass_on", "pass_on", "raise_stock"),

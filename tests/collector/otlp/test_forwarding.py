@@ -48,6 +48,8 @@ from ztrace_collector.otlp.sending.answers import Taken
 from ztrace_collector.otlp.sending.deliver import open_transport
 from ztrace_collector.otlp.sending.destinations import read_destinations
 
+pytestmark = pytest.mark.process
+
 
 def batch(first: int, count: int, start_ns: int = EPOCH_NS) -> list[Span]:
     """Return spans with consecutive numbers."""

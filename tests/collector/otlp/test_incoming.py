@@ -203,7 +203,6 @@ _PARTS = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(parts=_PARTS, how=st.sampled_from(["passed", "raised", ""]))
 def test_whatever_a_record_is_made_of_it_stops_nothing(parts: Any, how: str) -> None:
     """Any record of an exception, at an origin or on its path, is read or ignored."""
@@ -258,7 +257,7 @@ def test_what_is_too_large_is_left_out(path: Path) -> None:
     assert set(refusals(path)) == {"large_attributes", "large_details"}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=2 * settings().max_examples)
 @given(body=st.binary(max_size=200))
 @example(body=b"\x0a" * 5000)
 def test_a_bad_body_is_one_error(body: bytes) -> None:

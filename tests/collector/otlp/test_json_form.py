@@ -41,7 +41,7 @@ def parse(**changes: Any) -> Any:
     return read
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=settings().max_examples // 2)
 @given(request=requests())
 def test_json_says_what_protobuf_says(request: ExportTraceServiceRequest) -> None:
     """A request is the same through JSON as through protobuf, and its JSON is one line."""
@@ -134,7 +134,6 @@ _JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
 @given(content=st.one_of(st.binary(max_size=40), _JSON.map(lambda value: json.dumps(value).encode())))
 @example(content=b"[" * 100_000)
 @example(content=b'{"resourceSpans":' * 5_000)

@@ -6,6 +6,7 @@ import threading
 from itertools import count
 from pathlib import Path
 
+import pytest
 import requests
 
 from tests.collector.otlp.listeners import DEADLINE_S, count_spans, started
@@ -26,6 +27,7 @@ ztrace.shutdown()
 """
 
 
+@pytest.mark.process
 def test_a_flood_of_otlp_lets_publishers_through(tmp_path: Path) -> None:
     """Each `flush` of a publisher returns within seconds while exporters send at full rate."""
     path = tmp_path / "traces.db"

@@ -14,6 +14,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
 from google.protobuf.json_format import Parse
 from google.rpc.status_pb2 import Status
 from hypothesis import given, settings
@@ -25,6 +26,8 @@ from tests.collector.otlp.requests import requests
 from tests.ztrace.waiting import wait_for
 from ztrace_collector.otlp.mapping.json_form import format_request
 from ztrace_collector.refusals import OTLP_REASONS
+
+pytestmark = pytest.mark.process
 
 JSON, PROTOBUF = "application/json", "application/x-protobuf"
 #: Growth of a process allowed for a few hundred requests of some kilobytes, due to Python and SQLite.
@@ -141,12 +144,12 @@ def test_whatever_is_posted(tmp_path: Path) -> None:
     with started(path) as collector:
         sent = Sent(collector)
 
-        @settings(max_examples=70, deadline=None)
+        @settings(max_examples=max(50, settings().max_examples))
         @given(body=bodies())
         def post_bodies(body: tuple[bytes, dict[str, str]]) -> None:
             sent.post(*body)
 
-        @settings(max_examples=60, deadline=None)
+        @settings(max_examples=max(50, settings().max_examples))
         @given(
             body=st.sampled_from([b"", b"{}", b"\xff"]),
             headers=_ODD_HEADERS,
@@ -163,9 +166,7 @@ def test_whatever_is_posted(tmp_path: Path) -> None:
         assert resident_kb(collector.process.pid) - before_kb < GROWTH_KB
         wait_for(lambda: _requests_refused(path) >= sent.refused_requests)
         assert collector.stop() == ""
-    assert sent.taken > 10
-    assert sent.refused_requests > 10
-    assert count_spans(path) > 10
+    assert min(sent.taken, sent.refused_requests, count_spans(path)) > 5
     assert _requests_refused(path) == sent.refused_requests
     with closing(sqlite3.connect(path)) as db:
         (refused,) = db.execute("SELECT coalesce(sum(spans_refused), 0) FROM publishers").fetchone()
@@ -183,7 +184,7 @@ def test_whatever_is_sent(tmp_path: Path) -> None:
     with started(tmp_path / "traces.db") as collector:
         host, port = collector.http.removeprefix("http://").split(":")
 
-        @settings(max_examples=200, deadline=None)
+        @settings(max_examples=2 * settings().max_examples)
         @given(content=st.one_of(st.binary(max_size=300), _damaged(good), _damaged(good * 3)))
         def send(content: bytes) -> None:
             with socket.create_connection((host, int(port)), DEADLINE_S) as client:

@@ -10,7 +10,7 @@ from tests.collector.otlp.requests import make_request, make_span, put_in_order,
 from ztrace_collector.otlp.mapping.incoming import parse_request, read_request
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=settings().max_examples // 2)
 @given(request=requests())
 def test_what_comes_in_goes_out(request: ExportTraceServiceRequest) -> None:
     """Spans, typed attributes, events, links, scopes and resources survive a round trip."""

@@ -88,6 +88,7 @@ def end(service: "subprocess.Popen[str]") -> str:
     return errors
 
 
+@pytest.mark.process
 def test_revoking_one_key_costs_the_others_nothing(path: Path, folder: KeyFolder) -> None:
     """A key revoked during work disconnects its service, and the other service's spans are stored once."""
     good, bad = folder.add("billing"), folder.add("shop")
@@ -112,6 +113,7 @@ def test_revoking_one_key_costs_the_others_nothing(path: Path, folder: KeyFolder
     assert set(refusals(path)) <= {"handshake_denied", "key_revoked"}
 
 
+@pytest.mark.process
 def test_a_service_under_another_name_is_not_traced(path: Path, folder: KeyFolder) -> None:
     """A service name other than the key's disables tracing with one line; the default is the key's name."""
     key = folder.add("billing")

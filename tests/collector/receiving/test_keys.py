@@ -213,6 +213,7 @@ def test_without_a_folder(tmp_path: Path) -> None:
         KeyFolder(tmp_path / "none" / "deeper").create()
 
 
+@pytest.mark.process
 def test_a_full_disk_leaves_the_folder_as_it_was(folder: KeyFolder) -> None:
     """A write that fails on a full disk leaves no partial file and raises a one-line error."""
     program = (

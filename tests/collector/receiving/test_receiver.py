@@ -413,6 +413,7 @@ def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch, connect: Conne
         assert late.is_in()
 
 
+@pytest.mark.process
 def test_a_flood_of_connections_leaves_descriptors_for_others(tmp_path: Path, connect: Connect) -> None:
     """With few file descriptors the limit of connections is lower, so libzmq and SQLite have enough."""
     program = (
@@ -482,6 +483,7 @@ def test_a_flood_does_not_starve_a_quiet_publisher(connect: Connect) -> None:
             thread.join()
 
 
+@pytest.mark.process
 def test_rubbish_costs_a_good_publisher_nothing(tmp_path: Path) -> None:
     """Hundreds of garbage connections are closed and counted, and a publisher keeps its rate."""
     outcome = rubbish.suffer(300, 100, keyed=True, folder=tmp_path)

@@ -154,6 +154,7 @@ def test_a_second_writer_is_refused(store: Store, path: Path) -> None:
     store.store([Sender().data(make_span())])
 
 
+@pytest.mark.process
 def test_a_lock_goes_with_its_process(path: Path) -> None:
     """The lock of a killed process does not block the next one."""
     code = (

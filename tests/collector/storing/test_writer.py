@@ -57,6 +57,7 @@ def count_spans(path: Path) -> int:
     return int(row(path, "SELECT count(*) AS n FROM spans")["n"])
 
 
+@pytest.mark.process
 def test_a_full_disk_holds_and_goes_on_by_itself(tmp_path: Path, lines: Lines) -> None:
     """On a full disk nothing is acknowledged; with space again the writer stores all held spans once."""
     with small_disk(tmp_path / "disk", 24) as disk:
@@ -129,11 +130,13 @@ def _run_limited(folder: Path) -> None:
     assert count_spans(path) == 1110
 
 
+@pytest.mark.process
 def test_a_limit_of_file_sizes_holds_as_well(tmp_path: Path) -> None:
     """A write that fails half way through a transaction loses nothing, and the file stays usable."""
     _run_limited(tmp_path)
 
 
+@pytest.mark.process
 def test_a_disk_is_not_written_to_its_end(tmp_path: Path, lines: Lines) -> None:
     """A disk is filled down to the minimum of free space, with checkpoints of the log near the end."""
     with small_disk(tmp_path / "disk", 16) as disk:
@@ -159,6 +162,7 @@ def test_a_disk_is_not_written_to_its_end(tmp_path: Path, lines: Lines) -> None:
         assert lines[-1].startswith("ended while holding: 1 message received and not stored")
 
 
+@pytest.mark.process
 def test_a_full_disk_at_the_start_holds(tmp_path: Path, lines: Lines) -> None:
     """A collector started on a full disk waits for space."""
     with small_disk(tmp_path / "disk", 16) as disk:
@@ -327,6 +331,7 @@ def test_a_file_that_is_moved_away_is_noticed(path: Path, lines: Lines, how: str
         assert count_spans(moved) == 100
 
 
+@pytest.mark.process
 def test_a_damaged_log_is_nothing_to_do(path: Path, lines: Lines) -> None:
     """SQLite drops the transactions of a damaged log from the damage on, without an error."""
     code = (

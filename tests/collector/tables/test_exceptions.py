@@ -312,7 +312,9 @@ def test_a_root_of_another_trace_is_no_edge(store: Store, path: Path) -> None:
     assert rows(path, "SELECT DISTINCT exception_group FROM exceptions") == [{"exception_group": 1}]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=settings().max_examples // 2
+)
 @given(st.data())
 def test_edges_do_not_depend_on_how_spans_arrive(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

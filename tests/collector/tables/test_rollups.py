@@ -158,7 +158,7 @@ def spans_of_a_tree(draw: st.DrawFn, number: int) -> list[tuple[str, Span]]:
     return spans
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=settings().max_examples // 2)
 @given(data=st.data())
 def test_rollups_equal_a_recomputation(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     """Random trees in random order and batches, with duplicates and restarts, give exact tables."""

@@ -178,7 +178,7 @@ def test_refused_spans_are_known_by_their_ids(
     assert [one["span_id"] for one in found] == [span_id(number) for number in range(5, 8)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=settings().max_examples // 2)
 @given(data=st.data())
 def test_only_what_has_not_ended_is_left(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

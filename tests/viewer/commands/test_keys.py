@@ -85,6 +85,7 @@ def test_nothing_found(folder: Path) -> None:
     assert ask("init").exit_code == 2
 
 
+@pytest.mark.process
 def test_help_imports_nothing_that_is_slow(folder: Path) -> None:
     """The help of the group and its commands imports no slow module."""
     program = (

@@ -17,6 +17,8 @@ import pytest
 
 from tests.viewer.stored import checkout, raised, span, store, trace_id
 
+pytestmark = pytest.mark.process
+
 #: Console script, independent of its installed location.
 MAIN = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
 #: Deadline of a process on a busy machine.

@@ -156,6 +156,7 @@ def db(finished: Finished) -> Iterator[sqlite3.Connection]:
         yield opened
 
 
+@pytest.mark.process
 def test_ends_well_and_leaves_only_the_database(finished: Finished) -> None:
     """The demo prints its stages, reports no error, and leaves no file but the database."""
     assert (finished.status, finished.files) == (0, []), finished.errors
@@ -165,6 +166,7 @@ def test_ends_well_and_leaves_only_the_database(finished: Finished) -> None:
     assert {path.stem for path in finished.database.parent.iterdir()} == {finished.database.stem}
 
 
+@pytest.mark.process
 def test_every_call_tree_is_stored_and_complete(db: sqlite3.Connection) -> None:
     """Every span is stored, every tree is complete, and every root is a shopper's."""
     status = read_status(db, time.time_ns())
@@ -177,6 +179,7 @@ def test_every_call_tree_is_stored_and_complete(db: sqlite3.Connection) -> None:
     assert {trace["name"] for trace in traces} == {"buy", "look", "search"}
 
 
+@pytest.mark.process
 def test_the_slow_tree_shows_what_is_slow(finished: Finished, db: sqlite3.Connection) -> None:
     """The slowest tree passes all services, repeats price calls, and waits for the supplier."""
     slowest = list_slowest(db, limit=1)["traces"][0]
@@ -191,6 +194,7 @@ def test_the_slow_tree_shows_what_is_slow(finished: Finished, db: sqlite3.Connec
     assert "more like this" in finished.output
 
 
+@pytest.mark.process
 def test_the_error_is_shown_from_caller_to_origin(finished: Finished, db: sqlite3.Connection) -> None:
     """The declined card is printed from the shopper to its origin in billing, wrapped by orders."""
     groups = {group["type"].rpartition(".")[2]: group for group in list_groups(db)["groups"]}
@@ -220,6 +224,7 @@ def test_the_error_is_shown_from_caller_to_origin(finished: Finished, db: sqlite
     assert "▸ raise CardDeclined(" in finished.output
 
 
+@pytest.mark.process
 def test_the_timeout_shows_both_ends_of_the_call(finished: Finished, db: sqlite3.Connection) -> None:
     """The timeout of a call is an error of the caller only, and the callee ends later."""
     (group,) = [each for each in list_groups(db)["groups"] if each["type"].endswith("TimeoutExpired")]
@@ -232,6 +237,7 @@ def test_the_timeout_shows_both_ends_of_the_call(finished: Finished, db: sqlite3
     assert "TimeoutExpired: timeout after 0.25s" in finished.output
 
 
+@pytest.mark.process
 def test_every_command_it_prints_works(
     finished: Finished,
     db: sqlite3.Connection,
@@ -253,6 +259,7 @@ def test_every_command_it_prints_works(
     assert find_group(db, shlex.split(commands[3])[2]) != find_group(db, shlex.split(commands[6])[2])
 
 
+@pytest.mark.process
 @needs_proc
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_interrupted_it_leaves_no_process(number: signal.Signals) -> None:
@@ -268,6 +275,7 @@ def test_interrupted_it_leaves_no_process(number: signal.Signals) -> None:
         wait_for(lambda: not demo.processes())
 
 
+@pytest.mark.process
 @needs_proc
 def test_a_service_that_dies_ends_it_with_one_line() -> None:
     """A killed service ends the demo with one line that names the service and its log."""
@@ -283,6 +291,7 @@ def test_a_service_that_dies_ends_it_with_one_line() -> None:
         assert demo.processes() == {}
 
 
+@pytest.mark.process
 def test_a_service_that_does_not_start_ends_it_with_one_line(tmp_path: Path) -> None:
     """A service that fails to start ends the demo with one line from its log."""
     (tmp_path / "sitecustomize.py").write_text(
@@ -295,6 +304,7 @@ def test_a_service_that_does_not_start_ends_it_with_one_line(tmp_path: Path) -> 
         assert errors.splitlines()[1:] == [f"ztrace: billing did not start: NoBank: it has closed; see {log}"]
 
 
+@pytest.mark.process
 def test_a_foreign_file_is_refused_with_the_collectors_line(tmp_path: Path) -> None:
     """A file that is no database is refused with the collector's message and left unchanged."""
     foreign = tmp_path / "notes.db"

@@ -28,6 +28,8 @@ from ztrace_viewer.queries.selection import EVERYTHING
 from ztrace_viewer.queries.traces import read_tree
 from ztrace_viewer.queries.way import read_error
 
+pytestmark = pytest.mark.process
+
 #: Console script that runs the demo with real zerorpc services.
 DEMO = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
 DEADLINE_S = 90

@@ -208,7 +208,7 @@ _trees = st.lists(
 ).map(lambda rows: [stored_span(*row) for row in rows])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=4 * settings().max_examples)
 @given(st.lists(_trees, min_size=1, max_size=3))
 def test_nothing_in_a_lane_crosses(trees: list[list[StoredSpan]]) -> None:
     """Spans in a lane nest or are disjoint, for any times, parents, circles and repeated ids."""
@@ -298,7 +298,7 @@ def test_calls_at_the_same_time_are_as_wide_as_they_took(run: Run, path: Path) -
     }
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=2 * settings().max_examples)
 @given(_trees)
 def test_profiles_are_valid_whatever_the_times(tree: list[StoredSpan]) -> None:
     """Every span is opened and closed once in one of the profiles, for any times."""

@@ -177,6 +177,7 @@ def _read_spans(text: str) -> list[Any]:
     ]
 
 
+@pytest.mark.process
 def test_ctrl_c_leaves_the_file_as_it_was(path: Path, tmp_path: Path) -> None:
     """Ctrl-C removes the temporary file and keeps the previous file."""
     many = [span(trace_id(number), 1, at_ns=NOON + number) for number in range(1, 8001)]

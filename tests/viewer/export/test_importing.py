@@ -226,6 +226,7 @@ def test_files_that_are_not_there_are_told_before_anything_is_done(tmp_path: Pat
     )
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
 def test_standard_input_is_a_file_as_well(tmp_path: Path, packed: bool) -> None:
     """Standard input is imported like a file, compressed or not."""
@@ -257,6 +258,7 @@ def test_a_receiver_gets_what_is_in_the_files(
     assert [resource for each in received.taken for resource in each.resource_spans] == expected
 
 
+@pytest.mark.process
 def test_a_terminal_shows_how_far_it_is(tmp_path: Path) -> None:
     """A terminal shows progress on one line of stderr, cleared at the end."""
     file = tmp_path / "file"

@@ -217,7 +217,7 @@ _spans = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples)
 @given(_spans, _attributes, st.sampled_from(["shop", "", None]))
 def test_every_span_comes_home(sent: Span, process: list[KeyValue], service: str | None) -> None:
     """Any OTLP span with its resource survives a round trip through Jaeger's JSON."""

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ztrace_viewer.terminal.progress import format_counts
 
 #: Longer than a collector takes to start and stop.
@@ -22,6 +24,7 @@ def test_a_collectors_line_has_its_figures() -> None:
     assert format_counts(7, 0.0, 2, 0, holding=True) == "7 spans stored   holding   2 publishers   0 refused"
 
 
+@pytest.mark.process
 def test_a_collectors_line_is_drawn_in_place(tmp_path: Path) -> None:
     """On a terminal, the line is overwritten in place and cleared at the end."""
     leader, follower = os.openpty()

@@ -214,7 +214,7 @@ def traces(draw: st.DrawFn) -> list[records.Span]:
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=settings().max_examples // 2)
 @given(traces())
 def test_a_list_says_what_the_tree_says(
     tmp_path_factory: pytest.TempPathFactory, spans: list[records.Span]

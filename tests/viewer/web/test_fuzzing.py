@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.viewer.web.serving import Site
 from tests.viewer.web.spans import CHECKOUT
+
+pytestmark = pytest.mark.process
 
 DESCRIPTION: dict[str, Any] = json.loads((Path(__file__).parent / "openapi.json").read_text())
 #: Time limit on a busy machine for small queries.
@@ -60,7 +63,9 @@ def targets(draw: st.DrawFn) -> str:
 @example("/api/traces?service=%ff%fe&tags=%7B%22%5Cud800%22%3A%22%5Cudfff%22%7D")
 @example("/api/services/%00%0a%ff/operations")
 @example("/api/traces/%2e%2e%2f%2e%2e")
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=3 * settings().max_examples, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_whatever_is_asked(site: Site, target: str) -> None:
     """Any query gets a documented status, and errors are one line."""
     begin_s = time.monotonic()

@@ -12,6 +12,8 @@ from tests.viewer.stored import span, store, trace_id
 from tests.viewer.web.serving import Site, served
 from tests.viewer.web.spans import CHECKOUT
 
+pytestmark = pytest.mark.process
+
 #: Times of a dashboard, in the units that Grafana sends.
 NOON_MS, NOON_US = 1_769_860_800_000, 1_769_860_800_000_000
 

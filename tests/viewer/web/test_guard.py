@@ -6,6 +6,8 @@ import pytest
 
 from tests.viewer.web.serving import TOKEN, Site
 
+pytestmark = pytest.mark.process
+
 #: Pages, routes of both versions, and unknown paths.
 PATHS = ["/", "/api/services", "/api/traces/abc", "/api/v3/services", "/api/nothing", "/nothing"]
 

@@ -95,6 +95,7 @@ def plain(document: dict[str, Any]) -> Any:
     return {**document, "data": _in_order(data), "errors": _in_order(errors)}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_answers_are_those_of_jaeger(like_jaeger: Site, name: str) -> None:
     """Answers have Jaeger's status, keys, types and values, except the wording of errors."""

@@ -19,6 +19,8 @@ from tests.viewer.commands.test_process import MAIN, environment, ztrace
 from tests.viewer.stored import NOON, checkout, span, store, trace_id
 from tests.viewer.web.serving import DEADLINE_S, TOKEN, Site, served
 
+pytestmark = pytest.mark.process
+
 
 def wait_until(is_so: Callable[[], bool]) -> None:
     """Poll until a condition is true."""

@@ -128,6 +128,7 @@ except ValueError:
 """
 
 
+@pytest.mark.process
 def test_a_programs_own_script_is_the_users_own(tmp_path: Path) -> None:
     """A script run by path is in-app, and the library frames it calls are not."""
     done = run_script(tmp_path / "server.py", _IN_A_PACKAGE)

@@ -17,6 +17,8 @@ from ztrace_viewer.documents import ExceptionDocument, SpanDocument, TreeDocumen
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.trees.tree import walk
 
+pytestmark = pytest.mark.process
+
 _BEGIN = """
 import asyncio, contextlib, contextvars, json, os, signal, sys, threading, traceback
 from concurrent.futures import ThreadPoolExecutor

@@ -343,6 +343,7 @@ def test_unconfigured_opentelemetry_is_as_without_ztrace(
     assert inner.parent == outer.get_span_context()
 
 
+@pytest.mark.process
 def test_greenlets_have_their_own() -> None:
     """Under gevent's patches, greenlets start without a current span and do not mix their contexts."""
     done = run_program(

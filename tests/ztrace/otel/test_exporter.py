@@ -308,6 +308,7 @@ def test_another_name_of_the_service_is_told_once(
     assert caplog.records == []
 
 
+@pytest.mark.process
 def test_a_fork_publishes_for_itself(receiver: Receiver) -> None:
     """Parent and forked child export under separate incarnations, and no span is sent twice."""
     run_program(
@@ -332,6 +333,7 @@ def test_a_fork_publishes_for_itself(receiver: Receiver) -> None:
     assert len({header.incarnation for header in receiver.headers(DATA)}) == 2
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("first", ["configure", "provider"])
 def test_what_is_left_at_exit_is_delivered(receiver: Receiver, first: str) -> None:
     """Spans left in the SDK's processor at exit are delivered, whether ztrace or the SDK is closed first."""
@@ -361,6 +363,7 @@ def test_what_is_left_at_exit_is_delivered(receiver: Receiver, first: str) -> No
         wait_for(lambda: len(receiver.spans) == 101)
 
 
+@pytest.mark.process
 def test_what_is_left_at_exit_and_cannot_be_delivered_is_said(tmp_path: Path) -> None:
     """Spans that cannot be delivered at exit are reported on stderr."""
     done = run_program(
@@ -377,6 +380,7 @@ def test_what_is_left_at_exit_and_cannot_be_delivered_is_said(tmp_path: Path) ->
     assert done.stderr.endswith(f"ztrace: 1 span not delivered to ipc://{tmp_path}/nobody\n")
 
 
+@pytest.mark.process
 def test_without_opentelemetry_one_line_says_what_to_install() -> None:
     """Importing `ztrace.otel` without the SDK raises one line that names the extra to install."""
     done = run_program(

@@ -14,6 +14,8 @@ from ztrace_viewer.documents import SpanDocument
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.traces import read_tree
 
+pytestmark = pytest.mark.process
+
 #: Roles in the order of starting: each one calls the one before.
 CHAIN = ("stock", "goods", "orders", "web", "shopper")
 TREE = [

@@ -445,7 +445,7 @@ RECORDS = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=settings().max_examples // 2)
 @given(st.lists(RECORDS, max_size=8))
 def test_any_records_make_bodies_that_can_be_sent(records: list[Span]) -> None:
     """Any records give bodies that unpack, fit a message and contain every span not refused."""

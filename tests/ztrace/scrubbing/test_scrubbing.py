@@ -359,7 +359,7 @@ def test_local_variables_go_by_their_names() -> None:
 
 
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: str(place.__name__))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=settings().max_examples // 2)
 @given(AROUND, FORMS, SECRETS, AROUND)
 def test_no_secret_leaves_from_any_place(
     place: Callable[[str], Span], before: str, form: str, secret: str, after: str
@@ -371,7 +371,6 @@ def test_no_secret_leaves_from_any_place(
     assert secret.encode() not in bodies
 
 
-@settings(max_examples=100, deadline=None)
 @given(SECRETS, st.sampled_from(SECRET_NAMES), st.integers(0, 400))
 def test_no_secret_leaves_by_its_name(secret: str, name: str, length: int) -> None:
     """No secret leaves the process under a secret's name, among any number of other attributes."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ztrace.spooling.adoption import Adoption
@@ -58,7 +58,6 @@ def damage(path: Path, changes: list[tuple[float, int | bytes | None]]) -> None:
 
 
 @given(changes=damages)
-@settings(max_examples=150, deadline=None)
 def test_a_damaged_segment_gives_nothing_that_was_not_written(
     changes: list[tuple[float, int | bytes | None]],
 ) -> None:
@@ -80,7 +79,6 @@ def test_a_damaged_segment_gives_nothing_that_was_not_written(
 
 
 @given(changes=damages, of_segment=damages)
-@settings(max_examples=150, deadline=None)
 def test_whatever_is_left_is_delivered_or_left_alone(
     changes: list[tuple[float, int | bytes | None]], of_segment: list[tuple[float, int | bytes | None]]
 ) -> None:

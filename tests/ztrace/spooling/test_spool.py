@@ -396,6 +396,7 @@ while True:
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("turn", range(5))
 def test_a_kill_loses_no_count(folder: Path, turn: int) -> None:
     """Counts and batches written before a kill are found, whenever the kill happens."""
@@ -443,6 +444,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.process
 def test_created_is_exact(folder: Path) -> None:
     """The number of created spans equals the last count of the killed process."""
     with subprocess.Popen(
@@ -459,6 +461,7 @@ def test_created_is_exact(folder: Path) -> None:
         assert (orphan.created, orphan.next_sequence, orphan.entries) == (12_345, 0, [])
 
 
+@pytest.mark.process
 def test_a_forked_child_does_not_keep_the_parents_spool(folder: Path) -> None:
     """A forked child does not hold the lock of its parent's spool or add to its counts."""
     with subprocess.Popen(

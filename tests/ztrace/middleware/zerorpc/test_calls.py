@@ -10,6 +10,8 @@ from tests.ztrace.middleware.zerorpc.server import EXOTIC
 from tests.ztrace.middleware.zerorpc.trees import TOLERANCE_NS, Unlogged, find, origins, predict_call, ways
 from ztrace_viewer.trees.tree import walk
 
+pytestmark = pytest.mark.process
+
 REMOTE = "zerorpc.exceptions.RemoteError"
 EXPIRED = "zerorpc.exceptions.TimeoutExpired"
 LOST = "zerorpc.exceptions.LostRemote"

@@ -1,5 +1,7 @@
 """Concurrent calls from many greenlets in every process."""
 
+import pytest
+
 from tests.ztrace.middleware.zerorpc.fleet import Fleet
 from tests.ztrace.middleware.zerorpc.journal import Entry
 from tests.ztrace.middleware.zerorpc.trees import Unlogged, compare, predict_scenario
@@ -7,6 +9,7 @@ from tests.ztrace.middleware.zerorpc.trees import Unlogged, compare, predict_sce
 NUMBER = 50
 
 
+@pytest.mark.process
 def test_fifty_greenlets_three_processes_deep(traced: Fleet, plain: Fleet) -> None:
     """Fifty concurrent trees of five calls each through three services equal the journals."""
     outcome = traced.run("crowd", NUMBER)

@@ -5,6 +5,8 @@ import pytest
 from tests.ztrace.middleware.zerorpc.fleet import Fleet
 from tests.ztrace.middleware.zerorpc.trees import find, origins, ways
 
+pytestmark = pytest.mark.process
+
 
 def test_an_error_passes_three_processes(traced: Fleet, plain: Fleet) -> None:
     """An exception passed by three processes has one origin, one message, and frames at the origin."""

@@ -5,6 +5,8 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from tests.ztrace.middleware.zerorpc.fleet import Child, Fleet, Outcome, wait_for
 from tests.ztrace.middleware.zerorpc.journal import read_journals
 from tests.ztrace.middleware.zerorpc.trees import (
@@ -15,6 +17,8 @@ from tests.ztrace.middleware.zerorpc.trees import (
     predict_served,
     ways,
 )
+
+pytestmark = pytest.mark.process
 
 LOST = "zerorpc.exceptions.LostRemote"
 #: Possible reasons for a killed caller's missing span, before and after its process is known to be gone.

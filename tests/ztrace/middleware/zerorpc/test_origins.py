@@ -24,6 +24,8 @@ from tests.ztrace.middleware.zerorpc.trees import Unlogged, find
 from ztrace_viewer.documents import ExceptionDocument, SpanDocument, TreeDocument
 from ztrace_viewer.trees.tree import walk
 
+pytestmark = pytest.mark.process
+
 LOST = "zerorpc.exceptions.LostRemote"
 STOCK = "tests.ztrace.middleware.zerorpc.failing.StockError"
 

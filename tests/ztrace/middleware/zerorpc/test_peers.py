@@ -10,6 +10,8 @@ from tests.ztrace.middleware.zerorpc.fleet import Fleet, Outcome, wait_for
 from tests.ztrace.middleware.zerorpc.journal import Entry, read_journals
 from tests.ztrace.middleware.zerorpc.trees import Unlogged, compare, find, predict_served, ways
 
+pytestmark = pytest.mark.process
+
 TRACE_ID, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 

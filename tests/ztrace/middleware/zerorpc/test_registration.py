@@ -11,6 +11,8 @@ from tests.ztrace.middleware.zerorpc.journal import read_journals
 from tests.ztrace.middleware.zerorpc.trees import Unlogged, origins, predict_served
 from ztrace_viewer.trees.tree import walk
 
+pytestmark = pytest.mark.process
+
 HOOKS = (
     "resolve_endpoint",
     "get_task_context",

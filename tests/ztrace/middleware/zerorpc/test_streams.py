@@ -5,6 +5,8 @@ import pytest
 from tests.ztrace.middleware.zerorpc.fleet import Fleet
 from tests.ztrace.middleware.zerorpc.trees import Unlogged, find, origins, ways
 
+pytestmark = pytest.mark.process
+
 LOST = "zerorpc.exceptions.LostRemote"
 
 
