@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 from ztrace import diagnostics, identifiers, spans
 from ztrace.errors import SettingsError
 from ztrace.exceptions import frames as exception_frames
-from ztrace.native import original
+from ztrace.native import sleep, sleep_and_switch
 from ztrace.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -173,10 +173,10 @@ def shutdown(timeout_s: float = EXIT_TIMEOUT_S) -> None:
         _closing = None
 
 
-def close(publisher: "Publisher", timeout_s: float, sleep: Callable[[float], None] | None = None) -> None:
-    """Close a publisher, and say on stderr what it could not deliver."""
+def close(publisher: "Publisher", timeout_s: float, wait: Callable[[float], None] = sleep_and_switch) -> None:
+    """Close a publisher, and print the number of undelivered spans to stderr."""
     try:
-        left = publisher.close(timeout_s, sleep)
+        left = publisher.close(timeout_s, wait)
         if left:
             number = "1 span" if left == 1 else f"{left:,} spans"
             kept = f", kept in {publisher.settings.spool}" if publisher.keeps_rest else ""
@@ -207,7 +207,7 @@ def _deliver_last() -> None:
     publisher, spans.publisher = current_publisher() or _closing, None
     if publisher is not None:
         # Greenlets stand still meanwhile: the handler may run in the hub, which cannot wait for itself.
-        close(publisher, EXIT_TIMEOUT_S, original("time", "sleep"))
+        close(publisher, EXIT_TIMEOUT_S, sleep)
 
 
 def _after_fork() -> None:

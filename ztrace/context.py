@@ -5,9 +5,9 @@ The current context lives in a ContextVar, so threads, asyncio tasks and gevent 
 
 from collections import deque
 from contextvars import ContextVar
-from time import perf_counter_ns
 from typing import Any, Final, Protocol
 
+from ztrace.native import perf_counter_ns
 from ztrace.records import Record
 
 #: W3C flags and tracestate of a trace that begins here: sampled, with a random trace id, and no state.

@@ -7,8 +7,9 @@ is eight random bytes, never all zero.
 Source: W3C Trace Context level 2, "random-trace-id flag"; RFC 9562 for the same layout in UUID version 7.
 """
 
-import os
 from struct import Struct
+
+from ztrace.native import urandom
 
 #: Span ids drawn from the system's randomness at once: taking one from a list is all that a span pays.
 _DRAWN = 512
@@ -22,9 +23,9 @@ take_span_id = _span_ids.pop
 
 def draw_span_ids() -> bytes:
     """Draw new span ids and return one of them."""
-    drawn = os.urandom(8 * _DRAWN)
+    drawn = urandom(8 * _DRAWN)
     while bytes(8) in drawn:
-        drawn = os.urandom(8 * _DRAWN)
+        drawn = urandom(8 * _DRAWN)
     _span_ids.extend(_cut(drawn))
     return take_span_id()
 

@@ -17,11 +17,10 @@ import os
 import signal
 import struct
 import sys
-import time
 from collections.abc import Callable
 from types import FrameType
 
-from ztrace.native import original
+from ztrace.native import get_ident, getpid, monotonic
 
 #: How long the handler may take to begin.
 _PATIENCE_S = 0.05
@@ -72,7 +71,7 @@ def arm() -> None:
             signal.signal(signal.SIGTERM, _handle)
         except ValueError:  # Not the main thread.
             return
-        _main = original("_thread", "get_ident")()
+        _main = get_ident()
         _listen()
     if _main:
         _begin_to_look()
@@ -85,7 +84,7 @@ def _begin_to_look() -> None:
         with contextlib.suppress(OSError):
             while True:
                 _told[0].recv(16)
-    _told_s, _was_ours, _looked_s = 0.0, signal.getsignal(signal.SIGTERM) is _handle, time.monotonic()
+    _told_s, _was_ours, _looked_s = 0.0, signal.getsignal(signal.SIGTERM) is _handle, monotonic()
 
 
 def nudge() -> None:
@@ -94,7 +93,7 @@ def nudge() -> None:
     told = _told
     if told is None:
         return
-    now_s = time.monotonic()
+    now_s = monotonic()
     ours = signal.getsignal(signal.SIGTERM) is _handle
     # A handler of the program's may have had the signal and have put this one back since.
     noting = ours and _was_ours and now_s - _looked_s < _ATTENTION_S
@@ -103,29 +102,29 @@ def nudge() -> None:
         while True:
             numbers, ancillary, _, _ = told[0].recvmsg(16, 256)
             if noting and signal.SIGTERM in numbers and _is_own(ancillary):
-                _told_s = _told_s or time.monotonic()
+                _told_s = _told_s or monotonic()
     except OSError:
         pass  # There is no more, or the program is at its end.
     if not ours:
         _told_s = 0.0
-    elif _told_s and time.monotonic() - _told_s > _PATIENCE_S:
+    elif _told_s and monotonic() - _told_s > _PATIENCE_S:
         signal.pthread_kill(_main, signal.SIGTERM)
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
-    if os.getpid() == 1:
+    if getpid() == 1:
         return  # The kernel would not have ended this one either.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # First: the next one does not wait.
     try:
         if _deliver is not None:
             _deliver()
     finally:
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(getpid(), signal.SIGTERM)
 
 
 def _is_unhandled() -> bool:
     """Tell whether SIGTERM would end the process, as far as the kernel knows: libev does not ask Python."""
-    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL or os.getpid() == 1:
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL or getpid() == 1:
         return False
     try:
         with open("/proc/self/status", "rb") as lines:
@@ -170,19 +169,17 @@ def _stop_listening() -> None:
 
 def _is_own(ancillary: list[tuple[int, int, bytes]]) -> bool:
     """Tell whether a signal was this process's, and not one of a child that has not come to itself yet."""
-    return all(_CREDENTIALS.unpack(data[: _CREDENTIALS.size])[0] == os.getpid() for _, _, data in ancillary)
+    return all(_CREDENTIALS.unpack(data[: _CREDENTIALS.size])[0] == getpid() for _, _, data in ancillary)
 
 
 def _before_fork() -> None:
     if _main:
         # A child would forget one that comes before it has the default back.
-        _masks[original("_thread", "get_ident")()] = signal.pthread_sigmask(
-            signal.SIG_BLOCK, [signal.SIGTERM]
-        )
+        _masks[get_ident()] = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 
 
 def _after_fork_in_parent() -> None:
-    mask = _masks.pop(original("_thread", "get_ident")(), None)
+    mask = _masks.pop(get_ident(), None)
     if mask is not None:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 

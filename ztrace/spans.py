@@ -9,7 +9,6 @@ is above zero is covered by them, however they overlap.
 """
 
 from collections.abc import Sequence
-from time import perf_counter_ns, thread_time_ns
 from types import TracebackType
 from typing import Any, Final
 
@@ -25,6 +24,7 @@ from ztrace.context import (
 )
 from ztrace.exceptions import origins, recording
 from ztrace.identifiers import draw_span_ids, new_trace_id, take_span_id
+from ztrace.native import perf_counter_ns, thread_time_ns
 from ztrace.records import ERROR, KIND_NUMBERS, OK
 
 #: Numbers of the kinds the agent itself tells apart.

@@ -56,7 +56,3 @@ class Agenda:
     def unix_ns(self) -> int:
         """Return the wall clock in nanoseconds."""
         return EPOCH_NS + self.now_ns + self.shift_ns
-
-    def unix_s(self) -> float:
-        """Return the wall clock in seconds."""
-        return self.unix_ns() / SECOND_NS

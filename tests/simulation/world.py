@@ -219,25 +219,22 @@ class World:
     def _borrowed(self) -> Iterator[None]:
         """Replace the clock, random numbers and disk of the agent's modules by this world's."""
         agenda, dice = self.agenda, self.faults.dice
-        clock = _Instead(
-            time,
-            time=agenda.unix_s,
-            time_ns=agenda.unix_ns,
-            monotonic=agenda.monotonic_s,
-            perf_counter_ns=agenda.monotonic_ns,
-        )
-        chance = _Instead(os, urandom=dice.randbytes, getpid=lambda: 42)
+        clock = _Instead(time, monotonic=agenda.monotonic_s)
         disk = _Instead(os, writev=self._writev, pread=self._pread)
         borrowed: list[tuple[ModuleType, str, object]] = [
-            (publisher, "time", clock),
-            (publisher, "os", chance),
-            (identifiers, "os", chance),
-            (spool, "time", clock),
+            (publisher, "unix_ns", agenda.unix_ns),
+            (publisher, "perf_counter_ns", agenda.monotonic_ns),
+            (publisher, "monotonic", agenda.monotonic_s),
+            (publisher, "urandom", dice.randbytes),
+            (publisher, "getpid", lambda: 42),
+            (identifiers, "urandom", dice.randbytes),
+            (spool, "unix_ns", agenda.unix_ns),
+            (spool, "monotonic", agenda.monotonic_s),
             (spool, "os", disk),
             (files, "os", disk),
             (spool, "_STALE_BYTES", dice.choice((0, 1 << 16))),
             (files, "SEGMENT_BYTES", dice.choice((300, 3_000, 4 << 20))),
-            (orphans, "time", clock),
+            (orphans, "unix_ns", agenda.unix_ns),
             (writer, "time", clock),
             (unfinished, "perf_counter_ns", agenda.monotonic_ns),
             (spans, "perf_counter_ns", agenda.monotonic_ns),

@@ -1,6 +1,5 @@
 """Generation of trace and span ids."""
 
-import os
 import threading
 from collections.abc import Iterator
 
@@ -77,7 +76,7 @@ def test_no_id_is_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     """An id of zeros, which stands for no span, is drawn again."""
     good = bytes(range(1, 9))
     draws = [bytes(8 * 512), good * 256 + bytes(8) + good * 255, good * 512]
-    monkeypatch.setattr(os, "urandom", lambda size: draws.pop(0))
+    monkeypatch.setattr(identifiers, "urandom", lambda size: draws.pop(0))
     assert {next_span_id() for _ in range(512)} == {good}
     assert draws == []
 

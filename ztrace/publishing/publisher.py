@@ -9,14 +9,21 @@ The thread is a plain one even where gevent has replaced `threading`: a greenlet
 program computes, and the program could not compute while a greenlet waits for a socket.
 """
 
-import os
 import sys
-import time
 from collections import deque
 from collections.abc import Callable
 
 from ztrace import diagnostics, signals
-from ztrace.native import original
+from ztrace.native import (
+    allocate_lock,
+    getpid,
+    monotonic,
+    perf_counter_ns,
+    sleep_and_switch,
+    start_new_thread,
+    unix_ns,
+    urandom,
+)
 from ztrace.publishing.link import SocketLink
 from ztrace.publishing.window import Storage
 from ztrace.publishing.worker import Adopter, Worker
@@ -69,12 +76,12 @@ class Publisher:
         self._spool = storage
         self._adopt = adopt
         self._closed = False
-        self._starting = original("_thread", "allocate_lock")()
+        self._starting = allocate_lock()
         self.renew_offset()
 
     def renew_offset(self) -> None:
         """Read both clocks: the wall clock may have been set since."""
-        self.offset_ns = time.time_ns() - time.perf_counter_ns()
+        self.offset_ns = unix_ns() - perf_counter_ns()
 
     def overflow(self, record: Record) -> None:
         """Take a record for which there is no room at first: start the thread, count it, or drop it."""
@@ -112,12 +119,12 @@ class Publisher:
         worker.hurry(timeout_s)
         return _wait(lambda: stored() or not worker.running, timeout_s) and stored()
 
-    def close(self, timeout_s: float, sleep: Callable[[float], None] | None = None) -> int:
+    def close(self, timeout_s: float, sleep: Callable[[float], None] = sleep_and_switch) -> int:
         """Send what is left, say goodbye and end the thread.
 
         Args:
             timeout_s: how long to try.
-            sleep: what to wait with, if ``time.sleep`` cannot be used here.
+            sleep: function to wait with: in a signal handler `ztrace.native.sleep`, as no greenlet can run.
 
         Returns:
             The number of spans that stay behind, or were dropped without the collector's hearing of it.
@@ -155,7 +162,7 @@ class Publisher:
                 try:
                     worker = Worker(self, link, self._spool, self._adopt)
                     signals.arm()
-                    original("_thread", "start_new_thread")(worker.run, ())
+                    start_new_thread(worker.run, ())
                 except Exception:
                     link.close(0)
                     raise
@@ -174,16 +181,18 @@ class Publisher:
 
 def new_identity(settings: Settings) -> Identity:
     """Return the identity of an incarnation that starts now in this process."""
-    return Identity(os.urandom(16), settings.service, settings.host, os.getpid(), time.time_ns())
+    return Identity(urandom(16), settings.service, settings.host, getpid(), unix_ns())
 
 
-def _wait(done: Callable[[], bool], timeout_s: float, sleep: Callable[[float], None] | None = None) -> bool:
-    """Sleep in small steps until ``done()``; under gevent ``time.sleep`` lets other greenlets run."""
-    deadline_s = time.monotonic() + timeout_s
+def _wait(
+    done: Callable[[], bool], timeout_s: float, sleep: Callable[[float], None] = sleep_and_switch
+) -> bool:
+    """Sleep in small steps until ``done()`` or the deadline; return whether it was done."""
+    deadline_s = monotonic() + timeout_s
     while not done():
-        if time.monotonic() >= deadline_s:
+        if monotonic() >= deadline_s:
             return False
-        (sleep or time.sleep)(_GLANCE_S)
+        sleep(_GLANCE_S)
     return True
 
 
@@ -191,5 +200,5 @@ def _close_with_multiprocessing(publisher: Publisher) -> None:
     """Have multiprocessing's children close the publisher: they end without running `atexit`."""
     util = sys.modules.get("multiprocessing.util")
     if util is not None and getattr(sys.modules.get("multiprocessing.process"), "parent_process", bool)():
-        pid = os.getpid()
-        util.Finalize(None, lambda: publisher.close(2.0) if os.getpid() == pid else None, exitpriority=0)
+        pid = getpid()
+        util.Finalize(None, lambda: publisher.close(2.0) if getpid() == pid else None, exitpriority=0)

@@ -7,9 +7,9 @@ it some fifty nanoseconds; all else is done once a second in the background, for
 import sys
 from collections.abc import Mapping
 from itertools import islice
-from time import perf_counter_ns
 from types import MappingProxyType
 
+from ztrace.native import perf_counter_ns
 from ztrace.records import ABANDONED, UNFINISHED, Record
 from ztrace.spans import Span
 

@@ -4,13 +4,12 @@ One idea: one turn of the loop does what there is to do, in the order in which i
 window, send, say once a second that all is well. All that takes time is between turns, in `pause`.
 """
 
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 from ztrace import diagnostics, records, signals
-from ztrace.native import original
+from ztrace.native import allocate_lock, monotonic, sleep, unix_ns
 from ztrace.publishing.delivery import Delivery, Send, Totals
 from ztrace.publishing.encoding import encode
 from ztrace.publishing.link import Link
@@ -44,8 +43,8 @@ _START, _DURATION = map(records.Span._fields.index, ("start_ns", "duration_ns"))
 class Clocks(NamedTuple):
     """Where the time comes from: a test brings its own."""
 
-    monotonic_s: Callable[[], float] = time.monotonic
-    unix_ns: Callable[[], int] = time.time_ns
+    monotonic_s: Callable[[], float] = monotonic
+    unix_ns: Callable[[], int] = unix_ns
 
 
 SYSTEM_CLOCKS = Clocks()
@@ -141,7 +140,7 @@ class Worker:
         self._hurry_until_s = now_s
         self._flooded = False
         #: A lock that is never free: the thread sleeps by waiting for it, `hurry` wakes it by releasing it.
-        self._alarm = original("_thread", "allocate_lock")()
+        self._alarm = allocate_lock()
         self._alarm.acquire()
         self._deadline_s: float | None = None
         self._unreached_s = now_s
@@ -171,7 +170,7 @@ class Worker:
                     self.turn()
                 except Exception:
                     diagnostics.count_failure("delivery")
-                    time.sleep(HURRY_MS / 1000)
+                    sleep(HURRY_MS / 1000)
             self.finish()
         except BaseException:
             diagnostics.count_failure("delivery")

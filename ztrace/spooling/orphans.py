@@ -6,10 +6,10 @@ gave it back; an heir holds it while it delivers, so that there are never two.
 
 import fcntl
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ztrace.native import unix_ns
 from ztrace.publishing.window import Place
 from ztrace.records import INT64_MAX
 from ztrace.spooling import files
@@ -175,7 +175,7 @@ def _take(folder: Path, path: Path) -> Orphan | None:
 
 def _remove_leftovers(folder: Path) -> None:
     """Remove what nobody will ever deliver: segments without a page, and pages that were never finished."""
-    before_s = time.time() - _LEFTOVER_S
+    before_s = unix_ns() / 1e9 - _LEFTOVER_S
     pages = {path.stem for path in folder.glob(f"*{files.PAGE}")}
     for path in [*folder.glob(f"*{files.SEGMENT}"), *folder.glob(f"*{files.NEW}")]:
         try:

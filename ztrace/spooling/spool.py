@@ -13,7 +13,6 @@ import errno
 import fcntl
 import mmap
 import os
-import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from operator import setitem
 from pathlib import Path
 from typing import Any, cast
 
+from ztrace.native import monotonic, unix_ns
 from ztrace.publishing.window import Place
 from ztrace.spooling import files
 from ztrace.wire import Identity
@@ -96,7 +96,7 @@ class Spool:
             new.unlink(missing_ok=True)
             raise
         self._page = memoryview(self._map).cast("Q")
-        self._page[files.ALIVE_NS] = time.time_ns()
+        self._page[files.ALIVE_NS] = unix_ns()
         put: Callable[[object, int, int], None] = cast(Any, setitem)
         self.count: Callable[[], None] = map(
             put, repeat(self._page), repeat(files.CREATED), count(1)
@@ -115,7 +115,7 @@ class Spool:
     def note_dropped(self, dropped: int) -> None:
         """Keep how many spans were dropped so far for want of room; called now and then, it tells of life."""
         self._page[files.DROPPED] = dropped
-        self._page[files.ALIVE_NS] = time.time_ns()
+        self._page[files.ALIVE_NS] = unix_ns()
 
     def append(
         self, sequence: int, spans_before: int, span_count: int, first_ns: int, last_ns: int, body: bytes
@@ -203,7 +203,7 @@ class Spool:
         if self._lock < 0:
             return
         delivered = delivered or not self.created
-        self._page[files.ALIVE_NS] = time.time_ns()
+        self._page[files.ALIVE_NS] = unix_ns()
         self._page[files.ENDED] = files.DELIVERED if delivered else files.LEFT
         try:
             if delivered:
@@ -228,7 +228,7 @@ class Spool:
 
     def _find_room(self, size: int) -> None:
         """See that the folder does not grow beyond its limit, whoever else writes to it."""
-        now_s = time.monotonic()
+        now_s = monotonic()
         if now_s - self._looked_s >= _LOOK_S or self._unseen_bytes > self._limit_bytes // _UNSEEN:
             self._folder_bytes = files.folder_bytes(self._folder)
             self._looked_s, self._unseen_bytes = now_s, 0

@@ -13,7 +13,7 @@ from tests.ztrace.receiving import Receiver
 from tests.ztrace.recording import make_record
 from tests.ztrace.waiting import DEADLINE_S, wait_for
 from ztrace import agent, spans
-from ztrace.publishing import delivery, unfinished, worker
+from ztrace.publishing import delivery, publisher, unfinished, worker
 from ztrace.publishing.encoding import encode
 from ztrace.publishing.publisher import Publisher
 from ztrace.publishing.worker import Worker
@@ -36,9 +36,9 @@ def numbered(count: int, prefix: str = "") -> list[str]:
 
 def current_publisher() -> Publisher:
     """Return the publisher created by `configure`."""
-    publisher = agent.current_publisher()
-    assert publisher is not None
-    return publisher
+    current = agent.current_publisher()
+    assert current is not None
+    return current
 
 
 def current_worker() -> Worker:
@@ -546,7 +546,7 @@ def test_a_thread_that_cannot_be_started_costs_the_tracing_only(
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
-        patch.setattr(_thread, "start_new_thread", refuse)
+        patch.setattr(publisher, "start_new_thread", refuse)
         ztrace.configure("billing", free_endpoint())
         make_spans(*numbered(3))
     assert counts == {"publisher_start": 1}
