@@ -5,6 +5,8 @@ import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -416,6 +418,33 @@ def test_every_page_is_found_from_the_index() -> None:
         (pages.DOCS / target.partition("#")[0]).resolve() for target in _targets(pages.DOCS / "index.md")
     }
     assert set(pages.DOCS.rglob("*.md")) - {pages.DOCS / "index.md"} <= linked
+
+
+#: Folders from which ARCHITECTURE.md names modules and folders.
+_NAMED_FROM = ("", "collector", "collector/ztrace_collector", "viewer/ztrace_viewer", "ztrace")
+_RELATIVE = re.compile(r"[a-z_]+(?:/[a-z_]+)+(?:\.py)?|[a-z_]+\.py")
+_PATH = re.compile(r"(?:ztrace|collector|viewer|tests|docs)/[\w./]+")
+_DOTTED = re.compile(r"(ztrace_(?:collector|viewer)(?:\.[a-z_]+)*)\.(\w+)")
+
+
+def test_paths_in_the_architecture_exist() -> None:
+    """Each file and folder that ARCHITECTURE.md names exists."""
+    code = pages.code(pages.without_blocks((pages.ROOT / "ARCHITECTURE.md").read_text()))
+    named = [name for name in code if _RELATIVE.fullmatch(name)]
+    assert len(named) > 20
+    assert [
+        name for name in named if not any((pages.ROOT / start / name).exists() for start in _NAMED_FROM)
+    ] == []
+
+
+@pytest.mark.parametrize("page", pages.all_pages(), ids=lambda page: str(page.relative_to(pages.ROOT)))
+def test_code_that_pages_name_exists(page: Path) -> None:
+    """A path in backticks exists, and a dotted name is a module of the collector or viewer, or is in one."""
+    for name in pages.code(pages.without_blocks(page.read_text())):
+        if _PATH.fullmatch(name):
+            assert (pages.ROOT / name).exists(), name
+        if dotted := _DOTTED.fullmatch(name):
+            assert hasattr(import_module(dotted[1]), dotted[2]) or find_spec(name), name
 
 
 @pytest.mark.parametrize("page", pages.all_pages(), ids=lambda page: str(page.relative_to(pages.ROOT)))
