@@ -49,6 +49,7 @@ PATCHES = [
 ]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("patch", PATCHES)
 def test_a_patched_function_is_neither_called_nor_believed(receiver: Receiver, patch: str) -> None:
     """A mock of a clock, of sleep, randomness or threads keeps its values, and spans keep theirs."""
@@ -61,6 +62,7 @@ def test_a_patched_function_is_neither_called_nor_believed(receiver: Receiver, p
         assert began_ns - 10**9 <= span.start_ns <= span.start_ns + span.duration_ns <= ended_ns + 10**9
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("patch", ["mock.patch('time.monotonic', return_value=5.0)", *PATCHES[:9]])
 def test_a_wait_ends_under_a_patched_clock(tmp_path: Path, patch: str) -> None:
     """`flush` and `shutdown` keep their deadlines where the clock stands still, and there is no collector."""
@@ -69,6 +71,7 @@ def test_a_wait_ends_under_a_patched_clock(tmp_path: Path, patch: str) -> None:
     assert done.stderr == f"ztrace: 4 spans not delivered to ipc://{tmp_path}/nobody\n"
 
 
+@pytest.mark.process
 def test_functions_that_were_patched_before_the_import_are_avoided(receiver: Receiver) -> None:
     """A program that imports ztrace while its clocks are patched is traced by the real ones."""
     names = ("time", "time_ns", "monotonic", "perf_counter_ns", "thread_time_ns", "sleep")

@@ -7,6 +7,8 @@ import pytest
 from tests.ztrace.programs import run_program, run_script
 from tests.ztrace.receiving import Receiver
 
+pytestmark = pytest.mark.process
+
 START = """
 import contextvars, sys, threading, time
 import ztrace
