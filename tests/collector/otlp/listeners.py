@@ -12,7 +12,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 from tests.ztrace.waiting import wait_for
+from ztrace_collector import service
+from ztrace_collector.otlp.listening import thread as listening_thread
 from ztrace_collector.otlp.listening.addresses import Address
 from ztrace_collector.otlp.listening.servers import Listening, Servers
 from ztrace_collector.receiving.inbox import Inbox
@@ -23,6 +27,10 @@ MAIN = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
 #: Longer than any condition takes: only a failing test reaches it.
 DEADLINE_S = 30
 ANY_PORT = Address("127.0.0.1", 0)
+#: Time in which an idle collector writes what it has counted, half a second elsewhere
+IDLE_S = 0.02
+#: Period in which connections are checked for timeouts, a second elsewhere
+LOOK_S = 0.1
 
 
 class Running(NamedTuple):
@@ -33,6 +41,7 @@ class Running(NamedTuple):
         http: the address for OTLP over HTTP.
         grpc: the address for OTLP over gRPC, or None.
         said: the lines reported by the listener.
+        known: the refusals in the file that earlier tests have caused.
     """
 
     path: Path
@@ -41,6 +50,7 @@ class Running(NamedTuple):
     grpc: Address | None
     collector: Collector
     said: list[str]
+    known: dict[str, int] = {}  # noqa: RUF012
 
     @property
     def url(self) -> str:
@@ -54,6 +64,7 @@ def running(path: Path, *, grpc: bool = False) -> Iterator[Running]:
     servers: list[Servers] = []
     endpoints: list[str] = []
     said: list[str] = []
+    others = _listening_threads()
 
     def listen(inbox: Inbox, say: Callable[[str], None]) -> Servers:
         servers.append(Servers(Listening(ANY_PORT, ANY_PORT if grpc else None), inbox, said.append))
@@ -62,16 +73,23 @@ def running(path: Path, *, grpc: bool = False) -> Iterator[Running]:
     options = Options("tcp://127.0.0.1:0", path, companions=[listen])
     collector = Collector(options, ready=endpoints.append)
     thread = threading.Thread(target=collector.run, name="collector")
-    thread.start()
-    try:
-        wait_for(lambda: endpoints or not thread.is_alive())
-        assert servers[0].http is not None
-        yield Running(path, endpoints[0], servers[0].http, servers[0].grpc, collector, said)
-    finally:
-        collector.stop()
-        thread.join(DEADLINE_S)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(service, "IDLE_S", IDLE_S)
+        patch.setattr(listening_thread, "LOOK_S", LOOK_S)
+        thread.start()
+        try:
+            wait_for(lambda: endpoints or not thread.is_alive())
+            assert servers[0].http is not None
+            yield Running(path, endpoints[0], servers[0].http, servers[0].grpc, collector, said)
+        finally:
+            collector.stop()
+            thread.join(DEADLINE_S)
     assert not thread.is_alive()
-    assert [each.name for each in threading.enumerate() if "otlp" in each.name] == []
+    assert _listening_threads() == others
+
+
+def _listening_threads() -> list[threading.Thread]:
+    return [each for each in threading.enumerate() if "otlp" in each.name]
 
 
 class Started(NamedTuple):

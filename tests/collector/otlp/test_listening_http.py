@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -43,6 +44,20 @@ def collector(tmp_path: Path) -> Iterator[Running]:
         assert started.said == []
 
 
+@pytest.fixture(scope="module")
+def running_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Yield a collector that several tests use, and assert that it reports nothing."""
+    with running(tmp_path_factory.mktemp("shared") / "traces.db") as started:
+        yield started
+        assert started.said == []
+
+
+@pytest.fixture
+def shared(running_for_all: Running) -> Running:
+    """Return a collector that knows what earlier tests had refused."""
+    return running_for_all._replace(known=refusals(running_for_all.path))
+
+
 def request(first: int = 0, count: int = 1) -> ExportTraceServiceRequest:
     """Return a request of spans with consecutive numbers."""
     numbers = range(first + 1, first + count + 1)
@@ -59,9 +74,10 @@ def told(answer: requests.Response) -> Status:
 
 
 def wait_for_refusals(collector: Running, counts: dict[str, int]) -> None:
-    """Wait until the file has exactly these refusals."""
-    wait_for(lambda: refusals(collector.path).keys() >= counts.keys())
-    wait_for(lambda: refusals(collector.path) == counts)
+    """Wait until the file has exactly these refusals beyond those already known."""
+    expected = Counter(collector.known) + Counter(counts)
+    wait_for(lambda: refusals(collector.path).keys() >= expected.keys())
+    wait_for(lambda: refusals(collector.path) == expected)
 
 
 @pytest.mark.parametrize("coding", ["", "identity", "gzip", "deflate", "members"])
@@ -150,15 +166,15 @@ def test_a_large_request_is_stored_in_pieces(collector: Running) -> None:
         (gzip.compress(b"{}") + b"more", {**JSON, "Content-Encoding": "gzip"}),
     ],
 )
-def test_a_bad_body_is_refused(collector: Running, body: bytes, headers: dict[str, str]) -> None:
+def test_a_bad_body_is_refused(shared: Running, body: bytes, headers: dict[str, str]) -> None:
     """An invalid body is answered with 400 and a status in the request's encoding."""
-    answer = requests.post(collector.url, body, headers=headers, timeout=DEADLINE_S)
+    answer = requests.post(shared.url, body, headers=headers, timeout=DEADLINE_S)
     assert answer.status_code == 400
     assert answer.headers["Content-Type"] == headers["Content-Type"].partition(";")[0]
     status = told(answer)
     assert status.code == 3
     assert status.message
-    wait_for_refusals(collector, {"otlp_body": 1})
+    wait_for_refusals(shared, {"otlp_body": 1})
 
 
 @pytest.mark.parametrize(
@@ -177,16 +193,16 @@ def test_a_bad_body_is_refused(collector: Running, body: bytes, headers: dict[st
     ],
 )
 def test_what_is_no_request_of_otlp_is_refused(
-    collector: Running, method: str, path: str, headers: dict[str, str], status: int, more: dict[str, str]
+    shared: Running, method: str, path: str, headers: dict[str, str], status: int, more: dict[str, str]
 ) -> None:
     """Other paths are answered with 404, methods with 405, and content types and encodings with 415."""
-    url = f"http://{collector.http}{path}"
+    url = f"http://{shared.http}{path}"
     answer = requests.request(method, url, data=b"{}", headers=headers, timeout=DEADLINE_S)
     assert answer.status_code == status
     assert told(answer).message
     assert {name: answer.headers[name] for name in more} == more
     assert not [name for name in answer.headers if name.lower().startswith("access-control")]
-    wait_for_refusals(collector, {"otlp_request": 1})
+    wait_for_refusals(shared, {"otlp_request": 1})
 
 
 @pytest.mark.parametrize(
@@ -201,22 +217,22 @@ def test_what_is_no_request_of_otlp_is_refused(
         {"Host": "10.0.0.1:4318"},
     ],
 )
-def test_web_pages_cannot_send(collector: Running, headers: dict[str, str]) -> None:
+def test_web_pages_cannot_send(shared: Running, headers: dict[str, str]) -> None:
     """Requests with an Origin header or a foreign Host header, as sent by browsers, are refused with 403."""
-    answer = requests.post(collector.url, b"{}", headers={**JSON, **headers}, timeout=DEADLINE_S)
+    answer = requests.post(shared.url, b"{}", headers={**JSON, **headers}, timeout=DEADLINE_S)
     assert (answer.status_code, told(answer).code) == (403, 7)
-    wait_for_refusals(collector, {"otlp_origin": 1})
+    wait_for_refusals(shared, {"otlp_origin": 1})
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:4318", "127.0.0.1", "127.9.9.9:1", "[::1]:4318"])
-def test_this_machine_has_several_names(collector: Running, host: str) -> None:
+def test_this_machine_has_several_names(shared: Running, host: str) -> None:
     """Every loopback name is accepted as Host header."""
-    answer = requests.post(collector.url, b"{}", headers={**JSON, "Host": host}, timeout=DEADLINE_S)
+    answer = requests.post(shared.url, b"{}", headers={**JSON, "Host": host}, timeout=DEADLINE_S)
     assert answer.status_code == 200
 
 
 @pytest.mark.parametrize("how", ["announced", "chunked", "compressed"])
-def test_a_body_that_is_too_large_is_refused(collector: Running, how: str) -> None:
+def test_a_body_that_is_too_large_is_refused(shared: Running, how: str) -> None:
     """A body too large, by its header, its chunks or after decompression, is answered with 413."""
     large = bytes(intake.MAX_BODY_BYTES + 1)
     body: bytes | Iterator[bytes] = large
@@ -225,10 +241,10 @@ def test_a_body_that_is_too_large_is_refused(collector: Running, how: str) -> No
         body = (large[at : at + (1 << 20)] for at in range(0, len(large), 1 << 20))
     if how == "compressed":
         body, headers["Content-Encoding"] = gzip.compress(large, 1), "gzip"
-    answer = requests.post(collector.url, body, headers=headers, timeout=DEADLINE_S)
+    answer = requests.post(shared.url, body, headers=headers, timeout=DEADLINE_S)
     assert (answer.status_code, told(answer).code) == (413, 8)
-    wait_for_refusals(collector, {"otlp_oversized": 1})
-    assert requests.post(collector.url, b"{}", headers=JSON, timeout=DEADLINE_S).status_code == 200
+    wait_for_refusals(shared, {"otlp_oversized": 1})
+    assert requests.post(shared.url, b"{}", headers=JSON, timeout=DEADLINE_S).status_code == 200
 
 
 def test_who_asks_first_need_not_send_what_is_too_large(collector: Running) -> None:

@@ -22,7 +22,7 @@ from tests.faults import rubbish
 from ztrace.enrolment import Enrolment
 from ztrace.errors import EndpointError, SettingsError, WireError
 from ztrace.wire import TOPIC, unpack_acks, unpack_header
-from ztrace_collector.receiving import admission, connections
+from ztrace_collector.receiving import admission, connections, receiver
 from ztrace_collector.receiving.keys import KeyFolder
 from ztrace_collector.receiving.receiver import Receiver, check_endpoint
 
@@ -182,6 +182,15 @@ def folder(tmp_path: Path) -> KeyFolder:
     made = KeyFolder(tmp_path / "keys")
     made.create()
     return made
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the times of handshakes and heartbeats to a quarter and less."""
+    hasty = {zmq.HANDSHAKE_IVL: 500, zmq.HEARTBEAT_IVL: 200, zmq.HEARTBEAT_TIMEOUT: 600}
+    assert all(dict(receiver._OPTIONS)[option] >= 4 * value for option, value in hasty.items())
+    monkeypatch.setattr(receiver, "_OPTIONS", (*receiver._OPTIONS, *hasty.items()))
+    monkeypatch.setattr(connections, "_SETTLED_S", 0.8)
 
 
 @contextmanager
@@ -361,6 +370,7 @@ def test_other_machines_need_keys(endpoint: str) -> None:
     check_endpoint(endpoint, keyed=True)
 
 
+@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("keyed", [False, True])
 @pytest.mark.parametrize("kind", rubbish.RUBBISH)
 def test_rubbish_is_cut(folder: KeyFolder, keyed: bool, kind: str) -> None:
@@ -374,27 +384,30 @@ def test_rubbish_is_cut(folder: KeyFolder, keyed: bool, kind: str) -> None:
     assert door.messages == []
 
 
+@pytest.mark.usefixtures("hasty")
 def test_who_never_says_a_word_is_cut(folder: KeyFolder) -> None:
-    """A connection without a complete handshake is closed after two seconds."""
+    """A connection without a complete handshake is closed after its time."""
     with opened(folder) as (door, where), _raw(where) as silent, _raw(where) as half:
         begun_s = time.monotonic()
         half.sendall(rubbish.GREETING.replace(b"NULL\0", b"CURVE"))
         assert _is_cut(silent)
         assert _is_cut(half)
-        assert time.monotonic() - begun_s < 4
+        assert 0.4 < time.monotonic() - begun_s < 4
         wait_for(lambda: door.refused["handshake_failed"] == 2)
 
 
+@pytest.mark.usefixtures("hasty")
 def test_who_answers_no_heartbeat_is_cut() -> None:
     """A connection that answers no heartbeat is closed after its handshake."""
     with opened() as (door, where), _raw(where) as silent:
         begun_s = time.monotonic()
         silent.sendall(rubbish.GREETING + rubbish.READY)
         assert _is_cut(silent)
-        assert 2 < time.monotonic() - begun_s < 8
+        assert 0.5 < time.monotonic() - begun_s < 4
     assert not door.refused
 
 
+@pytest.mark.usefixtures("hasty")
 def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch, connect: Connect) -> None:
     """Connections beyond the limit are closed and counted, newest first."""
     monkeypatch.setattr(connections, "MAX_CONNECTIONS", 20)
