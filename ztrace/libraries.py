@@ -11,7 +11,7 @@ class Library(NamedTuple):
 
     Attributes:
         middleware: the module whose ``install`` patches the library.
-        needs: top-level package that has to be installed.
+        modules: modules after whose import ``install`` is called; the first one has to be installed.
         together: other rows that are installed with this one.
         packages: top-level packages whose frames are hidden in exceptions.
         system: value of ``rpc.system.name`` and ``messaging.system``; empty if the library has no spans.
@@ -22,7 +22,7 @@ class Library(NamedTuple):
     """
 
     middleware: str
-    needs: str
+    modules: tuple[str, ...]
     together: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     system: str = ""
@@ -33,12 +33,14 @@ class Library(NamedTuple):
 
 #: By the name that `ztrace.instrument` takes.
 LIBRARIES = {
-    "threads": Library("ztrace.middleware.threads", needs="threading"),
-    "executors": Library("ztrace.middleware.executors", needs="concurrent"),
-    "gevent": Library("ztrace.middleware.gevent", needs="gevent"),
+    "threads": Library("ztrace.middleware.threads", modules=("threading",)),
+    "executors": Library(
+        "ztrace.middleware.executors", modules=("concurrent.futures.thread", "multiprocessing.pool")
+    ),
+    "gevent": Library("ztrace.middleware.gevent", modules=("gevent",)),
     "zerorpc": Library(
         middleware="ztrace.middleware.zerorpc",
-        needs="zerorpc",
+        modules=("zerorpc",),
         together=("gevent",),
         packages=("zerorpc",),
         system="zerorpc",

@@ -13,6 +13,7 @@ from ztrace.addresses import DEFAULT_ENDPOINT
 from ztrace.enrolment import Enrolment
 from ztrace.errors import SettingsError
 from ztrace.exceptions import frames
+from ztrace.libraries import LIBRARIES
 from ztrace.scrubbing.rules import DEFAULT_RULES
 from ztrace.settings import LIMITS, read_settings
 
@@ -256,8 +257,9 @@ def test_a_service_that_cannot_be_told_does_no_harm(bare: pytest.MonkeyPatch, co
 def test_no_instrumentation_is_asked_for_what_does_not_exist(
     caplog: pytest.LogCaptureFixture, counts: dict[str, int]
 ) -> None:
-    """Instrumenting an unsupported library logs the supported ones."""
-    ztrace.instrument("teletype")
+    """Instrumenting an unsupported library logs the supported ones, the most similar first."""
+    ztrace.instrument("zerorcp")
     (logged,) = caplog.records
-    assert "cannot trace 'teletype': supported are zerorpc" in logged.getMessage()
+    assert "cannot trace 'zerorcp': supported are zerorpc, " in logged.getMessage()
+    assert set(LIBRARIES) == set(logged.getMessage().partition("supported are ")[2].split(", "))
     assert counts == {}

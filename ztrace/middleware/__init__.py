@@ -4,31 +4,65 @@ Each has an ``install`` that patches its library once, for existing and for futu
 `ztrace.libraries` lists them.
 """
 
+import sys
+from collections.abc import Callable
 from importlib import import_module
-from importlib.util import find_spec
 
 from ztrace import diagnostics
 from ztrace.libraries import LIBRARIES
+from ztrace.middleware.importing import call_when_imported
 
 
 def instrument(*libraries: str) -> None:
-    """Trace calls made through the named libraries, by default through every supported library installed.
+    """Trace calls made through the named libraries, by default through every supported library.
 
-    May be called before or after `configure`, and repeatedly.
+    A library is patched now if the program has imported it, and otherwise when it does. May be called before
+    or after `configure`, and repeatedly.
 
     Args:
         libraries: names from `ztrace.libraries.LIBRARIES`.
     """
     for name in libraries or LIBRARIES:
         try:
-            row = LIBRARIES.get(name)
-            if row is None:
-                diagnostics.warn(f"cannot trace {name!r}: supported are {', '.join(sorted(LIBRARIES))}")
-            elif find_spec(row.needs) is None:
-                if libraries:
-                    diagnostics.warn(f"cannot trace {name!r}: it is not installed")
+            if name not in LIBRARIES:
+                diagnostics.warn(_explain_unknown(name))
+            elif libraries and not _is_installed(LIBRARIES[name].modules[0]):
+                diagnostics.warn(f"cannot trace {name!r}: it is not installed")
             else:
-                for each in (name, *row.together):
-                    import_module(LIBRARIES[each].middleware).install()
+                _watch(name)
         except Exception:
             diagnostics.count_failure("instrument")
+
+
+def _watch(name: str) -> None:
+    row = LIBRARIES[name]
+    for module in row.modules:
+        call_when_imported(module, _INSTALLERS[name])
+    for other in row.together:
+        _watch(other)
+
+
+def _installer(middleware: str) -> Callable[[], None]:
+    def install() -> None:
+        import_module(middleware).install()
+
+    return install
+
+
+#: By name; the same object each time, so that it waits for a module once.
+_INSTALLERS = {name: _installer(row.middleware) for name, row in LIBRARIES.items()}
+
+
+def _is_installed(module: str) -> bool:
+    """Return whether a module's top-level package can be imported, without importing it."""
+    package = module.partition(".")[0]
+    return package in sys.modules or any(
+        finder.find_spec(package, None) is not None for finder in sys.meta_path
+    )
+
+
+def _explain_unknown(name: str) -> str:
+    import difflib  # Needed by a mistake only.
+
+    nearest = difflib.get_close_matches(name, LIBRARIES, len(LIBRARIES), 0)
+    return f"cannot trace {name!r}: supported are {', '.join(nearest)}"

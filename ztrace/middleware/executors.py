@@ -1,28 +1,32 @@
 """Middleware for thread pools: a task runs with the span that was current when it was submitted."""
 
 import functools
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from multiprocessing.pool import ThreadPool
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ztrace.middleware.carrying import carry, is_enabled
 
-#: Methods of ``multiprocessing.pool.ThreadPool`` through which every task of it is submitted.
-_SUBMITTING = ("apply_async", "_map_async", "imap", "imap_unordered")
+#: Module and class of each pool, with the methods through which every task is submitted. The base class of
+#: ThreadPool, which hands tasks to processes, is not patched.
+_POOLS = (
+    ("concurrent.futures.thread", "ThreadPoolExecutor", ("submit",)),
+    ("multiprocessing.pool", "ThreadPool", ("apply_async", "_map_async", "imap", "imap_unordered")),
+)
 
 
 def install() -> None:
-    """Patch the thread pools of the standard library, once."""
+    """Patch those thread pools of the standard library that are imported, once each."""
     if is_enabled():
-        _wrap_pools()
+        for module, pool, methods in _POOLS:
+            if module in sys.modules:
+                _wrap_pool(getattr(sys.modules[module], pool), methods)
 
 
 @functools.cache
-def _wrap_pools() -> None:
-    ThreadPoolExecutor.submit = _wrap(ThreadPoolExecutor.submit)  # type: ignore[method-assign]
-    for name in _SUBMITTING:  # Of ThreadPool alone: its base class hands tasks to processes.
-        setattr(ThreadPool, name, _wrap(getattr(ThreadPool, name)))
+def _wrap_pool(pool: type, methods: Sequence[str]) -> None:
+    for name in methods:
+        setattr(pool, name, _wrap(getattr(pool, name)))
 
 
 def _wrap(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,5 +1,6 @@
 """Scenarios of callers: each is a function of a `Caller`, run in the driver's process."""
 
+import contextvars
 import gc
 from collections.abc import Callable
 from itertools import count
@@ -21,6 +22,14 @@ def wait_for(condition: Callable[[], Any]) -> None:
     with gevent.Timeout(10.0):
         while not condition():
             gevent.sleep(0.01)
+
+
+def spawn_detached(function: Callable[..., Any], *args: Any) -> Any:
+    """Spawn a greenlet that inherits no span, since it has a context already."""
+    greenlet = gevent.Greenlet(function, *args)
+    greenlet.gr_context = contextvars.Context()
+    greenlet.start()
+    return greenlet
 
 
 def ok(caller: "Caller") -> None:
@@ -186,7 +195,7 @@ def forked_tasks(caller: "Caller") -> None:
 
 
 def spawned_task(caller: "Caller") -> None:
-    """Call from a greenlet that does not inherit the context."""
+    """Call from a greenlet, with no help of zerorpc's."""
     client = caller.client()
     caller.seen.append(gevent.spawn(caller.call, "relay", "echo", 1, on=client).get())
 
@@ -224,7 +233,7 @@ def crowd(caller: "Caller", number: int) -> None:
                 result = error.name
         return [token, root.trace_id.hex(), result]
 
-    tasks = [gevent.spawn(one, position) for position in range(number)]
+    tasks = [spawn_detached(one, position) for position in range(number)]
     caller.seen.extend(task.get() for task in tasks)
 
 
@@ -355,11 +364,11 @@ def publish(caller: "Caller", calls: list[list[Any]]) -> None:
     publisher = zerorpc.Publisher()
     for service in ("front", "back"):
         publisher.connect(caller.endpoints[service]["sub"])
-    # Messages published before the subscription are lost; greenlets keep them out of the scenario's tree.
+    # Messages published before the subscription are lost; they are kept out of the scenario's tree.
     numbers = count()
     wait_for(
         lambda: (
-            gevent.spawn(publisher, "echo", f"{caller.token}-hello.{next(numbers)}").get()
+            spawn_detached(publisher, "echo", f"{caller.token}-hello.{next(numbers)}").get()
             or len({entry.service for entry in caller.journal.read(f"{caller.token}-hello")}) == 2
         )
     )

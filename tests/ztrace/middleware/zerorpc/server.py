@@ -131,7 +131,7 @@ class Methods(failing.FailingMethods):
         return [task.get() for task in tasks]
 
     def spawn(self, token: str, method: str, *args: Any) -> Any:
-        """Call in a task that does not inherit the context."""
+        """Call in a task, with no help of zerorpc's."""
         return gevent.spawn(self._call, f"{token}.0", method, *args).get()
 
     def count(self, token: str, number: int, pause_s: float = 0.0) -> Iterator[int]:

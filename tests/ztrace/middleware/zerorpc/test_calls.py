@@ -7,7 +7,7 @@ import pytest
 
 from tests.ztrace.middleware.zerorpc.fleet import Fleet
 from tests.ztrace.middleware.zerorpc.server import EXOTIC
-from tests.ztrace.middleware.zerorpc.trees import TOLERANCE_NS, Unlogged, find, origins, predict_call, ways
+from tests.ztrace.middleware.zerorpc.trees import TOLERANCE_NS, Unlogged, find, origins, ways
 from ztrace_viewer.trees.tree import walk
 
 pytestmark = pytest.mark.process
@@ -180,22 +180,18 @@ def test_forked_tasks_in_a_server(traced: Fleet, plain: Fleet) -> None:
     assert [child["kind"] for child in find(tree, "server", "front")["children"]] == ["client", "client"]
 
 
-def test_a_task_without_context_begins_a_tree(traced: Fleet, plain: Fleet) -> None:
-    """A call from a task without context is the root of its own tree."""
+def test_a_spawned_task_inherits_the_span(traced: Fleet, plain: Fleet) -> None:
+    """A call from a greenlet that the caller spawns is part of the caller's tree."""
     outcome = traced.run("spawned_task")
     assert outcome.seen == plain.run("spawned_task").seen
-    unlogged = Unlogged(detached={f"{outcome.token}.0"})
-    traced.check(outcome, unlogged)
-    expected = predict_call(f"{outcome.token}.0", traced.entries(outcome.token), unlogged)
-    traced.check_other(f"{outcome.token}.0", expected)
+    traced.check(outcome)
 
 
-def test_a_task_without_context_in_a_server(traced: Fleet) -> None:
-    """A call from a server's task without context is the root of its own tree."""
+def test_a_spawned_task_in_a_server_inherits_the_span(traced: Fleet, plain: Fleet) -> None:
+    """A call from a greenlet that a method spawns is below the method's span."""
     outcome = traced.run("nested", "spawn", "relay", "echo", 1)
-    spawned = f"{outcome.token}.0.0"
-    traced.check(outcome, Unlogged(detached={spawned}))
-    traced.check_other(spawned, predict_call(spawned, traced.entries(outcome.token), Unlogged()))
+    assert outcome.seen == plain.run("nested", "spawn", "relay", "echo", 1).seen
+    traced.check(outcome)
 
 
 def test_a_queue_is_time_of_the_caller(traced: Fleet, plain: Fleet) -> None:

@@ -29,7 +29,6 @@ class Unlogged:
         errors: by kind and token, the error of a span if not the journalled one; None for no error.
         served: by token, the service and the error of a call that reached a server but none of its methods.
         unserved: tokens of calls whose server was killed, so that its span cannot be stored.
-        detached: tokens of calls made without the caller's context, which are roots of other trees.
         inside: tokens of calls made within a span, with the span's name.
         untimed: tokens of calls that their caller gave up, so that their times are not compared.
         alone: by the token of a server's call, the name and the error of a span in it that makes no calls.
@@ -38,7 +37,6 @@ class Unlogged:
     errors: Mapping[tuple[str, str], str | None] = field(default_factory=dict)
     served: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     unserved: Collection[str] = ()
-    detached: Collection[str] = ()
     inside: Mapping[str, str] = field(default_factory=dict)
     untimed: Collection[str] = ()
     alone: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
@@ -107,7 +105,7 @@ class _Calls:
         for entry in self._entries:
             if entry.kind not in _CALLERS or entry.token.rpartition(".")[0] != token:
                 continue
-            if not entry.traced or entry.token in self._unlogged.detached:
+            if not entry.traced:
                 continue
             node = self.made(entry.token)
             group = self._unlogged.inside.get(entry.token)
