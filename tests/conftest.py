@@ -1,7 +1,10 @@
 """Rules of all tests: markers, assertions of shared modules, Ctrl-C, and hypothesis's examples."""
 
 import os
+import shutil
 import signal
+import tempfile
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -16,6 +19,12 @@ pytest.register_assert_rewrite(
 # Shells have what they start in the background ignore Ctrl-C, and so would every program that a test starts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The tests create thousands of databases, and a disk makes each commit wait: their files are in memory where
+# there is room for them.
+_MEMORY = Path("/dev/shm")
+if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > 2 << 30:
+    tempfile.tempdir = str(_MEMORY)
 
 # A few new examples in each run for developers; many, and the same in each run, in continuous integration.
 # Tests that need more of them, or whose examples take long, multiply or divide `settings().max_examples`.

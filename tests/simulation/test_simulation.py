@@ -20,7 +20,9 @@ def folder() -> Iterator[Path]:
         yield folder
 
 
-@pytest.mark.parametrize("first", range(0, 5 * SEEDS, SEEDS))
+@pytest.mark.parametrize(
+    "first", [0, *(pytest.param(SEEDS * n, marks=pytest.mark.slow) for n in range(1, 5))]
+)
 def test_every_account_is_exact(folder: Path, first: int) -> None:
     """Each span is stored or counted once, under any kills, cuts, delays, full disks and restarts."""
     for seed in range(first, first + SEEDS):
@@ -40,6 +42,7 @@ def test_a_seed_happens_again(folder: Path) -> None:
     assert len(logs[0]) > 200
 
 
+@pytest.mark.slow
 def test_what_is_to_go_wrong_goes_wrong(folder: Path) -> None:
     """The first seeds include every kind of fault, so the exact accounts are meaningful."""
     happened: set[str] = set()

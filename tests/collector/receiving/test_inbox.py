@@ -187,7 +187,7 @@ def test_a_flood_keeps_nobody_waiting(path: Path) -> None:
         try:
             sender, acknowledged = Sender(), 0
             begin_s = time.monotonic()
-            while acknowledged < 60:
+            while acknowledged < 20:
                 if sender.sequence - acknowledged < 4:
                     spans = [make_span(n) for n in range(100 * sender.sequence, 100 * sender.sequence + 100)]
                     sender.floor = acknowledged
@@ -207,9 +207,9 @@ def test_a_flood_keeps_nobody_waiting(path: Path) -> None:
         one["service"]: one["n"]
         for one in rows(path, "SELECT service, sum(calls) AS n FROM method_minute_list GROUP BY service")
     }
-    assert by_service["billing"] == 6000
+    assert by_service["billing"] == 2000
     # Each turn of the loop stores from both: the publisher does not hold up the threads.
-    assert by_service["cart"] == sum(flooded) > 6000
+    assert by_service["cart"] == sum(flooded) > 2000
     assert hints <= {RETRY_BUSY_S}
 
 

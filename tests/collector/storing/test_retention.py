@@ -310,6 +310,7 @@ def fill_up(writer: Writer, sender: Sender, messages: int, each: Callable[[int],
         each(number)
 
 
+@pytest.mark.slow
 def test_a_file_stays_at_about_its_size(path: Path) -> None:
     """A file stays near its size limit while many times that size is written, and keeps the newest traces."""
     limit = 8 << 20

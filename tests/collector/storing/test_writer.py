@@ -276,7 +276,9 @@ def test_flipped_bytes_never_stop_a_collector_for_long(path: Path, lines: Lines,
     assert inode in {each.stat().st_ino for each in path.parent.iterdir()}
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize(
+    "seed", [0, 1, 2, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 12))]
+)
 def test_damage_while_it_writes_is_set_aside(path: Path, lines: Lines, seed: int) -> None:
     """A file damaged under a running collector is set aside when the damage is met, and storing continues."""
     rng = random.Random(seed)
