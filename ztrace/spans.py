@@ -22,7 +22,7 @@ from ztrace.context import (
     set_current,
     take_out,
 )
-from ztrace.exceptions import origins, recording
+from ztrace.exceptions import marks, recording
 from ztrace.identifiers import draw_span_ids, new_trace_id, take_span_id
 from ztrace.native import perf_counter_ns, thread_time_ns
 from ztrace.records import ERROR, KIND_NUMBERS, OK
@@ -253,11 +253,10 @@ class Span(LocalContext):
                     if failed is None:
                         status = OK
                 except Exception:  # A full stack has no room for a call; a span further out has.
-                    counts, marks = diagnostics.counts, origins.dictionary_of(exception)
+                    counts, entry = diagnostics.counts, marks.recent.get(id(exception))
                     counts["exception"] = counts.get("exception", 0) + 1
-                    mark = marks.get(origins.MARK)
-                    if mark is not None and mark[1] == self.span_id:
-                        del marks[origins.MARK]
+                    if entry is not None and entry.mark is not None and entry.mark[1] == self.span_id:
+                        entry.mark = None
             links = self.links
             record = (
                 self.trace_id,

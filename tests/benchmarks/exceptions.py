@@ -25,7 +25,7 @@ from typing import Any
 import ztrace
 from ztrace import spans
 from ztrace.context import SpanContext
-from ztrace.exceptions import frames, recording, tracebacks
+from ztrace.exceptions import frames, marks, recording, tracebacks
 
 #: Pairs timed for each figure, and calls per measured time.
 ROUNDS, CALLS = 60, 20
@@ -87,7 +87,7 @@ def time_calls(call: Callable[[], object]) -> float:
 
 def record_raised(error: BaseException) -> None:
     """Record an exception as the span of its origin does, without a mark."""
-    error.__dict__.clear()
+    marks.recent.clear()
     assert recording.record_exception(error, ORIGIN) is not None
 
 
@@ -109,9 +109,10 @@ def prepare_passing(folder: Path, depth: int) -> tuple[BaseException, Callable[[
     around = SpanContext(b"t" * 16, b"a" * 8)
 
     def record(error: BaseException) -> None:
-        mark = error.__dict__["__ztrace_origin__"]
-        mark[3].clear()
-        tracebacks.identify(inner, mark[3])  # type: ignore[arg-type]
+        mark = marks.recent[id(error)].mark
+        assert mark is not None
+        mark.heads.clear()
+        tracebacks.identify(inner, mark.heads)  # type: ignore[arg-type]
         recording.record_exception(error, around)
 
     recording.record_exception(error.with_traceback(inner), ORIGIN, around)

@@ -17,7 +17,7 @@ import ztrace
 import ztrace.otel
 from tests.docs import pages
 from ztrace import addresses, records, settings, wire
-from ztrace.exceptions import frames, origins, recording
+from ztrace.exceptions import frames, marks, messages, origins, recording
 from ztrace.exceptions import locals as local_variables
 from ztrace.publishing import delivery, encoding, unfinished, worker
 from ztrace.scrubbing import rules
@@ -141,14 +141,15 @@ LIMITS = [
     ("Limits of a publisher", "frames of an exception", frames.INNERMOST),
     ("Limits of a publisher", "frames of an exception", recording.MAX_RECORDED_FRAMES),
     ("Limits of a publisher", "causes and members recorded with an exception", origins.MAX_LINKS),
-    ("Limits of a publisher", "notes of an exception", recording.MAX_NOTES),
-    ("Limits of a publisher", "notes of an exception", recording.MAX_NOTE),
+    ("Limits of a publisher", "notes of an exception", messages.MAX_NOTES),
+    ("Limits of a publisher", "notes of an exception", messages.MAX_NOTE),
     ("Limits of a publisher", "members of an exception group", recording.MAX_MEMBERS),
     ("Limits of a publisher", "members of an exception group", recording.MAX_DEPTH),
     ("Limits of a publisher", "local variables of a frame", local_variables.MAX_NAMES),
     ("Limits of a publisher", "local variables of a frame", local_variables.MAX_VALUE),
     ("Limits of a publisher", "depth of an exception's causes", recording.MAX_CAUSES),
-    ("Limits of a publisher", "characters of an exception's message", recording.MAX_MESSAGE),
+    ("Limits of a publisher", "characters of an exception's message", messages.MAX_MESSAGE),
+    ("Limits of a publisher", "exceptions whose origin is remembered", marks.MAX_ENTRIES),
     ("Limits of a publisher", "characters of a source line", records.MAX_CODE),
     ("Limits of the collector", "bytes of a frame", f"{wire.MAX_FRAME_BYTES >> 20} MiB"),
     ("Limits of the collector", "spans of a message", columns.MAX_SPANS),

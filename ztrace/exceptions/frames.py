@@ -11,6 +11,7 @@ from functools import lru_cache
 from types import CodeType, FrameType, TracebackType
 from typing import NamedTuple
 
+from ztrace.exceptions.program import call_program
 from ztrace.exceptions.tracebacks import Heads, is_copy, is_known
 from ztrace.libraries import HIDDEN_PACKAGES
 from ztrace.records import MAX_CODE, FrameRecord
@@ -241,20 +242,16 @@ def _record(frame: FrameType, line: int, repeats: int, omitted: int) -> FrameRec
     if show_locals and record.in_app:
         from ztrace.exceptions.locals import read_locals
 
-        try:
-            record = record._replace(locals=read_locals(frame))
-        except Exception:  # Names that come and go while they are read.
-            return record
+        record = record._replace(locals=read_locals(frame))
     return record
 
 
 def _read_line(file: str, line: int, frame: FrameType) -> str:
     import linecache  # Not needed by programs without exceptions.
 
-    try:
-        return linecache.getline(file, line, frame.f_globals).strip()[:MAX_CODE]
-    except Exception:
-        return ""
+    # The module's loader, which may be the program's, is asked for sources that are in no file.
+    code = call_program(lambda at: linecache.getline(file, at, frame.f_globals), line, "")
+    return str.__str__(code).strip()[:MAX_CODE]
 
 
 def _module_of(frame: FrameType) -> str:

@@ -4,6 +4,7 @@ One idea: no code of the program's runs. Only values of builtin types are shown,
 anything else its class is named.
 """
 
+import sys
 from collections.abc import Iterable
 from itertools import islice
 from types import FrameType
@@ -24,15 +25,24 @@ _MAX_BITS = 512
 def read_locals(frame: FrameType) -> dict[str, str]:
     """Return the names of a frame and their values as text, without dunder names and the compiler's own."""
     found = frame.f_locals
-    if type(found).__module__ != "builtins":
-        return {}  # What a class body or `exec` was given: asking it would run its code.
+    if type(found) not in _NAMESPACES:
+        return {}  # A mapping that was given to `exec` or to a class body, which runs the program's code.
     shown: dict[str, str] = {}
+    # Not by `dict`, which crashes Python 3.13.0 where a comprehension's names are hidden.
     for name in list(found):
-        if type(name) is str and name.isidentifier() and name[:2] != "__" and name in found:
-            shown[name[:_MAX_NAME]] = describe(found[name])
-            if len(shown) == MAX_NAMES:
-                break
+        if type(name) is str and name.isidentifier() and name[:2] != "__":
+            value = found.get(name, _GONE)
+            if value is not _GONE:  # By another thread, from the names of a module.
+                shown[name[:_MAX_NAME]] = describe(value)
+                if len(shown) == MAX_NAMES:
+                    break
     return shown
+
+
+#: Value of a name that has gone while the names were read.
+_GONE = object()
+#: Types of the namespaces that the interpreter makes: from Python 3.13 on a function's is no dict.
+_NAMESPACES = (dict, type((lambda: sys._getframe().f_locals)()))
 
 
 def describe(value: object) -> str:
@@ -43,11 +53,12 @@ def describe(value: object) -> str:
 
 def name_class(cls: type) -> str:
     """Return a class's qualified name with its module, bare for builtins."""
+    name = str.__str__(_qualname_of(cls))  # A program may have put a subclass of str in its place.
     try:
-        name, module = _qualname_of(cls), _module_of(cls)
-    except Exception:
-        return "<unnamed>"
-    return name if module == "builtins" or type(module) is not str else f"{module}.{name}"
+        module = _module_of(cls)
+    except AttributeError:
+        return name
+    return name if type(module) is not str or module == "builtins" else f"{module}.{name}"
 
 
 #: `type`'s own descriptors: a metaclass may have others in their place.

@@ -7,13 +7,12 @@ Nothing of the program's runs here: attributes are read with the descriptors of 
 class has in their place.
 """
 
-from functools import lru_cache
 from types import FrameType, TracebackType
-from typing import NamedTuple
 
 from ztrace.context import Context
 from ztrace.exceptions.frames import is_own
-from ztrace.exceptions.tracebacks import Heads, is_copy, is_known
+from ztrace.exceptions.marks import Mark, recall, remember
+from ztrace.exceptions.tracebacks import Heads, is_known, is_raise
 from ztrace.records import GROUPED, REPLACED, WRAPPED
 
 #: Exceptions looked at, or recorded, with one: chains may be endless, and groups of groups multiply.
@@ -21,31 +20,10 @@ MAX_LINKS = 64
 #: Spans that a mark names. A trace may be deeper; one that goes on for ever must not make it grow.
 MAX_VIA = 10_000
 
-#: Where the mark is kept: in the exception's own dictionary, so that it goes when it goes.
-MARK = "__ztrace_origin__"
-
-dictionary_of = BaseException.__dict__["__dict__"].__get__
 members_of = BaseExceptionGroup.__dict__["exceptions"].__get__
 _explicit_cause_of = BaseException.__dict__["__cause__"].__get__
 _context_of = BaseException.__dict__["__context__"].__get__
 _suppresses_context = BaseException.__dict__["__suppress_context__"].__get__
-
-
-class Mark(NamedTuple):
-    """What an exception remembers; kept as a plain tuple, so that it can be pickled to where ztrace is not.
-
-    Attributes:
-        trace_id: that of the origin.
-        span_id: the origin.
-        via: ids of the spans it is known to come up through: those around its origin and around each span it
-            passed, in this process.
-        heads: where its traceback began when it left a span.
-    """
-
-    trace_id: bytes
-    span_id: bytes
-    via: set[bytes]
-    heads: Heads
 
 
 def mark_origin(
@@ -59,7 +37,7 @@ def mark_origin(
         span_id: likewise.
         span: the call that brought it.
     """
-    put_mark(exception, Mark(trace_id, span_id, find_ancestors(span), {}))
+    remember(exception).put_mark(Mark(trace_id, span_id, find_ancestors(span), {}))
 
 
 def origin_of(exception: BaseException) -> tuple[bytes, bytes] | None:
@@ -68,21 +46,10 @@ def origin_of(exception: BaseException) -> tuple[bytes, bytes] | None:
     return None if mark is None else (mark.trace_id, mark.span_id)
 
 
-def put_mark(exception: BaseException, mark: Mark) -> None:
-    """Keep the mark on the exception."""
-    try:
-        dictionary_of(exception)[MARK] = tuple(mark)
-    except Exception:  # There is no memory, or a class of C without a dictionary.
-        return
-
-
 def mark_of(exception: BaseException) -> Mark | None:
     """Return the mark of an exception that has left a span."""
-    try:
-        mark = dict.get(dictionary_of(exception), MARK)
-        return Mark(*mark) if type(mark) is tuple and len(mark) == len(Mark._fields) else None
-    except Exception:
-        return None
+    entry = recall(exception)
+    return None if entry is None else entry.mark
 
 
 def find_ancestors(*spans: Context | None) -> set[bytes]:
@@ -123,7 +90,7 @@ def find_new_raise(traceback: TracebackType | None, heads: Heads) -> TracebackTy
     while step is not None and not is_known(step, heads):
         own.add(id(step.tb_frame))
         inner = step.tb_next
-        if _is_raise(step):
+        if is_raise(step):
             if not is_own(step.tb_frame):
                 return None  # A library hands on what another thread or task has failed with.
             if inner is None:
@@ -141,22 +108,6 @@ def find_new_raise(traceback: TracebackType | None, heads: Heads) -> TracebackTy
 def _is_before(step: TracebackType, frame: FrameType) -> bool:
     """Tell whether a step is before a span that is ending: its frame is then at the line of ``with``."""
     return (step.tb_lineno or 0) < (frame.f_lineno or 0)
-
-
-def _is_raise(step: TracebackType) -> bool:
-    """Tell whether a step is at a ``raise`` statement that names an exception."""
-    if is_copy(step.tb_frame.f_code):
-        return False
-    at = step.tb_lasti
-    code = step.tb_frame.f_code.co_code  # Without what the interpreter has put into it while it ran.
-    return 0 <= at < len(code) - 1 and code[at] == _raise_opcode() and code[at + 1] > 0
-
-
-@lru_cache(maxsize=1)
-def _raise_opcode() -> int:
-    import opcode  # Needed by few programs.
-
-    return opcode.opmap["RAISE_VARARGS"]
 
 
 def come_from(

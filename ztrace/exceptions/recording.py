@@ -21,39 +21,29 @@ from ztrace.exceptions.frames import (
     read_steps,
     record_frames,
 )
-from ztrace.exceptions.locals import describe as describe_value
 from ztrace.exceptions.locals import name_class
+from ztrace.exceptions.marks import Entry, Mark, remember
+from ztrace.exceptions.messages import MAX_NOTES, message_of, notes_of
 from ztrace.exceptions.origins import (
-    MARK,
     MAX_LINKS,
     MAX_VIA,
-    Mark,
     cause_of,
     come_from,
-    dictionary_of,
     find_ancestors,
     find_new_raise,
     mark_of,
     members_of,
-    put_mark,
 )
+from ztrace.exceptions.program import is_interrupt
 from ztrace.exceptions.tracebacks import identify, traceback_of
 from ztrace.records import KIND_NUMBERS, PASSED, RAISED, ExceptionRecord, FrameRecord
 
-#: Characters kept of a message, and of a note.
-MAX_MESSAGE, MAX_NOTE = 4096, 1024
 #: Causes kept: ``raise from`` in a loop can chain without end.
 MAX_CAUSES = 8
-#: Notes kept of an exception, members of a group, and groups in one another.
-MAX_NOTES, MAX_MEMBERS, MAX_DEPTH = 16, 16, 4
+#: Members kept of a group, and groups in one another.
+MAX_MEMBERS, MAX_DEPTH = 16, 4
 #: Frames recorded with one, its causes' and members' included: groups of groups multiply.
 MAX_RECORDED_FRAMES = 400
-#: Where a better message is kept, and what an exception is told as where it begins: in its own dictionary, so
-#: that it goes when it goes.
-_MESSAGE, _REMOTE = "__ztrace_message__", "__ztrace_remote__"
-#: Characters of a type's name as another process told it.
-_MAX_TYPE = 256
-
 #: Kinds of spans whose own frames are a library's: the line that made the call lies outside.
 _CALLING = (KIND_NUMBERS["client"], KIND_NUMBERS["producer"])
 
@@ -72,27 +62,6 @@ def is_error(exception: BaseException) -> bool:
     return not issubclass(cls, GeneratorExit)
 
 
-def describe(exception: BaseException, message: str) -> None:
-    """Give an exception a better message than its ``str``, which the program goes on to see unchanged."""
-    try:
-        dictionary_of(exception)[_MESSAGE] = message
-    except Exception:
-        return
-
-
-def describe_remote(exception: BaseException, name: object, message: object) -> None:
-    """Tell of an exception that it stands for one of another process, of which nothing else will be told.
-
-    The span in which it begins has that one's type and message then, and the spans it passes have its own.
-    """
-    # What is no name is a text of another protocol's.
-    if type(name) is str and type(message) is str and name[:_MAX_TYPE].replace(".", "_").isidentifier():
-        try:
-            dictionary_of(exception)[_REMOTE] = (name[:_MAX_TYPE], _cut(message, MAX_MESSAGE))
-        except Exception:
-            return
-
-
 def record_exception(
     exception: BaseException, span: Context, *around: Context | None
 ) -> ExceptionRecord | None:
@@ -105,29 +74,35 @@ def record_exception(
 
     Returns:
         None if it is no failure.
+
+    Raises:
+        BaseException: if it arrived from outside meanwhile.
     """
     if not is_error(exception):
         return None
     try:
         return _Recording(span, around).record(exception)
-    except Exception:
+    except Exception as error:
+        if is_interrupt(error):
+            raise
         return _record_shortly(exception, span)
 
 
 def _record_shortly(exception: BaseException, span: Context) -> ExceptionRecord:
-    """Record what could not be recorded in full: where the stack is full, there is no room for more calls."""
+    """Record what could not be recorded in full.
+
+    Raises:
+        RecursionError: where the stack has no room for this either.
+    """
     how, origin = RAISED, (span.trace_id, span.span_id)
-    try:
-        marks = dictionary_of(exception)
-        mark = dict.get(marks, MARK)
-        if type(mark) is tuple and mark[0] == span.trace_id:
-            how, origin = PASSED if mark[1] != span.span_id else RAISED, mark[:2]
-        else:
-            marks[MARK] = (*origin, set(), {})
-        diagnostics.count_failure("exception")
-    except Exception:
-        how = RAISED
-    return ExceptionRecord(type(exception).__name__, "", [], [], how, *origin)
+    entry = remember(exception)
+    mark = entry.mark
+    if mark is not None and mark.trace_id == span.trace_id:
+        how, origin = PASSED if mark.span_id != span.span_id else RAISED, mark[:2]
+    else:
+        entry.mark = Mark(*origin, set(), {})
+    diagnostics.count_failure("exception")
+    return ExceptionRecord(name_class(type(exception)), "", [], [], how, *origin)
 
 
 class _Recording:
@@ -141,7 +116,8 @@ class _Recording:
         self._frames_left = MAX_RECORDED_FRAMES
 
     def record(self, exception: BaseException) -> ExceptionRecord:
-        mark = mark_of(exception)
+        entry = remember(exception)
+        mark = entry.mark
         traceback = traceback_of(exception)
         raised_anew = None
         if mark is not None:
@@ -149,11 +125,11 @@ class _Recording:
             if not is_on_its_way:
                 raised_anew = find_new_raise(traceback, mark.heads)
             if is_on_its_way or (raised_anew is None and mark.trace_id == self._span.trace_id):
-                return self._record_passed(exception, traceback, mark)
-        return self._record_raised(exception, traceback, raised_anew)
+                return self._record_passed(exception, entry, traceback, mark)
+        return self._record_raised(exception, entry, traceback, raised_anew)
 
     def _record_passed(
-        self, exception: BaseException, traceback: TracebackType | None, mark: Mark
+        self, exception: BaseException, entry: Entry, traceback: TracebackType | None, mark: Mark
     ) -> ExceptionRecord:
         stack = read_stack(traceback, mark.heads)
         frames = self._limit(stack.frames)
@@ -162,22 +138,26 @@ class _Recording:
         self._leave(mark, traceback)
         return ExceptionRecord(
             type_name(exception),
-            message_of(exception),
+            message_of(exception, entry),
             frames,
             [],
             PASSED,
             mark.trace_id,
             mark.span_id,
-            _notes_of(exception),
+            notes_of(exception),
             [],
         )
 
     def _record_raised(
-        self, exception: BaseException, traceback: TracebackType | None, raised_anew: TracebackType | None
+        self,
+        exception: BaseException,
+        entry: Entry,
+        traceback: TracebackType | None,
+        raised_anew: TracebackType | None,
     ) -> ExceptionRecord:
         """Record what was raised in this span, or raised here from what was raised in another."""
         # Marked first: whatever fails later, the spans around this one know where it came from.
-        how, origin = self._mark_raised(exception, traceback)
+        how, origin = self._mark_raised(exception, entry, traceback)
         stack = read_stack(traceback, last=raised_anew)
         frames = stack.frames
         if traceback is not None and not stack.in_app:
@@ -185,16 +165,16 @@ class _Recording:
             # and the line that made the call, which is what is asked for, lies further out.
             callers = read_callers(traceback.tb_frame)
             frames = record_frames([*callers, *read_steps(traceback, last=raised_anew)])
-        return self._complete(exception, self._limit(frames), how, origin, 0)
+        return self._complete(exception, entry, self._limit(frames), how, origin, 0)
 
     def _mark_raised(
-        self, exception: BaseException, traceback: TracebackType | None
+        self, exception: BaseException, entry: Entry, traceback: TracebackType | None
     ) -> tuple[str, tuple[bytes, bytes]]:
         came_from = come_from(exception, self._span.trace_id)
         how, origin = came_from or (RAISED, (self._span.trace_id, self._span.span_id))
         mark = Mark(*origin, set(), {})
         self._leave(mark, traceback)
-        put_mark(exception, mark)
+        entry.put_mark(mark)
         return how, origin
 
     def _leave(self, mark: Mark, traceback: TracebackType | None) -> None:
@@ -209,6 +189,7 @@ class _Recording:
     def _complete(
         self,
         exception: BaseException,
+        entry: Entry,
         frames: Sequence[FrameRecord],
         how: str,
         origin: tuple[bytes | None, bytes | None],
@@ -216,14 +197,14 @@ class _Recording:
     ) -> ExceptionRecord:
         self._seen.add(id(exception))
         self._path.add(id(exception))
-        notes = _notes_of(exception)
+        notes = notes_of(exception)
         members, left_out = self._record_members(exception, depth)
         causes = self._record_causes(exception, depth)
         self._path.discard(id(exception))
         if left_out:
             del notes[MAX_NOTES - 1 :]
             notes.append(f"… and {left_out} more exceptions")
-        told = _remote_of(exception) or (type_name(exception), message_of(exception))
+        told = entry.remote or (type_name(exception), message_of(exception, entry))
         return ExceptionRecord(*told, frames, causes, how, *origin, notes, members)
 
     def _record_causes(self, exception: BaseException, depth: int) -> list[ExceptionRecord]:
@@ -238,7 +219,7 @@ class _Recording:
             return []
         # It gets no mark: what is being handled outside this span may well leave another one yet.
         frames = self._limit(read_stack(traceback_of(link)).frames)
-        return [self._complete(link, frames, how, (None, None), depth + 1)]
+        return [self._complete(link, remember(link), frames, how, (None, None), depth + 1)]
 
     def _record_members(self, exception: BaseException, depth: int) -> tuple[list[ExceptionRecord], int]:
         """Record a group's exceptions, and count those left out."""
@@ -256,15 +237,16 @@ class _Recording:
         return records, len(members) - len(records)
 
     def _record_member(self, member: BaseException, depth: int) -> ExceptionRecord:
-        mark, traceback = mark_of(member), traceback_of(member)
+        entry, traceback = remember(member), traceback_of(member)
+        mark = entry.mark
         if mark is not None and self._is_elsewhere(member):
             self._seen.add(id(member))
             self._leave(mark, traceback)
             return ExceptionRecord(
-                type_name(member), message_of(member), [], [], PASSED, mark.trace_id, mark.span_id
+                type_name(member), message_of(member, entry), [], [], PASSED, mark.trace_id, mark.span_id
             )
-        how, origin = self._mark_raised(member, traceback)
-        return self._complete(member, self._limit(read_stack(traceback).frames), how, origin, depth)
+        how, origin = self._mark_raised(member, entry, traceback)
+        return self._complete(member, entry, self._limit(read_stack(traceback).frames), how, origin, depth)
 
     def _is_full(self) -> bool:
         return len(self._seen) >= MAX_LINKS
@@ -292,43 +274,3 @@ class _Recording:
 def type_name(exception: BaseException) -> str:
     """Return the class's name with its module, bare for builtins."""
     return name_class(type(exception))
-
-
-def message_of(exception: BaseException) -> str:
-    """Return ``str(exception)``, cut; a class whose ``__str__`` fails gets a placeholder."""
-    try:
-        text = dict.get(dictionary_of(exception), _MESSAGE) or str(exception)
-        return _cut(text, MAX_MESSAGE)
-    except Exception:
-        return "<no message: __str__ failed>"
-
-
-def _remote_of(exception: BaseException) -> tuple[str, str] | None:
-    """Return the type and message of what an exception stands for, if `describe_remote` told."""
-    try:
-        told: tuple[str, str] | None = dict.get(dictionary_of(exception), _REMOTE)
-        return told if type(told) is tuple else None
-    except Exception:
-        return None
-
-
-def _notes_of(exception: BaseException) -> list[str]:
-    """Return what `BaseException.add_note` added, or whatever a program has put there."""
-    try:
-        notes = dict.get(dictionary_of(exception), "__notes__")
-        if notes is None:
-            return []
-        if type(notes) is not list and type(notes) is not tuple:
-            notes = [notes]
-        return [
-            _cut(note, MAX_NOTE) if issubclass(type(note), str) else describe_value(note)
-            for note in notes[:MAX_NOTES]
-        ]
-    except Exception:
-        return []
-
-
-def _cut(text: str, length: int) -> str:
-    """Return at most so many characters, with a mark where it was cut, of a text of any class."""
-    kept = str.__getitem__(text, slice(length))
-    return kept if str.__len__(text) <= length else kept + "…"

@@ -7,6 +7,7 @@ frame, and so the same traceback. The tag keeps nothing alive, and goes with the
 """
 
 import sys
+from functools import lru_cache
 from types import CodeType, FrameType, TracebackType
 
 #: Steps remembered of one exception: one that is raised without end must not make it grow.
@@ -17,7 +18,7 @@ _REBUILT = ("__traceback_maker",)
 
 #: The class's own, whatever a subclass has in its place.
 traceback_of = BaseException.__dict__["__traceback__"].__get__
-_set_traceback = BaseException.__dict__["__traceback__"].__set__
+set_traceback = BaseException.__dict__["__traceback__"].__set__
 
 
 class Tag:
@@ -26,11 +27,7 @@ class Tag:
     __slots__ = ()
 
     def __call__(self, *event: object) -> None:
-        """Do what a debugger's function does that wants to hear no more of a frame."""
-
-    def __reduce__(self) -> tuple[type, tuple[()]]:
-        """Let an exception be pickled to where ztrace is not."""
-        return object, ()
+        """Ignore the event, as the function of a debugger that wants no more events of a frame."""
 
 
 #: Where a traceback began when its exception left a span: what `is_known` knows a step by. Of a step by its
@@ -59,9 +56,51 @@ def is_known(step: TracebackType, heads: Heads) -> bool:
     return is_copy(code) and (code.co_filename, step.tb_lineno or 0, code.co_name) in heads
 
 
+def is_known_below(traceback: TracebackType | None, heads: Heads) -> bool:
+    """Return whether a frame of a traceback ended with the exception of which the heads were remembered.
+
+    Nothing is derived from a frame that has not ended: it may have raised another exception before.
+    """
+    step = traceback
+    while step is not None:
+        below = step.tb_next
+        head = heads.get(id(step))
+        if head is not None and below is not None and head[0] == step.tb_lasti:
+            tag = _tag_of(below.tb_frame)
+            if tag is not None and tag is head[1]:
+                return True
+        step = below
+    return False
+
+
 def is_copy(code: CodeType) -> bool:
     """Tell whether a step's code is a stand-in's: gevent and tblib copy tracebacks for other threads."""
     return code.co_names == _REBUILT
+
+
+def is_raise(step: TracebackType) -> bool:
+    """Return whether a step is at a ``raise`` statement that names an exception."""
+    if is_copy(step.tb_frame.f_code):
+        return False
+    at = step.tb_lasti
+    code = step.tb_frame.f_code.co_code  # Without the interpreter's specialized instructions.
+    return 0 <= at < len(code) - 1 and code[at] == _opcode("RAISE_VARARGS") and code[at + 1] > 0
+
+
+def is_throw(step: TracebackType) -> bool:
+    """Return whether an exception was thrown into a generator or coroutine that did not run."""
+    at = step.tb_lasti
+    code = step.tb_frame.f_code.co_code
+    waiting = (_opcode("YIELD_VALUE"), _opcode("RETURN_GENERATOR"))
+    # From Python 3.13 on a step is behind the instruction where the code waits.
+    return any(0 <= place < len(code) and code[place] in waiting for place in (at, at - 2))
+
+
+@lru_cache(maxsize=4)
+def _opcode(name: str) -> int:
+    import opcode  # Needed by few programs.
+
+    return opcode.opmap[name]
 
 
 def take_off_frame(exception: BaseException) -> None:
@@ -70,13 +109,10 @@ def take_off_frame(exception: BaseException) -> None:
     A bare ``raise`` there adds nothing, so the program sees what it would have seen without ztrace. And
     zerorpc formats each traceback twice, for which Python parses the source line of a step.
     """
-    try:
-        traceback = traceback_of(exception)
-        # Otherwise nothing but ztrace tells where it was, as of a signal that arrived there.
-        if traceback.tb_next is not None and traceback.tb_frame is sys._getframe(1):
-            _set_traceback(exception, traceback.tb_next)
-    except Exception:
-        return
+    traceback = traceback_of(exception)
+    # The only step tells where the exception was raised, as of a signal that arrived in the wrapper.
+    if traceback is not None and traceback.tb_next is not None and traceback.tb_frame is sys._getframe(1):
+        set_traceback(exception, traceback.tb_next)
 
 
 def _frame_below(step: TracebackType) -> FrameType:

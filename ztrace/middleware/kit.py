@@ -10,7 +10,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from ztrace.context import make_current
-from ztrace.exceptions import origins, recording
+from ztrace.exceptions import messages, origins
 from ztrace.propagation import parse_traceparent
 from ztrace.spans import CONSUMER, Span, start_span
 
@@ -85,7 +85,7 @@ def take_origin(span: Span, reply: Mapping[str, Any], exception: BaseException) 
     """
     message = reply.get(MESSAGE)
     if type(message) is str:
-        recording.describe(exception, message)
+        messages.describe(exception, message)
     origin = reply.get(ORIGIN)
     if not isinstance(origin, list) or [type(part) for part in origin] != [bytes, bytes]:
         return False

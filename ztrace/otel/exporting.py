@@ -14,7 +14,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, StatusCode
 
 from ztrace import agent, diagnostics
 from ztrace.exceptions import frames
-from ztrace.exceptions.recording import MAX_MESSAGE
+from ztrace.exceptions.messages import MAX_MESSAGE
 from ztrace.exceptions.texts import read_stack_text
 from ztrace.otel.context import HOW, ORIGIN_SPAN_ID, ORIGIN_TRACE_ID
 from ztrace.publishing.publisher import Publisher

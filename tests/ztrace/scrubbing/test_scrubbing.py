@@ -15,7 +15,7 @@ from ztrace import diagnostics
 from ztrace.enrolment import Enrolment
 from ztrace.errors import SettingsError
 from ztrace.exceptions.locals import describe
-from ztrace.exceptions.recording import MAX_MESSAGE
+from ztrace.exceptions.messages import MAX_MESSAGE
 from ztrace.publishing.encoding import MAX_ITEMS, MAX_NAME, MAX_TEXT, encode
 from ztrace.records import MAX_CODE, RAISED, WRAPPED, ExceptionRecord, FrameRecord, Span
 from ztrace.scrubbing import rules as scrubbing_rules

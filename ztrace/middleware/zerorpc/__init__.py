@@ -28,7 +28,7 @@ from zerorpc import core, patterns
 
 from ztrace import diagnostics, spans
 from ztrace.context import make_current
-from ztrace.exceptions import recording
+from ztrace.exceptions import messages
 from ztrace.middleware.kit import DURATION, describe_error, take_duration, write_context
 from ztrace.middleware.zerorpc.calls import (
     calling,
@@ -164,8 +164,8 @@ class ZerorpcMiddleware(Registered):
                 end_message(span)
             elif "traceparent" in request.header:
                 # The text of a RemoteError is a whole traceback.
-                remote = isinstance(exception, zerorpc.RemoteError)
-                message = recording.message_of(exception) if remote else None
+                remote = issubclass(type(exception), zerorpc.RemoteError)
+                message = messages.message_of(exception) if remote else None
                 reply.header[REPLY_KEY] = describe_error(span, exception, message)
         except Exception:
             diagnostics.count_failure("zerorpc")

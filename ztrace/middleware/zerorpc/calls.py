@@ -16,7 +16,7 @@ from gevent import GreenletExit
 from gevent.event import AsyncResult
 
 from ztrace import diagnostics, spans
-from ztrace.exceptions import recording
+from ztrace.exceptions import messages
 from ztrace.exceptions.tracebacks import take_off_frame
 from ztrace.middleware.kit import take_origin
 from ztrace.middleware.zerorpc.contexts import is_traced
@@ -157,14 +157,14 @@ def _end_call(message_id: Any, exception: BaseException | None = None) -> None:
 
 def take_remote_error(span: Span, exception: Any, answer: dict[str, Any]) -> None:
     """Record the origin of a remote exception, or the text that a server without ztrace sent."""
-    is_original = isinstance(exception, zerorpc.RemoteError)  # Other middleware may have replaced it.
+    is_original = issubclass(type(exception), zerorpc.RemoteError)  # Other middleware may have replaced it.
     if is_original:
-        recording.describe(exception, f"{exception.name}: {exception.msg}")
+        messages.describe(exception, f"{exception.name}: {exception.msg}")
     if take_origin(span, answer, exception):
         return
     # A server that relays an error names the class RemoteError, which says nothing.
     if is_original and exception.name != zerorpc.RemoteError.__name__:
-        recording.describe_remote(exception, exception.name, exception.msg)
+        messages.describe_remote(exception, exception.name, exception.msg)
     if is_original and exception.traceback:
         text = exception.traceback[-MAX_REMOTE_TRACEBACK:]
         if len(text) < len(exception.traceback):

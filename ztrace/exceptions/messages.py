@@ -1,0 +1,205 @@
+"""Messages and notes of exceptions, as short texts.
+
+One idea: the text of an exception is made once, and no more of it than is recorded. Most classes leave
+``__str__`` to BaseException, whose text is written here from the arguments, up to the limit. Only classes
+with a ``__str__`` of their own, and arguments of other than builtin types, run the program's code.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from types import WrapperDescriptorType
+from typing import Any
+
+from ztrace.exceptions.locals import describe as describe_value
+from ztrace.exceptions.locals import name_class
+from ztrace.exceptions.marks import Entry, dictionary_of, remember
+from ztrace.exceptions.program import call_program
+
+#: Characters kept of a message, and of a note.
+MAX_MESSAGE, MAX_NOTE = 4096, 1024
+#: Notes kept of an exception.
+MAX_NOTES = 16
+#: Containers in containers of which a message tells; deeper ones are left out.
+_MAX_DEPTH = 20
+#: Characters of a type's name as another process told it.
+_MAX_TYPE = 256
+
+#: Message of an exception whose ``__str__`` raises, or has not returned yet.
+_FAILED = "<no message: __str__ failed>"
+
+#: Bits of the largest integer that is written out; Python refuses to write one of 4,300 digits.
+_MAX_BITS = 14_000
+#: Types of which no part is an object of the program's.
+_PLAIN = frozenset((type(None), bool, int, float, complex, str, bytes, bytearray))
+_BRACKETS: dict[type, Sequence[str]] = {
+    list: "[]",
+    tuple: "()",
+    dict: "{}",
+    set: "{}",
+    frozenset: ("frozenset({", "})"),
+}
+_WITHOUT_LITERAL = frozenset((set, frozenset))
+
+_arguments_of = BaseException.__dict__["args"].__get__
+_bases_of = type.__dict__["__mro__"].__get__
+_namespace_of = type.__dict__["__dict__"].__get__
+_str_of_base, _str_of_key_error = BaseException.__dict__["__str__"], KeyError.__dict__["__str__"]
+
+
+def describe(exception: BaseException, message: str) -> None:
+    """Record an exception under a better message than its ``str``, which the program goes on to see."""
+    remember(exception).described = message
+
+
+def describe_remote(exception: BaseException, name: object, message: object) -> None:
+    """Record an exception, where it begins, as the exception of an untraced process that it stands for.
+
+    Spans it passes have its own type and message.
+    """
+    # What is no name is a text of another protocol's.
+    if type(name) is str and type(message) is str and name[:_MAX_TYPE].replace(".", "_").isidentifier():
+        remember(exception).remote = (name[:_MAX_TYPE], _cut(message, MAX_MESSAGE))
+
+
+def message_of(exception: BaseException, entry: Entry | None = None) -> str:
+    """Return ``str(exception)``, cut; a class whose ``__str__`` fails gets a placeholder.
+
+    The text is made when it is first asked for, and remembered.
+
+    Args:
+        exception: of any class.
+        entry: what is remembered of it, if that is at hand.
+
+    Raises:
+        BaseException: if it arrived from outside while ``__str__`` ran.
+    """
+    if entry is None:
+        entry = remember(exception)
+    if entry.described is not None:
+        return _cut(entry.described, MAX_MESSAGE)
+    if entry.message is None:
+        entry.message, entry.asked = _FAILED, True
+        try:
+            entry.message = _text_of(exception)
+        finally:
+            entry.asked = False
+    return entry.message
+
+
+def notes_of(exception: BaseException) -> list[str]:
+    """Return what `BaseException.add_note` has added, or what a program has put in its place."""
+    notes = dict.get(dictionary_of(exception), "__notes__")
+    if notes is None:
+        return []
+    if type(notes) is not list and type(notes) is not tuple:
+        notes = [notes]
+    return [
+        _cut(note, MAX_NOTE) if issubclass(type(note), str) else describe_value(note)
+        for note in notes[:MAX_NOTES]
+    ]
+
+
+def _text_of(exception: BaseException) -> str:
+    method, arguments = _find_str(type(exception)), _arguments_of(exception)
+    single = len(arguments) == 1
+    if method is _str_of_key_error and single:
+        return _collect(arguments[0])
+    if method is _str_of_base or method is _str_of_key_error:
+        if single:
+            return _text_of_argument(arguments[0])
+        return _collect(arguments) if arguments else ""
+    if single and type(arguments[0]) in _BRACKETS and _is_builtin(method):
+        return _collect(arguments[0])
+    return _ask(str, exception, _FAILED)
+
+
+def _text_of_argument(value: Any) -> str:
+    kind = type(value)
+    if kind is str:
+        return _cut(value, MAX_MESSAGE)
+    if kind in _PLAIN:
+        return _cut(_write_plain(value), MAX_MESSAGE)
+    if kind in _BRACKETS:
+        return _collect(value)
+    return _ask(str, value, _FAILED)
+
+
+def _find_str(cls: type) -> object:
+    """Return the ``__str__`` of a class, without asking its metaclass."""
+    for base in _bases_of(cls):
+        namespace = _namespace_of(base)
+        if "__str__" in namespace:
+            return namespace["__str__"]
+    return None
+
+
+def _is_builtin(method: object) -> bool:
+    return type(method) is WrapperDescriptorType and method.__objclass__.__module__ == "builtins"
+
+
+def _ask(function: Callable[[Any], str], value: Any, otherwise: str) -> str:
+    """Return the text that the program's code makes, cut."""
+    text = call_program(function, value, otherwise)
+    return _cut(text, MAX_MESSAGE)
+
+
+def _collect(value: Any) -> str:
+    """Return ``repr(value)``, cut, without making more of it."""
+    parts, length = [], 0
+    for part in _write(value, ()):
+        parts.append(part)
+        length += len(part)
+        if length > MAX_MESSAGE:
+            break
+    return _cut("".join(parts), MAX_MESSAGE)
+
+
+def _write(value: Any, path: tuple[int, ...]) -> Iterator[str]:
+    """Yield the parts of ``repr(value)``."""
+    kind = type(value)
+    if kind in _BRACKETS:
+        yield from _write_container(value, path)
+    elif kind in _PLAIN:
+        yield _write_plain(value)
+    else:
+        yield _ask(repr, value, f"<{name_class(kind)}>")
+
+
+def _write_plain(value: Any) -> str:
+    kind = type(value)
+    if kind is str or kind is bytes or kind is bytearray:
+        return repr(value[: MAX_MESSAGE + 1])
+    if kind is int and value.bit_length() > _MAX_BITS:
+        return f"<int of {value.bit_length()} bits>"
+    return repr(value)
+
+
+def _write_container(value: Any, path: tuple[int, ...]) -> Iterator[str]:
+    kind = type(value)
+    begin, end = _BRACKETS[kind]
+    if not value and kind in _WITHOUT_LITERAL:
+        yield f"{kind.__name__}()"
+        return
+    yield begin
+    if id(value) in path or len(path) == _MAX_DEPTH:
+        yield "..."
+    else:
+        path = (*path, id(value))
+        # A copy, since other threads may change the original.
+        for place, item in enumerate(list(islice(value.items() if kind is dict else value, MAX_MESSAGE))):
+            if place:
+                yield ", "
+            if kind is dict:
+                yield from _write(item[0], path)
+                yield ": "
+                item = item[1]
+            yield from _write(item, path)
+        if kind is tuple and len(value) == 1:
+            yield ","
+    yield end
+
+
+def _cut(text: str, length: int) -> str:
+    """Return at most so many characters, with a mark where it was cut, of a text of any class."""
+    kept = str.__getitem__(text, slice(length))
+    return kept if str.__len__(text) <= length else kept + "…"
