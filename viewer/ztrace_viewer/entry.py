@@ -24,6 +24,21 @@ USAGE = 2
 
 def main() -> int:
     """Run the command line and return its exit status."""
+    try:
+        # Imported here, so that as little as possible precedes the handling of Ctrl-C.
+        from ztrace_viewer import interrupts
+
+        interrupts.take_over()
+        try:
+            return _explain()
+        finally:
+            interrupts.end()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _explain() -> int:
+    """Run the command line, and print expected failures on one line."""
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:
@@ -37,10 +52,8 @@ def main() -> int:
             raise
         print(f"ztrace: {module} is not installed; pip install 'ztrace[{extra}]'", file=sys.stderr)
         return USAGE
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except BrokenPipeError:
-        # Who read the output has seen enough. Python flushes once more at exit: let that go nowhere.
+        # The reader has closed the pipe. Python flushes once more at exit: discard that.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:

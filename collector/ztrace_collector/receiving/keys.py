@@ -21,6 +21,7 @@ from zmq.utils import z85
 
 from ztrace.enrolment import KEY_BYTES, Enrolment, check_service
 from ztrace.errors import NotFoundError, SettingsError
+from ztrace_collector.files import write_whole
 
 #: The collector's pair; every other file of the folder that ends in .json is a service's key.
 SERVER_FILE = "server.json"
@@ -230,26 +231,10 @@ class KeyFolder:
             SettingsError: the disk or the folder refuses.
         """
         path = self.path / name
-        temporary = self.path / f".{name}.{os.urandom(6).hex()}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        text = json.dumps(record, indent=2, ensure_ascii=False)
         try:
-            try:
-                with open(os.open(temporary, flags, 0o600), "w", encoding="utf-8") as file:
-                    json.dump(record, file, indent=2, ensure_ascii=False)
-                    file.write("\n")
-                    file.flush()
-                    os.fsync(file.fileno())
-                if over:
-                    os.replace(temporary, path)
-                else:
-                    os.link(temporary, path)  # Unlike a rename it fails if there is one.
-            finally:
-                temporary.unlink(missing_ok=True)
-            folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            with write_whole(path, mode=0o600, replace=over) as file:
+                file.write(f"{text}\n".encode())
         except FileExistsError:
             raise
         except OSError as error:

@@ -14,6 +14,7 @@ from ztrace_viewer.commands.options import (
     name_options,
     time_options,
 )
+from ztrace_viewer.interrupts import ignored
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.groups import FREQUENT, NEWEST, Filter, count_resolved, list_groups
 from ztrace_viewer.queries.identifiers import find_group, shorten_groups, shorten_traces
@@ -150,7 +151,8 @@ def _change(database: Path, group: str, resolve: bool, as_json: bool) -> None:
     from ztrace_collector.storing.resolving import resolve as write_state
     from ztrace_viewer.render.tracebacks import shorten_type
 
-    write_state(database, group, time.time_ns(), reopen=not resolve)
+    with ignored():
+        write_state(database, group, time.time_ns(), reopen=not resolve)
     with open_database(database) as db:
         document = read_error(db, group)
     if as_json:

@@ -9,6 +9,7 @@ import click
 from ztrace.errors import SettingsError
 from ztrace_viewer.commands.answering import end_with_nothing
 from ztrace_viewer.commands.options import Amount, database_option, limit_option, time_options
+from ztrace_viewer.interrupts import deferred, interruptible
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.terminal.durations import parse_duration
@@ -116,9 +117,9 @@ def _write(
 
     counts = [0, 0]
     shown = path is not None or not sys.stdout.isatty()
-    with Progress("spans", shown=shown) as progress, open_output(path) as out:
+    with deferred(), Progress("spans", shown=shown) as progress, open_output(path) as out:
         pieces = _count(read_pieces(db, wanted), counts, totals, progress)
-        for text in make_text(name, db, pieces, totals.start_ns):
+        for text in interruptible(make_text(name, db, pieces, totals.start_ns)):
             out.write(text)
     if path is not None:
         click.echo(f"exported {_tell(*counts)} to {path}", err=True)
@@ -133,7 +134,7 @@ def _send(db: "sqlite3.Connection", wanted: "Wanted", totals: "Totals", url: str
 
     destination = read_destination(url)
     counts = [0, 0]
-    with Progress("spans") as progress:
+    with deferred(), Progress("spans") as progress:
         pieces = _count(read_pieces(db, wanted), counts, totals, None)
         sent = send(
             destination,

@@ -10,6 +10,7 @@ import click
 from ztrace.errors import NotFoundError, SettingsError
 from ztrace_viewer.commands.answering import next_command
 from ztrace_viewer.commands.options import database_option
+from ztrace_viewer.interrupts import deferred, ignore, interruptible
 
 if TYPE_CHECKING:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -46,7 +47,7 @@ def _store(files: tuple[str, ...], database: Path) -> None:
     from ztrace_viewer.export.storing import Storing
     from ztrace_viewer.terminal.progress import Progress
 
-    with closing(Storing(database)) as storing, Progress("spans") as progress:
+    with deferred(), closing(Storing(database)) as storing, Progress("spans") as progress:
         storing.open_if_there()
         try:
             for request in _read(files, progress):
@@ -56,6 +57,7 @@ def _store(files: tuple[str, ...], database: Path) -> None:
             found = storing.stored + storing.duplicates
             told = f"{_plural(found, 'span')} before it stored" if found else "nothing was imported"
             raise SettingsError(f"{error.message}; {told}", hint=error.hint) from None
+        ignore()
         storing.flush()
     refused = storing.refused.total()
     if not (storing.stored or storing.duplicates or refused):
@@ -77,7 +79,7 @@ def _send(files: tuple[str, ...], url: str) -> None:
     from ztrace_viewer.terminal.progress import Progress
 
     destination = read_destination(url)
-    with Progress("spans") as progress:
+    with deferred(), Progress("spans") as progress:
         sent = send(destination, loosen(_read(files, progress)), bind, lambda _: None)
     check_refused(sent, destination)
     if not sent.count:
@@ -91,7 +93,7 @@ def _read(files: tuple[str, ...], progress: "Progress") -> "Iterator[ExportTrace
     done = 0
     for name in files:
         with closing(Source(None if name == "-" else Path(name))) as source:
-            for request in source.read():
+            for request in interruptible(source.read()):
                 yield request
                 progress.update(done + source.spans, source.share)
             done += source.spans

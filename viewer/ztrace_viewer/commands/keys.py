@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from ztrace_viewer.commands.options import json_option, keys_option
+from ztrace_viewer.interrupts import ignored
 
 
 @click.group()
@@ -33,7 +34,8 @@ def init(folder: Path) -> None:
     """
     from ztrace_collector.receiving.keys import KeyFolder
 
-    KeyFolder(folder).create()
+    with ignored():
+        KeyFolder(folder).create()
     click.echo(f"ztrace: the collector's key is in {folder}; next: ztrace keys add SERVICE", err=True)
 
 
@@ -53,8 +55,9 @@ def add(folder: Path, service: str) -> None:
     """
     from ztrace_collector.receiving.keys import ID_DIGITS, KeyFolder
 
-    enrolment = KeyFolder(folder).add(service)
-    click.echo(enrolment.format())
+    with ignored():
+        enrolment = KeyFolder(folder).add(service)
+        click.echo(enrolment.format())
     click.echo(
         f"ztrace: key {enrolment.public.hex()[:ID_DIGITS]} lets {service} in; run it with this as ZTRACE_KEY."
         " It is a secret, and kept nowhere else",
@@ -115,5 +118,6 @@ def revoke(folder: Path, which: str) -> None:
     """
     from ztrace_collector.receiving.keys import KeyFolder
 
-    key = KeyFolder(folder).revoke(which)
+    with ignored():
+        key = KeyFolder(folder).revoke(which)
     click.echo(f"ztrace: key {key.id} of {key.service} is revoked", err=True)

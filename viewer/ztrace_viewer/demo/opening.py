@@ -16,6 +16,7 @@ import zmq
 from ztrace.errors import DatabaseError, SettingsError, ZtraceError
 from ztrace_viewer.demo.processes import START_S, Child, ProcessError, finish_all
 from ztrace_viewer.demo.progress import Progress
+from ztrace_viewer.interrupts import deferred
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.status import read_status
 
@@ -48,17 +49,18 @@ def run_shop(seconds: float, database: Path | None) -> Outcome:
     Raises:
         ZtraceError: a process did not start or died, or the file cannot be used.
     """
-    folder = Path(tempfile.mkdtemp(prefix="ztrace-demo-"))
-    try:
-        outcome = _run(seconds, database or folder / "shop.db", folder / "run")
-    except ProcessError:
-        raise
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    if not outcome.complaints:
-        shutil.rmtree(outcome.logs if database is None else folder, ignore_errors=True)
-    return outcome
+    with deferred():
+        folder = Path(tempfile.mkdtemp(prefix="ztrace-demo-"))
+        try:
+            outcome = _run(seconds, database or folder / "shop.db", folder / "run")
+        except ProcessError:
+            raise
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        if not outcome.complaints:
+            shutil.rmtree(outcome.logs if database is None else folder, ignore_errors=True)
+        return outcome
 
 
 def _run(seconds: float, database: Path, folder: Path) -> Outcome:

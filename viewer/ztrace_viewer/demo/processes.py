@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ztrace.errors import ZtraceError
 from ztrace_viewer import lifeline
+from ztrace_viewer.interrupts import allowed
 
 #: How long a process may take to start on a machine with too much to do.
 START_S = 30.0
@@ -55,7 +56,9 @@ class Child:
         """
         pipe = self._process.stdout
         assert pipe is not None
-        if not select.select([pipe], [], [], START_S)[0]:
+        with allowed():
+            is_ready = bool(select.select([pipe], [], [], START_S)[0])
+        if not is_ready:
             raise ProcessError(f"{self.name} is not ready after {START_S:.0f} s", hint=f"see {self.log}")
         if word := pipe.readline().decode().strip():
             return word
@@ -65,7 +68,8 @@ class Child:
     def wait(self, timeout_s: float) -> int | None:
         """Return the exit status, or None if it still runs when the time is up."""
         try:
-            return self._process.wait(timeout_s)
+            with allowed():
+                return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return None
 

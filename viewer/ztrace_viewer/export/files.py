@@ -12,6 +12,7 @@ import re
 import sys
 import zlib
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TypeAlias, cast
 
@@ -20,6 +21,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from ztrace.errors import OtlpError, SettingsError
 from ztrace_collector.otlp.mapping import incoming, json_form
 from ztrace_viewer.export.jaeger_reading import read_trace
+from ztrace_viewer.interrupts import allowed
 
 #: Read at a time; and what is looked at to tell what a file is.
 _CHUNK = 1 << 18
@@ -57,7 +59,10 @@ class Source:
             if path is None:
                 self._raw = cast("io.BufferedReader", sys.stdin.buffer)
             else:
-                self._raw = io.BufferedReader(io.FileIO(path), _CHUNK)
+                # Opening a named pipe waits for its writer.
+                with allowed() if path.is_fifo() else nullcontext():
+                    file = io.FileIO(path)
+                self._raw = io.BufferedReader(file, _CHUNK)
             self._size = os.fstat(self._raw.fileno()).st_size if path is not None else 0
         except OSError as error:
             raise SettingsError(f"{self.name} cannot be read: {error.strerror}") from error

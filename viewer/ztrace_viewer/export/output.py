@@ -1,78 +1,75 @@
-"""Where an export goes: a file, compressed if its name says so, or standard output.
-
-One idea: a file has its name when it is whole. Until then it is written beside, under a name that nobody asks
-for, and that one is gone whatever happens.
-"""
+"""Destination of an export: a file, compressed if its name says so, or standard output."""
 
 import gzip
-import os
-import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, cast
 
 from ztrace.errors import SettingsError
+from ztrace_collector.files import write_whole
+from ztrace_viewer.interrupts import allowed, ignore
 
-#: Nearly as small as the best, in a third of the time.
+#: Nearly as small as the best level, in a third of the time.
 _GZIP_LEVEL = 5
 
 
-class Output(Protocol):
-    """Takes text."""
+class Output:
+    """Text encoded into a binary file."""
+
+    def __init__(self, raw: BinaryIO, *, is_stream: bool) -> None:
+        """Write to an open file.
+
+        Args:
+            raw: the file.
+            is_stream: a reader can block it, so Ctrl-C is allowed while it is written to.
+        """
+        self._raw = raw
+        self._is_stream = is_stream
 
     def write(self, text: str) -> None:
         """Write text."""
-
-
-class _Encoded:
-    def __init__(self, raw: BinaryIO) -> None:
-        self._raw = raw
-
-    def write(self, text: str) -> None:
-        # Half a surrogate pair, which JSON can name and UTF-8 cannot hold.
-        self._raw.write(text.encode("utf-8", "replace"))
+        # Half of a surrogate pair, which JSON can spell, has no encoding in UTF-8.
+        encoded = text.encode("utf-8", "replace")
+        if self._is_stream:
+            with allowed():
+                self._raw.write(encoded)
+        else:
+            self._raw.write(encoded)
 
 
 @contextmanager
 def open_output(path: Path | None) -> Iterator[Output]:
-    """Open a file, or standard output where there is none.
+    """Open a file, or standard output for None.
+
+    A regular file gets its name once it is complete; see `write_whole`.
 
     Raises:
-        SettingsError: it cannot be written; nothing of it is left.
+        SettingsError: the file cannot be written.
     """
     if path is None:
         sys.stdout.flush()
-        yield _Encoded(sys.stdout.buffer)
-        sys.stdout.buffer.flush()
+        yield Output(sys.stdout.buffer, is_stream=True)
+        with allowed():
+            sys.stdout.buffer.flush()
         return
     try:
         if path.exists() and not path.is_file():
-            # A pipe or a device cannot be renamed to, and has no half.
-            with path.open("wb") as raw:
-                yield _Encoded(raw)
+            # A pipe or a device keeps its name; opening a pipe waits for its reader.
+            with allowed():
+                stream = path.open("wb")
+            with stream:
+                yield Output(stream, is_stream=True)
             return
-        with _open_beside(path) as raw:
+        with write_whole(path) as raw:
             if path.suffix.lower() == ".gz":
                 with gzip.open(raw, "wb", compresslevel=_GZIP_LEVEL) as packed:
-                    yield _Encoded(cast("BinaryIO", packed))
+                    yield Output(cast("BinaryIO", packed), is_stream=False)
             else:
-                yield _Encoded(raw)
+                yield Output(raw, is_stream=False)
+            ignore()
     except OSError as error:
         raise SettingsError(
             f"{path} cannot be written: {error.strerror or error}", hint="name another file with --output"
         ) from error
-
-
-@contextmanager
-def _open_beside(path: Path) -> Iterator[BinaryIO]:
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with beside.open("xb") as raw:
-            yield raw
-            raw.flush()
-            os.fsync(raw.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

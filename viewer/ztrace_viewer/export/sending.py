@@ -18,6 +18,7 @@ from ztrace.errors import EndpointError, SettingsError
 from ztrace_collector.otlp.sending.answers import Later
 from ztrace_collector.otlp.sending.deliver import Pauses, deliver, open_transport
 from ztrace_collector.otlp.sending.destinations import Destination, read_destinations
+from ztrace_viewer.interrupts import interruptible
 
 #: Tries of one request: with the pauses between them a quarter of a minute.
 TRIES = 6
@@ -94,8 +95,8 @@ def send(
         return True
 
     try:
-        for spans in some:
-            for part in deliver(spans, build, transport, retry):
+        for spans in interruptible(some):
+            for part in interruptible(deliver(spans, build, transport, retry)):
                 tries = 0
                 pauses.reset()
                 sent.count += part.sent

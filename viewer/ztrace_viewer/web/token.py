@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ztrace.errors import SettingsError
+from ztrace_collector.files import write_whole
+from ztrace_viewer.interrupts import ignored
 
 #: Gives the token, instead of the file.
 TOKEN_VARIABLE = "ZTRACE_WEB_TOKEN"
@@ -49,17 +51,10 @@ def find_token(database: Path, environment: Mapping[str, str] = os.environ) -> s
 def _make(path: Path) -> str:
     token = secrets.token_urlsafe(_MADE_BYTES)
     try:
-        # Whole before it has its name: another process that starts now reads it, or is the one that made it.
-        made = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-        descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with open(descriptor, "w") as file:
-                file.write(token + "\n")
-            os.link(made, path)
-        finally:
-            made.unlink()
+        with ignored(), write_whole(path, mode=0o600, replace=False) as file:
+            file.write(f"{token}\n".encode())
     except FileExistsError:
-        return _read(path)
+        return _read(path)  # Another process was first.
     except OSError as error:
         raise _explain(path, error) from error
     return token

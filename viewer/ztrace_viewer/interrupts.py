@@ -1,0 +1,150 @@
+"""Ctrl-C, deferred to the moments at which a command can be stopped.
+
+One idea: Python raises KeyboardInterrupt between any two instructions, also between opening a file and
+remembering it. A command that writes files or draws on the terminal therefore defers Ctrl-C, and names the
+moments that can be interrupted, such as a blocking read. Once it has been raised, or once the work is done,
+Ctrl-C is ignored: the rest takes milliseconds, and an impatient user must not stop the cleanup.
+"""
+
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import TypeVar
+
+_T = TypeVar("_T")
+
+
+class _State:
+    """Handler of SIGINT."""
+
+    def __init__(self, *, is_allowed: bool) -> None:
+        self.is_allowed = is_allowed
+        self.is_pending = self.is_ignored = False
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Raise KeyboardInterrupt where that is allowed, else remember that Ctrl-C was pressed."""
+        self.is_pending = not self.is_ignored
+        if self.is_allowed:
+            self.check()
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if Ctrl-C was pressed."""
+        if self.is_pending:
+            self.is_pending, self.is_ignored = False, True
+            raise KeyboardInterrupt
+
+
+#: Handler in place: for good after `take_over`, else during the outermost `deferred` block.
+_state: _State | None = None
+
+
+def take_over() -> None:
+    """Handle Ctrl-C from here on to the end of the process, which is announced by `end`."""
+    global _state
+    if _can_handle():
+        _state = _State(is_allowed=True)
+        signal.signal(signal.SIGINT, _state.handle)
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Defer Ctrl-C to the next `allowed` block, or to the end of this one.
+
+    Nested blocks end with the outermost. Outside the main thread, and where SIGINT is ignored or has a
+    handler of its own, nothing changes.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed.
+    """
+    global _state
+    if _state is not None:
+        state = _state
+        before, state.is_allowed = state.is_allowed, False
+        try:
+            yield
+        finally:
+            state.is_allowed = before
+        if before:
+            state.check()
+    elif _can_handle():
+        _state = state = _State(is_allowed=False)
+        previous = signal.signal(signal.SIGINT, state.handle)
+        try:
+            yield
+        finally:
+            _state = None
+            signal.signal(signal.SIGINT, previous)
+        state.check()
+    else:
+        yield
+
+
+class allowed:
+    """Allow Ctrl-C in a block: it raises KeyboardInterrupt there, also if it was pressed before.
+
+    Outside a `deferred` block Ctrl-C is allowed anyway, and this does nothing.
+    """
+
+    def __enter__(self) -> None:
+        self._state = _state
+        if _state is not None:
+            self._before, _state.is_allowed = _state.is_allowed, True
+            _state.check()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._state is not None:
+            self._state.is_allowed = self._before
+
+
+def interruptible(items: Iterable[_T]) -> Iterator[_T]:
+    """Yield some items; Ctrl-C is allowed while the next one is made, and deferred while it is used."""
+    iterator = iter(items)
+    while True:
+        with allowed():
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+        yield item
+
+
+@contextmanager
+def ignored() -> Iterator[None]:
+    """Ignore Ctrl-C in a block that takes milliseconds and must not stop halfway.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed before the block.
+    """
+    with deferred():
+        before = _state is not None and _state.is_ignored
+        ignore()
+        yield
+        if _state is not None:
+            _state.is_ignored = before
+
+
+def ignore() -> None:
+    """Ignore Ctrl-C from here on, to the end of the outermost `deferred` block or, taken over, for good.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed before.
+    """
+    if _state is not None:
+        _state.check()
+        _state.is_ignored = True
+
+
+def end() -> None:
+    """Ignore Ctrl-C while the interpreter exits: it would print a traceback, or change the exit status."""
+    if _state is not None:
+        _state.is_ignored = True
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _can_handle() -> bool:
+    is_main = threading.current_thread() is threading.main_thread()
+    return is_main and signal.getsignal(signal.SIGINT) == signal.default_int_handler
