@@ -6,7 +6,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -245,8 +245,12 @@ def test_ctrl_c_is_too_late_once_the_work_is_done() -> None:
     with deferred():
         ignore()
         press()
-    with ignored():
-        press()
+    with deferred():
+        with suppress(FileExistsError), ignored():
+            press()
+            raise FileExistsError
+        with pytest.raises(KeyboardInterrupt), allowed():
+            press()
 
     def work() -> None:
         with deferred():

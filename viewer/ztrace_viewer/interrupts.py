@@ -25,9 +25,10 @@ class _State:
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Raise KeyboardInterrupt where that is allowed, else remember that Ctrl-C was pressed."""
-        self.is_pending = not self.is_ignored
-        if self.is_allowed:
-            self.check()
+        if not self.is_ignored:
+            self.is_pending = True
+            if self.is_allowed:
+                self.check()
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if Ctrl-C was pressed."""
@@ -122,9 +123,11 @@ def ignored() -> Iterator[None]:
     with deferred():
         before = _state is not None and _state.is_ignored
         ignore()
-        yield
-        if _state is not None:
-            _state.is_ignored = before
+        try:
+            yield
+        finally:
+            if _state is not None:
+                _state.is_ignored = before
 
 
 def ignore() -> None:
@@ -134,8 +137,8 @@ def ignore() -> None:
         KeyboardInterrupt: Ctrl-C was pressed before.
     """
     if _state is not None:
+        _state.is_ignored = True  # First: a signal that comes after the check is too late.
         _state.check()
-        _state.is_ignored = True
 
 
 def end() -> None:
