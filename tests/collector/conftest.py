@@ -6,7 +6,18 @@ from pathlib import Path
 import pytest
 
 from tests.collector.messages import EPOCH_NS
+from ztrace_collector import service
+from ztrace_collector.receiving import admission
+from ztrace_collector.storing import database
 from ztrace_collector.storing.store import Store
+
+
+@pytest.fixture(autouse=True)
+def _brief_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the waits of a collector in this process: idle, for keys, and for other programs' locks."""
+    monkeypatch.setattr(service, "IDLE_S", 0.05)
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_MS", 100)
+    monkeypatch.setattr(admission, "LOOK_S", 0.1)
 
 
 @pytest.fixture

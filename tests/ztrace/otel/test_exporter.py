@@ -21,6 +21,7 @@ from tests.ztrace.waiting import wait_for
 from ztrace import agent
 from ztrace.otel import SpanExporter
 from ztrace.otel.exporting import record_of
+from ztrace.publishing import delivery
 from ztrace.records import ERROR, OK, PASSED, RAISED, ExceptionRecord, FrameRecord, Span
 from ztrace.wire import DATA
 from ztrace_collector.otlp.mapping import conventions
@@ -259,8 +260,11 @@ def test_a_span_that_cannot_be_made_a_record_is_counted(
     assert counts.pop("otel_export") == 1
 
 
-def test_flushing_has_a_deadline(receiver: Receiver, service: Service) -> None:
+def test_flushing_has_a_deadline(
+    receiver: Receiver, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`force_flush` returns True once all is stored, and False at its deadline otherwise."""
+    monkeypatch.setattr(delivery, "RESEND_S", 0.1)
     service.tracer.start_span("o1").end()
     assert service.exporter.force_flush(10_000)
     assert receiver.names() == ["o1"]
