@@ -103,15 +103,21 @@ def _opcode(name: str) -> int:
     return opcode.opmap[name]
 
 
-def take_off_frame(exception: BaseException) -> None:
+def take_off_frame(exception: BaseException, alone: bool = False) -> None:
     """Let a traceback be what it were without the function that calls this in its ``except`` clause.
 
     A bare ``raise`` there adds nothing, so the program sees what it would have seen without ztrace. And
     zerorpc formats each traceback twice, for which Python parses the source line of a step.
+
+    Args:
+        exception: with a traceback that begins in the calling function.
+        alone: take the frame off even if it is the only one.
     """
     traceback = traceback_of(exception)
+    if traceback is None or traceback.tb_frame is not sys._getframe(1):
+        return
     # The only step tells where the exception was raised, as of a signal that arrived in the wrapper.
-    if traceback is not None and traceback.tb_next is not None and traceback.tb_frame is sys._getframe(1):
+    if alone or traceback.tb_next is not None:
         set_traceback(exception, traceback.tb_next)
 
 

@@ -236,15 +236,18 @@ def test_omitted_counts_what_was_folded() -> None:
 
 
 def test_all_frames_if_asked_for(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """ZTRACE_FRAMES=all keeps ztrace's own frames."""
+    """ZTRACE_FRAMES=all keeps frames of RPC libraries."""
 
-    @ztrace.trace("a")
     def work() -> None:
         raise ValueError
 
+    library: dict[str, Any] = {"work": work, "__name__": "zerorpc.core"}
+    exec("def call():\n    work()\n", library)
+    run(library["call"], "hidden")
     monkeypatch.setattr(frames, "show_all", True)
-    run(work)
-    assert [frame[3] for frame in record_of(recorder, "a").frames] == ["ztrace.decorator", __name__]
+    run(library["call"], "shown")
+    hidden, shown = ([frame[3] for frame in record_of(recorder, name).frames] for name in ("hidden", "shown"))
+    assert shown == [*hidden[:-1], "zerorpc.core", hidden[-1]]
 
 
 def test_locals_are_those_of_the_users_own_frames(
