@@ -19,6 +19,8 @@ HANDSHAKE_FAILED, HANDSHAKE_DENIED, CONNECTION_LIMIT = (
     "connection_limit",
 )
 SERVICE_NOT_OF_KEY, KEY_REVOKED, INCARNATION = "service_not_of_key", "key_revoked", "incarnation"
+#: A message, or spans of OTLP, that make ztrace itself fail.
+INTERNAL_ERROR = "internal_error"
 #: A request of OTLP that is refused as a whole, or a connection that brought none.
 OTLP_BODY, OTLP_OVERSIZED, OTLP_REQUEST = "otlp_body", "otlp_oversized", "otlp_request"
 OTLP_ORIGIN, OTLP_CONNECTION = "otlp_origin", "otlp_connection"
@@ -41,6 +43,7 @@ DOOR_REASONS = (
     INCARNATION,
 )
 MESSAGE_REASONS = (FRAMES, UNDECODABLE, FOREIGN, VERSION, HEADER, OVERSIZED, BODY, SPAN_COUNT)
+DEFECT_REASONS = (INTERNAL_ERROR,)
 OTLP_REASONS = (OTLP_BODY, OTLP_OVERSIZED, OTLP_REQUEST, OTLP_ORIGIN, OTLP_CONNECTION)
 SPAN_REASONS = (FIELDS, TRACE_ID, SPAN_ID, PARENT_ID, KIND, NAME, TIME, STATUS, UNFINISHED)
 MENDED_REASONS = (

@@ -5,18 +5,19 @@ that is full the publishers keep what they have; a second thread of ours would o
 interpreter. Messages are gathered for a moment, stored in one transaction, and acknowledged after its commit.
 """
 
+import logging
 import math
 import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Protocol, Self
+from types import FrameType
+from typing import Any, Protocol
 
 import zmq
 
@@ -25,9 +26,10 @@ from ztrace_collector.otlp.forwarding.rows import retire_all
 from ztrace_collector.otlp.listening.servers import Servers
 from ztrace_collector.otlp.sending.destinations import Destination, check_not_own
 from ztrace_collector.receiving.adopting import Adopter
-from ztrace_collector.receiving.inbox import Inbox
+from ztrace_collector.receiving.inbox import Companion, Inbox
 from ztrace_collector.receiving.keys import KeyFolder
 from ztrace_collector.receiving.receiver import Receiver
+from ztrace_collector.storing.defects import DefectFiles, contained
 from ztrace_collector.storing.retention import NO_LIMITS, Limits
 from ztrace_collector.storing.writer import Writer
 
@@ -38,28 +40,12 @@ QUIET_MS, DRAIN_S = 20, 2.0
 GOODBYE_MS = 500
 #: Longest sleep of the loop, so that a display of progress is redrawn while nothing arrives.
 IDLE_S = 0.5
+#: Pause after a turn that failed for a reason that nobody foresaw, and how long nothing is adopted then.
+PAUSE_S, ADOPT_AGAIN_S = 0.1, 30.0
 #: Read at a time of what has woken the loop: each byte is one call, and one look is enough for all.
 WAKE_BYTES = 4096
 
-
-class Companion(Protocol):
-    """What runs in threads of its own while a collector does, from `__enter__` to `__exit__`."""
-
-    def __enter__(self) -> Self:
-        """Begin; an error ends the collector before it has made a file."""
-        ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """End; whatever was put into the inbox has its answer by now."""
-
-    def stop(self) -> None:
-        """Take nothing more from outside, and return at once: the collector is about to end."""
-
-    def is_done(self) -> bool:
-        """Tell, after `stop`, whether everything that was taken has been put into the inbox and answered."""
-        ...
+_log = logging.getLogger(__name__)
 
 
 class Counts(Protocol):
@@ -174,7 +160,8 @@ class Collector:
             # First: a port in use is no reason to leave a new, empty file behind.
             receiver = stack.enter_context(Receiver(options.bind, options.keys))
             say = options.progress.say
-            inbox = Inbox(self._wake)
+            defects = DefectFiles(options.database)
+            inbox = Inbox(self._wake, defects)
             companions = [stack.enter_context(make(inbox, say)) for make in options.companions]
             for companion in companions:
                 if isinstance(companion, Servers):
@@ -182,7 +169,7 @@ class Collector:
                     check_not_own(options.destinations, own)
             # Closed before they end: what waits for an answer has one.
             stack.enter_context(inbox)
-            writer = stack.enter_context(Writer(options.database, options.limits, say=say))
+            writer = stack.enter_context(Writer(options.database, options.limits, say=say, defects=defects))
             forwarder = None
             if options.destinations:
                 forwarder = stack.enter_context(
@@ -195,7 +182,7 @@ class Collector:
                     )
                 )
                 # Before anything is received: what is stored from now on is sent.
-                forwarder.step(writer)
+                _forward(forwarder, writer)
             else:
                 writer.write_beside(retire_all)
             if self._ready is not None:
@@ -211,7 +198,7 @@ class Collector:
                     )
                 )
             _Loop(
-                receiver, inbox, writer, forwarder, adopter, options.progress, companions, self._stopping
+                receiver, inbox, writer, forwarder, adopter, companions, options.progress, self._stopping
             ).run(wakened)
             # Only what has been acknowledged is worth waiting for; after an error there is nothing to say.
             receiver.socket.linger = GOODBYE_MS
@@ -224,60 +211,93 @@ class Collector:
                 pass  # It has ended already, or has been told often enough.
 
 
-@dataclass(frozen=True, slots=True)
 class _Loop:
-    """What a collector does over and over."""
+    """The turns of a collector."""
 
-    receiver: Receiver
-    inbox: Inbox
-    writer: Writer
-    forwarder: Forwarder | None
-    adopter: Adopter | None
-    progress: Progress
-    companions: Sequence[Companion]
-    stopping: threading.Event
+    def __init__(
+        self,
+        receiver: Receiver,
+        inbox: Inbox,
+        writer: Writer,
+        forwarder: Forwarder | None,
+        adopter: Adopter | None,
+        companions: Sequence[Companion],
+        progress: Progress,
+        stopping: threading.Event,
+    ) -> None:
+        self._receiver = receiver
+        self._inbox = inbox
+        self._writer = writer
+        self._forwarder = forwarder
+        self._adopter = adopter
+        self._companions = companions
+        self._progress = progress
+        self._stopping = stopping
+        self._adopt_s = 0.0
 
     def run(self, wakened: socket.socket) -> None:
-        """Store what comes in, and after a stop what has come in by then."""
-        receiver, writer = self.receiver, self.writer
+        """Store what arrives, and after a stop what has arrived by then."""
         poller, holding = zmq.Poller(), zmq.Poller()
-        poller.register(receiver.socket, zmq.POLLIN)
+        poller.register(self._receiver.socket, zmq.POLLIN)
         for each in (poller, holding):
-            for watched in (wakened, *receiver.connections.sockets):
+            for watched in (wakened, *self._receiver.connections.sockets):
                 each.register(watched, zmq.POLLIN)
         adopting = False
-        while not self.stopping.is_set():
-            # While it holds nothing is taken from the socket: so publishers come to keep what they have.
-            timeout_s = 0.0 if adopting or self.inbox.is_waiting else self._wait_s()
-            ready = dict((holding if writer.holding else poller).poll(math.ceil(1000 * timeout_s)))
-            if wakened.fileno() in ready:
-                wakened.recv(WAKE_BYTES)
-            receiver.tend(writer.noted.note, self.progress.say)
-            self._store(receiver.socket in ready)
-            writer.tend()
-            if self.forwarder is not None:
-                self.forwarder.step(writer)
-            adopting = self.adopter is not None and not writer.holding and self.adopter.step(time.monotonic())
-            self.progress.update(writer)
-        self._drain()
-        receiver.acknowledge(writer.finish())
-        if self.forwarder is not None:
-            self.forwarder.finish(writer)
+        while not self._stopping.is_set():
+            with contained(_log, "collecting"):
+                # While it holds nothing is taken from the socket, so that publishers keep what they have.
+                timeout_s = 0.0 if adopting or self._inbox.is_waiting else self._wait_s()
+                ready = (holding if self._writer.holding else poller).poll(math.ceil(1000 * timeout_s))
+                adopting = self._turn(dict(ready), wakened)
+                continue
+            # Whatever was taken is sent again, a moment later: a defect must not become a busy loop.
+            self._inbox.settle(None)
+            self._stopping.wait(PAUSE_S)
+        with contained(_log, "storing what was received before the end"):
+            self._drain()
+        self._receiver.acknowledge(self._writer.finish())
+        if self._forwarder is not None:
+            with contained(_log, "sending spans on before the end"):
+                self._forwarder.finish(self._writer)
+
+    def _turn(self, ready: Mapping[Any, int], wakened: socket.socket) -> bool:
+        """Do each part of the work once; return whether there are more spans to adopt at once."""
+        if wakened.fileno() in ready:
+            wakened.recv(WAKE_BYTES)
+        try:
+            self._receiver.tend(self._writer.noted.note, self._progress.say)
+        finally:
+            self._store(self._receiver.socket in ready)
+        self._writer.tend()
+        if self._forwarder is not None:
+            _forward(self._forwarder, self._writer)
+        adopting = self._adopt()
+        self._progress.update(self._writer)
+        return adopting
+
+    def _adopt(self) -> bool:
+        now_s = time.monotonic()
+        if self._adopter is None or self._writer.holding or now_s < self._adopt_s:
+            return False
+        with contained(_log, "adopting spans"):
+            return self._adopter.step(now_s)
+        self._adopt_s = now_s + ADOPT_AGAIN_S
+        return False
 
     def _wait_s(self) -> float:
-        forwarder_s = math.inf if self.forwarder is None else self.forwarder.wait_s()
-        return min(IDLE_S, self.writer.wait_s(), forwarder_s)
+        forwarder_s = math.inf if self._forwarder is None else self._forwarder.wait_s()
+        return min(IDLE_S, self._writer.wait_s(), forwarder_s)
 
     def _drain(self) -> None:
-        for companion in self.companions:
+        for companion in self._companions:
             companion.stop()
         deadline_s = time.monotonic() + DRAIN_S
-        while not self.writer.holding and time.monotonic() < deadline_s:
-            is_received = bool(self.receiver.socket.poll(0 if self.inbox.is_waiting else QUIET_MS))
+        while not self._writer.holding and time.monotonic() < deadline_s:
+            is_received = bool(self._receiver.socket.poll(0 if self._inbox.is_waiting else QUIET_MS))
             if (
                 not is_received
-                and not self.inbox.is_waiting
-                and all(companion.is_done() for companion in self.companions)
+                and not self._inbox.is_waiting
+                and all(companion.is_done() for companion in self._companions)
             ):
                 break
             self._store(is_received)
@@ -285,20 +305,27 @@ class _Loop:
 
     def _store(self, is_received: bool) -> None:
         """Store what there is, from the socket and from the inbox, in one transaction."""
-        writer, inbox = self.writer, self.inbox
+        writer, inbox, receiver = self._writer, self._inbox, self._receiver
         self._take_notes()
-        messages = self.receiver.gather(self.stopping.is_set, writer.noted.note) if is_received else []
+        messages = receiver.gather(self._stopping.is_set, writer.noted.note) if is_received else []
         parcels = inbox.take()
         written = writer.write(messages, parcels)
         if parcels:
             inbox.settle(written.outcomes)
         inbox.hold(writer.holding)
-        self.receiver.acknowledge(written.acknowledgements)
+        receiver.acknowledge(written.acknowledgements)
 
     def _take_notes(self) -> None:
-        noted = self.inbox.take_notes()
+        noted = self._inbox.take_notes()
         if noted is not None:
-            self.writer.noted.add(noted)
+            self._writer.noted.add(noted)
+
+
+def _forward(forwarder: Forwarder, writer: Writer) -> None:
+    with contained(_log, "sending spans on"):
+        forwarder.step(writer)
+        return
+    forwarder.restart()
 
 
 @contextmanager

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import zmq
 
 from tests.collector.messages import EPOCH_NS
+from tests.collector.peers import Connect, Peer
 from ztrace_collector import service
 from ztrace_collector.receiving import admission
 from ztrace_collector.storing import database
@@ -31,3 +33,18 @@ def store(path: Path) -> Iterator[Store]:
     """Yield a store with a stopped clock; it is closed after the test."""
     with Store(path, clock_ns=lambda: EPOCH_NS) as opened:
         yield opened
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """Yield a factory of publishers; they are closed after the test."""
+    peers: list[Peer] = []
+
+    def make(endpoint: str, number: int = 0) -> Peer:
+        peers.append(Peer(context, endpoint, number))
+        return peers[-1]
+
+    with zmq.Context() as context:
+        yield make
+        for peer in peers:
+            peer.socket.close()

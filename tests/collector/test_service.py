@@ -8,92 +8,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
 
 import pytest
-import zmq
 
 from tests.collector.disks import fill, small_disk
 from tests.collector.messages import Sender, is_balanced, make_span, refusals, row, rows
-from ztrace.errors import DatabaseInUse, EndpointError, ZtraceError
-from ztrace.wire import TOPIC, unpack_acks
+from tests.collector.peers import Connect, wait_for
+from ztrace.errors import DatabaseForeign, DatabaseInUse, EndpointError
+from ztrace.wire import TOPIC
 from ztrace_collector.service import Collector, Counts, Options, collect
 from ztrace_collector.storing.store import Store
 
 #: Longer than any condition takes: only a failing test reaches it.
 DEADLINE_S = 20
-
-
-def wait_for(condition: Callable[[], Any]) -> Any:
-    """Poll until the condition is true, and return its result."""
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not (result := condition()):
-        assert time.monotonic() < deadline_s, "timed out"
-        time.sleep(0.005)
-    return result
-
-
-class Peer:
-    """Publisher's socket and account, as in an agent."""
-
-    def __init__(self, context: "zmq.Context[Any]", endpoint: str, number: int = 0) -> None:
-        self.sender = Sender(number)
-        self.acknowledged = 0
-        self.socket = context.socket(zmq.XPUB)
-        self.socket.linger = 0
-        self.socket.ipv6 = "[" in endpoint
-        self.socket.setsockopt(zmq.XPUB_NODROP, 1)
-        self.socket.setsockopt(zmq.XPUB_VERBOSE, 1)
-        self.socket.setsockopt(zmq.IMMEDIATE, 1)
-        self.socket.setsockopt(zmq.RECONNECT_IVL, 20)
-        self.socket.connect(endpoint)
-
-    def wait_for_subscription(self) -> None:
-        """Wait until the collector has subscribed."""
-        wait_for(lambda: self.socket.poll(50) and self.socket.recv() == b"\x01" + TOPIC)
-
-    def send(self, *messages: list[bytes]) -> None:
-        """Send messages to the collector."""
-        for message in messages:
-            self.socket.send_multipart(message)
-
-    def wait_for_ack(self, sequence: int) -> None:
-        """Wait until all sequence numbers below the given one are acknowledged."""
-
-        def acknowledged() -> bool:
-            while self.socket.poll(20):
-                frame = self.socket.recv()
-                if frame[0] > 1:
-                    self.acknowledged = unpack_acks(frame).get(self.sender.incarnation, self.acknowledged)
-            return self.acknowledged >= sequence
-
-        wait_for(acknowledged)
-
-
-class Connect(Protocol):
-    """Factory of publishers that connect to an endpoint."""
-
-    def __call__(self, endpoint: str, number: int = 0) -> Peer:
-        """Return a new publisher, which may not have connected yet."""
-        ...
-
-
-@pytest.fixture
-def connect() -> Iterator[Connect]:
-    """Yield a factory of publishers; they are closed after the test."""
-    peers: list[Peer] = []
-
-    def make(endpoint: str, number: int = 0) -> Peer:
-        peers.append(Peer(context, endpoint, number))
-        return peers[-1]
-
-    with zmq.Context() as context:
-        yield make
-        for peer in peers:
-            peer.socket.close()
 
 
 @contextmanager
@@ -358,25 +288,22 @@ def test_a_database_in_use_is_refused(path: Path) -> None:
         Collector(Options("tcp://127.0.0.1:0", path)).run()
 
 
-def test_an_error_while_running_ends_the_collector_in_one_line(
-    path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After a disk error nothing is acknowledged, and the collector ends with a one-line error."""
-
-    def fail(self: Store, *brought: Any) -> Any:
-        raise sqlite3.OperationalError("disk I/O error")
-
-    monkeypatch.setattr(Store, "_store", fail)
+def test_an_error_while_running_ends_the_collector_in_one_line(path: Path, connect: Connect) -> None:
+    """After another program's database took the file's place, the collector ends with a one-line error."""
 
     def run() -> None:
         with running(path) as endpoint:
             peer = connect(endpoint)
             peer.wait_for_subscription()
+            path.rename(path.with_name("moved.db"))
+            with closing(sqlite3.connect(path)) as db:
+                db.execute("CREATE TABLE diary (day TEXT)")
             peer.send(peer.sender.data(make_span()))
             wait_for(lambda: not Path(f"{path}.lock").exists())
 
-    with pytest.raises(ZtraceError, match="disk I/O error"):
+    with pytest.raises(DatabaseForeign, match="another program's database"):
         run()
+    assert row(path, "SELECT name FROM sqlite_master") == {"name": "diary"}
 
 
 @pytest.mark.process

@@ -30,7 +30,7 @@ from ztrace_collector.otlp.listening import grpc, http, intake, thread
 from ztrace_collector.otlp.sending import deliver
 from ztrace_collector.otlp.sending import http as sending_http
 from ztrace_collector.receiving import admission, connections, inbox, receiver
-from ztrace_collector.storing import database, retention, space, writer
+from ztrace_collector.storing import database, defects, retention, space, writer
 from ztrace_collector.storing.store import Store
 from ztrace_collector.tables import groups, known, losses, methods, samples
 from ztrace_collector.tables import unfinished as open_spans
@@ -214,6 +214,9 @@ LIMITS = [
     ("Limits of the collector", "free space kept on the database's disk", f"{space.FLOOR_BYTES >> 20} MiB"),
     ("Limits of the collector", "free space kept on the database's disk", f"{space.FLOOR_SHARE:.0%}"),
     ("Limits of the collector", "retry interval while nothing can be stored", f"{writer.RETRY_S} s"),
+    ("Limits of the collector", "interval of checks of the file", f"{writer.CHECK_S:g} s"),
+    ("Limits of the collector", "files kept of ztrace's own errors", defects.MAX_FILES),
+    ("Limits of the collector", "files kept of ztrace's own errors", f"{defects.MAX_BYTES // 10**6} MB"),
     ("Limits of the collector", "write-ahead log", database.CHECKPOINT_PAGES),
     ("Limits of the collector", "names of a service", methods.MAX_METHODS),
     ("Limits of the collector", "time spent on deleting", f"{retention.SHARE:.0%}"),
@@ -333,6 +336,7 @@ def test_every_reason_is_documented() -> None:
     counted = {
         *refusals.DOOR_REASONS,
         *refusals.MESSAGE_REASONS,
+        *refusals.DEFECT_REASONS,
         *refusals.OTLP_REASONS,
         *refusals.SPAN_REASONS,
         *refusals.MENDED_REASONS,

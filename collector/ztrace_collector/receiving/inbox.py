@@ -12,10 +12,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
+from ztrace.errors import ZtraceError
 from ztrace_collector.checking.parcels import ForeignBatch, Outcome, Parcel, add_up, pack
 from ztrace_collector.refusals import Refusals
+from ztrace_collector.storing.defects import DefectFiles
 
 #: Spans and bytes that wait at most, and one `put` beyond: some seconds of the loop's work.
 MAX_SPANS, MAX_BYTES = 1 << 16, 32 << 20
@@ -27,19 +29,19 @@ TURN_SPANS, TURN_BYTES = 2048, 1 << 19
 RETRY_BUSY_S, RETRY_HOLDING_S = 1.0, 2.0
 
 
-class Busy(Exception):
-    """Nothing is taken at the moment.
+class Busy(ZtraceError):
+    """Nothing is accepted at the moment; the sender keeps what it has.
 
     Attributes:
-        retry_after_s: when it is worth trying again.
+        retry_after_s: when a retry is worthwhile.
     """
 
-    def __init__(self, retry_after_s: float) -> None:
-        super().__init__(f"try again in {retry_after_s:g} s")
+    def __init__(self, retry_after_s: float, message: str = "the collector is behind; try again") -> None:
+        super().__init__(message)
         self.retry_after_s = retry_after_s
 
 
-class Closed(Exception):
+class Closed(ZtraceError):
     """The collector has ended, and what was put in is not stored."""
 
 
@@ -59,15 +61,41 @@ class _Delivery:
     open: int
 
 
-class Inbox:
-    """A queue with two bounds, in which everybody has their turn."""
+class Companion(Protocol):
+    """Server beside a collector, with threads of its own, from `__enter__` to `__exit__`."""
 
-    def __init__(self, wake: Callable[[], None]) -> None:
-        """Begin empty.
+    def __enter__(self) -> Self:
+        """Start; an error ends the collector before it has created a file."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the threads; everything put into the inbox has been answered by then."""
+
+    def stop(self) -> None:
+        """Accept nothing more from outside, and return at once: the collector is about to end."""
+
+    def is_done(self) -> bool:
+        """Return, after `stop`, whether everything accepted has been put into the inbox and answered."""
+        ...
+
+
+class Inbox:
+    """Queue with two bounds, in which every delivery has its turn.
+
+    Attributes:
+        defects: where threads report defects of ztrace.
+    """
+
+    def __init__(self, wake: Callable[[], None], defects: DefectFiles) -> None:
+        """Start with an empty queue.
 
         Args:
             wake: called, in any thread, when there is something to take after there was nothing.
+            defects: where threads report defects of ztrace.
         """
+        self.defects = defects
         self._wake = wake
         self._lock = threading.Lock()
         self._deliveries: deque[_Delivery] = deque()

@@ -7,7 +7,7 @@ from ztrace.errors import WireError
 from ztrace.wire import BYE, CRASH, OPEN, TOMBSTONE, unpack_stretch
 from ztrace_collector.checking.columns import Columns, read_message, read_parcel, read_spans
 from ztrace_collector.checking.parcels import Outcome, Parcel
-from ztrace_collector.refusals import SPAN_REASONS, UNFINISHED, Refusals
+from ztrace_collector.refusals import INTERNAL_ERROR, SPAN_REASONS, UNFINISHED, Refusals
 from ztrace_collector.tables.accounts import Account
 from ztrace_collector.tables.exceptions import Exceptions
 from ztrace_collector.tables.figures import MethodFigures
@@ -97,6 +97,48 @@ class Contents:
         stored = 0 if new is None else self._add_spans(account, new, noted)
         self._losses.add(account.instance, account.take(stored, count - accepted, now_ns))
         return _conclude(stored, accepted, noted, refusals)
+
+    def refuse_message(
+        self, frames: Sequence[bytes], now_ns: int, refusals: Refusals, *, detail: str, is_exact: bool
+    ) -> int:
+        """Count a message that makes ztrace fail: its number is used up, and its spans are lost.
+
+        Args:
+            frames: the message.
+            now_ns: when it was received.
+            refusals: where it is counted.
+            detail: the exception.
+            is_exact: do what its header says; if that fails as well, `Account.skip` does the least.
+        """
+        refusals.note(INTERNAL_ERROR, detail)
+        try:
+            header, _ = read_message(frames)
+            account = self.publishers.account_of(header, now_ns)
+        except WireError:
+            return 0
+        if not is_exact:
+            self._losses.add(account.instance, account.skip(header, now_ns))
+            return 0
+        accepted, losses = account.receive(header, now_ns)
+        self._losses.add(account.instance, losses)
+        if accepted:
+            self._losses.add(account.instance, account.count(0, header.span_count))
+        return 0
+
+    def refuse_parcel(
+        self, parcel: Parcel, now_ns: int, refusals: Refusals, *, detail: str, is_exact: bool
+    ) -> Outcome:
+        """Count a parcel that makes ztrace fail; the arguments are those of `refuse_message`."""
+        count = parcel.span_count + sum(parcel.refused.values())
+        refusals.note(INTERNAL_ERROR, detail, count)
+        if is_exact:
+            try:
+                account = self.publishers.account_of_resource(parcel.resource, now_ns, refusals)
+            except WireError:
+                pass
+            else:
+                self._losses.add(account.instance, account.take(0, count, now_ns))
+        return Outcome(0, 0, {INTERNAL_ERROR: count})
 
     def write(self, span_count: int) -> dict[bytes, int]:
         """Write the rows of everything that was added.

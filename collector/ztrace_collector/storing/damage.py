@@ -7,19 +7,20 @@ is wrong with it.
 
 import os
 import sqlite3
-import tempfile
 import time
-from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
-from ztrace.errors import DatabaseError, ZtraceError
-from ztrace_collector.checking.parcels import Parcel
-from ztrace_collector.layout import APPLICATION_ID, SCHEMA_VERSION
+from ztrace.errors import DatabaseError
+from ztrace_collector.layout import APPLICATION_ID
 from ztrace_collector.storing.database import Lock
-from ztrace_collector.storing.store import Store
+from ztrace_collector.storing.faults import is_corruption
 
-#: Where SQLite's header has ``user_version`` and ``application_id``, four bytes each.
-_VERSION, _ID = slice(60, 64), slice(68, 72)
+#: How long a check waits for another program's lock.
+CHECK_TIMEOUT_S = 0.5
+#: Place of ``application_id`` in SQLite's header.
+_ID = slice(68, 72)
 #: The smallest and the usual size of a page: how much of a first page may be lost.
 _HEADER_BYTES, _PAGE_BYTES = 100, 4096
 #: A line of ztrace's schema: it is in the first pages of each of its files, or still in the log.
@@ -28,9 +29,6 @@ _MARK = b"CREATE TABLE exception_minutes ("
 _LOOKED_AT_BYTES = 1 << 20
 #: What belongs to a database file, by what its name has more.
 _PARTS = ("", "-wal", "-shm", "-journal")
-
-#: What a damaged file can make of a row that is read: text that is none, None for a number, no row at all.
-PUZZLES = (sqlite3.Error, ArithmeticError, AssertionError, LookupError, TypeError, ValueError)
 
 
 def is_ours(path: Path) -> bool:
@@ -51,14 +49,23 @@ def is_ours(path: Path) -> bool:
         return False
 
 
-def is_up_to_date(path: Path) -> bool:
-    """Tell whether a file is ztrace's and of this version: it opens unless it is damaged."""
+def is_sound(path: Path) -> bool:
+    """Return whether SQLite's quick check finds nothing wrong with a file; it reads all of the file.
+
+    Raises:
+        sqlite3.Error: the file cannot be checked at the moment.
+    """
+    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
     try:
-        with open(path, "rb") as file:
-            header = file.read(_HEADER_BYTES)
-    except OSError:
-        return False
-    return is_ours(path) and int.from_bytes(header[_VERSION], "big") == SCHEMA_VERSION
+        with closing(sqlite3.connect(uri, uri=True, timeout=CHECK_TIMEOUT_S)) as db:
+            db.text_factory = bytes
+            return bool(db.execute("PRAGMA quick_check(1)").fetchone() == (b"ok",))
+    except UnicodeDecodeError:
+        return False  # SQLite's error quotes a table's definition, which is no text any more.
+    except sqlite3.Error as error:
+        if is_corruption(error):
+            return False
+        raise
 
 
 def set_aside(path: Path) -> Path:
@@ -85,17 +92,6 @@ def set_aside(path: Path) -> Path:
     finally:
         lock.release()
     return name
-
-
-def fits_a_new_file(messages: Sequence[Sequence[bytes]], parcels: Sequence[Parcel] = ()) -> bool:
-    """Tell whether a new, empty file takes what another refuses: then that one is damaged."""
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            with Store(Path(folder) / "trial.db") as store:
-                store.store(messages, parcels)
-        except (ZtraceError, *PUZZLES):
-            return False
-    return True
 
 
 def _free_name(path: Path) -> Path:

@@ -14,13 +14,13 @@ from sqlite_utils import Database
 
 from ztrace.errors import (
     DatabaseBlocked,
-    DatabaseCorrupt,
     DatabaseError,
     DatabaseForeign,
     DatabaseInUse,
     DatabaseNewer,
 )
 from ztrace_collector.layout import APPLICATION_ID, SCHEMA_VERSION
+from ztrace_collector.storing.faults import OTHER_FILE, explain
 from ztrace_collector.tables.schema import migrations
 
 #: Pages of the write-ahead log (4 KiB each) that are collected before they go into the database: indexes
@@ -31,8 +31,6 @@ CHECKPOINT_PAGES = 20_000
 BUSY_TIMEOUT_MS = 500
 #: KiB of pages that SQLite keeps: the parts of the indexes that are written to all the time.
 CACHE_KIB = 32 << 10
-
-_OTHER_FILE = "give another file with --db"
 
 
 class Lock:
@@ -55,7 +53,7 @@ class Lock:
                     raise DatabaseBlocked(f"no space for {database}", hint="free some space") from error
                 raise DatabaseError(
                     f"cannot write beside {database}: {error.strerror}",
-                    hint=f"make the folder {database.parent} writable, or {_OTHER_FILE}",
+                    hint=f"make the folder {database.parent} writable, or {OTHER_FILE}",
                 ) from error
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -64,7 +62,7 @@ class Lock:
             except BlockingIOError as error:
                 os.close(self._file)
                 raise DatabaseInUse(
-                    f"another collector writes to {database}", hint=f"stop it, or {_OTHER_FILE}"
+                    f"another collector writes to {database}", hint=f"stop it, or {OTHER_FILE}"
                 ) from error
             # Its last holder removed the file between our opening and locking it: lock the one that is there.
             os.close(self._file)
@@ -96,7 +94,7 @@ def open_database(path: Path) -> tuple[sqlite3.Connection, Lock]:
         path = path.resolve()  # Two names of one file have one lock.
         _check_place(path)
     except OSError as error:
-        raise DatabaseError(f"cannot use {path}: {error.strerror}", hint=_OTHER_FILE) from error
+        raise DatabaseError(f"cannot use {path}: {error.strerror}", hint=OTHER_FILE) from error
     lock = Lock(path)
     try:
         db = _connect(path)
@@ -136,45 +134,19 @@ def take_in_log(db: sqlite3.Connection) -> None:
         pass  # What is wrong shows with the next transaction, which is told what to do about it.
 
 
-def explain(error: sqlite3.Error, path: Path) -> DatabaseError:
-    """Return the error to raise for one of SQLite's."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_NOTADB:
-        return DatabaseCorrupt(f"{path} is not an SQLite database", hint=_OTHER_FILE)
-    if code == sqlite3.SQLITE_CORRUPT:
-        return DatabaseCorrupt(
-            f"{path} is damaged: {error}",
-            hint=f"save what is readable with 'sqlite3 {path.name} .recover', and {_OTHER_FILE}",
-        )
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return DatabaseBlocked(f"another program is writing to {path}", hint="end its transaction")
-    if code == sqlite3.SQLITE_FULL:
-        return DatabaseBlocked(f"no space for {path}", hint="free some space")
-    if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_PROTOCOL):
-        name = getattr(error, "sqlite_errorname", "")
-        return DatabaseBlocked(
-            f"cannot write to {path}: {error} ({name})", hint="check the disk and its limits"
-        )
-    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
-        return DatabaseError(
-            f"cannot write to {path}: {error}", hint=f"make it and its folder writable, or {_OTHER_FILE}"
-        )
-    return DatabaseError(f"cannot write to {path}: {error}", hint=f"check the disk, or {_OTHER_FILE}")
-
-
 def _check_place(path: Path) -> None:
     if path.is_dir():
         raise DatabaseError(f"{path} is a folder", hint=f"give a file in it, as in --db {path / 'ztrace.db'}")
     if path.exists() and not path.is_file():
-        raise DatabaseError(f"{path} is not a file", hint=_OTHER_FILE)
+        raise DatabaseError(f"{path} is not a file", hint=OTHER_FILE)
     if not path.parent.is_dir():
         exists = path.parent.exists()
         raise DatabaseError(
             f"{path.parent} is not a folder" if exists else f"there is no folder {path.parent}",
-            hint=_OTHER_FILE if exists else f"make it with 'mkdir -p {path.parent}', or {_OTHER_FILE}",
+            hint=OTHER_FILE if exists else f"make it with 'mkdir -p {path.parent}', or {OTHER_FILE}",
         )
     if path.exists() and not os.access(path, os.W_OK):
-        raise DatabaseError(f"{path} is not writable", hint=f"make it writable, or {_OTHER_FILE}")
+        raise DatabaseError(f"{path} is not writable", hint=f"make it writable, or {OTHER_FILE}")
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -193,14 +165,14 @@ def _check_identity(db: sqlite3.Connection, path: Path) -> None:
     if application_id != APPLICATION_ID:
         if application_id == 0 and version == 0 and tables == 0:
             return
-        raise DatabaseForeign(f"{path} is another program's database", hint=_OTHER_FILE)
+        raise DatabaseForeign(f"{path} is another program's database", hint=OTHER_FILE)
     wrapped = _wrap(db)
     applied = {migration.name for migration in migrations.applied(wrapped)}
     # Those that this version knows and has applied are as many as it has less those it would apply.
     if version > SCHEMA_VERSION or len(applied) > SCHEMA_VERSION - len(migrations.pending(wrapped)):
         raise DatabaseNewer(
             f"a newer ztrace wrote {path}",
-            hint=f"upgrade ztrace here: pip install -U ztrace, or {_OTHER_FILE}",
+            hint=f"upgrade ztrace here: pip install -U ztrace, or {OTHER_FILE}",
         )
 
 
@@ -209,7 +181,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise DatabaseError(
-            f"{path} cannot have a write-ahead log", hint=f"put it on a local disk, or {_OTHER_FILE}"
+            f"{path} cannot have a write-ahead log", hint=f"put it on a local disk, or {OTHER_FILE}"
         )
     db.execute("PRAGMA synchronous = FULL")
     db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from ztrace.errors import DatabaseError, DatabaseForeign, DatabaseMissing, DatabaseNewer, NotFoundError
 from ztrace_collector.layout import APPLICATION_ID, OPEN, RESOLVED, SCHEMA_VERSION
-from ztrace_collector.storing.database import explain
+from ztrace_collector.storing.faults import explain
 
 #: A collector's transaction is over in a fraction of a second, unless its disk is slow.
 BUSY_TIMEOUT_S = 10.0

@@ -30,6 +30,8 @@ SHARE, LATE_SHARE, LATE = 0.25, 0.5, 1.02
 BURST_S = 0.2
 #: How often it is looked whether there is anything to delete: a second of a busy collector is 15 MB.
 LOOK_S = 0.1
+#: Pause after a step that failed for a reason that nobody foresaw.
+PAUSE_S = 60.0
 #: How often the tables that hang on no trace are gone through.
 SWEEP_S = 3600.0
 #: How far a clock may be ahead of what it was, and for how long it is doubted when it is further.
@@ -110,6 +112,12 @@ class Retention:
         """Begin with a store that has been opened."""
         self._calendar = Calendar(last_seen_ns(store), self._clock_ns, self._clock_s)
         self._sweep = None
+
+    def pause(self) -> None:
+        """Delete nothing for a while: the last step failed for a reason that nobody foresaw."""
+        self._sweep = None
+        self._behind = False
+        self._next_s = self._clock_s() + PAUSE_S
 
     def wait_s(self) -> float:
         """Return how long there is nothing to do."""

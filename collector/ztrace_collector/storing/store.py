@@ -6,19 +6,25 @@ hears nothing sends it again.
 """
 
 import gc
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from ztrace_collector.checking.parcels import Outcome, Parcel
 from ztrace_collector.layout import SILENT_AFTER_NS
-from ztrace_collector.refusals import Refusals
+from ztrace_collector.refusals import INTERNAL_ERROR, Refusals
 from ztrace_collector.storing.contents import Contents
-from ztrace_collector.storing.database import close_database, explain, open_database, take_in_log
+from ztrace_collector.storing.database import close_database, open_database, take_in_log
+from ztrace_collector.storing.defects import describe_error, log_defect
+from ztrace_collector.storing.faults import explain, is_defect
+
+_log = logging.getLogger(__name__)
 
 
 class Written(NamedTuple):
@@ -58,9 +64,11 @@ class Store:
         self._db, self._lock = open_database(path)
         try:
             self._contents = Contents(self._db)
-        except sqlite3.Error as error:
+        except BaseException as error:
             self.close()
-            raise explain(error, path) from error
+            if isinstance(error, sqlite3.Error):
+                raise explain(error, path) from error
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -95,20 +103,42 @@ class Store:
         Raises:
             DatabaseError: nothing is written and nothing may be acknowledged; the store can be used again.
         """
-        # A batch is thousands of objects and no cycle: looking for cycles in them costs a tenth of the time.
-        collecting = gc.isenabled()
-        gc.disable()
-        try:
-            return self._store(messages, parcels)
-        except sqlite3.Error as error:
-            self._roll_back()
-            raise explain(error, self._path) from error
-        except BaseException:
-            self._roll_back()
-            raise
-        finally:
-            if collecting:
-                gc.enable()
+        return self._store(messages, parcels, self._contents.add_message, self._contents.add_parcel)
+
+    def refuse(
+        self, messages: Sequence[Sequence[bytes]], parcels: Sequence[Parcel], error: Exception
+    ) -> Written:
+        """Write that messages and parcels are refused, since storing them makes ztrace fail.
+
+        Messages are acknowledged, and their spans counted as lost.
+
+        Args:
+            messages: the frames of each.
+            parcels: spans that did not come from publishers.
+            error: the exception, for the detail of the refusal.
+
+        Returns:
+            As `store` does.
+
+        Raises:
+            DatabaseError: as `store` does.
+        """
+        contents, detail = self._contents, describe_error(error)
+        for is_exact in (True, False):
+            try:
+                return self._store(
+                    messages,
+                    parcels,
+                    partial(contents.refuse_message, detail=detail, is_exact=is_exact),
+                    partial(contents.refuse_parcel, detail=detail, is_exact=is_exact),
+                )
+            except Exception as again:
+                if not is_defect(again):
+                    raise
+                log_defect(_log, "refusing a message", again)
+        # Not even the header, or the publisher's account, can be used: nothing is known of its spans.
+        self.noted.note(INTERNAL_ERROR, detail, len(messages) + len(parcels))
+        return Written({}, [Outcome(0, 0, {INTERNAL_ERROR: parcel.span_count}) for parcel in parcels])
 
     def checkpoint(self) -> None:
         """Take the log into the database and cut it to nothing, as far as readers and the disk let it."""
@@ -151,19 +181,38 @@ class Store:
         """Drop traces from memory, between transactions: their rows were deleted by other means."""
         self._contents.forget_traces(trace_ids)
 
-    def _store(self, messages: Sequence[Sequence[bytes]], parcels: Sequence[Parcel]) -> Written:
-        contents, now_ns, refusals = self._contents, self._clock_ns(), Refusals()
-        self._begin()
-        contents.begin()
-        span_count = sum([contents.add_message(frames, now_ns, refusals) for frames in messages])
-        outcomes = [contents.add_parcel(parcel, now_ns, refusals) for parcel in parcels]
-        added = zip(parcels, outcomes, strict=True)
-        span_count += sum([outcome.stored for parcel, outcome in added if parcel.finished])
-        acknowledgements = contents.write(span_count)
-        refusals.write(self._db, now_ns)
-        self.noted.write(self._db, now_ns)
-        self._db.execute("COMMIT")
-        contents.trim()
+    def _store(
+        self,
+        messages: Sequence[Sequence[bytes]],
+        parcels: Sequence[Parcel],
+        add_message: Callable[[Sequence[bytes], int, Refusals], int],
+        add_parcel: Callable[[Parcel, int, Refusals], Outcome],
+    ) -> Written:
+        # A batch is thousands of objects and no cycle: looking for cycles in them costs a tenth of the time.
+        collecting = gc.isenabled()
+        gc.disable()
+        try:
+            contents, now_ns, refusals = self._contents, self._clock_ns(), Refusals()
+            self._begin()
+            contents.begin()
+            span_count = sum([add_message(frames, now_ns, refusals) for frames in messages])
+            outcomes = [add_parcel(parcel, now_ns, refusals) for parcel in parcels]
+            added = zip(parcels, outcomes, strict=True)
+            span_count += sum([outcome.stored for parcel, outcome in added if parcel.finished])
+            acknowledgements = contents.write(span_count)
+            refusals.write(self._db, now_ns)
+            self.noted.write(self._db, now_ns)
+            self._db.execute("COMMIT")
+            contents.trim()
+        except sqlite3.Error as error:
+            self._roll_back()
+            raise explain(error, self._path) from error
+        except BaseException:
+            self._roll_back()
+            raise
+        finally:
+            if collecting:
+                gc.enable()
         self.span_count += span_count
         self.refused_count += refusals.total + self.noted.total
         self.noted = Refusals()
@@ -183,6 +232,8 @@ class Store:
             self._forget_all()
         except sqlite3.Error:
             pass
+        except Exception as error:
+            log_defect(_log, "reading tables again", error)
 
     def _forget_all(self) -> None:
         self._contents.forget_all()

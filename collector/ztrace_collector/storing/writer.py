@@ -1,43 +1,59 @@
-"""A store that goes on: through full disks, other programs' locks and damaged files.
+"""A store that continues through full disks, locks, damaged files and defects of ztrace itself.
 
-One idea: messages are held until they are stored. What is held is not acknowledged, so its publishers keep it
-as well, and nothing has to be decided in a hurry: it is tried again, on the same file or, if that is damaged,
+One idea: messages are held until they are stored. A held message is not acknowledged, so its publisher keeps
+it as well, and nothing has to be decided in a hurry: it is retried, on the same file or, if that is damaged,
 on a new one.
+
+A file is replaced only when SQLite's own check of it fails. Any other exception that nobody foresaw is a
+defect of ztrace: the messages are retried one by one, and those that cause it are refused.
 """
 
+import logging
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from enum import Enum, auto
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ztrace.errors import DatabaseBlocked, DatabaseCorrupt, DatabaseError
-from ztrace_collector.checking.parcels import Parcel
+from ztrace.errors import DatabaseBlocked, DatabaseCorrupt
+from ztrace_collector.checking.parcels import Outcome, Parcel
 from ztrace_collector.refusals import Refusals
-from ztrace_collector.storing.damage import PUZZLES, fits_a_new_file, is_ours, is_up_to_date, set_aside
-from ztrace_collector.storing.database import explain
+from ztrace_collector.storing.damage import is_ours, is_sound, set_aside
+from ztrace_collector.storing.defects import DefectFiles, log_defect
+from ztrace_collector.storing.faults import explain, is_defect, is_of_access, is_usual
 from ztrace_collector.storing.retention import NO_LIMITS, Limits, Retention
 from ztrace_collector.storing.space import Space
 from ztrace_collector.storing.store import Store, Written
 
-#: How soon what is held is tried again: space that is freed is used within a second.
+#: Interval between retries of what is held: space that is freed is used within a second.
 RETRY_S = 0.5
-#: How soon the log is to be cut again if it could not be: somebody reads it.
+#: Interval between attempts to cut the log while a reader prevents it.
 CHECKPOINT_S = 1.0
-#: SQLite's errors that say that the file cannot be got at, and nothing about what is in it.
-_ACCESS = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH)
+#: Shortest time between two checks of the file, each of which reads all of it.
+CHECK_S = 600.0
 
-#: While it holds.
+#: Result of `Writer.write` while it holds.
 _NOTHING = Written({}, None)
+
+_log = logging.getLogger(__name__)
+
+
+class _Next(Enum):
+    """How the writer continues after an error: again, not now, or message by message."""
+
+    AGAIN = auto()
+    HOLD = auto()
+    SINGLY = auto()
 
 
 class Writer:
-    """What stores messages, sooner or later.
+    """Stores messages, sooner or later.
 
     Attributes:
-        holding: nothing can be stored at the moment; nothing more should be received.
-        opening: how often a file has been opened: what was known of its rows may not hold for the next one.
+        holding: nothing can be stored at the moment, and nothing more should be received.
+        opening: number of times a file has been opened; a new one may have other rows than the last.
         noted: refusals counted before anything came here, to be written with the next transaction.
     """
 
@@ -47,6 +63,7 @@ class Writer:
         limits: Limits = NO_LIMITS,
         *,
         say: Callable[[str], None],
+        defects: DefectFiles | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.holding = False
@@ -54,26 +71,28 @@ class Writer:
         self.noted = Refusals()
         self._path = path
         self._say = say
+        self._defects = defects or DefectFiles(path)
         self._clock_ns = clock_ns
         self._space = Space(path.absolute())
         self._retention = Retention(limits, clock_ns=clock_ns)
         self._store: Store | None = None
         self._held: list[Sequence[bytes]] = []
-        #: Of the call that is at work.
-        self._parcels: Sequence[Parcel] = ()
         #: Stored and refused by stores that are closed.
         self._past_spans = self._past_refused = 0
         self._was_open = False
         self._opened: tuple[int, int] | None = None
-        #: Since something was stored last: the file has been doubted and opened anew; it has been replaced.
-        self._doubted = self._replaced = False
+        #: The file was replaced, and nothing has been stored since.
+        self._replaced = False
+        #: SQLite called the file malformed, and its check found nothing.
+        self._is_acquitted = False
         self._retry_s = self._checkpoint_s = 0.0
+        self._check_s = -CHECK_S
 
     def __enter__(self) -> Self:
-        """Open the file.
+        """Open the file, or hold if it cannot be written at the moment.
 
         Raises:
-            DatabaseError: it cannot be used. That it cannot be written at the moment is no error: it holds.
+            DatabaseError: the file cannot be used.
         """
         self.write()
         return self
@@ -85,17 +104,17 @@ class Writer:
 
     @property
     def span_count(self) -> int:
-        """How many spans have been stored."""
+        """Return the number of spans stored."""
         return self._past_spans + (self._store.span_count if self._store else 0)
 
     @property
     def refused_count(self) -> int:
-        """How many messages and spans have been refused or mended."""
+        """Return the number of messages and spans refused or mended."""
         return self._past_refused + (self._store.refused_count if self._store else 0)
 
     @property
     def publisher_count(self) -> int:
-        """How many publishers are there now."""
+        """Return the number of publishers that are there now."""
         return self._store.publisher_count if self._store else 0
 
     def wait_s(self) -> float:
@@ -113,63 +132,64 @@ class Writer:
             What may be acknowledged, and the outcome of each parcel; nothing while the writer holds.
 
         Raises:
-            DatabaseError: it cannot be stored, and waiting would not help.
+            DatabaseError: nothing can be stored, and waiting would not help.
         """
         self._held += messages
         if self.holding and time.monotonic() < self._retry_s:
             return _NOTHING
-        self._parcels = parcels
-        try:
-            while True:
-                try:
-                    written = self._try()
-                except (DatabaseError, *PUZZLES) as error:
-                    if not self._recover(error):
-                        return _NOTHING
-                else:
-                    self._held = []
-                    self._doubted = self._replaced = False
-                    if self.holding:
-                        self.holding = False
-                        self._say(f"storing again in {self._path}")
-                    return written
-        finally:
-            self._parcels = ()
+        next_ = _Next.AGAIN
+        while next_ is not _Next.HOLD:
+            try:
+                written = self._write(parcels) if next_ is _Next.AGAIN else self._write_singly(parcels)
+            except Exception as error:
+                next_ = self._recover(error)
+            else:
+                self._held = []
+                self._replaced = False
+                if self.holding:
+                    self.holding = False
+                    self._say(f"storing again in {self._path}")
+                return written
+        return _NOTHING
 
     def tend(self) -> None:
-        """Do a part of what is due beside storing: delete what is too old or too much.
+        """Do a part of the work beside storing: delete what is too old or too much.
 
         Raises:
-            DatabaseError: as with `write`.
+            DatabaseError: as `write` does.
         """
         if self._store is None or self.holding:
             return
         try:
             self._retention.tend(self._store)
-        except (DatabaseBlocked, DatabaseCorrupt) as error:
-            self._recover(error)
+        except Exception as error:
+            if self._recover(error) is _Next.SINGLY:
+                log_defect(_log, "deleting old traces", error)
+                self._retention.pause()
 
     def write_beside(self, work: Callable[[sqlite3.Connection], None]) -> bool:
         """Do some work in a transaction of its own.
 
         Returns:
-            Whether it is done; if not, nothing of it is in the file.
+            Whether the work is done; if not, nothing of it is in the file.
 
         Raises:
-            DatabaseError: as with `write`.
+            DatabaseError: as `write` does.
+            Exception: a defect in the work; nothing of it is in the file.
         """
         if self._store is None or self.holding:
             return False
         try:
             with self._store.transaction() as db:
                 work(db)
-        except (DatabaseBlocked, DatabaseCorrupt) as error:
-            self._recover(error)
+        except Exception as error:
+            if self._recover(error) is _Next.SINGLY:
+                raise
             return False
         return True
 
     def finish(self) -> dict[bytes, int]:
-        """Try what is held a last time, and say what is left behind.
+        """Retry what is held a last time, and report what is left behind.
 
         Returns:
             What may be acknowledged.
@@ -184,25 +204,61 @@ class Writer:
             )
         return acknowledgements
 
-    def _try(self) -> Written:
-        has_spans = bool(self._held or self._parcels)
+    def _write(self, parcels: Sequence[Parcel]) -> Written:
+        """Store everything in one transaction."""
+        has_spans = bool(self._held or parcels)
         if self._store is None or has_spans or self.holding:
             self._find_room()
         if self._store is not None and has_spans and self._identify() != self._opened:
             # Stored there, spans would be where nobody looks, or nowhere. What is in the log goes with it.
             self._close()
             self._say(f"{self._path} has been moved away; going on with what is there now, or a new file")
-        if self._store is None:
-            self._store = Store(self._path, clock_ns=self._clock_ns)
-            self._was_open = True
-            self.opening += 1
-            self._opened = self._identify()
-            self._retention.begin(self._store)
+        store = self._store or self._open()
         for_store, self.noted = self.noted, Refusals()
-        self._store.noted.add(for_store)
-        if has_spans or self.holding or self._store.noted.counts:
-            return self._store.store(self._held, self._parcels)
+        store.noted.add(for_store)
+        if has_spans or self.holding or store.noted.counts:
+            return store.store(self._held, parcels)
         return Written({}, [])
+
+    def _write_singly(self, parcels: Sequence[Parcel]) -> Written:
+        """Store each message and parcel in a transaction of its own, and refuse those that cause a defect."""
+        assert self._store is not None
+        try:
+            self._store.store()
+        except Exception as error:
+            if not is_defect(error):
+                raise
+            log_defect(_log, "counting refusals", error)
+            self._store.noted = Refusals()
+        acknowledgements: dict[bytes, int] = {}
+        outcomes: list[Outcome] = []
+        while self._held:
+            acknowledgements |= self._write_one(self._store, [self._held[0]], []).acknowledgements
+            del self._held[0]
+        for parcel in parcels:
+            outcomes += self._write_one(self._store, [], [parcel]).outcomes or ()
+        return Written(acknowledgements, outcomes)
+
+    def _write_one(
+        self, store: Store, messages: Sequence[Sequence[bytes]], parcels: Sequence[Parcel]
+    ) -> Written:
+        try:
+            return store.store(messages, parcels)
+        except Exception as error:
+            if not is_defect(error):
+                raise
+            data = {"messages": messages, "parcels": [parcel._asdict() for parcel in parcels]}
+            self._defects.report(_log, "storing a message", error, data)
+            return store.refuse(messages, parcels, error)
+
+    def _open(self) -> Store:
+        self._store = store = Store(self._path, clock_ns=self._clock_ns)
+        self._was_open = True
+        self.opening += 1
+        self._opened = self._identify()
+        self._retention.begin(store)
+        _log.info("opened %s", self._path)
+        return store
 
     def _identify(self) -> tuple[int, int] | None:
         """Return which file is there now."""
@@ -220,48 +276,51 @@ class Writer:
                 self._checkpoint_s = now_s + CHECKPOINT_S
         self._space.check(resuming=self.holding)
 
-    def _recover(self, error: Exception) -> bool:
-        """Do what an error asks for.
+    def _recover(self, error: Exception) -> _Next:
+        """Do what an error asks for, and return how to continue.
 
-        Returns:
-            Whether it is to be tried again at once; if not, it holds.
+        Raises:
+            Exception: the error, if continuing is not possible.
         """
         if isinstance(error, sqlite3.Error):
             error = explain(error, self._path)
-        if isinstance(error, DatabaseCorrupt):
-            self._replace(error)
-        elif isinstance(error, DatabaseBlocked) or (self._was_open and _is_of_access(error)):
-            self._hold(error)
-            return False
-        elif not _is_puzzle(error):
+        if isinstance(error, DatabaseBlocked) or (self._was_open and is_of_access(error)):
+            return self._hold(error)
+        if not is_defect(error) or (self._store is None and not is_ours(self._path)):
             raise error
-        elif self._store is None:
-            # An intact file of this version opens: there is nothing in the messages that it could dislike.
-            if not is_up_to_date(self._path):
-                raise error
-            self._replace(error)
-        elif not self._doubted:
-            # What is in memory may be wrong instead of what is in the file.
-            self._doubted = True
-            self._close()
-        elif (self._held or self._parcels) and fits_a_new_file(self._held, self._parcels):
-            self._replace(error)
-        else:
+        is_corrupt = isinstance(error, DatabaseCorrupt)
+        if is_corrupt and self._replaced:
+            raise error  # Whatever damages every file would damage the next as well.
+        now_s = time.monotonic()
+        if now_s >= self._check_s + CHECK_S:
+            self._check_s = now_s
+            try:
+                is_damaged = not is_sound(self._path)
+            except sqlite3.Error as trouble:
+                return self._hold(explain(trouble, self._path))
+            if is_damaged:
+                return self._replace(error)
+            self._is_acquitted = is_corrupt
+        elif is_corrupt and not self._is_acquitted:
+            # It may have been damaged since the last check: nothing is refused until the next one.
+            return self._hold(error)
+        if self._store is None:
             raise error
-        return True
+        return _Next.SINGLY
 
-    def _hold(self, error: Exception) -> None:
+    def _hold(self, error: Exception) -> _Next:
         self._retry_s = time.monotonic() + RETRY_S
         if not self.holding:
             self.holding = True
             self._say(f"{error}; holding: publishers keep their spans, and it goes on by itself")
-        elif not _is_usual(error):
-            self._close()  # The next try has a connection that knows nothing of what has been.
+        elif not is_usual(error):
+            self._close()  # The next attempt has a new connection, whose state is known.
+        return _Next.HOLD
 
-    def _replace(self, error: Exception) -> None:
-        """Set the damaged file aside; the next try makes a new one."""
+    def _replace(self, error: Exception) -> _Next:
+        """Set the damaged file aside; the next attempt creates a new one."""
         self._close()
-        if self._replaced or not is_ours(self._path):
+        if not is_ours(self._path):
             raise error
         self._replaced = True
         name = set_aside(self._path)
@@ -269,6 +328,7 @@ class Writer:
             f"{self._path} is damaged and now called {name.name}; going on with a new file."
             f" Ask for what is readable in it with --db {name.name}, or save it with sqlite3's .recover"
         )
+        return _Next.AGAIN
 
     def _close(self) -> None:
         if self._store is not None:
@@ -277,25 +337,3 @@ class Writer:
             self._past_refused += store.refused_count
             self.noted.add(store.noted)
             store.close()
-
-
-def _code(error: BaseException | None) -> int | None:
-    """Return the kind of SQLite's error that an error is or comes from; None if it comes from elsewhere."""
-    cause = error if isinstance(error, sqlite3.Error) else error and error.__cause__
-    return getattr(cause, "sqlite_errorcode", 0) & 0xFF if isinstance(cause, sqlite3.Error) else None
-
-
-def _is_of_access(error: Exception) -> bool:
-    return type(error) is DatabaseError and (_code(error) is None or _code(error) in _ACCESS)
-
-
-def _is_puzzle(error: Exception) -> bool:
-    """Tell whether an error is what damage may look like, and may have another cause."""
-    if isinstance(error, DatabaseError):
-        return type(error) is DatabaseError and _code(error) is not None and _code(error) not in _ACCESS
-    return True
-
-
-def _is_usual(error: Exception) -> bool:
-    """Tell whether a connection is known to go on after an error."""
-    return _code(error) in (None, sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

@@ -125,6 +125,20 @@ class Account:
         self.stored = min(MOST, self.stored + stored)
         return self._lose(REFUSED, refused)
 
+    def skip(self, header: Header, now_ns: int) -> list[Loss]:
+        """Use up the number of a message that cannot be received, and return its spans as lost.
+
+        Nothing else of the header is looked at; the publisher's next message makes that good.
+        """
+        first, self.new = self.next_sequence, False
+        if not header.covered or header.sequence != max(first, header.floor):
+            return []
+        self._between_ns = (min(self.last_seen_ns, now_ns), now_ns)
+        self.last_seen_ns = max(now_ns, self.last_seen_ns)
+        self.created = max(self.created, header.created)
+        self._go_on(header)
+        return self._lose(REFUSED, header.span_count)
+
     def take(self, stored: int, refused: int, now_ns: int) -> list[Loss]:
         """Book spans that came another way than as the publisher's messages, and return what of them is lost.
 

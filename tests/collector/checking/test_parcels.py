@@ -20,7 +20,7 @@ from tests.collector.messages import (
     span_id,
     trace_id,
 )
-from ztrace.errors import DatabaseBlocked, DatabaseError
+from ztrace.errors import DatabaseBlocked
 from ztrace.records import ERROR, ExceptionRecord, FrameRecord, Span
 from ztrace_collector.checking.parcels import (
     PARCEL_BYTES,
@@ -32,7 +32,6 @@ from ztrace_collector.checking.parcels import (
     pack,
 )
 from ztrace_collector.storing import writer as storing_writer
-from ztrace_collector.storing.contents import Contents
 from ztrace_collector.storing.store import Store
 from ztrace_collector.storing.writer import Writer
 from ztrace_collector.tables import known
@@ -254,19 +253,3 @@ def test_a_damaged_file_does_not_cost_them(path: Path) -> None:
         written = writer.write(parcels=list(pack(ForeignBatch(CART, [make_span(1)]))))
         assert written.outcomes == [Outcome(1, 0, {})]
     assert row(path, "SELECT span_id FROM spans") == {"span_id": span_id(1)}
-
-
-def test_a_defect_of_ours_does_not_cost_the_file(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A programming error raised by a foreign batch leaves the database file in place."""
-    with Writer(path, say=lambda line: None) as writer:
-        writer.write(parcels=list(pack(ForeignBatch(CART, [make_span(0)]))))
-
-        def fail(self: object, *brought: object) -> Any:
-            raise TypeError("a defect")
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Contents, "add_parcel", fail)
-            with pytest.raises((TypeError, DatabaseError), match="a defect"):
-                writer.write(parcels=list(pack(ForeignBatch(CART, [make_span(1)]))))
-    assert row(path, "SELECT count(*) AS n FROM spans") == {"n": 1}
-    assert not list(path.parent.glob("*damaged*"))

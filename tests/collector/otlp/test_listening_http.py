@@ -470,9 +470,12 @@ def test_an_end_answers_what_was_begun(tmp_path: Path, monkeypatch: pytest.Monke
         socket.create_connection(collector.http)
 
 
-def test_a_defect_is_told_once_and_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A programming error is answered with 500 and logged once, and the next request is accepted."""
-    with running(tmp_path / "traces.db") as collector:
+def test_a_defect_is_logged_once_and_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A defect in parsing is answered with 400, which no exporter retries, and its request is kept."""
+    path = tmp_path / "traces.db"
+    with running(path) as collector:
         with monkeypatch.context() as patch:
 
             def fail(body: bytes) -> ExportTraceServiceRequest:
@@ -481,7 +484,11 @@ def test_a_defect_is_told_once_and_answered(tmp_path: Path, monkeypatch: pytest.
             patch.setattr(incoming, "parse_request", fail)
             for _ in range(2):
                 answer = requests.post(collector.url, b"", headers=PROTOBUF, timeout=DEADLINE_S)
-                assert (answer.status_code, told(answer).code) == (500, 13)
-        (line,) = collector.said
-        assert line == "an OTLP request failed, please report it: ZeroDivisionError: division by zero"
+                assert (answer.status_code, told(answer).code) == (400, 13)
+        (record,) = [each for each in caplog.records if each.levelname == "ERROR"]
+        assert record.message.startswith("internal error while parsing an OTLP request, which is kept in ")
+        assert record.exc_info is not None
+        assert record.exc_info[0] is ZeroDivisionError
         assert requests.post(collector.url, b"", headers=PROTOBUF, timeout=DEADLINE_S).status_code == 200
+    assert refusals(path) == {"internal_error": 2}
+    assert len(list(path.with_name("traces.db.defects").iterdir())) == 2

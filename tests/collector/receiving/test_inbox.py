@@ -13,17 +13,21 @@ import pytest
 import zmq
 
 from tests.collector.messages import EPOCH_NS, Sender, make_span, row, rows, trace_id
-from ztrace.errors import DatabaseBlocked, EndpointError
+from ztrace.errors import DatabaseBlocked, DatabaseNewer, EndpointError
 from ztrace.wire import ACK, TOPIC, unpack_acks
 from ztrace_collector.checking.parcels import ForeignBatch, Outcome, Resource
 from ztrace_collector.receiving import inbox as module
 from ztrace_collector.receiving.inbox import RETRY_BUSY_S, RETRY_HOLDING_S, Busy, Closed, Inbox
 from ztrace_collector.service import Collector, Options
+from ztrace_collector.storing.defects import DefectFiles
 from ztrace_collector.storing.store import Store
 
 CART = Resource(b"c" * 16, "cart", "box", 7, EPOCH_NS, {})
 #: Longer than any condition takes.
 DEADLINE_S = 30
+
+#: A folder that is never written to.
+NO_DEFECTS = DefectFiles(Path("/nonexistent/traces.db"))
 
 Say = Callable[[str], None]
 
@@ -216,7 +220,7 @@ def test_a_flood_keeps_nobody_waiting(path: Path) -> None:
 def test_bounds_in_spans_and_in_bytes() -> None:
     """The inbox is limited in spans and bytes, and accepts a larger delivery while it has some room."""
     woken: list[None] = []
-    inbox = Inbox(lambda: woken.append(None))
+    inbox = Inbox(lambda: woken.append(None), NO_DEFECTS)
     inbox.put([batch(*range(module.MAX_SPANS))])
     with pytest.raises(Busy):
         inbox.put([batch(1)])
@@ -224,7 +228,7 @@ def test_bounds_in_spans_and_in_bytes() -> None:
     inbox.put([batch(1)])
     assert len(woken) == 1  # The inbox was not empty.
     inbox.close()
-    inbox = Inbox(lambda: woken.append(None))
+    inbox = Inbox(lambda: woken.append(None), NO_DEFECTS)
     inbox.put([ForeignBatch(CART, [make_span(attributes={"x": "x" * module.MAX_BYTES})])])
     with pytest.raises(Busy) as raised:
         inbox.put([batch(1)])
@@ -238,7 +242,7 @@ def test_bounds_in_spans_and_in_bytes() -> None:
 
 def test_all_have_their_turn() -> None:
     """A transaction takes parcels of all deliveries in turn, up to its limit."""
-    inbox = Inbox(lambda: None)
+    inbox = Inbox(lambda: None, NO_DEFECTS)
     large, small = inbox.put([batch(*range(3000))]), inbox.put([batch(1), batch(2)])
     assert [parcel.span_count for parcel in inbox.take()] == [512, 1, 512, 1, 512, 512]
     inbox.settle([Outcome(1, 0, {})] * 6)
@@ -305,7 +309,7 @@ def test_an_error_that_ends_the_collector_answers_all(path: Path, monkeypatch: p
     def fail(self: Store, *brought: object) -> Any:
         begun.set()
         assert go_on.wait(DEADLINE_S)
-        raise MemoryError
+        raise DatabaseNewer("a newer ztrace wrote it")
 
     monkeypatch.setattr(Store, "store", fail)
     futures = [process.inbox.put([batch(*range(6000))])]
@@ -316,7 +320,7 @@ def test_an_error_that_ends_the_collector_answers_all(path: Path, monkeypatch: p
         with pytest.raises(Closed):
             future.result(DEADLINE_S)
     process.end()
-    assert [type(error) for error in process.errors] == [MemoryError]
+    assert [type(error) for error in process.errors] == [DatabaseNewer]
     assert process.listener.events == ["entered", "exited"]
 
 

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import pytest
 from tests.collector.disks import fill, small_disk
 from tests.collector.messages import Sender, is_balanced, make_span, row, rows, trace_id
 from ztrace.errors import DatabaseCorrupt
+from ztrace_collector.storing import writer as module
+from ztrace_collector.storing.damage import is_sound
 from ztrace_collector.storing.store import Store, Written
 from ztrace_collector.storing.writer import RETRY_S, Writer
 
@@ -255,7 +258,10 @@ def test_a_name_that_is_taken_is_left_alone(
 
 @pytest.mark.parametrize("seed", range(40))
 def test_flipped_bytes_never_stop_a_collector_for_long(path: Path, lines: Lines, seed: int) -> None:
-    """A collector stores new spans in a file with random damage, or in a new file beside it."""
+    """A collector stores new spans in a file with random damage, or in a new file beside it.
+
+    Damage that SQLite's check misses, and that prevents opening, is an error that leaves the file alone.
+    """
     rng = random.Random(seed)
     sender = make_file(path, 20)
     content = bytearray(path.read_bytes())
@@ -265,10 +271,16 @@ def test_flipped_bytes_never_stop_a_collector_for_long(path: Path, lines: Lines,
     path.write_bytes(content)
     inode = path.stat().st_ino
     sender.floor, sender.retired = sender.sequence, sender.created
-    with Writer(path, say=lines) as writer:
-        for number in range(5):
-            written = writer.write([sender.data(*spans(9000 + 50 * number, 50))])
-            assert written.acknowledgements == {sender.incarnation: 21 + number}
+    try:
+        with Writer(path, say=lines) as writer:
+            for number in range(5):
+                written = writer.write([sender.data(*spans(9000 + 50 * number, 50))])
+                assert written.acknowledgements == {sender.incarnation: 21 + number}
+    except DatabaseCorrupt:
+        assert is_sound(path)
+        assert lines == []
+        assert [(each.name, each.stat().st_ino) for each in path.parent.iterdir()] == [(path.name, inode)]
+        return
     assert len(lines) <= 1
     # The latest spans are readable; earlier ones may be damaged.
     last = rows(path, "SELECT trace_id FROM spans ORDER BY id DESC LIMIT 50")
@@ -364,32 +376,76 @@ def test_a_file_that_is_not_ours_is_never_moved(path: Path, lines: Lines, conten
     assert path.read_bytes() == content
 
 
+def damage(path: Path) -> None:
+    """Overwrite all pages of a file but the first."""
+    with open(path, "r+b") as file:
+        size = path.stat().st_size
+        file.seek(4096)
+        file.write(b"\xff" * (size - 4096))
+
+
 def test_a_disk_that_damages_every_file_ends_the_collector(
     path: Path, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second file damaged before anything is stored ends the collector."""
+    make_file(path, 2)
 
     def fail(self: Store, *brought: object) -> Written:
+        self.checkpoint()
+        damage(path)
         raise DatabaseCorrupt("damaged again")
 
-    monkeypatch.setattr(Store, "store", fail)
-    with Writer(path, say=lines) as writer, pytest.raises(DatabaseCorrupt):
-        writer.write([Sender().data(make_span())])
+    with Writer(path, say=lines) as writer:
+        monkeypatch.setattr(Store, "store", fail)
+        with pytest.raises(DatabaseCorrupt):
+            writer.write([Sender().data(make_span())])
     assert len(lines) == 1
+    assert len(list(path.parent.glob("*.damaged-*"))) == 1
 
 
-def test_an_error_of_ours_does_not_cost_the_file(
+def test_the_file_is_checked_once_in_ten_minutes(
     path: Path, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A programming error is raised and leaves the database file in place."""
+    """Between two checks a file that SQLite calls malformed is held; the next check replaces it."""
+    now_s = [1000.0]
+    checked: list[Path] = []
 
-    def fail(self: Store, *brought: object) -> Written:
-        raise TypeError("a defect")
+    def check(path: Path) -> bool:
+        checked.append(path)
+        return is_sound(path)
 
+    monkeypatch.setattr(module, "is_sound", check)
+    monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
+    sender = make_file(path, 2)
     with Writer(path, say=lines) as writer:
-        writer.write([Sender().data(make_span())])
-        monkeypatch.setattr(Store, "_store", fail)
-        with pytest.raises(TypeError, match="a defect"):
-            writer.write([Sender(1).data(make_span(1))])
-    assert lines == []
-    assert count_spans(path) == 1
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "store", raising(TypeError("a defect")))
+            writer.write([Sender(1).data(make_span(0))])
+            assert len(checked) == 1
+        with monkeypatch.context() as patch:
+
+            def fail(self: Store, *brought: object) -> Written:
+                self.checkpoint()
+                damage(path)
+                raise DatabaseCorrupt("damaged")
+
+            patch.setattr(Store, "store", fail)
+            assert writer.write([sender.data(make_span(9000))]).acknowledgements == {}
+        assert writer.holding
+        for _ in range(5):
+            now_s[0] += 100
+            assert writer.write().acknowledgements == {}
+        assert (len(checked), len(list(path.parent.glob("*.damaged-*")))) == (1, 0)
+        now_s[0] += 101
+        sender.floor, sender.retired = sender.sequence, sender.created
+        assert writer.write([sender.beat()]).acknowledgements == {sender.incarnation: 3}
+    assert (len(checked), len(list(path.parent.glob("*.damaged-*")))) == (2, 1)
+
+
+def raising(error: Exception) -> Callable[..., Written]:
+    """Return a method that raises an error, whatever its arguments."""
+
+    def fail(self: object, *arguments: object, **named: object) -> Written:
+        raise error
+
+    return fail

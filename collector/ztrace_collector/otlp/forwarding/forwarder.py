@@ -5,6 +5,7 @@ was reported between two transactions, confirms it, and starts the process anew 
 """
 
 import contextlib
+import logging
 import math
 import sqlite3
 import subprocess
@@ -29,15 +30,18 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 #: A process that has lived for so long is started again as if it were the first time.
 LIVED_S = 60.0
 
+_log = logging.getLogger(__name__)
+
 
 class _Process:
     """The process, and the thread that hears it."""
 
     def __init__(self, orders: bytes, heard: Callable[[bytes], None], ended: Callable[[], None]) -> None:
         self.started_s = time.monotonic()
+        level = str(_log.getEffectiveLevel())
         # A session of its own: Ctrl-C is for the collector alone, which says when it is time.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "ztrace_collector.otlp.forwarding.process"],
+            [sys.executable, "-P", "-m", "ztrace_collector.otlp.forwarding.process", level],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
@@ -136,6 +140,11 @@ class Forwarder:
         if self._process is None and time.monotonic() >= self._start_s:
             self._start(writer)
 
+    def restart(self) -> None:
+        """End the process after a defect; `step` starts it again later, from what is written down."""
+        self._end()
+        self._put_off()
+
     def finish(self, writer: Writer) -> None:
         """Give destinations a moment to take what they have not, and write down how far they have come."""
         if self._process is not None and not writer.holding:
@@ -171,6 +180,7 @@ class Forwarder:
         orders = Orders(self._database, named, self._unfinished)
         try:
             self._process = _Process(orders.to_line(), self._hear, self._wake)
+            _log.info("sending on from %s in a process of its own", self._database)
         except OSError as error:
             self._put_off()
             self._say(f"cannot start the process that sends on: {error.strerror}; it is tried again")

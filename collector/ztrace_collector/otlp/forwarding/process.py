@@ -6,6 +6,7 @@ collector writes that down and confirms it on standard input; when that ends the
 it did, and this ends as well.
 """
 
+import logging
 import os
 import signal
 import sqlite3
@@ -23,6 +24,7 @@ from ztrace_collector.otlp.mapping.reading import StoredSpan, read_after, read_u
 from ztrace_collector.otlp.sending.answers import Later, Transport
 from ztrace_collector.otlp.sending.deliver import Part, Pauses, deliver, open_transport
 from ztrace_collector.otlp.sending.destinations import Destination
+from ztrace_collector.storing.defects import log_defect
 from ztrace_collector.tables.spans import last_span_id
 
 #: Spans of a request, unless these are large.
@@ -35,6 +37,8 @@ LOOK_UNFINISHED_S = 2.0
 UNWRITTEN = 1
 #: How long a reader waits for the collector, which in WAL mode it does only as that opens the file.
 _BUSY_TIMEOUT_S = 10.0
+
+_log = logging.getLogger(__name__)
 
 
 class Reports:
@@ -102,6 +106,8 @@ class Courier(threading.Thread):
                 return
             except Exception as error:
                 # Whatever it is, it is no reason to end the others: from the place again, after a while.
+                if not isinstance(error, (sqlite3.Error, OSError)):
+                    log_defect(_log, f"sending to {self._destination.url}", error)
                 text = self._destination.redact(f"{type(error).__name__}: {error}")
                 going = self._retry(Later(text))
 
@@ -207,7 +213,8 @@ def _open(database: Path) -> sqlite3.Connection:
 
 
 def main() -> None:
-    """Be the process."""
+    """Be the process; its argument is the number of a log level."""
+    logging.basicConfig(level=int(sys.argv[1]), format="ztrace: sending on: %(message)s")
     # Ctrl-C and a supervisor's SIGTERM go to the whole group: the collector says when it is time.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -19,7 +19,8 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
 from ztrace.errors import EndpointError
 from ztrace_collector.otlp.listening.addresses import Address, open_socket
-from ztrace_collector.otlp.listening.intake import MAX_BODY_BYTES, Body, Intake, Overloaded, RefusedRequest
+from ztrace_collector.otlp.listening.intake import MAX_BODY_BYTES, Body, Intake, RefusedRequest
+from ztrace_collector.receiving.inbox import Busy
 
 # It would tell of every peer that breaks HTTP/2, on standard error; it is asked once, when it is loaded.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
@@ -100,7 +101,7 @@ class GrpcServer:
         except RefusedRequest as refused:
             self._intake.note(refused.reason, refused.message)
             _abort(context, refused.code, refused.message)
-        except Overloaded as busy:
+        except Busy as busy:
             _abort(context, grpc.StatusCode.UNAVAILABLE.value[0], busy.message, busy.retry_after_s)
         except Exception as error:
             _abort(context, grpc.StatusCode.INTERNAL.value[0], self._intake.fail(error))

@@ -32,11 +32,11 @@ from ztrace_collector.otlp.listening.intake import (
     RETRY_AFTER_S,
     Body,
     Intake,
-    Overloaded,
     RefusedRequest,
     too_large,
 )
 from ztrace_collector.otlp.listening.thread import ServerThread
+from ztrace_collector.receiving.inbox import Busy
 from ztrace_collector.refusals import OTLP_CONNECTION, OTLP_ORIGIN, OTLP_REQUEST
 
 PATH = "/v1/traces"
@@ -52,7 +52,7 @@ PART_S, BODY_S = 10.0, 60.0
 
 _PORT = re.compile(r":\d{1,5}\Z")
 #: HTTP's word for what `Intake` refuses.
-_STATUSES = {codes.INVALID_ARGUMENT: 400, codes.RESOURCE_EXHAUSTED: 413}
+_STATUSES = {codes.INVALID_ARGUMENT: 400, codes.INTERNAL: 400, codes.RESOURCE_EXHAUSTED: 413}
 
 
 class _Turned(Exception):
@@ -134,13 +134,14 @@ class HttpServer:
         except RefusedRequest as refused:
             self._intake.note(refused.reason, refused.message)
             return _tell(_STATUSES[refused.code], refused.code, refused.message, is_json)
-        except (Overloaded, asyncio.CancelledError) as busy:
+        except (Busy, asyncio.CancelledError) as busy:
             # Cancelled is what takes longer than the end does.
             after_s = getattr(busy, "retry_after_s", RETRY_AFTER_S)
             headers = {"retry-after": str(max(1, round(after_s)))}
             return _tell(503, codes.UNAVAILABLE, str(busy) or "the collector is ending", is_json, headers)
         except Exception as error:
-            return _tell(500, codes.INTERNAL, self._intake.fail(error), is_json)
+            # Not 500, which some exporters retry: the next attempt would fail likewise.
+            return _tell(400, codes.INTERNAL, self._intake.fail(error), is_json)
 
     async def _take(self, body: Body) -> ExportTraceServiceResponse:
         work = self._workers.submit(self._intake.take, body, time.monotonic())
@@ -173,7 +174,7 @@ class HttpServer:
                     if size > MAX_BODY_BYTES:
                         trouble = too_large()
                     elif self._received_bytes > MAX_RECEIVED_BYTES:
-                        trouble = Overloaded(RETRY_AFTER_S, "too much is being received; try again")
+                        trouble = Busy(RETRY_AFTER_S, "too much is being received; try again")
                     if trouble is not None:
                         parts.clear()
             is_whole = trouble is None

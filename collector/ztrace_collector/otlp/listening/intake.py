@@ -4,14 +4,15 @@ One idea: the answer is given after the commit. `take` blocks its thread, which 
 collector's loop has stored what the request brings; whoever hears "taken" can forget its spans.
 """
 
+import logging
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from typing import NamedTuple
 
-from google.rpc.code_pb2 import INVALID_ARGUMENT, RESOURCE_EXHAUSTED
+from google.rpc.code_pb2 import INTERNAL, INVALID_ARGUMENT, RESOURCE_EXHAUSTED
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTracePartialSuccess,
     ExportTraceServiceRequest,
@@ -22,7 +23,8 @@ from ztrace.errors import OtlpError
 from ztrace_collector.checking.parcels import Outcome
 from ztrace_collector.otlp.mapping import incoming, json_form
 from ztrace_collector.receiving.inbox import Busy, Closed, Inbox
-from ztrace_collector.refusals import OTLP_BODY, OTLP_OVERSIZED
+from ztrace_collector.refusals import INTERNAL_ERROR, OTLP_BODY, OTLP_OVERSIZED
+from ztrace_collector.storing.defects import describe_error, log_defect
 
 #: Bytes of a request, after decompression: what the specification asks a receiver to take at least.
 MAX_BODY_BYTES = 64 << 20
@@ -35,11 +37,15 @@ ANSWER_S = 8.0
 INFLATED_BYTES = 1 << 20
 #: When to come again, if nobody knows better: a second is what a disk or a busy writer may take.
 RETRY_AFTER_S = 1.0
+#: Message for the sender of a request that makes ztrace fail.
+FAILED = "an internal error of the collector, whose log has the traceback"
 #: Compressed bytes begin like gzip's or like zlib's, which is what HTTP calls deflate.
 _EITHER = zlib.MAX_WBITS | 32
 
+_log = logging.getLogger(__name__)
 
-class RefusedRequest(Exception):
+
+class RefusedRequest(OtlpError):
     """The request cannot be taken, now or later.
 
     Attributes:
@@ -52,20 +58,6 @@ class RefusedRequest(Exception):
         super().__init__(message)
         self.code = code
         self.reason = reason
-        self.message = message
-
-
-class Overloaded(Exception):
-    """The request cannot be taken now; the sender is to keep it.
-
-    Attributes:
-        retry_after_s: when it may come again.
-        message: what it has to wait for.
-    """
-
-    def __init__(self, retry_after_s: float, message: str) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
         self.message = message
 
 
@@ -85,20 +77,13 @@ class Body(NamedTuple):
 class Intake:
     """Where requests are taken, in any thread."""
 
-    def __init__(self, inbox: Inbox, say: Callable[[str], None]) -> None:
-        """Take requests.
-
-        Args:
-            inbox: where their spans go.
-            say: told of ztrace's own failures, the first of them.
-        """
+    def __init__(self, inbox: Inbox) -> None:
+        """Take requests, whose spans go to the inbox."""
         self.note = inbox.note
         self._inbox = inbox
-        self._say = say
         # Mapping is Python's work: two threads at it would be no faster, and take the interpreter from the
         # collector's loop twice as often.
         self._mapping = threading.Lock()
-        self._has_failed = False
 
     def take(self, body: Body, since_s: float) -> ExportTraceServiceResponse:
         """Store what a request brings, and return what it is answered.
@@ -109,38 +94,58 @@ class Intake:
 
         Raises:
             RefusedRequest: it is not what it should be.
-            Overloaded: it cannot be stored at the moment.
+            Busy: it cannot be stored at the moment.
         """
         if time.monotonic() - since_s > ANSWER_S:
-            raise Overloaded(RETRY_AFTER_S, "the collector is behind; try again")
+            raise Busy(RETRY_AFTER_S)
         outcomes: list[Outcome] = []
         try:
             with self._mapping:
-                pieces = divide(_parse(body))
+                pieces = divide(self._parse(body))
             for piece in pieces:
-                with self._mapping:
-                    stored = self._inbox.put(incoming.read_request(piece))
-                outcomes += stored.result(ANSWER_S)
-        except Busy as busy:
-            raise Overloaded(busy.retry_after_s, "the collector is behind; try again") from None
-        except (TimeoutError, CancelledError):
-            raise Overloaded(RETRY_AFTER_S, "the collector is behind; try again") from None
+                outcomes += self._store(piece)
+        except (TimeoutError, CancelledError, MemoryError):
+            raise Busy(RETRY_AFTER_S) from None
         except Closed:
-            raise Overloaded(RETRY_AFTER_S, "the collector is ending") from None
+            raise Busy(RETRY_AFTER_S, "the collector is ending") from None
         return _answer(outcomes)
 
     def fail(self, error: Exception) -> str:
-        """Tell of a defect of ztrace's, once, and return what the sender is told."""
-        if not self._has_failed:
-            self._has_failed = True
-            self._say(f"an OTLP request failed, please report it: {type(error).__name__}: {error}")
-        return "the collector failed; its own output says how"
+        """Report a defect of ztrace in a request; return the message for its sender."""
+        log_defect(_log, "answering an OTLP request", error)
+        self.note(INTERNAL_ERROR, describe_error(error))
+        return FAILED
+
+    def _parse(self, body: Body) -> ExportTraceServiceRequest:
+        try:
+            return _parse(body)
+        except (OtlpError, MemoryError):
+            raise
+        except Exception as error:
+            data = {"request": body.content, "is_json": body.is_json, "is_compressed": body.is_compressed}
+            self._inbox.defects.report(_log, "parsing an OTLP request", error, data)
+            raise RefusedRequest(INTERNAL, INTERNAL_ERROR, FAILED) from error
+
+    def _store(self, piece: ExportTraceServiceRequest) -> list[Outcome]:
+        """Store a piece of a request; spans that make ztrace fail are refused, and are not to come again."""
+        try:
+            with self._mapping:
+                stored = self._inbox.put(incoming.read_request(piece))
+        except (Busy, Closed, MemoryError):
+            raise
+        except Exception as error:
+            count = count_spans(piece)
+            self._inbox.defects.report(
+                _log, "mapping an OTLP request", error, {"request": piece.SerializeToString()}
+            )
+            self.note(INTERNAL_ERROR, describe_error(error), count)
+            return [Outcome(0, 0, {INTERNAL_ERROR: count})]
+        return stored.result(ANSWER_S)
 
 
 def divide(request: ExportTraceServiceRequest) -> Iterator[ExportTraceServiceRequest]:
     """Yield a request in pieces of `PIECE_SPANS`, itself if it is small; the pieces are taken from it."""
-    count = sum(len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans)
-    if count <= PIECE_SPANS:
+    if count_spans(request) <= PIECE_SPANS:
         yield request
         return
     piece, room = ExportTraceServiceRequest(), PIECE_SPANS
@@ -161,6 +166,11 @@ def divide(request: ExportTraceServiceRequest) -> Iterator[ExportTraceServiceReq
             scope.ClearField("spans")
     if room < PIECE_SPANS:
         yield piece
+
+
+def count_spans(request: ExportTraceServiceRequest) -> int:
+    """Return the number of spans in a request."""
+    return sum(len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans)
 
 
 def too_large() -> RefusedRequest:

@@ -110,7 +110,7 @@ class Servers:
                 from ztrace_collector.otlp.listening.intake import Intake
             except ModuleNotFoundError as error:
                 raise _missing(error, "collector") from error
-            intake = Intake(self._inbox, self._say)
+            intake = Intake(self._inbox)
             server = HttpServer(open_socket(address), intake)
         except (EndpointError, SettingsError) as error:
             if not self._listening.http_is_default:
@@ -126,7 +126,7 @@ class Servers:
             from ztrace_collector.otlp.listening.intake import Intake
         except ModuleNotFoundError as error:
             raise _missing(error, "grpc") from error
-        server = GrpcServer(address, Intake(self._inbox, self._say))
+        server = GrpcServer(address, Intake(self._inbox))
         self._servers.append(server)
         self.grpc = server.address
 

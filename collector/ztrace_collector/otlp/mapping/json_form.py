@@ -35,12 +35,15 @@ def parse_request(text: bytes | str) -> ExportTraceServiceRequest:
     request = ExportTraceServiceRequest()
     try:
         content = json.loads(text)
-        if type(content) is not dict:
-            raise ValueError("it has to be an object")  # A list would be taken for an empty message.
-        _change_ids(content, _to_base64)
+    except (ValueError, RecursionError) as error:
+        raise _not_otlp(error) from None
+    if type(content) is not dict:
+        raise _not_otlp(ValueError("it has to be an object"))  # A list would parse as an empty message.
+    _change_ids(content, _to_base64)
+    try:
         json_format.ParseDict(content, request, ignore_unknown_fields=True)
-    except Exception as error:  # What `json_format` raises depends on what is wrong where.
-        raise OtlpError(f"the body is no OTLP JSON: {_first_line(error)}") from None
+    except Exception as error:  # The class depends on what is wrong where.
+        raise _not_otlp(error) from None
     return request
 
 
@@ -87,5 +90,6 @@ def _to_hex(value: str) -> str:
     return binascii.a2b_base64(value).hex()
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).partition("\n")[0][:200]
+def _not_otlp(error: Exception) -> OtlpError:
+    first_line = (str(error) or type(error).__name__).partition("\n")[0]
+    return OtlpError(f"the body is no OTLP JSON: {first_line[:200]}")

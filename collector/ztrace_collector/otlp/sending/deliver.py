@@ -5,6 +5,7 @@ again in halves; or later. Only with the last the same spans are sent a second t
 without a count and a reason.
 """
 
+import logging
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from ztrace_collector.otlp.sending.answers import Later, Refused, Taken, TooLarge, Transport
 from ztrace_collector.otlp.sending.destinations import GRPC, Destination
+from ztrace_collector.storing.defects import log_defect
 
 #: Bytes of a request before compression: gRPC's receivers take 4 MiB unless told otherwise.
 MAX_BYTES = 3_500_000
@@ -27,6 +29,8 @@ MAX_ASKED_S = 3600.0
 PARTIAL, TOO_LARGE, UNREADABLE = "partial success", "too large", "unreadable"
 
 Span = TypeVar("Span")
+
+_log = logging.getLogger(__name__)
 
 
 def open_transport(destination: Destination) -> Transport:
@@ -82,6 +86,7 @@ def deliver(
         except Exception as error:
             # A row that cannot be read must not stop those behind it.
             if len(part) == 1:
+                log_defect(_log, "encoding a span", error)
                 yield Part(part, 0, {UNREADABLE: (1, f"{type(error).__name__}: {error}"[:MAX_DETAIL])})
             else:
                 _halve(part, waiting)

@@ -1,0 +1,67 @@
+"""Publishers' sockets, for tests of the collector's socket."""
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import zmq
+
+from tests.collector.messages import Sender
+from ztrace.wire import TOPIC, unpack_acks
+
+#: Longer than any condition takes: only a failing test reaches it.
+DEADLINE_S = 20
+
+
+def wait_for(condition: Callable[[], Any]) -> Any:
+    """Poll until the condition is true, and return its result."""
+    deadline_s = time.monotonic() + DEADLINE_S
+    while not (result := condition()):
+        assert time.monotonic() < deadline_s, "timed out"
+        time.sleep(0.005)
+    return result
+
+
+class Peer:
+    """Publisher's socket and account, as in an agent."""
+
+    def __init__(self, context: "zmq.Context[Any]", endpoint: str, number: int = 0) -> None:
+        self.sender = Sender(number)
+        self.acknowledged = 0
+        self.socket = context.socket(zmq.XPUB)
+        self.socket.linger = 0
+        self.socket.ipv6 = "[" in endpoint
+        self.socket.setsockopt(zmq.XPUB_NODROP, 1)
+        self.socket.setsockopt(zmq.XPUB_VERBOSE, 1)
+        self.socket.setsockopt(zmq.IMMEDIATE, 1)
+        self.socket.setsockopt(zmq.RECONNECT_IVL, 20)
+        self.socket.connect(endpoint)
+
+    def wait_for_subscription(self) -> None:
+        """Wait until the collector has subscribed."""
+        wait_for(lambda: self.socket.poll(50) and self.socket.recv() == b"\x01" + TOPIC)
+
+    def send(self, *messages: list[bytes]) -> None:
+        """Send messages to the collector."""
+        for message in messages:
+            self.socket.send_multipart(message)
+
+    def wait_for_ack(self, sequence: int) -> None:
+        """Wait until all sequence numbers below the given one are acknowledged."""
+
+        def acknowledged() -> bool:
+            while self.socket.poll(20):
+                frame = self.socket.recv()
+                if frame[0] > 1:
+                    self.acknowledged = unpack_acks(frame).get(self.sender.incarnation, self.acknowledged)
+            return self.acknowledged >= sequence
+
+        wait_for(acknowledged)
+
+
+class Connect(Protocol):
+    """Factory of publishers that connect to an endpoint."""
+
+    def __call__(self, endpoint: str, number: int = 0) -> Peer:
+        """Return a new publisher, which may not have connected yet."""
+        ...
