@@ -18,7 +18,6 @@ from tests.viewer.conftest import Run
 from tests.viewer.stored import HOUR, MINUTE, NOON, SECOND, checkout, raised, span, store, trace_id
 from ztrace_viewer.export import sending
 from ztrace_viewer.queries import pieces
-from ztrace_viewer.terminal.progress import format_line
 
 MAIN = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
 DEADLINE_S = 30
@@ -242,17 +241,3 @@ def test_a_receiver_that_is_not_there_is_given_up(
     assert told.exit_code == 2
     assert told.stderr.startswith(f"ztrace: http://127.0.0.1:{port}/v1/traces does not take spans: ")
     assert told.stderr.endswith("; nothing was sent; start it and begin again\n")
-
-
-@pytest.mark.parametrize(
-    ("done", "share", "line"),
-    [
-        (0, 0.0, "························   0%   0 spans   0/s"),
-        (1500, 0.5, "████████████············  50%   1,500 spans   750/s"),
-        (3000, 1.4, "████████████████████████ 100%   3,000 spans   1,500/s"),
-        (3000, None, "3,000 spans   1,500/s"),
-    ],
-)
-def test_the_line_tells_how_far_it_is(done: int, share: float | None, line: str) -> None:
-    """The progress line has a bar if the total is known, the count and the rate."""
-    assert format_line(done, "spans", share, 2.0) == line

@@ -3,7 +3,6 @@
 import gzip
 import json
 import os
-import pty
 import subprocess
 import sys
 from collections.abc import Callable
@@ -256,27 +255,3 @@ def test_a_receiver_gets_what_is_in_the_files(
     assert [len(each.resource_spans) for each in received.taken] == [3, 2]
     expected = [request(number).resource_spans[0] for number in range(1, 6)]
     assert [resource for each in received.taken for resource in each.resource_spans] == expected
-
-
-@pytest.mark.process
-def test_a_terminal_shows_how_far_it_is(tmp_path: Path) -> None:
-    """A terminal shows progress on one line of stderr, cleared at the end."""
-    file = tmp_path / "file"
-    file.write_bytes(lines(*range(1, 2001)))
-    ours, theirs = pty.openpty()
-    try:
-        process = subprocess.run(
-            [sys.executable, "-c", MAIN, "import", str(file), "--db", str(tmp_path / "home.db")],
-            stdout=subprocess.PIPE,
-            stderr=theirs,
-            timeout=DEADLINE_S,
-            check=True,
-        )
-        shown = os.read(ours, 1 << 16).decode()
-    finally:
-        os.close(ours)
-        os.close(theirs)
-    assert process.stdout.startswith(b"imported 2,000 spans")
-    assert "% " in shown
-    assert " spans " in shown
-    assert shown.endswith("\r\x1b[K")

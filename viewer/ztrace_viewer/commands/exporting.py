@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import sqlite3
 
     from ztrace_viewer.queries.pieces import Piece, Totals, Wanted
-    from ztrace_viewer.terminal.progress import Progress
+    from ztrace_viewer.terminal.progress import CountProgress
 
 #: What ``--format`` takes.
 FORMATS = ("otlp", "jaeger", "chrome", "speedscope")
@@ -113,11 +113,11 @@ def _write(
     from ztrace_viewer.export.formats import make_text
     from ztrace_viewer.export.output import open_output
     from ztrace_viewer.queries.pieces import read_pieces
-    from ztrace_viewer.terminal.progress import Progress
+    from ztrace_viewer.terminal.progress import CountProgress
 
     counts = [0, 0]
     shown = path is not None or not sys.stdout.isatty()
-    with deferred(), Progress("spans", shown=shown) as progress, open_output(path) as out:
+    with deferred(), CountProgress("spans", shown=shown) as progress, open_output(path) as out:
         pieces = _count(read_pieces(db, wanted), counts, totals, progress)
         for text in interruptible(make_text(name, db, pieces, totals.start_ns)):
             out.write(text)
@@ -130,11 +130,11 @@ def _send(db: "sqlite3.Connection", wanted: "Wanted", totals: "Totals", url: str
     from ztrace_viewer.export.formats import gather
     from ztrace_viewer.export.sending import check_refused, read_destination, send
     from ztrace_viewer.queries.pieces import read_pieces
-    from ztrace_viewer.terminal.progress import Progress
+    from ztrace_viewer.terminal.progress import CountProgress
 
     destination = read_destination(url)
     counts = [0, 0]
-    with deferred(), Progress("spans") as progress:
+    with deferred(), CountProgress("spans") as progress:
         pieces = _count(read_pieces(db, wanted), counts, totals, None)
         sent = send(
             destination,
@@ -147,7 +147,7 @@ def _send(db: "sqlite3.Connection", wanted: "Wanted", totals: "Totals", url: str
 
 
 def _count(
-    pieces: "Iterable[Piece]", counts: list[int], totals: "Totals", progress: "Progress | None"
+    pieces: "Iterable[Piece]", counts: list[int], totals: "Totals", progress: "CountProgress | None"
 ) -> "Iterator[Piece]":
     """Yield the pieces, and count spans and trees on the way."""
     for piece in pieces:

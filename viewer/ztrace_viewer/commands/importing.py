@@ -15,7 +15,7 @@ from ztrace_viewer.interrupts import deferred, ignore, interruptible
 if TYPE_CHECKING:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-    from ztrace_viewer.terminal.progress import Progress
+    from ztrace_viewer.terminal.progress import CountProgress
 
 
 @click.command("import")
@@ -45,9 +45,9 @@ def import_(files: tuple[str, ...], database: Path, url: str | None) -> None:
 
 def _store(files: tuple[str, ...], database: Path) -> None:
     from ztrace_viewer.export.storing import Storing
-    from ztrace_viewer.terminal.progress import Progress
+    from ztrace_viewer.terminal.progress import CountProgress
 
-    with deferred(), closing(Storing(database)) as storing, Progress("spans") as progress:
+    with deferred(), closing(Storing(database)) as storing, CountProgress("spans") as progress:
         storing.open_if_there()
         try:
             for request in _read(files, progress):
@@ -76,10 +76,10 @@ def _store(files: tuple[str, ...], database: Path) -> None:
 
 def _send(files: tuple[str, ...], url: str) -> None:
     from ztrace_viewer.export.sending import bind, check_refused, loosen, read_destination, send
-    from ztrace_viewer.terminal.progress import Progress
+    from ztrace_viewer.terminal.progress import CountProgress
 
     destination = read_destination(url)
-    with deferred(), Progress("spans") as progress:
+    with deferred(), CountProgress("spans") as progress:
         sent = send(destination, loosen(_read(files, progress)), bind, lambda _: None)
     check_refused(sent, destination)
     if not sent.count:
@@ -87,7 +87,7 @@ def _send(files: tuple[str, ...], url: str) -> None:
     click.echo(f"sent {_plural(sent.count, 'span')} to {destination.url}")
 
 
-def _read(files: tuple[str, ...], progress: "Progress") -> "Iterator[ExportTraceServiceRequest]":
+def _read(files: tuple[str, ...], progress: "CountProgress") -> "Iterator[ExportTraceServiceRequest]":
     from ztrace_viewer.export.files import Source
 
     done = 0

@@ -15,10 +15,10 @@ import zmq
 
 from ztrace.errors import DatabaseError, SettingsError, ZtraceError
 from ztrace_viewer.demo.processes import START_S, Child, ProcessError, finish_all
-from ztrace_viewer.demo.progress import Progress
 from ztrace_viewer.interrupts import deferred
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.status import read_status
+from ztrace_viewer.terminal.progress import StageProgress
 
 #: What `service` can be, in the order of closing: mail is still there for the last orders.
 SERVICES = (("front", "orders", "billing", "stock"), ("mail",))
@@ -67,7 +67,7 @@ def _run(seconds: float, database: Path, folder: Path) -> Outcome:
     since_ns = time.time_ns()
     folder.mkdir()
     _check_path(folder)
-    with ExitStack() as stack, Progress() as progress:
+    with ExitStack() as stack, StageProgress() as progress:
 
         def start(name: str, module: str, *arguments: str) -> Child:
             child = Child(name, module, arguments, folder)
@@ -110,7 +110,9 @@ def _find_endpoint(collector: Child) -> str:
         raise DatabaseError(collector.last_words()) from None
 
 
-def _watch(shopper: Child, others: list[Child], seconds: float, database: Path, progress: Progress) -> None:
+def _watch(
+    shopper: Child, others: list[Child], seconds: float, database: Path, progress: StageProgress
+) -> None:
     """Wait until people have left the shop.
 
     Raises:

@@ -1,39 +1,39 @@
-"""One line on the terminal that shows how far an export, an import or a collector has come.
+"""Progress of long commands: one line on standard error, where that is a terminal.
 
-One idea: it is written over in place, only if somebody can see it, and gone at the end.
+One idea: rich draws the line, and only here. It is redrawn in place, lines printed meanwhile go above it, and
+it is cleared at the end. Where standard error is no terminal, rich is not even imported.
 """
 
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from ztrace_viewer.interrupts import deferred
+
 if TYPE_CHECKING:
+    import rich.progress
+
     from ztrace_collector.service import Counts
 
-#: How often the line is renewed.
+#: Time from one redrawing to the next: a person sees it move, and it costs nothing to speak of.
 PERIOD_S = 0.1
-#: How often the line of a collector is renewed, which runs for days.
+#: The same for a collector, which runs for days.
 COLLECTOR_PERIOD_S = 0.5
-#: Characters of the bar.
-_WIDTH = 24
-#: Back to the line's start, and clear to its end.
-_CLEAR = "\r\x1b[K"
+#: Columns of the bar.
+_BAR_WIDTH = 24
 
 
-class Progress:
-    """The line, from `__enter__` to `__exit__`."""
+class _Line:
+    """A line of `rich.progress`, from its first redrawing to `__exit__`."""
 
-    def __init__(self, unit: str, *, shown: bool = True) -> None:
-        """Begin.
-
-        Args:
-            unit: what is counted, in the plural.
-            shown: False where something else is written to the same terminal.
-        """
-        self._unit = unit
-        self._shown = shown and sys.stderr.isatty()
+    def __init__(self, *, period_s: float = PERIOD_S, spinner: bool = False, shown: bool = True) -> None:
+        self.shown = shown and sys.stderr.isatty()
+        self._period_s = period_s
+        self._has_spinner = spinner
         self._began_s = self._then_s = time.monotonic()
+        self._display: rich.progress.Progress | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -41,80 +41,142 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._shown:
-            self._write(_CLEAR)
+        if self._display is not None:
+            with suppress(OSError):  # The terminal may be closed.
+                self._display.stop()
 
-    def update(self, done: int, share: float | None) -> None:
-        """Renew the line if it is time to.
+    @property
+    def elapsed_s(self) -> float:
+        """Time since the line was made, never zero."""
+        return max(time.monotonic() - self._began_s, 1e-9)
+
+    def is_due(self) -> bool:
+        """Return whether the line is to be redrawn now."""
+        return self.shown and time.monotonic() - self._then_s >= self._period_s
+
+    def draw(self, text: str, share: float | None = None) -> None:
+        """Redraw the line.
 
         Args:
-            done: how many.
-            share: which part of all that is, 0 to 1; None if nobody knows.
+            text: its figures.
+            share: part of the work that is done, 0 to 1; None if it is unknown: the line has no bar.
         """
-        now_s = time.monotonic()
-        if self._shown and now_s - self._then_s >= PERIOD_S:
-            self._then_s = now_s
-            self._write(_CLEAR + format_line(done, self._unit, share, now_s - self._began_s))
-
-    def _write(self, text: str) -> None:
-        try:
-            sys.stderr.write(text)
-            sys.stderr.flush()
-        except OSError:
-            self._shown = False  # The terminal has gone; what is done for has not.
-
-
-def format_line(done: int, unit: str, share: float | None, elapsed_s: float) -> str:
-    """Return the line's text."""
-    told = f"{done:,} {unit}   {done / max(elapsed_s, 1e-9):,.0f}/s"
-    if share is None:
-        return told
-    share = min(1.0, max(0.0, share))
-    filled = round(share * _WIDTH)
-    return f"{'█' * filled}{'·' * (_WIDTH - filled)} {share:4.0%}   {told}"
-
-
-class CollectorProgress:
-    """Line of a running collector, from `__enter__` to `__exit__`; lines of `say` are printed above it."""
-
-    def __init__(self) -> None:
-        self._shown = sys.stderr.isatty()
         self._then_s = time.monotonic()
-        self._then_count = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._shown:
-            self._write(_CLEAR)
-
-    def update(self, counts: "Counts") -> None:
-        """Redraw the line if it is time to."""
-        now_s = time.monotonic()
-        elapsed_s = now_s - self._then_s
-        if not self._shown or elapsed_s < COLLECTOR_PERIOD_S:
-            return
-        count = counts.span_count
-        rate = (count - self._then_count) / elapsed_s
-        self._then_s, self._then_count = now_s, count
-        line = format_counts(
-            count, rate, counts.publisher_count, counts.refused_count, holding=counts.holding
-        )
-        self._write(f"{_CLEAR}{line}")
+        # A line that is drawn halfway would leave the terminal without its cursor.
+        with deferred():
+            try:
+                self._draw(text, share)
+            except OSError:
+                self.shown = False  # The terminal is closed; the work goes on.
 
     def say(self, line: str) -> None:
-        """Print a line that stays, terminal or not."""
-        self._write(f"{_CLEAR if self._shown else ''}ztrace: {line}\n")
+        """Print a line that stays, on a terminal or not; it may be called from any thread."""
+        with suppress(OSError):
+            if self._display is not None and self.shown:
+                self._display.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+            else:
+                print(line, file=sys.stderr, flush=True)
 
-    def _write(self, text: str) -> None:
-        try:
-            sys.stderr.write(text)
-            sys.stderr.flush()
-        except OSError:
-            self._shown = False  # The terminal has gone; the collector has not.
+    def _draw(self, text: str, share: float | None) -> None:
+        if self._display is None:
+            self._display = self._open(has_bar=share is not None)
+        task = self._display.task_ids[0]
+        self._display.update(task, completed=min(1.0, share or 0.0), text=text)
+        if self._display.live.is_started:
+            self._display.refresh()
+        else:
+            self._display.start()  # Which draws it.
+
+    def _open(self, *, has_bar: bool) -> "rich.progress.Progress":
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn
+
+        columns = (
+            SpinnerColumn("line") if self._has_spinner else None,
+            BarColumn(_BAR_WIDTH, complete_style="cyan", finished_style="cyan") if has_bar else None,
+            TaskProgressColumn("{task.percentage:>4.0f}%", markup=False) if has_bar else None,
+            TextColumn("{task.fields[text]}", markup=False),
+        )
+        display = Progress(
+            *(column for column in columns if column is not None),
+            console=Console(stderr=True),
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+        )
+        display.add_task("", total=1.0, text="")
+        return display
+
+
+class CountProgress(_Line):
+    """Line of an export or an import: how much is done, and how fast."""
+
+    def __init__(self, unit: str, *, shown: bool = True) -> None:
+        """Prepare a line.
+
+        Args:
+            unit: noun of what is counted, in the plural.
+            shown: False where the command writes to the same terminal.
+        """
+        super().__init__(shown=shown)
+        self._unit = unit
+
+    def update(self, done: int, share: float | None) -> None:
+        """Redraw the line if it is due.
+
+        Args:
+            done: number of units.
+            share: part of the work that is done, 0 to 1; None if it is unknown.
+        """
+        if self.is_due():
+            self.draw(format_count(done, self._unit, self.elapsed_s), share)
+
+
+class CollectorProgress(_Line):
+    """Line of a running collector."""
+
+    def __init__(self) -> None:
+        super().__init__(period_s=COLLECTOR_PERIOD_S)
+        self._before = 0
+
+    def update(self, counts: "Counts") -> None:
+        """Redraw the line if it is due."""
+        if not self.is_due():
+            return
+        count = counts.span_count
+        rate = (count - self._before) / (time.monotonic() - self._then_s)
+        self._before = count
+        self.draw(
+            format_counts(count, rate, counts.publisher_count, counts.refused_count, holding=counts.holding)
+        )
+
+    def say(self, line: str) -> None:
+        """Print a line that stays, on a terminal or not; it may be called from any thread."""
+        super().say(f"ztrace: {line}")
+
+
+class StageProgress(_Line):
+    """Line of a command with stages; without a terminal each new stage is a line."""
+
+    def __init__(self) -> None:
+        super().__init__(spinner=True)
+
+    def begin(self, stage: str) -> None:
+        """Show the stage that begins now."""
+        if self.shown:
+            self.draw(stage)
+        else:
+            self.say(stage)
+
+    def update(self, text: str) -> None:
+        """Redraw the line of the stage if it is due."""
+        if self.is_due():
+            self.draw(text)
+
+
+def format_count(done: int, unit: str, elapsed_s: float) -> str:
+    """Return the text of an export's or an import's line."""
+    return f"{done:,} {unit}   {done / elapsed_s:,.0f}/s"
 
 
 def format_counts(
