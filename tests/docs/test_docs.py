@@ -19,7 +19,7 @@ from tests.docs import pages
 from ztrace import addresses, records, settings, wire
 from ztrace.exceptions import frames, marks, messages, origins, recording
 from ztrace.exceptions import locals as local_variables
-from ztrace.publishing import delivery, encoding, unfinished, worker
+from ztrace.publishing import delivery, encoding, unfinished, values, worker
 from ztrace.scrubbing import rules
 from ztrace.spooling import adoption, files, spool
 from ztrace_collector import refusals
@@ -131,11 +131,11 @@ LIMITS = [
     ("Limits of a publisher", "batches of one process in the spool", spool.MAX_BATCHES),
     ("Limits of a publisher", "interval of the search for spools", f"{adoption.PERIOD_S:g} s"),
     ("Limits of a publisher", "unfinished spans reported", unfinished.MAX_WATCHED),
-    ("Limits of a publisher", "characters of a span's name", encoding.MAX_NAME),
-    ("Limits of a publisher", "characters of a text attribute", encoding.MAX_TEXT),
-    ("Limits of a publisher", "attributes of a span", encoding.MAX_ATTRIBUTES),
-    ("Limits of a publisher", "items of a list in an attribute", encoding.MAX_ITEMS),
-    ("Limits of a publisher", "characters of a text in an OpenTelemetry span", encoding.MAX_FOREIGN_TEXT),
+    ("Limits of a publisher", "characters of a span's name", values.MAX_NAME),
+    ("Limits of a publisher", "characters of a text attribute", values.MAX_TEXT),
+    ("Limits of a publisher", "attributes of a span", values.MAX_ATTRIBUTES),
+    ("Limits of a publisher", "items of a list in an attribute", values.MAX_ITEMS),
+    ("Limits of a publisher", "characters of a text in an OpenTelemetry span", values.MAX_FOREIGN_TEXT),
     ("Limits of a publisher", "bytes of one span", f"{encoding.MAX_SPAN_BYTES >> 10} KiB"),
     ("Limits of a publisher", "frames of an exception", frames.OUTERMOST),
     ("Limits of a publisher", "frames of an exception", frames.INNERMOST),
@@ -340,8 +340,8 @@ def test_every_reason_is_documented() -> None:
         *refusals.OTLP_REASONS,
         *refusals.SPAN_REASONS,
         *refusals.MENDED_REASONS,
-        encoding.CUT,
-        encoding.REPLACED,
+        values.CUT,
+        values.REPLACED,
         encoding.REFUSED,
         rules.REASON,
         *LOSS_COLUMNS,

@@ -61,7 +61,9 @@ def name_class(cls: type) -> str:
     return name if type(module) is not str or module == "builtins" else f"{module}.{name}"
 
 
-#: `type`'s own descriptors: a metaclass may have others in their place.
+#: Return the classes that a class derives from, itself first. This and those below are `type`'s own
+#: descriptors: a metaclass may have others in their place.
+bases_of = type.__dict__["__mro__"].__get__
 _qualname_of = type.__dict__["__qualname__"].__get__
 _module_of = type.__dict__["__module__"].__get__
 

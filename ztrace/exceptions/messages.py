@@ -10,8 +10,8 @@ from itertools import islice
 from types import WrapperDescriptorType
 from typing import Any
 
+from ztrace.exceptions.locals import bases_of, name_class
 from ztrace.exceptions.locals import describe as describe_value
-from ztrace.exceptions.locals import name_class
 from ztrace.exceptions.marks import Entry, dictionary_of, remember
 from ztrace.exceptions.program import call_program
 
@@ -41,7 +41,6 @@ _BRACKETS: dict[type, Sequence[str]] = {
 _WITHOUT_LITERAL = frozenset((set, frozenset))
 
 _arguments_of = BaseException.__dict__["args"].__get__
-_bases_of = type.__dict__["__mro__"].__get__
 _namespace_of = type.__dict__["__dict__"].__get__
 _str_of_base, _str_of_key_error = BaseException.__dict__["__str__"], KeyError.__dict__["__str__"]
 
@@ -126,7 +125,7 @@ def _text_of_argument(value: Any) -> str:
 
 def _find_str(cls: type) -> object:
     """Return the ``__str__`` of a class, without asking its metaclass."""
-    for base in _bases_of(cls):
+    for base in bases_of(cls):
         namespace = _namespace_of(base)
         if "__str__" in namespace:
             return namespace["__str__"]

@@ -6,7 +6,7 @@ No code of the traced program runs here: a value that msgpack does not know beco
 are taken out of what fits, before it is packed.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -14,30 +14,37 @@ from typing import Any, NamedTuple
 import msgpack
 
 from ztrace import diagnostics
-from ztrace.records import INT64_MAX, INT64_MIN, ExceptionRecord, Record, Span
+from ztrace.publishing.values import (
+    CUT,
+    FOREIGN,
+    MAX_ATTRIBUTES,
+    MAX_NAME,
+    MAX_TEXT,
+    OWN,
+    REPLACED,
+    fit_name,
+    fit_value,
+    name_type,
+)
+from ztrace.records import ExceptionRecord, Record, Span
 from ztrace.scrubbing.pairs import SCRUBBED
 from ztrace.scrubbing.rules import DEFAULT_RULES, Rules
 from ztrace.wire import MAX_BODY_BYTES
 
-#: Characters kept of a name and of a text (bytes of a binary), items of a list, attributes of a span.
-MAX_NAME, MAX_TEXT, MAX_ITEMS, MAX_ATTRIBUTES = 256, 4096, 128, 128
 #: A span that is still larger than this loses its attributes.
 MAX_SPAN_BYTES = 256 << 10
-#: Characters kept of a text of an OpenTelemetry span: half of what the collector keeps of all, since stacks
-#: are among them; and levels of its mappings and lists: those of an event, and eight of a value.
-MAX_FOREIGN_TEXT, MAX_FOREIGN_DEPTH = 32 << 10, 12
-
 #: Positions in a record, and in that of an exception.
 _NAME, _ATTRIBUTES, _LINKS, _EXCEPTION, _DETAILS = map(
     Span._fields.index, ("name", "attributes", "links", "exception", "details")
 )
 _MESSAGE = ExceptionRecord._fields.index("message")
 
-#: Reasons, as ``ztrace status`` shows them.
-CUT, REPLACED, REFUSED = "attribute_cut", "attribute_replaced", "span_unencodable"
+#: Reason for a span that cannot be packed whatever is done to it, as ``ztrace status`` shows it.
+REFUSED = "span_unencodable"
 
-_PLAIN = {str, int, float, bool, type(None)}
-_INT_RANGE = range(INT64_MIN, INT64_MAX + 1)
+#: By address: a set would ask the metaclass of a type for its hash.
+_PLAIN = frozenset(map(id, (str, int, float, bool, type(None))))
+_STR, _DICT = frozenset((id(str),)), frozenset((id(dict),))
 _pack = msgpack.Packer(autoreset=True, use_bin_type=True).pack
 
 
@@ -48,17 +55,6 @@ class _Content(NamedTuple):
     texts: set[str]
 
 
-class _Limits(NamedTuple):
-    """What may be in a value: levels of lists, characters of a text, and whether mappings."""
-
-    depth: int
-    text: int
-    mappings: bool
-
-
-_OWN = _Limits(2, MAX_TEXT, False)
-#: For spans with details, which OpenTelemetry's have.
-_FOREIGN = _Limits(MAX_FOREIGN_DEPTH, MAX_FOREIGN_TEXT, True)
 _details_of = itemgetter(_DETAILS)
 
 
@@ -75,10 +71,11 @@ def encode(records: Sequence[Record], rules: Rules | None = DEFAULT_RULES) -> It
     try:
         body = _pack(ready)
     except Exception:
-        ready = [whole for record in ready if (whole := _salvage(record)) is not None]
+        ready = [one for record in ready if (one := _salvage(record)) is not None]
         body = _pack(ready)
     if len(body) > MAX_BODY_BYTES:
-        yield from _encode_parts([small for record in ready if (small := _shrink(record)) is not None])
+        whole = [one for record in ready if (one := _salvage(record)) is not None]
+        yield from _encode_parts([small for record in whole if (small := _shrink(record)) is not None])
     elif ready:
         yield len(ready), body
 
@@ -125,17 +122,17 @@ def _plain_content(records: Sequence[Record]) -> _Content | None:
     Most always they can. It is found out by columns, for speed; what msgpack refuses, packing tells.
     """
     names = [record[_NAME] for record in records]
-    if set(map(type, names)) != {str} or any(map(_details_of, records)):
+    if _types_of(names) != _STR or any(map(_details_of, records)):
         return None
     mappings = [record[_ATTRIBUTES] for record in records if record[_ATTRIBUTES] is not None]
-    if not set(map(type, mappings)) <= {dict}:
+    if not _types_of(mappings) <= _DICT:
         return None
     try:
         keys = list(chain.from_iterable(mappings))
         values = list(chain.from_iterable(map(dict.values, mappings)))
-    except Exception:  # The program changes a dictionary just now.
+    except RuntimeError:  # The program changes a dictionary just now.
         return None
-    if not (set(map(type, values)) <= _PLAIN and set(map(type, keys)) <= _PLAIN):
+    if not (_types_of(values) <= _PLAIN and _types_of(keys) <= _PLAIN):
         return None
     # Only now that the types are known to be Python's own may values be hashed.
     texts = {value for value in set(values) if type(value) is str}
@@ -143,6 +140,11 @@ def _plain_content(records: Sequence[Record]) -> _Content | None:
     if max(map(len, names_once)) > MAX_NAME or max(map(len, texts), default=0) > MAX_TEXT:
         return None
     return _Content(set(keys), texts | names_once)
+
+
+def _types_of(values: Iterable[object]) -> set[int]:
+    """Return the addresses of the values' types."""
+    return set(map(id, map(type, values)))
 
 
 def _mended_content(record: Record) -> _Content:
@@ -229,80 +231,45 @@ def _scrub(record: Record, rules: Rules) -> Record:
 
 
 def _mend(record: Record) -> Record:
-    """Return the record with a name and attributes that fit."""
+    """Return the record with a name and attributes that fit, without them if that fails."""
+    try:
+        return _mend_content(record)
+    except Exception:
+        diagnostics.count_failure("encoding")
+        fields = list(record)
+        fields[_NAME], fields[_ATTRIBUTES], fields[_DETAILS] = (
+            "<unknown>",
+            {"ztrace.replaced": "<unknown>"},
+            None,
+        )
+        return tuple(fields)
+
+
+def _mend_content(record: Record) -> Record:
     fields = list(record)
-    fields[_NAME] = _mend_name(fields[_NAME])
-    limits = _OWN
+    fields[_NAME] = fit_name(fields[_NAME])
+    limits = OWN
     if fields[_DETAILS] is not None:
-        limits = _FOREIGN
-        fields[_DETAILS] = _mend_value(fields[_DETAILS], limits)
+        limits = FOREIGN
+        fields[_DETAILS] = fit_value(fields[_DETAILS], limits)
     attributes = fields[_ATTRIBUTES]
-    if attributes is not None and not isinstance(attributes, dict):
+    if attributes is not None and not issubclass(type(attributes), dict):
         diagnostics.count(REPLACED)
-        attributes = {"ztrace.replaced": f"<{type(attributes).__name__}>"}
+        attributes = {"ztrace.replaced": name_type(attributes)}
     if attributes is not None:
         # The program may still hold the dictionary and change it: a copy is one step, a loop is not.
         items = list(dict.copy(attributes).items())
         if len(items) > MAX_ATTRIBUTES:
             diagnostics.count(CUT, len(items) - MAX_ATTRIBUTES)
         fields[_ATTRIBUTES] = {
-            _mend_name(key): _mend_value(value, limits) for key, value in items[:MAX_ATTRIBUTES]
+            fit_name(key): fit_value(value, limits) for key, value in items[:MAX_ATTRIBUTES]
         }
     return tuple(fields)
 
 
-def _mend_name(name: object) -> str:
-    if isinstance(name, bytes):
-        name = bytes.__getitem__(name, slice(4 * MAX_NAME)).decode("utf-8", "replace")
-    elif not isinstance(name, str):
-        diagnostics.count(REPLACED)
-        return f"<{type(name).__name__}>"
-    if str.__len__(name) > MAX_NAME:
-        diagnostics.count(CUT)
-        return str.__getitem__(name, slice(MAX_NAME - 1)) + "…"
-    return str.__str__(name)
-
-
-def _mend_value(value: object, limits: _Limits = _OWN, depth: int = 0) -> object:
-    """Return the value as msgpack can carry it; subclasses are read by their base class alone."""
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        if str.__len__(value) > limits.text:
-            diagnostics.count(CUT)
-            return str.__getitem__(value, slice(limits.text - 1)) + "…"
-        return str.__str__(value)
-    if isinstance(value, int):
-        number = int.__int__(value)
-        if number in _INT_RANGE:
-            return number
-        diagnostics.count(REPLACED)
-        return hex(number)[:MAX_TEXT]
-    if isinstance(value, float):
-        return float.__float__(value)
-    if isinstance(value, (bytes, bytearray)):
-        binary: Any = bytes if isinstance(value, bytes) else bytearray
-        if binary.__len__(value) > limits.text:
-            diagnostics.count(CUT)
-        return bytes(binary.__getitem__(value, slice(limits.text)))
-    if isinstance(value, (list, tuple)) and depth < limits.depth:
-        sequence: Any = list if isinstance(value, list) else tuple
-        if sequence.__len__(value) > MAX_ITEMS:
-            diagnostics.count(CUT)
-        kept = sequence.__getitem__(value, slice(MAX_ITEMS))
-        return [_mend_value(item, limits, depth + 1) for item in kept]
-    if limits.mappings and isinstance(value, dict) and depth < limits.depth:
-        if dict.__len__(value) > MAX_ITEMS:
-            diagnostics.count(CUT)
-        pairs = list(dict.items(value))[:MAX_ITEMS]
-        return {_mend_name(key): _mend_value(item, limits, depth + 1) for key, item in pairs}
-    diagnostics.count(REPLACED)
-    return f"<{type(value).__name__}>"
-
-
 def _salvage(record: Record) -> Record | None:
     """Return a form of the record that packs: as it is, mended, with clean text, or not at all."""
-    for repair in (tuple, _mend, _clean_record):
+    for repair in (_snapshot, _mend, _clean_record):
         try:
             record = repair(record)
             _pack(record)
@@ -315,17 +282,26 @@ def _salvage(record: Record) -> Record | None:
     return None
 
 
+def _snapshot(record: Record) -> Record:
+    """Return the record with a copy of the attributes, which the program may still change."""
+    fields = list(record)
+    if type(fields[_ATTRIBUTES]) is dict:
+        fields[_ATTRIBUTES] = fields[_ATTRIBUTES].copy()
+    return tuple(fields)
+
+
 def _clean_record(record: Record) -> Record:
     return tuple(_clean(field) for field in record)
 
 
 def _clean(value: Any) -> Any:
     """Replace what UTF-8 has no bytes for: lone surrogates, as undecodable file names bring them."""
-    if isinstance(value, str):
+    kind = type(value)
+    if kind is str:
         return value.encode("utf-8", "replace").decode("utf-8")
-    if isinstance(value, dict):
+    if kind is dict:
         return {_clean(key): _clean(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
+    if issubclass(kind, (list, tuple)):
         return [_clean(item) for item in value]
     return value
 

@@ -23,7 +23,7 @@ REASON = "scrubbed"
 
 #: Innocent texts that are remembered, and how long one may be: at most 1 MiB of them.
 _MAX_KNOWN, _MAX_KNOWN_TEXT = 4096, 256
-#: Bytes that are this long may have been cut: `ztrace.publishing.encoding.MAX_TEXT`.
+#: Bytes that are this long may have been cut: `ztrace.publishing.values.MAX_TEXT`.
 MAX_BYTES = 4096
 
 

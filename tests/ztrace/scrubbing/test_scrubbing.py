@@ -16,7 +16,8 @@ from ztrace.enrolment import Enrolment
 from ztrace.errors import SettingsError
 from ztrace.exceptions.locals import describe
 from ztrace.exceptions.messages import MAX_MESSAGE
-from ztrace.publishing.encoding import MAX_ITEMS, MAX_NAME, MAX_TEXT, encode
+from ztrace.publishing.encoding import encode
+from ztrace.publishing.values import MAX_ITEMS, MAX_NAME, MAX_TEXT
 from ztrace.records import MAX_CODE, RAISED, WRAPPED, ExceptionRecord, FrameRecord, Span
 from ztrace.scrubbing import rules as scrubbing_rules
 from ztrace.scrubbing.names import STEMS, Names
