@@ -19,6 +19,7 @@ from tests.collector.messages import Sender, is_balanced, make_span, refusals, r
 from tests.collector.peers import Connect, wait_for
 from ztrace.errors import DatabaseForeign, DatabaseInUse, EndpointError
 from ztrace.wire import TOPIC
+from ztrace_collector.receiving import connections
 from ztrace_collector.service import Collector, Counts, Options, collect
 from ztrace_collector.storing.store import Store
 
@@ -114,8 +115,11 @@ def test_a_beat_is_answered(path: Path, connect: Connect) -> None:
         peer.wait_for_ack(1)
 
 
-def test_bad_messages_do_not_disturb_others(path: Path, connect: Connect) -> None:
+def test_bad_messages_do_not_disturb_others(
+    path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Malformed messages and peers that speak no ZeroMQ do not affect other publishers."""
+    monkeypatch.setattr(connections, "_SETTLED_S", 1.0)
     with running(path) as endpoint:
         peer, foreign = connect(endpoint), connect(endpoint, 1)
         host, port = endpoint.removeprefix("tcp://").split(":")
