@@ -4,6 +4,7 @@ One idea: nothing that arrives may stop the collector, and nothing that it turns
 words are what ``ztrace status`` shows and what people search for: they stay as they are.
 """
 
+import logging
 import sqlite3
 from collections import deque
 from typing import Protocol
@@ -64,6 +65,8 @@ MAX_DETAIL = 200
 #: Refused spans whose ids are kept, the newest: so that a child in a tree can say what became of its parent.
 MAX_SPANS = 10_000
 
+_log = logging.getLogger(__name__)
+
 
 class Note(Protocol):
     """Function that counts refusals: `Refusals.note`, or one that hands them on to it."""
@@ -103,6 +106,8 @@ class Refusals:
 
     def write(self, db: sqlite3.Connection, now_ns: int) -> None:
         """Add the counts to the table ``refusals``, and the spans to ``refused_spans``."""
+        for reason, count in self.counts.items():
+            _log.debug("refused or mended %d as %s: %s", count, reason, _one_line(self._details[reason]))
         db.executemany(
             "INSERT INTO refusals (reason, count, last_ns, detail) VALUES (?, ?, ?, ?)"
             " ON CONFLICT (reason) DO UPDATE SET count = count + excluded.count,"

@@ -185,6 +185,7 @@ class Collector:
                 _forward(forwarder, writer)
             else:
                 writer.write_beside(retire_all)
+            _log.info("listening at %s", receiver.endpoint)
             if self._ready is not None:
                 self._ready(receiver.endpoint)
             adopter = None

@@ -4,6 +4,7 @@ One idea: libzmq vouches for the key under which a message came, so nothing in t
 The folder of keys is looked at, not waited for, so adding and revoking need no word to the collector.
 """
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 
@@ -16,6 +17,8 @@ from ztrace_collector.refusals import KEY_REVOKED, SERVICE_NOT_OF_KEY, Note
 
 #: How often the folder is looked at.
 LOOK_S = 1.0
+
+_log = logging.getLogger(__name__)
 
 
 class Admission:
@@ -105,6 +108,7 @@ class Admission:
             self._unsaid.append(f"{error}; the keys stay as they were")
         else:
             self._keys = _by_user(keys)
+            _log.info("read %d keys again", len(keys))
 
     def _is_good(self, user: str) -> bool:
         key = self._keys.get(user)

@@ -7,7 +7,6 @@ reported as their fault, and it costs only the message that caused it.
 import base64
 import json
 import logging
-import os
 import platform
 import threading
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from ztrace import __version__
 from ztrace.errors import ZtraceError
+from ztrace_collector.files import write_whole
 
 #: Files kept, and bytes of all of them; the oldest are deleted for a new one.
 MAX_FILES, MAX_BYTES = 20, 20_000_000
@@ -74,8 +74,7 @@ class DefectFiles:
             kept.pop(0).unlink()
             sizes.pop(0)
         path = self._folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}.json"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(descriptor, "wb") as file:
+        with write_whole(path, mode=0o600, replace=False) as file:
             file.write(content)
         return path
 

@@ -216,9 +216,18 @@ class Writer:
         store = self._store or self._open()
         for_store, self.noted = self.noted, Refusals()
         store.noted.add(for_store)
-        if has_spans or self.holding or store.noted.counts:
-            return store.store(self._held, parcels)
-        return Written({}, [])
+        if not has_spans and not self.holding and not store.noted.counts:
+            return Written({}, [])
+        before_s, count = time.perf_counter(), store.span_count
+        written = store.store(self._held, parcels)
+        _log.debug(
+            "stored %d messages and %d parcels in %.1f ms: %d new spans",
+            len(self._held),
+            len(parcels),
+            1000 * (time.perf_counter() - before_s),
+            store.span_count - count,
+        )
+        return written
 
     def _write_singly(self, parcels: Sequence[Parcel]) -> Written:
         """Store each message and parcel in a transaction of its own, and refuse those that cause a defect."""

@@ -5,6 +5,7 @@ disagree, whenever the collector is killed.
 """
 
 import json
+import logging
 import sqlite3
 
 from ztrace.errors import WireError
@@ -22,6 +23,8 @@ from ztrace_collector.tables.rows import Recent
 SIZE = 4096
 #: Characters kept of a service's or a host's name.
 MAX_NAME = 256
+
+_log = logging.getLogger(__name__)
 
 _COLUMNS = (
     "instance, state, next_sequence, spans_created, spans_stored, spans_elsewhere, mended, first_seen_ns,"
@@ -166,6 +169,7 @@ class Publishers:
                 resource,
             ),
         ).fetchone()
+        _log.info("new publisher: %s at %s, process %d", header.service, header.host, header.pid)
         return Account(
             instance=instance, service=service, first_seen_ns=now_ns, last_seen_ns=now_ns, new=True
         )

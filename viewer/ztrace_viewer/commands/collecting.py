@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from ztrace.addresses import DEFAULT_ENDPOINT, DEFAULT_OTLP_GRPC, DEFAULT_OTLP_HTTP, DEFAULT_WEB, Address
-from ztrace_viewer.commands.options import KEYS_VARIABLE, Amount, database_option
+from ztrace_viewer.commands.options import KEYS_VARIABLE, Amount, database_option, verbose_option
 from ztrace_viewer.terminal.durations import parse_duration
 from ztrace_viewer.terminal.sizes import parse_size
 
@@ -152,6 +152,7 @@ class _Given(TypedDict):
     help="Where Jaeger's query API is served, on this machine.",
 )
 @click.option("--no-web", is_flag=True, help="Collect only.")
+@verbose_option
 def up(web_listen: str, no_web: bool, **given: Unpack[_Given]) -> None:
     """Collect spans into one file: the way to start.
 
@@ -178,6 +179,7 @@ def up(web_listen: str, no_web: bool, **given: Unpack[_Given]) -> None:
 @_listen_options(None)
 @_sending_options
 @database_option
+@verbose_option
 def collect(**given: Unpack[_Given]) -> None:
     """Run the collector alone.
 

@@ -131,3 +131,21 @@ def limit_option(default: int | None, text: str, minimum: int = 1) -> Callable[[
 def json_option(function: _F) -> _F:
     """Add ``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(function)
+
+
+def verbose_option(function: _F) -> _F:
+    """Add ``--verbose``, and print log records while the command runs."""
+
+    def show(ctx: click.Context, _option: click.Parameter, verbose: bool) -> None:
+        from ztrace_viewer.terminal.logs import showing_logs
+
+        ctx.with_resource(showing_logs(verbose=verbose))
+
+    return click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        expose_value=False,
+        callback=show,
+        help="Log every step on standard error.",
+    )(function)

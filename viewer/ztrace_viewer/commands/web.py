@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from ztrace.addresses import DEFAULT_WEB
-from ztrace_viewer.commands.options import database_option
+from ztrace_viewer.commands.options import database_option, verbose_option
 
 
 @click.command()
@@ -17,6 +17,7 @@ from ztrace_viewer.commands.options import database_option
     help="Where to serve, on this machine; port 0 takes a free one.",
 )
 @database_option
+@verbose_option
 def web(listen: str, database: Path) -> None:
     """Serve Jaeger's query API, for Grafana and Jaeger's own page.
 

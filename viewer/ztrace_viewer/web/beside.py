@@ -3,10 +3,11 @@
 One idea: both would be Python in one process, where an answer being made takes the interpreter from the
 collector at every one of its transactions. In a process of its own it takes what the machine has left.
 
-``python -m ztrace_viewer.web.beside FILE DESCRIPTOR`` is that process. It ends when its standard input does,
-and so with the collector, however that ends.
+``python -m ztrace_viewer.web.beside FILE DESCRIPTOR LEVEL`` is that process, which logs from a level on. It
+ends when its standard input does, and so with the collector, however that ends.
 """
 
+import logging
 import os
 import socket
 import subprocess
@@ -27,6 +28,8 @@ from ztrace_viewer.web.token import find_token
 NICENESS = 5
 #: What it may take to end beyond the time it gives itself.
 _MARGIN_S = 2.0
+
+_log = logging.getLogger(__name__)
 
 
 class Beside:
@@ -82,9 +85,10 @@ class Beside:
         token = find_token(self._database)
         self.url = f"http://{find_address(self._listener)}/?token={token}"
         descriptor = self._listener.fileno()
+        level = str(_log.getEffectiveLevel())
         # A session of its own: Ctrl-C is for the collector, with whose end it ends.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__, str(self._database), str(descriptor)],
+            [sys.executable, "-P", "-m", __name__, str(self._database), str(descriptor), level],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             pass_fds=(descriptor,),
@@ -131,7 +135,8 @@ def main() -> int:
     except ModuleNotFoundError as error:
         print(f"ztrace: {error.name} is not installed; pip install 'ztrace[all]'", file=sys.stderr)
         return 2
-    database, descriptor = Path(sys.argv[1]), int(sys.argv[2])
+    database, descriptor, level = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    logging.basicConfig(level=level, format="ztrace: web: %(message)s")
     os.nice(NICENESS)
     try:
         server = Server(database, find_token(database), socket.socket(fileno=descriptor))

@@ -108,6 +108,8 @@ class Intake:
             raise Busy(RETRY_AFTER_S) from None
         except Closed:
             raise Busy(RETRY_AFTER_S, "the collector is ending") from None
+        stored = sum(outcome.stored for outcome in outcomes)
+        _log.debug("OTLP request of %d bytes: %d new spans", len(body.content), stored)
         return _answer(outcomes)
 
     def fail(self, error: Exception) -> str:
