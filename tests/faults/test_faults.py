@@ -15,21 +15,26 @@ pytestmark = pytest.mark.process
 
 SHORT = Length(short=True, peer=False)
 
+#: Faults that take seconds: `.ci/run` does them as well
+LONGER = [
+    collector_faults.come_late,
+    collector_faults.black_hole,
+    collector_faults.stop,
+    collector_faults.lose_acknowledgements,
+    collector_faults.cut,
+    collector_faults.mix,
+    pressure.rush,
+    publisher_faults.run_gevent,
+    publisher_faults.run_asyncio,
+]
+
 
 @pytest.mark.parametrize(
     "fault",
     [
         collector_faults.kill,
-        collector_faults.come_late,
-        collector_faults.black_hole,
-        collector_faults.stop,
-        collector_faults.lose_acknowledgements,
-        collector_faults.cut,
-        collector_faults.mix,
-        pressure.rush,
         publisher_faults.fork,
-        publisher_faults.run_gevent,
-        publisher_faults.run_asyncio,
+        *(pytest.param(fault, marks=pytest.mark.slow) for fault in LONGER),
     ],
     ids=lambda fault: fault.__name__,
 )
@@ -38,12 +43,17 @@ def test_what_is_over_one_day_loses_nothing(fault: Callable[[Length], Row]) -> N
     assert fault(SHORT).lost == 0
 
 
-@pytest.mark.parametrize("kind", [small_disk, limited_files], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(
+    "kind",
+    [small_disk, pytest.param(limited_files, marks=pytest.mark.slow)],
+    ids=lambda kind: kind.__name__,
+)
 def test_a_full_disk_loses_nothing(kind: Callable[[Stage], AbstractContextManager[Disk]]) -> None:
     """Spans wait at their publisher while a disk is full, even if the collector is killed meanwhile."""
     assert pressure.fill_disk(SHORT, kind).lost == 0
 
 
+@pytest.mark.slow
 def test_what_finds_no_room_is_counted() -> None:
     """Spans beyond the room of window and queue are lost, and counted exactly."""
     assert pressure.flood(SHORT).lost > 0

@@ -103,9 +103,16 @@ def blocked(path: Path, disk: Path | None) -> Iterator[Callable[[], None]]:
         yield other.rollback
 
 
-@pytest.mark.parametrize("protocol", ["http", "grpc"])
-@pytest.mark.parametrize("how", ["disk", "lock"])
-def test_exporters_keep_what_cannot_be_stored(tmp_path: Path, protocol: str, how: str) -> None:
+@pytest.mark.parametrize(
+    ("how", "protocol"),
+    [
+        ("disk", "grpc"),
+        ("lock", "http"),
+        pytest.param("disk", "http", marks=pytest.mark.slow),
+        pytest.param("lock", "grpc", marks=pytest.mark.slow),
+    ],
+)
+def test_exporters_keep_what_cannot_be_stored(tmp_path: Path, how: str, protocol: str) -> None:
     """Exporters retry while nothing can be stored, and each span is stored once afterwards."""
     with small_disk(tmp_path / "disk", 24) as disk:
         path = (disk or tmp_path) / "traces.db"

@@ -27,6 +27,7 @@ ztrace.shutdown()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_a_flood_of_otlp_lets_publishers_through(tmp_path: Path) -> None:
     """Each `flush` of a publisher returns within seconds while exporters send at full rate."""

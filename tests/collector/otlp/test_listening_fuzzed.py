@@ -138,6 +138,7 @@ class Sent:
             self.refused_requests += 1
 
 
+@pytest.mark.slow
 def test_whatever_is_posted(tmp_path: Path) -> None:
     """Any request is accepted or refused with a parsable answer, and counted once."""
     path = tmp_path / "traces.db"

@@ -276,6 +276,7 @@ with running(Path(sys.argv[1])) as collector:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_a_bomb_takes_no_memory(tmp_path: Path) -> None:
     """A compressed body of two gigabytes is refused with bounded memory."""

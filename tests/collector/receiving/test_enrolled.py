@@ -22,7 +22,7 @@ from ztrace_collector.service import Collector, Options
 #: Longer than any condition takes: only a failing test reaches it.
 DEADLINE_S = 30
 #: Spans of each service, created over this number of steps of 20 ms.
-SPANS, STEPS = 3000, 150
+SPANS, STEPS = 3000, 50
 
 PROGRAM = f"""
 import time, ztrace
@@ -32,7 +32,7 @@ for step in range({STEPS}):
         with ztrace.span("charge"):
             pass
     time.sleep(0.02)
-ztrace.shutdown(5)
+ztrace.shutdown(2)
 """
 
 

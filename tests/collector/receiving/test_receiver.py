@@ -496,6 +496,7 @@ def test_a_flood_does_not_starve_a_quiet_publisher(connect: Connect) -> None:
             thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.process
 def test_rubbish_costs_a_good_publisher_nothing(tmp_path: Path) -> None:
     """Hundreds of garbage connections are closed and counted, and a publisher keeps its rate."""

@@ -74,6 +74,7 @@ def test_it_ends_on_sigterm_too(shop: Path) -> None:
         assert site.process.wait(DEADLINE_S) == 0
 
 
+@pytest.mark.slow
 def test_it_ends_although_an_answer_is_being_made(tmp_path: Path) -> None:
     """SIGINT ends the server within seconds despite answers in progress."""
     path = tmp_path / "shop.db"

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.collector.otlp.receivers import find_port, tapping
 from tests.collector.otlp.sending_on import sending_on
@@ -78,42 +80,60 @@ def shopping(path: Path, way: str, *options: str) -> Iterator[Child]:
     assert [line for line in said if "ztrace:" in line or "Warning" in line] == []
 
 
-@pytest.mark.parametrize("way", ["ztrace", "otlp"])
-def test_it_is_whole_in_the_file_and_where_it_is_sent_on(tmp_path: Path, way: str) -> None:
-    """The mixed tree is complete in the database, and is sent on by OTLP with the same parents."""
-    path = tmp_path / "traces.db"
+@dataclass(frozen=True)
+class Shopped:
+    """What a run of the five processes has left.
+
+    Attributes:
+        path: the database.
+        orders: the traces of purchases, as hex.
+        refused: the trace of a purchase that was refused.
+        sent: the spans sent on.
+    """
+
+    path: Path
+    orders: list[str]
+    refused: str
+    sent: list[Span]
+
+
+@pytest.fixture(scope="module", params=["ztrace", "otlp"])
+def shopped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Shopped:
+    """Run the five processes, and return what they have left."""
+    path = tmp_path_factory.mktemp("mixed") / "traces.db"
     with (
         tapping() as tap,
-        shopping(path, way, "--otlp", tap.url) as shopper,
+        shopping(path, request.param, "--otlp", tap.url) as shopper,
     ):
-        traces = []
+        orders = []
         for _ in range(PURCHASES):
             shopper.say("/order")
-            traces.append(shopper.hear())
+            orders.append(shopper.hear())
+        assert (path.parent / "errors.txt").read_text() == ""
+        shopper.say("/refuse")
+        refused = shopper.hear()
+        wait_for(lambda: all(len(parents_of(path, trace)) == len(TREE) for trace in orders))
+        wait_for(lambda: len(parents_of(path, refused)) == len(FAILED))
+        wait_for(lambda: len(tap.spans) >= PURCHASES * len(TREE) + len(FAILED))
+    return Shopped(path, orders, refused, tap.spans)
 
-        wait_for(lambda: all(len(parents_of(path, trace)) == len(TREE) for trace in traces))
-        wait_for(lambda: len(tap.spans) >= PURCHASES * len(TREE))
-    assert (tmp_path / "errors.txt").read_text() == ""
-    for trace in traces:
-        with open_database(path) as db:
+
+def test_it_is_whole_in_the_file_and_where_it_is_sent_on(shopped: Shopped) -> None:
+    """The mixed tree is complete in the database, and is sent on by OTLP with the same parents."""
+    for trace in shopped.orders:
+        with open_database(shopped.path) as db:
             tree = read_tree(db, bytes.fromhex(trace))
         assert (tree["complete"], tree["missing"], tree["error_count"]) == (True, [], 0)
         assert line_up(tree["roots"]) == TREE
-        sent = [span for span in tap.spans if span.trace_id.hex() == trace]
+        sent = [span for span in shopped.sent if span.trace_id.hex() == trace]
         assert len(sent) == len(TREE)
-        assert {(span.span_id, span.parent_span_id) for span in sent} == parents_of(path, trace)
+        assert {(span.span_id, span.parent_span_id) for span in sent} == parents_of(shopped.path, trace)
 
 
-@pytest.mark.parametrize("way", ["ztrace", "otlp"])
-def test_an_exception_has_one_origin(tmp_path: Path, way: str) -> None:
+def test_an_exception_has_one_origin(shopped: Shopped) -> None:
     """An exception raised in goods has one origin, through two zerorpc calls to the HTTP request's span."""
-    path = tmp_path / "traces.db"
-    with shopping(path, way) as shopper:
-        shopper.say("/refuse")
-        trace = shopper.hear()
-        wait_for(lambda: len(parents_of(path, trace)) == len(FAILED))
-    with open_database(path) as db:
-        spans = read_tree(db, bytes.fromhex(trace))["roots"]
+    with open_database(shopped.path) as db:
+        spans = read_tree(db, bytes.fromhex(shopped.refused))["roots"]
     found = []
     origins = set()
     while spans:
