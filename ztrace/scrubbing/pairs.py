@@ -12,6 +12,10 @@ from collections.abc import Callable, Iterator
 #: What takes the place of a secret.
 SCRUBBED = "[scrubbed]"
 
+#: Characters that stand for placeholders in a text: Unicode leaves them to private use, and a source line has
+#: no more placeholders.
+PLACEHOLDERS = "".join(map(chr, range(0xE000, 0xE080)))
+
 #: Tells whether a name is that of a secret.
 Judge = Callable[[str], bool]
 
@@ -63,10 +67,15 @@ def scrub_pairs(text: str, is_secret: Judge, literals: bool = False) -> str:
         for start, end in _values(text, place, sign, literals):
             place = max(place, end)
             value = text[start:end]
-            if value and value.lower() not in _HARMLESS and not text.startswith(SCRUBBED, start):
+            if not (is_harmless(value) or text.startswith(SCRUBBED, start)):
                 parts += [text[done:start], SCRUBBED]
                 done = end
     return "".join(parts) + text[done:]
+
+
+def is_harmless(value: str) -> bool:
+    """Return whether a value in the place of a secret gives nothing away."""
+    return not value.strip(PLACEHOLDERS) or value.lower() in _HARMLESS
 
 
 def _follows_secret(text: str, end: int, sign: str, is_secret: Judge) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 from ztrace import diagnostics
 from ztrace.errors import SettingsError
 from ztrace.records import MAX_CODE, ExceptionRecord, FrameRecord
+from ztrace.scrubbing.literals import scrub_line
 from ztrace.scrubbing.names import Names
 from ztrace.scrubbing.pairs import SCRUBBED, SIGNS, scrub_pairs
 from ztrace.scrubbing.tokens import CUT_MARK, KINDS, Kind
@@ -75,12 +76,16 @@ class Rules:
         return clean
 
     def scrub_code(self, line: str) -> str:
-        """Return a line of Python without the secrets that it says literally."""
+        """Return a line of Python without the secrets in its literals, texts and comment."""
         clean = self._known_code.get(line)
         if clean is None:
             # It is cut without a mark.
             text = line if len(line) < MAX_CODE else line + CUT_MARK
-            clean = self._scrub(text, self._code_kinds)
+            clean = scrub_line(
+                text,
+                lambda part: self._scrub(part, self._kinds),
+                lambda whole: self._scrub(whole, self._code_kinds),
+            )
             clean = clean if text is line else clean.removesuffix(CUT_MARK)
             if len(self._known_code) >= _MAX_KNOWN:
                 self._known_code.clear()

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ztrace.scrubbing.pairs import SCRUBBED, quotation
+from ztrace.scrubbing.pairs import SCRUBBED, is_harmless, quotation
 
 #: At the end of texts that were cut.
 CUT_MARK = "…"
@@ -90,12 +90,27 @@ _TOKENS = (
     ("dop_v1_", "dop_v1_", "[a-f0-9]", 32),
 )
 
-#: The scheme before what it authenticates with; a lone word after it is no token but a sentence going on.
-_BEARER = (
-    rf"((?<![A-Za-z0-9])(?i:bearer|basic|negotiate)(?:[ \t]{{1,8}}|%20))"
-    rf"(?![A-Za-z]?[a-z]{{0,18}}(?![\w.~+/=-]))"
-    rf"(?:[\w.~+/=-]{{6,}}+|[\w.~+/=-]++(?={CUT_MARK}\Z))"
+#: Words of sentences about bearer tokens. A token may have letters only, so any other word is taken for one.
+_ABOUT_BEARER = (
+    "access|auth|authenticated|authentication|authorisation|authorization|authorized|certificate|challenge|"
+    "credential|credentials|denied|error|expected|expired|failed|failure|format|header|headers|instead|invalid|"
+    "method|missing|prefix|realm|rejected|required|scheme|schema|security|should|string|support|supported|"
+    "token|tokens|unsupported|without"
 )
+
+
+def _credentials(schemes: str, words: str) -> str:
+    """Return a pattern for a scheme and the credentials after it, unless a word of a sentence follows."""
+    return (
+        rf"((?<![A-Za-z0-9])(?i:{schemes})(?:[ \t]{{1,8}}|%20))"
+        rf"(?!{words}(?![\w.~+/=-]))"
+        rf"(?:[\w.~+/=-]{{6,}}+|[\w.~+/=-]++(?={CUT_MARK}\Z))"
+    )
+
+
+_BEARER = _credentials("bearer", f"(?i:{_ABOUT_BEARER})")
+#: What these send is encoded, and has more than small letters.
+_BASIC = _credentials("basic|negotiate", "[A-Za-z]?[a-z]{0,18}")
 #: JSON in base64, which begins a JWT; what belongs to it follows after dots.
 _JWT = r"(?<![A-Za-z0-9])eyJ[\w-]{13,}+(?:\.[\w-]*+){0,4}"
 _PEM = (
@@ -126,9 +141,11 @@ def _scrub_urls(text: str) -> str:
     """Replace the password of ``scheme://user:password@host``, with whatever unescaped characters in it."""
     parts, done = [], 0
     for head in _compiled(_URL_HEAD).finditer(text):
-        if head.start() >= done and (end := _password_end(text, head.end())) > head.end():
-            parts += [text[done : head.end()], SCRUBBED]
-            done = end
+        start = head.end()
+        if head.start() < done or is_harmless(text[start : (end := _password_end(text, start))]):
+            continue
+        parts += [text[done:start], SCRUBBED]
+        done = end
     return "".join(parts) + text[done:]
 
 
@@ -156,7 +173,9 @@ _URL_KEY = r"(://)(?=[A-Za-z_-]{0,32}\d)[\w-]{20,256}+(?=@)"
 def _scrub_spoken(text: str) -> str:
     parts, done = [], 0
     for word in _compiled(_SPOKEN).finditer(text):
-        if word.start() >= done and (quoted := quotation(text, word.end())) is not None:
+        if word.start() < done or (quoted := quotation(text, word.end())) is None:
+            continue
+        if not is_harmless(text[slice(*quoted)]):
             parts += [text[done : quoted[0]], SCRUBBED]
             done = quoted[1]
     return "".join(parts) + text[done:]
@@ -175,7 +194,8 @@ KINDS = (
     Kind((("@", CUT_MARK), ("://",)), lambda text: _replacing(_URL_KEY)(_scrub_urls(text))),
     Kind((("/",), ("hooks.slack.com",)), _replacing(_WEBHOOK)),
     Kind((("eyj",),), _replacing(_JWT)),
-    Kind(((" ", "\t", "%20"), ("bearer", "basic", "negotiate")), _replacing(_BEARER)),
+    Kind(((" ", "\t", "%20"), ("bearer",)), _replacing(_BEARER)),
+    Kind(((" ", "\t", "%20"), ("basic", "negotiate")), _replacing(_BASIC)),
     *(_token_kind(*token) for token in _TOKENS),
     Kind((("'", '"'), ("password", "passwd", "passphrase", "pwd", "identified")), _scrub_spoken),
 )

@@ -120,6 +120,9 @@ TEXTS = [
     ("a=1,password=hunter2,b=2", "a=1,password=[scrubbed],b=2"),
     ("GET /x?token=hunter2&user=bob", "GET /x?token=[scrubbed]&user=bob"),
     ("Authorization: Bearer hunter2", "Authorization: [scrubbed]"),
+    ("Bearer abcdefghijklmnop", "Bearer [scrubbed]"),
+    ("got bearer hunterhunter from bob", "got bearer [scrubbed] from bob"),
+    ("Authorization is Bearer%20hunterhunter", "Authorization is Bearer%20[scrubbed]"),
     ("sent Bearer hunter2hunter2 to bob", "sent Bearer [scrubbed] to bob"),
     ("proxy got Basic aHVudGVyMjpodW50ZXIy", "proxy got Basic [scrubbed]"),
     ("Cookie: a=hunter2; b=hunter3\nHost: x", "Cookie: [scrubbed]\nHost: x"),
@@ -183,6 +186,8 @@ def test_a_text_is_scrubbed_wherever_it_stands(text: str, clean: str) -> None:
         "bob@example.org",
         "Basic authentication failed",
         "the bearer of bad news",
+        "Bearer token missing, expected Bearer authentication",
+        "no bearer credentials",
         "the author: bob",
         "key: value, keyboard: azerty",
         "KeyError: 'user'",
@@ -224,6 +229,28 @@ def test_innocent_texts_are_sent_as_they_are(text: str) -> None:
         ('os.environ["SECRET"] = "hunter2"', 'os.environ["SECRET"] = "[scrubbed]"'),
         ('auth=("bob", "hunter2")', 'auth=("[scrubbed]", "[scrubbed]")'),
         ("otp = 123456", "otp = [scrubbed]"),
+        ('raise E("login failed: password=hunter2")', 'raise E("login failed: password=[scrubbed]")'),
+        ('raise KeyError(f"token: hunter2")', 'raise KeyError(f"token: [scrubbed]")'),
+        ('connect("host=db user=bob password=hunter2")', 'connect("host=db user=bob password=[scrubbed]")'),
+        ("run(['mysql', '--password=hunter2', 'a'])", "run(['mysql', '--password=[scrubbed]', 'a'])"),
+        ('sql("""ALTER USER bob PASSWORD \'hunter2\'', 'sql("""ALTER USER bob PASSWORD \'[scrubbed]\''),
+        ('x = b"Cookie: a=hunter2; b=hunter3", 5', 'x = b"Cookie: [scrubbed]", 5'),
+        (
+            "log('it', \"don't use password hunter2: token=hunter2\")",
+            "log('it', \"don't use password hunter2: token=[scrubbed]\")",
+        ),
+        ("connect(url)  # password: hunter2", "connect(url)  # password: [scrubbed]"),
+        ('get("x", h={"Authorization": "Bearer hunter"})', 'get("x", h={"Authorization": "[scrubbed]"})'),
+        ('f"amqp://{user}:hunter2@{host}"', 'f"amqp://{user}:[scrubbed]@{host}"'),
+        ('"amqp://%s:hunter2@mq?password=%s" % user', '"amqp://%s:[scrubbed]@mq?password=%s" % user'),
+        ('f"amqp://{user}:{password}@{host}"', 'f"amqp://{user}:{password}@{host}"'),
+        ('raise KeyError(f"bad token: {token!r}")', 'raise KeyError(f"bad token: {token!r}")'),
+        (
+            'raise E("token: %s, secret=%(a)r, otp: {}")',
+            'raise E("token: %s, secret=%(a)r, otp: {}")',
+        ),
+        ("f\"Bearer {token}, password '{password}'\"", "f\"Bearer {token}, password '{password}'\""),
+        ('f"DSN=x;PWD={{hunter2}}"', 'f"DSN=x;PWD=[scrubbed]"'),
         ('connect("amqp://bob:hunter2@mq")', 'connect("amqp://bob:[scrubbed]@mq")'),
         ("token = get_token(user)", "token = get_token(user)"),
         ("self.session = session", "self.session = session"),
@@ -312,6 +339,16 @@ def in_code(text: str) -> Span:
     return make_record(2, exception=failed(code=f"password={text!r}"))
 
 
+def in_text_of_code(text: str) -> Span:
+    """Return a span whose source line has the text as an argument."""
+    return make_record(2, exception=failed(code=f"raise ValueError('it', {text!r})"))
+
+
+def in_comment_of_code(text: str) -> Span:
+    """Return a span whose source line has the text as its comment."""
+    return make_record(2, exception=failed(code=f"work('x', 'y')  # {text}"))
+
+
 def in_note(text: str) -> Span:
     """Return a span with the text in a note of an exception."""
     return make_record(2, exception=failed()._replace(notes=["a note", text]))
@@ -338,6 +375,8 @@ PLACES = [
     in_message,
     in_cause,
     in_code,
+    in_text_of_code,
+    in_comment_of_code,
     in_note,
     in_member,
     in_local,
@@ -346,7 +385,14 @@ PLACES = [
 
 def test_local_variables_go_by_their_names() -> None:
     """Local variables and items of containers are scrubbed by name."""
-    values = {"password": "hunter2", "card": "visa", "headers": {"token": "hunter2"}, "code": "<shop.Code>"}
+    values = {
+        "password": "hunter2",
+        "card": "visa",
+        "headers": {"token": "hunter2"},
+        "line": "login failed: password=hunter2",
+        "header": ["Bearer hunterhunter"],
+        "code": "<shop.Code>",
+    }
     shown = {name: describe(value) if name != "code" else value for name, value in values.items()}
     frame = FrameRecord("/srv/pay.py", 7, "charge", "pay", "x = 1", True, 0, 0, dict(shown))  # type: ignore[arg-type]
     span = sent(make_record(2, exception=failed()._replace(frames=[frame])))
@@ -355,6 +401,8 @@ def test_local_variables_go_by_their_names() -> None:
         "password": "[scrubbed]",
         "card": "'visa'",
         "headers": "{'token': '[scrubbed]'}",
+        "line": "'login failed: password=[scrubbed]'",
+        "header": "['Bearer [scrubbed]']",
         "code": "<shop.Code>",
     }
 
