@@ -6,8 +6,8 @@ nothing. `ztrace_collector.tables.schema` has the tables.
 
 #: "ZTRC": ``PRAGMA application_id`` of every ztrace database, so that a foreign file is known as such.
 APPLICATION_ID = 0x5A545243
-#: How many migrations there are; ``PRAGMA user_version`` of an up-to-date file.
-SCHEMA_VERSION = 5
+#: Number of migrations in `tables.schema`; ``PRAGMA user_version`` of an up-to-date file.
+SCHEMA_VERSION = 1
 
 #: Nanoseconds of a second, and of a minute, the bucket of the finest figures.
 SECOND_NS, MINUTE_NS = 1_000_000_000, 60_000_000_000

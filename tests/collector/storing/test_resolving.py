@@ -111,7 +111,9 @@ def test_files_that_are_none_of_ours_are_left_alone(path: Path) -> None:
     refusal_of(path / "below", DatabaseMissing)
 
 
-@pytest.mark.parametrize(("version", "kind"), [(SCHEMA_VERSION + 1, DatabaseNewer), (2, DatabaseError)])
+@pytest.mark.parametrize(
+    ("version", "kind"), [(SCHEMA_VERSION + 1, DatabaseNewer), (SCHEMA_VERSION - 1, DatabaseError)]
+)
 def test_files_of_other_versions_are_left_alone(path: Path, version: int, kind: type[ZtraceError]) -> None:
     """Files of older and newer versions are left unchanged."""
     with Store(path):
