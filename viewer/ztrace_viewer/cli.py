@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import click
 
+from ztrace_viewer.commands.statuses import INTERRUPTED, NOTHING_FOUND, WRONG_INPUT
+
 
 class _Place(NamedTuple):
     """Where a command is, and its line in the list."""
@@ -36,9 +38,6 @@ COMMANDS = {
     "export": _Place("exporting", "export", "Write call trees for other programs, or send them."),
     "import": _Place("importing", "import_", "Store call trees from files."),
 }
-
-#: Exit statuses besides 0.
-NOTHING_FOUND, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 
 
 class LazyGroup(click.Group):

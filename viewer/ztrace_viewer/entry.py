@@ -7,6 +7,8 @@ is missing, at whatever moment, becomes one line that says what to install.
 import os
 import sys
 
+from ztrace_viewer.commands.statuses import INTERRUPTED, WRONG_INPUT
+
 #: What to install for a module that is not there.
 EXTRAS = {
     "click": "all",
@@ -16,10 +18,6 @@ EXTRAS = {
     "uvicorn": "all",
     "sqlite_utils": "collector",
 }
-
-#: 128 + SIGINT, as a shell reports it.
-INTERRUPTED = 130
-USAGE = 2
 
 
 def main() -> int:
@@ -51,14 +49,14 @@ def _explain() -> int:
         if extra is None:
             raise
         print(f"ztrace: {module} is not installed; pip install 'ztrace[{extra}]'", file=sys.stderr)
-        return USAGE
+        return WRONG_INPUT
     except BrokenPipeError:
         # The reader has closed the pipe. Python flushes once more at exit: discard that.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         print(f"ztrace: {error}", file=sys.stderr)
-        return USAGE
+        return WRONG_INPUT
 
 
 def _run() -> int:

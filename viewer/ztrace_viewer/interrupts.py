@@ -10,7 +10,7 @@ import signal
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -82,23 +82,22 @@ def deferred() -> Iterator[None]:
         yield
 
 
-class allowed:
+@contextmanager
+def allowed() -> Iterator[None]:
     """Allow Ctrl-C in a block: it raises KeyboardInterrupt there, also if it was pressed before.
 
     Outside a `deferred` block Ctrl-C is allowed anyway, and this does nothing.
     """
-
-    def __enter__(self) -> None:
-        self._state = _state
-        if _state is not None:
-            self._before, _state.is_allowed = _state.is_allowed, True
-            _state.check()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._state is not None:
-            self._state.is_allowed = self._before
+    if _state is None:
+        yield
+        return
+    state = _state
+    before, state.is_allowed = state.is_allowed, True
+    try:
+        state.check()
+        yield
+    finally:
+        state.is_allowed = before
 
 
 def interruptible(items: Iterable[_T]) -> Iterator[_T]:

@@ -69,9 +69,10 @@ class Companion(Protocol):
         ...
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> bool | None:
         """Stop the threads; everything put into the inbox has been answered by then."""
+        ...
 
     def stop(self) -> None:
         """Accept nothing more from outside, and return at once: the collector is about to end."""

@@ -13,10 +13,8 @@ from typing import NoReturn
 import click
 
 from ztrace_viewer.commands.options import DEFAULT_DATABASE
+from ztrace_viewer.commands.statuses import NOTHING_FOUND
 from ztrace_viewer.json_text import write_json
-
-#: The exit status for "nothing found".
-NOTHING_FOUND = 1
 
 
 def print_json(document: Mapping[str, object], *, found: bool = True) -> None:

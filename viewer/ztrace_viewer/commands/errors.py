@@ -126,11 +126,11 @@ def error(
     try:
         with open_database(database) as db:
             group = find_group(db, error_id)
-            if not (resolve or reopen):
-                document = read_error(db, group, sample)
-                short_ids = shorten_traces(db, [document["shown"]["trace_id"]])
         if resolve or reopen:
             return _change(database, group, resolve, as_json)
+        with open_database(database) as db:
+            document = read_error(db, group, sample)
+            short_ids = shorten_traces(db, [document["shown"]["trace_id"]])
     except NotFoundError:
         if as_json:
             print_json({})

@@ -13,6 +13,7 @@ Sleeping stands for databases, disks and other people's networks.
 
 import hashlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import gevent
 import zerorpc
@@ -58,8 +59,8 @@ class Front:
     """The page that people see."""
 
     def __init__(self, address_of: AddressOf) -> None:
-        self._stock = zerorpc.Client(address_of("stock"))
-        self._orders = zerorpc.Client(address_of("orders"))
+        self._stock: Any = zerorpc.Client(address_of("stock"))
+        self._orders: Any = zerorpc.Client(address_of("orders"))
 
     def search(self, word: str) -> list[str]:
         """Return the articles that a word is part of."""
@@ -84,8 +85,8 @@ class Orders:
     """Turns a basket into an order."""
 
     def __init__(self, address_of: AddressOf) -> None:
-        self._stock = zerorpc.Client(address_of("stock"))
-        self._billing = zerorpc.Client(address_of("billing"))
+        self._stock: Any = zerorpc.Client(address_of("stock"))
+        self._billing: Any = zerorpc.Client(address_of("billing"))
         self._mail = zerorpc.Pusher()
         self._mail.connect(address_of("mail"))
 

@@ -62,7 +62,7 @@ class Source:
                 # Opening a named pipe waits for its writer.
                 with allowed() if path.is_fifo() else nullcontext():
                     file = io.FileIO(path)
-                self._raw = io.BufferedReader(file, _CHUNK)
+                self._raw = cast("io.BufferedReader", io.BufferedReader(file, _CHUNK))
             self._size = os.fstat(self._raw.fileno()).st_size if path is not None else 0
         except OSError as error:
             raise SettingsError(f"{self.name} cannot be read: {error.strerror}") from error

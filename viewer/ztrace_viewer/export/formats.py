@@ -26,12 +26,15 @@ class TreeWriter(Protocol):
 
     def begin(self) -> str:
         """Return the file's beginning."""
+        ...
 
     def add(self, spans: Sequence[StoredSpan]) -> Iterator[str]:
         """Yield a tree's part of the file."""
+        ...
 
     def end(self) -> str:
         """Return the file's end."""
+        ...
 
 
 def make_text(name: str, db: sqlite3.Connection, pieces: Iterable[Piece], start_ns: int) -> Iterator[str]:
@@ -72,7 +75,7 @@ def _make_otlp(db: sqlite3.Connection, pieces: Iterable[Piece]) -> Iterator[str]
 def _make_jaeger(db: sqlite3.Connection, pieces: Iterable[Piece]) -> Iterator[str]:
     builder = Builder(db)
     yield '{"data": ['
-    between, parts = "\n", None
+    between, comma, parts = "\n", "", None
     for piece in pieces:
         if parts is None:
             parts = TraceParts(exact=True)

@@ -118,7 +118,7 @@ def _add_span(resource_spans: ResourceSpans, span: Mapping[str, object]) -> None
     made.span_id = _identifier(span.get("spanID"), "spanID", _SPAN_DIGITS)
     made.name = _text(span.get("operationName"), "operationName")
     made.flags = _number(span.get("flags") or 0, "flags") & 0xFFFFFFFF
-    made.kind = KIND_NUMBERS.get(_string(fields, KIND_TAG), 0)
+    made.kind = KIND_NUMBERS.get(_string(fields, KIND_TAG), 0)  # pyright: ignore[reportAttributeAccessIssue]
     made.trace_state = _string(fields, TRACE_STATE_TAG)
     made.attributes.extend(_attributes(attributes))
     _read_times(made, span, fields)

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import NamedTuple, TypeVar
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -140,16 +141,16 @@ def loosen(requests: Iterable[ExportTraceServiceRequest]) -> Iterator[list[Loose
 def bind(spans: Sequence[LooseSpan]) -> ExportTraceServiceRequest:
     """Return some spans as one request, in their resources and scopes."""
     request = ExportTraceServiceRequest()
-    last: LooseSpan | None = None
-    for loose in spans:
-        if last is None or loose.resource is not last.resource:
-            resource = request.resource_spans.add(schema_url=loose.resource.schema_url)
-            if loose.resource.HasField("resource"):
-                resource.resource.CopyFrom(loose.resource.resource)
-        if last is None or loose.scope is not last.scope:
-            scope = resource.scope_spans.add(schema_url=loose.scope.schema_url)
-            if loose.scope.HasField("scope"):
-                scope.scope.CopyFrom(loose.scope.scope)
-        scope.spans.append(loose.span)
-        last = loose
+    for _, of_resource in groupby(spans, lambda loose: id(loose.resource)):
+        in_resource = list(of_resource)
+        given = in_resource[0].resource
+        resource = request.resource_spans.add(schema_url=given.schema_url)
+        if given.HasField("resource"):
+            resource.resource.CopyFrom(given.resource)
+        for _, of_scope in groupby(in_resource, lambda loose: id(loose.scope)):
+            in_scope = list(of_scope)
+            scope = resource.scope_spans.add(schema_url=in_scope[0].scope.schema_url)
+            if in_scope[0].scope.HasField("scope"):
+                scope.scope.CopyFrom(in_scope[0].scope.scope)
+            scope.spans.extend(loose.span for loose in in_scope)
     return request

@@ -139,8 +139,9 @@ def _summarise(db: sqlite3.Connection, trace_id: bytes, row: TraceRow | None, no
     summary["start_ns"] = min(row.start_ns, of_open["start_ns"])
     root = find_root(opened)
     if root.parent_id is None and is_before(db, root, row):
-        for field in ("service", "name", "duration_ns", "running_ns", "state"):
-            summary[field] = of_open[field]
+        summary["service"], summary["name"] = of_open["service"], of_open["name"]
+        summary["duration_ns"], summary["running_ns"] = of_open["duration_ns"], of_open["running_ns"]
+        summary["state"] = of_open["state"]
     elif row.root_span_id is None:
         summary["duration_ns"] = row.end_ns - summary["start_ns"]
     return summary

@@ -16,7 +16,7 @@ from ztrace_viewer.trees.missing import LOST as LOST_PARENT
 from ztrace_viewer.trees.states import ABANDONED, ENDED, LOST, RUNNING
 
 #: What is said between a number of orphans and the reason.
-_OF_ORPHANS = dict.fromkeys(
+_OF_ORPHANS: dict[str, str] = dict.fromkeys(
     (LOST_PARENT, REFUSED, STILL_RUNNING, ENDED_WITH_PROCESS, NOT_TRACED), " without parent"
 )
 

@@ -6,9 +6,8 @@ it is cleared at the end. Where standard error is no terminal, rich is not even 
 
 import sys
 import time
-from contextlib import suppress
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING
 
 from ztrace_viewer.interrupts import deferred
 
@@ -25,25 +24,16 @@ COLLECTOR_PERIOD_S = 0.5
 _BAR_WIDTH = 24
 
 
-class _Line:
-    """A line of `rich.progress`, from its first redrawing to `__exit__`."""
+class _Line(ExitStack):
+    """A line of `rich.progress`, from its first redrawing to the end of its block."""
 
     def __init__(self, *, period_s: float = PERIOD_S, spinner: bool = False, shown: bool = True) -> None:
+        super().__init__()
         self.shown = shown and sys.stderr.isatty()
         self._period_s = period_s
         self._has_spinner = spinner
         self._began_s = self._then_s = time.monotonic()
         self._display: rich.progress.Progress | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._display is not None:
-            with suppress(OSError):  # The terminal may be closed.
-                self._display.stop()
 
     @property
     def elapsed_s(self) -> float:
@@ -85,7 +75,13 @@ class _Line:
         if self._display.live.is_started:
             self._display.refresh()
         else:
+            self.callback(self._stop)
             self._display.start()  # Which draws it.
+
+    def _stop(self) -> None:
+        assert self._display is not None
+        with suppress(OSError):  # The terminal may be closed.
+            self._display.stop()
 
     def _open(self, *, has_bar: bool) -> "rich.progress.Progress":
         from rich.console import Console

@@ -14,8 +14,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from ztrace.addresses import Address
@@ -32,7 +32,7 @@ _MARGIN_S = 2.0
 _log = logging.getLogger(__name__)
 
 
-class Beside:
+class Beside(ExitStack):
     """The process, as a companion of a collector.
 
     Attributes:
@@ -50,6 +50,7 @@ class Beside:
             say: told of what goes wrong; called in any thread.
             is_wanted: somebody asked for this address: that it is taken is an error then, and not a line.
         """
+        super().__init__()
         self.url: str | None = None
         self._database = database.absolute()
         self._address = address
@@ -66,8 +67,9 @@ class Beside:
         Raises:
             EndpointError: the address that was asked for cannot be had.
         """
+        super().__enter__()
         try:
-            self._listener = listen(self._address)
+            self._listener = self.enter_context(listen(self._address))
         except EndpointError as error:
             if self._is_wanted:
                 raise
@@ -98,6 +100,7 @@ class Beside:
         self._listener.close()
         self._watcher = threading.Thread(target=self._watch, name="ztrace-web", daemon=True)
         self._watcher.start()
+        self.callback(self._end)
 
     def stop(self) -> None:
         """Do nothing: it takes nothing that would have to be stored."""
@@ -106,15 +109,12 @@ class Beside:
         """Tell that nothing is to be waited for."""
         return True
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ending = True
-        if self._listener is not None:
-            self._listener.close()
-        if self._process is None or self._watcher is None:
-            return
+    def _end(self) -> None:
+        """End the process, in time or by force."""
+        assert self._process is not None
         assert self._process.stdin is not None
+        assert self._watcher is not None
+        self._ending = True
         self._process.stdin.close()
         self._watcher.join(lifeline.GRACE_S + _MARGIN_S)
         if self._watcher.is_alive():
