@@ -6,6 +6,9 @@
     ├── EndpointError            address that cannot be bound or connected to
     ├── NotFoundError            no match for a query
     ├── OtlpError                malformed or oversized OTLP request
+    │   └── RefusedRequest           in the collector, with the status of its answer
+    ├── Busy                     nothing accepted by the collector at the moment
+    ├── Closed                   nothing accepted any more: the collector has ended
     └── DatabaseError            unusable database file
         ├── DatabaseMissing          no such file
         ├── DatabaseForeign          a file of another program
@@ -13,6 +16,8 @@
         ├── DatabaseCorrupt          unreadable by SQLite
         ├── DatabaseInUse            locked by another collector
         └── DatabaseBlocked          not writable at the moment: no space, or a lock
+
+`Busy` and `Closed` stand beside the collector's inbox, `RefusedRequest` beside its OTLP listeners.
 
 The agent catches and counts its own errors, so none of these reaches a traced program. The collector and the
 viewer raise them, and the command line prints ``message`` and ``hint`` on one line.

@@ -54,18 +54,22 @@ class Counts(Protocol):
     @property
     def span_count(self) -> int:
         """Return the number of spans stored."""
+        ...
 
     @property
     def refused_count(self) -> int:
         """Return the number of messages and spans refused or mended."""
+        ...
 
     @property
     def publisher_count(self) -> int:
         """Return the number of publishers that are connected now."""
+        ...
 
     @property
     def holding(self) -> bool:
         """Return whether nothing can be stored at the moment."""
+        ...
 
 
 class Progress(Protocol):
@@ -168,19 +172,18 @@ class Collector:
                     own = [address for address in (companion.http, companion.grpc) if address is not None]
                     check_not_own(options.destinations, own)
             # Closed before they end: what waits for an answer has one.
-            stack.enter_context(inbox)
+            stack.callback(inbox.close)
             writer = stack.enter_context(Writer(options.database, options.limits, say=say, defects=defects))
             forwarder = None
             if options.destinations:
-                forwarder = stack.enter_context(
-                    Forwarder(
-                        options.database,
-                        options.destinations,
-                        unfinished=options.sends_unfinished,
-                        say=say,
-                        wake=self._wake,
-                    )
+                forwarder = Forwarder(
+                    options.database,
+                    options.destinations,
+                    unfinished=options.sends_unfinished,
+                    say=say,
+                    wake=self._wake,
                 )
+                stack.callback(forwarder.close)
                 # Before anything is received: what is stored from now on is sent.
                 _forward(forwarder, writer)
             else:
@@ -190,14 +193,13 @@ class Collector:
                 self._ready(receiver.endpoint)
             adopter = None
             if options.adopt is not None:
-                adopter = stack.enter_context(
-                    Adopter(
-                        options.adopt,
-                        lambda messages: writer.write(messages).acknowledgements,
-                        say=say,
-                        now_s=time.monotonic(),
-                    )
+                adopter = Adopter(
+                    options.adopt,
+                    lambda messages: writer.write(messages).acknowledgements,
+                    say=say,
+                    now_s=time.monotonic(),
                 )
+                stack.callback(adopter.close)
             _Loop(
                 receiver, inbox, writer, forwarder, adopter, companions, options.progress, self._stopping
             ).run(wakened)

@@ -81,7 +81,7 @@ class SimulatedCollector:
         if self._alone is not None:
             self._alone.close()
         if self._adopter is not None:
-            self._adopter.__exit__(None, None, None)
+            self._adopter.close()
         self._writer = self._alone = self._adopter = None
         self._world.network.listening = False
 

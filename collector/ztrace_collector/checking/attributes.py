@@ -54,7 +54,7 @@ def encode_texts(column: Sequence[dict[str, Any] | None]) -> list[str | None] | 
     """Return likewise, however long the texts are."""
     full = [attributes for attributes in column if attributes]
     if not full:
-        return [None] * len(column)
+        return [None for _ in column]
     try:
         whole = _encode_many(full)[1:-1]
         texts = whole.replace("},\n{", "}\0{").replace("\n", "").split("\0")

@@ -7,7 +7,7 @@ and the store checks them as it checks everything.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgpack
 
@@ -135,7 +135,6 @@ def _pack(spans: list[Span], refused: dict[str, int]) -> Iterator[tuple[bytes, i
 
 def _pack_one(spans: list[Span]) -> bytes:
     try:
-        packed: bytes = msgpack.packb(spans)
+        return cast("bytes", msgpack.packb(spans))
     except UnicodeEncodeError:  # Lone surrogates, which JSON can bring: they are replaced where all text is.
-        packed = msgpack.packb(spans, unicode_errors="surrogatepass")
-    return packed
+        return cast("bytes", msgpack.packb(spans, unicode_errors="surrogatepass"))

@@ -6,8 +6,6 @@ goes straight to the store. So spans arrive also where nobody is left to send th
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from ztrace.spooling.adoption import Adoption
 
@@ -39,12 +37,8 @@ class Adopter:
         self._said = ""
         self._adoption = Adoption(folder, now_s)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Release the orphan that is being adopted."""
         self._adoption.close()
 
     def step(self, now_s: float) -> bool:

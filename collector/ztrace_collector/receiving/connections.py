@@ -12,9 +12,9 @@ import resource
 import socket
 import struct
 import time
+from collections.abc import Coroutine
 from contextlib import suppress
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import zmq
 from zmq.auth.base import Authenticator
@@ -50,6 +50,7 @@ class Admits(Protocol):
 
     def callback(self, domain: str, key: bytes) -> bool:
         """Tell whether a public key, in Z85, is."""
+        ...
 
 
 class Connections:
@@ -82,9 +83,7 @@ class Connections:
         self.sockets = (self._authenticator.zap_socket, self._monitor)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._xsub.disable_monitor()
         self._monitor.close()
         self._authenticator.stop()
@@ -180,9 +179,8 @@ class Connections:
             self._failure = ""
 
 
-def _finish(work: object) -> None:
+def _finish(work: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine that has nothing to wait for."""
-    assert hasattr(work, "send")
     with suppress(StopIteration):
         work.send(None)
         raise RuntimeError("pyzmq's authenticator waits for something")

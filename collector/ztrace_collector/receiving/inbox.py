@@ -106,14 +106,6 @@ class Inbox:
         self._noted = Refusals()
         self._holding = self._is_closed = False
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def put(self, batches: Sequence[ForeignBatch]) -> "Future[list[Outcome]]":
         """Put batches in, in any thread.
 

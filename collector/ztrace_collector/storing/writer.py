@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from ztrace.errors import DatabaseBlocked, DatabaseCorrupt
@@ -97,9 +96,7 @@ class Writer:
         self.write()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._close()
 
     @property

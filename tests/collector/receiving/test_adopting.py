@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,9 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def adopting(folder: Path, store: Store) -> Iterator[Adopter]:
     """Yield an adopter that writes to a store, and assert that it reports nothing."""
     said: list[str] = []
-    with Adopter(folder, lambda taken: store.store(taken).acknowledgements, said.append, 0.0) as adopter:
+    with closing(
+        Adopter(folder, lambda taken: store.store(taken).acknowledgements, said.append, 0.0)
+    ) as adopter:
         yield adopter
     assert said == []
 
@@ -145,7 +147,7 @@ def test_what_the_collector_has_already_is_not_stored_twice(
         taken.extend(messages)
         return {}
 
-    with Adopter(folder, take, print, 0.0) as adopter:
+    with closing(Adopter(folder, take, print, 0.0)) as adopter:
         adopter.step(0.0)
     assert {each.name: each.read_bytes() for each in folder.iterdir()} == copy
     store.store(taken[:heard])
@@ -202,7 +204,7 @@ def test_a_bite_is_small(folder: Path, store: Store) -> None:
         sizes.append(sum(len(body) for _, _, body in messages))
         return store.store(messages).acknowledgements
 
-    with Adopter(folder, write, print, 0.0) as adopter:
+    with closing(Adopter(folder, write, print, 0.0)) as adopter:
         while adopter.step(0.0):
             pass
     assert len(sizes) > 5
@@ -235,7 +237,7 @@ def test_a_store_that_holds_is_asked_again(folder: Path, store: Store, tmp_path:
             return {}
         return store.store(messages).acknowledgements
 
-    with Adopter(folder, write, print, 0.0) as adopter:
+    with closing(Adopter(folder, write, print, 0.0)) as adopter:
         assert adopter.step(0.0)
         assert not adopter.step(1.0)
         store.store(held)
@@ -251,7 +253,9 @@ def test_a_folder_that_cannot_be_trusted_is_said_once(folder: Path, store: Store
     folder.mkdir()
     folder.chmod(0o777)
     said: list[str] = []
-    with Adopter(folder, lambda taken: store.store(taken).acknowledgements, said.append, 0.0) as adopter:
+    with closing(
+        Adopter(folder, lambda taken: store.store(taken).acknowledgements, said.append, 0.0)
+    ) as adopter:
         for now_s in (0.0, 10.0, 20.0):
             assert not adopter.step(now_s)
     assert said == [f"cannot adopt from {folder}: others may write to {folder}: chmod go-w"]
@@ -266,7 +270,7 @@ def test_a_failing_store_leaves_the_files(folder: Path) -> None:
     def write(messages: Sequence[Sequence[bytes]]) -> Mapping[bytes, int]:
         raise sqlite3.OperationalError("no")
 
-    with Adopter(folder, write, print, 0.0) as adopter, pytest.raises(sqlite3.OperationalError):
+    with closing(Adopter(folder, write, print, 0.0)) as adopter, pytest.raises(sqlite3.OperationalError):
         adopter.step(0.0)
     assert len(os.listdir(folder)) == 2
 

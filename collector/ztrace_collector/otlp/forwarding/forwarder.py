@@ -15,8 +15,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from ztrace_collector.otlp.forwarding.messages import FINISH, Orders, Report, pack_confirmations, read_line
 from ztrace_collector.otlp.forwarding.rows import read_behind, register, write_reports
@@ -114,14 +112,6 @@ class Forwarder:
         self._start_s = 0.0
         self._pause_s = FIRST_PAUSE_S
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._end()
-
     def wait_s(self) -> float:
         """Return how long there is nothing to do here unless `wake` is called."""
         return math.inf if self._process else max(0.0, self._start_s - time.monotonic())
@@ -130,7 +120,7 @@ class Forwarder:
         """Write down what was reported, and see that the process is there."""
         if self._process and writer.opening != self._opening:
             # Another file, or the same one after doubts: what was reported is for the one before.
-            self._end()
+            self.close()
         self._write_down(writer)
         if self._process and self._process.has_ended:
             self._write_down(writer)
@@ -142,7 +132,7 @@ class Forwarder:
 
     def restart(self) -> None:
         """End the process after a defect; `step` starts it again later, from what is written down."""
-        self._end()
+        self.close()
         self._put_off()
 
     def finish(self, writer: Writer) -> None:
@@ -154,6 +144,13 @@ class Forwarder:
         for url, count in behind:
             spans = "1 span has" if count == 1 else f"{count:,} spans have"
             self._say(f"{spans} not been sent to {url} yet: after the next start with it")
+
+    def close(self) -> None:
+        """Kill the process; what it has not reported is sent again after the next start."""
+        if self._process:
+            self._process.end()
+        self._process = None
+        self._lines.clear()
 
     def _wait(self, process: _Process, writer: Writer) -> None:
         deadline_s = time.monotonic() + FINISH_S
@@ -216,9 +213,3 @@ class Forwarder:
     def _put_off(self) -> None:
         self._start_s = time.monotonic() + self._pause_s
         self._pause_s = min(LONGEST_PAUSE_S, 2 * self._pause_s)
-
-    def _end(self) -> None:
-        if self._process:
-            self._process.end()
-        self._process = None
-        self._lines.clear()

@@ -112,7 +112,7 @@ def _abort(
 ) -> NoReturn:
     """End a call with a status; gRPC does so by an exception of its own."""
     status = Status(code=code, message=message)
-    metadata = []
+    metadata: list[tuple[str, bytes]] = []
     if retry_after_s is not None:
         delay = Duration()
         delay.FromNanoseconds(round(1e9 * retry_after_s))
@@ -121,6 +121,6 @@ def _abort(
         detail.Pack(retry)
         status.details.append(detail)
         metadata.append((_RETRY, retry.SerializeToString()))
-    context.set_trailing_metadata([(_DETAILS, status.SerializeToString()), *metadata])
+    context.set_trailing_metadata(((_DETAILS, status.SerializeToString()), *metadata))
     context.abort(next(each for each in grpc.StatusCode if each.value[0] == code), message)
     raise AssertionError("abort returns")

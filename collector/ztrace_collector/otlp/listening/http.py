@@ -52,7 +52,7 @@ PART_S, BODY_S = 10.0, 60.0
 
 _PORT = re.compile(r":\d{1,5}\Z")
 #: HTTP's word for what `Intake` refuses.
-_STATUSES = {codes.INVALID_ARGUMENT: 400, codes.INTERNAL: 400, codes.RESOURCE_EXHAUSTED: 413}
+_STATUSES: dict[int, int] = {codes.INVALID_ARGUMENT: 400, codes.INTERNAL: 400, codes.RESOURCE_EXHAUSTED: 413}
 
 
 class _Turned(Exception):

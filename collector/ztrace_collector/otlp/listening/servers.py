@@ -7,7 +7,6 @@ the end the loop goes on until what they have taken is stored and answered.
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Protocol, Self
 
 from ztrace.errors import EndpointError, SettingsError
@@ -40,6 +39,7 @@ class Server(Protocol):
 
     def is_done(self) -> bool:
         """Tell whether all that was accepted is answered."""
+        ...
 
     def close(self) -> None:
         """End, whatever is left."""
@@ -84,9 +84,7 @@ class Servers:
             stack.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._close()
 
     def stop(self) -> None:

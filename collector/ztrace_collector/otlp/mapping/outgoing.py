@@ -37,6 +37,8 @@ MAX_KEPT = 2048
 
 _SCOPE = InstrumentationScope(name=conventions.OURS, version=ztrace.__version__)
 _NO_DETAILS: dict[str, Any] = {}
+#: The process of spans whose process is not in the file.
+_NOBODY = conventions.Process("", "unknown_service", "", 0, 0)
 #: Name, kind, attributes; whether the service is one too many, and whether it is one of ztrace's own.
 _Key = tuple[str, int, str | None, bool, bool]
 
@@ -147,12 +149,14 @@ class Builder:
             "SELECT instance_id, service, host, pid, started_ns, resource FROM instances WHERE id = ?",
             (instance,),
         ).fetchone()
-        if row is None:  # Another program has deleted it.
-            row = ("", "unknown_service", "", 0, 0, None)
-        attributes = load_object(row[5]) if row[5] is not None else None
-        if attributes is None:
-            attributes, is_own = conventions.describe_process(conventions.Process(*row[:5])), True
+        process, resource = _NOBODY, None
+        if row is not None:  # Otherwise another program has deleted it.
+            *names, resource = row
+            process = conventions.Process._make(names)
+        if resource is None:
+            attributes, is_own = conventions.describe_process(process), True
         else:
+            attributes = load_object(resource)
             is_own = conventions.read_process(attributes) is not None
         if len(self._instances) >= MAX_INSTANCES:
             self._instances.clear()

@@ -43,6 +43,7 @@ class Transport(Protocol):
 
     def send(self, request: ExportTraceServiceRequest) -> Answer:
         """Send a request and wait for its answer; it raises nothing that an answer could say."""
+        ...
 
     def close(self) -> None:
         """Let go of connections."""

@@ -5,7 +5,9 @@ long, as the specification has them.
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import cast
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -97,7 +99,8 @@ def _read_file(path: str | None) -> bytes | None:
 def _read_retry_info(error: grpc.RpcError) -> float | None:
     """Return the seconds that a receiver asks to wait, if it does."""
     info = RetryInfo()
-    for key, value in error.trailing_metadata() or ():
+    metadata = cast("Iterable[tuple[str, bytes]]", error.trailing_metadata() or ())
+    for key, value in metadata:
         try:
             if key == _RETRY_INFO:
                 info.ParseFromString(value)
