@@ -30,8 +30,8 @@ def call_when_imported(module: str, callback: Callable[[], None]) -> None:
     callbacks = _waiting.setdefault(module, [])
     if callback not in callbacks:
         callbacks.append(callback)
-    if _finder not in sys.meta_path:
-        sys.meta_path.insert(0, _finder)
+    if patching_finder not in sys.meta_path:
+        sys.meta_path.insert(0, patching_finder)
 
 
 def _is_imported(name: str) -> bool:
@@ -46,7 +46,7 @@ def _call(callback: Callable[[], None]) -> None:
         diagnostics.count_failure("instrument")
 
 
-class _Finder:
+class Finder:
     """Finder of the modules that callbacks wait for; it leaves all finding to the finders behind it."""
 
     def find_spec(
@@ -62,12 +62,12 @@ class _Finder:
 
 
 #: The finder that stands in ``sys.meta_path`` from the first wait on.
-_finder = _Finder()
+patching_finder = Finder()
 
 
 def _find_behind(name: str, path: Sequence[str] | None, target: ModuleType | None) -> ModuleSpec | None:
     for finder in list(sys.meta_path):
-        if finder is _finder:
+        if finder is patching_finder:
             continue
         spec = finder.find_spec(name, path, target)
         if spec is not None:
