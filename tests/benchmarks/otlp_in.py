@@ -46,7 +46,7 @@ from tests.benchmarks.collector import (
     make_templates,
     send_round,
 )
-from ztrace_collector.otlp.listening.addresses import Address
+from ztrace.addresses import Address
 from ztrace_collector.otlp.listening.servers import Listening, Servers
 from ztrace_collector.receiving.inbox import Inbox
 from ztrace_collector.service import Options, collect

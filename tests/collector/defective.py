@@ -10,10 +10,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from ztrace.addresses import Address
 from ztrace_collector.checking import columns, failures
 from ztrace_collector.checking.columns import Columns
 from ztrace_collector.otlp.forwarding.forwarder import Forwarder
-from ztrace_collector.otlp.listening.addresses import Address
 from ztrace_collector.otlp.listening.servers import Listening, Servers
 from ztrace_collector.otlp.mapping import incoming
 from ztrace_collector.otlp.sending.destinations import read_destinations

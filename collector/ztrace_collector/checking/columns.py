@@ -15,7 +15,7 @@ from typing import Any
 import msgpack
 
 from ztrace.errors import WireError
-from ztrace.records import KIND_NAMES, UNFINISHED, Span
+from ztrace.records import INT64_MAX, KIND_NAMES, UNFINISHED, Span
 from ztrace.wire import BEAT, BYE, CRASH, DATA, MAX_FRAME_BYTES, OPEN, TOPIC, Header, unpack_header
 from ztrace_collector.checking import attributes, details, mending
 from ztrace_collector.checking.parcels import Parcel
@@ -37,8 +37,6 @@ MAX_SPANS = 1 << 13
 MAX_ITEMS = 1 << 16
 #: Characters kept of a name: it is an index's key and a column on the screen.
 MAX_NAME = mending.MAX_NAME
-#: Nothing in a database is larger than SQLite's integers.
-INT_END = 1 << 63
 
 _FIELDS = len(Span._fields)
 _NONE_TYPE = type(None)
@@ -211,7 +209,7 @@ def _columns_of(spans: Sequence[Any], refusals: Refusals, finished: bool) -> Col
         durations, ends = (0,) * len(spans), list(starts)
     else:
         return None
-    if max(ends) >= INT_END or not _are_times_or_none(selfs) or not _are_times_or_none(cpus):
+    if max(ends) > INT64_MAX or not _are_times_or_none(selfs) or not _are_times_or_none(cpus):
         return None
     if any(links) and not all(map(mending.are_links, links)):
         return None
@@ -250,7 +248,7 @@ def _are_names(column: Sequence[Any]) -> bool:
 def _are_times_or_none(column: Sequence[Any]) -> bool:
     if None in column:
         column = [value for value in column if value is not None]
-    return not column or max(array("Q", column)) < INT_END
+    return not column or max(array("Q", column)) <= INT64_MAX
 
 
 def link_texts(columns: Columns) -> Sequence[str | None]:

@@ -9,10 +9,11 @@ from typing import Any
 
 from ztrace_collector.checking import attributes
 from ztrace_collector.checking.attributes import MAX_ATTRIBUTES, encode_one, encode_texts
+from ztrace_collector.checking.scalars import is_count
 from ztrace_collector.refusals import DETAILS, LARGE_DETAILS, Refusals
 
-#: Numbers have at most as many bits as OpenTelemetry gives them: times, flags and counts.
-TIME_END, NUMBER_END = 1 << 63, 1 << 32
+#: Bound of flags and counts, which have 32 bits in OTLP.
+NUMBER_END = 1 << 32
 #: Characters that the counts of what was left out may take.
 NOTE = 64
 
@@ -77,10 +78,6 @@ def _is_number(value: Any) -> bool:
     return type(value) is int and 0 <= value < NUMBER_END
 
 
-def _is_time(value: Any) -> bool:
-    return type(value) is int and 0 <= value < TIME_END
-
-
 def _is_mapping(value: Any) -> bool:
     return type(value) is dict
 
@@ -103,7 +100,7 @@ def _has(checks: Mapping[str, _Check], required: Sequence[str] = ()) -> _Check:
 
 
 _is_event = _has(
-    {"name": _is_text, "time_ns": _is_time, "attributes": _is_mapping, "dropped_attributes": _is_number},
+    {"name": _is_text, "time_ns": is_count, "attributes": _is_mapping, "dropped_attributes": _is_number},
     required=("name", "time_ns"),
 )
 _is_link_mapping = _has(

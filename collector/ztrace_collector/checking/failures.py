@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from ztrace.records import GROUPED, PASSED, RAISED, REPLACED, WRAPPED, ExceptionRecord, FrameRecord
+from ztrace.records import GROUPED, INT64_MAX, PASSED, RAISED, REPLACED, WRAPPED, ExceptionRecord, FrameRecord
 from ztrace_collector.checking import text
+from ztrace_collector.checking.scalars import is_id
 from ztrace_collector.refusals import EXCEPTION, UTF8, Refusals
 
 #: Frames kept of one exception, the innermost: where it was raised.
@@ -32,7 +33,6 @@ MAX_ORIGINS = 64
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 _HOWS = frozenset((RAISED, PASSED, WRAPPED, REPLACED, GROUPED))
-_LAST = (1 << 63) - 1
 _FRAME_TYPES = (str, int, str, str, str, bool, int, int)
 
 
@@ -147,7 +147,7 @@ class _Reading:
         record = ExceptionRecord(*fields)
         if {type(record.type), type(record.message), type(record.how)} != {str} or record.how not in _HOWS:
             return None
-        whole = _is_id(record.origin_trace_id, 16) and _is_id(record.origin_span_id, 8)
+        whole = is_id(record.origin_trace_id, 16) and is_id(record.origin_span_id, 8)
         return Failure(
             type=self._text(record.type, MAX_NAME),
             message=self._text(record.message, MAX_MESSAGE),
@@ -211,7 +211,7 @@ class _Reading:
         module, code = self._text(record.module, MAX_NAME), self._text(record.code, MAX_CODE)
         shown: dict[str, Any] = {
             "file": file,
-            "line": min(max(record.line, 0), _LAST),
+            "line": min(max(record.line, 0), INT64_MAX),
             "function": function,
             "code": code,
             "in_app": record.in_app,
@@ -219,9 +219,9 @@ class _Reading:
         if module:  # What makes a problem the same has to leave with it.
             shown["module"] = module
         if record.repeats > 0:
-            shown["repeats"] = min(record.repeats, _LAST)
+            shown["repeats"] = min(record.repeats, INT64_MAX)
         if record.omitted > 0:
-            shown["omitted"] = min(record.omitted, _LAST)
+            shown["omitted"] = min(record.omitted, INT64_MAX)
         if record.locals is not None:
             shown["locals"] = self._locals(record.locals)
         return Frame(file, function, module, code, record.in_app, _encode(shown))
@@ -244,10 +244,6 @@ def _read_frame(fields: tuple[Any, ...]) -> tuple[Frame, bool]:
     """Return a frame, and whether its text could stay as it was: most are those of the failure before."""
     reading = _Reading()
     return reading.frame(FrameRecord(*fields)), not reading.bad_text
-
-
-def _is_id(value: Any, length: int) -> bool:
-    return type(value) is bytes and len(value) == length and any(value)
 
 
 def _array(items: list[str]) -> str:

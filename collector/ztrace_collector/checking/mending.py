@@ -7,8 +7,9 @@ wrong with it; without those it would only mislead. What `mend` returns passes t
 import json
 from typing import Any
 
-from ztrace.records import ERROR, KIND_NAMES, OK, UNFINISHED, Span
+from ztrace.records import ERROR, INT64_MAX, KIND_NAMES, OK, UNFINISHED, Span
 from ztrace_collector.checking import attributes, details, text
+from ztrace_collector.checking.scalars import is_count, is_id
 from ztrace_collector.refusals import (
     EXCEPTION,
     FIELDS,
@@ -47,7 +48,7 @@ def mend(fields: Any, refusals: Refusals, *, finished: bool) -> tuple[Any, ...] 
     span = Span(*fields)
     reason = _reason_to_refuse(span, finished)
     if reason:
-        if finished and _is_id(span.trace_id, 16) and _is_id(span.span_id, 8):
+        if finished and is_id(span.trace_id, 16) and is_id(span.span_id, 8):
             refusals.spans.append((span.trace_id, span.span_id, reason))
         position = {TIME: "start_ns", STATUS: "status"}.get(reason, reason)
         refusals.note(
@@ -67,32 +68,24 @@ def mend(fields: Any, refusals: Refusals, *, finished: bool) -> tuple[Any, ...] 
 
 
 def _reason_to_refuse(span: Span, finished: bool) -> str | None:
-    if not _is_id(span.trace_id, 16):
+    if not is_id(span.trace_id, 16):
         return TRACE_ID
-    if not _is_id(span.span_id, 8):
+    if not is_id(span.span_id, 8):
         return SPAN_ID
-    if span.parent_id is not None and not _is_id(span.parent_id, 8):
+    if span.parent_id is not None and not is_id(span.parent_id, 8):
         return PARENT_ID
     if type(span.kind) is not int or span.kind not in KIND_NAMES:
         return KIND
     if type(span.name) is not str:
         return NAME
     times = (span.duration_ns, span.self_ns, span.cpu_ns)
-    if not _is_time(span.start_ns) or not all(time is None or _is_time(time) for time in times):
+    if not is_count(span.start_ns) or not all(time is None or is_count(time) for time in times):
         return TIME
-    if span.start_ns + (span.duration_ns or 0) >= 1 << 63:
+    if span.start_ns + (span.duration_ns or 0) > INT64_MAX:
         return TIME
     if type(span.status) is not int or span.status not in (FINISHED if finished else {UNFINISHED}):
         return STATUS
     return STATUS if (span.duration_ns is None) == finished else None
-
-
-def _is_id(value: Any, length: int) -> bool:
-    return type(value) is bytes and len(value) == length and any(value)
-
-
-def _is_time(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 1 << 63
 
 
 def _mend_name(name: str, refusals: Refusals) -> str:
@@ -110,7 +103,7 @@ def are_links(links: Any) -> bool:
         type(links) is tuple
         and len(links) <= MAX_LINKS
         and all(
-            type(link) is tuple and len(link) == 2 and _is_id(link[0], 16) and _is_id(link[1], 8)
+            type(link) is tuple and len(link) == 2 and is_id(link[0], 16) and is_id(link[1], 8)
             for link in links
         )
     )

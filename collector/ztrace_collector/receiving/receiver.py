@@ -5,7 +5,6 @@ waits for itself; what is taken from it here is what one transaction is to hold.
 """
 
 import os
-import re
 import socket
 import stat
 import time
@@ -15,6 +14,7 @@ from typing import Self
 
 import zmq
 
+from ztrace.addresses import DEFAULT_ENDPOINT, is_loopback, parse_port
 from ztrace.errors import EndpointError
 from ztrace.wire import MAX_FRAME_BYTES, TOPIC, pack_acks
 from ztrace_collector.receiving.admission import Admission
@@ -41,8 +41,7 @@ _OPTIONS = (
     (zmq.LINGER, 0),
 )
 
-_LOOPBACK = re.compile(r"127\.\d{1,3}\.\d{1,3}\.\d{1,3}|localhost|\[::1\]")
-_EXAMPLE = "use an address like tcp://127.0.0.1:4710"
+_EXAMPLE = f"use an address like {DEFAULT_ENDPOINT}"
 
 
 def check_endpoint(endpoint: str, *, keyed: bool = False) -> None:
@@ -57,9 +56,14 @@ def check_endpoint(endpoint: str, *, keyed: bool = False) -> None:
     if protocol != "tcp":
         return
     host, _, port = address.rpartition(":")
-    if not host or not (port == "*" or (port.isascii() and port.isdigit() and int(port) < 1 << 16)):
-        raise EndpointError(f"{endpoint!r} has no valid port", hint=_EXAMPLE)
-    if not keyed and not _LOOPBACK.fullmatch(host):
+    try:
+        if not host:
+            raise ValueError("no host")
+        if port != "*":
+            parse_port(port)
+    except ValueError as error:
+        raise EndpointError(f"{endpoint!r} has no valid port", hint=_EXAMPLE) from error
+    if not keyed and not is_loopback(host):
         raise EndpointError(
             f"{endpoint} could be reached from other machines, and there are no keys to keep others out",
             hint="make keys with 'ztrace keys init' and start with --keys ztrace.keys",

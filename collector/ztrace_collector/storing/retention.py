@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ztrace_collector.layout import HOUR_NS
+from ztrace_collector.layout import HOUR_NS, MINUTE_NS
 from ztrace_collector.storing.expiring import (
     delete_first_traces,
     delete_traces_before,
@@ -36,7 +36,7 @@ PAUSE_S = 60.0
 #: How often the tables that hang on no trace are gone through.
 SWEEP_S = 3600.0
 #: How far a clock may be ahead of what it was, and for how long it is doubted when it is further.
-JUMP_NS, DOUBT_S = 600_000_000_000, 3600.0
+JUMP_NS, DOUBT_S = 10 * MINUTE_NS, 3600.0
 
 _OVER = object()
 

@@ -10,6 +10,7 @@ No socket and no database here: `Account.receive` takes a header and changes the
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from ztrace.records import INT64_MAX
 from ztrace.wire import BYE, CRASH, DATA, TOMBSTONE, Header
 from ztrace_collector.layout import (
     LOSS_COLUMNS,
@@ -23,9 +24,6 @@ from ztrace_collector.layout import (
 
 #: States of a publisher. One that went without a word stays LIVE: its ``last_seen_ns`` tells.
 LIVE, ENDED, CRASHED = "live", "ended", "crashed"
-
-#: SQLite's largest integer: sums of what a hostile header claims stay there instead of failing.
-MOST = (1 << 63) - 1
 
 
 class Loss(NamedTuple):
@@ -122,7 +120,7 @@ class Account:
 
     def count(self, stored: int, refused: int) -> list[Loss]:
         """Book the spans of an accepted message, and return what of them is lost."""
-        self.stored = min(MOST, self.stored + stored)
+        self.stored = min(INT64_MAX, self.stored + stored)
         return self._lose(REFUSED, refused)
 
     def skip(self, header: Header, now_ns: int) -> list[Loss]:
@@ -162,7 +160,7 @@ class Account:
         """Book spans that are lost, if there are any."""
         if span_count <= 0:
             return []
-        self.lost[reason] = min(MOST, self.lost[reason] + span_count)
+        self.lost[reason] = min(INT64_MAX, self.lost[reason] + span_count)
         return [Loss(reason, span_count, *(stretch or self._between_ns), *sequences)]
 
     def _numbered(self) -> int:
@@ -174,7 +172,7 @@ class Account:
         return max(0, self.created - self.lost[QUEUE_FULL] - self._numbered())
 
     def _go_on(self, header: Header) -> None:
-        self.next_sequence = min(MOST, header.sequence + header.covered)
+        self.next_sequence = min(INT64_MAX, header.sequence + header.covered)
         self.state = LIVE
 
     def _reach_floor(self, header: Header) -> list[Loss]:
@@ -198,7 +196,7 @@ class Account:
         return self._lose(NEVER_RECEIVED, lost, None, (first, header.floor - 1))
 
     def _bury(self, header: Header, stretch: tuple[int, int] | None) -> list[Loss]:
-        end = min(MOST, header.sequence + header.covered)
+        end = min(INT64_MAX, header.sequence + header.covered)
         if header.sequence > self.next_sequence or end <= self.next_sequence:
             return []
         lost = header.span_count

@@ -12,15 +12,13 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from math import log
 
-from ztrace.records import ERROR
-from ztrace_collector.checking.columns import INT_END, Columns
+from ztrace.records import ERROR, INT64_MAX
+from ztrace_collector.checking.columns import Columns
 from ztrace_collector.layout import BUCKETS_PER_E, MINUTE_NS, RESOLUTIONS_S
 from ztrace_collector.tables.rows import Recent
 
 #: Rows kept in memory: a row takes up to 10 KB.
 SIZE = 2048
-#: SQLite's largest integer: sums stay there instead of failing.
-MOST = INT_END - 1
 
 #: (resolution_s, bucket, method)
 Key = tuple[int, int, int]
@@ -42,8 +40,8 @@ class Figures:
         """Add another's to these."""
         self.calls += other.calls
         self.errors += other.errors
-        self.total_ns = min(MOST, self.total_ns + other.total_ns)
-        self.self_ns = min(MOST, self.self_ns + other.self_ns)
+        self.total_ns = min(INT64_MAX, self.total_ns + other.total_ns)
+        self.self_ns = min(INT64_MAX, self.self_ns + other.self_ns)
         histogram = self.histogram
         for bucket, count in other.histogram.items():
             histogram[bucket] = histogram.get(bucket, 0) + count
@@ -121,8 +119,8 @@ def _sum_up(spans: list[_Times]) -> Figures:
     return Figures(
         calls=len(spans),
         errors=statuses.count(ERROR),
-        total_ns=min(MOST, sum(durations)),
-        self_ns=min(MOST, sum(filter(None, selfs))),
+        total_ns=min(INT64_MAX, sum(durations)),
+        self_ns=min(INT64_MAX, sum(filter(None, selfs))),
         histogram=buckets,
     )
 

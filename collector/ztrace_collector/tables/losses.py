@@ -7,11 +7,11 @@ that, so a flood of a minute is one line of ``ztrace status`` and not one for ea
 import sqlite3
 from collections.abc import Sequence
 
-from ztrace_collector.tables.accounts import MOST, Loss
+from ztrace.records import INT64_MAX
+from ztrace_collector.layout import SILENT_AFTER_NS
+from ztrace_collector.tables.accounts import Loss
 from ztrace_collector.tables.rows import Recent
 
-#: Losses less than this apart are one: beats are a second apart, and a publisher may miss a few.
-TOUCHING_NS = 5_000_000_000
 #: Rows of one publisher and reason: beyond, its latest row takes up everything.
 MAX_ROWS = 1_000
 #: Latest rows kept in memory.
@@ -88,7 +88,7 @@ class Losses:
 
 
 def _touch(one: Loss, other: Loss) -> bool:
-    return one.first_ns - TOUCHING_NS <= other.last_ns and other.first_ns - TOUCHING_NS <= one.last_ns
+    return one.first_ns - SILENT_AFTER_NS <= other.last_ns and other.first_ns - SILENT_AFTER_NS <= one.last_ns
 
 
 def _merge(one: Loss, other: Loss) -> Loss:
@@ -96,7 +96,7 @@ def _merge(one: Loss, other: Loss) -> Loss:
     lasts = [loss.last_sequence for loss in (one, other) if loss.last_sequence is not None]
     return Loss(
         one.reason,
-        min(MOST, one.span_count + other.span_count),
+        min(INT64_MAX, one.span_count + other.span_count),
         min(one.first_ns, other.first_ns),
         max(one.last_ns, other.last_ns),
         min(firsts, default=None),

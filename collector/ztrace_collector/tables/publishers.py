@@ -9,9 +9,9 @@ import logging
 import sqlite3
 
 from ztrace.errors import WireError
+from ztrace.records import INT64_MAX
 from ztrace.wire import Header
 from ztrace_collector.checking import attributes, text
-from ztrace_collector.checking.columns import INT_END
 from ztrace_collector.checking.parcels import Resource
 from ztrace_collector.checking.text import cut
 from ztrace_collector.layout import LOSS_COLUMNS
@@ -78,8 +78,8 @@ class Publishers:
         resource = resource._replace(
             service=text.mended(resource.service),
             host=text.mended(resource.host),
-            pid=min(max(0, resource.pid), INT_END - 1),
-            started_ns=min(max(0, resource.started_ns), INT_END - 1),
+            pid=min(max(0, resource.pid), INT64_MAX),
+            started_ns=min(max(0, resource.started_ns), INT64_MAX),
         )
         account = self._find(incarnation)
         if account is None:

@@ -15,9 +15,9 @@ from typing import NamedTuple
 import pytest
 
 from tests.ztrace.waiting import wait_for
+from ztrace.addresses import Address
 from ztrace_collector import service
 from ztrace_collector.otlp.listening import thread as listening_thread
-from ztrace_collector.otlp.listening.addresses import Address
 from ztrace_collector.otlp.listening.servers import Listening, Servers
 from ztrace_collector.receiving.inbox import Inbox
 from ztrace_collector.service import Collector, Options

@@ -167,7 +167,7 @@ def test_a_destination_is_named_once() -> None:
         ("http://127.0.0.1:4318", ("127.0.0.1", 4318), True),
         ("http://localhost:4318", ("127.0.0.1", 4318), True),
         ("http://127.0.0.1:4318", ("localhost", 4318), True),
-        ("http://[::1]:4318", ("[::1]", 4318), True),
+        ("http://[::1]:4318", ("::1", 4318), True),
         ("http://127.0.0.1:4318", ("0.0.0.0", 4318), True),
         ("http://localhost", ("127.0.0.1", 80), True),
         ("grpc://localhost", ("127.0.0.1", 4317), True),

@@ -12,8 +12,9 @@ import requests
 
 from tests.collector.otlp.listeners import DEADLINE_S, MAIN, started
 from tests.collector.otlp.requests import make_request, make_span
+from ztrace.addresses import DEFAULT_OTLP_HTTP, Address
 from ztrace.errors import EndpointError
-from ztrace_collector.otlp.listening.addresses import Address, parse_address
+from ztrace_collector.otlp.listening.addresses import parse_address
 
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 
@@ -55,13 +56,13 @@ def without(*modules: str) -> str:
     [
         ("127.0.0.1:4318", ("127.0.0.1", 4318)),
         ("localhost:0", ("localhost", 0)),
-        ("[::1]:4318", ("[::1]", 4318)),
+        ("[::1]:4318", ("::1", 4318)),
         ("http://127.0.0.1:4318/", ("127.0.0.1", 4318)),
     ],
 )
 def test_addresses_of_this_machine(text: str, address: tuple[str, int]) -> None:
     """An address of this machine is parsed as HOST:PORT or as a URL."""
-    assert parse_address(text, "--otlp-listen", 4318) == Address(*address)
+    assert parse_address(text, "--otlp-listen", DEFAULT_OTLP_HTTP) == Address(*address)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ def test_addresses_of_this_machine(text: str, address: tuple[str, int]) -> None:
 def test_what_is_no_address_is_refused(text: str) -> None:
     """An invalid address raises an error with an example."""
     with pytest.raises(EndpointError, match=r"is not HOST:PORT; use --otlp-listen 127\.0\.0\.1:4318"):
-        parse_address(text, "--otlp-listen", 4318)
+        parse_address(text, "--otlp-listen", DEFAULT_OTLP_HTTP)
 
 
 @pytest.mark.parametrize("text", ["0.0.0.0:4318", "[::]:4318", "10.0.0.7:4318", "example.org:80", "*:4318"])
@@ -78,7 +79,7 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 def test_other_machines_are_kept_out(text: str, option: str) -> None:
     """An address beyond this machine raises an error that says how to let others in."""
     with pytest.raises(EndpointError, match="put a proxy with TLS and a password before it"):
-        parse_address(text, option, 4318)
+        parse_address(text, option, DEFAULT_OTLP_HTTP)
 
 
 @pytest.mark.process

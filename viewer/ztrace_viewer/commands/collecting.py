@@ -255,8 +255,8 @@ def _read_listening(http: str | None, grpc: str | None) -> "Listening":
     from ztrace_collector.otlp.listening.servers import Listening
 
     return Listening(
-        None if http in (None, OFF) else parse_address(http, "--otlp-listen", 4318),
-        None if grpc in (None, OFF) else parse_address(grpc, "--otlp-grpc-listen", 4317),
+        None if http in (None, OFF) else parse_address(http, "--otlp-listen", DEFAULT_OTLP_HTTP),
+        None if grpc in (None, OFF) else parse_address(grpc, "--otlp-grpc-listen", DEFAULT_OTLP_GRPC),
         http_is_default=not _is_given("otlp_http"),
     )
 

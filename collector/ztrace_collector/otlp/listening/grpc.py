@@ -17,8 +17,9 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
+from ztrace.addresses import Address
 from ztrace.errors import EndpointError
-from ztrace_collector.otlp.listening.addresses import Address, open_socket
+from ztrace_collector.otlp.listening.addresses import open_socket
 from ztrace_collector.otlp.listening.intake import MAX_BODY_BYTES, Body, Intake, RefusedRequest
 from ztrace_collector.receiving.inbox import Busy
 

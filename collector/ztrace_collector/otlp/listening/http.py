@@ -26,7 +26,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ztrace_collector.otlp.listening.addresses import LOOPBACK, Address
+from ztrace.addresses import Address, is_loopback
 from ztrace_collector.otlp.listening.intake import (
     MAX_BODY_BYTES,
     RETRY_AFTER_S,
@@ -91,8 +91,7 @@ class HttpServer:
             listening: a socket that listens; it is closed in the end.
             intake: where requests go.
         """
-        host, port = listening.getsockname()[:2]
-        self.address = Address(f"[{host}]" if ":" in host else host, port)
+        self.address = Address(*listening.getsockname()[:2])
         self._intake = intake
         self._received_bytes = 0
         self._workers = ThreadPoolExecutor(MAX_WAITING, thread_name_prefix="ztrace-otlp")
@@ -212,7 +211,7 @@ def _check(request: Request) -> _Head:
     """
     headers = request.headers
     host = _PORT.sub("", headers.get("host", "")).lower()
-    if "origin" in headers or (host and not LOOPBACK.fullmatch(host)):
+    if "origin" in headers or (host and not is_loopback(host)):
         whose = f"of the page {headers['origin']}" if "origin" in headers else f"to the host {host}"
         message = (
             f"a request {whose}: only programs of this machine may send; a proxy sends 'Host: localhost'"

@@ -9,14 +9,15 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Protocol, Self
 
+from ztrace.addresses import Address
 from ztrace.errors import EndpointError, SettingsError
-from ztrace_collector.otlp.listening.addresses import Address, open_socket
+from ztrace_collector.otlp.listening.addresses import open_socket
 from ztrace_collector.receiving.inbox import Inbox
 
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Where a collector listens for OTLP.
+    """Addresses at which a collector listens for OTLP.
 
     Attributes:
         http: for HTTP; None: not at all.

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import ztrace
+from ztrace.libraries import LIBRARIES
 from ztrace.records import KIND_NUMBERS
 from ztrace_collector.checking import text
+from ztrace_collector.checking.scalars import is_count
 from ztrace_collector.tables.methods import NAME_ATTRIBUTE
 
 #: What ``telemetry.sdk.name`` of ztrace's own processes is, and the name of the scope of their spans.
@@ -32,7 +34,7 @@ BECAME_EXCEPTION = "became_exception"
 STARTED_NS = "ztrace.started_ns"
 
 #: RPC libraries whose middleware names the method by the span alone: they have no name for an interface.
-_NAMED_BY_SPAN = frozenset(("zerorpc",))
+_NAMED_BY_SPAN = frozenset(row.system for row in LIBRARIES.values() if row.system and row.spans_name_methods)
 #: What is done with a message, by the kind of the span.
 _OPERATIONS = {KIND_NUMBERS["producer"]: "send", KIND_NUMBERS["consumer"]: "process"}
 
@@ -105,7 +107,7 @@ def is_plain(attributes: Mapping[str, Any], process: Process) -> bool:
 
 def as_count(value: Any) -> int | None:
     """Return a value that is a count or a time, None if it is anything else."""
-    return value if type(value) is int and 0 <= value < 1 << 63 else None
+    return value if is_count(value) else None
 
 
 def complete(name: str, kind: int, attributes: dict[str, Any]) -> str:

@@ -22,7 +22,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 from ztrace import records
 from ztrace.errors import OtlpError
 from ztrace.exceptions.texts import read_stack_text
-from ztrace_collector.checking.columns import INT_END, MAX_ITEMS
+from ztrace.records import INT64_MAX
+from ztrace_collector.checking.columns import MAX_ITEMS
 from ztrace_collector.checking.mending import MAX_LINKS, are_links
 from ztrace_collector.checking.parcels import ForeignBatch, Resource
 from ztrace_collector.otlp.mapping import conventions, exception_form
@@ -147,7 +148,7 @@ def _read_span(span: Span, common: dict[str, Any], is_own: bool) -> records.Span
 def _read_times(span: Span) -> tuple[int, int | None]:
     """Return start and duration, which may be below 0; a time of 0 is one that is missing."""
     start_ns, end_ns = span.start_time_unix_nano, span.end_time_unix_nano
-    if not 0 < start_ns < INT_END or not end_ns:
+    if not 0 < start_ns <= INT64_MAX or not end_ns:
         return _NO_TIME, 0
     return start_ns, end_ns - start_ns
 

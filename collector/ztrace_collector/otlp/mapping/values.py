@@ -15,6 +15,7 @@ from typing import Any
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
+from ztrace.records import INT64_MAX, INT64_MIN
 from ztrace_collector.checking.columns import MAX_ITEMS
 
 #: What stands for bytes, for a number that JSON lacks, and for a mapping that looks like one of these.
@@ -22,8 +23,6 @@ BYTES, DOUBLE, MAP = "$bytes", "$double", "$map"
 
 _TAGS = frozenset((BYTES, DOUBLE, MAP))
 _DOUBLES = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
-#: An ``AnyValue`` has 64 bits.
-_INT_START, _INT_END = -(1 << 63), 1 << 63
 
 
 def read_attributes(pairs: Iterable[KeyValue]) -> dict[str, Any]:
@@ -64,7 +63,7 @@ def write_value(into: AnyValue, value: Any) -> None:
     elif type(value) is bool:
         into.bool_value = value
     elif type(value) is int:
-        if _INT_START <= value < _INT_END:
+        if INT64_MIN <= value <= INT64_MAX:
             into.int_value = value
         else:
             into.string_value = str(value)

@@ -5,7 +5,6 @@ the URL's user and password or in its query, is known to what sends and to nothi
 """
 
 import base64
-import ipaddress
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from ztrace.addresses import DEFAULT_OTLP_GRPC, DEFAULT_OTLP_HTTP, is_loopback, parse_address
 from ztrace.errors import SettingsError
 
 #: How OTLP travels, as OTEL_EXPORTER_OTLP_PROTOCOL has it.
@@ -25,9 +25,10 @@ TRACES_PATH = "/v1/traces"
 TIMEOUT_S = 10.0
 #: Shorter values of headers are no secrets, and would be found in every other word of an error.
 _SECRET_LENGTH = 4
-_GRPC_PORT = 4317
+_GRPC_PORT = parse_address(DEFAULT_OTLP_GRPC).port
+_HTTP_PORT = parse_address(DEFAULT_OTLP_HTTP).port
 _SCHEMES = {"http": HTTP, "https": HTTP, "grpc": GRPC, "grpcs": GRPC}
-_FORMS = "give http://HOST:4318, https://HOST, grpc://HOST:4317 or grpcs://HOST:4317"
+_FORMS = f"give http://HOST:{_HTTP_PORT}, https://HOST, grpc://HOST:{_GRPC_PORT} or grpcs://HOST:{_GRPC_PORT}"
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _METADATA_NAME = re.compile(r"[0-9a-z_.\-]+")
 
@@ -107,7 +108,7 @@ def check_not_own(destinations: Iterable[Destination], listening: Iterable[tuple
     Raises:
         SettingsError: one is.
     """
-    own = [(host.strip("[]").lower(), port) for host, port in listening]
+    own = [(host.lower(), port) for host, port in listening]
     for destination in destinations:
         host, port = destination.address
         if any(port == own_port and _is_same(host, own_host) for own_host, own_port in own):
@@ -247,7 +248,7 @@ def _timeout_s(environment: Mapping[str, str]) -> float:
 
 def _is_compressed(environment: Mapping[str, str], host: str) -> bool:
     # Within a machine there is no network to spare, and small receivers there cannot undo it.
-    value = _variable(environment, "COMPRESSION").lower() or ("none" if _is_loopback(host) else "gzip")
+    value = _variable(environment, "COMPRESSION").lower() or ("none" if is_loopback(host) else "gzip")
     if value not in ("gzip", "none"):
         raise SettingsError(f"OTEL_EXPORTER_OTLP_COMPRESSION is {value!r}", hint="give gzip or none")
     return value == "gzip"
@@ -297,10 +298,3 @@ def _addresses(host: str) -> set[str]:
     if host in ("localhost", "::"):
         return {"127.0.0.1", "::1"}
     return {"127.0.0.1"} if host == "0.0.0.0" else {host}
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
