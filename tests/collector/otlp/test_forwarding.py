@@ -432,7 +432,7 @@ def test_spans_without_an_end(path: Path, wanted: bool) -> None:
             span.trace_id + span.span_id
             for request in received.taken
             for span in spans_of(request)
-            if any(each.key == "ztrace.publishing.unfinished" for each in span.attributes)
+            if any(each.key == "ztrace.unfinished" for each in span.attributes)
         ]
         assert sorted(marked) == sorted(unfinished)
 

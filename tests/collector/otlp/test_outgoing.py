@@ -201,7 +201,7 @@ def test_an_unfinished_span_says_so(path: Path) -> None:
         (sent,) = spans_of(Builder(db).request([open_span]))
     assert open_span.status == records.UNFINISHED
     assert sent.end_time_unix_nano - sent.start_time_unix_nano == 3 * MS
-    assert values(sent.attributes) == {"ztrace.publishing.unfinished": True}
+    assert values(sent.attributes) == {"ztrace.unfinished": True}
 
 
 def test_what_another_program_wrote_stops_nothing(path: Path) -> None:

@@ -86,7 +86,7 @@ def test_unfinished_spans_are_left_out_unless_asked_for(trees: Path, run: Run) -
     told = run("export", identifier, "--db", trees, "--format", "jaeger", "--unfinished")
     (tree,) = json.loads(told.stdout)["data"]
     root = tree["spans"][1]
-    assert {"key": "ztrace.publishing.unfinished", "type": "bool", "value": True} in root["tags"]
+    assert {"key": "ztrace.unfinished", "type": "bool", "value": True} in root["tags"]
     assert root["duration"] == HOUR // 1000
 
 

@@ -25,7 +25,7 @@ OUR_FLAGS = 1
 MAX_STATUS = 1024
 
 #: ztrace's own attributes of spans on their way.
-SELF_NS, CPU_NS, UNFINISHED = "ztrace.self_ns", "ztrace.cpu_ns", "ztrace.publishing.unfinished"
+SELF_NS, CPU_NS, UNFINISHED = "ztrace.self_ns", "ztrace.cpu_ns", "ztrace.unfinished"
 #: The kind of failure; of an exception its type.
 ERROR_TYPE = "error.type"
 #: Key of an event in `ztrace.records.Span.details` that marks the event which became the exception.
