@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 from ztrace import diagnostics, identifiers, spans
 from ztrace.errors import SettingsError
 from ztrace.exceptions import frames as exception_frames
+from ztrace.exceptions import ownership
 from ztrace.native import sleep, sleep_and_switch
 from ztrace.settings import Settings, read_settings
 
@@ -93,6 +94,7 @@ def configure(
             return
 
         _hook_process()
+        ownership.note_configuring(sys._getframe(1).f_globals)
         exception_frames.show_all, exception_frames.show_locals = settings.all_frames, settings.record_locals
         spans.publisher = open_publisher(settings)
     except SettingsError as error:

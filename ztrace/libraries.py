@@ -49,5 +49,15 @@ LIBRARIES = {
     ),
 }
 
+#: Top-level packages of programs that run an application of someone else's: servers, profilers, debuggers.
+LAUNCHERS = frozenset(
+    (
+        *("_pytest", "cProfile", "celery", "coverage", "daphne", "ddtrace", "debugpy", "django", "flask"),
+        *("granian", "gunicorn", "hypercorn", "line_profiler", "memory_profiler", "newrelic"),
+        *("opentelemetry", "pdb", "profile", "pyinstrument", "pytest", "runpy", "scalene", "trace"),
+        *("twisted", "uvicorn", "viztracer", "waitress", "ztrace"),
+    )
+)
+
 #: Top-level packages whose frames are hidden: the machinery of calls and of tracing.
 HIDDEN_PACKAGES = frozenset(("ztrace", *(name for row in LIBRARIES.values() for name in row.packages)))

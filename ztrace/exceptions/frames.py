@@ -4,13 +4,12 @@ One idea: what is left out costs next to nothing. Steps are folded and capped as
 only those that stay are looked up, and most have been seen before.
 """
 
-import os
 import sys
 from collections.abc import Sequence
-from functools import lru_cache
 from types import CodeType, FrameType, TracebackType
 from typing import NamedTuple
 
+from ztrace.exceptions.ownership import is_in_app
 from ztrace.exceptions.program import call_program
 from ztrace.exceptions.tracebacks import Heads, is_copy, is_known
 from ztrace.libraries import HIDDEN_PACKAGES
@@ -153,7 +152,7 @@ def _caller_of(frame: FrameType) -> FrameType | None:
 
 
 def is_own(frame: FrameType) -> bool:
-    """Tell whether a frame is in_app."""
+    """Return whether a frame runs the user's own code."""
     return is_in_app(frame.f_code.co_filename, _module_of(frame))
 
 
@@ -257,34 +256,3 @@ def _read_line(file: str, line: int, frame: FrameType) -> str:
 def _module_of(frame: FrameType) -> str:
     name = dict.get(frame.f_globals, "__name__")
     return name if type(name) is str else ""
-
-
-@lru_cache(maxsize=4096)
-def is_in_app(filename: str, module: str) -> bool:
-    """Tell the user's own code from the standard library, installed packages and ztrace itself.
-
-    A service may be an installed package too: the one that ``python -m`` runs is the user's own. A relative
-    file name is not one that Python imported but one that a compiled extension was built from.
-    """
-    if not os.path.isabs(filename):
-        return filename.startswith("<") and not filename.startswith("<frozen")
-    if filename.startswith(_library_folders()):
-        return module.partition(".")[0] == _main_package()
-    return True
-
-
-@lru_cache(maxsize=1)
-def _main_package() -> str:
-    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    return spec.name.partition(".")[0] if spec is not None else "__main__"
-
-
-@lru_cache(maxsize=1)
-def _library_folders() -> tuple[str, ...]:
-    import sysconfig
-
-    paths = sysconfig.get_paths()
-    found = {paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")}
-    found |= {path for path in sys.path if path.endswith(("site-packages", "dist-packages"))}
-    found.add(os.path.dirname(os.path.dirname(__file__)))  # All of ztrace.
-    return tuple(f"{path}{os.sep}" for path in found)

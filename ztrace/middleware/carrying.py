@@ -14,7 +14,8 @@ from typing import Any
 
 from ztrace import spans
 from ztrace.context import Context, get_current, set_current
-from ztrace.exceptions.frames import is_in_app, is_own
+from ztrace.exceptions.frames import is_own
+from ztrace.exceptions.ownership import is_in_app
 from ztrace.exceptions.tracebacks import take_off_frame
 
 #: Callers looked at to find the code that starts a thread or greenlet: a few levels of a library.

@@ -13,8 +13,8 @@ from opentelemetry.sdk.trace import export as sdk
 from opentelemetry.trace import Link, SpanContext, SpanKind, StatusCode
 
 from ztrace import agent, diagnostics
-from ztrace.exceptions import frames
 from ztrace.exceptions.messages import MAX_MESSAGE
+from ztrace.exceptions.ownership import is_in_app
 from ztrace.exceptions.texts import read_stack_text
 from ztrace.otel.context import HOW, ORIGIN_SPAN_ID, ORIGIN_TRACE_ID
 from ztrace.publishing.publisher import Publisher
@@ -210,7 +210,7 @@ def _exception(
     told = event.get("attributes", {})
     record = read_stack_text(
         str(told.get("exception.stacktrace", "")),
-        lambda file: frames.is_in_app(file, ""),
+        is_in_app,
         str(told.get("exception.type", "")),
         str(told.get("exception.message", ""))[:MAX_MESSAGE],
     )

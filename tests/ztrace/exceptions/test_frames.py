@@ -63,13 +63,6 @@ def test_the_standard_library_and_installed_packages_are_not_the_users_own(recor
         assert not recorded[-1][5]
 
 
-def test_compiled_extensions_are_not_the_users_own() -> None:
-    """Frames of compiled extensions, which have relative source paths, are not in-app."""
-    assert not frames.is_in_app("src/gevent/greenlet.py", "gevent._gevent_cgreenlet")
-    assert not frames.is_in_app("<frozen importlib._bootstrap>", "importlib._bootstrap")
-    assert not frames.is_in_app(ztrace.__file__, "ztrace")
-
-
 def test_ztraces_own_frames_are_left_out(recorder: Recorder) -> None:
     """Frames of the wrapper around a traced function are omitted."""
 
