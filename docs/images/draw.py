@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console, RenderableType
 
-from ztrace_viewer.documents import Frame
+from ztrace_viewer.documents.exceptions import Frame
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.groups import list_groups
 from ztrace_viewer.queries.selection import Selection

@@ -14,7 +14,7 @@ from typing import TypeVar
 import pytest
 
 from tests.docs import pages
-from ztrace_viewer.documents import SpanDocument, TreeDocument
+from ztrace_viewer.documents.trees import SpanDocument, TreeDocument
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.groups import list_groups
 from ztrace_viewer.queries.status import read_status

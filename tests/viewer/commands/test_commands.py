@@ -18,8 +18,20 @@ from ztrace.errors import EndpointError
 from ztrace_collector.service import Options
 from ztrace_collector.storing.store import Store
 from ztrace_viewer import demo as shop_demo
-from ztrace_viewer import documents
 from ztrace_viewer.cli import COMMANDS, ztrace
+from ztrace_viewer.documents.errors import (
+    ErrorDocument,
+    ErrorsDocument,
+    ExceptionEvent,
+    GroupSummary,
+    Hop,
+    Sample,
+)
+from ztrace_viewer.documents.exceptions import ExceptionDocument
+from ztrace_viewer.documents.figures import MethodFigures, StatsDocument
+from ztrace_viewer.documents.status import Publisher, StatusDocument
+from ztrace_viewer.documents.traces import SlowDocument, TraceEvent, TraceSummary
+from ztrace_viewer.documents.trees import Instance, SpanDocument, TreeDocument
 from ztrace_viewer.terminal.progress import CollectorProgress
 
 EVIL = "a\x1b[31mb\x9b2J\u202e[bold]"
@@ -97,9 +109,9 @@ def test_slow_lists_the_slowest_first(run: Run, shop: Path) -> None:
 def test_slow_in_json_has_the_documented_shape(ask: Ask, shop: Path) -> None:
     """`slow --json` has exactly the documented fields, and respects --limit and --since."""
     document = ask("slow", "--db", shop)
-    has_shape(document, documents.SlowDocument)
+    has_shape(document, SlowDocument)
     for trace in document["traces"]:
-        has_shape(trace, documents.TraceSummary)
+        has_shape(trace, TraceSummary)
     assert document["traces"][0] == {
         "trace_id": trace_id(1).hex(),
         "service": "shop",
@@ -129,9 +141,9 @@ def test_errors_lists_groups(run: Run, ask: Ask, shop: Path) -> None:
     """`errors` lists groups with origin, count and source line."""
     result = run("errors", "--db", shop)
     document = ask("errors", "--db", shop)
-    has_shape(document, documents.ErrorsDocument)
+    has_shape(document, ErrorsDocument)
     [group] = document["groups"]
-    has_shape(group, documents.GroupSummary)
+    has_shape(group, GroupSummary)
     assert group["group"][:8] in result.stdout
     assert "ZeroDivisionError: division by zero" in result.stdout
     assert "stock.py:12 in Stock._ratio" in result.stdout
@@ -141,11 +153,11 @@ def test_error_tells_the_way(run: Run, ask: Ask, shop: Path) -> None:
     """`error` prints each hop from the caller to the origin, and the traceback."""
     group = ask("errors", "--db", shop)["groups"][0]["group"]
     document = ask("error", group[:4], "--db", shop)
-    has_shape(document, documents.ErrorDocument)
-    has_shape(document["exception"], documents.ExceptionDocument)
-    has_shape(document["shown"], documents.Sample)
+    has_shape(document, ErrorDocument)
+    has_shape(document["exception"], ExceptionDocument)
+    has_shape(document["shown"], Sample)
     for hop in document["hops"]:
-        has_shape(hop, documents.Hop)
+        has_shape(hop, Hop)
     text = run("error", group, "--db", shop).stdout
     way = (
         "handled in shop.checkout",
@@ -228,14 +240,14 @@ def test_show_draws_a_tree(run: Run, ask: Ask, shop: Path) -> None:
     """`show` draws a tree, and its JSON has exactly the documented fields on every level."""
     assert "└╴cart.load" in run("show", FIRST, "--db", shop).stdout
     document = ask("show", FIRST, "--db", shop)
-    has_shape(document, documents.TreeDocument)
+    has_shape(document, TreeDocument)
     pending = list(document["roots"])
     while pending:
         each = pending.pop()
-        has_shape(each, documents.SpanDocument)
-        has_shape(each["instance"], documents.Instance)
+        has_shape(each, SpanDocument)
+        has_shape(each["instance"], Instance)
         if each["exception"]:
-            has_shape(each["exception"], documents.ExceptionDocument)
+            has_shape(each["exception"], ExceptionDocument)
         pending.extend(each["children"])
 
 
@@ -250,9 +262,9 @@ def test_show_cuts_at_its_limit(run: Run, path: Path) -> None:
 def test_stats_shows_figures(run: Run, ask: Ask, shop: Path) -> None:
     """`stats` lists methods by total time, largest first."""
     document = ask("stats", "--db", shop)
-    has_shape(document, documents.StatsDocument)
+    has_shape(document, StatsDocument)
     for method in document["methods"]:
-        has_shape(method, documents.MethodFigures)
+        has_shape(method, MethodFigures)
     totals = [method["total_ns"] for method in document["methods"]]
     assert totals == sorted(totals, reverse=True)
     head, first, *_ = run("stats", "--db", shop).stdout.splitlines()
@@ -264,9 +276,9 @@ def test_stats_shows_figures(run: Run, ask: Ask, shop: Path) -> None:
 def test_status_shows_publishers(run: Run, ask: Ask, shop: Path) -> None:
     """`status` prints totals, losses and publishers."""
     document = ask("status", "--db", shop)
-    has_shape(document, documents.StatusDocument)
+    has_shape(document, StatusDocument)
     for publisher in document["publishers"]:
-        has_shape(publisher, documents.Publisher)
+        has_shape(publisher, Publisher)
     text = run("status", "--db", shop).stdout
     assert "18 spans in 2 traces" in text
     assert "lost        nothing" in text
@@ -366,8 +378,8 @@ def test_tail_prints_a_line_for_each(run: Run, path: Path, monkeypatch: pytest.M
     naps.clear()
     result = run("tail", "--db", path, "--since", "2026-01-31T00:00Z", "--json")
     first, second = map(json.loads, result.stdout.splitlines())
-    has_shape(first, documents.ExceptionEvent)
-    has_shape(second, documents.TraceEvent)
+    has_shape(first, ExceptionEvent)
+    has_shape(second, TraceEvent)
     assert (first["event"], second["event"]) == ("error", "trace")
 
 

@@ -21,7 +21,8 @@ from tests.collector.otlp.requests import put_in_order, send_all, take_in
 from tests.viewer.conftest import Run
 from tests.viewer.stored import NOON, SECOND, checkout, raised, span, store, trace_id
 from ztrace import records
-from ztrace_viewer.documents import ErrorDocument, ErrorsDocument, TreeDocument
+from ztrace_viewer.documents.errors import ErrorDocument, ErrorsDocument
+from ztrace_viewer.documents.trees import TreeDocument
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.groups import NEWEST, Filter, list_groups
 from ztrace_viewer.queries.selection import EVERYTHING

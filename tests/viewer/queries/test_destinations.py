@@ -9,7 +9,7 @@ from ztrace_collector.otlp.forwarding.messages import Report
 from ztrace_collector.otlp.forwarding.rows import register, write_reports
 from ztrace_collector.otlp.sending.destinations import read_destinations as name_destinations
 from ztrace_collector.storing.store import Store
-from ztrace_viewer.documents import Destination
+from ztrace_viewer.documents.status import Destination
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.destinations import read_destinations
 from ztrace_viewer.render.destinations import draw_destinations

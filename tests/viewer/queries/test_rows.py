@@ -13,7 +13,7 @@ import pytest
 import ztrace_viewer
 from tests.viewer.stored import span, store, trace_id
 from ztrace import records
-from ztrace_viewer.documents import SpanDocument
+from ztrace_viewer.documents.trees import SpanDocument
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.rows import name_columns, read, read_one, read_pairs
 from ztrace_viewer.trees.spans import SpanRow, make_span

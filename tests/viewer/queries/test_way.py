@@ -21,7 +21,7 @@ from tests.viewer.stored import (
 )
 from ztrace import records
 from ztrace.errors import NotFoundError, SettingsError
-from ztrace_viewer.documents import ErrorDocument
+from ztrace_viewer.documents.errors import ErrorDocument
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.groups import list_groups
 from ztrace_viewer.queries.way import FIRST, read_error

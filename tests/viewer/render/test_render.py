@@ -12,7 +12,7 @@ from rich.text import Text
 
 from tests.viewer.stored import MINUTE, NOON, SECOND, checkout, raised, span, store, trace_id
 from ztrace import records
-from ztrace_viewer.documents import Loss, Missing, TreeDocument
+from ztrace_viewer.documents.trees import Loss, Missing, TreeDocument
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.traces import read_tree
 from ztrace_viewer.render.bars import Scale, draw_bar

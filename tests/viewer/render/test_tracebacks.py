@@ -7,7 +7,9 @@ import pytest
 
 from tests.viewer.stored import MINUTE, NOON, raised, span, store, trace_id, travelled
 from ztrace import records
-from ztrace_viewer.documents import ErrorDocument, Frame, TreeDocument
+from ztrace_viewer.documents.errors import ErrorDocument
+from ztrace_viewer.documents.exceptions import Frame
+from ztrace_viewer.documents.trees import TreeDocument
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.exceptions import read_exceptions
 from ztrace_viewer.queries.groups import list_groups

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.viewer.stored import NOON, SECOND
-from ztrace_viewer.documents import Loss
+from ztrace_viewer.documents.trees import Loss
 from ztrace_viewer.trees.missing import (
     ARRIVED_NS,
     ENDED_WITH_PROCESS,

@@ -24,7 +24,8 @@ from ztrace import records, wire
 from ztrace.records import ABANDONED
 from ztrace_collector.layout import SILENT_AFTER_NS
 from ztrace_collector.storing.store import Store
-from ztrace_viewer.documents import TraceSummary, TreeDocument
+from ztrace_viewer.documents.traces import TraceSummary
+from ztrace_viewer.documents.trees import TreeDocument
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.identifiers import find_trace, shorten_traces
 from ztrace_viewer.queries.selection import Selection

@@ -13,7 +13,8 @@ import pytest
 
 from tests.ztrace.middleware.zerorpc.fleet import Collected
 from tests.ztrace.programs import run_script
-from ztrace_viewer.documents import ExceptionDocument, SpanDocument, TreeDocument
+from ztrace_viewer.documents.exceptions import ExceptionDocument
+from ztrace_viewer.documents.trees import SpanDocument, TreeDocument
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.trees.tree import walk
 

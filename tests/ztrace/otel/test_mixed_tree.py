@@ -12,7 +12,7 @@ from tests.collector.otlp.receivers import find_port, tapping
 from tests.collector.otlp.sending_on import sending_on
 from tests.ztrace.middleware.zerorpc.fleet import Child
 from tests.ztrace.waiting import wait_for
-from ztrace_viewer.documents import SpanDocument
+from ztrace_viewer.documents.trees import SpanDocument
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.traces import read_tree
 

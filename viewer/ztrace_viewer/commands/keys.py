@@ -79,7 +79,7 @@ def list_(folder: Path, as_json: bool) -> None:
     from ztrace_collector.layout import SECOND_NS
     from ztrace_collector.receiving.keys import KeyFolder
     from ztrace_viewer.commands.answering import print_json
-    from ztrace_viewer.documents import KeysDocument
+    from ztrace_viewer.documents.status import KeysDocument
 
     document: KeysDocument = {
         "keys": [

@@ -9,7 +9,8 @@ import click
 
 from ztrace_viewer.commands.answering import print_json
 from ztrace_viewer.commands.options import database_option, json_option, name_options, since_option
-from ztrace_viewer.documents import ExceptionEvent, TraceEvent
+from ztrace_viewer.documents.errors import ExceptionEvent
+from ztrace_viewer.documents.traces import TraceEvent
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.following import Follower
 from ztrace_viewer.queries.selection import Selection

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from ztrace.errors import ZtraceError
 from ztrace_viewer.demo.opening import Outcome
-from ztrace_viewer.documents import ErrorDocument, ErrorsDocument, GroupSummary
+from ztrace_viewer.documents.errors import ErrorDocument, ErrorsDocument, GroupSummary
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.groups import list_groups
 from ztrace_viewer.queries.identifiers import shorten_groups, shorten_traces

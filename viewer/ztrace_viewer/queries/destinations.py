@@ -6,7 +6,7 @@ One idea: ids of spans have no gaps, so a destination's backlog is the differenc
 import sqlite3
 from typing import NamedTuple
 
-from ztrace_viewer.documents import Destination, Refusal
+from ztrace_viewer.documents.status import Destination, Refusal
 from ztrace_viewer.queries.rows import name_columns, read
 
 #: States of a destination: not configured in the last collector of this file; not answering; refused spans

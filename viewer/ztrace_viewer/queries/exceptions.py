@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from ztrace.libraries import LIBRARIES
-from ztrace_viewer.documents import ExceptionDocument, Frame
+from ztrace_viewer.documents.exceptions import ExceptionDocument, Frame
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.queries.rows import name_columns, read
 

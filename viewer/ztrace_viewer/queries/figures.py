@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ztrace_collector.layout import MINUTE_NS, RESOLUTIONS_S, SECOND_NS
 from ztrace_collector.tables.histogram import quantile
-from ztrace_viewer.documents import MethodFigures, StatsDocument
+from ztrace_viewer.documents.figures import MethodFigures, StatsDocument
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.queries.names import Method, read_methods
 from ztrace_viewer.queries.rows import name_columns, read, read_one

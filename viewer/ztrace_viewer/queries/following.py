@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ztrace_collector.layout import HOUR_NS
-from ztrace_viewer.documents import ExceptionEvent, TraceEvent
+from ztrace_viewer.documents.errors import ExceptionEvent
+from ztrace_viewer.documents.traces import TraceEvent
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.queries.exceptions import read_frames
 from ztrace_viewer.queries.rows import name_columns, read

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ztrace.errors import NotFoundError
 from ztrace.records import INT64_MAX
 from ztrace_collector.layout import MINUTE_NS, RESOLVED
-from ztrace_viewer.documents import ErrorsDocument, GroupSummary, Sample
+from ztrace_viewer.documents.errors import ErrorsDocument, GroupSummary, Sample
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.queries.exceptions import read_frames
 from ztrace_viewer.queries.rows import name_columns, read, read_one

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ztrace_collector.layout import LOSS_COLUMNS
-from ztrace_viewer.documents import Loss
+from ztrace_viewer.documents.trees import Loss
 from ztrace_viewer.queries.rows import name_columns, read
 from ztrace_viewer.trees.missing import LATE_NS, Facts, Orphan, Process
 from ztrace_viewer.trees.states import state_of_publisher

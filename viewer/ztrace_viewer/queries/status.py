@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ztrace.records import ABANDONED
 from ztrace_collector.layout import LOSS_COLUMNS
-from ztrace_viewer.documents import Publisher, Refusal, StatusDocument
+from ztrace_viewer.documents.status import Publisher, Refusal, StatusDocument
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.queries.destinations import read_destinations
 from ztrace_viewer.queries.losses import WAITING, read_losses

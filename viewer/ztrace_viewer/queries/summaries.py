@@ -9,7 +9,7 @@ import time
 from typing import NamedTuple
 
 from ztrace.records import UNFINISHED
-from ztrace_viewer.documents import TraceSummary
+from ztrace_viewer.documents.traces import TraceSummary
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.queries.rows import name_columns, read_one
 from ztrace_viewer.queries.spans import find_root, read_open_spans_of

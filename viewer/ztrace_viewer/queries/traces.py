@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from ztrace.records import INT64_MAX
 from ztrace_collector.layout import HOUR_NS
-from ztrace_viewer.documents import SlowDocument, TreeDocument
+from ztrace_viewer.documents.traces import SlowDocument
+from ztrace_viewer.documents.trees import TreeDocument
 from ztrace_viewer.queries.exceptions import read_exceptions
 from ztrace_viewer.queries.losses import read_facts
 from ztrace_viewer.queries.rows import name_columns, read

@@ -9,16 +9,9 @@ import time
 from typing import NamedTuple
 
 from ztrace.errors import NotFoundError, SettingsError
-from ztrace_viewer.documents import (
-    Callee,
-    ErrorDocument,
-    ExceptionDocument,
-    GroupSummary,
-    Hop,
-    Instance,
-    Missing,
-    Sample,
-)
+from ztrace_viewer.documents.errors import Callee, ErrorDocument, GroupSummary, Hop, Sample
+from ztrace_viewer.documents.exceptions import ExceptionDocument
+from ztrace_viewer.documents.trees import Instance, Missing
 from ztrace_viewer.queries.exceptions import concerns, find_remote_traceback, read_exceptions
 from ztrace_viewer.queries.groups import read_group
 from ztrace_viewer.queries.identifiers import MIN_PREFIX

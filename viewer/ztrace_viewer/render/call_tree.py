@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from rich.cells import cell_len
 from rich.text import Text
 
-from ztrace_viewer.documents import Missing, SpanDocument, TreeDocument
+from ztrace_viewer.documents.trees import Missing, SpanDocument, TreeDocument
 from ztrace_viewer.render.bars import Scale, draw_bar
 from ztrace_viewer.render.failures import draw_failure
 from ztrace_viewer.render.gaps import end_so_far, tell_complete, tell_missing, tell_unfinished

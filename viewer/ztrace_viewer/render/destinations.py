@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
-from ztrace_viewer.documents import Destination
+from ztrace_viewer.documents.status import Destination
 from ztrace_viewer.queries.destinations import BEHIND, FAILING, OFF, REFUSING, UP_TO_DATE
 from ztrace_viewer.render.grid import Column, draw_grid, draw_number
 from ztrace_viewer.terminal.characters import clean

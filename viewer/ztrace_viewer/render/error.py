@@ -6,7 +6,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from ztrace_collector.layout import REGRESSED, RESOLVED
-from ztrace_viewer.documents import ErrorDocument, GroupSummary
+from ztrace_viewer.documents.errors import ErrorDocument, GroupSummary
 from ztrace_viewer.queries.groups import WHEN_PARTS
 from ztrace_viewer.queries.identifiers import SHOWN_TRACE_DIGITS
 from ztrace_viewer.render.sparks import draw_sparks

@@ -2,7 +2,8 @@
 
 from rich.text import Text
 
-from ztrace_viewer.documents import ExceptionEvent, TraceEvent
+from ztrace_viewer.documents.errors import ExceptionEvent
+from ztrace_viewer.documents.traces import TraceEvent
 from ztrace_viewer.queries.identifiers import SHOWN_TRACE_DIGITS
 from ztrace_viewer.render.frames import shorten_path
 from ztrace_viewer.render.tracebacks import headline, shorten_type

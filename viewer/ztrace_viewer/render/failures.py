@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from rich.text import Text
 
 from ztrace.records import GROUPED, PASSED, REPLACED, WRAPPED
-from ztrace_viewer.documents import ExceptionDocument, Frame, SpanDocument
+from ztrace_viewer.documents.exceptions import ExceptionDocument, Frame
+from ztrace_viewer.documents.trees import SpanDocument
 from ztrace_viewer.queries.exceptions import find_remote_traceback
 from ztrace_viewer.render.frames import name_place, same_line
 from ztrace_viewer.render.tracebacks import as_raised, draw_exception, draw_remote

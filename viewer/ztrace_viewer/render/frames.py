@@ -9,7 +9,7 @@ from itertools import groupby
 
 from rich.text import Text
 
-from ztrace_viewer.documents import Frame
+from ztrace_viewer.documents.exceptions import Frame
 from ztrace_viewer.terminal.characters import clean
 from ztrace_viewer.terminal.screen import plural
 

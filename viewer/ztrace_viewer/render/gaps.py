@@ -6,7 +6,7 @@ One idea: each is one line at the place in the tree that it is about, and the la
 from collections import Counter
 from collections.abc import Sequence
 
-from ztrace_viewer.documents import Missing, SpanDocument
+from ztrace_viewer.documents.trees import Missing, SpanDocument
 from ztrace_viewer.terminal.characters import clean
 from ztrace_viewer.terminal.durations import format_duration
 from ztrace_viewer.terminal.moments import format_stretch

@@ -8,14 +8,10 @@ from collections.abc import Iterator, Mapping
 from rich.cells import cell_len
 from rich.text import Text
 
-from ztrace_viewer.documents import (
-    ErrorsDocument,
-    GroupSummary,
-    KeysDocument,
-    SlowDocument,
-    StatsDocument,
-    TraceSummary,
-)
+from ztrace_viewer.documents.errors import ErrorsDocument, GroupSummary
+from ztrace_viewer.documents.figures import StatsDocument
+from ztrace_viewer.documents.status import KeysDocument
+from ztrace_viewer.documents.traces import SlowDocument, TraceSummary
 from ztrace_viewer.queries.groups import WHEN_PARTS
 from ztrace_viewer.queries.summaries import FINISHED
 from ztrace_viewer.render.error import STATE_STYLES

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
-from ztrace_viewer.documents import SpanDocument, SpanEvent
+from ztrace_viewer.documents.trees import SpanDocument, SpanEvent
 from ztrace_viewer.terminal.characters import clean
 from ztrace_viewer.terminal.durations import format_duration
 from ztrace_viewer.terminal.screen import plural

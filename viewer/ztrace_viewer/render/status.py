@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
-from ztrace_viewer.documents import Loss, Publisher, Refusal, StatusDocument
+from ztrace_viewer.documents.status import Publisher, Refusal, StatusDocument
+from ztrace_viewer.documents.trees import Loss
 from ztrace_viewer.render.destinations import draw_destinations
 from ztrace_viewer.render.grid import Column, draw_grid, draw_number
 from ztrace_viewer.terminal.characters import clean

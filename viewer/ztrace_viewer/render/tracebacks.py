@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ztrace.libraries import LIBRARIES
 from ztrace.records import PASSED, REPLACED, WRAPPED
-from ztrace_viewer.documents import ExceptionDocument
+from ztrace_viewer.documents.exceptions import ExceptionDocument
 from ztrace_viewer.queries.identifiers import SHOWN_GROUP_DIGITS
 from ztrace_viewer.render.frames import draw_frames
 from ztrace_viewer.terminal.characters import clean, clean_lines

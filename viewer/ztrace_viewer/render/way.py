@@ -11,7 +11,9 @@ from itertools import pairwise
 from rich.text import Text
 
 from ztrace.records import PASSED, REPLACED, WRAPPED
-from ztrace_viewer.documents import Callee, ErrorDocument, ExceptionDocument, Frame, Hop, Instance
+from ztrace_viewer.documents.errors import Callee, ErrorDocument, Hop
+from ztrace_viewer.documents.exceptions import ExceptionDocument, Frame
+from ztrace_viewer.documents.trees import Instance
 from ztrace_viewer.queries.exceptions import concerns
 from ztrace_viewer.render.frames import CALLED, draw_frames, same_line
 from ztrace_viewer.render.gaps import tell_missing

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ztrace_collector.layout import MINUTE_NS, SECOND_NS
-from ztrace_viewer.documents import Loss, Missing
+from ztrace_viewer.documents.trees import Loss, Missing
 from ztrace_viewer.trees.states import CRASHED, SILENT, WITH_PROCESS
 
 #: Why a tree is not whole, as ``missing`` says it: of a parent that is not stored,

@@ -6,7 +6,7 @@ anything: what is of another type than it should be is left out.
 
 from collections.abc import Mapping
 
-from ztrace_viewer.documents import SpanEvent
+from ztrace_viewer.documents.trees import SpanEvent
 from ztrace_viewer.json_text import read_json
 
 

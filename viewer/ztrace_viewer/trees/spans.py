@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 from ztrace.records import ERROR, OK, UNFINISHED
-from ztrace_viewer.documents import ExceptionDocument, SpanDocument, UnfinishedState
+from ztrace_viewer.documents.exceptions import ExceptionDocument
+from ztrace_viewer.documents.trees import SpanDocument, UnfinishedState
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.trees.span_events import read_details, read_events, read_status_message
 from ztrace_viewer.trees.states import RUNNING

@@ -5,7 +5,7 @@ the span ended with it, at the last sign of life.
 """
 
 from ztrace_collector.layout import MINUTE_NS, SILENT_AFTER_NS
-from ztrace_viewer.documents import UnfinishedState
+from ztrace_viewer.documents.trees import UnfinishedState
 
 #: A publisher reports each open span again within a minute, a few seconds later when there are very many.
 #: After two minutes without a report from a live publisher the span has ended, and its end was lost.

@@ -8,12 +8,8 @@ listed in ``missing``. Nothing here recurses: a tree may be as deep as it has sp
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ztrace.records import ERROR, UNFINISHED
-from ztrace_viewer.documents import (
-    ExceptionDocument,
-    Missing,
-    SpanDocument,
-    TreeDocument,
-)
+from ztrace_viewer.documents.exceptions import ExceptionDocument
+from ztrace_viewer.documents.trees import Missing, SpanDocument, TreeDocument
 from ztrace_viewer.trees import missing, states
 from ztrace_viewer.trees.missing import NO_FACTS, Facts, Orphan
 from ztrace_viewer.trees.spans import SpanRow, make_span

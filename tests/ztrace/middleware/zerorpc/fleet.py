@@ -16,7 +16,8 @@ from typing import Any, Self, TypeVar
 from tests.ztrace.middleware.zerorpc.journal import Entry, read_events, read_journals
 from tests.ztrace.middleware.zerorpc.origins import Places, Ways, compare_ways
 from tests.ztrace.middleware.zerorpc.trees import Node, Unlogged, compare, predict_scenario
-from ztrace_viewer.documents import StatusDocument, TreeDocument
+from ztrace_viewer.documents.status import StatusDocument
+from ztrace_viewer.documents.trees import TreeDocument
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.status import read_status
 from ztrace_viewer.queries.traces import read_tree

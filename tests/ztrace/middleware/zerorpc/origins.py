@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from tests.ztrace.middleware.zerorpc.journal import Entry, Event, Line
 from tests.ztrace.middleware.zerorpc.trees import Node
-from ztrace_viewer.documents import Frame, SpanDocument
+from ztrace_viewer.documents.exceptions import Frame
+from ztrace_viewer.documents.trees import SpanDocument
 from ztrace_viewer.trees.tree import walk
 
 _REMOTE = "zerorpc.exceptions.RemoteError"

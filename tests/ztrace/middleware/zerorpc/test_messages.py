@@ -7,7 +7,7 @@ import pytest
 from tests.ztrace.middleware.zerorpc.fleet import Fleet, wait_for
 from tests.ztrace.middleware.zerorpc.journal import read_journals
 from tests.ztrace.middleware.zerorpc.trees import Unlogged, find, origins, ways
-from ztrace_viewer.documents import TreeDocument
+from ztrace_viewer.documents.trees import TreeDocument
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.trees.tree import walk
 

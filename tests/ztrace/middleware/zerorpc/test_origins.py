@@ -21,7 +21,8 @@ from tests.ztrace.middleware.zerorpc.origins import line_of, origins_in, without
 from tests.ztrace.middleware.zerorpc.test_lost_peers import doomed
 from tests.ztrace.middleware.zerorpc.test_messages import wait_for_messages
 from tests.ztrace.middleware.zerorpc.trees import Unlogged, find
-from ztrace_viewer.documents import ExceptionDocument, SpanDocument, TreeDocument
+from ztrace_viewer.documents.exceptions import ExceptionDocument
+from ztrace_viewer.documents.trees import SpanDocument, TreeDocument
 from ztrace_viewer.trees.tree import walk
 
 pytestmark = pytest.mark.process

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.ztrace.middleware.zerorpc.journal import Entry
-from ztrace_viewer.documents import SpanDocument, TreeDocument
+from ztrace_viewer.documents.trees import SpanDocument, TreeDocument
 from ztrace_viewer.trees.tree import walk
 
 #: Largest difference between the wall clock of journals and the clock of spans.
