@@ -146,7 +146,7 @@ def test_a_port_that_is_taken(shop: Path) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         done = ztrace("web", "--db", shop, "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
     assert done.returncode == 2
-    assert "is in use; name another" in done.stderr
+    assert "is in use; stop what uses the port" in done.stderr
 
 
 @pytest.mark.parametrize("host", ["[::1]", "localhost"])

@@ -29,12 +29,13 @@ def web(listen: str, database: Path) -> None:
       ztrace web --db shop.db
       ztrace web --db shop.db --listen 127.0.0.1:8080
     """
+    from ztrace_collector.otlp.listening.addresses import open_socket
     from ztrace_viewer.web import listening
     from ztrace_viewer.web.serving import serve
     from ztrace_viewer.web.token import find_token
 
     address = listening.parse_address(listen, "--listen")
-    with listening.listen(address) as listener:
+    with open_socket(address) as listener:
         token = find_token(database)
         url = f"http://{listening.find_address(listener)}/?token={token}"
         announcement = f"ztrace: serving {database} at {url}; end with Ctrl-C"

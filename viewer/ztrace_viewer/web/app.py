@@ -3,8 +3,7 @@
 One idea: whatever goes wrong in a route comes out here, and leaves as one line in the form of what was asked.
 """
 
-import sys
-import traceback
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -27,7 +26,9 @@ from ztrace_viewer.web.start import answer_start
 #: Questions answered at the same time; the others wait. Each is work for a core, and may hold a large answer.
 THREADS = 4
 
-_BROKEN = 500
+_DEFECT = 500
+
+_log = logging.getLogger(__name__)
 
 
 def make_app(database: Path, token: str, address: Address) -> Guard:
@@ -48,7 +49,7 @@ def make_app(database: Path, token: str, address: Address) -> Guard:
         exception_handlers={
             HTTPException: _answer_http_error,
             ZtraceError: _answer_ztrace_error,
-            Exception: _answer_broken,
+            Exception: _answer_defect,
         },
         lifespan=_limit_threads,
     )
@@ -74,10 +75,7 @@ def _answer_ztrace_error(request: Request, error: Exception) -> Response:
     return answer_error(request, find_status(error), str(error))
 
 
-def _answer_broken(request: Request, error: Exception) -> Response:
-    # For whoever runs it, on one line; whoever asks learns that it is not their fault.
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    what = " ".join(f"{type(error).__name__}: {error}".split())
-    where = f"{place.name}, line {place.lineno}"
-    print(f"ztrace: {request.method} {request.url.path!r} failed: {what[:200]} ({where})", file=sys.stderr)
-    return answer_error(request, _BROKEN, "this is a mistake in ztrace; its terminal says more")
+def _answer_defect(request: Request, error: Exception) -> Response:
+    # The traceback is for the operator; the client only learns that the request is not to blame.
+    _log.error("%s %r failed", request.method, request.url.path, exc_info=error)
+    return answer_error(request, _DEFECT, "this is a defect of ztrace; its log has the traceback")

@@ -20,8 +20,9 @@ from typing import Self
 
 from ztrace.addresses import Address
 from ztrace.errors import EndpointError, ZtraceError
+from ztrace_collector.otlp.listening.addresses import open_socket
 from ztrace_viewer import lifeline
-from ztrace_viewer.web.listening import find_address, listen
+from ztrace_viewer.web.listening import find_address
 from ztrace_viewer.web.token import find_token
 
 #: How much less of the processor it gets than the collector, where both want it.
@@ -69,7 +70,7 @@ class Beside(ExitStack):
         """
         super().__enter__()
         try:
-            self._listener = self.enter_context(listen(self._address))
+            self._listener = self.enter_context(open_socket(self._address))
         except EndpointError as error:
             if self._is_wanted:
                 raise

@@ -1,0 +1,63 @@
+"""Responses of the application in this process."""
+
+import asyncio
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ztrace.addresses import Address
+from ztrace_viewer.web.app import make_app
+from ztrace_viewer.web.jaeger import version1
+
+TOKEN = "token-of-the-tests"
+
+
+def ask(database: Path, path: str) -> tuple[int, Any]:
+    """Send one request to the application, and return the status and the document of the response."""
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "GET",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [(b"host", b"localhost"), (b"x-ztrace-token", TOKEN.encode())],
+    }
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    app = make_app(database, TOKEN, Address("127.0.0.1", 4711))
+    try:
+        asyncio.run(app(scope, receive, send))
+    except TypeError:
+        pass  # The server would log it once more.
+    body = b"".join(message.get("body", b"") for message in sent)
+    return sent[0]["status"], json.loads(body)
+
+
+def test_a_defect_is_logged_and_not_told(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An unexpected exception is answered with status 500, and logged with its traceback."""
+
+    def list_services(db: object) -> list[str]:
+        raise TypeError("a secret")
+
+    monkeypatch.setattr(version1, "list_services", list_services)
+    status, document = ask(shop, "/api/services")
+    assert (status, document["errors"][0]["code"]) == (500, 500)
+    assert "defect" in document["errors"][0]["msg"]
+    assert "secret" not in json.dumps(document)
+    (record,) = caplog.records
+    assert (record.name, record.levelno) == ("ztrace_viewer.web.app", logging.ERROR)
+    assert record.getMessage() == "GET '/api/services' failed"
+    assert record.exc_info is not None
+    assert record.exc_info[0] is TypeError
