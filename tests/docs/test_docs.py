@@ -26,7 +26,8 @@ from ztrace_collector import refusals
 from ztrace_collector.checking import attributes, columns, failures, mending, parcels
 from ztrace_collector.layout import BUCKETS_PER_E, LOSS_COLUMNS, SCHEMA_VERSION
 from ztrace_collector.otlp.forwarding import forwarder, process
-from ztrace_collector.otlp.listening import grpc, http, intake, thread
+from ztrace_collector.otlp.listening import bodies, grpc, http, intake, thread
+from ztrace_collector.otlp.mapping import pieces
 from ztrace_collector.otlp.sending import deliver
 from ztrace_collector.otlp.sending import http as sending_http
 from ztrace_collector.receiving import admission, connections, inbox, receiver
@@ -164,14 +165,30 @@ LIMITS = [
     (
         "Limits of the collector",
         "bytes of an OTLP request, decompressed",
-        f"{intake.MAX_BODY_BYTES >> 20} MiB",
+        f"{bodies.MAX_BODY_BYTES >> 20} MiB",
     ),
+    (
+        "Limits of the collector",
+        "bytes of an OTLP request, decompressed",
+        f"{grpc.MAX_MESSAGE_BYTES >> 20} MiB",
+    ),
+    (
+        "Limits of the collector",
+        "bytes that a compressed OTLP request may become",
+        f"{bodies.INFLATED_BYTES >> 20} MiB",
+    ),
+    ("Limits of the collector", "members of a gzip stream", bodies.MAX_MEMBERS),
+    ("Limits of the collector", "resources, scopes and spans of an OTLP request", pieces.MAX_ENTRIES),
+    ("Limits of the collector", "resources, scopes and spans of an OTLP request", bodies.MAX_JSON_VALUES),
+    ("Limits of the collector", "bytes of an OTLP span", f"{pieces.MAX_SPAN_BYTES >> 20} MiB"),
+    ("Limits of the collector", "bytes of an OTLP span", f"{pieces.MAX_HEAD_BYTES >> 10} KiB"),
+    ("Limits of the collector", "processor time for reading", f"{bodies.MAX_WORK_S:g} s"),
     (
         "Limits of the collector",
         "bytes of all OTLP requests being received",
         f"{http.MAX_RECEIVED_BYTES >> 20} MiB",
     ),
-    ("Limits of the collector", "wait of an OTLP request for its commit", f"{intake.ANSWER_S:g} s"),
+    ("Limits of the collector", "wait of an OTLP request for its commit", f"{bodies.ANSWER_S:g} s"),
     ("Limits of the collector", "OTLP requests waiting", http.MAX_WAITING),
     ("Limits of the collector", "OTLP requests waiting", grpc.MAX_WAITING),
     ("Limits of the collector", "spans of an OTLP request mapped at a time", intake.PIECE_SPANS),

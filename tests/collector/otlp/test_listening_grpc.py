@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceS
 from tests.collector.otlp.listeners import DEADLINE_S, Running, count_spans, refusals, running
 from tests.collector.otlp.requests import make_request, make_span, put_in_order, send_all
 from tests.ztrace.waiting import wait_for
-from ztrace_collector.otlp.listening import intake
+from ztrace_collector.otlp.listening import grpc as listening_grpc
 
 METHOD = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
@@ -82,7 +82,7 @@ def test_a_message_that_is_too_large_is_refused(
     collector: Running, channel: grpc.Channel, compression: grpc.Compression
 ) -> None:
     """A message too large after decompression is answered with RESOURCE_EXHAUSTED."""
-    large = bytes(intake.MAX_BODY_BYTES + 1)
+    large = bytes(listening_grpc.MAX_MESSAGE_BYTES + 1)
     error = error_of(lambda: channel.unary_unary(METHOD)(large, timeout=DEADLINE_S, compression=compression))
     assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert channel.unary_unary(METHOD)(b"", timeout=DEADLINE_S) == b""

@@ -27,7 +27,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from tests.collector.otlp.listeners import DEADLINE_S, Running, count_spans, refusals, running
 from tests.collector.otlp.requests import make_request, make_span, put_in_order, send_all
 from tests.ztrace.waiting import wait_for
-from ztrace_collector.otlp.listening import http, intake, thread
+from ztrace_collector.otlp.listening import bodies, http, intake, thread
 from ztrace_collector.otlp.mapping import incoming
 from ztrace_collector.otlp.mapping.json_form import format_request
 
@@ -234,7 +234,7 @@ def test_this_machine_has_several_names(shared: Running, host: str) -> None:
 @pytest.mark.parametrize("how", ["announced", "chunked", "compressed"])
 def test_a_body_that_is_too_large_is_refused(shared: Running, how: str) -> None:
     """A body too large, by its header, its chunks or after decompression, is answered with 413."""
-    large = bytes(intake.MAX_BODY_BYTES + 1)
+    large = bytes(bodies.MAX_BODY_BYTES + 1)
     body: bytes | Iterator[bytes] = large
     headers = dict(PROTOBUF)
     if how == "chunked":
@@ -250,7 +250,7 @@ def test_a_body_that_is_too_large_is_refused(shared: Running, how: str) -> None:
 def test_who_asks_first_need_not_send_what_is_too_large(collector: Running) -> None:
     """``Expect: 100-continue`` for an oversized body is answered with 413 at once."""
     with socket.create_connection(collector.http) as client:
-        length = b"Content-Length: %d\r\n" % (intake.MAX_BODY_BYTES + 1)
+        length = b"Content-Length: %d\r\n" % (bodies.MAX_BODY_BYTES + 1)
         client.sendall(HEAD + length + b"Expect: 100-continue\r\n\r\n")
         client.settimeout(DEADLINE_S)
         assert client.recv(1000).startswith(b"HTTP/1.1 413 ")
@@ -283,7 +283,7 @@ def test_a_bomb_takes_no_memory(tmp_path: Path) -> None:
     command = [sys.executable, "-c", BOMB, str(tmp_path / "traces.db")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < 2 * (intake.MAX_BODY_BYTES >> 20)
+    assert int(done.stdout) < 2 * (bodies.MAX_BODY_BYTES >> 20)
 
 
 def test_requests_do_not_wait_for_each_other(collector: Running) -> None:
@@ -303,7 +303,7 @@ def test_requests_do_not_wait_for_each_other(collector: Running) -> None:
         with ThreadPoolExecutor(50) as pool:
             answers = list(pool.map(send, range(50)))
             assert {status for status, _ in answers} == {503}
-            assert max(took_s for _, took_s in answers) < intake.ANSWER_S
+            assert max(took_s for _, took_s in answers) < bodies.ANSWER_S
             other.execute("COMMIT")
             wait_for(lambda: send(0)[0] == 200)
             assert {status for status, _ in pool.map(send, range(50))} == {200}

@@ -20,7 +20,8 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from ztrace.addresses import Address
 from ztrace.errors import EndpointError
 from ztrace_collector.otlp.listening.addresses import open_socket
-from ztrace_collector.otlp.listening.intake import MAX_BODY_BYTES, Body, Intake, RefusedRequest
+from ztrace_collector.otlp.listening.bodies import Body, RefusedRequest
+from ztrace_collector.otlp.listening.intake import Intake
 from ztrace_collector.receiving.inbox import Busy
 
 # It would tell of every peer that breaks HTTP/2, on standard error; it is asked once, when it is loaded.
@@ -28,6 +29,8 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
 
+#: Bytes of a message, decompressed; gRPC holds it three times, and its own default is a quarter of it.
+MAX_MESSAGE_BYTES = 16 << 20
 #: Requests that are mapped or wait for their commit; those beyond wait in their senders.
 MAX_WAITING = 16
 #: Requests of one connection at once: an exporter has one.
@@ -41,7 +44,7 @@ _DETAILS, _RETRY = "grpc-status-details-bin", "google.rpc.retryinfo-bin"
 
 _OPTIONS = (
     ("grpc.so_reuseport", 0),  # With it a second collector would get a part of the requests, and no error.
-    ("grpc.max_receive_message_length", MAX_BODY_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_concurrent_streams", MAX_STREAMS),
     ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
     ("grpc.max_connection_idle_ms", IDLE_MS),
@@ -81,6 +84,7 @@ class GrpcServer:
 
     def stop(self) -> None:
         """Accept nothing more, and return at once."""
+        self._intake.stop()
         if self._ended is None:
             self._ended = self._server.stop(GRACE_S)
 

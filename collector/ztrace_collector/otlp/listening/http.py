@@ -27,14 +27,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ztrace.addresses import Address, is_loopback
-from ztrace_collector.otlp.listening.intake import (
+from ztrace_collector.otlp.listening.bodies import (
     MAX_BODY_BYTES,
     RETRY_AFTER_S,
     Body,
-    Intake,
     RefusedRequest,
     too_large,
 )
+from ztrace_collector.otlp.listening.intake import Intake
 from ztrace_collector.otlp.listening.thread import ServerThread
 from ztrace_collector.receiving.inbox import Busy
 from ztrace_collector.refusals import OTLP_CONNECTION, OTLP_ORIGIN, OTLP_REQUEST
@@ -104,6 +104,7 @@ class HttpServer:
 
     def stop(self) -> None:
         """Accept nothing more, and return at once."""
+        self._intake.stop()
         self._thread.stop()
 
     def is_done(self) -> bool:

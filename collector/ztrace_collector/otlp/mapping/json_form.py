@@ -20,25 +20,64 @@ from ztrace.errors import OtlpError
 #: The ids of a span and of a link, as senders may spell the fields: protobuf takes both.
 _OF_SPAN = ("traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id")
 _OF_LINK = ("traceId", "spanId", "trace_id", "span_id")
+#: The lists around the spans, likewise.
+_RESOURCES, _SCOPES = ("resourceSpans", "resource_spans"), ("scopeSpans", "scope_spans")
 #: What stands for an id that is not hex: a byte, which is no id either, so that the one span is refused.
 _NO_ID = base64.b64encode(b"?").decode()
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
-def parse_request(text: bytes | str) -> ExportTraceServiceRequest:
+def parse_request(text: bytes | bytearray | str) -> ExportTraceServiceRequest:
     """Return the request, which is a line of a file of OTLP JSON as well.
 
     Raises:
         OtlpError: it is not OTLP JSON.
     """
-    request = ExportTraceServiceRequest()
+    return _to_request(_load(text))
+
+
+def parse_pieces(text: bytes | bytearray | str, span_count: int) -> Iterator[ExportTraceServiceRequest]:
+    """Yield a large request in pieces of so many spans, without a message of the whole.
+
+    Raises:
+        OtlpError: it is not OTLP JSON; earlier pieces may have been yielded.
+    """
+    content = _load(text)
+    parts = [
+        ({key: value for key, value in resource.items() if key not in _SCOPES}, scope, scope.pop("spans"))
+        for resource in _items(content, *_RESOURCES)
+        for scope in _items(resource, *_SCOPES)
+        if type(scope.get("spans")) is list
+    ]
+    _to_request(content)  # Refused as a whole if anything around the spans is wrong.
+    piece: list[dict[str, Any]] = []
+    room = span_count
+    for resource, scope, spans in parts:
+        at = 0
+        while at < len(spans):
+            piece.append({**resource, "scopeSpans": [{**scope, "spans": spans[at : at + room]}]})
+            taken = min(room, len(spans) - at)
+            at, room = at + taken, room - taken
+            if not room:
+                yield _to_request({"resourceSpans": piece})
+                piece, room = [], span_count
+    if piece:
+        yield _to_request({"resourceSpans": piece})
+
+
+def _load(text: bytes | bytearray | str) -> dict[str, Any]:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise _not_otlp(error) from None
     if type(content) is not dict:
         raise _not_otlp(ValueError("it has to be an object"))  # A list would parse as an empty message.
+    return content
+
+
+def _to_request(content: dict[str, Any]) -> ExportTraceServiceRequest:
+    request = ExportTraceServiceRequest()
     _change_ids(content, _to_base64)
     try:
         json_format.ParseDict(content, request, ignore_unknown_fields=True)
@@ -60,8 +99,8 @@ def read_content(request: ExportTraceServiceRequest) -> dict[str, Any]:
 
 
 def _change_ids(content: Any, change: Callable[[Any], str]) -> None:
-    for resource in _items(content, "resourceSpans", "resource_spans"):
-        for scope in _items(resource, "scopeSpans", "scope_spans"):
+    for resource in _items(content, *_RESOURCES):
+        for scope in _items(resource, *_SCOPES):
             for span in _items(scope, "spans"):
                 for field in _OF_SPAN:
                     if span.get(field) is not None:
