@@ -41,10 +41,16 @@ _starts = Starts()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Leave slow tests out of each choice by `-m` that does not name them; `-m ""` chooses all tests."""
+    """Leave out slow tests, and those that need further packages, unless `-m` names them.
+
+    `-m ""` chooses the slow ones too.
+    """
     choice = config.option.markexpr
-    if choice and "slow" not in choice:
-        config.option.markexpr = f"({choice}) and not slow"
+    left_out = [marker for marker in ("slow", "trouble") if marker not in choice]
+    if not choice:
+        left_out.remove("slow")
+    parts = [f"({choice})"] if choice else []
+    config.option.markexpr = " and ".join(parts + [f"not {marker}" for marker in left_out])
 
 
 def _noting(start: Callable[..., Any]) -> Callable[..., Any]:

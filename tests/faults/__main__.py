@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from tests.faults import collector_faults, cost, pressure, publisher_faults
+from tests.faults import collector_faults, cost, pressure, publisher_faults, trouble
 from tests.faults.running import Length
 from tests.faults.table import Row, draw
 
@@ -34,6 +34,8 @@ FAULTS: dict[str, Callable[[Length], Row]] = {
     "asyncio": publisher_faults.run_asyncio,
     "fill_disk": pressure.fill_disk,
     "besiege": pressure.besiege,
+    "carry_liars": trouble.carry_liars,
+    "raise_odd_texts": trouble.raise_odd_texts,
     "hot_path": cost.hot_path,
 }
 

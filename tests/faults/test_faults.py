@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from tests.faults import collector_faults, pressure, publisher_faults
+from tests.faults import collector_faults, pressure, publisher_faults, trouble
 from tests.faults.disk import Disk, limited_files, small_disk
 from tests.faults.running import Length
 from tests.faults.stage import Stage
@@ -54,6 +54,15 @@ def test_a_full_disk_loses_nothing(kind: Callable[[Stage], AbstractContextManage
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "fault", [trouble.carry_liars, trouble.raise_odd_texts], ids=lambda fault: fault.__name__
+)
+def test_a_program_in_trouble_is_as_without_ztrace(fault: Callable[[Length], Row]) -> None:
+    """A program that misbehaves gets what it would get without ztrace, and loses no span."""
+    row = fault(SHORT)
+    assert row.reached, row.seen
+
+
 def test_what_finds_no_room_is_counted() -> None:
     """Spans beyond the room of window and queue are lost, and counted exactly."""
     assert pressure.flood(SHORT).lost > 0
