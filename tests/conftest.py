@@ -29,5 +29,13 @@ if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > 2 << 30:
 # A few new examples in each run for developers; many, and the same in each run, in continuous integration.
 # Tests that need more of them, or whose examples take long, multiply or divide `settings().max_examples`.
 hypothesis.settings.register_profile("few", max_examples=20, deadline=None)
-hypothesis.settings.register_profile("many", hypothesis.settings.get_profile("ci"), max_examples=100)
+hypothesis.settings.register_profile(
+    "many",
+    max_examples=100,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("many" if os.environ.get("CI") else "few")
