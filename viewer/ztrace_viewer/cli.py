@@ -1,7 +1,7 @@
-"""The command line: the list of commands, and how their errors are told.
+"""The command line: table of the commands, and the printing of their errors.
 
-One idea: a command's module is imported when the command is used. The list below is all that ``--help``
-needs, so it answers at once.
+One idea: a command's module is imported when the command is used. The table is all that ``--help`` needs, so
+``--help`` answers at once.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from ztrace_viewer.commands.statuses import INTERRUPTED, NOTHING_FOUND, WRONG_IN
 
 
 class _Place(NamedTuple):
-    """Where a command is, and its line in the list."""
+    """Place of a command, and its line in the list."""
 
     module: str
     name: str
@@ -23,32 +23,32 @@ class _Place(NamedTuple):
 
 #: Every command, in the order of ``--help``.
 COMMANDS = {
-    "up": _Place("collecting", "up", "Collect spans into one file: the way to start."),
+    "up": _Place("collecting", "up", "Collect spans into one file; start here."),
     "collect": _Place("collecting", "collect", "Run the collector alone."),
     "web": _Place("web", "web", "Serve Jaeger's query API, for Grafana and Jaeger's own page."),
-    "keys": _Place("keys", "keys", "Make, list and revoke the keys by which services are let in."),
-    "demo": _Place("demo", "demo", "Run a small traced shop of real services and show what it found."),
+    "keys": _Place("keys", "keys", "Create, list and revoke the keys of services."),
+    "demo": _Place("demo", "demo", "Run a small traced shop of real services, and show its traces."),
     "slow": _Place("slow", "slow", "List the slowest call trees."),
-    "errors": _Place("errors", "errors", "List exceptions, grouped by where they began."),
-    "error": _Place("errors", "error", "Show one group of errors: its way from caller to origin."),
+    "errors": _Place("errors", "errors", "List exceptions, grouped by their origin."),
+    "error": _Place("errors", "error", "Show one group of errors: the way from the caller to the origin."),
     "show": _Place("show", "show", "Show one call tree."),
     "stats": _Place("stats", "stats", "Show figures per method: calls, errors, p50, p95, p99, total."),
     "tail": _Place("tail", "tail", "Follow call trees and errors as they arrive."),
-    "status": _Place("status", "status", "Show publishers, what is stored, lost and refused, and why."),
-    "export": _Place("exporting", "export", "Write call trees for other programs, or send them."),
-    "import": _Place("importing", "import_", "Store call trees from files."),
+    "status": _Place("status", "status", "Show publishers, and what is stored, lost and refused, and why."),
+    "export": _Place("exporting", "export", "Write call trees for other programs, or send them to one."),
+    "import": _Place("importing", "import_", "Store call trees from files of ztrace and other programs."),
 }
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command when it is called, and tells every ztrace error on one line."""
+    """Group that imports a command when it is used, and prints every ztrace error on one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands in the order of the table."""
+        """Return the names of the commands in the order of the table."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command."""
+        """Import and return a command, None for an unknown name."""
         place = COMMANDS.get(cmd_name)
         if place is None:
             return None
@@ -58,12 +58,12 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands without importing one."""
+        """Write the list of commands, without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, place.summary) for name, place in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run a command; its errors end it with a line and the exit status that fits."""
+        """Run a command; a ztrace error is printed on one line and sets the exit status."""
         from ztrace.errors import NotFoundError, ZtraceError
 
         try:
@@ -97,7 +97,7 @@ def ztrace() -> None:
     \b
     Start with
       ztrace demo       to see it work, or
-      ztrace up         and run a service with ZTRACE_ENDPOINT=tcp://127.0.0.1:4710
+      ztrace up         and a service with ZTRACE_ENDPOINT=tcp://127.0.0.1:4710
     then ask
       ztrace slow       which call trees are slow?
       ztrace errors     where did an exception start?
@@ -110,7 +110,7 @@ def ztrace() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run the command line.
 
-    Not by way of click's ``main``, which has its own mind about closed pipes and Ctrl-C.
+    Click's own ``main`` is bypassed: it handles closed pipes and Ctrl-C differently.
 
     Returns:
         The exit status.

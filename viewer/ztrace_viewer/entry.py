@@ -1,7 +1,7 @@
-"""The ``ztrace`` command's way in: what can go wrong before and around every command.
+"""Entry point of the ``ztrace`` command: failures before and around every command.
 
-One idea: the base install is the agent alone, so the command is there without what it needs. Whatever module
-is missing, at whatever moment, becomes one line that says what to install.
+One idea: the base install is the agent alone, so the command exists without the packages that it needs. A
+missing package, found at any moment, becomes one line that says which extra to install.
 """
 
 import os
@@ -9,7 +9,7 @@ import sys
 
 from ztrace_viewer.commands.statuses import INTERRUPTED, WRONG_INPUT
 
-#: What to install for a module that is not there.
+#: Extra that installs a module.
 EXTRAS = {
     "click": "all",
     "rich": "all",

@@ -1,22 +1,22 @@
-"""Documents as JSON text.
+"""Documents as JSON text, and columns that hold JSON.
 
-One idea: a call tree may be deeper than Python's recursion limit, so the nested parts are written with a list
-of what is still to be written; only what is never deep goes through `json.dumps`. Everything outside ASCII
-is escaped: control characters from the wire can do nothing to a terminal.
+One idea: a call tree can be deeper than Python's recursion limit, so nested lists are written from a stack,
+and `json.dumps` only writes parts of bounded depth. Non-ASCII characters are escaped, so control characters
+from the wire cannot reach a terminal.
 """
 
 import json
 from collections.abc import Iterator, Mapping
 
-#: NaN and the infinities, which JSON has not, become strings. Made once: `json.loads` with an option makes
-#: one at each call.
+#: Decoder that reads NaN and the infinities, which JSON lacks, as strings. Made once, since `json.loads`
+#: with an option makes one in each call.
 _DECODER = json.JSONDecoder(parse_constant=str)
-#: Keys whose lists nest without bound: spans in spans, exceptions in exceptions.
+#: Keys of lists that nest without bound.
 _NESTING = ("roots", "children")
 
 
 def write_json(document: Mapping[str, object]) -> Iterator[str]:
-    """Yield the pieces of the document's JSON text, on one line and without a newline at the end."""
+    """Yield the JSON text of a document in pieces, on one line without a final newline."""
     pending: list[object] = [document]
     while pending:
         item = pending.pop()
@@ -41,10 +41,10 @@ def write_json(document: Mapping[str, object]) -> Iterator[str]:
 
 
 def read_json(text: str | None) -> object:
-    """Read a column that holds JSON.
+    """Parse a column that holds JSON.
 
     Returns:
-        The value, or None where the text is none.
+        The value, None if the column is empty or its text is not JSON.
     """
     if not text:
         return None

@@ -1,7 +1,7 @@
-"""What ties the demo's processes to the demo: the ends of two pipes.
+"""Lifeline of a child process: a pipe whose end is the end of the parent.
 
-One idea: standard input is never written to, so it ends when the demo closes it, and also when the demo is
-killed. A process that watches it stops in the one case as in the other, on every system.
+One idea: nothing is written to the child's standard input, so it ends when the parent closes it, and also
+when the parent is killed. A child that watches it stops in either case, on every system.
 """
 
 import os
@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 
-#: What a process may take to finish what it was asked to do, once it has been told to stop.
+#: Time for a process to finish its work after it was asked to stop.
 GRACE_S = 3.0
 
 #: The file descriptor of standard input.
@@ -20,23 +20,23 @@ def hold(stop: Callable[[], object] | None = None) -> None:
     """Stop this process when its standard input ends.
 
     Args:
-        stop: asks the process to end, and can be called in another thread. Without it, or if the process
-            still lives after `GRACE_S`, it is ended at once.
+        stop: asks the process to end; called in another thread. Without it, or if the process is still
+            alive after `GRACE_S`, the process is ended at once.
     """
     threading.Thread(target=_wait, args=(stop,), daemon=True).start()
 
 
 def report_ready(word: str = "ready") -> None:
-    """Tell the demo, once, that this process can be used.
+    """Report to the parent, once, that this process is ready.
 
     Args:
-        word: what the demo needs to know, on one line.
+        word: information for the parent, on one line.
     """
     print(word, flush=True)
 
 
 def _wait(stop: Callable[[], object] | None) -> None:
-    # Not through sys.stdin: a thread that holds its lock would be in the way of the interpreter's end.
+    # Not through sys.stdin: a thread that holds its lock would block the interpreter's exit.
     while os.read(_STDIN, 1):
         pass
     if stop is not None:

@@ -79,7 +79,7 @@ def test_a_destination_has_every_span_once(path: Path) -> None:
             wait_until_even(path, 500)
             said = collector.stop()
         assert received.ids() == ids(spans)
-    assert f"sending on to {url}/v1/traces" in said
+    assert f"forwarding to {url}/v1/traces" in said
     assert re.search(rf"^{url}/v1/traces  up to date +500 +0 +0 +0$", status(path), re.M)
     (destination,) = json.loads(status(path, "--json"))["destinations"]
     assert (destination["state"], destination["spans_sent"], destination["spans_waiting"]) == (

@@ -183,7 +183,7 @@ def test_a_group_can_be_resolved_and_reopened(run: Run, ask: Ask, shop: Path, pa
     path.write_bytes(shop.read_bytes())
     group = ask("errors", "--db", path)["groups"][0]["group"]
     told = run("error", group[:6], "--resolve", "--db", path).stdout
-    assert told == f"ZeroDivisionError ({group}) is resolved; if it occurs again it is listed as regressed\n"
+    assert told == f"ZeroDivisionError ({group}) is resolved; if it occurs again, it is listed as regressed\n"
     none = run("errors", "--db", path)
     assert (none.exit_code, none.stdout) == (1, "")
     assert "which --all lists" in none.stderr

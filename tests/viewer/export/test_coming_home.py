@@ -161,6 +161,6 @@ def test_importing_twice_stores_once(everything: Path, tmp_path: Path, run: Run)
     told = run("import", otlp, jaeger, "--db", home)
     assert told.stdout.splitlines() == [
         f"imported 0 spans into {home}; 0 new trees",
-        f"{2 * spans:,} spans more, stored already",
+        f"{2 * spans:,} spans already stored",
     ]
     assert list(read_trees(home)) == trees

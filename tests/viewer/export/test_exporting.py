@@ -95,7 +95,7 @@ def test_nothing_found_writes_nothing(trees: Path, tmp_path: Path, run: Run, opt
     """An empty selection prints one line, exits with status 1, and writes no file."""
     told = run("export", "--db", trees, "--output", tmp_path / "none.jsonl", *options)
     assert told.exit_code == 1
-    assert told.stderr.startswith("ztrace: no call trees like that;")
+    assert told.stderr.startswith("ztrace: no matching call trees;")
     assert not (tmp_path / "none.jsonl").exists()
 
 
@@ -105,7 +105,7 @@ def test_nothing_found_writes_nothing(trees: Path, tmp_path: Path, run: Run, opt
         (["ffff"], "ztrace: no trace begins with ffff"),
         (
             ["--to", "http://127.0.0.1:1", "--format", "otlp"],
-            "ztrace: --to and --output contradict each other",
+            "ztrace: --to and --output exclude each other",
         ),
         (["--to", "ftp://box"], "ztrace: --to ftp:… is no URL of an OTLP receiver"),
         (

@@ -151,7 +151,7 @@ def test_a_bad_file_is_one_line(tmp_path: Path, run: Run, kind: str) -> None:
     assert told.stderr.count("\n") == 1
     assert told.stderr.startswith(f"ztrace: {file}")
     assert message in told.stderr
-    has_first = "lines" in kind or "; 1 span before it stored" in told.stderr
+    has_first = "lines" in kind or "; 1 span stored before it" in told.stderr
     assert home.exists() == has_first
 
 
@@ -166,7 +166,7 @@ def test_what_came_before_a_mistake_is_stored(
     told = run("import", good, bad, "--db", home)
     assert told.stderr == (
         f"ztrace: {bad}, line 3: is not JSON: Expecting property name enclosed in double quotes at column 2;"
-        " 5 spans before it stored\n"
+        " 5 spans stored before it\n"
     )
     assert len(json.loads(run("slow", "--db", home, "--json").stdout)["traces"]) == 5
 
@@ -215,7 +215,7 @@ def test_files_that_are_not_there_are_told_before_anything_is_done(tmp_path: Pat
     told = run("import", file, tmp_path / "none", "--db", tmp_path / "home.db")
     assert (told.exit_code, told.stderr) == (
         2,
-        f"ztrace: there is no file {tmp_path / 'none'}; name a file, or - for standard input\n",
+        f"ztrace: there is no file {tmp_path / 'none'}; give a file, or - for standard input\n",
     )
     assert not (tmp_path / "home.db").exists()
     told = run("import", tmp_path, "--db", tmp_path / "home.db")

@@ -1,1 +1,1 @@
-"""The commands, one module per subject; `ztrace_viewer.cli.COMMANDS` lists them."""
+"""Commands, one module per subject; `ztrace_viewer.cli.COMMANDS` lists them."""

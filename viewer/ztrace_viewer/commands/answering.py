@@ -1,7 +1,6 @@
-"""What every query's command does with its document: print it as JSON or draw it, and say what is next.
+"""Output of the query commands: a document as JSON, and the line with the next command.
 
-One idea: JSON needs nothing that draws, and finding nothing is an answer too: the empty document, or one
-line, and exit status 1.
+One idea: finding nothing is an answer too. It is the empty document, or one line, and exit status 1.
 """
 
 import shlex
@@ -18,7 +17,7 @@ from ztrace_viewer.json_text import write_json
 
 
 def print_json(document: Mapping[str, object], *, found: bool = True) -> None:
-    """Print a document on one line; end with status 1 if it says that nothing was found."""
+    """Print a document on one line, and exit with status 1 if nothing was found."""
     sys.stdout.writelines(write_json(document))
     sys.stdout.write("\n")
     if not found:
@@ -26,14 +25,14 @@ def print_json(document: Mapping[str, object], *, found: bool = True) -> None:
 
 
 def end_with_nothing(message: str) -> NoReturn:
-    """Say on one line that nothing was found, and end with status 1."""
+    """Print on one line that nothing was found, and exit with status 1."""
     from ztrace.errors import NotFoundError
 
-    raise NotFoundError(message, hint="widen the question, or see 'ztrace status'")
+    raise NotFoundError(message, hint="relax the filter, or see 'ztrace status'")
 
 
 def next_command(command: str, database: Path) -> str:
-    """Return the line that says what to try next, or nothing if no person is reading."""
+    """Return a line with the command to try next, empty if standard output is no terminal."""
     if not sys.stdout.isatty():
         return ""
     given = click.get_current_context().get_parameter_source("database")

@@ -1,4 +1,4 @@
-"""``ztrace up`` and ``ztrace collect``: receive spans, store them, and send them on."""
+"""``ztrace up`` and ``ztrace collect``: receive, store and forward spans."""
 
 import os
 import re
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 _F = TypeVar("_F", bound=Callable[..., object])
 
-#: Says that there is to be no such thing.
+#: Value of ``--otlp-listen`` that disables the listener.
 OFF = "off"
-#: The least that can be kept: traces go by the hour; and the log beside the file has up to 80 MB.
+#: Least values of ``--keep`` and ``--max-size``: traces are deleted by the hour, and SQLite's log beside the
+#: file takes up to 80 MB.
 LEAST_KEPT, LEAST_SIZE = "1h", "100MB"
 
 
@@ -31,7 +32,7 @@ def _bind_option(function: _F) -> _F:
         default=DEFAULT_ENDPOINT,
         show_default=True,
         metavar="ENDPOINT",
-        help="Where publishers connect.",
+        help="Endpoint that publishers connect to; port 0 picks a free one.",
     )(function)
 
 
@@ -43,7 +44,7 @@ def _keys_option(function: _F) -> _F:
         envvar=KEYS_VARIABLE,
         show_envvar=True,
         metavar="DIR",
-        help="The folder of keys of those who may send; without, everybody on this machine.",
+        help="Folder with the keys of services that may send; without it, anyone on this machine.",
     )(function)
 
 
@@ -52,7 +53,7 @@ def _adopt_option(function: _F) -> _F:
         "--adopt",
         type=click.Path(path_type=Path),
         metavar="DIR",
-        help="A spool folder of services on this machine: store what killed ones left there.",
+        help="Spool folder on this machine, from which to store the spans of killed services.",
     )(function)
 
 
@@ -62,20 +63,20 @@ def _limit_options(function: _F) -> _F:
         "keep_ns",
         type=Amount("age", parse_duration, LEAST_KEPT),
         metavar="AGE",
-        help="Delete what is older, such as 7d; without, nothing is deleted for its age.",
+        help="Delete traces older than this, such as 7d; without it, none.",
     )
     max_size = click.option(
         "--max-size",
         "max_bytes",
         type=Amount("size", parse_size, LEAST_SIZE),
         metavar="SIZE",
-        help="Delete the oldest when the file gets larger, such as 10GB.",
+        help="Delete the oldest traces above this size of the file, such as 10GB.",
     )
     return keep(max_size(function))
 
 
 def _listen_options(default: str | None) -> Callable[[_F], _F]:
-    """Add where OTLP is taken: over HTTP there unless told otherwise, over gRPC when asked for."""
+    """Add the addresses of the OTLP listeners, of which only HTTP has a default."""
 
     def add(function: _F) -> _F:
         http = click.option(
@@ -84,13 +85,13 @@ def _listen_options(default: str | None) -> Callable[[_F], _F]:
             default=default,
             show_default=True,
             metavar="HOST:PORT",
-            help="Where OpenTelemetry's spans are taken over HTTP" + ("; off: nowhere." if default else "."),
+            help="Address that receives OTLP over HTTP" + ("; off disables it." if default else "."),
         )
         grpc = click.option(
             "--otlp-grpc-listen",
             "otlp_grpc",
             metavar="HOST:PORT",
-            help=f"Where they are taken over gRPC, such as {DEFAULT_OTLP_GRPC}.",
+            help=f"Address that receives OTLP over gRPC, such as {DEFAULT_OTLP_GRPC}.",
         )
         return http(grpc(function))
 
@@ -102,26 +103,26 @@ def _sending_options(function: _F) -> _F:
         "--otlp",
         multiple=True,
         metavar="URL",
-        help="Send spans on, to http://HOST:4318 or grpc://HOST:4317; 'env': as OTEL_EXPORTER_OTLP_* say."
-        " May be repeated.",
+        help="Forward spans to http://HOST:4318 or grpc://HOST:4317, or to 'env': see OTEL_EXPORTER_OTLP_*."
+        " Repeatable.",
     )
     headers = click.option(
         "--otlp-header",
         "otlp_headers",
         multiple=True,
         metavar="KEY=VALUE",
-        help="A header for all of these. May be repeated.",
+        help="Header for all destinations. Repeatable.",
     )
     unfinished = click.option(
         "--otlp-unfinished",
         is_flag=True,
-        help="Also send spans that have not ended, once their processes have.",
+        help="Also forward unfinished spans, once their processes have ended.",
     )
     return urls(headers(unfinished(function)))
 
 
 class _Given(TypedDict):
-    """The options that both commands have."""
+    """Options of both commands."""
 
     bind: str
     folder: Path | None
@@ -149,16 +150,16 @@ class _Given(TypedDict):
     default=DEFAULT_WEB,
     show_default=True,
     metavar="HOST:PORT",
-    help="Where Jaeger's query API is served, on this machine.",
+    help="Loopback address of Jaeger's query API.",
 )
-@click.option("--no-web", is_flag=True, help="Collect only.")
+@click.option("--no-web", is_flag=True, help="Do not serve Jaeger's query API.")
 @verbose_option
 def up(web_listen: str, no_web: bool, **given: Unpack[_Given]) -> None:
-    """Collect spans into one file: the way to start.
+    """Collect spans into one file; start here.
 
-    Services send to the endpoint, and those that OpenTelemetry traces send by OTLP; the other
-    commands read the file, at any time. Grafana and Jaeger's page can ask it, as 'ztrace web' says.
-    Ctrl-C ends it with everything stored that was received.
+    Services send to the endpoint, programs with OpenTelemetry by OTLP. The other commands read the file at
+    any time. Grafana and Jaeger's page can query it, as with 'ztrace web'. Ctrl-C stops the collector once
+    everything received is stored.
 
     \b
     Example:
@@ -183,7 +184,7 @@ def up(web_listen: str, no_web: bool, **given: Unpack[_Given]) -> None:
 def collect(**given: Unpack[_Given]) -> None:
     """Run the collector alone.
 
-    It receives spans at the endpoint and stores them in the file, until Ctrl-C or SIGTERM.
+    The collector receives spans and stores them in the file until Ctrl-C or SIGTERM.
 
     \b
     Example:
@@ -262,7 +263,7 @@ def _read_listening(http: str | None, grpc: str | None) -> "Listening":
 
 
 def _is_given(parameter: str) -> bool:
-    """Tell whether the user has named a value, and not the default."""
+    """Return whether a value was given for a parameter, by option or variable."""
     return click.get_current_context().get_parameter_source(parameter) != ParameterSource.DEFAULT
 
 
@@ -275,7 +276,7 @@ def _announce(
     *,
     with_keys: bool,
 ) -> None:
-    # What listens on every address is reached by a name that only its users know.
+    # An endpoint on all interfaces is reached by a name that only the user knows.
     reached = re.sub(r"//(0\.0\.0\.0|\[::\]|\*):", "//THIS-MACHINE:", endpoint)
     key = " and its ZTRACE_KEY" if with_keys else ""
     taken = f", OTLP at {' and '.join(otlp)}" if otlp else ""
@@ -287,4 +288,4 @@ def _announce(
     for page in pages:
         click.echo(f"ztrace: Jaeger's query API at {page}", err=True)
     for url in urls:
-        click.echo(f"ztrace: sending on to {url}; 'ztrace status' tells how far", err=True)
+        click.echo(f"ztrace: forwarding to {url}; 'ztrace status' shows the progress", err=True)

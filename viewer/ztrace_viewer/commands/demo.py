@@ -1,4 +1,4 @@
-"""``ztrace demo``: see it work."""
+"""``ztrace demo``: a traced shop of real services."""
 
 from pathlib import Path
 
@@ -12,19 +12,19 @@ import click
     default=5.0,
     show_default=True,
     metavar="N",
-    help="How long the shop is under load.",
+    help="Duration of the load, in seconds.",
 )
 @click.option(
     "--db",
     "database",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Where to store what it traces.  [default: a new file]",
+    help="Database for the traces.  [default: a new file]",
 )
 def demo(seconds: float, database: Path | None) -> None:
-    """Run a small traced shop of real services and show what it found.
+    """Run a small traced shop of real services, and show its traces.
 
-    It ends by itself and leaves no process.
+    The demo stops by itself and leaves no process behind.
 
     \b
     Example:

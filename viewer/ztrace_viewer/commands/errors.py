@@ -1,4 +1,4 @@
-"""``ztrace errors`` and ``ztrace error``: where did an exception start, and how did it travel?"""
+"""``ztrace errors`` and ``ztrace error``: origins of exceptions, and their way to the caller."""
 
 import time
 from pathlib import Path
@@ -26,8 +26,10 @@ from ztrace_viewer.queries.way import LATEST, read_error
 @database_option
 @time_options
 @name_options("the origin's")
-@click.option("--type", "type_name", metavar="NAME", help="Only this class, with or without its module.")
-@click.option("--text", metavar="TEXT", help="Only with this in the type or the message.")
+@click.option(
+    "--type", "type_name", metavar="NAME", help="Only this exception class, with or without its module."
+)
+@click.option("--text", metavar="TEXT", help="Only exceptions with this text in the type or the message.")
 @click.option(
     "--sort",
     "order",
@@ -35,10 +37,10 @@ from ztrace_viewer.queries.way import LATEST, read_error
     default=NEWEST,
     show_default=True,
     metavar="ORDER",
-    help="newest or frequent: which come first.",
+    help="Order of the groups: newest or frequent first.",
 )
-@click.option("--all", "everything", is_flag=True, help="The resolved ones, too.")
-@limit_option(20, "At most so many groups.")
+@click.option("--all", "everything", is_flag=True, help="Include resolved groups.")
+@limit_option(20, "Most groups to list.")
 @json_option
 def errors(
     database: Path,
@@ -53,11 +55,11 @@ def errors(
     limit: int,
     as_json: bool,
 ) -> None:
-    """List exceptions, grouped by where they began.
+    """List exceptions, grouped by their origin.
 
-    The newest group first. An exception counts once, where it was first raised, however many calls it passed
-    on its way; EDGE is how many nobody handled. WHEN is a bar from the first time to the last, or
-    of the time asked for. Groups that are resolved are left out.
+    An exception counts once, where it was first raised, however many calls it passed through. EDGE counts
+    the exceptions that were never handled. WHEN shows occurrences over time, from the first to the last or
+    over the selected time. Resolved groups are left out.
 
     \b
     Example:
@@ -95,11 +97,13 @@ def errors(
     default=LATEST,
     show_default=True,
     metavar="WHICH",
-    help="Which occurrence: first, latest, or a sample's id.",
+    help="Occurrence to show: first, latest, or the id of a sample.",
 )
-@click.option("--all-frames", is_flag=True, help="Show frames of libraries, too.")
-@click.option("--resolve", is_flag=True, help="It is mended: list it no more, unless it comes back.")
-@click.option("--reopen", is_flag=True, help="It is not: take --resolve back.")
+@click.option("--all-frames", is_flag=True, help="Include frames of libraries.")
+@click.option(
+    "--resolve", is_flag=True, help="Mark the group as fixed: it is listed again when it occurs again."
+)
+@click.option("--reopen", is_flag=True, help="Undo --resolve.")
 @json_option
 def error(
     error_id: str,
@@ -110,11 +114,11 @@ def error(
     reopen: bool,
     as_json: bool,
 ) -> None:
-    """Show one group of errors: its way from caller to origin.
+    """Show one group of errors: the way from the caller to the origin.
 
-    ID is the beginning of an id that 'ztrace errors' lists. Shown is one occurrence as a traceback that
-    crosses processes: the call that came in, in each process the lines that led on with the call marked,
-    what was raised on the way, and where it began.
+    ID is the beginning of an id listed by 'ztrace errors'. One occurrence is shown as a traceback across
+    processes: the incoming call, the lines in each process with the outgoing call marked, the exceptions
+    raised on the way, and the origin.
 
     \b
     Example:
@@ -122,7 +126,7 @@ def error(
       ztrace error 3fa81c20 --resolve
     """
     if resolve and reopen:
-        raise SettingsError("--resolve and --reopen contradict each other")
+        raise SettingsError("--resolve and --reopen exclude each other", hint="give one of them")
     try:
         with open_database(database) as db:
             group = find_group(db, error_id)
@@ -147,7 +151,7 @@ def error(
 
 
 def _change(database: Path, group: str, resolve: bool, as_json: bool) -> None:
-    """Resolve or reopen a group, and tell."""
+    """Resolve or reopen a group, and print its new state."""
     from ztrace_collector.storing.resolving import resolve as write_state
     from ztrace_viewer.render.tracebacks import shorten_type
 
@@ -158,5 +162,5 @@ def _change(database: Path, group: str, resolve: bool, as_json: bool) -> None:
     if as_json:
         return print_json(document)
     name = f"{shorten_type(document['group']['type'])} ({group})"
-    told = "is resolved; if it occurs again it is listed as regressed" if resolve else "is open again"
+    told = "is resolved; if it occurs again, it is listed as regressed" if resolve else "is open again"
     click.echo(f"{name} {told}")

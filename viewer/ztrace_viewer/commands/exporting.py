@@ -1,4 +1,4 @@
-"""``ztrace export``: trees for other programs."""
+"""``ztrace export``: call trees for other programs."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,6 +12,7 @@ from ztrace_viewer.commands.options import Amount, database_option, limit_option
 from ztrace_viewer.interrupts import deferred, interruptible
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.terminal.counts import plural
 from ztrace_viewer.terminal.durations import parse_duration
 
 if TYPE_CHECKING:
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from ztrace_viewer.queries.pieces import Piece, Totals, Wanted
     from ztrace_viewer.terminal.progress import CountProgress
 
-#: What ``--format`` takes.
+#: Values of ``--format``.
 FORMATS = ("otlp", "jaeger", "chrome", "speedscope")
-#: The ending that speedscope gives its own files; every other is OTLP's unless something is said.
+#: Suffix of speedscope's own files; for any other the default is OTLP.
 _SPEEDSCOPE_ENDING = ".speedscope.json"
 
 
@@ -39,14 +40,14 @@ _SPEEDSCOPE_ENDING = ".speedscope.json"
     metavar="DURATION",
     help="Only trees that took longer, such as 250ms.",
 )
-@limit_option(None, "At most so many trees: the newest.")
-@click.option("--unfinished", is_flag=True, help="With spans that have not ended.")
+@limit_option(None, "Most trees to export; the newest.")
+@click.option("--unfinished", is_flag=True, help="Include unfinished spans.")
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path, allow_dash=True),
     metavar="FILE",
-    help="Where to; - or nothing: standard output. An ending .gz compresses.",
+    help="File to write, compressed if its name ends in .gz; - or none: standard output.",
 )
 @click.option(
     "--format",
@@ -55,7 +56,7 @@ _SPEEDSCOPE_ENDING = ".speedscope.json"
     metavar="FORMAT",
     help="otlp (JSON lines), jaeger, chrome (for Perfetto) or speedscope.  [default: otlp]",
 )
-@click.option("--to", "url", metavar="URL", help="Send it to this OTLP receiver instead.")
+@click.option("--to", "url", metavar="URL", help="Send the trees to this OTLP receiver instead.")
 def export(
     traces: tuple[str, ...],
     database: Path,
@@ -70,10 +71,10 @@ def export(
     format_name: str | None,
     url: str | None,
 ) -> None:
-    """Write call trees for other programs, or send them.
+    """Write call trees for other programs, or send them to one.
 
-    TRACE is the beginning of a trace id; without one, all trees are meant. All conditions have to hold.
-    OTLP's and Jaeger's files can be imported again with nothing lost.
+    TRACE is the beginning of a trace id; without one, all trees are exported. Trees must meet all
+    conditions. Files in OTLP's and Jaeger's format can be imported again without any loss.
 
     \b
     Example:
@@ -82,7 +83,7 @@ def export(
       ztrace export --slower-than 1s --to http://127.0.0.1:4318
     """
     if url is not None and (output is not None or format_name is not None):
-        raise SettingsError("--to and --output contradict each other", hint="give one of them")
+        raise SettingsError("--to and --output exclude each other", hint="give one of them")
     from ztrace_viewer.queries.identifiers import find_trace
     from ztrace_viewer.queries.pieces import Wanted, count_trees
 
@@ -98,7 +99,7 @@ def export(
         )
         totals = count_trees(db, wanted)
         if not totals.trees:
-            end_with_nothing("no call trees like that" if wanted != Wanted() else "no call trees")
+            end_with_nothing("no matching call trees" if wanted != Wanted() else "no call trees")
         if url is not None:
             _send(db, wanted, totals, url)
         else:
@@ -149,7 +150,7 @@ def _send(db: "sqlite3.Connection", wanted: "Wanted", totals: "Totals", url: str
 def _count(
     pieces: "Iterable[Piece]", counts: list[int], totals: "Totals", progress: "CountProgress | None"
 ) -> "Iterator[Piece]":
-    """Yield the pieces, and count spans and trees on the way."""
+    """Yield the pieces, and count their spans and trees."""
     for piece in pieces:
         yield piece
         counts[0] += len(piece.spans)
@@ -164,4 +165,4 @@ def _choose_format(path: Path | None) -> str:
 
 
 def _tell(spans: int, trees: int) -> str:
-    return f"{spans:,} span{'' if spans == 1 else 's'} in {trees:,} tree{'' if trees == 1 else 's'}"
+    return f"{plural(spans, 'span')} in {plural(trees, 'tree')}"

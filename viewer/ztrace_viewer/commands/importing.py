@@ -1,4 +1,4 @@
-"""``ztrace import``: trees from files of other programs."""
+"""``ztrace import``: call trees from files of ztrace and other programs."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,6 +11,7 @@ from ztrace.errors import NotFoundError, SettingsError
 from ztrace_viewer.commands.answering import next_command
 from ztrace_viewer.commands.options import database_option
 from ztrace_viewer.interrupts import deferred, ignore, interruptible
+from ztrace_viewer.terminal.counts import plural
 
 if TYPE_CHECKING:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
 @click.command("import")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @database_option
-@click.option("--to", "url", metavar="URL", help="Send it to this OTLP receiver instead.")
+@click.option("--to", "url", metavar="URL", help="Send the spans to this OTLP receiver instead.")
 def import_(files: tuple[str, ...], database: Path, url: str | None) -> None:
-    """Store call trees from files.
+    """Store call trees from files of ztrace and other programs.
 
-    FILE is what 'ztrace export' writes as otlp or jaeger, or other programs do: OTLP as JSON lines, as one
-    JSON document or as protobuf, Jaeger's JSON; also compressed by gzip. - is standard input. What is stored
-    already is left as it is, so a file may be imported twice.
+    FILE is OTLP as JSON lines, as one JSON document or as protobuf, or Jaeger's JSON, written by 'ztrace
+    export' or by other programs, also compressed by gzip; - is standard input. Spans already stored are
+    skipped, so a file can be imported twice.
 
     \b
     Example:
@@ -36,7 +37,7 @@ def import_(files: tuple[str, ...], database: Path, url: str | None) -> None:
     """
     for name in files:
         if name != "-" and not Path(name).exists():
-            raise SettingsError(f"there is no file {name}", hint="name a file, or - for standard input")
+            raise SettingsError(f"there is no file {name}", hint="give a file, or - for standard input")
     if url is not None:
         _send(files, url)
     else:
@@ -55,7 +56,7 @@ def _store(files: tuple[str, ...], database: Path) -> None:
         except SettingsError as error:
             storing.flush()
             found = storing.stored + storing.duplicates
-            told = f"{_plural(found, 'span')} before it stored" if found else "nothing was imported"
+            told = f"{plural(found, 'span')} stored before it" if found else "nothing was imported"
             raise SettingsError(f"{error.message}; {told}", hint=error.hint) from None
         ignore()
         storing.flush()
@@ -63,13 +64,13 @@ def _store(files: tuple[str, ...], database: Path) -> None:
     if not (storing.stored or storing.duplicates or refused):
         raise NotFoundError(f"no spans in {', '.join(files)}", hint="nothing was changed")
     click.echo(
-        f"imported {_plural(storing.stored, 'span')} into {database}; {_plural(storing.traces, 'new tree')}"
+        f"imported {plural(storing.stored, 'span')} into {database}; {plural(storing.traces, 'new tree')}"
     )
     if storing.duplicates:
-        click.echo(f"{_plural(storing.duplicates, 'span')} more, stored already")
+        click.echo(f"{plural(storing.duplicates, 'span')} already stored")
     if refused:
         reasons = ", ".join(f"{reason} {count:,}" for reason, count in storing.refused.most_common())
-        click.echo(f"{_plural(refused, 'span')} refused: {reasons}")
+        click.echo(f"{plural(refused, 'span')} refused: {reasons}")
     if hint := next_command("slow", database):
         click.echo(f"\n{hint}")
 
@@ -84,7 +85,7 @@ def _send(files: tuple[str, ...], url: str) -> None:
     check_refused(sent, destination)
     if not sent.count:
         raise NotFoundError(f"no spans in {', '.join(files)}", hint="nothing was sent")
-    click.echo(f"sent {_plural(sent.count, 'span')} to {destination.url}")
+    click.echo(f"sent {plural(sent.count, 'span')} to {destination.url}")
 
 
 def _read(files: tuple[str, ...], progress: "CountProgress") -> "Iterator[ExportTraceServiceRequest]":
@@ -97,7 +98,3 @@ def _read(files: tuple[str, ...], progress: "CountProgress") -> "Iterator[Export
                 yield request
                 progress.update(done + source.spans, source.share)
             done += source.spans
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -1,4 +1,4 @@
-"""``ztrace keys``: who may send spans from other machines."""
+"""``ztrace keys``: keys of services that may send spans."""
 
 import time
 from pathlib import Path
@@ -11,9 +11,9 @@ from ztrace_viewer.interrupts import ignored
 
 @click.group()
 def keys() -> None:
-    """Make, list and revoke the keys by which services are let in.
+    """Create, list and revoke the keys of services.
 
-    The collector looks at the folder while it runs: what is added or revoked counts within seconds.
+    A running collector applies changes to the folder within seconds.
 
     \b
     Example:
@@ -26,7 +26,7 @@ def keys() -> None:
 @keys.command()
 @keys_option
 def init(folder: Path) -> None:
-    """Make the folder, and the collector's own key in it.
+    """Create the folder, with the collector's own key.
 
     \b
     Example:
@@ -43,10 +43,9 @@ def init(folder: Path) -> None:
 @keys_option
 @click.argument("service")
 def add(folder: Path, service: str) -> None:
-    """Make a key for a service, and print what lets the service in.
+    """Create a key for a service, and print the value for its ZTRACE_KEY.
 
-    It is printed now and never again: give it to the service as ZTRACE_KEY, and to nobody else. A service
-    can have several keys.
+    The value cannot be printed again. Give it to the service only. A service can have several keys.
 
     \b
     Example:
@@ -59,8 +58,8 @@ def add(folder: Path, service: str) -> None:
         enrolment = KeyFolder(folder).add(service)
         click.echo(enrolment.format())
     click.echo(
-        f"ztrace: key {enrolment.public.hex()[:ID_DIGITS]} lets {service} in; run it with this as ZTRACE_KEY."
-        " It is a secret, and kept nowhere else",
+        f"ztrace: key {enrolment.public.hex()[:ID_DIGITS]} admits {service}; run it with this value as"
+        " ZTRACE_KEY. The value is a secret, and stored nowhere else",
         err=True,
     )
 
@@ -69,7 +68,7 @@ def add(folder: Path, service: str) -> None:
 @keys_option
 @json_option
 def list_(folder: Path, as_json: bool) -> None:
-    """List the services' keys, the oldest first.
+    """List the keys of services, the oldest first.
 
     \b
     Example:
@@ -96,7 +95,9 @@ def list_(folder: Path, as_json: bool) -> None:
     if as_json:
         return print_json(document, found=bool(document["keys"]))
     if not document["keys"]:
-        raise NotFoundError(f"{folder} has no service's key", hint="make one with 'ztrace keys add SERVICE'")
+        raise NotFoundError(
+            f"{folder} has no key of a service", hint="create one with 'ztrace keys add SERVICE'"
+        )
     from ztrace_viewer.render.lists import draw_keys
     from ztrace_viewer.terminal.screen import open_screen, write
 
@@ -108,9 +109,9 @@ def list_(folder: Path, as_json: bool) -> None:
 @keys_option
 @click.argument("which", metavar="SERVICE|ID")
 def revoke(folder: Path, which: str) -> None:
-    """Revoke a key: who has it is out within seconds.
+    """Revoke a key; it is rejected within seconds, on open connections too.
 
-    Connected or not. A service's name does if it has one key only; else give the beginning of the id.
+    Give the service's name if the service has a single key, otherwise the beginning of the key's id.
 
     \b
     Example:

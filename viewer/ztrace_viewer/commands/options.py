@@ -1,7 +1,6 @@
-"""The options that queries share.
+"""Options that several commands share.
 
-One idea: an option is declared once, so that it reads the same, means the same and helps the same in every
-command that has it.
+One idea: an option is declared once, so its name, meaning and help are the same in every command.
 """
 
 import time
@@ -16,23 +15,23 @@ from ztrace_viewer.terminal.moments import parse_moment
 
 _F = TypeVar("_F", bound=Callable[..., object])
 
-#: Used where neither --db nor ZTRACE_DB names a file.
+#: Database without --db and ZTRACE_DB.
 DEFAULT_DATABASE = "ztrace.db"
-#: Names the database for every command.
+#: Variable with the database of all commands.
 DATABASE_VARIABLE = "ZTRACE_DB"
-#: Used where neither --keys nor ZTRACE_KEYS names a folder.
+#: Folder of keys without --keys and ZTRACE_KEYS.
 DEFAULT_KEYS = "ztrace.keys"
-#: Names the folder of keys for every command that has --keys.
+#: Variable with the folder of keys.
 KEYS_VARIABLE = "ZTRACE_KEYS"
 
 
 class Moment(click.ParamType[int]):
-    """A point in time: a duration ago or ISO 8601; Unix nanoseconds inside."""
+    """Point in time: a duration ago or ISO 8601, converted to Unix nanoseconds."""
 
     name = "when"
 
     def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read the text."""
+        """Parse the value of the option."""
         if isinstance(value, int):
             return value
         try:
@@ -42,7 +41,7 @@ class Moment(click.ParamType[int]):
 
 
 class Amount(click.ParamType[int]):
-    """A duration or a size, not below a bound; nanoseconds or bytes inside."""
+    """Duration or size with a lower bound, converted to nanoseconds or bytes."""
 
     def __init__(self, name: str, parse: Callable[[str], int], least: str) -> None:
         self.name = name
@@ -50,7 +49,7 @@ class Amount(click.ParamType[int]):
         self._least = least
 
     def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Read the text."""
+        """Parse the value of the option."""
         if isinstance(value, int):
             return value
         try:
@@ -58,7 +57,7 @@ class Amount(click.ParamType[int]):
         except SettingsError as error:
             self.fail(str(error), param, ctx)
         if amount < self._parse(self._least):
-            self.fail(f"{value!r} is too little; give at least {self._least}", param, ctx)
+            self.fail(f"{value!r} is too small; give at least {self._least}", param, ctx)
         return amount
 
 
@@ -73,7 +72,7 @@ def database_option(function: _F) -> _F:
         show_default=True,
         show_envvar=True,
         metavar="FILE",
-        help="The database.",
+        help="Database file.",
     )(function)
 
 
@@ -88,29 +87,34 @@ def keys_option(function: _F) -> _F:
         show_default=True,
         show_envvar=True,
         metavar="DIR",
-        help="The folder of keys.",
+        help="Folder of keys.",
     )(function)
 
 
 def since_option(function: _F) -> _F:
     """Add ``--since``."""
     return click.option(
-        "--since", type=Moment(), metavar="WHEN", help="From then on: 250ms, 5m, 7d ago, or 2026-01-31T14:05."
+        "--since",
+        type=Moment(),
+        metavar="WHEN",
+        help="Start of the time: 250ms, 5m or 7d ago, or 2026-01-31T14:05.",
     )(function)
 
 
 def time_options(function: _F) -> _F:
     """Add ``--since`` and ``--until``."""
-    until = click.option("--until", type=Moment(), metavar="WHEN", help="Up to then, written like --since.")
+    until = click.option(
+        "--until", type=Moment(), metavar="WHEN", help="End of the time, written like --since."
+    )
     return since_option(until(function))
 
 
 def name_options(whose: str) -> Callable[[_F], _F]:
-    """Add ``--service`` and ``--method``, with whose they are in the help."""
+    """Add ``--service`` and ``--method``; the help says of which span they are."""
 
     def add(function: _F) -> _F:
-        service = click.option("--service", metavar="NAME", help=f"Only with this service: {whose}.")
-        method = click.option("--method", metavar="NAME", help=f"Only with this method: {whose}.")
+        service = click.option("--service", metavar="NAME", help=f"Only this service: {whose}.")
+        method = click.option("--method", metavar="NAME", help=f"Only this method: {whose}.")
         return service(method(function))
 
     return add

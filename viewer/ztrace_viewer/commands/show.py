@@ -12,23 +12,22 @@ from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.identifiers import find_trace
 from ztrace_viewer.queries.traces import read_tree
 
-#: Lines that can still be looked through; more are asked for with --limit.
+#: Lines of text that a person can still look through.
 DEFAULT_LINES = 200
 
 
 @click.command()
 @click.argument("trace", metavar="TRACE")
 @database_option
-@limit_option(DEFAULT_LINES, "At most so many lines of text; 0 for all.", minimum=0)
+@limit_option(DEFAULT_LINES, "Most lines of text; 0 for all.", minimum=0)
 @json_option
 def show(trace: str, database: Path, limit: int, as_json: bool) -> None:
     """Show one call tree.
 
-    TRACE is the beginning of a trace id that 'ztrace slow' lists. Each line is a call with its time and a
-    bar on the tree's time scale: blocks are its own time, lines the time it waited for calls. An arrow
-    between service and method is a call as its caller saw it. What takes the time is bold; an exception
-    stands where it was raised. A call that has not ended says whether it runs; where a call is missing the
-    line says why.
+    TRACE is the beginning of a trace id listed by 'ztrace slow'. Each line is a call with its time and a bar
+    on the tree's time scale: blocks are own time, lines are waits for other calls. An arrow between service
+    and method marks a call as its caller saw it. Calls that take most of the time are bold; an exception is
+    below the call that raised it. Unfinished calls have their state, and missing calls the reason.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""``ztrace slow``: which call trees are slow?"""
+"""``ztrace slow``: the slowest call trees."""
 
 import time
 from pathlib import Path
@@ -23,7 +23,7 @@ from ztrace_viewer.queries.traces import list_slowest
 @database_option
 @time_options
 @name_options("the root's")
-@limit_option(20, "At most so many trees.")
+@limit_option(20, "Most trees to list.")
 @json_option
 def slow(
     database: Path,
@@ -36,7 +36,7 @@ def slow(
 ) -> None:
     """List the slowest call trees.
 
-    Trees that began in the given time, the slowest first, by what their root took, or has taken so far.
+    Trees that started in the given time are listed by the duration of their root, or by its time so far.
 
     \b
     Example:

@@ -21,7 +21,7 @@ from ztrace_viewer.queries.selection import Selection
 @database_option
 @time_options
 @name_options("the call's own")
-@limit_option(None, "At most so many methods.")
+@limit_option(None, "Most methods to list.")
 @json_option
 def stats(
     database: Path,
@@ -34,8 +34,8 @@ def stats(
 ) -> None:
     """Show figures per method: calls, errors, p50, p95, p99, total.
 
-    The largest total first. Calls are counted in the minute they ended in, and a time is taken in whole
-    minutes; p50, p95 and p99 are right within 2.5%. Own time leaves out the calls that were waited for.
+    The method with the largest total is first. A call counts in the minute in which it ended, and the given
+    time is widened to whole minutes. p50, p95 and p99 are exact to 2.5%. Own time excludes waits for calls.
 
     \b
     Example:

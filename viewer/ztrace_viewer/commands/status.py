@@ -1,4 +1,4 @@
-"""``ztrace status``: what is stored, what was lost, and why."""
+"""``ztrace status``: publishers, and what is stored, lost and refused."""
 
 import time
 from pathlib import Path
@@ -15,10 +15,10 @@ from ztrace_viewer.queries.status import read_status
 @database_option
 @json_option
 def status(database: Path, as_json: bool) -> None:
-    """Show publishers, what is stored, lost and refused, and why.
+    """Show publishers, and what is stored, lost and refused, and why.
 
-    A publisher is one process that sends: live, silent (not heard of for five seconds), ended, or crashed.
-    Every span that one has created is stored, lost for a reason that is listed with its time, or on its way.
+    A publisher is a process that sends spans: live, silent (no message for five seconds), ended or crashed.
+    Each span it created is stored, lost for a reason listed with its time, or in flight.
 
     \b
     Example:

@@ -15,7 +15,7 @@ from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.following import Follower
 from ztrace_viewer.queries.selection import Selection
 
-#: Between two looks: at once for a reader, nothing for the machine.
+#: Poll interval: immediate to a reader, and negligible work.
 POLL_S = 0.25
 
 
@@ -27,8 +27,8 @@ POLL_S = 0.25
 def tail(database: Path, since: int | None, service: str | None, method: str | None, as_json: bool) -> None:
     """Follow call trees and errors as they arrive.
 
-    From now on; with --since, what began since then comes first. With --json, each line is a document. Ctrl-C
-    ends it.
+    With --since, trees and errors since then are printed first. With --json, each line is a document. Ctrl-C
+    stops the command.
 
     \b
     Example:

@@ -14,15 +14,15 @@ from ztrace_viewer.commands.options import database_option, verbose_option
     default=DEFAULT_WEB,
     show_default=True,
     metavar="HOST:PORT",
-    help="Where to serve, on this machine; port 0 takes a free one.",
+    help="Loopback address to serve on; port 0 picks a free one.",
 )
 @database_option
 @verbose_option
 def web(listen: str, database: Path) -> None:
     """Serve Jaeger's query API, for Grafana and Jaeger's own page.
 
-    It reads the file, also while a collector writes it. Whoever asks needs the token: it is in the URL that
-    is printed, and kept in a file beside the database, or given as ZTRACE_WEB_TOKEN.
+    The file may be written by a collector meanwhile. Clients need the token, which is in the printed URL and
+    in a file beside the database, or given as ZTRACE_WEB_TOKEN.
 
     \b
     Example:

@@ -28,7 +28,8 @@ from ztrace_viewer.render.call_tree import draw_tree
 from ztrace_viewer.render.error import draw_error
 from ztrace_viewer.render.lists import draw_errors, draw_slow
 from ztrace_viewer.render.tracebacks import shorten_type
-from ztrace_viewer.terminal.screen import dim, open_screen, plural, write
+from ztrace_viewer.terminal.counts import plural
+from ztrace_viewer.terminal.screen import dim, open_screen, write
 
 #: Trees in the list: enough to see that there are several kinds.
 _TREES = 5

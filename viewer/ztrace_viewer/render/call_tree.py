@@ -15,9 +15,10 @@ from ztrace_viewer.render.bars import Scale, draw_bar
 from ztrace_viewer.render.failures import draw_failure
 from ztrace_viewer.render.gaps import end_so_far, tell_complete, tell_missing, tell_unfinished
 from ztrace_viewer.render.span_events import draw_events
+from ztrace_viewer.terminal.counts import plural
 from ztrace_viewer.terminal.durations import format_duration
 from ztrace_viewer.terminal.moments import format_ago, format_moment
-from ztrace_viewer.terminal.screen import name_call, plural
+from ztrace_viewer.terminal.screen import name_call
 from ztrace_viewer.trees.tree import cover, walk
 
 #: A span takes the time when this share of the tree's is its own.

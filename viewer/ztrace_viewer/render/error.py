@@ -13,8 +13,9 @@ from ztrace_viewer.render.sparks import draw_sparks
 from ztrace_viewer.render.tracebacks import as_raised, headline
 from ztrace_viewer.render.way import draw_way, find_edge, tell_handled
 from ztrace_viewer.terminal.characters import clean
+from ztrace_viewer.terminal.counts import plural
 from ztrace_viewer.terminal.moments import format_ago, format_stretch
-from ztrace_viewer.terminal.screen import name_call, plural
+from ztrace_viewer.terminal.screen import name_call
 
 #: Between two samples on a line.
 _GAP = 3

@@ -8,9 +8,10 @@ from ztrace_viewer.queries.identifiers import SHOWN_TRACE_DIGITS
 from ztrace_viewer.render.frames import shorten_path
 from ztrace_viewer.render.tracebacks import headline, shorten_type
 from ztrace_viewer.terminal.characters import clean
+from ztrace_viewer.terminal.counts import plural
 from ztrace_viewer.terminal.durations import format_duration
 from ztrace_viewer.terminal.moments import format_clock
-from ztrace_viewer.terminal.screen import name_call, plural
+from ztrace_viewer.terminal.screen import name_call
 
 
 def draw_event(event: TraceEvent | ExceptionEvent) -> Text:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from ztrace_viewer.documents.exceptions import Frame
 from ztrace_viewer.terminal.characters import clean
-from ztrace_viewer.terminal.screen import plural
+from ztrace_viewer.terminal.counts import plural
 
 #: Marks: of the line that failed, and of the line that made the call.
 FAILED, CALLED = "▸", "→"

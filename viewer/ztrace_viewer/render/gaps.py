@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from ztrace_viewer.documents.trees import Missing, SpanDocument
 from ztrace_viewer.terminal.characters import clean
+from ztrace_viewer.terminal.counts import plural
 from ztrace_viewer.terminal.durations import format_duration
 from ztrace_viewer.terminal.moments import format_stretch
-from ztrace_viewer.terminal.screen import plural
 from ztrace_viewer.trees.missing import ENDED_WITH_PROCESS, NOT_TRACED, REFUSED, STILL_RUNNING
 from ztrace_viewer.trees.missing import LOST as LOST_PARENT
 from ztrace_viewer.trees.states import ABANDONED, ENDED, LOST, RUNNING

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from ztrace_viewer.documents.trees import SpanDocument, SpanEvent
 from ztrace_viewer.terminal.characters import clean
+from ztrace_viewer.terminal.counts import plural
 from ztrace_viewer.terminal.durations import format_duration
-from ztrace_viewer.terminal.screen import plural
 
 #: Events of a span that are shown.
 _SHOWN = 3

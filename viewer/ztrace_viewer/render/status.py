@@ -14,8 +14,8 @@ from ztrace_viewer.documents.trees import Loss
 from ztrace_viewer.render.destinations import draw_destinations
 from ztrace_viewer.render.grid import Column, draw_grid, draw_number
 from ztrace_viewer.terminal.characters import clean
+from ztrace_viewer.terminal.counts import plural
 from ztrace_viewer.terminal.moments import format_ago, format_stretch
-from ztrace_viewer.terminal.screen import plural
 
 #: How a publisher's state is shown: what has gone wrong stands out.
 _STATE_STYLES = {"live": "green", "silent": "yellow", "crashed": "bold red", "ended": "dim"}

@@ -19,8 +19,9 @@ from ztrace_viewer.render.frames import CALLED, draw_frames, same_line
 from ztrace_viewer.render.gaps import tell_missing
 from ztrace_viewer.render.tracebacks import as_raised, draw_exception, draw_remote
 from ztrace_viewer.terminal.characters import clean
+from ztrace_viewer.terminal.counts import plural
 from ztrace_viewer.terminal.durations import format_duration
-from ztrace_viewer.terminal.screen import name_call, plural
+from ztrace_viewer.terminal.screen import name_call
 from ztrace_viewer.trees.missing import REMOTE_KINDS
 from ztrace_viewer.trees.states import RUNNING, STATE_WORDS
 

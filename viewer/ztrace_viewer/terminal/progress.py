@@ -10,6 +10,7 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from ztrace_viewer.interrupts import deferred
+from ztrace_viewer.terminal.counts import plural
 
 if TYPE_CHECKING:
     import rich.progress
@@ -179,8 +180,7 @@ def format_counts(
     span_count: int, rate: float, publisher_count: int, refused_count: int, *, holding: bool = False
 ) -> str:
     """Return the text of a collector's line."""
-    publishers = f"{publisher_count} publisher" + ("" if publisher_count == 1 else "s")
     return (
-        f"{span_count:,} spans stored   {'holding' if holding else f'{rate:,.0f}/s'}   {publishers}"
-        f"   {refused_count:,} refused"
+        f"{span_count:,} spans stored   {'holding' if holding else f'{rate:,.0f}/s'}"
+        f"   {plural(publisher_count, 'publisher')}   {refused_count:,} refused"
     )

@@ -41,11 +41,6 @@ def name_call(service: str, name: str, kind: str = "") -> str:
     return f"{clean(service)}{between}{clean(name)}"
 
 
-def plural(count: int, noun: str) -> str:
-    """Return ``1 span`` or ``1,200 spans``."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
 def dim(text: str) -> Text:
     """Return text that steps back."""
     return Text(text, style="dim")
