@@ -52,7 +52,7 @@ def test_the_version_stands_in_one_place(wheel: dict[str, bytes]) -> None:
 
 
 def test_a_wheel_has_every_file_of_the_three_packages_and_nothing_else(wheel: dict[str, bytes]) -> None:
-    """A wheel adds three packages with `py.typed`, its metadata and the licence."""
+    """A wheel adds three packages with `py.typed`, the hook of `ztrace-run`, its metadata and the licence."""
     files = {
         f"{package}/{path.relative_to(folder).as_posix()}": path.read_bytes()
         for package, folder in PACKAGES.items()
@@ -60,6 +60,7 @@ def test_a_wheel_has_every_file_of_the_three_packages_and_nothing_else(wheel: di
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(files)
+    files["ztrace_run.pth"] = files["ztrace/running/ztrace_run.pth"]
     info = f"ztrace-{ztrace.__version__}.dist-info"
     assert {name: content for name, content in wheel.items() if not name.startswith(f"{info}/")} == files
     assert {name for name in wheel if name.startswith(f"{info}/")} == {
