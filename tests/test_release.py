@@ -60,7 +60,7 @@ def test_a_wheel_has_every_file_of_the_three_packages_and_nothing_else(wheel: di
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(files)
-    files["ztrace_run.pth"] = files["ztrace/running/ztrace_run.pth"]
+    files["ztrace_run.pth"] = files.pop("ztrace/running/ztrace_run.pth")
     info = f"ztrace-{ztrace.__version__}.dist-info"
     assert {name: content for name, content in wheel.items() if not name.startswith(f"{info}/")} == files
     assert {name for name in wheel if name.startswith(f"{info}/")} == {
