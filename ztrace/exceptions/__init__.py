@@ -1,4 +1,4 @@
-"""Records of the exceptions that end spans: where each began, by which frames, with which texts.
+"""Records of the exceptions that end spans, with origin, frames, texts and causes.
 
-An exception is recorded once, at its origin; every other span that it passes refers to that one.
+An exception is recorded once, at its origin; every other span that it passes refers to the origin.
 """

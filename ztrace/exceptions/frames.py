@@ -1,7 +1,7 @@
-"""From a traceback to frames that can be read without the source.
+"""Records of a traceback's frames, readable without the source.
 
-One idea: what is left out costs next to nothing. Steps are folded and capped as pairs of frame and line;
-only those that stay are looked up, and most have been seen before.
+One idea: omitted frames cost next to nothing. Steps are folded and capped as pairs of frame and line; only
+those that remain are looked up, and most are known from earlier exceptions.
 """
 
 import sys
@@ -15,25 +15,25 @@ from ztrace.exceptions.tracebacks import Heads, is_copy, is_known
 from ztrace.libraries import HIDDEN_PACKAGES
 from ztrace.records import MAX_CODE, FrameRecord
 
-#: Frames kept of one exception: those that tell how the program came there, and those where it happened.
+#: Frames kept of one exception: the way into the program, and the surroundings of the failure.
 OUTERMOST, INNERMOST = 10, 40
 
-#: Frames that recursion may repeat as a whole: two or three functions that call each other.
+#: Longest cycle of frames that is folded: mutual recursion rarely has more than two or three functions.
 _MAX_CYCLE = 4
-#: Callers looked at, and steps remembered: RecursionError has 1,000 unless the program raises the limit.
+#: Callers read at most: a RecursionError has 1,000 unless the program raises the limit.
 _MAX_STEPS = 2000
-#: Frames remembered: what raises is a few places, and a program has some thousand functions.
+#: Frame records cached: few places raise, and a program has some thousand functions.
 _MAX_KNOWN = 4096
-#: Stacks remembered, and steps of one: a program fails in few places, and comes there by few ways.
+#: Stacks cached, and steps of one: a program fails in few places, reached by few paths.
 _MAX_STACKS, _MAX_STACK = 512, 100
 
-#: A generator's code has this flag: its frame has a caller only while it runs.
+#: Flag of a generator's code, whose frame has a caller only while it runs.
 _GENERATOR = 0x20
 
 #: A frame and its line.
 Step = tuple[FrameType, int]
 
-#: Whether frames of ztrace and of RPC libraries stay, and whether locals are read: set by `ztrace.agent`.
+#: Keep frames of ztrace and of RPC libraries, and read local variables; set by `ztrace.agent`.
 show_all = False
 show_locals = False
 
@@ -42,12 +42,12 @@ _stacks: dict[tuple[int, ...], "Stack"] = {}
 
 
 class Stack(NamedTuple):
-    """What is recorded of a traceback, or of the part of it that lies between two spans.
+    """Record of a traceback, or of its part between two spans.
 
     Attributes:
-        frames: without ztrace's and RPC libraries', folded and capped.
-        in_app: whether one of the frames, left out or not, is the user's own.
-        codes: of all of them, which are not to go while the stack is known by their addresses.
+        frames: folded and capped, without those of ztrace and RPC libraries.
+        in_app: whether one of the frames, omitted or not, is the user's own.
+        codes: code of all frames, kept alive because its addresses identify the stack.
     """
 
     frames: Sequence[FrameRecord]
@@ -60,12 +60,12 @@ def read_stack(
     known: Heads | None = None,
     last: TracebackType | None = None,
 ) -> Stack:
-    """Return what is recorded of a traceback, of which most always there has been one alike.
+    """Return the record of a traceback, cached for tracebacks with the same steps.
 
     Args:
-        traceback: as of `read_steps`.
-        known: likewise.
-        last: likewise.
+        traceback: as for `read_steps`.
+        known: as for `read_steps`.
+        last: as for `read_steps`.
     """
     codes: list[CodeType] = []
     places: list[int] = [show_all]
@@ -97,9 +97,9 @@ def read_steps(
     """Return a traceback's frames and lines, outermost first.
 
     Args:
-        traceback: begins where the exception was caught.
-        known: steps at which to stop.
-        last: the step to stop after.
+        traceback: its head, where the exception was caught.
+        known: steps to stop before.
+        last: step to stop after.
     """
     steps: list[Step] = []
     lines: dict[tuple[int, int], int] = {}
@@ -109,7 +109,7 @@ def read_steps(
         if known and is_known(step, known):
             break
         frame = step.tb_frame
-        # A line is looked for from the beginning of the code each time, and recursion has few.
+        # CPython computes a line from the beginning of the code each time, and recursion has few lines.
         key = (id(frame.f_code), at)
         line = lines.get(key)
         if line is None:
@@ -122,7 +122,7 @@ def read_steps(
 
 
 def read_callers(frame: FrameType) -> list[Step]:
-    """Return who called a frame, outermost first."""
+    """Return the callers of a frame, outermost first."""
     steps: list[Step] = []
     caller = _caller_of(frame)
     while caller is not None and len(steps) < _MAX_STEPS:
@@ -132,7 +132,7 @@ def read_callers(frame: FrameType) -> list[Step]:
 
 
 def find_caller(frame: FrameType) -> list[Step]:
-    """Return the nearest caller of a frame that is the user's own, if there is one."""
+    """Return the nearest caller of a frame in the user's own code, as a list of at most one step."""
     caller = _caller_of(frame)
     for _ in range(_MAX_STEPS):
         if caller is None:
@@ -144,7 +144,7 @@ def find_caller(frame: FrameType) -> list[Step]:
 
 
 def _caller_of(frame: FrameType) -> FrameType | None:
-    """Return who called a frame; of a generator that has ended, who hears of it now."""
+    """Return the caller of a frame; for a generator that has ended, the caller of this module."""
     caller = frame.f_back
     if caller is None and frame.f_code.co_flags & _GENERATOR:
         caller = sys._getframe(1)
@@ -157,14 +157,14 @@ def is_own(frame: FrameType) -> bool:
 
 
 def is_internal(traceback: TracebackType | None) -> bool:
-    """Tell whether an exception was caught within ztrace or an RPC library, and raised in no code in_app."""
+    """Return whether ztrace or an RPC library caught an exception that has passed no code of the user's."""
     if traceback is None or show_all or not _is_hidden(traceback.tb_frame):
         return False
     return not read_stack(traceback).in_app
 
 
 def record_frames(steps: Sequence[Step]) -> list[FrameRecord]:
-    """Return steps as they travel: without ztrace's and RPC libraries', folded and capped."""
+    """Return the records of steps, folded and capped, without those of ztrace and RPC libraries."""
     folded = _fold(steps if show_all else _shown(steps))
     left_out = len(folded) - OUTERMOST - INNERMOST
     omitted = 0
@@ -195,7 +195,7 @@ def _is_hidden(frame: FrameType) -> bool:
 
 
 def _fold(steps: Sequence[Step]) -> list[tuple[FrameType, int, int, int]]:
-    """Return each step with how often it was repeated, alone or as the end of a cycle, and how many it is."""
+    """Return each step with its repeats, alone or as the end of a cycle, and the steps that it stands for."""
     keys = [(id(frame.f_code), line) for frame, line in steps]
     count = len(keys)
     if len(set(keys)) == count:
@@ -213,7 +213,7 @@ def _fold(steps: Sequence[Step]) -> list[tuple[FrameType, int, int, int]]:
                 end += cycle
             repeats = (end - place) // cycle - 1
             if repeats:
-                length, place = cycle, end - cycle  # The innermost of them stays.
+                length, place = cycle, end - cycle  # The innermost cycle is kept.
                 break
         for frame, line in steps[place : place + length - 1]:
             folded.append((frame, line, 0, 1))
@@ -227,7 +227,7 @@ def _record(frame: FrameType, line: int, repeats: int, omitted: int) -> FrameRec
     code = frame.f_code
     function = code.co_qualname
     if function == "<module>":
-        function = code.co_name  # A copy has the name alone.
+        function = code.co_name  # A copied traceback has the name alone.
     key = (code.co_filename, line, function, _module_of(frame))
     record = _known.get(key)
     if record is None:

@@ -1,7 +1,7 @@
 """Local variables of a frame, as short texts.
 
-One idea: no code of the program's runs. Only values of builtin types are shown, by a writer of our own; of
-anything else its class is named.
+One idea: none of the program's code runs. Values of builtin types are written here; any other value is
+represented by the name of its class.
 """
 
 import sys
@@ -10,20 +10,20 @@ from itertools import islice
 from types import FrameType
 from typing import Any
 
-#: Names kept of one frame, the arguments first: who needs more needs a debugger.
+#: Names kept of one frame, arguments first; more would call for a debugger.
 MAX_NAMES = 20
-#: Characters of one value: a line of a terminal, with its name.
+#: Characters of one value: with its name it fits a line of a terminal.
 MAX_VALUE = 100
-#: Characters of a name, which code that was generated can make as long as it likes.
+#: Characters of a name, which generated code may make arbitrarily long.
 _MAX_NAME = 100
-#: Items shown of a container, and levels of containers: their product bounds the work.
+#: Items shown of a container, and levels of nested containers, which together bound the work.
 _MAX_ITEMS, _MAX_DEPTH = 8, 3
-#: Bits of the largest number that is written out: the time that takes grows with the square.
+#: Bits of the largest integer written in digits, which takes quadratic time.
 _MAX_BITS = 512
 
 
 def read_locals(frame: FrameType) -> dict[str, str]:
-    """Return the names of a frame and their values as text, without dunder names and the compiler's own."""
+    """Return a frame's names and values as texts, without dunder names and those of the compiler."""
     found = frame.f_locals
     if type(found) not in _NAMESPACES:
         return {}  # A mapping that was given to `exec` or to a class body, which runs the program's code.
@@ -46,7 +46,7 @@ _NAMESPACES = (dict, type((lambda: sys._getframe().f_locals)()))
 
 
 def describe(value: object) -> str:
-    """Return a value as text of at most `MAX_VALUE` characters, with a mark where it was cut."""
+    """Return a value as text of at most `MAX_VALUE` characters, with an ellipsis where it is truncated."""
     text = _write(value, 0)
     return text if len(text) <= MAX_VALUE else text[: MAX_VALUE - 1] + "…"
 
@@ -83,7 +83,7 @@ def _write(value: Any, depth: int) -> str:
             return f"{begin}…{end}"
         try:
             return f"{begin}{_write_items(kind, value, depth + 1)}{end}"
-        except RuntimeError:  # Another thread changes it.
+        except RuntimeError:  # Changed by another thread.
             pass
     return f"<{name_class(kind)}>"
 

@@ -13,14 +13,14 @@ from typing import NamedTuple
 
 from ztrace.exceptions.tracebacks import Heads, is_known_below, traceback_of
 
-#: Exceptions seen after the last use of an entry before it is dropped: more than are under way at a time, in
-#: 5 MB at most, without their messages. Freed ones count, since nothing tells when one is freed.
+#: Entries used after an entry before it is dropped: more than there are exceptions under way, and at most
+#: 5 MB without the messages. Entries of freed exceptions count, because nothing shows when one is freed.
 MAX_ENTRIES = 2048
 
-#: Key put into an exception's dictionary and taken out at once: no program has the same.
+#: Key that is put into an exception's dictionary and removed at once; no program uses it.
 _KEY = object()
 _size_of = dict.__sizeof__
-#: Sizes of dictionaries with a general table, for up to 170 attributes; one of str keys has none of these.
+#: Sizes of dictionaries with a general table, up to 170 attributes; none is that of a table of str keys.
 _GENERAL = frozenset(_size_of(dict.fromkeys(range((1 << bits) * 2 // 3))) for bits in range(3, 9))
 
 dictionary_of = BaseException.__dict__["__dict__"].__get__
@@ -44,14 +44,14 @@ class Mark(NamedTuple):
 
 
 class Entry:
-    """What is remembered of one exception.
+    """Memory of one exception.
 
     Attributes:
         mark: None for an exception that has left no span.
-        message: its text, once it was asked for.
-        asked: its text is being made.
-        described: message to record in place of the text.
-        remote: type and message of the exception of another process that it stands for.
+        message: text of the exception, once made.
+        asked: whether ``__str__`` is running.
+        described: message to record instead of the text.
+        remote: type and message of the remote exception that the exception stands for.
     """
 
     __slots__ = ("asked", "described", "mark", "message", "remote")
@@ -64,13 +64,13 @@ class Entry:
         self.remote: tuple[str, str] | None = None
 
     def put_mark(self, mark: Mark) -> None:
-        """Replace the mark; an exception that has had one is raised anew, and its text is made again."""
+        """Replace the mark; the text of an exception that is raised again is made again."""
         if self.mark is not None and not self.asked:
             self.message = None
         self.mark = mark
 
 
-#: Entries by address: those used since the last change of generations, and those used before.
+#: Entries by address: those used since the last change of generations, and older ones.
 recent: dict[int, Entry] = {}
 _older: dict[int, Entry] = {}
 
@@ -84,7 +84,7 @@ def recall(exception: BaseException) -> Entry | None:
         if entry is None:
             return None
     if _size_of(dictionary_of(exception)) not in _GENERAL:
-        # Its dictionary is new, but may have replaced or lost the one of before.
+        # Another exception's dictionary, unless the program has replaced or cleared this one's.
         if entry.mark is None or not is_known_below(traceback_of(exception), entry.mark.heads):
             return None
         _stamp(exception)
@@ -105,9 +105,9 @@ def remember(exception: BaseException) -> Entry:
 
 
 def _stamp(exception: BaseException) -> None:
-    """Give an exception's dictionary a general table, and leave its content as it is."""
+    """Give an exception's dictionary a general table, without changing its content."""
     attributes = dictionary_of(exception)
     if type(attributes) is dict:
-        # Between two statements without a call no other thread runs, and no signal is handled.
+        # No other thread runs, and no signal is handled, between two statements without a call.
         attributes[_KEY] = None
         del attributes[_KEY]

@@ -19,17 +19,17 @@ from ztrace.exceptions.program import call_program
 MAX_MESSAGE, MAX_NOTE = 4096, 1024
 #: Notes kept of an exception.
 MAX_NOTES = 16
-#: Containers in containers of which a message tells; deeper ones are left out.
+#: Levels of nested containers written in a message.
 _MAX_DEPTH = 20
-#: Characters of a type's name as another process told it.
+#: Characters kept of the name of a remote type.
 _MAX_TYPE = 256
 
-#: Message of an exception whose ``__str__`` raises, or has not returned yet.
+#: Message of an exception whose ``__str__`` raises or is still running.
 _FAILED = "<no message: __str__ failed>"
 
-#: Bits of the largest integer that is written out; Python refuses to write one of 4,300 digits.
+#: Bits of the largest integer written in digits; Python itself rejects more than 4,300 digits.
 _MAX_BITS = 14_000
-#: Types of which no part is an object of the program's.
+#: Types whose values hold no object of the program's.
 _PLAIN = frozenset((type(None), bool, int, float, complex, str, bytes, bytearray))
 _BRACKETS: dict[type, Sequence[str]] = {
     list: "[]",
@@ -46,31 +46,31 @@ _str_of_base, _str_of_key_error = BaseException.__dict__["__str__"], KeyError.__
 
 
 def describe(exception: BaseException, message: str) -> None:
-    """Record an exception under a better message than its ``str``, which the program goes on to see."""
+    """Record a message for an exception instead of its ``str``, which stays as it is for the program."""
     remember(exception).described = message
 
 
 def describe_remote(exception: BaseException, name: object, message: object) -> None:
-    """Record an exception, where it begins, as the exception of an untraced process that it stands for.
+    """Record an exception at its origin under the type and message of an untraced process's exception.
 
-    Spans it passes have its own type and message.
+    The spans that it passes have its own type and message.
     """
-    # What is no name is a text of another protocol's.
+    # Other protocols have texts in the place of names.
     if type(name) is str and type(message) is str and name[:_MAX_TYPE].replace(".", "_").isidentifier():
         remember(exception).remote = (name[:_MAX_TYPE], _cut(message, MAX_MESSAGE))
 
 
 def message_of(exception: BaseException, entry: Entry | None = None) -> str:
-    """Return ``str(exception)``, cut; a class whose ``__str__`` fails gets a placeholder.
+    """Return ``str(exception)``, truncated; a placeholder if ``__str__`` raises.
 
-    The text is made when it is first asked for, and remembered.
+    The text is made once, by the first call.
 
     Args:
         exception: of any class.
-        entry: what is remembered of it, if that is at hand.
+        entry: memory of the exception, if at hand.
 
     Raises:
-        BaseException: if it arrived from outside while ``__str__`` ran.
+        BaseException: an exception that arrived from outside while ``__str__`` ran.
     """
     if entry is None:
         entry = remember(exception)
@@ -86,7 +86,7 @@ def message_of(exception: BaseException, entry: Entry | None = None) -> str:
 
 
 def notes_of(exception: BaseException) -> list[str]:
-    """Return what `BaseException.add_note` has added, or what a program has put in its place."""
+    """Return the notes of an exception as texts, whatever the program has put in their place."""
     notes = dict.get(dictionary_of(exception), "__notes__")
     if notes is None:
         return []
@@ -124,7 +124,7 @@ def _text_of_argument(value: Any) -> str:
 
 
 def _find_str(cls: type) -> object:
-    """Return the ``__str__`` of a class, without asking its metaclass."""
+    """Return the ``__str__`` of a class, without calling its metaclass."""
     for base in bases_of(cls):
         namespace = _namespace_of(base)
         if "__str__" in namespace:
@@ -137,13 +137,13 @@ def _is_builtin(method: object) -> bool:
 
 
 def _ask(function: Callable[[Any], str], value: Any, otherwise: str) -> str:
-    """Return the text that the program's code makes, cut."""
+    """Return the text that the program's code makes, truncated."""
     text = call_program(function, value, otherwise)
     return _cut(text, MAX_MESSAGE)
 
 
 def _collect(value: Any) -> str:
-    """Return ``repr(value)``, cut, without making more of it."""
+    """Return ``repr(value)``, truncated, without making the rest."""
     parts, length = [], 0
     for part in _write(value, ()):
         parts.append(part)
@@ -184,7 +184,7 @@ def _write_container(value: Any, path: tuple[int, ...]) -> Iterator[str]:
         yield "..."
     else:
         path = (*path, id(value))
-        # A copy, since other threads may change the original.
+        # A copy, because other threads may change the original.
         for place, item in enumerate(list(islice(value.items() if kind is dict else value, MAX_MESSAGE))):
             if place:
                 yield ", "
@@ -199,6 +199,6 @@ def _write_container(value: Any, path: tuple[int, ...]) -> Iterator[str]:
 
 
 def _cut(text: str, length: int) -> str:
-    """Return at most so many characters, with a mark where it was cut, of a text of any class."""
+    """Return the beginning of a text of any str class, with an ellipsis if it is truncated."""
     kept = str.__getitem__(text, slice(length))
     return kept if str.__len__(text) <= length else kept + "…"

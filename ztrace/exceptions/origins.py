@@ -1,9 +1,9 @@
-"""Where an exception began: the mark that it carries, and what it was raised from.
+"""Origins of exceptions: marks, causes, and exceptions that were stored and raised again.
 
-One idea: what an exception has passed is written on the object, and what has happened to it since is in its
-traceback. Together they tell an exception on its way from one that was kept and raised again.
+One idea: the mark of an exception holds the spans that it has passed, and its traceback shows the events
+since. Together they distinguish an exception on its way from one that was stored and raised again.
 
-Nothing of the program's runs here: attributes are read with the descriptors of BaseException, whatever a
+None of the program's code runs here: attributes are read with the descriptors of BaseException, whatever a
 class has in their place.
 """
 
@@ -15,9 +15,9 @@ from ztrace.exceptions.marks import Mark, recall, remember
 from ztrace.exceptions.tracebacks import Heads, is_known, is_raise
 from ztrace.records import GROUPED, REPLACED, WRAPPED
 
-#: Exceptions looked at, or recorded, with one: chains may be endless, and groups of groups multiply.
+#: Exceptions examined or recorded together with one: chains may be endless, and nested groups multiply.
 MAX_LINKS = 64
-#: Spans that a mark names. A trace may be deeper; one that goes on for ever must not make it grow.
+#: Spans kept in a mark: an exception that passes spans without end must not make it grow.
 MAX_VIA = 10_000
 
 members_of = BaseExceptionGroup.__dict__["exceptions"].__get__
@@ -29,19 +29,19 @@ _suppresses_context = BaseException.__dict__["__suppress_context__"].__get__
 def mark_origin(
     exception: BaseException, trace_id: bytes, span_id: bytes, span: Context | None = None
 ) -> None:
-    """Remember on the exception in which span it was first raised.
+    """Mark an exception with the span in which it was first raised.
 
     Args:
-        exception: raised here for one that was raised in another process.
-        trace_id: of its origin.
-        span_id: likewise.
-        span: the call that brought it.
+        exception: raised here for an exception of another process.
+        trace_id: of the origin.
+        span_id: of the origin.
+        span: of the call that has received it.
     """
     remember(exception).put_mark(Mark(trace_id, span_id, find_ancestors(span), {}))
 
 
 def origin_of(exception: BaseException) -> tuple[bytes, bytes] | None:
-    """Return the (trace id, span id) in which the exception was first raised, if a span saw it."""
+    """Return the trace id and span id of an exception's origin, None before it has left a span."""
     mark = mark_of(exception)
     return None if mark is None else (mark.trace_id, mark.span_id)
 
@@ -53,28 +53,28 @@ def mark_of(exception: BaseException) -> Mark | None:
 
 
 def find_ancestors(*spans: Context | None) -> set[bytes]:
-    """Return the ids of spans and of those around them, in this process, that have not ended."""
+    """Return the ids of spans and of all spans around them in this process that have not ended."""
     found: set[bytes] = set()
     left = list(spans)
     while left:
         span = left.pop()
         if span is not None and span.span_id not in found:
             found.add(span.span_id)
-            # A parent that was given may not be what was current: an exception goes up through both.
+            # A given parent may differ from the span that was current: an exception goes up through both.
             left += (getattr(span, "_above", None), getattr(span, "_before", None))
     return found
 
 
 def find_new_raise(traceback: TracebackType | None, heads: Heads) -> TracebackType | None:
-    """Return the step of a ``raise`` statement that took an exception out of a variable, in a span.
+    """Return the step of a ``raise`` statement that raised a stored exception again in a span.
 
-    It is asked of an exception that left another span before, one that is not inside this. Awaiting a task
-    that has failed, or asking a future for its result, brings it here as well, and is no new failure. A
-    statement that raises again what was caught in the same place isn't, either.
+    This concerns an exception that has left another span before, one outside the present span. Awaiting a
+    failed task, or asking a future for its result, raises the exception here as well, and is no new failure;
+    neither is a statement that raises again the exception caught in the same place.
 
     Args:
-        traceback: begins in the span's own frame.
-        heads: where it began when the exception left other spans.
+        traceback: its head, in the span's own frame.
+        heads: steps at which the traceback began when the exception left other spans.
     """
     if traceback is None:
         return None
@@ -82,8 +82,8 @@ def find_new_raise(traceback: TracebackType | None, heads: Heads) -> TracebackTy
     if is_known(traceback, heads):
         if is_own(start) and _is_before(traceback, start):
             return None  # Nothing was added: a bare ``raise``.
-        # The span began after what was known had ended, so it cannot have passed its frame: the traceback was
-        # removed from the exception, and its address is that of a new one.
+        # The span began after the known frame had ended, so the exception cannot have passed both: its old
+        # traceback was removed, and a new one has the same address.
         heads.clear()
     own: set[int] = set()
     step: TracebackType | None = traceback
@@ -92,10 +92,10 @@ def find_new_raise(traceback: TracebackType | None, heads: Heads) -> TracebackTy
         inner = step.tb_next
         if is_raise(step):
             if not is_own(step.tb_frame):
-                return None  # A library hands on what another thread or task has failed with.
+                return None  # A library passes on the failure of another thread or task.
             if inner is None:
                 return step
-            # A raise statement calls nothing: the step below it is one of before.
+            # A ``raise`` statement calls nothing: the step below was there before.
             if inner.tb_frame is start:
                 if _is_before(inner, start) or is_known(inner, heads):
                     return step
@@ -106,16 +106,16 @@ def find_new_raise(traceback: TracebackType | None, heads: Heads) -> TracebackTy
 
 
 def _is_before(step: TracebackType, frame: FrameType) -> bool:
-    """Tell whether a step is before a span that is ending: its frame is then at the line of ``with``."""
+    """Return whether a step precedes the ending span, whose frame is at the line of ``with``."""
     return (step.tb_lineno or 0) < (frame.f_lineno or 0)
 
 
 def come_from(
     exception: BaseException, trace_id: bytes, seen: set[int] | None = None
 ) -> tuple[str, tuple[bytes, bytes]] | None:
-    """Find what an exception was raised from that another span of the trace has seen: how, and its origin.
+    """Find a cause or member that another span of the trace has recorded; return the relation and its origin.
 
-    A mark of another trace is an exception object kept and raised again: that is a new origin.
+    A mark of another trace belongs to an exception that was stored and raised again, which is a new origin.
     """
     seen = seen if seen is not None else set()
     seen.add(id(exception))
@@ -132,7 +132,7 @@ def come_from(
 
 
 def _links(exception: BaseException) -> list[tuple[str, BaseException]]:
-    """Return what an exception was raised from, holds, or was raised over: what says most of it first."""
+    """Return an exception's causes and members with their relations, the most telling first."""
     how, cause = cause_of(exception)
     links = [] if cause is None else [(how, cause)]
     if issubclass(type(exception), BaseExceptionGroup):
@@ -142,7 +142,7 @@ def _links(exception: BaseException) -> list[tuple[str, BaseException]]:
 
 
 def cause_of(exception: BaseException) -> tuple[str, BaseException | None]:
-    """Return what an exception was raised from, and how, as a traceback shows it."""
+    """Return the cause or context that a traceback shows for an exception, and the relation."""
     cause = _explicit_cause_of(exception)
     if cause is not None:
         return WRAPPED, cause

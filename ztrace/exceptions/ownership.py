@@ -1,9 +1,9 @@
-"""Code of the user's own, told from the standard library, installed packages and ztrace itself.
+"""Distinction between the user's own code, libraries and ztrace itself.
 
-One idea: code outside the folders of libraries is the user's own, and inside them the distribution that the
-process was started for: the one that owns the console script, that of the package which ``python -m`` runs,
-of the application that a server was given, or of the caller of `ztrace.configure`. Its packages are read from
-its RECORD once, when an exception first passes through a library.
+One idea: code outside the folders of libraries is the user's own, and inside them the code of the
+distribution that the process was started for: that of the console script, of the module that ``python -m``
+runs, of the application that a server was given, or of the caller of `ztrace.configure`. Its packages are
+read from its RECORD, once, when an exception first passes through a library.
 """
 
 import os
@@ -17,25 +17,25 @@ from typing import Any
 from ztrace.libraries import LAUNCHERS
 from ztrace.native import monotonic
 
-#: Bytes read of a script: those that installers write have some hundred.
+#: Bytes read of a script; installers write a few hundred.
 _MAX_SCRIPT = 2048
-#: Time to look for the RECORD of a file, after those that are named as its package: the program waits for it.
+#: Time limit of the search for a file's RECORD, for which the program waits.
 _MAX_SEARCH_S = 0.1
-#: Script that an installer wrote for an entry point, and the module that it imports.
+#: Script written by an installer for an entry point, with the module that it imports.
 _WRAPPER = rb"(?ms)^from ([\w.]+) import (\w+)$.*?^\s+sys\.exit\(\2\b"
-#: Application of a server, and options that name it.
+#: Application in a server's arguments, and the options that introduce it.
 _TARGET = r"([A-Za-z_][\w.]*)(:[\w.]+(\(.*\))?)?\Z"
 _OPTIONS = ("-A", "-m", "--app", "--application", "--wsgi")
-#: Variables of the environment that name a module of the application.
+#: Environment variables that name a module of the application.
 _VARIABLES = ("DJANGO_SETTINGS_MODULE", "FLASK_APP")
-#: Options of uWSGI that name a module, as its module ``uwsgi`` has them.
+#: Options of uWSGI that name a module; the module ``uwsgi`` has their values.
 _UWSGI_OPTIONS = ("module", "wsgi", "w")
 
 _namespace_of = vars(ModuleType)["__dict__"].__get__
-#: Class of ``__spec__``, without importing importlib.
+#: Class of ``__spec__``, obtained without an import.
 _SPEC = type(sys.__spec__)
 
-#: Module that has called `ztrace.configure`, and its file: set by `ztrace.agent`.
+#: Module that called `ztrace.configure`, and its file; set by `ztrace.agent`.
 _configuring: tuple[str, str] | None = None
 
 
@@ -44,9 +44,9 @@ def is_in_app(filename: str, module: str = "") -> bool:
     """Return whether code is the user's own.
 
     Args:
-        filename: of the code. A relative name is that of a source that a compiled extension was built from,
-            or of code that Python imported by a relative path or out of an archive.
-        module: its ``__name__``, which finds the file where the name is no path.
+        filename: of the code. Compiled extensions have relative names, of the sources they were built from,
+            and so has code imported from a relative path or out of an archive.
+        module: ``__name__`` of the code, whose file decides if the file name is no absolute path.
     """
     if not os.path.isabs(filename):
         if filename.startswith("<frozen "):
@@ -60,7 +60,7 @@ def is_in_app(filename: str, module: str = "") -> bool:
 
 
 def note_configuring(namespace: dict[str, Any]) -> None:
-    """Remember the module that calls `ztrace.configure`, whose distribution is the user's own."""
+    """Note the module that calls `ztrace.configure`: its distribution is the user's own."""
     global _configuring
     name, file = namespace.get("__name__"), namespace.get("__file__")
     if type(name) is str and type(file) is str and not _is_within(name, "ztrace"):
@@ -71,7 +71,7 @@ def note_configuring(namespace: dict[str, Any]) -> None:
 
 @lru_cache(maxsize=1)
 def own_packages() -> tuple[str, ...]:
-    """Return the installed packages that are the user's own, by their dotted names."""
+    """Return the dotted names of the installed packages that are the user's own."""
     found: set[str] = set()
     for name, file in _entries():
         folder = _library_of(file)
@@ -82,7 +82,7 @@ def own_packages() -> tuple[str, ...]:
 
 
 def _entries() -> Iterator[tuple[str, str]]:
-    """Yield the modules that the process was started for, with their files."""
+    """Yield the modules for which the process was started, with their files."""
     main = _names_of("__main__")
     spec = main.get("__spec__")
     started, file = _wrapper()[1], main.get("__file__")
@@ -105,7 +105,7 @@ def _entries() -> Iterator[tuple[str, str]]:
 
 
 def _launched() -> Iterator[str]:
-    """Yield what may be the names of modules, among all by which a server was told its application."""
+    """Yield possible module names from everything that can name a server's application."""
     import re  # Its import takes as long as that of the agent.
 
     told = [os.environ.get(variable, "") for variable in _VARIABLES]
@@ -129,7 +129,7 @@ def _launched() -> Iterator[str]:
 
 @lru_cache(maxsize=1)
 def _wrapper() -> tuple[str, str]:
-    """Return the script that an installer wrote and that runs, and the module of its entry point."""
+    """Return the running script and its entry point's module if an installer wrote it, else empty texts."""
     main = _names_of("__main__")
     file = main.get("__file__")
     if type(file) is not str or main.get("__spec__") is not None:
@@ -146,14 +146,14 @@ def _wrapper() -> tuple[str, str]:
 
 
 def _packages_beside(file: str, folder: str) -> Iterator[str]:
-    """Yield the packages of the distribution that has installed a file into a folder of libraries."""
+    """Yield the packages of the distribution that installed a file into a folder of libraries."""
     path = file.removeprefix(folder).replace(os.sep, "/")
     name = path.partition("/")[0].partition(".")[0].lower()
     try:
         infos = [entry.path for entry in os.scandir(folder) if entry.name.endswith(".dist-info")]
     except OSError:
         return
-    # Most often it is named after its package.
+    # A distribution is usually named as its package.
     infos.sort(key=lambda info: not info.removeprefix(folder).lower().startswith(name))
     begun_s = monotonic()
     for info in infos:
@@ -162,7 +162,7 @@ def _packages_beside(file: str, folder: str) -> Iterator[str]:
         try:
             with open(os.path.join(info, "RECORD"), "rb") as record:
                 text = record.read()
-        except OSError:  # Of a system's package.
+        except OSError:  # Packages of Linux distributions have none.
             continue
         if f"\n{path},".encode() in b"\n" + text:
             yield from _packages_of(text.decode("utf-8", "replace"))
@@ -170,7 +170,7 @@ def _packages_beside(file: str, folder: str) -> Iterator[str]:
 
 
 def _packages_of(record: str) -> Iterator[str]:
-    """Yield the packages and modules that a RECORD lists; of a namespace, those in it."""
+    """Yield the packages and modules in a RECORD, and for a namespace those inside it."""
     files = [line.partition(",")[0] for line in record.splitlines()]
     folders = {file.removesuffix("/__init__.py") for file in files if file.endswith("/__init__.py")}
     for file in files:
@@ -183,7 +183,7 @@ def _packages_of(record: str) -> Iterator[str]:
 
 
 def _package_of(name: str) -> str:
-    """Return the outermost package of a module that is no namespace, to which others may add."""
+    """Return the outermost package of a module that is no namespace package."""
     parts = name.split(".")
     for depth in range(1, len(parts)):
         package = ".".join(parts[:depth])
@@ -197,13 +197,13 @@ def _is_within(name: str, package: str) -> bool:
 
 
 def _name_at(file: str, folder: str) -> str:
-    """Return the dotted name of the module that a file in a folder of libraries is."""
+    """Return the dotted name of the module in a file in a folder of libraries."""
     above, name = os.path.split(file.removeprefix(folder))
     return os.path.join(above, name.partition(".")[0]).replace(os.sep, ".").removesuffix(".__init__")
 
 
 def _names_of(module: str) -> dict[str, Any]:
-    """Return the namespace of a loaded module, without asking the module for it."""
+    """Return the namespace of a loaded module, without running the module's code."""
     loaded = sys.modules.get(module)
     names: dict[str, Any] = _namespace_of(loaded) if issubclass(type(loaded), ModuleType) else {}
     return names
@@ -215,7 +215,7 @@ def _file_of(module: str) -> str | None:
 
 
 def _library_of(file: str) -> str | None:
-    """Return the innermost folder of libraries that a file is in."""
+    """Return the innermost folder of libraries that contains a file."""
     return next((folder for folder in _library_folders() if file.startswith(folder)), None)
 
 

@@ -1,11 +1,11 @@
-"""Exceptions on their way through spans: recorded once, where they were first raised.
+"""Recording of exceptions on their way through spans: in full once, where they were first raised.
 
-One idea: identity travels with the exception object. The first span an exception leaves marks it as its
-origin; every other span it passes finds the mark, on the exception itself, on the one it was raised from, or
-on a member of a group. Across processes the mark rides in the error reply, and the middleware puts it back
-with `ztrace.exceptions.origins.mark_origin`.
+One idea: an exception's identity is that of its object. The first span that an exception leaves marks it as
+its origin; every other span that it passes finds the mark of the exception itself, of the one it was raised
+from, or of a member of a group. Across processes the origin travels in the error reply, and the middleware
+marks the exception raised there with `ztrace.exceptions.origins.mark_origin`.
 
-Nothing of the program's runs here but an exception's ``__str__``.
+None of the program's code runs here but an exception's ``__str__``.
 """
 
 from collections.abc import Sequence
@@ -38,22 +38,22 @@ from ztrace.exceptions.program import is_interrupt
 from ztrace.exceptions.tracebacks import identify, traceback_of
 from ztrace.records import KIND_NUMBERS, PASSED, RAISED, ExceptionRecord, FrameRecord
 
-#: Causes kept: ``raise from`` in a loop can chain without end.
+#: Causes kept: ``raise from`` in a loop makes chains of any length.
 MAX_CAUSES = 8
-#: Members kept of a group, and groups in one another.
+#: Members kept of a group, and levels of nested groups.
 MAX_MEMBERS, MAX_DEPTH = 16, 4
-#: Frames recorded with one, its causes' and members' included: groups of groups multiply.
+#: Frames recorded with an exception, including those of causes and members: nested groups multiply.
 MAX_RECORDED_FRAMES = 400
-#: Kinds of spans whose own frames are a library's: the line that made the call lies outside.
+#: Kinds of spans whose frames belong to a library: the line that made the call is further out.
 _CALLING = (KIND_NUMBERS["client"], KIND_NUMBERS["producer"])
 
 _exit_code_of = SystemExit.__dict__["code"].__get__
 
 
 def is_error(exception: BaseException) -> bool:
-    """Tell whether a span that ends with this has failed: leaving a generator or the program has not.
+    """Return whether a span that ends with an exception has failed, and not closed a generator or exited.
 
-    A cancelled task or a killed greenlet has: nobody got its result, and a span that is fine would claim one.
+    A cancelled task or a killed greenlet has failed: an ``ok`` span would claim a result that no caller got.
     """
     cls = type(exception)  # `isinstance` would ask the exception for its class.
     if issubclass(cls, SystemExit):
@@ -65,18 +65,18 @@ def is_error(exception: BaseException) -> bool:
 def record_exception(
     exception: BaseException, span: Context, *around: Context | None
 ) -> ExceptionRecord | None:
-    """Return the record of an exception that ends ``span``, and mark the exception with its origin.
+    """Return the record of an exception that ends a span, and mark the exception with its origin.
 
     Args:
-        exception: what ended the span.
+        exception: ended the span.
         span: has ended.
-        around: its parent, and what was current when it started.
+        around: parent of the span, and the span that was current when it started.
 
     Returns:
-        None if it is no failure.
+        None if the exception is no failure.
 
     Raises:
-        BaseException: if it arrived from outside meanwhile.
+        BaseException: an exception that arrived from outside meanwhile.
     """
     if not is_error(exception):
         return None
@@ -89,10 +89,10 @@ def record_exception(
 
 
 def _record_shortly(exception: BaseException, span: Context) -> ExceptionRecord:
-    """Record what could not be recorded in full.
+    """Record an exception without its details, after the full record has failed.
 
     Raises:
-        RecursionError: where the stack has no room for this either.
+        RecursionError: the stack has no room for this either.
     """
     how, origin = RAISED, (span.trace_id, span.span_id)
     entry = remember(exception)
@@ -106,7 +106,7 @@ def _record_shortly(exception: BaseException, span: Context) -> ExceptionRecord:
 
 
 class _Recording:
-    """One span's exception being recorded, with its causes and members."""
+    """Recording of the exception of one span, with causes and members."""
 
     def __init__(self, span: Context, around: Sequence[Context | None]) -> None:
         self._span = span
@@ -155,14 +155,14 @@ class _Recording:
         traceback: TracebackType | None,
         raised_anew: TracebackType | None,
     ) -> ExceptionRecord:
-        """Record what was raised in this span, or raised here from what was raised in another."""
-        # Marked first: whatever fails later, the spans around this one know where it came from.
+        """Record an exception that was raised in this span, maybe from one that another span has recorded."""
+        # Marked first: whatever fails later, the spans around this one find the origin.
         how, origin = self._mark_raised(exception, entry, traceback)
         stack = read_stack(traceback, last=raised_anew)
         frames = stack.frames
         if traceback is not None and not stack.in_app:
-            # It has only passed libraries. For a timeout in an RPC client its traceback begins in the client,
-            # and the line that made the call, which is what is asked for, lies further out.
+            # The exception has passed libraries only. The traceback of a timeout in an RPC client begins in
+            # the client, and the line of the user's own that made the call is further out.
             callers = read_callers(traceback.tb_frame)
             frames = record_frames([*callers, *read_steps(traceback, last=raised_anew)])
         return self._complete(exception, entry, self._limit(frames), how, origin, 0)
@@ -178,7 +178,7 @@ class _Recording:
         return how, origin
 
     def _leave(self, mark: Mark, traceback: TracebackType | None) -> None:
-        """Remember that the exception leaves this span, and which spans that is on the way to."""
+        """Add to the mark that the exception leaves this span, and the spans around it."""
         if self._span.span_id not in mark.via:
             if len(mark.via) > MAX_VIA:
                 mark.via.clear()
@@ -208,7 +208,7 @@ class _Recording:
         return ExceptionRecord(*told, frames, causes, how, *origin, notes, members)
 
     def _record_causes(self, exception: BaseException, depth: int) -> list[ExceptionRecord]:
-        """Record what it was raised from, down to what was raised in another span, which is told there."""
+        """Record the causes, up to one that another span has recorded."""
         how, link = cause_of(exception)
         while link is not None and id(link) not in self._seen and is_internal(traceback_of(link)):
             self._seen.add(id(link))
@@ -217,12 +217,12 @@ class _Recording:
             return []
         if self._is_elsewhere(link):
             return []
-        # It gets no mark: what is being handled outside this span may well leave another one yet.
+        # No mark: an exception that is being handled outside this span may still leave another span.
         frames = self._limit(read_stack(traceback_of(link)).frames)
         return [self._complete(link, remember(link), frames, how, (None, None), depth + 1)]
 
     def _record_members(self, exception: BaseException, depth: int) -> tuple[list[ExceptionRecord], int]:
-        """Record a group's exceptions, and count those left out."""
+        """Record the members of a group, and count those omitted."""
         if not issubclass(type(exception), BaseExceptionGroup):
             return [], 0
         members = members_of(exception)
@@ -252,14 +252,14 @@ class _Recording:
         return len(self._seen) >= MAX_LINKS
 
     def _is_elsewhere(self, exception: BaseException) -> bool:
-        """Tell whether it has been recorded with another span of this trace."""
+        """Return whether another span of this trace has recorded an exception."""
         mark = mark_of(exception)
         return (
             mark is not None and mark.trace_id == self._span.trace_id and mark.span_id != self._span.span_id
         )
 
     def _limit(self, frames: Sequence[FrameRecord]) -> list[FrameRecord]:
-        """Return those frames for which there is room, the innermost."""
+        """Return the innermost frames for which there is room."""
         kept = list(frames)
         excess = len(kept) - self._frames_left
         if excess > 0:
@@ -272,5 +272,5 @@ class _Recording:
 
 
 def type_name(exception: BaseException) -> str:
-    """Return the class's name with its module, bare for builtins."""
+    """Return the name of an exception's class, with its module unless it is a builtin."""
     return name_class(type(exception))

@@ -1,10 +1,10 @@
-"""From a traceback as Python prints it to the records that it would have left.
+"""Parser of tracebacks as Python prints them, which returns the records of the exceptions.
 
-One idea: the text says what the exception object said: outermost frame first, and above it what it was raised
-from. What is no traceback of Python's gives no frames, and nothing here fails.
+One idea: a text has its causes above it and its outermost frame first, as the exception object has. A text
+that is no traceback of Python's gives no frames, and nothing here raises.
 
-This is for exceptions that come as text alone, as OpenTelemetry has them in its events. A text does not tell
-in which module a frame is; lines of locals and markers are passed over, and so are the members of a group.
+OpenTelemetry's events have exceptions as text only. A text does not name the modules of frames; lines of
+locals and markers are skipped, and so are the members of a group.
 """
 
 import re
@@ -13,39 +13,39 @@ from collections.abc import Callable
 from ztrace.exceptions.frames import INNERMOST, OUTERMOST
 from ztrace.records import MAX_CODE, RAISED, REPLACED, WRAPPED, ExceptionRecord, FrameRecord
 
-#: Characters looked at: the end is where it happened. Python's own limit of a thousand frames makes 100,000.
+#: Characters parsed, from the end, where the failure is: Python's limit of 1,000 frames makes 100,000.
 MAX_TEXT = 1 << 18
-#: Causes kept, as of exceptions that are there.
+#: Causes kept, as of exception objects.
 MAX_CAUSES = 8
-#: Characters kept of a cause's message, as of exceptions that are there.
+#: Characters kept of a cause's message, as of exception objects.
 MAX_MESSAGE = 4096
 
 _HEAD = "Traceback (most recent call last):"
 _FRAME = re.compile(r'  File "(.+)", line (\d+)(?:, in (.+))?\Z')
 _REPEATED = re.compile(r"  \[Previous line repeated (\d+) more times?\]\Z")
 _MARKERS = re.compile(r"[ ~^]+\Z")
-#: What Python writes between an exception and the one that was raised of it, and what that makes the first.
+#: Lines that Python writes after a cause, and the relation of the cause.
 _BETWEEN = {
     "The above exception was the direct cause of the following exception:": WRAPPED,
     "During handling of the above exception, another exception occurred:": REPLACED,
 }
-#: How a group's traceback begins, what is before each of its lines, and what ends it.
+#: First line of a group's traceback, prefix of its other lines, and its end.
 _GROUP_HEAD, _GROUP_BAR, _GROUP_END = "  + Exception Group ", "  | ", "  +-+---"
 
 
 def read_stack_text(
     text: str, in_app: Callable[[str], bool], type_: str = "", message: str | None = None
 ) -> ExceptionRecord:
-    """Return the record of an exception of which there is a text.
+    """Parse the text of an exception.
 
     Args:
-        text: as `traceback.format_exception` makes it; anything else gives a record without frames.
-        in_app: tells of a file whether it is the user's own.
-        type_: the exception's type, if it is known; the text has it too.
-        message: likewise.
+        text: as `traceback.format_exception` writes it; any other text gives a record without frames.
+        in_app: returns whether a file is the user's own.
+        type_: type of the exception if known, instead of the one in the text.
+        message: message of the exception if known, instead of the one in the text.
 
     Returns:
-        A record that was raised, with causes and without an origin.
+        A record with how=RAISED and causes, without an origin.
     """
     parts = _split(text[-MAX_TEXT:])
     record = _read_part(parts[-1][1], in_app)
@@ -61,7 +61,7 @@ def read_stack_text(
 
 
 def _split(text: str) -> list[tuple[str, list[str]]]:
-    """Return the lines of each exception, first raised first, and how the next was raised of it."""
+    """Return the lines of each exception, first raised first, with the relation of the next one to it."""
     parts: list[tuple[str, list[str]]] = []
     lines: list[str] = []
     for line in text.splitlines():
@@ -76,7 +76,7 @@ def _split(text: str) -> list[tuple[str, list[str]]]:
 
 
 def _read_part(lines: list[str], in_app: Callable[[str], bool]) -> ExceptionRecord:
-    """Return one exception's record; of what has no frames only what may be its type and message."""
+    """Return the record of one exception; lines without a traceback give an empty record."""
     head = next((place for place, line in enumerate(lines) if line.endswith(_HEAD)), None)
     if head is None:
         return ExceptionRecord("", "", [], [], RAISED, None, None)
@@ -109,7 +109,7 @@ def _read_part(lines: list[str], in_app: Callable[[str], bool]) -> ExceptionReco
 
 
 def _cap(frames: list[FrameRecord]) -> list[FrameRecord]:
-    """Leave out frames in the middle where there are too many, and say how many they were."""
+    """Omit frames in the middle if there are too many, and record their number."""
     left_out = frames[OUTERMOST:-INNERMOST]
     if not left_out:
         return frames

@@ -1,28 +1,28 @@
-"""Traceback objects: known again without being kept alive, and left as they would be without ztrace.
+"""Traceback objects, identified without being kept alive, and left as they would be without ztrace.
 
-One idea: the address of an object that is gone may be another's the next moment, and a traceback cannot be
-referred to weakly. But the frame of the call that it was made for ends with the exception, is in no other
-traceback's place, and has room for a tag: where both ends of the comparison have the same tag, it is the same
-frame, and so the same traceback. The tag keeps nothing alive, and goes with the frame.
+One idea: the address of a freed object may be reused at once, and tracebacks take no weak reference. But the
+frame of the call below a step ends with the exception, and has room for a tag in ``f_trace``: if the
+remembered tag is the frame's, the frame is the same, and so is the traceback. The tag keeps nothing alive,
+and is freed with the frame.
 """
 
 import sys
 from functools import lru_cache
 from types import CodeType, FrameType, TracebackType
 
-#: Steps remembered of one exception: one that is raised without end must not make it grow.
+#: Steps remembered of one exception: raising it without end must not make its mark grow.
 MAX_HEADS = 2000
 
-#: What the code of a traceback's copy does: ``raise __traceback_maker``.
+#: Names in the code of a copied traceback, which consists of ``raise __traceback_maker``.
 _REBUILT = ("__traceback_maker",)
 
-#: The class's own, whatever a subclass has in its place.
+#: Descriptors of BaseException, whatever a subclass has in their place.
 traceback_of = BaseException.__dict__["__traceback__"].__get__
 set_traceback = BaseException.__dict__["__traceback__"].__set__
 
 
 class Tag:
-    """What a frame is known again by, in its place for a debugger's function, which is free as a rule."""
+    """Mark of a frame already seen; stored in ``f_trace``, normally unset."""
 
     __slots__ = ()
 
@@ -30,8 +30,8 @@ class Tag:
         """Ignore the event, as the function of a debugger that wants no more events of a frame."""
 
 
-#: Where a traceback began when its exception left a span: what `is_known` knows a step by. Of a step by its
-#: address the instruction and the tag; of a copy the file, the line and the name.
+#: Steps at which a traceback began when its exception left a span, for `is_known`: by the address of a step
+#: its instruction and tag, and by file, line and name an entry for copies of the step.
 Heads = dict[int | tuple[str, int, str], tuple[int, Tag | None]]
 
 
@@ -48,7 +48,7 @@ def identify(step: TracebackType, heads: Heads) -> None:
 
 
 def is_known(step: TracebackType, heads: Heads) -> bool:
-    """Tell whether a step, or the one it was made after, was remembered."""
+    """Return whether a step, or the step that it is a copy of, is remembered."""
     head = heads.get(id(step))
     if head is not None:
         return head[0] == step.tb_lasti and head[1] is _tag_of(_frame_below(step))
@@ -57,9 +57,9 @@ def is_known(step: TracebackType, heads: Heads) -> bool:
 
 
 def is_known_below(traceback: TracebackType | None, heads: Heads) -> bool:
-    """Return whether a frame of a traceback ended with the exception of which the heads were remembered.
+    """Return whether a frame of a traceback ended with the exception whose heads are remembered.
 
-    Nothing is derived from a frame that has not ended: it may have raised another exception before.
+    A frame that has not ended proves nothing: it may have raised another exception before.
     """
     step = traceback
     while step is not None:
@@ -74,7 +74,7 @@ def is_known_below(traceback: TracebackType | None, heads: Heads) -> bool:
 
 
 def is_copy(code: CodeType) -> bool:
-    """Tell whether a step's code is a stand-in's: gevent and tblib copy tracebacks for other threads."""
+    """Return whether code belongs to a copied traceback, as gevent and tblib make for other threads."""
     return code.co_names == _REBUILT
 
 
@@ -104,14 +104,14 @@ def _opcode(name: str) -> int:
 
 
 def take_off_frame(exception: BaseException, alone: bool = False) -> None:
-    """Let a traceback be what it were without the function that calls this in its ``except`` clause.
+    """Remove the step of the function that calls this in its ``except`` clause.
 
-    A bare ``raise`` there adds nothing, so the program sees what it would have seen without ztrace. And
-    zerorpc formats each traceback twice, for which Python parses the source line of a step.
+    A bare ``raise`` there adds no step, so the program sees the traceback that it would see without ztrace.
+    zerorpc, which formats each traceback twice, has one source line less to parse.
 
     Args:
         exception: with a traceback that begins in the calling function.
-        alone: take the frame off even if it is the only one.
+        alone: remove the step even if it is the only one.
     """
     traceback = traceback_of(exception)
     if traceback is None or traceback.tb_frame is not sys._getframe(1):
@@ -122,12 +122,12 @@ def take_off_frame(exception: BaseException, alone: bool = False) -> None:
 
 
 def _frame_below(step: TracebackType) -> FrameType:
-    """Return the frame that ended with the exception on its way to a step, if it came from one."""
+    """Return the frame that ended with the exception below a step, the step's own if there is none."""
     below = step.tb_next
     return step.tb_frame if below is None else below.tb_frame
 
 
 def _tag_of(frame: FrameType) -> Tag | None:
-    """Return a frame's tag; a debugger's function, which many frames have, tells nothing."""
+    """Return a frame's tag; the function of a debugger, shared by many frames, is none."""
     tag = frame.f_trace
     return tag if type(tag) is Tag else None
