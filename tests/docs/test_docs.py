@@ -26,7 +26,7 @@ from ztrace_collector import refusals
 from ztrace_collector.checking import attributes, columns, failures, mending, parcels
 from ztrace_collector.layout import BUCKETS_PER_E, LOSS_COLUMNS, SCHEMA_VERSION
 from ztrace_collector.otlp.forwarding import forwarder, process
-from ztrace_collector.otlp.listening import bodies, grpc, http, intake, thread
+from ztrace_collector.otlp.listening import bodies, grpc, http, http_connections, intake, thread
 from ztrace_collector.otlp.mapping import pieces
 from ztrace_collector.otlp.sending import deliver
 from ztrace_collector.otlp.sending import http as sending_http
@@ -199,9 +199,9 @@ LIMITS = [
     ("Limits of the collector", "OTLP spans, bytes of a transaction", parcels.PARCEL_SPANS),
     ("Limits of the collector", "spans of large traces remembered", known.MAX_REMEMBERED),
     ("Limits of the collector", "characters of a span's details", attributes.MAX_ATTRIBUTES),
-    ("Limits of the collector", "connections for OTLP", thread.MAX_CONNECTIONS),
+    ("Limits of the collector", "connections for OTLP", http_connections.MAX_CONNECTIONS),
     ("Limits of the collector", "connections for OTLP", grpc.MAX_CONNECTIONS),
-    ("Limits of the collector", "timeout of an OTLP request's head", f"{thread.HEAD_S:g} s"),
+    ("Limits of the collector", "timeout of an OTLP request's head", f"{http_connections.HEAD_S:g} s"),
     ("Limits of the collector", "timeout of an OTLP request's head", f"{http.PART_S:g} s"),
     ("Limits of the collector", "timeout of an OTLP request's head", f"{http.BODY_S:g} s"),
     ("Limits of the collector", "idle timeout of an OTLP connection", f"{thread.KEEP_ALIVE_S} s"),
@@ -261,8 +261,10 @@ LIMITS = [
     ("Limits of the viewer", "time limit of a search", f"{asking.ANSWER_S:g} s"),
     ("Limits of the viewer", "tags of a query", parameters.MAX_TAGS),
     ("Limits of the viewer", "concurrent queries", app.THREADS),
-    ("Limits of the viewer", "concurrent queries", serving.CONNECTIONS),
+    ("Limits of the viewer", "concurrent queries", http_connections.MAX_CONNECTIONS),
     ("Limits of the viewer", "idle timeout of a connection", f"{serving.IDLE_S} s"),
+    ("Limits of the viewer", "timeout of a request's head", f"{http_connections.HEAD_S:g} s"),
+    ("Limits of the viewer", "timeout of a request's head", f"{http_connections.SEND_S:g} s"),
     ("Limits of the viewer", "idle timeout of a connection", f"{serving.GRACE_S} s"),
 ]
 

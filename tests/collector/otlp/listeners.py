@@ -17,7 +17,7 @@ import pytest
 from tests.ztrace.waiting import wait_for
 from ztrace.addresses import Address
 from ztrace_collector import service
-from ztrace_collector.otlp.listening import thread as listening_thread
+from ztrace_collector.otlp.listening import http_connections
 from ztrace_collector.otlp.listening.servers import Listening, Servers
 from ztrace_collector.receiving.inbox import Inbox
 from ztrace_collector.service import Collector, Options
@@ -75,7 +75,7 @@ def running(path: Path, *, grpc: bool = False) -> Iterator[Running]:
     thread = threading.Thread(target=collector.run, name="collector")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(service, "IDLE_S", IDLE_S)
-        patch.setattr(listening_thread, "LOOK_S", LOOK_S)
+        patch.setattr(http_connections, "LOOK_S", LOOK_S)
         thread.start()
         try:
             wait_for(lambda: endpoints or not thread.is_alive())

@@ -11,7 +11,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from tests.collector.otlp.listeners import DEADLINE_S, Running, count_spans, refusals, running
 from tests.collector.otlp.requests import make_request, make_span, put_in_order, send_all
 from tests.ztrace.waiting import wait_for
-from ztrace_collector.otlp.listening import bodies, http, intake, thread
+from ztrace_collector.otlp.listening import bodies, http, http_connections, intake, thread
 from ztrace_collector.otlp.mapping import incoming
 from ztrace_collector.otlp.mapping.json_form import format_request
 
@@ -337,7 +337,7 @@ def test_who_does_not_send_a_request_is_cut(
     collector: Running, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
     """A connection that sends an incomplete head, or nothing, is closed after the timeout."""
-    monkeypatch.setattr(thread, "HEAD_S", 0.3)
+    monkeypatch.setattr(http_connections, "HEAD_S", 0.3)
     with socket.create_connection(collector.http) as client:
         client.sendall(sent)
         assert answered(client).count(b"HTTP/1.1 200") == sent.count(b"{}")
@@ -402,13 +402,32 @@ def test_what_is_no_http_is_counted(collector: Running) -> None:
 
 def test_too_many_connections_cut_the_idle_ones(collector: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the limit, the longest idle connections are closed, and exporters are served."""
-    monkeypatch.setattr(thread, "MAX_CONNECTIONS", 20)
+    monkeypatch.setattr(http_connections, "MAX_CONNECTIONS", 20)
     with ExitStack() as stack:
         idle = [stack.enter_context(socket.create_connection(collector.http)) for _ in range(60)]
         for _ in range(3):
             assert requests.post(collector.url, b"{}", headers=JSON, timeout=DEADLINE_S).status_code == 200
         assert answered(idle[0]) == b""
         wait_for(lambda: refusals(collector.path).get("otlp_connection", 0) >= 40)
+
+
+def test_half_a_request_keeps_nobody_out(collector: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections with half a head or body give way, and an exporter's idle connection stays."""
+    monkeypatch.setattr(http_connections, "MAX_CONNECTIONS", 20)
+    with ExitStack() as stack:
+        exporter = stack.enter_context(closing(HTTPConnection(*collector.http, timeout=DEADLINE_S)))
+        exporter.request("POST", "/v1/traces", b"{}", JSON)
+        assert exporter.getresponse().read() == b"{}"
+        kept = exporter.sock
+        for number in range(60):
+            half = stack.enter_context(socket.create_connection(collector.http))
+            with suppress(OSError):  # It may have given way.
+                half.sendall(HEAD + b"Content-Length: 100\r\n\r\n{" if number % 2 else HEAD)
+        for _ in range(3):
+            assert requests.post(collector.url, b"{}", headers=JSON, timeout=DEADLINE_S).status_code == 200
+        exporter.request("POST", "/v1/traces", b"{}", JSON)
+        assert exporter.getresponse().read() == b"{}"
+        assert exporter.sock is kept
 
 
 def test_bodies_on_their_way_are_bounded(collector: Running, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ import pytest
 from tests.viewer.commands.test_process import MAIN, environment, ztrace
 from tests.viewer.stored import NOON, checkout, span, store, trace_id
 from tests.viewer.web.serving import DEADLINE_S, TOKEN, Site, served
+from ztrace_collector.otlp.listening.http_connections import MAX_CONNECTIONS
 
 pytestmark = pytest.mark.process
 
@@ -72,6 +73,16 @@ def test_it_ends_on_sigterm_too(shop: Path) -> None:
         assert site.ask("/").status == 200
         site.process.send_signal(signal.SIGTERM)
         assert site.process.wait(DEADLINE_S) == 0
+
+
+def test_half_a_request_keeps_nobody_out(shop: Path) -> None:
+    """However many connections send half a request, a whole one is answered."""
+    with served(shop) as site, ExitStack() as stack:
+        for number in range(MAX_CONNECTIONS + 50):
+            half = stack.enter_context(socket.create_connection(("127.0.0.1", site.port)))
+            half.sendall(b"GET /api/services HTTP/1.1\r\nX: " if number % 2 else b"")
+        for _ in range(3):
+            assert "shop" in site.get("/api/services")["data"]
 
 
 @pytest.mark.slow

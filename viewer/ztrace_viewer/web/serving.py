@@ -15,11 +15,10 @@ from types import FrameType
 
 import uvicorn
 
+from ztrace_collector.otlp.listening.http_connections import Connection
 from ztrace_viewer.web.app import make_app
 from ztrace_viewer.web.listening import find_address
 
-#: Connections at the same time; more are told to come back.
-CONNECTIONS = 100
 #: How long answers on their way may take at the end, and how long a connection may be idle.
 GRACE_S, IDLE_S = 2, 15
 #: What the end may take beyond that.
@@ -43,7 +42,7 @@ class Server:
         self._server = _Quiet(
             uvicorn.Config(
                 make_app(database, token, find_address(listener)),
-                http="h11",
+                http=Connection,
                 ws="none",
                 lifespan="on",
                 log_config=None,
@@ -51,7 +50,6 @@ class Server:
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
-                limit_concurrency=CONNECTIONS,
                 timeout_keep_alive=IDLE_S,
                 timeout_graceful_shutdown=GRACE_S,
                 h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
