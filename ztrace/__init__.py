@@ -12,7 +12,7 @@ publishes them to the collector (`ztrace collect`). It never raises into the pro
 
 from ztrace.agent import configure, flush, shutdown
 from ztrace.context import Context, SpanContext, current_span
-from ztrace.decorator import trace
+from ztrace.decorating.decorator import trace
 from ztrace.middleware import instrument
 from ztrace.propagation import extract, inject
 from ztrace.spans import Span, span

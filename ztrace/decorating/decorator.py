@@ -1,8 +1,8 @@
 """``@ztrace.trace``: a span for every call of a function.
 
 One idea: the decorated object keeps its kind. Each sort of function is wrapped by a function of the same
-sort, here. Descriptors and partial functions are rebuilt around the wrapped function (`ztrace.descriptors`).
-Every other object is returned unchanged, with a warning.
+sort, here. Descriptors and partial functions are rebuilt around the wrapped function, in `descriptors`. Every
+other object is returned unchanged, with a warning.
 """
 
 import weakref
@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar, overload
 
 from ztrace import diagnostics
 from ztrace.context import Context, current_span, make_current
-from ztrace.descriptors import (
+from ztrace.decorating.descriptors import (
     flags_of,
     is_function,
     keep_identity,
