@@ -27,7 +27,7 @@ class Connection(H11Protocol):
 
     #: Since when a request's head is due; None while one is in work, or none has begun.
     _due_s: float | None = None
-    #: Since when the peer is waited for, and whether it has brought a request.
+    #: Since when the peer is waited for, and whether it has brought a request before.
     _since_s = 0.0
     _served = False
     #: Bytes that the peer had to read, and since when they have not become fewer.
@@ -45,7 +45,7 @@ class Connection(H11Protocol):
         self._looking = self.loop.call_later(LOOK_S, self._look)
         if len(self.connections) > MAX_CONNECTIONS:
             waiting = [each for each in self.connections if isinstance(each, Connection) and each._waits()]
-            oldest = min(waiting, key=lambda each: (each._served, each._since_s))
+            oldest = min(waiting, key=lambda each: (each._is_idle(), each._since_s))
             oldest._cut(f"more than {MAX_CONNECTIONS} connections")
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -99,6 +99,10 @@ class Connection(H11Protocol):
     def _waits(self) -> bool:
         """Return whether the peer is waited for, and not the application."""
         return not self._has_request() or self.cycle.more_body or self.flow.write_paused
+
+    def _is_idle(self) -> bool:
+        """Return whether the peer has brought a request and read its answer."""
+        return self._served and not self._has_request() and not self.transport.get_write_buffer_size()
 
     def _cut(self, why: str) -> None:
         self.count_refusal(why)
