@@ -76,9 +76,9 @@ BROKEN = [
     (make_empty, DatabaseForeign, "is not a ztrace database"),
     (make_foreign, DatabaseForeign, "is not a ztrace database"),
     (make_newer, DatabaseNewer, "pip install --upgrade"),
-    (make_older, DatabaseError, "brings it up to date"),
+    (make_older, DatabaseError, "upgrade it with"),
     (make_corrupt, DatabaseCorrupt, "is damaged"),
-    (lambda path: None, DatabaseMissing, "'ztrace up' makes one"),
+    (lambda path: None, DatabaseMissing, "create one with 'ztrace up'"),
 ]
 
 
@@ -125,7 +125,7 @@ def test_an_unreadable_file_is_told() -> None:
         if user == 0:  # Root can read everything.
             os.seteuid(65534)
         try:
-            with pytest.raises(DatabaseError, match="cannot be read"), open_database(path):
+            with pytest.raises(DatabaseError, match="cannot read"), open_database(path):
                 pass
         finally:
             os.seteuid(user)

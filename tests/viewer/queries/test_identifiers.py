@@ -32,7 +32,7 @@ def test_a_unique_prefix_is_enough(three: Path, prefix: str) -> None:
 
 def test_an_ambiguous_prefix_names_the_candidates(three: Path) -> None:
     """An ambiguous prefix raises an error with the candidates."""
-    with open_database(three) as db, pytest.raises(SettingsError, match="several") as caught:
+    with open_database(three) as db, pytest.raises(SettingsError, match="ambiguous") as caught:
         find_trace(db, "0123")
     assert all(each.hex() in str(caught.value) for each in IDS)
 

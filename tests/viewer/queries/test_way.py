@@ -92,7 +92,7 @@ def test_another_occurrence_can_be_shown(shop: Path) -> None:
     assert read(shop, sample=FIRST)["exception"] is not None
     with pytest.raises(NotFoundError, match="no sample 'ffff'"):
         read(shop, sample="ffff")
-    with pytest.raises(SettingsError, match="several"):
+    with pytest.raises(SettingsError, match="ambiguous"):
         read(shop, sample=first[:4])
 
 

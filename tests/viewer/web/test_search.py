@@ -138,7 +138,7 @@ def test_a_search_ends_with_its_time_and_says_so(like: Path) -> None:
         calls = count_calls(db, 0, INT64_MAX, Deadline(0))
     assert found.traces == []
     for note in (found.note, calls.note):
-        assert note.startswith("looked back to 2026-01-31T12:00:0")
+        assert note.startswith("searched back to 2026-01-31T12:00:0")
         assert note.endswith("Z within 0 s; ask for a shorter time")
 
 

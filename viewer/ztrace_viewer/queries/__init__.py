@@ -1,1 +1,1 @@
-"""Every question that the viewer asks of the database, and the only place of its SQL."""
+"""Queries of the database: the only SQL of the viewer, from rows to documents."""

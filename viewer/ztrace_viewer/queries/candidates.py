@@ -1,7 +1,7 @@
 """Traces that began in a stretch of time, the newest first.
 
-One idea: ``traces`` is indexed by hour, and the index has when each began. So hours are taken one by one from
-the end, and of an hour ever more at a time: most questions have enough after the first few hundred.
+One idea: ``traces`` has an index by hour that includes the start. Hours are read one by one from the end,
+and within an hour in pages of growing size: most searches are complete after the first few hundred traces.
 """
 
 import sqlite3
@@ -16,9 +16,9 @@ from ztrace_viewer.queries.deadline import Deadline
 from ztrace_viewer.queries.rows import name_columns, read
 from ztrace_viewer.terminal.durations import UNITS_NS
 
-#: Traces looked at first, and at a time at most: each time goes through its hour's part of the index twice.
+#: Traces of the first page and of the largest; each page scans its hour's part of the index twice.
 FIRST_PAGE, LAST_PAGE = 128, 16_384
-#: Of those, how many are in memory at once.
+#: Traces of a page in memory at once.
 CHUNK = 1024
 
 
@@ -34,13 +34,13 @@ class Candidate(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """Which traces are wanted.
+    """Conditions on traces.
 
     Attributes:
-        start_ns: when they began at the earliest.
-        end_ns: when they began at the latest.
-        service: a name that is among their services, as JSON; None for any.
-        min_ns: how long from their first start to their last end at least.
+        start_ns: earliest start.
+        end_ns: latest start.
+        service: one of their services, as JSON; None for any.
+        min_ns: shortest time from their first start to their last end.
     """
 
     start_ns: int
@@ -50,7 +50,7 @@ class Wanted(NamedTuple):
 
 
 class Page(NamedTuple):
-    """Some traces, and how far back was looked for them."""
+    """Some traces, and the time back to which the search has come."""
 
     traces: list[Candidate]
     since_ns: int
@@ -90,7 +90,7 @@ ORDER BY start_ns DESC, id DESC
 
 
 def read_pages(db: sqlite3.Connection, wanted: Wanted) -> Iterator[Page]:
-    """Yield the traces that are wanted, the newest first."""
+    """Yield the traces that meet the conditions, the newest first."""
     size, last_hour = FIRST_PAGE, wanted.end_ns // HOUR_NS
     while True:
         (hour,) = db.execute(_HOUR, (last_hour,)).fetchone()
@@ -101,7 +101,7 @@ def read_pages(db: sqlite3.Connection, wanted: Wanted) -> Iterator[Page]:
         end_ns = min(wanted.end_ns, (hour + 1) * HOUR_NS - 1)
         while start_ns <= end_ns:
             bounds = {"hour": hour, "start": start_ns, "end": end_ns}
-            # The first that is too many; those that began at the same time are taken with the others.
+            # First trace beyond the page; traces that began at the same time stay together.
             row = db.execute(_BOUND, {**bounds, "size": size}).fetchone()
             since_ns = start_ns if row is None else min(end_ns, row[0] + 1)
             values = {"service": wanted.service, "least": wanted.min_ns}
@@ -119,6 +119,6 @@ def count_by_service(db: sqlite3.Connection, trace_id: bytes) -> list[ServiceCou
 
 
 def explain_end(since_ns: int, deadline: Deadline) -> str:
-    """Say how far back was looked."""
+    """Return a note on the time back to which the search came before the deadline."""
     since = datetime.fromtimestamp(since_ns // UNITS_NS["s"], UTC)
-    return f"looked back to {since:%Y-%m-%dT%H:%M:%SZ} within {deadline.limit_s:g} s; ask for a shorter time"
+    return f"searched back to {since:%Y-%m-%dT%H:%M:%SZ} within {deadline.limit_s:g} s; select a shorter time"

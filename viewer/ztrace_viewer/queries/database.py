@@ -1,7 +1,7 @@
-"""Open a database file for reading, and say in one line why it cannot be.
+"""Read-only access to a database file.
 
-One idea: nobody sees SQLite's own errors. Whatever goes wrong while the file is open becomes one of the
-`ztrace.errors.DatabaseError` classes, with what to do about it.
+One idea: users never see SQLite's own errors. Each failure while the file is open is raised as one of the
+`ztrace.errors.DatabaseError` classes, with a hint.
 """
 
 import os
@@ -14,18 +14,18 @@ from urllib.parse import quote
 from ztrace.errors import DatabaseCorrupt, DatabaseError, DatabaseForeign, DatabaseMissing, DatabaseNewer
 from ztrace_collector.layout import APPLICATION_ID, SCHEMA_VERSION
 
-#: A reader never waits for the writer in WAL mode, only for a recovery after a crash: that takes a moment.
+#: Timeout of a lock. In WAL mode a reader waits for the recovery after a crash only, which takes a moment.
 _BUSY_TIMEOUT_S = 2.0
 
 
 @contextmanager
 def open_database(path: Path, *, snapshot: bool = True) -> Iterator[sqlite3.Connection]:
-    """Open a ztrace database read-only.
+    """Open a ztrace database read-only; the connection is closed at the end of the block.
 
     Args:
         path: the file.
-        snapshot: see one state of the database throughout, as a document with several queries must; False
-            to see what is written meanwhile.
+        snapshot: read one state of the database throughout, as a document of several queries requires;
+            False to read what is written meanwhile.
 
     Raises:
         DatabaseError: one of its classes, here or while the connection is used.
@@ -45,17 +45,17 @@ def _check_file(path: Path) -> None:
     try:
         is_folder, exists = path.is_dir(), path.exists()
     except (OSError, ValueError) as error:
-        raise DatabaseError(f"cannot look at {path}: {error}", hint="name another file with --db") from error
+        raise DatabaseError(f"cannot open {path}: {error}", hint="give another file with --db") from error
     if not exists:
         raise DatabaseMissing(
             f"there is no database {path}",
-            hint="'ztrace up' makes one, 'ztrace demo' fills one; --db names another",
+            hint="create one with 'ztrace up' or 'ztrace demo', or give another file with --db",
         )
     if is_folder:
-        raise DatabaseError(f"{path} is a folder", hint="name the file in it with --db")
-    # Asked, and not tried: closing a file takes away the locks that this process holds on it elsewhere.
+        raise DatabaseError(f"{path} is a folder", hint="give a file in it with --db")
+    # Not tried by opening: closing a file releases all locks that this process holds on it.
     if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
-        raise DatabaseError(f"{path} cannot be read", hint="ask its owner for permission to read it")
+        raise DatabaseError(f"cannot read {path}: permission denied", hint="ask its owner for permission")
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -63,8 +63,8 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         return _prepare(uri)
     except sqlite3.OperationalError:
-        # SQLite wants to make files beside a WAL database; where it may not and no collector left any, the
-        # file itself is all there is.
+        # SQLite creates files beside a WAL database. Where it may not, and no collector left any, the file
+        # itself is complete.
         if os.access(path.parent, os.W_OK) or Path(f"{path}-wal").exists():
             raise
         return _prepare(f"{uri}&immutable=1")
@@ -89,7 +89,7 @@ def _decode(raw: bytes) -> str:
 def _check_identity(db: sqlite3.Connection, path: Path) -> None:
     application_id = db.execute("PRAGMA application_id").fetchone()[0]
     if application_id != APPLICATION_ID:
-        raise DatabaseForeign(f"{path} is not a ztrace database", hint="name another file with --db")
+        raise DatabaseForeign(f"{path} is not a ztrace database", hint="give another file with --db")
     version = db.execute("PRAGMA user_version").fetchone()[0]
     if version > SCHEMA_VERSION:
         raise DatabaseNewer(
@@ -99,19 +99,19 @@ def _check_identity(db: sqlite3.Connection, path: Path) -> None:
     if version < SCHEMA_VERSION:
         raise DatabaseError(
             f"{path} was written by an older ztrace (schema {version}, this one reads {SCHEMA_VERSION})",
-            hint=f"'ztrace collect --db {path}' brings it up to date",
+            hint=f"upgrade it with 'ztrace collect --db {path}'",
         )
 
 
 def _explain(error: sqlite3.Error, path: Path) -> DatabaseError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_NOTADB:
-        return DatabaseForeign(f"{path} is not a database", hint="name another file with --db")
+        return DatabaseForeign(f"{path} is not a database", hint="give another file with --db")
     if code == sqlite3.SQLITE_CORRUPT:
         return DatabaseCorrupt(
             f"{path} is damaged: {error}",
-            hint=f"'sqlite3 {path} .recover' saves what can be read",
+            hint=f"recover what is readable with 'sqlite3 {path} .recover'",
         )
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return DatabaseError(f"{path} is locked by another program", hint="try again in a moment")
-    return DatabaseError(f"{path} cannot be read: {error}", hint="check its folder's permissions, or --db")
+        return DatabaseError(f"{path} is locked by another program", hint="retry in a moment")
+    return DatabaseError(f"cannot read {path}: {error}", hint="check the permissions of its folder")

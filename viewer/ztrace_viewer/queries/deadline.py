@@ -1,7 +1,7 @@
-"""How long a question may take.
+"""Deadline of a request.
 
-One idea: SQLite asks now and then whether to go on, so no question outlasts its time, whatever it meets; and
-what looks further and further asks by itself, and answers with what it has found.
+One idea: SQLite checks it every few hundred microseconds, so no statement outlasts it. A search that reads
+page by page checks it by itself, and returns what it has found.
 """
 
 import sqlite3
@@ -9,19 +9,19 @@ import time
 
 from ztrace.errors import ZtraceError
 
-#: Steps of SQLite's machine between two looks at the clock: some hundred microseconds.
+#: Instructions of SQLite between two checks: a few hundred microseconds.
 _STEPS = 20_000
 
 
 class TooLong(ZtraceError):
-    """A question was not answered in its time."""
+    """A request was not answered before its deadline."""
 
 
 class Deadline:
-    """The end of one question's time.
+    """Deadline of one request.
 
     Attributes:
-        limit_s: how much there was.
+        limit_s: time from the start of the request.
     """
 
     def __init__(self, limit_s: float) -> None:
@@ -29,15 +29,15 @@ class Deadline:
         self._end_s = time.monotonic() + limit_s
 
     def is_over(self) -> bool:
-        """Tell whether the time is up."""
+        """Return whether the deadline has passed."""
         return time.monotonic() >= self._end_s
 
     def guard(self, db: sqlite3.Connection) -> None:
-        """Have every statement of this connection end when the time is up."""
+        """Interrupt each statement of a connection at the deadline."""
         db.set_progress_handler(self.is_over, _STEPS)
 
     def explain(self) -> TooLong:
-        """Return the error for a question that took longer."""
+        """Return the error of a request that took too long."""
         return TooLong(
-            f"not answered within {self.limit_s:g} s", hint="ask for less: a shorter time, fewer traces"
+            f"not answered within {self.limit_s:g} s", hint="select a shorter time or fewer traces"
         )

@@ -1,7 +1,7 @@
-"""Exceptions as stored, as documents: those of one trace, by the span they ended.
+"""Exceptions of one trace as documents, by the span they ended.
 
-One idea: an exception is stored once, at its origin, and every other span it passed refers to that one and
-has only its own part of the way.
+One idea: an exception is stored once, at its origin. Every other span it passed refers to the origin, and
+stores its own part of the way only.
 """
 
 import sqlite3
@@ -13,9 +13,9 @@ from ztrace_viewer.documents.exceptions import ExceptionDocument, Frame
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.queries.rows import name_columns, read
 
-#: Attributes with a traceback as text, of any traced library.
+#: Attributes in which the traced libraries store a traceback as text.
 _REMOTE_TRACEBACKS = [row.remote_traceback for row in LIBRARIES.values() if row.remote_traceback]
-#: Causes and members shown below each other; the agent records eight and four.
+#: Depth to which causes and members are read; the agent records eight and four.
 _MAX_DEPTH = 16
 
 
@@ -74,7 +74,7 @@ def _is_origin(row: _Row, trace_id: bytes) -> bool:
 
 
 def read_frames(stored: object) -> list[Frame]:
-    """Return frames from the JSON a collector stored, leaving out what is none."""
+    """Return the frames in stored JSON, ignoring items that are not frames."""
     if not isinstance(stored, list):
         return []
     return [
@@ -94,7 +94,7 @@ def read_frames(stored: object) -> list[Frame]:
 
 
 def concerns(exception: ExceptionDocument, origin_span_id: str) -> bool:
-    """Tell whether an exception came of the one that began in that span: it is it, or a member of it is."""
+    """Return whether an exception, or one of its causes and members, began in a span."""
     pending = [exception]
     while pending:
         looked_at = pending.pop()
@@ -114,9 +114,9 @@ def find_remote_traceback(attributes: Mapping[str, object]) -> str | None:
 def _read_nested(
     stored: object, above: ExceptionDocument, groups: Mapping[str, str], depth: int
 ) -> list[ExceptionDocument]:
-    """Return causes or members in an exception's full shape.
+    """Return causes or members as documents.
 
-    They share the group and the origin of the one above, but for members with an origin of their own.
+    They have the group and the origin of the exception above, except members with an origin of their own.
     """
     if not isinstance(stored, list) or depth == 0:
         return []

@@ -1,7 +1,7 @@
 """Figures per method: calls, errors, times and quantiles of any stretch of time.
 
-One idea: figures add up, and so can be taken away: a stretch is days, plus or less hours, plus or less
-minutes at its ends, so that a year costs hardly more rows than a day.
+One idea: figures can be added and subtracted. A stretch is a number of days, plus or minus hours and minutes
+at its ends, so a year reads hardly more rows than a day.
 """
 
 import sqlite3
@@ -104,8 +104,8 @@ def split_range(first_s: int, last_s: int) -> list[tuple[int, int, int, int]]:
         last_s: the same, excluded.
 
     Returns:
-        (sign, resolution in seconds, first bucket, last bucket excluded): the stretch is the sum of those
-        with sign 1, less those with sign -1.
+        (sign, resolution in seconds, first bucket, last bucket excluded): the stretch is the sum of the
+        buckets with sign 1, minus those with sign -1.
     """
     split: list[tuple[int, int, int, int]] = []
     for resolution, coarser in zip(RESOLUTIONS_S, (*RESOLUTIONS_S[1:], None), strict=True):
@@ -120,7 +120,7 @@ def _trim(
     """Cut a stretch at both ends to multiples of ``coarser``, inwards or outwards, whichever is nearer.
 
     Returns:
-        The (sign, begin, end) that were cut off or are too much, and begin and end of what is left.
+        The (sign, begin, end) of the parts cut off or added, and begin and end of the rest.
     """
     if coarser is not None:
         inner_begin = (begin_s + coarser // 2) // coarser * coarser
@@ -137,7 +137,7 @@ def _trim(
 
 
 def _bounds(db: sqlite3.Connection, selection: Selection) -> tuple[int, int]:
-    """Return the selection in whole minutes, no wider than what is stored."""
+    """Return the selected time in seconds, as whole minutes within the stored days."""
     minute_s, day_s = RESOLUTIONS_S[0], RESOLUTIONS_S[-1]
     days = read_one(db, _Days, _DAYS, (day_s,))
     if days is None or days.first is None or days.last is None:

@@ -1,8 +1,8 @@
 """Call trees and errors as they arrive.
 
-One idea: rows are numbered as they are stored, so what is new has a number above the last one seen. A trace
-is told once its root is stored and no span has come since the last look: processes send by themselves, and
-the root's is not always the last.
+One idea: rows are numbered in the order of storing, so new ones have higher ids. A trace is reported once its
+root is stored and no span has arrived since the last poll, because processes send independently and the
+root's process is not always the last.
 """
 
 import sqlite3
@@ -18,11 +18,11 @@ from ztrace_viewer.queries.rows import name_columns, read
 from ztrace_viewer.queries.selection import Selection, match_names
 from ztrace_viewer.queries.summaries import read_row_by_id, summarise
 
-#: Traces waited for at most; beyond, the oldest are given up, as their root may never come.
+#: Pending traces at most; beyond, the oldest are discarded, as their root may never arrive.
 MAX_WAITING = 10_000
-#: Rows before the first look that may still lack their root.
+#: Latest rows at the start that are pending if they have no root yet.
 _LOOK_BACK = 1_000
-#: Rows asked for in one query: below every SQLite's limit of bound values.
+#: Rows of one query: below the limit of parameters of every SQLite.
 _CHUNK = 500
 
 
@@ -60,12 +60,12 @@ class _Count(NamedTuple):
 
 
 class Follower:
-    """Reads what has been stored since the last look.
+    """Reader of the rows stored since the last poll.
 
     Args:
         db: from `open_database`, without a snapshot.
-        selection: service and method are a trace's root's and an exception's origin's. With ``since_ns``,
-            what began since then is told first.
+        selection: service and method of a trace's root and of an exception's origin. With ``since_ns``,
+            traces and exceptions since then are yielded first.
     """
 
     def __init__(self, db: sqlite3.Connection, selection: Selection) -> None:
@@ -73,7 +73,7 @@ class Follower:
         self._selection = selection
         self._last_trace = self._last("traces")
         self._last_exception = self._last("exceptions")
-        #: Row id to span count at the last look, of traces that are not told yet.
+        #: Span count at the last poll, by row id, of the pending traces.
         self._waiting: dict[int, int] = {}
         if selection.since_ns is not None:
             rows = db.execute(
@@ -89,7 +89,7 @@ class Follower:
         self._waiting.update((row_id, 0) for (row_id,) in rows)
 
     def look(self) -> Iterator[TraceEvent | ExceptionEvent]:
-        """Yield what has arrived since the last look: errors, then call trees."""
+        """Yield the errors, then the call trees, that arrived since the last call."""
         yield from self._exceptions()
         yield from self._traces()
 
@@ -97,7 +97,7 @@ class Follower:
         return int(self._db.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0])
 
     def _exception_before(self, since_ns: int) -> int:
-        """Return the row id from which on exceptions happened since then."""
+        """Return the last row id before the first exception since then."""
         query = "SELECT coalesce(min(id) - 1, ?) FROM exceptions WHERE at_ns >= ?"
         return int(self._db.execute(query, (self._last_exception, since_ns)).fetchone()[0])
 

@@ -1,7 +1,7 @@
-"""Exception groups: which there are, how often and when each occurred, and examples of it.
+"""Exception groups: number and time of their occurrences, and samples.
 
-One idea: the collector keeps a row for each group, and for each minute in which it occurred, so that no
-question looks at the exceptions themselves, however many there are.
+One idea: the collector keeps a row for each group and for each minute in which it occurred, so the exceptions
+themselves, of which there may be any number, are not read.
 """
 
 import sqlite3
@@ -19,9 +19,9 @@ from ztrace_viewer.queries.exceptions import read_frames
 from ztrace_viewer.queries.rows import name_columns, read, read_one
 from ztrace_viewer.queries.selection import EVERYTHING, Selection, match_names
 
-#: The orders of a list.
+#: Orders of a list.
 NEWEST, FREQUENT = "newest", "frequent"
-#: Parts of the time for which occurrences are counted: an hour each of a day.
+#: Parts of the time, in each of which occurrences are counted; of a day, each is an hour.
 WHEN_PARTS = 24
 
 _ORDERS = {NEWEST: "last_ns DESC, id DESC", FREQUENT: "counted DESC, last_ns DESC, id DESC"}
@@ -66,12 +66,12 @@ _SAMPLES = (
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which groups are wanted, besides a selection of time and names.
+    """Conditions on groups, beside a selection of time and names.
 
     Attributes:
-        type_name: the class's name, with or without its module.
-        text: occurs in the type or the message, in capitals or not.
-        resolved: those that are resolved, too.
+        type_name: name of the exception class, with or without its module.
+        text: part of the type or the message, in any case.
+        resolved: include resolved groups.
     """
 
     type_name: str | None = None
@@ -79,7 +79,7 @@ class Filter:
     resolved: bool = False
 
 
-#: All but those that are resolved.
+#: Filter that leaves out resolved groups only.
 UNRESOLVED = Filter()
 
 
@@ -93,15 +93,15 @@ def list_groups(
 ) -> ErrorsDocument:
     """Return exception groups.
 
-    Within a stretch of time a group's count is that of the minutes it touches, whole minutes at both ends.
+    If a time is selected, a group's count is that of all minutes the time touches.
 
     Args:
         db: from `open_database`.
-        selection: service and method are the origin's.
-        limit: groups at most.
-        wanted: narrows the selection.
+        selection: service and method of the origin.
+        limit: most groups to return.
+        wanted: further conditions.
         order: NEWEST or FREQUENT first.
-        now_ns: where a time that has only a beginning ends; None for now.
+        now_ns: end of a time without an end; None for now.
     """
     conditions, values = _match(selection, wanted)
     counted = ["count", "edge_count"]
@@ -124,7 +124,7 @@ def list_groups(
 
 
 def count_resolved(db: sqlite3.Connection, selection: Selection, wanted: Filter) -> int:
-    """Return how many groups of the same selection are resolved."""
+    """Return the number of resolved groups of the same selection."""
     conditions, values = _match(selection, Filter(wanted.type_name, wanted.text, resolved=True))
     conditions.append("state = ?")
     query = f"SELECT count(*) FROM exception_groups WHERE {' AND '.join(conditions)}"
@@ -135,12 +135,12 @@ def read_group(db: sqlite3.Connection, group: str) -> GroupSummary:
     """Return one group, over all time.
 
     Raises:
-        NotFoundError: it is gone.
+        NotFoundError: there is no such group.
     """
     columns = name_columns(_Row, counted="count", edge_counted="edge_count")
     row = read_one(db, _Row, f"SELECT {columns} FROM exception_groups WHERE fingerprint = ?", (group,))
     if row is None:
-        raise NotFoundError(f"no error {group}", hint="'ztrace errors' lists them")
+        raise NotFoundError(f"no error {group}", hint="see 'ztrace errors'")
     return _summarise(db, row, EVERYTHING, time.time_ns())
 
 
@@ -156,7 +156,7 @@ def _match(selection: Selection, wanted: Filter) -> tuple[list[str], list[object
         conditions.append("(type = ? OR substr(type, -length(?)) = ?)")
         values += [wanted.type_name, f".{wanted.type_name}", f".{wanted.type_name}"]
     if wanted.text is not None:
-        # Not LIKE: there a text's % and _ would mean something.
+        # Not LIKE, where % and _ have a meaning.
         conditions.append("instr(lower(type || char(10) || message || char(10) || template), lower(?)) > 0")
         values.append(wanted.text)
     return conditions, values
@@ -203,9 +203,9 @@ def _summarise(db: sqlite3.Connection, row: _Row, selection: Selection, now_ns: 
 
 
 def _stretch(selection: Selection, first_ns: int, last_ns: int, now_ns: int) -> tuple[int, int]:
-    """Return the minutes [begin, end) for which occurrences are counted, at least one for each part.
+    """Return the minutes [begin, end) in which occurrences are counted, at least one for each part.
 
-    They are those asked for, up to now; where nothing is asked, from the first occurrence to the last.
+    They are the selected minutes, up to now; without a selection, from the first occurrence to the last.
     """
     first, last = _minutes(selection)
     begin = first_ns // MINUTE_NS if selection.since_ns is None else first
@@ -215,7 +215,7 @@ def _stretch(selection: Selection, first_ns: int, last_ns: int, now_ns: int) -> 
 
 
 def _count_parts(db: sqlite3.Connection, row_id: int, begin: int, end: int) -> list[int]:
-    # A question for each part is a walk along the key; to group them by part would be to sort them.
+    # One query for each part scans the key in order; grouping by part would sort the rows.
     edges = [begin - (begin - end) * part // WHEN_PARTS for part in range(WHEN_PARTS + 1)]
     return [
         db.execute(
@@ -228,7 +228,7 @@ def _count_parts(db: sqlite3.Connection, row_id: int, begin: int, end: int) -> l
 
 
 def _read_samples(db: sqlite3.Connection, row_id: int, latest: Sample) -> list[Sample]:
-    """Return the occurrences kept as examples, the first one first; the latest is among them."""
+    """Return the samples in order of time; the latest occurrence is among them."""
     samples: list[Sample] = [
         {
             "trace_id": row.trace_id.hex(),

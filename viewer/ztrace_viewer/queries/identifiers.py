@@ -1,6 +1,6 @@
-"""Ids as people give and see them: hex, and no more of it than is needed.
+"""Ids as people write and read them: hex, shortened to what is unambiguous.
 
-One idea: any prefix that fits one id names it, and every id shown is long enough to be given back.
+One idea: any prefix that matches a single id names it, and every id that is displayed is such a prefix.
 """
 
 import re
@@ -9,17 +9,17 @@ from collections.abc import Sequence
 
 from ztrace.errors import NotFoundError, SettingsError
 
-#: Fewer digits than this would name a whole day of trace ids.
+#: Shortest prefix; fewer digits would match the trace ids of a whole day.
 MIN_PREFIX = 4
-#: A trace id begins with twelve digits of time; four more tell apart what began in the same millisecond.
+#: Digits of a trace id in displays: twelve of time, and four for traces that began in the same millisecond.
 SHOWN_TRACE_DIGITS = 16
-#: Group ids are hashes: their first eight digits are as good as random.
+#: Digits of a group's id in displays: eight digits of a hash.
 SHOWN_GROUP_DIGITS = 8
-#: Candidates named when a prefix fits several.
+#: Ids listed in the error for an ambiguous prefix.
 _CANDIDATES = 4
 
 _TRACE_DIGITS = 32
-#: Where trace ids are.
+#: Tables with trace ids.
 _TRACE_TABLES = ("traces", "unfinished_spans")
 _HEX = re.compile(r"[0-9a-f]+")
 
@@ -28,8 +28,8 @@ def find_trace(db: sqlite3.Connection, prefix: str) -> bytes:
     """Return the only trace id that begins with ``prefix``.
 
     Raises:
-        SettingsError: the prefix is not hex, too short, too long, or fits several ids.
-        NotFoundError: it fits none.
+        SettingsError: the prefix is not hex, too short, too long, or ambiguous.
+        NotFoundError: no id begins with it.
     """
     digits = _check_prefix(prefix, "trace")
     if len(digits) > _TRACE_DIGITS:
@@ -55,8 +55,8 @@ def find_group(db: sqlite3.Connection, prefix: str) -> str:
     """Return the only exception group whose id begins with ``prefix``.
 
     Raises:
-        SettingsError: the prefix is not hex, too short, or fits several ids.
-        NotFoundError: it fits none.
+        SettingsError: the prefix is not hex, too short, or ambiguous.
+        NotFoundError: no id begins with it.
     """
     digits = _check_prefix(prefix, "error")
     rows = db.execute(
@@ -70,7 +70,7 @@ def find_group(db: sqlite3.Connection, prefix: str) -> str:
 
 
 def shorten_traces(db: sqlite3.Connection, trace_ids: Sequence[str]) -> dict[str, str]:
-    """Return for each trace id (hex) a prefix that names only this one of all that are stored."""
+    """Return for each trace id (hex) a prefix that no other stored id has."""
     return {
         trace_id: _shorten(
             trace_id,
@@ -91,7 +91,7 @@ def shorten_traces(db: sqlite3.Connection, trace_ids: Sequence[str]) -> dict[str
 
 
 def shorten_groups(db: sqlite3.Connection, groups: Sequence[str]) -> dict[str, str]:
-    """Return for each exception group's id a prefix that names only this one of all that are stored."""
+    """Return for each exception group's id a prefix that no other stored id has."""
     return {
         group: _shorten(
             group,
@@ -120,7 +120,7 @@ def _check_prefix(prefix: str, what: str) -> str:
     digits = prefix.strip().lower()
     article = "an" if what == "error" else "a"
     if not _HEX.fullmatch(digits):
-        raise SettingsError(f"{prefix!r} is not {article} {what} id", hint="an id is made of 0-9 and a-f")
+        raise SettingsError(f"{prefix!r} is not {article} {what} id", hint="an id has digits 0-9 and a-f")
     if len(digits) < MIN_PREFIX:
         raise SettingsError(
             f"{prefix!r} is too short for {article} {what} id", hint=f"give at least {MIN_PREFIX} digits"
@@ -130,7 +130,7 @@ def _check_prefix(prefix: str, what: str) -> str:
 
 def _check_single(what: str, digits: str, found: list[str], listing: str) -> None:
     if not found:
-        raise NotFoundError(f"no {what} begins with {digits}", hint=f"'{listing}' lists them")
+        raise NotFoundError(f"no {what} begins with {digits}", hint=f"see '{listing}'")
     if len(found) > 1 and digits not in found:
         names = ", ".join(found[:_CANDIDATES]) + (", …" if len(found) > _CANDIDATES else "")
-        raise SettingsError(f"{digits} fits several: {names}", hint="give more digits")
+        raise SettingsError(f"{digits} is ambiguous: {names}", hint="give more digits")

@@ -32,7 +32,7 @@ class _Loss(NamedTuple):
 
 
 class _Publisher(NamedTuple):
-    """A row of ``publishers``: what matters of it for the spans that its process may have made."""
+    """Columns of ``publishers`` that say whether a process may have made a missing span."""
 
     instance_id: str
     state: str

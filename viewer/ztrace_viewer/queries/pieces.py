@@ -123,7 +123,7 @@ def _read_large(db: sqlite3.Connection, trace_id: bytes, wanted: Wanted) -> Iter
 
 
 def _choose(wanted: Wanted) -> tuple[str, list[object]]:
-    """Return the query for the chosen trees, ``trace_id, span_count, start_ns``, and its values."""
+    """Return the query of the chosen trees, ``trace_id, span_count, start_ns``, and its values."""
     query, values = _choose_stored(wanted)
     if wanted.unfinished and not wanted.errors:
         opened, opened_values = _choose_open(wanted)
@@ -138,7 +138,7 @@ def _choose_stored(wanted: Wanted) -> tuple[str, list[object]]:
     conditions, values = _match_ids(wanted)
     began, named = "start_ns", "EXISTS (SELECT 1 FROM json_each(services) WHERE value = ?)"
     if wanted.unfinished:
-        # A root that has not ended began before all the others, and its service may have no other span.
+        # An open root began before all ended spans, and its service may have no other span.
         began = f"min(start_ns, coalesce((SELECT min(start_ns) {_OPEN_OF_TRACE}), start_ns))"
         named = f"({named} OR EXISTS (SELECT 1 {_OPEN_OF_TRACE} AND method IN {_METHODS}))"
     if wanted.selection.since_ns is not None:

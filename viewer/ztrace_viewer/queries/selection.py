@@ -1,7 +1,4 @@
-"""What a question is about: a stretch of time, a service, a method.
-
-One idea: every query takes the same `Selection`, so an option means the same everywhere.
-"""
+"""Selection of a time, a service and a method, shared by all queries."""
 
 import sqlite3
 from dataclasses import dataclass
@@ -11,11 +8,11 @@ from ztrace.errors import SettingsError
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The part of the database that is asked about; None means all.
+    """Part of the database that a query reads; None selects everything.
 
     Attributes:
-        since_ns: Unix, included.
-        until_ns: Unix, excluded.
+        since_ns: Unix, inclusive.
+        until_ns: Unix, exclusive.
         service: a service's exact name.
         method: a span's exact name.
     """
@@ -27,27 +24,27 @@ class Selection:
 
     def __post_init__(self) -> None:
         if self.since_ns is not None and self.until_ns is not None and self.since_ns >= self.until_ns:
-            raise SettingsError("--since is not before --until", hint="5m as --since is five minutes ago")
+            raise SettingsError("--since is not before --until", hint="5m for --since means five minutes ago")
 
     @property
     def in_time(self) -> bool:
-        """Whether a stretch of time was asked for."""
+        """Presence of a bound in time."""
         return self.since_ns is not None or self.until_ns is not None
 
 
-#: Everything stored.
+#: Selection of everything.
 EVERYTHING = Selection()
 
 
 def match_names(selection: Selection, service: str, name: str) -> tuple[list[str], list[object]]:
-    """Return SQL conditions and their values that hold two columns to the selection's service and method."""
+    """Return SQL conditions on two columns for the selected service and method, and their values."""
     wanted = [(service, selection.service), (name, selection.method)]
     conditions = [f"{column} = ?" for column, value in wanted if value is not None]
     return conditions, [value for _, value in wanted if value is not None]
 
 
 def find_methods(db: sqlite3.Connection, selection: Selection) -> list[int] | None:
-    """Return the ids of the methods that match, or None when the selection leaves them open."""
+    """Return the ids of the selected methods, None if neither service nor method is selected."""
     conditions, values = match_names(selection, "service", "name")
     if not conditions:
         return None

@@ -1,7 +1,7 @@
-"""What is stored, and what is not and why: the sending processes and the messages that were refused.
+"""Totals of what is stored, lost and refused, and the account of each publisher.
 
-One idea: what was lost was counted where it was lost, by the publisher or by the collector; here the counts
-are only added up. Of each publisher they add up to the spans it created.
+One idea: a loss is counted where it happens, by the publisher or the collector, and only added up here. The
+counts of each publisher add up to the spans it created.
 """
 
 import sqlite3
@@ -73,7 +73,7 @@ FROM unfinished_spans JOIN publishers USING (instance)
 def read_status(db: sqlite3.Connection, now_ns: int) -> StatusDocument:
     """Return the totals, every publisher with the latest first, and refusals by reason.
 
-    ``rejected`` adds what the collector refused to what publishers had to cut or replace themselves.
+    ``rejected`` adds what the collector refused to what publishers cut or replaced themselves.
     """
     totals = read_totals(db.execute)
     refusals = _read_refusals(db)
@@ -106,7 +106,7 @@ def read_status(db: sqlite3.Connection, now_ns: int) -> StatusDocument:
 
 
 def read_totals(execute: Callable[[str], Iterable[tuple[Any, ...]]]) -> dict[str, int]:
-    """Return what is counted in the whole file, by name, with any means to execute a query."""
+    """Return the totals of a file by name; ``execute`` runs a query on it."""
     return dict(execute("SELECT name, value FROM totals"))
 
 

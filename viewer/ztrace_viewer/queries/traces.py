@@ -1,8 +1,8 @@
-"""Call trees as a list: the slowest, and one tree in full.
+"""The slowest call trees, and one tree in full.
 
-One idea: ``traces`` has one row per trace and is indexed by (hour, duration). The slowest of any stretch of
-time are found hour by hour from the slow end, an hour being opened only if its slowest trace can still be
-among those wanted. Those whose root has not ended are few, and looked at one by one.
+One idea: ``traces`` has one row per trace, with an index by hour and duration. Hours are read in the order of
+their slowest trace, and an hour is skipped if that trace cannot be among the result. Traces with an open root
+are few, and compared one by one.
 """
 
 import heapq
@@ -25,7 +25,7 @@ from ztrace_viewer.trees.missing import NO_FACTS
 from ztrace_viewer.trees.spans import SpanRow
 from ztrace_viewer.trees.tree import build_tree, find_orphans
 
-#: Walks from hour to hour that has traces, each with the duration of its slowest, by look-ups in the index.
+#: Hours that have traces, each with the duration of its slowest trace, found by look-ups in the index.
 _HOURS = """
 WITH RECURSIVE hours (hour) AS (
     SELECT max(hour) FROM traces WHERE hour <= :last
@@ -44,7 +44,7 @@ class _Hour(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """A trace by its row id; compared by its duration first."""
+    """Row id of a trace, ordered by duration."""
 
     duration_ns: int
     id: int
@@ -55,7 +55,7 @@ def list_slowest(
 ) -> SlowDocument:
     """Return the slowest call trees that began in the selection's time, the slowest first.
 
-    The selection's service and method are the root's. A root that has not ended counts with its time so far.
+    Service and method of the selection are the root's. An open root counts with its time so far.
     """
     methods = find_methods(db, selection)
     if methods == []:
@@ -71,9 +71,9 @@ def list_slowest(
 
 
 def _read_open_roots(db: sqlite3.Connection, now_ns: int) -> list[tuple[SpanRow, TraceRow | None]]:
-    """Return the roots that have not ended, each with its trace's row, if any span of it has.
+    """Return the open roots, each with its trace's row, None if no span of the trace has ended.
 
-    Of a trace without a root, and without any span that has ended, the earliest span stands in for it.
+    In a trace without a root and without an ended span, the earliest span takes the place of the root.
     """
     condition = (
         "parent_id IS NULL OR NOT EXISTS"
@@ -107,7 +107,7 @@ def _list_finished(
     limit: int,
     hidden: Collection[int],
 ) -> list[tuple[int, bytes]]:
-    """Return (duration, trace id) of the slowest traces, in no order; those with hidden row ids left out."""
+    """Return (duration, trace id) of the slowest traces, in any order, without the hidden row ids."""
     first = 0 if selection.since_ns is None else selection.since_ns // HOUR_NS
     last = INT64_MAX // HOUR_NS if selection.until_ns is None else (selection.until_ns - 1) // HOUR_NS
     slowest: list[_Found] = []
@@ -133,7 +133,7 @@ def read_tree(db: sqlite3.Connection, trace_id: bytes, now_ns: int | None = None
     Args:
         db: from `open_database`.
         trace_id: 16 bytes; see `ztrace_viewer.queries.identifiers.find_trace`.
-        now_ns: what tells a process that is silent from one that is not; None for now.
+        now_ns: present time, by which a process is silent or not; None for now.
     """
     now_ns = time.time_ns() if now_ns is None else now_ns
     rows = [*read_spans(db, "trace_id = ?", (trace_id,))]

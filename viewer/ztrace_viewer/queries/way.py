@@ -1,7 +1,7 @@
-"""The way of an exception: from the call that came in, through every process, down to where it was raised.
+"""Way of an exception: from the incoming call through every process to the origin.
 
-One idea: the way is the line of parents from the origin up to the root. Only its spans are read in full, and
-the side that a failed call was made to; of the rest of the trace nothing but ids.
+One idea: the way is the chain of parents from the origin up to the root. Only its spans are read in full, and
+the callee of a failed call; of the rest of the trace only ids are read.
 """
 
 import sqlite3
@@ -21,24 +21,24 @@ from ztrace_viewer.queries.spans import read_open_spans_of, read_spans
 from ztrace_viewer.trees.missing import CIRCLE, REMOTE_KINDS, Orphan, explain_orphan
 from ztrace_viewer.trees.spans import STATUS_NAMES, SpanRow
 
-#: Which occurrence of a group is shown, besides the beginning of a trace id.
+#: Names of occurrences, beside the beginning of a trace id.
 FIRST, LATEST = "first", "latest"
 
 
 def read_error(
     db: sqlite3.Connection, group: str, sample: str = LATEST, now_ns: int | None = None
 ) -> ErrorDocument:
-    """Return one group, and how one of its occurrences travelled.
+    """Return one group, and the way of one of its occurrences.
 
     Args:
         db: from `open_database`.
         group: the group's whole id; see `ztrace_viewer.queries.identifiers.find_group`.
         sample: FIRST, LATEST, or the beginning of the trace id of one of its samples.
-        now_ns: what tells a process that is silent from one that is not; None for now.
+        now_ns: present time, by which a process is silent or not; None for now.
 
     Raises:
-        NotFoundError: no such group, or no such sample.
-        SettingsError: several samples fit.
+        NotFoundError: there is no such group or sample.
+        SettingsError: the beginning of the trace id is ambiguous.
     """
     now_ns = time.time_ns() if now_ns is None else now_ns
     summary = read_group(db, group)
@@ -73,14 +73,14 @@ _LINKS = f"SELECT {name_columns(_Link)} FROM spans"
 
 
 class _Trace:
-    """The spans of one trace, by id; those that have not ended too."""
+    """Spans of one trace by id, ended or not."""
 
     def __init__(self, db: sqlite3.Connection, trace_id: bytes, now_ns: int) -> None:
         self._db = db
         self._trace_id = trace_id
         self._now_ns = now_ns
         self._open = {span.span_id: span for span in read_open_spans_of(db, trace_id, now_ns)}
-        #: Span id to parent's id, and to the row it is stored in. Of several with one id the first counts.
+        #: Parent's id and row id, by span id; the first counts if an id is repeated.
         self._parents: dict[bytes, bytes | None] = {}
         self._rows: dict[bytes, int] = {}
         for span in read(db, _Link, f"{_LINKS} WHERE trace_id = ? ORDER BY id", (trace_id,)):
@@ -90,7 +90,7 @@ class _Trace:
             self._parents.setdefault(opened.span_id, opened.parent_id)
 
     def climb(self, origin_id: bytes) -> list[SpanRow]:
-        """Return the spans from the root down to the origin; a circle in what was sent ends the way up."""
+        """Return the spans from the root down to the origin, or from where a circle of parents begins."""
         way: list[SpanRow] = []
         seen: set[bytes] = set()
         step: bytes | None = origin_id
@@ -101,7 +101,7 @@ class _Trace:
         return way[::-1]
 
     def explain(self, top: SpanRow) -> Missing | None:
-        """Tell why the way begins at a span that is no root."""
+        """Return the reason for which the way begins at a span that is not a root."""
         if top.parent_id is None:
             return None
         if top.parent_id in self._parents:
@@ -135,7 +135,7 @@ class _Trace:
 
 
 def _choose(group: GroupSummary, sample: str) -> Sample:
-    """Return the occurrence asked for."""
+    """Return the sample with a name or a trace id."""
     samples = group["samples"]
     if sample == FIRST:
         return samples[0]
@@ -147,15 +147,15 @@ def _choose(group: GroupSummary, sample: str) -> Sample:
     if not found:
         raise NotFoundError(
             f"no sample {sample!r} of error {group['group']}",
-            hint="it is first, latest, or the beginning of an id under 'samples'",
+            hint="give first, latest, or the beginning of an id under 'samples'",
         )
     if len({each["trace_id"] for each in found}) > 1:
-        raise SettingsError(f"{sample!r} fits several samples", hint="give more digits")
+        raise SettingsError(f"{sample!r} is ambiguous among the samples", hint="give more digits")
     return found[-1]
 
 
 def _hop(row: SpanRow, exception: ExceptionDocument | None, origin_span_id: str) -> Hop:
-    """Return a span on the way; an exception that came of another origin is not what is being told."""
+    """Return a span on the way, without an exception of another origin."""
     came = exception if exception is not None and concerns(exception, origin_span_id) else None
     return {
         "span_id": row.span_id.hex(),

@@ -1,7 +1,7 @@
-"""One tree's spans in order, for formats that draw it: pure functions.
+"""Spans of one tree in order, for formats that draw it.
 
-One idea: as in `ztrace_viewer.trees.tree`, a span is a position in a sorted list; ids may repeat or form
-circles, positions do not.
+One idea: as in `ztrace_viewer.trees.tree`, a span is a position in a sorted list. Ids can be repeated or form
+circles, positions cannot.
 """
 
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ class Forest:
     """Spans, parents before their children and siblings by their start.
 
     Attributes:
-        spans: all of them, once.
-        parents: the position of each one's parent, None for a root.
-        children: positions.
+        spans: each span once.
+        parents: position of each span's parent, None for a root.
+        children: positions of each span's children.
     """
 
     spans: Sequence[StoredSpan]
@@ -32,7 +32,7 @@ class Forest:
 
 
 def arrange(spans: Sequence[StoredSpan]) -> Forest:
-    """Arrange the spans of one tree."""
+    """Return the spans of one tree as a forest."""
     ordered = sorted(spans, key=lambda span: (span.start_ns, -span.duration_ns))
     positions: dict[bytes, int] = {}
     for position, span in enumerate(ordered):
@@ -58,6 +58,6 @@ def arrange(spans: Sequence[StoredSpan]) -> Forest:
 
 
 def name_span(span: StoredSpan) -> str:
-    """Return what a call is shown as, the same as in ``ztrace show``."""
+    """Return the display name of a call, as in ``ztrace show``."""
     between = {3: " → ", 4: " ⇢ ", 5: " ⇠ "}.get(span.kind, ".")
     return f"{span.service}{between}{span.name}"

@@ -1,15 +1,14 @@
-"""Lanes of a process, in which calls nest as in a thread: pure functions, and a little memory.
+"""Lanes of a process, in which calls nest as in a thread.
 
-One idea: calls that lie within each other, in one process, are a block, and a block takes the first lane in
-which nothing else is at its time. Trees come by the time they began, so of what ended before nothing is kept.
+One idea: nested calls in one process form a block, and a block takes the first lane that is free at its time.
+Trees arrive in the order in which they began, so lanes forget blocks that ended before.
 """
 
 from dataclasses import dataclass, field
 
 from ztrace_viewer.trees.forest import Forest
 
-#: Calls looked at, upwards, for one in the same process: recursion over more processes than that has a lane
-#: of its own.
+#: Ancestors searched for a call in the same process; recursion over more processes gets a lane of its own.
 _MAX_HOPS = 64
 
 
@@ -29,10 +28,10 @@ class Block:
 
 
 class Lanes:
-    """The lanes of one process."""
+    """Lanes of one process."""
 
     def __init__(self) -> None:
-        #: What is taken of each: from when, to when.
+        #: Times at which each lane is taken: (begin, end).
         self._taken: list[list[tuple[int, int]]] = []
 
     def __len__(self) -> int:
@@ -42,11 +41,11 @@ class Lanes:
         """Return the lane of a block.
 
         Args:
-            block: of the tree that began then.
-            tree_start_ns: no later block begins before.
+            block: of one tree.
+            tree_start_ns: start of the tree; no later block begins before.
         """
         for lane, taken in enumerate(self._taken):
-            # What ends at the very time at which another begins is beside it: their order would be a guess.
+            # Blocks of which one ends when the other begins get two lanes: their order is unknown.
             left = [(begin, end) for begin, end in taken if end >= tree_start_ns]
             self._taken[lane] = left
             if all(end < block.start_ns or begin > block.end_ns for begin, end in left):
@@ -60,7 +59,7 @@ def find_blocks(forest: Forest) -> list[Block]:
     """Return the blocks of a tree, by their start."""
     blocks: list[Block] = []
     block_of: dict[int, int] = {}
-    #: The spans of each block that are open at the time that has been reached, the innermost last.
+    #: Spans of each block that are open at the current time, the innermost last.
     opened: list[list[int]] = []
     ends_ns = [span.start_ns + span.duration_ns for span in forest.spans]
     for position in sorted(range(len(forest.spans)), key=lambda each: (forest.spans[each].start_ns, each)):

@@ -1,12 +1,12 @@
-"""Where a span is that another one names as its parent and that is not stored: pure functions over facts.
+"""Reasons for which the parent of a span is not stored.
 
-One idea: nothing is guessed that the facts contradict. A span that ended is stored, refused, in somebody's
-loss or on its way; one that has not ended runs, or went with its process; what is none of these nobody
-recorded. The facts are looked at in the order of their weight, and the first that fits is the reason.
+One idea: no reason contradicts the facts. A span that ended is stored, refused, part of a loss, or in flight;
+one that has not ended is running or ended with its process; any other was not recorded. The facts are
+examined in the order of their weight, and the first that fits is the reason.
 
-A span's parent is in the same process, unless it is of kind server or consumer: then it is in another one,
-and which is unknown. A parent ends after its child began and, as spans that run for more than a second are
-told of while they run, not long after it ended.
+A span's parent is in the same process, except for the kinds server and consumer, whose parent is in another,
+unknown one. A parent ends after its child began and, since spans of more than a second are reported while
+they run, not long after it ended.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,38 +16,38 @@ from ztrace_collector.layout import MINUTE_NS, SECOND_NS
 from ztrace_viewer.documents.trees import Loss, Missing
 from ztrace_viewer.trees.states import CRASHED, SILENT, WITH_PROCESS
 
-#: Why a tree is not whole, as ``missing`` says it: of a parent that is not stored,
+#: Reasons in ``missing``: for a parent that is not stored,
 LOST = "lost"
 REFUSED = "refused"
 NOT_TRACED = "not traced"
-#: of such a parent, and of a span that has not ended,
+#: for such a parent and for a span without an end,
 STILL_RUNNING = "still running"
 ENDED_WITH_PROCESS = "ended with its process"
-#: of a span that has not ended alone,
+#: for a span without an end only,
 END_LOST = "its end was lost"
 ABANDONED = "let go without an end"
-#: and of ids that are wrong.
+#: and for wrong ids.
 CIRCLE = "parents form a circle"
 REPEATED = "span id stored twice"
 
-#: Kinds whose parent is in another process.
+#: Kinds of spans whose parent is in another process.
 REMOTE_KINDS = ("server", "consumer")
-#: A span that ended has arrived after so long: batches, beats and acknowledgements take a second or two.
+#: Time after which an ended span has arrived: batches, beats and acknowledgements take a second or two.
 ARRIVED_NS = 10 * SECOND_NS
-#: How much later than its end a loss may have been told, by a publisher or to a collector that was busy; and
-#: how long a message may have waited for its consumer.
+#: Longest delay of the report of a loss, by a publisher or by a busy collector, and longest time of a message
+#: in its queue.
 LATE_NS = MINUTE_NS
-#: A process that died while it waited for a call was last heard of up to two beats before the call began, and
-#: soon after it had ended at the latest.
+#: A process that died while it waited for a call was last heard from at most two beats before the call began
+#: and five after it ended.
 BEATS_NS, ANSWERED_NS = 2 * SECOND_NS, 5 * SECOND_NS
 
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """What matters of a span whose parent is not stored.
+    """Properties of a span whose parent is not stored.
 
     Attributes:
-        end_ns: its start while it has not ended.
+        end_ns: its end, or its start while it has none.
     """
 
     span_id: bytes
@@ -60,7 +60,7 @@ class Orphan:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A publisher: its state by now, when it was last heard of, and the spans it has not delivered yet."""
+    """A publisher: its present state, its last message, and the number of its spans in flight."""
 
     state: str
     last_seen_ns: int
@@ -69,13 +69,13 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known besides the tree.
+    """Facts beside the tree.
 
     Attributes:
-        now_ns: by the collector's clock.
-        refused: reasons, by the ids of the trace's spans that were refused.
-        processes: by instance id: those of the orphans, and all that might have made their parents.
-        losses: by instance id; likewise.
+        now_ns: present time, by the collector's clock.
+        refused: reasons by the ids of the trace's refused spans.
+        processes: publishers by instance id: those of the orphans, and any that may have made their parents.
+        losses: losses by instance id, of the same publishers.
     """
 
     now_ns: int = 0
@@ -88,7 +88,7 @@ NO_FACTS = Facts()
 
 
 def explain_orphan(orphan: Orphan, facts: Facts) -> Missing:
-    """Tell where an orphan's parent is.
+    """Return the reason for which an orphan's parent is not stored.
 
     Returns:
         An entry of ``missing``. Its reason is REFUSED, LOST (with the gap that fits best), STILL_RUNNING,
@@ -106,7 +106,7 @@ def explain_orphan(orphan: Orphan, facts: Facts) -> Missing:
             return {**entry, "reason": LOST, "gap": gap}
         if reason := _explain_by_process(orphan, facts):
             return {**entry, "reason": reason}
-    # In another process, as whatever continues a context that came by some other way.
+    # The parent may be in another process, as after a context that was passed on by other means.
     elsewhere = [
         loss
         for instance_id, losses in facts.losses.items()
@@ -128,7 +128,7 @@ def explain_orphan(orphan: Orphan, facts: Facts) -> Missing:
 
 
 def _best_gap(orphan: Orphan, losses: Sequence[Loss]) -> Loss | None:
-    """Return the loss that may have the parent in it: the nearest to the orphan's end, then the largest."""
+    """Return the loss most likely to include the parent: nearest to the orphan's end, then largest."""
     earliest_ns = orphan.start_ns - (LATE_NS if orphan.kind == "consumer" else 0)
     fitting = [
         loss
@@ -144,20 +144,20 @@ def _best_gap(orphan: Orphan, losses: Sequence[Loss]) -> Loss | None:
 
 
 def _explain_by_process(orphan: Orphan, facts: Facts) -> str | None:
-    """Tell what the state of the orphan's own process says of a parent in it that is in no loss."""
+    """Return the reason by the state of the orphan's own process, for a parent in no loss."""
     process = facts.processes.get(orphan.instance_id)
     if process is None:
         return None
     if process.state in WITH_PROCESS:
-        # A parent that ran until an end much later was told of while it ran.
+        # A parent that ended much later would have been reported while it ran.
         return ENDED_WITH_PROCESS if process.last_seen_ns <= orphan.end_ns + LATE_NS else None
     return STILL_RUNNING if process.waiting or facts.now_ns - orphan.end_ns < ARRIVED_NS else None
 
 
 def _died_meanwhile(process: Process, orphan: Orphan) -> bool:
-    """Tell whether a process may have died while it waited for the orphan.
+    """Return whether a process may have died while it waited for the orphan.
 
-    One that said bye has told of what it left open.
+    A process that ended in order has reported the spans it left open.
     """
     begin_ns, end_ns = orphan.start_ns - BEATS_NS, orphan.end_ns + ANSWERED_NS
     return process.state in (CRASHED, SILENT) and begin_ns <= process.last_seen_ns <= end_ns

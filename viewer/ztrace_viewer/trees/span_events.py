@@ -1,7 +1,7 @@
-"""What happened within a span, as programs that use OpenTelemetry tell of it.
+"""Details of a span that only OpenTelemetry records: events and the status message.
 
-One idea: nothing is taken on trust. The collector has checked the column, and a damaged file may hold
-anything: what is of another type than it should be is left out.
+One idea: the column is not trusted. The collector has checked it, but a damaged file can hold anything, so
+values of a wrong type are ignored.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from ztrace_viewer.json_text import read_json
 
 
 def read_details(text: str | None) -> Mapping[str, object]:
-    """Return the column ``details`` as a mapping, empty if there is nothing."""
+    """Return the column ``details`` as a mapping, empty if it holds none."""
     if text is None:
         return {}
     details = read_json(text)
@@ -19,7 +19,7 @@ def read_details(text: str | None) -> Mapping[str, object]:
 
 
 def read_events(details: Mapping[str, object]) -> list[SpanEvent]:
-    """Return a span's events, by their time."""
+    """Return a span's events in order of time."""
     listed = details.get("events")
     events: list[SpanEvent] = []
     for event in listed if isinstance(listed, list) else ():
@@ -33,6 +33,6 @@ def read_events(details: Mapping[str, object]) -> list[SpanEvent]:
 
 
 def read_status_message(details: Mapping[str, object]) -> str | None:
-    """Return what a span says of its status, None if it says nothing."""
+    """Return the message of a span's status, None if it has none."""
     message = details.get("status_message")
     return message if isinstance(message, str) and message else None

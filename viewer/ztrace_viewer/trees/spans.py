@@ -9,7 +9,7 @@ from ztrace_viewer.json_text import read_json
 from ztrace_viewer.trees.span_events import read_details, read_events, read_status_message
 from ztrace_viewer.trees.states import RUNNING
 
-#: Status numbers of the wire and the store, as documents spell them.
+#: Names of the status numbers in documents.
 STATUS_NAMES = {OK: "ok", ERROR: "error", UNFINISHED: "unfinished"}
 
 

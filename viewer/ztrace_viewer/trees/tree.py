@@ -1,8 +1,8 @@
-"""Spans become call trees: pure functions, from rows to a document.
+"""Call trees from rows of spans.
 
-One idea: a span is a position in a sorted list, not an id. Ids from the wire may repeat, name themselves as
-parent or form a circle; positions cannot, so every row comes out exactly once, and what the ids got wrong is
-listed in ``missing``. Nothing here recurses: a tree may be as deep as it has spans.
+One idea: a span is a position in a sorted list, not an id. Ids from the wire can be repeated, name themselves
+as parent or form a circle; positions cannot, so each row comes out exactly once, and wrong ids are listed in
+``missing``. No function recurses: a tree can be as deep as it has spans.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from ztrace_viewer.trees import missing, states
 from ztrace_viewer.trees.missing import NO_FACTS, Facts, Orphan
 from ztrace_viewer.trees.spans import SpanRow, make_span
 
-#: What ``missing`` says of a span that has not ended, by its state.
+#: Reason in ``missing`` for a span without an end, by its state.
 _UNFINISHED_REASONS = {
     states.RUNNING: missing.STILL_RUNNING,
     states.LOST: missing.END_LOST,
@@ -28,17 +28,17 @@ def build_tree(
     exceptions: Mapping[bytes, ExceptionDocument],
     facts: Facts = NO_FACTS,
 ) -> TreeDocument:
-    """Arrange the spans of one trace.
+    """Return the spans of one trace as a tree.
 
     Args:
         trace_id: 16 bytes.
-        rows: every span once, in any order; at least one.
-        exceptions: by span id.
-        facts: what is known of parents that are not there, see `find_orphans`.
+        rows: each span once, in any order; at least one.
+        exceptions: exceptions by span id.
+        facts: facts about parents that are not stored, see `find_orphans`.
 
     Returns:
-        The tree: roots and children by start. A span whose parent is not there is a root, with the reason in
-        ``missing`` unless it never had one.
+        The tree, with roots and children in the order of their start. A span whose parent is not stored is a
+        root, with the reason in ``missing``.
     """
     ordered = sorted(rows, key=lambda row: row.start_ns)
     parents, entries = _find_parents(ordered, facts)
@@ -76,7 +76,7 @@ def find_orphans(rows: Sequence[SpanRow]) -> list[Orphan]:
 
 
 def walk(roots: Sequence[SpanDocument]) -> Iterator[tuple[SpanDocument, int]]:
-    """Yield every span below ``roots`` with its depth, parents first, children in order."""
+    """Yield each span of ``roots`` and below with its depth, parents before children."""
     pending = [(span, 0) for span in reversed(roots)]
     while pending:
         span, depth = pending.pop()
@@ -85,7 +85,7 @@ def walk(roots: Sequence[SpanDocument]) -> Iterator[tuple[SpanDocument, int]]:
 
 
 def cover(intervals: Iterable[tuple[int, int]], start_ns: int, end_ns: int) -> list[tuple[int, int]]:
-    """Return the union of the intervals within [start_ns, end_ns): disjoint, in order, none empty."""
+    """Return the union of intervals within [start_ns, end_ns), as disjoint intervals in order."""
     union: list[tuple[int, int]] = []
     for begin, end in sorted(intervals):
         begin, end = max(begin, start_ns), min(end, end_ns)
@@ -99,9 +99,9 @@ def cover(intervals: Iterable[tuple[int, int]], start_ns: int, end_ns: int) -> l
 
 
 def _duration(ordered: Sequence[SpanRow]) -> int | None:
-    """Return the earliest root's duration, None while it has not ended; without any, the extent of the whole.
+    """Return the duration of the earliest root, None while it is open; without a root, the extent of all.
 
-    The collector writes the same into ``traces``, so that a tree is as long in a list as by itself.
+    The collector writes the same into ``traces``, so lists and trees agree.
     """
     roots = [row for row in ordered if row.parent_id is None]
     if roots:
@@ -142,8 +142,8 @@ def _orphan(row: SpanRow, parent_id: bytes) -> Orphan:
 
 
 def break_circles(parents: list[int | None]) -> set[int]:
-    """Make the earliest span of each circle a root, and return these."""
-    #: Which walk met a position first: 0 none yet; a position met twice by one walk lies on a circle.
+    """Make the earliest span of each circle a root, and return the positions of these spans."""
+    #: Number of the walk that met each position first, 0 for none; met twice by one walk, it is on a circle.
     met_by = [0] * len(parents)
     broken = set()
     for walk_number, start in enumerate(range(len(parents)), 1):
@@ -161,10 +161,9 @@ def break_circles(parents: list[int | None]) -> set[int]:
 
 
 def _self_time(row: SpanRow, children: Sequence[SpanRow]) -> int | None:
-    """Return the stored self time, or what the stored children leave of the span when that is less.
+    """Return the stored self time, or the time not covered by the stored children if that is less.
 
-    The process that made the span knew its own children only; a consumer works on its own time, not its
-    producer's.
+    The span's process knew only its own children. A consumer does not take time from its producer.
     """
     if row.duration_ns is None:
         return row.self_ns
