@@ -1,4 +1,4 @@
-"""For programs that have OpenTelemetry already: its spans over ztrace's transport, and one context for both.
+"""Connection to OpenTelemetry: its spans over ztrace's transport, and one context for both tracers.
 
     import ztrace.otel
     ztrace.otel.connect()

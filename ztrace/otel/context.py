@@ -1,11 +1,11 @@
-"""Context both ways: the innermost span is everybody's current one, whoever began it.
+"""Shared context: the innermost span of either tracer is the current one of both.
 
-One idea: ztrace's ContextVar says which span is current, and OpenTelemetry's context is asked through an
-object of ours. When OpenTelemetry makes a span current, ztrace's variable gets a `ForeignSpan` for it; when
-it asks what is current, it gets its own context with ztrace's span put in, if that is further in. So ztrace's
-spans do nothing for it, and pay nothing.
+One idea: ztrace's ContextVar holds the current span, and OpenTelemetry reads its context through an object of
+ztrace's. When OpenTelemetry makes a span current, ztrace's variable is set to a `ForeignSpan` for it; when it
+reads the current context, ztrace's span is put into the context if it is the inner one. So ztrace's own spans
+do nothing for the connection, and cost no more.
 
-Threads, tasks and greenlets each have what both variables hold in them, as without this.
+Threads, tasks and greenlets each have their own values of both variables, as without the connection.
 """
 
 import sys
@@ -23,7 +23,7 @@ from ztrace.exceptions.origins import mark_of
 from ztrace.otel.identity import context_of, span_context_of
 from ztrace.records import PASSED
 
-#: Attributes of an OpenTelemetry span which an exception has passed that a span of ztrace's has seen before.
+#: Attributes of an OpenTelemetry span passed by an exception that a ztrace span has recorded.
 HOW, ORIGIN_TRACE_ID, ORIGIN_SPAN_ID = (
     "ztrace.exception.how",
     "ztrace.exception.origin.trace_id",
@@ -32,10 +32,10 @@ HOW, ORIGIN_TRACE_ID, ORIGIN_SPAN_ID = (
 
 
 def connect() -> None:
-    """Let ztrace's spans be children of OpenTelemetry's and the other way round, wherever they meet.
+    """Make ztrace's spans children of OpenTelemetry's current spans, and the other way round.
 
-    It is for the whole process and for good; a second call does nothing. Spans that are current before the
-    first one are not connected.
+    This applies to the whole process and cannot be undone; a second call does nothing. Spans that are current
+    before the first call are not connected.
     """
     try:
         inner = context_api._RUNTIME_CONTEXT
@@ -46,10 +46,10 @@ def connect() -> None:
 
 
 class MirrorSpan(trace.NonRecordingSpan):
-    """A span of ztrace's as OpenTelemetry sees it: its ids, and nothing that could be recorded in it.
+    """Non-recording OpenTelemetry span with the ids of a ztrace span.
 
     Attributes:
-        mirrored: the span.
+        mirrored: the ztrace span.
     """
 
     def __init__(self, mirrored: OwnContext) -> None:
@@ -58,13 +58,13 @@ class MirrorSpan(trace.NonRecordingSpan):
 
 
 class ConnectedContext(_RuntimeContext):
-    """OpenTelemetry's context of before, with ztrace's current span in it."""
+    """OpenTelemetry's context storage, with ztrace's current span in the current context."""
 
     def __init__(self, inner: _RuntimeContext) -> None:
         self._inner = inner
 
     def get_current(self) -> Context:
-        """Return the current context; its span is the innermost of both tracers'."""
+        """Return the current context with the innermost span of both tracers."""
         context = self._inner.get_current()
         try:
             current = current_span()
@@ -81,19 +81,19 @@ class ConnectedContext(_RuntimeContext):
             return context
 
     def attach(self, context: Context) -> "Token[Context]":
-        """Make a context current, and its span ztrace's."""
+        """Make a context current, and its span the current one of ztrace."""
         attached = _Attached(self._inner.attach(context))
         try:
             attached.enter(context)
         except Exception:
             diagnostics.count_failure("otel_context")
-        # Callers hand it back to `detach`, and know nothing of it.
+        # Opaque to callers, who only pass it to `detach`.
         return cast("Token[Context]", attached)
 
     def detach(self, token: "Token[Context] | _Attached") -> None:
-        """Make current again what was before."""
+        """Restore the context that was current before the token's."""
         if not isinstance(token, _Attached):
-            self._inner.detach(token)  # It was attached before they were connected.
+            self._inner.detach(token)  # Attached before `connect`.
             return
         try:
             self._inner.detach(token.token)
@@ -105,7 +105,7 @@ class ConnectedContext(_RuntimeContext):
 
 
 class _Attached:
-    """What `attach` gives and `detach` takes: OpenTelemetry's token, and what was done to ztrace."""
+    """Token of `attach` for `detach`: OpenTelemetry's token, and the change of ztrace's current span."""
 
     __slots__ = ("_before", "_foreign", "_handled", "_hides", "token")
 
@@ -120,11 +120,11 @@ class _Attached:
         span = trace.get_current_span(context)
         current = current_span()
         if _subject(span) is _subject(current.source if isinstance(current, ForeignSpan) else current):
-            return  # Only something else in the context has changed.
+            return  # The span is the same; something else in the context has changed.
         foreign = context_of(span.get_span_context(), ForeignSpan)
         if foreign is not None:
             self._handled = sys.exc_info()[1]
-            parent = getattr(span, "parent", None)  # Spans of the SDK have one.
+            parent = getattr(span, "parent", None)  # An attribute of the SDK's spans.
             is_child = (
                 current is not None
                 and parent is not None
@@ -143,7 +143,7 @@ class _Attached:
         if foreign is not None:
             self._tell_origin(foreign)
             foreign.leave()
-            if current_span() is foreign:  # It was detached elsewhere, in vain.
+            if current_span() is foreign:  # Detached in another context, without effect.
                 make_current(before)
         elif self._hides:
             self._hides = False
@@ -154,7 +154,7 @@ class _Attached:
                 take_out(None, before, current)
 
     def _tell_origin(self, foreign: ForeignSpan) -> None:
-        """Tell a span that an exception is leaving where it was raised, if ztrace knows of one further in."""
+        """Set the origin of an exception that leaves a span, if a ztrace span further in has recorded it."""
         exception, handled = sys.exc_info()[1], self._handled
         self._handled = None
         if exception is None or exception is handled or foreign.ended:
@@ -172,5 +172,5 @@ class _Attached:
 
 
 def _subject(span: object) -> object:
-    """Return what a span stands for: itself, or the one it mirrors."""
+    """Return the ztrace span that a span mirrors, or the span itself."""
     return span.mirrored if isinstance(span, MirrorSpan) else span

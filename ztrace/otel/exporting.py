@@ -1,7 +1,8 @@
-"""OpenTelemetry's spans to the publisher: as records, like those that ztrace's own spans leave.
+"""Export of OpenTelemetry's spans to the publisher, as records like those of ztrace's spans.
 
-One idea: what ztrace has a field for goes into it, all else into ``details``. From the queue on nobody asks
-where a span came from: it is scrubbed, batched, kept until it is stored and counted like the others.
+One idea: data for which ztrace has a field go into the field, all others into ``details``. From the queue
+on, no code depends on the source of a span: it is scrubbed, batched, kept until stored, and counted like any
+other.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,16 +23,16 @@ from ztrace.records import ERROR, KIND_NUMBERS, OK, PASSED, RAISED, ExceptionRec
 from ztrace.settings import Settings
 
 _KINDS = {kind: KIND_NUMBERS[kind.name.lower()] for kind in SpanKind}
-#: OTLP's flags: whether a parent, or a linked span, is remote is known; and that it is.
+#: OTLP's flags of a parent or linked span: "is remote" is known, and is true.
 _KNOWS_REMOTE, _IS_REMOTE = 0x100, 0x200
-#: Marks the event that a span's exception was made of, for the collector, which sends it on once.
+#: Key that marks the event from which a span's exception was made: the collector forwards it only once.
 BECAME_EXCEPTION = "became_exception"
-#: What the SDK calls a service that was given no name.
+#: Name that the SDK gives to a service without one.
 _UNNAMED = "unknown_service"
 
 
 class SpanExporter(sdk.SpanExporter):
-    """An exporter for a span processor of the SDK: ``BatchSpanProcessor(ztrace.otel.SpanExporter())``.
+    """Exporter for a span processor of the SDK: ``BatchSpanProcessor(ztrace.otel.SpanExporter())``.
 
     Spans go out under the service and instance that ztrace was configured with.
     """
@@ -39,13 +40,13 @@ class SpanExporter(sdk.SpanExporter):
     def __init__(self) -> None:
         self._shut_down = False
         self._warned = False
-        #: Of the publisher that was there last.
+        #: Settings of the last publisher.
         self._settings: Settings | None = _settings_of(agent.current_publisher())
-        #: For what comes when the interpreter ends, after ztrace's publisher has been closed.
+        #: Publisher for spans exported at exit, after ztrace's own has been closed.
         self._last: Publisher | None = None
 
     def export(self, ended: Sequence[ReadableSpan]) -> sdk.SpanExportResult:
-        """Hand spans to the publisher, which counts those it has no room for.
+        """Append spans to the publisher's queue, which counts those without room.
 
         Returns:
             FAILURE if ztrace is not configured, or this was shut down: nothing was taken.
@@ -62,11 +63,11 @@ class SpanExporter(sdk.SpanExporter):
             return sdk.SpanExportResult.FAILURE
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Wait until what was exported so far is stored; return False if the deadline came first."""
+        """Wait until the spans exported so far are stored; return False at the deadline."""
         return agent.flush(timeout_millis / 1000)
 
     def shutdown(self) -> None:
-        """Wait for what was exported to be stored, and take no more. ztrace goes on."""
+        """Wait until the exported spans are stored, and reject later ones; ztrace itself continues."""
         try:
             if self._shut_down:
                 return
@@ -79,7 +80,7 @@ class SpanExporter(sdk.SpanExporter):
             diagnostics.count_failure("otel_export")
 
     def _find_publisher(self) -> Publisher | None:
-        """Return where spans go; one of our own where the SDK ends after ztrace at the interpreter's end."""
+        """Return the publisher, or a new one if the SDK ends after ztrace when the interpreter exits."""
         if self._shut_down:
             return None
         publisher = agent.current_publisher()
@@ -119,7 +120,7 @@ def _settings_of(publisher: Publisher | None) -> Settings | None:
 
 
 def record_of(span: ReadableSpan) -> Record:
-    """Return the record of a span that has ended."""
+    """Return the record of an ended span."""
     context = span.get_span_context()
     if context is None:
         raise ValueError("a span without ids")
@@ -199,7 +200,7 @@ def _flags_of(context: SpanContext | None) -> int:
 def _exception(
     events: Sequence[dict[str, Any]], context: SpanContext, attributes: Mapping[str, Any]
 ) -> ExceptionRecord | None:
-    """Return the exception that a failed span's last event tells of.
+    """Return the exception in the last exception event of a failed span.
 
     An exception that ztrace saw in a span further in began there, and has only passed this one.
     """
@@ -214,7 +215,7 @@ def _exception(
         str(told.get("exception.type", "")),
         str(told.get("exception.message", ""))[:MAX_MESSAGE],
     )
-    if attributes.get(HOW) == PASSED:  # As `connect` has noted.
+    if attributes.get(HOW) == PASSED:  # Set by the connected context.
         trace_id, span_id = (bytes.fromhex(attributes[name]) for name in (ORIGIN_TRACE_ID, ORIGIN_SPAN_ID))
         return record._replace(how=PASSED, causes=[], origin_trace_id=trace_id, origin_span_id=span_id)
     return record._replace(
@@ -225,7 +226,7 @@ def _exception(
 
 
 def _plain(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return attributes as they travel: sequences, which the SDK keeps as tuples, as lists."""
+    """Return attributes with lists in place of the SDK's tuples."""
     return {} if not attributes else {key: _plain_value(value) for key, value in attributes.items()}
 
 
@@ -238,5 +239,5 @@ def _plain_value(value: Any) -> Any:
 
 
 def _without_nothing(**values: Any) -> dict[str, Any]:
-    """Return those of the values that say something."""
+    """Return the values that are not empty."""
     return {name: value for name, value in values.items() if value}

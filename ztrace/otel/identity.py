@@ -1,4 +1,4 @@
-"""One span's identity in both forms: OpenTelemetry's numbers, ztrace's bytes."""
+"""Conversion of span identities between OpenTelemetry's numbers and ztrace's bytes."""
 
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ C = TypeVar("C", SpanContext, ForeignSpan)
 
 
 def span_context_of(context: Context) -> OtelContext:
-    """Return a context as OpenTelemetry has it."""
+    """Return a context in OpenTelemetry's form."""
     flags, state = context.w3c
     return OtelContext(
         int.from_bytes(context.trace_id),
@@ -23,7 +23,7 @@ def span_context_of(context: Context) -> OtelContext:
 
 
 def context_of(context: OtelContext, form: type[C]) -> C | None:
-    """Return OpenTelemetry's context as one of ztrace's, None if it is not valid."""
+    """Return OpenTelemetry's context in ztrace's form, None if it is invalid."""
     if not context.is_valid:
         return None
     state = context.trace_state.to_header() if context.trace_state else ""

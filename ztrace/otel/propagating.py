@@ -1,4 +1,4 @@
-"""W3C Trace Context for OpenTelemetry, read and written as ztrace does it."""
+"""W3C Trace Context propagator for OpenTelemetry, with ztrace's parser and writer."""
 
 from collections.abc import Iterable
 
@@ -18,12 +18,12 @@ from ztrace import propagation as w3c
 from ztrace.context import SpanContext, current_span
 from ztrace.otel.identity import context_of, span_context_of
 
-#: What is read and written.
+#: Headers that are read and written.
 FIELDS = ("traceparent", "tracestate")
 
 
 class Propagator(TextMapPropagator):
-    """A propagator for ``set_global_textmap``, alone or in a CompositePropagator."""
+    """Propagator for ``set_global_textmap``, alone or in a CompositePropagator."""
 
     def extract(
         self,
@@ -31,7 +31,7 @@ class Propagator(TextMapPropagator):
         context: Context | None = None,
         getter: Getter[CarrierT] = default_getter,
     ) -> Context:
-        """Return the context with the span that the carrier names, as it is if that names none."""
+        """Return the context with the span named by the carrier, unchanged if the carrier names none."""
         context = Context() if context is None else context
         try:
             found = {name: _join(getter.get(carrier, name)) for name in FIELDS}
@@ -49,9 +49,9 @@ class Propagator(TextMapPropagator):
         context: Context | None = None,
         setter: Setter[CarrierT] = default_setter,
     ) -> None:
-        """Write the context's span; without one the innermost current span, whoever began it.
+        """Write the context's span, or if it has none the innermost current span of either tracer.
 
-        Before `connect` that is OpenTelemetry's, if there is one.
+        Before `connect` that is OpenTelemetry's span, if there is one.
         """
         try:
             span = context_of(trace.get_current_span(context).get_span_context(), SpanContext)
@@ -66,10 +66,10 @@ class Propagator(TextMapPropagator):
 
     @property
     def fields(self) -> set[str]:
-        """The names of what `inject` writes."""
+        """Names of the headers written by `inject`."""
         return set(FIELDS)
 
 
 def _join(values: Iterable[str] | None) -> str | None:
-    """Return the values of a header that may come more than once, as RFC 9110 joins them."""
+    """Join the values of a repeated header as RFC 9110 does."""
     return None if not values else ",".join(values)

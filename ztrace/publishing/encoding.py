@@ -1,9 +1,9 @@
-"""Records to message bodies: everything a span carries is made fit to travel here, in the publisher's thread.
+"""Encoding of records into message bodies, in the publisher's thread, whatever the spans contain.
 
-One idea: the batch is packed in one call, and only when that fails, or when something is too large, is each
-span looked at alone. What has to be cut or replaced is counted by reason, and the span itself is kept.
-No code of the traced program runs here: a value that msgpack does not know becomes its type's name. Secrets
-are taken out of what fits, before it is packed.
+One idea: a batch is packed in one call; only if that fails, or if the result is too large, is each span
+examined singly. Truncated and replaced values are counted by reason, and the span itself is kept. None of the
+program's code runs here: a value unknown to msgpack is replaced by the name of its type. Secrets are removed
+before packing.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,25 +31,25 @@ from ztrace.scrubbing.pairs import SCRUBBED
 from ztrace.scrubbing.rules import DEFAULT_RULES, Rules
 from ztrace.wire import MAX_BODY_BYTES
 
-#: A span that is still larger than this loses its attributes.
+#: Size above which a span of an oversized batch loses its attributes.
 MAX_SPAN_BYTES = 256 << 10
-#: Positions in a record, and in that of an exception.
+#: Positions in a record, and in an exception's record.
 _NAME, _ATTRIBUTES, _LINKS, _EXCEPTION, _DETAILS = map(
     Span._fields.index, ("name", "attributes", "links", "exception", "details")
 )
 _MESSAGE = ExceptionRecord._fields.index("message")
 
-#: Reason for a span that cannot be packed whatever is done to it, as ``ztrace status`` shows it.
+#: Reason for a span that cannot be packed at all, as shown by ``ztrace status``.
 REFUSED = "span_unencodable"
 
-#: By address: a set would ask the metaclass of a type for its hash.
+#: Types by address, since a set of types would call the hash methods of their metaclasses.
 _PLAIN = frozenset(map(id, (str, int, float, bool, type(None))))
 _STR, _DICT = frozenset((id(str),)), frozenset((id(dict),))
 _pack = msgpack.Packer(autoreset=True, use_bin_type=True).pack
 
 
 class _Content(NamedTuple):
-    """What plain records hold between them: the keys of their attributes, and their texts, names included."""
+    """Contents of records: the keys of their attributes, and all their texts, including names."""
 
     keys: set[Any]
     texts: set[str]
@@ -59,13 +59,13 @@ _details_of = itemgetter(_DETAILS)
 
 
 def encode(records: Sequence[Record], rules: Rules | None = DEFAULT_RULES) -> Iterator[tuple[int, bytes]]:
-    """Yield ``(span_count, body)`` for message bodies that hold all records between them.
+    """Yield ``(span_count, body)`` of the message bodies that together contain all records.
 
-    A record that cannot be packed whatever is done to it is counted as REFUSED and left out.
+    A record that cannot be packed at all is counted as REFUSED and omitted.
 
     Args:
-        records: as spans leave them.
-        rules: what is taken out; None takes out nothing.
+        records: of spans, as appended to the queue.
+        rules: definition of secrets; None to keep everything.
     """
     ready = _fit(records, rules)
     try:
@@ -81,7 +81,7 @@ def encode(records: Sequence[Record], rules: Rules | None = DEFAULT_RULES) -> It
 
 
 def _fit(records: Sequence[Record], rules: Rules | None) -> Sequence[Record]:
-    """Return the records mended where they have to be, and without secrets."""
+    """Return the records with values that msgpack can carry, and without secrets."""
     odd: list[int] = []
     content = _plain_content(records)
     if content is None:
@@ -106,7 +106,7 @@ def _fit(records: Sequence[Record], rules: Rules | None) -> Sequence[Record]:
 
 
 def _encode_parts(records: Sequence[Record]) -> Iterator[tuple[int, bytes]]:
-    """Yield bodies that are small enough of records that are."""
+    """Yield bodies within the size limit, of records within theirs."""
     body = _pack(records)
     if len(body) > MAX_BODY_BYTES and len(records) > 1:
         middle = len(records) // 2
@@ -117,9 +117,9 @@ def _encode_parts(records: Sequence[Record]) -> Iterator[tuple[int, bytes]]:
 
 
 def _plain_content(records: Sequence[Record]) -> _Content | None:
-    """Return what is in the records, or None if names, attributes or details cannot travel as they are.
+    """Return the contents of records, or None if names, attributes or details need correction.
 
-    Most always they can. It is found out by columns, for speed; what msgpack refuses, packing tells.
+    Few do. Columns of values are checked at once, for speed; packing detects the rest.
     """
     names = [record[_NAME] for record in records]
     if _types_of(names) != _STR or any(map(_details_of, records)):
@@ -148,7 +148,7 @@ def _types_of(values: Iterable[object]) -> set[int]:
 
 
 def _mended_content(record: Record) -> _Content:
-    """Return what is in a record that was mended, with the texts in its lists."""
+    """Return the contents of a corrected record, including the texts in lists."""
     content = _Content(set(), {record[_NAME]})
     values = []
     for key, value in (record[_ATTRIBUTES] or {}).items():
@@ -166,13 +166,13 @@ def _mended_content(record: Record) -> _Content:
 def _suspects(
     records: Sequence[Record], content: _Content, rules: Rules, odd: Sequence[int]
 ) -> Sequence[int]:
-    """Return the places of those records in which there may be a secret.
+    """Return the places of the records that may contain a secret.
 
     Args:
-        records: plain, but for the odd ones, which were mended and may have lists and bytes.
-        content: what they hold.
-        rules: what a secret is.
-        odd: their places.
+        records: plain, except for the corrected ones, which may have lists and bytes.
+        content: of all records.
+        rules: definition of secrets.
+        odd: places of the corrected records.
     """
     try:
         keys = {key for key in content.keys if type(key) is str}
@@ -204,12 +204,12 @@ def _suspects(
                 ):
                     suspects.add(place)
         return sorted(suspects)
-    except Exception:  # A dictionary has changed since: look at all of them.
+    except Exception:  # A dictionary has changed meanwhile: examine all records.
         return range(len(records))
 
 
 def _scrub(record: Record, rules: Rules) -> Record:
-    """Return the record without secrets, or if that fails without all that may hold one."""
+    """Return the record without secrets, or if that fails without everything that may contain one."""
     fields = list(record)
     try:
         fields[_NAME] = rules.scrub(fields[_NAME])
@@ -231,7 +231,7 @@ def _scrub(record: Record, rules: Rules) -> Record:
 
 
 def _mend(record: Record) -> Record:
-    """Return the record with a name and attributes that fit, without them if that fails."""
+    """Return the record with a valid name and attributes, or if that fails without them."""
     try:
         return _mend_content(record)
     except Exception:
@@ -257,7 +257,7 @@ def _mend_content(record: Record) -> Record:
         diagnostics.count(REPLACED)
         attributes = {"ztrace.replaced": name_type(attributes)}
     if attributes is not None:
-        # The program may still hold the dictionary and change it: a copy is one step, a loop is not.
+        # The program may still change the dictionary: a copy is one step, a loop is not.
         items = list(dict.copy(attributes).items())
         if len(items) > MAX_ATTRIBUTES:
             diagnostics.count(CUT, len(items) - MAX_ATTRIBUTES)
@@ -268,7 +268,7 @@ def _mend_content(record: Record) -> Record:
 
 
 def _salvage(record: Record) -> Record | None:
-    """Return a form of the record that packs: as it is, mended, with clean text, or not at all."""
+    """Return a form of the record that can be packed: unchanged, corrected, or with clean text; else None."""
     for repair in (_snapshot, _mend, _clean_record):
         try:
             record = repair(record)
@@ -283,7 +283,7 @@ def _salvage(record: Record) -> Record | None:
 
 
 def _snapshot(record: Record) -> Record:
-    """Return the record with a copy of the attributes, which the program may still change."""
+    """Return the record with a copy of its attributes, since the program may change them."""
     fields = list(record)
     if type(fields[_ATTRIBUTES]) is dict:
         fields[_ATTRIBUTES] = fields[_ATTRIBUTES].copy()
@@ -295,7 +295,7 @@ def _clean_record(record: Record) -> Record:
 
 
 def _clean(value: Any) -> Any:
-    """Replace what UTF-8 has no bytes for: lone surrogates, as undecodable file names bring them."""
+    """Replace lone surrogates, which UTF-8 cannot encode; undecodable file names contain them."""
     kind = type(value)
     if kind is str:
         return value.encode("utf-8", "replace").decode("utf-8")
@@ -307,7 +307,7 @@ def _clean(value: Any) -> Any:
 
 
 def _shrink(record: Record) -> Record | None:
-    """Return a form of the record that is small enough, or None if there is none."""
+    """Return a form of the record within the size limit, or None if there is none."""
     size = len(_pack(record))
     if size <= MAX_SPAN_BYTES:
         return record

@@ -15,7 +15,7 @@ UNKNOWN = object()
 
 
 def plain_value(value: object) -> object:
-    """Return the plain value of an object, UNKNOWN if there is none; an enum's may be of any class."""
+    """Return the plain value of an object, UNKNOWN if there is none; an enum's value may be any object."""
     for base in bases_of(type(value)):
         read = _READERS.get(name_class(base))
         if read is not None:
@@ -34,7 +34,7 @@ def _write_date(value: object, base: Any) -> str:
 
 
 def _write_datetime(value: object, base: Any) -> str:
-    # Its own `isoformat` asks its zone, which may be the program's.
+    # The method of the original calls its zone, which may be the program's.
     moment = _copy(value, base, ("year", "month", "day", "hour", "minute", "second", "microsecond"))
     return f"{moment.isoformat()}{_write_zone(base.tzinfo.__get__(value), moment)}"
 
@@ -50,7 +50,7 @@ def _copy(value: object, base: Any, names: tuple[str, ...]) -> Any:
 
 
 def _write_zone(zone: object, moment: object) -> str:
-    """Return the offset of a zone, as ISO 8601 has it; the name of a class that only the program can ask."""
+    """Return the offset of a zone in ISO 8601, or the name of its class if that is the program's."""
     if zone is None:
         return ""
     for base in bases_of(type(zone)):
@@ -74,7 +74,7 @@ def _write_uuid(value: object, base: Any) -> str:
 
 
 def _write_path(value: object, base: Any) -> str:
-    """Return the text of a path, by way of a copy without the classes of the program."""
+    """Return the text of a path, through a copy of a class of the standard library."""
     own = [cls for cls in bases_of(type(value)) if name_class(cls).startswith("pathlib.")]
     copy = object.__new__(own[0])
     for cls in own:
@@ -82,7 +82,7 @@ def _write_path(value: object, base: Any) -> str:
             slot = cls.__dict__[name]
             try:
                 slot.__set__(copy, slot.__get__(value))
-            except AttributeError:  # It is filled when it is needed.
+            except AttributeError:  # Filled on demand.
                 continue
     return str(copy)
 
@@ -100,7 +100,7 @@ def _read_float(value: object, base: Any) -> object:
     return base.__float__(value)
 
 
-#: Classes of zones that are asked for their offset.
+#: Classes of zones whose offset is computed without the program's code.
 _ZONES = ("datetime.timezone", "zoneinfo.ZoneInfo")
 
 _READERS: dict[str, Callable[[object, Any], object]] = {

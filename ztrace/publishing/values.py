@@ -1,8 +1,8 @@
-"""Values of attributes as msgpack carries them, read without running the program's code.
+"""Conversion of attribute values for msgpack, without running the program's code.
 
-One idea: a value is what its type says, not its ``__class__``, and a subclass is read by the methods of its
-base class alone. So proxies, mocks and lazy objects are named by their own class: asking for the objects that
-they stand for would run the program's code in the publisher's thread.
+One idea: the type of a value decides, not its ``__class__``, and a subclass is read by the methods of its
+base class alone. So proxies, mocks and lazy objects are replaced by the names of their own classes: reading
+the objects behind them would run the program's code in the publisher's thread.
 """
 
 from typing import Any, NamedTuple
@@ -37,7 +37,7 @@ FOREIGN = Limits(MAX_FOREIGN_DEPTH, MAX_FOREIGN_TEXT, True)
 
 
 def fit_name(name: object) -> str:
-    """Return a name as text that fits; what is no text is replaced by its type."""
+    """Return a name as text within the limit; a name that is no text is replaced by its type."""
     kind = type(name)
     if issubclass(kind, bytes):
         start: bytes = bytes.__getitem__(name, slice(4 * MAX_NAME))  # type: ignore[call-overload]
@@ -49,16 +49,16 @@ def fit_name(name: object) -> str:
 
 
 def fit_value(value: object, limits: Limits = OWN) -> object:
-    """Return a value as msgpack can carry it; what has no such form is replaced by its type."""
+    """Return a value that msgpack can carry; a value without such a form is replaced by its type."""
     try:
         return _fit(value, limits, 0)
-    except Exception:  # An object of a known class that is not as its class makes it.
+    except Exception:  # An object of a known class in an invalid state.
         diagnostics.count(REPLACED)
         return name_type(value)
 
 
 def name_type(value: object) -> str:
-    """Return the name of a value's class, as it stands in the value's place."""
+    """Return the name of a value's class in angle brackets, as replacement of the value."""
     return f"<{str.__str__(_name_of(type(value)))}>"
 
 
@@ -105,7 +105,7 @@ def _fit_int(number: int) -> object:
 
 
 def _cut_text(text: Any, length: int) -> str:
-    """Return at most so many characters of a text of any class, with a mark where it was cut."""
+    """Return the beginning of a text of any str class, with an ellipsis if it is truncated."""
     if str.__len__(text) <= length:
         return str.__str__(text)
     diagnostics.count(CUT)

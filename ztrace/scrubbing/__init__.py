@@ -1,1 +1,1 @@
-"""Rules for secrets, applied in the background thread before anything leaves the process."""
+"""Rules for secrets, applied in the publisher's thread before anything leaves the process."""

@@ -1,7 +1,7 @@
-"""Texts within a line of Python: string literals and the comment, each scrubbed as a message is.
+"""Secrets within a line of Python: string literals and the comment are scrubbed as messages are.
 
-One idea: names and calls of the code stay readable, and so do placeholders in its texts. A placeholder gives
-nothing away, so one character stands in its place while the line is searched, and is not taken for a secret.
+One idea: names and calls of the code stay readable, and so do placeholders in its texts. A placeholder
+reveals nothing, so during the search it is represented by one character that does not count as a secret.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from ztrace.scrubbing.pairs import PLACEHOLDERS, quotation
 
-#: Beginning of a literal, with its prefix, or of the comment.
+#: Start of a literal, with its prefix, or of the comment.
 _BEGIN = re.compile(r"(?<!\w)([bBrRuUfF]{0,2})(\"\"\"|'''|[\"'])|[\"'#]")
 #: Placeholders of ``%`` and of `str.format`, and expressions of an f-string.
 _FORMAT = re.compile(r"%(?:\(\w{1,64}\))?[srd]|\{\d?\}")
@@ -23,9 +23,9 @@ def scrub_line(line: str, scrub_text: Scrub, scrub_code: Scrub) -> str:
     """Return a line of source without secrets.
 
     Args:
-        line: read once, from left to right; a text without an end goes to the line's.
-        scrub_text: returns a text of the line without its secrets.
-        scrub_code: likewise the line as a whole, whose texts have been scrubbed.
+        line: read once, from left to right; an unterminated text extends to the end.
+        scrub_text: returns a text without secrets; called for each text of the line.
+        scrub_code: returns code without secrets; called for the line after its texts.
     """
     hidden: list[str] = []
     if _TAKEN.search(line):

@@ -1,9 +1,8 @@
-"""Which names are those of secrets: ``db_password``, ``X-Api-Key``, ``authToken``, and not ``author``.
+"""Names of secrets: ``db_password``, ``X-Api-Key`` and ``authToken``, but not ``author``.
 
-One idea: a name is taken apart into words, at ``_``, ``-``, dots, blanks and where camelCase begins a new
-one, and words are compared as wholes. Two neighbours are tried together as well, so that ``api_key``,
-``apiKey`` and ``apikey`` are the same. What only tells of a secret (``token_count``, ``password_expired``)
-is none.
+One idea: a name is split into words, at ``_``, ``-``, dots, blanks and changes of case, and whole words are
+compared. Two adjacent words are also tried as one, so ``api_key``, ``apiKey`` and ``apikey`` are equal. A
+name that only describes a secret, such as ``token_count`` or ``password_expired``, is none.
 """
 
 import re
@@ -15,27 +14,27 @@ def _listed(words: str) -> list[str]:
     return words.split()
 
 
-#: Words that make any name with them a secret's. ``key`` alone does not: most keys are a dictionary's.
+#: Words that make any name a secret's. ``key`` is none of them: most keys are those of dictionaries.
 _WORDS = frozenset(
     _listed(
         "auth authorisation authorization bearer cookie cred credential csrf cvc cvv jwt oauth otp pass "
         "passcode passphrase passwd password pw pwd secret sess session sig token totp xsrf"
     )
 )
-#: With ``key`` after them they do as well.
+#: Words that make a name a secret's when followed by ``key``.
 _KEY_OF = _listed(
     "access account aes api app consumer crypto decrypt decryption deploy encrypt encryption gpg hmac "
     "license master pgp private rsa secret session shared signing ssh ssl tls ztrace"
 )
 _PAIRS = frozenset([f"{word}key" for word in _KEY_OF] + ["accesssignature", "amzsignature", "googsignature"])
-#: Names are also written in one word: PGPASSWORD, csrfmiddlewaretoken, phpsessid.
+#: Endings of names written as one word: PGPASSWORD, csrfmiddlewaretoken, phpsessid.
 _ENDINGS = tuple(
     _listed(
         "accesskey apikey cookie credential passcode passphrase passwd password privatekey secret secretkey "
         "sessid sessionid token"
     )
 )
-#: Words that, after a secret's, make the name that of something else.
+#: Words after a secret's that make a name describe the secret.
 _ABOUT = frozenset(
     _listed(
         "age count counts disabled duration enabled endpoint error errors exception exceptions expiration "
@@ -44,28 +43,28 @@ _ABOUT = frozenset(
         "username valid"
     )
 )
-#: Words that make the plural after them a number: ``input_tokens``, ``active_sessions``.
+#: Words before a plural that make a name a number: ``input_tokens``, ``active_sessions``.
 _NUMBER_OF = frozenset(
     _listed(
         "active cached completion input max min num number open output prompt reasoning remaining total used"
     )
 )
-#: One of these is in every name above: what is looked for in a text before names are.
+#: Parts of words, one of which is in every name above; texts are searched for them first.
 STEMS = _listed("auth bearer cookie cred csrf cvc cvv jwt key otp pass pw secret sess sig token xsrf")
 
-#: Characters of a name that are looked at, at its beginning and its end, and up to which it is remembered.
+#: Characters compared at both ends of a name, and the length up to which decisions are cached.
 _MAX_NAME = 256
-#: Decisions kept; names may be made up for every call.
+#: Decisions cached: a program may generate names for each call.
 _MAX_DECISIONS = 4096
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_A-Za-z]+")
 
 
 class Names:
-    """Tells names of secrets from others, and remembers what it has told.
+    """Classifier of names, with a cache of its decisions.
 
     Attributes:
-        stems: one of these, in small letters, is in every name of a secret.
+        stems: lower-case parts of words, one of which is in every name of a secret.
     """
 
     def __init__(self, further: Sequence[str] = ()) -> None:
@@ -76,7 +75,7 @@ class Names:
         self._decisions: dict[str, bool] = {}
 
     def are_secret(self, name: str) -> bool:
-        """Tell whether what has this name is to be kept here."""
+        """Return whether the value under a name is a secret."""
         decision = self._decisions.get(name)
         if decision is None:
             decision = self._decide(split_name(name))
@@ -101,7 +100,7 @@ class Names:
 
 
 def split_name(name: str) -> list[str]:
-    """Return the words of a name in small letters."""
+    """Return the words of a name in lower case."""
     if len(name) > 2 * _MAX_NAME:
         name = f"{name[:_MAX_NAME]} {name[-_MAX_NAME:]}"
     return [word.lower() for word in _WORD.findall(name)]

@@ -1,31 +1,30 @@
-"""Names of secrets within a text, and their values: ``password=...``, ``{'token': '...'}``, ``--secret ...``.
+"""Values of secrets within a text: ``password=...``, ``{'token': '...'}``, ``--secret ...``.
 
-One idea: signs that may stand between a name and a value are searched for from left to right. What is
-before one is read backwards, as far as a name may go; what is after it is taken as the value and not read
-again. So time grows with the length of the text and no faster. A value that has no end, since the text was
-cut, goes to the text's.
+One idea: signs that can separate a name from a value are searched for from left to right. The name is read
+backwards from the sign, up to a limit; the value is read forwards and not read again. So time is linear in
+the length of the text. A value without an end, in a truncated text, extends to the end of the text.
 """
 
 import re
 from collections.abc import Callable, Iterator
 
-#: What takes the place of a secret.
+#: Replacement of a secret.
 SCRUBBED = "[scrubbed]"
 
-#: Characters that stand for placeholders in a text: Unicode leaves them to private use, and a source line has
-#: no more placeholders.
+#: Characters that represent placeholders of a text, from Unicode's private use area; a source line has no
+#: more placeholders.
 PLACEHOLDERS = "".join(map(chr, range(0xE000, 0xE080)))
 
-#: Tells whether a name is that of a secret.
+#: Function that returns whether a name is a secret's.
 Judge = Callable[[str], bool]
 
-#: One of these is in every text in which a name is followed by its value.
+#: Signs, one of which is in every text with a name and its value.
 SIGNS = ("=", ":", ">", "%3", "--")
 
 _SIGN = re.compile(r"[=:]+>?|->|%3[AaDd]|>|--[A-Za-z][\w\-]{0,63}[ \t]{1,4}(?![\s\-])")
-#: As far as a name may go, with blanks and quotes after it and a word before it.
+#: Longest name, including blanks and quotes after it and a word before it.
 _MAX_HEAD = 160
-#: A name as it is read from its end, and the word before it.
+#: Name read backwards, and the word before it.
 _NAME_BACKWARDS = re.compile(r"([\w.\-]{1,64})(?: ([\w.\-]{1,64}))?")
 _QUOTE = re.compile(r"[bBrRuUfF]{0,2}(\\*)(\"\"\"|'''|[\"'])|(%22)")
 _BRACKET = re.compile(r"\\*[\"']|[\[({]|[\])}]")
@@ -34,17 +33,17 @@ _QUOTED = re.compile(r"(\\*)([\"'])")
 _ANNOTATION = re.compile(r"[\w.\[\]|, ]{1,64}=[ \t]{0,4}(?!=)")
 _NUMBER = re.compile(r"\d+")
 _BLANK = re.compile(r"[ \t]*+")
-#: Up to a blank, or what begins the next field or ends a quotation.
+#: Unquoted value, which ends at a blank, a quote, or the next field.
 _BARE = re.compile(
     r"(?:(?i:bearer|basic|token|negotiate|apikey|jwt)[ \t]{1,8})?"
     r"(?:[^\s,;&\"'<]|<(?!/)|[,;&](?!\s|\Z|[\w .\-]{1,64}[=:])|[\"'](?![\s,;:)\]}>]|\Z))*+"
 )
-#: The rest of a header's line: cookies, and schemes with several fields.
+#: Rest of a header's line, for cookies and schemes with several fields.
 _LINE = re.compile(r"(?:[^\r\n\"'\\]|\\(?![rn])|[\"'](?!\s{0,8}(?:[,)\]}]|\Z)))*+")
-#: What ends the sentence or the quotation around a value, rather than the value.
+#: Characters at the end of a value that belong to the sentence or quotation around it.
 _CLOSING = ")]}>\"'`.,:; "
 _FIELDS = re.compile(r"(?i:digest|oauth|signature|hawk|aws4-hmac-sha256)[ \t]")
-#: Values that give nothing away, and tell much to who looks for an error.
+#: Values that reveal nothing, but help to find an error.
 _HARMLESS = {"none", "null", "nil", "true", "false", "yes", "no"}
 
 
@@ -52,9 +51,9 @@ def scrub_pairs(text: str, is_secret: Judge, literals: bool = False) -> str:
     """Replace the values of secrets' names: ``password=...``, ``"token": "..."``, ``<secret>...</secret>``.
 
     Args:
-        text: is read once, from left to right.
-        is_secret: tells by a name.
-        literals: replace what a line of Python says literally, and leave names and calls.
+        text: read once, from left to right.
+        is_secret: returns whether a name is a secret's.
+        literals: replace literals of a line of Python only, and leave names and calls.
     """
     parts, done, place = [], 0, 0
     while (found := _SIGN.search(text, place)) is not None:
@@ -74,12 +73,12 @@ def scrub_pairs(text: str, is_secret: Judge, literals: bool = False) -> str:
 
 
 def is_harmless(value: str) -> bool:
-    """Return whether a value in the place of a secret gives nothing away."""
+    """Return whether a value under a secret's name reveals nothing."""
     return not value.strip(PLACEHOLDERS) or value.lower() in _HARMLESS
 
 
 def _follows_secret(text: str, end: int, sign: str, is_secret: Judge) -> bool:
-    """Tell whether what is written before the sign is the name of a secret."""
+    """Return whether the text before a sign is the name of a secret."""
     if sign[:2] == "--":
         return is_secret(sign)
     head = text[max(0, end - _MAX_HEAD) : end]
@@ -95,7 +94,7 @@ def _follows_secret(text: str, end: int, sign: str, is_secret: Judge) -> bool:
 
 
 def _values(text: str, place: int, sign: str, literals: bool) -> Iterator[tuple[int, int]]:
-    """Yield from where to where the value that follows stands, or the literals in it."""
+    """Yield the start and end of the following value, or of each literal in it."""
     if literals and sign == ":" and (annotation := _ANNOTATION.match(text, place)):
         place = annotation.end()
     place = _BLANK.match(text, place).end()  # type: ignore[union-attr]
@@ -106,11 +105,11 @@ def _values(text: str, place: int, sign: str, literals: bool) -> Iterator[tuple[
         yield quoted
     elif (call := _CALL.match(text, place)) is not None and not text.startswith(SCRUBBED, place):
         if literals and call[0][-1] == "[" and call[0] != "[":
-            return  # What is looked up under a name.
+            return  # A lookup by name.
         brackets = list(_brackets(text, call.end()))
         if literals:
             yield from brackets[:-1]
-            yield brackets[-1][1], brackets[-1][1]  # What was looked at is not looked at again.
+            yield brackets[-1][1], brackets[-1][1]  # Continue behind the brackets.
         else:
             yield place, brackets[-1][1]
     elif literals:
@@ -125,12 +124,12 @@ def _values(text: str, place: int, sign: str, literals: bool) -> Iterator[tuple[
 
 
 def _before_line(text: str, place: int) -> bool:
-    """Tell whether the header before is one whose value is the rest of the line."""
+    """Return whether the header before a value takes the rest of the line."""
     return text[max(0, place - 12) : place].lower().rstrip().endswith("cookie:")
 
 
 def quotation(text: str, place: int) -> tuple[int, int] | None:
-    """Return from where to where what is quoted at this place goes: to the text's end if nothing ends it."""
+    """Return the start and end of the quoted text at a place; without a closing quote, the text's end."""
     quote = _QUOTE.match(text, place)
     if quote is None:
         return None
@@ -148,7 +147,7 @@ def quotation(text: str, place: int) -> tuple[int, int] | None:
 
 
 def _brackets(text: str, place: int) -> Iterator[tuple[int, int]]:
-    """Yield where the quotations in brackets stand, and at last where the brackets' content and end do."""
+    """Yield the start and end of each quoted text in brackets, and last those of the whole content."""
     opened, depth = place, 1
     while depth and (mark := _BRACKET.search(text, place)) is not None:
         place = mark.end()

@@ -1,10 +1,9 @@
-"""Secrets are taken out of spans before anything leaves the process: by name, and by what they look like.
+"""Removal of secrets from spans before they leave the process, by name and by form.
 
-One idea: a batch is looked at as a whole. Most names and texts have been seen before, and are remembered as
-innocent; the others are joined and searched for a few words at once. Only a span in which something was
-found is looked at alone.
+One idea: a batch is searched as a whole. Most names and texts are known to be harmless from earlier batches;
+the others are joined and searched for a few words at once. Only spans with a finding are processed singly.
 
-Rules are fixed once made; what they remember is bounded, and is theirs alone.
+Rules do not change once made; their caches are bounded, and not shared.
 """
 
 import re
@@ -19,17 +18,17 @@ from ztrace.scrubbing.names import Names
 from ztrace.scrubbing.pairs import SCRUBBED, SIGNS, scrub_pairs
 from ztrace.scrubbing.tokens import CUT_MARK, KINDS, Kind
 
-#: The reason under which values are counted in which something was replaced.
+#: Reason under which scrubbed values are counted.
 REASON = "scrubbed"
 
-#: Innocent texts that are remembered, and how long one may be: at most 1 MiB of them.
+#: Harmless texts cached, and their greatest length: at most 1 MiB together.
 _MAX_KNOWN, _MAX_KNOWN_TEXT = 4096, 256
-#: Bytes that are this long may have been cut: `ztrace.publishing.values.MAX_TEXT`.
+#: Length from which bytes may be truncated: `ztrace.publishing.values.MAX_TEXT`.
 MAX_BYTES = 4096
 
 
 class Rules:
-    """What counts as a secret, made by `make_rules`."""
+    """Rules that define secrets; `make_rules` makes them."""
 
     def __init__(self, keys: Sequence[str] = (), values: Sequence[re.Pattern[str]] = ()) -> None:
         self._names = Names(keys)
@@ -39,15 +38,15 @@ class Rules:
         self._code_kinds = (*KINDS, Kind((SIGNS, self._names.stems), self._scrub_literals))
         self._known: set[str] = set()
         self._known_code: dict[str, str] = {}
-        #: By their addresses, which are theirs while they are here: the agent has one record for a frame.
+        #: Frame records without a secret by address; they are kept alive, and the agent shares one per frame.
         self._known_frames: dict[int, Sequence[Any]] = {}
 
     def find_names(self, names: Collection[str]) -> set[str]:
-        """Return those whose values are secret."""
+        """Return the names whose values are secret."""
         return {name for name in names if self._names.are_secret(name)}
 
     def find_texts(self, texts: Collection[str]) -> dict[str, str]:
-        """Return those in which there is a secret, with what is to be sent in their place."""
+        """Return the texts that contain a secret, with their replacements."""
         fresh = [text for text in texts if text not in self._known] if self._known else list(texts)
         if not fresh:
             return {}
@@ -60,12 +59,12 @@ class Rules:
                 if clean != text:
                     found[text] = clean
         if len(self._known) + len(fresh) > _MAX_KNOWN:
-            self._known.intersection_update(texts)  # What comes again in every batch is kept.
+            self._known.intersection_update(texts)  # Keep texts that every batch repeats.
         self._remember([text for text in fresh if text not in found])
         return found
 
     def scrub(self, text: str) -> str:
-        """Return a text without its secrets, and count it if there were any."""
+        """Return a text without secrets, and count it if it had any."""
         if text in self._known:
             return text
         clean = self._scrub(text, self._kinds)
@@ -79,7 +78,7 @@ class Rules:
         """Return a line of Python without the secrets in its literals, texts and comment."""
         clean = self._known_code.get(line)
         if clean is None:
-            # It is cut without a mark.
+            # A truncated line has no ellipsis.
             text = line if len(line) < MAX_CODE else line + CUT_MARK
             clean = scrub_line(
                 text,
@@ -95,7 +94,7 @@ class Rules:
         return clean
 
     def scrub_attributes(self, attributes: dict[str, Any]) -> dict[str, Any]:
-        """Return attributes without secrets: as `ztrace.records.Span` has them, of plain types only."""
+        """Return attributes without secrets; keys and values have the types of `ztrace.records.Span`."""
         return {
             self._scrub_name(name): self._scrub_value(
                 value, type(name) is str and self._names.are_secret(name)
@@ -104,14 +103,14 @@ class Rules:
         }
 
     def knows_frames(self, exception: Sequence[Any]) -> bool:
-        """Tell whether an exception has nothing but its message, and frames in which there is no secret."""
+        """Return whether an exception has no texts but its message and frames known to be harmless."""
         record = ExceptionRecord(*exception)
         if record.causes or record.notes or record.members:
             return False
         return all(map(self._known_frames.__contains__, map(id, record.frames)))
 
     def scrub_exception(self, exception: Sequence[Any]) -> ExceptionRecord:
-        """Return an exception without secrets in its texts and source lines, its causes and members."""
+        """Return an exception without secrets in texts, source lines, causes and members."""
         record = ExceptionRecord(*exception)
         return record._replace(
             message=self.scrub(str.__str__(record.message)),
@@ -126,7 +125,7 @@ class Rules:
             return fields
         frame = FrameRecord(*fields)
         clean = self.scrub_code(str.__str__(frame.code))
-        is_agents = type(fields) is FrameRecord and type(frame.code) is str  # And so not changed later.
+        is_agents = type(fields) is FrameRecord and type(frame.code) is str  # Never changed later.
         if is_agents and clean == frame.code and frame.locals is None:
             if len(self._known_frames) >= _MAX_KNOWN:
                 self._known_frames.clear()
@@ -138,14 +137,14 @@ class Rules:
 
     def _scrub_value(self, value: Any, is_secret: bool, depth: int = 0) -> Any:
         if value is None or value is True or value is False:
-            return value  # They tell whether there is a secret, and not which.
+            return value  # Reveals at most that there is a secret.
         if is_secret:
             diagnostics.count(REASON)
             return SCRUBBED
         if type(value) is str:
             return self.scrub(value)
         if type(value) is bytes:
-            # Each byte is one character: patterns find what they find in text. It is cut without a mark.
+            # Each byte is one character, so the patterns apply. Truncated bytes have no ellipsis.
             text = value.decode("latin-1") + CUT_MARK * (len(value) >= MAX_BYTES)
             clean = self.scrub(text)
             return value if clean is text else clean.removesuffix(CUT_MARK).encode("latin-1")
@@ -156,7 +155,7 @@ class Rules:
         return value
 
     def _scrub_items(self, items: list[Any], depth: int) -> list[Any]:
-        """Scrub each item; one after ``--password`` and the second of a header's pair are secrets."""
+        """Scrub each item; the item after ``--password`` and the second of a header's pair are secrets."""
         before = [None, *items]
         return [
             self._scrub_value(item, self._announces(name, depth == 1 and len(items) == 2), depth + 1)
@@ -193,7 +192,7 @@ class Rules:
         return scrub_pairs(text, self._names.are_secret, literals=True)
 
 
-#: What is scrubbed unless told otherwise.
+#: Default rules of a process.
 DEFAULT_RULES = Rules()
 
 
@@ -201,15 +200,15 @@ def make_rules(keys: Sequence[str] = (), values: Sequence[str] = (), enabled: bo
     """Return the rules of a process.
 
     Args:
-        keys: further names whose values are secret, in any spelling: ``customer_number``, ``customerNumber``.
-        values: further regular expressions; what one matches is replaced, in whatever text it stands.
-        enabled: whether anything is scrubbed.
+        keys: further names of secrets, in any spelling: ``customer_number``, ``customerNumber``.
+        values: further regular expressions, whose matches are replaced in all texts.
+        enabled: whether to scrub.
 
     Returns:
-        None if nothing is.
+        None if scrubbing is disabled.
 
     Raises:
-        SettingsError: an expression cannot be used.
+        SettingsError: an expression is invalid.
     """
     if not enabled:
         return None

@@ -1,8 +1,8 @@
-"""What a secret looks like within a text, whatever its name: tokens, credentials in URLs, private keys.
+"""Secrets recognized by their form within a text: tokens, credentials in URLs, private keys.
 
-One idea: time grows with the length of the text and no faster, whatever the text is. Python's `re` goes
-back and tries again, so each pattern begins with a word that is searched for, repeats nothing twice over, and
-does not give back what it has taken. A text may have been cut: what has begun and not ended is a secret too.
+One idea: time is linear in the length of the text, whatever the text is. Python's `re` backtracks, so each
+pattern begins with a fixed word, nests no repetition, and uses possessive quantifiers. A text may be
+truncated: a secret that begins and does not end is a secret too.
 """
 
 import functools
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from ztrace.scrubbing.pairs import SCRUBBED, is_harmless, quotation
 
-#: At the end of texts that were cut.
+#: Last character of a truncated text.
 CUT_MARK = "…"
 
 
@@ -20,15 +20,15 @@ class Kind(NamedTuple):
     """One kind of secret.
 
     Attributes:
-        needles: of each group at least one is in every text with such a secret, in small letters.
-        scrub: returns the text without them.
+        needles: groups of lower-case words; every text with such a secret has one of each group.
+        scrub: returns a text without such secrets.
     """
 
     needles: tuple[tuple[str, ...], ...]
     scrub: Callable[[str], str]
 
     def may_be_in(self, lowered: str) -> bool:
-        """Tell whether it is worth looking, in far less time than looking takes."""
+        """Return whether a text may have such a secret, in far less time than a search takes."""
         for group in self.needles:
             for needle in group:
                 if needle in lowered:
@@ -40,12 +40,12 @@ class Kind(NamedTuple):
 
 @functools.cache
 def _compiled(pattern: str) -> re.Pattern[str]:
-    """Compile a pattern when it is first needed, which for most is never."""
+    """Compile a pattern when first needed, which most never are."""
     return re.compile(pattern, re.ASCII)
 
 
 def _replacing(pattern: str) -> Callable[[str], str]:
-    """Return a function that keeps what the pattern's groups hold, and replaces the rest of a match."""
+    """Return a function that replaces each match of a pattern, except for the pattern's groups."""
 
     def replace(match: re.Match[str]) -> str:
         before, after = (*match.groups(""), "", "")[:2]
@@ -55,14 +55,14 @@ def _replacing(pattern: str) -> Callable[[str], str]:
 
 
 def _token(start: str, characters: str, least: int) -> str:
-    """Return a pattern for what begins like this and goes on so long, or to where the text was cut."""
+    """Return a pattern for a token with a fixed start and a least length, or up to a truncated text's end."""
     return (
         rf"(?<![A-Za-z0-9]){start}"
         rf"(?:{characters}{{{least},}}+|{characters}{{1,{least}}}+(?={CUT_MARK}\Z))"
     )
 
 
-#: Keys that tell by their first letters whose they are: a needle, the beginning, what follows and how much.
+#: Keys with an issuer's prefix: needle, prefix, characters of the rest, and its least length.
 _TOKENS = (
     ("akia", "AKIA", "[0-9A-Z]", 12),
     ("asia", "ASIA", "[0-9A-Z]", 12),
@@ -90,7 +90,7 @@ _TOKENS = (
     ("dop_v1_", "dop_v1_", "[a-f0-9]", 32),
 )
 
-#: Words of sentences about bearer tokens. A token may have letters only, so any other word is taken for one.
+#: Words of sentences about bearer tokens. Any other word counts as a token, which may have letters only.
 _ABOUT_BEARER = (
     "access|auth|authenticated|authentication|authorisation|authorization|authorized|certificate|challenge|"
     "credential|credentials|denied|error|expected|expired|failed|failure|format|header|headers|instead|invalid|"
@@ -109,9 +109,9 @@ def _credentials(schemes: str, words: str) -> str:
 
 
 _BEARER = _credentials("bearer", f"(?i:{_ABOUT_BEARER})")
-#: What these send is encoded, and has more than small letters.
+#: Schemes with encoded credentials, which have more than lower-case letters.
 _BASIC = _credentials("basic|negotiate", "[A-Za-z]?[a-z]{0,18}")
-#: JSON in base64, which begins a JWT; what belongs to it follows after dots.
+#: JSON in base64, the beginning of a JWT, with the parts after its dots.
 _JWT = r"(?<![A-Za-z0-9])eyJ[\w-]{13,}+(?:\.[\w-]*+){0,4}"
 _PEM = (
     r"(-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY[A-Z ]{0,10}-----)"
@@ -119,7 +119,7 @@ _PEM = (
 )
 _PEM_END = r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY"
 _WEBHOOK = r"(hooks\.slack\.com/services/)[\w/-]++"
-#: What follows these words in quotes is a password, in sentences and in SQL.
+#: Words before a quoted password, in sentences and in SQL.
 _SPOKEN = r"(?i:password|passwd|passphrase|pwd|identified by)[ \t]{1,4}"
 
 
@@ -127,18 +127,18 @@ def _scrub_pem(text: str) -> str:
     text = _replacing(_PEM)(text)
     end = _compiled(_PEM_END).search(text)
     if end is not None and "-----BEGIN" not in text[: end.start()]:
-        return SCRUBBED + text[end.start() :]  # The beginning was cut.
+        return SCRUBBED + text[end.start() :]  # The beginning is missing.
     return text
 
 
-#: ``scheme://user:``, but for an IPv6 address or a port.
+#: ``scheme://user:``, but no IPv6 address and no port.
 _URL_HEAD = r"://(?!\[)[^\s/?#@:\"'<>]{0,256}:(?!//|\d{1,5}(?:[/?#\s\"',;)\]}>]|\Z))"
-#: As long as a password in a URL may be, with what is after it.
+#: Longest password in a URL, including the text after it.
 _MAX_PASSWORD = 1024
 
 
 def _scrub_urls(text: str) -> str:
-    """Replace the password of ``scheme://user:password@host``, with whatever unescaped characters in it."""
+    """Replace the password of ``scheme://user:password@host``, even with unescaped characters."""
     parts, done = [], 0
     for head in _compiled(_URL_HEAD).finditer(text):
         start = head.end()
@@ -150,7 +150,7 @@ def _scrub_urls(text: str) -> str:
 
 
 def _password_end(text: str, start: int) -> int:
-    """Return where the @ before the host is, or ``start`` if there is none."""
+    """Return the place of the @ before the host, or ``start`` if there is none."""
     rest = text[start : start + _MAX_PASSWORD]
     gap = _compiled(r"[\s\"<>]").search(rest)
     if gap is not None:
@@ -158,7 +158,7 @@ def _password_end(text: str, start: int) -> int:
     at = rest.rfind("@")
     if at < 0:
         return start + (len(rest) if rest.endswith(CUT_MARK) else 0)
-    # It is the last one of the authority; where that has none, a / or ? is in the password.
+    # It is the last @ of the authority; if the authority has none, the password contains a / or ?.
     for ends in (r"[/?#]", r"[?#]"):
         end = _compiled(ends).search(rest)
         if end is not None and (before := rest.rfind("@", 0, end.start())) >= 0:
@@ -166,7 +166,7 @@ def _password_end(text: str, start: int) -> int:
     return start + at
 
 
-#: A long first half of a URL's authority without a second one: a key in the place of the user.
+#: Key in the place of a URL's user, without a password.
 _URL_KEY = r"(://)(?=[A-Za-z_-]{0,32}\d)[\w-]{20,256}+(?=@)"
 
 
@@ -182,13 +182,13 @@ def _scrub_spoken(text: str) -> str:
 
 
 def _token_kind(needle: str, start: str, characters: str, least: int) -> Kind:
-    # A single character is looked for ten times as fast as a word, and often is not there.
+    # The search for a single character is ten times as fast as for a word, and often fails.
     signs = [sign for sign in "_.-" if sign in needle]
     needles = ((signs[0],), (needle,)) if signs else ((needle,),)
     return Kind(needles, _replacing(_token(start, characters, least)))
 
 
-#: Every kind but ``name=value``, for which names are needed. What is looked for first is rarest.
+#: All kinds except ``name=value``, which needs names; the rarest first.
 KINDS = (
     Kind((("-----",), ("-----begin", "-----end")), _scrub_pem),
     Kind((("@", CUT_MARK), ("://",)), lambda text: _replacing(_URL_KEY)(_scrub_urls(text))),
