@@ -139,7 +139,7 @@ def test_a_search_ends_with_its_time_and_says_so(like: Path) -> None:
     assert found.traces == []
     for note in (found.note, calls.note):
         assert note.startswith("searched back to 2026-01-31T12:00:0")
-        assert note.endswith("Z within 0 s; ask for a shorter time")
+        assert note.endswith("Z within 0 s; select a shorter time")
 
 
 def test_what_has_enough_needs_no_time(like: Path) -> None:
