@@ -9,7 +9,7 @@ origin back to the caller.
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
-from ztrace.context import make_current
+from ztrace.context import SpanContext, make_current
 from ztrace.exceptions import messages, origins
 from ztrace.propagation import parse_traceparent
 from ztrace.spans import CONSUMER, Span, start_span
@@ -18,13 +18,28 @@ from ztrace.spans import CONSUMER, Span, start_span
 #: origin; and its message, where the text of the exception as the caller gets it is a different one.
 DURATION, ORIGIN, MESSAGE = "d", "o", "m"
 
+#: Key of ztrace's own ``traceparent`` in the header of a request that another tracer's is in as well.
+OWN_CONTEXT = "ztrace"
+
 
 def write_context(span: Span, header: MutableMapping[str, Any]) -> None:
-    """Write a span's W3C trace context into the header of a request or message."""
+    """Write a span's W3C trace context into the header of a request or message, beside another tracer's."""
     flags, state = span.w3c
-    header["traceparent"] = f"00-{span.trace_id.hex()}-{span.span_id.hex()}-{flags:02x}"
+    traceparent = f"00-{span.trace_id.hex()}-{span.span_id.hex()}-{flags:02x}"
+    if "traceparent" in header:
+        header[OWN_CONTEXT] = traceparent
+        return
+    header["traceparent"] = traceparent
     if state:
         header["tracestate"] = state
+
+
+def read_context(header: Mapping[str, Any]) -> SpanContext | None:
+    """Return the sender's trace context from a header, ztrace's own if there are two."""
+    traceparent = header.get(OWN_CONTEXT)
+    if type(traceparent) is not str:
+        traceparent = header.get("traceparent")
+    return parse_traceparent(traceparent, header.get("tracestate")) if traceparent else None
 
 
 def begin_serving(name: str, kind: int, attributes: dict[str, Any], header: Mapping[str, Any]) -> Span | None:
@@ -43,8 +58,7 @@ def begin_serving(name: str, kind: int, attributes: dict[str, Any], header: Mapp
     Returns:
         None if nothing is recorded.
     """
-    traceparent = header.get("traceparent")
-    parent = parse_traceparent(traceparent, header.get("tracestate")) if traceparent else None
+    parent = read_context(header)
     links = None
     if kind == CONSUMER:
         make_current(None)

@@ -5,7 +5,8 @@ few functions through which each call must leave start and end the spans, and th
 
     ClientBase.__call__                sync and async calls, and whatever is raised in the caller's greenlet
     ReqStream.process_answer           streams that are exhausted, fail, are abandoned or never read
-    ReqRep/ReqStream.process_call      served calls, with lost remotes and replies that cannot be packed
+    ReqRep/ReqStream.process_call      served calls, with lost remotes and replies that cannot be packed; of
+                                       patterns of the program's own as well
     Pusher.__call__, Puller._receiver  messages without replies
 
 The context travels as ``traceparent`` in the event header, which servers without ztrace ignore. The reply
@@ -29,29 +30,39 @@ from zerorpc import core, patterns
 from ztrace import diagnostics, spans
 from ztrace.context import make_current
 from ztrace.exceptions import messages
-from ztrace.middleware.kit import DURATION, describe_error, take_duration, write_context
+from ztrace.middleware.kit import (
+    DURATION,
+    OWN_CONTEXT,
+    describe_error,
+    read_context,
+    take_duration,
+    write_context,
+)
 from ztrace.middleware.zerorpc.calls import (
+    REPLY_KEY,
     calling,
     open_calls,
+    read_answer,
     take_remote_error,
     unread_streams,
     wrap_call,
     wrap_connect,
+    wrap_handle_remote_error,
     wrap_process_answer,
 )
-from ztrace.middleware.zerorpc.contexts import Registered, is_traced
+from ztrace.middleware.zerorpc.contexts import Registered, find_instances, is_traced, wrap_register
 from ztrace.middleware.zerorpc.serving import (
     being_served,
     end_message,
     serve,
+    wrap_patterns,
     wrap_process_call,
     wrap_push,
     wrap_receiver,
+    wrap_server,
 )
-from ztrace.propagation import extract, inject
+from ztrace.propagation import inject
 
-#: Key of ztrace's map in a reply's header; `ztrace.middleware.kit` has the keys within.
-REPLY_KEY = "ztrace"
 #: Callers of `get_task_context` that need no context: a request gets that of its own span in before_request,
 #: and a reply has nothing to tell its caller. A tuple, since code objects compare fast and hash slowly.
 _NEEDS_NO_CONTEXT = (
@@ -80,6 +91,8 @@ class ZerorpcMiddleware(Registered):
             # Frame 0 is this hook, 1 zerorpc's hook_get_task_context, 2 its caller.
             if spans.publisher is not None and sys._getframe(2).f_code not in _NEEDS_NO_CONTEXT:
                 inject(header)
+                if header and not self.is_alone:
+                    header[OWN_CONTEXT] = header["traceparent"]
         except Exception:
             diagnostics.count_failure("zerorpc")
         return header
@@ -87,10 +100,14 @@ class ZerorpcMiddleware(Registered):
     def load_task_context(self, header: MutableMapping[str, Any]) -> None:
         """Make the sender's span current in a task started by `zerorpc.fork_task_context`.
 
-        Headers of requests are passed here too; their spans are started before the method runs.
+        Headers of requests are passed here too: their spans are started before the method runs, and until
+        then only other middleware's hooks need a parent.
         """
-        if spans.publisher is not None and "message_id" not in header:
-            make_current(extract(header))
+        try:
+            if spans.publisher is not None and ("message_id" not in header or not self.is_alone):
+                make_current(read_context(header))
+        except Exception:
+            diagnostics.count_failure("zerorpc")
 
     def client_before_request(self, request: Any) -> None:
         """Add the context of the call's span to the request."""
@@ -98,7 +115,7 @@ class ZerorpcMiddleware(Registered):
             return
         try:
             call = calling.get()
-            if call is not None and not call.span.ended:
+            if call is not None and call.message_id is None and not call.span.ended:
                 span, header = call.span, request.header
                 write_context(span, header)
                 call.message_id = message_id = header["message_id"]
@@ -113,14 +130,12 @@ class ZerorpcMiddleware(Registered):
             span = open_calls.get(message_id)
             if span is None:
                 return
-            answer = reply.header.get(REPLY_KEY) if reply is not None else None
-            if type(answer) is not dict:
-                answer = {}
-            else:
+            if reply is not None:
+                answer = read_answer(reply)
                 take_duration(span, answer)
-            if exception is not None:
-                if reply is not None:
+                if exception is not None:
                     take_remote_error(span, exception, answer)
+            if exception is not None:
                 return
             del open_calls[message_id]
             if unread_streams:
@@ -173,9 +188,10 @@ class ZerorpcMiddleware(Registered):
 
 def install() -> None:
     """Register the middleware with every zerorpc context, existing and future."""
+    if not _wrap_contexts.cache_info().currsize:  # Of contexts made later it is sure.
+        for context in find_instances(zerorpc.Context):
+            _register(context)
     _wrap_contexts()
-    if zerorpc.Context._instance is not None:
-        _register(zerorpc.Context._instance)
 
 
 def _register(context: Any) -> None:
@@ -203,6 +219,11 @@ def _wrap_zerorpc() -> None:
     core.SocketBase.bind = wrap_connect(core.SocketBase.bind)
     core.Pusher.__call__ = wrap_push(core.Pusher.__call__)
     core.Puller._receiver = wrap_receiver(core.Puller._receiver)
+    core.ClientBase._handle_remote_error = wrap_handle_remote_error(core.ClientBase._handle_remote_error)
+    zerorpc.Context.register_middleware = wrap_register(zerorpc.Context.register_middleware)
     patterns.ReqStream.process_answer = wrap_process_answer(patterns.ReqStream.process_answer)
     patterns.ReqStream.process_call = wrap_process_call(patterns.ReqStream.process_call)
     patterns.ReqRep.process_call = wrap_process_call(patterns.ReqRep.process_call)
+    core.ServerBase.__init__ = wrap_server(core.ServerBase.__init__)
+    for server in find_instances(core.ServerBase):
+        wrap_patterns(server)

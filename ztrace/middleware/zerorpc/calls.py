@@ -25,11 +25,14 @@ from ztrace.spans import CLIENT, Span, start_span
 #: Characters kept of the traceback sent by a server without ztrace; its end is the informative part.
 MAX_REMOTE_TRACEBACK = 4000
 
+#: Key of ztrace's map in a reply's header; `ztrace.middleware.kit` has the keys within.
+REPLY_KEY = "ztrace"
+
 #: Client spans by the message id of their request, from before_request on.
 open_calls: dict[Any, Span] = {}
 #: Weak references, by message id, whose callbacks report streams that are discarded unread.
 unread_streams: dict[Any, "weakref.ref[Any]"] = {}
-#: Last call of this greenlet, whose context before_request sends.
+#: Call that this greenlet is making, whose context before_request sends.
 calling: "ContextVar[Call | None]" = ContextVar("ztrace_zerorpc_calling", default=None)
 
 
@@ -47,7 +50,7 @@ def wrap_call(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def __call__(self: Any, method: Any, *args: Any, **kargs: Any) -> Any:
-        call = None
+        call, outer = None, calling.get()
         try:
             if spans.publisher is not None and (
                 self._context.__dict__.get("_ztrace") or is_traced(self._context)
@@ -56,10 +59,12 @@ def wrap_call(original: Callable[..., Any]) -> Callable[..., Any]:
             result = original(self, method, *args, **kargs)
         except BaseException as exception:
             take_off_frame(exception)
+            calling.set(outer)  # Another middleware's hook may have made this call within another one.
             if call is not None:
                 open_calls.pop(call.message_id, None)
                 call.span.__exit__(None, exception)
             raise
+        calling.set(outer)
         if call is not None and not call.span.ended:
             _await_result(call, result)
         return result
@@ -114,10 +119,10 @@ def wrap_process_answer(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def process_answer(
-        self: Any, context: Any, channel: Any, request: Any, reply: Any, handle_remote_error: Any
+        self: Any, context: Any, channel: Any, req_event: Any, *args: Any, **kwargs: Any
     ) -> Any:
-        stream = original(self, context, channel, request, reply, handle_remote_error)
-        message_id = request.header.get("message_id")
+        stream = original(self, context, channel, req_event, *args, **kwargs)
+        message_id = req_event.header.get("message_id")
         if message_id not in open_calls:
             return stream
         watched = _watch_stream(stream, message_id)
@@ -153,6 +158,32 @@ def _end_call(message_id: Any, exception: BaseException | None = None) -> None:
         span.end(exception)
         if unread_streams:
             unread_streams.pop(message_id, None)
+
+
+def wrap_handle_remote_error(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``ClientBase._handle_remote_error``: a hook may raise instead of returning an exception."""
+
+    @functools.wraps(original)
+    def _handle_remote_error(self: Any, event: Any) -> Any:
+        try:
+            return original(self, event)
+        except BaseException as exception:
+            take_off_frame(exception)
+            try:
+                span = open_calls.get(event.header.get("response_to"))
+                if span is not None:
+                    take_remote_error(span, exception, read_answer(event))
+            except Exception:
+                diagnostics.count_failure("zerorpc")
+            raise
+
+    return _handle_remote_error
+
+
+def read_answer(reply: Any) -> dict[str, Any]:
+    """Return ztrace's map in a reply's header, empty if there is none."""
+    answer = reply.header.get(REPLY_KEY)
+    return answer if type(answer) is dict else {}
 
 
 def take_remote_error(span: Span, exception: Any, answer: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Callable
 from contextvars import ContextVar
+from types import FunctionType
 from typing import Any
 
 from ztrace import diagnostics, spans
@@ -16,18 +17,25 @@ from ztrace.spans import CONSUMER, PRODUCER, SERVER, Span, start_span
 being_served: ContextVar[tuple[Any, Span | None]] = ContextVar(
     "ztrace_zerorpc_being_served", default=(None, None)
 )
+#: Arguments of a static ``process_call``; patterns that call the one they override may give them by name.
+_ARGUMENTS = 4
+#: Functions that `wrap_process_call` has returned.
+_wrapped: set[Callable[..., Any]] = set()
 
 
 def wrap_process_call(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap ``process_call`` of a pattern, through which lost remotes and unpackable replies leave too."""
+    """Wrap ``process_call`` of a pattern, through which lost remotes and unpackable replies leave too.
+
+    It takes a context, a channel, the request and the method, after ``self`` if it is no static method.
+    """
 
     @functools.wraps(original)
-    def process_call(self: Any, context: Any, channel: Any, request: Any, functor: Any) -> Any:
+    def process_call(*args: Any, **kwargs: Any) -> Any:
         span = None
         try:
-            if spans.publisher is not None and (context.__dict__.get("_ztrace") or is_traced(context)):
-                span = serve(request)
-            result = original(self, context, channel, request, functor)
+            if spans.publisher is not None and len(args) >= _ARGUMENTS and _is_new(args[-4], args[-2]):
+                span = serve(args[-2])
+            result = original(*args, **kwargs)
         except BaseException as exception:
             take_off_frame(exception)
             if span is not None:
@@ -38,7 +46,61 @@ def wrap_process_call(original: Callable[..., Any]) -> Callable[..., Any]:
             span.__exit__()
         return result
 
+    _wrapped.add(process_call)
     return process_call
+
+
+def _is_new(context: Any, request: Any) -> bool:
+    """Return whether a request is to be traced and is not yet, as where a pattern calls its base class."""
+    if not (context.__dict__.get("_ztrace") or is_traced(context)):
+        return False
+    return being_served.get()[0] is not request
+
+
+def wrap_server(original: Callable[..., None]) -> Callable[..., None]:
+    """Wrap ``ServerBase.__init__``, to wrap ``process_call`` of patterns that are not zerorpc's own."""
+
+    @functools.wraps(original)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            original(self, *args, **kwargs)
+        except BaseException as exception:
+            take_off_frame(exception)
+            raise
+        wrap_patterns(self)
+
+    return __init__
+
+
+def wrap_patterns(server: Any) -> None:
+    """Wrap ``process_call`` of the patterns of a server's methods, which may be the program's own."""
+    try:
+        methods = vars(server).get("_methods", {})  # None yet, if the server is being made in this moment.
+        for functor in list(methods.values()):
+            pattern = getattr(functor, "pattern", None)
+            kind = pattern if isinstance(pattern, type) else type(pattern)
+            for owner in (pattern, *kind.__mro__):
+                _wrap_pattern(owner, kind.__name__)
+    except Exception:
+        diagnostics.count_failure("zerorpc")
+
+
+def _wrap_pattern(owner: Any, name: str) -> None:
+    """Wrap ``process_call`` of a pattern or of one of its classes, if it is defined there."""
+    found: Any = getattr(owner, "__dict__", {}).get("process_call")
+    kind: Any = type(found)
+    function = found.__func__ if kind is staticmethod or kind is classmethod else found
+    if type(function) is FunctionType:
+        if function not in _wrapped:
+            wrapper = wrap_process_call(function)
+            owner.process_call = wrapper if function is found else kind(wrapper)
+    elif found is not None:
+        _warn_of_pattern(name)
+
+
+@functools.cache
+def _warn_of_pattern(name: str) -> None:
+    diagnostics.warn(f"calls with the zerorpc pattern {name} are not traced: make process_call a method")
 
 
 def serve(request: Any) -> Span | None:
@@ -84,6 +146,7 @@ def wrap_receiver(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def _receiver(self: Any) -> Any:
         try:
+            is_traced(self._context)  # Before the first hook is called, so that hooks are in their places.
             return original(self)
         except BaseException as exception:  # Killed or timed out while serving a message.
             take_off_frame(exception)
