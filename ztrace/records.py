@@ -27,6 +27,10 @@ ABANDONED = "ztrace.abandoned"
 #: Characters kept of a source line in a `FrameRecord`.
 MAX_CODE = 256
 
+#: Fields of a `Span` that are nanoseconds or None and that no other code looks at as they pass: the collector
+#: stores each as a column of that name, and OTLP carries each as the attribute ``ztrace.NAME``.
+MEASURES = ("self_ns", "cpu_ns")
+
 #: A span as a plain tuple, in the order of `Span`: naming its fields would cost the hot path too much.
 Record = tuple[Any, ...]
 

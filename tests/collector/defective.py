@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ztrace.addresses import Address
-from ztrace_collector.checking import columns, failures
+from ztrace_collector.checking import failures, messages
 from ztrace_collector.checking.columns import Columns
 from ztrace_collector.otlp.forwarding.forwarder import Forwarder
 from ztrace_collector.otlp.listening.servers import Listening, Servers
@@ -38,7 +38,7 @@ NUMBER = 5
 def is_marked(value: Any) -> bool:
     """Return whether a value has the mark in it, at any depth."""
     if isinstance(value, Columns):
-        return MARK in value.names
+        return MARK in value.name
     if isinstance(value, bytes | bytearray):
         return MARK.encode() in value
     if isinstance(value, str):
@@ -120,7 +120,7 @@ PLACES: dict[str, Callable[[], None]] = {
     "none": lambda: None,
     "reading a batch": lambda: when_marked(contents, "read_spans"),
     "reading a parcel": lambda: when_marked(contents, "read_parcel"),
-    "checking columns": lambda: when_marked(columns, "_read"),
+    "checking columns": lambda: when_marked(messages, "_read"),
     "adding to traces": lambda: when_marked(Traces, "add"),
     "adding to figures": lambda: when_marked(MethodFigures, "add"),
     "adding unfinished spans": lambda: when_marked(Unfinished, "add"),

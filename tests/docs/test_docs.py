@@ -23,7 +23,8 @@ from ztrace.publishing import delivery, encoding, unfinished, values, worker
 from ztrace.scrubbing import rules
 from ztrace.spooling import adoption, files, spool
 from ztrace_collector import refusals
-from ztrace_collector.checking import attributes, columns, failures, mending, parcels
+from ztrace_collector.checking import attributes, failures, mending, parcels
+from ztrace_collector.checking import messages as batches
 from ztrace_collector.layout import BUCKETS_PER_E, LOSS_COLUMNS, SCHEMA_VERSION
 from ztrace_collector.otlp.forwarding import forwarder, process
 from ztrace_collector.otlp.listening import bodies, grpc, http, http_connections, intake, thread
@@ -153,8 +154,8 @@ LIMITS = [
     ("Limits of a publisher", "exceptions whose origin is remembered", marks.MAX_ENTRIES),
     ("Limits of a publisher", "characters of a source line", records.MAX_CODE),
     ("Limits of the collector", "bytes of a frame", f"{wire.MAX_FRAME_BYTES >> 20} MiB"),
-    ("Limits of the collector", "spans of a message", columns.MAX_SPANS),
-    ("Limits of the collector", "spans of a message", columns.MAX_ITEMS),
+    ("Limits of the collector", "spans of a message", batches.MAX_SPANS),
+    ("Limits of the collector", "spans of a message", batches.MAX_ITEMS),
     ("Limits of the collector", "handshake timeout", f"{connections.HANDSHAKE_MS // 1000} s"),
     ("Limits of the collector", "open connections", connections.MAX_CONNECTIONS),
     ("Limits of the collector", "open connections", connections.RESERVE),
@@ -206,7 +207,7 @@ LIMITS = [
     ("Limits of the collector", "timeout of an OTLP request's head", f"{http.BODY_S:g} s"),
     ("Limits of the collector", "idle timeout of an OTLP connection", f"{thread.KEEP_ALIVE_S} s"),
     ("Limits of the collector", "idle timeout of an OTLP connection", f"{grpc.IDLE_MS // 1000} s"),
-    ("Limits of the collector", "characters of a service's", columns.MAX_NAME),
+    ("Limits of the collector", "characters of a service's", mending.MAX_NAME),
     ("Limits of the collector", "characters of a span's attributes", attributes.MAX_ATTRIBUTES),
     ("Limits of the collector", "levels of nested attributes", attributes.MAX_DEPTH),
     ("Limits of the collector", "links of a span", mending.MAX_LINKS),

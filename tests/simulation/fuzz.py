@@ -22,7 +22,7 @@ from tests.collector.messages import EPOCH_NS, Sender, make_open, make_span, pac
 from ztrace.errors import WireError
 from ztrace.records import ERROR
 from ztrace.wire import BYE, CRASH, DATA, pack_acks, pack_stretch, unpack_acks, unpack_stretch
-from ztrace_collector.checking.columns import read_message
+from ztrace_collector.checking.messages import read_message
 from ztrace_collector.storing.store import Store
 
 #: Messages per database; a small database keeps the checks cheap.

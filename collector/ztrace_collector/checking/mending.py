@@ -7,7 +7,7 @@ wrong with it; without those it would only mislead. What `mend` returns passes t
 import json
 from typing import Any
 
-from ztrace.records import ERROR, INT64_MAX, KIND_NAMES, OK, UNFINISHED, Span
+from ztrace.records import ERROR, INT64_MAX, KIND_NAMES, MEASURES, OK, UNFINISHED, Span
 from ztrace_collector.checking import attributes, details, text
 from ztrace_collector.checking.scalars import is_count, is_id
 from ztrace_collector.refusals import (
@@ -30,6 +30,8 @@ from ztrace_collector.refusals import (
 MAX_NAME = 256
 #: Status of a span that has ended.
 FINISHED = frozenset({OK, ERROR})
+#: Fields that a span may have: those with a default may be missing.
+LENGTHS = frozenset(range(len(Span._fields) - len(Span._field_defaults), len(Span._fields) + 1))
 #: Links kept of a span.
 MAX_LINKS = 128
 
@@ -42,8 +44,8 @@ def mend(fields: Any, refusals: Refusals, *, finished: bool) -> tuple[Any, ...] 
         refusals: where it is counted; the ids of a span that is lost with this are kept there, too.
         finished: whether it should have ended, or not.
     """
-    if type(fields) is not tuple or len(fields) != len(Span._fields):
-        refusals.note(FIELDS, f"{_describe(fields)} instead of a span's {len(Span._fields)} fields")
+    if type(fields) is not tuple or len(fields) not in LENGTHS:
+        refusals.note(FIELDS, f"{_describe(fields)} instead of a span's {max(LENGTHS)} fields")
         return None
     span = Span(*fields)
     reason = _reason_to_refuse(span, finished)
@@ -55,16 +57,15 @@ def mend(fields: Any, refusals: Refusals, *, finished: bool) -> tuple[Any, ...] 
             reason, f"span {_describe(span.name)}: {position} is {_describe(getattr(span, position))}"
         )
         return None
-    mended = span._replace(
-        name=_mend_name(span.name, refusals), attributes=attributes.mend(span.attributes, refusals)
-    )
     links = _mend_links(span.links, refusals)
-    return (
-        *mended[:-3],
-        links,
-        _mend_exception(span.exception, refusals),
-        details.mend(span.details, len(links or ()), refusals),
-    )
+    mended = span._asdict() | {
+        "name": _mend_name(span.name, refusals),
+        "attributes": attributes.mend(span.attributes, refusals),
+        "links": links,
+        "exception": _mend_exception(span.exception, refusals),
+        "details": details.mend(span.details, len(links or ()), refusals),
+    }
+    return tuple(mended.values())
 
 
 def _reason_to_refuse(span: Span, finished: bool) -> str | None:
@@ -78,7 +79,7 @@ def _reason_to_refuse(span: Span, finished: bool) -> str | None:
         return KIND
     if type(span.name) is not str:
         return NAME
-    times = (span.duration_ns, span.self_ns, span.cpu_ns)
+    times = [getattr(span, name) for name in ("duration_ns", *MEASURES)]
     if not is_count(span.start_ns) or not all(time is None or is_count(time) for time in times):
         return TIME
     if span.start_ns + (span.duration_ns or 0) > INT64_MAX:

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 
 from ztrace.errors import WireError
 from ztrace.wire import BYE, CRASH, OPEN, TOMBSTONE, unpack_stretch
-from ztrace_collector.checking.columns import Columns, read_message, read_parcel, read_spans
+from ztrace_collector.checking.columns import Columns
+from ztrace_collector.checking.messages import read_message, read_parcel, read_spans
 from ztrace_collector.checking.parcels import Outcome, Parcel
 from ztrace_collector.refusals import INTERNAL_ERROR, SPAN_REASONS, UNFINISHED, Refusals
 from ztrace_collector.tables.accounts import Account
@@ -85,7 +86,7 @@ class Contents:
             refusals.note(error.reason, str(error), count)
             return Outcome(0, 0, {error.reason: count})
         columns = read_parcel(parcel, noted)
-        accepted = 0 if columns is None else len(columns.span_ids)
+        accepted = 0 if columns is None else len(columns)
         if columns is not None and not parcel.finished:
             methods = self._methods.number(account.service, columns, noted)
             opened = self._unfinished.add(account.instance, columns, methods, now_ns, noted)
@@ -205,7 +206,7 @@ class Contents:
         self._traces.add(service, columns, methods)
         self._figures.add(columns, methods)
         self._exceptions.add(service, columns, refusals)
-        return len(columns.trace_ids)
+        return len(columns)
 
 
 def _conclude(stored: int, accepted: int, noted: Refusals, refusals: Refusals) -> Outcome:

@@ -18,11 +18,6 @@ from ztrace_collector.tables.groups import Groups, Origin
 from ztrace_collector.tables.rows import Insert
 from ztrace_collector.tables.samples import Sample
 
-_EXCEPTIONS = Insert(
-    "exceptions",
-    "trace_id, span_id, origin_trace_id, origin_span_id, exception_group, how, type, message, frames, causes,"
-    " at_ns, notes, members, is_root, service, other_origins",
-)
 _FIND = (
     "SELECT exception_group, at_ns FROM exceptions WHERE origin_span_id = :span_id AND span_id = :span_id"
     " AND trace_id = :trace_id AND origin_trace_id = :trace_id ORDER BY id LIMIT 1"
@@ -61,6 +56,30 @@ class _Occurrence(NamedTuple):
         return self.is_root or self.kind == "consumer"
 
 
+class _Row(NamedTuple):
+    """A row of ``exceptions``; the statement derives from it."""
+
+    trace_id: bytes
+    span_id: bytes
+    origin_trace_id: bytes
+    origin_span_id: bytes
+    exception_group: int | None
+    how: str
+    type: str
+    message: str
+    frames: str
+    causes: str
+    at_ns: int
+    notes: str
+    members: str
+    is_root: int
+    service: str
+    other_origins: str | None
+
+
+_INSERT = Insert("exceptions", ", ".join(_Row._fields))
+
+
 class _Found(NamedTuple):
     """An origin that is stored: its group, None if that is unknown, and when it was."""
 
@@ -85,11 +104,11 @@ class Exceptions:
 
     def add(self, service: str, columns: Columns, refusals: Refusals) -> None:
         """Add a batch's exceptions; `write` has to follow in the same transaction."""
-        if columns.exceptions.count(None) == len(columns.exceptions):
+        if columns.exception.count(None) == len(columns.exception):
             return
-        for position in [at for at, fields in enumerate(columns.exceptions) if fields is not None]:
-            trace_id, span_id = columns.trace_ids[position], columns.span_ids[position]
-            failure = read_failure(columns.exceptions[position], trace_id, span_id, refusals)
+        for position in [at for at, fields in enumerate(columns.exception) if fields is not None]:
+            trace_id, span_id = columns.trace_id[position], columns.span_id[position]
+            failure = read_failure(columns.exception[position], trace_id, span_id, refusals)
             if failure is None:
                 continue
             key, *others = dict.fromkeys(failure.origins())
@@ -100,10 +119,10 @@ class Exceptions:
                     span_id,
                     key,
                     tuple([other[1] for other in others if other[0] == trace_id][:MAX_ORIGINS]),
-                    columns.parent_ids[position] is None,
+                    columns.parent_id[position] is None,
                     service,
-                    columns.names[position],
-                    KIND_NAMES[columns.kinds[position]],
+                    columns.name[position],
+                    KIND_NAMES[columns.kind[position]],
                     columns.end_ns[position],
                 )
             )
@@ -153,26 +172,28 @@ class Exceptions:
             group = None if found is None else found.group
             if group is not None:
                 self._groups.pass_service(group, occurrence.service)
+            others = [other.hex() for other in occurrence.others]
             rows.append(
-                (
-                    occurrence.trace_id,
-                    occurrence.span_id,
-                    *occurrence.key,
-                    group,
-                    failure.how,
-                    failure.type,
-                    failure.message,
-                    failure.frames_text,
-                    failure.causes_text,
-                    occurrence.at_ns,
-                    failure.notes_text,
-                    failure.members_text,
-                    int(occurrence.is_root),
-                    occurrence.service,
-                    json.dumps([other.hex() for other in occurrence.others]) if occurrence.others else None,
+                _Row(
+                    trace_id=occurrence.trace_id,
+                    span_id=occurrence.span_id,
+                    origin_trace_id=occurrence.key[0],
+                    origin_span_id=occurrence.key[1],
+                    exception_group=group,
+                    how=failure.how,
+                    type=failure.type,
+                    message=failure.message,
+                    frames=failure.frames_text,
+                    causes=failure.causes_text,
+                    at_ns=occurrence.at_ns,
+                    notes=failure.notes_text,
+                    members=failure.members_text,
+                    is_root=int(occurrence.is_root),
+                    service=occurrence.service,
+                    other_origins=json.dumps(others) if others else None,
                 )
             )
-        _EXCEPTIONS.write(self._db, rows, len(rows))
+        _INSERT.write(self._db, rows, len(rows))
 
     def _reach_edges(self, occurrences: Sequence[_Occurrence], new: Sequence[_Key]) -> None:
         """Find which origins have come to light as having reached the edge.

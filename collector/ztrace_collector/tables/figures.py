@@ -69,7 +69,7 @@ class MethodFigures:
         spans: defaultdict[tuple[int, int], list[_Times]] = defaultdict(list)
         for key, times in zip(
             zip(methods, minutes, strict=False),
-            zip(columns.duration_ns, columns.self_ns, columns.statuses, strict=True),
+            zip(columns.duration_ns, columns.measures["self_ns"], columns.status, strict=True),
             strict=True,
         ):
             spans[key].append(times)
@@ -88,7 +88,9 @@ class MethodFigures:
                 row.add(figures)
         self._sums.clear()
         self._db.executemany(
-            "INSERT OR REPLACE INTO method_figures VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO method_figures"
+            " (resolution_s, bucket, method, calls, errors, total_ns, self_ns, histogram)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (*key, row.calls, row.errors, row.total_ns, row.self_ns, _as_json(row.histogram))
                 for key, row in rows.items()

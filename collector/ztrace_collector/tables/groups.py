@@ -18,10 +18,6 @@ from ztrace_collector.tables.samples import Sample, choose_samples
 #: Services of a group that are listed.
 MAX_SERVICES = 100
 
-_READ = (
-    "SELECT id, first_ns, last_ns, trace_id, origin_span_id, state, resolved_ns, template, services"
-    " FROM exception_groups WHERE "
-)
 _WRITE = (
     "UPDATE exception_groups SET count = count + ?, edge_count = edge_count + ?, first_ns = ?, state = ?,"
     " template = ?, services = ? WHERE id = ?"
@@ -45,6 +41,23 @@ class Origin(NamedTuple):
     name: str
     kind: str
     sample: Sample
+
+
+class _Stored(NamedTuple):
+    """Columns of a group's row that are read; the statement derives from them."""
+
+    id: int
+    first_ns: int
+    last_ns: int
+    trace_id: bytes
+    origin_span_id: bytes
+    state: str
+    resolved_ns: int | None
+    template: str
+    services: str
+
+
+_READ = f"SELECT {', '.join(_Stored._fields)} FROM exception_groups WHERE "
 
 
 @dataclass(slots=True, eq=False)
@@ -183,9 +196,16 @@ class Groups:
         row = self._db.execute(_READ + condition, (value,)).fetchone()
         if row is None:
             return None
-        group_id, first_ns, last_ns, trace_id, span_id, state, resolved_ns, known, services = row
-        latest = Sample(last_ns, trace_id, span_id)
-        return _Group(group_id, first_ns, latest, state, resolved_ns, known, set(json.loads(services)))
+        stored = _Stored(*row)
+        return _Group(
+            id=stored.id,
+            first_ns=stored.first_ns,
+            latest=Sample(stored.last_ns, stored.trace_id, stored.origin_span_id),
+            state=stored.state,
+            resolved_ns=stored.resolved_ns,
+            template=stored.template,
+            services=set(json.loads(stored.services)),
+        )
 
     def _create(self, key: str, origin: Origin) -> _Group:
         (next_id,) = self._db.execute("SELECT coalesce(max(id), 0) + 1 FROM exception_groups").fetchone()

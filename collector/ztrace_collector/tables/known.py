@@ -34,11 +34,11 @@ class KnownSpans:
     def without(self, columns: Columns) -> Columns | None:
         """Return those spans of a batch that are not stored, each once; None if there are none."""
         known = {
-            trace_id: self._large.get(trace_id) or self._read(trace_id) for trace_id in set(columns.trace_ids)
+            trace_id: self._large.get(trace_id) or self._read(trace_id) for trace_id in set(columns.trace_id)
         }
         seen: set[tuple[bytes, bytes]] = set()
         is_new = []
-        for key in zip(columns.trace_ids, columns.span_ids, strict=True):
+        for key in zip(columns.trace_id, columns.span_id, strict=True):
             is_new.append(key not in seen and key[1] not in known[key[0]])
             seen.add(key)
         if all(is_new):
@@ -47,9 +47,9 @@ class KnownSpans:
 
     def add(self, columns: Columns) -> None:
         """Remember what is stored now of traces that are remembered, whoever sent it."""
-        if not self._large or self._large.keys().isdisjoint(columns.trace_ids):
+        if not self._large or self._large.keys().isdisjoint(columns.trace_id):
             return
-        for trace_id, span_id in zip(columns.trace_ids, columns.span_ids, strict=True):
+        for trace_id, span_id in zip(columns.trace_id, columns.span_id, strict=True):
             stored = self._large.get(trace_id)
             if stored is not None:
                 stored.add(span_id)

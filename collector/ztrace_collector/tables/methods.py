@@ -55,9 +55,7 @@ class Methods(dict[tuple[str, str, int], int]):
         Spans with a name, or a service, too many get a shared id, and their own as an attribute.
         """
         self._has_shared = False
-        methods = list(
-            map(self.__getitem__, zip(repeat(service), columns.names, columns.kinds, strict=False))
-        )
+        methods = list(map(self.__getitem__, zip(repeat(service), columns.name, columns.kind, strict=False)))
         if self._has_shared:
             self._keep_names(service, columns, refusals)
         return methods
@@ -102,7 +100,7 @@ class Methods(dict[tuple[str, str, int], int]):
     def _keep_names(self, service: str, columns: Columns, refusals: Refusals) -> None:
         """Put their own names into the attributes of the spans that have a shared method."""
         attributes = list(columns.attributes)
-        for position, name in enumerate(columns.names):
+        for position, name in enumerate(columns.name):
             counted_service, counted_name = self._admit(service, name)
             own = {}
             if counted_name != name:

@@ -7,6 +7,7 @@ disagree, whenever the collector is killed.
 import json
 import logging
 import sqlite3
+from typing import Any
 
 from ztrace.errors import WireError
 from ztrace.records import INT64_MAX
@@ -26,11 +27,27 @@ MAX_NAME = 256
 
 _log = logging.getLogger(__name__)
 
+#: Columns of ``publishers``.
 _COLUMNS = (
-    "instance, state, next_sequence, spans_created, spans_stored, spans_elsewhere, mended, first_seen_ns,"
-    f" last_seen_ns, {', '.join(LOSS_COLUMNS.values())}"
+    "instance",
+    "state",
+    "next_sequence",
+    "spans_created",
+    "spans_stored",
+    "spans_elsewhere",
+    "mended",
+    "first_seen_ns",
+    "last_seen_ns",
+    *LOSS_COLUMNS.values(),
 )
-_MARKS = ", ".join("?" * (_COLUMNS.count(",") + 1))
+_WRITE = (
+    f"INSERT OR REPLACE INTO publishers ({', '.join(_COLUMNS)})"
+    f" VALUES ({', '.join(f':{name}' for name in _COLUMNS)})"
+)
+_READ = (
+    f"SELECT {', '.join(_COLUMNS)}, service FROM publishers JOIN instances ON instances.id = instance"
+    " WHERE instance_id = ?"
+)
 
 
 class Publishers:
@@ -105,24 +122,7 @@ class Publishers:
             The next sequence number of each: what to acknowledge once the transaction is committed.
         """
         changed = {**self._silent, **self._written} if self._silent else self._written
-        self._db.executemany(
-            f"INSERT OR REPLACE INTO publishers ({_COLUMNS}) VALUES ({_MARKS})",
-            [
-                (
-                    account.instance,
-                    account.state,
-                    account.next_sequence,
-                    account.created,
-                    account.stored,
-                    account.elsewhere,
-                    json.dumps(account.mended, separators=(",", ":")),
-                    account.first_seen_ns,
-                    account.last_seen_ns,
-                    *(account.lost[reason] for reason in LOSS_COLUMNS),
-                )
-                for account in changed.values()
-            ],
-        )
+        self._db.executemany(_WRITE, map(_row_of, changed.values()))
         acknowledgements = {
             incarnation: account.next_sequence for incarnation, account in self._written.items()
         }
@@ -132,27 +132,24 @@ class Publishers:
         return acknowledgements
 
     def _load(self, incarnation: bytes) -> Account | None:
-        row = self._db.execute(
-            f"SELECT {_COLUMNS}, service FROM publishers JOIN instances ON instances.id = instance"
-            " WHERE instance_id = ?",
-            (incarnation.hex(),),
-        ).fetchone()
-        if row is None:
+        found = self._db.execute(_READ, (incarnation.hex(),)).fetchone()
+        if found is None:
             return None
+        row = dict(zip((*_COLUMNS, "service"), found, strict=True))
         return Account(
-            instance=row[0],
-            service=row[-1],
-            state=row[1],
-            next_sequence=row[2],
-            created=row[3],
-            stored=row[4],
-            elsewhere=row[5],
-            mended=json.loads(row[6]),
-            first_seen_ns=row[7],
-            last_seen_ns=row[8],
-            lost=dict(zip(LOSS_COLUMNS, row[9:-1], strict=True)),
+            instance=row["instance"],
+            service=row["service"],
+            state=row["state"],
+            next_sequence=row["next_sequence"],
+            created=row["spans_created"],
+            stored=row["spans_stored"],
+            elsewhere=row["spans_elsewhere"],
+            mended=json.loads(row["mended"]),
+            first_seen_ns=row["first_seen_ns"],
+            last_seen_ns=row["last_seen_ns"],
+            lost={reason: row[column] for reason, column in LOSS_COLUMNS.items()},
             # Spans and no number: they came another way, and it has sent nothing itself.
-            new=row[2] == 0 < row[4],
+            new=row["next_sequence"] == 0 < row["spans_stored"],
         )
 
     def _open(self, header: Header | Resource, now_ns: int, resource: str | None = None) -> Account:
@@ -173,3 +170,19 @@ class Publishers:
         return Account(
             instance=instance, service=service, first_seen_ns=now_ns, last_seen_ns=now_ns, new=True
         )
+
+
+def _row_of(account: Account) -> dict[str, Any]:
+    """Return an account's row."""
+    return {
+        "instance": account.instance,
+        "state": account.state,
+        "next_sequence": account.next_sequence,
+        "spans_created": account.created,
+        "spans_stored": account.stored,
+        "spans_elsewhere": account.elsewhere,
+        "mended": json.dumps(account.mended, separators=(",", ":")),
+        "first_seen_ns": account.first_seen_ns,
+        "last_seen_ns": account.last_seen_ns,
+        **{column: account.lost[reason] for reason, column in LOSS_COLUMNS.items()},
+    }

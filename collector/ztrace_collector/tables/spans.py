@@ -8,15 +8,18 @@ import sqlite3
 from collections.abc import Sequence
 from itertools import repeat
 
+from ztrace.records import Span
 from ztrace_collector.checking.columns import Columns, link_texts
 from ztrace_collector.tables.rows import Insert
 
-_COLUMNS = (
-    "trace_id, span_id, parent_id, method, instance, start_ns, duration_ns, self_ns, cpu_ns, status,"
-    " attributes, links"
-)
+#: Fields of a span that other tables have: ``methods`` its kind and name, ``exceptions`` its exception.
+_ELSEWHERE = ("kind", "name", "exception")
+#: Fields of a span that are columns of this table.
+STORED = tuple(name for name in Span._fields if name not in _ELSEWHERE)
 #: Statements without and with details: most batches have none, and each column costs a hundredth.
-_INSERT, _INSERT_DETAILED = Insert("spans", _COLUMNS), Insert("spans", f"{_COLUMNS}, details")
+_PLAIN = tuple(name for name in STORED if name != "details")
+_INSERT = Insert("spans", ", ".join(("method", "instance", *_PLAIN)))
+_INSERT_DETAILED = Insert("spans", ", ".join(("method", "instance", *_PLAIN, "details")))
 #: A row that holds the place of a deleted span, since SQLite continues from the highest id that is there.
 _PLACE = (
     "INSERT INTO spans (id, trace_id, span_id, method, instance, start_ns, status)"
@@ -51,22 +54,11 @@ class Spans:
 
     def insert(self, instance: int, columns: Columns, methods: Sequence[int]) -> None:
         """Insert a batch's spans."""
-        has_details = columns.details.count(None) < len(columns.details)
+        has_details = columns.details.count(None) < len(columns)
+        made = {"links": link_texts(columns), **columns.measures}
+        values = [made[name] if name in made else getattr(columns, name) for name in _PLAIN]
         rows = zip(
-            columns.trace_ids,
-            columns.span_ids,
-            columns.parent_ids,
-            methods,
-            repeat(instance),
-            columns.start_ns,
-            columns.duration_ns,
-            columns.self_ns,
-            columns.cpu_ns,
-            columns.statuses,
-            columns.attributes,
-            link_texts(columns),
-            *([columns.details] if has_details else ()),
-            strict=False,
+            methods, repeat(instance), *values, *([columns.details] if has_details else ()), strict=False
         )
         (_INSERT_DETAILED if has_details else _INSERT).write(self._db, rows, len(methods))
         self._last_id += len(methods)

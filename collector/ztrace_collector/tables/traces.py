@@ -11,6 +11,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ztrace.records import ERROR
 from ztrace_collector.checking.columns import Columns
@@ -23,11 +24,24 @@ SIZE = 50_000
 #: Services, and sets of services for each, kept in memory as text.
 MAX_JOINED = 1000
 
+#: Columns of ``traces``, in the order of `_row_of`; those after the first two change.
 _COLUMNS = (
-    "id, trace_id, root_span_id, root_method, start_ns, end_ns, duration_ns, span_count, error_count,"
-    " services"
+    "id",
+    "trace_id",
+    "root_span_id",
+    "root_method",
+    "start_ns",
+    "end_ns",
+    "duration_ns",
+    "span_count",
+    "error_count",
+    "services",
+    "hour",
 )
-_TRACES = Insert("traces", f"{_COLUMNS}, hour")
+_CHANGING = _COLUMNS[2:]
+_INSERT = Insert("traces", ", ".join(_COLUMNS))
+_UPDATE = f"UPDATE traces SET {', '.join(f'{name} = ?' for name in _CHANGING)} WHERE id = ?"
+_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM traces WHERE trace_id = ?"
 
 
 @dataclass(slots=True, eq=False)
@@ -57,7 +71,7 @@ class Trace:
 
     @property
     def shown_duration_ns(self) -> int:
-        """How long the trace took: the root's duration, or what is known of it."""
+        """Return the root's duration, or that of all spans while there is no root."""
         return self.end_ns - self.start_ns if self.duration_ns is None else self.duration_ns
 
 
@@ -94,13 +108,13 @@ class Traces:
         batch = object()
         get, written, joined = self._recent.get, self._written, self._joined[service]
         for trace_id, start_ns, end_ns, status, method, parent_id, span_id, duration_ns in zip(
-            columns.trace_ids,
+            columns.trace_id,
             columns.start_ns,
             columns.end_ns,
-            columns.statuses,
+            columns.status,
             methods,
-            columns.parent_ids,
-            columns.span_ids,
+            columns.parent_id,
+            columns.span_id,
             columns.duration_ns,
             strict=True,
         ):
@@ -131,42 +145,8 @@ class Traces:
         """
         new = [trace for trace in self._written.values() if not trace.stored]
         known = [trace for trace in self._written.values() if trace.stored]
-        rows = [
-            (
-                trace.id,
-                trace.trace_id,
-                trace.root_span_id,
-                trace.root_method,
-                trace.start_ns,
-                trace.end_ns,
-                trace.shown_duration_ns,
-                trace.span_count,
-                trace.error_count,
-                trace.services,
-                trace.start_ns // HOUR_NS,
-            )
-            for trace in new
-        ]
-        _TRACES.write(self._db, rows, len(rows))
-        self._db.executemany(
-            "UPDATE traces SET root_span_id = ?, root_method = ?, start_ns = ?, end_ns = ?, duration_ns = ?,"
-            " span_count = ?, error_count = ?, services = ?, hour = ? WHERE id = ?",
-            [
-                (
-                    trace.root_span_id,
-                    trace.root_method,
-                    trace.start_ns,
-                    trace.end_ns,
-                    trace.shown_duration_ns,
-                    trace.span_count,
-                    trace.error_count,
-                    trace.services,
-                    trace.start_ns // HOUR_NS,
-                    trace.id,
-                )
-                for trace in known
-            ],
-        )
+        _INSERT.write(self._db, map(_row_of, new), len(new))
+        self._db.executemany(_UPDATE, [(*row[2:], row[0]) for row in map(_row_of, known)])
         for trace in new:
             trace.stored = True
         if new:
@@ -188,23 +168,15 @@ class Traces:
         return trace
 
     def _load(self, trace_id: bytes) -> Trace | None:
-        row = self._db.execute(f"SELECT {_COLUMNS} FROM traces WHERE trace_id = ?", (trace_id,)).fetchone()
+        row = self._db.execute(_SELECT, (trace_id,)).fetchone()
         if row is None:
             return None
-        trace = Trace(
-            id=row[0],
-            trace_id=trace_id,
-            root_span_id=row[2],
-            root_method=row[3],
-            start_ns=row[4],
-            end_ns=row[5],
-            span_count=row[7],
-            error_count=row[8],
-            services=row[9],
-            stored=True,
-        )
-        if trace.root_span_id is not None:
-            trace.duration_ns = row[6]
+        values = dict(zip(_COLUMNS, row, strict=True))
+        del values["hour"]
+        trace = Trace(**values, stored=True)
+        if trace.root_span_id is None:
+            trace.duration_ns = None
+        else:
             (trace.root_start_ns,) = self._db.execute(
                 "SELECT min(start_ns) FROM spans WHERE trace_id = ? AND span_id = ? AND parent_id IS NULL",
                 (trace_id, trace.root_span_id),
@@ -234,3 +206,20 @@ class Traces:
             joined.clear()
         joined[services] = json.dumps(names, ensure_ascii=False, separators=(",", ":"))
         return joined[services]
+
+
+def _row_of(trace: Trace) -> tuple[Any, ...]:
+    """Return a trace's row, in the order of `_COLUMNS`."""
+    return (
+        trace.id,
+        trace.trace_id,
+        trace.root_span_id,
+        trace.root_method,
+        trace.start_ns,
+        trace.end_ns,
+        trace.shown_duration_ns,
+        trace.span_count,
+        trace.error_count,
+        trace.services,
+        trace.start_ns // HOUR_NS,
+    )

@@ -73,9 +73,9 @@ class Unfinished:
         rows = {
             (trace_id, span_id): (trace_id, span_id, parent_id, method, instance, start_ns, now_ns, *texts)
             for trace_id, span_id, parent_id, method, start_ns, *texts in zip(
-                columns.trace_ids,
-                columns.span_ids,
-                columns.parent_ids,
+                columns.trace_id,
+                columns.span_id,
+                columns.parent_id,
                 methods,
                 columns.start_ns,
                 columns.attributes,
@@ -103,9 +103,9 @@ class Unfinished:
 
     def end(self, columns: Columns) -> None:
         """Take out spans whose end is stored now; `write` has to follow in the same transaction."""
-        if not self._open or self._open.keys().isdisjoint(columns.span_ids):
+        if not self._open or self._open.keys().isdisjoint(columns.span_id):
             return
-        for trace_id, span_id in zip(columns.trace_ids, columns.span_ids, strict=True):
+        for trace_id, span_id in zip(columns.trace_id, columns.span_id, strict=True):
             if trace_id in self._open.get(span_id, ()):
                 self._let_go(trace_id, span_id)
                 self._ended.append((trace_id, span_id))

@@ -181,16 +181,15 @@ def stored_span(
         parent_id=made.parent_id,
         service="shop",
         name="work",
-        kind=1,
+        kind="internal",
         instance=instance,
         start_ns=start_ns,
         duration_ns=duration_ns,
-        self_ns=None,
-        cpu_ns=None,
         status=0,
         attributes=None,
         links=None,
         details=None,
+        measures=(),
         exception=None,
     )
 

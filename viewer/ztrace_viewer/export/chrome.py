@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from ztrace.records import ERROR, KIND_NAMES, UNFINISHED
+from ztrace.records import ERROR, UNFINISHED
 from ztrace_collector.otlp.mapping.reading import StoredSpan
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.queries.instances import read_instance
@@ -166,7 +166,7 @@ def _describe(span: StoredSpan) -> dict[str, object]:
     attributes = read_json(span.attributes)
     if attributes:
         args["attributes"] = attributes
-    described: dict[str, object] = {"name": name_span(span), "cat": KIND_NAMES[span.kind], "args": args}
+    described: dict[str, object] = {"name": name_span(span), "cat": span.kind, "args": args}
     if span.status == ERROR:
         described["cname"] = "terrible"
     elif span.status == UNFINISHED:

@@ -12,14 +12,12 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from ztrace import __version__
-from ztrace.records import KIND_NUMBERS
 from ztrace_collector.layout import SECOND_NS
 from ztrace_collector.otlp.mapping.reading import StoredSpan
 from ztrace_viewer.terminal.durations import format_duration
 from ztrace_viewer.trees.forest import Forest, arrange, name_span
 
 _SCHEMA = "https://www.speedscope.app/file-format-schema.json"
-_CONSUMER = KIND_NUMBERS["consumer"]
 _OPEN, _CLOSE = "O", "C"
 
 
@@ -80,7 +78,7 @@ class SpeedscopeWriter:
                 yield {"type": _CLOSE, "frame": self._number(span), "at": at_ns}
                 continue
             child = forest.spans[children[place]]
-            if child.kind != _CONSUMER:
+            if child.kind != "consumer":
                 # A consumer works on its own time, not on its producer's.
                 begin_ns = min(max(child.start_ns, told_ns), end_ns)
                 at_ns += max(0, begin_ns - told_ns)

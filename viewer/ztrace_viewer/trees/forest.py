@@ -59,5 +59,5 @@ def arrange(spans: Sequence[StoredSpan]) -> Forest:
 
 def name_span(span: StoredSpan) -> str:
     """Return the display name of a call, as in ``ztrace show``."""
-    between = {3: " → ", 4: " ⇢ ", 5: " ⇠ "}.get(span.kind, ".")
+    between = {"client": " → ", "producer": " ⇢ ", "consumer": " ⇠ "}.get(span.kind, ".")
     return f"{span.service}{between}{span.name}"

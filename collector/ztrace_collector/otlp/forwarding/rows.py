@@ -64,7 +64,8 @@ def write_reports(db: sqlite3.Connection, reports: Iterable[Report]) -> None:
             ),
         )
         db.executemany(
-            "INSERT INTO destination_refusals VALUES (?, ?, ?, ?, ?)"
+            "INSERT INTO destination_refusals (destination, reason, count, last_ns, detail)"
+            " VALUES (?, ?, ?, ?, ?)"
             " ON CONFLICT (destination, reason) DO UPDATE SET"
             " count = count + excluded.count, last_ns = excluded.last_ns, detail = excluded.detail",
             [
@@ -73,7 +74,7 @@ def write_reports(db: sqlite3.Connection, reports: Iterable[Report]) -> None:
             ],
         )
         db.executemany(
-            "INSERT OR IGNORE INTO sent_unfinished_spans VALUES (?, ?, ?)",
+            "INSERT OR IGNORE INTO sent_unfinished_spans (trace_id, span_id, destination) VALUES (?, ?, ?)",
             [
                 (bytes.fromhex(trace_id), bytes.fromhex(span_id), report.destination)
                 for trace_id, span_id in report.unfinished

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import ztrace
+from ztrace import records
 from ztrace.libraries import LIBRARIES
 from ztrace.records import KIND_NUMBERS
 from ztrace_collector.checking import text
@@ -24,8 +25,10 @@ OUR_FLAGS = 1
 #: Characters of a status' message; the exception itself has all of them.
 MAX_STATUS = 1024
 
-#: ztrace's own attributes of spans on their way.
-SELF_NS, CPU_NS, UNFINISHED = "ztrace.self_ns", "ztrace.cpu_ns", "ztrace.unfinished"
+#: ztrace's own attribute of a span without an end.
+UNFINISHED = "ztrace.unfinished"
+#: ztrace's own attributes of a span's measures, by their names.
+MEASURES = {name: f"ztrace.{name}" for name in records.MEASURES}
 #: The kind of failure; of an exception its type.
 ERROR_TYPE = "error.type"
 #: Key of an event in `ztrace.records.Span.details` that marks the event which became the exception.

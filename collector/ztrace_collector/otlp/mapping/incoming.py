@@ -23,8 +23,8 @@ from ztrace import records
 from ztrace.errors import OtlpError
 from ztrace.exceptions.texts import read_stack_text
 from ztrace.records import INT64_MAX
-from ztrace_collector.checking.columns import MAX_ITEMS
 from ztrace_collector.checking.mending import MAX_LINKS, are_links
+from ztrace_collector.checking.messages import MAX_ITEMS
 from ztrace_collector.checking.parcels import ForeignBatch, Resource
 from ztrace_collector.otlp.mapping import conventions, exception_form
 from ztrace_collector.otlp.mapping.conventions import as_count
@@ -117,10 +117,10 @@ def _read_span(span: Span, common: dict[str, Any], is_own: bool) -> records.Span
     details = {**common, **_read_details(span, is_own)} if common or not is_own or _has_details(span) else {}
     if duration_ns is not None and duration_ns < 0:
         details[_END_NS], duration_ns = span.end_time_unix_nano, 0
-    self_ns, cpu_ns, exception = None, None, None
+    exception = None
+    measures = dict.fromkeys(conventions.MEASURES)
     if is_own:
-        self_ns = _take_time(attributes, conventions.SELF_NS)
-        cpu_ns = _take_time(attributes, conventions.CPU_NS)
+        measures = {name: _take_time(attributes, key) for name, key in conventions.MEASURES.items()}
         exception = _come_home(span, attributes, details)
         name = conventions.restore(name, kind, attributes)
         if attributes.pop(conventions.UNFINISHED, False) is True:
@@ -135,8 +135,7 @@ def _read_span(span: Span, common: dict[str, Any], is_own: bool) -> records.Span
         name=name,
         start_ns=start_ns,
         duration_ns=duration_ns,
-        self_ns=self_ns,
-        cpu_ns=cpu_ns,
+        **measures,
         status=status,
         attributes=attributes or None,
         links=[[link.trace_id, link.span_id] for link in islice(span.links, MAX_ITEMS)] or None,

@@ -21,7 +21,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
 import ztrace
-from ztrace.records import ERROR, UNFINISHED
+from ztrace.records import ERROR, KIND_NUMBERS, UNFINISHED
 from ztrace_collector.otlp.mapping import conventions, exception_form
 from ztrace_collector.otlp.mapping.exception_form import write_record
 from ztrace_collector.otlp.mapping.reading import StoredException, StoredSpan
@@ -40,7 +40,7 @@ _NO_DETAILS: dict[str, Any] = {}
 #: The process of spans whose process is not in the file.
 _NOBODY = conventions.Process("", "unknown_service", "", 0, 0)
 #: Name, kind, attributes; whether the service is one too many, and whether it is one of ztrace's own.
-_Key = tuple[str, int, str | None, bool, bool]
+_Key = tuple[str, str, str | None, bool, bool]
 
 
 class _Instance(NamedTuple):
@@ -105,14 +105,11 @@ class Builder:
         key = (span.name, span.kind, span.attributes, span.service == OTHER, is_own)
         made.MergeFromString(self._common.get(key) or self._make_common(key))
         attributes = made.attributes
-        if span.self_ns is not None:
-            pair = attributes.add()
-            pair.key = conventions.SELF_NS
-            pair.value.int_value = span.self_ns
-        if span.cpu_ns is not None:
-            pair = attributes.add()
-            pair.key = conventions.CPU_NS
-            pair.value.int_value = span.cpu_ns
+        for measure, value in zip(conventions.MEASURES.values(), span.measures, strict=True):
+            if value is not None:
+                pair = attributes.add()
+                pair.key = measure
+                pair.value.int_value = value
         if span.status == ERROR:
             made.status.code = Status.STATUS_CODE_ERROR
         elif span.status == UNFINISHED:
@@ -135,8 +132,8 @@ class Builder:
         flags = 0
         if is_own:
             flags = conventions.OUR_FLAGS
-            name = conventions.complete(name, kind, attributes)
-        made = Span(name=name, kind=kind, flags=flags, attributes=key_values(attributes))  # type: ignore[arg-type]
+            name = conventions.complete(name, KIND_NUMBERS[kind], attributes)
+        made = Span(name=name, kind=KIND_NUMBERS[kind], flags=flags, attributes=key_values(attributes))  # type: ignore[arg-type]
         common: bytes = made.SerializeToString()
         if len(text or "") <= MAX_KEPT:
             if len(self._common) >= MAX_COMMON:

@@ -7,28 +7,10 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from ztrace.records import KIND_NUMBERS, UNFINISHED
+from ztrace.records import MEASURES, UNFINISHED
 
 #: Traces asked for by one statement: SQLite takes 32,766 parameters, and reads the rows of a chunk at once.
 TRACES_AT_ONCE = 500
-
-_SPANS = """
-SELECT spans.id, spans.trace_id, spans.span_id, parent_id, methods.service, methods.name, methods.kind,
-    spans.instance, start_ns, duration_ns, self_ns, cpu_ns, status, attributes, links, details
-FROM spans JOIN methods ON methods.id = spans.method
-"""
-_UNFINISHED = f"""
-SELECT unfinished_spans.id, unfinished_spans.trace_id, unfinished_spans.span_id, parent_id, methods.service,
-    methods.name, methods.kind, unfinished_spans.instance, start_ns, max(0, seen_ns - start_ns), NULL, NULL,
-    {UNFINISHED}, attributes, links, details
-FROM unfinished_spans JOIN methods ON methods.id = unfinished_spans.method
-"""
-_EXCEPTIONS = """
-SELECT exceptions.trace_id, exceptions.span_id, how, exceptions.type, exceptions.message,
-    exceptions.origin_trace_id, exceptions.origin_span_id, exceptions.frames, causes, notes, members,
-    fingerprint
-FROM exceptions LEFT JOIN exception_groups ON exception_groups.id = exception_group
-"""
 
 
 class StoredException(NamedTuple):
@@ -61,11 +43,12 @@ class StoredSpan(NamedTuple):
         id: the row's, in the order of storing.
         service: under which it is counted: ``(other)`` if there were too many.
         name: likewise.
-        kind: number of `ztrace.records.KIND_NAMES`.
+        kind: its name, as in `ztrace.records.KIND_NUMBERS`.
         instance: key of ``instances``.
         duration_ns: of one that has not ended, how long it had been open when its process last told of it.
         status: OK, ERROR or UNFINISHED.
         attributes: JSON, None if there are none; links and details likewise.
+        measures: values of `ztrace.records.MEASURES`, in that order.
         exception: what ended it.
     """
 
@@ -75,17 +58,42 @@ class StoredSpan(NamedTuple):
     parent_id: bytes | None
     service: str
     name: str
-    kind: int
+    kind: str
     instance: int
     start_ns: int
     duration_ns: int
-    self_ns: int | None
-    cpu_ns: int | None
     status: int
     attributes: str | None
     links: str | None
     details: str | None
+    measures: tuple[int | None, ...]
     exception: StoredException | None
+
+
+#: Columns of a `StoredSpan`; those of its measures follow.
+_COLUMNS = StoredSpan._fields[: StoredSpan._fields.index("measures")]
+
+
+def _select(table: str, **sources: str) -> str:
+    """Return the SELECT of stored spans from a table; sources are SQL expressions of columns."""
+    sources = {"service": "methods.service", "name": "methods.name", "kind": "methods.kind"} | sources
+    columns = ", ".join(sources.get(name) or f"{table}.{name}" for name in (*_COLUMNS, *MEASURES))
+    return f"SELECT {columns} FROM {table} JOIN methods ON methods.id = {table}.method"
+
+
+_SPANS = _select("spans")
+_UNFINISHED = _select(
+    "unfinished_spans",
+    duration_ns="max(0, seen_ns - start_ns)",
+    status=str(UNFINISHED),
+    **dict.fromkeys(MEASURES, "NULL"),
+)
+_EXCEPTION_SOURCES = {"group": "fingerprint"}
+_EXCEPTIONS = f"""
+SELECT exceptions.trace_id, exceptions.span_id,
+    {", ".join(_EXCEPTION_SOURCES.get(name) or f"exceptions.{name}" for name in StoredException._fields)}
+FROM exceptions LEFT JOIN exception_groups ON exception_groups.id = exception_group
+"""
 
 
 def read_after(db: sqlite3.Connection, after_id: int, limit: int) -> list[StoredSpan]:
@@ -155,7 +163,8 @@ def _with_exceptions(
     found: dict[tuple[Any, ...], StoredException] = {}
     for trace_id, span_id, *fields in exceptions:
         found.setdefault((trace_id, span_id), StoredException._make(fields))
-    return [
-        StoredSpan._make((*row[:6], KIND_NUMBERS[row[6]], *row[7:], found.get(row[1:3]) if found else None))
-        for row in rows
-    ]
+    width = len(_COLUMNS)
+    spans = [StoredSpan._make((*row[:width], row[width:], None)) for row in rows]
+    if not found:
+        return spans
+    return [span._replace(exception=found.get((span.trace_id, span.span_id))) for span in spans]

@@ -16,7 +16,7 @@ from typing import Any
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from ztrace.records import INT64_MAX, INT64_MIN
-from ztrace_collector.checking.columns import MAX_ITEMS
+from ztrace_collector.checking.messages import MAX_ITEMS
 
 #: What stands for bytes, for a number that JSON lacks, and for a mapping that looks like one of these.
 BYTES, DOUBLE, MAP = "$bytes", "$double", "$map"

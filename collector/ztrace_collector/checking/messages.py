@@ -1,0 +1,129 @@
+"""Bodies of messages and parcels, decoded to columns of spans.
+
+One idea: a batch is checked column by column (`columns`); only when a check fails is the batch looked at span
+by span (`mending`), which refuses or mends each alone, and what is left passes the same column checks.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgpack
+
+from ztrace.errors import WireError
+from ztrace.wire import BEAT, BYE, CRASH, DATA, MAX_FRAME_BYTES, OPEN, TOPIC, Header, unpack_header
+from ztrace_collector.checking import mending
+from ztrace_collector.checking.columns import Columns, make_columns
+from ztrace_collector.checking.parcels import Parcel
+from ztrace_collector.refusals import (
+    BODY,
+    FOREIGN,
+    FRAMES,
+    HEADER,
+    OVERSIZED,
+    SPAN_COUNT,
+    UNDECODABLE,
+    Refusals,
+)
+
+#: Spans of one batch: what a publisher sends at most, and what others wait for while it is stored.
+MAX_SPANS = 1 << 13
+#: Items of anything in a batch: with the size of a frame it bounds what a small hostile message can make of
+#: memory.
+MAX_ITEMS = 1 << 16
+
+#: How many sequence numbers a message of each kind takes; a tombstone any number.
+_COVERED = {DATA: 1, BYE: 1, CRASH: 1, BEAT: 0, OPEN: 0}
+
+
+def read_message(frames: Sequence[bytes]) -> tuple[Header, bytes]:
+    """Return a message's header and its body, which is not looked at yet.
+
+    Raises:
+        WireError: the message is refused as a whole, and nothing is known of who sent it.
+    """
+    if len(frames) != 3:
+        raise WireError(FRAMES, f"{len(frames)} frames instead of 3")
+    topic, packed, body = frames
+    if topic != TOPIC:
+        raise WireError(FOREIGN, f"topic {topic[:32]!r}")
+    if len(packed) > MAX_FRAME_BYTES or len(body) > MAX_FRAME_BYTES:
+        raise WireError(OVERSIZED, f"a frame of {max(len(packed), len(body))} bytes")
+    header = unpack_header(packed)
+    covered = _COVERED.get(header.kind, header.covered)
+    if header.covered != covered:
+        raise WireError(HEADER, f"kind {header.kind} covers {header.covered} sequence numbers")
+    return header, body
+
+
+def read_spans(header: Header, body: bytes, refusals: Refusals) -> Columns | None:
+    """Return the spans of a batch, which have ended, or of an OPEN; those refused, or mended, are counted.
+
+    Returns:
+        None if no span of the batch is left.
+
+    Raises:
+        WireError: the body is broken as a whole.
+    """
+    if header.span_count > MAX_SPANS:
+        raise WireError(SPAN_COUNT, f"{header.span_count} spans in a message")
+    spans, decoded_whole = _decode(body, MAX_ITEMS)
+    if type(spans) is not tuple:
+        raise WireError(BODY, f"body is {type(spans).__name__}, not an array")
+    if len(spans) != header.span_count:
+        raise WireError(SPAN_COUNT, f"{len(spans)} spans where the header says {header.span_count}")
+    return _read(spans, refusals, decoded_whole=decoded_whole, finished=header.kind != OPEN)
+
+
+def read_parcel(parcel: Parcel, refusals: Refusals) -> Columns | None:
+    """Return the spans of a parcel; those refused, or mended, are counted.
+
+    Returns:
+        None if none is left.
+    """
+    # It was packed here: what it makes of memory has been there.
+    spans, decoded_whole = _decode(parcel.body, len(parcel.body))
+    return _read(spans, refusals, decoded_whole=decoded_whole, finished=parcel.finished)
+
+
+def _read(
+    spans: tuple[Any, ...], refusals: Refusals, *, decoded_whole: bool, finished: bool
+) -> Columns | None:
+    if not spans:
+        return None
+    try:
+        columns = make_columns(spans, refusals, finished) if decoded_whole else None
+    except (TypeError, OverflowError):
+        columns = None
+    if columns is None:
+        mended = (mending.mend(span, refusals, finished=finished) for span in spans)
+        kept = [span for span in mended if span is not None]
+        columns = make_columns(kept, refusals, finished) if kept else None
+    return columns
+
+
+def _decode(body: bytes, most_items: int) -> tuple[Any, bool]:
+    """Return the body's object, and whether all of it is as it should be for msgpack and UTF-8."""
+    limits = {"max_array_len": most_items, "max_map_len": most_items, "ext_hook": _Extension}
+    try:
+        return msgpack.unpackb(body, use_list=False, **limits), True
+    except Exception:  # One name that is not UTF-8 must not cost the batch: msgpack can let it through.
+        pass
+    try:
+        return msgpack.unpackb(
+            body, use_list=False, strict_map_key=False, unicode_errors="surrogateescape", **limits
+        ), False
+    except Exception as error:
+        raise WireError(UNDECODABLE, f"body is not msgpack: {error!r}") from error
+
+
+class _Extension:
+    """A value of a type that msgpack leaves to its users: no span of ztrace's has one, and JSON has no form.
+
+    What msgpack makes of it by itself is a tuple, and would pass for a list.
+    """
+
+    def __init__(self, code: int, data: bytes) -> None:
+        self.code, self.data = code, data
+
+    def __str__(self) -> str:
+        return f"extension {self.code}: {self.data[:64]!r}"
