@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from ztrace.records import ABANDONED, UNFINISHED
+from ztrace.records import ABANDONED, MEASURES, UNFINISHED
 from ztrace_viewer.queries.rows import name_columns, read, read_pairs
 from ztrace_viewer.trees.spans import SpanRow
 from ztrace_viewer.trees.states import state_of_span
@@ -29,12 +29,8 @@ class _Report(NamedTuple):
 _OPEN_SPAN = name_columns(
     SpanRow,
     service="methods.service",
-    duration_ns="NULL",
-    self_ns="NULL",
-    cpu_ns="NULL",
+    **dict.fromkeys(("duration_ns", *MEASURES, "details", "unfinished"), "NULL"),
     status=str(UNFINISHED),
-    details="NULL",
-    unfinished="NULL",
 )
 _OPEN = f"""
 SELECT {name_columns(_Report, last_seen_ns="publishers.last_seen_ns")}, {_OPEN_SPAN}
