@@ -134,7 +134,7 @@ def test_slow_marks_what_is_incomplete(run: Run, path: Path) -> None:
     store(path, {"shop": [span(trace_id(1), 2, 1)]})
     result = run("slow", "--db", path)
     assert "1+?" in result.stdout
-    assert "not complete" in result.stdout
+    assert "incomplete" in result.stdout
 
 
 def test_errors_lists_groups(run: Run, ask: Ask, shop: Path) -> None:
@@ -172,7 +172,7 @@ def test_error_tells_the_way(run: Run, ask: Ask, shop: Path) -> None:
         "↓ calls stock.reserve  (pid ",
         "▸ return wanted / left",
         "\nZeroDivisionError: division by zero\n",
-        "other occurrences",
+        "other samples",
     )
     places = [text.index(words) for words in way]
     assert places == sorted(places)

@@ -130,7 +130,7 @@ def test_what_is_missing_is_said(path: Path) -> None:
         "└╴shop.work",
         "? parent not traced (no publisher there)",
         "└╴shop.work",
-        "not complete; 3 spans without parent: not traced, 1 span: still running",
+        "incomplete; 3 spans without parent: not traced, 1 span: still running",
     ]
     assert re.fullmatch(r"│ └╴shop\.work +>3m 0s +- +╌+", drawn[6])
     assert drawn[7] == "│     running since 12:00:00, 3m 0s"
@@ -155,7 +155,7 @@ GAP: Loss = {
             "? parent lost: 1,204 spans of billing, 12:00:10 to 12:00:12, window full",
         ),
         ({"reason": "refused", "refusal": "kind"}, "? parent refused: kind"),
-        ({"reason": "still running"}, "? parent still running, or on its way"),
+        ({"reason": "still running"}, "? parent still running, or in flight"),
         ({"reason": "ended with its process"}, "? parent ended with its process"),
         ({"reason": "parents form a circle"}, "? parents form a circle"),
         ({"reason": "\x1b[2J"}, "? parent [2J"),
@@ -171,9 +171,9 @@ def test_the_reason_stands_in_the_parents_place(more: Missing, expected: str, ru
     ("state", "expected"),
     [
         ("ended", "ended with its process at 12:00:09"),
-        ("crashed", "ended with its process (crashed), last heard of at 12:00:09"),
-        ("silent", "ended with its process (silent), last heard of at 12:00:09"),
-        ("lost", "its end was lost, last told of at 12:00:09"),
+        ("crashed", "ended with its process (crashed), last heard from at 12:00:09"),
+        ("silent", "ended with its process (silent), last heard from at 12:00:09"),
+        ("lost", "its end was lost, last reported at 12:00:09"),
         ("abandoned", "let go without an end, found at 12:00:09"),
         ("running", "running since 12:00:00, 3m 0s"),
     ],

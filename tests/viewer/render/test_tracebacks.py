@@ -252,7 +252,7 @@ def test_what_was_handled_says_where(path: Path) -> None:
     assert "handled in front.look" in one
     assert "  handled here: its caller saw no error" in one
     assert not any("handled" in line for line in two)
-    assert "  a message: nobody here waits for what becomes of it" in two
+    assert "  a message: its sender does not wait for the outcome" in two
     assert "came out of mail.mail as OSError: two" in two
     assert any(line.startswith("↓ sends to mail ⇠ mail  (pid ") for line in two)
 
@@ -293,10 +293,10 @@ def test_another_side_that_is_not_stored_is_told(path: Path) -> None:
     )
     assert error_lines(read(path, "KeyError"))[-3:] == [
         "↓ calls pay  (not traced)",
-        "  its own traceback, as it came with the error:",
+        "  remote traceback, as sent with the error:",
         '    File "pay.py", line 7',
     ]
-    assert error_lines(read(path, "own"))[-1] == "↓ calls ask  (nothing is stored of it)"
+    assert error_lines(read(path, "own"))[-1] == "↓ calls ask  (not stored)"
 
 
 @pytest.mark.parametrize("width", [1, 20, 80, 300])

@@ -238,7 +238,7 @@ def test_the_commands_show_what_runs(running: Path, run: Callable[..., Any], ask
     assert "its process is silent" in text
     assert ">2.00s" in text
     shown = run("show", trace_id(1).hex(), "--db", running).stdout
-    assert "ended with its process (silent), last heard of at 2026-01-31 12:00:02" in shown
-    assert shown.endswith("not complete; 1 span: ended with its process\n")
+    assert "ended with its process (silent), last heard from at 2026-01-31 12:00:02" in shown
+    assert shown.endswith("incomplete; 1 span: ended with its process\n")
     assert "unfinished  1 span: 1 ended with their process" in run("status", "--db", running).stdout
     assert ask("slow", "--db", running)["traces"][0]["state"] == "silent"

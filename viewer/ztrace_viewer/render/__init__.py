@@ -1,1 +1,1 @@
-"""Documents as text for people: one module per kind of picture."""
+"""Documents as text on the terminal, one module per kind of picture."""

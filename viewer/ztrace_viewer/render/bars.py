@@ -1,7 +1,7 @@
-"""Bars: when a span ran, and when it waited for others, on the time scale of its tree.
+"""Bars: times at which a span ran and waited for its children, on the time scale of its tree.
 
-One idea: time is measured in eighths of a character cell, the finest that block characters can show, and each
-cell is then drawn as what fills most of it: own time as a block, time in children as a line.
+One idea: time is measured in eighths of a cell, the resolution of block characters, and each cell shows what
+fills most of it: own time as a block, time in children as a line.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ WAITING, OPEN = "─", "╌"
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """The time that a bar's whole width stands for."""
+    """Time scale of a bar's full width."""
 
     start_ns: int
     end_ns: int
     width: int
 
     def eighths(self, moment_ns: int) -> int:
-        """Return a moment as eighths of a cell from the left, within the bar."""
+        """Return the position of a moment in eighths of a cell from the left, within the bar."""
         span_ns = max(1, self.end_ns - self.start_ns)
         position = (moment_ns - self.start_ns) * self.width * _EIGHTHS // span_ns
         return min(self.width * _EIGHTHS, max(0, position))
@@ -31,12 +31,12 @@ class Scale:
 def draw_bar(
     scale: Scale, start_ns: int, end_ns: int | None, waits: Sequence[tuple[int, int]]
 ) -> list[tuple[str, bool]]:
-    """Draw a span.
+    """Return the cells of a span's bar.
 
     Args:
-        scale: of the tree.
-        start_ns: Unix.
-        end_ns: Unix, None for a span that has not ended: it is drawn open to the right.
+        scale: scale of the tree.
+        start_ns: start, Unix.
+        end_ns: end, Unix; None for a span without an end, whose bar is open to the right.
         waits: disjoint intervals in which children ran.
 
     Returns:
@@ -47,7 +47,7 @@ def draw_bar(
         first = begin // _EIGHTHS
         return [(" ", False)] * first + [(OPEN, True)] * (scale.width - first)
     end = max(scale.eighths(end_ns), begin + 1)
-    # Marks per eighth: 0 nothing, 1 in children, 2 own.
+    # Marks per eighth: 0 nothing, 1 time in children, 2 own time.
     marks = bytearray(scale.width * _EIGHTHS)
     marks[begin:end] = b"\2" * (end - begin)
     for wait_start, wait_end in waits:

@@ -1,7 +1,7 @@
 """One call tree on the terminal: guides, names, durations, and bars on one time scale.
 
-One idea: a line is label, time and bar in columns that are fixed before the first line is drawn; the tree is
-then written from top to bottom without looking back, so its size and depth do not matter.
+One idea: the columns of label, time and bar are fixed before the first line is drawn, and the tree is then
+drawn from top to bottom in one pass, at any size and depth.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,11 +21,11 @@ from ztrace_viewer.terminal.moments import format_ago, format_moment
 from ztrace_viewer.terminal.screen import name_call
 from ztrace_viewer.trees.tree import cover, walk
 
-#: A span takes the time when this share of the tree's is its own.
+#: Share of the tree's time from which on a span's own time is highlighted.
 _HOT_SHARE = 0.2
-#: Children alike in a row from which on they are folded, and how many are then still shown.
+#: Equal siblings in a row that are folded, and the number of them that is still shown.
 _FOLD_FROM, _FOLD_KEEP = 8, 3
-#: Columns from which on there is room for the bar, and for own times too.
+#: Least width of the screen for the bar, and for own times.
 _BAR_FROM, _SELF_FROM = 56, 76
 _TIME_WIDTH = 8
 
@@ -40,10 +40,11 @@ class _Columns:
 
 @dataclass(frozen=True, slots=True)
 class _Node:
-    """A span to be drawn, or as ``fold`` (count, total) the children left out in its place.
+    """A span to draw, or the siblings folded in its place.
 
     Attributes:
-        missing: what stands above it in its parent's place.
+        fold: (count, total duration) of the folded siblings.
+        missing: reason that is drawn above, in the place of the span's parent.
     """
 
     span: SpanDocument
@@ -59,8 +60,8 @@ def draw_tree(tree: TreeDocument, width: int, limit: int | None, now_ns: int) ->
     Args:
         tree: the document.
         width: columns of the screen.
-        limit: lines of spans and exceptions at most, None for all.
-        now_ns: for "3m ago", and how long something has been running.
+        limit: most lines of spans and exceptions; None for all.
+        now_ns: present time, for ages and for spans without an end.
     """
     yield from _header(tree, now_ns)
     hot = _find_hot(tree)
@@ -114,7 +115,7 @@ def _time_so_far(span: SpanDocument, now_ns: int) -> str:
 
 
 def _find_hot(tree: TreeDocument) -> set[int]:
-    """Return (by identity) the spans that take the time: a large own share, or the largest."""
+    """Return the identities of spans with a large share of own time, and of the span with the largest."""
     spans = [(span["self_ns"] or 0, id(span)) for span, _ in walk(tree["roots"])]
     threshold = (tree["duration_ns"] or 0) * _HOT_SHARE
     hot = {key for self_ns, key in spans if self_ns >= threshold > 0}
@@ -123,7 +124,7 @@ def _find_hot(tree: TreeDocument) -> set[int]:
 
 
 def _name_origins(tree: TreeDocument) -> dict[str, str]:
-    """Return, for the spans in which an exception was first raised, what they are shown as."""
+    """Return the display names of the spans in which an exception was first raised, by id."""
     return {
         span["span_id"]: name_call(span["service"], span["name"], span["kind"])
         for span, _ in walk(tree["roots"])
@@ -132,7 +133,7 @@ def _name_origins(tree: TreeDocument) -> dict[str, str]:
 
 
 def _find_notable(tree: TreeDocument, hot: set[int]) -> set[int]:
-    """Return the spans that must not be folded away: something below or in them is worth seeing."""
+    """Return the identities of spans that are never folded: slow, failed or open, and their ancestors."""
     notable: set[int] = set()
     for span, _ in reversed(list(walk(tree["roots"]))):
         if id(span) in hot or span["status"] != "ok" or any(id(each) in notable for each in span["children"]):
@@ -144,7 +145,7 @@ def _lay_out(tree: TreeDocument, width: int, now_ns: int) -> _Columns:
     widest = 0
     below = 2 if any("parent_id" in entry for entry in tree["missing"]) else 0
     for number, (span, depth) in enumerate(walk(tree["roots"])):
-        if number == 2_000:  # Enough to know how wide it is.
+        if number == 2_000:  # A sample that is large enough.
             break
         name = name_call(span["service"], span["name"], span["kind"])
         widest = max(widest, below + 2 * depth + cell_len(name))
@@ -153,7 +154,7 @@ def _lay_out(tree: TreeDocument, width: int, now_ns: int) -> _Columns:
     most = width - times - 1 if width < _BAR_FROM else (width - times) * 11 // 20
     label = max(8, min(widest, most))
     bar = width - label - times - 2 if width >= _BAR_FROM else 0
-    # Consumers and skewed clocks may go on after the root has ended.
+    # Consumers may end after the root, and so may spans of skewed clocks.
     ends = [end_so_far(span, now_ns) for span, _ in walk(tree["roots"])]
     return _Columns(label, self_time, Scale(tree["start_ns"], max(*ends, tree["start_ns"] + 1), bar), now_ns)
 
@@ -169,7 +170,7 @@ def _column_heads(columns: _Columns) -> Text:
 
 
 def _top(tree: TreeDocument, notable: set[int], columns: _Columns) -> list[_Node]:
-    """Return the nodes for the roots, the first one last; orphans stand below what tells of their parent."""
+    """Return the nodes of the roots, the first one last, orphans grouped by their missing parent."""
     entries = {entry.get("span_id"): entry for entry in tree["missing"] if "parent_id" in entry}
     groups: list[tuple[str | None, list[SpanDocument]]] = []
     orphans: dict[str | None, list[SpanDocument]] = {}
@@ -195,7 +196,7 @@ def _top(tree: TreeDocument, notable: set[int], columns: _Columns) -> list[_Node
 def _children(
     spans: Sequence[SpanDocument], guide: str, notable: set[int], columns: _Columns, *, top: bool = False
 ) -> list[_Node]:
-    """Return the nodes for siblings, the first one last, with runs of the same call folded."""
+    """Return the nodes of siblings, the first one last, with runs of the same call folded."""
     shown: list[tuple[SpanDocument, tuple[int, int] | None]] = []
     begin = 0
     while begin < len(spans):
@@ -208,7 +209,7 @@ def _children(
             total_ns = sum(span["duration_ns"] or 0 for span in spans[keep:end])
             shown.append((spans[keep], (end - keep, total_ns)))
         begin = end
-    # Deep down only the last levels' guides fit.
+    # At great depth only the guides of the last levels fit.
     guide = guide[-(columns.label // 2 // 2 * 2) :]
     nodes = []
     for place, (span, fold) in enumerate(shown):
@@ -279,5 +280,5 @@ def _append_bar(line: Text, span: SpanDocument, scale: Scale, style: str) -> Non
 
 
 def _guide_inside(node: _Node) -> str:
-    """Return what stands before a line that belongs to a span."""
+    """Return the guide of the lines below a span."""
     return node.guide_below + ("│ " if node.span["children"] else "  ")

@@ -1,7 +1,4 @@
-"""Destinations on the terminal: how far each is, and what it refused.
-
-One idea: a line for each, and below it what keeps it from being up to date, in the words of the receiver.
-"""
+"""Destinations on the terminal: state and progress of each, its error, and the spans it refused."""
 
 from collections.abc import Iterator, Sequence
 
@@ -29,12 +26,12 @@ _REFUSALS = (
     Column("REASON", flexible=12),
     Column("DESTINATION", flexible=12, goes=2),
     Column("LAST", goes=1),
-    Column("WHAT IT SAID", flexible=20),
+    Column("ANSWER", flexible=20),
 )
 
 
 def draw_destinations(destinations: Sequence[Destination], width: int, now_ns: int) -> Iterator[Text]:
-    """Yield a table of destinations, their errors, and a table of what they refused."""
+    """Yield a table of destinations, their errors, and a table of refused spans."""
     rows = [
         (
             Text(clean(each["url"]), "bold"),

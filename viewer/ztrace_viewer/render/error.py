@@ -1,4 +1,4 @@
-"""One exception group on the terminal: what it is, how often and when, and the way of one occurrence."""
+"""One exception group on the terminal: facts, times, and the way of one occurrence."""
 
 from collections.abc import Iterator
 
@@ -17,22 +17,22 @@ from ztrace_viewer.terminal.counts import plural
 from ztrace_viewer.terminal.moments import format_ago, format_stretch
 from ztrace_viewer.terminal.screen import name_call
 
-#: Between two samples on a line.
+#: Blanks between two samples on a line.
 _GAP = 3
-#: How a state is shown.
+#: Styles of the states.
 STATE_STYLES = {RESOLVED: "green", REGRESSED: "bold yellow"}
 
 
 def draw_error(
     document: ErrorDocument, width: int, now_ns: int, *, libraries: bool = False
 ) -> Iterator[Text]:
-    """Yield the lines of a group: its facts, the way of one occurrence, and where to find others.
+    """Yield the lines of a group: its facts, the way of one occurrence, and the other samples.
 
     Args:
         document: from `ztrace_viewer.queries.way.read_error`.
         width: columns of the screen.
-        now_ns: for "3m ago".
-        libraries: show all frames and not only the user's own.
+        now_ns: present time, for ages.
+        libraries: include frames of libraries.
     """
     group, hops = document["group"], document["hops"]
     exception = document["exception"]
@@ -57,7 +57,7 @@ def draw_error(
 
 
 def _tell_edge(group: GroupSummary) -> str:
-    """Return how many of the occurrences nobody handled."""
+    """Return the number of occurrences that were never handled, in words."""
     reached, handled = group["edge_count"], group["swallowed_count"]
     if group["count"] == 1:
         return "reached the edge" if reached else "did not reach the edge"
@@ -67,7 +67,7 @@ def _tell_edge(group: GroupSummary) -> str:
 
 
 def _tell_shown(document: ErrorDocument, now_ns: int) -> Text:
-    """Return which occurrence is shown."""
+    """Return the line that identifies the occurrence."""
     group, shown = document["group"], document["shown"]
     which = "the only one" if group["count"] == 1 else ""
     if not which and shown == group["samples"][0]:
@@ -106,8 +106,8 @@ def _draw_facts(group: GroupSummary, now_ns: int) -> Iterator[Text]:
 
 
 def _draw_samples(document: ErrorDocument, width: int, now_ns: int) -> Iterator[Text]:
-    """Yield the occurrences that are kept, as many to a line as fit."""
-    yield Text("other occurrences that are kept; --sample ID shows one", style="dim")
+    """Yield the other samples, as many to a line as fit."""
+    yield Text("other samples; show one with --sample ID", style="dim")
     line = Text()
     told = {document["shown"]["trace_id"]}
     for sample in reversed(document["group"]["samples"]):

@@ -15,7 +15,7 @@ from ztrace_viewer.terminal.screen import name_call
 
 
 def draw_event(event: TraceEvent | ExceptionEvent) -> Text:
-    """Return an event's line."""
+    """Return the line of an event."""
     return _draw_trace(event) if event["event"] == "trace" else _draw_exception(event)
 
 

@@ -1,7 +1,7 @@
-"""What a call tree shows of an exception below a span that it ended.
+"""Exceptions in a call tree, each below the span that it ended.
 
-One idea: where it was raised, or something in its place, stands the traceback; where it passed, one line with
-the call that it came out of.
+One idea: the traceback is drawn where the exception, or one in its place, was raised. Where the exception
+only passed, one line names the call it came out of.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from ztrace_viewer.queries.exceptions import find_remote_traceback
 from ztrace_viewer.render.frames import name_place, same_line
 from ztrace_viewer.render.tracebacks import as_raised, draw_exception, draw_remote
 
-#: How an exception that was raised here came of the one that began elsewhere.
+#: Relation of an exception raised here to one that began elsewhere.
 _HOW_WORDS = {WRAPPED: "wraps the one", REPLACED: "replaces the one"}
 
 
@@ -23,9 +23,9 @@ def draw_failure(span: SpanDocument, guide: str, origins: Mapping[str, str], wid
     """Yield the lines of the exception that ended a span, if one did.
 
     Args:
-        span: of a tree.
-        guide: what stands before a line that belongs to the span.
-        origins: what the spans are shown as in which exceptions began, by id.
+        span: span of a tree.
+        guide: guide of the lines below the span.
+        origins: display names of the spans in which exceptions began, by id.
         width: columns of the screen.
     """
     exception = span["exception"]
@@ -33,7 +33,7 @@ def draw_failure(span: SpanDocument, guide: str, origins: Mapping[str, str], wid
         return
     passed = exception["how"] == PASSED and not exception["origin"]
     lines = [] if passed else list(draw_exception(exception, width - len(guide)))
-    # A group's members say themselves where they came from.
+    # The members of a group have their own origins.
     if not exception["origin"] and exception["how"] != GROUPED:
         lines.append(_tell_origin(span, exception, origins))
     if exception["origin"] and (remote := find_remote_traceback(span["attributes"])) is not None:
@@ -43,7 +43,7 @@ def draw_failure(span: SpanDocument, guide: str, origins: Mapping[str, str], wid
 
 
 def _tell_origin(span: SpanDocument, exception: ExceptionDocument, origins: Mapping[str, str]) -> Text:
-    """Return the line that says where an exception came from, and of one that passed through which call."""
+    """Return the line with an exception's origin, and with the call if the exception only passed."""
     origin_id = exception["origin_span_id"]
     origin = origins.get(origin_id, f"span {origin_id}, not in this tree")
     what = _HOW_WORDS.get(exception["how"])
@@ -56,7 +56,7 @@ def _tell_origin(span: SpanDocument, exception: ExceptionDocument, origins: Mapp
 
 
 def _find_call(span: SpanDocument) -> Frame | None:
-    """Return the line that made the call through which an exception came, unless a child tells the same."""
+    """Return the frame that made the call an exception came through, unless a child shows the same."""
     exception = span["exception"]
     own = [frame for frame in exception["frames"] if frame["in_app"]] if exception is not None else []
     if not own:

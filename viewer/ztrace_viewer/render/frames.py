@@ -1,7 +1,7 @@
-"""Frames of a traceback, as Python writes them: where, and the line.
+"""Frames of a traceback in Python's layout: the place, and the line of source.
 
-One idea: the user's own code stands out, the rest steps back, and the line that matters is marked: the one
-that failed, or the one that made the call.
+One idea: the user's own code stands out, libraries are dimmed or left out, and the line that failed or made
+the call is marked.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,11 +13,11 @@ from ztrace_viewer.documents.exceptions import Frame
 from ztrace_viewer.terminal.characters import clean
 from ztrace_viewer.terminal.counts import plural
 
-#: Marks: of the line that failed, and of the line that made the call.
+#: Marks of the line that failed, and of the line that made the call.
 FAILED, CALLED = "▸", "→"
-#: The user's own frames shown in a row, from its beginning and up to its end; JSON has them all.
+#: The user's own frames shown of a run, at its beginning and at its end; JSON has all.
 MAX_FIRST, MAX_LAST = 3, 9
-#: Names shown of a frame's locals, and characters of a line of source.
+#: Local variables shown of a frame, and characters of a line of source.
 MAX_LOCALS, MAX_CODE = 12, 256
 
 _STYLES = {FAILED: "bold red", CALLED: "bold cyan"}
@@ -26,13 +26,13 @@ _STYLES = {FAILED: "bold red", CALLED: "bold cyan"}
 def draw_frames(
     frames: Sequence[Frame], width: int, mark: str = FAILED, *, whole: bool = True, libraries: bool = False
 ) -> Iterator[Text]:
-    """Yield the user's own frames and the one that failed; of those between them only the libraries' names.
+    """Yield the user's own frames and the one that failed, and only names of libraries between these.
 
     Args:
         frames: outermost first.
-        width: columns there are; file names are shortened from the left to fit.
-        mark: FAILED or CALLED; it marks the last of the user's own, or the last of all.
-        whole: where no frame is the user's own, show all of them: there is nothing better.
+        width: columns of the screen; file names are shortened from the left to fit.
+        mark: FAILED or CALLED, for the last of the user's own frames, or the last of all.
+        whole: show all frames if none is the user's own.
         libraries: show all frames.
     """
     own = [frame for frame in frames if frame["in_app"]]
@@ -56,7 +56,7 @@ def draw_frames(
 
 
 def shorten_path(path: str, width: int) -> str:
-    """Return a path that fits the width, without its first folders if need be."""
+    """Return a path without as many leading folders as are needed to fit a width."""
     path = clean(path)
     if len(path) <= width:
         return path
@@ -67,7 +67,7 @@ def shorten_path(path: str, width: int) -> str:
 
 
 def name_place(frame: Frame, width: int) -> str:
-    """Return ``file:line in function``; of the file's path as much as there is room, at least its name."""
+    """Return ``file:line in function``, with as much of the path as fits, and the file name at least."""
     where = f":{frame['line']} in {clean(frame['function'])}"
     path = shorten_path(frame["file"], width - len(where))
     if len(path) + len(where) > width:
@@ -76,7 +76,7 @@ def name_place(frame: Frame, width: int) -> str:
 
 
 def same_line(one: Frame, other: Frame) -> bool:
-    """Tell whether two frames are of one line of the code."""
+    """Return whether two frames are of the same line of code."""
     return (one["file"], one["line"], one["function"]) == (other["file"], other["line"], other["function"])
 
 
@@ -87,12 +87,12 @@ def _draw_left_out(run: Sequence[Frame]) -> Iterator[Text]:
 
 
 def _library(path: str) -> str:
-    """Name the package a file belongs to."""
+    """Return the name of the package that a file belongs to."""
     for folder in ("site-packages/", "dist-packages/"):
         if folder in path:
             return clean(path.rpartition(folder)[2].partition("/")[0].removesuffix(".py"))
     if not path.startswith("/"):
-        return clean(path.removeprefix("src/").partition("/")[0])  # A compiled extension's source.
+        return clean(path.removeprefix("src/").partition("/")[0])  # Source of a compiled extension.
     return "Python"
 
 

@@ -1,6 +1,6 @@
-"""What a tree lacks, in words: where a parent is that is not there, and what became of a span without an end.
+"""Gaps of a tree in words: missing parents, and spans without an end.
 
-One idea: each is one line at the place in the tree that it is about, and the last line counts them.
+One idea: each gap is one line at its place in the tree, and the last line counts them.
 """
 
 from collections import Counter
@@ -15,14 +15,14 @@ from ztrace_viewer.trees.missing import ENDED_WITH_PROCESS, NOT_TRACED, REFUSED,
 from ztrace_viewer.trees.missing import LOST as LOST_PARENT
 from ztrace_viewer.trees.states import ABANDONED, ENDED, LOST, RUNNING
 
-#: What is said between a number of orphans and the reason.
+#: Words between a number of orphans and the reason.
 _OF_ORPHANS: dict[str, str] = dict.fromkeys(
     (LOST_PARENT, REFUSED, STILL_RUNNING, ENDED_WITH_PROCESS, NOT_TRACED), " without parent"
 )
 
 
 def tell_missing(entry: Missing, now_ns: int) -> str:
-    """Return the line that stands for a parent that is not there."""
+    """Return the line in the place of a missing parent."""
     reason = clean(entry["reason"])
     if "gap" in entry:
         gap = entry["gap"]
@@ -31,12 +31,12 @@ def tell_missing(entry: Missing, now_ns: int) -> str:
         return f"? parent {reason}: {spans}, {when}, {clean(gap['reason'])}"
     if "refusal" in entry:
         return f"? parent {reason}: {clean(entry['refusal'])}"
-    more = {NOT_TRACED: " (no publisher there)", STILL_RUNNING: ", or on its way"}.get(reason, "")
+    more = {NOT_TRACED: " (no publisher there)", STILL_RUNNING: ", or in flight"}.get(reason, "")
     return f"? {reason}" if reason.startswith("parent") else f"? parent {reason}{more}"
 
 
 def end_so_far(span: SpanDocument, now_ns: int) -> int:
-    """Return when a span ended, Unix; if it has not, until when it has been running as far as is known."""
+    """Return the end of a span, Unix; for an open span now, or the last sign of life."""
     start_ns, unfinished = span["start_ns"], span["unfinished"]
     if unfinished is None:
         return start_ns + (span["duration_ns"] or 0)
@@ -44,7 +44,7 @@ def end_so_far(span: SpanDocument, now_ns: int) -> int:
 
 
 def tell_unfinished(span: SpanDocument, now_ns: int) -> str:
-    """Return the line below a span that has not ended; nothing of one that has."""
+    """Return the line below a span without an end, empty for an ended one."""
     unfinished = span["unfinished"]
     if unfinished is None:
         return ""
@@ -55,16 +55,16 @@ def tell_unfinished(span: SpanDocument, now_ns: int) -> str:
         return f"running since {start}, {format_duration(end_so_far(span, now_ns) - span['start_ns'])}"
     return {
         ENDED: f"ended with its process at {seen}",
-        LOST: f"its end was lost, last told of at {seen}",
+        LOST: f"its end was lost, last reported at {seen}",
         ABANDONED: f"let go without an end, found at {seen}",
-    }.get(state, f"ended with its process ({clean(state)}), last heard of at {seen}")
+    }.get(state, f"ended with its process ({clean(state)}), last heard from at {seen}")
 
 
 def tell_complete(missing: Sequence[Missing]) -> str:
-    """Return the last line of a tree that is not complete."""
+    """Return the last line of an incomplete tree."""
     counts = Counter(("parent_id" in entry, clean(entry["reason"])) for entry in missing)
     told = [
         f"{plural(count, 'span')}{_OF_ORPHANS.get(reason, '') if orphan else ''}: {reason}"
         for (orphan, reason), count in counts.items()
     ]
-    return f"not complete; {', '.join(told)}"
+    return f"incomplete; {', '.join(told)}"

@@ -1,7 +1,7 @@
 """Columns of text that fit the screen.
 
-One idea: numbers keep their width and names give way; when names have no room left, whole columns go, the
-least wanted first, so that a narrow screen loses context and never digits.
+One idea: numbers keep their width, and names are shortened. When names have no room left, columns are
+dropped, the least important first, so a narrow screen loses context but no digits.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
-#: Between two columns.
+#: Blanks between two columns.
 GAP = 2
-#: What a flexible column keeps in any case; what then still does not fit is cut at the screen's edge.
+#: Least width of a flexible column; what still does not fit is cut at the edge of the screen.
 _LEAST = 6
 
 
@@ -20,10 +20,10 @@ class Column:
     """A column of a grid.
 
     Attributes:
-        head: its heading.
+        head: heading.
         right: align to the right.
-        flexible: cells may be cut; to fewer than so many characters only when no column is left to go.
-        goes: columns with a number can be left out, the lowest first.
+        flexible: width to which cells may be cut, and further once no column is left to drop; 0 for never.
+        goes: order in which columns are dropped, lowest first; 0 for never.
     """
 
     head: str
@@ -33,7 +33,7 @@ class Column:
 
 
 def draw_grid(columns: Sequence[Column], rows: Sequence[Sequence[Text]], width: int) -> Iterator[Text]:
-    """Yield the lines of a grid: headings, then rows; a cell with line ends takes several lines."""
+    """Yield the lines of a grid, headings first; a cell may have several lines."""
     natural = [
         max(len(column.head), *(line.cell_len for row in rows for line in row[place].split("\n")), 0)
         for place, column in enumerate(columns)
@@ -56,7 +56,7 @@ def draw_number(value: int, style: str = "", mark: str = "") -> Text:
 
 
 def _choose(columns: Sequence[Column], natural: Sequence[int], width: int) -> list[int]:
-    """Return the places of the columns that there is room for."""
+    """Return the positions of the columns that fit."""
     shown = list(range(len(columns)))
 
     def wanted() -> int:
@@ -75,7 +75,7 @@ def _choose(columns: Sequence[Column], natural: Sequence[int], width: int) -> li
 def _shrink(
     columns: Sequence[Column], natural: Sequence[int], shown: Sequence[int], width: int
 ) -> dict[int, int]:
-    """Return the width of each column shown: the widest name gives way first."""
+    """Return the width of each column, shortening the widest names first."""
     widths = {place: natural[place] for place in shown}
     names = [place for place in shown if columns[place].flexible]
     over = sum(widths.values()) + GAP * (len(shown) - 1) - width

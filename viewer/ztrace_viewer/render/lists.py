@@ -1,7 +1,4 @@
-"""Lists on the terminal: the slowest trees, exception groups, figures, keys.
-
-One idea: numbers keep their width and names give way, so that a narrow screen cuts words and never digits.
-"""
+"""Lists on the terminal: call trees, exception groups, figures, keys."""
 
 from collections.abc import Iterator, Mapping
 
@@ -25,11 +22,11 @@ from ztrace_viewer.terminal.moments import format_age, format_ago
 from ztrace_viewer.terminal.screen import name_call
 from ztrace_viewer.trees.states import STATE_WORDS
 
-#: Columns from which on a bar of when has a cell for each part; below that one for three.
+#: Least width of the screen for a cell per part of the time; below, a cell has three parts.
 _LONG_BAR_FROM = 120
-#: Columns that the others of a list of errors take beside the bar and the exception.
+#: Columns of a list of errors beside the bar and the exception.
 _BESIDE = 37
-#: Left out where all have ended.
+#: Column that is left out if all trees have ended.
 _STATE = Column("STATE", goes=5)
 _SLOW = (
     Column("TRACE"),
@@ -92,9 +89,9 @@ def draw_slow(
         [_SLOW[place] for place in shown], [[row[place] for place in shown] for row in rows], width
     )
     if not ended:
-        yield Text(">  it has not ended: so long until now, or until the last sign of it", style="dim")
+        yield Text(">  unfinished: time until now, or until the last sign of life", style="dim")
     if not all(trace["complete"] for trace in traces):
-        yield Text("+? the tree is not complete; 'ztrace show' says what is missing", style="dim")
+        yield Text("+? incomplete: 'ztrace show' shows what is missing", style="dim")
 
 
 def _tell_time(trace: TraceSummary) -> Text:
@@ -106,7 +103,7 @@ def _tell_time(trace: TraceSummary) -> Text:
 def draw_errors(
     document: ErrorsDocument, short_ids: Mapping[str, str], width: int, now_ns: int
 ) -> Iterator[Text]:
-    """Yield a table of exception groups, each with where and in which line it began."""
+    """Yield a table of exception groups, each with its origin."""
     cells = WHEN_PARTS if width >= _LONG_BAR_FROM else WHEN_PARTS // 3
     groups = document["groups"]
     rows: list[tuple[Text, ...]] = []
@@ -120,11 +117,13 @@ def draw_errors(
         rows.append((named, draw_number(group["count"]), edge, Text(ago), Text(when, "red"), exception))
     yield from draw_grid(_ERRORS, rows, width)
     if any(group["swallowed_count"] for group in groups):
-        yield Text("EDGE: how many nobody handled; the others were handled on their way", style="dim")
+        yield Text(
+            "EDGE: exceptions that were never handled; the others were handled on the way", style="dim"
+        )
 
 
 def _tell_exception(group: GroupSummary, room: int) -> Text:
-    """Return what it was, and below that where it began, with as much of the file's path as there is room."""
+    """Return the exception, and below it its origin, with as much of the path as fits."""
     message = group["message"] if group["count"] == 1 else group["template"]
     what = Text.assemble((as_raised(group["type"], message), "red"))
     call = name_call(group["service"], group["name"], group["kind"])
@@ -136,7 +135,7 @@ def _tell_exception(group: GroupSummary, room: int) -> Text:
 
 
 def draw_stats(document: StatsDocument, width: int) -> Iterator[Text]:
-    """Yield a table of methods; the largest own time, where it is to be found, is marked."""
+    """Yield a table of methods, with the largest own time highlighted."""
     methods = document["methods"]
     largest = max((method["self_ns"] for method in methods), default=0)
     rows: list[tuple[Text, ...]] = []
@@ -149,7 +148,7 @@ def draw_stats(document: StatsDocument, width: int) -> Iterator[Text]:
                 draw_number(method["errors"], "bold red"),
                 *(Text(format_duration(time)) for time in times),
                 Text(
-                    # Nothing at all of some time is unknown: OpenTelemetry's spans do not tell.
+                    # OpenTelemetry's spans have no own time: zero of some time is unknown.
                     format_duration(
                         method["self_ns"] if method["self_ns"] or not method["total_ns"] else None
                     ),
@@ -161,7 +160,7 @@ def draw_stats(document: StatsDocument, width: int) -> Iterator[Text]:
 
 
 def draw_keys(document: KeysDocument, width: int, now_ns: int) -> Iterator[Text]:
-    """Yield a table of services' keys."""
+    """Yield a table of keys."""
     rows = [
         (
             Text(key["id"], "bold"),

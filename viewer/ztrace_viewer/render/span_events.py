@@ -1,7 +1,4 @@
-"""What a call tree shows below a span of what happened within it.
-
-One idea: one line for each, and no more than leave the tree in sight; all of them are in the document.
-"""
+"""Events in a call tree, below their span: a few lines each; the document has all."""
 
 import json
 from collections.abc import Iterator
@@ -13,24 +10,24 @@ from ztrace_viewer.terminal.characters import clean
 from ztrace_viewer.terminal.counts import plural
 from ztrace_viewer.terminal.durations import format_duration
 
-#: Events of a span that are shown.
+#: Events shown of a span.
 _SHOWN = 3
-#: Characters of an attribute's value: a line has room for a few of them.
+#: Characters shown of an attribute's value.
 _VALUE = 60
 
 
 def draw_events(span: SpanDocument, guide: str, width: int) -> Iterator[Text]:
-    """Yield the lines of a span's events, and of its status if nothing else says why it failed.
+    """Yield the lines of a span's events, and of its status message if there is no exception.
 
     Args:
-        span: of a tree.
-        guide: what stands before a line that belongs to the span.
+        span: span of a tree.
+        guide: guide of the lines below the span.
         width: columns of the screen.
     """
     lines: list[Text] = []
     if span["exception"] is None and span["status_message"] is not None:
         lines.append(Text(clean(span["status_message"]), style="red" if span["status"] == "error" else ""))
-    # The exception itself is drawn where the span ends.
+    # The exception of the span is drawn by `failures`.
     events = [event for event in span["events"] if span["exception"] is None or event["name"] != "exception"]
     shown = events if len(events) <= _SHOWN + 1 else events[:_SHOWN]
     lines += [_draw(event, span["start_ns"]) for event in shown]

@@ -1,22 +1,22 @@
-"""A bar of when: how often something happened in each part of a stretch of time.
+"""Bar of occurrences in each part of a stretch of time.
 
-One idea: the tallest part fills its cell and every other one is measured by it; a part in which anything
-happened is never empty.
+One idea: the largest part fills its cell and is the scale of the others. A part with any occurrence is never
+empty.
 """
 
 from collections.abc import Sequence
 
-#: Blocks that fill 1 to 8 eighths of a cell from below; before them what stands for nothing.
+#: Character of an empty part, then blocks that fill 1 to 8 eighths of a cell from below.
 _FROM_BELOW = "·▁▂▃▄▅▆▇█"
 _EIGHTHS = len(_FROM_BELOW) - 1
 
 
 def draw_sparks(counts: Sequence[int], cells: int) -> str:
-    """Return a bar.
+    """Return the bar of some counts.
 
     Args:
-        counts: in equal parts of the time, the earliest first.
-        cells: the bar's width at most; parts are put together to fit.
+        counts: counts in equal parts of the time, the earliest first.
+        cells: largest width of the bar; parts are merged to fit.
     """
     together = max(1, -(-len(counts) // max(1, cells)))
     sums = [sum(counts[begin : begin + together]) for begin in range(0, len(counts), together)]

@@ -1,7 +1,7 @@
-"""``status`` on the terminal: what is stored, lost, unfinished and on its way, and the publishers.
+"""``status`` on the terminal: totals, losses, refusals, destinations, publishers.
 
-One idea: what was created is shown first, and what has become of it below: one line for each term that is
-not zero, and of the losses one for each, with whose it is, why, and when.
+One idea: the spans created are the first line, and the lines below account for them: one line for each sum
+that is not zero, then one for each loss, with its process, reason and time.
 """
 
 from collections import Counter
@@ -17,9 +17,9 @@ from ztrace_viewer.terminal.characters import clean
 from ztrace_viewer.terminal.counts import plural
 from ztrace_viewer.terminal.moments import format_ago, format_stretch
 
-#: How a publisher's state is shown: what has gone wrong stands out.
+#: Styles of a publisher's states.
 _STATE_STYLES = {"live": "green", "silent": "yellow", "crashed": "bold red", "ended": "dim"}
-#: Losses shown; the latest are those that matter.
+#: Losses shown, the latest first.
 _SHOWN_LOSSES = 20
 
 _REFUSALS = (
@@ -44,13 +44,13 @@ _PUBLISHERS = (
     Column("CREATED", right=True, goes=4),
     Column("STORED", right=True, goes=6),
     Column("LOST", right=True),
-    Column("ON ITS WAY", right=True, goes=2),
+    Column("IN FLIGHT", right=True, goes=2),
     Column("SEEN", goes=3),
 )
 
 
 def draw_status(document: StatusDocument, width: int, now_ns: int) -> Iterator[Text]:
-    """Yield the totals, then tables of losses, of destinations and of publishers."""
+    """Yield the totals, then tables of refusals, losses, destinations and publishers."""
     yield _fact("created", plural(document["spans_created"], "span"))
     stored = f"{plural(document['spans_stored'], 'span')} in {plural(document['traces_stored'], 'trace')}"
     expired = document["spans_expired"]
@@ -58,9 +58,9 @@ def draw_status(document: StatusDocument, width: int, now_ns: int) -> Iterator[T
     lost = document["spans_lost"]
     yield _fact("lost", plural(lost, "span") if lost else "nothing", "bold red" if lost else "")
     if document["spans_waiting"]:
-        yield _fact("on its way", plural(document["spans_waiting"], "span"), "yellow")
+        yield _fact("in flight", plural(document["spans_waiting"], "span"), "yellow")
     if document["spans_elsewhere"]:
-        yield _fact("elsewhere", f"{plural(document['spans_elsewhere'], 'span')}, before this file was there")
+        yield _fact("elsewhere", f"{plural(document['spans_elsewhere'], 'span')}, before this file existed")
     yield _fact("unfinished", _tell_unfinished(document))
     refused = {refusal["reason"]: refusal["count"] for refusal in document["refusals"]}
     rejected = ", ".join(f"{clean(reason)} {count:,}" for reason, count in sorted(refused.items()))
@@ -85,7 +85,7 @@ def _tell_unfinished(document: StatusDocument) -> str:
     parts = (
         (document["unfinished_running"], "running"),
         (document["unfinished_ended"], "ended with their process"),
-        (document["unfinished_lost"], "of which the end never came"),
+        (document["unfinished_lost"], "whose end was lost"),
     )
     told = ", ".join(f"{count:,} {what}" for count, what in parts if count)
     return plural(document["unfinished"], "span") + (f": {told}" if told else "")

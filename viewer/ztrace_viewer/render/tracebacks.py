@@ -1,7 +1,7 @@
-"""Exceptions as Python writes them: frames, message, notes, members and causes; and in one line.
+"""Exceptions in Python's layout: frames, message, notes, members and causes; and in one line.
 
-One idea: an exception, its causes and its members are drawn from one list of what is still to be drawn, so
-that how deep they nest costs nothing, and how many there are is bounded.
+One idea: an exception, its causes and its members are drawn from one stack, so any depth works, and their
+number is bounded.
 """
 
 import textwrap
@@ -18,19 +18,19 @@ from ztrace_viewer.queries.identifiers import SHOWN_GROUP_DIGITS
 from ztrace_viewer.render.frames import draw_frames
 from ztrace_viewer.terminal.characters import clean, clean_lines
 
-#: Lines shown of a message, and of what a server without ztrace says; JSON has them all.
+#: Lines shown of a message, and of the traceback of a server without ztrace; JSON has all.
 MAX_MESSAGE_LINES, MAX_REMOTE_LINES = 8, 40
-#: Exceptions shown of one with its causes and members.
+#: Exceptions drawn of one exception with its causes and members.
 MAX_EXCEPTIONS = 24
 
-#: Exceptions that carry one from the other side, of any traced library.
+#: Classes by which the traced libraries carry an exception from the other side.
 _REMOTE_ERRORS = frozenset(row.remote_error for row in LIBRARIES.values() if row.remote_error)
 _LINKS = {WRAPPED: "caused by", REPLACED: "while handling"}
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """An exception still to be drawn, after the guides of those it is a member of."""
+    """An exception to draw, with the guides of the groups it is a member of."""
 
     exception: ExceptionDocument
     guide: str = ""
@@ -43,9 +43,9 @@ def draw_exception(exception: ExceptionDocument, width: int, *, libraries: bool 
     """Yield the lines of an exception: frames, message and notes, then its members, then its causes.
 
     Args:
-        exception: from a document.
-        width: columns there are; file names are shortened from the left to fit.
-        libraries: show all frames and not only the user's own.
+        exception: exception of a document.
+        width: columns of the screen; file names are shortened from the left to fit.
+        libraries: include frames of libraries.
     """
     pending = [_Part(exception)]
     drawn = 0
@@ -67,7 +67,7 @@ def draw_exception(exception: ExceptionDocument, width: int, *, libraries: bool 
 def draw_remote(text: str) -> Iterator[Text]:
     """Yield the end of the traceback that a server without ztrace sent."""
     lines = [line for line in clean_lines(text.rstrip()) if line.strip()]
-    yield Text("  its own traceback, as it came with the error:", style="dim italic")
+    yield Text("  remote traceback, as sent with the error:", style="dim italic")
     if len(lines) > MAX_REMOTE_LINES:
         yield Text(f"    … {len(lines) - MAX_REMOTE_LINES} lines before", style="dim")
     for line in lines[-MAX_REMOTE_LINES:]:
@@ -86,9 +86,9 @@ def headline(type_name: str, message: str) -> str:
 
 
 def as_raised(type_name: str, message: str) -> str:
-    """Return the headline of an exception as it was where it came from.
+    """Return the headline of an exception as in the process where it was raised.
 
-    A remote error's message begins with the name it had in the other process.
+    The message of a remote error begins with the name of the exception in the other process.
     """
     name, text = shorten_type(type_name), clean(message)
     return text if _is_remote(name, text) else headline(name, text)
@@ -99,7 +99,7 @@ def _is_remote(type_name: str, message: str) -> bool:
 
 
 def _draw_message(exception: ExceptionDocument, width: int) -> Iterator[Text]:
-    """Yield the exception's type and message, and its notes, on as many lines as they need."""
+    """Yield the exception's type and message, and its notes, on as many lines as needed."""
     name, message = exception["type"], exception["message"]
     if exception["how"] == PASSED and _is_remote(name, message):
         yield from _draw_lines(message, width, "bold red")
@@ -111,11 +111,11 @@ def _draw_message(exception: ExceptionDocument, width: int) -> Iterator[Text]:
 
 
 def _draw_lines(text: str, width: int, style: str) -> Iterator[Text]:
-    """Yield a text wrapped to the width, cut to as many lines as are shown."""
+    """Yield the first lines of a text, wrapped to the width."""
     given = clean_lines(text)
     lines: list[str] = []
     for line in given[:MAX_MESSAGE_LINES]:
-        # Some characters take two columns.
+        # Wide characters take two columns.
         most = max(20, width if cell_len(line) == len(line) else width // 2)
         lines.extend(textwrap.wrap(line[: most * (MAX_MESSAGE_LINES + 1)], most) or [""])
     for line in lines[:MAX_MESSAGE_LINES]:
@@ -136,7 +136,7 @@ def _draw_part(part: _Part, width: int, libraries: bool) -> Iterator[Text]:
         for line in (*frames, *_draw_message(exception, room)):
             yield Text.assemble((part.guide, "dim"), line)
         return
-    # Of a member the message comes first: the guides lead to it.
+    # The message of a member comes first, since the guides lead to it.
     lead = part.guide
     for line in _draw_message(exception, room):
         yield Text.assemble((lead, "dim"), line)

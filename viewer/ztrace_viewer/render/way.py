@@ -1,7 +1,7 @@
-"""The way of an exception on the terminal: one Python traceback that crosses processes.
+"""Way of an exception on the terminal: one Python traceback across processes.
 
-One idea: the spans of the way are parted into stretches, one for each process they ran in. A stretch is
-drawn as the lines of its process, and its last line is the call that leads into the next one.
+One idea: the spans of the way are divided into stretches, one for each process. A stretch is drawn as the
+lines of its process, of which the last is the call that leads to the next.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,11 +25,10 @@ from ztrace_viewer.terminal.screen import name_call
 from ztrace_viewer.trees.missing import REMOTE_KINDS
 from ztrace_viewer.trees.states import RUNNING, STATE_WORDS
 
-#: Stretches shown from the beginning and up to the end of a very long way, and spans of one stretch; JSON
-#: has them all.
+#: Stretches shown of a long way, at its beginning and at its end, and spans of one stretch; JSON has all.
 MAX_FIRST, MAX_LAST = 8, 24
 
-#: What stands between an exception that was raised on the way and the call whose error it came of.
+#: Words between an exception raised on the way and the call whose error caused it.
 _LINKS = {
     WRAPPED: "caused by",
     REPLACED: "while handling",
@@ -38,20 +37,20 @@ _LINKS = {
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """The spans of the way that follow each other in one process."""
+    """Consecutive spans of the way in one process."""
 
     hops: Sequence[Hop]
 
     @property
     def called(self) -> str:
-        """What was called in this process."""
+        """Display name of the call into this process."""
         first = self.hops[0]
         kind = first["kind"] if first["kind"] == "consumer" else ""
         return name_call(first["service"], first["name"], kind)
 
 
 def part_way(hops: Sequence[Hop]) -> list[Stretch]:
-    """Return the stretches of a way: one ends where the next span is in another process, or was called."""
+    """Return the stretches of a way; one ends before a span of another process or of a remote kind."""
     begins = [
         place
         for place, hop in enumerate(hops)
@@ -63,13 +62,13 @@ def part_way(hops: Sequence[Hop]) -> list[Stretch]:
 
 
 def draw_way(document: ErrorDocument, width: int, now_ns: int, *, libraries: bool = False) -> Iterator[Text]:
-    """Yield the lines of the way, the entry call first and the exception at its origin last.
+    """Yield the lines of the way, from the entry call to the exception at its origin.
 
     Args:
-        document: of the error.
+        document: document of the error.
         width: columns of the screen.
-        now_ns: for how long something has been running.
-        libraries: show all frames and not only the user's own.
+        now_ns: present time, for spans without an end.
+        libraries: include frames of libraries.
     """
     if document["missing"] is not None:
         yield Text(tell_missing(document["missing"], now_ns), style="yellow")
@@ -91,7 +90,7 @@ def draw_way(document: ErrorDocument, width: int, now_ns: int, *, libraries: boo
 
 
 def find_edge(document: ErrorDocument) -> Hop | None:
-    """Return the span out of which the exception came to the edge: a root, or a consumer."""
+    """Return the root or consumer that the exception came out of, None if it was handled before."""
     for place, hop in enumerate(document["hops"]):
         if hop["how"] is not None:
             is_root = place == 0 and document["missing"] is None
@@ -100,7 +99,7 @@ def find_edge(document: ErrorDocument) -> Hop | None:
 
 
 def tell_handled(hops: Sequence[Hop]) -> str:
-    """Return where the exception was handled, nothing if it came all the way up, or nobody waited for it."""
+    """Return the name of the call that handled the exception, empty if none did."""
     for above, below in pairwise(hops):
         if above["how"] is None and below["how"] is not None and below["kind"] != "consumer":
             return name_call(above["service"], above["name"])
@@ -108,7 +107,7 @@ def tell_handled(hops: Sequence[Hop]) -> str:
 
 
 def _head(stretch: Stretch, before: Stretch | None) -> Text:
-    """Return the line that says what was called, and in which process that ran."""
+    """Return the line with the call into a process, and the process."""
     instance = stretch.hops[0]["instance"]
     if before is None:
         return _draw_head(stretch.called, _name_process(instance, None), None)
@@ -117,7 +116,7 @@ def _head(stretch: Stretch, before: Stretch | None) -> Text:
 
 
 def _name_process(instance: Instance, caller: Instance | None) -> str:
-    """Return the process, with its host where that is another one than the caller's."""
+    """Return the process, with its host if the caller's is another."""
     same = caller is not None and caller["host"] == instance["host"]
     return f"pid {instance['pid']}" + ("" if same else f" on {clean(instance['host'])}")
 
@@ -134,7 +133,7 @@ def _draw_head(called: str, process: str, kind_before: str | None) -> Text:
 def _draw_stretch(
     stretch: Stretch, below: Stretch | None, document: ErrorDocument, width: int, libraries: bool
 ) -> Iterator[Text]:
-    """Yield the lines of one process; of the last one, down to the exception at its origin."""
+    """Yield the lines of one process, in the last one down to the exception at its origin."""
     hops, exception = stretch.hops, document["exception"]
     for place, hop in enumerate(hops):
         if place == MAX_FIRST and len(hops) > MAX_FIRST + MAX_LAST:
@@ -158,7 +157,7 @@ def _draw_stretch(
 
 
 def _tell_link(hop: Hop, origin_span_id: str) -> str:
-    """Return what stands between an exception that was raised on the way and what it came of."""
+    """Return the line between an exception raised on the way and its cause."""
     for member in hop["members"]:
         if concerns(member, origin_span_id):
             return f"its {as_raised(member['type'], member['message']).partition(':')[0]} came from"
@@ -166,27 +165,27 @@ def _tell_link(hop: Hop, origin_span_id: str) -> str:
 
 
 def _tell_untouched(hop: Hop, below: Hop | None) -> Iterator[Text]:
-    """Yield what a span says that the exception did not come into: nothing, unless it came up to it."""
+    """Yield the line of a span that the exception did not enter, if it reached the span below."""
     if below is None or below["how"] is None:
         return
     if below["kind"] == "consumer":
-        yield Text("  a message: nobody here waits for what becomes of it", style="green")
+        yield Text("  a message: its sender does not wait for the outcome", style="green")
     elif hop["status"] == "unfinished":
         yield Text("  has not ended", style="yellow")
     elif hop["status"] == "error":
-        yield Text("  handled here, and failed of something else", style="yellow")
+        yield Text("  handled here, then failed with another error", style="yellow")
     else:
         yield Text("  handled here: its caller saw no error", style="green")
 
 
 def _leave_to(inner: Hop | None, frames: Sequence[Frame], exception: ExceptionDocument | None) -> list[Frame]:
-    """Return a span's frames without the last of the user's own if the span inside it begins with that.
+    """Return a span's frames, without the last of the user's own if the inner span begins with it.
 
-    The span of a call has the line that made it, which is its server's own as well.
+    The line of a call is in the frames of the call's span and of the span around.
     """
     if inner is None:
         return list(frames)
-    # The exception at its origin is drawn from its document, which has the same frames as its hop.
+    # The exception at its origin is drawn from its document, whose frames are those of its hop.
     following = exception["frames"] if exception is not None and inner["frames"] == [] else inner["frames"]
     first = next((frame for frame in following if frame["in_app"]), None)
     kept = list(frames)
@@ -199,7 +198,7 @@ def _leave_to(inner: Hop | None, frames: Sequence[Frame], exception: ExceptionDo
 
 
 def _as_exception(hop: Hop) -> ExceptionDocument:
-    """Return what was raised on the way in the shape of an exception."""
+    """Return an exception that was raised on the way as a document."""
     return {
         "type": hop["type"] or "",
         "message": hop["message"] or "",
@@ -215,7 +214,7 @@ def _as_exception(hop: Hop) -> ExceptionDocument:
 
 
 def _draw_other_side(document: ErrorDocument, now_ns: int) -> Iterator[Text]:
-    """Yield what is known of the other side of a call that failed at its caller."""
+    """Yield the lines of the callee of a call that failed at its caller."""
     failed_ns, callee, remote = document["failed_ns"], document["callee"], document["remote_traceback"]
     if failed_ns is None:
         return
@@ -224,14 +223,14 @@ def _draw_other_side(document: ErrorDocument, now_ns: int) -> Iterator[Text]:
         yield _draw_head(name_call(callee["service"], callee["name"]), process, "client")
         yield Text(f"  {_tell_callee(callee, failed_ns, now_ns)}", style="yellow")
     else:
-        told = "not traced" if remote is not None else "nothing is stored of it"
+        told = "not traced" if remote is not None else "not stored"
         yield _draw_head(clean(document["hops"][-1]["name"]), told, "client")
     if remote is not None:
         yield from draw_remote(remote)
 
 
 def _tell_callee(callee: Callee, failed_ns: int, now_ns: int) -> str:
-    """Return what the other side was doing when the caller gave up, and what has become of it."""
+    """Return the state of the callee when its caller failed, and its later end."""
     start_ns, unfinished = callee["start_ns"], callee["unfinished"]
     if unfinished is not None:
         if unfinished["state"] == RUNNING:
