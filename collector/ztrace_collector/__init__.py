@@ -1,1 +1,1 @@
-"""ztrace's collector: receives spans, stores call trees, the only code that writes SQL."""
+"""Collector of ztrace: receives spans and stores call trees; the only code that writes to the database."""

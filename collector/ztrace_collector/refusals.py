@@ -1,7 +1,7 @@
-"""What was wrong with what came in, counted by reason: the one list of the reasons.
+"""Reasons for refusals, and their counts.
 
-One idea: nothing that arrives may stop the collector, and nothing that it turns away goes uncounted. The
-words are what ``ztrace status`` shows and what people search for: they stay as they are.
+One idea: no input may stop the collector, and nothing that is refused goes uncounted. ``ztrace status`` shows
+the reasons and people search for them, so their words do not change.
 """
 
 import logging
@@ -9,28 +9,28 @@ import sqlite3
 from collections import deque
 from typing import Protocol
 
-#: A message that is refused as a whole. ``undecodable``, ``foreign``, ``version`` and ``header`` are
-#: `ztrace.wire`'s words.
+#: Reasons for refusing a whole message; `ztrace.wire` raises ``undecodable``, ``foreign``, ``version`` and
+#: ``header``.
 FRAMES, UNDECODABLE, FOREIGN, VERSION, HEADER = "frames", "undecodable", "foreign", "version", "header"
 OVERSIZED, BODY, SPAN_COUNT = "oversized", "body", "span_count"
-#: Who was not let in, or sent what its key does not allow; ``INCARNATION`` without keys, too.
+#: Reasons for rejecting a connection, or a message that its key does not allow; INCARNATION needs no keys.
 HANDSHAKE_FAILED, HANDSHAKE_DENIED, CONNECTION_LIMIT = (
     "handshake_failed",
     "handshake_denied",
     "connection_limit",
 )
 SERVICE_NOT_OF_KEY, KEY_REVOKED, INCARNATION = "service_not_of_key", "key_revoked", "incarnation"
-#: A message, or spans of OTLP, that make ztrace itself fail.
+#: Reason for refusing a message, or spans of OTLP, that cause an internal error.
 INTERNAL_ERROR = "internal_error"
-#: A request of OTLP that is refused as a whole, or a connection that brought none.
+#: Reasons for refusing a whole OTLP request, or a connection without one.
 OTLP_BODY, OTLP_OVERSIZED, OTLP_REQUEST = "otlp_body", "otlp_oversized", "otlp_request"
 OTLP_ORIGIN, OTLP_CONNECTION = "otlp_origin", "otlp_connection"
-#: A span that is refused: the field that is missing, of the wrong type or out of its range.
+#: Reasons for refusing a span: the field that is missing, of the wrong type or out of range.
 FIELDS, TRACE_ID, SPAN_ID, PARENT_ID, KIND = "fields", "trace_id", "span_id", "parent_id", "kind"
 NAME, TIME, STATUS = "name", "time", "status"
-#: A span that has not ended, beyond those that are kept.
+#: Reason for refusing an unfinished span beyond the limits.
 UNFINISHED = "unfinished"
-#: A span that is kept, with something in it replaced, cut or left out.
+#: Reasons for correcting a span, with a value replaced, truncated or left out.
 UTF8, LONG_NAME, ATTRIBUTES, LARGE_ATTRIBUTES = "utf8", "long_name", "attributes", "large_attributes"
 LINKS, EXCEPTION, TOO_MANY_NAMES = "links", "exception", "too_many_names"
 DETAILS, LARGE_DETAILS, END_BEFORE_START = "details", "large_details", "end_before_start"
@@ -60,27 +60,27 @@ MENDED_REASONS = (
     END_BEFORE_START,
 )
 
-#: Characters kept of a refusal's detail: it is shown on one line.
+#: Characters kept of a refusal's detail, which is shown on one line.
 MAX_DETAIL = 200
-#: Refused spans whose ids are kept, the newest: so that a child in a tree can say what became of its parent.
+#: Refused spans whose ids are kept, the newest, so that a tree can say why the parent of a span is missing.
 MAX_SPANS = 10_000
 
 _log = logging.getLogger(__name__)
 
 
 class Note(Protocol):
-    """Function that counts refusals: `Refusals.note`, or one that hands them on to it."""
+    """Function that counts refusals: `Refusals.note`, or one that forwards to it."""
 
     def __call__(self, reason: str, detail: str, count: int = 1) -> None:
         """Count some refusals of one reason."""
 
 
 class Refusals:
-    """The refusals of one transaction.
+    """Refusals of one transaction.
 
     Attributes:
         counts: by reason.
-        spans: ids of spans that were refused, with the reason.
+        spans: trace id, span id and reason of each refused span.
     """
 
     def __init__(self) -> None:
@@ -90,16 +90,16 @@ class Refusals:
 
     @property
     def total(self) -> int:
-        """How many there were, whatever the reason."""
+        """Number of refusals of all reasons."""
         return sum(self.counts.values())
 
     def note(self, reason: str, detail: str, count: int = 1) -> None:
-        """Count refusals; the last detail of each reason is kept."""
+        """Count refusals, and keep the last detail of each reason."""
         self.counts[reason] = self.counts.get(reason, 0) + count
         self._details[reason] = detail
 
     def add(self, other: "Refusals") -> None:
-        """Count another's as well."""
+        """Add the refusals of another object."""
         for reason, count in other.counts.items():
             self.note(reason, other._details[reason], count)
         self.spans.extend(other.spans)
@@ -128,7 +128,7 @@ class Refusals:
 
 
 def _one_line(detail: str) -> str:
-    """Return text that SQLite takes and a terminal survives."""
+    """Return a detail that is valid in SQLite and safe on a terminal, on one line."""
     plain = "".join(
         char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in detail[:MAX_DETAIL]
     )

@@ -1,8 +1,9 @@
-"""The collector at work: a socket in front of a store.
+"""The running collector: a socket in front of a store.
 
-One idea: one thread. While a transaction is written, libzmq's own thread receives into its queue, and when
-that is full the publishers keep what they have; a second thread of ours would only compete for the
-interpreter. Messages are gathered for a moment, stored in one transaction, and acknowledged after its commit.
+One idea: a single thread receives and stores. While a transaction is written, libzmq's own thread receives
+into its queue, and when that is full the publishers keep their spans; a second thread here would only compete
+for the interpreter. Messages are gathered for a moment, stored in one transaction, and acknowledged after its
+commit.
 """
 
 import logging
@@ -33,16 +34,15 @@ from ztrace_collector.storing.defects import DefectFiles, contained
 from ztrace_collector.storing.retention import NO_LIMITS, Limits
 from ztrace_collector.storing.writer import Writer
 
-#: How long nothing must have come in after a stop before all is taken to be there, and how long that is
-#: tried if publishers do not stop.
+#: Silence after a stop that ends receiving, and the deadline if publishers keep sending.
 QUIET_MS, DRAIN_S = 20, 2.0
-#: How long the last acknowledgements may take to leave: lost ones cost duplicates, not spans.
+#: Time for the last acknowledgements to leave: lost ones cost duplicates, not spans.
 GOODBYE_MS = 500
 #: Longest sleep of the loop, so that a display of progress is redrawn while nothing arrives.
 IDLE_S = 0.5
-#: Pause after a turn that failed for a reason that nobody foresaw, and how long nothing is adopted then.
+#: Pause after a turn with an internal error, and pause of adopting after one.
 PAUSE_S, ADOPT_AGAIN_S = 0.1, 30.0
-#: Read at a time of what has woken the loop: each byte is one call, and one look is enough for all.
+#: Bytes read at a time from the loop's wake-up socket: one turn serves any number of wake-ups.
 WAKE_BYTES = 4096
 
 _log = logging.getLogger(__name__)
@@ -53,27 +53,27 @@ class Counts(Protocol):
 
     @property
     def span_count(self) -> int:
-        """Return the number of spans stored."""
+        """Number of spans stored."""
         ...
 
     @property
     def refused_count(self) -> int:
-        """Return the number of messages and spans refused or mended."""
+        """Number of messages and spans refused or corrected."""
         ...
 
     @property
     def publisher_count(self) -> int:
-        """Return the number of publishers that are connected now."""
+        """Number of publishers that are connected now."""
         ...
 
     @property
     def holding(self) -> bool:
-        """Return whether nothing can be stored at the moment."""
+        """True while nothing can be stored."""
         ...
 
 
 class Progress(Protocol):
-    """Display of a running collector, handed in by a command line, which also opens and closes it."""
+    """Display of a running collector, passed in by a command line, which also opens and closes it."""
 
     def update(self, counts: Counts) -> None:
         """Redraw the figures if it is time to; the loop calls this each turn, at least twice a second."""
@@ -90,25 +90,26 @@ class Lines:
 
     def say(self, line: str) -> None:
         """Print a line."""
-        with suppress(OSError):  # A terminal that is closed is no reason to end the collector.
+        with suppress(OSError):  # The collector continues when its terminal has been closed.
             print(f"ztrace: {line}", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a collector is to do.
+    """Settings of a collector.
 
     Attributes:
-        bind: the endpoint that publishers connect to; port 0 takes a free one.
-        database: the file, made if there is none.
-        keys: who may send; without, whoever can reach the endpoint, which has to be on this machine.
-        limits: what is kept in it.
-        adopt: a spool folder on this machine: what dead processes left there is stored.
-        progress: display that is given the figures of the collector, and lines for the user.
-        companions: make what else runs while it collects; each is given the inbox, and what writes a line
-            on standard error from any thread.
-        destinations: where spans are sent on to.
-        sends_unfinished: send spans on that have not ended once their processes have.
+        bind: the endpoint that publishers connect to; port 0 picks a free one.
+        database: the database file, created if missing.
+        keys: the keys of services that may send; without keys any program that reaches the endpoint may send,
+            and the endpoint must be on this machine.
+        limits: limits on age and size of what is stored.
+        adopt: a spool folder on this machine, from which the spans of dead processes are stored.
+        progress: display of figures and of lines for the user.
+        companions: factories of servers that run beside the collector; each is called with the inbox and a
+            thread-safe function that prints a line for the user.
+        destinations: OTLP receivers to which spans are forwarded.
+        sends_unfinished: also forward unfinished spans once their processes have ended.
     """
 
     bind: str
@@ -123,14 +124,14 @@ class Options:
 
 
 def collect(options: Options, *, ready: Callable[[str], None] | None = None) -> None:
-    """Collect until SIGINT or SIGTERM, and then store what has been received.
+    """Run a collector until SIGINT or SIGTERM, then store what has been received.
 
     Args:
-        options: what to do.
+        options: the settings.
         ready: called with the endpoint once publishers can connect to it.
 
     Raises:
-        EndpointError: it cannot be bound.
+        EndpointError: the endpoint cannot be bound.
         SettingsError: the keys cannot be used, or a destination is the collector itself.
         DatabaseError: the file cannot be used, or no longer.
     """
@@ -140,7 +141,7 @@ def collect(options: Options, *, ready: Callable[[str], None] | None = None) -> 
 
 
 class Collector:
-    """A collector that any thread can run, and any other thread or a signal handler can stop."""
+    """Collector that any thread can run, and that any other thread or a signal handler can stop."""
 
     def __init__(self, options: Options, *, ready: Callable[[str], None] | None = None) -> None:
         self._options = options
@@ -149,19 +150,19 @@ class Collector:
         self._waker: socket.socket | None = None
 
     def stop(self) -> None:
-        """Ask `run` to store what has been received and to return; it can be called at any time."""
+        """Ask `run` to store what has been received and to return; idempotent, and allowed before `run`."""
         self._stopping.set()
         self._wake()
 
     def run(self) -> None:
-        """Be the collector, once, until `stop`."""
+        """Run the collector until `stop`; a second run is not possible."""
         options = self._options
         with ExitStack() as stack:
-            # A byte in here wakes the loop: a flag alone would be seen only with the next message.
+            # A byte in this socket wakes the loop; a flag alone would be seen with the next message.
             wakened, self._waker = (stack.enter_context(end) for end in socket.socketpair())
             wakened.setblocking(False)
             self._waker.setblocking(False)
-            # First: a port in use is no reason to leave a new, empty file behind.
+            # Before the file: a port in use must not leave a new, empty database behind.
             receiver = stack.enter_context(Receiver(options.bind, options.keys))
             say = options.progress.say
             defects = DefectFiles(options.database)
@@ -171,7 +172,7 @@ class Collector:
                 if isinstance(companion, Servers):
                     own = [address for address in (companion.http, companion.grpc) if address is not None]
                     check_not_own(options.destinations, own)
-            # Closed before they end: what waits for an answer has one.
+            # Closed before the companions, whose pending requests are answered by that.
             stack.callback(inbox.close)
             writer = stack.enter_context(Writer(options.database, options.limits, say=say, defects=defects))
             forwarder = None
@@ -184,7 +185,7 @@ class Collector:
                     wake=self._wake,
                 )
                 stack.callback(forwarder.close)
-                # Before anything is received: what is stored from now on is sent.
+                # Before the first message: a new destination starts after what is stored already.
                 _forward(forwarder, writer)
             else:
                 writer.write_beside(retire_all)
@@ -203,7 +204,7 @@ class Collector:
             _Loop(
                 receiver, inbox, writer, forwarder, adopter, companions, options.progress, self._stopping
             ).run(wakened)
-            # Only what has been acknowledged is worth waiting for; after an error there is nothing to say.
+            # Wait for the acknowledgements to leave; after an error there are none.
             receiver.socket.linger = GOODBYE_MS
 
     def _wake(self) -> None:
@@ -211,11 +212,11 @@ class Collector:
             try:
                 self._waker.send(b"\0")
             except OSError:
-                pass  # It has ended already, or has been told often enough.
+                pass  # The collector has ended, or enough wake-ups are pending.
 
 
 class _Loop:
-    """The turns of a collector."""
+    """Loop of a collector: receive, store, acknowledge, and the work beside."""
 
     def __init__(
         self,
@@ -239,7 +240,7 @@ class _Loop:
         self._adopt_s = 0.0
 
     def run(self, wakened: socket.socket) -> None:
-        """Store what arrives, and after a stop what has arrived by then."""
+        """Store what arrives until a stop, and then what has arrived by then."""
         poller, holding = zmq.Poller(), zmq.Poller()
         poller.register(self._receiver.socket, zmq.POLLIN)
         for each in (poller, holding):
@@ -248,12 +249,12 @@ class _Loop:
         adopting = False
         while not self._stopping.is_set():
             with contained(_log, "collecting"):
-                # While it holds nothing is taken from the socket, so that publishers keep what they have.
+                # While the writer holds, messages stay in the socket, so that publishers keep their spans.
                 timeout_s = 0.0 if adopting or self._inbox.is_waiting else self._wait_s()
                 ready = (holding if self._writer.holding else poller).poll(math.ceil(1000 * timeout_s))
                 adopting = self._turn(dict(ready), wakened)
                 continue
-            # Whatever was taken is sent again, a moment later: a defect must not become a busy loop.
+            # Senders retry what was taken. The pause keeps a defect from becoming a busy loop.
             self._inbox.settle(None)
             self._stopping.wait(PAUSE_S)
         with contained(_log, "storing what was received before the end"):
@@ -264,7 +265,7 @@ class _Loop:
                 self._forwarder.finish(self._writer)
 
     def _turn(self, ready: Mapping[Any, int], wakened: socket.socket) -> bool:
-        """Do each part of the work once; return whether there are more spans to adopt at once."""
+        """Run one turn of the loop; return whether there are more spans to adopt at once."""
         if wakened.fileno() in ready:
             wakened.recv(WAKE_BYTES)
         try:
@@ -307,7 +308,7 @@ class _Loop:
         self._take_notes()
 
     def _store(self, is_received: bool) -> None:
-        """Store what there is, from the socket and from the inbox, in one transaction."""
+        """Store what is pending in the socket and in the inbox, in one transaction."""
         writer, inbox, receiver = self._writer, self._inbox, self._receiver
         self._take_notes()
         messages = receiver.gather(self._stopping.is_set, writer.noted.note) if is_received else []
@@ -333,7 +334,7 @@ def _forward(forwarder: Forwarder, writer: Writer) -> None:
 
 @contextmanager
 def _stopped_by_signals(collector: Collector) -> Iterator[None]:
-    """Let SIGINT and SIGTERM stop the collector; only the main thread can ask for signals."""
+    """Stop the collector on SIGINT and SIGTERM while the block lasts; only in the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
