@@ -248,8 +248,11 @@ def _record(frame: FrameType, line: int, repeats: int, omitted: int) -> FrameRec
 def _read_line(file: str, line: int, frame: FrameType) -> str:
     import linecache  # Not needed by programs without exceptions.
 
-    # The module's loader, which may be the program's, is asked for sources that are in no file.
-    code = call_program(lambda at: linecache.getline(file, at, frame.f_globals), line, "")
+    if len(linecache.cache.get(file, ())) == 4:  # Read before.
+        code = linecache.getline(file, line)
+    else:
+        # The module's loader, which may be the program's, is asked for sources that are in no file.
+        code = call_program(lambda at: linecache.getline(file, at, frame.f_globals), line, "")
     return str.__str__(code).strip()[:MAX_CODE]
 
 
