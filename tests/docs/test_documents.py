@@ -152,6 +152,8 @@ def test_show(ask: Ask) -> None:
             spans += 1
             check(each, "Span")
             check(each["instance"], "Instance")
+            for link in each["links"]:
+                check(link, "Link")
             if each["unfinished"] is not None:
                 unfinished += 1
                 check(each["unfinished"], "Unfinished")

@@ -227,7 +227,7 @@ def test_nothing_in_a_lane_crosses(trees: list[list[StoredSpan]]) -> None:
                 for outer in spans[:number]:
                     end_ns = outer.start_ns + outer.duration_ns
                     assert inner.start_ns >= end_ns or inner.start_ns + inner.duration_ns <= end_ns
-            lane = lanes[block.instance].place(block, min(each.start_ns for each in tree))
+            lane = lanes[block.instance].place(block)
             for begin, end in taken[block.instance, lane]:
                 assert end < block.start_ns or block.end_ns < begin
             taken[block.instance, lane].append((block.start_ns, block.end_ns))

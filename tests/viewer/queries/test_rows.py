@@ -75,17 +75,18 @@ def test_columns_that_do_not_fit_are_an_error(db: sqlite3.Connection, query: str
 
 def test_a_span_is_shown_with_every_column_it_has(tmp_path: Path) -> None:
     """Each field of the record is a column of the row and, unless it is told otherwise, of the document."""
-    elsewhere = {"links", "exception"}
+    elsewhere = {"exception"}
     assert set(records.Span._fields) - elsewhere <= set(SpanRow._fields)
     converted = {"trace_id", "instance_id", "host", "pid", "details"}
-    derived = {"instance", "status_message", "events", "exception", "children"}
+    derived = {"instance", "exception", "children"}
+    derived |= {"status_message", "events", "scope", "trace_state", "flags", "dropped"}  # Of details.
     assert set(SpanDocument.__annotations__) - derived == set(SpanRow._fields) - converted
     path = tmp_path / "shop.db"
     store(path, {"shop": [span(trace_id(1), 1)]})
     with open_database(path) as opened:
         stored = {column[1] for column in opened.execute("PRAGMA table_info(spans)")}
-    joined = {"service", "name", "kind", "instance_id", "host", "pid", "unfinished"}
-    assert stored - {"id", "method", "instance", "links"} == set(SpanRow._fields) - joined
+    joined = {"service", "name", "kind", "instance_id", "host", "pid", "resource", "unfinished"}
+    assert stored - {"id", "method", "instance"} == set(SpanRow._fields) - joined
     row = SpanRow._make(None for _ in SpanRow._fields)
     filled = row._replace(span_id=bytes(8), status=records.OK)
     assert make_span(filled, None).keys() == SpanDocument.__annotations__.keys()

@@ -304,3 +304,15 @@ def test_a_checkout_has_no_line_too_many(shop: Path) -> None:
     """A whole checkout is drawn without a surplus line."""
     assert len(checkout(trace_id(1))) == 5
     assert len(lines(read(shop))) == 2 + 1 + 1 + 9 + 1 + 4 + 1 + 6
+
+
+def test_the_depth_of_deep_calls_is_marked(path: Path) -> None:
+    """Where the guides of the outer levels do not fit, a call's line begins with its depth."""
+    calls = [span(trace_id(1), number, number - 1 or None, name=f"call{number}") for number in range(1, 31)]
+    store(path, {"shop": calls})
+    marked = [line.partition("⋮") for line in lines(read(path), 60) if "⋮" in line]
+    depths = [int(depth) for depth, _, _ in marked]
+    assert depths == list(range(depths[0], 30))
+    assert 5 < depths[0] < 12
+    for depth, _, rest in marked:
+        assert re.search(rf"└╴shop\.call{int(depth) + 1} ", rest), rest

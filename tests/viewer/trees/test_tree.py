@@ -39,10 +39,12 @@ def row(
         cpu_ns=None,
         status=2 if duration_ns is None else status,
         attributes=None,
+        links=None,
         details=None,
         instance_id="aa",
         host="box",
         pid=1,
+        resource=None,
         unfinished=None,
     )
 

@@ -11,6 +11,7 @@ from ztrace_viewer.commands.options import database_option, json_option, limit_o
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.identifiers import find_trace
 from ztrace_viewer.queries.traces import read_tree
+from ztrace_viewer.trees.tree import flatten
 
 #: Lines of text that a person can still look through.
 DEFAULT_LINES = 200
@@ -21,7 +22,8 @@ DEFAULT_LINES = 200
 @database_option
 @limit_option(DEFAULT_LINES, "Most lines of text; 0 for all.", minimum=0)
 @json_option
-def show(trace: str, database: Path, limit: int, as_json: bool) -> None:
+@click.option("--flat", is_flag=True, help="With --json, a list of spans with their depth instead of a tree.")
+def show(trace: str, database: Path, limit: int, as_json: bool, flat: bool) -> None:
     """Show one call tree.
 
     TRACE is the beginning of a trace id listed by 'ztrace slow'. Each line is a call with its time and a bar
@@ -33,6 +35,8 @@ def show(trace: str, database: Path, limit: int, as_json: bool) -> None:
     Example:
       ztrace show 019a4c7e11d04f2b
     """
+    if flat and not as_json:
+        raise click.UsageError("--flat is a form of the JSON document; add --json")
     now_ns = time.time_ns()
     with open_database(database) as db:
         try:
@@ -42,9 +46,9 @@ def show(trace: str, database: Path, limit: int, as_json: bool) -> None:
                 print_json({})
             raise
     if as_json:
-        return print_json(document)
+        return print_json(flatten(document) if flat else document)
     from ztrace_viewer.render.call_tree import draw_tree
-    from ztrace_viewer.terminal.screen import open_screen, write
+    from ztrace_viewer.terminal.screen import open_screen, write_all
 
     screen = open_screen()
-    write(screen, *draw_tree(document, screen.width, limit or None, now_ns))
+    write_all(screen, draw_tree(document, screen.width, limit or None, now_ns))

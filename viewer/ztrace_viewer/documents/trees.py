@@ -32,11 +32,36 @@ class SpanEvent(TypedDict):
     attributes: dict[str, object]
 
 
-class SpanDocument(TypedDict):
-    """A span with everything below it.
+class SpanLink(TypedDict):
+    """A link to a span, with the fields that only OpenTelemetry records."""
 
-    Extra: ``unfinished``, null for a span that has ended; ``events``, by time, and ``status_message``, both
-    of OpenTelemetry alone.
+    trace_id: str
+    span_id: str
+    trace_state: str
+    attributes: dict[str, object]
+
+
+class Scope(TypedDict):
+    """The instrumentation that made a span."""
+
+    name: str
+    version: str
+
+
+class Dropped(TypedDict):
+    """What a program's OpenTelemetry SDK dropped of a span."""
+
+    attributes: int
+    events: int
+    links: int
+
+
+class FlatSpan(TypedDict):
+    """A span without those below it.
+
+    Extra: ``unfinished``, null for a span that has ended, and ``status_message``. OpenTelemetry alone records
+    ``events``, by time, ``scope``, ``trace_state``, ``flags``, ``dropped``, and ``resource``, the attributes
+    of the process.
     """
 
     span_id: str
@@ -53,9 +78,26 @@ class SpanDocument(TypedDict):
     instance: Instance
     attributes: dict[str, object]
     events: list[SpanEvent]
+    links: list[SpanLink]
+    scope: Scope | None
+    trace_state: str
+    flags: int
+    dropped: Dropped
+    resource: dict[str, object]
     unfinished: UnfinishedState | None
     exception: ExceptionDocument | None
+
+
+class SpanDocument(FlatSpan):
+    """A span with everything below it."""
+
     children: list["SpanDocument"]
+
+
+class PlacedSpan(FlatSpan):
+    """A span in the order of its tree, with the number of spans above it."""
+
+    depth: int
 
 
 class Loss(TypedDict):
@@ -83,8 +125,8 @@ class Missing(TypedDict, total=False):
     refusal: NotRequired[str]
 
 
-class TreeDocument(TypedDict):
-    """``show``: one call tree. It is complete when nothing is missing."""
+class Summary(TypedDict):
+    """A call tree as a whole. It is complete when nothing is missing."""
 
     trace_id: str
     start_ns: int
@@ -94,4 +136,15 @@ class TreeDocument(TypedDict):
     error_count: int
     complete: bool
     missing: list[Missing]
+
+
+class TreeDocument(Summary):
+    """``show``: one call tree."""
+
     roots: list[SpanDocument]
+
+
+class FlatTreeDocument(Summary):
+    """``show --flat``: one call tree as a list, for readers that cannot nest as deep as calls can."""
+
+    spans: list[PlacedSpan]

@@ -64,7 +64,6 @@ class ChromeWriter:
     def _make_events(self, forest: Forest) -> Iterator[dict[str, object]]:
         if not forest.spans:
             return
-        start_ns = min(span.start_ns for span in forest.spans)
         blocks = find_blocks(forest)
         block_of = {position: number for number, block in enumerate(blocks) for position in block.positions}
         arrows = _find_arrows(forest, block_of)
@@ -74,7 +73,7 @@ class ChromeWriter:
                 lanes = self._lanes[block.instance] = Lanes()
                 yield self._name_process(block.instance)
             known = len(lanes)
-            lane = lanes.place(block, start_ns)
+            lane = lanes.place(block)
             if lane == known:
                 yield _name_lane(block.instance, lane)
             yield from self._make_block(forest, block, lane, arrows)

@@ -6,6 +6,7 @@ fills most of it: own time as a block, time in children as a line.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 #: Blocks that fill 0 to 8 eighths of a cell from its left side.
 _FROM_LEFT = " ▏▎▍▌▋▊▉█"
@@ -54,10 +55,12 @@ def draw_bar(
         low, high = max(begin, scale.eighths(wait_start)), min(end, scale.eighths(wait_end))
         if low < high:
             marks[low:high] = b"\1" * (high - low)
-    return [_cell(marks[cell : cell + _EIGHTHS]) for cell in range(0, len(marks), _EIGHTHS)]
+    cells = bytes(marks)
+    return [_cell(cells[cell : cell + _EIGHTHS]) for cell in range(0, len(cells), _EIGHTHS)]
 
 
-def _cell(marks: bytearray) -> tuple[str, bool]:
+@lru_cache(maxsize=6561)  # As many as there are cells: three marks, eight times.
+def _cell(marks: bytes) -> tuple[str, bool]:
     own, waiting = marks.count(2), marks.count(1)
     if own == 0:
         return (WAITING, False) if waiting else (" ", False)

@@ -6,6 +6,8 @@ drawn from top to bottom in one pass, at any size and depth.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import itemgetter
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -43,11 +45,13 @@ class _Node:
     """A span to draw, or the siblings folded in its place.
 
     Attributes:
+        depth: levels above it, shown where not all of their guides fit.
         fold: (count, total duration) of the folded siblings.
         missing: reason that is drawn above, in the place of the span's parent.
     """
 
     span: SpanDocument
+    depth: int
     guide: str
     guide_below: str
     fold: tuple[int, int] | None = None
@@ -83,7 +87,8 @@ def draw_tree(tree: TreeDocument, width: int, limit: int | None, now_ns: int) ->
         yield from drawn
         if node.fold is None:
             left -= 1
-            pending.extend(_children(node.span["children"], node.guide_below, notable, columns))
+            below = _children(node.span["children"], node.guide_below, node.depth + 1, notable, columns)
+            pending.extend(below)
     if tree["missing"]:
         yield Text(tell_complete(tree["missing"]), style="bold yellow")
 
@@ -186,7 +191,7 @@ def _top(tree: TreeDocument, notable: set[int], columns: _Columns) -> list[_Node
                 orphans[parent_id] = groups[-1][1]
     nodes: list[_Node] = []
     for parent_id, spans in reversed(groups):
-        below = _children(spans, "", notable, columns, top=parent_id is None)
+        below = _children(spans, "", 0 if parent_id is None else 1, notable, columns)
         if parent_id is not None:
             below[-1] = replace(below[-1], missing=entries[spans[0]["span_id"]])
         nodes.extend(below)
@@ -194,7 +199,7 @@ def _top(tree: TreeDocument, notable: set[int], columns: _Columns) -> list[_Node
 
 
 def _children(
-    spans: Sequence[SpanDocument], guide: str, notable: set[int], columns: _Columns, *, top: bool = False
+    spans: Sequence[SpanDocument], guide: str, depth: int, notable: set[int], columns: _Columns
 ) -> list[_Node]:
     """Return the nodes of siblings, the first one last, with runs of the same call folded."""
     shown: list[tuple[SpanDocument, tuple[int, int] | None]] = []
@@ -214,8 +219,8 @@ def _children(
     nodes = []
     for place, (span, fold) in enumerate(shown):
         last = place == len(shown) - 1
-        own, below = ("", "") if top else (("└╴", "  ") if last else ("├╴", "│ "))
-        nodes.append(_Node(span, guide + own, guide + below, fold))
+        own, below = (("└╴", "  ") if last else ("├╴", "│ ")) if depth else ("", "")
+        nodes.append(_Node(span, depth, guide + own, guide + below, fold))
     return nodes[::-1]
 
 
@@ -235,7 +240,7 @@ def _draw_node(
         gap = Text(tell_missing(node.missing, columns.now_ns), style="yellow")
         gap.truncate(width, overflow="ellipsis")
         yield gap
-    line = Text(node.guide, style="dim")
+    line = Text(_mark_depth(node), style="dim")
     if node.fold is not None:
         count, total_ns = node.fold
         line.append(f"… {count:,} more like this, {format_duration(total_ns)} in all")
@@ -275,8 +280,17 @@ def _append_bar(line: Text, span: SpanDocument, scale: Scale, style: str) -> Non
             if child["duration_ns"] is not None and child["kind"] != "consumer"
         ]
         waits = cover(children, start_ns, end_ns)
-    for character, own in draw_bar(scale, start_ns, end_ns, waits):
-        line.append(character, f"{style} not dim" if own else "dim")
+    cells = draw_bar(scale, start_ns, end_ns, waits)
+    for own, run in groupby(cells, itemgetter(1)):
+        line.append("".join(character for character, _ in run), f"{style} not dim" if own else "dim")
+
+
+def _mark_depth(node: _Node) -> str:
+    """Return the guide of a node, with its depth in front if the guides of the outer levels are left out."""
+    if len(node.guide) >= 2 * node.depth:
+        return node.guide
+    mark = f"{node.depth}⋮"
+    return mark + node.guide[len(mark) :] if len(mark) < len(node.guide) else f"{mark} "
 
 
 def _guide_inside(node: _Node) -> str:

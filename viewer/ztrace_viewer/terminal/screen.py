@@ -6,6 +6,9 @@ can neither colour nor break a picture.
 
 import os
 import sys
+from collections.abc import Iterable
+from itertools import groupby, islice
+from typing import cast
 
 from rich.console import Console, RenderableType
 from rich.text import Text
@@ -14,6 +17,8 @@ from ztrace_viewer.terminal.characters import clean
 
 #: Columns where there is no terminal to ask: enough for a file or a pipe, and for every table.
 PIPE_WIDTH = 120
+#: Lines of text in one print; enough to make its own cost negligible.
+_BATCH = 100
 
 
 class _Console(Console):
@@ -31,8 +36,22 @@ def open_screen() -> Console:
 
 def write(console: Console, *parts: RenderableType) -> None:
     """Write each part on lines of its own, none wider than the screen."""
-    for part in parts:
-        console.print(part, no_wrap=True, overflow="ellipsis", crop=True)
+    write_all(console, parts)
+
+
+def write_all(console: Console, parts: Iterable[RenderableType]) -> None:
+    """Write parts as they are produced, texts many at a time: each print takes longer than a line of text."""
+    for is_text, run in groupby(parts, lambda part: isinstance(part, Text)):
+        if is_text:
+            while batch := list(islice(run, _BATCH)):
+                _print(console, Text("\n").join(cast(list[Text], batch)))
+        else:
+            for part in run:
+                _print(console, part)
+
+
+def _print(console: Console, part: RenderableType) -> None:
+    console.print(part, no_wrap=True, overflow="ellipsis", crop=True)
 
 
 def name_call(service: str, name: str, kind: str = "") -> str:

@@ -1,9 +1,9 @@
 """Lanes of a process, in which calls nest as in a thread.
 
-One idea: nested calls in one process form a block, and a block takes the first lane that is free at its time.
-Trees arrive in the order in which they began, so lanes forget blocks that ended before.
+One idea: calls of one process that lie within each other are a block, and no two blocks in a lane overlap.
 """
 
+import heapq
 from dataclasses import dataclass, field
 
 from ztrace_viewer.trees.forest import Forest
@@ -28,31 +28,40 @@ class Block:
 
 
 class Lanes:
-    """Lanes of one process."""
+    """The lanes of one process; a block takes the lowest one that is free from its start on."""
 
     def __init__(self) -> None:
-        #: Times at which each lane is taken: (begin, end).
-        self._taken: list[list[tuple[int, int]]] = []
+        #: End of the last block of each lane.
+        self._ends_ns: list[int] = []
+        #: Lanes in use, by that end, and lanes that were free at the start of an earlier block.
+        self._busy: list[tuple[int, int]] = []
+        self._free: list[int] = []
 
     def __len__(self) -> int:
-        return len(self._taken)
+        return len(self._ends_ns)
 
-    def place(self, block: Block, tree_start_ns: int) -> int:
+    def place(self, block: Block) -> int:
         """Return the lane of a block.
 
-        Args:
-            block: of one tree.
-            tree_start_ns: start of the tree; no later block begins before.
+        The cost is logarithmic where blocks come by their start. Blocks of overlapping trees may come out of
+        order; a lane whose last block ends later is then in use again.
         """
-        for lane, taken in enumerate(self._taken):
-            # Blocks of which one ends when the other begins get two lanes: their order is unknown.
-            left = [(begin, end) for begin, end in taken if end >= tree_start_ns]
-            self._taken[lane] = left
-            if all(end < block.start_ns or begin > block.end_ns for begin, end in left):
-                left.append((block.start_ns, block.end_ns))
-                return lane
-        self._taken.append([(block.start_ns, block.end_ns)])
-        return len(self._taken) - 1
+        # A block that starts at the very end of another is put beside it: their order would be a guess.
+        while self._busy and self._busy[0][0] < block.start_ns:
+            heapq.heappush(self._free, heapq.heappop(self._busy)[1])
+        lane = None
+        while self._free and lane is None:
+            lowest = heapq.heappop(self._free)
+            if self._ends_ns[lowest] < block.start_ns:
+                lane = lowest
+            else:
+                heapq.heappush(self._busy, (self._ends_ns[lowest], lowest))
+        if lane is None:
+            lane = len(self._ends_ns)
+            self._ends_ns.append(block.end_ns)
+        self._ends_ns[lane] = block.end_ns
+        heapq.heappush(self._busy, (block.end_ns, lane))
+        return lane
 
 
 def find_blocks(forest: Forest) -> list[Block]:

@@ -5,8 +5,16 @@ from typing import NamedTuple
 from ztrace.records import ERROR, OK, UNFINISHED
 from ztrace_viewer.documents.exceptions import ExceptionDocument
 from ztrace_viewer.documents.trees import SpanDocument, UnfinishedState
-from ztrace_viewer.json_text import read_json
-from ztrace_viewer.trees.span_events import read_details, read_events, read_status_message
+from ztrace_viewer.trees.details import (
+    read_count,
+    read_dropped,
+    read_events,
+    read_links,
+    read_object,
+    read_scope,
+    read_status_message,
+    read_text,
+)
 from ztrace_viewer.trees.states import RUNNING
 
 #: Names of the status numbers in documents.
@@ -21,6 +29,8 @@ class SpanRow(NamedTuple):
 
     Attributes:
         attributes: JSON object, None if there are none.
+        links: JSON array, None if there are none.
+        resource: JSON object with the attributes of the process, None if there are none.
         details: JSON object with what only OpenTelemetry records, None if there is none.
         unfinished: state of a span without an end.
     """
@@ -37,10 +47,12 @@ class SpanRow(NamedTuple):
     cpu_ns: int | None
     status: int
     attributes: str | None
+    links: str | None
     details: str | None
     instance_id: str
     host: str
     pid: int
+    resource: str | None
     unfinished: UnfinishedState | None
 
     @property
@@ -56,13 +68,12 @@ class SpanRow(NamedTuple):
 
     def read_attributes(self) -> dict[str, object]:
         """Return the attributes, empty where the column does not hold an object."""
-        attributes = read_json(self.attributes)
-        return attributes if isinstance(attributes, dict) else {}
+        return read_object(self.attributes)
 
 
 def make_span(row: SpanRow, exception: ExceptionDocument | None) -> SpanDocument:
     """Return a span's document, without children."""
-    details = read_details(row.details)
+    details = read_object(row.details)
     return {
         "span_id": row.span_id.hex(),
         "parent_id": None if row.parent_id is None else row.parent_id.hex(),
@@ -78,6 +89,12 @@ def make_span(row: SpanRow, exception: ExceptionDocument | None) -> SpanDocument
         "instance": {"id": row.instance_id, "host": row.host, "pid": row.pid},
         "attributes": row.read_attributes(),
         "events": read_events(details),
+        "links": read_links(row.links, details),
+        "scope": read_scope(details),
+        "trace_state": read_text(details.get("trace_state")),
+        "flags": read_count(details.get("flags")),
+        "dropped": read_dropped(details),
+        "resource": read_object(row.resource),
         "unfinished": row.unfinished,
         "exception": exception,
         "children": [],

@@ -6,10 +6,17 @@ as parent or form a circle; positions cannot, so each row comes out exactly once
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import cast
 
 from ztrace.records import ERROR, UNFINISHED
 from ztrace_viewer.documents.exceptions import ExceptionDocument
-from ztrace_viewer.documents.trees import Missing, SpanDocument, TreeDocument
+from ztrace_viewer.documents.trees import (
+    FlatTreeDocument,
+    Missing,
+    PlacedSpan,
+    SpanDocument,
+    TreeDocument,
+)
 from ztrace_viewer.trees import missing, states
 from ztrace_viewer.trees.missing import NO_FACTS, Facts, Orphan
 from ztrace_viewer.trees.spans import SpanRow, make_span
@@ -82,6 +89,18 @@ def walk(roots: Sequence[SpanDocument]) -> Iterator[tuple[SpanDocument, int]]:
         span, depth = pending.pop()
         yield span, depth
         pending.extend((child, depth + 1) for child in reversed(span["children"]))
+
+
+def flatten(tree: TreeDocument) -> FlatTreeDocument:
+    """Return a tree as the list of its spans, each with its depth, in the order of the tree."""
+    spans: list[PlacedSpan] = []
+    for span, depth in walk(tree["roots"]):
+        placed: dict[str, object] = {**span, "depth": depth}
+        del placed["children"]
+        spans.append(cast(PlacedSpan, placed))
+    flat: dict[str, object] = {**tree, "spans": spans}
+    del flat["roots"]
+    return cast(FlatTreeDocument, flat)
 
 
 def cover(intervals: Iterable[tuple[int, int]], start_ns: int, end_ns: int) -> list[tuple[int, int]]:

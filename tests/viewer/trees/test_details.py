@@ -12,7 +12,7 @@ from ztrace_viewer.queries.figures import list_methods
 from ztrace_viewer.queries.traces import read_tree
 from ztrace_viewer.render.call_tree import draw_tree
 from ztrace_viewer.render.lists import draw_stats
-from ztrace_viewer.trees.span_events import read_details, read_events, read_status_message
+from ztrace_viewer.trees.details import read_events, read_object, read_status_message
 
 TRACE = trace_id(1)
 
@@ -92,8 +92,8 @@ def test_lines_fit(tmp_path: Path) -> None:
 )
 def test_a_damaged_column_tells_nothing(details: str) -> None:
     """A damaged column of details is ignored."""
-    assert read_events(read_details(details)) == []
-    assert read_status_message(read_details('{"status_message": 5}')) is None
+    assert read_events(read_object(details)) == []
+    assert read_status_message(read_object('{"status_message": 5}')) is None
 
 
 def test_a_span_without_own_time_gets_what_its_children_leave(tmp_path: Path) -> None:
