@@ -127,13 +127,17 @@ def test_what_is_missing_is_said(path: Path) -> None:
         "├╴shop.work",
         "│ └╴shop.work",
         "│",
+        "│",
         "└╴shop.work",
         "? parent not traced (no publisher there)",
         "└╴shop.work",
         "incomplete; 3 spans without parent: not traced, 1 span: still running",
     ]
     assert re.fullmatch(r"│ └╴shop\.work +>3m 0s +- +╌+", drawn[6])
-    assert drawn[7] == "│     running since 12:00:00, 3m 0s"
+    assert drawn[7:9] == [
+        "│     running since 12:00:00, 3m 0s",
+        "│     open 3m 0s after its parent ended",
+    ]
 
 
 GAP: Loss = {

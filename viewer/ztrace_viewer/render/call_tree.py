@@ -16,6 +16,7 @@ from ztrace_viewer.documents.trees import Missing, SpanDocument, TreeDocument
 from ztrace_viewer.render.bars import Scale, draw_bar
 from ztrace_viewer.render.failures import draw_failure
 from ztrace_viewer.render.gaps import end_so_far, tell_complete, tell_missing, tell_unfinished
+from ztrace_viewer.render.relations import draw_links, find_outlasting
 from ztrace_viewer.render.span_events import draw_events
 from ztrace_viewer.terminal.counts import plural
 from ztrace_viewer.terminal.durations import format_duration
@@ -34,10 +35,18 @@ _TIME_WIDTH = 8
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
+    """What is the same for all lines of a tree.
+
+    Attributes:
+        outlasting: lines below spans that outlast their parent, by identity.
+    """
+
     label: int
     self_time: bool
     scale: Scale
     now_ns: int
+    trace_id: str
+    outlasting: Mapping[int, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +170,9 @@ def _lay_out(tree: TreeDocument, width: int, now_ns: int) -> _Columns:
     bar = width - label - times - 2 if width >= _BAR_FROM else 0
     # Consumers may end after the root, and so may spans of skewed clocks.
     ends = [end_so_far(span, now_ns) for span, _ in walk(tree["roots"])]
-    return _Columns(label, self_time, Scale(tree["start_ns"], max(*ends, tree["start_ns"] + 1), bar), now_ns)
+    scale = Scale(tree["start_ns"], max(*ends, tree["start_ns"] + 1), bar)
+    outlasting = find_outlasting(tree["roots"], now_ns)
+    return _Columns(label, self_time, scale, now_ns, tree["trace_id"], outlasting)
 
 
 def _column_heads(columns: _Columns) -> Text:
@@ -206,7 +217,7 @@ def _children(
     begin = 0
     while begin < len(spans):
         end = begin + 1
-        while end < len(spans) and _alike(spans[begin], spans[end], notable):
+        while end < len(spans) and _alike(spans[begin], spans[end], notable, columns):
             end += 1
         keep = end if end - begin < _FOLD_FROM else begin + _FOLD_KEEP
         shown.extend((span, None) for span in spans[begin:keep])
@@ -224,11 +235,12 @@ def _children(
     return nodes[::-1]
 
 
-def _alike(one: SpanDocument, other: SpanDocument, notable: set[int]) -> bool:
+def _alike(one: SpanDocument, other: SpanDocument, notable: set[int], columns: _Columns) -> bool:
     return (
         id(one) not in notable
         and id(other) not in notable
         and (one["service"], one["name"], one["kind"]) == (other["service"], other["name"], other["kind"])
+        and (id(one) in columns.outlasting) == (id(other) in columns.outlasting)
     )
 
 
@@ -261,10 +273,12 @@ def _draw_node(
         _append_bar(line, span, columns.scale, "red" if failed else "yellow" if heavy else "cyan")
     line.rstrip()
     yield line
-    if told := tell_unfinished(span, columns.now_ns):
-        fate = Text.assemble((_guide_inside(node), "dim"), (told, "yellow"))
-        fate.truncate(width, overflow="ellipsis")
-        yield fate
+    for told in (tell_unfinished(span, columns.now_ns), columns.outlasting.get(id(span))):
+        if told:
+            fate = Text.assemble((_guide_inside(node), "dim"), (told, "yellow"))
+            fate.truncate(width, overflow="ellipsis")
+            yield fate
+    yield from draw_links(span, columns.trace_id, _guide_inside(node), width)
     yield from draw_events(span, _guide_inside(node), width)
     yield from draw_failure(span, _guide_inside(node), origins, width)
 
