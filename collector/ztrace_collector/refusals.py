@@ -73,6 +73,7 @@ class Note(Protocol):
 
     def __call__(self, reason: str, detail: str, count: int = 1) -> None:
         """Count some refusals of one reason."""
+        ...
 
 
 class Refusals:

@@ -77,9 +77,11 @@ class Progress(Protocol):
 
     def update(self, counts: Counts) -> None:
         """Redraw the figures if it is time to; the loop calls this each turn, at least twice a second."""
+        ...
 
     def say(self, line: str) -> None:
         """Print a line for the user; thread-safe, and never raises."""
+        ...
 
 
 class Lines:

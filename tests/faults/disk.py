@@ -26,9 +26,11 @@ class Disk(Protocol):
 
     def fill(self, collector: Collector) -> None:
         """Leave the collector's file no room to grow."""
+        ...
 
     def free(self, collector: Collector) -> None:
         """Free the space again."""
+        ...
 
 
 @contextmanager

@@ -51,18 +51,23 @@ class Server(Protocol):
     @property
     def endpoint(self) -> str:
         """Address of the server."""
+        ...
 
     def start(self, wait: bool = True) -> None:
         """Start or restart the server."""
+        ...
 
     def kill(self) -> None:
         """Kill the server by SIGKILL."""
+        ...
 
     def pause(self) -> None:
         """Stop the server by SIGSTOP."""
+        ...
 
     def resume(self) -> None:
         """Continue the server by SIGCONT."""
+        ...
 
 
 class Stage:

@@ -88,7 +88,7 @@ def _entries() -> Iterator[tuple[str, str]]:
     started, file = _wrapper()[1], main.get("__file__")
     if started:
         file = _file_of(started)
-    elif type(spec) is _SPEC and type(spec.name) is str:
+    elif spec is not None and type(spec) is _SPEC and type(spec.name) is str:
         started = spec.name
     elif type(file) is str and (folder := _library_of(file)) is not None:
         started = _name_at(file, folder)

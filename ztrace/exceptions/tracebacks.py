@@ -130,4 +130,4 @@ def _frame_below(step: TracebackType) -> FrameType:
 def _tag_of(frame: FrameType) -> Tag | None:
     """Return a frame's tag; the function of a debugger, shared by many frames, is none."""
     tag = frame.f_trace
-    return tag if type(tag) is Tag else None
+    return tag if type(tag) is Tag else None  # pyright: ignore[reportReturnType]

@@ -45,7 +45,7 @@ class SpanExporter(sdk.SpanExporter):
         #: Publisher for spans exported at exit, after ztrace's own has been closed.
         self._last: Publisher | None = None
 
-    def export(self, ended: Sequence[ReadableSpan]) -> sdk.SpanExportResult:
+    def export(self, spans: Sequence[ReadableSpan]) -> sdk.SpanExportResult:
         """Append spans to the publisher's queue, which counts those without room.
 
         Returns:
@@ -55,7 +55,7 @@ class SpanExporter(sdk.SpanExporter):
             publisher = self._find_publisher()
             if publisher is None:
                 return sdk.SpanExportResult.FAILURE
-            for span in ended:
+            for span in spans:
                 self._hand_over(span, publisher)
             return sdk.SpanExportResult.SUCCESS
         except Exception:

@@ -45,6 +45,7 @@ class Link(Protocol):
 
     def send(self, frames: Sequence[bytes]) -> bool:
         """Send a message, all of it or, if there is no room, nothing."""
+        ...
 
     def receive(self) -> bytes | None:
         """Return the next frame that has come, if there is one.
@@ -52,15 +53,19 @@ class Link(Protocol):
         A first byte of 1 says that the collector is there, of 0 that it has gone; anything else is an
         acknowledgement.
         """
+        ...
 
     def wait(self, timeout_ms: int) -> None:
         """Return when something has come, or after that time."""
+        ...
 
     def renew(self) -> None:
         """Begin anew to connect: libzmq never tries again where its key has been refused."""
+        ...
 
     def close(self, linger_ms: int) -> None:
         """Give what has been sent so long to leave, then close."""
+        ...
 
 
 class SocketLink:

@@ -27,6 +27,7 @@ def _count_own_references() -> int:
     """Return how many references `Unfinished.take_due` itself holds to a span it looks at."""
     register = {object(): None}
     spans = list(register)
+    count = 0
     while spans:
         span = spans.pop()
         count = sys.getrefcount(span)

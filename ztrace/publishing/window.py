@@ -64,6 +64,7 @@ class Shelf(Protocol):
 
     def release(self, floor: int, retired: int) -> None:
         """Forget what is below a sequence number: so many spans."""
+        ...
 
 
 class Storage(Shelf, Protocol):
@@ -77,12 +78,15 @@ class Storage(Shelf, Protocol):
 
     def note_dropped(self, dropped: int) -> None:
         """Record how many of the counted spans were dropped."""
+        ...
 
     def close(self, *, delivered: bool) -> None:
         """Release the files; they are deleted if everything has been delivered."""
+        ...
 
     def abandon(self) -> None:
         """Release the parent's files in a forked child."""
+        ...
 
 
 class Entry:

@@ -76,6 +76,7 @@ class Companion(Protocol):
 
     def stop(self) -> None:
         """Accept nothing more from outside, and return at once: the collector is about to end."""
+        ...
 
     def is_done(self) -> bool:
         """Return, after `stop`, whether everything accepted has been put into the inbox and answered."""

@@ -123,8 +123,8 @@ def requests(draw: st.DrawFn) -> ExportTraceServiceRequest:
     met = set()
     for _ in range(draw(st.integers(1, 2))):
         resource = request.resource_spans.add(schema_url=draw(_TEXTS))
-        service = draw(st.one_of(st.just(text_value("shop")), values(0)))
-        resource.resource.attributes.extend(draw(attributes(**{"service.name": service})))
+        named: dict[str, Any] = {"service.name": draw(st.one_of(st.just(text_value("shop")), values(0)))}
+        resource.resource.attributes.extend(draw(attributes(**named)))
         resource.resource.dropped_attributes_count = draw(_COUNTS)
         for _ in range(draw(st.integers(1, 2))):
             scope = resource.scope_spans.add(schema_url=draw(_TEXTS))
@@ -141,7 +141,7 @@ def make_request(*spans: Span, **resource: Any) -> ExportTraceServiceRequest:
     """Return a request of one resource without scope; the resource's attributes are texts or integers."""
     made = ResourceSpans(scope_spans=[ScopeSpans(spans=spans)])
     for key, value in {"service.name": "shop", **resource}.items():
-        of_kind = {"int_value": value} if isinstance(value, int) else {"string_value": value}
+        of_kind: dict[str, Any] = {"int_value": value} if isinstance(value, int) else {"string_value": value}
         made.resource.attributes.append(KeyValue(key=key, value=AnyValue(**of_kind)))
     return ExportTraceServiceRequest(resource_spans=[made])
 

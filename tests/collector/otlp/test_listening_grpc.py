@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -103,7 +104,7 @@ def test_who_has_to_wait_is_told_how_long(collector: Running, channel: grpc.Chan
         other.execute("BEGIN IMMEDIATE")
         error = error_of(lambda: export(sent, timeout=DEADLINE_S))
         assert error.code() == grpc.StatusCode.UNAVAILABLE
-        metadata = dict(error.trailing_metadata())
+        metadata: dict[str, Any] = dict(error.trailing_metadata())  # pyright: ignore
         (detail,) = Status.FromString(metadata["grpc-status-details-bin"]).details
         retry = RetryInfo()
         assert detail.Unpack(retry)

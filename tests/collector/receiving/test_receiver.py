@@ -315,17 +315,21 @@ def test_a_message_under_a_revoked_key_is_refused(folder: KeyFolder) -> None:
     user = z85.encode(key.public).decode()
     noted: list[tuple[str, str]] = []
     message = Sender().data(make_span())
+
+    def note(reason: str, detail: str, count: int = 1) -> None:
+        noted.append((reason, detail))
+
     assert door.callback("", user.encode())
-    assert door.admit(user, message, lambda *refusal: noted.append(refusal))
+    assert door.admit(user, message, note)
     folder.revoke("billing")
     assert not door.look(print)  # Keys are checked once a second.
     clock.now_s = admission.LOOK_S
     assert door.look(print)
-    assert not door.admit(user, message, lambda *refusal: noted.append(refusal))
+    assert not door.admit(user, message, note)
     (folder.path / f"{key.public.hex()[:12]}.json").unlink()
     clock.now_s += admission.LOOK_S
     assert not door.look(print)  # No connection has used the key since.
-    assert not door.admit(user, message, lambda *refusal: noted.append(refusal))
+    assert not door.admit(user, message, note)
     assert noted == [
         ("key_revoked", f"key {key.public.hex()[:12]} of billing"),
         ("key_revoked", "a key that was removed"),

@@ -25,8 +25,8 @@ NOW_NS, SEEN_NS = EPOCH_NS + 20, EPOCH_NS + 10
 
 def make_account(**values: Any) -> Account:
     """Return an account that already exists."""
-    given: dict[str, Any] = {"instance": 1, "service": "billing", "first_seen_ns": SEEN_NS}
-    return Account(**given | {"last_seen_ns": SEEN_NS} | values)
+    given: dict[str, Any] = {"first_seen_ns": SEEN_NS, "last_seen_ns": SEEN_NS, **values}
+    return Account(**{"instance": 1, "service": "billing", **given})
 
 
 def lost(**counts: int) -> dict[str, int]:

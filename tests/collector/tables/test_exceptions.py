@@ -123,7 +123,8 @@ OTHER = ["/srv/app.py", 20, "refund", "app", "gateway.refund(card)", True, 0, 0,
 )
 def test_what_makes_a_problem_the_same(store: Store, path: Path, other: dict[str, Any], same: bool) -> None:
     """Type and in-app code determine a group, not lines, paths, messages, libraries or recursion."""
-    store.store([Sender().data(failed(0), failed(**({"number": 1, "tree": 1} | other)))])
+    changed: dict[str, Any] = {"number": 1, "tree": 1} | other
+    store.store([Sender().data(failed(0), failed(**changed))])
     assert row(path, "SELECT count(*) AS n FROM exception_groups")["n"] == (1 if same else 2)
 
 

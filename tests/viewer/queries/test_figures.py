@@ -32,7 +32,7 @@ def test_a_range_is_the_sum_of_its_buckets(first_minute: int, minutes: int) -> N
 def test_a_range_is_few_buckets(first_minute: int, minutes: int) -> None:
     """A range is split into few buckets: minutes and hours at its ends, days between."""
     split = split_range(first_minute * 60, (first_minute + minutes) * 60)
-    rows = dict.fromkeys(RESOLUTIONS_S, 0)
+    rows: dict[int, int] = dict.fromkeys(RESOLUTIONS_S, 0)
     for _, resolution, begin, end in split:
         rows[resolution] += end - begin
     assert rows[60] <= 61

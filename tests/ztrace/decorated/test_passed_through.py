@@ -147,7 +147,7 @@ def test_a_stream_of_zerorpc_stays_one(recorder: Recorder, order: str) -> None:
             """Yield numbers."""
             yield from range(limit)
 
-    method = Service().count
+    method: Any = Service().count
     assert (method.pattern, method.__name__) == (zerorpc.stream.pattern, "count")
     assert list(method(3)) == [0, 1, 2]
     assert len(recorder.spans) == (order == "below")

@@ -98,7 +98,7 @@ def run_raised_again(trace: Decorator) -> BaseException:
             inner()
         except ValueError as error:
             kept = error
-        raise kept
+        raise kept  # pyright: ignore[reportGeneralTypeIssues]
 
     return caught(outer)
 

@@ -220,7 +220,7 @@ def raise_stop_below(_: object) -> NoReturn:
         lambda _: 1 / 0,
         lambda _: (_ for _ in ()).throw(GeneratorExit),
         lambda _: (_ for _ in ()).throw(Stop),
-        lambda _: gevent.sleep(object()),
+        lambda _: gevent.sleep(object()),  # pyright: ignore[reportArgumentType]
     ],
 )
 def test_what_a_text_raises_is_dropped(recorder: Recorder, work: Callable[[Asked], object]) -> None:
@@ -304,7 +304,7 @@ def test_a_timeout_of_gevents_in_a_text_is_not_lost(recorder: Recorder) -> None:
     """A timeout that ends a wait within ``__str__`` comes to the program later, instead of its exception."""
     error = Asked(lambda _: gevent.sleep(10))
     seen: list[BaseException] = []
-    with gevent.Timeout(0.02, False) as timeout:
+    with gevent.Timeout(0.02, False) as timeout:  # pyright: ignore[reportArgumentType]
         seen.append(run(fail(error), "a"))
         with contextlib.suppress(gevent.Timeout):
             gevent.sleep(10)

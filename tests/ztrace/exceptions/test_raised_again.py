@@ -539,8 +539,9 @@ def test_awaiting_for_ever_does_not_grow_a_mark(recorder: Recorder) -> None:
             except ValueError as error:
                 kept.append(error.__traceback__)
                 marks = [origins.mark_of(error.with_traceback(None))]
-    assert marks[0] is not None
-    assert len(marks[0].heads) <= 2_002
+    (mark,) = marks
+    assert mark is not None
+    assert len(mark.heads) <= 2_002
     assert {span.exception[4] for span in recorder.spans if span.name == "b" and span.exception} == {PASSED}
 
 

@@ -547,7 +547,7 @@ def wait(callback):
         raise TimeoutError("too late")
 """
     library: dict[str, Any] = {"__name__": "zerorpc.waiting"}
-    exec(compile(source, zerorpc.__file__, "exec"), library)
+    exec(compile(source, str(zerorpc.__file__), "exec"), library)
     monkeypatch.setattr(frames, "show_all", all_frames)
 
     def of_user() -> None:

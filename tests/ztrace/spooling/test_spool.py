@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -305,13 +305,12 @@ def test_a_damaged_body_is_not_delivered(folder: Path) -> None:
     ],
     ids=["empty", "short", "foreign", "newer", "damaged", "long"],
 )
-def test_a_page_that_is_not_understood_is_left_alone(folder: Path, change: object) -> None:
+def test_a_page_that_is_not_understood_is_left_alone(folder: Path, change: Callable[[bytes], bytes]) -> None:
     """Files with an unreadable page, perhaps of a later version, are ignored and kept."""
     owner = make_spool(folder)
     fill(owner, [b"a"])
     kill(owner)
     (page,) = folder.glob("*.page")
-    assert callable(change)
     page.write_bytes(change(page.read_bytes()))
     assert list(find_orphans(folder)) == []
     assert len(list(folder.iterdir())) == 2
@@ -348,8 +347,9 @@ def test_what_nobody_can_deliver_goes_after_a_day(folder: Path) -> None:
     for name in ("aa.00000000.spans", "bb.new", "cc.00000000.spans", "dd.new", "notes.txt"):
         (folder / name).touch()
     segment = next(folder.glob(f"{INCARNATION.hex()}.*.spans"))
+    old_s = time.time() - 90_000
     for path in (folder / "aa.00000000.spans", folder / "bb.new", folder / "notes.txt", segment):
-        os.utime(path, (time.time() - 90_000,) * 2)
+        os.utime(path, (old_s, old_s))
     assert list(find_orphans(folder)) == []
     assert {path.name for path in folder.iterdir()} == {
         "cc.00000000.spans",

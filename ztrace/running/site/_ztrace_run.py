@@ -49,11 +49,11 @@ def _configure_after_import(path: "Sequence[str] | None", target: "ModuleType | 
     loader, original = spec.loader, spec.loader.exec_module
 
     def exec_module(module: "ModuleType") -> None:
-        del loader.__dict__["exec_module"]
+        del vars(loader)["exec_module"]
         original(module)
         _start()
 
-    loader.__dict__["exec_module"] = exec_module
+    vars(loader)["exec_module"] = exec_module
     return spec
 
 

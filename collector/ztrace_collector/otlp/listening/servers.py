@@ -37,6 +37,7 @@ class Server(Protocol):
 
     def stop(self) -> None:
         """Accept nothing more, and return at once."""
+        ...
 
     def is_done(self) -> bool:
         """Tell whether all that was accepted is answered."""
@@ -44,6 +45,7 @@ class Server(Protocol):
 
     def close(self) -> None:
         """End, whatever is left."""
+        ...
 
 
 class Servers:

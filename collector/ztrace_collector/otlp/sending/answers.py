@@ -47,3 +47,4 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Let go of connections."""
+        ...

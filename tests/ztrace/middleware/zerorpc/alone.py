@@ -173,7 +173,7 @@ class Patterned(Methods):
     around, static = decorator(Around())(Methods.work), decorator(Static())(Methods.work)
     by_class, odd = decorator(ByClass)(Methods.work), decorator(Odd())(Methods.work)
     plain_fails, around_fails = decorator(PLAIN)(Methods.fail), decorator(Around())(Methods.fail)
-    streamed = decorator(Stream())(Methods.count._functor)
+    streamed = decorator(Stream())(vars(Methods)["count"]._functor)
 
 
 class Mapped(Exception):

@@ -88,8 +88,9 @@ class Caller:
 def describe(error: BaseException) -> list[str]:
     """Return the comparable parts of an error: of a remote traceback only its last line."""
     if isinstance(error, zerorpc.RemoteError):
-        last = error.traceback.strip().splitlines()[-1] if error.traceback else ""
-        return [type_name(error), error.name, error.msg, last]
+        remote: Any = error
+        last = remote.traceback.strip().splitlines()[-1] if remote.traceback else ""
+        return [type_name(error), remote.name, remote.msg, last]
     return [type_name(error), str(error)]
 
 

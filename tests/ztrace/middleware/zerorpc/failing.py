@@ -289,7 +289,8 @@ class FailingMethods:
         try:
             with self._journal.entry("client", f"{token}.0", "count"):
                 stream = client("count", f"{token}.0", 5)
-                next(stream), next(stream)  # The server may send the rest after the second item.
+                next(stream)
+                next(stream)  # The server may send the rest after the second item.
                 if how == "close":
                     stream.close()
             for each in stream if how == "loop" else ["closed"]:

@@ -102,7 +102,7 @@ class Journal:
     @contextmanager
     def entry(self, kind: str, token: str, name: str, **context: object) -> Iterator[None]:
         """Record the start of a call with its context, its end, and the exception that left it."""
-        about = {"kind": kind, "token": token, "name": name}
+        about: dict[str, object] = {"kind": kind, "token": token, "name": name}
         self._write(about | {"begin_ns": time.time_ns()} | context)
         try:
             yield

@@ -107,7 +107,9 @@ class Places:
     def add(self, origin: Entry, raised: Line | None, group: str, *, at_edge: bool) -> None:
         """Add an origin, with its raising line if known, and whether its exception ended the tree's root."""
         lines = list(origin.lines)
-        if raised in lines:  # Later lines are left on the object from an earlier raise.
+        if (
+            raised is not None and raised in lines
+        ):  # Later lines are left on the object from an earlier raise.
             del lines[lines.index(raised) + 1 :]
         place = (origin.service, origin.error or "", *(f"{line.function}: {line.code}" for line in lines))
         self.groups.setdefault(place, set()).add(group)
