@@ -1,7 +1,7 @@
-"""Whose messages are taken: a key is good for one service, and for no other, as long as it is not revoked.
+"""Admission by keys: a key is valid for one service, until it is revoked.
 
-One idea: libzmq vouches for the key under which a message came, so nothing in the message has to be believed.
-The folder of keys is looked at, not waited for, so adding and revoking need no word to the collector.
+One idea: libzmq vouches for the key that a message came under, so nothing in the message has to be trusted.
+The collector polls the folder of keys, so adding and revoking need no connection to it.
 """
 
 import logging
@@ -15,14 +15,14 @@ from ztrace.wire import unpack_header
 from ztrace_collector.receiving.keys import Key, KeyFolder
 from ztrace_collector.refusals import KEY_REVOKED, SERVICE_NOT_OF_KEY, Note
 
-#: How often the folder is looked at.
+#: Poll interval of the folder of keys.
 LOOK_S = 1.0
 
 _log = logging.getLogger(__name__)
 
 
 class Admission:
-    """The keys of a folder, as they are at the moment."""
+    """Keys of a folder, as of the latest poll."""
 
     def __init__(self, folder: KeyFolder, *, clock_s: Callable[[], float] = time.monotonic) -> None:
         """Read the keys.
@@ -35,15 +35,15 @@ class Admission:
         self._looked_s = clock_s()
         self._stamp = folder.stamp()
         self._keys = _by_user(folder.read())
-        #: Keys under which somebody has connected since the port was opened.
+        #: Keys that have been used to connect since the port was opened.
         self._entered: set[str] = set()
         self._unsaid: list[str] = []
 
     def callback(self, domain: str, key: bytes) -> bool:
-        """Tell whether who has this key may connect; called for each handshake.
+        """Return whether the holder of a key may connect; pyzmq calls this for each handshake.
 
-        A key that is not known may have been made a moment ago, and libzmq's client that is denied once never
-        tries again: so the folder is looked at first.
+        An unknown key may have been created a moment ago, and a libzmq client that is denied once never
+        retries, so the folder is read again before a key is denied.
         """
         user = key.decode()
         if user not in self._keys:
@@ -54,19 +54,19 @@ class Admission:
         return True
 
     def admit(self, user: str, frames: Sequence[bytes], note: Note) -> bool:
-        """Tell whether a message may be stored; if not, it is counted.
+        """Return whether a message may be stored; a message that may not is counted.
 
         Args:
-            user: the key under which it came.
+            user: the key that the message came under.
             frames: the message.
-            note: where it is counted.
+            note: counts the refusal.
         """
         key = self._keys.get(user)
         if key is None or key.revoked_s is not None:
             note(KEY_REVOKED, f"key {key.id} of {key.service}" if key else "a key that was removed")
             return False
         if len(frames) != 3:
-            return True  # The store refuses it, and whatever else has no header, under its own reason.
+            return True  # The store refuses messages without a header, each under its own reason.
         try:
             service = unpack_header(frames[1]).service
         except WireError:
@@ -77,13 +77,13 @@ class Admission:
         return True
 
     def look(self, say: Callable[[str], None]) -> bool:
-        """Read the keys again if something has changed.
+        """Read the keys again if the folder has changed.
 
         Args:
-            say: told of what cannot be read.
+            say: called with each error, as a line for the user.
 
         Returns:
-            True if somebody who may be connected is out now: the port has to be opened anew.
+            True if a key that may be in use has become invalid, so that the port has to be opened again.
         """
         now_s = self._clock_s()
         if now_s - self._looked_s < LOOK_S:
@@ -116,5 +116,5 @@ class Admission:
 
 
 def _by_user(keys: Sequence[Key]) -> dict[str, Key]:
-    """Return keys by what libzmq calls who has them."""
+    """Return keys by the user id that libzmq gives their holders."""
     return {z85.encode(key.public).decode(): key for key in keys}

@@ -1,7 +1,7 @@
-"""What dead processes left on this machine, stored without a detour.
+"""Adoption of spans that dead processes left on this machine.
 
-One idea: the collector adopts as any traced process does (`ztrace.spooling.adoption`), but what it sends
-goes straight to the store. So spans arrive also where nobody is left to send them.
+One idea: the collector adopts as any traced process does (`ztrace.spooling.adoption`), but writes straight to
+the store. So the spans arrive even where no traced process is left to send them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -9,12 +9,12 @@ from pathlib import Path
 
 from ztrace.spooling.adoption import Adoption
 
-#: Bytes taken at a time: what is received over the network does not wait for longer than it would anyway.
+#: Bytes adopted at a time: they delay messages from the network no more than a transaction does.
 BITE_BYTES = 1 << 20
 
 
 class Adopter:
-    """Takes over a spool folder's orphans, a bite at a time."""
+    """Adoption of a spool folder's orphans, a bite at a time."""
 
     def __init__(
         self,
@@ -23,13 +23,13 @@ class Adopter:
         say: Callable[[str], None],
         now_s: float,
     ) -> None:
-        """Take note of where to look; there may be no folder yet.
+        """Name the folder, which may not exist yet.
 
         Args:
             folder: the services' ``ZTRACE_SPOOL``.
             write: stores messages and returns the next sequence number of each incarnation.
-            say: is told in one line why there is no adopting.
-            now_s: by the monotonic clock.
+            say: called with a line for the user when adopting is not possible.
+            now_s: the current time of the monotonic clock.
         """
         self._folder = folder
         self._write = write
@@ -42,10 +42,10 @@ class Adopter:
         self._adoption.close()
 
     def step(self, now_s: float) -> bool:
-        """Store a bite of what there is.
+        """Store a bite of the orphans' spans.
 
         Returns:
-            Whether there is more to do at once.
+            True if more can be adopted at once.
         """
         bite: list[Sequence[bytes]] = []
         size = 0
@@ -64,7 +64,7 @@ class Adopter:
             self._say_once(f"cannot adopt from {self._folder}: {error}")
             return False
         if bite:
-            # While the store holds there is no word of it: it is offered again, and recognised then.
+            # While the store holds, nothing is acknowledged: the bite is offered again, and detected then.
             self._adoption.acknowledge(self._write(bite), now_s)
         return adopting and bool(bite)
 

@@ -1,11 +1,11 @@
-"""Who may connect: libzmq's questions answered, and the open connections counted and bounded.
+"""Connections of the socket: libzmq's authentication requests answered, open connections counted and bounded.
 
-One idea: libzmq asks before it lets anyone in, and tells of whatever comes and goes. Both are read a little
-at a time in the collector's one loop. libzmq never waits for it: events queue up without a bound, and who
-has not finished a handshake in time is cut by libzmq itself.
+One idea: libzmq asks before it accepts a peer, and reports each connection that opens or closes. The loop
+reads requests and events a little at a time. libzmq never waits for the loop: events queue up without a
+bound, and libzmq itself closes connections whose handshake takes too long.
 
-It asks without keys, too: with somebody to ask it turns away peers of ZMTP 1 and 2. As such it would take any
-bytes at all, and keep them for good, since those know neither a handshake nor a heartbeat.
+libzmq is made to ask without keys, too: then it rejects peers of ZMTP 1 and 2, from which it would otherwise
+accept any bytes and keep the connection for good, since they have neither a handshake nor a heartbeat.
 """
 
 import resource
@@ -21,19 +21,19 @@ from zmq.auth.base import Authenticator
 
 from ztrace_collector.refusals import CONNECTION_LIMIT, HANDSHAKE_DENIED, HANDSHAKE_FAILED, Note
 
-#: What a handshake may take; libzmq cuts who takes longer.
+#: Timeout of a handshake, after which libzmq closes the connection.
 HANDSHAKE_MS = 2000
-#: After this every handshake has come to an end, and libzmq has told of it.
+#: Age of a connection whose handshake has ended, and has been reported by libzmq.
 _SETTLED_S = HANDSHAKE_MS / 1000 + 1
-#: Open connections at most: a publisher has one, and each costs libzmq some kilobytes and a descriptor.
+#: Maximum of open connections: a publisher has one, and each costs some kilobytes and a descriptor.
 MAX_CONNECTIONS = 4096
-#: Descriptors for everything else, and for connections that come between two looks: SQLite must always get
-#: one, and libzmq, when there is none left, asks for the next connection again and again without a pause.
+#: Descriptors reserved for other uses and for connections accepted between two turns: SQLite must always get
+#: one, and libzmq retries accepting in a busy loop when none is left.
 RESERVE = 512
-#: Questions and events taken at a look: some milliseconds.
+#: Requests and events handled in one turn, in some milliseconds.
 MAX_ANSWERS, MAX_EVENTS = 128, 1024
 
-#: What libzmq asks about; any name but an empty one will do.
+#: ZAP domain; any name but an empty one makes libzmq ask.
 _DOMAIN = "ztrace"
 _EVENT = struct.Struct("=hi")
 _EVENTS = (
@@ -46,19 +46,19 @@ _EVENTS = (
 
 
 class Admits(Protocol):
-    """Who knows which keys are good, as pyzmq calls it."""
+    """Judge of public keys, as pyzmq calls it."""
 
     def callback(self, domain: str, key: bytes) -> bool:
-        """Tell whether a public key, in Z85, is."""
+        """Return whether a public key, in Z85, may connect."""
         ...
 
 
 class Connections:
-    """What goes on at the door of a socket, from `__enter__`, before it is bound, to `__exit__`.
+    """Connections of a socket, from `__enter__`, before the socket is bound, to `__exit__`.
 
     Attributes:
         sockets: readable when `tend` has something to do.
-        limit: how many connections may be open.
+        limit: maximum of open connections.
     """
 
     def __init__(self, xsub: "zmq.Socket[bytes]", admits: Admits | None = None) -> None:
@@ -75,7 +75,7 @@ class Connections:
         self._xsub.setsockopt_string(zmq.ZAP_DOMAIN, _DOMAIN)
         self._authenticator.start()
         self._monitor.linger = 0
-        # With a bound, libzmq's own thread would wait here for us, and every connection with it.
+        # With a bound, libzmq's own thread would wait for this one, and every connection with it.
         self._monitor.rcvhwm = 0
         address = f"inproc://door-{id(self)}"
         self._xsub.monitor(address, _EVENTS)
@@ -90,11 +90,11 @@ class Connections:
 
     @property
     def open_count(self) -> int:
-        """How many connections are open, as far as has been told."""
+        """Number of open connections, as of the events read."""
         return len(self._open)
 
     def tend(self, note: Note) -> None:
-        """Answer, count, and cut what is too much."""
+        """Answer requests, read events, and close connections beyond the limit."""
         for _ in range(MAX_ANSWERS):
             try:
                 question = self._authenticator.zap_socket.recv_multipart(zmq.NOBLOCK)
@@ -114,17 +114,17 @@ class Connections:
         self._count_failed(now_s, note)
 
     def reopened(self, note: Note) -> None:
-        """Begin anew: every connection has been closed from this side, of which libzmq does not tell."""
+        """Start over after the port was closed: libzmq does not report those disconnections."""
         while self._monitor.poll(0):
             self.tend(note)
         self._forget()
 
     def _forget(self) -> None:
-        #: When each open connection was accepted, by its descriptor, the oldest first.
+        #: Time at which each open connection was accepted, by descriptor, the oldest first.
         self._open: dict[int, float] = {}
-        #: Descriptors that were shut down here, until libzmq tells that they are closed.
+        #: Descriptors that were shut down here, until libzmq reports that they are closed.
         self._cut: set[int] = set()
-        #: Handshakes that began, and how many of them ended in which way.
+        #: Handshakes that started, that succeeded, and that were counted as failed.
         self._accepted = self._succeeded = self._told = 0
         self._failure = ""
 
@@ -148,12 +148,12 @@ class Connections:
             self._failure = "one side has keys and the other has not"
 
     def _cut_newest(self, note: Note) -> None:
-        """Close the connection that came last: those that were there before are more likely publishers."""
+        """Close the newest connection: older ones are more likely publishers."""
         number, _ = self._open.popitem()
         self._cut.add(number)
         self._told += 1
         note(CONNECTION_LIMIT, f"more than {self.limit} connections")
-        # It may be closed by now, and its number another's that is just as new; no file takes a shutdown.
+        # The connection may be closed by now, and its number that of another new one. A file rejects this.
         with suppress(OSError):
             connection = socket.socket(fileno=number)
             try:
@@ -162,10 +162,10 @@ class Connections:
                 connection.detach()
 
     def _count_failed(self, now_s: float, note: Note) -> None:
-        """Count who was accepted and got no further. libzmq does not tell of all of them, nor of whom.
+        """Count connections whose handshake failed; libzmq does not report all of them, nor their origin.
 
-        While connections are young it is not known which of them are on the way to failing: none is counted
-        until there are more than those.
+        A young connection may still fail. So failures are counted only when there are more of them than young
+        connections.
         """
         undecided = 0
         for accepted_s in reversed(self._open.values()):
@@ -180,14 +180,14 @@ class Connections:
 
 
 def _finish(work: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine that has nothing to wait for."""
+    """Run a coroutine that does not wait for anything."""
     with suppress(StopIteration):
         work.send(None)
         raise RuntimeError("pyzmq's authenticator waits for something")
 
 
 def _raise_limit() -> int:
-    """Get the descriptors that are needed, if the system grants them; return the limit on connections."""
+    """Raise the limit of descriptors as far as the system allows, and return the limit of connections."""
     wanted = MAX_CONNECTIONS + RESERVE
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -1,9 +1,9 @@
-"""Where other threads put spans for the collector's loop, and hear what has become of them.
+"""Inbox for spans from other threads, with the outcome returned to each sender.
 
-One idea: whoever puts something in keeps it until its future says that it is stored. So nothing in here has
-to survive: what cannot be stored now is told so at once, and comes again.
+One idea: a sender keeps its spans until its future reports that they are stored. So the inbox need not
+survive anything: spans that cannot be stored now are rejected at once, and their sender retries.
 
-Servers' threads call `put` and `note`. All else is called by the loop, in its thread.
+Servers' threads call `put` and `note`. The loop calls everything else, in its own thread.
 """
 
 import threading
@@ -19,21 +19,21 @@ from ztrace_collector.checking.parcels import ForeignBatch, Outcome, Parcel, add
 from ztrace_collector.refusals import Refusals
 from ztrace_collector.storing.defects import DefectFiles
 
-#: Spans and bytes that wait at most, and one `put` beyond: some seconds of the loop's work.
+#: Maximum of pending spans and bytes, and one `put` beyond: some seconds of the loop's work.
 MAX_SPANS, MAX_BYTES = 1 << 16, 32 << 20
 #: Spans and bytes of one transaction, and one parcel beyond: as much as it takes from publishers, so that
-#: neither keeps the other waiting.
+#: neither delays the other.
 TURN_SPANS, TURN_BYTES = 2048, 1 << 19
-#: When to come again: what waits is stored within seconds; a disk is not that soon free again. Exporters try
-#: for ten seconds: a longer time to wait would leave them one try more.
+#: Retry delays for senders: a backlog is stored within seconds, while a full disk takes longer. Exporters
+#: retry for ten seconds, so a longer delay would leave them a single retry.
 RETRY_BUSY_S, RETRY_HOLDING_S = 1.0, 2.0
 
 
 class Busy(ZtraceError):
-    """Nothing is accepted at the moment; the sender keeps what it has.
+    """Rejection for the moment; the sender keeps its spans and retries.
 
     Attributes:
-        retry_after_s: when a retry is worthwhile.
+        retry_after_s: the delay before a retry.
     """
 
     def __init__(self, retry_after_s: float, message: str = "the collector is behind; try again") -> None:
@@ -42,17 +42,17 @@ class Busy(ZtraceError):
 
 
 class Closed(ZtraceError):
-    """The collector has ended, and what was put in is not stored."""
+    """Rejection because the collector has ended; the spans are not stored."""
 
 
 @dataclass(slots=True, eq=False)
 class _Delivery:
-    """What one `put` brought.
+    """Batches of one `put`.
 
     Attributes:
-        waiting: parcels that no transaction has taken, and the batch of each.
+        waiting: pending parcels, with the number of the batch of each.
         outcomes: of each batch so far.
-        open: parcels that are not stored yet.
+        open: number of parcels that are not stored yet.
     """
 
     future: "Future[list[Outcome]]"
@@ -71,7 +71,7 @@ class Companion(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> bool | None:
-        """Stop the threads; everything put into the inbox has been answered by then."""
+        """Stop the threads; everything put into the inbox has been answered."""
         ...
 
     def stop(self) -> None:
@@ -84,44 +84,45 @@ class Companion(Protocol):
 
 
 class Inbox:
-    """Queue with two bounds, in which every delivery has its turn.
+    """Bounded queue in which the deliveries take turns.
 
     Attributes:
-        defects: where threads report defects of ztrace.
+        defects: where threads report internal errors.
     """
 
     def __init__(self, wake: Callable[[], None], defects: DefectFiles) -> None:
-        """Start with an empty queue.
+        """Create an empty inbox.
 
         Args:
-            wake: called, in any thread, when there is something to take after there was nothing.
-            defects: where threads report defects of ztrace.
+            wake: called, in any thread, when the inbox is no longer empty.
+            defects: where threads report internal errors.
         """
         self.defects = defects
         self._wake = wake
         self._lock = threading.Lock()
         self._deliveries: deque[_Delivery] = deque()
         self._span_count = self._byte_count = 0
-        #: Parcels of the transaction that is being written.
+        #: Parcels of the transaction in progress.
         self._taken: list[tuple[_Delivery, int]] = []
         self._noted = Refusals()
         self._holding = self._is_closed = False
 
     def put(self, batches: Sequence[ForeignBatch]) -> "Future[list[Outcome]]":
-        """Put batches in, in any thread.
+        """Put batches in; thread-safe.
 
         Returns:
-            What becomes of each, after its transaction; or `Busy` or `Closed` if it is not stored, or not all
-            of it. What was stored of it is recognised when it comes again.
+            A future with the outcome of each batch, after its transaction. It raises `Busy` or `Closed` if
+                some or
+            all of the spans are not stored; those that are stored are detected as duplicates after a retry.
 
         Raises:
-            Busy: nothing is taken at the moment.
-            Closed: nor later.
+            Busy: nothing is accepted at the moment.
+            Closed: the collector has ended.
         """
-        self._check()  # Before the work.
+        self._check()  # Before the work of packing.
         waiting = deque((number, parcel) for number, batch in enumerate(batches) for parcel in pack(batch))
         delivery = _Delivery(Future(), waiting, [Outcome(0, 0, {}) for _ in batches], len(waiting))
-        delivery.future.set_running_or_notify_cancel()  # It cannot be taken back.
+        delivery.future.set_running_or_notify_cancel()  # A delivery cannot be cancelled.
         if not waiting:
             delivery.future.set_result([])
             return delivery.future
@@ -136,17 +137,17 @@ class Inbox:
         return delivery.future
 
     def note(self, reason: str, detail: str, count: int = 1) -> None:
-        """Count what was refused before it came here, in any thread."""
+        """Count refusals made before anything reached the inbox; thread-safe."""
         with self._lock:
             self._noted.note(reason, detail, count)
 
     @property
     def is_waiting(self) -> bool:
-        """Whether there is something to take."""
+        """True if deliveries are pending."""
         return bool(self._deliveries)
 
     def take_notes(self) -> Refusals | None:
-        """Return what was noted since the last time, if anything was."""
+        """Return the refusals noted since the last call, None if there are none."""
         if not self._noted.counts:
             return None
         with self._lock:
@@ -154,7 +155,7 @@ class Inbox:
         return noted
 
     def take(self) -> list[Parcel]:
-        """Return what the next transaction is to store, a parcel of each in turn; `settle` has to follow."""
+        """Return the next transaction's parcels, one of each delivery in turn; `settle` has to follow."""
         parcels: list[Parcel] = []
         if not self._deliveries:
             return parcels
@@ -174,10 +175,10 @@ class Inbox:
         return parcels
 
     def settle(self, outcomes: Sequence[Outcome] | None) -> None:
-        """Tell what became of the parcels taken.
+        """Report the outcomes of the parcels taken to their senders.
 
         Args:
-            outcomes: of each, committed; None if nothing can be stored now.
+            outcomes: of each parcel, committed; None if nothing can be stored at the moment.
         """
         taken, self._taken = self._taken, []
         if outcomes is None:
@@ -191,7 +192,7 @@ class Inbox:
                 delivery.future.set_result(delivery.outcomes)
 
     def hold(self, holding: bool) -> None:
-        """Take nothing while nothing can be stored; what waits is told."""
+        """Reject deliveries while nothing can be stored, pending ones included."""
         if holding == self._holding:
             return
         with self._lock:
@@ -200,7 +201,7 @@ class Inbox:
         self._fail(waiting, Busy(RETRY_HOLDING_S))
 
     def close(self) -> None:
-        """Take nothing more; what waits or is taken and not settled is told that it is not stored."""
+        """Reject all deliveries from now on, and those that are pending or not settled."""
         with self._lock:
             self._is_closed = True
             waiting = self._empty()
@@ -224,6 +225,6 @@ class Inbox:
 
     def _fail(self, deliveries: Sequence[_Delivery], error: Exception) -> None:
         for delivery in deliveries:
-            # One of several parcels may have failed already.
+            # Another parcel of the delivery may have failed already.
             if not delivery.future.done():
                 delivery.future.set_exception(error)

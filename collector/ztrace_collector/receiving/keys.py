@@ -1,8 +1,8 @@
-"""The folder of keys: the collector's own, and of each service's only the public half.
+"""Folder of keys: the collector's own pair, and the public half of each service's key.
 
-One idea: one small JSON file per key, written whole or not at all, so that adding and revoking need no
-collector that is told: it looks at the folder. A revoked key keeps its file, with the time, so that a refusal
-can say whose key it was. Nobody but the owner can read any of it, not even while it is being written.
+One idea: one small JSON file per key, written whole or not at all. So adding and revoking a key need no
+connection to the collector, which polls the folder. A revoked key keeps its file, with the time, so that a
+refusal can name its service. No other user can read the files, not even while they are written.
 """
 
 import json
@@ -23,13 +23,13 @@ from ztrace.enrolment import KEY_BYTES, Enrolment, check_service
 from ztrace.errors import NotFoundError, SettingsError
 from ztrace_collector.files import write_whole
 
-#: The collector's pair; every other file of the folder that ends in .json is a service's key.
+#: File of the collector's pair; each other file whose name is an id is a service's key.
 SERVER_FILE = "server.json"
-#: Hex digits of the public key that name a key: enough that two are never the same by chance.
+#: Hex digits of the public key that make up a key's id: enough to be unique.
 ID_DIGITS = 12
-#: Hex digits that must be given of an id.
+#: Minimum of hex digits in the prefix of an id.
 MIN_ID_DIGITS = 4
-#: Bytes of a file; one with the longest name is far below.
+#: Maximum of bytes read from a file; a key with the longest name takes far less.
 MAX_FILE_BYTES = 1 << 14
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -38,13 +38,13 @@ _ID_FILE = re.compile(rf"[0-9a-f]{{{ID_DIGITS}}}\.json")
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """The public half of one of a service's keys.
+    """Public half of a service's key.
 
     Attributes:
-        service: the only name it may send under.
+        service: the only service name that may be sent under it.
         public: 32 bytes.
-        made_s: when, Unix.
-        revoked_s: likewise; None while it is good.
+        made_s: creation time, Unix.
+        revoked_s: time of revocation, Unix; None while the key is valid.
     """
 
     service: str
@@ -54,21 +54,21 @@ class Key:
 
     @property
     def id(self) -> str:
-        """What names it on the command line, and its file."""
+        """Name of the key on the command line and of its file."""
         return self.public.hex()[:ID_DIGITS]
 
 
 class KeyFolder:
-    """A folder of keys; nothing is read before it is asked for."""
+    """Folder of keys, read on demand."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def create(self) -> None:
-        """Make the folder, if there is none, and the collector's key in it.
+        """Create the folder, if missing, and the collector's key in it.
 
         Raises:
-            SettingsError: there is a key already, or the folder cannot be made or used.
+            SettingsError: there is a key already, or the folder cannot be created or used.
         """
         try:
             os.mkdir(self.path, 0o700)
@@ -84,24 +84,24 @@ class KeyFolder:
         except FileExistsError:
             raise SettingsError(
                 f"{self.path} has a server key already, and replacing it would lock every service out",
-                hint="to begin anew, take another folder",
+                hint="to start over, use another folder",
             ) from None
 
     def server_pair(self) -> tuple[bytes, bytes]:
         """Return the collector's public and secret key.
 
         Raises:
-            SettingsError: there is none, it is damaged, or others can read it.
+            SettingsError: there is no key, or the key is damaged or accessible to other users.
         """
         self._check_folder()
         record = self._load(SERVER_FILE)
         return self._key_bytes(record, "public", SERVER_FILE), self._key_bytes(record, "secret", SERVER_FILE)
 
     def add(self, service: str) -> Enrolment:
-        """Make a key for a service; what is returned is in no file.
+        """Create a key for a service, and return the enrolment, whose secret is stored nowhere.
 
         Raises:
-            SettingsError: the name cannot be one, or the folder cannot be used.
+            SettingsError: the name is invalid, or the folder cannot be used.
         """
         check_service(service)
         server_public, _ = self.server_pair()
@@ -111,13 +111,13 @@ class KeyFolder:
         return Enrolment(service, server_public, public, secret)
 
     def read(self, *, broken: Callable[[SettingsError], None] | None = None) -> list[Key]:
-        """Return every service's keys, the oldest first; the revoked ones too.
+        """Return the keys of all services, the oldest first, with the revoked ones.
 
         Args:
-            broken: told of each file that cannot be used, which is then left out.
+            broken: called with the error of each unusable file, which is then left out.
 
         Raises:
-            SettingsError: the folder cannot be used, or one of the files and nobody is to be told.
+            SettingsError: the folder cannot be used, or one of the files and ``broken`` is None.
         """
         self._check_folder()
         found = []
@@ -131,11 +131,14 @@ class KeyFolder:
         return sorted(found, key=lambda key: (key.made_s, key.service, key.id))
 
     def revoke(self, which: str) -> Key:
-        """Mark a key as revoked; it is named by its id's beginning, or by the service if that has one only.
+        """Mark a key as revoked.
+
+        Args:
+            which: a prefix of the key's id, or the service if it has a single valid key.
 
         Raises:
-            NotFoundError: no key that is good is called so.
-            SettingsError: several are, or the folder cannot be used.
+            NotFoundError: no valid key matches.
+            SettingsError: several keys match, or the folder cannot be used.
         """
         keys = self.read()
         wanted = [key for key in keys if key.service == which]
@@ -156,7 +159,7 @@ class KeyFolder:
         return revoked
 
     def stamp(self) -> tuple[object, ...]:
-        """Return what is different once anything in the folder is; a folder that is gone has its own."""
+        """Return a value that changes with the content of the folder; a missing folder has a value, too."""
         try:
             with os.scandir(self.path) as entries:
                 found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
@@ -224,11 +227,11 @@ class KeyFolder:
         return record
 
     def _write(self, name: str, record: Mapping[str, object], *, over: bool = False) -> None:
-        """Put a file there whole.
+        """Write a file whole.
 
         Raises:
-            FileExistsError: it is there, and ``over`` is not given.
-            SettingsError: the disk or the folder refuses.
+            FileExistsError: the file exists, and ``over`` is false.
+            SettingsError: the file cannot be written.
         """
         path = self.path / name
         text = json.dumps(record, indent=2, ensure_ascii=False)
@@ -247,7 +250,7 @@ def _check_private(path: Path, mode: int) -> None:
 
 
 def _make_pair() -> tuple[bytes, bytes]:
-    """Return a public and a secret key."""
+    """Return a new public and secret key."""
     if not zmq.has("curve"):
         raise SettingsError("this build of ZeroMQ has no CURVE", hint="install pyzmq from a wheel")
     public, secret = zmq.curve_keypair()

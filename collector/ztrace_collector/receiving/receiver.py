@@ -1,7 +1,7 @@
-"""The socket that publishers connect to: where it may listen, and what is received at a time.
+"""Socket that publishers connect to: its address, and what is received at a time.
 
-One idea: libzmq receives in its own thread and takes turns between the connections, so whoever sends much
-waits for itself; what is taken from it here is what one transaction is to hold.
+One idea: libzmq receives in its own thread and takes turns between the connections, so a publisher that sends
+a lot waits for itself; the collector takes from the socket what one transaction is to hold.
 """
 
 import os
@@ -22,15 +22,15 @@ from ztrace_collector.receiving.connections import HANDSHAKE_MS, Connections
 from ztrace_collector.receiving.keys import KeyFolder
 from ztrace_collector.refusals import Note
 
-#: What a message waits at most for others to share its transaction.
+#: Maximum wait of a message for others that share its transaction.
 GATHER_S = 0.05
-#: What a transaction holds at most, and one message beyond: enough to make its commit cheap, and few enough
-#: that a busy publisher, which has 32 messages on the way, hears of some before it has to wait, and that a
-#: quiet one beside it has its turn within a second.
+#: Messages and bytes of a transaction, and one message beyond: enough to make its commit cheap, and few
+#: enough that a busy publisher, which has 32 messages in flight, gets acknowledgements before it has to wait,
+#: and that a quiet one beside it has its turn within a second.
 MAX_MESSAGES, MAX_BYTES = 32, 1 << 19
-#: How long it may take until the port that was closed can be opened again.
+#: Deadline for opening the port again after it was closed.
 REOPEN_S = 5.0
-#: Of one connection; see ``docs/adr`` for what each setting is worth.
+#: Socket options; ``docs/adr`` has the measurements behind them.
 _OPTIONS = (
     (zmq.RCVHWM, 16),
     (zmq.BACKLOG, 1024),
@@ -45,10 +45,10 @@ _EXAMPLE = f"use an address like {DEFAULT_ENDPOINT}"
 
 
 def check_endpoint(endpoint: str, *, keyed: bool = False) -> None:
-    """Refuse an endpoint that ZeroMQ would misread, or, without keys, that other machines could reach.
+    """Reject an endpoint that ZeroMQ would misread, or, without keys, that other machines could reach.
 
     Raises:
-        EndpointError: with what is wrong with it.
+        EndpointError: the endpoint is rejected.
     """
     protocol, separator, address = endpoint.partition("://")
     if not separator or protocol not in ("tcp", "ipc", "inproc") or not address:
@@ -71,22 +71,22 @@ def check_endpoint(endpoint: str, *, keyed: bool = False) -> None:
 
 
 class Receiver:
-    """The socket that publishers connect to, listening from `__enter__` to `__exit__`.
+    """Socket that publishers connect to, listening from `__enter__` to `__exit__`.
 
     Attributes:
-        socket: an XSUB; readable when there is something to `gather`.
-        connections: who is there.
+        socket: an XSUB; readable when messages are pending.
+        connections: its connections.
     """
 
     def __init__(self, endpoint: str, keys: KeyFolder | None = None) -> None:
-        """Check what is given; nothing is opened yet.
+        """Validate the endpoint and read the collector's key; nothing is opened yet.
 
         Args:
-            endpoint: where to listen; port 0 takes a free one.
-            keys: who may send; without, everybody on this machine.
+            endpoint: the endpoint; port 0 picks a free one.
+            keys: the keys of services that may send; without keys any program on this machine may send.
 
         Raises:
-            EndpointError: it cannot be listened on.
+            EndpointError: the endpoint is invalid.
             SettingsError: the keys cannot be used.
         """
         check_endpoint(endpoint, keyed=keys is not None)
@@ -95,10 +95,10 @@ class Receiver:
         self._secret = None if keys is None else keys.server_pair()[1]
 
     def __enter__(self) -> Self:
-        """Listen.
+        """Bind the socket.
 
         Raises:
-            EndpointError: it is in use, or not permitted.
+            EndpointError: the endpoint is in use, or not permitted.
         """
         _check_ipc(self._wanted)
         with ExitStack() as stack:
@@ -124,15 +124,15 @@ class Receiver:
 
     @property
     def endpoint(self) -> str:
-        """Where it listens, with the port that was taken."""
+        """Endpoint of the socket, with the port that was picked."""
         return self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     def gather(self, stopping: Callable[[], bool], note: Note) -> list[list[bytes]]:
-        """Receive one transaction's messages: what is there, and what comes in within a moment.
+        """Receive the messages of one transaction: those pending, and those that arrive within a moment.
 
         Args:
-            stopping: tells whether not to wait.
-            note: where messages are counted that are not let through.
+            stopping: returns True to skip the wait.
+            note: counts the messages that are refused.
         """
         messages: list[list[bytes]] = []
         received = byte_count = 0
@@ -153,29 +153,29 @@ class Receiver:
         return messages
 
     def acknowledge(self, next_sequences: Mapping[bytes, int]) -> None:
-        """Tell publishers what is stored."""
+        """Send publishers the next sequence number of each incarnation."""
         if next_sequences:
             self.socket.send(pack_acks(next_sequences))
 
     def tend(self, note: Note, say: Callable[[str], None]) -> None:
-        """See to who comes and goes; to be called often, and costs nothing when nobody does.
+        """Handle connections and changes of the keys; cheap if there are none.
 
         Args:
-            note: where those who are turned away are counted.
-            say: told of keys that cannot be read.
+            note: counts the connections that are refused.
+            say: called with a line for the user when keys cannot be read.
 
         Raises:
-            EndpointError: the port had to be opened anew, and somebody else has taken it.
+            EndpointError: the port had to be closed, and another program has taken it.
         """
         if self._admission is not None and self._admission.look(say):
             self._reopen(note)
         self.connections.tend(note)
 
     def _receive(self) -> tuple[list[bytes], str]:
-        """Return a message and the key under which it came, if there are keys.
+        """Return a message, and the key that it came under if there are keys.
 
         Raises:
-            zmq.Again: there is none.
+            zmq.Again: no message is pending.
         """
         if self._admission is None:
             return self.socket.recv_multipart(zmq.NOBLOCK), ""
@@ -183,13 +183,13 @@ class Receiver:
         try:
             user = str(parts[0].get("User-Id"))
         except zmq.ZMQError:
-            user = ""  # As good as a key that nobody knows.
+            user = ""  # Handled as an unknown key.
         return [part.bytes for part in parts], user
 
     def _reopen(self, note: Note) -> None:
-        """Close the port and every connection with it; whose key is good is back in a moment.
+        """Close the port with all its connections, and open it again; publishers with valid keys reconnect.
 
-        What was received and not stored is not acknowledged: it comes again.
+        Messages that were received and not stored are not acknowledged, so their publishers send them again.
         """
         endpoint = self.endpoint
         self.socket.unbind(endpoint)
@@ -200,14 +200,18 @@ class Receiver:
                 self.socket.bind(endpoint)
                 return
             except zmq.ZMQError as error:
-                # libzmq closes it in a thread of its own, a moment after `unbind` has returned.
+                # libzmq closes the port in its own thread, a moment after `unbind` has returned.
                 if error.errno != zmq.EADDRINUSE or time.monotonic() > deadline_s:
                     raise _explain(error, endpoint) from error
                 time.sleep(0.001)
 
 
 def _check_ipc(endpoint: str) -> None:
-    """Refuse the path of a socket that somebody listens on: libzmq would take it away without a word."""
+    """Reject the path of a socket that is in use: libzmq would replace it silently.
+
+    Raises:
+        EndpointError: the path is that of a file, or of a socket in use.
+    """
     path = endpoint.removeprefix("ipc://")
     if path == endpoint or path.startswith(("@", "*")) or len(path.encode()) > zmq.IPC_PATH_MAX_LEN:
         return
