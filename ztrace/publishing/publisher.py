@@ -32,6 +32,9 @@ from ztrace.settings import Settings
 from ztrace.spans import Span
 from ztrace.wire import Identity
 
+#: Two readings of the clocks differ by this much when nothing has changed. The offset then stays as it is, so
+#: that the times of a process's spans compare exactly.
+_JITTER_NS = 50_000
 #: How often a waiting thread looks whether the other one has got on.
 _GLANCE_S = 0.002
 
@@ -81,7 +84,9 @@ class Publisher:
 
     def renew_offset(self) -> None:
         """Read both clocks: the wall clock may have been set since."""
-        self.offset_ns = unix_ns() - perf_counter_ns()
+        offset_ns = unix_ns() - perf_counter_ns()
+        if abs(offset_ns - self.offset_ns) > _JITTER_NS:
+            self.offset_ns = offset_ns
 
     def overflow(self, record: Record) -> None:
         """Take a record for which there is no room at first: start the thread, count it, or drop it."""
