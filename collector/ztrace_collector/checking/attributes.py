@@ -1,11 +1,11 @@
 """Attributes as JSON text.
 
-What JSON has no form for is an object with one key: bytes are ``{"$bytes": base64}``, and floats that are not
-finite ``{"$double": "NaN"}``, ``"Infinity"`` or ``"-Infinity"``.
+Values without a JSON form are objects with one key: bytes are ``{"$bytes": base64}``, non-finite floats
+``{"$double": "NaN"}``, ``"Infinity"`` or ``"-Infinity"``.
 
-One idea: one call of the JSON encoder does a whole batch, because a call costs more than a small object does.
-The encoder's output is cut apart where only a border between two objects can be: it puts a raw line end after
-each comma of its own, and escapes those in strings.
+One idea: one call of the JSON encoder serves a whole batch, because a call costs more than a small object
+does. The output is split where only a border between two objects can be: the encoder puts a raw line feed
+after each of its own commas, and escapes line feeds in strings.
 """
 
 import json
@@ -17,16 +17,16 @@ from typing import Any
 from ztrace_collector.checking import text
 from ztrace_collector.refusals import ATTRIBUTES, LARGE_ATTRIBUTES, UTF8, Refusals
 
-#: Characters of one span's attributes as JSON: what is larger belongs in a log, not beside every span.
+#: Maximum of characters of one span's attributes as JSON; larger values belong in a log.
 MAX_ATTRIBUTES = 64 << 10
-#: Levels kept of nested values: queries look at the first, people at the second.
+#: Levels kept of nested values that need correction; queries use the first.
 MAX_DEPTH = 8
-#: Items kept of a list or a mapping that has to be mended: bounds the time a hostile one can take.
+#: Items kept of a list or mapping that needs correction, which bounds the time that a hostile one takes.
 MAX_ITEMS = 1024
 
 
 def _typed(value: Any) -> dict[str, str]:
-    """Return what JSON has no form for in another form."""
+    """Return the tagged form of a value that JSON has no form for."""
     if type(value) is bytes:
         return {"$bytes": b64encode(value[: MAX_ATTRIBUTES + 1]).decode()}
     if type(value) is float:
@@ -43,7 +43,7 @@ encode_one = json.JSONEncoder(
 
 
 def encode_column(column: Sequence[dict[str, Any] | None], refusals: Refusals) -> list[str | None] | None:
-    """Return each mapping as JSON text, None for those that are empty, or None if one has to be mended."""
+    """Return each mapping as JSON text, None for empty ones; or None if a mapping needs correction."""
     texts = encode_texts(column)
     if texts is not None and max(map(len, filter(None, texts)), default=0) > MAX_ATTRIBUTES:
         return [text and (text if len(text) <= MAX_ATTRIBUTES else _note(text, refusals)) for text in texts]
@@ -51,14 +51,14 @@ def encode_column(column: Sequence[dict[str, Any] | None], refusals: Refusals) -
 
 
 def encode_texts(column: Sequence[dict[str, Any] | None]) -> list[str | None] | None:
-    """Return likewise, however long the texts are."""
+    """Return each mapping as `encode_column` does, at any length."""
     full = [attributes for attributes in column if attributes]
     if not full:
         return [None for _ in column]
     try:
         whole = _encode_many(full)[1:-1]
         texts = whole.replace("},\n{", "}\0{").replace("\n", "").split("\0")
-        if len(texts) != len(full):  # There are mappings in lists, with the same border between them.
+        if len(texts) != len(full):  # Mappings in lists have the same border between them.
             texts = [encode_one(attributes) for attributes in full]
     except (TypeError, ValueError, RecursionError):
         return None
@@ -69,7 +69,7 @@ def encode_texts(column: Sequence[dict[str, Any] | None]) -> list[str | None] | 
 
 
 def mend(attributes: Any, refusals: Refusals) -> dict[str, Any] | None:
-    """Return attributes that JSON can hold, of whatever was sent as such."""
+    """Return attributes that JSON can hold, from any value that was sent as attributes."""
     if attributes is None:
         return None
     if type(attributes) is not dict:
@@ -85,7 +85,7 @@ def mend(attributes: Any, refusals: Refusals) -> dict[str, Any] | None:
 
 
 def encode_resource(attributes: dict[str, Any] | None, refusals: Refusals) -> str | None:
-    """Return a resource's attributes as JSON text, whatever they are; None if there are none."""
+    """Return a resource's attributes as JSON text, corrected if necessary; None if there are none."""
     kept = mend(attributes, refusals)
     if kept is None:
         return None
@@ -99,7 +99,7 @@ def _note(encoded: str, refusals: Refusals) -> str:
 
 
 class _Mending:
-    """One span's attributes on the way to values that JSON has, and whether anything had to change."""
+    """Correction of one span's attributes to values that JSON has, with a record of what was changed."""
 
     def __init__(self) -> None:
         self.replaced = False

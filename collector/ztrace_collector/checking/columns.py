@@ -1,6 +1,6 @@
-"""Columns of a batch's spans, checked.
+"""Columns of a batch's spans, validated.
 
-One idea: a batch is turned on its side once, and each column is checked by a few passes that run in C.
+One idea: a batch is transposed once, and each column is validated by a few passes that run in C.
 """
 
 from array import array
@@ -22,19 +22,19 @@ _NO_TRACE, _NO_SPAN = bytes(16), bytes(8)
 
 @dataclass(slots=True)
 class Columns:
-    """A batch's accepted spans, on their side: all columns have the same length.
+    """Accepted spans of a batch as columns of equal length.
 
     A column has the name of its field in `ztrace.records.Span`; a test compares them.
 
     Attributes:
         kind: numbers of `ztrace.records.KIND_NAMES`.
-        duration_ns: 0 of spans that have not ended.
+        duration_ns: 0 for unfinished spans.
         attributes: JSON objects, None where there are none.
         links: pairs of ids.
-        exception: `ztrace.records.ExceptionRecord`s, not checked yet.
+        exception: `ztrace.records.ExceptionRecord`s, not validated yet.
         details: JSON objects, None where there are none.
         measures: the columns of `ztrace.records.MEASURES`, by name.
-        end_ns: start and duration added.
+        end_ns: sums of start and duration.
     """
 
     trace_id: Sequence[bytes]
@@ -66,13 +66,13 @@ class Columns:
 
 
 def make_columns(spans: Sequence[Any], refusals: Refusals, finished: bool) -> Columns | None:
-    """Return decoded spans as columns, or None if anything is wrong with one of them.
+    """Return decoded spans as columns, or None if any span is invalid.
 
-    Fields that have a default may be missing, at the end and in all spans: an older agent does not send them.
+    Fields that have a default may be missing at the end of all spans: an older agent does not send them.
 
     Raises:
-        TypeError, OverflowError: likewise. ``join`` takes nothing but bytes or strings, and an array of the
-            type Q only integers from 0 to 2**64: each is the cheapest check. True passes for 1.
+        TypeError, OverflowError: a span is invalid, too. ``join`` accepts nothing but bytes or strings, and
+            an array of type Q only integers from 0 to 2**64: each is the cheapest check. True passes for 1.
     """
     if set(map(type, spans)) != {tuple}:
         return None
@@ -161,7 +161,7 @@ def _are_times_or_none(column: Sequence[Any]) -> bool:
 
 
 def link_texts(columns: Columns) -> Sequence[str | None]:
-    """Return the column of links as JSON: ``[{"trace_id": hex, "span_id": hex}, ...]``, None for none."""
+    """Return each span's links as JSON, ``[{"trace_id": hex, "span_id": hex}, ...]``, None for no links."""
     if not any(columns.links):
         return list(repeat(None, len(columns.links)))
     return [mending.link_text(links) if links else None for links in columns.links]

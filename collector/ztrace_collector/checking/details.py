@@ -1,7 +1,7 @@
-"""What only OpenTelemetry has of a span: checked, mended, and as JSON text.
+"""Details of a span that only OpenTelemetry has: validated, corrected, and as JSON text.
 
-One idea: whoever reads it may rely on the types of what docs/reference/wire-format.md lists, so what is of
-another type is left out here. What is not listed is kept as it is. What is too large loses its largest parts.
+One idea: readers may rely on the types that docs/reference/wire-format.md lists, so a listed field of another
+type is left out. Other fields are kept as they are. Oversized details lose their largest parts.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from ztrace_collector.refusals import DETAILS, LARGE_DETAILS, Refusals
 
 #: Bound of flags and counts, which have 32 bits in OTLP.
 NUMBER_END = 1 << 32
-#: Characters that the counts of what was left out may take.
+#: Characters reserved for the counts of what was left out.
 NOTE = 64
 
 _Check = Callable[[Any], bool]
@@ -23,12 +23,12 @@ _Check = Callable[[Any], bool]
 def encode_column(
     column: Sequence[dict[str, Any] | None], links: Sequence[Any], refusals: Refusals
 ) -> list[str | None] | None:
-    """Return each mapping as JSON text, None for those that are empty, or None if one has to be mended.
+    """Return each mapping as JSON text, None for empty ones; or None if a mapping needs correction.
 
     Args:
-        column: of each span.
-        links: of each span.
-        refusals: where it is counted if one is too large.
+        column: details of each span.
+        links: links of each span.
+        refusals: counts oversized details.
     """
     for each, pairs in zip(column, links, strict=True):
         if each is not None and not _is_whole(each, len(pairs or ())):
@@ -43,7 +43,7 @@ def encode_column(
 
 
 def mend(details: Any, link_count: int, refusals: Refusals) -> dict[str, Any] | None:
-    """Return details that pass the checks and JSON can hold, of whatever was sent as such."""
+    """Return valid details that JSON can hold, from any value that was sent as details."""
     if details is not None and type(details) is not dict:
         refusals.note(DETAILS, f"details are {type(details).__name__}, not a mapping")
         return None
@@ -87,7 +87,7 @@ def _is_list_of(check: _Check) -> _Check:
 
 
 def _has(checks: Mapping[str, _Check], required: Sequence[str] = ()) -> _Check:
-    """Return a check of a mapping: of those of its keys that are listed."""
+    """Return a check of the listed keys of a mapping."""
 
     def check(value: Any) -> bool:
         return (
@@ -131,7 +131,7 @@ _CHECKS: dict[str, _Check] = {
 
 
 def _shrink(details: dict[str, Any], length: int, refusals: Refusals) -> str:
-    """Return what is left as JSON text: events one by one, and all else by its key, the largest first."""
+    """Return oversized details as JSON text without their largest parts: single events or other fields."""
     refusals.note(LARGE_DETAILS, f"{length} characters")
     events = list(details.get("events") or ())
     parts = [(len(encode_one(event)), "events", place) for place, event in enumerate(events)]
@@ -143,7 +143,7 @@ def _shrink(details: dict[str, Any], length: int, refusals: Refusals) -> str:
     parts.sort()
     gone: set[int] = set()
     while parts and (excess := len(encode_one(details)) - MAX_ATTRIBUTES + NOTE) > 0:
-        # As much as is certainly too much: encoding all for each small part would take long.
+        # Drop as much as the excess before encoding again: once for each small part would take long.
         while excess > 0 and parts:
             size, key, place = parts.pop()
             excess -= size + 1

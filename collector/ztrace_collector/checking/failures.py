@@ -1,7 +1,7 @@
-"""An exception as it travels, to what the tables hold: checked and cut, with all that hangs on it.
+"""Exceptions of spans, validated and truncated for the tables.
 
-One idea: what cannot be read is left out and counted, and the rest of the exception is kept: where it was
-raised is worth knowing even if a frame, a cause or a note of it is broken.
+One idea: unreadable parts are left out and counted, and the rest of the exception is kept: where it was
+raised is worth knowing even if a frame, a cause or a note is invalid.
 """
 
 import json
@@ -14,22 +14,22 @@ from ztrace_collector.checking import text
 from ztrace_collector.checking.scalars import is_id
 from ztrace_collector.refusals import EXCEPTION, UTF8, Refusals
 
-#: Frames kept of one exception, the innermost: where it was raised.
+#: Frames kept of one exception, the innermost ones.
 MAX_FRAMES = 100
-#: Causes and members kept in depth, and side by side.
+#: Depth of causes and members that is kept, and the numbers of siblings.
 MAX_DEPTH, MAX_CAUSES, MAX_MEMBERS = 16, 8, 16
-#: Notes kept; the agent may add one that tells how many there were.
+#: Notes kept; the agent may add one with the number of those that it left out.
 MAX_NOTES = 17
 #: Characters kept of a type or a path, of a source line, and of a message or a note.
 MAX_NAME, MAX_CODE, MAX_MESSAGE = 1024, 512, 16 << 10
 #: Variables kept of a frame, and characters of each.
 MAX_LOCALS, MAX_LOCAL = 64, 1024
-#: Characters of a frame that is kept in memory, to be known again: with the number of them 24 MB at most.
+#: Characters of a frame that is cached; with the size of the cache, 24 MB at most.
 MAX_CACHED = 1024
-#: Exceptions of other spans that one is known to come of; a tree of groups may hold more.
+#: Origins kept of an exception with causes and members; a tree of groups may have more.
 MAX_ORIGINS = 64
 
-#: Made once: `json.dumps` with options makes an encoder for each call.
+#: Shared encoder: `json.dumps` with options creates one for each call.
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 _HOWS = frozenset((RAISED, PASSED, WRAPPED, REPLACED, GROUPED))
@@ -37,7 +37,7 @@ _FRAME_TYPES = (str, int, str, str, str, bool, int, int)
 
 
 class Frame(NamedTuple):
-    """A frame of a traceback: what makes a problem the same, and all that is stored as JSON."""
+    """Frame of a traceback: the parts that identify a problem, and the whole as JSON."""
 
     file: str
     function: str
@@ -48,12 +48,12 @@ class Frame(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """An exception of one span, or a cause or a member of it, fit to be stored.
+    """Exception of one span, or one of its causes or members, valid for the tables.
 
     Attributes:
-        origin_trace_id: of the span in which it was first raised; None of a cause, and of a member that was
-            raised in the same span.
-        origin_span_id: likewise.
+        origin_trace_id: trace of the span in which it was first raised; None for a cause, and for a member
+            that was raised in the same span.
+        origin_span_id: id of that span; None likewise.
     """
 
     type: str
@@ -68,27 +68,27 @@ class Failure(NamedTuple):
 
     @property
     def frames_text(self) -> str:
-        """Its frames as JSON."""
+        """Frames as JSON."""
         return _array([frame.text for frame in self.frames])
 
     @property
     def causes_text(self) -> str:
-        """Its causes as JSON."""
+        """Causes as JSON."""
         return _array([cause.text for cause in self.causes])
 
     @property
     def notes_text(self) -> str:
-        """Its notes as JSON."""
+        """Notes as JSON."""
         return _array([_encode(note) for note in self.notes])
 
     @property
     def members_text(self) -> str:
-        """Its members as JSON."""
+        """Members as JSON."""
         return _array([member.text for member in self.members])
 
     @property
     def text(self) -> str:
-        """What is stored of it as a cause or a member, as JSON."""
+        """JSON of the exception as a cause or a member."""
         fields = {
             "type": _encode(self.type),
             "message": _encode(self.message),
@@ -106,7 +106,7 @@ class Failure(NamedTuple):
         return f"{{{','.join(f'{_encode(name)}:{value}' for name, value in fields.items())}}}"
 
     def origins(self) -> Iterator[tuple[bytes, bytes]]:
-        """Yield the trace and span ids of the origins it names: its own, and those of causes and members."""
+        """Yield the trace and span ids of its origin, and of those of its causes and members."""
         if self.origin_trace_id is not None and self.origin_span_id is not None:
             yield self.origin_trace_id, self.origin_span_id
         for part in (*self.causes, *self.members):
@@ -114,9 +114,9 @@ class Failure(NamedTuple):
 
 
 def read_failure(fields: Any, trace_id: bytes, span_id: bytes, refusals: Refusals) -> Failure | None:
-    """Return a span's exception, or None if it cannot be told what it is; what is wrong is counted.
+    """Return a span's exception, or None if the record is unreadable; invalid parts are counted.
 
-    An exception that names no origin, or was raised here, has this span as its origin.
+    An exception that names no origin, or that was raised in the span, has the span as its origin.
     """
     reading = _Reading()
     failure = reading.failure(fields, MAX_DEPTH)
@@ -135,7 +135,7 @@ def read_failure(fields: Any, trace_id: bytes, span_id: bytes, refusals: Refusal
 
 
 class _Reading:
-    """One exception being read, and whether anything had to change."""
+    """Validation of one exception, with a record of what was changed."""
 
     def __init__(self) -> None:
         self.replaced = False
@@ -206,7 +206,7 @@ class _Reading:
         return self.frame(FrameRecord(*fields))
 
     def frame(self, record: FrameRecord) -> Frame:
-        """Return a frame whose fields are of the right types, but for its locals."""
+        """Return a frame from a record whose fields, except the locals, have the right types."""
         file, function = self._text(record.file, MAX_NAME), self._text(record.function, MAX_NAME)
         module, code = self._text(record.module, MAX_NAME), self._text(record.code, MAX_CODE)
         shown: dict[str, Any] = {
@@ -216,7 +216,7 @@ class _Reading:
             "code": code,
             "in_app": record.in_app,
         }
-        if module:  # What makes a problem the same has to leave with it.
+        if module:  # A part of the fingerprint, so it has to be forwarded as well.
             shown["module"] = module
         if record.repeats > 0:
             shown["repeats"] = min(record.repeats, INT64_MAX)
@@ -241,7 +241,7 @@ class _Reading:
 
 @lru_cache(maxsize=2048)
 def _read_frame(fields: tuple[Any, ...]) -> tuple[Frame, bool]:
-    """Return a frame, and whether its text could stay as it was: most are those of the failure before."""
+    """Return a frame, and whether its text was valid; cached, since most frames occur again."""
     reading = _Reading()
     return reading.frame(FrameRecord(*fields)), not reading.bad_text
 

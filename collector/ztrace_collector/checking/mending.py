@@ -1,7 +1,7 @@
-"""A batch that has something wrong in it, span by span: each is refused, mended or left as it is.
+"""Correction of an invalid batch, span by span: each span is refused, corrected or left as it is.
 
-One idea: a span whose place in its tree and whose times can be relied on is worth keeping, whatever else is
-wrong with it; without those it would only mislead. What `mend` returns passes the column checks of `check`.
+One idea: a span with a reliable place in its tree and reliable times is worth keeping, whatever else is
+invalid; without those it would mislead. A span that `mend` returns passes the checks of `columns`.
 """
 
 import json
@@ -26,23 +26,23 @@ from ztrace_collector.refusals import (
     Refusals,
 )
 
-#: Characters kept of a name: it is an index's key and a column on the screen.
+#: Characters kept of a name, which is the key of an index and a column on the screen.
 MAX_NAME = 256
-#: Status of a span that has ended.
+#: Statuses of an ended span.
 FINISHED = frozenset({OK, ERROR})
-#: Fields that a span may have: those with a default may be missing.
+#: Numbers of fields that a span may have: those with a default may be missing.
 LENGTHS = frozenset(range(len(Span._fields) - len(Span._field_defaults), len(Span._fields) + 1))
 #: Links kept of a span.
 MAX_LINKS = 128
 
 
 def mend(fields: Any, refusals: Refusals, *, finished: bool) -> tuple[Any, ...] | None:
-    """Return a span that is fit to be stored, or None if it is refused; either is counted by reason.
+    """Return a span that is valid for the tables, or None if it is refused; both are counted by reason.
 
     Args:
-        fields: what should be one.
-        refusals: where it is counted; the ids of a span that is lost with this are kept there, too.
-        finished: whether it should have ended, or not.
+        fields: a decoded span, of any type.
+        refusals: counts the reasons, and keeps the ids of a refused span that was complete otherwise.
+        finished: whether the span must have ended or must not.
     """
     if type(fields) is not tuple or len(fields) not in LENGTHS:
         refusals.note(FIELDS, f"{_describe(fields)} instead of a span's {max(LENGTHS)} fields")
@@ -99,7 +99,7 @@ def _mend_name(name: str, refusals: Refusals) -> str:
 
 
 def are_links(links: Any) -> bool:
-    """Tell whether this is what a span's links should be."""
+    """Return whether a value is valid as a span's links."""
     return links is None or (
         type(links) is tuple
         and len(links) <= MAX_LINKS
@@ -111,7 +111,7 @@ def are_links(links: Any) -> bool:
 
 
 def link_text(links: tuple[tuple[bytes, bytes], ...]) -> str:
-    """Return links as they are stored: ``[{"trace_id": hex, "span_id": hex}, ...]``."""
+    """Return links as stored: ``[{"trace_id": hex, "span_id": hex}, ...]``."""
     return json.dumps(
         [{"trace_id": trace_id.hex(), "span_id": span_id.hex()} for trace_id, span_id in links],
         separators=(",", ":"),
@@ -135,7 +135,7 @@ def _mend_exception(exception: Any, refusals: Refusals) -> tuple[Any, ...] | Non
 
 
 def _describe(value: Any) -> str:
-    """Return a short text for what may be of any type and size."""
+    """Return a short text for a value of any type and size."""
     if type(value) in (tuple, list, dict):
         return f"{type(value).__name__} of {len(value)}"
     if type(value) in (str, bytes):

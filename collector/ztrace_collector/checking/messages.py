@@ -1,7 +1,7 @@
-"""Bodies of messages and parcels, decoded to columns of spans.
+"""Decoding of messages and parcels to columns of spans.
 
-One idea: a batch is checked column by column (`columns`); only when a check fails is the batch looked at span
-by span (`mending`), which refuses or mends each alone, and what is left passes the same column checks.
+One idea: a batch is validated column by column (`columns`). Only if a check fails is the batch examined span
+by span (`mending`), which refuses or corrects each span, and the rest passes the same column checks.
 """
 
 from collections.abc import Sequence
@@ -25,21 +25,21 @@ from ztrace_collector.refusals import (
     Refusals,
 )
 
-#: Spans of one batch: what a publisher sends at most, and what others wait for while it is stored.
+#: Maximum of spans in one batch, for which other publishers wait while it is stored.
 MAX_SPANS = 1 << 13
-#: Items of anything in a batch: with the size of a frame it bounds what a small hostile message can make of
-#: memory.
+#: Maximum of items in any container of a batch: with the size of a frame, it bounds the memory that a small
+#: hostile message can take.
 MAX_ITEMS = 1 << 16
 
-#: How many sequence numbers a message of each kind takes; a tombstone any number.
+#: Sequence numbers that a message of each kind covers; a tombstone covers any number.
 _COVERED = {DATA: 1, BYE: 1, CRASH: 1, BEAT: 0, OPEN: 0}
 
 
 def read_message(frames: Sequence[bytes]) -> tuple[Header, bytes]:
-    """Return a message's header and its body, which is not looked at yet.
+    """Return a message's header and its body, which is not decoded yet.
 
     Raises:
-        WireError: the message is refused as a whole, and nothing is known of who sent it.
+        WireError: the message is refused as a whole, and its sender is unknown.
     """
     if len(frames) != 3:
         raise WireError(FRAMES, f"{len(frames)} frames instead of 3")
@@ -56,13 +56,13 @@ def read_message(frames: Sequence[bytes]) -> tuple[Header, bytes]:
 
 
 def read_spans(header: Header, body: bytes, refusals: Refusals) -> Columns | None:
-    """Return the spans of a batch, which have ended, or of an OPEN; those refused, or mended, are counted.
+    """Return the spans of a DATA or OPEN message; refused and corrected ones are counted.
 
     Returns:
-        None if no span of the batch is left.
+        None if no span is left.
 
     Raises:
-        WireError: the body is broken as a whole.
+        WireError: the body is refused as a whole.
     """
     if header.span_count > MAX_SPANS:
         raise WireError(SPAN_COUNT, f"{header.span_count} spans in a message")
@@ -75,12 +75,12 @@ def read_spans(header: Header, body: bytes, refusals: Refusals) -> Columns | Non
 
 
 def read_parcel(parcel: Parcel, refusals: Refusals) -> Columns | None:
-    """Return the spans of a parcel; those refused, or mended, are counted.
+    """Return the spans of a parcel; refused and corrected ones are counted.
 
     Returns:
-        None if none is left.
+        None if no span is left.
     """
-    # It was packed here: what it makes of memory has been there.
+    # No limit is needed: the parcel was packed in this process, from objects of the same size.
     spans, decoded_whole = _decode(parcel.body, len(parcel.body))
     return _read(spans, refusals, decoded_whole=decoded_whole, finished=parcel.finished)
 
@@ -102,11 +102,11 @@ def _read(
 
 
 def _decode(body: bytes, most_items: int) -> tuple[Any, bool]:
-    """Return the body's object, and whether all of it is as it should be for msgpack and UTF-8."""
+    """Return the decoded body, and whether it was valid msgpack and UTF-8 throughout."""
     limits = {"max_array_len": most_items, "max_map_len": most_items, "ext_hook": _Extension}
     try:
         return msgpack.unpackb(body, use_list=False, **limits), True
-    except Exception:  # One name that is not UTF-8 must not cost the batch: msgpack can let it through.
+    except Exception:  # A text that is not UTF-8 must not cost the batch: decode again, with surrogates.
         pass
     try:
         return msgpack.unpackb(
@@ -117,9 +117,9 @@ def _decode(body: bytes, most_items: int) -> tuple[Any, bool]:
 
 
 class _Extension:
-    """A value of a type that msgpack leaves to its users: no span of ztrace's has one, and JSON has no form.
+    """Value of a msgpack extension type, which no span of ztrace has and JSON has no form for.
 
-    What msgpack makes of it by itself is a tuple, and would pass for a list.
+    By default msgpack returns a tuple, which would pass for a list.
     """
 
     def __init__(self, code: int, data: bytes) -> None:

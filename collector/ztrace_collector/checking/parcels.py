@@ -1,8 +1,8 @@
-"""Spans that do not come from a publisher: OTLP's, and those of files.
+"""Spans that do not come from a publisher: those of OTLP, and those of files.
 
-One idea: whoever reads another format makes batches of it, and from here on it is the same way for all. They
-are packed as a publisher would pack them, in the thread of whoever brings them: so they wait in little room,
-and the store checks them as it checks everything.
+One idea: a reader of another format makes batches, and everything after that is shared. Batches are packed as
+a publisher would pack them, in the thread of their reader; so they take little memory while they wait, and
+the store validates them as it validates everything.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,21 +14,21 @@ import msgpack
 from ztrace.records import UNFINISHED, Span
 from ztrace_collector.refusals import FIELDS
 
-#: Spans and bytes of a parcel, but for a single span: a part of what a transaction takes from publishers, so
-#: that it can take turns.
+#: Maximum of spans and bytes in a parcel, unless a single span is larger: a part of what a transaction takes
+#: from publishers, so that parcels can take turns.
 PARCEL_SPANS, PARCEL_BYTES = 512, 1 << 18
 
 
 class Resource(NamedTuple):
-    """What made the spans: a process, or what another format knows of one.
+    """Source of spans: a process, or the corresponding notion of another format.
 
     Attributes:
         incarnation: 16 bytes; the same for all batches of the same resource.
         service: the service's name.
-        host: the host's name, empty if it is unknown.
-        pid: the process id, 0 if it is unknown.
-        started_ns: when it began, Unix; 0 if it is unknown.
-        attributes: as they were sent; None for spans that a publisher of ztrace's made.
+        host: the host's name, empty if unknown.
+        pid: the process id, 0 if unknown.
+        started_ns: the start of the process, Unix; 0 if unknown.
+        attributes: as sent; None for spans of a ztrace publisher.
     """
 
     incarnation: bytes
@@ -40,12 +40,12 @@ class Resource(NamedTuple):
 
 
 class ForeignBatch(NamedTuple):
-    """Spans of one resource; those that have not ended have the status UNFINISHED and no duration.
+    """Spans of one resource; unfinished ones have the status UNFINISHED and no duration.
 
     Attributes:
-        spans: values as msgpack has them, and nested mappings; floats need not be finite.
-        refused: further spans of which none could be made, by reason: one of `refusals.SPAN_REASONS`.
-        mended: of the spans, those in which something was changed, by reason: `refusals.MENDED_REASONS`.
+        spans: with values as in msgpack, and nested mappings; floats need not be finite.
+        refused: number of further spans that could not be read, by reason of `refusals.SPAN_REASONS`.
+        mended: number of spans in which something was changed, by reason of `refusals.MENDED_REASONS`.
     """
 
     resource: Resource
@@ -55,12 +55,12 @@ class ForeignBatch(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a batch: each of its spans is in one of these.
+    """Outcome of a batch, in which each of its spans is counted once.
 
     Attributes:
-        stored: new ones.
-        duplicates: stored before, under the same trace and span id.
-        refused: not fit to be stored, by reason.
+        stored: new spans.
+        duplicates: spans stored before, under the same trace and span id.
+        refused: refused spans, by reason.
     """
 
     stored: int
@@ -69,7 +69,7 @@ class Outcome(NamedTuple):
 
 
 def add_up(outcomes: Iterable[Outcome]) -> Outcome:
-    """Return what became of all."""
+    """Return the sum of outcomes."""
     stored = duplicates = 0
     refused: dict[str, int] = {}
     for outcome in outcomes:
@@ -81,14 +81,14 @@ def add_up(outcomes: Iterable[Outcome]) -> Outcome:
 
 
 class Parcel(NamedTuple):
-    """A part of a batch, packed.
+    """Packed part of a batch.
 
     Attributes:
-        body: as that of a `ztrace.wire` message.
-        span_count: how many are in it.
+        body: spans as in the body of a `ztrace.wire` message.
+        span_count: number of spans in the body.
         refused: as in the batch.
-        finished: whether its spans have ended: all have, or none.
-        seen_ns: when what made them was there, of a parcel that does not come right from it; 0 for now.
+        finished: True if its spans have ended, False if they are unfinished.
+        seen_ns: time at which the source was alive, for spans that do not come straight from it; 0 for now.
         mended: as in the batch.
     """
 
@@ -102,11 +102,11 @@ class Parcel(NamedTuple):
 
 
 def pack(batch: ForeignBatch) -> Iterator[Parcel]:
-    """Yield a batch in parcels; at least one."""
+    """Yield a batch as parcels, at least one."""
     refused, mended = dict(batch.refused), batch.mended
     ended = [span for span in batch.spans if span.status != UNFINISHED]
     opened = [span for span in batch.spans if span.status == UNFINISHED]
-    # Without any span there is still what was refused.
+    # Without any span, refusals still need a parcel.
     parts = [(spans, spans is ended) for spans in (ended, opened) if spans] or [(ended, True)]
     for spans, finished in parts:
         for first in range(0, max(1, len(spans)), PARCEL_SPANS):
@@ -116,10 +116,10 @@ def pack(batch: ForeignBatch) -> Iterator[Parcel]:
 
 
 def _pack(spans: list[Span], refused: dict[str, int]) -> Iterator[tuple[bytes, int]]:
-    """Yield bodies and how many spans are in each; those that cannot be packed are counted."""
+    """Yield bodies with their numbers of spans; spans that cannot be packed are counted."""
     try:
         body = _pack_one(spans)
-    except (TypeError, ValueError, OverflowError):  # A number beyond 64 bits, or what nobody should send.
+    except (TypeError, ValueError, OverflowError):  # A number beyond 64 bits, or a value of an odd type.
         if len(spans) == 1:
             refused[FIELDS] = refused.get(FIELDS, 0) + 1
             body, spans = _pack_one([]), []
@@ -136,5 +136,5 @@ def _pack(spans: list[Span], refused: dict[str, int]) -> Iterator[tuple[bytes, i
 def _pack_one(spans: list[Span]) -> bytes:
     try:
         return cast("bytes", msgpack.packb(spans))
-    except UnicodeEncodeError:  # Lone surrogates, which JSON can bring: they are replaced where all text is.
+    except UnicodeEncodeError:  # Lone surrogates, which JSON can contain; the store replaces them.
         return cast("bytes", msgpack.packb(spans, unicode_errors="surrogatepass"))

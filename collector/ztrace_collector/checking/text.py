@@ -1,11 +1,11 @@
-"""Text that came over the wire, made fit to be stored.
+"""Text from peers, made valid for storage.
 
-One idea: what is stored is always valid Unicode of a bounded length, whatever bytes were sent.
+One idea: stored text is always valid Unicode of a bounded length, whatever bytes were sent.
 """
 
 
 def is_whole(text: str) -> bool:
-    """Tell whether SQLite can store the text: it has no lone surrogates."""
+    """Return whether SQLite can store a text, which must have no lone surrogates."""
     if text.isascii():
         return True
     try:
@@ -16,10 +16,10 @@ def is_whole(text: str) -> bool:
 
 
 def mended(text: str) -> str:
-    """Return the text with each lone surrogate, and so each byte that is not UTF-8, replaced."""
+    """Return a text with each lone surrogate replaced, and so each byte that was not UTF-8."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def cut(text: str, length: int) -> str:
-    """Return the text at most this long, the last character saying that it was longer."""
+    """Return a text truncated to a length, with an ellipsis as the last character."""
     return text if len(text) <= length else text[: length - 1] + "…"
