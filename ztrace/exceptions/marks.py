@@ -95,12 +95,15 @@ def recall(exception: BaseException) -> Entry | None:
 def remember(exception: BaseException) -> Entry:
     """Return the entry of an exception, a new one if there is none."""
     global recent, _older
-    entry = recall(exception)
-    if entry is None:
-        if len(recent) >= MAX_ENTRIES:
-            recent, _older = {}, recent
-        _stamp(exception)
-        entry = recent[id(exception)] = Entry()
+    address = id(exception)
+    if address in recent or address in _older:
+        entry = recall(exception)
+        if entry is not None:
+            return entry
+    if len(recent) >= MAX_ENTRIES:
+        recent, _older = {}, recent
+    _stamp(exception)
+    recent[address] = entry = Entry()
     return entry
 
 

@@ -5,6 +5,7 @@ One idea: the text of an exception is made once, and no more of it than is recor
 with a ``__str__`` of their own, and arguments of other than builtin types, run the program's code.
 """
 
+import builtins
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from types import WrapperDescriptorType
@@ -43,6 +44,13 @@ _WITHOUT_LITERAL = frozenset((set, frozenset))
 _arguments_of = BaseException.__dict__["args"].__get__
 _namespace_of = type.__dict__["__dict__"].__get__
 _str_of_base, _str_of_key_error = BaseException.__dict__["__str__"], KeyError.__dict__["__str__"]
+#: Addresses of the builtin classes that leave ``__str__`` to BaseException; these classes are never freed.
+_WITHOUT_STR = frozenset(
+    id(cls)
+    for cls in vars(builtins).values()
+    if type(cls) is type and issubclass(cls, BaseException) and cls.__module__ == "builtins"
+    if cls.__str__ is _str_of_base
+)
 
 
 def describe(exception: BaseException, message: str) -> None:
@@ -125,6 +133,8 @@ def _text_of_argument(value: Any) -> str:
 
 def _find_str(cls: type) -> object:
     """Return the ``__str__`` of a class, without calling its metaclass."""
+    if id(cls) in _WITHOUT_STR:
+        return _str_of_base
     for base in bases_of(cls):
         namespace = _namespace_of(base)
         if "__str__" in namespace:
