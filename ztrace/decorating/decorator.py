@@ -5,6 +5,7 @@ sort, here. Descriptors and partial functions are rebuilt around the wrapped fun
 other object is returned unchanged, with a warning.
 """
 
+import sys
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from types import CoroutineType
@@ -15,6 +16,7 @@ from ztrace import diagnostics
 from ztrace.context import Context, current_span, make_current
 from ztrace.decorating.descriptors import (
     flags_of,
+    is_entering,
     is_function,
     keep_identity,
     rebuild,
@@ -117,19 +119,22 @@ def _wrap(
         async def async_generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
             steps = function(*args, **kwargs)
             traced = span(name, kind=kind, **attributes)
-            inside: Context | None = traced.start(activate=False)
+            in_block = is_entering(sys._getframe(1))
+            inside: Context | None = traced.start(activate=in_block)
             step, sent = steps.asend, None
             try:
                 while True:
                     before = current_span()
-                    make_current(before if traced.ended else inside)
+                    if not in_block:
+                        make_current(before if traced.ended else inside)
                     try:
                         item = await step(sent)
                     except StopAsyncIteration:
                         break
                     finally:
-                        inside = current_span()
-                        make_current(before)
+                        if not in_block:
+                            inside = current_span()
+                            make_current(before)
                     try:
                         step, sent = steps.asend, (yield item)
                     except BaseException as thrown:
@@ -148,20 +153,23 @@ def _wrap(
         def generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
             steps = function(*args, **kwargs)
             traced = span(name, kind=kind, **attributes)
-            inside: Context | None = traced.start(activate=False)
+            in_block = is_entering(sys._getframe(1))
+            inside: Context | None = traced.start(activate=in_block)
             step, sent = steps.send, None
             try:
                 while True:
                     before = current_span()
-                    make_current(before if traced.ended else inside)
+                    if not in_block:
+                        make_current(before if traced.ended else inside)
                     try:
                         item = step(sent)
                     except StopIteration as end:
                         result = end.value
                         break
                     finally:
-                        inside = current_span()
-                        make_current(before)
+                        if not in_block:
+                            inside = current_span()
+                            make_current(before)
                     try:
                         step, sent = steps.send, (yield item)
                     except BaseException as thrown:

@@ -8,7 +8,7 @@ answer with the program's own code.
 import functools
 import sys
 from collections.abc import Callable
-from types import FunctionType, MethodType
+from types import FrameType, FunctionType, MethodType
 from typing import Any, Final
 
 from ztrace import diagnostics
@@ -68,6 +68,15 @@ def keep_identity(wrapper: Function, function: Any) -> Function:
     functools.update_wrapper(wrapper, function)
     vars(wrapper).update(getattr(function, "__dict__", {}))
     return wrapper
+
+
+def is_entering(frame: FrameType) -> bool:
+    """Return whether a frame enters a context manager of `contextlib`, which a generator holds open."""
+    contextlib = sys.modules.get("contextlib")
+    return contextlib is not None and frame.f_code in (
+        contextlib._GeneratorContextManager.__enter__.__code__,
+        contextlib._AsyncGeneratorContextManager.__aenter__.__code__,
+    )
 
 
 def rebuild_manager(function: Any, trace: Trace) -> Function | None:

@@ -3,27 +3,71 @@
 import asyncio
 import contextlib
 import functools
-from collections.abc import Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from typing import Any
 
 import pytest
 
 import ztrace
-from tests.ztrace.decorated.comparing import add_later
+from tests.ztrace.decorated.comparing import add_later, bare
 from tests.ztrace.recording import Recorder
-from ztrace.records import OK
+from ztrace.records import ERROR, OK
 
 
-def test_the_span_of_a_context_manager_lasts_through_its_block(recorder: Recorder) -> None:
-    """The span of a traced context manager ends after its block."""
+def decorators(order: str) -> tuple[Any, Any]:
+    """Return the decorators above and below another one, of which one traces."""
+    return (ztrace.trace("block"), bare) if order == "above" else (bare, ztrace.trace("block"))
 
-    @ztrace.trace
+
+@pytest.mark.parametrize("order", ["above", "below"])
+def test_the_span_of_a_context_manager_is_current_in_its_block(recorder: Recorder, order: str) -> None:
+    """The span of a traced context manager ends after the block, and is the parent of the block's spans."""
+    above, below = decorators(order)
+
+    @above  # type: ignore[untyped-decorator]
     @contextlib.contextmanager
+    @below  # type: ignore[untyped-decorator]
     def block() -> Iterator[None]:
+        with ztrace.span("held"):
+            yield
+        with ztrace.span("after"):
+            pass
+
+    with ztrace.span("outer") as outer:
+        with block(), ztrace.span("inside"):
+            pass
+        assert ztrace.current_span() is outer
+    parents = {"inside": "held", "held": "block", "after": "block", "block": "outer", "outer": None}
+    assert recorder.parents() == parents
+
+
+@pytest.mark.parametrize("order", ["above", "below"])
+def test_the_span_of_an_async_context_manager_is_current_too(recorder: Recorder, order: str) -> None:
+    """The span of an asynchronous context manager is the parent of its block's spans, one that fails too."""
+    above, below = decorators(order)
+
+    @above  # type: ignore[untyped-decorator]
+    @contextlib.asynccontextmanager
+    @below  # type: ignore[untyped-decorator]
+    async def block() -> AsyncIterator[None]:
+        await asyncio.sleep(0)
         yield
 
-    with block():
-        assert recorder.spans == []
-    assert recorder.span.status == OK
+    async def fail() -> None:
+        async with block():
+            with ztrace.span("inside"):
+                await asyncio.sleep(0)
+            raise ValueError("failed")
+
+    async def main() -> None:
+        with ztrace.span("outer") as outer:
+            with pytest.raises(ValueError, match="failed"):
+                await fail()
+            assert ztrace.current_span() is outer
+
+    asyncio.run(main())
+    assert recorder.parents() == {"inside": "block", "block": "outer", "outer": None}
+    assert recorder.named("block").status == ERROR
 
 
 def test_the_span_of_a_coroutine_from_a_plain_function_ends_with_it(recorder: Recorder) -> None:
