@@ -405,7 +405,7 @@ def test_progress_is_given_figures_and_lines(path: Path, connect: Connect) -> No
     finally:
         collector.stop()
         thread.join()
-    assert said == [f"{path} has been moved away; going on with what is there now, or a new file"]
+    assert said == [f"{path} was moved away; continuing with the file of that name, or a new one"]
 
 
 def test_nothing_is_drawn_by_default(path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,5 @@
 """Transactions on the database file: all of a message is committed, or none of it.
 
-Opening, disk space, damage and retention are handled here; the tables themselves are in `tables`.
+This room opens the file and handles disk space, damage, internal errors and retention; `tables` has the
+tables.
 """

@@ -1,4 +1,4 @@
-"""The contents of a database file: all its tables, and what a message or a parcel changes in them."""
+"""Contents of a database file: all of its tables, and the changes that messages and parcels make to them."""
 
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -22,10 +22,10 @@ from ztrace_collector.tables.unfinished import Unfinished
 
 
 class Contents:
-    """The tables, and their rows that belong to the transaction in progress.
+    """All tables, with their rows that belong to the transaction in progress.
 
     Attributes:
-        publishers: the publishers' accounts, which tell how many publishers are there.
+        publishers: the publishers' accounts.
     """
 
     def __init__(self, db: sqlite3.Connection) -> None:
@@ -41,11 +41,11 @@ class Contents:
         self._exceptions = Exceptions(db)
 
     def begin(self) -> None:
-        """Prepare the tables for the transaction that has begun."""
+        """Prepare the tables for a transaction that has begun."""
         self._spans.hold_place()
 
     def add_message(self, frames: Sequence[bytes], now_ns: int, refusals: Refusals) -> int:
-        """Add what a publisher's message brings; return how many of its spans are stored."""
+        """Add the spans and counts of a publisher's message; return how many of its spans are stored."""
         try:
             header, body = read_message(frames)
             account = self.publishers.account_of(header, now_ns)
@@ -74,7 +74,7 @@ class Contents:
         return stored
 
     def add_parcel(self, parcel: Parcel, now_ns: int, refusals: Refusals) -> Outcome:
-        """Add spans that did not come from a publisher; of spans with the same ids the first is kept."""
+        """Add spans that did not come from a publisher; of spans with the same ids, the first is kept."""
         now_ns = min(now_ns, parcel.seen_ns) or now_ns
         noted = Refusals()
         for reason, number in (*parcel.refused.items(), *parcel.mended.items()):
@@ -90,7 +90,7 @@ class Contents:
         if columns is not None and not parcel.finished:
             methods = self._methods.number(account.service, columns, noted)
             opened = self._unfinished.add(account.instance, columns, methods, now_ns, noted)
-            # A refused span that has not ended is not lost yet: its end may still come, as a publisher's may.
+            # A refused unfinished span is not lost yet: its end may still arrive, as with a publisher's.
             self._losses.add(account.instance, account.take(0, count - parcel.span_count, now_ns))
             accepted -= noted.counts.get(UNFINISHED, 0)
             return _conclude(opened, accepted, noted, refusals)
@@ -102,14 +102,14 @@ class Contents:
     def refuse_message(
         self, frames: Sequence[bytes], now_ns: int, refusals: Refusals, *, detail: str, is_exact: bool
     ) -> int:
-        """Count a message that makes ztrace fail: its number is used up, and its spans are lost.
+        """Count a message that causes an internal error: its number is used up, and its spans are lost.
 
         Args:
             frames: the message.
-            now_ns: when it was received.
-            refusals: where it is counted.
+            now_ns: the time of its arrival, Unix.
+            refusals: counts the refusal.
             detail: the exception.
-            is_exact: do what its header says; if that fails as well, `Account.skip` does the least.
+            is_exact: apply the message's header; if that fails too, `Account.skip` does the minimum.
         """
         refusals.note(INTERNAL_ERROR, detail)
         try:
@@ -129,7 +129,7 @@ class Contents:
     def refuse_parcel(
         self, parcel: Parcel, now_ns: int, refusals: Refusals, *, detail: str, is_exact: bool
     ) -> Outcome:
-        """Count a parcel that makes ztrace fail; the arguments are those of `refuse_message`."""
+        """Count a parcel that causes an internal error; the arguments are those of `refuse_message`."""
         count = parcel.span_count + sum(parcel.refused.values())
         refusals.note(INTERNAL_ERROR, detail, count)
         if is_exact:
@@ -142,10 +142,10 @@ class Contents:
         return Outcome(0, 0, {INTERNAL_ERROR: count})
 
     def write(self, span_count: int) -> dict[bytes, int]:
-        """Write the rows of everything that was added.
+        """Write the rows of everything added.
 
         Args:
-            span_count: spans stored in this transaction.
+            span_count: number of spans stored in this transaction.
 
         Returns:
             The next sequence number of each incarnation that sent something.
@@ -164,11 +164,11 @@ class Contents:
         return acknowledgements
 
     def trim(self) -> None:
-        """Bound what is kept in memory, after a commit."""
+        """Bound the memory of the tables, after a commit."""
         self._methods.trim()
 
     def forget(self, table: str) -> None:
-        """Drop a table's rows from memory, between transactions: some were deleted by other means."""
+        """Drop a table's rows from memory, between transactions, after rows were deleted by other means."""
         if table == "method_figures":
             self._figures.forget()
         elif table == "losses":
@@ -179,14 +179,14 @@ class Contents:
             self._unfinished.forget()
 
     def forget_traces(self, trace_ids: Iterable[bytes]) -> None:
-        """Drop traces from memory, between transactions: their rows were deleted by other means."""
+        """Drop traces from memory, between transactions, after their rows were deleted by other means."""
         forgotten = list(trace_ids)
         self._traces.drop(forgotten)
         self._known.drop(forgotten)
         self._unfinished.drop(forgotten)
 
     def forget_all(self) -> None:
-        """Drop everything from memory: the transaction is rolled back."""
+        """Drop everything from memory after a rollback."""
         self.publishers.forget()
         self._losses.forget()
         self._methods.forget()

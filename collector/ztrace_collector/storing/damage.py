@@ -1,8 +1,7 @@
-"""Damaged files of ztrace's: told from other people's, and set aside.
+"""Damaged database files: detected, told from other programs' files, and set aside.
 
-One idea: a file is never overwritten. What was acknowledged is in it, and most of it can be read; it gets a
-new name, and the collector goes on with a new file. A file that is not ztrace's stays where it is, whatever
-is wrong with it.
+One idea: no file is ever overwritten. A damaged file holds what was acknowledged, most of it readable; it
+gets a new name, and the collector continues with a new file. A file that is not ztrace's stays where it is.
 """
 
 import os
@@ -17,22 +16,22 @@ from ztrace_collector.layout import APPLICATION_ID
 from ztrace_collector.storing.database import Lock
 from ztrace_collector.storing.faults import is_corruption
 
-#: How long a check waits for another program's lock.
+#: Timeout of a check for another program's lock.
 CHECK_TIMEOUT_S = 0.5
 #: Place of ``application_id`` in SQLite's header.
 _ID = slice(68, 72)
-#: The smallest and the usual size of a page: how much of a first page may be lost.
+#: Size of SQLite's header, and the usual size of a page, the first of which may be lost.
 _HEADER_BYTES, _PAGE_BYTES = 100, 4096
-#: A line of ztrace's schema: it is in the first pages of each of its files, or still in the log.
+#: Line of ztrace's schema, which is in the first pages of each of its files, or still in the log.
 _MARK = b"CREATE TABLE exception_minutes ("
-#: How far into a file the mark is looked for.
+#: Bytes searched for the mark.
 _LOOKED_AT_BYTES = 1 << 20
-#: What belongs to a database file, by what its name has more.
+#: Suffixes of the files that make up a database.
 _PARTS = ("", "-wal", "-shm", "-journal")
 
 
 def is_ours(path: Path) -> bool:
-    """Tell whether a file was written by ztrace, however damaged it is now."""
+    """Return whether a file was written by ztrace, however damaged it is now."""
     try:
         with open(path, "rb") as file:
             page = file.read(_PAGE_BYTES)
@@ -50,7 +49,7 @@ def is_ours(path: Path) -> bool:
 
 
 def is_sound(path: Path) -> bool:
-    """Return whether SQLite's quick check finds nothing wrong with a file; it reads all of the file.
+    """Return whether SQLite's quick check of a file passes; the check reads the whole file.
 
     Raises:
         sqlite3.Error: the file cannot be checked at the moment.
@@ -61,7 +60,7 @@ def is_sound(path: Path) -> bool:
             db.text_factory = bytes
             return bool(db.execute("PRAGMA quick_check(1)").fetchone() == (b"ok",))
     except UnicodeDecodeError:
-        return False  # SQLite's error quotes a table's definition, which is no text any more.
+        return False  # The text of SQLite's error quotes a damaged table definition.
     except sqlite3.Error as error:
         if is_corruption(error):
             return False
@@ -69,13 +68,13 @@ def is_sound(path: Path) -> bool:
 
 
 def set_aside(path: Path) -> Path:
-    """Give a damaged file, and the log beside it, a new name that nothing has.
+    """Rename a damaged file, and the log beside it, to an unused name.
 
     Returns:
         The new name.
 
     Raises:
-        DatabaseError: another collector has the file, or it cannot be renamed.
+        DatabaseError: another collector has the file open, or the file cannot be renamed.
     """
     path = path.resolve()
     lock = Lock(path)

@@ -1,7 +1,8 @@
-"""Open a database file for writing, and refuse in one line what is not ztrace's or is in use.
+"""Opening of a database file for writing, with a one-line error for a foreign file or one in use.
 
-One idea: one writer. The collector keeps figures in memory between transactions, so a second one on the same
-file would write wrong ones; a lock on ``FILE.lock`` keeps it out, and goes with the process that holds it.
+One idea: a file has one writer. The collector keeps figures in memory between transactions, so a second
+collector on the same file would write wrong ones; a lock on ``FILE.lock`` prevents that, and is released with
+the process that holds it.
 """
 
 import errno
@@ -23,26 +24,26 @@ from ztrace_collector.layout import APPLICATION_ID, SCHEMA_VERSION
 from ztrace_collector.storing.faults import OTHER_FILE, explain
 from ztrace_collector.tables.schema import migrations
 
-#: Pages of the write-ahead log (4 KiB each) that are collected before they go into the database: indexes
-#: of a whole checkpoint are written once instead of once a transaction.
+#: Pages of the write-ahead log (4 KiB each) between two checkpoints: a page of an index is then written to
+#: the database once a checkpoint instead of once a transaction.
 CHECKPOINT_PAGES = 20_000
-#: Another program, a shell or Datasette, may write for a moment. Longer, and `Writer` holds: the collector
-#: does not hear that it is to stop while it waits in here.
+#: Wait for another program's write, as of a shell or Datasette. After that `Writer` holds, since the
+#: collector cannot react to a stop while SQLite waits.
 BUSY_TIMEOUT_MS = 500
-#: KiB of pages that SQLite keeps: the parts of the indexes that are written to all the time.
+#: KiB of SQLite's page cache: enough for the parts of the indexes that are written to all the time.
 CACHE_KIB = 32 << 10
 
 
 class Lock:
-    """The right to write to a database, held by one process until `release` or its end."""
+    """Exclusive right to write to a database, held until `release` or the end of the process."""
 
     def __init__(self, database: Path) -> None:
-        """Take the lock.
+        """Acquire the lock.
 
         Raises:
-            DatabaseInUse: somebody has it.
-            DatabaseBlocked: there is no space for the lock's file.
-            DatabaseError: the lock's file cannot be made.
+            DatabaseInUse: another process holds it.
+            DatabaseBlocked: there is no space for the lock file.
+            DatabaseError: the lock file cannot be created.
         """
         self._path = Path(f"{database}.lock")
         while True:
@@ -64,15 +65,15 @@ class Lock:
                 raise DatabaseInUse(
                     f"another collector writes to {database}", hint=f"stop it, or {OTHER_FILE}"
                 ) from error
-            # Its last holder removed the file between our opening and locking it: lock the one that is there.
+            # The last holder removed the file between the two calls: retry with the current file.
             os.close(self._file)
 
     def release(self) -> None:
-        """Give the lock back and remove its file."""
+        """Release the lock and delete its file."""
         try:
             self._path.unlink(missing_ok=True)
         except OSError:
-            pass  # A lock file that stays is harmless: only the lock on it counts.
+            pass  # A leftover lock file is harmless: only the lock on it counts.
         os.close(self._file)
 
     def _is_current(self) -> bool:
@@ -84,10 +85,10 @@ class Lock:
 
 
 def open_database(path: Path) -> tuple[sqlite3.Connection, Lock]:
-    """Open the file for writing, make it or bring it up to date, and lock it.
+    """Open a file for writing, create or migrate it, and lock it; the caller closes and releases both.
 
     Raises:
-        DatabaseError: one of its classes; nothing has been changed, except that a file may have been made.
+        DatabaseError: one of its subclasses; nothing has been changed, but a file may have been created.
     """
     path = path.absolute()
     try:
@@ -114,24 +115,24 @@ def open_database(path: Path) -> tuple[sqlite3.Connection, Lock]:
 
 
 def close_database(db: sqlite3.Connection) -> None:
-    """Close the database, and leave one file that can be read and copied alone, unless somebody reads it."""
+    """Close the database as a single file without a log, unless a reader prevents that."""
     try:
         db.execute("PRAGMA busy_timeout = 0")
         db.execute("PRAGMA journal_mode = DELETE")
     except sqlite3.Error:
-        pass  # It has readers, or no disk: the log beside it is valid, and taken up when it is opened.
+        pass  # With readers, or without disk space, the log stays; it is valid and used at the next opening.
     db.close()
 
 
 def take_in_log(db: sqlite3.Connection) -> None:
-    """Take the log into the database and cut it to nothing, as far as readers and the disk let it."""
+    """Checkpoint the log and truncate it, as far as readers and the disk permit."""
     try:
-        # Readers are not waited for: the log is valid as it is.
+        # No waiting for readers: the log is valid as it is.
         db.execute("PRAGMA busy_timeout = 0")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     except sqlite3.Error:
-        pass  # What is wrong shows with the next transaction, which is told what to do about it.
+        pass  # The next transaction reports the error.
 
 
 def _check_place(path: Path) -> None:
@@ -150,15 +151,15 @@ def _check_place(path: Path) -> None:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    # For bytes and None sqlite3 otherwise looks for two methods of the value that it never finds, which costs
-    # a quarter of an insert. These give the value back.
+    # Without adapters, sqlite3 looks for two methods of each bytes and None value in vain, which costs a
+    # quarter of an insert. These return the value itself.
     sqlite3.register_adapter(bytes, bytes)
     sqlite3.register_adapter(type(None), {None: None}.get)
     return sqlite3.connect(path, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None)
 
 
 def _check_identity(db: sqlite3.Connection, path: Path) -> None:
-    """Refuse a file that is not ztrace's, or a newer ztrace's, before anything is written to it."""
+    """Reject a file of another program or of a newer ztrace, before anything is written to it."""
     (application_id,) = db.execute("PRAGMA application_id").fetchone()
     (version,) = db.execute("PRAGMA user_version").fetchone()
     (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -168,7 +169,7 @@ def _check_identity(db: sqlite3.Connection, path: Path) -> None:
         raise DatabaseForeign(f"{path} is another program's database", hint=OTHER_FILE)
     wrapped = _wrap(db)
     applied = {migration.name for migration in migrations.applied(wrapped)}
-    # Those that this version knows and has applied are as many as it has less those it would apply.
+    # Of the migrations of this version, those not pending have been applied; any more are of a newer version.
     if version > SCHEMA_VERSION or len(applied) > SCHEMA_VERSION - len(migrations.pending(wrapped)):
         raise DatabaseNewer(
             f"a newer ztrace wrote {path}",
@@ -177,7 +178,7 @@ def _check_identity(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
-    """Set the file up as the collector needs it, all in one transaction what is to be seen all at once."""
+    """Configure the connection, and create or migrate the tables in one transaction."""
     (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise DatabaseError(

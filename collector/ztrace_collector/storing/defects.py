@@ -1,7 +1,7 @@
-"""Defects of ztrace itself: logged with their traceback, and the data that caused them kept for a report.
+"""Internal errors of ztrace: logged with their traceback, and the data that caused them kept for a report.
 
-One idea: an exception that nobody foresaw says nothing about the file, the disk or the peer. So it is never
-reported as their fault, and it costs only the message that caused it.
+One idea: an unforeseen exception says nothing about the file, the disk or the peer. So it is never reported
+as their fault, and it costs only the message that caused it.
 """
 
 import base64
@@ -20,18 +20,18 @@ from ztrace import __version__
 from ztrace.errors import ZtraceError
 from ztrace_collector.files import write_whole
 
-#: Files kept, and bytes of all of them; the oldest are deleted for a new one.
+#: Maximum of files, and of bytes in all of them; the oldest are deleted for a new one.
 MAX_FILES, MAX_BYTES = 20, 20_000_000
-#: Bytes of one file; the data of a larger one is left out, and its traceback kept.
+#: Maximum of bytes in one file; a larger one keeps its traceback without the data.
 MAX_FILE_BYTES = 8_000_000
-#: Interval between two tracebacks of the same place in the code: a defect may recur with every message.
+#: Interval between two tracebacks from the same line of code: a defect may recur with every message.
 REPEAT_S = 60.0
-#: Places remembered; beyond, all are forgotten.
+#: Lines of code remembered; beyond, all are forgotten.
 MAX_PLACES = 1000
 
 _log = logging.getLogger(__name__)
 _lock = threading.Lock()
-#: Of each place, when its traceback may be logged again, and how often it was left out.
+#: Time from which a line's traceback may be logged again, and the number of those left out since.
 _places: dict[tuple[type, str, int], tuple[float, int]] = {}
 
 
@@ -46,13 +46,13 @@ class DefectFiles:
     def report(
         self, log: logging.Logger, doing: str, error: BaseException, data: Mapping[str, object]
     ) -> None:
-        """Log a defect, and keep the data that caused it; this never raises.
+        """Log an internal error, and keep the data that caused it; never raises.
 
         Args:
-            log: the logger of the module that met the defect.
+            log: the logger of the calling module.
             doing: the work that failed, as in "storing a message".
             error: the exception.
-            data: the message, in values that JSON or bytes can hold.
+            data: the message, as JSON values or bytes.
         """
         path = self._keep(doing, error, data)
         log_defect(log, doing if path is None else f"{doing}, which is kept in {path}", error)
@@ -62,7 +62,7 @@ class DefectFiles:
             content = _describe(doing, error, data)
             with self._lock:
                 return self._write(content)
-        except Exception as failure:  # A full disk, or data that is as odd as the defect.
+        except Exception as failure:  # A full disk, or data that cannot be encoded either.
             _log.warning("cannot keep the data of a defect in %s: %s", self._folder, failure)
             return None
 
@@ -80,10 +80,10 @@ class DefectFiles:
 
 
 def log_defect(log: logging.Logger, doing: str, error: BaseException) -> None:
-    """Log a defect with its traceback, which is left out where the same place has failed a moment ago.
+    """Log an internal error with its traceback, unless the same line was logged a moment ago.
 
     Args:
-        log: the logger of the module that met the defect.
+        log: the logger of the calling module.
         doing: the work that failed, as in "storing a message".
         error: the exception.
     """
@@ -102,11 +102,11 @@ def log_defect(log: logging.Logger, doing: str, error: BaseException) -> None:
 
 @contextmanager
 def contained(log: logging.Logger, doing: str) -> Iterator[None]:
-    """Log a defect that the body raises, and continue behind the body; errors of `ZtraceError` pass.
+    """Log an internal error that the block raises, and continue after it; a `ZtraceError` propagates.
 
     Args:
-        log: the logger of the module that has the body.
-        doing: the work of the body, as in "adopting spans".
+        log: the logger of the calling module.
+        doing: the work of the block, as in "adopting spans".
     """
     try:
         yield
@@ -117,7 +117,7 @@ def contained(log: logging.Logger, doing: str) -> Iterator[None]:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return an exception in one line, as in ``TypeError: unhashable type``."""
+    """Return an exception as one line, as in ``TypeError: unhashable type``."""
     return f"{type(error).__name__}: {error}"
 
 

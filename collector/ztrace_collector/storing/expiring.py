@@ -1,8 +1,8 @@
-"""Deleting what is too old or too much, one piece to a transaction.
+"""Deletion of old or excess data, one piece to a transaction.
 
-One idea: traces go first, each with all that is stored of it, and the other tables are gone through from the
-lowest key to the highest, some rows at a time. A piece is small enough that nobody waits for it, and what a
-killed collector leaves is taken up by the next.
+One idea: traces are deleted first, each with all its rows; the other tables are then swept in the order of
+their keys, some rows at a time. A piece is small enough not to delay anything, and the next collector
+continues where a killed one stopped.
 """
 
 import sqlite3
@@ -12,12 +12,12 @@ from typing import NamedTuple
 from ztrace_collector.layout import HOUR_NS, MINUTE_NS, RESOLUTIONS_S, SECOND_NS
 from ztrace_collector.storing.store import Store
 
-#: Traces of one piece at most, and of the other tables rows that are looked at.
+#: Maximum of traces in one piece, and of rows examined in other tables.
 MAX_TRACES, MAX_ROWS = 2_000, 2_000
-#: Exception groups whose minutes are looked at in one piece.
+#: Exception groups whose minutes are examined in one piece.
 MAX_GROUPS = 200
 
-#: Tables whose rows are a trace's and go with it; spans are counted when they go.
+#: Tables whose rows belong to a trace and are deleted with it, besides ``spans``.
 _OF_TRACES = (
     "exceptions",
     "exception_edges",
@@ -36,19 +36,19 @@ class _Old(NamedTuple):
 
 
 def delete_traces_before(store: Store, start_ns: int, max_spans: int) -> int:
-    """Delete some of the traces that began in hours that were over at a point in time, the oldest first.
+    """Delete some of the traces that started before the hour of a point in time, the oldest first.
 
     Returns:
-        How many spans they had, at least 1 for each trace; 0 if there are no such traces.
+        The number of their spans, at least 1 for each trace; 0 if there are no such traces.
     """
     return _delete_traces(store, f"WHERE hour < {start_ns // HOUR_NS} ORDER BY hour", max_spans)
 
 
 def delete_first_traces(store: Store, max_spans: int) -> int:
-    """Delete some of the traces that came here first.
+    """Delete some of the traces that arrived first.
 
     Returns:
-        As `delete_traces_before`.
+        The number of their spans, as in `delete_traces_before`.
     """
     return _delete_traces(store, "ORDER BY id", max_spans)
 
@@ -70,7 +70,7 @@ def _delete_traces(store: Store, which: str, max_spans: int) -> int:
     marks = ",".join("?" * len(traces))
     with store.transaction() as db:
         _delete_spans(db, f"trace_id IN ({marks})", trace_ids)
-        # A span that is still open is told of again, and then has a row again.
+        # A span that is still running is reported again, and gets a new row.
         for table in _OF_TRACES:
             db.execute(f"DELETE FROM {table} WHERE trace_id IN ({marks})", trace_ids)
         db.execute("UPDATE totals SET value = value - ? WHERE name = 'traces'", (len(traces),))
@@ -81,13 +81,13 @@ def _delete_traces(store: Store, which: str, max_spans: int) -> int:
 def _delete_part(store: Store, trace: _Old, max_spans: int) -> int:
     """Delete some spans of a trace that has too many for one piece.
 
-    Its row stays until the last of them goes, so that it is found again after a kill.
+    The trace's row stays until its last span is deleted, so that a killed collector's work can be continued.
     """
     with store.transaction() as db:
         deleted = _delete_spans(
             db, f"id IN (SELECT id FROM spans WHERE trace_id = ? LIMIT {max_spans})", [trace.trace_id]
         )
-        # Fewer than there should be: then the row says too much, and the next piece is the last.
+        # Fewer than expected means that the row's count is too high; the next piece is the last.
         left = max(0, trace.span_count - deleted) if deleted == max_spans else 0
         db.execute("UPDATE traces SET span_count = ?, root_span_id = NULL WHERE id = ?", (left, trace.id))
     store.forget_traces([trace.trace_id])
@@ -95,7 +95,7 @@ def _delete_part(store: Store, trace: _Old, max_spans: int) -> int:
 
 
 def _delete_spans(db: sqlite3.Connection, condition: str, trace_ids: list[bytes]) -> int:
-    """Delete spans and count them as gone; return how many."""
+    """Delete spans, count them as expired, and return their number."""
     counts = db.execute(
         f"SELECT count(*), instance FROM spans WHERE {condition} GROUP BY instance", trace_ids
     ).fetchall()
@@ -109,9 +109,9 @@ def _delete_spans(db: sqlite3.Connection, condition: str, trace_ids: list[bytes]
 
 
 def first_start_ns(store: Store) -> int | None:
-    """Return when the traces that came here first began; None if there are none.
+    """Return the start of the traces that arrived first, None if there are none.
 
-    It is the earliest start of several, so that one from a machine whose clock is ahead does not count.
+    The result is the earliest start of several traces, to ignore those from a machine whose clock is ahead.
     """
     ((start_ns,),) = store.read(
         f"SELECT min(start_ns) FROM (SELECT start_ns FROM traces ORDER BY id LIMIT {MAX_TRACES})"
@@ -120,7 +120,7 @@ def first_start_ns(store: Store) -> int | None:
 
 
 def used_bytes(store: Store) -> int:
-    """Return how large the file would be without the pages that are free."""
+    """Return the size of the file without its free pages."""
     ((pages,),), ((free,),), ((size,),) = (
         store.read(f"PRAGMA {name}") for name in ("page_count", "freelist_count", "page_size")
     )
@@ -128,16 +128,16 @@ def used_bytes(store: Store) -> int:
 
 
 def last_seen_ns(store: Store) -> int | None:
-    """Return when a publisher was heard of last, by the clock of the collector that heard it."""
+    """Return the time of the last message from any publisher, by the collector's clock."""
     ((seen_ns,),) = store.read("SELECT max(last_seen_ns) FROM publishers")
     return None if seen_ns is None else int(seen_ns)
 
 
 def sweep(store: Store, before_ns: int) -> Iterator[None]:
-    """Delete from all other tables what is older than a point in time, a piece each time it is asked for one.
+    """Delete from all other tables what is older than a point in time, one piece per iteration.
 
-    Figures go by whole days (UTC), those of hours and minutes together with their day's: readers take hours
-    away from days and minutes from hours.
+    Figures are deleted by whole UTC days, those of hours and minutes with those of their day, because readers
+    subtract hours from days and minutes from hours.
     """
     yield from _delete_figures(store, before_ns)
     yield from _delete_minutes(store, before_ns)
@@ -149,7 +149,7 @@ def sweep(store: Store, before_ns: int) -> Iterator[None]:
 def _delete_figures(store: Store, before_ns: int) -> Iterator[None]:
     day_s = RESOLUTIONS_S[-1]
     before_s = before_ns // (day_s * SECOND_NS) * day_s
-    # Days first: what is asked for begins with the first day there is.
+    # Days first: a query starts at the first day that has figures.
     for resolution_s in reversed(RESOLUTIONS_S):
         deleted = MAX_ROWS
         while deleted == MAX_ROWS:
@@ -165,7 +165,7 @@ def _delete_figures(store: Store, before_ns: int) -> Iterator[None]:
 
 
 def _delete_minutes(store: Store, before_ns: int) -> Iterator[None]:
-    """Delete minutes of exception groups, and groups that have none left."""
+    """Delete minutes of exception groups, and groups without minutes."""
     last = 0
     while True:
         with store.transaction() as db:
@@ -191,7 +191,7 @@ def _delete_minutes(store: Store, before_ns: int) -> Iterator[None]:
                     )
                 room -= len(minutes)
                 if room == 0:
-                    break  # There may be more of this group: the next piece begins with it.
+                    break  # The group may have more: the next piece starts with it.
                 gone = db.execute(
                     "DELETE FROM exception_groups WHERE id = ? AND last_ns < ?"
                     " AND NOT EXISTS (SELECT 1 FROM exception_minutes WHERE exception_group = ?)",
@@ -219,7 +219,7 @@ def _delete_rows(store: Store, table: str, column: str, before_ns: int) -> Itera
 
 
 def _delete_instances(store: Store, before_ns: int) -> Iterator[None]:
-    """Delete publishers that have not been heard of for so long, once nothing of theirs is left."""
+    """Delete publishers that have been silent for long and have no rows left in other tables."""
     last: int | None = 0
     while last is not None:
         with store.transaction() as db:
@@ -240,7 +240,7 @@ def _delete_instances(store: Store, before_ns: int) -> Iterator[None]:
 
 
 def _end_of_piece(db: sqlite3.Connection, table: str, last: int) -> int | None:
-    """Return the highest of the next ids, None if there are none."""
+    """Return the highest id of the next piece, None if there are no more rows."""
     (end,) = db.execute(
         f"SELECT max(id) FROM (SELECT id FROM {table} WHERE id > ? ORDER BY id LIMIT ?)", (last, MAX_ROWS)
     ).fetchone()

@@ -1,7 +1,7 @@
-"""Say that an exception group is resolved: beside a collector that runs, or without one.
+"""Resolution of an exception group, with or without a running collector.
 
-One idea: it is one short transaction. The collector reads a group anew whenever the group occurs, so it need
-not be told; its lock is for those who keep something in memory.
+One idea: it is one short transaction. The collector reads a group from the file whenever the group occurs, so
+it needs no notice; its lock only excludes programs that keep rows in memory.
 """
 
 import os
@@ -14,22 +14,22 @@ from ztrace.errors import DatabaseError, DatabaseForeign, DatabaseMissing, Datab
 from ztrace_collector.layout import APPLICATION_ID, OPEN, RESOLVED, SCHEMA_VERSION
 from ztrace_collector.storing.faults import explain
 
-#: A collector's transaction is over in a fraction of a second, unless its disk is slow.
+#: Wait for a collector's transaction, which takes a fraction of a second unless its disk is slow.
 BUSY_TIMEOUT_S = 10.0
 
 
 def resolve(path: Path, fingerprint: str, now_ns: int, *, reopen: bool = False) -> None:
-    """Mark an exception group as resolved: an occurrence after this makes it a regressed one.
+    """Mark an exception group as resolved; the next occurrence marks it as regressed.
 
     Args:
         path: the database file.
-        fingerprint: the group's whole id.
-        now_ns: when it is resolved, Unix.
-        reopen: mark it as open again instead.
+        fingerprint: the full id of the group.
+        now_ns: the time of resolution, Unix.
+        reopen: mark the group as open instead.
 
     Raises:
         NotFoundError: there is no such group.
-        DatabaseError: one of its classes; nothing has been changed.
+        DatabaseError: one of its subclasses; nothing has been changed.
     """
     _check_file(path)
     state, resolved_ns = (OPEN, None) if reopen else (RESOLVED, now_ns)
@@ -58,7 +58,8 @@ def _check_file(path: Path) -> None:
         raise DatabaseMissing(f"there is no database {path}", hint="--db names another")
     if is_folder:
         raise DatabaseError(f"{path} is a folder", hint="name the file in it with --db")
-    # Asked, and not tried: closing a file takes away the locks that this process holds on it elsewhere.
+    # Checked without opening the file: closing it would release locks that this process holds on it
+    # elsewhere.
     if not os.access(path, os.W_OK):
         raise DatabaseError(f"{path} is not writable", hint="ask its owner for permission to write to it")
 

@@ -1,8 +1,8 @@
-"""What is kept: for how long, and how much of it.
+"""Retention: limits on the age and the amount of stored data.
 
-One idea: deleting never has the writer's whole time. It is done in steps of some milliseconds between
-transactions, and after each step the writer has a multiple of its time; only where the file would outgrow its
-size do both have the same.
+One idea: deleting never takes all of the writer's time. It runs in steps of some milliseconds between
+transactions, and after each step the writer has a multiple of its time; only while the file exceeds its size
+limit do both have equal shares.
 """
 
 import logging
@@ -21,21 +21,21 @@ from ztrace_collector.storing.expiring import (
 )
 from ztrace_collector.storing.store import Store
 
-#: What a step should take: less than a transaction.
+#: Target duration of a step, less than that of a transaction.
 STEP_S = 0.02
-#: Spans of a step: where it begins, and its bounds, whatever a step takes.
+#: Spans of the first step, and bounds of later ones.
 FIRST_SPANS, MIN_SPANS, MAX_SPANS = 2_000, 200, 20_000
-#: The part of the time that deleting may take, and if the file is larger than it may be by so much.
+#: Share of the time for deleting; the share while the file exceeds its limit by a factor, and that factor.
 SHARE, LATE_SHARE, LATE = 0.25, 0.5, 1.02
-#: Time that was not used and may be made up for: after a transaction there is more than one step.
+#: Unused time that may be made up for, with several steps after a transaction.
 BURST_S = 0.2
-#: How often it is looked whether there is anything to delete: a second of a busy collector is 15 MB.
+#: Poll interval while there is nothing to delete: a busy collector stores 15 MB a second.
 LOOK_S = 0.1
-#: Pause after a step that failed for a reason that nobody foresaw.
+#: Pause after a step with an internal error.
 PAUSE_S = 60.0
-#: How often the tables that hang on no trace are gone through.
+#: Interval of sweeping the tables whose rows belong to no trace.
 SWEEP_S = 3600.0
-#: How far a clock may be ahead of what it was, and for how long it is doubted when it is further.
+#: Jump of the clock that is tolerated, and the time for which a larger jump is distrusted.
 JUMP_NS, DOUBT_S = 10 * MINUTE_NS, 3600.0
 
 _OVER = object()
@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What is kept: traces that began within ``keep_ns``, and at most ``max_bytes``; all if None."""
+    """Limits of retention: the age of a trace's start, and the size of the file; None for no limit."""
 
     keep_ns: int | None = None
     max_bytes: int | None = None
@@ -55,20 +55,20 @@ NO_LIMITS = Limits()
 
 
 class Calendar:
-    """The time as far as it is believed: a clock that jumps ahead has an hour to come back.
+    """Trusted time: after a jump ahead, the clock has an hour to be corrected.
 
-    A machine that wakes up with a wrong clock would otherwise delete everything before it is set.
+    A machine that wakes up with a wrong clock would otherwise delete everything before the clock is set.
     """
 
     def __init__(
         self, known_ns: int | None, clock_ns: Callable[[], int], clock_s: Callable[[], float]
     ) -> None:
-        """Begin.
+        """Start from a trusted time.
 
         Args:
-            known_ns: a time that has been, such as the last one in the file; None to believe the clock.
+            known_ns: a time in the past, such as the last one in the file; None to trust the clock.
             clock_ns: the clock.
-            clock_s: a clock that does not jump.
+            clock_s: a clock that never jumps.
         """
         self._clock_ns, self._clock_s = clock_ns, clock_s
         self._then_ns = clock_ns() if known_ns is None else known_ns
@@ -76,7 +76,7 @@ class Calendar:
         self._doubted_s: float | None = None
 
     def now_ns(self) -> int:
-        """Return the time that is believed."""
+        """Return the trusted time."""
         now_ns, now_s = self._clock_ns(), self._clock_s()
         expected_ns = self._then_ns + int(1e9 * (now_s - self._then_s))
         if now_ns > expected_ns + JUMP_NS:
@@ -90,7 +90,7 @@ class Calendar:
 
 
 class Retention:
-    """Deletes from a store what is beyond the limits."""
+    """Deletion of what exceeds the limits of a store."""
 
     def __init__(
         self,
@@ -105,32 +105,32 @@ class Retention:
         self._spans = FIRST_SPANS
         self._sweep: Iterator[None] | None = None
         self._next_sweep_s = 0.0
-        #: Traces have been deleted because of their size.
+        #: Traces have been deleted because of the size limit.
         self._has_outgrown = False
-        #: When the next step may be, and whether there is something left to do.
+        #: Time of the next step, and whether there is something left to delete.
         self._next_s = 0.0
         self._behind = False
 
     def begin(self, store: Store) -> None:
-        """Begin with a store that has been opened."""
+        """Start over with a store that has been opened."""
         self._calendar = Calendar(last_seen_ns(store), self._clock_ns, self._clock_s)
         self._sweep = None
 
     def pause(self) -> None:
-        """Delete nothing for a while: the last step failed for a reason that nobody foresaw."""
+        """Delete nothing for a while, after an internal error."""
         self._sweep = None
         self._behind = False
         self._next_s = self._clock_s() + PAUSE_S
 
     def wait_s(self) -> float:
-        """Return how long there is nothing to do."""
+        """Return the time until the next step, infinity if there is nothing to delete."""
         return max(0.0, self._next_s - self._clock_s()) if self._behind else float("inf")
 
     def tend(self, store: Store) -> None:
-        """Take the steps that are due.
+        """Run the steps that are due.
 
         Raises:
-            DatabaseError: one of them failed, and nothing of it is done.
+            DatabaseError: a step failed and was rolled back.
         """
         if self._limits == NO_LIMITS:
             return
@@ -145,11 +145,11 @@ class Retention:
             self._next_s = max(self._next_s, start_s - BURST_S) + (now_s - start_s) / share
 
     def _step(self, store: Store, used: int) -> bool:
-        """Delete a piece; return whether there was one."""
+        """Delete a piece; return whether there was anything to delete."""
         start_s = self._clock_s()
         if self._delete_traces(store, used):
             _log.debug("deleted a step of traces in %.1f ms", 1000 * (self._clock_s() - start_s))
-            # Towards what takes a step's time, and not too fast: one may have been slow by chance.
+            # Approach the target duration slowly: a step may have been slow by chance.
             taken_s = max(self._clock_s() - start_s, 1e-4)
             wanted = self._spans * min(2.0, 0.5 + 0.5 * STEP_S / taken_s)
             self._spans = int(min(MAX_SPANS, max(MIN_SPANS, wanted)))
@@ -172,12 +172,12 @@ class Retention:
         return False
 
     def _oldest_ns(self) -> int | None:
-        """Return the beginning of the first hour that is kept because of its age."""
+        """Return the start of the first hour that the age limit keeps, None without a limit."""
         if self._limits.keep_ns is None:
             return None
         return (self._calendar.now_ns() - self._limits.keep_ns) // HOUR_NS * HOUR_NS
 
     def _find_horizon(self, store: Store) -> int | None:
-        """Return the time before which there are no traces any more; None if none have been deleted."""
+        """Return the time before which all traces have been deleted, None if none have been."""
         horizons = [self._oldest_ns(), first_start_ns(store) if self._has_outgrown else None]
         return max([each for each in horizons if each is not None], default=None)

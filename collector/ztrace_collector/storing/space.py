@@ -1,7 +1,7 @@
-"""How much room there is for the database: a floor of free space, looked at before each transaction.
+"""Free space for the database: a floor that is checked before each transaction.
 
-One idea: SQLite should never be the one to find out. A transaction that meets a full disk is rolled back and
-nothing is lost, but what makes room, a checkpoint of the log or deleting, needs room itself.
+One idea: SQLite should never be the one to detect a full disk. A transaction that meets one is rolled back
+and loses nothing, but freeing space, by a checkpoint of the log or by deleting, needs space itself.
 """
 
 import os
@@ -9,16 +9,16 @@ from pathlib import Path
 
 from ztrace.errors import DatabaseBlocked
 
-#: Bytes that stay free: about what the log grows to before it goes into the database, see CHECKPOINT_PAGES;
-#: and the part of a small filesystem that stays free instead.
+#: Bytes that must stay free, about the size of the log at a checkpoint (see CHECKPOINT_PAGES); and the share
+#: of a small filesystem that must stay free instead.
 FLOOR_BYTES = 64 << 20
 FLOOR_SHARE = 0.05
-#: To go on there has to be a little more than to stop: else each transaction could stop and go on.
+#: Hysteresis: storing resumes with a little more space than it stops at, so that it does not alternate.
 MARGIN = 1.25
 
 
 class Space:
-    """The room on a database's filesystem."""
+    """Free space on a database's filesystem."""
 
     def __init__(self, database: Path) -> None:
         self._folder = database.parent
@@ -26,10 +26,10 @@ class Space:
         self._log = Path(f"{database}-wal")
 
     def check(self, *, resuming: bool = False) -> None:
-        """Find room for a transaction.
+        """Check that there is room for a transaction.
 
         Args:
-            resuming: there was none before.
+            resuming: storing had stopped for lack of space.
 
         Raises:
             DatabaseBlocked: free space is below the floor.
@@ -37,12 +37,13 @@ class Space:
         free, floor = self._look()
         if free < floor * (MARGIN if resuming else 1):
             raise DatabaseBlocked(
-                f"no space for {self._database}: {_mib(free)} free on its disk, and {_mib(floor)} stay free",
+                f"no space for {self._database}: {_mib(free)} free on its disk,"
+                f" and {_mib(floor)} must stay free",
                 hint="free some space",
             )
 
     def is_tight(self) -> bool:
-        """Tell whether taking the log into the database, as large as it is, could go below the floor."""
+        """Return whether a checkpoint of the whole log could use space below the floor."""
         free, floor = self._look()
         return free < floor + self.log_bytes()
 
@@ -54,7 +55,7 @@ class Space:
             return 0
 
     def _look(self) -> tuple[int, int]:
-        """Return the bytes that are free to us, and how many of them should stay so."""
+        """Return the available bytes, and how many of them must stay free."""
         try:
             disk = os.statvfs(self._folder)
         except OSError as error:

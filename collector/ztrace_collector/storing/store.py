@@ -1,8 +1,8 @@
-"""Messages to rows: everything that some messages bring about, in one transaction.
+"""Transactions on a database file: all changes of some messages, or none.
 
-One idea: either all of it is in the database, spans, figures, accounts and sequence numbers, or none of it
-is, and then nothing of it stays in memory either. Only what is committed is acknowledged, so a publisher that
-hears nothing sends it again.
+One idea: either everything is committed, spans, figures, accounts and sequence numbers, or nothing, and then
+nothing of it stays in memory either. Only what is committed is acknowledged, so a publisher without an
+acknowledgement sends its message again.
 """
 
 import gc
@@ -27,11 +27,11 @@ _log = logging.getLogger(__name__)
 
 
 class Written(NamedTuple):
-    """What came of a transaction.
+    """Result of a transaction.
 
     Attributes:
         acknowledgements: the next sequence number of each incarnation that sent something.
-        outcomes: of each parcel; None if nothing could be stored.
+        outcomes: the outcome of each parcel; None if nothing could be stored.
     """
 
     acknowledgements: dict[bytes, int]
@@ -39,25 +39,25 @@ class Written(NamedTuple):
 
 
 class Store:
-    """A database file, opened for writing.
+    """Database file opened for writing, closed by `close` or at the end of a ``with`` block.
 
     Attributes:
-        span_count: spans stored since it was opened.
-        refused_count: messages and spans refused or mended since it was opened.
+        span_count: number of spans stored since it was opened.
+        refused_count: number of messages and spans refused or corrected since it was opened.
         noted: refusals to be written with the next transaction.
     """
 
     def __init__(self, path: Path, *, clock_ns: Callable[[], int] = time.time_ns) -> None:
-        """Open, make or bring up to date the file.
+        """Open, create or migrate a file.
 
         Raises:
-            DatabaseError: one of its classes.
+            DatabaseError: one of its subclasses.
         """
         self.span_count = 0
         self.refused_count = 0
         self._path = path
         self._clock_ns = clock_ns
-        #: What is in memory may not be what is in the file.
+        #: The tables' memory may differ from the file.
         self._doubtful = False
         self.noted = Refusals()
         self._db, self._lock = open_database(path)
@@ -76,7 +76,7 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Close the file and give its lock back."""
+        """Close the file and release its lock."""
         try:
             close_database(self._db)
         finally:
@@ -84,41 +84,41 @@ class Store:
 
     @property
     def publisher_count(self) -> int:
-        """How many publishers are there now."""
+        """Number of publishers that are connected now."""
         return self._contents.publishers.count_alive(self._clock_ns() - SILENT_AFTER_NS)
 
     def store(self, messages: Sequence[Sequence[bytes]] = (), parcels: Sequence[Parcel] = ()) -> Written:
-        """Write in one transaction what messages and parcels bring, and the refusals noted.
+        """Write the changes of messages and parcels, and the refusals noted, in one transaction.
 
         Args:
-            messages: the frames of each, as they were received.
+            messages: the frames of each message, as received.
             parcels: spans that did not come from publishers.
 
         Returns:
             The acknowledgements to send, and the outcome of each parcel.
 
         Raises:
-            DatabaseError: nothing is written and nothing may be acknowledged; the store can be used again.
+            DatabaseError: nothing is written and nothing may be acknowledged; the store remains usable.
         """
         return self._store(messages, parcels, self._contents.add_message, self._contents.add_parcel)
 
     def refuse(
         self, messages: Sequence[Sequence[bytes]], parcels: Sequence[Parcel], error: Exception
     ) -> Written:
-        """Write that messages and parcels are refused, since storing them makes ztrace fail.
+        """Write that messages and parcels are refused because they cause an internal error.
 
-        Messages are acknowledged, and their spans counted as lost.
+        Messages are acknowledged, and their spans count as lost.
 
         Args:
-            messages: the frames of each.
+            messages: the frames of each message.
             parcels: spans that did not come from publishers.
             error: the exception, for the detail of the refusal.
 
         Returns:
-            As `store` does.
+            The result, as in `store`.
 
         Raises:
-            DatabaseError: as `store` does.
+            DatabaseError: as in `store`.
         """
         contents, detail = self._contents, describe_error(error)
         for is_exact in (True, False):
@@ -133,19 +133,19 @@ class Store:
                 if not is_defect(again):
                     raise
                 log_defect(_log, "refusing a message", again)
-        # Not even the header, or the publisher's account, can be used: nothing is known of its spans.
+        # Neither the header nor the publisher's account is usable, so the spans are unknown.
         self.noted.note(INTERNAL_ERROR, detail, len(messages) + len(parcels))
         return Written({}, [Outcome(0, 0, {INTERNAL_ERROR: parcel.span_count}) for parcel in parcels])
 
     def checkpoint(self) -> None:
-        """Take the log into the database and cut it to nothing, as far as readers and the disk let it."""
+        """Checkpoint the log and truncate it, as far as readers and the disk permit."""
         take_in_log(self._db)
 
     def read(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
-        """Return a query's rows, for what is done beside storing.
+        """Return the rows of a query, for work beside storing.
 
         Raises:
-            DatabaseError: they cannot be read.
+            DatabaseError: the rows cannot be read.
         """
         try:
             return self._db.execute(sql, parameters).fetchall()
@@ -154,10 +154,10 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Yield the connection in a transaction, for what is done beside storing.
+        """Yield the connection within a transaction, for work beside storing.
 
         Raises:
-            DatabaseError: nothing of it is in the database; the store can be used again.
+            DatabaseError: the transaction is rolled back; the store remains usable.
         """
         try:
             self._begin()
@@ -171,11 +171,11 @@ class Store:
             raise
 
     def forget(self, table: str) -> None:
-        """Drop a table's rows from memory, between transactions: some were deleted by other means."""
+        """Drop a table's rows from memory, between transactions, after rows were deleted by other means."""
         self._contents.forget(table)
 
     def forget_traces(self, trace_ids: Iterable[bytes]) -> None:
-        """Drop traces from memory, between transactions: their rows were deleted by other means."""
+        """Drop traces from memory, between transactions, after their rows were deleted by other means."""
         self._contents.forget_traces(trace_ids)
 
     def _store(
@@ -185,7 +185,8 @@ class Store:
         add_message: Callable[[Sequence[bytes], int, Refusals], int],
         add_parcel: Callable[[Parcel, int, Refusals], Outcome],
     ) -> Written:
-        # A batch is thousands of objects and no cycle: looking for cycles in them costs a tenth of the time.
+        # A batch is thousands of objects without a cycle; searching them for cycles takes a tenth of the
+        # time.
         collecting = gc.isenabled()
         gc.disable()
         try:
@@ -221,7 +222,7 @@ class Store:
         self._db.execute("BEGIN IMMEDIATE")
 
     def _roll_back(self) -> None:
-        """Leave nothing of a transaction, in the file or in memory; what cannot be read anew now is later."""
+        """Undo a transaction in the file and in memory; if memory cannot be read again now, read it later."""
         self._doubtful = True
         try:
             if self._db.in_transaction:

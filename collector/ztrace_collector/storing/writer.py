@@ -1,11 +1,11 @@
-"""A store that continues through full disks, locks, damaged files and defects of ztrace itself.
+"""A store that continues through full disks, locks, damaged files and internal errors.
 
 One idea: messages are held until they are stored. A held message is not acknowledged, so its publisher keeps
-it as well, and nothing has to be decided in a hurry: it is retried, on the same file or, if that is damaged,
-on a new one.
+its spans as well, and the writer can retry at leisure, with the same file or, if that is damaged, with a new
+one.
 
-A file is replaced only when SQLite's own check of it fails. Any other exception that nobody foresaw is a
-defect of ztrace: the messages are retried one by one, and those that cause it are refused.
+A file is replaced only if SQLite's own check of it fails. Any other unforeseen exception is an internal
+error: the messages are retried one by one, and those that cause it are refused.
 """
 
 import logging
@@ -26,11 +26,11 @@ from ztrace_collector.storing.retention import NO_LIMITS, Limits, Retention
 from ztrace_collector.storing.space import Space
 from ztrace_collector.storing.store import Store, Written
 
-#: Interval between retries of what is held: space that is freed is used within a second.
+#: Interval between retries of held messages: freed space is used within a second.
 RETRY_S = 0.5
-#: Interval between attempts to cut the log while a reader prevents it.
+#: Interval between attempts to truncate the log while a reader prevents that.
 CHECKPOINT_S = 1.0
-#: Shortest time between two checks of the file, each of which reads all of it.
+#: Minimum interval between two checks of the file, each of which reads the whole file.
 CHECK_S = 600.0
 
 #: Result of `Writer.write` while it holds.
@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Next(Enum):
-    """How the writer continues after an error: again, not now, or message by message."""
+    """Continuation after an error: retry everything, hold, or retry message by message."""
 
     AGAIN = auto()
     HOLD = auto()
@@ -48,12 +48,12 @@ class _Next(Enum):
 
 
 class Writer:
-    """Stores messages, sooner or later.
+    """Store that holds messages it cannot write.
 
     Attributes:
         holding: nothing can be stored at the moment, and nothing more should be received.
-        opening: number of times a file has been opened; a new one may have other rows than the last.
-        noted: refusals counted before anything came here, to be written with the next transaction.
+        opening: number of times a file has been opened; a new file may have other rows than the last one.
+        noted: refusals to be written with the next transaction.
     """
 
     def __init__(
@@ -76,13 +76,13 @@ class Writer:
         self._retention = Retention(limits, clock_ns=clock_ns)
         self._store: Store | None = None
         self._held: list[Sequence[bytes]] = []
-        #: Stored and refused by stores that are closed.
+        #: Spans stored, and messages and spans refused, by stores that are closed.
         self._past_spans = self._past_refused = 0
         self._was_open = False
         self._opened: tuple[int, int] | None = None
         #: The file was replaced, and nothing has been stored since.
         self._replaced = False
-        #: SQLite called the file malformed, and its check found nothing.
+        #: SQLite reported damage, and its check of the file passed.
         self._is_acquitted = False
         self._retry_s = self._checkpoint_s = 0.0
         self._check_s = -CHECK_S
@@ -101,32 +101,32 @@ class Writer:
 
     @property
     def span_count(self) -> int:
-        """Return the number of spans stored."""
+        """Number of spans stored."""
         return self._past_spans + (self._store.span_count if self._store else 0)
 
     @property
     def refused_count(self) -> int:
-        """Return the number of messages and spans refused or mended."""
+        """Number of messages and spans refused or corrected."""
         return self._past_refused + (self._store.refused_count if self._store else 0)
 
     @property
     def publisher_count(self) -> int:
-        """Return the number of publishers that are there now."""
+        """Number of publishers that are connected now."""
         return self._store.publisher_count if self._store else 0
 
     def wait_s(self) -> float:
-        """Return how long there is nothing to do here unless something is received."""
+        """Return the time until the writer has work, unless something is received."""
         if self.holding:
             return max(0.0, self._retry_s - time.monotonic())
         return self._retention.wait_s()
 
     def write(self, messages: Sequence[Sequence[bytes]] = (), parcels: Sequence[Parcel] = ()) -> Written:
-        """Store what is held, if it is time to, and these messages and parcels.
+        """Store the held messages, if a retry is due, and these messages and parcels.
 
-        Parcels are not held: their senders have them, and are told.
+        Parcels are not held: their senders keep the spans, and are told to retry.
 
         Returns:
-            What may be acknowledged, and the outcome of each parcel; nothing while the writer holds.
+            The acknowledgements to send, and the outcome of each parcel; nothing while the writer holds.
 
         Raises:
             DatabaseError: nothing can be stored, and waiting would not help.
@@ -150,10 +150,10 @@ class Writer:
         return _NOTHING
 
     def tend(self) -> None:
-        """Do a part of the work beside storing: delete what is too old or too much.
+        """Do a step of the work beside storing: delete what exceeds the limits.
 
         Raises:
-            DatabaseError: as `write` does.
+            DatabaseError: as in `write`.
         """
         if self._store is None or self.holding:
             return
@@ -165,14 +165,14 @@ class Writer:
                 self._retention.pause()
 
     def write_beside(self, work: Callable[[sqlite3.Connection], None]) -> bool:
-        """Do some work in a transaction of its own.
+        """Run some work in a transaction of its own.
 
         Returns:
-            Whether the work is done; if not, nothing of it is in the file.
+            True if the work is committed, False if it is rolled back or the writer holds.
 
         Raises:
-            DatabaseError: as `write` does.
-            Exception: a defect in the work; nothing of it is in the file.
+            DatabaseError: as in `write`.
+            Exception: an internal error in the work, which is rolled back.
         """
         if self._store is None or self.holding:
             return False
@@ -186,10 +186,10 @@ class Writer:
         return True
 
     def finish(self) -> dict[bytes, int]:
-        """Retry what is held a last time, and report what is left behind.
+        """Retry the held messages a last time, and report those that are not stored.
 
         Returns:
-            What may be acknowledged.
+            The acknowledgements to send.
         """
         self._retry_s = 0.0
         acknowledgements = self.write().acknowledgements
@@ -207,9 +207,9 @@ class Writer:
         if self._store is None or has_spans or self.holding:
             self._find_room()
         if self._store is not None and has_spans and self._identify() != self._opened:
-            # Stored there, spans would be where nobody looks, or nowhere. What is in the log goes with it.
+            # In a file that was moved or deleted, spans would be lost. Closing takes the log into that file.
             self._close()
-            self._say(f"{self._path} has been moved away; going on with what is there now, or a new file")
+            self._say(f"{self._path} was moved away; continuing with the file of that name, or a new one")
         store = self._store or self._open()
         for_store, self.noted = self.noted, Refusals()
         store.noted.add(for_store)
@@ -227,7 +227,7 @@ class Writer:
         return written
 
     def _write_singly(self, parcels: Sequence[Parcel]) -> Written:
-        """Store each message and parcel in a transaction of its own, and refuse those that cause a defect."""
+        """Store each message and parcel in its own transaction; refuse those that cause an internal error."""
         assert self._store is not None
         try:
             self._store.store()
@@ -267,7 +267,7 @@ class Writer:
         return store
 
     def _identify(self) -> tuple[int, int] | None:
-        """Return which file is there now."""
+        """Return the device and inode of the file at the path, None if there is none."""
         try:
             status = self._path.stat()
         except OSError:
@@ -283,7 +283,7 @@ class Writer:
         self._space.check(resuming=self.holding)
 
     def _recover(self, error: Exception) -> _Next:
-        """Do what an error asks for, and return how to continue.
+        """Handle an error, and return how to continue.
 
         Raises:
             Exception: the error, if continuing is not possible.
@@ -296,7 +296,7 @@ class Writer:
             raise error
         is_corrupt = isinstance(error, DatabaseCorrupt)
         if is_corrupt and self._replaced:
-            raise error  # Whatever damages every file would damage the next as well.
+            raise error  # What damages every file would damage the next one as well.
         now_s = time.monotonic()
         if now_s >= self._check_s + CHECK_S:
             self._check_s = now_s
@@ -308,7 +308,7 @@ class Writer:
                 return self._replace(error)
             self._is_acquitted = is_corrupt
         elif is_corrupt and not self._is_acquitted:
-            # It may have been damaged since the last check: nothing is refused until the next one.
+            # The file may have been damaged since its last check, so nothing is refused before the next.
             return self._hold(error)
         if self._store is None:
             raise error
@@ -318,7 +318,7 @@ class Writer:
         self._retry_s = time.monotonic() + RETRY_S
         if not self.holding:
             self.holding = True
-            self._say(f"{error}; holding: publishers keep their spans, and it goes on by itself")
+            self._say(f"{error}; holding: publishers keep their spans, and storing resumes by itself")
         elif not is_usual(error):
             self._close()  # The next attempt has a new connection, whose state is known.
         return _Next.HOLD
@@ -331,8 +331,8 @@ class Writer:
         self._replaced = True
         name = set_aside(self._path)
         self._say(
-            f"{self._path} is damaged and now called {name.name}; going on with a new file."
-            f" Ask for what is readable in it with --db {name.name}, or save it with sqlite3's .recover"
+            f"{self._path} is damaged and was renamed to {name.name}; continuing with a new file."
+            f" Query what is readable with --db {name.name}, or save it with sqlite3's .recover"
         )
         return _Next.AGAIN
 

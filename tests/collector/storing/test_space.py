@@ -37,7 +37,9 @@ def test_a_large_disk_keeps_a_fixed_floor(path: Path, have: Callable[[int, int],
     have(1000 * GIB, FLOOR_BYTES)
     assert refusal(Space(path)) == ""
     have(1000 * GIB, FLOOR_BYTES - 4096)
-    assert refusal(Space(path)) == f"no space for {path}: 64.0 MiB free on its disk, and 64.0 MiB stay free"
+    assert (
+        refusal(Space(path)) == f"no space for {path}: 64.0 MiB free on its disk, and 64.0 MiB must stay free"
+    )
 
 
 def test_a_small_disk_keeps_a_part(path: Path, have: Callable[[int, int], None]) -> None:
@@ -45,7 +47,7 @@ def test_a_small_disk_keeps_a_part(path: Path, have: Callable[[int, int], None])
     have(100 << 20, 5 << 20)
     assert refusal(Space(path)) == ""
     have(100 << 20, (5 << 20) - 4096)
-    assert "5.0 MiB stay free" in refusal(Space(path))
+    assert "5.0 MiB must stay free" in refusal(Space(path))
 
 
 def test_going_on_takes_a_little_more(path: Path, have: Callable[[int, int], None]) -> None:

@@ -82,7 +82,7 @@ def test_a_full_disk_holds_and_goes_on_by_itself(tmp_path: Path, lines: Lines) -
                 time.sleep(0.05)
             (line,) = lines
             assert line.startswith(f"no space for {path}:")
-            assert "goes on by itself" in line
+            assert "storing resumes by itself" in line
             assert count_spans(path) == 100
             filler.unlink()
             freed_s = time.monotonic()
@@ -250,7 +250,7 @@ def test_a_name_that_is_taken_is_left_alone(
         path.write_bytes(path.read_bytes()[:8192])
         with Writer(path, say=lines):
             pass
-        names.append(lines[-1].split(" now called ")[1].split(";")[0])
+        names.append(lines[-1].split(" was renamed to ")[1].split(";")[0])
     first = "traces.db.damaged-20260131T141500"
     assert names == [first, f"{first}-2", f"{first}-3"]
     assert set(names) <= set(os.listdir(path.parent))
@@ -339,7 +339,7 @@ def test_a_file_that_is_moved_away_is_noticed(path: Path, lines: Lines, how: str
         sender.floor, sender.retired = sender.sequence, sender.created
         assert writer.write([Sender(1).data(*spans(1000, 10))]).acknowledgements
         assert writer.write([sender.data(*spans(2000, 10))]).acknowledgements == {sender.incarnation: 2}
-    assert lines == [f"{path} has been moved away; going on with what is there now, or a new file"]
+    assert lines == [f"{path} was moved away; continuing with the file of that name, or a new one"]
     assert count_spans(path) == (120 if how == "replaced" else 20)
     if how != "deleted":
         assert count_spans(moved) == 100
