@@ -36,6 +36,7 @@ FAULTS: dict[str, Callable[[Length], Row]] = {
     "besiege": pressure.besiege,
     "carry_liars": trouble.carry_liars,
     "raise_odd_texts": trouble.raise_odd_texts,
+    "decorate_anything": trouble.decorate_anything,
     "hot_path": cost.hot_path,
 }
 

@@ -55,7 +55,9 @@ def test_a_full_disk_loses_nothing(kind: Callable[[Stage], AbstractContextManage
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "fault", [trouble.carry_liars, trouble.raise_odd_texts], ids=lambda fault: fault.__name__
+    "fault",
+    [trouble.carry_liars, trouble.raise_odd_texts, trouble.decorate_anything],
+    ids=lambda fault: fault.__name__,
 )
 def test_a_program_in_trouble_is_as_without_ztrace(fault: Callable[[Length], Row]) -> None:
     """A program that misbehaves gets what it would get without ztrace, and loses no span."""

@@ -90,6 +90,73 @@ for turn in range(turns):
     wrong += caught is not error or vars(error) != before or ztrace.current_span() is not None
 """
 
+#: Decorated objects that are no functions, and exceptions through decorated functions, with their spans.
+_DECORATED = """
+import asyncio, contextlib, functools, logging, traceback
+logging.getLogger("ztrace").setLevel(logging.ERROR)
+
+def fail(number):
+    return number // 0
+
+def make(trace):
+    class Shop:
+        def work(self, *numbers):
+            return numbers
+        name = trace(classmethod(lambda cls: cls.__name__))
+        add = trace(staticmethod(lambda one, other: one + other))
+        total = trace(property(lambda self: fail(1)))
+        kept = trace(functools.cached_property(lambda self: 4))
+        load = trace(functools.lru_cache(lambda self, key: key))
+        later = trace(functools.partialmethod(work, 3))
+        kept.__set_name__(None, "kept")
+
+        @trace
+        @contextlib.contextmanager
+        def block(self):
+            yield 5
+
+    @trace
+    class Job:
+        pass
+
+    @trace
+    def steps(number):
+        yield number
+        yield fail(number)
+
+    @trace
+    async def wait(number):
+        await asyncio.sleep(0)
+        return fail(number)
+
+    def use_block():
+        with Shop().block() as entered:
+            return entered, fail(entered)
+
+    def use_cache():
+        Shop.load.cache_clear()
+        return Shop().load("a"), Shop.load.cache_info()
+
+    return [
+        (1, Shop.name), (1, lambda: Shop().add(1, 2)), (1, lambda: Shop().total), (1, lambda: Shop().kept),
+        (1, use_cache), (1, lambda: Shop().later(4)), (1, use_block), (0, lambda: isinstance(Job(), Job)),
+        (1, lambda: list(steps(1))), (1, lambda: asyncio.run(wait(1))), (1, lambda: trace(fail)(1, 2)),
+        (1, trace(functools.partial(fail, 6))),
+    ]
+
+def see(call):
+    try:
+        return call()
+    except Exception:
+        return traceback.format_exc()
+
+bare, traced = make(lambda decorated: decorated), make(ztrace.trace)
+for turn in range(turns):
+    spans, call = traced[turn % len(traced)]
+    wrong += see(call) != see(bare[turn % len(bare)][1])
+    made += spans
+"""
+
 
 def carry_liars(length: Length) -> Row:
     """Put mocks, proxies and objects of odd classes among the attributes."""
@@ -99,6 +166,11 @@ def carry_liars(length: Length) -> Row:
 def raise_odd_texts(length: Length) -> Row:
     """Raise exceptions through spans whose text does anything but return."""
     return _run("exceptions whose text raises, exits or recurses", _TEXTS, int(length.of(20_000, 600)))
+
+
+def decorate_anything(length: Length) -> Row:
+    """Decorate objects that are no functions, and raise through decorated functions."""
+    return _run("the decorator on what is no function", _DECORATED, int(length.of(60_000, 1_200)))
 
 
 def _run(fault: str, code: str, turns: int) -> Row:
