@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.ztrace.decorated.comparing import Decorator, add_later, facts
+from tests.ztrace.decorating.comparing import Decorator, add_later, facts
 
 
 def case_singledispatch(trace: Decorator) -> list[object]:

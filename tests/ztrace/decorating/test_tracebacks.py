@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import ztrace
-from tests.ztrace.decorated.comparing import Decorator, bare
+from tests.ztrace.decorating.comparing import Decorator, bare
 from tests.ztrace.recording import Recorder
 from ztrace.records import ExceptionRecord, Span
 

@@ -14,7 +14,7 @@ import wrapt
 import zerorpc
 
 import ztrace
-from tests.ztrace.decorated.comparing import add, bare
+from tests.ztrace.decorating.comparing import add, bare
 from tests.ztrace.recording import Recorder
 from ztrace.records import KIND_NUMBERS
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import ztrace
-from tests.ztrace.decorated.comparing import add_later, bare
+from tests.ztrace.decorating.comparing import add_later, bare
 from tests.ztrace.recording import Recorder
 from ztrace.records import ERROR, OK
 

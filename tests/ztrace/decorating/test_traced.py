@@ -6,8 +6,8 @@ import pickle
 import pytest
 
 import ztrace
-from tests.ztrace.decorated import descriptors, functions
-from tests.ztrace.decorated.comparing import Case, add, bare
+from tests.ztrace.decorating import descriptors, functions
+from tests.ztrace.decorating.comparing import Case, add, bare
 from tests.ztrace.recording import Recorder
 
 

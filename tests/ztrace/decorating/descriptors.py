@@ -5,7 +5,7 @@ import functools
 import inspect
 import warnings
 
-from tests.ztrace.decorated.comparing import Decorator, add, add_later, facts
+from tests.ztrace.decorating.comparing import Decorator, add, add_later, facts
 
 
 def case_classmethod(trace: Decorator) -> list[object]:
