@@ -1,4 +1,4 @@
 """Tables of the database, one class or module per subject.
 
-Each class collects with `add` what a transaction brings about, and applies it with `write`.
+A class collects the changes of a transaction with `add`, and applies them with `write`.
 """

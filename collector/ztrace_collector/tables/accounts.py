@@ -1,10 +1,10 @@
-"""What a message's sequence number means: new, seen before, too early, or after a gap.
+"""Accounts of publishers: whether a sequence number is new, a duplicate, early, or after a gap.
 
-One idea: a publisher's account is kept with its spans, and every span it ever created ends up in exactly one
-column of it. After the end ``created = stored + elsewhere + lost``, the last added up over its reasons;
-before it, what is left over is on its way.
+One idea: a publisher's account is stored with its spans, and each span it ever created ends up in exactly one
+column of the account. After the publisher's end, ``created = stored + elsewhere + lost``, with the losses of
+all reasons added up; before the end, the difference is in flight.
 
-No socket and no database here: `Account.receive` takes a header and changes the account.
+There is no socket and no database here: `Account.receive` takes a header and changes the account.
 """
 
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ from ztrace_collector.layout import (
     WINDOW_FULL,
 )
 
-#: States of a publisher. One that went without a word stays LIVE: its ``last_seen_ns`` tells.
+#: States of a publisher. A publisher that ended without a message stays LIVE, with an old ``last_seen_ns``.
 LIVE, ENDED, CRASHED = "live", "ended", "crashed"
 
 
@@ -31,11 +31,11 @@ class Loss(NamedTuple):
 
     Attributes:
         reason: one of `layout.LOSS_COLUMNS`.
-        span_count: how many, at least one.
-        first_ns: they ended between this time, Unix,
-        last_ns: and this one.
-        first_sequence: of the sequence numbers they had; None if they had none.
-        last_sequence: likewise, included.
+        span_count: number of spans, at least one.
+        first_ns: start of the period in which they ended, Unix.
+        last_ns: end of that period.
+        first_sequence: first of their sequence numbers; None if they had none.
+        last_sequence: last of their sequence numbers; None likewise.
     """
 
     reason: str
@@ -48,18 +48,18 @@ class Loss(NamedTuple):
 
 @dataclass(slots=True)
 class Account:
-    """What is known of one incarnation of a publisher: its row in ``publishers``.
+    """Account of one incarnation of a publisher: its row in ``publishers``.
 
     Attributes:
-        instance: the row's key.
-        service: whose it is, from its first message on.
-        next_sequence: everything below is accounted for.
-        last_seen_ns: when it was last heard of; of a crashed one, when it was last known to live.
-        created: spans it says it has ended.
-        stored: spans in the table ``spans``.
-        elsewhere: spans that it was rid of before this database first heard of it.
-        lost: spans that are lost, by reason.
-        mended: what it had to cut or replace, by reason.
+        instance: key of the row.
+        service: name of the service, from the first message on.
+        next_sequence: all lower sequence numbers are accounted for.
+        last_seen_ns: time of the last message; for a crashed publisher, when it was last known to be alive.
+        created: number of ended spans, as reported by the publisher.
+        stored: number of spans in the table ``spans``.
+        elsewhere: number of spans that the publisher was rid of before its first message to this database.
+        lost: number of lost spans, by reason.
+        mended: number of values that the publisher truncated or replaced, by reason.
     """
 
     instance: int
@@ -73,27 +73,29 @@ class Account:
     elsewhere: int = 0
     lost: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LOSS_COLUMNS, 0))
     mended: dict[str, int] = field(default_factory=dict)
-    #: Nothing has been received yet.
+    #: No message has been received yet.
     new: bool = False
-    #: When it was heard of before the last message, and when that was.
+    #: Times of the last two messages.
     _between_ns: tuple[int, int] = (0, 0)
 
     def receive(
         self, header: Header, now_ns: int, stretch: tuple[int, int] | None = None
     ) -> tuple[bool, list[Loss]]:
-        """Bring the account up to what a message says.
+        """Apply a message's header to the account.
 
-        For a DATA message that is to be stored its number is used up; `count` has to follow.
+        A DATA message to be stored uses up its number; `count` has to follow.
 
         Args:
-            header: the message's.
-            now_ns: when it was received.
-            stretch: between which times the spans ended that it says are gone, if it tells.
+            header: the header.
+            now_ns: the time of arrival, Unix.
+            stretch: the period in which the spans ended that the message reports as lost, if it has one.
 
         Returns:
-            Whether the spans in the message's body are to be stored, and the losses that it shows. Whatever
-            the answer, everything below ``next_sequence`` may be acknowledged: once a header has been
-            received that is never below its floor, so no publisher is asked for what it no longer has.
+            Whether the spans of the body are to be stored, and the losses that the header shows. In either
+                case,
+            everything below ``next_sequence`` may be acknowledged: after a header it is never below the
+                header's
+            floor, so no publisher is asked for a batch that it no longer has.
         """
         began_ns = header.started_ns if self.new else self.last_seen_ns
         self._between_ns = (min(began_ns, now_ns), now_ns)
@@ -119,14 +121,14 @@ class Account:
         return False, losses
 
     def count(self, stored: int, refused: int) -> list[Loss]:
-        """Book the spans of an accepted message, and return what of them is lost."""
+        """Count the spans of an accepted message, and return the losses."""
         self.stored = min(INT64_MAX, self.stored + stored)
         return self._lose(REFUSED, refused)
 
     def skip(self, header: Header, now_ns: int) -> list[Loss]:
         """Use up the number of a message that cannot be received, and return its spans as lost.
 
-        Nothing else of the header is looked at; the publisher's next message makes that good.
+        The rest of the header is ignored; the publisher's next message makes up for that.
         """
         first, self.new = self.next_sequence, False
         if not header.covered or header.sequence != max(first, header.floor):
@@ -138,9 +140,9 @@ class Account:
         return self._lose(REFUSED, header.span_count)
 
     def take(self, stored: int, refused: int, now_ns: int) -> list[Loss]:
-        """Book spans that came another way than as the publisher's messages, and return what of them is lost.
+        """Count spans that did not arrive as messages of the publisher, and return the losses.
 
-        Sequence numbers stay as they are: if the publisher sends here, too, it is not to be disturbed.
+        Sequence numbers do not change, so a publisher that sends here as well is not disturbed.
         """
         if not self.next_sequence:
             self.last_seen_ns = max(now_ns, self.last_seen_ns)
@@ -157,18 +159,18 @@ class Account:
         stretch: tuple[int, int] | None = None,
         sequences: tuple[int | None, int | None] = (None, None),
     ) -> list[Loss]:
-        """Book spans that are lost, if there are any."""
+        """Count lost spans, if there are any."""
         if span_count <= 0:
             return []
         self.lost[reason] = min(INT64_MAX, self.lost[reason] + span_count)
         return [Loss(reason, span_count, *(stretch or self._between_ns), *sequences)]
 
     def _numbered(self) -> int:
-        """Return the spans of all sequence numbers below the next."""
+        """Return the number of spans in all sequence numbers below the next."""
         return self.stored + self.elsewhere + sum(self.lost.values()) - self.lost[QUEUE_FULL]
 
     def _open(self) -> int:
-        """Return the spans created that are in no column of the account."""
+        """Return the number of created spans that are in no column of the account."""
         return max(0, self.created - self.lost[QUEUE_FULL] - self._numbered())
 
     def _go_on(self, header: Header) -> None:
@@ -176,20 +178,20 @@ class Account:
         self.state = LIVE
 
     def _reach_floor(self, header: Header) -> list[Loss]:
-        """Go on at the floor if the publisher no longer holds what would come next."""
+        """Continue at the floor if the publisher no longer holds the next sequence number."""
         first_seen, self.new = self.new, False
         if header.floor <= self.next_sequence:
             return []
         first, self.next_sequence = self.next_sequence, header.floor
         if first_seen:
-            # It got rid of them with another database's collector, or before this one was made.
+            # Another collector stored them, or the publisher discarded them before its first message here.
             self.elsewhere = max(0, header.retired - self.stored)
             return []
         if header.kind in (BYE, CRASH) and header.floor == header.sequence:
-            return []  # It gave up what it held: that is told with all that is lost by its end.
+            return []  # It discarded everything at its end, and `_end` counts that.
         if 0 < self.elsewhere == self._numbered():
-            # Its past goes on until something of it is accepted: what the file before this one acknowledged
-            # had not reached it when its first message here was sent.
+            # Until something is accepted, this is still its past: an acknowledgement from the previous file
+            # had not reached it when it sent its first message here.
             self.elsewhere = max(self.elsewhere, header.retired)
             return []
         lost = header.retired - self._numbered()
@@ -201,19 +203,20 @@ class Account:
             return []
         lost = header.span_count
         if header.sequence < self.next_sequence:
-            # No working publisher sends this: part of it is counted, and no more can be lost than is open.
+            # No correct publisher sends this. Part of it is counted already, and the rest is at most what is
+            # open.
             lost = min(lost, self._open())
         first = self.next_sequence
         self._go_on(header)
         return self._lose(WINDOW_FULL, lost, stretch, (first, end - 1))
 
     def _end(self, header: Header, first: int, stretch: tuple[int, int] | None) -> list[Loss]:
-        """Close the account: nothing comes after this, so what is still open is lost."""
+        """Close the account: no message follows, so open spans are lost."""
         crashed = header.kind == CRASH
         self._go_on(header)
         self.state = CRASHED if crashed else ENDED
         if crashed and stretch is not None:
-            # The messages since then were its heir's: what counts is when it was last known to live.
+            # Its heir sent the messages since then, so take the time at which it was last known to be alive.
             self.last_seen_ns = max(self.first_seen_ns, min(self.last_seen_ns, stretch[1]))
         given_up = (first, header.sequence - 1) if first < header.sequence else (None, None)
         return self._lose(PROCESS_CRASHED if crashed else NOT_DELIVERED, self._open(), stretch, given_up)

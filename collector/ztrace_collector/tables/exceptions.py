@@ -1,8 +1,8 @@
-"""Exceptions as they are stored, and how far each has come.
+"""Exceptions as stored, and the spans that each one passed.
 
-One idea: only origins count, and each is known by its trace and span. Whatever else names it, a span it
-passed, the edge it reached, a group of exceptions that holds it, gets and gives what there is to know as
-soon as both are here, whichever comes first, and once, however often it is told.
+One idea: only origins are counted, and each is identified by its trace and span. Other records that name an
+origin, from a span it passed, from the edge it reached, or from an exception group that contains it, are
+joined with it as soon as both are stored, in either order, and once, however often they are reported.
 """
 
 import json
@@ -23,16 +23,16 @@ _FIND = (
     " AND trace_id = :trace_id AND origin_trace_id = :trace_id ORDER BY id LIMIT 1"
 )
 
-#: The trace and the span of an origin.
+#: Trace id and span id of an origin.
 _Key = tuple[bytes, bytes]
 
 
 class _Occurrence(NamedTuple):
-    """An exception in a span.
+    """Exception in a span.
 
     Attributes:
-        key: of its origin.
-        others: spans of the same trace that are origins of what it came of as well: members of a group.
+        key: the origin.
+        others: span ids of further origins in the same trace, as of members of a group.
     """
 
     failure: Failure
@@ -52,12 +52,12 @@ class _Occurrence(NamedTuple):
 
     @property
     def is_edge(self) -> bool:
-        """Whether nobody waits for the span: what ends it goes no further."""
+        """True if no caller waits for the span, so that its exception goes no further."""
         return self.is_root or self.kind == "consumer"
 
 
 class _Row(NamedTuple):
-    """A row of ``exceptions``; the statement derives from it."""
+    """Row of ``exceptions``, from which the statement derives."""
 
     trace_id: bytes
     span_id: bytes
@@ -81,14 +81,14 @@ _INSERT = Insert("exceptions", ", ".join(_Row._fields))
 
 
 class _Found(NamedTuple):
-    """An origin that is stored: its group, None if that is unknown, and when it was."""
+    """Stored origin: its group, None if unknown, and its time."""
 
     group: int | None
     at_ns: int
 
 
 class Exceptions:
-    """The tables ``exceptions`` and ``exception_edges``, and through `Groups` those of the groups."""
+    """Tables ``exceptions`` and ``exception_edges``, and the tables of `Groups`."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
@@ -97,7 +97,7 @@ class Exceptions:
         self._found: dict[_Key, _Found | None] = {}
 
     def forget(self) -> None:
-        """Drop what is in memory: the transaction it belongs to is rolled back."""
+        """Drop everything from memory after a rollback."""
         self._occurrences.clear()
         self._found.clear()
         self._groups.forget()
@@ -128,7 +128,7 @@ class Exceptions:
             )
 
     def write(self) -> None:
-        """Write the exceptions, and what they change in groups and in exceptions that were here before."""
+        """Write the exceptions, and their effects on groups and on exceptions stored before."""
         if not self._occurrences:
             return
         occurrences, self._occurrences = self._occurrences, []
@@ -139,7 +139,7 @@ class Exceptions:
         self._found.clear()
 
     def _count_origins(self, occurrences: Sequence[_Occurrence]) -> list[_Key]:
-        """Count those that are told of for the first time, and give what waits for them its group."""
+        """Count new origins, and assign their groups to exceptions that were stored before them."""
         new: list[_Key] = []
         for occurrence in occurrences:
             key = occurrence.key
@@ -196,9 +196,9 @@ class Exceptions:
         _INSERT.write(self._db, rows, len(rows))
 
     def _reach_edges(self, occurrences: Sequence[_Occurrence], new: Sequence[_Key]) -> None:
-        """Find which origins have come to light as having reached the edge.
+        """Find the origins that are now known to have reached the edge.
 
-        What is one of a group's members goes where the group's own origin goes from there.
+        A member of an exception group has reached the edge once the group's own origin has.
         """
         for key in new:
             if self._is_edge(key):

@@ -1,7 +1,7 @@
 """Figures of each method by minute, hour and day: calls, errors, times, and a histogram of durations.
 
-One idea: figures add up, so a transaction's spans are added up by method and minute first, and each row that
-they belong to is then written once. A row counts the spans that ended in its time.
+One idea: figures are sums, so the spans of a transaction are added up by method and minute first, and each
+row is then written once. A row counts the spans that ended in its period.
 """
 
 import json
@@ -17,7 +17,7 @@ from ztrace_collector.checking.columns import Columns
 from ztrace_collector.layout import BUCKETS_PER_E, MINUTE_NS, RESOLUTIONS_S
 from ztrace_collector.tables.rows import Recent
 
-#: Rows kept in memory: a row takes up to 10 KB.
+#: Rows kept in memory, of up to 10 KB each.
 SIZE = 2048
 
 #: (resolution_s, bucket, method)
@@ -28,7 +28,7 @@ _Times = tuple[int, int | None, int]
 
 @dataclass(slots=True, eq=False)
 class Figures:
-    """A row of ``method_figures``, or what is to be added to one."""
+    """Row of ``method_figures``, or the sums to be added to one."""
 
     calls: int = 0
     errors: int = 0
@@ -37,7 +37,7 @@ class Figures:
     histogram: dict[int, int] = field(default_factory=dict)
 
     def add(self, other: "Figures") -> None:
-        """Add another's to these."""
+        """Add other figures to these."""
         self.calls += other.calls
         self.errors += other.errors
         self.total_ns = min(INT64_MAX, self.total_ns + other.total_ns)
@@ -48,16 +48,16 @@ class Figures:
 
 
 class MethodFigures:
-    """The table ``method_figures`` and those of its rows that are being written."""
+    """Table ``method_figures``, with its rows that belong to the transaction in progress."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._recent: Recent[Key, Figures] = Recent(SIZE)
-        #: What the transaction's batches add up to, by method and minute.
+        #: Sums of the transaction's batches, by method and minute.
         self._sums: defaultdict[tuple[int, int], Figures] = defaultdict(Figures)
 
     def forget(self) -> None:
-        """Drop what is in memory: the transaction it belongs to is rolled back."""
+        """Drop everything from memory after a rollback."""
         self._recent.clear()
         self._sums.clear()
 
@@ -65,7 +65,7 @@ class MethodFigures:
         """Add a batch's spans; `write` has to follow in the same transaction."""
         minute, last = min(columns.end_ns) // MINUTE_NS, max(columns.end_ns) // MINUTE_NS
         minutes = repeat(minute) if minute == last else [end_ns // MINUTE_NS for end_ns in columns.end_ns]
-        # Summed up batch by batch, so that a batch's memory is free, and still in the cache, for the next.
+        # Batch by batch, so that the next batch reuses the memory while it is in the processor's cache.
         spans: defaultdict[tuple[int, int], list[_Times]] = defaultdict(list)
         for key, times in zip(
             zip(methods, minutes, strict=False),
@@ -77,7 +77,7 @@ class MethodFigures:
             self._sums[key].add(_sum_up(group))
 
     def write(self) -> None:
-        """Write the rows that the spans belong to."""
+        """Write the rows of the added spans."""
         rows: dict[Key, Figures] = {}
         for (method, minute), figures in self._sums.items():
             for resolution_s in RESOLUTIONS_S:
@@ -116,7 +116,7 @@ class MethodFigures:
 
 def _sum_up(spans: list[_Times]) -> Figures:
     durations, selfs, statuses = zip(*spans, strict=True)
-    # `histogram.bucket_of`, without a call for each span.
+    # The same as `histogram.bucket_of`, without a call for each span.
     buckets = Counter([int(BUCKETS_PER_E * log(duration)) if duration > 1 else 0 for duration in durations])
     return Figures(
         calls=len(spans),
@@ -128,5 +128,5 @@ def _sum_up(spans: list[_Times]) -> Figures:
 
 
 def _as_json(histogram: dict[int, int]) -> str:
-    # By hand: the encoder takes a slow way with keys that are numbers.
+    # By hand, because the encoder is slow with keys that are numbers.
     return "{" + ",".join([f'"{bucket}":{count}' for bucket, count in histogram.items()]) + "}"

@@ -1,8 +1,8 @@
-"""Which exceptions are the same problem, and what their messages have in common.
+"""Grouping of exceptions that are the same problem, and the common part of their messages.
 
-One idea: the code that raised an exception says which problem it is, and the message only what it befell. So
-a group is known by service, type and the user's own lines, without their numbers and places; and of its
-messages that part is kept that all of them share.
+One idea: the code that raised an exception identifies the problem; the message says what it met. So a group
+is identified by service, type and the user's own lines of code, without their numbers and paths; of its
+messages, the part is kept that all of them share.
 """
 
 import hashlib
@@ -16,13 +16,14 @@ from typing import Any
 from ztrace.records import WRAPPED
 from ztrace_collector.checking.failures import Failure, Frame
 
-#: What stands for the variable parts of a message.
+#: Placeholder for a variable part of a message.
 HOLE = "‹…›"
-#: Words and characters kept of what messages have in common: a line to be read. It bounds `widen`, too.
+#: Maximum of words and characters in a template, which is one readable line; it also bounds the time of
+#: `widen`.
 MAX_WORDS, MAX_TEMPLATE = 100, 1000
 
-#: A source line in pieces: strings, comments, spaces, words, and all else. No piece can fail half way, so it
-#: takes one pass however the line ends.
+#: Pieces of a source line: strings, comments, spaces, words, and others. No piece can fail half way, so any
+#: line takes a single pass.
 _PIECES = re.compile(
     r"""(?P<string> "(?:[^"\\]|\\.?)*+"? | '(?:[^'\\]|\\.?)*+'? )
       | (?P<comment> \#.* )
@@ -31,11 +32,11 @@ _PIECES = re.compile(
       | .""",
     re.VERBOSE | re.DOTALL,
 )
-#: Comprehensions have frames of their own up to Python 3.11.
+#: Name of a comprehension's frame, which exists up to Python 3.11.
 _COMPREHENSION = re.compile(r"(?:^|\.<locals>\.)<(?:list|set|dict)comp>$")
 
-#: What differs from one message to the next. Each begins where a run of its characters does, or cannot fail
-#: once it has begun, so the time is linear.
+#: Parts that vary between messages. Each match starts at a run of its characters, or cannot fail once
+#: started, so the time is linear.
 _VARIABLE = re.compile(
     r"""(?P<quote>(?<!\w)["'])(?: (?<=") [^"\n]* "(?!\w) | (?<=') [^'\n]* '(?!\w) )
       | (?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,64})+
@@ -48,16 +49,16 @@ _VARIABLE = re.compile(
       | (?:(?<!\w)[+-])?\d+(?:[.,:/-]\d+)*(?:e[+-]?\d+)?""",
     re.VERBOSE | re.IGNORECASE,
 )
-#: Lists of them are as variable as each: ``[1, 2, 3]``.
+#: Lists of variable parts, as in ``[1, 2, 3]``.
 _LIST = re.compile(rf"""(["']?){HOLE}\1(?:[\s,;]+\1{HOLE}\1)+""")
 
 
 def fingerprint(service: str, failure: Failure) -> str:
-    """Return 16 hex digits that are the same for the same problem.
+    """Return 16 hex digits that are equal for occurrences of the same problem.
 
-    What counts is the service, the type and the lines of the user's own code that it came through; if there
-    are none, the lines of libraries, and without any the message's `template`. What an exception was raised
-    ``from``, and what a group has for members, counts in the same way.
+    The fingerprint covers the service, the type and the user's own lines of code on the way; without any, the
+    lines of libraries; without these, the message's `template`. Exceptions it was raised ``from``, and
+    members of a group, count in the same way.
     """
     identity = _identity(failure, _main_name(failure))
     if not failure.frames:
@@ -80,10 +81,10 @@ def _distinct(identities: Iterable[list[Any]]) -> list[str]:
 
 @lru_cache(maxsize=256)
 def _lines(frames: tuple[Frame, ...], main: str) -> list[tuple[str, str, str]]:
-    """Return the lines that count: the innermost one first, the others sorted.
+    """Return the lines of code that count: the innermost one first, the others sorted.
 
-    Of a function that occurs several times it is its innermost line, so that neither the depth of a recursion
-    matters nor where it was entered.
+    Of a function that occurs several times, the innermost line counts, so that neither the depth of a
+    recursion nor its entry matters.
     """
     in_app = [frame for frame in frames if frame.in_app] or list(frames)
     last: dict[tuple[str, str], str] = {}
@@ -97,7 +98,7 @@ def _lines(frames: tuple[Frame, ...], main: str) -> list[tuple[str, str, str]]:
 
 
 def _main_name(failure: Failure) -> str:
-    """Return what ``__main__`` is called when something else imports it, as far as its file's name tells."""
+    """Return the name by which other modules import ``__main__``, judging by its file name."""
     for frame in failure.frames:
         if frame.module == "__main__":
             return os.path.basename(frame.file).removesuffix(".py")
@@ -108,7 +109,7 @@ def _main_name(failure: Failure) -> str:
 def plain_code(code: str) -> str:
     """Return a source line without what a formatter may change: spaces, the kind of quotes, a comment.
 
-    Strings and numbers stay: two lines of one function may differ in nothing else.
+    Strings and numbers stay, because two lines of one function may differ in nothing else.
     """
     plain: list[str] = []
     spaced = False
@@ -131,9 +132,9 @@ def _is_word(character: str) -> bool:
 
 
 def template(message: str) -> str:
-    """Return a message on one line, with what looks like data in it replaced by `HOLE`: at most a line.
+    """Return a message as one bounded line, with parts that look like data replaced by `HOLE`.
 
-    Numbers, ids, times, addresses, and whatever stands in quotes.
+    Such parts are numbers, ids, times, addresses, and quoted text.
     """
     words = _LIST.sub(rf"\1{HOLE}\1", _VARIABLE.sub(_hole, message)).split()
     kept: list[str] = []
@@ -153,9 +154,10 @@ def _hole(found: re.Match[str]) -> str:
 
 
 def widen(known: str, message: str) -> str:
-    """Return what a template and one more message have in common, each stretch that differs as one `HOLE`.
+    """Return the common part of a template and a message, with each stretch that differs as one `HOLE`.
 
-    It stays as it is if the message fits, and has fewer words of its own otherwise, so it settles.
+    A template that covers the message is returned unchanged; otherwise the result has fewer words, so
+    repeated calls converge.
     """
     if covers(known, message):
         return known
@@ -175,7 +177,7 @@ def widen(known: str, message: str) -> str:
 
 
 def covers(known: str, message: str) -> bool:
-    """Tell whether a message is what a template says, with anything, or nothing, for each `HOLE`."""
+    """Return whether a message matches a template, with any text, or none, in place of each `HOLE`."""
     text = f" {' '.join(message.split())} "
     first, *others = f" {known} ".split(HOLE)
     if not others:
@@ -193,12 +195,12 @@ def covers(known: str, message: str) -> bool:
 
 
 def _overlap(before: str, after: str) -> int:
-    """Return 1 where a hole stands for whole words: without any, one space is left of two."""
+    """Return 1 where a hole stands for whole words: with none, one of the two spaces remains."""
     return int(before.endswith(" ") and after.startswith(" "))
 
 
 def _common(ours: list[str], theirs: list[str]) -> list[tuple[int, int]]:
-    """Return the positions of the most words that both have in the same order."""
+    """Return the positions of the longest common subsequence of words."""
     start, ends = 0, (len(ours), len(theirs))
     while start < min(ends) and ours[start] == theirs[start]:
         start += 1
@@ -206,7 +208,7 @@ def _common(ours: list[str], theirs: list[str]) -> list[tuple[int, int]]:
     while tail < min(ends) - start and ours[-1 - tail] == theirs[-1 - tail]:
         tail += 1
     rows, columns = ends[0] - tail - start, ends[1] - tail - start
-    # lengths[i][j]: how many words the rests from i and j on have in common.
+    # lengths[i][j]: length of the longest common subsequence of the words from i and from j on.
     lengths = [[0] * (columns + 1) for _ in range(rows + 1)]
     for i in range(rows - 1, -1, -1):
         row, below, word = lengths[i], lengths[i + 1], ours[start + i]

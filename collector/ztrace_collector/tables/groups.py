@@ -1,7 +1,7 @@
 """Exception groups: their rows, their minutes and their samples.
 
-One idea: a group is read when something new belongs to it and written at the end of the same transaction, and
-not kept in between. So what changes it elsewhere (`ztrace_collector.storing.resolving`) has the last word.
+One idea: a group is read when an occurrence is added, written at the end of the same transaction, and not
+kept in memory. So a change by another program (`ztrace_collector.storing.resolving`) is never overwritten.
 """
 
 import json
@@ -15,7 +15,7 @@ from ztrace_collector.layout import MINUTE_NS, OPEN, REGRESSED, RESOLVED
 from ztrace_collector.tables.grouping import fingerprint, template, widen
 from ztrace_collector.tables.samples import Sample, choose_samples
 
-#: Services of a group that are listed.
+#: Maximum of services listed for a group.
 MAX_SERVICES = 100
 
 _WRITE = (
@@ -26,7 +26,7 @@ _CREATE = (
     "INSERT INTO exception_groups (id, fingerprint, type, message, service, name, kind, count, first_ns,"
     " last_ns, trace_id, origin_span_id, frames) VALUES (?, ?, '', '', ?, '', '', 0, ?, 0, x'', x'', '[]')"
 )
-# Of several occurrences at the same time the one with the highest ids is the latest.
+# Of several occurrences at the same time, the one with the highest ids is the latest.
 _SHOW = (
     "UPDATE exception_groups SET type = ?, message = ?, name = ?, kind = ?, last_ns = ?, trace_id = ?,"
     " origin_span_id = ?, frames = ? WHERE id = ?"
@@ -34,7 +34,7 @@ _SHOW = (
 
 
 class Origin(NamedTuple):
-    """A span in which an exception was first raised."""
+    """Span in which an exception was first raised."""
 
     failure: Failure
     service: str
@@ -44,7 +44,7 @@ class Origin(NamedTuple):
 
 
 class _Stored(NamedTuple):
-    """Columns of a group's row that are read; the statement derives from them."""
+    """Columns that are read of a group's row, from which the statement derives."""
 
     id: int
     first_ns: int
@@ -62,12 +62,12 @@ _READ = f"SELECT {', '.join(_Stored._fields)} FROM exception_groups WHERE "
 
 @dataclass(slots=True, eq=False)
 class _Group:
-    """What is needed of a row to bring it up to date.
+    """Part of a row that is needed to update it.
 
     Attributes:
-        latest: the occurrence that the row shows; None in a new one.
-        shown: the one it is to show, if that is another.
-        count: occurrences to be added.
+        latest: the occurrence that the row shows; None for a new row.
+        shown: the occurrence that the row is to show, if that has changed.
+        count: number of occurrences to be added.
     """
 
     id: int
@@ -96,27 +96,27 @@ class _Group:
 
 
 class Groups:
-    """The tables ``exception_groups``, ``exception_minutes`` and ``exception_samples``."""
+    """Tables ``exception_groups``, ``exception_minutes`` and ``exception_samples``."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._next_id = 1
         self._by_id: dict[int, _Group | None] = {}
         self._ids: dict[str, int] = {}
-        #: By group and minute: occurrences, and of all there have been those that are known now to have
+        #: By group and minute: new occurrences, and occurrences, new or old, that are now known to have
         #: reached the edge.
         self._minutes: Counter[tuple[int, int]] = Counter()
         self._edges: Counter[tuple[int, int]] = Counter()
 
     def forget(self) -> None:
-        """Drop what is in memory: the transaction it belongs to is over or rolled back."""
+        """Drop everything from memory, after a transaction or a rollback."""
         self._by_id.clear()
         self._ids.clear()
         self._minutes.clear()
         self._edges.clear()
 
     def add(self, origin: Origin) -> int:
-        """Count an occurrence; return the id of its group, a new one if it is the first."""
+        """Count an occurrence, and return the id of its group, which is created for the first one."""
         group = self._find(fingerprint(origin.service, origin.failure), origin)
         group.add(origin)
         group.services.add(origin.service)
@@ -124,19 +124,19 @@ class Groups:
         return group.id
 
     def pass_service(self, group_id: int, service: str) -> None:
-        """Note that an occurrence came through a service."""
+        """Record that an occurrence passed a service."""
         group = self._get(group_id)
         if group is not None and service not in group.services and len(group.services) < MAX_SERVICES:
             group.services.add(service)
             group.changed = True
 
     def reach_edge(self, group_id: int, at_ns: int) -> None:
-        """Count that the occurrence of that time reached the edge."""
+        """Count that an occurrence of that time reached the edge."""
         if self._get(group_id) is not None:
             self._edges[group_id, at_ns // MINUTE_NS] += 1
 
     def write(self) -> None:
-        """Write what has changed."""
+        """Write the changed rows."""
         edges = self._write_minutes()
         groups = [group for group in self._by_id.values() if group is not None]
         changed = [group for group in groups if group.changed or edges[group.id]]
@@ -182,7 +182,7 @@ class Groups:
         if group is None:
             group = self._read("fingerprint = ?", key) or self._create(key, origin)
             self._ids[key] = group.id
-            # It may be here by its id already: one row, one object.
+            # The group may have been read by its id already: one object for one row.
             group = self._by_id.get(group.id) or group
             self._by_id[group.id] = group
         return group
@@ -209,7 +209,7 @@ class Groups:
 
     def _create(self, key: str, origin: Origin) -> _Group:
         (next_id,) = self._db.execute("SELECT coalesce(max(id), 0) + 1 FROM exception_groups").fetchone()
-        # Not below what it was: exceptions may name a group that retention has deleted.
+        # Never below an id given before, since exceptions may name a group that retention has deleted.
         self._next_id = max(self._next_id, next_id)
         group = _Group(self._next_id, origin.sample.at_ns, None, OPEN, None, None, set())
         self._next_id += 1
@@ -217,9 +217,9 @@ class Groups:
         return group
 
     def _write_minutes(self) -> Counter[int]:
-        """Write the minutes; return by group how many occurrences more have reached the edge.
+        """Write the minutes; return by group how many more occurrences have reached the edge.
 
-        One whose minute retention has deleted is not counted any more, and has not reached it either.
+        An occurrence whose minute retention has deleted is no longer counted, here either.
         """
         edges: Counter[int] = Counter()
         for (group_id, minute), count in self._minutes.items():

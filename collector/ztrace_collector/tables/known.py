@@ -1,7 +1,7 @@
-"""Which spans are stored already: asked for spans that come more than once without a number that tells.
+"""Detection of duplicates among spans without sequence numbers.
 
-One idea: a trace's spans are read when the first of it comes, and of a large trace they are remembered: it
-comes in many parts, and reading all of it for each would take ever longer.
+One idea: the stored spans of a trace are read when a span of it arrives. Those of a large trace are
+remembered, because it arrives in many parts, and reading all of it for each part would take ever longer.
 """
 
 import sqlite3
@@ -9,30 +9,30 @@ from collections.abc import Iterable
 
 from ztrace_collector.checking.columns import Columns
 
-#: Spans of a trace that are read each time: a millisecond.
+#: Maximum of spans of a trace that are read each time, in a millisecond.
 MAX_READ = 1_000
-#: Spans remembered of large traces, about 40 MB; of a trace with more the newest are compared alone.
+#: Spans remembered of large traces, in about 40 MB; of a larger trace, only the newest are compared.
 MAX_REMEMBERED = 1 << 19
 
 
 class KnownSpans:
-    """The span ids that are stored of some traces."""
+    """Ids of stored spans of some traces."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._large: dict[bytes, set[bytes]] = {}
 
     def forget(self) -> None:
-        """Drop what is in memory: the transaction it belongs to is rolled back."""
+        """Drop everything from memory after a rollback."""
         self._large.clear()
 
     def drop(self, trace_ids: Iterable[bytes]) -> None:
-        """Drop traces from memory whose rows are deleted."""
+        """Drop traces from memory after their rows were deleted."""
         for trace_id in trace_ids:
             self._large.pop(trace_id, None)
 
     def without(self, columns: Columns) -> Columns | None:
-        """Return those spans of a batch that are not stored, each once; None if there are none."""
+        """Return the spans of a batch that are not stored, each once; None if there are none."""
         known = {
             trace_id: self._large.get(trace_id) or self._read(trace_id) for trace_id in set(columns.trace_id)
         }
@@ -46,7 +46,7 @@ class KnownSpans:
         return columns.select(is_new) if any(is_new) else None
 
     def add(self, columns: Columns) -> None:
-        """Remember what is stored now of traces that are remembered, whoever sent it."""
+        """Remember stored spans of the traces that are remembered."""
         if not self._large or self._large.keys().isdisjoint(columns.trace_id):
             return
         for trace_id, span_id in zip(columns.trace_id, columns.span_id, strict=True):
@@ -69,6 +69,6 @@ class KnownSpans:
         return stored
 
     def _bound(self) -> None:
-        """Drop those that were read first if there are too many."""
+        """Drop the traces that were read first while there are too many spans."""
         while sum(map(len, self._large.values())) > MAX_REMEMBERED:
             del self._large[next(iter(self._large))]

@@ -1,7 +1,8 @@
-"""Spans that were lost, with whose they were, when and why: the table ``losses``.
+"""Lost spans with their publisher, time and reason: the table ``losses``.
 
-One idea: a loss that goes on is one row. What touches the latest row of its publisher and reason is added to
-that, so a flood of a minute is one line of ``ztrace status`` and not one for each message that told of it.
+One idea: a continuing loss is one row. A loss that touches the latest row of its publisher and reason is
+added to it, so a flood of a minute is one line of ``ztrace status`` and not one for each message that
+reported it.
 """
 
 import sqlite3
@@ -12,7 +13,7 @@ from ztrace_collector.layout import SILENT_AFTER_NS
 from ztrace_collector.tables.accounts import Loss
 from ztrace_collector.tables.rows import Recent
 
-#: Rows of one publisher and reason: beyond, its latest row takes up everything.
+#: Maximum of rows for one publisher and reason; beyond, the latest row is extended.
 MAX_ROWS = 1_000
 #: Latest rows kept in memory.
 SIZE = 4096
@@ -22,7 +23,7 @@ _Key = tuple[int, str]
 
 
 class _Row:
-    """The latest row of its key: its id, None until it is inserted, how many there are, and the loss."""
+    """Latest row of a key: its id, None before it is inserted, the number of rows, and the loss."""
 
     __slots__ = ("id", "loss", "number")
 
@@ -33,7 +34,7 @@ class _Row:
 
 
 class Losses:
-    """The table ``losses`` and the rows of it that are being written."""
+    """Table ``losses``, with its rows that belong to the transaction in progress."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
@@ -41,7 +42,7 @@ class Losses:
         self._written: dict[_Key, list[_Row]] = {}
 
     def forget(self) -> None:
-        """Drop what is in memory: the transaction it belongs to is rolled back, or rows were deleted."""
+        """Drop everything from memory, after a rollback or a deletion of rows."""
         self._recent.clear()
         self._written.clear()
 
@@ -59,7 +60,7 @@ class Losses:
                 rows.append(_Row(None, rows[-1].number + 1 if rows else 1, loss))
 
     def write(self) -> None:
-        """Write the rows that changed."""
+        """Write the changed rows."""
         for (instance, _), rows in self._written.items():
             for row in rows:
                 if row.id is None:

@@ -1,8 +1,8 @@
-"""Names, services and kinds as numbers: the table ``methods``, which has a bound.
+"""Names, services and kinds as numbers: the table ``methods``, which is bounded.
 
-One idea: a dictionary that asks the database only for what it does not hold, so that a known method costs one
-look-up. What a service makes up beyond a thousand names shares one, and each such span keeps its own name as
-an attribute: a name for every call would make a row of every span in each of the tables that sum up.
+One idea: a dictionary that queries the database only for missing keys, so a known method costs one lookup.
+Beyond a thousand names, those of a service share one number, and each such span keeps its own name as an
+attribute: a new name for every call would make a row for every span in each of the summary tables.
 """
 
 import json
@@ -13,37 +13,37 @@ from ztrace.records import KIND_NAMES
 from ztrace_collector.checking.columns import Columns
 from ztrace_collector.refusals import TOO_MANY_NAMES, Refusals
 
-#: Names of a service, and services: more than a person reads, and what each costs is a row a minute.
+#: Maximum of names of a service, and of services: more than anyone reads, and each costs a row a minute.
 MAX_METHODS, MAX_SERVICES = 1_000, 1_000
-#: The name, or the service, that all others share.
+#: Name, or service, that all others share.
 OTHER = "(other)"
-#: The attributes that keep a span's own name and service then.
+#: Attributes with the own name and service of a span whose method is shared.
 NAME_ATTRIBUTE, SERVICE_ATTRIBUTE = "ztrace.name", "ztrace.service"
-#: Methods kept in memory, and services whose names are.
+#: Methods kept in memory, and services whose names are kept.
 SIZE, MAX_NAMED = 50_000, 64
 
 
 class Methods(dict[tuple[str, str, int], int]):
-    """Ids of methods by (service, name, kind's number); a new one gets its row when it is first asked for."""
+    """Ids of methods by (service, name, number of the kind); looking up a missing one inserts its row."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         super().__init__()
         self._db = db
-        #: Services in the table, and the names of those that had a new one lately.
+        #: Services in the table, and names of the services that had a new one lately.
         self._services: set[str] = set()
         self._names: dict[str, set[str]] = {}
-        #: Some methods asked for since the last `number` have another's id.
+        #: A method looked up since the last `number` has a shared id.
         self._has_shared = False
         self.forget()
 
     def forget(self) -> None:
-        """Drop what is in memory: the transaction it belongs to is rolled back."""
+        """Drop everything from memory after a rollback."""
         self.clear()
         self._names.clear()
         self._services = {service for (service,) in self._db.execute("SELECT DISTINCT service FROM methods")}
 
     def trim(self) -> None:
-        """Start over if there are too many: they come back as they are used."""
+        """Bound the memory: methods are read again as they are used."""
         if len(self) > SIZE:
             self.clear()
         if len(self._names) > MAX_NAMED:
@@ -52,7 +52,7 @@ class Methods(dict[tuple[str, str, int], int]):
     def number(self, service: str, columns: Columns, refusals: Refusals) -> list[int]:
         """Return the ids of a batch's methods.
 
-        Spans with a name, or a service, too many get a shared id, and their own as an attribute.
+        Spans whose name or service exceeds the limits get a shared id, and keep their own as an attribute.
         """
         self._has_shared = False
         methods = list(map(self.__getitem__, zip(repeat(service), columns.name, columns.kind, strict=False)))
@@ -66,7 +66,7 @@ class Methods(dict[tuple[str, str, int], int]):
         if row == key:
             self[key] = self._insert(*row)
             return self[key]
-        # Not kept under its own name: there is no end of those.
+        # Not kept under its own name, of which there may be any number.
         self._has_shared = True
         method = self.get(row)
         if method is None:
@@ -74,7 +74,7 @@ class Methods(dict[tuple[str, str, int], int]):
         return method
 
     def _admit(self, service: str, name: str) -> tuple[str, str]:
-        """Return under which service and name a span is counted; they count as used from now on."""
+        """Return the service and name under which a span is counted, and record both as used."""
         if service not in self._services:
             if len(self._services) >= MAX_SERVICES:
                 service = OTHER
@@ -98,7 +98,7 @@ class Methods(dict[tuple[str, str, int], int]):
         return int(method)
 
     def _keep_names(self, service: str, columns: Columns, refusals: Refusals) -> None:
-        """Put their own names into the attributes of the spans that have a shared method."""
+        """Add the own names to the attributes of spans with a shared method."""
         attributes = list(columns.attributes)
         for position, name in enumerate(columns.name):
             counted_service, counted_name = self._admit(service, name)
@@ -115,6 +115,6 @@ class Methods(dict[tuple[str, str, int], int]):
 
 
 def _with(attributes: str | None, own: dict[str, str]) -> str:
-    """Return a JSON object of attributes with some more at its beginning."""
+    """Return a JSON object of attributes with others inserted at its start."""
     text = json.dumps(own, ensure_ascii=False, separators=(",", ":"))
     return text if attributes in (None, "{}") else f"{text[:-1]},{attributes[1:]}"

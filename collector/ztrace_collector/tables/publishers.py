@@ -1,7 +1,7 @@
-"""The publishers' accounts: the tables ``instances`` and ``publishers``.
+"""Accounts of the publishers: the tables ``instances`` and ``publishers``.
 
-One idea: an account is written in the transaction that stores the spans it counts, so that the two can never
-disagree, whenever the collector is killed.
+One idea: an account is written in the transaction that stores the spans it counts, so the two never disagree,
+whenever the collector is killed.
 """
 
 import json
@@ -22,7 +22,7 @@ from ztrace_collector.tables.rows import Recent
 
 #: Accounts kept in memory.
 SIZE = 4096
-#: Characters kept of a service's or a host's name.
+#: Characters kept of the name of a service or host.
 MAX_NAME = 256
 
 _log = logging.getLogger(__name__)
@@ -57,17 +57,17 @@ class Publishers:
         self._db = db
         self._recent: Recent[bytes, Account] = Recent(SIZE)
         self._written: dict[bytes, Account] = {}
-        #: Those that foreign spans alone have changed.
+        #: Accounts changed by foreign spans only.
         self._silent: dict[bytes, Account] = {}
 
     def forget(self) -> None:
-        """Drop what is in memory: the transaction it belongs to is rolled back."""
+        """Drop everything from memory after a rollback."""
         self._recent.clear()
         self._written.clear()
         self._silent.clear()
 
     def count_alive(self, since_ns: int) -> int:
-        """Return how many have been heard of since a moment and have not ended."""
+        """Return the number of publishers that have sent something since a time and have not ended."""
         return sum(
             account.state == LIVE and account.last_seen_ns >= since_ns for account in self._recent.values()
         )
@@ -76,8 +76,8 @@ class Publishers:
         """Return the account of a header's sender; `write` has to follow in the same transaction.
 
         Raises:
-            WireError: the incarnation is another service's. Its id is no secret, since acknowledgements reach
-                every publisher, and its account is not to be spoilt by who has a key for something else.
+            WireError: the incarnation belongs to another service. Acknowledgements reach every publisher, so
+                its id is no secret, and the holder of another key must not be able to corrupt its account.
         """
         incarnation = header.incarnation
         account = self._find(incarnation) or self._open(header, now_ns)
@@ -86,10 +86,10 @@ class Publishers:
         return account
 
     def account_of_resource(self, resource: Resource, now_ns: int, refusals: Refusals) -> Account:
-        """Return the account of what made foreign spans; likewise, but that there is nothing to acknowledge.
+        """Return the account of the source of foreign spans, for which nothing is acknowledged.
 
         Raises:
-            WireError: likewise.
+            WireError: the incarnation belongs to another service.
         """
         incarnation = resource.incarnation
         resource = resource._replace(
@@ -116,10 +116,10 @@ class Publishers:
             raise WireError(INCARNATION, f"{service[:80]!r} as an incarnation of {account.service!r}")
 
     def write(self) -> dict[bytes, int]:
-        """Write the accounts that changed.
+        """Write the changed accounts.
 
         Returns:
-            The next sequence number of each: what to acknowledge once the transaction is committed.
+            The next sequence number of each, to be acknowledged after the commit.
         """
         changed = {**self._silent, **self._written} if self._silent else self._written
         self._db.executemany(_WRITE, map(_row_of, changed.values()))
@@ -148,7 +148,7 @@ class Publishers:
             first_seen_ns=row["first_seen_ns"],
             last_seen_ns=row["last_seen_ns"],
             lost={reason: row[column] for reason, column in LOSS_COLUMNS.items()},
-            # Spans and no number: they came another way, and it has sent nothing itself.
+            # Spans without a sequence number were foreign ones: the publisher has sent nothing itself.
             new=row["next_sequence"] == 0 < row["spans_stored"],
         )
 
@@ -173,7 +173,7 @@ class Publishers:
 
 
 def _row_of(account: Account) -> dict[str, Any]:
-    """Return an account's row."""
+    """Return the row of an account."""
     return {
         "instance": account.instance,
         "state": account.state,

@@ -1,4 +1,4 @@
-"""Rows on their way into a table, and rows kept in memory between transactions."""
+"""Rows to be inserted into a table, and rows kept in memory between transactions."""
 
 import sqlite3
 from collections.abc import Hashable, Iterable, Mapping
@@ -14,7 +14,7 @@ Row = TypeVar("Row")
 
 
 class Insert:
-    """Statement that inserts rows into the columns of a table."""
+    """Statement that inserts rows into some columns of a table."""
 
     def __init__(self, table: str, columns: str) -> None:
         start = f"INSERT INTO {table} ({columns}) VALUES "
@@ -23,7 +23,7 @@ class Insert:
         self._many = start + ", ".join([row] * ROWS)
 
     def write(self, db: sqlite3.Connection, rows: Iterable[tuple[Any, ...]], count: int) -> None:
-        """Insert the rows, of which there are ``count``, in their order."""
+        """Insert rows in their order; ``count`` is their number."""
         remaining = iter(rows)
         for _ in range(count // ROWS):
             db.execute(self._many, tuple(chain.from_iterable(islice(remaining, ROWS))))

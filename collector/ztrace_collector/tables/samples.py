@@ -1,22 +1,22 @@
-"""Occurrences of an exception group that are kept by name: the first, the latest, and some between.
+"""Samples of an exception group: the first occurrence, the latest, and some between.
 
-One idea: the few that are kept decide, with the new ones, which stay. So it does not matter how many there
-have been, nor whether retention has deleted some of them.
+One idea: the stored samples and the new occurrences alone determine the next samples. So neither the number
+of occurrences matters, nor whether retention has deleted some of the samples.
 """
 
 from collections.abc import Iterable
 from typing import NamedTuple
 
-#: What a sample is to its group.
+#: Positions of a sample in its group.
 FIRST, BETWEEN, LATEST = "first", "between", "latest"
-#: Samples of a group, the first and the latest included: what somebody may want to look at.
+#: Maximum of samples of a group, with the first and the latest.
 MAX_SAMPLES = 10
-#: New ones of a transaction that are looked at, evenly taken: which of thousands does not matter.
+#: Maximum of new occurrences considered in a transaction, evenly spaced.
 MAX_NEW = 4 * MAX_SAMPLES
 
 
 class Sample(NamedTuple):
-    """An origin; they are sorted by time, those of the same time by their ids."""
+    """Origin of an exception; samples are sorted by time, and by ids at equal times."""
 
     at_ns: int
     trace_id: bytes
@@ -24,10 +24,10 @@ class Sample(NamedTuple):
 
 
 def choose_samples(samples: Iterable[Sample]) -> dict[Sample, str]:
-    """Return those that are kept, in the order of time, and what each is.
+    """Return the samples to keep in the order of time, each with its position.
 
-    While there are too many, the one goes whose neighbours are closest to each other: what is left is spread
-    over the time of the group.
+    While there are too many, the one with the closest neighbours is dropped, so the rest is spread over the
+    time of the group.
     """
     kept = sorted(set(samples))
     if len(kept) > MAX_NEW:

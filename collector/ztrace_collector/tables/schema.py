@@ -1,13 +1,13 @@
 """Tables and views of a database file, and the migrations that create them.
 
-One idea: every question that the viewer answers has a table that is kept up to date while writing, so that no
-question scans ``spans``. Names, services and kinds are interned in ``methods``, processes in ``instances``.
-Times are integers in nanoseconds, Unix or durations. Ids are blobs; the views show them as hex.
-docs/reference/schema.md documents the tables, for people who open the file with other programs.
+One idea: every query of the viewer has a table that is kept up to date while writing, so no query scans
+``spans``. Names, services and kinds are interned in ``methods``, processes in ``instances``. Times are
+integers in nanoseconds, Unix times or durations. Ids are blobs; the views show them as hex.
+docs/reference/schema.md documents the tables for users of other programs.
 
 A new version of the schema is a new function at the end of this module, and a new `layout.SCHEMA_VERSION`:
-`sqlite_utils.Migrations` records which functions have run, and ``PRAGMA user_version`` counts them, so that a
-reader can check a file at one glance.
+`sqlite_utils.Migrations` records which functions have run, and ``PRAGMA user_version`` counts them, for a
+quick check by readers.
 """
 
 from sqlite_utils import Database, Migrations
@@ -278,7 +278,7 @@ CREATE VIEW loss_list AS
 
 @migrations()
 def create_tables(db: Database) -> None:
-    """Create everything that version 1 has."""
+    """Create the tables and views of version 1."""
     for statement in (_TABLES + _VIEWS).split(";\n"):
         if statement.strip():
             db.execute(statement)

@@ -1,7 +1,7 @@
 """The table ``spans``, whose ids have no gaps.
 
-One idea: a reader that has come as far as one id knows what comes after it, and how much of that has been
-deleted meanwhile. So an id is never used again, also after the newest spans were deleted.
+One idea: a reader that remembers the last id it has seen knows which spans are new, and how many of them have
+been deleted meanwhile. So an id is never reused, not even after the newest spans were deleted.
 """
 
 import sqlite3
@@ -12,7 +12,7 @@ from ztrace.records import Span
 from ztrace_collector.checking.columns import Columns, link_texts
 from ztrace_collector.tables.rows import Insert
 
-#: Fields of a span that other tables have: ``methods`` its kind and name, ``exceptions`` its exception.
+#: Fields of a span in other tables: kind and name in ``methods``, the exception in ``exceptions``.
 _ELSEWHERE = ("kind", "name", "exception")
 #: Fields of a span that are columns of this table.
 STORED = tuple(name for name in Span._fields if name not in _ELSEWHERE)
@@ -20,7 +20,7 @@ STORED = tuple(name for name in Span._fields if name not in _ELSEWHERE)
 _PLAIN = tuple(name for name in STORED if name != "details")
 _INSERT = Insert("spans", ", ".join(("method", "instance", *_PLAIN)))
 _INSERT_DETAILED = Insert("spans", ", ".join(("method", "instance", *_PLAIN, "details")))
-#: A row that holds the place of a deleted span, since SQLite continues from the highest id that is there.
+#: Placeholder for the last span after its deletion, since SQLite continues from the highest id in the table.
 _PLACE = (
     "INSERT INTO spans (id, trace_id, span_id, method, instance, start_ns, status)"
     " VALUES (?, x'', x'', 0, 0, 0, 0)"
@@ -28,14 +28,14 @@ _PLACE = (
 
 
 class Spans:
-    """The table ``spans``, and the id that was given last."""
+    """Table ``spans``, with the last id given."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self.forget()
 
     def forget(self) -> None:
-        """Read the last id again: the transaction is rolled back."""
+        """Read the last id again after a rollback."""
         self._last_id = last_span_id(self._db)
         self._held = 0
 
@@ -47,7 +47,7 @@ class Spans:
             self._db.execute(_PLACE, (self._held,))
 
     def release_place(self) -> None:
-        """Delete the row that `hold_place` may have inserted."""
+        """Delete the placeholder of `hold_place`, if there is one."""
         if self._held:
             self._db.execute("DELETE FROM spans WHERE id = ?", (self._held,))
             self._held = 0
@@ -65,7 +65,7 @@ class Spans:
 
 
 def last_span_id(db: sqlite3.Connection) -> int:
-    """Return the id of the span that was stored last, also if it has been deleted since."""
+    """Return the id of the span that was stored last, even if it has been deleted since."""
     (last_id,) = db.execute(
         "SELECT max((SELECT coalesce(max(id), 0) FROM spans),"
         " (SELECT sum(value) FROM totals WHERE name IN ('spans', 'spans_expired')))"

@@ -1,8 +1,8 @@
-"""One row per trace, right after every span of it, in whatever order and batches they come.
+"""Traces, one row each, kept up to date with every span, in whatever order and batches spans arrive.
 
-One idea: a trace's row is a minimum, a maximum, sums and a set over its spans, so each span is added alone
-and no span is read again. The row's root is the span without parent that began first (of several at once, the
-one with the lowest id); until it is here the earliest span stands in for its method (of several at once, the
+One idea: a row consists of a minimum, a maximum, sums and a set over the trace's spans, so each span is added
+alone and no span is read again. The root is the span without a parent that started first (of several at once,
+the one with the lowest id). Until it arrives, the earliest span provides the method (of several at once, the
 one with the lowest method).
 """
 
@@ -18,10 +18,10 @@ from ztrace_collector.checking.columns import Columns
 from ztrace_collector.layout import HOUR_NS
 from ztrace_collector.tables.rows import Insert, Recent
 
-#: Traces kept in memory, about 30 MB: seconds of them at the highest rate, and a trace's spans mostly arrive
-#: within one.
+#: Traces kept in memory, in about 30 MB: those of some seconds at the highest rate, while the spans of most
+#: traces arrive within one second.
 SIZE = 50_000
-#: Services, and sets of services for each, kept in memory as text.
+#: Maximum of services kept in memory, and of sets of services for each.
 MAX_JOINED = 1000
 
 #: Columns of ``traces``, in the order of `_row_of`; those after the first two change.
@@ -46,13 +46,13 @@ _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM traces WHERE trace_id = ?"
 
 @dataclass(slots=True, eq=False)
 class Trace:
-    """A row of ``traces``.
+    """Row of ``traces``.
 
     Attributes:
-        root_start_ns: when the root began; None if that has not been read from its span yet.
-        duration_ns: the root's, None while there is no root.
-        batch: the last batch that had a span of it.
-        stored: there is a row to be updated.
+        root_start_ns: start of the root; None until it is read from the root's span.
+        duration_ns: duration of the root; None while there is no root.
+        batch: the last batch with a span of the trace.
+        stored: True if the row exists already.
     """
 
     id: int
@@ -71,35 +71,35 @@ class Trace:
 
     @property
     def shown_duration_ns(self) -> int:
-        """Return the root's duration, or that of all spans while there is no root."""
+        """Duration of the root, or of all spans together while there is no root."""
         return self.end_ns - self.start_ns if self.duration_ns is None else self.duration_ns
 
 
 class Traces:
-    """The table ``traces`` and those of its rows that are being written."""
+    """Table ``traces``, with its rows that belong to the transaction in progress."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._recent: Recent[bytes, Trace] = Recent(SIZE)
         self._written: dict[bytes, Trace] = {}
         self._next_id = 1
-        #: By service and JSON array of services: the array with the service in it.
+        #: JSON array of services with a service added, by service and array.
         self._joined: defaultdict[str, dict[str, str]] = defaultdict(dict)
         self.forget()
 
     def forget(self) -> None:
-        """Drop what is in memory: the transaction it belongs to is rolled back."""
+        """Drop everything from memory after a rollback."""
         self._recent.clear()
         self._written.clear()
         next_id, highest = self._db.execute(
             "SELECT coalesce(max(id), 0) + 1, max(trace_id) FROM traces"
         ).fetchone()
-        # Not below what it was: readers that follow take a number for seen once it has been used.
+        # Never below an id given before: readers that follow the table skip ids they have seen.
         self._next_id = max(self._next_id, next_id)
         self._highest: bytes = highest or b""
 
     def drop(self, trace_ids: Iterable[bytes]) -> None:
-        """Drop traces from memory whose rows are deleted."""
+        """Drop traces from memory after their rows were deleted."""
         for trace_id in trace_ids:
             self._recent.pop(trace_id, None)
 
@@ -138,10 +138,10 @@ class Traces:
                 self._add_root(trace, span_id, start_ns, duration_ns, method)
 
     def write(self) -> int:
-        """Write the rows of the traces with new spans.
+        """Write the rows of traces with new spans.
 
         Returns:
-            How many of them are new.
+            The number of new traces.
         """
         new = [trace for trace in self._written.values() if not trace.stored]
         known = [trace for trace in self._written.values() if trace.stored]
@@ -158,10 +158,11 @@ class Traces:
         return len(new)
 
     def _find(self, trace_id: bytes, start_ns: int, end_ns: int, method: int) -> Trace:
-        """Return a trace that is not in memory: its row, or a new one with this first span's values."""
+        """Return a trace that is not in memory, from its row, or new from the values of its first span."""
         trace = self._load(trace_id) if trace_id <= self._highest else None
         if trace is None:
-            # Trace ids begin with the time, so most new ones are higher than all that are stored: no reading.
+            # Trace ids start with the time, so most new ones are higher than any stored one, and need no
+            # query.
             trace = Trace(self._next_id, trace_id, method, start_ns, end_ns)
             self._next_id += 1
         self._recent[trace_id] = trace
@@ -199,7 +200,7 @@ class Traces:
         trace.root_method = method
 
     def _join(self, services: str, service: str) -> str:
-        """Return the JSON array with the service in it; the few sets of services that occur are kept."""
+        """Return the JSON array with the service added, cached because few sets of services occur."""
         names = sorted({*json.loads(services), service})
         joined = self._joined[service]
         if len(joined) >= MAX_JOINED:
@@ -209,7 +210,7 @@ class Traces:
 
 
 def _row_of(trace: Trace) -> tuple[Any, ...]:
-    """Return a trace's row, in the order of `_COLUMNS`."""
+    """Return the row of a trace, in the order of `_COLUMNS`."""
     return (
         trace.id,
         trace.trace_id,

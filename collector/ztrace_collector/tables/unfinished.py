@@ -1,7 +1,7 @@
-"""Spans that have begun and not ended: the table ``unfinished_spans``.
+"""Unfinished spans: the table ``unfinished_spans``.
 
-One idea: which spans are open is kept in memory, so a batch of finished ones costs one look at a set. What
-is told of a span after its end is stored comes too late and is left out, whatever way it took.
+One idea: the ids of unfinished spans are kept in memory, so a batch of ended spans costs one set operation. A
+report of a span whose end is stored already is ignored, whichever way it came.
 """
 
 import sqlite3
@@ -12,10 +12,11 @@ from typing import Any
 from ztrace_collector.checking.columns import Columns, link_texts
 from ztrace_collector.refusals import UNFINISHED, Refusals
 
-#: Rows of one publisher, as many as a publisher looks at; and of all, which bounds what is held in memory.
+#: Maximum of rows of one publisher, which is what a publisher reports at most; and of all, which bounds the
+#: memory.
 MAX_OF_INSTANCE, MAX_ROWS = 10_000, 100_000
-#: Spans of a trace that are looked through for one that is told of as open: the newest, as its end came just
-#: before if it did. Reading all of a trace without bounds would let one large trace hold up everybody.
+#: Newest spans of a trace that are searched for the end of a span reported as unfinished; if stored, the end
+#: arrived just before. Without a bound, one large trace would delay everything.
 MAX_LOOKED_AT = 10_000
 
 _UPSERT = """
@@ -31,11 +32,11 @@ _Key = tuple[bytes, bytes]
 
 
 class Unfinished:
-    """The table ``unfinished_spans``, and which rows it has."""
+    """Table ``unfinished_spans``, with the ids of its rows."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        #: By span id, as that is what a batch is compared with: the instance of each trace that has it.
+        #: Instance of each unfinished span by span id, which batches are compared with, and by trace id.
         self._open: dict[bytes, dict[bytes, int]] = {}
         self._counts: Counter[int] = Counter()
         self._written: dict[_Key, tuple[Any, ...]] = {}
@@ -43,7 +44,7 @@ class Unfinished:
         self.forget()
 
     def forget(self) -> None:
-        """Read again what is there: the transaction is rolled back, or rows were deleted."""
+        """Read the ids again, after a rollback or a deletion of rows."""
         self._open.clear()
         self._counts.clear()
         self._written.clear()
@@ -54,7 +55,7 @@ class Unfinished:
             self._keep(trace_id, span_id, instance)
 
     def drop(self, trace_ids: Iterable[bytes]) -> None:
-        """Drop traces from memory whose rows are deleted."""
+        """Drop traces from memory after their rows were deleted."""
         gone = set(trace_ids)
         for span_id in list(self._open):
             for trace_id in gone & self._open[span_id].keys():
@@ -63,12 +64,12 @@ class Unfinished:
     def add(
         self, instance: int, columns: Columns, methods: Sequence[int], now_ns: int, refusals: Refusals
     ) -> int:
-        """Add or bring up to date spans that have not ended; `write` has to follow in the same transaction.
+        """Add or update unfinished spans; `write` has to follow in the same transaction.
 
-        Those beyond what is kept of a publisher, or of all, are counted as refused.
+        Spans beyond the limits are counted as refused.
 
         Returns:
-            How many are new.
+            The number of new rows.
         """
         rows = {
             (trace_id, span_id): (trace_id, span_id, parent_id, method, instance, start_ns, now_ns, *texts)
@@ -95,14 +96,14 @@ class Unfinished:
                     continue
                 self._keep(trace_id, span_id, instance)
             elif self._open.get(span_id, {}).get(trace_id) != instance:
-                continue  # It has ended, or it is another process's.
+                continue  # The span has ended, or belongs to another process.
             self._written[key] = row
         if refused:
             refusals.note(UNFINISHED, f"unfinished spans beyond {MAX_OF_INSTANCE:,} of a publisher", refused)
         return len(new) - refused
 
     def end(self, columns: Columns) -> None:
-        """Take out spans whose end is stored now; `write` has to follow in the same transaction."""
+        """Remove spans whose end is stored now; `write` has to follow in the same transaction."""
         if not self._open or self._open.keys().isdisjoint(columns.span_id):
             return
         for trace_id, span_id in zip(columns.trace_id, columns.span_id, strict=True):
@@ -111,7 +112,7 @@ class Unfinished:
                 self._ended.append((trace_id, span_id))
 
     def write(self) -> None:
-        """Write the rows that changed."""
+        """Write the changed rows."""
         if self._written:
             self._db.executemany(_UPSERT, self._written.values())
             self._written.clear()
@@ -133,7 +134,7 @@ class Unfinished:
         self._written.pop((trace_id, span_id), None)
 
     def _ended_of(self, trace_ids: Iterable[bytes]) -> Iterator[_Key]:
-        """Yield the newest spans of these traces whose end is stored."""
+        """Yield the newest spans of traces whose end is stored."""
         for trace_id in trace_ids:
             for (span_id,) in self._db.execute(
                 "SELECT span_id FROM spans WHERE trace_id = ? ORDER BY id DESC LIMIT ?",
