@@ -37,15 +37,15 @@ def is_function(decorated: Any) -> bool:
 
 
 def flags_of(function: Any) -> int:
-    """Return the flags of the code that a function or partial function runs, 0 for any other callable."""
+    """Return the flags of the code that a function, method or partial runs, 0 for any other callable."""
     function = _innermost(function)
     flags: int = function.__code__.co_flags if is_function(function) else 0
     return flags
 
 
 def _innermost(function: Any) -> Any:
-    while type(function) is functools.partial:
-        function = function.func
+    while (kind := type(function)) is functools.partial or kind is MethodType:
+        function = function.func if kind is functools.partial else function.__func__
     return function
 
 

@@ -9,7 +9,7 @@ inherited span has ended are traces of their own (`ztrace.spans.INHERITED_NS`).
 import functools
 import os
 from collections.abc import Callable
-from types import CodeType, FrameType, FunctionType, MethodType
+from types import FrameType, FunctionType, MethodType
 from typing import Any
 
 from ztrace import spans
@@ -20,8 +20,8 @@ from ztrace.exceptions.tracebacks import take_off_frame
 
 #: Callers looked at to find the code that starts a thread or greenlet: a few levels of a library.
 _MAX_CALLERS = 8
-#: Partials and methods around a function that are looked through.
-_MAX_WRAPPERS = 4
+#: Partials, methods and wrappers of decorators around a function that are looked through.
+_MAX_WRAPPERS = 8
 
 
 def is_enabled() -> bool:
@@ -78,8 +78,8 @@ def is_users_work(function: object, starter: FrameType | None, machinery: str) -
         starter: frame that starts it.
         machinery: name of the top-level package that starts threads or greenlets for its callers.
     """
-    code = _code_of(function)
-    if code is not None and is_in_app(code.co_filename, getattr(function, "__module__", None) or ""):
+    inner = _innermost(function)
+    if type(inner) is FunctionType and is_in_app(inner.__code__.co_filename, inner.__module__ or ""):
         return True
     for _ in range(_MAX_CALLERS):
         if starter is None:
@@ -91,12 +91,16 @@ def is_users_work(function: object, starter: FrameType | None, machinery: str) -
     return False
 
 
-def _code_of(function: object) -> CodeType | None:
-    """Return the code of a function, method or partial, None for any other callable."""
+def _innermost(function: Any) -> Any:
+    """Return the function in methods, partials and the wrappers of decorators, or any other callable."""
     for _ in range(_MAX_WRAPPERS):
         kind = type(function)  # `isinstance` would ask the object for its class.
-        if kind is functools.partial:
-            function = function.func  # type: ignore[attr-defined]
+        if issubclass(kind, functools.partial):
+            function = function.func
         elif kind is MethodType:
-            function = function.__func__  # type: ignore[attr-defined]
-    return function.__code__ if type(function) is FunctionType else None
+            function = function.__func__
+        elif kind is FunctionType and "__wrapped__" in function.__dict__:
+            function = function.__dict__["__wrapped__"]
+        else:
+            break
+    return function

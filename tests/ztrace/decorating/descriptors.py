@@ -3,7 +3,9 @@
 import asyncio
 import functools
 import inspect
+import types
 import warnings
+from typing import Any
 
 from tests.ztrace.decorating.comparing import Decorator, add, add_later, facts
 
@@ -140,6 +142,38 @@ def case_partial_coroutine_function(trace: Decorator) -> list[object]:
     waiting = partial()
     about = [type(waiting), waiting.__qualname__, inspect.iscoroutinefunction(partial)]
     return [asyncio.run(waiting), *about]
+
+
+def case_partial_of_coroutine_method(trace: Decorator) -> list[object]:
+    """Await what a partial of a bound coroutine method returns."""
+
+    class Holder:
+        async def work(self, number: int) -> int:
+            return await add_later(number)
+
+    partial = trace(functools.partial(Holder().work, 4))
+    return [asyncio.run(partial()), inspect.iscoroutinefunction(partial)]
+
+
+def case_compiled_function(trace: Decorator) -> list[object]:
+    """Call a method that is a function of another type, as a compiler of Python makes them."""
+
+    class Compiled:
+        __code__ = property(lambda self: add.__code__)
+        __defaults__ = property(lambda self: add.__defaults__)
+        __globals__ = property(lambda self: add.__globals__)
+        __qualname__ = "compiled"
+
+        def __get__(self, instance: object, owner: type | None = None) -> Any:
+            return self if instance is None else types.MethodType(self, instance)
+
+        def __call__(self, holder: object, number: int) -> tuple[str, int]:
+            return type(holder).__name__, number
+
+    class Holder:
+        work = trace(Compiled())
+
+    return [Holder().work(1), Holder.work(Holder(), number=2)]
 
 
 def case_bound_method(trace: Decorator) -> list[object]:

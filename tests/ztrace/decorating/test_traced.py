@@ -36,6 +36,8 @@ TRACED: dict[Case, list[str]] = {
     descriptors.case_partialmethod: ["case_partialmethod.Holder.work", "case_partialmethod.Holder.<lambda>"],
     descriptors.case_partial: ["partial"] * 3,
     descriptors.case_partial_coroutine_function: ["partial"],
+    descriptors.case_partial_of_coroutine_method: ["partial"],
+    descriptors.case_compiled_function: ["compiled"] * 2,
     descriptors.case_bound_method: ["case_bound_method.Holder.work"] * 2,
     descriptors.case_lru_cache: ["case_lru_cache.work"] * 2,
     descriptors.case_cached_method: ["case_cached_method.Holder.work"],

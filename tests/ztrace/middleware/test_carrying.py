@@ -208,6 +208,40 @@ gevent.sleep(0.05)
     assert parents(receiver) == {"outer": None, "inner": expected}
 
 
+@pytest.mark.parametrize(
+    "work",
+    ["shop.work", "ztrace.trace(shop.work)", "ztrace.trace(functools.partial(shop.work))", "wrap(shop.work)"],
+)
+def test_users_work_that_a_library_starts_inherits(receiver: Receiver, tmp_path: Path, work: str) -> None:
+    """A thread that a library starts for a function of the user's inherits, decorated or not."""
+    library = tmp_path / "site-packages" / "library"
+    library.mkdir(parents=True)
+    (library / "__init__.py").write_text(
+        "import functools, threading\n"
+        "def run(function):\n"
+        "    thread = threading.Thread(target=function)\n"
+        "    thread.start(); thread.join()\n"
+        "def wrap(function):\n"
+        "    @functools.wraps(function)\n"
+        "    def wrapper(*args): return function(*args)\n"
+        "    return wrapper\n"
+    )
+    (tmp_path / "shop.py").write_text("import ztrace\ndef work():\n    ztrace.span('inner').start().end()\n")
+    program = (
+        START
+        + f"""
+sys.path.insert(0, {str(library.parent)!r})
+import functools, library, shop
+from library import wrap
+with ztrace.span("outer"):
+    library.run({work})
+"""
+    )
+    run_script(tmp_path / "program.py", program, receiver.endpoint, "threads")
+    found = parents(receiver)
+    assert [name for name, parent in found.items() if parent is None] == ["outer"]
+
+
 def test_what_begins_long_after_the_inherited_span_is_a_trace_of_its_own(receiver: Receiver) -> None:
     """A loop started in a request stays with it for a minute, and then its spans are roots with a link."""
     code = (
