@@ -292,7 +292,8 @@ class _Loop:
 
     def _wait_s(self) -> float:
         forwarder_s = math.inf if self._forwarder is None else self._forwarder.wait_s()
-        return min(IDLE_S, self._writer.wait_s(), forwarder_s)
+        looking_s = self._receiver.connections.scales.wait_s()
+        return min(IDLE_S, self._writer.wait_s(), forwarder_s, looking_s)
 
     def _drain(self) -> None:
         for companion in self._companions:

@@ -31,7 +31,7 @@ from ztrace_collector.otlp.listening import bodies, grpc, http, http_connections
 from ztrace_collector.otlp.mapping import pieces
 from ztrace_collector.otlp.sending import deliver
 from ztrace_collector.otlp.sending import http as sending_http
-from ztrace_collector.receiving import admission, connections, inbox, receiver
+from ztrace_collector.receiving import admission, connections, inbox, receiver, weighing
 from ztrace_collector.storing import database, defects, retention, space, writer
 from ztrace_collector.storing.store import Store
 from ztrace_collector.tables import groups, known, losses, methods, samples
@@ -159,6 +159,10 @@ LIMITS = [
     ("Limits of the collector", "handshake timeout", f"{connections.HANDSHAKE_MS // 1000} s"),
     ("Limits of the collector", "open connections", connections.MAX_CONNECTIONS),
     ("Limits of the collector", "open connections", connections.RESERVE),
+    ("Limits of the collector", "bytes of an unfinished message", f"{weighing.MAX_UNFINISHED >> 20} MiB"),
+    ("Limits of the collector", "bytes of an unfinished message", f"{weighing.MAX_ALL_UNFINISHED >> 20} MiB"),
+    ("Limits of the collector", "bytes held for a connection", f"{weighing.MAX_HELD >> 20} MiB"),
+    ("Limits of the collector", "bytes held for a connection", f"{weighing.MAX_ALL_HELD >> 30} GiB"),
     ("Limits of the collector", "interval of reading the folder of keys", f"{admission.LOOK_S:g} s"),
     ("Limits of the collector", "wait of a message for others", f"{receiver.GATHER_S} s"),
     ("Limits of the collector", "messages, bytes of a transaction", receiver.MAX_MESSAGES),

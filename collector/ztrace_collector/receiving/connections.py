@@ -19,7 +19,8 @@ from typing import Any, Protocol, Self
 import zmq
 from zmq.auth.base import Authenticator
 
-from ztrace_collector.refusals import CONNECTION_LIMIT, HANDSHAKE_DENIED, HANDSHAKE_FAILED, Note
+from ztrace_collector.receiving.weighing import Scales
+from ztrace_collector.refusals import CONNECTION_LIMIT, HANDSHAKE_DENIED, HANDSHAKE_FAILED, OVERSIZED, Note
 
 #: Timeout of a handshake, after which libzmq closes the connection.
 HANDSHAKE_MS = 2000
@@ -58,12 +59,14 @@ class Connections:
 
     Attributes:
         sockets: readable when `tend` has something to do.
+        scales: what libzmq holds for each connection.
         limit: maximum of open connections.
     """
 
     def __init__(self, xsub: "zmq.Socket[bytes]", admits: Admits | None = None) -> None:
         context = xsub.context
         self.limit = _raise_limit()
+        self.scales = Scales()
         self._xsub = xsub
         self._authenticator = Authenticator(context)
         if admits is not None:
@@ -110,7 +113,14 @@ class Connections:
             number, value = _EVENT.unpack(event)
             self._take(number, value, now_s, note)
         while len(self._open) > self.limit:
-            self._cut_newest(note)
+            # Those that were there before are more likely publishers.
+            newest = next(reversed(self._open))
+            self._cut_off(newest)
+            self._told += 1
+            note(CONNECTION_LIMIT, f"more than {self.limit} connections")
+        for number in self.scales.look(self._open, is_drained=not self._xsub.poll(0)):
+            self._cut_off(number)
+            note(OVERSIZED, "a message that does not end, or too many messages at once")
         self._count_failed(now_s, note)
 
     def reopened(self, note: Note) -> None:
@@ -132,6 +142,7 @@ class Connections:
         if event == zmq.EVENT_ACCEPTED:
             self._accepted += 1
             self._cut.discard(value)
+            self.scales.forget(value)
             self._open.pop(value, None)
             self._open[value] = now_s
         elif event == zmq.EVENT_DISCONNECTED:
@@ -147,12 +158,10 @@ class Connections:
         elif value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
             self._failure = "one side has keys and the other has not"
 
-    def _cut_newest(self, note: Note) -> None:
-        """Close the newest connection: older ones are more likely publishers."""
-        number, _ = self._open.popitem()
+    def _cut_off(self, number: int) -> None:
+        """Close a connection; libzmq frees what it holds for it, and tells that it is closed."""
+        del self._open[number]
         self._cut.add(number)
-        self._told += 1
-        note(CONNECTION_LIMIT, f"more than {self.limit} connections")
         # The connection may be closed by now, and its number that of another new one. A file rejects this.
         with suppress(OSError):
             connection = socket.socket(fileno=number)

@@ -177,14 +177,18 @@ class Receiver:
         Raises:
             zmq.Again: no message is pending.
         """
+        first = self.socket.recv(zmq.NOBLOCK, copy=False)
+        frames = [first.bytes]
+        if first.more:
+            frames += self.socket.recv_multipart(zmq.NOBLOCK)
+        self.connections.scales.hear(first.get(zmq.SRCFD))
         if self._admission is None:
-            return self.socket.recv_multipart(zmq.NOBLOCK), ""
-        parts = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
+            return frames, ""
         try:
-            user = str(parts[0].get("User-Id"))
+            user = str(first.get("User-Id"))
         except zmq.ZMQError:
             user = ""  # Handled as an unknown key.
-        return [part.bytes for part in parts], user
+        return frames, user
 
     def _reopen(self, note: Note) -> None:
         """Close the port with all its connections, and open it again; publishers with valid keys reconnect.

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ from tests.faults import rubbish
 from ztrace.enrolment import Enrolment
 from ztrace.errors import EndpointError, SettingsError, WireError
 from ztrace.wire import TOPIC, unpack_acks, unpack_header
-from ztrace_collector.receiving import admission, connections, receiver
+from ztrace_collector.receiving import admission, connections, receiver, weighing
 from ztrace_collector.receiving.keys import KeyFolder
 from ztrace_collector.receiving.receiver import Receiver, check_endpoint
 
@@ -428,6 +428,73 @@ def test_connections_are_bounded(monkeypatch: pytest.MonkeyPatch, connect: Conne
         assert door.receiver.connections.open_count == 1
         late = connect(where, number=1)
         assert late.is_in()
+
+
+def _shake_hands(stranger: socket.socket) -> None:
+    """Complete a handshake without keys."""
+    stranger.sendall(rubbish.GREETING + rubbish.READY)
+    stranger.settimeout(DEADLINE_S)
+    received = b""
+    while b"READY" not in received:
+        received += stranger.recv(1000)
+
+
+def _send_until_cut(stranger: socket.socket, unit: bytes, limit: int) -> int:
+    """Send a unit again and again; return the bytes sent until the connection is cut."""
+    sent = 0
+    with suppress(OSError):
+        while sent < limit:
+            stranger.sendall(unit)
+            sent += len(unit)
+    return sent
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        pytest.param(b"\x03" + (200_000).to_bytes(8, "big") + bytes(200_000), id="large frames"),
+        pytest.param(b"\x01\x01x" * 20_000, id="small frames"),
+    ],
+)
+def test_a_message_that_does_not_end_is_cut(unit: bytes, connect: Connect) -> None:
+    """A connection whose message has ever more frames is closed and counted, and a publisher is served."""
+    with opened() as (door, where), _raw(where) as stranger:
+        good = connect(where)
+        assert good.is_in()
+        _shake_hands(stranger)
+        assert _send_until_cut(stranger, unit, 2 << 30) < 2 << 30
+        wait_for(lambda: door.refused["oversized"] == 1)
+        good.send()
+        assert good.is_acknowledged()
+        assert door.receiver.connections.open_count == 1
+
+
+def test_unfinished_messages_of_all_are_bounded(monkeypatch: pytest.MonkeyPatch, connect: Connect) -> None:
+    """Many connections with an allowed part of a message are closed beyond what all may hold."""
+    monkeypatch.setattr(weighing, "MAX_ALL_UNFINISHED", 8 << 20)
+    with opened() as (door, where), ExitStack() as stack:
+        good = connect(where)
+        assert good.is_in()
+        part = b"\x03" + (1 << 20).to_bytes(8, "big") + bytes((1 << 20) - 1)
+        for _ in range(20):
+            stranger = stack.enter_context(_raw(where))
+            _shake_hands(stranger)
+            with suppress(OSError):
+                stranger.sendall(part)
+        wait_for(lambda: door.refused["oversized"] >= 12)
+        good.send()
+        assert good.is_acknowledged()
+
+
+def test_whole_messages_are_not_weighed(connect: Connect) -> None:
+    """A publisher that sends far more than an unfinished message may have, in whole ones, is not cut."""
+    with opened() as (door, where):
+        good = connect(where)
+        assert good.is_in()
+        for _ in range(30):
+            good.socket.send_multipart([TOPIC, b"", bytes(1 << 20)])
+        wait_for(lambda: len(door.messages) >= 30)
+        assert not door.refused
 
 
 @pytest.mark.process

@@ -1,0 +1,102 @@
+"""Bytes that libzmq holds for each connection, and which connections hold too many.
+
+One idea: libzmq bounds a frame, and the whole messages of a connection, but not the frames of a message that
+never ends. The system counts the bytes read from each connection; those read since its last message was
+received are what libzmq holds. While no message can be received, they are one unfinished message.
+
+Linux alone tells, and of TCP; elsewhere nothing is weighed.
+"""
+
+import fcntl
+import socket
+import struct
+import sys
+import termios
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+
+from ztrace.wire import MAX_FRAME_BYTES
+
+#: Bytes of an unfinished message: its largest frame and its header; and of the unfinished ones of all.
+MAX_UNFINISHED, MAX_ALL_UNFINISHED = MAX_FRAME_BYTES + (1 << 20), 64 << 20
+#: Bytes held for a connection, and for all, while messages wait to be taken: more than libzmq's queue of a
+#: publisher's largest messages.
+MAX_HELD, MAX_ALL_HELD = 40 << 20, 1 << 30
+#: Least interval of the looks, and the longest while less than this is held; share of the time they may take.
+LOOK_S, IDLE_LOOK_S, IDLE_BYTES, SHARE = 0.1, 0.5, 256 << 10, 0.05
+
+#: Offset and size of ``tcpi_bytes_received`` in Linux's ``tcp_info``, since Linux 4.1.
+_RECEIVED = struct.Struct("=Q")
+_RECEIVED_AT = 128
+_WAITING = struct.Struct("=i")
+
+
+class Scales:
+    """What each connection has had libzmq hold, by its descriptor."""
+
+    def __init__(self) -> None:
+        #: Bytes read from a connection until its last message was taken, as of the look after that.
+        self._until: dict[int, int] = {}
+        self._heard: set[int] = set()
+        self._next_s = 0.0
+        self._is_held = False
+
+    def wait_s(self) -> float:
+        """Return how long to wait at most for the next look."""
+        return LOOK_S if self._is_held else IDLE_LOOK_S
+
+    def hear(self, number: int) -> None:
+        """Note that a message of a connection was taken."""
+        self._heard.add(number)
+
+    def forget(self, number: int) -> None:
+        """Start anew with a descriptor, which is another connection's now."""
+        self._until.pop(number, None)
+        self._heard.discard(number)
+
+    def look(self, numbers: Iterable[int], *, is_drained: bool) -> list[int]:
+        """Return the connections that hold too much, the heaviest first; nothing if it is not time to look.
+
+        Args:
+            numbers: descriptors of the open connections.
+            is_drained: no whole message waits to be taken.
+        """
+        now_s = time.monotonic()
+        if now_s < self._next_s:
+            return []
+        weights: dict[int, int] = {}
+        until: dict[int, int] = {}
+        for number in numbers:
+            read = _bytes_read(number)
+            until[number] = read if number in self._heard else self._until.get(number, 0)
+            if read > until[number]:
+                weights[number] = read - until[number]
+        self._until = until
+        self._heard.clear()
+        self._is_held = sum(weights.values()) > IDLE_BYTES
+        self._next_s = now_s + max(LOOK_S, (time.monotonic() - now_s) / SHARE)
+        most, most_of_all = (MAX_UNFINISHED, MAX_ALL_UNFINISHED) if is_drained else (MAX_HELD, MAX_ALL_HELD)
+        total = sum(weights.values())
+        heavy: list[int] = []
+        for number in sorted(weights, key=lambda each: -weights[each]):
+            if weights[number] <= most and total <= most_of_all:
+                break
+            heavy.append(number)
+            total -= weights[number]
+        return heavy
+
+
+def _bytes_read(number: int) -> int:
+    """Return the bytes that were read from a TCP connection so far; 0 if that is unknown."""
+    if sys.platform != "linux":
+        return 0
+    with suppress(OSError, struct.error):  # Closed by now, another file's number, or not TCP.
+        connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=number)
+        try:
+            info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RECEIVED_AT + _RECEIVED.size)
+        finally:
+            connection.detach()
+        (waiting,) = _WAITING.unpack(fcntl.ioctl(number, termios.FIONREAD, bytes(_WAITING.size)))
+        return int(_RECEIVED.unpack_from(info, _RECEIVED_AT)[0] - waiting)
+    return 0
