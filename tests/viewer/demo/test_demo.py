@@ -286,7 +286,7 @@ def test_a_service_that_dies_ends_it_with_one_line() -> None:
         log = next(demo.temporary.glob("*/run/stock.log"))
         assert (status, output) == (2, "")
         assert errors == (
-            f"ztrace: stock ended while the shop was open: it said nothing, exit status -9; see {log}\n"
+            f"ztrace: stock ended while the shop was open: no output, exit status -9; see {log}\n"
         )
         assert demo.processes() == {}
 

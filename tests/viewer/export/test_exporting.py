@@ -110,7 +110,7 @@ def test_nothing_found_writes_nothing(trees: Path, tmp_path: Path, run: Run, opt
         (["--to", "ftp://box"], "ztrace: --to ftp:… is no URL of an OTLP receiver"),
         (
             ["--output", "/nowhere/at/all.jsonl"],
-            "ztrace: /nowhere/at/all.jsonl cannot be written: No such file",
+            "ztrace: cannot write /nowhere/at/all.jsonl: No such file",
         ),
     ],
 )
@@ -239,5 +239,5 @@ def test_a_receiver_that_is_not_there_is_given_up(
     port = find_port()
     told = run("export", "--db", trees, "--to", f"http://127.0.0.1:{port}")
     assert told.exit_code == 2
-    assert told.stderr.startswith(f"ztrace: http://127.0.0.1:{port}/v1/traces does not take spans: ")
-    assert told.stderr.endswith("; nothing was sent; start it and begin again\n")
+    assert told.stderr.startswith(f"ztrace: http://127.0.0.1:{port}/v1/traces does not accept spans: ")
+    assert told.stderr.endswith("; nothing was sent; start it and retry\n")

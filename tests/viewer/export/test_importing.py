@@ -136,7 +136,7 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "nested too deeply": (lambda: lines(1) + b"[" * 200_000 + b"\n", "line 2: is nested too deeply"),
     "a text": (lambda: b"hello\n", "is neither OTLP, as JSON or protobuf, nor Jaeger's JSON"),
     "protobuf cut off": (lambda: (with_length(1) + with_length(2))[:-3], "ends within a message"),
-    "gzip cut off": (lambda: gzip.compress(lines(1, 2))[:-12], "cannot be read: "),
+    "gzip cut off": (lambda: gzip.compress(lines(1, 2))[:-12], "cannot read "),
 }
 
 
@@ -149,7 +149,7 @@ def test_a_bad_file_is_one_line(tmp_path: Path, run: Run, kind: str) -> None:
     told = run("import", file, "--db", home)
     assert told.exit_code == 2
     assert told.stderr.count("\n") == 1
-    assert told.stderr.startswith(f"ztrace: {file}")
+    assert str(file) in told.stderr
     assert message in told.stderr
     has_first = "lines" in kind or "; 1 span stored before it" in told.stderr
     assert home.exists() == has_first
@@ -221,7 +221,7 @@ def test_files_that_are_not_there_are_told_before_anything_is_done(tmp_path: Pat
     told = run("import", tmp_path, "--db", tmp_path / "home.db")
     assert (told.exit_code, told.stderr) == (
         2,
-        f"ztrace: {tmp_path} cannot be read: Is a directory; nothing was imported\n",
+        f"ztrace: cannot read {tmp_path}: Is a directory; nothing was imported\n",
     )
 
 

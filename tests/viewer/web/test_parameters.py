@@ -152,7 +152,7 @@ def test_version_3_is_spelled_in_two_ways() -> None:
 def test_what_version_3_cannot_answer_is_said() -> None:
     """An unsupported condition raises an error instead of being ignored."""
     time = {"query.startTimeMin": "2026-01-31T12:00:00Z", "query.startTimeMax": "2026-01-31T13:00:00Z"}
-    with pytest.raises(ParameterError, match=r"query\.filter is not served"):
+    with pytest.raises(ParameterError, match=r"query\.filter is not supported"):
         read_version_3(QueryParams({**time, "query.filter": "{}"}))
     with pytest.raises(ParameterError, match="is not before"):
         read_version_3(QueryParams({**time, "query.startTimeMin": time["query.startTimeMax"]}))

@@ -186,7 +186,7 @@ def test_an_answer_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with open_database(path) as db, small_answers(monkeypatch, 6):
         loaded = load_traces(db, ids)
         assert [_count(request) for request in loaded.requests] == [3, 2]
-        assert loaded.note == "1 traces left out: an answer has at most 6 spans"
+        assert loaded.note == "1 traces left out: a response has at most 6 spans"
         assert load_traces(db, [trace_id(7)]).requests == []
     with open_database(path) as db, small_answers(monkeypatch, 4):
         loaded = load_traces(db, ids[1:2])

@@ -242,7 +242,8 @@ def test_a_collector_goes_on_without_it(tmp_path: Path) -> None:
         os.kill(page, signal.SIGKILL)
         assert process.stderr is not None
         assert (
-            process.stderr.readline() == "ztrace: the web page has ended (status -9); the collector goes on\n"
+            process.stderr.readline()
+            == "ztrace: the web page has ended (status -9); the collector continues\n"
         )
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
@@ -266,7 +267,8 @@ def test_a_default_port_that_is_taken_is_no_reason_to_end(tmp_path: Path) -> Non
             assert process.stderr is not None
             line = process.stderr.readline()
             assert line == (
-                "ztrace: there is no web page: 127.0.0.1:4711 is in use; --web-listen names another address\n"
+                "ztrace: there is no web page: 127.0.0.1:4711 is in use;"
+                " give another address with --web-listen\n"
             )
             assert "collecting at" in process.stderr.readline()
             process.send_signal(signal.SIGINT)

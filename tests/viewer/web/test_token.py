@@ -58,7 +58,7 @@ def test_a_file_without_a_token_is_refused(tmp_path: Path, content: bytes) -> No
     path = tmp_path / "shop.db.token"
     path.write_bytes(content)
     path.chmod(0o600)
-    with pytest.raises(SettingsError, match="has no token in it; delete it"):
+    with pytest.raises(SettingsError, match="contains no token; delete it"):
         find_token(tmp_path / "shop.db", {})
 
 
@@ -67,11 +67,11 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "real").write_text("a" * 40)
     (tmp_path / "real").chmod(0o600)
     os.symlink(tmp_path / "real", tmp_path / "shop.db.token")
-    with pytest.raises(SettingsError, match="cannot be kept"):
+    with pytest.raises(SettingsError, match="cannot store the token"):
         find_token(tmp_path / "shop.db", {})
 
 
 def test_where_nothing_can_be_kept_one_has_to_be_given(tmp_path: Path) -> None:
     """Where no token can be stored, the error names the variable."""
-    with pytest.raises(SettingsError, match=r"cannot be kept .* give one as ZTRACE_WEB_TOKEN"):
+    with pytest.raises(SettingsError, match=r"cannot store the token .* give one as ZTRACE_WEB_TOKEN"):
         find_token(tmp_path / "nowhere" / "shop.db", {})

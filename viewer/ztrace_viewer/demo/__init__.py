@@ -1,15 +1,14 @@
-"""``ztrace demo``: a small shop of real services, traced, and what the traces tell.
+"""``ztrace demo``: a small shop of real services, and a report of their traces.
 
-Read `shop` first: services as anybody writes them, and `service`: the lines that trace them.
+Read `shop` first, which has ordinary services, and then `service`, which has the lines that trace them.
 
     shop         the five services
-    service      the process of one of them
-    shopper      the process of the people who use the shop
-    collector    the process that stores what all the others send
-    lifeline     ends these processes when the demo ends, however it ends
-    processes    starts and stops them
+    service      process of one service
+    shopper      process of the customers
+    collector    process that stores the spans of all others
+    processes    start and stop of these processes
     opening      the shop from its opening to its closing
-    report       what was found
+    report       the traces
 """
 
 from importlib.util import find_spec
@@ -22,14 +21,14 @@ NEEDED = ("zerorpc", "gevent", "sqlite_utils", "rich")
 
 
 def run(seconds: float, database: Path | None) -> None:
-    """Run the shop under load, stop it, and print what its traces tell.
+    """Run the shop under load, stop it, and print a report of its traces.
 
     Args:
-        seconds: how long people use the shop.
-        database: where to store the spans; None is a new file in a temporary folder, which is kept.
+        seconds: duration of the load.
+        database: file for the spans; None for a new file in a temporary folder, which is kept.
 
     Raises:
-        ZtraceError: a library is missing, a process did not start or died, or the file cannot be used.
+        ZtraceError: a package is missing, a process did not start or died, or the file cannot be used.
     """
     for library in NEEDED:
         if not find_spec(library):

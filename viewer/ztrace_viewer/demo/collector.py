@@ -1,6 +1,6 @@
-"""The collector's process: ``python -m ztrace_viewer.demo.collector FILE``.
+"""Process of the collector: ``python -m ztrace_viewer.demo.collector FILE``.
 
-One idea: it is the collector of ``ztrace collect``, at a port that is free.
+The collector is the one of ``ztrace collect``, on a free port.
 """
 
 import sys
@@ -15,7 +15,7 @@ def main() -> int:
     """Collect until the demo ends.
 
     Returns:
-        2 if an error was told on standard error, for the demo to pass on as it is.
+        The exit status: 2 after an error, whose line on standard error the demo prints as its own.
     """
     options = Options("tcp://127.0.0.1:0", Path(sys.argv[1]))
     collector = Collector(options, ready=lifeline.report_ready)

@@ -1,7 +1,7 @@
 """The shop from its opening to its closing.
 
-One idea: callers are closed before those they call and the collector last, so that every call has its end and
-every span its place. If anything goes wrong on the way, all are killed at once.
+One idea: callers are closed before their callees and the collector last, so every call ends and every span is
+stored. After any error all processes are killed at once.
 """
 
 import shutil
@@ -20,21 +20,21 @@ from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.status import read_status
 from ztrace_viewer.terminal.progress import StageProgress
 
-#: What `service` can be, in the order of closing: mail is still there for the last orders.
+#: Services in the order of closing: mail is closed after the last orders.
 SERVICES = (("front", "orders", "billing", "stock"), ("mail",))
-#: Between two looks at the processes.
+#: Poll interval of the processes.
 _GLANCE_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a run of the shop left.
+    """Result of a run.
 
     Attributes:
-        database: the file with its spans.
-        since_ns: when it opened; the file may have older spans.
-        complaints: what went wrong, although it ran to its end.
-        logs: the folder with its logs, there only if something went wrong.
+        database: the file with the spans.
+        since_ns: start of the run; the file may have older spans.
+        complaints: failures of processes that did not end the run.
+        logs: folder with the logs, kept only after failures.
     """
 
     database: Path
@@ -44,7 +44,7 @@ class Outcome:
 
 
 def run_shop(seconds: float, database: Path | None) -> Outcome:
-    """Open the shop, let people in for a time, and close it.
+    """Open the shop, let customers in for a time, and close it.
 
     Raises:
         ZtraceError: a process did not start or died, or the file cannot be used.
@@ -113,10 +113,10 @@ def _find_endpoint(collector: Child) -> str:
 def _watch(
     shopper: Child, others: list[Child], seconds: float, database: Path, progress: StageProgress
 ) -> None:
-    """Wait until people have left the shop.
+    """Wait until the customers have left the shop.
 
     Raises:
-        ProcessError: somebody died, or they do not leave.
+        ProcessError: a process died, or the customers do not leave.
     """
     begin_s = time.monotonic()
     while (status := shopper.wait(_GLANCE_S)) is None:
@@ -125,7 +125,7 @@ def _watch(
                 raise child.explain_end("ended while the shop was open")
         open_s = time.monotonic() - begin_s
         if open_s > seconds + START_S:
-            raise ProcessError("the shoppers do not leave the shop", hint=f"see {shopper.log}")
+            raise ProcessError("the customers do not leave the shop", hint=f"see {shopper.log}")
         clock = f"{min(open_s, seconds):.1f} of {seconds:g} s"
         progress.update(f"the shop is open: {clock}, {_count(database):,} spans stored")
     if status:

@@ -1,7 +1,7 @@
-"""The demo's processes, seen from the demo: started, watched, stopped.
+"""Processes of the demo: start, observation, end.
 
-One idea: a process is known by the object that started it and by nothing else, so that only what the demo
-started is ever stopped; what it has to say goes to a log, not over the screen.
+One idea: a process is known only by the object that started it, so the demo stops no other process. Its
+standard error goes to a log and not to the screen.
 """
 
 import os
@@ -15,28 +15,28 @@ from ztrace.errors import ZtraceError
 from ztrace_viewer import lifeline
 from ztrace_viewer.interrupts import allowed
 
-#: How long a process may take to start on a machine with too much to do.
+#: Time for a process to start on an overloaded machine.
 START_S = 30.0
-#: What a process gets beyond the time it gives itself.
+#: Time for a process to end, beyond its own grace period.
 _MARGIN_S = 2.0
 
 
 class ProcessError(ZtraceError):
-    """A process of the demo did not start, or ended before its time; its log is kept."""
+    """A process of the demo did not start, or ended too early; its log is kept."""
 
 
 class Child:
     """A module of this package in a process of its own.
 
     Attributes:
-        name: what it is called on the screen.
-        log: the file with what it wrote to standard error.
+        name: name on the screen.
+        log: file with its standard error.
     """
 
     def __init__(self, name: str, module: str, arguments: Sequence[str], folder: Path) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
-        # The user's ZTRACE_* are for the user's services. A session of its own: Ctrl-C is for the demo alone.
+        # Without the user's ZTRACE_* variables, and in its own session, since Ctrl-C is for the demo alone.
         environment = {key: value for key, value in os.environ.items() if not key.startswith("ZTRACE_")}
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -49,10 +49,10 @@ class Child:
             )
 
     def wait_until_ready(self) -> str:
-        """Return the word with which it reported that it can be used.
+        """Wait until the process reports that it is ready, and return its report.
 
         Raises:
-            ProcessError: it has ended, or does not get ready.
+            ProcessError: the process has ended, or is not ready in time.
         """
         pipe = self._process.stdout
         assert pipe is not None
@@ -66,7 +66,7 @@ class Child:
         raise self.explain_end("did not start")
 
     def wait(self, timeout_s: float) -> int | None:
-        """Return the exit status, or None if it still runs when the time is up."""
+        """Wait for the exit status, and return it, or None after the timeout."""
         try:
             with allowed():
                 return self._process.wait(timeout_s)
@@ -74,15 +74,15 @@ class Child:
             return None
 
     def hang_up(self) -> None:
-        """Ask it to finish what it does, and to end."""
+        """Ask the process to finish its work and end."""
         assert self._process.stdin is not None
         self._process.stdin.close()
 
     def finish(self) -> str:
-        """Wait for its end after `hang_up`; kill it if it does not come.
+        """Wait for the end of the process after `hang_up`, and kill it after a timeout.
 
         Returns:
-            What went wrong, or nothing.
+            A description of the failure, empty if there was none.
         """
         status = self.wait(lifeline.GRACE_S + _MARGIN_S)
         self.kill()
@@ -93,7 +93,7 @@ class Child:
         return "; ".join(f"{self.name}: {line}" for line in self._read_log() if line.startswith("ztrace: "))
 
     def kill(self) -> None:
-        """End it at once, if it has not ended."""
+        """Kill the process if it has not ended, and close its pipes."""
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -101,13 +101,13 @@ class Child:
                 pipe.close()
 
     def explain_end(self, what: str) -> ProcessError:
-        """Return the error for an end that came too early."""
+        """Return the error of a process that ended too early."""
         return ProcessError(f"{self.name} {what}: {self.last_words()}", hint=f"see {self.log}")
 
     def last_words(self) -> str:
-        """Return the last line of its log: of a traceback, that is the exception."""
+        """Return the last line of the log, which in a traceback is the exception."""
         lines = self._read_log()
-        return lines[-1] if lines else f"it said nothing, exit status {self._process.returncode}"
+        return lines[-1] if lines else f"no output, exit status {self._process.returncode}"
 
     def _read_log(self) -> list[str]:
         text = self.log.read_text("utf-8", "replace")
@@ -115,10 +115,10 @@ class Child:
 
 
 def finish_all(children: Sequence[Child]) -> list[str]:
-    """Let processes end, all at the same time.
+    """End processes, all at the same time.
 
     Returns:
-        What went wrong.
+        Descriptions of failures.
     """
     for child in children:
         child.hang_up()

@@ -1,6 +1,6 @@
-"""What the demo found, as the commands show it that stand above each picture.
+"""Report of the demo: output of commands, each below its command.
 
-One idea: nothing is drawn here that a command does not draw, and every command can be given as it stands.
+One idea: everything is drawn by the functions of the commands, and every command can be copied.
 """
 
 import os
@@ -31,14 +31,14 @@ from ztrace_viewer.render.tracebacks import shorten_type
 from ztrace_viewer.terminal.counts import plural
 from ztrace_viewer.terminal.screen import dim, open_screen, write
 
-#: Trees in the list: enough to see that there are several kinds.
+#: Trees in the list.
 _TREES = 5
-#: Lines of the one tree: a picture, not a list.
+#: Lines of the tree.
 _LINES = 48
 
 
 def print_findings(outcome: Outcome) -> None:
-    """Print the slowest trees, the errors, one of each in full, and the commands to go on with.
+    """Print the slowest trees and the errors, one of each in full, and further commands.
 
     Raises:
         ZtraceError: the shop left no trace.
@@ -94,7 +94,7 @@ class _Report:
 
     def _go_on(self, group: GroupSummary, short_ids: Mapping[str, str]) -> None:
         ids = f"  the ids are those of the {shorten_type(group['type'])}"
-        title = Text.assemble(("Go on with", "bold"), (ids, "dim"))
+        title = Text.assemble(("Next commands", "bold"), (ids, "dim"))
         write(self._screen, Text(), title)
         trace = shorten_traces(self._db, [group["trace_id"]])[group["trace_id"]]
         error = short_ids[group["group"]]
@@ -105,12 +105,12 @@ class _Report:
         return f"{self._program} {command} --db {self._file}"
 
     def _say(self, line: Text) -> None:
-        """Write a line that is not cut at the screen's edge: it is to be copied."""
+        """Print a line that can be copied, so it is not cut at the edge of the screen."""
         self._screen.print(line, soft_wrap=True)
 
 
 def _program() -> str:
-    """Return what `ztrace` is called from here: by its path if its environment is not active."""
+    """Return the command name, with its path if the environment is not active."""
     path = sys.argv[0]
     if shutil.which("ztrace") or os.path.basename(path) != "ztrace":
         return "ztrace"
@@ -118,12 +118,12 @@ def _program() -> str:
 
 
 def _longest_way(errors: list[ErrorDocument]) -> ErrorDocument:
-    """Return the error that passed the most calls."""
+    """Return the error that passed through the most calls."""
     return max(errors, key=lambda error: len(error["hops"]))
 
 
 def _other_than(error: ErrorDocument, errors: ErrorsDocument) -> GroupSummary:
-    """Return a group that has not been shown in full, if there is one."""
+    """Return a group that was not shown in full, or the shown one if it is the only one."""
     shown = error["group"]
     others = [group for group in errors["groups"] if group["group"] != shown["group"]]
     return others[0] if others else shown

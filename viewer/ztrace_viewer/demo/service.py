@@ -1,6 +1,6 @@
-"""The process of one of the shop's services: ``python -m ztrace_viewer.demo.service NAME COLLECTOR FOLDER``.
+"""Process of one service: ``python -m ztrace_viewer.demo.service NAME COLLECTOR FOLDER``.
 
-One idea: `configure` and `instrument` are all that tracing takes; the rest is what serving takes anyway.
+One idea: tracing takes `configure` and `instrument`, and nothing else in here.
 """
 
 import sys
@@ -14,7 +14,7 @@ from ztrace_viewer.demo.shop import AddressOf, Billing, Front, Mail, Orders, Sto
 
 
 def serve(name: str, address_of: AddressOf) -> None:
-    """Be a service until the demo ends."""
+    """Run a service until the demo ends."""
     server = _make_server(name, address_of)
     server.bind(address_of(name))
     hub = gevent.get_hub()
@@ -41,7 +41,7 @@ def _make_server(name: str, address_of: AddressOf) -> "zerorpc.Server | zerorpc.
 
 
 def main() -> None:
-    """Trace this process, and serve."""
+    """Trace this process, and run its service."""
     name, collector, folder = sys.argv[1:]
     ztrace.configure(service=name, endpoint=collector)
     ztrace.instrument("zerorpc")

@@ -1,14 +1,14 @@
-"""The shop: five services that call each other through zerorpc, written as if nobody traced them.
+"""The shop: five services that call each other through zerorpc, written without regard to tracing.
 
-One idea: calls are traced without a word in here. `ztrace.span` stands only where a call is not enough to
-know: around another company's machine and around a computation.
+One idea: calls are traced without any code in here. `ztrace.span` only adds details within a call: a request
+to another company, and a computation.
 
     shopper ──▶ front ──┬──▶ stock             one call per article, and a supplier that is slow
                         └──▶ orders ──┬──▶ stock
                                       ├──▶ billing     where cards are declined
-                                      └──⇢ mail        a message: nobody waits for it
+                                      └──⇢ mail        a message without a reply
 
-Sleeping stands for databases, disks and other people's networks.
+Sleeps stand for databases, disks and networks.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ import zerorpc
 
 import ztrace
 
-#: What there is, and what it costs in cents.
+#: Articles, with their prices in cents.
 PRICES = {
     "clock": 4800,
     "desk": 32000,
@@ -36,38 +36,38 @@ PRICES = {
     "teapot": 3400,
     "vase": 2700,
 }
-#: Only the supplier knows its price today.
+#: Article whose price only the supplier knows.
 SUPPLIED = "sofa"
-#: Built when somebody wants it: nobody can say at once how long that takes.
+#: Article built on demand, whose delivery date takes long to compute.
 MADE_TO_ORDER = "piano"
-#: The card that the bank does not like.
+#: Card that the bank declines.
 BLOCKED_CARD = "4000 0000 0000 0002"
 
-#: Tells where a service of this shop listens.
+#: Returns the address of a service by its name.
 AddressOf = Callable[[str], str]
 
 
 class CardDeclined(Exception):
-    """The bank refuses to pay."""
+    """The bank declines a card."""
 
 
 class OrderFailed(Exception):
-    """Nothing was ordered, and nothing has to be paid."""
+    """Nothing was ordered, and nothing was charged."""
 
 
 class Front:
-    """The page that people see."""
+    """Front end of the shop."""
 
     def __init__(self, address_of: AddressOf) -> None:
         self._stock: Any = zerorpc.Client(address_of("stock"))
         self._orders: Any = zerorpc.Client(address_of("orders"))
 
     def search(self, word: str) -> list[str]:
-        """Return the articles that a word is part of."""
+        """Return the articles whose name contains a word."""
         return sorted(self._stock.find(word))
 
     def look(self, article: str) -> str:
-        """Describe an article; people do not wait for a date that takes its time."""
+        """Return a description of an article, without a date that takes too long."""
         price = self._stock.price(article)
         try:
             date = self._stock.delivery_date(article, timeout=0.25)
@@ -76,13 +76,13 @@ class Front:
         return f"{article}: {price / 100:.2f}, yours {date}"
 
     def checkout(self, customer: str, card: str, basket: list[str]) -> str:
-        """Order what is in the basket, and return the receipt's number."""
+        """Order a basket, and return the number of the receipt."""
         receipt: str = self._orders.place(customer, card, basket)
         return receipt
 
 
 class Orders:
-    """Turns a basket into an order."""
+    """Orders of baskets."""
 
     def __init__(self, address_of: AddressOf) -> None:
         self._stock: Any = zerorpc.Client(address_of("stock"))
@@ -91,7 +91,7 @@ class Orders:
         self._mail.connect(address_of("mail"))
 
     def place(self, customer: str, card: str, basket: list[str]) -> str:
-        """Have the basket paid, and return the receipt's number."""
+        """Charge the price of a basket, and return the number of the receipt."""
         total = sum(self._stock.price(article) for article in basket)
         try:
             receipt: str = self._billing.charge(card, total)
@@ -102,10 +102,10 @@ class Orders:
 
 
 class Billing:
-    """Takes the money."""
+    """Charges of cards."""
 
     def charge(self, card: str, cents: int) -> str:
-        """Charge a card, and return the receipt's number."""
+        """Charge a card, and return the number of the receipt."""
         gevent.sleep(0.012)
         if card == BLOCKED_CARD:
             raise CardDeclined(f"the bank declined the card ending in {card[-4:]}")
@@ -114,10 +114,10 @@ class Billing:
 
 
 class Stock:
-    """Knows the articles."""
+    """Stock of articles."""
 
     def price(self, article: str) -> int:
-        """Return what an article costs, in cents."""
+        """Return the price of an article, in cents."""
         gevent.sleep(0.006)
         if article == SUPPLIED:
             with ztrace.span("ask supplier", article=article):
@@ -125,13 +125,13 @@ class Stock:
         return PRICES[article]
 
     def delivery_date(self, article: str) -> str:
-        """Return when an article can be delivered."""
+        """Return the delivery date of an article."""
         gevent.sleep(0.6 if article == MADE_TO_ORDER else 0.008)
         return "tomorrow"
 
     @zerorpc.stream  # type: ignore[untyped-decorator]
     def find(self, word: str) -> Iterator[str]:
-        """Yield the articles that a word is part of, as they are found."""
+        """Yield the articles whose name contains a word, as they are found."""
         for article in PRICES:
             if word in article:
                 gevent.sleep(0.003)
@@ -139,8 +139,8 @@ class Stock:
 
 
 class Mail:
-    """Writes to customers, one letter after the other."""
+    """Letters to customers."""
 
     def confirm(self, customer: str, receipt: str) -> None:
-        """Tell a customer that an order is on its way."""
+        """Send a customer the confirmation of an order."""
         gevent.sleep(0.015)

@@ -1,7 +1,7 @@
-"""The people in the shop, a process: ``python -m ztrace_viewer.demo.shopper COLLECTOR FOLDER SECONDS``.
+"""Process of the customers: ``python -m ztrace_viewer.demo.shopper COLLECTOR FOLDER SECONDS``.
 
-One idea: the first visits are written down, one of each kind that is worth seeing, so that the shortest demo
-shows them all. After that chance decides, the same in every run.
+One idea: the first visits are fixed, one of each interesting kind, so the shortest demo shows all kinds. The
+others are random, with the same seed in every run.
 """
 
 import random
@@ -17,21 +17,21 @@ import ztrace
 from ztrace_viewer import lifeline
 from ztrace_viewer.demo.shop import BLOCKED_CARD, MADE_TO_ORDER, PRICES, SUPPLIED
 
-#: People in the shop at the same time.
+#: Customers in the shop at the same time.
 CUSTOMERS = ("Ada", "Grace", "Hedy", "Mary")
-#: Any card but the blocked one.
+#: Card that the bank accepts.
 CARD = "4000 0000 0000 0077"
-#: What anybody can buy without waiting for anybody.
+#: Articles in stock.
 AT_HAND = sorted(PRICES.keys() - {SUPPLIED, MADE_TO_ORDER})
-#: Words that people search for.
+#: Words that customers search for.
 WORDS = ("lamp", "tea", "desk", "mirror")
 
-#: What somebody does in the shop, given the front service and the customer's name.
+#: Function of the front service and the customer's name.
 Visit = Callable[[Any, str], None]
 
 
 def search(word: str) -> Visit:
-    """Return the visit of somebody who looks around."""
+    """Return a visit that searches for a word."""
 
     @ztrace.trace("search", word=word)
     def visit(front: Any, customer: str) -> None:
@@ -42,7 +42,7 @@ def search(word: str) -> Visit:
 
 
 def look(article: str) -> Visit:
-    """Return the visit of somebody who knows what to look at."""
+    """Return a visit that looks at an article."""
 
     @ztrace.trace("look", article=article)
     def visit(front: Any, customer: str) -> None:
@@ -52,7 +52,7 @@ def look(article: str) -> Visit:
 
 
 def buy(basket: list[str], card: str = CARD) -> Visit:
-    """Return the visit of somebody who buys."""
+    """Return a visit that buys a basket."""
 
     @ztrace.trace("buy", articles=len(basket))
     def visit(front: Any, customer: str) -> None:
@@ -76,19 +76,19 @@ def plan_visits() -> Iterator[Visit]:
 
 
 def shop(customer: str, front: Any, visits: Iterator[Visit], end_s: float) -> None:
-    """Be a customer: one visit after the other until it is time to go home."""
+    """Run visits of one customer, one after the other, until a time."""
     for visit in visits:
         try:
             visit(front, customer)
         except zerorpc.RemoteError:
-            pass  # The page said sorry.
+            pass  # The front end reported it to the customer.
         gevent.sleep(0.03)
         if time.monotonic() >= end_s:
             return
 
 
 def main() -> None:
-    """Trace this process, and send customers into the shop."""
+    """Trace this process, and run the customers."""
     collector, folder, seconds = sys.argv[1:]
     lifeline.hold()
     ztrace.configure(service="shopper", endpoint=collector)

@@ -1,5 +1,5 @@
-"""What is stored in other programs' formats, and files of these as what can be stored.
+"""Export of trees to files and receivers, and import of files.
 
-One idea: all that leaves is first made OTLP by `ztrace_collector.otlp`, and every other format is made of
-that, so that a span reads the same wherever it is looked at. What comes in goes the same way back.
+One idea: every span that leaves is first converted to OTLP by `ztrace_collector.otlp`, and other formats are
+made from OTLP, so a span is the same in each. Import takes the same way back.
 """

@@ -1,8 +1,8 @@
-"""Trees as Chrome trace events, which Perfetto opens: a track for each process, lanes for what overlaps.
+"""Trees as Chrome trace events, which Perfetto opens: a track per process, with lanes for overlapping calls.
 
-One idea: within a lane calls nest, as in a thread. A span that does not fit into the one that called it,
-being in another process, or beside a sibling, or longer than its caller, has a lane where nothing else is at
-its time, and an arrow leads to it.
+One idea: within a lane calls nest, as in a thread. A span that does not nest in its caller, because it is in
+another process, overlaps a sibling, or is longer than the caller, gets a lane that is free at its time, and
+an arrow leads to it.
 
 Source: "Trace Event Format", the document of Chrome's trace viewer.
 """
@@ -20,26 +20,27 @@ from ztrace_viewer.trees.forest import Forest, arrange, name_span
 from ztrace_viewer.trees.lanes import Block, Lanes, find_blocks
 from ztrace_viewer.trees.spans import STATUS_NAMES
 
-#: The group that ties an arrow's two ends.
+#: Category of arrows.
 _FLOW = "call"
 
 
 class _Arrows(NamedTuple):
-    """Where arrows begin, with where each leads to; and where they end: positions."""
+    """Positions at which arrows end, by the position at which they begin, and all ends."""
 
     by_begin: dict[int, list[int]]
     ends: set[int]
 
 
 class ChromeWriter:
-    """Makes the text of a file, tree by tree in the order in which they began."""
+    """Writer of a file, tree by tree in the order in which they began."""
 
     def __init__(self, db: sqlite3.Connection, start_ns: int) -> None:
-        """Begin.
+        """Start a file.
 
         Args:
-            db: has the processes' names.
-            start_ns: when the first tree began: a number of microseconds since 1970 has no room for parts.
+            db: database with the names of the processes.
+            start_ns: start of the first tree, the origin of times: microseconds since 1970 are too large for
+                a fraction in a double.
         """
         self._db = db
         self._start_ns = start_ns
@@ -47,18 +48,18 @@ class ChromeWriter:
         self._first = True
 
     def begin(self) -> str:
-        """Return the file's beginning."""
+        """Return the beginning of the file."""
         head = {"displayTimeUnit": "ms", "otherData": {"start_ns": str(self._start_ns), "made_by": "ztrace"}}
         return f'{json.dumps(head)[:-1]}, "traceEvents": ['
 
     def add(self, spans: Sequence[StoredSpan]) -> Iterator[str]:
-        """Yield a tree's part of the file."""
+        """Yield the part of the file for a tree."""
         for event in self._make_events(arrange(spans)):
             yield ("\n" if self._first else ",\n") + json.dumps(event)
             self._first = False
 
     def end(self) -> str:
-        """Return the file's end."""
+        """Return the end of the file."""
         return "\n]}\n"
 
     def _make_events(self, forest: Forest) -> Iterator[dict[str, object]]:
@@ -81,7 +82,7 @@ class ChromeWriter:
     def _make_block(
         self, forest: Forest, block: Block, lane: int, arrows: _Arrows
     ) -> Iterator[dict[str, object]]:
-        """Yield a block's events: begins and ends as in a thread, so that equal times keep their order."""
+        """Yield a block's events as begins and ends, which keep the order of equal times."""
         place: dict[str, object] = {"pid": block.instance, "tid": lane + 1}
         opened: list[int] = []
         for position in block.positions:
@@ -120,7 +121,7 @@ class ChromeWriter:
 
 
 def _find_arrows(forest: Forest, block_of: dict[int, int]) -> _Arrows:
-    """Return the arrows to spans that are not right below the one that called, or is linked."""
+    """Return the arrows to spans in another block than their caller or linked span."""
     by_id = {span.span_id: position for position, span in enumerate(forest.spans)}
     arrows = _Arrows({}, set())
     for position, (span, begin) in enumerate(zip(forest.spans, forest.parents, strict=True)):
@@ -133,7 +134,7 @@ def _find_arrows(forest: Forest, block_of: dict[int, int]) -> _Arrows:
 
 
 def _find_linked(span: StoredSpan, by_id: dict[bytes, int]) -> int | None:
-    """Return the first of the tree's spans that a span is linked to."""
+    """Return the position of the first span of the tree that a span is linked to."""
     trace_id = span.trace_id.hex()
     linked = [link.get("span_id") for link in _read_links(span) if link.get("trace_id") == trace_id]
     return next((by_id[found] for text in linked if text and (found := bytes.fromhex(text)) in by_id), None)

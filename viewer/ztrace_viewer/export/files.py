@@ -1,7 +1,7 @@
-"""Files of other programs, read as OTLP: OTLP itself, as JSON or protobuf, and Jaeger's JSON.
+"""Files of other programs, read as OTLP: OTLP as JSON or protobuf, and Jaeger's JSON.
 
-One idea: what a file is shows in what it begins with, not in its name; and it is read request by request or
-trace by trace, so that a large one needs no more memory than the largest of these.
+One idea: the format is detected from the first bytes, not from the name. A file is read by request or by
+trace, so it needs no more memory than the largest of these.
 """
 
 import gzip
@@ -23,13 +23,13 @@ from ztrace_collector.otlp.mapping import incoming, json_form
 from ztrace_viewer.export.jaeger_reading import read_trace
 from ztrace_viewer.interrupts import allowed
 
-#: Read at a time; and what is looked at to tell what a file is.
+#: Bytes read at a time, and examined to detect the format.
 _CHUNK = 1 << 18
 _GZIP = b"\x1f\x8b"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-#: No text has these; protobuf's numbers and ids are full of them.
+#: Bytes that occur in protobuf and in no text.
 _BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f]")
-#: What Jaeger's query API and its page write: the traces come one by one.
+#: Beginning of the files of Jaeger's query API and page, whose traces are read one by one.
 _JAEGER = re.compile(rb'\s*\{\s*"data"\s*:\s*\[')
 _REQUEST = ("resourceSpans", "resource_spans")
 #: Bytes of a length in front of each message, as the OpenTelemetry Collector's file exporter writes protobuf.
@@ -39,23 +39,23 @@ _Stream: TypeAlias = io.BufferedReader | gzip.GzipFile
 
 
 class Source:
-    """A file that is read.
+    """A file to import.
 
     Attributes:
-        name: what it is called in errors.
-        spans: how many have been read.
+        name: name in errors.
+        spans: number of spans read so far.
     """
 
     def __init__(self, path: Path | None) -> None:
-        """Open a file, or standard input where there is none.
+        """Open a file, or standard input for None; `close` closes it.
 
         Raises:
-            SettingsError: it cannot be read.
+            SettingsError: the file cannot be read.
         """
         self.name = "standard input" if path is None else str(path)
         self.spans = 0
         try:
-            # Standard input has as many bytes ready as its writer wrote at once: enough to tell what it is.
+            # The buffer of standard input holds what its writer wrote at once: enough to detect the format.
             if path is None:
                 self._raw = cast("io.BufferedReader", sys.stdin.buffer)
             else:
@@ -65,24 +65,24 @@ class Source:
                 self._raw = cast("io.BufferedReader", io.BufferedReader(file, _CHUNK))
             self._size = os.fstat(self._raw.fileno()).st_size if path is not None else 0
         except OSError as error:
-            raise SettingsError(f"{self.name} cannot be read: {error.strerror}") from error
+            raise SettingsError(f"cannot read {self.name}: {error.strerror}") from error
         self._is_own = path is not None
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, but not standard input."""
         if self._is_own:
             self._raw.close()
 
     @property
     def share(self) -> float | None:
-        """How much of it has been read, 0 to 1; None if nobody knows."""
+        """Part of the file that has been read, 0 to 1; None if it is unknown."""
         return self._raw.tell() / self._size if self._size else None
 
     def read(self) -> Iterator[ExportTraceServiceRequest]:
-        """Yield what is in it.
+        """Yield the content as requests.
 
         Raises:
-            SettingsError: it is none of these, or broken; the message says where.
+            SettingsError: the file has another format or is malformed; the message says where.
         """
         try:
             for request in self._read():
@@ -91,7 +91,7 @@ class Source:
                 )
                 yield request
         except (OSError, EOFError, zlib.error) as error:
-            raise SettingsError(f"{self.name} cannot be read: {error}") from error
+            raise SettingsError(f"cannot read {self.name}: {error}") from error
 
     def _read(self) -> Iterator[ExportTraceServiceRequest]:
         stream: _Stream = self._raw
@@ -110,7 +110,7 @@ class Source:
             yield from self._read_lines(stream)
 
     def _read_lines(self, stream: _Stream) -> Iterator[ExportTraceServiceRequest]:
-        """Read lines that are each a whole, or if the first one is not, everything as one document."""
+        """Read one JSON value per line, or the whole file as one if the first line is not complete."""
         for number, line in enumerate(stream, 1):
             if not line.strip():
                 continue
@@ -133,7 +133,7 @@ class Source:
         yield from self._read_content(line, content, text)
 
     def _read_jaeger(self, stream: _Stream, line: int) -> Iterator[ExportTraceServiceRequest]:
-        """Read the elements of Jaeger's list one by one."""
+        """Read the traces of Jaeger's list one by one."""
         text = io.TextIOWrapper(stream, "utf-8", newline="")
         try:
             yield from self._read_elements(text, line)
@@ -155,7 +155,7 @@ class Source:
             except json.JSONDecodeError as error:
                 if is_all or not _may_go_on(error):
                     raise self._refuse(line + error.lineno - 1, _explain(error)) from None
-                # Twice as much each time: what is begun anew with each is no more than all of it.
+                # Twice as much each time, so parsing again takes no longer than parsing once.
                 more = self._read_text(text, max(_CHUNK, len(buffer)), line)
                 buffer, is_all = buffer + more, not more
                 continue
@@ -172,7 +172,7 @@ class Source:
             raise self._refuse(line, _explain(error)) from None
 
     def _read_content(self, line: int, content: object, text: bytes) -> Iterator[ExportTraceServiceRequest]:
-        """Read a whole JSON value, whatever it is."""
+        """Read a complete JSON value of any of the formats."""
         if isinstance(content, list):
             for element in content:
                 yield from self._read_content(line, element, json.dumps(element).encode())
@@ -228,8 +228,8 @@ class Source:
 
 
 def _may_go_on(error: json.JSONDecodeError) -> bool:
-    """Tell whether an error may only be where the text that has been read ends."""
-    # The last of it may be half a word, or half an escape.
+    """Return whether an error may be due to the end of the text read so far."""
+    # The text may end within a word or an escape.
     return error.pos >= len(error.doc) - 16 or error.msg.startswith("Unterminated string")
 
 

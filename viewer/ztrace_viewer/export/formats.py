@@ -1,7 +1,7 @@
-"""The formats of files: which there are, and what writes each.
+"""Formats of exported files, and their writers.
 
-One idea: a writer is given the trees in the order in which they began, in pieces, and makes text of each, so
-that a file may be larger than memory.
+One idea: a writer receives the trees in the order in which they began, in pieces, and returns text for each,
+so a file can be larger than memory.
 """
 
 import json
@@ -17,34 +17,34 @@ from ztrace_viewer.export.jaeger import TraceParts
 from ztrace_viewer.export.speedscope import SpeedscopeWriter
 from ztrace_viewer.queries.pieces import Piece
 
-#: Spans of a request, which is a line of a file: what OpenTelemetry's own exporters send at a time.
+#: Spans of a request, which is a line of a file; OpenTelemetry's exporters send as many.
 REQUEST_SPANS = 512
 
 
 class TreeWriter(Protocol):
-    """Makes a file of whole trees."""
+    """Writer of a file of whole trees."""
 
     def begin(self) -> str:
-        """Return the file's beginning."""
+        """Return the beginning of the file."""
         ...
 
     def add(self, spans: Sequence[StoredSpan]) -> Iterator[str]:
-        """Yield a tree's part of the file."""
+        """Yield the part of the file for a tree."""
         ...
 
     def end(self) -> str:
-        """Return the file's end."""
+        """Return the end of the file."""
         ...
 
 
 def make_text(name: str, db: sqlite3.Connection, pieces: Iterable[Piece], start_ns: int) -> Iterator[str]:
-    """Yield a file's text.
+    """Yield the text of a file.
 
     Args:
-        name: one of `FORMATS`.
-        db: what the pieces are from.
-        pieces: of trees, in the order in which these began.
-        start_ns: when the first began.
+        name: format, one of `ztrace_viewer.commands.exporting.FORMATS`.
+        db: database of the pieces.
+        pieces: pieces of trees, in the order in which the trees began.
+        start_ns: start of the first tree.
     """
     if name == "otlp":
         return _make_otlp(db, pieces)
@@ -55,7 +55,7 @@ def make_text(name: str, db: sqlite3.Connection, pieces: Iterable[Piece], start_
 
 
 def gather(pieces: Iterable[Piece]) -> Iterator[list[StoredSpan]]:
-    """Yield spans as many at a time as a request has, whatever trees they belong to."""
+    """Yield the spans of pieces in lists of the size of a request, across trees."""
     waiting: list[StoredSpan] = []
     for piece in pieces:
         waiting += piece.spans

@@ -1,9 +1,8 @@
-"""OTLP to Jaeger's JSON: what its page loads and downloads, and what its query API answers.
+"""OTLP to Jaeger's JSON, the format of Jaeger's page and query API.
 
-One idea: a span becomes what Jaeger's collector makes of the same OTLP span, tag by tag, so its page shows
-what it would show anyway. That loses something: nanoseconds, lists, what belongs to links. In a file it
-travels beside, in tags whose names begin with ``ztrace.``, so that `jaeger_reading` gives back the same
-OTLP span.
+One idea: a span is converted as Jaeger's collector converts the same OTLP span, tag by tag, so Jaeger's page
+shows the same. This format has no nanoseconds, no lists and no attributes of links. A file has them in tags
+whose names begin with ``ztrace.``, from which `jaeger_reading` restores the same OTLP span.
 """
 
 import base64
@@ -47,7 +46,7 @@ from ztrace_viewer.export.jaeger_fields import (
     Trace,
 )
 
-#: Integers beyond lose digits in a browser: Jaeger writes them as text.
+#: Largest integer that is exact in a browser; Jaeger writes larger ones as text.
 _MAX_SAFE_INTEGER = (1 << 53) - 1
 _SCALARS = frozenset({"string_value", "bool_value", "int_value", "double_value", "bytes_value"})
 
@@ -57,7 +56,7 @@ def make_traces(requests: Iterable[ExportTraceServiceRequest], *, exact: bool = 
 
     Args:
         requests: spans of any traces.
-        exact: with what Jaeger's fields do not carry, as in a file that is to be imported again.
+        exact: add tags with what Jaeger's fields cannot hold, as for a file that is to be imported again.
     """
     by_trace: dict[str, tuple[TraceParts, list[JaegerSpan]]] = {}
     for request in requests:
@@ -73,10 +72,10 @@ def make_traces(requests: Iterable[ExportTraceServiceRequest], *, exact: bool = 
 
 
 class TraceParts:
-    """Makes the parts of one trace, for whoever writes them as they come.
+    """Converter of one trace, span by span.
 
     Attributes:
-        processes: those of the spans made so far.
+        processes: processes of the spans converted so far.
     """
 
     def __init__(self, *, exact: bool) -> None:
@@ -85,14 +84,14 @@ class TraceParts:
         self._keys: dict[bytes, str] = {}
 
     def make_spans(self, request: ExportTraceServiceRequest) -> Iterator[JaegerSpan]:
-        """Yield the spans of a request, all of this trace."""
+        """Yield the spans of a request, which are all of this trace."""
         for resource_spans in request.resource_spans:
             for scope_spans in resource_spans.scope_spans:
                 for span in scope_spans.spans:
                     yield self.make_span(resource_spans, scope_spans, span)
 
     def make_span(self, resource_spans: ResourceSpans, scope_spans: ScopeSpans, span: Span) -> JaegerSpan:
-        """Return a span, with its process among the trace's."""
+        """Return a span, and add its process to those of the trace."""
         trace_id = span.trace_id.hex()
         duration_ns = max(0, span.end_time_unix_nano - span.start_time_unix_nano)
         tags = _make_tags(scope_spans.scope, span)
@@ -209,7 +208,7 @@ def _whole(key: str, value: int) -> Tag:
 
 
 def _plain(value: AnyValue) -> object:
-    """Return a value as JSON has it, as far as it has it."""
+    """Return a value as plain JSON, as far as JSON can hold it."""
     match value.WhichOneof("value"):
         case "array_value":
             return [_plain(each) for each in value.array_value.values]
@@ -236,7 +235,7 @@ def _base64(value: bytes) -> str:
 
 
 def _keep_exact(scope_spans: ScopeSpans, span: Span, duration_ns: int) -> list[Tag]:
-    """Return the tags that keep what Jaeger's do not carry."""
+    """Return tags with what Jaeger's fields cannot hold."""
     if not _is_carried(scope_spans, span):
         kept = ScopeSpans(scope=scope_spans.scope, schema_url=scope_spans.schema_url, spans=[span])
         return [_text(OTLP_TAG, _format(ResourceSpans(scope_spans=[kept])))]
@@ -254,7 +253,7 @@ def _format(resource_spans: ResourceSpans) -> str:
 
 
 def _is_carried(scope_spans: ScopeSpans, span: Span) -> bool:
-    """Tell whether Jaeger's fields carry everything but the times."""
+    """Return whether Jaeger's fields can hold everything but the exact times."""
     return (
         not (scope_spans.schema_url or scope_spans.scope.attributes)
         and not (span.dropped_attributes_count or span.dropped_events_count or span.dropped_links_count)
@@ -269,7 +268,7 @@ def _is_carried(scope_spans: ScopeSpans, span: Span) -> bool:
             or link.trace_state
             or link.flags
             or link.dropped_attributes_count
-            # Without a parent, what it is linked to in its own trace would be taken for one.
+            # Without a parent, a link within the trace would be read as the parent.
             or (not span.parent_span_id and link.trace_id == span.trace_id)
             for link in span.links
         )

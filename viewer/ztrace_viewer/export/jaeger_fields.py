@@ -1,7 +1,7 @@
-"""Jaeger's JSON: its types, and the names that mean something in it.
+"""Jaeger's JSON: its types, and names with a meaning.
 
-One idea: a trace is one object with its processes beside its spans, and what OpenTelemetry has more fields
-for is told in tags with agreed names.
+One idea: a trace is one object with processes beside its spans. OpenTelemetry's fields that Jaeger lacks are
+tags with agreed names.
 
 Source: Jaeger's internal/uimodel, and pkg/translator/jaeger of the OpenTelemetry Collector's contrib
 repository, which Jaeger uses.
@@ -11,7 +11,7 @@ from typing import Literal, NotRequired, TypedDict
 
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
-#: The tags that Jaeger makes of OTLP's fields.
+#: Tags that Jaeger makes from OTLP's fields.
 KIND_TAG, STATUS_TAG, ERROR_TAG, DESCRIPTION_TAG = (
     "span.kind",
     "otel.status_code",
@@ -19,13 +19,13 @@ KIND_TAG, STATUS_TAG, ERROR_TAG, DESCRIPTION_TAG = (
     "otel.status_description",
 )
 TRACE_STATE_TAG, SCOPE_TAG, SCOPE_VERSION_TAG = "w3c.tracestate", "otel.scope.name", "otel.scope.version"
-#: The field of a log that has the event's name.
+#: Field of a log with the name of the event.
 EVENT_FIELD = "event"
-#: Tags of a span, and a field of a log, with the time in nanoseconds where microseconds are not all.
+#: Tags of a span, and a field of a log, with times that are not whole microseconds.
 START_TAG, END_TAG, TIME_FIELD = "ztrace.start_ns", "ztrace.end_ns", "ztrace.time_ns"
-#: Tag of a span or a process with the whole of it as OTLP JSON, where Jaeger's fields do not carry all.
+#: Tag with a whole span or process as OTLP JSON, where Jaeger's fields cannot hold it.
 OTLP_TAG = "ztrace.otlp"
-#: An attribute with such a name would be taken for Jaeger's or ztrace's.
+#: Names of attributes that would be read as tags of Jaeger or ztrace.
 RESERVED_TAGS = frozenset(
     {
         KIND_TAG,
@@ -42,20 +42,20 @@ RESERVED_TAGS = frozenset(
         OTLP_TAG,
     }
 )
-#: Likewise in an event, and in a resource.
+#: The same for attributes of events and of resources.
 RESERVED_FIELDS = frozenset({EVENT_FIELD, TIME_FIELD})
 RESERVED_PROCESS_TAGS = frozenset({"hostname", OTLP_TAG})
-#: The attribute that is a process's name in Jaeger, and the name of those that have none.
+#: Attribute with a process's name, and the name of a process without one.
 SERVICE_ATTRIBUTE, UNKNOWN_SERVICE = "service.name", "unknown_service"
 
 CHILD_OF: Literal["CHILD_OF"] = "CHILD_OF"
 FOLLOWS_FROM: Literal["FOLLOWS_FROM"] = "FOLLOWS_FROM"
-#: As the values of ``otel.status_code``.
+#: Values of ``otel.status_code``.
 STATUS_NAMES = {Status.STATUS_CODE_OK: "OK", Status.STATUS_CODE_ERROR: "ERROR"}
 
 
 class Tag(TypedDict):
-    """A typed value with a name: a tag of a span or a process, a field of a log."""
+    """Named value with a type: a tag of a span or process, or a field of a log."""
 
     key: str
     type: Literal["string", "bool", "int64", "float64", "binary"]
@@ -63,7 +63,7 @@ class Tag(TypedDict):
 
 
 class Reference(TypedDict):
-    """A span that another one refers to: its parent, or one it is linked to."""
+    """Reference of a span to its parent or to a linked span."""
 
     refType: Literal["CHILD_OF", "FOLLOWS_FROM"]
     traceID: str
@@ -71,7 +71,7 @@ class Reference(TypedDict):
 
 
 class Log(TypedDict):
-    """Something that happened in a span; time in microseconds."""
+    """Event in a span; time in microseconds."""
 
     timestamp: int
     fields: list[Tag]
@@ -94,14 +94,14 @@ class JaegerSpan(TypedDict):
 
 
 class Process(TypedDict):
-    """What spans ran in."""
+    """Process of spans."""
 
     serviceName: str
     tags: list[Tag]
 
 
 class Trace(TypedDict):
-    """A trace with its processes, as Jaeger's page loads it."""
+    """Trace with its processes, as Jaeger's page loads it."""
 
     traceID: str
     spans: list[JaegerSpan]

@@ -1,7 +1,7 @@
-"""Jaeger's JSON to OTLP: files of `ztrace_viewer.export.jaeger`, and what Jaeger's own page downloads.
+"""Jaeger's JSON to OTLP: files of `ztrace_viewer.export.jaeger`, and downloads of Jaeger's page.
 
-One idea: each tag that Jaeger makes of a field of OTLP becomes that field again, and where a span or a
-process brings the whole of itself as OTLP, nothing else of it is read.
+One idea: each tag that Jaeger makes from a field of OTLP becomes the field again. Where a span or a process
+has a tag with its whole self as OTLP, nothing else of it is read.
 """
 
 import base64
@@ -36,20 +36,20 @@ from ztrace_viewer.export.jaeger_fields import (
     UNKNOWN_SERVICE,
 )
 
-#: What the tags of the scope were called before.
+#: Former names of the tags of the scope.
 _OLD_SCOPE_TAG, _OLD_SCOPE_VERSION_TAG = "otel.library.name", "otel.library.version"
-#: Where Jaeger's own clients put the host's name, and where OpenTelemetry does.
+#: Tag with the host's name in Jaeger's clients, and attribute in OpenTelemetry.
 _HOST_TAG, _HOST_ATTRIBUTE = "hostname", "host.name"
-#: Keeps of a second parent, which only Jaeger knows, what it was.
+#: Attribute of a link that was a second parent, which only Jaeger has.
 _REFERENCE_ATTRIBUTE = "opentracing.ref_type"
 _STATUS_CODES = {name: code for code, name in STATUS_NAMES.items()}
-#: Digits of ids; Jaeger leaves out zeros in front.
+#: Digits of ids; Jaeger omits leading zeros.
 _TRACE_DIGITS, _SPAN_DIGITS = 32, 16
 _TIME_END = 1 << 64
 
 _T = TypeVar("_T")
 
-#: The values of a span's tags that are not its attributes.
+#: Values of the tags that are fields of an OTLP span, by name.
 _Fields = dict[str, AnyValue]
 
 
@@ -57,10 +57,10 @@ def read_trace(trace: object) -> ExportTraceServiceRequest:
     """Return the spans of one trace.
 
     Args:
-        trace: an element of ``data``, as `json` reads it.
+        trace: element of ``data``, as parsed by `json`.
 
     Raises:
-        ValueError: it is not a trace of Jaeger's; the message says what is wrong and where.
+        ValueError: the value is not a trace of Jaeger's; the message says what is wrong and where.
     """
     processes = _read_processes(_mapping(_mapping(trace, "a trace").get("processes") or {}, "processes"))
     by_process: dict[str, ResourceSpans] = {}
@@ -143,7 +143,7 @@ def _split(tags: Sequence[tuple[str, AnyValue]]) -> tuple[_Fields, list[tuple[st
 def _is_field(key: str, value: AnyValue) -> bool:
     kind = value.WhichOneof("value")
     if key == ERROR_TAG:
-        # Also as text; an error that is none stays what it is.
+        # The value may be text. The tag with another value is an attribute.
         return value.bool_value or value.string_value.lower() == "true"
     if key in (START_TAG, END_TAG):
         return kind == "int_value"
@@ -186,7 +186,7 @@ def _read_status(status: Status, fields: _Fields) -> None:
 
 
 def _read_references(made: Span, span: Mapping[str, object]) -> None:
-    """Find the parent among the references, or of old where it stood by itself; the others are links."""
+    """Read the parent from the references or its former field, and the other references as links."""
     references = []
     for reference in _list(span.get("references") or [], "references"):
         found = _mapping(reference, "a reference")
@@ -249,7 +249,7 @@ def _read_tag(tag: Mapping[str, object]) -> tuple[str, AnyValue]:
             case "binary":
                 return key, AnyValue(bytes_value=base64.b64decode(str(value), validate=True))
     except ValueError:
-        # binascii's error is one of these, too.
+        # Includes the error of binascii.
         raise ValueError(f"tag {key!r} is no {kind}: {str(value)[:60]!r}") from None
     return key, AnyValue(
         string_value=value if isinstance(value, str) else "" if value is None else str(value)
@@ -257,7 +257,7 @@ def _read_tag(tag: Mapping[str, object]) -> tuple[str, AnyValue]:
 
 
 def _attributes(tags: Sequence[tuple[str, AnyValue]]) -> Iterator[KeyValue]:
-    """Yield each name once, with its last value."""
+    """Yield attributes with each name once, with its last value."""
     return (KeyValue(key=key, value=value) for key, value in dict(tags).items())
 
 

@@ -71,5 +71,5 @@ def open_output(path: Path | None) -> Iterator[Output]:
             ignore()
     except OSError as error:
         raise SettingsError(
-            f"{path} cannot be written: {error.strerror or error}", hint="name another file with --output"
+            f"cannot write {path}: {error.strerror or error}", hint="give another file with --output"
         ) from error

@@ -1,7 +1,7 @@
-"""Spans to a receiver of OTLP, for as long as that takes: what ``--to`` does.
+"""Sending of spans to a receiver of OTLP, for ``--to``.
 
-One idea: somebody waits for the end of it. So a receiver that does not answer is tried for some seconds, and
-then what has been sent is told instead of kept for later.
+One idea: a person waits for the end. A receiver that does not answer is retried for some seconds; then the
+number of spans sent is reported, and nothing is kept for later.
 """
 
 import os
@@ -21,16 +21,16 @@ from ztrace_collector.otlp.sending.deliver import Pauses, deliver, open_transpor
 from ztrace_collector.otlp.sending.destinations import Destination, read_destinations
 from ztrace_viewer.interrupts import interruptible
 
-#: Tries of one request: with the pauses between them a quarter of a minute.
+#: Attempts of one request, which take about 15 seconds with the pauses.
 TRIES = 6
-#: Spans of a request of an import, whatever the file's had.
+#: Spans of a request of an import, regardless of the requests in the file.
 REQUEST_SPANS = 512
 
 _S = TypeVar("_S")
 
 
 class LooseSpan(NamedTuple):
-    """A span with what it was in."""
+    """A span with its resource and scope."""
 
     resource: ResourceSpans
     scope: ScopeSpans
@@ -39,7 +39,7 @@ class LooseSpan(NamedTuple):
 
 @dataclass(slots=True)
 class Sent:
-    """What has become of the spans so far: refused ones by reason, with the last that the receiver said."""
+    """Result so far: spans sent, spans refused by reason, and the last message of the receiver."""
 
     count: int = 0
     refused: Counter[str] = field(default_factory=Counter)
@@ -47,10 +47,10 @@ class Sent:
 
 
 def read_destination(url: str) -> Destination:
-    """Return the receiver at a URL; OpenTelemetry's variables give headers and the like.
+    """Return the receiver at a URL, with headers and options from OpenTelemetry's variables.
 
     Raises:
-        SettingsError: it is none.
+        SettingsError: the URL or a variable is invalid.
     """
     try:
         (destination,) = read_destinations([url], [], os.environ)
@@ -68,16 +68,16 @@ def send(
     """Send spans in their order.
 
     Args:
-        destination: where to.
-        some: spans, as many at a time as a request has.
-        build: makes a request of some of them.
+        destination: the receiver.
+        some: lists of spans of the size of a request.
+        build: function that makes a request from spans.
         tell: called after each request.
 
     Returns:
-        What has become of them.
+        The result.
 
     Raises:
-        EndpointError: the receiver could not be reached, again and again; the message says what it has.
+        EndpointError: the receiver did not accept spans in all attempts; the message says what it has.
     """
     sent, pauses = Sent(), Pauses()
     transport = open_transport(destination)
@@ -87,10 +87,10 @@ def send(
         nonlocal tries
         tries += 1
         if tries >= TRIES:
-            told = f"it has {sent.count:,} spans of this" if sent.count else "nothing was sent"
+            told = f"it has {sent.count:,} of these spans" if sent.count else "nothing was sent"
             raise EndpointError(
-                f"{destination.url} does not take spans: {destination.redact(later.error)}; {told}",
-                hint="start it and begin again",
+                f"{destination.url} does not accept spans: {destination.redact(later.error)}; {told}",
+                hint="start it and retry",
             )
         time.sleep(pauses.next_s(later.after_s))
         return True
@@ -111,10 +111,10 @@ def send(
 
 
 def check_refused(sent: Sent, destination: Destination) -> None:
-    """Tell if the receiver has refused spans.
+    """Raise an error if the receiver refused spans.
 
     Raises:
-        EndpointError: it has.
+        EndpointError: the receiver refused spans.
     """
     if refused := sent.refused.total():
         reasons = ", ".join(f"{reason}: {count:,}" for reason, count in sent.refused.most_common())
@@ -125,7 +125,7 @@ def check_refused(sent: Sent, destination: Destination) -> None:
 
 
 def loosen(requests: Iterable[ExportTraceServiceRequest]) -> Iterator[list[LooseSpan]]:
-    """Yield the spans of some requests, as many at a time as a request has."""
+    """Yield the spans of some requests in lists of the size of a request."""
     waiting: list[LooseSpan] = []
     for request in requests:
         for resource in request.resource_spans:
@@ -139,7 +139,7 @@ def loosen(requests: Iterable[ExportTraceServiceRequest]) -> Iterator[list[Loose
 
 
 def bind(spans: Sequence[LooseSpan]) -> ExportTraceServiceRequest:
-    """Return some spans as one request, in their resources and scopes."""
+    """Return spans as one request, with their resources and scopes."""
     request = ExportTraceServiceRequest()
     for _, of_resource in groupby(spans, lambda loose: id(loose.resource)):
         in_resource = list(of_resource)

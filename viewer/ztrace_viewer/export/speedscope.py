@@ -1,8 +1,7 @@
-"""Trees as profiles for speedscope: one for each tree, by call path.
+"""Trees as profiles for speedscope, one for each root.
 
-One idea: where calls run one after the other, a profile's time is the tree's. Calls that ran at the same time
-are put one behind the other, so that each is as wide as it took, and what is left of a span beside its
-children is its own time.
+One idea: a profile has the time of the tree where calls run one after the other. Concurrent calls are drawn
+one after the other, each with its full duration, and the rest of a span is its own time.
 
 Source: https://www.speedscope.app/file-format-schema.json
 """
@@ -22,19 +21,19 @@ _OPEN, _CLOSE = "O", "C"
 
 
 class SpeedscopeWriter:
-    """Makes the text of a file, tree by tree; only the names of frames are kept."""
+    """Writer of a file, tree by tree, which keeps the names of frames only."""
 
     def __init__(self) -> None:
         self._frames: dict[str, int] = {}
         self._first = True
 
     def begin(self) -> str:
-        """Return the file's beginning."""
+        """Return the beginning of the file."""
         head = {"$schema": _SCHEMA, "exporter": f"ztrace@{__version__}", "name": "ztrace"}
         return json.dumps(head)[:-1] + ', "profiles": ['
 
     def add(self, spans: Sequence[StoredSpan]) -> Iterator[str]:
-        """Yield a tree's part of the file: a profile for each of its roots."""
+        """Yield the part of the file for a tree: a profile for each root."""
         forest = arrange(spans)
         for root in forest.roots:
             yield "\n" if self._first else ",\n"
@@ -42,7 +41,7 @@ class SpeedscopeWriter:
             yield json.dumps(self._make_profile(forest, root), ensure_ascii=False)
 
     def end(self) -> str:
-        """Return the file's end."""
+        """Return the end of the file."""
         frames = [{"name": name} for name in self._frames]
         return f'\n], "shared": {json.dumps({"frames": frames}, ensure_ascii=False)}}}\n'
 
@@ -61,7 +60,7 @@ class SpeedscopeWriter:
 
     def _make_events(self, forest: Forest, root: int) -> Iterator[dict[str, object]]:
         at_ns = 0
-        #: The next child of each open span, and up to when its time has been told.
+        #: Position, next child and end of the time drawn so far, of each open span.
         opened: list[tuple[int, int, int]] = []
 
         def open_span(position: int) -> dict[str, object]:
@@ -79,7 +78,7 @@ class SpeedscopeWriter:
                 continue
             child = forest.spans[children[place]]
             if child.kind != "consumer":
-                # A consumer works on its own time, not on its producer's.
+                # A consumer does not take time from its producer.
                 begin_ns = min(max(child.start_ns, told_ns), end_ns)
                 at_ns += max(0, begin_ns - told_ns)
                 told_ns = max(told_ns, min(child.start_ns + child.duration_ns, end_ns), begin_ns)

@@ -1,8 +1,7 @@
-"""Where an import goes: into a database, or on to a receiver of OTLP.
+"""Storing of imported spans in a database.
 
-One idea: a request is stored as if it had come over the wire when its spans ended, with some thousand spans
-to a transaction, and what is stored already is known by its ids. So an import that was broken off is simply
-begun again.
+One idea: a request is stored as if it had been received when its spans ended, in transactions of some
+thousand spans. Spans already stored are recognized by their ids, so an interrupted import can be repeated.
 """
 
 from collections import Counter
@@ -18,22 +17,22 @@ from ztrace_collector.otlp.mapping.incoming import read_request
 from ztrace_collector.storing.store import Store
 from ztrace_viewer.queries.status import read_totals
 
-#: Spans of one transaction: beyond some thousand it gets no faster.
+#: Spans of one transaction; more are not faster.
 TURN_SPANS = 4096
 
 
 class Storing:
-    """A database that is imported into.
+    """Target database of an import.
 
     Attributes:
-        stored: spans that are new.
-        duplicates: spans that were there already.
-        refused: spans not fit to be stored, by reason.
-        traces: traces that are new.
+        stored: number of new spans.
+        duplicates: number of spans that were stored before.
+        refused: number of invalid spans, by reason.
+        traces: number of new traces.
     """
 
     def __init__(self, database: Path) -> None:
-        """Name the database; it is opened, or made, when there is something to store."""
+        """Prepare a database, which is opened or created once there is something to store."""
         self.stored = self.duplicates = self.traces = 0
         self.refused: Counter[str] = Counter()
         self._database = database
@@ -42,15 +41,15 @@ class Storing:
         self._waiting_spans = 0
 
     def open_if_there(self) -> None:
-        """Open the database, but make none: who cannot write to it shall not wait for that."""
+        """Open an existing database, so that an error is raised before the files are read."""
         if self._database.exists():
             self.open()
 
     def open(self) -> None:
-        """Open the database, or make it.
+        """Open or create the database; `close` closes it.
 
         Raises:
-            DatabaseError: it cannot be written; as `DatabaseInUse` with what to do instead.
+            DatabaseError: the database cannot be written.
         """
         try:
             self._store = Store(self._database)
@@ -61,12 +60,12 @@ class Storing:
             ) from error
 
     def close(self) -> None:
-        """Close it; what has not been stored is not."""
+        """Close the database, and discard spans that were not flushed."""
         if self._store is not None:
             self._store.close()
 
     def add(self, request: ExportTraceServiceRequest) -> None:
-        """Take a request; it is stored once there is enough for a transaction."""
+        """Add a request, and store all added ones once they fill a transaction."""
         for parcel in _pack(request):
             self._waiting.append(parcel)
             self._waiting_spans += parcel.span_count
@@ -74,10 +73,10 @@ class Storing:
             self.flush()
 
     def flush(self) -> None:
-        """Store what has been taken.
+        """Store all added requests.
 
         Raises:
-            DatabaseError: nothing of it is stored.
+            DatabaseError: none of them is stored.
         """
         if not self._waiting:
             return
@@ -100,7 +99,7 @@ class Storing:
 
 def _pack(request: ExportTraceServiceRequest) -> Iterator[Parcel]:
     for resource in request.resource_spans:
-        # Each process was there when its last span ended, and nobody shall think that it still is.
+        # Each process was last seen when its last span ended, and is not live now.
         ends_ns = [span.end_time_unix_nano for scope in resource.scope_spans for span in scope.spans]
         for batch in read_request(ExportTraceServiceRequest(resource_spans=[resource])):
             for parcel in pack(batch):

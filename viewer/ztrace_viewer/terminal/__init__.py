@@ -1,1 +1,1 @@
-"""Terminal output: screen, safe characters, and the text forms of times, durations and sizes."""
+"""Terminal output: screen, safe characters, progress, and text forms of times, durations and sizes."""

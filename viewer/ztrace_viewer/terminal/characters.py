@@ -1,7 +1,7 @@
-"""Characters: which ones may reach a terminal, and what stands in for those an encoding lacks.
+"""Characters that are safe on a terminal, and substitutes for those an encoding lacks.
 
-One idea: nothing that came over the wire is shown but through `clean`: a span's name can neither move the
-cursor nor hide, turn or forge what is beside it.
+One idea: everything from the wire passes `clean` before it is displayed, so a span's name can neither move
+the cursor nor hide, reverse or forge the text beside it.
 """
 
 import codecs
@@ -9,27 +9,27 @@ import re
 import sys
 from typing import Any
 
-#: C0 and C1 controls, marks that turn or hide text, line separators, the byte order mark, lone surrogates.
+#: C0 and C1 controls, marks that reverse or hide text, line separators, the byte order mark, lone surrogates.
 _UNSEEN = re.compile(
     "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
 _BLANKS = re.compile(r"[\t\n\r\v\f\u2028\u2029]+")
-#: What is drawn where the encoding has no lines and blocks.
+#: Substitutes where the encoding has no lines and blocks.
 _ASCII = str.maketrans("│├└╴─╌█▉▊▋▌▍▎▏▐▕▁▂▃▄▅▆▇→⇢⇠↑↓·…▸µ\u2039\u203a", "||`--.######||#|_.:-=+*>><^v-~>u<>")
 
 
 def clean(text: str) -> str:
-    """Return text on one line, without anything that a terminal would act on."""
+    """Return text on one line, without characters that a terminal interprets."""
     return _UNSEEN.sub("", _BLANKS.sub(" ", text))
 
 
 def clean_lines(text: str) -> list[str]:
-    """Return the lines of a text, each clean."""
+    """Return the lines of a text, each without characters that a terminal interprets."""
     return [clean(line) for line in re.split(r"\r\n|[\n\r\v\f\u2028\u2029]", text)]
 
 
 def draw_plainly() -> None:
-    """Let characters that the output's encoding lacks become similar ones instead of an error."""
+    """Replace characters that the encoding of the output lacks by similar ones."""
     codecs.register_error("ztrace-plain", _replace)
     for stream in (sys.stdout, sys.stderr):
         reconfigure: Any = getattr(stream, "reconfigure", None)

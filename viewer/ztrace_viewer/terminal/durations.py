@@ -1,7 +1,7 @@
 """Durations as people write and read them: ``812µs``, ``1.24s``, ``3m 12s``.
 
-One idea: what is printed can be typed. `format_duration` keeps three digits, and `parse_duration` reads
-everything it writes.
+One idea: printed durations can be typed. `format_duration` keeps three digits, and `parse_duration` parses
+all of its output.
 """
 
 import re
@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from ztrace.errors import SettingsError
 
-#: Nanoseconds per unit, as typed; both code points that look like a micro sign are read.
+#: Nanoseconds per unit as typed, with both code points that look like a micro sign.
 UNITS_NS = {
     "ns": 1,
     "us": 1_000,
@@ -28,18 +28,18 @@ _MINUTE_NS = UNITS_NS["m"]
 _PART = re.compile(
     r"(\d{1,18}(?:\.\d{1,18})?)\s*(" + "|".join(sorted(UNITS_NS, key=len, reverse=True)) + r")\s*"
 )
-#: The long units in pairs: from this many nanoseconds, the larger and the smaller unit.
+#: Pairs of a long unit and the next smaller one.
 _PAIRS = (("d", "h"), ("h", "m"), ("m", "s"))
 
 
 def parse_duration(text: str) -> int:
-    """Read a duration such as ``250ms``, ``1.5h`` or ``3m 12s``.
+    """Parse a duration such as ``250ms``, ``1.5h`` or ``3m 12s``.
 
     Returns:
         Nanoseconds.
 
     Raises:
-        SettingsError: the text is no duration.
+        SettingsError: the text is not a duration.
     """
     rest = text.strip()
     total = Decimal(0)
@@ -53,7 +53,7 @@ def parse_duration(text: str) -> int:
 
 
 def format_duration(duration_ns: int | None) -> str:
-    """Return a duration in the unit that fits; ``-`` where there is none."""
+    """Return a duration in a suitable unit, ``-`` for None."""
     if duration_ns is None:
         return "-"
     if duration_ns < 0:
@@ -66,7 +66,7 @@ def format_duration(duration_ns: int | None) -> str:
         if duration_ns < limit_ns and float(text) * UNITS_NS[unit] < limit_ns:
             return text + unit
     for unit, smaller in _PAIRS:
-        # Rounded to the smaller unit first, so that 59m 59.9s reads 1h 0m and never 59m 60s.
+        # Rounded to the smaller unit first, so that 59m 59.9s becomes 1h 0m and not 59m 60s.
         count = (duration_ns + UNITS_NS[smaller] // 2) // UNITS_NS[smaller]
         whole, part = divmod(count, UNITS_NS[unit] // UNITS_NS[smaller])
         if whole:

@@ -1,6 +1,6 @@
-"""Points in time: read from the command line, written for people.
+"""Points in time, parsed from the command line and formatted for people.
 
-One idea: inside, every moment is Unix nanoseconds; local time exists only in what a person types and sees.
+One idea: every moment is Unix nanoseconds; local time exists only in input and output.
 """
 
 import time
@@ -11,18 +11,18 @@ from ztrace.records import INT64_MAX
 from ztrace_viewer.terminal.durations import UNITS_NS, parse_duration
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-#: Below this a moment reads better as "3m ago".
+#: Age up to which a moment is formatted as "3m ago".
 _RECENT_NS = UNITS_NS["d"]
 
 
 def parse_moment(text: str, now_ns: int) -> int:
-    """Read a duration ago (``5m``) or an ISO 8601 moment; without a zone it is local time.
+    """Parse a duration ago (``5m``) or an ISO 8601 time, local unless it has a zone.
 
     Returns:
         Unix nanoseconds.
 
     Raises:
-        SettingsError: the text is neither.
+        SettingsError: the text is neither of them.
     """
     try:
         return max(0, now_ns - parse_duration(text))
@@ -51,9 +51,9 @@ def format_clock(moment_ns: int) -> str:
 
 
 def format_stretch(first_ns: int, last_ns: int, now_ns: int) -> str:
-    """Return ``18:03:10 to 18:03:24`` in local time, one of them if they are the same, to the second.
+    """Return ``18:03:10 to 18:03:24`` in local time, or one time if both are in the same second.
 
-    With the date if it is not that of now.
+    Times of another day than now have their date.
     """
     today = format_moment(now_ns)[:10]
     first, last = format_moment(first_ns), format_moment(last_ns)
@@ -63,7 +63,7 @@ def format_stretch(first_ns: int, last_ns: int, now_ns: int) -> str:
 
 
 def format_ago(moment_ns: int, now_ns: int) -> str:
-    """Return ``3m ago`` for the last day, the local date and time for what is older or in the future."""
+    """Return ``3m ago`` for the last day, otherwise the local date and time."""
     age_ns = now_ns - moment_ns
     if not 0 <= age_ns < _RECENT_NS:
         return format_moment(moment_ns)

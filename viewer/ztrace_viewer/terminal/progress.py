@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ztrace_collector.service import Counts
 
-#: Time from one redrawing to the next: a person sees it move, and it costs nothing to speak of.
+#: Time from one redrawing to the next: smooth to a person, and negligible work.
 PERIOD_S = 0.1
 #: The same for a collector, which runs for days.
 COLLECTOR_PERIOD_S = 0.5
@@ -58,7 +58,7 @@ class _Line(ExitStack):
             try:
                 self._draw(text, share)
             except OSError:
-                self.shown = False  # The terminal is closed; the work goes on.
+                self.shown = False  # The terminal is closed; the work continues.
 
     def say(self, line: str) -> None:
         """Print a line that stays, on a terminal or not; it may be called from any thread."""

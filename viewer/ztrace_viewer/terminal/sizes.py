@@ -4,7 +4,7 @@ import re
 
 from ztrace.errors import SettingsError
 
-#: Bytes per unit; the case does not matter.
+#: Bytes per unit, in lower case.
 UNITS = {
     "b": 1,
     "kb": 10**3,
@@ -22,17 +22,17 @@ _SIZE = re.compile(r"(\d{1,15})(?:\.(\d{1,15}))?\s*([KMGT]?I?B)", re.IGNORECASE)
 
 
 def parse_size(text: str) -> int:
-    """Read a size such as ``10GB``, ``1.5 GiB`` or ``500MB``.
+    """Parse a size such as ``10GB``, ``1.5 GiB`` or ``500MB``.
 
     Returns:
         Bytes.
 
     Raises:
-        SettingsError: the text is no size.
+        SettingsError: the text is not a size.
     """
     found = _SIZE.fullmatch(text.strip())
     unit = UNITS.get(found[3].lower()) if found else None
     if found is None or unit is None:
         raise SettingsError(f"{text!r} is not a size", hint="write it like 500MB, 10GB or 1GiB")
-    # In integers: fifteen decimals are all that can be given.
+    # In integers, since at most fifteen decimals are accepted.
     return int(found[1] + (found[2] or "").ljust(15, "0")) * unit // 10**15

@@ -1,4 +1,5 @@
-"""What is served over HTTP: Jaeger's query API, and one page that says so.
+"""HTTP server: Jaeger's query API, and a page that explains it.
 
-One idea: it reads the file as every command does, a connection to a question, and whoever asks has the token.
+One idea: the server reads the file as commands do, with one connection per request, and only for clients that
+have the token.
 """

@@ -1,7 +1,7 @@
-"""What is answered, in either version's form.
+"""Responses in the form of either version of the API.
 
-One idea: an error is an answer like any other: a status, one line in the version's form, and never a word of
-what Python says.
+One idea: an error is a response like any other, with a status and one line in the form of the version, and
+without Python's messages.
 """
 
 import json
@@ -12,9 +12,9 @@ from starlette.responses import Response
 
 from ztrace.errors import NotFoundError, SettingsError, ZtraceError
 
-#: Says what an answer lacks, for whoever looks; Grafana takes any error in the answer itself for a failure.
+#: Header that says what a response lacks; Grafana treats any error in the body as a failure.
 NOTE_HEADER = "X-Ztrace-Note"
-#: Paths whose answers have version 3's form.
+#: Prefix of paths whose responses have the form of version 3.
 VERSION_3 = "/api/v3/"
 
 _BAD_REQUEST, _NOT_FOUND, _UNAVAILABLE = 400, 404, 503
@@ -47,7 +47,7 @@ def answer_data(
 
 
 def answer_error(request: Request, status: int, message: str) -> Response:
-    """Return an error in the form of the version that was asked."""
+    """Return an error in the form of the requested version."""
     text = " ".join(message.split())
     document: Mapping[str, object]
     if request.url.path.startswith(VERSION_3):
@@ -61,12 +61,12 @@ def answer_error(request: Request, status: int, message: str) -> Response:
 
 
 def find_status(error: ZtraceError) -> int:
-    """Return the status that says whose fault an error is."""
+    """Return the status of an error."""
     if isinstance(error, SettingsError):
         return _BAD_REQUEST
     if isinstance(error, NotFoundError):
         return _NOT_FOUND
-    # The database, which may be back in a moment, or a question that took too long.
+    # An error of the database, which may pass, or a request that took too long.
     return _UNAVAILABLE
 
 

@@ -1,6 +1,7 @@
-"""The application: its routes, and what becomes of errors.
+"""The application: routes, and handlers of their errors.
 
-One idea: whatever goes wrong in a route comes out here, and leaves as one line in the form of what was asked.
+One idea: every exception of a route is handled here, and becomes one line in the form of the requested
+version.
 """
 
 import logging
@@ -23,7 +24,7 @@ from ztrace_viewer.web.guard import Guard
 from ztrace_viewer.web.jaeger import version1, version3
 from ztrace_viewer.web.start import answer_start
 
-#: Questions answered at the same time; the others wait. Each is work for a core, and may hold a large answer.
+#: Requests processed at the same time; others wait. Each takes a core, and memory for a large response.
 THREADS = 4
 
 _DEFECT = 500
@@ -35,9 +36,9 @@ def make_app(database: Path, token: str, address: Address) -> Guard:
     """Return the application.
 
     Args:
-        database: the file that it reads; it may be made or replaced meanwhile.
-        token: what those who ask have to have.
-        address: where it is served.
+        database: the file to read; it may be created or replaced meanwhile.
+        token: token that requests must have.
+        address: address that the application is served on.
     """
     asker = Asker(database)
 

@@ -1,7 +1,7 @@
-"""How a question gets to the database.
+"""Access of requests to the database.
 
-One idea: each question opens the file anew, so one that is not there yet, or is another now, is nothing to be
-told of; and it has a connection, a moment of the database and a time of its own.
+One idea: each request opens the file by itself, with its own snapshot and deadline, so the file may appear or
+be replaced while the server runs.
 """
 
 import sqlite3
@@ -13,24 +13,24 @@ from ztrace.errors import DatabaseError
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.deadline import Deadline
 
-#: What a search may take to look further, and any question at most: Jaeger's page waits for ten seconds.
+#: Time limit of a search, which returns what it has found, and of any request; Jaeger's page waits 10 s.
 SEARCH_S, ANSWER_S = 2.0, 8.0
 
 T = TypeVar("T")
 
 
 class Asker:
-    """Asks one database."""
+    """Source of answers from one database."""
 
     def __init__(self, database: Path) -> None:
         self._database = database
 
     def ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
-        """Return the answer to a question.
+        """Return the result of a query.
 
         Raises:
             DatabaseError: the file cannot be used.
-            TooLong: it was not answered in its time.
+            TooLong: the query did not end before its deadline.
         """
         deadline = Deadline(ANSWER_S)
         try:

@@ -1,10 +1,10 @@
-"""The server beside a collector: a process of its own.
+"""Server beside a collector, in a process of its own.
 
-One idea: both would be Python in one process, where an answer being made takes the interpreter from the
-collector at every one of its transactions. In a process of its own it takes what the machine has left.
+One idea: in the collector's process, requests would compete with its transactions for the interpreter. In its
+own process the server uses what the machine has left.
 
-``python -m ztrace_viewer.web.beside FILE DESCRIPTOR LEVEL`` is that process, which logs from a level on. It
-ends when its standard input does, and so with the collector, however that ends.
+``python -m ztrace_viewer.web.beside FILE DESCRIPTOR LEVEL`` is that process; LEVEL is its log level. It ends
+with its standard input, and so with the collector, in any way the collector ends.
 """
 
 import logging
@@ -25,31 +25,31 @@ from ztrace_viewer import lifeline
 from ztrace_viewer.web.listening import find_address
 from ztrace_viewer.web.token import find_token
 
-#: How much less of the processor it gets than the collector, where both want it.
+#: Niceness of the process: the collector has priority.
 NICENESS = 5
-#: What it may take to end beyond the time it gives itself.
+#: Time for the process to end, beyond its own grace period.
 _MARGIN_S = 2.0
 
 _log = logging.getLogger(__name__)
 
 
 class Beside(ExitStack):
-    """The process, as a companion of a collector.
+    """The process as a companion of a collector.
 
     Attributes:
-        url: where the page is, with the token; None if it is not there.
+        url: URL of the page with the token; None if the page is not served.
     """
 
     def __init__(
         self, database: Path, address: Address, say: Callable[[str], None], *, is_wanted: bool
     ) -> None:
-        """Prepare; nothing is opened yet.
+        """Prepare a server; nothing is opened yet.
 
         Args:
-            database: the file that is read.
-            address: where to listen.
-            say: told of what goes wrong; called in any thread.
-            is_wanted: somebody asked for this address: that it is taken is an error then, and not a line.
+            database: the file to read.
+            address: address to listen on.
+            say: prints a warning; called in any thread.
+            is_wanted: the address was given by the user, so it is an error if it is in use.
         """
         super().__init__()
         self.url: str | None = None
@@ -63,10 +63,10 @@ class Beside(ExitStack):
         self._ending = False
 
     def __enter__(self) -> Self:
-        """Listen.
+        """Open the listening socket.
 
         Raises:
-            EndpointError: the address that was asked for cannot be had.
+            EndpointError: the address that the user gave cannot be used.
         """
         super().__enter__()
         try:
@@ -74,11 +74,11 @@ class Beside(ExitStack):
         except EndpointError as error:
             if self._is_wanted:
                 raise
-            self._say(f"there is no web page: {error.message}; --web-listen names another address")
+            self._say(f"there is no web page: {error.message}; give another address with --web-listen")
         return self
 
     def start(self) -> None:
-        """Start the process, once the file is there; whoever connects before it is ready waits.
+        """Start the process once the file exists; early connections wait until it is ready.
 
         Raises:
             SettingsError: the token cannot be used.
@@ -89,7 +89,7 @@ class Beside(ExitStack):
         self.url = f"http://{find_address(self._listener)}/?token={token}"
         descriptor = self._listener.fileno()
         level = str(_log.getEffectiveLevel())
-        # A session of its own: Ctrl-C is for the collector, with whose end it ends.
+        # In its own session, since Ctrl-C is for the collector, with which the process ends.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", __name__, str(self._database), str(descriptor), level],
             stdin=subprocess.PIPE,
@@ -97,17 +97,17 @@ class Beside(ExitStack):
             pass_fds=(descriptor,),
             start_new_session=True,
         )
-        # From here on it is the process that listens, and nobody if that has ended.
+        # Only the process listens from here on, and nothing if it has ended.
         self._listener.close()
         self._watcher = threading.Thread(target=self._watch, name="ztrace-web", daemon=True)
         self._watcher.start()
         self.callback(self._end)
 
     def stop(self) -> None:
-        """Do nothing: it takes nothing that would have to be stored."""
+        """Do nothing: the server accepts nothing that has to be stored."""
 
     def is_done(self) -> bool:
-        """Tell that nothing is to be waited for."""
+        """Return True: there is nothing to wait for."""
         return True
 
     def _end(self) -> None:
@@ -126,7 +126,7 @@ class Beside(ExitStack):
         assert self._process is not None
         status = self._process.wait()
         if not self._ending:
-            self._say(f"the web page has ended (status {status}); the collector goes on")
+            self._say(f"the web page has ended (status {status}); the collector continues")
 
 
 def main() -> int:

@@ -1,6 +1,6 @@
-"""Who is let in, and what every answer carries.
+"""Authentication of requests, and security headers of responses.
 
-One idea: it stands before all routes and decides by the headers alone, so no route can forget it.
+One idea: the guard is in front of all routes and decides by the headers alone, so no route can omit it.
 """
 
 import hmac
@@ -17,14 +17,14 @@ from ztrace.addresses import is_loopback
 from ztrace_viewer.web.answers import answer_error
 from ztrace_viewer.web.start import STYLE_SOURCE, answer_locked
 
-#: The header for programs that have another use for ``Authorization``.
+#: Header for clients that use ``Authorization`` otherwise.
 TOKEN_HEADER = "x-ztrace-token"
-#: The parameter of the URL that is announced.
+#: Parameter of the announced URL.
 TOKEN_PARAMETER = "token"
-#: How long a browser keeps the cookie: as long as it runs would end with each of its updates.
+#: Lifetime of the cookie; a session cookie would end with each update of the browser.
 COOKIE_S = 30 * 86_400
 
-#: Nothing is loaded from anywhere, nothing is framed or kept, nobody is told where a link came from.
+#: Headers that forbid loading, framing, caching and referrers.
 _SECURITY = {
     "Content-Security-Policy": (
         f"default-src 'none'; style-src {STYLE_SOURCE}; base-uri 'none'; form-action 'none';"
@@ -42,22 +42,22 @@ _UNAUTHORIZED, _SEE_OTHER, _MISDIRECTED = 401, 303, 421
 
 
 class Guard:
-    """Asks for the token, and for a host that is this machine."""
+    """Application in front of another, which requires the token and a Host header of this machine."""
 
     def __init__(self, app: ASGIApp, *, token: str, port: int) -> None:
-        """Stand before an application.
+        """Guard an application.
 
         Args:
-            app: that.
-            token: what it is to ask for.
-            port: where it is served: a browser keeps cookies by host, and other ports have other tokens.
+            app: the application.
+            token: token that requests must have.
+            port: port of the server, part of the cookie's name: browsers keep cookies by host only.
         """
         self._app = app
         self._token = token.encode()
         self._cookie = f"ztrace_{port}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or answer it."""
+        """Pass a request on, or reject it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -71,7 +71,7 @@ class Guard:
         await app(scope, receive, send_secured)
 
     def _check(self, request: Request) -> Response | None:
-        """Return the answer to a request that does not get further."""
+        """Return the response to a request that is not passed on."""
         if not _is_this_machine(request.headers.get("host", "")):
             return answer_error(
                 request, _MISDIRECTED, "the Host header names another machine; a proxy has to send localhost"
@@ -89,7 +89,7 @@ class Guard:
         given = request.query_params.get(TOKEN_PARAMETER)
         if given is None or request.method not in ("GET", "HEAD"):
             return None
-        # Out of the address bar, the history and whatever is copied from there.
+        # Removes the token from the address bar, the history and copied URLs.
         return self._keep(_leave_out_token(request))
 
     def _find_tokens(self, request: Request) -> Iterator[str]:
@@ -112,7 +112,7 @@ class Guard:
 
 def _leave_out_token(request: Request) -> Response:
     kept = [pair for pair in request.query_params.multi_items() if pair[0] != TOKEN_PARAMETER]
-    # A path is made relative to this host: "//elsewhere" would lead away.
+    # The path stays on this host: "//elsewhere" would lead away.
     path = "/" + request.scope.get("raw_path", b"/").decode("ascii", "replace").partition("?")[0].lstrip("/")
     query = str(QueryParams(kept))
     return RedirectResponse(path + (f"?{query}" if query else ""), _SEE_OTHER)
@@ -129,7 +129,7 @@ def _read_cookies(headers: Headers, name: str) -> Iterator[str]:
 
 
 def _is_this_machine(host: str) -> bool:
-    """Tell whether a Host header names this machine: a page from elsewhere names its own host."""
+    """Return whether a Host header names this machine; a page from elsewhere has its own host."""
     found = _HOST.fullmatch(host)
     if found is None:
         return False

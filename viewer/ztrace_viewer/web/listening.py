@@ -36,6 +36,6 @@ def parse_address(text: str, option: str) -> Address:
 
 
 def find_address(listener: socket.socket) -> Address:
-    """Return where a socket listens."""
+    """Return the address of a listening socket."""
     host, port, *_ = listener.getsockname()
     return Address(host, port)

@@ -1,6 +1,6 @@
-"""The server: uvicorn, quiet, on a socket that listens already.
+"""The server: uvicorn without output, on a socket that is already listening.
 
-One idea: the socket is opened by whoever starts it, so that what can go wrong has gone wrong before.
+One idea: the caller opens the socket, so an unusable address is an error before the server starts.
 """
 
 import asyncio
@@ -19,24 +19,24 @@ from ztrace_collector.otlp.listening.http_connections import Connection
 from ztrace_viewer.web.app import make_app
 from ztrace_viewer.web.listening import find_address
 
-#: How long answers on their way may take at the end, and how long a connection may be idle.
+#: Grace period of responses in progress at the end, and timeout of idle connections.
 GRACE_S, IDLE_S = 2, 15
-#: What the end may take beyond that.
+#: Time for the end beyond the grace period.
 _MARGIN_S = 1
-#: Bytes of a request's line and headers: a thousand trace ids.
+#: Largest line and headers of a request, in bytes: a thousand trace ids.
 _MAX_HEAD_BYTES = 64 << 10
 
 
 class Server:
-    """A server that any thread can run, and any other thread or a signal handler can stop."""
+    """Server that any thread can run, and any other thread or a signal handler can stop."""
 
     def __init__(self, database: Path, token: str, listener: socket.socket) -> None:
-        """Prepare; `run` closes the socket.
+        """Prepare a server.
 
         Args:
-            database: the file that is read.
-            token: what those who ask have to have.
-            listener: where it listens.
+            database: the file to read.
+            token: token that requests must have.
+            listener: listening socket, which `run` closes.
         """
         self._listener = listener
         self._server = _Quiet(
@@ -61,26 +61,26 @@ class Server:
         self._server.should_exit = True
 
     def run(self) -> None:
-        """Serve, until `stop`."""
+        """Serve until `stop` is called."""
         with self._listener:
             asyncio.run(self._server.serve([self._listener]))
 
 
 def serve(database: Path, token: str, listener: socket.socket, ready: Callable[[], None]) -> None:
-    """Serve until SIGINT or SIGTERM; a second one ends it at once.
+    """Serve until SIGINT or SIGTERM; a second signal ends the process at once.
 
     Args:
-        database: the file that is read.
-        token: what those who ask have to have.
-        listener: where it listens; closed at the end.
-        ready: called when it can be used, and ended.
+        database: the file to read.
+        token: token that requests must have.
+        listener: listening socket, closed at the end.
+        ready: called once signals end the server.
     """
     server = Server(database, token, listener)
 
     def handle(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
         server.stop()
-        # A thread that makes an answer cannot be ended otherwise, and nothing is lost with it.
+        # A thread with a response in progress cannot be ended otherwise, and nothing is lost with it.
         end = threading.Timer(GRACE_S + _MARGIN_S, os._exit, (0,))
         end.daemon = True
         end.start()
@@ -95,9 +95,9 @@ def serve(database: Path, token: str, listener: socket.socket, ready: Callable[[
 
 
 class _Quiet(uvicorn.Server):
-    """Leaves signals to whoever runs it."""
+    """Server of uvicorn that leaves signals to its caller."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Do nothing."""
+        """Leave the signal handlers as they are."""
         yield

@@ -1,6 +1,6 @@
-"""The page at ``/``: what is served, and how programs are pointed here.
+"""The page at ``/``, which explains the API and how clients use it.
 
-One idea: it is plain text in a frame of HTML, so that it needs nothing, and shows nothing of the database.
+One idea: the page is static text in HTML, so it loads nothing and shows nothing of the database.
 """
 
 import base64
@@ -15,7 +15,7 @@ _STYLE = (
     "border-radius:3px}dt{margin-top:1em;font-weight:600}dd{margin:0}"
     "@media(prefers-color-scheme:dark){body{color:#e6e9ec;background:#15181c}code{background:#2a2f36}}"
 )
-#: What the page's style is, for the policy that permits no other.
+#: Hash of the page's style, for a policy that permits no other.
 STYLE_SOURCE = f"'sha256-{base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()}'"
 
 _HEAD = (
@@ -29,8 +29,8 @@ def answer_start(database: str, address: str) -> HTMLResponse:
     """Return the page.
 
     Args:
-        database: its name.
-        address: where this is served, as programs give it.
+        database: name of the database.
+        address: URL of the server.
     """
     url = escape(address)
     return HTMLResponse(
@@ -51,7 +51,7 @@ def answer_start(database: str, address: str) -> HTMLResponse:
 
 
 def answer_locked(status: int) -> HTMLResponse:
-    """Return the page for those who have no token."""
+    """Return the page for requests without the token."""
     return HTMLResponse(
         f"{_HEAD}<p>Open the URL that <code>ztrace</code> printed: it has the token in it.</p></html>\n",
         status,

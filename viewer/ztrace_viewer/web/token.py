@@ -1,7 +1,7 @@
-"""The token by which whoever asks is let in.
+"""Token that requests must have.
 
-One idea: it lasts as long as the database it opens, so it is kept in a file beside it, which only its owner
-can read; a person gets it with the page's URL, a program is given it once.
+One idea: the token lives as long as its database, so it is stored in a file beside it, readable by the owner
+only. A person gets it with the page's URL; a program is given it once.
 """
 
 import os
@@ -15,28 +15,28 @@ from ztrace.errors import SettingsError
 from ztrace_collector.files import write_whole
 from ztrace_viewer.interrupts import ignored
 
-#: Gives the token, instead of the file.
+#: Variable with the token, in place of the file.
 TOKEN_VARIABLE = "ZTRACE_WEB_TOKEN"
-#: What is put behind the database's name.
+#: Suffix of the file, after the database's name.
 SUFFIX = ".token"
-#: Characters of a token that are not too easily guessed; those of one that is made stand for 192 bits.
+#: Least characters of a token, and bytes of a generated one: 192 bits.
 MIN_LENGTH, _MADE_BYTES = 16, 24
-#: What can stand unescaped in a URL, a header and a cookie.
+#: Tokens that need no escaping in a URL, a header and a cookie.
 _TOKEN = re.compile(rf"[A-Za-z0-9_.~-]{{{MIN_LENGTH},256}}", re.ASCII)
 
 
 def find_token(database: Path, environment: Mapping[str, str] = os.environ) -> str:
-    """Return the token that was given, or the one kept beside the database; make that if there is none.
+    """Return the token of the variable, or of the file beside the database, which is created if missing.
 
     Raises:
-        SettingsError: it cannot be used, kept or read.
+        SettingsError: the token is invalid, or cannot be read or stored.
     """
     given = environment.get(TOKEN_VARIABLE)
     if given:
         if not _TOKEN.fullmatch(given):
             raise SettingsError(
                 f"{TOKEN_VARIABLE} is not a token",
-                hint=f"give it {MIN_LENGTH} to 256 letters, digits and any of -_.~",
+                hint=f"use {MIN_LENGTH} to 256 letters, digits and any of -_.~",
             )
         return given
     path = database.with_name(database.name + SUFFIX)
@@ -68,11 +68,11 @@ def _read(path: Path) -> str:
             raise SettingsError(f"{path} can be read by others", hint=f"chmod 600 {path}")
         token = file.read(1024).strip()
     if not _TOKEN.fullmatch(token):
-        raise SettingsError(f"{path} has no token in it", hint="delete it; a new one is made")
+        raise SettingsError(f"{path} contains no token", hint="delete it, and a new one is created")
     return token
 
 
 def _explain(path: Path, error: OSError) -> SettingsError:
     return SettingsError(
-        f"the token cannot be kept in {path}: {error.strerror}", hint=f"give one as {TOKEN_VARIABLE}"
+        f"cannot store the token in {path}: {error.strerror}", hint=f"give one as {TOKEN_VARIABLE}"
     )

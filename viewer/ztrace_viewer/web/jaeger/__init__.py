@@ -1,5 +1,4 @@
-"""Jaeger's query API, version 1 and 3, over the database.
+"""Jaeger's query API, versions 1 and 3, over the database.
 
-One idea: both versions ask the same questions, so a question is answered once, and only the parameters and
-the form of the answer belong to a version.
+One idea: both versions share their queries; only parameters and the form of responses depend on the version.
 """

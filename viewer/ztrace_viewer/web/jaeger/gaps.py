@@ -1,7 +1,4 @@
-"""What a trace lacks, in words beside its spans: Jaeger's page shows them.
-
-One idea: a span says what is wrong with it where it is shown, and no tree looks whole that is not.
-"""
+"""Warnings of spans, by which Jaeger's page shows that a trace is incomplete."""
 
 from collections.abc import Iterable
 
@@ -10,7 +7,7 @@ from ztrace_viewer.export.jaeger_fields import CHILD_OF, JaegerSpan, Trace
 
 
 def add_warnings(traces: Iterable[Trace]) -> list[Trace]:
-    """Give each span that is not as it should be its warnings; return the traces."""
+    """Add warnings to spans without a stored parent or without an end, and return the traces."""
     return [_add(trace) for trace in traces]
 
 
@@ -27,6 +24,6 @@ def _find_gaps(span: JaegerSpan, trace_id: str, there: set[str]) -> Iterable[str
     for reference in span["references"]:
         of_trace = reference["refType"] == CHILD_OF and reference["traceID"] == trace_id
         if of_trace and reference["spanID"] not in there:
-            yield f"its parent {reference['spanID']} is not stored; 'ztrace show {trace_id}' says why"
+            yield f"its parent {reference['spanID']} is not stored; 'ztrace show {trace_id}' shows the reason"
     if any(tag["key"] == UNFINISHED for tag in span["tags"]):
-        yield f"it has not ended; 'ztrace show {trace_id}' says what has become of it"
+        yield f"it has not ended; 'ztrace show {trace_id}' shows its state"

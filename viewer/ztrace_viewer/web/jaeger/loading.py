@@ -1,6 +1,6 @@
-"""Traces as OTLP, for an answer.
+"""Traces as OTLP, for a response.
 
-One idea: a trace is read only if there is room for it in the answer, which its row tells before.
+One idea: the row of a trace has its number of spans, so a trace is read only if it fits into the response.
 """
 
 import sqlite3
@@ -13,7 +13,7 @@ from ztrace_collector.otlp.mapping.outgoing import Builder
 from ztrace_collector.otlp.mapping.reading import StoredSpan, read_trace_after, read_traces, read_unfinished
 from ztrace_viewer.queries.pieces import count_spans
 
-#: Spans in one answer: 15 MB of JSON and ten times as much memory while it is made, which takes seconds.
+#: Spans in one response: 15 MB of JSON, and for some seconds ten times as much memory.
 MAX_SPANS = 20_000
 
 
@@ -21,9 +21,9 @@ class Loaded(NamedTuple):
     """Traces with their spans.
 
     Attributes:
-        requests: one for each trace, in the order asked for; never one without spans.
-        left_out: how many were left out because the answer was full.
-        cut: the only trace has more spans than an answer.
+        requests: one for each trace with spans, in the requested order.
+        left_out: number of traces that did not fit into the response.
+        cut: the only trace has more spans than fit.
     """
 
     requests: list[ExportTraceServiceRequest]
@@ -32,16 +32,16 @@ class Loaded(NamedTuple):
 
     @property
     def note(self) -> str:
-        """What is missing, in words; nothing if nothing is."""
+        """Note on what is missing, empty if nothing is."""
         if self.left_out:
-            return f"{self.left_out:,} traces left out: an answer has at most {MAX_SPANS:,} spans"
+            return f"{self.left_out:,} traces left out: a response has at most {MAX_SPANS:,} spans"
         return f"the first {MAX_SPANS:,} spans of a larger trace" if self.cut else ""
 
 
 def load_traces(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> Loaded:
-    """Return those of some traces that there are, with their spans, also those that have not ended.
+    """Return the stored ones of some traces, with all spans, ended or not.
 
-    Of a trace that is larger than an answer may be the spans that were stored first are returned.
+    A single trace that is too large for a response is cut to the spans stored first.
     """
     counts = count_spans(db, trace_ids)
     chosen: list[bytes] = []
@@ -60,6 +60,6 @@ def load_traces(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> Loaded:
 
 def _read(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> list[StoredSpan]:
     if len(trace_ids) == 1:
-        # The only one that can have more spans than there is room for.
+        # Only a single trace can have more spans than fit.
         return read_trace_after(db, trace_ids[0], 0, MAX_SPANS + 1)
     return read_traces(db, trace_ids)

@@ -1,7 +1,7 @@
-"""Whether a trace has a span that is all that a question says.
+"""Matching of spans with the tags of a search.
 
-One idea: a span has the tags that it is shown with. So what is compared is the span as OTLP, made only of the
-few whose row, by what is written in it at all, can have every tag.
+One idea: a span has the tags that Jaeger's page shows, so it is compared as OTLP. Only spans whose rows
+contain the text of every tag are converted.
 """
 
 import base64
@@ -29,28 +29,28 @@ from ztrace_viewer.queries.deadline import Deadline
 from ztrace_viewer.queries.matching import SpanFilter, SpanKey
 from ztrace_viewer.web.jaeger.parameters import Question
 
-#: Names by which Jaeger's storages look for what is no attribute.
+#: Names of tags for fields that are not attributes, as in Jaeger's storages.
 _SCOPE_NAMES, _SCOPE_VERSIONS = (SCOPE_TAG, "scope.name"), (SCOPE_VERSION_TAG, "scope.version")
 _STATUSES = (STATUS_TAG, "span.status")
 _RESOURCE = "resource."
 _FIELDS = {ERROR_TAG, KIND_TAG, DESCRIPTION_TAG, *_STATUSES, *_SCOPE_NAMES, *_SCOPE_VERSIONS}
-#: What is made of a span's other columns when it is shown: their names are in no row.
+#: Prefixes of tags made from other columns, whose names no row contains.
 _MADE_OF_COLUMNS = ("service.", "host.", "process.", "telemetry.", "ztrace.", "rpc.", "messaging.")
-#: What is made of its exception.
+#: Prefixes of tags made from the exception.
 _MADE_OF_EXCEPTION = ("exception.", "error.")
 _TRUE, _FALSE = {"1", "t", "true"}, {"0", "f", "false"}
 
 
 class Matcher:
-    """Tells which traces have a span that matches one question."""
+    """Search for traces that have a span with all conditions of one question."""
 
     def __init__(self, db: sqlite3.Connection, question: Question, methods: frozenset[int] | None) -> None:
-        """Prepare.
+        """Prepare a search.
 
         Args:
-            db: read-only.
-            question: what is asked.
-            methods: ids of the methods that its service and operation leave; None for all.
+            db: from `open_database`.
+            question: the conditions.
+            methods: ids of the methods of its service and operation; None for all.
         """
         self._db = db
         self._tags = dict(question.tags)
@@ -60,7 +60,7 @@ class Matcher:
             self._add_tag(key, value)
 
     def find(self, trace_ids: Sequence[bytes], deadline: Deadline) -> set[bytes]:
-        """Return those traces that have such a span, as far as there is time."""
+        """Return the traces that have a matching span, as far as found before the deadline."""
         if not trace_ids:
             return set()
         if self._builder is None:
@@ -84,7 +84,7 @@ class Matcher:
         )
 
     def _add_tag(self, key: str, value: str) -> None:
-        """Leave out the rows that cannot have a tag, where the row decides that."""
+        """Require a tag of the rows, as far as rows contain it."""
         name = key.removeprefix(_RESOURCE)
         if key == ERROR_TAG and value.lower() in _TRUE | _FALSE:
             self._filter.add_status(failed=value.lower() in _TRUE)
@@ -132,7 +132,7 @@ def _has_attribute(attributes: Sequence[KeyValue], key: str, value: str) -> bool
 
 
 def _read(value: AnyValue) -> str:
-    """Return a value as people write it in a question."""
+    """Return a value as text, as people write it in a search."""
     plain = _read_plain(value)
     if isinstance(plain, str):
         return plain

@@ -1,7 +1,7 @@
-"""What is asked in a URL, as Jaeger's servers read it.
+"""Parameters of requests, parsed as Jaeger's servers do.
 
-One idea: a question is checked whole before the database is opened, so that whoever asks wrongly is told so,
-in one line, whatever the state of the file.
+One idea: all parameters are validated before the database is opened, so an invalid request gets its error in
+any state of the file.
 """
 
 import json
@@ -17,21 +17,21 @@ from ztrace.errors import SettingsError
 from ztrace.records import INT64_MAX
 from ztrace_viewer.terminal.durations import UNITS_NS
 
-#: Traces in an answer where no number is given, as with Jaeger.
+#: Default number of traces in a response, as in Jaeger.
 DEFAULT_LIMIT = 100
-#: Traces in an answer at most: as many as Jaeger's page asks for.
+#: Most traces in a response; Jaeger's page requests as many.
 MAX_LIMIT = 1500
-#: Traces that may be asked for by their ids at once.
+#: Most trace ids in a request.
 MAX_IDS = 1000
-#: Tags in a question: each is looked for in every span that comes into question.
+#: Most tags in a search; each is compared with every candidate span.
 MAX_TAGS = 32
-#: How far back dependencies go where nothing is said, as with Jaeger.
+#: Default time of dependencies, as in Jaeger.
 DEFAULT_LOOKBACK_NS = UNITS_NS["d"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TRACE_ID = re.compile(r"[0-9a-fA-F]{1,32}")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,30}", re.ASCII)
-#: Go's units.
+#: Units of Go's durations.
 _UNITS = "|".join(("ns", "us", "µs", "\N{GREEK SMALL LETTER MU}s", "ms", "s", "m", "h"))
 _DURATION_PART = re.compile(rf"([0-9]{{1,18}}(?:\.[0-9]{{0,18}})?|\.[0-9]{{1,18}})({_UNITS})", re.ASCII)
 _MOMENT = re.compile(
@@ -41,20 +41,20 @@ _TRUE, _FALSE = {"1", "t", "T", "TRUE", "true", "True"}, {"0", "f", "F", "FALSE"
 
 
 class ParameterError(SettingsError):
-    """A parameter of a URL cannot be used."""
+    """A parameter of a request is invalid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Which traces are looked for: those with a span that is all of this; None and no tags leave it open.
+    """Conditions of a search for traces, of which one span has to meet all; None is no condition.
 
     Attributes:
-        start_ns: when the trace began at the earliest, Unix.
-        end_ns: when it began at the latest, Unix.
-        min_ns: how long the span took at least.
-        max_ns: how long it took at most.
-        tags: names to values as text.
-        limit: how many traces are wanted, the newest.
+        start_ns: earliest start of the trace, Unix.
+        end_ns: latest start of the trace, Unix.
+        min_ns: shortest duration of the span.
+        max_ns: longest duration of the span.
+        tags: values as text, by name.
+        limit: most traces to return, the newest.
     """
 
     start_ns: int = 0
@@ -68,48 +68,48 @@ class Question:
 
 
 def parse_trace_id(text: str) -> bytes:
-    """Read a trace id, of which zeros at the beginning may have been left out."""
+    """Parse a trace id, whose leading zeros may be omitted."""
     if not _TRACE_ID.fullmatch(text):
         raise ParameterError(f"{text[:40]!r} is not a trace id", hint="it has up to 32 hex digits")
     return bytes.fromhex(text.zfill(32))
 
 
 def parse_trace_ids(texts: Sequence[str]) -> list[bytes]:
-    """Read the trace ids of one question, each once."""
+    """Parse the trace ids of a request, each once."""
     if len(texts) > MAX_IDS:
-        raise ParameterError(f"{len(texts):,} trace ids are too many", hint=f"ask for {MAX_IDS:,} at once")
+        raise ParameterError(f"{len(texts):,} trace ids are too many", hint=f"request {MAX_IDS:,} at most")
     return list(dict.fromkeys(map(parse_trace_id, texts)))
 
 
 def parse_integer(text: str, name: str) -> int:
-    """Read a whole number."""
+    """Parse a whole number."""
     if not _INTEGER.fullmatch(text):
         raise ParameterError(f"{name} is not a whole number: {text[:40]!r}")
     return int(text)
 
 
 def parse_limit(text: str, name: str) -> int:
-    """Read how many traces are wanted; more than there may be is as good as that."""
+    """Parse the number of traces, reduced to the largest one allowed."""
     if not text:
         return DEFAULT_LIMIT
     limit = parse_integer(text, name)
     if limit < 1:
-        raise ParameterError(f"{name} is {limit}", hint="ask for one trace at least")
+        raise ParameterError(f"{name} is {limit}", hint="request one trace at least")
     return min(limit, MAX_LIMIT)
 
 
 def parse_boolean(text: str, name: str) -> bool:
-    """Read yes or no as Go does."""
+    """Parse a boolean as Go does."""
     if text and text not in _TRUE | _FALSE:
         raise ParameterError(f"{name} is neither true nor false: {text[:40]!r}")
     return text in _TRUE
 
 
 def parse_go_duration(text: str, name: str) -> int | None:
-    """Read a duration as Go writes it, ``1m30s`` or ``1.5ms``.
+    """Parse a duration in Go's form, ``1m30s`` or ``1.5ms``.
 
     Returns:
-        Nanoseconds; None for no text and for nothing, which Jaeger takes for "any".
+        Nanoseconds; None for an empty text and for zero, which mean "any" to Jaeger.
     """
     if not text:
         return None
@@ -125,8 +125,8 @@ def parse_go_duration(text: str, name: str) -> int | None:
 
 
 def parse_moment(text: str, name: str) -> int:
-    """Read RFC 3339; Unix nanoseconds."""
-    # Grafana does not escape the sign of a zone, which arrives as a space.
+    """Parse a time of RFC 3339 to Unix nanoseconds."""
+    # Grafana does not escape the plus sign of a zone, which arrives as a space.
     found = _MOMENT.fullmatch(text.replace(" ", "+").upper())
     try:
         if found is None:
@@ -141,12 +141,12 @@ def parse_moment(text: str, name: str) -> int:
 
 
 def clamp(moment_ns: int) -> int:
-    """Return a moment that SQLite can compare."""
+    """Return a moment within the range of SQLite's integers."""
     return max(0, min(moment_ns, INT64_MAX))
 
 
 def parse_tags(pairs: Sequence[str], objects: Sequence[str], name: str) -> dict[str, str]:
-    """Read tags, ``key:value`` each or JSON objects of texts."""
+    """Parse tags, given as ``key:value`` or as JSON objects of strings."""
     tags: dict[str, str] = {}
     for pair in pairs:
         key, colon, value = pair.partition(":")
@@ -157,7 +157,7 @@ def parse_tags(pairs: Sequence[str], objects: Sequence[str], name: str) -> dict[
         if text:
             tags.update(_parse_object(text, name))
     if len(tags) > MAX_TAGS:
-        raise ParameterError(f"{len(tags)} tags are too many", hint=f"ask for {MAX_TAGS} at most")
+        raise ParameterError(f"{len(tags)} tags are too many", hint=f"give {MAX_TAGS} at most")
     return tags
 
 
@@ -168,9 +168,9 @@ def _parse_object(text: str, name: str) -> dict[str, str]:
         raise ParameterError(f"{name} is not JSON", hint='write it like {"http.method": "GET"}') from error
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
         raise ParameterError(
-            f"{name} is not a JSON object of texts", hint='numbers in quotes: {"retries": "3"}'
+            f"{name} is not a JSON object of strings", hint='write numbers in quotes: {"retries": "3"}'
         )
-    # Half of a surrogate pair is no text that could be stored, so nothing has it.
+    # Half of a surrogate pair cannot be stored, so no span has it.
     return {_encodable(key): _encodable(value) for key, value in found.items()}
 
 
@@ -179,14 +179,14 @@ def _encodable(text: str) -> str:
 
 
 def check_order(question: Question) -> Question:
-    """Return the question if its bounds are in order."""
+    """Return the question, after a check of the order of its bounds."""
     if question.min_ns is not None and question.max_ns is not None and question.max_ns < question.min_ns:
         raise ParameterError("the longest duration is less than the shortest")
     return question
 
 
 def read_version_1(query: QueryParams) -> Question:
-    """Return what ``/api/traces`` asks; times are microseconds."""
+    """Return the question of ``/api/traces``, whose times are microseconds."""
     bounds = {}
     for name, otherwise_ns in (("start", 0), ("end", INT64_MAX)):
         text = query.get(name, "")
@@ -195,7 +195,7 @@ def read_version_1(query: QueryParams) -> Question:
     return check_order(
         Question(
             start_ns=bounds["start"],
-            # The microsecond that is named belongs to it.
+            # Includes the given microsecond.
             end_ns=clamp(bounds["end"] + UNITS_NS["us"] - 1),
             service=query.get("service") or None,
             operation=query.get("operation") or None,
@@ -208,7 +208,7 @@ def read_version_1(query: QueryParams) -> Question:
 
 
 def read_version_3(query: QueryParams) -> Question:
-    """Return what ``/api/v3/traces`` asks, in either spelling of the names."""
+    """Return the question of ``/api/v3/traces``, with either spelling of the names."""
 
     def get(name: str, *others: str) -> str:
         names = (f"query.{name}", f"query.{_spell_with_underscores(name)}", *others)
@@ -218,7 +218,7 @@ def read_version_3(query: QueryParams) -> Question:
     if not since or not until:
         raise ParameterError("query.startTimeMin and query.startTimeMax are required")
     if query.get("query.filter"):
-        raise ParameterError("query.filter is not served", hint="use query.attributes")
+        raise ParameterError("query.filter is not supported", hint="use query.attributes")
     start_ns, end_ns = parse_moment(since, "query.startTimeMin"), parse_moment(until, "query.startTimeMax")
     if start_ns >= end_ns:
         raise ParameterError("query.startTimeMin is not before query.startTimeMax")
@@ -238,7 +238,7 @@ def read_version_3(query: QueryParams) -> Question:
 
 
 def read_stretch(query: QueryParams, now_ns: int) -> tuple[int, int]:
-    """Return the first and the last moment that dependencies are asked for; they come as milliseconds."""
+    """Return the first and the last moment of dependencies, which are given in milliseconds."""
     end, lookback = query.get("endTs", ""), query.get("lookback", "")
     end_ns = parse_integer(end, "endTs") * UNITS_NS["ms"] if end else now_ns
     back_ns = parse_integer(lookback, "lookback") * UNITS_NS["ms"] if lookback else DEFAULT_LOOKBACK_NS

@@ -1,8 +1,7 @@
-"""Which traces a question finds.
+"""Search for traces.
 
-One idea: most of a question is settled by what a trace's row has, its services and its root, and by the
-minutes in which a method was called at all. Only traces about which that leaves a doubt have their spans
-looked at, as many as there is time for.
+One idea: the row of a trace, with its services and root, and the minutes in which a method was called decide
+about most traces. Spans are read only of the others, until the deadline.
 """
 
 import json
@@ -19,16 +18,16 @@ from ztrace_viewer.queries.names import find_operations
 from ztrace_viewer.web.jaeger.matching import Matcher
 from ztrace_viewer.web.jaeger.parameters import Question
 
-#: Traces whose spans are read by one statement.
+#: Traces whose spans one statement reads.
 CHUNK = 200
 
 
 class Found(NamedTuple):
-    """What a search has found.
+    """Result of a search.
 
     Attributes:
         traces: the newest first.
-        note: what was left out for want of time; nothing if all was looked at.
+        note: the time that was not searched before the deadline; empty if all was.
     """
 
     traces: list[Candidate]
@@ -36,12 +35,12 @@ class Found(NamedTuple):
 
 
 class _Names(NamedTuple):
-    """What a question's names are in the tables.
+    """Names of a question as in the tables.
 
     Attributes:
-        service: as the JSON arrays of ``traces.services`` have it; None for any.
-        methods: ids; None for any.
-        minutes: those in which any of the methods was called, in their order; None for any.
+        service: service as in the JSON of ``traces.services``; None for any.
+        methods: ids of the methods; None for any.
+        minutes: minutes in which any of the methods was called, in order; None for any.
     """
 
     service: str | None
@@ -50,7 +49,7 @@ class _Names(NamedTuple):
 
 
 def search(db: sqlite3.Connection, question: Question, deadline: Deadline) -> Found:
-    """Return the newest traces that have a span which is all that the question says."""
+    """Return the newest traces with a span that meets all conditions of a question."""
     names = _find_names(db, question)
     if names.methods is not None and not names.methods:
         return Found([])
@@ -78,7 +77,7 @@ def search(db: sqlite3.Connection, question: Question, deadline: Deadline) -> Fo
 def _match(
     chunk: Sequence[Candidate], names: _Names, matcher: Matcher, deadline: Deadline, *, by_span: bool
 ) -> list[Candidate]:
-    """Return those of some traces that match, by their roots or by their spans."""
+    """Return the matching ones of some traces, by their roots or spans."""
     sure = set()
     if not by_span and names.methods is not None:
         sure = {each.trace_id for each in chunk if each.root_method in names.methods}
@@ -88,7 +87,7 @@ def _match(
 
 
 def _may_match(trace: Candidate, names: _Names) -> bool:
-    """Tell whether any of the methods was called while a trace went on."""
+    """Return whether any of the methods was called during a trace."""
     if names.minutes is None:
         return True
     first = bisect_left(names.minutes, trace.start_ns // MINUTE_NS)
@@ -98,7 +97,7 @@ def _may_match(trace: Candidate, names: _Names) -> bool:
 def _find_names(db: sqlite3.Connection, question: Question) -> _Names:
     service = None
     if question.service is not None:
-        # As the collector writes the array: between quotes that no name can contain unescaped.
+        # As in the array that the collector writes, in quotes that no name contains unescaped.
         service = json.dumps(question.service, ensure_ascii=False)
     if question.service is None and question.operation is None:
         return _Names(service, None, None)

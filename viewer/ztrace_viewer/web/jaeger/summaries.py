@@ -1,7 +1,7 @@
-"""Traces in a few numbers, as Jaeger's page lists them.
+"""Summaries of traces, which Jaeger's page lists.
 
-One idea: ``traces`` has the sums of a trace, but not by service; these are counted from its spans, which are
-read for the traces of one answer only.
+One idea: ``traces`` has the totals of a trace but not those of each service, so spans are counted, for the
+traces of one response only.
 """
 
 import sqlite3
@@ -13,7 +13,7 @@ from ztrace_viewer.queries.names import Method, read_methods
 
 
 class ServiceSummary(TypedDict):
-    """A service's part in a trace; as everywhere in version 3, what is nothing is left out."""
+    """A service's part in a trace; version 3 omits zeros."""
 
     name: str
     spanCount: int
@@ -21,7 +21,7 @@ class ServiceSummary(TypedDict):
 
 
 class TraceSummary(TypedDict):
-    """A trace in a list; times are texts, since a browser's numbers do not hold them."""
+    """A trace in a list; times are strings, since they exceed a browser's exact integers."""
 
     traceId: str
     rootServiceName: NotRequired[str]

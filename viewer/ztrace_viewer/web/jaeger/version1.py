@@ -1,7 +1,4 @@
-"""Version 1 of the API: what Grafana's data source and Jaeger's page up to 2.18 ask.
-
-One idea: a route reads its parameters, asks, and puts the answer into the envelope; nothing else is here.
-"""
+"""Version 1 of the API, for Grafana's data source and for Jaeger's page up to 2.18."""
 
 import time
 
@@ -84,7 +81,7 @@ def make_routes(asker: Asker) -> list[Route]:
     def trace(request: Request) -> Response:
         query = request.query_params
         trace_id = parse_trace_id(request.path_params["trace"])
-        # Found by its id wherever it is: Grafana gives the times in another unit than Jaeger's page.
+        # Times are checked and ignored: Grafana gives them in another unit than Jaeger's page.
         for name in ("start", "end"):
             if query.get(name):
                 parse_integer(query[name], name)
@@ -108,11 +105,11 @@ def make_routes(asker: Asker) -> list[Route]:
         return answer_data(request, data, note=calls.note)
 
     def metrics(request: Request) -> Response:
-        return answer_error(request, _NOT_IMPLEMENTED, "figures are not served here; see 'ztrace stats'")
+        return answer_error(request, _NOT_IMPLEMENTED, "metrics are not supported; see 'ztrace stats'")
 
     return [
         Route("/api/services", services),
-        # Grafana writes a service's name into the path as it is, slashes and all.
+        # Grafana does not escape slashes of a service's name in the path.
         Route("/api/services/{service:path}/operations", operations_of),
         Route("/api/operations", operations),
         Route("/api/traces", traces),

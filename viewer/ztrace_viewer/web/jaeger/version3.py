@@ -1,6 +1,6 @@
-"""Version 3 of the API: what Jaeger's page asks since 2.19, and Grafana where it is told to.
+"""Version 3 of the API, for Jaeger's page since 2.19, and for Grafana if configured.
 
-One idea: traces are OTLP, written as OTLP's JSON, so nothing of a span is lost on the way to the page.
+One idea: traces are OTLP as JSON, so the page gets everything of a span.
 """
 
 from starlette.requests import Request
@@ -34,7 +34,7 @@ def make_routes(asker: Asker) -> list[Route]:
     def trace(request: Request) -> Response:
         query = request.query_params
         trace_id = parse_trace_id(request.path_params["trace"])
-        # A trace is found by its id, wherever it is.
+        # Times are checked and ignored: a trace is found by its id at any time.
         for name in ("startTime", "start_time", "endTime", "end_time"):
             if query.get(name):
                 parse_moment(query[name], name)
@@ -73,7 +73,7 @@ def make_routes(asker: Asker) -> list[Route]:
 def _answer_traces(request: Request, loaded: Loaded, note: str = "") -> Response:
     if not loaded.requests:
         raise NotFoundError("no traces found")
-    # Each trace has resources of its own: Grafana takes a resource for a trace.
+    # Each trace has its own resources, since Grafana takes a resource for a trace.
     resource_spans = [each for made in loaded.requests for each in read_content(made)["resourceSpans"]]
     return answer(
         request,
