@@ -133,8 +133,9 @@ def _find_hot(tree: TreeDocument) -> set[int]:
     spans = [(span["self_ns"] or 0, id(span)) for span, _ in walk(tree["roots"])]
     threshold = (tree["duration_ns"] or 0) * _HOT_SHARE
     hot = {key for self_ns, key in spans if self_ns >= threshold > 0}
-    largest = max(spans)
-    return hot | {largest[1]} if largest[0] else hot
+    # Of several largest the first, so that a tree is always drawn the same.
+    largest_ns, first = max(spans, key=lambda each: each[0])
+    return hot | {first} if largest_ns else hot
 
 
 def _name_origins(tree: TreeDocument) -> dict[str, str]:
