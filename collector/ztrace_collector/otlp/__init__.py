@@ -1,7 +1,8 @@
-"""OpenTelemetry's protocol at both edges: what is stored goes out as OTLP, and OTLP comes in.
+"""OpenTelemetry's protocol, in and out: stored spans are forwarded as OTLP, and OTLP is received.
 
-One idea: between the tables and the messages of opentelemetry-proto stand pure functions, and what receives,
-sends, forwards or writes files knows nothing of either.
+One idea: pure functions stand between the tables and the messages of opentelemetry-proto; the code that
+receives, sends, forwards or writes files knows neither.
 
-Nothing is imported here: the modules below need the extra ``collector``, which an agent alone has not.
+Nothing is imported here, since the rooms below need the extra ``collector``, which an agent alone does not
+have.
 """

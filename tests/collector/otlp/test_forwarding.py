@@ -269,7 +269,7 @@ def test_what_is_to_be_sent_again_and_what_not(path: Path) -> None:
         assert [len(list(spans_of(request))) for request in received.requests] == [10, 10, 10, 5, 5]
         assert received.requests[0] == received.requests[1] == received.requests[2]
     assert refused(path) == {"partial success": 4, "HTTP 400": 5}
-    assert "refuses spans: partial success: too old" in said
+    assert "rejects spans: partial success: too old" in said
     text = status(path)
     assert "I know no such spans" in text
     assert "up to date" in text
@@ -341,7 +341,7 @@ def test_a_kill_loses_nothing(path: Path, victim: str) -> None:
                 os.kill(child, signal.SIGKILL)
                 collector.feed(sender, *batches[20:])
                 wait_for(lambda: destinations(path)[0]["place"] == 6000)
-                assert "was killed by signal 9; it is started again" in collector.stop()
+                assert "was killed by signal 9; restarting it" in collector.stop()
         if victim == "collector":
             with sending_on(path, "--otlp", url) as collector:
                 collector.feed(sender, *batches[20:])

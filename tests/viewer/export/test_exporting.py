@@ -107,7 +107,7 @@ def test_nothing_found_writes_nothing(trees: Path, tmp_path: Path, run: Run, opt
             ["--to", "http://127.0.0.1:1", "--format", "otlp"],
             "ztrace: --to and --output exclude each other",
         ),
-        (["--to", "ftp://box"], "ztrace: --to ftp:… is no URL of an OTLP receiver"),
+        (["--to", "ftp://box"], "ztrace: --to ftp:… is not the URL of an OTLP receiver"),
         (
             ["--output", "/nowhere/at/all.jsonl"],
             "ztrace: cannot write /nowhere/at/all.jsonl: No such file",

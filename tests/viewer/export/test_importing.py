@@ -114,7 +114,7 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "a line that is no object": (lambda: lines(1) + b"5\n", "line 2: is neither OTLP nor Jaeger's JSON"),
     "a line of wrong OTLP": (
         lambda: lines(1) + b'{"resourceSpans": [{"scopeSpans": 7}]}\n',
-        "line 2: the body is no OTLP JSON: ",
+        "line 2: the body is not OTLP JSON: ",
     ),
     "a document cut off": (
         lambda: json.dumps(json.loads(lines(1)), indent=1).encode()[:-20],

@@ -1,1 +1,1 @@
-"""Forwarding of stored spans to backends by a process of its own, with a durable position for each."""
+"""Forwarding of stored spans to OTLP receivers, by a separate process with a durable position for each."""

@@ -1,7 +1,7 @@
-"""Spans on their way to destinations, seen from the collector: the process that sends, and what it reports.
+"""Forwarding as seen from the collector: the process that sends, and its reports.
 
-One idea: nobody waits here. A thread hears the process and wakes the collector's loop, which writes down what
-was reported between two transactions, confirms it, and starts the process anew when it has died.
+One idea: the collector never waits for it. A thread reads the process's reports and wakes the collector's
+loop, which writes them between two transactions, confirms them, and restarts the process after its death.
 """
 
 import contextlib
@@ -21,23 +21,23 @@ from ztrace_collector.otlp.forwarding.rows import read_behind, register, write_r
 from ztrace_collector.otlp.sending.destinations import Destination
 from ztrace_collector.storing.writer import Writer
 
-#: How long destinations have at the end to take what is stored.
+#: Time at the end for destinations to accept what is stored.
 FINISH_S = 3.0
-#: The pause before a process that has died is started again, and the longest; it doubles each time.
+#: First and longest delay before a restart of the process; delays double.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
-#: A process that has lived for so long is started again as if it were the first time.
+#: Lifetime of a process after which its next restart has the first delay again.
 LIVED_S = 60.0
 
 _log = logging.getLogger(__name__)
 
 
 class _Process:
-    """The process, and the thread that hears it."""
+    """Forwarding process, with the thread that reads its output."""
 
     def __init__(self, orders: bytes, heard: Callable[[bytes], None], ended: Callable[[], None]) -> None:
         self.started_s = time.monotonic()
         level = str(_log.getEffectiveLevel())
-        # A session of its own: Ctrl-C is for the collector alone, which says when it is time.
+        # In its own session, since Ctrl-C is for the collector, which ends the process in time.
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "ztrace_collector.otlp.forwarding.process", level],
             stdin=subprocess.PIPE,
@@ -51,36 +51,36 @@ class _Process:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it has, and everything it said has been heard."""
+        """True once the process has ended and all its output has been read."""
         return not self._thread.is_alive()
 
     def tell(self, line: bytes) -> None:
-        """Write to it; it reads at once, and never has much to read."""
+        """Write a line to the process, which reads at once and never has much to read."""
         assert self._process.stdin is not None
-        with contextlib.suppress(OSError):  # It has died: its thread will say so.
+        with contextlib.suppress(OSError):  # The process has died, and its thread reports that.
             self._process.stdin.write(line)
             self._process.stdin.flush()
 
     def end(self) -> int:
-        """End it if it has not ended, and return its status."""
+        """Kill the process if it is running, and return its exit status."""
         self._process.kill()
         self._thread.join()
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
-            with contextlib.suppress(OSError):  # What could not be written to it before is no matter now.
+            with contextlib.suppress(OSError):  # Unwritten lines do not matter any more.
                 pipe.close()
         return self._process.wait()
 
     def _hear(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            if line.endswith(b"\n"):  # The last one of a process that was killed may have no end.
+            if line.endswith(b"\n"):  # The last line of a killed process may be incomplete.
                 self._heard(line)
         self._ended()
 
 
 class Forwarder:
-    """Has spans sent on while the collector runs."""
+    """Forwarding of spans while the collector runs."""
 
     def __init__(
         self,
@@ -91,14 +91,14 @@ class Forwarder:
         say: Callable[[str], None],
         wake: Callable[[], None],
     ) -> None:
-        """Take note of what is to be done; the first `step` begins it.
+        """Store the settings; the first `step` starts the process.
 
         Args:
             database: the collector's file.
-            destinations: where spans are to be sent.
-            unfinished: also send spans that have not ended once their processes have.
-            say: tells people a line.
-            wake: makes the collector's loop call `step`, from any thread.
+            destinations: the destinations.
+            unfinished: also send unfinished spans once their processes have ended.
+            say: prints a line for the user.
+            wake: makes the collector's loop call `step`; thread-safe.
         """
         self._database = database
         self._destinations = destinations
@@ -107,46 +107,48 @@ class Forwarder:
         self._wake = wake
         self._process: _Process | None = None
         self._lines: deque[bytes] = deque()
-        #: Which opening of the file the process reads, and when one may be started.
+        #: Opening of the file that the process reads, and the time from which a process may be started.
         self._opening = 0
         self._start_s = 0.0
         self._pause_s = FIRST_PAUSE_S
 
     def wait_s(self) -> float:
-        """Return how long there is nothing to do here unless `wake` is called."""
+        """Return the time until `step` has work, unless `wake` is called."""
         return math.inf if self._process else max(0.0, self._start_s - time.monotonic())
 
     def step(self, writer: Writer) -> None:
-        """Write down what was reported, and see that the process is there."""
+        """Write pending reports, and start the process if it is not running."""
         if self._process and writer.opening != self._opening:
-            # Another file, or the same one after doubts: what was reported is for the one before.
+            # The file has been replaced or opened again, and pending reports belong to the previous one.
             self.close()
         self._write_down(writer)
         if self._process and self._process.has_ended:
             self._write_down(writer)
             if self._lines:
-                return  # It cannot be written at the moment: places in the file are not yet the right ones.
+                return  # Reports cannot be written at the moment, so the positions in the file are outdated.
             self._bury(self._process)
         if self._process is None and time.monotonic() >= self._start_s:
             self._start(writer)
 
     def restart(self) -> None:
-        """End the process after a defect; `step` starts it again later, from what is written down."""
+        """End the process after an internal error; `step` restarts it later, from the written positions."""
         self.close()
         self._put_off()
 
     def finish(self, writer: Writer) -> None:
-        """Give destinations a moment to take what they have not, and write down how far they have come."""
+        """Give destinations a moment to accept pending spans, and write and report the positions."""
         if self._process is not None and not writer.holding:
             self._wait(self._process, writer)
         behind: list[tuple[str, int]] = []
         writer.write_beside(lambda db: behind.extend(read_behind(db)))
         for url, count in behind:
             spans = "1 span has" if count == 1 else f"{count:,} spans have"
-            self._say(f"{spans} not been sent to {url} yet: after the next start with it")
+            self._say(
+                f"{spans} not been sent to {url} yet; the next collector with that --otlp sends the rest"
+            )
 
     def close(self) -> None:
-        """Kill the process; what it has not reported is sent again after the next start."""
+        """Kill the process; spans that it has not reported are sent again after the next start."""
         if self._process:
             self._process.end()
         self._process = None
@@ -180,14 +182,14 @@ class Forwarder:
             _log.info("sending on from %s in a process of its own", self._database)
         except OSError as error:
             self._put_off()
-            self._say(f"cannot start the process that sends on: {error.strerror}; it is tried again")
+            self._say(f"cannot start the forwarding process: {error.strerror}; retrying")
 
     def _hear(self, line: bytes) -> None:
         self._lines.append(line)
         self._wake()
 
     def _write_down(self, writer: Writer) -> None:
-        """Write reports, tell lines, and confirm what is written."""
+        """Write pending reports, print lines for the user, and confirm what is written."""
         lines = list(self._lines)
         heard = [read_line(line) for line in lines]
         reports = [each for each in heard if isinstance(each, Report)]
@@ -208,7 +210,7 @@ class Forwarder:
             self._pause_s = FIRST_PAUSE_S
         self._put_off()
         how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-        self._say(f"the process that sends on {how}; it is started again")
+        self._say(f"the forwarding process {how}; restarting it")
 
     def _put_off(self) -> None:
         self._start_s = time.monotonic() + self._pause_s

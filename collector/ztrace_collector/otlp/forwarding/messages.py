@@ -1,7 +1,7 @@
-"""What the collector and the process that sends on say to each other, a line at a time.
+"""Protocol between the collector and the forwarding process, one message per line.
 
-One idea: the collector gives orders, the process reports, the collector confirms what it has written down.
-The orders have secrets, so they go through a pipe, where neither ``ps`` nor the environment shows them.
+One idea: the collector sends orders, the process reports, the collector confirms written reports. Orders
+contain secrets, so they go through a pipe, where neither ``ps`` nor the environment shows them.
 """
 
 import json
@@ -13,17 +13,17 @@ from typing import Any, NamedTuple
 
 from ztrace_collector.otlp.sending.destinations import Destination
 
-#: The word after which what can be sent at once is sent, and the process ends.
+#: Line after which the process sends what it can send at once, and ends.
 FINISH = b"finish\n"
 
 
 class Orders(NamedTuple):
-    """What is to be done: the first line that the process hears.
+    """First line that the process reads.
 
     Attributes:
-        database: the file.
-        destinations: each with its key of the table ``destinations``.
-        unfinished: also send spans that have not ended once their processes have.
+        database: the collector's file.
+        destinations: the destinations, each with its key in the table ``destinations``.
+        unfinished: also send unfinished spans once their processes have ended.
     """
 
     database: Path
@@ -31,36 +31,36 @@ class Orders(NamedTuple):
     unfinished: bool
 
     def to_line(self) -> bytes:
-        """Return them on one line."""
+        """Return the orders as a line."""
         destinations = [(key, asdict(destination)) for key, destination in self.destinations]
         return json.dumps([str(self.database.absolute()), destinations, self.unfinished]).encode() + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> "Orders":
-        """Return what `to_line` made a line of."""
+        """Parse the line of `to_line`."""
         database, destinations, unfinished = json.loads(line)
         return cls(Path(database), [(key, _destination(fields)) for key, fields in destinations], unfinished)
 
 
 def _destination(fields: dict[str, Any]) -> Destination:
-    # JSON has lists only.
+    # JSON has lists instead of tuples.
     fields["headers"] = tuple((name, value) for name, value in fields["headers"])
     fields["secrets"] = tuple(fields["secrets"])
     return Destination(**fields)
 
 
 class Report(NamedTuple):
-    """What has become of spans at one destination, or that it does not answer.
+    """Outcome of spans at one destination, or the error of a failed request.
 
     Attributes:
-        destination: key of ``destinations``.
-        at_ns: when, Unix.
-        place: the last span's id; None if the report is of spans that have not ended, or of an error.
-        sent: how many it has taken.
-        skipped: how many were deleted before they were sent.
-        refused: how many it refused, by reason, and what it said.
-        unfinished: trace and span ids, hex, of those that have not ended.
-        error: why it has not answered; None if it has.
+        destination: key in ``destinations``.
+        at_ns: the time, Unix.
+        place: id of the last span; None for a report of unfinished spans, or of an error.
+        sent: number of spans accepted.
+        skipped: number of spans deleted before they could be sent.
+        refused: number of spans rejected, and the destination's message, by reason.
+        unfinished: trace and span ids, hex, of unfinished spans.
+        error: the error; None if the destination has answered.
     """
 
     destination: int
@@ -73,21 +73,21 @@ class Report(NamedTuple):
     error: str | None = None
 
     def to_line(self) -> bytes:
-        """Return it on one line."""
+        """Return the report as a line."""
         return json.dumps(self._replace(refused=dict(self.refused))).encode() + b"\n"
 
 
 def read_line(line: bytes) -> Report | str:
-    """Return what the process says: a report, or a line for people."""
+    """Parse a line of the process: a report, or a line for the user."""
     heard = json.loads(line)
     return heard if isinstance(heard, str) else Report(*heard)
 
 
 def pack_confirmations(destinations: Iterable[int]) -> bytes:
-    """Return the lines that confirm a report of each of some destinations."""
+    """Return the lines that confirm one report for each destination."""
     return b"".join(b"%d\n" % destination for destination in destinations)
 
 
 def pack_words(line: str) -> bytes:
-    """Return a line for people, as the process says it."""
+    """Return a line for the user in the form of the protocol."""
     return json.dumps(line).encode() + b"\n"

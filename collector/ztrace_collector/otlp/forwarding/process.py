@@ -1,9 +1,9 @@
-"""The process that sends spans on: it reads the file, and one thread of it sends to one destination.
+"""The forwarding process: it reads the file, with one thread per destination.
 
-One idea: it has an interpreter of its own, so that making and compressing messages takes nothing from the
-collector's, and it writes nothing: what has become of spans it reports, line by line, on standard output. The
-collector writes that down and confirms it on standard input; when that ends the collector has ended, however
-it did, and this ends as well.
+One idea: in its own interpreter, building and compressing messages takes nothing from the collector. It never
+writes the file: it reports the outcome of spans, line by line, on standard output. The collector writes the
+reports and confirms them on standard input; when that ends, the collector has ended in whatever way, and the
+process exits.
 """
 
 import logging
@@ -27,33 +27,33 @@ from ztrace_collector.otlp.sending.destinations import Destination
 from ztrace_collector.storing.defects import log_defect
 from ztrace_collector.tables.spans import last_span_id
 
-#: Spans of a request, unless these are large.
+#: Maximum of spans in a request, fewer if they are large.
 MAX_SPANS = 2_000
-#: How often it is looked whether spans have been stored.
+#: Poll interval for stored spans.
 LOOK_S = 0.2
-#: How often it is looked whether processes have ended that left spans without an end.
+#: Poll interval for unfinished spans whose processes have ended.
 LOOK_UNFINISHED_S = 2.0
-#: Requests that have been answered and are not yet written down, before the next one is sent.
+#: Maximum of answered requests whose reports are not confirmed when the next request is sent.
 UNWRITTEN = 1
-#: How long a reader waits for the collector, which in WAL mode it does only as that opens the file.
+#: Wait for the collector's lock, which in WAL mode a reader meets only while the collector opens the file.
 _BUSY_TIMEOUT_S = 10.0
 
 _log = logging.getLogger(__name__)
 
 
 class Reports:
-    """Standard output, for all threads."""
+    """Standard output, shared by all threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._descriptor = os.dup(sys.stdout.fileno())
 
     def send(self, report: Report) -> None:
-        """Report to the collector."""
+        """Send a report to the collector."""
         self._write(report.to_line())
 
     def say(self, line: str) -> None:
-        """Have the collector tell people."""
+        """Send a line for the user to the collector."""
         self._write(pack_words(line))
 
     def _write(self, data: bytes) -> None:
@@ -62,11 +62,11 @@ class Reports:
                 while data:
                     data = data[os.write(self._descriptor, data) :]
         except OSError:
-            os._exit(0)  # The collector is gone.
+            os._exit(0)  # The collector has ended.
 
 
 class Courier(threading.Thread):
-    """What sends to one destination."""
+    """Thread that sends to one destination."""
 
     def __init__(
         self, key: int, destination: Destination, database: Path, reports: Reports, *, unfinished: bool
@@ -81,13 +81,13 @@ class Courier(threading.Thread):
         self._unwritten = 0
         self._written = threading.Condition()
         self._pauses = Pauses()
-        #: How it went last: errors in a row, and whether it has been told that spans are refused.
+        #: Consecutive errors, and whether the user has been told that spans are rejected.
         self._failures = 0
         self._has_refused = False
         self._limit = MAX_SPANS
 
     def confirm(self) -> None:
-        """Take note that a report is written down."""
+        """Count a report as written."""
         with self._written:
             self._unwritten -= 1
             self._written.notify()
@@ -97,7 +97,7 @@ class Courier(threading.Thread):
         self._finishing.set()
 
     def run(self) -> None:
-        """Send all there is and will be."""
+        """Send stored spans until `finish`."""
         going = True
         while going:
             try:
@@ -105,7 +105,7 @@ class Courier(threading.Thread):
                     self._send_all(db, way)
                 return
             except Exception as error:
-                # Whatever it is, it is no reason to end the others: from the place again, after a while.
+                # Retry from the position after a delay; the threads of other destinations are not affected.
                 if not isinstance(error, (sqlite3.Error, OSError)):
                     log_defect(_log, f"sending to {self._destination.url}", error)
                 text = self._destination.redact(f"{type(error).__name__}: {error}")
@@ -136,7 +136,7 @@ class Courier(threading.Thread):
             self._finishing.wait(LOOK_S)
 
     def _read(self, db: sqlite3.Connection, place: int) -> tuple[list[StoredSpan], int]:
-        """Return what comes next, and the id up to which that is all there is."""
+        """Return the next spans, and the id up to which they are complete."""
         db.execute("BEGIN")
         try:
             spans = read_after(db, place, self._limit)
@@ -147,20 +147,20 @@ class Courier(threading.Thread):
     def _send(
         self, place: int, spans: list[StoredSpan], last_id: int, builder: Builder, transport: Transport
     ) -> int:
-        """Send spans and report them; return the place that has been come to."""
+        """Send spans and report the outcome; return the new position."""
         parts = 0
         for part in deliver(spans, builder.request, transport, self._retry):
             parts += 1
             end = last_id if part.spans[-1] is spans[-1] else part.spans[-1].id
-            # Ids have no gaps: one that is missing was deleted.
+            # Ids have no gaps, so a missing one was deleted.
             self._report_part(part, Report(self._key, 0, end, skipped=end - place - len(part.spans)))
             place = end
-        # Large ones are read fewer at a time, so that a few of them do not fill the memory.
+        # Read fewer spans at a time if they are large, to bound the memory.
         self._limit = max(1, self._limit // 2) if parts > 1 else min(MAX_SPANS, 2 * self._limit)
         return place
 
     def _send_open_ended(self, db: sqlite3.Connection, builder: Builder, transport: Transport) -> bool:
-        """Send spans that will not end any more; return False to give up."""
+        """Send spans that will never end; return False to give up."""
         while wanted := set(read_open_ended(db, self._key, MAX_SPANS)):
             traces = list({trace_id for trace_id, _ in wanted})
             spans = [span for span in read_unfinished(db, traces) if (span.trace_id, span.span_id) in wanted]
@@ -183,12 +183,12 @@ class Courier(threading.Thread):
         if part.refused and not self._has_refused:
             ((reason, (_, detail)), *_) = part.refused.items()
             said = f": {detail}" if detail else ""
-            self._reports.say(f"{self._destination.url} refuses spans: {reason}{said}; see 'ztrace status'")
+            self._reports.say(f"{self._destination.url} rejects spans: {reason}{said}; see 'ztrace status'")
         self._has_refused = bool(part.refused)
         self._report(report._replace(at_ns=time.time_ns(), sent=part.sent, refused=dict(part.refused)))
 
     def _report(self, report: Report) -> None:
-        """Report, and wait until the one before is written down: so much may be sent twice after a kill."""
+        """Send a report and wait for the previous one's confirmation, to bound duplicates after a kill."""
         with self._written:
             self._unwritten += 1
         self._reports.send(report)
@@ -196,12 +196,12 @@ class Courier(threading.Thread):
             self._written.wait_for(lambda: self._unwritten <= UNWRITTEN)
 
     def _retry(self, later: Later) -> bool:
-        """Wait for the next try; return False as it is to end."""
+        """Wait before a retry; return False if the process is to end."""
         self._failures += 1
         pause_s = self._pauses.next_s(later.after_s)
         self._report(Report(self._key, time.time_ns(), error=later.error))
         if self._failures == 2:
-            self._reports.say(f"{self._destination.url} takes no spans: {later.error}; it is tried again")
+            self._reports.say(f"{self._destination.url} accepts no spans: {later.error}; retrying")
         return not self._finishing.wait(pause_s)
 
 
@@ -213,12 +213,12 @@ def _open(database: Path) -> sqlite3.Connection:
 
 
 def main() -> None:
-    """Be the process; its argument is the number of a log level."""
+    """Run the process; its argument is the number of a log level."""
     logging.basicConfig(level=int(sys.argv[1]), format="ztrace: sending on: %(message)s")
-    # Ctrl-C and a supervisor's SIGTERM go to the whole group: the collector says when it is time.
+    # Ctrl-C and a supervisor's SIGTERM reach the whole group, but the collector ends this process.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    # What gRPC has to say of every connection that fails is in our own line.
+    # Reports have the connection errors that gRPC would print.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     reports = Reports()
     line = sys.stdin.buffer.readline()
@@ -234,12 +234,12 @@ def main() -> None:
     threading.Thread(target=_listen, args=(couriers,), daemon=True).start()
     for courier in couriers.values():
         courier.join()
-    # Not by way of the interpreter's end, which waits for libraries' threads.
+    # The interpreter's normal exit would wait for threads of libraries.
     os._exit(0)
 
 
 def _listen(couriers: dict[int, Courier]) -> None:
-    """Hear the collector until it has ended."""
+    """Read the collector's lines until it ends."""
     for line in sys.stdin.buffer:
         if line == FINISH:
             for courier in couriers.values():

@@ -1,7 +1,7 @@
-"""How far each destination is: the tables of what was sent on.
+"""Tables of forwarding: the position and counts of each destination.
 
-One idea: a report says what has become of all spans up to a place, and is worked in with that place in one
-transaction, so counts and place agree whatever is killed when.
+One idea: a report covers all spans up to a position, and is written with that position in one transaction, so
+counts and position agree whenever a process is killed.
 """
 
 import sqlite3
@@ -13,12 +13,12 @@ from ztrace_collector.tables.spans import last_span_id
 
 
 def register(db: sqlite3.Connection, destinations: Iterable[Destination], now_ns: int) -> list[int]:
-    """Have a row for each destination, and mark all others as not in use.
+    """Insert missing destinations, and mark all others as unused.
 
-    One that is new begins behind what is stored.
+    A new destination starts after the last stored span.
 
     Returns:
-        The key of each.
+        The key of each destination.
     """
     retire_all(db)
     keys = []
@@ -33,12 +33,12 @@ def register(db: sqlite3.Connection, destinations: Iterable[Destination], now_ns
 
 
 def retire_all(db: sqlite3.Connection) -> None:
-    """Mark all destinations as not in use."""
+    """Mark all destinations as unused."""
     db.execute("UPDATE destinations SET in_use = 0 WHERE in_use <> 0")
 
 
 def write_reports(db: sqlite3.Connection, reports: Iterable[Report]) -> None:
-    """Work reports in, in their order."""
+    """Apply reports in their order."""
     for report in reports:
         if report.error is not None:
             db.execute(
@@ -83,7 +83,7 @@ def write_reports(db: sqlite3.Connection, reports: Iterable[Report]) -> None:
 
 
 def read_behind(db: sqlite3.Connection) -> list[tuple[str, int]]:
-    """Return the destinations in use that have not come to the last span, and by how many."""
+    """Return the destinations in use with unsent spans, and their numbers of unsent spans."""
     last_id = last_span_id(db)
     return db.execute(
         "SELECT url, :last - place FROM destinations WHERE in_use AND place < :last ORDER BY id",
@@ -92,14 +92,14 @@ def read_behind(db: sqlite3.Connection) -> list[tuple[str, int]]:
 
 
 def read_place(db: sqlite3.Connection, destination: int) -> int:
-    """Return the id of the last span that a destination is through with."""
+    """Return the id of the last span handled for a destination."""
     (place,) = db.execute("SELECT place FROM destinations WHERE id = ?", (destination,)).fetchone()
     return int(place)
 
 
 def read_open_ended(db: sqlite3.Connection, destination: int, limit: int) -> list[tuple[bytes, bytes]]:
-    """Return trace and span ids of spans without an end that are to be sent: their processes have ended."""
-    # Their process must have ended since the destination is there; and their ends may be stored after all.
+    """Return trace and span ids of unfinished spans to be sent, whose processes have ended."""
+    # The process must have ended after the destination was added, and the span's end may be stored after all.
     return db.execute(
         "SELECT trace_id, span_id FROM unfinished_spans AS open JOIN publishers USING (instance)"
         " WHERE state IN ('ended', 'crashed')"

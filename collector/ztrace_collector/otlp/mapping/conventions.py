@@ -1,7 +1,7 @@
-"""OpenTelemetry's names for what ztrace has its own for: both directions, side by side.
+"""OpenTelemetry's names for concepts that ztrace has its own names for, in both directions.
 
-One idea: what is added on the way out is known by itself on the way home, so that spans which leave one store
-and come into another are the same there. Nobody else's spans are touched: their attributes are theirs.
+One idea: whatever is added on the way out is recognized on the way back in, so that spans which leave one
+store and enter another are the same in both. Spans of other programs keep their attributes.
 
 Source: https://opentelemetry.io/docs/specs/semconv/: rpc/rpc-spans, messaging/messaging-spans, resource.
 """
@@ -17,28 +17,28 @@ from ztrace_collector.checking import text
 from ztrace_collector.checking.scalars import is_count
 from ztrace_collector.tables.methods import NAME_ATTRIBUTE
 
-#: What ``telemetry.sdk.name`` of ztrace's own processes is, and the name of the scope of their spans.
+#: Value of ``telemetry.sdk.name`` for ztrace's own processes, and the name of the scope of their spans.
 OURS = "ztrace"
-#: W3C's trace flags of ztrace's own spans: sampled, since they are here.
+#: W3C trace flags of ztrace's own spans, which are all sampled.
 OUR_FLAGS = 1
 
-#: Characters of a status' message; the exception itself has all of them.
+#: Maximum of characters in a status message; the exception itself has the full text.
 MAX_STATUS = 1024
 
 #: ztrace's own attribute of a span without an end.
 UNFINISHED = "ztrace.unfinished"
 #: ztrace's own attributes of a span's measures, by their names.
 MEASURES = {name: f"ztrace.{name}" for name in records.MEASURES}
-#: The kind of failure; of an exception its type.
+#: Attribute with the kind of a failure, which is the type of an exception.
 ERROR_TYPE = "error.type"
 #: Key of an event in `ztrace.records.Span.details` that marks the event which became the exception.
 BECAME_EXCEPTION = "became_exception"
-#: ztrace's own attribute of a process.
+#: ztrace's own attribute of a process's resource.
 STARTED_NS = "ztrace.started_ns"
 
-#: RPC libraries whose middleware names the method by the span alone: they have no name for an interface.
+#: RPC libraries whose spans are named by the method alone, since they have no name for an interface.
 _NAMED_BY_SPAN = frozenset(row.system for row in LIBRARIES.values() if row.system and row.spans_name_methods)
-#: What is done with a message, by the kind of the span.
+#: Messaging operation by the kind of the span.
 _OPERATIONS = {KIND_NUMBERS["producer"]: "send", KIND_NUMBERS["consumer"]: "process"}
 
 _SYSTEM, _METHOD = "rpc.system.name", "rpc.method"
@@ -51,7 +51,7 @@ _DESTINATION = "messaging.destination.name"
 
 
 class Process(NamedTuple):
-    """One of ztrace's own processes, as a resource tells of it."""
+    """Process of ztrace's own, as its resource describes it."""
 
     incarnation: str
     service: str
@@ -61,7 +61,7 @@ class Process(NamedTuple):
 
 
 def describe_process(process: Process) -> dict[str, Any]:
-    """Return the attributes of the resource that stands for a process."""
+    """Return the attributes of a process's resource."""
     attributes: dict[str, Any] = {
         "service.name": process.service,
         "service.instance.id": process.incarnation,
@@ -79,7 +79,7 @@ def describe_process(process: Process) -> dict[str, Any]:
 
 
 def read_process(attributes: Mapping[str, Any]) -> Process | None:
-    """Return the process of ztrace's that a resource stands for, None if it is anybody else's."""
+    """Return the ztrace process that a resource describes, None if it describes another program."""
     if attributes.get("telemetry.sdk.name") != OURS:
         return None
     incarnation = attributes.get("service.instance.id")
@@ -92,7 +92,7 @@ def read_process(attributes: Mapping[str, Any]) -> Process | None:
 
 
 def read_names(attributes: Mapping[str, Any]) -> tuple[str, str, int, int]:
-    """Return service, host, process id and start of whatever a resource stands for, as far as it tells."""
+    """Return service, host, process id and start of a resource, with defaults for what it lacks."""
     service, host = attributes.get("service.name"), attributes.get("host.name")
     return (
         service if type(service) is str and service else "unknown_service",
@@ -103,18 +103,18 @@ def read_names(attributes: Mapping[str, Any]) -> tuple[str, str, int, int]:
 
 
 def is_plain(attributes: Mapping[str, Any], process: Process) -> bool:
-    """Tell whether a resource says nothing but what `describe_process` does; by whichever version."""
+    """Return whether a resource has no attributes but those of `describe_process`, in any version."""
     version = {"telemetry.sdk.version": attributes.get("telemetry.sdk.version")}
     return {**describe_process(process), **version} == attributes
 
 
 def as_count(value: Any) -> int | None:
-    """Return a value that is a count or a time, None if it is anything else."""
+    """Return a value that is a count or a time, None for any other value."""
     return value if is_count(value) else None
 
 
 def complete(name: str, kind: int, attributes: dict[str, Any]) -> str:
-    """Add what OpenTelemetry wants to know of a span of ztrace's own; return the name it is to have."""
+    """Add the attributes that OpenTelemetry requires of a span of ztrace's own; return the name to send."""
     if attributes.get(_SYSTEM) in _NAMED_BY_SPAN:
         attributes.setdefault(_METHOD, name)
     operation = _OPERATIONS.get(kind)
@@ -127,7 +127,7 @@ def complete(name: str, kind: int, attributes: dict[str, Any]) -> str:
 
 
 def restore(name: str, kind: int, attributes: dict[str, Any]) -> str:
-    """Take away what `complete` has added; return the name that the span had."""
+    """Remove the attributes that `complete` has added; return the original name."""
     if attributes.get(_METHOD) == name and attributes.get(_SYSTEM) in _NAMED_BY_SPAN:
         del attributes[_METHOD]
     own, operation = attributes.get(NAME_ATTRIBUTE), _OPERATIONS.get(kind)
@@ -145,7 +145,7 @@ def restore(name: str, kind: int, attributes: dict[str, Any]) -> str:
 
 
 def describe_error(type_: str, message: str) -> str:
-    """Return what the status of a span says that ended with an exception: lists show it, so it has an end."""
+    """Return the status message of a span that an exception ended, short enough for lists."""
     return text.cut(f"{type_}: {message}" if message else type_, MAX_STATUS)
 
 

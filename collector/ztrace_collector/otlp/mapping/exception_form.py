@@ -1,7 +1,7 @@
-"""A stored exception as one JSON text, and back: what ztrace sends along so that it comes home whole.
+"""Stored exceptions as JSON text, in an attribute from which ztrace can restore them.
 
-One idea: the text has the shape that causes have in the table ``exceptions``, so going out is putting columns
-together. What comes home is no better than anything else that comes in: the store checks and cuts it.
+One idea: the text has the form that causes have in the table ``exceptions``, so writing it is joining
+columns. A text that is received is no more trusted than other input: the store validates and truncates it.
 """
 
 import json
@@ -11,12 +11,11 @@ from ztrace.records import PASSED, ExceptionRecord, FrameRecord
 from ztrace_collector.checking.failures import MAX_DEPTH
 from ztrace_collector.otlp.mapping.reading import StoredException
 
-#: The attributes in which ztrace tells of an exception: the whole of it, how it came to the span, where it
-#: began, and its group.
+#: ztrace's attributes of an exception: the whole record, how it came to the span, its origin, and its group.
 RECORD, HOW = "ztrace.exception", "ztrace.exception.how"
 ORIGIN_TRACE_ID, ORIGIN_SPAN_ID = "ztrace.exception.origin.trace_id", "ztrace.exception.origin.span_id"
 GROUP = "ztrace.exception.group"
-#: What all are taken away again on the way in.
+#: Attributes that are removed on the way in.
 ALL = (RECORD, HOW, ORIGIN_TRACE_ID, ORIGIN_SPAN_ID, GROUP)
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode
@@ -39,7 +38,7 @@ def write_record(exception: StoredException) -> str:
 
 
 def read_record(text: object) -> ExceptionRecord | None:
-    """Return what `write_record` made as it travels on the wire, None if it is none."""
+    """Return the record that `write_record` made, in the form of the wire, None if the text is invalid."""
     if type(text) is not str:
         return None
     try:
@@ -50,7 +49,7 @@ def read_record(text: object) -> ExceptionRecord | None:
 
 
 def read_origin(attributes: dict[str, Any]) -> tuple[bytes, bytes] | None:
-    """Return where an exception began that has passed a span, as `ztrace.otel` notes it on such spans."""
+    """Return the origin of an exception that passed a span, as `ztrace.otel` records it on such spans."""
     trace_id, span_id = _id(attributes.get(ORIGIN_TRACE_ID)), _id(attributes.get(ORIGIN_SPAN_ID))
     if attributes.get(HOW) != PASSED or trace_id is None or span_id is None:
         return None

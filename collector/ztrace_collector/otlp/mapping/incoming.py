@@ -1,10 +1,10 @@
-"""OTLP to spans as the store takes them.
+"""OTLP requests to spans for the store.
 
-One idea: this maps and judges nothing. What OpenTelemetry has and ztrace has not goes into a span's details
-as it came; ids and times that cannot be used are handed on as they are, and the store refuses and counts them
-as it does those of a publisher.
+One idea: this code maps and does not judge. Fields that ztrace has no columns for go into a span's details;
+unusable ids and times are passed on, and the store refuses and counts them as it does a publisher's.
 
-Spans of ztrace's own processes, which `ztrace_collector.otlp.mapping.outgoing` made, come home as they were.
+Spans of ztrace's own processes, made by `ztrace_collector.otlp.mapping.outgoing`, are restored to their
+original form.
 
 Source: https://github.com/open-telemetry/opentelemetry-proto, trace.proto.
 """
@@ -32,34 +32,33 @@ from ztrace_collector.otlp.mapping.exception_form import read_record
 from ztrace_collector.otlp.mapping.values import read_attributes
 from ztrace_collector.refusals import END_BEFORE_START
 
-#: Of the details of a span that ended before it began: when that was.
+#: Key of the details with the end of a span that ended before it started.
 _END_NS = "end_ns"
-#: What stands for a time that is missing, or beyond what a database holds: the store refuses it.
+#: Placeholder for a time that is missing or too large, which the store refuses.
 _NO_TIME = -1
-#: Files that are Python's or of installed packages, as far as a name tells.
+#: Paths of files that belong to Python or to installed packages.
 _LIBRARY = re.compile(
     r"[/\\](?:site|dist)-packages[/\\]|[/\\]lib(?:64)?[/\\]python\d|[/\\]Lib[/\\]|^<frozen "
 )
 
 
 def parse_request(body: bytes) -> ExportTraceServiceRequest:
-    """Return the request that a protobuf body holds; `json_form.parse_request` reads JSON.
+    """Parse a protobuf body; `json_form.parse_request` parses JSON.
 
     Raises:
-        OtlpError: it holds none.
+        OtlpError: the body is not a request.
     """
     try:
         request: ExportTraceServiceRequest = ExportTraceServiceRequest.FromString(body)
     except (DecodeError, ValueError, TypeError, RecursionError):
-        raise OtlpError("the body is no ExportTraceServiceRequest in protobuf") from None
+        raise OtlpError("the body is not an ExportTraceServiceRequest in protobuf") from None
     return request
 
 
 def read_request(request: ExportTraceServiceRequest) -> list[ForeignBatch]:
-    """Return what a request brings, a batch for each resource; whatever it holds, this does not raise.
+    """Return the spans of a request, a batch for each resource; never raises, whatever the request contains.
 
-    Every span is in one of the batches: those that cannot be stored are refused by the store, which gives the
-    reasons.
+    Every span is in one of the batches: the store refuses those that it cannot use, with the reasons.
     """
     batches: dict[bytes, tuple[Resource, list[records.Span]]] = {}
     for resource_spans in request.resource_spans:
@@ -76,7 +75,7 @@ def read_request(request: ExportTraceServiceRequest) -> list[ForeignBatch]:
 
 
 def _read_resource(attributes: dict[str, Any]) -> tuple[Resource, bool]:
-    """Return what made the spans, and whether that is one of ztrace's own processes."""
+    """Return the source of the spans, and whether it is one of ztrace's own processes."""
     process = conventions.read_process(attributes)
     if process is not None:
         kept = None if conventions.is_plain(attributes, process) else attributes
@@ -85,13 +84,13 @@ def _read_resource(attributes: dict[str, Any]) -> tuple[Resource, bool]:
 
 
 def _identify(attributes: dict[str, Any]) -> bytes:
-    """Return an id that is the same for equal attributes, in whatever order they come."""
+    """Return an id that is the same for equal attributes in any order."""
     text = json.dumps(attributes, sort_keys=True, default=lambda value: {"bytes": value.hex()})
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 def _read_common(resource: ResourceSpans, scope: ScopeSpans, is_own: bool) -> dict[str, Any]:
-    """Return the details that all spans of a scope share."""
+    """Return the details shared by all spans of a scope."""
     of_resource = _filled(
         schema_url=resource.schema_url, dropped_attributes=resource.resource.dropped_attributes_count
     )
@@ -145,7 +144,7 @@ def _read_span(span: Span, common: dict[str, Any], is_own: bool) -> records.Span
 
 
 def _read_times(span: Span) -> tuple[int, int | None]:
-    """Return start and duration, which may be below 0; a time of 0 is one that is missing."""
+    """Return start and duration, which may be negative; a time of 0 counts as missing."""
     start_ns, end_ns = span.start_time_unix_nano, span.end_time_unix_nano
     if not 0 < start_ns <= INT64_MAX or not end_ns:
         return _NO_TIME, 0
@@ -164,7 +163,7 @@ def _take_time(attributes: dict[str, Any], key: str) -> int | None:
 
 
 def _has_details(span: Span) -> bool:
-    """Tell whether a span of ztrace's own has anything that ztrace has no field for, or that tells of one."""
+    """Return whether a span of ztrace's own has anything beyond ztrace's fields."""
     return bool(
         span.events
         or span.trace_state
@@ -178,7 +177,7 @@ def _has_details(span: Span) -> bool:
 
 
 def _read_details(span: Span, is_own: bool) -> dict[str, Any]:
-    """Return what ztrace has no field for: the keys are those of `ztrace.records.Span.details`."""
+    """Return the parts of a span without columns in ztrace, by the keys of `ztrace.records.Span.details`."""
     links = [
         _filled(
             trace_state=link.trace_state,
@@ -188,7 +187,7 @@ def _read_details(span: Span, is_own: bool) -> dict[str, Any]:
         )
         or None
         for link in span.links
-        # Those that the store keeps: the two lists have to go on fitting.
+        # Only links that the store keeps, so that the two lists stay aligned.
         if are_links(((link.trace_id, link.span_id),))
     ][:MAX_LINKS]
     return _filled(
@@ -219,7 +218,7 @@ def _read_details(span: Span, is_own: bool) -> dict[str, Any]:
 def _come_home(
     span: Span, attributes: dict[str, Any], details: dict[str, Any]
 ) -> records.ExceptionRecord | None:
-    """Return the exception of a span of ztrace's own; what `outgoing` made of it is taken away."""
+    """Return the exception of a span of ztrace's own, and remove what `outgoing` made of it."""
     events = details.get("events", [])
     told = next((event for event in events if exception_form.RECORD in event.get("attributes", ())), None)
     record = read_record((attributes if told is None else told["attributes"]).get(exception_form.RECORD))
@@ -239,9 +238,10 @@ def _come_home(
 
 
 def _read_exception(events: list[dict[str, Any]], of_span: dict[str, Any]) -> records.ExceptionRecord | None:
-    """Return the exception that ended a span: what the last event of that name tells, which is marked.
+    """Return the exception that ended a span, from the last event of that name, which is marked.
 
-    It was raised there, unless ``ztrace.otel`` has noted on the span that one of ztrace's saw it first.
+    The span is its origin, unless ``ztrace.otel`` has recorded on the span that a ztrace span raised it
+    first.
     """
     for event in reversed(events):
         attributes = event.get("attributes", {})
@@ -269,5 +269,5 @@ def _is_in_app(file: str) -> bool:
 
 
 def _filled(**fields: Any) -> dict[str, Any]:
-    """Return the fields that are not empty, or 0."""
+    """Return the fields that are neither empty nor 0."""
     return {name: value for name, value in fields.items() if value}

@@ -1,7 +1,7 @@
-"""OTLP as JSON, both ways: what is sent with ``application/json``, and a line of a file of OTLP JSON lines.
+"""OTLP as JSON, in both directions: ``application/json``, and the lines of a file of OTLP JSON.
 
-One idea: it is protobuf's own JSON but for the ids, which are hex and not base64. So protobuf's `json_format`
-does it, and here only the ids are changed, in the four places where there are any.
+One idea: the format is protobuf's own JSON, but with ids in hex instead of base64. So protobuf's
+`json_format` does the work, and only the ids are converted, in the four places that have them.
 
 Source: https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding.
 """
@@ -17,22 +17,22 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from ztrace.errors import OtlpError
 
-#: The ids of a span and of a link, as senders may spell the fields: protobuf takes both.
+#: Fields with the ids of a span and of a link, in both spellings that protobuf accepts.
 _OF_SPAN = ("traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id")
 _OF_LINK = ("traceId", "spanId", "trace_id", "span_id")
 #: The lists around the spans, likewise.
 _RESOURCES, _SCOPES = ("resourceSpans", "resource_spans"), ("scopeSpans", "scope_spans")
-#: What stands for an id that is not hex: a byte, which is no id either, so that the one span is refused.
+#: Placeholder for an id that is not hex: an invalid id, so that only this span is refused.
 _NO_ID = base64.b64encode(b"?").decode()
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 def parse_request(text: bytes | bytearray | str) -> ExportTraceServiceRequest:
-    """Return the request, which is a line of a file of OTLP JSON as well.
+    """Parse a request, as sent or as a line of a file of OTLP JSON.
 
     Raises:
-        OtlpError: it is not OTLP JSON.
+        OtlpError: the text is not OTLP JSON.
     """
     return _to_request(_load(text))
 
@@ -92,7 +92,7 @@ def format_request(request: ExportTraceServiceRequest) -> str:
 
 
 def read_content(request: ExportTraceServiceRequest) -> dict[str, Any]:
-    """Return what JSON has of a request, before it is text."""
+    """Return a request as JSON values."""
     content: dict[str, Any] = json_format.MessageToDict(request, use_integers_for_enums=True)
     _change_ids(content, _to_hex)
     return content
@@ -131,4 +131,4 @@ def _to_hex(value: str) -> str:
 
 def _not_otlp(error: Exception) -> OtlpError:
     first_line = (str(error) or type(error).__name__).partition("\n")[0]
-    return OtlpError(f"the body is no OTLP JSON: {first_line[:200]}")
+    return OtlpError(f"the body is not OTLP JSON: {first_line[:200]}")

@@ -1,13 +1,13 @@
-"""Stored spans to OTLP.
+"""Stored spans to OTLP requests.
 
-One idea: most spans of a service differ in ids and times alone. What the others have in common with them is
-made once, kept as bytes, and merged into each message by protobuf's own C code, so that a span costs some
-microseconds.
+One idea: most spans of a service differ only in ids and times. Their common part is built once, cached as
+bytes, and merged into each message by protobuf's C code, so that a span costs some microseconds.
 
-Which attributes a span gets, and why, is written in docs/explanation/opentelemetry.md.
+docs/explanation/opentelemetry.md describes the attributes of a span and their reasons.
 
 Source: https://github.com/open-telemetry/opentelemetry-proto, trace.proto; the conventions are those of
-`ztrace_collector.otlp.mapping.conventions`, and https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-spans/.
+`ztrace_collector.otlp.mapping.conventions`, and
+https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-spans/.
 """
 
 import json
@@ -29,25 +29,25 @@ from ztrace_collector.otlp.mapping.stacktraces import format_stacktrace
 from ztrace_collector.otlp.mapping.values import key_values, load_list, load_object
 from ztrace_collector.tables.methods import NAME_ATTRIBUTE, OTHER, SERVICE_ATTRIBUTE
 
-#: Processes kept in memory, and what spans have in common: a service has some hundred different ones, unless
-#: it puts data into attributes; then what is kept is thrown away together.
+#: Maximum of processes and of common parts kept in memory: a service has some hundred different common parts,
+#: unless it puts data into attributes; then all of them are dropped together.
 MAX_INSTANCES, MAX_COMMON = 4096, 4096
-#: Characters of attributes that are worth keeping: with the number of them 8 MB at most.
+#: Maximum of characters of attributes in a cached part; with the number of parts, 8 MB.
 MAX_KEPT = 2048
 
 _SCOPE = InstrumentationScope(name=conventions.OURS, version=ztrace.__version__)
 _NO_DETAILS: dict[str, Any] = {}
-#: The process of spans whose process is not in the file.
+#: Placeholder for a process whose row is missing.
 _NOBODY = conventions.Process("", "unknown_service", "", 0, 0)
-#: Name, kind, attributes; whether the service is one too many, and whether it is one of ztrace's own.
+#: Name, kind, attributes; whether the service is a shared one; whether the process is ztrace's own.
 _Key = tuple[str, str, str | None, bool, bool]
 
 
 class _Instance(NamedTuple):
-    """What made a span.
+    """Source of spans.
 
     Attributes:
-        is_own: it is one of ztrace's own processes.
+        is_own: True for one of ztrace's own processes.
     """
 
     resource: Resource
@@ -55,20 +55,20 @@ class _Instance(NamedTuple):
 
 
 class Builder:
-    """Makes OTLP requests of stored spans; it keeps what many spans have in common."""
+    """Builder of OTLP requests from stored spans, with a cache of their common parts."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         """Build from a file.
 
         Args:
-            db: any connection to it, to be used by the thread that calls `request`.
+            db: a connection to the file, used by the thread that calls `request`.
         """
         self._db = db
         self._instances: dict[int, _Instance] = {}
         self._common: dict[_Key, bytes] = {}
 
     def request(self, spans: Sequence[StoredSpan]) -> ExportTraceServiceRequest:
-        """Return the spans as one request, by resource and scope; those of each in the order given."""
+        """Return spans as one request, grouped by resource and scope, in their order within each group."""
         request = ExportTraceServiceRequest()
         resources: dict[tuple[int, str], ResourceSpans] = {}
         scopes: dict[tuple[int, str], ScopeSpans] = {}
@@ -99,7 +99,7 @@ class Builder:
             start_time_unix_nano=span.start_ns,
             end_time_unix_nano=end_ns,
         )
-        # What follows is put in place rather than made and copied: that is what costs least.
+        # Fields are set in place, which costs less than making and copying messages.
         if span.parent_id is not None:
             made.parent_span_id = span.parent_id
         key = (span.name, span.kind, span.attributes, span.service == OTHER, is_own)
@@ -122,7 +122,7 @@ class Builder:
             _add_exception(made, span, span.exception, end_ns, is_own)
 
     def _make_common(self, key: _Key) -> bytes:
-        """Return the serialised part of a span that depends on nothing but these."""
+        """Return the serialized part of a span that depends on the key alone."""
         name, kind, text, has_shared_service, is_own = key
         attributes = load_object(text)
         if name == OTHER and type(attributes.get(NAME_ATTRIBUTE)) is str:
@@ -147,7 +147,7 @@ class Builder:
             (instance,),
         ).fetchone()
         process, resource = _NOBODY, None
-        if row is not None:  # Otherwise another program has deleted it.
+        if row is not None:  # Another program may have deleted the row.
             *names, resource = row
             process = conventions.Process._make(names)
         if resource is None:
@@ -188,7 +188,7 @@ def _add_links(made: Span, text: str) -> None:
 
 
 def _add_details(made: Span, details: dict[str, Any]) -> None:
-    """Add what only OpenTelemetry has of a span: the keys are those of `ztrace.records.Span.details`."""
+    """Add the details that only OpenTelemetry has, under the keys of `ztrace.records.Span.details`."""
     if details.get("kind") == 0:
         made.kind = Span.SPAN_KIND_UNSPECIFIED
     if "end_ns" in details:
@@ -223,7 +223,7 @@ def _add_details(made: Span, details: dict[str, Any]) -> None:
 def _add_exception(
     made: Span, span: StoredSpan, exception: StoredException, end_ns: int, is_own: bool
 ) -> None:
-    """Tell of an exception: at its origin by an event, everywhere else by where that is."""
+    """Add an exception: at its origin as an event, elsewhere as a reference to the origin."""
     is_origin = (exception.origin_trace_id, exception.origin_span_id) == (span.trace_id, span.span_id)
     whole: dict[str, Any] = {exception_form.RECORD: write_record(exception)} if is_own else {}
     added: dict[str, Any] = {}
@@ -256,7 +256,7 @@ def _add_exception(
 
 
 def _is_exception(event: dict[str, Any]) -> bool:
-    """Tell whether an event is what the span's exception was made of."""
+    """Return whether an event is the source of the span's exception."""
     return event.get(conventions.BECAME_EXCEPTION) is True
 
 
@@ -280,6 +280,6 @@ def _text(fields: dict[str, Any], name: str) -> str:
 
 
 def _count(fields: dict[str, Any], name: str) -> int:
-    """Return a number of 32 bits, which is what OTLP has for counts and flags."""
+    """Return a value as the 32-bit number that OTLP has for counts and flags, 0 if it is none."""
     value = fields.get(name)
     return value if type(value) is int and 0 <= value < 1 << 32 else 0

@@ -142,7 +142,7 @@ def _walk(content: bytes | bytearray, at: int, end: int) -> Iterator[tuple[int, 
                 raise IndexError
             yield tag, start, first, at
     except (IndexError, KeyError):
-        raise OtlpError("the body is no ExportTraceServiceRequest in protobuf") from None
+        raise OtlpError("the body is not an ExportTraceServiceRequest in protobuf") from None
 
 
 def _varint(content: bytes | bytearray, at: int) -> tuple[int, int]:

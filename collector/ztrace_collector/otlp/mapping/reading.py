@@ -1,6 +1,7 @@
-"""Rows to `StoredSpan`s: all there is to say of a span, for whatever leaves the store.
+"""Rows to `StoredSpan`s, for all uses outside the store.
 
-One idea: a span leaves in the order in which it was stored, and its ``id`` is the place to go on from.
+One idea: spans are read in the order of storing, and the ``id`` of the last one is the position to continue
+from.
 """
 
 import sqlite3
@@ -9,19 +10,19 @@ from typing import Any, NamedTuple
 
 from ztrace.records import MEASURES, UNFINISHED
 
-#: Traces asked for by one statement: SQLite takes 32,766 parameters, and reads the rows of a chunk at once.
+#: Traces in one statement: SQLite accepts 32,766 parameters, and the rows of a chunk are in memory together.
 TRACES_AT_ONCE = 500
 
 
 class StoredException(NamedTuple):
-    """An exception of a span, as it is stored.
+    """Exception of a span, as stored.
 
     Attributes:
         how: as in `ztrace.records.ExceptionRecord`.
         origin_trace_id: trace of the span in which it was first raised.
-        origin_span_id: that span.
-        frames: JSON, as the table ``exceptions`` has it; causes, notes and members likewise.
-        group: the fingerprint of its group; None while its origin is not stored.
+        origin_span_id: id of that span.
+        frames: JSON, as in the table ``exceptions``, and likewise causes, notes and members.
+        group: fingerprint of its group; None while its origin is not stored.
     """
 
     how: str
@@ -37,19 +38,19 @@ class StoredException(NamedTuple):
 
 
 class StoredSpan(NamedTuple):
-    """A span as it is stored.
+    """Span as stored.
 
     Attributes:
-        id: the row's, in the order of storing.
-        service: under which it is counted: ``(other)`` if there were too many.
-        name: likewise.
-        kind: its name, as in `ztrace.records.KIND_NUMBERS`.
+        id: row id, in the order of storing.
+        service: service it is counted under: ``(other)`` beyond the limit.
+        name: name it is counted under, likewise.
+        kind: name of the kind, as in `ztrace.records.KIND_NUMBERS`.
         instance: key of ``instances``.
-        duration_ns: of one that has not ended, how long it had been open when its process last told of it.
+        duration_ns: for an unfinished span, its age at the last report.
         status: OK, ERROR or UNFINISHED.
-        attributes: JSON, None if there are none; links and details likewise.
+        attributes: JSON, None if there are none, and likewise links and details.
         measures: values of `ztrace.records.MEASURES`, in that order.
-        exception: what ended it.
+        exception: the exception that ended it.
     """
 
     id: int
@@ -70,12 +71,17 @@ class StoredSpan(NamedTuple):
     exception: StoredException | None
 
 
-#: Columns of a `StoredSpan`; those of its measures follow.
+#: Columns of a `StoredSpan`, followed by those of its measures.
 _COLUMNS = StoredSpan._fields[: StoredSpan._fields.index("measures")]
 
 
 def _select(table: str, **sources: str) -> str:
-    """Return the SELECT of stored spans from a table; sources are SQL expressions of columns."""
+    """Return the SELECT of stored spans from a table.
+
+    Args:
+        table: the table.
+        sources: SQL expressions of fields that are not columns of the table.
+    """
     sources = {"service": "methods.service", "name": "methods.name", "kind": "methods.kind"} | sources
     columns = ", ".join(sources.get(name) or f"{table}.{name}" for name in (*_COLUMNS, *MEASURES))
     return f"SELECT {columns} FROM {table} JOIN methods ON methods.id = {table}.method"
@@ -97,12 +103,12 @@ FROM exceptions LEFT JOIN exception_groups ON exception_groups.id = exception_gr
 
 
 def read_after(db: sqlite3.Connection, after_id: int, limit: int) -> list[StoredSpan]:
-    """Return finished spans that were stored after one, at most so many, in the order of storing.
+    """Return ended spans that were stored after a position, in the order of storing.
 
     Args:
-        db: any connection to the file.
-        after_id: the last span's ``id``; 0 for the beginning.
-        limit: at most.
+        db: a connection to the file.
+        after_id: the ``id`` of the last span seen; 0 for the beginning.
+        limit: maximum of spans.
     """
     rows = db.execute(f"{_SPANS} WHERE spans.id > ? ORDER BY spans.id LIMIT ?", (after_id, limit)).fetchall()
     if not rows:
@@ -116,7 +122,7 @@ def read_after(db: sqlite3.Connection, after_id: int, limit: int) -> list[Stored
 
 
 def read_traces(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> list[StoredSpan]:
-    """Return all finished spans of some traces, each trace's in the order of storing."""
+    """Return all ended spans of some traces, those of each trace in the order of storing."""
     spans: list[StoredSpan] = []
     for at in range(0, len(trace_ids), TRACES_AT_ONCE):
         chunk = trace_ids[at : at + TRACES_AT_ONCE]
@@ -130,7 +136,7 @@ def read_traces(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> list[Stor
 
 
 def read_trace_after(db: sqlite3.Connection, trace_id: bytes, after_id: int, limit: int) -> list[StoredSpan]:
-    """Return some finished spans of one trace, as `read_after` does of all: a trace may be very large."""
+    """Return ended spans of one trace after a position, as `read_after`; a trace may be very large."""
     rows = db.execute(
         f"{_SPANS} WHERE spans.trace_id = ? AND spans.id > ? ORDER BY spans.id LIMIT ?",
         (trace_id, after_id, limit),
@@ -146,7 +152,7 @@ def read_trace_after(db: sqlite3.Connection, trace_id: bytes, after_id: int, lim
 
 
 def read_unfinished(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> list[StoredSpan]:
-    """Return the spans of some traces that have not ended, as far as their processes told of them."""
+    """Return the unfinished spans of some traces, as last reported."""
     spans: list[StoredSpan] = []
     for at in range(0, len(trace_ids), TRACES_AT_ONCE):
         chunk = trace_ids[at : at + TRACES_AT_ONCE]
@@ -159,7 +165,7 @@ def read_unfinished(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> list[
 def _with_exceptions(
     rows: Sequence[tuple[Any, ...]], exceptions: Iterable[tuple[Any, ...]]
 ) -> list[StoredSpan]:
-    """Return rows as spans, each with the first exception that is stored of it."""
+    """Return rows as spans, each with the first exception stored for it."""
     found: dict[tuple[Any, ...], StoredException] = {}
     for trace_id, span_id, *fields in exceptions:
         found.setdefault((trace_id, span_id), StoredException._make(fields))

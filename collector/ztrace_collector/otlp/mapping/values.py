@@ -1,8 +1,7 @@
-"""Attribute values: from OTLP's ``AnyValue``, and to it from the JSON text that is stored.
+"""Attribute values: from OTLP's ``AnyValue``, and from stored JSON text to ``AnyValue``.
 
-One idea: what JSON has no type for is tagged, ``{"$bytes": base64}`` and ``{"$double": "NaN"}``, and a
-mapping that was sent and looks like a tag is tagged itself, ``{"$map": {…}}``. So what goes out is what came
-in.
+One idea: types that JSON lacks are tagged, ``{"$bytes": base64}`` and ``{"$double": "NaN"}``, and a mapping
+that looks like a tag is tagged itself, ``{"$map": {…}}``. So values leave as they came in.
 
 Source: https://opentelemetry.io/docs/specs/otel/common/#anyvalue.
 """
@@ -18,7 +17,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from ztrace.records import INT64_MAX, INT64_MIN
 from ztrace_collector.checking.messages import MAX_ITEMS
 
-#: What stands for bytes, for a number that JSON lacks, and for a mapping that looks like one of these.
+#: Tags of bytes, of numbers that JSON lacks, and of mappings that look like a tag.
 BYTES, DOUBLE, MAP = "$bytes", "$double", "$map"
 
 _TAGS = frozenset((BYTES, DOUBLE, MAP))
@@ -26,15 +25,15 @@ _DOUBLES = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-
 
 
 def read_attributes(pairs: Iterable[KeyValue]) -> dict[str, Any]:
-    """Return attributes as a mapping; of a key that occurs twice, which is forbidden, the last."""
+    """Return attributes as a mapping; of a duplicate key, which is forbidden, the last value."""
     return {pair.key: read_value(pair.value) for pair in islice(pairs, MAX_ITEMS)}
 
 
 def read_value(value: AnyValue) -> Any:
     """Return a value: None, bool, int, float, str, bytes, or a list or mapping of these.
 
-    How deep it may be is bounded by the parsers that made the message, at a hundred levels. Of a list only
-    what a batch may hold is read. That is still more than is stored: it is left out, and counted, as a whole.
+    The parsers of messages bound the depth, at a hundred levels. Of a list, only as many items are read as a
+    batch may have; that is more than is stored, so a longer list is left out, and counted, as a whole.
     """
     kind = value.WhichOneof("value")
     if kind == "array_value":
@@ -42,12 +41,12 @@ def read_value(value: AnyValue) -> Any:
     if kind == "kvlist_value":
         mapping = read_attributes(value.kvlist_value.values)
         return {MAP: mapping} if len(mapping) == 1 and not _TAGS.isdisjoint(mapping) else mapping
-    # An index into a table that only profiles have says nothing here.
+    # An index into a table of strings is meaningful in profiles only.
     return None if kind is None or kind == "string_value_strindex" else getattr(value, kind)
 
 
 def key_values(attributes: Mapping[str, Any]) -> list[KeyValue]:
-    """Return attributes, as they are after ``json.loads``, for a message."""
+    """Return attributes, as parsed from JSON, for a message."""
     pairs = []
     for key, value in attributes.items():
         pair = KeyValue(key=key)
@@ -57,7 +56,7 @@ def key_values(attributes: Mapping[str, Any]) -> list[KeyValue]:
 
 
 def write_value(into: AnyValue, value: Any) -> None:
-    """Put a value, as it is after ``json.loads``, into a message; None is a value that is empty."""
+    """Set a value, as parsed from JSON, in a message; None is an empty value."""
     if type(value) is str:
         into.string_value = value
     elif type(value) is bool:
@@ -102,7 +101,7 @@ def _decode(text: str) -> bytes | None:
 
 
 def load_object(text: str | None) -> dict[str, Any]:
-    """Return the JSON object that a column holds; an empty one if it holds none."""
+    """Return the JSON object in a column, an empty one if the column has none."""
     if not text:
         return {}
     value = _load(text)
@@ -110,7 +109,7 @@ def load_object(text: str | None) -> dict[str, Any]:
 
 
 def load_list(text: str) -> list[Any]:
-    """Return the JSON array that a column holds; an empty one if it holds none."""
+    """Return the JSON array in a column, an empty one if the column has none."""
     value = _load(text)
     return value if type(value) is list else []
 
@@ -118,5 +117,5 @@ def load_list(text: str) -> list[Any]:
 def _load(text: str) -> Any:
     try:
         return json.loads(text)
-    except (ValueError, RecursionError):  # Another program has written to the file.
+    except (ValueError, RecursionError):  # Another program has written the file.
         return None

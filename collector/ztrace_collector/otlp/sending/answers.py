@@ -1,6 +1,6 @@
-"""Answers of a destination to one request, and the transport that brings them.
+"""Answers of a destination to one request, and the transport that returns them.
 
-One idea: HTTP and gRPC differ in how they say these four things, and nothing above them has to know how.
+One idea: HTTP and gRPC express these four answers differently, and only their transports know how.
 """
 
 from typing import NamedTuple, Protocol
@@ -9,27 +9,27 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 
 class Taken(NamedTuple):
-    """It has the spans, but for as many as it rejected."""
+    """The spans are accepted, except for those rejected."""
 
     rejected: int = 0
     detail: str = ""
 
 
 class Refused(NamedTuple):
-    """It will never take them."""
+    """The spans are rejected for good."""
 
     reason: str
     detail: str = ""
 
 
 class TooLarge(NamedTuple):
-    """It takes no request of this size."""
+    """The request is too large."""
 
     detail: str = ""
 
 
 class Later(NamedTuple):
-    """It cannot be reached, or asks to be sent them again, after a while if it says so."""
+    """The destination is unreachable, or asks for a retry, possibly after a delay."""
 
     error: str
     after_s: float | None = None
@@ -39,12 +39,12 @@ Answer = Taken | Refused | TooLarge | Later
 
 
 class Transport(Protocol):
-    """A way to a destination, used by one thread."""
+    """Connection to a destination, used by one thread."""
 
     def send(self, request: ExportTraceServiceRequest) -> Answer:
-        """Send a request and wait for its answer; it raises nothing that an answer could say."""
+        """Send a request and wait for its answer; failures are returned as answers and not raised."""
         ...
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         ...

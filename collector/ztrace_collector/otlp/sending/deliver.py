@@ -1,8 +1,8 @@
-"""One request after the other to one destination, by OTLP's rules.
+"""Delivery of spans to one destination, one request after the other, by OTLP's rules.
 
-One idea: an answer is one of four. It has them; it has refused them, for good; they are too large, and go
-again in halves; or later. Only with the last the same spans are sent a second time, and nothing is dropped
-without a count and a reason.
+One idea: an answer is one of four. The spans are accepted; they are rejected for good; the request is too
+large, and is sent again in halves; or the request is retried later. Only the last sends the same spans twice,
+and no span is dropped without a count and a reason.
 """
 
 import logging
@@ -17,15 +17,15 @@ from ztrace_collector.otlp.sending.answers import Later, Refused, Taken, TooLarg
 from ztrace_collector.otlp.sending.destinations import GRPC, Destination
 from ztrace_collector.storing.defects import log_defect
 
-#: Bytes of a request before compression: gRPC's receivers take 4 MiB unless told otherwise.
+#: Maximum of bytes in a request before compression: receivers over gRPC accept 4 MiB by default.
 MAX_BYTES = 3_500_000
-#: Characters kept of what a receiver says.
+#: Characters kept of a receiver's message.
 MAX_DETAIL = 200
-#: The first pause after a failure, and the longest; each is twice the one before, more or less a fifth.
+#: First and longest delay before a retry; delays double, with a jitter of a fifth.
 FIRST_PAUSE_S, LONGEST_PAUSE_S, JITTER = 0.5, 30.0, 0.2
-#: The longest pause that a receiver may ask for: one that asks for a year has a wrong clock.
+#: Longest delay that a receiver may ask for: one that asks for a year has a wrong clock.
 MAX_ASKED_S = 3600.0
-#: Reasons of our own; the others are the status a receiver answered with, such as "HTTP 400".
+#: ztrace's own reasons; others are the status of a receiver's answer, such as "HTTP 400".
 PARTIAL, TOO_LARGE, UNREADABLE = "partial success", "too large", "unreadable"
 
 Span = TypeVar("Span")
@@ -34,12 +34,12 @@ _log = logging.getLogger(__name__)
 
 
 def open_transport(destination: Destination) -> Transport:
-    """Return a way to a destination; nothing is connected before the first request.
+    """Return a transport to a destination, which connects with the first request; the caller closes it.
 
     Raises:
         Exception: a certificate cannot be used.
     """
-    # Imported when used: each of these costs a tenth of a second.
+    # Imported when used: each import takes a tenth of a second.
     if destination.protocol == GRPC:
         from ztrace_collector.otlp.sending.grpc import GrpcTransport
 
@@ -51,12 +51,12 @@ def open_transport(destination: Destination) -> Transport:
 
 @dataclass(frozen=True, slots=True)
 class Part(Generic[Span]):
-    """What has become of some spans that follow each other.
+    """Outcome of consecutive spans.
 
     Attributes:
-        spans: all of them.
-        sent: how many the destination has.
-        refused: how many it has not, by reason, and what it said.
+        spans: the spans.
+        sent: number of spans accepted by the destination.
+        refused: number of spans rejected, and the destination's message, by reason.
     """
 
     spans: Sequence[Span]
@@ -70,13 +70,13 @@ def deliver(
     transport: Transport,
     retry: Callable[[Later], bool],
 ) -> Iterator[Part[Span]]:
-    """Send spans in their order, and yield what has become of them, part by part.
+    """Send spans in their order, and yield the outcome part by part.
 
     Args:
-        spans: any number; they go in one request unless that is too large.
-        build: makes a request of some of them.
-        transport: the way.
-        retry: waits until they are to be sent again; False to give up, and then the rest is not yielded.
+        spans: any number of spans; they go in one request unless that is too large.
+        build: makes a request of some of the spans.
+        transport: the connection.
+        retry: waits before a retry, and returns False to give up; then the rest is not yielded.
     """
     waiting = [spans]
     while waiting:
@@ -84,7 +84,7 @@ def deliver(
         try:
             request = build(part)
         except Exception as error:
-            # A row that cannot be read must not stop those behind it.
+            # An unreadable row must not block the rows after it.
             if len(part) == 1:
                 log_defect(_log, "encoding a span", error)
                 yield Part(part, 0, {UNREADABLE: (1, f"{type(error).__name__}: {error}"[:MAX_DETAIL])})
@@ -106,17 +106,17 @@ def deliver(
 
 
 class Pauses:
-    """How long to wait before the next try."""
+    """Retry schedule of one destination."""
 
     def __init__(self) -> None:
         self._pause_s = FIRST_PAUSE_S
 
     def reset(self) -> None:
-        """Begin anew: it has answered."""
+        """Start over after an answer."""
         self._pause_s = FIRST_PAUSE_S
 
     def next_s(self, asked_s: float | None) -> float:
-        """Return the next pause: longer each time, and never shorter than the receiver asked for."""
+        """Return the next delay, which grows each time and is at least what the receiver asked for."""
         pause_s = self._pause_s * random.uniform(1 - JITTER, 1 + JITTER)
         self._pause_s = min(LONGEST_PAUSE_S, 2 * self._pause_s)
         return pause_s if asked_s is None else max(min(asked_s, MAX_ASKED_S), FIRST_PAUSE_S / 10)
@@ -132,6 +132,6 @@ def _judge(part: Sequence[Span], answer: Taken | Refused | TooLarge) -> Part[Spa
 
 
 def _halve(part: Sequence[Span], waiting: list[Sequence[Span]]) -> None:
-    """Put both halves of a part in front, the first one first."""
+    """Push both halves of a part, the first one on top."""
     middle = len(part) // 2
     waiting += [part[middle:], part[:middle]]

@@ -1,7 +1,7 @@
-"""Where spans are sent on to: read from URLs and from OpenTelemetry's environment variables.
+"""Destinations of forwarded spans, from URLs and from OpenTelemetry's environment variables.
 
-One idea: a destination has two faces. ``url`` may be shown, stored and logged; what is secret, in headers, in
-the URL's user and password or in its query, is known to what sends and to nothing else.
+One idea: a destination has a public and a secret part. ``url`` may be shown, stored and logged; secrets, in
+headers, in the URL's user and password or in its query, are known to the sender only.
 """
 
 import base64
@@ -15,15 +15,15 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from ztrace.addresses import DEFAULT_OTLP_GRPC, DEFAULT_OTLP_HTTP, is_loopback, parse_address
 from ztrace.errors import SettingsError
 
-#: How OTLP travels, as OTEL_EXPORTER_OTLP_PROTOCOL has it.
+#: Protocols, as in OTEL_EXPORTER_OTLP_PROTOCOL.
 HTTP, GRPC = "http/protobuf", "grpc"
-#: Instead of a URL: what the variables say.
+#: Value in place of a URL that selects the environment variables.
 FROM_ENVIRONMENT = "env"
-#: The specification's path of traces, which is added to an endpoint.
+#: Path of traces in the specification, which is appended to an endpoint.
 TRACES_PATH = "/v1/traces"
-#: The specification's default for the answer to one request.
+#: Timeout of one request, the specification's default.
 TIMEOUT_S = 10.0
-#: Shorter values of headers are no secrets, and would be found in every other word of an error.
+#: Minimum length of a secret: shorter header values would match parts of ordinary words in an error.
 _SECRET_LENGTH = 4
 _GRPC_PORT = parse_address(DEFAULT_OTLP_GRPC).port
 _HTTP_PORT = parse_address(DEFAULT_OTLP_HTTP).port
@@ -35,19 +35,20 @@ _METADATA_NAME = re.compile(r"[0-9a-z_.\-]+")
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """A receiver of OTLP, and how it is spoken to.
+    """Receiver of OTLP, and the parameters of its connection.
 
     Attributes:
-        url: what it is called wherever people look, without secrets.
+        url: its name for people, without secrets.
         protocol: HTTP or GRPC.
-        target: where requests go: a URL for HTTP, ``HOST:PORT`` for gRPC.
-        secure: whether TLS is spoken.
-        headers: sent with every request, their names in lower case.
-        timeout_s: how long the answer to a request may take.
+        target: address of requests: a URL for HTTP, ``HOST:PORT`` for gRPC.
+        secure: whether TLS is used.
+        headers: headers of every request, with names in lower case.
+        timeout_s: timeout of a request.
         compressed: whether requests are sent as gzip.
-        certificate: file of the authorities to trust instead of the system's.
-        client_certificate: file of the certificate to show, with its key's.
-        secrets: what must not be in any text that is shown.
+        certificate: file of the certificate authorities to trust instead of the system's.
+        client_key: file of the client certificate's key.
+        client_certificate: file of the client certificate.
+        secrets: texts that must not appear in anything shown.
     """
 
     url: str
@@ -63,14 +64,14 @@ class Destination:
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
     def redact(self, text: str) -> str:
-        """Return a text on one line and without this destination's secrets."""
+        """Return a text as one line without this destination's secrets."""
         for secret in self.secrets:
             text = text.replace(secret, "…")
         return " ".join("".join(each if each.isprintable() else " " for each in text).split())
 
     @property
     def address(self) -> tuple[str, int]:
-        """The host and port it listens at."""
+        """Host and port of the receiver."""
         parts = urlsplit(self.url)
         return parts.hostname or "", parts.port or (443 if self.secure else 80)
 
@@ -81,12 +82,12 @@ def read_destinations(
     """Return the destinations that options and variables name.
 
     Args:
-        urls: of each, or "env".
-        headers: ``KEY=VALUE`` for all of them.
-        environment: OTEL_EXPORTER_OTLP_*, for all of them.
+        urls: a URL for each destination, or "env".
+        headers: ``KEY=VALUE`` for all destinations.
+        environment: OTEL_EXPORTER_OTLP_*, for all destinations.
 
     Raises:
-        SettingsError: one of these cannot be used, or what it needs is not installed.
+        SettingsError: a value is invalid, or a required library is not installed.
     """
     given = dict(_read_header(text) for text in headers)
     found = [_read_destination(url, given, environment) for url in urls]
@@ -99,14 +100,14 @@ def read_destinations(
 
 
 def check_not_own(destinations: Iterable[Destination], listening: Iterable[tuple[str, int]]) -> None:
-    """Refuse destinations that are this collector's own listeners: spans would go round for ever.
+    """Reject destinations that are this collector's own listeners, which would send spans round in a loop.
 
     Args:
-        destinations: where spans are to be sent.
-        listening: the hosts and ports at which OTLP is received here.
+        destinations: the destinations.
+        listening: hosts and ports at which this collector receives OTLP.
 
     Raises:
-        SettingsError: one is.
+        SettingsError: a destination is one of the listeners.
     """
     own = [(host.lower(), port) for host, port in listening]
     for destination in destinations:
@@ -125,7 +126,7 @@ def _read_destination(url: str, given: Mapping[str, str], environment: Mapping[s
     try:
         port = parts.port or (_GRPC_PORT if protocol == GRPC else None)
     except ValueError:
-        raise SettingsError(f"the port of --otlp {parts.scheme}://{host} is no port", hint=_FORMS) from None
+        raise SettingsError(f"the port of --otlp {parts.scheme}://{host} is invalid", hint=_FORMS) from None
     place = (f"[{host}]" if ":" in host else host) + ("" if port is None else f":{port}")
     headers = {**_environment_headers(environment), **given}
     secrets = [value for text in headers.values() for value in (text, *text.split())]
@@ -155,7 +156,7 @@ def _read_destination(url: str, given: Mapping[str, str], environment: Mapping[s
         certificate=_file(environment, "CERTIFICATE"),
         client_key=_file(environment, "CLIENT_KEY"),
         client_certificate=_file(environment, "CLIENT_CERTIFICATE"),
-        # The longest first: a part of a secret must not spoil the search for the whole of it.
+        # The longest first, so that replacing a part of a secret does not hide the whole one.
         secrets=tuple(
             sorted({each for each in secrets if len(each) >= _SECRET_LENGTH}, key=len, reverse=True)
         ),
@@ -163,11 +164,11 @@ def _read_destination(url: str, given: Mapping[str, str], environment: Mapping[s
 
 
 def _locate(url: str, environment: Mapping[str, str]) -> tuple[str, SplitResult]:
-    """Return the protocol, and the URL with the path that requests go to."""
+    """Return the protocol, and the URL with the path of requests."""
     if url != FROM_ENVIRONMENT:
         parts = _split(url, "--otlp")
         if parts.scheme not in _SCHEMES:
-            raise SettingsError(f"--otlp {parts.scheme}:… is no URL of an OTLP receiver", hint=_FORMS)
+            raise SettingsError(f"--otlp {parts.scheme}:… is not the URL of an OTLP receiver", hint=_FORMS)
         protocol = _SCHEMES[parts.scheme]
         return protocol, _with_path(protocol, parts, "--otlp")
     protocol = _variable(environment, "PROTOCOL") or HTTP
@@ -187,20 +188,20 @@ def _locate(url: str, environment: Mapping[str, str]) -> tuple[str, SplitResult]
     parts = _split(endpoint, name)
     if parts.scheme not in ("http", "https"):
         raise SettingsError(
-            f"{name} is no URL of an OTLP receiver", hint="give http://HOST:PORT or https://…"
+            f"{name} is not the URL of an OTLP receiver", hint="give http://HOST:PORT or https://…"
         )
-    # The variable for traces alone has the whole path, the one for all signals only what comes before it.
+    # The variable for traces has the complete path; the one for all signals has only its beginning.
     return protocol, parts if of_traces and protocol == HTTP else _with_path(protocol, parts, name)
 
 
 def _split(url: str, name: str) -> SplitResult:
-    # A text that cannot be read is not shown either: nobody knows where in it the password is.
+    # An unparsable text is not shown, since its password cannot be located.
     try:
         parts = urlsplit(url.strip())
     except ValueError:
         raise SettingsError(f"{name} cannot be read as a URL", hint=_FORMS) from None
     if not parts.scheme or not parts.hostname or re.search(r"[\s\x00-\x1f]", url.strip()):
-        raise SettingsError(f"{name} is no URL of an OTLP receiver", hint=_FORMS)
+        raise SettingsError(f"{name} is not the URL of an OTLP receiver", hint=_FORMS)
     return parts
 
 
@@ -209,12 +210,12 @@ def _with_path(protocol: str, parts: SplitResult, name: str) -> SplitResult:
     if protocol == HTTP:
         return parts._replace(path=path if path.endswith(TRACES_PATH) else path + TRACES_PATH)
     if path or parts.query:
-        raise SettingsError(f"{name} has a path, which gRPC has not", hint="give HOST:PORT alone")
+        raise SettingsError(f"{name} has a path, which gRPC does not have", hint="give HOST:PORT alone")
     return parts
 
 
 def _variable(environment: Mapping[str, str], name: str) -> str:
-    """Return a variable's value, that for traces before that for all signals."""
+    """Return the value of a variable; the one for traces takes precedence over the one for all signals."""
     for prefix in ("OTEL_EXPORTER_OTLP_TRACES_", "OTEL_EXPORTER_OTLP_"):
         if value := environment.get(prefix + name, "").strip():
             return value
@@ -247,7 +248,7 @@ def _timeout_s(environment: Mapping[str, str]) -> float:
 
 
 def _is_compressed(environment: Mapping[str, str], host: str) -> bool:
-    # Within a machine there is no network to spare, and small receivers there cannot undo it.
+    # On the same machine compression saves nothing, and small receivers may not support it.
     value = _variable(environment, "COMPRESSION").lower() or ("none" if is_loopback(host) else "gzip")
     if value not in ("gzip", "none"):
         raise SettingsError(f"OTEL_EXPORTER_OTLP_COMPRESSION is {value!r}", hint="give gzip or none")
@@ -256,7 +257,7 @@ def _is_compressed(environment: Mapping[str, str], host: str) -> bool:
 
 def _environment_headers(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the headers of OTEL_EXPORTER_OTLP_HEADERS: ``key=value,key=value``, percent-encoded."""
-    # opentelemetry-api reads this as well, and writes what it cannot read into the log: perhaps a key.
+    # Not with opentelemetry-api, which logs what it cannot parse, possibly a key.
     headers = {}
     for item in _variable(environment, "HEADERS").split(","):
         if item.strip():
@@ -285,12 +286,13 @@ def _check_installed(destination: Destination) -> None:
         if not found:
             extra = "grpc" if module == "grpc" else "collector"
             raise SettingsError(
-                f"--otlp {destination.url} needs what is not installed", hint=f"pip install 'ztrace[{extra}]'"
+                f"--otlp {destination.url} needs a library that is not installed",
+                hint=f"pip install 'ztrace[{extra}]'",
             )
 
 
 def _is_same(host: str, own_host: str) -> bool:
-    """Tell whether what listens at a host is reached by another; whether by a name, nobody knows here."""
+    """Return whether one host reaches a listener on another, as far as known without resolving names."""
     return host == own_host or bool(_addresses(host) & _addresses(own_host))
 
 

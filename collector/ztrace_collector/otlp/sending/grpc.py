@@ -1,7 +1,7 @@
-"""OTLP over gRPC.
+"""OTLP over gRPC, outgoing.
 
-One idea: a channel connects by itself, so here are only the answers: which codes come again, and after how
-long, as the specification has them.
+One idea: a channel connects and reconnects by itself, so this module only classifies answers: which codes are
+retried, and after which delay, as the specification says.
 """
 
 import re
@@ -19,7 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceS
 from ztrace_collector.otlp.sending.answers import Answer, Later, Refused, Taken, TooLarge
 from ztrace_collector.otlp.sending.destinations import Destination
 
-#: The codes after which the specification has the same request sent again.
+#: Codes after which the specification requires a retry.
 RETRIED = frozenset(
     {
         grpc.StatusCode.CANCELLED,
@@ -30,15 +30,15 @@ RETRIED = frozenset(
         grpc.StatusCode.DATA_LOSS,
     }
 )
-#: The channel's own pauses between connections: ours decide, so that a receiver that is back is found.
+#: Delays between the channel's connection attempts, kept short because `Pauses` schedules the retries.
 _OPTIONS = (("grpc.initial_reconnect_backoff_ms", 200), ("grpc.max_reconnect_backoff_ms", 2000))
-#: What implementations say to a message that is larger than they take: there is no code for it alone.
+#: Messages of implementations for oversized requests, which have no code of their own.
 _TOO_LARGE = re.compile(r"larger than (the )?max|exceeds maximum size|length too large", re.IGNORECASE)
 _DETAILS, _RETRY_INFO = "grpc-status-details-bin", "google.rpc.retryinfo-bin"
 
 
 class GrpcTransport:
-    """A channel to one destination."""
+    """Channel to one destination."""
 
     def __init__(self, destination: Destination) -> None:
         self._destination = destination
@@ -76,7 +76,7 @@ class GrpcTransport:
         ):
             return TooLarge(details)
         after_s = _read_retry_info(error)
-        # "Resource exhausted" is to be sent again only if the receiver says when.
+        # "Resource exhausted" is retried only if the receiver gives a delay.
         if code in RETRIED or (code is grpc.StatusCode.RESOURCE_EXHAUSTED and after_s is not None):
             if code is grpc.StatusCode.DEADLINE_EXCEEDED:
                 return Later(f"no answer within {timeout_s:g} s", after_s)
@@ -97,7 +97,7 @@ def _read_file(path: str | None) -> bytes | None:
 
 
 def _read_retry_info(error: grpc.RpcError) -> float | None:
-    """Return the seconds that a receiver asks to wait, if it does."""
+    """Return the delay in seconds that a receiver asks for, None if it does not."""
     info = RetryInfo()
     metadata = cast("Iterable[tuple[str, bytes]]", error.trailing_metadata() or ())
     for key, value in metadata:
@@ -115,7 +115,7 @@ def _read_retry_info(error: grpc.RpcError) -> float | None:
 
 
 def _shorten(details: str) -> str:
-    """Return what matters of the details of a connection that failed."""
+    """Return the essential part of the details of a connection error."""
     if "Connection refused" in details:
         return "connection refused"
     if "CERTIFICATE_VERIFY_FAILED" in details:

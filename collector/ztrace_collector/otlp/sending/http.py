@@ -1,7 +1,8 @@
-"""OTLP over HTTP, as protobuf.
+"""OTLP over HTTP, outgoing, as protobuf.
 
-One idea: the exporters of OpenTelemetry take spans of its SDK and drop what they cannot send in time; what
-they share with us is the protocol, so here are requests' session and the specification's table of statuses.
+One idea: OpenTelemetry's exporters accept spans of its SDK and drop those they cannot send in time. Only the
+protocol is shared with them, so this module has a session of requests and the specification's table of
+statuses.
 """
 
 import gzip
@@ -25,23 +26,23 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from ztrace_collector.otlp.sending.answers import Answer, Later, Refused, Taken, TooLarge
 from ztrace_collector.otlp.sending.destinations import Destination
 
-#: The statuses after which the specification has the same request sent again.
+#: Statuses after which the specification requires a retry.
 RETRIED = frozenset({429, 502, 503, 504})
-#: What is read of an answer: a page of some proxy may be long.
+#: Bytes read of an answer, since a proxy may return a long page.
 MAX_ANSWER_BYTES = 64 << 10
-#: zlib's fastest: telemetry shrinks to a tenth with it, and higher levels cost more than they save.
+#: zlib's fastest level: it shrinks telemetry to a tenth, and higher levels cost more than they save.
 GZIP_LEVEL = 1
 _TYPE = "application/x-protobuf"
 
 
 class HttpTransport:
-    """A session with one destination."""
+    """Session with one destination."""
 
     def __init__(self, destination: Destination) -> None:
         self._destination = destination
         self._verify: bool | str = destination.certificate or True
         self._session = requests.Session()
-        # What ~/.netrc has for this host must not take the place of the header that was given.
+        # An entry for this host in ~/.netrc must not replace the given header.
         self._session.auth = _leave_as_it_is
         self._session.cert = _client_certificate(destination)
         self._session.headers.clear()
@@ -102,7 +103,7 @@ def _client_certificate(destination: Destination) -> str | tuple[str, str] | Non
 
 
 def _read(response: requests.Response, deadline_s: float) -> Iterator[bytes]:
-    """Yield the beginning of an answer; the rest of a long one is not waited for."""
+    """Yield the beginning of an answer, without waiting for the rest of a long one."""
     size = 0
     for chunk in response.iter_content(4096):
         yield chunk
@@ -114,7 +115,7 @@ def _read(response: requests.Response, deadline_s: float) -> Iterator[bytes]:
 
 
 def _read_partial_success(content: bytes, is_json: bool) -> tuple[int, str]:
-    """Return how many spans were rejected, and why; an answer that cannot be read rejects none."""
+    """Return the number of rejected spans and the message; an unreadable answer rejects none."""
     try:
         if is_json:
             answer = parse_json(content, ExportTraceServiceResponse(), ignore_unknown_fields=True)
@@ -126,7 +127,7 @@ def _read_partial_success(content: bytes, is_json: bool) -> tuple[int, str]:
 
 
 def _read_message(content: bytes, content_type: str) -> str:
-    """Return what an answer that is an error says."""
+    """Return the message of an error answer."""
     try:
         if "protobuf" in content_type:
             return str(Status.FromString(content).message)
@@ -138,7 +139,7 @@ def _read_message(content: bytes, content_type: str) -> str:
 
 
 def _read_retry_after(value: str | None) -> float | None:
-    """Return the seconds that Retry-After asks for: a number, or a time to wait until."""
+    """Return the delay in seconds that Retry-After asks for, as a number or as a time."""
     if value is None:
         return None
     if value.strip().isdecimal():
@@ -151,7 +152,7 @@ def _read_retry_after(value: str | None) -> float | None:
 
 
 def _explain(error: Exception, timeout_s: float) -> str:
-    """Return an error of a connection in a few words; libraries' own have the whole URL in them."""
+    """Return a connection error in a few words; the messages of libraries contain the whole URL."""
     if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)):
         return f"no answer within {timeout_s:g} s"
     reason: BaseException | None = error
