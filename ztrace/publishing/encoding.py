@@ -7,8 +7,8 @@ before packing.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
-from operator import itemgetter
+from itertools import chain, repeat
+from operator import is_, itemgetter
 from typing import Any, NamedTuple
 
 import msgpack
@@ -42,9 +42,7 @@ _MESSAGE = ExceptionRecord._fields.index("message")
 #: Reason for a span that cannot be packed at all, as shown by ``ztrace status``.
 REFUSED = "span_unencodable"
 
-#: Types by address, since a set of types would call the hash methods of their metaclasses.
-_PLAIN = frozenset(map(id, (str, int, float, bool, type(None))))
-_STR, _DICT = frozenset((id(str),)), frozenset((id(dict),))
+_PLAIN = frozenset((str, int, float, bool, type(None)))
 _pack = msgpack.Packer(autoreset=True, use_bin_type=True).pack
 
 
@@ -55,7 +53,9 @@ class _Content(NamedTuple):
     texts: set[str]
 
 
-_details_of = itemgetter(_DETAILS)
+_name_of, _attributes_of, _exception_of, _details_of = map(
+    itemgetter, (_NAME, _ATTRIBUTES, _EXCEPTION, _DETAILS)
+)
 
 
 def encode(records: Sequence[Record], rules: Rules | None = DEFAULT_RULES) -> Iterator[tuple[int, bytes]]:
@@ -121,16 +121,16 @@ def _plain_content(records: Sequence[Record]) -> _Content | None:
 
     Few do. Columns of values are checked at once, for speed; packing detects the rest.
     """
-    names = [record[_NAME] for record in records]
-    if _types_of(names) != _STR or any(map(_details_of, records)):
+    names = list(map(_name_of, records))
+    if not (names and _are_all(names, str)) or any(map(_details_of, records)):
         return None
-    mappings = [record[_ATTRIBUTES] for record in records if record[_ATTRIBUTES] is not None]
-    if not _types_of(mappings) <= _DICT:
+    mappings = [attributes for attributes in map(_attributes_of, records) if attributes is not None]
+    if not _are_all(mappings, dict):
         return None
     try:
-        keys = list(chain.from_iterable(mappings))
+        keys: set[Any] = set().union(*mappings)  # With the hashes that they have already.
         values = list(chain.from_iterable(map(dict.values, mappings)))
-    except RuntimeError:  # The program changes a dictionary just now.
+    except BaseException:  # A key that is compared raises, or the program changes a dictionary.
         return None
     if not (_types_of(values) <= _PLAIN and _types_of(keys) <= _PLAIN):
         return None
@@ -139,12 +139,19 @@ def _plain_content(records: Sequence[Record]) -> _Content | None:
     names_once = set(names)
     if max(map(len, names_once)) > MAX_NAME or max(map(len, texts), default=0) > MAX_TEXT:
         return None
-    return _Content(set(keys), texts | names_once)
+    return _Content(keys, texts | names_once)
 
 
-def _types_of(values: Iterable[object]) -> set[int]:
-    """Return the addresses of the values' types."""
-    return set(map(id, map(type, values)))
+def _are_all(values: Iterable[object], kind: type) -> bool:
+    """Return whether all values are of exactly one type."""
+    return all(map(is_, map(type, values), repeat(kind)))
+
+
+def _types_of(values: Iterable[object]) -> set[type]:
+    """Return the types of values, or their metaclasses if a set would call the hash method of one."""
+    types = list(map(type, values))
+    metaclasses = set(map(type, types))
+    return set(types) if metaclasses <= {type} else metaclasses
 
 
 def _mended_content(record: Record) -> _Content:
@@ -178,8 +185,8 @@ def _suspects(
         keys = {key for key in content.keys if type(key) is str}
         failed = [
             (place, exception)
-            for place, record in enumerate(records)
-            if (exception := record[_EXCEPTION]) is not None
+            for place, exception in enumerate(map(_exception_of, records))
+            if exception is not None
         ]
         messages = {exception[_MESSAGE] for _, exception in failed if type(exception[_MESSAGE]) is str}
         found = rules.find_names(keys) | rules.find_texts(content.texts | keys | messages).keys()
