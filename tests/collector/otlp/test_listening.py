@@ -130,7 +130,7 @@ def test_a_default_port_that_is_taken_is_a_line(tmp_path: Path) -> None:
             pass  # In use already.
         said = collect_until_it_says(2, "up", "--no-web", "--db", tmp_path / "traces.db")
     assert said[0] == (
-        "ztrace: OTLP is not taken: 127.0.0.1:4318 is in use; stop what uses the port, or choose another\n"
+        "ztrace: OTLP is not accepted: 127.0.0.1:4318 is in use; stop what uses the port, or choose another\n"
     )
     assert said[1].startswith("ztrace: collecting at ")
 
@@ -146,7 +146,7 @@ def test_a_library_that_is_missing_is_named(tmp_path: Path, module: str) -> None
     done = collect("collect", "--otlp-listen", "127.0.0.1:0", "--db", path, main=main)
     assert (done.returncode, done.stderr) == (2, f"ztrace: {line}")
     said = collect_until_it_says(2, "up", "--no-web", "--db", path, main=main)
-    assert said[0] == f"ztrace: OTLP is not taken: {line}"
+    assert said[0] == f"ztrace: OTLP is not accepted: {line}"
 
 
 @pytest.mark.process

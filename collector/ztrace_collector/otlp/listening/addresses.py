@@ -1,4 +1,4 @@
-"""Sockets that listen for OTLP, on this machine alone."""
+"""Listening sockets for OTLP, on this machine only."""
 
 import errno
 import os
@@ -8,7 +8,7 @@ from ztrace import addresses
 from ztrace.addresses import Address, is_loopback
 from ztrace.errors import EndpointError
 
-#: Connections that wait to be accepted: a burst of a machine's services.
+#: Pending connections of a listening socket: a burst of a machine's services.
 BACKLOG = 128
 
 
@@ -42,10 +42,10 @@ def open_socket(address: Address) -> socket.socket:
         EndpointError: the address is in use, or not permitted.
     """
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    # Named as TCP: only then asyncio lets small pieces go at once, and not 40 ms later.
+    # With TCP named, asyncio sends small pieces at once instead of 40 ms later.
     opened = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        # Only what is left of connections may be there: somebody who listens keeps the port.
+        # Permits leftover connections on the port, but not another listener.
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind(address)
         opened.listen(BACKLOG)

@@ -1,8 +1,8 @@
 """Bodies of OTLP requests, and the bounds on the bytes and values that are read from one.
 
-One idea: every bound is applied before the memory is taken. Decompression runs in steps against what the
-compressed size justifies and what all requests may hold together; JSON is counted before it is parsed. Each
-step asks the request's deadline, which the collector's end brings forward.
+One idea: every bound is applied before the memory is taken. Decompression runs in steps, against the limit
+that the compressed size permits and the limit of all requests together; JSON values are counted before they
+are parsed. Each step checks the request's deadline, which the collector's end brings forward.
 """
 
 import threading
@@ -20,7 +20,8 @@ from ztrace_collector.refusals import OTLP_BODY, OTLP_OVERSIZED
 
 #: Bytes of a request, after decompression: the minimum that the specification asks of a receiver.
 MAX_BODY_BYTES = 64 << 20
-#: Bytes that a compressed body may always have, and more for each byte of it; JSON's become Python objects.
+#: Decompressed bytes that any compressed body may have, and further ones per compressed byte, fewer for JSON,
+#: whose values become Python objects.
 #: Spans compress to a tenth or a thirtieth, and a batch of 8192 stays below either.
 INFLATED_BYTES, INFLATED_RATIO = 12 << 20, 12
 INFLATED_JSON_BYTES, INFLATED_JSON_RATIO = 8 << 20, 4
@@ -32,13 +33,13 @@ MAX_JSON_VALUES = 250_000
 MAX_MEMBERS = 1_000
 #: Bytes decompressed at a time, and compressed bytes given to zlib at a time.
 STEP_BYTES, FED_BYTES = 1 << 20, 64 << 10
-#: Longest wait of a request for its commit. Exporters give up after 10 s; they are to hear of it before.
+#: Longest wait of a request for its commit, less than the 10 s after which exporters give up.
 ANSWER_S = 8.0
 #: Time that requests in flight have at the collector's end.
 GRACE_S = 2.0
 #: Processor time that reading a request may take: far more than can be stored before `ANSWER_S`.
 MAX_WORK_S = 4.0
-#: Delay of a retry by default: a second is what a disk or a busy writer may take.
+#: Default delay before a retry, which a disk or a busy writer may need.
 RETRY_AFTER_S = 1.0
 #: Compressed bytes start like gzip's or like zlib's, which HTTP calls deflate.
 _EITHER = zlib.MAX_WBITS | 32
@@ -72,21 +73,21 @@ class Body(NamedTuple):
 
 
 class Ending:
-    """Moment at which requests in flight have to be done, once the collector ends."""
+    """Point in time at which requests in flight must end, once the collector ends."""
 
     def __init__(self) -> None:
         self.at_s = float("inf")
 
     def begin(self) -> None:
-        """Leave requests in flight `GRACE_S`."""
+        """Give requests in flight `GRACE_S` to end."""
         self.at_s = min(self.at_s, time.monotonic() + GRACE_S)
 
 
 class Deadline:
-    """Deadline of one request in its thread, by the clock and by the processor time used for it."""
+    """Deadline of one request in its thread, by time and by processor time."""
 
     def __init__(self, since_s: float, ending: Ending) -> None:
-        """Start; ``since_s`` is when the request was received, by the monotonic clock."""
+        """Start the deadline of a request received at ``since_s``, by the monotonic clock."""
         self._end_s = since_s + ANSWER_S
         self._ending = ending
         self._work_end_s = time.thread_time() + MAX_WORK_S
@@ -109,7 +110,7 @@ class Deadline:
 
     @contextmanager
     def holding(self, lock: threading.Lock) -> Iterator[None]:
-        """Hold a lock that other requests may have until the deadline."""
+        """Hold a lock, waiting for it until the deadline."""
         if not lock.acquire(timeout=self.remaining_s()):
             raise Busy(RETRY_AFTER_S)
         try:
@@ -128,7 +129,7 @@ class Room:
 
     @contextmanager
     def held(self) -> Iterator["Held"]:
-        """Yield the share of one request, which is given back at the end."""
+        """Yield the share of one request, which is released at the end of the block."""
         share = Held(self)
         try:
             yield share
@@ -136,10 +137,10 @@ class Room:
             self.take(-share.byte_count)
 
     def take(self, byte_count: int) -> None:
-        """Take bytes.
+        """Acquire bytes.
 
         Raises:
-            Busy: other requests have them.
+            Busy: other requests hold them.
         """
         with self._lock:
             if byte_count > self._left:
@@ -155,7 +156,7 @@ class Held:
         self._room = room
 
     def add(self, byte_count: int) -> None:
-        """Take more; raises `Busy` if other requests have it."""
+        """Acquire more bytes; raises `Busy` if other requests hold them."""
         self._room.take(byte_count)
         self.byte_count += byte_count
 
@@ -175,24 +176,24 @@ def check_json(content: bytes | bytearray) -> None:
     Raises:
         RefusedRequest: it has more than `MAX_JSON_VALUES`.
     """
-    # Those inside texts count as well: it is a bound, and one pass of memchr each.
+    # Characters inside strings count as well: this is a bound, at one pass of memchr for each.
     if content.count(b",") + content.count(b"{") + content.count(b"[") > MAX_JSON_VALUES:
         raise too_large(f"a request may have {MAX_JSON_VALUES:,} JSON values; send fewer spans at a time")
 
 
 def inflate(body: Body, deadline: Deadline, held: Held) -> bytearray:
-    """Decompress gzip or deflate, all members of it.
+    """Decompress gzip or deflate with all its members.
 
     Args:
-        body: what is compressed.
+        body: the compressed body.
         deadline: checked at each step.
-        held: takes the room for what is decompressed.
+        held: acquires the memory of the decompressed bytes.
 
     Raises:
-        RefusedRequest: the content is neither, or larger than allowed.
-        Busy: there is no time or room for it now.
+        RefusedRequest: the content is neither gzip nor deflate, or larger than allowed.
+        Busy: there is no time or memory for it at the moment.
     """
-    # One buffer: to join parts would take their room twice.
+    # One buffer, because joining parts would take their memory twice.
     whole = bytearray()
     content = memoryview(body.content)
     least, ratio = (

@@ -1,8 +1,8 @@
-"""OTLP over gRPC.
+"""OTLP over gRPC, incoming.
 
-One idea: grpcio does all of it but for two things. A body that is no OTLP is refused by us, since grpcio
-would call it a failure of the server's; and "try again" goes out with the time that it should take, without
-which exporters drop their spans.
+One idea: grpcio does everything but two things. Invalid bodies are rejected here, since grpcio would report
+them as a failure of the server; and a request for a retry is sent with a delay, without which exporters drop
+their spans.
 """
 
 import os
@@ -24,26 +24,27 @@ from ztrace_collector.otlp.listening.bodies import Body, RefusedRequest
 from ztrace_collector.otlp.listening.intake import Intake
 from ztrace_collector.receiving.inbox import Busy
 
-# It would tell of every peer that breaks HTTP/2, on standard error; it is asked once, when it is loaded.
+# Keeps gRPC from printing each violation of HTTP/2 on standard error; it reads the variable when it is
+# loaded.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
 
 #: Bytes of a message, decompressed; gRPC holds it three times, and its own default is a quarter of it.
 MAX_MESSAGE_BYTES = 16 << 20
-#: Requests that are mapped or wait for their commit; those beyond wait in their senders.
+#: Maximum of requests in work; further ones wait with their senders.
 MAX_WAITING = 16
-#: Requests of one connection at once: an exporter has one.
+#: Maximum of concurrent requests on one connection; an exporter has one.
 MAX_STREAMS = 16
-#: Open connections at most, and how long one may be idle, or take to begin.
+#: Maximum of open connections, and timeouts of an idle connection and of a handshake.
 MAX_CONNECTIONS, IDLE_MS, HANDSHAKE_MS = 256, 300_000, 10_000
-#: What requests in work have at the end.
+#: Time at the end for requests in work.
 GRACE_S = 2.0
-#: Where gRPC has the whole status, and where Python's exporter looks for when to come again.
+#: Metadata with the full status, and with the retry delay that Python's exporter reads.
 _DETAILS, _RETRY = "grpc-status-details-bin", "google.rpc.retryinfo-bin"
 
 _OPTIONS = (
-    ("grpc.so_reuseport", 0),  # With it a second collector would get a part of the requests, and no error.
+    ("grpc.so_reuseport", 0),  # Otherwise a second collector would silently get a share of the requests.
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_concurrent_streams", MAX_STREAMS),
     ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
@@ -53,26 +54,26 @@ _OPTIONS = (
 
 
 class GrpcServer:
-    """A server from its making to `close`, in threads of its own.
+    """Server with its own threads, from its creation to `close`.
 
     Attributes:
-        address: where it listens.
+        address: the address it listens at.
     """
 
     def __init__(self, address: Address, intake: Intake) -> None:
-        """Listen.
+        """Start listening.
 
         Raises:
-            EndpointError: somebody else does, or it is not permitted.
+            EndpointError: the address is in use, or not permitted.
         """
         self._intake = intake
         self._workers = ThreadPoolExecutor(MAX_WAITING, thread_name_prefix="ztrace-otlp-grpc")
         self._server = grpc.server(self._workers, options=_OPTIONS)
         service = trace_service_pb2.DESCRIPTOR.services_by_name["TraceService"].full_name
-        # Without a deserializer the bytes come as they are.
+        # Without a deserializer, requests are passed as bytes.
         handlers = {"Export": grpc.unary_unary_rpc_method_handler(self._export)}
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
-        # What gRPC tells of an address that it cannot have is no reason; the system's is.
+        # The system's error says why an address is not available; gRPC's does not.
         open_socket(address).close()
         try:
             port = self._server.add_insecure_port(str(address))
@@ -83,17 +84,17 @@ class GrpcServer:
         self._ended: threading.Event | None = None
 
     def stop(self) -> None:
-        """Accept nothing more, and return at once."""
+        """Stop accepting requests, without waiting."""
         self._intake.stop()
         if self._ended is None:
             self._ended = self._server.stop(GRACE_S)
 
     def is_done(self) -> bool:
-        """Tell whether all that was accepted is answered."""
+        """Return whether all accepted requests are answered."""
         return self._ended is not None and self._ended.is_set()
 
     def close(self) -> None:
-        """End, whatever is left."""
+        """Stop the server with whatever is left."""
         self.stop()
         assert self._ended is not None
         self._ended.wait()
@@ -115,7 +116,7 @@ class GrpcServer:
 def _abort(
     context: grpc.ServicerContext, code: int, message: str, retry_after_s: float | None = None
 ) -> NoReturn:
-    """End a call with a status; gRPC does so by an exception of its own."""
+    """End a call with a status, by an exception that gRPC raises."""
     status = Status(code=code, message=message)
     metadata: list[tuple[str, bytes]] = []
     if retry_after_s is not None:

@@ -1,11 +1,11 @@
-"""OTLP over HTTP: what is asked of a request before anything is read of it, and the form of the answers.
+"""OTLP over HTTP, incoming: checks of a request before its body is read, and the form of answers.
 
-One idea: every answer has the form of its request, protobuf or JSON, refusals too: exporters log what they
-are told.
+One idea: every answer has the format of its request, protobuf or JSON, and so have rejections, because
+exporters log them.
 
-Nothing here is for web pages. A browser names the page that makes it send in ``Origin``, and the name under
-which it found this server in ``Host``: with the one, or with a name that is not this machine's, a request is
-refused. No header lets a page of elsewhere read an answer.
+Web pages may not send. A browser names the page that sends in ``Origin``, and the name it used for this
+server in ``Host``: a request with the first, or with a name that is not this machine's, is rejected. No
+header lets a page of another site read an answer.
 """
 
 import asyncio
@@ -41,22 +41,22 @@ from ztrace_collector.refusals import OTLP_CONNECTION, OTLP_ORIGIN, OTLP_REQUEST
 
 PATH = "/v1/traces"
 JSON, PROTOBUF = "application/json", "application/x-protobuf"
-#: How a body may be compressed, and whether it then is.
+#: Permitted content encodings, and whether each means compression.
 CODINGS = {"": False, "identity": False, "gzip": True, "deflate": True}
-#: Requests that are mapped or wait for their commit at once, each with a thread; the others are in a queue.
+#: Maximum of requests in work, each with a thread; further ones are queued.
 MAX_WAITING = 32
-#: Bytes of bodies that are received or wait, of all requests: two of the largest.
+#: Maximum of bytes in the bodies of all requests in work or being received: two of the largest.
 MAX_RECEIVED_BYTES = 2 * MAX_BODY_BYTES
-#: How long the next part of a body may be on its way, and how long a whole body.
+#: Timeouts of the next part of a body, and of a whole body.
 PART_S, BODY_S = 10.0, 60.0
 
 _PORT = re.compile(r":\d{1,5}\Z")
-#: HTTP's word for what `Intake` refuses.
+#: HTTP statuses of the requests that `Intake` refuses.
 _STATUSES: dict[int, int] = {codes.INVALID_ARGUMENT: 400, codes.INTERNAL: 400, codes.RESOURCE_EXHAUSTED: 413}
 
 
 class _Turned(Exception):
-    """A request is turned away before its spans are looked at."""
+    """Rejection of a request before its spans are read."""
 
     def __init__(self, status: int, code: int, reason: str, message: str, **headers: str) -> None:
         super().__init__(message)
@@ -68,28 +68,28 @@ class _Turned(Exception):
 
 
 class _Head(NamedTuple):
-    """What the headers say of the body."""
+    """Properties of the body according to the headers."""
 
     is_json: bool
     is_compressed: bool
     length: int
-    #: The sender waits to be told whether to send it.
+    #: The sender waits for permission to send the body.
     is_held_back: bool
 
 
 class HttpServer:
-    """A server from its making to `close`, in threads of its own.
+    """Server with its own threads, from its creation to `close`.
 
     Attributes:
-        address: where it listens.
+        address: the address it listens at.
     """
 
     def __init__(self, listening: socket.socket, intake: Intake) -> None:
-        """Serve.
+        """Start serving.
 
         Args:
-            listening: a socket that listens; it is closed in the end.
-            intake: where requests go.
+            listening: a listening socket, which the server closes.
+            intake: accepts the requests.
         """
         self.address = Address(*listening.getsockname()[:2])
         self._intake = intake
@@ -103,21 +103,21 @@ class HttpServer:
         self._thread = ServerThread(app, listening, intake.note)
 
     def stop(self) -> None:
-        """Accept nothing more, and return at once."""
+        """Stop accepting requests, without waiting."""
         self._intake.stop()
         self._thread.stop()
 
     def is_done(self) -> bool:
-        """Tell whether all that was accepted is answered."""
+        """Return whether all accepted requests are answered."""
         return self._thread.is_done()
 
     def close(self) -> None:
-        """End, whatever is left."""
+        """Stop the server with whatever is left."""
         self._thread.close()
         self._workers.shutdown(cancel_futures=True)
 
     async def _export(self, request: Request) -> Response:
-        """Answer a request; nothing is raised."""
+        """Answer a request; never raises."""
         is_json = _media_type(request) != PROTOBUF
         try:
             head = _check(request)
@@ -135,7 +135,7 @@ class HttpServer:
             self._intake.note(refused.reason, refused.message)
             return _tell(_STATUSES[refused.code], refused.code, refused.message, is_json)
         except (Busy, asyncio.CancelledError) as busy:
-            # Cancelled is what takes longer than the end does.
+            # The end of the server cancels requests that take too long.
             after_s = getattr(busy, "retry_after_s", RETRY_AFTER_S)
             headers = {"retry-after": str(max(1, round(after_s)))}
             return _tell(503, codes.UNAVAILABLE, str(busy) or "the collector is ending", is_json, headers)
@@ -148,12 +148,12 @@ class HttpServer:
         try:
             return await asyncio.wrap_future(work)
         finally:
-            # Its exception has this frame, and so the body, in its traceback: together they would wait for
-            # the garbage collector.
+            # The traceback of an exception of the future contains this frame, and so the body: a cycle that
+            # would keep the body until the next garbage collection.
             del work, body
 
     async def _read(self, request: Request, head: _Head) -> tuple[Body, int]:
-        """Receive a body, and all of one that is not taken: who is still sending does not hear."""
+        """Receive a body, to its end even if it is rejected, since a client does not read while it sends."""
         trouble: Exception | None = too_large() if head.length > MAX_BODY_BYTES else None
         if trouble is not None and head.is_held_back:
             raise trouble
@@ -195,7 +195,7 @@ class HttpServer:
         return Body(b"".join(parts), head.is_json, head.is_compressed), size
 
     async def _turn_away(self, request: Request, error: Exception) -> Response:
-        """Answer what is no POST to the path."""
+        """Reject a request other than a POST to the path."""
         assert isinstance(error, HTTPException)
         message = f"{request.method} {request.url.path}: spans are taken by POST to {PATH}"
         self._intake.note(OTLP_REQUEST, message)
@@ -205,10 +205,10 @@ class HttpServer:
 
 
 def _check(request: Request) -> _Head:
-    """Return what the headers say, if the request may be read.
+    """Return the properties of the body, if the request is acceptable.
 
     Raises:
-        _Turned: it may not.
+        _Turned: the request is rejected.
     """
     headers = request.headers
     host = _PORT.sub("", headers.get("host", "")).lower()

@@ -1,9 +1,9 @@
-"""Connections of every HTTP server here: uvicorn's, with the bounds that it lacks.
+"""Connections of all HTTP servers in ztrace: uvicorn's, with bounds that it lacks.
 
 One idea: a connection either has a request in work, which the application bounds, or waits for its peer: for
 a head, for the rest of a body, or for the peer to read an answer. Each of these waits has a deadline, and
-beyond so many connections the one that has waited longest gives way, first those that have brought no request
-yet. So half a request never keeps a whole one out.
+above a number of connections the one that has waited longest is closed, those without any request so far
+first. So a partial request never blocks a complete one.
 """
 
 import asyncio
@@ -12,34 +12,34 @@ from contextlib import suppress
 from h11 import LocalProtocolError
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-#: Open connections at most: a browser has six, an exporter one.
+#: Maximum of open connections: a browser has six, an exporter one.
 MAX_CONNECTIONS = 256
 #: Deadline of a request's head, from the connection or from its first byte.
 HEAD_S = 10.0
 #: Deadline of each `SENT_BYTES` of an answer that the peer is slow to read.
 SEND_S, SENT_BYTES = 30.0, 64 << 10
-#: Interval between two looks at a connection.
+#: Interval between two checks of a connection.
 LOOK_S = 1.0
 
 
 class Connection(H11Protocol):
-    """A connection that is cut when it makes others wait; a server's own class counts those cut."""
+    """Connection that is closed when it delays others; a server's subclass counts that."""
 
-    #: Since when a request's head is due; None while one is in work, or none has begun.
+    #: Time since which a request's head is due; None while a request is in work, or none has started.
     _due_s: float | None = None
-    #: Since when the peer is waited for, and whether it has brought a request before.
+    #: Time since which the connection waits for its peer, and whether the peer has sent a request before.
     _since_s = 0.0
     _served = False
-    #: Bytes that the peer had to read, and since when they have not become fewer.
+    #: Bytes pending for the peer, and the time since which their number has not fallen.
     _unread = 0
     _unread_s = 0.0
     _looking: asyncio.TimerHandle | None = None
 
     def count_refusal(self, why: str) -> None:
-        """Count a connection that is cut."""
+        """Count a connection that is closed."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the deadlines, and cut the connection that has waited longest if there are too many."""
+        """Start the deadlines, and close the connection that has waited longest if there are too many."""
         super().connection_made(transport)
         self._due_s = self._since_s = self.loop.time()
         self._looking = self.loop.call_later(LOOK_S, self._look)
@@ -49,7 +49,7 @@ class Connection(H11Protocol):
             oldest._cut(f"more than {MAX_CONNECTIONS} connections")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop looking at the connection."""
+        """Stop checking the connection."""
         if self._looking is not None:
             self._looking.cancel()
         super().connection_lost(exc)
@@ -67,20 +67,20 @@ class Connection(H11Protocol):
         self._since_s = self.loop.time()
         self._served = True
         super().on_response_complete()
-        # Of a next request that came with this one only the beginning may be there.
+        # The data may contain the beginning of the next request.
         has_begun = not self._has_request() and self.conn.trailing_data[0]
         self._due_s = self._since_s if has_begun else None
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is not HTTP, and close the connection."""
+        """Reject data that is not HTTP, and close the connection."""
         self.count_refusal("not HTTP")
-        # The answer to an earlier request may be on its way: then there is no place for this one.
+        # While an earlier request is being answered, no other answer can be sent.
         with suppress(LocalProtocolError):
             super().send_400_response(msg)
         self.transport.close()
 
     def _look(self) -> None:
-        """Cut the connection if its peer has kept it waiting for too long."""
+        """Close the connection if its peer has exceeded a deadline."""
         now_s = self.loop.time()
         unread = self.transport.get_write_buffer_size()
         if not unread or unread > self._unread or unread <= self._unread - SENT_BYTES:
@@ -93,15 +93,15 @@ class Connection(H11Protocol):
             self._looking = self.loop.call_later(LOOK_S, self._look)
 
     def _has_request(self) -> bool:
-        """Return whether a request is in work, of which a head at least has come."""
+        """Return whether a request is in work, with at least its head received."""
         return self.cycle is not None and not self.cycle.response_complete
 
     def _waits(self) -> bool:
-        """Return whether the peer is waited for, and not the application."""
+        """Return whether the connection waits for its peer and not for the application."""
         return not self._has_request() or self.cycle.more_body or self.flow.write_paused
 
     def _is_idle(self) -> bool:
-        """Return whether the peer has brought a request and read its answer."""
+        """Return whether the peer has sent a request and read its answer."""
         return self._served and not self._has_request() and not self.transport.get_write_buffer_size()
 
     def _cut(self, why: str) -> None:

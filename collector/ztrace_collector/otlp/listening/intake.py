@@ -1,9 +1,8 @@
-"""From the bytes of a request to what is stored: the part that HTTP and gRPC share.
+"""From the body of a request to stored spans, shared by HTTP and gRPC.
 
-One idea: the answer is given after the commit. `take` blocks its thread, which is one of few, until the
-collector's loop has stored what the request brings; a sender that is told "accepted" can forget its spans. A
-large request is parsed, mapped and stored in pieces, so that only one piece of one request is in memory as
-objects at any time.
+One idea: a request is answered after the commit. `take` blocks its thread, one of few, until the collector's
+loop has stored the spans; a sender that is told "accepted" can forget them. A large request is parsed, mapped
+and stored in pieces, so that at any time only one piece of one request is in memory as objects.
 """
 
 import logging
@@ -40,42 +39,42 @@ from ztrace_collector.receiving.inbox import Busy, Closed, Inbox
 from ztrace_collector.refusals import INTERNAL_ERROR, OTLP_BODY, OTLP_OVERSIZED
 from ztrace_collector.storing.defects import describe_error, log_defect
 
-#: Spans that are mapped and stored at a time. A large request must neither hold up the publishers beside it
-#: for long, nor be in memory as a whole in the form in which it is stored, which is ten times its size.
+#: Spans mapped and stored at a time. A large request must neither delay publishers for long, nor be in memory
+#: as a whole in its stored form, which takes ten times its size.
 PIECE_SPANS = 4096
-#: Message for the sender of a request that makes ztrace fail.
+#: Message for the sender of a request that causes an internal error.
 FAILED = "an internal error of the collector, whose log has the traceback"
 
 _log = logging.getLogger(__name__)
 
 
 class Intake:
-    """Where requests are accepted, in any thread."""
+    """Acceptance of requests; thread-safe."""
 
     def __init__(self, inbox: Inbox) -> None:
-        """Accept requests, whose spans go to the inbox."""
+        """Accept requests, and put their spans into the inbox."""
         self.note = inbox.note
         self._inbox = inbox
-        # Mapping is Python's work: two threads at it would be no faster, and take the interpreter from the
-        # collector's loop twice as often.
+        # Mapping runs in Python, so two threads would be no faster, and would compete twice as much with the
+        # collector's loop for the interpreter.
         self._mapping = threading.Lock()
         self._inflated = Room(MAX_INFLATED_BYTES)
         self._ending = Ending()
 
     def stop(self) -> None:
-        """Leave requests in flight a moment, and return at once."""
+        """Give requests in flight a moment to end, without waiting."""
         self._ending.begin()
 
     def take(self, body: Body, since_s: float) -> ExportTraceServiceResponse:
-        """Store what a request brings, and return what it is answered.
+        """Store the spans of a request, and return its answer.
 
         Args:
             body: the request.
-            since_s: when it came, by the monotonic clock: the deadline is that of the whole request.
+            since_s: the time of its arrival, by the monotonic clock, at which its deadline starts.
 
         Raises:
-            RefusedRequest: it is not what it should be; of a large one, pieces may have been stored.
-            Busy: it cannot be stored at the moment, or not all of it.
+            RefusedRequest: the request is invalid; pieces of a large one may have been stored.
+            Busy: the request cannot be stored at the moment, or not all of it.
         """
         outcomes: list[Outcome] = []
         deadline = Deadline(since_s, self._ending)
@@ -97,7 +96,7 @@ class Intake:
         return _answer(outcomes)
 
     def fail(self, error: Exception) -> str:
-        """Report a defect of ztrace in a request; return the message for its sender."""
+        """Report an internal error in a request; return the message for its sender."""
         log_defect(_log, "answering an OTLP request", error)
         self.note(INTERNAL_ERROR, describe_error(error))
         return FAILED
@@ -105,7 +104,7 @@ class Intake:
     def _parse(
         self, body: Body, deadline: Deadline, held: Held, outcomes: list[Outcome]
     ) -> Iterator[ExportTraceServiceRequest]:
-        """Yield a request in pieces; a span that is too large becomes an outcome."""
+        """Yield a request in pieces; an oversized span is added to the outcomes."""
 
         def leave_out() -> None:
             outcomes.append(Outcome(0, 0, {OTLP_OVERSIZED: 1}))
@@ -121,7 +120,7 @@ class Intake:
             raise RefusedRequest(INTERNAL, INTERNAL_ERROR, FAILED) from error
 
     def _store(self, piece: ExportTraceServiceRequest, deadline: Deadline) -> list[Outcome]:
-        """Store a piece of a request; spans that make ztrace fail are refused, and are not to come again."""
+        """Store a piece of a request; spans that cause an internal error are refused for good."""
         try:
             with deadline.holding(self._mapping):
                 stored = self._inbox.put(incoming.read_request(piece))
@@ -138,7 +137,7 @@ class Intake:
 
 
 def divide(request: ExportTraceServiceRequest) -> Iterator[ExportTraceServiceRequest]:
-    """Yield a request in pieces of `PIECE_SPANS`, itself if it is small; the pieces are taken from it."""
+    """Yield a request in pieces of `PIECE_SPANS`, moved out of it, or itself if it is small."""
     if count_spans(request) <= PIECE_SPANS:
         yield request
         return

@@ -1,7 +1,7 @@
-"""Where OTLP is listened for, and what listens there.
+"""Listeners for OTLP, and the servers behind them.
 
-One idea: the servers have threads of their own and share nothing with the collector's loop but the inbox. At
-the end the loop goes on until what they have taken is stored and answered.
+One idea: the servers have their own threads and share only the inbox with the collector's loop. At the end,
+the loop continues until everything they have accepted is stored and answered.
 """
 
 from collections.abc import Callable
@@ -20,9 +20,10 @@ class Listening:
     """Addresses at which a collector listens for OTLP.
 
     Attributes:
-        http: for HTTP; None: not at all.
-        grpc: for gRPC; None: not at all.
-        http_is_default: nobody asked for HTTP: what keeps it from being there is a line, not an error.
+        http: address for HTTP, None for no server.
+        grpc: address for gRPC, None for no server.
+        http_is_default: the HTTP address is the default, so a failure to listen is a warning and not an
+            error.
     """
 
     http: Address | None = None
@@ -31,38 +32,38 @@ class Listening:
 
 
 class Server(Protocol):
-    """What listens; `Servers` starts and ends it."""
+    """Server that `Servers` starts and stops."""
 
     address: Address
 
     def stop(self) -> None:
-        """Accept nothing more, and return at once."""
+        """Stop accepting requests, without waiting."""
         ...
 
     def is_done(self) -> bool:
-        """Tell whether all that was accepted is answered."""
+        """Return whether all accepted requests are answered."""
         ...
 
     def close(self) -> None:
-        """End, whatever is left."""
+        """Stop the server with whatever is left."""
         ...
 
 
 class Servers:
-    """What listens for OTLP, from `__enter__` to `__exit__`: a collector's companion.
+    """Servers for OTLP, a collector's companion, running from `__enter__` to `__exit__`.
 
     Attributes:
-        http: where HTTP is taken, None if it is not.
-        grpc: where gRPC is.
+        http: address for HTTP, None for no server.
+        grpc: address for gRPC, None for no server.
     """
 
     def __init__(self, listening: Listening, inbox: Inbox, say: Callable[[str], None]) -> None:
-        """Prepare; nothing is opened yet.
+        """Store the settings; nothing is opened yet.
 
         Args:
-            listening: where to listen.
-            inbox: where spans go.
-            say: told of what goes wrong; called in any thread.
+            listening: the addresses.
+            inbox: accepts the spans.
+            say: prints a line for the user; thread-safe.
         """
         self.http: Address | None = None
         self.grpc: Address | None = None
@@ -72,10 +73,10 @@ class Servers:
         self._servers: list[Server] = []
 
     def __enter__(self) -> Self:
-        """Listen.
+        """Start listening.
 
         Raises:
-            EndpointError: an address that was asked for is in use, or not permitted.
+            EndpointError: a requested address is in use, or not permitted.
             SettingsError: a library is missing.
         """
         with ExitStack() as stack:
@@ -91,16 +92,16 @@ class Servers:
         self._close()
 
     def stop(self) -> None:
-        """Accept nothing more, and return at once."""
+        """Stop accepting requests, without waiting."""
         for server in self._servers:
             server.stop()
 
     def is_done(self) -> bool:
-        """Tell whether all that was accepted is answered."""
+        """Return whether all accepted requests are answered."""
         return all(server.is_done() for server in self._servers)
 
     def places(self) -> list[str]:
-        """Return where it listens, as the option ``--otlp`` of another collector is told."""
+        """Return the addresses in the form of another collector's ``--otlp``."""
         http = [] if self.http is None else [f"http://{self.http}"]
         return http + ([] if self.grpc is None else [f"grpc://{self.grpc}"])
 
@@ -116,7 +117,7 @@ class Servers:
         except (EndpointError, SettingsError) as error:
             if not self._listening.http_is_default:
                 raise
-            self._say(f"OTLP is not taken: {error}")
+            self._say(f"OTLP is not accepted: {error}")
         else:
             self._servers.append(server)
             self.http = server.address

@@ -1,4 +1,4 @@
-"""An HTTP server in a thread: uvicorn, with bounded connections."""
+"""HTTP server in a thread: uvicorn, with bounded connections."""
 
 import asyncio
 import logging
@@ -11,18 +11,18 @@ from starlette.types import ASGIApp
 from ztrace_collector.otlp.listening.http_connections import Connection
 from ztrace_collector.refusals import OTLP_CONNECTION, Note
 
-#: How long a connection may be idle between requests: exporters send every few seconds, some once a minute,
-#: and one that is closed as a request comes costs that sender an error and a second try.
+#: Timeout of an idle connection: exporters send every few seconds, some once a minute, and closing a
+#: connection just as a request arrives costs its sender an error and a retry.
 KEEP_ALIVE_S = 75
-#: What requests in work have at the end, until their connections are cut.
+#: Time at the end for requests in work, before their connections are closed.
 GRACE_S = 2
 
 
 class ServerThread:
-    """A server from its making to `close`."""
+    """Server with its thread, from its creation to `close`."""
 
     def __init__(self, app: ASGIApp, listening: socket.socket, note: Note) -> None:
-        """Serve an application on a socket that listens, and count the connections that are cut."""
+        """Serve an application on a listening socket, and count closed connections."""
 
         class Counted(Connection):
             def count_refusal(self, why: str) -> None:
@@ -42,7 +42,7 @@ class ServerThread:
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=GRACE_S,
         )
-        # It would tell of every peer that breaks HTTP; such are counted.
+        # Keeps uvicorn from logging each violation of HTTP; these are counted.
         for name in ("uvicorn.error", "uvicorn.access"):
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         self._server = uvicorn.Server(config)
@@ -51,15 +51,15 @@ class ServerThread:
         self._thread.start()
 
     def stop(self) -> None:
-        """Accept nothing more, and return at once."""
+        """Stop accepting requests, without waiting."""
         self._server.should_exit = True
 
     def is_done(self) -> bool:
-        """Tell whether it has ended."""
+        """Return whether the server has ended."""
         return not self._thread.is_alive()
 
     def close(self) -> None:
-        """End, and wait for it."""
+        """Stop the server, and wait for its thread."""
         self.stop()
         self._thread.join()
 
@@ -73,5 +73,5 @@ class ServerThread:
         finally:
             for connection in list(self._server.server_state.connections):
                 connection.transport.abort()
-            # Closing is done by the loop, one turn later.
+            # The loop closes transports one turn later.
             await asyncio.sleep(0)

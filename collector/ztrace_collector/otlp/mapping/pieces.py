@@ -1,9 +1,9 @@
-"""Large protobuf requests in pieces, cut from the bytes before any message is made.
+"""Large protobuf requests in pieces, cut from the bytes before any message is built.
 
-One idea: two bytes of protobuf become an object of 175 bytes, so what a body may cost is bounded by how
-much of it is parsed at a time. The walk reads tags and lengths of resources, scopes and spans, and nothing in
-them; each piece is a request of its own, with the resource and the scope of its spans. Requests of ordinary
-size are one piece and are not walked.
+One idea: two bytes of protobuf become an object of 175 bytes, so the memory that a body takes is bounded by
+the size of what is parsed at a time. The walk reads tags and lengths of resources, scopes and spans, and
+nothing inside spans; each piece is a complete request, with the resource and the scope of its spans. Requests
+of ordinary size are one piece and are not walked.
 
 Source: https://protobuf.dev/programming-guides/encoding/.
 """
@@ -25,20 +25,20 @@ MAX_ENTRIES = 1 << 17
 _RESOURCES, _PARTS = 0x0A, 0x12
 #: Bytes of the wire types of fixed size.
 _FIXED = {1: 8, 5: 4}
-#: A varint has at most so many bytes.
+#: Maximum of bytes in a varint.
 _MAX_VARINT = 10
 
 
 class LargeRequest(OtlpError):
-    """A request with more than may be made of one."""
+    """Request with more spans, or a larger resource, than allowed."""
 
 
 def divide_bytes(content: bytes | bytearray, leave_out: Callable[[], None]) -> Iterator[bytes]:
-    """Yield a request in pieces of `PIECE_BYTES`, itself if it is small.
+    """Yield a request in pieces of `PIECE_BYTES`, or itself if it is small.
 
     Args:
         content: the request.
-        leave_out: called for each span that is too large.
+        leave_out: called for each oversized span.
 
     Raises:
         OtlpError: the bytes are not a request.
@@ -85,7 +85,7 @@ def _count(entries: int) -> int:
 
 
 def _head(content: bytes | bytearray, first: int, end: int) -> bytes:
-    """Return the fields of a resource or a scope but for its parts, wherever they stand."""
+    """Return the fields of a resource or a scope without its scopes or spans, wherever they stand."""
     head = bytearray()
     for tag, start, _, over in _walk(content, first, end):
         if tag != _PARTS:
@@ -112,10 +112,10 @@ def _field(tag: int, value: bytes) -> bytes:
 
 
 def _walk(content: bytes | bytearray, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield the fields of a message: the tag, and where the field, its value and what follows begin.
+    """Yield the fields of a message: the tag, and the positions of the field, its value and the next field.
 
     Raises:
-        OtlpError: the bytes are not a message, or have groups, which OTLP has not.
+        OtlpError: the bytes are not a message, or contain groups, which OTLP does not have.
     """
     try:
         while at < end:
