@@ -17,6 +17,7 @@ from ztrace.records import ExceptionRecord, FrameRecord, Span
 from ztrace_collector.otlp.mapping.incoming import parse_request
 from ztrace_collector.otlp.mapping.outgoing import Builder
 from ztrace_collector.otlp.mapping.reading import read_unfinished
+from ztrace_viewer.documents.trees import SpanDocument
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.traces import read_tree
 
@@ -190,5 +191,12 @@ def test_what_is_added_to_a_resource_on_the_way_is_kept(tmp_path: Path) -> None:
         resource.resource.attributes.add(key="k8s.pod.name").value.string_value = "shop-1"
     take_in(there, request)
     with open_database(here) as one, open_database(there) as other:
-        assert read_tree(other, trace_id(1)) == read_tree(one, trace_id(1))
+        sent, came = read_tree(one, trace_id(1))["roots"], read_tree(other, trace_id(1))["roots"]
+    assert all(span["resource"]["k8s.pod.name"] == "shop-1" for span in came)
+    assert without_resources(came) == without_resources(sent)
     assert put_in_order(send_all(there)) == put_in_order(request)
+
+
+def without_resources(spans: list[SpanDocument]) -> list[dict[str, Any]]:
+    """Return spans and those below them without their resources."""
+    return [{**span, "resource": None, "children": without_resources(span["children"])} for span in spans]
