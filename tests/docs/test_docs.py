@@ -32,9 +32,9 @@ from ztrace_collector.otlp.mapping import pieces
 from ztrace_collector.otlp.sending import deliver
 from ztrace_collector.otlp.sending import http as sending_http
 from ztrace_collector.receiving import admission, connections, inbox, receiver, weighing
-from ztrace_collector.storing import database, defects, retention, space, writer
+from ztrace_collector.storing import database, defects, folding, retention, space, writer
 from ztrace_collector.storing.store import Store
-from ztrace_collector.tables import groups, known, losses, methods, samples
+from ztrace_collector.tables import accounts, groups, known, losses, methods, samples
 from ztrace_collector.tables import unfinished as open_spans
 from ztrace_viewer.cli import COMMANDS
 from ztrace_viewer.cli import ztrace as group
@@ -215,6 +215,8 @@ LIMITS = [
     ("Limits of the collector", "characters of a span's attributes", attributes.MAX_ATTRIBUTES),
     ("Limits of the collector", "levels of nested attributes", attributes.MAX_DEPTH),
     ("Limits of the collector", "links of a span", mending.MAX_LINKS),
+    ("Limits of the collector", "accounts of publishers", folding.MAX_ACCOUNTS),
+    ("Limits of the collector", "reasons of changed values", accounts.MAX_REASONS),
     ("Limits of the collector", "unfinished spans of a publisher and of all", open_spans.MAX_OF_INSTANCE),
     ("Limits of the collector", "unfinished spans of a publisher and of all", open_spans.MAX_ROWS),
     ("Limits of the collector", "ids of refused spans", refusals.MAX_SPANS),

@@ -22,6 +22,7 @@ from ztrace_collector.refusals import Refusals
 from ztrace_collector.storing.damage import is_ours, is_sound, set_aside
 from ztrace_collector.storing.defects import DefectFiles, log_defect
 from ztrace_collector.storing.faults import explain, is_defect, is_of_access, is_usual
+from ztrace_collector.storing.folding import fold_accounts
 from ztrace_collector.storing.retention import NO_LIMITS, Limits, Retention
 from ztrace_collector.storing.space import Space
 from ztrace_collector.storing.store import Store, Written
@@ -84,7 +85,7 @@ class Writer:
         self._replaced = False
         #: SQLite reported damage, and its check of the file passed.
         self._is_acquitted = False
-        self._retry_s = self._checkpoint_s = 0.0
+        self._retry_s = self._checkpoint_s = self._fold_s = 0.0
         self._check_s = -CHECK_S
 
     def __enter__(self) -> Self:
@@ -159,6 +160,9 @@ class Writer:
             return
         try:
             self._retention.tend(self._store)
+            now_s = time.monotonic()
+            if now_s >= self._fold_s:
+                self._fold_s = now_s + fold_accounts(self._store)
         except Exception as error:
             if self._recover(error) is _Next.SINGLY:
                 log_defect(_log, "deleting old traces", error)

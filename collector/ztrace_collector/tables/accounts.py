@@ -7,6 +7,7 @@ all reasons added up; before the end, the difference is in flight.
 There is no socket and no database here: `Account.receive` takes a header and changes the account.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -24,6 +25,20 @@ from ztrace_collector.layout import (
 
 #: States of a publisher. A publisher that ended without a message stays LIVE, with an old ``last_seen_ns``.
 LIVE, ENDED, CRASHED = "live", "ended", "crashed"
+#: Reasons kept of what a publisher had to change, several times those that exist; and the name of the rest.
+MAX_REASONS, OTHER_REASONS = 24, "other reasons"
+
+
+def bound_reasons(counts: Mapping[str, int], limit: int = MAX_REASONS) -> dict[str, int]:
+    """Return the highest counts of reasons that peers chose, the others added up under one."""
+    if len(counts) <= limit:
+        return dict(counts)
+    most = sorted(counts, key=lambda reason: (-counts[reason], reason))
+    kept = {reason: counts[reason] for reason in most[:limit]}
+    kept[OTHER_REASONS] = min(
+        INT64_MAX, kept.get(OTHER_REASONS, 0) + sum(counts[reason] for reason in most[limit:])
+    )
+    return kept
 
 
 class Loss(NamedTuple):
@@ -101,8 +116,8 @@ class Account:
         self._between_ns = (min(began_ns, now_ns), now_ns)
         self.last_seen_ns = max(now_ns, self.last_seen_ns)
         self.created = max(self.created, header.created)
-        for reason, count in header.mended.items():
-            self.mended[reason] = max(count, self.mended.get(reason, 0))
+        if header.mended:
+            self._mend(header.mended)
         losses = self._lose(QUEUE_FULL, header.dropped - self.lost[QUEUE_FULL])
         first = self.next_sequence
         losses += self._reach_floor(header)
@@ -151,6 +166,17 @@ class Account:
         losses = self.count(stored, refused)
         self.created = max(self.created, self.lost[QUEUE_FULL] + self._numbered())
         return losses
+
+    def _mend(self, mended: Mapping[str, int]) -> None:
+        """Bring the counts by reason up to those of a header; reasons beyond the bound share one count."""
+        beyond = 0
+        for reason, count in mended.items():
+            if reason in self.mended or len(self.mended) < MAX_REASONS:
+                self.mended[reason] = max(count, self.mended.get(reason, 0))
+            else:
+                beyond += count
+        if beyond:
+            self.mended[OTHER_REASONS] = min(INT64_MAX, max(beyond, self.mended.get(OTHER_REASONS, 0)))
 
     def _lose(
         self,

@@ -30,7 +30,8 @@ CREATE TABLE instances (
     pid INTEGER NOT NULL,
     started_ns INTEGER NOT NULL,
     spans_expired INTEGER NOT NULL DEFAULT 0,
-    resource TEXT
+    resource TEXT,
+    processes INTEGER NOT NULL DEFAULT 1
 );
 CREATE TABLE publishers (
     instance INTEGER PRIMARY KEY REFERENCES instances (id),

@@ -17,6 +17,7 @@ class Publisher(TypedDict):
     service: str
     host: str
     pid: int
+    processes: int
     state: str
     spans_created: int
     spans_stored: int

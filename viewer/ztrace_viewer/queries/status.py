@@ -11,12 +11,16 @@ from typing import Any, NamedTuple
 
 from ztrace.records import ABANDONED
 from ztrace_collector.layout import LOSS_COLUMNS
+from ztrace_collector.tables.accounts import bound_reasons
 from ztrace_viewer.documents.status import Publisher, Refusal, StatusDocument
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.queries.destinations import read_destinations
 from ztrace_viewer.queries.losses import WAITING, read_losses
 from ztrace_viewer.queries.rows import name_columns, read
 from ztrace_viewer.trees.states import RUNNING, WITH_PROCESS, state_of_publisher, state_of_span
+
+#: Reasons reported of those that publishers gave; the others are added up.
+MAX_REASONS = 64
 
 
 class _Publisher(NamedTuple):
@@ -26,6 +30,7 @@ class _Publisher(NamedTuple):
     service: str
     host: str
     pid: int
+    processes: int
     state: str
     spans_created: int
     spans_stored: int
@@ -77,12 +82,14 @@ def read_status(db: sqlite3.Connection, now_ns: int) -> StatusDocument:
     """
     totals = read_totals(db.execute)
     refusals = _read_refusals(db)
-    rejected = Counter({refusal["reason"]: refusal["count"] for refusal in refusals})
+    changed: Counter[str] = Counter()
     publishers = []
     for row in read(db, _Publisher, _PUBLISHERS):
         publishers.append(_make(row, now_ns))
         counts = read_json(row.mended)
-        rejected.update(counts if isinstance(counts, dict) else {})
+        changed.update(counts if isinstance(counts, dict) else {})
+    rejected = Counter(bound_reasons(changed, MAX_REASONS))
+    rejected.update({refusal["reason"]: refusal["count"] for refusal in refusals})
     states = _count_states(db, now_ns)
     ended = sum(states[state] for state in WITH_PROCESS)
     return {
@@ -130,6 +137,7 @@ def _make(row: _Publisher, now_ns: int) -> Publisher:
         "service": row.service,
         "host": row.host,
         "pid": row.pid,
+        "processes": row.processes,
         "state": state_of_publisher(row.state, row.last_seen_ns, now_ns),
         "spans_created": row.spans_created,
         "spans_stored": row.spans_stored,

@@ -4,7 +4,7 @@ One idea: the spans created are the first line, and the lines below account for 
 that is not zero, then one for each loss, with its process, reason and time.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from rich.text import Text
@@ -19,6 +19,8 @@ from ztrace_viewer.terminal.moments import format_ago, format_stretch
 
 #: Styles of a publisher's states.
 _STATE_STYLES = {"live": "green", "silent": "yellow", "crashed": "bold red", "ended": "dim"}
+#: Publishers shown, the latest; and of the others, the services that have the most.
+_SHOWN_PUBLISHERS, _SHOWN_SERVICES = 50, 20
 #: Losses shown, the latest first.
 _SHOWN_LOSSES = 20
 
@@ -125,12 +127,12 @@ def _draw_losses(losses: Sequence[Loss], width: int, now_ns: int) -> Iterator[Te
 
 def _draw_publishers(publishers: Sequence[Publisher], width: int, now_ns: int) -> Iterator[Text]:
     rows: list[tuple[Text, ...]] = []
-    for publisher in publishers:
+    for publisher in publishers[:_SHOWN_PUBLISHERS]:
         rows.append(
             (
                 Text(clean(publisher["service"]), "bold"),
                 Text(clean(publisher["host"])),
-                Text(str(publisher["pid"])),
+                Text(_name_process(publisher)),
                 Text(clean(publisher["state"]), style=_STATE_STYLES.get(publisher["state"], "")),
                 draw_number(publisher["spans_created"]),
                 draw_number(publisher["spans_stored"]),
@@ -140,6 +142,30 @@ def _draw_publishers(publishers: Sequence[Publisher], width: int, now_ns: int) -
             )
         )
     yield from draw_grid(_PUBLISHERS, rows, width)
+    if left := publishers[_SHOWN_PUBLISHERS:]:
+        yield from _draw_others(left)
+
+
+def _name_process(publisher: Publisher) -> str:
+    return str(publisher["pid"]) if publisher["processes"] == 1 else f"{publisher['processes']:,} processes"
+
+
+def _draw_others(publishers: Sequence[Publisher]) -> Iterator[Text]:
+    """Yield one line for each service of the publishers that are not listed."""
+    services: dict[str, list[Publisher]] = defaultdict(list)
+    for publisher in publishers:
+        services[publisher["service"]].append(publisher)
+    yield Text(f"… and {plural(len(publishers), 'publisher')} heard of earlier; --json has all", "bold")
+    most = sorted(services, key=lambda service: (-len(services[service]), service))
+    for service in most[:_SHOWN_SERVICES]:
+        created, stored, lost = (
+            sum(publisher[figure] for publisher in services[service])
+            for figure in ("spans_created", "spans_stored", "spans_lost")
+        )
+        count = plural(len(services[service]), "publisher")
+        yield Text(f"  {clean(service)}: {count}, {created:,} created, {stored:,} stored, {lost:,} lost")
+    if len(most) > _SHOWN_SERVICES:
+        yield Text(f"  and {plural(len(most) - _SHOWN_SERVICES, 'service')} more")
 
 
 def _fact(name: str, value: str, style: str = "") -> Text:
