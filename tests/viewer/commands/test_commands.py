@@ -3,46 +3,30 @@
 import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import click
 import pytest
 
-import ztrace_collector.service
+from tests.viewer.commands.shapes import has_shape
 from tests.viewer.conftest import Run
 from tests.viewer.stored import NOON, checkout, message, raised, span, store, trace_id
 from ztrace import __version__
-from ztrace.errors import EndpointError
-from ztrace_collector.service import Options
 from ztrace_collector.storing.store import Store
-from ztrace_viewer import demo as shop_demo
 from ztrace_viewer.cli import COMMANDS, ztrace
 from ztrace_viewer.documents.errors import (
-    ErrorDocument,
-    ErrorsDocument,
     ExceptionEvent,
-    GroupSummary,
-    Hop,
-    Sample,
 )
 from ztrace_viewer.documents.exceptions import ExceptionDocument
 from ztrace_viewer.documents.figures import MethodFigures, StatsDocument
 from ztrace_viewer.documents.status import Publisher, StatusDocument
 from ztrace_viewer.documents.traces import SlowDocument, TraceEvent, TraceSummary
 from ztrace_viewer.documents.trees import Instance, SpanDocument, TreeDocument
-from ztrace_viewer.terminal.progress import CollectorProgress
 
 EVIL = "a\x1b[31mb\x9b2J\u202e[bold]"
 FIRST = trace_id(1).hex()[:16]
 Ask = Callable[..., Any]
-
-
-def has_shape(document: Any, shape: Any) -> None:
-    """Assert that a document has exactly the fields of a type."""
-    hints = get_type_hints(shape)
-    assert set(document) == set(hints), shape
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -135,105 +119,6 @@ def test_slow_marks_what_is_incomplete(run: Run, path: Path) -> None:
     result = run("slow", "--db", path)
     assert "1+?" in result.stdout
     assert "incomplete" in result.stdout
-
-
-def test_errors_lists_groups(run: Run, ask: Ask, shop: Path) -> None:
-    """`errors` lists groups with origin, count and source line."""
-    result = run("errors", "--db", shop)
-    document = ask("errors", "--db", shop)
-    has_shape(document, ErrorsDocument)
-    [group] = document["groups"]
-    has_shape(group, GroupSummary)
-    assert group["group"][:8] in result.stdout
-    assert "ZeroDivisionError: division by zero" in result.stdout
-    assert "stock.py:12 in Stock._ratio" in result.stdout
-
-
-def test_error_tells_the_way(run: Run, ask: Ask, shop: Path) -> None:
-    """`error` prints each hop from the caller to the origin, and the traceback."""
-    group = ask("errors", "--db", shop)["groups"][0]["group"]
-    document = ask("error", group[:4], "--db", shop)
-    has_shape(document, ErrorDocument)
-    has_shape(document["exception"], ExceptionDocument)
-    has_shape(document["shown"], Sample)
-    for hop in document["hops"]:
-        has_shape(hop, Hop)
-    text = run("error", group, "--db", shop).stdout
-    way = (
-        "handled in shop.checkout",
-        "shop.checkout  (pid ",
-        "handled here: its caller saw no error",
-        "→ self.billing.charge(card)",
-        "↓ calls billing.charge  (pid ",
-        '▸ raise PaymentError("no stock") from error',
-        "billing.PaymentError: no stock",
-        "caused by",
-        "→ self.stock.reserve(article)",
-        "↓ calls stock.reserve  (pid ",
-        "▸ return wanted / left",
-        "\nZeroDivisionError: division by zero\n",
-        "other samples",
-    )
-    places = [text.index(words) for words in way]
-    assert places == sorted(places)
-
-
-def test_a_group_can_be_resolved_and_reopened(run: Run, ask: Ask, shop: Path, path: Path) -> None:
-    """A resolved group is hidden unless --all is given, can be reopened, and not both at once."""
-    path.write_bytes(shop.read_bytes())
-    group = ask("errors", "--db", path)["groups"][0]["group"]
-    told = run("error", group[:6], "--resolve", "--db", path).stdout
-    assert told == f"ZeroDivisionError ({group}) is resolved; if it occurs again, it is listed as regressed\n"
-    none = run("errors", "--db", path)
-    assert (none.exit_code, none.stdout) == (1, "")
-    assert "which --all lists" in none.stderr
-    assert ask("errors", "--all", "--db", path)["groups"][0]["state"] == "resolved"
-    assert "\nresolved " in run("errors", "--all", "--db", path).stdout
-    assert "  resolved just now" in run("error", group, "--db", path).stdout
-    assert ask("error", group, "--reopen", "--db", path)["group"]["state"] == "open"
-    assert len(ask("errors", "--db", path)["groups"]) == 1
-    both = run("error", group, "--resolve", "--reopen", "--db", path)
-    assert (both.exit_code, both.stdout) == (2, "")
-
-
-def test_errors_are_filtered_and_sorted(run: Run, ask: Ask, path: Path) -> None:
-    """Groups are filtered by type and text, and sorted by frequency on request."""
-    once, twice = raised("bank.Declined", "card"), raised("OSError", "disk full")
-    spans = [span(trace_id(n), n, exception=twice, at_ns=NOON) for n in (1, 2)]
-    store(path, {"shop": [*spans, span(trace_id(3), 3, exception=once, at_ns=NOON + 9_000_000_000)]})
-
-    def types(*arguments: str) -> list[str]:
-        return [group["type"] for group in ask("errors", *arguments, "--db", path)["groups"]]
-
-    assert types() == ["bank.Declined", "OSError"]
-    assert types("--sort", "frequent") == ["OSError", "bank.Declined"]
-    assert types("--type", "Declined") == types("--text", "CARD") == ["bank.Declined"]
-    assert run("errors", "--sort", "worst", "--db", path).exit_code == 2
-    assert run("errors", "--type", "Decline", "--db", path).exit_code == 1
-
-
-def test_errors_fit_a_narrow_screen(run: Run, shop: Path) -> None:
-    """`errors` keeps count, bar and file name on a narrow screen, and shows more on a wide one."""
-    narrow, wide = (run("errors", "--db", shop, columns=columns).stdout for columns in (80, 120))
-    for text in (narrow, wide):
-        head, first, second, *_ = text.splitlines()
-        assert head.split() == ["ERROR", "COUNT", "EDGE", "LAST", "WHEN", "EXCEPTION"]
-        assert first.split()[1:3] == ["2", "0"]
-        assert "stock.reserve  " in second
-    assert "·······█  ZeroDivisionError: division by zero" in narrow
-    assert "/srv/shop/stock.py:12 in Stock._ratio" in wide
-
-
-def test_another_occurrence_is_shown_on_demand(run: Run, shop: Path) -> None:
-    """`error` shows another sample or the library frames on request."""
-    group = json.loads(run("errors", "--db", shop, "--json").stdout)["groups"][0]["group"]
-    first = run("error", group, "--sample", "first", "--db", shop).stdout
-    assert f"the first one, 2026-01-31 12:00:01, in trace {trace_id(1).hex()}" in first
-    assert "… 1 frame in zerorpc" in first
-    assert "_async_task" not in first
-    assert "_async_task" in run("error", group, "--all-frames", "--db", shop).stdout
-    missing = run("error", group, "--sample", "ffff", "--db", shop)
-    assert (missing.exit_code, missing.stdout) == (1, "")
 
 
 def test_show_draws_a_tree(run: Run, ask: Ask, shop: Path) -> None:
@@ -381,57 +266,3 @@ def test_tail_prints_a_line_for_each(run: Run, path: Path, monkeypatch: pytest.M
     has_shape(first, ExceptionEvent)
     has_shape(second, TraceEvent)
     assert (first["event"], second["event"]) == ("error", "trace")
-
-
-@pytest.mark.parametrize("name", ["up", "collect"])
-def test_the_collector_says_where_it_listens(
-    run: Run, path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    """The collector announces its endpoint and the next step in one line on stderr."""
-    calls: list[Options] = []
-
-    def collect(options: Options, *, ready: Callable[[str], None]) -> None:
-        calls.append(options)
-        ready("tcp://127.0.0.1:5555")
-
-    monkeypatch.setattr(ztrace_collector.service, "collect", collect)
-    result = run(name, "--bind", "tcp://127.0.0.1:*", "--db", path)
-    assert result.exit_code == 0
-    (options,) = calls
-    assert replace(options, companions=()) == Options("tcp://127.0.0.1:*", path, progress=options.progress)
-    assert isinstance(options.progress, CollectorProgress)
-    assert "ZTRACE_ENDPOINT=tcp://127.0.0.1:5555" in result.stderr
-    assert str(path) in result.stderr
-    assert result.stderr.count("\n") == 1
-
-
-def test_a_collector_for_other_machines_says_how_it_is_reached(
-    run: Run, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A collector for other machines announces a reachable address and the need for a key."""
-
-    def collect(options: Options, *, ready: Callable[[str], None]) -> None:
-        ready(options.bind)
-
-    monkeypatch.setattr(ztrace_collector.service, "collect", collect)
-    assert run("keys", "init", "--keys", tmp_path / "keys").exit_code == 0
-    result = run("collect", "--bind", "tcp://0.0.0.0:4711", "--db", path, "--keys", tmp_path / "keys")
-    assert "collecting at tcp://0.0.0.0:4711 into" in result.stderr
-    assert "ZTRACE_ENDPOINT=tcp://THIS-MACHINE:4711 and its ZTRACE_KEY, end" in result.stderr
-
-
-def test_the_collectors_errors_are_one_line(run: Run, path: Path) -> None:
-    """A collector's error is one line, with exit status 2."""
-    result = run("collect", "--bind", "nonsense", "--db", path)
-    assert result.exit_code == 2
-    assert result.stderr.startswith("ztrace: 'nonsense' is not an endpoint")
-    assert EndpointError.__name__ not in result.stderr
-
-
-def test_the_demo_is_given_its_options(run: Run, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The demo runs for five seconds on a new file by default."""
-    calls: list[tuple[float, Path | None]] = []
-    monkeypatch.setattr(shop_demo, "run", lambda seconds, database: calls.append((seconds, database)))
-    assert run("demo").exit_code == 0
-    assert run("demo", "--seconds", 2, "--db", path).exit_code == 0
-    assert calls == [(5.0, None), (2.0, path)]
