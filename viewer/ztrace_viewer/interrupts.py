@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 
 
 class _State:
-    """Handler of SIGINT."""
+    """Handler of SIGINT, and its state."""
 
     def __init__(self, *, is_allowed: bool) -> None:
         self.is_allowed = is_allowed

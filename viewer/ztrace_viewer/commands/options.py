@@ -62,7 +62,7 @@ class Amount(click.ParamType[int]):
 
 
 def database_option(function: _F) -> _F:
-    """Add ``--db``."""
+    """Add the option ``--db``."""
     return click.option(
         "--db",
         "database",
@@ -77,7 +77,7 @@ def database_option(function: _F) -> _F:
 
 
 def keys_option(function: _F) -> _F:
-    """Add ``--keys``."""
+    """Add the option ``--keys``."""
     return click.option(
         "--keys",
         "folder",
@@ -92,7 +92,7 @@ def keys_option(function: _F) -> _F:
 
 
 def since_option(function: _F) -> _F:
-    """Add ``--since``."""
+    """Add the option ``--since``."""
     return click.option(
         "--since",
         type=Moment(),
@@ -121,7 +121,7 @@ def name_options(whose: str) -> Callable[[_F], _F]:
 
 
 def limit_option(default: int | None, text: str, minimum: int = 1) -> Callable[[_F], _F]:
-    """Add ``--limit``."""
+    """Add the option ``--limit``."""
     return click.option(
         "--limit",
         type=click.IntRange(min=minimum, max=1 << 31),
@@ -133,7 +133,7 @@ def limit_option(default: int | None, text: str, minimum: int = 1) -> Callable[[
 
 
 def json_option(function: _F) -> _F:
-    """Add ``--json``."""
+    """Add the option ``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")(function)
 
 

@@ -56,7 +56,7 @@ class OrderFailed(Exception):
 
 
 class Front:
-    """Front end of the shop."""
+    """Service that customers call."""
 
     def __init__(self, address_of: AddressOf) -> None:
         self._stock: Any = zerorpc.Client(address_of("stock"))
@@ -82,7 +82,7 @@ class Front:
 
 
 class Orders:
-    """Orders of baskets."""
+    """Service that orders baskets."""
 
     def __init__(self, address_of: AddressOf) -> None:
         self._stock: Any = zerorpc.Client(address_of("stock"))
@@ -102,7 +102,7 @@ class Orders:
 
 
 class Billing:
-    """Charges of cards."""
+    """Service that charges cards."""
 
     def charge(self, card: str, cents: int) -> str:
         """Charge a card, and return the number of the receipt."""
@@ -114,7 +114,7 @@ class Billing:
 
 
 class Stock:
-    """Stock of articles."""
+    """Service that knows the articles."""
 
     def price(self, article: str) -> int:
         """Return the price of an article, in cents."""
@@ -139,7 +139,7 @@ class Stock:
 
 
 class Mail:
-    """Letters to customers."""
+    """Service that writes to customers."""
 
     def confirm(self, customer: str, receipt: str) -> None:
         """Send a customer the confirmation of an order."""

@@ -1,4 +1,4 @@
-"""Exception groups, and the way of one occurrence."""
+"""Documents of exception groups, and of the way of one occurrence."""
 
 from typing import Literal, TypedDict
 

@@ -1,4 +1,4 @@
-"""Exceptions and their frames."""
+"""Exceptions in documents, with their frames."""
 
 from typing import TypedDict
 

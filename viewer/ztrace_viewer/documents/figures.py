@@ -1,4 +1,4 @@
-"""Figures per method."""
+"""Documents with figures per method."""
 
 from typing import TypedDict
 

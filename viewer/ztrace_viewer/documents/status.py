@@ -1,4 +1,4 @@
-"""What is stored, lost, refused and forwarded; keys."""
+"""Documents of ``status`` and ``keys list``."""
 
 from typing import TypedDict
 

@@ -1,4 +1,4 @@
-"""Lists of call trees."""
+"""Documents with lists of call trees."""
 
 from typing import Literal, TypedDict
 

@@ -49,7 +49,7 @@ class Scope(TypedDict):
 
 
 class Dropped(TypedDict):
-    """What a program's OpenTelemetry SDK dropped of a span."""
+    """Numbers of items that a program's OpenTelemetry SDK dropped from a span."""
 
     attributes: int
     events: int

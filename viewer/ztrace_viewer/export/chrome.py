@@ -35,7 +35,7 @@ class ChromeWriter:
     """Writer of a file, tree by tree in the order in which they began."""
 
     def __init__(self, db: sqlite3.Connection, start_ns: int) -> None:
-        """Start a file.
+        """Start a file of trace events.
 
         Args:
             db: database with the names of the processes.

@@ -94,7 +94,7 @@ class JaegerSpan(TypedDict):
 
 
 class Process(TypedDict):
-    """Process of spans."""
+    """Process that made spans."""
 
     serviceName: str
     tags: list[Tag]

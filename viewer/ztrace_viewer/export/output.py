@@ -29,7 +29,7 @@ class Output:
         self._is_stream = is_stream
 
     def write(self, text: str) -> None:
-        """Write text."""
+        """Write text as UTF-8."""
         # Half of a surrogate pair, which JSON can spell, has no encoding in UTF-8.
         encoded = text.encode("utf-8", "replace")
         if self._is_stream:

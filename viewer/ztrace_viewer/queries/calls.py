@@ -19,7 +19,7 @@ _CHUNK = 500
 
 
 class Calls(NamedTuple):
-    """Calls between services.
+    """Calls between services, by their number.
 
     Attributes:
         counts: by caller and callee.

@@ -34,7 +34,7 @@ class Candidate(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """Conditions on traces.
+    """Conditions on traces of a search.
 
     Attributes:
         start_ns: earliest start.

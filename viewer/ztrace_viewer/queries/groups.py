@@ -91,7 +91,7 @@ def list_groups(
     order: str = NEWEST,
     now_ns: int | None = None,
 ) -> ErrorsDocument:
-    """Return exception groups.
+    """Return the selected exception groups.
 
     If a time is selected, a group's count is that of all minutes the time touches.
 

@@ -35,7 +35,7 @@ _TIME_WIDTH = 8
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """What is the same for all lines of a tree.
+    """Layout that all lines of a tree share.
 
     Attributes:
         outlasting: lines below spans that outlast their parent, by identity.

@@ -1,4 +1,4 @@
-"""What a call tree shows below a span of its relation to others: a parent that it outlasts, and links.
+"""Relations of spans in a call tree, each below its span: outlasted parents, and links.
 
 One idea: within a process, starts and ends are of one clock. Between processes only durations compare; a
 call is served within itself, so one that takes longer than its caller waited ends after it.

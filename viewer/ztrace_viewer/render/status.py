@@ -155,7 +155,7 @@ def _draw_others(publishers: Sequence[Publisher]) -> Iterator[Text]:
     services: dict[str, list[Publisher]] = defaultdict(list)
     for publisher in publishers:
         services[publisher["service"]].append(publisher)
-    yield Text(f"… and {plural(len(publishers), 'publisher')} heard of earlier; --json has all", "bold")
+    yield Text(f"… and {plural(len(publishers), 'publisher')} seen earlier; --json has all", "bold")
     most = sorted(services, key=lambda service: (-len(services[service]), service))
     for service in most[:_SHOWN_SERVICES]:
         created, stored, lost = (

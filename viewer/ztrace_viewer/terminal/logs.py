@@ -35,7 +35,7 @@ class _StandardError(logging.Handler):
     """Handler that looks standard error up for each record: a progress display replaces it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a record."""
+        """Print a record on standard error."""
         try:
             print(self.format(record), file=sys.stderr, flush=True)
         except Exception:

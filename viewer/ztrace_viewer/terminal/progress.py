@@ -46,7 +46,7 @@ class _Line(ExitStack):
         return self.shown and time.monotonic() - self._then_s >= self._period_s
 
     def draw(self, text: str, share: float | None = None) -> None:
-        """Redraw the line.
+        """Redraw the line at once.
 
         Args:
             text: its figures.
@@ -109,7 +109,7 @@ class CountProgress(_Line):
     """Line of an export or an import: how much is done, and how fast."""
 
     def __init__(self, unit: str, *, shown: bool = True) -> None:
-        """Prepare a line.
+        """Prepare a line without drawing.
 
         Args:
             unit: noun of what is counted, in the plural.

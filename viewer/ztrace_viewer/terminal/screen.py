@@ -61,5 +61,5 @@ def name_call(service: str, name: str, kind: str = "") -> str:
 
 
 def dim(text: str) -> Text:
-    """Return dimmed text."""
+    """Return a text that is dimmed."""
     return Text(text, style="dim")

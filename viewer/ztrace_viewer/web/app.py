@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 
 def make_app(database: Path, token: str, address: Address) -> Guard:
-    """Return the application.
+    """Return the guarded application of a database.
 
     Args:
         database: the file to read; it may be created or replaced meanwhile.

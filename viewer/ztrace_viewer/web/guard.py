@@ -45,7 +45,7 @@ class Guard:
     """Application in front of another, which requires the token and a Host header of this machine."""
 
     def __init__(self, app: ASGIApp, *, token: str, port: int) -> None:
-        """Guard an application.
+        """Guard an application by a token.
 
         Args:
             app: the application.

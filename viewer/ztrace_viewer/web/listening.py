@@ -12,7 +12,7 @@ from ztrace.errors import EndpointError
 
 
 def parse_address(text: str, option: str) -> Address:
-    """Parse ``HOST:PORT``.
+    """Parse the ``HOST:PORT`` of an option.
 
     Args:
         text: the value given.

@@ -31,7 +31,7 @@ class Server:
     """Server that any thread can run, and any other thread or a signal handler can stop."""
 
     def __init__(self, database: Path, token: str, listener: socket.socket) -> None:
-        """Prepare a server.
+        """Prepare a server on a socket.
 
         Args:
             database: the file to read.

@@ -26,7 +26,7 @@ _HEAD = (
 
 
 def answer_start(database: str, address: str) -> HTMLResponse:
-    """Return the page.
+    """Return the page for clients with the token.
 
     Args:
         database: name of the database.

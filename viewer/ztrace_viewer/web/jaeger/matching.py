@@ -45,7 +45,7 @@ class Matcher:
     """Search for traces that have a span with all conditions of one question."""
 
     def __init__(self, db: sqlite3.Connection, question: Question, methods: frozenset[int] | None) -> None:
-        """Prepare a search.
+        """Prepare a search for one question.
 
         Args:
             db: from `open_database`.

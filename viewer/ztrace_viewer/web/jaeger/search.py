@@ -1,4 +1,4 @@
-"""Search for traces.
+"""Search for traces by a question.
 
 One idea: the row of a trace, with its services and root, and the minutes in which a method was called decide
 about most traces. Spans are read only of the others, until the deadline.

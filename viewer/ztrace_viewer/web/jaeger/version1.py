@@ -31,7 +31,7 @@ _NOT_IMPLEMENTED = 501
 
 
 def make_routes(asker: Asker) -> list[Route]:
-    """Return the routes."""
+    """Return the routes of version 1."""
 
     def services(request: Request) -> Response:
         names = asker.ask(list_services)

@@ -20,7 +20,7 @@ from ztrace_viewer.web.jaeger.summaries import summarise
 
 
 def make_routes(asker: Asker) -> list[Route]:
-    """Return the routes."""
+    """Return the routes of version 3."""
 
     def services(request: Request) -> Response:
         return answer(request, {"services": asker.ask(list_services)})
