@@ -9,7 +9,9 @@ freed: a new exception at the same address has a new dictionary.
 Source: CPython's Objects/dictobject.c: a table of str keys is turned into a general one, and never back.
 """
 
-from typing import NamedTuple
+from itertools import repeat
+from operator import is_
+from typing import Any, NamedTuple
 
 from ztrace.exceptions.tracebacks import Heads, is_known_below, traceback_of
 
@@ -83,7 +85,7 @@ def recall(exception: BaseException) -> Entry | None:
         entry = _older.get(address)
         if entry is None:
             return None
-    if _size_of(dictionary_of(exception)) not in _GENERAL:
+    if not _is_stamped(dictionary_of(exception)):
         # Another exception's dictionary, unless the program has replaced or cleared this one's.
         if entry.mark is None or not is_known_below(traceback_of(exception), entry.mark.heads):
             return None
@@ -105,6 +107,11 @@ def remember(exception: BaseException) -> Entry:
     _stamp(exception)
     recent[address] = entry = Entry()
     return entry
+
+
+def _is_stamped(attributes: dict[Any, Any]) -> bool:
+    """Return whether a dictionary has a general table, and only keys for which it needs none."""
+    return _size_of(attributes) in _GENERAL and all(map(is_, map(type, dict.keys(attributes)), repeat(str)))
 
 
 def _stamp(exception: BaseException) -> None:

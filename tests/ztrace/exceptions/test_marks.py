@@ -1,5 +1,6 @@
 """Memory of exceptions: beside them, and not in what the program sees of them."""
 
+import contextlib
 import copy
 import gc
 import json
@@ -138,6 +139,28 @@ def test_another_exception_at_the_same_address_has_no_entry() -> None:
         assert recall(error) is remember(error)
         del error
     assert reused > 100
+
+
+def test_a_dictionary_with_other_keys_proves_nothing(recorder: Recorder) -> None:
+    """Errors in a loop whose dictionaries have keys other than str each have an origin of their own."""
+    names = [str(number) for number in range(20)]
+
+    def fail_plainly(name: str) -> None:
+        with ztrace.span(name):
+            error = ValueError("no")
+            vars(error)[b"code"] = 7  # type: ignore[index]
+            fail(error)()
+
+    def pass_on(name: str) -> None:
+        with ztrace.span(f"{name} passed"):
+            fail_plainly(name)
+
+    with ztrace.span("root"):
+        for name in names:
+            with contextlib.suppress(ValueError):
+                pass_on(name)
+    assert [record_of(recorder, name).how for name in names] == [RAISED] * 20
+    assert [record_of(recorder, f"{name} passed").how for name in names] == [PASSED] * 20
 
 
 def test_a_loop_of_errors_in_one_function_has_as_many_origins(recorder: Recorder) -> None:
