@@ -9,6 +9,7 @@ from ztrace_collector.checking.columns import Columns
 from ztrace_collector.checking.messages import read_message, read_parcel, read_spans
 from ztrace_collector.checking.parcels import Outcome, Parcel
 from ztrace_collector.refusals import INTERNAL_ERROR, SPAN_REASONS, UNFINISHED, Refusals
+from ztrace_collector.storing.brought import Brought
 from ztrace_collector.tables.accounts import Account
 from ztrace_collector.tables.exceptions import Exceptions
 from ztrace_collector.tables.figures import MethodFigures
@@ -26,11 +27,13 @@ class Contents:
 
     Attributes:
         publishers: the publishers' accounts.
+        brought: what each service has brought.
     """
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self.publishers = Publishers(db)
+        self.brought = Brought()
         self._losses = Losses(db)
         self._methods = Methods(db)
         self._spans = Spans(db)
@@ -70,6 +73,7 @@ class Contents:
                 self._unfinished.add(account.instance, columns, methods, now_ns, refusals)
             return 0
         stored = 0 if columns is None else self._add_spans(account, columns, refusals)
+        self.brought.add(account.service, len(body), stored)
         self._losses.add(account.instance, account.count(stored, header.span_count - stored))
         return stored
 
@@ -96,6 +100,7 @@ class Contents:
             return _conclude(opened, accepted, noted, refusals)
         new = None if columns is None else self._known.without(columns)
         stored = 0 if new is None else self._add_spans(account, new, noted)
+        self.brought.add(account.service, len(parcel.body), stored)
         self._losses.add(account.instance, account.take(stored, count - accepted, now_ns))
         return _conclude(stored, accepted, noted, refusals)
 

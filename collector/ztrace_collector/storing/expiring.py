@@ -14,6 +14,8 @@ from ztrace_collector.storing.store import Store
 
 #: Maximum of traces in one piece, and of rows examined in other tables.
 MAX_TRACES, MAX_ROWS = 2_000, 2_000
+#: Traces looked at in one piece for those of one service.
+MAX_SCANNED = 50_000
 #: Exception groups whose minutes are examined in one piece.
 MAX_GROUPS = 200
 
@@ -53,10 +55,37 @@ def delete_first_traces(store: Store, max_spans: int) -> int:
     return _delete_traces(store, "ORDER BY id", max_spans)
 
 
-def _delete_traces(store: Store, which: str, max_spans: int) -> int:
+def delete_traces_of(store: Store, service: str, after: int, max_spans: int) -> tuple[int, int | None]:
+    """Delete some of the traces whose root is a service's, those stored first.
+
+    Args:
+        store: where they are.
+        service: whose they are.
+        after: id of the traces that were looked at before.
+        max_spans: spans to delete at most, but for one trace.
+
+    Returns:
+        The number of their spans, at least 1 for each trace, and the id to go on after; None at the end.
+    """
+    ((first, last),) = store.read(
+        f"SELECT min(id), max(id) FROM (SELECT id FROM traces WHERE id > ? ORDER BY id LIMIT {MAX_SCANNED})",
+        after,
+    )
+    if first is None:
+        return 0, None
+    which = (
+        f"WHERE id BETWEEN {first} AND {last}"
+        " AND root_method IN (SELECT id FROM methods WHERE service = ?) ORDER BY id"
+    )
+    deleted = _delete_traces(store, which, max_spans, service)
+    return deleted, after if deleted else last
+
+
+def _delete_traces(store: Store, which: str, max_spans: int, *values: object) -> int:
     traces: list[_Old] = []
     total = 0
-    for row in store.read(f"SELECT id, trace_id, span_count FROM traces {which} LIMIT {MAX_TRACES}"):
+    query = f"SELECT id, trace_id, span_count FROM traces {which} LIMIT {MAX_TRACES}"
+    for row in store.read(query, *values):
         trace = _Old(*row)
         if traces and total + trace.span_count > max_spans:
             break

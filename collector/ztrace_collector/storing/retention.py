@@ -14,6 +14,7 @@ from ztrace_collector.layout import HOUR_NS, MINUTE_NS
 from ztrace_collector.storing.expiring import (
     delete_first_traces,
     delete_traces_before,
+    delete_traces_of,
     first_start_ns,
     last_seen_ns,
     sweep,
@@ -105,6 +106,8 @@ class Retention:
         self._spans = FIRST_SPANS
         self._sweep: Iterator[None] | None = None
         self._next_sweep_s = 0.0
+        #: Traces that have been looked at for those of a service, by the highest id.
+        self._looked_at: dict[str, int] = {}
         #: Traces have been deleted because of the size limit.
         self._has_outgrown = False
         #: Time of the next step, and whether there is something left to delete.
@@ -115,6 +118,7 @@ class Retention:
         """Start over with a store that has been opened."""
         self._calendar = Calendar(last_seen_ns(store), self._clock_ns, self._clock_s)
         self._sweep = None
+        self._looked_at.clear()
 
     def pause(self) -> None:
         """Delete nothing for a while, after an internal error."""
@@ -166,10 +170,25 @@ class Retention:
         before_ns = self._oldest_ns()
         if before_ns is not None and delete_traces_before(store, before_ns, self._spans):
             return True
-        if used > (self._limits.max_bytes or used) and delete_first_traces(store, self._spans):
+        if used > (self._limits.max_bytes or used) and self._make_room(store, used):
             self._has_outgrown = True
             return True
         return False
+
+    def _make_room(self, store: Store, used: int) -> bool:
+        """Delete traces of the service that brought the most, or else the oldest; return whether to go on."""
+        while (service := store.brought.heaviest()) is not None:
+            after = self._looked_at.get(service, 0)
+            deleted, next_after = delete_traces_of(store, service, after, self._spans)
+            if next_after is None:
+                self._looked_at.pop(service, None)
+                store.brought.drop(service)
+                continue
+            self._looked_at[service] = next_after
+            if deleted:
+                store.brought.pay(service, max(1, used - used_bytes(store)))
+            return True
+        return bool(delete_first_traces(store, self._spans))
 
     def _oldest_ns(self) -> int | None:
         """Return the start of the first hour that the age limit keeps, None without a limit."""

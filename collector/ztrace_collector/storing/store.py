@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Self
 from ztrace_collector.checking.parcels import Outcome, Parcel
 from ztrace_collector.layout import SILENT_AFTER_NS
 from ztrace_collector.refusals import INTERNAL_ERROR, Refusals
+from ztrace_collector.storing.brought import Brought
 from ztrace_collector.storing.contents import Contents
 from ztrace_collector.storing.database import close_database, open_database, take_in_log
 from ztrace_collector.storing.defects import describe_error, log_defect
@@ -136,6 +137,11 @@ class Store:
         # Neither the header nor the publisher's account is usable, so the spans are unknown.
         self.noted.note(INTERNAL_ERROR, detail, len(messages) + len(parcels))
         return Written({}, [Outcome(0, 0, {INTERNAL_ERROR: parcel.span_count}) for parcel in parcels])
+
+    @property
+    def brought(self) -> Brought:
+        """Bytes that each service has brought since the store was opened."""
+        return self._contents.brought
 
     def checkpoint(self) -> None:
         """Checkpoint the log and truncate it, as far as readers and the disk permit."""

@@ -1,6 +1,7 @@
 """Retention: deleted and kept rows, exact counts, and its share of the writer's time."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -308,6 +309,38 @@ def fill_up(writer: Writer, sender: Sender, messages: int, each: Callable[[int],
         assert writer.write([sender.data(*batch)])
         writer.tend()
         each(number)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_service_pushes_out_its_own_traces(path: Path, large: bool) -> None:
+    """A service that fills the file makes room by its own traces, of many spans or few large ones."""
+    limit = 4 << 20
+    victim, evil = Sender(0, "shop"), Sender(1, "evil")
+    size, number = (20_000, 10) if large else (200, 200)
+    with Writer(path, Limits(max_bytes=limit), say=pytest.fail) as writer:
+        batch = [make_span(n, start_ns=EPOCH_NS, attributes={"note": "x" * 100}) for n in range(2_000)]
+        assert writer.write([victim.data(*batch)])
+        for turn in range(120):
+            spans = [
+                make_span(10_000 + number * turn + n, start_ns=EPOCH_NS, attributes={"note": "x" * size})
+                for n in range(number)
+            ]
+            evil.floor, evil.retired = evil.sequence, evil.created
+            assert writer.write([evil.data(*spans)])
+            store = writer._store
+            assert store is not None
+            deadline_s = time.monotonic() + 20
+            while used_bytes(store) > limit:
+                assert time.monotonic() < deadline_s
+                time.sleep(min(writer.wait_s(), 0.02))
+                writer.tend()
+    assert totals(path)["spans_expired"] > 200
+    kept = Counter(
+        each["service"]
+        for each in rows(path, "SELECT service FROM spans JOIN methods ON methods.id = spans.method")
+    )
+    assert kept["shop"] == 2_000
+    assert kept["evil"]
 
 
 @pytest.mark.slow

@@ -70,7 +70,7 @@ def _limit_options(function: _F) -> _F:
         "max_bytes",
         type=Amount("size", parse_size, LEAST_SIZE),
         metavar="SIZE",
-        help="Delete the oldest traces above this size of the file, such as 10GB.",
+        help="Delete traces of the largest sender above this size, such as 10GB.",
     )
     return keep(max_size(function))
 
