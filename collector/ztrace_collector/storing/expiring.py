@@ -22,7 +22,7 @@ MAX_GROUPS = 200
 #: Tables whose rows belong to a trace and are deleted with it, besides ``spans``.
 _OF_TRACES = (
     "exceptions",
-    "exception_edges",
+    "uncaught_exceptions",
     "exception_samples",
     "unfinished_spans",
     "sent_unfinished_spans",
@@ -204,7 +204,7 @@ def _delete_minutes(store: Store, before_ns: int) -> Iterator[None]:
             room = MAX_ROWS
             for (group,) in groups:
                 minutes = db.execute(
-                    "SELECT minute, count, edge_count FROM exception_minutes WHERE exception_group = ?"
+                    "SELECT minute, count, uncaught_count FROM exception_minutes WHERE exception_group = ?"
                     " AND minute < ? ORDER BY minute LIMIT ?",
                     (group, before_ns // MINUTE_NS, room),
                 ).fetchall()
@@ -214,9 +214,13 @@ def _delete_minutes(store: Store, before_ns: int) -> Iterator[None]:
                         (group, minutes[-1][0]),
                     )
                     db.execute(
-                        "UPDATE exception_groups SET count = count - ?, edge_count = edge_count - ?"
+                        "UPDATE exception_groups SET count = count - ?, uncaught_count = uncaught_count - ?"
                         " WHERE id = ?",
-                        (sum(count for _, count, _ in minutes), sum(edges for *_, edges in minutes), group),
+                        (
+                            sum(count for _, count, _ in minutes),
+                            sum(uncaught for *_, uncaught in minutes),
+                            group,
+                        ),
                     )
                 room -= len(minutes)
                 if room == 0:

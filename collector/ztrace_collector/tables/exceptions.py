@@ -1,8 +1,8 @@
 """Exceptions as stored, and the spans that each one passed.
 
 One idea: only origins are counted, and each is identified by its trace and span. Other records that name an
-origin, from a span it passed, from the edge it reached, or from an exception group that contains it, are
-joined with it as soon as both are stored, in either order, and once, however often they are reported.
+origin, from a span it passed, from the root it ended uncaught, or from an exception group that contains it,
+are joined with it as soon as both are stored, in either order, and once, however often they are reported.
 """
 
 import json
@@ -51,7 +51,7 @@ class _Occurrence(NamedTuple):
         return self.key == (self.trace_id, self.span_id)
 
     @property
-    def is_edge(self) -> bool:
+    def leaves_unhandled(self) -> bool:
         """True if no caller waits for the span, so that its exception goes no further."""
         return self.is_root or self.kind == "consumer"
 
@@ -88,7 +88,7 @@ class _Found(NamedTuple):
 
 
 class Exceptions:
-    """Tables ``exceptions`` and ``exception_edges``, and the tables of `Groups`."""
+    """Tables ``exceptions`` and ``uncaught_exceptions``, and the tables of `Groups`."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
@@ -134,7 +134,7 @@ class Exceptions:
         occurrences, self._occurrences = self._occurrences, []
         new = self._count_origins(occurrences)
         self._insert(occurrences)
-        self._reach_edges(occurrences, new)
+        self._find_uncaught(occurrences, new)
         self._groups.write()
         self._found.clear()
 
@@ -195,26 +195,26 @@ class Exceptions:
             )
         _INSERT.write(self._db, rows, len(rows))
 
-    def _reach_edges(self, occurrences: Sequence[_Occurrence], new: Sequence[_Key]) -> None:
-        """Find the origins that are now known to have reached the edge.
+    def _find_uncaught(self, occurrences: Sequence[_Occurrence], new: Sequence[_Key]) -> None:
+        """Find the origins that are now known to be uncaught.
 
-        A member of an exception group has reached the edge once the group's own origin has.
+        A member of an exception group is uncaught once the group's own origin is.
         """
         for key in new:
-            if self._is_edge(key):
-                self._count_edge(key)
+            if self._is_uncaught(key):
+                self._count_uncaught(key)
         reached: list[_Key] = []
         for occurrence in occurrences:
             trace_id = occurrence.trace_id
-            if occurrence.is_edge and occurrence.key[0] == trace_id:
+            if occurrence.leaves_unhandled and occurrence.key[0] == trace_id:
                 reached.append(occurrence.key)
-            if occurrence.others and (occurrence.is_edge or self._is_edge(occurrence.key)):
+            if occurrence.others and (occurrence.leaves_unhandled or self._is_uncaught(occurrence.key)):
                 reached.extend((trace_id, other) for other in occurrence.others)
         while reached:
             key = reached.pop()
-            if not self._db.execute("INSERT OR IGNORE INTO exception_edges VALUES (?, ?)", key).rowcount:
+            if not self._db.execute("INSERT OR IGNORE INTO uncaught_exceptions VALUES (?, ?)", key).rowcount:
                 continue
-            self._count_edge(key)
+            self._count_uncaught(key)
             for (others,) in self._db.execute(
                 "SELECT other_origins FROM exceptions WHERE origin_span_id = ? AND trace_id = ?"
                 " AND other_origins IS NOT NULL",
@@ -222,14 +222,14 @@ class Exceptions:
             ):
                 reached.extend((key[0], bytes.fromhex(other)) for other in json.loads(others))
 
-    def _is_edge(self, key: _Key) -> bool:
+    def _is_uncaught(self, key: _Key) -> bool:
         return bool(
             self._db.execute(
-                "SELECT 1 FROM exception_edges WHERE trace_id = ? AND origin_span_id = ?", key
+                "SELECT 1 FROM uncaught_exceptions WHERE trace_id = ? AND origin_span_id = ?", key
             ).fetchone()
         )
 
-    def _count_edge(self, key: _Key) -> None:
+    def _count_uncaught(self, key: _Key) -> None:
         found = self._find(key)
         if found is not None and found.group is not None:
-            self._groups.reach_edge(found.group, found.at_ns)
+            self._groups.count_uncaught(found.group, found.at_ns)

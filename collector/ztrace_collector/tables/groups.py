@@ -19,8 +19,8 @@ from ztrace_collector.tables.samples import Sample, choose_samples
 MAX_SERVICES = 100
 
 _WRITE = (
-    "UPDATE exception_groups SET count = count + ?, edge_count = edge_count + ?, first_ns = ?, state = ?,"
-    " template = ?, services = ? WHERE id = ?"
+    "UPDATE exception_groups SET count = count + ?, uncaught_count = uncaught_count + ?, first_ns = ?,"
+    " state = ?, template = ?, services = ? WHERE id = ?"
 )
 _CREATE = (
     "INSERT INTO exception_groups (id, fingerprint, type, message, service, name, kind, count, first_ns,"
@@ -103,17 +103,16 @@ class Groups:
         self._next_id = 1
         self._by_id: dict[int, _Group | None] = {}
         self._ids: dict[str, int] = {}
-        #: By group and minute: new occurrences, and occurrences, new or old, that are now known to have
-        #: reached the edge.
+        #: By group and minute: new occurrences, and occurrences, new or old, now known to be uncaught.
         self._minutes: Counter[tuple[int, int]] = Counter()
-        self._edges: Counter[tuple[int, int]] = Counter()
+        self._uncaught: Counter[tuple[int, int]] = Counter()
 
     def forget(self) -> None:
         """Drop everything from memory, after a transaction or a rollback."""
         self._by_id.clear()
         self._ids.clear()
         self._minutes.clear()
-        self._edges.clear()
+        self._uncaught.clear()
 
     def add(self, origin: Origin) -> int:
         """Count an occurrence, and return the id of its group, which is created for the first one."""
@@ -130,22 +129,22 @@ class Groups:
             group.services.add(service)
             group.changed = True
 
-    def reach_edge(self, group_id: int, at_ns: int) -> None:
-        """Count that an occurrence of that time reached the edge."""
+    def count_uncaught(self, group_id: int, at_ns: int) -> None:
+        """Count an occurrence of that time as uncaught."""
         if self._get(group_id) is not None:
-            self._edges[group_id, at_ns // MINUTE_NS] += 1
+            self._uncaught[group_id, at_ns // MINUTE_NS] += 1
 
     def write(self) -> None:
         """Write the changed rows."""
-        edges = self._write_minutes()
+        uncaught = self._write_minutes()
         groups = [group for group in self._by_id.values() if group is not None]
-        changed = [group for group in groups if group.changed or edges[group.id]]
+        changed = [group for group in groups if group.changed or uncaught[group.id]]
         self._db.executemany(
             _WRITE,
             [
                 (
                     group.count,
-                    edges[group.id],
+                    uncaught[group.id],
                     group.first_ns,
                     group.state,
                     group.template,
@@ -217,28 +216,28 @@ class Groups:
         return group
 
     def _write_minutes(self) -> Counter[int]:
-        """Write the minutes; return by group how many more occurrences have reached the edge.
+        """Write the minutes; return by group how many more occurrences are uncaught.
 
         An occurrence whose minute retention has deleted is no longer counted, here either.
         """
-        edges: Counter[int] = Counter()
+        uncaught: Counter[int] = Counter()
         for (group_id, minute), count in self._minutes.items():
-            reached = self._edges.pop((group_id, minute), 0)
-            edges[group_id] += reached
+            reached = self._uncaught.pop((group_id, minute), 0)
+            uncaught[group_id] += reached
             self._db.execute(
-                "INSERT INTO exception_minutes (exception_group, minute, count, edge_count)"
+                "INSERT INTO exception_minutes (exception_group, minute, count, uncaught_count)"
                 " VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count,"
-                " edge_count = edge_count + excluded.edge_count",
+                " uncaught_count = uncaught_count + excluded.uncaught_count",
                 (group_id, minute, count, reached),
             )
-        for (group_id, minute), reached in self._edges.items():
+        for (group_id, minute), reached in self._uncaught.items():
             updated = self._db.execute(
-                "UPDATE exception_minutes SET edge_count = edge_count + ?"
+                "UPDATE exception_minutes SET uncaught_count = uncaught_count + ?"
                 " WHERE exception_group = ? AND minute = ?",
                 (reached, group_id, minute),
             ).rowcount
-            edges[group_id] += reached if updated else 0
-        return edges
+            uncaught[group_id] += reached if updated else 0
+        return uncaught
 
     def _write_samples(self, group: _Group) -> None:
         stored = {

@@ -135,7 +135,7 @@ CREATE TABLE exceptions (
 );
 CREATE INDEX exceptions_by_trace ON exceptions (trace_id);
 CREATE INDEX exceptions_by_origin ON exceptions (origin_span_id, span_id);
-CREATE TABLE exception_edges (
+CREATE TABLE uncaught_exceptions (
     trace_id BLOB NOT NULL,
     origin_span_id BLOB NOT NULL,
     PRIMARY KEY (trace_id, origin_span_id)
@@ -158,13 +158,13 @@ CREATE TABLE exception_groups (
     resolved_ns INTEGER,
     template TEXT NOT NULL DEFAULT '',
     services TEXT NOT NULL DEFAULT '[]',
-    edge_count INTEGER NOT NULL DEFAULT 0
+    uncaught_count INTEGER NOT NULL DEFAULT 0
 );
 CREATE TABLE exception_minutes (
     exception_group INTEGER NOT NULL REFERENCES exception_groups (id),
     minute INTEGER NOT NULL,
     count INTEGER NOT NULL,
-    edge_count INTEGER NOT NULL,
+    uncaught_count INTEGER NOT NULL,
     PRIMARY KEY (exception_group, minute)
 ) WITHOUT ROWID;
 CREATE TABLE exception_samples (
@@ -259,8 +259,8 @@ CREATE VIEW exception_list AS
         datetime(at_ns / 1000000000, 'unixepoch') AS at, at_ns, exceptions.frames, causes, notes, members
     FROM exceptions LEFT JOIN exception_groups ON exception_groups.id = exception_group;
 CREATE VIEW group_list AS
-    SELECT id, fingerprint AS exception_group, state, type, template, service, name, kind, count, edge_count,
-        count - edge_count AS swallowed_count, services,
+    SELECT id, fingerprint AS exception_group, state, type, template, service, name, kind, count,
+        uncaught_count, count - uncaught_count AS swallowed_count, services,
         datetime(first_ns / 1000000000, 'unixepoch') AS first,
         datetime(last_ns / 1000000000, 'unixepoch') AS last, first_ns, last_ns,
         lower(hex(trace_id)) AS trace_id, lower(hex(origin_span_id)) AS origin_span_id, message, frames

@@ -118,7 +118,7 @@ def assert_same(here: Path, there: Path, traces: Sequence[bytes]) -> None:
         "SELECT hex(span_id), links, details, self_ns, cpu_ns FROM spans ORDER BY 1",
         "SELECT hex(span_id), hex(origin_span_id), how, is_root, other_origins, at_ns FROM exceptions"
         " ORDER BY 1",
-        "SELECT fingerprint, type, service, name, count, edge_count, first_ns, last_ns, services"
+        "SELECT fingerprint, type, service, name, count, uncaught_count, first_ns, last_ns, services"
         " FROM exception_groups ORDER BY 1",
         "SELECT instance_id, service, host, pid, started_ns, resource FROM instances ORDER BY 1",
     ):

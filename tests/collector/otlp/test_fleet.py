@@ -34,7 +34,7 @@ SCENARIOS: dict[str, tuple[Any, ...]] = {
     "grouped": ("nested", "gather", ["raise_stock"], ["raise_price"], ["pass_on", "raise_stock"]),
     "fine": ("nested", "pass_on", "echo", 1),
 }
-#: Expected path of each scenario's exception, from the edge to the origin.
+#: Expected path of each scenario's exception, from the root to the origin.
 WAYS = {
     "passed": ["passed"] * 6 + ["origin"],
     "wrapped": ["passed"] * 4 + ["wrapped", "passed", "origin"],

@@ -107,9 +107,9 @@ def test_traces_that_are_too_old_go_with_all_that_is_theirs(path: Path, clock: C
     }
     assert totals(path) == {"spans": 60, "traces": 60, "spans_expired": 140}
     assert row(path, "SELECT sum(count) AS n FROM exception_minutes")["n"] == 60
-    (group,) = rows(path, "SELECT count, edge_count FROM exception_groups")
-    assert group == {"count": 60, "edge_count": 60}
-    assert count(path, "exception_edges") == 60
+    (group,) = rows(path, "SELECT count, uncaught_count FROM exception_groups")
+    assert group == {"count": 60, "uncaught_count": 60}
+    assert count(path, "uncaught_exceptions") == 60
     assert row(path, "SELECT min(at_ns) >= ? AS young FROM exception_samples", first_ns)["young"]
     figures = rows(path, "SELECT resolution_s, sum(calls) AS calls FROM method_figures GROUP BY 1 ORDER BY 1")
     assert [(each["resolution_s"], each["calls"]) for each in figures] == [(60, 60), (3600, 60), (86400, 60)]
@@ -131,7 +131,7 @@ def test_a_group_goes_with_its_last_minute(path: Path, clock: Clock) -> None:
 
 
 def test_what_reaches_the_edge_too_late_is_not_counted(path: Path, clock: Clock) -> None:
-    """An origin deleted before its exception reaches the edge is not counted at the edge."""
+    """An origin deleted before its exception leaves the root is not counted as uncaught."""
     sender = Sender()
     origin = make_span(500, parent_id=make_span(501).span_id, status=ERROR, exception=failure(500))
     came = ("Declined", "no", (), (), "passed", origin.trace_id, origin.span_id, (), ())
@@ -142,8 +142,10 @@ def test_what_reaches_the_edge_too_late_is_not_counted(path: Path, clock: Clock)
         for _ in sweep(store, EPOCH_NS + 5 * DAY_NS):
             pass
         store.store([sender.data(root)])
-    assert rows(path, "SELECT count, edge_count FROM exception_groups") == [{"count": 1, "edge_count": 1}]
-    assert row(path, "SELECT sum(edge_count) AS n FROM exception_minutes")["n"] == 1
+    assert rows(path, "SELECT count, uncaught_count FROM exception_groups") == [
+        {"count": 1, "uncaught_count": 1}
+    ]
+    assert row(path, "SELECT sum(uncaught_count) AS n FROM exception_minutes")["n"] == 1
 
 
 def test_minutes_are_deleted_piece_by_piece(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,15 +166,15 @@ def test_minutes_are_deleted_piece_by_piece(path: Path, monkeypatch: pytest.Monk
         pieces = 0
         for _ in sweep(store, EPOCH_NS + 15 * MINUTE_NS):
             pieces += 1
-            groups = rows(path, "SELECT id, count, edge_count FROM exception_groups")
+            groups = rows(path, "SELECT id, count, uncaught_count FROM exception_groups")
             for group in groups:
                 left = row(
                     path,
-                    "SELECT sum(count) AS n, sum(edge_count) AS edges FROM exception_minutes"
+                    "SELECT sum(count) AS n, sum(uncaught_count) AS uncaught FROM exception_minutes"
                     " WHERE exception_group = ?",
                     group["id"],
                 )
-                assert (group["count"], group["edge_count"]) == (left["n"], left["edges"])
+                assert (group["count"], group["uncaught_count"]) == (left["n"], left["uncaught"])
     assert pieces > 5
     assert [each["count"] for each in rows(path, "SELECT count FROM exception_groups")] == [5] * 5
 

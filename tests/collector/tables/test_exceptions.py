@@ -199,19 +199,21 @@ def test_bad_frames_are_left_out(store: Store, path: Path) -> None:
     assert refusals(path) == {"exception": 1}
 
 
-def edges(path: Path) -> dict[str, tuple[int, int]]:
-    """Return the numbers of occurrences, and of those that reached the edge, by type."""
-    groups = rows(path, "SELECT type, count, edge_count, id FROM exception_groups")
+def uncaught(path: Path) -> dict[str, tuple[int, int]]:
+    """Return the numbers of occurrences, and of the uncaught ones, by type."""
+    groups = rows(path, "SELECT type, count, uncaught_count, id FROM exception_groups")
     for group in groups:
         minutes = row(
-            path, "SELECT sum(edge_count) AS n FROM exception_minutes WHERE exception_group = ?", group["id"]
+            path,
+            "SELECT sum(uncaught_count) AS n FROM exception_minutes WHERE exception_group = ?",
+            group["id"],
         )
-        assert minutes["n"] == group["edge_count"]
+        assert minutes["n"] == group["uncaught_count"]
     counts = Counter({group["type"]: 0 for group in groups})
     reached = Counter(counts)
     for group in groups:
         counts[group["type"]] += group["count"]
-        reached[group["type"]] += group["edge_count"]
+        reached[group["type"]] += group["uncaught_count"]
     return {kind: (count, reached[kind]) for kind, count in counts.items()}
 
 
@@ -230,35 +232,35 @@ CHILD: dict[str, Any] = {"parent_id": span_id(0)}
 def test_an_origin_reaches_the_edge_in_any_order(
     store: Store, path: Path, order: Sequence[int], together: bool, last: str
 ) -> None:
-    """An origin whose root ended with it counts once at the edge, in any order of spans."""
+    """An origin whose root ended with it counts once as uncaught, in any order of spans."""
     spans = [failed(0, origin=2, how=last), failed(1, origin=2, **CHILD), failed(2, parent_id=span_id(1))]
     chosen = [spans[index] for index in order]
     if together:
         store.store([Sender().data(*chosen)])
     else:
         store_each(store, chosen)
-    assert edges(path) == {"Declined": (1, 1)}
+    assert uncaught(path) == {"Declined": (1, 1)}
     roots = rows(path, "SELECT is_root FROM exceptions ORDER BY span_id")
     assert [one["is_root"] for one in roots] == [1, 0, 0]
 
 
-def test_an_origin_that_is_the_root_reaches_the_edge(store: Store, path: Path) -> None:
-    """An origin that is the root reaches the edge."""
+def test_an_origin_that_is_the_root_is_uncaught(store: Store, path: Path) -> None:
+    """An origin that is the root is uncaught."""
     store.store([Sender().data(failed(0))])
-    assert edges(path) == {"Declined": (1, 1)}
+    assert uncaught(path) == {"Declined": (1, 1)}
 
 
-def test_a_consumer_is_an_edge(store: Store, path: Path) -> None:
-    """An exception that ends a consumer reaches the edge, since nothing waits for a consumer."""
+def test_an_exception_of_a_consumer_is_uncaught(store: Store, path: Path) -> None:
+    """An exception that ends a consumer is uncaught, since nothing waits for a consumer."""
     store.store([Sender().data(make_span(0), failed(1, **CHILD)._replace(kind=5))])
-    assert edges(path) == {"Declined": (1, 1)}
+    assert uncaught(path) == {"Declined": (1, 1)}
 
 
-def test_a_swallowed_exception_does_not_reach_the_edge(store: Store, path: Path) -> None:
-    """An exception does not reach the edge if the root succeeds or fails with another."""
+def test_a_swallowed_exception_is_not_uncaught(store: Store, path: Path) -> None:
+    """An exception is not uncaught if the root succeeds or fails with another."""
     fine, other = make_span(0), failed(10, tree=1, kind="Other", frames=[OTHER])
     store.store([Sender().data(fine, failed(1, **CHILD), other, failed(11, tree=1, parent_id=span_id(10)))])
-    assert edges(path) == {"Declined": (2, 0), "Other": (1, 1)}
+    assert uncaught(path) == {"Declined": (2, 0), "Other": (1, 1)}
     listed = rows(path, "SELECT type, swallowed_count FROM group_list ORDER BY type")
     assert [tuple(one.values()) for one in listed] == [("Declined", 2), ("Other", 0)]
 
@@ -268,7 +270,7 @@ def test_what_is_told_twice_counts_once(store: Store, path: Path) -> None:
     spans = [failed(1, **CHILD), failed(0, origin=1), failed(0, origin=1), failed(1, **CHILD)]
     store_each(store, [*spans, failed(3, origin=1)])
     store.store([Sender(9).data(*spans)])
-    assert edges(path) == {"Declined": (1, 1)}
+    assert uncaught(path) == {"Declined": (1, 1)}
     assert row(path, "SELECT count(*) AS n FROM exceptions WHERE exception_group = 1")["n"] == 9
 
 
@@ -282,7 +284,7 @@ def member(origin: int, tree: int = 0) -> list[Any]:
 def test_members_go_where_their_group_goes(
     store: Store, path: Path, order: Sequence[int], reached: bool
 ) -> None:
-    """Members of an exception group have their own origins, and reach the edge if the group does."""
+    """Members of an exception group have their own origins, and are uncaught if the group is."""
     spans = [
         failed(0, origin=2) if reached else make_span(0),
         failed(1, origin=2, how="grouped", members=[member(2), member(3)], **CHILD),
@@ -290,7 +292,7 @@ def test_members_go_where_their_group_goes(
         failed(3, kind="Other", parent_id=span_id(1)),
     ]
     store_each(store, [spans[index] for index in order])
-    assert edges(path) == {"One": (1, int(reached)), "Other": (1, int(reached))}
+    assert uncaught(path) == {"One": (1, int(reached)), "Other": (1, int(reached))}
     grouped = row(path, "SELECT members, other_origins FROM exceptions WHERE how = 'grouped'")
     assert json.loads(grouped["other_origins"]) == [span_id(3).hex()]
     assert json.loads(grouped["members"])[1]["origin_span_id"] == span_id(3).hex()
@@ -300,16 +302,16 @@ def test_an_exception_group_of_its_own_is_an_origin(store: Store, path: Path) ->
     """An exception group whose members were all raised in its span is an origin."""
     inside = [["KeyError", "'k'", [APP], [], "raised", None, None, [], []]]
     store.store([Sender().data(failed(0, kind="ExceptionGroup", members=inside))])
-    assert edges(path) == {"ExceptionGroup": (1, 1)}
+    assert uncaught(path) == {"ExceptionGroup": (1, 1)}
     assert row(path, "SELECT other_origins FROM exceptions")["other_origins"] is None
 
 
-def test_a_root_of_another_trace_is_no_edge(store: Store, path: Path) -> None:
-    """A root of another trace is no edge, and has the origin's group in either order."""
+def test_a_root_of_another_trace_catches_nothing(store: Store, path: Path) -> None:
+    """A root of another trace leaves nothing uncaught, and has the origin's group in either order."""
     strange = failed(9, origin=1, tree=5)
     strange.exception[5] = trace_id(0)  # type: ignore[index]
     store_each(store, [strange, failed(1, **CHILD), strange._replace(span_id=span_id(8))])
-    assert edges(path) == {"Declined": (1, 0)}
+    assert uncaught(path) == {"Declined": (1, 0)}
     assert rows(path, "SELECT DISTINCT exception_group FROM exceptions") == [{"exception_group": 1}]
 
 
@@ -317,7 +319,7 @@ def test_a_root_of_another_trace_is_no_edge(store: Store, path: Path) -> None:
     suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=settings().max_examples // 2
 )
 @given(st.data())
-def test_edges_do_not_depend_on_how_spans_arrive(
+def test_uncaught_origins_do_not_depend_on_how_spans_arrive(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     """Random trees count the same in any order and any batches."""
@@ -348,8 +350,8 @@ def test_edges_do_not_depend_on_how_spans_arrive(
         with Store(path, clock_ns=lambda: EPOCH_NS) as store:
             for begin in range(0, len(order), size):
                 store.store([Sender(begin).data(*order[begin : begin + size])])
-        reached = rows(path, "SELECT trace_id, origin_span_id FROM exception_edges")
-        found.append((edges(path), reached))
+        reached = rows(path, "SELECT trace_id, origin_span_id FROM uncaught_exceptions")
+        found.append((uncaught(path), reached))
     assert found[0] == found[1]
 
 
@@ -414,4 +416,4 @@ def test_a_transaction_that_fails_leaves_no_trace_of_its_groups(store: Store, pa
     store._db.execute("DROP TRIGGER no")
     store._db.execute("DROP TRIGGER nor")
     store.store([message])
-    assert edges(path) == {"Declined": (2, 2), "New": (1, 1)}
+    assert uncaught(path) == {"Declined": (2, 2), "New": (1, 1)}

@@ -210,7 +210,7 @@ def test_the_error_is_shown_from_caller_to_origin(finished: Finished, db: sqlite
         ("billing", "charge", "raised"),
     ]
     assert f"error {declined['group']['group']}  began in billing.charge" in finished.output
-    assert declined["group"]["edge_count"] == declined["group"]["count"]
+    assert declined["group"]["uncaught_count"] == declined["group"]["count"]
     assert "came out of shopper.buy as OrderFailed: nothing ordered for " in finished.output
     places = [finished.output.index(f"↓ calls {call}  (pid ") for call in ("orders.place", "billing.charge")]
     assert places[0] < finished.output.index("OrderFailed: nothing ordered", places[0]) < places[1]

@@ -155,7 +155,7 @@ def test_resolved_groups_are_not_listed_until_they_come_back(several: Path) -> N
 
 
 def test_what_reached_the_edge_is_told_from_what_was_handled(path: Path) -> None:
-    """Occurrences at the edge and swallowed ones are counted separately, with samples and services."""
+    """Uncaught and swallowed occurrences are counted separately, with samples and services."""
     for number in range(1, 4):
         trace = trace_id(number, NOON + number * MINUTE)
         spans = checkout(trace, NOON + number * MINUTE)
@@ -165,7 +165,7 @@ def test_what_reached_the_edge_is_told_from_what_was_handled(path: Path) -> None
         store(path, spans)
     with open_database(path) as db:
         (group,) = list_groups(db)["groups"]
-    assert (group["count"], group["edge_count"], group["swallowed_count"]) == (3, 1, 2)
+    assert (group["count"], group["uncaught_count"], group["swallowed_count"]) == (3, 1, 2)
     assert set(group["services"]) >= {"stock", "billing"}
     assert [sample["trace_id"] for sample in group["samples"]][:: len(group["samples"]) - 1] == [
         trace_id(number, NOON + number * MINUTE).hex() for number in (1, 3)
@@ -180,7 +180,8 @@ def test_a_group_with_very_many_occurrences_is_read_at_once(path: Path) -> None:
         ((row, group),) = db.execute("SELECT id, fingerprint FROM exception_groups").fetchall()
     with closing(connect(path)) as db:
         db.executemany(
-            "INSERT INTO exception_minutes (exception_group, minute, count, edge_count) VALUES (?, ?, 10, 0)",
+            "INSERT INTO exception_minutes (exception_group, minute, count, uncaught_count)"
+            " VALUES (?, ?, 10, 0)",
             [(row, NOON // MINUTE + n) for n in range(1, 10_000)],
         )
         db.execute("UPDATE exception_groups SET count = 99991, last_ns = ?", (NOON + 9_999 * MINUTE,))

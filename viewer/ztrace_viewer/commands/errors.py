@@ -57,8 +57,8 @@ def errors(
 ) -> None:
     """List exceptions, grouped by their origin.
 
-    An exception counts once, where it was first raised, however many calls it passed through. EDGE counts
-    the exceptions that were never handled. WHEN shows occurrences over time, from the first to the last or
+    An exception counts once, where it was first raised, however many calls it passed through. UNCAUGHT
+    counts those that left the outermost call. WHEN shows occurrences over time, from the first to the last or
     over the selected time. Resolved groups are left out.
 
     \b

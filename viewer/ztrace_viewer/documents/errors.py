@@ -18,7 +18,7 @@ class GroupSummary(TypedDict):
     """Exceptions with the same origin in the code; service, name, kind and frames are the origin's.
 
     Extra: ``state``, one of open, resolved, regressed, and the time of resolving; the message with its
-    variable parts marked; every service it passed; the number of occurrences that reached the edge and of
+    variable parts marked; every service it passed; the number of occurrences that were uncaught and of
     those handled before; some occurrences, the first and the latest among them; and their number in each of
     the equal parts of a stretch of time.
     """
@@ -34,7 +34,7 @@ class GroupSummary(TypedDict):
     state: str
     resolved_ns: int | None
     count: int
-    edge_count: int
+    uncaught_count: int
     swallowed_count: int
     first_ns: int
     last_ns: int

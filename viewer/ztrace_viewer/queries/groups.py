@@ -47,7 +47,7 @@ class _Row(NamedTuple):
     origin_span_id: bytes
     frames: str
     counted: int
-    edge_counted: int
+    uncaught_counted: int
 
 
 class _Sample(NamedTuple):
@@ -104,7 +104,7 @@ def list_groups(
         now_ns: end of a time without an end; None for now.
     """
     conditions, values = _match(selection, wanted)
-    counted = ["count", "edge_count"]
+    counted = ["count", "uncaught_count"]
     bounds: list[object] = []
     if selection.in_time:
         counted = [
@@ -115,7 +115,7 @@ def list_groups(
         bounds = [*_minutes(selection), *_minutes(selection)]
         conditions.append("counted > 0")
     query = (
-        f"SELECT {name_columns(_Row, counted=counted[0], edge_counted=counted[1])} FROM exception_groups"
+        f"SELECT {name_columns(_Row, counted=counted[0], uncaught_counted=counted[1])} FROM exception_groups"
         f" WHERE {' AND '.join(conditions) or '1'} ORDER BY {_ORDERS[order]} LIMIT ?"
     )
     rows = list(read(db, _Row, query, [*bounds, *values, -1 if limit is None else limit]))
@@ -137,7 +137,7 @@ def read_group(db: sqlite3.Connection, group: str) -> GroupSummary:
     Raises:
         NotFoundError: there is no such group.
     """
-    columns = name_columns(_Row, counted="count", edge_counted="edge_count")
+    columns = name_columns(_Row, counted="count", uncaught_counted="uncaught_count")
     row = read_one(db, _Row, f"SELECT {columns} FROM exception_groups WHERE fingerprint = ?", (group,))
     if row is None:
         raise NotFoundError(f"no error {group}", hint="see 'ztrace errors'")
@@ -188,8 +188,8 @@ def _summarise(db: sqlite3.Connection, row: _Row, selection: Selection, now_ns: 
         "state": row.state,
         "resolved_ns": row.resolved_ns,
         "count": row.counted,
-        "edge_count": row.edge_counted,
-        "swallowed_count": max(0, row.counted - row.edge_counted),
+        "uncaught_count": row.uncaught_counted,
+        "swallowed_count": max(0, row.counted - row.uncaught_counted),
         "first_ns": row.first_ns,
         "last_ns": row.last_ns,
         "when": _count_parts(db, row.id, begin, end),

@@ -11,7 +11,7 @@ from ztrace_viewer.queries.groups import WHEN_PARTS
 from ztrace_viewer.queries.identifiers import SHOWN_TRACE_DIGITS
 from ztrace_viewer.render.sparks import draw_sparks
 from ztrace_viewer.render.tracebacks import as_raised, headline
-from ztrace_viewer.render.way import draw_way, find_edge, tell_handled
+from ztrace_viewer.render.way import draw_way, find_outermost, tell_handled
 from ztrace_viewer.terminal.characters import clean
 from ztrace_viewer.terminal.counts import plural
 from ztrace_viewer.terminal.moments import format_ago, format_stretch
@@ -41,9 +41,9 @@ def draw_error(
     yield from _draw_facts(group, now_ns)
     yield Text()
     yield _tell_shown(document, now_ns)
-    if edge := find_edge(document):
-        entry, what = name_call(edge["service"], edge["name"]), edge["message"] or ""
-        as_what = as_raised(edge["type"] or "", what)
+    if outermost := find_outermost(document):
+        entry, what = name_call(outermost["service"], outermost["name"]), outermost["message"] or ""
+        as_what = as_raised(outermost["type"] or "", what)
         yield Text.assemble(("came out of ", "dim"), (entry, "bold"), (" as ", "dim"), (as_what, "red"))
     elif handled := tell_handled(hops):
         yield Text.assemble(("handled in ", "dim"), (handled, "bold green"))
@@ -56,14 +56,14 @@ def draw_error(
         yield from _draw_samples(document, width, now_ns)
 
 
-def _tell_edge(group: GroupSummary) -> str:
+def _tell_uncaught(group: GroupSummary) -> str:
     """Return the number of occurrences that were never handled, in words."""
-    reached, handled = group["edge_count"], group["swallowed_count"]
+    reached, handled = group["uncaught_count"], group["swallowed_count"]
     if group["count"] == 1:
-        return "reached the edge" if reached else "did not reach the edge"
+        return "uncaught" if reached else "caught on the way"
     if not (reached and handled):
-        return "all reached the edge" if reached else "none reached the edge"
-    return f"{reached:,} reached the edge, {handled:,} did not"
+        return "all uncaught" if reached else "all caught on the way"
+    return f"{reached:,} uncaught, {handled:,} caught on the way"
 
 
 def _tell_shown(document: ErrorDocument, now_ns: int) -> Text:
@@ -95,7 +95,7 @@ def _draw_facts(group: GroupSummary, now_ns: int) -> Iterator[Text]:
     first, last = format_ago(group["first_ns"], now_ns), format_ago(group["last_ns"], now_ns)
     facts = [plural(group["count"], "time")]
     facts.append(f"last {last}" if group["count"] == 1 else f"first {first} · last {last}")
-    facts.append(_tell_edge(group))
+    facts.append(_tell_uncaught(group))
     yield Text(" · ".join(facts))
     if sum(count > 0 for count in group["when"]) > 1:
         until = format_stretch(group["when_since_ns"], group["when_until_ns"], now_ns)

@@ -41,7 +41,7 @@ _SLOW = (
 _ERRORS = (
     Column("ERROR"),
     Column("COUNT", right=True),
-    Column("EDGE", right=True, goes=1),
+    Column("UNCAUGHT", right=True, goes=1),
     Column("LAST", goes=3),
     Column("WHEN", goes=2),
     Column("EXCEPTION", flexible=32),
@@ -111,14 +111,15 @@ def draw_errors(
         named = Text(short_ids[group["group"]], style="cyan")
         if style := STATE_STYLES.get(group["state"]):
             named.append(f"\n{group['state']}", style)
-        edge = draw_number(group["edge_count"], "bold red" if group["edge_count"] else "")
+        uncaught = draw_number(group["uncaught_count"], "bold red" if group["uncaught_count"] else "")
         ago, when = format_age(group["last_ns"], now_ns), draw_sparks(group["when"], cells)
         exception = _tell_exception(group, width - cells - _BESIDE)
-        rows.append((named, draw_number(group["count"]), edge, Text(ago), Text(when, "red"), exception))
+        rows.append((named, draw_number(group["count"]), uncaught, Text(ago), Text(when, "red"), exception))
     yield from draw_grid(_ERRORS, rows, width)
     if any(group["swallowed_count"] for group in groups):
         yield Text(
-            "EDGE: exceptions that were never handled; the others were handled on the way", style="dim"
+            "UNCAUGHT: exceptions that left the outermost call; the others were caught on the way",
+            style="dim",
         )
 
 

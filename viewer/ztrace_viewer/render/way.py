@@ -89,7 +89,7 @@ def draw_way(document: ErrorDocument, width: int, now_ns: int, *, libraries: boo
     yield from _draw_other_side(document, now_ns)
 
 
-def find_edge(document: ErrorDocument) -> Hop | None:
+def find_outermost(document: ErrorDocument) -> Hop | None:
     """Return the root or consumer that the exception came out of, None if it was handled before."""
     for place, hop in enumerate(document["hops"]):
         if hop["how"] is not None:

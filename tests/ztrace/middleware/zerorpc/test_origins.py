@@ -530,7 +530,7 @@ def test_the_command_tells_the_way(traced: Fleet, plain: Fleet) -> None:
 
 
 def test_what_was_counted(traced: Fleet) -> None:
-    """Groups correspond to places in the code, with exact counts of origins and of those at the edge."""
+    """Groups correspond to places in the code, with exact counts of origins and of uncaught ones."""
     places = traced.places
     assert len(places.groups) >= 15
     assert [groups for groups in places.groups.values() if len(groups) != 1] == []
@@ -541,6 +541,6 @@ def test_what_was_counted(traced: Fleet) -> None:
     for group, place in by_group.items():
         found = stored[group]
         assert found["count"] == places.counts[place], place
-        assert found["edge_count"] == places.edges[place], place
+        assert found["uncaught_count"] == places.edges[place], place
         assert found["swallowed_count"] == places.counts[place] - places.edges[place]
         assert (found["service"], found["type"], found["state"]) == (place[0], place[1], "open")
