@@ -40,8 +40,8 @@ FLOORS = (
     ("ztrace", "publishing"),
     ("ztrace", "propagation spans"),
     ("ztrace", "exceptions"),
-    ("ztrace", "context records scrubbing settings wire"),
-    ("ztrace", "libraries addresses identifiers diagnostics native errors signals enrolment"),
+    ("ztrace", "context process records scrubbing settings wire"),
+    ("ztrace", "libraries addresses identifiers diagnostics native errors enrolment"),
 )
 LEVELS = {
     f"{package}.{room}": level for level, (package, rooms) in enumerate(FLOORS) for room in rooms.split()

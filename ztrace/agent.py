@@ -8,19 +8,19 @@ import atexit
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from ztrace import diagnostics, identifiers, spans
 from ztrace.errors import SettingsError
 from ztrace.exceptions import frames as exception_frames
 from ztrace.exceptions import ownership
-from ztrace.native import sleep, sleep_and_switch
+from ztrace.native import allocate_rlock, getpid, sleep, sleep_and_switch
 from ztrace.settings import Settings, read_settings
 
 if TYPE_CHECKING:
+    from ztrace.publishing.ports import Adopter
     from ztrace.publishing.publisher import Publisher
     from ztrace.publishing.window import Storage
-    from ztrace.publishing.worker import Adopter
     from ztrace.wire import Identity
 
 #: What `shutdown` at exit may take of the program's time.
@@ -31,8 +31,11 @@ _inherited: list[object] = []
 _hooked = False
 #: The interpreter is about to end, and this publisher's time is over: others may still have spans to send.
 exiting = False
-#: What `shutdown` is waiting for.
+#: Publisher that `shutdown` is waiting for.
 _closing: "Publisher | None" = None
+#: By process id, for the threads of a child that find out about its fork at once: a lock of the parent's may
+#: be held by a thread that the child does not have.
+_forks: dict[int, Any] = {}
 
 
 def configure(
@@ -110,7 +113,8 @@ def is_configured() -> bool:
 
 def current_publisher() -> "Publisher | None":
     """Return the publisher that spans are recorded for, None while nothing is recorded."""
-    return cast("Publisher | None", spans.publisher)  # Spans know it as a `Target` only.
+    publisher = _publisher()
+    return publisher if publisher is None or publisher.born_here[0] else _succeed()
 
 
 def open_publisher(settings: Settings) -> "Publisher":
@@ -118,15 +122,16 @@ def open_publisher(settings: Settings) -> "Publisher":
     from ztrace.publishing.publisher import Publisher, new_identity  # Imports zmq.
 
     identity = new_identity(settings)
-    return Publisher(settings, identity, *open_storage(settings, identity))
+    return Publisher(settings, identity, *find_storage(settings, identity), _succeed)
 
 
-def open_storage(
+def find_storage(
     settings: Settings, identity: "Identity"
-) -> "tuple[Storage | None, Callable[[float], Adopter] | None]":
-    """Open the spool of an incarnation, and return it with what adopts the spools of dead processes.
+) -> "tuple[Callable[[], Storage] | None, Callable[[float], Adopter] | None]":
+    """Return what opens the spool of an incarnation, and what adopts the spools of dead processes.
 
-    The publisher closes the spool. A folder that cannot be used is logged and counted; adoption then goes on.
+    The publisher opens the spool with its first span, and closes it. A daemon closes all descriptors between
+    `configure` and its work, and most forked children never have a span.
     """
     if settings.spool is None:
         return None, None
@@ -136,15 +141,12 @@ def open_storage(
     from ztrace.spooling.spool import Spool
 
     folder = Path(settings.spool)
-    storage = None
-    try:
-        storage = Spool(folder, identity, limit_bytes=settings.spool_bytes)
-    except OSError as error:
-        diagnostics.count("spool_unusable")
-        diagnostics.warn(f"not keeping spans in {settings.spool}: {error.strerror or error}")
     # A key admits spans of its own service alone.
     service = None if settings.key is None else settings.service
-    return storage, lambda now_s: Adoption(folder, now_s, service)
+    return (
+        lambda: Spool(folder, identity, limit_bytes=settings.spool_bytes),
+        lambda now_s: Adoption(folder, now_s, service),
+    )
 
 
 def flush(timeout_s: float = 2.0) -> bool:
@@ -162,10 +164,10 @@ def flush(timeout_s: float = 2.0) -> bool:
 
 
 def shutdown(timeout_s: float = EXIT_TIMEOUT_S) -> None:
-    """Send what is left and stop recording; at exit this happens by itself.
+    """Deliver the remaining spans and stop recording; at exit this happens by itself.
 
-    Spans that could not be delivered by the deadline are lost with the process: their number is said on
-    stderr.
+    Spans that could not be delivered by the deadline are lost with the process, unless a spool keeps them:
+    their number is printed to stderr.
     """
     global _closing
     publisher, spans.publisher = current_publisher(), None
@@ -178,11 +180,7 @@ def shutdown(timeout_s: float = EXIT_TIMEOUT_S) -> None:
 def close(publisher: "Publisher", timeout_s: float, wait: Callable[[float], None] = sleep_and_switch) -> None:
     """Close a publisher, and print the number of undelivered spans to stderr."""
     try:
-        left = publisher.close(timeout_s, wait)
-        if left:
-            number = "1 span" if left == 1 else f"{left:,} spans"
-            kept = f", kept in {publisher.settings.spool}" if publisher.keeps_rest else ""
-            print(f"ztrace: {number} not delivered to {publisher.settings.endpoint}{kept}", file=sys.stderr)
+        publisher.end(timeout_s, wait)
     except Exception:
         diagnostics.count_failure("shutdown")
 
@@ -199,13 +197,13 @@ def _hook_process() -> None:
         _hooked = True
         atexit.register(_shutdown_at_exit)
         os.register_at_fork(after_in_child=_after_fork)
-        from ztrace.signals import deliver_on_sigterm
+        from ztrace.process.signals import deliver_on_sigterm
 
         deliver_on_sigterm(_deliver_last)
 
 
 def _deliver_last() -> None:
-    """Deliver what there is, in a signal's handler: also what a shutdown is at just now."""
+    """Deliver the remaining spans in a signal handler, those of a shutdown under way too."""
     publisher, spans.publisher = current_publisher() or _closing, None
     if publisher is not None:
         # Greenlets stand still meanwhile: the handler may run in the hub, which cannot wait for itself.
@@ -213,7 +211,7 @@ def _deliver_last() -> None:
 
 
 def _after_fork() -> None:
-    """Begin a new incarnation in the child; what the parent had in its queue is the parent's to send."""
+    """Start an incarnation in a forked child; the parent sends what its own queue holds."""
     global _closing
     try:
         if _closing is not None:
@@ -222,11 +220,29 @@ def _after_fork() -> None:
             _closing = None
         identifiers.forget()
         diagnostics.counts.clear()
-        publisher = current_publisher()
+        publisher = _publisher()
         if publisher is not None:
             publisher.abandon()
             _inherited.append(publisher)
-            spans.publisher = open_publisher(publisher.settings)
+            successor = open_publisher(publisher.settings)
+            if spans.publisher is publisher:  # And not what a signal handler has put there meanwhile.
+                spans.publisher = successor
     except Exception:
         spans.publisher = None
         diagnostics.count_failure("fork")
+
+
+def _succeed() -> "Publisher | None":
+    """Do what the hooks of a fork do, in a child in which none has run; return its publisher.
+
+    Signal handlers are left alone: the C code that forked has set its own for the child.
+    """
+    with _forks.setdefault(getpid(), allocate_rlock()):
+        publisher = _publisher()
+        if publisher is not None and not publisher.born_here[0]:
+            _after_fork()
+    return _publisher()
+
+
+def _publisher() -> "Publisher | None":
+    return cast("Publisher | None", spans.publisher)  # Spans know it as a `Target` only.

@@ -4,6 +4,7 @@ The current context lives in a ContextVar, so threads, asyncio tasks and gevent 
 """
 
 from collections import deque
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final, Protocol
 
@@ -121,6 +122,22 @@ class ForeignSpan(LocalContext):
                 above.covered_ns += now_ns - above.mark_ns
 
 
+class Mark(Protocol):
+    """Mark of a process: its item 0 is true there, and false in forked children."""
+
+    def __getitem__(self, index: int, /) -> int: ...
+
+
+class Register(Protocol):
+    """The part of a dictionary that spans use to be known while they run."""
+
+    def __setitem__(self, span: Any, value: None, /) -> None: ...
+
+    def pop(self, span: Any, default: None, /) -> None:
+        """Remove a span."""
+        ...
+
+
 class Target(Protocol):
     """The part of a publisher that spans use.
 
@@ -129,12 +146,24 @@ class Target(Protocol):
         room: records that the queue may hold before `overflow` has to be called.
         register: spans that have started and not ended, oldest first.
         offset_ns: Unix time minus the monotonic clock.
+        born_here: mark whose item 0 is false in a forked child.
+        succeed: function that returns the target of such a child, None if there is none.
     """
 
     queue: deque[Record]
     room: int
-    register: dict[Any, None]
+    register: Register
     offset_ns: int
+
+    @property
+    def born_here(self) -> Mark:
+        """See above."""
+        ...
+
+    @property
+    def succeed(self) -> "Callable[[], Target | None]":
+        """See above."""
+        ...
 
     def overflow(self, record: Record) -> None:
         """Accept or drop a record for which the queue has no room."""

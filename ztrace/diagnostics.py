@@ -4,6 +4,8 @@ Every entry into ztrace from a traced program that could fail is guarded, and th
 The counts travel in each message's header and are shown by ``ztrace status``.
 """
 
+import sys
+
 #: Failures and corrections by reason, since the process (or the fork) started.
 counts: dict[str, int] = {}
 
@@ -38,7 +40,10 @@ def warn(message: str) -> None:
 def _log(message: str, with_exception: bool) -> None:
     try:
         import logging  # Takes as long to import as all of the agent, and is rarely needed.
-
+    except (ImportError, OSError):  # No descriptor is left to read it with.
+        print(f"ztrace: {message}", file=sys.stderr)
+        return
+    try:
         logging.getLogger("ztrace").warning("ztrace: %s", message, exc_info=with_exception)
     except Exception:  # A broken handler or filter of the program, or an interpreter that is shutting down.
         return

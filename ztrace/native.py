@@ -17,7 +17,9 @@ from typing import Any
 
 __all__ = [
     "allocate_lock",
+    "allocate_rlock",
     "get_ident",
+    "get_native_id",
     "getpid",
     "monotonic",
     "new_poll",
@@ -60,7 +62,9 @@ sleep: Callable[[float], None] = _time.sleep
 _unix_ns: Callable[[], int] = _time.time_ns
 
 allocate_lock: Callable[[], Any] = _original("_thread", "allocate_lock")
+allocate_rlock: Callable[[], Any] = _original("_thread", "RLock")
 get_ident: Callable[[], int] = _original("_thread", "get_ident")
+get_native_id: Callable[[], int] = _original("_thread", "get_native_id")
 start_new_thread: Callable[..., int] = _original("_thread", "start_new_thread")
 new_poll: Callable[[], Any] = _original("select", "poll")
 

@@ -124,7 +124,7 @@ def read_settings(
         window_bytes=number("ZTRACE_WINDOW_BYTES", window_bytes),
         batch_spans=number("ZTRACE_BATCH_SPANS", batch_spans),
         linger_s=number("ZTRACE_LINGER_MS", linger_ms) / 1000,
-        spool=os.fspath(folder) if folder else None,
+        spool=os.path.abspath(os.fspath(folder)) if folder else None,
         spool_bytes=number("ZTRACE_SPOOL_BYTES", spool_bytes),
         key=enrolment,
         scrub=_read_rules(scrub_keys, scrub_values, environ),

@@ -160,7 +160,8 @@ class Span(LocalContext):
         try:
             if not self.ended:
                 return self
-            target = publisher
+            if (target := publisher) is not None and not target.born_here[0]:
+                target = target.succeed()  # In a child that was forked without Python's hooks.
             if target is None:
                 self.trace_id = self.span_id = b""
                 return self

@@ -19,6 +19,7 @@ from tests.docs import pages
 from ztrace import addresses, records, settings, wire
 from ztrace.exceptions import frames, marks, messages, origins, recording
 from ztrace.exceptions import locals as local_variables
+from ztrace.process import probing
 from ztrace.publishing import delivery, encoding, unfinished, values, worker
 from ztrace.scrubbing import rules
 from ztrace.spooling import adoption, files, spool
@@ -370,6 +371,7 @@ def test_every_reason_is_documented() -> None:
         values.REPLACED,
         encoding.REFUSED,
         rules.REASON,
+        probing.SHORTAGE,
         *LOSS_COLUMNS,
     }
     for text in pages.sources():

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import count
 
-from ztrace.publishing.worker import Clocks
+from ztrace.publishing.ports import Clocks
 
 #: Unix time at the zero of the monotonic clock: 2024-01-01T00:00:00Z.
 EPOCH_NS = 1_704_067_200_000_000_000

@@ -34,16 +34,17 @@ class SimulatedPublisher(Publisher):
     def __init__(self, settings: Settings, program: "Program") -> None:
         self._program = program
         identity = new_identity(settings)
-        super().__init__(settings, identity, *agent.open_storage(settings, identity))
+        super().__init__(settings, identity, *agent.find_storage(settings, identity))
 
-    def _start(self) -> bool:
-        if self.worker is None:
-            program = self._program
-            link = program.link = SimulatedLink(program.world.network, program.name, program.before_send)
-            self.worker = Worker(self, link, self._spool, self._adopt, program.world.agenda.clocks)
-            if self._spool is None:
-                self.room = self.settings.queue_spans
-        return True
+    def _start(self) -> None:
+        if self._open_storage is not None:
+            self._open_spool(self._open_storage)
+        program = self._program
+        link = program.link = SimulatedLink(program.world.network, program.name, program.before_send)
+        self.worker = Worker(self, lambda: link, self._spool, self._adopt, program.world.agenda.clocks)
+        if self._spool is None:
+            self.room = self.settings.queue_spans
+        self.register = self.open_spans
 
     def begin_close(self, timeout_s: float) -> None:
         """Start closing, as `close` does before it waits."""

@@ -46,7 +46,11 @@ class Recorder:
         self.room = room
         self.offset_ns = OFFSET_NS
         self.register: dict[object, None] = {}
+        self.born_here = (1,)
         self.overflown: list[Record] = []
+
+    def succeed(self) -> None:
+        """Stand in for the replacement in a forked child."""
 
     def overflow(self, record: Record) -> None:
         """Keep a record that exceeds the room in the queue."""

@@ -46,16 +46,21 @@ def test_importing_does_nothing() -> None:
 
 
 @pytest.mark.process
-def test_configuring_starts_no_thread_before_the_first_span() -> None:
-    """A process that has ended no span has no publisher thread."""
+def test_configuring_starts_no_thread_before_the_first_span(tmp_path: Path) -> None:
+    """A process that has started no span has no publisher thread, and no file in its spool."""
     done = run_program(
-        "import _thread, ztrace\n"
+        "import _thread, os, ztrace, zmq\n"
+        "before = len(os.listdir('/proc/self/fd'))\n"
         "ztrace.configure('quiet', 'tcp://127.0.0.1:9')\n"
-        "with ztrace.span('open'):\n"
-        "    print(_thread._count())\n"
-        "    ztrace.shutdown()\n"
+        "open_span = ztrace.span('open')\n"
+        "print(_thread._count(), len(os.listdir('/proc/self/fd')) - before)\n"
+        "print(os.path.exists(os.environ['ZTRACE_SPOOL']))\n"
+        "with open_span:\n"
+        "    print(len(os.listdir('/proc/self/task')) > 1)\n"
+        "    ztrace.shutdown()\n",
+        ZTRACE_SPOOL=str(tmp_path / "spool"),
     )
-    assert (done.stdout, done.stderr) == ("0\n", "")
+    assert (done.stdout, done.stderr) == ("0 0\nFalse\nTrue\n", "")
 
 
 @pytest.mark.process

@@ -17,7 +17,7 @@ from tests.ztrace.programs import ROOT, run_program, run_script, started_program
 from tests.ztrace.receiving import Receiver
 from tests.ztrace.waiting import DEADLINE_S, wait_for
 from ztrace.spooling.orphans import find_orphans
-from ztrace.wire import BYE, DATA, Header
+from ztrace.wire import BYE, DATA, OPEN, Header
 
 pytestmark = pytest.mark.process
 
@@ -47,6 +47,19 @@ def test_a_program_that_ends_delivers_its_spans(receiver: Receiver) -> None:
     assert receiver.names() == [str(number) for number in range(1000)]
     assert (done.stdout, done.stderr) == ("", "")
     assert len(receiver.headers(BYE)) == 1
+
+
+@pytest.mark.parametrize("spooled", [False, True], ids=["", "spool"])
+def test_a_program_that_hangs_in_its_first_span_is_known(
+    receiver: Receiver, tmp_path: Path, spooled: bool
+) -> None:
+    """A first span that does not end is sent as unfinished, with its publisher."""
+    code = "with ztrace.span('nightly job', table='orders'):\n    print(flush=True)\n    time.sleep(60)"
+    environment = {"ZTRACE_SPOOL": str(tmp_path / "spool")} if spooled else {}
+    with started_program(CONFIGURE + code, receiver.endpoint, **environment) as process:
+        span = wait_for(lambda: receiver.open_spans)[0]
+        assert (span.name, span.attributes, span.duration_ns) == ("nightly job", {"table": "orders"}, None)
+        assert receiver.headers(OPEN)[0].pid == process.pid
 
 
 def test_settings_come_from_the_environment(receiver: Receiver) -> None:

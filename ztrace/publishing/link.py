@@ -1,6 +1,6 @@
 """The connection to the collector: one XPUB socket.
 
-One idea: everything ZeroMQ knows about delivery is asked for (refuse instead of drop, say when the other side
+One idea: everything ZeroMQ knows about delivery is asked for (refuse instead of drop, report when the peer
 comes and goes, notice a peer that has fallen silent), and nothing of it is relied on: what counts is the
 collector's acknowledgement, see `ztrace.publishing.delivery`.
 
@@ -14,11 +14,12 @@ from typing import Protocol
 import zmq
 
 from ztrace.native import new_poll
+from ztrace.process.probing import probe
 from ztrace.settings import Settings
 from ztrace.wire import MAX_FRAME_BYTES
 
-#: Of the socket. A black hole is noticed after the heartbeat's timeout, and a connection that hangs while it
-#: is made is given up and tried again.
+#: Socket options. A black hole is noticed after the heartbeat's timeout, and a connection that hangs while it
+#: is made is given up and retried.
 OPTIONS = (
     (zmq.XPUB_NODROP, 1),
     (zmq.XPUB_VERBOSE, 1),
@@ -33,38 +34,35 @@ OPTIONS = (
     (zmq.HEARTBEAT_IVL, 500),
     (zmq.HEARTBEAT_TIMEOUT, 1500),
 )
-
-
 #: As plain numbers: pyzmq's enumerations cost more than the calls they are for. Its `Socket.poll` is avoided
 #: too, because it reads the clock by a name that freezegun replaces.
 _EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
 
 
 class Link(Protocol):
-    """What `ztrace.publishing.worker` needs of a connection."""
+    """The part of a connection that `ztrace.publishing.worker` uses."""
 
     def send(self, frames: Sequence[bytes]) -> bool:
-        """Send a message, all of it or, if there is no room, nothing."""
+        """Send a message whole; return False, with nothing sent, if there is no room."""
         ...
 
     def receive(self) -> bytes | None:
-        """Return the next frame that has come, if there is one.
+        """Return the next frame that has arrived, or None.
 
-        A first byte of 1 says that the collector is there, of 0 that it has gone; anything else is an
-        acknowledgement.
+        A first byte of 1 is the collector's subscription, of 0 its end; other frames are acknowledgements.
         """
         ...
 
     def wait(self, timeout_ms: int) -> None:
-        """Return when something has come, or after that time."""
+        """Wait for a frame, at most for the timeout."""
         ...
 
     def renew(self) -> None:
-        """Begin anew to connect: libzmq never tries again where its key has been refused."""
+        """Replace the connection: libzmq does not retry where its key was rejected."""
         ...
 
     def close(self, linger_ms: int) -> None:
-        """Give what has been sent so long to leave, then close."""
+        """Close the connection, after the time given to sent messages to leave."""
         ...
 
 
@@ -72,11 +70,13 @@ class SocketLink:
     """The link of a running program."""
 
     def __init__(self, settings: Settings) -> None:
-        """Begin to connect.
+        """Start connecting, if libzmq has what it needs for that.
 
         Raises:
+            OSError, RuntimeError: there are too few descriptors or threads now, or too little memory.
             zmq.ZMQError: the endpoint cannot be used.
         """
+        probe()
         # Kept as attributes, so that in a forked child nothing closes the parent's.
         self._settings = settings
         self._context = zmq.Context()
@@ -98,17 +98,18 @@ class SocketLink:
                 socket.curve_publickey = settings.key.public
                 socket.curve_secretkey = settings.key.secret
             socket.connect(settings.endpoint)
-            self._poll = new_poll()
-            self._poll.register(socket.getsockopt(zmq.FD), select.POLLIN)
+            poll = new_poll()
+            poll.register(socket.getsockopt(zmq.FD), select.POLLIN)
         except Exception:
             socket.close(linger=0)
             raise
+        self._poll = poll
         return socket
 
     def renew(self) -> None:
-        """Begin anew; see `Link`."""
-        self._socket.close(linger=0)
-        self._socket = self._connect()
+        """Replace the connection; the old one stays if that fails."""
+        before, self._socket = self._socket, self._connect()
+        before.close(linger=0)
 
     def send(self, frames: Sequence[bytes]) -> bool:
         """Send a message; see `Link`."""
@@ -132,6 +133,6 @@ class SocketLink:
         return bool(int(self._socket.getsockopt(_EVENTS)) & _POLLIN)
 
     def close(self, linger_ms: int) -> None:
-        """Close; left open it would block who collects the garbage."""
+        """Close the socket and the context; left open, they would block the garbage collection."""
         self._socket.close(linger=linger_ms)
         self._context.term()

@@ -1,9 +1,10 @@
 """The sending half of the agent: a bounded queue, and one background thread that empties it.
 
-One idea: the traced thread only ever appends to a deque. While there is no thread yet, and when the queue is
-full, ``room`` makes the hot path take the slow road through `Publisher.overflow`; so a process that never
-ends a span never has a thread, and a forked child gets its own with its first span. With a spool every span
-takes that road, because each is counted where the count outlives the process.
+One idea: the traced thread only ever appends to a deque and a dictionary. Before the thread runs, a stand-in
+for the dictionary takes the first span and starts the thread; and while ``room`` is 0, or the queue is full,
+the hot path takes the slow road through `Publisher.overflow`. So a process that never starts a span never has
+a thread, and a forked child gets its own with its first span. With a spool every span takes that road,
+because each is counted where the count outlives the process.
 
 The thread is a plain one even where gevent has replaced `threading`: a greenlet could not send while the
 program computes, and the program could not compute while a greenlet waits for a socket.
@@ -12,21 +13,29 @@ program computes, and the program could not compute while a greenlet waits for a
 import sys
 from collections import deque
 from collections.abc import Callable
+from errno import EAGAIN, EINTR, EMFILE, ENFILE, ENOMEM
+from itertools import count
+from typing import NamedTuple
 
-from ztrace import diagnostics, signals
+from ztrace import diagnostics
+from ztrace.context import Register, Target
 from ztrace.native import (
-    allocate_lock,
     getpid,
     monotonic,
     perf_counter_ns,
     sleep_and_switch,
-    start_new_thread,
     unix_ns,
     urandom,
 )
+from ztrace.process import signals
+from ztrace.process.endings import close_at_end
+from ztrace.process.forks import mark_process
+from ztrace.process.probing import Shortage, note
+from ztrace.process.threads import start_thread
 from ztrace.publishing.link import SocketLink
+from ztrace.publishing.ports import Adopter
 from ztrace.publishing.window import Storage
-from ztrace.publishing.worker import Adopter, Worker
+from ztrace.publishing.worker import Worker
 from ztrace.records import Record
 from ztrace.settings import Settings
 from ztrace.spans import Span
@@ -35,51 +44,77 @@ from ztrace.wire import Identity
 #: Two readings of the clocks differ by this much when nothing has changed. The offset then stays as it is, so
 #: that the times of a process's spans compare exactly.
 _JITTER_NS = 50_000
-#: How often a waiting thread looks whether the other one has got on.
+#: Poll interval of `flush` and `close`.
 _GLANCE_S = 0.002
+#: Pause after an attempt to start that failed, or was interrupted by an exception of the program's.
+RETRY_S = 1.0
+#: Errors of a spool that pass.
+_PASSING = {EAGAIN, EINTR, EMFILE, ENFILE, ENOMEM}
+
+
+class Remainder(NamedTuple):
+    """Spans that a closed publisher could not deliver.
+
+    Attributes:
+        left: spans that stay behind, or were dropped without the collector's knowledge.
+        kept: those among them that are in the spool.
+    """
+
+    left: int
+    kept: int
 
 
 class Publisher:
-    """One incarnation: created by ``configure`` and anew in a forked child, used up by ``close``.
+    """One incarnation: created by ``configure`` and in a forked child, used up by ``close``.
 
     Attributes:
-        settings: what it was created with.
-        identity: what every message says of it.
+        settings: settings of the process.
+        identity: identity that every message carries.
+        born_here: mark of the process, false in a forked child.
         queue: records of ended spans, oldest first.
-        room: how many the queue may hold; 0 while the thread is not running, and with a spool.
-        register: spans that have begun and not ended, oldest first.
-        offset_ns: Unix time less the monotonic clock, renewed every second by the thread.
+        room: records that the queue may hold; 0 while the thread is not running, and with a spool.
+        register: spans that have started and not ended, oldest first; at first it starts the thread.
+        offset_ns: Unix time minus the monotonic clock, renewed every second by the thread.
         dropped: spans that found no room.
-        worker: what the thread works on, once there is one.
+        worker: state of the thread, once there is one.
     """
 
     def __init__(
         self,
         settings: Settings,
         identity: Identity,
-        storage: Storage | None = None,
+        open_storage: Callable[[], Storage] | None = None,
         adopt: Callable[[float], Adopter] | None = None,
+        succeed: Callable[[], Target | None] = lambda: None,
     ) -> None:
-        """Start an incarnation; its thread starts with the first span.
+        """Prepare an incarnation; its thread and its spool start with the first span.
 
         Args:
-            settings: of this process.
-            identity: of this incarnation.
-            storage: the spool, where there is one; `close` or `abandon` releases it.
-            adopt: makes what delivers the spools of dead processes, given the monotonic time.
+            settings: settings of the process.
+            identity: identity of the incarnation.
+            open_storage: function that opens the spool, if there is one; `close` or `abandon` releases it.
+            adopt: factory of the delivery of dead processes' spools, given the monotonic time.
+            succeed: function that replaces this publisher in a forked child in which no hook has run.
         """
         self.settings = settings
         self.identity = identity
+        self.born_here = mark_process()
+        self.succeed = succeed
         self.queue: deque[Record] = deque()
         self.room = 0
-        self.register: dict[Span, None] = {}
+        self.open_spans: dict[Span, None] = {}
+        self.register: Register = _FirstSpan(self)
         self.offset_ns = 0
         self.dropped = 0
         self.worker: Worker | None = None
-        self._spool = storage
+        self._open_storage = open_storage
+        self._spool: Storage | None = None
         self._adopt = adopt
-        self._closed = False
-        self._starting = allocate_lock()
+        #: Spans that have ended before the spool is open, and what counts the next one; None without a spool.
+        self._early = count()
+        self._count: Callable[[], object] | None = None if open_storage is None else self._early.__next__
+        self._closed = self._called = False
+        self._retry_s = 0.0
         self.renew_offset()
 
     def renew_offset(self) -> None:
@@ -89,16 +124,45 @@ class Publisher:
             self.offset_ns = offset_ns
 
     def overflow(self, record: Record) -> None:
-        """Take a record for which there is no room at first: start the thread, count it, or drop it."""
-        spool = self._spool
-        if spool is not None:
-            spool.count()
-        if self._closed or not (self.worker is not None or self._start()):
-            self.dropped += 1
-        elif len(self.queue) < self.settings.queue_spans:
+        """Queue or drop a record for which ``room`` was too small, and start the thread if need be."""
+        if not self.born_here[0]:
+            return  # Ended in a forked child: the span is the parent's.
+        if self._count is not None:
+            self._count()
+        if not self._closed and len(self.queue) < self.settings.queue_spans:
             self.queue.append(record)
         else:
             self.dropped += 1
+        self.start()
+        if self._called:
+            self._answer()
+
+    def call(self) -> None:
+        """Have the thread in which the next span ends do what the publisher's own must not do."""
+        self._called = True
+        self.room = 0
+
+    def _answer(self) -> None:
+        """Do in a thread of the program's what `call` asks for."""
+        self._called = False
+        if not self._closed and self._spool is None and self.register is self.open_spans:
+            self.room = self.settings.queue_spans
+
+    def start(self) -> None:
+        """Start the thread unless it runs; an attempt that fails, or is interrupted, is repeated later."""
+        if self._closed or self.register is self.open_spans:
+            return
+        now_s = monotonic()
+        # No call between these lines, so no other thread comes in between: no lock needed.
+        if now_s < self._retry_s:
+            return
+        self._retry_s = now_s + RETRY_S
+        try:
+            self._start()
+        except Shortage as shortage:
+            note(shortage)
+        except Exception:
+            diagnostics.count_failure("publisher_start")
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until every span ended so far is stored.
@@ -106,9 +170,10 @@ class Publisher:
         Returns:
             False if the deadline came first.
         """
+        self.start()
         worker = self.worker
         if worker is None:
-            return not self.dropped
+            return not self.dropped and not self.queue
         wanted: int | None = None
 
         def stored() -> bool:
@@ -121,67 +186,114 @@ class Publisher:
                 wanted = ended
             return worker.window.retired + worker.refused >= wanted
 
-        worker.hurry(timeout_s)
-        return _wait(lambda: stored() or not worker.running, timeout_s) and stored()
+        def is_over() -> bool:
+            self.start()  # What was short may be there by now.
+            return stored() or not worker.running
 
-    def close(self, timeout_s: float, sleep: Callable[[float], None] = sleep_and_switch) -> int:
-        """Send what is left, say goodbye and end the thread.
+        worker.hurry(timeout_s)
+        return _wait(is_over, timeout_s) and stored()
+
+    def close(self, timeout_s: float, sleep: Callable[[float], None] = sleep_and_switch) -> Remainder:
+        """Deliver the queued spans, send a BYE and end the thread.
 
         Args:
-            timeout_s: how long to try.
+            timeout_s: deadline of the delivery.
             sleep: function to wait with: in a signal handler `ztrace.native.sleep`, as no greenlet can run.
 
         Returns:
-            The number of spans that stay behind, or were dropped without the collector's hearing of it.
+            The spans that were not delivered.
         """
+        if self.queue:
+            self._retry_s = 0.0
+            self.start()  # The last attempt, if the ones before have failed.
         self._closed = True
         self.room = 0
         worker = self.worker
-        if worker is None:
+        if worker is not None:
+            worker.close(timeout_s)
+        if worker is None or self.register is not self.open_spans:  # No thread.
+            left = len(self.queue) + self.dropped
             if self._spool is not None:
-                self._spool.close(delivered=not self.dropped)
-            return self.dropped
-        worker.close(timeout_s)
+                self._spool.close(delivered=not left)
+            return Remainder(left, 0)
         # The thread keeps the deadline; the half second covers one that is slow to be scheduled.
         _wait(lambda: not worker.running, timeout_s + 0.5, sleep)
         left = worker.left + len(self.queue)
-        return left + self.dropped if left or not worker.reached else 0
+        return Remainder(left + self.dropped if left or not worker.reached else 0, self._count_kept(worker))
 
-    @property
-    def keeps_rest(self) -> bool:
-        """What stays behind is in the spool, and somebody else may deliver it."""
-        return self._spool is not None
+    def end(self, timeout_s: float, sleep: Callable[[float], None] = sleep_and_switch) -> None:
+        """Close the publisher, and print the number of undelivered spans to stderr."""
+        left, kept = self.close(timeout_s, sleep)
+        if left:
+            number = "1 span" if left == 1 else f"{left:,} spans"
+            where = f", kept in {self.settings.spool}"
+            if kept < left:
+                where = f", {kept:,} of them kept in {self.settings.spool}" if kept else ""
+            print(f"ztrace: {number} not delivered to {self.settings.endpoint}{where}", file=sys.stderr)
 
     def abandon(self) -> None:
-        """Let go, in a forked child, of what is the parent's."""
+        """Release the parent's files in a forked child."""
         if self._spool is not None:
             self._spool.abandon()
+        if self.worker is not None:
+            self.worker.abandon()
 
-    def _start(self) -> bool:
-        """Start the thread; of several threads that come here at once, one does."""
-        if not self._starting.acquire(False):
-            return True  # Another thread is at it: the queue is there already.
+    def _start(self) -> None:
+        """Start the thread; each step is done once, however often an exception interrupts the others."""
+        if self._spool is None and self._open_storage is not None:
+            self._open_spool(self._open_storage)
+        if self.worker is None:
+            self.worker = Worker(self, self._connect, self._spool, self._adopt)
+        if not self.worker.begun:
+            signals.arm()
+            start_thread(self.worker.run)
+            close_at_end(self.end)
+        if self._spool is None:
+            self.room = self.settings.queue_spans
+        self.register = self.open_spans
+
+    def _connect(self) -> SocketLink:
+        return SocketLink(self.settings)
+
+    def _open_spool(self, open_storage: Callable[[], Storage]) -> None:
+        """Open the spool, and count the spans in it that have ended before.
+
+        Raises:
+            Shortage: the spool cannot be opened now.
+        """
         try:
-            if self.worker is None:
-                link = SocketLink(self.settings)
-                try:
-                    worker = Worker(self, link, self._spool, self._adopt)
-                    signals.arm()
-                    start_new_thread(worker.run, ())
-                except Exception:
-                    link.close(0)
-                    raise
-                self.worker = worker
-                _close_with_multiprocessing(self)
-                if self._spool is None:
-                    self.room = self.settings.queue_spans
-            return True
-        except Exception:
-            diagnostics.count_failure("publisher_start")
-            self._closed = True
-            return False
-        finally:
-            self._starting.release()
+            self._spool = open_storage()
+        except OSError as error:
+            if error.errno in _PASSING:
+                raise Shortage(f"the spool cannot be opened ({error.strerror})") from error
+            self._open_storage = self._count = None
+            diagnostics.count("spool_unusable")
+            diagnostics.warn(f"not keeping spans in {self.settings.spool}: {error.strerror or error}")
+            return
+        self._count = self._spool.count
+        for _ in range(next(self._early)):
+            self._spool.count()
+
+    def _count_kept(self, worker: Worker) -> int:
+        """Return how many undelivered spans another process finds in the spool."""
+        if self._spool is None or worker.running or not self._spool.is_there:
+            return 0
+        return worker.window.kept
+
+
+class _FirstSpan:
+    """Stand-in for a publisher's register that starts the thread with the first span."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+
+    def __setitem__(self, span: Span, value: None) -> None:
+        self._publisher.open_spans[span] = value
+        self._publisher.start()
+
+    def pop(self, span: Span, default: None) -> None:
+        """Remove a span that has ended."""
+        self._publisher.open_spans.pop(span, default)
 
 
 def new_identity(settings: Settings) -> Identity:
@@ -199,11 +311,3 @@ def _wait(
             return False
         sleep(_GLANCE_S)
     return True
-
-
-def _close_with_multiprocessing(publisher: Publisher) -> None:
-    """Have multiprocessing's children close the publisher: they end without running `atexit`."""
-    util = sys.modules.get("multiprocessing.util")
-    if util is not None and getattr(sys.modules.get("multiprocessing.process"), "parent_process", bool)():
-        pid = getpid()
-        util.Finalize(None, lambda: publisher.close(2.0) if getpid() == pid else None, exitpriority=0)

@@ -72,9 +72,15 @@ class Storage(Shelf, Protocol):
 
     Attributes:
         count: called by any thread, once for each span that has ended, before the span is queued.
+        is_there: whether another process can find the shelf.
     """
 
     count: Callable[[], None]
+
+    @property
+    def is_there(self) -> bool:
+        """See above."""
+        ...
 
     def note_dropped(self, dropped: int) -> None:
         """Record how many of the counted spans were dropped."""
@@ -160,6 +166,11 @@ class Window:
     def floor(self) -> int:
         """The lowest number that is still kept."""
         return next(iter(self._entries), self.next_sequence)
+
+    @property
+    def kept(self) -> int:
+        """Spans of the batches that are on the shelf."""
+        return sum(entry.span_count for entry in self._entries.values() if entry.place is not None)
 
     def get(self, sequence: int) -> Entry | None:
         """Return the entry that begins with a number."""

@@ -1,152 +1,113 @@
-"""The background thread: takes spans from the queue, and sees to it that they arrive.
+"""The background thread: takes spans from the queue, and delivers them.
 
-One idea: one turn of the loop does what there is to do, in the order in which it matters: hear, fill the
-window, send, say once a second that all is well. All that takes time is between turns, in `pause`.
+One idea: one turn of the loop runs the pending steps in order of importance: connect, receive, fill the
+window, send, and beat once a second. All waiting is between turns, in `_pause`.
 """
 
-from collections import deque
-from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
 
-from ztrace import diagnostics, records, signals
-from ztrace.native import allocate_lock, monotonic, sleep, unix_ns
-from ztrace.publishing.delivery import Delivery, Send, Totals
+from ztrace import diagnostics, records
+from ztrace.native import allocate_lock, sleep
+from ztrace.process import signals
+from ztrace.process.probing import Shortage, note
+from ztrace.publishing.delivery import Delivery, Totals
 from ztrace.publishing.encoding import encode
 from ztrace.publishing.link import Link
+from ztrace.publishing.ports import SYSTEM_CLOCKS, Adopter, Clocks, Source
 from ztrace.publishing.unfinished import Unfinished
 from ztrace.publishing.window import Storage, Window
 from ztrace.records import Record
-from ztrace.settings import Settings
-from ztrace.spans import Span
-from ztrace.wire import BYE, Identity, unpack_acks
+from ztrace.wire import BYE, unpack_acks
 
-#: How long the thread sleeps while somebody waits for it, or while the socket is full.
+#: Poll interval while a caller waits in `flush` or `close`, or while the socket is full.
 HURRY_MS = 5
-#: The pause after a turn that found several batches: a flood must not fill the queue.
+#: Pause after a turn that found several batches: a flood must not fill the queue.
 FLOOD_S = 0.01
-#: The pause before the next batch when it is there already: time for a program that computes to take the
-#: interpreter back, for which it would otherwise wait five milliseconds.
+#: Pause before a batch that is complete already: time for a program that computes to take the interpreter
+#: back, for which it would otherwise wait five milliseconds.
 YIELD_S = 0.0002
-#: How often the collector hears of a publisher that has nothing to send.
+#: Interval of the beats of an idle publisher.
 BEAT_S = 1.0
-#: After this long without a connection another one is begun from scratch.
+#: Time without a connection after which it is replaced.
 RENEW_S = 30.0
-#: How long a closing publisher waits for a collector that has never answered: a child that lives for a moment
-#: is let in only when the collector is between two transactions.
+#: Pauses between attempts to make a connection where threads or descriptors are short: the first, the
+#: longest.
+RETRY_S, RETRY_MAX_S = 1.0, 30.0
+#: Timeout of a closing publisher for a collector that has never answered: it accepts the connection of a
+#: short-lived child only between two transactions.
 UNREACHED_S = 1.5
-#: How long a goodbye is waited for when all else is delivered, and what it may take to leave the process.
+#: Timeout for the acknowledgement of the BYE once all spans are delivered, and for the last message to leave.
 GOODBYE_S = 0.2
 
 _START, _DURATION = map(records.Span._fields.index, ("start_ns", "duration_ns"))
 
 
-class Clocks(NamedTuple):
-    """Where the time comes from: a test brings its own."""
-
-    monotonic_s: Callable[[], float] = monotonic
-    unix_ns: Callable[[], int] = unix_ns
-
-
-SYSTEM_CLOCKS = Clocks()
-
-
-class Source(Protocol):
-    """The part of a publisher that its thread works on.
-
-    Attributes:
-        queue: records of ended spans, oldest first; spans append, the thread takes.
-        register: spans that have started and not ended, oldest first.
-        dropped: spans that found no room, or could not be encoded.
-        offset_ns: Unix time minus the monotonic clock.
-    """
-
-    queue: deque[Record]
-    register: dict[Span, None]
-    dropped: int
-    offset_ns: int
-
-    @property
-    def settings(self) -> Settings:
-        """Settings of the process."""
-        ...
-
-    @property
-    def identity(self) -> Identity:
-        """Identity of the incarnation."""
-        ...
-
-    def renew_offset(self) -> None:
-        """Read both clocks again."""
-        ...
-
-
-class Adopter(Protocol):
-    """Delivery of the spools of dead processes, as `ztrace.spooling.adoption.Adoption` does it."""
-
-    def step(self, send: Send, now_s: float) -> bool:
-        """Send some entries; return whether there is a spool to deliver."""
-        ...
-
-    def acknowledge(self, acks: Mapping[bytes, int], now_s: float) -> None:
-        """Process acknowledgements, by incarnation."""
-        ...
-
-    def start_over(self, now_s: float) -> None:
-        """Send again what is not acknowledged, over a new connection."""
-        ...
-
-    def close(self) -> None:
-        """Release the spool that is being delivered."""
-        ...
-
-
 class Worker:
-    """What the thread works on; its counters are read by other threads.
+    """State of the thread; its counters are read by other threads.
 
     Attributes:
+        begun: the thread has started.
         running: the thread has not ended.
-        reached: the collector has been there.
+        reached: the collector has connected.
+        taken: spans taken from the queue.
         refused: spans taken from the queue that could not be encoded.
         filling: odd while spans are in neither the queue nor the window.
-        left: spans of the window that were not delivered when the thread ended.
     """
 
     def __init__(
         self,
         publisher: Source,
-        link: Link,
+        connect: Callable[[], Link],
         spool: Storage | None,
         adopt: Callable[[float], Adopter] | None = None,
         clocks: Clocks = SYSTEM_CLOCKS,
     ) -> None:
+        """Prepare the thread.
+
+        Args:
+            publisher: owner of the queue.
+            connect: function that makes the link, and raises where that is not possible now; `run` closes the
+                link.
+            spool: storage for undelivered batches; `run` closes it.
+            adopt: factory of the delivery of dead processes' spools, given the monotonic time.
+            clocks: sources of the time.
+        """
+        self.begun = False
         self.running = True
         self.reached = False
-        self.refused = 0
+        self.taken = self.refused = 0
         self.filling = 0
-        self.left = 0
         self._publisher = publisher
         self._settings = publisher.settings
-        self._link = link
+        self._connect_now = connect
+        self._link: Link | None = None
         self._spool = spool
         self._clocks = clocks
         now_s = clocks.monotonic_s()
         self.window = Window(self._settings.window_bytes, spool)
         self._delivery = Delivery(publisher.identity, self.window, self._totals, now_s)
         self._adoption = None if adopt is None else adopt(now_s)
-        self._unfinished = Unfinished(publisher.register)
+        self._unfinished = Unfinished(publisher.open_spans)
         self._adopting = False
         self._connected = self._ended = False
-        self._spoke_s = self._beat_s = self._heard_s = now_s
+        self._spoke_s = self._beat_s = self._heard_s = self._connect_s = now_s
+        self._retry_s = RETRY_S
         self._hurry_until_s = now_s
         self._flooded = False
-        #: A lock that is never free: the thread sleeps by waiting for it, `hurry` wakes it by releasing it.
+        #: A lock that is never free: the thread sleeps by waiting for it, `hurry` wakes the thread by a
+        #: release.
         self._alarm = allocate_lock()
         self._alarm.acquire()
         self._deadline_s: float | None = None
         self._unreached_s = now_s
 
+    @property
+    def left(self) -> int:
+        """Spans taken from the queue that are not acknowledged."""
+        return self.taken - self.refused - self.window.retired
+
     def hurry(self, timeout_s: float) -> None:
-        """Wake the thread, and have it look at queue and socket all the time for so long."""
+        """Wake the thread, and shorten its poll interval until the timeout."""
         self._hurry_until_s = self._clocks.monotonic_s() + timeout_s
         try:
             self._alarm.release()
@@ -154,14 +115,22 @@ class Worker:
             return
 
     def close(self, timeout_s: float) -> None:
-        """Ask the thread to deliver what there is within the deadline, and to end."""
+        """Ask the thread to deliver everything within the timeout, and to end."""
         now_s = self._clocks.monotonic_s()
         self._unreached_s = now_s + UNREACHED_S
         self._deadline_s = now_s + timeout_s
         self.hurry(timeout_s)
 
+    def abandon(self) -> None:
+        """Release the parent's files in a forked child."""
+        if self._adoption is not None:
+            self._adoption.abandon()
+
     def run(self) -> None:
-        """Be the background thread."""
+        """Run the publishing loop until the publisher is closed; a second thread in here returns at once."""
+        if self.begun:
+            return
+        self.begun = True
         try:
             while not self.is_done():
                 try:
@@ -169,16 +138,17 @@ class Worker:
                     signals.nudge()
                     self.turn()
                 except Exception:
-                    diagnostics.count_failure("delivery")
+                    _count_failure()
                     sleep(HURRY_MS / 1000)
             self.finish()
-        except BaseException:
-            diagnostics.count_failure("delivery")
+        except Exception:
+            _count_failure()
         finally:
             self.running = False
 
     def turn(self) -> None:
-        """Do what there is to do."""
+        """Run one turn of the loop: connect, receive, encode, send, beat."""
+        self._connect()
         self._receive()
         self._fill()
         self._say_bye()
@@ -188,7 +158,7 @@ class Worker:
             self._spool.note_dropped(self._publisher.dropped)
 
     def is_done(self) -> bool:
-        """Tell whether there is nothing left to do, or no time for it."""
+        """Return whether everything is delivered, or the deadline has passed."""
         if self._deadline_s is None:
             return False
         now_s = self._clocks.monotonic_s()
@@ -197,23 +167,22 @@ class Worker:
         if self._publisher.queue:
             return False
         if not self._ended:
-            return not self.window and not self._connected  # There is nobody to say goodbye to.
+            return not self.window and not self._connected  # No peer for a BYE.
         if self._spool is not None or self.window.batched > self.window.retired:
             return not self.window
         return not self.window or now_s - self._delivery.progress_s >= GOODBYE_S
 
     def finish(self) -> None:
-        """Say how it ended, and close."""
+        """Send how it ended, and close the link and the spool."""
         while self._spool is not None and self._publisher.queue and not self._ended:
             self._fill()
-        self.left = self.window.batched - self.window.retired
         if self._adoption is not None:
             self._adoption.close()
         delivered = self._ended and not self.window
         if self._spool is not None:
-            # What is on the disk is not lost: whoever takes it over says goodbye for us.
+            # Batches on the disk are not lost: the process that adopts them sends the BYE.
             self._spool.close(delivered=delivered)
-        elif self._connected and not delivered:
+        elif self._link is not None and self._connected and not delivered:
             if not self._ended:
                 self._send_open(self._unfinished.take_all())
             now_ns = self._clocks.unix_ns()
@@ -221,10 +190,11 @@ class Worker:
             self.window.end(BYE, min(first_ns or now_ns, now_ns), now_ns)
             self._delivery.start_over(self._clocks.monotonic_s())
             self._delivery.send(self._link.send, self._clocks.monotonic_s())
-        self._link.close(int(1000 * GOODBYE_S))
+        if self._link is not None:
+            self._link.close(int(1000 * GOODBYE_S))
 
     def _say_bye(self) -> None:
-        """Once there is nothing more to come, have that delivered as well, behind all the rest."""
+        """Queue the BYE once the last span is encoded."""
         if self._deadline_s is None or self._ended or not self._connected or self._publisher.queue:
             return
         self._ended = True
@@ -233,18 +203,35 @@ class Worker:
         self.window.end(BYE, now_ns, now_ns)
 
     def _pause(self) -> None:
-        """Sleep, but not when there is something to wait for: an acknowledgement, or room in the socket."""
+        """Sleep for the linger interval, or less while an acknowledgement or room in the socket is due."""
         now_s = self._clocks.monotonic_s()
         if len(self._publisher.queue) >= self._settings.batch_spans:
             self._alarm.acquire(True, YIELD_S)
         elif now_s < self._hurry_until_s or (self._connected and (self._delivery.has_more or self._adopting)):
-            self._link.wait(HURRY_MS)
+            if self._link is None:
+                self._alarm.acquire(True, HURRY_MS / 1000)
+            else:
+                self._link.wait(HURRY_MS)
         else:
             self._alarm.acquire(True, FLOOD_S if self._flooded else self._settings.linger_s)
 
+    def _connect(self) -> None:
+        """Make the link if there is none, and retry later where threads or descriptors are short."""
+        if self._link is not None or self._clocks.monotonic_s() < self._connect_s:
+            return
+        try:
+            self._link = self._connect_now()
+            return
+        except Shortage as shortage:
+            note(shortage)
+        except Exception:
+            diagnostics.count_failure("publisher_start")
+        self._connect_s = self._clocks.monotonic_s() + self._retry_s
+        self._retry_s = min(RETRY_MAX_S, 2 * self._retry_s)
+
     def _receive(self) -> None:
-        """Take what the collector says: it is there, it has gone, or what it has stored."""
-        while (frame := self._link.receive()) is not None:
+        """Read the collector's frames: subscribed, unsubscribed, or an acknowledgement."""
+        while self._link is not None and (frame := self._link.receive()) is not None:
             now_s = self._clocks.monotonic_s()
             if frame[:1] == b"\x01":
                 self._connected = self.reached = True
@@ -262,13 +249,14 @@ class Worker:
                     self._adoption.acknowledge(acks, now_s)
 
     def _fill(self) -> None:
-        """Encode a batch of the queue into the window."""
+        """Encode a batch from the queue into the window."""
         queue, batch_spans = self._publisher.queue, self._settings.batch_spans
         self._flooded = len(queue) > batch_spans
         if not queue or self._ended or (len(queue) < batch_spans and self._can_wait()):
             return
         self.filling += 1
         records = [queue.popleft() for _ in range(min(len(queue), batch_spans))]
+        self.taken += len(records)
         encoded = 0
         try:
             first_ns, last_ns = _stretch(records)
@@ -282,31 +270,33 @@ class Worker:
             self.filling += 1
 
     def _can_wait(self) -> bool:
-        """Tell whether a batch had better become a whole one: nobody takes it, and no spool is to keep it."""
+        """Return whether the batch may wait until it is full: no collector receives it, no spool keeps it."""
         return not self._connected and self._spool is None and self._deadline_s is None
 
     def _send(self) -> None:
-        if not self._connected:
+        if self._link is None or not self._connected:
             return
-        while self._send_some():
+        while self._send_some(self._link):
             pass
         if self._adoption is not None:
             self._adopting = self._adoption.step(self._link.send, self._clocks.monotonic_s())
 
-    def _send_some(self) -> bool:
+    def _send_some(self, link: Link) -> bool:
         now_s = self._clocks.monotonic_s()
-        sent = self._delivery.send(self._link.send, now_s)
+        sent = self._delivery.send(link.send, now_s)
         if sent:
             self._spoke_s = now_s
         return sent
 
     def _beat(self) -> None:
-        """Once a second set the clock, tell of what has not ended, and say something if nothing was said."""
+        """Once a second renew the clocks' offset, send open spans, and a beat if nothing else was sent."""
         now_s = self._clocks.monotonic_s()
         if now_s - self._beat_s < BEAT_S:
             return
         self._beat_s = now_s
         self._publisher.renew_offset()
+        if self._link is None:
+            return
         if not self._connected:
             if now_s - self._heard_s >= RENEW_S:
                 self._heard_s = now_s
@@ -314,13 +304,13 @@ class Worker:
             return
         self._heard_s = now_s
         if self._ended:
-            return  # After a goodbye there is nothing to say.
+            return  # The collector rejects anything after a BYE.
         self._send_open(self._unfinished.take_due())
         if now_s - self._spoke_s >= BEAT_S and self._delivery.send_beat(self._link.send):
             self._spoke_s = now_s
 
     def _send_open(self, records: list[Record]) -> None:
-        if records:
+        if records and self._link is not None:
             for span_count, body in encode(records, self._settings.scrub):
                 self._delivery.send_open(self._link.send, span_count, body)
 
@@ -330,7 +320,15 @@ class Worker:
         return Totals(self.window.batched + len(publisher.queue) + dropped, dropped, diagnostics.counts)
 
 
+def _count_failure() -> None:
+    """Count the exception being handled; there may not be memory even for that."""
+    try:
+        diagnostics.count_failure("delivery")
+    except Exception:
+        pass
+
+
 def _stretch(records: list[Record]) -> tuple[int, int]:
-    """Return when the first and the last of some spans ended: the queue is in that order."""
+    """Return the ends of the first and the last span, in Unix time: the queue is in that order."""
     first, last = (record[_START] + record[_DURATION] for record in (records[0], records[-1]))
     return min(first, last), max(first, last)

@@ -43,6 +43,10 @@ class Inheritance:
         else:
             self._orphan.release()
 
+    def abandon(self) -> None:
+        """Release the files, which the parent delivers."""
+        self._orphan.release()
+
 
 class Adoption:
     """Looks for orphans, and delivers one at a time."""
@@ -102,6 +106,12 @@ class Adoption:
         current, self._current = self._current, None
         if current is not None:
             current.close()
+
+    def abandon(self) -> None:
+        """Release the parent's files in a forked child, which leaves them as they are."""
+        current, self._current = self._current, None
+        if current is not None:
+            current.abandon()
 
 
 class _Shelf:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ztrace.native import unix_ns
+from ztrace.process.descriptors import OwnFile
 from ztrace.publishing.window import Place
 from ztrace.records import INT64_MAX
 from ztrace.spooling import files
@@ -63,7 +64,7 @@ class Orphan:
 
     def __init__(self, folder: Path, lock: int, identity: Identity, page: memoryview) -> None:
         self._folder = folder
-        self._lock = lock
+        self._lock = OwnFile(lock)
         self.incarnation, self.service, self.host, self.pid, self.started_ns = identity
         self.created = page[files.CREATED]
         self.dropped = page[files.DROPPED]
@@ -73,7 +74,7 @@ class Orphan:
         self.last_ns = page[files.ALIVE_NS]
         valid = files.FLOORS + 2 * (page[files.VALID] & 1)
         self.floor, self.retired = page[valid], page[valid + 1]
-        self._reading = -1
+        self._reading: OwnFile | None = None
         self._reading_number = -1
 
     @property
@@ -131,21 +132,19 @@ class Orphan:
 
     def release(self) -> None:
         """Give the lock back and leave the files, for whoever finds them next."""
-        if self._reading >= 0:
-            os.close(self._reading)
-            self._reading = self._reading_number = -1
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        if self._reading is not None:
+            self._reading.close()
+            self._reading = None
+        self._lock.close()
 
     def _open(self, number: int) -> int:
-        if self._reading_number != number:
+        if self._reading is None or self._reading_number != number:
             path = files.segment_path(self._folder, self.incarnation, number)
-            descriptor = files.open_file(path, os.O_RDONLY)
-            if self._reading >= 0:
-                os.close(self._reading)
-            self._reading, self._reading_number = descriptor, number
-        return self._reading
+            reading, self._reading = self._reading, OwnFile(files.open_file(path, os.O_RDONLY))
+            self._reading_number = number
+            if reading is not None:
+                reading.close()
+        return self._reading.fileno()
 
 
 def _take(folder: Path, path: Path) -> Orphan | None:

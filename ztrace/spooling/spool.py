@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ztrace.native import monotonic, unix_ns
+from ztrace.process.descriptors import OwnFile
 from ztrace.publishing.window import Place
 from ztrace.spooling import files
 from ztrace.wire import Identity
@@ -71,9 +72,9 @@ class Spool:
         self._segments: deque[_Segment] = deque()
         self._segment_count = 0
         self._floor = 0
-        #: The last segment's file, -1 if none is open; and another one that is read from, with its number.
-        self._writing = -1
-        self._reading = -1
+        #: The last segment's file, and another segment's that is read from, with its number.
+        self._writing: OwnFile | None = None
+        self._reading: OwnFile | None = None
         self._reading_number = -1
         self._folder_bytes = self._unseen_bytes = 0
         self._looked_s = float("-inf")
@@ -81,26 +82,37 @@ class Spool:
         files.check_folder(folder)
         self._page_path = folder / f"{identity.incarnation.hex()}{files.PAGE}"
         new = self._page_path.with_suffix(files.NEW)
-        self._lock = files.open_file(new, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        self._lock = OwnFile(files.open_file(new, os.O_RDWR | os.O_CREAT | os.O_EXCL))
         try:
             # Locked and complete before it has the name that others look for.
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Written, not only made long enough: a page in a hole could not be touched when the disk is full.
             page = files.pack_page(identity)
-            if os.write(self._lock, page) != len(page):
+            if os.write(self._lock.fileno(), page) != len(page):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(new))
             self._map = _map_page(new)
             new.rename(self._page_path)
         except BaseException:
-            os.close(self._lock)
+            self._lock.close()
             new.unlink(missing_ok=True)
             raise
+        self._closed = False
+        self._page_identity = self._lock.identity
         self._page = memoryview(self._map).cast("Q")
         self._page[files.ALIVE_NS] = unix_ns()
         put: Callable[[object, int, int], None] = cast(Any, setitem)
         self.count: Callable[[], None] = map(
             put, repeat(self._page), repeat(files.CREATED), count(1)
         ).__next__
+
+    @property
+    def is_there(self) -> bool:
+        """Another process can find the spool: its page is where it was, and still this one's."""
+        try:
+            status = self._page_path.stat(follow_symlinks=False)
+        except OSError:
+            return False
+        return (status.st_dev, status.st_ino) == self._page_identity
 
     @property
     def created(self) -> int:
@@ -138,7 +150,11 @@ class Spool:
             self._find_room(size)
             if sequence - self._floor >= MAX_BATCHES:
                 raise OSError(errno.EDQUOT, "too many batches", str(self._folder))
-            if self._writing < 0 or self._segments[-1].size + size > files.SEGMENT_BYTES:
+            if (
+                self._writing is None
+                or not self._writing.is_open
+                or self._segments[-1].size + size > files.SEGMENT_BYTES
+            ):
                 self._begin_segment()
             segment = self._segments[-1]
             place = Place(
@@ -158,14 +174,14 @@ class Spool:
             OSError: it cannot be read.
             ValueError: it is not what was written.
         """
-        if self._segments and self._segments[-1].number == place.segment and self._writing >= 0:
-            return files.read_body(self._writing, place)
-        if self._reading_number != place.segment:
+        if self._segments and self._segments[-1].number == place.segment and self._writing is not None:
+            return files.read_body(self._writing.fileno(), place)
+        if self._reading is None or self._reading_number != place.segment:
             self._stop_reading()
             path = files.segment_path(self._folder, self._incarnation, place.segment)
-            self._reading = files.open_file(path, os.O_RDONLY)
+            self._reading = OwnFile(files.open_file(path, os.O_RDONLY))
             self._reading_number = place.segment
-        return files.read_body(self._reading, place)
+        return files.read_body(self._reading.fileno(), place)
 
     def release(self, floor: int, retired: int) -> None:
         """Give up what is acknowledged.
@@ -184,7 +200,7 @@ class Spool:
         self._page[files.VALID] = valid
         while self._segments and self._segments[0].last_sequence < floor:
             segment = self._segments[0]
-            if len(self._segments) == 1 and self._writing >= 0:
+            if len(self._segments) == 1 and self._writing is not None:
                 if segment.size > _STALE_BYTES:
                     self._cut(segment, files.SEGMENT_HEADER_BYTES)
                 return
@@ -200,8 +216,9 @@ class Spool:
         Args:
             delivered: everything is acknowledged, the end too: no file is left.
         """
-        if self._lock < 0:
+        if self._closed:
             return
+        self._closed = True
         delivered = delivered or not self.created
         self._page[files.ALIVE_NS] = unix_ns()
         self._page[files.ENDED] = files.DELIVERED if delivered else files.LEFT
@@ -240,13 +257,13 @@ class Spool:
         number = self._segment_count
         self._segment_count += 1
         path = files.segment_path(self._folder, self._incarnation, number)
-        self._writing = files.open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        self._writing = OwnFile(files.open_file(path, os.O_RDWR | os.O_CREAT | os.O_EXCL))
         self._segments.append(_Segment(number, 0, -1))
         self._write(self._segments[-1], [files.pack_segment_header()], files.SEGMENT_HEADER_BYTES)
 
     def _write(self, segment: _Segment, parts: list[bytes], size: int) -> None:
         try:
-            if os.writev(self._writing, parts) != size:
+            if self._writing is None or os.writev(self._writing.fileno(), parts) != size:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError:
             self._cut(segment, segment.size)
@@ -260,8 +277,11 @@ class Spool:
     def _cut(self, segment: _Segment, size: int) -> None:
         """Cut the segment that is being written to a size, or else write no more to it."""
         try:
-            os.ftruncate(self._writing, size)
-            os.lseek(self._writing, size, os.SEEK_SET)
+            if self._writing is None:
+                return
+            descriptor = self._writing.fileno()
+            os.ftruncate(descriptor, size)
+            os.lseek(descriptor, size, os.SEEK_SET)
         except OSError:
             self._stop_writing()
         else:
@@ -269,21 +289,19 @@ class Spool:
             segment.size = size
 
     def _stop_writing(self) -> None:
-        if self._writing >= 0:
-            os.close(self._writing)
-            self._writing = -1
+        if self._writing is not None:
+            self._writing.close()
+            self._writing = None
 
     def _stop_reading(self) -> None:
-        if self._reading >= 0:
-            os.close(self._reading)
-            self._reading = self._reading_number = -1
+        if self._reading is not None:
+            self._reading.close()
+            self._reading = None
 
     def _close_files(self) -> None:
         self._stop_writing()
         self._stop_reading()
-        if self._lock >= 0:
-            os.close(self._lock)  # Gives the lock back, unless it is the parent's.
-            self._lock = -1
+        self._lock.close()  # Gives the lock back, unless it is the parent's.
 
 
 def _map_page(path: Path) -> mmap.mmap:

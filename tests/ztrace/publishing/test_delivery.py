@@ -13,7 +13,8 @@ from tests.ztrace.receiving import Receiver
 from tests.ztrace.recording import make_record
 from tests.ztrace.waiting import DEADLINE_S, wait_for
 from ztrace import agent, spans
-from ztrace.publishing import delivery, publisher, unfinished, worker
+from ztrace.process.probing import Shortage
+from ztrace.publishing import delivery, link, publisher, unfinished, worker
 from ztrace.publishing.encoding import encode
 from ztrace.publishing.publisher import Publisher
 from ztrace.publishing.worker import Worker
@@ -398,7 +399,7 @@ def test_a_span_that_nobody_holds_any_more_is_told_once_and_forgotten(
     for _ in range(3):
         spans.start_span("left", spans.INTERNAL, {"n": 2}, activate=False)
     make_spans("short")
-    register = current_publisher().register
+    register = current_publisher().open_spans
     wait_for(lambda: list(register) == [held])
     wait_for(lambda: [span.name for span in receiver.open_spans].count("held") >= 2)
     told = [span.attributes for span in receiver.open_spans if span.name == "left"]
@@ -537,23 +538,71 @@ def test_configuring_again_begins_a_new_incarnation(receiver: Receiver) -> None:
     assert receiver.headers(BYE)[0].incarnation == first.incarnation
 
 
-def test_a_thread_that_cannot_be_started_costs_the_tracing_only(
-    stopped: None, counts: dict[str, int], monkeypatch: pytest.MonkeyPatch
+def refuse(*args: Any) -> Any:
+    """Fail as the start of a thread does at a limit."""
+    raise Shortage("no thread can be started")
+
+
+def test_a_thread_that_cannot_be_started_is_started_later(
+    receiver: Receiver, counts: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A thread that cannot be started drops and counts the spans, and `shutdown` does not wait."""
-
-    def refuse(*args: Any) -> int:
-        raise RuntimeError("can't start new thread")
-
+    """Spans wait in the queue while no thread can be started, and are delivered by one that starts later."""
+    ztrace.configure("billing", receiver.endpoint)
+    monkeypatch.setattr(publisher, "RETRY_S", 0.0)
     with monkeypatch.context() as patch:
-        patch.setattr(publisher, "start_new_thread", refuse)
-        ztrace.configure("billing", free_endpoint())
+        patch.setattr(publisher, "start_thread", refuse)
         make_spans(*numbered(3))
-    assert counts == {"publisher_start": 1}
-    assert current_publisher().dropped == 3
+    assert counts.keys() == {"shortage"}
+    assert not receiver.messages
+    make_spans("later")
+    assert ztrace.flush(DEADLINE_S)
+    assert receiver.names() == [*numbered(3), "later"]
+
+
+def test_a_thread_that_cannot_be_started_is_not_tried_with_each_span(
+    receiver: Receiver, counts: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spans that follow a failed attempt at once do not try again, and `flush` does not lose them."""
+    ztrace.configure("billing", receiver.endpoint)
+    with monkeypatch.context() as patch:
+        patch.setattr(publisher, "start_thread", refuse)
+        make_spans(*numbered(100))
+    assert counts == {"shortage": 1}
+    assert not ztrace.flush(0.01)
+
+
+def test_without_a_thread_a_shutdown_does_not_wait(
+    stopped: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`shutdown` returns at once and reports every span if no thread could be started."""
+    monkeypatch.setattr(publisher, "start_thread", refuse)
+    endpoint = free_endpoint()
+    ztrace.configure("billing", endpoint)
+    make_spans(*numbered(3))
     begun_s = time.monotonic()
     ztrace.shutdown(DEADLINE_S)
     assert time.monotonic() - begun_s < DEADLINE_S / 2
+    assert capsys.readouterr().err == f"ztrace: 3 spans not delivered to {endpoint}\n"
+
+
+def test_a_connection_that_cannot_be_made_is_made_later(
+    receiver: Receiver, counts: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spans wait while libzmq lacks threads or descriptors, and are delivered once it has them."""
+    monkeypatch.setattr(worker, "RETRY_S", 0.01)
+    tried: list[None] = []
+
+    def probe() -> None:
+        tried.append(None)
+        if len(tried) < 4:
+            raise Shortage("too few file descriptors are left")
+
+    monkeypatch.setattr(link, "probe", probe)
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans(*numbered(3))
+    assert ztrace.flush(DEADLINE_S)
+    assert receiver.names() == numbered(3)
+    assert (len(tried), counts) == (4, {"shortage": 3})
 
 
 def test_several_threads_begin_one_publisher(receiver: Receiver) -> None:

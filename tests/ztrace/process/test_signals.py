@@ -46,7 +46,7 @@ WAYS_TO_WAIT = {
     "ending": "configure(); threading.Thread(target=time.sleep, args=(60,)).start(); print(flush=True)",
     "asyncio": "import asyncio; configure(); print(flush=True); asyncio.run(asyncio.sleep(60))",
     "uvloop": "import asyncio, uvloop; configure(); print(flush=True); uvloop.run(asyncio.sleep(60))",
-    "zmq": "import zmq; configure(); pull = zmq.Context().socket(zmq.PULL); print(flush=True); pull.recv()",
+    "zmq": "import zmq; pull = zmq.Context().socket(zmq.PULL); configure(); print(flush=True); pull.recv()",
     "gevent": "from gevent import monkey; monkey.patch_all(); import gevent; configure()\n"
     "gevent.spawn(print, flush=True); gevent.sleep(60)",
     "gevent later": "configure()\nfrom gevent import monkey; monkey.patch_all(); import gevent\n"

@@ -1,0 +1,54 @@
+"""Endings of child processes that run no exit handlers: multiprocessing's, and those of billiard, Celery's
+copy.
+
+Both run multiprocessing's finalizers at the end of a process. billiard's pool ends its workers by `os._exit`
+instead, after a callback.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from ztrace.native import getpid
+
+#: Timeout of the delivery at the end of a child.
+_TIMEOUT_S = 2.0
+#: Priority among the finalizers: those of the program's own come first.
+_PRIORITY = 0
+
+
+def close_at_end(close: Callable[[float], object]) -> None:
+    """Have a function called with a timeout when this process, a child of such a package, ends."""
+    util: Any = sys.modules.get("multiprocessing.util")
+    process: Any = sys.modules.get("multiprocessing.process")
+    if util is None or process is None:
+        return
+    # billiard sets the current process of multiprocessing too, but no `parent_process`.
+    current = process.current_process()
+    if getattr(current, "_parent_pid", None) is None:
+        return
+    pid = getpid()
+
+    def end(*_: object) -> None:
+        if getpid() == pid:
+            close(_TIMEOUT_S)
+
+    util.Finalize(None, end, exitpriority=_PRIORITY)
+    _close_before_exit(getattr(current, "_target", None), end)
+
+
+def _close_before_exit(worker: Any, end: Callable[[], None]) -> None:
+    """Have a worker of billiard's pool call a function after its own ``on_exit``."""
+    pool: Any = sys.modules.get("billiard.pool")
+    if pool is None or not isinstance(worker, pool.Worker):
+        return
+    before = worker.on_exit
+
+    def on_exit(pid: int, code: int) -> None:
+        try:
+            if before is not None:
+                before(pid, code)
+        finally:
+            end()
+
+    worker.on_exit = on_exit

@@ -1,0 +1,80 @@
+"""The parts of its surroundings that a worker uses: the publisher, the adoption of spools, the clocks."""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol
+
+from ztrace.native import monotonic, unix_ns
+from ztrace.publishing.delivery import Send
+from ztrace.records import Record
+from ztrace.settings import Settings
+from ztrace.spans import Span
+from ztrace.wire import Identity
+
+
+class Clocks(NamedTuple):
+    """Clocks of a worker; tests bring their own."""
+
+    monotonic_s: Callable[[], float] = monotonic
+    unix_ns: Callable[[], int] = unix_ns
+
+
+SYSTEM_CLOCKS = Clocks()
+
+
+class Source(Protocol):
+    """The part of a publisher that its thread works on.
+
+    Attributes:
+        queue: records of ended spans, oldest first; spans append, the thread takes.
+        open_spans: spans that have started and not ended, oldest first.
+        dropped: spans that found no room, or could not be encoded.
+        offset_ns: Unix time minus the monotonic clock.
+    """
+
+    queue: deque[Record]
+    open_spans: dict[Span, None]
+    dropped: int
+    offset_ns: int
+
+    @property
+    def settings(self) -> Settings:
+        """Settings of the process."""
+        ...
+
+    @property
+    def identity(self) -> Identity:
+        """Identity of the incarnation."""
+        ...
+
+    def renew_offset(self) -> None:
+        """Read both clocks again."""
+        ...
+
+    def call(self) -> None:
+        """Have the thread in which the next span ends do what this one must not do."""
+        ...
+
+
+class Adopter(Protocol):
+    """Delivery of the spools of dead processes, as `ztrace.spooling.adoption.Adoption` does it."""
+
+    def step(self, send: Send, now_s: float) -> bool:
+        """Send some entries; return whether there is a spool to deliver."""
+        ...
+
+    def acknowledge(self, acks: Mapping[bytes, int], now_s: float) -> None:
+        """Process acknowledgements, by incarnation."""
+        ...
+
+    def start_over(self, now_s: float) -> None:
+        """Send again what is not acknowledged, over a new connection."""
+        ...
+
+    def close(self) -> None:
+        """Release the spool that is being delivered."""
+        ...
+
+    def abandon(self) -> None:
+        """Release the parent's files in a forked child."""
+        ...
