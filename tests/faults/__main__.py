@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from tests.faults import collector_faults, cost, pressure, publisher_faults, trouble
+from tests.faults import attacks, collector_faults, cost, pressure, publisher_faults, trouble
 from tests.faults.running import Length
 from tests.faults.table import Row, draw
 
@@ -38,6 +38,10 @@ FAULTS: dict[str, Callable[[Length], Row]] = {
     "raise_odd_texts": trouble.raise_odd_texts,
     "decorate_anything": trouble.decorate_anything,
     "hot_path": cost.hot_path,
+    "bomb": attacks.bomb,
+    "never_end": attacks.never_end,
+    "half_ask": attacks.half_ask,
+    "push_out": attacks.push_out,
 }
 
 

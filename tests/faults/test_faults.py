@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from tests.faults import collector_faults, pressure, publisher_faults, trouble
+from tests.faults import attacks, collector_faults, pressure, publisher_faults, trouble
 from tests.faults.disk import Disk, limited_files, small_disk
 from tests.faults.running import Length
 from tests.faults.stage import Stage
@@ -62,6 +62,18 @@ def test_a_full_disk_loses_nothing(kind: Callable[[Stage], AbstractContextManage
 def test_a_program_in_trouble_is_as_without_ztrace(fault: Callable[[Length], Row]) -> None:
     """A program that misbehaves gets what it would get without ztrace, and loses no span."""
     row = fault(SHORT)
+    assert row.reached, row.seen
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "attack",
+    [attacks.bomb, attacks.never_end, attacks.half_ask, attacks.push_out],
+    ids=lambda attack: attack.__name__,
+)
+def test_an_attack_costs_nobody_else(attack: Callable[[Length], Row]) -> None:
+    """An attack takes bounded memory and work, delays no end, and costs no one else a span or an answer."""
+    row = attack(SHORT)
     assert row.reached, row.seen
 
 

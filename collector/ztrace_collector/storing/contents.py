@@ -27,13 +27,13 @@ class Contents:
 
     Attributes:
         publishers: the publishers' accounts.
-        brought: what each service has brought.
+        brought: what each service has brought and not had deleted.
     """
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self.publishers = Publishers(db)
-        self.brought = Brought()
+        self.brought = Brought(db)
         self._losses = Losses(db)
         self._methods = Methods(db)
         self._spans = Spans(db)

@@ -170,12 +170,12 @@ class Retention:
         before_ns = self._oldest_ns()
         if before_ns is not None and delete_traces_before(store, before_ns, self._spans):
             return True
-        if used > (self._limits.max_bytes or used) and self._make_room(store, used):
+        if used > (self._limits.max_bytes or used) and self._make_room(store):
             self._has_outgrown = True
             return True
         return False
 
-    def _make_room(self, store: Store, used: int) -> bool:
+    def _make_room(self, store: Store) -> bool:
         """Delete traces of the service that brought the most, or else the oldest; return whether to go on."""
         while (service := store.brought.heaviest()) is not None:
             after = self._looked_at.get(service, 0)
@@ -186,7 +186,7 @@ class Retention:
                 continue
             self._looked_at[service] = next_after
             if deleted:
-                store.brought.pay(service, max(1, used - used_bytes(store)))
+                store.brought.pay(service, deleted)
             return True
         return bool(delete_first_traces(store, self._spans))
 

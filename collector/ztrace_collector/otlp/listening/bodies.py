@@ -36,7 +36,7 @@ STEP_BYTES, FED_BYTES = 1 << 20, 64 << 10
 #: Longest wait of a request for its commit, less than the 10 s after which exporters give up.
 ANSWER_S = 8.0
 #: Time that requests in flight have at the collector's end.
-GRACE_S = 2.0
+GRACE_S = 1.5
 #: Processor time that reading a request may take: far more than can be stored before `ANSWER_S`.
 MAX_WORK_S = 4.0
 #: Default delay before a retry, which a disk or a busy writer may need.

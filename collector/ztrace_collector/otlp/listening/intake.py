@@ -34,7 +34,7 @@ from ztrace_collector.otlp.listening.bodies import (
     too_large,
 )
 from ztrace_collector.otlp.mapping import incoming, json_form
-from ztrace_collector.otlp.mapping.pieces import PIECE_BYTES, LargeRequest, divide_bytes
+from ztrace_collector.otlp.mapping.pieces import MAX_SPAN_BYTES, PIECE_BYTES, LargeRequest, divide_bytes
 from ztrace_collector.receiving.inbox import Busy, Closed, Inbox
 from ztrace_collector.refusals import INTERNAL_ERROR, OTLP_BODY, OTLP_OVERSIZED
 from ztrace_collector.storing.defects import describe_error, log_defect
@@ -108,7 +108,7 @@ class Intake:
 
         def leave_out() -> None:
             outcomes.append(Outcome(0, 0, {OTLP_OVERSIZED: 1}))
-            self.note(OTLP_OVERSIZED, "a span of more than 2 MiB")
+            self.note(OTLP_OVERSIZED, f"a span of more than {MAX_SPAN_BYTES >> 20} MiB")
 
         try:
             yield from _parse(body, deadline, held, leave_out)

@@ -186,7 +186,7 @@ def _read_details(span: Span, is_own: bool) -> dict[str, Any]:
             dropped_attributes=link.dropped_attributes_count,
         )
         or None
-        for link in span.links
+        for link in islice(span.links, MAX_ITEMS)
         # Only links that the store keeps, so that the two lists stay aligned.
         if are_links(((link.trace_id, link.span_id),))
     ][:MAX_LINKS]

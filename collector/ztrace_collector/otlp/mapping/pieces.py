@@ -14,8 +14,8 @@ from ztrace.errors import OtlpError
 
 #: Bytes of a piece, and one span beyond: 45 MB of objects if each has two bytes, and some 1,500 usual spans.
 PIECE_BYTES = 512 << 10
-#: Largest span, as the largest frame of a publisher; a larger one is left out and counted.
-MAX_SPAN_BYTES = 2 << 20
+#: Largest span, as the largest message of a publisher; a larger one is left out and counted.
+MAX_SPAN_BYTES = 1 << 20
 #: Bytes of a resource or a scope, which are repeated in each piece of its spans.
 MAX_HEAD_BYTES = 128 << 10
 #: Resources, scopes and spans of a request: more than can be stored before its sender gives up.
