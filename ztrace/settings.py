@@ -60,7 +60,7 @@ class Settings(NamedTuple):
 
 
 class Limit(NamedTuple):
-    """What a number may be, and is if nothing is said."""
+    """Range and default of a numeric setting."""
 
     default: int
     least: int

@@ -61,7 +61,7 @@ class _Run(Carried):
 def _prepare(thread: threading.Thread, span: Context) -> bool:
     """Have a thread run with a span current, if it does the user's work."""
     try:
-        # An instance's own ``run`` is left alone: somebody else has wrapped it.
+        # An instance's own ``run`` is left alone: other code has wrapped it.
         if "run" in thread.__dict__:
             return False
         function = getattr(thread, "_target", None) or thread.run

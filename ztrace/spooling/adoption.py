@@ -1,8 +1,8 @@
-"""What dead processes left in the spool folder, delivered by a living one.
+"""Delivery of the spools that ended processes left in the folder.
 
-One idea: an orphan is delivered under its own incarnation, by the same rules as if it lived, so the collector
-needs to know nothing of adoption: what it has already it recognises, and the CRASH (or BYE) at the end closes
-the account with everything that was counted and never written.
+One idea: an orphan is delivered under its own incarnation, by the rules of a running one, so the collector
+needs no code for adoption: it recognizes batches that it has, and the CRASH (or BYE) at the end closes the
+account with everything that was counted and never written.
 """
 
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ from ztrace.publishing.window import Entry, Place, Window
 from ztrace.spooling.orphans import Orphan, find_orphans
 from ztrace.wire import BYE, CRASH, DATA, TOMBSTONE, Identity
 
-#: How often the folder is looked through.
+#: Interval between two searches of the folder.
 PERIOD_S = 10.0
-#: Entries of an orphan on their way at once: the process's own spans come first.
+#: Maximum number of an orphan's entries in flight; the process's own spans come first.
 IN_FLIGHT = 8
-#: An orphan's window is read from the disk, and nothing is added to it.
+#: Size limit of an orphan's window, whose bodies stay on disk.
 _UNLIMITED = 1 << 62
 
 
 class Inheritance:
-    """One orphan on its way to the collector."""
+    """Delivery of one orphan to the collector."""
 
     def __init__(self, orphan: Orphan, now_s: float) -> None:
         self._orphan = orphan
@@ -33,11 +33,11 @@ class Inheritance:
 
     @property
     def is_delivered(self) -> bool:
-        """Everything of it is stored."""
+        """True once the collector has stored everything."""
         return not self.delivery.window
 
     def close(self) -> None:
-        """Remove its files if they have served their purpose, else leave them to somebody else."""
+        """Delete the files if everything is delivered; otherwise release them."""
         if self.is_delivered:
             self._orphan.delete()
         else:
@@ -49,10 +49,10 @@ class Inheritance:
 
 
 class Adoption:
-    """Looks for orphans, and delivers one at a time."""
+    """Search for orphans, and their delivery one at a time."""
 
     def __init__(self, folder: Path, now_s: float, service: str | None = None) -> None:
-        """Begin.
+        """Start; the first search is made by the first `step`.
 
         Args:
             folder: where spools are.
@@ -65,7 +65,7 @@ class Adoption:
         self._current: Inheritance | None = None
 
     def step(self, send: Send, now_s: float) -> bool:
-        """Send some of what there is.
+        """Send some entries of the current orphan.
 
         Returns:
             Whether there is an orphan.
@@ -90,19 +90,19 @@ class Adoption:
         return None
 
     def acknowledge(self, acks: Mapping[bytes, int], now_s: float) -> None:
-        """Take what the collector has stored, by incarnation."""
+        """Process acknowledgements, by incarnation."""
         if self._current is not None:
             next_sequence = acks.get(self._current.delivery.incarnation)
             if next_sequence is not None:
                 self._current.delivery.acknowledge(next_sequence, now_s)
 
     def start_over(self, now_s: float) -> None:
-        """Begin again with what is left: the connection is new."""
+        """Send again what is not acknowledged, over a new connection."""
         if self._current is not None:
             self._current.delivery.start_over(now_s)
 
     def close(self) -> None:
-        """Let go of the orphan."""
+        """Release the current orphan, or delete it if it is delivered."""
         current, self._current = self._current, None
         if current is not None:
             current.close()
@@ -115,7 +115,7 @@ class Adoption:
 
 
 class _Shelf:
-    """What an orphan has on the disk, as a window's bodies."""
+    """Bodies of an orphan's window, which stay on disk."""
 
     def __init__(self, orphan: Orphan) -> None:
         self._orphan = orphan
@@ -129,11 +129,11 @@ class _Shelf:
         return self._orphan.read(place)
 
     def release(self, floor: int, retired: int) -> None:
-        """Keep it: the files go all at once, when everything is stored."""
+        """Keep the files; all are deleted at once, when everything is stored."""
 
 
 def _read_window(orphan: Orphan) -> Window:
-    """Return an orphan's window: its batches, something for the numbers in between, and how it ended.
+    """Return an orphan's window: its batches, holes for the missing numbers, and its end.
 
     Numbers are missing where the spool or its disk was full or a record is damaged. Some of them may have
     arrived all the same, so they are told as holes without a count: what was in them and is not stored is in

@@ -1,11 +1,11 @@
-"""The spool's files: what they are called, what is in them, and whose they may be.
+"""Files of the spool: names, layout, checksums and permissions.
 
-One idea: every piece of them is checked when it is read, because its writer may have been killed at any
-moment. An incarnation has one page, ``HEX.page``, and segments, ``HEX.NUMBER.spans``. The page begins with
-who it belongs to, and ends with counters that its owner keeps in shared memory: they outlive the process,
-not the machine. A segment is a row of records, one for each batch.
+One idea: every part is verified when it is read, since its writer may have been killed at any moment. An
+incarnation has one page, ``HEX.page``, and segments, ``HEX.NUMBER.spans``. The page starts with the identity
+of its owner, and ends with counters that the owner keeps in shared memory, which outlives the process but not
+the machine. A segment is a sequence of records, one for each batch.
 
-A page of another version is left alone by whoever finds it.
+Pages of other versions are ignored.
 """
 
 import os
@@ -18,44 +18,44 @@ from pathlib import Path
 from ztrace.publishing.window import Place
 from ztrace.wire import Identity
 
-#: First bytes of a page and of a segment; with the version they keep their place in every future version.
+#: First bytes of a page and of a segment; they and the version keep their position in all future versions.
 PAGE_MAGIC, SEGMENT_MAGIC = b"ZTSPOOL\n", b"ZTSPANS\n"
-#: Raised when one of them no longer reads as before.
+#: Incremented with every incompatible change of either.
 VERSION = 1
-#: Bytes of a page: the smallest piece of a file that can be mapped.
+#: Size of a page: the smallest part of a file that can be mapped.
 PAGE_BYTES = 4096
-#: A segment takes no further batch beyond this: small enough to be deleted soon, when it is delivered.
+#: Size at which a segment is full: small, so that it can be deleted soon after its delivery.
 SEGMENT_BYTES = 4 << 20
-#: The endings of the files' names. A page is NEW until it is complete and locked.
+#: Suffixes of the files; a page is NEW until it is complete and locked.
 PAGE, SEGMENT, NEW = ".page", ".spans", ".new"
 
-#: The counters of a page, as positions in it seen as 512 numbers of eight bytes: spans created and dropped,
-#: the next sequence number, how it ended, when the owner was last seen, and two pairs of floor and retired
-#: with the number of the valid one.
+#: Positions of the counters in a page, as an array of 512 integers of eight bytes: spans created and dropped,
+#: next sequence number, how it ended, last sign of life, and two pairs of floor and retired with the index of
+#: the valid pair.
 CREATED, DROPPED, NEXT, ENDED, ALIVE_NS, VALID, FLOORS = 384, 385, 386, 387, 388, 389, 390
-#: What ENDED has: not yet (or killed), closed with batches left, closed with everything delivered.
+#: Values of ENDED: running or killed, closed with batches left, closed with everything delivered.
 OPEN, LEFT, DELIVERED = 0, 1, 2
 
-#: What each record begins with: where a damaged one has to be passed over, the next is found by it.
+#: First bytes of a record, by which the next one is found after a damaged record.
 _MARK = b"ZTB\x01"
-#: Mark, CRC of the body, sequence, spans before, spans, first and last end, bytes of the body; then the CRC
-#: of all these.
+#: Mark, CRC of the body, sequence, spans before, spans, first and last end, size of the body; then the CRC of
+#: all these.
 _FIELDS = struct.Struct("=4sIQQQQQI")
 _CRC = struct.Struct("=I")
 RECORD_BYTES = _FIELDS.size + _CRC.size
 _SEGMENT_HEADER = struct.Struct("=8sI4x")
 SEGMENT_HEADER_BYTES = _SEGMENT_HEADER.size
-#: Magic, version, incarnation, process id, start, bytes of the service's and of the host's name.
+#: Magic, version, incarnation, process id, start, sizes of the service's and the host's name.
 _IDENTITY = struct.Struct("=8sI16sQQHH")
-#: Bytes read at once in search of a mark.
+#: Bytes read at a time when searching for a mark.
 _SEARCH_BYTES = 1 << 16
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that others could put files into.
+    """Check that no other user can put files into a folder.
 
     Raises:
-        OSError: it is somebody else's, or others may write to it.
+        OSError: another user owns the folder or may write to it.
     """
     status = folder.stat()
     if status.st_uid not in (os.geteuid(), 0) and os.geteuid():
@@ -65,10 +65,10 @@ def check_folder(folder: Path) -> None:
 
 
 def open_file(path: Path, flags: int) -> int:
-    """Open a regular file, not through a link; what is made is for its owner alone.
+    """Open a regular file without following links; a created file has mode 0600. The caller closes it.
 
     Raises:
-        OSError: it is not there, or something else.
+        OSError: the file does not exist, or is not a regular file.
     """
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -78,7 +78,7 @@ def open_file(path: Path, flags: int) -> int:
 
 
 def folder_bytes(folder: Path) -> int:
-    """Return how much all files of a spool take, whoever they belong to."""
+    """Return the size of all files in a spool folder, of all processes."""
     total = 0
     with os.scandir(folder) as files:
         for file in files:
@@ -90,18 +90,18 @@ def folder_bytes(folder: Path) -> int:
 
 
 def segment_path(folder: Path, incarnation: bytes, number: int) -> Path:
-    """Return the path of a segment."""
+    """Return the path of a segment by its number."""
     return folder / f"{incarnation.hex()}.{number:08d}{SEGMENT}"
 
 
 def segment_numbers(folder: Path, incarnation: bytes) -> list[int]:
-    """Return the numbers of the segments that are there, in their order."""
+    """Return the numbers of the existing segments, in order."""
     numbers = [path.name.split(".")[1] for path in folder.glob(f"{incarnation.hex()}.*{SEGMENT}")]
     return sorted(int(number) for number in numbers if number.isdecimal())
 
 
 def pack_page(identity: Identity) -> bytes:
-    """Return a new page."""
+    """Return the bytes of a new page."""
     service, host = (name[:256].encode("utf-8", "replace") for name in (identity.service, identity.host))
     head = _IDENTITY.pack(
         PAGE_MAGIC,
@@ -117,7 +117,7 @@ def pack_page(identity: Identity) -> bytes:
 
 
 def unpack_page(page: bytes) -> Identity | None:
-    """Return whose page it is; None if it is damaged, of another version, or none at all."""
+    """Return the identity of a page's owner; None if the page is damaged or of another version."""
     if len(page) != PAGE_BYTES:
         return None
     magic, version, incarnation, pid, started_ns, service, host = _IDENTITY.unpack_from(page)
@@ -131,18 +131,18 @@ def unpack_page(page: bytes) -> Identity | None:
 
 
 def pack_segment_header() -> bytes:
-    """Return what a segment begins with."""
+    """Return the header of a segment."""
     return _SEGMENT_HEADER.pack(SEGMENT_MAGIC, VERSION)
 
 
 def pack_record(entry: Place, body: bytes) -> bytes:
-    """Return what goes before the body."""
+    """Return the bytes that precede a record's body."""
     fields = _FIELDS.pack(_MARK, zlib.crc32(body), *entry[:5], len(body))
     return fields + _CRC.pack(zlib.crc32(fields))
 
 
 def read_body(descriptor: int, entry: Place) -> bytes:
-    """Read a batch.
+    """Read the body of a batch.
 
     Raises:
         OSError: it cannot be read.
@@ -156,9 +156,9 @@ def read_body(descriptor: int, entry: Place) -> bytes:
 
 
 def walk_segment(descriptor: int, number: int) -> Iterator[Place]:
-    """Yield the batches of a segment; what is damaged or incomplete is passed over.
+    """Yield the batches of a segment, skipping damaged and incomplete records.
 
-    The bodies are not read: `read_body` tells whether one is sound.
+    Bodies are not read; `read_body` verifies them.
     """
     end = os.fstat(descriptor).st_size
     if os.pread(descriptor, SEGMENT_HEADER_BYTES, 0) != pack_segment_header():
@@ -187,7 +187,7 @@ def _read_entry(descriptor: int, number: int, offset: int) -> Place | None:
 
 
 def _find_mark(descriptor: int, offset: int, end: int) -> int:
-    """Return where the next record may begin, or the end."""
+    """Return the offset of the next possible record, or of the end."""
     while offset < end:
         piece = os.pread(descriptor, _SEARCH_BYTES, offset)
         found = piece.find(_MARK)

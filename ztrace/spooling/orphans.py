@@ -1,7 +1,8 @@
-"""Orphans: the spools of incarnations that are no more.
+"""Orphans: spools of incarnations that have ended.
 
-One idea: who can take the lock of a page is its heir. The owner held it as long as it lived, and the kernel
-gave it back; an heir holds it while it delivers, so that there are never two.
+One idea: the process that acquires the lock of a page adopts the spool. The owner held the lock until it
+ended, when the kernel released it; the adopting process holds it while it delivers, so there is never a
+second one.
 """
 
 import fcntl
@@ -16,13 +17,13 @@ from ztrace.records import INT64_MAX
 from ztrace.spooling import files
 from ztrace.wire import Identity
 
-#: Files that belong to no page, or to one that was never finished, are removed when they are so old: their
-#: owner may be at it, and without a page nobody can tell what they count for.
+#: Age at which segments without a page and incomplete pages are deleted. Younger ones may still be in use,
+#: and without a page their spans cannot be counted.
 _LEFTOVER_S = 86400.0
 
 
 def find_orphans(folder: Path) -> Iterator["Orphan"]:
-    """Yield the orphans of a folder, each locked: `Orphan.delete` or `Orphan.release` has to follow.
+    """Yield the orphans of a folder, each locked; the caller ends it with `Orphan.delete` or `Orphan.release`.
 
     Where there is no folder there are none. Those with nothing to tell are removed on the way.
 
@@ -44,7 +45,7 @@ def find_orphans(folder: Path) -> Iterator["Orphan"]:
 
 
 class Orphan:
-    """What an incarnation has left, held by its heir.
+    """Spool of an ended incarnation, locked by the adopting process.
 
     Attributes:
         incarnation: its id.
@@ -79,7 +80,7 @@ class Orphan:
 
     @property
     def is_sound(self) -> bool:
-        """The counts can be true; a collector would refuse others for ever."""
+        """True if the counts are possible; a collector would refuse impossible ones forever."""
         return (
             max(self.retired, self.dropped) <= self.created <= INT64_MAX
             and self.floor <= self.next_sequence <= INT64_MAX
@@ -87,11 +88,11 @@ class Orphan:
 
     @property
     def entries(self) -> list[Place]:
-        """All batches that are not known to be acknowledged."""
+        """Batches that are not known to be acknowledged."""
         return list(self.walk(self.floor))
 
     def walk(self, floor: int) -> Iterator[Place]:
-        """Yield the batches from a number on, in their order, without holding all of them in memory.
+        """Yield the batches from a sequence number on, in order, without keeping all of them in memory.
 
         The numbers between two of them, and the spans in these, are lost.
         """
@@ -108,12 +109,12 @@ class Orphan:
                         floor, spans = entry.sequence + 1, entry.spans_before + entry.span_count
                         yield entry
             except OSError:
-                continue  # The disk does not give it back: lost, like what is damaged.
+                continue  # Unreadable segments are lost, as damaged ones are.
             finally:
                 os.close(descriptor)
 
     def read(self, entry: Place) -> bytes:
-        """Return the body of a batch.
+        """Read the body of a batch.
 
         Raises:
             OSError: it cannot be read.
@@ -122,7 +123,7 @@ class Orphan:
         return files.read_body(self._open(entry.segment), entry)
 
     def delete(self) -> None:
-        """Remove the files: everything is acknowledged, the end too."""
+        """Delete the files, once everything is acknowledged, the end included."""
         try:
             for number in files.segment_numbers(self._folder, self.incarnation):
                 files.segment_path(self._folder, self.incarnation, number).unlink(missing_ok=True)
@@ -131,7 +132,7 @@ class Orphan:
             self.release()
 
     def release(self) -> None:
-        """Give the lock back and leave the files, for whoever finds them next."""
+        """Release the lock, and leave the files to the next process that looks."""
         if self._reading is not None:
             self._reading.close()
             self._reading = None
@@ -148,14 +149,14 @@ class Orphan:
 
 
 def _take(folder: Path, path: Path) -> Orphan | None:
-    """Return the orphan whose page this is; None if it lives, has an heir, or is not to be understood."""
+    """Return the orphan of a page; None if its owner runs, it is being adopted, or the page is invalid."""
     try:
         lock = files.open_file(path, os.O_RDWR)
     except OSError:
         return None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Another heir may have removed the file between the opening and the lock.
+        # Another process may have deleted the file between opening and locking.
         gone = os.fstat(lock).st_ino != path.stat(follow_symlinks=False).st_ino
         page = os.pread(lock, files.PAGE_BYTES + 1, 0)
         identity = files.unpack_page(page)
@@ -173,7 +174,7 @@ def _take(folder: Path, path: Path) -> Orphan | None:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove what nobody will ever deliver: segments without a page, and pages that were never finished."""
+    """Delete files that cannot be delivered: segments without a page, and incomplete pages."""
     before_s = unix_ns() / 1e9 - _LEFTOVER_S
     pages = {path.stem for path in folder.glob(f"*{files.PAGE}")}
     for path in [*folder.glob(f"*{files.SEGMENT}"), *folder.glob(f"*{files.NEW}")]:
@@ -181,4 +182,4 @@ def _remove_leftovers(folder: Path) -> None:
             if path.name.split(".")[0] not in pages and path.stat(follow_symlinks=False).st_mtime < before_s:
                 path.unlink()
         except OSError:
-            pass  # Gone, or not ours to remove.
+            pass  # Already deleted, or another user's.

@@ -1,12 +1,12 @@
-"""The spool: what a process has not delivered yet, in files that outlive it.
+"""Spool of one incarnation: its undelivered batches, in files that outlive the process.
 
-One idea: the kernel keeps what is written to a file or to shared memory, whatever becomes of the process. So
-after a kill, a later incarnation, or the collector, finds the batches here, and in the page how many spans
-there were: it delivers the ones and counts the others (`orphans`, `adoption`). A crash of the machine is
-another matter: nothing is forced to the disk.
+One idea: the kernel keeps whatever a process has written to a file or to shared memory, however the process
+ends. After a kill, a later incarnation or the collector finds the batches in the segments, and the number of
+spans in the page; it delivers the former and counts the rest as lost (`orphans`, `adoption`). A crash of the
+machine can lose both, since nothing is forced to disk.
 
-The hot path only ever counts, in one call that is written in C: it is not interrupted, needs no lock, and
-costs some 60 ns. Everything else is called by one thread, the publisher's.
+The hot path only increments a counter, by one call into C, which is not interrupted, takes no lock and costs
+some 60 ns. Only the publisher's thread calls everything else.
 """
 
 import errno
@@ -27,15 +27,15 @@ from ztrace.publishing.window import Place
 from ztrace.spooling import files
 from ztrace.wire import Identity
 
-#: Bytes of all files of a folder, unless told otherwise: a quarter of an hour of a busy service.
+#: Default limit of the folder in bytes: a quarter of an hour of a busy service.
 SPOOL_BYTES = 256 << 20
-#: Batches of one incarnation: for each it, and later its heir, keeps some 500 bytes in memory.
+#: Maximum number of batches of an incarnation; each takes some 500 bytes of memory, here and when adopted.
 MAX_BATCHES = 100_000
-#: How old a look at the folder's size may be: fifty processes share it, and each look costs them all.
+#: Maximum age of the folder's measured size; measuring costs all processes that share the folder.
 _LOOK_S = 1.0
-#: The share of the limit that may be written between two looks.
+#: Fraction of the limit that may be written between two measurements.
 _UNSEEN = 1024
-#: A delivered segment that has grown beyond this is emptied: not each time, but before it counts.
+#: Size beyond which a delivered segment is truncated; truncating after each batch would cost too much.
 _STALE_BYTES = 1 << 16
 
 
@@ -47,12 +47,12 @@ class _Segment:
 
 
 class Spool:
-    """One incarnation's files, in the process that they belong to.
+    """Files of one incarnation, opened by its own process.
 
-    As long as it is open it holds a lock, which the kernel gives back however the process ends.
+    The spool holds a lock while it is open, which the kernel releases however the process ends.
 
     Attributes:
-        count: to be called once for each span that has ended, before it is queued, by any thread.
+        count: called by any thread, once for each ended span, before the span is queued.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class Spool:
         identity: Identity,
         limit_bytes: int = SPOOL_BYTES,
     ) -> None:
-        """Make the folder if there is none, and the page.
+        """Create the page, and the folder if it does not exist.
 
         Raises:
-            OSError: one of them cannot be made, or others could write to the folder.
+            OSError: either cannot be created, or other users can write to the folder.
         """
         self._folder = folder
         self._incarnation = identity.incarnation
@@ -72,7 +72,7 @@ class Spool:
         self._segments: deque[_Segment] = deque()
         self._segment_count = 0
         self._floor = 0
-        #: The last segment's file, and another segment's that is read from, with its number.
+        #: File of the last segment, and of another segment that is read from, with its number.
         self._writing: OwnFile | None = None
         self._reading: OwnFile | None = None
         self._reading_number = -1
@@ -84,9 +84,9 @@ class Spool:
         new = self._page_path.with_suffix(files.NEW)
         self._lock = OwnFile(files.open_file(new, os.O_RDWR | os.O_CREAT | os.O_EXCL))
         try:
-            # Locked and complete before it has the name that others look for.
+            # Locked and complete before it gets the name that other processes look for.
             fcntl.flock(self._lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Written, not only made long enough: a page in a hole could not be touched when the disk is full.
+            # Written and not only extended: touching a page in a hole fails once the disk is full.
             page = files.pack_page(identity)
             if os.write(self._lock.fileno(), page) != len(page):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(new))
@@ -107,7 +107,7 @@ class Spool:
 
     @property
     def is_there(self) -> bool:
-        """Another process can find the spool: its page is where it was, and still this one's."""
+        """True while the page is still in its place, so that other processes can find the spool."""
         try:
             status = self._page_path.stat(follow_symlinks=False)
         except OSError:
@@ -116,34 +116,34 @@ class Spool:
 
     @property
     def created(self) -> int:
-        """How often `count` has been called."""
+        """Number of calls of `count` so far."""
         return self._page[files.CREATED]
 
     @property
     def size_bytes(self) -> int:
-        """What the files of this incarnation take."""
+        """Size of the files of this incarnation."""
         return files.PAGE_BYTES + sum(segment.size for segment in self._segments)
 
     def note_dropped(self, dropped: int) -> None:
-        """Keep how many spans were dropped so far for want of room; called now and then, it tells of life."""
+        """Record the number of spans dropped so far, and that the process is alive."""
         self._page[files.DROPPED] = dropped
         self._page[files.ALIVE_NS] = unix_ns()
 
     def append(
         self, sequence: int, spans_before: int, span_count: int, first_ns: int, last_ns: int, body: bytes
     ) -> Place:
-        """Write a batch, in one system call; every batch has to come by here before it is sent.
+        """Write a batch with one system call; each batch is written before it is sent.
 
         Args:
-            sequence: its number, the next after the one before.
-            spans_before: spans of all batches with lower numbers.
-            span_count: its own.
-            first_ns: when the first of its spans ended, Unix.
-            last_ns: when the last one did.
-            body: the spans, encoded.
+            sequence: sequence number of the batch, consecutive.
+            spans_before: spans in all batches with lower numbers.
+            span_count: spans in the batch.
+            first_ns: end of the first of these spans, Unix.
+            last_ns: end of the last one.
+            body: encoded spans.
 
         Raises:
-            OSError: the disk or the spool is full; the number is known to be given out nevertheless.
+            OSError: the disk or the spool is full; the number is recorded as used all the same.
         """
         try:
             size = files.RECORD_BYTES + len(body)
@@ -164,15 +164,15 @@ class Spool:
             segment.last_sequence = sequence
             return place
         finally:
-            # Afterwards: whoever is killed before has not sent it, and its number is still free.
+            # Last: a process killed before has not sent the batch, and its number is still unused.
             self._page[files.NEXT] = sequence + 1
 
     def read(self, place: Place) -> bytes:
-        """Return the body of a batch.
+        """Read the body of a batch.
 
         Raises:
-            OSError: it cannot be read.
-            ValueError: it is not what was written.
+            OSError: the segment cannot be read.
+            ValueError: the body is not the one that was written.
         """
         if self._segments and self._segments[-1].number == place.segment and self._writing is not None:
             return files.read_body(self._writing.fileno(), place)
@@ -184,15 +184,15 @@ class Spool:
         return files.read_body(self._reading.fileno(), place)
 
     def release(self, floor: int, retired: int) -> None:
-        """Give up what is acknowledged.
+        """Discard acknowledged batches.
 
         Args:
-            floor: the lowest sequence number that is not.
-            retired: spans in the numbers below.
+            floor: lowest sequence number that is not acknowledged.
+            retired: spans in all batches below.
         """
         self._floor = floor
-        # Two numbers that belong together: written where they are not valid yet, then made so.
-        # The end has a number as well, and no batch.
+        # The pair is written to the invalid slot, which then becomes the valid one. The BYE has a number as
+        # well, and no batch.
         self._page[files.NEXT] = max(floor, self._page[files.NEXT])
         valid = 1 - self._page[files.VALID]
         self._page[files.FLOORS + 2 * valid] = floor
@@ -211,10 +211,10 @@ class Spool:
             self._segments.popleft()
 
     def close(self, *, delivered: bool) -> None:
-        """End well; what is left belongs to whoever finds it.
+        """Close the files; an adopting process delivers the batches that are left.
 
         Args:
-            delivered: everything is acknowledged, the end too: no file is left.
+            delivered: everything is acknowledged, the BYE included, so the files are deleted.
         """
         if self._closed:
             return
@@ -228,23 +228,23 @@ class Spool:
                     files.segment_path(self._folder, self._incarnation, segment.number).unlink(
                         missing_ok=True
                     )
-                self._page_path.unlink(missing_ok=True)  # Last: what is left without a page is lost.
+                self._page_path.unlink(missing_ok=True)  # Last: segments without a page are lost.
         finally:
-            # The page stays mapped as long as there is somebody to count in it.
+            # The page stays mapped, since threads may still count spans in it.
             self._close_files()
 
     def abandon(self) -> None:
-        """Let go of the parent's files in a forked child; they are as they were."""
+        """Close the parent's files in a forked child, unchanged."""
         self._close_files()
         self.count = _count_nothing
         self._page.release()
         try:
             self._map.close()
         except BufferError:
-            pass  # Somebody looks at it.
+            pass  # A view of the page exists elsewhere.
 
     def _find_room(self, size: int) -> None:
-        """See that the folder does not grow beyond its limit, whoever else writes to it."""
+        """Raise OSError if the folder, which other processes share, would exceed its limit."""
         now_s = monotonic()
         if now_s - self._looked_s >= _LOOK_S or self._unseen_bytes > self._limit_bytes // _UNSEEN:
             self._folder_bytes = files.folder_bytes(self._folder)
@@ -268,14 +268,14 @@ class Spool:
         except OSError:
             self._cut(segment, segment.size)
             if not segment.size:
-                self._stop_writing()  # Without its header it is of no use.
+                self._stop_writing()  # A segment without its header is useless.
             raise
         segment.size += size
         self._folder_bytes += size
         self._unseen_bytes += size
 
     def _cut(self, segment: _Segment, size: int) -> None:
-        """Cut the segment that is being written to a size, or else write no more to it."""
+        """Truncate the current segment, or stop writing to it if that fails."""
         try:
             if self._writing is None:
                 return
@@ -301,11 +301,11 @@ class Spool:
     def _close_files(self) -> None:
         self._stop_writing()
         self._stop_reading()
-        self._lock.close()  # Gives the lock back, unless it is the parent's.
+        self._lock.close()  # Releases the lock, unless the parent holds it.
 
 
 def _map_page(path: Path) -> mmap.mmap:
-    """Map a page, through a file of its own: the mapping keeps it open, in forked children too."""
+    """Map a page through a descriptor of its own, which the mapping keeps open in forked children too."""
     descriptor = files.open_file(path, os.O_RDWR)
     try:
         return mmap.mmap(descriptor, files.PAGE_BYTES)
@@ -314,4 +314,4 @@ def _map_page(path: Path) -> mmap.mmap:
 
 
 def _count_nothing() -> None:
-    """Stand in for `Spool.count` in a forked child."""
+    """Replace `Spool.count` in a forked child, and count nothing."""
