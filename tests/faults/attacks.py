@@ -90,7 +90,7 @@ def bomb(length: Length) -> Row:
         for thread in threads:
             thread.join()
     return Row(
-        f"{len(BOMBS)} kinds of small OTLP bodies that become large",
+        f"{len(BOMBS)} kinds of small, expanding OTLP bodies",
         f"each under {MAX_GROWN_MB:.0f} MB and {MAX_BUSY_S:.0f} s, stops within {MAX_STOP_S:.0f} s",
         f"{worst:.0f} MB ({worst_kind}), {busiest:.1f} s ({busiest_kind}), stops in {stopped_s:.1f} s",
         0,
