@@ -51,7 +51,7 @@ class Scales:
         self._heard.add(number)
 
     def forget(self, number: int) -> None:
-        """Start anew with a descriptor, which is another connection's now."""
+        """Start over with a descriptor that belongs to another connection now."""
         self._until.pop(number, None)
         self._heard.discard(number)
 

@@ -7,7 +7,7 @@ as their fault, and it costs only the message that caused it.
 import base64
 import json
 import logging
-import platform
+import sys
 import threading
 import time
 import traceback
@@ -133,7 +133,7 @@ def _find_place(error: BaseException) -> tuple[type, str, int]:
 def _describe(doing: str, error: BaseException, data: Mapping[str, object]) -> bytes:
     head = {
         "ztrace": __version__,
-        "python": platform.python_version(),
+        "python": sys.version.partition(" ")[0],
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "doing": doing,
         "error": describe_error(error),
