@@ -137,6 +137,10 @@ class SimulatedLink:
             return self._events.popleft()[1]
         return None
 
+    def is_readable(self) -> bool:
+        """Return False, so that the worker waits."""
+        return False
+
     def wait(self, timeout_ms: int) -> None:
         """Return at once: time advances elsewhere."""
 

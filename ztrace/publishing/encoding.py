@@ -58,7 +58,9 @@ _name_of, _attributes_of, _exception_of, _details_of = map(
 )
 
 
-def encode(records: Sequence[Record], rules: Rules | None = DEFAULT_RULES) -> Iterator[tuple[int, bytes]]:
+def encode(
+    records: Sequence[Record], rules: Rules | None = DEFAULT_RULES, odd: list[Record] | None = None
+) -> Iterator[tuple[int, bytes]]:
     """Yield ``(span_count, body)`` of the message bodies that together contain all records.
 
     A record that cannot be packed at all is counted as REFUSED and omitted.
@@ -66,8 +68,9 @@ def encode(records: Sequence[Record], rules: Rules | None = DEFAULT_RULES) -> It
     Args:
         records: of spans, as appended to the queue.
         rules: definition of secrets; None to keep everything.
+        odd: list to which the records are added that hold other objects than plain values.
     """
-    ready = _fit(records, rules)
+    ready = _fit(records, rules, odd)
     try:
         body = _pack(ready)
     except Exception:
@@ -80,7 +83,9 @@ def encode(records: Sequence[Record], rules: Rules | None = DEFAULT_RULES) -> It
         yield len(ready), body
 
 
-def _fit(records: Sequence[Record], rules: Rules | None) -> Sequence[Record]:
+def _fit(
+    records: Sequence[Record], rules: Rules | None, odd_records: list[Record] | None = None
+) -> Sequence[Record]:
     """Return the records with values that msgpack can carry, and without secrets."""
     odd: list[int] = []
     content = _plain_content(records)
@@ -90,6 +95,8 @@ def _fit(records: Sequence[Record], rules: Rules | None) -> Sequence[Record]:
         for place, record in enumerate(records):
             own = _plain_content([record])
             if own is None:
+                if odd_records is not None:
+                    odd_records.append(record)
                 records[place] = _mend(record)
                 odd.append(place)
                 own = _mended_content(records[place])

@@ -8,7 +8,7 @@ Source: docs/adr/0002-delivery.md has what each option was measured to do.
 """
 
 import select
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import zmq
@@ -53,8 +53,13 @@ class Link(Protocol):
         """
         ...
 
-    def wait(self, timeout_ms: int) -> None:
-        """Wait for a frame, at most for the timeout."""
+    def is_readable(self) -> bool:
+        """Return whether a frame has arrived; to be asked before each `wait`."""
+        ...
+
+    @property
+    def wait(self) -> Callable[[int], object]:
+        """Function of C that waits for a frame, at most for its timeout in ms."""
         ...
 
     def renew(self) -> None:
@@ -103,7 +108,7 @@ class SocketLink:
         except Exception:
             socket.close(linger=0)
             raise
-        self._poll = poll
+        self.wait: Callable[[int], object] = poll.poll
         return socket
 
     def renew(self) -> None:
@@ -121,15 +126,10 @@ class SocketLink:
 
     def receive(self) -> bytes | None:
         """Return the next frame; see `Link`."""
-        return self._socket.recv(zmq.NOBLOCK) if self._has_frame() else None
+        return self._socket.recv(zmq.NOBLOCK) if self.is_readable() else None
 
-    def wait(self, timeout_ms: int) -> None:
-        """Wait for a frame; see `Link`."""
-        # The descriptor says that libzmq has something to do, which may be done by now.
-        if not self._has_frame():
-            self._poll.poll(timeout_ms)
-
-    def _has_frame(self) -> bool:
+    def is_readable(self) -> bool:
+        """Return whether a frame has arrived; see `Link`."""
         return bool(int(self._socket.getsockopt(_EVENTS)) & _POLLIN)
 
     def close(self, linger_ms: int) -> None:

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ztrace.native import monotonic, unix_ns
 from ztrace.publishing.delivery import Send
@@ -51,8 +51,8 @@ class Source(Protocol):
         """Read both clocks again."""
         ...
 
-    def call(self) -> None:
-        """Have the thread in which the next span ends do what this one must not do."""
+    def give_back(self, objects: list[Any]) -> None:
+        """Have a thread of the program drop the last references to objects that are the program's."""
         ...
 
 

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from errno import EAGAIN, EINTR, EMFILE, ENFILE, ENOMEM
 from itertools import count
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ztrace import diagnostics
 from ztrace.context import Register, Target
@@ -113,7 +113,8 @@ class Publisher:
         #: Spans that have ended before the spool is open, and what counts the next one; None without a spool.
         self._early = count()
         self._count: Callable[[], object] | None = None if open_storage is None else self._early.__next__
-        self._closed = self._called = False
+        self._returned: deque[list[Any]] = deque()
+        self._closed = False
         self._retry_s = 0.0
         self.renew_offset()
 
@@ -134,17 +135,20 @@ class Publisher:
         else:
             self.dropped += 1
         self.start()
-        if self._called:
-            self._answer()
+        if self._returned:
+            self._drop_returned()
 
-    def call(self) -> None:
-        """Have the thread in which the next span ends do what the publisher's own must not do."""
-        self._called = True
+    def give_back(self, objects: list[Any]) -> None:
+        """Have the thread in which the next span ends drop the last references to objects of the program's.
+
+        Their finalizers run there and not in the publisher's thread: some may not.
+        """
+        self._returned.append(objects)
         self.room = 0
 
-    def _answer(self) -> None:
-        """Do in a thread of the program's what `call` asks for."""
-        self._called = False
+    def _drop_returned(self) -> None:
+        while self._returned:
+            self._returned.popleft().clear()  # The publisher's thread may hold the list, but not the objects.
         if not self._closed and self._spool is None and self.register is self.open_spans:
             self.room = self.settings.queue_spans
 
@@ -218,6 +222,7 @@ class Publisher:
             return Remainder(left, 0)
         # The thread keeps the deadline; the half second covers one that is slow to be scheduled.
         _wait(lambda: not worker.running, timeout_s + 0.5, sleep)
+        self._drop_returned()
         left = worker.left + len(self.queue)
         return Remainder(left + self.dropped if left or not worker.reached else 0, self._count_kept(worker))
 

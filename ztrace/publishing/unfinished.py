@@ -1,30 +1,31 @@
-"""Spans that have not ended yet, so that people see what hangs.
+"""Spans that have not ended yet, published so that people see what hangs.
 
-One idea: a span registers itself while it runs, in a dictionary in the order of their beginning, which costs
-it some fifty nanoseconds; all else is done once a second in the background, for those few that are old.
+One idea: a span registers itself while it runs, in a dictionary ordered by start, at a cost of some fifty
+nanoseconds. All other work runs once a second in the background, for the few spans that are old.
 """
 
 import sys
 from collections.abc import Mapping
 from itertools import islice
 from types import MappingProxyType
+from typing import Any
 
 from ztrace.native import perf_counter_ns
 from ztrace.records import ABANDONED, UNFINISHED, Record
 from ztrace.spans import Span
 
-#: A span that runs for longer than this is published; most never are.
+#: Age from which a span is published; most never reach it.
 AGE_NS = 1_000_000_000
-#: It is published again when it is twice as old, and at the latest after this.
+#: Longest pause before it is published again; until then its age doubles each time.
 REPEAT_NS = 60_000_000_000
-#: Spans looked at, the oldest: what a program may have open without this being a burden to it.
+#: Spans examined, the oldest: examining more would burden the program.
 MAX_WATCHED = 10_000
 #: Spans published at once.
 MAX_PUBLISHED = 1_000
 
 
 def _count_own_references() -> int:
-    """Return how many references `Unfinished.take_due` itself holds to a span it looks at."""
+    """Return how many references `Unfinished.take_due` itself holds to a span that it examines."""
     register = {object(): None}
     spans = list(register)
     count = 0
@@ -39,15 +40,21 @@ _OWN_REFERENCES = _count_own_references()
 
 
 class Unfinished:
-    """Which spans of a register are to be published when."""
+    """Schedule of the publication of a register's spans."""
 
     def __init__(self, register: dict[Span, None]) -> None:
         self._register = register
-        #: When each is to be published next, by the monotonic clock.
+        #: Time of each one's next publication, by the monotonic clock.
         self._due_ns: dict[Span, int] = {}
 
-    def take_due(self) -> list[Record]:
-        """Return records of those whose turn it is, and remember when it is again."""
+    def take_due(self, ended: list[Any]) -> list[Record]:
+        """Return the records of spans that are due, and schedule their next publication.
+
+        Args:
+            ended: list to which the spans are added that have ended since they were last seen here: this may
+            be
+                the last reference to them, and to their attributes.
+        """
         now_ns = perf_counter_ns()
         due: list[Record] = []
         coming: dict[Span, int] = {}
@@ -59,8 +66,9 @@ class Unfinished:
             if age_ns < AGE_NS:
                 continue
             if sys.getrefcount(span) <= _OWN_REFERENCES:
-                # Whoever began it has let it go without ending it: nobody ever will.
+                # The program has dropped the span without ending it.
                 self._register.pop(span, None)
+                ended.append(span)
                 if (record := _make_record(span, {ABANDONED: True})) is not None:
                     due.append(record)
             elif now_ns < due_ns or len(due) == MAX_PUBLISHED:
@@ -68,24 +76,27 @@ class Unfinished:
             elif (record := _make_record(span)) is not None:
                 due.append(record)
                 coming[span] = now_ns + min(age_ns, REPEAT_NS)
+            else:
+                ended.append(span)
+        ended += self._due_ns
         self._due_ns = coming
         return due
 
     def take_all(self) -> list[Record]:
-        """Return records of all, as the program ends."""
+        """Return the records of all spans, as the program exits."""
         spans = self._oldest()[-MAX_PUBLISHED:]
         return [record for span in spans if (record := _make_record(span)) is not None]
 
     def _oldest(self) -> list[Span]:
-        """Return the spans that began first, the first one last."""
+        """Return the spans that started first, the oldest last."""
         try:
             return list(islice(self._register, MAX_WATCHED))[::-1]
-        except RuntimeError:  # One began or ended meanwhile: the next look is soon.
+        except RuntimeError:  # A span started or ended meanwhile; the next look is soon.
             return []
 
 
 def _make_record(span: Span, more: Mapping[str, bool] = MappingProxyType({})) -> Record | None:
-    """Return the record of a span so far, or None if it has ended meanwhile."""
+    """Return the record of a span so far, or None if the span has ended meanwhile."""
     above, links, target = span._above, span.links, span._publisher
     record = (
         span.trace_id,
@@ -103,5 +114,5 @@ def _make_record(span: Span, more: Mapping[str, bool] = MappingProxyType({})) ->
         None,
         None,
     )
-    # Asked last: the span takes itself apart only after it has said that it has ended.
+    # Checked last: a span clears its fields only after it is marked as ended.
     return None if span.ended else record

@@ -5,10 +5,12 @@ window, send, and beat once a second. All waiting is between turns, in `_pause`.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 from ztrace import diagnostics, records
 from ztrace.native import allocate_lock, sleep
 from ztrace.process import signals
+from ztrace.process.collection import HeldCollection
 from ztrace.process.probing import Shortage, note
 from ztrace.publishing.delivery import Delivery, Totals
 from ztrace.publishing.encoding import encode
@@ -79,6 +81,8 @@ class Worker:
         self.filling = 0
         self._publisher = publisher
         self._settings = publisher.settings
+        self._collection = HeldCollection()
+        self._rest = self._collection.sleep
         self._connect_now = connect
         self._link: Link | None = None
         self._spool = spool
@@ -122,7 +126,8 @@ class Worker:
         self.hurry(timeout_s)
 
     def abandon(self) -> None:
-        """Release the parent's files in a forked child."""
+        """Release the parent's files in a forked child, and the collection."""
+        self._collection.release()
         if self._adoption is not None:
             self._adoption.abandon()
 
@@ -132,6 +137,7 @@ class Worker:
             return
         self.begun = True
         try:
+            self._collection.hold()
             while not self.is_done():
                 try:
                     self._pause()
@@ -139,12 +145,13 @@ class Worker:
                     self.turn()
                 except Exception:
                     _count_failure()
-                    sleep(HURRY_MS / 1000)
+                    self._rest(sleep, HURRY_MS / 1000)
             self.finish()
         except Exception:
             _count_failure()
         finally:
             self.running = False
+            self._collection.release()
 
     def turn(self) -> None:
         """Run one turn of the loop: connect, receive, encode, send, beat."""
@@ -206,14 +213,14 @@ class Worker:
         """Sleep for the linger interval, or less while an acknowledgement or room in the socket is due."""
         now_s = self._clocks.monotonic_s()
         if len(self._publisher.queue) >= self._settings.batch_spans:
-            self._alarm.acquire(True, YIELD_S)
+            self._rest(self._alarm.acquire, True, YIELD_S)
         elif now_s < self._hurry_until_s or (self._connected and (self._delivery.has_more or self._adopting)):
             if self._link is None:
-                self._alarm.acquire(True, HURRY_MS / 1000)
-            else:
-                self._link.wait(HURRY_MS)
+                self._rest(self._alarm.acquire, True, HURRY_MS / 1000)
+            elif not self._link.is_readable():
+                self._rest(self._link.wait, HURRY_MS)
         else:
-            self._alarm.acquire(True, FLOOD_S if self._flooded else self._settings.linger_s)
+            self._rest(self._alarm.acquire, True, FLOOD_S if self._flooded else self._settings.linger_s)
 
     def _connect(self) -> None:
         """Make the link if there is none, and retry later where threads or descriptors are short."""
@@ -258,9 +265,10 @@ class Worker:
         records = [queue.popleft() for _ in range(min(len(queue), batch_spans))]
         self.taken += len(records)
         encoded = 0
+        odd: list[Any] = []
         try:
             first_ns, last_ns = _stretch(records)
-            for span_count, body in encode(records, self._settings.scrub):
+            for span_count, body in encode(records, self._settings.scrub, odd):
                 self.window.add(span_count, first_ns, last_ns, body)
                 encoded += span_count
         finally:
@@ -268,6 +276,8 @@ class Worker:
             self.refused += refused
             self._publisher.dropped += refused  # No call in this line: other threads add to it too.
             self.filling += 1
+            records.clear()
+            self._give_back(odd)
 
     def _can_wait(self) -> bool:
         """Return whether the batch may wait until it is full: no collector receives it, no spool keeps it."""
@@ -305,14 +315,29 @@ class Worker:
         self._heard_s = now_s
         if self._ended:
             return  # The collector rejects anything after a BYE.
-        self._send_open(self._unfinished.take_due())
+        self._send_due()
         if now_s - self._spoke_s >= BEAT_S and self._delivery.send_beat(self._link.send):
             self._spoke_s = now_s
 
-    def _send_open(self, records: list[Record]) -> None:
+    def _send_due(self) -> None:
+        """Send the spans that have been open for long."""
+        objects: list[Any] = []
+        records = self._unfinished.take_due(objects)
+        try:
+            self._send_open(records, objects)
+        finally:
+            records.clear()
+            self._give_back(objects)
+
+    def _send_open(self, records: list[Record], odd: list[Any] | None = None) -> None:
         if records and self._link is not None:
-            for span_count, body in encode(records, self._settings.scrub):
+            for span_count, body in encode(records, self._settings.scrub, odd):
                 self._delivery.send_open(self._link.send, span_count, body)
+
+    def _give_back(self, objects: list[Any]) -> None:
+        """Let the program's threads drop the last references to its objects."""
+        if objects:
+            self._publisher.give_back(objects)
 
     def _totals(self) -> Totals:
         publisher = self._publisher
