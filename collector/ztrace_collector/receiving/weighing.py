@@ -23,8 +23,9 @@ MAX_UNFINISHED, MAX_ALL_UNFINISHED = MAX_FRAME_BYTES + (1 << 20), 64 << 20
 #: Bytes held for a connection, and for all, while messages wait to be taken: more than libzmq's queue of a
 #: publisher's largest messages.
 MAX_HELD, MAX_ALL_HELD = 40 << 20, 1 << 30
-#: Least interval of the looks, and the longest while less than this is held; share of the time they may take.
-LOOK_S, IDLE_LOOK_S, IDLE_BYTES, SHARE = 0.1, 0.5, 256 << 10, 0.05
+#: Interval of the looks while connections are open, and while none is; share of the time they may take. A
+#: peer on this machine sends 100 MB between two looks.
+LOOK_S, IDLE_LOOK_S, SHARE = 0.1, 0.5, 0.05
 
 #: Offset and size of ``tcpi_bytes_received`` in Linux's ``tcp_info``, since Linux 4.1.
 _RECEIVED = struct.Struct("=Q")
@@ -40,11 +41,10 @@ class Scales:
         self._until: dict[int, int] = {}
         self._heard: set[int] = set()
         self._next_s = 0.0
-        self._is_held = False
 
     def wait_s(self) -> float:
         """Return how long to wait at most for the next look."""
-        return LOOK_S if self._is_held else IDLE_LOOK_S
+        return LOOK_S if self._until else IDLE_LOOK_S
 
     def hear(self, number: int) -> None:
         """Note that a message of a connection was taken."""
@@ -74,7 +74,6 @@ class Scales:
                 weights[number] = read - until[number]
         self._until = until
         self._heard.clear()
-        self._is_held = sum(weights.values()) > IDLE_BYTES
         self._next_s = now_s + max(LOOK_S, (time.monotonic() - now_s) / SHARE)
         most, most_of_all = (MAX_UNFINISHED, MAX_ALL_UNFINISHED) if is_drained else (MAX_HELD, MAX_ALL_HELD)
         total = sum(weights.values())
