@@ -277,6 +277,7 @@ def test_the_application_of_uwsgi(fresh: None, monkeypatch: pytest.MonkeyPatch) 
     assert not is_in_app(f"{site}/shop_application_more.py")
 
 
+@pytest.mark.process
 def test_a_search_that_takes_long_ends(
     fresh: None, monkeypatch: pytest.MonkeyPatch, installed: Installed
 ) -> None:
