@@ -93,6 +93,7 @@ def interrupt_everywhere(
     assert INTERRUPTED in statuses
 
 
+@pytest.mark.slow
 def test_an_export_leaves_the_old_file_or_the_new(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,6 +118,7 @@ def test_an_export_leaves_the_old_file_or_the_new(
     )
 
 
+@pytest.mark.slow
 def test_an_import_leaves_a_sound_database(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -235,6 +235,7 @@ def test_an_endpoint_that_zeromq_refuses_is_logged_once(
 ) -> None:
     """An endpoint rejected by ZeroMQ is logged once, and the spans are reported at the end."""
     bare.setattr(worker, "RETRY_S", 0.01)
+    bare.setattr(worker, "UNREACHED_S", 0.1)
     ztrace.configure("billing", endpoint)
     for _ in range(3):
         with ztrace.span("a"):

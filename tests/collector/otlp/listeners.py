@@ -1,5 +1,6 @@
 """Collectors that listen for OTLP: in a thread of this process, or as the real command."""
 
+import asyncio
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import uvicorn
 
 from tests.ztrace.waiting import wait_for
 from ztrace.addresses import Address
@@ -76,6 +78,7 @@ def running(path: Path, *, grpc: bool = False) -> Iterator[Running]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(service, "IDLE_S", IDLE_S)
         patch.setattr(http_connections, "LOOK_S", LOOK_S)
+        patch.setattr(uvicorn.Server, "main_loop", _await_exit)
         thread.start()
         try:
             wait_for(lambda: endpoints or not thread.is_alive())
@@ -86,6 +89,11 @@ def running(path: Path, *, grpc: bool = False) -> Iterator[Running]:
             thread.join(DEADLINE_S)
     assert not thread.is_alive()
     assert _listening_threads() == others
+
+
+async def _await_exit(server: uvicorn.Server) -> None:
+    while not server.should_exit:  # uvicorn's own loop looks every tenth of a second.
+        await asyncio.sleep(0.005)
 
 
 def _listening_threads() -> list[threading.Thread]:

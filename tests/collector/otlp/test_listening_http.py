@@ -464,6 +464,7 @@ def test_a_connection_is_kept(collector: Running) -> None:
                 assert (answer.status, connection.sock) == (status, kept)
 
 
+@pytest.mark.slow
 def test_an_end_answers_what_was_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests in flight at the end are stored and answered, and a partial one is cut off."""
     monkeypatch.setattr(thread, "GRACE_S", 1)

@@ -313,6 +313,7 @@ def fill_up(writer: Writer, sender: Sender, messages: int, each: Callable[[int],
         each(number)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("large", [False, True])
 def test_a_service_pushes_out_its_own_traces(path: Path, large: bool) -> None:
     """A service that fills the file makes room by its own traces, of many spans or few large ones."""

@@ -264,6 +264,7 @@ def test_entries_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(marks.recent) + len(marks._older) <= 20
 
 
+@pytest.mark.slow
 def test_tables_of_other_keys_have_sizes_of_their_own() -> None:
     """No dictionary of str keys has the size of one that has held another key."""
     sizes = {sys.getsizeof({str(key): 0 for key in range(count)}) for count in range(5000)}

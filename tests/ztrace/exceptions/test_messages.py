@@ -104,7 +104,7 @@ def endless() -> list[Any]:
         b"x" * 50_000,
         [{"id": number, "name": "x" * 20} for number in range(20_000)],
         {number: {number} for number in range(20_000)},
-        [[[["x" * 100] * 100] * 100] * 100],
+        [[[["x" * 100] * 100] * 100] * 10],
         endless(),
     ],
 )
