@@ -75,7 +75,7 @@ while not finalized and time.monotonic() < end_s:
 check(1)
 """
     environment = {"ZTRACE_SPOOL": f"{tmp_path}/spool"} if spooled else {}
-    assert run_program(SETUP + code, receiver.endpoint, **environment).stderr == ""
+    assert run_program(SETUP + code, receiver.endpoint, expect=0, **environment).stderr == ""
 
 
 @pytest.mark.process
