@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from tests.faults import attacks, collector_faults, cost, pressure, publisher_faults, trouble
+from tests.faults import attacks, collector_faults, cost, pressure, publisher_faults, surroundings, trouble
 from tests.faults.running import Length
 from tests.faults.table import Row, draw
 
@@ -37,6 +37,11 @@ FAULTS: dict[str, Callable[[Length], Row]] = {
     "carry_liars": trouble.carry_liars,
     "raise_odd_texts": trouble.raise_odd_texts,
     "decorate_anything": trouble.decorate_anything,
+    "run_out": surroundings.run_out,
+    "collect_garbage": surroundings.collect_garbage,
+    "terminate_pools": surroundings.terminate_pools,
+    "fork_by_c": surroundings.fork_by_c,
+    "end_children": surroundings.end_children,
     "hot_path": cost.hot_path,
     "bomb": attacks.bomb,
     "never_end": attacks.never_end,

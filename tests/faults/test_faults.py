@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from tests.faults import attacks, collector_faults, pressure, publisher_faults, trouble
+from tests.faults import attacks, collector_faults, pressure, publisher_faults, surroundings, trouble
 from tests.faults.disk import Disk, limited_files, small_disk
 from tests.faults.running import Length
 from tests.faults.stage import Stage
@@ -56,7 +56,16 @@ def test_a_full_disk_loses_nothing(kind: Callable[[Stage], AbstractContextManage
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "fault",
-    [trouble.carry_liars, trouble.raise_odd_texts, trouble.decorate_anything],
+    [
+        trouble.carry_liars,
+        trouble.raise_odd_texts,
+        trouble.decorate_anything,
+        surroundings.run_out,
+        surroundings.collect_garbage,
+        surroundings.terminate_pools,
+        pytest.param(surroundings.fork_by_c, marks=pytest.mark.trouble),
+        pytest.param(surroundings.end_children, marks=pytest.mark.trouble),
+    ],
     ids=lambda fault: fault.__name__,
 )
 def test_a_program_in_trouble_is_as_without_ztrace(fault: Callable[[Length], Row]) -> None:

@@ -74,8 +74,8 @@ while not finalized and time.monotonic() < end_s:
     with ztrace.span("next"): pass
 check(1)
 """
-    environment = {"ZTRACE_SPOOL": f"{tmp_path}/spool"} if spooled else {}
-    assert run_program(SETUP + code, receiver.endpoint, expect=0, **environment).stderr == ""
+    spool = f"{tmp_path}/spool" if spooled else ""
+    assert run_program(SETUP + code, receiver.endpoint, ZTRACE_SPOOL=spool).stderr == ""
 
 
 @pytest.mark.process
