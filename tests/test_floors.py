@@ -39,9 +39,9 @@ FLOORS = (
     ("ztrace", "spooling"),
     ("ztrace", "publishing"),
     ("ztrace", "propagation spans"),
-    ("ztrace", "exceptions"),
+    ("ztrace", "exceptions lifecycle"),
     ("ztrace", "context process records scrubbing settings wire"),
-    ("ztrace", "libraries addresses identifiers diagnostics native errors enrolment"),
+    ("ztrace", "libraries addresses identifiers diagnostics interpreter native errors enrolment"),
 )
 LEVELS = {
     f"{package}.{room}": level for level, (package, rooms) in enumerate(FLOORS) for room in rooms.split()

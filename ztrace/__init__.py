@@ -11,11 +11,11 @@ publishes them to the collector (`ztrace collect`). It never raises into the pro
 """
 
 from ztrace.agent import configure, flush, shutdown
-from ztrace.context import Context, SpanContext, current_span
+from ztrace.context import Context, SpanContext
 from ztrace.decorating.decorator import trace
 from ztrace.middleware import instrument
 from ztrace.propagation import extract, inject
-from ztrace.spans import Span, span
+from ztrace.spans import Span, current_span, span
 
 __version__ = "0.1.0"
 

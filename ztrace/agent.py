@@ -103,7 +103,7 @@ def configure(
     except SettingsError as error:
         diagnostics.warn(f"not tracing: {error}")
     except Exception:
-        diagnostics.count_failure("configure")
+        diagnostics.contain("configure")
 
 
 def is_configured() -> bool:
@@ -159,7 +159,7 @@ def flush(timeout_s: float = 2.0) -> bool:
         publisher = current_publisher()
         return publisher is None or publisher.flush(timeout_s)
     except Exception:
-        diagnostics.count_failure("flush")
+        diagnostics.contain("flush")
         return False
 
 
@@ -182,7 +182,7 @@ def close(publisher: "Publisher", timeout_s: float, wait: Callable[[float], None
     try:
         publisher.end(timeout_s, wait)
     except Exception:
-        diagnostics.count_failure("shutdown")
+        diagnostics.contain("shutdown")
 
 
 def _shutdown_at_exit() -> None:

@@ -1,33 +1,50 @@
 """Contexts: what a child needs of its parent, and which one is current.
 
-The current context lives in a ContextVar, so threads, asyncio tasks and gevent greenlets each have their own.
+One idea: the ContextVar holds the span that was made current last, and `find_parent` decides whether it still
+is: a span that a generator holds open is none of its reader's, and one whose start was interrupted never was.
+Threads, asyncio tasks and gevent greenlets each have their own current span.
 """
 
+import sys
 from collections import deque
-from collections.abc import Callable
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar, copy_context
+from types import FrameType
 from typing import Any, Final, Protocol
 
+from ztrace import diagnostics
+from ztrace.interpreter.generators import is_waiting
 from ztrace.native import perf_counter_ns
 from ztrace.records import Record
 
 #: W3C flags and tracestate of a trace that begins here: sampled, with a random trace id, and no state.
 NEW_TRACE: Final = (3, "")
 
+#: State of most spans while they run: children of what was current before, with no other parts.
+RUNNING: Final = None
+#: Other states. A span that runs APART has parts to look at, and a LOOPED one is in a generator that a loop
+#: reads. A span whose start was interrupted is NEW again.
+NEW, RUNNING_APART, RUNNING_LOOPED, ENDED, ENDED_LOOPED, NEW_APART, NEW_IN_GENERATOR = range(7)
+
+#: States of spans that are parents of what starts within them, or later in a task that has inherited them.
+_PARENTS: Final = (RUNNING, RUNNING_APART, ENDED)
+#: States of spans that are made current again.
+_KEPT: Final = (*_PARENTS, RUNNING_LOOPED)
+
 
 class Context:
     """What a child needs of its parent: a span of this process, or one that was extracted.
 
     Attributes:
-        trace_id: 16 bytes.
-        span_id: 8 bytes.
+        trace_id: 16 bytes; empty if the span does not record.
+        span_id: 8 bytes; likewise.
         w3c: trace flags and tracestate, as received.
-        ended: a span that does not run, or no longer, is not made current.
+        ended: whether the span does not run: it has ended, or has not started.
     """
 
     __slots__ = (
+        "_state",
         "covered_ns",
-        "ended",
         "mark_ns",
         "open_children",
         "span_id",
@@ -38,17 +55,26 @@ class Context:
     trace_id: bytes
     span_id: bytes
     w3c: tuple[int, str]
-    ended: bool
     open_children: int
     covered_ns: int
     mark_ns: int
+    _state: int | None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the span does not run."""
+        state = self._state
+        return state is not None and (state >= ENDED or state == NEW)
+
+    def set(self, /, **attributes: Any) -> None:
+        """Ignore attributes: only a span that is recorded here keeps any."""
 
     def _identify(self, trace_id: bytes, span_id: bytes, w3c: tuple[int, str]) -> None:
         """Set the identity of a span that is another's, and clear the rest."""
         self.trace_id = trace_id
         self.span_id = span_id
         self.w3c = w3c
-        self.ended = False
+        self._state = RUNNING
         self.open_children = self.covered_ns = self.mark_ns = 0
 
     def __repr__(self) -> str:
@@ -67,15 +93,47 @@ class SpanContext(Context):
         self._identify(trace_id, span_id, w3c)
 
 
+class Apart:
+    """Parts of a span that only some spans have; a span that does is in one of the APART and LOOPED states.
+
+    Attributes:
+        parent: the parent that the span was given instead of the current one.
+        links: the contexts that the span was given, as given.
+        before: what was current when the span started, and is again when it has ended.
+        generator: frame of the loop's generator that the span is within, while it runs.
+        cpu_ns: CPU time of the thread at the start, of a server span.
+        replied_ns: when the reply was ready, by the monotonic clock; 0 before.
+    """
+
+    __slots__ = ("before", "cpu_ns", "generator", "links", "parent", "replied_ns")
+
+    def __init__(self) -> None:
+        self.parent: Context | None = None
+        self.links: Sequence[Context] | None = None
+        self.before: Context | None = None
+        self.generator: FrameType | None = None
+        self.cpu_ns: int | None = None
+        self.replied_ns = 0
+
+
 class LocalContext(Context):
     """A span of this process, between its start and its end."""
 
-    __slots__ = ("_above", "_before")
+    __slots__ = ("_above", "_apart")
 
-    #: The parent, while the span runs.
+    #: Parent of a running span, which counts the span among its open children.
     _above: Context | None
-    #: What was current when the span started, and is again when it has ended.
-    _before: Context | None
+    #: Unset for most spans, for which it would cost too much.
+    _apart: Apart
+
+    @property
+    def apart(self) -> Apart:
+        """The parts that only some spans have, made when first asked for."""
+        try:
+            return self._apart
+        except AttributeError:
+            self._apart = apart = Apart()
+            return apart
 
 
 class ForeignSpan(LocalContext):
@@ -92,28 +150,38 @@ class ForeignSpan(LocalContext):
     def __init__(self, trace_id: bytes, span_id: bytes, w3c: tuple[int, str] = NEW_TRACE) -> None:
         self._identify(trace_id, span_id, w3c)
 
+    def set(self, /, **attributes: Any) -> None:
+        """Add attributes to the other tracer's span, if it takes any."""
+        try:
+            set_attributes = getattr(self.source, "set_attributes", None)
+            if set_attributes is not None:
+                set_attributes(attributes)
+        except Exception:
+            diagnostics.contain("otel_context")
+
     def enter(self, source: object, above: Context | None) -> None:
         """Become current; as a child of ``above``, if that is given."""
         self.source = source
-        self._before = get_current()
+        self.apart.before = get_current()
+        self._state = RUNNING_APART
         self._above = above
         now_ns = perf_counter_ns()
         if above is not None:
             if not above.open_children:
                 above.mark_ns = now_ns
             above.open_children += 1
-        set_current(self)
+        make_current(self)
 
     def leave(self) -> None:
         """Be current no longer, whatever has begun or ended since."""
         if self.ended:
             return
         self.mark_ns = now_ns = perf_counter_ns()  # As `ztrace.spans.Span` does at its end.
-        self.ended = True
-        above, before, current = self._above, self._before, get_current()
-        self._above = self._before = None
+        self._state = ENDED
+        above, before, current = self._above, self.apart.before, get_current()
+        self._above = self.apart.before = None
         if current is self:
-            set_current(before)
+            make_current(before)
         elif current is not before:
             take_out(self, before, current)
         if above is not None:
@@ -132,6 +200,8 @@ class Register(Protocol):
     """The part of a dictionary that spans use to be known while they run."""
 
     def __setitem__(self, span: Any, value: None, /) -> None: ...
+
+    def __delitem__(self, span: Any, /) -> None: ...
 
     def pop(self, span: Any, default: None, /) -> None:
         """Remove a span."""
@@ -171,24 +241,75 @@ class Target(Protocol):
 
 
 _current: ContextVar[Context | None] = ContextVar("ztrace_current", default=None)
+#: Return the context that was made current last, whatever has become of it since.
 get_current = _current.get
-set_current = _current.set
+#: Make a context current; where HOLDS is true, only while a copy of the contextvars context is held.
+put_current = _current.set
 
-
-def current_span() -> Context | None:
-    """Return the span of this thread, task or greenlet, or what was extracted for it."""
-    return get_current()
+#: Up to Python 3.11 garbage may be collected within ``ContextVar.set``. A finalizer that sets a variable then
+#: frees the mapping which the outer call is reading, unless a copy of the context keeps the mapping alive.
+HOLDS: Final = sys.version_info < (3, 12)
 
 
 def make_current(context: Context | None) -> None:
     """Let spans started from now on in this thread, task or greenlet be children of ``context``."""
-    set_current(context)
+    _held = copy_context() if HOLDS else None
+    put_current(context)
+
+
+def find_current() -> Context | None:
+    """Return the context that spans started now are children of, None if they are roots."""
+    return find_parent(get_current())
+
+
+def find_parent(current: Context | None) -> Context | None:
+    """Return the innermost context that the running code is within, from the current one outwards.
+
+    Left out are spans of generators that have yielded to a reader's loop or are over, and spans whose start
+    was interrupted.
+    """
+    while isinstance(current, LocalContext):
+        state = current._state
+        if state == RUNNING_LOOPED:
+            generator = current.apart.generator
+            if generator is None or not is_waiting(generator):
+                break
+        elif state in _PARENTS:
+            break
+        current = outward(current)
+    return current
+
+
+def drop_over(current: Context | None) -> Context | None:
+    """Return the context to restore: the current one, unless it is over and never a parent again."""
+    while isinstance(current, LocalContext) and current._state not in _KEPT:
+        current = outward(current)
+    return current
+
+
+def outward(span: LocalContext) -> Context | None:
+    """Return the context that was current when a span started; None once the span has ended as most do."""
+    state = span._state
+    if state is RUNNING or state == NEW:
+        return span._above
+    return None if state == ENDED else span.apart.before
 
 
 def take_out(ended: Context | None, before: Context | None, current: Context | None) -> None:
     """Let a span that ended before one begun inside it be no longer what that one makes current again."""
     while isinstance(current, LocalContext):
-        if current._before is ended:
-            current._before = before
+        if outward(current) is ended:
+            current.apart.before = before
+            if current._state is RUNNING:
+                current._state = RUNNING_APART
             return
-        current = None if current.ended else current._before
+        current = outward(current)
+
+
+def link_ids(links: Iterable[object]) -> list[list[bytes]]:
+    """Return the ids of linked contexts; those that are not recorded, and other objects, are left out."""
+    return [
+        [link.trace_id, link.span_id]  # type: ignore[attr-defined]
+        for link in links
+        if issubclass(type(link), Context) and getattr(link, "trace_id", None)
+    ]

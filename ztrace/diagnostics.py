@@ -1,10 +1,12 @@
 """The agent's own failures: counted, logged and never raised into the traced program.
 
-Every entry into ztrace from a traced program that could fail is guarded, and the guard calls `count_failure`.
-The counts travel in each message's header and are shown by ``ztrace status``.
+Every entry into ztrace from a traced program that could fail is guarded, and the guard calls `contain`. The
+counts travel in each message's header and are shown by ``ztrace status``.
 """
 
 import sys
+
+from ztrace.interpreter.interrupts import is_interrupt
 
 #: Failures and corrections by reason, since the process (or the fork) started.
 counts: dict[str, int] = {}
@@ -16,6 +18,19 @@ debug = False
 def count(reason: str, number: int = 1) -> None:
     """Add to the count of ``reason``."""
     counts[reason] = counts.get(reason, 0) + number
+
+
+def contain(reason: str) -> None:
+    """Count the exception being handled, as `count_failure` does, unless it only interrupted ztrace's code.
+
+    Raises:
+        BaseException: the exception being handled, if a signal handler, a timeout or another thread has
+            raised it: the program waits for it.
+    """
+    error = sys.exception()
+    if error is not None and is_interrupt(error):
+        raise error
+    count_failure(reason)
 
 
 def count_failure(reason: str) -> None:
@@ -45,5 +60,7 @@ def _log(message: str, with_exception: bool) -> None:
         return
     try:
         logging.getLogger("ztrace").warning("ztrace: %s", message, exc_info=with_exception)
-    except Exception:  # A broken handler or filter of the program, or an interpreter that is shutting down.
+    except Exception as error:  # Of a handler or filter of the program, or as the interpreter shuts down.
+        if is_interrupt(error):
+            raise
         return

@@ -13,9 +13,15 @@ from ztrace.native import urandom
 
 #: Span ids drawn from the system's randomness at once: taking one from a list is all that a span pays.
 _DRAWN = 512
+#: Random bytes at the end of a trace id.
+_TAIL_BYTES = 10
 _cut = Struct("8s" * _DRAWN).unpack
+_cut_tails = Struct(f"{_TAIL_BYTES}s" * _DRAWN).unpack
 
 _span_ids: list[bytes] = []
+_tails: list[bytes] = []
+#: Milliseconds and the bytes for them, of the last trace id: others begin with the same.
+_moment = (0, bytes(6))
 
 #: ``take_span_id()`` returns eight random bytes, never all zero, or raises IndexError: then `draw_span_ids`.
 take_span_id = _span_ids.pop
@@ -32,13 +38,21 @@ def draw_span_ids() -> bytes:
 
 def new_trace_id(now_ns: int) -> bytes:
     """Return a trace id that begins with ``now_ns`` (Unix)."""
+    global _moment
     try:
-        random = take_span_id() + take_span_id()
+        tail = _tails.pop()
     except IndexError:
-        random = draw_span_ids() + draw_span_ids()
-    return (now_ns // 1_000_000).to_bytes(6, "big") + random[:10]
+        _tails.extend(_cut_tails(urandom(_TAIL_BYTES * _DRAWN)))
+        tail = _tails.pop()
+    now_ms = now_ns // 1_000_000
+    last_ms, start = _moment
+    if now_ms != last_ms:
+        start = now_ms.to_bytes(6, "big")
+        _moment = now_ms, start
+    return start + tail
 
 
 def forget() -> None:
     """Throw away what was drawn: a forked child must not use its parent's ids."""
     _span_ids.clear()
+    _tails.clear()

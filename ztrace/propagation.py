@@ -6,7 +6,7 @@ Source: W3C Trace Context, https://www.w3.org/TR/trace-context/.
 from collections.abc import Mapping, MutableMapping
 
 from ztrace import diagnostics
-from ztrace.context import Context, SpanContext, current_span
+from ztrace.context import Context, SpanContext, find_current
 
 #: The names as carriers spell them: as W3C writes them, as HTTP libraries may, as environments do.
 _KEYS = (("traceparent", "tracestate"), ("Traceparent", "Tracestate"), ("TRACEPARENT", "TRACESTATE"))
@@ -24,13 +24,13 @@ def inject(carrier: MutableMapping[str, str], context: Context | None = None) ->
         context: a span to write instead of the current one.
     """
     try:
-        context = context or current_span()
+        context = context or find_current()
         if context is not None and context.trace_id:
             carrier["traceparent"] = format_traceparent(context)
             if context.w3c[1]:
                 carrier["tracestate"] = context.w3c[1]
     except Exception:
-        diagnostics.count_failure("inject")
+        diagnostics.contain("inject")
 
 
 def extract(carrier: Mapping[str, str]) -> SpanContext | None:
@@ -45,7 +45,7 @@ def extract(carrier: Mapping[str, str]) -> SpanContext | None:
             if traceparent is not None:
                 return parse_traceparent(traceparent, carrier.get(state_key))
     except Exception:
-        diagnostics.count_failure("extract")
+        diagnostics.contain("extract")
     return None
 
 

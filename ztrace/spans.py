@@ -1,29 +1,45 @@
-"""Spans: what is measured, which one is current, and the record each leaves behind.
+"""Spans: what is measured, which one is current, and the record that each leaves behind.
 
-One idea: everything a span costs its thread is here, in two methods without a call that isn't written in C,
-and ends with an append to the publisher's queue. The current span lives in a ContextVar, so threads, asyncio
-tasks and gevent greenlets each have their own.
+One idea: everything a span costs its thread is here, in two methods that call little but C, and ends with an
+append to the publisher's queue. An exception may interrupt them anywhere, so their steps are in an order that
+leaves a span either not started, or started and still ended by its block.
 
 Self time needs no list of children: a parent counts its open children, and the time during which that count
 is above zero is covered by them, however they overlap.
 """
 
+import sys
 from collections.abc import Sequence
-from types import TracebackType
+from contextvars import copy_context
+from types import CodeType, TracebackType
 from typing import Any, Final
 
 from ztrace import diagnostics
 from ztrace.context import (
+    ENDED,
+    ENDED_LOOPED,
+    HOLDS,
+    NEW,
+    NEW_APART,
+    NEW_IN_GENERATOR,
     NEW_TRACE,
+    RUNNING_APART,
     Context,
     LocalContext,
     Target,
+    find_current,
     get_current,
-    set_current,
+    link_ids,
+    put_current,
     take_out,
 )
 from ztrace.exceptions import marks, recording
 from ztrace.identifiers import draw_span_ids, new_trace_id, take_span_id
+from ztrace.interpreter.generators import GENERATOR_FLAGS
+from ztrace.interpreter.interrupts import cover, is_interrupt
+from ztrace.lifecycle import recovery
+from ztrace.lifecycle.arguments import take_kind, take_links, take_parent
+from ztrace.lifecycle.parts import choose_parent, prepare, set_parts
 from ztrace.native import perf_counter_ns, thread_time_ns
 from ztrace.records import ERROR, KIND_NUMBERS, OK
 
@@ -41,6 +57,10 @@ DEFAULT_KIND: Final = "internal"
 #: started within it. What begins later, as in a pool or a loop that lives on, is a trace of its own with a
 #: link.
 INHERITED_NS: Final = 60_000_000_000
+
+_getframe = sys._getframe
+#: Code, not a generator's, that made a span last: most of the time it makes the next one too.
+_plain_code: CodeType | None = None
 
 #: Where ended spans go; None while ztrace is not configured. Set by `ztrace.agent` alone.
 publisher: Target | None = None
@@ -60,22 +80,30 @@ def span(
         name: the operation, the method as called.
         kind: ``internal``, ``server``, ``client``, ``producer`` or ``consumer``.
         parent: a span or an extracted context to use instead of the current span.
-        links: other spans that this one has to do with.
+        links: other spans that this one has to do with. Another kind, parent or links are attributes.
         attributes: anything to remember; values are str, bool, int, float, bytes, None or lists of these.
 
     Returns:
         A span that starts when its ``with`` block is entered.
     """
+    global _plain_code
     new = Span()
-    new.ended = True
     new.name = name
-    try:
-        new.kind = INTERNAL if kind is DEFAULT_KIND else KIND_NUMBERS.get(kind, INTERNAL)
-    except TypeError:
+    new.attributes = new._given = attributes
+    if kind is DEFAULT_KIND and parent is None and links is None:
         new.kind = INTERNAL
-    new.attributes = attributes
-    new.links = links
-    new._parent = parent
+        new._state = NEW
+    else:
+        new.kind = take_kind(kind, attributes)
+        parent, links = take_parent(parent, attributes), take_links(links, attributes)
+        set_parts(new, new.kind == SERVER, parent, links)
+    if publisher is not None:
+        code = _getframe(1).f_code
+        if code is not _plain_code:
+            if code.co_flags & GENERATOR_FLAGS:
+                new._state = NEW_IN_GENERATOR
+            else:
+                _plain_code = code
     return new
 
 
@@ -87,22 +115,31 @@ def start_span(
     links: Sequence[Context] | None = None,
     activate: bool = True,
 ) -> "Span":
-    """Make a span and start it, for middleware: as `span`, with the kind's number and its own dictionary."""
+    """Create and start a span for a middleware; `kind` is the wire number, and the span owns `attributes`."""
     new = Span()
-    new.ended = True
     new.name = name
     new.kind = kind
-    new.attributes = attributes
-    new.links = links
-    new._parent = parent
+    new.attributes = new._given = attributes
+    set_parts(new, kind == SERVER, parent, links)
     return new.start(activate)
+
+
+def current_span() -> Context:
+    """Return the current span of this thread, task or greenlet; without one, a span that records nothing."""
+    current = find_current()
+    if current is None:
+        current = span("")
+        current.trace_id = current.span_id = b""
+        current.w3c = NEW_TRACE
+    return current
 
 
 class Span(LocalContext):
     """One timed operation, made by `span`.
 
     A span that ends with an exception is an error, and the exception goes on unchanged. Nothing here raises:
-    unconfigured, or after a failure of ztrace's own, a span only does not record.
+    unconfigured, or after a failure of ztrace's own, a span only does not record. Exceptions of signal
+    handlers and other interrupts go on to the program, and leave a span either not started or ended.
 
     Attributes:
         name: may be changed until the span ends.
@@ -113,31 +150,28 @@ class Span(LocalContext):
     """
 
     # No __init__: calling a class that has one costs more than the rest of making a span.
-    __slots__ = (
-        "_cpu_ns",
-        "_parent",
-        "_publisher",
-        "_replied_ns",
-        "attributes",
-        "kind",
-        "links",
-        "name",
-        "start_ns",
-    )
+    __slots__ = ("_given", "_publisher", "attributes", "kind", "name", "start_ns")
 
     name: str
     kind: int
     attributes: dict[str, Any]
-    links: Sequence[Context] | None
     start_ns: int
-    _parent: Context | None
+    #: Attributes that the span was made with, never changed here.
+    _given: dict[str, Any]
     _publisher: Target
-    _cpu_ns: int
-    _replied_ns: int
+
+    @property
+    def links(self) -> Sequence[Context] | None:
+        """Contexts that the span was given, and those it was linked to since."""
+        apart = getattr(self, "_apart", None)
+        return None if apart is None else apart.links
 
     def set(self, /, **attributes: Any) -> None:
         """Add attributes, replacing those of the same name."""
-        self.attributes.update(attributes)
+        if self.attributes is self._given:  # Kept as they are: the span may be started again.
+            self.attributes = {**self._given, **attributes}
+        else:
+            self.attributes.update(attributes)
 
     def reply(self) -> int:
         """Mark the moment in which a server span's reply is ready, the first time it is called.
@@ -148,145 +182,213 @@ class Span(LocalContext):
         Returns:
             The duration up to that moment, in ns.
         """
-        if not self._replied_ns:
-            self._replied_ns = perf_counter_ns()
-        return self._replied_ns - self.start_ns
+        apart = self.apart
+        if not apart.replied_ns:
+            apart.replied_ns = perf_counter_ns()
+        return apart.replied_ns - getattr(self, "start_ns", apart.replied_ns)
 
+    @cover
     def start(self, activate: bool = True) -> "Span":
         """Start the clock; with ``activate``, become the current span. ``with`` does this.
 
-        A span that runs already goes on.
+        A running span goes on. One that has ended starts again, with the attributes it was made with.
         """
         try:
-            if not self.ended:
-                return self
+            state = self._state
+            if state is None or state:
+                if state is None or state < ENDED:
+                    return self
+                if state in (ENDED, ENDED_LOOPED):
+                    self.attributes = dict(self._given)
+                state = prepare(self, _getframe(1) if activate else None)
+                if self.kind == SERVER:
+                    self._apart.cpu_ns = thread_time_ns()
             if (target := publisher) is not None and not target.born_here[0]:
                 target = target.succeed()  # In a child that was forked without Python's hooks.
             if target is None:
                 self.trace_id = self.span_id = b""
                 return self
-            self._publisher = target
-            self.ended = False
-            self.covered_ns = self.open_children = 0
             try:
                 self.span_id = take_span_id()
             except IndexError:
                 self.span_id = draw_span_ids()
-            if self.kind == SERVER:
-                self._replied_ns = 0
-                self._cpu_ns = thread_time_ns()
-            self._before = parent = get_current()
-            if self._parent is not None and self._parent.trace_id:
-                parent = self._parent
-            self._above = parent
             self.start_ns = now_ns = perf_counter_ns()
-            if parent is not None and parent.ended and self._outlives(parent, now_ns):
-                self.links = (*(self.links or ()), parent)
-                self._above = parent = None
+            parent = get_current()
+            if state or (parent is not None and parent._state is not None and parent._state != RUNNING_APART):
+                state, parent = choose_parent(self, state, parent, now_ns, INHERITED_NS)
             if parent is None:
                 self.trace_id = new_trace_id(now_ns + target.offset_ns)
                 self.w3c = NEW_TRACE
             else:
                 self.trace_id = parent.trace_id
                 self.w3c = parent.w3c
-                # No call between these lines, so no other thread comes in between: no lock needed.
-                if not parent.open_children:
-                    parent.mark_ns = now_ns
-                parent.open_children += 1
+            self._above = parent
+            self.covered_ns = self.open_children = 0
+            self._publisher = target
             if activate:
-                set_current(self)
+                if HOLDS:
+                    _held = copy_context()
+                put_current(self)
+            # From here on no call, so that no other thread and no signal handler comes in between.
             target.register[self] = None
-        except Exception:
-            self.ended = True
+            if parent is None:
+                self._state = state or None
+            else:
+                siblings = parent.open_children
+                if not siblings:
+                    parent.mark_ns = now_ns
+                try:
+                    self._state = state or None
+                    parent.open_children = siblings + 1
+                except BaseException:
+                    self._state = NEW_APART if state else NEW  # The parent does not count it yet.
+                    raise
+            return self
+        except BaseException as raised:
+            try:
+                begun = target is not None
+            except UnboundLocalError:  # It came before the first statement, or the span runs already.
+                begun = False
+            if begun:
+                recovery.insist(recovery.withdraw, self, target)
+            if is_interrupt(raised):
+                raise
             diagnostics.count_failure("span_start")
-        return self
+            return self
 
     __enter__ = start
 
+    @cover
     def __exit__(
         self,
         exc_type: type[BaseException] | None = None,
         exception: BaseException | None = None,
         traceback: TracebackType | None = None,
+        again: int = 0,
     ) -> None:
         try:
-            if self.ended:
+            state = self._state
+            if state is not None and (state == NEW or state >= ENDED):
                 return
+            self._state = ENDED
             end_ns = perf_counter_ns()
-            self.ended = True
-            cpu_ns = None
-            if self.kind == SERVER:
-                cpu_ns = thread_time_ns() - self._cpu_ns
-                if cpu_ns < 0:
-                    cpu_ns = None  # Another thread's clock: the span has ended there.
-                if self._replied_ns and exception is None:
-                    end_ns = self._replied_ns
-            parent, before, current = self._above, self._before, get_current()
-            # Not kept: a task that starts the next one from within a span would hold all of them.
-            self._above = self._before = None
+            above = outer = self._above
+            cpu_ns = links = None
+            if state is not None:
+                apart = self._apart
+                outer = apart.before
+                if apart.links is not None:
+                    links = link_ids(apart.links)
+                if apart.cpu_ns is not None:
+                    cpu_ns = thread_time_ns() - apart.cpu_ns
+                    if cpu_ns < 0:
+                        cpu_ns = None  # Another thread's clock: the span has ended there.
+                    if apart.replied_ns and exception is None:
+                        end_ns = apart.replied_ns
+            current = get_current()
             if current is self:
-                set_current(before)
-            elif current is not before:
-                take_out(self, before, current)
+                if HOLDS:
+                    _held = copy_context()
+                put_current(outer)
+            elif current is not outer:
+                take_out(self, outer, current)
             duration_ns = self_ns = end_ns - self.start_ns
             if self.open_children and self.mark_ns < end_ns:  # Not if one began since the clock was read.
                 self_ns -= end_ns - self.mark_ns
             if self.covered_ns:
                 self_ns = max(0, self_ns - self.covered_ns)
-            self.mark_ns = end_ns  # Read by `_outlives`; the children still open no longer matter.
-            if parent is None:
-                parent_id = None
-            else:
-                parent_id = parent.span_id
-                parent.open_children -= 1
-                if not parent.open_children:
-                    parent.covered_ns += end_ns - parent.mark_ns
-            target = self._publisher
-            target.register.pop(self, None)
-            if target is not publisher:
-                return  # Forked or configured anew in between: the span belongs to the publisher before.
+            self.mark_ns = end_ns  # Read by `choose_parent`; the children still open no longer matter.
             if exception is None:
                 status, failed = OK, None
             else:
                 status, failed = ERROR, None
                 try:
-                    failed = recording.record_exception(exception, self, parent, before)
+                    failed = recording.record_exception(exception, self, above, outer)
                     if failed is None:
                         status = OK
-                except Exception:  # A full stack has no room for a call; a span further out has.
+                except Exception as error:
+                    # A full stack has no room for a call; a span further out has.
+                    if type(error) is not RecursionError and is_interrupt(error):
+                        raise
                     counts, entry = diagnostics.counts, marks.recent.get(id(exception))
                     counts["exception"] = counts.get("exception", 0) + 1
                     if entry is not None and entry.mark is not None and entry.mark[1] == self.span_id:
                         entry.mark = None
-            links = self.links
-            record = (
-                self.trace_id,
-                self.span_id,
-                parent_id,
-                self.kind,
-                self.name,
-                self.start_ns + target.offset_ns,
-                duration_ns,
-                self_ns,
-                cpu_ns,
-                status,
-                self.attributes or None,
-                None if links is None else [[link.trace_id, link.span_id] for link in links],
-                failed,
-                None,
-            )
-            queue = target.queue
-            if len(queue) < target.room:
-                queue.append(record)
-            else:
-                target.overflow(record)
-        except Exception:
+            target = self._publisher
+            # Otherwise forked or configured anew in between: the span belongs to the publisher before.
+            if target is publisher:
+                record = (
+                    self.trace_id,
+                    self.span_id,
+                    None if above is None else above.span_id,
+                    self.kind,
+                    self.name,
+                    self.start_ns + target.offset_ns,
+                    duration_ns,
+                    self_ns,
+                    cpu_ns,
+                    status,
+                    self.attributes or None,
+                    links,
+                    failed,
+                    None,
+                )
+                queue = target.queue
+                if len(queue) < target.room:
+                    queue.append(record)
+                else:
+                    handed = True
+                    target.overflow(record)
+            if state is not None:
+                recovery.leave(self, state)
+            # From here on no call, as at the end of `start`.
+            try:
+                del target.register[self]
+            except KeyError:
+                pass
+            # Not kept: a task that starts the next span from within this one would hold all of them.
+            if above is not None:
+                siblings = above.open_children - 1
+                try:
+                    self._above = None
+                    if not siblings:
+                        above.covered_ns += end_ns - above.mark_ns
+                    above.open_children = siblings
+                except BaseException:
+                    self._above = None
+                    above.open_children -= 1
+                    raise
+        except BaseException as raised:
+            try:
+                begun = state is None or NEW < state < ENDED
+            except UnboundLocalError:  # It came before the first statement.
+                begun, state = False, self._state
+            try:
+                queued = record in target.queue or handed
+            except UnboundLocalError:
+                queued = False
+            later = None
+            try:
+                interrupted = is_interrupt(raised)
+            except BaseException as error:
+                interrupted, later = True, error
+            if interrupted and not queued and again < recovery.MOST_INTERRUPTS:
+                self._state = state
+                # Once more: what is done already is not done twice.
+                self.__exit__(None, exception, None, again + 1)
+            elif begun:
+                recovery.insist(recovery.finish, self, state, self._publisher)
+            if later is not None:
+                raise later  # noqa: B904
+            if interrupted:
+                raise
             diagnostics.count_failure("span_end")
 
-    def _outlives(self, inherited: Context, now_ns: int) -> bool:
-        """Return whether an inherited span ended too long ago to be a parent."""
-        return inherited is not self._parent and now_ns - inherited.mark_ns > INHERITED_NS
-
+    @cover
     def end(self, exception: BaseException | None = None) -> None:
         """End the span, as an error if there is an exception. A second call does nothing."""
-        self.__exit__(None, exception, None)
+        try:
+            self.__exit__(None, exception)
+        except BaseException:
+            self.__exit__(None, exception)
+            raise

@@ -42,9 +42,9 @@ def recorder(monkeypatch: pytest.MonkeyPatch, counts: dict[str, int]) -> Iterato
     span_ids, trace_ids = count(1), count(1)
     monkeypatch.setattr(spans, "take_span_id", lambda: next(span_ids).to_bytes(8, "big"))
     monkeypatch.setattr(spans, "new_trace_id", lambda now_ns: next(trace_ids).to_bytes(16, "big"))
-    assert context.current_span() is None
+    assert context.get_current() is None
     yield recorder
-    current = context.current_span()
+    current = context.get_current()
     context.make_current(None)
     assert current is None
     assert counts == {}

@@ -13,7 +13,7 @@ from types import coroutine as make_awaitable
 from typing import Any, Final, TypeVar, overload
 
 from ztrace import diagnostics
-from ztrace.context import Context, current_span, make_current
+from ztrace.context import Context, get_current, make_current
 from ztrace.decorating.descriptors import (
     flags_of,
     is_entering,
@@ -69,7 +69,7 @@ def trace(function: Any = None, /, *, name: Any = None, kind: str = DEFAULT_KIND
         try:
             return _trace(decorated, _valid_name(name), _valid_kind(kind), attributes)
         except Exception:
-            diagnostics.count_failure("trace")
+            diagnostics.contain("trace")
             return decorated
 
     return decorate if is_name else decorate(function)
@@ -124,7 +124,7 @@ def _wrap(
             step, sent = steps.asend, None
             try:
                 while True:
-                    before = current_span()
+                    before = get_current()
                     if not in_block:
                         make_current(before if traced.ended else inside)
                     try:
@@ -133,7 +133,7 @@ def _wrap(
                         break
                     finally:
                         if not in_block:
-                            inside = current_span()
+                            inside = get_current()
                             make_current(before)
                     try:
                         step, sent = steps.asend, (yield item)
@@ -158,7 +158,7 @@ def _wrap(
             step, sent = steps.send, None
             try:
                 while True:
-                    before = current_span()
+                    before = get_current()
                     if not in_block:
                         make_current(before if traced.ended else inside)
                     try:
@@ -168,7 +168,7 @@ def _wrap(
                         break
                     finally:
                         if not in_block:
-                            inside = current_span()
+                            inside = get_current()
                             make_current(before)
                     try:
                         step, sent = steps.send, (yield item)
@@ -203,7 +203,7 @@ def _wrap(
     if wraps_coroutine_function(function):
 
         def call_for_coroutine(*args: Any, **kwargs: Any) -> Any:
-            before = current_span()
+            before = get_current()
             traced = span(name, kind=kind, **attributes)
             try:
                 traced.start()
@@ -240,7 +240,7 @@ def _outlast(result: Coroutine[Any, Any, Any], traced: Span) -> Coroutine[Any, A
     """Return a coroutine to stand for the one that a call returned, and end the span of the call with it."""
 
     async def coroutine() -> Any:
-        before = current_span()
+        before = get_current()
         make_current(traced)
         try:
             return await result

@@ -34,8 +34,8 @@ from ztrace.exceptions.origins import (
     mark_of,
     members_of,
 )
-from ztrace.exceptions.program import is_interrupt
 from ztrace.exceptions.tracebacks import identify, traceback_of
+from ztrace.interpreter.interrupts import is_interrupt
 from ztrace.records import KIND_NUMBERS, PASSED, RAISED, ExceptionRecord, FrameRecord
 
 #: Causes kept: ``raise from`` in a loop makes chains of any length.
@@ -120,6 +120,8 @@ class _Recording:
         mark = entry.mark
         traceback = traceback_of(exception)
         raised_anew = None
+        if mark is not None and mark.span_id == self._span.span_id:
+            entry.mark = mark = None  # This span has put it there, before it was interrupted.
         if mark is not None:
             is_on_its_way = mark.trace_id == self._span.trace_id and self._span.span_id in mark.via
             if not is_on_its_way:

@@ -7,8 +7,9 @@ and is freed with the frame.
 """
 
 import sys
-from functools import lru_cache
 from types import CodeType, FrameType, TracebackType
+
+from ztrace.interpreter import opcodes
 
 #: Steps remembered of one exception: raising it without end must not make its mark grow.
 MAX_HEADS = 2000
@@ -79,28 +80,8 @@ def is_copy(code: CodeType) -> bool:
 
 
 def is_raise(step: TracebackType) -> bool:
-    """Return whether a step is at a ``raise`` statement that names an exception."""
-    if is_copy(step.tb_frame.f_code):
-        return False
-    at = step.tb_lasti
-    code = step.tb_frame.f_code.co_code  # Without the interpreter's specialized instructions.
-    return 0 <= at < len(code) - 1 and code[at] == _opcode("RAISE_VARARGS") and code[at + 1] > 0
-
-
-def is_throw(step: TracebackType) -> bool:
-    """Return whether an exception was thrown into a generator or coroutine that did not run."""
-    at = step.tb_lasti
-    code = step.tb_frame.f_code.co_code
-    waiting = (_opcode("YIELD_VALUE"), _opcode("RETURN_GENERATOR"))
-    # From Python 3.13 on a step is behind the instruction where the code waits.
-    return any(0 <= place < len(code) and code[place] in waiting for place in (at, at - 2))
-
-
-@lru_cache(maxsize=4)
-def _opcode(name: str) -> int:
-    import opcode  # Needed by few programs.
-
-    return opcode.opmap[name]
+    """Return whether a step is at a ``raise`` statement of the program that names an exception."""
+    return not is_copy(step.tb_frame.f_code) and opcodes.is_raise(step)
 
 
 def take_off_frame(exception: BaseException, alone: bool = False) -> None:

@@ -31,7 +31,7 @@ def instrument(*libraries: str) -> None:
             else:
                 _watch(name)
         except Exception:
-            diagnostics.count_failure("instrument")
+            diagnostics.contain("instrument")
 
 
 def _watch(name: str) -> None:

@@ -13,7 +13,7 @@ from types import FrameType, FunctionType, MethodType
 from typing import Any
 
 from ztrace import spans
-from ztrace.context import Context, get_current, set_current
+from ztrace.context import Context, get_current, make_current
 from ztrace.exceptions.frames import is_own
 from ztrace.exceptions.ownership import is_in_app
 from ztrace.exceptions.tracebacks import take_off_frame
@@ -50,14 +50,14 @@ class Carried:
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Call the function with its span current."""
         before = get_current()
-        set_current(self._span)
+        make_current(self._span)
         try:
             return self._function(*args, **kwargs)
         except BaseException as exception:
             take_off_frame(exception)
             raise
         finally:
-            set_current(before)
+            make_current(before)
 
 
 def _itself(function: Callable[..., Any]) -> Callable[..., Any]:

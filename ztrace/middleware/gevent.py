@@ -10,7 +10,7 @@ from gevent.greenlet import Greenlet
 from gevent.threadpool import ThreadPool
 
 from ztrace import diagnostics
-from ztrace.context import set_current
+from ztrace.context import make_current
 from ztrace.middleware.carrying import carry, inherited_span, is_enabled, is_users_work
 
 
@@ -34,10 +34,10 @@ def _inherit(greenlet: Any) -> None:
     try:
         if is_users_work(getattr(greenlet, "_run", None), sys._getframe(1), "gevent"):
             context = Context()
-            context.run(set_current, span)
+            context.run(make_current, span)
             greenlet.gr_context = context
     except Exception:
-        diagnostics.count_failure("gevent")
+        diagnostics.contain("gevent")
 
 
 def _wrap_spawn(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -43,7 +43,7 @@ def _call(callback: Callable[[], None]) -> None:
     try:
         callback()
     except Exception:
-        diagnostics.count_failure("instrument")
+        diagnostics.contain("instrument")
 
 
 class Finder:
@@ -88,4 +88,4 @@ def _shadow(loader: Any, name: str) -> None:
 
         loader.__dict__["exec_module"] = exec_module
     except (AttributeError, TypeError):  # A class that serves as a loader, as of frozen modules.
-        diagnostics.count_failure("instrument")
+        diagnostics.contain("instrument")

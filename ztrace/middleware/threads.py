@@ -70,5 +70,5 @@ def _prepare(thread: threading.Thread, span: Context) -> bool:
         thread.__dict__["run"] = _Run(thread, span)
         return True
     except Exception:
-        diagnostics.count_failure("threads")
+        diagnostics.contain("threads")
         return False

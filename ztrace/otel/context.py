@@ -18,7 +18,7 @@ from opentelemetry.context.context import Context, _RuntimeContext
 
 from ztrace import diagnostics
 from ztrace.context import Context as OwnContext
-from ztrace.context import ForeignSpan, current_span, make_current, take_out
+from ztrace.context import ForeignSpan, find_current, get_current, make_current, take_out
 from ztrace.exceptions.origins import mark_of
 from ztrace.otel.identity import context_of, span_context_of
 from ztrace.records import PASSED
@@ -42,7 +42,7 @@ def connect() -> None:
         if not isinstance(inner, ConnectedContext):
             context_api._RUNTIME_CONTEXT = ConnectedContext(inner)
     except Exception:
-        diagnostics.count_failure("otel_context")
+        diagnostics.contain("otel_context")
 
 
 class MirrorSpan(trace.NonRecordingSpan):
@@ -67,7 +67,7 @@ class ConnectedContext(_RuntimeContext):
         """Return the current context with the innermost span of both tracers."""
         context = self._inner.get_current()
         try:
-            current = current_span()
+            current = find_current()
             if current is None:
                 return context
             if not isinstance(current, ForeignSpan):
@@ -77,7 +77,7 @@ class ConnectedContext(_RuntimeContext):
                 return context
             return trace.set_span_in_context(current.source, context)
         except Exception:
-            diagnostics.count_failure("otel_context")
+            diagnostics.contain("otel_context")
             return context
 
     def attach(self, context: Context) -> "Token[Context]":
@@ -86,7 +86,7 @@ class ConnectedContext(_RuntimeContext):
         try:
             attached.enter(context)
         except Exception:
-            diagnostics.count_failure("otel_context")
+            diagnostics.contain("otel_context")
         # Opaque to callers, who only pass it to `detach`.
         return cast("Token[Context]", attached)
 
@@ -101,7 +101,7 @@ class ConnectedContext(_RuntimeContext):
             try:
                 token.leave()
             except Exception:
-                diagnostics.count_failure("otel_context")
+                diagnostics.contain("otel_context")
 
 
 class _Attached:
@@ -118,7 +118,7 @@ class _Attached:
 
     def enter(self, context: Context) -> None:
         span = trace.get_current_span(context)
-        current = current_span()
+        current = get_current()
         if _subject(span) is _subject(current.source if isinstance(current, ForeignSpan) else current):
             return  # The span is the same; something else in the context has changed.
         foreign = context_of(span.get_span_context(), ForeignSpan)
@@ -143,11 +143,11 @@ class _Attached:
         if foreign is not None:
             self._tell_origin(foreign)
             foreign.leave()
-            if current_span() is foreign:  # Detached in another context, without effect.
+            if get_current() is foreign:  # Detached in another context, without effect.
                 make_current(before)
         elif self._hides:
             self._hides = False
-            current = current_span()
+            current = get_current()
             if current is None:
                 make_current(before)
             elif current is not before:

@@ -59,7 +59,7 @@ class SpanExporter(sdk.SpanExporter):
                 self._hand_over(span, publisher)
             return sdk.SpanExportResult.SUCCESS
         except Exception:
-            diagnostics.count_failure("otel_export")
+            diagnostics.contain("otel_export")
             return sdk.SpanExportResult.FAILURE
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
@@ -77,7 +77,7 @@ class SpanExporter(sdk.SpanExporter):
             else:
                 agent.close(self._last, agent.EXIT_TIMEOUT_S)
         except Exception:
-            diagnostics.count_failure("otel_export")
+            diagnostics.contain("otel_export")
 
     def _find_publisher(self) -> Publisher | None:
         """Return the publisher, or a new one if the SDK ends after ztrace when the interpreter exits."""
@@ -95,7 +95,7 @@ class SpanExporter(sdk.SpanExporter):
             record = record_of(span)
             self._compare_services(span.resource, publisher.settings.service)
         except Exception:
-            diagnostics.count_failure("otel_export")
+            diagnostics.contain("otel_export")
             publisher.dropped += 1
             return
         if len(publisher.queue) < publisher.room:

@@ -15,7 +15,7 @@ from opentelemetry.propagators.textmap import (
 
 from ztrace import diagnostics
 from ztrace import propagation as w3c
-from ztrace.context import SpanContext, current_span
+from ztrace.context import SpanContext, find_current
 from ztrace.otel.identity import context_of, span_context_of
 
 #: Headers that are read and written.
@@ -40,7 +40,7 @@ class Propagator(TextMapPropagator):
                 span = trace.NonRecordingSpan(span_context_of(caller))
                 return trace.set_span_in_context(span, context)
         except Exception:
-            diagnostics.count_failure("extract")
+            diagnostics.contain("extract")
         return context
 
     def inject(
@@ -55,14 +55,14 @@ class Propagator(TextMapPropagator):
         """
         try:
             span = context_of(trace.get_current_span(context).get_span_context(), SpanContext)
-            current = span or (current_span() if context is None else None)
+            current = span or (find_current() if context is None else None)
             if current is not None:
                 headers: dict[str, str] = {}
                 w3c.inject(headers, current)
                 for name, text in headers.items():
                     setter.set(carrier, name, text)
         except Exception:
-            diagnostics.count_failure("inject")
+            diagnostics.contain("inject")
 
     @property
     def fields(self) -> set[str]:

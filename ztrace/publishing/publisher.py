@@ -166,7 +166,7 @@ class Publisher:
         except Shortage as shortage:
             note(shortage)
         except Exception:
-            diagnostics.count_failure("publisher_start")
+            diagnostics.contain("publisher_start")
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until every span ended so far is stored.
@@ -295,6 +295,9 @@ class _FirstSpan:
     def __setitem__(self, span: Span, value: None) -> None:
         self._publisher.open_spans[span] = value
         self._publisher.start()
+
+    def __delitem__(self, span: Span) -> None:
+        del self._publisher.open_spans[span]
 
     def pop(self, span: Span, default: None) -> None:
         """Remove a span that has ended."""

@@ -10,6 +10,7 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
+from ztrace.context import link_ids
 from ztrace.native import perf_counter_ns
 from ztrace.records import ABANDONED, UNFINISHED, Record
 from ztrace.spans import Span
@@ -110,7 +111,7 @@ def _make_record(span: Span, more: Mapping[str, bool] = MappingProxyType({})) ->
         None,
         UNFINISHED,
         {**dict.copy(span.attributes), **more} or None,
-        None if links is None else [[link.trace_id, link.span_id] for link in links],
+        None if links is None else link_ids(links),
         None,
         None,
     )

@@ -11,6 +11,7 @@ import pytest
 import ztrace
 from tests.ztrace.decorating.comparing import add_later, bare
 from tests.ztrace.recording import Recorder
+from ztrace.context import get_current
 from ztrace.records import ERROR, OK
 
 
@@ -86,7 +87,7 @@ def test_the_span_of_a_coroutine_from_a_plain_function_ends_with_it(recorder: Re
 
     async def main() -> None:
         waiting = work()
-        assert ztrace.current_span() is None
+        assert get_current() is None
         task = asyncio.ensure_future(waiting)
         with ztrace.span("beside"), pytest.raises(ValueError, match="failed"):
             await task

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import ztrace
 from tests.ztrace.recording import Recorder, record_of, run
-from ztrace.context import SpanContext, current_span
+from ztrace.context import SpanContext, get_current
 from ztrace.exceptions import frames
 from ztrace.exceptions.messages import MAX_MESSAGE, message_of
 from ztrace.exceptions.recording import record_exception
@@ -246,7 +246,7 @@ def depth_of(error: BaseException) -> int:
 def test_a_span_that_a_text_leaves_open_is_not_current(recorder: Recorder) -> None:
     """A span that ``__str__`` starts and never ends is not the parent of the program's later spans."""
     run(fail(Asked(leave_a_span_open)), "a")
-    assert current_span() is None
+    assert get_current() is None
     open_spans.pop().end()
 
 

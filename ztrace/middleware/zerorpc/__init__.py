@@ -94,7 +94,7 @@ class ZerorpcMiddleware(Registered):
                 if header and not self.is_alone:
                     header[OWN_CONTEXT] = header["traceparent"]
         except Exception:
-            diagnostics.count_failure("zerorpc")
+            diagnostics.contain("zerorpc")
         return header
 
     def load_task_context(self, header: MutableMapping[str, Any]) -> None:
@@ -121,7 +121,7 @@ class ZerorpcMiddleware(Registered):
                 call.message_id = message_id = header["message_id"]
                 open_calls[message_id] = span
         except Exception:
-            diagnostics.count_failure("zerorpc")
+            diagnostics.contain("zerorpc")
 
     def client_after_request(self, request: Any, reply: Any, exception: BaseException | None = None) -> None:
         """Read the server's part of the reply; end the span unless an exception is about to be raised."""
@@ -142,7 +142,7 @@ class ZerorpcMiddleware(Registered):
                 unread_streams.pop(message_id, None)
             span.__exit__()
         except Exception:
-            diagnostics.count_failure("zerorpc")
+            diagnostics.contain("zerorpc")
 
     def server_before_exec(self, request: Any) -> None:
         """Start the consumer span of a message; `process_call` starts the server span of a call."""
@@ -183,7 +183,7 @@ class ZerorpcMiddleware(Registered):
                 message = messages.message_of(exception) if remote else None
                 reply.header[REPLY_KEY] = describe_error(span, exception, message)
         except Exception:
-            diagnostics.count_failure("zerorpc")
+            diagnostics.contain("zerorpc")
 
 
 def install() -> None:

@@ -104,7 +104,7 @@ def _await_result(call: Call, result: Any) -> None:
             open_calls.pop(message_id, None)
             call.span.end()
     except Exception:
-        diagnostics.count_failure("zerorpc")
+        diagnostics.contain("zerorpc")
 
 
 def _end_async(message_id: Any, result: AsyncResult) -> None:
@@ -230,5 +230,5 @@ def _call_attributes(client: Any) -> dict[str, Any]:
             attributes["server.address"] = address
         client.__dict__["_ztrace_attributes"] = attributes
     except Exception:
-        diagnostics.count_failure("zerorpc")
+        diagnostics.contain("zerorpc")
     return attributes

@@ -114,7 +114,7 @@ def serve(request: Any) -> Span | None:
             else:
                 span = begin_serving(name, CONSUMER, {"messaging.system": "zerorpc"}, request.header)
     except Exception:
-        diagnostics.count_failure("zerorpc")
+        diagnostics.contain("zerorpc")
     being_served.set((request, span))
     return span
 

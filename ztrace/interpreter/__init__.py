@@ -1,0 +1,1 @@
+"""Facts of CPython's frames and bytecode: generators that wait, exceptions that come from outside."""
