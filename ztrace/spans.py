@@ -9,6 +9,9 @@ is above zero is covered by them, however they overlap.
 """
 
 import sys
+
+# An interrupt may come before any assignment, so handlers of `start` and `__exit__` expect unbound names.
+# pyright: reportPossiblyUnboundVariable=false
 from collections.abc import Sequence
 from contextvars import copy_context
 from types import CodeType, TracebackType

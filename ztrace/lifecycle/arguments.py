@@ -5,7 +5,7 @@ for one, so that neither the attribute nor the span is lost.
 """
 
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 from ztrace.context import Context
 from ztrace.interpreter.interrupts import is_interrupt
@@ -20,7 +20,7 @@ _NO_LINKS = (str, bytes, bytearray, dict)
 def take_kind(kind: object, attributes: dict[str, Any]) -> int:
     """Return the number of a kind; that of "internal" for another value, which becomes an attribute."""
     if issubclass(type(kind), str):
-        number = KIND_NUMBERS.get(str.__str__(kind))
+        number = KIND_NUMBERS.get(str.__str__(cast(str, kind)))
         if number is not None:
             return number
     if kind is not None:
