@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from tests.viewer.conftest import Run
 from tests.viewer.stored import NOON, span, store, trace_id
 from ztrace_viewer.trees.tree import walk
@@ -29,8 +27,8 @@ def test_a_tree_too_deep_for_readers_of_json_is_flat(run: Run, path: Path) -> No
     calls = [span(trace_id(1), number, number - 1 or None) for number in range(1, 2_001)]
     store(path, {"shop": calls})
     trace = trace_id(1).hex()
-    with pytest.raises(RecursionError):
-        json.loads(run("show", trace, "--json", "--db", str(path)).output)
+    nested = run("show", trace, "--json", "--db", str(path)).output
+    assert nested.count('"children": [{') == 1_999  # Python's own reader raises beyond a depth that varies.
     flat = json.loads(run("show", trace, "--json", "--flat", "--db", str(path)).output)
     assert [each["depth"] for each in flat["spans"]] == list(range(2_000))
 
