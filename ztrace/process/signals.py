@@ -29,6 +29,8 @@ _deliver: Callable[[], None] | None = None
 _main = 0
 #: Notices of SIGTERM, and the time of one for which the handler has not begun yet.
 _notices: Notices | None = None
+#: Set when the interpreter exits
+_exiting = False
 _came_s = 0.0
 #: Signals blocked before a fork, by thread.
 _masks: dict[int, set[int]] = {}
@@ -45,7 +47,7 @@ def deliver_on_sigterm(deliver: Callable[[], None]) -> None:
     os.register_at_fork(
         before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
     )
-    atexit.register(_stop_listening)
+    atexit.register(_stop_listening, for_good=True)
     if _set_handler() and "gevent" in sys.modules:
         _listen()
 
@@ -89,7 +91,7 @@ def _set_handler() -> bool:
 
 def _listen() -> None:
     global _notices, _came_s
-    if _notices is None:
+    if _notices is None and not _exiting:
         _came_s = 0.0
         try:
             _notices = Notices(signal.SIGTERM)
@@ -97,8 +99,9 @@ def _listen() -> None:
             return
 
 
-def _stop_listening() -> None:
-    global _notices
+def _stop_listening(*, for_good: bool = False) -> None:
+    global _notices, _exiting
+    _exiting = _exiting or for_good  # A publisher that starts later could not release its notices.
     notices, _notices = _notices, None
     if notices is not None:
         notices.close()
