@@ -114,7 +114,7 @@ def is_configured() -> bool:
 def current_publisher() -> "Publisher | None":
     """Return the publisher that spans are recorded for, None while nothing is recorded."""
     publisher = _publisher()
-    return publisher if publisher is None or publisher.born_here[0] else _succeed()
+    return publisher if publisher is None or publisher.born_here else _succeed()
 
 
 def open_publisher(settings: Settings) -> "Publisher":
@@ -239,7 +239,7 @@ def _succeed() -> "Publisher | None":
     """
     with _forks.setdefault(getpid(), allocate_rlock()):
         publisher = _publisher()
-        if publisher is not None and not publisher.born_here[0]:
+        if publisher is not None and not publisher.born_here:
             _after_fork()
     return _publisher()
 

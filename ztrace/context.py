@@ -190,12 +190,6 @@ class ForeignSpan(LocalContext):
                 above.covered_ns += now_ns - above.mark_ns
 
 
-class Mark(Protocol):
-    """Mark of a process: its item 0 is true there, and false in forked children."""
-
-    def __getitem__(self, index: int, /) -> int: ...
-
-
 class Register(Protocol):
     """The part of a dictionary that spans use to be known while they run."""
 
@@ -216,7 +210,7 @@ class Target(Protocol):
         room: records that the queue may hold before `overflow` has to be called.
         register: spans that have started and not ended, oldest first.
         offset_ns: Unix time minus the monotonic clock.
-        born_here: mark whose item 0 is false in a forked child.
+        born_here: false in a forked child.
         succeed: function that returns the target of such a child, None if there is none.
     """
 
@@ -226,7 +220,7 @@ class Target(Protocol):
     offset_ns: int
 
     @property
-    def born_here(self) -> Mark:
+    def born_here(self) -> object:
         """See above."""
         ...
 

@@ -206,11 +206,13 @@ class Span(LocalContext):
                 state = prepare(self, _getframe(1) if activate else None)
                 if self.kind == SERVER:
                     self._apart.cpu_ns = thread_time_ns()
-            if (target := publisher) is not None and not target.born_here[0]:
-                target = target.succeed()  # In a child that was forked without Python's hooks.
-            if target is None:
-                self.trace_id = self.span_id = b""
-                return self
+            target = publisher
+            if target is None or not target.born_here:
+                if target is not None:
+                    target = target.succeed()  # In a child that was forked without Python's hooks.
+                if target is None:
+                    self.trace_id = self.span_id = b""
+                    return self
             try:
                 self.span_id = take_span_id()
             except IndexError:

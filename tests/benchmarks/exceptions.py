@@ -39,7 +39,7 @@ ORIGIN = SpanContext(b"t" * 16, b"o" * 8)
 class Recorder:
     """Publisher that keeps the last record only."""
 
-    room, offset_ns, born_here = 10, 0, (1,)
+    room, offset_ns, born_here = 10, 0, True
 
     def __init__(self) -> None:
         self.queue: deque[Any] = deque(maxlen=1)

@@ -46,7 +46,7 @@ class Recorder:
         self.room = room
         self.offset_ns = OFFSET_NS
         self.register: dict[object, None] = {}
-        self.born_here = (1,)
+        self.born_here = True
         self.overflown: list[Record] = []
 
     def succeed(self) -> None:

@@ -126,7 +126,7 @@ class Publisher:
 
     def overflow(self, record: Record) -> None:
         """Queue or drop a record for which ``room`` was too small, and start the thread if need be."""
-        if not self.born_here[0]:
+        if not self.born_here:
             return  # Ended in a forked child: the span is the parent's.
         if self._count is not None:
             self._count()

@@ -34,7 +34,7 @@ class Memory:
         self.room = 1_000_000
         self.offset_ns = 0
         self.register: dict[Any, None] = {}
-        self.born_here = (1,)
+        self.born_here = True
 
     def succeed(self) -> None:
         """Stand in for the replacement in a forked child."""
