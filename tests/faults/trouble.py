@@ -87,7 +87,7 @@ for turn in range(turns):
             raise error
     except BaseException as raised:
         caught = raised
-    wrong += caught is not error or vars(error) != before or ztrace.current_span() is not None
+    wrong += caught is not error or vars(error) != before or bool(ztrace.current_span().trace_id)
 """
 
 #: Decorated objects that are no functions, and exceptions through decorated functions, with their spans.
