@@ -14,9 +14,10 @@ from typing import Protocol
 FRAMES, UNDECODABLE, FOREIGN, VERSION, HEADER = "frames", "undecodable", "foreign", "version", "header"
 OVERSIZED, BODY, SPAN_COUNT = "oversized", "body", "span_count"
 #: Reasons for rejecting a connection, or a message that its key does not allow; INCARNATION needs no keys.
-HANDSHAKE_FAILED, HANDSHAKE_DENIED, CONNECTION_LIMIT = (
+HANDSHAKE_FAILED, HANDSHAKE_DENIED, NO_KEY, CONNECTION_LIMIT = (
     "handshake_failed",
     "handshake_denied",
+    "no_key",
     "connection_limit",
 )
 SERVICE_NOT_OF_KEY, KEY_REVOKED, INCARNATION = "service_not_of_key", "key_revoked", "incarnation"
@@ -38,6 +39,7 @@ DETAILS, LARGE_DETAILS, END_BEFORE_START = "details", "large_details", "end_befo
 DOOR_REASONS = (
     HANDSHAKE_FAILED,
     HANDSHAKE_DENIED,
+    NO_KEY,
     CONNECTION_LIMIT,
     SERVICE_NOT_OF_KEY,
     KEY_REVOKED,

@@ -137,6 +137,12 @@ class SimulatedLink:
             return self._events.popleft()[1]
         return None
 
+    def refusal(self) -> None:
+        """Return nothing: no connection is refused."""
+
+    def settle(self) -> None:
+        """Do nothing: there is no monitor."""
+
     def is_readable(self) -> bool:
         """Return False, so that the worker waits."""
         return False

@@ -9,7 +9,8 @@ Source: docs/adr/0002-delivery.md has what each option was measured to do.
 
 import select
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from struct import Struct
+from typing import NamedTuple, Protocol
 
 import zmq
 
@@ -37,6 +38,21 @@ OPTIONS = (
 #: As plain numbers: pyzmq's enumerations cost more than the calls they are for. Its `Socket.poll` is avoided
 #: too, because it reads the clock by a name that freezegun replaces.
 _EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
+#: Events of a monitor that show a refusal, and the head of each: number and value.
+_FAILURES = int(zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
+_EVENT = Struct("=hi")
+
+
+class Refusal(NamedTuple):
+    """Refusal of a connection by the collector.
+
+    Attributes:
+        reason: the reason in a few words.
+        advice: the reason and what to do, as a sentence.
+    """
+
+    reason: str
+    advice: str
 
 
 class Link(Protocol):
@@ -68,6 +84,14 @@ class Link(Protocol):
 
     def close(self, linger_ms: int) -> None:
         """Close the connection, after the time given to sent messages to leave."""
+        ...
+
+    def refusal(self) -> Refusal | None:
+        """Return why the collector has refused the connection, None if it has not."""
+        ...
+
+    def settle(self) -> None:
+        """Note that the collector has accepted the connection."""
         ...
 
 
@@ -102,19 +126,21 @@ class SocketLink:
                 socket.curve_serverkey = settings.key.server_public
                 socket.curve_publickey = settings.key.public
                 socket.curve_secretkey = settings.key.secret
-            socket.connect(settings.endpoint)
             poll = new_poll()
             poll.register(socket.getsockopt(zmq.FD), select.POLLIN)
+            monitor = socket.get_monitor_socket(_FAILURES)
+            socket.connect(settings.endpoint)
         except Exception:
-            socket.close(linger=0)
+            _close(socket, 0)
             raise
         self.wait: Callable[[int], object] = poll.poll
+        self._monitor: zmq.Socket[bytes] | None = monitor
         return socket
 
     def renew(self) -> None:
         """Replace the connection; the old one stays if that fails."""
         before, self._socket = self._socket, self._connect()
-        before.close(linger=0)
+        _close(before, 0)
 
     def send(self, frames: Sequence[bytes]) -> bool:
         """Send a message; see `Link`."""
@@ -134,5 +160,46 @@ class SocketLink:
 
     def close(self, linger_ms: int) -> None:
         """Close the socket and the context; left open, they would block the garbage collection."""
-        self._socket.close(linger=linger_ms)
+        _close(self._socket, linger_ms)
         self._context.term()
+
+    def refusal(self) -> Refusal | None:
+        """Return why the collector has refused the connection; see `Link`."""
+        while self._monitor is not None:
+            try:
+                event, _address = self._monitor.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            number, value = _EVENT.unpack(event)
+            if number == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+                return self._explain(
+                    "key refused", "does not admit this service's key; see 'ztrace keys list'"
+                )
+            if value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
+                if self._settings.key is None:
+                    return self._explain("no key", "admits keys only; set ZTRACE_KEY, see 'ztrace keys add'")
+                return self._explain(
+                    "key not wanted", "has no keys; start it with --keys, or unset ZTRACE_KEY"
+                )
+        return None
+
+    def _explain(self, reason: str, rest: str) -> Refusal:
+        return Refusal(reason, f"{reason}: the collector at {self._settings.endpoint} {rest}")
+
+    def settle(self) -> None:
+        """Close the monitor, which nothing more is expected from, and its descriptors; see `Link`."""
+        if self._monitor is not None:
+            self._monitor = None
+            _stop_monitor(self._socket)
+
+
+def _close(socket: "zmq.Socket[bytes]", linger_ms: int) -> None:
+    _stop_monitor(socket)
+    socket.close(linger=linger_ms)
+
+
+def _stop_monitor(socket: "zmq.Socket[bytes]") -> None:
+    monitor = socket._monitor_socket
+    if monitor is not None:
+        socket.disable_monitor()
+        monitor.close(linger=0)

@@ -234,7 +234,8 @@ class Publisher:
             where = f", kept in {self.settings.spool}"
             if kept < left:
                 where = f", {kept:,} of them kept in {self.settings.spool}" if kept else ""
-            print(f"ztrace: {number} not delivered to {self.settings.endpoint}{where}", file=sys.stderr)
+            why = "" if self.worker is None or self.worker.refusal is None else f" ({self.worker.refusal})"
+            print(f"ztrace: {number} not delivered to {self.settings.endpoint}{where}{why}", file=sys.stderr)
 
     def abandon(self) -> None:
         """Release the parent's files in a forked child."""

@@ -51,6 +51,7 @@ class Worker:
         begun: the thread has started.
         running: the thread has not ended.
         reached: the collector has connected.
+        refusal: reason for which the collector refuses the connection, if it does.
         taken: spans taken from the queue.
         refused: spans taken from the queue that could not be encoded.
         filling: odd while spans are in neither the queue nor the window.
@@ -77,6 +78,9 @@ class Worker:
         self.begun = False
         self.running = True
         self.reached = False
+        self.refusal: str | None = None
+        self._warned = False
+        self._renew_s = RENEW_S
         self.taken = self.refused = 0
         self.filling = 0
         self._publisher = publisher
@@ -198,6 +202,7 @@ class Worker:
             self._delivery.start_over(self._clocks.monotonic_s())
             self._delivery.send(self._link.send, self._clocks.monotonic_s())
         if self._link is not None:
+            self._hear_refusal(self._link)
             self._link.close(int(1000 * GOODBYE_S))
 
     def _say_bye(self) -> None:
@@ -242,6 +247,8 @@ class Worker:
             now_s = self._clocks.monotonic_s()
             if frame[:1] == b"\x01":
                 self._connected = self.reached = True
+                self.refusal, self._renew_s = None, RENEW_S
+                self._link.settle()
                 self._delivery.start_over(now_s)
                 if self._adoption is not None:
                     self._adoption.start_over(now_s)
@@ -308,8 +315,10 @@ class Worker:
         if self._link is None:
             return
         if not self._connected:
-            if now_s - self._heard_s >= RENEW_S:
+            self._hear_refusal(self._link)
+            if now_s - self._heard_s >= self._renew_s:
                 self._heard_s = now_s
+                self._renew_s = min(RENEW_S, 2 * self._renew_s)
                 self._link.renew()
             return
         self._heard_s = now_s
@@ -318,6 +327,17 @@ class Worker:
         self._send_due()
         if now_s - self._spoke_s >= BEAT_S and self._delivery.send_beat(self._link.send):
             self._spoke_s = now_s
+
+    def _hear_refusal(self, link: Link) -> None:
+        """Warn the user of the first refusal: libzmq does not retry, and nothing else would tell."""
+        refusal = link.refusal()
+        if refusal is not None:
+            if self.refusal is None:
+                self._renew_s = BEAT_S
+            self.refusal = refusal.reason
+            if not self._warned:
+                self._warned = True
+                diagnostics.warn(refusal.advice)
 
     def _send_due(self) -> None:
         """Send the spans that have been open for long."""

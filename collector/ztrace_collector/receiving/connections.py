@@ -20,7 +20,14 @@ import zmq
 from zmq.auth.base import Authenticator
 
 from ztrace_collector.receiving.weighing import Scales
-from ztrace_collector.refusals import CONNECTION_LIMIT, HANDSHAKE_DENIED, HANDSHAKE_FAILED, OVERSIZED, Note
+from ztrace_collector.refusals import (
+    CONNECTION_LIMIT,
+    HANDSHAKE_DENIED,
+    HANDSHAKE_FAILED,
+    NO_KEY,
+    OVERSIZED,
+    Note,
+)
 
 #: Timeout of a handshake, after which libzmq closes the connection.
 HANDSHAKE_MS = 2000
@@ -68,6 +75,11 @@ class Connections:
         self.limit = _raise_limit()
         self.scales = Scales()
         self._xsub = xsub
+        self._keyed = admits is not None
+        # Peers without a key close the connection as well, and libzmq reports a mismatch only if it is first.
+        self._usual_failure = "not ZeroMQ 4, no key, or not finished in time"
+        if not self._keyed:
+            self._usual_failure = "not ZeroMQ 4, or not finished in time"
         self._authenticator = Authenticator(context)
         if admits is not None:
             self._authenticator.configure_curve_callback(_DOMAIN, admits)
@@ -156,7 +168,11 @@ class Connections:
             self._told += 1
             note(HANDSHAKE_DENIED, "a key that is unknown or revoked")
         elif value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
-            self._failure = "one side has keys and the other has not"
+            if self._keyed:
+                self._told += 1
+                note(NO_KEY, "no key: give the service a ZTRACE_KEY, made by 'ztrace keys add'")
+            else:
+                self._failure = "a key, and the collector has none: start it with --keys"
 
     def _cut_off(self, number: int) -> None:
         """Close a connection; libzmq frees what it holds for it, and tells that it is closed."""
@@ -184,7 +200,7 @@ class Connections:
         failed = self._accepted - self._succeeded - self._told - undecided
         if failed > 0:
             self._told += failed
-            note(HANDSHAKE_FAILED, self._failure or "not ZeroMQ 4, or not finished in time", failed)
+            note(HANDSHAKE_FAILED, self._failure or self._usual_failure, failed)
             self._failure = ""
 
 
