@@ -11,6 +11,7 @@ import mmap
 import sys
 
 from ztrace.context import get_current
+from ztrace.interpreter.interrupts import is_interrupt
 from ztrace.native import getpid
 
 #: Advice of madvise(2) that `mmap` has no name for.
@@ -36,9 +37,11 @@ def _mark_page() -> object | None:
     page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     try:
         page.madvise(_MADV_WIPEONFORK)
-    except OSError:  # An older kernel.
+    except OSError as error:
         page.close()
-        return None
+        if is_interrupt(error):
+            raise
+        return None  # An older kernel.
     page[0] = 1
 
     class Byte(_SimpleCData):  # type: ignore[type-arg]

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
+from ztrace.interpreter.interrupts import is_interrupt
 from ztrace.native import get_ident, getpid, monotonic
 from ztrace.process.notices import Notices
 
@@ -83,8 +84,10 @@ def _set_handler() -> bool:
         return False
     try:
         signal.signal(signal.SIGTERM, _handle)
-    except ValueError:  # Not the main thread.
-        return False
+    except ValueError as error:
+        if is_interrupt(error):
+            raise
+        return False  # Not the main thread.
     _main = get_ident()
     return True
 
@@ -95,8 +98,10 @@ def _listen() -> None:
         _came_s = 0.0
         try:
             _notices = Notices(signal.SIGTERM)
-        except OSError:  # No descriptors: the handler is there nevertheless.
-            return
+        except OSError as error:
+            if is_interrupt(error):
+                raise
+            return  # No descriptors: the handler is there nevertheless.
 
 
 def _stop_listening(*, for_good: bool = False) -> None:
@@ -126,7 +131,9 @@ def _is_unhandled() -> bool:
         with open("/proc/self/status", "rb") as lines:
             status = dict(line.split(b":", 1) for line in lines if line.startswith((b"SigIgn", b"SigCgt")))
         return not (int(status[b"SigIgn"], 16) | int(status[b"SigCgt"], 16)) & _SIGTERM_BIT
-    except (OSError, KeyError, ValueError):
+    except (OSError, KeyError, ValueError) as error:
+        if is_interrupt(error):
+            raise
         return "gevent" not in sys.modules
 
 

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable
 
+from ztrace.interpreter.interrupts import is_interrupt
 from ztrace.native import start_new_thread
 from ztrace.process.probing import Shortage
 
@@ -32,6 +33,8 @@ def start_thread(run: Callable[[], object]) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _OWN)
         start_new_thread(run, ())
     except RuntimeError as error:
+        if is_interrupt(error):
+            raise
         raise Shortage(f"no thread can be started ({error})") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from ztrace import diagnostics
 from ztrace.context import Register, Target
+from ztrace.interpreter.interrupts import is_interrupt
 from ztrace.native import (
     getpid,
     monotonic,
@@ -174,14 +175,14 @@ class Publisher:
         Returns:
             False if the deadline came first.
         """
-        self.start()
-        worker = self.worker
-        if worker is None:
-            return not self.dropped and not self.queue
+        hurried: Worker | None = None
         wanted: int | None = None
 
         def stored() -> bool:
             nonlocal wanted
+            worker = self.worker
+            if worker is None:
+                return not self.dropped and not self.queue
             if wanted is None:
                 filling = worker.filling
                 ended = worker.window.batched + worker.refused + len(self.queue)
@@ -191,10 +192,14 @@ class Publisher:
             return worker.window.retired + worker.refused >= wanted
 
         def is_over() -> bool:
-            self.start()  # What was short may be there by now.
-            return stored() or not worker.running
+            nonlocal hurried
+            self.start()  # Threads that were short may be there by now, or an interrupted start over.
+            worker = self.worker
+            if worker is not None and worker is not hurried:
+                hurried = worker
+                worker.hurry(timeout_s)
+            return stored() or (worker is not None and not worker.running)
 
-        worker.hurry(timeout_s)
         return _wait(is_over, timeout_s) and stored()
 
     def close(self, timeout_s: float, sleep: Callable[[float], None] = sleep_and_switch) -> Remainder:
@@ -270,6 +275,8 @@ class Publisher:
         try:
             self._spool = open_storage()
         except OSError as error:
+            if is_interrupt(error):
+                raise
             if error.errno in _PASSING:
                 raise Shortage(f"the spool cannot be opened ({error.strerror})") from error
             self._open_storage = self._count = None
