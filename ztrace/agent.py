@@ -1,7 +1,7 @@
-"""The agent's life in a process: configured, forked, shut down.
+"""The agent's life cycle in a process: configured, forked, shut down.
 
-`spans.publisher` is the one switch: while it is None nothing is recorded. Everything here may be called at
-any time and from any thread, and none of it raises.
+`spans.publisher` is the only switch: nothing is recorded while it is None. All functions here may be called
+at any time and from any thread, and none raises.
 """
 
 import atexit
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from ztrace.publishing.window import Storage
     from ztrace.wire import Identity
 
-#: What `shutdown` at exit may take of the program's time.
+#: Timeout of the `shutdown` at exit.
 EXIT_TIMEOUT_S = 2.0
 
 #: Publishers of the parent, kept alive in a forked child: closing their sockets here would disturb it.
 _inherited: list[object] = []
 _hooked = False
-#: The interpreter is about to end, and this publisher's time is over: others may still have spans to send.
+#: The interpreter is exiting, and the publisher is closed: other tracers may still have spans to send.
 exiting = False
 #: Publisher that `shutdown` is waiting for.
 _closing: "Publisher | None" = None
-#: By process id, for the threads of a child that find out about its fork at once: a lock of the parent's may
-#: be held by a thread that the child does not have.
+#: Locks by process id, for threads of a child that detect its fork at once: a thread that the child does not
+#: have may hold a lock of the parent's.
 _forks: dict[int, Any] = {}
 
 
@@ -54,26 +54,26 @@ def configure(
     linger_ms: int | None = None,
     spool_bytes: int | None = None,
 ) -> None:
-    """Begin to publish spans; nothing is recorded before.
+    """Start recording and publishing spans.
 
-    What is not given comes from the ``ZTRACE_*`` variables, then from defaults: the script's name, and the
-    collector's usual address. ZTRACE_DISABLED=1 keeps everything off. A second call starts anew.
-    A setting that cannot be used is logged, and the program goes on untraced.
+    Arguments that are not given default to the ``ZTRACE_*`` variables, then to built-in values: the script's
+    name and the collector's default address. ZTRACE_DISABLED=1 disables everything. A second call replaces
+    the first configuration. An invalid setting is logged, and the program runs untraced.
 
     Args:
-        service: the name this process's spans carry.
+        service: name of the service that the spans carry.
         endpoint: the collector's ZeroMQ address, as in ``tcp://127.0.0.1:4710``.
-        key: what ``ztrace keys add`` printed for this service.
-        spool: a folder where spans wait that a killed process could not deliver.
-        scrub_keys: further names of attributes whose values stay here.
-        scrub_values: further regular expressions for what stays here, wherever it stands.
-        frames: ``all`` keeps ztrace's frames and RPC libraries' in exceptions.
-        record_locals: whether exceptions carry the local variables of the program's own frames.
-        queue_spans: how many spans may wait to be encoded.
-        window_bytes: how much may wait in memory to be stored.
-        batch_spans: how many spans are sent at once.
-        linger_ms: how long a span waits at most before it is sent.
-        spool_bytes: how large the folder may become.
+        key: the line that ``ztrace keys add`` printed for this service.
+        spool: folder for spans that a killed process could not deliver.
+        scrub_keys: further names of attributes whose values must not leave the process.
+        scrub_values: further regular expressions of text that must not leave the process.
+        frames: ``all`` keeps the frames of ztrace and of RPC libraries in exceptions.
+        record_locals: record the local variables of the program's own frames with exceptions.
+        queue_spans: limit of spans waiting to be encoded.
+        window_bytes: limit of bytes waiting in memory to be stored.
+        batch_spans: spans sent at once.
+        linger_ms: longest wait of a span before it is sent.
+        spool_bytes: size limit of the folder.
     """
     try:
         settings = read_settings(
@@ -107,7 +107,7 @@ def configure(
 
 
 def is_configured() -> bool:
-    """Tell whether spans are being recorded."""
+    """Return whether spans are recorded."""
     return spans.publisher is not None
 
 
@@ -150,10 +150,10 @@ def find_storage(
 
 
 def flush(timeout_s: float = 2.0) -> bool:
-    """Wait until the spans ended so far are stored by the collector.
+    """Wait until the collector has stored the spans ended so far.
 
     Returns:
-        True if they are; False if the deadline came first.
+        False if the deadline came first.
     """
     try:
         publisher = current_publisher()

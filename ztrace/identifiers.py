@@ -1,8 +1,8 @@
 """Trace and span ids: bytes inside, hex outside.
 
-A trace id begins with six bytes of Unix milliseconds and ends with ten random ones: ids made at the same time
-lie side by side in the store's index, and the last seven bytes stay random as W3C's flag 02 asks. A span id
-is eight random bytes, never all zero.
+A trace id starts with six bytes of Unix milliseconds and ends with ten random bytes: ids of the same time are
+adjacent in the store's index, and the last seven bytes are random, as W3C's flag 02 requires. A span id is
+eight random bytes, never all zero.
 
 Source: W3C Trace Context level 2, "random-trace-id flag"; RFC 9562 for the same layout in UUID version 7.
 """
@@ -11,7 +11,7 @@ from struct import Struct
 
 from ztrace.native import urandom
 
-#: Span ids drawn from the system's randomness at once: taking one from a list is all that a span pays.
+#: Span ids drawn from the system's randomness at once: a span only takes one from a list.
 _DRAWN = 512
 #: Random bytes at the end of a trace id.
 _TAIL_BYTES = 10
@@ -20,7 +20,7 @@ _cut_tails = Struct(f"{_TAIL_BYTES}s" * _DRAWN).unpack
 
 _span_ids: list[bytes] = []
 _tails: list[bytes] = []
-#: Milliseconds and the bytes for them, of the last trace id: others begin with the same.
+#: Milliseconds of the last trace id and their bytes, with which others start too.
 _moment = (0, bytes(6))
 
 #: ``take_span_id()`` returns eight random bytes, never all zero, or raises IndexError: then `draw_span_ids`.
@@ -37,7 +37,7 @@ def draw_span_ids() -> bytes:
 
 
 def new_trace_id(now_ns: int) -> bytes:
-    """Return a trace id that begins with ``now_ns`` (Unix)."""
+    """Return a trace id that starts with ``now_ns`` (Unix)."""
     global _moment
     try:
         tail = _tails.pop()
@@ -53,6 +53,6 @@ def new_trace_id(now_ns: int) -> bytes:
 
 
 def forget() -> None:
-    """Throw away what was drawn: a forked child must not use its parent's ids."""
+    """Discard the drawn ids: a forked child must not use its parent's."""
     _span_ids.clear()
     _tails.clear()

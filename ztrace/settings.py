@@ -1,4 +1,4 @@
-"""What the agent can be told, by arguments or by ZTRACE_* variables; arguments win.
+"""Settings of the agent, from arguments and ZTRACE_* variables; arguments take precedence.
 
 The full list is in docs/reference/settings.md.
 """
@@ -15,29 +15,30 @@ if TYPE_CHECKING:
     from ztrace.enrolment import Enrolment
     from ztrace.scrubbing.rules import Rules
 
-#: Characters of a name that is sent with each message.
+#: Characters kept of a name that is sent with each message.
 _MAX_NAME = 256
-#: What turns a switch off; anything else turns it on.
+#: Values that turn a switch off; all others turn it on.
 _OFF = ("", "0", "false", "no")
 
 
 class Settings(NamedTuple):
-    """How one process publishes.
+    """Settings of one process.
 
     Attributes:
-        service: the name its spans carry.
+        service: name of the service.
         endpoint: the collector's ZeroMQ address.
-        host: this machine's name.
+        host: name of the machine.
         disabled: record nothing at all.
-        queue_spans: how many spans may wait to be encoded.
-        window_bytes: how much may wait in memory to be stored.
-        batch_spans: how many spans are sent at once.
-        linger_s: how long a span waits at most before it is sent.
-        spool: the folder in which what waits to be stored outlives the process; None for none.
-        spool_bytes: how large the folder may become.
-        key: what the collector lets this service in with.
-        scrub: what must not leave the process; None for anything may.
-        all_frames: keep those of ztrace and of RPC libraries.
+        queue_spans: limit of spans waiting to be encoded.
+        window_bytes: limit of bytes waiting in memory to be stored.
+        batch_spans: spans sent at once.
+        linger_s: longest wait of a span before it is sent.
+        spool: absolute path of the folder for undelivered spans, which outlive the process there; None for no
+            folder.
+        spool_bytes: size limit of the folder.
+        key: enrolment with which the collector admits this service.
+        scrub: definition of the secrets that must not leave the process; None to keep everything.
+        all_frames: keep frames of ztrace and of RPC libraries.
         record_locals: record local variables with frames.
         debug: log each of ztrace's own failures with its traceback.
     """
@@ -67,9 +68,9 @@ class Limit(NamedTuple):
     most: int
 
 
-#: By variable. A span waits in the queue until it is encoded: a tight loop makes 40,000 between two looks of
-#: the thread, and 100,000 take some 60 MB. Encoded, 64 MiB are about 600,000 spans. A batch of 1,024 keeps
-#: the interpreter for 0.8 ms; smaller ones would not empty the queue beside a program that computes.
+#: Limits by variable. A span waits in the queue until it is encoded: a tight loop makes 40,000 between two
+#: turns of the thread, and 100,000 take some 60 MB. Encoded, 64 MiB are about 600,000 spans. A batch of 1,024
+#: keeps the interpreter for 0.8 ms; smaller batches would not empty the queue beside a program that computes.
 LIMITS = {
     "ZTRACE_QUEUE_SPANS": Limit(100_000, 1, 10_000_000),
     "ZTRACE_WINDOW_BYTES": Limit(64 << 20, 1 << 20, 1 << 40),
@@ -99,7 +100,7 @@ def read_settings(
     """Combine arguments, environment and defaults.
 
     Raises:
-        SettingsError: one of them cannot be used.
+        SettingsError: a value is invalid.
     """
     endpoint = endpoint or environ.get("ZTRACE_ENDPOINT") or DEFAULT_ENDPOINT
     if not can_connect(endpoint):
@@ -159,7 +160,7 @@ def _read_key(text: str | None, service: str | None) -> "Enrolment | None":
 
 
 def _read_rules(keys: Sequence[str], values: Sequence[str], environ: Mapping[str, str]) -> "Rules | None":
-    from ztrace.scrubbing.rules import make_rules  # Its patterns are not needed by a disabled process.
+    from ztrace.scrubbing.rules import make_rules  # A disabled process does not need its patterns.
 
     further = [key.strip() for key in environ.get("ZTRACE_SCRUB_KEYS", "").split(",")]
     pattern = environ.get("ZTRACE_SCRUB_VALUES")
@@ -186,7 +187,7 @@ def _read_number(variable: str, value: object) -> int:
 
 
 def _fit(name: object) -> str:
-    """Return the name as each message can carry it: environments and file names need not be UTF-8."""
+    """Return the name truncated and in UTF-8, which environments and file names need not be in."""
     return str(name)[:_MAX_NAME].encode("utf-8", "replace").decode("utf-8")
 
 

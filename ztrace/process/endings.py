@@ -13,28 +13,30 @@ from ztrace.native import getpid
 
 #: Timeout of the delivery at the end of a child.
 _TIMEOUT_S = 2.0
+#: multiprocessing, and the copy of it that serializes by dill.
+_PACKAGES = ("multiprocessing", "multiprocess")
 #: Priority among the finalizers: those of the program's own come first.
 _PRIORITY = 0
 
 
 def close_at_end(close: Callable[[float], object]) -> None:
     """Have a function called with a timeout when this process, a child of such a package, ends."""
-    util: Any = sys.modules.get("multiprocessing.util")
-    process: Any = sys.modules.get("multiprocessing.process")
-    if util is None or process is None:
-        return
-    # billiard sets the current process of multiprocessing too, but no `parent_process`.
-    current = process.current_process()
-    if getattr(current, "_parent_pid", None) is None:
-        return
     pid = getpid()
 
-    def end(*_: object) -> None:
+    def end() -> None:
         if getpid() == pid:
             close(_TIMEOUT_S)
 
-    util.Finalize(None, end, exitpriority=_PRIORITY)
-    _close_before_exit(getattr(current, "_target", None), end)
+    for package in _PACKAGES:
+        util: Any = sys.modules.get(f"{package}.util")
+        process: Any = sys.modules.get(f"{package}.process")
+        if util is None or process is None:
+            continue
+        # billiard sets the current process of multiprocessing too, but no `parent_process`.
+        current = process.current_process()
+        if getattr(current, "_parent_pid", None) is not None:
+            util.Finalize(None, end, exitpriority=_PRIORITY)
+            _close_before_exit(getattr(current, "_target", None), end)
 
 
 def _close_before_exit(worker: Any, end: Callable[[], None]) -> None:

@@ -1,8 +1,8 @@
-"""One incarnation's batches on their way to the collector: sent in order, again if need be, until stored.
+"""Delivery of one incarnation's batches: sent in order, and resent until the collector has stored them.
 
-One idea: the collector answers with the next sequence number it wants; everything below is retired, and after
-a lost connection, or too long a silence, sending starts over at the oldest (go back N). Nothing here waits or
-knows the time: `ztrace.publishing.worker` says when it is, so that a test can.
+One idea: the collector answers with the next sequence number that it expects; all entries below are retired,
+and after a lost connection or too long a silence, sending restarts at the oldest entry (go back N). Nothing
+here waits or reads a clock: the caller passes the time, and so can a test.
 
 Source: the measurements in docs/adr/0002-delivery.md; the frames in `ztrace.wire`.
 """
@@ -13,23 +13,23 @@ from typing import NamedTuple
 from ztrace.publishing.window import Window
 from ztrace.wire import BEAT, OPEN, TOPIC, Header, Identity, pack_header
 
-#: Entries on their way at once.
+#: Limit of entries in flight.
 IN_FLIGHT = 32
-#: Without progress for this long everything in flight is sent again; doubles up to the second figure. One
-#: second made a slow collector drown in duplicates.
+#: Time without progress after which all entries in flight are resent, and the limit up to which it doubles.
+#: One second flooded a slow collector with duplicates.
 RESEND_S, RESEND_MAX_S = 5.0, 60.0
 
-#: Sends a message whole, or says that there is no room for it now.
+#: Function that sends a message whole, or returns False if there is no room for it now.
 Send = Callable[[Sequence[bytes]], bool]
 
 
 class Totals(NamedTuple):
-    """What an incarnation says of itself in every message.
+    """Counts of an incarnation that every message carries.
 
     Attributes:
         created: spans that have ended.
-        dropped: spans that were given no number.
-        mended: what was cut, replaced or failed at, by reason.
+        dropped: spans without a sequence number.
+        mended: corrections and failures, by reason.
     """
 
     created: int
@@ -38,12 +38,12 @@ class Totals(NamedTuple):
 
 
 class Delivery:
-    """A window, and how far the collector has come with it.
+    """Progress of the collector in a window.
 
     Attributes:
-        window: what is to be delivered.
-        limit: how many of its entries may be on their way at once.
-        progress_s: when the collector last had some of it, or there was nothing on its way.
+        window: entries to deliver.
+        limit: limit of entries in flight.
+        progress_s: time at which the collector last acknowledged entries, or none was in flight.
     """
 
     limit = IN_FLIGHT
@@ -54,7 +54,7 @@ class Delivery:
         self.window = window
         self._identity = identity
         self._totals = totals
-        #: The number to send next over the present connection, and how many entries it has on the way.
+        #: Number to send next over the current connection, and entries in flight.
         self._next = window.floor
         self._in_flight = 0
         self.progress_s = now_s
@@ -62,22 +62,22 @@ class Delivery:
 
     @property
     def incarnation(self) -> bytes:
-        """Whose acknowledgements this wants."""
+        """Id of the incarnation whose acknowledgements are expected."""
         return self._identity.incarnation
 
     @property
     def has_more(self) -> bool:
-        """There is something that has not been sent over the present connection."""
+        """True while entries have not been sent over the current connection."""
         return self._next < self.window.next_sequence
 
     def start_over(self, now_s: float) -> None:
-        """Begin again with the oldest entry: the connection is new, or what was sent seems lost."""
+        """Restart at the oldest entry: the connection is new, or the entries in flight seem lost."""
         self._next = self.window.floor
         self._in_flight = 0
         self.progress_s = now_s
 
     def acknowledge(self, next_sequence: int, now_s: float) -> None:
-        """Take the collector's word that everything below a number is stored."""
+        """Retire the entries below a number, which the collector has stored."""
         retired = self.window.retire(next_sequence)
         if retired:
             self._in_flight = max(0, self._in_flight - retired)
@@ -86,10 +86,10 @@ class Delivery:
             self._resend_s = RESEND_S
 
     def send(self, send: Send, now_s: float) -> bool:
-        """Send one entry, if there is one whose turn it is.
+        """Send the next entry, if the limit allows it.
 
         Returns:
-            Whether it was sent.
+            False if there was none, or no room for it.
         """
         if self._in_flight and now_s - self.progress_s > self._resend_s:
             self.start_over(now_s)
@@ -99,7 +99,7 @@ class Delivery:
             return False
         if not self._in_flight:
             self.progress_s = now_s
-        body = self.window.body_of(entry)  # First: it may turn out to be a tombstone.
+        body = self.window.body_of(entry)  # First: an unreadable batch becomes a tombstone.
         header = self._header(entry.kind, entry.sequence, entry.covered, entry.span_count)
         if not send((TOPIC, header, body)):
             return False
@@ -109,7 +109,7 @@ class Delivery:
         return True
 
     def send_beat(self, send: Send) -> bool:
-        """Say that the incarnation is alive, and ask for an acknowledgement that may have been lost."""
+        """Send a sign of life, which requests an acknowledgement that may have been lost."""
         return send((TOPIC, self._header(BEAT, self.window.next_sequence, 0, 0), b""))
 
     def send_open(self, send: Send, span_count: int, body: bytes) -> bool:

@@ -1,8 +1,8 @@
-"""What a publisher keeps until the collector has it: batches, and tombstones in place of those given up.
+"""The window: batches that a publisher keeps until they are stored, and tombstones of those given up.
 
-One idea: the window is a row of sequence numbers without a hole. A batch that has to go for want of room
-leaves a tombstone with its number and count, so whatever is lost here is told to the collector as exactly as
-what is delivered. Only what was never sent can become a tombstone, and one that was sent never grows: the
+One idea: the sequence numbers of the window have no gap. A batch that is dropped for lack of room leaves a
+tombstone with its number and span count, so a loss is reported to the collector as exactly as a delivery.
+Only a batch that was never sent can become a tombstone, and a tombstone that was sent never grows: the
 collector may have either, and counts each number once.
 """
 
@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from ztrace import diagnostics
 from ztrace.wire import DATA, TOMBSTONE, pack_stretch
 
-#: What an entry costs besides its body, so that a window of many small batches is bounded as well.
+#: Bytes of an entry besides its body: a window of many small batches is bounded too.
 ENTRY_BYTES = 300
 
 
@@ -21,14 +21,14 @@ class Place(NamedTuple):
     """Location of a batch on a shelf: a record of a segment of the spool.
 
     Attributes:
-        sequence: its number.
-        spans_before: spans of all batches with lower numbers, whatever became of them.
-        span_count: its own.
-        first_ns: when the first of its spans ended, Unix.
-        last_ns: when the last one did.
-        segment: the number of its segment.
-        offset: where its record begins.
-        size: bytes of its body.
+        sequence: number of the batch.
+        spans_before: spans of all batches with lower numbers, delivered or not.
+        span_count: spans of the batch.
+        first_ns: end of its first span, Unix.
+        last_ns: end of its last span, Unix.
+        segment: number of the segment.
+        offset: start of the record in the segment, in bytes.
+        size: bytes of the body.
     """
 
     sequence: int
@@ -42,36 +42,36 @@ class Place(NamedTuple):
 
 
 class Shelf(Protocol):
-    """Storage for bodies outside memory: a `ztrace.spooling.spool.Spool`, or what is left of one."""
+    """Storage for bodies outside memory: a `ztrace.spooling.spool.Spool`, or an orphaned one."""
 
     def append(
         self, sequence: int, spans_before: int, span_count: int, first_ns: int, last_ns: int, body: bytes
     ) -> Place:
-        """Keep a batch.
+        """Store a batch.
 
         Raises:
-            OSError: there is no room.
+            OSError: the disk or the spool is full.
         """
         ...
 
     def read(self, place: Place) -> bytes:
-        """Return a body.
+        """Return the body of a batch.
 
         Raises:
-            OSError, ValueError: it is gone or damaged.
+            OSError, ValueError: the body is missing or damaged.
         """
         ...
 
     def release(self, floor: int, retired: int) -> None:
-        """Forget what is below a sequence number: so many spans."""
+        """Release the batches below a sequence number, which hold a number of spans."""
         ...
 
 
 class Storage(Shelf, Protocol):
-    """A shelf that outlives its process: a `ztrace.spooling.spool.Spool`.
+    """Shelf that outlives its process: a `ztrace.spooling.spool.Spool`.
 
     Attributes:
-        count: called by any thread, once for each span that has ended, before the span is queued.
+        count: function to call once per ended span, before the span is queued; thread-safe.
         is_there: whether another process can find the shelf.
     """
 
@@ -96,19 +96,19 @@ class Storage(Shelf, Protocol):
 
 
 class Entry:
-    """Some sequence numbers, and what is sent for them.
+    """Consecutive sequence numbers, and the message for them.
 
     Attributes:
         kind: DATA, TOMBSTONE, BYE or CRASH.
         sequence: the first number.
-        covered: how many numbers.
-        span_count: spans in the body, or gone.
-        first_ns, last_ns: between which times these spans ended, Unix.
-        body: None if it is on the shelf, at ``place``, or there is none.
-        sent: it has been on its way once, so the collector may have it.
+        covered: count of numbers.
+        span_count: spans in the body, or dropped.
+        first_ns, last_ns: range of these spans' ends, Unix.
+        body: body of the message; None if it is on the shelf, at ``place``, or there is none.
+        sent: the entry was sent once, so the collector may have it.
     """
 
-    # Not a dataclass: importing those takes longer than all the rest that a program waits for.
+    # Not a dataclass: importing `dataclasses` takes longer than everything else the program waits for.
     __slots__ = ("body", "covered", "first_ns", "kind", "last_ns", "place", "sent", "sequence", "span_count")
 
     def __init__(
@@ -134,7 +134,7 @@ class Entry:
 
     @property
     def end(self) -> int:
-        """The number after its last."""
+        """Number that follows the last one."""
         return self.sequence + self.covered
 
 
@@ -142,9 +142,9 @@ class Window:
     """Entries in the order of their numbers.
 
     Attributes:
-        next_sequence: the number of the next entry.
-        batched: spans that were given a number so far.
-        retired: spans of the numbers that were acknowledged: of all below ``floor``, until it is given up.
+        next_sequence: number of the next entry.
+        batched: spans that have a number so far.
+        retired: spans of acknowledged numbers: of all below ``floor``, until the window is given up.
     """
 
     def __init__(self, limit_bytes: int, shelf: Shelf | None = None) -> None:
@@ -155,7 +155,7 @@ class Window:
         self._limit_bytes = limit_bytes
         self._bytes = 0
         self._shelf = shelf
-        #: Batches in memory that have never been sent, oldest first: what can be given up.
+        #: Batches in memory that were never sent, oldest first: they can be given up.
         self._expendable: deque[Entry] = deque()
         self._tombstone: Entry | None = None
 
@@ -164,7 +164,7 @@ class Window:
 
     @property
     def floor(self) -> int:
-        """The lowest number that is still kept."""
+        """Lowest number that is still kept."""
         return next(iter(self._entries), self.next_sequence)
 
     @property
@@ -173,7 +173,7 @@ class Window:
         return sum(entry.span_count for entry in self._entries.values() if entry.place is not None)
 
     def get(self, sequence: int) -> Entry | None:
-        """Return the entry that begins with a number."""
+        """Return the entry that starts with a number."""
         return self._entries.get(sequence)
 
     def begin(self, sequence: int, spans_before: int) -> None:
@@ -182,7 +182,7 @@ class Window:
         self.batched = self.retired = spans_before
 
     def add(self, span_count: int, first_ns: int, last_ns: int, body: bytes) -> None:
-        """Append a batch; if there is no room, the oldest that were never sent make it."""
+        """Append a batch, and give up the oldest unsent ones if there is no room."""
         entry = Entry(DATA, self.next_sequence, span_count, first_ns, last_ns, body)
         if self._shelf is not None:
             try:
@@ -199,23 +199,23 @@ class Window:
             self._bury(self._expendable.popleft())
 
     def restore(self, entry: Entry) -> None:
-        """Append an entry as it is."""
+        """Append an entry without storing it on the shelf."""
         self._entries[entry.sequence] = entry
         self._bytes += _size(entry)
         self.next_sequence = entry.end
         self.batched += entry.span_count
 
     def end(self, kind: int, first_ns: int, last_ns: int) -> None:
-        """Append a BYE or CRASH: nothing comes after it."""
+        """Append a BYE or CRASH, the last entry of an incarnation."""
         self.restore(Entry(kind, self.next_sequence, 0, first_ns, last_ns, pack_stretch(first_ns, last_ns)))
 
     def give_up(self) -> int | None:
-        """Forget everything: there is no time left to deliver it.
+        """Discard all entries, as no time is left to deliver them.
 
-        What was acknowledged stays known: the rest is what the collector finds missing.
+        The count of acknowledged spans is kept: the collector finds the others missing.
 
         Returns:
-            When the first of the spans ended, None if there were none.
+            The end of the first span discarded, None if there was none.
         """
         first_ns = min((entry.first_ns for entry in self._entries.values()), default=None)
         self._entries.clear()
@@ -224,7 +224,7 @@ class Window:
         return first_ns
 
     def body_of(self, entry: Entry) -> bytes:
-        """Return what is to be sent; a batch that cannot be read any more becomes a tombstone."""
+        """Return the body to send; a batch that is no longer readable becomes a tombstone."""
         if entry.body is None and entry.place is not None and self._shelf is not None:
             try:
                 return self._shelf.read(entry.place)
@@ -234,16 +234,16 @@ class Window:
         return pack_stretch(entry.first_ns, entry.last_ns) if entry.body is None else entry.body
 
     def mark_sent(self, entry: Entry) -> None:
-        """Remember that the collector may have it from now on."""
+        """Note that the collector may have the entry from now on."""
         entry.sent = True
         if self._expendable and self._expendable[0] is entry:
             self._expendable.popleft()
 
     def retire(self, next_sequence: int) -> int:
-        """Forget the entries below a number.
+        """Discard the entries below a number.
 
         Returns:
-            How many there were.
+            The count of entries discarded.
         """
         count = 0
         while self._entries:
@@ -261,7 +261,7 @@ class Window:
         return count
 
     def _bury(self, entry: Entry) -> None:
-        """Put a tombstone in place of a batch, or make the one before it longer."""
+        """Replace a batch by a tombstone, or extend the tombstone before it."""
         before = self._tombstone
         self._bytes -= _size(entry)
         if before is not None and not before.sent and before.end == entry.sequence:

@@ -152,13 +152,15 @@ WAYS = {
     "pool": "pool = billiard.Pool(4); pool.map(work, range(20)); pool.close(); pool.join()",
     "short lives": "pool = billiard.Pool(2, maxtasksperchild=1); pool.map(work, range(20), 1); pool.close();"
     " pool.join()",
+    "multiprocess": "import multiprocess; pool = multiprocess.Pool(4); pool.map(work, range(20));"
+    " pool.close(); pool.join()",
     "terminated": "pool = billiard.Pool(4); pool.map(work, range(20)); pool.terminate(); pool.join()",
 }
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_children_of_billiard_deliver(receiver: Receiver, way: str) -> None:
-    """Children of billiard, Celery's copy of multiprocessing, deliver their spans and say goodbye."""
+def test_children_of_copies_of_multiprocessing_deliver(receiver: Receiver, way: str) -> None:
+    """Children of billiard, Celery's copy of multiprocessing, and of multiprocess deliver and say goodbye."""
     run_program(BILLIARD.format(work=WAYS[way]), receiver.endpoint)
     assert sorted(map(int, receiver.names())) == list(range(20))
     children = {header.incarnation for header, _ in receiver.messages}
