@@ -14,6 +14,7 @@ from ztrace import diagnostics, identifiers, spans
 from ztrace.errors import SettingsError
 from ztrace.exceptions import frames as exception_frames
 from ztrace.exceptions import ownership
+from ztrace.interpreter import opcodes
 from ztrace.native import allocate_rlock, getpid, sleep, sleep_and_switch
 from ztrace.settings import Settings, read_settings
 
@@ -96,6 +97,7 @@ def configure(
         if settings.disabled:
             return
 
+        opcodes.prepare()
         _hook_process()
         ownership.note_configuring(sys._getframe(1).f_globals)
         exception_frames.show_all, exception_frames.show_locals = settings.all_frames, settings.record_locals

@@ -12,6 +12,12 @@ def opcode_of(name: str) -> int:
     return opcode.opmap[name]
 
 
+def prepare() -> None:
+    """Import the module of the numbers now: guards need it where no descriptor is left to read it with."""
+    for name in ("RAISE_VARARGS", "YIELD_VALUE", "RETURN_GENERATOR"):
+        opcode_of(name)
+
+
 def is_raise(step: TracebackType) -> bool:
     """Return whether a step of a traceback is at a ``raise`` statement that names an exception."""
     at = step.tb_lasti
