@@ -23,13 +23,9 @@ NEW_TRACE: Final = (3, "")
 #: State of most spans while they run: children of what was current before, with no other parts.
 RUNNING: Final = None
 #: Other states. A span that runs APART has parts to look at, and a LOOPED one is in a generator that a loop
-#: reads. A span whose start was interrupted is NEW again.
-NEW, RUNNING_APART, RUNNING_LOOPED, ENDED, ENDED_LOOPED, NEW_APART, NEW_IN_GENERATOR = range(7)
-
-#: States of spans that are parents of what starts within them, or later in a task that has inherited them.
-_PARENTS: Final = (RUNNING, RUNNING_APART, ENDED)
-#: States of spans that are made current again.
-_KEPT: Final = (*_PARENTS, RUNNING_LOOPED)
+#: reads. A span whose start was interrupted is NEW again. From ENDED on, a state is the time of the monotonic
+#: clock at which the span has ended.
+NEW, RUNNING_APART, RUNNING_LOOPED, ENDED_LOOPED, NEW_APART, NEW_IN_GENERATOR, ENDED = range(7)
 
 
 class Context:
@@ -64,7 +60,7 @@ class Context:
     def ended(self) -> bool:
         """Whether the span does not run."""
         state = self._state
-        return state is not None and (state >= ENDED or state == NEW)
+        return state is not None and not RUNNING_APART <= state <= RUNNING_LOOPED
 
     def set(self, /, **attributes: Any) -> None:
         """Ignore attributes: only a span that is recorded here keeps any."""
@@ -176,8 +172,7 @@ class ForeignSpan(LocalContext):
         """Be current no longer, whatever has begun or ended since."""
         if self.ended:
             return
-        self.mark_ns = now_ns = perf_counter_ns()  # As `ztrace.spans.Span` does at its end.
-        self._state = ENDED
+        self._state = now_ns = perf_counter_ns()
         above, before, current = self._above, self.apart.before, get_current()
         self._above = self.apart.before = None
         if current is self:
@@ -268,7 +263,7 @@ def find_parent(current: Context | None) -> Context | None:
             generator = current.apart.generator
             if generator is None or not is_waiting(generator):
                 break
-        elif state in _PARENTS:
+        elif state is RUNNING or state == RUNNING_APART or state >= ENDED:
             break
         current = outward(current)
     return current
@@ -276,9 +271,14 @@ def find_parent(current: Context | None) -> Context | None:
 
 def drop_over(current: Context | None) -> Context | None:
     """Return the context to restore: the current one, unless it is over and never a parent again."""
-    while isinstance(current, LocalContext) and current._state not in _KEPT:
+    while isinstance(current, LocalContext) and is_over(current._state):
         current = outward(current)
     return current
+
+
+def is_over(state: int | None) -> bool:
+    """Return whether a span is never a parent again: it has not started, or was in a loop's generator."""
+    return state is not None and (state == NEW or ENDED_LOOPED <= state < ENDED)
 
 
 def outward(span: LocalContext) -> Context | None:
@@ -286,7 +286,7 @@ def outward(span: LocalContext) -> Context | None:
     state = span._state
     if state is RUNNING or state == NEW:
         return span._above
-    return None if state == ENDED else span.apart.before
+    return None if state >= ENDED else span.apart.before
 
 
 def take_out(ended: Context | None, before: Context | None, current: Context | None) -> None:

@@ -27,6 +27,7 @@ from ztrace.context import (
     NEW_IN_GENERATOR,
     NEW_TRACE,
     RUNNING_APART,
+    RUNNING_LOOPED,
     Context,
     LocalContext,
     Target,
@@ -199,9 +200,9 @@ class Span(LocalContext):
         try:
             state = self._state
             if state is None or state:
-                if state is None or state < ENDED:
+                if state is None or state <= RUNNING_LOOPED:
                     return self
-                if state in (ENDED, ENDED_LOOPED):
+                if state >= ENDED or state == ENDED_LOOPED:
                     self.attributes = dict(self._given)
                 state = prepare(self, _getframe(1) if activate else None)
                 if self.kind == SERVER:
@@ -273,10 +274,9 @@ class Span(LocalContext):
     ) -> None:
         try:
             state = self._state
-            if state is not None and (state == NEW or state >= ENDED):
+            if state is not None and not RUNNING_APART <= state <= RUNNING_LOOPED:
                 return
-            self._state = ENDED
-            end_ns = perf_counter_ns()
+            self._state = end_ns = perf_counter_ns()
             above = outer = self._above
             cpu_ns = links = None
             if state is not None:
@@ -301,8 +301,9 @@ class Span(LocalContext):
             if self.open_children and self.mark_ns < end_ns:  # Not if one began since the clock was read.
                 self_ns -= end_ns - self.mark_ns
             if self.covered_ns:
-                self_ns = max(0, self_ns - self.covered_ns)
-            self.mark_ns = end_ns  # Read by `choose_parent`; the children still open no longer matter.
+                self_ns -= self.covered_ns
+                if self_ns < 0:
+                    self_ns = 0
             if exception is None:
                 status, failed = OK, None
             else:
@@ -365,7 +366,7 @@ class Span(LocalContext):
                     raise
         except BaseException as raised:
             try:
-                begun = state is None or NEW < state < ENDED
+                begun = state is None or RUNNING_APART <= state <= RUNNING_LOOPED
             except UnboundLocalError:  # It came before the first statement.
                 begun, state = False, self._state
             try:

@@ -63,7 +63,7 @@ def choose_parent(
     link = None
     if given is not None and getattr(given, "trace_id", None):
         parent = given
-    elif parent is not None and parent._state == ENDED and now_ns - parent.mark_ns > inherited_ns:
+    elif parent is not None and ENDED <= (parent._state or 0) < now_ns - inherited_ns:
         link, parent = parent, None
     if state or parent is not before:
         span._state, state, apart = NEW_APART, state or RUNNING_APART, span.apart

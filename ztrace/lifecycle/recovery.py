@@ -58,7 +58,7 @@ def finish(span: LocalContext, state: int | None, target: Target) -> None:
     """Complete an end, of which the record is in the queue or cannot be made.
 
     Args:
-        span: in the state ENDED.
+        span: in the state of an ended one.
         state: that it ran in.
         target: the publisher that it started with.
     """
