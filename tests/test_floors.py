@@ -35,7 +35,7 @@ FLOORS = (
     ("ztrace_collector", "layout refusals files __init__"),
     ("ztrace", "__init__ otel running"),
     ("ztrace", "agent"),
-    ("ztrace", "middleware decorating"),
+    ("ztrace", "middleware decorating logs"),
     ("ztrace", "spooling"),
     ("ztrace", "publishing"),
     ("ztrace", "propagation spans"),

@@ -13,6 +13,7 @@ publishes them to the collector (`ztrace collect`). It never raises into the pro
 from ztrace.agent import configure, flush, shutdown
 from ztrace.context import Context, SpanContext
 from ztrace.decorating.decorator import trace
+from ztrace.logs import install_log_record_factory, logging_filter
 from ztrace.middleware import instrument
 from ztrace.propagation import extract, inject
 from ztrace.spans import Span, current_span, span
@@ -28,7 +29,9 @@ __all__ = [
     "extract",
     "flush",
     "inject",
+    "install_log_record_factory",
     "instrument",
+    "logging_filter",
     "shutdown",
     "span",
     "trace",

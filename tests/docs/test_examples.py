@@ -95,6 +95,10 @@ class Bench:
         )
         return done.stdout.splitlines()
 
+    def read(self, name: str) -> str:
+        """Return the text of a file that a process has written."""
+        return (self._folder / name).read_text()
+
     def ask(self, *arguments: str) -> list[str]:
         """Run a ztrace command; return its lines of output."""
         return self.run("-c", ZTRACE, *arguments, "--db", str(self.database))
@@ -215,6 +219,16 @@ def test_pictures_of_the_tutorial(tutorial: Bench) -> None:
     )
     assert way == page_way
     assert drawn[0] == shown[0]
+
+
+def test_the_log_of_the_tutorial(tutorial: Bench) -> None:
+    """The line logged by the failed order names the failed tree and the span that logged it."""
+    (failed,) = (tree for tree in tutorial.trees() if tree["error_count"])
+    ids = f"trace={failed['trace_id']} span={failed['roots'][0]['span_id']}"
+    line = tutorial.read("shop.log").splitlines()[0]
+    assert line == f"no piano today {ids}"
+    (shown,) = printed("tutorial.md", "grep piano")
+    assert re.sub("[0-9a-f]{16,}", "…", shown) == re.sub("[0-9a-f]{16,}", "…", line)
 
 
 def test_lists_of_the_tutorial(tutorial: Bench) -> None:
