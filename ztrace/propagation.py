@@ -14,6 +14,8 @@ _KEYS = (("traceparent", "tracestate"), ("Traceparent", "Tracestate"), ("TRACEPA
 _NO_TRACE_ID, _NO_SPAN_ID = bytes(16), bytes(8)
 #: What W3C asks to pass on at least: list members, and characters in all.
 _MAX_MEMBERS, _MAX_STATE = 32, 512
+#: Longest traceparent of a future version that is read, and characters that are read of a tracestate.
+_MAX_TRACEPARENT, _MAX_STATE_READ = 512, 8192
 
 
 def inject(carrier: MutableMapping[str, str], context: Context | None = None) -> None:
@@ -60,8 +62,8 @@ def parse_traceparent(traceparent: object, tracestate: object = None) -> SpanCon
     Of a version above 00 what version 00 would have held is read, and 00 is sent on.
     """
     if isinstance(traceparent, bytes):
-        traceparent = traceparent.decode("ascii", "replace")
-    if not isinstance(traceparent, str):
+        traceparent = traceparent[: _MAX_TRACEPARENT + 1].decode("ascii", "replace")
+    if not isinstance(traceparent, str) or len(traceparent) > _MAX_TRACEPARENT:
         return None
     if len(traceparent) != 55 or traceparent[:3] != "00-":
         traceparent = _as_version_00(traceparent.strip())
@@ -93,6 +95,8 @@ def _cut_state(state: str) -> str:
 
     Of what W3C does not allow nothing is passed on: a line break would be one in the next request's headers.
     """
+    if len(state) > _MAX_STATE_READ:
+        state = state[:_MAX_STATE_READ].rpartition(",")[0]
     state = state.replace("\t", " ")
     if not (state.isascii() and state.isprintable()):
         return ""

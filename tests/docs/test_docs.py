@@ -19,6 +19,7 @@ from tests.docs import pages
 from ztrace import addresses, records, settings, wire
 from ztrace.exceptions import frames, marks, messages, origins, recording
 from ztrace.exceptions import locals as local_variables
+from ztrace.middleware import carriers, replies, trailers
 from ztrace.process import probing
 from ztrace.publishing import delivery, encoding, unfinished, values, worker
 from ztrace.scrubbing import rules
@@ -372,6 +373,9 @@ def test_every_reason_is_documented() -> None:
         encoding.REFUSED,
         rules.REASON,
         probing.SHORTAGE,
+        carriers.UNREADABLE,
+        replies.UNREADABLE,
+        trailers.UNREADABLE,
         *LOSS_COLUMNS,
     }
     for text in pages.sources():

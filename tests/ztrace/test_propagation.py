@@ -1,5 +1,6 @@
 """W3C trace context: parsing, formatting, injection and extraction."""
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -231,3 +232,19 @@ def test_what_is_no_carrier_does_no_harm(recorder: Recorder, counts: dict[str, i
     with ztrace.span("a"):
         ztrace.inject(carrier)
     assert (counts.pop("extract"), counts.pop("inject")) == (1, 1)
+
+
+def test_a_context_of_a_megabyte_is_not_copied() -> None:
+    """A huge traceparent is invalid, and of a huge tracestate only whole members at its start are read."""
+    huge = "x" * 1_000_000
+    contexts = [f" {VALID}{huge}", f"01-{TRACE}-{SPAN}-01-{huge}", f" {VALID}{huge}".encode()]
+    states = [(f"a=1,\tb={huge}", "a=1"), (huge, "")]
+    tracemalloc.start()
+    try:
+        for context in contexts:
+            assert parse_traceparent(context) is None
+        for state, kept in states:
+            assert read(VALID, state).w3c[1] == kept
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()

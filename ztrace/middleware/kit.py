@@ -9,8 +9,10 @@ origin back to the caller.
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
+from ztrace import diagnostics
 from ztrace.context import SpanContext, make_current
 from ztrace.exceptions import messages, origins
+from ztrace.middleware.carriers import UNREADABLE
 from ztrace.propagation import parse_traceparent
 from ztrace.spans import CONSUMER, Span, start_span
 
@@ -39,7 +41,12 @@ def read_context(header: Mapping[str, Any]) -> SpanContext | None:
     traceparent = header.get(OWN_CONTEXT)
     if type(traceparent) is not str:
         traceparent = header.get("traceparent")
-    return parse_traceparent(traceparent, header.get("tracestate")) if traceparent else None
+    if not traceparent:
+        return None
+    context = parse_traceparent(traceparent, header.get("tracestate"))
+    if context is None:
+        diagnostics.count(UNREADABLE)
+    return context
 
 
 def begin_serving(name: str, kind: int, attributes: dict[str, Any], header: Mapping[str, Any]) -> Span | None:

@@ -5,6 +5,7 @@ from itertools import count
 
 import pytest
 
+from ztrace.middleware import carriers
 from tests.ztrace.middleware.zerorpc.fleet import Collected, Fleet
 
 
