@@ -5,8 +5,8 @@ from itertools import count
 
 import pytest
 
-from ztrace.middleware import carriers
 from tests.ztrace.middleware.zerorpc.fleet import Collected, Fleet
+from ztrace.middleware import carriers
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +16,7 @@ def collected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collected]:
     yield collected
     collected.stop()
     status = collected.status()
+    status["rejected"].pop(carriers.UNREADABLE, None)  # The peers', as some tests send.
     assert (status["rejected"], status["spans_lost"], status["unfinished"]) == ({}, 0, 0)
     assert status["spans_stored"] == sum(each["spans_created"] for each in status["publishers"])
 
