@@ -171,6 +171,17 @@ def test_what_came_before_a_mistake_is_stored(
     assert len(json.loads(run("slow", "--db", home, "--json").stdout)["traces"]) == 5
 
 
+def test_a_parent_that_is_not_in_the_file_was_never_received(tmp_path: Path, run: Run) -> None:
+    """A parent missing from a file was never received: its process has no state that says more."""
+    file, home = tmp_path / "file", tmp_path / "home.db"
+    content = make_request(make_span(trace_id=trace_id(1), parent_span_id=b"parent.."))
+    file.write_text(format_request(content))
+    run("import", file, "--db", home)
+    told = run("show", trace_id(1).hex(), "--db", home)
+    assert "? parent never received\n" in told.stdout
+    assert told.stdout.endswith("incomplete; 1 span without parent: never received\n")
+
+
 def test_nothing_in_it_is_nothing_found(tmp_path: Path, run: Run) -> None:
     """A file without spans exits with status 1 and creates no database."""
     file, home = tmp_path / "file", tmp_path / "home.db"

@@ -11,6 +11,7 @@ from ztrace_viewer.trees.missing import (
     ENDED_WITH_PROCESS,
     LATE_NS,
     LOST,
+    NEVER_RECEIVED,
     NO_FACTS,
     NOT_TRACED,
     REFUSED,
@@ -50,6 +51,11 @@ def process(state: str, seen_s: float = 0, waiting: int = 0) -> Process:
     return Process(state, NOON + int(seen_s * SECOND), waiting)
 
 
+def foreign(state: str, seen_s: float = 0) -> Process:
+    """Return a process of which spans came by OTLP or from a file."""
+    return Process(state, NOON + int(seen_s * SECOND), 0, foreign=True)
+
+
 LIVE = process("live", 3600)
 FITS, BEFORE, MUCH_LATER = loss(0, 2), loss(-9, -1), loss(600, 700)
 
@@ -85,6 +91,19 @@ CASES = [
     ("server", Facts(LONG_AFTER, {}, {HERE: LIVE, THERE: process("crashed", 0.5)}), ENDED_WITH_PROCESS),
     ("server", Facts(LONG_AFTER, {}, {HERE: LIVE, THERE: process("ended", 0.5)}), NOT_TRACED),
     ("server", Facts(END + SECOND, {}, {b: process(b, 0.5) for b in ("live", "silent")}), ENDED_WITH_PROCESS),
+    ("internal", Facts(LONG_AFTER, {}, {HERE: foreign("silent", 2)}), NEVER_RECEIVED),
+    ("internal", Facts(LONG_AFTER, {}, {HERE: foreign("live", 3600)}), NEVER_RECEIVED),
+    ("server", Facts(LONG_AFTER, {}, {HERE: foreign("silent", 2)}), NEVER_RECEIVED),
+    ("client", Facts(LONG_AFTER, {}, {b: foreign("silent", 0.5) for b in (HERE, THERE)}), NEVER_RECEIVED),
+    ("internal", Facts(END + SECOND, {}, {HERE: foreign("live", 2)}), STILL_RUNNING),
+    ("internal", Facts(LONG_AFTER, {PARENT: "kind"}, {HERE: foreign("silent", 2)}), REFUSED),
+    ("server", Facts(LONG_AFTER, {}, {HERE: foreign("silent", 2)}, {THERE: [FITS]}), LOST),
+    ("server", Facts(LONG_AFTER, {}, {HERE: LIVE, THERE: foreign("silent", 0.5)}), NOT_TRACED),
+    (
+        "server",
+        Facts(LONG_AFTER, {}, {HERE: foreign("silent"), THERE: process("crashed", 0.5)}),
+        ENDED_WITH_PROCESS,
+    ),
 ]
 
 

@@ -17,6 +17,9 @@ from ztrace_viewer.trees.states import state_of_publisher
 #: SQL expression of a publisher's spans that are in flight: created, and neither stored, lost nor elsewhere.
 WAITING = f"max(0, spans_created - spans_stored - spans_elsewhere - {' - '.join(LOSS_COLUMNS.values())})"
 
+#: SQL expression for a publisher that has sent nothing itself: its spans have no sequence numbers.
+FOREIGN = "(next_sequence = 0 AND spans_stored > 0)"
+
 
 class _Loss(NamedTuple):
     """A row of ``losses``, with its process."""
@@ -38,11 +41,12 @@ class _Publisher(NamedTuple):
     state: str
     last_seen_ns: int
     waiting: int
+    is_foreign: bool
 
 
 _LOSSES = f"SELECT {name_columns(_Loss)} FROM losses JOIN instances ON instances.id = instance"
 _PUBLISHERS = (
-    f"SELECT {name_columns(_Publisher, waiting=WAITING)}"
+    f"SELECT {name_columns(_Publisher, waiting=WAITING, is_foreign=FOREIGN)}"
     " FROM publishers JOIN instances ON instances.id = instance"
 )
 
@@ -65,7 +69,10 @@ def read_facts(db: sqlite3.Connection, trace_id: bytes, orphans: Sequence[Orphan
         refused=dict(db.execute("SELECT span_id, reason FROM refused_spans WHERE trace_id = ?", (trace_id,))),
         processes={
             row.instance_id: Process(
-                state_of_publisher(row.state, row.last_seen_ns, now_ns), row.last_seen_ns, row.waiting
+                state_of_publisher(row.state, row.last_seen_ns, now_ns),
+                row.last_seen_ns,
+                row.waiting,
+                bool(row.is_foreign),
             )
             for row in read(db, _Publisher, _PUBLISHERS)
         },

@@ -11,13 +11,19 @@ from ztrace_viewer.terminal.characters import clean
 from ztrace_viewer.terminal.counts import plural
 from ztrace_viewer.terminal.durations import format_duration
 from ztrace_viewer.terminal.moments import format_stretch
-from ztrace_viewer.trees.missing import ENDED_WITH_PROCESS, NOT_TRACED, REFUSED, STILL_RUNNING
+from ztrace_viewer.trees.missing import (
+    ENDED_WITH_PROCESS,
+    NEVER_RECEIVED,
+    NOT_TRACED,
+    REFUSED,
+    STILL_RUNNING,
+)
 from ztrace_viewer.trees.missing import LOST as LOST_PARENT
 from ztrace_viewer.trees.states import ABANDONED, ENDED, LOST, RUNNING
 
 #: Words between a number of orphans and the reason.
 _OF_ORPHANS: dict[str, str] = dict.fromkeys(
-    (LOST_PARENT, REFUSED, STILL_RUNNING, ENDED_WITH_PROCESS, NOT_TRACED), " without parent"
+    (LOST_PARENT, REFUSED, STILL_RUNNING, ENDED_WITH_PROCESS, NOT_TRACED, NEVER_RECEIVED), " without parent"
 )
 
 

@@ -2,7 +2,8 @@
 
 One idea: no reason contradicts the facts. A span that ended is stored, refused, part of a loss, or in flight;
 one that has not ended is running or ended with its process; any other was not recorded. The facts are
-examined in the order of their weight, and the first that fits is the reason.
+examined in the order of their weight, and the first that fits is the reason. Of a process that sent no beats,
+its spans came by OTLP or from a file, nothing is known but that a parent was never received.
 
 A span's parent is in the same process, except for the kinds server and consumer, whose parent is in another,
 unknown one. A parent ends after its child began and, since spans of more than a second are reported while
@@ -20,6 +21,7 @@ from ztrace_viewer.trees.states import CRASHED, SILENT, WITH_PROCESS
 LOST = "lost"
 REFUSED = "refused"
 NOT_TRACED = "not traced"
+NEVER_RECEIVED = "never received"
 #: for such a parent and for a span without an end,
 STILL_RUNNING = "still running"
 ENDED_WITH_PROCESS = "ended with its process"
@@ -60,11 +62,16 @@ class Orphan:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A publisher: its present state, its last message, and the number of its spans in flight."""
+    """A publisher: its present state, its last message, and the number of its spans in flight.
+
+    Attributes:
+        foreign: all of its spans came by OTLP or from a file, so its state says nothing.
+    """
 
     state: str
     last_seen_ns: int
     waiting: int
+    foreign: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +99,13 @@ def explain_orphan(orphan: Orphan, facts: Facts) -> Missing:
 
     Returns:
         An entry of ``missing``. Its reason is REFUSED, LOST (with the gap that fits best), STILL_RUNNING,
-        ENDED_WITH_PROCESS or NOT_TRACED.
+        ENDED_WITH_PROCESS, NEVER_RECEIVED or NOT_TRACED.
     """
+    own = facts.processes.get(orphan.instance_id)
+    foreign = own is not None and own.foreign
+    age_ns = facts.now_ns - orphan.end_ns
     entry: Missing = {
-        "reason": NOT_TRACED,
+        "reason": NEVER_RECEIVED if foreign else NOT_TRACED,
         "span_id": orphan.span_id.hex(),
         "parent_id": orphan.parent_id.hex(),
     }
@@ -115,11 +125,14 @@ def explain_orphan(orphan: Orphan, facts: Facts) -> Missing:
     ]
     if gap := _best_gap(orphan, elsewhere):
         return {**entry, "reason": LOST, "gap": gap}
-    others = [process for key, process in facts.processes.items() if key != orphan.instance_id]
+    others = [
+        process
+        for key, process in facts.processes.items()
+        if key != orphan.instance_id and not process.foreign
+    ]
     if any(_died_meanwhile(process, orphan) for process in others):
         return {**entry, "reason": ENDED_WITH_PROCESS}
-    age_ns = facts.now_ns - orphan.end_ns
-    if any(
+    if (foreign and age_ns < ARRIVED_NS) or any(
         process.state not in WITH_PROCESS and (age_ns < ARRIVED_NS or (process.waiting and age_ns < LATE_NS))
         for process in others
     ):
@@ -146,7 +159,7 @@ def _best_gap(orphan: Orphan, losses: Sequence[Loss]) -> Loss | None:
 def _explain_by_process(orphan: Orphan, facts: Facts) -> str | None:
     """Return the reason by the state of the orphan's own process, for a parent in no loss."""
     process = facts.processes.get(orphan.instance_id)
-    if process is None:
+    if process is None or process.foreign:
         return None
     if process.state in WITH_PROCESS:
         # A parent that ended much later would have been reported while it ran.
