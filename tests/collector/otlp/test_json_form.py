@@ -1,5 +1,6 @@
 """OTLP as JSON: equivalence with protobuf, and errors for invalid JSON."""
 
+import base64
 import json
 from typing import Any
 
@@ -19,7 +20,8 @@ from tests.collector.otlp.requests import (
 )
 from ztrace.errors import OtlpError
 from ztrace_collector.otlp.mapping.incoming import read_request
-from ztrace_collector.otlp.mapping.json_form import format_request, parse_request
+from ztrace_collector.otlp.mapping.json_form import format_request, parse_pieces, parse_request
+from ztrace_collector.refusals import ATTRIBUTES, DETAILS, LINKS, UTF8, Refusals
 
 #: Span as sent by a browser's SDK.
 SPAN_JSON: dict[str, Any] = {
@@ -154,9 +156,176 @@ def test_bad_json_is_one_error(content: bytes) -> None:
 
 
 def test_deep_values_are_bounded() -> None:
-    """Values nested beyond protobuf's limit raise an error."""
+    """Values nested beyond protobuf's limit cost the innermost ones, and are counted."""
     value: Any = {"intValue": 1}
     for _ in range(60):
         value = {"arrayValue": {"values": [value]}}
-    with pytest.raises(OtlpError, match="JSON"):
-        parse(attributes=[{"key": "deep", "value": value}])
+    read, counts = mend(attributes=[{"key": "deep", "value": value}])
+    assert counts == {ATTRIBUTES: 1}
+    assert read.attributes[0].value.array_value.values[0].array_value.values
+
+
+def mend(**changes: Any) -> tuple[Any, dict[str, int]]:
+    """Return the span parsed from a JSON request, and the corrections by reason."""
+    refusals = Refusals()
+    document = {"resourceSpans": [{"scopeSpans": [{"spans": [SPAN_JSON | changes]}]}]}
+    (read,) = spans_of(parse_request(json.dumps(document), refusals.note))
+    return read, refusals.counts
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        # JavaScript writes 2**63 - 1 like this.
+        ({"intValue": 9223372036854775808}, "9223372036854775808"),
+        ({"intValue": "18446744073709551615"}, "18446744073709551615"),
+        ({"intValue": -9223372036854775809}, "-9223372036854775809"),
+        ({"intValue": 1.5}, "1.5"),
+        ({"intValue": True}, "true"),
+        ({"intValue": "ten"}, "ten"),
+        ({"stringValue": 5}, "5"),
+        ({"stringValue": ["a"]}, "an array of 1"),
+        ({"boolValue": "yes"}, "yes"),
+        ({"doubleValue": "much"}, "much"),
+        ({"kvlistValue": 3}, "3"),
+        ({"intValue": 1.5, "stringValue": "a"}, "1.5"),
+        ("bare", "bare"),
+        (7, "7"),
+        (False, "false"),
+    ],
+)
+def test_a_bad_value_of_an_attribute_is_kept_as_text(value: Any, kept: str) -> None:
+    """A value that does not fit its type costs neither the attribute nor the request, and is counted."""
+    attributes = [{"key": "n", "value": value}, {"key": "m", "value": {"intValue": 1}}]
+    read, counts = mend(attributes=attributes)
+    assert [pair.key for pair in read.attributes] == ["n", "m"]
+    assert read.attributes[0].value.string_value == kept
+    assert read.attributes[1].value.int_value == 1
+    assert counts == {ATTRIBUTES: 1}
+
+
+@pytest.mark.parametrize(
+    ("value", "field", "kept"),
+    [
+        ({"intValue": 1e15}, "int_value", 10**15),
+        ({"intValue": "12"}, "int_value", 12),
+        ({"boolValue": "True", "stringValue": None}, "bool_value", True),
+        ({"doubleValue": 1e400}, "double_value", float("inf")),
+        ({"arrayValue": {"values": [{"boolValue": "false"}]}}, "array_value", None),
+    ],
+)
+def test_other_spellings_of_a_value_are_read(value: Any, field: str, kept: Any) -> None:
+    """A number in another notation and a boolean in quotes have their types, and count as nothing."""
+    read, counts = mend(attributes=[{"key": "n", "value": value}])
+    assert read.attributes[0].value.WhichOneof("value") == field
+    assert kept is None or getattr(read.attributes[0].value, field) == kept
+    assert counts == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"name": 5}, DETAILS),
+        ({"name": {"a": 1}}, DETAILS),
+        ({"kind": "sideways"}, DETAILS),
+        ({"status": "bad"}, DETAILS),
+        ({"status": {"code": 2.5}}, DETAILS),
+        ({"flags": -1}, DETAILS),
+        ({"traceState": ["a=b"]}, DETAILS),
+        ({"droppedEventsCount": "some"}, DETAILS),
+        ({"events": [None, {"name": "kept"}]}, DETAILS),
+        ({"events": "none"}, DETAILS),
+        ({"events": [{"name": "kept", "timeUnixNano": "noon"}]}, DETAILS),
+        ({"links": {"traceId": TRACE.hex()}}, LINKS),
+        ({"attributes": {"a": 1}}, ATTRIBUTES),
+        ({"attributes": [None]}, ATTRIBUTES),
+        ({"name": "\ud800"}, UTF8),
+    ],
+)
+def test_a_bad_field_costs_the_field(changes: dict[str, Any], reason: str) -> None:
+    """A field of the wrong type is left out and counted by reason; the span and the others stay."""
+    read, counts = mend(**changes)
+    assert (read.trace_id, read.start_time_unix_nano) == (TRACE, 1769860800000000000)
+    assert counts == {reason: 1}
+
+
+@pytest.mark.parametrize("value", [-1, "noon", 1.79e25, [], {}, True])
+@pytest.mark.parametrize("field", ["startTimeUnixNano", "endTimeUnixNano"])
+def test_a_bad_time_is_left_to_the_store(value: Any, field: str) -> None:
+    """An invalid time is left out without a count, since the store refuses the span for it."""
+    read, counts = mend(**{field: value})
+    assert 0 in (read.start_time_unix_nano, read.end_time_unix_nano)
+    assert counts == {}
+
+
+def test_bad_fields_of_a_large_request_are_counted_once() -> None:
+    """A request that is parsed in pieces has what is around its spans corrected once."""
+    spans = [SPAN_JSON | {"spanId": f"{number:016x}"} for number in range(1, 6)]
+    resource = {"attributes": [{"key": "n", "value": {"intValue": 1.5}}]}
+    document = {"batches": [{"resource": resource, "instrumentationLibrarySpans": [{"spans": spans}]}]}
+    refusals = Refusals()
+    pieces = list(parse_pieces(json.dumps(document), 2, refusals.note))
+    assert [len(list(spans_of(piece))) for piece in pieces] == [2, 2, 1]
+    assert refusals.counts == {ATTRIBUTES: 1}
+
+
+@pytest.mark.parametrize(
+    "trace_id", [base64.b64encode(TRACE).decode(), base64.urlsafe_b64encode(TRACE).decode().rstrip("=")]
+)
+def test_ids_in_base64_are_read(trace_id: str) -> None:
+    """Ids in protobuf's own JSON form, padded or not, are read as those in hex."""
+    read = parse(traceId=trace_id, spanId=base64.b64encode(SPAN).decode())
+    assert (read.trace_id, read.span_id) == (TRACE, SPAN)
+
+
+@pytest.mark.parametrize("kind", ["SERVER", "server", "SPAN_KIND_SERVER", "2", 2, 2.0])
+def test_enums_are_read_as_people_write_them(kind: Any) -> None:
+    """An enum is read by number, by name, and by a name without its prefix."""
+    read = parse(kind=kind, status={"code": "error"})
+    assert (read.kind, read.status.code) == (2, 2)
+
+
+@pytest.mark.parametrize("resources", ["resourceSpans", "resource_spans", "batches"])
+@pytest.mark.parametrize(
+    ("scopes", "scope"),
+    [
+        ("scopeSpans", "scope"),
+        ("scope_spans", "scope"),
+        ("instrumentationLibrarySpans", "instrumentationLibrary"),
+        ("instrumentation_library_spans", "instrumentation_library"),
+    ],
+)
+def test_other_names_of_the_lists_are_read(resources: str, scopes: str, scope: str) -> None:
+    """The names of Tempo, of protobuf and of early versions of OTLP are read as today's."""
+    span = {"trace_id": TRACE.hex(), "span_id": SPAN.hex(), "start_time_unix_nano": 1, "name": "charge"}
+    request = parse_request(
+        json.dumps({resources: [{"resource": {}, scopes: [{scope: {"name": "lib"}, "spans": [span]}]}]})
+    )
+    (read,) = request.resource_spans[0].scope_spans
+    assert (read.scope.name, read.spans[0].trace_id, read.spans[0].start_time_unix_nano) == ("lib", TRACE, 1)
+
+
+def test_bytes_that_are_not_utf8_cost_their_letter() -> None:
+    """A name in Latin-1 has its letter replaced and counted; the request is read."""
+    refusals = Refusals()
+    text = json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [SPAN_JSON | {"name": "caf!"}]}]}]})
+    (read,) = spans_of(parse_request(text.encode().replace(b"caf!", b"caf\xe9"), refusals.note))
+    assert (read.name, refusals.counts) == ("caf\ufffd", {UTF8: 1})
+
+
+def test_an_endless_integer_costs_its_field() -> None:
+    """An integer of more digits than Python reads is kept as text, cut like any other."""
+    digits = "9" * 5000
+    text = json.dumps(
+        {
+            "resourceSpans": [
+                {
+                    "scopeSpans": [
+                        {"spans": [SPAN_JSON | {"attributes": [{"key": "n", "value": {"intValue": "$"}}]}]}
+                    ]
+                }
+            ]
+        }
+    ).replace('"$"', digits)
+    (read,) = spans_of(parse_request(text))
+    assert read.attributes[0].value.string_value == digits

@@ -1,6 +1,7 @@
 """OTLP over HTTP on real sockets: accepted and refused requests."""
 
 import gzip
+import json
 import socket
 import sqlite3
 import subprocess
@@ -25,7 +26,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from tests.collector.otlp.listeners import DEADLINE_S, Running, count_spans, refusals, running
-from tests.collector.otlp.requests import make_request, make_span, put_in_order, send_all
+from tests.collector.otlp.requests import make_request, make_span, put_in_order, send_all, spans_of
 from tests.ztrace.waiting import wait_for
 from ztrace_collector.otlp.listening import bodies, http, http_connections, intake, thread
 from ztrace_collector.otlp.mapping import incoming
@@ -513,3 +514,19 @@ def test_a_defect_is_logged_once_and_answered(
         assert requests.post(collector.url, b"", headers=PROTOBUF, timeout=DEADLINE_S).status_code == 200
     assert refusals(path) == {"internal_error": 2}
     assert len(list(path.with_name("traces.db.defects").iterdir())) == 2
+
+
+def test_a_bad_value_does_not_cost_its_request(collector: Running) -> None:
+    """A number that JavaScript rounds beyond 64 bits is kept as text and counted; all spans are stored."""
+    spans = [
+        json.loads(format_request(make_request(make_span(span_id=number.to_bytes(8, "big")))))
+        for number in (1, 2)
+    ]
+    body = spans[0]
+    (kept,) = spans[1]["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    kept["attributes"] = [{"key": "n", "value": {"intValue": 9223372036854775808}}]
+    body["resourceSpans"][0]["scopeSpans"][0]["spans"].append(kept)
+    answer = requests.post(collector.url, json.dumps(body), headers=JSON, timeout=DEADLINE_S)
+    assert (answer.status_code, answer.content) == (200, b"{}")
+    assert len(list(spans_of(send_all(collector.path)))) == 2
+    wait_for_refusals(collector, {"attributes": 1})

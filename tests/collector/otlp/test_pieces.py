@@ -10,6 +10,7 @@ from tests.collector.otlp.requests import make_request, make_span, put_in_order
 from ztrace.errors import OtlpError
 from ztrace_collector.otlp.mapping import json_form, pieces
 from ztrace_collector.otlp.mapping.pieces import LargeRequest, divide_bytes
+from ztrace_collector.refusals import DETAILS, FIELDS, Refusals
 
 
 def large_request() -> ExportTraceServiceRequest:
@@ -135,12 +136,23 @@ def test_json_is_divided_without_loss() -> None:
     [
         {"resourceSpans": [7]},
         {"resourceSpans": [{"scopeSpans": 7}]},
+        {"resourceSpans": [{"scopeSpans": [7]}]},
         {"resourceSpans": [{"scopeSpans": [{"spans": 7}]}]},
-        {"resourceSpans": [{"scopeSpans": [{"spans": [7]}]}]},
-        {"resourceSpans": [{"scopeSpans": [{"spans": [{}], "scope": 7}]}]},
     ],
 )
 def test_json_of_wrong_types_is_refused(content: object) -> None:
-    """A wrong type anywhere in a large JSON request is refused."""
+    """A wrong type of the lists around the spans of a large JSON request is refused."""
     with pytest.raises(OtlpError):
         list(json_form.parse_pieces(json.dumps(content), 7))
+
+
+@pytest.mark.parametrize(
+    ("scope", "reason"), [({"spans": [7, {}]}, FIELDS), ({"spans": [{}], "scope": 7}, DETAILS)]
+)
+def test_a_wrong_type_beside_spans_costs_itself(scope: object, reason: str) -> None:
+    """A span of a wrong type is refused, and a scope of a wrong type is left out; the others are read."""
+    refusals = Refusals()
+    text = json.dumps({"resourceSpans": [{"scopeSpans": [scope]}]})
+    (part,) = json_form.parse_pieces(text, 7, refusals.note)
+    assert len(part.resource_spans[0].scope_spans[0].spans) == 1
+    assert refusals.counts == {reason: 1}

@@ -36,7 +36,7 @@ from ztrace_collector.otlp.listening.bodies import (
 from ztrace_collector.otlp.mapping import incoming, json_form
 from ztrace_collector.otlp.mapping.pieces import MAX_SPAN_BYTES, PIECE_BYTES, LargeRequest, divide_bytes
 from ztrace_collector.receiving.inbox import Busy, Closed, Inbox
-from ztrace_collector.refusals import INTERNAL_ERROR, OTLP_BODY, OTLP_OVERSIZED
+from ztrace_collector.refusals import INTERNAL_ERROR, OTLP_BODY, OTLP_OVERSIZED, Note
 from ztrace_collector.storing.defects import describe_error, log_defect
 
 #: Spans mapped and stored at a time. A large request must neither delay publishers for long, nor be in memory
@@ -111,7 +111,7 @@ class Intake:
             self.note(OTLP_OVERSIZED, f"a span of more than {MAX_SPAN_BYTES >> 20} MiB")
 
         try:
-            yield from _parse(body, deadline, held, leave_out)
+            yield from _parse(body, deadline, held, leave_out, self.note)
         except (OtlpError, Busy, MemoryError):
             raise
         except Exception as error:
@@ -167,13 +167,13 @@ def count_spans(request: ExportTraceServiceRequest) -> int:
 
 
 def _parse(
-    body: Body, deadline: Deadline, held: Held, leave_out: Callable[[], None]
+    body: Body, deadline: Deadline, held: Held, leave_out: Callable[[], None], note: Note
 ) -> Iterator[ExportTraceServiceRequest]:
     content = inflate(body, deadline, held) if body.is_compressed else body.content
     if len(content) > MAX_BODY_BYTES:
         raise too_large()
     try:
-        for request in _parse_pieces(content, leave_out, is_json=body.is_json):
+        for request in _parse_pieces(content, leave_out, note, is_json=body.is_json):
             yield from divide(request)
     except LargeRequest as error:
         raise too_large(str(error)) from None
@@ -184,16 +184,16 @@ def _parse(
 
 
 def _parse_pieces(
-    content: bytes | bytearray, leave_out: Callable[[], None], *, is_json: bool
+    content: bytes | bytearray, leave_out: Callable[[], None], note: Note, *, is_json: bool
 ) -> Iterator[ExportTraceServiceRequest]:
     if not is_json:
         for part in divide_bytes(content, leave_out):
             yield incoming.parse_request(part)
     elif len(content) <= PIECE_BYTES:
-        yield json_form.parse_request(content)
+        yield json_form.parse_request(content, note)
     else:
         check_json(content)
-        yield from json_form.parse_pieces(content, PIECE_SPANS)
+        yield from json_form.parse_pieces(content, PIECE_SPANS, note)
 
 
 def _answer(outcomes: list[Outcome]) -> ExportTraceServiceResponse:

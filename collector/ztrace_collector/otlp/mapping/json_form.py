@@ -1,7 +1,9 @@
 """OTLP as JSON, in both directions: ``application/json``, and the lines of a file of OTLP JSON.
 
 One idea: the format is protobuf's own JSON, but with ids in hex instead of base64. So protobuf's
-`json_format` does the work, and only the ids are converted, in the four places that have them.
+`json_format` does the work, and only the ids are converted, in the four places that have them. What other
+programs write instead is converted in the same walk: ids in base64, enums without their prefix, and former
+names of the lists. Values that `json_format` rejects are corrected by `json_mending`, and it parses again.
 
 Source: https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding.
 """
@@ -9,48 +11,83 @@ Source: https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding.
 import base64
 import binascii
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from google.protobuf import json_format
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from ztrace.errors import OtlpError
+from ztrace_collector.otlp.mapping.json_mending import is_enum, mend_request, spell_enum
+from ztrace_collector.refusals import Note
 
 #: Fields with the ids of a span and of a link, in both spellings that protobuf accepts.
 _OF_SPAN = ("traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id")
 _OF_LINK = ("traceId", "spanId", "trace_id", "span_id")
 #: The lists around the spans, likewise.
 _RESOURCES, _SCOPES = ("resourceSpans", "resource_spans"), ("scopeSpans", "scope_spans")
+#: Other names of the list of resources: Tempo's.
+_OTHER_RESOURCES = ("batches",)
+#: Names of the list of scopes, and of a scope, before version 0.15 of OTLP.
+_OLD_SCOPES = ("instrumentationLibrarySpans", "instrumentation_library_spans")
+_OLD_SCOPE = ("instrumentationLibrary", "instrumentation_library")
+#: Fields of a content with spans.
+REQUEST_FIELDS = (*_RESOURCES, *_OTHER_RESOURCES)
+_EMPTY: dict[str, Any] = {}
+#: Digits of an integer beyond which it is no number of OTLP; Python reads 4300.
+_MAX_DIGITS = 100
+#: Lengths of ids in base64, with their padding or without, and the bytes that they have.
+_BASE64_LENGTHS = {24: 16, 22: 16, 12: 8, 11: 8}
 #: Placeholder for an id that is not hex: an invalid id, so that only this span is refused.
 _NO_ID = base64.b64encode(b"?").decode()
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
-def parse_request(text: bytes | bytearray | str) -> ExportTraceServiceRequest:
+def _drop_note(reason: str, detail: str, count: int = 1) -> None:
+    """Count nothing, for content of ztrace's own."""
+
+
+def parse_request(text: bytes | bytearray | str, note: Note = _drop_note) -> ExportTraceServiceRequest:
     """Parse a request, as sent or as a line of a file of OTLP JSON.
+
+    Args:
+        text: the request.
+        note: counts the values that were corrected.
 
     Raises:
         OtlpError: the text is not OTLP JSON.
     """
-    return _to_request(_load(text))
+    return read_request(_load(text), note)
 
 
-def parse_pieces(text: bytes | bytearray | str, span_count: int) -> Iterator[ExportTraceServiceRequest]:
+def parse_pieces(
+    text: bytes | bytearray | str, span_count: int, note: Note = _drop_note
+) -> Iterator[ExportTraceServiceRequest]:
     """Yield a large request in pieces of so many spans, without a message of the whole.
+
+    Args:
+        text: the request.
+        span_count: number of spans of a piece.
+        note: counts the values that were corrected.
 
     Raises:
         OtlpError: it is not OTLP JSON; earlier pieces may have been yielded.
     """
     content = _load(text)
-    parts = [
-        ({key: value for key, value in resource.items() if key not in _SCOPES}, scope, scope.pop("spans"))
+    _rename(content)
+    taken_out = [
+        (resource, scope, scope.pop("spans"))
         for resource in _items(content, *_RESOURCES)
         for scope in _items(resource, *_SCOPES)
         if type(scope.get("spans")) is list
     ]
-    _to_request(content)  # Refused as a whole if anything around the spans is wrong.
+    read_request(content, note)  # What is around the spans is corrected once, before it is repeated.
+    parts = [
+        ({key: value for key, value in resource.items() if key not in _SCOPES}, scope, spans)
+        for resource, scope, spans in taken_out
+    ]
     piece: list[dict[str, Any]] = []
     room = span_count
     for resource, scope, spans in parts:
@@ -60,15 +97,36 @@ def parse_pieces(text: bytes | bytearray | str, span_count: int) -> Iterator[Exp
             taken = min(room, len(spans) - at)
             at, room = at + taken, room - taken
             if not room:
-                yield _to_request({"resourceSpans": piece})
+                yield read_request({"resourceSpans": piece}, note)
                 piece, room = [], span_count
     if piece:
-        yield _to_request({"resourceSpans": piece})
+        yield read_request({"resourceSpans": piece}, note)
+
+
+def load_json(text: bytes | bytearray | str) -> Any:
+    """Return a JSON value; bytes that are not UTF-8 become lone surrogates, and endless integers texts.
+
+    Raises:
+        ValueError, RecursionError: the text is not JSON.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        if not isinstance(text, str):
+            text = text.decode("utf-8", "surrogateescape")
+        return json.loads(text, parse_int=read_integer)
+
+
+def read_integer(digits: str) -> int | str:
+    """Return an integer of JSON, as text if it has more digits than Python reads."""
+    return int(digits) if len(digits) <= _MAX_DIGITS else digits
 
 
 def _load(text: bytes | bytearray | str) -> dict[str, Any]:
     try:
-        content = json.loads(text)
+        content = load_json(text)
     except (ValueError, RecursionError) as error:
         raise _not_otlp(error) from None
     if type(content) is not dict:
@@ -76,14 +134,75 @@ def _load(text: bytes | bytearray | str) -> dict[str, Any]:
     return content
 
 
-def _to_request(content: dict[str, Any]) -> ExportTraceServiceRequest:
-    request = ExportTraceServiceRequest()
+def read_request(content: dict[str, Any], note: Note) -> ExportTraceServiceRequest:
+    """Return a request from its JSON object, which is changed.
+
+    Args:
+        content: the object, as parsed by `json`.
+        note: counts the values that were corrected.
+
+    Raises:
+        OtlpError: the object is no request, even with the values corrected.
+    """
+    _rename(content)
     _change_ids(content, _to_base64)
     try:
-        json_format.ParseDict(content, request, ignore_unknown_fields=True)
-    except Exception as error:  # The class depends on what is wrong where.
+        if not _loses_values(content):
+            return _parse(content)
+    except Exception:  # The class depends on what is wrong where.
+        pass
+    _check_lists(content, _RESOURCES, _SCOPES, ("spans",))
+    mend_request(content, note)
+    try:
+        return _parse(content)
+    except Exception as error:
         raise _not_otlp(error) from None
+
+
+def _check_lists(content: dict[str, Any], names: Sequence[str], *inner: Sequence[str]) -> None:
+    """Raise an `OtlpError` if the lists around the spans have another form."""
+    for name in names:
+        items = content.get(name) or []
+        if type(items) is not list or (inner and not all(type(item) is dict for item in items)):
+            raise _not_otlp(ValueError(f"{name} has to be a list of objects"))
+        for item in items if inner else ():
+            _check_lists(item, *inner)
+
+
+def _loses_values(content: dict[str, Any]) -> bool:
+    """Return whether the parser would ignore a value of the wrong type, instead of rejecting it."""
+    return any(
+        not is_enum(Span.SpanKind, span.get("kind", 0))
+        or type(status := span.get("status", _EMPTY)) is not dict
+        or not is_enum(Status.StatusCode, status.get("code", 0))
+        or any(type(pair.get("value", _EMPTY)) is not dict for pair in _items(span, "attributes"))
+        for resource in _items(content, *_RESOURCES)
+        for scope in _items(resource, *_SCOPES)
+        for span in _items(scope, "spans")
+    )
+
+
+def _parse(content: dict[str, Any]) -> ExportTraceServiceRequest:
+    request = ExportTraceServiceRequest()
+    json_format.ParseDict(content, request, ignore_unknown_fields=True)
     return request
+
+
+def _rename(content: dict[str, Any]) -> None:
+    """Give lists with other names those of OTLP."""
+    _rename_one(content, _OTHER_RESOURCES, _RESOURCES)
+    for resource in _items(content, *_RESOURCES):
+        _rename_one(resource, _OLD_SCOPES, _SCOPES)
+        for scope in _items(resource, *_SCOPES):
+            _rename_one(scope, _OLD_SCOPE, ("scope",))
+
+
+def _rename_one(content: dict[str, Any], old: Sequence[str], new: Sequence[str]) -> None:
+    for name in old:
+        if name in content and not any(content.get(other) for other in new):
+            for other in new:
+                content.pop(other, None)
+            content[new[0]] = content.pop(name)
 
 
 def format_request(request: ExportTraceServiceRequest) -> str:
@@ -105,6 +224,11 @@ def _change_ids(content: Any, change: Callable[[Any], str]) -> None:
                 for field in _OF_SPAN:
                     if span.get(field) is not None:
                         span[field] = change(span[field])
+                if "kind" in span:
+                    span["kind"] = spell_enum(span["kind"], "SPAN_KIND_")
+                status = span.get("status")
+                if type(status) is dict and "code" in status:
+                    status["code"] = spell_enum(status["code"], "STATUS_CODE_")
                 for link in _items(span, "links"):
                     for field in _OF_LINK:
                         if link.get(field) is not None:
@@ -119,9 +243,21 @@ def _items(content: Any, *names: str) -> Iterator[dict[str, Any]]:
 
 
 def _to_base64(value: Any) -> str:
+    if type(value) is str and (length := _BASE64_LENGTHS.get(len(value))) is not None:
+        return _check_base64(value, length)
     try:
         return binascii.b2a_base64(binascii.a2b_hex(value), newline=False).decode()
     except (ValueError, TypeError):
+        return _NO_ID
+
+
+def _check_base64(value: str, length: int) -> str:
+    """Return an id that a program has left in protobuf's own form, with its padding and usual letters."""
+    whole = value.rstrip("=").replace("-", "+").replace("_", "/")
+    whole += "=" * (-len(whole) % 4)
+    try:
+        return whole if len(binascii.a2b_base64(whole, strict_mode=True)) == length else _NO_ID
+    except ValueError:
         return _NO_ID
 
 
