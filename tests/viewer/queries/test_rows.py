@@ -78,7 +78,7 @@ def test_a_span_is_shown_with_every_column_it_has(tmp_path: Path) -> None:
     elsewhere = {"exception"}
     assert set(records.Span._fields) - elsewhere <= set(SpanRow._fields)
     converted = {"trace_id", "instance_id", "host", "pid", "details"}
-    derived = {"instance", "exception", "children"}
+    derived = {"instance", "exception", "children", "critical_ns"}
     derived |= {"status_message", "events", "scope", "trace_state", "flags", "dropped"}  # Of details.
     assert set(SpanDocument.__annotations__) - derived == set(SpanRow._fields) - converted
     path = tmp_path / "shop.db"

@@ -23,7 +23,8 @@ def below(path: Path, spans: dict[str, list[records.Span]], width: int = 100) ->
     with open_database(path) as db:
         tree: TreeDocument = read_tree(db, TRACE, NOON + SECOND)
     drawn = [line.plain for line in draw_tree(tree, width, None, NOON + SECOND)]
-    return [line for line in drawn[5:] if not line.startswith("not complete")]
+    first = next(number for number, line in enumerate(drawn) if line.startswith("CALL"))
+    return [line for line in drawn[first + 2 :] if not line.startswith("not complete")]
 
 
 def request() -> records.Span:

@@ -43,8 +43,32 @@ def test_a_tree_has_its_times_on_one_scale(shop: Path) -> None:
     assert re.search(r"^shop\.checkout +1\.24s +22\.0ms +[─█]{30,}$", text, re.M)
     assert re.search(r"^├╴shop → price +780ms +7\.00ms +─{15,}$", text, re.M)
     assert re.search(r"^│ └╴pricing\.price +773ms +773ms +\S?█{15,}\S?$", text, re.M)
-    load, price = (next(line for line in drawn if name in line) for name in ("cart.load", "pricing.price"))
+    assert drawn[2].startswith("critical path: pricing.price 773ms (62%), cart.load 302ms (24%), ")
+    load, price = (next(line for line in drawn if name in line) for name in ("╴cart.load", "╴pricing.price"))
     assert load.rindex("█") < price.index("█")
+
+
+def test_time_beside_the_critical_path_is_shaded(path: Path) -> None:
+    """Own time of calls that the root did not wait for is shaded, and the calls on the path are summed."""
+    steps = [
+        span(trace_id(1), 2, 1, name="slow", duration_ms=800, start_ms=100),
+        span(trace_id(1), 3, 1, name="quick", duration_ms=300, start_ms=100),
+        span(trace_id(1), 4, 3, name="part", duration_ms=200, start_ms=100),
+    ]
+    store(path, {"shop": [span(trace_id(1), 1, name="both", duration_ms=1000), *steps]})
+    drawn = lines(read(path))
+    assert drawn[2] == "critical path: shop.slow 800ms (80%), shop.both 200ms (20%)"
+    bars = {line.strip(" ├└│╴").split()[0]: line.rsplit("  ", 1)[1] for line in drawn[5:9]}
+    assert {name for name, bar in bars.items() if "█" in bar} == {"shop.both", "shop.slow"}
+    assert {name for name, bar in bars.items() if "░" in bar} == {"shop.quick", "shop.part"}
+
+
+@pytest.mark.parametrize("width", range(1, 120, 7))
+def test_calls_of_the_critical_path_fit_the_screen(shop: Path, width: int) -> None:
+    """As many calls of the path are named as fit, and the others counted."""
+    [line] = [line for line in lines(read(shop), width) if line.startswith("critical")] or [""]
+    assert cell_len(line) <= width
+    assert not line or line.count("%") + int(([*re.findall(r"(\d+) more calls?$", line), 0])[0]) == 9
 
 
 def test_an_exception_stands_where_it_was_raised(shop: Path) -> None:
@@ -307,7 +331,7 @@ def test_a_path_loses_its_first_folders(width: int, shown: str) -> None:
 def test_a_checkout_has_no_line_too_many(shop: Path) -> None:
     """A whole checkout is drawn without a surplus line."""
     assert len(checkout(trace_id(1))) == 5
-    assert len(lines(read(shop))) == 2 + 1 + 1 + 9 + 1 + 4 + 1 + 6
+    assert len(lines(read(shop))) == 3 + 1 + 1 + 9 + 1 + 4 + 1 + 6
 
 
 def test_the_depth_of_deep_calls_is_marked(path: Path) -> None:

@@ -72,6 +72,7 @@ class FlatSpan(TypedDict):
     start_ns: int
     duration_ns: int | None
     self_ns: int | None
+    critical_ns: int | None
     cpu_ns: int | None
     status: str
     status_message: str | None

@@ -12,6 +12,8 @@ from functools import lru_cache
 _FROM_LEFT = " ▏▎▍▌▋▊▉█"
 _EIGHTHS = 8
 WAITING, OPEN = "─", "╌"
+#: Own time of a span that the end of the root did not wait for.
+BESIDE = "░"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from ztrace_viewer.documents.trees import Missing, SpanDocument, TreeDocument
-from ztrace_viewer.render.bars import Scale, draw_bar
+from ztrace_viewer.render.bars import BESIDE, Scale, draw_bar
+from ztrace_viewer.render.critical import draw_critical_calls
 from ztrace_viewer.render.failures import draw_failure
 from ztrace_viewer.render.gaps import end_so_far, tell_complete, tell_missing, tell_unfinished
 from ztrace_viewer.render.relations import draw_links, find_outlasting
@@ -77,6 +78,8 @@ def draw_tree(tree: TreeDocument, width: int, limit: int | None, now_ns: int) ->
         now_ns: present time, for ages and for spans without an end.
     """
     yield from _header(tree, now_ns)
+    if calls := draw_critical_calls(tree, width):
+        yield calls
     hot = _find_hot(tree)
     notable = _find_notable(tree, hot)
     columns = _lay_out(tree, width, now_ns)
@@ -295,9 +298,10 @@ def _append_bar(line: Text, span: SpanDocument, scale: Scale, style: str) -> Non
             if child["duration_ns"] is not None and child["kind"] != "consumer"
         ]
         waits = cover(children, start_ns, end_ns)
-    cells = draw_bar(scale, start_ns, end_ns, waits)
-    for own, run in groupby(cells, itemgetter(1)):
-        line.append("".join(character for character, _ in run), f"{style} not dim" if own else "dim")
+    beside = span["critical_ns"] == 0
+    for own, run in groupby(draw_bar(scale, start_ns, end_ns, waits), itemgetter(1)):
+        cells = "".join(character for character, _ in run)
+        line.append(BESIDE * len(cells) if own and beside else cells, f"{style} not dim" if own else "dim")
 
 
 def _mark_depth(node: _Node) -> str:

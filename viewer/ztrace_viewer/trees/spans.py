@@ -83,6 +83,7 @@ def make_span(row: SpanRow, exception: ExceptionDocument | None) -> SpanDocument
         "start_ns": row.start_ns,
         "duration_ns": row.duration_ns,
         "self_ns": row.self_ns,
+        "critical_ns": None,
         "cpu_ns": row.cpu_ns,
         "status": STATUS_NAMES.get(row.status, "ok"),
         "status_message": read_status_message(details),

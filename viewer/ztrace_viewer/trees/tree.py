@@ -18,6 +18,7 @@ from ztrace_viewer.documents.trees import (
     TreeDocument,
 )
 from ztrace_viewer.trees import missing, states
+from ztrace_viewer.trees.critical import find_critical
 from ztrace_viewer.trees.missing import NO_FACTS, Facts, Orphan
 from ztrace_viewer.trees.spans import SpanRow, make_span
 
@@ -53,11 +54,14 @@ def build_tree(
     for position, parent in enumerate(parents):
         if parent is not None:
             children[parent].append(position)
+    roots = [position for position, parent in enumerate(parents) if parent is None]
+    critical_ns = find_critical(ordered, children, roots)
     left = dict(exceptions)
     spans = [make_span(row, left.pop(row.span_id, None)) for row in ordered]
     for position, row in enumerate(ordered):
         below = [ordered[child] for child in children[position]]
         spans[position]["self_ns"] = _self_time(row, below)
+        spans[position]["critical_ns"] = critical_ns[position]
         spans[position]["children"] = [spans[child] for child in children[position]]
     return {
         "trace_id": trace_id.hex(),
@@ -68,7 +72,7 @@ def build_tree(
         "error_count": sum(row.status == ERROR for row in ordered),
         "complete": not entries,
         "missing": entries,
-        "roots": [spans[position] for position, parent in enumerate(parents) if parent is None],
+        "roots": [spans[position] for position in roots],
     }
 
 
