@@ -21,6 +21,10 @@ RESOLUTIONS_S = (60, 3600, 86400)
 #: midpoint is within 2.5% of each.
 BUCKETS_PER_E = 20
 
+#: Size at which the write-ahead log beside a file is emptied: a page of an index is then written to the
+#: database once per emptying instead of once per transaction. A larger log means a reader that stays.
+LOG_BYTES = 80_000_000
+
 #: Reasons for lost spans in the table ``losses``: no room in the publisher's queue, or in its window; gone
 #: from the publisher and never received; undelivered at its end, or at its crash; received and refused.
 QUEUE_FULL = "queue full"

@@ -31,8 +31,9 @@ import zmq
 from sqlite_utils import Database
 
 from ztrace.wire import BYE, DATA, TOPIC, Header, pack_header, unpack_acks
+from ztrace_collector.layout import LOG_BYTES
 from ztrace_collector.service import Options, collect
-from ztrace_collector.storing.database import CACHE_KIB, CHECKPOINT_PAGES
+from ztrace_collector.storing.database import CACHE_KIB
 from ztrace_collector.tables.schema import migrations
 
 #: (service, name, kind, index of the parent), in the order of ending.
@@ -194,7 +195,7 @@ class Bare:
     def __init__(self, path: Path) -> None:
         self.db = sqlite3.connect(path, isolation_level=None)
         migrations.apply(Database(self.db))
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"wal_autocheckpoint={CHECKPOINT_PAGES}"):
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"wal_autocheckpoint={LOG_BYTES // 4096}"):
             self.db.execute(f"PRAGMA {pragma}")
         self.db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
 

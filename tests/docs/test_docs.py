@@ -27,14 +27,14 @@ from ztrace.spooling import adoption, files, spool
 from ztrace_collector import refusals
 from ztrace_collector.checking import attributes, failures, mending, parcels
 from ztrace_collector.checking import messages as batches
-from ztrace_collector.layout import BUCKETS_PER_E, LOSS_COLUMNS, SCHEMA_VERSION
+from ztrace_collector.layout import BUCKETS_PER_E, LOG_BYTES, LOSS_COLUMNS, SCHEMA_VERSION
 from ztrace_collector.otlp.forwarding import forwarder, process
 from ztrace_collector.otlp.listening import bodies, grpc, http, http_connections, intake, thread
 from ztrace_collector.otlp.mapping import pieces
 from ztrace_collector.otlp.sending import deliver
 from ztrace_collector.otlp.sending import http as sending_http
 from ztrace_collector.receiving import admission, connections, inbox, receiver, weighing
-from ztrace_collector.storing import database, defects, folding, retention, space, writer
+from ztrace_collector.storing import database, defects, folding, log, retention, space, writer
 from ztrace_collector.storing.store import Store
 from ztrace_collector.tables import accounts, groups, known, losses, methods, samples
 from ztrace_collector.tables import unfinished as open_spans
@@ -243,7 +243,9 @@ LIMITS = [
     ("Limits of the collector", "interval of checks of the file", f"{writer.CHECK_S:g} s"),
     ("Limits of the collector", "files kept of ztrace's own errors", defects.MAX_FILES),
     ("Limits of the collector", "files kept of ztrace's own errors", f"{defects.MAX_BYTES // 10**6} MB"),
-    ("Limits of the collector", "write-ahead log", database.CHECKPOINT_PAGES),
+    ("Limits of the collector", "write-ahead log", f"{LOG_BYTES / 1e6:g} MB"),
+    ("Limits of the collector", "write-ahead log", f"{log.SHARE:.0%}"),
+    ("Limits of the collector", "write-ahead log", f"{log.MAX_BYTES >> 20} MiB"),
     ("Limits of the collector", "names of a service", methods.MAX_METHODS),
     ("Limits of the collector", "time spent on deleting", f"{retention.SHARE:.0%}"),
     ("Limits of the collector", "time spent on deleting", f"{retention.LATE_SHARE:.0%}"),

@@ -1,5 +1,6 @@
 """Databases for the viewer's tests, written by the real collector from publishers' messages."""
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
@@ -145,7 +146,6 @@ _publishers = count(1_000)
 
 def store(path: Path, spans: Mapping[str, Sequence[records.Span]], *, at_ns: int | None = None) -> Path:
     """Store spans by service, each from a new publisher, which reports unfinished ones as open."""
-    clock = {} if at_ns is None else {"clock_ns": lambda: at_ns}
     messages = []
     for service, batch in spans.items():
         number = next(_publishers)
@@ -154,7 +154,7 @@ def store(path: Path, spans: Mapping[str, Sequence[records.Span]], *, at_ns: int
         if len(ended) < len(batch):
             running = [span for span in batch if span.status == records.UNFINISHED]
             messages.append(open_message(service, running, number, sequence=1, created=len(ended)))
-    with Store(path, **clock) as opened:
+    with Store(path, clock_ns=time.time_ns if at_ns is None else lambda: at_ns) as opened:
         opened.store(messages)
     return path
 

@@ -20,13 +20,10 @@ from ztrace.errors import (
     DatabaseInUse,
     DatabaseNewer,
 )
-from ztrace_collector.layout import APPLICATION_ID, SCHEMA_VERSION
+from ztrace_collector.layout import APPLICATION_ID, LOG_BYTES, SCHEMA_VERSION
 from ztrace_collector.storing.faults import OTHER_FILE, explain
 from ztrace_collector.tables.schema import migrations
 
-#: Pages of the write-ahead log (4 KiB each) between two checkpoints: a page of an index is then written to
-#: the database once a checkpoint instead of once a transaction.
-CHECKPOINT_PAGES = 20_000
 #: Wait for another program's write, as of a shell or Datasette. After that `Writer` holds, since the
 #: collector cannot react to a stop while SQLite waits.
 BUSY_TIMEOUT_MS = 500
@@ -84,8 +81,12 @@ class Lock:
         return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
 
 
-def open_database(path: Path) -> tuple[sqlite3.Connection, Lock]:
+def open_database(path: Path, log_bytes: int = LOG_BYTES) -> tuple[sqlite3.Connection, Lock]:
     """Open a file for writing, create or migrate it, and lock it; the caller closes and releases both.
+
+    Args:
+        path: the file.
+        log_bytes: size of the write-ahead log from which each commit tries to take it into the file.
 
     Raises:
         DatabaseError: one of its subclasses; nothing has been changed, but a file may have been created.
@@ -101,7 +102,7 @@ def open_database(path: Path) -> tuple[sqlite3.Connection, Lock]:
         db = _connect(path)
         try:
             _check_identity(db, path)
-            _prepare(db, path)
+            _prepare(db, path, log_bytes)
         except BaseException:
             db.close()
             raise
@@ -124,11 +125,15 @@ def close_database(db: sqlite3.Connection) -> None:
     db.close()
 
 
-def take_in_log(db: sqlite3.Connection) -> None:
-    """Checkpoint the log and truncate it, as far as readers and the disk permit."""
+def take_in_log(db: sqlite3.Connection, wait_ms: int) -> None:
+    """Checkpoint the log and truncate it, as far as readers and the disk permit.
+
+    Args:
+        db: the database.
+        wait_ms: wait for readers to end; the log is valid if they do not.
+    """
     try:
-        # No waiting for readers: the log is valid as it is.
-        db.execute("PRAGMA busy_timeout = 0")
+        db.execute(f"PRAGMA busy_timeout = {wait_ms}")
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     except sqlite3.Error:
@@ -177,7 +182,7 @@ def _check_identity(db: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def _prepare(db: sqlite3.Connection, path: Path) -> None:
+def _prepare(db: sqlite3.Connection, path: Path, log_bytes: int) -> None:
     """Configure the connection, and create or migrate the tables in one transaction."""
     (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
@@ -185,7 +190,9 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
             f"{path} cannot have a write-ahead log", hint=f"put it on a local disk, or {OTHER_FILE}"
         )
     db.execute("PRAGMA synchronous = FULL")
-    db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+    (page_bytes,) = db.execute("PRAGMA page_size").fetchone()
+    db.execute(f"PRAGMA wal_autocheckpoint = {log_bytes // page_bytes}")
+    db.execute(f"PRAGMA journal_size_limit = {log_bytes}")
     db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
     db.execute("BEGIN IMMEDIATE")
     try:

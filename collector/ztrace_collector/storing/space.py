@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ztrace.errors import DatabaseBlocked
 
-#: Bytes that must stay free, about the size of the log at a checkpoint (see CHECKPOINT_PAGES); and the share
-#: of a small filesystem that must stay free instead.
+#: Bytes that must stay free, about the size of the log when it is emptied (see `layout.LOG_BYTES`); and the
+#: share of a small filesystem that must stay free instead.
 FLOOR_BYTES = 64 << 20
 FLOOR_SHARE = 0.05
 #: Hysteresis: storing resumes with a little more space than it stops at, so that it does not alternate.

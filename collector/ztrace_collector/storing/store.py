@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from ztrace_collector.checking.parcels import Outcome, Parcel
-from ztrace_collector.layout import SILENT_AFTER_NS
+from ztrace_collector.layout import LOG_BYTES, SILENT_AFTER_NS
 from ztrace_collector.refusals import INTERNAL_ERROR, Refusals
 from ztrace_collector.storing.brought import Brought
 from ztrace_collector.storing.contents import Contents
@@ -48,8 +48,15 @@ class Store:
         noted: refusals to be written with the next transaction.
     """
 
-    def __init__(self, path: Path, *, clock_ns: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self, path: Path, *, clock_ns: Callable[[], int] = time.time_ns, log_bytes: int = LOG_BYTES
+    ) -> None:
         """Open, create or migrate a file.
+
+        Args:
+            path: the file.
+            clock_ns: the clock.
+            log_bytes: size at which the log is taken into the file.
 
         Raises:
             DatabaseError: one of its subclasses.
@@ -61,7 +68,7 @@ class Store:
         #: The tables' memory may differ from the file.
         self._doubtful = False
         self.noted = Refusals()
-        self._db, self._lock = open_database(path)
+        self._db, self._lock = open_database(path, log_bytes)
         try:
             self._contents = Contents(self._db)
         except BaseException as error:
@@ -143,9 +150,9 @@ class Store:
         """Bytes that each service has brought since the store was opened."""
         return self._contents.brought
 
-    def checkpoint(self) -> None:
+    def checkpoint(self, wait_ms: int = 0) -> None:
         """Checkpoint the log and truncate it, as far as readers and the disk permit."""
-        take_in_log(self._db)
+        take_in_log(self._db, wait_ms)
 
     def read(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Return the rows of a query, for work beside storing.

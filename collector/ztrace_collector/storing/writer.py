@@ -12,6 +12,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from enum import Enum, auto
 from pathlib import Path
 from typing import Self
@@ -23,6 +24,7 @@ from ztrace_collector.storing.damage import is_ours, is_sound, set_aside
 from ztrace_collector.storing.defects import DefectFiles, log_defect
 from ztrace_collector.storing.faults import explain, is_defect, is_of_access, is_usual
 from ztrace_collector.storing.folding import fold_accounts
+from ztrace_collector.storing.log import Log
 from ztrace_collector.storing.retention import NO_LIMITS, Limits, Retention
 from ztrace_collector.storing.space import Space
 from ztrace_collector.storing.store import Store, Written
@@ -74,7 +76,8 @@ class Writer:
         self._defects = defects or DefectFiles(path)
         self._clock_ns = clock_ns
         self._space = Space(path.absolute())
-        self._retention = Retention(limits, clock_ns=clock_ns)
+        self._log = Log(path, limits.max_bytes, say=say)
+        self._retention = Retention(replace(limits, max_bytes=self._log.file_bytes), clock_ns=clock_ns)
         self._store: Store | None = None
         self._held: list[Sequence[bytes]] = []
         #: Spans stored, and messages and spans refused, by stores that are closed.
@@ -151,7 +154,7 @@ class Writer:
         return _NOTHING
 
     def tend(self) -> None:
-        """Do a step of the work beside storing: delete what exceeds the limits.
+        """Do a step of the work beside storing: delete what exceeds the limits, and empty the log.
 
         Raises:
             DatabaseError: as in `write`.
@@ -159,10 +162,12 @@ class Writer:
         if self._store is None or self.holding:
             return
         try:
-            self._retention.tend(self._store)
-            now_s = time.monotonic()
-            if now_s >= self._fold_s:
-                self._fold_s = now_s + fold_accounts(self._store)
+            if not self._log.is_over():  # Otherwise deleting would make it grow even more.
+                self._retention.tend(self._store)
+                now_s = time.monotonic()
+                if now_s >= self._fold_s:
+                    self._fold_s = now_s + fold_accounts(self._store)
+            self._log.tend(self._store)
         except Exception as error:
             if self._recover(error) is _Next.SINGLY:
                 log_defect(_log, "deleting old traces", error)
@@ -262,7 +267,7 @@ class Writer:
             return store.refuse(messages, parcels, error)
 
     def _open(self) -> Store:
-        self._store = store = Store(self._path, clock_ns=self._clock_ns)
+        self._store = store = Store(self._path, clock_ns=self._clock_ns, log_bytes=self._log.empty_bytes)
         self._was_open = True
         self.opening += 1
         self._opened = self._identify()
@@ -285,6 +290,8 @@ class Writer:
             if self._space.log_bytes():
                 self._checkpoint_s = now_s + CHECKPOINT_S
         self._space.check(resuming=self.holding)
+        if self._store is not None:
+            self._log.check(self._store)
 
     def _recover(self, error: Exception) -> _Next:
         """Handle an error, and return how to continue.

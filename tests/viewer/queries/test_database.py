@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 
 from tests.viewer.conftest import Run
+from tests.viewer.stored import NOON, message, span, trace_id
 from ztrace.errors import DatabaseCorrupt, DatabaseError, DatabaseForeign, DatabaseMissing, DatabaseNewer
 from ztrace_collector.layout import APPLICATION_ID, SCHEMA_VERSION
 from ztrace_collector.storing.store import Store
-from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.database import open_database, read_sizes
+from ztrace_viewer.queries.pieces import Wanted, read_pieces
+from ztrace_viewer.queries.traces import read_tree
 
 QUERIES = (
     ("slow",),
@@ -175,3 +178,38 @@ def test_a_name_with_special_characters_is_a_name(tmp_path: Path) -> None:
     Store(path).close()
     with open_database(path) as db:
         assert db.execute("SELECT count(*) FROM traces").fetchone() == (0,)
+
+
+def test_an_export_that_waits_holds_no_snapshot(path: Path) -> None:
+    """While the reader of an export does not read on, the log beside the file can be emptied."""
+    with Store(path, clock_ns=lambda: NOON) as store:
+        store.store([message("shop", [span(trace_id(number), 1) for number in range(20)])])
+        with open_database(path, snapshot=False) as db:
+            pieces = read_pieces(db, Wanted())
+            next(pieces)
+            store.store([message("bank", [span(trace_id(99), 1)], 2)])
+            store.checkpoint(0)
+            assert read_sizes(db)[1] == 0
+            assert len(list(pieces)) == 19
+
+
+def test_a_tree_is_drawn_without_a_snapshot(path: Path) -> None:
+    """Once a tree is read, the log beside the file can be emptied."""
+    with Store(path, clock_ns=lambda: NOON) as store:
+        store.store([message("shop", [span(trace_id(1), 1)])])
+        with open_database(path) as db:
+            read_tree(db, trace_id(1), NOON)
+            store.store([message("bank", [span(trace_id(99), 1)], 2)])
+            store.checkpoint(0)
+            assert read_sizes(db)[1] == 0
+
+
+def test_a_snapshot_keeps_the_log(path: Path) -> None:
+    """While a snapshot is held, the log cannot be emptied, and its size is told."""
+    with Store(path, clock_ns=lambda: NOON) as store, open_database(path) as db:
+        assert db.execute("SELECT count(*) FROM spans").fetchone() == (0,)
+        store.store([message("shop", [span(trace_id(1), 1)])])
+        store.checkpoint(0)
+        file_bytes, log_bytes = read_sizes(db)
+        assert file_bytes > 4096
+        assert log_bytes == Path(f"{path}-wal").stat().st_size > 0

@@ -21,8 +21,8 @@ _F = TypeVar("_F", bound=Callable[..., object])
 
 #: Value of ``--otlp-listen`` that disables the listener.
 OFF = "off"
-#: Least values of ``--keep`` and ``--max-size``: traces are deleted by the hour, and SQLite's log beside the
-#: file takes up to 80 MB.
+#: Least values of ``--keep`` and ``--max-size``: traces are deleted by the hour, and a smaller log
+#: beside the file would be emptied too often.
 LEAST_KEPT, LEAST_SIZE = "1h", "100MB"
 
 

@@ -72,10 +72,10 @@ def errors(
     with open_database(database) as db:
         document = list_groups(db, selection, limit, wanted, order, now_ns)
         groups = document["groups"]
-        if as_json:
-            return print_json(document, found=bool(groups))
-        short_ids = shorten_groups(db, [group["group"] for group in groups])
-        hidden = 0 if everything else count_resolved(db, selection, wanted)
+        short_ids = shorten_groups(db, [group["group"] for group in groups]) if not as_json else {}
+        hidden = 0 if everything or as_json else count_resolved(db, selection, wanted)
+    if as_json:
+        return print_json(document, found=bool(groups))
     if not groups:
         end_with_nothing("no errors but resolved ones, which --all lists" if hidden else "no errors")
     from ztrace_viewer.render.lists import draw_errors

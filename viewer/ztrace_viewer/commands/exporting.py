@@ -88,7 +88,7 @@ def export(
     from ztrace_viewer.queries.pieces import Wanted, count_trees
 
     path = None if output is None or str(output) == "-" else output
-    with open_database(database) as db:
+    with open_database(database, snapshot=False) as db:
         wanted = Wanted(
             trace_ids=tuple(dict.fromkeys(find_trace(db, trace) for trace in traces)),
             selection=Selection(since, until, service),

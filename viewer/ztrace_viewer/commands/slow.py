@@ -46,9 +46,9 @@ def slow(
     with open_database(database) as db:
         document = list_slowest(db, Selection(since, until, service, method), limit, now_ns)
         traces = document["traces"]
-        if as_json:
-            return print_json(document, found=bool(traces))
-        short_ids = shorten_traces(db, [trace["trace_id"] for trace in traces])
+        short_ids = shorten_traces(db, [trace["trace_id"] for trace in traces]) if not as_json else {}
+    if as_json:
+        return print_json(document, found=bool(traces))
     if not traces:
         end_with_nothing("no call trees")
     from ztrace_viewer.render.lists import draw_slow

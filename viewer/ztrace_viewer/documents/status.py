@@ -68,7 +68,8 @@ class StatusDocument(TypedDict):
     """``status``: what is stored, and what is not and why.
 
     Extra: the spans created by all publishers, and of these the ones elsewhere, waiting and expired; the
-    unfinished spans that run, that ended with their process, and whose end is lost; every loss, the latest
+    unfinished spans that run, that ended with their process, and whose end is lost; the bytes of the file and
+    of its log; every loss, the latest
     first; the part of ``rejected`` that the collector counted, with the last detail; the destinations.
     """
 
@@ -83,6 +84,8 @@ class StatusDocument(TypedDict):
     unfinished_running: int
     unfinished_ended: int
     unfinished_lost: int
+    database_bytes: int
+    log_bytes: int
     losses: list[Loss]
     publishers: list[Publisher]
     rejected: dict[str, int]

@@ -41,6 +41,39 @@ def open_database(path: Path, *, snapshot: bool = True) -> Iterator[sqlite3.Conn
         raise _explain(error, path) from error
 
 
+@contextmanager
+def one_state(db: sqlite3.Connection) -> Iterator[None]:
+    """Read one state of the database throughout the block, over a connection without a snapshot.
+
+    While a snapshot is held, the collector cannot empty the log beside the file, which grows with everything
+    it stores. So the block should read and do nothing else: nothing that waits for a terminal or a peer.
+    """
+    db.execute("BEGIN")
+    try:
+        yield
+    finally:
+        release(db)
+
+
+def release(db: sqlite3.Connection) -> None:
+    """Release the snapshot of a connection once everything is read."""
+    if db.in_transaction:
+        db.execute("COMMIT")
+
+
+def read_sizes(db: sqlite3.Connection) -> tuple[int, int]:
+    """Return the bytes of the file and of the write-ahead log beside it."""
+    (pages,), (page_bytes,) = (
+        db.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size")
+    )
+    (_, _, file), *_ = db.execute("PRAGMA database_list").fetchall()
+    try:
+        log_bytes = os.stat(f"{file}-wal").st_size
+    except OSError:
+        log_bytes = 0  # No collector has the file open.
+    return pages * page_bytes, log_bytes
+
+
 def _check_file(path: Path) -> None:
     try:
         is_folder, exists = path.is_dir(), path.exists()

@@ -1,17 +1,21 @@
 """Trees chosen for an export, and their spans piece by piece.
 
 One idea: a tree is chosen by its row in ``traces``, and only chosen trees are read, in pieces of bounded
-size, so that neither a large file nor a large tree has to fit into memory.
+size, so that neither a large file nor a large tree has to fit into memory. Each piece has its own snapshot,
+since an export takes as long as its reader does; a tree that is deleted meanwhile is left out.
 """
 
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import starmap
+from struct import Struct
 from typing import NamedTuple
 
 from ztrace_collector.layout import HOUR_NS
 from ztrace_collector.otlp.mapping.reading import StoredSpan, read_trace_after, read_traces, read_unfinished
-from ztrace_viewer.queries.rows import name_columns, read, read_one
+from ztrace_viewer.queries.database import one_state
+from ztrace_viewer.queries.rows import name_columns, read_one
 from ztrace_viewer.queries.selection import EVERYTHING, Selection
 
 #: Spans read at a time: a few megabytes, and enough that the statements cost little.
@@ -57,9 +61,8 @@ _TOTALS = name_columns(
 )
 
 
-class _Tree(NamedTuple):
-    trace_id: bytes
-    span_count: int
+#: Trace id and number of spans of a chosen tree: millions of them are kept in memory.
+_TREE = Struct("=16sq")
 
 
 class Piece(NamedTuple):
@@ -89,37 +92,44 @@ def read_pieces(db: sqlite3.Connection, wanted: Wanted) -> Iterator[Piece]:
     query, values = _choose(wanted)
     waiting: list[bytes] = []
     waiting_spans = 0
-    ordered = f"SELECT {name_columns(_Tree)} FROM ({query}) ORDER BY start_ns, trace_id"
-    for tree in read(db, _Tree, ordered, values):
-        if waiting and (waiting_spans + tree.span_count > PIECE_SPANS or len(waiting) == PIECE_TREES):
+    ordered = f"SELECT trace_id, span_count FROM ({query}) ORDER BY start_ns, trace_id"
+    chosen = bytearray().join(starmap(_TREE.pack, db.execute(ordered, values)))
+    for trace_id, span_count in _TREE.iter_unpack(chosen):
+        if waiting and (waiting_spans + span_count > PIECE_SPANS or len(waiting) == PIECE_TREES):
             yield from _read_small(db, waiting, wanted)
             waiting, waiting_spans = [], 0
-        if tree.span_count > PIECE_SPANS:
-            yield from _read_large(db, tree.trace_id, wanted)
+        if span_count > PIECE_SPANS:
+            yield from _read_large(db, trace_id, wanted)
         else:
-            waiting.append(tree.trace_id)
-            waiting_spans += tree.span_count
+            waiting.append(trace_id)
+            waiting_spans += span_count
     if waiting:
         yield from _read_small(db, waiting, wanted)
 
 
 def _read_small(db: sqlite3.Connection, trace_ids: list[bytes], wanted: Wanted) -> Iterator[Piece]:
     by_trace: dict[bytes, list[StoredSpan]] = {trace_id: [] for trace_id in trace_ids}
-    for span in read_traces(db, trace_ids):
+    with one_state(db):
+        found = read_traces(db, trace_ids)
+        if wanted.unfinished:
+            found += read_unfinished(db, trace_ids)
+    for span in found:
         by_trace[span.trace_id].append(span)
-    if wanted.unfinished:
-        for span in read_unfinished(db, trace_ids):
-            by_trace[span.trace_id].append(span)
     for trace_id, spans in by_trace.items():
         yield Piece(trace_id, spans, is_last=True)
 
 
 def _read_large(db: sqlite3.Connection, trace_id: bytes, wanted: Wanted) -> Iterator[Piece]:
     after_id = 0
-    while spans := read_trace_after(db, trace_id, after_id, PIECE_SPANS):
+    while True:
+        with one_state(db):
+            spans = read_trace_after(db, trace_id, after_id, PIECE_SPANS)
+            opened = read_unfinished(db, [trace_id]) if wanted.unfinished and not spans else []
+        if not spans:
+            break
         after_id = spans[-1].id
         yield Piece(trace_id, spans, is_last=False)
-    yield Piece(trace_id, read_unfinished(db, [trace_id]) if wanted.unfinished else [], is_last=True)
+    yield Piece(trace_id, opened, is_last=True)
 
 
 def _choose(wanted: Wanted) -> tuple[str, list[object]]:

@@ -14,6 +14,7 @@ from ztrace_collector.layout import LOSS_COLUMNS
 from ztrace_collector.tables.accounts import bound_reasons
 from ztrace_viewer.documents.status import Publisher, Refusal, StatusDocument
 from ztrace_viewer.json_text import read_json
+from ztrace_viewer.queries.database import read_sizes
 from ztrace_viewer.queries.destinations import read_destinations
 from ztrace_viewer.queries.losses import WAITING, read_losses
 from ztrace_viewer.queries.rows import name_columns, read
@@ -91,6 +92,7 @@ def read_status(db: sqlite3.Connection, now_ns: int) -> StatusDocument:
     rejected = Counter(bound_reasons(changed, MAX_REASONS))
     rejected.update({refusal["reason"]: refusal["count"] for refusal in refusals})
     states = _count_states(db, now_ns)
+    database_bytes, log_bytes = read_sizes(db)
     ended = sum(states[state] for state in WITH_PROCESS)
     return {
         "spans_created": sum(publisher["spans_created"] for publisher in publishers),
@@ -104,6 +106,8 @@ def read_status(db: sqlite3.Connection, now_ns: int) -> StatusDocument:
         "unfinished_running": states[RUNNING],
         "unfinished_ended": ended,
         "unfinished_lost": states.total() - states[RUNNING] - ended,
+        "database_bytes": database_bytes,
+        "log_bytes": log_bytes,
         "losses": read_losses(db),
         "publishers": publishers,
         "rejected": {reason: rejected[reason] for reason in sorted(rejected) if rejected[reason]},

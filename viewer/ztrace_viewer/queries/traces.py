@@ -15,6 +15,7 @@ from ztrace.records import INT64_MAX
 from ztrace_collector.layout import HOUR_NS
 from ztrace_viewer.documents.traces import SlowDocument
 from ztrace_viewer.documents.trees import TreeDocument
+from ztrace_viewer.queries.database import release
 from ztrace_viewer.queries.exceptions import read_exceptions
 from ztrace_viewer.queries.losses import read_facts
 from ztrace_viewer.queries.rows import name_columns, read
@@ -140,7 +141,9 @@ def read_tree(db: sqlite3.Connection, trace_id: bytes, now_ns: int | None = None
     rows += read_open_spans_of(db, trace_id, now_ns)
     orphans = find_orphans(rows)
     facts = read_facts(db, trace_id, orphans, now_ns) if orphans else NO_FACTS
-    return build_tree(trace_id, rows, read_exceptions(db, trace_id), facts)
+    exceptions = read_exceptions(db, trace_id)
+    release(db)  # Building and drawing a large tree takes longer than reading it.
+    return build_tree(trace_id, rows, exceptions, facts)
 
 
 def _slowest_of(

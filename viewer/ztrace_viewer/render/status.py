@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
+from ztrace_collector.layout import LOG_BYTES
 from ztrace_viewer.documents.status import Publisher, Refusal, StatusDocument
 from ztrace_viewer.documents.trees import Loss
 from ztrace_viewer.render.destinations import draw_destinations
@@ -16,6 +17,7 @@ from ztrace_viewer.render.grid import Column, draw_grid, draw_number
 from ztrace_viewer.terminal.characters import clean
 from ztrace_viewer.terminal.counts import plural
 from ztrace_viewer.terminal.moments import format_ago, format_stretch
+from ztrace_viewer.terminal.sizes import format_size
 
 #: Styles of a publisher's states.
 _STATE_STYLES = {"live": "green", "silent": "yellow", "crashed": "bold red", "ended": "dim"}
@@ -64,6 +66,12 @@ def draw_status(document: StatusDocument, width: int, now_ns: int) -> Iterator[T
     if document["spans_elsewhere"]:
         yield _fact("elsewhere", f"{plural(document['spans_elsewhere'], 'span')}, before this file existed")
     yield _fact("unfinished", _tell_unfinished(document))
+    size = format_size(document["database_bytes"])
+    log_bytes = document["log_bytes"]
+    beside = f", and {format_size(log_bytes)} in the log beside it" if log_bytes else ""
+    if log_bytes > 2 * LOG_BYTES:
+        beside += ": a program has been reading the file for long; the log shrinks once that ends"
+    yield _fact("size", size + beside, "yellow" if log_bytes > 2 * LOG_BYTES else "")
     refused = {refusal["reason"]: refusal["count"] for refusal in document["refusals"]}
     rejected = ", ".join(f"{clean(reason)} {count:,}" for reason, count in sorted(refused.items()))
     yield _fact("rejected", rejected or "nothing", "yellow" if rejected else "")

@@ -36,3 +36,11 @@ def parse_size(text: str) -> int:
         raise SettingsError(f"{text!r} is not a size", hint="write it like 500MB, 10GB or 1GiB")
     # In integers, since at most fifteen decimals are accepted.
     return int(found[1] + (found[2] or "").ljust(15, "0")) * unit // 10**15
+
+
+def format_size(byte_count: int) -> str:
+    """Return a size in the largest decimal unit of which there is one: ``512 B``, ``12.3 MB``."""
+    for unit in ("TB", "GB", "MB", "kB"):
+        if byte_count >= UNITS[unit.lower()]:
+            return f"{byte_count / UNITS[unit.lower()]:.1f} {unit}"
+    return f"{byte_count} B"

@@ -11,6 +11,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from ztrace_collector.otlp.mapping.outgoing import Builder
 from ztrace_collector.otlp.mapping.reading import StoredSpan, read_trace_after, read_traces, read_unfinished
+from ztrace_viewer.queries.database import release
 from ztrace_viewer.queries.pieces import count_spans
 
 #: Spans in one response: 15 MB of JSON, and for some seconds ten times as much memory.
@@ -53,6 +54,7 @@ def load_traces(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> Loaded:
     by_trace: dict[bytes, list[StoredSpan]] = {trace_id: [] for trace_id in chosen}
     for span in (*_read(db, chosen), *read_unfinished(db, chosen)):
         by_trace[span.trace_id].append(span)
+    release(db)  # What follows takes longer than reading.
     builder = Builder(db)
     requests = [builder.request(spans[:MAX_SPANS]) for spans in by_trace.values() if spans]
     return Loaded(requests, len(trace_ids) - len(chosen), any(len(s) > MAX_SPANS for s in by_trace.values()))
