@@ -3,14 +3,11 @@
 import _thread
 import ctypes
 import gc
-import os
 import random
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from contextvars import Context
 from types import FrameType
 from typing import Any
@@ -19,62 +16,15 @@ import gevent
 import pytest
 
 import ztrace
+from tests.ztrace.interrupting import EVENTS, FOLDER, Interrupter, Kill, Limit
 from tests.ztrace.programs import run_program
 from tests.ztrace.recording import Recorder
 from ztrace.context import SpanContext, get_current
 from ztrace.interpreter.interrupts import cover, is_interrupt
 from ztrace.spans import Span
 
-#: Folder whose code is interrupted.
-FOLDER = os.path.dirname(ztrace.__file__)
 REMOTE = SpanContext(b"T" * 16, b"S" * 8, (1, "vendor=1"))
 HEADER = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "a=1"}
-
-
-#: Events at which to raise. Python 3.13 traces the instructions of some calls alone.
-EVENTS = ["opcode", "line"] if sys.version_info < (3, 13) else ["line"]
-
-
-class Limit(Exception):
-    """A soft time limit, as signal handlers raise them."""
-
-
-class Kill(BaseException):
-    """A hard limit."""
-
-
-class Interrupter:
-    """Trace function that raises within ztrace's code, at the event of a given number."""
-
-    def __init__(self, event: str, number: int, error: type[BaseException]) -> None:
-        self._event = event
-        self._left = number
-        self._error = error
-        self.raised = False
-
-    def __call__(self, frame: FrameType, event: str, _: object) -> "Interrupter | None":
-        """Raise if it is the event; trace ztrace's frames alone."""
-        if event == "call":
-            if not frame.f_code.co_filename.startswith(FOLDER):
-                return None
-            frame.f_trace_opcodes, frame.f_trace_lines = self._event == "opcode", self._event == "line"
-        elif event == self._event:
-            self._left -= 1
-            if self._left < 0:
-                self.raised = True
-                raise self._error
-        return self
-
-    @contextmanager
-    def tracing(self) -> Iterator[None]:
-        """Trace the block, and put back the trace function of before, as of a debugger or of coverage."""
-        before = sys.gettrace()
-        sys._getframe().f_trace_opcodes = True  # Or some versions trace no instructions at all.
-        sys.settrace(self)
-        try:
-            yield
-        finally:
-            sys.settrace(before)
 
 
 def leave_a_span() -> None:

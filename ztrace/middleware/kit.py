@@ -1,20 +1,21 @@
 """Building blocks of every middleware: served requests, context in headers, and replies that carry an origin.
 
 A middleware wraps the functions through which each call and each served request of its library must leave.
-The parts that these wrappers share are here: they start spans with `ztrace.spans.start_span` or
-`begin_serving`, send the context with `write_context`, and let the reply of an error carry the exception's
+The parts that these wrappers share are here: they make spans with `new_span` or
+`new_serving`, send the context with `write_context`, and let the reply of an error carry the exception's
 origin back to the caller.
 """
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 from ztrace import diagnostics
-from ztrace.context import SpanContext, make_current
+from ztrace.context import Context, SpanContext, make_current
 from ztrace.exceptions import messages, origins
+from ztrace.lifecycle.parts import set_parts
 from ztrace.middleware.carriers import UNREADABLE
 from ztrace.propagation import parse_traceparent
-from ztrace.spans import CONSUMER, Span, start_span
+from ztrace.spans import CONSUMER, SERVER, Span
 
 #: Keys of a reply: the duration of the served call in ns; of an exception the ``[trace id, span id]`` of its
 #: origin; and its message, where the text of the exception as the caller gets it is a different one.
@@ -49,8 +50,34 @@ def read_context(header: Mapping[str, Any]) -> SpanContext | None:
     return context
 
 
-def begin_serving(name: str, kind: int, attributes: dict[str, Any], header: Mapping[str, Any]) -> Span | None:
-    """Start the span of a request or message, and make it current.
+def new_span(
+    name: str,
+    kind: int,
+    attributes: dict[str, Any],
+    parent: Context | None = None,
+    links: Sequence[Context] | None = None,
+) -> Span:
+    """Create a span, which the middleware starts once its wrapper is sure to end the span.
+
+    An exception may arrive anywhere: a span that was started before its name is bound would never end.
+
+    Args:
+        name: the method as called.
+        kind: number of the kind.
+        attributes: of the span, which then owns the dictionary.
+        parent: context to use instead of the current one.
+        links: other contexts that the span has to do with.
+    """
+    span = Span()
+    span.name = name
+    span.kind = kind
+    span.attributes = span._given = attributes
+    set_parts(span, kind == SERVER, parent, links)
+    return span
+
+
+def new_serving(name: str, kind: int, attributes: dict[str, Any], header: Mapping[str, Any]) -> Span:
+    """Create the span of a request or message, for the middleware to start.
 
     The span of a request is a child of the caller's. That of a message is too, and is linked to the sender's
     span as well, which did not wait; whatever was current before is replaced, since one greenlet or thread
@@ -61,17 +88,13 @@ def begin_serving(name: str, kind: int, attributes: dict[str, Any], header: Mapp
         kind: SERVER or CONSUMER.
         attributes: of the span, which then owns the dictionary.
         header: of the request, with the sender's trace context if there is one.
-
-    Returns:
-        None if nothing is recorded.
     """
     parent = read_context(header)
     links = None
     if kind == CONSUMER:
         make_current(None)
         links = (parent,) if parent else None
-    span = start_span(name, kind, attributes, parent, links)
-    return None if span.ended else span
+    return new_span(name, kind, attributes, parent, links)
 
 
 def describe_error(span: Span, exception: BaseException, message: str | None = None) -> dict[str, Any]:

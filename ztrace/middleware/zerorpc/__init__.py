@@ -30,6 +30,7 @@ from zerorpc import core, patterns
 from ztrace import diagnostics, spans
 from ztrace.context import make_current
 from ztrace.exceptions import messages
+from ztrace.lifecycle.recovery import insist
 from ztrace.middleware.kit import (
     DURATION,
     OWN_CONTEXT,
@@ -54,6 +55,7 @@ from ztrace.middleware.zerorpc.contexts import Registered, find_instances, is_tr
 from ztrace.middleware.zerorpc.serving import (
     being_served,
     end_message,
+    end_served,
     serve,
     wrap_patterns,
     wrap_process_call,
@@ -107,7 +109,7 @@ class ZerorpcMiddleware(Registered):
             if spans.publisher is not None and ("message_id" not in header or not self.is_alone):
                 make_current(read_context(header))
         except Exception:
-            diagnostics.count_failure("zerorpc")
+            diagnostics.contain("zerorpc")
 
     def client_before_request(self, request: Any) -> None:
         """Add the context of the call's span to the request."""
@@ -137,10 +139,10 @@ class ZerorpcMiddleware(Registered):
                     take_remote_error(span, exception, answer)
             if exception is not None:
                 return
-            del open_calls[message_id]
+            span.__exit__()
             if unread_streams:
                 unread_streams.pop(message_id, None)
-            span.__exit__()
+            open_calls.pop(message_id, None)
         except Exception:
             diagnostics.contain("zerorpc")
 
@@ -165,25 +167,29 @@ class ZerorpcMiddleware(Registered):
         """Add the exception's origin to the reply; record calls of unknown methods, which no wrapper sees."""
         if spans.publisher is None:
             return
+        exception = exc_info[1]
         try:
-            exception = exc_info[1]
-            served, span = being_served.get()
-            if served is not request:  # An unknown method, which was not called.
-                span = serve(request)
-            if span is None:
-                return
-            if reply is not None:
-                span.reply()
-            span.end(exception)
-            if reply is None:
-                end_message(span)
-            elif "traceparent" in request.header:
-                # The text of a RemoteError is a whole traceback.
-                remote = issubclass(type(exception), zerorpc.RemoteError)
-                message = messages.message_of(exception) if remote else None
-                reply.header[REPLY_KEY] = describe_error(span, exception, message)
-        except Exception:
-            diagnostics.contain("zerorpc")
+            try:
+                served, span = being_served.get()
+                if served is not request:  # An unknown method, which was not called.
+                    span = serve(request)
+                if span is None:
+                    return
+                if reply is not None:
+                    span.reply()
+                span.end(exception)
+                if reply is None:
+                    end_message(span)
+                elif "traceparent" in request.header:
+                    # The text of a RemoteError is a whole traceback.
+                    remote = issubclass(type(exception), zerorpc.RemoteError)
+                    message = messages.message_of(exception) if remote else None
+                    reply.header[REPLY_KEY] = describe_error(span, exception, message)
+            except Exception:
+                diagnostics.contain("zerorpc")
+        except BaseException:
+            insist(end_served, exception)  # No wrapper sees the span of an unknown method.
+            raise
 
 
 def install() -> None:

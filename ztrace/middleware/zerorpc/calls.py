@@ -7,7 +7,7 @@ looked up by the message id of their request.
 import functools
 import weakref
 from collections.abc import Callable, Generator
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 import zerorpc
@@ -16,11 +16,13 @@ from gevent import GreenletExit
 from gevent.event import AsyncResult
 
 from ztrace import diagnostics, spans
+from ztrace.context import HOLDS
 from ztrace.exceptions import messages
 from ztrace.exceptions.tracebacks import take_off_frame
-from ztrace.middleware.kit import take_origin
+from ztrace.lifecycle.recovery import insist
+from ztrace.middleware.kit import new_span, take_origin
 from ztrace.middleware.zerorpc.contexts import is_traced
-from ztrace.spans import CLIENT, Span, start_span
+from ztrace.spans import CLIENT, Span
 
 #: Characters kept of the traceback sent by a server without ztrace; its end is the informative part.
 MAX_REMOTE_TRACEBACK = 4000
@@ -34,6 +36,12 @@ open_calls: dict[Any, Span] = {}
 unread_streams: dict[Any, "weakref.ref[Any]"] = {}
 #: Call that this greenlet is making, whose context before_request sends.
 calling: "ContextVar[Call | None]" = ContextVar("ztrace_zerorpc_calling", default=None)
+
+
+def set_calling(call: "Call | None") -> None:
+    """Remember the call that this greenlet makes."""
+    _held = copy_context() if HOLDS else None
+    calling.set(call)
 
 
 class Call:
@@ -52,38 +60,52 @@ def wrap_call(original: Callable[..., Any]) -> Callable[..., Any]:
     def __call__(self: Any, method: Any, *args: Any, **kargs: Any) -> Any:
         call, outer = None, calling.get()
         try:
-            if spans.publisher is not None and (
-                self._context.__dict__.get("_ztrace") or is_traced(self._context)
-            ):
-                call = _start_call(self, method)
-            result = original(self, method, *args, **kargs)
+            try:
+                if spans.publisher is not None and (
+                    self._context.__dict__.get("_ztrace") or is_traced(self._context)
+                ):
+                    call = _new_call(self, method)
+                    set_calling(call)
+                    if call is not None:
+                        call.span.start(activate=False)
+                result = original(self, method, *args, **kargs)
+            except BaseException as exception:
+                take_off_frame(exception)
+                _fail_call(call, outer, exception)
+                raise
+            set_calling(outer)
+            if call is not None and not call.span.ended:
+                _await_result(call, result)
+            return result
         except BaseException as exception:
-            take_off_frame(exception)
-            calling.set(outer)  # Another middleware's hook may have made this call within another one.
-            if call is not None:
-                open_calls.pop(call.message_id, None)
-                call.span.__exit__(None, exception)
+            insist(_fail_call, call, outer, exception)  # An exception may have arrived in the code above.
             raise
-        calling.set(outer)
-        if call is not None and not call.span.ended:
-            _await_result(call, result)
-        return result
 
     return __call__
 
 
-def _start_call(client: Any, method: Any) -> Call | None:
-    """Start the span of a call for before_request; zerorpc's built-in methods have none."""
+def _new_call(client: Any, method: Any) -> Call | None:
+    """Create the span of a call for before_request; zerorpc's built-in methods have none."""
     name = method if type(method) is str else _name_of(method)
     if name[:9] == "_zerorpc_":
-        calling.set(None)
         return None
     attributes = client.__dict__.get("_ztrace_attributes") or _call_attributes(client)
     call = Call()
     call.message_id = None
-    call.span = start_span(name, CLIENT, attributes, None, None, False)
-    calling.set(call)
+    call.span = new_span(name, CLIENT, attributes)
     return call
+
+
+def _fail_call(call: Call | None, outer: Call | None, exception: BaseException) -> None:
+    """End the span of a call that an exception leaves, and go back to the call around it.
+
+    Another middleware's hook may have made the one within the other.
+    """
+    set_calling(outer)
+    if call is not None:
+        call.span.__exit__(None, exception)
+        open_calls.pop(call.message_id, None)
+        unread_streams.pop(call.message_id, None)
 
 
 def _name_of(method: object) -> str:
@@ -99,10 +121,10 @@ def _await_result(call: Call, result: Any) -> None:
     try:
         message_id = call.message_id
         if isinstance(result, AsyncResult):
-            result.rawlink(lambda done: _end_async(message_id, done))
+            result.rawlink(functools.partial(insist, _end_async, message_id))
         elif message_id not in unread_streams:
-            open_calls.pop(message_id, None)
             call.span.end()
+            open_calls.pop(message_id, None)
     except Exception:
         diagnostics.contain("zerorpc")
 
@@ -127,7 +149,8 @@ def wrap_process_answer(original: Callable[..., Any]) -> Callable[..., Any]:
             return stream
         watched = _watch_stream(stream, message_id)
         # Discarding a generator that was never started runs none of its code, but clears weak references.
-        unread_streams[message_id] = weakref.ref(watched, lambda _: _abandon_stream(message_id))
+        abandon = functools.partial(insist, _abandon_stream, message_id)
+        unread_streams[message_id] = weakref.ref(watched, abandon)
         return watched
 
     return process_answer
@@ -135,17 +158,21 @@ def wrap_process_answer(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _watch_stream(stream: Generator[Any, Any, Any], message_id: Any) -> Generator[Any, Any, Any]:
     try:
-        return (yield from stream)
-    except GeneratorExit:
-        _abandon_stream(message_id)
-        raise
+        try:
+            return (yield from stream)
+        except GeneratorExit:
+            _abandon_stream(message_id)
+            raise
+        except BaseException as exception:
+            take_off_frame(exception)
+            _end_call(message_id, exception)
+            raise
     except BaseException as exception:
-        take_off_frame(exception)
-        _end_call(message_id, exception)
+        insist(_end_call, message_id, exception)  # An exception may have arrived in the code above.
         raise
 
 
-def _abandon_stream(message_id: Any) -> None:
+def _abandon_stream(message_id: Any, _reference: object = None) -> None:
     span = open_calls.get(message_id)
     if span is not None:
         span.attributes = {**span.attributes, "zerorpc.stream": "abandoned"}
@@ -153,11 +180,12 @@ def _abandon_stream(message_id: Any) -> None:
 
 
 def _end_call(message_id: Any, exception: BaseException | None = None) -> None:
-    span = open_calls.pop(message_id, None)
+    span = open_calls.get(message_id)
     if span is not None:
         span.end(exception)
         if unread_streams:
             unread_streams.pop(message_id, None)
+        open_calls.pop(message_id, None)
 
 
 def wrap_handle_remote_error(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -174,7 +202,7 @@ def wrap_handle_remote_error(original: Callable[..., Any]) -> Callable[..., Any]
                 if span is not None:
                     take_remote_error(span, exception, read_answer(event))
             except Exception:
-                diagnostics.count_failure("zerorpc")
+                diagnostics.contain("zerorpc")
             raise
 
     return _handle_remote_error

@@ -77,7 +77,7 @@ def _place_hooks(context: Any) -> None:
             # A new list: another greenlet may be going through the old one.
             context._hooks[name] = [*ours, *others] if name in _FIRST else [*others, *ours]
     except Exception:
-        diagnostics.count_failure("zerorpc")
+        diagnostics.contain("zerorpc")
 
 
 def _is_ours(hook: Any) -> bool:

@@ -2,16 +2,17 @@
 
 import functools
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from types import FunctionType
 from typing import Any
 
 from ztrace import diagnostics, spans
-from ztrace.context import make_current
+from ztrace.context import HOLDS, make_current
 from ztrace.exceptions.tracebacks import take_off_frame
-from ztrace.middleware.kit import begin_serving
+from ztrace.lifecycle.recovery import insist
+from ztrace.middleware.kit import new_serving, new_span
 from ztrace.middleware.zerorpc.contexts import is_traced
-from ztrace.spans import CONSUMER, PRODUCER, SERVER, Span, start_span
+from ztrace.spans import CONSUMER, PRODUCER, SERVER, Span
 
 #: Request that this greenlet serves, and its span.
 being_served: ContextVar[tuple[Any, Span | None]] = ContextVar(
@@ -33,18 +34,25 @@ def wrap_process_call(original: Callable[..., Any]) -> Callable[..., Any]:
     def process_call(*args: Any, **kwargs: Any) -> Any:
         span = None
         try:
-            if spans.publisher is not None and len(args) >= _ARGUMENTS and _is_new(args[-4], args[-2]):
-                span = serve(args[-2])
-            result = original(*args, **kwargs)
-        except BaseException as exception:
-            take_off_frame(exception)
+            try:
+                if spans.publisher is not None and len(args) >= _ARGUMENTS and _is_new(args[-4], args[-2]):
+                    span = new_served(args[-2])
+                    if span is not None:
+                        _start(span, args[-2])
+                result = original(*args, **kwargs)
+            except BaseException as exception:
+                take_off_frame(exception)
+                if span is not None:
+                    span.reply()  # Recording the exception is not part of the method's time.
+                    span.__exit__(None, exception)
+                raise
             if span is not None:
-                span.reply()  # Recording the exception is not part of the method's time.
-                span.__exit__(None, exception)
+                span.__exit__()
+            return result
+        except BaseException as exception:
+            if span is not None:  # An exception may have arrived in the code above.
+                insist(span.__exit__, None, exception)
             raise
-        if span is not None:
-            span.__exit__()
-        return result
 
     _wrapped.add(process_call)
     return process_call
@@ -82,7 +90,7 @@ def wrap_patterns(server: Any) -> None:
             for owner in (pattern, *kind.__mro__):
                 _wrap_pattern(owner, kind.__name__)
     except Exception:
-        diagnostics.count_failure("zerorpc")
+        diagnostics.contain("zerorpc")
 
 
 def _wrap_pattern(owner: Any, name: str) -> None:
@@ -104,19 +112,37 @@ def _warn_of_pattern(name: str) -> None:
 
 
 def serve(request: Any) -> Span | None:
-    """Start the span of a request; pulled and published messages are those without an identity."""
+    """Start the span of a request or message that no wrapper sees; a later hook ends it."""
+    span = new_served(request)
+    if span is not None:
+        _start(span, request)
+    return being_served.get()[1]
+
+
+def new_served(request: Any) -> Span | None:
+    """Create the span of a request; pulled and published messages are those without an identity."""
     span = None
     try:
         name = request.name
         if name[:9] != "_zerorpc_":
             if request.identity is not None:
-                span = begin_serving(name, SERVER, {"rpc.system.name": "zerorpc"}, request.header)
+                span = new_serving(name, SERVER, {"rpc.system.name": "zerorpc"}, request.header)
             else:
-                span = begin_serving(name, CONSUMER, {"messaging.system": "zerorpc"}, request.header)
+                span = new_serving(name, CONSUMER, {"messaging.system": "zerorpc"}, request.header)
     except Exception:
         diagnostics.contain("zerorpc")
-    being_served.set((request, span))
+    _set_served(request, span)
     return span
+
+
+def _start(span: Span, request: Any) -> None:
+    if span.start().ended:  # It could not be started: nothing is to be asked of it.
+        _set_served(request, None)
+
+
+def _set_served(request: Any, span: Span | None) -> None:
+    _held = copy_context() if HOLDS else None
+    being_served.set((request, span))
 
 
 def wrap_push(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -126,16 +152,22 @@ def wrap_push(original: Callable[..., Any]) -> Callable[..., Any]:
     def __call__(self: Any, method: Any, *args: Any) -> Any:
         span = None
         try:
-            if spans.publisher is not None and is_traced(self._context):
-                span = start_span(method, PRODUCER, {"messaging.system": "zerorpc"})
-            original(self, method, *args)
-        except BaseException as exception:
-            take_off_frame(exception)
+            try:
+                if spans.publisher is not None and is_traced(self._context):
+                    span = new_span(method, PRODUCER, {"messaging.system": "zerorpc"})
+                    span.start()
+                original(self, method, *args)
+            except BaseException as exception:
+                take_off_frame(exception)
+                if span is not None:
+                    span.__exit__(None, exception)
+                raise
             if span is not None:
-                span.end(exception)
+                span.__exit__()
+        except BaseException as exception:
+            if span is not None:  # An exception may have arrived in the code above.
+                insist(span.__exit__, None, exception)
             raise
-        if span is not None:
-            span.end()
 
     return __call__
 
@@ -146,20 +178,29 @@ def wrap_receiver(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def _receiver(self: Any) -> Any:
         try:
-            is_traced(self._context)  # Before the first hook is called, so that hooks are in their places.
-            return original(self)
-        except BaseException as exception:  # Killed or timed out while serving a message.
-            take_off_frame(exception)
-            span = being_served.get()[1]
-            if span is not None:
-                end_message(span, exception)
+            try:
+                is_traced(self._context)  # Has hooks in their places before the first is called.
+                return original(self)
+            except BaseException as exception:  # Killed or timed out while serving a message.
+                take_off_frame(exception)
+                end_served(exception)
+                raise
+        except BaseException as exception:
+            insist(end_served, exception)  # Another exception may have arrived in the code above.
             raise
 
     return _receiver
 
 
+def end_served(exception: BaseException) -> None:
+    """End the span of what this greenlet serves, if it still runs."""
+    span = being_served.get()[1]
+    if span is not None:
+        end_message(span, exception)
+
+
 def end_message(span: Span, exception: BaseException | None = None) -> None:
     """End a consumer span, and clear the current span for the next message."""
     span.end(exception)
-    being_served.set((None, None))
+    _set_served(None, None)
     make_current(None)

@@ -1,0 +1,68 @@
+"""Exceptions raised at a chosen place of ztrace's code, as signals, debuggers and timeouts raise them."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from greenlet import getcurrent, greenlet
+
+import ztrace
+
+#: Folder whose code is interrupted.
+FOLDER = os.path.dirname(ztrace.__file__)
+#: Events at which to raise. Python 3.13 traces the instructions of some calls alone.
+EVENTS = ["opcode", "line"] if sys.version_info < (3, 13) else ["line"]
+
+
+class Limit(Exception):
+    """A soft time limit, as signal handlers raise them."""
+
+
+class Kill(BaseException):
+    """A hard limit."""
+
+
+class Interrupter:
+    """Trace function that raises within ztrace's code, at the event of a given number.
+
+    Attributes:
+        raised: whether it has raised.
+        place: function and line where it raised.
+        greenlet: that was interrupted.
+    """
+
+    def __init__(self, event: str, number: int, error: type[BaseException]) -> None:
+        self._event = event
+        self._left = number
+        self._error = error
+        self.raised = False
+        self.place = ""
+        self.greenlet: greenlet | None = None
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> "Interrupter | None":
+        """Raise if it is the event; trace ztrace's frames alone."""
+        if event == "call":
+            if not frame.f_code.co_filename.startswith(FOLDER):
+                return None
+            frame.f_trace_opcodes, frame.f_trace_lines = self._event == "opcode", self._event == "line"
+        elif event == self._event:
+            self._left -= 1
+            if self._left < 0:
+                self.raised = True
+                self.place = f"{frame.f_code.co_qualname}:{frame.f_lineno}"
+                self.greenlet = getcurrent()
+                raise self._error
+        return self
+
+    @contextmanager
+    def tracing(self) -> Iterator[None]:
+        """Trace the block, and put back the trace function of before, as of a debugger or of coverage."""
+        before = sys.gettrace()
+        sys._getframe().f_trace_opcodes = True  # Or some versions trace no instructions at all.
+        sys.settrace(self)
+        try:
+            yield
+        finally:
+            sys.settrace(before)
