@@ -26,16 +26,18 @@ _MEMORY = Path("/dev/shm")
 if os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free > 2 << 30:
     tempfile.tempdir = str(_MEMORY)
 
-# A few new examples in each run for developers; many, and the same in each run, in continuous integration.
-# Tests that need more of them, or whose examples take long, multiply or divide `settings().max_examples`.
+# A few new examples in each run for developers; in continuous integration the same in each run, and many of
+# them where `.ci/run` says so. Tests that need more examples, or whose examples take long, multiply or divide
+# `settings().max_examples`.
 hypothesis.settings.register_profile("few", max_examples=20, deadline=None)
 hypothesis.settings.register_profile(
-    "many",
-    max_examples=100,
+    "same",
+    max_examples=20,
     deadline=None,
     derandomize=True,
     database=None,
     print_blob=True,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
-hypothesis.settings.load_profile("many" if os.environ.get("CI") else "few")
+hypothesis.settings.register_profile("many", hypothesis.settings.get_profile("same"), max_examples=100)
+hypothesis.settings.load_profile(os.environ.get("EXAMPLES") or ("same" if os.environ.get("CI") else "few"))

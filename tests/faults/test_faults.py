@@ -11,7 +11,7 @@ from tests.faults.running import Length
 from tests.faults.stage import Stage
 from tests.faults.table import Row
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 SHORT = Length(short=True, peer=False)
 

@@ -12,6 +12,18 @@ from tests.ztrace.waiting import DEADLINE_S
 #: Root of the checkout, from which ``ztrace`` is imported.
 ROOT = Path(__file__).parents[2]
 
+#: Start of a program whose publisher beats, retries and reports open spans in milliseconds, not seconds.
+QUICK = """
+from ztrace.publishing import publisher, unfinished, worker
+worker.BEAT_S = worker.RETRY_S = publisher.RETRY_S = 0.05
+unfinished.AGE_NS = 200_000_000
+"""
+#: Start of a program that has no collector, and gives up on it at once.
+ALONE = """
+from ztrace.publishing import worker
+worker.UNREACHED_S = 0.1
+"""
+
 #: Warnings are errors, except Python 3.12's about forking a multi-threaded process: a traced process has
 #: threads.
 _PYTHON = [sys.executable, "-W", "error", "-W", "ignore:This process"]

@@ -66,7 +66,7 @@ def test_a_patched_function_is_neither_called_nor_believed(receiver: Receiver, p
 @pytest.mark.parametrize("patch", ["mock.patch('time.monotonic', return_value=5.0)", *PATCHES[:9]])
 def test_a_wait_ends_under_a_patched_clock(tmp_path: Path, patch: str) -> None:
     """`flush` and `shutdown` keep their deadlines where the clock stands still, and there is no collector."""
-    code = PROGRAM.format(patch=f"patched = {patch}", timeout_s=0.2, flushed=False)
+    code = PROGRAM.format(patch=f"patched = {patch}", timeout_s=0.05, flushed=False)
     done = run_program(code, f"ipc://{tmp_path}/nobody")
     assert done.stderr == f"ztrace: 4 spans not delivered to ipc://{tmp_path}/nobody\n"
 

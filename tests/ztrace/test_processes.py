@@ -13,7 +13,7 @@ from urllib.request import urlopen
 import pytest
 
 from tests.collector.messages import is_balanced, row
-from tests.ztrace.programs import ROOT, run_program, run_script, started_program
+from tests.ztrace.programs import ALONE, QUICK, ROOT, run_program, run_script, started_program
 from tests.ztrace.receiving import Receiver
 from tests.ztrace.waiting import DEADLINE_S, wait_for
 from ztrace.spooling.orphans import find_orphans
@@ -56,7 +56,7 @@ def test_a_program_that_hangs_in_its_first_span_is_known(
     """A first span that does not end is sent as unfinished, with its publisher."""
     code = "with ztrace.span('nightly job', table='orders'):\n    print(flush=True)\n    time.sleep(60)"
     environment = {"ZTRACE_SPOOL": str(tmp_path / "spool")} if spooled else {}
-    with started_program(CONFIGURE + code, receiver.endpoint, **environment) as process:
+    with started_program(QUICK + CONFIGURE + code, receiver.endpoint, **environment) as process:
         span = wait_for(lambda: receiver.open_spans)[0]
         assert (span.name, span.attributes, span.duration_ns) == ("nightly job", {"table": "orders"}, None)
         assert receiver.headers(OPEN)[0].pid == process.pid
@@ -88,7 +88,7 @@ def test_a_program_that_fails_delivers_the_span_it_failed_in(
 def test_without_a_collector_a_program_ends_all_the_same(tmp_path: Path) -> None:
     """Without a collector, a program keeps its exit status and reports the undelivered spans on stderr."""
     endpoint = f"ipc://{tmp_path}/nobody"
-    done = run_program(CONFIGURE + "make_span('a'); sys.exit(5)", endpoint, expect=5)
+    done = run_program(ALONE + CONFIGURE + "make_span('a'); sys.exit(5)", endpoint, expect=5)
     assert done.stderr == f"ztrace: 1 span not delivered to {endpoint}\n"
 
 

@@ -4,13 +4,15 @@ import signal
 
 import pytest
 
-from tests.ztrace.programs import run_program
+from tests.ztrace.programs import QUICK, run_program
 from tests.ztrace.receiving import Receiver
 
 pytestmark = pytest.mark.process
 
 #: Children whose first span an alarm interrupts, anywhere in its start; then their exit status is 1.
-INTERRUPTED = """
+INTERRUPTED = (
+    QUICK
+    + """
 import os, random, signal, sys, time
 import ztrace
 ztrace.configure("billing", sys.argv[1])
@@ -41,9 +43,12 @@ for number in range(60):
     interrupted += status
 print(interrupted)
 """
+)
 
 #: A first span that starts where the stack is full.
-RECURSIVE = """
+RECURSIVE = (
+    QUICK
+    + """
 import sys
 import ztrace
 ztrace.configure("billing", sys.argv[1])
@@ -61,6 +66,7 @@ for number in range(3):
     with ztrace.span(str(number)): pass
 assert ztrace.flush(20)
 """
+)
 
 
 def test_an_alarm_in_the_first_span_does_not_end_tracing(receiver: Receiver) -> None:

@@ -5,12 +5,14 @@ import resource
 
 import pytest
 
-from tests.ztrace.programs import run_program, started_program
+from tests.ztrace.programs import QUICK, run_program, started_program
 from tests.ztrace.receiving import Receiver
 from ztrace.process.probing import Shortage, probe
 
 #: A program that starts its first span at a limit, and lifts the limit afterwards.
-PROGRAM = """
+PROGRAM = (
+    QUICK
+    + """
 import os, resource, sys, time
 import ztrace
 ztrace.configure("billing", sys.argv[1])
@@ -29,11 +31,12 @@ def make_spans(name):
         with ztrace.span(f"{{name}} {{number}}"): pass
 limit({soft})
 make_spans("early")
-time.sleep(0.3)
+time.sleep(0.15)
 limit(before[0])
 make_spans("late")
 assert ztrace.flush(20), ztrace.diagnostics.counts
 """
+)
 
 EARLY_AND_LATE = sorted(f"{when} {number}" for when in ("early", "late") for number in range(20))
 
@@ -86,7 +89,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1
 print("full", flush=True)
 sys.stdin.readline()
 make_span("meanwhile")
-time.sleep(1.5)
+time.sleep(0.5)
 resource.setrlimit(resource.RLIMIT_NOFILE, before)
 make_span("late")
 assert ztrace.flush(20)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.ztrace.programs import run_program, started_program
+from tests.ztrace.programs import ALONE, QUICK, run_program, started_program
 from tests.ztrace.receiving import Receiver
 from tests.ztrace.waiting import DEADLINE_S, wait_for
 from ztrace.wire import BYE, DATA
@@ -158,10 +158,10 @@ def test_a_handler_that_is_put_back_is_not_called_for_an_old_signal(receiver: Re
     code = """
 configure()
 before = signal.signal(signal.SIGTERM, lambda number, frame: None)
-time.sleep(0.3)
+time.sleep(0.2)
 terminate()
 signal.signal(signal.SIGTERM, before)
-time.sleep(0.5)
+time.sleep(0.2)
 make_spans(1)
 """
     run_program(CONFIGURE + code, receiver.endpoint)
@@ -224,7 +224,9 @@ def test_without_a_collector_sigterm_ends_a_program_soon(receiver: Receiver) -> 
     """Without a collector, SIGTERM ends the program soon and prints the number of undelivered spans."""
     receiver.stop()
     began_s = time.monotonic()
-    done = run_program(CONFIGURE + "configure(); terminate()", receiver.endpoint, expect=-signal.SIGTERM)
+    done = run_program(
+        ALONE + CONFIGURE + "configure(); terminate()", receiver.endpoint, expect=-signal.SIGTERM
+    )
     assert time.monotonic() - began_s < 3
     assert done.stderr == f"ztrace: 100 spans not delivered to {receiver.endpoint}\n"
 
@@ -247,7 +249,7 @@ def test_a_shutdown_that_is_under_way_is_finished(receiver: Receiver) -> None:
     """SIGTERM during `shutdown` lets the delivery of the last spans finish."""
     receiver.acknowledging = False
     code = "configure(); print(flush=True); ztrace.shutdown(10)"
-    with started_program(CONFIGURE + code, receiver.endpoint) as process:
+    with started_program(QUICK + CONFIGURE + code, receiver.endpoint) as process:
         wait_for(lambda: receiver.headers(DATA))
         process.send_signal(signal.SIGTERM)
         with pytest.raises(subprocess.TimeoutExpired):

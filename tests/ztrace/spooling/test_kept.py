@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.ztrace.programs import run_program
+from tests.ztrace.programs import ALONE, QUICK, run_program
 from tests.ztrace.receiving import Receiver
 
 pytestmark = pytest.mark.process
 
-PROGRAM = """
+PROGRAM = (
+    ALONE
+    + """
 import os, shutil, sys, time
 import ztrace
 ztrace.configure("billing", sys.argv[1])
@@ -22,8 +24,11 @@ for number in range(count):
 time.sleep(0.3)
 {last}
 """
+)
 
-HEIR = """
+HEIR = (
+    QUICK
+    + """
 import os, sys, time
 import ztrace
 ztrace.configure("heir", sys.argv[1])
@@ -33,6 +38,7 @@ end_s = time.monotonic() + 20
 while len(os.listdir(os.environ["ZTRACE_SPOOL"])) > 2 and time.monotonic() < end_s:
     time.sleep(0.01)
 """
+)
 
 
 def report(tmp_path: Path, count: int, size: int, last: str = "", **settings: str) -> tuple[int, int]:

@@ -293,6 +293,15 @@ class Fleet:
         return trace_id
 
 
+def run_both(traced: Fleet, plain: Fleet, scenario: str, *args: Any) -> "tuple[Outcome, Outcome]":
+    """Run a scenario in two fleets at the same time."""
+    commands = [(fleet.driver, fleet.command(scenario, *args)) for fleet in (traced, plain)]
+    for driver, command in commands:
+        driver.say(json.dumps(command))
+    first, second = [Outcome(command["token"], json.loads(driver.hear())) for driver, command in commands]
+    return first, second
+
+
 class Outcome:
     """Driver's answer for one scenario.
 

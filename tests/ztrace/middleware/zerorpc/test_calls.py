@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.ztrace.middleware.zerorpc.fleet import Fleet
+from tests.ztrace.middleware.zerorpc.fleet import Fleet, run_both
 from tests.ztrace.middleware.zerorpc.server import EXOTIC
 from tests.ztrace.middleware.zerorpc.trees import TOLERANCE_NS, Unlogged, find, origins, ways
 from ztrace_viewer.trees.tree import walk
@@ -22,7 +22,7 @@ LOST = "zerorpc.exceptions.LostRemote"
 )
 def test_a_call_is_a_client_and_a_server_span(traced: Fleet, plain: Fleet, scenario: str) -> None:
     """A call has one client and one server span, and the caller gets zerorpc's own result."""
-    outcome, reference = traced.run(scenario), plain.run(scenario)
+    outcome, reference = run_both(traced, plain, scenario)
     assert (outcome.seen, outcome.error) == (reference.seen, reference.error)
     traced.check(outcome)
 
@@ -58,8 +58,8 @@ def test_the_time_of_the_server_is_not_the_callers_own(traced: Fleet) -> None:
 
 def test_siblings_and_spans_between_them(traced: Fleet, plain: Fleet) -> None:
     """Consecutive calls are siblings, and calls within a span are its children."""
-    outcome = traced.run("siblings")
-    assert outcome.seen == plain.run("siblings").seen
+    outcome, reference = run_both(traced, plain, "siblings")
+    assert outcome.seen == reference.seen
     inside = {f"{outcome.token}.{number}": "inside" for number in (1, 2)}
     traced.check(outcome, Unlogged(inside=inside))
 
@@ -67,8 +67,8 @@ def test_siblings_and_spans_between_them(traced: Fleet, plain: Fleet) -> None:
 def test_calls_three_processes_deep(traced: Fleet, plain: Fleet) -> None:
     """Calls through three services are below their callers' spans in each process."""
     path = ("relay_twice", "relay", "echo", "deep")
-    outcome = traced.run("nested", *path)
-    assert outcome.seen == plain.run("nested", *path).seen
+    outcome, reference = run_both(traced, plain, "nested", *path)
+    assert outcome.seen == reference.seen
     tree = traced.check(outcome)
     assert tree["span_count"] == 11
     assert tree["services"] == ["back", "driver", "front", "middle"]
@@ -76,8 +76,8 @@ def test_calls_three_processes_deep(traced: Fleet, plain: Fleet) -> None:
 
 def test_unknown_method(traced: Fleet, plain: Fleet) -> None:
     """An unknown method is an error with its origin in the server."""
-    outcome = traced.run("unknown_method")
-    assert outcome.seen == plain.run("unknown_method").seen
+    outcome, reference = run_both(traced, plain, "unknown_method")
+    assert outcome.seen == reference.seen
     tree = traced.check(outcome, Unlogged(served={f"{outcome.token}.0": ("front", "NameError")}))
     assert ways(tree) == [
         ("client", "driver", "passed", "NameError: nothing_like_it"),
@@ -88,8 +88,8 @@ def test_unknown_method(traced: Fleet, plain: Fleet) -> None:
 @pytest.mark.parametrize("scenario", ["timeout", "asynchronous_timeout"])
 def test_timeout(traced: Fleet, plain: Fleet, scenario: str) -> None:
     """A timeout ends the caller's span with an error, and the server's span ends normally later."""
-    outcome = traced.run(scenario)
-    assert outcome.seen == plain.run(scenario).seen
+    outcome, reference = run_both(traced, plain, scenario)
+    assert outcome.seen == reference.seen
     tree = traced.check(outcome)
     client, server = find(tree, "client", "driver"), find(tree, "server", "front")
     assert (client["status"], server["status"]) == ("error", "ok")
@@ -113,40 +113,40 @@ def test_a_timeout_names_the_line_that_called(traced: Fleet) -> None:
 
 def test_gevent_timeout(traced: Fleet, plain: Fleet) -> None:
     """A gevent timeout ends the interrupted call's span with an error, and no other."""
-    outcome = traced.run("gevent_timeout")
-    assert outcome.seen == plain.run("gevent_timeout").seen
+    outcome, reference = run_both(traced, plain, "gevent_timeout")
+    assert outcome.seen == reference.seen
     tree = traced.check(outcome)
     assert ways(tree) == [("client", "driver", "raised", "0.1 seconds")]
 
 
 def test_killed_greenlet(traced: Fleet, plain: Fleet) -> None:
     """Killing a waiting greenlet ends its call's span."""
-    outcome = traced.run("killed_greenlet")
-    assert outcome.seen == plain.run("killed_greenlet").seen
+    outcome, reference = run_both(traced, plain, "killed_greenlet")
+    assert outcome.seen == reference.seen
     tree = traced.check(outcome)
     assert origins(tree) == {("client", "driver")}
 
 
 def test_unpackable_argument(traced: Fleet, plain: Fleet) -> None:
     """A request that cannot be packed is the caller's error, and the next call is unaffected."""
-    outcome = traced.run("unpackable_argument")
-    assert outcome.seen == plain.run("unpackable_argument").seen
+    outcome, reference = run_both(traced, plain, "unpackable_argument")
+    assert outcome.seen == reference.seen
     tree = traced.check(outcome)
     assert origins(tree) == {("client", "driver")}
 
 
 def test_unpackable_reply(traced: Fleet, plain: Fleet) -> None:
     """A result that cannot be packed ends the server's span with an error, once."""
-    outcome = traced.run("unpackable_reply")
-    assert outcome.seen == plain.run("unpackable_reply").seen
+    outcome, reference = run_both(traced, plain, "unpackable_reply")
+    assert outcome.seen == reference.seen
     tree = traced.check(outcome, Unlogged(errors={("server", f"{outcome.token}.0"): "TypeError"}))
     assert origins(tree) == {("server", "front")}
 
 
 def test_undecodable_reply(traced: Fleet, plain: Fleet) -> None:
     """A reply that the client cannot unpack is a success in the server and a timeout in the caller."""
-    outcome = traced.run("undecodable_reply")
-    assert outcome.seen == plain.run("undecodable_reply").seen
+    outcome, reference = run_both(traced, plain, "undecodable_reply")
+    assert outcome.seen == reference.seen
     tree = traced.check(outcome)
     assert origins(tree) == {("client", "driver")}
     assert find(tree, "server", "front")["status"] == "ok"
@@ -154,8 +154,8 @@ def test_undecodable_reply(traced: Fleet, plain: Fleet) -> None:
 
 def test_exotic_names(traced: Fleet, plain: Fleet) -> None:
     """A span is named like the method, even if the name is no identifier."""
-    outcome = traced.run("exotic_names", list(EXOTIC))
-    assert outcome.seen == plain.run("exotic_names", list(EXOTIC)).seen
+    outcome, reference = run_both(traced, plain, "exotic_names", list(EXOTIC))
+    assert outcome.seen == reference.seen
     tree = traced.check(outcome)
     assert sorted(span["name"] for span, _ in walk(tree["roots"]) if span["kind"] == "server") == sorted(
         EXOTIC
@@ -164,8 +164,8 @@ def test_exotic_names(traced: Fleet, plain: Fleet) -> None:
 
 def test_builtin_methods_are_not_traced(traced: Fleet, plain: Fleet) -> None:
     """Calls of zerorpc's built-in methods are not traced."""
-    outcome = traced.run("builtins")
-    assert outcome.seen == plain.run("builtins").seen
+    outcome, reference = run_both(traced, plain, "builtins")
+    assert outcome.seen == reference.seen
     assert traced.check_root_only(outcome)
     assert traced.collected is not None
     assert traced.collected.value("SELECT count(*) FROM methods WHERE substr(name, 1, 9) = '_zerorpc_'") == 0
@@ -174,30 +174,30 @@ def test_builtin_methods_are_not_traced(traced: Fleet, plain: Fleet) -> None:
 def test_forked_tasks_in_a_server(traced: Fleet, plain: Fleet) -> None:
     """Tasks forked by `zerorpc.fork_task_context` are below the server's span."""
     path = ("fork", "relay", "echo", 1)
-    outcome = traced.run("nested", *path)
-    assert outcome.seen == plain.run("nested", *path).seen
+    outcome, reference = run_both(traced, plain, "nested", *path)
+    assert outcome.seen == reference.seen
     tree = traced.check(outcome)
     assert [child["kind"] for child in find(tree, "server", "front")["children"]] == ["client", "client"]
 
 
 def test_a_spawned_task_inherits_the_span(traced: Fleet, plain: Fleet) -> None:
     """A call from a greenlet that the caller spawns is part of the caller's tree."""
-    outcome = traced.run("spawned_task")
-    assert outcome.seen == plain.run("spawned_task").seen
+    outcome, reference = run_both(traced, plain, "spawned_task")
+    assert outcome.seen == reference.seen
     traced.check(outcome)
 
 
 def test_a_spawned_task_in_a_server_inherits_the_span(traced: Fleet, plain: Fleet) -> None:
     """A call from a greenlet that a method spawns is below the method's span."""
-    outcome = traced.run("nested", "spawn", "relay", "echo", 1)
-    assert outcome.seen == plain.run("nested", "spawn", "relay", "echo", 1).seen
+    outcome, reference = run_both(traced, plain, "nested", "spawn", "relay", "echo", 1)
+    assert outcome.seen == reference.seen
     traced.check(outcome)
 
 
 def test_a_queue_is_time_of_the_caller(traced: Fleet, plain: Fleet) -> None:
     """Time spent queueing behind ``pool_size=1`` is self time of the client's span."""
-    outcome = traced.run("queue")
-    assert outcome.seen == plain.run("queue").seen
+    outcome, reference = run_both(traced, plain, "queue")
+    assert outcome.seen == reference.seen
     tree = traced.check(outcome)
     clients = tree["roots"][0]["children"]
     servers = sorted((span["children"][0] for span in clients), key=lambda span: span["start_ns"])
@@ -210,8 +210,8 @@ def test_a_queue_is_time_of_the_caller(traced: Fleet, plain: Fleet) -> None:
 @pytest.mark.parametrize("kind", ["GreenletExit", "Timeout"])
 def test_what_is_no_exception_ends_the_servers_span(traced: Fleet, plain: Fleet, kind: str) -> None:
     """A BaseException, to which zerorpc sends no reply, ends the server's span and times out the caller."""
-    outcome = traced.run("short_of_breath", "fail", kind, "")
-    assert outcome.seen == plain.run("short_of_breath", "fail", kind, "").seen
+    outcome, reference = run_both(traced, plain, "short_of_breath", "fail", kind, "")
+    assert outcome.seen == reference.seen
     tree = traced.check(outcome)
     assert origins(tree) == {("client", "driver"), ("server", "front")}
 
@@ -219,8 +219,8 @@ def test_what_is_no_exception_ends_the_servers_span(traced: Fleet, plain: Fleet,
 def test_an_error_without_words(traced: Fleet, plain: Fleet) -> None:
     """An exception whose text raises gets no reply from zerorpc, and its type is recorded."""
     args: tuple[Any, ...] = ("short_of_breath", "fail", "Unspeakable", "")
-    outcome = traced.run(*args)
-    assert outcome.seen == plain.run(*args).seen
+    outcome, reference = run_both(traced, plain, *args)
+    assert outcome.seen == reference.seen
     tree = traced.check(outcome)
     assert ("server", "front", "raised", "<no message: __str__ failed>") in ways(tree)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.ztrace.middleware.zerorpc.fleet import Fleet
+from tests.ztrace.middleware.zerorpc.fleet import Fleet, run_both
 from tests.ztrace.middleware.zerorpc.trees import find, origins, ways
 
 pytestmark = pytest.mark.process
@@ -70,8 +70,8 @@ def test_wrapped_at_every_level(traced: Fleet) -> None:
 def test_a_caught_error_stays_below(traced: Fleet, plain: Fleet) -> None:
     """A service that catches an error has no error, nor have its callers."""
     path = ("relay", "relay_catching", "fail", "ValueError", "x")
-    outcome = traced.run("nested", *path)
-    assert outcome.seen == plain.run("nested", *path).seen == ["caught ValueError"]
+    outcome, reference = run_both(traced, plain, "nested", *path)
+    assert outcome.seen == reference.seen == ["caught ValueError"]
     tree = traced.check(outcome)
     assert [(kind, service) for kind, service, _, _ in ways(tree)] == [
         ("client", "middle"),

@@ -3,11 +3,11 @@
 import json
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from tests.ztrace.middleware.zerorpc.fleet import Child, Fleet, Outcome, wait_for
+from tests.ztrace.middleware.zerorpc.fleet import Child, Fleet, Outcome, run_both, wait_for
 from tests.ztrace.middleware.zerorpc.journal import read_journals
 from tests.ztrace.middleware.zerorpc.trees import (
     Unlogged,
@@ -35,14 +35,21 @@ def doomed(fleet: Fleet) -> Iterator[Child]:
         fleet.forget_service("doomed")
 
 
-def kill_in_call(fleet: Fleet, scenario: str) -> Outcome:
-    """Run a scenario that calls a service, and kill the service while it serves."""
-    with doomed(fleet) as child:
-        command = fleet.command(scenario)
-        fleet.driver.say(json.dumps(command))
-        wait_for(lambda: _serving(fleet, command["token"]))
-        child.process.kill()
-        return Outcome(command["token"], json.loads(fleet.driver.hear()))
+def kill_in_call(scenario: str, *fleets: Fleet) -> list[Outcome]:
+    """Run a scenario that calls a service in each fleet, and kill the service while it serves."""
+    outcomes = []
+    with ExitStack() as stack:
+        running = []
+        for fleet in fleets:
+            child, command = stack.enter_context(doomed(fleet)), fleet.command(scenario)
+            fleet.driver.say(json.dumps(command))
+            running.append((fleet, child, command["token"]))
+        for fleet, child, token in running:
+            wait_for(lambda fleet=fleet, token=token: _serving(fleet, token))  # type: ignore[misc]
+            child.process.kill()
+        for fleet, _, token in running:
+            outcomes.append(Outcome(token, json.loads(fleet.driver.hear())))
+    return outcomes
 
 
 def _serving(fleet: Fleet, token: str) -> bool:
@@ -51,8 +58,8 @@ def _serving(fleet: Fleet, token: str) -> bool:
 
 def test_lost_remote(traced: Fleet, plain: Fleet) -> None:
     """A server that sends no heartbeats is lost to its client, and its own span ends normally."""
-    outcome = traced.run("lost_remote")
-    assert outcome.seen == plain.run("lost_remote").seen == [[LOST, "Lost remote after 0.4s heartbeat"]]
+    outcome, reference = run_both(traced, plain, "lost_remote")
+    assert outcome.seen == reference.seen == [[LOST, "Lost remote after 0.4s heartbeat"]]
     tree = traced.check(outcome)
     assert ways(tree) == [("client", "driver", "raised", "Lost remote after 0.4s heartbeat")]
     assert find(tree, "server", "front")["status"] == "ok"
@@ -60,8 +67,8 @@ def test_lost_remote(traced: Fleet, plain: Fleet) -> None:
 
 def test_lost_remote_of_an_asynchronous_call(traced: Fleet, plain: Fleet) -> None:
     """zerorpc raises LostRemote in the greenlet that started an asynchronous call, and the call times out."""
-    outcome = traced.run("asynchronous_lost_remote")
-    assert outcome.seen == plain.run("asynchronous_lost_remote").seen
+    outcome, reference = run_both(traced, plain, "asynchronous_lost_remote")
+    assert outcome.seen == reference.seen
     assert outcome.seen[0][0] == LOST
     token = f"{outcome.token}.0"
     errors = {("client", token): "zerorpc.exceptions.TimeoutExpired"}
@@ -70,7 +77,7 @@ def test_lost_remote_of_an_asynchronous_call(traced: Fleet, plain: Fleet) -> Non
 
 def test_server_killed_in_the_call(traced: Fleet, plain: Fleet) -> None:
     """The caller of a killed server records a lost remote, and the server's span never ends."""
-    outcomes = [kill_in_call(fleet, "call_doomed") for fleet in (traced, plain)]
+    outcomes = kill_in_call("call_doomed", traced, plain)
     assert outcomes[0].seen == outcomes[1].seen == [[LOST, "Lost remote after 0.4s heartbeat"]]
     unlogged = Unlogged(unserved={f"{outcomes[0].token}.0"})
     tree = traced.check(outcomes[0], unlogged, killed=True)
@@ -79,7 +86,7 @@ def test_server_killed_in_the_call(traced: Fleet, plain: Fleet) -> None:
 
 def test_server_killed_in_a_stream(traced: Fleet, plain: Fleet) -> None:
     """A stream whose server is killed ends with LostRemote in the reader."""
-    outcomes = [kill_in_call(fleet, "lost_in_stream") for fleet in (traced, plain)]
+    outcomes = kill_in_call("lost_in_stream", traced, plain)
     assert outcomes[0].seen[-1] == outcomes[1].seen[-1] == [LOST, "Lost remote after 0.4s heartbeat"]
     unlogged = Unlogged(unserved={f"{outcomes[0].token}.0"})
     tree = traced.check(outcomes[0], unlogged, killed=True)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.ztrace.middleware.zerorpc.fleet import Fleet, wait_for
+from tests.ztrace.middleware.zerorpc.fleet import Fleet, run_both, wait_for
 from tests.ztrace.middleware.zerorpc.journal import read_journals
 from tests.ztrace.middleware.zerorpc.trees import Unlogged, find, origins, ways
 from ztrace_viewer.documents.trees import TreeDocument
@@ -56,7 +56,7 @@ def wait_for_consumer(fleet: Fleet, token: str) -> None:
 def test_push_and_pull(traced: Fleet, plain: Fleet) -> None:
     """A pushed message is a producer span that ends at once, with the consumer's span below it."""
     calls = [["slow", 0.1], ["echo", 1], ["relay", "echo", 2]]
-    outcome, reference = traced.run("push", calls), plain.run("push", calls)
+    outcome, reference = run_both(traced, plain, "push", calls)
     assert outcome.seen == reference.seen
     for fleet, token in ((traced, outcome.token), (plain, reference.token)):
         wait_for_messages(fleet, token, 3)
@@ -70,7 +70,7 @@ def test_push_and_pull(traced: Fleet, plain: Fleet) -> None:
 def test_messages_that_fail(traced: Fleet, plain: Fleet) -> None:
     """A consumer's error does not reach the producer, and the next message has its own span."""
     calls = [["fail", "ValueError", "no use"], ["relay_wrapping", "fail", "ValueError", "x"], ["echo", 1]]
-    outcome, reference = traced.run("push", calls), plain.run("push", calls)
+    outcome, reference = run_both(traced, plain, "push", calls)
     assert outcome.seen == reference.seen
     for fleet, token in ((traced, outcome.token), (plain, reference.token)):
         wait_for_messages(fleet, token, 3)
@@ -87,7 +87,7 @@ def test_messages_that_fail(traced: Fleet, plain: Fleet) -> None:
 def test_a_message_of_an_unknown_method(traced: Fleet, plain: Fleet) -> None:
     """A message for an unknown method is a failed consumer span below its own producer."""
     calls = [["echo", 1], ["nothing_like_it"], ["nothing_like_it"], ["echo", 2]]
-    outcome, reference = traced.run("push", calls), plain.run("push", calls)
+    outcome, reference = run_both(traced, plain, "push", calls)
     assert outcome.seen == reference.seen
     for fleet, token in ((traced, outcome.token), (plain, reference.token)):
         wait_for_messages(fleet, token, 2)
@@ -99,8 +99,8 @@ def test_a_message_of_an_unknown_method(traced: Fleet, plain: Fleet) -> None:
 def test_a_message_that_cannot_be_packed(traced: Fleet, plain: Fleet) -> None:
     """A message that cannot be packed ends the producer's span with an error and is not received."""
     calls = [["echo", "object"], ["echo", 1]]
-    outcome = traced.run("push", calls)
-    assert outcome.seen == plain.run("push", calls).seen
+    outcome, reference = run_both(traced, plain, "push", calls)
+    assert outcome.seen == reference.seen
     wait_for_messages(traced, outcome.token, 1)
     tree = traced.check(outcome)
     assert origins(tree) == {("producer", "driver")}
@@ -125,7 +125,7 @@ def test_a_puller_stopped_in_a_message(traced: Fleet, plain: Fleet) -> None:
 def test_publish_and_subscribe(traced: Fleet, plain: Fleet) -> None:
     """A published message is one producer span, with a consumer span per subscriber."""
     calls = [["echo", 1], ["slow", 0.05]]
-    outcome, reference = traced.run("publish", calls), plain.run("publish", calls)
+    outcome, reference = run_both(traced, plain, "publish", calls)
     assert outcome.seen == reference.seen
     for fleet, token in ((traced, outcome.token), (plain, reference.token)):
         wait_for_messages(fleet, token, 4)

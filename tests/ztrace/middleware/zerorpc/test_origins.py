@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.ztrace.middleware.zerorpc.fleet import DEADLINE_S, Fleet, Outcome
+from tests.ztrace.middleware.zerorpc.fleet import DEADLINE_S, Fleet, Outcome, run_both
 from tests.ztrace.middleware.zerorpc.journal import read_events
 from tests.ztrace.middleware.zerorpc.origins import line_of, origins_in, without_token
 from tests.ztrace.middleware.zerorpc.test_lost_peers import doomed
@@ -75,7 +75,7 @@ def run(
 
 def cross(traced: Fleet, plain: Fleet, scenario: str, *args: Any) -> Outcome:
     """Run a scenario in both fleets, and assert the same results and journals."""
-    outcome, reference = traced.run(scenario, *args), plain.run(scenario, *args)
+    outcome, reference = run_both(traced, plain, scenario, *args)
     compare_fleets(traced, plain, outcome, reference)
     return outcome
 
@@ -396,7 +396,7 @@ def test_a_server_without_ztrace(traced: Fleet, plain: Fleet) -> None:
     """A failed call of an untraced server is the origin, with the remote traceback as an attribute."""
     untraced = plain.endpoints["middle"]["rpc"]
     path = ("pass_on", "ask_elsewhere", untraced, "pass_on", "raise_stock")
-    outcome, reference = traced.run("through", *path), plain.run("through", *path)
+    outcome, reference = run_both(traced, plain, "through", *path)
     assert outcome.error is not None
     assert reference.error is not None
     told = [[without_token(text, each.token) for text in each.error or []] for each in (outcome, reference)]

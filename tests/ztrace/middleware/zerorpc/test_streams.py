@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.ztrace.middleware.zerorpc.fleet import Fleet
+from tests.ztrace.middleware.zerorpc.fleet import Fleet, run_both
 from tests.ztrace.middleware.zerorpc.trees import Unlogged, find, origins, ways
 
 pytestmark = pytest.mark.process
@@ -13,16 +13,16 @@ LOST = "zerorpc.exceptions.LostRemote"
 @pytest.mark.parametrize("scenario", ["stream", "stream_with_calls", "stream_from_another_greenlet"])
 def test_a_stream_read_to_its_end(traced: Fleet, plain: Fleet, scenario: str) -> None:
     """The spans of a stream last until its last item, and calls in its body are below the server's span."""
-    outcome = traced.run(scenario)
-    assert outcome.seen == plain.run(scenario).seen
+    outcome, reference = run_both(traced, plain, scenario)
+    assert outcome.seen == reference.seen
     tree = traced.check(outcome)
     assert tree["error_count"] == 0
 
 
 def test_a_stream_that_fails(traced: Fleet, plain: Fleet) -> None:
     """A stream's error, before the first item or later, has its origin in the server."""
-    outcome = traced.run("failing_stream")
-    assert outcome.seen == plain.run("failing_stream").seen
+    outcome, reference = run_both(traced, plain, "failing_stream")
+    assert outcome.seen == reference.seen
     tree = traced.check(outcome)
     assert ways(tree) == 2 * [
         ("client", "driver", "passed", "ValueError: no more numbers"),
@@ -33,8 +33,8 @@ def test_a_stream_that_fails(traced: Fleet, plain: Fleet) -> None:
 @pytest.mark.parametrize(("how", "error"), [("close", None), ("throw", "LookupError"), ("forget", None)])
 def test_a_stream_abandoned_half_way(traced: Fleet, plain: Fleet, how: str, error: str | None) -> None:
     """An abandoned stream ends the caller's span at once, and the server's at its heartbeat timeout."""
-    outcome = traced.run("abandoned_stream", how)
-    assert outcome.seen == plain.run("abandoned_stream", how).seen
+    outcome, reference = run_both(traced, plain, "abandoned_stream", how)
+    assert outcome.seen == reference.seen
     token = f"{outcome.token}.0"
     tree = traced.check(outcome, Unlogged(errors={("client", token): error, ("server", token): LOST}))
     abandoned = find(tree, "client", "driver")["attributes"].get("zerorpc.stream")
@@ -44,8 +44,8 @@ def test_a_stream_abandoned_half_way(traced: Fleet, plain: Fleet, how: str, erro
 @pytest.mark.parametrize("number", [5, 1, 0])
 def test_a_stream_never_read(traced: Fleet, plain: Fleet, number: int) -> None:
     """A stream discarded unread ends the caller's span, and the server's once the client disconnects."""
-    outcome = traced.run("unread_stream", number)
-    assert outcome.seen == plain.run("unread_stream", number).seen
+    outcome, reference = run_both(traced, plain, "unread_stream", number)
+    assert outcome.seen == reference.seen
     token = f"{outcome.token}.0"
     errors = {("server", token): LOST} if number else {}
     tree = traced.check(outcome, Unlogged(errors=errors))
