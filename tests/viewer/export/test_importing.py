@@ -18,7 +18,7 @@ from tests.viewer.conftest import Run
 from tests.viewer.stored import MINUTE, NOON, checkout, store, trace_id
 from ztrace_collector.otlp.mapping.json_form import format_request
 from ztrace_collector.storing.store import Store
-from ztrace_viewer.export import files, sending, storing
+from ztrace_viewer.export import files, json_stream, sending, storing
 from ztrace_viewer.export.jaeger import make_traces
 
 MAIN = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
@@ -38,6 +38,18 @@ def lines(*numbers: int) -> bytes:
 def jaeger(*numbers: int) -> dict[str, Any]:
     """Return a document of Jaeger's query API."""
     return {"data": make_traces(request(number) for number in numbers), "total": 0, "errors": None}
+
+
+def zipkin(number: int) -> dict[str, Any]:
+    """Return a span of Zipkin's second version."""
+    return {
+        "traceId": trace_id(number).hex(),
+        "id": "1",
+        "name": "charge",
+        "timestamp": 1_769_860_800_000_000,
+        "duration": 10_000,
+        "localEndpoint": {"serviceName": "shop"},
+    }
 
 
 def with_length(number: int) -> bytes:
@@ -64,6 +76,23 @@ FORMS: dict[str, Callable[[], bytes]] = {
         json.dumps(each).encode() for each in jaeger(1, 2)["data"]
     ),
     "Jaeger's traces in a list": lambda: json.dumps(jaeger(1, 2)["data"], indent=1).encode(),
+    "documents of many lines": lambda: b"".join(
+        json.dumps(json.loads(lines(number)), indent=2).encode() for number in (1, 2)
+    ),
+    "a line and a document": lambda: lines(1) + json.dumps(json.loads(lines(2)), indent=2).encode(),
+    "documents without anything between": lambda: lines(1).strip() + lines(2).strip(),
+    "Jaeger's answers after each other": lambda: b"".join(
+        json.dumps(jaeger(number), indent=2).encode() for number in (1, 2)
+    ),
+    "Jaeger's answer and OTLP": lambda: json.dumps(jaeger(1)).encode() + lines(2),
+    "records of a text sequence": lambda: b"\x1e" + lines(1) + b"\x1e" + lines(2),
+    "UTF-16": lambda: lines(1, 2).decode().encode("utf-16"),
+    "Tempo's answer": lambda: (
+        lines(1).replace(b"resourceSpans", b"batches") + b'{"trace": ' + lines(2) + b"}"
+    ),
+    "Zipkin's answer": lambda: json.dumps([[zipkin(1)], [zipkin(2)]]).encode(),
+    "Zipkin's trace": lambda: json.dumps([zipkin(1), zipkin(2)], indent=1).encode(),
+    "Zipkin's spans on lines": lambda: b"\n".join(json.dumps(zipkin(number)).encode() for number in (1, 2)),
     "Jaeger's third version": lambda: b'{"result": ' + lines(1).strip() + b"}\n" + lines(2),
 }
 
@@ -94,6 +123,7 @@ def test_small_pieces_make_no_difference(
     for size in (1, 7, 100, 5000):
         home = tmp_path / f"{size}.db"
         monkeypatch.setattr(files, "_CHUNK", size)
+        monkeypatch.setattr(json_stream, "CHUNK", size)
         assert run("import", file, "--db", home).exit_code == 0
         for number in range(1, 4):
             shown = [
@@ -103,19 +133,6 @@ def test_small_pieces_make_no_difference(
 
 
 BAD: dict[str, tuple[Callable[[], bytes], str]] = {
-    "a line cut off": (
-        lambda: lines(1) + lines(2)[:50],
-        "line 2: is not JSON: Unterminated string starting at column ",
-    ),
-    "a line of something else": (
-        lambda: lines(1) + b'{"resourceMetrics": []}\n',
-        "line 2: has no spans of OTLP or of Jaeger's; it has resourceMetrics",
-    ),
-    "a line that is no object": (lambda: lines(1) + b"5\n", "line 2: is neither OTLP nor Jaeger's JSON"),
-    "a line of wrong OTLP": (
-        lambda: lines(1) + b'{"resourceSpans": [{"scopeSpans": 7}]}\n',
-        "line 2: the body is not OTLP JSON: ",
-    ),
     "a document cut off": (
         lambda: json.dumps(json.loads(lines(1)), indent=1).encode()[:-20],
         "line 25: is not JSON: ",
@@ -128,21 +145,34 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: json.dumps(jaeger(1, 2), indent=1).replace('"duration": 10000', '"duration": 1x').encode(),
         "line 12: is not JSON: Expecting ',' delimiter at column ",
     ),
-    "Jaeger's with a wrong span": (
-        lambda: json.dumps(jaeger(1, 2)).replace("0102030405060708", "q", 1).encode(),
-        "line 1: is no trace of Jaeger's: span 1: ",
+    "a document with a mistake after a line": (
+        lambda: lines(1) + json.dumps(json.loads(lines(2)), indent=1).encode().replace(b'"kind": 2', b"kind"),
+        "line 22: is not JSON: ",
     ),
-    "not UTF-8": (lambda: lines(1) + b'{"\xff": 1}\n', "line 2: is not JSON: "),
-    "nested too deeply": (lambda: lines(1) + b"[" * 200_000 + b"\n", "line 2: is nested too deeply"),
-    "a text": (lambda: b"hello\n", "is neither OTLP, as JSON or protobuf, nor Jaeger's JSON"),
+    "nested too deeply": (lambda: b"[" * 200_000 + b"\n", "line 1: is nested too deeply"),
+    "a text": (lambda: b"hello\n", "is neither OTLP, as JSON or protobuf, nor Jaeger's or Zipkin's JSON"),
     "protobuf cut off": (lambda: (with_length(1) + with_length(2))[:-3], "ends within a message"),
     "gzip cut off": (lambda: gzip.compress(lines(1, 2))[:-12], "cannot read "),
+    "logs alone": (lambda: b'{"resourceLogs": [{}]}\n' * 2, "line 1: has logs, and no spans; nothing was"),
+    "another program's": (
+        lambda: b'{"a": 1}',
+        "line 1: has no spans of OTLP, of Jaeger's or of Zipkin's; it has a",
+    ),
+    "Chrome's": (lambda: b'{"traceEvents": []}', "is Chrome's trace format"),
+    "Zipkin's first version": (
+        lambda: b'[{"traceId": "1", "id": "1", "binaryAnnotations": []}]',
+        "is Zipkin's JSON of version 1; export it as version 2",
+    ),
+    "ids of no form": (
+        lambda: lines(1).replace(trace_id(1).hex().encode(), b""),
+        "no span of ",
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_file_is_one_line(tmp_path: Path, run: Run, kind: str) -> None:
-    """An invalid file is reported in one line with the position, and exit status 2."""
+    """A file of which nothing can be read, or not its rest, is one line with the place, and status 2."""
     content, message = BAD[kind]
     file, home = tmp_path / "file", tmp_path / "home.db"
     file.write_bytes(content())
@@ -151,8 +181,111 @@ def test_a_bad_file_is_one_line(tmp_path: Path, run: Run, kind: str) -> None:
     assert told.stderr.count("\n") == 1
     assert str(file) in told.stderr
     assert message in told.stderr
-    has_first = "lines" in kind or "; 1 span stored before it" in told.stderr
-    assert home.exists() == has_first
+    has_first = "; 1 span stored before it" in told.stderr
+    assert home.exists() == (has_first or kind == "ids of no form")
+
+
+#: Contents of which one line or field is bad, with two good spans, and what is told beside them.
+PARTLY: dict[str, tuple[Callable[[], bytes], list[str]]] = {
+    "a line cut off at the end": (
+        lambda: lines(1, 2) + lines(3)[:50],
+        [
+            "1 line without spans skipped: unreadable 1",
+            "the first: FILE, line 3: is not JSON: Unterminated string starting at column 47",
+        ],
+    ),
+    "a line cut off in the middle": (
+        lambda: lines(1) + b'{"resourceSpans": [\n' + lines(2),
+        [
+            "1 line without spans skipped: unreadable 1",
+            "the first: FILE, line 2: is not JSON: Expecting ',' delimiter at column 1",
+        ],
+    ),
+    "lines of other signals, comments and blanks": (
+        lambda: (
+            b"# spans\n"
+            + lines(1)
+            + b'{"resourceMetrics": []}\n\n// logs\n{"resource_logs": [{}]}\n{"resourceLogs": []}\n'
+            + lines(2)
+        ),
+        ["5 lines without spans skipped: comments 2, logs 2, metrics 1"],
+    ),
+    "a line that is no object": (
+        lambda: lines(1) + b"5\n" + lines(2),
+        [
+            "1 line without spans skipped: other 1",
+            "the first: FILE, line 2: is neither OTLP nor Jaeger's or Zipkin's JSON",
+        ],
+    ),
+    "a line of wrong OTLP": (
+        lambda: lines(1) + b'{"resourceSpans": [{"scopeSpans": 7}]}\n' + lines(2),
+        [
+            "1 line without spans skipped: unreadable 1",
+            "the first: FILE, line 2: the body is not OTLP JSON: scopeSpans has to be a list of objects",
+        ],
+    ),
+    "a line nested too deeply": (
+        lambda: lines(1) + b"[" * 200_000 + b"\n" + lines(2),
+        [
+            "1 line without spans skipped: unreadable 1",
+            "the first: FILE, line 2: is nested too deeply",
+        ],
+    ),
+    "bytes that are not UTF-8": (
+        lambda: lines(1) + lines(2).replace(b"charge", b"charg\xe9"),
+        ["1 value corrected: utf8 1"],
+    ),
+    "an id that is none": (
+        lambda: lines(1, 2) + lines(3).replace(trace_id(3).hex().encode(), b"xyz"),
+        ["1 span refused: trace_id 1"],
+    ),
+    "Jaeger's with a wrong span": (
+        lambda: json.dumps(jaeger(3, 1, 2)).replace("0102030405060708", "q", 1).encode(),
+        ["1 span refused: span_id 1"],
+    ),
+    "Jaeger's with a wrong trace": (
+        lambda: json.dumps(jaeger(1, 2)).replace('"data": [', '"data": [7, {"spans": 1}, ').encode(),
+        ["2 spans refused: fields 2"],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PARTLY)
+def test_a_bad_part_costs_itself(tmp_path: Path, run: Run, kind: str) -> None:
+    """A line or a field that is invalid is counted and told, and the rest of the file is imported."""
+    content, more = PARTLY[kind]
+    file, home = tmp_path / "file", tmp_path / "home.db"
+    file.write_bytes(content())
+    told = run("import", file, "--db", home)
+    assert (told.exit_code, told.stderr) == (0, "")
+    first, *others = told.stdout.splitlines()
+    assert first.startswith("imported 2 spans into ")
+    assert [line.replace(str(file), "FILE") for line in others] == more
+
+
+def test_reasons_of_an_import_are_in_the_status(tmp_path: Path, run: Run) -> None:
+    """Spans refused and values corrected by a reader are counted in the database like those of the store."""
+    file, home = tmp_path / "file", tmp_path / "home.db"
+    trace = jaeger(1)["data"][0]
+    (good,) = trace["spans"]
+    trace["spans"] += [7, good | {"spanID": "2", "duration": -1}, good | {"spanID": "3", "startTime": "now"}]
+    good["tags"] = [{"key": "n", "type": "int64", "value": "18446744073709551615"}]
+    file.write_text(json.dumps({"data": [trace]}))
+    assert run("import", file, "--db", home).stdout.splitlines()[1:] == [
+        "2 spans refused: fields 1, time 1",
+        "2 values corrected: attributes 1, end_before_start 1",
+    ]
+    rejected = json.loads(run("status", "--db", home, "--json").stdout)["rejected"]
+    assert rejected == {"fields": 1, "time": 1, "attributes": 1, "end_before_start": 1}
+
+
+def test_another_file_without_spans_does_not_stop_an_import(tmp_path: Path, run: Run) -> None:
+    """A file of another signal beside one of spans is skipped and counted."""
+    logs, spans, home = tmp_path / "logs", tmp_path / "spans", tmp_path / "home.db"
+    logs.write_bytes(b'{"resourceLogs": []}')
+    spans.write_bytes(lines(1))
+    told = run("import", logs, spans, "--db", home)
+    assert (told.exit_code, told.stdout.splitlines()[1:]) == (0, ["1 line without spans skipped: logs 1"])
 
 
 def test_what_came_before_a_mistake_is_stored(
@@ -162,10 +295,10 @@ def test_what_came_before_a_mistake_is_stored(
     monkeypatch.setattr(storing, "TURN_SPANS", 2)
     good, bad, home = tmp_path / "good", tmp_path / "bad", tmp_path / "home.db"
     good.write_bytes(lines(1, 2, 3))
-    bad.write_bytes(lines(4, 5) + b"{\n" + lines(6))
+    bad.write_bytes(lines(4, 5) + b"{\n\n\n\n" + lines(6))
     told = run("import", good, bad, "--db", home)
     assert told.stderr == (
-        f"ztrace: {bad}, line 3: is not JSON: Expecting property name enclosed in double quotes at column 2;"
+        f"ztrace: {bad}, line 7: is not JSON: Expecting property name enclosed in double quotes at column 1;"
         " 5 spans stored before it\n"
     )
     assert len(json.loads(run("slow", "--db", home, "--json").stdout)["traces"]) == 5

@@ -1,16 +1,16 @@
-"""Files of other programs, read as OTLP: OTLP as JSON or protobuf, and Jaeger's JSON.
+"""Files of other programs, read as OTLP: OTLP as JSON or protobuf, Jaeger's JSON, and Zipkin's.
 
-One idea: the format is detected from the first bytes, not from the name. A file is read by request or by
-trace, so it needs no more memory than the largest of these.
+One idea: the format is detected from the content, not from the name, value by value. A file is read by
+request or by trace, so it needs no more memory than the largest of these.
 """
 
 import gzip
 import io
-import json
 import os
 import re
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -19,19 +19,24 @@ from typing import TypeAlias, cast
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from ztrace.errors import OtlpError, SettingsError
-from ztrace_collector.otlp.mapping import incoming, json_form
+from ztrace_collector.otlp.mapping import incoming
+from ztrace_collector.refusals import Note
+from ztrace_viewer.export.dialects import NoSpans, read_content
 from ztrace_viewer.export.jaeger_reading import read_trace
+from ztrace_viewer.export.json_stream import BROKEN_LINES, Broken, JsonStream
 from ztrace_viewer.interrupts import allowed
 
 #: Bytes read at a time, and examined to detect the format.
 _CHUNK = 1 << 18
 _GZIP = b"\x1f\x8b"
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+#: Byte order marks and their encodings; PowerShell writes UTF-16.
+_ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+#: Bytes before the first value of JSON: a byte order mark, blanks, separators of records, and comments.
+_FIRST = re.compile(rb"(?:\xef\xbb\xbf|[\s\x1e]|(?:#|//)[^\n]*\n)*")
 #: Bytes that occur in protobuf and in no text.
 _BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 #: Beginning of the files of Jaeger's query API and page, whose traces are read one by one.
-_JAEGER = re.compile(rb'\s*\{\s*"data"\s*:\s*\[')
-_REQUEST = ("resourceSpans", "resource_spans")
+_JAEGER = re.compile(r'\{\s*"data"\s*:\s*\[')
 #: Bytes of a length in front of each message, as the OpenTelemetry Collector's file exporter writes protobuf.
 _LENGTH_BYTES = 4
 
@@ -44,16 +49,25 @@ class Source:
     Attributes:
         name: name in errors.
         spans: number of spans read so far.
+        skipped: number of lines or values without spans, by what they are.
+        trouble: place and description of the first of these, empty if there is none.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, note: Note) -> None:
         """Open a file, or standard input for None; `close` closes it.
+
+        Args:
+            path: the file.
+            note: counts spans that cannot be read, and values that are corrected.
 
         Raises:
             SettingsError: the file cannot be read.
         """
         self.name = "standard input" if path is None else str(path)
         self.spans = 0
+        self.skipped: Counter[str] = Counter()
+        self._note = note
+        self.trouble = ""
         try:
             # The buffer of standard input holds what its writer wrote at once: enough to detect the format.
             if path is None:
@@ -98,108 +112,50 @@ class Source:
         if stream.peek(_CHUNK)[:2] == _GZIP:
             stream = gzip.GzipFile(fileobj=stream)
         head = stream.peek(_CHUNK)
-        if head.startswith(_BYTE_ORDER_MARK):
-            stream.read(len(_BYTE_ORDER_MARK))
-            head = stream.peek(_CHUNK)
-        if head.lstrip()[:1] not in (b"{", b"[") or (head[:1] == b"\n" and _BINARY.search(head)):
-            yield from self._read_protobuf(stream)
-        elif begin := _JAEGER.match(head):
-            stream.read(begin.end())
-            yield from self._read_jaeger(stream, head[: begin.end()].count(b"\n") + 1)
-        else:
-            yield from self._read_lines(stream)
-
-    def _read_lines(self, stream: _Stream) -> Iterator[ExportTraceServiceRequest]:
-        """Read one JSON value per line, or the whole file as one if the first line is not complete."""
-        for number, line in enumerate(stream, 1):
-            if not line.strip():
-                continue
-            try:
-                content = json.loads(line.rstrip())
-            except (ValueError, RecursionError) as error:
-                if self.spans == 0:
-                    yield from self._read_document(number, line + stream.read())
-                    return
-                raise self._refuse(number, _explain(error)) from None
-            yield from self._read_content(number, content, line)
-
-    def _read_document(self, line: int, text: bytes) -> Iterator[ExportTraceServiceRequest]:
-        try:
-            content = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise self._refuse(line + error.lineno - 1, _explain(error)) from None
-        except (ValueError, RecursionError) as error:
-            raise self._refuse(line, _explain(error)) from None
-        yield from self._read_content(line, content, text)
-
-    def _read_jaeger(self, stream: _Stream, line: int) -> Iterator[ExportTraceServiceRequest]:
-        """Read the traces of Jaeger's list one by one."""
-        text = io.TextIOWrapper(stream, "utf-8", newline="")
-        try:
-            yield from self._read_elements(text, line)
-        finally:
-            text.detach()
-
-    def _read_elements(self, text: io.TextIOWrapper, line: int) -> Iterator[ExportTraceServiceRequest]:
-        decoder = json.JSONDecoder()
-        buffer, is_all = "", False
-        while True:
-            buffer = buffer.lstrip(", \t")
-            while buffer[:1] in ("\r", "\n"):
-                line += buffer[0] == "\n"
-                buffer = buffer[1:].lstrip(", \t")
-            if buffer[:1] == "]":
+        encoding = next((name for mark, name in _ENCODINGS.items() if head.startswith(mark)), "utf-8")
+        if encoding == "utf-8":
+            found = _FIRST.match(head)
+            first = head[found.end() : found.end() + 1] if found else b""
+            if first not in (b"{", b"[") or (head[:1] == b"\n" and _BINARY.search(head)):
+                yield from self._read_protobuf(stream)
                 return
-            try:
-                content, end = decoder.raw_decode(buffer)
-            except json.JSONDecodeError as error:
-                if is_all or not _may_go_on(error):
-                    raise self._refuse(line + error.lineno - 1, _explain(error)) from None
-                # Twice as much each time, so parsing again takes no longer than parsing once.
-                more = self._read_text(text, max(_CHUNK, len(buffer)), line)
-                buffer, is_all = buffer + more, not more
-                continue
-            except RecursionError as error:
-                raise self._refuse(line, _explain(error)) from None
-            yield self._read_trace(line, content)
-            line += buffer.count("\n", 0, end)
-            buffer = buffer[end:]
-
-    def _read_text(self, text: io.TextIOWrapper, size: int, line: int) -> str:
+        json_stream = JsonStream(stream, encoding)
         try:
-            return text.read(size)
-        except UnicodeDecodeError as error:
-            raise self._refuse(line, _explain(error)) from None
+            yield from self._read_json(json_stream)
+        except Broken as error:
+            raise SettingsError(f"{self.name}, line {error.line}: {error.what}") from None
+        finally:
+            json_stream.detach()
 
-    def _read_content(self, line: int, content: object, text: bytes) -> Iterator[ExportTraceServiceRequest]:
-        """Read a complete JSON value of any of the formats."""
-        if isinstance(content, list):
-            for element in content:
-                yield from self._read_content(line, element, json.dumps(element).encode())
-        elif not isinstance(content, dict):
-            raise self._refuse(line, "is neither OTLP nor Jaeger's JSON")
-        elif any(name in content for name in _REQUEST):
-            try:
-                yield json_form.parse_request(text)
-            except OtlpError as error:
-                raise self._refuse(line, str(error)) from None
-        elif isinstance(content.get("data"), list):
-            for element in content["data"]:
-                yield self._read_trace(line, element)
-        elif "spans" in content:
-            yield self._read_trace(line, content)
-        elif isinstance(content.get("result"), dict):
-            # The third version of Jaeger's query API.
-            yield from self._read_content(line, content["result"], json.dumps(content["result"]).encode())
-        else:
-            names = ", ".join(sorted(map(str, content))[:5])
-            raise self._refuse(line, f"has no spans of OTLP or of Jaeger's; it has {names or 'nothing'}")
+    def _read_json(self, stream: JsonStream) -> Iterator[ExportTraceServiceRequest]:
+        has_lines = False
+        while not stream.is_at_end():
+            line = stream.line
+            if stream.skip_comment():
+                self.skipped["comments"] += 1
+            elif stream.starts_with(_JAEGER):
+                # Traces are read one by one.
+                while stream.next_element():
+                    yield read_trace(stream.value(), self._note)
+                stream.end_object()
+            else:
+                try:
+                    content = stream.value()
+                except Broken as error:
+                    if not has_lines or error.line > line + BROKEN_LINES:
+                        raise
+                    self._skip("unreadable", line, error.what)
+                    stream.skip_line()
+                    continue
+                has_lines = stream.line == line
+                try:
+                    yield from read_content(content, self._note)
+                except NoSpans as error:
+                    self._skip(error.kind, line, str(error))
 
-    def _read_trace(self, line: int, content: object) -> ExportTraceServiceRequest:
-        try:
-            return read_trace(content)
-        except ValueError as error:
-            raise self._refuse(line, f"is no trace of Jaeger's: {error}") from None
+    def _skip(self, kind: str, line: int, what: str) -> None:
+        self.skipped[kind] += 1
+        self.trouble = self.trouble or f"{self.name}, line {line}: {what}"
 
     def _read_protobuf(self, stream: _Stream) -> Iterator[ExportTraceServiceRequest]:
         if stream.peek(1)[:1] != b"\x00":
@@ -219,23 +175,6 @@ class Source:
             return incoming.parse_request(body)
         except OtlpError:
             raise SettingsError(
-                f"{self.name} is neither OTLP, as JSON or protobuf, nor Jaeger's JSON",
+                f"{self.name} is neither OTLP, as JSON or protobuf, nor Jaeger's or Zipkin's JSON",
                 hint="export it as one of these",
             ) from None
-
-    def _refuse(self, line: int, what: str) -> SettingsError:
-        return SettingsError(f"{self.name}, line {line}: {what}")
-
-
-def _may_go_on(error: json.JSONDecodeError) -> bool:
-    """Return whether an error may be due to the end of the text read so far."""
-    # The text may end within a word or an escape.
-    return error.pos >= len(error.doc) - 16 or error.msg.startswith("Unterminated string")
-
-
-def _explain(error: Exception) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"is not JSON: {error.msg.removesuffix(' at')} at column {error.colno}"
-    if isinstance(error, RecursionError):
-        return "is nested too deeply"
-    return f"is not JSON: {error}"

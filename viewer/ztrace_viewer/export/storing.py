@@ -14,6 +14,7 @@ from ztrace.addresses import DEFAULT_OTLP_HTTP
 from ztrace.errors import DatabaseInUse
 from ztrace_collector.checking.parcels import Parcel, pack
 from ztrace_collector.otlp.mapping.incoming import read_request
+from ztrace_collector.refusals import MENDED_REASONS, Refusals
 from ztrace_collector.storing.store import Store
 from ztrace_viewer.queries.status import read_totals
 
@@ -27,14 +28,15 @@ class Storing:
     Attributes:
         stored: number of new spans.
         duplicates: number of spans that were stored before.
-        refused: number of invalid spans, by reason.
         traces: number of new traces.
+        counts: number of refused spans and corrected values, by reason.
     """
 
     def __init__(self, database: Path) -> None:
         """Prepare a database, which is opened or created once there is something to store."""
         self.stored = self.duplicates = self.traces = 0
-        self.refused: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
+        self._noted = Refusals()
         self._database = database
         self._store: Store | None = None
         self._waiting: list[Parcel] = []
@@ -64,6 +66,21 @@ class Storing:
         if self._store is not None:
             self._store.close()
 
+    def note(self, reason: str, detail: str, count: int = 1) -> None:
+        """Count spans that a reader cannot read, or values that it corrects; stored with the next spans."""
+        self._noted.note(reason, detail, count)
+        self.counts[reason] += count
+
+    @property
+    def refused(self) -> Counter[str]:
+        """Number of refused spans, by reason."""
+        return Counter({name: count for name, count in self.counts.items() if name not in MENDED_REASONS})
+
+    @property
+    def mended(self) -> Counter[str]:
+        """Number of corrected values, by reason."""
+        return Counter({name: count for name, count in self.counts.items() if name in MENDED_REASONS})
+
     def add(self, request: ExportTraceServiceRequest) -> None:
         """Add a request, and store all added ones once they fill a transaction."""
         for parcel in _pack(request):
@@ -83,14 +100,22 @@ class Storing:
         if self._store is None:
             self.open()
         assert self._store is not None
-        before = self._count_traces()
+        before, counts_before = self._count_traces(), self._read_counts()
         written = self._store.store(parcels=self._waiting)
         for outcome in written.outcomes or ():
             self.stored += outcome.stored
             self.duplicates += outcome.duplicates
-            self.refused.update(outcome.refused)
         self.traces += self._count_traces() - before
+        self.counts += self._read_counts() - counts_before
+        self._store.noted.add(self._noted)
+        self._noted = Refusals()
+        if self._store.noted.total:
+            self._store.store()
         self._waiting, self._waiting_spans = [], 0
+
+    def _read_counts(self) -> Counter[str]:
+        assert self._store is not None
+        return Counter(dict(self._store.read("SELECT reason, count FROM refusals")))
 
     def _count_traces(self) -> int:
         assert self._store is not None

@@ -124,7 +124,7 @@ class _Mending:
             raise _Invalid
         if type(value) is not str:
             self._note(reason, f"{field.name}: {excerpt(value)}")
-        return self._text(_as_text(value), reason)
+        return self._text(as_text(value), reason)
 
     def _message(self, field: FieldDescriptor, value: Any, reason: str, depth: int) -> dict[str, Any]:
         if depth and field.message_type is _ANY_VALUE:
@@ -150,7 +150,7 @@ class _Mending:
                 pass
         if kept is None or len(known) > 1:
             self._note(reason, f"value: {excerpt(item)}")
-        return kept if kept is not None else {"stringValue": self._text(_as_text(item), reason)}
+        return kept if kept is not None else {"stringValue": self._text(as_text(item), reason)}
 
     def _text(self, value: str, reason: str) -> str:
         if text.is_whole(value):
@@ -170,13 +170,8 @@ def _is_repeated(field: FieldDescriptor) -> bool:
     return bool(field.label == FieldDescriptor.LABEL_REPEATED)
 
 
-def excerpt(value: Any) -> str:
-    """Return the beginning of a value for a message, on one line."""
-    shown = _as_text(value)
-    return ascii(shown if len(shown) <= _EXCERPT else shown[: _EXCERPT - 1] + "…")
-
-
-def _as_text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """Return a value of JSON as text, an object or array by its size."""
     if type(value) is str:
         return value
     if type(value) is bool:
@@ -187,6 +182,12 @@ def _as_text(value: Any) -> str:
         return str(value)[:MAX_TEXT]
     except ValueError:  # Python prints no integer of more than 4300 digits.
         return "a number of thousands of digits"
+
+
+def excerpt(value: Any) -> str:
+    """Return the beginning of a value for a message, on one line."""
+    shown = as_text(value)
+    return ascii(shown if len(shown) <= _EXCERPT else shown[: _EXCERPT - 1] + "…")
 
 
 def _whole(value: Any, least: int, most: int) -> int:
