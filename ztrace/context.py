@@ -7,7 +7,7 @@ Threads, asyncio tasks and gevent greenlets each have their own current span.
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from contextvars import ContextVar, copy_context
 from types import FrameType
 from typing import Any, Final, Protocol
@@ -115,7 +115,7 @@ class Apart:
 class LocalContext(Context):
     """A span of this process, between its start and its end."""
 
-    __slots__ = ("_above", "_apart")
+    __slots__ = ("__weakref__", "_above", "_apart")
 
     #: Parent of a running span, which counts the span among its open children.
     _above: Context | None
@@ -204,6 +204,7 @@ class Target(Protocol):
         queue: records of ended spans, oldest first.
         room: records that the queue may hold before `overflow` has to be called.
         register: spans that have started and not ended, oldest first.
+        watched: what stands for spans that have run for long and left the register, by ``id``.
         offset_ns: Unix time minus the monotonic clock.
         born_here: false in a forked child.
         succeed: function that returns the target of such a child, None if there is none.
@@ -213,6 +214,11 @@ class Target(Protocol):
     room: int
     register: Register
     offset_ns: int
+
+    @property
+    def watched(self) -> MutableMapping[int, Any]:
+        """See above."""
+        ...
 
     @property
     def born_here(self) -> object:

@@ -351,7 +351,7 @@ class Span(LocalContext):
             try:
                 del target.register[self]
             except KeyError:
-                pass
+                target.watched.pop(id(self), None)
             # Not kept: a task that starts the next span from within this one would hold all of them.
             if above is not None:
                 siblings = above.open_children - 1

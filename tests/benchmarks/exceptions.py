@@ -44,6 +44,7 @@ class Recorder:
     def __init__(self) -> None:
         self.queue: deque[Any] = deque(maxlen=1)
         self.register: dict[Any, None] = {}
+        self.watched: dict[int, Any] = {}
 
 
 def main() -> None:

@@ -42,9 +42,8 @@ class SimulatedPublisher(Publisher):
         program = self._program
         link = program.link = SimulatedLink(program.world.network, program.name, program.before_send)
         self.worker = Worker(self, lambda: link, self._spool, self._adopt, program.world.agenda.clocks)
-        if self._spool is None:
-            self.room = self.settings.queue_spans
-        self.register = self.open_spans
+        self._started = True
+        self._settle()
 
     def begin_close(self, timeout_s: float) -> None:
         """Start closing, as `close` does before it waits."""

@@ -46,6 +46,7 @@ class Recorder:
         self.room = room
         self.offset_ns = OFFSET_NS
         self.register: dict[object, None] = {}
+        self.watched: dict[int, Any] = {}
         self.born_here = True
         self.overflown: list[Record] = []
 

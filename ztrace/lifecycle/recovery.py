@@ -65,6 +65,7 @@ def finish(span: LocalContext, state: int | None, target: Target) -> None:
     if get_current() is span:
         make_current(span._above if state is None else span.apart.before)
     target.register.pop(span, None)
+    target.watched.pop(id(span), None)
     if state is not None:
         leave(span, state)
     above, span._above = span._above, None

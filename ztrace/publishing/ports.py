@@ -1,11 +1,12 @@
 """The parts of its surroundings that a worker uses: the publisher, the adoption of spools, the clocks."""
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from ztrace.native import monotonic, unix_ns
 from ztrace.publishing.delivery import Send
+from ztrace.publishing.unfinished import Watch
 from ztrace.records import Record
 from ztrace.settings import Settings
 from ztrace.spans import Span
@@ -27,13 +28,15 @@ class Source(Protocol):
 
     Attributes:
         queue: records of ended spans, oldest first; spans append, the thread takes.
-        open_spans: spans that have started and not ended, oldest first.
+        open_spans: spans that have started lately and not ended, oldest first.
+        watched: the spans that have run for long, by ``id``.
         dropped: spans that found no room, or could not be encoded.
         offset_ns: Unix time minus the monotonic clock.
     """
 
     queue: deque[Record]
     open_spans: dict[Span, None]
+    watched: OrderedDict[int, Watch]
     dropped: int
     offset_ns: int
 

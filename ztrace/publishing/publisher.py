@@ -1,17 +1,18 @@
 """The sending half of the agent: a bounded queue, and one background thread that empties it.
 
 One idea: the traced thread only ever appends to a deque and a dictionary. Before the thread runs, a stand-in
-for the dictionary takes the first span and starts the thread; and while ``room`` is 0, or the queue is full,
-the hot path takes the slow road through `Publisher.overflow`. So a process that never starts a span never has
-a thread, and a forked child gets its own with its first span. With a spool every span takes that road,
-because each is counted where the count outlives the process.
+for the dictionary takes the first span and starts the thread, and takes one more when objects are to be
+dropped; and while ``room`` is 0, or the queue is full, the hot path takes the slow road through
+`Publisher.overflow`. So a process that never starts a span never has a thread, and a forked child gets its
+own with its first span. With a spool every span takes that road, because each is counted where the count
+outlives the process.
 
 The thread is a plain one even where gevent has replaced `threading`: a greenlet could not send while the
 program computes, and the program could not compute while a greenlet waits for a socket.
 """
 
 import sys
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from errno import EAGAIN, EINTR, EMFILE, ENFILE, ENOMEM
 from itertools import count
@@ -35,6 +36,7 @@ from ztrace.process.probing import Shortage, note
 from ztrace.process.threads import start_thread
 from ztrace.publishing.link import SocketLink
 from ztrace.publishing.ports import Adopter
+from ztrace.publishing.unfinished import Watch
 from ztrace.publishing.window import Storage
 from ztrace.publishing.worker import Worker
 from ztrace.records import Record
@@ -74,7 +76,9 @@ class Publisher:
         born_here: mark of the process, false in a forked child.
         queue: records of ended spans, oldest first.
         room: records that the queue may hold; 0 while the thread is not running, and with a spool.
-        register: spans that have started and not ended, oldest first; at first it starts the thread.
+        register: spans that have started lately and not ended, oldest first; a stand-in until the thread
+            runs, and while objects are to be dropped.
+        watched: spans that have run for long, by ``id``.
         offset_ns: Unix time minus the monotonic clock, renewed every second by the thread.
         dropped: spans that found no room.
         worker: state of the thread, once there is one.
@@ -104,7 +108,10 @@ class Publisher:
         self.queue: deque[Record] = deque()
         self.room = 0
         self.open_spans: dict[Span, None] = {}
-        self.register: Register = _FirstSpan(self)
+        self.watched: OrderedDict[int, Watch] = OrderedDict()
+        self._detour: Register = _Detour(self)
+        self.register: Register = self._detour
+        self._started = False
         self.offset_ns = 0
         self.dropped = 0
         self.worker: Worker | None = None
@@ -135,27 +142,40 @@ class Publisher:
             self.queue.append(record)
         else:
             self.dropped += 1
-        self.start()
-        if self._returned:
-            self._drop_returned()
+        self.attend()
 
     def give_back(self, objects: list[Any]) -> None:
-        """Have the thread in which the next span ends drop the last references to objects of the program's.
+        """Have the thread in which the next span starts or ends drop the last references to objects.
 
         Their finalizers run there and not in the publisher's thread: some may not.
         """
         self._returned.append(objects)
         self.room = 0
+        self.register = self._detour
+
+    def attend(self) -> None:
+        """Start the thread if need be, and drop the objects that it has given back."""
+        self.start()
+        self._drop_returned()
+        if self._started and self.register is not self.open_spans:
+            self._settle()
 
     def _drop_returned(self) -> None:
         while self._returned:
             self._returned.popleft().clear()  # The publisher's thread may hold the list, but not the objects.
-        if not self._closed and self._spool is None and self.register is self.open_spans:
+
+    def _settle(self) -> None:
+        """Let spans use the queue and the register directly."""
+        if self._spool is None and not self._closed:
             self.room = self.settings.queue_spans
+        self.register = self.open_spans
+        if self._returned:  # Given back meanwhile.
+            self.room = 0
+            self.register = self._detour
 
     def start(self) -> None:
         """Start the thread unless it runs; an attempt that fails, or is interrupted, is repeated later."""
-        if self._closed or self.register is self.open_spans:
+        if self._closed or self._started:
             return
         now_s = monotonic()
         # No call between these lines, so no other thread comes in between: no lock needed.
@@ -220,7 +240,7 @@ class Publisher:
         worker = self.worker
         if worker is not None:
             worker.close(timeout_s)
-        if worker is None or self.register is not self.open_spans:  # No thread.
+        if worker is None or not self._started:  # No thread.
             left = len(self.queue) + self.dropped
             if self._spool is not None:
                 self._spool.close(delivered=not left)
@@ -259,9 +279,8 @@ class Publisher:
             signals.arm()
             start_thread(self.worker.run)
             close_at_end(self.end)
-        if self._spool is None:
-            self.room = self.settings.queue_spans
-        self.register = self.open_spans
+        self._started = True
+        self._settle()
 
     def _connect(self) -> SocketLink:
         return SocketLink(self.settings)
@@ -294,15 +313,15 @@ class Publisher:
         return worker.window.kept
 
 
-class _FirstSpan:
-    """Stand-in for a publisher's register that starts the thread with the first span."""
+class _Detour:
+    """Stand-in for a publisher's register that has the next span's thread attend to the publisher."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
 
     def __setitem__(self, span: Span, value: None) -> None:
         self._publisher.open_spans[span] = value
-        self._publisher.start()
+        self._publisher.attend()
 
     def __delitem__(self, span: Span) -> None:
         del self._publisher.open_spans[span]

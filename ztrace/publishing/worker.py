@@ -95,10 +95,10 @@ class Worker:
         self.window = Window(self._settings.window_bytes, spool)
         self._delivery = Delivery(publisher.identity, self.window, self._totals, now_s)
         self._adoption = None if adopt is None else adopt(now_s)
-        self._unfinished = Unfinished(publisher.open_spans)
-        self._adopting = False
+        self._unfinished = Unfinished(publisher.open_spans, publisher.watched)
+        self._adopting = self._crowded = False
         self._connected = self._ended = False
-        self._spoke_s = self._beat_s = self._heard_s = self._connect_s = now_s
+        self._spoke_s = self._beat_s = self._look_s = self._heard_s = self._connect_s = now_s
         self._retry_s = RETRY_S
         self._hurry_until_s = now_s
         self._flooded = False
@@ -164,6 +164,7 @@ class Worker:
         self._fill()
         self._say_bye()
         self._send()
+        self._look()
         self._beat()
         if self._spool is not None:
             self._spool.note_dropped(self._publisher.dropped)
@@ -195,7 +196,7 @@ class Worker:
             self._spool.close(delivered=delivered)
         elif self._link is not None and self._connected and not delivered:
             if not self._ended:
-                self._send_open(self._unfinished.take_all())
+                self._send_open(self._unfinished.take_all)
             now_ns = self._clocks.unix_ns()
             first_ns = self.window.give_up()
             self.window.end(BYE, min(first_ns or now_ns, now_ns), now_ns)
@@ -210,7 +211,7 @@ class Worker:
         if self._deadline_s is None or self._ended or not self._connected or self._publisher.queue:
             return
         self._ended = True
-        self._send_open(self._unfinished.take_all())
+        self._send_open(self._unfinished.take_all)
         now_ns = self._clocks.unix_ns()
         self.window.end(BYE, now_ns, now_ns)
 
@@ -225,7 +226,8 @@ class Worker:
             elif not self._link.is_readable():
                 self._rest(self._link.wait, HURRY_MS)
         else:
-            self._rest(self._alarm.acquire, True, FLOOD_S if self._flooded else self._settings.linger_s)
+            busy = self._flooded or self._crowded
+            self._rest(self._alarm.acquire, True, FLOOD_S if busy else self._settings.linger_s)
 
     def _connect(self) -> None:
         """Make the link if there is none, and retry later where threads or descriptors are short."""
@@ -339,20 +341,36 @@ class Worker:
                 self._warned = True
                 diagnostics.warn(refusal.advice)
 
-    def _send_due(self) -> None:
-        """Send the spans that have been open for long."""
+    def _look(self) -> None:
+        """Once a second, or while there is more to do, detect the spans that the program has dropped."""
+        now_s = self._clocks.monotonic_s()
+        if not self._crowded and now_s - self._look_s < BEAT_S:
+            return
+        self._look_s = now_s
         objects: list[Any] = []
-        records = self._unfinished.take_due(objects)
         try:
-            self._send_open(records, objects)
+            self._crowded = self._unfinished.look(objects)
+        finally:
+            self._give_back(objects)
+
+    def _send_due(self) -> None:
+        """Send the spans that have been open for long, and those that the program has dropped."""
+        if self._send_open(self._unfinished.list_abandoned):
+            self._unfinished.forget_abandoned()
+        self._send_open(self._unfinished.take_due)
+
+    def _send_open(self, take: Callable[[list[Any]], list[Record]]) -> bool:
+        """Send unfinished spans, and give back the program's objects; return whether all were sent."""
+        sent, objects = True, list[Any]()
+        records = take(objects)
+        try:
+            if records and (link := self._link) is not None:
+                for span_count, body in encode(records, self._settings.scrub, objects):
+                    sent &= self._delivery.send_open(link.send, span_count, body)
         finally:
             records.clear()
             self._give_back(objects)
-
-    def _send_open(self, records: list[Record], odd: list[Any] | None = None) -> None:
-        if records and self._link is not None:
-            for span_count, body in encode(records, self._settings.scrub, odd):
-                self._delivery.send_open(self._link.send, span_count, body)
+        return sent
 
     def _give_back(self, objects: list[Any]) -> None:
         """Let the program's threads drop the last references to its objects."""

@@ -109,7 +109,7 @@ from collections import deque
 import ztrace
 from ztrace import spans
 class Recorder:
-    queue, room, offset_ns, register, born_here = deque(), 9, 0, {}, True
+    queue, room, offset_ns, register, watched, born_here = deque(), 9, 0, {}, {}, True
 spans.publisher = Recorder
 def work():
     with ztrace.span("a"):

@@ -48,7 +48,7 @@ from ztrace import spans
 from ztrace.records import ExceptionRecord, FrameRecord
 
 class Recorder:
-    queue, room, offset_ns, register, born_here = deque(), 9, 0, {}, True
+    queue, room, offset_ns, register, watched, born_here = deque(), 9, 0, {}, {}, True
 
 def work():
     report(lambda: relay(lambda: look_up("pen")))

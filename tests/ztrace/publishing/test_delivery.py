@@ -12,7 +12,7 @@ import ztrace
 from tests.ztrace.receiving import Receiver
 from tests.ztrace.recording import make_record
 from tests.ztrace.waiting import DEADLINE_S, wait_for
-from ztrace import agent, spans
+from ztrace import agent
 from ztrace.process.probing import Shortage
 from ztrace.publishing import delivery, link, publisher, unfinished, worker
 from ztrace.publishing.encoding import encode
@@ -387,26 +387,6 @@ def test_what_is_open_when_the_program_ends_is_told(receiver: Receiver) -> None:
         ztrace.shutdown(DEADLINE_S)
     wait_for(lambda: receiver.headers(BYE))
     assert [span.name for span in receiver.open_spans] == ["open"]
-
-
-def test_a_span_that_nobody_holds_any_more_is_told_once_and_forgotten(
-    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A span without references is published once as abandoned and released."""
-    monkeypatch.setattr(unfinished, "AGE_NS", 1_000_000)
-    ztrace.configure("billing", receiver.endpoint)
-    held = spans.start_span("held", spans.INTERNAL, {"n": 1}, activate=False)
-    for _ in range(3):
-        spans.start_span("left", spans.INTERNAL, {"n": 2}, activate=False)
-    make_spans("short")
-    register = current_publisher().open_spans
-    wait_for(lambda: list(register) == [held])
-    wait_for(lambda: [span.name for span in receiver.open_spans].count("held") >= 2)
-    told = [span.attributes for span in receiver.open_spans if span.name == "left"]
-    assert told == 3 * [{"n": 2, "ztrace.abandoned": True}]
-    assert all(span.attributes == {"n": 1} for span in receiver.open_spans if span.name == "held")
-    held.end()
-    assert not register
 
 
 def test_flush_waits_for_what_is_being_encoded(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,7 @@ class Memory:
         self.room = 1_000_000
         self.offset_ns = 0
         self.register: dict[Any, None] = {}
+        self.watched: dict[int, Any] = {}
         self.born_here = True
 
     def succeed(self) -> None:
