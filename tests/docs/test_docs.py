@@ -373,6 +373,7 @@ def test_every_reason_is_documented() -> None:
         values.CUT,
         values.REPLACED,
         encoding.REFUSED,
+        unfinished.DROPPED_OPEN,
         rules.REASON,
         probing.SHORTAGE,
         carriers.UNREADABLE,
