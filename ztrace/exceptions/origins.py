@@ -10,6 +10,7 @@ class has in their place.
 from types import FrameType, TracebackType
 
 from ztrace.context import Context
+from ztrace.exceptions import marks
 from ztrace.exceptions.frames import is_own
 from ztrace.exceptions.marks import Mark, recall, remember
 from ztrace.exceptions.tracebacks import Heads, is_known, is_raise
@@ -50,6 +51,15 @@ def mark_of(exception: BaseException) -> Mark | None:
     """Return the mark of an exception that has left a span."""
     entry = recall(exception)
     return None if entry is None else entry.mark
+
+
+def find_passed(span_id: bytes) -> tuple[bytes, bytes] | None:
+    """Return the origin of the latest exception known to come up through a span, None if there is none."""
+    for entry in reversed(list(marks.recent.values())):
+        mark = entry.mark
+        if mark is not None and span_id in mark.via:
+            return mark.trace_id, mark.span_id
+    return None
 
 
 def find_ancestors(*spans: Context | None) -> set[bytes]:

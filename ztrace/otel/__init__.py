@@ -1,6 +1,10 @@
 """Connection to OpenTelemetry: its spans over ztrace's transport, and one context for both tracers.
 
     import ztrace.otel
+    ztrace.otel.instrument()
+
+does all of it for every instrumentation that is installed. Or by hand:
+
     ztrace.otel.connect()
     provider.add_span_processor(BatchSpanProcessor(ztrace.otel.SpanExporter()))
     set_global_textmap(ztrace.otel.Propagator())
@@ -11,6 +15,7 @@ Each of the three can be used without the others. Importing ztrace imports nothi
 try:
     from ztrace.otel.context import connect
     from ztrace.otel.exporting import SpanExporter
+    from ztrace.otel.instrumenting import instrument
     from ztrace.otel.propagating import Propagator
 except ModuleNotFoundError as error:
     if (error.name or "").partition(".")[0] != "opentelemetry":
@@ -19,4 +24,4 @@ except ModuleNotFoundError as error:
         "ztrace.otel needs the OpenTelemetry SDK; pip install 'ztrace[otel]'", name=error.name
     ) from None
 
-__all__ = ["Propagator", "SpanExporter", "connect"]
+__all__ = ["Propagator", "SpanExporter", "connect", "instrument"]

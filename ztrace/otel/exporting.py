@@ -22,7 +22,8 @@ from ztrace.publishing.publisher import Publisher
 from ztrace.records import ERROR, KIND_NUMBERS, OK, PASSED, RAISED, ExceptionRecord, Record
 from ztrace.settings import Settings
 
-_KINDS = {kind: KIND_NUMBERS[kind.name.lower()] for kind in SpanKind}
+#: Numbers of OpenTelemetry's kinds.
+KINDS = {kind: KIND_NUMBERS[kind.name.lower()] for kind in SpanKind}
 #: OTLP's flags of a parent or linked span: "is remote" is known, and is true.
 _KNOWS_REMOTE, _IS_REMOTE = 0x100, 0x200
 #: Key that marks the event from which a span's exception was made: the collector forwards it only once.
@@ -62,6 +63,12 @@ class SpanExporter(sdk.SpanExporter):
             diagnostics.contain("otel_export")
             return sdk.SpanExportResult.FAILURE
 
+    def take(self, span: ReadableSpan, exception: ExceptionRecord | None) -> None:
+        """Append one span, with its exception if that has been recorded as ztrace records them."""
+        publisher = self._find_publisher()
+        if publisher is not None:
+            self._hand_over(span, publisher, exception)
+
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Wait until the spans exported so far are stored; return False at the deadline."""
         return agent.flush(timeout_millis / 1000)
@@ -90,9 +97,11 @@ class SpanExporter(sdk.SpanExporter):
             publisher = self._last = self._last or agent.open_publisher(self._settings)
         return publisher
 
-    def _hand_over(self, span: ReadableSpan, publisher: Publisher) -> None:
+    def _hand_over(
+        self, span: ReadableSpan, publisher: Publisher, exception: ExceptionRecord | None = None
+    ) -> None:
         try:
-            record = record_of(span)
+            record = record_of(span, exception)
             self._compare_services(span.resource, publisher.settings.service)
         except Exception:
             diagnostics.contain("otel_export")
@@ -119,8 +128,13 @@ def _settings_of(publisher: Publisher | None) -> Settings | None:
     return None if publisher is None else publisher.settings
 
 
-def record_of(span: ReadableSpan) -> Record:
-    """Return the record of an ended span."""
+def record_of(span: ReadableSpan, recorded: ExceptionRecord | None = None) -> Record:
+    """Return the record of an ended span.
+
+    Args:
+        span: of the SDK.
+        recorded: the exception that ended it, instead of the text in its last exception event.
+    """
     context = span.get_span_context()
     if context is None:
         raise ValueError("a span without ids")
@@ -130,12 +144,14 @@ def record_of(span: ReadableSpan) -> Record:
     events = [_event(event) for event in span.events]
     if span.status.status_code is StatusCode.ERROR:
         status, exception = ERROR, _exception(events, context, attributes)
+        if recorded is not None:
+            exception = recorded
     links = span.links
     return (
         context.trace_id.to_bytes(16),
         context.span_id.to_bytes(8),
         None if span.parent is None else span.parent.span_id.to_bytes(8),
-        _KINDS[span.kind],
+        KINDS[span.kind],
         span.name,
         start_ns,
         max(0, (span.end_time or 0) - start_ns),
