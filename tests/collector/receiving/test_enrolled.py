@@ -25,9 +25,9 @@ DEADLINE_S = 30
 SPANS, STEPS = 3000, 50
 
 PROGRAM = f"""
-import time, ztrace
+import sys, time, ztrace
 ztrace.configure()
-for step in range({STEPS}):
+for step in range(int(sys.argv[1])):
     for _ in range({SPANS // STEPS}):
         with ztrace.span("charge"):
             pass
@@ -68,12 +68,12 @@ def running(path: Path, folder: KeyFolder) -> Iterator[str]:
         assert not thread.is_alive()
 
 
-def start(endpoint: str, key: Enrolment, **environ: str) -> "subprocess.Popen[str]":
-    """Start a service process."""
+def start(endpoint: str, key: Enrolment, steps: int = 1, **environ: str) -> "subprocess.Popen[str]":
+    """Start a service process that creates spans in some steps."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("ZTRACE_")}
     named = {"ZTRACE_ENDPOINT": endpoint, "ZTRACE_KEY": key.format()}
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", PROGRAM],
+        [sys.executable, "-W", "error", "-c", PROGRAM, str(steps)],
         env=kept | named | environ,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -93,7 +93,7 @@ def test_revoking_one_key_costs_the_others_nothing(path: Path, folder: KeyFolder
     """A key revoked during work disconnects its service, and the other service's spans are stored once."""
     good, bad = folder.add("billing"), folder.add("shop")
     with running(path, folder) as endpoint:
-        services = [start(endpoint, good), start(endpoint, bad)]
+        services = [start(endpoint, good, STEPS), start(endpoint, bad, STEPS)]
         wait_for(lambda: path.exists() and len(rows(path, "SELECT * FROM publishers")) == 2)
         folder.revoke("shop")
         errors = [end(service) for service in services]

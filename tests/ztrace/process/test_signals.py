@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.ztrace.programs import ALONE, QUICK, run_program, started_program
+from tests.ztrace.programs import ALONE, run_program, started_program
 from tests.ztrace.receiving import Receiver
 from tests.ztrace.waiting import DEADLINE_S, wait_for
 from ztrace.wire import BYE, DATA
@@ -248,8 +248,9 @@ def test_a_second_sigterm_does_not_wait(receiver: Receiver) -> None:
 def test_a_shutdown_that_is_under_way_is_finished(receiver: Receiver) -> None:
     """SIGTERM during `shutdown` lets the delivery of the last spans finish."""
     receiver.acknowledging = False
-    code = "configure(); print(flush=True); ztrace.shutdown(10)"
-    with started_program(QUICK + CONFIGURE + code, receiver.endpoint) as process:
+    code = "from ztrace.publishing import delivery; delivery.RESEND_S = 0.1\n"
+    code += "configure(); print(flush=True); ztrace.shutdown(10)"
+    with started_program(CONFIGURE + code, receiver.endpoint) as process:
         wait_for(lambda: receiver.headers(DATA))
         process.send_signal(signal.SIGTERM)
         with pytest.raises(subprocess.TimeoutExpired):
@@ -257,6 +258,7 @@ def test_a_shutdown_that_is_under_way_is_finished(receiver: Receiver) -> None:
         receiver.acknowledging = True
         header = receiver.headers(DATA)[-1]
         assert process.wait(DEADLINE_S) == -signal.SIGTERM
+    assert receiver.names() == NAMES
     assert header.incarnation in {bye.incarnation for bye in receiver.headers(BYE)}
 
 
