@@ -5,6 +5,7 @@ import ctypes
 import gc
 import random
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -267,6 +268,15 @@ def no_callbacks() -> Iterator[None]:
 
 
 @pytest.fixture
+def switching() -> Iterator[None]:
+    """Let threads take turns more often than every five milliseconds, for a `Sender` to be on time."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.0002)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.fixture
 def alarm_handler() -> Iterator[None]:
     """Stop the timer after the test, and put the handler of SIGALRM back."""
     before = signal.getsignal(signal.SIGALRM)
@@ -282,6 +292,7 @@ def test_an_exception_at_any_time_is_the_programs(
     counts: dict[str, int],
     alarm_handler: None,
     no_callbacks: None,
+    switching: None,
     kind: str,
     scenario: Callable[[], None],
 ) -> None:

@@ -510,6 +510,7 @@ def test_whole_messages_are_not_weighed(connect: Connect) -> None:
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_a_flood_of_connections_leaves_descriptors_for_others(tmp_path: Path, connect: Connect) -> None:
     """With few file descriptors the limit of connections is lower, so libzmq and SQLite have enough."""
     program = (
