@@ -210,7 +210,7 @@ class Contents:
         self._known.add(columns)
         self._traces.add(service, columns, methods)
         self._figures.add(columns, methods)
-        self._exceptions.add(service, columns, refusals)
+        self._exceptions.add(account.instance, service, columns, refusals)
         return len(columns)
 
 

@@ -3,6 +3,8 @@
 One idea: only origins are counted, and each is identified by its trace and span. Other records that name an
 origin, from a span it passed, from the root it ended uncaught, or from an exception group that contains it,
 are joined with it as soon as both are stored, in either order, and once, however often they are reported.
+Of senders that name no origins, `ztrace_collector.tables.origins` finds them. A span that failed without an
+exception is stored like one with an exception of no type.
 """
 
 import json
@@ -10,11 +12,14 @@ import sqlite3
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ztrace.records import KIND_NAMES
+from ztrace.records import ERROR, KIND_NAMES, PASSED, RAISED
 from ztrace_collector.checking.columns import Columns
 from ztrace_collector.checking.failures import MAX_ORIGINS, Failure, read_failure
+from ztrace_collector.checking.statuses import read_reason
 from ztrace_collector.refusals import Refusals
+from ztrace_collector.tables.derived import Move, find_derived
 from ztrace_collector.tables.groups import Groups, Origin
+from ztrace_collector.tables.origins import CORRECTED, DERIVED, TOLD, Failed, Key
 from ztrace_collector.tables.rows import Insert
 from ztrace_collector.tables.samples import Sample
 
@@ -23,8 +28,8 @@ _FIND = (
     " AND trace_id = :trace_id AND origin_trace_id = :trace_id ORDER BY id LIMIT 1"
 )
 
-#: Trace id and span id of an origin.
-_Key = tuple[bytes, bytes]
+#: Part of the details of a span whose exception was an event: its sender records one wherever it passes.
+_FROM_EVENT = '"became_exception":true'
 
 
 class _Occurrence(NamedTuple):
@@ -33,14 +38,17 @@ class _Occurrence(NamedTuple):
     Attributes:
         key: the origin.
         others: span ids of further origins in the same trace, as of members of a group.
+        derived: its sender, as in `ztrace_collector.tables.origins.Failed`.
     """
 
     failure: Failure
     trace_id: bytes
     span_id: bytes
-    key: _Key
+    parent_id: bytes | None
+    instance: int
+    key: Key
     others: tuple[bytes, ...]
-    is_root: bool
+    derived: int
     service: str
     name: str
     kind: str
@@ -53,7 +61,22 @@ class _Occurrence(NamedTuple):
     @property
     def leaves_unhandled(self) -> bool:
         """True if no caller waits for the span, so that its exception goes no further."""
-        return self.is_root or self.kind == "consumer"
+        return self.parent_id is None or self.kind == "consumer"
+
+    def as_failed(self) -> Failed:
+        """Return what its origin is found from."""
+        return Failed(
+            self.span_id,
+            self.parent_id,
+            self.kind,
+            self.instance,
+            self.at_ns,
+            self.failure.type,
+            self.failure.message,
+            self.failure.how,
+            self.key,
+            self.derived,
+        )
 
 
 class _Row(NamedTuple):
@@ -75,8 +98,23 @@ class _Row(NamedTuple):
     is_root: int
     service: str
     other_origins: str | None
+    parent_id: bytes | None
+    kind: str
+    instance: int
+    derived: int
 
 
+_MOVE = (
+    "UPDATE exceptions SET origin_trace_id = ?, origin_span_id = ?, exception_group = ?,"
+    f" how = CASE how WHEN '{RAISED}' THEN '{PASSED}' ELSE how END,"
+    f" derived = CASE WHEN how = '{RAISED}' AND derived = {TOLD} THEN {CORRECTED} ELSE derived END"
+    " WHERE id = ? OR (origin_span_id = ? AND origin_trace_id = ?) RETURNING service"
+)
+_STILL_UNCAUGHT = """
+SELECT 1 FROM exceptions
+    WHERE origin_span_id = ? AND trace_id = ? AND (parent_id IS NULL OR kind = 'consumer')
+UNION ALL SELECT 1 FROM exceptions WHERE trace_id = ? AND other_origins LIKE ? LIMIT 1
+"""
 _INSERT = Insert("exceptions", ", ".join(_Row._fields))
 
 
@@ -94,7 +132,7 @@ class Exceptions:
         self._db = db
         self._groups = Groups(db)
         self._occurrences: list[_Occurrence] = []
-        self._found: dict[_Key, _Found | None] = {}
+        self._found: dict[Key, _Found | None] = {}
 
     def forget(self) -> None:
         """Drop everything from memory after a rollback."""
@@ -102,24 +140,33 @@ class Exceptions:
         self._found.clear()
         self._groups.forget()
 
-    def add(self, service: str, columns: Columns, refusals: Refusals) -> None:
-        """Add a batch's exceptions; `write` has to follow in the same transaction."""
-        if columns.exception.count(None) == len(columns.exception):
+    def add(self, instance: int, service: str, columns: Columns, refusals: Refusals) -> None:
+        """Add a batch's exceptions and failures; `write` has to follow in the same transaction."""
+        if columns.exception.count(None) == len(columns.exception) and ERROR not in columns.status:
             return
-        for position in [at for at, fields in enumerate(columns.exception) if fields is not None]:
-            trace_id, span_id = columns.trace_id[position], columns.span_id[position]
-            failure = read_failure(columns.exception[position], trace_id, span_id, refusals)
-            if failure is None:
+        for position, (fields, status) in enumerate(zip(columns.exception, columns.status, strict=True)):
+            if fields is None and status != ERROR:
                 continue
+            trace_id, span_id = columns.trace_id[position], columns.span_id[position]
+            details = columns.details[position]
+            failure = None if fields is None else read_failure(fields, trace_id, span_id, refusals)
+            if failure is None:
+                if status != ERROR:
+                    continue
+                reason = read_reason(details, columns.attributes[position])
+                failure = Failure("", reason, RAISED, trace_id, span_id, (), (), (), ())
             key, *others = dict.fromkeys(failure.origins())
+            from_event = failure.how == RAISED and details is not None and _FROM_EVENT in details
             self._occurrences.append(
                 _Occurrence(
                     failure,
                     trace_id,
                     span_id,
+                    columns.parent_id[position],
+                    instance,
                     key,
                     tuple([other[1] for other in others if other[0] == trace_id][:MAX_ORIGINS]),
-                    columns.parent_id[position] is None,
+                    DERIVED if from_event or not failure.type else TOLD,
                     service,
                     columns.name[position],
                     KIND_NAMES[columns.kind[position]],
@@ -132,15 +179,71 @@ class Exceptions:
         if not self._occurrences:
             return
         occurrences, self._occurrences = self._occurrences, []
+        moves = self._derive(occurrences)
         new = self._count_origins(occurrences)
         self._insert(occurrences)
-        self._find_uncaught(occurrences, new)
+        self._find_uncaught(occurrences, new, self._move(moves))
         self._groups.write()
         self._found.clear()
 
-    def _count_origins(self, occurrences: Sequence[_Occurrence]) -> list[_Key]:
+    def _derive(self, occurrences: list[_Occurrence]) -> list[Move]:
+        """Replace the origins of exceptions whose senders name none; return the same for stored ones."""
+        places, moves = find_derived(self._db, occurrences)
+        for place, key in places.items():
+            occurrence = occurrences[place]
+            if occurrence.failure.how == RAISED:
+                failure = occurrence.failure._replace(how=PASSED)
+                sender = occurrence.derived or CORRECTED
+                occurrence = occurrence._replace(failure=failure, derived=sender)
+            occurrences[place] = occurrence._replace(key=key)
+        return moves
+
+    def _move(self, moves: Sequence[Move]) -> list[Key]:
+        """Write the origins of stored exceptions, and uncount those that are no origins any more.
+
+        Returns:
+            The origins that are now known to be uncaught.
+        """
+        gone: set[Key] = set()
+        for move in moves:
+            if move.before != move.own or move.own in gone:
+                continue
+            gone.add(move.own)
+            self._found.pop(move.own, None)
+            if move.group is not None:
+                self._groups.remove(move.group, Sample(move.at_ns, *move.own))
+                condition = "WHERE trace_id = ? AND origin_span_id = ?"
+                if self._db.execute(f"DELETE FROM uncaught_exceptions {condition}", move.own).rowcount:
+                    self._groups.count_uncaught(move.group, move.at_ns, -1)
+        reached, left = [], set()
+        for move in moves:
+            found = self._find(move.key)
+            group = None if found is None else found.group
+            for (service,) in self._db.execute(
+                _MOVE, (*move.key, group, move.id, *move.own[::-1])
+            ).fetchall():
+                if group is not None:
+                    self._groups.pass_service(group, service)
+            if move.leaves_unhandled and move.key[0] == move.own[0]:
+                reached.append(move.key)
+                left.add(move.before)
+        for key in left - gone:
+            self._uncount_uncaught(key)
+        return reached
+
+    def _uncount_uncaught(self, key: Key) -> None:
+        """Uncount an origin as uncaught, unless an exception that left the trace unhandled still names it."""
+        if self._db.execute(_STILL_UNCAUGHT, (key[1], key[0], key[0], f"%{key[1].hex()}%")).fetchone():
+            return
+        found = self._find(key)
+        condition = "WHERE trace_id = ? AND origin_span_id = ?"
+        gone = self._db.execute(f"DELETE FROM uncaught_exceptions {condition}", key).rowcount
+        if gone and found is not None and found.group is not None:
+            self._groups.count_uncaught(found.group, found.at_ns, -1)
+
+    def _count_origins(self, occurrences: Sequence[_Occurrence]) -> list[Key]:
         """Count new origins, and assign their groups to exceptions that were stored before them."""
-        new: list[_Key] = []
+        new: list[Key] = []
         for occurrence in occurrences:
             key = occurrence.key
             if not occurrence.is_origin or self._find(key) is not None:
@@ -159,7 +262,7 @@ class Exceptions:
                 self._groups.pass_service(group, service)
         return new
 
-    def _find(self, key: _Key) -> _Found | None:
+    def _find(self, key: Key) -> _Found | None:
         if key not in self._found:
             row = self._db.execute(_FIND, {"trace_id": key[0], "span_id": key[1]}).fetchone()
             self._found[key] = None if row is None else _Found(*row)
@@ -188,22 +291,27 @@ class Exceptions:
                     at_ns=occurrence.at_ns,
                     notes=failure.notes_text,
                     members=failure.members_text,
-                    is_root=int(occurrence.is_root),
+                    is_root=int(occurrence.parent_id is None),
                     service=occurrence.service,
                     other_origins=json.dumps(others) if others else None,
+                    parent_id=occurrence.parent_id,
+                    kind=occurrence.kind,
+                    instance=occurrence.instance,
+                    derived=occurrence.derived,
                 )
             )
         _INSERT.write(self._db, rows, len(rows))
 
-    def _find_uncaught(self, occurrences: Sequence[_Occurrence], new: Sequence[_Key]) -> None:
-        """Find the origins that are now known to be uncaught.
+    def _find_uncaught(
+        self, occurrences: Sequence[_Occurrence], new: Sequence[Key], reached: list[Key]
+    ) -> None:
+        """Find the origins that are now known to be uncaught, beside those reached already.
 
         A member of an exception group is uncaught once the group's own origin is.
         """
         for key in new:
             if self._is_uncaught(key):
                 self._count_uncaught(key)
-        reached: list[_Key] = []
         for occurrence in occurrences:
             trace_id = occurrence.trace_id
             if occurrence.leaves_unhandled and occurrence.key[0] == trace_id:
@@ -222,14 +330,14 @@ class Exceptions:
             ):
                 reached.extend((key[0], bytes.fromhex(other)) for other in json.loads(others))
 
-    def _is_uncaught(self, key: _Key) -> bool:
+    def _is_uncaught(self, key: Key) -> bool:
         return bool(
             self._db.execute(
                 "SELECT 1 FROM uncaught_exceptions WHERE trace_id = ? AND origin_span_id = ?", key
             ).fetchone()
         )
 
-    def _count_uncaught(self, key: _Key) -> None:
+    def _count_uncaught(self, key: Key) -> None:
         found = self._find(key)
         if found is not None and found.group is not None:
             self._groups.count_uncaught(found.group, found.at_ns)

@@ -53,16 +53,19 @@ _VARIABLE = re.compile(
 _LIST = re.compile(rf"""(["']?){HOLE}\1(?:[\s,;]+\1{HOLE}\1)+""")
 
 
-def fingerprint(service: str, failure: Failure) -> str:
+def fingerprint(service: str, failure: Failure, name: str = "") -> str:
     """Return 16 hex digits that are equal for occurrences of the same problem.
 
     The fingerprint covers the service, the type and the user's own lines of code on the way; without any, the
     lines of libraries; without these, the message's `template`. Exceptions it was raised ``from``, and
-    members of a group, count in the same way.
+    members of a group, count in the same way. A failure without an exception is identified by the name of the
+    span and the reason.
     """
     identity = _identity(failure, _main_name(failure))
     if not failure.frames:
         identity.append(template(failure.message))
+    if not failure.type:
+        identity.append(name)
     return hashlib.sha256(json.dumps([service, *identity]).encode()).hexdigest()[:16]
 
 

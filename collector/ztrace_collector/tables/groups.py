@@ -31,6 +31,16 @@ _SHOW = (
     "UPDATE exception_groups SET type = ?, message = ?, name = ?, kind = ?, last_ns = ?, trace_id = ?,"
     " origin_span_id = ?, frames = ? WHERE id = ?"
 )
+# The origins of a group that are stored, the latest and the first.
+_ORIGINS = "WHERE exception_group = ? AND exceptions.origin_span_id = exceptions.span_id ORDER BY at_ns"
+_LATEST = (
+    "SELECT exceptions.type, exceptions.message, methods.name, methods.kind, at_ns, exceptions.trace_id,"
+    " exceptions.span_id, exceptions.frames FROM exceptions"
+    " JOIN spans ON spans.trace_id = exceptions.trace_id AND spans.span_id = exceptions.span_id"
+    f" JOIN methods ON methods.id = spans.method {_ORIGINS} DESC, exceptions.trace_id DESC,"
+    " exceptions.span_id DESC LIMIT 1"
+)
+_FIRST = f"SELECT at_ns, trace_id, span_id FROM exceptions {_ORIGINS}, trace_id, span_id LIMIT 1"
 
 
 class Origin(NamedTuple):
@@ -68,6 +78,7 @@ class _Group:
         latest: the occurrence that the row shows; None for a new row.
         shown: the occurrence that the row is to show, if that has changed.
         count: number of occurrences to be added.
+        removed: occurrences that turned out to have begun elsewhere.
     """
 
     id: int
@@ -81,6 +92,7 @@ class _Group:
     shown: Origin | None = None
     count: int = 0
     samples: list[Sample] = field(default_factory=list)
+    removed: list[Sample] = field(default_factory=list)
 
     def add(self, origin: Origin) -> None:
         sample, message = origin.sample, origin.failure.message
@@ -116,11 +128,18 @@ class Groups:
 
     def add(self, origin: Origin) -> int:
         """Count an occurrence, and return the id of its group, which is created for the first one."""
-        group = self._find(fingerprint(origin.service, origin.failure), origin)
+        group = self._find(fingerprint(origin.service, origin.failure, origin.name), origin)
         group.add(origin)
         group.services.add(origin.service)
         self._minutes[group.id, origin.sample.at_ns // MINUTE_NS] += 1
         return group.id
+
+    def remove(self, group_id: int, sample: Sample) -> None:
+        """Uncount an occurrence that is no origin any more, as ``exceptions`` has to say before `write`."""
+        group = self._get(group_id)
+        if group is not None:
+            group.removed.append(sample)
+            group.changed = True
 
     def pass_service(self, group_id: int, service: str) -> None:
         """Record that an occurrence passed a service."""
@@ -129,15 +148,18 @@ class Groups:
             group.services.add(service)
             group.changed = True
 
-    def count_uncaught(self, group_id: int, at_ns: int) -> None:
-        """Count an occurrence of that time as uncaught."""
+    def count_uncaught(self, group_id: int, at_ns: int, number: int = 1) -> None:
+        """Count an occurrence of that time as uncaught; -1 uncounts it."""
         if self._get(group_id) is not None:
-            self._uncaught[group_id, at_ns // MINUTE_NS] += 1
+            self._uncaught[group_id, at_ns // MINUTE_NS] += number
 
     def write(self) -> None:
         """Write the changed rows."""
-        uncaught = self._write_minutes()
         groups = [group for group in self._by_id.values() if group is not None]
+        uncaught = self._write_minutes()
+        for group in groups:
+            if group.removed:
+                self._uncount(group)
         changed = [group for group in groups if group.changed or uncaught[group.id]]
         self._db.executemany(
             _WRITE,
@@ -171,7 +193,9 @@ class Groups:
             ],
         )
         for group in groups:
-            if group.samples:
+            if group.removed:
+                self._show_another(group)
+            if group.samples or group.removed:
                 self._write_samples(group)
         self.forget()
 
@@ -239,6 +263,37 @@ class Groups:
             uncaught[group_id] += reached if updated else 0
         return uncaught
 
+    def _uncount(self, group: _Group) -> None:
+        """Take removed occurrences from their minutes; those that retention has deleted count no longer."""
+        for minute, number in Counter(sample.at_ns // MINUTE_NS for sample in group.removed).items():
+            group.count -= (
+                number
+                * self._db.execute(
+                    "UPDATE exception_minutes SET count = count - ? WHERE exception_group = ? AND minute = ?",
+                    (number, group.id, minute),
+                ).rowcount
+            )
+        self._db.execute(
+            "DELETE FROM exception_minutes WHERE exception_group = ? AND count <= 0", (group.id,)
+        )
+
+    def _show_another(self, group: _Group) -> None:
+        """Show the latest of the occurrences that are left; delete a group without any."""
+        latest = self._db.execute(_LATEST, (group.id,)).fetchone()
+        if latest is None:
+            for table, key in (("exception_groups", "id"), ("exception_samples", "exception_group")):
+                self._db.execute(
+                    f"DELETE FROM {table} WHERE {key} = ? AND NOT EXISTS"
+                    " (SELECT 1 FROM exception_minutes WHERE exception_group = ?)",
+                    (group.id, group.id),
+                )
+            return
+        self._db.execute(_SHOW, (*latest, group.id))
+        first = Sample(*self._db.execute(_FIRST, (group.id,)).fetchone())
+        group.samples += (first, Sample(*latest[4:7]))
+        if min(group.removed).at_ns <= group.first_ns:
+            self._db.execute("UPDATE exception_groups SET first_ns = ? WHERE id = ?", (first.at_ns, group.id))
+
     def _write_samples(self, group: _Group) -> None:
         stored = {
             Sample(*row[2:]): (row[0], row[1])
@@ -247,7 +302,7 @@ class Groups:
                 (group.id,),
             )
         }
-        chosen = choose_samples([*stored, *group.samples])
+        chosen = choose_samples(set(stored).union(group.samples).difference(group.removed))
         rows: defaultdict[str, list[tuple[object, ...]]] = defaultdict(list)
         for sample, (row_id, which) in stored.items():
             if sample not in chosen:

@@ -131,10 +131,16 @@ CREATE TABLE exceptions (
     members TEXT NOT NULL,
     is_root INTEGER NOT NULL,
     service TEXT NOT NULL,
-    other_origins TEXT
+    other_origins TEXT,
+    parent_id BLOB,
+    kind TEXT NOT NULL,
+    instance INTEGER NOT NULL REFERENCES instances (id),
+    derived INTEGER NOT NULL
 );
 CREATE INDEX exceptions_by_trace ON exceptions (trace_id);
 CREATE INDEX exceptions_by_origin ON exceptions (origin_span_id, span_id);
+CREATE INDEX exceptions_by_group ON exceptions (exception_group, at_ns) WHERE origin_span_id = span_id;
+CREATE INDEX derived_exceptions_by_trace ON exceptions (trace_id) WHERE derived = 1;
 CREATE TABLE uncaught_exceptions (
     trace_id BLOB NOT NULL,
     origin_span_id BLOB NOT NULL,

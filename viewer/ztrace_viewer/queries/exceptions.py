@@ -44,9 +44,17 @@ WHERE exceptions.trace_id = ? ORDER BY exceptions.id
 """
 
 
-def read_exceptions(db: sqlite3.Connection, trace_id: bytes) -> dict[bytes, ExceptionDocument]:
-    """Return the exceptions of one trace by the span they ended."""
-    rows = list(read(db, _Row, _EXCEPTIONS, (trace_id,)))
+def read_exceptions(
+    db: sqlite3.Connection, trace_id: bytes, *, failures: bool = False
+) -> dict[bytes, ExceptionDocument]:
+    """Return the exceptions of one trace by the span they ended.
+
+    Args:
+        db: from `open_database`.
+        trace_id: 16 bytes.
+        failures: include spans that failed without an exception, with no type and the reason as message.
+    """
+    rows = [row for row in read(db, _Row, _EXCEPTIONS, (trace_id,)) if row.type or failures]
     # A member that began in another span of the trace belongs to that span's group.
     groups = {row.span_id.hex(): row.fingerprint or "" for row in rows if _is_origin(row, trace_id)}
     found: dict[bytes, ExceptionDocument] = {}

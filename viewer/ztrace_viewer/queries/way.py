@@ -44,7 +44,7 @@ def read_error(
     summary = read_group(db, group)
     shown = _choose(summary, sample)
     trace_id, origin_id = bytes.fromhex(shown["trace_id"]), bytes.fromhex(shown["origin_span_id"])
-    exceptions = read_exceptions(db, trace_id)
+    exceptions = read_exceptions(db, trace_id, failures=True)
     trace = _Trace(db, trace_id, now_ns)
     way = trace.climb(origin_id)
     origin = way[-1] if way else None

@@ -20,6 +20,8 @@ from ztrace_viewer.terminal.characters import clean, clean_lines
 
 #: Lines shown of a message, and of the traceback of a server without ztrace; JSON has all.
 MAX_MESSAGE_LINES, MAX_REMOTE_LINES = 8, 40
+#: Text of a failure without an exception, if its span says nothing else.
+NO_REASON = "failed"
 #: Exceptions drawn of one exception with its causes and members.
 MAX_EXCEPTIONS = 24
 
@@ -80,8 +82,10 @@ def shorten_type(type_name: str) -> str:
 
 
 def headline(type_name: str, message: str) -> str:
-    """Return ``KeyError: 'x'`` on one line."""
+    """Return ``KeyError: 'x'`` on one line; of a failure without an exception, its reason."""
     text = clean(message)
+    if not type_name:
+        return text or NO_REASON
     return f"{clean(type_name)}: {text}" if text else clean(type_name)
 
 
@@ -101,7 +105,9 @@ def _is_remote(type_name: str, message: str) -> bool:
 def _draw_message(exception: ExceptionDocument, width: int) -> Iterator[Text]:
     """Yield the exception's type and message, and its notes, on as many lines as needed."""
     name, message = exception["type"], exception["message"]
-    if exception["how"] == PASSED and _is_remote(name, message):
+    if not name:
+        yield from _draw_lines(message if message.strip() else NO_REASON, width, "bold red")
+    elif exception["how"] == PASSED and _is_remote(name, message):
         yield from _draw_lines(message, width, "bold red")
     else:
         yield from _draw_lines(f"{name}: {message}" if message.strip() else name, width, "bold red")

@@ -100,6 +100,8 @@ SELECT exceptions.trace_id, exceptions.span_id,
     {", ".join(_EXCEPTION_SOURCES.get(name) or f"exceptions.{name}" for name in StoredException._fields)}
 FROM exceptions LEFT JOIN exception_groups ON exception_groups.id = exception_group
 """
+#: Rows of exceptions; a span that failed without one has a row without a type.
+_RAISED = "exceptions.type <> ''"
 
 
 def read_after(db: sqlite3.Connection, after_id: int, limit: int) -> list[StoredSpan]:
@@ -115,7 +117,8 @@ def read_after(db: sqlite3.Connection, after_id: int, limit: int) -> list[Stored
         return []
     exceptions = db.execute(
         f"{_EXCEPTIONS} JOIN spans ON spans.trace_id = exceptions.trace_id"
-        " AND spans.span_id = exceptions.span_id WHERE spans.id BETWEEN ? AND ? ORDER BY exceptions.id",
+        " AND spans.span_id = exceptions.span_id"
+        f" WHERE spans.id BETWEEN ? AND ? AND {_RAISED} ORDER BY exceptions.id",
         (rows[0][0], rows[-1][0]),
     )
     return _with_exceptions(rows, exceptions)
@@ -129,7 +132,8 @@ def read_traces(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> list[Stor
         marks = ", ".join("?" * len(chunk))
         rows = db.execute(f"{_SPANS} WHERE spans.trace_id IN ({marks}) ORDER BY spans.id", chunk).fetchall()
         exceptions = db.execute(
-            f"{_EXCEPTIONS} WHERE exceptions.trace_id IN ({marks}) ORDER BY exceptions.id", chunk
+            f"{_EXCEPTIONS} WHERE exceptions.trace_id IN ({marks}) AND {_RAISED} ORDER BY exceptions.id",
+            chunk,
         )
         spans += _with_exceptions(rows, exceptions)
     return spans
@@ -144,7 +148,7 @@ def read_trace_after(db: sqlite3.Connection, trace_id: bytes, after_id: int, lim
     if not rows:
         return []
     exceptions = db.execute(
-        f"{_EXCEPTIONS} WHERE exceptions.trace_id = ? AND exceptions.span_id IN"
+        f"{_EXCEPTIONS} WHERE {_RAISED} AND exceptions.trace_id = ? AND exceptions.span_id IN"
         " (SELECT span_id FROM spans WHERE trace_id = ? AND id BETWEEN ? AND ?) ORDER BY exceptions.id",
         (trace_id, trace_id, rows[0][0], rows[-1][0]),
     )

@@ -1,0 +1,126 @@
+"""Exceptions whose origins are found in the call tree, among new and stored ones.
+
+One idea: an exception is counted where its senders' spans, as far as they are known, say that it began. A
+span further in may arrive later, in another request or from another process; then the exception moves there.
+"""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from ztrace_collector.tables.origins import DERIVED, Failed, Key, find_origins
+
+#: Failed spans of one trace among which origins are searched, the newest; and of all traces of a transaction,
+#: which bounds its time.
+MAX_FAILED, MAX_OF_ALL = 2_000, 20_000
+
+
+class Occurrence(Protocol):
+    """Exception that is not stored yet."""
+
+    @property
+    def trace_id(self) -> bytes:
+        """Trace of the span that it ended."""
+
+    @property
+    def key(self) -> Key:
+        """Origin as known so far."""
+
+    @property
+    def derived(self) -> int:
+        """Its sender, as in `ztrace_collector.tables.origins.Failed`."""
+
+    def as_failed(self) -> Failed:
+        """Return what its origin is found from."""
+
+
+class Move(NamedTuple):
+    """Stored exception that has another origin now.
+
+    Attributes:
+        id: its row.
+        own: trace id and span id of its span.
+        before: the origin before.
+        key: the origin now.
+        group: its group before; None if unknown.
+        leaves_unhandled: no caller waits for its span.
+    """
+
+    id: int
+    own: Key
+    before: Key
+    key: Key
+    group: int | None
+    at_ns: int
+    leaves_unhandled: bool
+
+
+class _Stored(NamedTuple):
+    """Columns that are read of a row of ``exceptions``."""
+
+    id: int
+    span_id: bytes
+    parent_id: bytes | None
+    kind: str
+    instance: int
+    at_ns: int
+    type: str
+    message: str
+    how: str
+    origin_trace_id: bytes
+    origin_span_id: bytes
+    derived: int
+    exception_group: int | None
+
+    @property
+    def origin(self) -> Key:
+        return self.origin_trace_id, self.origin_span_id
+
+    def as_failed(self) -> Failed:
+        return Failed(*self[1:9], self.origin, self.derived)
+
+
+_READ = f"SELECT {', '.join(_Stored._fields)} FROM exceptions WHERE trace_id = ? ORDER BY id DESC LIMIT ?"
+
+
+def find_derived(
+    db: sqlite3.Connection, occurrences: Sequence[Occurrence]
+) -> tuple[Mapping[int, Key], list[Move]]:
+    """Return the origins of new exceptions, by position, and of stored ones, where these are others now."""
+    places: dict[int, Key] = {}
+    moves: list[Move] = []
+    chosen = _choose_traces(db, occurrences)
+    limit = max(1, min(MAX_FAILED, MAX_OF_ALL // max(1, len(chosen))))
+    for trace_id, own in chosen.items():
+        stored = [_Stored(*row) for row in db.execute(_READ, (trace_id, limit))][::-1]
+        new = [occurrences[place].as_failed() for place in own]
+        failed: dict[bytes, Failed] = {}
+        for each in (*(row.as_failed() for row in stored), *new):
+            failed.setdefault(each.span_id, each)
+        found = find_origins(trace_id, failed)
+        for place, span in zip(own, new, strict=True):
+            key = found.get(span.span_id, span.origin)
+            if key != span.origin == failed[span.span_id].origin:
+                places[place] = key
+        for row in stored:
+            key = found.get(row.span_id, row.origin)
+            if key != row.origin == failed[row.span_id].origin:
+                waits = row.parent_id is not None and row.kind != "consumer"
+                span_key = (trace_id, row.span_id)
+                moves.append(
+                    Move(row.id, span_key, row.origin, key, row.exception_group, row.at_ns, not waits)
+                )
+    return places, moves
+
+
+def _choose_traces(db: sqlite3.Connection, occurrences: Sequence[Occurrence]) -> dict[bytes, list[int]]:
+    """Return the positions of exceptions by trace, for traces in which origins have to be found."""
+    chosen: dict[bytes, list[int]] = {each.trace_id: [] for each in occurrences if each.derived == DERIVED}
+    others = {each.trace_id for each in occurrences}.difference(chosen)
+    if others and db.execute("SELECT 1 FROM exceptions WHERE derived = 1 LIMIT 1").fetchone():
+        query = "SELECT 1 FROM exceptions WHERE trace_id = ? AND derived = 1 LIMIT 1"
+        chosen.update((each, []) for each in others if db.execute(query, (each,)).fetchone())
+    for place, occurrence in enumerate(occurrences):
+        if occurrence.trace_id in chosen:
+            chosen[occurrence.trace_id].append(place)
+    return chosen
