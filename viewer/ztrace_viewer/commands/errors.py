@@ -58,9 +58,9 @@ def errors(
     """List exceptions, grouped by their origin.
 
     An exception counts once, where it was first raised, however many calls it passed through. So does a
-    failure without an exception, like an HTTP 5xx, at the deepest failed span. UNCAUGHT counts those that left
-    the outermost call. WHEN shows occurrences over time, from the first to the last or over the selected
-    time. Resolved groups are left out.
+    failure without an exception, like an HTTP 5xx, at the deepest failed span. UNCAUGHT counts those that
+    left the outermost call. WHEN shows occurrences over time, from the first to the last or over the
+    selected time. Resolved groups are left out.
 
     \b
     Example:
