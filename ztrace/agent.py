@@ -1,4 +1,4 @@
-"""The agent's life cycle in a process: configured, forked, shut down.
+"""Life cycle of the agent in a process: configured, forked, shut down.
 
 `spans.publisher` is the only switch: nothing is recorded while it is None. All functions here may be called
 at any time and from any thread, and none raises.
@@ -130,7 +130,7 @@ def open_publisher(settings: Settings) -> "Publisher":
 def find_storage(
     settings: Settings, identity: "Identity"
 ) -> "tuple[Callable[[], Storage] | None, Callable[[float], Adopter] | None]":
-    """Return what opens the spool of an incarnation, and what adopts the spools of dead processes.
+    """Return the functions that open the spool of an incarnation and adopt the spools of dead processes.
 
     The publisher opens the spool with its first span, and closes it. A daemon closes all descriptors between
     `configure` and its work, and most forked children never have a span.
@@ -227,7 +227,7 @@ def _after_fork() -> None:
             publisher.abandon()
             _inherited.append(publisher)
             successor = open_publisher(publisher.settings)
-            if spans.publisher is publisher:  # And not what a signal handler has put there meanwhile.
+            if spans.publisher is publisher:  # And not one that a signal handler has put there meanwhile.
                 spans.publisher = successor
     except Exception:
         spans.publisher = None
@@ -235,7 +235,7 @@ def _after_fork() -> None:
 
 
 def _succeed() -> "Publisher | None":
-    """Do what the hooks of a fork do, in a child in which none has run; return its publisher.
+    """Run the steps of the fork hooks in a child in which none has run; return its publisher.
 
     Signal handlers are left alone: the C code that forked has set its own for the child.
     """

@@ -29,7 +29,7 @@ NEW, RUNNING_APART, RUNNING_LOOPED, ENDED_LOOPED, NEW_APART, NEW_IN_GENERATOR, E
 
 
 class Context:
-    """What a child needs of its parent: a span of this process, or one that was extracted.
+    """Parent of new spans: a span of this process, or an extracted one.
 
     Attributes:
         trace_id: 16 bytes; empty if the span does not record.
@@ -169,7 +169,7 @@ class ForeignSpan(LocalContext):
         make_current(self)
 
     def leave(self) -> None:
-        """Be current no longer, whatever has begun or ended since."""
+        """Stop being current, whichever spans have started or ended since."""
         if self.ended:
             return
         self._state = now_ns = perf_counter_ns()
@@ -247,7 +247,7 @@ HOLDS: Final = sys.version_info < (3, 12)
 
 
 def make_current(context: Context | None) -> None:
-    """Let spans started from now on in this thread, task or greenlet be children of ``context``."""
+    """Set the parent of spans that start from now on in this thread, task or greenlet."""
     _held = copy_context() if HOLDS else None
     put_current(context)
 
@@ -296,7 +296,7 @@ def outward(span: LocalContext) -> Context | None:
 
 
 def take_out(ended: Context | None, before: Context | None, current: Context | None) -> None:
-    """Let a span that ended before one begun inside it be no longer what that one makes current again."""
+    """Unlink an ended span from the spans inside it, which would otherwise make it current again."""
     while isinstance(current, LocalContext):
         if outward(current) is ended:
             current.apart.before = before

@@ -41,9 +41,9 @@ def logging_filter() -> LogFilter:
 
 
 def install_log_record_factory() -> None:
-    """Have every log record of the process made with ``trace_id`` and ``span_id``, as by `logging_filter`.
+    """Add ``trace_id`` and ``span_id`` to every log record of the process, as `logging_filter` does.
 
-    The factory that is set stays in use. A second call does nothing.
+    The present factory stays in use. A second call does nothing.
     """
     try:
         import logging

@@ -75,7 +75,7 @@ def unix_ns() -> int:
     if machine is not None:
         try:
             return int(machine.escape_hatch.time.time_ns())
-        except (AttributeError, ValueError):  # Another module of that name; nobody travels.
+        except (AttributeError, ValueError):  # Another module of that name, or no time travel now.
             pass
     return _unix_ns()
 

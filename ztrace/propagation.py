@@ -12,7 +12,7 @@ from ztrace.context import Context, SpanContext, find_current
 _KEYS = (("traceparent", "tracestate"), ("Traceparent", "Tracestate"), ("TRACEPARENT", "TRACESTATE"))
 #: Ids that stand for "none".
 _NO_TRACE_ID, _NO_SPAN_ID = bytes(16), bytes(8)
-#: What W3C asks to pass on at least: list members, and characters in all.
+#: Minimum that W3C requires to be propagated: list members, and characters in total.
 _MAX_MEMBERS, _MAX_STATE = 32, 512
 #: Longest traceparent of a future version that is read, and characters that are read of a tracestate.
 _MAX_TRACEPARENT, _MAX_STATE_READ = 512, 8192

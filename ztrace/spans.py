@@ -47,18 +47,18 @@ from ztrace.lifecycle.parts import choose_parent, prepare, set_parts
 from ztrace.native import perf_counter_ns, thread_time_ns
 from ztrace.records import ERROR, KIND_NUMBERS, OK
 
-#: Numbers of the kinds the agent itself tells apart.
+#: Numbers of the kinds that the agent distinguishes.
 INTERNAL: Final = KIND_NUMBERS["internal"]
 SERVER: Final = KIND_NUMBERS["server"]
 CLIENT: Final = KIND_NUMBERS["client"]
 PRODUCER: Final = KIND_NUMBERS["producer"]
 CONSUMER: Final = KIND_NUMBERS["consumer"]
 
-#: What a span is unless it is said; compared by identity, which a literal in the caller's code has too.
+#: Default kind of a span; compared by identity, which a literal in the caller's code has too.
 DEFAULT_KIND: Final = "internal"
 
-#: How long after its end a span is still inherited as the parent by a thread, task or greenlet that was
-#: started within it. What begins later, as in a pool or a loop that lives on, is a trace of its own with a
+#: Time after its end for which a span is still the parent in threads, tasks and greenlets that were started
+#: within it. A later span, as of a pool or a loop that keeps running, is the root of another trace, with a
 #: link.
 INHERITED_NS: Final = 60_000_000_000
 
@@ -141,7 +141,7 @@ def current_span() -> Context:
 class Span(LocalContext):
     """One timed operation, made by `span`.
 
-    A span that ends with an exception is an error, and the exception goes on unchanged. Nothing here raises:
+    A span that ends with an exception is an error, and the exception propagates. Nothing here raises:
     unconfigured, or after a failure of ztrace's own, a span only does not record. Exceptions of signal
     handlers and other interrupts go on to the program, and leave a span either not started or ended.
 
@@ -195,7 +195,7 @@ class Span(LocalContext):
     def start(self, activate: bool = True) -> "Span":
         """Start the clock; with ``activate``, become the current span. ``with`` does this.
 
-        A running span goes on. One that has ended starts again, with the attributes it was made with.
+        A running span continues. One that has ended starts again, with the attributes it was made with.
         """
         try:
             state = self._state
@@ -321,7 +321,7 @@ class Span(LocalContext):
                     if entry is not None and entry.mark is not None and entry.mark[1] == self.span_id:
                         entry.mark = None
             target = self._publisher
-            # Otherwise forked or configured anew in between: the span belongs to the publisher before.
+            # Otherwise the process has forked or was configured again: the span is the previous publisher's.
             if target is publisher:
                 record = (
                     self.trace_id,

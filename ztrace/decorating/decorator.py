@@ -113,7 +113,7 @@ def _name_of(function: Callable[..., Any]) -> str:
 def _wrap(
     function: Callable[..., Any], flags: int, name: str, kind: str, attributes: dict[str, Any]
 ) -> Callable[..., Any]:
-    """Return a function of the sort that the flags tell, which calls the function within a span."""
+    """Return a function of the same sort, by its flags, that calls the function within a span."""
     if flags & _ASYNC_GENERATOR:
 
         async def async_generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:

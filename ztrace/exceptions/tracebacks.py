@@ -97,7 +97,7 @@ def take_off_frame(exception: BaseException, alone: bool = False) -> None:
     traceback = traceback_of(exception)
     if traceback is None or traceback.tb_frame is not sys._getframe(1):
         return
-    # The only step tells where the exception was raised, as of a signal that arrived in the wrapper.
+    # The only step shows where the exception was raised, as by a signal handler within the wrapper.
     if alone or traceback.tb_next is not None:
         set_traceback(exception, traceback.tb_next)
 

@@ -76,7 +76,7 @@ def _find_behind(name: str, path: Sequence[str] | None, target: ModuleType | Non
 
 
 def _shadow(loader: Any, name: str) -> None:
-    """Have a loader call back after it has run its module."""
+    """Call back after a loader has run its module."""
     try:
         original = loader.exec_module
 

@@ -59,7 +59,7 @@ class _Run(Carried):
 
 
 def _prepare(thread: threading.Thread, span: Context) -> bool:
-    """Have a thread run with a span current, if it does the user's work."""
+    """Replace the ``run`` of a thread that does the user's work by one with a span current."""
     try:
         # An instance's own ``run`` is left alone: other code has wrapped it.
         if "run" in thread.__dict__:

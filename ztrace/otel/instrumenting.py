@@ -60,7 +60,7 @@ _provider: trace.TracerProvider | None = None
 
 
 def _propagate() -> None:
-    """Have ztrace's propagator do the work of OpenTelemetry's own for the same headers."""
+    """Replace OpenTelemetry's own propagator of the same headers by ztrace's."""
     present = propagate.get_global_textmap()
     members = present._propagators if type(present) is CompositePropagator else [present]
     if any(type(member) is TraceContextTextMapPropagator for member in members):

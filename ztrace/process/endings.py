@@ -20,7 +20,7 @@ _PRIORITY = 0
 
 
 def close_at_end(close: Callable[[float], object]) -> None:
-    """Have a function called with a timeout when this process, a child of such a package, ends."""
+    """Register a function to call with a timeout when this process, a child of such a package, ends."""
     pid = getpid()
 
     def end() -> None:
@@ -40,7 +40,7 @@ def close_at_end(close: Callable[[float], object]) -> None:
 
 
 def _close_before_exit(worker: Any, end: Callable[[], None]) -> None:
-    """Have a worker of billiard's pool call a function after its own ``on_exit``."""
+    """Register a function that a worker of billiard's pool calls after its own ``on_exit``."""
     pool: Any = sys.modules.get("billiard.pool")
     if pool is None or not isinstance(worker, pool.Worker):
         return

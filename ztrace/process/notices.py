@@ -1,8 +1,8 @@
 """Notices of a signal, for a thread that is not the main one and without a descriptor for Python to write to.
 
-One idea: `faulthandler` writes a traceback at once when a signal comes, in C and in whatever thread it comes,
-and then calls the handler that was there before. The text is of no interest; that there is one is the notice.
-`signal.set_wakeup_fd` would tell as much, but trio, asyncio and others need that for themselves.
+One idea: `faulthandler` writes a traceback at once when a signal arrives, in C and in whatever thread
+receives it, and then calls the previous handler. The text is ignored; its arrival is the notice.
+`signal.set_wakeup_fd` would serve as well, but trio, asyncio and others need it for themselves.
 """
 
 import _socket
@@ -13,7 +13,7 @@ from typing import Any
 from ztrace.native import getpid, new_poll
 from ztrace.process.descriptors import OwnFile
 
-#: Process, user and group of a datagram's sender, where the system tells: forked children share the socket.
+#: Process, user and group of a datagram's sender, where available: forked children share the socket.
 _CREDENTIALS = Struct("3i")
 #: Event of `select.poll` for a descriptor that can be read.
 _POLLIN = 1
@@ -43,11 +43,11 @@ class Notices:
         self._files = [OwnFile(end.fileno()) for end in (self._reading, self._writing)]
         self._poll = new_poll()
         self._poll.register(self._reading.fileno(), _POLLIN)
-        faulthandler.unregister(number)  # It would change the descriptor only, and set no handler anew.
+        faulthandler.unregister(number)  # It would change the descriptor only, and not set the handler again.
         faulthandler.register(number, self._writing.fileno(), all_threads=False, chain=True)
 
     def take(self) -> bool:
-        """Return whether the signal has come to this process since the last call."""
+        """Return whether this process has received the signal since the last call."""
         came = False
         try:
             while self._poll.poll(0) and self._files[0].is_open:

@@ -38,7 +38,7 @@ _masks: dict[int, set[int]] = {}
 
 
 def deliver_on_sigterm(deliver: Callable[[], None]) -> None:
-    """Have an unhandled SIGTERM call a function before it ends the process.
+    """Register a function that an unhandled SIGTERM calls before it ends the process.
 
     Args:
         deliver: must return soon; it is called anywhere in the main thread, under gevent in the hub too.

@@ -1,8 +1,8 @@
 """The connection to the collector: one XPUB socket.
 
-One idea: everything ZeroMQ knows about delivery is asked for (refuse instead of drop, report when the peer
-comes and goes, notice a peer that has fallen silent), and nothing of it is relied on: what counts is the
-collector's acknowledgement, see `ztrace.publishing.delivery`.
+One idea: ZeroMQ's help with delivery is switched on (refuse rather than drop, report when the peer connects
+and disconnects, detect a silent peer), and none of it is relied on: only the collector's acknowledgement
+counts, see `ztrace.publishing.delivery`.
 
 Source: docs/adr/0002-delivery.md has what each option was measured to do.
 """
@@ -70,7 +70,7 @@ class Link(Protocol):
         ...
 
     def is_readable(self) -> bool:
-        """Return whether a frame has arrived; to be asked before each `wait`."""
+        """Return whether a frame has arrived; call it before each `wait`."""
         ...
 
     @property
@@ -187,7 +187,7 @@ class SocketLink:
         return Refusal(reason, f"{reason}: the collector at {self._settings.endpoint} {rest}")
 
     def settle(self) -> None:
-        """Close the monitor, which nothing more is expected from, and its descriptors; see `Link`."""
+        """Close the monitor, which has served its purpose, and its descriptors; see `Link`."""
         if self._monitor is not None:
             self._monitor = None
             _stop_monitor(self._socket)

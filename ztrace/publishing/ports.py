@@ -55,7 +55,7 @@ class Source(Protocol):
         ...
 
     def give_back(self, objects: list[Any]) -> None:
-        """Have a thread of the program drop the last references to objects that are the program's."""
+        """Queue objects of the program's for release by one of the program's threads."""
         ...
 
 

@@ -145,7 +145,7 @@ class Publisher:
         self.attend()
 
     def give_back(self, objects: list[Any]) -> None:
-        """Have the thread in which the next span starts or ends drop the last references to objects.
+        """Queue objects for release by the thread in which the next span starts or ends.
 
         Their finalizers run there and not in the publisher's thread: some may not.
         """
@@ -165,7 +165,7 @@ class Publisher:
             self._returned.popleft().clear()  # The publisher's thread may hold the list, but not the objects.
 
     def _settle(self) -> None:
-        """Let spans use the queue and the register directly."""
+        """Switch spans over to the queue and the register themselves."""
         if self._spool is None and not self._closed:
             self.room = self.settings.queue_spans
         self.register = self.open_spans

@@ -123,7 +123,7 @@ class Worker:
             return
 
     def close(self, timeout_s: float) -> None:
-        """Ask the thread to deliver everything within the timeout, and to end."""
+        """Make the thread deliver everything within the timeout, and end."""
         now_s = self._clocks.monotonic_s()
         self._unreached_s = now_s + UNREACHED_S
         self._deadline_s = now_s + timeout_s
@@ -185,7 +185,7 @@ class Worker:
         return not self.window or now_s - self._delivery.progress_s >= GOODBYE_S
 
     def finish(self) -> None:
-        """Send how it ended, and close the link and the spool."""
+        """Send the last message of the incarnation, and close the link and the spool."""
         while self._spool is not None and self._publisher.queue and not self._ended:
             self._fill()
         if self._adoption is not None:
@@ -308,7 +308,7 @@ class Worker:
         return sent
 
     def _beat(self) -> None:
-        """Once a second renew the clocks' offset, send open spans, and a beat if nothing else was sent."""
+        """Renew the clocks' offset once a second, send open spans, and a beat if nothing else was sent."""
         now_s = self._clocks.monotonic_s()
         if now_s - self._beat_s < BEAT_S:
             return
@@ -331,7 +331,7 @@ class Worker:
             self._spoke_s = now_s
 
     def _hear_refusal(self, link: Link) -> None:
-        """Warn the user of the first refusal: libzmq does not retry, and nothing else would tell."""
+        """Warn the user of the first refusal: libzmq does not retry, and reports nothing."""
         refusal = link.refusal()
         if refusal is not None:
             if self.refusal is None:
@@ -342,7 +342,7 @@ class Worker:
                 diagnostics.warn(refusal.advice)
 
     def _look(self) -> None:
-        """Once a second, or while there is more to do, detect the spans that the program has dropped."""
+        """Detect the spans that the program has dropped: once a second, or at once while more are due."""
         now_s = self._clocks.monotonic_s()
         if not self._crowded and now_s - self._look_s < BEAT_S:
             return
@@ -373,7 +373,7 @@ class Worker:
         return sent
 
     def _give_back(self, objects: list[Any]) -> None:
-        """Let the program's threads drop the last references to its objects."""
+        """Hand over objects for the program's threads to release."""
         if objects:
             self._publisher.give_back(objects)
 

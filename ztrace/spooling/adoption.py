@@ -56,8 +56,8 @@ class Adoption:
 
         Args:
             folder: where spools are.
-            now_s: the time, by whatever clock `step` is told.
-            service: whose orphans; None for anybody's.
+            now_s: the monotonic time, by the clock of the times given to `step`.
+            service: service whose orphans are adopted; None for those of any.
         """
         self._folder = folder
         self._service = service
@@ -136,8 +136,8 @@ def _read_window(orphan: Orphan) -> Window:
     """Return an orphan's window: its batches, holes for the missing numbers, and its end.
 
     Numbers are missing where the spool or its disk was full or a record is damaged. Some of them may have
-    arrived all the same, so they are told as holes without a count: what was in them and is not stored is in
-    the difference that the collector finds at the end, like the spans that never got a number.
+    arrived, so they are reported as holes without a count: their spans that are not stored are in the
+    difference that the collector finds at the end, like the spans that never got a number.
     """
     window = Window(_UNLIMITED, _Shelf(orphan))
     window.begin(orphan.floor, orphan.retired)

@@ -25,7 +25,7 @@ _LEFTOVER_S = 86400.0
 def find_orphans(folder: Path) -> Iterator["Orphan"]:
     """Yield the orphans of a folder, each locked; the caller ends each with `delete` or `release`.
 
-    Where there is no folder there are none. Those with nothing to tell are removed on the way.
+    A missing folder has none. Orphans that hold nothing to deliver are deleted.
 
     Raises:
         OSError: the folder cannot be read, or others could write to it.

@@ -143,7 +143,7 @@ class Spool:
             body: encoded spans.
 
         Raises:
-            OSError: the disk or the spool is full; the number is recorded as used all the same.
+            OSError: the disk or the spool is full; the number is recorded as used nevertheless.
         """
         try:
             size = files.RECORD_BYTES + len(body)

@@ -175,7 +175,7 @@ class Connections:
                 self._failure = "a key, and the collector has none: start it with --keys"
 
     def _cut_off(self, number: int) -> None:
-        """Close a connection; libzmq frees what it holds for it, and tells that it is closed."""
+        """Close a connection; libzmq frees its memory, and reports the end."""
         del self._open[number]
         self._cut.add(number)
         # The connection may be closed by now, and its number that of another new one. A file rejects this.

@@ -4,7 +4,7 @@ One idea: libzmq bounds a frame, and the whole messages of a connection, but not
 never ends. The system counts the bytes read from each connection; those read since its last message was
 received are what libzmq holds. While no message can be received, they are one unfinished message.
 
-Linux alone tells, and of TCP; elsewhere nothing is weighed.
+Only Linux reports this, and only of TCP; elsewhere nothing is weighed.
 """
 
 import fcntl
@@ -34,7 +34,7 @@ _WAITING = struct.Struct("=i")
 
 
 class Scales:
-    """What each connection has had libzmq hold, by its descriptor."""
+    """Bytes that libzmq holds for each connection, by descriptor."""
 
     def __init__(self) -> None:
         #: Bytes read from a connection until its last message was taken, as of the look after that.

@@ -41,7 +41,7 @@ class Brought:
         return max(self._counts, key=self._counts.__getitem__, default=None)
 
     def pay(self, service: str, span_count: int) -> None:
-        """Take off what was deleted of a service."""
+        """Subtract the deleted part of a service."""
         brought, spans = self._counts[service]
         if span_count >= spans:
             del self._counts[service]

@@ -1,4 +1,4 @@
-"""Damaged database files: detected, told from other programs' files, and set aside.
+"""Damaged database files: detected, distinguished from other programs' files, and set aside.
 
 One idea: no file is ever overwritten. A damaged file holds what was acknowledged, most of it readable; it
 gets a new name, and the collector continues with a new file. A file that is not ztrace's stays where it is.

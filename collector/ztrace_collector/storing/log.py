@@ -18,7 +18,7 @@ from ztrace_collector.storing.store import Store
 SHARE, MAX_BYTES = 0.25, 256 << 20
 #: Part of its share at which the log is emptied; the rest is for the time in which readers prevent that.
 EMPTY_AT = 0.5
-#: Size at which the user is told that a reader prevents emptying, if the size is not limited.
+#: Size at which the user is warned that a reader prevents emptying, if the size is not limited.
 LARGE_BYTES = 4 * LOG_BYTES
 #: Wait for readers to end before the log is emptied, and interval between two attempts.
 WAIT_MS, RETRY_S = 50, 1.0

@@ -127,7 +127,7 @@ class Writer:
     def write(self, messages: Sequence[Sequence[bytes]] = (), parcels: Sequence[Parcel] = ()) -> Written:
         """Store the held messages, if a retry is due, and these messages and parcels.
 
-        Parcels are not held: their senders keep the spans, and are told to retry.
+        Parcels are not held: their senders keep the spans, and are asked to retry.
 
         Returns:
             The acknowledgements to send, and the outcome of each parcel; nothing while the writer holds.

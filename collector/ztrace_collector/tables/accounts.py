@@ -168,7 +168,7 @@ class Account:
         return losses
 
     def _mend(self, mended: Mapping[str, int]) -> None:
-        """Bring the counts by reason up to those of a header; reasons beyond the bound share one count."""
+        """Raise the counts by reason to those of a header; reasons beyond the bound share one count."""
         beyond = 0
         for reason, count in mended.items():
             if reason in self.mended or len(self.mended) < MAX_REASONS:

@@ -71,7 +71,7 @@ def send(
         destination: the receiver.
         some: lists of spans of the size of a request.
         build: function that makes a request from spans.
-        tell: called after each request.
+        tell: function called after each request.
 
     Returns:
         The result.

@@ -1,7 +1,7 @@
 """Calls from one service to another.
 
-One idea: no table counts them, so spans are read, the newest traces first, until the deadline. Traces of a
-single service, which their rows tell, contain no such call and are skipped.
+One idea: no table counts them, so spans are read, the newest traces first, until the deadline. Traces whose
+row names a single service contain no such call and are skipped.
 """
 
 import sqlite3

@@ -15,7 +15,7 @@ from ztrace_viewer.terminal.counts import plural
 from ztrace_viewer.terminal.durations import format_duration
 from ztrace_viewer.trees.tree import walk
 
-#: An end this close to the parent's is not told: other tracers round times.
+#: Excess over the parent's end that is ignored: other tracers round times.
 _ROUNDING_NS = 1_000_000
 #: Links of a span that are shown.
 _SHOWN = 3
@@ -24,7 +24,7 @@ _SHOWN = 3
 def find_outlasting(roots: Sequence[SpanDocument], now_ns: int) -> dict[int, str]:
     """Return the lines below spans that begin or end after their parent has ended, by the span's identity.
 
-    Nothing waits for a consumer, so where it ends tells nothing.
+    Consumers are skipped: no caller waits for them.
     """
     lines: dict[int, str] = {}
     for parent, _ in walk(roots):
@@ -60,7 +60,7 @@ def draw_links(span: SpanDocument, trace_id: str, guide: str, width: int) -> Ite
     Args:
         span: of a tree.
         trace_id: of the tree.
-        guide: what stands before a line that belongs to the span.
+        guide: prefix of the lines below the span.
         width: columns of the screen.
     """
     links = [

@@ -57,7 +57,7 @@ class Server:
         )
 
     def stop(self) -> None:
-        """Ask `run` to return."""
+        """Ask the running server to return."""
         self._server.should_exit = True
 
     def run(self) -> None:

@@ -81,7 +81,7 @@ class Courier(threading.Thread):
         self._unwritten = 0
         self._written = threading.Condition()
         self._pauses = Pauses()
-        #: Consecutive errors, and whether the user has been told that spans are rejected.
+        #: Consecutive errors, and whether the user has been warned of rejected spans.
         self._failures = 0
         self._has_refused = False
         self._limit = MAX_SPANS

@@ -1,4 +1,4 @@
-"""From the body of a request to stored spans, shared by HTTP and gRPC.
+"""Way of a request from its body to stored spans, shared by HTTP and gRPC.
 
 One idea: a request is answered after the commit. `take` blocks its thread, one of few, until the collector's
 loop has stored the spans; a sender that is told "accepted" can forget them. A large request is parsed, mapped
