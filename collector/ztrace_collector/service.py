@@ -112,6 +112,8 @@ class Options:
             thread-safe function that prints a line for the user.
         destinations: OTLP receivers to which spans are forwarded.
         sends_unfinished: also forward unfinished spans once their processes have ended.
+        clock_ns: the wall clock.
+        steady_ns: a clock that never jumps; None for the machine's.
     """
 
     bind: str
@@ -123,6 +125,8 @@ class Options:
     companions: Sequence[Callable[[Inbox, Callable[[str], None]], Companion]] = ()
     destinations: Sequence[Destination] = ()
     sends_unfinished: bool = False
+    clock_ns: Callable[[], int] = time.time_ns
+    steady_ns: Callable[[], int] | None = None
 
 
 def collect(options: Options, *, ready: Callable[[str], None] | None = None) -> None:
@@ -176,7 +180,16 @@ class Collector:
                     check_not_own(options.destinations, own)
             # Closed before the companions, whose pending requests are answered by that.
             stack.callback(inbox.close)
-            writer = stack.enter_context(Writer(options.database, options.limits, say=say, defects=defects))
+            writer = stack.enter_context(
+                Writer(
+                    options.database,
+                    options.limits,
+                    say=say,
+                    defects=defects,
+                    clock_ns=options.clock_ns,
+                    steady_ns=options.steady_ns,
+                )
+            )
             forwarder = None
             if options.destinations:
                 forwarder = Forwarder(

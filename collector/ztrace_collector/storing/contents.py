@@ -11,6 +11,7 @@ from ztrace_collector.checking.parcels import Outcome, Parcel
 from ztrace_collector.refusals import INTERNAL_ERROR, SPAN_REASONS, UNFINISHED, Refusals
 from ztrace_collector.storing.brought import Brought
 from ztrace_collector.tables.accounts import Account
+from ztrace_collector.tables.arrivals import Arrivals
 from ztrace_collector.tables.exceptions import Exceptions
 from ztrace_collector.tables.figures import MethodFigures
 from ztrace_collector.tables.known import KnownSpans
@@ -38,6 +39,7 @@ class Contents:
         self._methods = Methods(db)
         self._spans = Spans(db)
         self._traces = Traces(db)
+        self._arrivals = Arrivals(db)
         self._unfinished = Unfinished(db)
         self._known = KnownSpans(db)
         self._figures = MethodFigures(db)
@@ -146,17 +148,20 @@ class Contents:
                 self._losses.add(account.instance, account.take(0, count, now_ns))
         return Outcome(0, 0, {INTERNAL_ERROR: count})
 
-    def write(self, span_count: int) -> dict[bytes, int]:
+    def write(self, span_count: int, arrival_ns: int) -> dict[bytes, int]:
         """Write the rows of everything added.
 
         Args:
             span_count: number of spans stored in this transaction.
+            arrival_ns: time of their arrival, by `ztrace_collector.storing.clocks.Age`.
 
         Returns:
             The next sequence number of each incarnation that sent something.
         """
         self._spans.release_place()
-        trace_count = self._traces.write()
+        new_traces = self._traces.write()
+        if new_traces:
+            self._arrivals.write(new_traces[0], arrival_ns)
         self._unfinished.write()
         self._figures.write()
         self._exceptions.write()
@@ -164,7 +169,7 @@ class Contents:
         acknowledgements = self.publishers.write()
         self._db.executemany(
             "UPDATE totals SET value = value + ? WHERE name = ?",
-            [(span_count, "spans"), (trace_count, "traces")],
+            [(span_count, "spans"), (len(new_traces), "traces")],
         )
         return acknowledgements
 
@@ -199,6 +204,7 @@ class Contents:
         self._figures.forget()
         self._exceptions.forget()
         self._traces.forget()
+        self._arrivals.forget()
         self._known.forget()
         self._unfinished.forget()
 

@@ -18,6 +18,8 @@ MAX_TRACES, MAX_ROWS = 2_000, 2_000
 MAX_SCANNED = 50_000
 #: Exception groups whose minutes are examined in one piece.
 MAX_GROUPS = 200
+#: Time by which a service's clock may be behind without losing its figures before its traces.
+SKEW_NS = 24 * HOUR_NS
 
 #: Tables whose rows belong to a trace and are deleted with it, besides ``spans``.
 _OF_TRACES = (
@@ -37,13 +39,30 @@ class _Old(NamedTuple):
     span_count: int
 
 
-def delete_traces_before(store: Store, start_ns: int, max_spans: int) -> int:
-    """Delete some of the traces that started before the hour of a point in time, the oldest first.
+def delete_traces_before(store: Store, age_ns: int, max_spans: int) -> int:
+    """Delete some of the traces that arrived before the hour of a point in time, the oldest first.
+
+    Args:
+        store: where they are.
+        age_ns: the point in time, by `Store.age_ns`.
+        max_spans: spans to delete at most, but for one trace.
 
     Returns:
         The number of their spans, at least 1 for each trace; 0 if there are no such traces.
     """
-    return _delete_traces(store, f"WHERE hour < {start_ns // HOUR_NS} ORDER BY hour", max_spans)
+    hour = age_ns // HOUR_NS
+    ((older, first),) = store.read(
+        f"SELECT count(*) FILTER (WHERE hour < {hour}), min(first_trace) FILTER (WHERE hour >= {hour})"
+        " FROM arrivals"
+    )
+    if not older:
+        return 0
+    which = "" if first is None else f"WHERE id < {first} "
+    deleted = _delete_traces(store, f"{which}ORDER BY id", max_spans)
+    if not deleted and first is not None:
+        with store.transaction() as db:
+            db.execute("DELETE FROM arrivals WHERE hour < ?", (hour,))
+    return deleted
 
 
 def delete_first_traces(store: Store, max_spans: int) -> int:
@@ -165,10 +184,15 @@ def last_seen_ns(store: Store) -> int | None:
 def sweep(store: Store, before_ns: int) -> Iterator[None]:
     """Delete from all other tables what is older than a point in time, one piece per iteration.
 
+    Figures and minutes have the times of the services' clocks. Those of traces that are still there are kept,
+    for figures as far as a clock is a day behind at most.
+
     Figures are deleted by whole UTC days, those of hours and minutes with those of their day, because readers
     subtract hours from days and minutes from hours.
     """
-    yield from _delete_figures(store, before_ns)
+    first_ns = first_start_ns(store)
+    behind_ns = 0 if first_ns is None else min(SKEW_NS, max(0, before_ns - first_ns))
+    yield from _delete_figures(store, before_ns - behind_ns)
     yield from _delete_minutes(store, before_ns)
     for table, column in (("losses", "last_ns"), ("refused_spans", "at_ns"), ("unfinished_spans", "seen_ns")):
         yield from _delete_rows(store, table, column, before_ns)
@@ -203,10 +227,15 @@ def _delete_minutes(store: Store, before_ns: int) -> Iterator[None]:
             ).fetchall()
             room = MAX_ROWS
             for (group,) in groups:
+                # Samples are deleted with their traces, whatever their service's clock says.
+                (kept_ns,) = db.execute(
+                    "SELECT min(at_ns) FROM exception_samples WHERE exception_group = ?", (group,)
+                ).fetchone()
+                until_ns = before_ns if kept_ns is None else min(before_ns, kept_ns)
                 minutes = db.execute(
                     "SELECT minute, count, uncaught_count FROM exception_minutes WHERE exception_group = ?"
                     " AND minute < ? ORDER BY minute LIMIT ?",
-                    (group, before_ns // MINUTE_NS, room),
+                    (group, until_ns // MINUTE_NS, room),
                 ).fetchall()
                 if minutes:
                     db.execute(

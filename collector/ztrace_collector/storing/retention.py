@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits of retention: the age of a trace's start, and the size of the file; None for no limit."""
+    """Limits of retention: the time since a trace's arrival, and the size of the file; None for no limit."""
 
     keep_ns: int | None = None
     max_bytes: int | None = None
@@ -167,8 +167,8 @@ class Retention:
         return self._sweep is not None
 
     def _delete_traces(self, store: Store, used: int) -> bool:
-        before_ns = self._oldest_ns()
-        if before_ns is not None and delete_traces_before(store, before_ns, self._spans):
+        keep_ns = self._limits.keep_ns
+        if keep_ns is not None and delete_traces_before(store, store.age_ns - keep_ns, self._spans):
             return True
         if used > (self._limits.max_bytes or used) and self._make_room(store):
             self._has_outgrown = True

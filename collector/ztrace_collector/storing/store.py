@@ -19,6 +19,7 @@ from ztrace_collector.checking.parcels import Outcome, Parcel
 from ztrace_collector.layout import LOG_BYTES, SILENT_AFTER_NS
 from ztrace_collector.refusals import INTERNAL_ERROR, Refusals
 from ztrace_collector.storing.brought import Brought
+from ztrace_collector.storing.clocks import Age, Jumps, boot_ns, bound_times, move_times
 from ztrace_collector.storing.contents import Contents
 from ztrace_collector.storing.database import close_database, open_database, take_in_log
 from ztrace_collector.storing.defects import describe_error, log_defect
@@ -49,13 +50,20 @@ class Store:
     """
 
     def __init__(
-        self, path: Path, *, clock_ns: Callable[[], int] = time.time_ns, log_bytes: int = LOG_BYTES
+        self,
+        path: Path,
+        *,
+        clock_ns: Callable[[], int] = time.time_ns,
+        steady_ns: Callable[[], int] | None = None,
+        log_bytes: int = LOG_BYTES,
     ) -> None:
         """Open, create or migrate a file.
 
         Args:
             path: the file.
-            clock_ns: the clock.
+            clock_ns: the wall clock.
+            steady_ns: a clock that never jumps; None for the machine's, beside a wall clock that is not the
+                machine's for the same.
             log_bytes: size at which the log is taken into the file.
 
         Raises:
@@ -69,7 +77,12 @@ class Store:
         self._doubtful = False
         self.noted = Refusals()
         self._db, self._lock = open_database(path, log_bytes)
+        if steady_ns is None:
+            steady_ns = boot_ns if clock_ns is time.time_ns else clock_ns
+        self._jumps = Jumps(clock_ns, steady_ns)
         try:
+            bound_times(self._db, clock_ns())
+            self._age = Age(self._db, clock_ns, steady_ns)
             self._contents = Contents(self._db)
         except BaseException as error:
             self.close()
@@ -146,6 +159,24 @@ class Store:
         return Written({}, [Outcome(0, 0, {INTERNAL_ERROR: parcel.span_count}) for parcel in parcels])
 
     @property
+    def age_ns(self) -> int:
+        """Present time by which traces expire, near the wall clock's but without its jumps."""
+        return self._age.now_ns()
+
+    def keep_time(self) -> None:
+        """After a jump of the wall clock, move by it when processes were last seen.
+
+        Raises:
+            DatabaseError: nothing has changed.
+        """
+        jump_ns = self._jumps.pending_ns()
+        if jump_ns:
+            with self.transaction() as db:
+                move_times(db, jump_ns)
+            self._jumps.settle(jump_ns)
+            self._contents.publishers.move(jump_ns)
+
+    @property
     def brought(self) -> Brought:
         """Bytes that each service has brought since the store was opened."""
         return self._contents.brought
@@ -198,6 +229,7 @@ class Store:
         add_message: Callable[[Sequence[bytes], int, Refusals], int],
         add_parcel: Callable[[Parcel, int, Refusals], Outcome],
     ) -> Written:
+        self.keep_time()
         # A batch is thousands of objects without a cycle; searching them for cycles takes a tenth of the
         # time.
         collecting = gc.isenabled()
@@ -210,7 +242,8 @@ class Store:
             outcomes = [add_parcel(parcel, now_ns, refusals) for parcel in parcels]
             added = zip(parcels, outcomes, strict=True)
             span_count += sum([outcome.stored for parcel, outcome in added if parcel.finished])
-            acknowledgements = contents.write(span_count)
+            acknowledgements = contents.write(span_count, self._age.arrival_ns())
+            self._age.write(self._db)
             refusals.write(self._db, now_ns)
             self.noted.write(self._db, now_ns)
             self._db.execute("COMMIT")
@@ -248,4 +281,5 @@ class Store:
 
     def _forget_all(self) -> None:
         self._contents.forget_all()
+        self._age.forget()
         self._doubtful = False

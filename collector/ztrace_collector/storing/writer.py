@@ -67,6 +67,7 @@ class Writer:
         say: Callable[[str], None],
         defects: DefectFiles | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
+        steady_ns: Callable[[], int] | None = None,
     ) -> None:
         self.holding = False
         self.opening = 0
@@ -74,7 +75,7 @@ class Writer:
         self._path = path
         self._say = say
         self._defects = defects or DefectFiles(path)
-        self._clock_ns = clock_ns
+        self._clock_ns, self._steady_ns = clock_ns, steady_ns
         self._space = Space(path.absolute())
         self._log = Log(path, limits.max_bytes, say=say)
         self._retention = Retention(replace(limits, max_bytes=self._log.file_bytes), clock_ns=clock_ns)
@@ -162,6 +163,7 @@ class Writer:
         if self._store is None or self.holding:
             return
         try:
+            self._store.keep_time()
             if not self._log.is_over():  # Otherwise deleting would make it grow even more.
                 self._retention.tend(self._store)
                 now_s = time.monotonic()
@@ -267,7 +269,9 @@ class Writer:
             return store.refuse(messages, parcels, error)
 
     def _open(self) -> Store:
-        self._store = store = Store(self._path, clock_ns=self._clock_ns, log_bytes=self._log.empty_bytes)
+        self._store = store = Store(
+            self._path, clock_ns=self._clock_ns, steady_ns=self._steady_ns, log_bytes=self._log.empty_bytes
+        )
         self._was_open = True
         self.opening += 1
         self._opened = self._identify()

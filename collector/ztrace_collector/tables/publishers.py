@@ -66,6 +66,12 @@ class Publishers:
         self._written.clear()
         self._silent.clear()
 
+    def move(self, jump_ns: int) -> None:
+        """Move the times of the accounts in memory by a jump of the clock, as their rows have been moved."""
+        for account in self._recent.values():
+            account.first_seen_ns += jump_ns
+            account.last_seen_ns += jump_ns
+
     def count_alive(self, since_ns: int) -> int:
         """Return the number of publishers that have sent something since a time and have not ended."""
         return sum(

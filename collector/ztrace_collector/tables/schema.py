@@ -114,6 +114,15 @@ CREATE TABLE traces (
     hour INTEGER NOT NULL
 );
 CREATE INDEX traces_by_duration ON traces (hour, duration_ns, start_ns, root_method);
+CREATE TABLE arrivals (
+    hour INTEGER PRIMARY KEY,
+    first_trace INTEGER NOT NULL
+);
+CREATE TABLE collector_time (
+    id INTEGER PRIMARY KEY,
+    age_ns INTEGER NOT NULL,
+    wall_ns INTEGER NOT NULL
+);
 CREATE TABLE exceptions (
     id INTEGER PRIMARY KEY,
     trace_id BLOB NOT NULL,

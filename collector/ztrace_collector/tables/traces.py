@@ -137,11 +137,11 @@ class Traces:
             if parent_id is None:
                 self._add_root(trace, span_id, start_ns, duration_ns, method)
 
-    def write(self) -> int:
+    def write(self) -> range:
         """Write the rows of traces with new spans.
 
         Returns:
-            The number of new traces.
+            The ids of the new traces.
         """
         new = [trace for trace in self._written.values() if not trace.stored]
         known = [trace for trace in self._written.values() if trace.stored]
@@ -155,7 +155,7 @@ class Traces:
         if len(self._joined) > MAX_JOINED:
             self._joined.clear()
         self._written.clear()
-        return len(new)
+        return range(self._next_id - len(new), self._next_id)
 
     def _find(self, trace_id: bytes, start_ns: int, end_ns: int, method: int) -> Trace:
         """Return a trace that is not in memory, from its row, or new from the values of its first span."""

@@ -75,25 +75,27 @@ def limited(clock: Clock, **limits: int) -> Retention:
 
 @pytest.fixture
 def clock() -> Clock:
-    """Return a clock set ten days after the base time."""
-    return Clock(EPOCH_NS + 10 * DAY_NS)
+    """Return a clock set to the base time."""
+    return Clock()
 
 
-def make_days(store: Store, sender: Sender, days: int = 10, traces: int = 20) -> None:
-    """Store a number of failed traces for each of several days."""
+def make_days(store: Store, sender: Sender, clock: Clock, days: int = 10, traces: int = 20) -> None:
+    """Store a number of failed traces on each of several days, and a beat at the end of the last."""
     for day in range(days):
         spans = []
         for number in range(day * traces, (day + 1) * traces):
             start_ns = EPOCH_NS + day * DAY_NS + number * MS
             spans.append(make_span(number, start_ns=start_ns, status=ERROR, exception=failure(number)))
         store.store([sender.data(*spans)])
+        clock.pass_by(86_400)
+    store.store([sender.beat()])
 
 
 def test_traces_that_are_too_old_go_with_all_that_is_theirs(path: Path, clock: Clock) -> None:
     """Traces beyond the age are deleted with their exceptions, minutes and figures, and totals stay exact."""
     sender = Sender()
     with Store(path, clock_ns=clock.wall) as store:
-        make_days(store, sender)
+        make_days(store, sender, clock)
         store.store([sender.bye()])
         deleting = limited(clock, keep_ns=3 * DAY_NS)
         deleting.begin(store)
@@ -123,7 +125,9 @@ def test_traces_that_are_too_old_go_with_all_that_is_theirs(path: Path, clock: C
 def test_a_group_goes_with_its_last_minute(path: Path, clock: Clock) -> None:
     """A group is deleted with its last minute."""
     with Store(path, clock_ns=clock.wall) as store:
-        make_days(store, Sender(), days=2)
+        make_days(store, Sender(), clock, days=2)
+        while delete_traces_before(store, store.age_ns + HOUR_NS, 1000):
+            pass
         for _ in sweep(store, EPOCH_NS + 5 * DAY_NS):
             pass
     assert count(path, "exception_groups") == count(path, "exception_minutes") == 0
@@ -137,8 +141,12 @@ def test_what_reaches_the_edge_too_late_is_not_counted(path: Path, clock: Clock)
     came = ("Declined", "no", (), (), "passed", origin.trace_id, origin.span_id, (), ())
     root = make_span(501, trace_id=origin.trace_id, status=ERROR, exception=came)
     with Store(path, clock_ns=clock.wall) as store:
-        make_days(store, sender, days=6, traces=1)
+        make_days(store, sender, clock, days=6, traces=1)
+        while delete_traces_before(store, store.age_ns - DAY_NS, 1000):
+            pass
         store.store([sender.data(origin)])
+        with store.transaction() as db:  # As if the trace of the sample had been deleted.
+            db.execute("DELETE FROM exception_samples")
         for _ in sweep(store, EPOCH_NS + 5 * DAY_NS):
             pass
         store.store([sender.data(root)])
@@ -163,6 +171,9 @@ def test_minutes_are_deleted_piece_by_piece(path: Path, monkeypatch: pytest.Monk
                     make_span(number, start_ns=EPOCH_NS + minute * MINUTE_NS, status=ERROR, exception=raised)
                 )
             store.store([sender.data(*spans)])
+        # As if the traces of the samples had been deleted.
+        with store.transaction() as db:
+            db.execute("DELETE FROM exception_samples")
         pieces = 0
         for _ in sweep(store, EPOCH_NS + 15 * MINUTE_NS):
             pieces += 1
@@ -184,9 +195,12 @@ def test_a_late_span_of_a_deleted_trace_begins_a_new_row(path: Path, clock: Cloc
     sender = Sender()
     late = make_span(3, span_id=b"latelate", parent_id=b"parent12", start_ns=EPOCH_NS)
     with Store(path, clock_ns=clock.wall) as store:
-        make_days(store, sender, days=1)
+        make_days(store, sender, clock, days=2, traces=4)
         deleting = limited(clock, keep_ns=DAY_NS)
         deleting.begin(store)
+        run_until_done(deleting, store, clock)
+        clock.pass_by(2 * 86_400)
+        store.store([sender.beat()])
         run_until_done(deleting, store, clock)
         assert count(path, "traces") == count(path, "method_figures") == 0
         store.store([sender.data(late)])
@@ -202,6 +216,7 @@ def test_a_trace_that_is_larger_than_a_step_goes_in_several(path: Path, clock: C
     with Store(path, clock_ns=clock.wall) as store:
         store.store([sender.data(*spans)])
         before_ns = EPOCH_NS + DAY_NS
+        assert delete_traces_before(store, EPOCH_NS, 300) == 0
         assert delete_traces_before(store, before_ns, 300) == 300
         assert row(path, "SELECT span_count FROM traces")["span_count"] == count(path, "spans") == 700
         store.store([sender.data(make_span(0, span_id=b"latelate", parent_id=b"parent12"))])
@@ -221,13 +236,15 @@ def test_a_publisher_goes_when_nothing_of_it_is_left(path: Path, clock: Clock) -
     with Store(path, clock_ns=clock.wall) as store:
         store.store([gone.data(make_span(0)), gone.bye()])
         store.store([back.data(make_span(1))])
+    # A collector that was off for most of ten days.
+    clock.now_ns = EPOCH_NS + 10 * DAY_NS
+    with Store(path, clock_ns=clock.wall) as store:
         late = make_span(2, start_ns=EPOCH_NS + 9 * DAY_NS)
         store.store([stays.data(late), stays.bye()])
-        clock.now_ns = EPOCH_NS + 10 * DAY_NS
         deleting = limited(clock, keep_ns=2 * DAY_NS)
-        # The last message is ten days old: for an hour the clock is not trusted.
         deleting.begin(store)
         run_until_done(deleting, store, clock)
+        # For an hour the clock is not trusted.
         assert count(path, "spans") == 3
         clock.pass_by(3700)
         run_until_done(deleting, store, clock)
@@ -240,30 +257,76 @@ def test_a_publisher_goes_when_nothing_of_it_is_left(path: Path, clock: Clock) -
     assert is_balanced(account)
 
 
-def test_a_clock_that_jumps_ahead_is_doubted_for_an_hour(path: Path, clock: Clock) -> None:
-    """A clock that jumps ahead is trusted after an hour, and nothing is deleted if it is reset before."""
+def test_a_clock_that_jumps_deletes_nothing_while_running(path: Path, clock: Clock) -> None:
+    """A jump of the clock, however long it lasts, deletes no trace: as much time has passed as has passed."""
     sender = Sender()
-    clock.now_ns = EPOCH_NS
-    with Store(path, clock_ns=clock.wall) as store:
+    with Store(path, clock_ns=clock.wall, steady_ns=lambda: int(1e9 * clock.now_s)) as store:
         store.store([sender.data(make_span(0))])
         deleting = limited(clock, keep_ns=DAY_NS)
         deleting.begin(store)
-        run_until_done(deleting, store, clock)
-        clock.now_ns += 3650 * DAY_NS
-        clock.pass_by(1800)
-        run_until_done(deleting, store, clock)
-        assert count(path, "spans") == 1
-        clock.now_ns -= 3650 * DAY_NS
-        clock.pass_by(7200)
-        run_until_done(deleting, store, clock)
-        assert count(path, "spans") == 1
-        clock.now_ns += 3650 * DAY_NS
-        clock.pass_by(1)
-        run_until_done(deleting, store, clock)
-        assert count(path, "spans") == 1
-        clock.pass_by(3700)
+        for jump_days in (3650, -3650, -3650, 3650, 3650):
+            clock.now_ns += jump_days * DAY_NS
+            clock.pass_by(3 * 3600)
+            store.store([sender.beat()])
+            run_until_done(deleting, store, clock)
+            assert count(path, "spans") == 1
+        clock.pass_by(12 * 3600)
+        store.store([sender.beat()])
         run_until_done(deleting, store, clock)
         assert count(path, "spans") == 0
+
+
+@pytest.mark.parametrize("behind_days", [1 / 8, 15_000, -15_000])
+def test_traces_of_a_clock_that_is_wrong_are_kept_as_long(
+    path: Path, clock: Clock, behind_days: float
+) -> None:
+    """A service whose clock is hours or years off has its traces, and its errors, as long as the others."""
+    wrong, right, number = Sender(0, "wrong"), Sender(1, "right"), 0
+    with Store(path, clock_ns=clock.wall) as store:
+        deleting = limited(clock, keep_ns=HOUR_NS)
+        deleting.begin(store)
+        for _ in range(20):
+            for sender, behind_ns in ((wrong, int(behind_days * DAY_NS)), (right, 0)):
+                number += 1
+                span = make_span(
+                    number, start_ns=clock.now_ns - behind_ns, status=ERROR, exception=failure(number)
+                )
+                store.store([sender.data(span)])
+            clock.pass_by(900)
+            run_until_done(deleting, store, clock)
+        kept = Counter(
+            each["service"]
+            for each in rows(path, "SELECT service FROM traces JOIN methods ON methods.id = root_method")
+        )
+        assert kept["wrong"] == kept["right"]
+        assert 4 <= kept["right"] <= 8
+        groups = {
+            each["service"]: each["count"]
+            for each in rows(path, "SELECT service, count FROM exception_groups")
+        }
+        assert groups["wrong"] >= kept["wrong"]
+        assert groups["right"] >= kept["right"]
+
+
+def test_age_goes_on_over_a_restart(path: Path, clock: Clock) -> None:
+    """A short time between two runs counts at once, a long one after an hour, one that is negative never."""
+    sender = Sender()
+
+    def run_for(seconds: float) -> int:
+        with Store(path, clock_ns=clock.wall, steady_ns=lambda: int(1e9 * clock.now_s)) as store:
+            store.store([sender.beat()])
+            clock.pass_by(seconds)
+            store.store([sender.beat()])
+            return store.age_ns - EPOCH_NS
+
+    assert run_for(3600) == HOUR_NS
+    clock.pass_by(300)
+    assert run_for(3600) == 2 * HOUR_NS + 5 * MINUTE_NS
+    clock.now_ns -= 365 * DAY_NS
+    assert run_for(3600) == 3 * HOUR_NS + 5 * MINUTE_NS
+    clock.now_ns += 365 * DAY_NS
+    assert run_for(1800) == 3 * HOUR_NS + 35 * MINUTE_NS
+    assert run_for(3600) == 365 * DAY_NS + 4 * HOUR_NS + 35 * MINUTE_NS
 
 
 def test_a_clock_that_goes_back_is_followed(clock: Clock) -> None:
@@ -273,6 +336,29 @@ def test_a_clock_that_goes_back_is_followed(clock: Clock) -> None:
     assert calendar.now_ns() == clock.now_ns
     clock.pass_by(60)
     assert calendar.now_ns() == clock.now_ns
+
+
+def test_traces_of_a_doubted_time_are_kept_long_enough(path: Path, clock: Clock) -> None:
+    """Traces that arrive while the time between two runs is doubted expire neither early nor years late."""
+    sender, hours = Sender(), "SELECT hour, first_trace FROM arrivals ORDER BY hour"
+
+    def arrive(number: int) -> None:
+        store.store([sender.data(make_span(number))])
+
+    with Store(path, clock_ns=clock.wall, steady_ns=lambda: int(1e9 * clock.now_s)) as store:
+        arrive(0)
+    first = EPOCH_NS // HOUR_NS
+    clock.now_ns += 1000 * HOUR_NS
+    with Store(path, clock_ns=clock.wall, steady_ns=lambda: int(1e9 * clock.now_s)) as store:
+        arrive(1)
+        assert [*map(tuple, map(dict.values, rows(path, hours)))] == [(first, 1), (first + 1000, 2)]
+        # Nothing is old yet, by the time that is believed.
+        assert store.age_ns == EPOCH_NS
+        clock.now_ns -= 990 * HOUR_NS
+        clock.pass_by(3600)
+        arrive(2)
+        assert [*map(tuple, map(dict.values, rows(path, hours)))] == [(first, 1), (first + 11, 2)]
+        assert store.age_ns == EPOCH_NS + 11 * HOUR_NS
 
 
 def test_deleting_has_a_bounded_share_of_the_time(path: Path, clock: Clock, monkeypatch: Any) -> None:
@@ -380,7 +466,7 @@ def test_without_limits_nothing_is_ever_deleted(path: Path, clock: Clock) -> Non
     """Without limits nothing is deleted."""
     clock.now_ns += 1000 * DAY_NS
     with Store(path, clock_ns=clock.wall) as store:
-        make_days(store, Sender())
+        make_days(store, Sender(), clock)
         deleting = limited(clock)
         deleting.begin(store)
         for _ in range(100):

@@ -13,6 +13,7 @@ from tests.collector.messages import (
     MS,
     Sender,
     is_balanced,
+    make_open,
     make_span,
     refusals,
     row,
@@ -23,6 +24,7 @@ from tests.collector.messages import (
 from ztrace.errors import DatabaseError
 from ztrace.records import ERROR
 from ztrace.wire import pack_stretch
+from ztrace_collector.layout import SECOND_NS
 from ztrace_collector.storing.store import Store
 from ztrace_collector.tables.histogram import bucket_of
 
@@ -327,3 +329,49 @@ def test_an_id_is_given_once(path: Path) -> None:
     assert row(path, "SELECT count(*) AS n FROM spans") == row(
         path, "SELECT value AS n FROM totals WHERE name = 'spans'"
     )
+
+
+def test_a_clock_that_jumps_moves_what_was_seen(path: Path) -> None:
+    """After a jump of the clock, processes and spans were seen as long ago as before, by the new time."""
+    wall_ns, steady_ns = EPOCH_NS, 0
+    dead, alive = Sender(0), Sender(1)
+    seen = "SELECT last_seen_ns FROM publishers ORDER BY instance"
+
+    def pass_by(seconds: int, jump_s: int = 0) -> None:
+        nonlocal wall_ns, steady_ns
+        wall_ns += (seconds + jump_s) * SECOND_NS
+        steady_ns += seconds * SECOND_NS
+
+    def ago() -> list[int]:
+        return [(wall_ns - each["last_seen_ns"]) // SECOND_NS for each in rows(path, seen)]
+
+    with Store(path, clock_ns=lambda: wall_ns, steady_ns=lambda: steady_ns) as store:
+        store.store([dead.data(make_span(0)), dead.open(make_open(1)), alive.beat()])
+        for jump_s in (3600, -3600, -86_400 * 10_000, 86_400 * 10_000):
+            pass_by(10, jump_s)
+            store.keep_time()
+            assert store.publisher_count == 0
+            store.store([alive.beat()])
+            assert store.publisher_count == 1
+        assert ago() == [40, 0]
+        assert row(path, "SELECT seen_ns FROM unfinished_spans")["seen_ns"] == EPOCH_NS
+        # A jump that nobody noticed before the next message.
+        pass_by(10, 3600)
+        store.store([alive.beat()])
+        assert ago() == [50, 0]
+    pass_by(10, -3600)
+    with Store(path, clock_ns=lambda: wall_ns, steady_ns=lambda: steady_ns) as store:
+        assert ago() == [0, 0]
+        pass_by(10)
+        store.store([alive.beat()])
+        assert ago() == [10, 0]
+
+
+def test_a_small_step_of_the_clock_is_no_jump(path: Path) -> None:
+    """A clock that is adjusted by less than a second changes no row."""
+    wall_ns = EPOCH_NS
+    with Store(path, clock_ns=lambda: wall_ns, steady_ns=lambda: 0) as store:
+        store.store([Sender().beat()])
+        wall_ns -= SECOND_NS - 1
+        store.keep_time()
+        assert row(path, "SELECT last_seen_ns FROM publishers")["last_seen_ns"] == EPOCH_NS

@@ -63,7 +63,7 @@ def _limit_options(function: _F) -> _F:
         "keep_ns",
         type=Amount("age", parse_duration, LEAST_KEPT),
         metavar="AGE",
-        help="Delete traces older than this, such as 7d; without it, none.",
+        help="Delete traces that arrived longer ago than this, such as 7d; without it, none.",
     )
     max_size = click.option(
         "--max-size",

@@ -31,8 +31,12 @@ STATE_WORDS = {
 
 
 def state_of_publisher(state: str, last_seen_ns: int, now_ns: int) -> str:
-    """Return a publisher's present state: a ``live`` one that missed its beats is ``silent``."""
-    return SILENT if state == "live" and now_ns - last_seen_ns > SILENT_AFTER_NS else state
+    """Return a publisher's present state: a ``live`` one that missed its beats is ``silent``.
+
+    One that was last seen in the future is silent as well: a running collector keeps these times in step with
+    a clock that jumps, so no collector hears from it.
+    """
+    return SILENT if state == "live" and abs(now_ns - last_seen_ns) > SILENT_AFTER_NS else state
 
 
 def state_of_span(
