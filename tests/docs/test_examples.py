@@ -245,7 +245,7 @@ def test_the_example_with_opentelemetry(tmp_path: Path) -> None:
     """Spans of both tracers in one process are one tree, drawn as on the page."""
     page = "how-to/use-with-opentelemetry.md"
     with bench(tmp_path) as running:
-        running.save(["stock.py", "shop.py"], page)
+        running.save(["instrumented.py", "stock.py", "shop.py"], page)
         running.collect()
         running.serve("stock.py")
         assert running.run("shop.py") == printed(page, "python shop.py")
