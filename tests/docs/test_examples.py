@@ -165,7 +165,7 @@ def printed(page: str, command: str) -> list[str]:
 def labels(lines: list[str]) -> list[str]:
     """Return the calls of a drawn tree, without times, bars and tracebacks."""
     drawn = lines[[line.startswith("CALL ") for line in lines].index(True) + 1 :]
-    calls = [re.match(r"((?:[│ ] )*(?:[├└]╴)?[\w →.]+?) +\d[\d.]*[nµm]?s ", line) for line in drawn]
+    calls = [re.match(r"((?:[│ ] )*(?:[├└]╴)?[\w →.✗]+?) +\d[\d.]*[nµm]?s ", line) for line in drawn]
     return [call[1] for call in calls if call is not None]
 
 

@@ -114,6 +114,8 @@ CREATE TABLE traces (
     hour INTEGER NOT NULL
 );
 CREATE INDEX traces_by_duration ON traces (hour, duration_ns, start_ns, root_method);
+CREATE INDEX failed_traces_by_duration ON traces (hour, duration_ns, start_ns, root_method)
+    WHERE error_count > 0;
 CREATE TABLE arrivals (
     hour INTEGER PRIMARY KEY,
     first_trace INTEGER NOT NULL

@@ -113,6 +113,15 @@ def test_slow_in_json_has_the_documented_shape(ask: Ask, shop: Path) -> None:
     assert len(ask("slow", "--db", shop, "--since", "2026-01-31T12:00:30Z")["traces"]) == 1
 
 
+def test_slow_lists_trees_with_errors(run: Run, ask: Ask, shop: Path, path: Path) -> None:
+    """`slow --errors` lists trees with a failed span only."""
+    assert ask("slow", "--db", shop, "--errors") == ask("slow", "--db", shop)
+    store(path, {"shop": [span(trace_id(1), 1)]})
+    result = run("slow", "--db", path, "--errors")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "no call trees with errors" in result.stderr
+
+
 def test_slow_marks_what_is_incomplete(run: Run, path: Path) -> None:
     """`slow` marks an incomplete tree and explains the mark."""
     store(path, {"shop": [span(trace_id(1), 2, 1)]})

@@ -7,8 +7,9 @@ import pytest
 
 from tests.viewer.stored import HOUR, MINUTE, NOON, checkout, span, span_id, store, trace_id
 from ztrace.errors import SettingsError
+from ztrace.records import ERROR
 from ztrace_viewer.queries.database import open_database
-from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.selection import EVERYTHING, Selection
 from ztrace_viewer.queries.traces import list_slowest, read_tree
 
 #: (hours from noon, duration in ms, method)
@@ -76,6 +77,7 @@ def test_no_question_scans_a_table(spread: Path) -> None:
         statements: list[str] = []
         db.set_trace_callback(statements.append)
         list_slowest(db, Selection(since_ns=NOON + MINUTE))
+        list_slowest(db, Selection(since_ns=NOON + MINUTE), errors=True)
         db.set_trace_callback(None)
         asked = [statement for statement in statements if "SELECT" in statement]
         assert len(asked) > 3
@@ -83,6 +85,31 @@ def test_no_question_scans_a_table(spread: Path) -> None:
             plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {statement}")]
             scanned = {step for step in plan if step.startswith("SCAN") and "hours" not in step.lower()}
             assert scanned <= {"SCAN unfinished_spans"}, plan
+
+
+def test_trees_with_errors_are_listed(path: Path) -> None:
+    """With errors, only trees with a failed span are listed, ended or not, the slowest first."""
+    spans = [
+        span(trace_id(1), 1, name="fine", duration_ms=900),
+        span(trace_id(2), 2, name="failed", duration_ms=300, status=ERROR),
+        span(trace_id(3), 3, name="handled", duration_ms=500),
+        span(trace_id(3), 4, 3, duration_ms=5, status=ERROR),
+        span(trace_id(4), 5, name="open", start_ms=-400, duration_ms=None),
+        span(trace_id(4), 6, 5, duration_ms=5, status=ERROR),
+        span(trace_id(5), 7, name="runs", start_ms=-700, duration_ms=None),
+        span(trace_id(6), 8, name="yesterday", start_ms=-86_400_000, duration_ms=700, status=ERROR),
+    ]
+    store(path, {"shop": spans}, at_ns=NOON)
+
+    def names(selection: Selection = EVERYTHING, limit: int = 20) -> list[str]:
+        with open_database(path) as db:
+            found = list_slowest(db, selection, limit, NOON, errors=True)["traces"]
+            return [trace["name"] for trace in found]
+
+    assert names() == ["yesterday", "handled", "open", "failed"]
+    assert names(limit=2) == ["yesterday", "handled"]
+    assert names(Selection(since_ns=NOON - HOUR)) == ["handled", "open", "failed"]
+    assert names(Selection(method="failed")) == ["failed"]
 
 
 def test_a_listed_tree_is_as_a_shown_one(shop: Path) -> None:

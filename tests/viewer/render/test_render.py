@@ -81,6 +81,30 @@ def test_an_exception_stands_where_it_was_raised(shop: Path) -> None:
     assert sum(line.endswith("ZeroDivisionError: division by zero") for line in drawn) == 1
 
 
+def test_a_failure_without_an_exception_says_why(path: Path) -> None:
+    """Failed spans have a mark beside their colour; without an exception, their attributes are below."""
+    codes = {"http.response.status_code": 503, "error.type": "503", "text": "x" * 100}
+    many = {f"key{number}": "value" * 9 for number in range(20)}
+    spans = [
+        span(trace_id(1), 1, name="GET /", duration_ms=9, status=records.ERROR, attributes=many),
+        span(trace_id(1), 2, 1, name="GET users", kind="client", attributes={"http.status_code": 200}),
+        span(trace_id(1), 3, 1, name="GET prices", kind="client", status=records.ERROR, attributes=codes),
+        span(
+            trace_id(1), 4, 1, name="pay", exception=raised("ValueError", "no"), attributes={"card": "visa"}
+        ),
+    ]
+    store(path, {"web": spans})
+    drawn = lines(read(path))
+    calls = [re.split(" {2,}", line)[0] for line in drawn if line.startswith(("✗", "├", "└"))]
+    assert calls == ["✗ web.GET /", "├╴web → GET users", "├╴✗ web → GET prices", "└╴✗ web.pay"]
+    text = "\n".join(drawn)
+    assert "\n│   http.response.status_code=503  error.type=503\n│   text=xxx" in text
+    assert "… 16 more attributes; --json has them all" in text
+    assert "200" not in text
+    assert "visa" not in text
+    assert all(cell_len(line) <= 80 for line in drawn)
+
+
 def test_what_takes_the_time_is_bold_and_errors_are_red(shop: Path) -> None:
     """Names of slow spans are bold, and those of failed spans are red."""
     styles: dict[str, str] = {}

@@ -23,6 +23,7 @@ from ztrace_viewer.queries.traces import list_slowest
 @database_option
 @time_options
 @name_options("the root's")
+@click.option("--errors", is_flag=True, help="Only trees with a failed span.")
 @limit_option(20, "Most trees to list.")
 @json_option
 def slow(
@@ -31,6 +32,7 @@ def slow(
     until: int | None,
     service: str | None,
     method: str | None,
+    errors: bool,
     limit: int,
     as_json: bool,
 ) -> None:
@@ -41,16 +43,17 @@ def slow(
     \b
     Example:
       ztrace slow --since 1h --service shop
+      ztrace slow --errors
     """
     now_ns = time.time_ns()
     with open_database(database) as db:
-        document = list_slowest(db, Selection(since, until, service, method), limit, now_ns)
+        document = list_slowest(db, Selection(since, until, service, method), limit, now_ns, errors=errors)
         traces = document["traces"]
         short_ids = shorten_traces(db, [trace["trace_id"] for trace in traces]) if not as_json else {}
     if as_json:
         return print_json(document, found=bool(traces))
     if not traces:
-        end_with_nothing("no call trees")
+        end_with_nothing("no call trees with errors" if errors else "no call trees")
     from ztrace_viewer.render.lists import draw_slow
     from ztrace_viewer.terminal.screen import dim, open_screen, write
 

@@ -26,15 +26,17 @@ from ztrace_viewer.trees.missing import NO_FACTS
 from ztrace_viewer.trees.spans import SpanRow
 from ztrace_viewer.trees.tree import build_tree, find_orphans
 
+#: Condition on traces with a failed span, which have an index of their own.
+_FAILED = "error_count > 0"
 #: Hours that have traces, each with the duration of its slowest trace, found by look-ups in the index.
 _HOURS = """
 WITH RECURSIVE hours (hour) AS (
-    SELECT max(hour) FROM traces WHERE hour <= :last
+    SELECT max(hour) FROM traces WHERE hour <= :last{condition}
     UNION ALL
-    SELECT (SELECT max(hour) FROM traces WHERE hour < hours.hour AND hour >= :first)
+    SELECT (SELECT max(hour) FROM traces WHERE hour < hours.hour AND hour >= :first{condition})
     FROM hours WHERE hours.hour IS NOT NULL
 )
-SELECT hour, (SELECT max(duration_ns) FROM traces WHERE traces.hour = hours.hour) AS slowest
+SELECT hour, (SELECT max(duration_ns) FROM traces WHERE traces.hour = hours.hour{condition}) AS slowest
 FROM hours WHERE hour >= :first ORDER BY slowest DESC
 """
 
@@ -52,11 +54,17 @@ class _Found(NamedTuple):
 
 
 def list_slowest(
-    db: sqlite3.Connection, selection: Selection = EVERYTHING, limit: int = 20, now_ns: int | None = None
+    db: sqlite3.Connection,
+    selection: Selection = EVERYTHING,
+    limit: int = 20,
+    now_ns: int | None = None,
+    *,
+    errors: bool = False,
 ) -> SlowDocument:
     """Return the slowest call trees that began in the selection's time, the slowest first.
 
-    Service and method of the selection are the root's. An open root counts with its time so far.
+    Service and method of the selection are the root's. An open root counts with its time so far. With
+    ``errors``, a span of the tree has failed.
     """
     methods = find_methods(db, selection)
     if methods == []:
@@ -65,8 +73,10 @@ def list_slowest(
     opened = _read_open_roots(db, now_ns)
     hidden = {row.id for _, row in opened if row is not None}
     found = [
-        (root.running_ns(now_ns), root.trace_id) for root, row in opened if _is_selected(root, row, selection)
-    ] + _list_finished(db, selection, methods, limit, hidden)
+        (root.running_ns(now_ns), root.trace_id)
+        for root, row in opened
+        if _is_selected(root, row, selection) and (not errors or (row is not None and row.error_count))
+    ] + _list_finished(db, selection, methods, limit, hidden, errors)
     slowest = heapq.nlargest(limit, found)
     return {"traces": [read_summary(db, trace_id, now_ns) for _, trace_id in slowest]}
 
@@ -107,15 +117,17 @@ def _list_finished(
     methods: list[int] | None,
     limit: int,
     hidden: Collection[int],
+    errors: bool,
 ) -> list[tuple[int, bytes]]:
     """Return (duration, trace id) of the slowest traces, in any order, without the hidden row ids."""
     first = 0 if selection.since_ns is None else selection.since_ns // HOUR_NS
     last = INT64_MAX // HOUR_NS if selection.until_ns is None else (selection.until_ns - 1) // HOUR_NS
     slowest: list[_Found] = []
-    for hour in list(read(db, _Hour, _HOURS, {"first": first, "last": last})):
+    hours = _HOURS.format(condition=f" AND {_FAILED}" if errors else "")
+    for hour in list(read(db, _Hour, hours, {"first": first, "last": last})):
         if len(slowest) == limit and hour.slowest <= slowest[0].duration_ns:
             break
-        for found in _slowest_of(db, hour.hour, selection, methods, limit + len(hidden)):
+        for found in _slowest_of(db, hour.hour, selection, methods, limit + len(hidden), errors):
             if found.id in hidden:
                 continue
             if len(slowest) < limit:
@@ -147,10 +159,17 @@ def read_tree(db: sqlite3.Connection, trace_id: bytes, now_ns: int | None = None
 
 
 def _slowest_of(
-    db: sqlite3.Connection, hour: int, selection: Selection, methods: list[int] | None, limit: int
+    db: sqlite3.Connection,
+    hour: int,
+    selection: Selection,
+    methods: list[int] | None,
+    limit: int,
+    errors: bool,
 ) -> Iterator[_Found]:
     """Yield the slowest traces of an hour, the slowest first."""
     conditions, values = ["hour = ?"], [hour]
+    if errors:
+        conditions.append(_FAILED)
     if selection.since_ns is not None and hour == selection.since_ns // HOUR_NS:
         conditions.append("start_ns >= ?")
         values.append(selection.since_ns)

@@ -32,6 +32,8 @@ _FOLD_FROM, _FOLD_KEEP = 8, 3
 #: Least width of the screen for the bar, and for own times.
 _BAR_FROM, _SELF_FROM = 56, 76
 _TIME_WIDTH = 8
+#: Mark of a failed span, beside its colour.
+_FAILED = "✗ "
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,8 @@ def _lay_out(tree: TreeDocument, width: int, now_ns: int) -> _Columns:
         if number == 2_000:  # A sample that is large enough.
             break
         name = name_call(span["service"], span["name"], span["kind"])
-        widest = max(widest, below + 2 * depth + cell_len(name))
+        mark = cell_len(_FAILED) if span["status"] == "error" else 0
+        widest = max(widest, below + 2 * depth + mark + cell_len(name))
     self_time = width >= _SELF_FROM
     times = (_TIME_WIDTH + 1) * (2 if self_time else 1)
     most = width - times - 1 if width < _BAR_FROM else (width - times) * 11 // 20
@@ -264,6 +267,7 @@ def _draw_node(
         return
     failed, heavy = span["status"] == "error", id(span) in hot
     style = "bold red" if failed else "bold yellow" if heavy else "not dim"
+    line.append(_FAILED if failed else "", style)
     line.append(name_call(span["service"], span["name"], span["kind"]), style)
     line.truncate(columns.label, overflow="ellipsis", pad=True)
     open_ended = span["duration_ns"] is None

@@ -1,8 +1,9 @@
-"""Events in a call tree, below their span: a few lines each; the document has all."""
+"""Events and attributes in a call tree, below their span: a few lines each; the document has all."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from ztrace_viewer.documents.trees import SpanDocument, SpanEvent
@@ -12,12 +13,14 @@ from ztrace_viewer.terminal.durations import format_duration
 
 #: Events shown of a span.
 _SHOWN = 3
-#: Characters shown of an attribute's value.
-_VALUE = 60
+#: Characters shown of an attribute's value, and lines of a failed span's attributes.
+_VALUE, _LINES = 60, 4
 
 
 def draw_events(span: SpanDocument, guide: str, width: int) -> Iterator[Text]:
-    """Yield the lines of a span's events, and of its status message if there is no exception.
+    """Yield the lines of a span's events, and of its status if there is no exception.
+
+    The attributes of a span that failed without an exception say why.
 
     Args:
         span: span of a tree.
@@ -27,6 +30,8 @@ def draw_events(span: SpanDocument, guide: str, width: int) -> Iterator[Text]:
     lines: list[Text] = []
     if span["exception"] is None and span["status_message"] is not None:
         lines.append(Text(clean(span["status_message"]), style="red" if span["status"] == "error" else ""))
+    if span["exception"] is None and span["status"] == "error":
+        lines += _draw_attributes(span["attributes"], width - len(guide))
     # The exception of the span is drawn by `failures`.
     events = [event for event in span["events"] if span["exception"] is None or event["name"] != "exception"]
     shown = events if len(events) <= _SHOWN + 1 else events[:_SHOWN]
@@ -44,7 +49,25 @@ def _draw(event: SpanEvent, start_ns: int) -> Text:
     sign = "" if offset_ns < 0 else "+"
     line = Text.assemble((f"· {sign}{format_duration(offset_ns)} ", "dim"), clean(event["name"]))
     for key, value in event["attributes"].items():
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        text = clean(text)
-        line.append(f"  {clean(key)}={text if len(text) <= _VALUE else text[: _VALUE - 1] + '…'}", "dim")
+        line.append(f"  {_tell(key, value)}", "dim")
     return line
+
+
+def _draw_attributes(attributes: Mapping[str, object], room: int) -> list[Text]:
+    """Return attributes, as many to a line as fit, with their values cut."""
+    lines: list[Text] = []
+    for number, (key, value) in enumerate(attributes.items()):
+        told = _tell(key, value)
+        if lines and cell_len(lines[-1].plain) + 2 + cell_len(told) <= room:
+            lines[-1].append(f"  {told}")
+        elif len(lines) < _LINES:
+            lines.append(Text(told))
+        else:
+            left = plural(len(attributes) - number, "more attribute")
+            return [*lines, Text(f"… {left}; --json has them all")]
+    return lines
+
+
+def _tell(key: str, value: object) -> str:
+    text = clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return f"{clean(key)}={text if len(text) <= _VALUE else text[: _VALUE - 1] + '…'}"
