@@ -31,6 +31,7 @@ from ztrace_collector.otlp.mapping.incoming import parse_request, read_request
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.exceptions import read_exceptions
 from ztrace_viewer.queries.traces import read_tree
+from ztrace_viewer.queries.way import read_error
 
 STACK = """Traceback (most recent call last):
   File "/srv/shop/pay.py", line 7, in pay
@@ -287,3 +288,83 @@ def _field(number: int, content: bytes) -> bytes:
     while rest > 0x7F:
         length, rest = length + bytes([rest & 0x7F | 0x80]), rest >> 7
     return bytes([number << 3 | 2]) + length + bytes([rest]) + content
+
+
+#: Stack traces as JavaScript, Go, Java, .NET and Ruby print them.
+JAVASCRIPT = (
+    "TypeError: x is not a function\n    at pay (/app/pay.js:4:17)\n    at async main (/app/main.js:1:1)"
+)
+GO = "goroutine 1 [running]:\nmain.charge(0x1)\n\t/app/main.go:12 +0x1d"
+JAVA = "java.io.IOException: closed\n\tat shop.Net.read(Net.java:3)\nCaused by: java.lang.Error\n\t... 2 more"
+DOTNET = "System.InvalidOperationException: no card\n   at Shop.Charge(Int32 n) in C:\\src\\Shop.cs:line 17"
+RUBY = "app.rb:3:in `charge': no card (RuntimeError)\n\tfrom app.rb:7:in `<main>'"
+
+
+def logged(**fields: str) -> Span:
+    """Return a failed span with an error log of OpenTracing, which Jaeger stores as an event."""
+    span = make_span(status=Status(code=Status.STATUS_CODE_ERROR))
+    event = span.events.add(name="error", time_unix_nano=NOON_NS + 5)
+    for key, value in fields.items():
+        event.attributes.add(key=key.replace("_", ".")).value.string_value = value
+    return span
+
+
+@pytest.mark.parametrize(
+    ("fields", "wanted"),
+    [
+        ({"error_kind": "KeyError", "message": "'x'", "stack": STACK}, ("KeyError", "'x'")),
+        (
+            {"error_kind": "TypeError", "error_object": "TypeError: no", "stack": JAVASCRIPT},
+            ("TypeError", "no"),
+        ),
+        ({"error_object": "no card left"}, ("Exception", "no card left")),
+        ({"message": "it broke"}, ("Exception", "it broke")),
+        ({"stack": JAVASCRIPT}, ("TypeError", "x is not a function")),
+        ({"stack": STACK}, ("shop.Declined", "no")),
+        ({"level": "bad"}, None),
+    ],
+)
+def test_an_error_log_of_opentracing_is_an_exception(
+    fields: dict[str, str], wanted: tuple[str, str] | None
+) -> None:
+    """The log of a failed span with the event ``error`` is the span's exception."""
+    exception = read(logged(**fields)).exception
+    assert (None if exception is None else (exception[0], exception[1])) == wanted
+
+
+@pytest.mark.parametrize(
+    ("stack", "type_", "message"),
+    [
+        (JAVASCRIPT, "TypeError", "x is not a function"),
+        (GO, "Exception", ""),
+        (JAVA, "java.io.IOException", "closed"),
+        (DOTNET, "System.InvalidOperationException", "no card"),
+        (RUBY, "Exception", ""),
+        (
+            "java.lang.NullPointerException\n\tat shop.Net.read(Net.java:3)",
+            "java.lang.NullPointerException",
+            "",
+        ),
+    ],
+)
+def test_a_stack_trace_of_another_language_is_kept(path: Path, stack: str, type_: str, message: str) -> None:
+    """A stack trace that is not Python's is the exception's text, and its first line names the exception."""
+    take_in(path, make_request(failed({"exception.stacktrace": stack})))
+    with open_database(path) as db:
+        (root,) = read_tree(db, TRACE)["roots"]
+        exception = root["exception"]
+        assert exception is not None
+        shown = read_error(db, exception["group"])["exception"]
+    assert shown is not None
+    for each in (exception, shown):
+        assert (each["type"], each["message"], each["frames"], each["stack"]) == (type_, message, [], stack)
+
+
+def test_a_python_stack_trace_has_frames_and_no_text(path: Path) -> None:
+    """A stack trace that was read as frames is not repeated as text."""
+    take_in(path, make_request(failed({"exception.stacktrace": STACK})))
+    with open_database(path) as db:
+        (root,) = read_tree(db, TRACE)["roots"]
+    assert root["exception"] is not None
+    assert root["exception"]["frames"]
+    assert root["exception"]["stack"] is None

@@ -26,7 +26,8 @@ class ExceptionDocument(TypedDict):
     ``origin`` says whether it was first raised in this span; ``origin_span_id`` is the span in which it was.
     ``group`` is the origin's group, empty while the origin is not stored. A cause, and a member first raised
     in the same span, has the group and the origin span of the exception above. Extra: ``how``, one of raised,
-    passed, wrapped, replaced, grouped; its notes; its members, if it is an exception group.
+    passed, wrapped, replaced, grouped; its notes; its members, if it is an exception group; and as ``stack``
+    the stack trace as it was sent, if it is not Python's and so has no frames.
     """
 
     type: str
@@ -39,3 +40,4 @@ class ExceptionDocument(TypedDict):
     causes: list["ExceptionDocument"]
     notes: list[str]
     members: list["ExceptionDocument"]
+    stack: str | None

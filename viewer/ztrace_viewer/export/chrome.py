@@ -113,7 +113,11 @@ class ChromeWriter:
         process = read_instance(self._db, instance)
         name = "?" if process is None else process.service
         if process is not None and (process.pid or process.host):
-            name += f" ({process.pid or '?'} on {process.host or '?'})"
+            known = (
+                f"pid {process.pid}" if process.pid else "",
+                f"on {process.host}" if process.host else "",
+            )
+            name += f" ({' '.join(part for part in known if part)})"
         return {"name": "process_name", "ph": "M", "pid": instance, "args": {"name": name}}
 
     def _time(self, at_ns: int) -> float:

@@ -16,7 +16,7 @@ from ztrace_collector.checking.parcels import Parcel, pack
 from ztrace_collector.otlp.mapping.incoming import read_request
 from ztrace_collector.refusals import MENDED_REASONS, Refusals
 from ztrace_collector.storing.store import Store
-from ztrace_viewer.queries.status import read_totals
+from ztrace_viewer.queries.status import read_refusal_counts, read_totals
 
 #: Spans of one transaction; more are not faster.
 TURN_SPANS = 4096
@@ -115,7 +115,7 @@ class Storing:
 
     def _read_counts(self) -> Counter[str]:
         assert self._store is not None
-        return Counter(dict(self._store.read("SELECT reason, count FROM refusals")))
+        return Counter(read_refusal_counts(self._store.read))
 
     def _count_traces(self) -> int:
         assert self._store is not None

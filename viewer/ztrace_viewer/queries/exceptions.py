@@ -70,6 +70,7 @@ def read_exceptions(
             "causes": [],
             "notes": _read_notes(read_json(row.notes)),
             "members": [],
+            "stack": None,
         }
         document["causes"] = _read_nested(read_json(row.causes), document, groups, _MAX_DEPTH)
         document["members"] = _read_nested(read_json(row.members), document, groups, _MAX_DEPTH)
@@ -144,6 +145,7 @@ def _read_nested(
             "causes": [],
             "notes": _read_notes(nested.get("notes")),
             "members": [],
+            "stack": None,
         }
         document["causes"] = _read_nested(nested.get("causes"), document, groups, depth - 1)
         document["members"] = _read_nested(nested.get("members"), document, groups, depth - 1)

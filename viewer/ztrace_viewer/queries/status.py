@@ -121,6 +121,11 @@ def read_totals(execute: Callable[[str], Iterable[tuple[Any, ...]]]) -> dict[str
     return dict(execute("SELECT name, value FROM totals"))
 
 
+def read_refusal_counts(execute: Callable[[str], Iterable[tuple[Any, ...]]]) -> dict[str, int]:
+    """Return the numbers of refusals and corrections of a file by reason; ``execute`` runs a query on it."""
+    return dict(execute("SELECT reason, count FROM refusals"))
+
+
 def _read_refusals(db: sqlite3.Connection) -> list[Refusal]:
     return [
         {"reason": row.reason, "count": row.number, "last_ns": row.last_ns, "detail": row.detail}

@@ -18,6 +18,7 @@ from ztrace_viewer.queries.identifiers import MIN_PREFIX
 from ztrace_viewer.queries.losses import read_facts
 from ztrace_viewer.queries.rows import name_columns, read
 from ztrace_viewer.queries.spans import read_open_spans_of, read_spans
+from ztrace_viewer.trees.details import add_stack, read_object
 from ztrace_viewer.trees.missing import CIRCLE, REMOTE_KINDS, Orphan, explain_orphan
 from ztrace_viewer.trees.spans import STATUS_NAMES, SpanRow
 
@@ -48,11 +49,14 @@ def read_error(
     trace = _Trace(db, trace_id, now_ns)
     way = trace.climb(origin_id)
     origin = way[-1] if way else None
+    exception = exceptions.get(origin_id)
+    if origin is not None:
+        add_stack(exception, read_object(origin.details))
     called = origin is not None and origin.kind == "client"
     return {
         "group": summary,
         "shown": shown,
-        "exception": exceptions.get(origin_id),
+        "exception": exception,
         "hops": [_hop(row, exceptions.get(row.span_id), shown["origin_span_id"]) for row in way],
         "missing": trace.explain(way[0]) if way else None,
         "failed_ns": origin.end_ns if origin is not None and called else None,

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from rich.cells import cell_len
 from rich.text import Text
 
+from ztrace_viewer.documents.exceptions import ExceptionDocument
 from ztrace_viewer.documents.trees import SpanDocument, SpanEvent
 from ztrace_viewer.terminal.characters import clean
 from ztrace_viewer.terminal.counts import plural
@@ -33,7 +34,7 @@ def draw_events(span: SpanDocument, guide: str, width: int) -> Iterator[Text]:
     if span["exception"] is None and span["status"] == "error":
         lines += _draw_attributes(span["attributes"], width - len(guide))
     # The exception of the span is drawn by `failures`.
-    events = [event for event in span["events"] if span["exception"] is None or event["name"] != "exception"]
+    events = [event for event in span["events"] if not _is_of(span["exception"], event)]
     shown = events if len(events) <= _SHOWN + 1 else events[:_SHOWN]
     lines += [_draw(event, span["start_ns"]) for event in shown]
     if len(shown) < len(events):
@@ -42,6 +43,14 @@ def draw_events(span: SpanDocument, guide: str, width: int) -> Iterator[Text]:
         whole = Text.assemble((guide, "dim"), line)
         whole.truncate(width, overflow="ellipsis")
         yield whole
+
+
+def _is_of(exception: ExceptionDocument | None, event: SpanEvent) -> bool:
+    """Return whether an event reports the exception of its span."""
+    if exception is None or event["name"] not in ("exception", "error", ""):
+        return False
+    told = event["attributes"].values()
+    return event["name"] == "exception" or exception["message"] in told or exception["stack"] in told
 
 
 def _draw(event: SpanEvent, start_ns: int) -> Text:

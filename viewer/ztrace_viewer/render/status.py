@@ -123,7 +123,7 @@ def _draw_losses(losses: Sequence[Loss], width: int, now_ns: int) -> Iterator[Te
                 Text(clean(loss["reason"])),
                 Text(clean(loss["service"]), "bold"),
                 Text(clean(loss["host"])),
-                Text(str(loss["pid"])),
+                Text(str(loss["pid"] or "")),
                 Text(format_stretch(loss["first_ns"], loss["last_ns"], now_ns)),
             )
         )
@@ -155,7 +155,9 @@ def _draw_publishers(publishers: Sequence[Publisher], width: int, now_ns: int) -
 
 
 def _name_process(publisher: Publisher) -> str:
-    return str(publisher["pid"]) if publisher["processes"] == 1 else f"{publisher['processes']:,} processes"
+    if publisher["processes"] == 1:
+        return str(publisher["pid"] or "")
+    return f"{publisher['processes']:,} processes" if publisher["processes"] else ""
 
 
 def _draw_others(publishers: Sequence[Publisher]) -> Iterator[Text]:

@@ -16,10 +16,11 @@ from ztrace.records import PASSED, REPLACED, WRAPPED
 from ztrace_viewer.documents.exceptions import ExceptionDocument
 from ztrace_viewer.queries.identifiers import SHOWN_GROUP_DIGITS
 from ztrace_viewer.render.frames import draw_frames
-from ztrace_viewer.terminal.characters import clean, clean_lines
+from ztrace_viewer.terminal.characters import clean, clean_lines, split_lines
 
-#: Lines shown of a message, and of the traceback of a server without ztrace; JSON has all.
-MAX_MESSAGE_LINES, MAX_REMOTE_LINES = 8, 40
+#: Lines shown of a message, of the traceback of a server without ztrace, and of a stack trace of another
+#: language; JSON has all.
+MAX_MESSAGE_LINES, MAX_REMOTE_LINES, MAX_STACK_LINES = 8, 40, 40
 #: Text of a failure without an exception, if its span says nothing else.
 NO_REASON = "failed"
 #: Exceptions drawn of one exception with its causes and members.
@@ -64,6 +65,15 @@ def draw_exception(exception: ExceptionDocument, width: int, *, libraries: bool 
         pending.extend(reversed(_place_members(shown["members"], part.guide_below, last=not nested)))
     if pending:
         yield Text(f"… {len(pending)} more exceptions; --json has them", style="dim")
+
+
+def draw_stack(text: str) -> Iterator[Text]:
+    """Yield the beginning of a stack trace of another language, line by line as it was sent."""
+    lines = [clean(line.expandtabs(4)) for line in split_lines(text.strip("\n"))]
+    for line in lines[:MAX_STACK_LINES]:
+        yield Text(f"  {line}")
+    if len(lines) > MAX_STACK_LINES:
+        yield Text(f"  … {len(lines) - MAX_STACK_LINES} more lines; --json has them", style="dim")
 
 
 def draw_remote(text: str) -> Iterator[Text]:
@@ -139,7 +149,9 @@ def _draw_part(part: _Part, width: int, libraries: bool) -> Iterator[Text]:
     room = width - len(part.guide_below)
     frames = draw_frames(exception["frames"], room, whole=not part.link, libraries=libraries)
     if not part.member:
-        for line in (*frames, *_draw_message(exception, room)):
+        # The innermost call comes first in other languages, so the message is above it.
+        stack = draw_stack(exception["stack"]) if exception["stack"] else ()
+        for line in (*frames, *_draw_message(exception, room), *stack):
             yield Text.assemble((part.guide, "dim"), line)
         return
     # The message of a member comes first, since the guides lead to it.

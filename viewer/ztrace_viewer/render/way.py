@@ -116,9 +116,11 @@ def _head(stretch: Stretch, before: Stretch | None) -> Text:
 
 
 def _name_process(instance: Instance, caller: Instance | None) -> str:
-    """Return the process, with its host if the caller's is another."""
+    """Return the process, with its host if the caller's is another; empty if neither is known."""
     same = caller is not None and caller["host"] == instance["host"]
-    return f"pid {instance['pid']}" + ("" if same else f" on {clean(instance['host'])}")
+    process = f"pid {instance['pid']}" if instance["pid"] else ""
+    host = "" if same or not instance["host"] else f"on {clean(instance['host'])}"
+    return " ".join(part for part in (process, host) if part)
 
 
 def _draw_head(called: str, process: str, kind_before: str | None) -> Text:
@@ -126,7 +128,8 @@ def _draw_head(called: str, process: str, kind_before: str | None) -> Text:
     if kind_before is not None:
         line.append("↓ sends to " if kind_before == "producer" else "↓ calls ", "cyan")
     line.append(called, "bold")
-    line.append(f"  ({process})", "dim")
+    if process:
+        line.append(f"  ({process})", "dim")
     return line
 
 
@@ -210,6 +213,7 @@ def _as_exception(hop: Hop) -> ExceptionDocument:
         "causes": [],
         "notes": hop["notes"],
         "members": hop["members"],
+        "stack": None,
     }
 
 

@@ -25,7 +25,12 @@ def clean(text: str) -> str:
 
 def clean_lines(text: str) -> list[str]:
     """Return the lines of a text, each without characters that a terminal interprets."""
-    return [clean(line) for line in re.split(r"\r\n|[\n\r\v\f\u2028\u2029]", text)]
+    return [clean(line) for line in split_lines(text)]
+
+
+def split_lines(text: str) -> list[str]:
+    """Return the lines of a text, with the characters it has."""
+    return re.split(r"\r\n|[\n\r\v\f\u2028\u2029]", text)
 
 
 def draw_plainly() -> None:

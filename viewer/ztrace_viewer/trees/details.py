@@ -6,6 +6,9 @@ so values of a wrong type are ignored.
 
 from collections.abc import Mapping
 
+from ztrace_collector.otlp.mapping.conventions import BECAME_EXCEPTION
+from ztrace_collector.otlp.mapping.error_events import STACK_ATTRIBUTES
+from ztrace_viewer.documents.exceptions import ExceptionDocument
 from ztrace_viewer.documents.trees import Dropped, Scope, SpanEvent, SpanLink
 from ztrace_viewer.json_text import read_json
 
@@ -38,6 +41,22 @@ def read_events(details: Mapping[str, object]) -> list[SpanEvent]:
             kept = attributes if isinstance(attributes, dict) else {}
             events.append({"name": name, "time_ns": time_ns, "attributes": kept})
     return sorted(events, key=lambda event: event["time_ns"])
+
+
+def add_stack(exception: ExceptionDocument | None, details: Mapping[str, object]) -> None:
+    """Set an exception's stack trace to the text of the event it came from, if it has no frames."""
+    if exception is None or exception["frames"]:
+        return
+    listed = details.get("events")
+    for event in listed if isinstance(listed, list) else ():
+        if isinstance(event, dict) and event.get(BECAME_EXCEPTION) is True:
+            attributes = event.get("attributes")
+            texts = (
+                [attributes.get(name) for name in STACK_ATTRIBUTES] if isinstance(attributes, dict) else []
+            )
+            exception["stack"] = next(
+                (text for text in texts if isinstance(text, str) and text.strip()), None
+            )
 
 
 def read_links(text: str | None, details: Mapping[str, object]) -> list[SpanLink]:

@@ -6,6 +6,7 @@ from ztrace.records import ERROR, OK, UNFINISHED
 from ztrace_viewer.documents.exceptions import ExceptionDocument
 from ztrace_viewer.documents.trees import SpanDocument, UnfinishedState
 from ztrace_viewer.trees.details import (
+    add_stack,
     read_count,
     read_dropped,
     read_events,
@@ -74,6 +75,7 @@ class SpanRow(NamedTuple):
 def make_span(row: SpanRow, exception: ExceptionDocument | None) -> SpanDocument:
     """Return a span's document, without children."""
     details = read_object(row.details)
+    add_stack(exception, details)
     return {
         "span_id": row.span_id.hex(),
         "parent_id": None if row.parent_id is None else row.parent_id.hex(),

@@ -11,7 +11,6 @@ Source: https://github.com/open-telemetry/opentelemetry-proto, trace.proto.
 
 import hashlib
 import json
-import re
 from itertools import islice
 from typing import Any
 
@@ -21,13 +20,13 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 
 from ztrace import records
 from ztrace.errors import OtlpError
-from ztrace.exceptions.texts import read_stack_text
 from ztrace.records import INT64_MAX
 from ztrace_collector.checking.mending import MAX_LINKS, are_links
 from ztrace_collector.checking.messages import MAX_ITEMS
 from ztrace_collector.checking.parcels import ForeignBatch, Resource
 from ztrace_collector.otlp.mapping import conventions, exception_form
 from ztrace_collector.otlp.mapping.conventions import as_count
+from ztrace_collector.otlp.mapping.error_events import read_exception
 from ztrace_collector.otlp.mapping.exception_form import read_record
 from ztrace_collector.otlp.mapping.values import read_attributes
 from ztrace_collector.refusals import END_BEFORE_START
@@ -36,10 +35,6 @@ from ztrace_collector.refusals import END_BEFORE_START
 _END_NS = "end_ns"
 #: Placeholder for a time that is missing or too large, which the store refuses.
 _NO_TIME = -1
-#: Paths of files that belong to Python or to installed packages.
-_LIBRARY = re.compile(
-    r"[/\\](?:site|dist)-packages[/\\]|[/\\]lib(?:64)?[/\\]python\d|[/\\]Lib[/\\]|^<frozen "
-)
 
 
 def parse_request(body: bytes) -> ExportTraceServiceRequest:
@@ -125,7 +120,7 @@ def _read_span(span: Span, common: dict[str, Any], is_own: bool) -> records.Span
         if attributes.pop(conventions.UNFINISHED, False) is True:
             status, duration_ns = records.UNFINISHED, None
     elif is_error:
-        exception = _read_exception(details.get("events", []), attributes)
+        exception = read_exception(details.get("events", []), attributes)
     return records.Span(
         trace_id=span.trace_id,
         span_id=span.span_id,
@@ -223,7 +218,7 @@ def _come_home(
     told = next((event for event in events if exception_form.RECORD in event.get("attributes", ())), None)
     record = read_record((attributes if told is None else told["attributes"]).get(exception_form.RECORD))
     if record is None:
-        return _read_exception(events, attributes) if span.status.code == Status.STATUS_CODE_ERROR else None
+        return read_exception(events, attributes) if span.status.code == Status.STATUS_CODE_ERROR else None
     if told is not None:
         events.remove(told)
     if not events:
@@ -235,37 +230,6 @@ def _come_home(
     if details.get("status_message") == conventions.describe_error(record.type, record.message):
         del details["status_message"]
     return record
-
-
-def _read_exception(events: list[dict[str, Any]], of_span: dict[str, Any]) -> records.ExceptionRecord | None:
-    """Return the exception that ended a span, from the last event of that name, which is marked.
-
-    The span is its origin, unless ``ztrace.otel`` has recorded on the span that a ztrace span raised it
-    first.
-    """
-    for event in reversed(events):
-        attributes = event.get("attributes", {})
-        type_, message, text = (
-            value if type(value) is str else ""
-            for value in map(attributes.get, ("exception.type", "exception.message", "exception.stacktrace"))
-        )
-        if event["name"] == "exception" and (type_ or message or text):
-            event[conventions.BECAME_EXCEPTION] = True
-            record = read_stack_text(
-                text, _is_in_app, type_, message if "exception.message" in attributes else None
-            )
-            record = record._replace(type=record.type or "Exception")
-            origin = exception_form.read_origin(of_span)
-            if origin is None:
-                return record
-            return record._replace(
-                how=records.PASSED, causes=[], origin_trace_id=origin[0], origin_span_id=origin[1]
-            )
-    return None
-
-
-def _is_in_app(file: str) -> bool:
-    return not _LIBRARY.search(file)
 
 
 def _filled(**fields: Any) -> dict[str, Any]:

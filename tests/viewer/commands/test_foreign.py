@@ -1,0 +1,96 @@
+"""Traces of other programs on the terminal: stack traces, processes, clocks and ids unlike ztrace's."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.viewer.conftest import Run
+
+TRACE = "a" * 31 + "1"
+START_US = 1_790_000_000_000_000
+JAVA = "java.io.IOException: closed\n\tat shop.Net.read(Net.java:3)\nCaused by: java.lang.Error\n\t... 2 more"
+
+
+def jaeger_span(number: int, name: str, **changes: Any) -> dict[str, Any]:
+    """Return a span of Jaeger's, below the first unless it is the first."""
+    parent = [{"refType": "CHILD_OF", "traceID": TRACE, "spanID": f"{1:016x}"}] if number > 1 else []
+    return {
+        "traceID": TRACE,
+        "spanID": f"{number:016x}",
+        "operationName": name,
+        "references": parent,
+        "startTime": START_US,
+        "duration": 1000,
+        "tags": [],
+        "logs": [],
+        "processID": "p1",
+    } | changes
+
+
+def bring(run: Run, home: Path, *spans: dict[str, Any]) -> None:
+    """Import spans of Jaeger's as one trace into a database."""
+    processes = {"p1": {"serviceName": "svc", "tags": []}, "p2": {"serviceName": "other", "tags": []}}
+    file = home.with_suffix(".json")
+    file.write_text(json.dumps({"data": [{"traceID": TRACE, "spans": spans, "processes": processes}]}))
+    assert run("import", file, "--db", home).exit_code == 0
+
+
+def failed(stack: str) -> dict[str, Any]:
+    """Return a failed span with an error log."""
+    fields = [
+        {"key": key, "type": "string", "value": value}
+        for key, value in (("event", "error"), ("stack", stack))
+    ]
+    return jaeger_span(
+        1,
+        "pay",
+        tags=[{"key": "error", "type": "bool", "value": True}],
+        logs=[{"timestamp": START_US, "fields": fields}],
+    )
+
+
+def test_a_foreign_stack_trace_is_printed_as_it_came(tmp_path: Path, run: Run) -> None:
+    """Each line of a stack trace that is not Python's is printed, in the order and indentation it came in."""
+    home = tmp_path / "home.db"
+    bring(run, home, failed(JAVA))
+    shown = run("show", TRACE, "--db", home).stdout
+    (group,) = json.loads(run("errors", "--db", home, "--json").stdout)["groups"]
+    told = run("error", group["group"], "--db", home).stdout
+    for text in (shown, told):
+        lines = text.splitlines()
+        first, *rest = JAVA.expandtabs(4).splitlines()
+        place = [number for number, line in enumerate(lines) if line.strip() == first][-1]
+        indent = " " * (len(lines[place]) - len(first))
+        assert lines[place + 1 :][: len(rest)] == [indent + line for line in rest]
+    assert "error.kind" not in shown
+
+
+@pytest.mark.parametrize("stack", ["\n".join(f"  at f{number}" for number in range(200)), "\x1b[2J\tat x"])
+def test_a_foreign_stack_trace_is_bounded_and_harmless(tmp_path: Path, run: Run, stack: str) -> None:
+    """A long stack trace is cut at its end, and nothing in it moves the cursor."""
+    home = tmp_path / "home.db"
+    bring(run, home, failed(stack))
+    shown = run("show", TRACE, "--db", home).stdout
+    assert shown.count("at ") <= 42
+    assert "\x1b" not in shown
+
+
+def test_an_unknown_process_has_no_number(tmp_path: Path, run: Run) -> None:
+    """No display names a process id or a host that the sender did not tell."""
+    home = tmp_path / "home.db"
+    bring(run, home, failed(JAVA))
+    (group,) = json.loads(run("errors", "--db", home, "--json").stdout)["groups"]
+    told = run("error", group["group"], "--db", home).stdout
+    assert "svc.pay\n" in told
+    assert "pid" not in told
+    row = run("status", "--db", home).stdout.splitlines()[-1].split()
+    assert row[:3] == ["svc", "silent", "1"]
+    chrome = run("export", "--db", home, "--format", "chrome").stdout
+    names = {
+        each["args"]["name"]
+        for each in json.loads(chrome)["traceEvents"]
+        if each.get("name") == "process_name"
+    }
+    assert names == {"svc"}
