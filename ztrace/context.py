@@ -125,11 +125,10 @@ class LocalContext(Context):
     @property
     def apart(self) -> Apart:
         """The parts that only some spans have, made when first asked for."""
-        try:
-            return self._apart
-        except AttributeError:
+        apart: Apart | None = getattr(self, "_apart", None)
+        if apart is None:
             self._apart = apart = Apart()
-            return apart
+        return apart
 
 
 class ForeignSpan(LocalContext):

@@ -111,23 +111,6 @@ def span(
     return new
 
 
-def start_span(
-    name: str,
-    kind: int,
-    attributes: dict[str, Any],
-    parent: Context | None = None,
-    links: Sequence[Context] | None = None,
-    activate: bool = True,
-) -> "Span":
-    """Create and start a span for a middleware; `kind` is the wire number, and the span owns `attributes`."""
-    new = Span()
-    new.name = name
-    new.kind = kind
-    new.attributes = new._given = attributes
-    set_parts(new, kind == SERVER, parent, links)
-    return new.start(activate)
-
-
 def current_span() -> Context:
     """Return the current span of this thread, task or greenlet; without one, a span that records nothing."""
     current = find_current()

@@ -15,7 +15,6 @@ from tests.simulation.network import SimulatedLink
 from ztrace import agent, spans
 from ztrace.publishing.publisher import Publisher, new_identity
 from ztrace.publishing.worker import Worker
-from ztrace.records import KIND_NUMBERS
 from ztrace.settings import Settings, read_settings
 from ztrace.spans import Span
 from ztrace.spooling.adoption import Adoption
@@ -123,7 +122,7 @@ class Program:
                 span = self._open.pop(dice.randrange(len(self._open)))
             else:
                 parent = dice.choice(self._open) if self._open and dice.random() < 0.5 else None
-                span = spans.start_span("charge", KIND_NUMBERS["internal"], {}, parent, activate=False)
+                span = spans.span("charge", parent=parent).start(activate=False)
                 self.opened.add((span.trace_id, span.span_id))
             if len(self._open) < 3 and dice.random() < 0.05:
                 self._open.append(span)

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -66,3 +66,24 @@ class Interrupter:
             yield
         finally:
             sys.settrace(before)
+
+
+def interrupt(scenario: Callable[[], object], interrupter: Interrupter) -> BaseException | None:
+    """Run a scenario, and return the exception that the program got."""
+    return next(_run(scenario, interrupter))
+
+
+def _run(scenario: Callable[[], object], interrupter: Interrupter) -> Iterator[BaseException | None]:
+    """Run a scenario within a generator, whose handled exceptions are its own.
+
+    A trace function that raises at the first or last instruction of an ``except`` clause (PUSH_EXC_INFO,
+    POP_EXCEPT) leaves the exception of the clause as the one being handled: the compiler's exception table
+    takes it that these two cannot raise. All later exceptions would have it as their context.
+    """
+    caught = None
+    try:
+        with interrupter.tracing():
+            scenario()
+    except BaseException as error:
+        caught = error
+    yield caught

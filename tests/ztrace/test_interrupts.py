@@ -17,11 +17,12 @@ import gevent
 import pytest
 
 import ztrace
-from tests.ztrace.interrupting import EVENTS, FOLDER, Interrupter, Kill, Limit
+from tests.ztrace.interrupting import EVENTS, FOLDER, Interrupter, Kill, Limit, interrupt
 from tests.ztrace.programs import run_program
 from tests.ztrace.recording import Recorder
 from ztrace.context import SpanContext, get_current
 from ztrace.interpreter.interrupts import cover, is_interrupt
+from ztrace.interpreter.opcodes import opcode_of
 from ztrace.spans import Span
 
 REMOTE = SpanContext(b"T" * 16, b"S" * 8, (1, "vendor=1"))
@@ -131,16 +132,6 @@ def test_an_exception_at_any_place_is_the_programs(
             break
         recorder.queue.clear()
     assert number > 5
-
-
-def interrupt(scenario: Callable[[], None], interrupter: Interrupter) -> BaseException | None:
-    """Run a scenario, and return the exception that the program got."""
-    try:
-        with interrupter.tracing():
-            scenario()
-    except BaseException as error:
-        return error
-    return None
 
 
 def assert_sound(recorder: Recorder, outer: Span) -> None:
@@ -444,6 +435,23 @@ def test_covering_keeps_a_function_as_it_is() -> None:
     assert list(divide.__code__.co_lines()) == list(before.co_lines())
     assert divide.__code__.co_code == before.co_code
     assert (divide(1, 2), divide(1, 0), divide.__defaults__) == (0.5, None, (1,))
+
+
+@pytest.mark.parametrize("table", [b"\x7f", b"\x80\x02", bytes(9), b"\xff" * 8])
+def test_covering_leaves_alone_what_it_cannot_read(table: bytes) -> None:
+    """A function whose exception table has another layout, as of a later Python, is not changed."""
+
+    def divide(left: int) -> float:
+        """Divide."""
+        return 1 / left
+
+    strange = divide.__code__ = divide.__code__.replace(co_exceptiontable=table)
+    assert cover(divide).__code__ is strange
+
+
+def test_instructions_that_do_not_exist_are_in_no_code() -> None:
+    """A later Python may lack an instruction that is looked for."""
+    assert opcode_of("NO_SUCH_INSTRUCTION") not in range(256)
 
 
 @pytest.mark.process

@@ -95,14 +95,17 @@ def _was_sent(error: BaseException) -> bool:
 def cover(function: Function) -> Function:
     """Extend the ``try`` statement that is a function's whole body over its entry and its returns.
 
+    A function is left as it is where its exception table does not have the known layout.
+
     Source: CPython, Objects/exception_handling_notes.txt; InternalDocs/exception_handling.md since 3.14.
     """
-    if sys.version_info[:2] > _LATEST:
-        return function
     code = function.__code__
+    entries = list(_read_table(code.co_exceptiontable))
+    if sys.version_info[:2] > _LATEST or _write_table(entries) != code.co_exceptiontable:
+        return function
     covered: list[tuple[int, int, int, int]] = []
     outermost: tuple[int, int] | None = None
-    for start, end, target, depth in _read_table(code.co_exceptiontable):
+    for start, end, target, depth in entries:
         if outermost is None:
             start, outermost = 0, (target, depth)
         elif covered[-1][1] < start and covered[-1][2:] == outermost:
@@ -121,7 +124,7 @@ def _read_table(table: bytes) -> Iterator[tuple[int, int, int, int]]:
         if not byte & 64:
             numbers.append(number)
             number = 0
-    for start, length, target, depth in zip(*[iter(numbers)] * 4, strict=True):
+    for start, length, target, depth in zip(*[iter(numbers)] * 4, strict=False):
         yield start, start + length, target, depth
 
 

@@ -6,10 +6,10 @@ from types import TracebackType
 
 @functools.cache
 def opcode_of(name: str) -> int:
-    """Return the number of an instruction."""
+    """Return the number of an instruction; -1, which no code has, for one that this Python does not know."""
     import opcode  # Needed by few programs.
 
-    return opcode.opmap[name]
+    return opcode.opmap.get(name, -1)
 
 
 def prepare() -> None:

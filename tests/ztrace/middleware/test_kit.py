@@ -16,7 +16,7 @@ from ztrace.context import SpanContext, get_current
 from ztrace.exceptions import messages, origins
 from ztrace.middleware import carriers, kit, replies, trailers
 from ztrace.middleware.streams import watch_stream
-from ztrace.spans import CLIENT, SERVER, Span, start_span
+from ztrace.spans import CLIENT, SERVER, Span
 
 ORIGIN = "o=" + "ab" * 16 + "-" + "cd" * 8
 REMOTE = SpanContext(b"T" * 16, b"S" * 8, (1, "vendor=1;2,other=3"))
@@ -24,7 +24,7 @@ REMOTE = SpanContext(b"T" * 16, b"S" * 8, (1, "vendor=1;2,other=3"))
 
 def start(name: str, kind: int) -> Span:
     """Start a span as middleware does."""
-    return start_span(name, kind, {}, None, None, kind == SERVER)
+    return kit.new_span(name, kind, {}).start(activate=kind == SERVER)
 
 
 def fail(text: str) -> BaseException:

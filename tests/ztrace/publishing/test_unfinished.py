@@ -12,7 +12,7 @@ import ztrace
 from tests.ztrace.receiving import Receiver
 from tests.ztrace.recording import Clock, Recorder
 from tests.ztrace.waiting import DEADLINE_S, wait_for
-from ztrace import agent, diagnostics, spans
+from ztrace import agent, diagnostics
 from ztrace.publishing import unfinished
 from ztrace.publishing.unfinished import AGE_NS, MAX_MOVED, Unfinished, Watch
 from ztrace.records import Record
@@ -34,7 +34,7 @@ def open_spans(
 
 def start(**attributes: Any) -> Span:
     """Start a span that is not current."""
-    return spans.start_span("work", spans.INTERNAL, attributes, activate=False)
+    return ztrace.span("work", **attributes).start(activate=False)
 
 
 def look(open_spans: Unfinished) -> list[Any]:
@@ -198,9 +198,9 @@ def test_objects_of_the_program_are_given_back(open_spans: Unfinished, clock: Cl
     start(plain="text")
     start(odd=threading.Event())
     with ztrace.span("above") as above:
-        parent = spans.start_span("parent", spans.INTERNAL, {}, activate=False)
+        parent = ztrace.span("parent").start(activate=False)
     start(odd=[above])
-    below = spans.start_span("below", spans.INTERNAL, {}, parent, activate=False)
+    below = ztrace.span("below", parent=parent).start(activate=False)
     parent.end()
     clock.pass_ns(AGE_NS)
     assert len(look(open_spans)) == 3

@@ -14,7 +14,7 @@ import gevent
 import zerorpc
 
 import ztrace
-from tests.ztrace.interrupting import Interrupter, Limit
+from tests.ztrace.interrupting import Interrupter, Limit, interrupt
 from tests.ztrace.middleware.zerorpc.alone import Desk, memory
 from ztrace import diagnostics, spans
 from ztrace.context import get_current, make_current
@@ -46,15 +46,10 @@ def push(desk: Desk) -> None:
     gevent.sleep(0.001)
 
 
-def interrupt(desk: Desk, work: Callable[[Desk], object], interrupter: Interrupter) -> list[str]:
+def check(desk: Desk, work: Callable[[Desk], object], interrupter: Interrupter) -> list[str]:
     """Interrupt a scenario at one place, and return what is wrong afterwards."""
     with ztrace.span("outer") as outer:
-        caught: BaseException | None = None
-        try:
-            with interrupter.tracing():
-                work(desk)
-        except BaseException as error:
-            caught = error
+        caught = interrupt(lambda: work(desk), interrupter)
         wrong = []
         is_callers = interrupter.greenlet is gevent.getcurrent() and Limit not in discarded
         if type(caught) not in ((Limit,) if is_callers else EXPECTED):
@@ -107,7 +102,7 @@ def run(context: Any, work: Callable[[Desk], object], step: int, event: str) -> 
             desk.close()
             desk = open_desk(context)
         interrupter = Interrupter(event, number, Limit)
-        found = interrupt(desk, work, interrupter)
+        found = check(desk, work, interrupter)
         if found:
             wrong[f"{number} {interrupter.place}"] = found
     desk.close()
