@@ -220,7 +220,8 @@ class Publisher:
                 worker.hurry(timeout_s)
             return stored() or (worker is not None and not worker.running)
 
-        return _wait(is_over, timeout_s) and stored()
+        # Without spans there is nothing to wait for, nor to start a thread for, as in most forked children.
+        return stored() or (_wait(is_over, timeout_s) and stored())
 
     def close(self, timeout_s: float, sleep: Callable[[float], None] = sleep_and_switch) -> Remainder:
         """Deliver the queued spans, send a BYE and end the thread.
