@@ -35,7 +35,9 @@ class Library(NamedTuple):
 LIBRARIES = {
     "threads": Library("ztrace.middleware.threads", modules=("threading",)),
     "executors": Library(
-        "ztrace.middleware.executors", modules=("concurrent.futures.thread", "multiprocessing.pool")
+        "ztrace.middleware.executors",
+        modules=("concurrent.futures.thread", "concurrent.futures.process", "multiprocessing.pool"),
+        system="multiprocessing",
     ),
     "gevent": Library("ztrace.middleware.gevent", modules=("gevent",)),
     "zerorpc": Library(

@@ -12,6 +12,7 @@ in place of a reply, so reading is bounded, and a text that cannot be read is co
 from typing import Final
 
 from ztrace import diagnostics
+from ztrace.context import Context
 from ztrace.exceptions import messages, origins
 from ztrace.spans import Span
 
@@ -53,7 +54,7 @@ def reply_text(span: Span, exception: BaseException | None = None, message: str 
     return text
 
 
-def take_reply(span: Span, text: str | bytes | memoryview | None, exception: object = None) -> bool:
+def take_reply(span: Context, text: str | bytes | memoryview | None, exception: object = None) -> bool:
     """Read a reply: subtract the callee's duration from the caller's own time, and mark the exception.
 
     Args:

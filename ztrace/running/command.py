@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def make_environment(environ: "os._Environ[str] | dict[str, str]", service: str | None) -> dict[str, str]:
     """Return the variables of a program that is to be traced, with those of its children."""
-    modules = ["ztrace", *(row.modules[0] for row in LIBRARIES.values() if row.system)]
+    modules = ["ztrace", *(module for row in LIBRARIES.values() if row.system for module in row.modules)]
     paths = [str(SITE), *filter(None, environ.get("PYTHONPATH", "").split(os.pathsep))]
     added = {
         FOLDER_VARIABLE: str(SITE),
