@@ -92,7 +92,7 @@ def _print_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -
     help="Print the version.",
 )
 def ztrace() -> None:
-    """Trace Python services that talk over zerorpc and ZeroMQ.
+    """Trace the calls between Python services.
 
     \b
     Start with

@@ -167,9 +167,9 @@ def up(web_listen: str, no_web: bool, **given: Unpack[_Given]) -> None:
       ztrace up --db shop.db --keep 7d --max-size 10GB
       ztrace up --otlp http://jaeger:4318
     """
-    from ztrace_viewer.web.listening import parse_address
+    from ztrace_collector.otlp.listening.addresses import parse_address
 
-    _collect(given, None if no_web else parse_address(web_listen, "--web-listen"))
+    _collect(given, None if no_web else parse_address(web_listen, "--web-listen", DEFAULT_WEB))
 
 
 @click.command()
@@ -255,9 +255,10 @@ def _read_listening(http: str | None, grpc: str | None) -> "Listening":
     from ztrace_collector.otlp.listening.addresses import parse_address
     from ztrace_collector.otlp.listening.servers import Listening
 
+    proxy = "a proxy with TLS and a password"  # OTLP has no keys.
     return Listening(
-        None if http in (None, OFF) else parse_address(http, "--otlp-listen", DEFAULT_OTLP_HTTP),
-        None if grpc in (None, OFF) else parse_address(grpc, "--otlp-grpc-listen", DEFAULT_OTLP_GRPC),
+        None if http in (None, OFF) else parse_address(http, "--otlp-listen", DEFAULT_OTLP_HTTP, proxy),
+        None if grpc in (None, OFF) else parse_address(grpc, "--otlp-grpc-listen", DEFAULT_OTLP_GRPC, proxy),
         http_is_default=not _is_given("otlp_http"),
     )
 

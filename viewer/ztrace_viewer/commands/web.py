@@ -29,14 +29,13 @@ def web(listen: str, database: Path) -> None:
       ztrace web --db shop.db
       ztrace web --db shop.db --listen 127.0.0.1:8080
     """
-    from ztrace_collector.otlp.listening.addresses import open_socket
-    from ztrace_viewer.web import listening
+    from ztrace_collector.otlp.listening.addresses import find_address, open_socket, parse_address
     from ztrace_viewer.web.serving import serve
     from ztrace_viewer.web.token import find_token
 
-    address = listening.parse_address(listen, "--listen")
+    address = parse_address(listen, "--listen", DEFAULT_WEB)
     with open_socket(address) as listener:
         token = find_token(database)
-        url = f"http://{listening.find_address(listener)}/?token={token}"
+        url = f"http://{find_address(listener)}/?token={token}"
         announcement = f"ztrace: serving {database} at {url}; end with Ctrl-C"
         serve(database, token, listener, lambda: click.echo(announcement, err=True))

@@ -11,8 +11,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from ztrace.errors import DatabaseCorrupt, DatabaseError, DatabaseForeign, DatabaseMissing, DatabaseNewer
-from ztrace_collector.layout import APPLICATION_ID, SCHEMA_VERSION
+from ztrace.errors import DatabaseCorrupt, DatabaseError, DatabaseForeign
+from ztrace_collector.storing.existing import check_file, check_identity
 
 #: Timeout of a lock. In WAL mode a reader waits for the recovery after a crash only, which takes a moment.
 _BUSY_TIMEOUT_S = 2.0
@@ -30,10 +30,10 @@ def open_database(path: Path, *, snapshot: bool = True) -> Iterator[sqlite3.Conn
     Raises:
         DatabaseError: one of its classes, here or while the connection is used.
     """
-    _check_file(path)
+    check_file(path, for_writing=False)
     try:
         with closing(_connect(path)) as db:
-            _check_identity(db, path)
+            check_identity(db, path)
             if snapshot:
                 db.execute("BEGIN")
             yield db
@@ -74,23 +74,6 @@ def read_sizes(db: sqlite3.Connection) -> tuple[int, int]:
     return pages * page_bytes, log_bytes
 
 
-def _check_file(path: Path) -> None:
-    try:
-        is_folder, exists = path.is_dir(), path.exists()
-    except (OSError, ValueError) as error:
-        raise DatabaseError(f"cannot open {path}: {error}", hint="give another file with --db") from error
-    if not exists:
-        raise DatabaseMissing(
-            f"there is no database {path}",
-            hint="create one with 'ztrace up' or 'ztrace demo', or give another file with --db",
-        )
-    if is_folder:
-        raise DatabaseError(f"{path} is a folder", hint="give a file in it with --db")
-    # Not tried by opening: closing a file releases all locks that this process holds on it.
-    if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
-        raise DatabaseError(f"cannot read {path}: permission denied", hint="ask its owner for permission")
-
-
 def _connect(path: Path) -> sqlite3.Connection:
     uri = f"file:{quote(str(path.absolute()))}?mode=ro"
     try:
@@ -117,23 +100,6 @@ def _prepare(uri: str) -> sqlite3.Connection:
 
 def _decode(raw: bytes) -> str:
     return raw.decode("utf-8", "replace")
-
-
-def _check_identity(db: sqlite3.Connection, path: Path) -> None:
-    application_id = db.execute("PRAGMA application_id").fetchone()[0]
-    if application_id != APPLICATION_ID:
-        raise DatabaseForeign(f"{path} is not a ztrace database", hint="give another file with --db")
-    version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version > SCHEMA_VERSION:
-        raise DatabaseNewer(
-            f"{path} was written by a newer ztrace (schema {version}, this one reads {SCHEMA_VERSION})",
-            hint="pip install --upgrade ztrace",
-        )
-    if version < SCHEMA_VERSION:
-        raise DatabaseError(
-            f"{path} was written by an older ztrace (schema {version}, this one reads {SCHEMA_VERSION})",
-            hint=f"upgrade it with 'ztrace collect --db {path}'",
-        )
 
 
 def _explain(error: sqlite3.Error, path: Path) -> DatabaseError:

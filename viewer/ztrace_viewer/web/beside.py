@@ -20,9 +20,8 @@ from typing import Self
 
 from ztrace.addresses import Address
 from ztrace.errors import EndpointError, ZtraceError
-from ztrace_collector.otlp.listening.addresses import open_socket
+from ztrace_collector.otlp.listening.addresses import find_address, open_socket
 from ztrace_viewer import lifeline
-from ztrace_viewer.web.listening import find_address
 from ztrace_viewer.web.token import find_token
 
 #: Niceness of the process: the collector has priority.

@@ -15,9 +15,9 @@ from types import FrameType
 
 import uvicorn
 
+from ztrace_collector.otlp.listening.addresses import find_address
 from ztrace_collector.otlp.listening.http_connections import Connection
 from ztrace_viewer.web.app import make_app
-from ztrace_viewer.web.listening import find_address
 
 #: Grace period of responses in progress at the end, and timeout of idle connections.
 GRACE_S, IDLE_S = 2, 15

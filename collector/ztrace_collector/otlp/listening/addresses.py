@@ -1,4 +1,7 @@
-"""Listening sockets for OTLP, on this machine only."""
+"""Addresses and sockets on which the collector and the viewer listen, on this machine only.
+
+One idea: access from elsewhere takes a proxy with TLS in front, and the error for any other address says so.
+"""
 
 import errno
 import os
@@ -12,13 +15,14 @@ from ztrace.errors import EndpointError
 BACKLOG = 128
 
 
-def parse_address(text: str, option: str, example: str) -> Address:
+def parse_address(text: str, option: str, example: str, proxy: str = "a proxy with TLS") -> Address:
     """Parse ``HOST:PORT``, or a URL without a path.
 
     Args:
         text: the value given.
         option: the option it was given with.
         example: an address that could be given.
+        proxy: description of the proxy that other machines need.
 
     Raises:
         EndpointError: the value is not an address, or other machines could reach it.
@@ -26,13 +30,13 @@ def parse_address(text: str, option: str, example: str) -> Address:
     try:
         address = addresses.parse_address(text.removeprefix("http://").removesuffix("/"))
     except ValueError as error:
-        raise EndpointError(f"{text!r} is not HOST:PORT", hint=f"use {option} {example}") from error
+        raise EndpointError(f"{text!r} is not HOST:PORT", hint=f"write it like {option} {example}") from error
     if not is_loopback(address.host):
         raise EndpointError(
-            f"{option} {text} could be reached from other machines, and OTLP has no keys to keep others out",
-            hint=f"listen on {example} and put a proxy with TLS and a password before it",
+            f"{option} {text} can be reached from other machines",
+            hint=f"listen on {example} and put {proxy} before it",
         )
-    return address
+    return address._replace(host="127.0.0.1") if address.host.lower() == "localhost" else address
 
 
 def open_socket(address: Address) -> socket.socket:
@@ -53,6 +57,12 @@ def open_socket(address: Address) -> socket.socket:
         opened.close()
         raise _explain(error, address) from error
     return opened
+
+
+def find_address(listener: socket.socket) -> Address:
+    """Return the address of a listening socket."""
+    host, port, *_ = listener.getsockname()
+    return Address(host, port)
 
 
 def _explain(error: OSError, address: Address) -> EndpointError:
