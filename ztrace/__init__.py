@@ -14,7 +14,7 @@ from ztrace.agent import configure, flush, shutdown
 from ztrace.context import Context, SpanContext
 from ztrace.decorating.decorator import trace
 from ztrace.logs import install_log_record_factory, logging_filter
-from ztrace.middleware import instrument
+from ztrace.middleware import carry, instrument
 from ztrace.propagation import extract, inject
 from ztrace.spans import Span, current_span, span
 
@@ -24,6 +24,7 @@ __all__ = [
     "Context",
     "Span",
     "SpanContext",
+    "carry",
     "configure",
     "current_span",
     "extract",

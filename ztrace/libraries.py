@@ -40,6 +40,13 @@ LIBRARIES = {
         system="multiprocessing",
     ),
     "gevent": Library("ztrace.middleware.gevent", modules=("gevent",)),
+    "zmq": Library(
+        middleware="ztrace.middleware.zmq",
+        modules=("zmq", "zmq.green", "zmq.asyncio"),
+        packages=("zmq",),
+        system="zeromq",
+        spans_name_methods=False,
+    ),
     "zerorpc": Library(
         middleware="ztrace.middleware.zerorpc",
         modules=("zerorpc",),

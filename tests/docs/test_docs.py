@@ -403,6 +403,7 @@ def test_every_public_name_is_documented() -> None:
 @pytest.mark.parametrize(
     "function",
     [
+        ztrace.carry,
         ztrace.configure,
         ztrace.current_span,
         ztrace.extract,

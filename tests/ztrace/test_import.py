@@ -15,6 +15,7 @@ def test_the_public_names() -> None:
         "Context",
         "Span",
         "SpanContext",
+        "carry",
         "configure",
         "current_span",
         "extract",

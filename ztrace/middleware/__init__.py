@@ -5,8 +5,9 @@ Each has an ``install`` that patches its library once, for existing and for futu
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
+from typing import Any
 
 from ztrace import diagnostics
 from ztrace.libraries import LIBRARIES
@@ -32,6 +33,27 @@ def instrument(*libraries: str) -> None:
                 _watch(name)
         except Exception:
             diagnostics.contain("instrument")
+
+
+def carry(socket: Any, *, name: str | Callable[[Sequence[Any]], str] | None = None) -> Any:
+    """Send the current context with every message of a ZeroMQ socket.
+
+    The context is one more frame, which peers with ztrace take out and others do not expect: every peer has
+    to call `instrument("zmq")`. On a socket that only receives, or replies, this only sets the name.
+
+    Args:
+        socket: of pyzmq: plain, asyncio's or gevent's.
+        name: of the calls or messages, or a function that returns the name for a list of frames; by default
+            that which the sender has given, or "request" or "message".
+
+    Returns:
+        The socket.
+    """
+    try:
+        import_module(LIBRARIES["zmq"].middleware).carry(socket, name)
+    except Exception:
+        diagnostics.contain("instrument")
+    return socket
 
 
 def _watch(name: str) -> None:

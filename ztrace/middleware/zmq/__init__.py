@@ -1,0 +1,89 @@
+"""Middleware for ZeroMQ by pyzmq: plain sockets, asyncio's and gevent's.
+
+REQ and REP are calls, with client and server spans. All other sockets have messages: producer and consumer
+spans, of messages with context. ZeroMQ has no headers, so context is a frame of its own, which only peers
+with ztrace take out. It is sent where the peer is known to do so (`ztrace.middleware.zmq.peers`), in a reply
+to a request that had one, and where the program asks for it (`carry`). Nothing else changes for the peers.
+
+docs/how-to/trace-zeromq.md tells which sockets are negotiated, and which have to be named.
+"""
+
+import functools
+import sys
+from typing import Any
+
+import zmq
+
+from ztrace.middleware.zmq.links import Name
+from ztrace.middleware.zmq.sockets import (
+    EXEMPT,
+    link_of,
+    wrap_close,
+    wrap_get,
+    wrap_monitor,
+    wrap_open,
+    wrap_poll,
+    wrap_receive,
+    wrap_receive_into,
+    wrap_receive_multipart,
+    wrap_send,
+    wrap_send_multipart,
+)
+
+#: Methods of sockets with their wrappers, where a class has them itself.
+_WRAPPERS = {
+    "send": wrap_send,
+    "send_multipart": wrap_send_multipart,
+    "recv": wrap_receive,
+    "recv_multipart": wrap_receive_multipart,
+    "recv_into": wrap_receive_into,
+}
+
+
+def install() -> None:
+    """Patch those socket classes that are imported, once each."""
+    _wrap_sockets()
+    if "zmq.green.core" in sys.modules:
+        _wrap_green()
+    if "zmq.asyncio" in sys.modules:
+        _wrap_asyncio()
+
+
+def carry(socket: Any, name: Name) -> None:
+    """Send context with every message of a socket, and name its calls or messages."""
+    install()
+    link = link_of(socket)
+    if link is not EXEMPT:
+        link.carrying, link.name = True, name
+
+
+@functools.cache
+def _wrap_sockets() -> None:
+    cls: Any = zmq.Socket
+    _wrap_methods(cls)
+    cls.connect, cls.bind = wrap_open(cls.connect, True), wrap_open(cls.bind, False)
+    cls.close, cls.monitor = wrap_close(cls.close), wrap_monitor(cls.monitor)
+    cls.get = cls.getsockopt = wrap_get(cls.get)
+    zmq.Poller.poll = wrap_poll(zmq.Poller.poll)  # type: ignore[method-assign]
+
+
+@functools.cache
+def _wrap_green() -> None:
+    from zmq.green import core, poll
+
+    _wrap_methods(core._Socket)
+    poll._Poller.poll = wrap_poll(poll._Poller.poll)  # type: ignore[method-assign]
+
+
+@functools.cache
+def _wrap_asyncio() -> None:
+    from ztrace.middleware.zmq.asynchronous import wrap_asyncio  # Imports asyncio.
+
+    wrap_asyncio()
+
+
+def _wrap_methods(cls: Any) -> None:
+    for name, wrapper in _WRAPPERS.items():
+        method = vars(cls).get(name) or (getattr(cls, name, None) if cls is zmq.Socket else None)
+        if method is not None:
+            setattr(cls, name, wrapper(method))

@@ -1,0 +1,77 @@
+"""The frame with which a message carries the sender's context, and a reply the callee's answer.
+
+A frame is a marker and a text: the context with the request's name in a second line, or the text of
+`ztrace.middleware.replies`. It comes before the last frame of a message, behind any envelope, so that a
+receiver need not know where the envelope ends. Three places differ:
+
+- REQ and REP have no envelope of the program's, so their frame comes first, and a receiver that reads frame
+  by frame has the context before any content.
+- A message of one frame on PUB has its frame last, since subscriptions are compared with the first.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import zmq
+
+from ztrace.context import Context, SpanContext
+from ztrace.middleware.carriers import MAX_CONTEXT, context_text, read_context_text
+from ztrace.middleware.replies import MAX_REPLY
+
+#: First bytes of every frame of ztrace's.
+MARKER: Final = b"\x00ztrace\x01"
+_LENGTH: Final = len(MARKER)
+#: First bytes of a reply's text, which no context has.
+_REPLY = b"d="
+#: Characters of a name that are sent.
+_MAX_NAME = 200
+
+
+def context_frame(span: Context, name: str) -> bytes:
+    """Return the frame of a request or message; an empty name leaves the naming to the receiver."""
+    if not name:
+        return MARKER + context_text(span)
+    return b"%b%b\n%b" % (MARKER, context_text(span), name[:_MAX_NAME].encode("utf-8", "replace"))
+
+
+def reply_frame(text: str) -> bytes:
+    """Return the frame of a reply."""
+    return MARKER + text.encode("ascii")
+
+
+def find_text(frame: Any) -> bytes | None:
+    """Return the text of a frame of ztrace's, None for any other; of a huge one only its beginning."""
+    if type(frame) is bytes:
+        return frame[_LENGTH : _LENGTH + MAX_REPLY + 1] if frame.startswith(MARKER) else None
+    data = bytes((frame.buffer if isinstance(frame, zmq.Frame) else frame)[: _LENGTH + MAX_REPLY + 1])
+    return data[_LENGTH:] if data.startswith(MARKER) else None
+
+
+def is_reply(text: bytes) -> bool:
+    """Return whether a text is a reply's, and no context."""
+    return text.startswith(_REPLY)
+
+
+def read_context(text: bytes) -> tuple[SpanContext | None, str]:
+    """Return the context and the name in the text of a request or message."""
+    if len(text) > MAX_CONTEXT + 4 * _MAX_NAME:
+        return read_context_text(text), ""
+    context, _, name = text.partition(b"\n")
+    return read_context_text(context), name.decode("utf-8", "replace")
+
+
+def take_text(frames: Sequence[Any]) -> tuple[Sequence[Any], bytes | None]:
+    """Return a message without the frames of ztrace's at their places, and the text of the last of them."""
+    found = None
+    while len(frames) > 1:
+        for place in (0, -2, -1):
+            text = find_text(frames[place])
+            if text is not None:
+                break
+        else:
+            break
+        found = text
+        kept = list(frames)
+        del kept[place]
+        frames = kept
+    return frames, found

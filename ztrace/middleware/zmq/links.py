@@ -1,0 +1,280 @@
+"""State of each traced socket: its open spans, and when to send context.
+
+REQ and REP are calls, with client and server spans; all other sockets have messages, with producer and
+consumer spans, and send context only where the program has asked for it with `ztrace.carry`, or where the
+peer of a DEALER is known to be traced.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import zmq
+
+from ztrace import diagnostics, spans
+from ztrace.context import find_current
+from ztrace.middleware.kit import new_span
+from ztrace.middleware.replies import reply_text, take_reply
+from ztrace.middleware.zmq.frames import context_frame, is_reply, read_context, reply_frame
+from ztrace.middleware.zmq.peers import Peer
+from ztrace.spans import CLIENT, CONSUMER, PRODUCER, SERVER, Span
+
+#: Value of ``rpc.system.name`` and ``messaging.system``.
+SYSTEM = "zeromq"
+#: Attribute of a request without context: why there is none, so that the two ends are two trees.
+UNJOINED = "zeromq.unjoined"
+#: Attribute of a request that has no reply.
+UNANSWERED = "zeromq.unanswered"
+
+#: Name of a call or message, from its frames.
+Name = str | Callable[[Sequence[Any]], str] | None
+
+
+class Link:
+    """State of one socket, and what happens before and after it sends and receives.
+
+    Attributes:
+        sending: whether a send is under way, which has to be left alone: it is ztrace's, or within another.
+        receiving: likewise.
+        more: whether the message that is being sent frame by frame has begun.
+        pushed_back: frames that were received to look at them.
+        found: text of a frame that was received while a frame of the program's is still to come.
+        asynchronous: whether the socket is an asyncio socket's, whose future ends the receive.
+        received: message of an asyncio socket, until it is awaited.
+        leads: whether the frame of ztrace's comes first.
+        publishes: whether subscriptions are compared with the first frame.
+        subscribes: whether the frame of ztrace's may be the last.
+        carrying: whether the program has asked for context to be sent.
+        name: of calls or messages, as the program has given it.
+    """
+
+    # Not the socket itself: it is closed when the program releases it, and a cycle would keep it alive.
+    leads = announced = False
+    default_name = "message"
+
+    def __init__(self, kind: int) -> None:
+        self.sending = self.receiving = self.more = self.asynchronous = False
+        self.carrying = False
+        self.name: Name = None
+        self.pushed_back: list[Any] = []
+        self.found: bytes | None = None
+        self.received: tuple[Sequence[Any], bytes | None] | None = None
+        self.publishes = kind in (zmq.PUB, zmq.XPUB)
+        self.subscribes = kind in (zmq.SUB, zmq.XSUB)
+        self.peer = Peer(kind in (zmq.REQ, zmq.DEALER))
+
+    def before_send(self, socket: Any, frames: Sequence[Any]) -> bytes | None:
+        """Return the frame to send with a message, None if there is none."""
+        raise NotImplementedError
+
+    def after_send(self, error: BaseException | None = None) -> None:
+        """End what ends with the send, or does not begin because of an error."""
+
+    def before_receive(self) -> None:
+        """End what ends where the next message is asked for."""
+
+    def after_receive(self, frames: Sequence[Any], text: bytes | None) -> None:
+        """Begin or end what a message begins or ends."""
+        raise NotImplementedError
+
+    def close(self, socket: Any) -> None:
+        """End all spans of the socket, which is being closed."""
+        self.peer.close(socket)
+
+    def find_name(self, frames: Sequence[Any]) -> str:
+        """Return the name that the program gives a call or message, by default that of all."""
+        name = self.name
+        if name is None:
+            return self.default_name
+        if isinstance(name, str):
+            return name
+        try:
+            return str(name(frames))
+        except Exception:
+            diagnostics.contain("zmq")
+            return self.default_name
+
+
+class Requests(Link):
+    """State of a REQ socket: one client span from each request to its reply."""
+
+    leads = True
+    default_name = "request"
+
+    def __init__(self, kind: int) -> None:
+        super().__init__(kind)
+        self._span: Span | None = None
+        #: Shared by all spans; attributes are added to a copy.
+        self._attributes: dict[str, Any] | None = None
+
+    def before_send(self, socket: Any, frames: Sequence[Any]) -> bytes | None:
+        """Start the client span, and return its context if the peer takes it."""
+        if self._span is not None:  # Sent again, with REQ_RELAXED.
+            self._give_up(None)
+        if spans.publisher is None:
+            return None
+        joined = self.peer.before_send(socket) or self.carrying
+        if self._attributes is None:
+            self._attributes = _describe_peer(socket)
+        attributes = self._attributes
+        if not joined:
+            reason = "peer not traced" if self.peer.traced is False else "peer not known"
+            attributes = {**attributes, UNJOINED: reason}
+        name = self.find_name(frames)
+        self._span = span = new_span(name, CLIENT, attributes)
+        if span.start(activate=False).ended or not joined:
+            return None
+        return context_frame(span, name if self.name is not None else "")
+
+    def after_send(self, error: BaseException | None = None) -> None:
+        """End the span of a request that could not be sent."""
+        if error is not None and self._span is not None:
+            span, self._span = self._span, None
+            span.end(error)
+
+    def after_receive(self, frames: Sequence[Any], text: bytes | None) -> None:
+        """End the span with its reply."""
+        span, self._span = self._span, None
+        if span is not None:
+            if text is not None and is_reply(text):
+                take_reply(span, text)
+            span.end()
+
+    def close(self, socket: Any) -> None:
+        """End the span of a request that no reply has come to, with the exception that is being handled."""
+        super().close(socket)
+        if self._span is not None:
+            self._give_up(sys.exception())
+
+    def _give_up(self, error: BaseException | None) -> None:
+        span, self._span = self._span, None
+        if span is not None:
+            span.set(**{UNANSWERED: True})
+            span.end(error)
+
+
+class Replies(Link):
+    """State of a REP socket: one server span from each request to its reply."""
+
+    leads = True
+    default_name = "request"
+
+    def __init__(self, kind: int) -> None:
+        super().__init__(kind)
+        self._span: Span | None = None
+        self._serving = self._carried = False
+        #: Exception that was being handled when the request came: the reply's error is another one.
+        self._handled: BaseException | None = None
+
+    def before_send(self, socket: Any, frames: Sequence[Any]) -> bytes | None:
+        """Mark the reply as ready, and end the span if the reply is sent for an exception."""
+        span = self._span
+        if span is None or span.ended:
+            return None
+        error, handled = sys.exception(), self._handled
+        text = None
+        if error is not None and error is not handled:
+            span.reply()
+            span.end(error)
+            text = reply_text(span, error) if self._carried else None
+        elif self._carried:
+            text = reply_text(span)
+        else:
+            span.reply()
+        return None if text is None else reply_frame(text)
+
+    def after_send(self, error: BaseException | None = None) -> None:
+        """End the span, unless another reply is to be tried."""
+        if error is None:
+            span, self._span, self._serving, self._handled = self._span, None, False, None
+            if span is not None:
+                span.end()
+
+    def after_receive(self, frames: Sequence[Any], text: bytes | None) -> None:
+        """Start the server span, which is current until the reply."""
+        if self._serving or spans.publisher is None:
+            return  # Another frame of the same request.
+        context, name = (None, "") if text is None else read_context(text)
+        self._serving, self._carried = True, context is not None
+        self._handled = sys.exception()
+        name = name or self.find_name(frames)
+        self._span = span = new_span(name, SERVER, {"rpc.system.name": SYSTEM}, context)
+        span.start()
+
+    def close(self, socket: Any) -> None:
+        """End the span of a request that was not replied to."""
+        super().close(socket)
+        span, self._span, self._serving = self._span, None, False
+        if span is not None and not span.ended:
+            span.set(**{UNANSWERED: True})
+            span.end(sys.exception())
+
+
+class Messages(Link):
+    """State of any other socket: a producer span for each message sent, a consumer span for each received."""
+
+    def __init__(self, kind: int) -> None:
+        super().__init__(kind)
+        self._sent: Span | None = None
+        self._received: Span | None = None
+
+    def before_send(self, socket: Any, frames: Sequence[Any]) -> bytes | None:
+        """Start the producer span of a message with context."""
+        if spans.publisher is None or not (self.carrying or self.peer.before_send(socket)):
+            return None
+        name = self.find_name(frames)
+        self._sent = span = new_span(name, PRODUCER, {"messaging.system": SYSTEM})
+        if span.start(activate=False).ended:
+            return None
+        return context_frame(span, name if self.name is not None else "")
+
+    def after_send(self, error: BaseException | None = None) -> None:
+        """End the producer span."""
+        span, self._sent = self._sent, None
+        if span is not None:
+            span.end(error)
+
+    def before_receive(self) -> None:
+        """End the span of the message that was received last: its work is done."""
+        span, self._received = self._received, None
+        if span is not None:
+            span.end()
+
+    def after_receive(self, frames: Sequence[Any], text: bytes | None) -> None:
+        """Start the consumer span, which is current until the next message is asked for.
+
+        A message that is received within another span does not become current: that span goes on.
+        """
+        if text is None or is_reply(text) or spans.publisher is None:
+            return
+        context, name = read_context(text)
+        if context is None:
+            return
+        current = find_current()
+        name = name or self.find_name(frames)
+        span = new_span(name, CONSUMER, {"messaging.system": SYSTEM}, context, (context,))
+        if current is not None and not current.ended:
+            span.start(activate=False).end()
+            return
+        self._received = span
+        span.start()
+
+    def close(self, socket: Any) -> None:
+        """End the span of the last message."""
+        super().close(socket)
+        span, self._received = self._received, None
+        if span is not None:
+            span.end(sys.exception())
+
+
+def _describe_peer(socket: Any) -> dict[str, Any]:
+    """Return the attributes of requests: the address that the socket last connected to or bound."""
+    attributes: dict[str, Any] = {"rpc.system.name": SYSTEM}
+    endpoint = socket.get(zmq.LAST_ENDPOINT).rstrip(b"\0").decode("utf-8", "replace")
+    transport, _, address = endpoint.partition("://")
+    host, _, port = address.rpartition(":")
+    if transport == "tcp" and port.isdigit():
+        attributes["server.address"], attributes["server.port"] = host, int(port)
+    elif address:
+        attributes["server.address"] = address
+    return attributes
