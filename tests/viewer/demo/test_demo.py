@@ -276,6 +276,29 @@ def test_interrupted_it_leaves_no_process(number: signal.Signals) -> None:
 
 
 @pytest.mark.process
+def test_interrupted_it_leaves_one_whole_file(tmp_path: Path) -> None:
+    """After Ctrl-C the given database is complete in its file; --verbose told of each process."""
+    path = tmp_path / "shop.db"
+    with start_demo("--seconds", "60", "--verbose", "--db", str(path)) as demo:
+        for name in ("stock", "shopper"):
+            demo.read_until(f"{name} started as process")
+        demo.read_until("the shop is open")
+        wait_for(lambda: path.exists() and count_spans(path))
+        demo.process.send_signal(signal.SIGINT)
+        status, output, errors = demo.finish()
+    assert (status, output) == (130, "")
+    assert "collector ended with status 0" in errors
+    assert list(tmp_path.iterdir()) == [path]
+    assert count_spans(path) > 0
+
+
+def count_spans(path: Path) -> int:
+    """Return the number of stored spans."""
+    with open_database(path) as db:
+        return read_status(db, 0)["spans_stored"]
+
+
+@pytest.mark.process
 @needs_proc
 def test_a_service_that_dies_ends_it_with_one_line() -> None:
     """A killed service ends the demo with one line that names the service and its log."""

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from ztrace_viewer.commands.options import verbose_option
+
 
 @click.command()
 @click.option(
@@ -21,6 +23,7 @@ import click
     metavar="FILE",
     help="Database for the traces.  [default: a new file]",
 )
+@verbose_option
 def demo(seconds: float, database: Path | None) -> None:
     """Run a small traced shop of real services, and show its traces.
 

@@ -4,6 +4,7 @@ One idea: a process is known only by the object that started it, so the demo sto
 standard error goes to a log and not to the screen.
 """
 
+import logging
 import os
 import select
 import subprocess
@@ -19,6 +20,8 @@ from ztrace_viewer.interrupts import allowed
 START_S = 30.0
 #: Time for a process to end, beyond its own grace period.
 _MARGIN_S = 2.0
+
+_log = logging.getLogger(__name__)
 
 
 class ProcessError(ZtraceError):
@@ -47,6 +50,7 @@ class Child:
                 env=environment,
                 start_new_session=True,
             )
+        _log.debug("%s started as process %d, log in %s", name, self._process.pid, self.log)
 
     def wait_until_ready(self) -> str:
         """Wait until the process reports that it is ready, and return its report.
@@ -61,6 +65,7 @@ class Child:
         if not is_ready:
             raise ProcessError(f"{self.name} is not ready after {START_S:.0f} s", hint=f"see {self.log}")
         if word := pipe.readline().decode().strip():
+            _log.debug("%s is ready", self.name)
             return word
         self._process.wait()
         raise self.explain_end("did not start")
@@ -84,13 +89,21 @@ class Child:
         Returns:
             A description of the failure, empty if there was none.
         """
-        status = self.wait(lifeline.GRACE_S + _MARGIN_S)
-        self.kill()
+        try:
+            status = self.wait(lifeline.GRACE_S + _MARGIN_S)
+        finally:
+            self.kill()
+        _log.debug("%s ended with status %s", self.name, status)
         if status is None:
             return f"{self.name} had to be killed"
         if status:
             return f"{self.name} ended with status {status}: {self.last_words()}"
         return "; ".join(f"{self.name}: {line}" for line in self._read_log() if line.startswith("ztrace: "))
+
+    def end(self) -> None:
+        """Ask the process to end, and wait until it has."""
+        self.hang_up()
+        self.finish()
 
     def kill(self) -> None:
         """Kill the process if it has not ended, and close its pipes."""

@@ -15,7 +15,9 @@ _UNSEEN = re.compile(
 )
 _BLANKS = re.compile(r"[\t\n\r\v\f\u2028\u2029]+")
 #: Substitutes where the encoding has no lines and blocks.
-_ASCII = str.maketrans("│├└╴─╌░█▉▊▋▌▍▎▏▐▕▁▂▃▄▅▆▇→⇢⇠↑↓·…▸µ✗⋮\u2039\u203a", "||`--.:######||#|_.:-=+*>><^v-~>ux:<>")
+_ASCII = str.maketrans(
+    "│├└╴─╌░█▉▊▋▌▍▎▏▐▕▁▂▃▄▅▆▇→⇢⇠↑↓·…▸µ✗⋮\u2039\u203a", "||`--.:######||#|_.:-=+*>><^v-~>ux:<>"
+)
 
 
 def clean(text: str) -> str:
