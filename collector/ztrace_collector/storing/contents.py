@@ -74,14 +74,14 @@ class Contents:
                 methods = self._methods.number(account.service, columns, refusals)
                 self._unfinished.add(account.instance, columns, methods, now_ns, refusals)
             return 0
-        stored = 0 if columns is None else self._add_spans(account, columns, refusals)
+        stored = 0 if columns is None else self._add_spans(account, columns, now_ns, refusals)
         self.brought.add(account.service, len(body), stored)
         self._losses.add(account.instance, account.count(stored, header.span_count - stored))
         return stored
 
     def add_parcel(self, parcel: Parcel, now_ns: int, refusals: Refusals) -> Outcome:
         """Add spans that did not come from a publisher; of spans with the same ids, the first is kept."""
-        now_ns = min(now_ns, parcel.seen_ns) or now_ns
+        arrival_ns, now_ns = now_ns, min(now_ns, parcel.seen_ns) or now_ns
         noted = Refusals()
         for reason, number in (*parcel.refused.items(), *parcel.mended.items()):
             noted.note(reason, f"of {parcel.resource.service[:80]}", number)
@@ -101,7 +101,7 @@ class Contents:
             accepted -= noted.counts.get(UNFINISHED, 0)
             return _conclude(opened, accepted, noted, refusals)
         new = None if columns is None else self._known.without(columns)
-        stored = 0 if new is None else self._add_spans(account, new, noted)
+        stored = 0 if new is None else self._add_spans(account, new, arrival_ns, noted)
         self.brought.add(account.service, len(parcel.body), stored)
         self._losses.add(account.instance, account.take(stored, count - accepted, now_ns))
         return _conclude(stored, accepted, noted, refusals)
@@ -208,13 +208,13 @@ class Contents:
         self._known.forget()
         self._unfinished.forget()
 
-    def _add_spans(self, account: Account, columns: Columns, refusals: Refusals) -> int:
+    def _add_spans(self, account: Account, columns: Columns, now_ns: int, refusals: Refusals) -> int:
         service = account.service
         methods = self._methods.number(service, columns, refusals)
         self._spans.insert(account.instance, columns, methods)
         self._unfinished.end(columns)
         self._known.add(columns)
-        self._traces.add(service, columns, methods)
+        self._traces.add(service, columns, methods, now_ns)
         self._figures.add(columns, methods)
         self._exceptions.add(account.instance, service, columns, refusals)
         return len(columns)

@@ -1,9 +1,9 @@
 """Traces, one row each, kept up to date with every span, in whatever order and batches spans arrive.
 
-One idea: a row consists of a minimum, a maximum, sums and a set over the trace's spans, so each span is added
+One idea: a row consists of an extent in time, sums and a set over the trace's spans, so each span is added
 alone and no span is read again. The root is the span without a parent that started first (of several at once,
 the one with the lowest id). Until it arrives, the earliest span provides the method (of several at once, the
-one with the lowest method).
+one with the lowest method). `extent` has the rules of start and end.
 """
 
 import json
@@ -16,6 +16,7 @@ from typing import Any
 from ztrace.records import ERROR
 from ztrace_collector.checking.columns import Columns
 from ztrace_collector.layout import HOUR_NS
+from ztrace_collector.tables.extent import extend, set_root
 from ztrace_collector.tables.rows import Insert, Recent
 
 #: Traces kept in memory, in about 30 MB: those of some seconds at the highest rate, while the spans of most
@@ -103,8 +104,8 @@ class Traces:
         for trace_id in trace_ids:
             self._recent.pop(trace_id, None)
 
-    def add(self, service: str, columns: Columns, methods: Sequence[int]) -> None:
-        """Add a batch's spans to their traces; `write` has to follow in the same transaction."""
+    def add(self, service: str, columns: Columns, methods: Sequence[int], now_ns: int) -> None:
+        """Add a batch's spans, just received, to their traces; `write` has to follow in the transaction."""
         batch = object()
         get, written, joined = self._recent.get, self._written, self._joined[service]
         for trace_id, start_ns, end_ns, status, method, parent_id, span_id, duration_ns in zip(
@@ -128,12 +129,11 @@ class Traces:
             trace.span_count += 1
             if status == ERROR:
                 trace.error_count += 1
-            if start_ns <= trace.start_ns:
-                if trace.root_span_id is None and (start_ns < trace.start_ns or method < trace.root_method):
+            before_ns = trace.start_ns
+            if extend(trace, start_ns, end_ns, now_ns) and trace.root_span_id is None:
+                moved = trace.start_ns != before_ns
+                if moved or (start_ns == before_ns and method < trace.root_method):
                     trace.root_method = method
-                trace.start_ns = start_ns
-            if end_ns > trace.end_ns:
-                trace.end_ns = end_ns
             if parent_id is None:
                 self._add_root(trace, span_id, start_ns, duration_ns, method)
 
@@ -195,7 +195,7 @@ class Traces:
             ):
                 return
         trace.root_span_id = span_id
-        trace.root_start_ns = start_ns
+        set_root(trace, start_ns, start_ns + duration_ns)
         trace.duration_ns = duration_ns
         trace.root_method = method
 

@@ -33,7 +33,7 @@ def recomputed_traces(path: Path) -> dict[bytes, dict[str, Any]]:
         roots = [span for span in spans if span["parent_id"] is None]
         root = min(roots, key=lambda span: (span["start_ns"], span["span_id"]), default=None)
         first = min(spans, key=lambda span: (span["start_ns"], span["method"]))
-        start_ns = first["start_ns"]
+        start_ns = (root or first)["start_ns"]
         end_ns = max(span["start_ns"] + span["duration_ns"] for span in spans)
         result[key] = {
             "trace_id": key,

@@ -94,3 +94,55 @@ def test_an_unknown_process_has_no_number(tmp_path: Path, run: Run) -> None:
         if each.get("name") == "process_name"
     }
     assert names == {"svc"}
+
+
+HOUR_US, YEAR_US = 3_600_000_000, 365 * 24 * 3_600_000_000
+
+
+@pytest.mark.parametrize(
+    ("away_us", "words"),
+    [
+        (-HOUR_US, "other.server begins 1h 0m before its caller svc.client"),
+        (-START_US, "other.server begins 20717d 14h before its caller svc.client"),
+        (HOUR_US, "other.server begins 1h 0m after its caller svc.client has ended"),
+        (3 * YEAR_US, "other.server begins 1095d 0h after its caller svc.client has ended"),
+    ],
+)
+def test_a_clock_that_is_off_hides_nothing(tmp_path: Path, run: Run, away_us: int, words: str) -> None:
+    """A span with a wrong clock leaves its trace in the searches of its time, and the tree says so."""
+    home = tmp_path / "home.db"
+    off = jaeger_span(2, "server", startTime=START_US + away_us, duration=500, processID="p2")
+    bring(run, home, jaeger_span(1, "client"), off, jaeger_span(3, "inner"))
+    stretch = ("--since", "2026-09-21T14:13Z", "--until", "2026-09-21T14:14Z")
+    (found,) = json.loads(run("slow", "--db", home, "--json", *stretch).stdout)["traces"]
+    assert (found["start_ns"], found["duration_ns"]) == (START_US * 1000, 1_000_000)
+    tree = json.loads(run("show", TRACE, "--db", home, "--json").stdout)
+    assert (tree["start_ns"], tree["duration_ns"]) == (START_US * 1000, 1_000_000)
+    shown = run("show", TRACE, "--db", home).stdout.splitlines()
+    assert f"clocks differ: {words}" in shown
+    assert next(line for line in shown if line.startswith("CALL")).endswith(" 1.00ms")
+    exported = run("export", "--db", home, *stretch).stdout
+    assert exported.count('"spanId"') == 3
+
+
+def test_clocks_that_agree_are_no_matter(tmp_path: Path, run: Run) -> None:
+    """Milliseconds between two clocks, and a callee in the caller's process, are not mentioned."""
+    home = tmp_path / "home.db"
+    near = jaeger_span(2, "server", startTime=START_US - 5_000, processID="p2")
+    bring(run, home, jaeger_span(1, "client"), near, jaeger_span(3, "inner", startTime=START_US - HOUR_US))
+    assert "clocks" not in run("show", TRACE, "--db", home).stdout
+
+
+def test_a_start_of_zero_is_a_clock_that_was_never_set(tmp_path: Path, run: Run) -> None:
+    """A span that begins at 0 and ends soon after is stored; one that ends today has lost its start."""
+    home = tmp_path / "home.db"
+    bring(
+        run,
+        home,
+        jaeger_span(1, "r", startTime=0, duration=100),
+        jaeger_span(2, "c", startTime=10, duration=10),
+        jaeger_span(3, "lost", startTime=0, duration=START_US),
+    )
+    tree = json.loads(run("show", TRACE, "--db", home, "--json").stdout)
+    assert (tree["start_ns"], tree["duration_ns"], tree["span_count"]) == (0, 100_000, 2)
+    assert json.loads(run("status", "--db", home, "--json").stdout)["rejected"] == {"time": 1}

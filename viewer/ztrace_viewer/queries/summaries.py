@@ -136,13 +136,14 @@ def _summarise(db: sqlite3.Connection, trace_id: bytes, row: TraceRow | None, no
     of_open = _summarise_open(opened, now_ns)
     summary["span_count"] += of_open["span_count"]
     summary["services"] = sorted({*summary["services"], *of_open["services"]})
-    summary["start_ns"] = min(row.start_ns, of_open["start_ns"])
     root = find_root(opened)
     if root.parent_id is None and is_before(db, root, row):
+        summary["start_ns"] = root.start_ns
         summary["service"], summary["name"] = of_open["service"], of_open["name"]
         summary["duration_ns"], summary["running_ns"] = of_open["duration_ns"], of_open["running_ns"]
         summary["state"] = of_open["state"]
     elif row.root_span_id is None:
+        summary["start_ns"] = min(row.start_ns, of_open["start_ns"])
         summary["duration_ns"] = row.end_ns - summary["start_ns"]
     return summary
 
@@ -155,7 +156,7 @@ def _summarise_open(opened: list[SpanRow], now_ns: int) -> TraceSummary:
         "trace_id": root.trace_id.hex(),
         "service": root.service,
         "name": root.name,
-        "start_ns": min(span.start_ns for span in opened),
+        "start_ns": root.start_ns if root.parent_id is None else min(span.start_ns for span in opened),
         "duration_ns": None,
         "running_ns": root.running_ns(now_ns),
         "state": root.unfinished["state"],

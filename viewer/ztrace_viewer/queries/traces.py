@@ -22,7 +22,7 @@ from ztrace_viewer.queries.rows import name_columns, read
 from ztrace_viewer.queries.selection import EVERYTHING, Selection, find_methods
 from ztrace_viewer.queries.spans import find_root, read_open_spans, read_open_spans_of, read_spans
 from ztrace_viewer.queries.summaries import TraceRow, is_before, read_row, read_summary
-from ztrace_viewer.trees.missing import NO_FACTS
+from ztrace_viewer.trees.missing import Facts
 from ztrace_viewer.trees.spans import SpanRow
 from ztrace_viewer.trees.tree import build_tree, find_orphans
 
@@ -102,7 +102,7 @@ def _read_open_roots(db: sqlite3.Connection, now_ns: int) -> list[tuple[SpanRow,
 
 
 def _is_selected(root: SpanRow, row: TraceRow | None, selection: Selection) -> bool:
-    start_ns = root.start_ns if row is None else min(root.start_ns, row.start_ns)
+    start_ns = root.start_ns
     return (
         selection.service in (None, root.service)
         and selection.method in (None, root.name)
@@ -152,7 +152,7 @@ def read_tree(db: sqlite3.Connection, trace_id: bytes, now_ns: int | None = None
     rows = [*read_spans(db, "trace_id = ?", (trace_id,))]
     rows += read_open_spans_of(db, trace_id, now_ns)
     orphans = find_orphans(rows)
-    facts = read_facts(db, trace_id, orphans, now_ns) if orphans else NO_FACTS
+    facts = read_facts(db, trace_id, orphans, now_ns) if orphans else Facts(now_ns)
     exceptions = read_exceptions(db, trace_id)
     release(db)  # Building and drawing a large tree takes longer than reading it.
     return build_tree(trace_id, rows, exceptions, facts)

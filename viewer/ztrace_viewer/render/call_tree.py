@@ -18,6 +18,7 @@ from ztrace_viewer.render.critical import draw_critical_calls
 from ztrace_viewer.render.failures import draw_failure
 from ztrace_viewer.render.gaps import end_so_far, tell_complete, tell_missing, tell_unfinished
 from ztrace_viewer.render.relations import draw_links, find_outlasting
+from ztrace_viewer.render.skew import tell_skew, walk_timed
 from ztrace_viewer.render.span_events import draw_events
 from ztrace_viewer.terminal.counts import plural
 from ztrace_viewer.terminal.durations import format_duration
@@ -80,6 +81,10 @@ def draw_tree(tree: TreeDocument, width: int, limit: int | None, now_ns: int) ->
         now_ns: present time, for ages and for spans without an end.
     """
     yield from _header(tree, now_ns)
+    if skew := tell_skew(tree):
+        line = Text(skew, style="yellow")
+        line.truncate(width, overflow="ellipsis")
+        yield line
     if calls := draw_critical_calls(tree, width):
         yield calls
     hot = _find_hot(tree)
@@ -108,7 +113,8 @@ def draw_tree(tree: TreeDocument, width: int, limit: int | None, now_ns: int) ->
 
 
 def _header(tree: TreeDocument, now_ns: int) -> Iterator[Text]:
-    root = tree["roots"][0]
+    # A root that is an orphan may begin earlier.
+    root = next((root for root in tree["roots"] if root["parent_id"] is None), tree["roots"][0])
     head = Text("trace ", style="dim")
     head.append(tree["trace_id"], "not dim")
     head.append("  ")
@@ -175,8 +181,8 @@ def _lay_out(tree: TreeDocument, width: int, now_ns: int) -> _Columns:
     most = width - times - 1 if width < _BAR_FROM else (width - times) * 11 // 20
     label = max(8, min(widest, most))
     bar = width - label - times - 2 if width >= _BAR_FROM else 0
-    # Consumers may end after the root, and so may spans of skewed clocks.
-    ends = [end_so_far(span, now_ns) for span, _ in walk(tree["roots"])]
+    # Consumers may end after the root. Times of another clock would make all others too small to see.
+    ends = [end_so_far(span, now_ns) for span in walk_timed(tree)] or [tree["start_ns"]]
     scale = Scale(tree["start_ns"], max(*ends, tree["start_ns"] + 1), bar)
     outlasting = find_outlasting(tree["roots"], now_ns)
     return _Columns(label, self_time, scale, now_ns, tree["trace_id"], outlasting)

@@ -6,9 +6,11 @@ as parent or form a circle; positions cannot, so each row comes out exactly once
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 from ztrace.records import ERROR, UNFINISHED
+from ztrace_collector.tables.extent import extend, set_root
 from ztrace_viewer.documents.exceptions import ExceptionDocument
 from ztrace_viewer.documents.trees import (
     FlatTreeDocument,
@@ -48,6 +50,7 @@ def build_tree(
         The tree, with roots and children in the order of their start. A span whose parent is not stored is a
         root, with the reason in ``missing``.
     """
+    rows = list(rows)
     ordered = sorted(rows, key=lambda row: row.start_ns)
     parents, entries = _find_parents(ordered, facts)
     children: list[list[int]] = [[] for _ in ordered]
@@ -57,6 +60,7 @@ def build_tree(
     roots = [position for position, parent in enumerate(parents) if parent is None]
     critical_ns = find_critical(ordered, children, roots)
     left = dict(exceptions)
+    extent = find_extent(rows, facts.now_ns)
     spans = [make_span(row, left.pop(row.span_id, None)) for row in ordered]
     for position, row in enumerate(ordered):
         below = [ordered[child] for child in children[position]]
@@ -65,8 +69,8 @@ def build_tree(
         spans[position]["children"] = [spans[child] for child in children[position]]
     return {
         "trace_id": trace_id.hex(),
-        "start_ns": ordered[0].start_ns,
-        "duration_ns": _duration(ordered),
+        "start_ns": extent.start_ns,
+        "duration_ns": _duration(ordered, extent),
         "services": sorted({row.service for row in ordered}),
         "span_count": len(ordered),
         "error_count": sum(row.status == ERROR for row in ordered),
@@ -121,19 +125,46 @@ def cover(intervals: Iterable[tuple[int, int]], start_ns: int, end_ns: int) -> l
     return union
 
 
-def _duration(ordered: Sequence[SpanRow]) -> int | None:
+@dataclass(slots=True)
+class Extent:
+    """Start and end of a tree, as `ztrace_collector.tables.extent` has them."""
+
+    start_ns: int
+    end_ns: int
+    root_start_ns: int | None = None
+
+
+def find_extent(rows: Sequence[SpanRow], now_ns: int) -> Extent:
+    """Return the extent of a tree, by the rules by which the collector keeps that of a trace.
+
+    Args:
+        rows: the spans in the order of storing, at least one.
+        now_ns: present time, by which a span lies in the future; 0 if unknown.
+    """
+    now_ns = now_ns or max(row.end_ns for row in rows)
+    extent, root = Extent(rows[0].start_ns, rows[0].end_ns), None
+    for row in rows:
+        extend(extent, row.start_ns, row.end_ns, now_ns)
+        if row.parent_id is None and (root is None or _root_key(row) < _root_key(root)):
+            root = row
+            set_root(extent, row.start_ns, row.end_ns)
+    return extent
+
+
+def _root_key(row: SpanRow) -> tuple[int, bytes, bool, int]:
+    return row.start_ns, row.span_id, row.duration_ns is None, row.duration_ns or 0
+
+
+def _duration(ordered: Sequence[SpanRow], extent: Extent) -> int | None:
     """Return the duration of the earliest root, None while it is open; without a root, the extent of all.
 
     The collector writes the same into ``traces``, so lists and trees agree.
     """
     roots = [row for row in ordered if row.parent_id is None]
     if roots:
-        root = min(
-            roots, key=lambda row: (row.start_ns, row.span_id, row.duration_ns is None, row.duration_ns)
-        )
-        return root.duration_ns
-    ended = [row.end_ns for row in ordered if row.duration_ns is not None]
-    return max(ended) - ordered[0].start_ns if ended else None
+        return min(roots, key=_root_key).duration_ns
+    is_open = all(row.duration_ns is None for row in ordered)
+    return None if is_open else extent.end_ns - extent.start_ns
 
 
 def _find_parents(ordered: Sequence[SpanRow], facts: Facts) -> tuple[list[int | None], list[Missing]]:

@@ -30,9 +30,12 @@ from ztrace_collector.otlp.mapping.error_events import read_exception
 from ztrace_collector.otlp.mapping.exception_form import read_record
 from ztrace_collector.otlp.mapping.values import read_attributes
 from ztrace_collector.refusals import END_BEFORE_START
+from ztrace_collector.tables.extent import FAR_NS
 
 #: Key of the details with the end of a span that ended before it started.
 _END_NS = "end_ns"
+#: End of the time that a clock shows which was never set.
+_UNSET_NS = FAR_NS
 #: Placeholder for a time that is missing or too large, which the store refuses.
 _NO_TIME = -1
 
@@ -139,9 +142,12 @@ def _read_span(span: Span, common: dict[str, Any], is_own: bool) -> records.Span
 
 
 def _read_times(span: Span) -> tuple[int, int | None]:
-    """Return start and duration, which may be negative; a time of 0 counts as missing."""
+    """Return start and duration, which may be negative; a time of 0 counts as missing.
+
+    A clock that was never set begins at 0 as well; such a span ends soon after.
+    """
     start_ns, end_ns = span.start_time_unix_nano, span.end_time_unix_nano
-    if not 0 < start_ns <= INT64_MAX or not end_ns:
+    if start_ns > INT64_MAX or not end_ns or (not start_ns and end_ns > _UNSET_NS):
         return _NO_TIME, 0
     return start_ns, end_ns - start_ns
 

@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ztrace_collector.layout import MINUTE_NS
+from ztrace_collector.layout import HOUR_NS, MINUTE_NS
 from ztrace_viewer.queries.candidates import Candidate, Wanted, explain_end, read_pages
 from ztrace_viewer.queries.deadline import Deadline
 from ztrace_viewer.queries.figures import find_minutes
@@ -20,6 +20,8 @@ from ztrace_viewer.web.jaeger.parameters import Question
 
 #: Traces whose spans one statement reads.
 CHUNK = 200
+#: Time by which the clock of a span may be behind that of its trace's root: an hour, and the longest span.
+SKEW_NS = 2 * HOUR_NS
 
 
 class Found(NamedTuple):
@@ -90,7 +92,7 @@ def _may_match(trace: Candidate, names: _Names) -> bool:
     """Return whether any of the methods was called during a trace."""
     if names.minutes is None:
         return True
-    first = bisect_left(names.minutes, trace.start_ns // MINUTE_NS)
+    first = bisect_left(names.minutes, (trace.start_ns - SKEW_NS) // MINUTE_NS)
     return first < len(names.minutes) and names.minutes[first] <= trace.end_ns // MINUTE_NS
 
 
@@ -104,5 +106,5 @@ def _find_names(db: sqlite3.Connection, question: Question) -> _Names:
     methods = find_operations(db, question.service, question.operation)
     if question.operation is None:
         return _Names(service, methods, None)
-    # Spans count in the minute they ended in, which is not before their trace began.
-    return _Names(service, methods, find_minutes(db, methods, question.start_ns))
+    # Spans count in the minute they ended in, which by their clock is not long before their trace began.
+    return _Names(service, methods, find_minutes(db, methods, question.start_ns - SKEW_NS))
