@@ -1,25 +1,15 @@
 """Publishers' sockets, for tests of the collector's socket."""
 
-import time
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import zmq
 
 from tests.collector.messages import Sender
+from tests.ztrace.waiting import wait_for
 from ztrace.wire import TOPIC, unpack_acks
 
 #: Longer than any condition takes: only a failing test reaches it.
 DEADLINE_S = 20
-
-
-def wait_for(condition: Callable[[], Any]) -> Any:
-    """Poll until the condition is true, and return its result."""
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not (result := condition()):
-        assert time.monotonic() < deadline_s, "timed out"
-        time.sleep(0.005)
-    return result
 
 
 class Peer:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.collector.messages import EPOCH_NS, rows
-from tests.collector.peers import wait_for
+from tests.ztrace.waiting import wait_for
 from ztrace_collector.layout import HOUR_NS, SECOND_NS
 from ztrace_collector.service import Collector, Options
 from ztrace_collector.storing.retention import Limits

@@ -23,7 +23,8 @@ from tests.collector.defective import MARK, NUMBER
 from tests.collector.messages import is_balanced, make_open, make_span, refusals, row, rows, span_id, trace_id
 from tests.collector.otlp.requests import make_request
 from tests.collector.otlp.requests import make_span as make_otlp_span
-from tests.collector.peers import Connect, wait_for
+from tests.collector.peers import Connect
+from tests.ztrace.waiting import wait_for
 from ztrace.records import ERROR, RAISED, ExceptionRecord
 
 pytestmark = pytest.mark.process

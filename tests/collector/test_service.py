@@ -16,7 +16,8 @@ import pytest
 
 from tests.collector.disks import fill, small_disk
 from tests.collector.messages import Sender, is_balanced, make_span, refusals, row, rows
-from tests.collector.peers import Connect, wait_for
+from tests.collector.peers import Connect
+from tests.ztrace.waiting import wait_for
 from ztrace.errors import DatabaseForeign, DatabaseInUse, EndpointError
 from ztrace.wire import TOPIC
 from ztrace_collector.receiving import connections

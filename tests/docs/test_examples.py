@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -14,6 +14,7 @@ from typing import TypeVar
 import pytest
 
 from tests.docs import pages
+from tests.ztrace.waiting import wait_for
 from ztrace_viewer.documents.trees import SpanDocument, TreeDocument
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.groups import list_groups
@@ -29,15 +30,6 @@ ZTRACE = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
 DEADLINE_S = 30
 
 _T = TypeVar("_T")
-
-
-def wait_for(condition: Callable[[], _T]) -> _T:
-    """Poll until the condition is true, and return its result."""
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not (result := condition()):
-        assert time.monotonic() < deadline_s, "timed out"
-        time.sleep(0.02)
-    return result
 
 
 class Bench:

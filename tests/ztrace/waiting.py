@@ -5,15 +5,15 @@ from collections.abc import Callable
 from typing import TypeVar
 
 #: Longer than any condition takes: only a failing test reaches it.
-DEADLINE_S = 20.0
+DEADLINE_S = 30.0
 
 T = TypeVar("T")
 
 
-def wait_for(condition: Callable[[], T]) -> T:
-    """Poll until the condition is true, and return its result."""
+def wait_for(condition: Callable[[], T], why: Callable[[], object] = lambda: "timed out") -> T:
+    """Poll until the condition is true, and return its result; on timeout fail with `why`."""
     deadline_s = time.monotonic() + DEADLINE_S
     while not (result := condition()):
-        assert time.monotonic() < deadline_s, "timed out"
+        assert time.monotonic() < deadline_s, why()
         time.sleep(0.002)
     return result

@@ -4,16 +4,15 @@ import os
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import ztrace
 from tests.collector.messages import refusals, row, rows
+from tests.ztrace.waiting import wait_for
 from ztrace.enrolment import Enrolment
 from ztrace.publishing import worker
 from ztrace_collector.receiving.keys import KeyFolder
@@ -34,15 +33,6 @@ for step in range(int(sys.argv[1])):
     time.sleep(0.02)
 ztrace.shutdown(2)
 """
-
-
-def wait_for(condition: Callable[[], Any]) -> Any:
-    """Poll until the condition is true, and return its result."""
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not (result := condition()):
-        assert time.monotonic() < deadline_s, "timed out"
-        time.sleep(0.02)
-    return result
 
 
 @pytest.fixture

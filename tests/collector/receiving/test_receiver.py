@@ -8,10 +8,10 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import pytest
 import zmq
@@ -19,6 +19,7 @@ from zmq.utils import z85
 
 from tests.collector.messages import Sender, make_span
 from tests.faults import rubbish
+from tests.ztrace.waiting import wait_for
 from ztrace.enrolment import Enrolment
 from ztrace.errors import EndpointError, SettingsError, WireError
 from ztrace.wire import TOPIC, unpack_acks, unpack_header
@@ -28,15 +29,6 @@ from ztrace_collector.receiving.receiver import Receiver, check_endpoint
 
 #: Longer than any condition takes: only a failing test reaches it.
 DEADLINE_S = 20
-
-
-def wait_for(condition: Callable[[], Any]) -> Any:
-    """Poll until the condition is true, and return its result."""
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not (result := condition()):
-        assert time.monotonic() < deadline_s, "timed out"
-        time.sleep(0.005)
-    return result
 
 
 class Door:

@@ -8,15 +8,15 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import pytest
 
+from tests.ztrace.waiting import wait_for
 from ztrace.errors import ZtraceError
 from ztrace_viewer.cli import run
 from ztrace_viewer.queries.database import open_database
@@ -39,15 +39,6 @@ CHILDREN = {"collector", "front", "orders", "billing", "stock", "mail", "shopper
 needs_proc = pytest.mark.skipif(
     not Path("/proc/self/environ").exists(), reason="looks for processes in /proc"
 )
-
-
-def wait_for(condition: Callable[[], Any]) -> Any:
-    """Poll until the condition is true, and return its result."""
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not (result := condition()):
-        assert time.monotonic() < deadline_s, "timed out"
-        time.sleep(0.01)
-    return result
 
 
 @dataclass(frozen=True)

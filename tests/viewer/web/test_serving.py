@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -18,17 +18,10 @@ import pytest
 from tests.viewer.commands.test_process import MAIN, environment, ztrace
 from tests.viewer.stored import NOON, checkout, span, store, trace_id
 from tests.viewer.web.serving import DEADLINE_S, TOKEN, Site, served
+from tests.ztrace.waiting import wait_for
 from ztrace_collector.otlp.listening.http_connections import MAX_CONNECTIONS
 
 pytestmark = pytest.mark.process
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    """Poll until a condition is true."""
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not is_so():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.02)
 
 
 def test_a_database_that_is_not_there_yet(tmp_path: Path) -> None:
@@ -95,7 +88,7 @@ def test_it_ends_although_an_answer_is_being_made(tmp_path: Path) -> None:
         asked = [pool.submit(is_answered, site, f"/api/v3/traces/{trace_id(1).hex()}") for _ in range(12)]
         # All of them take many times longer.
         started_s = cpu_s(site.process.pid)
-        wait_until(lambda: cpu_s(site.process.pid) > started_s + 0.3)
+        wait_for(lambda: cpu_s(site.process.pid) > started_s + 0.3)
         begin_s = time.monotonic()
         site.process.send_signal(signal.SIGINT)
         assert site.process.wait(DEADLINE_S) == 0
@@ -230,7 +223,7 @@ def test_it_ends_with_a_collector_that_is_killed(tmp_path: Path) -> None:
         assert is_served(site)
         process.kill()
         process.wait(DEADLINE_S)
-        wait_until(lambda: not is_served(site))
+        wait_for(lambda: not is_served(site))
 
 
 def test_a_collector_goes_on_without_it(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Self, TypeVar
 from tests.ztrace.middleware.zerorpc.journal import Entry, read_events, read_journals
 from tests.ztrace.middleware.zerorpc.origins import Places, Ways, compare_ways
 from tests.ztrace.middleware.zerorpc.trees import Node, Unlogged, compare, predict_scenario
+from tests.ztrace.waiting import wait_for
 from ztrace.middleware import carriers
 from ztrace_viewer.documents.status import StatusDocument
 from ztrace_viewer.documents.trees import TreeDocument
@@ -36,15 +36,6 @@ _COLLECT = (
 )
 
 T = TypeVar("T")
-
-
-def wait_for(condition: Callable[[], T], why: Callable[[], object] = lambda: "timed out") -> T:
-    """Poll until the condition is true, and return its result; on timeout fail with `why`."""
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not (result := condition()):
-        assert time.monotonic() < deadline_s, why()
-        time.sleep(0.005)
-    return result
 
 
 class Child:

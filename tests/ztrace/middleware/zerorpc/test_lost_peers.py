@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from tests.ztrace.middleware.zerorpc.fleet import Child, Fleet, Outcome, run_both, wait_for
+from tests.ztrace.middleware.zerorpc.fleet import Child, Fleet, Outcome, run_both
 from tests.ztrace.middleware.zerorpc.journal import read_journals
 from tests.ztrace.middleware.zerorpc.trees import (
     Unlogged,
@@ -17,6 +17,7 @@ from tests.ztrace.middleware.zerorpc.trees import (
     predict_served,
     ways,
 )
+from tests.ztrace.waiting import wait_for
 
 pytestmark = pytest.mark.process
 

@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from tests.ztrace.middleware.zerorpc.fleet import Fleet, run_both, wait_for
+from tests.ztrace.middleware.zerorpc.fleet import Fleet, run_both
 from tests.ztrace.middleware.zerorpc.journal import read_journals
 from tests.ztrace.middleware.zerorpc.trees import Unlogged, find, origins, ways
+from tests.ztrace.waiting import wait_for
 from ztrace_viewer.documents.trees import TreeDocument
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.trees.tree import walk

@@ -6,9 +6,10 @@ import msgpack
 import pytest
 import zmq
 
-from tests.ztrace.middleware.zerorpc.fleet import Fleet, Outcome, wait_for
+from tests.ztrace.middleware.zerorpc.fleet import Fleet, Outcome
 from tests.ztrace.middleware.zerorpc.journal import Entry, read_journals
 from tests.ztrace.middleware.zerorpc.trees import Unlogged, compare, find, predict_served, ways
+from tests.ztrace.waiting import wait_for
 
 pytestmark = pytest.mark.process
 
