@@ -39,6 +39,13 @@ LIBRARIES = {
         modules=("concurrent.futures.thread", "concurrent.futures.process", "multiprocessing.pool"),
         system="multiprocessing",
     ),
+    "managers": Library(
+        "ztrace.middleware.managers",
+        modules=("multiprocessing.managers",),
+        packages=("multiprocessing",),
+        system="multiprocessing",
+        remote_error="RemoteError",
+    ),
     "gevent": Library("ztrace.middleware.gevent", modules=("gevent",)),
     "zmq": Library(
         middleware="ztrace.middleware.zmq",

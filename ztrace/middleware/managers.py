@@ -1,0 +1,248 @@
+"""Middleware for managers of the multiprocessing package: client and server spans of calls through proxies.
+
+One idea: both ends send a pickle, and ``pickle.loads`` ignores what follows one. So the request's context and
+the reply travel as trailers, which peers without ztrace do not notice. A connection gets another class, which
+adds and reads them where the bytes pass: at the client during a call, at the server for its whole life. The
+code of the package runs unchanged, and so do its tracebacks, which a server sends as text.
+
+Calls of managers, as ``create`` and ``incref``, and those for the value of an object (``#GETVALUE``) are
+internal, and not traced.
+
+Source: managers.py and connection.py of CPython 3.11 to 3.13.
+"""
+
+import functools
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.managers import BaseProxy, RemoteError, Server
+from typing import Any
+
+from ztrace import diagnostics, spans
+from ztrace.exceptions import messages
+from ztrace.exceptions.tracebacks import take_off_frame
+from ztrace.lifecycle.recovery import insist
+from ztrace.middleware.carriers import context_text, read_context_text
+from ztrace.middleware.kit import new_span
+from ztrace.middleware.replies import reply_text, take_reply
+from ztrace.middleware.trailers import make_trailer, read_trailer
+from ztrace.spans import CLIENT, SERVER, Span
+
+#: Value of ``rpc.system.name``.
+_SYSTEM = "multiprocessing"
+
+
+class _Calling(Connection):  # type: ignore[type-arg,unused-ignore]
+    """A client's connection during a call.
+
+    Attributes:
+        _ztrace_trailer: of the request.
+        _ztrace_reply: text of the reply, once it has arrived.
+    """
+
+    _ztrace_trailer: bytes
+    _ztrace_reply: bytes | None
+
+    def _send_bytes(self, buf: Any) -> None:
+        super()._send_bytes(b"".join((buf, self._ztrace_trailer)))  # type: ignore[misc]
+
+    def _recv_bytes(self, maxsize: int | None = None) -> Any:
+        received = super()._recv_bytes(maxsize)  # type: ignore[misc]
+        self._ztrace_reply = read_trailer(received.getbuffer())
+        return received
+
+
+class _Serving(Connection):  # type: ignore[type-arg,unused-ignore]
+    """A server's connection to one client.
+
+    Attributes:
+        _ztrace_context: text of the request's context, None if the client sent none.
+        _ztrace_error: exception that the request failed with.
+        _ztrace_span: of the request; None between two requests.
+    """
+
+    _ztrace_context: bytes | None = None
+    _ztrace_error: BaseException | None = None
+    _ztrace_span: Span | None = None
+
+    def recv(self) -> Any:
+        """Receive a request, and start its span."""
+        try:
+            request = super().recv()
+            self._ztrace_begin(request)
+            return request
+        except BaseException as exception:
+            take_off_frame(exception)
+            raise
+
+    def send(self, obj: Any) -> None:
+        """Send the outcome of a request."""
+        try:
+            self._ztrace_note(obj)
+            super().send(obj)
+        except BaseException as exception:
+            take_off_frame(exception)
+            raise
+
+    def _recv_bytes(self, maxsize: int | None = None) -> Any:
+        received = super()._recv_bytes(maxsize)  # type: ignore[misc]
+        self._ztrace_context = read_trailer(received.getbuffer())
+        return received
+
+    def _send_bytes(self, buf: Any) -> None:
+        """Send an outcome that could be pickled; the span ends before, and the reply follows."""
+        trailer = self._ztrace_end()
+        super()._send_bytes(b"".join((buf, trailer)) if trailer else buf)  # type: ignore[misc]
+
+    def _ztrace_begin(self, request: Any) -> None:
+        try:
+            self._ztrace_error = None
+            name: Any = request[1] if type(request) is tuple and len(request) == 4 else None
+            if spans.publisher is not None and _is_traced(name):
+                parent = read_context_text(self._ztrace_context)
+                self._ztrace_span = new_span(name, SERVER, {"rpc.system.name": _SYSTEM}, parent)
+                self._ztrace_span.start()
+        except Exception:
+            diagnostics.contain("managers")
+
+    def _ztrace_note(self, outcome: Any) -> None:
+        """Note the exception in an outcome; a text about one that cannot be pickled is not another one."""
+        try:
+            if self._ztrace_span is not None and self._ztrace_error is None:
+                kind, result = outcome
+                if kind == "#ERROR":
+                    self._ztrace_error = result
+                elif kind != "#RETURN" and kind != "#PROXY":
+                    self._ztrace_error = _error_of(result)
+        except Exception:
+            diagnostics.contain("managers")
+
+    def _ztrace_end(self) -> bytes:
+        span, error = self._ztrace_span, self._ztrace_error
+        if span is None:
+            return b""
+        try:
+            if error is None:
+                text = reply_text(span)
+                span.end()
+            else:
+                span.reply()  # Recording the exception is not part of the method's time.
+                span.end(error)
+                text = reply_text(span, error)
+            self._ztrace_span = self._ztrace_error = None
+            return make_trailer(text.encode("ascii")) if self._ztrace_context else b""
+        except Exception:
+            diagnostics.contain("managers")
+            return b""
+
+
+def _is_traced(name: object) -> bool:
+    """Return whether a method is the program's, and not the package's own."""
+    return type(name) is str and name[:1] != "#"
+
+
+def _error_of(text: str) -> RemoteError:
+    """Return an exception for one of which only the traceback is known, as text."""
+    error = RemoteError(text)
+    name, _, message = text.rstrip().rpartition("\n")[2].partition(": ")
+    messages.describe_remote(error, name, message)
+    return error
+
+
+def install() -> None:
+    """Patch proxies, and the servers that start to serve a client from now on, once."""
+    _wrap_managers()
+
+
+@functools.cache
+def _wrap_managers() -> None:
+    BaseProxy._callmethod = _wrap_call(BaseProxy._callmethod)  # type: ignore[method-assign]
+    server: Any = Server
+    server.serve_client = _wrap_serve(server.serve_client)
+
+
+def _wrap_call(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def _callmethod(self: Any, methodname: str, args: Any = (), kwds: Any = {}) -> Any:  # noqa: B006 as it is
+        span = connection = None
+        try:
+            try:
+                if spans.publisher is not None and _is_traced(methodname):
+                    span = new_span(methodname, CLIENT, _attributes_of(self))
+                    span.start(activate=False)
+                    if not span.ended:
+                        connection = _connect(self)
+                        if connection is not None:
+                            _carry(connection, span)
+                result = original(self, methodname, args, kwds)
+            except BaseException as exception:
+                take_off_frame(exception)
+                _end(span, connection, exception)
+                raise
+            if span is not None:
+                _end(span, connection)
+            return result
+        except BaseException as exception:
+            insist(_end, span, connection, exception)  # An exception may have arrived in the code above.
+            raise
+
+    return _callmethod
+
+
+def _connect(proxy: Any) -> Any:
+    """Return this thread's connection of a proxy; None if a call is under way or the form is another."""
+    if not hasattr(proxy._tls, "connection"):
+        proxy._connect()
+    connection = proxy._tls.connection
+    return connection if type(connection) is Connection else None
+
+
+def _carry(connection: Any, span: Span) -> None:
+    connection._ztrace_trailer = make_trailer(context_text(span))
+    connection._ztrace_reply = None
+    connection.__class__ = _Calling
+
+
+def _end(span: Span | None, connection: Any, exception: BaseException | None = None) -> None:
+    """End a call, and give the connection its own class again."""
+    if span is None:
+        return
+    try:
+        if connection is not None and type(connection) is _Calling:
+            connection.__class__ = Connection  # type: ignore[assignment]
+            take_reply(span, connection._ztrace_reply, exception)
+            del connection._ztrace_trailer, connection._ztrace_reply
+    except Exception:
+        diagnostics.contain("managers")
+    span.end(exception)
+
+
+def _attributes_of(proxy: Any) -> dict[str, Any]:
+    attributes: dict[str, Any] = {"rpc.system.name": _SYSTEM}
+    try:
+        token = proxy._token
+        address = token.address
+        if type(address) is tuple:
+            attributes["server.address"], attributes["server.port"] = address
+        elif type(address) is str:
+            attributes["server.address"] = address
+        attributes["multiprocessing.type"] = token.typeid
+    except Exception:
+        diagnostics.contain("managers")
+    return attributes
+
+
+def _wrap_serve(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def serve_client(self: Any, conn: Any) -> Any:
+        try:
+            if type(conn) is Connection:
+                conn.__class__ = _Serving
+            return original(self, conn)
+        except BaseException as exception:
+            take_off_frame(exception)
+            span = getattr(conn, "_ztrace_span", None)
+            if span is not None:  # The method has ended the thread.
+                insist(span.end, exception)
+            raise
+
+    return serve_client
