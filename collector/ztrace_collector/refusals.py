@@ -33,7 +33,12 @@ NAME, TIME, STATUS = "name", "time", "status"
 UNFINISHED = "unfinished"
 #: Reasons for correcting a span, with a value replaced, truncated or left out.
 UTF8, LONG_NAME, ATTRIBUTES, LARGE_ATTRIBUTES = "utf8", "long_name", "attributes", "large_attributes"
-LINKS, EXCEPTION, TOO_MANY_NAMES = "links", "exception", "too_many_names"
+LINKS, EXCEPTION, TOO_MANY_NAMES, TOO_MANY_GROUPS = (
+    "links",
+    "exception",
+    "too_many_names",
+    "too_many_groups",
+)
 DETAILS, LARGE_DETAILS, END_BEFORE_START = "details", "large_details", "end_before_start"
 
 DOOR_REASONS = (
@@ -57,6 +62,7 @@ MENDED_REASONS = (
     LINKS,
     EXCEPTION,
     TOO_MANY_NAMES,
+    TOO_MANY_GROUPS,
     DETAILS,
     LARGE_DETAILS,
     END_BEFORE_START,

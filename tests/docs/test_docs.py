@@ -94,9 +94,11 @@ def test_every_option_is_documented_with_its_default(name: str) -> None:
         elif isinstance(option.default, (str, int, float)):
             default = f"`{option.default}`"
         else:
-            default = {("demo", "database"): "a new file", ("tail", "since"): "now"}.get(
-                (name, option.name or ""), "none"
-            )
+            default = {
+                ("demo", "database"): "a new file",
+                ("tail", "since"): "now",
+                ("status", "limit"): "50, 20",
+            }.get((name, option.name or ""), "none")
         expected[f"{option.opts[-1]}{argument}"] = default
     assert documented == expected
 
@@ -247,6 +249,9 @@ LIMITS = [
     ("Limits of the collector", "write-ahead log", f"{log.SHARE:.0%}"),
     ("Limits of the collector", "write-ahead log", f"{log.MAX_BYTES >> 20} MiB"),
     ("Limits of the collector", "names of a service", methods.MAX_METHODS),
+    ("Limits of the collector", "error groups of a service", groups.MAX_OF_SERVICE),
+    ("Limits of the collector", "error groups of a service", groups.MAX_GROUPS),
+    ("Limits of the collector", "groups `(other)`", groups.MAX_SHARED),
     ("Limits of the collector", "time spent on deleting", f"{retention.SHARE:.0%}"),
     ("Limits of the collector", "time spent on deleting", f"{retention.LATE_SHARE:.0%}"),
     ("Limits of the collector", "distrust of a clock that jumps ahead", f"{retention.DOUBT_S:,.0f} s"),

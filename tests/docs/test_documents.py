@@ -216,6 +216,9 @@ def test_status(ask: Ask) -> None:
         check(loss, "Loss")
     for publisher in document["publishers"]:
         check(publisher, "Publisher")
+    for service in document["services"]:
+        check(service, "Publishers of a service")
+    assert sum(service["publishers"] for service in document["services"]) == document["publisher_count"] == 8
     (destination,) = document["destinations"]
     check(destination, "Destination")
     assert destination["refusals"]

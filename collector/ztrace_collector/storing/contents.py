@@ -148,12 +148,13 @@ class Contents:
                 self._losses.add(account.instance, account.take(0, count, now_ns))
         return Outcome(0, 0, {INTERNAL_ERROR: count})
 
-    def write(self, span_count: int, arrival_ns: int) -> dict[bytes, int]:
+    def write(self, span_count: int, arrival_ns: int, refusals: Refusals) -> dict[bytes, int]:
         """Write the rows of everything added.
 
         Args:
             span_count: number of spans stored in this transaction.
             arrival_ns: time of their arrival, by `ztrace_collector.storing.clocks.Age`.
+            refusals: counts what is corrected.
 
         Returns:
             The next sequence number of each incarnation that sent something.
@@ -164,7 +165,7 @@ class Contents:
             self._arrivals.write(new_traces[0], arrival_ns)
         self._unfinished.write()
         self._figures.write()
-        self._exceptions.write()
+        self._exceptions.write(refusals)
         self._losses.write()
         acknowledgements = self.publishers.write()
         self._db.executemany(
@@ -181,6 +182,8 @@ class Contents:
         """Drop a table's rows from memory, between transactions, after rows were deleted by other means."""
         if table == "method_figures":
             self._figures.forget()
+        elif table == "exception_groups":
+            self._exceptions.forget()
         elif table == "losses":
             self._losses.forget()
         elif table == "publishers":

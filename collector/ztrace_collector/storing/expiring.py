@@ -263,6 +263,7 @@ def _delete_minutes(store: Store, before_ns: int) -> Iterator[None]:
                     db.execute("DELETE FROM exception_samples WHERE exception_group = ?", (group,))
                 last = group
         if not groups:
+            store.forget("exception_groups")
             return
         yield
 

@@ -174,13 +174,13 @@ class Exceptions:
                 )
             )
 
-    def write(self) -> None:
+    def write(self, refusals: Refusals) -> None:
         """Write the exceptions, and their effects on groups and on exceptions stored before."""
         if not self._occurrences:
             return
         occurrences, self._occurrences = self._occurrences, []
         moves = self._derive(occurrences)
-        new = self._count_origins(occurrences)
+        new = self._count_origins(occurrences, refusals)
         self._insert(occurrences)
         self._find_uncaught(occurrences, new, self._move(moves))
         self._groups.write()
@@ -241,7 +241,7 @@ class Exceptions:
         if gone and found is not None and found.group is not None:
             self._groups.count_uncaught(found.group, found.at_ns, -1)
 
-    def _count_origins(self, occurrences: Sequence[_Occurrence]) -> list[Key]:
+    def _count_origins(self, occurrences: Sequence[_Occurrence], refusals: Refusals) -> list[Key]:
         """Count new origins, and assign their groups to exceptions that were stored before them."""
         new: list[Key] = []
         for occurrence in occurrences:
@@ -250,7 +250,7 @@ class Exceptions:
                 continue
             sample = Sample(occurrence.at_ns, *key)
             origin = Origin(occurrence.failure, occurrence.service, occurrence.name, occurrence.kind, sample)
-            group = self._groups.add(origin)
+            group = self._groups.add(origin, refusals)
             self._found[key] = _Found(group, occurrence.at_ns)
             new.append(key)
             waiting = self._db.execute(

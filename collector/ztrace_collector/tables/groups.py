@@ -2,8 +2,11 @@
 
 One idea: a group is read when an occurrence is added, written at the end of the same transaction, and not
 kept in memory. So a change by another program (`ztrace_collector.storing.resolving`) is never overwritten.
+Beyond a thousand groups of a service, its further errors share one: types or lines of code that are generated
+would make a group for every occurrence.
 """
 
+import hashlib
 import json
 import sqlite3
 from collections import Counter, defaultdict
@@ -12,11 +15,17 @@ from typing import NamedTuple
 
 from ztrace_collector.checking.failures import Failure
 from ztrace_collector.layout import MINUTE_NS, OPEN, REGRESSED, RESOLVED
+from ztrace_collector.refusals import TOO_MANY_GROUPS, Refusals
 from ztrace_collector.tables.grouping import fingerprint, template, widen
 from ztrace_collector.tables.samples import Sample, choose_samples
 
 #: Maximum of services listed for a group.
 MAX_SERVICES = 100
+#: Maximum of groups of a service, and of all: more than anyone reads. Beside them are the shared groups, of
+#: which there are `MAX_SHARED` at most; the services beyond share one.
+MAX_OF_SERVICE, MAX_GROUPS, MAX_SHARED = 1_000, 10_000, 1_000
+#: Type of a shared group, and what is shown as its message, before that of the latest occurrence.
+OTHER, OTHER_TEMPLATE = "(other)", "one of the further errors of a service with too many kinds of errors"
 
 _WRITE = (
     "UPDATE exception_groups SET count = count + ?, uncaught_count = uncaught_count + ?, first_ns = ?,"
@@ -41,6 +50,14 @@ _LATEST = (
     " exceptions.span_id DESC LIMIT 1"
 )
 _FIRST = f"SELECT at_ns, trace_id, span_id FROM exceptions {_ORIGINS}, trace_id, span_id LIMIT 1"
+
+
+def _shared_message(type_: str, message: str) -> str:
+    return f"{type_}: {message}" if type_ else message
+
+
+def _shared_key(service: str) -> str:
+    return hashlib.sha256(json.dumps([OTHER, service]).encode()).hexdigest()[:16]
 
 
 class Origin(NamedTuple):
@@ -104,7 +121,10 @@ class _Group:
             self.latest, self.shown = sample, origin
         if self.state == RESOLVED and sample.at_ns > (self.resolved_ns or 0):
             self.state = REGRESSED
-        self.template = template(message) if self.template is None else widen(self.template, message)
+        if origin.failure.type == OTHER:
+            self.template = OTHER_TEMPLATE
+        else:
+            self.template = template(message) if self.template is None else widen(self.template, message)
 
 
 class Groups:
@@ -118,17 +138,39 @@ class Groups:
         #: By group and minute: new occurrences, and occurrences, new or old, now known to be uncaught.
         self._minutes: Counter[tuple[int, int]] = Counter()
         self._uncaught: Counter[tuple[int, int]] = Counter()
+        #: Number of groups by service, and shared ones under `OTHER`; empty until it is needed.
+        self._numbers: Counter[str] = Counter()
 
     def forget(self) -> None:
-        """Drop everything from memory, after a transaction or a rollback."""
+        """Drop everything from memory after a rollback, or after groups were deleted by other means."""
+        self._clear()
+        self._numbers.clear()
+
+    def _clear(self) -> None:
         self._by_id.clear()
         self._ids.clear()
         self._minutes.clear()
         self._uncaught.clear()
 
-    def add(self, origin: Origin) -> int:
+    def add(self, origin: Origin, refusals: Refusals) -> int:
         """Count an occurrence, and return the id of its group, which is created for the first one."""
-        group = self._find(fingerprint(origin.service, origin.failure, origin.name), origin)
+        key = fingerprint(origin.service, origin.failure, origin.name)
+        group = self._find(key)
+        if group is None and not self._has_room(origin.service):
+            failure = origin.failure
+            refusals.note(
+                TOO_MANY_GROUPS,
+                f"{origin.service} has more than {MAX_OF_SERVICE:,} groups, or all have more than"
+                f" {MAX_GROUPS:,}: {failure.type}",
+            )
+            message = _shared_message(failure.type, failure.message)
+            origin = origin._replace(
+                failure=failure._replace(type=OTHER, message=message), service=self._share(origin.service)
+            )
+            key = _shared_key(origin.service)
+            group = self._find(key)
+        if group is None:
+            group = self._create(key, origin)
         group.add(origin)
         group.services.add(origin.service)
         self._minutes[group.id, origin.sample.at_ns // MINUTE_NS] += 1
@@ -197,18 +239,35 @@ class Groups:
                 self._show_another(group)
             if group.samples or group.removed:
                 self._write_samples(group)
-        self.forget()
+        self._clear()
 
-    def _find(self, key: str, origin: Origin) -> _Group:
+    def _find(self, key: str) -> _Group | None:
         group_id = self._ids.get(key)
-        group = None if group_id is None else self._by_id[group_id]
+        if group_id is not None:
+            return self._by_id[group_id]
+        group = self._read("fingerprint = ?", key)
         if group is None:
-            group = self._read("fingerprint = ?", key) or self._create(key, origin)
-            self._ids[key] = group.id
-            # The group may have been read by its id already: one object for one row.
-            group = self._by_id.get(group.id) or group
-            self._by_id[group.id] = group
+            return None
+        self._ids[key] = group.id
+        # The group may have been read by its id already: one object for one row.
+        group = self._by_id.get(group.id) or group
+        self._by_id[group.id] = group
         return group
+
+    def _has_room(self, service: str) -> bool:
+        """Return whether another group of a service may be created."""
+        if not self._numbers:
+            for of_service, is_shared, number in self._db.execute(
+                "SELECT service, type = ?, count(*) FROM exception_groups GROUP BY 1, 2", (OTHER,)
+            ):
+                self._numbers[OTHER if is_shared else of_service] += number
+        own = self._numbers.total() - self._numbers[OTHER]
+        return self._numbers[service] < MAX_OF_SERVICE and own < MAX_GROUPS
+
+    def _share(self, service: str) -> str:
+        """Return the service of the shared group for a service's further errors."""
+        is_new = self._find(_shared_key(service)) is None
+        return OTHER if is_new and self._numbers[OTHER] >= MAX_SHARED else service
 
     def _get(self, group_id: int) -> _Group | None:
         if group_id not in self._by_id:
@@ -237,6 +296,10 @@ class Groups:
         group = _Group(self._next_id, origin.sample.at_ns, None, OPEN, None, None, set())
         self._next_id += 1
         self._db.execute(_CREATE, (group.id, key, origin.service, group.first_ns))
+        self._ids[key] = group.id
+        self._by_id[group.id] = group
+        if self._numbers:
+            self._numbers[OTHER if origin.failure.type == OTHER else origin.service] += 1
         return group
 
     def _write_minutes(self) -> Counter[int]:
@@ -281,6 +344,7 @@ class Groups:
         """Show the latest of the occurrences that are left; delete a group without any."""
         latest = self._db.execute(_LATEST, (group.id,)).fetchone()
         if latest is None:
+            self._numbers.clear()
             for table, key in (("exception_groups", "id"), ("exception_samples", "exception_group")):
                 self._db.execute(
                     f"DELETE FROM {table} WHERE {key} = ? AND NOT EXISTS"
@@ -288,6 +352,8 @@ class Groups:
                     (group.id, group.id),
                 )
             return
+        if group.template == OTHER_TEMPLATE:
+            latest = (OTHER, _shared_message(*latest[:2]), *latest[2:])
         self._db.execute(_SHOW, (*latest, group.id))
         first = Sample(*self._db.execute(_FIRST, (group.id,)).fetchone())
         group.samples += (first, Sample(*latest[4:7]))

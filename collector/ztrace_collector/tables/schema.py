@@ -266,8 +266,10 @@ CREATE VIEW unfinished_list AS
 CREATE VIEW trace_list AS
     SELECT traces.id, lower(hex(trace_id)) AS trace_id, methods.service, methods.name,
         datetime(start_ns / 1000000000, 'unixepoch') AS started, start_ns,
-        duration_ns / 1e6 AS duration_ms, span_count, error_count, services
-    FROM traces JOIN methods ON methods.id = root_method;
+        duration_ns / 1e6 AS duration_ms, span_count + unfinished_count AS span_count, error_count, services,
+        unfinished_count
+    FROM (SELECT *, (SELECT count(*) FROM unfinished_spans WHERE unfinished_spans.trace_id = traces.trace_id)
+        AS unfinished_count FROM traces) AS traces JOIN methods ON methods.id = root_method;
 CREATE VIEW exception_list AS
     SELECT exceptions.id, lower(hex(exceptions.trace_id)) AS trace_id,
         lower(hex(exceptions.span_id)) AS span_id,

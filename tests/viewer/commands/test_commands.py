@@ -105,6 +105,7 @@ def test_slow_in_json_has_the_documented_shape(ask: Ask, shop: Path) -> None:
         "running_ns": None,
         "state": "finished",
         "span_count": 9,
+        "unfinished_count": 0,
         "error_count": 4,
         "services": ["billing", "cart", "pricing", "shop", "stock"],
         "complete": True,

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.viewer.stored import NOON, header, message, open_message, span, trace_id
+from tests.viewer.stored import store as stored
 from ztrace import wire
 from ztrace_collector.layout import SILENT_AFTER_NS
 from ztrace_collector.storing.store import Store
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.status import read_status
+from ztrace_viewer.queries.traces import list_slowest, read_tree
 
 
 def test_the_status_adds_up(path: Path) -> None:
@@ -62,7 +64,43 @@ def test_an_empty_database_has_a_status(path: Path) -> None:
         "publishers": [],
         "rejected": {},
         "refusals": [],
+        "services": [],
     }
     assert status["database_bytes"] == path.stat().st_size
     counts = {"spans_created", "spans_expired", "spans_elsewhere", "spans_waiting", "unfinished_running"}
     assert counts < status.keys()
+
+
+def test_many_publishers_are_paged_and_added_up(path: Path) -> None:
+    """Of many dead processes, one page is listed, and the sums of each service cover all."""
+    with Store(path, clock_ns=lambda: NOON) as store:
+        for number in range(60):
+            service = ("shop", "bank", "bank")[number % 3]
+            sent = message(service, [span(trace_id(number), 1)], number + 1, created=3, dropped=2)
+            store.store([sent])
+    now_ns = NOON + SILENT_AFTER_NS + 1
+    with open_database(path) as db:
+        pages = [read_status(db, now_ns, 25, skip) for skip in (0, 25, 50, 75)]
+    assert [len(page["publishers"]) for page in pages] == [25, 25, 10, 0]
+    assert [len(page["losses"]) for page in pages] == [25, 25, 10, 0]
+    pids = [each["pid"] for page in pages for each in page["publishers"]]
+    assert len(set(pids)) == pages[0]["publisher_count"] == pages[0]["loss_count"] == 60
+    for page in pages:
+        assert (page["spans_created"], page["spans_lost"]) == (180, 120)
+        sums = [(each["service"], each["publishers"], each["silent"]) for each in page["services"]]
+        assert sums == [("bank", 40, 40), ("shop", 20, 20)]
+        assert (page["services"][0]["spans_created"], page["services"][0]["spans_lost"]) == (120, 80)
+
+
+def test_a_list_counts_spans_as_sql_does(path: Path) -> None:
+    """The spans of a trace with unfinished ones are as many in a list, in a tree and in the view."""
+    running = [span(trace_id(1), number, 1, duration_ms=None) for number in (3, 4)]
+    stored(path, {"shop": [span(trace_id(1), 1), span(trace_id(1), 2, 1), *running]}, at_ns=NOON)
+    with open_database(path) as db:
+        ((of_view, unfinished),) = db.execute("SELECT span_count, unfinished_count FROM trace_list")
+        ((of_table,),) = db.execute("SELECT span_count FROM traces")
+        (listed,) = list_slowest(db, now_ns=NOON)["traces"]
+        tree = read_tree(db, trace_id(1), NOON)
+    assert (listed["span_count"], listed["unfinished_count"]) == (of_view, unfinished) == (4, 2)
+    assert listed["span_count"] - listed["unfinished_count"] == of_table
+    assert tree["span_count"] == 4

@@ -33,6 +33,21 @@ class Publisher(TypedDict):
     last_seen_ns: int
 
 
+class ServicePublishers(TypedDict):
+    """Sums over the publishers of a service: their number, in all and in each state, and their spans."""
+
+    service: str
+    publishers: int
+    live: int
+    silent: int
+    ended: int
+    crashed: int
+    spans_created: int
+    spans_stored: int
+    spans_lost: int
+    last_seen_ns: int
+
+
 class Refusal(TypedDict):
     """Number of messages and spans that were refused or corrected for one reason, with the last."""
 
@@ -69,8 +84,8 @@ class StatusDocument(TypedDict):
 
     Extra: the spans created by all publishers, and of these the ones elsewhere, waiting and expired; the
     unfinished spans that run, that ended with their process, and whose end is lost; the bytes of the file and
-    of its log; every loss, the latest
-    first; the part of ``rejected`` that the collector counted, with the last detail; the destinations.
+    of its log; the number of losses and of publishers, and a page of each, the latest first; the sums of each
+    service; the part of ``rejected`` that the collector counted, with the last detail; the destinations.
     """
 
     spans_created: int
@@ -86,8 +101,11 @@ class StatusDocument(TypedDict):
     unfinished_lost: int
     database_bytes: int
     log_bytes: int
+    loss_count: int
     losses: list[Loss]
+    publisher_count: int
     publishers: list[Publisher]
+    services: list[ServicePublishers]
     rejected: dict[str, int]
     refusals: list[Refusal]
     destinations: list[Destination]

@@ -7,7 +7,8 @@ class TraceSummary(TypedDict):
     """A call tree in a list; service and name are the root's.
 
     Extra: ``state``, which is ``finished`` or the state of a root without an end. The duration of such a root
-    is null, and ``running_ns`` is the time from its start to now, or to the last sign of life.
+    is null, and ``running_ns`` is the time from its start to now, or to the last sign of life. Of the spans,
+    ``unfinished_count`` have no end; the row of ``traces`` counts the others.
     """
 
     trace_id: str
@@ -18,6 +19,7 @@ class TraceSummary(TypedDict):
     running_ns: int | None
     state: str
     span_count: int
+    unfinished_count: int
     error_count: int
     services: list[str]
     complete: bool

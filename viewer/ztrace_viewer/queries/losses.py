@@ -51,9 +51,14 @@ _PUBLISHERS = (
 )
 
 
-def read_losses(db: sqlite3.Connection) -> list[Loss]:
-    """Return every loss, the latest first."""
-    rows = read(db, _Loss, f"{_LOSSES} ORDER BY last_ns DESC, losses.id DESC")
+def count_losses(db: sqlite3.Connection) -> int:
+    """Return the number of losses."""
+    return int(db.execute("SELECT count(*) FROM losses").fetchone()[0])
+
+
+def read_losses(db: sqlite3.Connection, limit: int, skip: int = 0) -> list[Loss]:
+    """Return a page of the losses, the latest first."""
+    rows = read(db, _Loss, f"{_LOSSES} ORDER BY last_ns DESC, losses.id DESC LIMIT ? OFFSET ?", (limit, skip))
     return [_make(row) for row in rows]
 
 

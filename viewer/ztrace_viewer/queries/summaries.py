@@ -127,6 +127,7 @@ def _summarise(db: sqlite3.Connection, trace_id: bytes, row: TraceRow | None, no
         "running_ns": None,
         "state": FINISHED,
         "span_count": row.span_count,
+        "unfinished_count": 0,
         "error_count": row.error_count,
         "services": [str(each) for each in named] if isinstance(named, list) else [],
         "complete": not opened and is_complete(db, trace_id),
@@ -135,6 +136,7 @@ def _summarise(db: sqlite3.Connection, trace_id: bytes, row: TraceRow | None, no
         return summary
     of_open = _summarise_open(opened, now_ns)
     summary["span_count"] += of_open["span_count"]
+    summary["unfinished_count"] = of_open["span_count"]
     summary["services"] = sorted({*summary["services"], *of_open["services"]})
     root = find_root(opened)
     if root.parent_id is None and is_before(db, root, row):
@@ -161,6 +163,7 @@ def _summarise_open(opened: list[SpanRow], now_ns: int) -> TraceSummary:
         "running_ns": root.running_ns(now_ns),
         "state": root.unfinished["state"],
         "span_count": len(opened),
+        "unfinished_count": len(opened),
         "error_count": 0,
         "services": sorted({span.service for span in opened}),
         "complete": False,

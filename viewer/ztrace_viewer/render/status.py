@@ -4,14 +4,13 @@ One idea: the spans created are the first line, and the lines below account for 
 that is not zero, then one for each loss, with its process, reason and time.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
 from ztrace_collector.layout import LOG_BYTES
-from ztrace_viewer.documents.status import Publisher, Refusal, StatusDocument
-from ztrace_viewer.documents.trees import Loss
+from ztrace_viewer.documents.status import Publisher, Refusal, ServicePublishers, StatusDocument
 from ztrace_viewer.render.destinations import draw_destinations
 from ztrace_viewer.render.grid import Column, draw_grid, draw_number
 from ztrace_viewer.terminal.characters import clean
@@ -53,8 +52,18 @@ _PUBLISHERS = (
 )
 
 
-def draw_status(document: StatusDocument, width: int, now_ns: int) -> Iterator[Text]:
-    """Yield the totals, then tables of refusals, losses, destinations and publishers."""
+def draw_status(
+    document: StatusDocument, width: int, now_ns: int, limit: int | None = None, skip: int = 0
+) -> Iterator[Text]:
+    """Yield the totals, then tables of refusals, losses, destinations and publishers.
+
+    Args:
+        document: the status.
+        width: characters of a line.
+        now_ns: present time.
+        limit: most losses and publishers to list, of those in the document; None for a screen of them.
+        skip: losses and publishers that the document has left out before these.
+    """
     yield _fact("created", plural(document["spans_created"], "span"))
     stored = f"{plural(document['spans_stored'], 'span')} in {plural(document['traces_stored'], 'trace')}"
     expired = document["spans_expired"]
@@ -82,13 +91,13 @@ def draw_status(document: StatusDocument, width: int, now_ns: int) -> Iterator[T
         yield from _draw_refusals(document["refusals"], width, now_ns)
     if document["losses"]:
         yield Text()
-        yield from _draw_losses(document["losses"], width, now_ns)
+        yield from _draw_losses(document, limit or _SHOWN_LOSSES, skip, width, now_ns)
     if document["destinations"]:
         yield Text()
         yield from draw_destinations(document["destinations"], width, now_ns)
     if document["publishers"]:
         yield Text()
-        yield from _draw_publishers(document["publishers"], width, now_ns)
+        yield from _draw_publishers(document, limit or _SHOWN_PUBLISHERS, skip, width, now_ns)
 
 
 def _tell_unfinished(document: StatusDocument) -> str:
@@ -114,9 +123,10 @@ def _draw_refusals(refusals: Sequence[Refusal], width: int, now_ns: int) -> Iter
     yield from draw_grid(_REFUSALS, rows, width)
 
 
-def _draw_losses(losses: Sequence[Loss], width: int, now_ns: int) -> Iterator[Text]:
+def _draw_losses(document: StatusDocument, limit: int, skip: int, width: int, now_ns: int) -> Iterator[Text]:
+    losses = document["losses"][:limit]
     rows: list[tuple[Text, ...]] = []
-    for loss in losses[:_SHOWN_LOSSES]:
+    for loss in losses:
         rows.append(
             (
                 draw_number(loss["span_count"], "bold red"),
@@ -128,14 +138,16 @@ def _draw_losses(losses: Sequence[Loss], width: int, now_ns: int) -> Iterator[Te
             )
         )
     yield from draw_grid(_LOSSES, rows, width)
-    if left := losses[_SHOWN_LOSSES:]:
-        spans = plural(sum(loss["span_count"] for loss in left), "span")
-        yield Text(f"… and {len(left):,} earlier, {spans}; --json has all", style="bold")
+    if left := document["loss_count"] - skip - len(losses):
+        yield Text(f"… and {left:,} earlier: --skip {skip + len(losses)}", style="bold")
 
 
-def _draw_publishers(publishers: Sequence[Publisher], width: int, now_ns: int) -> Iterator[Text]:
+def _draw_publishers(
+    document: StatusDocument, limit: int, skip: int, width: int, now_ns: int
+) -> Iterator[Text]:
+    publishers = document["publishers"][:limit]
     rows: list[tuple[Text, ...]] = []
-    for publisher in publishers[:_SHOWN_PUBLISHERS]:
+    for publisher in publishers:
         rows.append(
             (
                 Text(clean(publisher["service"]), "bold"),
@@ -150,8 +162,11 @@ def _draw_publishers(publishers: Sequence[Publisher], width: int, now_ns: int) -
             )
         )
     yield from draw_grid(_PUBLISHERS, rows, width)
-    if left := publishers[_SHOWN_PUBLISHERS:]:
-        yield from _draw_others(left)
+    if left := document["publisher_count"] - skip - len(publishers):
+        yield Text(f"… and {plural(left, 'publisher')} seen earlier: --skip {skip + len(publishers)}", "bold")
+    if document["publisher_count"] > len(publishers):
+        yield Text(f"all {document['publisher_count']:,} publishers by service:", "bold")
+        yield from _draw_services(document["services"])
 
 
 def _name_process(publisher: Publisher) -> str:
@@ -160,22 +175,17 @@ def _name_process(publisher: Publisher) -> str:
     return f"{publisher['processes']:,} processes" if publisher["processes"] else ""
 
 
-def _draw_others(publishers: Sequence[Publisher]) -> Iterator[Text]:
-    """Yield one line for each service of the publishers that are not listed."""
-    services: dict[str, list[Publisher]] = defaultdict(list)
-    for publisher in publishers:
-        services[publisher["service"]].append(publisher)
-    yield Text(f"… and {plural(len(publishers), 'publisher')} seen earlier; --json has all", "bold")
-    most = sorted(services, key=lambda service: (-len(services[service]), service))
-    for service in most[:_SHOWN_SERVICES]:
-        created, stored, lost = (
-            sum(publisher[figure] for publisher in services[service])
-            for figure in ("spans_created", "spans_stored", "spans_lost")
-        )
-        count = plural(len(services[service]), "publisher")
-        yield Text(f"  {clean(service)}: {count}, {created:,} created, {stored:,} stored, {lost:,} lost")
-    if len(most) > _SHOWN_SERVICES:
-        yield Text(f"  and {plural(len(most) - _SHOWN_SERVICES, 'service')} more")
+def _draw_services(services: Sequence[ServicePublishers]) -> Iterator[Text]:
+    """Yield one line for each service that has the most publishers."""
+    for each in services[:_SHOWN_SERVICES]:
+        numbers = {state: each[state] for state in ("live", "silent", "crashed", "ended")}
+        states = ", ".join(f"{number:,} {state}" for state, number in numbers.items() if number)
+        counts = (each["spans_created"], each["spans_stored"], each["spans_lost"])
+        spans = "{:,} created, {:,} stored, {:,} lost".format(*counts)
+        number = plural(each["publishers"], "publisher")
+        yield Text(f"  {clean(each['service'])}: {number} ({states}), {spans}")
+    if len(services) > _SHOWN_SERVICES:
+        yield Text(f"  and {plural(len(services) - _SHOWN_SERVICES, 'service')} more")
 
 
 def _fact(name: str, value: str, style: str = "") -> Text:
