@@ -146,3 +146,26 @@ def test_a_start_of_zero_is_a_clock_that_was_never_set(tmp_path: Path, run: Run)
     tree = json.loads(run("show", TRACE, "--db", home, "--json").stdout)
     assert (tree["start_ns"], tree["duration_ns"], tree["span_count"]) == (0, 100_000, 2)
     assert json.loads(run("status", "--db", home, "--json").stdout)["rejected"] == {"time": 1}
+
+
+def test_an_empty_name_is_told(tmp_path: Path, run: Run) -> None:
+    """A span without a name, and one of unseen characters, have a name on the terminal and none in JSON."""
+    home = tmp_path / "home.db"
+    bring(run, home, jaeger_span(1, ""), jaeger_span(2, "\u200b"))
+    shown = run("show", TRACE, "--db", home).stdout
+    assert "svc.(no name)" in run("slow", "--db", home).stdout
+    assert shown.count("svc.(no name)") >= 3
+    (root,) = json.loads(run("show", TRACE, "--db", home, "--json").stdout)["roots"]
+    assert root["name"] == ""
+
+
+@pytest.mark.parametrize("written", ["1e223ff1f80f1c69", "1E22", "0" * 16 + "1e223ff1f80f1c69"])
+def test_an_id_of_64_bits_is_found(tmp_path: Path, run: Run, written: str) -> None:
+    """A trace of a tracer with short ids is found by its digits, and listed by them."""
+    home, file = tmp_path / "home.db", tmp_path / "zipkin.json"
+    zipkin = {"traceId": "1e223ff1f80f1c69", "id": "1", "name": "get", "timestamp": START_US, "duration": 5}
+    file.write_text(json.dumps([zipkin]))
+    run("import", file, "--db", home)
+    tree = json.loads(run("show", written, "--db", home, "--json").stdout)
+    assert tree["trace_id"] == "0" * 16 + "1e223ff1f80f1c69"
+    assert run("slow", "--db", home).stdout.splitlines()[1].startswith("1e223ff1f80f1c69  ")

@@ -421,3 +421,11 @@ def test_times_are_read_as_programs_write_them(value: object) -> None:
     start_ns = 1_769_860_800_000_000_000
     assert (found.start_time_unix_nano, found.end_time_unix_nano) == (start_ns, start_ns + 500)
     assert counts == {}
+
+
+def test_a_span_that_is_its_own_parent_has_no_reference() -> None:
+    """Jaeger's page draws a span that is its own parent as a root, and an import restores its parent."""
+    sent = request(span(parent_span_id=CHILD))
+    (trace,) = make_traces([sent])
+    assert trace["spans"][0]["references"] == []
+    assert come_home(sent) == sent

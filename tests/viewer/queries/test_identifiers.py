@@ -8,7 +8,14 @@ from tests.viewer.stored import raised, span, store, trace_id
 from ztrace.errors import NotFoundError, SettingsError
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.groups import list_groups
-from ztrace_viewer.queries.identifiers import find_group, find_trace, shorten_groups, shorten_traces
+from ztrace_viewer.queries.identifiers import (
+    find_group,
+    find_trace,
+    is_trace,
+    shorten_groups,
+    shorten_traces,
+    show_trace,
+)
 
 #: Ids that share all digits but the last, and one as other libraries make them.
 IDS = [
@@ -88,3 +95,57 @@ def test_groups_are_found_by_what_is_shown(path: Path) -> None:
         for group, shown in shorten_groups(db, groups).items():
             assert len(shown) >= 8
             assert find_group(db, shown.upper()) == group
+
+
+#: Ids of 64 bits, of which one has leading zeros, and a longer id that begins with the digits of one.
+SHORT, TINY = "1e223ff1f80f1c69", "00000000000000ab"
+LONG = "0123456789abcdef" + "0" * 15 + "1"
+
+
+@pytest.fixture
+def short(path: Path) -> Path:
+    """Return a database with ids of 64 and of 128 bits."""
+    ids = [bytes.fromhex(each.zfill(32)) for each in (SHORT, TINY, LONG, LONG[:16])]
+    return store(path, {"shop": [span(trace, number) for number, trace in enumerate(ids, 1)]})
+
+
+@pytest.mark.parametrize(
+    ("written", "wanted"),
+    [
+        (SHORT, SHORT),
+        (SHORT.upper(), SHORT),
+        (SHORT[:4], SHORT),
+        ("0" * 16 + SHORT, SHORT),
+        ("0" * 16 + SHORT[:3], SHORT),
+        (TINY, TINY),
+        ("ab", TINY),
+        ("0ab", TINY),
+        (LONG, LONG),
+        (LONG[1:], LONG),
+        (LONG[:17], LONG),
+        # An id of 64 bits has precedence over a prefix of the same digits.
+        (LONG[:16], LONG[:16]),
+    ],
+)
+def test_an_id_of_64_bits_is_found_as_people_have_it(short: Path, written: str, wanted: str) -> None:
+    """An id is found by its own digits, with zeros before them or without."""
+    with open_database(short) as db:
+        assert find_trace(db, written).hex() == wanted.zfill(32)
+
+
+def test_an_id_of_64_bits_is_shown_by_its_own_digits(short: Path) -> None:
+    """The zeros before an id of 64 bits are not displayed, and what is displayed names it."""
+    with open_database(short) as db:
+        shown = shorten_traces(db, [each.zfill(32) for each in (SHORT, TINY, LONG)])
+        assert list(shown.values()) == [SHORT, TINY, LONG[:17]]
+        for trace, text in shown.items():
+            assert find_trace(db, text).hex() == trace
+            assert is_trace(text, trace)
+    assert show_trace(SHORT.zfill(32)) == SHORT
+    assert show_trace(OTHER.hex()) == OTHER.hex()[:16]
+
+
+def test_a_number_of_no_trace_is_too_short(short: Path) -> None:
+    """Fewer digits than a prefix has are an id or nothing."""
+    with open_database(short) as db, pytest.raises(SettingsError, match="too short"):
+        find_trace(db, "abc")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.viewer.stored import span, store, trace_id
 from ztrace.addresses import Address
 from ztrace_viewer.web.app import make_app
 from ztrace_viewer.web.jaeger import version1
@@ -61,3 +62,28 @@ def test_a_defect_is_logged_and_not_told(
     assert record.getMessage() == "GET '/api/services' failed"
     assert record.exc_info is not None
     assert record.exc_info[0] is TypeError
+
+
+def test_circles_of_parents_are_shown(path: Path) -> None:
+    """A span that is its own parent, and each circle, have a root in what Jaeger's page draws."""
+    own, ring = trace_id(1), trace_id(2)
+    spans = [span(own, 1, 1), span(own, 2, 1, start_ms=1)]
+    spans += [span(ring, number, number % 3 + 1, start_ms=number) for number in (1, 2, 3)]
+    store(path, {"shop": [*spans, span(ring, 4, 3, start_ms=4)]})
+    for trace in (own.hex(), ring.hex()):
+        status, document = ask(path, f"/api/traces/{trace}")
+        assert status == 200
+        (found,) = document["data"]
+        roots = [each for each in found["spans"] if not each["references"]]
+        assert [each["spanID"] for each in roots] == [f"{1:016x}"]
+        assert roots[0]["warnings"] == ["its parents form a circle, so it is shown as a root"]
+        status, document = ask(path, f"/api/v3/traces/{trace}")
+        assert status == 200
+        later = [
+            each
+            for resource in document["result"]["resourceSpans"]
+            for scope in resource["scopeSpans"]
+            for each in scope["spans"]
+        ]
+        assert [each["spanId"] for each in later if "parentSpanId" not in each] == [f"{1:016x}"]
+        assert len(later) == len(found["spans"])

@@ -144,7 +144,8 @@ def _make_tags(scope: InstrumentationScope, span: Span) -> list[Tag]:
 
 def _make_references(trace_id: str, span: Span) -> list[Reference]:
     references: list[Reference] = []
-    if span.parent_span_id:
+    # Jaeger's page draws nothing of a trace whose only root is its own parent.
+    if span.parent_span_id and span.parent_span_id != span.span_id:
         references.append({"refType": CHILD_OF, "traceID": trace_id, "spanID": span.parent_span_id.hex()})
     for link in span.links:
         to: Reference = {
@@ -257,6 +258,7 @@ def _is_carried(scope_spans: ScopeSpans, span: Span) -> bool:
     return (
         not (scope_spans.schema_url or scope_spans.scope.attributes)
         and not (span.dropped_attributes_count or span.dropped_events_count or span.dropped_links_count)
+        and span.parent_span_id != span.span_id
         and _are_carried(span.attributes, RESERVED_TAGS)
         and (span.status.code in STATUS_NAMES or span.status.code == Status.STATUS_CODE_UNSET)
         and all(

@@ -1,6 +1,7 @@
 """Ids as people write and read them: hex, shortened to what is unambiguous.
 
-One idea: any prefix that matches a single id names it, and every id that is displayed is such a prefix.
+One idea: any prefix that matches a single id names it, and every id that is displayed is such a prefix. Ids
+of 64 bits, of Zipkin and older tracers, are written and displayed without the zeros before them.
 """
 
 import re
@@ -19,36 +20,67 @@ SHOWN_GROUP_DIGITS = 8
 _CANDIDATES = 4
 
 _TRACE_DIGITS = 32
+#: Digits of a trace id of 64 bits, and the zeros that it has in front as one of 128.
+_SHORT_DIGITS, _SHORT_ZEROS = 16, "0" * 16
+_ARTICLES = {"trace": "a", "error": "an"}
 #: Tables with trace ids.
 _TRACE_TABLES = ("traces", "unfinished_spans")
 _HEX = re.compile(r"[0-9a-f]+")
 
 
 def find_trace(db: sqlite3.Connection, prefix: str) -> bytes:
-    """Return the only trace id that begins with ``prefix``.
+    """Return the only trace id that begins with ``prefix``, or that is this number.
+
+    An id of 64 bits is also found by its own digits, whole, from the beginning, or without leading zeros.
 
     Raises:
         SettingsError: the prefix is not hex, too short, too long, or ambiguous.
         NotFoundError: no id begins with it.
     """
-    digits = _check_prefix(prefix, "trace")
+    digits = _check_hex(prefix, "trace")
     if len(digits) > _TRACE_DIGITS:
-        raise SettingsError(f"{prefix!r} is not a trace id: it has more than {_TRACE_DIGITS} digits")
-    first, last = bytes.fromhex(digits.ljust(32, "0")), bytes.fromhex(digits.ljust(32, "f"))
-    # A trace of which no span has ended has no row in traces.
-    found = sorted(
-        {
-            trace_id
-            for table in _TRACE_TABLES
-            for (trace_id,) in db.execute(
-                f"SELECT DISTINCT trace_id FROM {table} WHERE trace_id BETWEEN ? AND ? ORDER BY trace_id"
-                " LIMIT ?",
-                (first, last, _CANDIDATES + 1),
-            )
-        }
-    )
+        raise SettingsError(f"{prefix[:80]!r} is not a trace id: it has more than {_TRACE_DIGITS} digits")
+    whole = digits.zfill(_TRACE_DIGITS)
+    if found := _find(db, whole):
+        return found[0]
+    _check_length(prefix, digits, "trace")
+    starts = [digits] if len(digits) > _SHORT_DIGITS else [digits, _SHORT_ZEROS + digits]
+    found = sorted({each for start in starts for each in _find(db, start)})
     _check_single("trace", digits, [trace_id.hex() for trace_id in found], "ztrace slow")
-    return bytes(found[0])
+    return found[0]
+
+
+def _find(db: sqlite3.Connection, start: str) -> list[bytes]:
+    """Return trace ids that begin with some digits, at most some more than can be listed."""
+    bounds = [bytes.fromhex(start.ljust(_TRACE_DIGITS, digit)) for digit in "0f"]
+    # A trace of which no span has ended has no row in traces.
+    return [
+        bytes(trace_id)
+        for table in _TRACE_TABLES
+        for (trace_id,) in db.execute(
+            f"SELECT DISTINCT trace_id FROM {table} WHERE trace_id BETWEEN ? AND ? ORDER BY trace_id LIMIT ?",
+            (*bounds, _CANDIDATES + 1),
+        )
+    ]
+
+
+def is_trace(prefix: str, trace_id: str) -> bool:
+    """Return whether a prefix, as `find_trace` takes it, names a trace id (hex)."""
+    if prefix.zfill(_TRACE_DIGITS) == trace_id:
+        return True
+    return len(prefix) >= MIN_PREFIX and (
+        trace_id.startswith(prefix) or _own_digits(trace_id).startswith(prefix)
+    )
+
+
+def show_trace(trace_id: str) -> str:
+    """Return the digits of a trace id (hex) that displays show."""
+    return _own_digits(trace_id)[:SHOWN_TRACE_DIGITS]
+
+
+def _own_digits(trace_id: str) -> str:
+    """Return the digits of an id without the zeros before one of 64 bits."""
+    return trace_id.removeprefix(_SHORT_ZEROS)
 
 
 def find_group(db: sqlite3.Connection, prefix: str) -> str:
@@ -58,7 +90,8 @@ def find_group(db: sqlite3.Connection, prefix: str) -> str:
         SettingsError: the prefix is not hex, too short, or ambiguous.
         NotFoundError: no id begins with it.
     """
-    digits = _check_prefix(prefix, "error")
+    digits = _check_hex(prefix, "error")
+    _check_length(prefix, digits, "error")
     rows = db.execute(
         "SELECT fingerprint FROM exception_groups WHERE fingerprint >= ? AND fingerprint < ?"
         " ORDER BY fingerprint LIMIT ?",
@@ -70,9 +103,11 @@ def find_group(db: sqlite3.Connection, prefix: str) -> str:
 
 
 def shorten_traces(db: sqlite3.Connection, trace_ids: Sequence[str]) -> dict[str, str]:
-    """Return for each trace id (hex) a prefix that no other stored id has."""
+    """Return for each trace id (hex) a prefix that no other stored id has; the whole of one of 64 bits."""
     return {
-        trace_id: _shorten(
+        trace_id: _own_digits(trace_id)
+        if trace_id.startswith(_SHORT_ZEROS)
+        else _shorten(
             trace_id,
             SHOWN_TRACE_DIGITS,
             [
@@ -84,7 +119,9 @@ def shorten_traces(db: sqlite3.Connection, trace_ids: Sequence[str]) -> dict[str
                 )
                 for (value,) in db.execute(query, (bytes.fromhex(trace_id),))
                 if value is not None
-            ],
+            ]
+            # The digits of an id of 64 bits name it, and none that begins with them.
+            + [_own_digits(each.hex()) for each in _find(db, _SHORT_ZEROS + trace_id[:_SHORT_DIGITS])],
         )
         for trace_id in trace_ids
     }
@@ -116,16 +153,21 @@ def _shorten(identifier: str, digits: int, neighbours: list[str]) -> str:
     return identifier[:digits]
 
 
-def _check_prefix(prefix: str, what: str) -> str:
+def _check_hex(prefix: str, what: str) -> str:
     digits = prefix.strip().lower()
-    article = "an" if what == "error" else "a"
     if not _HEX.fullmatch(digits):
-        raise SettingsError(f"{prefix!r} is not {article} {what} id", hint="an id has digits 0-9 and a-f")
-    if len(digits) < MIN_PREFIX:
         raise SettingsError(
-            f"{prefix!r} is too short for {article} {what} id", hint=f"give at least {MIN_PREFIX} digits"
+            f"{prefix[:80]!r} is not {_ARTICLES[what]} {what} id", hint="an id has digits 0-9 and a-f"
         )
     return digits
+
+
+def _check_length(prefix: str, digits: str, what: str) -> None:
+    if len(digits) < MIN_PREFIX:
+        raise SettingsError(
+            f"{prefix!r} is too short for {_ARTICLES[what]} {what} id",
+            hint=f"give at least {MIN_PREFIX} digits",
+        )
 
 
 def _check_single(what: str, digits: str, found: list[str], listing: str) -> None:

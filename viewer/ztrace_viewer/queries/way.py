@@ -14,7 +14,7 @@ from ztrace_viewer.documents.exceptions import ExceptionDocument
 from ztrace_viewer.documents.trees import Instance, Missing
 from ztrace_viewer.queries.exceptions import concerns, find_remote_traceback, read_exceptions
 from ztrace_viewer.queries.groups import read_group
-from ztrace_viewer.queries.identifiers import MIN_PREFIX
+from ztrace_viewer.queries.identifiers import is_trace
 from ztrace_viewer.queries.losses import read_facts
 from ztrace_viewer.queries.rows import name_columns, read
 from ztrace_viewer.queries.spans import read_open_spans_of, read_spans
@@ -147,7 +147,7 @@ def _choose(group: GroupSummary, sample: str) -> Sample:
         latest = (group["trace_id"], group["origin_span_id"])
         return next(each for each in samples if (each["trace_id"], each["origin_span_id"]) == latest)
     prefix = sample.strip().lower()
-    found = [each for each in samples if len(prefix) >= MIN_PREFIX and each["trace_id"].startswith(prefix)]
+    found = [each for each in samples if is_trace(prefix, each["trace_id"])]
     if not found:
         raise NotFoundError(
             f"no sample {sample!r} of error {group['group']}",

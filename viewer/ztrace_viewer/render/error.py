@@ -8,7 +8,7 @@ from rich.text import Text
 from ztrace_collector.layout import REGRESSED, RESOLVED
 from ztrace_viewer.documents.errors import ErrorDocument, GroupSummary
 from ztrace_viewer.queries.groups import WHEN_PARTS
-from ztrace_viewer.queries.identifiers import SHOWN_TRACE_DIGITS
+from ztrace_viewer.queries.identifiers import SHOWN_TRACE_DIGITS, show_trace
 from ztrace_viewer.render.sparks import draw_sparks
 from ztrace_viewer.render.tracebacks import as_raised, headline
 from ztrace_viewer.render.way import draw_way, find_outermost, tell_handled
@@ -114,7 +114,7 @@ def _draw_samples(document: ErrorDocument, width: int, now_ns: int) -> Iterator[
         if sample["trace_id"] in told:
             continue
         told.add(sample["trace_id"])
-        text = f"{sample['trace_id'][:SHOWN_TRACE_DIGITS]} {format_ago(sample['at_ns'], now_ns)}"
+        text = f"{show_trace(sample['trace_id'])} {format_ago(sample['at_ns'], now_ns)}"
         if line and cell_len(line.plain) + _GAP + cell_len(text) > width:
             yield line
             line = Text()

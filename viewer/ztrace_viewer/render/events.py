@@ -4,7 +4,7 @@ from rich.text import Text
 
 from ztrace_viewer.documents.errors import ExceptionEvent
 from ztrace_viewer.documents.traces import TraceEvent
-from ztrace_viewer.queries.identifiers import SHOWN_TRACE_DIGITS
+from ztrace_viewer.queries.identifiers import show_trace
 from ztrace_viewer.render.frames import shorten_path
 from ztrace_viewer.render.tracebacks import headline, shorten_type
 from ztrace_viewer.terminal.characters import clean
@@ -24,7 +24,7 @@ def _draw_trace(event: TraceEvent) -> Text:
     return Text.assemble(
         (format_clock(event["start_ns"]), "dim"),
         "  ",
-        (event["trace_id"][:SHOWN_TRACE_DIGITS], "cyan"),
+        (show_trace(event["trace_id"]), "cyan"),
         f"  {format_duration(event['duration_ns']):>7}  ",
         (name_call(event["service"], event["name"]), "bold"),
         (f"  {plural(event['span_count'], 'span')}", "dim"),
@@ -39,7 +39,7 @@ def _draw_exception(event: ExceptionEvent) -> Text:
     return Text.assemble(
         (format_clock(event["at_ns"]), "dim"),
         "  ",
-        (event["trace_id"][:SHOWN_TRACE_DIGITS], "cyan"),
+        (show_trace(event["trace_id"]), "cyan"),
         ("    error  ", "bold red"),
         (name_call(event["service"], event["name"]), "bold"),
         "  ",

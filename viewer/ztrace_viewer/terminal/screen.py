@@ -17,6 +17,8 @@ from ztrace_viewer.terminal.characters import clean
 
 #: Columns without a terminal: enough for every table.
 PIPE_WIDTH = 120
+#: Display name of a service or a span without one.
+UNNAMED = "(no name)"
 #: Lines of text in one print; enough to make its own cost negligible.
 _BATCH = 100
 
@@ -57,7 +59,7 @@ def _print(console: Console, part: RenderableType) -> None:
 def name_call(service: str, name: str, kind: str = "") -> str:
     """Return the display name of a call: ``billing.charge``, or ``shop → charge`` on its caller's side."""
     between = {"client": " → ", "producer": " ⇢ ", "consumer": " ⇠ "}.get(kind, ".")
-    return f"{clean(service)}{between}{clean(name)}"
+    return f"{clean(service) or UNNAMED}{between}{clean(name) or UNNAMED}"
 
 
 def dim(text: str) -> Text:

@@ -4,7 +4,8 @@ One idea: the row of a trace has its number of spans, so a trace is read only if
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -13,6 +14,7 @@ from ztrace_collector.otlp.mapping.outgoing import Builder
 from ztrace_collector.otlp.mapping.reading import StoredSpan, read_trace_after, read_traces, read_unfinished
 from ztrace_viewer.queries.database import release
 from ztrace_viewer.queries.pieces import count_spans
+from ztrace_viewer.web.jaeger.circles import open_circles
 
 #: Spans in one response: 15 MB of JSON, and for some seconds ten times as much memory.
 MAX_SPANS = 20_000
@@ -25,11 +27,13 @@ class Loaded(NamedTuple):
         requests: one for each trace with spans, in the requested order.
         left_out: number of traces that did not fit into the response.
         cut: the only trace has more spans than fit.
+        opened: ids (hex) of spans, by trace (hex), whose parents form a circle and that were made roots.
     """
 
     requests: list[ExportTraceServiceRequest]
     left_out: int = 0
     cut: bool = False
+    opened: Mapping[str, set[str]] = MappingProxyType({})
 
     @property
     def note(self) -> str:
@@ -56,8 +60,13 @@ def load_traces(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> Loaded:
         by_trace[span.trace_id].append(span)
     release(db)  # What follows takes longer than reading.
     builder = Builder(db)
-    requests = [builder.request(spans[:MAX_SPANS]) for spans in by_trace.values() if spans]
-    return Loaded(requests, len(trace_ids) - len(chosen), any(len(s) > MAX_SPANS for s in by_trace.values()))
+    made = {trace_id: builder.request(spans[:MAX_SPANS]) for trace_id, spans in by_trace.items() if spans}
+    return Loaded(
+        list(made.values()),
+        len(trace_ids) - len(chosen),
+        any(len(spans) > MAX_SPANS for spans in by_trace.values()),
+        {trace_id.hex(): open_circles(request) for trace_id, request in made.items()},
+    )
 
 
 def _read(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> list[StoredSpan]:

@@ -66,13 +66,13 @@ def make_routes(asker: Asker) -> list[Route]:
         )
         return answer_data(
             request,
-            add_warnings(make_traces(loaded.requests)),
+            add_warnings(make_traces(loaded.requests), loaded.opened),
             note="; ".join(filter(None, (found.note, loaded.note))),
         )
 
     def _answer_ids(request: Request, trace_ids: list[bytes]) -> Response:
         loaded = asker.ask(lambda db: load_traces(db, trace_ids))
-        data = add_warnings(make_traces(loaded.requests))
+        data = add_warnings(make_traces(loaded.requests), loaded.opened)
         there = {trace["traceID"] for trace in data}
         missing = [trace_id.hex() for trace_id in trace_ids if trace_id.hex() not in there]
         errors = [] if loaded.left_out else [{"msg": NOT_FOUND, "traceID": each} for each in missing]
@@ -89,7 +89,9 @@ def make_routes(asker: Asker) -> list[Route]:
         loaded: Loaded = asker.ask(lambda db: load_traces(db, [trace_id]))
         if not loaded.requests:
             raise NotFoundError(NOT_FOUND)
-        return answer_data(request, add_warnings(make_traces(loaded.requests)), note=loaded.note)
+        return answer_data(
+            request, add_warnings(make_traces(loaded.requests), loaded.opened), note=loaded.note
+        )
 
     def dependencies(request: Request) -> Response:
         query = request.query_params

@@ -1,0 +1,29 @@
+"""Circles of parents, opened for Jaeger's page, which draws nothing that has no root.
+
+One idea: the span that is the root in ``ztrace show`` loses its parent in the response, and nothing is
+changed in the file.
+"""
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from ztrace_viewer.trees.tree import break_circles
+
+
+def open_circles(request: ExportTraceServiceRequest) -> set[str]:
+    """Remove the parent of the earliest span of each circle in one trace; return the ids (hex) of these."""
+    spans = [
+        span
+        for resource_spans in request.resource_spans
+        for scope_spans in resource_spans.scope_spans
+        for span in scope_spans.spans
+    ]
+    spans.sort(key=lambda span: span.start_time_unix_nano)
+    positions: dict[bytes, int] = {}
+    for position, span in enumerate(spans):
+        positions.setdefault(span.span_id, position)
+    opened = [
+        spans[position] for position in break_circles([positions.get(span.parent_span_id) for span in spans])
+    ]
+    for span in opened:
+        span.parent_span_id = b""
+    return {span.span_id.hex() for span in opened}
