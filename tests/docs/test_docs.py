@@ -25,7 +25,8 @@ from ztrace.publishing import delivery, encoding, unfinished, values, worker
 from ztrace.scrubbing import rules
 from ztrace.spooling import adoption, files, spool
 from ztrace_collector import refusals
-from ztrace_collector.checking import attributes, failures, mending, parcels
+from ztrace_collector.checking import encoding as attributes_encoding
+from ztrace_collector.checking import failures, mending, parcels
 from ztrace_collector.checking import messages as batches
 from ztrace_collector.layout import BUCKETS_PER_E, LOG_BYTES, LOSS_COLUMNS, SCHEMA_VERSION
 from ztrace_collector.otlp.forwarding import forwarder, process
@@ -207,7 +208,7 @@ LIMITS = [
     ("Limits of the collector", "OTLP spans, bytes of a transaction", f"{inbox.TURN_BYTES >> 10} KiB"),
     ("Limits of the collector", "OTLP spans, bytes of a transaction", parcels.PARCEL_SPANS),
     ("Limits of the collector", "spans of large traces remembered", known.MAX_REMEMBERED),
-    ("Limits of the collector", "characters of a span's details", attributes.MAX_ATTRIBUTES),
+    ("Limits of the collector", "characters of a span's details", attributes_encoding.MAX_ATTRIBUTES),
     ("Limits of the collector", "connections for OTLP", http_connections.MAX_CONNECTIONS),
     ("Limits of the collector", "connections for OTLP", grpc.MAX_CONNECTIONS),
     ("Limits of the collector", "timeout of an OTLP request's head", f"{http_connections.HEAD_S:g} s"),
@@ -216,8 +217,8 @@ LIMITS = [
     ("Limits of the collector", "idle timeout of an OTLP connection", f"{thread.KEEP_ALIVE_S} s"),
     ("Limits of the collector", "idle timeout of an OTLP connection", f"{grpc.IDLE_MS // 1000} s"),
     ("Limits of the collector", "characters of a service's", mending.MAX_NAME),
-    ("Limits of the collector", "characters of a span's attributes", attributes.MAX_ATTRIBUTES),
-    ("Limits of the collector", "levels of nested attributes", attributes.MAX_DEPTH),
+    ("Limits of the collector", "characters of a span's attributes", attributes_encoding.MAX_ATTRIBUTES),
+    ("Limits of the collector", "levels of nested attributes", attributes_encoding.MAX_DEPTH),
     ("Limits of the collector", "links of a span", mending.MAX_LINKS),
     ("Limits of the collector", "accounts of publishers", folding.MAX_ACCOUNTS),
     ("Limits of the collector", "reasons of changed values", accounts.MAX_REASONS),

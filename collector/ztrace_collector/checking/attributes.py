@@ -1,71 +1,64 @@
-"""Attributes as JSON text.
+"""Attributes of spans and resources, corrected and cut to what can be stored.
 
-Values without a JSON form are objects with one key: bytes are ``{"$bytes": base64}``, non-finite floats
-``{"$double": "NaN"}``, ``"Infinity"`` or ``"-Infinity"``.
-
-One idea: one call of the JSON encoder serves a whole batch, because a call costs more than a small object
-does. The output is split where only a border between two objects can be: the encoder puts a raw line feed
-after each of its own commas, and escapes line feeds in strings.
+`ztrace_collector.checking.encoding` has their form, and `ztrace_collector.checking.shrinking` the cuts.
 """
 
-import json
 import math
-from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any
 
 from ztrace_collector.checking import text
+from ztrace_collector.checking.encoding import MAX_ATTRIBUTES, MAX_DEPTH, encode_one, encode_texts, typed
+from ztrace_collector.checking.shrinking import shrink
 from ztrace_collector.refusals import ATTRIBUTES, LARGE_ATTRIBUTES, UTF8, Refusals
 
-#: Maximum of characters of one span's attributes as JSON; larger values belong in a log.
-MAX_ATTRIBUTES = 64 << 10
-#: Levels kept of nested values that need correction; queries use the first.
-MAX_DEPTH = 8
 #: Items kept of a list or mapping that needs correction, which bounds the time that a hostile one takes.
 MAX_ITEMS = 1024
+#: Attributes of a resource that identify a process, cut last.
+IDENTITY = (
+    "service.name",
+    "service.namespace",
+    "service.instance.id",
+    "service.version",
+    "host.name",
+    "host.id",
+    "process.pid",
+    "telemetry.sdk.name",
+    "telemetry.sdk.language",
+    "telemetry.sdk.version",
+    "ztrace.started_ns",
+)
+#: Attribute of a resource with the number of its attributes that were cut or left out.
+DROPPED = "ztrace.dropped_attributes"
+#: Characters reserved for that attribute, and keys named in a refusal's detail.
+_NOTE, _NAMED = 48, 3
 
 
-def _typed(value: Any) -> dict[str, str]:
-    """Return the tagged form of a value that JSON has no form for."""
-    if type(value) is bytes:
-        return {"$bytes": b64encode(value[: MAX_ATTRIBUTES + 1]).decode()}
-    if type(value) is float:
-        return {"$double": "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
-    raise TypeError
+def encode_column(
+    column: Sequence[dict[str, Any] | None],
+) -> tuple[list[str | None], dict[int, list[str]]] | None:
+    """Return each mapping as JSON text, None for empty ones; or None if a mapping needs correction.
 
-
-_encode_many = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",\n", ":"), default=_typed
-).encode
-encode_one = json.JSONEncoder(
-    ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"), default=_typed
-).encode
-
-
-def encode_column(column: Sequence[dict[str, Any] | None], refusals: Refusals) -> list[str | None] | None:
-    """Return each mapping as JSON text, None for empty ones; or None if a mapping needs correction."""
+    Returns:
+        The texts, and by position the keys that were cut or left out of a mapping that was too long.
+    """
     texts = encode_texts(column)
-    if texts is not None and max(map(len, filter(None, texts)), default=0) > MAX_ATTRIBUTES:
-        return [text and (text if len(text) <= MAX_ATTRIBUTES else _note(text, refusals)) for text in texts]
-    return texts
-
-
-def encode_texts(column: Sequence[dict[str, Any] | None]) -> list[str | None] | None:
-    """Return each mapping as `encode_column` does, at any length."""
-    full = [attributes for attributes in column if attributes]
-    if not full:
-        return [None for _ in column]
-    try:
-        whole = _encode_many(full)[1:-1]
-        texts = whole.replace("},\n{", "}\0{").replace("\n", "").split("\0")
-        if len(texts) != len(full):  # Mappings in lists have the same border between them.
-            texts = [encode_one(attributes) for attributes in full]
-    except (TypeError, ValueError, RecursionError):
+    if texts is None:
         return None
-    if len(texts) == len(column):
-        return list(texts)
-    remaining = iter(texts)
-    return [next(remaining) if attributes else None for attributes in column]
+    cut: dict[int, list[str]] = {}
+    if max(map(len, filter(None, texts)), default=0) > MAX_ATTRIBUTES:
+        for place, (attributes, encoded) in enumerate(zip(column, texts, strict=True)):
+            if attributes and encoded and len(encoded) > MAX_ATTRIBUTES:
+                kept, cut[place] = shrink(attributes, MAX_ATTRIBUTES)
+                texts[place] = encode_one(kept)
+    return texts, cut
+
+
+def note_cut(keys: Sequence[str], name: str, refusals: Refusals) -> None:
+    """Count the attributes of one span or resource as corrected, and name some of those that were cut."""
+    told = ", ".join(key[:64] for key in keys[:_NAMED])
+    more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
+    refusals.note(LARGE_ATTRIBUTES, f"of {name[:64]}: {told}{more}")
 
 
 def mend(attributes: Any, refusals: Refusals) -> dict[str, Any] | None:
@@ -76,7 +69,7 @@ def mend(attributes: Any, refusals: Refusals) -> dict[str, Any] | None:
         refusals.note(ATTRIBUTES, f"attributes are {type(attributes).__name__}, not a mapping")
         return None
     mending = _Mending()
-    plain: dict[str, Any] = mending.value(attributes, MAX_DEPTH)
+    plain = mending.mapping(attributes)
     if mending.bad_text:
         refusals.note(UTF8, f"in attributes: {', '.join(sorted(plain))}")
     if mending.replaced:
@@ -85,17 +78,19 @@ def mend(attributes: Any, refusals: Refusals) -> dict[str, Any] | None:
 
 
 def encode_resource(attributes: dict[str, Any] | None, refusals: Refusals) -> str | None:
-    """Return a resource's attributes as JSON text, corrected if necessary; None if there are none."""
+    """Return a resource's attributes as JSON text, corrected if necessary; None if there are none.
+
+    Of attributes that are too long, those that identify the process stay, and `DROPPED` counts the others.
+    """
     kept = mend(attributes, refusals)
     if kept is None:
         return None
     encoded = encode_one(kept)
-    return encoded if len(encoded) <= MAX_ATTRIBUTES else _note(encoded, refusals)
-
-
-def _note(encoded: str, refusals: Refusals) -> str:
-    refusals.note(LARGE_ATTRIBUTES, f"{len(encoded)} characters: {encoded[:80]}")
-    return encode_one({"ztrace.left_out": f"attributes of {len(encoded)} characters"})
+    if len(encoded) <= MAX_ATTRIBUTES:
+        return encoded
+    kept, cut = shrink(kept, MAX_ATTRIBUTES - _NOTE, IDENTITY)
+    note_cut(cut, "a resource", refusals)
+    return encode_one({**kept, DROPPED: len(cut)})
 
 
 class _Mending:
@@ -105,15 +100,19 @@ class _Mending:
         self.replaced = False
         self.bad_text = False
 
+    def mapping(self, attributes: dict[Any, Any]) -> dict[str, Any]:
+        """Return the attributes, of any number: `shrink` bounds them, and keeps those that matter."""
+        return {self._key(key): self.value(item, MAX_DEPTH - 1) for key, item in attributes.items()}
+
     def value(self, value: Any, depth: int) -> Any:
         if value is None or type(value) in (bool, int):
             return value
         if type(value) is str:
             return self._text(value)
         if type(value) is float:
-            return value if math.isfinite(value) else _typed(value)
+            return value if math.isfinite(value) else typed(value)
         if type(value) is bytes:
-            return _typed(value)
+            return typed(value)
         if type(value) in (dict, tuple, list) and depth > 0:
             items = value.items() if type(value) is dict else enumerate(value)
             kept = [item for item, _ in zip(items, range(MAX_ITEMS), strict=False)]

@@ -109,15 +109,23 @@ def make_columns(spans: Sequence[Any], refusals: Refusals, finished: bool) -> Co
         return None
     if any(links) and not all(map(mending.are_links, links)):
         return None
-    texts = attributes.encode_column(column["attributes"], refusals)
-    if texts is None:
+    encoded = attributes.encode_column(column["attributes"])
+    if encoded is None:
         return None
+    texts, cut = encoded
     detail_maps = column["details"]
+    if cut:
+        detail_maps = [
+            details.count_dropped(each, "attributes", len(cut.get(place, ())))
+            for place, each in enumerate(detail_maps)
+        ]
     detail_texts: Sequence[str | None] | None = detail_maps
     if detail_maps.count(None) != len(detail_maps):
         detail_texts = details.encode_column(detail_maps, links, refusals)
     if detail_texts is None:
         return None
+    for place, keys in cut.items():
+        attributes.note_cut(keys, column["name"][place], refusals)
     return Columns(
         trace_id=column["trace_id"],
         span_id=column["span_id"],

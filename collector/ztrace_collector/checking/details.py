@@ -1,15 +1,17 @@
 """Details of a span that only OpenTelemetry has: validated, corrected, and as JSON text.
 
 One idea: readers may rely on the types that docs/reference/wire-format.md lists, so a listed field of another
-type is left out. Other fields are kept as they are. Oversized details lose their largest parts.
+type is left out. Other fields are kept as they are. Of oversized details the longest values are cut, in
+events and links as in attributes; only if that is not enough, whole parts are left out, the largest first.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ztrace_collector.checking import attributes
-from ztrace_collector.checking.attributes import MAX_ATTRIBUTES, encode_one, encode_texts
+from ztrace_collector.checking.encoding import MAX_ATTRIBUTES, encode_one, encode_texts
 from ztrace_collector.checking.scalars import is_count
+from ztrace_collector.checking.shrinking import LEAST, cut_text, find_level, shrink
 from ztrace_collector.refusals import DETAILS, LARGE_DETAILS, Refusals
 
 #: Bound of flags and counts, which have 32 bits in OTLP.
@@ -130,13 +132,29 @@ _CHECKS: dict[str, _Check] = {
 }
 
 
+def count_dropped(details: Any, what: str, count: int) -> Any:
+    """Return details with more attributes, events or links counted as dropped; invalid ones unchanged."""
+    if not count or (details is not None and type(details) is not dict):
+        return details
+    before = (details or {}).get("dropped") or {}
+    if type(before) is not dict or not _is_number(before.get(what, 0)):
+        return details
+    after = min(NUMBER_END - 1, before.get(what, 0) + count)
+    return {**(details or {}), "dropped": {**before, what: after}}
+
+
 def _shrink(details: dict[str, Any], length: int, refusals: Refusals) -> str:
-    """Return oversized details as JSON text without their largest parts: single events or other fields."""
+    """Return oversized details as JSON text, with long values cut or large parts left out."""
     refusals.note(LARGE_DETAILS, f"{length} characters")
+    details = _cut_parts(details)
     events = list(details.get("events") or ())
-    parts = [(len(encode_one(event)), "events", place) for place, event in enumerate(events)]
+    # The event that became the exception goes last.
+    parts = [
+        (not event.get("became_exception"), len(encode_one(event)), "events", place)
+        for place, event in enumerate(events)
+    ]
     parts += [
-        (len(encode_one(value)), key, -1)
+        (True, len(encode_one(value)), key, -1)
         for key, value in details.items()
         if key not in ("events", "dropped")
     ]
@@ -145,23 +163,53 @@ def _shrink(details: dict[str, Any], length: int, refusals: Refusals) -> str:
     while parts and (excess := len(encode_one(details)) - MAX_ATTRIBUTES + NOTE) > 0:
         # Drop as much as the excess before encoding again: once for each small part would take long.
         while excess > 0 and parts:
-            size, key, place = parts.pop()
+            _, size, key, place = parts.pop()
             excess -= size + 1
             if place >= 0:
                 gone.add(place)
             elif key == "links":
-                _count_dropped(details, key, len(details.pop(key)))
+                details = count_dropped(details, key, len(details[key]))
+                del details[key]
             else:
                 del details[key]
         if gone:
             details["events"] = [event for place, event in enumerate(events) if place not in gone]
-    if gone:
-        _count_dropped(details, "events", len(gone))
+    details = count_dropped(details, "events", len(gone))
     text = encode_one(details)
     return text if len(text) <= MAX_ATTRIBUTES else "{}"
 
 
-def _count_dropped(details: dict[str, Any], what: str, count: int) -> None:
-    dropped = dict(details.get("dropped") or {})
-    dropped[what] = min(NUMBER_END - 1, dropped.get(what, 0) + count)
-    details["dropped"] = dropped
+def _cut_parts(details: dict[str, Any]) -> dict[str, Any]:
+    """Return details with the longest values cut, to one common length of events, links and other fields."""
+    events, links = list(details.get("events") or ()), list(details.get("links") or ())
+    others = [key for key in details if key not in ("events", "links", "dropped")]
+    parts = [*events, *links, *map(details.__getitem__, others)]
+    sizes = [len(encode_one(part)) + 1 for part in parts]
+    beside = sum(len(key) + 4 for key in others) + 2 * NOTE + len(encode_one(details.get("dropped")))
+    level = find_level(sizes, MAX_ATTRIBUTES - beside)
+    if level < LEAST:
+        return dict(details)
+    found = dict(details)
+    if events:
+        found["events"] = [_cut_mapping(event, level) for event in events]
+    if links:
+        found["links"] = [link and _cut_mapping(link, level) for link in links]
+    for key in others:
+        if key == "status_message":
+            found[key] = cut_text(details[key], level)
+        elif type(details[key]) is dict:
+            found[key] = _cut_mapping(details[key], level)
+    return found
+
+
+def _cut_mapping(part: dict[str, Any], room: int) -> dict[str, Any]:
+    """Return an event, a link or a scope with its attributes cut and counted; its other fields stay."""
+    size = len(encode_one(part))
+    attributes = part.get("attributes")
+    if size <= room or type(attributes) is not dict:
+        return part
+    room -= size - len(encode_one(attributes)) + NOTE
+    kept, cut = shrink(attributes, room) if room >= LEAST else ({}, list(attributes))
+    before = part.get("dropped_attributes", 0)
+    dropped = len(cut) + (before if _is_number(before) else 0)
+    return {**part, "attributes": kept, "dropped_attributes": min(NUMBER_END - 1, dropped)}

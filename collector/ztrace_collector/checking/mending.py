@@ -5,6 +5,7 @@ invalid; without those it would mislead. A span that `mend` returns passes the c
 """
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from ztrace.records import ERROR, INT64_MAX, KIND_NAMES, MEASURES, OK, UNFINISHED, Span
@@ -57,13 +58,17 @@ def mend(fields: Any, refusals: Refusals, *, finished: bool) -> tuple[Any, ...] 
             reason, f"span {_describe(span.name)}: {position} is {_describe(getattr(span, position))}"
         )
         return None
-    links = _mend_links(span.links, refusals)
+    kept = _choose_links(span.links)
+    links = _mend_links(span.links, kept, refusals)
+    found = details.mend(_align(span.details, span.links, kept), len(links or ()), refusals)
+    if isinstance(span.links, tuple):
+        found = details.count_dropped(found, "links", len(span.links) - len(kept))
     mended = span._asdict() | {
         "name": _mend_name(span.name, refusals),
         "attributes": attributes.mend(span.attributes, refusals),
         "links": links,
         "exception": _mend_exception(span.exception, refusals),
-        "details": details.mend(span.details, len(links or ()), refusals),
+        "details": found,
     }
     return tuple(mended.values())
 
@@ -118,13 +123,28 @@ def link_text(links: tuple[tuple[bytes, bytes], ...]) -> str:
     )
 
 
-def _mend_links(links: Any, refusals: Refusals) -> tuple[Any, ...] | None:
+def _choose_links(links: Any) -> list[int]:
+    """Return the positions of the links to keep: the first valid ones."""
+    if type(links) is not tuple:
+        return []
+    return [place for place, link in enumerate(links) if are_links((link,))][:MAX_LINKS]
+
+
+def _mend_links(links: Any, kept: Sequence[int], refusals: Refusals) -> tuple[Any, ...] | None:
     if are_links(links):
         return None if links is None else tuple(links)
     refusals.note(LINKS, f"links are {_describe(links)}")
-    if type(links) is not tuple:
-        return None
-    return tuple(link for link in links if are_links((link,)))[:MAX_LINKS]
+    return tuple([links[place] for place in kept]) if type(links) is tuple else None
+
+
+def _align(given: Any, links: Any, kept: Sequence[int]) -> Any:
+    """Return details with what they hold of the links to keep, unless it is that already."""
+    more = given.get("links") if type(given) is dict else None
+    if not isinstance(more, (tuple, list)) or type(links) is not tuple:
+        return given
+    if len(more) == len(links) > len(kept):
+        return {**given, "links": [more[place] for place in kept]}
+    return given
 
 
 def _mend_exception(exception: Any, refusals: Refusals) -> tuple[Any, ...] | None:

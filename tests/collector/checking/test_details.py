@@ -8,7 +8,7 @@ import msgpack
 import pytest
 
 from tests.collector.messages import Sender, make_open, make_span, refusals, rows, span_id, trace_id
-from ztrace_collector.checking.attributes import MAX_ATTRIBUTES
+from ztrace_collector.checking.encoding import MAX_ATTRIBUTES
 from ztrace_collector.storing.store import Store
 
 EVENT = {"name": "e", "time_ns": 5, "attributes": {"a": [1, 2.0, {"b": None}]}, "dropped_attributes": 1}
@@ -73,19 +73,56 @@ def test_what_json_cannot_hold_is_mended(store: Store, path: Path) -> None:
 
 
 def test_too_much_is_left_out_the_largest_first(store: Store, path: Path) -> None:
-    """The largest events are dropped one by one and counted, and other oversized parts are dropped whole."""
+    """Events whose names are too large are dropped one by one and counted, but not the exception."""
     small = {"name": "small", "time_ns": 2}
-    large = {"name": "large", "time_ns": 1, "attributes": {"stack": "x" * 40_000}}
-    details = {**WHOLE, "events": [small, large, small, {**large, "name": "x" * 200}]}
-    kept = {**details, "events": [small, large, small], "dropped": {"attributes": 1, "events": 3, "links": 3}}
+    large = {"name": "x" * 30_000, "time_ns": 1}
+    exception = {**large, "became_exception": True}
+    details = {**WHOLE, "events": [small, exception, small, large, large]}
+    kept = {**details, "events": [small, exception, small, large]}
+    kept["dropped"] = {"attributes": 1, "events": 3, "links": 3}
     assert stored(store, path, details, links=[LINK, LINK]) == kept
     assert refusals(path) == {"large_details": 1}
 
 
-@pytest.mark.parametrize("key", ["trace_state", "status_message", "links", "anything"])
+def test_values_that_are_too_long_are_cut_and_the_rest_kept(store: Store, path: Path) -> None:
+    """Long attributes of events, links and the scope are cut and counted there, and all else is kept."""
+    long = {"long": "x" * 40_000, "short": "yes"}
+    event = {"name": "exception", "time_ns": 1, "attributes": long, "became_exception": True}
+    details = {
+        "events": [event, {**EVENT, "attributes": {"n": 1}}],
+        "links": [None, {"attributes": long, "dropped_attributes": 2}],
+        "scope": {"name": "lib", "attributes": {**long, "odd": [1] * 30_000}},
+        "status_message": "no " * 20_000,
+    }
+    found = stored(store, path, details, links=[LINK, LINK])
+    assert refusals(path) == {"large_details": 1}
+    assert len(json.dumps(found, separators=(",", ":"), ensure_ascii=False)) > MAX_ATTRIBUTES - 2000
+    assert len(json.dumps(found, separators=(",", ":"), ensure_ascii=False)) <= MAX_ATTRIBUTES
+    assert found["events"][1] == {**EVENT, "attributes": {"n": 1}}
+    assert found["events"][0]["became_exception"]
+    parts = [found["events"][0], found["links"][1], found["scope"]]
+    assert [part["dropped_attributes"] for part in parts] == [1, 3, 2]
+    for part in parts:
+        assert part["attributes"]["short"] == "yes"
+        assert part["attributes"]["long"].endswith("x…")
+    assert found["scope"]["name"] == "lib"
+    assert found["status_message"].startswith("no no")
+    assert "dropped" not in found
+
+
+def test_details_of_links_stay_with_their_links(store: Store, path: Path) -> None:
+    """Of many links, the first are kept with their details, and the others counted."""
+    bad = [bytes(16), span_id(1)]
+    links = [bad if number == 3 else [trace_id(number), span_id(1)] for number in range(300)]
+    found = stored(store, path, {"links": [{"flags": number} for number in range(300)]}, links=links)
+    assert [link["flags"] for link in found["links"]] == [number for number in range(129) if number != 3]
+    assert found["dropped"] == {"links": 172}
+
+
+@pytest.mark.parametrize("key", ["trace_state", "links", "anything"])
 def test_one_part_that_is_too_large_goes_alone(store: Store, path: Path, key: str) -> None:
-    """An oversized part is dropped alone, and the events are kept."""
-    value = [None, {"attributes": {"x": "x" * 70_000}}] if key == "links" else "x" * 70_000
+    """An oversized part that cannot be cut is dropped alone, and the events are kept."""
+    value = [None, {"trace_state": "x" * 70_000}] if key == "links" else "x" * 70_000
     found = stored(store, path, {"events": [EVENT], key: value}, links=[LINK, LINK])
     assert found == {"events": [EVENT]} | ({"dropped": {"links": 2}} if key == "links" else {})
 

@@ -20,6 +20,7 @@ from tests.collector.otlp.requests import (
     make_span,
     put_in_order,
     send_all,
+    spans_of,
     store_batches,
     take_in,
 )
@@ -232,6 +233,7 @@ def test_links_that_are_none_are_left_out_and_the_others_keep_what_they_have(pat
     take_in(path, make_request(span))
     assert refusals(path) == {"links": 1}
     del span.links[1]
+    span.dropped_links_count = 1
     assert put_in_order(send_all(path)) == put_in_order(make_request(span))
 
 
@@ -245,8 +247,8 @@ def test_parts_of_one_resource_are_one_batch() -> None:
     assert len(batch.spans) == 3
 
 
-def test_what_is_too_large_is_left_out(path: Path) -> None:
-    """Oversized attributes and events are dropped and counted, and the span is stored."""
+def test_what_is_too_large_is_cut(path: Path) -> None:
+    """An oversized attribute is cut, events are dropped, both are counted, and the span is stored."""
     span = make_span()
     items = span.attributes.add(key="many").value.array_value.values
     for _ in range(70_000):
@@ -256,6 +258,10 @@ def test_what_is_too_large_is_left_out(path: Path) -> None:
     (outcome,) = store_batches(path, read_request(make_request(span, **{"service.name": "shop"})))
     assert outcome.stored == 1
     assert set(refusals(path)) == {"large_attributes", "large_details"}
+    (stored,) = spans_of(send_all(path))
+    assert len(stored.attributes[0].value.array_value.values) > 30_000
+    assert stored.dropped_attributes_count == 1
+    assert stored.dropped_events_count == 70_000 - len(stored.events)
 
 
 @settings(max_examples=2 * settings().max_examples)

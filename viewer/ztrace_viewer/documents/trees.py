@@ -49,7 +49,7 @@ class Scope(TypedDict):
 
 
 class Dropped(TypedDict):
-    """Numbers of items that a program's OpenTelemetry SDK dropped from a span."""
+    """Numbers of items that a program's OpenTelemetry SDK or the collector dropped from a span, or cut."""
 
     attributes: int
     events: int

@@ -11,6 +11,7 @@ Source: https://github.com/open-telemetry/opentelemetry-proto, trace.proto.
 
 import hashlib
 import json
+from collections.abc import Sized
 from itertools import islice
 from typing import Any
 
@@ -209,11 +210,16 @@ def _read_details(span: Span, is_own: bool) -> dict[str, Any]:
         flags=0 if is_own and span.flags == conventions.OUR_FLAGS else span.flags,
         links=links if any(links) else [],
         dropped=_filled(
-            attributes=span.dropped_attributes_count,
-            events=span.dropped_events_count,
-            links=span.dropped_links_count,
+            attributes=span.dropped_attributes_count + _beyond(span.attributes),
+            events=span.dropped_events_count + _beyond(span.events),
+            links=span.dropped_links_count + _beyond(span.links),
         ),
     ) | ({} if span.kind in records.KIND_NAMES else {"kind": 0})
+
+
+def _beyond(items: Sized) -> int:
+    """Return the number of items that are not read."""
+    return max(0, len(items) - MAX_ITEMS)
 
 
 def _come_home(

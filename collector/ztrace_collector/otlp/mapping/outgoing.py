@@ -22,6 +22,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 
 import ztrace
 from ztrace.records import ERROR, KIND_NUMBERS, UNFINISHED
+from ztrace_collector.checking.attributes import DROPPED
 from ztrace_collector.otlp.mapping import conventions, exception_form
 from ztrace_collector.otlp.mapping.exception_form import write_record
 from ztrace_collector.otlp.mapping.reading import StoredException, StoredSpan
@@ -146,7 +147,7 @@ class Builder:
             "SELECT instance_id, service, host, pid, started_ns, resource FROM instances WHERE id = ?",
             (instance,),
         ).fetchone()
-        process, resource = _NOBODY, None
+        process, resource, dropped = _NOBODY, None, 0
         if row is not None:  # Another program may have deleted the row.
             *names, resource = row
             process = conventions.Process._make(names)
@@ -154,10 +155,14 @@ class Builder:
             attributes, is_own = conventions.describe_process(process), True
         else:
             attributes = load_object(resource)
+            dropped = _count(attributes, DROPPED)
+            attributes.pop(DROPPED, None)
             is_own = conventions.read_process(attributes) is not None
         if len(self._instances) >= MAX_INSTANCES:
             self._instances.clear()
-        made = self._instances[instance] = _Instance(Resource(attributes=key_values(attributes)), is_own)
+        made = self._instances[instance] = _Instance(
+            Resource(attributes=key_values(attributes), dropped_attributes_count=dropped), is_own
+        )
         return made
 
 
@@ -166,7 +171,7 @@ def _add_resource(request: ExportTraceServiceRequest, instance: _Instance, extra
     resource.resource.CopyFrom(instance.resource)
     if type(extras) is dict:
         resource.schema_url = _text(extras, "schema_url")
-        resource.resource.dropped_attributes_count = _count(extras, "dropped_attributes")
+        resource.resource.dropped_attributes_count += _count(extras, "dropped_attributes")
     return resource
 
 
