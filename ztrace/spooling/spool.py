@@ -82,6 +82,7 @@ class Spool:
         files.check_folder(folder)
         self._page_path = folder / f"{identity.incarnation.hex()}{files.PAGE}"
         new = self._page_path.with_suffix(files.NEW)
+        new.unlink(missing_ok=True)  # Of an attempt that a signal handler's exception has interrupted.
         self._lock = OwnFile(files.open_file(new, os.O_RDWR | os.O_CREAT | os.O_EXCL))
         try:
             # Locked and complete before it gets the name that other processes look for.

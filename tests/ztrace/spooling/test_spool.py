@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ztrace.interrupting import Interrupter, Limit, interrupt
 from tests.ztrace.programs import ROOT
 from tests.ztrace.waiting import DEADLINE_S, wait_for
 from ztrace.publishing.window import Place
@@ -131,6 +132,18 @@ def test_there_is_one_heir(folder: Path) -> None:
     orphan.delete()
     assert list(folder.iterdir()) == []
     assert list(find_orphans(folder)) == []
+
+
+def test_an_attempt_to_open_that_is_interrupted_is_repeated(folder: Path) -> None:
+    """Wherever an exception arrives in the first attempt to open a spool, the second one opens it."""
+    for number in range(1000):
+        interrupter = Interrupter("line", number, Limit)
+        interrupt(lambda: make_spool(folder).close(delivered=True), interrupter)
+        make_spool(folder).close(delivered=True)
+        assert list(folder.iterdir()) == []
+        if not interrupter.raised:
+            break
+    assert number > 20
 
 
 def test_a_folder_that_is_not_there_has_no_orphans(folder: Path) -> None:
