@@ -46,6 +46,13 @@ LIBRARIES = {
         system="multiprocessing",
         remote_error="RemoteError",
     ),
+    "xmlrpc": Library(
+        "ztrace.middleware.xmlrpc",
+        modules=("xmlrpc.client", "xmlrpc.server"),
+        packages=("xmlrpc",),
+        system="xmlrpc",
+        remote_error="Fault",
+    ),
     "gevent": Library("ztrace.middleware.gevent", modules=("gevent",)),
     "zmq": Library(
         middleware="ztrace.middleware.zmq",

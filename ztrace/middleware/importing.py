@@ -24,7 +24,7 @@ def call_when_imported(module: str, callback: Callable[[], None]) -> None:
 
     Exceptions of the callback are counted and do not reach the program.
     """
-    if _is_imported(module):
+    if is_imported(module):
         _call(callback)
         return
     callbacks = _waiting.setdefault(module, [])
@@ -34,7 +34,8 @@ def call_when_imported(module: str, callback: Callable[[], None]) -> None:
         sys.meta_path.insert(0, patching_finder)
 
 
-def _is_imported(name: str) -> bool:
+def is_imported(name: str) -> bool:
+    """Return whether a module is loaded, and not still running its code."""
     module = sys.modules.get(name)
     return module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False)
 

@@ -55,7 +55,7 @@ def serving(library: str, endpoint: str) -> Iterator[str]:
         assert process.stdout is not None
         yield process.stdout.readline().strip()
         said, errors = process.communicate(timeout=20)
-    assert (said, errors, process.returncode) == ("", "", 0)
+    assert (said, errors, process.returncode) == ("", "", 0), (said, errors)
 
 
 def call(library: str, receiver: Receiver, traced: str) -> list[str]:
@@ -64,7 +64,7 @@ def call(library: str, receiver: Receiver, traced: str) -> list[str]:
     with serving(library, server) as address:
         process = _start(library, "client", client, address)
         said, errors = process.communicate(timeout=20)
-    assert (errors, process.returncode) == ("", 0)
+    assert (errors, process.returncode) == ("", 0), errors
     return said.splitlines()
 
 

@@ -1,0 +1,240 @@
+"""Client spans of xmlrpc: from the call to its answer, fault or error."""
+
+import functools
+import re
+from collections.abc import Callable
+from contextvars import ContextVar, copy_context
+from typing import Any
+from xmlrpc import client
+
+from ztrace import diagnostics, spans
+from ztrace.context import HOLDS, SpanContext
+from ztrace.exceptions import messages
+from ztrace.exceptions.tracebacks import take_off_frame
+from ztrace.lifecycle.recovery import insist
+from ztrace.middleware.kit import new_span, write_context
+from ztrace.middleware.replies import take_reply
+from ztrace.spans import CLIENT, Span
+
+#: HTTP header of a response with the reply, and key of the same in the fault of one call of a multicall.
+REPLY_KEY = "ztrace"
+#: Method that carries several calls.
+MULTICALL = "system.multicall"
+
+#: Text of a fault that stands for an exception, as the standard library writes it.
+_EXCEPTION = re.compile(r"<class '([\w.]+)'>:(.*)\Z", re.DOTALL)
+
+
+class _Call:
+    """A call in flight: its span, and the reply once it has arrived."""
+
+    __slots__ = ("reply", "span")
+
+    def __init__(self, span: Span) -> None:
+        self.span = span
+        self.reply: str | None = None
+
+
+_calling: ContextVar[_Call | None] = ContextVar("ztrace_xmlrpc_calling", default=None)
+#: Replies of the calls of the multicall that is being made, for its iterator.
+_batch: ContextVar[list[str | None] | None] = ContextVar("ztrace_xmlrpc_batch", default=None)
+
+
+def _set(variable: ContextVar[Any], value: object) -> None:
+    _held = copy_context() if HOLDS else None
+    variable.set(value)
+
+
+@functools.cache
+def wrap_client() -> None:
+    """Patch proxies and transports, existing and future."""
+    proxy: Any = client.ServerProxy
+    proxy._ServerProxy__request = _wrap_request(proxy._ServerProxy__request)
+    transport: Any = client.Transport
+    transport.send_content = _wrap_send_content(transport.send_content)
+    transport.parse_response = _wrap_parse_response(transport.parse_response)
+    multicall: Any = client.MultiCall
+    multicall.__call__ = _wrap_multicall(multicall.__call__)
+    iterator: Any = client.MultiCallIterator
+    iterator.__getitem__ = _wrap_getitem(iterator.__getitem__)
+
+
+def _wrap_request(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``ServerProxy.__request``, through which every call and its outcome pass."""
+
+    @functools.wraps(original)
+    def request(self: Any, methodname: str, params: Any) -> Any:
+        call = outer = None
+        try:
+            try:
+                if spans.publisher is not None:
+                    outer = _calling.get()
+                    call = _new_call(self, methodname, params)
+                    if call is not None:
+                        call.span.start(activate=False)
+                        _set(_calling, call)
+                response = original(self, methodname, params)
+            except BaseException as exception:
+                take_off_frame(exception)
+                _end(call, outer, exception)
+                raise
+            if call is not None:
+                if methodname == MULTICALL:
+                    _take_batch(response)
+                _end(call, outer)
+            return response
+        except BaseException as exception:
+            insist(_end, call, outer, exception)  # An exception may have arrived in the code above.
+            raise
+
+    return request
+
+
+def _new_call(proxy: Any, method: str, params: Any) -> _Call | None:
+    try:
+        attributes = proxy.__dict__.get("_ztrace_attributes") or _attributes_of(proxy)
+        if method == MULTICALL and type(params[0]) is list:
+            attributes = {**attributes, "xmlrpc.batch": len(params[0])}
+        return _Call(new_span(method, CLIENT, attributes))
+    except Exception:
+        diagnostics.contain("xmlrpc")
+        return None
+
+
+def _attributes_of(proxy: Any) -> dict[str, Any]:
+    """Return attributes with a proxy's server; all spans of the proxy share the dictionary."""
+    attributes: dict[str, Any] = {"rpc.system.name": "xmlrpc"}
+    address = proxy._ServerProxy__host.rpartition("@")[2]  # Without a password.
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit():
+        attributes["server.address"], attributes["server.port"] = host.strip("[]"), int(port)
+    else:
+        attributes["server.address"] = address
+    proxy.__dict__["_ztrace_attributes"] = attributes
+    return attributes
+
+
+def _end(call: _Call | None, outer: _Call | None, exception: BaseException | None = None) -> None:
+    """End a call, and go back to the call around it: arguments may make one while they are written."""
+    if call is None:
+        return
+    _set(_calling, outer)
+    span = call.span
+    if not span.ended:
+        if not take_reply(span, call.reply, exception) and issubclass(type(exception), client.Fault):
+            _describe(exception)
+        span.end(exception)
+
+
+def _describe(fault: Any) -> None:
+    """Record a fault of an untraced server under the type and message of the exception it stands for."""
+    try:
+        match = _EXCEPTION.match(fault.faultString)
+        if match is not None:
+            messages.describe_remote(fault, match[1], match[2])
+    except Exception:
+        diagnostics.contain("xmlrpc")
+
+
+def _wrap_send_content(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``Transport.send_content``, which sends the last headers; subclasses override ``send_headers``."""
+
+    @functools.wraps(original)
+    def send_content(self: Any, connection: Any, request_body: Any) -> Any:
+        try:
+            call = _calling.get()
+            if call is not None and not call.span.ended:
+                _send_context(connection, call.span)
+            return original(self, connection, request_body)
+        except BaseException as exception:
+            take_off_frame(exception)
+            raise
+
+    return send_content
+
+
+def _send_context(connection: Any, span: Span) -> None:
+    try:
+        header: dict[str, str] = {}
+        write_context(span, header)
+        for name, text in header.items():
+            connection.putheader(name, text)
+    except Exception:
+        diagnostics.contain("xmlrpc")
+
+
+def _wrap_parse_response(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def parse_response(self: Any, response: Any) -> Any:
+        try:
+            call = _calling.get()
+            if call is not None:
+                _read_reply(response, call)
+            return original(self, response)
+        except BaseException as exception:
+            take_off_frame(exception)
+            raise
+
+    return parse_response
+
+
+def _read_reply(response: Any, call: _Call) -> None:
+    try:
+        getheader = getattr(response, "getheader", None)
+        reply = None if getheader is None else getheader(REPLY_KEY)
+        call.reply = reply if type(reply) is str else None
+    except Exception:
+        diagnostics.contain("xmlrpc")
+
+
+def _take_batch(results: Any) -> None:
+    """Remove the replies from the faults of a multicall, and keep them for its iterator."""
+    try:
+        replies = [item.pop(REPLY_KEY, None) if type(item) is dict else None for item in results]
+        batch = _batch.get()
+        if batch is not None:
+            batch[:] = replies
+    except Exception:
+        diagnostics.contain("xmlrpc")
+
+
+def _wrap_multicall(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def __call__(self: Any) -> Any:
+        replies: list[str | None] = []
+        try:
+            try:
+                _set(_batch, replies)
+                iterator = original(self)
+            except BaseException as exception:
+                take_off_frame(exception)
+                raise
+            iterator._ztrace_replies = replies
+            return iterator
+        finally:
+            insist(_set, _batch, None)
+
+    return __call__
+
+
+def _wrap_getitem(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``MultiCallIterator.__getitem__``, which raises the fault of one call."""
+
+    @functools.wraps(original)
+    def __getitem__(self: Any, i: Any) -> Any:
+        try:
+            return original(self, i)
+        except client.Fault as fault:
+            take_off_frame(fault)
+            try:
+                reply = self._ztrace_replies[i]
+                if not take_reply(SpanContext(bytes(16), bytes(8)), reply, fault):
+                    _describe(fault)
+            except Exception:
+                diagnostics.contain("xmlrpc")
+            raise
+        except BaseException as exception:
+            take_off_frame(exception)
+            raise
+
+    return __getitem__

@@ -1,0 +1,263 @@
+"""Server spans of xmlrpc, from the request's arguments to the response as bytes."""
+
+import functools
+from collections.abc import Callable
+from contextvars import ContextVar, copy_context
+from typing import Any
+from xmlrpc import client, server
+
+from ztrace import diagnostics, spans
+from ztrace.context import HOLDS
+from ztrace.exceptions import messages
+from ztrace.exceptions.recording import type_name
+from ztrace.exceptions.tracebacks import take_off_frame
+from ztrace.lifecycle.recovery import insist
+from ztrace.middleware.kit import new_span, read_context
+from ztrace.middleware.replies import reply_text
+from ztrace.middleware.xmlrpc.calls import REPLY_KEY
+from ztrace.spans import SERVER, Span
+
+#: Start of a response with a fault: what comes before is at most the declaration of an encoding.
+_MAX_HEAD = 200
+
+
+class _Request:
+    """HTTP request that is being served.
+
+    Attributes:
+        context: the headers with the caller's trace context; empty if it has none.
+        reply: header of the response, once it is known.
+    """
+
+    __slots__ = ("context", "reply")
+
+    def __init__(self) -> None:
+        self.context: dict[str, Any] = {}
+        self.reply: str | None = None
+
+
+_serving: ContextVar[_Request | None] = ContextVar("ztrace_xmlrpc_serving", default=None)
+
+
+@functools.cache
+def wrap_server() -> None:
+    """Patch request handlers and dispatchers, existing and future."""
+    handler: Any = server.SimpleXMLRPCRequestHandler
+    handler.do_POST = _wrap_post(handler.do_POST)
+    handler.end_headers = _wrap_end_headers(handler.end_headers)
+    dispatcher: Any = server.SimpleXMLRPCDispatcher
+    dispatcher._marshaled_dispatch = _wrap_dispatch(dispatcher._marshaled_dispatch)
+    dispatcher.system_multicall = _wrap_multicall(dispatcher.system_multicall)
+
+
+def _wrap_post(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def do_POST(self: Any) -> Any:
+        try:
+            if spans.publisher is not None:
+                _set_serving(_read_request(self.headers))
+            return original(self)
+        except BaseException as exception:
+            take_off_frame(exception)
+            raise
+        finally:
+            insist(_set_serving, None)
+
+    return do_POST
+
+
+def _set_serving(request: _Request | None) -> None:
+    _held = copy_context() if HOLDS else None
+    _serving.set(request)
+
+
+def _read_request(headers: Any) -> _Request:
+    request = _Request()
+    try:
+        traceparent = headers.get("traceparent")
+        if traceparent is not None:
+            request.context = {"traceparent": traceparent, "tracestate": headers.get("tracestate")}
+    except Exception:
+        diagnostics.contain("xmlrpc")
+    return request
+
+
+def _wrap_end_headers(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def end_headers(self: Any) -> Any:
+        try:
+            request = _serving.get()
+            if request is not None and request.reply is not None:
+                self.send_header(REPLY_KEY, request.reply)
+                request.reply = None
+            return original(self)
+        except BaseException as exception:
+            take_off_frame(exception)
+            raise
+
+    return end_headers
+
+
+class _Served:
+    """A call that is being served: its span, and the exception that the method has failed with."""
+
+    __slots__ = ("exception", "span")
+
+    def __init__(self) -> None:
+        self.span: Span | None = None
+        self.exception: BaseException | None = None
+
+
+def _wrap_dispatch(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``_marshaled_dispatch``, which dispatches through the function that it is given.
+
+    Results that cannot be written become faults in it, so the span ends behind it.
+    """
+
+    @functools.wraps(original)
+    def _marshaled_dispatch(self: Any, data: Any, dispatch_method: Any = None, path: Any = None) -> Any:
+        served = _Served()
+
+        def dispatch(method: Any, params: Any) -> Any:
+            try:
+                _begin(served, method)
+                return (self._dispatch if dispatch_method is None else dispatch_method)(method, params)
+            except BaseException as exception:
+                take_off_frame(exception)
+                served.exception = exception
+                raise
+
+        try:
+            try:
+                if spans.publisher is None:
+                    return original(self, data, dispatch_method, path)
+                response = original(self, data, dispatch, path)
+            except BaseException as exception:
+                take_off_frame(exception)
+                _end(served, exception)
+                raise
+            _end(served, served.exception or _find_fault(served, response))
+            return response
+        except BaseException as exception:
+            insist(_end, served, exception)  # An exception may have arrived in the code above.
+            raise
+
+    return _marshaled_dispatch
+
+
+def _begin(served: _Served, method: Any) -> None:
+    try:
+        request = _serving.get()
+        parent = read_context(request.context) if request is not None else None
+        served.span = new_span(str(method), SERVER, {"rpc.system.name": "xmlrpc"}, parent)
+        served.span.start()
+    except Exception:
+        diagnostics.contain("xmlrpc")
+
+
+def _find_fault(served: _Served, response: bytes) -> BaseException | None:
+    """Return an exception for a fault in a response that the method has not raised."""
+    if served.span is None or b"<fault>" not in response[:_MAX_HEAD]:
+        return None
+    try:
+        client.loads(response)
+    except client.Fault as fault:
+        name, _, message = fault.faultString.removeprefix("<class '").partition("'>:")
+        messages.describe_remote(fault, name, message)
+        return fault.with_traceback(None)
+    except Exception:
+        diagnostics.contain("xmlrpc")
+    return None
+
+
+def _end(served: _Served, exception: BaseException | None) -> None:
+    """End the span of a call, and leave the reply for the response's headers."""
+    span, served.exception = served.span, None
+    if span is None or span.ended:
+        return
+    try:
+        request = _serving.get()
+        if exception is None:
+            text = reply_text(span)
+            span.end()
+        else:
+            span.reply()  # Recording the exception is not part of the method's time.
+            span.end(exception)
+            text = reply_text(span, exception, _message_of(exception))
+        if request is not None and request.context:
+            request.reply = text
+    except Exception:
+        diagnostics.contain("xmlrpc")
+
+
+def _message_of(exception: BaseException) -> str | None:
+    """Return the message for the caller's fault, whose own text names the type as ``repr`` does."""
+    if issubclass(type(exception), client.Fault):
+        return None
+    return f"{type_name(exception)}: {messages.message_of(exception)}"
+
+
+class _Batch:
+    """Dispatcher as a multicall sees it, which dispatches each call within a span."""
+
+    def __init__(self, dispatcher: Any) -> None:
+        self._dispatcher = dispatcher
+        #: Replies of failed calls by their place.
+        self.replies: dict[int, str] = {}
+        self._place = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._dispatcher, name)
+
+    def _dispatch(self, method: Any, params: Any) -> Any:
+        span = None
+        try:
+            try:
+                span = new_span(str(method), SERVER, {"rpc.system.name": "xmlrpc"})
+                span.start()
+                result = self._dispatcher._dispatch(method, params)
+            except BaseException as exception:
+                take_off_frame(exception)
+                if span is not None:
+                    span.reply()
+                    span.end(exception)
+                    self.replies[self._place] = reply_text(span, exception, _message_of(exception))
+                raise
+            span.end()
+            return result
+        except BaseException as exception:
+            if span is not None:  # An exception may have arrived in the code above.
+                insist(span.end, exception)
+            raise
+        finally:
+            self._place += 1
+
+
+def _wrap_multicall(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``system_multicall``, which catches the exception of each call, and returns faults."""
+
+    @functools.wraps(original)
+    def system_multicall(self: Any, call_list: Any) -> Any:
+        try:
+            if spans.publisher is None:
+                return original(self, call_list)
+            batch = _Batch(self)
+            results = original(batch, call_list)
+            _add_replies(results, batch.replies)
+            return results
+        except BaseException as exception:
+            take_off_frame(exception)
+            raise
+
+    return system_multicall
+
+
+def _add_replies(results: Any, replies: dict[int, str]) -> None:
+    """Add the replies to the faults of a caller that has sent a trace context, and so takes them off."""
+    try:
+        request = _serving.get()
+        if request is not None and request.context:
+            for place, reply in replies.items():
+                results[place][REPLY_KEY] = reply
+    except Exception:
+        diagnostics.contain("xmlrpc")
