@@ -61,6 +61,13 @@ LIBRARIES = {
         system="zeromq",
         spans_name_methods=False,
     ),
+    "rpyc": Library(
+        middleware="ztrace.middleware.rpyc",
+        modules=("rpyc",),
+        packages=("rpyc",),
+        system="rpyc",
+        remote_traceback="rpyc.remote_traceback",
+    ),
     "zerorpc": Library(
         middleware="ztrace.middleware.zerorpc",
         modules=("zerorpc",),

@@ -53,16 +53,18 @@ class Entry:
         message: text of the exception, once made.
         asked: whether ``__str__`` is running.
         described: message to record instead of the text.
+        named: name to record instead of the class's.
         remote: type and message of the remote exception that the exception stands for.
     """
 
-    __slots__ = ("asked", "described", "mark", "message", "remote")
+    __slots__ = ("asked", "described", "mark", "message", "named", "remote")
 
     def __init__(self) -> None:
         self.mark: Mark | None = None
         self.message: str | None = None
         self.asked = False
         self.described: str | None = None
+        self.named: str | None = None
         self.remote: tuple[str, str] | None = None
 
     def put_mark(self, mark: Mark) -> None:

@@ -53,9 +53,16 @@ _WITHOUT_STR = frozenset(
 )
 
 
-def describe(exception: BaseException, message: str) -> None:
-    """Record a message for an exception instead of its ``str``, which stays as it is for the program."""
-    remember(exception).described = message
+def describe(exception: BaseException, message: str, name: str | None = None) -> None:
+    """Record a message for an exception instead of its ``str``, which stays as it is for the program.
+
+    Args:
+        exception: of any class.
+        message: to record.
+        name: to record instead of that of a class which a library has made for the exception.
+    """
+    entry = remember(exception)
+    entry.described, entry.named = message, name
 
 
 def describe_remote(exception: BaseException, name: object, message: object) -> None:

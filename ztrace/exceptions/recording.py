@@ -139,7 +139,7 @@ class _Recording:
             frames = [*self._limit(record_frames(find_caller(traceback.tb_frame))), *frames]
         self._leave(mark, traceback)
         return ExceptionRecord(
-            type_name(exception),
+            type_name(exception, entry),
             message_of(exception, entry),
             frames,
             [],
@@ -206,7 +206,7 @@ class _Recording:
         if left_out:
             del notes[MAX_NOTES - 1 :]
             notes.append(f"… and {left_out} more exceptions")
-        told = entry.remote or (type_name(exception), message_of(exception, entry))
+        told = entry.remote or (type_name(exception, entry), message_of(exception, entry))
         return ExceptionRecord(*told, frames, causes, how, *origin, notes, members)
 
     def _record_causes(self, exception: BaseException, depth: int) -> list[ExceptionRecord]:
@@ -245,7 +245,13 @@ class _Recording:
             self._seen.add(id(member))
             self._leave(mark, traceback)
             return ExceptionRecord(
-                type_name(member), message_of(member, entry), [], [], PASSED, mark.trace_id, mark.span_id
+                type_name(member, entry),
+                message_of(member, entry),
+                [],
+                [],
+                PASSED,
+                mark.trace_id,
+                mark.span_id,
             )
         how, origin = self._mark_raised(member, entry, traceback)
         return self._complete(member, entry, self._limit(read_stack(traceback).frames), how, origin, depth)
@@ -273,6 +279,6 @@ class _Recording:
         return kept
 
 
-def type_name(exception: BaseException) -> str:
+def type_name(exception: BaseException, entry: Entry | None = None) -> str:
     """Return the name of an exception's class, with its module unless it is a builtin."""
-    return name_class(type(exception))
+    return (entry and entry.named) or name_class(type(exception))

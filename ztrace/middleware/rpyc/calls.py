@@ -1,0 +1,225 @@
+"""Client spans of rpyc: from a call to its reply, error, timeout or loss of the connection."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from rpyc.core import consts, vinegar
+
+from ztrace import diagnostics, spans
+from ztrace.context import find_current
+from ztrace.exceptions import messages
+from ztrace.exceptions.locals import name_class
+from ztrace.exceptions.program import call_program
+from ztrace.exceptions.tracebacks import take_off_frame
+from ztrace.middleware.kit import new_span
+from ztrace.middleware.replies import take_reply
+from ztrace.middleware.rpyc.messages import Request, arrived, make_request
+from ztrace.middleware.rpyc.names import name_called, remember_name
+from ztrace.spans import CLIENT, Span
+
+#: Requests that run nothing of the program's: the release of an object, within a finalizer, among them.
+_BARE = frozenset((consts.HANDLE_DEL, consts.HANDLE_CLOSE, consts.HANDLE_PING, consts.HANDLE_GETROOT))
+#: Keys in a connection's ``__dict__``: its attributes, and the spans of its asynchronous calls by the
+#: address of their result, which the connection keeps alive until the reply.
+_ATTRIBUTES, _OPEN = "_ztrace_attributes", "_ztrace_calls"
+#: Characters kept of the traceback sent by a server without ztrace; its end is the informative part.
+_MAX_REMOTE_TRACEBACK = 4000
+
+
+def wrap_sync_request(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``Connection.sync_request``, through which every exception of a synchronous call leaves."""
+
+    @functools.wraps(original)
+    def sync_request(self: Any, handler: int, *args: Any) -> Any:
+        span = None
+        try:
+            try:
+                if spans.publisher is not None and handler not in _BARE:
+                    span = _new_call(self, handler, args)
+                    if span is None:
+                        handler = _carry(handler)
+                    elif not span.start(activate=False).ended:
+                        handler = make_request(handler, span, called=True)
+                result = original(self, handler, *args)
+            except BaseException as exception:
+                take_off_frame(exception)
+                if span is not None:
+                    span.__exit__(None, exception)
+                raise
+            if span is not None:
+                span.__exit__()
+            elif handler == consts.HANDLE_GETATTR:
+                remember_name(self, result, args[1])
+            return result
+        except BaseException as exception:
+            if span is not None:  # An exception may have arrived in the code above.
+                span.__exit__(None, exception)
+            raise
+
+    return sync_request
+
+
+def wrap_async_request(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``Connection.async_request``, which returns before the reply has come."""
+
+    @functools.wraps(original)
+    def async_request(self: Any, handler: int, *args: Any, **kwargs: Any) -> Any:
+        if type(handler) is Request or spans.publisher is None or handler in _BARE:
+            return original(self, handler, *args, **kwargs)
+        span = None
+        try:
+            span = _new_call(self, handler, args)
+            if span is None:
+                handler = _carry(handler)
+            elif not span.start(activate=False).ended:
+                handler = make_request(handler, span, called=True, asynchronous=True)
+            return original(self, handler, *args, **kwargs)
+        except BaseException as exception:
+            take_off_frame(exception)
+            if span is not None:
+                span.__exit__(None, exception)
+            raise
+
+    return async_request
+
+
+def _new_call(connection: Any, handler: int, args: tuple[Any, ...]) -> Span | None:
+    """Create the span of a call; other requests have none."""
+    try:
+        name = name_called(connection, handler, args)
+        if name is not None:
+            attributes = connection.__dict__.get(_ATTRIBUTES) or _describe_peer(connection)
+            return new_span(name, CLIENT, attributes)
+    except Exception:
+        diagnostics.contain("rpyc")
+    return None
+
+
+def _carry(handler: int) -> int:
+    """Return a request's handler with the current context, which is the parent of whatever it runs."""
+    current = find_current()
+    if current is None or not current.trace_id:
+        return handler
+    return make_request(handler, current, called=False)
+
+
+def _describe_peer(connection: Any) -> dict[str, Any]:
+    """Return the attributes of calls, with the address that the connection leads to.
+
+    All spans of a connection share the dictionary; attributes are added to a copy.
+    """
+    attributes: dict[str, Any] = {"rpc.system.name": "rpyc"}
+    try:
+        peer = connection._channel.stream.sock.getpeername()
+        if isinstance(peer, tuple):
+            attributes["server.address"], attributes["server.port"] = peer[0], peer[1]
+        elif peer:
+            attributes["server.address"] = peer if isinstance(peer, str) else repr(peer)
+    except (AttributeError, OSError):  # Pipes, or a connection that is lost already.
+        pass
+    connection.__dict__[_ATTRIBUTES] = attributes
+    return attributes
+
+
+def wrap_request(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``Connection._async_request``, which registers the callback of every request."""
+
+    @functools.wraps(original)
+    def _async_request(self: Any, handler: int, args: Any = (), callback: Any = lambda a, b: None) -> Any:
+        if type(handler) is Request:
+            if handler.asynchronous:
+                self.__dict__.setdefault(_OPEN, {})[id(callback)] = handler.context
+            callback = Answer(self, handler, callback)
+        return original(self, handler, args, callback)
+
+    return _async_request
+
+
+class Answer:
+    """Callback of a request, in front of rpyc's: what the reply says of the span and of the exception."""
+
+    __slots__ = ("_callback", "_connection", "_request")
+
+    def __init__(self, connection: Any, request: Request, callback: Callable[[bool, Any], Any]) -> None:
+        self._connection = connection
+        self._request = request
+        self._callback = callback
+
+    def __call__(self, is_exc: bool, obj: Any) -> Any:
+        """Read the reply, then go on with it."""
+        request = self._request
+        try:
+            error = obj if is_exc and issubclass(type(obj), BaseException) else None
+            if request.called:
+                span: Any = request.context
+                marked = take_reply(span, arrived.get(), error)
+                if error is not None:
+                    _describe_error(error, None if marked else span)
+                if request.asynchronous:
+                    self._connection.__dict__.get(_OPEN, {}).pop(id(self._callback), None)
+                    span.end(error)
+            elif error is not None:
+                _describe_error(error)
+        except Exception:
+            diagnostics.contain("rpyc")
+        return self._callback(is_exc, obj)
+
+
+def _describe_error(error: BaseException, untraced: Span | None = None) -> None:
+    """Record a remote exception under its own class and message.
+
+    rpyc raises an instance of a class made for it, whose text has the remote traceback too.
+
+    Args:
+        error: as rpyc is about to raise it.
+        untraced: span of the call, if the server has not told the origin.
+    """
+    base = type(error).__bases__[0]
+    name = base.__name__ if issubclass(base, vinegar.GenericException) else name_class(base)
+    message = call_program(_text_of, error, "<no message: __str__ failed>")
+    messages.describe(error, message, name)
+    if untraced is not None:
+        messages.describe_remote(error, name, message)
+        text = vars(error).get("_remote_tb")
+        if isinstance(text, str):
+            kept = text[-_MAX_REMOTE_TRACEBACK:]
+            if len(kept) < len(text):
+                kept = kept[kept.find("\n") + 1 :]  # A truncated secret would not be recognized.
+            untraced.set(**{"rpyc.remote_traceback": kept})
+
+
+def _text_of(error: BaseException) -> str:
+    base: Any = type(error).__bases__[0]
+    return str(base.__str__(error))
+
+
+def wrap_wait(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``AsyncResult.wait``, in which an asynchronous call times out."""
+
+    @functools.wraps(original)
+    def wait(self: Any) -> Any:
+        try:
+            return original(self)
+        except BaseException as exception:
+            take_off_frame(exception)
+            calls = self._conn.__dict__.get(_OPEN)
+            span = calls.pop(id(self), None) if calls else None
+            if span is not None:
+                span.end(exception)
+            raise
+
+    return wait
+
+
+def wrap_cleanup(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``Connection._cleanup``, after which no reply comes."""
+
+    @functools.wraps(original)
+    def _cleanup(self: Any, *args: Any, **kwargs: Any) -> Any:
+        calls = self.__dict__.pop(_OPEN, None)
+        for span in list(calls.values()) if calls else ():
+            span.end(EOFError("connection closed"))
+        return original(self, *args, **kwargs)
+
+    return _cleanup
