@@ -350,7 +350,10 @@ def _forward(forwarder: Forwarder, writer: Writer) -> None:
 
 @contextmanager
 def _stopped_by_signals(collector: Collector) -> Iterator[None]:
-    """Stop the collector on SIGINT and SIGTERM while the block lasts; only in the main thread."""
+    """Stop the collector on SIGINT, SIGTERM and SIGHUP while the block lasts; only in the main thread.
+
+    A SIGHUP that is ignored, as under nohup, stays ignored.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -358,7 +361,10 @@ def _stopped_by_signals(collector: Collector) -> Iterator[None]:
     def handle(number: int, frame: FrameType | None) -> None:
         collector.stop()
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:

@@ -1,6 +1,7 @@
 """Fixtures of databases written by the real collector, and of the command line in this process."""
 
 import json
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,6 +43,14 @@ def set_zone() -> Iterator[Callable[[str], None]]:
 
         yield set_to
     time.tzset()
+
+
+@pytest.fixture
+def _hears_hangup() -> Iterator[None]:
+    """Let processes of the test hear SIGHUP, also where the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 @pytest.fixture

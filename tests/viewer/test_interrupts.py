@@ -27,10 +27,12 @@ STEP = 199
 
 @pytest.fixture(autouse=True)
 def _handler() -> Iterator[None]:
-    """Handle SIGINT as a program that was just started does, and restore the handler."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Handle signals as a program that was just started does, and restore the handlers."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before[signal.SIGINT] = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def press() -> None:
@@ -284,3 +286,27 @@ def test_where_sigint_is_handled_nothing_is_deferred() -> None:
     thread.start()
     thread.join()
     assert seen == [signal.default_int_handler]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_process_that_ends_is_a_process_that_is_interrupted(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """SIGTERM and SIGHUP end a command as Ctrl-C does, and its status says which."""
+    monkeypatch.setattr(interrupts, "_state", None)
+    monkeypatch.setattr(entry, "_explain", lambda: signal.raise_signal(number))
+    assert entry.main() == 128 + number
+    assert signal.getsignal(number) == signal.SIG_IGN
+
+
+def test_a_signal_that_is_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command under nohup goes on when its terminal closes."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def work() -> int:
+        signal.raise_signal(signal.SIGHUP)
+        return 0
+
+    monkeypatch.setattr(interrupts, "_state", None)
+    monkeypatch.setattr(entry, "_explain", work)
+    assert entry.main() == 0

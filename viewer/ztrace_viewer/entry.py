@@ -22,17 +22,19 @@ EXTRAS = {
 
 def main() -> int:
     """Run the command line and return its exit status."""
+    # Imported here, so that as little as possible precedes the handling of signals.
     try:
-        # Imported here, so that as little as possible precedes the handling of Ctrl-C.
         from ztrace_viewer import interrupts
-
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    try:
         interrupts.take_over()
         try:
             return _explain()
         finally:
             interrupts.end()
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return interrupts.exit_status()
 
 
 def _explain() -> int:

@@ -4,6 +4,8 @@ One idea: Python raises KeyboardInterrupt between any two instructions, also bet
 remembering it. A command that writes files or draws on the terminal therefore defers Ctrl-C, and names the
 moments that can be interrupted, such as a blocking read. Once it has been raised, or once the work is done,
 Ctrl-C is ignored: the rest takes milliseconds, and an impatient user must not stop the cleanup.
+
+SIGTERM and SIGHUP, which would end the process without any cleanup, are handled alike.
 """
 
 import signal
@@ -16,17 +18,27 @@ from typing import TypeVar
 _T = TypeVar("_T")
 
 
+#: Signals that end a command, each with the handler that a process starts with.
+_DEFAULTS = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGHUP: signal.SIG_DFL,
+}
+
+
 class _State:
-    """Handler of SIGINT, and its state."""
+    """Handler of signals, and its state."""
 
     def __init__(self, *, is_allowed: bool) -> None:
         self.is_allowed = is_allowed
         self.is_pending = self.is_ignored = False
+        self.number = int(signal.SIGINT)
+        self.handled: list[signal.Signals] = []
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Raise KeyboardInterrupt where that is allowed, else remember that Ctrl-C was pressed."""
+        """Raise KeyboardInterrupt where that is allowed, else remember the signal."""
         if not self.is_ignored:
-            self.is_pending = True
+            self.is_pending, self.number = True, number
             if self.is_allowed:
                 self.check()
 
@@ -42,11 +54,22 @@ _state: _State | None = None
 
 
 def take_over() -> None:
-    """Handle Ctrl-C from here on to the end of the process, which is announced by `end`."""
+    """Handle signals from here on to the end of the process, which is announced by `end`.
+
+    Signals that the process was told to ignore stay ignored, as under nohup.
+    """
     global _state
-    if _can_handle():
+    numbers = [number for number in _DEFAULTS if _can_handle(number)]
+    if numbers:
         _state = _State(is_allowed=True)
-        signal.signal(signal.SIGINT, _state.handle)
+        _state.handled = numbers
+        for number in numbers:
+            signal.signal(number, _state.handle)
+
+
+def exit_status() -> int:
+    """Return the status of a command that a signal has interrupted, as a shell reports it."""
+    return 128 + (signal.SIGINT if _state is None else _state.number)
 
 
 @contextmanager
@@ -69,7 +92,7 @@ def deferred() -> Iterator[None]:
             state.is_allowed = before
         if before:
             state.check()
-    elif _can_handle():
+    elif _can_handle(signal.SIGINT):
         _state = state = _State(is_allowed=False)
         previous = signal.signal(signal.SIGINT, state.handle)
         try:
@@ -144,9 +167,10 @@ def end() -> None:
     """Ignore Ctrl-C while the interpreter exits: it would print a traceback, or change the exit status."""
     if _state is not None:
         _state.is_ignored = True
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in _state.handled:
+            signal.signal(number, signal.SIG_IGN)
 
 
-def _can_handle() -> bool:
+def _can_handle(number: signal.Signals) -> bool:
     is_main = threading.current_thread() is threading.main_thread()
-    return is_main and signal.getsignal(signal.SIGINT) == signal.default_int_handler
+    return is_main and signal.getsignal(number) == _DEFAULTS[number]

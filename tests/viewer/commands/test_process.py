@@ -225,10 +225,35 @@ def test_tail_follows_until_it_is_interrupted(tmp_path: Path) -> None:
         assert (process.stdout.read(), process.stderr.read()) == ("", "")
 
 
+def test_tail_follows_a_file_that_is_replaced(tmp_path: Path) -> None:
+    """`tail` reads a deleted file to its end, waits for the name, and follows the new file from its start."""
+    path = store(tmp_path / "shop.db", checkout(trace_id(1)))
+    with started("tail", "--db", path, "--since", "2020-01-01") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert "ZeroDivisionError" in process.stdout.readline()
+        assert "shop.checkout" in process.stdout.readline()
+        for beside in tmp_path.iterdir():
+            beside.unlink()
+        assert process.stderr.readline() == f"ztrace: there is no database {path}; waiting for it\n"
+        path.write_bytes(b"not yet")
+        path.unlink()
+        store(path, {"bank": [span(trace_id(2), 2, name="pay")]})
+        assert "bank.pay" in process.stdout.readline()
+        other = store(tmp_path / "other.db", {"bank": [span(trace_id(3), 3, name="refund")]})
+        other.replace(path)
+        assert "bank.refund" in process.stdout.readline()
+        store(path, {"bank": [span(trace_id(4), 4, name="again")]})
+        assert "bank.again" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(DEADLINE_S) == 0
+
+
+@pytest.mark.usefixtures("_hears_hangup")
 @pytest.mark.parametrize("name", ["up", "collect"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_collector_runs_until_it_is_stopped(tmp_path: Path, name: str, number: signal.Signals) -> None:
-    """The collector runs until SIGINT or SIGTERM, leaves its database, and exits with status 0."""
+    """The collector runs until SIGINT, SIGTERM or SIGHUP, leaves its database, and exits with status 0."""
     path = tmp_path / "ztrace.db"
     more = ["--otlp-listen", "off", "--web-listen", "127.0.0.1:0"] if name == "up" else []
     with started(name, "--bind", "tcp://127.0.0.1:*", "--db", path, *more) as process:

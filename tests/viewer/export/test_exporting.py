@@ -177,8 +177,10 @@ def _read_spans(text: str) -> list[Any]:
 
 
 @pytest.mark.process
-def test_ctrl_c_leaves_the_file_as_it_was(path: Path, tmp_path: Path) -> None:
-    """Ctrl-C removes the temporary file and keeps the previous file."""
+@pytest.mark.usefixtures("_hears_hangup")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_the_file_as_it_was(path: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """Ctrl-C, SIGTERM and SIGHUP remove the temporary file and keep the previous file."""
     many = [span(trace_id(number), 1, at_ns=NOON + number) for number in range(1, 8001)]
     store(path, {"shop": many[:4000]})
     store(path, {"shop": many[4000:]})
@@ -192,9 +194,9 @@ def test_ctrl_c_leaves_the_file_as_it_was(path: Path, tmp_path: Path) -> None:
     )
     with process:
         _wait_for(lambda: len(list(folder.iterdir())) == 2)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, told = process.communicate(timeout=DEADLINE_S)
-    assert (process.returncode, told) == (130, b"")
+    assert (process.returncode, told) == (128 + number, b"")
     assert [each.name for each in folder.iterdir()] == ["a.json"]
     assert (folder / "a.json").read_text() == "before"
 

@@ -66,16 +66,17 @@ class Follower:
         db: from `open_database`, without a snapshot.
         selection: service and method of a trace's root and of an exception's origin. With ``since_ns``,
             traces and exceptions since then are yielded first.
+        from_start: yield what is stored already, whenever it began.
     """
 
-    def __init__(self, db: sqlite3.Connection, selection: Selection) -> None:
+    def __init__(self, db: sqlite3.Connection, selection: Selection, *, from_start: bool = False) -> None:
         self._db = db
         self._selection = selection
-        self._last_trace = self._last("traces")
-        self._last_exception = self._last("exceptions")
+        self._last_trace = 0 if from_start else self._last("traces")
+        self._last_exception = 0 if from_start else self._last("exceptions")
         #: Span count at the last poll, by row id, of the pending traces.
         self._waiting: dict[int, int] = {}
-        if selection.since_ns is not None:
+        if selection.since_ns is not None and not from_start:
             rows = db.execute(
                 "SELECT id FROM traces WHERE hour >= ? AND start_ns >= ? AND id <= ? ORDER BY id",
                 (selection.since_ns // HOUR_NS, selection.since_ns, self._last_trace),

@@ -67,7 +67,7 @@ class Server:
 
 
 def serve(database: Path, token: str, listener: socket.socket, ready: Callable[[], None]) -> None:
-    """Serve until SIGINT or SIGTERM; a second signal ends the process at once.
+    """Serve until SIGINT, SIGTERM or SIGHUP; a second signal ends the process at once.
 
     Args:
         database: the file to read.
@@ -85,7 +85,10 @@ def serve(database: Path, token: str, listener: socket.socket, ready: Callable[[
         end.daemon = True
         end.start()
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, handle) for number in numbers}
     try:
         ready()
         server.run()

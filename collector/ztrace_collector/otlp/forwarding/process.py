@@ -216,7 +216,7 @@ def main() -> None:
     """Run the process; its argument is the number of a log level."""
     logging.basicConfig(level=int(sys.argv[1]), format="ztrace: sending on: %(message)s")
     # Ctrl-C and a supervisor's SIGTERM reach the whole group, but the collector ends this process.
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     # Reports have the connection errors that gRPC would print.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
