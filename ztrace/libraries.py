@@ -53,6 +53,13 @@ LIBRARIES = {
         system="xmlrpc",
         remote_error="Fault",
     ),
+    "pyro5": Library(
+        "ztrace.middleware.pyro5",
+        modules=("Pyro5.client", "Pyro5.server"),
+        packages=("Pyro5",),
+        system="pyro5",
+        remote_traceback="pyro5.remote_traceback",
+    ),
     "gevent": Library("ztrace.middleware.gevent", modules=("gevent",)),
     "zmq": Library(
         middleware="ztrace.middleware.zmq",

@@ -1,0 +1,315 @@
+"""Server and consumer spans of Pyro5, from the method's call to the response, or to the end of a stream."""
+
+import functools
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar, copy_context
+from typing import Any
+
+from Pyro5 import config, protocol, server
+from Pyro5.callcontext import current_context
+
+from ztrace import diagnostics, spans
+from ztrace.context import HOLDS, SpanContext, make_current
+from ztrace.exceptions import origins
+from ztrace.exceptions.tracebacks import take_off_frame
+from ztrace.lifecycle.recovery import insist
+from ztrace.middleware.carriers import read_context_text
+from ztrace.middleware.kit import new_span
+from ztrace.middleware.pyro5.calls import KEY, SYSTEM
+from ztrace.middleware.replies import reply_text
+from ztrace.middleware.streams import watch_stream
+from ztrace.spans import CONSUMER, SERVER, Span
+
+
+class _Request:
+    """Request that is being served.
+
+    Attributes:
+        is_read: whether the annotations have been looked at.
+        context: of the caller, None if the caller is not traced.
+        span: of the call, until its response has been sent.
+        reply: to the failed call.
+        duration_ns: of the calls of a batch so far.
+    """
+
+    __slots__ = ("context", "duration_ns", "is_read", "reply", "span")
+
+    def __init__(self) -> None:
+        self.is_read = False
+        self.context: SpanContext | None = None
+        self.span: Span | None = None
+        self.reply: str | None = None
+        self.duration_ns = 0
+
+    def read_context(self) -> SpanContext | None:
+        """Return the caller's context, which is removed from the annotations that the method may read."""
+        if not self.is_read:
+            self.is_read = True
+            self.context = read_context_text(current_context.annotations.pop(KEY, None))
+        return self.context
+
+
+_serving: ContextVar[_Request | None] = ContextVar("ztrace_pyro5_serving", default=None)
+
+
+@functools.cache
+def wrap_server() -> None:
+    """Patch daemons, existing and future, and the functions that find methods and properties for them."""
+    daemon = server.Daemon
+    daemon.handleRequest = _wrap_handle(daemon.handleRequest)
+    daemon._streamResponse = _wrap_stream(daemon._streamResponse)
+    daemon._sendExceptionResponse = _wrap_send_exception(daemon._sendExceptionResponse)
+    server._get_attribute = _wrap_find(server._get_attribute)
+    server._get_exposed_property_value = _wrap_property(server._get_exposed_property_value)
+    server._set_exposed_property_value = _wrap_property(server._set_exposed_property_value)
+
+
+def _set_serving(request: _Request | None) -> None:
+    _held = copy_context() if HOLDS else None
+    _serving.set(request)
+
+
+def _wrap_handle(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``Daemon.handleRequest``, which reads a request, serves it, and sends the response."""
+
+    @functools.wraps(original)
+    def handleRequest(self: Any, conn: Any) -> Any:
+        if spans.publisher is None:
+            return original(self, conn)
+        request = _Request()
+        try:
+            try:
+                _set_serving(request)
+                result = original(self, conn)
+            except BaseException as exception:
+                take_off_frame(exception)
+                _end(request, exception)
+                raise
+            _end(request)
+            return result
+        except BaseException as exception:
+            insist(_end, request, exception)  # An exception may have arrived in the code above.
+            raise
+        finally:
+            insist(_set_serving, None)
+
+    return handleRequest
+
+
+def _end(request: _Request, exception: BaseException | None = None) -> None:
+    if request.span is not None:
+        request.span.end(exception)
+        request.span = None
+
+
+class _Method:
+    """A method that Pyro5 is about to call for a request; all else of it is the program's method."""
+
+    __slots__ = ("_method", "_name", "_request")
+
+    def __init__(self, method: Any, name: str, request: _Request) -> None:
+        self._method = method
+        self._name = name
+        self._request = request
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._method, name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return _serve(self._request, self._name, self._method, args, kwargs)
+        except BaseException as exception:
+            take_off_frame(exception)
+            raise
+
+
+def _serve(request: _Request, name: str, function: Any, args: Any, kwargs: Any) -> Any:
+    """Call a function within the span of a request; the span of a single call ends with the response."""
+    span = None
+    flags = current_context.msg_flags
+    is_last = not flags & (protocol.FLAGS_ONEWAY | protocol.FLAGS_BATCH)
+    try:
+        try:
+            span = _new_span(request, name, flags)
+            if span is not None:
+                if is_last:
+                    request.span = span
+                span.start()
+            result = function(*args, **kwargs)
+        except BaseException as exception:
+            take_off_frame(exception)
+            if span is not None:
+                span.reply()  # Recording the exception is not part of the method's time.
+                span.end(exception)
+                _reply(request, span, flags, exception)
+            raise
+        if span is not None:
+            _reply(request, span, flags)
+            if not is_last:
+                span.end()
+        return result
+    except BaseException as exception:
+        take_off_frame(exception)
+        if span is not None:  # An exception may have arrived in the code above.
+            insist(span.end, exception)
+        raise
+
+
+def _new_span(request: _Request, name: str, flags: int) -> Span | None:
+    try:
+        parent = request.read_context()
+        if flags & protocol.FLAGS_ONEWAY:
+            make_current(None)
+            links = (parent,) if parent else None
+            return new_span(name, CONSUMER, {"messaging.system": SYSTEM}, parent, links)
+        return new_span(name, SERVER, {"rpc.system.name": SYSTEM}, parent)
+    except Exception:
+        diagnostics.contain("pyro5")
+        return None
+
+
+def _reply(request: _Request, span: Span, flags: int, exception: BaseException | None = None) -> None:
+    """Add the reply to the response; that of a batch has the duration of all calls so far."""
+    try:
+        if flags & protocol.FLAGS_ONEWAY:
+            return
+        text = reply_text(span, exception)
+        if request.context is None:
+            return
+        if flags & protocol.FLAGS_BATCH:
+            request.duration_ns += span.reply()
+            text = ";".join((f"d={request.duration_ns}", *text.split(";")[1:]))
+        elif exception is not None:
+            request.reply = text
+            return
+        before = current_context.response_annotations
+        current_context.response_annotations = {**before, KEY: text.encode("ascii")}
+    except Exception:
+        diagnostics.contain("pyro5")
+
+
+def _wrap_find(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``_get_attribute``, which returns the method that a request names."""
+
+    @functools.wraps(original)
+    def _get_attribute(obj: Any, attr: Any) -> Any:
+        request = None if isinstance(obj, server.DaemonObject) else _serving.get()
+        try:
+            if request is None:
+                return original(obj, attr)
+            return _Method(original(obj, attr), str(attr), request)
+        except BaseException as exception:
+            take_off_frame(exception)
+            if request is not None:
+                _record_unknown(request, str(attr), exception)
+            raise
+
+    return _get_attribute
+
+
+def _record_unknown(request: _Request, name: str, exception: BaseException) -> None:
+    """Record a call of a method that is unknown or not exposed, and so is not called."""
+    try:
+        flags = current_context.msg_flags
+        span = _new_span(request, name, flags)
+        if span is not None:
+            span.start(activate=False)
+            span.reply()
+            span.end(exception)
+            _reply(request, span, flags & ~protocol.FLAGS_BATCH, exception)
+    except Exception:
+        diagnostics.contain("pyro5")
+
+
+def _wrap_property(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap the functions that get and set a property for a request."""
+
+    @functools.wraps(original)
+    def access_property(obj: Any, propname: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            request = _serving.get()
+            if request is None:
+                return original(obj, propname, *args, **kwargs)
+            return _serve(request, str(propname), original, (obj, propname, *args), kwargs)
+        except BaseException as exception:
+            take_off_frame(exception)
+            raise
+
+    return access_property
+
+
+def _wrap_stream(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``Daemon._streamResponse``, which keeps the iterator that a method has returned."""
+
+    @functools.wraps(original)
+    def _streamResponse(self: Any, data: Any, client: Any) -> Any:
+        try:
+            request = _serving.get()
+            if request is not None and request.span is not None and config.ITER_STREAMING:
+                data = _watch(request, data)
+            return original(self, data, client)
+        except BaseException as exception:
+            take_off_frame(exception)
+            raise
+
+    return _streamResponse
+
+
+def _watch(request: _Request, data: Any) -> Any:
+    """Return the data; of an iterator, one that ends the span of the request with its items."""
+    try:
+        span = request.span
+        if span is None or not isinstance(data, Iterator):
+            return data
+        stream = watch_stream(data, span, SYSTEM)
+        request.span = None
+        current_context.response_annotations.pop(KEY, None)
+        return stream
+    except Exception:
+        diagnostics.contain("pyro5")
+        return data
+
+
+def _wrap_send_exception(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap ``Daemon._sendExceptionResponse``, which drops the annotations of a response."""
+
+    @functools.wraps(original)
+    def _sendExceptionResponse(
+        self: Any,
+        connection: Any,
+        seq: Any,
+        serializer_id: Any,
+        exc_value: Any,
+        tbinfo: Any,
+        flags: Any = 0,
+        annotations: Any = None,
+    ) -> Any:
+        try:
+            request = _serving.get()
+            if request is not None and not flags & protocol.FLAGS_ITEMSTREAMRESULT:
+                annotations = _annotate(request, exc_value, annotations)
+            return original(self, connection, seq, serializer_id, exc_value, tbinfo, flags, annotations)
+        except BaseException as exception:
+            take_off_frame(exception)
+            raise
+
+    return _sendExceptionResponse
+
+
+def _annotate(request: _Request, exception: BaseException, annotations: Any) -> Any:
+    """Return the annotations of an error response, with the reply that names the exception's origin."""
+    try:
+        span, reply = request.span, request.reply
+        if span is not None:  # The result could not be sent.
+            span.end(exception)
+            request.span = None
+            reply = reply_text(span, exception)
+        elif reply is None:
+            origin = origins.origin_of(exception)  # Of an item of a stream.
+            reply = None if origin is None else f"o={origin[0].hex()}-{origin[1].hex()}"
+        if reply is None or request.read_context() is None:
+            return annotations
+        return {**(annotations or {}), KEY: reply.encode("ascii")}
+    except Exception:
+        diagnostics.contain("pyro5")
+        return annotations
