@@ -14,11 +14,12 @@ import struct
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import zmq
 from zmq.auth.base import Authenticator
 
+from ztrace_collector.receiving.admission import Admission
 from ztrace_collector.receiving.weighing import Scales
 from ztrace_collector.refusals import (
     CONNECTION_LIMIT,
@@ -53,14 +54,6 @@ _EVENTS = (
 )
 
 
-class Admits(Protocol):
-    """Judge of public keys, as pyzmq calls it."""
-
-    def callback(self, domain: str, key: bytes) -> bool:
-        """Return whether a public key, in Z85, may connect."""
-        ...
-
-
 class Connections:
     """Connections of a socket, from `__enter__`, before the socket is bound, to `__exit__`.
 
@@ -70,19 +63,19 @@ class Connections:
         limit: maximum of open connections.
     """
 
-    def __init__(self, xsub: "zmq.Socket[bytes]", admits: Admits | None = None) -> None:
+    def __init__(self, xsub: "zmq.Socket[bytes]", admission: Admission | None = None) -> None:
         context = xsub.context
         self.limit = _raise_limit()
         self.scales = Scales()
         self._xsub = xsub
-        self._keyed = admits is not None
+        self._keyed = admission is not None
         # Peers without a key close the connection as well, and libzmq reports a mismatch only if it is first.
         self._usual_failure = "not ZeroMQ 4, no key, or not finished in time"
         if not self._keyed:
             self._usual_failure = "not ZeroMQ 4, or not finished in time"
         self._authenticator = Authenticator(context)
-        if admits is not None:
-            self._authenticator.configure_curve_callback(_DOMAIN, admits)
+        if admission is not None:
+            self._authenticator.configure_curve_callback(_DOMAIN, admission)
         self._monitor: zmq.Socket[bytes] = context.socket(zmq.PAIR)
         self._forget()
 

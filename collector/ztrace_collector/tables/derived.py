@@ -6,32 +6,14 @@ span further in may arrive later, in another request or from another process; th
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
+from ztrace_collector.tables.occurrences import Occurrence
 from ztrace_collector.tables.origins import DERIVED, Failed, Key, find_origins
 
 #: Failed spans of one trace among which origins are searched, the newest; and of all traces of a transaction,
 #: which bounds its time.
 MAX_FAILED, MAX_OF_ALL = 2_000, 20_000
-
-
-class Occurrence(Protocol):
-    """Exception that is not stored yet."""
-
-    @property
-    def trace_id(self) -> bytes:
-        """Trace of the span that it ended."""
-
-    @property
-    def key(self) -> Key:
-        """Origin as known so far."""
-
-    @property
-    def derived(self) -> int:
-        """Its sender, as in `ztrace_collector.tables.origins.Failed`."""
-
-    def as_failed(self) -> Failed:
-        """Return what its origin is found from."""
 
 
 class Move(NamedTuple):

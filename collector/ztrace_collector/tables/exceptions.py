@@ -19,7 +19,8 @@ from ztrace_collector.checking.statuses import read_reason
 from ztrace_collector.refusals import Refusals
 from ztrace_collector.tables.derived import Move, find_derived
 from ztrace_collector.tables.groups import Groups, Origin
-from ztrace_collector.tables.origins import CORRECTED, DERIVED, TOLD, Failed, Key
+from ztrace_collector.tables.occurrences import Occurrence
+from ztrace_collector.tables.origins import CORRECTED, DERIVED, TOLD, Key
 from ztrace_collector.tables.rows import Insert
 from ztrace_collector.tables.samples import Sample
 
@@ -30,53 +31,6 @@ _FIND = (
 
 #: Part of the details of a span whose exception was an event: its sender records one wherever it passes.
 _FROM_EVENT = '"became_exception":true'
-
-
-class _Occurrence(NamedTuple):
-    """Exception in a span.
-
-    Attributes:
-        key: the origin.
-        others: span ids of further origins in the same trace, as of members of a group.
-        derived: its sender, as in `ztrace_collector.tables.origins.Failed`.
-    """
-
-    failure: Failure
-    trace_id: bytes
-    span_id: bytes
-    parent_id: bytes | None
-    instance: int
-    key: Key
-    others: tuple[bytes, ...]
-    derived: int
-    service: str
-    name: str
-    kind: str
-    at_ns: int
-
-    @property
-    def is_origin(self) -> bool:
-        return self.key == (self.trace_id, self.span_id)
-
-    @property
-    def leaves_unhandled(self) -> bool:
-        """True if no caller waits for the span, so that its exception goes no further."""
-        return self.parent_id is None or self.kind == "consumer"
-
-    def as_failed(self) -> Failed:
-        """Return what its origin is found from."""
-        return Failed(
-            self.span_id,
-            self.parent_id,
-            self.kind,
-            self.instance,
-            self.at_ns,
-            self.failure.type,
-            self.failure.message,
-            self.failure.how,
-            self.key,
-            self.derived,
-        )
 
 
 class _Row(NamedTuple):
@@ -131,7 +85,7 @@ class Exceptions:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._groups = Groups(db)
-        self._occurrences: list[_Occurrence] = []
+        self._occurrences: list[Occurrence] = []
         self._found: dict[Key, _Found | None] = {}
 
     def forget(self) -> None:
@@ -158,7 +112,7 @@ class Exceptions:
             key, *others = dict.fromkeys(failure.origins())
             from_event = failure.how == RAISED and details is not None and _FROM_EVENT in details
             self._occurrences.append(
-                _Occurrence(
+                Occurrence(
                     failure,
                     trace_id,
                     span_id,
@@ -186,7 +140,7 @@ class Exceptions:
         self._groups.write()
         self._found.clear()
 
-    def _derive(self, occurrences: list[_Occurrence]) -> list[Move]:
+    def _derive(self, occurrences: list[Occurrence]) -> list[Move]:
         """Replace the origins of exceptions whose senders name none; return the same for stored ones."""
         places, moves = find_derived(self._db, occurrences)
         for place, key in places.items():
@@ -241,7 +195,7 @@ class Exceptions:
         if gone and found is not None and found.group is not None:
             self._groups.count_uncaught(found.group, found.at_ns, -1)
 
-    def _count_origins(self, occurrences: Sequence[_Occurrence], refusals: Refusals) -> list[Key]:
+    def _count_origins(self, occurrences: Sequence[Occurrence], refusals: Refusals) -> list[Key]:
         """Count new origins, and assign their groups to exceptions that were stored before them."""
         new: list[Key] = []
         for occurrence in occurrences:
@@ -268,7 +222,7 @@ class Exceptions:
             self._found[key] = None if row is None else _Found(*row)
         return self._found[key]
 
-    def _insert(self, occurrences: Sequence[_Occurrence]) -> None:
+    def _insert(self, occurrences: Sequence[Occurrence]) -> None:
         rows = []
         for occurrence in occurrences:
             failure, found = occurrence.failure, self._find(occurrence.key)
@@ -303,7 +257,7 @@ class Exceptions:
         _INSERT.write(self._db, rows, len(rows))
 
     def _find_uncaught(
-        self, occurrences: Sequence[_Occurrence], new: Sequence[Key], reached: list[Key]
+        self, occurrences: Sequence[Occurrence], new: Sequence[Key], reached: list[Key]
     ) -> None:
         """Find the origins that are now known to be uncaught, beside those reached already.
 
