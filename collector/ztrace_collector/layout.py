@@ -45,3 +45,9 @@ LOSS_COLUMNS = {
 
 #: States in ``exception_groups``: the group occurs; a user has marked it as resolved; it has occurred since.
 OPEN, RESOLVED, REGRESSED = "open", "resolved", "regressed"
+
+#: Names in ``settling``: id of the last span up to which all are counted in ``path_figures``, and number of
+#: trees that are too large for that.
+SETTLED, LEFT_OUT = "span", "left_out"
+#: Age up to which ``path_figures`` has minutes; hours and days stay.
+PATH_MINUTES_NS = 6 * HOUR_NS

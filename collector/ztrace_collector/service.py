@@ -30,6 +30,7 @@ from ztrace_collector.receiving.adopting import Adopter
 from ztrace_collector.receiving.inbox import Companion, Inbox
 from ztrace_collector.receiving.keys import KeyFolder
 from ztrace_collector.receiving.receiver import Receiver
+from ztrace_collector.settling.settler import Settler
 from ztrace_collector.storing.defects import DefectFiles, contained
 from ztrace_collector.storing.retention import NO_LIMITS, Limits
 from ztrace_collector.storing.writer import Writer
@@ -40,8 +41,10 @@ QUIET_MS, DRAIN_S = 20, 2.0
 GOODBYE_MS = 500
 #: Longest sleep of the loop, so that a display of progress is redrawn while nothing arrives.
 IDLE_S = 0.5
-#: Pause after a turn with an internal error, and pause of adopting after one.
-PAUSE_S, ADOPT_AGAIN_S = 0.1, 30.0
+#: Pause after a turn with an internal error, and pause of adopting and of settling after one.
+PAUSE_S, AGAIN_S = 0.1, 30.0
+#: Time for settling what is left at a stop.
+SETTLE_S = 1.0
 #: Bytes read at a time from the loop's wake-up socket: one turn serves any number of wake-ups.
 WAKE_BYTES = 4096
 
@@ -252,7 +255,8 @@ class _Loop:
         self._companions = companions
         self._progress = progress
         self._stopping = stopping
-        self._adopt_s = 0.0
+        self._adopt_s = self._settle_s = 0.0
+        self._settler = Settler()
 
     def run(self, wakened: socket.socket) -> None:
         """Store what arrives until a stop, and then what has arrived by then."""
@@ -275,6 +279,8 @@ class _Loop:
         with contained(_log, "storing what was received before the end"):
             self._drain()
         self._receiver.acknowledge(self._writer.finish())
+        with contained(_log, "settling before the end"):
+            self._settler.finish(self._writer, time.monotonic() + SETTLE_S)
         if self._forwarder is not None:
             with contained(_log, "sending spans on before the end"):
                 self._forwarder.finish(self._writer)
@@ -291,6 +297,7 @@ class _Loop:
         if self._forwarder is not None:
             _forward(self._forwarder, self._writer)
         adopting = self._adopt()
+        self._settle()
         self._progress.update(self._writer)
         return adopting
 
@@ -300,13 +307,26 @@ class _Loop:
             return False
         with contained(_log, "adopting spans"):
             return self._adopter.step(now_s)
-        self._adopt_s = now_s + ADOPT_AGAIN_S
+        self._adopt_s = now_s + AGAIN_S
         return False
 
+    def _settle(self) -> None:
+        """Do a step of the figures by path while nothing is to be received."""
+        now_s = time.monotonic()
+        if self._writer.holding or self._inbox.is_waiting or now_s < self._settle_s:
+            return
+        if self._receiver.socket.poll(0):
+            return
+        with contained(_log, "settling"):
+            self._settler.step(self._writer)
+            return
+        self._settle_s = now_s + AGAIN_S
+
     def _wait_s(self) -> float:
+        settler_s = max(self._settler.wait_s(), self._settle_s - time.monotonic())
         forwarder_s = math.inf if self._forwarder is None else self._forwarder.wait_s()
         looking_s = self._receiver.connections.scales.wait_s()
-        return min(IDLE_S, self._writer.wait_s(), forwarder_s, looking_s)
+        return min(IDLE_S, self._writer.wait_s(), forwarder_s, looking_s, settler_s)
 
     def _drain(self) -> None:
         for companion in self._companions:

@@ -121,6 +121,8 @@ def _delete_traces(store: Store, which: str, max_spans: int, *values: object) ->
         # A span that is still running is reported again, and gets a new row.
         for table in _OF_TRACES:
             db.execute(f"DELETE FROM {table} WHERE trace_id IN ({marks})", trace_ids)
+        numbers = ",".join(str(trace.id) for trace in traces)
+        db.execute(f"DELETE FROM settled WHERE trace IN ({numbers})")
         db.execute("UPDATE totals SET value = value - ? WHERE name = 'traces'", (len(traces),))
     store.forget_traces(trace_ids)
     return total

@@ -205,6 +205,40 @@ CREATE TABLE method_figures (
     histogram TEXT NOT NULL,
     PRIMARY KEY (resolution_s, bucket, method)
 ) WITHOUT ROWID;
+CREATE TABLE paths (
+    id INTEGER PRIMARY KEY,
+    parent INTEGER NOT NULL,
+    method INTEGER NOT NULL,
+    depth INTEGER NOT NULL,
+    root INTEGER,
+    UNIQUE (parent, method)
+);
+CREATE INDEX paths_by_root ON paths (root);
+CREATE TABLE path_figures (
+    resolution_s INTEGER NOT NULL,
+    bucket INTEGER NOT NULL,
+    version TEXT NOT NULL,
+    path INTEGER NOT NULL REFERENCES paths (id),
+    root_calls INTEGER NOT NULL,
+    calls INTEGER NOT NULL,
+    errors INTEGER NOT NULL,
+    total_ns INTEGER NOT NULL,
+    self_ns INTEGER NOT NULL,
+    critical_ns INTEGER NOT NULL,
+    histogram TEXT NOT NULL,
+    PRIMARY KEY (resolution_s, bucket, version, path)
+) WITHOUT ROWID;
+CREATE TABLE settled (
+    trace INTEGER PRIMARY KEY REFERENCES traces (id),
+    span INTEGER NOT NULL,
+    version TEXT NOT NULL DEFAULT '',
+    figures TEXT
+);
+CREATE TABLE settling (
+    name TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+) WITHOUT ROWID;
+INSERT INTO settling VALUES ('span', 0), ('left_out', 0);
 CREATE TABLE refusals (
     reason TEXT PRIMARY KEY,
     count INTEGER NOT NULL,
@@ -288,6 +322,16 @@ CREATE VIEW method_minute_list AS
     SELECT datetime(bucket * 60, 'unixepoch') AS minute, service, name, kind, calls, errors,
         total_ns / 1e6 AS total_ms, self_ns / 1e6 AS self_ms, histogram
     FROM method_figures JOIN methods ON methods.id = method WHERE resolution_s = 60;
+CREATE VIEW path_list AS
+    WITH RECURSIVE named (id, root, depth, service, name, kind, path) AS (
+        SELECT paths.id, root, depth, service, name, kind, service || '.' || name
+            FROM paths JOIN methods ON methods.id = method WHERE parent = 0
+        UNION ALL
+        SELECT paths.id, paths.root, paths.depth, methods.service, methods.name, methods.kind,
+            named.path || ' > ' || coalesce(methods.service || '.' || methods.name, '(other)')
+            FROM named JOIN paths ON parent = named.id LEFT JOIN methods ON methods.id = method
+    )
+    SELECT * FROM named;
 CREATE VIEW loss_list AS
     SELECT losses.id, service, host, pid, reason, span_count,
         datetime(first_ns / 1000000000, 'unixepoch') AS first,

@@ -6,8 +6,8 @@ from itertools import pairwise
 import pytest
 
 from tests.viewer.trees.test_tree import TRACE, row
+from ztrace_collector.settling.critical import walk_sections
 from ztrace_viewer.documents.trees import UnfinishedState
-from ztrace_viewer.trees.critical import find_sections
 from ztrace_viewer.trees.spans import SpanRow
 from ztrace_viewer.trees.states import CRASHED
 from ztrace_viewer.trees.tree import build_tree, walk
@@ -18,13 +18,15 @@ MS = 10**6
 def path(*rows: SpanRow) -> list[tuple[int, int, int]]:
     """Return the sections of the first row's critical path: number of the span, begin, and end."""
     numbers = {each.span_id: position for position, each in enumerate(rows)}
-    children: list[list[int]] = [[] for _ in rows]
+    children: dict[int, list[int]] = {}
     for position, each in enumerate(rows):
-        if each.parent_id is not None:
-            children[numbers[each.parent_id]].append(position)
+        if each.parent_id is not None and each.kind != "consumer":
+            children.setdefault(numbers[each.parent_id], []).append(position)
+    begins, ends = [each.start_ns for each in rows], [each.end_ns for each in rows]
+    sections = list(walk_sections(begins, ends, children, [each.instance_id for each in rows], 0))
     return [
-        (int.from_bytes(rows[section.position].span_id, "big"), section.begin_ns, section.end_ns)
-        for section in find_sections(rows, children, 0)
+        (int.from_bytes(rows[position].span_id, "big"), begin, end)
+        for position, begin, end in reversed(sections)
     ]
 
 

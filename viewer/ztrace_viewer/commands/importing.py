@@ -11,7 +11,7 @@ import click
 from ztrace.errors import NotFoundError, SettingsError
 from ztrace_viewer.commands.answering import next_command
 from ztrace_viewer.commands.options import database_option
-from ztrace_viewer.interrupts import deferred, ignore, interruptible
+from ztrace_viewer.interrupts import allowed, deferred, ignore, interruptible
 from ztrace_viewer.terminal.counts import plural
 
 if TYPE_CHECKING:
@@ -84,8 +84,11 @@ def _store(files: tuple[str, ...], database: Path) -> None:
             found = storing.stored + storing.duplicates
             told = f"{plural(found, 'span')} stored before it" if found else "nothing was imported"
             raise SettingsError(f"{error.message}; {told}", hint=error.hint) from None
-        ignore()
         storing.flush()
+        for _ in storing.settle():
+            with allowed():  # The next import or collector counts the rest.
+                pass
+        ignore()
     refused = storing.refused
     if not (storing.stored or storing.duplicates):
         _end_without_spans(files, refused, skipped)

@@ -15,6 +15,7 @@ from ztrace.errors import DatabaseInUse
 from ztrace_collector.checking.parcels import Parcel, pack
 from ztrace_collector.otlp.mapping.incoming import read_request
 from ztrace_collector.refusals import MENDED_REASONS, Refusals
+from ztrace_collector.settling.settler import settle_all
 from ztrace_collector.storing.store import Store
 from ztrace_viewer.queries.status import read_refusal_counts, read_totals
 
@@ -65,6 +66,11 @@ class Storing:
         """Close the database, and discard spans that were not flushed."""
         if self._store is not None:
             self._store.close()
+
+    def settle(self) -> Iterator[None]:
+        """Count the stored trees in the figures by path; yield after each step."""
+        if self._store is not None:
+            yield from settle_all(self._store)
 
     def note(self, reason: str, detail: str, count: int = 1) -> None:
         """Count spans that a reader cannot read, or values that it corrects; stored with the next spans."""

@@ -1,0 +1,115 @@
+"""Figures by path and stretch of time: the table ``path_figures``.
+
+One idea: figures are sums, so those of many trees are added up first, and each row is then written once.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable
+
+from ztrace.records import INT64_MAX
+from ztrace_collector.layout import RESOLUTIONS_S
+from ztrace_collector.settling.counting import Counted, PathSums
+from ztrace_collector.tables.rows import Recent
+
+#: Rows kept in memory, of some kilobytes each.
+SIZE = 8_192
+
+#: (resolution_s, bucket, version, path)
+_Key = tuple[int, int, str, int]
+
+_SELECT = (
+    "SELECT root_calls, calls, errors, total_ns, self_ns, critical_ns, histogram FROM path_figures"
+    " WHERE resolution_s = ? AND bucket = ? AND version = ? AND path = ?"
+)
+_REPLACE = (
+    "INSERT OR REPLACE INTO path_figures (resolution_s, bucket, version, path, root_calls, calls, errors,"
+    " total_ns, self_ns, critical_ns, histogram) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_DELETE = "DELETE FROM path_figures WHERE resolution_s = ? AND bucket = ? AND version = ? AND path = ?"
+
+
+class PathFigures:
+    """Table ``path_figures``, with its rows that belong to the transaction in progress."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._recent: Recent[_Key, PathSums] = Recent(SIZE)
+        #: Sums of the transaction's trees, by minute, version and path.
+        self._sums: dict[tuple[int, str, int], PathSums] = {}
+
+    def forget(self) -> None:
+        """Drop everything from memory after a rollback."""
+        self._recent.clear()
+        self._sums.clear()
+
+    def add(self, minute: int, version: str, sums: Iterable[tuple[int, PathSums]], sign: int = 1) -> None:
+        """Add the figures of a tree, or take them back; `write` has to follow in the same transaction."""
+        for path, each in sums:
+            key = minute, version, path
+            found = self._sums.get(key)
+            if found is None:
+                found = self._sums[key] = PathSums()
+            found.add(each, sign)
+
+    def write(self) -> None:
+        """Write the rows of the added figures; those that count nothing any more are deleted."""
+        rows: dict[_Key, PathSums] = {}
+        for (minute, version, path), sums in self._sums.items():
+            for resolution_s in RESOLUTIONS_S:
+                key = resolution_s, minute * 60 // resolution_s, version, path
+                row = rows.get(key)
+                if row is None:
+                    row = rows[key] = self._find(key)
+                row.add(sums)
+        self._sums.clear()
+        kept = {key: row for key, row in rows.items() if not row.is_empty}
+        self._db.executemany(_REPLACE, [(*key, *_as_columns(row)) for key, row in kept.items()])
+        for key in rows.keys() - kept.keys():
+            self._recent.pop(key, None)
+            self._db.execute(_DELETE, key)
+        self._recent.keep(kept)
+
+    def _find(self, key: _Key) -> PathSums:
+        row = self._recent.get(key)
+        if row is None:
+            found = self._db.execute(_SELECT, key).fetchone()
+            row = PathSums() if found is None else PathSums.load(found[:-1], read_histogram(found[-1]))
+        return row
+
+
+def read_histogram(text: str) -> dict[int, int]:
+    """Return a histogram from its JSON object."""
+    return {int(bucket): count for bucket, count in json.loads(text).items()}
+
+
+def write_histogram(histogram: dict[int, int]) -> str:
+    """Return a histogram as a JSON object."""
+    # By hand, because the encoder is slow with keys that are numbers.
+    return "{" + ",".join([f'"{bucket}":{count}' for bucket, count in histogram.items()]) + "}"
+
+
+def write_counted(counted: Counted) -> str:
+    """Return the figures of a tree as JSON, to take them back later."""
+    sums = ",".join(
+        f'"{path}":[{",".join(map(str, _as_columns(each)))}]' for path, each in counted.sums.items()
+    )
+    return f'{{"minute":{counted.minute},"instance":{counted.instance},"sums":{{{sums}}}}}'
+
+
+def read_counted(text: str) -> Counted:
+    """Return the figures of a tree from JSON."""
+    value = json.loads(text)
+    return Counted(
+        value["minute"],
+        value["instance"],
+        {
+            int(path): PathSums.load(numbers, {int(bucket): count for bucket, count in histogram.items()})
+            for path, (*numbers, histogram) in value["sums"].items()
+        },
+    )
+
+
+def _as_columns(row: PathSums) -> tuple[int | str, ...]:
+    numbers = [max(-INT64_MAX, min(INT64_MAX, number)) for number in row.numbers]
+    return *numbers, write_histogram(row.histogram)

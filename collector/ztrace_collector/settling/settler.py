@@ -1,0 +1,247 @@
+"""Settling: trees that are complete, as far as is known, are added to the figures by path.
+
+One idea: the settler follows the table ``spans`` by its ids, which are the order of arrival. A tree is
+counted when none of its spans has come for some seconds, and ``settled`` has the id of its last span then. A
+later span makes the tree due again: what was counted is taken back, and the tree is counted anew. Each step
+is a transaction, so the work of a killed collector is neither lost nor done twice.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+
+from ztrace.records import UNFINISHED
+from ztrace_collector.layout import HOUR_NS, LEFT_OUT, MINUTE_NS, PATH_MINUTES_NS, RESOLUTIONS_S, SETTLED
+from ztrace_collector.settling.counting import Counted, SpanRow, count_tree
+from ztrace_collector.settling.figures import PathFigures, read_counted, write_counted
+from ztrace_collector.settling.paths import Paths
+from ztrace_collector.settling.versions import Versions
+from ztrace_collector.storing.store import Store
+from ztrace_collector.storing.writer import Writer
+
+#: Time without a new span after which a tree is counted; time for which open spans are waited for, and the
+#: interval of looking whether they are still open.
+QUIET_S, OPEN_S, OPEN_AGAIN_S = 3.0, 60.0, 5.0
+#: Interval of looking for new spans, and of deleting old figures by minute.
+LOOK_S, SWEEP_S = 1.0, 600.0
+#: Duration of a step, after which the collector looks for messages again.
+STEP_S = 0.02
+#: Spans looked at in a step, and trees that may wait: beyond, the settler falls behind.
+MAX_LOOKED_AT, MAX_WAITING = 5_000, 50_000
+#: Spans of a tree that is left out: counting more would take half a second each time.
+MAX_SPANS = 50_000
+
+_LAST = 2**63 - 1
+
+_ENDED = (
+    "SELECT span_id, parent_id, method, instance, start_ns, start_ns + coalesce(duration_ns, 0),"
+    " coalesce(duration_ns, 0), self_ns, status FROM spans WHERE trace_id = ? AND id <= ?"
+)
+_OPEN = (
+    f"SELECT span_id, parent_id, method, instance, start_ns, max(start_ns, seen_ns), NULL, NULL, {UNFINISHED}"
+    " FROM unfinished_spans WHERE trace_id = ?"
+)
+
+
+class _Waiting:
+    """A tree that is to be counted.
+
+    Attributes:
+        first: id of its first span that is not counted.
+        since_s: time at which that span was seen.
+        due_s: time from which the tree may be counted.
+    """
+
+    __slots__ = ("due_s", "first", "since_s")
+
+    def __init__(self, first: int, now_s: float) -> None:
+        self.first = first
+        self.since_s = now_s
+        self.due_s = now_s + QUIET_S
+
+
+class Settler:
+    """Follower of the stored spans that keeps the figures by path."""
+
+    def __init__(
+        self, *, clock_s: Callable[[], float] = time.monotonic, clock_ns: Callable[[], int] = time.time_ns
+    ) -> None:
+        self._clock_s, self._clock_ns = clock_s, clock_ns
+        #: The file; None to read it again.
+        self._db: sqlite3.Connection | None = None
+        self._waiting: dict[bytes, _Waiting] = {}
+        #: Id of the last span that was looked at, and whether there are more.
+        self._seen = 0
+        self._has_more = True
+        #: The writer's file and its number of spans at the last step.
+        self._writer_state = (-1, -1)
+        self._next_s = self._sweep_s = 0.0
+
+    def wait_s(self) -> float:
+        """Return the time until the next step."""
+        return max(0.0, self._next_s - self._clock_s())
+
+    def step(self, writer: Writer, *, is_last: bool = False) -> bool:
+        """Count some of the trees that are due.
+
+        Args:
+            writer: of the database.
+            is_last: count those that are not due as well.
+
+        Returns:
+            True if there is more to do at once.
+
+        Raises:
+            DatabaseError: as in `Writer.write_beside`.
+            Exception: an internal error; the step is rolled back.
+        """
+        now_s, state = self._clock_s(), (writer.opening, writer.span_count)
+        if now_s < self._next_s and not is_last:
+            return False
+        self._next_s = now_s + LOOK_S
+        if state == self._writer_state and not self._has_more and not self._waiting:
+            return False
+        has_more = False
+
+        def work(db: sqlite3.Connection) -> None:
+            nonlocal has_more
+            has_more = self.work(db, is_last=is_last)
+
+        if not writer.write_beside(work):
+            self._db = None
+            return False
+        self._writer_state = state
+        if has_more:
+            self._next_s = now_s
+        return has_more
+
+    def finish(self, writer: Writer, deadline_s: float) -> None:
+        """Count the trees that wait, due or not, until a deadline; the next start counts the others."""
+        while self.step(writer, is_last=True) and self._clock_s() < deadline_s:
+            pass
+
+    def work(self, db: sqlite3.Connection, *, is_last: bool = False) -> bool:
+        """Do a step within a transaction; after an exception, the next step starts from the file.
+
+        Args:
+            db: the database.
+            is_last: count trees that are not due as well.
+
+        Returns:
+            True if there is more to do at once.
+        """
+        if db is not self._db:
+            self._begin(db)
+        self._db = None
+        now_s = self._clock_s()
+        self._look(db, now_s)
+        due = [trace_id for trace_id, each in self._waiting.items() if is_last or each.due_s <= now_s]
+        done = 0
+        for trace_id in due:
+            done += 1
+            if self._settle(db, trace_id, self._waiting[trace_id], now_s, is_last):
+                del self._waiting[trace_id]
+            if self._clock_s() >= now_s + STEP_S:
+                break
+        self._figures.write()
+        self._paths.trim()
+        self._versions.trim()
+        place = min([each.first for each in self._waiting.values()], default=self._seen + 1) - 1
+        db.execute("UPDATE settling SET value = ? WHERE name = ?", (place, SETTLED))
+        if now_s >= self._sweep_s:
+            self._sweep_s = now_s + SWEEP_S
+            # An hour more, for those who read now.
+            oldest = (self._clock_ns() - PATH_MINUTES_NS - HOUR_NS) // MINUTE_NS
+            db.execute(
+                "DELETE FROM path_figures WHERE resolution_s = ? AND bucket < ?", (RESOLUTIONS_S[0], oldest)
+            )
+            self._figures.forget()
+        self._db = db
+        return done < len(due) or self._has_more
+
+    def _begin(self, db: sqlite3.Connection) -> None:
+        """Start over with a file."""
+        (self._seen,) = db.execute("SELECT value FROM settling WHERE name = ?", (SETTLED,)).fetchone()
+        self._waiting.clear()
+        self._has_more = True
+        self._figures, self._paths, self._versions = PathFigures(db), Paths(db), Versions(db)
+        self._consumers: set[int] = set()
+        self._last_method = 0
+
+    def _look(self, db: sqlite3.Connection, now_s: float) -> None:
+        """Note the trees of spans that have come."""
+        if len(self._waiting) >= MAX_WAITING:
+            return
+        spans = db.execute(
+            "SELECT id, trace_id FROM spans WHERE id > ? ORDER BY id LIMIT ?", (self._seen, MAX_LOOKED_AT)
+        ).fetchall()
+        for span, trace_id in spans:
+            waiting = self._waiting.get(trace_id)
+            if waiting is None:
+                self._waiting[trace_id] = _Waiting(span, now_s)
+            else:
+                waiting.due_s = now_s + QUIET_S
+        if spans:
+            self._seen = spans[-1][0]
+        self._has_more = len(spans) == MAX_LOOKED_AT
+
+    def _settle(
+        self, db: sqlite3.Connection, trace_id: bytes, waiting: _Waiting, now_s: float, is_last: bool
+    ) -> bool:
+        """Count a tree; return False if it has to wait for its open spans."""
+        trace = db.execute("SELECT id, span_count FROM traces WHERE trace_id = ?", (trace_id,)).fetchone()
+        if trace is None:
+            return True  # Expired meanwhile.
+        number, span_count = trace
+        settled = db.execute(
+            "SELECT span, version, figures FROM settled WHERE trace = ?", (number,)
+        ).fetchone()
+        if span_count > MAX_SPANS:
+            if settled is None:
+                db.execute("UPDATE settling SET value = value + 1 WHERE name = ?", (LEFT_OUT,))
+                db.execute("INSERT INTO settled (trace, span) VALUES (?, ?)", (number, _LAST))
+            return True
+        if settled is not None and settled[0] >= self._seen:
+            return True
+        opened = [SpanRow(*row) for row in db.execute(_OPEN, (trace_id,))]
+        if opened and not is_last and now_s < waiting.since_s + OPEN_S:
+            waiting.due_s = now_s + OPEN_AGAIN_S
+            return False
+        (last,) = db.execute("SELECT max(id) FROM spans WHERE trace_id = ?", (trace_id,)).fetchone()
+        if last is None or (settled is not None and settled[0] >= last):
+            return True
+        if settled is not None:
+            span, version, figures = settled
+            before = self._count(db, trace_id, span, []) if figures is None else read_counted(figures)
+            self._figures.add(before.minute, version, before.sums.items(), -1)
+        counted = self._count(db, trace_id, last, opened)
+        version = self._versions.of(counted.instance)
+        self._figures.add(counted.minute, version, counted.sums.items())
+        db.execute(
+            "INSERT OR REPLACE INTO settled (trace, span, version, figures) VALUES (?, ?, ?, ?)",
+            (number, last, version, write_counted(counted) if opened else None),
+        )
+        return True
+
+    def _count(self, db: sqlite3.Connection, trace_id: bytes, last: int, opened: list[SpanRow]) -> Counted:
+        """Return the figures of a tree, from its spans up to one, and from its open spans."""
+        rows = list(map(SpanRow._make, db.execute(_ENDED, (trace_id, last))))
+        # Methods are never deleted, and get higher ids.
+        for method, kind in db.execute("SELECT id, kind FROM methods WHERE id > ?", (self._last_method,)):
+            self._last_method = method
+            if kind == "consumer":
+                self._consumers.add(method)
+        return count_tree(rows + opened, self._consumers, self._paths.find)
+
+
+def settle_all(store: Store, *, clock_ns: Callable[[], int] = time.time_ns) -> Iterator[None]:
+    """Count all trees of a store that no collector writes to; yield after each step.
+
+    Raises:
+        DatabaseError: some trees are not counted; a later call counts them.
+    """
+    settler, has_more = Settler(clock_ns=clock_ns), True
+    while has_more:
+        with store.transaction() as db:
+            has_more = settler.work(db, is_last=True)
+        yield
