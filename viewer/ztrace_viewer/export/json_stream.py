@@ -56,8 +56,9 @@ class JsonStream:
         self._is_all = False
 
     def detach(self) -> None:
-        """Leave the stream to its owner."""
-        self._text.detach()
+        """Leave the stream to its owner, who may have closed it after an interrupt."""
+        if not self._text.closed:
+            self._text.detach()
 
     def is_at_end(self) -> bool:
         """Skip blanks and marks, and return whether nothing follows."""
