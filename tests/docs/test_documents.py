@@ -16,6 +16,7 @@ from ztrace.wire import TOMBSTONE, TOPIC, pack_header, pack_stretch
 from ztrace_collector.otlp.forwarding.messages import Report
 from ztrace_collector.otlp.forwarding.rows import register, write_reports
 from ztrace_collector.otlp.sending.destinations import read_destinations
+from ztrace_collector.settling.settler import settle_all
 from ztrace_collector.storing.store import Store
 from ztrace_viewer.cli import ztrace
 from ztrace_viewer.queries.database import open_database
@@ -113,6 +114,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with opened.transaction() as db:
             register(db, read_destinations(["http://host:4318"], [], {}), NOON)
             write_reports(db, [Report(1, NOON, refused={"HTTP 400": (1, "no")}), Report(1, NOON, error="no")])
+        list(settle_all(opened))
     return path
 
 
@@ -204,6 +206,16 @@ def test_stats(ask: Ask) -> None:
     assert document["methods"]
     for method in document["methods"]:
         check(method, "Method")
+
+
+def test_profile(ask: Ask) -> None:
+    """``profile`` prints figures of paths."""
+    document = ask("profile")
+    assert list(document) == ["traces", "p50_ns", "p95_ns", "unsettled_spans", "left_out", "paths"]
+    assert document["traces"] >= 1
+    for path in document["paths"]:
+        check(path, "Path figures")
+        assert [list(step) for step in path["path"]] == [["service", "name", "kind"]] * len(path["path"])
 
 
 def test_status(ask: Ask) -> None:

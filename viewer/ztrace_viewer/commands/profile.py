@@ -1,0 +1,71 @@
+"""``ztrace profile``: where the time of many call trees goes, by call path."""
+
+import time
+from pathlib import Path
+
+import click
+
+from ztrace_viewer.commands.answering import end_with_nothing, print_json
+from ztrace_viewer.commands.options import database_option, json_option, limit_option, time_options
+from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.profile import read_profile
+from ztrace_viewer.queries.selection import Selection
+
+
+@click.command()
+@click.argument("root", metavar="[SERVICE.METHOD]", required=False)
+@database_option
+@time_options
+@click.option("--service", metavar="NAME", help="Only paths that end in this service.")
+@limit_option(60, "Most paths to list, those with the most critical time.")
+@click.option("--all", "everything", is_flag=True, help="List all paths, also those with little time.")
+@click.option(
+    "--format",
+    "format_name",
+    type=click.Choice(["text", "json", "collapsed", "speedscope"]),
+    default="text",
+    show_default=True,
+    metavar="NAME",
+    help="text, json, or for flame graphs collapsed or speedscope.",
+)
+@json_option
+def profile(
+    root: str | None,
+    database: Path,
+    since: int | None,
+    until: int | None,
+    service: str | None,
+    limit: int,
+    everything: bool,
+    format_name: str,
+    as_json: bool,
+) -> None:
+    """Show where the time of many call trees goes, by call path.
+
+    Without SERVICE.METHOD, all trees are shown by their roots. CRITICAL is the share of the roots' time that
+    was spent in a call while the root waited for it, OWN the share of a call's own time, which is more than
+    the root's where calls run side by side. A tree counts in the minute in which its root ended, seconds
+    after its last span has arrived; the time is widened to whole minutes, and to hours after six hours.
+
+    \b
+    Example:
+      ztrace profile front.checkout --since 1h
+      ztrace profile --format speedscope > shop.speedscope.json
+    """
+    most = None if everything or format_name in ("collapsed", "speedscope") else limit
+    with open_database(database) as db:
+        document = read_profile(db, root, Selection(since, until, service), most, time.time_ns())
+    if as_json or format_name == "json":
+        return print_json(document, found=bool(document["paths"]))
+    if not document["paths"]:
+        end_with_nothing("no call trees")
+    if format_name != "text":
+        from ztrace_viewer.export.paths import write_collapsed, write_speedscope
+
+        write_profile = write_collapsed if format_name == "collapsed" else write_speedscope
+        return click.echo(write_profile(document), nl=False)
+    from ztrace_viewer.render.profile import draw_profile
+    from ztrace_viewer.terminal.screen import open_screen, write
+
+    screen = open_screen()
+    write(screen, *draw_profile(document, screen.width, whole=everything))

@@ -1,0 +1,117 @@
+"""Profiles on the terminal: one tree of call paths for each root, with their shares of the time."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from rich.text import Text
+
+from ztrace_viewer.documents.profile import PathProfile, PathStep, ProfileDocument
+from ztrace_viewer.render.grid import Column, draw_grid
+from ztrace_viewer.terminal.counts import plural
+from ztrace_viewer.terminal.durations import format_duration
+from ztrace_viewer.terminal.screen import name_call
+
+_COLUMNS = (
+    Column("CALL", flexible=24),
+    Column("CRITICAL", right=True),
+    Column("OWN", right=True),
+    Column("CALLS/TREE", right=True, goes=2),
+    Column("ERRORS", right=True, goes=1),
+    Column("P50", right=True, goes=3),
+    Column("P95", right=True, goes=4),
+)
+#: Share of a root's time below which a path and all below it are left out, and the share that is highlighted.
+_SHOWN, _HOT = 0.01, 0.1
+
+#: Names of the services, methods and kinds from a root to a call.
+_Key = tuple[tuple[str, str, str], ...]
+
+
+def draw_profile(document: ProfileDocument, width: int, *, whole: bool) -> Iterator[Text]:
+    """Yield the lines of a profile.
+
+    Args:
+        document: the profile.
+        width: columns of the screen.
+        whole: also draw paths with little of the time.
+    """
+    yield _header(document)
+    paths = {_key(each["path"]): each for each in document["paths"]}
+    children: dict[_Key, list[_Key]] = {}
+    for key in paths:
+        above = key[:-1]
+        while above and above not in paths:
+            above = above[:-1]
+        children.setdefault(above, []).append(key)
+    weights = _weigh(paths)
+    rows: list[tuple[Text, ...]] = []
+    left_out = 0
+    for top in children.get((), ()):
+        root_ns = weights[top[:1]]
+        pending = [(top, "", "")]
+        while pending:
+            key, guide, below = pending.pop()
+            rows.append(_draw_path(paths[key], key, guide, root_ns))
+            below_it = sorted(children.get(key, ()), key=lambda child: -weights[child])
+            kept = [child for child in below_it if whole or weights[child] >= _SHOWN * root_ns > 0]
+            left_out += sum(_count(child, children) for child in below_it[len(kept) :])
+            for child in reversed(kept):
+                own, further = ("└╴", "  ") if child == kept[-1] else ("├╴", "│ ")
+                pending.append((child, below + own, below + further))
+    yield Text()
+    yield from draw_grid(_COLUMNS, rows, width)
+    if left_out:
+        yield Text(f"{plural(left_out, 'path')} with under 1% of the time not shown; --all shows them", "dim")
+    if document["left_out"]:
+        yield Text(f"{plural(document['left_out'], 'tree')} of too many spans not counted", "yellow")
+    if document["unsettled_spans"]:
+        yield Text(f"{plural(document['unsettled_spans'], 'span')} not counted yet", "yellow")
+
+
+def _header(document: ProfileDocument) -> Text:
+    head = Text(plural(document["traces"], "tree"), "bold")
+    if document["traces"]:
+        p50, p95 = format_duration(document["p50_ns"]), format_duration(document["p95_ns"])
+        head.append(f"  p50 {p50}  p95 {p95}", "not bold")
+    return head
+
+
+def _weigh(paths: Mapping[_Key, PathProfile]) -> dict[_Key, int]:
+    """Return the critical time at or below each path."""
+    critical: dict[_Key, int] = {}
+    for key, path in paths.items():
+        for depth in range(1, len(key) + 1):
+            critical[key[:depth]] = critical.get(key[:depth], 0) + path["critical_ns"]
+    return critical
+
+
+def _count(key: _Key, children: Mapping[_Key, Sequence[_Key]]) -> int:
+    """Return the number of paths at or below one."""
+    found = [key]
+    for each in found:
+        found.extend(children.get(each, ()))
+    return len(found)
+
+
+def _draw_path(path: PathProfile, key: _Key, guide: str, root_ns: int) -> tuple[Text, ...]:
+    service, name, kind = key[-1]
+    call = name_call(service, name, kind) if service else name
+    share = path["critical_ns"] / root_ns if root_ns else 0.0
+    hot = "bold yellow" if share >= _HOT else ""
+    per_tree = path["calls"] / path["root_calls"] if path["root_calls"] else None
+    return (
+        Text.assemble((guide, "dim"), (call, hot or "bold")),
+        Text(_percent(share), hot),
+        Text(_percent(path["self_ns"] / root_ns if root_ns else 0.0)),
+        Text("" if per_tree is None else f"{per_tree:,.2f}"),
+        Text(f"{path['errors']:,}", "bold red" if path["errors"] else "dim"),
+        Text(format_duration(path["p50_ns"])),
+        Text(format_duration(path["p95_ns"])),
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}"
+
+
+def _key(path: Sequence[PathStep]) -> _Key:
+    return tuple((step["service"], step["name"], step["kind"]) for step in path)
