@@ -32,7 +32,7 @@ def read_context_text(text: str | bytes | memoryview | None) -> SpanContext | No
         if not isinstance(text, str):
             text = str(text, "ascii", "replace")
         traceparent, _, tracestate = text.partition(";")
-        context = parse_traceparent(traceparent, tracestate)
+        context = parse_traceparent(traceparent, tracestate or None)
     if context is None:
         diagnostics.count(UNREADABLE)
     return context

@@ -541,6 +541,18 @@ def test_forged_frames(sockets: Sockets, counts: dict[str, int], forged: bytes) 
     assert counts == {}
 
 
+@pytest.mark.parametrize("kind", [zmq.REQ, zmq.PUSH])
+def test_a_forged_frame_alone(sockets: Sockets, recorder: Recorder, kind: int) -> None:
+    """A message that is nothing but a frame like ztrace's is the program's."""
+    receiver, sender = sockets.pair(zmq.REP if kind == zmq.REQ else zmq.PULL, kind)
+    for receive in (receiver.recv, lambda: receiver.recv_multipart()[0]):
+        BackendSocket.send(sender, MARKER + b"00-x")
+        assert receive() == MARKER + b"00-x"
+        if kind == zmq.REQ:
+            receiver.send(b"b")
+            sender.recv()
+
+
 def test_a_name_that_fails(sockets: Sockets, counts: dict[str, int], recorder: Recorder) -> None:
     """A function for names that raises is counted, and the message has the default name."""
     pull, push = sockets.pair(zmq.PULL, zmq.PUSH)

@@ -57,7 +57,7 @@ def read_context(text: bytes) -> tuple[SpanContext | None, str]:
     if len(text) > MAX_CONTEXT + 4 * _MAX_NAME:
         return read_context_text(text), ""
     context, _, name = text.partition(b"\n")
-    return read_context_text(context), name.decode("utf-8", "replace")
+    return read_context_text(context), name.decode("utf-8", "replace") if name else ""
 
 
 def take_text(frames: Sequence[Any]) -> tuple[Sequence[Any], bytes | None]:

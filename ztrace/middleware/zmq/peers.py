@@ -17,6 +17,8 @@ from zmq.backend import Socket as BackendSocket
 
 #: Option that adds a property to the handshake; pyzmq has no name for it.
 _METADATA: Final = 95
+#: An option and a flag as plain numbers: those of pyzmq are enums, and slow.
+_EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
 #: The property, and its value.
 _PROPERTY, _VALUE = "X-ztrace", "1"
 #: Type of the peer that is the other end, and no proxy.
@@ -68,8 +70,8 @@ class Peer:
             return False
         if self._monitor is None:
             self._watch(socket)
-        elif self._monitor.get(zmq.EVENTS) & zmq.POLLIN:
-            while self._monitor.get(zmq.EVENTS) & zmq.POLLIN:
+        elif self._monitor.get(_EVENTS) & _POLLIN:
+            while self._monitor.get(_EVENTS) & _POLLIN:
                 self._monitor.recv(zmq.NOBLOCK)  # A frame of an event.
             self.traced, self.asking = None, True
         return self.traced is True

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 import zmq
+from zmq.backend import Socket as BackendSocket
 
 from ztrace import diagnostics
 from ztrace.exceptions.tracebacks import take_off_frame
@@ -20,8 +21,12 @@ from ztrace.middleware.zmq.frames import find_text, take_text
 from ztrace.middleware.zmq.links import Link, Messages, Replies, Requests
 from ztrace.middleware.zmq.peers import announce
 
+#: Return an option of a socket, whatever its class has in the method's place.
+get_option = BackendSocket.get
 #: Key of the link in a socket's ``__dict__``.
 KEY = "_ztrace"
+#: Flags and options as plain numbers: those of pyzmq are enums, and slow.
+_SNDMORE, _RCVMORE, _NOBLOCK = int(zmq.SNDMORE), int(zmq.RCVMORE), int(zmq.NOBLOCK)
 #: Packages whose sockets are left alone: ztrace's own, and those of libraries with a middleware of their own.
 EXEMPT_PACKAGES = frozenset(("ztrace", "ztrace_collector", "ztrace_viewer", "zerorpc"))
 #: Modules of pyzmq through which a program uses its sockets; sockets of its other modules are its own.
@@ -135,7 +140,8 @@ def wrap_send(original: Callable[..., Any]) -> Callable[..., Any]:
         link = self.__dict__.get(KEY) or link_of(self)
         if link.sending:
             return original(self, data, flags, *args, **kwargs)
-        first, more = not link.more, flags & zmq.SNDMORE
+        flags = int(flags)
+        first, more = not link.more, flags & _SNDMORE
         link.more = bool(more)
         if not first if link.leads else more:
             return original(self, data, flags, *args, **kwargs)
@@ -146,11 +152,11 @@ def wrap_send(original: Callable[..., Any]) -> Callable[..., Any]:
             if extra is None:
                 result = original(self, data, flags, *args, **kwargs)
             elif link.publishes and first:
-                result = original(self, data, flags | zmq.SNDMORE, *args, **kwargs)
+                result = original(self, data, flags | _SNDMORE, *args, **kwargs)
                 begun = True
                 original(self, extra, flags)
             else:
-                original(self, extra, flags | zmq.SNDMORE)
+                original(self, extra, flags | _SNDMORE)
                 result = original(self, data, flags, *args, **kwargs)
             link.after_send()
             link.sending = False
@@ -174,7 +180,7 @@ def wrap_send_multipart(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def send_multipart(self: Any, msg_parts: Sequence[Any], flags: int = 0, *args: Any, **kwargs: Any) -> Any:
         link = self.__dict__.get(KEY) or link_of(self)
-        if link.sending or flags & zmq.SNDMORE:
+        if link.sending or int(flags) & _SNDMORE:
             return original(self, msg_parts, flags, *args, **kwargs)
         try:
             link.sending, link.more = True, False
@@ -234,15 +240,24 @@ def wrap_receive(original: Callable[..., Any]) -> Callable[..., Any]:
             else:
                 frame = original(self, flags, copy, track)
             text = find_text(frame)
-            while text is not None and self.get(zmq.RCVMORE):
-                found, frame = text, original(self, flags, copy, track)
+            while text is not None:
+                if link.leads:
+                    # Asking for RCVMORE takes longer. There is no next message before this one is answered.
+                    try:
+                        found, frame = text, original(self, int(flags) | _NOBLOCK, copy, track)
+                    except zmq.ZMQError:
+                        break  # A forged frame: nothing follows.
+                elif get_option(self, _RCVMORE):
+                    found, frame = text, original(self, flags, copy, track)
+                else:
+                    break
                 text = find_text(frame)
-            if link.subscribes and found is None and self.get(zmq.RCVMORE):
+            if link.subscribes and found is None and get_option(self, _RCVMORE):
                 following = original(self, flags, copy, track)
                 found = find_text(following)
                 if found is None:
                     link.pushed_back.append(following)
-                elif self.get(zmq.RCVMORE):
+                elif get_option(self, _RCVMORE):
                     link.found = found
             if link.found is None:
                 after_receive(link, (frame,), found)
@@ -269,7 +284,7 @@ def wrap_receive_multipart(original: Callable[..., Any]) -> Callable[..., Any]:
             link.receiving = True
             link.before_receive()
             frames: Sequence[Any] = ()
-            if pushed and not self.get(zmq.RCVMORE):
+            if pushed and not get_option(self, _RCVMORE):
                 pass
             elif link.peer.asking:
                 frames = original(self, flags, copy=False, track=track)
@@ -305,7 +320,7 @@ def wrap_receive_into(original: Callable[..., Any]) -> Callable[..., Any]:
             link.before_receive()
             length = original(self, buffer, **kwargs)
             found, text = None, find_text(memoryview(buffer).cast("B")[:length])
-            while text is not None and self.get(zmq.RCVMORE):
+            while text is not None and get_option(self, _RCVMORE):
                 found, length = text, original(self, buffer, **kwargs)
                 text = find_text(memoryview(buffer).cast("B")[:length])
             after_receive(link, (), found)
@@ -335,7 +350,7 @@ def wrap_get(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def get(self: Any, option: int) -> Any:
-        if option == zmq.RCVMORE:
+        if option == _RCVMORE:
             link = self.__dict__.get(KEY)
             if link is not None and link.pushed_back:
                 return 1
