@@ -33,9 +33,9 @@ ACK = b"\x02ack"
 
 #: Maximum size of a message body: well below the collector's limit, and large enough to amortize a message.
 MAX_BODY_BYTES = 1 << 20
-#: Maximum number of incarnations in an acknowledgement: far more than one transaction has, and a bound on the
-#: memory that a hostile collector can make a publisher allocate.
-MAX_ACKS = 4096
+#: Maximum number of incarnations in an acknowledgement, and its maximum size: a bound on the memory that a
+#: hostile collector can make a publisher allocate.
+MAX_ACKS, MAX_ACK_BYTES = 256, 8 << 10
 #: Maximum size of a frame; libzmq closes the connection of a peer that sends a larger one.
 MAX_FRAME_BYTES = 2 << 20
 
@@ -170,11 +170,19 @@ def unpack_acks(frame: bytes) -> dict[bytes, int]:
         WireError: with reason ``undecodable``.
     """
     try:
-        if len(frame) > MAX_FRAME_BYTES:
+        if len(frame) > MAX_ACK_BYTES:
             raise ValueError(f"{len(frame)} bytes")
         version, acks = msgpack.unpackb(frame[len(ACK) :], strict_map_key=True, max_map_len=MAX_ACKS)
         if not frame.startswith(ACK) or version != VERSION:
             raise ValueError("not an acknowledgement of this version")
-        return {bytes(incarnation): int(sequence) for incarnation, sequence in acks.items()}
+        if any(
+            type(incarnation) is not bytes
+            or len(incarnation) != 16
+            or type(sequence) is not int
+            or not 0 <= sequence <= INT64_MAX
+            for incarnation, sequence in acks.items()
+        ):
+            raise ValueError("not sequence numbers by incarnation")
+        return dict(acks)
     except Exception as error:
         raise WireError("undecodable", f"acknowledgement: {error}") from error

@@ -22,6 +22,7 @@ from ztrace.exceptions import locals as local_variables
 from ztrace.middleware import carriers, replies, trailers
 from ztrace.process import probing
 from ztrace.publishing import delivery, encoding, unfinished, values, worker
+from ztrace.publishing import intake as publishing_intake
 from ztrace.scrubbing import rules
 from ztrace.spooling import adoption, files, spool
 from ztrace_collector import refusals
@@ -383,6 +384,8 @@ def test_every_reason_is_documented() -> None:
         values.REPLACED,
         encoding.REFUSED,
         unfinished.DROPPED_OPEN,
+        publishing_intake.FLOOD,
+        publishing_intake.FOREIGN,
         rules.REASON,
         probing.SHORTAGE,
         carriers.UNREADABLE,

@@ -11,7 +11,16 @@ import sys
 import time
 from collections.abc import Callable
 
-from tests.faults import attacks, collector_faults, cost, pressure, publisher_faults, surroundings, trouble
+from tests.faults import (
+    attacks,
+    collector_faults,
+    cost,
+    hostile,
+    pressure,
+    publisher_faults,
+    surroundings,
+    trouble,
+)
 from tests.faults.running import Length
 from tests.faults.table import Row, draw
 
@@ -47,6 +56,7 @@ FAULTS: dict[str, Callable[[Length], Row]] = {
     "never_end": attacks.never_end,
     "half_ask": attacks.half_ask,
     "push_out": attacks.push_out,
+    "besiege_program": hostile.besiege_program,
 }
 
 

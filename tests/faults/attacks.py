@@ -51,7 +51,7 @@ def _busy_s(pid: int) -> float:
 
 
 @contextmanager
-def _measured(pid: int) -> Iterator[list[Cost]]:
+def measured(pid: int) -> Iterator[list[Cost]]:
     """Yield a list that has the cost at the end of the block."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")  # The peak starts anew.
     resident, busy_s = _status(pid, "VmRSS"), _busy_s(pid)
@@ -76,7 +76,7 @@ def bomb(length: Length) -> Row:
         for kind, make in BOMBS.items():
             made = make()
             assert len(made.content) <= 1_100_000, kind
-            with _measured(pid) as cost:
+            with measured(pid) as cost:
                 made.send(port, DEADLINE_S)
             if cost[0].grown_mb >= worst:
                 worst, worst_kind = cost[0].grown_mb, kind
@@ -106,7 +106,7 @@ def never_end(length: Length) -> Row:
         host, _, port = collector.endpoint.removeprefix("tcp://").rpartition(":")
         unit = b"\x03" + (200_000).to_bytes(8, "big") + bytes(200_000)
         with (
-            _measured(collector.process.pid) as cost,
+            measured(collector.process.pid) as cost,
             closing(socket.create_connection((host, int(port)), DEADLINE_S)) as stranger,
         ):
             stranger.sendall(rubbish.GREETING + rubbish.READY)
@@ -169,7 +169,7 @@ def push_out(length: Length) -> Row:
             victim = Sender(0, "shop")
             publisher.send_multipart(victim.data(*(make_span(n) for n in range(1_000))))
             wait_for(lambda: _count(collector, "shop") == 1_000, "spans are stored")
-            with _measured(collector.process.pid) as cost:
+            with measured(collector.process.pid) as cost:
                 for number in range(accounts):
                     beat = Sender(1, "evil")
                     beat.incarnation = os.urandom(16)

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from tests.faults import attacks, collector_faults, pressure, publisher_faults, surroundings, trouble
+from tests.faults import attacks, collector_faults, hostile, pressure, publisher_faults, surroundings, trouble
 from tests.faults.disk import Disk, limited_files, small_disk
 from tests.faults.running import Length
 from tests.faults.stage import Stage
@@ -77,7 +77,7 @@ def test_a_program_in_trouble_is_as_without_ztrace(fault: Callable[[Length], Row
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "attack",
-    [attacks.bomb, attacks.never_end, attacks.half_ask, attacks.push_out],
+    [attacks.bomb, attacks.never_end, attacks.half_ask, attacks.push_out, hostile.besiege_program],
     ids=lambda attack: attack.__name__,
 )
 def test_an_attack_costs_nobody_else(attack: Callable[[Length], Row]) -> None:

@@ -137,6 +137,15 @@ class SimulatedLink:
             return self._events.popleft()[1]
         return None
 
+    def count_read(self) -> int:
+        """Return 0: a simulated connection has no bytes."""
+        return 0
+
+    @property
+    def is_lost(self) -> bool:
+        """Return False: a simulated link reconnects by itself."""
+        return False
+
     def refusal(self) -> None:
         """Return nothing: no connection is refused."""
 

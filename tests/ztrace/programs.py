@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[2]
 
 #: Start of a program whose publisher beats, retries and reports open spans in milliseconds, not seconds.
 QUICK = """
-from ztrace.publishing import publisher, unfinished, worker
-worker.BEAT_S = worker.RETRY_S = publisher.RETRY_S = 0.05
+from ztrace.publishing import publisher, retrying, unfinished, worker
+worker.BEAT_S = retrying.RETRY_S = publisher.RETRY_S = 0.05
 unfinished.AGE_NS = 200_000_000
 """
 #: Start of a program that has no collector, and gives up on it at once.

@@ -15,7 +15,7 @@ from ztrace.enrolment import Enrolment
 from ztrace.errors import SettingsError
 from ztrace.exceptions import frames
 from ztrace.libraries import LIBRARIES
-from ztrace.publishing import worker
+from ztrace.publishing import retrying, worker
 from ztrace.scrubbing.rules import DEFAULT_RULES
 from ztrace.settings import LIMITS, read_settings
 
@@ -234,7 +234,7 @@ def test_an_endpoint_that_zeromq_refuses_is_logged_once(
     endpoint: str,
 ) -> None:
     """An endpoint rejected by ZeroMQ is logged once, and the spans are reported at the end."""
-    bare.setattr(worker, "RETRY_S", 0.01)
+    bare.setattr(retrying, "RETRY_S", 0.01)
     bare.setattr(worker, "UNREACHED_S", 0.1)
     ztrace.configure("billing", endpoint)
     for _ in range(3):

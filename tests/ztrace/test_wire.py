@@ -185,6 +185,12 @@ def test_missing_and_additional_fields_are_refused() -> None:
         ACK + packed(VERSION, {1: 1}),
         ACK + packed(VERSION, {number.to_bytes(16, "big"): 1 for number in range(MAX_ACKS + 1)}),
         ACK + packed(VERSION, {b"i": 1, bytes(MAX_FRAME_BYTES): 1}),
+        ACK + packed(VERSION, {bytes(15): 1}),
+        ACK + packed(VERSION, {bytes(16): -1}),
+        ACK + packed(VERSION, {bytes(16): 1 << 63}),
+        ACK + packed(VERSION, {bytes(16): 2.5}),
+        ACK + packed(VERSION, {bytes(16): "9"}),
+        ACK + packed(VERSION, {bytes(16): True}),
     ],
 )
 def test_what_is_no_acknowledgement_is_refused(frame: bytes) -> None:

@@ -13,11 +13,15 @@ from struct import Struct
 from typing import NamedTuple, Protocol
 
 import zmq
+from zmq.backend import zmq_poll
 
 from ztrace.native import new_poll
+from ztrace.process.connections import count_read
+from ztrace.process.descriptors import OwnFile
 from ztrace.process.probing import probe
+from ztrace.publishing.intake import FOREIGN, Unwanted
 from ztrace.settings import Settings
-from ztrace.wire import MAX_FRAME_BYTES
+from ztrace.wire import MAX_ACK_BYTES
 
 #: Socket options. A black hole is noticed after the heartbeat's timeout, and a connection that hangs while it
 #: is made is given up and retried.
@@ -27,7 +31,11 @@ OPTIONS = (
     (zmq.IMMEDIATE, 1),
     (zmq.SNDHWM, 64),
     (zmq.LINGER, 0),
-    (zmq.MAXMSGSIZE, MAX_FRAME_BYTES),
+    # Acknowledgements alone come in. With the smallest buffer, the system takes 4 MB a second of a flood from
+    # this machine, in place of 1 GB.
+    (zmq.RCVHWM, 32),
+    (zmq.MAXMSGSIZE, MAX_ACK_BYTES),
+    (zmq.RCVBUF, 1),
     (zmq.RECONNECT_IVL, 50),
     (zmq.RECONNECT_IVL_MAX, 1000),
     (zmq.CONNECT_TIMEOUT, 1000),
@@ -37,10 +45,12 @@ OPTIONS = (
 )
 #: As plain numbers: pyzmq's enumerations cost more than the calls they are for. Its `Socket.poll` is avoided
 #: too, because it reads the clock by a name that freezegun replaces.
-_EVENTS, _POLLIN = int(zmq.EVENTS), int(zmq.POLLIN)
-#: Events of a monitor that show a refusal, and the head of each: number and value.
-_FAILURES = int(zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
+_RCVMORE, _POLLIN = int(zmq.RCVMORE), int(zmq.POLLIN)
+#: Events of a monitor that show a connection or its refusal, and the head of each: number and value.
+_WATCHED = int(zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
 _EVENT = Struct("=hi")
+#: Events read at once.
+_MAX_EVENTS = 100
 
 
 class Refusal(NamedTuple):
@@ -66,6 +76,21 @@ class Link(Protocol):
         """Return the next frame that has arrived, or None.
 
         A first byte of 1 is the collector's subscription, of 0 its end; other frames are acknowledgements.
+
+        Raises:
+            Unwanted: the message has more frames, or is too large.
+        """
+        ...
+
+    def count_read(self) -> int:
+        """Return the bytes read from the connection so far, 0 if that is unknown."""
+        ...
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the connection that `settle` was called for is closed, and has to be renewed.
+
+        libzmq would make the next one before its descriptor is known.
         """
         ...
 
@@ -128,13 +153,15 @@ class SocketLink:
                 socket.curve_secretkey = settings.key.secret
             poll = new_poll()
             poll.register(socket.getsockopt(zmq.FD), select.POLLIN)
-            monitor = socket.get_monitor_socket(_FAILURES)
+            monitor = socket.get_monitor_socket(_WATCHED)
             socket.connect(settings.endpoint)
         except Exception:
             _close(socket, 0)
             raise
         self.wait: Callable[[int], object] = poll.poll
         self._monitor: zmq.Socket[bytes] | None = monitor
+        self._connection: OwnFile | None = None
+        self._refusal: Refusal | None = None
         return socket
 
     def renew(self) -> None:
@@ -152,11 +179,27 @@ class SocketLink:
 
     def receive(self) -> bytes | None:
         """Return the next frame; see `Link`."""
-        return self._socket.recv(zmq.NOBLOCK) if self.is_readable() else None
+        if not self.is_readable():
+            return None
+        frame = self._socket.recv(zmq.NOBLOCK)
+        if self._socket.getsockopt(_RCVMORE):
+            raise Unwanted(FOREIGN)
+        return frame
+
+    def count_read(self) -> int:
+        """Return the bytes read from the connection; see `Link`."""
+        self._hear_monitor()
+        connection = self._connection
+        return count_read(connection.fileno()) if connection is not None and connection.is_open else 0
 
     def is_readable(self) -> bool:
         """Return whether a frame has arrived; see `Link`."""
-        return bool(int(self._socket.getsockopt(_EVENTS)) & _POLLIN)
+        return bool(zmq_poll([(self._socket, _POLLIN)], 0))  # Without the interpreter's lock.
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the settled connection is closed; see `Link`."""
+        return self._monitor is None and self._connection is not None and not self._connection.is_open
 
     def close(self, linger_ms: int) -> None:
         """Close the socket and the context; left open, they would block the garbage collection."""
@@ -165,22 +208,38 @@ class SocketLink:
 
     def refusal(self) -> Refusal | None:
         """Return why the collector has refused the connection; see `Link`."""
-        while self._monitor is not None:
+        self._hear_monitor()
+        refusal, self._refusal = self._refusal, None
+        return refusal
+
+    def _hear_monitor(self) -> None:
+        """Read libzmq's events: the descriptor of a new connection, or why it has failed."""
+        for _ in range(_MAX_EVENTS):
+            if self._monitor is None:
+                return
             try:
                 event, _address = self._monitor.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
-                break
+                return
             number, value = _EVENT.unpack(event)
-            if number == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-                return self._explain(
-                    "key refused", "does not admit this service's key; see 'ztrace keys list'"
-                )
-            if value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
-                if self._settings.key is None:
-                    return self._explain("no key", "admits keys only; set ZTRACE_KEY, see 'ztrace keys add'")
-                return self._explain(
-                    "key not wanted", "has no keys; start it with --keys, or unset ZTRACE_KEY"
-                )
+            if number == zmq.EVENT_CONNECTED:
+                self._note_connection(value)
+            else:
+                self._refusal = self._read_failure(number, value) or self._refusal
+
+    def _note_connection(self, descriptor: int) -> None:
+        try:
+            self._connection = OwnFile(descriptor)
+        except OSError:  # Closed by now.
+            self._connection = None
+
+    def _read_failure(self, number: int, value: int) -> Refusal | None:
+        if number == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+            return self._explain("key refused", "does not admit this service's key; see 'ztrace keys list'")
+        if value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
+            if self._settings.key is None:
+                return self._explain("no key", "admits keys only; set ZTRACE_KEY, see 'ztrace keys add'")
+            return self._explain("key not wanted", "has no keys; start it with --keys, or unset ZTRACE_KEY")
         return None
 
     def _explain(self, reason: str, rest: str) -> Refusal:
@@ -189,6 +248,7 @@ class SocketLink:
     def settle(self) -> None:
         """Close the monitor, which has served its purpose, and its descriptors; see `Link`."""
         if self._monitor is not None:
+            self._hear_monitor()
             self._monitor = None
             _stop_monitor(self._socket)
 

@@ -239,8 +239,13 @@ class Window:
         if self._expendable and self._expendable[0] is entry:
             self._expendable.popleft()
 
+    def note_sent(self) -> None:
+        """Note that the collector may have all entries: another process may have sent them."""
+        for entry in self._entries.values():
+            entry.sent = True
+
     def retire(self, next_sequence: int) -> int:
-        """Discard the entries below a number.
+        """Discard the entries below a number, up to the first that was not sent: nobody can have that one.
 
         Returns:
             The count of entries discarded.
@@ -248,7 +253,7 @@ class Window:
         count = 0
         while self._entries:
             first = next(iter(self._entries.values()))
-            if first.end > next_sequence:
+            if first.end > next_sequence or not first.sent:
                 break
             self._entries.popitem(last=False)
             self._bytes -= _size(first)

@@ -4,7 +4,7 @@ One idea: one turn of the loop runs the pending steps in order of importance: co
 window, send, and beat once a second. All waiting is between turns, in `_pause`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ztrace import diagnostics, records
@@ -14,12 +14,14 @@ from ztrace.process.collection import HeldCollection
 from ztrace.process.probing import Shortage, note
 from ztrace.publishing.delivery import Delivery, Totals
 from ztrace.publishing.encoding import encode
+from ztrace.publishing.intake import FOREIGN, Intake, Unwanted
 from ztrace.publishing.link import Link
 from ztrace.publishing.ports import SYSTEM_CLOCKS, Adopter, Clocks, Source
-from ztrace.publishing.unfinished import Unfinished
+from ztrace.publishing.reporting import Reports
+from ztrace.publishing.retrying import Retries
 from ztrace.publishing.window import Storage, Window
 from ztrace.records import Record
-from ztrace.wire import BYE, unpack_acks
+from ztrace.wire import BYE
 
 #: Poll interval while a caller waits in `flush` or `close`, or while the socket is full.
 HURRY_MS = 5
@@ -32,9 +34,8 @@ YIELD_S = 0.0002
 BEAT_S = 1.0
 #: Time without a connection after which it is replaced.
 RENEW_S = 30.0
-#: Pauses between attempts to make a connection where threads or descriptors are short: the first, the
-#: longest.
-RETRY_S, RETRY_MAX_S = 1.0, 30.0
+#: Interval at which a thread that sleeps for longer looks at what it is sent.
+LOOK_S = 0.1
 #: Timeout of a closing publisher for a collector that has never answered: it accepts the connection of a
 #: short-lived child only between two transactions.
 UNREACHED_S = 1.5
@@ -79,7 +80,6 @@ class Worker:
         self.running = True
         self.reached = False
         self.refusal: str | None = None
-        self._warned = False
         self._renew_s = RENEW_S
         self.taken = self.refused = 0
         self.filling = 0
@@ -95,13 +95,12 @@ class Worker:
         self.window = Window(self._settings.window_bytes, spool)
         self._delivery = Delivery(publisher.identity, self.window, self._totals, now_s)
         self._adoption = None if adopt is None else adopt(now_s)
-        self._unfinished = Unfinished(publisher.open_spans, publisher.watched)
-        self._adopting = self._crowded = False
-        self._connected = self._ended = False
-        self._spoke_s = self._beat_s = self._look_s = self._heard_s = self._connect_s = now_s
-        self._retry_s = RETRY_S
+        self._reports = Reports(publisher, self._delivery)
+        self._intake = Intake(now_s)
+        self._connected = self._ended = self._flooded = self._adopting = self._warned = False
+        self._spoke_s = self._beat_s = self._heard_s = now_s
+        self._retries = Retries(now_s)
         self._hurry_until_s = now_s
-        self._flooded = False
         #: A lock that is never free: the thread sleeps by waiting for it, `hurry` wakes the thread by a
         #: release.
         self._alarm = allocate_lock()
@@ -164,7 +163,8 @@ class Worker:
         self._fill()
         self._say_bye()
         self._send()
-        self._look()
+        if self._reports.crowded:
+            self._reports.look()
         self._beat()
         if self._spool is not None:
             self._spool.note_dropped(self._publisher.dropped)
@@ -196,7 +196,7 @@ class Worker:
             self._spool.close(delivered=delivered)
         elif self._link is not None and self._connected and not delivered:
             if not self._ended:
-                self._send_open(self._unfinished.take_all)
+                self._reports.send_all(self._link.send)
             now_ns = self._clocks.unix_ns()
             first_ns = self.window.give_up()
             self.window.end(BYE, min(first_ns or now_ns, now_ns), now_ns)
@@ -211,7 +211,8 @@ class Worker:
         if self._deadline_s is None or self._ended or not self._connected or self._publisher.queue:
             return
         self._ended = True
-        self._send_open(self._unfinished.take_all)
+        if self._link is not None:
+            self._reports.send_all(self._link.send)
         now_ns = self._clocks.unix_ns()
         self.window.end(BYE, now_ns, now_ns)
 
@@ -226,12 +227,21 @@ class Worker:
             elif not self._link.is_readable():
                 self._rest(self._link.wait, HURRY_MS)
         else:
-            busy = self._flooded or self._crowded
-            self._rest(self._alarm.acquire, True, FLOOD_S if busy else self._settings.linger_s)
+            busy = self._flooded or self._reports.crowded
+            self._sleep(now_s, FLOOD_S if busy else self._settings.linger_s)
+
+    def _sleep(self, now_s: float, duration_s: float) -> None:
+        """Sleep until `hurry` is called, and look meanwhile at what the collector sends."""
+        end_s = now_s + duration_s
+        while self._hurry_until_s <= now_s < end_s:
+            self._rest(self._alarm.acquire, True, min(LOOK_S, end_s - now_s))
+            now_s = self._clocks.monotonic_s()
+            if now_s < end_s:
+                self._receive()
 
     def _connect(self) -> None:
         """Make the link if there is none, and retry later where threads or descriptors are short."""
-        if self._link is not None or self._clocks.monotonic_s() < self._connect_s:
+        if self._link is not None or not self._retries.are_due(self._clocks.monotonic_s()):
             return
         try:
             self._link = self._connect_now()
@@ -240,29 +250,56 @@ class Worker:
             note(shortage)
         except Exception:
             diagnostics.count_failure("publisher_start")
-        self._connect_s = self._clocks.monotonic_s() + self._retry_s
-        self._retry_s = min(RETRY_MAX_S, 2 * self._retry_s)
+        self._retries.note_failure(self._clocks.monotonic_s())
 
     def _receive(self) -> None:
-        """Read the collector's frames: subscribed, unsubscribed, or an acknowledgement."""
-        while self._link is not None and (frame := self._link.receive()) is not None:
-            now_s = self._clocks.monotonic_s()
-            if frame[:1] == b"\x01":
-                self._connected = self.reached = True
-                self.refusal, self._renew_s = None, RENEW_S
-                self._link.settle()
-                self._delivery.start_over(now_s)
-                if self._adoption is not None:
-                    self._adoption.start_over(now_s)
-            elif frame[:1] == b"\x00":
+        """Read what the collector has sent, or cut the connection if it sends what no collector does."""
+        link = self._link
+        if link is None:
+            return
+        now_s = self._clocks.monotonic_s()
+        try:
+            self._intake.weigh(link.count_read(), now_s)
+            if link.is_lost:
                 self._connected = False
-            else:
-                acks = unpack_acks(frame)
-                next_sequence = acks.get(self._delivery.incarnation)
-                if next_sequence is not None:
-                    self._delivery.acknowledge(next_sequence, now_s)
-                if self._adoption is not None:
-                    self._adoption.acknowledge(acks, now_s)
+                link.renew()
+            while (frame := link.receive()) is not None:
+                self._hear(link, self._intake.read(frame, now_s), now_s)
+        except Unwanted as unwanted:
+            self._cut(link, unwanted.reason, now_s)
+
+    def _hear(self, link: Link, said: bool | Mapping[bytes, int], now_s: float) -> None:
+        """Process a subscription, its end, or an acknowledgement."""
+        if said is True:
+            self._connected = self.reached = True
+            self.refusal, self._renew_s = None, RENEW_S
+            link.settle()
+            self._delivery.start_over(now_s)
+            if self._adoption is not None:
+                self._adoption.start_over(now_s)
+        elif said is False:
+            self._connected = False
+        else:
+            next_sequence = said.get(self._delivery.incarnation)
+            if next_sequence is not None:
+                if next_sequence > self.window.next_sequence:
+                    raise Unwanted(FOREIGN)
+                self._delivery.acknowledge(next_sequence, now_s)
+            if self._adoption is not None:
+                self._adoption.acknowledge(said, now_s)
+
+    def _cut(self, link: Link, reason: str, now_s: float) -> None:
+        """Close the connection to a collector that harms the program, and make another one later."""
+        self._link, self._connected = None, False
+        diagnostics.count(reason)
+        self.refusal = "it sends what no collector does"
+        if not self._warned:
+            self._warned = True
+            what = f"{self._settings.endpoint} sends what no collector does ({reason})"
+            diagnostics.warn(f"{what}; the connection is cut, and tried again: see what listens there")
+        link.close(0)
+        self._intake = Intake(now_s)
+        self._retries.note_failure(now_s)
 
     def _fill(self) -> None:
         """Encode a batch from the queue into the window."""
@@ -286,7 +323,8 @@ class Worker:
             self._publisher.dropped += refused  # No call in this line: other threads add to it too.
             self.filling += 1
             records.clear()
-            self._give_back(odd)
+            if odd:
+                self._publisher.give_back(odd)
 
     def _can_wait(self) -> bool:
         """Return whether the batch may wait until it is full: no collector receives it, no spool keeps it."""
@@ -314,6 +352,7 @@ class Worker:
             return
         self._beat_s = now_s
         self._publisher.renew_offset()
+        self._reports.look()
         if self._link is None:
             return
         if not self._connected:
@@ -326,7 +365,7 @@ class Worker:
         self._heard_s = now_s
         if self._ended:
             return  # The collector rejects anything after a BYE.
-        self._send_due()
+        self._reports.send_due(self._link.send)
         if now_s - self._spoke_s >= BEAT_S and self._delivery.send_beat(self._link.send):
             self._spoke_s = now_s
 
@@ -340,42 +379,6 @@ class Worker:
             if not self._warned:
                 self._warned = True
                 diagnostics.warn(refusal.advice)
-
-    def _look(self) -> None:
-        """Detect the spans that the program has dropped: once a second, or at once while more are due."""
-        now_s = self._clocks.monotonic_s()
-        if not self._crowded and now_s - self._look_s < BEAT_S:
-            return
-        self._look_s = now_s
-        objects: list[Any] = []
-        try:
-            self._crowded = self._unfinished.look(objects)
-        finally:
-            self._give_back(objects)
-
-    def _send_due(self) -> None:
-        """Send the spans that have been open for long, and those that the program has dropped."""
-        if self._send_open(self._unfinished.list_abandoned):
-            self._unfinished.forget_abandoned()
-        self._send_open(self._unfinished.take_due)
-
-    def _send_open(self, take: Callable[[list[Any]], list[Record]]) -> bool:
-        """Send unfinished spans, and give back the program's objects; return whether all were sent."""
-        sent, objects = True, list[Any]()
-        records = take(objects)
-        try:
-            if records and (link := self._link) is not None:
-                for span_count, body in encode(records, self._settings.scrub, objects):
-                    sent &= self._delivery.send_open(link.send, span_count, body)
-        finally:
-            records.clear()
-            self._give_back(objects)
-        return sent
-
-    def _give_back(self, objects: list[Any]) -> None:
-        """Hand over objects for the program's threads to release."""
-        if objects:
-            self._publisher.give_back(objects)
 
     def _totals(self) -> Totals:
         publisher = self._publisher

@@ -149,6 +149,7 @@ def _read_window(orphan: Orphan) -> Window:
         )
         last_ns = max(last_ns, place.last_ns)
     _skip_to(window, orphan.next_sequence, last_ns)
+    window.note_sent()
     window.end(BYE if orphan.ended else CRASH, last_ns, max(last_ns, orphan.last_ns))
     return window
 

@@ -16,7 +16,7 @@ import zmq
 
 from ztrace.addresses import DEFAULT_ENDPOINT, is_loopback, parse_port
 from ztrace.errors import EndpointError
-from ztrace.wire import MAX_FRAME_BYTES, TOPIC, pack_acks
+from ztrace.wire import MAX_ACKS, MAX_FRAME_BYTES, TOPIC, pack_acks
 from ztrace_collector.receiving.admission import Admission
 from ztrace_collector.receiving.connections import HANDSHAKE_MS, Connections
 from ztrace_collector.receiving.keys import KeyFolder
@@ -155,7 +155,9 @@ class Receiver:
     def acknowledge(self, next_sequences: Mapping[bytes, int]) -> None:
         """Send publishers the next sequence number of each incarnation."""
         if next_sequences:
-            self.socket.send(pack_acks(next_sequences))
+            entries = list(next_sequences.items())
+            for first in range(0, len(entries), MAX_ACKS):
+                self.socket.send(pack_acks(dict(entries[first : first + MAX_ACKS])))
 
     def tend(self, note: Note, say: Callable[[str], None]) -> None:
         """Handle connections and changes of the keys; cheap if there are none.

@@ -7,15 +7,10 @@ received are what libzmq holds. While no message can be received, they are one u
 Only Linux reports this, and only of TCP; elsewhere nothing is weighed.
 """
 
-import fcntl
-import socket
-import struct
-import sys
-import termios
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 
+from ztrace.process.connections import count_read
 from ztrace.wire import MAX_FRAME_BYTES
 
 #: Bytes of an unfinished message: its largest frame and its header; and of the unfinished ones of all.
@@ -26,11 +21,6 @@ MAX_HELD, MAX_ALL_HELD = 40 << 20, 1 << 30
 #: Interval of the looks while connections are open, and while none is; share of the time they may take. A
 #: peer on this machine sends 100 MB between two looks.
 LOOK_S, IDLE_LOOK_S, SHARE = 0.1, 0.5, 0.05
-
-#: Offset and size of ``tcpi_bytes_received`` in Linux's ``tcp_info``, since Linux 4.1.
-_RECEIVED = struct.Struct("=Q")
-_RECEIVED_AT = 128
-_WAITING = struct.Struct("=i")
 
 
 class Scales:
@@ -68,7 +58,7 @@ class Scales:
         weights: dict[int, int] = {}
         until: dict[int, int] = {}
         for number in numbers:
-            read = _bytes_read(number)
+            read = count_read(number)
             until[number] = read if number in self._heard else self._until.get(number, 0)
             if read > until[number]:
                 weights[number] = read - until[number]
@@ -84,18 +74,3 @@ class Scales:
             heavy.append(number)
             total -= weights[number]
         return heavy
-
-
-def _bytes_read(number: int) -> int:
-    """Return the bytes that were read from a TCP connection so far; 0 if that is unknown."""
-    if sys.platform != "linux":
-        return 0
-    with suppress(OSError, struct.error):  # Closed by now, another file's number, or not TCP.
-        connection = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fileno=number)
-        try:
-            info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RECEIVED_AT + _RECEIVED.size)
-        finally:
-            connection.detach()
-        (waiting,) = _WAITING.unpack(fcntl.ioctl(number, termios.FIONREAD, bytes(_WAITING.size)))
-        return int(_RECEIVED.unpack_from(info, _RECEIVED_AT)[0] - waiting)
-    return 0

@@ -22,7 +22,7 @@ from tests.faults import rubbish
 from tests.ztrace.waiting import wait_for
 from ztrace.enrolment import Enrolment
 from ztrace.errors import EndpointError, SettingsError, WireError
-from ztrace.wire import TOPIC, unpack_acks, unpack_header
+from ztrace.wire import MAX_ACKS, TOPIC, unpack_acks, unpack_header
 from ztrace_collector.receiving import admission, connections, receiver, weighing
 from ztrace_collector.receiving.keys import KeyFolder
 from ztrace_collector.receiving.receiver import Receiver, check_endpoint
@@ -595,3 +595,24 @@ def _is_cut(connection: socket.socket) -> bool:
         while connection.recv(4096):
             pass
     return True
+
+
+def test_acknowledgements_of_many_publishers_come_in_parts(connect: Connect) -> None:
+    """Acknowledgements are sent in as many frames as a publisher accepts, with each entry once."""
+    with Receiver("tcp://127.0.0.1:0", None) as receiver:
+        publisher = connect(receiver.endpoint)
+
+        def is_there() -> bool:
+            receiver.tend(lambda *_: None, lambda _: None)
+            return bool(publisher.socket.poll(10))
+
+        wait_for(is_there)
+        assert publisher.is_in()
+        numbers = {number.to_bytes(16, "big"): number for number in range(2 * MAX_ACKS + 1)}
+        receiver.acknowledge(numbers)
+        parts: list[dict[bytes, int]] = []
+        while sum(len(part) for part in parts) < len(numbers):
+            assert publisher.socket.poll(1000 * DEADLINE_S)
+            parts.append(unpack_acks(publisher.socket.recv()))
+    assert [len(part) for part in parts] == [MAX_ACKS, MAX_ACKS, 1]
+    assert {key: number for part in parts for key, number in part.items()} == numbers

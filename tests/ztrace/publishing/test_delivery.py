@@ -14,7 +14,7 @@ from tests.ztrace.recording import make_record
 from tests.ztrace.waiting import DEADLINE_S, wait_for
 from ztrace import agent
 from ztrace.process.probing import Shortage
-from ztrace.publishing import delivery, link, publisher, unfinished, worker
+from ztrace.publishing import delivery, link, publisher, retrying, unfinished, worker
 from ztrace.publishing.encoding import encode
 from ztrace.publishing.publisher import Publisher
 from ztrace.publishing.worker import Worker
@@ -227,14 +227,15 @@ def test_no_more_than_the_limit_is_in_flight(receiver: Receiver, monkeypatch: py
         b"\x02ack\xc1",
         b"nonsense",
         ACK + b"\x92\x01\x81\xc4\x01i\xa1x",
-        b"\xff" * 100_000,
+        b"\xff" * 8_000,
     ],
     ids=lambda frame: repr(frame[:8]),
 )
 def test_a_broken_acknowledgement_is_survived(
-    receiver: Receiver, counts: dict[str, int], frame: bytes
+    receiver: Receiver, counts: dict[str, int], frame: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A malformed acknowledgement is ignored or counted, and delivery continues."""
+    """A malformed acknowledgement costs the connection, is counted, and delivery continues over another."""
+    monkeypatch.setattr(retrying, "RETRY_S", 0.01)
     ztrace.configure("billing", receiver.endpoint)
     make_spans("before")
     assert ztrace.flush(DEADLINE_S)
@@ -242,7 +243,19 @@ def test_a_broken_acknowledgement_is_survived(
     make_spans("after")
     assert ztrace.flush(DEADLINE_S)
     assert receiver.names() == ["before", "after"]
-    assert set(counts) <= {"delivery"}
+    assert counts == {"collector_frame": 1}
+
+
+def test_a_frame_over_the_limit_is_survived(receiver: Receiver, counts: dict[str, int]) -> None:
+    """A frame larger than any acknowledgement costs the connection, and delivery continues over another."""
+    ztrace.configure("billing", receiver.endpoint)
+    make_spans("before")
+    assert ztrace.flush(DEADLINE_S)
+    receiver.send(b"\xff" * 100_000)
+    make_spans("after")
+    assert ztrace.flush(DEADLINE_S)
+    assert receiver.names() == ["before", "after"]
+    assert counts == {}
 
 
 def test_acknowledgements_of_others_change_nothing(receiver: Receiver) -> None:
@@ -569,7 +582,7 @@ def test_a_connection_that_cannot_be_made_is_made_later(
     receiver: Receiver, counts: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Spans wait while libzmq lacks threads or descriptors, and are delivered once it has them."""
-    monkeypatch.setattr(worker, "RETRY_S", 0.01)
+    monkeypatch.setattr(retrying, "RETRY_S", 0.01)
     tried: list[None] = []
 
     def probe() -> None:
