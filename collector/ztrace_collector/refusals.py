@@ -29,8 +29,8 @@ OTLP_ORIGIN, OTLP_CONNECTION = "otlp_origin", "otlp_connection"
 #: Reasons for refusing a span: the field that is missing, of the wrong type or out of range.
 FIELDS, TRACE_ID, SPAN_ID, PARENT_ID, KIND = "fields", "trace_id", "span_id", "parent_id", "kind"
 NAME, TIME, STATUS = "name", "time", "status"
-#: Reason for refusing an unfinished span beyond the limits.
-UNFINISHED = "unfinished"
+#: Reasons for refusing an unfinished span beyond the limits, and a span with the id of another one.
+UNFINISHED, REPEATED_ID = "unfinished", "repeated_id"
 #: Reasons for correcting a span, with a value replaced, truncated or left out.
 UTF8, LONG_NAME, ATTRIBUTES, LARGE_ATTRIBUTES = "utf8", "long_name", "attributes", "large_attributes"
 LINKS, EXCEPTION, TOO_MANY_NAMES, TOO_MANY_GROUPS = (
@@ -53,7 +53,7 @@ DOOR_REASONS = (
 MESSAGE_REASONS = (FRAMES, UNDECODABLE, FOREIGN, VERSION, HEADER, OVERSIZED, BODY, SPAN_COUNT)
 DEFECT_REASONS = (INTERNAL_ERROR,)
 OTLP_REASONS = (OTLP_BODY, OTLP_OVERSIZED, OTLP_REQUEST, OTLP_ORIGIN, OTLP_CONNECTION)
-SPAN_REASONS = (FIELDS, TRACE_ID, SPAN_ID, PARENT_ID, KIND, NAME, TIME, STATUS, UNFINISHED)
+SPAN_REASONS = (FIELDS, TRACE_ID, SPAN_ID, PARENT_ID, KIND, NAME, TIME, STATUS, UNFINISHED, REPEATED_ID)
 MENDED_REASONS = (
     UTF8,
     LONG_NAME,

@@ -124,7 +124,7 @@ PLACES: dict[str, Callable[[], None]] = {
     "adding to traces": lambda: when_marked(Traces, "add"),
     "adding to figures": lambda: when_marked(MethodFigures, "add"),
     "adding unfinished spans": lambda: when_marked(Unfinished, "add"),
-    "finding known spans": lambda: when_marked(KnownSpans, "without"),
+    "finding known spans": lambda: when_marked(KnownSpans, "split"),
     "reading an exception": lambda: when_marked(failures._Reading, "failure"),
     "writing figures": fail_late,
     "accounting": fail_account,

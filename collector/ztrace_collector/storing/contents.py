@@ -8,7 +8,7 @@ from ztrace.wire import BYE, CRASH, OPEN, TOMBSTONE, unpack_stretch
 from ztrace_collector.checking.columns import Columns
 from ztrace_collector.checking.messages import read_message, read_parcel, read_spans
 from ztrace_collector.checking.parcels import Outcome, Parcel
-from ztrace_collector.refusals import INTERNAL_ERROR, SPAN_REASONS, UNFINISHED, Refusals
+from ztrace_collector.refusals import INTERNAL_ERROR, REPEATED_ID, SPAN_REASONS, UNFINISHED, Refusals
 from ztrace_collector.storing.brought import Brought
 from ztrace_collector.tables.accounts import Account
 from ztrace_collector.tables.arrivals import Arrivals
@@ -18,6 +18,7 @@ from ztrace_collector.tables.known import KnownSpans
 from ztrace_collector.tables.losses import Losses
 from ztrace_collector.tables.methods import Methods
 from ztrace_collector.tables.publishers import Publishers
+from ztrace_collector.tables.shared import SharedIds
 from ztrace_collector.tables.spans import Spans
 from ztrace_collector.tables.traces import Traces
 from ztrace_collector.tables.unfinished import Unfinished
@@ -42,6 +43,7 @@ class Contents:
         self._arrivals = Arrivals(db)
         self._unfinished = Unfinished(db)
         self._known = KnownSpans(db)
+        self._shared = SharedIds(db, self._methods, self._known)
         self._figures = MethodFigures(db)
         self._exceptions = Exceptions(db)
 
@@ -100,8 +102,10 @@ class Contents:
             self._losses.add(account.instance, account.take(0, count - parcel.span_count, now_ns))
             accepted -= noted.counts.get(UNFINISHED, 0)
             return _conclude(opened, accepted, noted, refusals)
-        new = None if columns is None else self._known.without(columns)
-        stored = 0 if new is None else self._add_spans(account, new, arrival_ns, noted)
+        stored = 0
+        if columns is not None:
+            stored = self._add_each_once(account, columns, arrival_ns, noted)
+            accepted -= noted.counts.get(REPEATED_ID, 0)
         self.brought.add(account.service, len(parcel.body), stored)
         self._losses.add(account.instance, account.take(stored, count - accepted, now_ns))
         return _conclude(stored, accepted, noted, refusals)
@@ -211,12 +215,32 @@ class Contents:
         self._known.forget()
         self._unfinished.forget()
 
+    def _add_each_once(self, account: Account, columns: Columns, arrival_ns: int, refusals: Refusals) -> int:
+        """Add the spans of a batch that are not stored yet, and return their number."""
+        new, again = self._known.split(columns)
+        stored = 0
+        if new is not None:
+            self._shared.follow(new, account.instance)
+            stored = self._add_spans(account, new, arrival_ns, refusals)
+        if again is None:
+            return stored
+        halves, adoptions = self._shared.tell_apart(account.service, account.instance, again, refusals)
+        if halves is None:
+            return stored
+        for adoption in adoptions:
+            if adoption.span_id is not None:
+                self._traces.release_root(adoption.trace_id, adoption.span_id)
+        stored += self._add_spans(account, halves, arrival_ns, refusals)
+        self._shared.adopt(adoptions)
+        self._exceptions.adopt(adoptions)
+        return stored
+
     def _add_spans(self, account: Account, columns: Columns, now_ns: int, refusals: Refusals) -> int:
         service = account.service
         methods = self._methods.number(service, columns, refusals)
         self._spans.insert(account.instance, columns, methods)
         self._unfinished.end(columns)
-        self._known.add(columns)
+        self._known.add(columns, methods)
         self._traces.add(service, columns, methods, now_ns)
         self._figures.add(columns, methods)
         self._exceptions.add(account.instance, service, columns, refusals)

@@ -5,7 +5,7 @@ span further in may arrive later, in another request or from another process; th
 """
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ztrace_collector.tables.occurrences import Occurrence
@@ -66,12 +66,18 @@ _READ = f"SELECT {', '.join(_Stored._fields)} FROM exceptions WHERE trace_id = ?
 
 
 def find_derived(
-    db: sqlite3.Connection, occurrences: Sequence[Occurrence]
+    db: sqlite3.Connection, occurrences: Sequence[Occurrence], changed: Iterable[bytes] = ()
 ) -> tuple[Mapping[int, Key], list[Move]]:
-    """Return the origins of new exceptions, by position, and of stored ones, where these are others now."""
+    """Return the origins of new exceptions, by position, and of stored ones, where these are others now.
+
+    Args:
+        db: with the stored exceptions.
+        occurrences: the new exceptions.
+        changed: traces in which spans got other parents.
+    """
     places: dict[int, Key] = {}
     moves: list[Move] = []
-    chosen = _choose_traces(db, occurrences)
+    chosen = _choose_traces(db, occurrences, changed)
     limit = max(1, min(MAX_FAILED, MAX_OF_ALL // max(1, len(chosen))))
     for trace_id, own in chosen.items():
         stored = [_Stored(*row) for row in db.execute(_READ, (trace_id, limit))][::-1]
@@ -95,9 +101,12 @@ def find_derived(
     return places, moves
 
 
-def _choose_traces(db: sqlite3.Connection, occurrences: Sequence[Occurrence]) -> dict[bytes, list[int]]:
+def _choose_traces(
+    db: sqlite3.Connection, occurrences: Sequence[Occurrence], changed: Iterable[bytes]
+) -> dict[bytes, list[int]]:
     """Return the positions of exceptions by trace, for traces in which origins have to be found."""
     chosen: dict[bytes, list[int]] = {each.trace_id: [] for each in occurrences if each.derived == DERIVED}
+    chosen.update((trace_id, []) for trace_id in changed)
     others = {each.trace_id for each in occurrences}.difference(chosen)
     if others and db.execute("SELECT 1 FROM exceptions WHERE derived = 1 LIMIT 1").fetchone():
         query = "SELECT 1 FROM exceptions WHERE trace_id = ? AND derived = 1 LIMIT 1"

@@ -23,6 +23,7 @@ from ztrace_collector.tables.occurrences import Occurrence
 from ztrace_collector.tables.origins import CORRECTED, DERIVED, TOLD, Key
 from ztrace_collector.tables.rows import Insert
 from ztrace_collector.tables.samples import Sample
+from ztrace_collector.tables.shared import Adoption
 
 _FIND = (
     "SELECT exception_group, at_ns FROM exceptions WHERE origin_span_id = :span_id AND span_id = :span_id"
@@ -87,10 +88,15 @@ class Exceptions:
         self._groups = Groups(db)
         self._occurrences: list[Occurrence] = []
         self._found: dict[Key, _Found | None] = {}
+        #: Traces in which spans got other parents, and origins that may not be uncaught any more.
+        self._changed: dict[bytes, None] = {}
+        self._doubtful: set[Key] = set()
 
     def forget(self) -> None:
         """Drop everything from memory after a rollback."""
         self._occurrences.clear()
+        self._changed.clear()
+        self._doubtful.clear()
         self._found.clear()
         self._groups.forget()
 
@@ -128,21 +134,49 @@ class Exceptions:
                 )
             )
 
+    def adopt(self, adoptions: Sequence[Adoption]) -> None:
+        """Give spans other parents, in exceptions added before; `write` has to follow in the transaction."""
+        for adoption in adoptions:
+            self._changed[adoption.trace_id] = None
+            self._occurrences = [
+                each._replace(parent_id=adoption.new) if _is_adopted(each, adoption) else each
+                for each in self._occurrences
+            ]
+            values: list[object] = [adoption.trace_id, adoption.span_id]
+            condition = "span_id = ?"
+            if adoption.span_id is None:
+                condition = "parent_id = ? AND instance = ? AND span_id <> ?"
+                values = [adoption.trace_id, adoption.old, adoption.instance, adoption.new]
+            condition = f"WHERE trace_id = ? AND {condition}"
+            self._doubtful.update(
+                self._db.execute(
+                    f"SELECT origin_trace_id, origin_span_id FROM exceptions {condition} AND is_root = 1",
+                    values,
+                )
+            )
+            self._db.execute(
+                f"UPDATE exceptions SET parent_id = ?, is_root = 0 {condition}", (adoption.new, *values)
+            )
+
     def write(self, refusals: Refusals) -> None:
         """Write the exceptions, and their effects on groups and on exceptions stored before."""
-        if not self._occurrences:
+        if not self._occurrences and not self._changed:
             return
         occurrences, self._occurrences = self._occurrences, []
         moves = self._derive(occurrences)
         new = self._count_origins(occurrences, refusals)
         self._insert(occurrences)
         self._find_uncaught(occurrences, new, self._move(moves))
+        for key in self._doubtful:
+            self._uncount_uncaught(key)
         self._groups.write()
         self._found.clear()
+        self._changed.clear()
+        self._doubtful.clear()
 
     def _derive(self, occurrences: list[Occurrence]) -> list[Move]:
         """Replace the origins of exceptions whose senders name none; return the same for stored ones."""
-        places, moves = find_derived(self._db, occurrences)
+        places, moves = find_derived(self._db, occurrences, self._changed)
         for place, key in places.items():
             occurrence = occurrences[place]
             if occurrence.failure.how == RAISED:
@@ -295,3 +329,11 @@ class Exceptions:
         found = self._find(key)
         if found is not None and found.group is not None:
             self._groups.count_uncaught(found.group, found.at_ns)
+
+
+def _is_adopted(occurrence: Occurrence, adoption: Adoption) -> bool:
+    if occurrence.trace_id != adoption.trace_id or occurrence.span_id == adoption.new:
+        return False
+    if adoption.span_id is not None:
+        return occurrence.span_id == adoption.span_id
+    return occurrence.parent_id == adoption.old and occurrence.instance == adoption.instance

@@ -104,6 +104,13 @@ class Traces:
         for trace_id in trace_ids:
             self._recent.pop(trace_id, None)
 
+    def release_root(self, trace_id: bytes, span_id: bytes) -> None:
+        """Let another span become a trace's root, since this one gets a parent."""
+        trace = self._recent.get(trace_id) or self._load(trace_id)
+        if trace is not None and trace.root_span_id == span_id:
+            self._recent[trace_id] = trace
+            trace.root_span_id = trace.root_start_ns = trace.duration_ns = None
+
     def add(self, service: str, columns: Columns, methods: Sequence[int], now_ns: int) -> None:
         """Add a batch's spans, just received, to their traces; `write` has to follow in the transaction."""
         batch = object()
