@@ -1,4 +1,4 @@
-"""Contexts: what a child needs of its parent, and which one is current.
+"""Contexts: the parents of new spans, and the current one.
 
 One idea: the ContextVar holds the span that was made current last, and `find_parent` decides whether it still
 is: a span that a generator holds open is none of its reader's, and one whose start was interrupted never was.
@@ -20,7 +20,7 @@ from ztrace.records import Record
 #: W3C flags and tracestate of a trace that begins here: sampled, with a random trace id, and no state.
 NEW_TRACE: Final = (3, "")
 
-#: State of most spans while they run: children of what was current before, with no other parts.
+#: State of most spans while they run: children of the previous current span, with no other parts.
 RUNNING: Final = None
 #: Other states. A span that runs APART has parts to look at, and a LOOPED one is in a generator that a loop
 #: reads. A span whose start was interrupted is NEW again. From ENDED on, a state is the time of the monotonic
@@ -95,7 +95,7 @@ class Apart:
     Attributes:
         parent: the parent that the span was given instead of the current one.
         links: the contexts that the span was given, as given.
-        before: what was current when the span started, and is again when it has ended.
+        before: context that was current when the span started, and is again when it has ended.
         generator: frame of the loop's generator that the span is within, while it runs.
         cpu_ns: CPU time of the thread at the start, of a server span.
         replied_ns: when the reply was ready, by the monotonic clock; 0 before.
@@ -203,7 +203,7 @@ class Target(Protocol):
         queue: records of ended spans, oldest first.
         room: records that the queue may hold before `overflow` has to be called.
         register: spans that have started and not ended, oldest first.
-        watched: what stands for spans that have run for long and left the register, by ``id``.
+        watched: stand-ins of spans that have run for long and left the register, by ``id``.
         offset_ns: Unix time minus the monotonic clock.
         born_here: false in a forked child.
         succeed: function that returns the target of such a child, None if there is none.
@@ -235,7 +235,7 @@ class Target(Protocol):
 
 
 _current: ContextVar[Context | None] = ContextVar("ztrace_current", default=None)
-#: Return the context that was made current last, whatever has become of it since.
+#: Return the context that was made current last; it may have ended since.
 get_current = _current.get
 #: Make a context current; where HOLDS is true, only while a copy of the contextvars context is held.
 put_current = _current.set

@@ -57,9 +57,9 @@ def format_traceparent(context: Context) -> str:
 
 
 def parse_traceparent(traceparent: object, tracestate: object = None) -> SpanContext | None:
-    """Return the context that a ``traceparent`` stands for, None if it is not valid.
+    """Return the context of a ``traceparent``, None if the header is not valid.
 
-    Of a version above 00 what version 00 would have held is read, and 00 is sent on.
+    Of a later version the fields of version 00 are read, and version 00 is sent.
     """
     if isinstance(traceparent, bytes):
         traceparent = traceparent[: _MAX_TRACEPARENT + 1].decode("ascii", "replace")
@@ -93,7 +93,8 @@ def _as_version_00(text: str) -> str:
 def _cut_state(state: str) -> str:
     """Drop whole members from the right until the rest is within W3C's limits.
 
-    Of what W3C does not allow nothing is passed on: a line break would be one in the next request's headers.
+    A state with characters that W3C does not allow is dropped: a line break would reach the next request's
+    headers.
     """
     if len(state) > _MAX_STATE_READ:
         state = state[:_MAX_STATE_READ].rpartition(",")[0]

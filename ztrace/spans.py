@@ -1,4 +1,4 @@
-"""Spans: what is measured, which one is current, and the record that each leaves behind.
+"""Spans: their measurement, the current one, and the record that each leaves behind.
 
 One idea: everything a span costs its thread is here, in two methods that call little but C, and ends with an
 append to the publisher's queue. An exception may interrupt them anywhere, so their steps are in an order that
@@ -84,7 +84,7 @@ def span(
         name: the operation, the method as called.
         kind: ``internal``, ``server``, ``client``, ``producer`` or ``consumer``.
         parent: a span or an extracted context to use instead of the current span.
-        links: other spans that this one has to do with. Another kind, parent or links are attributes.
+        links: other spans that are related to this one. Another kind, parent or links are attributes.
         attributes: anything to remember; values are str, bool, int, float, bytes, None or lists of these.
 
     Returns:
@@ -131,8 +131,8 @@ class Span(LocalContext):
     Attributes:
         name: may be changed until the span ends.
         kind: one of `ztrace.records.KIND_NAMES`.
-        attributes: what is remembered; `set` adds to it.
-        links: other spans that this one has to do with.
+        attributes: names and values; `set` adds to them.
+        links: other spans that are related to this one.
         start_ns: by the monotonic clock.
     """
 
@@ -363,7 +363,7 @@ class Span(LocalContext):
                 interrupted, later = True, error
             if interrupted and not queued and again < recovery.MOST_INTERRUPTS:
                 self._state = state
-                # Once more: what is done already is not done twice.
+                # Once more: steps that are done already are skipped.
                 self.__exit__(None, exception, None, again + 1)
             elif begun:
                 recovery.insist(recovery.finish, self, state, self._publisher)

@@ -1,8 +1,8 @@
-"""Check of what libzmq is going to need, since it aborts the process where it cannot have that.
+"""Check for the resources that libzmq needs, since it aborts the process where they are short.
 
-A thread that cannot be started and a descriptor that cannot be opened are assertions of libzmq's while it
-makes a context. No trace is worth an abort: threads, descriptors and memory are taken and given back first, a
-few more than libzmq takes. Another thread of the program may still take the last ones in between.
+libzmq asserts that threads can be started and descriptors opened while it makes a context. No trace is worth
+an abort: threads, descriptors and memory are acquired and released first, a few more than libzmq takes.
+Another thread of the program may still take the last ones in between.
 
 Source: libzmq 4.3.5, src/thread.cpp:241, src/epoll.cpp:38.
 """

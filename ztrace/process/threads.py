@@ -20,10 +20,10 @@ _OWN = {
 
 
 def start_thread(run: Callable[[], object]) -> None:
-    """Start a thread in which, and in the threads it starts, the program's signals are blocked.
+    """Start a thread that blocks the program's signals, as do the threads that it starts.
 
-    The kernel may give a signal to any thread that does not block it, and only in a thread of the program's a
-    signal interrupts what the program waits for.
+    The kernel may give a signal to any thread that does not block it, and only in a thread of the program's
+    does a signal interrupt a wait of the program.
 
     Raises:
         Shortage: no thread can be started now.

@@ -1,6 +1,6 @@
 """Correction of an invalid batch, span by span: each span is refused, corrected or left as it is.
 
-One idea: a span with a reliable place in its tree and reliable times is worth keeping, whatever else is
+One idea: a span with a reliable place in its tree and reliable times is worth keeping even if all else is
 invalid; without those it would mislead. A span that `mend` returns passes the checks of `columns`.
 """
 
@@ -138,7 +138,7 @@ def _mend_links(links: Any, kept: Sequence[int], refusals: Refusals) -> tuple[An
 
 
 def _align(given: Any, links: Any, kept: Sequence[int]) -> Any:
-    """Return details with what they hold of the links to keep, unless it is that already."""
+    """Return details that describe only the links that are kept."""
     more = given.get("links") if type(given) is dict else None
     if not isinstance(more, (tuple, list)) or type(links) is not tuple:
         return given

@@ -59,7 +59,7 @@ class Connections:
 
     Attributes:
         sockets: readable when `tend` has something to do.
-        scales: what libzmq holds for each connection.
+        scales: bytes that libzmq holds for each connection.
         limit: maximum of open connections.
     """
 

@@ -1,7 +1,7 @@
-"""Socket that publishers connect to: its address, and what is received at a time.
+"""Socket that publishers connect to: its address, and the messages received at a time.
 
 One idea: libzmq receives in its own thread and takes turns between the connections, so a publisher that sends
-a lot waits for itself; the collector takes from the socket what one transaction is to hold.
+a lot delays only itself; the collector takes from the socket as much as one transaction should hold.
 """
 
 import os

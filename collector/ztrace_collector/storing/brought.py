@@ -2,7 +2,7 @@
 
 One idea: when the file is full, room is made by the service that took it. Deleting the oldest traces of all
 would let one service delete everything of the others by sending. A deleted span takes off the average of its
-service's: what pages it frees says nothing of what it brought.
+service's, since the pages that it frees do not show how much it brought.
 """
 
 import sqlite3
@@ -20,7 +20,7 @@ class Brought:
     """Spans and bytes by service."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
-        """Start with the spans that are stored."""
+        """Count the spans that are stored."""
         #: Bytes and spans.
         self._counts: dict[str, tuple[float, int]] = {}
         for service, span_count in db.execute(
@@ -30,7 +30,7 @@ class Brought:
             self.add(service, (OLD_BYTES - SPAN_BYTES) * span_count, span_count)
 
     def add(self, service: str, byte_count: int, span_count: int) -> None:
-        """Count what a service brought."""
+        """Count bytes and spans that a service brought."""
         if service not in self._counts and len(self._counts) >= MAX_SERVICES:
             service = OTHERS
         brought, spans = self._counts.get(service, (0.0, 0))

@@ -75,7 +75,7 @@ class Age:
         return self._age_ns + run_ns
 
     def arrival_ns(self) -> int:
-        """Return the time of what arrives now, by which it may be kept too long but never too short.
+        """Return the arrival time of spans received now: they may be kept too long, but never too short.
 
         While the time between two runs is doubted, it counts here.
         """

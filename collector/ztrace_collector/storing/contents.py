@@ -29,7 +29,7 @@ class Contents:
 
     Attributes:
         publishers: the publishers' accounts.
-        brought: what each service has brought and not had deleted.
+        brought: bytes that each service has brought and that are not deleted.
     """
 
     def __init__(self, db: sqlite3.Connection) -> None:
@@ -158,7 +158,7 @@ class Contents:
         Args:
             span_count: number of spans stored in this transaction.
             arrival_ns: time of their arrival, by `ztrace_collector.storing.clocks.Age`.
-            refusals: counts what is corrected.
+            refusals: counts of the corrections.
 
         Returns:
             The next sequence number of each incarnation that sent something.

@@ -2,8 +2,8 @@
 
 One idea: OpenTelemetry's SDKs record an exception in every span it passes, and the tree tells which of them
 are the same: a span passed the exception of a child that failed before it with the same type and message. A
-span that failed without an exception passed on what its last failed child ended with. The answer depends on
-the trace's failed spans alone, so it is the same in whatever order they arrive.
+span that failed without an exception passed on the failure of its last failed child. The answer depends on
+the trace's failed spans alone, so the order of their arrival does not matter.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Traces, one row each, kept up to date with every span, in whatever order and batches spans arrive.
+"""Traces, one row each, kept up to date with every span, in any order and division into batches.
 
 One idea: a row consists of an extent in time, sums and a set over the trace's spans, so each span is added
 alone and no span is read again. The root is the span without a parent that started first (of several at once,

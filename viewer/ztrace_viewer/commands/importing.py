@@ -30,7 +30,7 @@ _HINTS = {
 
 
 class _Skipped:
-    """Contents of files that have no spans, by what they are, and the first of them."""
+    """Contents of files without spans, counted by kind, and the first of them."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()

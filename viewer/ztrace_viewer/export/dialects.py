@@ -1,7 +1,7 @@
 """Formats of JSON values with spans: OTLP, Jaeger's and Zipkin's, recognized by the names of their fields.
 
-One idea: a value that has no spans is not an error of its file, which may mix signals. It is counted by what
-it is, and only a file without any span is refused.
+One idea: a value that has no spans is not an error of its file, which may mix signals. It is counted by its
+kind, and only a file without any span is refused.
 """
 
 from collections.abc import Iterator, Mapping

@@ -49,7 +49,7 @@ class Source:
     Attributes:
         name: name in errors.
         spans: number of spans read so far.
-        skipped: number of lines or values without spans, by what they are.
+        skipped: number of lines or values without spans, by kind.
         trouble: place and description of the first of these, empty if there is none.
     """
 

@@ -66,7 +66,7 @@ class Follower:
         db: from `open_database`, without a snapshot.
         selection: service and method of a trace's root and of an exception's origin. With ``since_ns``,
             traces and exceptions since then are yielded first.
-        from_start: yield what is stored already, whenever it began.
+        from_start: yield everything that is stored already, too.
     """
 
     def __init__(self, db: sqlite3.Connection, selection: Selection, *, from_start: bool = False) -> None:

@@ -40,7 +40,7 @@ def find_skewed(tree: TreeDocument) -> dict[int, tuple[SpanDocument | None, int]
 
 
 def walk_timed(tree: TreeDocument) -> Iterator[SpanDocument]:
-    """Yield the spans of a tree without those that another clock timed, and without what is below them."""
+    """Yield the spans of a tree, without those timed by another clock and those below them."""
     skewed = find_skewed(tree)
     pending = list(tree["roots"])
     while pending:

@@ -60,7 +60,7 @@ def add_stack(exception: ExceptionDocument | None, details: Mapping[str, object]
 
 
 def read_links(text: str | None, details: Mapping[str, object]) -> list[SpanLink]:
-    """Return a span's links; the details hold what else OpenTelemetry records of each, in the same order."""
+    """Return a span's links; the details hold OpenTelemetry's further fields of each, in the same order."""
     listed, more = None if text is None else read_json(text), details.get("links")
     rest = more if isinstance(more, list) else []
     links: list[SpanLink] = []

@@ -2,8 +2,8 @@
 
 One idea: in its own interpreter, building and compressing messages takes nothing from the collector. It never
 writes the file: it reports the outcome of spans, line by line, on standard output. The collector writes the
-reports and confirms them on standard input; when that ends, the collector has ended in whatever way, and the
-process exits.
+reports and confirms them on standard input, which ends with the collector, however the collector ends; then
+the process exits.
 """
 
 import logging
@@ -93,7 +93,7 @@ class Courier(threading.Thread):
             self._written.notify()
 
     def finish(self) -> None:
-        """Send what can be sent at once, and end."""
+        """Send the spans that can be sent at once, and end."""
         self._finishing.set()
 
     def run(self) -> None:

@@ -1,7 +1,7 @@
 """OpenTelemetry's names for concepts that ztrace has its own names for, in both directions.
 
-One idea: whatever is added on the way out is recognized on the way back in, so that spans which leave one
-store and enter another are the same in both. Spans of other programs keep their attributes.
+One idea: everything added on the way out is recognized on the way back in, so spans that leave one store and
+enter another are the same in both. Spans of other programs keep their attributes.
 
 Source: https://opentelemetry.io/docs/specs/semconv/: rpc/rpc-spans, messaging/messaging-spans, resource.
 """

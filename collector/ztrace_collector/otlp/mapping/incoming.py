@@ -225,7 +225,7 @@ def _beyond(items: Sized) -> int:
 def _come_home(
     span: Span, attributes: dict[str, Any], details: dict[str, Any]
 ) -> records.ExceptionRecord | None:
-    """Return the exception of a span of ztrace's own, and remove what `outgoing` made of it."""
+    """Return the exception of a span of ztrace's own, and remove the attributes that `outgoing` added."""
     events = details.get("events", [])
     told = next((event for event in events if exception_form.RECORD in event.get("attributes", ())), None)
     record = read_record((attributes if told is None else told["attributes"]).get(exception_form.RECORD))

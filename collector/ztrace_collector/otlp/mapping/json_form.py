@@ -1,8 +1,8 @@
 """OTLP as JSON, in both directions: ``application/json``, and the lines of a file of OTLP JSON.
 
 One idea: the format is protobuf's own JSON, but with ids in hex instead of base64. So protobuf's
-`json_format` does the work, and only the ids are converted, in the four places that have them. What other
-programs write instead is converted in the same walk: ids in base64, enums without their prefix, and former
+`json_format` does the work, and only the ids are converted, in the four places that have them. Variants that
+other programs write are converted in the same walk: ids in base64, enums without their prefix, and former
 names of the lists. Values that `json_format` rejects are corrected by `json_mending`, and it parses again.
 
 Source: https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding.

@@ -1,7 +1,7 @@
 """OTLP as JSON with values that protobuf rejects, corrected field by field.
 
-One idea: the schema that the parser uses says which type each field has, so one walk along it finds every
-invalid value, whatever the field. An invalid value costs its field. An attribute keeps the value as text; a
+One idea: the schema that the parser uses has the type of each field, so one walk along it finds the invalid
+values of all fields. An invalid value costs its field. An attribute keeps the value as text; a
 span whose ids or times are left out is refused by the store, which names the reason.
 
 Source: https://protobuf.dev/programming-guides/json/.
@@ -40,7 +40,7 @@ _RANGES = {
     FieldDescriptor.CPPTYPE_UINT32: (0, (1 << 32) - 1),
     FieldDescriptor.CPPTYPE_UINT64: (0, (1 << 64) - 1),
 }
-#: Reasons by the field of a span, or of what is around spans, that a value is in.
+#: Reasons by the field in which a value is: of a span, or of a resource or scope around it.
 _REASONS = {"attributes": ATTRIBUTES, "links": LINKS}
 #: Reason for an item of a list that is not an object: of the spans, it is a refused span.
 _ITEM_REASONS = {"spans": FIELDS}
