@@ -1,8 +1,8 @@
 """Calls into the program's own code, for the texts of exceptions and the sources of loaders.
 
 One idea: the program continues as if the code had not been called, whatever the code does. An exception that
-the code raises is discarded, and a span that it leaves open is not current afterwards. But a signal, a kill or
-a timeout that arrives meanwhile is for the program, and would have arrived without ztrace as well.
+the code raises is discarded, and a span that it leaves open is not current afterwards. But a signal, a kill
+or a timeout that arrives meanwhile is for the program, and would have arrived without ztrace as well.
 """
 
 import sys

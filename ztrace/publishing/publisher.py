@@ -118,8 +118,8 @@ class Publisher:
         self._open_storage = open_storage
         self._spool: Storage | None = None
         self._adopt = adopt
-        #: Count of spans that ended before the spool was open, and function that counts the next; None without a
-        #: spool.
+        #: Count of spans that ended before the spool was open, and function that counts the next one; None
+        #: without a spool.
         self._early = count()
         self._count: Callable[[], object] | None = None if open_storage is None else self._early.__next__
         self._returned: deque[list[Any]] = deque()
