@@ -41,6 +41,10 @@ _OPEN = (
     f"SELECT span_id, parent_id, method, instance, start_ns, max(start_ns, seen_ns), NULL, NULL, {UNFINISHED}"
     " FROM unfinished_spans WHERE trace_id = ?"
 )
+#: Parents of spans that got others after a span, the latest first, so that the earliest counts.
+_PARENTS_BEFORE = (
+    "SELECT span_id, parent_id FROM adopted_spans WHERE trace_id = ? AND span > ? ORDER BY id DESC"
+)
 
 
 class _Waiting:
@@ -226,6 +230,8 @@ class Settler:
     def _count(self, db: sqlite3.Connection, trace_id: bytes, last: int, opened: list[SpanRow]) -> Counted:
         """Return the figures of a tree, from its spans up to one, and from its open spans."""
         rows = list(map(SpanRow._make, db.execute(_ENDED, (trace_id, last))))
+        if before := dict(db.execute(_PARENTS_BEFORE, (trace_id, last))):
+            rows = [row._replace(parent_id=before.get(row.span_id, row.parent_id)) for row in rows]
         # Methods are never deleted, and get higher ids.
         for method, kind in db.execute("SELECT id, kind FROM methods WHERE id > ?", (self._last_method,)):
             self._last_method = method

@@ -29,6 +29,7 @@ _OF_TRACES = (
     "unfinished_spans",
     "sent_unfinished_spans",
     "refused_spans",
+    "adopted_spans",
     "traces",
 )
 

@@ -234,6 +234,14 @@ CREATE TABLE settled (
     version TEXT NOT NULL DEFAULT '',
     figures TEXT
 );
+CREATE TABLE adopted_spans (
+    id INTEGER PRIMARY KEY,
+    trace_id BLOB NOT NULL,
+    span_id BLOB NOT NULL,
+    parent_id BLOB,
+    span INTEGER NOT NULL
+);
+CREATE INDEX adopted_spans_by_trace ON adopted_spans (trace_id);
 CREATE TABLE settling (
     name TEXT PRIMARY KEY,
     value INTEGER NOT NULL

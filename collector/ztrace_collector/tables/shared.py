@@ -22,6 +22,8 @@ _HALVES = {"client": "server", "producer": "consumer"}
 _CALLERS = {callee: caller for caller, callee in _HALVES.items()}
 #: Difference of starts up to which two spans are one: formats differ in what they round times to.
 ROUNDING_NS = 1_000_000
+#: Query of a tree whose figures by path are counted, and have to be counted alike when they are taken back.
+_IS_SETTLED = "SELECT 1 FROM traces JOIN settled ON settled.trace = traces.id WHERE trace_id = ?"
 
 
 class Adoption(NamedTuple):
@@ -124,19 +126,21 @@ class SharedIds:
         return None
 
     def adopt(self, adoptions: Sequence[Adoption]) -> None:
-        """Write the new parents into the table ``spans``."""
+        """Write the new parents into the table ``spans``, and keep the old ones of a tree that is counted."""
         for adoption in adoptions:
+            condition = "WHERE trace_id = ? AND span_id = ?"
+            values: list[object] = [adoption.trace_id, adoption.span_id]
             if adoption.span_id is None:
+                condition = "WHERE trace_id = ? AND parent_id = ? AND instance = ? AND span_id <> ?"
+                values = [adoption.trace_id, adoption.old, adoption.instance, adoption.new]
+            if self._db.execute(_IS_SETTLED, (adoption.trace_id,)).fetchone():
                 self._db.execute(
-                    "UPDATE spans SET parent_id = ? WHERE trace_id = ? AND parent_id = ? AND instance = ?"
-                    " AND span_id <> ?",
-                    (adoption.new, adoption.trace_id, adoption.old, adoption.instance, adoption.new),
+                    "INSERT INTO adopted_spans (trace_id, span_id, parent_id, span)"
+                    f" SELECT trace_id, span_id, parent_id, (SELECT max(id) FROM spans)"
+                    f" FROM spans {condition}",
+                    values,
                 )
-            else:
-                self._db.execute(
-                    "UPDATE spans SET parent_id = ? WHERE trace_id = ? AND span_id = ?",
-                    (adoption.new, adoption.trace_id, adoption.span_id),
-                )
+            self._db.execute(f"UPDATE spans SET parent_id = ? {condition}", (adoption.new, *values))
 
     def _kind_of(self, mark: int) -> str:
         method, _ = read_mark(mark)

@@ -5,6 +5,7 @@ import random
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import pytest
 from tests.collector.messages import EPOCH_NS, MS, Sender, make_open, make_span, row, rows, span_id, trace_id
 from tests.collector.storing.test_retention import Clock
 from ztrace.records import Span
+from ztrace_collector.checking.parcels import ForeignBatch, Resource, pack
 from ztrace_collector.layout import HOUR_NS, MINUTE_NS
 from ztrace_collector.settling import paths, settler
 from ztrace_collector.settling.figures import PathFigures
-from ztrace_collector.settling.settler import OPEN_S, QUIET_S, Settler
+from ztrace_collector.settling.settler import OPEN_S, QUIET_S, Settler, settle_all
 from ztrace_collector.storing.expiring import delete_traces_before
 from ztrace_collector.storing.store import Store
 from ztrace_collector.storing.writer import Writer
@@ -126,6 +128,30 @@ def test_a_late_span_has_its_tree_counted_anew(
     assert calls(path) == {"charge": 1, "charge > pay": 1}
     assert {each["bucket"] for each in figures(path)} == {EPOCH_NS // MINUTE_NS + 1}
     assert figures(path) == recount(path, tmp_path, clock)
+
+
+@pytest.mark.parametrize("order", list(permutations(range(4))))
+def test_spans_that_get_another_parent_are_counted_anew(
+    path: Path,
+    clock: Clock,
+    tmp_path: Path,
+    order: tuple[int, ...],
+) -> None:
+    """A half of a shared id that comes after its tree was counted moves its spans' figures, too."""
+    spans = [
+        (1, make_span(0, name="get")),
+        (1, child(1, 0, name="post", kind=3)),
+        (2, child(1, 0, name="post", kind=2, start_ns=EPOCH_NS + 2 * MS, duration_ns=5 * MS)),
+        (2, child(2, 1, name="work", kind=1, start_ns=EPOCH_NS + 3 * MS, duration_ns=MS)),
+    ]
+    for place in order:
+        process, span = spans[place]
+        resource = Resource(bytes([process]) * 16, "billing", "", 0, 0, {"n": process})
+        with Store(path, clock_ns=clock.wall) as store:
+            store.store(parcels=list(pack(ForeignBatch(resource, [span._replace(self_ns=None)]))))
+            assert list(settle_all(store, clock_ns=clock.wall))
+    assert figures(path) == recount(path, tmp_path, clock)
+    assert len(calls(path)) == 4
 
 
 @pytest.mark.parametrize("seed", range(6))
