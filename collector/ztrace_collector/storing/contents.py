@@ -74,7 +74,7 @@ class Contents:
         if told:
             if columns is not None:
                 methods = self._methods.number(account.service, columns, refusals)
-                self._unfinished.add(account.instance, columns, methods, now_ns, refusals)
+                self._unfinished.add(account.instance, account.service, columns, methods, now_ns, refusals)
             return 0
         stored = 0 if columns is None else self._add_spans(account, columns, now_ns, refusals)
         self.brought.add(account.service, len(body), stored)
@@ -97,7 +97,7 @@ class Contents:
         accepted = 0 if columns is None else len(columns)
         if columns is not None and not parcel.finished:
             methods = self._methods.number(account.service, columns, noted)
-            opened = self._unfinished.add(account.instance, columns, methods, now_ns, noted)
+            opened = self._unfinished.add(account.instance, account.service, columns, methods, now_ns, noted)
             # A refused unfinished span is not lost yet: its end may still arrive, as with a publisher's.
             self._losses.add(account.instance, account.take(0, count - parcel.span_count, now_ns))
             accepted -= noted.counts.get(UNFINISHED, 0)
@@ -239,9 +239,9 @@ class Contents:
         service = account.service
         methods = self._methods.number(service, columns, refusals)
         self._spans.insert(account.instance, columns, methods)
-        self._unfinished.end(columns)
         self._known.add(columns, methods)
-        self._traces.add(service, columns, methods, now_ns)
+        self._traces.add(service, columns, methods, now_ns, self._unfinished.has_other_root)
+        self._unfinished.end(service, columns)
         self._figures.add(columns, methods)
         self._exceptions.add(account.instance, service, columns, refusals)
         return len(columns)

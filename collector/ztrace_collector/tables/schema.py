@@ -90,7 +90,7 @@ CREATE TABLE unfinished_spans (
     attributes TEXT,
     links TEXT,
     details TEXT,
-    UNIQUE (trace_id, span_id)
+    UNIQUE (trace_id, span_id, instance)
 );
 CREATE TABLE refused_spans (
     id INTEGER PRIMARY KEY,

@@ -73,7 +73,9 @@ class SharedIds:
             before, kind = known[span_id], KIND_NAMES[number]
             if _is_same(mark, before):
                 continue
-            if self._kind_of(before) in (_HALVES.get(kind), _CALLERS.get(kind)):
+            is_half = self._kind_of(before) in (_HALVES.get(kind), _CALLERS.get(kind))
+            # A caller's half becomes the parent of the stored one, which a publisher's does not get.
+            if is_half and not (kind in _HALVES and self._is_of_publisher(trace_id, span_id)):
                 own = derive_id(span_id, kind)
                 taken = known.get(own, new.get((trace_id, own)))
                 if taken is None:
@@ -141,6 +143,16 @@ class SharedIds:
                     values,
                 )
             self._db.execute(f"UPDATE spans SET parent_id = ? {condition}", (adoption.new, *values))
+
+    def _is_of_publisher(self, trace_id: bytes, span_id: bytes) -> bool:
+        """Return whether a span came from a publisher: others do not change it."""
+        return bool(
+            self._db.execute(
+                "SELECT 1 FROM spans JOIN publishers USING (instance)"
+                " WHERE trace_id = ? AND span_id = ? AND next_sequence > 0",
+                (trace_id, span_id),
+            ).fetchone()
+        )
 
     def _kind_of(self, mark: int) -> str:
         method, _ = read_mark(mark)

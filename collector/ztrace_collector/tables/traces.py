@@ -4,12 +4,15 @@ One idea: a row consists of an extent in time, sums and a set over the trace's s
 alone and no span is read again. The root is the span without a parent that started first (of several at once,
 the one with the lowest id). Until it arrives, the earliest span provides the method (of several at once, the
 one with the lowest method). `extent` has the rules of start and end.
+
+The service that has a root in a trace first keeps it: another's root that claims to have started earlier is
+none.
 """
 
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +66,7 @@ class Trace:
     end_ns: int
     root_span_id: bytes | None = None
     root_start_ns: int | None = None
+    root_service: str | None = None
     duration_ns: int | None = None
     span_count: int = 0
     error_count: int = 0
@@ -111,8 +115,24 @@ class Traces:
             self._recent[trace_id] = trace
             trace.root_span_id = trace.root_start_ns = trace.duration_ns = None
 
-    def add(self, service: str, columns: Columns, methods: Sequence[int], now_ns: int) -> None:
-        """Add a batch's spans, just received, to their traces; `write` has to follow in the transaction."""
+    def add(
+        self,
+        service: str,
+        columns: Columns,
+        methods: Sequence[int],
+        now_ns: int,
+        has_other_root: Callable[[bytes, str], bool],
+    ) -> None:
+        """Add a batch's spans, just received, to their traces; `write` has to follow in the transaction.
+
+        Args:
+            service: whose spans they are.
+            columns: the spans.
+            methods: ids of their methods.
+            now_ns: the time.
+            has_other_root: function that returns whether the first unfinished root of a trace is of a service
+                other than this.
+        """
         batch = object()
         get, written, joined = self._recent.get, self._written, self._joined[service]
         for trace_id, start_ns, end_ns, status, method, parent_id, span_id, duration_ns in zip(
@@ -142,7 +162,13 @@ class Traces:
                 if moved or (start_ns == before_ns and method < trace.root_method):
                     trace.root_method = method
             if parent_id is None:
-                self._add_root(trace, span_id, start_ns, duration_ns, method)
+                if trace.root_span_id is None:
+                    is_denied = has_other_root(trace_id, service)
+                else:
+                    is_denied = trace.root_service != service
+                if not is_denied:
+                    trace.root_service = service
+                    self._add_root(trace, span_id, start_ns, duration_ns, method)
 
     def write(self) -> range:
         """Write the rows of traces with new spans.
@@ -185,9 +211,11 @@ class Traces:
         if trace.root_span_id is None:
             trace.duration_ns = None
         else:
-            (trace.root_start_ns,) = self._db.execute(
-                "SELECT min(start_ns) FROM spans WHERE trace_id = ? AND span_id = ? AND parent_id IS NULL",
-                (trace_id, trace.root_span_id),
+            # Another service may have sent a span with the same id.
+            trace.root_start_ns, trace.root_service = self._db.execute(
+                "SELECT start_ns, service FROM spans JOIN instances ON instances.id = instance WHERE"
+                " trace_id = ? AND span_id = ? AND parent_id IS NULL ORDER BY method <> ?, start_ns LIMIT 1",
+                (trace_id, trace.root_span_id, trace.root_method),
             ).fetchone()
         return trace
 

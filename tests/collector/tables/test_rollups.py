@@ -31,6 +31,8 @@ def recomputed_traces(path: Path) -> dict[bytes, dict[str, Any]]:
     result = {}
     for key, spans in by_trace.items():
         roots = [span for span in spans if span["parent_id"] is None]
+        # The service that has a root first keeps it.
+        roots = [span for span in roots if span["service"] == roots[0]["service"]]
         root = min(roots, key=lambda span: (span["start_ns"], span["span_id"]), default=None)
         first = min(spans, key=lambda span: (span["start_ns"], span["method"]))
         start_ns = (root or first)["start_ns"]

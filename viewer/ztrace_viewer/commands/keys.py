@@ -13,7 +13,10 @@ from ztrace_viewer.interrupts import ignored
 def keys() -> None:
     """Create, list and revoke the keys of services.
 
-    A running collector applies changes to the folder within seconds.
+    A key lets its holder send spans under the name of its service, in any trace, and nothing else: not read
+    what is stored, not end, hide or replace spans of other services, not become the root of their traces. All
+    holders of keys see the acknowledgements, which are random process ids and numbers. A running collector
+    applies changes to the folder within seconds.
 
     \b
     Example:

@@ -41,7 +41,9 @@ FROM unfinished_spans JOIN methods ON methods.id = method
 #: The collector deletes a row once its span is stored; a copy of the file may still have both.
 _OPEN_OF_TRACE = (
     "trace_id = ? AND NOT EXISTS (SELECT 1 FROM spans"
-    " WHERE spans.trace_id = unfinished_spans.trace_id AND spans.span_id = unfinished_spans.span_id)"
+    " JOIN instances AS sources ON sources.id = spans.instance"
+    " WHERE spans.trace_id = unfinished_spans.trace_id AND spans.span_id = unfinished_spans.span_id"
+    " AND sources.service = instances.service)"
 )
 
 
@@ -67,5 +69,12 @@ def read_open_spans(
 
 
 def find_root(spans: Sequence[SpanRow]) -> SpanRow:
-    """Return the root among open spans of one trace, or the earliest span if there is none."""
-    return min(spans, key=lambda span: (span.parent_id is not None, span.start_ns, span.span_id))
+    """Return the root among open spans of one trace, or the earliest span if there is none.
+
+    Args:
+        spans: the spans, at least one, those reported first before others.
+    """
+    roots = [span for span in spans if span.parent_id is None]
+    # The service that has a root first keeps it.
+    candidates = [span for span in roots if span.service == roots[0].service] or spans
+    return min(candidates, key=lambda span: (span.start_ns, span.span_id))

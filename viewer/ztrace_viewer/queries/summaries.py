@@ -72,12 +72,18 @@ def read_row_by_id(db: sqlite3.Connection, row_id: int) -> TraceRow | None:
 
 
 def is_before(db: sqlite3.Connection, root: SpanRow, row: TraceRow) -> bool:
-    """Return whether an open root is its trace's root, and not the ended one that the trace may have too."""
+    """Return whether an open root is its trace's root, and not the ended one that the trace may have too.
+
+    A service that has the root of a trace keeps it, whatever another sends.
+    """
     if row.root_span_id is None:
         return True
+    if row.service != root.service:
+        return False
     (start_ns,) = db.execute(
-        "SELECT min(start_ns) FROM spans WHERE trace_id = ? AND span_id = ? AND parent_id IS NULL",
-        (row.trace_id, row.root_span_id),
+        "SELECT min(start_ns) FROM spans JOIN methods ON methods.id = method"
+        " WHERE trace_id = ? AND span_id = ? AND parent_id IS NULL AND service = ?",
+        (row.trace_id, row.root_span_id, row.service),
     ).fetchone()
     return (root.start_ns, root.span_id) < (start_ns, row.root_span_id)
 

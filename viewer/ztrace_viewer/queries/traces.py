@@ -150,12 +150,22 @@ def read_tree(db: sqlite3.Connection, trace_id: bytes, now_ns: int | None = None
     """
     now_ns = time.time_ns() if now_ns is None else now_ns
     rows = [*read_spans(db, "trace_id = ?", (trace_id,))]
-    rows += read_open_spans_of(db, trace_id, now_ns)
+    opened = read_open_spans_of(db, trace_id, now_ns)
+    root_service = _find_root_service(read_row(db, trace_id), opened)
+    rows += opened
     orphans = find_orphans(rows)
     facts = read_facts(db, trace_id, orphans, now_ns) if orphans else Facts(now_ns)
     exceptions = read_exceptions(db, trace_id)
     release(db)  # Building and drawing a large tree takes longer than reading it.
-    return build_tree(trace_id, rows, exceptions, facts)
+    return build_tree(trace_id, rows, exceptions, facts, root_service)
+
+
+def _find_root_service(row: TraceRow | None, opened: list[SpanRow]) -> str | None:
+    """Return the service whose root is the trace's, None if no service has one."""
+    if row is not None and row.root_span_id is not None:
+        return row.service
+    root = find_root(opened) if opened else None
+    return root.service if root is not None and root.parent_id is None else None
 
 
 def _slowest_of(

@@ -37,6 +37,7 @@ def build_tree(
     rows: Iterable[SpanRow],
     exceptions: Mapping[bytes, ExceptionDocument],
     facts: Facts = NO_FACTS,
+    root_service: str | None = None,
 ) -> TreeDocument:
     """Return the spans of one trace as a tree.
 
@@ -45,6 +46,7 @@ def build_tree(
         rows: each span once, in any order; at least one.
         exceptions: exceptions by span id.
         facts: facts about parents that are not stored, see `find_orphans`.
+        root_service: service whose root is the trace's, if several services have one; None if unknown.
 
     Returns:
         The tree, with roots and children in the order of their start. A span whose parent is not stored is a
@@ -60,7 +62,7 @@ def build_tree(
     roots = [position for position, parent in enumerate(parents) if parent is None]
     critical_ns = find_critical(ordered, children, roots)
     left = dict(exceptions)
-    extent = find_extent(rows, facts.now_ns)
+    extent = find_extent(rows, facts.now_ns, root_service)
     spans = [make_span(row, left.pop(row.span_id, None)) for row in ordered]
     for position, row in enumerate(ordered):
         below = [ordered[child] for child in children[position]]
@@ -70,7 +72,7 @@ def build_tree(
     return {
         "trace_id": trace_id.hex(),
         "start_ns": extent.start_ns,
-        "duration_ns": _duration(ordered, extent),
+        "duration_ns": _duration(ordered, extent, root_service),
         "services": sorted({row.service for row in ordered}),
         "span_count": len(ordered),
         "error_count": sum(row.status == ERROR for row in ordered),
@@ -134,33 +136,38 @@ class Extent:
     root_start_ns: int | None = None
 
 
-def find_extent(rows: Sequence[SpanRow], now_ns: int) -> Extent:
+def find_extent(rows: Sequence[SpanRow], now_ns: int, root_service: str | None = None) -> Extent:
     """Return the extent of a tree, by the rules by which the collector keeps that of a trace.
 
     Args:
         rows: the spans in the order of storing, at least one.
         now_ns: present time, by which a span lies in the future; 0 if unknown.
+        root_service: as in `build_tree`.
     """
     now_ns = now_ns or max(row.end_ns for row in rows)
     extent, root = Extent(rows[0].start_ns, rows[0].end_ns), None
     for row in rows:
         extend(extent, row.start_ns, row.end_ns, now_ns)
-        if row.parent_id is None and (root is None or _root_key(row) < _root_key(root)):
+        if _may_be_root(row, root_service) and (root is None or _root_key(row) < _root_key(root)):
             root = row
             set_root(extent, row.start_ns, row.end_ns)
     return extent
+
+
+def _may_be_root(row: SpanRow, root_service: str | None) -> bool:
+    return row.parent_id is None and root_service in (None, row.service)
 
 
 def _root_key(row: SpanRow) -> tuple[int, bytes, bool, int]:
     return row.start_ns, row.span_id, row.duration_ns is None, row.duration_ns or 0
 
 
-def _duration(ordered: Sequence[SpanRow], extent: Extent) -> int | None:
+def _duration(ordered: Sequence[SpanRow], extent: Extent, root_service: str | None) -> int | None:
     """Return the duration of the earliest root, None while it is open; without a root, the extent of all.
 
     The collector writes the same into ``traces``, so lists and trees agree.
     """
-    roots = [row for row in ordered if row.parent_id is None]
+    roots = [row for row in ordered if _may_be_root(row, root_service)]
     if roots:
         return min(roots, key=_root_key).duration_ns
     is_open = all(row.duration_ns is None for row in ordered)
