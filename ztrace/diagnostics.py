@@ -52,7 +52,15 @@ def warn(message: str) -> None:
     _log(message, with_exception=False)
 
 
+def make_harmless(message: str) -> str:
+    """Return a message on one line without characters that a terminal interprets."""
+    if message.isprintable():
+        return message
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in message)
+
+
 def _log(message: str, with_exception: bool) -> None:
+    message = make_harmless(message)
     try:
         import logging  # Takes as long to import as all of the agent, and is rarely needed.
     except (ImportError, OSError):  # No descriptor is left to read it with.

@@ -22,6 +22,7 @@ from typing import Any, Protocol
 
 import zmq
 
+from ztrace.diagnostics import make_harmless
 from ztrace_collector.otlp.forwarding.forwarder import Forwarder
 from ztrace_collector.otlp.forwarding.rows import retire_all
 from ztrace_collector.otlp.listening.servers import Servers
@@ -96,7 +97,7 @@ class Lines:
     def say(self, line: str) -> None:
         """Print a line."""
         with suppress(OSError):  # The collector continues when its terminal has been closed.
-            print(f"ztrace: {line}", file=sys.stderr, flush=True)
+            print(f"ztrace: {make_harmless(line)}", file=sys.stderr, flush=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ One idea: a command's module is imported when the command is used. The table is 
 ``--help`` answers at once.
 """
 
+import io
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from typing import NamedTuple
 import click
 
 from ztrace_viewer.commands.statuses import INTERRUPTED, NOTHING_FOUND, WRONG_INPUT
+from ztrace_viewer.terminal.saying import complain, complain_lines
 
 
 class _Place(NamedTuple):
@@ -70,8 +72,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except ZtraceError as error:
-            text = " ".join(str(error).split())
-            click.echo(f"ztrace: {text}", err=True)
+            complain(f"ztrace: {' '.join(str(error).split())}")
             ctx.exit(NOTHING_FOUND if isinstance(error, NotFoundError) else WRONG_INPUT)
 
 
@@ -122,7 +123,10 @@ def run(arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.ClickException as error:
-        error.show()
+        # Messages repeat what was typed, which may have been pasted.
+        text = io.StringIO()
+        error.show(file=text)
+        complain_lines(text.getvalue().rstrip("\n"))
         return error.exit_code
     except click.Abort:
         return INTERRUPTED

@@ -57,7 +57,9 @@ def _explain() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        print(f"ztrace: {error}", file=sys.stderr)
+        from ztrace_viewer.terminal.saying import complain
+
+        complain(f"ztrace: {error}")
         return WRONG_INPUT
 
 

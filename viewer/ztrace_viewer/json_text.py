@@ -25,9 +25,9 @@ def write_json(document: Mapping[str, object]) -> Iterator[str]:
         elif isinstance(item, Mapping):
             nested = [key for key in _NESTING if item.get(key)]
             if not nested:
-                yield json.dumps(item)
+                yield _dump(item)
                 continue
-            yield json.dumps({key: value for key, value in item.items() if key not in nested})[:-1]
+            yield _dump({key: value for key, value in item.items() if key not in nested})[:-1]
             parts: list[object] = []
             for number, key in enumerate(nested):
                 parts.append(("" if number == 0 and len(nested) == len(item) else ", ") + f'"{key}": [')
@@ -37,7 +37,11 @@ def write_json(document: Mapping[str, object]) -> Iterator[str]:
             parts.append("}")
             pending.extend(reversed(parts))
         else:
-            yield json.dumps(item)
+            yield _dump(item)
+
+
+def _dump(value: object) -> str:
+    return json.dumps(value).replace("\x7f", "\\u007f")
 
 
 def read_json(text: str | None) -> object:

@@ -262,7 +262,8 @@ class Publisher:
             if kept < left:
                 where = f", {kept:,} of them kept in {self.settings.spool}" if kept else ""
             why = "" if self.worker is None or self.worker.refusal is None else f" ({self.worker.refusal})"
-            print(f"ztrace: {number} not delivered to {self.settings.endpoint}{where}{why}", file=sys.stderr)
+            told = f"ztrace: {number} not delivered to {self.settings.endpoint}{where}{why}"
+            print(diagnostics.make_harmless(told), file=sys.stderr)
 
     def abandon(self) -> None:
         """Release the parent's files in a forked child."""

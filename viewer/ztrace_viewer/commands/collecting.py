@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from ztrace.addresses import DEFAULT_ENDPOINT, DEFAULT_OTLP_GRPC, DEFAULT_OTLP_HTTP, DEFAULT_WEB, Address
 from ztrace_viewer.commands.options import KEYS_VARIABLE, Amount, database_option, verbose_option
 from ztrace_viewer.terminal.durations import parse_duration
+from ztrace_viewer.terminal.saying import complain
 from ztrace_viewer.terminal.sizes import parse_size
 
 if TYPE_CHECKING:
@@ -281,12 +282,11 @@ def _announce(
     reached = re.sub(r"//(0\.0\.0\.0|\[::\]|\*):", "//THIS-MACHINE:", endpoint)
     key = " and its ZTRACE_KEY" if with_keys else ""
     taken = f", OTLP at {' and '.join(otlp)}" if otlp else ""
-    click.echo(
+    complain(
         f"ztrace: collecting at {endpoint} into {database}{taken}; "
         f"run a service with ZTRACE_ENDPOINT={reached}{key}, end with Ctrl-C",
-        err=True,
     )
     for page in pages:
-        click.echo(f"ztrace: Jaeger's query API at {page}", err=True)
+        complain(f"ztrace: Jaeger's query API at {page}")
     for url in urls:
-        click.echo(f"ztrace: forwarding to {url}; 'ztrace status' shows the progress", err=True)
+        complain(f"ztrace: forwarding to {url}; 'ztrace status' shows the progress")

@@ -20,6 +20,7 @@ from ztrace_viewer.queries.groups import FREQUENT, NEWEST, Filter, count_resolve
 from ztrace_viewer.queries.identifiers import find_group, shorten_groups, shorten_traces
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.way import LATEST, read_error
+from ztrace_viewer.terminal.saying import say
 
 
 @click.command()
@@ -164,4 +165,4 @@ def _change(database: Path, group: str, resolve: bool, as_json: bool) -> None:
         return print_json(document)
     name = f"{shorten_type(document['group']['type'])} ({group})"
     told = "is resolved; if it occurs again, it is listed as regressed" if resolve else "is open again"
-    click.echo(f"{name} {told}")
+    say(f"{name} {told}")

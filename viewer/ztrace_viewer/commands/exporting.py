@@ -14,6 +14,7 @@ from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.terminal.counts import plural
 from ztrace_viewer.terminal.durations import parse_duration
+from ztrace_viewer.terminal.saying import complain
 
 if TYPE_CHECKING:
     import sqlite3
@@ -123,7 +124,7 @@ def _write(
         for text in interruptible(make_text(name, db, pieces, totals.start_ns)):
             out.write(text)
     if path is not None:
-        click.echo(f"exported {_tell(*counts)} to {path}", err=True)
+        complain(f"exported {_tell(*counts)} to {path}")
 
 
 def _send(db: "sqlite3.Connection", wanted: "Wanted", totals: "Totals", url: str) -> None:
@@ -144,7 +145,7 @@ def _send(db: "sqlite3.Connection", wanted: "Wanted", totals: "Totals", url: str
             lambda so_far: progress.update(so_far.count, so_far.count / max(1, totals.spans)),
         )
     check_refused(sent, destination)
-    click.echo(f"sent {_tell(*counts)} to {destination.url}", err=True)
+    complain(f"sent {_tell(*counts)} to {destination.url}")
 
 
 def _count(

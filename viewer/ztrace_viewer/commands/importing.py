@@ -13,6 +13,7 @@ from ztrace_viewer.commands.answering import next_command
 from ztrace_viewer.commands.options import database_option
 from ztrace_viewer.interrupts import allowed, deferred, ignore, interruptible
 from ztrace_viewer.terminal.counts import plural
+from ztrace_viewer.terminal.saying import say
 
 if TYPE_CHECKING:
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -39,9 +40,9 @@ class _Skipped:
     def tell(self) -> None:
         """Print the numbers, and the first content that has no name of its own."""
         if self.counts:
-            click.echo(f"{plural(self.counts.total(), 'line')} without spans skipped: {_list(self.counts)}")
+            say(f"{plural(self.counts.total(), 'line')} without spans skipped: {_list(self.counts)}")
         if self.counts["unreadable"] or self.counts["other"]:
-            click.echo(f"the first: {self.trouble}")
+            say(f"the first: {self.trouble}")
 
 
 @click.command("import")
@@ -92,18 +93,17 @@ def _store(files: tuple[str, ...], database: Path) -> None:
     refused = storing.refused
     if not (storing.stored or storing.duplicates):
         _end_without_spans(files, refused, skipped)
-    click.echo(
-        f"imported {plural(storing.stored, 'span')} into {database}; {plural(storing.traces, 'new tree')}"
-    )
+    say(f"imported {plural(storing.stored, 'span')} into {database}; {plural(storing.traces, 'new tree')}")
     if storing.duplicates:
-        click.echo(f"{plural(storing.duplicates, 'span')} already stored")
+        say(f"{plural(storing.duplicates, 'span')} already stored")
     if refused:
-        click.echo(f"{plural(refused.total(), 'span')} refused: {_list(refused)}")
+        say(f"{plural(refused.total(), 'span')} refused: {_list(refused)}")
     if storing.mended:
-        click.echo(f"{plural(storing.mended.total(), 'value')} corrected: {_list(storing.mended)}")
+        say(f"{plural(storing.mended.total(), 'value')} corrected: {_list(storing.mended)}")
     skipped.tell()
     if hint := next_command("slow", database):
-        click.echo(f"\n{hint}")
+        say("")
+        say(hint)
 
 
 def _end_without_spans(files: tuple[str, ...], refused: "Counter[str]", skipped: _Skipped) -> NoReturn:
@@ -138,9 +138,9 @@ def _send(files: tuple[str, ...], url: str) -> None:
         raise SettingsError(f"{skipped.trouble}; nothing was sent")
     if not sent.count:
         raise NotFoundError(f"no spans in {', '.join(files)}", hint="nothing was sent")
-    click.echo(f"sent {plural(sent.count, 'span')} to {destination.url}")
+    say(f"sent {plural(sent.count, 'span')} to {destination.url}")
     if mended.counts:
-        click.echo(f"corrected or left out before: {_list(Counter(mended.counts))}")
+        say(f"corrected or left out before: {_list(Counter(mended.counts))}")
     skipped.tell()
 
 

@@ -7,6 +7,7 @@ import click
 
 from ztrace_viewer.commands.options import json_option, keys_option
 from ztrace_viewer.interrupts import ignored
+from ztrace_viewer.terminal.saying import complain, say
 
 
 @click.group()
@@ -39,7 +40,7 @@ def init(folder: Path) -> None:
 
     with ignored():
         KeyFolder(folder).create()
-    click.echo(f"ztrace: the collector's key is in {folder}; next: ztrace keys add SERVICE", err=True)
+    complain(f"ztrace: the collector's key is in {folder}; next: ztrace keys add SERVICE")
 
 
 @keys.command()
@@ -59,11 +60,10 @@ def add(folder: Path, service: str) -> None:
 
     with ignored():
         enrolment = KeyFolder(folder).add(service)
-        click.echo(enrolment.format())
-    click.echo(
+        say(enrolment.format())
+    complain(
         f"ztrace: key {enrolment.public.hex()[:ID_DIGITS]} admits {service}; run it with this value as"
         " ZTRACE_KEY. The value is a secret, and stored nowhere else",
-        err=True,
     )
 
 
@@ -124,4 +124,4 @@ def revoke(folder: Path, which: str) -> None:
 
     with ignored():
         key = KeyFolder(folder).revoke(which)
-    click.echo(f"ztrace: key {key.id} of {key.service} is revoked", err=True)
+    complain(f"ztrace: key {key.id} of {key.service} is revoked")

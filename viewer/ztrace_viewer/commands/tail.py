@@ -15,7 +15,7 @@ from ztrace_viewer.documents.traces import TraceEvent
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.following import Follower
 from ztrace_viewer.queries.selection import Selection
-from ztrace_viewer.terminal.characters import clean
+from ztrace_viewer.terminal.saying import complain
 
 #: Poll interval: immediate to a reader, and negligible work.
 POLL_S = 0.25
@@ -66,7 +66,7 @@ def _follow(database: Path, selection: Selection) -> Iterator[TraceEvent | Excep
             if is_first:
                 raise
             if not is_told:
-                print(f"ztrace: {clean(error.message)}; waiting for it", file=sys.stderr, flush=True)
+                complain(f"ztrace: {error.message}; waiting for it")
                 is_told = True
             time.sleep(POLL_S)
 

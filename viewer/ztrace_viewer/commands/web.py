@@ -6,6 +6,7 @@ import click
 
 from ztrace.addresses import DEFAULT_WEB
 from ztrace_viewer.commands.options import database_option, verbose_option
+from ztrace_viewer.terminal.saying import complain
 
 
 @click.command()
@@ -38,4 +39,4 @@ def web(listen: str, database: Path) -> None:
         token = find_token(database)
         url = f"http://{find_address(listener)}/?token={token}"
         announcement = f"ztrace: serving {database} at {url}; end with Ctrl-C"
-        serve(database, token, listener, lambda: click.echo(announcement, err=True))
+        serve(database, token, listener, lambda: complain(announcement))

@@ -9,6 +9,7 @@ from pathlib import Path
 from ztrace.errors import ZtraceError
 from ztrace_collector.service import Collector, Options
 from ztrace_viewer import lifeline
+from ztrace_viewer.terminal.saying import complain
 
 
 def main() -> int:
@@ -23,7 +24,7 @@ def main() -> int:
     try:
         collector.run()
     except ZtraceError as error:
-        print(error, file=sys.stderr)
+        complain(str(error))
         return 2
     return 0
 

@@ -29,6 +29,7 @@ from ztrace_viewer.render.error import draw_error
 from ztrace_viewer.render.lists import draw_errors, draw_slow
 from ztrace_viewer.render.tracebacks import shorten_type
 from ztrace_viewer.terminal.counts import plural
+from ztrace_viewer.terminal.saying import complain
 from ztrace_viewer.terminal.screen import dim, open_screen, write
 
 #: Trees in the list.
@@ -44,7 +45,7 @@ def print_findings(outcome: Outcome) -> None:
         ZtraceError: the shop left no trace.
     """
     for complaint in outcome.complaints:
-        print(f"ztrace: {complaint}; see {outcome.logs}", file=sys.stderr)
+        complain(f"ztrace: {complaint}; see {outcome.logs}")
     with open_database(outcome.database) as db:
         _Report(db, outcome).write()
 

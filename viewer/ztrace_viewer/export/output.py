@@ -10,6 +10,7 @@ from typing import BinaryIO, cast
 from ztrace.errors import SettingsError
 from ztrace_collector.files import write_whole
 from ztrace_viewer.interrupts import allowed, ignore
+from ztrace_viewer.terminal.characters import escape_json
 
 #: Nearly as small as the best level, in a third of the time.
 _GZIP_LEVEL = 5
@@ -25,13 +26,14 @@ class Output:
             raw: the file.
             is_stream: a reader can block it, so Ctrl-C is allowed while it is written to.
         """
+        self._is_terminal = raw.isatty()
         self._raw = raw
         self._is_stream = is_stream
 
     def write(self, text: str) -> None:
         """Write text as UTF-8."""
         # Half of a surrogate pair, which JSON can spell, has no encoding in UTF-8.
-        encoded = text.encode("utf-8", "replace")
+        encoded = (escape_json(text) if self._is_terminal else text).encode("utf-8", "replace")
         if self._is_stream:
             with allowed():
                 self._raw.write(encoded)

@@ -5,14 +5,16 @@ the cursor nor hide, reverse or forge the text beside it.
 """
 
 import codecs
+import json
 import re
 import sys
 from typing import Any
+from unicodedata import category
 
-#: C0 and C1 controls, marks that reverse or hide text, line separators, the byte order mark, lone surrogates.
-_UNSEEN = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
-)
+#: Categories of controls, of marks that reverse or hide text, of lone surrogates, and of line separators.
+_UNSEEN = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
+#: Letters and marks that have no shape: fillers and joiners.
+_SHAPELESS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 _BLANKS = re.compile(r"[\t\n\r\v\f\u2028\u2029]+")
 #: Substitutes where the encoding has no lines and blocks.
 _ASCII = str.maketrans(
@@ -22,7 +24,24 @@ _ASCII = str.maketrans(
 
 def clean(text: str) -> str:
     """Return text on one line, without characters that a terminal interprets."""
-    return _UNSEEN.sub("", _BLANKS.sub(" ", text))
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(filter(is_seen, _BLANKS.sub(" ", text)))
+
+
+def is_seen(character: str) -> bool:
+    """Return whether a character has a shape, and does nothing else on a terminal."""
+    return character not in _SHAPELESS and category(character) not in _UNSEEN
+
+
+def escape_json(text: str) -> str:
+    """Return JSON whose characters without a shape are escaped; line feeds between values stay."""
+    if text.isascii() and "\x7f" not in text:
+        return text  # JSON has no other ASCII controls within texts.
+    return "".join(
+        each if each in "\n\r\t" or is_seen(each) else json.dumps(each)[1:-1].replace("\x7f", "\\u007f")
+        for each in text
+    )
 
 
 def clean_lines(text: str) -> list[str]:

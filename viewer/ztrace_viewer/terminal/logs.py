@@ -1,9 +1,10 @@
 """Log records on standard error, for commands that run for long."""
 
 import logging
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from ztrace_viewer.terminal.saying import complain_lines
 
 #: Loggers of ztrace's packages; those of libraries stay as they are.
 _LOGGERS = ("ztrace", "ztrace_collector", "ztrace_viewer")
@@ -14,8 +15,7 @@ _VERBOSE = "ztrace: %(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s"
 @contextmanager
 def showing_logs(*, verbose: bool) -> Iterator[None]:
     """Print warnings and errors with their tracebacks while the block lasts; if ``verbose``, all records."""
-    handler = _StandardError()
-    handler.setFormatter(logging.Formatter(_VERBOSE if verbose else _PLAIN, datefmt="%H:%M:%S"))
+    handler = StandardError(_VERBOSE if verbose else _PLAIN)
     root = logging.getLogger()
     loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
@@ -31,12 +31,16 @@ def showing_logs(*, verbose: bool) -> Iterator[None]:
             logger.setLevel(level)
 
 
-class _StandardError(logging.Handler):
+class StandardError(logging.Handler):
     """Handler that looks standard error up for each record: a progress display replaces it."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter(form, datefmt="%H:%M:%S"))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record on standard error."""
         try:
-            print(self.format(record), file=sys.stderr, flush=True)
+            complain_lines(self.format(record))
         except Exception:
             self.handleError(record)

@@ -10,7 +10,9 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
 from ztrace_viewer.interrupts import deferred
+from ztrace_viewer.terminal.characters import clean
 from ztrace_viewer.terminal.counts import plural
+from ztrace_viewer.terminal.saying import complain
 
 if TYPE_CHECKING:
     import rich.progress
@@ -64,9 +66,10 @@ class _Line(ExitStack):
         """Print a line that stays, on a terminal or not; it may be called from any thread."""
         with suppress(OSError):
             if self._display is not None and self.shown:
-                self._display.console.print(line, markup=False, highlight=False, emoji=False, soft_wrap=True)
+                console = self._display.console
+                console.print(clean(line), markup=False, highlight=False, emoji=False, soft_wrap=True)
             else:
-                print(line, file=sys.stderr, flush=True)
+                complain(line)
 
     def _draw(self, text: str, share: float | None) -> None:
         if self._display is None:

@@ -22,6 +22,8 @@ from ztrace.addresses import Address
 from ztrace.errors import EndpointError, ZtraceError
 from ztrace_collector.otlp.listening.addresses import find_address, open_socket
 from ztrace_viewer import lifeline
+from ztrace_viewer.terminal.logs import StandardError
+from ztrace_viewer.terminal.saying import complain
 from ztrace_viewer.web.token import find_token
 
 #: Niceness of the process: the collector has priority.
@@ -133,15 +135,15 @@ def main() -> int:
     try:
         from ztrace_viewer.web.serving import Server
     except ModuleNotFoundError as error:
-        print(f"ztrace: {error.name} is not installed; pip install 'ztrace[all]'", file=sys.stderr)
+        complain(f"ztrace: {error.name} is not installed; pip install 'ztrace[all]'")
         return 2
     database, descriptor, level = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    logging.basicConfig(level=level, format="ztrace: web: %(message)s")
+    logging.basicConfig(level=level, handlers=[StandardError("ztrace: web: %(message)s")])
     os.nice(NICENESS)
     try:
         server = Server(database, find_token(database), socket.socket(fileno=descriptor))
     except ZtraceError as error:
-        print(f"ztrace: {error}", file=sys.stderr)
+        complain(f"ztrace: {error}")
         return 2
     lifeline.hold(server.stop)
     server.run()

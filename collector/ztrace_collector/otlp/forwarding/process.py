@@ -17,6 +17,7 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
+from ztrace.diagnostics import make_harmless
 from ztrace_collector.otlp.forwarding.messages import FINISH, Orders, Report, pack_words
 from ztrace_collector.otlp.forwarding.rows import read_open_ended, read_place
 from ztrace_collector.otlp.mapping.outgoing import Builder
@@ -212,9 +213,23 @@ def _open(database: Path) -> sqlite3.Connection:
     return db
 
 
+class _Harmless(logging.Formatter):
+    """Formatter of lines that may repeat what a destination has sent."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the lines of a record, without characters that a terminal interprets."""
+        return "\n".join(map(make_harmless, super().format(record).split("\n")))
+
+
+def _make_handler() -> logging.Handler:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Harmless("ztrace: sending on: %(message)s"))
+    return handler
+
+
 def main() -> None:
     """Run the process; its argument is the number of a log level."""
-    logging.basicConfig(level=int(sys.argv[1]), format="ztrace: sending on: %(message)s")
+    logging.basicConfig(level=int(sys.argv[1]), handlers=[_make_handler()])
     # Ctrl-C and a supervisor's SIGTERM reach the whole group, but the collector ends this process.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
