@@ -10,6 +10,7 @@ from ztrace_viewer.commands.options import database_option, json_option, limit_o
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.profile import read_profile
 from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.terminal.saying import write_out
 
 
 @click.command()
@@ -63,7 +64,7 @@ def profile(
         from ztrace_viewer.export.paths import write_collapsed, write_speedscope
 
         write_profile = write_collapsed if format_name == "collapsed" else write_speedscope
-        return click.echo(write_profile(document), nl=False)
+        return write_out(write_profile(document))
     from ztrace_viewer.render.profile import draw_profile
     from ztrace_viewer.terminal.screen import open_screen, write
 

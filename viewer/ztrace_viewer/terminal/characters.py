@@ -35,11 +35,11 @@ def is_seen(character: str) -> bool:
 
 
 def escape_json(text: str) -> str:
-    """Return JSON whose characters without a shape are escaped; line feeds between values stay."""
-    if text.isascii() and "\x7f" not in text:
-        return text  # JSON has no other ASCII controls within texts.
+    """Return text, such as JSON, whose characters without a shape are escaped; line feeds and tabs stay."""
+    if text.isascii() and text.replace("\n", "").isprintable():
+        return text
     return "".join(
-        each if each in "\n\r\t" or is_seen(each) else json.dumps(each)[1:-1].replace("\x7f", "\\u007f")
+        each if each in "\n\t" or is_seen(each) else json.dumps(each)[1:-1].replace("\x7f", "\\u007f")
         for each in text
     )
 

@@ -6,12 +6,17 @@ has sent, reaches a terminal with characters that it interprets.
 
 import sys
 
-from ztrace_viewer.terminal.characters import clean, clean_lines
+from ztrace_viewer.terminal.characters import clean, clean_lines, escape_json
 
 
 def say(line: str) -> None:
     """Print a line on standard output."""
     print(clean(line), flush=True)
+
+
+def write_out(text: str) -> None:
+    """Write a text of several lines to standard output, escaped if that is a terminal."""
+    sys.stdout.write(escape_json(text) if sys.stdout.isatty() else text)
 
 
 def complain(line: str) -> None:
