@@ -17,6 +17,8 @@ from ztrace import diagnostics
 
 #: Callbacks by the name of the module after whose import they are called, once each.
 _waiting: dict[str, list[Callable[[], None]]] = {}
+#: Modules whose code has run, though the import system still has them as being initialized.
+_loaded: set[str] = set()
 
 
 def call_when_imported(module: str, callback: Callable[[], None]) -> None:
@@ -36,6 +38,8 @@ def call_when_imported(module: str, callback: Callable[[], None]) -> None:
 
 def is_imported(name: str) -> bool:
     """Return whether a module is loaded, and not still running its code."""
+    if name in _loaded:
+        return True
     module = sys.modules.get(name)
     return module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False)
 
@@ -84,6 +88,7 @@ def _shadow(loader: Any, name: str) -> None:
         def exec_module(module: ModuleType) -> None:
             loader.__dict__.pop("exec_module", None)
             original(module)
+            _loaded.add(name)
             for callback in _waiting.pop(name, ()):
                 _call(callback)
 

@@ -33,11 +33,14 @@ def attempt(name: str, work: Callable[[], Any]) -> None:
 
 
 def main(library: str, role: str, endpoint: str, address: str = "") -> None:
-    """Run one process."""
-    module = import_module(f"tests.ztrace.middleware.{library}")
+    """Run one process. A client imports the library before it is traced, and a server afterwards."""
+    name = f"tests.ztrace.middleware.{library}"
+    if role == "client":
+        import_module(name)
     if endpoint != "-":
         ztrace.configure(role, endpoint)
         ztrace.instrument()
+    module = import_module(name)
     if role == "client":
         module.call(address)
         return
