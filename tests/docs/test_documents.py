@@ -1,6 +1,7 @@
 """Fields and types of the JSON documents, compared with the page of commands."""
 
 import json
+import random
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.docs import pages
+from tests.viewer.queries.test_comparison import AFTER_MIDDLE, BEFORE_MIDDLE, around, usual, write_minutes
 from tests.viewer.stored import NOON, checkout, header, raised, span, store, trace_id
 from ztrace.records import REPLACED
 from ztrace.wire import TOMBSTONE, TOPIC, pack_header, pack_stretch
@@ -19,6 +21,7 @@ from ztrace_collector.otlp.sending.destinations import read_destinations
 from ztrace_collector.settling.settler import settle_all
 from ztrace_collector.storing.store import Store
 from ztrace_viewer.cli import ztrace
+from ztrace_viewer.queries.comparison import compare
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.following import Follower
 from ztrace_viewer.queries.selection import Selection
@@ -29,6 +32,7 @@ PAGE = pages.sections(pages.read("reference/commands.md"))
 TYPES: dict[str, Callable[[Any], bool]] = {
     "int": lambda value: type(value) is int,
     "text": lambda value: type(value) is str,
+    "float": lambda value: type(value) is float,
     "bool": lambda value: type(value) is bool,
     "array": lambda value: type(value) is list,
     "array of text": lambda value: type(value) is list and all(type(each) is str for each in value),
@@ -216,6 +220,18 @@ def test_profile(ask: Ask) -> None:
     for path in document["paths"]:
         check(path, "Path figures")
         assert [list(step) for step in path["path"]] == [["service", "name", "kind"]] * len(path["path"])
+
+
+def test_diff(tmp_path: Path) -> None:
+    """``diff`` prints changes of paths."""
+    path = write_minutes(tmp_path / "shop.db", around(6, usual()), random.Random(1))
+    with open_database(path) as db:
+        document = compare(db, None, BEFORE_MIDDLE, AFTER_MIDDLE, None, NOON)
+    assert list(document) == ["before", "after", "total_change_ns", "paths", "smallest_seen_ns", "unit_s"]
+    assert list(document["before"]) == ["traces", "minutes"]
+    assert document["paths"]
+    for change in document["paths"]:
+        check(change, "Path change")
 
 
 def test_status(ask: Ask) -> None:

@@ -11,7 +11,7 @@ from typing import TypeVar
 import click
 
 from ztrace.errors import SettingsError
-from ztrace_viewer.terminal.moments import parse_moment
+from ztrace_viewer.terminal.moments import parse_moment, parse_stretch
 
 _F = TypeVar("_F", bound=Callable[..., object])
 
@@ -36,6 +36,23 @@ class Moment(click.ParamType[int]):
             return value
         try:
             return parse_moment(value, time.time_ns())
+        except SettingsError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Stretch(click.ParamType[tuple[int, int]]):
+    """Stretch of time, converted to its begin and end in Unix nanoseconds."""
+
+    name = "A..B"
+
+    def convert(
+        self, value: str | tuple[int, int], param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Parse the value of the option."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return parse_stretch(value, time.time_ns())
         except SettingsError as error:
             self.fail(str(error), param, ctx)
 
@@ -97,7 +114,7 @@ def since_option(function: _F) -> _F:
         "--since",
         type=Moment(),
         metavar="WHEN",
-        help="Start of the time: 250ms, 5m or 7d ago, or 2026-01-31T14:05.",
+        help="Start of the time: 250ms, 5m or 7d ago, 14:05, or 2026-01-31T14:05.",
     )(function)
 
 

@@ -3,6 +3,7 @@
 One idea: every moment is Unix nanoseconds; local time exists only in input and output.
 """
 
+import re
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -10,31 +11,56 @@ from ztrace.errors import SettingsError
 from ztrace.records import INT64_MAX
 from ztrace_viewer.terminal.durations import UNITS_NS, parse_duration
 
+#: Time of the present day.
+_TIME_OF_DAY = re.compile(r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: Age up to which a moment is formatted as "3m ago".
 _RECENT_NS = UNITS_NS["d"]
 
 
 def parse_moment(text: str, now_ns: int) -> int:
-    """Parse a duration ago (``5m``) or an ISO 8601 time, local unless it has a zone.
+    """Parse a duration ago (``5m``), a time of today (``14:05``) or an ISO 8601 time, local without a zone.
 
     Returns:
         Unix nanoseconds.
 
     Raises:
-        SettingsError: the text is neither of them.
+        SettingsError: the text is none of them.
     """
     try:
         return max(0, now_ns - parse_duration(text))
     except SettingsError:
         pass
+    text = text.strip()
+    if _TIME_OF_DAY.fullmatch(text):
+        text = f"{format_moment(now_ns)[:10]}T{text:0>5}"
     try:
-        moment = datetime.fromisoformat(text.strip()).astimezone(UTC)
+        moment = datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError, OSError) as error:
         raise SettingsError(
-            f"{text!r} is not a time", hint="write a duration ago (250ms, 5m, 7d) or 2026-01-31T14:05:00"
+            f"{text!r} is not a time",
+            hint="write a duration ago (250ms, 5m, 7d), 14:05 or 2026-01-31T14:05:00",
         ) from error
     return min(INT64_MAX, max(0, (moment - _EPOCH) // timedelta(microseconds=1) * 1_000))
+
+
+def parse_stretch(text: str, now_ns: int) -> tuple[int, int]:
+    """Parse a stretch of time, two moments with ``..`` between them; the second one may be left out for now.
+
+    Returns:
+        Begin and end in Unix nanoseconds.
+
+    Raises:
+        SettingsError: the text is no stretch, or its end is not after its begin.
+    """
+    begin, dots, end = text.partition("..")
+    if not dots or not begin.strip():
+        raise SettingsError(f"{text!r} is not a stretch of time", hint="write 14:00..14:20 or 2h..1h")
+    begin_ns = parse_moment(begin, now_ns)
+    end_ns = parse_moment(end, now_ns) if end.strip() else now_ns
+    if begin_ns >= end_ns:
+        raise SettingsError(f"{text!r} ends before it begins", hint="write the earlier moment first")
+    return begin_ns, end_ns
 
 
 def format_moment(moment_ns: int) -> str:

@@ -1,0 +1,46 @@
+"""Document of a comparison of two stretches of time."""
+
+from typing import TypedDict
+
+from ztrace_viewer.documents.profile import PathStep
+
+
+class Side(TypedDict):
+    """Trees of one side, and the number of its units of time that have any."""
+
+    traces: int
+    minutes: int
+
+
+class PathChange(TypedDict):
+    """Change of one path.
+
+    ``before_ns``, ``after_ns`` and ``change_ns`` are own time on the critical path, for each tree of the
+    path's root; ``each_…`` own time a call, null without calls; ``calls_…`` calls a tree.
+    """
+
+    path: list[PathStep]
+    before_ns: float
+    after_ns: float
+    change_ns: float
+    each_before_ns: float | None
+    each_after_ns: float | None
+    calls_before: float
+    calls_after: float
+    p: float
+    sure: bool
+    cause: str
+
+
+class DiffDocument(TypedDict):
+    """``diff``: the largest changes first.
+
+    ``smallest_seen_ns`` is null where nothing can be sure; ``unit_s`` is 60, or 3600 for times long ago.
+    """
+
+    before: Side
+    after: Side
+    total_change_ns: float
+    paths: list[PathChange]
+    smallest_seen_ns: float | None
+    unit_s: int

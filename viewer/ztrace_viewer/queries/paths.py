@@ -1,0 +1,110 @@
+"""Call paths by their names, and the times for which figures by path are kept."""
+
+import sqlite3
+from typing import NamedTuple
+
+from ztrace.errors import NotFoundError, SettingsError
+from ztrace_collector.layout import HOUR_NS, MINUTE_NS, PATH_MINUTES_NS, RESOLUTIONS_S, SECOND_NS
+from ztrace_viewer.documents.profile import PathStep
+from ztrace_viewer.queries.names import read_methods
+from ztrace_viewer.queries.rows import name_columns, read, read_one
+
+#: Step of the paths beyond the bounds.
+_OTHER: PathStep = {"service": "", "name": "(other)", "kind": "internal"}
+#: Names in the message about an ambiguous root.
+_NAMED = 5
+
+
+class _Path(NamedTuple):
+    """A row of ``paths``."""
+
+    id: int
+    parent: int
+    method: int
+    root: int
+
+
+class _Days(NamedTuple):
+    """First and last day with figures."""
+
+    first: int | None
+    last: int | None
+
+
+class Paths:
+    """All paths of a database."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._paths = {path.id: path for path in read(db, _Path, f"SELECT {name_columns(_Path)} FROM paths")}
+        self._methods = read_methods(db)
+
+    def root(self, path: int) -> int:
+        """Return the path of a path's root."""
+        return self._paths[path].root
+
+    def last(self, path: int) -> PathStep:
+        """Return the last step of a path."""
+        method = self._methods.get(self._paths[path].method)
+        if method is None:
+            return _OTHER
+        return {"service": method.service, "name": method.name, "kind": method.kind}
+
+    def steps(self, path: int) -> list[PathStep]:
+        """Return the steps of a path, from the root on."""
+        steps = []
+        while path:
+            steps.append(self.last(path))
+            path = self._paths[path].parent
+        return steps[::-1]
+
+    def find_roots(self, wanted: str | None) -> set[int]:
+        """Return the paths of the roots with a name.
+
+        Args:
+            wanted: ``SERVICE.METHOD`` or ``METHOD``; None for all roots.
+
+        Raises:
+            NotFoundError: there is no such root.
+            SettingsError: roots of several services have the name.
+        """
+        tops = [path.id for path in self._paths.values() if not path.parent]
+        if wanted is None:
+            return set(tops)
+        names = {top: f"{self.last(top)['service']}.{self.last(top)['name']}" for top in tops}
+        found = {top for top in tops if names[top] == wanted}
+        found = found or {top for top in tops if self.last(top)["name"] == wanted}
+        if not found:
+            raise NotFoundError(f"no trees of {wanted}", hint="'ztrace slow' lists trees by their roots")
+        several = sorted({names[top] for top in found})
+        if len(several) > 1:
+            more = f" and {len(several) - _NAMED} more" if len(several) > _NAMED else ""
+            raise SettingsError(
+                f"{wanted} is the root of several", hint=f"give {', '.join(several[:_NAMED])}{more}"
+            )
+        return found
+
+
+def bound_time(
+    db: sqlite3.Connection, since_ns: int | None, until_ns: int | None, now_ns: int
+) -> tuple[int, int]:
+    """Return a stretch of time in seconds, within the days that have figures.
+
+    It is widened to whole minutes, and to whole hours where minutes are not kept.
+    """
+    day_s = RESOLUTIONS_S[-1]
+    columns = name_columns(_Days, first="min(bucket)", last="max(bucket)")
+    days = read_one(db, _Days, f"SELECT {columns} FROM path_figures WHERE resolution_s = ?", (day_s,))
+    if days is None or days.first is None or days.last is None:
+        return 0, 0
+    begin_s, end_s = days.first * day_s, (days.last + 1) * day_s
+    if since_ns is not None:
+        unit_ns = _unit_ns(since_ns, now_ns)
+        begin_s = max(begin_s, since_ns // unit_ns * unit_ns // SECOND_NS)
+    if until_ns is not None:
+        unit_ns = _unit_ns(until_ns, now_ns)
+        end_s = min(end_s, -(-until_ns // unit_ns) * unit_ns // SECOND_NS)
+    return begin_s, max(begin_s, end_s)
+
+
+def _unit_ns(moment_ns: int, now_ns: int) -> int:
+    return MINUTE_NS if moment_ns >= now_ns - PATH_MINUTES_NS else HOUR_NS

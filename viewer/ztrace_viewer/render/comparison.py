@@ -1,0 +1,82 @@
+"""Comparisons on the terminal: the changes of call paths, first those that are sure."""
+
+from collections.abc import Iterator
+
+from rich.text import Text
+
+from ztrace_viewer.documents.comparison import DiffDocument, PathChange
+from ztrace_viewer.documents.profile import PathStep
+from ztrace_viewer.queries.comparison import MIN_UNITS
+from ztrace_viewer.render.grid import Column, draw_grid
+from ztrace_viewer.terminal.characters import clean
+from ztrace_viewer.terminal.counts import plural
+from ztrace_viewer.terminal.durations import format_duration
+from ztrace_viewer.terminal.screen import name_call
+
+_COLUMNS = (
+    Column("CHANGE", right=True),
+    Column("WHY", flexible=20, goes=1),
+    Column("BY CHANCE", right=True, goes=2),
+    Column("CALL PATH", flexible=24),
+)
+#: Steps of a path that are shown, its last ones.
+_STEPS = 3
+#: Probability below which no digits are told.
+_TINY = 1e-5
+
+
+def draw_diff(document: DiffDocument, width: int) -> Iterator[Text]:
+    """Yield the lines of a comparison."""
+    before, after = document["before"], document["after"]
+    unit = "minute" if document["unit_s"] == 60 else "hour"
+    head = Text(_signed(document["total_change_ns"]), "bold")
+    head.append(
+        f" a tree  ({before['traces']:,} and {plural(after['traces'], 'tree')};"
+        f" {before['minutes']:,} and {plural(after['minutes'], unit)})",
+        "not bold",
+    )
+    yield head
+    sure = [path for path in document["paths"] if path["sure"]]
+    if sure:
+        yield Text()
+        yield from draw_grid(_COLUMNS, [_draw_path(path) for path in sure], width)
+    left = sum(1 for path in document["paths"] if not path["sure"] and path["change_ns"])
+    short = MIN_UNITS - min(before["minutes"], after["minutes"])
+    if short > 0:
+        yield Text(
+            f"nothing is sure yet: each side needs {MIN_UNITS} {unit}s with trees, {short} more are missing",
+            "yellow",
+        )
+    elif document["smallest_seen_ns"] is not None:
+        smallest = format_duration(round(document["smallest_seen_ns"]))
+        yield Text(f"not sure: {plural(left, 'path')}; a change of ±{smallest} would have been seen", "dim")
+
+
+def _draw_path(path: PathChange) -> tuple[Text, ...]:
+    steps = path["path"]
+    named = " > ".join(_name(step) for step in steps[-_STEPS:])
+    return (
+        Text(_signed(path["change_ns"]), "bold red" if path["change_ns"] > 0 else "bold green"),
+        Text(_explain(path)),
+        Text("<0.001%" if path["p"] < _TINY else f"{path['p']:.2%}"),
+        Text(f"{'… > ' if len(steps) > _STEPS else ''}{named}", "bold"),
+    )
+
+
+def _explain(path: PathChange) -> str:
+    each = f"each {_time(path['each_before_ns'])} → {_time(path['each_after_ns'])}"
+    calls = f"{path['calls_before']:,.2f} → {path['calls_after']:,.2f} calls a tree"
+    return {"slower": each, "more calls": calls, "both": f"{each}, {calls}"}.get(path["cause"], path["cause"])
+
+
+def _signed(change_ns: float) -> str:
+    sign = "+" if change_ns > 0 else "-" if change_ns < 0 else "±"
+    return f"{sign}{format_duration(round(abs(change_ns)))}"
+
+
+def _time(time_ns: float | None) -> str:
+    return format_duration(None if time_ns is None else round(time_ns))
+
+
+def _name(step: PathStep) -> str:
+    return name_call(step["service"], step["name"], step["kind"]) if step["service"] else clean(step["name"])
