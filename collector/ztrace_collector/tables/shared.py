@@ -20,6 +20,8 @@ from ztrace_collector.tables.methods import Methods
 #: Kinds of the two halves of a call or a message, the caller's first.
 _HALVES = {"client": "server", "producer": "consumer"}
 _CALLERS = {callee: caller for caller, callee in _HALVES.items()}
+#: The two sides, as they are part of derived ids.
+CALLER, CALLEE = b"client", b"server"
 #: Difference of starts up to which two spans are one: formats differ in what they round times to.
 ROUNDING_NS = 1_000_000
 #: Query of a tree whose figures by path are counted, and have to be counted alike when they are taken back.
@@ -42,9 +44,9 @@ class Adoption(NamedTuple):
     instance: int
 
 
-def derive_id(span_id: bytes, kind: str) -> bytes:
-    """Return the id of the second half of a shared span, of a kind."""
-    return hashlib.blake2b(span_id + kind.encode(), digest_size=8).digest()
+def derive_id(span_id: bytes, side: bytes) -> bytes:
+    """Return the id of the second half of a shared span, `CALLER` or `CALLEE`."""
+    return hashlib.blake2b(span_id + side, digest_size=8).digest()
 
 
 class SharedIds:
@@ -76,7 +78,7 @@ class SharedIds:
             is_half = self._kind_of(before) in (_HALVES.get(kind), _CALLERS.get(kind))
             # A caller's half becomes the parent of the stored one, which a publisher's does not get.
             if is_half and not (kind in _HALVES and self._is_of_publisher(trace_id, span_id)):
-                own = derive_id(span_id, kind)
+                own = derive_id(span_id, CALLER if kind in _HALVES else CALLEE)
                 taken = known.get(own, new.get((trace_id, own)))
                 if taken is None:
                     chosen[place], new[trace_id, own] = True, mark
@@ -99,8 +101,7 @@ class SharedIds:
         found: dict[tuple[bytes, bytes], bytes | None] = {}
         parent_ids: list[bytes | None] | None = None
         for place, (trace_id, parent_id) in enumerate(zip(columns.trace_id, columns.parent_id, strict=True)):
-            known = self._known.of_trace(trace_id)
-            if parent_id is None or parent_id not in known:
+            if parent_id is None or parent_id not in (known := self._known.of_trace(trace_id)):
                 continue
             key = (trace_id, parent_id)
             if key not in found:
@@ -115,17 +116,11 @@ class SharedIds:
     def _find_callee(
         self, trace_id: bytes, span_id: bytes, known: Mapping[bytes, int], instance: int
     ) -> bytes | None:
-        for kind in _CALLERS:
-            own = derive_id(span_id, kind)
-            if (
-                own in known
-                and self._db.execute(
-                    "SELECT 1 FROM spans WHERE trace_id = ? AND span_id = ? AND instance = ?",
-                    (trace_id, own, instance),
-                ).fetchone()
-            ):
-                return own
-        return None
+        own = derive_id(span_id, CALLEE)
+        if own not in known:
+            return None
+        query = "SELECT 1 FROM spans WHERE trace_id = ? AND span_id = ? AND instance = ?"
+        return own if self._db.execute(query, (trace_id, own, instance)).fetchone() else None
 
     def adopt(self, adoptions: Sequence[Adoption]) -> None:
         """Write the new parents into the table ``spans``, and keep the old ones of a tree that is counted."""

@@ -12,7 +12,7 @@ from ztrace.records import ERROR, KIND_NUMBERS, Span
 from ztrace_collector.checking.parcels import ForeignBatch, Outcome, Resource, add_up, pack
 from ztrace_collector.storing.store import Store
 from ztrace_collector.tables import known
-from ztrace_collector.tables.shared import derive_id
+from ztrace_collector.tables.shared import CALLER, derive_id
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.traces import read_tree
 from ztrace_viewer.trees.tree import walk
@@ -114,7 +114,7 @@ def test_the_caller_is_the_root(store: Store, path: Path, first: int) -> None:
         " ON methods.id = root_method",
     )
     assert (stored["duration_ns"], stored["service"], stored["kind"]) == (8 * MS, "service1", "client")
-    assert stored["root_span_id"] == (span_id(2) if first == HERE else derive_id(span_id(2), "client"))
+    assert stored["root_span_id"] == (span_id(2) if first == HERE else derive_id(span_id(2), CALLER))
 
 
 @pytest.mark.parametrize("order", list(permutations((CLIENT, SERVER, WORK))))
