@@ -42,6 +42,7 @@ from ztrace_collector.tables import accounts, groups, known, losses, methods, sa
 from ztrace_collector.tables import unfinished as open_spans
 from ztrace_viewer.cli import COMMANDS
 from ztrace_viewer.cli import ztrace as group
+from ztrace_viewer.queries import calls
 from ztrace_viewer.web import app, asking, serving
 from ztrace_viewer.web.jaeger import loading, parameters
 
@@ -278,6 +279,8 @@ LIMITS = [
     ("Limits of the viewer", "traces in a response", parameters.MAX_LIMIT),
     ("Limits of the viewer", "traces in a response", parameters.MAX_IDS),
     ("Limits of the viewer", "spans in a response", loading.MAX_SPANS),
+    ("Limits of the viewer", "spans in a response", f"{loading.MAX_BYTES >> 20} MiB"),
+    ("Limits of the viewer", "pairs of services", calls.MAX_PAIRS),
     ("Limits of the viewer", "time limit of a search", f"{asking.SEARCH_S:g} s"),
     ("Limits of the viewer", "time limit of a search", f"{asking.ANSWER_S:g} s"),
     ("Limits of the viewer", "tags of a query", parameters.MAX_TAGS),

@@ -11,8 +11,9 @@ import pytest
 from tests.viewer.stored import HOUR, MINUTE, MS, NOON, SECOND, open_message, raised, span, store, trace_id
 from tests.viewer.web.spans import CHECKOUT, ORDER, ORPHAN, REQUEST, SHORT, WORK, store_request
 from ztrace.records import INT64_MAX
+from ztrace_collector.otlp.mapping.reading import StoredSpan, read_trace_after, read_unfinished_after
 from ztrace_collector.storing.store import Store
-from ztrace_viewer.queries import candidates
+from ztrace_viewer.queries import calls, candidates
 from ztrace_viewer.queries.calls import count_calls
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.deadline import Deadline
@@ -148,7 +149,7 @@ def test_what_has_enough_needs_no_time(like: Path) -> None:
         assert search(db, Question(service="shop", limit=1), Deadline(0)).note == ""
 
 
-def test_calls_are_counted_between_services(tmp_path: Path) -> None:
+def test_calls_are_counted_between_services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls are counted between spans of different services whose parent is stored."""
     path = tmp_path / "z.db"
     for number in range(3):
@@ -167,6 +168,13 @@ def test_calls_are_counted_between_services(tmp_path: Path) -> None:
             ("billing", "bank"): 6,
         }
         assert count_calls(db, NOON + SECOND, INT64_MAX, Deadline(30)).counts == {}
+        # So many spans at a time, and so many pairs of services.
+        monkeypatch.setattr(calls, "_CHUNK_SPANS", 8)
+        assert sum(count_calls(db, 0, INT64_MAX, Deadline(30)).counts.values()) == 9
+        monkeypatch.setattr(calls, "MAX_PAIRS", 1)
+        cut = count_calls(db, 0, INT64_MAX, Deadline(30))
+        assert list(cut.counts) == [("billing", "bank")]
+        assert "more than 1 pairs of services" in cut.note
 
 
 @contextmanager
@@ -186,12 +194,50 @@ def test_an_answer_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     with open_database(path) as db, small_answers(monkeypatch, 6):
         loaded = load_traces(db, ids)
         assert [_count(request) for request in loaded.requests] == [3, 2]
-        assert loaded.note == "1 traces left out: a response has at most 6 spans"
+        assert loaded.note == "1 traces left out: a response has at most 6 spans and 4 MiB of their texts"
         assert load_traces(db, [trace_id(7)]).requests == []
     with open_database(path) as db, small_answers(monkeypatch, 4):
         loaded = load_traces(db, ids[1:2])
         assert [_count(request) for request in loaded.requests] == [4]
-        assert loaded.note == "the first 4 spans of a larger trace"
+        assert loaded.note.startswith("the first 4 spans of a larger trace: a response has at most 4 spans")
+
+
+def test_an_answer_is_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of huge spans, an answer has as many as fit, the first of a trace or whole traces, and says so."""
+    path = tmp_path / "z.db"
+    text = {"text": "x" * 50_000}
+    for number, (ended, running, attributes) in enumerate(((150, 0, text), (3, 150, text), (5, 1, {}))):
+        made = [span(trace_id(number), 1 + each, attributes=attributes) for each in range(ended)]
+        made += [
+            span(trace_id(number), 1000 + each, duration_ms=None, attributes=attributes)
+            for each in range(running)
+        ]
+        for first in range(0, len(made), 30):
+            store(path, {"shop": made[first : first + 30]})
+    read: list[int] = []
+
+    def count(spans: list[StoredSpan]) -> list[StoredSpan]:
+        read.append(len(spans))
+        return spans
+
+    monkeypatch.setattr(loading, "read_trace_after", lambda *values: count(read_trace_after(*values)))
+    monkeypatch.setattr(
+        loading, "read_unfinished_after", lambda *values: count(read_unfinished_after(*values))
+    )
+    ids = [trace_id(number) for number in range(3)]
+    with open_database(path) as db:
+        for number in (0, 1):
+            loaded = load_traces(db, [ids[number]])
+            (spans,) = map(_count, loaded.requests)
+            assert 0.9 * loading.MAX_BYTES < spans * 50_000 <= loading.MAX_BYTES
+            assert loaded.note.startswith(f"the first {spans} spans of a larger trace")
+        # A chunk more than fits is read at most.
+        assert sum(read) <= 2 * (spans + loading.FIRST_CHUNK)
+        loaded = load_traces(db, [ids[2], ids[0], ids[1]])
+        assert list(map(_count, loaded.requests)) == [6]
+        assert loaded.note.startswith("2 traces left out")
+        monkeypatch.setattr(loading, "MAX_BYTES", 1000)
+        assert list(map(_count, load_traces(db, [ids[0]]).requests)) == [1]
 
 
 def _count(request: Any) -> int:

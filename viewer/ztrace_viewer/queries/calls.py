@@ -6,7 +6,7 @@ row names a single service contain no such call and are skipped.
 
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ztrace_viewer.queries.candidates import Candidate, Wanted, explain_end, read_pages
@@ -14,8 +14,10 @@ from ztrace_viewer.queries.deadline import Deadline
 from ztrace_viewer.queries.names import Method, read_methods
 from ztrace_viewer.queries.rows import name_columns, read
 
-#: Traces whose spans one statement reads.
-_CHUNK = 500
+#: Traces and spans that one statement reads; of a larger trace, so many of its spans are read.
+_CHUNK, _CHUNK_SPANS = 500, 20_000
+#: Pairs of services counted: as many as a page can draw several times over.
+MAX_PAIRS = 10_000
 
 
 class Calls(NamedTuple):
@@ -23,7 +25,7 @@ class Calls(NamedTuple):
 
     Attributes:
         counts: by caller and callee.
-        note: the time that was not searched before the deadline; empty if all was.
+        note: what is not counted; empty if all is.
     """
 
     counts: dict[tuple[str, str], int]
@@ -43,14 +45,30 @@ def count_calls(db: sqlite3.Connection, start_ns: int, end_ns: int, deadline: De
     counts: Counter[tuple[str, str]] = Counter()
     for page in read_pages(db, Wanted(start_ns, end_ns)):
         several = [trace for trace in page.traces if '","' in trace.services]
-        for at in range(0, len(several), _CHUNK):
-            chunk = several[at : at + _CHUNK]
+        for chunk in _split(several):
             _count(db, chunk, methods, counts)
+            if len(counts) > MAX_PAIRS:
+                most = dict(counts.most_common(MAX_PAIRS))
+                return Calls(most, f"more than {MAX_PAIRS:,} pairs of services; select a shorter time")
             if deadline.is_over():
                 return Calls(counts, explain_end(chunk[-1].start_ns, deadline))
         if deadline.is_over():
             return Calls(counts, explain_end(page.since_ns, deadline))
     return Calls(counts)
+
+
+def _split(traces: Sequence[Candidate]) -> Iterator[list[Candidate]]:
+    """Yield the traces in chunks, at least one in each."""
+    chunk: list[Candidate] = []
+    room = _CHUNK_SPANS
+    for trace in traces:
+        if chunk and (trace.span_count > room or len(chunk) == _CHUNK):
+            yield chunk
+            chunk, room = [], _CHUNK_SPANS
+        chunk.append(trace)
+        room -= trace.span_count
+    if chunk:
+        yield chunk
 
 
 def _count(
@@ -60,7 +78,7 @@ def _count(
     counts: Counter[tuple[str, str]],
 ) -> None:
     marks = ",".join("?" * len(traces))
-    query = f"SELECT {name_columns(_Call)} FROM spans WHERE trace_id IN ({marks})"
+    query = f"SELECT {name_columns(_Call)} FROM spans WHERE trace_id IN ({marks}) LIMIT {_CHUNK_SPANS}"
     spans = list(read(db, _Call, query, [trace.trace_id for trace in traces]))
     callers = {(span.trace_id, span.span_id): span.method for span in spans}
     pairs = Counter(

@@ -30,6 +30,7 @@ class Candidate(NamedTuple):
     root_method: int
     start_ns: int
     end_ns: int
+    span_count: int
     services: str
 
 

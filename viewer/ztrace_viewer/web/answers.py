@@ -25,9 +25,15 @@ def answer(
 ) -> Response:
     """Return a document as JSON."""
     pretty = request.query_params.get("prettyPrint", "false") not in ("", "false")
-    text = json.dumps(document, indent=4 if pretty else None, separators=None if pretty else (",", ":"))
+    # Characters as they are: escapes would make texts up to three times as long.
+    text = json.dumps(
+        document,
+        ensure_ascii=False,
+        indent=4 if pretty else None,
+        separators=None if pretty else (",", ":"),
+    )
     return Response(
-        text,
+        text.encode("utf-8", "replace"),
         status,
         headers={NOTE_HEADER: note} if note else None,
         media_type="application/json",

@@ -166,6 +166,17 @@ def read_unfinished(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> list[
     return spans
 
 
+def read_unfinished_after(
+    db: sqlite3.Connection, trace_id: bytes, after_id: int, limit: int
+) -> list[StoredSpan]:
+    """Return unfinished spans of one trace after a position, as `read_trace_after`."""
+    condition = "WHERE unfinished_spans.trace_id = ? AND unfinished_spans.id > ?"
+    rows = db.execute(
+        f"{_UNFINISHED} {condition} ORDER BY unfinished_spans.id LIMIT ?", (trace_id, after_id, limit)
+    ).fetchall()
+    return _with_exceptions(rows, ())
+
+
 def _with_exceptions(
     rows: Sequence[tuple[Any, ...]], exceptions: Iterable[tuple[Any, ...]]
 ) -> list[StoredSpan]:

@@ -1,6 +1,8 @@
 """Traces as OTLP, for a response.
 
-One idea: the row of a trace has its number of spans, so a trace is read only if it fits into the response.
+One idea: a response is bounded by its spans and by their texts, which may be far larger. The row of a trace
+has its number of spans, and spans are read in chunks whose size follows from those read before, so nothing is
+read that does not fit.
 """
 
 import sqlite3
@@ -11,13 +13,17 @@ from typing import NamedTuple
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from ztrace_collector.otlp.mapping.outgoing import Builder
-from ztrace_collector.otlp.mapping.reading import StoredSpan, read_trace_after, read_traces, read_unfinished
+from ztrace_collector.otlp.mapping.reading import StoredSpan, read_trace_after, read_unfinished_after
 from ztrace_viewer.queries.database import release
 from ztrace_viewer.queries.pieces import count_spans
 from ztrace_viewer.web.jaeger.circles import open_circles
 
-#: Spans in one response: 15 MB of JSON, and for some seconds ten times as much memory.
+#: Spans in one response: 15 MB of JSON, and for some seconds several times as much memory.
 MAX_SPANS = 20_000
+#: Bytes of texts in one response (attributes, links, details, exceptions), besides one span.
+MAX_BYTES = 4 << 20
+#: Spans of the first chunk, and of the largest.
+FIRST_CHUNK, MAX_CHUNK = 32, 2_000
 
 
 class Loaded(NamedTuple):
@@ -26,51 +32,88 @@ class Loaded(NamedTuple):
     Attributes:
         requests: one for each trace with spans, in the requested order.
         left_out: number of traces that did not fit into the response.
-        cut: the only trace has more spans than fit.
+        cut: the only trace has more than fits; the number of its spans that are there, 0 if all are.
         opened: ids (hex) of spans, by trace (hex), whose parents form a circle and that were made roots.
     """
 
     requests: list[ExportTraceServiceRequest]
     left_out: int = 0
-    cut: bool = False
+    cut: int = 0
     opened: Mapping[str, set[str]] = MappingProxyType({})
 
     @property
     def note(self) -> str:
         """Note on what is missing, empty if nothing is."""
+        limit = f"{MAX_SPANS:,} spans and {MAX_BYTES >> 20} MiB of their texts"
         if self.left_out:
-            return f"{self.left_out:,} traces left out: a response has at most {MAX_SPANS:,} spans"
-        return f"the first {MAX_SPANS:,} spans of a larger trace" if self.cut else ""
+            return f"{self.left_out:,} traces left out: a response has at most {limit}"
+        return f"the first {self.cut:,} spans of a larger trace: a response has at most {limit}" * bool(
+            self.cut
+        )
 
 
 def load_traces(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> Loaded:
     """Return the stored ones of some traces, with all spans, ended or not.
 
-    A single trace that is too large for a response is cut to the spans stored first.
+    A first trace that is too large for a response is cut to the spans stored first; others are left out.
     """
     counts = count_spans(db, trace_ids)
-    chosen: list[bytes] = []
-    room = MAX_SPANS
+    by_trace: dict[bytes, list[StoredSpan]] = {}
+    spans_left, bytes_left, left_out, cut = MAX_SPANS, MAX_BYTES, 0, 0
     for trace_id in trace_ids:
-        if not chosen or counts.get(trace_id, 0) <= room:
-            chosen.append(trace_id)
-            room -= counts.get(trace_id, 0)
-    by_trace: dict[bytes, list[StoredSpan]] = {trace_id: [] for trace_id in chosen}
-    for span in (*_read(db, chosen), *read_unfinished(db, chosen)):
-        by_trace[span.trace_id].append(span)
+        is_first = not any(by_trace.values())
+        if not is_first and (counts.get(trace_id, 0) > spans_left or bytes_left <= 0):
+            left_out += 1
+            continue
+        spans, is_whole = _read(db, trace_id, spans_left, bytes_left)
+        if not is_whole and not is_first:
+            left_out += 1
+            continue
+        by_trace[trace_id] = spans
+        cut = cut if is_whole else len(spans)
+        spans_left -= len(spans)
+        bytes_left -= sum(map(_weigh, spans))
     release(db)  # What follows takes longer than reading.
     builder = Builder(db)
-    made = {trace_id: builder.request(spans[:MAX_SPANS]) for trace_id, spans in by_trace.items() if spans}
+    made = {trace_id: builder.request(spans) for trace_id, spans in by_trace.items() if spans}
     return Loaded(
         list(made.values()),
-        len(trace_ids) - len(chosen),
-        any(len(spans) > MAX_SPANS for spans in by_trace.values()),
+        left_out,
+        cut,
         {trace_id.hex(): open_circles(request) for trace_id, request in made.items()},
     )
 
 
-def _read(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> list[StoredSpan]:
-    if len(trace_ids) == 1:
-        # Only a single trace can have more spans than fit.
-        return read_trace_after(db, trace_ids[0], 0, MAX_SPANS + 1)
-    return read_traces(db, trace_ids)
+def _read(
+    db: sqlite3.Connection, trace_id: bytes, max_spans: int, max_bytes: int
+) -> tuple[list[StoredSpan], bool]:
+    """Return the spans of a trace as far as they fit, at least one, and whether these are all."""
+    found: list[StoredSpan] = []
+    bytes_left = max_bytes
+    for read_after in (read_trace_after, read_unfinished_after):
+        after_id, chunk = 0, FIRST_CHUNK
+        while chunk:
+            spans = read_after(db, trace_id, after_id, chunk)
+            for span in spans:
+                bytes_left -= _weigh(span)
+                if found and (bytes_left < 0 or len(found) >= max_spans):
+                    return found, False
+                found.append(span)
+            if len(spans) < chunk:
+                break
+            after_id = spans[-1].id
+            each = (max_bytes - bytes_left) / len(found)
+            chunk = max(
+                1,
+                min(MAX_CHUNK, max_spans - len(found) + 1, int(bytes_left / each) + 1 if each else MAX_CHUNK),
+            )
+    return found, True
+
+
+def _weigh(span: StoredSpan) -> int:
+    """Return the bytes of a span's texts."""
+    texts = [span.attributes, span.links, span.details]
+    if span.exception is not None:
+        exception = span.exception
+        texts += [exception.message, exception.frames, exception.causes, exception.notes, exception.members]
+    return sum(len(text.encode()) for text in texts if text is not None)
