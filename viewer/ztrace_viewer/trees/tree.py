@@ -145,12 +145,18 @@ def find_extent(rows: Sequence[SpanRow], now_ns: int, root_service: str | None =
         root_service: as in `build_tree`.
     """
     now_ns = now_ns or max(row.end_ns for row in rows)
-    extent, root = Extent(rows[0].start_ns, rows[0].end_ns), None
-    for row in rows:
+    # As in lists, the collector's row has the ended spans alone, and open ones can only make it start earlier.
+    ended = [row for row in rows if row.duration_ns is not None] or rows
+    extent, root = Extent(ended[0].start_ns, ended[0].end_ns), None
+    for row in ended:
         extend(extent, row.start_ns, row.end_ns, now_ns)
+    for row in rows:
         if _may_be_root(row, root_service) and (root is None or _root_key(row) < _root_key(root)):
             root = row
             set_root(extent, row.start_ns, row.end_ns)
+    if root is None:
+        opened = (row.start_ns for row in rows if row.duration_ns is None)
+        extent.start_ns = min([extent.start_ns, *opened])
     return extent
 
 
