@@ -30,6 +30,11 @@ from ztrace.spans import CLIENT, SERVER, Span
 #: Value of ``rpc.system.name``.
 _SYSTEM = "multiprocessing"
 
+#: Methods of a connection, which cost less this way than by `super`.
+_plain: Any = Connection
+_send, _recv = _plain.send, _plain.recv
+_send_bytes, _recv_bytes = _plain._send_bytes, _plain._recv_bytes
+
 
 class _Calling(Connection):  # type: ignore[type-arg,unused-ignore]
     """A client's connection during a call.
@@ -43,10 +48,10 @@ class _Calling(Connection):  # type: ignore[type-arg,unused-ignore]
     _ztrace_reply: bytes | None
 
     def _send_bytes(self, buf: Any) -> None:
-        super()._send_bytes(b"".join((buf, self._ztrace_trailer)))  # type: ignore[misc]
+        _send_bytes(self, b"".join((buf, self._ztrace_trailer)))
 
     def _recv_bytes(self, maxsize: int | None = None) -> Any:
-        received = super()._recv_bytes(maxsize)  # type: ignore[misc]
+        received = _recv_bytes(self, maxsize)
         self._ztrace_reply = read_trailer(received.getbuffer())
         return received
 
@@ -67,7 +72,7 @@ class _Serving(Connection):  # type: ignore[type-arg,unused-ignore]
     def recv(self) -> Any:
         """Receive a request, and start its span."""
         try:
-            request = super().recv()
+            request = _recv(self)
             self._ztrace_begin(request)
             return request
         except BaseException as exception:
@@ -78,20 +83,20 @@ class _Serving(Connection):  # type: ignore[type-arg,unused-ignore]
         """Send the outcome of a request."""
         try:
             self._ztrace_note(obj)
-            super().send(obj)
+            _send(self, obj)
         except BaseException as exception:
             take_off_frame(exception)
             raise
 
     def _recv_bytes(self, maxsize: int | None = None) -> Any:
-        received = super()._recv_bytes(maxsize)  # type: ignore[misc]
+        received = _recv_bytes(self, maxsize)
         self._ztrace_context = read_trailer(received.getbuffer())
         return received
 
     def _send_bytes(self, buf: Any) -> None:
         """Send an outcome that could be pickled; the span ends before, and the reply follows."""
         trailer = self._ztrace_end()
-        super()._send_bytes(b"".join((buf, trailer)) if trailer else buf)  # type: ignore[misc]
+        _send_bytes(self, b"".join((buf, trailer)) if trailer else buf)
 
     def _ztrace_begin(self, request: Any) -> None:
         try:
@@ -107,12 +112,11 @@ class _Serving(Connection):  # type: ignore[type-arg,unused-ignore]
     def _ztrace_note(self, outcome: Any) -> None:
         """Note the exception in an outcome; a text about one that cannot be pickled is not another one."""
         try:
-            if self._ztrace_span is not None and self._ztrace_error is None:
-                kind, result = outcome
-                if kind == "#ERROR":
-                    self._ztrace_error = result
-                elif kind != "#RETURN" and kind != "#PROXY":
-                    self._ztrace_error = _error_of(result)
+            kind, result = outcome
+            if kind == "#RETURN" or kind == "#PROXY" or self._ztrace_span is None:
+                return
+            if self._ztrace_error is None:
+                self._ztrace_error = result if kind == "#ERROR" else _error_of(result)
         except Exception:
             diagnostics.contain("managers")
 
@@ -167,7 +171,8 @@ def _wrap_call(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             try:
                 if spans.publisher is not None and _is_traced(methodname):
-                    span = new_span(methodname, CLIENT, _attributes_of(self))
+                    attributes = self.__dict__.get("_ztrace_attributes") or _attributes_of(self)
+                    span = new_span(methodname, CLIENT, attributes)
                     span.start(activate=False)
                     if not span.ended:
                         connection = _connect(self)
@@ -217,6 +222,7 @@ def _end(span: Span | None, connection: Any, exception: BaseException | None = N
 
 
 def _attributes_of(proxy: Any) -> dict[str, Any]:
+    """Return the attributes of a proxy's calls, all of which share the dictionary."""
     attributes: dict[str, Any] = {"rpc.system.name": _SYSTEM}
     try:
         token = proxy._token
@@ -226,6 +232,7 @@ def _attributes_of(proxy: Any) -> dict[str, Any]:
         elif type(address) is str:
             attributes["server.address"] = address
         attributes["multiprocessing.type"] = token.typeid
+        proxy.__dict__["_ztrace_attributes"] = attributes
     except Exception:
         diagnostics.contain("managers")
     return attributes

@@ -94,19 +94,32 @@ def _new_call(proxy: Any, method: Any, vargs: Any, flags: Any, object_id: Any) -
             stream = _streaming.get()
             return None if stream is None or stream.ended else _Call(stream, True)
         oneway = method in proxy._pyroOneway or flags & protocol.FLAGS_ONEWAY
-        attributes: dict[str, Any] = {"messaging.system" if oneway else "rpc.system.name": SYSTEM}
-        uri = proxy._pyroUri
-        if uri.protocol == "PYRO":
-            attributes["server.address"] = uri.host or uri.sockname
-            if uri.port:
-                attributes["server.port"] = uri.port
+        address = proxy.__dict__.get("_ztrace_address")
+        if address is None or address[0] is not proxy._pyroUri:
+            address = _address_of(proxy)
+        attributes: dict[str, Any] = address[1]
+        if oneway:
+            attributes = {**attributes, "messaging.system": SYSTEM}
+            del attributes["rpc.system.name"]
         if method == _BATCH:
-            attributes["pyro5.batch"] = len(vargs)
+            attributes = {**attributes, "pyro5.batch": len(vargs)}
         name = vargs[0] if method in _PROPERTIES else method
         return _Call(new_span(str(name), PRODUCER if oneway else CLIENT, attributes), False)
     except Exception:
         diagnostics.contain("pyro5")
         return None
+
+
+def _address_of(proxy: Any) -> tuple[Any, dict[str, Any]]:
+    """Return a proxy's URI, and the attributes of its calls, all of which share the dictionary."""
+    uri = proxy._pyroUri
+    attributes: dict[str, Any] = {"rpc.system.name": SYSTEM}
+    if uri.protocol == "PYRO":
+        attributes["server.address"] = uri.host or uri.sockname
+        if uri.port:
+            attributes["server.port"] = uri.port
+    proxy.__dict__["_ztrace_address"] = uri, attributes
+    return uri, attributes
 
 
 def _begin(call: _Call) -> None:

@@ -17,6 +17,8 @@ from ztrace.middleware.replies import reply_text
 from ztrace.middleware.xmlrpc.calls import REPLY_KEY
 from ztrace.spans import SERVER, Span
 
+#: Headers with the caller's context.
+_CONTEXT = ("traceparent", "tracestate")
 #: Start of a response with a fault: what comes before is at most the declaration of an encoding.
 _MAX_HEAD = 200
 
@@ -74,9 +76,10 @@ def _set_serving(request: _Request | None) -> None:
 def _read_request(headers: Any) -> _Request:
     request = _Request()
     try:
-        traceparent = headers.get("traceparent")
-        if traceparent is not None:
-            request.context = {"traceparent": traceparent, "tracestate": headers.get("tracestate")}
+        # Most requests have one of the two; `get` would parse each header that it compares.
+        for name, text in headers.raw_items():
+            if name.lower() in _CONTEXT:
+                request.context[name.lower()] = text
     except Exception:
         diagnostics.contain("xmlrpc")
     return request
@@ -184,7 +187,7 @@ def _end(served: _Served, exception: BaseException | None) -> None:
             span.reply()  # Recording the exception is not part of the method's time.
             span.end(exception)
             text = reply_text(span, exception, _message_of(exception))
-        if request is not None and request.context:
+        if request is not None and "traceparent" in request.context:
             request.reply = text
     except Exception:
         diagnostics.contain("xmlrpc")
@@ -256,7 +259,7 @@ def _add_replies(results: Any, replies: dict[int, str]) -> None:
     """Add the replies to the faults of a caller that has sent a trace context, and so takes them off."""
     try:
         request = _serving.get()
-        if request is not None and request.context:
+        if request is not None and "traceparent" in request.context:
             for place, reply in replies.items():
                 results[place][REPLY_KEY] = reply
     except Exception:
