@@ -12,6 +12,7 @@ from ztrace.exceptions import messages
 from ztrace.exceptions.locals import name_class
 from ztrace.exceptions.program import call_program
 from ztrace.exceptions.tracebacks import take_off_frame
+from ztrace.lifecycle.recovery import insist
 from ztrace.middleware.kit import new_span
 from ztrace.middleware.replies import take_reply
 from ztrace.middleware.rpyc.messages import Request, arrived, make_request
@@ -148,22 +149,28 @@ class Answer:
 
     def __call__(self, is_exc: bool, obj: Any) -> Any:
         """Read the reply, then go on with it."""
-        request = self._request
+        error = obj if is_exc and issubclass(type(obj), BaseException) else None
         try:
-            error = obj if is_exc and issubclass(type(obj), BaseException) else None
-            if request.called:
-                span: Any = request.context
-                marked = take_reply(span, arrived.get(), error)
-                if error is not None:
-                    _describe_error(error, None if marked else span)
-                if request.asynchronous:
-                    self._connection.__dict__.get(_OPEN, {}).pop(id(self._callback), None)
-                    span.end(error)
-            elif error is not None:
-                _describe_error(error)
+            self._read(error)
         except Exception:
             diagnostics.contain("rpyc")
+        finally:
+            if self._request.asynchronous:
+                insist(self._end, error)
         return self._callback(is_exc, obj)
+
+    def _read(self, error: BaseException | None) -> None:
+        marked = True
+        if self._request.called:
+            span: Any = self._request.context
+            marked = take_reply(span, arrived.get(), error)
+        if error is not None:
+            _describe_error(error, None if marked else span)
+
+    def _end(self, error: BaseException | None) -> None:
+        span: Any = self._request.context
+        span.end(error)
+        self._connection.__dict__.get(_OPEN, {}).pop(id(self._callback), None)
 
 
 def _describe_error(error: BaseException, untraced: Span | None = None) -> None:

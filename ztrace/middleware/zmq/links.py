@@ -1,5 +1,7 @@
 """State of each traced socket: its open spans, and when to send context.
 
+An exception may arrive anywhere, so a span is kept before it is started, and forgotten once it has ended.
+
 REQ and REP are calls, with client and server spans; all other sockets have messages, with producer and
 consumer spans, and send context only where the program has asked for it with `ztrace.carry`, or where the
 peer of a DEALER is known to be traced.
@@ -129,16 +131,17 @@ class Requests(Link):
     def after_send(self, error: BaseException | None = None) -> None:
         """End the span of a request that could not be sent."""
         if error is not None and self._span is not None:
-            span, self._span = self._span, None
-            span.end(error)
+            self._span.end(error)
+            self._span = None
 
     def after_receive(self, frames: Sequence[Any], text: bytes | None) -> None:
         """End the span with its reply."""
-        span, self._span = self._span, None
+        span = self._span
         if span is not None:
             if text is not None and is_reply(text):
                 take_reply(span, text)
             span.end()
+            self._span = None
 
     def close(self, socket: Any) -> None:
         """End the span of a request that no reply has come to, with the exception that is being handled."""
@@ -147,10 +150,11 @@ class Requests(Link):
             self._give_up(sys.exception())
 
     def _give_up(self, error: BaseException | None) -> None:
-        span, self._span = self._span, None
-        if span is not None:
+        span = self._span
+        if span is not None and not span.ended:
             span.set(**{UNANSWERED: True})
             span.end(error)
+        self._span = None
 
 
 class Replies(Link):
@@ -186,9 +190,9 @@ class Replies(Link):
     def after_send(self, error: BaseException | None = None) -> None:
         """End the span, unless another reply is to be tried."""
         if error is None:
-            span, self._span, self._serving, self._handled = self._span, None, False, None
-            if span is not None:
-                span.end()
+            if self._span is not None:
+                self._span.end()
+            self._span, self._serving, self._handled = None, False, None
 
     def after_receive(self, frames: Sequence[Any], text: bytes | None) -> None:
         """Start the server span, which is current until the reply."""
@@ -204,10 +208,11 @@ class Replies(Link):
     def close(self, socket: Any) -> None:
         """End the span of a request that was not replied to."""
         super().close(socket)
-        span, self._span, self._serving = self._span, None, False
+        span = self._span
         if span is not None and not span.ended:
             span.set(**{UNANSWERED: True})
             span.end(sys.exception())
+        self._span, self._serving, self._handled = None, False, None
 
 
 class Messages(Link):
@@ -230,15 +235,15 @@ class Messages(Link):
 
     def after_send(self, error: BaseException | None = None) -> None:
         """End the producer span."""
-        span, self._sent = self._sent, None
-        if span is not None:
-            span.end(error)
+        if self._sent is not None:
+            self._sent.end(error)
+            self._sent = None
 
     def before_receive(self) -> None:
         """End the span of the message that was received last: its work is done."""
-        span, self._received = self._received, None
-        if span is not None:
-            span.end()
+        if self._received is not None:
+            self._received.end()
+            self._received = None
 
     def after_receive(self, frames: Sequence[Any], text: bytes | None) -> None:
         """Start the consumer span, which is current until the next message is asked for.
@@ -262,9 +267,9 @@ class Messages(Link):
     def close(self, socket: Any) -> None:
         """End the span of the last message."""
         super().close(socket)
-        span, self._received = self._received, None
-        if span is not None:
-            span.end(sys.exception())
+        if self._received is not None:
+            self._received.end(sys.exception())
+            self._received = None
 
 
 def _describe_peer(socket: Any) -> dict[str, Any]:

@@ -87,14 +87,15 @@ class Peer:
     def close(self, socket: Any) -> None:
         """Stop and close the monitor, before its socket is closed."""
         global _monitored
-        monitor, self._monitor = self._monitor, None
-        if monitor is not None:
-            _monitored -= 1
+        if self._monitor is not None:
             try:
                 # First: without a reader, an event would block the I/O thread of the program's context.
                 BackendSocket.monitor(socket, None, 0)
-            finally:
-                monitor.close(0)
+            except zmq.ZMQError:  # Closed already.
+                pass
+            self._monitor.close(0)
+            self._monitor = None
+            _monitored -= 1
 
     def _watch(self, socket: Any) -> None:
         """Start a monitor, before the first message from the peer can arrive."""
@@ -103,12 +104,10 @@ class Peer:
         if _monitored >= MAX_MONITORS or socket._monitor_socket is not None:
             self.give_up(socket)
             return
-        self._usable = False  # Until all of it has succeeded.
-        address = f"inproc://ztrace-{os.getpid()}-{next(_numbers)}"
-        monitor = BackendSocket(socket.context, zmq.PAIR)
+        _monitored += 1
+        self._monitor = monitor = BackendSocket(socket.context, zmq.PAIR)
         monitor.set(zmq.RCVHWM, 0)  # A full queue would block the I/O thread as well.
+        address = f"inproc://ztrace-{os.getpid()}-{next(_numbers)}"
         monitor.connect(address)  # Before there is anything to connect to, and any event.
         BackendSocket.monitor(socket, address, zmq.EVENT_DISCONNECTED)
-        self._monitor = monitor
-        _monitored += 1
-        self._usable = self.asking = True
+        self.asking = True

@@ -17,6 +17,7 @@ from zmq.backend import Socket as BackendSocket
 
 from ztrace import diagnostics
 from ztrace.exceptions.tracebacks import take_off_frame
+from ztrace.lifecycle.recovery import insist
 from ztrace.middleware.zmq.frames import find_text, take_text
 from ztrace.middleware.zmq.links import Link, Messages, Replies, Requests
 from ztrace.middleware.zmq.peers import announce
@@ -110,10 +111,12 @@ def wrap_close(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             link = self.__dict__.get(KEY)
             if link is not None and link is not EXEMPT:
-                link.close(self)
+                insist(link.close, self)
         except Exception:
             diagnostics.contain("zmq")
-        return original(self, *args, **kwargs)
+        finally:
+            result = original(self, *args, **kwargs)
+        return result
 
     return close
 
