@@ -145,7 +145,7 @@ def find_extent(rows: Sequence[SpanRow], now_ns: int, root_service: str | None =
         root_service: as in `build_tree`.
     """
     now_ns = now_ns or max(row.end_ns for row in rows)
-    # As in lists, the collector's row has the ended spans alone, and open ones can only make it start earlier.
+    # As in lists: the collector's row has the ended spans alone; open ones can only make it begin earlier.
     ended = [row for row in rows if row.duration_ns is not None] or rows
     extent, root = Extent(ended[0].start_ns, ended[0].end_ns), None
     for row in ended:
