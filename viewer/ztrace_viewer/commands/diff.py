@@ -29,8 +29,9 @@ def diff(
     """Show which call paths made trees slower or faster.
 
     Two stretches of time are compared. Changes are of a path's own time on the critical path, for each tree;
-    over all paths they add up to the change of the root. They are tested by minutes, and by hours if the time began more than six hours ago. A
-    change is sure if fewer than 5% of such findings come by chance. Each side needs six minutes.
+    over all paths they add up to the change of the root. They are tested by minutes, and by hours if the time
+    began more than six hours ago. A change is sure if fewer than 5% of such findings come by chance. Each
+    side needs six minutes.
 
     \b
     Example:
