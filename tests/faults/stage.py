@@ -128,6 +128,11 @@ class Stage:
         self._processes.append(process)
         return process
 
+    def forget(self, process: "subprocess.Popen[str]") -> None:
+        """Release a process that has ended."""
+        process.communicate()
+        self._processes.remove(process)
+
     def collector(self, *options: str, folder: Path | None = None, started: bool = True) -> "Collector":
         """Return a collector, started unless requested otherwise."""
         collector = Collector(self, options, (folder or self.folder) / "faults.db")
@@ -144,6 +149,7 @@ class Stage:
         process = self.start("-c", COMMAND, *arguments)
         out, _ = process.communicate(timeout=DEADLINE_S)
         assert process.returncode == 0, arguments
+        self.forget(process)
         return out
 
     def proxy(self, target: str, ack_loss: float = 0.0) -> Proxy:
