@@ -6,6 +6,8 @@
 import os
 from typing import NamedTuple
 
+from ztrace.errors import quote
+
 #: The collector's endpoint for publishers, which `ztrace up` binds and `ztrace.configure` connects to.
 DEFAULT_ENDPOINT = "tcp://127.0.0.1:4710"
 #: Address of the page and of Jaeger's query API.
@@ -40,7 +42,7 @@ def parse_address(text: str) -> Address:
     if bracketed:
         host = host[1:-1]
     if not colon or not host or bracketed != (":" in host):
-        raise ValueError(f"{text!r} is not HOST:PORT")
+        raise ValueError(f"{quote(text)} is not HOST:PORT")
     return Address(host, parse_port(port))
 
 
@@ -52,7 +54,7 @@ def parse_port(text: str) -> int:
     """
     # `int` also takes signs, spaces, underscores and the digits of other scripts.
     if not (text.isascii() and text.isdigit()) or len(text) > 5 or int(text) not in _PORTS:
-        raise ValueError(f"{text!r} is not a port")
+        raise ValueError(f"{quote(text)} is not a port")
     return int(text)
 
 

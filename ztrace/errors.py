@@ -23,6 +23,22 @@ The agent catches and counts its own errors, so none of these reaches a traced p
 viewer raise them, and the command line prints ``message`` and ``hint`` on one line.
 """
 
+#: Characters of a value that a message repeats, and of a message; a value may have any length.
+MAX_QUOTED, MAX_MESSAGE = 80, 1000
+
+
+def quote(value: object) -> str:
+    """Return the beginning of a value for a message: on one line, escaped, and of bounded length."""
+    if isinstance(value, (str, bytes)):
+        if len(value) <= MAX_QUOTED:
+            return repr(value)
+        return f"{value[:MAX_QUOTED]!r} and {len(value) - MAX_QUOTED:,} more"
+    try:
+        text = repr(value)
+    except Exception:  # Python prints no integer of more than 4300 digits.
+        text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}…"
+
 
 class ZtraceError(Exception):
     """Base of all errors of ztrace.
@@ -33,6 +49,8 @@ class ZtraceError(Exception):
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
+        if len(message) > MAX_MESSAGE:
+            message = message[: MAX_MESSAGE - 1] + "…"
         super().__init__(message)
         self.message = message
         self.hint = hint

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ztrace.addresses import DEFAULT_ENDPOINT, can_connect
-from ztrace.errors import SettingsError
+from ztrace.errors import SettingsError, quote
 
 if TYPE_CHECKING:
     from ztrace.enrolment import Enrolment
@@ -105,7 +105,7 @@ def read_settings(
     endpoint = endpoint or environ.get("ZTRACE_ENDPOINT") or DEFAULT_ENDPOINT
     if not can_connect(endpoint):
         raise SettingsError(
-            f"cannot publish to {endpoint!r}", hint=f"give ZTRACE_ENDPOINT as in {DEFAULT_ENDPOINT}"
+            f"cannot publish to {quote(endpoint)}", hint=f"give ZTRACE_ENDPOINT as in {DEFAULT_ENDPOINT}"
         )
 
     def number(variable: str, given: int | None) -> int:
@@ -141,7 +141,7 @@ def _is_on(switch: str) -> bool:
 
 def _read_frames(which: str | None) -> bool:
     if which not in (None, "", "all"):
-        raise SettingsError(f"ZTRACE_FRAMES is {which!r}", hint="give all, or nothing")
+        raise SettingsError(f"ZTRACE_FRAMES is {quote(which)}", hint="give all, or nothing")
     return which == "all"
 
 
@@ -181,7 +181,7 @@ def _read_number(variable: str, value: object) -> int:
         number = -1
     if not limit.least <= number <= limit.most:
         raise SettingsError(
-            f"{variable} is {value!r}", hint=f"give a whole number from {limit.least} to {limit.most}"
+            f"{variable} is {quote(value)}", hint=f"give a whole number from {limit.least} to {limit.most}"
         )
     return number
 

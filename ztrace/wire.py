@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgpack
 
-from ztrace.errors import WireError
+from ztrace.errors import WireError, quote
 from ztrace.records import INT64_MAX
 
 #: First frame, and the collector's subscription; foreign PUB sockets are unlikely to use it.
@@ -118,7 +118,7 @@ def unpack_header(frame: bytes) -> Header:
     if not isinstance(fields, list) or len(fields) < 2 or fields[0] != MAGIC:
         raise WireError("foreign", "not a ztrace message")
     if fields[1] != VERSION:
-        raise WireError("version", f"wire version {fields[1]!r}, this collector reads {VERSION}")
+        raise WireError("version", f"wire version {quote(fields[1])}, this collector reads {VERSION}")
     values = fields[2:]
     if len(values) != len(_HEADER_TYPES) or any(
         type(value) is not wanted for value, wanted in zip(values, _HEADER_TYPES, strict=True)

@@ -84,6 +84,10 @@ class Note(Protocol):
         ...
 
 
+def drop_note(reason: str, detail: str, count: int = 1) -> None:
+    """Count nothing, as a `Note` for content of ztrace's own."""
+
+
 class Refusals:
     """Refusals of one transaction.
 

@@ -125,9 +125,11 @@ def run(arguments: Sequence[str]) -> int:
         return end.exit_code
     except click.ClickException as error:
         # Messages repeat what was typed, which may have been pasted.
+        from ztrace.errors import MAX_MESSAGE
+
         text = io.StringIO()
         error.show(file=text)
-        complain_lines(text.getvalue().rstrip("\n"))
+        complain_lines("\n".join(line[:MAX_MESSAGE] for line in text.getvalue().splitlines()))
         return error.exit_code
     except click.Abort:
         return INTERRUPTED

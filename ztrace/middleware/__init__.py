@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from ztrace import diagnostics
+from ztrace.errors import quote
 from ztrace.libraries import LIBRARIES
 from ztrace.middleware.importing import call_when_imported
 
@@ -28,7 +29,7 @@ def instrument(*libraries: str) -> None:
             if name not in LIBRARIES:
                 diagnostics.warn(_explain_unknown(name))
             elif libraries and not _is_installed(LIBRARIES[name].modules[0]):
-                diagnostics.warn(f"cannot trace {name!r}: it is not installed")
+                diagnostics.warn(f"cannot trace {quote(name)}: it is not installed")
             else:
                 _watch(name)
         except Exception:
@@ -87,4 +88,4 @@ def _explain_unknown(name: str) -> str:
     import difflib  # Needed by a mistake only.
 
     nearest = difflib.get_close_matches(name, LIBRARIES, len(LIBRARIES), 0)
-    return f"cannot trace {name!r}: supported are {', '.join(nearest)}"
+    return f"cannot trace {quote(name)}: supported are {', '.join(nearest)}"

@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace import export as sdk
 from opentelemetry.trace import Link, SpanContext, SpanKind, StatusCode
 
 from ztrace import agent, diagnostics
+from ztrace.errors import quote
 from ztrace.exceptions.messages import MAX_MESSAGE
 from ztrace.exceptions.ownership import is_in_app
 from ztrace.exceptions.texts import read_stack_text
@@ -119,8 +120,8 @@ class SpanExporter(sdk.SpanExporter):
         if named != service and not named.startswith(_UNNAMED):
             self._warned = True
             diagnostics.warn(
-                f"OpenTelemetry's spans of the service {named!r} are published as {service!r}, which is what "
-                "ztrace was configured with; give both the same name"
+                f"OpenTelemetry's spans of the service {quote(named)} are published as {quote(service)},"
+                " which is what ztrace was configured with; give both the same name"
             )
 
 

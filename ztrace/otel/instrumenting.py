@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from ztrace import diagnostics
+from ztrace.errors import quote
 from ztrace.otel.context import connect
 from ztrace.otel.exporting import SpanExporter
 from ztrace.otel.handover import Handover
@@ -106,4 +107,6 @@ def _instrument(point: Any, hooks: dict[str, Any]) -> None:
     except ModuleNotFoundError:
         return  # Of an optional library that the distribution's dependencies do not name.
     except Exception as error:
-        diagnostics.warn(f"OpenTelemetry's instrumentation {point.name!r} failed, and is off: {error!r}")
+        diagnostics.warn(
+            f"OpenTelemetry's instrumentation {quote(point.name)} failed, and is off: {quote(error)}"
+        )

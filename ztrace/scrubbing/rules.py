@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from ztrace import diagnostics
-from ztrace.errors import SettingsError
+from ztrace.errors import SettingsError, quote
 from ztrace.records import MAX_CODE, ExceptionRecord, FrameRecord
 from ztrace.scrubbing.literals import scrub_line
 from ztrace.scrubbing.names import Names
@@ -222,10 +222,11 @@ def _compile(value: str) -> re.Pattern[str]:
         pattern = re.compile(value)
     except (re.error, RecursionError, OverflowError) as error:
         raise SettingsError(
-            f"cannot scrub by {value!r}: {error}", hint="give a regular expression of Python's re"
+            f"cannot scrub by {quote(value)}: {error}", hint="give a regular expression of Python's re"
         ) from error
     if pattern.match("") is not None:
         raise SettingsError(
-            f"cannot scrub by {value!r}: it matches the empty text", hint="give one that needs a character"
+            f"cannot scrub by {quote(value)}: it matches the empty text",
+            hint="give one that needs a character",
         )
     return pattern

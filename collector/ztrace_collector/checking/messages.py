@@ -9,7 +9,7 @@ from typing import Any
 
 import msgpack
 
-from ztrace.errors import WireError
+from ztrace.errors import WireError, quote
 from ztrace.wire import BEAT, BYE, CRASH, DATA, MAX_FRAME_BYTES, OPEN, TOPIC, Header, unpack_header
 from ztrace_collector.checking import mending
 from ztrace_collector.checking.columns import Columns, make_columns
@@ -45,7 +45,7 @@ def read_message(frames: Sequence[bytes]) -> tuple[Header, bytes]:
         raise WireError(FRAMES, f"{len(frames)} frames instead of 3")
     topic, packed, body = frames
     if topic != TOPIC:
-        raise WireError(FOREIGN, f"topic {topic[:32]!r}")
+        raise WireError(FOREIGN, f"topic {quote(topic)}")
     if len(packed) > MAX_FRAME_BYTES or len(body) > MAX_FRAME_BYTES:
         raise WireError(OVERSIZED, f"a frame of {max(len(packed), len(body))} bytes")
     header = unpack_header(packed)
@@ -113,7 +113,7 @@ def _decode(body: bytes, most_items: int) -> tuple[Any, bool]:
             body, use_list=False, strict_map_key=False, unicode_errors="surrogateescape", **limits
         ), False
     except Exception as error:
-        raise WireError(UNDECODABLE, f"body is not msgpack: {error!r}") from error
+        raise WireError(UNDECODABLE, f"body is not msgpack: {quote(error)}") from error
 
 
 class _Extension:
@@ -126,4 +126,4 @@ class _Extension:
         self.code, self.data = code, data
 
     def __str__(self) -> str:
-        return f"extension {self.code}: {self.data[:64]!r}"
+        return f"extension {self.code}: {quote(self.data)}"

@@ -20,7 +20,7 @@ import zmq
 from zmq.utils import z85
 
 from ztrace.enrolment import KEY_BYTES, Enrolment, check_service
-from ztrace.errors import NotFoundError, SettingsError
+from ztrace.errors import NotFoundError, SettingsError, quote
 from ztrace_collector.files import write_whole
 
 #: File of the collector's pair; each other file whose name is an id is a service's key.
@@ -147,13 +147,13 @@ class KeyFolder:
         good = [key for key in wanted if key.revoked_s is None]
         if not wanted:
             raise NotFoundError(
-                f"no key or service is called {which!r}", hint="'ztrace keys list' shows them"
+                f"no key or service is called {quote(which)}", hint="'ztrace keys list' shows them"
             )
         if not good:
-            raise NotFoundError(f"every key of {which!r} is revoked already")
+            raise NotFoundError(f"every key of {quote(which)} is revoked already")
         if len(good) > 1:
             ids = ", ".join(f"{key.id} ({key.service})" for key in good)
-            raise SettingsError(f"{which!r} fits several keys", hint=f"give the id of one: {ids}")
+            raise SettingsError(f"{quote(which)} fits several keys", hint=f"give the id of one: {ids}")
         revoked = replace(good[0], revoked_s=_now_s())
         self._write(f"{revoked.id}.json", _record(revoked), over=True)
         return revoked

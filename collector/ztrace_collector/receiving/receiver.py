@@ -15,7 +15,7 @@ from typing import Self
 import zmq
 
 from ztrace.addresses import DEFAULT_ENDPOINT, is_loopback, parse_port
-from ztrace.errors import EndpointError
+from ztrace.errors import EndpointError, quote
 from ztrace.wire import MAX_ACKS, MAX_FRAME_BYTES, TOPIC, pack_acks
 from ztrace_collector.receiving.admission import Admission
 from ztrace_collector.receiving.connections import HANDSHAKE_MS, Connections
@@ -52,7 +52,7 @@ def check_endpoint(endpoint: str, *, keyed: bool = False) -> None:
     """
     protocol, separator, address = endpoint.partition("://")
     if not separator or protocol not in ("tcp", "ipc", "inproc") or not address:
-        raise EndpointError(f"{endpoint!r} is not an endpoint", hint=_EXAMPLE)
+        raise EndpointError(f"{quote(endpoint)} is not an endpoint", hint=_EXAMPLE)
     if protocol != "tcp":
         return
     host, _, port = address.rpartition(":")
@@ -62,7 +62,7 @@ def check_endpoint(endpoint: str, *, keyed: bool = False) -> None:
         if port != "*":
             parse_port(port)
     except ValueError as error:
-        raise EndpointError(f"{endpoint!r} has no valid port", hint=_EXAMPLE) from error
+        raise EndpointError(f"{quote(endpoint)} has no valid port", hint=_EXAMPLE) from error
     if not keyed and not is_loopback(host):
         raise EndpointError(
             f"{endpoint} could be reached from other machines, and there are no keys to keep others out",

@@ -31,6 +31,7 @@ from tests.ztrace.waiting import wait_for
 from ztrace_collector.otlp.listening import bodies, http, http_connections, intake, thread
 from ztrace_collector.otlp.mapping import incoming
 from ztrace_collector.otlp.mapping.json_form import format_request
+from ztrace_collector.refusals import Note
 
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 JSON = {"Content-Type": "application/json; charset=utf-8"}
@@ -500,7 +501,7 @@ def test_a_defect_is_logged_once_and_answered(
     with running(path) as collector:
         with monkeypatch.context() as patch:
 
-            def fail(body: bytes) -> ExportTraceServiceRequest:
+            def fail(body: bytes, note: Note) -> ExportTraceServiceRequest:
                 raise ZeroDivisionError("division by zero")
 
             patch.setattr(incoming, "parse_request", fail)
@@ -530,3 +531,20 @@ def test_a_bad_value_does_not_cost_its_request(collector: Running) -> None:
     assert (answer.status_code, answer.content) == (200, b"{}")
     assert len(list(spans_of(send_all(collector.path)))) == 2
     wait_for_refusals(collector, {"attributes": 1})
+
+
+def test_wrong_values_are_told_by_their_beginning(shared: Running) -> None:
+    """A page's address, a path and a content type of any length are not repeated whole, nor as they are."""
+    long = "x" * 5000
+    for path, headers, status in (
+        ("", {"Origin": f"http://{long}"}, 403),
+        (f"/{long}%1b%c2%9b", {}, 404),
+        ("", {"Content-Type": long}, 415),
+        ("", {"Content-Encoding": long}, 415),
+    ):
+        url = shared.url + path
+        answer = requests.post(url, b"{}", headers={**JSON, **headers}, timeout=DEADLINE_S)
+        assert answer.status_code == status
+        assert len(answer.content) < 400
+        message = told(answer).message
+        assert message.isprintable()

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import click
 
-from ztrace.errors import SettingsError
+from ztrace.errors import SettingsError, quote
 from ztrace_viewer.terminal.moments import parse_moment, parse_stretch
 
 _F = TypeVar("_F", bound=Callable[..., object])
@@ -74,7 +74,7 @@ class Amount(click.ParamType[int]):
         except SettingsError as error:
             self.fail(str(error), param, ctx)
         if amount < self._parse(self._least):
-            self.fail(f"{value!r} is too small; give at least {self._least}", param, ctx)
+            self.fail(f"{quote(value)} is too small; give at least {self._least}", param, ctx)
         return amount
 
 

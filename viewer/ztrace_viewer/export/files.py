@@ -172,7 +172,7 @@ class Source:
 
     def _parse(self, body: bytes) -> ExportTraceServiceRequest:
         try:
-            return incoming.parse_request(body)
+            return incoming.parse_request(body, self._note)
         except OtlpError:
             raise SettingsError(
                 f"{self.name} is neither OTLP, as JSON or protobuf, nor Jaeger's or Zipkin's JSON",

@@ -8,7 +8,7 @@ import re
 import sqlite3
 from collections.abc import Sequence
 
-from ztrace.errors import NotFoundError, SettingsError
+from ztrace.errors import NotFoundError, SettingsError, quote
 
 #: Shortest prefix; fewer digits would match the trace ids of a whole day.
 MIN_PREFIX = 4
@@ -39,7 +39,7 @@ def find_trace(db: sqlite3.Connection, prefix: str) -> bytes:
     """
     digits = _check_hex(prefix, "trace")
     if len(digits) > _TRACE_DIGITS:
-        raise SettingsError(f"{prefix[:80]!r} is not a trace id: it has more than {_TRACE_DIGITS} digits")
+        raise SettingsError(f"{quote(prefix)} is not a trace id: it has more than {_TRACE_DIGITS} digits")
     whole = digits.zfill(_TRACE_DIGITS)
     if found := _find(db, whole):
         return found[0]
@@ -157,7 +157,7 @@ def _check_hex(prefix: str, what: str) -> str:
     digits = prefix.strip().lower()
     if not _HEX.fullmatch(digits):
         raise SettingsError(
-            f"{prefix[:80]!r} is not {_ARTICLES[what]} {what} id", hint="an id has digits 0-9 and a-f"
+            f"{quote(prefix)} is not {_ARTICLES[what]} {what} id", hint="an id has digits 0-9 and a-f"
         )
     return digits
 
@@ -165,7 +165,7 @@ def _check_hex(prefix: str, what: str) -> str:
 def _check_length(prefix: str, digits: str, what: str) -> None:
     if len(digits) < MIN_PREFIX:
         raise SettingsError(
-            f"{prefix!r} is too short for {_ARTICLES[what]} {what} id",
+            f"{quote(prefix)} is too short for {_ARTICLES[what]} {what} id",
             hint=f"give at least {MIN_PREFIX} digits",
         )
 

@@ -8,7 +8,7 @@ import sqlite3
 import time
 from typing import NamedTuple
 
-from ztrace.errors import NotFoundError, SettingsError
+from ztrace.errors import NotFoundError, SettingsError, quote
 from ztrace_viewer.documents.errors import Callee, ErrorDocument, GroupSummary, Hop, Sample
 from ztrace_viewer.documents.exceptions import ExceptionDocument
 from ztrace_viewer.documents.trees import Instance, Missing
@@ -150,11 +150,11 @@ def _choose(group: GroupSummary, sample: str) -> Sample:
     found = [each for each in samples if is_trace(prefix, each["trace_id"])]
     if not found:
         raise NotFoundError(
-            f"no sample {sample!r} of error {group['group']}",
+            f"no sample {quote(sample)} of error {group['group']}",
             hint="give first, latest, or the beginning of an id under 'samples'",
         )
     if len({each["trace_id"] for each in found}) > 1:
-        raise SettingsError(f"{sample!r} is ambiguous among the samples", hint="give more digits")
+        raise SettingsError(f"{quote(sample)} is ambiguous among the samples", hint="give more digits")
     return found[-1]
 
 

@@ -7,7 +7,7 @@ all of its output.
 import re
 from decimal import Decimal
 
-from ztrace.errors import SettingsError
+from ztrace.errors import SettingsError, quote
 
 #: Nanoseconds per unit as typed, with both code points that look like a micro sign.
 UNITS_NS = {
@@ -48,7 +48,7 @@ def parse_duration(text: str) -> int:
         total += Decimal(part[1]) * UNITS_NS[part[2]]
         position = part.end()
     if not rest or position < len(rest):
-        raise SettingsError(f"{text!r} is not a duration", hint="write it like 250ms, 10s, 5m, 1h or 7d")
+        raise SettingsError(f"{quote(text)} is not a duration", hint="write it like 250ms, 10s, 5m, 1h or 7d")
     return int(total)
 
 

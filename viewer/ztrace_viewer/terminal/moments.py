@@ -7,7 +7,7 @@ import re
 import time
 from datetime import UTC, datetime, timedelta
 
-from ztrace.errors import SettingsError
+from ztrace.errors import SettingsError, quote
 from ztrace.records import INT64_MAX
 from ztrace_viewer.terminal.durations import UNITS_NS, parse_duration
 
@@ -38,7 +38,7 @@ def parse_moment(text: str, now_ns: int) -> int:
         moment = datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError, OSError) as error:
         raise SettingsError(
-            f"{text!r} is not a time",
+            f"{quote(text)} is not a time",
             hint="write a duration ago (250ms, 5m, 7d), 14:05 or 2026-01-31T14:05:00",
         ) from error
     return min(INT64_MAX, max(0, (moment - _EPOCH) // timedelta(microseconds=1) * 1_000))

@@ -2,7 +2,7 @@
 
 import re
 
-from ztrace.errors import SettingsError
+from ztrace.errors import SettingsError, quote
 
 #: Bytes per unit, in lower case.
 UNITS = {
@@ -33,7 +33,7 @@ def parse_size(text: str) -> int:
     found = _SIZE.fullmatch(text.strip())
     unit = UNITS.get(found[3].lower()) if found else None
     if found is None or unit is None:
-        raise SettingsError(f"{text!r} is not a size", hint="write it like 500MB, 10GB or 1GiB")
+        raise SettingsError(f"{quote(text)} is not a size", hint="write it like 500MB, 10GB or 1GiB")
     # In integers, since at most fifteen decimals are accepted.
     return int(found[1] + (found[2] or "").ljust(15, "0")) * unit // 10**15
 

@@ -9,7 +9,7 @@ import socket
 
 from ztrace import addresses
 from ztrace.addresses import Address, is_loopback
-from ztrace.errors import EndpointError
+from ztrace.errors import EndpointError, quote
 
 #: Pending connections of a listening socket: a burst of a machine's services.
 BACKLOG = 128
@@ -30,7 +30,9 @@ def parse_address(text: str, option: str, example: str, proxy: str = "a proxy wi
     try:
         address = addresses.parse_address(text.removeprefix("http://").removesuffix("/"))
     except ValueError as error:
-        raise EndpointError(f"{text!r} is not HOST:PORT", hint=f"write it like {option} {example}") from error
+        raise EndpointError(
+            f"{quote(text)} is not HOST:PORT", hint=f"write it like {option} {example}"
+        ) from error
     if not is_loopback(address.host):
         raise EndpointError(
             f"{option} {text} can be reached from other machines",

@@ -27,6 +27,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ztrace.addresses import Address, is_loopback
+from ztrace.errors import quote
 from ztrace_collector.otlp.listening.bodies import (
     MAX_BODY_BYTES,
     RETRY_AFTER_S,
@@ -197,7 +198,7 @@ class HttpServer:
     async def _turn_away(self, request: Request, error: Exception) -> Response:
         """Reject a request other than a POST to the path."""
         assert isinstance(error, HTTPException)
-        message = f"{request.method} {request.url.path}: spans are taken by POST to {PATH}"
+        message = f"{quote(request.method)} {quote(request.url.path)}: spans are taken by POST to {PATH}"
         self._intake.note(OTLP_REQUEST, message)
         code = codes.NOT_FOUND if error.status_code == 404 else codes.UNIMPLEMENTED
         is_json = _media_type(request) != PROTOBUF
@@ -213,18 +214,19 @@ def _check(request: Request) -> _Head:
     headers = request.headers
     host = _PORT.sub("", headers.get("host", "")).lower()
     if "origin" in headers or (host and not is_loopback(host)):
-        whose = f"of the page {headers['origin']}" if "origin" in headers else f"to the host {host}"
+        is_page = "origin" in headers
+        whose = f"of the page {quote(headers['origin'])}" if is_page else f"to the host {quote(host)}"
         message = (
             f"a request {whose}: only programs of this machine may send; a proxy sends 'Host: localhost'"
         )
         raise _Turned(403, codes.PERMISSION_DENIED, OTLP_ORIGIN, message)
     media_type = _media_type(request)
     if media_type not in (JSON, PROTOBUF):
-        message = f"Content-Type {media_type or 'missing'!r}: it has to be {PROTOBUF} or {JSON}"
+        message = f"Content-Type {quote(media_type or 'missing')}: it has to be {PROTOBUF} or {JSON}"
         raise _Turned(415, codes.INVALID_ARGUMENT, OTLP_REQUEST, message, accept=f"{PROTOBUF}, {JSON}")
     coding = headers.get("content-encoding", "").strip().lower()
     if coding not in CODINGS:
-        message = f"Content-Encoding {coding!r}: it has to be gzip or deflate"
+        message = f"Content-Encoding {quote(coding)}: it has to be gzip or deflate"
         raise _Turned(415, codes.INVALID_ARGUMENT, OTLP_REQUEST, message, accept_encoding="gzip, deflate")
     length = headers.get("content-length", "0")
     return _Head(

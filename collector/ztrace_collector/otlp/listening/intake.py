@@ -188,7 +188,7 @@ def _parse_pieces(
 ) -> Iterator[ExportTraceServiceRequest]:
     if not is_json:
         for part in divide_bytes(content, leave_out):
-            yield incoming.parse_request(part)
+            yield incoming.parse_request(part, note)
     elif len(content) <= PIECE_BYTES:
         yield json_form.parse_request(content, note)
     else:

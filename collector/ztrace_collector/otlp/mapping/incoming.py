@@ -29,8 +29,9 @@ from ztrace_collector.otlp.mapping import conventions, exception_form
 from ztrace_collector.otlp.mapping.conventions import as_count
 from ztrace_collector.otlp.mapping.error_events import read_exception
 from ztrace_collector.otlp.mapping.exception_form import read_record
+from ztrace_collector.otlp.mapping.protobuf_mending import mend_texts
 from ztrace_collector.otlp.mapping.values import read_attributes
-from ztrace_collector.refusals import END_BEFORE_START
+from ztrace_collector.refusals import END_BEFORE_START, Note, drop_note
 from ztrace_collector.tables.extent import FAR_NS
 
 #: Key of the details with the end of a span that ended before it started.
@@ -41,16 +42,28 @@ _UNSET_NS = FAR_NS
 _NO_TIME = -1
 
 
-def parse_request(body: bytes) -> ExportTraceServiceRequest:
+def parse_request(body: bytes, note: Note = drop_note) -> ExportTraceServiceRequest:
     """Parse a protobuf body; `json_form.parse_request` parses JSON.
+
+    Args:
+        body: the request.
+        note: counts texts that were corrected to UTF-8.
 
     Raises:
         OtlpError: the body is not a request.
     """
     try:
-        request: ExportTraceServiceRequest = ExportTraceServiceRequest.FromString(body)
+        return _parse(body)
+    except (DecodeError, ValueError, TypeError, RecursionError):
+        pass  # One text that is not UTF-8 is enough.
+    try:
+        return _parse(mend_texts(body, note))
     except (DecodeError, ValueError, TypeError, RecursionError):
         raise OtlpError("the body is not an ExportTraceServiceRequest in protobuf") from None
+
+
+def _parse(body: bytes) -> ExportTraceServiceRequest:
+    request: ExportTraceServiceRequest = ExportTraceServiceRequest.FromString(body)
     return request
 
 

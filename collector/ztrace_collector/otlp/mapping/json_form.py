@@ -20,7 +20,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from ztrace.errors import OtlpError
 from ztrace_collector.otlp.mapping.json_mending import is_enum, mend_request, spell_enum
-from ztrace_collector.refusals import Note
+from ztrace_collector.refusals import Note, drop_note
 
 #: Fields with the ids of a span and of a link, in both spellings that protobuf accepts.
 _OF_SPAN = ("traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id")
@@ -45,11 +45,7 @@ _NO_ID = base64.b64encode(b"?").decode()
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
-def _drop_note(reason: str, detail: str, count: int = 1) -> None:
-    """Count nothing, for content of ztrace's own."""
-
-
-def parse_request(text: bytes | bytearray | str, note: Note = _drop_note) -> ExportTraceServiceRequest:
+def parse_request(text: bytes | bytearray | str, note: Note = drop_note) -> ExportTraceServiceRequest:
     """Parse a request, as sent or as a line of a file of OTLP JSON.
 
     Args:
@@ -63,7 +59,7 @@ def parse_request(text: bytes | bytearray | str, note: Note = _drop_note) -> Exp
 
 
 def parse_pieces(
-    text: bytes | bytearray | str, span_count: int, note: Note = _drop_note
+    text: bytes | bytearray | str, span_count: int, note: Note = drop_note
 ) -> Iterator[ExportTraceServiceRequest]:
     """Yield a large request in pieces of so many spans, without a message of the whole.
 

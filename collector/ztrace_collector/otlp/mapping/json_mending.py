@@ -16,6 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from ztrace.errors import quote
 from ztrace.records import INT64_MAX, INT64_MIN
 from ztrace_collector.checking import text
 from ztrace_collector.refusals import ATTRIBUTES, DETAILS, FIELDS, LINKS, UTF8, Note
@@ -24,8 +25,6 @@ from ztrace_collector.refusals import ATTRIBUTES, DETAILS, FIELDS, LINKS, UTF8, 
 MAX_TEXT = 64 << 10
 #: Levels of messages, fewer than the parser's own bound of 100.
 MAX_DEPTH = 90
-#: Characters of a value in the detail of a correction.
-_EXCERPT = 40
 
 _REQUEST: Descriptor = ExportTraceServiceRequest.DESCRIPTOR
 _ANY_VALUE: Descriptor = AnyValue.DESCRIPTOR
@@ -186,8 +185,7 @@ def as_text(value: Any) -> str:
 
 def excerpt(value: Any) -> str:
     """Return the beginning of a value for a message, on one line."""
-    shown = as_text(value)
-    return ascii(shown if len(shown) <= _EXCERPT else shown[: _EXCERPT - 1] + "…")
+    return quote(as_text(value))
 
 
 def _whole(value: Any, least: int, most: int) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from ztrace.addresses import DEFAULT_OTLP_GRPC, DEFAULT_OTLP_HTTP, is_loopback, parse_address
-from ztrace.errors import SettingsError
+from ztrace.errors import SettingsError, quote
 
 #: Protocols, as in OTEL_EXPORTER_OTLP_PROTOCOL.
 HTTP, GRPC = "http/protobuf", "grpc"
@@ -139,7 +139,7 @@ def _read_destination(url: str, given: Mapping[str, str], environment: Mapping[s
         shown = f"{'grpcs' if secure else 'grpc'}://{place}"
         target = place
         if wrong := [name for name in headers if not _METADATA_NAME.fullmatch(name) or name.endswith("-bin")]:
-            raise SettingsError(f"the header {wrong[0]!r} cannot be sent by gRPC", hint="leave it out")
+            raise SettingsError(f"the header {quote(wrong[0])} cannot be sent by gRPC", hint="leave it out")
     else:
         shown = target = f"{parts.scheme}://{place}{parts.path}"
         if parts.query:
@@ -174,7 +174,7 @@ def _locate(url: str, environment: Mapping[str, str]) -> tuple[str, SplitResult]
     protocol = _variable(environment, "PROTOCOL") or HTTP
     if protocol not in (HTTP, GRPC):
         raise SettingsError(
-            f"OTEL_EXPORTER_OTLP_PROTOCOL is {protocol!r}",
+            f"OTEL_EXPORTER_OTLP_PROTOCOL is {quote(protocol)}",
             hint=f"give {HTTP} or {GRPC}, or nothing for {HTTP}",
         )
     of_traces = environment.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "").strip()
@@ -241,7 +241,7 @@ def _timeout_s(environment: Mapping[str, str]) -> float:
         return TIMEOUT_S
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) == 0:
         raise SettingsError(
-            f"OTEL_EXPORTER_OTLP_TIMEOUT is {text!r}",
+            f"OTEL_EXPORTER_OTLP_TIMEOUT is {quote(text)}",
             hint="give milliseconds, as OpenTelemetry specifies: 10000",
         )
     return int(text) / 1000
@@ -251,7 +251,7 @@ def _is_compressed(environment: Mapping[str, str], host: str) -> bool:
     # On the same machine compression saves nothing, and small receivers may not support it.
     value = _variable(environment, "COMPRESSION").lower() or ("none" if is_loopback(host) else "gzip")
     if value not in ("gzip", "none"):
-        raise SettingsError(f"OTEL_EXPORTER_OTLP_COMPRESSION is {value!r}", hint="give gzip or none")
+        raise SettingsError(f"OTEL_EXPORTER_OTLP_COMPRESSION is {quote(value)}", hint="give gzip or none")
     return value == "gzip"
 
 
@@ -272,7 +272,9 @@ def _read_header(text: str, where: str = "--otlp-header") -> tuple[str, str]:
     if not equals or not _HEADER_NAME.fullmatch(name):
         raise SettingsError(f"{where} has an item that is not KEY=VALUE", hint="such as x-api-key=…")
     if not value.isascii() or not value.isprintable():
-        raise SettingsError(f"the value of {name!r} in {where} cannot be in a header", hint="use plain ASCII")
+        raise SettingsError(
+            f"the value of {quote(name)} in {where} cannot be in a header", hint="use plain ASCII"
+        )
     return name, value
 
 

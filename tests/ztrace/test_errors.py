@@ -1,0 +1,60 @@
+"""Messages of errors, whatever values they repeat."""
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ztrace import settings
+from ztrace.errors import MAX_MESSAGE, MAX_QUOTED, SettingsError, ZtraceError, quote
+
+#: Variables that have values of a certain form.
+VARIABLES = ("ZTRACE_ENDPOINT", "ZTRACE_KEY", "ZTRACE_FRAMES", "ZTRACE_SCRUB_VALUES", *settings.LIMITS)
+
+
+@given(value=st.one_of(st.text(), st.binary(), st.integers(), st.lists(st.text()), st.none()))
+def test_a_quoted_value_is_short_and_escaped(value: object) -> None:
+    """A value of any type is one line of printable characters; a short text is its literal."""
+    text = quote(value)
+    assert text.isprintable()
+    if isinstance(value, str) and len(value) <= MAX_QUOTED:
+        assert text == repr(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["x" * 10**6, b"x" * 10**6, "\x9b" * 10**6, 10**5000, ["x"] * 10**5],
+    ids=["text", "bytes", "controls", "number", "list"],
+)
+def test_a_large_value_is_not_repeated_whole(value: object) -> None:
+    """A value of any size is quoted by its beginning."""
+    assert len(quote(value)) < 400
+    assert quote("x" * 100) == f"{'x' * 80!r} and 20 more"
+
+
+def test_a_message_is_bounded() -> None:
+    """An error's message is cut, and its hint is not."""
+    error = ZtraceError("x" * 5000, hint="do that")
+    assert str(error).endswith("x…; do that")
+    assert len(error.message) == MAX_MESSAGE
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+@pytest.mark.parametrize(
+    "value", ["(" * 10**5, "9" * 10**5, "\x1b[2J\u202e\x9b("], ids=["long", "number", "controls"]
+)
+def test_a_wrong_setting_is_told_by_its_beginning(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    """A variable with a wrong value is told in one short line without what a terminal interprets."""
+    for name in [name for name in os.environ if name.startswith("ZTRACE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv(variable, value)
+    told = ""
+    try:
+        settings.read_settings(service="shop")
+    except SettingsError as error:
+        told = str(error)
+    assert len(told) < 500
+    assert told.isprintable()
