@@ -1,6 +1,8 @@
 """Messages of errors, whatever values they repeat."""
 
+import ast
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -9,6 +11,12 @@ from hypothesis import strategies as st
 from ztrace import settings
 from ztrace.errors import MAX_MESSAGE, MAX_QUOTED, SettingsError, ZtraceError, quote
 
+ROOT = Path(__file__).parents[2]
+FILES = [
+    file
+    for folder in ("ztrace", "collector/ztrace_collector", "viewer/ztrace_viewer")
+    for file in sorted((ROOT / folder).rglob("*.py"))
+]
 #: Variables that have values of a certain form.
 VARIABLES = ("ZTRACE_ENDPOINT", "ZTRACE_KEY", "ZTRACE_FRAMES", "ZTRACE_SCRUB_VALUES", *settings.LIMITS)
 
@@ -58,3 +66,12 @@ def test_a_wrong_setting_is_told_by_its_beginning(
         told = str(error)
     assert len(told) < 500
     assert told.isprintable()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: "/".join(file.parts[-3:]))
+def test_no_message_repeats_a_value_whole(file: Path) -> None:
+    """A value in a message goes through `quote`, or is a slice of bounded length."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.FormattedValue) and node.conversion == ord("r"):
+            bounded = isinstance(node.value, ast.Subscript) and isinstance(node.value.slice, ast.Slice)
+            assert bounded, f"line {node.lineno}: {ast.unparse(node)}"

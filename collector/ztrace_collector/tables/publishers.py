@@ -119,7 +119,7 @@ class Publishers:
 
     def _check(self, account: Account, service: str) -> None:
         if account.service != cut(service, MAX_NAME):
-            raise WireError(INCARNATION, f"{service[:80]!r} as an incarnation of {account.service!r}")
+            raise WireError(INCARNATION, f"{service[:80]!r} as an incarnation of {account.service[:80]!r}")
 
     def write(self) -> dict[bytes, int]:
         """Write the changed accounts.

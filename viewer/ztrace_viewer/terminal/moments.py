@@ -55,11 +55,11 @@ def parse_stretch(text: str, now_ns: int) -> tuple[int, int]:
     """
     begin, dots, end = text.partition("..")
     if not dots or not begin.strip():
-        raise SettingsError(f"{text!r} is not a stretch of time", hint="write 14:00..14:20 or 2h..1h")
+        raise SettingsError(f"{quote(text)} is not a stretch of time", hint="write 14:00..14:20 or 2h..1h")
     begin_ns = parse_moment(begin, now_ns)
     end_ns = parse_moment(end, now_ns) if end.strip() else now_ns
     if begin_ns >= end_ns:
-        raise SettingsError(f"{text!r} ends before it begins", hint="write the earlier moment first")
+        raise SettingsError(f"{quote(text)} ends before it begins", hint="write the earlier moment first")
     return begin_ns, end_ns
 
 
