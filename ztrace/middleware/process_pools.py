@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 from typing import Any
 
-from ztrace import diagnostics, spans
+from ztrace import spans
 from ztrace.exceptions.tracebacks import take_off_frame
 from ztrace.lifecycle.recovery import insist
 from ztrace.middleware.tasks import end_call, make_task, new_call
@@ -25,7 +25,7 @@ def wrap_executor(executor: Any) -> None:
         def hand_over(span: Span | None) -> Any:
             future = original(self, make_task(fn, span), *args, **kwargs)
             if span is not None:
-                future.add_done_callback(functools.partial(_end_future, span))
+                future.add_done_callback(functools.partial(insist, _end_future, span))
             return future
 
         return _call(fn, CLIENT, hand_over)
@@ -124,11 +124,7 @@ def _call(function: Any, kind: int, hand_over: Callable[[Span | None], Any]) -> 
 
 
 def _end_future(span: Span, future: Any) -> None:
-    try:
-        exception = CancelledError() if future.cancelled() else future.exception()
-        insist(end_call, span, exception)
-    except Exception:
-        diagnostics.contain("executors")
+    end_call(span, CancelledError() if future.cancelled() else future.exception())
 
 
 def _callbacks(span: Span | None, callback: Any, error_callback: Any) -> tuple[Any, Any]:

@@ -201,7 +201,7 @@ def make_task(function: Callable[..., Any], span: Span | None) -> Callable[..., 
 def end_call(span: Span, exception: BaseException | None = None) -> None:
     """End the span of a task that has an outcome, or could not be submitted."""
     span.end(exception)
-    open_tasks.pop(span.span_id, None)
+    open_tasks.pop(getattr(span, "span_id", b""), None)  # Unset if an exception arrived as the span started.
 
 
 def _name_of(function: Any) -> str:

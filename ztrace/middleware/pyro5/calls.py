@@ -195,15 +195,16 @@ def _set_streaming(span: Span | None) -> None:
 def _wrap_next(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def __next__(self: Any) -> Any:
-        span = self.__dict__.get("_ztrace_span")
+        span = None
         try:
             try:
+                span = self.__dict__.get("_ztrace_span")
                 _set_streaming(span)
                 return original(self)
             except BaseException as exception:
                 take_off_frame(exception)
                 if span is not None:
-                    span.end(None if type(exception) is StopIteration else exception)
+                    insist(span.end, None if type(exception) is StopIteration else exception)
                 raise
         finally:
             insist(_set_streaming, None)

@@ -209,6 +209,7 @@ def _wrap_find(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _record_unknown(request: _Request, name: str, exception: BaseException) -> None:
     """Record a call of a method that is unknown or not exposed, and so is not called."""
+    span = None
     try:
         flags = current_context.msg_flags
         span = _new_span(request, name, flags)
@@ -217,7 +218,9 @@ def _record_unknown(request: _Request, name: str, exception: BaseException) -> N
             span.reply()
             span.end(exception)
             _reply(request, span, flags & ~protocol.FLAGS_BATCH, exception)
-    except Exception:
+    except BaseException:
+        if span is not None:
+            insist(span.end, exception)
         diagnostics.contain("pyro5")
 
 
