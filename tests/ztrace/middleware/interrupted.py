@@ -1,7 +1,8 @@
 """Process whose calls are interrupted in ztrace's code: ``python -m …middleware.interrupted STEP``.
 
-Each scenario, a client's or a server's part of a call, is interrupted at every STEPth line of ztrace's code. The other part runs in another thread. Prints one JSON object: by scenario, how many places were tried,
-and what was found wrong, by place.
+Each scenario, a client's or a server's part of a call, is interrupted at every STEPth line of ztrace's code.
+The other part runs in another thread. Prints one JSON object: by scenario, how many places were tried, and
+what was found wrong, by place.
 """
 
 import gc
