@@ -18,6 +18,7 @@ from tests.faults import (
     hostile,
     pressure,
     publisher_faults,
+    readers,
     surroundings,
     trouble,
 )
@@ -56,6 +57,8 @@ FAULTS: dict[str, Callable[[Length], Row]] = {
     "never_end": attacks.never_end,
     "half_ask": attacks.half_ask,
     "push_out": attacks.push_out,
+    "hold_log": readers.hold_log,
+    "ask_huge": readers.ask_huge,
     "besiege_program": hostile.besiege_program,
 }
 

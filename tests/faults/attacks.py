@@ -60,7 +60,8 @@ def measured(pid: int) -> Iterator[list[Cost]]:
     cost.append(Cost(_status(pid, "VmHWM") - resident, _busy_s(pid) - busy_s))
 
 
-def _stop(collector: Collector) -> float:
+def stop(collector: Collector) -> float:
+    """Stop a collector, and return the seconds it took."""
     begun_s = time.monotonic()
     collector.stop()
     return time.monotonic() - begun_s
@@ -86,7 +87,7 @@ def bomb(length: Length) -> Row:
         threads = [threading.Thread(target=made.send, args=(port, DEADLINE_S)) for made in bombs]
         for thread in threads:
             thread.start()
-        stopped_s = _stop(collector)
+        stopped_s = stop(collector)
         for thread in threads:
             thread.join()
     return Row(
@@ -116,7 +117,7 @@ def never_end(length: Length) -> Row:
                 while sent < 4 << 30:
                     stranger.sendall(unit)
                     sent += len(unit)
-        stopped_s = _stop(collector)
+        stopped_s = stop(collector)
     # As fast as the machine can send until the next look at the connection.
     most_mb = 4 * MAX_GROWN_MB
     return Row(
@@ -150,7 +151,7 @@ def half_ask(length: Length) -> Row:
         begun_s = time.monotonic()
         page.terminate()
         page.wait(DEADLINE_S)
-        stopped_s = max(time.monotonic() - begun_s, _stop(collector))
+        stopped_s = max(time.monotonic() - begun_s, stop(collector))
     return Row(
         f"{count:,} half requests to the page and to OTLP",
         f"every whole request is answered, both stop within {MAX_STOP_S:.0f} s",
@@ -165,7 +166,7 @@ def push_out(length: Length) -> Row:
     accounts, batches = int(length.of(40_000, 8_000)), int(length.of(4_000, 600))
     with Stage() as stage:
         collector = stage.collector("--max-size", "100MB")
-        with _publishing(collector.endpoint) as publisher:
+        with publishing(collector.endpoint) as publisher:
             victim = Sender(0, "shop")
             publisher.send_multipart(victim.data(*(make_span(n) for n in range(1_000))))
             wait_for(lambda: _count(collector, "shop") == 1_000, "spans are stored")
@@ -174,7 +175,7 @@ def push_out(length: Length) -> Row:
                     beat = Sender(1, "evil")
                     beat.incarnation = os.urandom(16)
                     beat.mended = {f"{number} {each}".ljust(60): 1 for each in range(60)}
-                    _send(publisher, beat.message(BEAT, host="h" * 256))
+                    send(publisher, beat.message(BEAT, host="h" * 256))
                 evil = Sender(2, "evil")
                 for number in range(batches):
                     spans = [
@@ -182,13 +183,13 @@ def push_out(length: Length) -> Row:
                         for each in range(100)
                     ]
                     evil.floor, evil.retired = evil.sequence, evil.created
-                    _send(publisher, evil.data(*spans))
+                    send(publisher, evil.data(*spans))
                 wait_for(lambda: _count(collector, "evil", "spans_created") >= evil.created, "all is stored")
             begun_s = time.monotonic()
             stage.command("status", "--db", str(collector.database))
             status_s = time.monotonic() - begun_s
         kept = _count(collector, "shop")
-        stopped_s = _stop(collector)
+        stopped_s = stop(collector)
     return Row(
         f"{accounts:,} accounts and {100 * batches:,} large spans of another service, with --max-size",
         f"no span of others deleted, under {MAX_GROWN_MB:.0f} MB, status within 10 s",
@@ -212,7 +213,8 @@ def _ask(port: int, method: str, path: str, body: bytes) -> bool:
 
 
 @contextmanager
-def _publishing(endpoint: str) -> Iterator["zmq.Socket[bytes]"]:
+def publishing(endpoint: str) -> Iterator["zmq.Socket[bytes]"]:
+    """Yield the socket of a publisher that the collector has subscribed to; it is closed afterwards."""
     with zmq.Context() as context, context.socket(zmq.XPUB) as publisher:
         publisher.setsockopt(zmq.XPUB_NODROP, 1)
         publisher.sndtimeo = int(1000 * DEADLINE_S)
@@ -223,7 +225,8 @@ def _publishing(endpoint: str) -> Iterator["zmq.Socket[bytes]"]:
         yield publisher
 
 
-def _send(publisher: "zmq.Socket[bytes]", message: list[bytes]) -> None:
+def send(publisher: "zmq.Socket[bytes]", message: list[bytes]) -> None:
+    """Send a message, and ignore what the collector says."""
     publisher.send_multipart(message)
     while publisher.poll(0):
         publisher.recv()

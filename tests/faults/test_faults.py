@@ -5,7 +5,16 @@ from contextlib import AbstractContextManager
 
 import pytest
 
-from tests.faults import attacks, collector_faults, hostile, pressure, publisher_faults, surroundings, trouble
+from tests.faults import (
+    attacks,
+    collector_faults,
+    hostile,
+    pressure,
+    publisher_faults,
+    readers,
+    surroundings,
+    trouble,
+)
 from tests.faults.disk import Disk, limited_files, small_disk
 from tests.faults.running import Length
 from tests.faults.stage import Stage
@@ -77,7 +86,15 @@ def test_a_program_in_trouble_is_as_without_ztrace(fault: Callable[[Length], Row
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "attack",
-    [attacks.bomb, attacks.never_end, attacks.half_ask, attacks.push_out, hostile.besiege_program],
+    [
+        attacks.bomb,
+        attacks.never_end,
+        attacks.half_ask,
+        attacks.push_out,
+        readers.hold_log,
+        readers.ask_huge,
+        hostile.besiege_program,
+    ],
     ids=lambda attack: attack.__name__,
 )
 def test_an_attack_costs_nobody_else(attack: Callable[[Length], Row]) -> None:
