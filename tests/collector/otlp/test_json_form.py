@@ -228,6 +228,8 @@ def test_other_spellings_of_a_value_are_read(value: Any, field: str, kept: Any) 
         ({"name": 5}, DETAILS),
         ({"name": {"a": 1}}, DETAILS),
         ({"kind": "sideways"}, DETAILS),
+        ({"kind": "\ud800"}, DETAILS),
+        ({"status": {"code": "\ud800"}}, DETAILS),
         ({"status": "bad"}, DETAILS),
         ({"status": {"code": 2.5}}, DETAILS),
         ({"flags": -1}, DETAILS),

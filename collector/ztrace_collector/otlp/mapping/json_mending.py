@@ -72,7 +72,10 @@ def spell_enum(value: Any, prefix: str) -> Any:
 def is_enum(names: Any, value: Any) -> bool:
     """Return whether a value is a number, or a name of an enum's value."""
     return type(value) is int or (
-        type(value) is str and (value in names.DESCRIPTOR.values_by_name or value.isdigit())
+        # Protobuf's tables raise for a lone surrogate, at some later moment.
+        type(value) is str
+        and value.isascii()
+        and (value in names.DESCRIPTOR.values_by_name or value.isdigit())
     )
 
 
@@ -159,6 +162,8 @@ class _Mending:
 
 
 def _find(schema: Descriptor, key: str) -> FieldDescriptor | None:
+    if not key.isascii():
+        return None
     return schema.fields_by_camelcase_name.get(key) or schema.fields_by_name.get(key)
 
 
@@ -227,7 +232,7 @@ def _only_ascii(value: Any) -> str:
 
 
 def _enum(schema: EnumDescriptor, value: Any) -> Any:
-    if type(value) is str and value in schema.values_by_name:
+    if type(value) is str and value.isascii() and value in schema.values_by_name:
         return value
     return _whole(value, *_RANGES[FieldDescriptor.CPPTYPE_INT32])
 
