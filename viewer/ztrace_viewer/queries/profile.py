@@ -6,7 +6,7 @@ work, are read for the paths that are shown alone.
 
 import sqlite3
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ztrace_collector.layout import LEFT_OUT, SETTLED
@@ -57,16 +57,9 @@ def read_profile(
     roots = paths.find_roots(root)
     begin_s, end_s = bound_time(db, selection.since_ns, selection.until_ns, now_ns)
     ranges = split_range(begin_s, end_s)
-    sums: dict[int, Counter[str]] = {}
-    for sign, *where in ranges:
-        columns = name_columns(_Figures, **{each: f"sum({each})" for each in _Figures._fields[1:]})
-        for figures in read(db, _Figures, f"SELECT {columns}{_IN_RANGE} GROUP BY path", where):
-            if paths.root(figures.path) in roots:
-                total = sums.setdefault(figures.path, Counter())
-                for field, value in zip(_Figures._fields[1:], figures[1:], strict=True):
-                    total[field] += sign * value
-    present = {path: total for path, total in sums.items() if any(total.values())}
-    shown = sorted(present, key=lambda path: (-present[path]["critical_ns"], -present[path]["self_ns"], path))
+    sums = {figures.path: figures for figures in _read_sums(db, ranges) if paths.root(figures.path) in roots}
+    present = {path: total for path, total in sums.items() if any(total[1:])}
+    shown = sorted(present, key=lambda path: (-present[path].critical_ns, -present[path].self_ns, path))
     if selection.service is not None:
         shown = [path for path in shown if paths.last(path)["service"] == selection.service]
     shown = shown[:limit]
@@ -81,12 +74,12 @@ def read_profile(
         documents.append(
             {
                 "path": paths.steps(path),
-                "root_calls": present.get(paths.root(path), Counter())["root_calls"],
-                "calls": total["calls"],
-                "errors": total["errors"],
-                "total_ns": total["total_ns"],
-                "self_ns": total["self_ns"],
-                "critical_ns": total["critical_ns"],
+                "root_calls": present[paths.root(path)].root_calls if paths.root(path) in present else 0,
+                "calls": total.calls,
+                "errors": total.errors,
+                "total_ns": total.total_ns,
+                "self_ns": total.self_ns,
+                "critical_ns": total.critical_ns,
                 "p50_ns": quantile(histogram, 0.50),
                 "p95_ns": quantile(histogram, 0.95),
                 "run_share": None,
@@ -96,13 +89,24 @@ def read_profile(
         )
     ordered = dict(sorted(whole.items()))
     return {
-        "traces": sum(present[top]["root_calls"] for top in tops),
+        "traces": sum(present[top].root_calls for top in tops),
         "p50_ns": quantile(ordered, 0.50),
         "p95_ns": quantile(ordered, 0.95),
         "unsettled_spans": _count_unsettled(db),
         "left_out": _read_settling(db, LEFT_OUT),
         "paths": documents,
     }
+
+
+def _read_sums(db: sqlite3.Connection, ranges: Sequence[tuple[int, int, int, int]]) -> Iterator[_Figures]:
+    """Return the sums of every path over some ranges of buckets."""
+    columns = ", ".join(_Figures._fields)
+    parts = " UNION ALL ".join(f"SELECT {sign} AS sign, {columns}{_IN_RANGE}" for sign, *_ in ranges)
+    if not parts:
+        return iter(())
+    summed = name_columns(_Figures, **{each: f"sum(sign * {each})" for each in _Figures._fields[1:]})
+    values = [value for _, *where in ranges for value in where]
+    return read(db, _Figures, f"SELECT {summed} FROM ({parts}) GROUP BY path", values)
 
 
 def _read_histograms(
