@@ -227,12 +227,12 @@ class Contents:
         halves, adoptions = self._shared.tell_apart(account.service, account.instance, again, refusals)
         if halves is None:
             return stored
-        for adoption in adoptions:
-            if adoption.span_id is not None:
-                self._traces.release_root(adoption.trace_id, adoption.span_id)
         stored += self._add_spans(account, halves, arrival_ns, refusals)
         self._shared.adopt(adoptions)
         self._exceptions.adopt(adoptions)
+        for adoption in adoptions:
+            if adoption.span_id is not None:
+                self._traces.replace_root(adoption.trace_id, adoption.span_id, account.service)
         return stored
 
     def _add_spans(self, account: Account, columns: Columns, now_ns: int, refusals: Refusals) -> int:

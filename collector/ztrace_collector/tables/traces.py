@@ -45,6 +45,11 @@ _COLUMNS = (
 _CHANGING = _COLUMNS[2:]
 _INSERT = Insert("traces", ", ".join(_COLUMNS))
 _UPDATE = f"UPDATE traces SET {', '.join(f'{name} = ?' for name in _CHANGING)} WHERE id = ?"
+_ROOT = (
+    "SELECT span_id, start_ns, duration_ns, method, service FROM spans JOIN instances"
+    " ON instances.id = instance WHERE trace_id = ? AND parent_id IS NULL"
+    " ORDER BY service <> ?, start_ns, span_id, duration_ns LIMIT 1"
+)
 _SELECT = f"SELECT {', '.join(_COLUMNS)} FROM traces WHERE trace_id = ?"
 
 
@@ -108,12 +113,20 @@ class Traces:
         for trace_id in trace_ids:
             self._recent.pop(trace_id, None)
 
-    def release_root(self, trace_id: bytes, span_id: bytes) -> None:
-        """Let another span become a trace's root, since this one gets a parent."""
-        trace = self._recent.get(trace_id) or self._load(trace_id)
-        if trace is not None and trace.root_span_id == span_id:
-            self._recent[trace_id] = trace
-            trace.root_span_id = trace.root_start_ns = trace.duration_ns = None
+    def replace_root(self, trace_id: bytes, span_id: bytes, service: str) -> None:
+        """Choose another root of a trace of this batch if a span that got a parent was its root.
+
+        Args:
+            trace_id: the trace.
+            span_id: the span.
+            service: the service of its new parent, whose roots come first.
+        """
+        trace = self._written[trace_id]
+        row = self._db.execute(_ROOT, (trace_id, service)).fetchone()
+        if trace.root_span_id != span_id or row is None:
+            return
+        trace.root_span_id, start_ns, trace.duration_ns, trace.root_method, trace.root_service = row
+        set_root(trace, start_ns, start_ns + row[2])
 
     def add(
         self,

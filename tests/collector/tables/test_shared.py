@@ -1,5 +1,6 @@
 """Spans that share an id: halves of a call that are told apart, duplicates, and conflicts."""
 
+import random
 from collections.abc import Sequence
 from itertools import permutations
 from pathlib import Path
@@ -8,13 +9,14 @@ from typing import Any
 import pytest
 
 from tests.collector.messages import EPOCH_NS, MS, Sender, make_span, refusals, row, rows, span_id, trace_id
+from tests.collector.tables.test_origins import recount
 from ztrace.records import ERROR, KIND_NUMBERS, Span
 from ztrace_collector.checking.parcels import ForeignBatch, Outcome, Resource, add_up, pack
 from ztrace_collector.storing.store import Store
 from ztrace_collector.tables import known
 from ztrace_collector.tables.shared import CALLER, derive_id
 from ztrace_viewer.queries.database import open_database
-from ztrace_viewer.queries.traces import read_tree
+from ztrace_viewer.queries.traces import list_slowest, read_tree
 from ztrace_viewer.trees.tree import walk
 
 #: Numbers of the processes: the caller, the callee, and another one.
@@ -165,3 +167,55 @@ def test_halves_in_a_large_trace_are_told_apart(
         take(store, THERE, SERVER[1], WORK[1])
     assert [line for line in tree(path) if "post" in line or "work" in line] == SHAPE[1:]
     assert take(store, ELSEWHERE, CLIENT[1]) == Outcome(0, 0, {"repeated_id": 1})
+
+
+def random_spans(chance: random.Random) -> list[tuple[int, Span]]:
+    """Return spans of trace 0, with their processes: calls recorded by one side or by both, some failed."""
+
+    def make(number: int, kind: str, parent: int | None) -> tuple[int, Span]:
+        changes: dict[str, Any] = {"start_ns": EPOCH_NS + chance.randint(0, 20) * MS}
+        changes["duration_ns"] = chance.randint(1, 20) * MS
+        if chance.random() < 0.7:
+            changes["status"] = ERROR
+        if chance.random() < 0.5:
+            message = chance.choice(["boom", "boom", "gone"])
+            changes["exception"] = ["ValueError", message, [], [], "raised", None, None, [], []]
+            changes["details"] = {"events": [{"name": "exception", "time_ns": 1, "became_exception": True}]}
+            changes["status"] = ERROR
+        return chance.choice([HERE, THERE, ELSEWHERE]), span(number, kind, "post", parent, **changes)
+
+    spans: list[tuple[int, Span]] = []
+    for number in range(chance.randint(2, 7)):
+        parent = chance.choice([None, *range(number)])
+        both = chance.random() < 0.5
+        kinds = (
+            ["client", "server"] if both else [chance.choice(["internal", "client", "server", "consumer"])]
+        )
+        spans += [make(number, kind, parent) for kind in kinds]
+    chance.shuffle(spans)
+    return spans
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_table_agrees_on_random_calls(store: Store, path: Path, seed: int) -> None:
+    """All halves are kept, and traces, trees, exceptions and groups agree, in random orders."""
+    chance = random.Random(seed)
+    spans = random_spans(chance)
+    for process, each in spans:
+        take(store, process, each)
+    assert sum(take(store, process, each).duplicates for process, each in spans) == len(spans)
+    counts = row(path, "SELECT count(*) AS n, count(DISTINCT span_id) AS ids FROM spans")
+    assert counts == {"n": len(spans), "ids": len(spans)}
+    assert refusals(path) == {}
+    recount(path)
+    joined = "FROM exceptions JOIN spans USING (trace_id, span_id)"
+    assert rows(path, f"SELECT * {joined} WHERE exceptions.parent_id IS NOT spans.parent_id") == []
+    assert rows(path, f"SELECT * {joined} WHERE is_root <> (spans.parent_id IS NULL)") == []
+    unhandled = "SELECT DISTINCT origin_span_id FROM exceptions WHERE parent_id IS NULL OR kind = 'consumer'"
+    uncaught = rows(path, "SELECT origin_span_id FROM uncaught_exceptions ORDER BY 1")
+    assert uncaught == rows(path, f"{unhandled} ORDER BY 1")
+    with open_database(path) as db:
+        found = read_tree(db, trace_id(0), EPOCH_NS)
+        (listed,) = list_slowest(db, now_ns=EPOCH_NS)["traces"]
+    for field in ("duration_ns", "start_ns", "span_count", "error_count", "complete"):
+        assert listed[field] == found[field], field
