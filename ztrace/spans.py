@@ -40,7 +40,7 @@ from ztrace.context import (
 from ztrace.exceptions import marks, recording
 from ztrace.identifiers import draw_span_ids, new_trace_id, take_span_id
 from ztrace.interpreter.generators import GENERATOR_FLAGS
-from ztrace.interpreter.interrupts import cover, is_interrupt
+from ztrace.interpreter.interrupts import cover, is_interrupt, is_traced
 from ztrace.lifecycle import recovery
 from ztrace.lifecycle.arguments import take_kind, take_links, take_parent
 from ztrace.lifecycle.parts import choose_parent, prepare, set_parts
@@ -324,6 +324,7 @@ class Span(LocalContext):
                 )
                 queue = target.queue
                 if len(queue) < target.room:
+                    appending = True
                     queue.append(record)
                 else:
                     handed = True
@@ -352,15 +353,20 @@ class Span(LocalContext):
                 begun = state is None or RUNNING_APART <= state <= RUNNING_LOOPED
             except UnboundLocalError:  # It came before the first statement.
                 begun, state = False, self._state
-            try:
-                queued = record in target.queue or handed
-            except UnboundLocalError:
-                queued = False
             later = None
             try:
-                interrupted = is_interrupt(raised)
+                interrupted, traced = is_interrupt(raised), is_traced(raised)
             except BaseException as error:
-                interrupted, later = True, error
+                interrupted, traced, later = True, True, error
+            try:
+                queued = handed
+            except UnboundLocalError:
+                try:
+                    # The publisher may have taken the record already. But a trace function alone can raise
+                    # before the call; all other interrupts come after it.
+                    queued = appending and (not traced or record in target.queue)
+                except UnboundLocalError:
+                    queued = False
             if interrupted and not queued and again < recovery.MOST_INTERRUPTS:
                 self._state = state
                 # Once more: steps that are done already are skipped.

@@ -20,10 +20,13 @@ import ztrace
 from tests.ztrace.interrupting import EVENTS, FOLDER, Interrupter, Kill, Limit, interrupt
 from tests.ztrace.programs import run_program
 from tests.ztrace.recording import Recorder
+from ztrace import spans
 from ztrace.context import SpanContext, get_current
 from ztrace.interpreter.interrupts import cover, is_interrupt
 from ztrace.interpreter.opcodes import opcode_of
 from ztrace.spans import Span
+
+SPANS = spans.__file__
 
 REMOTE = SpanContext(b"T" * 16, b"S" * 8, (1, "vendor=1"))
 HEADER = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "a=1"}
@@ -158,6 +161,26 @@ def test_a_span_whose_end_is_interrupted_is_recorded(recorder: Recorder) -> None
         if not interrupter.raised:
             break
     assert number > 20
+
+
+def test_a_record_that_is_taken_at_once_is_not_made_again(recorder: Recorder) -> None:
+    """A publisher that takes a record before the exception of a signal handler arrives gets no second one."""
+    taken = []
+
+    def take(frame: FrameType, event: str, function: Any) -> None:
+        if event == "c_return" and function.__name__ == "append" and frame.f_code.co_filename == SPANS:
+            taken.append(recorder.queue.popleft())
+            raise Limit
+
+    span = ztrace.span("a").start()
+    sys.setprofile(take)
+    try:
+        with pytest.raises(Limit):
+            span.end()
+    finally:
+        sys.setprofile(None)
+    assert span.ended
+    assert (len(taken), len(recorder.queue), get_current()) == (1, 0, None)
 
 
 def test_an_error_whose_recording_is_interrupted_is_recorded(recorder: Recorder) -> None:
@@ -370,6 +393,29 @@ def test_failures_are_no_interrupts(work: Callable[[], object]) -> None:
     with pytest.raises(Exception) as caught:  # noqa: PT011
         work()
     assert not is_interrupt(caught.value)
+
+
+@pytest.mark.parametrize("place", ["_find_and_load", "_call_with_frames_removed"])
+def test_what_arrives_in_an_import_is_an_interrupt(place: str) -> None:
+    """Tracebacks leave out some frames of an import that ztrace makes, in which the exception arrived."""
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        if frame.f_code.co_name == place:
+            raise Limit
+        return trace
+
+    def load() -> None:
+        import colorsys  # noqa: F401
+
+    sys.modules.pop("colorsys", None)
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with pytest.raises(Limit) as caught:
+            load()
+    finally:
+        sys.settrace(before)
+    assert is_interrupt(caught.value)
 
 
 def test_a_full_stack_leaves_spans_sound(recorder: Recorder, counts: dict[str, int]) -> None:

@@ -19,6 +19,10 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _LATEST: Final = (3, 14)
 #: Flag of code with an argument ``*args``.
 _VARARGS: Final = 0x04
+#: First part of the file names of the code that imports modules.
+_IMPORTS: Final = "<frozen importlib."
+#: Events at which a trace function is called before an instruction.
+_EVENTS: Final = ("line", "opcode")
 #: Packages whose functions switch between greenlets.
 _SWITCHES: Final = frozenset(("gevent", "greenlet", "eventlet"))
 #: Packages, beside the standard library, whose exceptions are raised by calls that ztrace makes.
@@ -57,19 +61,42 @@ def has_arrived(error: BaseException) -> bool:
     return issubclass(cls, KeyboardInterrupt) or not is_throw(innermost)
 
 
+def is_traced(error: BaseException) -> bool:
+    """Return whether a trace function raised an exception: it alone can raise before any instruction."""
+    step = _traceback_of(error)
+    while step is not None and (below := step.tb_next) is not None:
+        if _is_handler(below.tb_frame, step.tb_frame):
+            return any(type(value) is str and value in _EVENTS for value in _arguments(below.tb_frame))
+        step = below
+    return False
+
+
 def _is_handler(frame: FrameType, interrupted: FrameType) -> bool:
     """Return whether a frame is a signal handler's or tracer's: it was called with the interrupted frame."""
+    return any(_leads_to(value, interrupted) for value in _arguments(frame))
+
+
+def _leads_to(value: object, interrupted: FrameType) -> bool:
+    """Return whether a value is a frame, or that of an import in it, which tracebacks may leave out."""
+    while value is not interrupted:
+        if type(value) is not FrameType or not value.f_code.co_filename.startswith(_IMPORTS):
+            return False
+        value = value.f_back
+    return True
+
+
+def _arguments(frame: FrameType) -> list[Any]:
+    """Return the positional arguments of a frame."""
     code = frame.f_code
     has_rest = bool(code.co_flags & _VARARGS)
     if not (code.co_argcount or has_rest):
-        return False
-    # The frame is an argument of its own, or one of those behind others.
+        return []
     names, values = code.co_varnames, frame.f_locals
     given: list[Any] = [values.get(name) for name in names[: code.co_argcount]]
     if has_rest:
         rest = values.get(names[code.co_argcount + code.co_kwonlyargcount])
         given += rest if type(rest) is tuple else ()
-    return any(value is interrupted for value in given)
+    return given
 
 
 def _is_switch(frame: FrameType) -> bool:
