@@ -47,6 +47,7 @@ FAULTS: dict[str, Callable[[Length], Row]] = {
     "carry_liars": trouble.carry_liars,
     "raise_odd_texts": trouble.raise_odd_texts,
     "decorate_anything": trouble.decorate_anything,
+    "interrupt": trouble.interrupt,
     "run_out": surroundings.run_out,
     "collect_garbage": surroundings.collect_garbage,
     "terminate_pools": surroundings.terminate_pools,

@@ -69,6 +69,7 @@ def test_a_full_disk_loses_nothing(kind: Callable[[Stage], AbstractContextManage
         trouble.carry_liars,
         trouble.raise_odd_texts,
         trouble.decorate_anything,
+        trouble.interrupt,
         surroundings.run_out,
         surroundings.collect_garbage,
         surroundings.terminate_pools,
