@@ -37,6 +37,7 @@ COMMANDS = {
     "stats": _Place("stats", "stats", "Show figures per method: calls, errors, p50, p95, p99, total."),
     "profile": _Place("profile", "profile", "Show where the time of many call trees goes, by call path."),
     "diff": _Place("diff", "diff", "Show which call paths made trees slower or faster."),
+    "explain": _Place("explain", "explain", "Show what sets the slow trees of a root apart."),
     "tail": _Place("tail", "tail", "Follow call trees and errors as they arrive."),
     "status": _Place("status", "status", "Show publishers, and what is stored, lost and refused, and why."),
     "export": _Place("exporting", "export", "Write call trees for other programs, or send them to one."),

@@ -44,3 +44,34 @@ class DiffDocument(TypedDict):
     paths: list[PathChange]
     smallest_seen_ns: float | None
     unit_s: int
+
+
+class SlowTrees(TypedDict):
+    """Trees that took longest, and the duration that they exceed."""
+
+    traces: int
+    over_ns: int
+
+
+class AttributeShare(TypedDict):
+    """Shares of the slow trees, and of the rest, in which an attribute has a value."""
+
+    key: str
+    value: str
+    share_slow: float
+    share_rest: float
+    p: float
+
+
+class ExplainDocument(TypedDict):
+    """``explain``: what sets the slow trees of a root apart from the rest.
+
+    Extra: ``rest``, the number of the other trees that were read. Paths are changes from the rest to the slow
+    trees, whose unit is a tree.
+    """
+
+    root: str
+    slow: SlowTrees
+    rest: int
+    attributes: list[AttributeShare]
+    paths: list[PathChange]

@@ -31,10 +31,10 @@ _ALONE = 4
 SLOWER, MORE_CALLS, BOTH, GONE, NEW = "slower", "more calls", "both", "gone", "new"
 
 
-class _Row(NamedTuple):
+class PathRow(NamedTuple):
     """Sums of a path in one unit of time."""
 
-    bucket: int
+    unit: int
     path: int
     root_calls: int
     calls: int
@@ -42,7 +42,10 @@ class _Row(NamedTuple):
     critical_ns: int
 
 
-_ROWS = f"SELECT {name_columns(_Row)} FROM path_figures WHERE resolution_s = ? AND bucket >= ? AND bucket < ?"
+_ROWS = (
+    f"SELECT {name_columns(PathRow, unit='bucket')} FROM path_figures"
+    " WHERE resolution_s = ? AND bucket >= ? AND bucket < ?"
+)
 
 
 @dataclass(slots=True)
@@ -75,7 +78,7 @@ class _Change(NamedTuple):
     is_large: bool
 
 
-class _Side:
+class SideFigures:
     """Figures of one side: roots by unit, and paths."""
 
     def __init__(self) -> None:
@@ -83,6 +86,18 @@ class _Side:
         self.roots: dict[int, dict[int, int]] = {}
         self.whole_ns: dict[int, int] = {}
         self.paths: dict[int, _Path] = {}
+
+    def add(self, root: int, row: PathRow) -> None:
+        """Add the sums of a path in a unit."""
+        if row.root_calls:
+            trees = self.roots.setdefault(root, {})
+            trees[row.unit] = trees.get(row.unit, 0) + row.root_calls
+        self.whole_ns[root] = self.whole_ns.get(root, 0) + row.critical_ns
+        total = self.paths.setdefault(row.path, _Path())
+        total.calls += row.calls
+        total.self_ns += row.self_ns
+        total.critical_ns += row.critical_ns
+        total.by_unit[row.unit] = total.by_unit.get(row.unit, 0) + row.critical_ns
 
     @property
     def size(self) -> Side:
@@ -129,12 +144,7 @@ def compare(
     is_recent = min(before[0], after[0]) >= now_ns - PATH_MINUTES_NS
     unit_s = RESOLUTIONS_S[0] if is_recent else RESOLUTIONS_S[1]
     sides = [_read_side(db, paths, roots, stretch, unit_s) for stretch in (before, after)]
-    changes = [_compare_path(path, paths, *sides) for path in {**sides[0].paths, **sides[1].paths}]
-    compared = [change for change in changes if change is not None]
-    errors_ns = [change.error_ns for change in compared if change.error_ns is not None]
-    limit_p = _find_limit([change.p for change in compared if change.is_large])
-    documents = [_describe(change, paths, limit_p) for change in compared]
-    documents.sort(key=lambda each: (-abs(each["change_ns"]), [*map(_text, each["path"])]))
+    documents, errors_ns = compare_sides(paths, *sides)
     normal = NormalDist()
     factor = normal.inv_cdf(1 - FALSE_ALARMS / 2) + normal.inv_cdf(_POWER)
     return {
@@ -147,29 +157,36 @@ def compare(
     }
 
 
+def compare_sides(
+    paths: Paths, before: SideFigures, after: SideFigures
+) -> tuple[list[PathChange], list[float]]:
+    """Return the changes of all paths whose root is on both sides, and the standard errors of those tested.
+
+    Changes are ordered by their size.
+    """
+    changes = [_compare_path(path, paths, before, after) for path in {**before.paths, **after.paths}]
+    compared = [change for change in changes if change is not None]
+    limit_p = find_limit([change.p for change in compared if change.is_large])
+    documents = [_describe(change, paths, limit_p) for change in compared]
+    documents.sort(key=lambda each: (-abs(each["change_ns"]), [*map(_text, each["path"])]))
+    return documents, [change.error_ns for change in compared if change.error_ns is not None]
+
+
 def _read_side(
     db: sqlite3.Connection, paths: Paths, roots: set[int], stretch: tuple[int, int], unit_s: int
-) -> _Side:
-    side = _Side()
+) -> SideFigures:
+    side = SideFigures()
     unit_ns = unit_s * SECOND_NS
     bounds = unit_s, stretch[0] // unit_ns, -(-stretch[1] // unit_ns)
-    for row in read(db, _Row, _ROWS, bounds):
+    for row in read(db, PathRow, _ROWS, bounds):
         root = paths.root(row.path)
         if root not in roots:
             continue
-        if row.root_calls:
-            trees = side.roots.setdefault(root, {})
-            trees[row.bucket] = trees.get(row.bucket, 0) + row.root_calls
-        side.whole_ns[root] = side.whole_ns.get(root, 0) + row.critical_ns
-        total = side.paths.setdefault(row.path, _Path())
-        total.calls += row.calls
-        total.self_ns += row.self_ns
-        total.critical_ns += row.critical_ns
-        total.by_unit[row.bucket] = total.by_unit.get(row.bucket, 0) + row.critical_ns
+        side.add(root, row)
     return side
 
 
-def _compare_path(path: int, paths: Paths, before: _Side, after: _Side) -> _Change | None:
+def _compare_path(path: int, paths: Paths, before: SideFigures, after: SideFigures) -> _Change | None:
     """Return the change of a path; None if its root is missing on a side."""
     root = paths.root(path)
     trees_before, trees_after = before.trees(root), after.trees(root)
@@ -221,7 +238,7 @@ def two_sided(t: float, freedom: float) -> float:
     return float(betainc(freedom / 2, 0.5, 0, freedom / (freedom + t * t), regularized=True))
 
 
-def _find_limit(ps: Sequence[float]) -> float:
+def find_limit(ps: Sequence[float]) -> float:
     """Return the largest p that is sure, by Benjamini and Hochberg; negative if none is."""
     ordered = sorted(ps)
     sure = [p for rank, p in enumerate(ordered, 1) if p <= FALSE_ALARMS * rank / len(ordered)]

@@ -37,10 +37,35 @@ class Paths:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._paths = {path.id: path for path in read(db, _Path, f"SELECT {name_columns(_Path)} FROM paths")}
         self._methods = read_methods(db)
+        self._ids = {(path.parent, path.method): path.id for path in self._paths.values()}
 
     def root(self, path: int) -> int:
         """Return the path of a path's root."""
         return self._paths[path].root
+
+    def find(self, parent: int, method: int) -> int:
+        """Return the path of a method below a path, as the collector does; a new one is not stored."""
+        path = self._ids.get((parent, method))
+        above = parent
+        while path is None and above:
+            if self._paths[above].method == method:
+                path = above
+            above = self._paths[above].parent
+        if path is None:
+            path = max(self._paths, default=0) + 1
+            root = self._paths[parent].root if parent else path
+            self._paths[path] = _Path(path, parent, method, root)
+        self._ids[parent, method] = path
+        return path
+
+    @property
+    def consumers(self) -> set[int]:
+        """Methods that nothing waits for."""
+        return {method.id for method in self._methods.values() if method.kind == "consumer"}
+
+    def method(self, path: int) -> int:
+        """Return the method of the last step of a path."""
+        return self._paths[path].method
 
     def last(self, path: int) -> PathStep:
         """Return the last step of a path."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
-from ztrace_viewer.documents.comparison import DiffDocument, PathChange
+from ztrace_viewer.documents.comparison import DiffDocument, ExplainDocument, PathChange
 from ztrace_viewer.documents.profile import PathStep
 from ztrace_viewer.queries.comparison import MIN_UNITS
 from ztrace_viewer.render.grid import Column, draw_grid
@@ -18,6 +18,12 @@ _COLUMNS = (
     Column("WHY", flexible=20, goes=1),
     Column("BY CHANCE", right=True, goes=2),
     Column("CALL PATH", flexible=24),
+)
+_VALUES = (
+    Column("SLOW", right=True),
+    Column("REST", right=True),
+    Column("BY CHANCE", right=True, goes=1),
+    Column("ATTRIBUTE", flexible=24),
 )
 #: Steps of a path that are shown, its last ones.
 _STEPS = 3
@@ -52,13 +58,45 @@ def draw_diff(document: DiffDocument, width: int) -> Iterator[Text]:
         yield Text(f"not sure: {plural(left, 'path')}; a change of ±{smallest} would have been seen", "dim")
 
 
+def draw_explanation(document: ExplainDocument, width: int) -> Iterator[Text]:
+    """Yield the lines about what sets slow trees apart."""
+    slow = document["slow"]
+    head = Text.assemble((clean(document["root"]), "bold"))
+    over = format_duration(slow["over_ns"])
+    head.append(f"  {plural(slow['traces'], 'tree')} over {over}, compared with {document['rest']:,} others")
+    yield head
+    values = document["attributes"]
+    if values:
+        yield Text()
+        rows = [
+            (
+                Text(f"{value['share_slow']:.0%}", "bold yellow"),
+                Text(f"{value['share_rest']:.0%}"),
+                Text(_chance(value["p"])),
+                Text(f"{clean(value['key'])} = {clean(value['value'])}", "bold"),
+            )
+            for value in values
+        ]
+        yield from draw_grid(_VALUES, rows, width)
+    sure = [path for path in document["paths"] if path["sure"]]
+    if sure:
+        yield Text()
+        yield from draw_grid(_COLUMNS, [_draw_path(path) for path in sure], width)
+    if not values and not sure:
+        yield Text("no attribute and no call path sets them apart for sure", "dim")
+
+
+def _chance(p: float) -> str:
+    return "<0.001%" if p < _TINY else f"{p:.2%}"
+
+
 def _draw_path(path: PathChange) -> tuple[Text, ...]:
     steps = path["path"]
     named = " > ".join(_name(step) for step in steps[-_STEPS:])
     return (
         Text(_signed(path["change_ns"]), "bold red" if path["change_ns"] > 0 else "bold green"),
         Text(_explain(path)),
-        Text("<0.001%" if path["p"] < _TINY else f"{path['p']:.2%}"),
+        Text(_chance(path["p"])),
         Text(f"{'… > ' if len(steps) > _STEPS else ''}{named}", "bold"),
     )
 
