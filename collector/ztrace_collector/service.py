@@ -33,6 +33,7 @@ from ztrace_collector.receiving.keys import KeyFolder
 from ztrace_collector.receiving.receiver import Receiver
 from ztrace_collector.settling.settler import Settler
 from ztrace_collector.storing.defects import DefectFiles, contained
+from ztrace_collector.storing.places import OWN_MODE
 from ztrace_collector.storing.retention import NO_LIMITS, Limits
 from ztrace_collector.storing.writer import Writer
 
@@ -116,6 +117,7 @@ class Options:
             thread-safe function that prints a line for the user.
         destinations: OTLP receivers to which spans are forwarded.
         sends_unfinished: also forward unfinished spans once their processes have ended.
+        mode: permissions of the database file.
         clock_ns: the wall clock.
         steady_ns: a clock that never jumps; None for the machine's.
     """
@@ -129,6 +131,7 @@ class Options:
     companions: Sequence[Callable[[Inbox, Callable[[str], None]], Companion]] = ()
     destinations: Sequence[Destination] = ()
     sends_unfinished: bool = False
+    mode: int = OWN_MODE
     clock_ns: Callable[[], int] = time.time_ns
     steady_ns: Callable[[], int] | None = None
 
@@ -192,6 +195,7 @@ class Collector:
                     defects=defects,
                     clock_ns=options.clock_ns,
                     steady_ns=options.steady_ns,
+                    mode=options.mode,
                 )
             )
             forwarder = None

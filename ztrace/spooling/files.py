@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from ztrace.process.owners import is_trusted, name_user
 from ztrace.publishing.window import Place
 from ztrace.wire import Identity
 
@@ -58,8 +59,8 @@ def check_folder(folder: Path) -> None:
         OSError: another user owns the folder or may write to it.
     """
     status = folder.stat()
-    if status.st_uid not in (os.geteuid(), 0) and os.geteuid():
-        raise PermissionError(f"{folder} belongs to another user")
+    if not is_trusted(status.st_uid):
+        raise PermissionError(f"{folder} belongs to another user, {name_user(status.st_uid)}")
     if status.st_mode & 0o022:
         raise PermissionError(f"others may write to {folder}: chmod go-w")
 
@@ -68,12 +69,13 @@ def open_file(path: Path, flags: int) -> int:
     """Open a regular file without following links; a created file has mode 0600. The caller closes it.
 
     Raises:
-        OSError: the file does not exist, or is not a regular file.
+        OSError: the file does not exist, is not a regular file, or belongs to another user.
     """
     descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
         os.close(descriptor)
-        raise PermissionError(f"{path} is not a regular file")
+        raise PermissionError(f"{path} is not a regular file, or belongs to another user")
     return descriptor
 
 

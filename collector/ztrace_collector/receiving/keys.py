@@ -21,6 +21,7 @@ from zmq.utils import z85
 
 from ztrace.enrolment import KEY_BYTES, Enrolment, check_service
 from ztrace.errors import NotFoundError, SettingsError, quote
+from ztrace.process.owners import is_trusted, name_user
 from ztrace_collector.files import write_whole
 
 #: File of the collector's pair; each other file whose name is an id is a service's key.
@@ -199,22 +200,22 @@ class KeyFolder:
 
     def _check_folder(self) -> None:
         try:
-            mode = os.stat(self.path).st_mode
+            status = os.stat(self.path)
         except OSError as error:
             raise SettingsError(
                 f"there are no keys in {self.path}: {error.strerror}",
                 hint="make them with 'ztrace keys init'",
             ) from error
-        if not stat.S_ISDIR(mode):
+        if not stat.S_ISDIR(status.st_mode):
             raise SettingsError(f"{self.path} is not a folder", hint="'ztrace keys init' makes one")
-        _check_private(self.path, mode)
+        _check_private(self.path, status)
 
     def _load(self, name: str) -> dict[str, Any]:
         path = self.path / name
         try:
             number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             with open(number, "rb") as file:
-                _check_private(path, os.fstat(number).st_mode)
+                _check_private(path, os.fstat(number))
                 record = json.loads(file.read(MAX_FILE_BYTES))
         except FileNotFoundError:
             raise SettingsError(f"there is no {path}", hint="make it with 'ztrace keys init'") from None
@@ -244,8 +245,13 @@ class KeyFolder:
             raise SettingsError(f"cannot write {path}: {error.strerror}") from error
 
 
-def _check_private(path: Path, mode: int) -> None:
-    if mode & _OTHERS:
+def _check_private(path: Path, status: os.stat_result) -> None:
+    if not is_trusted(status.st_uid):
+        raise SettingsError(
+            f"{path} belongs to another user, {name_user(status.st_uid)}",
+            hint=f"run as that user, or 'chown' it after a look at what is in {path}",
+        )
+    if status.st_mode & _OTHERS:
         raise SettingsError(f"others can read or change {path}", hint=f"chmod go= {path}")
 
 

@@ -22,6 +22,7 @@ from ztrace.errors import (
 )
 from ztrace_collector.layout import APPLICATION_ID, LOG_BYTES, SCHEMA_VERSION
 from ztrace_collector.storing.faults import OTHER_FILE, explain
+from ztrace_collector.storing.places import OWN_MODE, check_files, check_lock, find_place, set_mode
 from ztrace_collector.tables.schema import migrations
 
 #: Wait for another program's write, as of a shell or Datasette. After that `Writer` holds, since the
@@ -29,6 +30,8 @@ from ztrace_collector.tables.schema import migrations
 BUSY_TIMEOUT_MS = 500
 #: KiB of SQLite's page cache: enough for the parts of the indexes that are written to all the time.
 CACHE_KIB = 32 << 10
+#: A link is not followed, and a pipe does not block.
+_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Lock:
@@ -45,8 +48,13 @@ class Lock:
         self._path = Path(f"{database}.lock")
         while True:
             try:
-                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+                self._file = os.open(self._path, _LOCK_FLAGS, OWN_MODE)
             except OSError as error:
+                if self._path.is_symlink() or (error.errno == errno.EACCES and self._path.exists()):
+                    raise DatabaseError(
+                        f"{self._path} is a link, or belongs to another user",
+                        hint=f"remove it, or {OTHER_FILE}",
+                    ) from error
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise DatabaseBlocked(f"no space for {database}", hint="free some space") from error
                 raise DatabaseError(
@@ -54,9 +62,13 @@ class Lock:
                     hint=f"make the folder {database.parent} writable, or {OTHER_FILE}",
                 ) from error
             try:
+                check_lock(self._path, self._file)
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if self._is_current():
                     return
+            except DatabaseError:
+                os.close(self._file)
+                raise
             except BlockingIOError as error:
                 os.close(self._file)
                 raise DatabaseInUse(
@@ -75,34 +87,34 @@ class Lock:
 
     def _is_current(self) -> bool:
         try:
-            there, held = os.stat(self._path), os.fstat(self._file)
+            there, held = os.lstat(self._path), os.fstat(self._file)
         except FileNotFoundError:
             return False
         return (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino)
 
 
-def open_database(path: Path, log_bytes: int = LOG_BYTES) -> tuple[sqlite3.Connection, Lock]:
+def open_database(
+    path: Path, log_bytes: int = LOG_BYTES, *, mode: int = OWN_MODE
+) -> tuple[sqlite3.Connection, Lock]:
     """Open a file for writing, create or migrate it, and lock it; the caller closes and releases both.
 
     Args:
         path: the file.
         log_bytes: size of the write-ahead log from which each commit tries to take it into the file.
+        mode: permissions of the database, and of the files that SQLite makes beside it.
 
     Raises:
         DatabaseError: one of its subclasses; nothing has been changed, but a file may have been created.
     """
-    path = path.absolute()
-    try:
-        path = path.resolve()  # Two names of one file have one lock.
-        _check_place(path)
-    except OSError as error:
-        raise DatabaseError(f"cannot use {path}: {error.strerror}", hint=OTHER_FILE) from error
+    path = find_place(path)
     lock = Lock(path)
     try:
+        set_mode(path, mode)
         db = _connect(path)
         try:
             _check_identity(db, path)
             _prepare(db, path, log_bytes)
+            check_files(path)  # Those that SQLite has created or found now.
         except BaseException:
             db.close()
             raise
@@ -138,21 +150,6 @@ def take_in_log(db: sqlite3.Connection, wait_ms: int) -> None:
         db.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
     except sqlite3.Error:
         pass  # The next transaction reports the error.
-
-
-def _check_place(path: Path) -> None:
-    if path.is_dir():
-        raise DatabaseError(f"{path} is a folder", hint=f"give a file in it, as in --db {path / 'ztrace.db'}")
-    if path.exists() and not path.is_file():
-        raise DatabaseError(f"{path} is not a file", hint=OTHER_FILE)
-    if not path.parent.is_dir():
-        exists = path.parent.exists()
-        raise DatabaseError(
-            f"{path.parent} is not a folder" if exists else f"there is no folder {path.parent}",
-            hint=OTHER_FILE if exists else f"make it with 'mkdir -p {path.parent}', or {OTHER_FILE}",
-        )
-    if path.exists() and not os.access(path, os.W_OK):
-        raise DatabaseError(f"{path} is not writable", hint=f"make it writable, or {OTHER_FILE}")
 
 
 def _connect(path: Path) -> sqlite3.Connection:

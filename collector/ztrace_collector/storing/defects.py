@@ -7,6 +7,7 @@ as their fault, and it costs only the message that caused it.
 import base64
 import json
 import logging
+import stat
 import sys
 import threading
 import time
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from ztrace import __version__
 from ztrace.errors import ZtraceError
+from ztrace.process.owners import is_trusted
 from ztrace_collector.files import write_whole
 
 #: Maximum of files, and of bytes in all of them; the oldest are deleted for a new one.
@@ -68,6 +70,9 @@ class DefectFiles:
 
     def _write(self, content: bytes) -> Path:
         self._folder.mkdir(mode=0o700, exist_ok=True)
+        status = self._folder.lstat()
+        if not stat.S_ISDIR(status.st_mode) or not is_trusted(status.st_uid):
+            raise PermissionError(f"{self._folder} belongs to another user, or is a link")
         kept = sorted(self._folder.glob("*.json"))
         sizes = [path.stat().st_size for path in kept]
         while kept and (len(kept) >= MAX_FILES or sum(sizes) + len(content) > MAX_BYTES):

@@ -24,6 +24,7 @@ from ztrace_collector.storing.contents import Contents
 from ztrace_collector.storing.database import close_database, open_database, take_in_log
 from ztrace_collector.storing.defects import describe_error, log_defect
 from ztrace_collector.storing.faults import explain, is_defect
+from ztrace_collector.storing.places import OWN_MODE
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class Store:
         clock_ns: Callable[[], int] = time.time_ns,
         steady_ns: Callable[[], int] | None = None,
         log_bytes: int = LOG_BYTES,
+        mode: int = OWN_MODE,
     ) -> None:
         """Open, create or migrate a file.
 
@@ -65,6 +67,7 @@ class Store:
             steady_ns: a clock that never jumps; None for the machine's, beside a wall clock that is not the
                 machine's for the same.
             log_bytes: size at which the log is taken into the file.
+            mode: permissions of the file.
 
         Raises:
             DatabaseError: one of its subclasses.
@@ -76,7 +79,7 @@ class Store:
         #: The tables' memory may differ from the file.
         self._doubtful = False
         self.noted = Refusals()
-        self._db, self._lock = open_database(path, log_bytes)
+        self._db, self._lock = open_database(path, log_bytes, mode=mode)
         if steady_ns is None:
             steady_ns = boot_ns if clock_ns is time.time_ns else clock_ns
         self._jumps = Jumps(clock_ns, steady_ns)

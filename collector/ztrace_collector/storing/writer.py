@@ -25,6 +25,7 @@ from ztrace_collector.storing.defects import DefectFiles, log_defect
 from ztrace_collector.storing.faults import explain, is_defect, is_of_access, is_usual
 from ztrace_collector.storing.folding import fold_accounts
 from ztrace_collector.storing.log import Log
+from ztrace_collector.storing.places import OWN_MODE
 from ztrace_collector.storing.retention import NO_LIMITS, Limits, Retention
 from ztrace_collector.storing.space import Space
 from ztrace_collector.storing.store import Store, Written
@@ -68,11 +69,12 @@ class Writer:
         defects: DefectFiles | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
         steady_ns: Callable[[], int] | None = None,
+        mode: int = OWN_MODE,
     ) -> None:
         self.holding = False
         self.opening = 0
         self.noted = Refusals()
-        self._path = path
+        self._path, self._mode = path, mode
         self._say = say
         self._defects = defects or DefectFiles(path)
         self._clock_ns, self._steady_ns = clock_ns, steady_ns
@@ -270,7 +272,11 @@ class Writer:
 
     def _open(self) -> Store:
         self._store = store = Store(
-            self._path, clock_ns=self._clock_ns, steady_ns=self._steady_ns, log_bytes=self._log.empty_bytes
+            self._path,
+            clock_ns=self._clock_ns,
+            steady_ns=self._steady_ns,
+            log_bytes=self._log.empty_bytes,
+            mode=self._mode,
         )
         self._was_open = True
         self.opening += 1

@@ -13,6 +13,7 @@ from zmq.utils import z85
 
 from ztrace.enrolment import Enrolment
 from ztrace.errors import NotFoundError, SettingsError
+from ztrace_collector.receiving import keys
 from ztrace_collector.receiving.keys import MIN_ID_DIGITS, SERVER_FILE, KeyFolder
 
 
@@ -94,6 +95,25 @@ def test_what_others_can_read_is_refused(folder: KeyFolder) -> None:
     folder.path.chmod(0o711)
     for use in (folder.read, folder.server_pair, lambda: folder.add("x"), lambda: folder.revoke("billing")):
         with pytest.raises(SettingsError, match=f"chmod go= {folder.path}"):
+            use()
+
+
+def test_what_belongs_to_another_user_is_refused(folder: KeyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder or file of another user, who may know or replace the keys, raises an error with the owner."""
+    folder.add("billing")
+    mine = folder.path.stat().st_uid
+    checked: list[int] = []
+
+    def trust_the_folder(user: int) -> bool:
+        checked.append(user)
+        return len(checked) == 1
+
+    monkeypatch.setattr(keys, "is_trusted", trust_the_folder)
+    with pytest.raises(SettingsError, match=rf"{SERVER_FILE} belongs to another user"):
+        folder.server_pair()
+    monkeypatch.setattr(keys, "is_trusted", lambda user: user != mine)
+    for use in (folder.read, folder.server_pair, folder.create, lambda: folder.add("x")):
+        with pytest.raises(SettingsError, match=rf"{folder.path} belongs to another user"):
             use()
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ztrace.errors import SettingsError
+from ztrace.process import owners
 from ztrace_viewer.web.token import MIN_LENGTH, find_token
 
 
@@ -49,6 +50,14 @@ def test_a_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
     find_token(tmp_path / "shop.db", {})
     (tmp_path / "shop.db.token").chmod(0o644)
     with pytest.raises(SettingsError, match="can be read by others; chmod 600"):
+        find_token(tmp_path / "shop.db", {})
+
+
+def test_a_file_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token that another user has put beside the database is rejected: that user would know the token."""
+    find_token(tmp_path / "shop.db", {})
+    monkeypatch.setattr(owners, "trusted_users", lambda: {os.geteuid() + 4242})
+    with pytest.raises(SettingsError, match=r"shop\.db\.token belongs to another user"):
         find_token(tmp_path / "shop.db", {})
 
 

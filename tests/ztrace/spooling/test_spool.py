@@ -18,6 +18,7 @@ import pytest
 from tests.ztrace.interrupting import Interrupter, Limit, interrupt
 from tests.ztrace.programs import ROOT
 from tests.ztrace.waiting import DEADLINE_S, wait_for
+from ztrace.process import owners
 from ztrace.publishing.window import Place
 from ztrace.spooling import files, spool
 from ztrace.spooling.files import RECORD_BYTES
@@ -351,6 +352,33 @@ def test_a_folder_that_others_can_write_to_is_refused(folder: Path) -> None:
     with pytest.raises(PermissionError, match="others may write"):
         list(find_orphans(folder))
     assert list(folder.iterdir()) == []
+
+
+def test_a_folder_of_another_user_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of another user is refused for the owner and for an heir, root included."""
+    folder.mkdir(parents=True, mode=0o700)
+    monkeypatch.setattr(owners, "trusted_users", lambda: {os.geteuid() + 4242})
+    with pytest.raises(PermissionError, match="belongs to another user"):
+        make_spool(folder)
+    with pytest.raises(PermissionError, match="belongs to another user"):
+        list(find_orphans(folder))
+    assert list(folder.iterdir()) == []
+
+
+def test_files_of_another_user_are_not_adopted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An orphan of another user is not delivered as the process's own, and is left as it is."""
+    owner = make_spool(folder)
+    fill(owner, [b"a"])
+    kill(owner)
+    mine = os.geteuid()
+    before = sorted(path.name for path in folder.iterdir())
+    monkeypatch.setattr(owners, "trusted_users", lambda: {mine})
+    monkeypatch.setattr(os, "geteuid", lambda: mine + 4242)
+    assert list(find_orphans(folder)) == []
+    assert sorted(path.name for path in folder.iterdir()) == before
+    monkeypatch.undo()
+    with only_orphan(folder) as orphan:
+        assert orphan.created == 2
 
 
 def test_what_nobody_can_deliver_goes_after_a_day(folder: Path) -> None:

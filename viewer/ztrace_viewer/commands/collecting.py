@@ -76,6 +76,14 @@ def _limit_options(function: _F) -> _F:
     return keep(max_size(function))
 
 
+def _group_option(function: _F) -> _F:
+    return click.option(
+        "--group-readable",
+        is_flag=True,
+        help="Let the group of the database file read it; by default only its owner can.",
+    )(function)
+
+
 def _listen_options(default: str | None) -> Callable[[_F], _F]:
     """Add the addresses of the OTLP listeners, of which only HTTP has a default."""
 
@@ -130,6 +138,7 @@ class _Given(TypedDict):
     adopt: Path | None
     keep_ns: int | None
     max_bytes: int | None
+    group_readable: bool
     otlp_http: str | None
     otlp_grpc: str | None
     otlp: tuple[str, ...]
@@ -143,6 +152,7 @@ class _Given(TypedDict):
 @_keys_option
 @_adopt_option
 @_limit_options
+@_group_option
 @_listen_options(DEFAULT_OTLP_HTTP)
 @_sending_options
 @database_option
@@ -178,6 +188,7 @@ def up(web_listen: str, no_web: bool, **given: Unpack[_Given]) -> None:
 @_keys_option
 @_adopt_option
 @_limit_options
+@_group_option
 @_listen_options(None)
 @_sending_options
 @database_option
@@ -202,6 +213,7 @@ def _collect(given: _Given, web: Address | None = None) -> None:
     from ztrace_collector.receiving.keys import KeyFolder
     from ztrace_collector.service import Options
     from ztrace_collector.service import collect as run
+    from ztrace_collector.storing.places import GROUP_MODE, OWN_MODE
     from ztrace_collector.storing.retention import Limits
     from ztrace_viewer.terminal.progress import CollectorProgress
     from ztrace_viewer.web.beside import Beside
@@ -247,6 +259,7 @@ def _collect(given: _Given, web: Address | None = None) -> None:
                 companions=[listen] if web is None else [listen, show],
                 destinations=destinations,
                 sends_unfinished=given["otlp_unfinished"],
+                mode=GROUP_MODE if given["group_readable"] else OWN_MODE,
             ),
             ready=announce,
         )

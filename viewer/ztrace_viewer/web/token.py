@@ -7,11 +7,11 @@ only. A person gets it with the page's URL; a program is given it once.
 import os
 import re
 import secrets
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 from ztrace.errors import SettingsError
+from ztrace.process.owners import is_trusted, name_user
 from ztrace_collector.files import write_whole
 from ztrace_viewer.interrupts import ignored
 
@@ -61,10 +61,15 @@ def _make(path: Path) -> str:
 
 
 def _read(path: Path) -> str:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with open(descriptor, errors="replace") as file:
-        mode = os.fstat(descriptor).st_mode
-        if stat.S_IMODE(mode) & 0o077:
+        status = os.fstat(descriptor)
+        if not is_trusted(status.st_uid):
+            raise SettingsError(
+                f"{path} belongs to another user, {name_user(status.st_uid)}",
+                hint=f"run as that user, or give another token as {TOKEN_VARIABLE}",
+            )
+        if status.st_mode & 0o077:
             raise SettingsError(f"{path} can be read by others", hint=f"chmod 600 {path}")
         token = file.read(1024).strip()
     if not _TOKEN.fullmatch(token):
