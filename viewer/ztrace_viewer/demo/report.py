@@ -99,7 +99,7 @@ class _Report:
         write(self._screen, Text(), title)
         trace = shorten_traces(self._db, [group["trace_id"]])[group["trace_id"]]
         error = short_ids[group["group"]]
-        for command in ("slow", f"show {trace}", f"error {error}", "stats", "status"):
+        for command in ("slow", f"show {trace}", f"error {error}", "profile", "stats", "status"):
             self._say(Text(f"  {self._complete(command)}"))
 
     def _complete(self, command: str) -> str:
