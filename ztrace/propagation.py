@@ -77,7 +77,7 @@ def parse_traceparent(traceparent: object, tracestate: object = None) -> SpanCon
     trace_id, span_id = raw[1:17], raw[17:25]
     if trace_id == _NO_TRACE_ID or span_id == _NO_SPAN_ID:
         return None
-    state = _cut_state(tracestate) if isinstance(tracestate, str) else ""
+    state = _cut_state(tracestate) if tracestate and isinstance(tracestate, str) else ""
     return SpanContext(trace_id, span_id, (raw[25] & 3, state))
 
 

@@ -180,9 +180,12 @@ def _wrap_parse_response(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _read_reply(response: Any, call: _Call) -> None:
     try:
-        getheader = getattr(response, "getheader", None)
-        reply = None if getheader is None else getheader(REPLY_KEY)
-        call.reply = reply if type(reply) is str else None
+        headers = getattr(response, "headers", None)
+        if headers is None:
+            return  # A transport of the program's own has another kind of response.
+        for name, text in headers.raw_items():  # `getheader` would parse each header that it compares.
+            if name.lower() == REPLY_KEY:
+                call.reply = text
     except Exception:
         diagnostics.contain("xmlrpc")
 
