@@ -12,6 +12,9 @@ from ztrace_viewer.queries.profile import read_profile
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.terminal.saying import write_out
 
+#: Formats of files, which have all paths.
+_FILES = ("svg", "html", "collapsed", "speedscope")
+
 
 @click.command()
 @click.argument("root", metavar="[SERVICE.METHOD]", required=False)
@@ -23,11 +26,11 @@ from ztrace_viewer.terminal.saying import write_out
 @click.option(
     "--format",
     "format_name",
-    type=click.Choice(["text", "json", "collapsed", "speedscope"]),
+    type=click.Choice(["text", "json", *_FILES]),
     default="text",
     show_default=True,
     metavar="NAME",
-    help="text, json, or for flame graphs collapsed or speedscope.",
+    help="text, json; svg or html for a picture; collapsed or speedscope for other programs.",
 )
 @json_option
 def profile(
@@ -51,9 +54,9 @@ def profile(
     \b
     Example:
       ztrace profile front.checkout --since 1h
-      ztrace profile --format speedscope > shop.speedscope.json
+      ztrace profile --format html > shop.html
     """
-    most = None if everything or format_name in ("collapsed", "speedscope") else limit
+    most = None if everything or format_name in _FILES else limit
     with open_database(database) as db:
         document = read_profile(db, root, Selection(since, until, service), most, time.time_ns())
     if as_json or format_name == "json":
@@ -61,10 +64,9 @@ def profile(
     if not document["paths"]:
         end_with_nothing("no call trees")
     if format_name != "text":
-        from ztrace_viewer.export.paths import write_collapsed, write_speedscope
+        from ztrace_viewer.export.profiles import WRITERS
 
-        write_profile = write_collapsed if format_name == "collapsed" else write_speedscope
-        return write_out(write_profile(document))
+        return write_out(WRITERS[format_name](document))
     from ztrace_viewer.render.profile import draw_profile
     from ztrace_viewer.terminal.screen import open_screen, write
 
