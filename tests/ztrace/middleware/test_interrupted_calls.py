@@ -94,7 +94,7 @@ def test_zmq(recorder: Recorder, counts: dict[str, int], event: str, kinds: tupl
 @pytest.mark.parametrize("event", EVENTS)
 def test_rpyc(recorder: Recorder, counts: dict[str, int], event: str) -> None:
     """An interrupted call of rpyc leaves no span open, and the connection goes on."""
-    with connected() as connection:
+    with connected(sync_request_timeout=3) as connection:
         connection.root.echo(0)
         wait_for(lambda: not recorder.register)
         recorder.queue.clear()
