@@ -95,6 +95,7 @@ class StatusDocument(TypedDict):
     spans_lost: int
     spans_elsewhere: int
     spans_waiting: int
+    spans_unsettled: int
     unfinished: int
     unfinished_running: int
     unfinished_ended: int

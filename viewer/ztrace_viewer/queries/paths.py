@@ -4,7 +4,7 @@ import sqlite3
 from typing import NamedTuple
 
 from ztrace.errors import NotFoundError, SettingsError
-from ztrace_collector.layout import HOUR_NS, MINUTE_NS, PATH_MINUTES_NS, RESOLUTIONS_S, SECOND_NS
+from ztrace_collector.layout import HOUR_NS, MINUTE_NS, PATH_MINUTES_NS, RESOLUTIONS_S, SECOND_NS, SETTLED
 from ztrace_viewer.documents.profile import PathStep
 from ztrace_viewer.queries.names import read_methods
 from ztrace_viewer.queries.rows import name_columns, read, read_one
@@ -133,3 +133,15 @@ def bound_time(
 
 def _unit_ns(moment_ns: int, now_ns: int) -> int:
     return MINUTE_NS if moment_ns >= now_ns - PATH_MINUTES_NS else HOUR_NS
+
+
+def count_unsettled(db: sqlite3.Connection) -> int:
+    """Return the number of spans that have arrived since the last one up to which all are counted."""
+    (last,) = db.execute("SELECT coalesce(max(id), 0) FROM spans").fetchone()
+    return max(0, int(last) - read_settling(db, SETTLED))
+
+
+def read_settling(db: sqlite3.Connection, name: str) -> int:
+    """Return a value of ``settling``."""
+    row = db.execute("SELECT value FROM settling WHERE name = ?", (name,)).fetchone()
+    return 0 if row is None else int(row[0])

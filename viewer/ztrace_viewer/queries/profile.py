@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from ztrace_collector.layout import LEFT_OUT, SETTLED
+from ztrace_collector.layout import LEFT_OUT
 from ztrace_collector.tables.histogram import quantile
 from ztrace_viewer.documents.profile import PathProfile, ProfileDocument
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.queries.figures import split_range
-from ztrace_viewer.queries.paths import Paths, bound_time
+from ztrace_viewer.queries.paths import Paths, bound_time, count_unsettled, read_settling
 from ztrace_viewer.queries.rows import name_columns, read
 from ztrace_viewer.queries.selection import Selection
 
@@ -92,8 +92,8 @@ def read_profile(
         "traces": sum(present[top].root_calls for top in tops),
         "p50_ns": quantile(ordered, 0.50),
         "p95_ns": quantile(ordered, 0.95),
-        "unsettled_spans": _count_unsettled(db),
-        "left_out": _read_settling(db, LEFT_OUT),
+        "unsettled_spans": count_unsettled(db),
+        "left_out": read_settling(db, LEFT_OUT),
         "paths": documents,
     }
 
@@ -121,13 +121,3 @@ def _read_histograms(
             for bucket, count in counts.items() if isinstance(counts, dict) else ():
                 histogram[int(bucket)] += sign * count
     return {path: +histogram for path, histogram in found.items()}
-
-
-def _count_unsettled(db: sqlite3.Connection) -> int:
-    query = "SELECT count(*) FROM spans WHERE id > ?"
-    return int(db.execute(query, (_read_settling(db, SETTLED),)).fetchone()[0])
-
-
-def _read_settling(db: sqlite3.Connection, name: str) -> int:
-    row = db.execute("SELECT value FROM settling WHERE name = ?", (name,)).fetchone()
-    return 0 if row is None else int(row[0])

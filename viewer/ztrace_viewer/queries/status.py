@@ -15,6 +15,7 @@ from ztrace_viewer.documents.status import Refusal, StatusDocument
 from ztrace_viewer.queries.database import read_sizes
 from ztrace_viewer.queries.destinations import read_destinations
 from ztrace_viewer.queries.losses import count_losses, read_losses
+from ztrace_viewer.queries.paths import count_unsettled
 from ztrace_viewer.queries.publishers import read_publishers, read_services, sum_publishers, sum_reasons
 from ztrace_viewer.queries.rows import name_columns, read
 from ztrace_viewer.trees.states import RUNNING, WITH_PROCESS, state_of_span
@@ -78,6 +79,7 @@ def read_status(
         "spans_lost": sums.spans_lost,
         "spans_elsewhere": sums.spans_elsewhere,
         "spans_waiting": sums.spans_waiting,
+        "spans_unsettled": count_unsettled(db),
         "unfinished": states.total(),
         "unfinished_running": states[RUNNING],
         "unfinished_ended": ended,

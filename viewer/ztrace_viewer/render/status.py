@@ -51,6 +51,9 @@ _PUBLISHERS = (
     Column("SEEN", goes=3),
 )
 
+#: Spans that are not counted by path yet, from which on that is told: those of some seconds are usual.
+_BEHIND = 20_000
+
 
 def draw_status(
     document: StatusDocument, width: int, now_ns: int, limit: int | None = None, skip: int = 0
@@ -74,6 +77,8 @@ def draw_status(
         yield _fact("in flight", plural(document["spans_waiting"], "span"), "yellow")
     if document["spans_elsewhere"]:
         yield _fact("elsewhere", f"{plural(document['spans_elsewhere'], 'span')}, before this file existed")
+    if document["spans_unsettled"] > _BEHIND:
+        yield _fact("behind", f"{document['spans_unsettled']:,} spans are not in profiles yet", "yellow")
     yield _fact("unfinished", _tell_unfinished(document))
     size = format_size(document["database_bytes"])
     log_bytes = document["log_bytes"]
