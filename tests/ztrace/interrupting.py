@@ -48,13 +48,16 @@ class Interrupter:
                 return None
             frame.f_trace_opcodes, frame.f_trace_lines = self._event == "opcode", self._event == "line"
         elif event == self._event:
-            self._left -= 1
-            if self._left < 0:
-                self.raised = True
-                self.place = f"{frame.f_code.co_qualname}:{frame.f_lineno}"
-                self.greenlet = getcurrent()
-                raise self._error
+            self._count(frame)
         return self
+
+    def _count(self, frame: FrameType) -> None:
+        self._left -= 1
+        if self._left < 0:
+            self.raised = True
+            self.place = f"{frame.f_code.co_qualname}:{frame.f_lineno}"
+            self.greenlet = getcurrent()
+            raise self._error
 
     @contextmanager
     def tracing(self) -> Iterator[None]:
@@ -66,6 +69,33 @@ class Interrupter:
             yield
         finally:
             sys.settrace(before)
+
+
+#: Events of a profile function that are where signals are handled: at the entry of a function, and after a
+#: call into C. Python 3.11 tells of a call before the entry, where no ``try`` statement applies.
+BOUNDARIES = ("call", "c_return") if sys.version_info >= (3, 12) else ("c_return",)
+
+
+class BoundaryInterrupter(Interrupter):
+    """Profile function that raises within ztrace's code, where signals are handled."""
+
+    def __init__(self, number: int, error: type[BaseException]) -> None:
+        super().__init__("boundary", number, error)
+
+    def __call__(self, frame: FrameType, event: str, _: object) -> None:
+        """Raise if it is the event."""
+        if event in BOUNDARIES and frame.f_code.co_filename.startswith(FOLDER):
+            self._count(frame)
+
+    @contextmanager
+    def tracing(self) -> Iterator[None]:
+        """Profile the block."""
+        before = sys.getprofile()
+        sys.setprofile(self)
+        try:
+            yield
+        finally:
+            sys.setprofile(before)
 
 
 def interrupt(scenario: Callable[[], object], interrupter: Interrupter) -> BaseException | None:

@@ -141,8 +141,10 @@ def _wrap(
                         take_off_frame(thrown, alone=True)
                         step, sent = steps.athrow, thrown
             except BaseException as exception:
-                take_off_frame(exception)
-                traced.end(exception)
+                try:
+                    take_off_frame(exception)
+                finally:
+                    traced.end(exception)
                 raise
             traced.end()
 
@@ -176,8 +178,10 @@ def _wrap(
                         take_off_frame(thrown, alone=True)
                         step, sent = steps.throw, thrown
             except BaseException as exception:
-                take_off_frame(exception)
-                traced.end(exception)
+                try:
+                    take_off_frame(exception)
+                finally:
+                    traced.end(exception)
                 raise
             traced.end()
             return result
@@ -208,16 +212,18 @@ def _wrap(
             try:
                 traced.start()
                 result = function(*args, **kwargs)
+                if traced.ended or type(result) is not CoroutineType:
+                    traced.end()
+                    return result
+                make_current(before)
+                return _outlast(result, traced)
             except BaseException as exception:
-                take_off_frame(exception)
-                traced.end(exception)
+                try:
+                    take_off_frame(exception)
+                finally:
+                    traced.end(exception)
                 take_off_frame(exception, alone=True)
                 raise
-            if traced.ended or type(result) is not CoroutineType:
-                traced.end()
-                return result
-            make_current(before)
-            return _outlast(result, traced)
 
         return call_for_coroutine
 
@@ -241,18 +247,20 @@ def _outlast(result: Coroutine[Any, Any, Any], traced: Span) -> Coroutine[Any, A
 
     async def coroutine() -> Any:
         before = get_current()
-        make_current(traced)
         try:
+            make_current(traced)
             return await result
         except BaseException as exception:
-            take_off_frame(exception)
-            traced.end(exception)
+            try:
+                take_off_frame(exception)
+            finally:
+                traced.end(exception)
             raise
         finally:
             traced.end()
             make_current(before)
 
-    def close() -> None:  # Closed before its first step, the coroutine runs none of its code.
+    def close() -> None:  # Closed or interrupted before its first step, it runs none of its code.
         result.close()
         traced.end()
 
