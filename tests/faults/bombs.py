@@ -76,6 +76,15 @@ BOMBS: Mapping[str, Callable[[], Bomb]] = {
     ),
     "JSON, a number": lambda: _json(b'{"a":' + b"1" * _JSON + b"}"),
     "JSON, a wide text": lambda: _json('{"a":"\N{SNOWMAN}\N{PILE OF POO}'.encode() + b"x" * _JSON + b'"}'),
+    "JSON, values of wrong types": lambda: _json(
+        b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"attributes":['
+        + b'{"value":1},' * 120_000
+        + b"{}]}]}]}]}"
+    ),
+    "JSON, spans of wrong types": lambda: _json(
+        b'{"resourceSpans":[{"scopeSpans":[{"spans":[' + b"7," * 240_000 + b"{}]}]}]}"
+    ),
+    "texts that are not UTF-8": lambda: _protobuf(_of_span(_field(5, b"\xff"))),
     "zeros": lambda: _protobuf(bytes(256 << 20)),
     "members": lambda: Bomb(gzip.compress(b"") * 50_000),
     "zlib in zlib": lambda: Bomb(zlib.compress(zlib.compress(bytes(64 << 20))), coding="deflate"),

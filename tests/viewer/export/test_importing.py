@@ -158,6 +158,10 @@ BAD: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: b'{"a": 1}',
         "line 1: has no spans of OTLP, of Jaeger's or of Zipkin's; it has a",
     ),
+    "Jaeger's error": (
+        lambda: b'{"data": null, "errors": [{"code": 404, "msg": "trace not found"}]}',
+        "is an error of Jaeger's, {'code': 404, 'msg': 'trace not found'}; download the trace again",
+    ),
     "Chrome's": (lambda: b'{"traceEvents": []}', "is Chrome's trace format"),
     "Zipkin's first version": (
         lambda: b'[{"traceId": "1", "id": "1", "binaryAnnotations": []}]',

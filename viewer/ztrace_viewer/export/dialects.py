@@ -9,7 +9,7 @@ from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from ztrace.errors import OtlpError
+from ztrace.errors import OtlpError, quote
 from ztrace_collector.otlp.mapping.json_form import REQUEST_FIELDS, read_request
 from ztrace_collector.refusals import Note
 from ztrace_viewer.export import zipkin_reading
@@ -91,8 +91,12 @@ def _explain(content: Mapping[str, Any]) -> NoSpans:
     for signal, names in _SIGNALS.items():
         if any(field in content for field in names):
             return NoSpans(signal, f"has {signal}, and no spans")
+    if isinstance(content.get("errors"), list) and content["errors"]:
+        return NoSpans(
+            "other", f"is an error of Jaeger's, {quote(content['errors'][0])}; download the trace again"
+        )
     for field, what in _OTHERS.items():
         if field in content:
             return NoSpans("other", what)
-    fields = ", ".join(ascii(key[:40])[1:-1] for key in sorted(content)[:5])
+    fields = ", ".join(quote(key)[1:-1] for key in sorted(content)[:5])
     return NoSpans("other", f"has no spans of OTLP, of Jaeger's or of Zipkin's; it has {fields or 'nothing'}")

@@ -110,8 +110,12 @@ class Intake:
             outcomes.append(Outcome(0, 0, {OTLP_OVERSIZED: 1}))
             self.note(OTLP_OVERSIZED, f"a span of more than {MAX_SPAN_BYTES >> 20} MiB")
 
+        def note(reason: str, detail: str, count: int = 1) -> None:
+            deadline.remaining_s()  # Correcting a request takes longer than parsing it.
+            self.note(reason, detail, count)
+
         try:
-            yield from _parse(body, deadline, held, leave_out, self.note)
+            yield from _parse(body, deadline, held, leave_out, note)
         except (OtlpError, Busy, MemoryError):
             raise
         except Exception as error:
