@@ -13,6 +13,7 @@ from typing import Any
 from ztrace import diagnostics
 from ztrace.errors import SettingsError, quote
 from ztrace.records import MAX_CODE, ExceptionRecord, FrameRecord
+from ztrace.scrubbing.calls import scrub_calls
 from ztrace.scrubbing.literals import scrub_line
 from ztrace.scrubbing.names import Names
 from ztrace.scrubbing.pairs import SCRUBBED, SIGNS, scrub_pairs
@@ -34,8 +35,13 @@ class Rules:
         self._names = Names(keys)
         self._further = tuple(values)
         pairs = Kind((SIGNS, self._names.stems), self._scrub_pairs)
-        self._kinds = (*KINDS, pairs)
-        self._code_kinds = (*KINDS, Kind((SIGNS, self._names.stems), self._scrub_literals))
+        calls = Kind((("(", "["), ("'", '"'), self._names.stems), self._scrub_calls)
+        self._kinds = (*KINDS, calls, pairs)
+        self._code_kinds = (
+            *KINDS,
+            calls._replace(scrub=self._scrub_called_literals),
+            pairs._replace(scrub=self._scrub_literals),
+        )
         self._known: set[str] = set()
         self._known_code: dict[str, str] = {}
         #: Frame records without a secret by address; they are kept alive, and the agent shares one per frame.
@@ -187,6 +193,12 @@ class Rules:
 
     def _scrub_pairs(self, text: str) -> str:
         return scrub_pairs(text, self._names.are_secret)
+
+    def _scrub_calls(self, text: str) -> str:
+        return scrub_calls(text, self._names.are_secret)
+
+    def _scrub_called_literals(self, text: str) -> str:
+        return scrub_calls(text, self._names.are_secret, literals=True)
 
     def _scrub_literals(self, text: str) -> str:
         return scrub_pairs(text, self._names.are_secret, literals=True)
