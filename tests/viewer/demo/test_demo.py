@@ -34,7 +34,7 @@ MARKER = "DEMO_TEST_MARKER"
 #: Width of the screen in columns.
 WIDTH = "120"
 #: Processes that a demo starts.
-CHILDREN = {"collector", "front", "orders", "billing", "stock", "mail", "shopper"}
+CHILDREN = {"collector", "front", "orders", "billing", "stock", "mail", "loyalty", "shopper"}
 
 needs_proc = pytest.mark.skipif(
     not Path("/proc/self/environ").exists(), reason="looks for processes in /proc"
@@ -179,7 +179,13 @@ def test_the_slow_tree_shows_what_is_slow(finished: Finished, db: sqlite3.Connec
     (supplier,) = [span for span in spans if span["name"] == "ask supplier"]
     assert (supplier["self_ns"] or 0) > (slowest["duration_ns"] or 0) / 4
     assert sum((span["name"], span["kind"]) == ("price", "server") for span in spans) > 10
-    assert {span["kind"] for span in spans if span["name"] == "confirm"} == {"producer", "consumer"}
+    steps = [(span["service"], span["kind"]) for span in spans if span["name"] in ("confirm", "add_points")]
+    assert steps == [
+        ("orders", "producer"),
+        ("mail", "consumer"),
+        ("mail", "client"),
+        ("loyalty", "server"),
+    ]
     assert f"trace {slowest['trace_id']}  shopper.buy" in finished.output
     assert "stock.ask supplier" in finished.output
     assert "more like this" in finished.output
@@ -333,10 +339,11 @@ def test_a_foreign_file_is_refused_with_the_collectors_line(tmp_path: Path) -> N
         assert list(demo.temporary.iterdir()) == []
 
 
-def test_without_its_libraries_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("missing", ["zerorpc", "rpyc"])
+def test_without_its_libraries_it_says_what_to_install(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A missing library is reported before a process starts."""
     from ztrace_viewer import demo
 
-    monkeypatch.setattr(demo, "find_spec", lambda name: None)
-    with pytest.raises(ZtraceError, match=r"pip install 'ztrace\[demo\]'"):
+    monkeypatch.setattr(demo, "find_spec", lambda name: name != missing)
+    with pytest.raises(ZtraceError, match=rf"{missing} is not installed; pip install 'ztrace\[demo\]'"):
         demo.run(1, None)

@@ -156,6 +156,18 @@ def record_of_kind(span: Span) -> object:
     return span.exception[1]
 
 
+def test_a_socket_carries_whenever_the_program_asks(sockets: Sockets, recorder: Recorder) -> None:
+    """A socket may be named before it connects: the program uses it, and not ztrace."""
+    pull, endpoint = sockets.bind(zmq.PULL)
+    push = ztrace.carry(sockets.make(zmq.PUSH), name="resize")
+    push.connect(endpoint)
+    push.send(b"image")
+    pull.recv()
+    pull.close()
+    sent, received = recorder.spans
+    assert (sent.name, received.name, received.parent_id) == ("resize", "resize", sent.span_id)
+
+
 def test_an_error_handled_before_is_not_the_replys(sockets: Sockets, recorder: Recorder) -> None:
     """A server whose whole loop runs in an `except` clause has no error in every reply."""
     rep, req = sockets.pair(zmq.REP, zmq.REQ)

@@ -2,7 +2,11 @@
 
 Read `shop` first, which has ordinary services, and then `service`, which has the lines that trace them.
 
-    shop         the five services
+    shop         four services on zerorpc
+    mail         service on raw ZeroMQ, with a pool of threads
+    loyalty      service on rpyc
+    service on raw ZeroMQ, with a pool of threads
+    courier      service on rpyc
     service      process of one service
     shopper      process of the customers
     collector    process that stores the spans of all others
@@ -17,7 +21,7 @@ from pathlib import Path
 from ztrace.errors import ZtraceError
 
 #: Packages that the extra ``demo`` installs; the first one missing is reported before anything starts.
-NEEDED = ("zerorpc", "gevent", "sqlite_utils", "rich")
+NEEDED = ("zerorpc", "gevent", "rpyc", "sqlite_utils", "rich")
 
 
 def run(seconds: float, database: Path | None) -> None:

@@ -1,31 +1,57 @@
 """Process of one service: ``python -m ztrace_viewer.demo.service NAME COLLECTOR FOLDER``.
 
-One idea: tracing takes `configure` and `instrument`, and nothing else in here.
+One idea: tracing takes `configure` and `instrument`, and nothing else in here. Each process imports the
+libraries of its service alone.
 """
 
 import sys
-
-import gevent
-import zerorpc
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import ztrace
 from ztrace_viewer import lifeline
-from ztrace_viewer.demo.shop import AddressOf, Billing, Front, Mail, Orders, Stock
+
+if TYPE_CHECKING:
+    import zerorpc
 
 
-def serve(name: str, address_of: AddressOf) -> None:
+def serve(name: str, folder: str) -> None:
     """Run a service until the demo ends."""
+    match name:
+        case "mail":
+            from ztrace_viewer.demo import mail
+
+            mail.serve(f"ipc://{folder}/mail", f"{folder}/loyalty", _report_ready)
+        case "loyalty":
+            from ztrace_viewer.demo import loyalty
+
+            loyalty.serve(f"{folder}/loyalty", _report_ready)
+        case _:
+            _serve_zerorpc(name, lambda service: f"ipc://{folder}/{service}")
+
+
+def _report_ready(stop: Callable[[], None]) -> None:
+    lifeline.hold(stop)
+    lifeline.report_ready()
+
+
+def _serve_zerorpc(name: str, address_of: Callable[[str], str]) -> None:
+    import gevent
+
     server = _make_server(name, address_of)
     server.bind(address_of(name))
     hub = gevent.get_hub()
     stopper = hub.loop.async_()
     stopper.start(gevent.spawn, server.stop)
-    lifeline.hold(stopper.send)
-    lifeline.report_ready()
+    _report_ready(stopper.send)
     server.run()
 
 
-def _make_server(name: str, address_of: AddressOf) -> "zerorpc.Server | zerorpc.Puller":
+def _make_server(name: str, address_of: Callable[[str], str]) -> "zerorpc.Server":
+    import zerorpc
+
+    from ztrace_viewer.demo.shop import Billing, Front, Orders, Stock
+
     match name:
         case "front":
             return zerorpc.Server(Front(address_of))
@@ -35,8 +61,6 @@ def _make_server(name: str, address_of: AddressOf) -> "zerorpc.Server | zerorpc.
             return zerorpc.Server(Billing())
         case "stock":
             return zerorpc.Server(Stock())
-        case "mail":
-            return zerorpc.Puller(Mail())
     raise ValueError(f"there is no service {name}")
 
 
@@ -44,8 +68,8 @@ def main() -> None:
     """Trace this process, and run its service."""
     name, collector, folder = sys.argv[1:]
     ztrace.configure(service=name, endpoint=collector)
-    ztrace.instrument("zerorpc")
-    serve(name, lambda service: f"ipc://{folder}/{service}")
+    ztrace.instrument()
+    serve(name, folder)
 
 
 if __name__ == "__main__":

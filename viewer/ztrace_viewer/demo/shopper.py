@@ -92,7 +92,7 @@ def main() -> None:
     collector, folder, seconds = sys.argv[1:]
     lifeline.hold()
     ztrace.configure(service="shopper", endpoint=collector)
-    ztrace.instrument("zerorpc")
+    ztrace.instrument()
     front = zerorpc.Client(f"ipc://{folder}/front")
     visits = plan_visits()
     end_s = time.monotonic() + float(seconds)

@@ -30,8 +30,10 @@ KEY = "_ztrace"
 _SNDMORE, _RCVMORE, _NOBLOCK = int(zmq.SNDMORE), int(zmq.RCVMORE), int(zmq.NOBLOCK)
 #: Packages whose sockets are left alone: ztrace's own, and those of libraries with a middleware of their own.
 EXEMPT_PACKAGES = frozenset(("ztrace", "ztrace_collector", "ztrace_viewer", "zerorpc"))
-#: Modules of pyzmq through which a program uses its sockets; sockets of its other modules are its own.
-_INTERFACES = ("zmq.sugar", "zmq.green", "zmq._future", "zmq.asyncio", "zmq.eventloop", __package__)
+#: Programs of ztrace's that are traced like a user's: the services of ``ztrace demo``.
+_DEMO = "ztrace_viewer.demo."
+#: Modules through which a program uses its sockets; sockets of pyzmq's other modules are its own.
+_INTERFACES = ("zmq.sugar", "zmq.green", "zmq._future", "zmq.asyncio", "zmq.eventloop", "ztrace.middleware")
 
 _KINDS = {zmq.REQ: Requests, zmq.REP: Replies}
 _MESSAGES = (zmq.PUSH, zmq.PULL, zmq.PUB, zmq.SUB, zmq.XPUB, zmq.XSUB, zmq.DEALER, zmq.ROUTER, zmq.PAIR)
@@ -75,7 +77,7 @@ def _is_exempt() -> bool:
         name = dict.get(frame.f_globals, "__name__")
         if type(name) is str and not name.startswith(_INTERFACES):
             package = name.partition(".")[0]
-            return package in EXEMPT_PACKAGES or package == "zmq"
+            return (package in EXEMPT_PACKAGES and not name.startswith(_DEMO)) or package == "zmq"
         frame = frame.f_back
     return False
 
