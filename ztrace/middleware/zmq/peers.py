@@ -35,6 +35,15 @@ def announce(socket: Any) -> None:
     BackendSocket.set(socket, _METADATA, f"{_PROPERTY}:{_VALUE}".encode())
 
 
+class _Monitor(BackendSocket):
+    """Reading end of a socket's monitor, closed when it is freed: an open one would hold up the end of the
+    program's context.
+    """
+
+    def __del__(self) -> None:
+        self.close(0)
+
+
 class Peer:
     """Knowledge about the one peer of a socket.
 
@@ -105,7 +114,7 @@ class Peer:
             self.give_up(socket)
             return
         _monitored += 1
-        self._monitor = monitor = BackendSocket(socket.context, zmq.PAIR)
+        self._monitor = monitor = _Monitor(socket.context, zmq.PAIR)
         monitor.set(zmq.RCVHWM, 0)  # A full queue would block the I/O thread as well.
         address = f"inproc://ztrace-{os.getpid()}-{next(_numbers)}"
         monitor.connect(address)  # Before there is anything to connect to, and any event.
