@@ -1,7 +1,7 @@
 """Process whose calls are interrupted in ztrace's code: ``python -m …zerorpc.interrupted STEP EVENT``.
 
-Each scenario is interrupted at every STEPth line or instruction that it runs. Prints one JSON object: by
-scenario, how many places were tried, and what was found wrong, by place.
+Each scenario is interrupted at every STEPth line, or boundary between functions, that it passes. Prints one
+JSON object: by scenario, how many places were tried, and what was found wrong, by place.
 """
 
 import json
@@ -14,7 +14,7 @@ import gevent
 import zerorpc
 
 import ztrace
-from tests.ztrace.interrupting import Interrupter, Limit, interrupt
+from tests.ztrace.interrupting import BoundaryInterrupter, Interrupter, Limit, interrupt
 from tests.ztrace.middleware.zerorpc.alone import Desk, memory
 from ztrace import diagnostics, spans
 from ztrace.context import get_current, make_current
@@ -101,7 +101,9 @@ def run(context: Any, work: Callable[[Desk], object], step: int, event: str) -> 
         ].ready():  # The puller of before has died of an exception, as it would without ztrace.
             desk.close()
             desk = open_desk(context)
-        interrupter = Interrupter(event, number, Limit)
+        interrupter = (
+            BoundaryInterrupter(number, Limit) if event == "boundary" else Interrupter(event, number, Limit)
+        )
         found = check(desk, work, interrupter)
         if found:
             wrong[f"{number} {interrupter.place}"] = found
