@@ -5,7 +5,7 @@ The full list is in docs/reference/settings.md.
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ztrace.addresses import DEFAULT_ENDPOINT, can_connect
@@ -125,7 +125,7 @@ def read_settings(
         window_bytes=number("ZTRACE_WINDOW_BYTES", window_bytes),
         batch_spans=number("ZTRACE_BATCH_SPANS", batch_spans),
         linger_s=number("ZTRACE_LINGER_MS", linger_ms) / 1000,
-        spool=os.path.abspath(os.fspath(folder)) if folder else None,
+        spool=_read_folder(folder),
         spool_bytes=number("ZTRACE_SPOOL_BYTES", spool_bytes),
         key=enrolment,
         scrub=_read_rules(scrub_keys, scrub_values, environ),
@@ -145,9 +145,19 @@ def _read_frames(which: str | None) -> bool:
     return which == "all"
 
 
+def _read_folder(path: object) -> str | None:
+    if not path:
+        return None
+    if not isinstance(path, (str, os.PathLike)) or not isinstance(os.fspath(path), str):
+        raise SettingsError(f"the spool is {quote(path)}", hint="give the path of a folder")
+    return os.path.abspath(os.fspath(path))
+
+
 def _read_key(text: str | None, service: str | None) -> "Enrolment | None":
     if not text:
         return None
+    if not isinstance(text, str):  # Its value is a secret, and not repeated.
+        raise SettingsError("the key is no text", hint="give the text that 'ztrace keys add SERVICE' prints")
     from ztrace.enrolment import Enrolment  # Most programs have no key.
 
     enrolment = Enrolment.parse(text)
@@ -162,6 +172,7 @@ def _read_key(text: str | None, service: str | None) -> "Enrolment | None":
 def _read_rules(keys: Sequence[str], values: Sequence[str], environ: Mapping[str, str]) -> "Rules | None":
     from ztrace.scrubbing.rules import make_rules  # A disabled process does not need its patterns.
 
+    keys, values = _read_texts("scrub_keys", keys), _read_texts("scrub_values", values)
     further = [key.strip() for key in environ.get("ZTRACE_SCRUB_KEYS", "").split(",")]
     pattern = environ.get("ZTRACE_SCRUB_VALUES")
     return make_rules(
@@ -169,6 +180,17 @@ def _read_rules(keys: Sequence[str], values: Sequence[str], environ: Mapping[str
         [*values, *([pattern] if pattern else [])],
         enabled=environ.get("ZTRACE_SCRUB", "1").lower() not in _OFF[1:],
     )
+
+
+def _read_texts(name: str, given: object) -> list[str]:
+    """Return a list of texts; a single text, whose letters no caller means, is a list of one."""
+    if given is None or isinstance(given, str):
+        return [given] if given else []
+    texts = list(given) if isinstance(given, Iterable) else [given]
+    kept = [text for text in texts if isinstance(text, str)]
+    if len(kept) < len(texts):
+        raise SettingsError(f"{name} is {quote(given)}", hint="give a list of str")
+    return kept
 
 
 def _read_number(variable: str, value: object) -> int:

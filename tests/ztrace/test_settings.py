@@ -1,5 +1,6 @@
 """Settings: precedence of arguments, environment and defaults; an invalid one disables tracing only."""
 
+import inspect
 import socket
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 import ztrace
 from tests.ztrace.waiting import wait_for
-from ztrace import agent, spans
+from ztrace import agent, diagnostics, spans
 from ztrace.addresses import DEFAULT_ENDPOINT
 from ztrace.enrolment import Enrolment
 from ztrace.errors import SettingsError
@@ -278,3 +279,37 @@ def test_no_instrumentation_is_asked_for_what_does_not_exist(
     assert "cannot trace 'zerorcp': supported are zerorpc, " in logged.getMessage()
     assert set(LIBRARIES) == set(logged.getMessage().partition("supported are ")[2].split(", "))
     assert counts == {}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [5, 1.5, b"x", object(), [5], {"a": 1}, "\0", "x" * 5000, float("nan"), 10**30],
+    ids=["int", "float", "bytes", "object", "list", "dict", "zero", "long", "nan", "large"],
+)
+@pytest.mark.parametrize("name", list(inspect.signature(ztrace.configure).parameters))
+def test_a_wrong_argument_is_no_failure_of_ztrace(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str, value: Any
+) -> None:
+    """An argument of another type is told in one line, without its whole value, or is used."""
+    monkeypatch.setattr(agent, "open_publisher", lambda settings: None)
+    monkeypatch.setattr(spans, "publisher", None)
+    before = dict(diagnostics.counts)
+    ztrace.configure(**{"service": "shop", name: value})
+    assert diagnostics.counts == before
+    for record in caplog.records:
+        assert not record.exc_info
+        assert len(record.getMessage()) < 400
+
+
+def test_a_key_of_another_type_is_not_repeated() -> None:
+    """The value of a key is a secret whatever its type."""
+    with pytest.raises(SettingsError) as caught:
+        read_settings(key=b"ztrace1.secret")  # type: ignore[arg-type]
+    assert "secret" not in str(caught.value).replace("secrets", "")
+
+
+def test_one_secret_name_is_a_list_of_one() -> None:
+    """A text in place of a list is one name, and None is none."""
+    one = read_settings(scrub_keys="badge", scrub_values=None)  # type: ignore[arg-type]
+    assert one.scrub is not None
+    assert one.scrub.scrub_attributes({"badge": "4711", "b": "x"}) == {"badge": "[scrubbed]", "b": "x"}
