@@ -3,12 +3,14 @@
 import ast
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ztrace import settings
+import ztrace
+from ztrace import diagnostics, settings
 from ztrace.errors import MAX_MESSAGE, MAX_QUOTED, SettingsError, ZtraceError, quote
 
 ROOT = Path(__file__).parents[2]
@@ -75,3 +77,20 @@ def test_no_message_repeats_a_value_whole(file: Path) -> None:
         if isinstance(node, ast.FormattedValue) and node.conversion == ord("r"):
             bounded = isinstance(node.value, ast.Subscript) and isinstance(node.value.slice, ast.Slice)
             assert bounded, f"line {node.lineno}: {ast.unparse(node)}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["pyro", "x" * 5000, 5, None, b"zmq", [], {}],
+    ids=["near", "long", "int", "none", "bytes", "list", "dict"],
+)
+def test_a_library_of_no_name_is_no_failure_of_ztrace(name: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """`instrument` tells what it supports in one line, without the whole of what it was given."""
+    before = dict(diagnostics.counts)
+    ztrace.instrument(name)
+    assert diagnostics.counts == before
+    (record,) = caplog.records
+    assert "cannot trace" in record.getMessage()
+    assert "pyro5" in record.getMessage()
+    assert len(record.getMessage()) < 300
+    assert not record.exc_info

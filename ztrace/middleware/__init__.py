@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from ztrace import diagnostics
-from ztrace.errors import quote
+from ztrace.errors import MAX_QUOTED, quote
 from ztrace.libraries import LIBRARIES
 from ztrace.middleware.importing import call_when_imported
 
@@ -26,7 +26,7 @@ def instrument(*libraries: str) -> None:
     """
     for name in libraries or LIBRARIES:
         try:
-            if name not in LIBRARIES:
+            if not isinstance(name, str) or name not in LIBRARIES:
                 diagnostics.warn(_explain_unknown(name))
             elif libraries and not _is_installed(LIBRARIES[name].modules[0]):
                 diagnostics.warn(f"cannot trace {quote(name)}: it is not installed")
@@ -84,8 +84,8 @@ def _is_installed(module: str) -> bool:
     )
 
 
-def _explain_unknown(name: str) -> str:
+def _explain_unknown(name: object) -> str:
     import difflib  # Needed by a mistake only.
 
-    nearest = difflib.get_close_matches(name, LIBRARIES, len(LIBRARIES), 0)
+    nearest = difflib.get_close_matches(str(name)[:MAX_QUOTED], LIBRARIES, len(LIBRARIES), 0)
     return f"cannot trace {quote(name)}: supported are {', '.join(nearest)}"
