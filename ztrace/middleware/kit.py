@@ -11,15 +11,10 @@ from typing import Any
 
 from ztrace import diagnostics
 from ztrace.context import Context, SpanContext, make_current
-from ztrace.exceptions import messages, origins
 from ztrace.lifecycle.parts import set_parts
 from ztrace.middleware.carriers import UNREADABLE
 from ztrace.propagation import parse_traceparent
 from ztrace.spans import CONSUMER, SERVER, Span
-
-#: Keys of a reply: the duration of the served call in ns; of an exception the ``[trace id, span id]`` of its
-#: origin; and its message, where the text of the exception as the caller gets it is a different one.
-DURATION, ORIGIN, MESSAGE = "d", "o", "m"
 
 #: Key of ztrace's own ``traceparent`` in the header of a request that another tracer's is in as well.
 OWN_CONTEXT = "ztrace"
@@ -95,45 +90,3 @@ def new_serving(name: str, kind: int, attributes: dict[str, Any], header: Mappin
         make_current(None)
         links = (parent,) if parent else None
     return new_span(name, kind, attributes, parent, links)
-
-
-def describe_error(span: Span, exception: BaseException, message: str | None = None) -> dict[str, Any]:
-    """Return the reply that tells the caller where an exception originated.
-
-    Args:
-        span: of the served call; it has ended.
-        exception: as it left the method.
-        message: of the exception, if its text will be a different one.
-    """
-    reply: dict[str, Any] = {DURATION: span.reply()}
-    origin = origins.origin_of(exception)
-    if origin is not None:
-        reply[ORIGIN] = list(origin)
-    if message is not None:
-        reply[MESSAGE] = message
-    return reply
-
-
-def take_duration(span: Span, reply: Mapping[str, Any]) -> None:
-    """Subtract the duration of the served call from the caller's own time."""
-    duration_ns = reply.get(DURATION)
-    if type(duration_ns) is int and duration_ns > 0:
-        span.covered_ns += duration_ns
-
-
-def take_origin(span: Span, reply: Mapping[str, Any], exception: BaseException) -> bool:
-    """Mark an exception that stands for a remote one with the origin that the reply names.
-
-    Returns:
-        False if the reply names none: the server is not traced.
-    """
-    message = reply.get(MESSAGE)
-    if type(message) is str:
-        messages.describe(exception, message)
-    origin = reply.get(ORIGIN)
-    if not isinstance(origin, list) or [type(part) for part in origin] != [bytes, bytes]:
-        return False
-    if [len(part) for part in origin] != [16, 8]:
-        return False
-    origins.mark_origin(exception, origin[0], origin[1], span)
-    return True

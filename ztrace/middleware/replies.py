@@ -9,7 +9,8 @@ of ZeroMQ, and follows the message of rpyc and of managers as a trailer:
 in place of a reply, so reading is bounded, and a text that cannot be read is counted and ignored.
 """
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 from ztrace import diagnostics
 from ztrace.context import Context
@@ -28,12 +29,7 @@ UNREADABLE: Final = "peer_reply"
 #: Bytes of a message that are sent as they are: no spaces and separators, which some wires strip or split at.
 _PLAIN = frozenset(b"-_.~:,/()[]'!?@*+<>0123456789" + bytes(range(65, 91)) + bytes(range(97, 123)))
 #: Each byte of a message as it is sent.
-_QUOTED = [
-    chr(byte)
-    if byte < 128 and (chr(byte).isalnum() or chr(byte) in "-_.~:,/()[]'!?@*+<>")
-    else f"%{byte:02X}"
-    for byte in range(256)
-]
+_QUOTED = [chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in range(256)]
 
 
 def reply_text(span: Span, exception: BaseException | None = None, message: str | None = None) -> str:
@@ -54,12 +50,15 @@ def reply_text(span: Span, exception: BaseException | None = None, message: str 
     return text
 
 
-def take_reply(span: Context, text: str | bytes | memoryview | None, exception: object = None) -> bool:
+def take_reply(
+    span: Context, text: str | bytes | memoryview | dict[str, Any] | None, exception: object = None
+) -> bool:
     """Read a reply: subtract the callee's duration from the caller's own time, and mark the exception.
 
     Args:
         span: of the call.
-        text: as it arrived; None and an empty text are no reply.
+        text: as it arrived; None and an empty text are no reply. A map with the same keys is one too: it was
+            the form of zerorpc's replies.
         exception: that is about to be raised for the call, if any.
 
     Returns:
@@ -67,10 +66,8 @@ def take_reply(span: Context, text: str | bytes | memoryview | None, exception: 
     """
     if not text:
         return False
-    # A reply without exception, which most are.
-    if type(text) is bytes and text[2:].isdigit() and text[:2] == b"d=" and len(text) <= _MAX_DIGITS + 2:
-        span.covered_ns += int(text[2:])
-        return False
+    if isinstance(text, dict):
+        return _take_map(span, text, exception)
     try:
         if len(text) > MAX_REPLY:
             raise ValueError("too long")
@@ -89,11 +86,32 @@ def take_reply(span: Context, text: str | bytes | memoryview | None, exception: 
         diagnostics.count(UNREADABLE)
         return False
     span.covered_ns += int(duration)
+    return _mark(span, exception, origin, message)
+
+
+def _take_map(span: Context, reply: dict[str, Any], exception: object) -> bool:
+    duration, origin, message = reply.get("d", 0), reply.get("o"), reply.get("m")
+    if type(duration) is not int or duration < 0 or not (origin is None or _is_origin(origin)):
+        diagnostics.count(UNREADABLE)
+        return False
+    span.covered_ns += duration
+    return _mark(span, exception, origin, message if type(message) is str else None)
+
+
+def _is_origin(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and [type(part) for part in value] == [bytes, bytes]
+        and [len(part) for part in value] == [16, 8]
+    )
+
+
+def _mark(span: Context, exception: object, origin: Sequence[bytes] | None, message: str | None) -> bool:
     if origin is None or not isinstance(exception, BaseException):
         return False
     if message is not None:
         messages.describe(exception, message)
-    origins.mark_origin(exception, *origin, span)
+    origins.mark_origin(exception, origin[0], origin[1], span)
     return True
 
 

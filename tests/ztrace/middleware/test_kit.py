@@ -119,6 +119,30 @@ def test_every_message_comes_back(message: str) -> None:
     assert messages.message_of(raised) == expected[: len(messages.message_of(raised))]
 
 
+def test_a_map_is_a_reply_too(recorder: Recorder) -> None:
+    """The form of zerorpc's former replies is read."""
+    call, raised = start("charge", CLIENT), fail("x")
+    assert replies.take_reply(call, {"d": 5, "o": [b"t" * 16, b"s" * 8], "m": "y"}, raised)
+    assert call.covered_ns == 5
+    assert origins.origin_of(raised) == (b"t" * 16, b"s" * 8)
+    assert messages.message_of(raised) == "y"
+    call.end()
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [{"d": "1"}, {"d": -1}, {"o": [b"t", b"s"]}, {"o": "t" * 49}, {"o": ["t" * 16, "s" * 8]}, {"d": None}],
+)
+def test_a_damaged_map_is_counted(counts: dict[str, int], reply: dict[str, object]) -> None:
+    """A forged map changes nothing."""
+    call, raised = Span(), fail("x")
+    call.covered_ns = 0
+    assert not replies.take_reply(call, reply, raised)
+    assert call.covered_ns == 0
+    assert origins.origin_of(raised) is None
+    assert counts == {replies.UNREADABLE: 1}
+
+
 def test_a_context_comes_back() -> None:
     """A context's text has its ids, flags and tracestate."""
     read = carriers.read_context_text(carriers.context_text(REMOTE))

@@ -32,18 +32,15 @@ from ztrace.context import make_current
 from ztrace.exceptions import messages
 from ztrace.lifecycle.recovery import insist
 from ztrace.middleware.kit import (
-    DURATION,
     OWN_CONTEXT,
-    describe_error,
     read_context,
-    take_duration,
     write_context,
 )
+from ztrace.middleware.replies import reply_text, take_reply
 from ztrace.middleware.zerorpc.calls import (
     REPLY_KEY,
     calling,
     open_calls,
-    read_answer,
     take_remote_error,
     unread_streams,
     wrap_call,
@@ -133,9 +130,10 @@ class ZerorpcMiddleware(Registered):
             if span is None:
                 return
             if reply is not None:
-                answer = read_answer(reply)
-                take_duration(span, answer)
-                if exception is not None:
+                answer = reply.header.get(REPLY_KEY)
+                if exception is None:
+                    take_reply(span, answer)
+                else:
                     take_remote_error(span, exception, answer)
             if exception is not None:
                 return
@@ -159,7 +157,7 @@ class ZerorpcMiddleware(Registered):
         if reply is None:
             end_message(span)
         elif "traceparent" in request.header:
-            reply.header[REPLY_KEY] = {DURATION: span.reply()}
+            reply.header[REPLY_KEY] = reply_text(span)
         else:
             span.reply()
 
@@ -184,7 +182,7 @@ class ZerorpcMiddleware(Registered):
                     # The text of a RemoteError is a whole traceback.
                     remote = issubclass(type(exception), zerorpc.RemoteError)
                     message = messages.message_of(exception) if remote else None
-                    reply.header[REPLY_KEY] = describe_error(span, exception, message)
+                    reply.header[REPLY_KEY] = reply_text(span, exception, message)
             except Exception:
                 diagnostics.contain("zerorpc")
         except BaseException:

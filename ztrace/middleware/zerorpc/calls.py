@@ -20,14 +20,15 @@ from ztrace.context import HOLDS
 from ztrace.exceptions import messages
 from ztrace.exceptions.tracebacks import take_off_frame
 from ztrace.lifecycle.recovery import insist
-from ztrace.middleware.kit import new_span, take_origin
+from ztrace.middleware.kit import new_span
+from ztrace.middleware.replies import take_reply
 from ztrace.middleware.zerorpc.contexts import is_traced
 from ztrace.spans import CLIENT, Span
 
 #: Characters kept of the traceback sent by a server without ztrace; its end is the informative part.
 MAX_REMOTE_TRACEBACK = 4000
 
-#: Key of ztrace's map in a reply's header; `ztrace.middleware.kit` has the keys within.
+#: Key of the text of `ztrace.middleware.replies` in a reply's header.
 REPLY_KEY = "ztrace"
 
 #: Client spans by the message id of their request, from before_request on.
@@ -200,7 +201,9 @@ def wrap_handle_remote_error(original: Callable[..., Any]) -> Callable[..., Any]
             try:
                 span = open_calls.get(event.header.get("response_to"))
                 if span is not None:
-                    take_remote_error(span, exception, read_answer(event))
+                    before = span.covered_ns  # The duration is subtracted with the reply.
+                    take_remote_error(span, exception, event.header.get(REPLY_KEY))
+                    span.covered_ns = before
             except Exception:
                 diagnostics.contain("zerorpc")
             raise
@@ -208,18 +211,12 @@ def wrap_handle_remote_error(original: Callable[..., Any]) -> Callable[..., Any]
     return _handle_remote_error
 
 
-def read_answer(reply: Any) -> dict[str, Any]:
-    """Return ztrace's map in a reply's header, empty if there is none."""
-    answer = reply.header.get(REPLY_KEY)
-    return answer if type(answer) is dict else {}
-
-
-def take_remote_error(span: Span, exception: Any, answer: dict[str, Any]) -> None:
+def take_remote_error(span: Span, exception: Any, answer: Any) -> None:
     """Record the origin of a remote exception, or the text that a server without ztrace sent."""
     is_original = issubclass(type(exception), zerorpc.RemoteError)  # Other middleware may have replaced it.
     if is_original:
         messages.describe(exception, f"{exception.name}: {exception.msg}")
-    if take_origin(span, answer, exception):
+    if take_reply(span, answer, exception):
         return
     # A server that relays an error names the class RemoteError, which says nothing.
     if is_original and exception.name != zerorpc.RemoteError.__name__:
