@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -144,6 +145,30 @@ def test_json_of_wrong_types_is_refused(content: object) -> None:
     """A wrong type of the lists around the spans of a large JSON request is refused."""
     with pytest.raises(OtlpError):
         list(json_form.parse_pieces(json.dumps(content), 7))
+
+
+#: Resource with one span.
+GOOD: dict[str, Any] = {"scopeSpans": [{"spans": [{}]}]}
+
+
+@pytest.mark.parametrize(
+    "resources",
+    [
+        [None, GOOD],
+        [7, GOOD],
+        [{"scopeSpans": 7}, GOOD],
+        [{"scopeSpans": [None]}, GOOD],
+        [{"scopeSpans": [{"spans": {}}, *GOOD["scopeSpans"]]}],
+    ],
+)
+def test_a_wrong_list_beside_spans_costs_itself(resources: object) -> None:
+    """A resource, a scope or a list of spans of a wrong type is refused, and the others are read."""
+    text = json.dumps({"resourceSpans": resources})
+    whole, in_pieces = Refusals(), Refusals()
+    (piece,) = json_form.parse_pieces(text, 7, in_pieces.note)
+    for part in (json_form.parse_request(text, whole.note), piece):
+        assert sum(len(s.spans) for r in part.resource_spans for s in r.scope_spans) == 1
+    assert whole.counts == in_pieces.counts == {FIELDS: 1}
 
 
 @pytest.mark.parametrize(

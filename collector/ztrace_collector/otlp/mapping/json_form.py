@@ -79,7 +79,8 @@ def parse_pieces(
         for scope in _items(resource, *_SCOPES)
         if type(scope.get("spans")) is list
     ]
-    read_request(content, note)  # What is around the spans is corrected once, before it is repeated.
+    # What is around the spans is corrected once, before it is repeated.
+    _read_request(content, note, has_spans=bool(taken_out))
     parts = [
         ({key: value for key, value in resource.items() if key not in _SCOPES}, scope, spans)
         for resource, scope, spans in taken_out
@@ -140,6 +141,11 @@ def read_request(content: dict[str, Any], note: Note) -> ExportTraceServiceReque
     Raises:
         OtlpError: the object is no request, even with the values corrected.
     """
+    return _read_request(content, note, has_spans=False)
+
+
+def _read_request(content: dict[str, Any], note: Note, *, has_spans: bool) -> ExportTraceServiceRequest:
+    """Return a request; with ``has_spans``, spans were taken out of it."""
     _rename(content)
     _change_ids(content, _to_base64)
     try:
@@ -147,7 +153,9 @@ def read_request(content: dict[str, Any], note: Note) -> ExportTraceServiceReque
             return _parse(content)
     except Exception:  # The class depends on what is wrong where.
         pass
-    _check_lists(content, _RESOURCES, _SCOPES, ("spans",))
+    wrong, span_count = _find_wrong(content, _RESOURCES, _SCOPES, ("spans",))
+    if wrong and not (span_count or has_spans):
+        raise _not_otlp(ValueError(f"{wrong} has to be a list of objects"))
     mend_request(content, note)
     try:
         return _parse(content)
@@ -155,14 +163,19 @@ def read_request(content: dict[str, Any], note: Note) -> ExportTraceServiceReque
         raise _not_otlp(error) from None
 
 
-def _check_lists(content: dict[str, Any], names: Sequence[str], *inner: Sequence[str]) -> None:
-    """Raise an `OtlpError` if the lists around the spans have another form."""
+def _find_wrong(content: dict[str, Any], names: Sequence[str], *inner: Sequence[str]) -> tuple[str, int]:
+    """Return the name of a list around the spans that has another form, if any, and the number of spans."""
+    wrong, count = "", 0
     for name in names:
         items = content.get(name) or []
-        if type(items) is not list or (inner and not all(type(item) is dict for item in items)):
-            raise _not_otlp(ValueError(f"{name} has to be a list of objects"))
-        for item in items if inner else ():
-            _check_lists(item, *inner)
+        if type(items) is not list:
+            wrong = name
+        elif not inner:
+            count += len(items)
+        for item in items if type(items) is list and inner else ():
+            found, spans = _find_wrong(item, *inner) if type(item) is dict else (name, 0)
+            wrong, count = wrong or found, count + spans
+    return wrong, count
 
 
 def _loses_values(content: dict[str, Any]) -> bool:

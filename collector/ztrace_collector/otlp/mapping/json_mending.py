@@ -41,8 +41,8 @@ _RANGES = {
 }
 #: Reasons by the field in which a value is: of a span, or of a resource or scope around it.
 _REASONS = {"attributes": ATTRIBUTES, "links": LINKS}
-#: Reason for an item of a list that is not an object: of the spans, it is a refused span.
-_ITEM_REASONS = {"spans": FIELDS}
+#: Reason for lists around the spans of another form, and for items that are no objects: spans are refused.
+_LIST_REASONS = dict.fromkeys(("resource_spans", "scope_spans", "spans"), FIELDS)
 
 
 class _Invalid(ValueError):
@@ -97,7 +97,7 @@ class _Mending:
             except _Invalid:
                 del content[key]
                 if field.full_name not in _NEEDED:
-                    self._note(within, f"{field.name}: {excerpt(value)}")
+                    self._note(_LIST_REASONS.get(field.name, within), f"{field.name}: {excerpt(value)}")
 
     def _field(self, field: FieldDescriptor, value: Any, reason: str, depth: int) -> Any:
         if not _is_repeated(field):
@@ -109,7 +109,7 @@ class _Mending:
             try:
                 kept.append(self._value(field, item, reason, depth))
             except _Invalid:
-                self._note(_ITEM_REASONS.get(field.name, reason), f"{field.name}: {excerpt(item)}")
+                self._note(_LIST_REASONS.get(field.name, reason), f"{field.name}: {excerpt(item)}")
         return kept
 
     def _value(self, field: FieldDescriptor, value: Any, reason: str, depth: int) -> Any:
