@@ -268,7 +268,7 @@ def find_parent(current: Context | None) -> Context | None:
             generator = current.apart.generator
             if generator is None or not is_waiting(generator):
                 break
-        elif state is RUNNING or state == RUNNING_APART or state >= ENDED:
+        elif state is None or state == RUNNING_APART or state >= ENDED:
             break
         current = outward(current)
     return current
@@ -289,7 +289,7 @@ def is_over(state: int | None) -> bool:
 def outward(span: LocalContext) -> Context | None:
     """Return the context that was current when a span started; None once the span has ended as most do."""
     state = span._state
-    if state is RUNNING or state == NEW:
+    if state is None or state == NEW:
         return span._above
     return None if state >= ENDED else span.apart.before
 

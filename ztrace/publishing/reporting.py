@@ -11,23 +11,24 @@ from ztrace.records import Record
 
 
 class Reports:
-    """Unfinished spans of a publisher, and their messages.
-
-    Attributes:
-        crowded: there are more spans to move out of the register at once.
-    """
+    """Unfinished spans of a publisher, and their messages."""
 
     def __init__(self, publisher: Source, delivery: Delivery) -> None:
-        self.crowded = False
+        self._more = False
         self._publisher = publisher
         self._delivery = delivery
         self._unfinished = Unfinished(publisher.open_spans, publisher.watched)
+
+    @property
+    def are_due(self) -> bool:
+        """Whether there are spans to move out of the register at once."""
+        return self._more or self._unfinished.is_crowded
 
     def look(self) -> None:
         """Detect the spans that the program has dropped."""
         objects: list[Any] = []
         try:
-            self.crowded = self._unfinished.look(objects)
+            self._more = self._unfinished.look(objects)
         finally:
             self._give_back(objects)
 

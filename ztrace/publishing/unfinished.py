@@ -91,6 +91,11 @@ class Unfinished:
         #: Watches of spans that are gone: C code appends them, in whatever thread drops the span.
         self._gone: deque[Watch] = deque()
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether the register has so many spans that they are moved at any age."""
+        return len(self._register) > CROWD
+
     def look(self, objects: list[Any]) -> bool:
         """Move spans that have run for long out of the register, and count those that are gone.
 
@@ -101,7 +106,7 @@ class Unfinished:
             True if there are more to move at once.
         """
         self._count_gone()
-        now_ns, crowded, room = perf_counter_ns(), len(self._register) > CROWD, MAX_MOVED
+        now_ns, crowded, room = perf_counter_ns(), self.is_crowded, MAX_MOVED
         spans = self._oldest(MAX_LOOKED)[::-1]
         while spans and room:
             span = spans.pop()
@@ -129,13 +134,15 @@ class Unfinished:
         now_ns = perf_counter_ns()
         due: list[Record] = []
         for _ in range(min(len(self._watched), MAX_WATCHED)):
+            if len(due) == MAX_PUBLISHED:
+                break
             try:
                 key = next(iter(self._watched))
                 watch = self._watched[key]
                 self._watched.move_to_end(key)
             except (KeyError, StopIteration, RuntimeError):  # A span has ended meanwhile.
                 continue
-            if now_ns < watch.due_ns or len(due) == MAX_PUBLISHED:
+            if now_ns < watch.due_ns:
                 continue
             span = watch()
             if span is not None and (record := _make_record(span, span.attributes)) is not None:

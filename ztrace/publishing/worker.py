@@ -163,7 +163,7 @@ class Worker:
         self._fill()
         self._say_bye()
         self._send()
-        if self._reports.crowded:
+        if self._reports.are_due:
             self._reports.look()
         self._beat()
         if self._spool is not None:
@@ -227,7 +227,7 @@ class Worker:
             elif not self._link.is_readable():
                 self._rest(self._link.wait, HURRY_MS)
         else:
-            busy = self._flooded or self._reports.crowded
+            busy = self._flooded or self._reports.are_due
             self._sleep(now_s, FLOOD_S if busy else self._settings.linger_s)
 
     def _sleep(self, now_s: float, duration_s: float) -> None:
