@@ -151,6 +151,7 @@ def test_a_bad_span_is_refused_alone(store: Store, path: Path, span: Any, reason
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_no_body_takes_more_memory_than_it_may() -> None:
     """Any body that fits a frame is handled within the memory limit, and counted if it is not stored."""
     measured = measure_all()

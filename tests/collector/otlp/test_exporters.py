@@ -106,7 +106,7 @@ def blocked(path: Path, disk: Path | None) -> Iterator[Callable[[], None]]:
 @pytest.mark.parametrize(
     ("how", "protocol"),
     [
-        ("disk", "grpc"),
+        pytest.param("disk", "grpc", marks=pytest.mark.slow),
         ("lock", "http"),
         pytest.param("disk", "http", marks=pytest.mark.slow),
         pytest.param("lock", "grpc", marks=pytest.mark.slow),

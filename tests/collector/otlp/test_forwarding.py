@@ -322,7 +322,7 @@ def test_the_variables_and_no_secret_anywhere(path: Path) -> None:
     assert "no: …" in status(path)
 
 
-@pytest.mark.parametrize("victim", ["collector", "child"])
+@pytest.mark.parametrize("victim", ["collector", pytest.param("child", marks=pytest.mark.slow)])
 def test_a_kill_loses_nothing(path: Path, victim: str) -> None:
     """Killing the collector or its sending process loses no span and repeats few requests."""
     batches = [batch(at, 100) for at in range(0, 6000, 100)]

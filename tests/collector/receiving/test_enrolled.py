@@ -79,6 +79,7 @@ def end(service: "subprocess.Popen[str]") -> str:
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_revoking_one_key_costs_the_others_nothing(path: Path, folder: KeyFolder) -> None:
     """A key revoked during work disconnects its service, and the other service's spans are stored once."""
     good, bad = folder.add("billing"), folder.add("shop")

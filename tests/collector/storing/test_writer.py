@@ -134,6 +134,7 @@ def _run_limited(folder: Path) -> None:
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_a_limit_of_file_sizes_holds_as_well(tmp_path: Path) -> None:
     """A write that fails half way through a transaction loses nothing, and the file stays usable."""
     _run_limited(tmp_path)
