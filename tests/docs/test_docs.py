@@ -36,7 +36,17 @@ from ztrace_collector.otlp.mapping import pieces
 from ztrace_collector.otlp.sending import deliver
 from ztrace_collector.otlp.sending import http as sending_http
 from ztrace_collector.receiving import admission, connections, inbox, receiver, weighing
-from ztrace_collector.storing import clocks, database, defects, folding, log, retention, space, writer
+from ztrace_collector.storing import (
+    clocks,
+    database,
+    defects,
+    folding,
+    log,
+    pruning,
+    retention,
+    space,
+    writer,
+)
 from ztrace_collector.storing.store import Store
 from ztrace_collector.tables import accounts, groups, known, losses, methods, samples
 from ztrace_collector.tables import unfinished as open_spans
@@ -257,6 +267,7 @@ LIMITS = [
     ("Limits of the collector", "groups `(other)`", groups.MAX_SHARED),
     ("Limits of the collector", "time spent on deleting", f"{retention.SHARE:.0%}"),
     ("Limits of the collector", "time spent on deleting", f"{retention.LATE_SHARE:.0%}"),
+    ("Limits of the collector", "figures of a service", f"{pruning.SHARE:.0%}"),
     ("Limits of the collector", "distrust of a clock that jumps ahead", f"{retention.DOUBT_S:,.0f} s"),
     ("Limits of the collector", "time between two runs", f"{clocks.BELIEVED_NS / 10**9:g} s"),
     ("Limits of the collector", "time between two runs", f"{clocks.DOUBT_NS / 10**9:,.0f} s"),

@@ -62,6 +62,10 @@ class Soak:
         )
         wait_for(lambda: self._ask(_PATHS[0]) or self.collector.poll() is not None, "the page answers")
         assert self.collector.poll() is None, self._log.read_text()
+        # A cache that fills up for longer than the soak lasts could not be told from a leak.
+        flood = self._serve("flood", "-")
+        assert flood.wait(DEADLINE_S) == 0
+        stage.forget(flood)
         self.stock = self._serve("stock", self._stock)
         self.shop = self._serve("shop", self._shop, self._stock)
         self._serve("customer", self._shop, "", str(RATE))

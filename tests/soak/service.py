@@ -1,7 +1,8 @@
 """Traced services of the soak: ``python -m tests.soak.service ROLE ENDPOINT [NEXT_ENDPOINT] [RATE]``.
 
-``stock`` answers; ``shop`` answers by asking ``stock``; ``customer`` asks ``shop`` at a rate, some of it in
-vain; ``job`` makes some spans and ends, as a process does that is reloaded.
+``flood`` makes as many traces as a collector remembers, and ends; ``stock`` answers; ``shop`` answers by
+asking ``stock``; ``customer`` asks ``shop`` at a rate, some of it in vain; ``job`` makes some spans and ends,
+as a process does that is reloaded.
 """
 
 import sys
@@ -17,6 +18,9 @@ import ztrace
 UNKNOWN, SLOW = 10, 25
 #: Spans of a job, and seconds for a client's reconnection to a server that was killed.
 JOB_SPANS, AGAIN_S = 50, 0.5
+#: Spans of a flood, which fill the collector's cache of traces, and 40 MB, more than SQLite's cache; and the
+#: spans between two waits for their delivery.
+FLOOD_SPANS, FLOOD_AT_ONCE = 60_000, 2_000
 
 
 class Stock:
@@ -75,6 +79,12 @@ def main(role: str, endpoint: str, other: str = "", rate: str = "1") -> None:
         serve(Stock(), endpoint)
     elif role == "shop":
         serve(Shop(other), endpoint)
+    elif role == "flood":
+        for number in range(FLOOD_SPANS):
+            with ztrace.span("flood", number=number, note="x" * 600):
+                pass
+            if not number % FLOOD_AT_ONCE:
+                ztrace.flush(timeout_s=10)
     elif role == "customer":
         buy(endpoint, float(rate))
     else:

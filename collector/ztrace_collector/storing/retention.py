@@ -20,6 +20,7 @@ from ztrace_collector.storing.expiring import (
     sweep,
     used_bytes,
 )
+from ztrace_collector.storing.pruning import prune_figures
 from ztrace_collector.storing.store import Store
 
 #: Target duration of a step, less than that of a transaction.
@@ -36,6 +37,8 @@ LOOK_S = 0.1
 PAUSE_S = 60.0
 #: Interval of sweeping the tables whose rows belong to no trace.
 SWEEP_S = 3600.0
+#: Interval of looks, while the file is too large, for a service that has too many figures.
+PRUNE_S = 60.0
 #: Jump of the clock that is tolerated, and the time for which a larger jump is distrusted.
 JUMP_NS, DOUBT_S = 10 * MINUTE_NS, 3600.0
 
@@ -106,6 +109,8 @@ class Retention:
         self._spans = FIRST_SPANS
         self._sweep: Iterator[None] | None = None
         self._next_sweep_s = 0.0
+        self._pruning: Iterator[None] | None = None
+        self._next_prune_s = 0.0
         #: Traces that have been looked at for those of a service, by the highest id.
         self._looked_at: dict[str, int] = {}
         #: Traces have been deleted because of the size limit.
@@ -117,12 +122,12 @@ class Retention:
     def begin(self, store: Store) -> None:
         """Start over with a store that has been opened."""
         self._calendar = Calendar(last_seen_ns(store), self._clock_ns, self._clock_s)
-        self._sweep = None
+        self._sweep = self._pruning = None
         self._looked_at.clear()
 
     def pause(self) -> None:
         """Delete nothing for a while, after an internal error."""
-        self._sweep = None
+        self._sweep = self._pruning = None
         self._behind = False
         self._next_s = self._clock_s() + PAUSE_S
 
@@ -170,10 +175,25 @@ class Retention:
         keep_ns = self._limits.keep_ns
         if keep_ns is not None and delete_traces_before(store, store.age_ns - keep_ns, self._spans):
             return True
-        if used > (self._limits.max_bytes or used) and self._make_room(store):
+        max_bytes = self._limits.max_bytes
+        if max_bytes is None or used <= max_bytes:
+            return False
+        if self._prune_figures(store, max_bytes):
+            return True
+        if self._make_room(store):
             self._has_outgrown = True
             return True
         return False
+
+    def _prune_figures(self, store: Store, max_bytes: int) -> bool:
+        """Delete a piece of the figures that a service has too many of; return whether to go on."""
+        now_s = self._clock_s()
+        if self._pruning is None and now_s >= self._next_prune_s:
+            self._next_prune_s = now_s + PRUNE_S
+            self._pruning = prune_figures(store, max_bytes)
+        if self._pruning is not None and next(self._pruning, _OVER) is _OVER:
+            self._pruning = None
+        return self._pruning is not None
 
     def _make_room(self, store: Store) -> bool:
         """Delete traces of the service that brought the most, or else the oldest; return whether to go on."""

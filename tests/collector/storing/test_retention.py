@@ -432,6 +432,46 @@ def test_a_service_pushes_out_its_own_traces(path: Path, large: bool) -> None:
     assert kept["evil"]
 
 
+def test_a_service_with_too_many_figures_loses_those(path: Path, clock: Clock) -> None:
+    """A service that makes up times loses the oldest days of its figures, and no service its traces."""
+    victim, evil = Sender(0, "shop"), Sender(1, "evil")
+    with Store(path, clock_ns=clock.wall) as store:
+        store.store([victim.data(*(make_span(n, start_ns=EPOCH_NS) for n in range(500)))])
+        for day in range(100):
+            start_ns = EPOCH_NS - day * DAY_NS
+            store.store(
+                [evil.data(*(make_span(1_000 + n, start_ns=start_ns + n * MINUTE_NS) for n in range(60)))]
+            )
+        # Half of it are figures of one service, in about a hundred days of 62 rows.
+        deleting = limited(clock, max_bytes=1_000_000)
+        assert used_bytes(store) > 1_000_000
+        deleting.begin(store)
+        run_until_done(deleting, store, clock)
+        assert used_bytes(store) <= 1_000_000
+        # In memory as well: a late span of a deleted day counts alone.
+        store.store([evil.data(make_span(9, start_ns=EPOCH_NS - 99 * DAY_NS))])
+    by_service = {
+        each["service"]: each["days"]
+        for each in rows(
+            path,
+            "SELECT service, count(DISTINCT bucket) AS days FROM method_figures"
+            " JOIN methods ON methods.id = method WHERE resolution_s = 86400 GROUP BY service",
+        )
+    }
+    assert by_service["shop"] == 1
+    assert 10 < by_service["evil"] < 40
+    for service in ("shop", "evil"):
+        sums = rows(
+            path,
+            "SELECT resolution_s, sum(calls) AS n, min(bucket * resolution_s) / 86400 AS day"
+            " FROM method_figures JOIN methods ON methods.id = method WHERE service = ? GROUP BY 1",
+            service,
+        )
+        assert len({each["n"] for each in sums}) == len({each["day"] for each in sums}) == 1
+    of_shop = "SELECT count(*) AS n FROM spans JOIN methods ON methods.id = method WHERE service = 'shop'"
+    assert row(path, of_shop)["n"] == 500
+
+
 @pytest.mark.slow
 def test_a_file_stays_at_about_its_size(path: Path) -> None:
     """A file stays near its size limit while many times that size is written, and keeps the newest traces."""
