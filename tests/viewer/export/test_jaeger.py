@@ -11,6 +11,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyVa
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
+from tests.collector.otlp.requests import spans_of
 from ztrace_collector.checking.messages import read_parcel
 from ztrace_collector.checking.parcels import pack
 from ztrace_collector.otlp.mapping.incoming import read_request
@@ -25,7 +26,7 @@ from ztrace_collector.refusals import (
     UTF8,
     Refusals,
 )
-from ztrace_viewer.export.jaeger import make_traces
+from ztrace_viewer.export.jaeger import TraceParts, make_traces
 from ztrace_viewer.export.jaeger_reading import read_trace
 
 TRACE = bytes.fromhex("01a2b3c4d5e6f708090a0b0c0d0e0f10")
@@ -423,9 +424,24 @@ def test_times_are_read_as_programs_write_them(value: object) -> None:
     assert counts == {}
 
 
-def test_a_span_that_is_its_own_parent_has_no_reference() -> None:
-    """Jaeger's page draws a span that is its own parent as a root, and an import restores its parent."""
-    sent = request(span(parent_span_id=CHILD))
-    (trace,) = make_traces([sent])
-    assert trace["spans"][0]["references"] == []
-    assert come_home(sent) == sent
+@pytest.mark.parametrize("is_carried", [True, False])
+@pytest.mark.parametrize("parents", [[1], [2, 1], [2, 3, 1, 2]])
+def test_a_circle_of_parents_has_a_root_in_a_file(parents: list[int], is_carried: bool) -> None:
+    """Jaeger's page draws the earliest span of a circle as a root, and an import restores its parent."""
+    spans = [
+        span(
+            span_id=number.to_bytes(8, "big"),
+            parent_span_id=parent.to_bytes(8, "big"),
+            start_time_unix_nano=START_NS + number,
+            status=Status(),
+            dropped_events_count=0 if is_carried else 1,
+        )
+        for number, parent in enumerate(parents, 1)
+    ]
+    parts = TraceParts(exact=True)
+    made = list(parts.make_spans(request(*spans)))
+    assert [each["spanID"] for each in made if not each["references"]] == [f"{1:016x}"]
+    document = json.loads(json.dumps({"spans": made, "processes": parts.processes}))
+    refusals = Refusals()
+    assert list(spans_of(read_trace(document, refusals.note))) == spans
+    assert refusals.counts == {}

@@ -17,6 +17,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 
 from ztrace.records import KIND_NAMES
 from ztrace_collector.otlp.mapping.json_form import format_request
+from ztrace_viewer.export.circles import open_circles
 from ztrace_viewer.export.jaeger_fields import (
     CHILD_OF,
     DESCRIPTION_TAG,
@@ -26,6 +27,7 @@ from ztrace_viewer.export.jaeger_fields import (
     FOLLOWS_FROM,
     KIND_TAG,
     OTLP_TAG,
+    PARENT_TAG,
     RESERVED_FIELDS,
     RESERVED_PROCESS_TAGS,
     RESERVED_TAGS,
@@ -84,11 +86,15 @@ class TraceParts:
         self._keys: dict[bytes, str] = {}
 
     def make_spans(self, request: ExportTraceServiceRequest) -> Iterator[JaegerSpan]:
-        """Yield the spans of a request, which are all of this trace."""
+        """Yield the spans of a request, which are all of this trace; circles of parents are opened."""
+        removed = open_circles(request)
         for resource_spans in request.resource_spans:
             for scope_spans in resource_spans.scope_spans:
                 for span in scope_spans.spans:
-                    yield self.make_span(resource_spans, scope_spans, span)
+                    made = self.make_span(resource_spans, scope_spans, span)
+                    if span.span_id in removed and not span.parent_span_id:
+                        made["tags"].append(_text(PARENT_TAG, removed[span.span_id].hex()))
+                    yield made
 
     def make_span(self, resource_spans: ResourceSpans, scope_spans: ScopeSpans, span: Span) -> JaegerSpan:
         """Return a span, and add its process to those of the trace."""
@@ -144,8 +150,7 @@ def _make_tags(scope: InstrumentationScope, span: Span) -> list[Tag]:
 
 def _make_references(trace_id: str, span: Span) -> list[Reference]:
     references: list[Reference] = []
-    # Jaeger's page draws nothing of a trace whose only root is its own parent.
-    if span.parent_span_id and span.parent_span_id != span.span_id:
+    if span.parent_span_id:
         references.append({"refType": CHILD_OF, "traceID": trace_id, "spanID": span.parent_span_id.hex()})
     for link in span.links:
         to: Reference = {
@@ -258,7 +263,6 @@ def _is_carried(scope_spans: ScopeSpans, span: Span) -> bool:
     return (
         not (scope_spans.schema_url or scope_spans.scope.attributes)
         and not (span.dropped_attributes_count or span.dropped_events_count or span.dropped_links_count)
-        and span.parent_span_id != span.span_id
         and _are_carried(span.attributes, RESERVED_TAGS)
         and (span.status.code in STATUS_NAMES or span.status.code == Status.STATUS_CODE_UNSET)
         and all(

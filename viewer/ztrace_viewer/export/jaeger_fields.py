@@ -25,6 +25,8 @@ EVENT_FIELD = "event"
 START_TAG, END_TAG, TIME_FIELD = "ztrace.start_ns", "ztrace.end_ns", "ztrace.time_ns"
 #: Tag with a whole span or process as OTLP JSON, where Jaeger's fields cannot hold it.
 OTLP_TAG = "ztrace.otlp"
+#: Tag with the parent of a span whose parents form a circle, which Jaeger's page would not draw.
+PARENT_TAG = "ztrace.parent_id"
 #: Names of attributes that would be read as tags of Jaeger or ztrace.
 RESERVED_TAGS = frozenset(
     {
@@ -40,6 +42,7 @@ RESERVED_TAGS = frozenset(
         START_TAG,
         END_TAG,
         OTLP_TAG,
+        PARENT_TAG,
     }
 )
 #: The same for attributes of events and of resources.

@@ -36,6 +36,7 @@ from ztrace_viewer.export.jaeger_fields import (
     FOLLOWS_FROM,
     KIND_TAG,
     OTLP_TAG,
+    PARENT_TAG,
     SCOPE_TAG,
     SCOPE_VERSION_TAG,
     SERVICE_ATTRIBUTE,
@@ -121,7 +122,10 @@ class _Reading:
         for value in self._kept(tags):
             try:
                 kept = _only(parse_request(value).resource_spans, "resource")
-                resource_spans.scope_spans.append(_only(kept.scope_spans, "scope"))
+                scope_spans = _only(kept.scope_spans, "scope")
+                if parent_id := _string(dict(tags), PARENT_TAG):
+                    _only(scope_spans.spans, "span").parent_span_id = read_id(parent_id, SPAN_DIGITS)
+                resource_spans.scope_spans.append(scope_spans)
                 return
             except (ValueError, OtlpError) as error:
                 self._note(DETAILS, str(error))
@@ -136,7 +140,7 @@ class _Reading:
         made.attributes.extend(_attributes(attributes))
         self._times(made, span, fields)
         _read_status(made.status, fields)
-        self._references(made, span)
+        self._references(made, span, fields)
         for log in self._values.mappings(span.get("logs"), "logs", DETAILS):
             self._event(made, log)
 
@@ -161,7 +165,7 @@ class _Reading:
         if END_TAG in fields:
             made.end_time_unix_nano = max(0, fields[END_TAG].int_value)
 
-    def _references(self, made: Span, span: Mapping[str, Any]) -> None:
+    def _references(self, made: Span, span: Mapping[str, Any], fields: _Fields) -> None:
         """Read the parent from the references or its former field, and the other references as links."""
         references = [
             (
@@ -185,8 +189,9 @@ class _Reading:
         if parent is not None:
             made.parent_span_id = NO_ID if NO_ID in parent[1:] else parent[2]
             references.remove(parent)
-        elif span.get("parentSpanID"):
-            made.parent_span_id = read_id(span["parentSpanID"], SPAN_DIGITS)
+        elif PARENT_TAG in fields or span.get("parentSpanID"):
+            parent_id = _string(fields, PARENT_TAG) or span["parentSpanID"]
+            made.parent_span_id = read_id(parent_id, SPAN_DIGITS)
         for kind, trace_id, span_id in references:
             link = made.links.add(trace_id=trace_id, span_id=span_id)
             if kind == CHILD_OF:
@@ -229,7 +234,7 @@ def _is_field(key: str, value: AnyValue) -> bool:
         return value.bool_value or value.string_value.lower() == "true"
     if key in (START_TAG, END_TAG):
         return kind == "int_value"
-    named = (KIND_TAG, STATUS_TAG, DESCRIPTION_TAG, TRACE_STATE_TAG, SCOPE_TAG, SCOPE_VERSION_TAG)
+    named = (KIND_TAG, STATUS_TAG, DESCRIPTION_TAG, TRACE_STATE_TAG, SCOPE_TAG, SCOPE_VERSION_TAG, PARENT_TAG)
     return kind == "string_value" and key in (*named, _OLD_SCOPE_TAG, _OLD_SCOPE_VERSION_TAG)
 
 

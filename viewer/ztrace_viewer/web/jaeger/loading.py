@@ -14,9 +14,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from ztrace_collector.otlp.mapping.outgoing import Builder
 from ztrace_collector.otlp.mapping.reading import StoredSpan, read_trace_after, read_unfinished_after
+from ztrace_viewer.export.circles import open_circles
 from ztrace_viewer.queries.database import release
 from ztrace_viewer.queries.pieces import count_spans
-from ztrace_viewer.web.jaeger.circles import open_circles
 
 #: Spans in one response: 15 MB of JSON, and for some seconds several times as much memory.
 MAX_SPANS = 20_000
@@ -80,7 +80,10 @@ def load_traces(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> Loaded:
         list(made.values()),
         left_out,
         cut,
-        {trace_id.hex(): open_circles(request) for trace_id, request in made.items()},
+        {
+            trace_id.hex(): {span_id.hex() for span_id in open_circles(request)}
+            for trace_id, request in made.items()
+        },
     )
 
 

@@ -1,7 +1,6 @@
 """Circles of parents, opened for Jaeger's page, which draws nothing that has no root.
 
-One idea: the span that is the root in ``ztrace show`` loses its parent in the response, and nothing is
-changed in the file.
+One idea: the span that is the root in ``ztrace show`` loses its parent in the answer or the exported file.
 """
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -9,8 +8,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from ztrace_viewer.trees.tree import break_circles
 
 
-def open_circles(request: ExportTraceServiceRequest) -> set[str]:
-    """Remove the parent of the earliest span of each circle in one trace; return the ids (hex) of these."""
+def open_circles(request: ExportTraceServiceRequest) -> dict[bytes, bytes]:
+    """Remove the parent of the earliest span of each circle in one trace.
+
+    Returns:
+        The parents that were removed, by the id of the span.
+    """
     spans = [
         span
         for resource_spans in request.resource_spans
@@ -24,6 +27,7 @@ def open_circles(request: ExportTraceServiceRequest) -> set[str]:
     opened = [
         spans[position] for position in break_circles([positions.get(span.parent_span_id) for span in spans])
     ]
+    removed = {span.span_id: span.parent_span_id for span in opened}
     for span in opened:
         span.parent_span_id = b""
-    return {span.span_id.hex() for span in opened}
+    return removed
