@@ -7,7 +7,7 @@ parent. The context, and the answer in a reply, follow the message's data as a t
 
     Connection.sync_request, async_request     client spans, and whatever is raised in the caller
     Connection._async_request                  what becomes of the reply, with `Answer`
-    AsyncResult.wait, Connection._cleanup      asynchronous calls that time out or lose their connection
+    Result.wait, Connection._cleanup           asynchronous calls that time out or lose their connection
     Connection._send, _dispatch                trailers
     Connection._dispatch_request               server spans
 
@@ -18,7 +18,6 @@ import functools
 from typing import Any
 
 from rpyc.core import brine
-from rpyc.core.async_ import AsyncResult
 from rpyc.core.protocol import Connection
 
 from ztrace.middleware.rpyc.calls import (
@@ -26,7 +25,6 @@ from ztrace.middleware.rpyc.calls import (
     wrap_cleanup,
     wrap_request,
     wrap_sync_request,
-    wrap_wait,
 )
 from ztrace.middleware.rpyc.messages import Trailing, dump_trailing, wrap_dispatch, wrap_send
 from ztrace.middleware.rpyc.serving import wrap_dispatch_request
@@ -48,4 +46,3 @@ def _wrap_connections() -> None:
     connection.sync_request = wrap_sync_request(connection.sync_request)
     connection.async_request = wrap_async_request(connection.async_request)
     connection._cleanup = wrap_cleanup(connection._cleanup)
-    AsyncResult.wait = wrap_wait(AsyncResult.wait)

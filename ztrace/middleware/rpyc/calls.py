@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rpyc.core import consts, vinegar
+from rpyc.core.async_ import AsyncResult
 
 from ztrace import diagnostics, spans
 from ztrace.context import find_current
@@ -15,7 +16,7 @@ from ztrace.exceptions.tracebacks import take_off_frame
 from ztrace.lifecycle.recovery import insist
 from ztrace.middleware.kit import new_span
 from ztrace.middleware.replies import take_reply
-from ztrace.middleware.rpyc.messages import Request, arrived, make_request
+from ztrace.middleware.rpyc.messages import Answering, Request, make_request
 from ztrace.middleware.rpyc.names import name_called, remember_name
 from ztrace.spans import CLIENT, Span
 
@@ -75,7 +76,10 @@ def wrap_async_request(original: Callable[..., Any]) -> Callable[..., Any]:
                 handler = _carry(handler)
             elif not span.start(activate=False).ended:
                 handler = make_request(handler, span, called=True, asynchronous=True)
-            return original(self, handler, *args, **kwargs)
+            result = original(self, handler, *args, **kwargs)
+            if span is not None and type(result) is AsyncResult:
+                result.__class__ = Result
+            return result
         except BaseException as exception:
             take_off_frame(exception)
             if span is not None:
@@ -137,12 +141,13 @@ def wrap_request(original: Callable[..., Any]) -> Callable[..., Any]:
     return _async_request
 
 
-class Answer:
+class Answer(Answering):
     """Callback of a request, in front of rpyc's: what the reply says of the span and of the exception."""
 
     __slots__ = ("_callback", "_connection", "_request")
 
     def __init__(self, connection: Any, request: Request, callback: Callable[[bool, Any], Any]) -> None:
+        self.text = None
         self._connection = connection
         self._request = request
         self._callback = callback
@@ -163,7 +168,7 @@ class Answer:
         marked = True
         if self._request.called:
             span: Any = self._request.context
-            marked = take_reply(span, arrived.get(), error)
+            marked = take_reply(span, self.text, error)
         if error is not None:
             _describe_error(error, None if marked else span)
 
@@ -201,22 +206,23 @@ def _text_of(error: BaseException) -> str:
     return str(base.__str__(error))
 
 
-def wrap_wait(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap ``AsyncResult.wait``, in which an asynchronous call times out."""
+class Result(AsyncResult):  # type: ignore[misc]
+    """Result of an asynchronous call that has a span, which ends if the result expires."""
 
-    @functools.wraps(original)
-    def wait(self: Any) -> Any:
+    __slots__ = ()
+
+    def wait(self) -> None:
+        """Wait for the reply, as rpyc's class does."""
         try:
-            return original(self)
+            AsyncResult.wait(self)
         except BaseException as exception:
             take_off_frame(exception)
             calls = self._conn.__dict__.get(_OPEN)
-            span = calls.pop(id(self), None) if calls else None
+            span = calls.get(id(self)) if calls else None
             if span is not None:
                 span.end(exception)
+                calls.pop(id(self), None)
             raise
-
-    return wait
 
 
 def wrap_cleanup(original: Callable[..., Any]) -> Callable[..., Any]:

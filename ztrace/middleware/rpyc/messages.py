@@ -3,13 +3,12 @@
 import functools
 import sys
 from collections.abc import Callable
-from contextvars import ContextVar, copy_context
 from typing import Any
 
 from rpyc.core import brine, consts
 
 from ztrace import diagnostics
-from ztrace.context import HOLDS, Context
+from ztrace.context import Context
 from ztrace.exceptions.tracebacks import take_off_frame
 from ztrace.middleware.carriers import context_text
 from ztrace.middleware.replies import reply_text
@@ -20,14 +19,15 @@ from ztrace.spans import Span
 #: whether the caller is traced.
 SERVED = "_ztrace_served"
 
-#: Text of the trailer of the message that is being dispatched.
-arrived: ContextVar[bytes | None] = ContextVar("ztrace_rpyc_arrived", default=None)
-
-
-def set_arrived(text: bytes | None) -> None:
-    """Remember the trailer of a message while the message is dispatched."""
-    _held = copy_context() if HOLDS else None
-    arrived.set(text)
+#: Key of the texts of requests' trailers in a connection's ``__dict__``, by the number of the request, while
+#: the request is dispatched.
+ARRIVED = "_ztrace_arrived"
+#: First byte of a message behind its kind: a tuple of two, of which the first is the request's number.
+_PAIR = brine.TAG_TUP2[0]
+#: Codes of numbers that are one byte, and what is subtracted from the byte.
+_SMALL, _ZERO = range(0x20, 0xF0), 0x50
+#: Code of a number with up to 255 digits.
+_DIGITS = brine.TAG_INT_L1[0]
 
 
 class Request(int):
@@ -96,22 +96,53 @@ def _reply(span: Span, carried: bool, error: BaseException | None) -> str | None
     return reply_text(span, error) if carried else None
 
 
+class Answering:
+    """Callback of a request to which a traced peer replies.
+
+    Attributes:
+        text: of the reply's trailer, once it has come.
+    """
+
+    __slots__ = ("text",)
+
+    def __init__(self) -> None:
+        self.text: bytes | None = None
+
+
 def wrap_dispatch(original: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap ``Connection._dispatch``, which gets every message."""
 
     @functools.wraps(original)
     def _dispatch(self: Any, data: bytes) -> Any:
-        before, text = arrived.get(), read_trailer(data)
+        arrived = None
         try:
-            if text is before:
-                return original(self, data)
-            set_arrived(text)
-            try:
-                return original(self, data)
-            finally:
-                set_arrived(before)
+            text = read_trailer(data)
+            if text is not None:
+                seq = _read_number(data)
+                if data[0] == consts.MSG_REQUEST:
+                    arrived = self.__dict__.setdefault(ARRIVED, {})
+                    arrived[seq] = text
+                else:
+                    answer = self._request_callbacks.get(seq)
+                    if isinstance(answer, Answering):
+                        answer.text = text
+            return original(self, data)
         except BaseException as exception:
             take_off_frame(exception)
             raise
+        finally:
+            if arrived:
+                arrived.pop(seq, None)  # Of a request that could not be decoded.
 
     return _dispatch
+
+
+def _read_number(data: bytes) -> int | None:
+    """Return the number of a message's request, which brine writes first; None if it is written otherwise."""
+    code = data[2]
+    if data[1] != _PAIR:
+        return None
+    if code in _SMALL:
+        return code - _ZERO
+    digits = data[4 : 4 + data[3]]
+    return int(digits) if code == _DIGITS and digits.isdigit() and len(digits) < 20 else None

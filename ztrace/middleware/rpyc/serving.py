@@ -9,7 +9,7 @@ from ztrace.context import Context, get_current, make_current
 from ztrace.exceptions.tracebacks import take_off_frame
 from ztrace.middleware.carriers import read_context_text
 from ztrace.middleware.kit import new_span
-from ztrace.middleware.rpyc.messages import SERVED, arrived
+from ztrace.middleware.rpyc.messages import ARRIVED, SERVED
 from ztrace.middleware.rpyc.names import name_served
 from ztrace.spans import SERVER, Span
 
@@ -21,7 +21,7 @@ def wrap_dispatch_request(original: Callable[..., Any]) -> Callable[..., Any]:
     def _dispatch_request(self: Any, seq: int, raw_args: Any) -> Any:
         if spans.publisher is None:
             return original(self, seq, raw_args)
-        context, span = _begin(self, raw_args)
+        context, span = _begin(self, seq, raw_args)
         if span is None:
             return _serve_within(context, original, self, seq, raw_args)
         served = self.__dict__.setdefault(SERVED, {})
@@ -45,11 +45,13 @@ def wrap_dispatch_request(original: Callable[..., Any]) -> Callable[..., Any]:
     return _dispatch_request
 
 
-def _begin(connection: Any, raw_args: Any) -> tuple[Context | None, Span | None]:
+def _begin(connection: Any, seq: int, raw_args: Any) -> tuple[Context | None, Span | None]:
     """Return the caller's context, and the span of a call."""
     context = None
     try:
-        context = read_context_text(arrived.get())
+        arrived = connection.__dict__.get(ARRIVED)
+        if arrived:
+            context = read_context_text(arrived.pop(seq, None))
         name = name_served(connection, raw_args)
         if name is not None:
             return context, new_span(name, SERVER, {"rpc.system.name": "rpyc"}, context)
