@@ -23,6 +23,8 @@ MARKER: Final = b"\x00ztrace\x01"
 _LENGTH: Final = len(MARKER)
 #: First bytes of a reply's text, which no context has.
 _REPLY = b"d="
+#: Length of a context that has neither a tracestate nor a name.
+_PLAIN_CONTEXT = 55
 #: Characters of a name that are sent.
 _MAX_NAME = 200
 
@@ -54,7 +56,7 @@ def is_reply(text: bytes) -> bool:
 
 def read_context(text: bytes) -> tuple[SpanContext | None, str]:
     """Return the context and the name in the text of a request or message."""
-    if len(text) > MAX_CONTEXT + 4 * _MAX_NAME:
+    if len(text) == _PLAIN_CONTEXT or len(text) > MAX_CONTEXT + 4 * _MAX_NAME:
         return read_context_text(text), ""
     context, _, name = text.partition(b"\n")
     return read_context_text(context), name.decode("utf-8", "replace") if name else ""

@@ -44,6 +44,7 @@ class Link:
         asynchronous: whether the socket is an asyncio socket's, whose future ends the receive.
         received: message of an asyncio socket, until it is awaited.
         leads: whether the frame of ztrace's comes first.
+        consumes: whether a message may have a span, until the next one.
         publishes: whether subscriptions are compared with the first frame.
         subscribes: whether the frame of ztrace's may be the last.
         carrying: whether the program has asked for context to be sent.
@@ -51,7 +52,7 @@ class Link:
     """
 
     # Not the socket itself: it is closed when the program releases it, and a cycle would keep it alive.
-    leads = announced = False
+    leads = announced = consumes = False
     default_name = "message"
 
     def __init__(self, kind: int) -> None:
@@ -122,7 +123,7 @@ class Requests(Link):
         if not joined:
             reason = "peer not traced" if self.peer.traced is False else "peer not known"
             attributes = {**attributes, UNJOINED: reason}
-        name = self.find_name(frames)
+        name = self.default_name if self.name is None else self.find_name(frames)
         self._span = span = new_span(name, CLIENT, attributes)
         if span.start(activate=False).ended or not joined:
             return None
@@ -140,7 +141,7 @@ class Requests(Link):
         if span is not None:
             if text is not None and is_reply(text):
                 take_reply(span, text)
-            span.end()
+            span.__exit__()
             self._span = None
 
     def close(self, socket: Any) -> None:
@@ -191,7 +192,7 @@ class Replies(Link):
         """End the span, unless another reply is to be tried."""
         if error is None:
             if self._span is not None:
-                self._span.end()
+                self._span.__exit__()
             self._span, self._serving, self._handled = None, False, None
 
     def after_receive(self, frames: Sequence[Any], text: bytes | None) -> None:
@@ -201,7 +202,8 @@ class Replies(Link):
         context, name = (None, "") if text is None else read_context(text)
         self._serving, self._carried = True, context is not None
         self._handled = sys.exception()
-        name = name or self.find_name(frames)
+        if not name:
+            name = self.default_name if self.name is None else self.find_name(frames)
         self._span = span = new_span(name, SERVER, {"rpc.system.name": SYSTEM}, context)
         span.start()
 
@@ -217,6 +219,8 @@ class Replies(Link):
 
 class Messages(Link):
     """State of any other socket: a producer span for each message sent, a consumer span for each received."""
+
+    consumes = True
 
     def __init__(self, kind: int) -> None:
         super().__init__(kind)

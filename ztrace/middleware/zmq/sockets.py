@@ -145,7 +145,6 @@ def wrap_send(original: Callable[..., Any]) -> Callable[..., Any]:
         link = self.__dict__.get(KEY) or link_of(self)
         if link.sending:
             return original(self, data, flags, *args, **kwargs)
-        flags = int(flags)
         first, more = not link.more, flags & _SNDMORE
         link.more = bool(more)
         if not first if link.leads else more:
@@ -153,7 +152,11 @@ def wrap_send(original: Callable[..., Any]) -> Callable[..., Any]:
         begun = False
         try:
             link.sending = True
-            extra = before_send(link, self, (data,))
+            extra = None
+            try:
+                extra = link.before_send(self, (data,))
+            except Exception:
+                diagnostics.contain("zmq")
             if extra is None:
                 result = original(self, data, flags, *args, **kwargs)
             elif link.publishes and first:
@@ -185,7 +188,7 @@ def wrap_send_multipart(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def send_multipart(self: Any, msg_parts: Sequence[Any], flags: int = 0, *args: Any, **kwargs: Any) -> Any:
         link = self.__dict__.get(KEY) or link_of(self)
-        if link.sending or int(flags) & _SNDMORE:
+        if link.sending or flags & _SNDMORE:
             return original(self, msg_parts, flags, *args, **kwargs)
         try:
             link.sending, link.more = True, False
@@ -236,7 +239,7 @@ def wrap_receive(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             link.receiving = True
             found, link.found = link.found, None
-            if found is None:
+            if found is None and link.consumes:
                 link.before_receive()
             if link.peer.asking:
                 frame = original(self, flags, False, track)
@@ -249,7 +252,7 @@ def wrap_receive(original: Callable[..., Any]) -> Callable[..., Any]:
                 if link.leads:
                     # Asking for RCVMORE takes longer. There is no next message before this one is answered.
                     try:
-                        found, frame = text, original(self, int(flags) | _NOBLOCK, copy, track)
+                        found, frame = text, original(self, flags | _NOBLOCK, copy, track)
                     except zmq.ZMQError:
                         break  # A forged frame: nothing follows.
                 elif get_option(self, _RCVMORE):
@@ -265,7 +268,13 @@ def wrap_receive(original: Callable[..., Any]) -> Callable[..., Any]:
                 elif get_option(self, _RCVMORE):
                     link.found = found
             if link.found is None:
-                after_receive(link, (frame,), found)
+                try:
+                    if link.asynchronous:
+                        link.received = ((frame,), found)
+                    else:
+                        link.after_receive((frame,), found)
+                except Exception:
+                    diagnostics.contain("zmq")
             link.receiving = False
             return frame
         except BaseException as exception:
