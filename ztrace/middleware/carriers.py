@@ -7,7 +7,7 @@ from typing import Final
 
 from ztrace import diagnostics
 from ztrace.context import Context, SpanContext
-from ztrace.propagation import parse_traceparent
+from ztrace.propagation import format_traceparent, parse_traceparent
 
 #: Longest text that is read: a tracestate has 512 characters as ztrace sends it.
 MAX_CONTEXT = 1024
