@@ -113,7 +113,22 @@ def make_record(number: int, extra: dict[str, Any]) -> Record:
         "zerorpc.size": 120,
         **extra,
     }
-    return (os.urandom(16), os.urandom(8), None, 1, "charge", number, 10, 10, None, 0, attributes, None, None)
+    return (
+        os.urandom(16),
+        os.urandom(8),
+        None,
+        1,
+        "charge",
+        number,
+        10,
+        10,
+        None,
+        0,
+        attributes,
+        None,
+        None,
+        None,
+    )
 
 
 def measure_batches(extra: Callable[[int], dict[str, Any]]) -> tuple[float, float]:
