@@ -16,7 +16,6 @@ from opentelemetry import trace
 from opentelemetry.context.context import Context
 from opentelemetry.instrumentation import propagators
 from opentelemetry.instrumentation.propagators import ResponsePropagator
-from opentelemetry.propagators.textmap import CarrierT
 
 from ztrace import diagnostics
 from ztrace.context import find_current
@@ -62,7 +61,7 @@ class OriginPropagator(ResponsePropagator):
         self._before = before
 
     def inject(
-        self, carrier: CarrierT, context: Context | None = None, setter: Any = propagators.default_setter
+        self, carrier: Any, context: Context | None = None, setter: Any = propagators.default_setter
     ) -> None:
         """Add the origin of the exception that came up through the current server span."""
         if self._before is not None:

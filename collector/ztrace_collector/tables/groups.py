@@ -353,8 +353,10 @@ class Groups:
                 )
             return
         if group.template == OTHER_TEMPLATE:
-            latest = (OTHER, _shared_message(*latest[:2]), *latest[2:])
-        self._db.execute(_SHOW, (*latest, group.id))
+            shown = (OTHER, _shared_message(*latest[:2]), *latest[2:])
+        else:
+            shown = latest
+        self._db.execute(_SHOW, (*shown, group.id))
         first = Sample(*self._db.execute(_FIRST, (group.id,)).fetchone())
         group.samples += (first, Sample(*latest[4:7]))
         if min(group.removed).at_ns <= group.first_ns:

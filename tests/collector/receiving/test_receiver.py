@@ -26,6 +26,7 @@ from ztrace.wire import MAX_ACKS, TOPIC, unpack_acks, unpack_header
 from ztrace_collector.receiving import admission, connections, receiver, weighing
 from ztrace_collector.receiving.keys import KeyFolder
 from ztrace_collector.receiving.receiver import Receiver, check_endpoint
+from ztrace_collector.refusals import Refusals
 
 #: Longer than any condition takes: only a failing test reaches it.
 DEADLINE_S = 20
@@ -603,7 +604,7 @@ def test_acknowledgements_of_many_publishers_come_in_parts(connect: Connect) -> 
         publisher = connect(receiver.endpoint)
 
         def is_there() -> bool:
-            receiver.tend(lambda *_: None, lambda _: None)
+            receiver.tend(Refusals().note, lambda _: None)
             return bool(publisher.socket.poll(10))
 
         wait_for(is_there)

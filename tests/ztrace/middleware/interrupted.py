@@ -8,7 +8,8 @@ what was found wrong, by place.
 import gc
 import json
 import logging
-import multiprocessing
+import multiprocessing.connection
+import multiprocessing.reduction
 import pickle
 import socket
 import sys

@@ -166,8 +166,8 @@ class Answer(Answering):
 
     def _read(self, error: BaseException | None) -> None:
         marked = True
+        span: Any = self._request.context
         if self._request.called:
-            span: Any = self._request.context
             marked = take_reply(span, self.text, error)
         if error is not None:
             _describe_error(error, None if marked else span)

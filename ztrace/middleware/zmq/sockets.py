@@ -149,7 +149,7 @@ def wrap_send(original: Callable[..., Any]) -> Callable[..., Any]:
         link.more = bool(more)
         if not first if link.leads else more:
             return original(self, data, flags, *args, **kwargs)
-        begun = False
+        begun, extra = False, None
         try:
             link.sending = True
             extra = None
@@ -170,9 +170,7 @@ def wrap_send(original: Callable[..., Any]) -> Callable[..., Any]:
             link.sending = False
             return result
         except BaseException as exception:
-            if (
-                begun
-            ):  # An exception that arrived between both frames: the next message is not to follow them.
+            if begun:  # The exception arrived between both frames: the next message is not to follow them.
                 original(self, extra, flags)
             link.sending = False
             take_off_frame(exception)

@@ -133,7 +133,9 @@ class _Mending:
             return self._any_value(value, reason, depth - 1)
         if not depth or type(value) is not dict:
             raise _Invalid
-        self.message(field.message_type, value, reason, depth - 1)
+        schema = field.message_type
+        assert schema is not None
+        self.message(schema, value, reason, depth - 1)
         return value
 
     def _any_value(self, value: Any, reason: str, depth: int) -> dict[str, Any]:
@@ -171,7 +173,7 @@ def _is_repeated(field: FieldDescriptor) -> bool:
     # Older versions of protobuf have the label alone, and newer ones do not have it.
     if hasattr(field, "is_repeated"):
         return bool(field.is_repeated)
-    return bool(field.label == FieldDescriptor.LABEL_REPEATED)
+    return bool(getattr(field, "label") == FieldDescriptor.LABEL_REPEATED)  # noqa: B009
 
 
 def as_text(value: Any) -> str:

@@ -115,7 +115,8 @@ def main(step: int, event: str) -> None:
     """Interrupt each scenario."""
     logging.getLogger("zerorpc").setLevel(logging.CRITICAL)
     logging.getLogger("ztrace").setLevel(logging.CRITICAL)
-    gevent.get_hub().handle_error = lambda *_: None  # Greenlets that end with what was raised in them.
+    hub: Any = gevent.get_hub()
+    hub.handle_error = lambda *_: None  # Greenlets that end with what was raised in them.
     sys.unraisablehook = lambda unraisable: discarded.append(unraisable.exc_type)
     spans.publisher = memory  # type: ignore[assignment]
     context = zerorpc.Context()
