@@ -16,7 +16,7 @@ from opentelemetry.util.types import AttributeValue
 
 import ztrace
 from tests.collector.otlp.exporting import KEEPS_BYTES
-from tests.ztrace.programs import run_program
+from tests.ztrace.programs import ALONE, run_program
 from tests.ztrace.receiving import Receiver
 from tests.ztrace.waiting import wait_for
 from ztrace import agent
@@ -372,7 +372,7 @@ def test_what_is_left_at_exit_is_delivered(receiver: Receiver, first: str) -> No
 def test_what_is_left_at_exit_and_cannot_be_delivered_is_said(tmp_path: Path) -> None:
     """Spans that cannot be delivered at exit are reported on stderr."""
     done = run_program(
-        "import sys, ztrace\n"
+        ALONE + "import sys, ztrace\n"
         "from ztrace.otel import SpanExporter\n"
         "from opentelemetry.sdk.trace import TracerProvider\n"
         "from opentelemetry.sdk.trace.export import BatchSpanProcessor\n"
