@@ -24,11 +24,15 @@ from ztrace.lifecycle.recovery import insist
 from ztrace.middleware.carriers import context_text, read_context_text
 from ztrace.middleware.kit import new_span
 from ztrace.middleware.replies import reply_text, take_reply
-from ztrace.middleware.trailers import make_trailer, read_trailer
+from ztrace.middleware.trailers import MAX_TRAILER, make_trailer, read_trailer
 from ztrace.spans import CLIENT, SERVER, Span
 
 #: Value of ``rpc.system.name``.
 _SYSTEM = "multiprocessing"
+
+#: Bytes read from the end of a message, more than a trailer has. Python 3.12 may crash when it collects a
+#: view of the buffer, which an exception would keep in a frame.
+_MAX_TAIL = MAX_TRAILER + 16
 
 #: Methods of a connection, which cost less this way than by `super`.
 _plain: Any = Connection
@@ -48,11 +52,12 @@ class _Calling(Connection):  # type: ignore[type-arg,unused-ignore]
     _ztrace_reply: bytes | None
 
     def _send_bytes(self, buf: Any) -> None:
-        _send_bytes(self, b"".join((buf, self._ztrace_trailer)))
+        buf = b"".join((buf, self._ztrace_trailer))
+        _send_bytes(self, buf)
 
     def _recv_bytes(self, maxsize: int | None = None) -> Any:
         received = _recv_bytes(self, maxsize)
-        self._ztrace_reply = read_trailer(received.getbuffer())
+        self._ztrace_reply = read_trailer(received.getvalue()[-_MAX_TAIL:])
         return received
 
 
@@ -90,13 +95,15 @@ class _Serving(Connection):  # type: ignore[type-arg,unused-ignore]
 
     def _recv_bytes(self, maxsize: int | None = None) -> Any:
         received = _recv_bytes(self, maxsize)
-        self._ztrace_context = read_trailer(received.getbuffer())
+        self._ztrace_context = read_trailer(received.getvalue()[-_MAX_TAIL:])
         return received
 
     def _send_bytes(self, buf: Any) -> None:
         """Send an outcome that could be pickled; the span ends before, and the reply follows."""
         trailer = self._ztrace_end()
-        _send_bytes(self, b"".join((buf, trailer)) if trailer else buf)
+        if trailer:
+            buf = b"".join((buf, trailer))
+        _send_bytes(self, buf)
 
     def _ztrace_begin(self, request: Any) -> None:
         try:
