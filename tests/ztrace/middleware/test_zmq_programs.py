@@ -158,3 +158,38 @@ ztrace.flush()
     done = run_program(code, f"ipc://{tmp_path}/zerorpc", ZTRACE_ENDPOINT=receiver.endpoint)
     assert done.stdout == "1\n"
     assert {(span.attributes or {})["rpc.system.name"] for span in receiver.spans} == {"zerorpc"}
+
+
+def test_forked_children_leave_sockets_alone(receiver: Receiver, tmp_path: Path) -> None:
+    """A child that frees its parent's sockets, or closes them, ends, and the parent's calls go on."""
+    code = """
+import gc, os, sys, threading, zmq, ztrace
+ztrace.instrument()
+ztrace.configure(service="one")
+context = zmq.Context()
+rep, req = context.socket(zmq.REP), context.socket(zmq.REQ)
+rep.bind(sys.argv[1])
+req.connect(sys.argv[1])
+def call():
+    req.send(b"a")
+    rep.send(rep.recv())
+    return req.recv()
+print(call(), call())
+for close in (True, False):
+    child = os.fork()
+    if not child:
+        if close:
+            rep.close()
+            req.close()
+        del rep, req, context
+        gc.collect()
+        sys.exit(0)
+    print(os.waitpid(child, 0)[1], call())
+req.close()
+rep.close()
+context.term()
+ztrace.flush()
+"""
+    done = run_program(code, f"ipc://{tmp_path}/forked", ZTRACE_ENDPOINT=receiver.endpoint)
+    assert done.stdout.splitlines() == ["b'a' b'a'", "0 b'a'", "0 b'a'"]
+    assert [KINDS[span.kind] for span in receiver.spans].count("client") == 4

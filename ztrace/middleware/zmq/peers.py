@@ -52,7 +52,7 @@ class Peer:
         asking: whether the next message is to be looked at, with `learn`.
     """
 
-    __slots__ = ("_connections", "_monitor", "_usable", "asking", "traced")
+    __slots__ = ("_connections", "_monitor", "_pid", "_usable", "asking", "traced")
 
     def __init__(self, usable: bool) -> None:
         self.traced: bool | None = None
@@ -60,6 +60,7 @@ class Peer:
         self._usable = usable
         self._connections = 0
         self._monitor: Any = None
+        self._pid = 0
 
     def add(self, socket: Any, connects: bool) -> None:
         """Note that the socket connects or binds; with several peers nothing is known of the next one."""
@@ -96,6 +97,10 @@ class Peer:
     def close(self, socket: Any) -> None:
         """Stop and close the monitor, before its socket is closed."""
         global _monitored
+        if self._monitor is not None and self._pid != os.getpid():
+            self._monitor = (
+                None  # In a forked child, whose sockets are the parent's: pyzmq leaves them alone.
+            )
         if self._monitor is not None:
             try:
                 # First: without a reader, an event would block the I/O thread of the program's context.
@@ -114,6 +119,7 @@ class Peer:
             self.give_up(socket)
             return
         _monitored += 1
+        self._pid = os.getpid()
         self._monitor = monitor = _Monitor(socket.context, zmq.PAIR)
         monitor.set(zmq.RCVHWM, 0)  # A full queue would block the I/O thread as well.
         address = f"inproc://ztrace-{os.getpid()}-{next(_numbers)}"
