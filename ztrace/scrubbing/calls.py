@@ -22,7 +22,7 @@ _OTHERWISE = re.compile(r"[\])]\s{0,8}(?:or|else|\|\||\?\?)\s{0,8}")
 _CLOSE = re.compile(r"\\*[\"']{1,3}\s{0,8},?\s{0,8}[)\]]")
 _NUMBER = re.compile(r"\d+")
 #: Value of a pair that is rather the name of another field.
-_FIELD = re.compile(r"[a-z_]{1,32}\Z")
+_FIELD = re.compile(r"(?:[A-Za-z]?[a-z_]{0,32}|[A-Z_]{1,32})\Z")
 
 
 def scrub_calls(text: str, is_secret: Judge, *, literals: bool = False) -> str:

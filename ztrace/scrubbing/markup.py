@@ -16,7 +16,10 @@ _NAMED = re.compile(
     r"(?=\\*[\"']|[ \t]{0,8}(?:[,;\r\n]|(?<=[ \t])(?i:value|content|val|data)[ \t]{0,8}[=:]))"
 )
 #: Start of an element without its ``>``: the name behind its namespace, and attributes.
-_ELEMENT = re.compile(r"<((?:[\w.\-]{1,64}:)?([\w.\-]{1,64}))(?:\s[^<>]*+)?\Z")
+_ELEMENT = re.compile(
+    r"<((?:[\w.\-]{1,64}:)?([\w.\-]{1,64}))"
+    r"(?:\s{1,64}[\w.:\-]{1,64}\s{0,8}=\s{0,8}(?:\\*\"[^\"<>]*+\"|\\*'[^'<>]*+'|[^\s<>\"'=]++))*+\s{0,64}\Z"
+)
 _CDATA = "<![CDATA["
 #: Distance up to which the start and the end of an element, and the field with a value, are looked for.
 _MAX_HEAD, MAX_ELEMENT, _MAX_GAP = 256, 4096, 160

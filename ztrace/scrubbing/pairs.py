@@ -36,6 +36,14 @@ _QUOTED = re.compile(r"(\\*)([\"'])")
 _ANNOTATION = re.compile(r"[\w.\[\]|, ]{1,64}=[ \t]{0,4}(?!=)")
 _NUMBER = re.compile(r"\d+")
 _BLANK = re.compile(r"[ \t\xa0]*+")
+#: Line of a name that has its value on the next one: of a file of settings, and not of code.
+_SETTING = re.compile(
+    r"[\s\"'{\-]{0,64}"
+    r"(?!(?:if|elif|else|while|for|with|def|class|return|not|and|or|in|is|except|case|match|lambda)\b)"
+    r"(?:[\w.\-]{1,64}[:,]?[ \t]{1,4}){0,3}[\"']{0,2}[\w.\-]{1,64}[\s\"'\]\\\xa0]{0,16}[=:]+>?[ \t\xa0]{0,16}\Z"
+)
+#: Schemes in front of a secret, which are none.
+_SCHEME = re.compile(r"(?i:bearer|basic|token|negotiate)[ \t]*+")
 #: End of a line behind a sign, the blanks of the next one, and the mark of a block of YAML.
 _NEXT_LINE = re.compile(r"\\?\r?\n([ \t]*+)(?=\S)")
 _BLOCK = re.compile(r"[|>][+\-\d]{0,3}[ \t]*+\r?\n")
@@ -107,6 +115,8 @@ def scrub_pairs(text: str, is_secret: Judge, literals: bool = False) -> str:
 
 def is_harmless(value: str) -> bool:
     """Return whether a value under a secret's name reveals nothing."""
+    if (scheme := _SCHEME.match(value)) is not None and scheme[0][-1:].isspace():
+        value = value[scheme.end() :]
     return not value.strip(PLACEHOLDERS) or value.lower() in _HARMLESS
 
 
@@ -192,6 +202,9 @@ def _value_below(text: str, place: int) -> tuple[int, int] | None:
         return _read_block(text, place, block.end())
     line = _NEXT_LINE.match(text, place)
     if line is None or _PAIR.match(text, line.end()):
+        return None
+    begin = max(0, place - 2 * _MAX_HEAD)
+    if not _SETTING.match(text[max(begin, text.rfind("\n", begin, place) + 1) : place]):
         return None
     start = line.end()
     if (quoted := quotation(text, start)) is not None:
