@@ -40,7 +40,8 @@ _BLANK = re.compile(r"[ \t\xa0]*+")
 _SETTING = re.compile(
     r"[\s\"'{\-]{0,64}"
     r"(?!(?:if|elif|else|while|for|with|def|class|return|not|and|or|in|is|except|case|match|lambda)\b)"
-    r"(?:[\w.\-]{1,64}[:,]?[ \t]{1,4}){0,3}[\"']{0,2}[\w.\-]{1,64}[\s\"'\]\\\xa0]{0,16}[=:]+>?[ \t\xa0]{0,16}\Z"
+    r"(?:[\w.\-]{1,64}[:,]?[ \t]{1,4}){0,3}[\"']{0,2}"
+    r"[\w.\-]{1,64}[\s\"'\]\\\xa0]{0,16}[=:]+>?[ \t\xa0]{0,16}\Z"
 )
 #: Schemes in front of a secret, which are none.
 _SCHEME = re.compile(r"(?i:bearer|basic|token|negotiate)[ \t]*+")
