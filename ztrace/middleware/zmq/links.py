@@ -44,6 +44,7 @@ class Link:
         asynchronous: whether the socket is an asyncio socket's, whose future ends the receive.
         received: message of an asyncio socket, until it is awaited.
         leads: whether the frame of ztrace's comes first.
+        ends: whether a span may end with a send that succeeds.
         consumes: whether a message may have a span, until the next one.
         publishes: whether subscriptions are compared with the first frame.
         subscribes: whether the frame of ztrace's may be the last.
@@ -53,6 +54,7 @@ class Link:
 
     # Not the socket itself: it is closed when the program releases it, and a cycle would keep it alive.
     leads = announced = consumes = False
+    ends = True
     default_name = "message"
 
     def __init__(self, kind: int) -> None:
@@ -102,6 +104,7 @@ class Requests(Link):
     """State of a REQ socket: one client span from each request to its reply."""
 
     leads = True
+    ends = False
     default_name = "request"
 
     def __init__(self, kind: int) -> None:

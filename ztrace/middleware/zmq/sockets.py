@@ -139,6 +139,7 @@ def wrap_monitor(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def wrap_send(original: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap ``send``: the frame goes before the first or the last of a message that is sent frame by frame."""
+    send_frame = BackendSocket.send if original is zmq.Socket.send else original
 
     @functools.wraps(original)
     def send(self: Any, data: Any, flags: int = 0, *args: Any, **kwargs: Any) -> Any:
@@ -164,9 +165,10 @@ def wrap_send(original: Callable[..., Any]) -> Callable[..., Any]:
                 begun = True
                 original(self, extra, flags)
             else:
-                original(self, extra, flags | _SNDMORE)
+                send_frame(self, extra, flags | _SNDMORE)
                 result = original(self, data, flags, *args, **kwargs)
-            link.after_send()
+            if link.ends:
+                link.after_send()
             link.sending = False
             return result
         except BaseException as exception:
