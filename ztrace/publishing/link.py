@@ -13,7 +13,6 @@ from struct import Struct
 from typing import NamedTuple, Protocol
 
 import zmq
-from zmq.backend import zmq_poll
 
 from ztrace.native import new_poll
 from ztrace.process.connections import count_read
@@ -43,9 +42,9 @@ OPTIONS = (
     (zmq.HEARTBEAT_IVL, 500),
     (zmq.HEARTBEAT_TIMEOUT, 1500),
 )
-#: As plain numbers: pyzmq's enumerations cost more than the calls they are for. Its `Socket.poll` is avoided
-#: too, because it reads the clock by a name that freezegun replaces.
-_RCVMORE, _POLLIN = int(zmq.RCVMORE), int(zmq.POLLIN)
+#: A plain number: pyzmq's enumerations cost more than the calls they are for. Its functions for polling are
+#: avoided too, because they read the clock by a name that freezegun replaces.
+_RCVMORE = int(zmq.RCVMORE)
 #: Events of a monitor that show a connection or its refusal, and the head of each: number and value.
 _WATCHED = int(zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
 _EVENT = Struct("=hi")
@@ -162,6 +161,7 @@ class SocketLink:
         self._monitor: zmq.Socket[bytes] | None = monitor
         self._connection: OwnFile | None = None
         self._refusal: Refusal | None = None
+        self._frame: bytes | None = None  # Read, since it has arrived, and not returned yet.
         return socket
 
     def renew(self) -> None:
@@ -181,7 +181,7 @@ class SocketLink:
         """Return the next frame; see `Link`."""
         if not self.is_readable():
             return None
-        frame = self._socket.recv(zmq.NOBLOCK)
+        frame, self._frame = self._frame, None
         if self._socket.getsockopt(_RCVMORE):
             raise Unwanted(FOREIGN)
         return frame
@@ -194,7 +194,12 @@ class SocketLink:
 
     def is_readable(self) -> bool:
         """Return whether a frame has arrived; see `Link`."""
-        return bool(zmq_poll([(self._socket, _POLLIN)], 0))  # Without the interpreter's lock.
+        if self._frame is None:
+            try:
+                self._frame = self._socket.recv(zmq.NOBLOCK)  # Without the interpreter's lock.
+            except zmq.Again:
+                return False
+        return True
 
     @property
     def is_lost(self) -> bool:
