@@ -548,3 +548,17 @@ def test_wrong_values_are_told_by_their_beginning(shared: Running) -> None:
         assert len(answer.content) < 400
         message = told(answer).message
         assert message.isprintable()
+    wait_for_refusals(shared, {"otlp_origin": 1, "otlp_request": 3})
+
+
+def test_what_is_no_span_is_in_the_answer(shared: Running) -> None:
+    """A sender is told of elements that are no spans, as of spans that the store refuses."""
+    body = json.loads(format_request(request(7_000)))
+    body["resourceSpans"][0]["scopeSpans"][0]["spans"] += [None, 7]
+    answer = requests.post(shared.url, json.dumps(body), headers=JSON, timeout=DEADLINE_S)
+    assert answer.status_code == 200
+    assert answer.json()["partialSuccess"] == {
+        "rejectedSpans": "2",
+        "errorMessage": "refused, by reason: fields 2; the others are stored",
+    }
+    wait_for_refusals(shared, {"fields": 2})

@@ -7,6 +7,7 @@ and stored in pieces, so that at any time only one piece of one request is in me
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 
@@ -36,7 +37,7 @@ from ztrace_collector.otlp.listening.bodies import (
 from ztrace_collector.otlp.mapping import incoming, json_form
 from ztrace_collector.otlp.mapping.pieces import MAX_SPAN_BYTES, PIECE_BYTES, LargeRequest, divide_bytes
 from ztrace_collector.receiving.inbox import Busy, Closed, Inbox
-from ztrace_collector.refusals import INTERNAL_ERROR, OTLP_BODY, OTLP_OVERSIZED, Note
+from ztrace_collector.refusals import INTERNAL_ERROR, OTLP_BODY, OTLP_OVERSIZED, SPAN_REASONS, Note
 from ztrace_collector.storing.defects import describe_error, log_defect
 
 #: Spans mapped and stored at a time. A large request must neither delay publishers for long, nor be in memory
@@ -104,7 +105,7 @@ class Intake:
     def _parse(
         self, body: Body, deadline: Deadline, held: Held, outcomes: list[Outcome]
     ) -> Iterator[ExportTraceServiceRequest]:
-        """Yield a request in pieces; an oversized span is added to the outcomes."""
+        """Yield a request in pieces; spans that are oversized or no objects are added to the outcomes."""
 
         def leave_out() -> None:
             outcomes.append(Outcome(0, 0, {OTLP_OVERSIZED: 1}))
@@ -113,9 +114,13 @@ class Intake:
         def note(reason: str, detail: str, count: int = 1) -> None:
             deadline.remaining_s()  # Correcting a request takes longer than parsing it.
             self.note(reason, detail, count)
+            if reason in SPAN_REASONS:
+                refused[reason] += count
 
+        refused: Counter[str] = Counter()
         try:
             yield from _parse(body, deadline, held, leave_out, note)
+            outcomes.append(Outcome(0, 0, dict(refused)))
         except (OtlpError, Busy, MemoryError):
             raise
         except Exception as error:
