@@ -578,6 +578,25 @@ def test_a_name_that_fails(sockets: Sockets, counts: dict[str, int], recorder: R
     assert {span.name for span in recorder.spans} == {"message"}
 
 
+@pytest.mark.parametrize("cls", [zmq.Socket, zmq.asyncio.Socket])
+def test_carrying_from_the_start(sockets: Sockets, recorder: Recorder, cls: Any) -> None:
+    """A socket that is named before it is connected carries context from its first message on."""
+
+    async def main() -> None:
+        pull, endpoint = sockets.bind(zmq.PULL)
+        push = sockets.make(zmq.PUSH, cls)
+        assert ztrace.carry(push, name="first") is push
+        push.connect(endpoint)
+        sent = push.send(b"a")
+        if sent is not None:
+            await sent
+        assert pull.recv() == b"a"
+        pull.close()
+
+    run(main)
+    assert [span.name for span in of_kind(recorder, "consumer")] == ["first"]
+
+
 def test_unconfigured(sockets: Sockets, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is sent while nothing is recorded, and frames of others are still taken out."""
     monkeypatch.setattr("ztrace.spans.publisher", None)

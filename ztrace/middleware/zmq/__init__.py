@@ -52,7 +52,7 @@ def install() -> None:
 def carry(socket: Any, name: Name) -> None:
     """Send context with every message of a socket, and name its calls or messages."""
     install()
-    link = link_of(socket)
+    link = link_of(socket, named=True)
     if link is not EXEMPT:
         link.carrying, link.name = True, name
 

@@ -50,12 +50,17 @@ class Exempt(Link):
 EXEMPT = Exempt()
 
 
-def link_of(socket: Any) -> Link:
-    """Return the state of a socket, a new one if this is the first time that it is used."""
+def link_of(socket: Any, named: bool = False) -> Link:
+    """Return the state of a socket, a new one if this is the first time that it is used.
+
+    Args:
+        socket: of any class.
+        named: whether the program has named the socket, which is then none of a library's.
+    """
     link = socket.__dict__.get(KEY)
     if link is None:
         try:
-            link = _new_link(socket)
+            link = _new_link(socket, named)
         except Exception:
             diagnostics.contain("zmq")
             link = EXEMPT
@@ -63,9 +68,9 @@ def link_of(socket: Any) -> Link:
     return link  # type: ignore[no-any-return]
 
 
-def _new_link(socket: Any) -> Link:
+def _new_link(socket: Any, named: bool) -> Link:
     kind = socket.__dict__.get("type")
-    if not (kind in _KINDS or kind in _MESSAGES) or _is_exempt():
+    if not (kind in _KINDS or kind in _MESSAGES) or (not named and _is_exempt()):
         return EXEMPT
     return _KINDS.get(kind, Messages)(kind)
 
