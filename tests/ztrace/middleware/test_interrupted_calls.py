@@ -21,7 +21,7 @@ middleware.install()
 STEPS = {"opcode": 29, "line": 2}
 
 
-def places(event: str, run: Callable[[Interrupter], list[str]]) -> dict[str, list[str]]:
+def places(event: str, run: Callable[[Interrupter], list[str]], factor: int = 1) -> dict[str, list[str]]:
     """Interrupt a scenario at one place after the other, and return what was found wrong, by place."""
     wrong: dict[str, list[str]] = {}
     number, interrupter = 0, None
@@ -30,8 +30,8 @@ def places(event: str, run: Callable[[Interrupter], list[str]]) -> dict[str, lis
         found = run(interrupter)
         if found:
             wrong[f"{number} {interrupter.place}"] = found
-        number += STEPS[event]
-    assert number > 10 * STEPS[event]
+        number += STEPS[event] * factor
+    assert number > 10 * STEPS[event] * factor
     return wrong
 
 
@@ -116,4 +116,4 @@ def test_rpyc(recorder: Recorder, counts: dict[str, int], event: str) -> None:
             wait_for(lambda: len(recorder.register) <= 1)
             return look(recorder, counts, interrupter, caught)
 
-        assert places(event, run) == {}
+        assert places(event, run, 3) == {}
