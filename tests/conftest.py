@@ -1,5 +1,6 @@
 """Rules of all tests: markers, assertions of shared modules, Ctrl-C, and hypothesis's examples."""
 
+import gc
 import os
 import shutil
 import signal
@@ -41,3 +42,9 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.register_profile("many", hypothesis.settings.get_profile("same"), max_examples=100)
 hypothesis.settings.load_profile(os.environ.get("EXAMPLES") or ("same" if os.environ.get("CI") else "few"))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the collector of garbage the thousands of tests, which stay to the end."""
+    gc.collect()
+    gc.freeze()
