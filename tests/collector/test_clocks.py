@@ -18,7 +18,7 @@ from ztrace_collector.storing.retention import Limits
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.status import read_status
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 #: A service whose clock is off, with an ended span and one that is open; it ends with its input.
 SERVICE = """

@@ -8,7 +8,7 @@ Only Linux reports this, and only of TCP; elsewhere nothing is weighed.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from ztrace.process.connections import count_read
 from ztrace.wire import MAX_FRAME_BYTES
@@ -19,8 +19,10 @@ MAX_UNFINISHED, MAX_ALL_UNFINISHED = MAX_FRAME_BYTES + (1 << 20), 64 << 20
 #: publisher's largest messages.
 MAX_HELD, MAX_ALL_HELD = 40 << 20, 1 << 30
 #: Interval of the looks while connections are open, and while none is; share of the time they may take. A
-#: peer on this machine sends 100 MB between two looks.
-LOOK_S, IDLE_LOOK_S, SHARE = 0.1, 0.5, 0.05
+#: peer on this machine sends 200 MB between two looks.
+LOOK_S, IDLE_LOOK_S, SHARE = 0.05, 0.5, 0.05
+#: Interval while a connection is new or holds so much.
+QUICK_S, QUICK_BYTES = 0.01, 1 << 20
 
 
 class Scales:
@@ -31,10 +33,14 @@ class Scales:
         self._until: dict[int, int] = {}
         self._heard: set[int] = set()
         self._next_s = 0.0
+        #: There are connections; one is new, or holds enough to be looked at soon.
+        self._is_open = self._is_quick = False
 
     def wait_s(self) -> float:
         """Return how long to wait at most for the next look."""
-        return LOOK_S if self._until else IDLE_LOOK_S
+        if not self._is_open:
+            return IDLE_LOOK_S
+        return QUICK_S if self._is_quick else LOOK_S
 
     def hear(self, number: int) -> None:
         """Note that a message of a connection was taken."""
@@ -45,7 +51,7 @@ class Scales:
         self._until.pop(number, None)
         self._heard.discard(number)
 
-    def look(self, numbers: Iterable[int], *, is_drained: bool) -> list[int]:
+    def look(self, numbers: Collection[int], *, is_drained: bool) -> list[int]:
         """Return the connections that hold too much, the heaviest first; nothing if it is not time to look.
 
         Args:
@@ -53,6 +59,7 @@ class Scales:
             is_drained: no whole message waits to be taken.
         """
         now_s = time.monotonic()
+        self._is_open = bool(numbers)
         if now_s < self._next_s:
             return []
         weights: dict[int, int] = {}
@@ -62,9 +69,12 @@ class Scales:
             until[number] = read if number in self._heard else self._until.get(number, 0)
             if read > until[number]:
                 weights[number] = read - until[number]
+        self._is_quick = (
+            not until.keys() <= self._until.keys() or max(weights.values(), default=0) > QUICK_BYTES
+        )
         self._until = until
         self._heard.clear()
-        self._next_s = now_s + max(LOOK_S, (time.monotonic() - now_s) / SHARE)
+        self._next_s = now_s + max(QUICK_S if self._is_quick else LOOK_S, (time.monotonic() - now_s) / SHARE)
         most, most_of_all = (MAX_UNFINISHED, MAX_ALL_UNFINISHED) if is_drained else (MAX_HELD, MAX_ALL_HELD)
         total = sum(weights.values())
         heavy: list[int] = []

@@ -16,7 +16,7 @@ from tests.collector.disks import fill, small_disk
 from tests.collector.otlp.listeners import DEADLINE_S, MAIN, count_spans, started
 from tests.collector.otlp.requests import put_in_order, send_all
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 
 def export(protocol: str, endpoint: str, compression: str) -> dict[str, Any]:
@@ -106,10 +106,10 @@ def blocked(path: Path, disk: Path | None) -> Iterator[Callable[[], None]]:
 @pytest.mark.parametrize(
     ("how", "protocol"),
     [
-        pytest.param("disk", "grpc", marks=pytest.mark.slow),
+        ("disk", "grpc"),
         ("lock", "http"),
-        pytest.param("disk", "http", marks=pytest.mark.slow),
-        pytest.param("lock", "grpc", marks=pytest.mark.slow),
+        ("disk", "http"),
+        ("lock", "grpc"),
     ],
 )
 def test_exporters_keep_what_cannot_be_stored(tmp_path: Path, how: str, protocol: str) -> None:

@@ -49,7 +49,7 @@ from ztrace_collector.otlp.sending.answers import Taken
 from ztrace_collector.otlp.sending.deliver import open_transport
 from ztrace_collector.otlp.sending.destinations import read_destinations
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.slow]
 
 
 def batch(first: int, count: int, start_ns: int = EPOCH_NS) -> list[Span]:
@@ -245,7 +245,6 @@ def test_a_dead_and_a_hanging_destination_hold_up_nobody(path: Path) -> None:
     }
 
 
-@pytest.mark.slow
 def test_what_is_to_be_sent_again_and_what_not(path: Path) -> None:
     """HTTP 429 and 503 are retried, and a partial success and 400 are counted as refused."""
     partial = ExportTraceServiceResponse(
@@ -323,7 +322,7 @@ def test_the_variables_and_no_secret_anywhere(path: Path) -> None:
     assert "no: …" in status(path)
 
 
-@pytest.mark.parametrize("victim", ["collector", pytest.param("child", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("victim", ["collector", "child"])
 def test_a_kill_loses_nothing(path: Path, victim: str) -> None:
     """Killing the collector or its sending process loses no span and repeats few requests."""
     batches = [batch(at, 100) for at in range(0, 6000, 100)]
@@ -354,7 +353,6 @@ def test_a_kill_loses_nothing(path: Path, victim: str) -> None:
     assert sum(got.values()) - len(got) <= (UNWRITTEN + 1) * MAX_SPANS
 
 
-@pytest.mark.slow
 def test_what_retention_deletes_is_skipped_and_counted(path: Path) -> None:
     """Spans deleted by retention are counted as skipped, and later ones are sent."""
     port = find_port()
@@ -411,7 +409,7 @@ def test_the_end_waits_for_what_can_be_sent(path: Path) -> None:
     assert destinations(path)[0]["sent"] == 1000
 
 
-@pytest.mark.parametrize("wanted", [pytest.param(True, marks=pytest.mark.slow), False])
+@pytest.mark.parametrize("wanted", [True, False])
 def test_spans_without_an_end(path: Path, wanted: bool) -> None:
     """Unfinished spans are sent once after their process has ended, and only on request."""
     options = ["--otlp-unfinished"] if wanted else []
