@@ -40,7 +40,7 @@ hypothesis.settings.register_profile(
     print_blob=True,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
-hypothesis.settings.register_profile("many", hypothesis.settings.get_profile("same"), max_examples=100)
+hypothesis.settings.register_profile("many", hypothesis.settings.get_profile("same"), max_examples=50)
 hypothesis.settings.load_profile(os.environ.get("EXAMPLES") or ("same" if os.environ.get("CI") else "few"))
 
 

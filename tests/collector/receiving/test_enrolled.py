@@ -101,7 +101,8 @@ def test_revoking_one_key_costs_the_others_nothing(path: Path, folder: KeyFolder
         each["spans_stored"] for each in stored.values()
     )
     assert refusals(path)["handshake_denied"] >= 1
-    assert set(refusals(path)) <= {"handshake_denied", "key_revoked"}
+    # A handshake that was under way when the port was opened again has failed.
+    assert set(refusals(path)) <= {"handshake_denied", "handshake_failed", "key_revoked"}
 
 
 @pytest.mark.process
