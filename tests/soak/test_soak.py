@@ -43,7 +43,7 @@ def test_a_short_soak() -> None:
     """Services that call, fail, are killed and reloaded, and readers, leave a collector that ends in time."""
     with Stage() as stage:
         soak = Soak(stage)
-        samples = soak.run(15, lambda sample: None)
+        samples = soak.run(24, lambda sample: None)
         assert soak.stop() < 5
     answered, unanswered = soak.answered
     assert answered > 20
