@@ -114,7 +114,7 @@ def wrap_dispatch(original: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(original)
     def _dispatch(self: Any, data: bytes) -> Any:
-        arrived = None
+        arrived = seq = None
         try:
             text = read_trailer(data)
             if text is not None:

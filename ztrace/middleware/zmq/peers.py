@@ -133,6 +133,6 @@ class Peer:
         # than asking for its events. gevent's function in place of the original would switch greenlets.
         if type(select.poll) is BuiltinFunctionType:
             poll = select.poll()
-            poll.register(monitor.get(zmq.FD), select.POLLIN)
+            poll.register(int(monitor.get(zmq.FD)), select.POLLIN)
             self._poll = poll.poll
         self.asking = True

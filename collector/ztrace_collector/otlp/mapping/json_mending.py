@@ -42,7 +42,7 @@ _RANGES = {
 #: Reasons by the field in which a value is: of a span, or of a resource or scope around it.
 _REASONS = {"attributes": ATTRIBUTES, "links": LINKS}
 #: Reason for lists around the spans of another form, and for items that are no objects: spans are refused.
-_LIST_REASONS = dict.fromkeys(("resource_spans", "scope_spans", "spans"), FIELDS)
+_LIST_REASONS: dict[str, str] = dict.fromkeys(("resource_spans", "scope_spans", "spans"), FIELDS)
 
 
 class _Invalid(ValueError):
