@@ -212,6 +212,9 @@ def test_frame_by_frame(sockets: Sockets, recorder: Recorder, copy: bool) -> Non
 
 def test_receiving_into_a_buffer(sockets: Sockets, recorder: Recorder) -> None:
     """A buffer gets the content, and not the frame before it."""
+    if zmq.pyzmq_version_info() < (26, 4):  # It has no such method, and is given none.
+        assert not hasattr(zmq.Socket, "recv_into")
+        return
     rep, req = sockets.pair(zmq.REP, zmq.REQ)
     ztrace.carry(req)
     buffer = bytearray(200)
