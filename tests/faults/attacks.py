@@ -53,7 +53,7 @@ def _busy_s(pid: int) -> float:
 @contextmanager
 def measured(pid: int) -> Iterator[list[Cost]]:
     """Yield a list that has the cost at the end of the block."""
-    Path(f"/proc/{pid}/clear_refs").write_text("5")  # The peak starts anew.
+    Path(f"/proc/{pid}/clear_refs").write_text("5")  # Reset the peak.
     resident, busy_s = _status(pid, "VmRSS"), _busy_s(pid)
     cost: list[Cost] = []
     yield cost

@@ -2,7 +2,7 @@
 
 One idea: the settler follows the table ``spans`` by its ids, which are the order of arrival. A tree is
 counted when none of its spans has come for some seconds, and ``settled`` has the id of its last span then. A
-later span makes the tree due again: what was counted is taken back, and the tree is counted anew. Each step
+later span makes the tree due again: what was counted is subtracted, and the tree is recounted. Each step
 is a transaction, so the work of a killed collector is neither lost nor done twice.
 """
 

@@ -1,9 +1,9 @@
 """Place of a database file: the folder, and the files beside the database, as far as other users matter.
 
-One idea: whoever owns a folder, or a file that is opened by its name, can replace what is written there. So
-folder, links and files have to belong to the collector's user or root, and the files are readable by their
-owner alone unless the user says otherwise. A folder such as ``/tmp``, in which everybody may make files and
-only the owner may delete them, is good enough: a file that another user has made there is rejected.
+One idea: the owner of a folder, or of a file that is opened by its name, can replace its content. So folder,
+links and files have to belong to the collector's user or root, and the files are readable by their owner
+alone unless the user says otherwise. A folder such as ``/tmp``, in which all users may create files and only the
+owner may delete them, is good enough: a file that another user has created there is rejected.
 """
 
 import os

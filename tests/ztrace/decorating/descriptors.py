@@ -177,7 +177,7 @@ def case_compiled_function(trace: Decorator) -> list[object]:
 
 
 def case_bound_method(trace: Decorator) -> list[object]:
-    """Call a bound method, and use it as an attribute of another class, which does not bind it anew."""
+    """Call a bound method, and use it as an attribute of another class, which does not rebind it."""
 
     class Holder:
         def work(self, number: int) -> tuple[str, int]:

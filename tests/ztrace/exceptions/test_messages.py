@@ -141,7 +141,7 @@ def test_little_of_a_huge_value_is_made_into_text(recorder: Recorder) -> None:
 
 
 def test_a_message_is_made_once(recorder: Recorder) -> None:
-    """The text of an exception is made where it begins, and again only if it is raised anew."""
+    """The text of an exception is made at its origin, and again only if it is raised again."""
     error = Asked()
     run(fail(error), "outer", "middle", "inner")
     assert [span.exception[1] for span in recorder.spans if span.exception] == ["text"] * 3

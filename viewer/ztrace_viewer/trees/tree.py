@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from ztrace.records import ERROR, UNFINISHED
+from ztrace_collector.settling.counting import find_circles
 from ztrace_collector.tables.extent import extend, set_root
 from ztrace_viewer.documents.exceptions import ExceptionDocument
 from ztrace_viewer.documents.trees import (
@@ -210,20 +211,9 @@ def _orphan(row: SpanRow, parent_id: bytes) -> Orphan:
 
 def break_circles(parents: list[int | None]) -> set[int]:
     """Make the earliest span of each circle a root, and return the positions of these spans."""
-    #: Number of the walk that met each position first, 0 for none; met twice by one walk, it is on a circle.
-    met_by = [0] * len(parents)
-    broken = set()
-    for walk_number, start in enumerate(range(len(parents)), 1):
-        position: int | None = start
-        while position is not None and not met_by[position]:
-            met_by[position] = walk_number
-            position = parents[position]
-        if position is not None and met_by[position] == walk_number:
-            earliest, step = position, parents[position]
-            while step is not None and step != position:
-                earliest, step = min(earliest, step), parents[step]
-            parents[earliest] = None
-            broken.add(earliest)
+    broken = set(find_circles(parents))
+    for position in broken:
+        parents[position] = None
     return broken
 
 

@@ -70,7 +70,7 @@ class Link:
 
     def before_send(self, socket: Any, frames: Sequence[Any]) -> bytes | None:
         """Return the frame to send with a message, None if there is none."""
-        raise NotImplementedError
+        return None
 
     def after_send(self, error: BaseException | None = None) -> None:
         """End what ends with the send, or does not begin because of an error."""
@@ -80,7 +80,6 @@ class Link:
 
     def after_receive(self, frames: Sequence[Any], text: bytes | None) -> None:
         """Begin or end what a message begins or ends."""
-        raise NotImplementedError
 
     def close(self, socket: Any) -> None:
         """End all spans of the socket, which is being closed."""
