@@ -2,8 +2,8 @@
 
 One idea: the owner of a folder, or of a file that is opened by its name, can replace its content. So folder,
 links and files have to belong to the collector's user or root, and the files are readable by their owner
-alone unless the user says otherwise. A folder such as ``/tmp``, in which all users may create files and only the
-owner may delete them, is good enough: a file that another user has created there is rejected.
+alone unless the user says otherwise. A folder such as ``/tmp``, in which all users may create files and only
+the owner may delete them, is good enough: a file that another user has created there is rejected.
 """
 
 import os
