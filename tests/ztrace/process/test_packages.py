@@ -111,8 +111,7 @@ ztrace.configure("app", sys.argv[1], spool=sys.argv[2] or None)
 if sys.argv[4]:
     with ztrace.span("before"): pass
     assert ztrace.flush(20)
-log = open(sys.argv[3], "w")
-with daemon.DaemonContext(stdout=log, stderr=log, detach_process=True):
+with open(sys.argv[3], "w") as log, daemon.DaemonContext(stdout=log, stderr=log, detach_process=True):
     for number in range(3000):
         with ztrace.span(str(number)): pass
     print("flushed", ztrace.flush(20), flush=True)
