@@ -21,6 +21,12 @@ OK, ERROR, UNFINISHED = 0, 1, 2
 #: raised ``from`` another span's exception, raised while handling one, or a group that contains one.
 RAISED, PASSED, WRAPPED, REPLACED, GROUPED = "raised", "passed", "wrapped", "replaced", "grouped"
 
+#: State of a span in a sample: its owner's code goes on; the owner is parked, or its thread blocks; the owner
+#: is parked while another one runs on its thread.
+RUN, WAIT, WAIT_BUSY = 0, 1, 2
+#: Answers of a publisher to a request for a profile.
+STARTED, FINISHED, DECLINED = 1, 2, 3
+
 #: Attribute of a span that no code refers to any more, so that it can never end.
 ABANDONED = "ztrace.abandoned"
 
@@ -124,3 +130,38 @@ class FrameRecord(NamedTuple):
     repeats: int = 0
     omitted: int = 0
     locals: dict[str, str] | None = None
+
+
+class Profile(NamedTuple):
+    """Samples of stacks; the body of a PROFILE message is a msgpack array of these fields.
+
+    Each message has its own tables, so it can be read without any other. Flat arrays hold a fixed number of
+    integers for each item. Numbers of items count from 0 in their table; those of stacks and of spans that
+    are waited for count from 1, and 0 stands for none.
+
+    Attributes:
+        first: samples that the incarnation took before those of this message.
+        samples: samples of this message.
+        start_ns: start of the time in which they were taken, Unix.
+        end_ns: end of that time.
+        answers: ``[nonce, STARTED or FINISHED or DECLINED]`` to requests.
+        texts: files, functions and names of methods.
+        frames: three integers each: file and function (texts), and line.
+        stacks: two integers each: the stack without its innermost frame, and the innermost frame.
+        methods: two integers each: kind of the spans, and their name (text).
+        sums: four integers each: method, stack, state (RUN, WAIT or WAIT_BUSY), and time in microseconds.
+        spans: ``[trace_id, span_id, method, runs]``. The runs are the span's samples in order, four integers
+            each: stack, state, time in microseconds, and the span of this array that ran meanwhile.
+    """
+
+    first: int
+    samples: int
+    start_ns: int
+    end_ns: int
+    answers: Sequence[Sequence[Any]]
+    texts: Sequence[str]
+    frames: Sequence[int]
+    stacks: Sequence[int]
+    methods: Sequence[int]
+    sums: Sequence[int]
+    spans: Sequence[Sequence[Any]]

@@ -5,8 +5,9 @@ of sequence numbers it still holds, so a collector that has just started can com
 which batches it has missed.
 
 A message has three frames: ``TOPIC``, the header (`pack_header`), and the body (a list of spans, a time
-range, or nothing). An acknowledgement is one frame (`pack_acks`), sent from the collector's XSUB to every
-publisher's XPUB. docs/reference/wire-format.md specifies the format.
+range, a `ztrace.records.Profile`, or nothing). The collector's XSUB sends single frames to every publisher's
+XPUB: acknowledgements (`pack_acks`) and requests for profiles (`pack_request`).
+docs/reference/wire-format.md specifies the format.
 """
 
 from collections.abc import Mapping
@@ -26,16 +27,19 @@ VERSION = 1
 
 #: Message kinds. OPEN carries unfinished spans; like BEAT it has no sequence number, and the next one makes
 #: up for a lost one.
-DATA, TOMBSTONE, BEAT, BYE, CRASH, OPEN = 1, 2, 3, 4, 5, 6
+DATA, TOMBSTONE, BEAT, BYE, CRASH, OPEN, PROFILE = 1, 2, 3, 4, 5, 6, 7
 
-#: Prefix of an acknowledgement; a first byte of 0 or 1 would be an unsubscription or a subscription.
-ACK = b"\x02ack"
+#: Prefixes of an acknowledgement and of a request for a profile; a first byte of 0 or 1 would be an
+#: unsubscription or a subscription.
+ACK, REQUEST = b"\x02ack", b"\x03profile"
 
 #: Maximum size of a message body: well below the collector's limit, and large enough to amortize a message.
 MAX_BODY_BYTES = 1 << 20
 #: Maximum number of incarnations in an acknowledgement, and its maximum size: a bound on the memory that a
 #: hostile collector can make a publisher allocate.
 MAX_ACKS, MAX_ACK_BYTES = 256, 8 << 10
+#: Limits of a request: samples a second, and seconds.
+MAX_HZ, MAX_REQUEST_S = 100, 600
 #: Maximum size of a frame; libzmq closes the connection of a peer that sends a larger one.
 MAX_FRAME_BYTES = 2 << 20
 
@@ -44,13 +48,13 @@ class Header(NamedTuple):
     """Header of every message, in the order of its fields on the wire.
 
     Attributes:
-        kind: DATA, TOMBSTONE, BEAT, BYE, CRASH or OPEN.
+        kind: DATA, TOMBSTONE, BEAT, BYE, CRASH, OPEN or PROFILE.
         incarnation: 16 bytes, one life of one publisher.
         sequence: number of this batch; in a BEAT or OPEN the next number to be used.
         floor: the lowest sequence number the publisher still holds.
         covered: number of sequence numbers the message stands for: a tombstone's range, 0 in a BEAT or OPEN,
             otherwise 1.
-        span_count: spans in the body; in a tombstone the spans that are lost.
+        span_count: spans in the body, 0 in a PROFILE; in a tombstone the spans that are lost.
         created: spans that this incarnation has ended so far.
         dropped: spans of these that found the queue full.
         retired: spans in acknowledged batches: those below ``floor``, unless the publisher has given up.
@@ -59,6 +63,7 @@ class Header(NamedTuple):
         host: name of the host.
         pid: process id.
         started_ns: start of the incarnation, Unix.
+        sampled: samples of stacks that this incarnation has taken so far.
     """
 
     kind: int
@@ -75,6 +80,23 @@ class Header(NamedTuple):
     host: str
     pid: int
     started_ns: int
+    sampled: int = 0
+
+
+class Request(NamedTuple):
+    """Request of the collector to record the stacks of a service for a time.
+
+    Attributes:
+        nonce: 8 random bytes; a request that is repeated has the same ones.
+        service: name of the service; empty for all services.
+        hz: samples a second, 1 to MAX_HZ.
+        seconds: time for which samples are taken, 1 to MAX_REQUEST_S.
+    """
+
+    nonce: bytes
+    service: str
+    hz: int
+    seconds: int
 
 
 class Identity(NamedTuple):
@@ -102,7 +124,7 @@ def pack_header(header: Header) -> bytes:
 
 
 #: Types of the fields of a `Header`, in their order.
-_HEADER_TYPES = (int, bytes, int, int, int, int, int, int, int, dict, str, str, int, int)
+_HEADER_TYPES = (int, bytes, int, int, int, int, int, int, int, dict, str, str, int, int, int)
 
 
 def unpack_header(frame: bytes) -> Header:
@@ -125,10 +147,10 @@ def unpack_header(frame: bytes) -> Header:
     ):
         raise WireError("header", "header fields are missing or of the wrong type")
     header = Header(*values)
-    counts = (*header[2:9], header.pid, header.started_ns, *header.mended.values())
+    counts = (*header[2:9], header.pid, header.started_ns, header.sampled, *header.mended.values())
     if (
         len(header.incarnation) != 16
-        or not DATA <= header.kind <= OPEN
+        or not DATA <= header.kind <= PROFILE
         or header.floor > header.sequence
         or any(type(count) is not int or not 0 <= count <= INT64_MAX for count in counts)
         or any(type(reason) is not str or len(reason) > 64 for reason in header.mended)
@@ -186,3 +208,29 @@ def unpack_acks(frame: bytes) -> dict[bytes, int]:
         return dict(acks)
     except Exception as error:
         raise WireError("undecodable", f"acknowledgement: {error}") from error
+
+
+def pack_request(request: Request) -> bytes:
+    """Pack a request for a profile."""
+    return REQUEST + bytes(msgpack.packb((VERSION, *request)))
+
+
+def unpack_request(frame: bytes) -> Request:
+    """Unpack a request for a profile.
+
+    Raises:
+        WireError: with reason ``undecodable``.
+    """
+    try:
+        if len(frame) > MAX_ACK_BYTES or not frame.startswith(REQUEST):
+            raise ValueError("not a request")
+        version, nonce, service, hz, seconds = msgpack.unpackb(frame[len(REQUEST) :], max_array_len=5)
+        if version != VERSION or type(nonce) is not bytes or len(nonce) != 8 or type(service) is not str:
+            raise ValueError("not a request of this version")
+        if type(hz) is not int or type(seconds) is not int:
+            raise ValueError("no whole numbers")
+        if not (1 <= hz <= MAX_HZ and 1 <= seconds <= MAX_REQUEST_S):
+            raise ValueError("out of range")
+        return Request(nonce, service, hz, seconds)
+    except Exception as error:
+        raise WireError("undecodable", f"request for a profile: {error}") from error

@@ -1,5 +1,6 @@
 """Wire format: round trips, and rejection of malformed headers and acknowledgements."""
 
+from itertools import product
 from typing import Any
 
 import msgpack
@@ -17,13 +18,20 @@ from ztrace.wire import (
     MAGIC,
     MAX_ACKS,
     MAX_FRAME_BYTES,
+    MAX_HZ,
+    MAX_REQUEST_S,
+    PROFILE,
+    REQUEST,
     TOMBSTONE,
     VERSION,
     Header,
+    Request,
     pack_acks,
     pack_header,
+    pack_request,
     unpack_acks,
     unpack_header,
+    unpack_request,
 )
 
 HEADER = Header(
@@ -41,6 +49,7 @@ HEADER = Header(
     host="desk",
     pid=42,
     started_ns=1_700_000_000_000_000_000,
+    sampled=70,
 )
 
 COUNTS = st.integers(0, (1 << 63) - 1)
@@ -51,7 +60,7 @@ def headers(draw: st.DrawFn) -> Header:
     """Return any header that a publisher could send."""
     floor, sequence = sorted((draw(COUNTS), draw(COUNTS)))
     return Header(
-        kind=draw(st.sampled_from([DATA, TOMBSTONE, BEAT, BYE, CRASH])),
+        kind=draw(st.sampled_from([DATA, TOMBSTONE, BEAT, BYE, CRASH, PROFILE])),
         incarnation=draw(st.binary(min_size=16, max_size=16)),
         sequence=sequence,
         floor=floor,
@@ -65,6 +74,7 @@ def headers(draw: st.DrawFn) -> Header:
         host=draw(st.text(max_size=256)),
         pid=draw(COUNTS),
         started_ns=draw(COUNTS),
+        sampled=draw(COUNTS),
     )
 
 
@@ -140,9 +150,12 @@ def test_other_versions_are_told(version: Any) -> None:
         *({name: None} for name in Header._fields),
         *({name: True} for name in Header._fields),
         *({name: -1} for name in Header._fields if type(getattr(HEADER, name)) is int),
-        *({name: 1 << 63} for name in ("sequence", "created", "dropped", "retired", "pid", "started_ns")),
+        *(
+            {name: 1 << 63}
+            for name in ("sequence", "created", "dropped", "retired", "pid", "started_ns", "sampled")
+        ),
         {"kind": 0},
-        {"kind": 7},
+        {"kind": 8},
         {"incarnation": b"short"},
         {"incarnation": b"i" * 17},
         {"floor": 10},
@@ -197,6 +210,52 @@ def test_what_is_no_acknowledgement_is_refused(frame: bytes) -> None:
     """A malformed acknowledgement is rejected as undecodable."""
     with pytest.raises(WireError) as caught:
         unpack_acks(frame)
+    assert caught.value.reason == "undecodable"
+
+
+REQUESTED = Request(b"n" * 8, "billing", 50, 30)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"service": ""}, {"hz": MAX_HZ}, {"seconds": MAX_REQUEST_S}], ids=str
+)
+def test_a_request_comes_back(changes: dict[str, Any]) -> None:
+    """A packed request is parsed back, and its first byte is none of a subscription's."""
+    request = REQUESTED._replace(**changes)
+    assert unpack_request(pack_request(request)) == request
+    assert pack_request(request)[0] > 1
+
+
+#: Positions of a request's fields, and invalid values of each.
+WRONG: list[tuple[int, Any]] = [
+    *product(range(4), (None, 1.5, True)),
+    *product((0,), (b"short", "n" * 8)),
+    *product((1,), (b"billing", "s" * MAX_FRAME_BYTES)),
+    *product((2,), (0, -1, MAX_HZ + 1, "9")),
+    *product((3,), (0, MAX_REQUEST_S + 1, 1 << 63)),
+]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"",
+        REQUEST,
+        REQUEST + b"\xc1",
+        ACK + pack_request(REQUESTED)[len(REQUEST) :],
+        pack_request(REQUESTED) + b"\0",
+        REQUEST + packed(VERSION + 1, *REQUESTED),
+        REQUEST + packed(VERSION, *REQUESTED[:-1]),
+        *(
+            REQUEST + packed(VERSION, *REQUESTED[:place], wrong, *REQUESTED[place + 1 :])
+            for place, wrong in WRONG
+        ),
+    ],
+)
+def test_what_is_no_request_is_refused(frame: bytes) -> None:
+    """A malformed request, or one beyond the limits, is rejected as undecodable."""
+    with pytest.raises(WireError) as caught:
+        unpack_request(frame)
     assert caught.value.reason == "undecodable"
 
 
