@@ -19,6 +19,7 @@ class Library(NamedTuple):
         remote_error: class, without its module, of the exception that carries one from the other side; its
             message begins with the name that the exception had there.
         remote_traceback: attribute with the traceback that a server without ztrace sent as text.
+        unjoined: attribute of a request without context, with the reason: the two ends are two trees.
     """
 
     middleware: str
@@ -29,7 +30,11 @@ class Library(NamedTuple):
     spans_name_methods: bool = True
     remote_error: str = ""
     remote_traceback: str = ""
+    unjoined: str = ""
 
+
+#: Reason of a request without context whose server may be traced.
+PEER_NOT_KNOWN = "peer not known"
 
 #: By the name that `ztrace.instrument` takes.
 LIBRARIES = {
@@ -67,6 +72,7 @@ LIBRARIES = {
         packages=("zmq",),
         system="zeromq",
         spans_name_methods=False,
+        unjoined="zeromq.unjoined",
     ),
     "rpyc": Library(
         middleware="ztrace.middleware.rpyc",

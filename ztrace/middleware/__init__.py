@@ -43,12 +43,13 @@ def carry(socket: Any, *, name: str | Callable[[Sequence[Any]], str] | None = No
     to call `instrument("zmq")`. On a socket that only receives, or replies, this only sets the name.
 
     Args:
-        socket: of pyzmq: plain, asyncio's or gevent's.
+        socket: of pyzmq: plain, asyncio's or gevent's. Or a list of endpoints, for every socket that connects
+            to or binds these, and no others, from now on; the texts are compared.
         name: of the calls or messages, or a function that returns the name for a list of frames; by default
             that which the sender has given, or "request" or "message".
 
     Returns:
-        The socket.
+        The socket, or the list.
     """
     try:
         import_module(LIBRARIES["zmq"].middleware).carry(socket, name)

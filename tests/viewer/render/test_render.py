@@ -243,6 +243,14 @@ def test_a_span_without_an_end_says_what_became_of_it(
     assert drawn[0].endswith(">3m 0s" if state == "running" else ">9.00s")
 
 
+@pytest.mark.parametrize(("reason", "marked"), [("peer not known", True), ("peer not traced", False)])
+def test_a_request_without_context_is_marked(path: Path, reason: str, marked: bool) -> None:
+    """A request of raw ZeroMQ whose server may be in another tree has a line that says so."""
+    attributes = {"zeromq.unjoined": reason}
+    store(path, {"shop": [span(trace_id(1), 1, kind="client", attributes=attributes)]})
+    assert any("not joined (peer not known): " in line for line in lines(read(path))) is marked
+
+
 EVIL = "a\x1b[31mb\x07\x9b2Jc\u202ed\u2066e\rf\ng\x00h[bold red]i[/]\u200bj\x7f"
 
 

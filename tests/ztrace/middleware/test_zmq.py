@@ -2,8 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,104 +12,14 @@ import zmq.asyncio
 from zmq.backend import Socket as BackendSocket
 
 import ztrace
+from tests.ztrace.middleware.messaging import KINDS, Sockets, echo, of_kind, receive_raw, serving, waited
 from tests.ztrace.recording import Recorder
 from tests.ztrace.waiting import DEADLINE_S, wait_for
 from ztrace.context import get_current
 from ztrace.middleware import carriers, replies
-from ztrace.middleware import zmq as middleware
 from ztrace.middleware.zmq import peers
 from ztrace.middleware.zmq.frames import MARKER, take_text
-from ztrace.records import ERROR, KIND_NUMBERS, Span
-
-middleware.install()
-KINDS = {number: name for name, number in KIND_NUMBERS.items()}
-
-
-class Sockets:
-    """Sockets of one context, which are closed after the test."""
-
-    def __init__(self) -> None:
-        self.context: Any = zmq.Context()
-        self.made: list[Any] = []
-
-    def make(self, kind: int, cls: Any = zmq.Socket) -> Any:
-        """Return a new socket that gives up waiting after the deadline."""
-        socket = cls(self.context, kind)
-        for option in (zmq.RCVTIMEO, zmq.SNDTIMEO):
-            BackendSocket.set(socket, option, int(DEADLINE_S * 1000))
-        BackendSocket.set(socket, zmq.LINGER, 0)
-        self.made.append(socket)
-        return socket
-
-    def bind(self, kind: int, cls: Any = zmq.Socket, endpoint: str = "tcp://127.0.0.1:*") -> tuple[Any, str]:
-        """Return a bound socket and its endpoint."""
-        socket = self.make(kind, cls)
-        socket.bind(endpoint)
-        address: Any = BackendSocket.get(socket, zmq.LAST_ENDPOINT)
-        return socket, address.rstrip(b"\0").decode()
-
-    def connect(self, kind: int, endpoint: str, cls: Any = zmq.Socket) -> Any:
-        """Return a connected socket."""
-        socket = self.make(kind, cls)
-        socket.connect(endpoint)
-        return socket
-
-    def pair(self, bound: int, connected: int, cls: Any = zmq.Socket) -> tuple[Any, Any]:
-        """Return two sockets that are connected."""
-        socket, endpoint = self.bind(bound, cls)
-        return socket, self.connect(connected, endpoint, cls)
-
-    def close(self) -> None:
-        """Close all sockets and the context."""
-        for socket in self.made:
-            socket.close()
-        self.context.term()
-
-
-@pytest.fixture
-def sockets(recorder: Recorder) -> Iterator[Sockets]:
-    """Yield a maker of sockets."""
-    sockets = Sockets()
-    yield sockets
-    sockets.close()
-
-
-@contextmanager
-def serving(serve: Callable[[], object], times: int = 1) -> Iterator[None]:
-    """Serve in a thread so many times."""
-
-    def run() -> None:
-        for _ in range(times):
-            serve()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    yield
-    thread.join(DEADLINE_S)
-    assert not thread.is_alive()
-
-
-def of_kind(recorder: Recorder, kind: str) -> list[Span]:
-    """Return the spans of a kind, in the order in which they ended."""
-    return [span for span in recorder.spans if KINDS[span.kind] == kind]
-
-
-def waited(span: Span) -> bool:
-    """Return whether a span's own time is less than its duration."""
-    return (span.self_ns or 0) < (span.duration_ns or 0)
-
-
-def echo(rep: Any) -> None:
-    """Serve one request, and reply with an error if it is bad."""
-    message = rep.recv()
-    with ztrace.span("work"):
-        pass
-    try:
-        if message == b"bad":
-            raise ValueError("no such word")
-        rep.send(message)
-    except ValueError:
-        rep.send(b"error")
+from ztrace.records import ERROR, Span
 
 
 def test_a_reply_makes_the_peer_known(sockets: Sockets, recorder: Recorder) -> None:
@@ -334,14 +243,6 @@ def test_a_poller_ends_the_work_on_a_message(sockets: Sockets, recorder: Recorde
     assert get_current() is not None
     pull.poll(0)
     assert get_current() is None
-
-
-def receive_raw(socket: Any) -> list[bytes]:
-    """Receive a message as an untraced program does."""
-    frames = [BackendSocket.recv(socket)]
-    while BackendSocket.get(socket, zmq.RCVMORE):
-        frames.append(BackendSocket.recv(socket))
-    return frames
 
 
 def test_an_untraced_server_gets_no_frame(sockets: Sockets, recorder: Recorder) -> None:
@@ -613,12 +514,15 @@ def test_unconfigured(sockets: Sockets, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_frames_of_ztrace_are_found_at_their_places() -> None:
-    """Only the first, the last and the one before are looked at, and content is never empty."""
+    """Only the first, the last two and the one behind an envelope are looked at; content is never empty."""
     ours = MARKER + b"d=1"
     assert take_text([ours, b"a"]) == ([b"a"], b"d=1")
     assert take_text([b"a", ours]) == ([b"a"], b"d=1")
+    assert take_text([b"x", b"", ours, b"a", b"b", b"c"]) == ([b"x", b"", b"a", b"b", b"c"], b"d=1")
+    assert take_text([b"x", b"y", ours, b"a", b"b"]) == ([b"x", b"y", ours, b"a", b"b"], None)
     assert take_text([b"", b"x", ours, b"a"]) == ([b"", b"x", b"a"], b"d=1")
     assert take_text([ours]) == ([ours], None)
+    assert take_text([b"", b""]) == ([b"", b""], None)
     assert take_text([ours, ours, b"a"]) == ([b"a"], b"d=1")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.ztrace.middleware.combining import run_combinations
-from tests.ztrace.middleware.test_zmq import KINDS
+from tests.ztrace.middleware.messaging import KINDS
 from tests.ztrace.programs import run_program
 from tests.ztrace.receiving import Receiver
 

@@ -16,7 +16,7 @@ from ztrace_viewer.documents.trees import Missing, SpanDocument, TreeDocument
 from ztrace_viewer.render.bars import BESIDE, Scale, draw_bar
 from ztrace_viewer.render.critical import draw_critical_calls
 from ztrace_viewer.render.failures import draw_failure
-from ztrace_viewer.render.gaps import end_so_far, tell_complete, tell_missing, tell_unfinished
+from ztrace_viewer.render.gaps import end_so_far, tell_complete, tell_missing, tell_unfinished, tell_unjoined
 from ztrace_viewer.render.relations import draw_links, find_outlasting
 from ztrace_viewer.render.skew import tell_skew, walk_timed
 from ztrace_viewer.render.span_events import draw_events
@@ -287,7 +287,11 @@ def _draw_node(
         _append_bar(line, span, columns.scale, "red" if failed else "yellow" if heavy else "cyan")
     line.rstrip()
     yield line
-    for told in (tell_unfinished(span, columns.now_ns), columns.outlasting.get(id(span))):
+    for told in (
+        tell_unfinished(span, columns.now_ns),
+        tell_unjoined(span),
+        columns.outlasting.get(id(span)),
+    ):
         if told:
             fate = Text.assemble((_guide_inside(node), "dim"), (told, "yellow"))
             fate.truncate(width, overflow="ellipsis")

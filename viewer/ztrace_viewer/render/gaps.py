@@ -6,6 +6,7 @@ One idea: each gap is one line at its place in the tree, and the last line count
 from collections import Counter
 from collections.abc import Sequence
 
+from ztrace.libraries import LIBRARIES, PEER_NOT_KNOWN
 from ztrace_viewer.documents.trees import Missing, SpanDocument
 from ztrace_viewer.terminal.characters import clean
 from ztrace_viewer.terminal.counts import plural
@@ -25,6 +26,16 @@ from ztrace_viewer.trees.states import ABANDONED, ENDED, LOST, RUNNING
 _OF_ORPHANS: dict[str, str] = dict.fromkeys(
     (LOST_PARENT, REFUSED, STILL_RUNNING, ENDED_WITH_PROCESS, NOT_TRACED, NEVER_RECEIVED), " without parent"
 )
+
+#: Attributes with the reason for which a request has no context.
+_UNJOINED = frozenset(row.unjoined for row in LIBRARIES.values() if row.unjoined)
+
+
+def tell_unjoined(span: SpanDocument) -> str:
+    """Return the line below a request whose server's spans may be in another tree, empty for any other."""
+    if any(span["attributes"].get(name) == PEER_NOT_KNOWN for name in _UNJOINED):
+        return f"not joined ({PEER_NOT_KNOWN}): spans of the server are in a tree of their own"
+    return ""
 
 
 def tell_missing(entry: Missing, now_ns: int) -> str:

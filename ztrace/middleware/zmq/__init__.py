@@ -3,7 +3,8 @@
 REQ and REP are calls, with client and server spans. All other sockets have messages: producer and consumer
 spans, of messages with context. ZeroMQ has no headers, so context is a frame of its own, which only peers
 with ztrace take out. It is sent where the peer is known to do so (`ztrace.middleware.zmq.peers`), in a reply
-to a request that had one, and where the program asks for it (`carry`). Nothing else changes for the peers.
+to a request that had one, and where the program asks for it (`carry`), or its environment does. Nothing else
+changes for the peers.
 
 docs/how-to/trace-zeromq.md tells which sockets are negotiated, and which have to be named.
 """
@@ -14,10 +15,9 @@ from typing import Any
 
 import zmq
 
-from ztrace.middleware.zmq.links import Name
+from ztrace.middleware.zmq.endpoints import Name, add_endpoints, read_variable
+from ztrace.middleware.zmq.exemption import EXEMPT, link_of
 from ztrace.middleware.zmq.sockets import (
-    EXEMPT,
-    link_of,
     wrap_close,
     wrap_get,
     wrap_monitor,
@@ -50,15 +50,19 @@ def install() -> None:
 
 
 def carry(socket: Any, name: Name) -> None:
-    """Send context with every message of a socket, and name its calls or messages."""
+    """Send context with every message of a socket, or of those that are opened at listed endpoints."""
     install()
+    if isinstance(socket, (list, tuple)):
+        add_endpoints(socket, name)
+        return
     link = link_of(socket, named=True)
     if link is not EXEMPT:
-        link.carrying, link.name = True, name
+        link.carry(name)
 
 
 @functools.cache
 def _wrap_sockets() -> None:
+    read_variable()
     cls: Any = zmq.Socket
     _wrap_methods(cls)
     cls.connect, cls.bind = wrap_open(cls.connect, True), wrap_open(cls.bind, False)

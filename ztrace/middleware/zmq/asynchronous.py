@@ -16,8 +16,9 @@ from zmq.asyncio import Poller, Socket, _AsyncIO
 
 from ztrace import diagnostics
 from ztrace.exceptions.tracebacks import take_off_frame
+from ztrace.middleware.zmq.exemption import EXEMPT, KEY, link_of
 from ztrace.middleware.zmq.links import Link, Requests
-from ztrace.middleware.zmq.sockets import EXEMPT, KEY, add_frame, before_send, link_of, wrap_poll
+from ztrace.middleware.zmq.sockets import add_frame, before_send, wrap_poll
 
 
 class Future(asyncio.Future[Any]):
@@ -123,6 +124,8 @@ def _wrap_send(base: Any) -> Callable[..., Any]:
         first, more = not link.more, flags & zmq.SNDMORE
         link.more = bool(more)
         if link is EXEMPT or (not first if link.leads else more):
+            if first and link.routes:
+                link.addressee = data
             return original(self, data, flags, copy, track, **kwargs)
         try:
             extra = before_send(link, self, (data,))

@@ -4,32 +4,31 @@ An exception may arrive anywhere, so a span is kept before it is started, and fo
 
 REQ and REP are calls, with client and server spans; all other sockets have messages, with producer and
 consumer spans, and send context only where the program has asked for it with `ztrace.carry`, or where the
-peer of a DEALER is known to be traced.
+peer of a DEALER is known to be traced. A ROUTER has both (`ztrace.middleware.zmq.routers`).
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import zmq
 
 from ztrace import diagnostics, spans
 from ztrace.context import find_current
+from ztrace.libraries import LIBRARIES, PEER_NOT_KNOWN
 from ztrace.middleware.kit import new_span
 from ztrace.middleware.replies import reply_text, take_reply
+from ztrace.middleware.zmq.endpoints import Name, is_listed, name_at
 from ztrace.middleware.zmq.frames import context_frame, is_reply, read_context, reply_frame
 from ztrace.middleware.zmq.peers import Peer
 from ztrace.spans import CLIENT, CONSUMER, PRODUCER, SERVER, Span
 
 #: Value of ``rpc.system.name`` and ``messaging.system``.
 SYSTEM = "zeromq"
-#: Attribute of a request without context: why there is none, so that the two ends are two trees.
-UNJOINED = "zeromq.unjoined"
+#: Attribute of a request without context, with the reason.
+UNJOINED = LIBRARIES["zmq"].unjoined
 #: Attribute of a request that has no reply.
 UNANSWERED = "zeromq.unanswered"
-
-#: Name of a call or message, from its frames.
-Name = str | Callable[[Sequence[Any]], str] | None
 
 
 class Link:
@@ -46,6 +45,9 @@ class Link:
         leads: whether the frame of ztrace's comes first.
         ends: whether a span may end with a send that succeeds.
         consumes: whether a message may have a span, until the next one.
+        routes: whether the first frame of a message is the identity of its peer.
+        addressee: that frame of a message that is being sent frame by frame.
+        envelopes: whether a message may begin with an envelope, for a REP or REQ.
         publishes: whether subscriptions are compared with the first frame.
         subscribes: whether the frame of ztrace's may be the last.
         carrying: whether the program has asked for context to be sent.
@@ -53,20 +55,35 @@ class Link:
     """
 
     # Not the socket itself: it is closed when the program releases it, and a cycle would keep it alive.
-    leads = announced = consumes = False
+    leads = announced = consumes = routes = False
     ends = True
     default_name = "message"
 
     def __init__(self, kind: int) -> None:
         self.sending = self.receiving = self.more = self.asynchronous = False
-        self.carrying = False
+        self.carrying = self._named = False
+        self._listed = True
         self.name: Name = None
         self.pushed_back: list[Any] = []
         self.found: bytes | None = None
         self.received: tuple[Sequence[Any], bytes | None] | None = None
+        self.addressee: Any = None
+        self.envelopes = kind in (zmq.DEALER, zmq.ROUTER)
         self.publishes = kind in (zmq.PUB, zmq.XPUB)
         self.subscribes = kind in (zmq.SUB, zmq.XSUB)
         self.peer = Peer(kind in (zmq.REQ, zmq.DEALER))
+
+    def carry(self, name: Name) -> None:
+        """Send context with every message, as the program asks."""
+        self._named = self.carrying = True
+        self.name = name
+
+    def open(self, endpoint: str | bytes) -> None:
+        """Send context if all endpoints of the socket are listed."""
+        self._listed = self._listed and is_listed(endpoint)
+        if not self._named:
+            self.carrying = self._listed
+            self.name = name_at(endpoint) if self._listed else None
 
     def before_send(self, socket: Any, frames: Sequence[Any]) -> bytes | None:
         """Return the frame to send with a message, None if there is none."""
@@ -123,7 +140,7 @@ class Requests(Link):
             self._attributes = _describe_peer(socket)
         attributes = self._attributes
         if not joined:
-            reason = "peer not traced" if self.peer.traced is False else "peer not known"
+            reason = "peer not traced" if self.peer.traced is False else PEER_NOT_KNOWN
             attributes = {**attributes, UNJOINED: reason}
         name = self.default_name if self.name is None else self.find_name(frames)
         self._span = span = new_span(name, CLIENT, attributes)
@@ -178,17 +195,7 @@ class Replies(Link):
         span = self._span
         if span is None or span.ended:
             return None
-        error, handled = sys.exception(), self._handled
-        text = None
-        if error is not None and error is not handled:
-            span.reply()
-            span.end(error)
-            text = reply_text(span, error) if self._carried else None
-        elif self._carried:
-            text = reply_text(span)
-        else:
-            span.reply()
-        return None if text is None else reply_frame(text)
+        return answer(span, self._handled, self._carried)
 
     def after_send(self, error: BaseException | None = None) -> None:
         """End the span, unless another reply is to be tried."""
@@ -276,6 +283,26 @@ class Messages(Link):
         if self._received is not None:
             self._received.end(sys.exception())
             self._received = None
+
+
+def answer(span: Span, handled: BaseException | None, carried: bool) -> bytes | None:
+    """Mark the reply of a server span as ready, and end the span if the reply is sent for an exception.
+
+    Args:
+        span: of the request; it runs.
+        handled: exception that was being handled when the request came: the reply's error is another one.
+        carried: whether the request had context.
+
+    Returns:
+        The frame for a request that had context.
+    """
+    error = sys.exception()
+    span.reply()
+    if error is handled:
+        error = None
+    if error is not None:
+        span.end(error)
+    return reply_frame(reply_text(span, error)) if carried else None
 
 
 def _describe_peer(socket: Any) -> dict[str, Any]:

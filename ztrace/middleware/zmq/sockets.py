@@ -7,9 +7,7 @@ send while the other one receives.
 """
 
 import functools
-import sys
 from collections.abc import Callable, Sequence
-from types import FrameType
 from typing import Any
 
 import zmq
@@ -18,73 +16,15 @@ from zmq.backend import Socket as BackendSocket
 from ztrace import diagnostics
 from ztrace.exceptions.tracebacks import take_off_frame
 from ztrace.lifecycle.recovery import insist
-from ztrace.middleware.zmq.frames import find_text, take_text
-from ztrace.middleware.zmq.links import Link, Messages, Replies, Requests
+from ztrace.middleware.zmq.exemption import EXEMPT, KEY, link_of
+from ztrace.middleware.zmq.frames import find_content, find_text, take_text
+from ztrace.middleware.zmq.links import Link
 from ztrace.middleware.zmq.peers import announce
 
 #: Return an option of a socket, whatever its class has in the method's place.
 get_option = BackendSocket.get
-#: Key of the link in a socket's ``__dict__``.
-KEY = "_ztrace"
 #: Flags and options as plain numbers: those of pyzmq are enums, and slow.
 _SNDMORE, _RCVMORE, _NOBLOCK = int(zmq.SNDMORE), int(zmq.RCVMORE), int(zmq.NOBLOCK)
-#: Packages whose sockets are left alone: ztrace's own, and those of libraries with a middleware of their own.
-EXEMPT_PACKAGES = frozenset(("ztrace", "ztrace_collector", "ztrace_viewer", "zerorpc"))
-#: Programs of ztrace's that are traced like a user's: the services of ``ztrace demo``.
-_DEMO = "ztrace_viewer.demo."
-#: Modules through which a program uses its sockets; sockets of pyzmq's other modules are its own.
-_INTERFACES = ("zmq.sugar", "zmq.green", "zmq._future", "zmq.asyncio", "zmq.eventloop", "ztrace.middleware")
-
-_KINDS = {zmq.REQ: Requests, zmq.REP: Replies}
-_MESSAGES = (zmq.PUSH, zmq.PULL, zmq.PUB, zmq.SUB, zmq.XPUB, zmq.XSUB, zmq.DEALER, zmq.ROUTER, zmq.PAIR)
-
-
-class Exempt(Link):
-    """State of all sockets that are left alone."""
-
-    def __init__(self) -> None:
-        super().__init__(zmq.PAIR)
-        self.sending = self.receiving = True
-
-
-EXEMPT = Exempt()
-
-
-def link_of(socket: Any, named: bool = False) -> Link:
-    """Return the state of a socket, a new one if this is the first time that it is used.
-
-    Args:
-        socket: of any class.
-        named: whether the program has named the socket, which is then none of a library's.
-    """
-    link = socket.__dict__.get(KEY)
-    if link is None:
-        try:
-            link = _new_link(socket, named)
-        except Exception:
-            diagnostics.contain("zmq")
-            link = EXEMPT
-        socket.__dict__[KEY] = link
-    return link  # type: ignore[no-any-return]
-
-
-def _new_link(socket: Any, named: bool) -> Link:
-    kind = socket.__dict__.get("type")
-    if not (kind in _KINDS or kind in _MESSAGES) or (not named and _is_exempt()):
-        return EXEMPT
-    return _KINDS.get(kind, Messages)(kind)
-
-
-def _is_exempt() -> bool:
-    """Return whether the code that uses a socket is of a library whose sockets are left alone."""
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None:
-        name = dict.get(frame.f_globals, "__name__")
-        if type(name) is str and not name.startswith(_INTERFACES):
-            package = name.partition(".")[0]
-            return (package in EXEMPT_PACKAGES and not name.startswith(_DEMO)) or package == "zmq"
-        frame = frame.f_back
-    return False
 
 
 def wrap_open(original: Callable[..., Any], connects: bool) -> Callable[..., Any]:
@@ -99,6 +39,7 @@ def wrap_open(original: Callable[..., Any], connects: bool) -> Callable[..., Any
                     link.announced = True
                     announce(self)
                 link.peer.add(self, connects)
+                link.open(args[0] if args else kwargs.get("addr", ""))
         except Exception:
             diagnostics.contain("zmq")
         try:
@@ -154,6 +95,8 @@ def wrap_send(original: Callable[..., Any]) -> Callable[..., Any]:
         first, more = not link.more, flags & _SNDMORE
         link.more = bool(more)
         if not first if link.leads else more:
+            if first and link.routes:
+                link.addressee = data
             return original(self, data, flags, *args, **kwargs)
         begun, extra = False, None
         try:
@@ -228,7 +171,8 @@ def add_frame(link: Link, frames: Sequence[Any], extra: bytes) -> list[Any]:
         return [extra, *frames]
     if link.publishes and len(frames) == 1:
         return [*frames, extra]
-    return [*frames[:-1], extra, *frames[-1:]]
+    place = find_content(frames) if link.envelopes else len(frames) - 1
+    return [*frames[:place], extra, *frames[place:]]
 
 
 def wrap_receive(original: Callable[..., Any]) -> Callable[..., Any]:
