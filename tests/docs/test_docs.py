@@ -72,13 +72,18 @@ def command(name: str) -> click.Command:
     return found
 
 
+def _parts(found: click.Group) -> list[str]:
+    """Return the subcommands of a group in the order of its help: a lazy one lists its table."""
+    return list(found.commands) or found.list_commands(click.Context(found))
+
+
 def _with_groups() -> list[str]:
     names = []
     for name in COMMANDS:
         names.append(name)
         found = command(name)
         if isinstance(found, click.Group):
-            names += [f"{name} {part}" for part in found.commands]
+            names += [f"{name} {part}" for part in _parts(found)]
     return names
 
 

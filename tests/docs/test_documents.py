@@ -174,6 +174,27 @@ def test_show(ask: Ask) -> None:
     assert missing == fields("Missing").keys()
 
 
+def test_find(ask: Ask) -> None:
+    """``find`` prints a list of found calls, ended and not."""
+    document = ask("find")
+    assert list(document) == ["spans", "searched_since_ns"]
+    for each in document["spans"]:
+        check(each, "Found call")
+    assert {each["status"] for each in document["spans"]} == {"ok", "error", "unfinished"}
+
+
+def test_map(ask: Ask) -> None:
+    """``map`` prints services and calls with the documented fields."""
+    document = ask("map")
+    text = PAGE["ztrace map"]
+    assert all(f"`{name}`" in text for name in document)
+    figures = {"calls", "errors", "p95_ns"}
+    assert all(each.keys() == {"service", *figures} for each in document["services"])
+    assert all(each.keys() == {"from", "to", *figures} for each in document["calls"])
+    assert document["services"]
+    assert document["calls"]
+
+
 def test_errors_and_error(ask: Ask) -> None:
     """``errors`` prints a list of groups, and ``error`` one group with its hops."""
     document = ask("errors")

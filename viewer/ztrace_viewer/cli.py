@@ -1,71 +1,45 @@
-"""The command line: table of the commands, and the printing of their errors.
+"""The command line: table of the commands, and the printing of their errors."""
 
-One idea: a command's module is imported when the command is used. The table is all that ``--help`` needs, so
-``--help`` answers at once.
-"""
-
-import io
+import os
 from collections.abc import Sequence
-from importlib import import_module
-from typing import NamedTuple
 
 import click
 
+from ztrace_viewer.commands.completion import COMPLETE_VARIABLE
+from ztrace_viewer.commands.lazy import LazyGroup, Place
 from ztrace_viewer.commands.statuses import INTERRUPTED, NOTHING_FOUND, WRONG_INPUT
 from ztrace_viewer.terminal.saying import complain, complain_lines
 
-
-class _Place(NamedTuple):
-    """Place of a command, and its line in the list."""
-
-    module: str
-    name: str
-    summary: str
-
-
 #: Every command, in the order of ``--help``.
 COMMANDS = {
-    "up": _Place("collecting", "up", "Collect spans into one file; start here."),
-    "collect": _Place("collecting", "collect", "Run the collector alone."),
-    "web": _Place("web", "web", "Serve Jaeger's query API, for Grafana and Jaeger's own page."),
-    "keys": _Place("keys", "keys", "Create, list and revoke the keys of services."),
-    "demo": _Place("demo", "demo", "Run a small traced shop of real services, and show its traces."),
-    "slow": _Place("slow", "slow", "List the slowest call trees."),
-    "errors": _Place("errors", "errors", "List exceptions, grouped by their origin."),
-    "error": _Place("errors", "error", "Show one group of errors: the way from the caller to the origin."),
-    "show": _Place("show", "show", "Show one call tree."),
-    "stats": _Place("stats", "stats", "Show figures per method: calls, errors, p50, p95, p99, total."),
-    "profile": _Place("profile", "profile", "Show where the time of many call trees goes, by call path."),
-    "diff": _Place("diff", "diff", "Show which call paths made trees slower or faster."),
-    "explain": _Place("explain", "explain", "Show what sets the slow trees of a root apart."),
-    "tail": _Place("tail", "tail", "Follow call trees and errors as they arrive."),
-    "status": _Place("status", "status", "Show publishers, and what is stored, lost and refused, and why."),
-    "export": _Place("exporting", "export", "Write call trees for other programs, or send them to one."),
-    "import": _Place("importing", "import_", "Store call trees from files of ztrace and other programs."),
+    "up": Place("collecting", "up", "Collect spans into one file; start here."),
+    "collect": Place("collecting", "collect", "Run the collector alone."),
+    "web": Place("web", "web", "Serve Jaeger's query API, for Grafana and Jaeger's own page."),
+    "keys": Place("keys", "keys", "Create, list and revoke the keys of services."),
+    "demo": Place("demo", "demo", "Run a small traced shop of real services, and show its traces."),
+    "slow": Place("slow", "slow", "List the slowest call trees."),
+    "find": Place("find", "find", "Find calls by name, attribute, duration and outcome."),
+    "errors": Place("errors", "errors", "List exceptions, grouped by their origin."),
+    "error": Place("errors", "error", "Show one group of errors: the way from the caller to the origin."),
+    "show": Place("show", "show", "Show one call tree."),
+    "stats": Place("stats", "stats", "Show figures per method: calls, errors, p50, p95, p99, total."),
+    "profile": Place("profile", "profile", "Show where the time of many call trees goes, by call path."),
+    "diff": Place("diff", "diff", "Show which call paths made trees slower or faster."),
+    "map": Place("map", "map_", "Show which services call which."),
+    "explain": Place("explain", "explain", "Show what sets the slow trees of a root apart."),
+    "tail": Place("tail", "tail", "Follow call trees and errors as they arrive."),
+    "status": Place("status", "status", "Show publishers, and what is stored, lost and refused, and why."),
+    "export": Place("exporting", "export", "Write call trees for other programs, or send them to one."),
+    "import": Place("importing", "import_", "Store call trees from files of ztrace and other programs."),
+    "completion": Place("completion", "completion", "Print a shell's script for completion."),
 }
 
 
-class LazyGroup(click.Group):
-    """Group that imports a command when it is used, and prints every ztrace error on one line."""
+class _Ztrace(LazyGroup):
+    """The commands of ztrace; every ztrace error is printed on one line."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names of the commands in the order of the table."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and return a command, None for an unknown name."""
-        place = COMMANDS.get(cmd_name)
-        if place is None:
-            return None
-        module = import_module(f"ztrace_viewer.commands.{place.module}")
-        command = getattr(module, place.name)
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands, without importing any."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, place.summary) for name, place in COMMANDS.items()])
+    package = "ztrace_viewer.commands"
+    places = COMMANDS
 
     def invoke(self, ctx: click.Context) -> object:
         """Run a command; a ztrace error is printed on one line and sets the exit status."""
@@ -86,7 +60,7 @@ def _print_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -
         ctx.exit()
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Ztrace, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--version",
     is_flag=True,
@@ -111,6 +85,22 @@ def ztrace() -> None:
     """
 
 
+def _explain_usage(error: click.ClickException) -> str:
+    """Return a usage error on one line, with the nearest names or the command that prints the usage."""
+    # Messages repeat what was typed, which may have been pasted.
+    from ztrace.errors import MAX_MESSAGE
+
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    path = context.command_path if context is not None else "ztrace"
+    text, hint = error.format_message(), f"see '{path} --help'"
+    if isinstance(error, click.exceptions.NoSuchCommand | click.NoSuchOption):
+        text = error.message
+        if error.possibilities:
+            hint = f"did you mean {' or '.join(error.possibilities)}?"
+    text = " ".join(text.split()).rstrip(".")
+    return f"{path}: {text[:1].lower()}{text[1:MAX_MESSAGE]}; {hint}"
+
+
 def run(arguments: Sequence[str]) -> int:
     """Run the command line.
 
@@ -119,18 +109,20 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit status.
     """
+    if wanted := os.environ.get(COMPLETE_VARIABLE):
+        from click.shell_completion import shell_complete
+
+        return shell_complete(ztrace, {}, "ztrace", COMPLETE_VARIABLE, wanted)
     try:
         with ztrace.make_context("ztrace", list(arguments)) as ctx:
             ztrace.invoke(ctx)
     except click.exceptions.Exit as end:
         return end.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        complain_lines(error.format_message())
+        return error.exit_code
     except click.ClickException as error:
-        # Messages repeat what was typed, which may have been pasted.
-        from ztrace.errors import MAX_MESSAGE
-
-        text = io.StringIO()
-        error.show(file=text)
-        complain_lines("\n".join(line[:MAX_MESSAGE] for line in text.getvalue().splitlines()))
+        complain(_explain_usage(error))
         return error.exit_code
     except click.Abort:
         return INTERRUPTED

@@ -23,6 +23,11 @@ pytestmark = pytest.mark.process
 MAIN = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
 #: Deadline of a process on a busy machine.
 DEADLINE_S = 20
+#: Modules that take long to import, which no question about a database needs.
+HEAVY = (
+    *("sqlite_utils", "opentelemetry", "google", "mpmath", "starlette", "uvicorn", "h11", "requests"),
+    *("zerorpc", "gevent", "rpyc", "zmq", "msgpack", "asyncio", "difflib", "subprocess", "ssl"),
+)
 FIRST = trace_id(1).hex()[:16]
 
 
@@ -130,9 +135,12 @@ def test_queries_in_json_need_neither_rich_nor_the_collectors_extra(shop: Path) 
 @pytest.mark.parametrize(
     ("arguments", "unwanted"),
     [
-        (("--help",), ("rich", "sqlite3", "sqlite_utils", "zmq", "ztrace", "ztrace_collector")),
-        (("slow",), ("sqlite_utils", "zerorpc", "gevent")),
-        (("stats", "--json"), ("sqlite_utils", "rich", "zerorpc", "gevent")),
+        (("--help",), ("rich", "sqlite3", "zmq", "ztrace", "ztrace_collector", *HEAVY)),
+        (("slow",), HEAVY),
+        (("find", "charge"), HEAVY),
+        (("map",), HEAVY),
+        (("show", FIRST), HEAVY),
+        (("stats", "--json"), ("rich", *HEAVY)),
     ],
 )
 def test_what_is_not_needed_is_not_imported(

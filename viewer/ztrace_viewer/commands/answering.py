@@ -14,6 +14,9 @@ import click
 from ztrace_viewer.commands.options import DEFAULT_DATABASE
 from ztrace_viewer.commands.statuses import NOTHING_FOUND
 from ztrace_viewer.json_text import write_json
+from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.names import explain_unknown
+from ztrace_viewer.queries.selection import EVERYTHING, Selection
 
 
 def print_json(document: Mapping[str, object], *, found: bool = True) -> None:
@@ -24,10 +27,23 @@ def print_json(document: Mapping[str, object], *, found: bool = True) -> None:
         click.get_current_context().exit(NOTHING_FOUND)
 
 
-def end_with_nothing(message: str) -> NoReturn:
-    """Print on one line that nothing was found, and exit with status 1."""
+def end_with_nothing(
+    message: str, database: Path | None = None, selection: Selection = EVERYTHING
+) -> NoReturn:
+    """Print on one line that nothing was found, and exit with status 1.
+
+    Args:
+        message: what was not found.
+        database: file in which the selected names are looked up: a name that it lacks is the reason.
+        selection: service and method that were selected.
+    """
     from ztrace.errors import NotFoundError
 
+    if database is not None:
+        with open_database(database) as db:
+            unknown = explain_unknown(db, selection)
+        if unknown is not None:
+            raise NotFoundError(unknown[0], hint=unknown[1])
     raise NotFoundError(message, hint="relax the filter, or see 'ztrace status'")
 
 

@@ -6,13 +6,14 @@ from pathlib import Path
 import click
 
 from ztrace_viewer.commands.answering import end_with_nothing, print_json
+from ztrace_viewer.commands.completing import complete_roots
 from ztrace_viewer.commands.options import Stretch, database_option, json_option, limit_option
 from ztrace_viewer.queries.comparison import compare
 from ztrace_viewer.queries.database import open_database
 
 
 @click.command()
-@click.argument("root", metavar="[SERVICE.METHOD]", required=False)
+@click.argument("root", metavar="[SERVICE.METHOD]", required=False, shell_complete=complete_roots)
 @database_option
 @click.option("--before", type=Stretch(), required=True, metavar="A..B", help="Time to compare with.")
 @click.option("--after", type=Stretch(), required=True, metavar="C..D", help="Time that is compared.")

@@ -7,6 +7,7 @@ import click
 
 from ztrace.errors import NotFoundError, SettingsError
 from ztrace_viewer.commands.answering import end_with_nothing, next_command, print_json
+from ztrace_viewer.commands.completing import complete_groups
 from ztrace_viewer.commands.options import (
     database_option,
     json_option,
@@ -79,7 +80,8 @@ def errors(
     if as_json:
         return print_json(document, found=bool(groups))
     if not groups:
-        end_with_nothing("no errors but resolved ones, which --all lists" if hidden else "no errors")
+        told = "no errors but resolved ones, which --all lists" if hidden else "no errors"
+        end_with_nothing(told, database, selection)
     from ztrace_viewer.render.lists import draw_errors
     from ztrace_viewer.terminal.screen import dim, open_screen, write
 
@@ -92,7 +94,7 @@ def errors(
 
 
 @click.command()
-@click.argument("error_id", metavar="ID")
+@click.argument("error_id", metavar="ID", shell_complete=complete_groups)
 @database_option
 @click.option(
     "--sample",

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from ztrace_viewer.commands.answering import print_json
+from ztrace_viewer.commands.completing import complete_roots
 from ztrace_viewer.commands.options import database_option, json_option, limit_option, time_options
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.explaining import explain as compare
@@ -12,7 +13,7 @@ from ztrace_viewer.queries.selection import Selection
 
 
 @click.command()
-@click.argument("root", metavar="SERVICE.METHOD")
+@click.argument("root", metavar="SERVICE.METHOD", shell_complete=complete_roots)
 @database_option
 @time_options
 @limit_option(None, "Most paths to list, those with the largest change.")

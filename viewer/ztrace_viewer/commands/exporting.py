@@ -8,7 +8,8 @@ import click
 
 from ztrace.errors import SettingsError
 from ztrace_viewer.commands.answering import end_with_nothing
-from ztrace_viewer.commands.options import Amount, database_option, limit_option, time_options
+from ztrace_viewer.commands.completing import complete_traces
+from ztrace_viewer.commands.options import Amount, database_option, limit_option, service_option, time_options
 from ztrace_viewer.interrupts import deferred, interruptible
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.selection import Selection
@@ -29,10 +30,10 @@ _SPEEDSCOPE_ENDING = ".speedscope.json"
 
 
 @click.command()
-@click.argument("traces", metavar="[TRACE]...", nargs=-1)
+@click.argument("traces", metavar="[TRACE]...", nargs=-1, shell_complete=complete_traces)
 @database_option
 @time_options
-@click.option("--service", metavar="NAME", help="Only trees with a span of this service.")
+@service_option("Only trees with a span of this service.")
 @click.option("--errors", is_flag=True, help="Only trees with an error.")
 @click.option(
     "--slower-than",
@@ -100,7 +101,8 @@ def export(
         )
         totals = count_trees(db, wanted)
         if not totals.trees:
-            end_with_nothing("no matching call trees" if wanted != Wanted() else "no call trees")
+            told = "no matching call trees" if wanted != Wanted() else "no call trees"
+            end_with_nothing(told, database, wanted.selection)
         if url is not None:
             _send(db, wanted, totals, url)
         else:

@@ -11,6 +11,7 @@ from typing import TypeVar
 import click
 
 from ztrace.errors import SettingsError, quote
+from ztrace_viewer.commands.completing import complete_methods, complete_services
 from ztrace_viewer.terminal.moments import parse_moment, parse_stretch
 
 _F = TypeVar("_F", bound=Callable[..., object])
@@ -126,13 +127,19 @@ def time_options(function: _F) -> _F:
     return since_option(until(function))
 
 
+def service_option(text: str) -> Callable[[_F], _F]:
+    """Add the option ``--service``."""
+    return click.option("--service", metavar="NAME", help=text, shell_complete=complete_services)
+
+
 def name_options(whose: str) -> Callable[[_F], _F]:
     """Add ``--service`` and ``--method``; the help says of which span they are."""
 
     def add(function: _F) -> _F:
-        service = click.option("--service", metavar="NAME", help=f"Only this service: {whose}.")
-        method = click.option("--method", metavar="NAME", help=f"Only this method: {whose}.")
-        return service(method(function))
+        method = click.option(
+            "--method", metavar="NAME", help=f"Only this method: {whose}.", shell_complete=complete_methods
+        )
+        return service_option(f"Only this service: {whose}.")(method(function))
 
     return add
 

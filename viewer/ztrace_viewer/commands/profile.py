@@ -6,7 +6,14 @@ from pathlib import Path
 import click
 
 from ztrace_viewer.commands.answering import end_with_nothing, print_json
-from ztrace_viewer.commands.options import database_option, json_option, limit_option, time_options
+from ztrace_viewer.commands.completing import complete_roots
+from ztrace_viewer.commands.options import (
+    database_option,
+    json_option,
+    limit_option,
+    service_option,
+    time_options,
+)
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.profile import read_profile
 from ztrace_viewer.queries.selection import Selection
@@ -17,10 +24,10 @@ _FILES = ("svg", "html", "collapsed", "speedscope")
 
 
 @click.command()
-@click.argument("root", metavar="[SERVICE.METHOD]", required=False)
+@click.argument("root", metavar="[SERVICE.METHOD]", required=False, shell_complete=complete_roots)
 @database_option
 @time_options
-@click.option("--service", metavar="NAME", help="Only paths that end in this service.")
+@service_option("Only paths that end in this service.")
 @limit_option(60, "Most paths to list, those with the most critical time.")
 @click.option("--all", "everything", is_flag=True, help="List all paths, also those with little time.")
 @click.option(
@@ -57,12 +64,13 @@ def profile(
       ztrace profile --format html > shop.html
     """
     most = None if everything or format_name in _FILES else limit
+    selection = Selection(since, until, service)
     with open_database(database) as db:
-        document = read_profile(db, root, Selection(since, until, service), most, time.time_ns())
+        document = read_profile(db, root, selection, most, time.time_ns())
     if as_json or format_name == "json":
         return print_json(document, found=bool(document["paths"]))
     if not document["paths"]:
-        end_with_nothing("no call trees")
+        end_with_nothing("no call trees", database, selection)
     if format_name != "text":
         from ztrace_viewer.export.profiles import WRITERS
 

@@ -7,6 +7,7 @@ import click
 
 from ztrace.errors import NotFoundError
 from ztrace_viewer.commands.answering import print_json
+from ztrace_viewer.commands.completing import complete_traces
 from ztrace_viewer.commands.options import database_option, json_option, limit_option
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.identifiers import find_trace
@@ -18,7 +19,7 @@ DEFAULT_LINES = 200
 
 
 @click.command()
-@click.argument("trace", metavar="TRACE")
+@click.argument("trace", metavar="TRACE", shell_complete=complete_traces)
 @database_option
 @limit_option(DEFAULT_LINES, "Most lines of text; 0 for all.", minimum=0)
 @json_option

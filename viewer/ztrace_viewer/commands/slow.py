@@ -46,14 +46,15 @@ def slow(
       ztrace slow --errors
     """
     now_ns = time.time_ns()
+    selection = Selection(since, until, service, method)
     with open_database(database) as db:
-        document = list_slowest(db, Selection(since, until, service, method), limit, now_ns, errors=errors)
+        document = list_slowest(db, selection, limit, now_ns, errors=errors)
         traces = document["traces"]
         short_ids = shorten_traces(db, [trace["trace_id"] for trace in traces]) if not as_json else {}
     if as_json:
         return print_json(document, found=bool(traces))
     if not traces:
-        end_with_nothing("no call trees with errors" if errors else "no call trees")
+        end_with_nothing("no call trees with errors" if errors else "no call trees", database, selection)
     from ztrace_viewer.render.lists import draw_slow
     from ztrace_viewer.terminal.screen import dim, open_screen, write
 

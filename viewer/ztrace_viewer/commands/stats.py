@@ -41,12 +41,13 @@ def stats(
     Example:
       ztrace stats --since 15m
     """
+    selection = Selection(since, until, service, method)
     with open_database(database) as db:
-        document = list_methods(db, Selection(since, until, service, method), limit)
+        document = list_methods(db, selection, limit)
     if as_json:
         return print_json(document, found=bool(document["methods"]))
     if not document["methods"]:
-        end_with_nothing("no calls")
+        end_with_nothing("no calls", database, selection)
     from ztrace_viewer.render.lists import draw_stats
     from ztrace_viewer.terminal.screen import open_screen, write
 

@@ -6,15 +6,15 @@ row names a single service contain no such call and are skipped.
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from ztrace_viewer.queries.candidates import Candidate, Wanted, explain_end, read_pages
+from ztrace_viewer.queries.candidates import Candidate, Wanted, explain_end, read_pages, split
 from ztrace_viewer.queries.deadline import Deadline
 from ztrace_viewer.queries.names import Method, read_methods
 from ztrace_viewer.queries.rows import name_columns, read
 
-#: Traces and spans that one statement reads; of a larger trace, so many of its spans are read.
+#: Traces that one statement reads, and spans; of a larger trace, so many of its spans are read.
 _CHUNK, _CHUNK_SPANS = 500, 20_000
 #: Pairs of services counted: as many as a page can draw several times over.
 MAX_PAIRS = 10_000
@@ -45,7 +45,7 @@ def count_calls(db: sqlite3.Connection, start_ns: int, end_ns: int, deadline: De
     counts: Counter[tuple[str, str]] = Counter()
     for page in read_pages(db, Wanted(start_ns, end_ns)):
         several = [trace for trace in page.traces if '","' in trace.services]
-        for chunk in _split(several):
+        for chunk in split(several, _CHUNK, _CHUNK_SPANS):
             _count(db, chunk, methods, counts)
             if len(counts) > MAX_PAIRS:
                 most = dict(counts.most_common(MAX_PAIRS))
@@ -55,20 +55,6 @@ def count_calls(db: sqlite3.Connection, start_ns: int, end_ns: int, deadline: De
         if deadline.is_over():
             return Calls(counts, explain_end(page.since_ns, deadline))
     return Calls(counts)
-
-
-def _split(traces: Sequence[Candidate]) -> Iterator[list[Candidate]]:
-    """Yield the traces in chunks, at least one in each."""
-    chunk: list[Candidate] = []
-    room = _CHUNK_SPANS
-    for trace in traces:
-        if chunk and (trace.span_count > room or len(chunk) == _CHUNK):
-            yield chunk
-            chunk, room = [], _CHUNK_SPANS
-        chunk.append(trace)
-        room -= trace.span_count
-    if chunk:
-        yield chunk
 
 
 def _count(

@@ -5,7 +5,7 @@ and within an hour in pages of growing size: most searches are complete after th
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import NamedTuple
@@ -112,6 +112,20 @@ def read_pages(db: sqlite3.Connection, wanted: Wanted) -> Iterator[Page]:
             yield Page([], since_ns)
             end_ns = since_ns - 1
             size = min(LAST_PAGE, 2 * size)
+
+
+def split(traces: Sequence[Candidate], size: int, spans: int) -> Iterator[list[Candidate]]:
+    """Yield traces in chunks, at least one in each, of a number of traces and of spans."""
+    chunk: list[Candidate] = []
+    room = spans
+    for trace in traces:
+        if chunk and (trace.span_count > room or len(chunk) == size):
+            yield chunk
+            chunk, room = [], spans
+        chunk.append(trace)
+        room -= trace.span_count
+    if chunk:
+        yield chunk
 
 
 def count_by_service(db: sqlite3.Connection, trace_id: bytes) -> list[ServiceCounts]:

@@ -70,6 +70,25 @@ class SpanFilter:
             condition += f" OR status = {ERROR}"
         self._add(f"({condition})", *texts)
 
+    def add_text(self, text: str, methods: Collection[int]) -> None:
+        """Require a method, a text in the attributes, or an error, whose exception may have the text.
+
+        Args:
+            text: letters match in either case; those beyond ASCII are left to the caller.
+            methods: ids of the methods whose names contain the text.
+        """
+        conditions = [f"method IN ({','.join(map(str, methods))})", f"status = {ERROR}"]
+        if text.isascii():
+            self._add(
+                f"({' OR '.join(conditions)} OR instr(lower(attributes), ?) > 0)", _quote(text.lower())[1:-1]
+            )
+        else:
+            self._add(f"({' OR '.join(conditions)} OR attributes IS NOT NULL)")
+
+    def select(self, trace_ids: Sequence[bytes]) -> tuple[str, list[object]]:
+        """Return the condition on the matching spans of some traces, and its values."""
+        return self._complete(trace_ids), [*trace_ids, *self._values]
+
     def find_traces(self, db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> set[bytes]:
         """Return those of some traces that have a matching span."""
         query = f"SELECT DISTINCT trace_id FROM spans WHERE {self._complete(trace_ids)}"

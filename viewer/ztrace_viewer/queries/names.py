@@ -4,9 +4,12 @@ One idea: ``methods`` holds every name that ever occurred, once for each kind, s
 """
 
 import sqlite3
+from collections.abc import Collection
 from typing import NamedTuple
 
+from ztrace.errors import quote
 from ztrace_viewer.queries.rows import name_columns, read
+from ztrace_viewer.queries.selection import Selection
 
 
 class Method(NamedTuple):
@@ -33,6 +36,10 @@ SELECT id FROM methods WHERE (:service IS NULL OR service = :service) AND (
 """
 
 
+#: Names listed in a message.
+_NAMED = 5
+
+
 def read_methods(db: sqlite3.Connection) -> dict[int, Method]:
     """Return every method by its id."""
     return {method.id: method for method in read(db, Method, f"SELECT {name_columns(Method)} FROM methods")}
@@ -55,3 +62,27 @@ def list_operations(db: sqlite3.Connection, service: str, kind: str = "") -> lis
         " WHERE service = ? AND ? IN ('', kind) ORDER BY name, kind"
     )
     return list(read(db, Operation, query, (service, kind)))
+
+
+def explain_unknown(db: sqlite3.Connection, selection: Selection) -> tuple[str, str] | None:
+    """Return what is wrong with a selected service or method, and a hint; None if both are known."""
+    methods = read_methods(db).values()
+    services = {method.service for method in methods}
+    if selection.service is not None and selection.service not in services:
+        return f"no service {quote(selection.service)}", suggest(selection.service, services)
+    names = {each.name for each in methods if selection.service in (None, each.service)}
+    if selection.method is not None and selection.method not in names:
+        whose = "" if selection.service is None else f" of {selection.service}"
+        return f"no method {quote(selection.method)}{whose}", suggest(selection.method, names)
+    return None
+
+
+def suggest(name: str, known: Collection[str]) -> str:
+    """Return a hint with the names nearest to an unknown one, or with the first ones if none is near."""
+    from difflib import get_close_matches
+
+    folded = {each.casefold(): each for each in sorted(known)}
+    if near := [folded[each] for each in get_close_matches(name.casefold(), folded, _NAMED)]:
+        return f"did you mean {' or '.join(near)}?"
+    more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
+    return f"there are {', '.join(sorted(known)[:_NAMED])}{more}" if known else ""

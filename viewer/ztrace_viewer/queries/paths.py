@@ -6,7 +6,7 @@ from typing import NamedTuple
 from ztrace.errors import NotFoundError, SettingsError
 from ztrace_collector.layout import HOUR_NS, MINUTE_NS, PATH_MINUTES_NS, RESOLUTIONS_S, SECOND_NS, SETTLED
 from ztrace_viewer.documents.profile import PathStep
-from ztrace_viewer.queries.names import read_methods
+from ztrace_viewer.queries.names import read_methods, suggest
 from ztrace_viewer.queries.rows import name_columns, read, read_one
 
 #: Step of the paths beyond the bounds.
@@ -67,6 +67,14 @@ class Paths:
         """Return the method of the last step of a path."""
         return self._paths[path].method
 
+    def parent(self, path: int) -> int:
+        """Return the path above a path, 0 above a root."""
+        return self._paths[path].parent
+
+    def is_shared(self, path: int) -> bool:
+        """Return whether a path is that of the paths beyond the bounds."""
+        return path in self._paths and self._paths[path].method not in self._methods
+
     def last(self, path: int) -> PathStep:
         """Return the last step of a path."""
         method = self._methods.get(self._paths[path].method)
@@ -82,6 +90,11 @@ class Paths:
             path = self._paths[path].parent
         return steps[::-1]
 
+    def name_roots(self) -> dict[int, str]:
+        """Return the paths of all roots, each with its ``SERVICE.METHOD``."""
+        tops = {path.id: self.last(path.id) for path in self._paths.values() if not path.parent}
+        return {top: f"{step['service']}.{step['name']}" for top, step in tops.items()}
+
     def find_roots(self, wanted: str | None) -> set[int]:
         """Return the paths of the roots with a name.
 
@@ -92,14 +105,13 @@ class Paths:
             NotFoundError: there is no such root.
             SettingsError: roots of several services have the name.
         """
-        tops = [path.id for path in self._paths.values() if not path.parent]
+        names = self.name_roots()
         if wanted is None:
-            return set(tops)
-        names = {top: f"{self.last(top)['service']}.{self.last(top)['name']}" for top in tops}
-        found = {top for top in tops if names[top] == wanted}
-        found = found or {top for top in tops if self.last(top)["name"] == wanted}
+            return set(names)
+        found = {top for top in names if names[top] == wanted}
+        found = found or {top for top in names if self.last(top)["name"] == wanted}
         if not found:
-            raise NotFoundError(f"no trees of {wanted}", hint="'ztrace slow' lists trees by their roots")
+            raise NotFoundError(f"no trees of {wanted}", hint=suggest(wanted, set(names.values())))
         several = sorted({names[top] for top in found})
         if len(several) > 1:
             more = f" and {len(several) - _NAMED} more" if len(several) > _NAMED else ""

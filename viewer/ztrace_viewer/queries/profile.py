@@ -57,14 +57,14 @@ def read_profile(
     roots = paths.find_roots(root)
     begin_s, end_s = bound_time(db, selection.since_ns, selection.until_ns, now_ns)
     ranges = split_range(begin_s, end_s)
-    sums = {figures.path: figures for figures in _read_sums(db, ranges) if paths.root(figures.path) in roots}
+    sums = {figures.path: figures for figures in read_sums(db, ranges) if paths.root(figures.path) in roots}
     present = {path: total for path, total in sums.items() if any(total[1:])}
     shown = sorted(present, key=lambda path: (-present[path].critical_ns, -present[path].self_ns, path))
     if selection.service is not None:
         shown = [path for path in shown if paths.last(path)["service"] == selection.service]
     shown = shown[:limit]
     tops = [path for path in present if path in roots]
-    histograms = _read_histograms(db, ranges, {*shown, *tops})
+    histograms = read_histograms(db, ranges, {*shown, *tops})
     whole: Counter[int] = Counter()
     for top in tops:
         whole.update(histograms[top])
@@ -98,7 +98,7 @@ def read_profile(
     }
 
 
-def _read_sums(db: sqlite3.Connection, ranges: Sequence[tuple[int, int, int, int]]) -> Iterator[_Figures]:
+def read_sums(db: sqlite3.Connection, ranges: Sequence[tuple[int, int, int, int]]) -> Iterator[_Figures]:
     """Return the sums of every path over some ranges of buckets."""
     columns = ", ".join(_Figures._fields)
     parts = " UNION ALL ".join(f"SELECT {sign} AS sign, {columns}{_IN_RANGE}" for sign, *_ in ranges)
@@ -109,7 +109,7 @@ def _read_sums(db: sqlite3.Connection, ranges: Sequence[tuple[int, int, int, int
     return read(db, _Figures, f"SELECT {summed} FROM ({parts}) GROUP BY path", values)
 
 
-def _read_histograms(
+def read_histograms(
     db: sqlite3.Connection, ranges: Sequence[tuple[int, int, int, int]], paths: set[int]
 ) -> dict[int, Counter[int]]:
     """Return the histograms of some paths."""

@@ -1,0 +1,42 @@
+"""``ztrace map``: which services call which."""
+
+import time
+from pathlib import Path
+
+import click
+
+from ztrace_viewer.commands.answering import end_with_nothing, print_json
+from ztrace_viewer.commands.options import database_option, json_option, service_option, time_options
+from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.service_map import read_map
+
+
+@click.command("map")
+@database_option
+@time_options
+@service_option("Only calls from and to this service.")
+@json_option
+def map_(database: Path, since: int | None, until: int | None, service: str | None, as_json: bool) -> None:
+    """Show which services call which.
+
+    Each service is followed by those that it calls. The first line counts the calls that came in to a
+    service, and the trees that began in it. A tree counts in the minute in which its root ended, seconds
+    after its last span has arrived; the time is widened to whole minutes, and to hours after six hours.
+
+    \b
+    Example:
+      ztrace map --since 1h
+    """
+    selection = Selection(since, until, service)
+    with open_database(database) as db:
+        document = read_map(db, selection, time.time_ns())
+    if as_json:
+        return print_json(document, found=bool(document["services"]))
+    if not document["services"]:
+        end_with_nothing("no call trees", database, selection)
+    from ztrace_viewer.render.map import draw_map
+    from ztrace_viewer.terminal.screen import open_screen, write
+
+    screen = open_screen()
+    write(screen, *draw_map(document, screen.width))

@@ -1,0 +1,218 @@
+"""Search for calls anywhere in a tree, by name, attribute, duration and outcome.
+
+One idea: SQLite leaves out rows that cannot match, and the others are decoded and compared here. Trees are
+searched from the newest to the oldest, until there are enough calls or the deadline has passed.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from ztrace.errors import SettingsError, quote
+from ztrace.records import ERROR, INT64_MAX
+from ztrace_viewer.documents.found import FindDocument, FoundSpan
+from ztrace_viewer.queries.candidates import Candidate, Wanted, read_pages, split
+from ztrace_viewer.queries.deadline import Deadline
+from ztrace_viewer.queries.matching import SpanFilter
+from ztrace_viewer.queries.names import read_methods
+from ztrace_viewer.queries.rows import name_columns, read
+from ztrace_viewer.queries.selection import Selection, find_methods
+from ztrace_viewer.queries.spans import read_open_spans, read_spans
+from ztrace_viewer.trees.details import read_object
+from ztrace_viewer.trees.spans import STATUS_NAMES, SpanRow
+
+#: Time limit of a search.
+SEARCH_S = 2.0
+#: Traces, and spans of traces, that one statement reads.
+_CHUNK, _CHUNK_SPANS = 200, 20_000
+
+
+class Conditions(NamedTuple):
+    """Conditions on a call, all of which have to hold.
+
+    Attributes:
+        texts: each occurs in the call's name, in a value of its attributes, or in its exception.
+        attributes: keys and values of attributes of the call or of its process.
+        min_ns: shortest duration.
+        max_ns: longest duration.
+        failed: status error.
+    """
+
+    texts: Sequence[str] = ()
+    attributes: Sequence[tuple[str, str]] = ()
+    min_ns: int | None = None
+    max_ns: int | None = None
+    failed: bool = False
+
+
+class _Exception(NamedTuple):
+    """Texts of an exception."""
+
+    type: str
+    message: str
+
+
+_EXCEPTIONS = f"SELECT {name_columns(_Exception)} FROM exceptions WHERE trace_id = ? AND span_id = ?"
+
+
+def parse_words(words: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Split the words of a search into texts and attributes.
+
+    Raises:
+        SettingsError: a word is empty, or has no key before its equals sign.
+    """
+    texts, attributes = [], []
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not key.strip():
+            raise SettingsError(f"{quote(word)} is neither a text nor an attribute", hint="write KEY=VALUE")
+        if equals:
+            attributes.append((key, value))
+        else:
+            texts.append(word)
+    return texts, attributes
+
+
+def find_calls(
+    db: sqlite3.Connection,
+    conditions: Conditions,
+    selection: Selection,
+    limit: int,
+    now_ns: int,
+    deadline: Deadline,
+) -> FindDocument:
+    """Return the newest calls that meet all conditions, in trees that began in the selection's time.
+
+    Args:
+        db: from `open_database`.
+        conditions: what is known of the calls.
+        selection: time of the trees; service and method of the calls.
+        limit: most calls to return.
+        now_ns: present time.
+        deadline: end of the search, which returns what it has found until then.
+    """
+    search = _Search(db, conditions, selection)
+    found = [] if conditions.failed else search.find_open(now_ns)
+    deadline.guard(db)
+    try:
+        reached_ns = search.find_ended(found, limit, deadline)
+    finally:
+        db.set_progress_handler(None, 0)
+    found.sort(key=lambda row: (-row.start_ns, row.span_id))
+    return {"spans": [_describe(row, now_ns) for row in found[:limit]], "searched_since_ns": reached_ns}
+
+
+class _Search:
+    """One search over a database."""
+
+    def __init__(self, db: sqlite3.Connection, conditions: Conditions, selection: Selection) -> None:
+        self._db = db
+        self._conditions = conditions
+        self._selection = selection
+        self._texts = [text.casefold() for text in conditions.texts]
+        self._filter = SpanFilter(
+            methods=find_methods(db, selection), min_ns=conditions.min_ns, max_ns=conditions.max_ns
+        )
+        if conditions.failed:
+            self._filter.add_status(failed=True)
+        for key, value in conditions.attributes:
+            self._filter.add_tag(key, key, value, or_failed=False)
+        methods = read_methods(db)
+        for text in self._texts:
+            named = [each.id for each in methods.values() if text in _name(each.service, each.name)]
+            self._filter.add_text(text, named)
+
+    def find_ended(self, found: list[SpanRow], limit: int, deadline: Deadline) -> int | None:
+        """Append the matching calls of the newest trees until the limit is reached.
+
+        Returns:
+            The time back to which trees were searched until the deadline; None if it has not passed.
+        """
+        since_ns, until_ns = self._selection.since_ns or 0, self._selection.until_ns
+        reached_ns = INT64_MAX if until_ns is None else until_ns - 1
+        try:
+            for page in read_pages(self._db, Wanted(since_ns, reached_ns)):
+                for chunk in split(page.traces, _CHUNK, _CHUNK_SPANS):
+                    found += self._match(chunk)
+                    reached_ns = chunk[-1].start_ns
+                    if len(found) >= limit:
+                        return None
+                    if deadline.is_over():
+                        return reached_ns
+        except sqlite3.OperationalError:
+            if not deadline.is_over():
+                raise
+            return reached_ns
+        return None
+
+    def find_open(self, now_ns: int) -> list[SpanRow]:
+        """Return the matching calls without an end, each with the time that it has run."""
+        since_ns, until_ns = self._selection.since_ns or 0, self._selection.until_ns
+        rows = read_open_spans(
+            self._db,
+            now_ns,
+            "start_ns >= ? AND start_ns < ? AND (?3 IS NULL OR methods.service = ?3)"
+            " AND (?4 IS NULL OR methods.name = ?4)",
+            (since_ns, INT64_MAX if until_ns is None else until_ns, *self._names),
+        )
+        least_ns, most_ns = self._conditions.min_ns or 0, self._conditions.max_ns
+        return [
+            row
+            for row in rows
+            if least_ns <= row.running_ns(now_ns) <= (INT64_MAX if most_ns is None else most_ns)
+            and self._is_wanted(row)
+        ]
+
+    @property
+    def _names(self) -> tuple[str | None, str | None]:
+        return self._selection.service, self._selection.method
+
+    def _match(self, traces: Sequence[Candidate]) -> Iterator[SpanRow]:
+        rows = read_spans(self._db, *self._filter.select([trace.trace_id for trace in traces]))
+        return filter(self._is_wanted, rows)
+
+    def _is_wanted(self, row: SpanRow) -> bool:
+        attributes = row.read_attributes()
+        for key, value in self._conditions.attributes:
+            if key not in attributes and (resource := read_object(row.resource)).keys() >= {key}:
+                attributes = {**resource, **attributes}
+            if key not in attributes or _write(attributes[key]) != value:
+                return False
+        return all(self._has_text(row, text) for text in self._texts)
+
+    def _has_text(self, row: SpanRow, text: str) -> bool:
+        if text in _name(row.service, row.name):
+            return True
+        if any(text in _write(value).casefold() for value in row.read_attributes().values()):
+            return True
+        if row.status != ERROR:
+            return False
+        exceptions = read(self._db, _Exception, _EXCEPTIONS, (row.trace_id, row.span_id))
+        return any(text in f"{each.type}: {each.message}".casefold() for each in exceptions)
+
+
+def _name(service: str, name: str) -> str:
+    return f"{service}.{name}".casefold()
+
+
+def _write(value: object) -> str:
+    """Return a value as people write it."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _describe(row: SpanRow, now_ns: int) -> FoundSpan:
+    return {
+        "trace_id": row.trace_id.hex(),
+        "span_id": row.span_id.hex(),
+        "service": row.service,
+        "name": row.name,
+        "kind": row.kind,
+        "start_ns": row.start_ns,
+        "duration_ns": row.duration_ns,
+        "running_ns": None if row.unfinished is None else row.running_ns(now_ns),
+        "status": STATUS_NAMES.get(row.status, "ok"),
+        "attributes": row.read_attributes(),
+    }

@@ -1,0 +1,68 @@
+"""The map of services on the terminal: each service, and below it those that it calls."""
+
+from collections.abc import Iterator
+
+from rich.text import Text
+
+from ztrace_viewer.documents.map import MapDocument
+from ztrace_viewer.render.grid import Column, draw_grid, draw_number
+from ztrace_viewer.terminal.characters import clean
+from ztrace_viewer.terminal.counts import plural
+from ztrace_viewer.terminal.durations import format_duration
+from ztrace_viewer.terminal.screen import UNNAMED
+
+_COLUMNS = (
+    Column("SERVICE", flexible=16),
+    Column("CALLS", right=True),
+    Column("ERRORS", right=True, goes=2),
+    Column("P95", right=True, goes=1),
+)
+
+
+def draw_map(document: MapDocument, width: int) -> Iterator[Text]:
+    """Yield the lines of a map, callers before those that they call."""
+    callees: dict[str, list[str]] = {}
+    for call in document["calls"]:
+        callees.setdefault(call["from"], []).append(call["to"])
+    figures = {each["service"]: each for each in document["services"]}
+    between = {(call["from"], call["to"]): call for call in document["calls"]}
+    rows: list[tuple[Text, ...]] = []
+    for service in _order(sorted(figures), callees):
+        each = figures[service]
+        rows.append(_draw_line(Text(_name(service), "bold"), each["calls"], each["errors"], each["p95_ns"]))
+        below = callees.get(service, [])
+        for callee in below:
+            call = between[service, callee]
+            guide = "└→ " if callee == below[-1] else "├→ "
+            named = Text.assemble((guide, "dim"), _name(callee))
+            rows.append(_draw_line(named, call["calls"], call["errors"], call["p95_ns"]))
+    yield from draw_grid(_COLUMNS, rows, width)
+    if document["other_calls"]:
+        yield Text(f"{plural(document['other_calls'], 'call')} on rare call paths not counted", "yellow")
+    if document["left_out"]:
+        yield Text(f"{plural(document['left_out'], 'tree')} of too many spans not counted", "yellow")
+    if document["unsettled_spans"]:
+        yield Text(f"{plural(document['unsettled_spans'], 'span')} not counted yet", "yellow")
+
+
+def _order(services: list[str], callees: dict[str, list[str]]) -> list[str]:
+    """Return the services, each after one of its callers where that is possible."""
+    called = {callee for below in callees.values() for callee in below}
+    ordered: dict[str, None] = {}
+    # Services that only call each other come last.
+    for start in sorted(services, key=lambda service: service in called):
+        pending = [start]
+        while pending:
+            service = pending.pop(0)
+            if service not in ordered:
+                ordered[service] = None
+                pending += callees.get(service, ())
+    return list(ordered)
+
+
+def _name(service: str) -> str:
+    return clean(service) or UNNAMED
+
+
+def _draw_line(name: Text, calls: int, errors: int, p95_ns: int | None) -> tuple[Text, ...]:
+    return name, draw_number(calls), draw_number(errors, "bold red"), Text(format_duration(p95_ns))
