@@ -42,6 +42,8 @@ LOSS_COLUMNS = {
     PROCESS_CRASHED: "spans_crashed",
     REFUSED: "spans_refused",
 }
+#: Columns of ``publishers`` with the account of samples: the first is the sum of the others once all arrived.
+SAMPLE_COLUMNS = ("samples_created", "samples_stored", "samples_lost", "samples_elsewhere")
 
 #: States in ``exception_groups``: the group occurs; a user has marked it as resolved; it has occurred since.
 OPEN, RESOLVED, REGRESSED = "open", "resolved", "regressed"

@@ -12,7 +12,7 @@ from typing import Protocol
 #: Reasons for refusing a whole message; `ztrace.wire` raises ``undecodable``, ``foreign``, ``version`` and
 #: ``header``.
 FRAMES, UNDECODABLE, FOREIGN, VERSION, HEADER = "frames", "undecodable", "foreign", "version", "header"
-OVERSIZED, BODY, SPAN_COUNT = "oversized", "body", "span_count"
+OVERSIZED, BODY, SPAN_COUNT, PROFILE = "oversized", "body", "span_count", "profile"
 #: Reasons for rejecting a connection, or a message that its key does not allow; INCARNATION needs no keys.
 HANDSHAKE_FAILED, HANDSHAKE_DENIED, NO_KEY, CONNECTION_LIMIT = (
     "handshake_failed",
@@ -40,6 +40,8 @@ LINKS, EXCEPTION, TOO_MANY_NAMES, TOO_MANY_GROUPS = (
     "too_many_groups",
 )
 DETAILS, LARGE_DETAILS, END_BEFORE_START = "details", "large_details", "end_before_start"
+#: Reason for keeping sampled time without the innermost part of its code.
+TOO_MANY_STACKS = "too_many_stacks"
 
 DOOR_REASONS = (
     HANDSHAKE_FAILED,
@@ -50,7 +52,7 @@ DOOR_REASONS = (
     KEY_REVOKED,
     INCARNATION,
 )
-MESSAGE_REASONS = (FRAMES, UNDECODABLE, FOREIGN, VERSION, HEADER, OVERSIZED, BODY, SPAN_COUNT)
+MESSAGE_REASONS = (FRAMES, UNDECODABLE, FOREIGN, VERSION, HEADER, OVERSIZED, BODY, SPAN_COUNT, PROFILE)
 DEFECT_REASONS = (INTERNAL_ERROR,)
 OTLP_REASONS = (OTLP_BODY, OTLP_OVERSIZED, OTLP_REQUEST, OTLP_ORIGIN, OTLP_CONNECTION)
 SPAN_REASONS = (FIELDS, TRACE_ID, SPAN_ID, PARENT_ID, KIND, NAME, TIME, STATUS, UNFINISHED, REPEATED_ID)
@@ -66,6 +68,7 @@ MENDED_REASONS = (
     DETAILS,
     LARGE_DETAILS,
     END_BEFORE_START,
+    TOO_MANY_STACKS,
 )
 
 #: Characters kept of a refusal's detail, which is shown on one line.

@@ -31,6 +31,7 @@ from ztrace_collector.receiving.adopting import Adopter
 from ztrace_collector.receiving.inbox import Companion, Inbox
 from ztrace_collector.receiving.keys import KeyFolder
 from ztrace_collector.receiving.receiver import Receiver
+from ztrace_collector.receiving.requesting import Requests
 from ztrace_collector.settling.settler import Settler
 from ztrace_collector.storing.defects import DefectFiles, contained
 from ztrace_collector.storing.places import OWN_MODE
@@ -252,16 +253,14 @@ class _Loop:
         progress: Progress,
         stopping: threading.Event,
     ) -> None:
-        self._receiver = receiver
-        self._inbox = inbox
-        self._writer = writer
-        self._forwarder = forwarder
-        self._adopter = adopter
+        self._receiver, self._inbox, self._writer = receiver, inbox, writer
+        self._forwarder, self._adopter = forwarder, adopter
         self._companions = companions
         self._progress = progress
         self._stopping = stopping
         self._adopt_s = self._settle_s = 0.0
         self._settler = Settler()
+        self._requests = Requests(receiver.broadcast)
 
     def run(self, wakened: socket.socket) -> None:
         """Store what arrives until a stop, and then what has arrived by then."""
@@ -302,6 +301,8 @@ class _Loop:
         if self._forwarder is not None:
             _forward(self._forwarder, self._writer)
         adopting = self._adopt()
+        with contained(_log, "sending requests for profiles"):
+            self._requests.step(self._writer)
         self._settle()
         self._progress.update(self._writer)
         return adopting
@@ -331,7 +332,8 @@ class _Loop:
         settler_s = max(self._settler.wait_s(), self._settle_s - time.monotonic())
         forwarder_s = math.inf if self._forwarder is None else self._forwarder.wait_s()
         looking_s = self._receiver.connections.scales.wait_s()
-        return min(IDLE_S, self._writer.wait_s(), forwarder_s, looking_s, settler_s)
+        requests_s = self._requests.wait_s()
+        return min(IDLE_S, self._writer.wait_s(), forwarder_s, looking_s, settler_s, requests_s)
 
     def _drain(self) -> None:
         for companion in self._companions:

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgpack
 
-from ztrace.records import OK, UNFINISHED, Span
-from ztrace.wire import BEAT, BYE, CRASH, DATA, OPEN, TOMBSTONE, TOPIC, Header, pack_header
-from ztrace_collector.layout import LOSS_COLUMNS
+from ztrace.records import OK, UNFINISHED, WAIT, Profile, Span
+from ztrace.wire import BEAT, BYE, CRASH, DATA, OPEN, PROFILE, TOMBSTONE, TOPIC, Header, pack_header
+from ztrace_collector.layout import LOSS_COLUMNS, SAMPLE_COLUMNS
 
 #: Base time of the tests, which keeps rows readable: 2024-01-01T00:00:00Z.
 EPOCH_NS = 1_704_067_200_000_000_000
@@ -52,6 +52,24 @@ def make_open(number: int = 0, **changes: Any) -> Span:
     return make_span(number, **(open_ended | changes))
 
 
+def make_profile(**changes: Any) -> Profile:
+    """Return a profile of 2 samples in two stacks: ``main`` calls ``load``, which waits, and ``render``."""
+    profile = Profile(
+        first=0,
+        samples=2,
+        start_ns=EPOCH_NS,
+        end_ns=EPOCH_NS + 10_000 * MS,
+        answers=[],
+        texts=["shop.py", "main", "load", "render", "charge"],
+        frames=[0, 1, 3, 0, 2, 7, 0, 3, 9],
+        stacks=[0, 0, 1, 1, 1, 2],
+        methods=[2, 4],
+        sums=[0, 2, WAIT, 20_000, 0, 3, 0, 20_000],
+        spans=[],
+    )
+    return profile._replace(**changes)
+
+
 def pack_body(spans: Any) -> bytes:
     """Return a packed body; elements that are no spans are packed unchanged."""
     body: bytes = msgpack.packb(spans)
@@ -64,7 +82,7 @@ class Sender:
     def __init__(self, number: int = 0, service: str = "billing") -> None:
         self.incarnation = bytes([number + 1]) * 16
         self.service = service
-        self.sequence = self.floor = self.created = self.dropped = self.retired = 0
+        self.sequence = self.floor = self.created = self.dropped = self.retired = self.sampled = 0
         self.mended: dict[str, int] = {}
 
     def header(self, kind: int, **changes: Any) -> Header:
@@ -74,7 +92,7 @@ class Sender:
             incarnation=self.incarnation,
             sequence=self.sequence,
             floor=self.floor,
-            covered=int(kind in (DATA, BYE, CRASH)),
+            covered=int(kind in (DATA, PROFILE, BYE, CRASH)),
             span_count=0,
             created=self.created,
             dropped=self.dropped,
@@ -84,6 +102,7 @@ class Sender:
             host="desk",
             pid=42,
             started_ns=EPOCH_NS,
+            sampled=self.sampled,
         )
         return header._replace(**changes)
 
@@ -96,6 +115,15 @@ class Sender:
         self.created += len(spans)
         changes = {"span_count": len(spans)} | changes
         message = self.message(DATA, pack_body(spans) if body is None else body, **changes)
+        self.sequence += 1
+        return message
+
+    def profile(self, profile: Profile | None = None, *, body: bytes | None = None) -> list[bytes]:
+        """Return the next batch, with a profile whose samples are numbered after those before."""
+        profile = make_profile() if profile is None else profile
+        profile = profile._replace(first=self.sampled)
+        self.sampled += profile.samples
+        message = self.message(PROFILE, pack_body(profile) if body is None else body)
         self.sequence += 1
         return message
 
@@ -146,4 +174,6 @@ def refusals(path: Path) -> dict[str, int]:
 def is_balanced(publisher: dict[str, Any]) -> bool:
     """Return whether a publisher's row accounts for every span it created."""
     columns = ("spans_stored", "spans_elsewhere", *LOSS_COLUMNS.values())
-    return bool(publisher["spans_created"] == sum(publisher[column] for column in columns))
+    samples, *parts = (publisher[column] for column in SAMPLE_COLUMNS)
+    spans = sum(publisher[column] for column in columns)
+    return bool(publisher["spans_created"] == spans and samples == sum(parts))

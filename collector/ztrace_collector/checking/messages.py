@@ -10,7 +10,18 @@ from typing import Any
 import msgpack
 
 from ztrace.errors import WireError, quote
-from ztrace.wire import BEAT, BYE, CRASH, DATA, MAX_FRAME_BYTES, OPEN, TOPIC, Header, unpack_header
+from ztrace.wire import (
+    BEAT,
+    BYE,
+    CRASH,
+    DATA,
+    MAX_FRAME_BYTES,
+    OPEN,
+    PROFILE,
+    TOPIC,
+    Header,
+    unpack_header,
+)
 from ztrace_collector.checking import mending
 from ztrace_collector.checking.columns import Columns, make_columns
 from ztrace_collector.checking.parcels import Parcel
@@ -32,7 +43,7 @@ MAX_SPANS = 1 << 13
 MAX_ITEMS = 1 << 16
 
 #: Sequence numbers that a message of each kind covers; a tombstone covers any number.
-_COVERED = {DATA: 1, BYE: 1, CRASH: 1, BEAT: 0, OPEN: 0}
+_COVERED = {DATA: 1, PROFILE: 1, BYE: 1, CRASH: 1, BEAT: 0, OPEN: 0}
 
 
 def read_message(frames: Sequence[bytes]) -> tuple[Header, bytes]:

@@ -159,6 +159,10 @@ class Receiver:
             for first in range(0, len(entries), MAX_ACKS):
                 self.socket.send(pack_acks(dict(entries[first : first + MAX_ACKS])))
 
+    def broadcast(self, frame: bytes) -> None:
+        """Send every publisher a frame."""
+        self.socket.send(frame)
+
     def tend(self, note: Note, say: Callable[[str], None]) -> None:
         """Handle connections and changes of the keys; cheap if there are none.
 

@@ -4,10 +4,11 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 
 from ztrace.errors import WireError
-from ztrace.wire import BYE, CRASH, OPEN, TOMBSTONE, unpack_stretch
+from ztrace.wire import BYE, CRASH, OPEN, PROFILE, TOMBSTONE, unpack_stretch
 from ztrace_collector.checking.columns import Columns
 from ztrace_collector.checking.messages import read_message, read_parcel, read_spans
 from ztrace_collector.checking.parcels import Outcome, Parcel
+from ztrace_collector.checking.profiles import read_profile
 from ztrace_collector.refusals import INTERNAL_ERROR, REPEATED_ID, SPAN_REASONS, UNFINISHED, Refusals
 from ztrace_collector.storing.brought import Brought
 from ztrace_collector.tables.accounts import Account
@@ -17,6 +18,7 @@ from ztrace_collector.tables.figures import MethodFigures
 from ztrace_collector.tables.known import KnownSpans
 from ztrace_collector.tables.losses import Losses
 from ztrace_collector.tables.methods import Methods
+from ztrace_collector.tables.profiles import Profiles
 from ztrace_collector.tables.publishers import Publishers
 from ztrace_collector.tables.shared import SharedIds
 from ztrace_collector.tables.spans import Spans
@@ -46,6 +48,7 @@ class Contents:
         self._shared = SharedIds(db, self._methods, self._known)
         self._figures = MethodFigures(db)
         self._exceptions = Exceptions(db)
+        self._profiles = Profiles(db, self._methods)
 
     def begin(self) -> None:
         """Prepare the tables for a transaction that has begun."""
@@ -65,6 +68,9 @@ class Contents:
         # An OPEN that was overtaken may report spans that have ended since; the next one will not.
         told = header.kind == OPEN and header.sequence >= account.next_sequence
         if not accepted and not told:
+            return 0
+        if header.kind == PROFILE:
+            self._add_profile(account, body, now_ns, refusals)
             return 0
         try:
             columns = read_spans(header, body, refusals)
@@ -152,11 +158,12 @@ class Contents:
                 self._losses.add(account.instance, account.take(0, count, now_ns))
         return Outcome(0, 0, {INTERNAL_ERROR: count})
 
-    def write(self, span_count: int, arrival_ns: int, refusals: Refusals) -> dict[bytes, int]:
+    def write(self, span_count: int, now_ns: int, arrival_ns: int, refusals: Refusals) -> dict[bytes, int]:
         """Write the rows of everything added.
 
         Args:
             span_count: number of spans stored in this transaction.
+            now_ns: present time, Unix.
             arrival_ns: time of their arrival, by `ztrace_collector.storing.clocks.Age`.
             refusals: counts of the corrections.
 
@@ -170,6 +177,7 @@ class Contents:
         self._unfinished.write()
         self._figures.write()
         self._exceptions.write(refusals)
+        self._profiles.write(now_ns)
         self._losses.write()
         acknowledgements = self.publishers.write()
         self._db.executemany(
@@ -181,6 +189,7 @@ class Contents:
     def trim(self) -> None:
         """Bound the memory of the tables, after a commit."""
         self._methods.trim()
+        self._profiles.trim()
 
     def forget(self, table: str) -> None:
         """Drop a table's rows from memory, between transactions, after rows were deleted by other means."""
@@ -194,6 +203,8 @@ class Contents:
             self.publishers.forget()
         elif table == "unfinished_spans":
             self._unfinished.forget()
+        elif table == "stacks":
+            self._profiles.forget()
 
     def forget_traces(self, trace_ids: Iterable[bytes]) -> None:
         """Drop traces from memory, between transactions, after their rows were deleted by other means."""
@@ -214,6 +225,18 @@ class Contents:
         self._arrivals.forget()
         self._known.forget()
         self._unfinished.forget()
+        self._profiles.forget()
+
+    def _add_profile(self, account: Account, body: bytes, now_ns: int, refusals: Refusals) -> None:
+        """Add the samples of a message; those of a refused one are counted as missing before the next."""
+        try:
+            profile = read_profile(body)
+        except WireError as error:
+            refusals.note(error.reason, str(error))
+            return
+        self._profiles.add(account.instance, account.service, profile, now_ns, refusals)
+        account.sampled.take(profile.first, profile.samples)
+        self.brought.add(account.service, len(body), 0)
 
     def _add_each_once(self, account: Account, columns: Columns, arrival_ns: int, refusals: Refusals) -> int:
         """Add the spans of a batch that are not stored yet, and return their number."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ztrace_collector.layout import HOUR_NS, MINUTE_NS, RESOLUTIONS_S, SECOND_NS
+from ztrace_collector.storing.sampled_code import delete_code
 from ztrace_collector.storing.store import Store
 
 #: Maximum of traces in one piece, and of rows examined in other tables.
@@ -30,7 +31,17 @@ _OF_TRACES = (
     "sent_unfinished_spans",
     "refused_spans",
     "adopted_spans",
+    "span_stacks",
     "traces",
+)
+
+#: Tables whose rows belong to no trace, or to one that was never stored, with the column of their time.
+_DATED = (
+    ("losses", "last_ns"),
+    ("refused_spans", "at_ns"),
+    ("unfinished_spans", "seen_ns"),
+    ("span_stacks", "at_ns"),
+    ("profile_requests", "at_ns"),
 )
 
 
@@ -197,8 +208,9 @@ def sweep(store: Store, before_ns: int) -> Iterator[None]:
     behind_ns = 0 if first_ns is None else min(SKEW_NS, max(0, before_ns - first_ns))
     yield from _delete_figures(store, before_ns - behind_ns)
     yield from _delete_minutes(store, before_ns)
-    for table, column in (("losses", "last_ns"), ("refused_spans", "at_ns"), ("unfinished_spans", "seen_ns")):
+    for table, column in _DATED:
         yield from _delete_rows(store, table, column, before_ns)
+    yield from delete_code(store, before_ns - behind_ns)
     yield from _delete_instances(store, before_ns)
 
 

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from ztrace.records import INT64_MAX
-from ztrace_collector.layout import LOSS_COLUMNS
+from ztrace_collector.layout import LOSS_COLUMNS, SAMPLE_COLUMNS
 from ztrace_collector.storing.store import Store
 from ztrace_collector.tables.accounts import ENDED, bound_reasons
 from ztrace_collector.tables.losses import MAX_ROWS
@@ -25,7 +25,7 @@ LOOK_S, FULL_S = 0.5, 60.0
 #: Service of accounts whose service has no other.
 OTHERS = "(other services)"
 
-_SUMS = ("spans_created", "spans_stored", "spans_elsewhere", *LOSS_COLUMNS.values())
+_SUMS = ("spans_created", "spans_stored", "spans_elsewhere", *LOSS_COLUMNS.values(), *SAMPLE_COLUMNS)
 #: Accounts of which nothing is stored but their figures.
 _FOLDABLE = (
     "FROM publishers JOIN instances ON instances.id = instance WHERE spans_stored <= spans_expired"

@@ -245,7 +245,7 @@ class Store:
             outcomes = [add_parcel(parcel, now_ns, refusals) for parcel in parcels]
             added = zip(parcels, outcomes, strict=True)
             span_count += sum([outcome.stored for parcel, outcome in added if parcel.finished])
-            acknowledgements = contents.write(span_count, self._age.arrival_ns(), refusals)
+            acknowledgements = contents.write(span_count, now_ns, self._age.arrival_ns(), refusals)
             self._age.write(self._db)
             refusals.write(self._db, now_ns)
             self.noted.write(self._db, now_ns)

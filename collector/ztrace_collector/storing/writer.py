@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from enum import Enum, auto
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from ztrace.errors import DatabaseBlocked, DatabaseCorrupt
 from ztrace_collector.checking.parcels import Outcome, Parcel
@@ -176,6 +176,22 @@ class Writer:
             if self._recover(error) is _Next.SINGLY:
                 log_defect(_log, "deleting old traces", error)
                 self._retention.pause()
+
+    def read(self, sql: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Return the rows of a query; none while the writer holds.
+
+        Raises:
+            DatabaseError: as in `write`.
+            Exception: an internal error.
+        """
+        if self._store is None or self.holding:
+            return []
+        try:
+            return self._store.read(sql, *parameters)
+        except Exception as error:
+            if self._recover(error) is _Next.SINGLY:
+                raise
+            return []
 
     def write_beside(self, work: Callable[[sqlite3.Connection], None]) -> bool:
         """Run some work in a transaction of its own.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ztrace.records import INT64_MAX
-from ztrace.wire import BYE, CRASH, DATA, TOMBSTONE, Header
+from ztrace.wire import BYE, CRASH, DATA, PROFILE, TOMBSTONE, Header
 from ztrace_collector.layout import (
     LOSS_COLUMNS,
     NEVER_RECEIVED,
@@ -22,6 +22,7 @@ from ztrace_collector.layout import (
     REFUSED,
     WINDOW_FULL,
 )
+from ztrace_collector.tables.sampled import Sampled
 
 #: States of a publisher. A publisher that ended without a message stays LIVE, with an old ``last_seen_ns``.
 LIVE, ENDED, CRASHED = "live", "ended", "crashed"
@@ -75,6 +76,7 @@ class Account:
         elsewhere: number of spans that the publisher was rid of before its first message to this database.
         lost: number of lost spans, by reason.
         mended: number of values that the publisher truncated or replaced, by reason.
+        sampled: account of its samples.
     """
 
     instance: int
@@ -88,6 +90,7 @@ class Account:
     elsewhere: int = 0
     lost: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LOSS_COLUMNS, 0))
     mended: dict[str, int] = field(default_factory=dict)
+    sampled: Sampled = field(default_factory=Sampled)
     #: No message has been received yet.
     new: bool = False
     #: Times of the last two messages.
@@ -98,7 +101,7 @@ class Account:
     ) -> tuple[bool, list[Loss]]:
         """Apply a message's header to the account.
 
-        A DATA message to be stored uses up its number; `count` has to follow.
+        A DATA or PROFILE message to be stored uses up its number; for spans, `count` has to follow.
 
         Args:
             header: the header.
@@ -106,7 +109,7 @@ class Account:
             stretch: the period in which the spans ended that the message reports as lost, if it has one.
 
         Returns:
-            Whether the spans of the body are to be stored, and the losses that the header shows. In either
+            Whether the body is to be stored, and the losses that the header shows. In either
                 case,
             everything below ``next_sequence`` may be acknowledged: after a header it is never below the
                 header's
@@ -116,13 +119,14 @@ class Account:
         self._between_ns = (min(began_ns, now_ns), now_ns)
         self.last_seen_ns = max(now_ns, self.last_seen_ns)
         self.created = max(self.created, header.created)
+        self.sampled.hear(header.sampled)
         if header.mended:
             self._mend(header.mended)
         losses = self._lose(QUEUE_FULL, header.dropped - self.lost[QUEUE_FULL])
         first = self.next_sequence
         losses += self._reach_floor(header)
         expected = header.sequence == self.next_sequence
-        if header.kind == DATA:
+        if header.kind in (DATA, PROFILE):
             if expected:
                 self._go_on(header)
             return expected, losses
@@ -212,6 +216,7 @@ class Account:
         if first_seen:
             # Another collector stored them, or the publisher discarded them before its first message here.
             self.elsewhere = max(0, header.retired - self.stored)
+            self.sampled.begin(header.sampled)
             return []
         if header.kind in (BYE, CRASH) and header.floor == header.sequence:
             return []  # It discarded everything at its end, and `_end` counts that.
@@ -240,6 +245,7 @@ class Account:
         """Close the account: no message follows, so open spans are lost."""
         crashed = header.kind == CRASH
         self._go_on(header)
+        self.sampled.end()
         self.state = CRASHED if crashed else ENDED
         if crashed and stretch is not None:
             # Its heir sent the messages since then, so take the time at which it was last known to be alive.

@@ -7,6 +7,7 @@ whenever the collector is killed.
 import json
 import logging
 import sqlite3
+from dataclasses import astuple
 from typing import Any
 
 from ztrace.errors import WireError
@@ -15,10 +16,11 @@ from ztrace.wire import Header
 from ztrace_collector.checking import attributes, text
 from ztrace_collector.checking.parcels import Resource
 from ztrace_collector.checking.text import cut
-from ztrace_collector.layout import LOSS_COLUMNS
+from ztrace_collector.layout import LOSS_COLUMNS, SAMPLE_COLUMNS
 from ztrace_collector.refusals import INCARNATION, Refusals
 from ztrace_collector.tables.accounts import LIVE, Account
 from ztrace_collector.tables.rows import Recent
+from ztrace_collector.tables.sampled import Sampled
 
 #: Accounts kept in memory.
 SIZE = 4096
@@ -39,6 +41,7 @@ _COLUMNS = (
     "first_seen_ns",
     "last_seen_ns",
     *LOSS_COLUMNS.values(),
+    *SAMPLE_COLUMNS,
 )
 _WRITE = (
     f"INSERT OR REPLACE INTO publishers ({', '.join(_COLUMNS)})"
@@ -154,6 +157,7 @@ class Publishers:
             first_seen_ns=row["first_seen_ns"],
             last_seen_ns=row["last_seen_ns"],
             lost={reason: row[column] for reason, column in LOSS_COLUMNS.items()},
+            sampled=Sampled(*[row[column] for column in SAMPLE_COLUMNS]),
             # Spans without a sequence number were foreign ones: the publisher has sent nothing itself.
             new=row["next_sequence"] == 0 < row["spans_stored"],
         )
@@ -191,4 +195,5 @@ def _row_of(account: Account) -> dict[str, Any]:
         "first_seen_ns": account.first_seen_ns,
         "last_seen_ns": account.last_seen_ns,
         **{column: account.lost[reason] for reason, column in LOSS_COLUMNS.items()},
+        **dict(zip(SAMPLE_COLUMNS, astuple(account.sampled), strict=True)),
     }

@@ -1,4 +1,4 @@
-"""Tables and views of a database file, and the migrations that create them.
+"""Tables of a database file, and the migrations that create them and the views.
 
 One idea: every query of the viewer has a table that is kept up to date while writing, so no query scans
 ``spans``. Names, services and kinds are interned in ``methods``, processes in ``instances``. Times are
@@ -11,6 +11,8 @@ quick check by readers.
 """
 
 from sqlite_utils import Database, Migrations
+
+from ztrace_collector.tables.views import VIEWS
 
 migrations = Migrations("ztrace")
 
@@ -46,6 +48,10 @@ CREATE TABLE publishers (
     spans_crashed INTEGER NOT NULL,
     spans_refused INTEGER NOT NULL,
     spans_elsewhere INTEGER NOT NULL,
+    samples_created INTEGER NOT NULL,
+    samples_stored INTEGER NOT NULL,
+    samples_lost INTEGER NOT NULL,
+    samples_elsewhere INTEGER NOT NULL,
     mended TEXT NOT NULL,
     first_seen_ns INTEGER NOT NULL,
     last_seen_ns INTEGER NOT NULL
@@ -247,6 +253,61 @@ CREATE TABLE settling (
     value INTEGER NOT NULL
 ) WITHOUT ROWID;
 INSERT INTO settling VALUES ('span', 0), ('left_out', 0);
+CREATE TABLE frames (
+    id INTEGER PRIMARY KEY,
+    file TEXT NOT NULL,
+    function TEXT NOT NULL,
+    line INTEGER NOT NULL,
+    hour INTEGER NOT NULL,
+    UNIQUE (file, function, line)
+);
+CREATE TABLE stacks (
+    id INTEGER PRIMARY KEY,
+    parent INTEGER NOT NULL,
+    frame INTEGER NOT NULL REFERENCES frames (id),
+    hour INTEGER NOT NULL,
+    UNIQUE (parent, frame)
+);
+CREATE TABLE stack_minutes (
+    minute INTEGER NOT NULL,
+    method INTEGER NOT NULL REFERENCES methods (id),
+    stack INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    ns INTEGER NOT NULL,
+    PRIMARY KEY (minute, method, stack, state)
+) WITHOUT ROWID;
+CREATE TABLE stack_hours (
+    hour INTEGER NOT NULL,
+    method INTEGER NOT NULL REFERENCES methods (id),
+    stack INTEGER NOT NULL,
+    state INTEGER NOT NULL,
+    ns INTEGER NOT NULL,
+    PRIMARY KEY (hour, method, stack, state)
+) WITHOUT ROWID;
+CREATE TABLE span_stacks (
+    id INTEGER PRIMARY KEY,
+    trace_id BLOB NOT NULL,
+    span_id BLOB NOT NULL,
+    at_ns INTEGER NOT NULL,
+    runs BLOB NOT NULL
+);
+CREATE INDEX span_stacks_by_trace ON span_stacks (trace_id);
+CREATE TABLE profile_requests (
+    id INTEGER PRIMARY KEY,
+    nonce BLOB NOT NULL UNIQUE,
+    service TEXT NOT NULL,
+    hz INTEGER NOT NULL,
+    seconds INTEGER NOT NULL,
+    at_ns INTEGER NOT NULL,
+    sent_ns INTEGER
+);
+CREATE TABLE profile_answers (
+    nonce BLOB NOT NULL,
+    instance INTEGER NOT NULL REFERENCES instances (id),
+    state INTEGER NOT NULL,
+    at_ns INTEGER NOT NULL,
+    PRIMARY KEY (nonce, instance)
+) WITHOUT ROWID;
 CREATE TABLE refusals (
     reason TEXT PRIMARY KEY,
     count INTEGER NOT NULL,
@@ -289,68 +350,10 @@ CREATE TABLE totals (
 INSERT INTO totals VALUES ('spans', 0), ('traces', 0), ('spans_expired', 0);
 """
 
-_VIEWS = """
-CREATE VIEW span_list AS
-    SELECT spans.id, lower(hex(trace_id)) AS trace_id, lower(hex(span_id)) AS span_id,
-        lower(hex(parent_id)) AS parent_id, methods.service, methods.name, methods.kind,
-        datetime(start_ns / 1000000000, 'unixepoch') AS started, start_ns,
-        duration_ns / 1e6 AS duration_ms, self_ns / 1e6 AS self_ms, cpu_ns / 1e6 AS cpu_ms,
-        CASE status WHEN 0 THEN 'ok' WHEN 1 THEN 'error' ELSE 'unfinished' END AS status,
-        instances.host, instances.pid, attributes, links, details
-    FROM spans JOIN methods ON methods.id = method JOIN instances ON instances.id = instance;
-CREATE VIEW unfinished_list AS
-    SELECT unfinished_spans.id, lower(hex(trace_id)) AS trace_id, lower(hex(span_id)) AS span_id,
-        lower(hex(parent_id)) AS parent_id, methods.service, methods.name, methods.kind,
-        datetime(start_ns / 1000000000, 'unixepoch') AS started, start_ns, seen_ns,
-        publishers.state, publishers.last_seen_ns, instances.host, instances.pid, attributes, links, details
-    FROM unfinished_spans JOIN methods ON methods.id = method JOIN instances ON instances.id = instance
-        JOIN publishers USING (instance);
-CREATE VIEW trace_list AS
-    SELECT traces.id, lower(hex(trace_id)) AS trace_id, methods.service, methods.name,
-        datetime(start_ns / 1000000000, 'unixepoch') AS started, start_ns,
-        duration_ns / 1e6 AS duration_ms, span_count + unfinished_count AS span_count, error_count, services,
-        unfinished_count
-    FROM (SELECT *, (SELECT count(*) FROM unfinished_spans WHERE unfinished_spans.trace_id = traces.trace_id)
-        AS unfinished_count FROM traces) AS traces JOIN methods ON methods.id = root_method;
-CREATE VIEW exception_list AS
-    SELECT exceptions.id, lower(hex(exceptions.trace_id)) AS trace_id,
-        lower(hex(exceptions.span_id)) AS span_id,
-        lower(hex(exceptions.origin_span_id)) AS origin_span_id, fingerprint AS exception_group, how, is_root,
-        exceptions.service, exceptions.type, exceptions.message,
-        datetime(at_ns / 1000000000, 'unixepoch') AS at, at_ns, exceptions.frames, causes, notes, members
-    FROM exceptions LEFT JOIN exception_groups ON exception_groups.id = exception_group;
-CREATE VIEW group_list AS
-    SELECT id, fingerprint AS exception_group, state, type, template, service, name, kind, count,
-        uncaught_count, count - uncaught_count AS swallowed_count, services,
-        datetime(first_ns / 1000000000, 'unixepoch') AS first,
-        datetime(last_ns / 1000000000, 'unixepoch') AS last, first_ns, last_ns,
-        lower(hex(trace_id)) AS trace_id, lower(hex(origin_span_id)) AS origin_span_id, message, frames
-    FROM exception_groups;
-CREATE VIEW method_minute_list AS
-    SELECT datetime(bucket * 60, 'unixepoch') AS minute, service, name, kind, calls, errors,
-        total_ns / 1e6 AS total_ms, self_ns / 1e6 AS self_ms, histogram
-    FROM method_figures JOIN methods ON methods.id = method WHERE resolution_s = 60;
-CREATE VIEW path_list AS
-    WITH RECURSIVE named (id, root, depth, service, name, kind, path) AS (
-        SELECT paths.id, root, depth, service, name, kind, service || '.' || name
-            FROM paths JOIN methods ON methods.id = method WHERE parent = 0
-        UNION ALL
-        SELECT paths.id, paths.root, paths.depth, methods.service, methods.name, methods.kind,
-            named.path || ' > ' || coalesce(methods.service || '.' || methods.name, '(other)')
-            FROM named JOIN paths ON parent = named.id LEFT JOIN methods ON methods.id = method
-    )
-    SELECT * FROM named;
-CREATE VIEW loss_list AS
-    SELECT losses.id, service, host, pid, reason, span_count,
-        datetime(first_ns / 1000000000, 'unixepoch') AS first,
-        datetime(last_ns / 1000000000, 'unixepoch') AS last, first_ns, last_ns
-    FROM losses JOIN instances ON instances.id = instance;
-"""
-
 
 @migrations()
 def create_tables(db: Database) -> None:
     """Create the tables and views of version 1."""
-    for statement in (_TABLES + _VIEWS).split(";\n"):
+    for statement in (_TABLES + VIEWS).split(";\n"):
         if statement.strip():
             db.execute(statement)

@@ -1,0 +1,107 @@
+"""Requests for profiles, which a program beside the collector writes and the collector sends to publishers.
+
+One idea: as with resolving a group, a request is one row and one short transaction. The collector reads the
+rows that are not over and repeats each, so publishers that connect later and a collector that is restarted
+know of it too.
+"""
+
+import fcntl
+import os
+import secrets
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from ztrace.errors import SettingsError
+from ztrace.wire import MAX_HZ, MAX_REQUEST_S, Request
+from ztrace_collector.storing.existing import check_file, check_identity
+from ztrace_collector.storing.faults import explain
+from ztrace_collector.storing.resolving import BUSY_TIMEOUT_S
+
+#: Requests that may run at a time: each is repeated every second.
+MAX_RUNNING = 4
+
+
+def check_request(hz: int, seconds: int) -> None:
+    """Reject a request that no publisher accepts.
+
+    Raises:
+        SettingsError: a number is out of bounds.
+    """
+    for name, value, most in (("--hz", hz, MAX_HZ), ("--seconds", seconds, MAX_REQUEST_S)):
+        if not 1 <= value <= most:
+            raise SettingsError(f"{name} {value} is out of bounds", hint=f"give 1 to {most}")
+
+
+def has_collector(path: Path) -> bool:
+    """Return whether a collector has a database open for writing."""
+    try:
+        lock = os.open(f"{path.resolve()}.lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def request_profile(path: Path, service: str, hz: int, seconds: int, now_ns: int) -> Request:
+    """Write a request for a profile.
+
+    Args:
+        path: the database file.
+        service: whose publishers are to take samples; empty for all.
+        hz: samples a second.
+        seconds: for how long.
+        now_ns: the present time, Unix.
+
+    Returns:
+        The request, with its nonce.
+
+    Raises:
+        SettingsError: a number is out of bounds, or too many requests run.
+        DatabaseError: one of its subclasses; nothing has been changed.
+    """
+    check_request(hz, seconds)
+    request = Request(secrets.token_bytes(8), service, hz, seconds)
+    with _writing(path) as db:
+        (running,) = db.execute(
+            "SELECT count(*) FROM profile_requests WHERE at_ns + 1000000000 * seconds > ?", (now_ns,)
+        ).fetchone()
+        if running >= MAX_RUNNING:
+            raise SettingsError(f"{running} profiles are being taken", hint="wait until one ends")
+        db.execute(
+            "INSERT INTO profile_requests (nonce, service, hz, seconds, at_ns) VALUES (?, ?, ?, ?, ?)",
+            (*request, now_ns),
+        )
+    return request
+
+
+def withdraw_request(path: Path, nonce: bytes) -> None:
+    """Delete a request, so it is repeated no more; publishers that have it continue to its end.
+
+    Raises:
+        DatabaseError: one of its subclasses; nothing has been changed.
+    """
+    with _writing(path) as db:
+        db.execute("DELETE FROM profile_requests WHERE nonce = ?", (nonce,))
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[sqlite3.Connection]:
+    """Yield a connection within a transaction."""
+    check_file(path, for_writing=True)
+    uri = f"file:{quote(str(path.absolute()))}?mode=rw"
+    try:
+        with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as db:
+            check_identity(db, path)
+            db.execute("BEGIN IMMEDIATE")
+            yield db
+            db.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise explain(error, path) from error
