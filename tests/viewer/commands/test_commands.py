@@ -168,6 +168,22 @@ def test_stats_shows_figures(run: Run, ask: Ask, shop: Path) -> None:
     assert "shop → price" in run("stats", "--db", shop).stdout
 
 
+def test_stats_tells_kinds_of_one_name_apart(run: Run, path: Path) -> None:
+    """A server and an internal method of one name have their kinds beside them, and others have not."""
+    spans = [
+        span(trace_id(1), 1),
+        span(trace_id(1), 2, 1, kind="internal"),
+        span(trace_id(1), 3, 1, name="rest"),
+    ]
+    store(path, {"shop": spans})
+    text = run("stats", "--db", path).stdout
+    assert sorted(line.partition("  ")[0] for line in text.splitlines()[1:]) == [
+        "shop.rest",
+        "shop.work (internal)",
+        "shop.work (server)",
+    ]
+
+
 def test_status_shows_publishers(run: Run, ask: Ask, shop: Path) -> None:
     """`status` prints totals, losses and publishers."""
     document = ask("status", "--db", shop)

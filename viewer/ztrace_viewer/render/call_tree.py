@@ -297,7 +297,7 @@ def _draw_node(
             fate.truncate(width, overflow="ellipsis")
             yield fate
     yield from draw_links(span, columns.trace_id, _guide_inside(node), width)
-    yield from draw_events(span, _guide_inside(node), width)
+    yield from draw_events(span, _guide_inside(node), width, slow=heavy)
     yield from draw_failure(span, _guide_inside(node), origins, width)
 
 

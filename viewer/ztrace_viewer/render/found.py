@@ -1,13 +1,12 @@
 """Calls found by a search, on the terminal."""
 
-import json
 from collections.abc import Collection, Iterator, Mapping
 
 from rich.text import Text
 
 from ztrace_viewer.documents.found import FindDocument, FoundSpan
 from ztrace_viewer.render.grid import Column, draw_grid
-from ztrace_viewer.terminal.characters import clean
+from ztrace_viewer.render.span_events import CONVENTIONAL, tell_attribute
 from ztrace_viewer.terminal.durations import format_duration
 from ztrace_viewer.terminal.moments import format_ago
 from ztrace_viewer.terminal.screen import name_call
@@ -23,10 +22,6 @@ _COLUMNS = (
     Column("ATTRIBUTES", flexible=16, goes=4),
 )
 _STYLES = {"error": "bold red", "unfinished": "yellow"}
-#: Attributes that say how a call went over the network, and not what it was about.
-_CONVENTIONAL = ("rpc.", "server.", "client.", "network.", "messaging.")
-#: Characters of a value that a cell can show at most.
-_MAX_VALUE = 200
 
 
 def draw_found(
@@ -62,18 +57,13 @@ def draw_found(
 
 def _tell_attributes(attributes: Mapping[str, object], words: Collection[str]) -> str:
     """Return attributes on one line, as they can be searched for; those that a library added are last."""
-    told = {key: f"{clean(key)}={_tell_value(value)}" for key, value in attributes.items()}
+    told = {key: tell_attribute(key, value) for key, value in attributes.items()}
 
     def place(key: str) -> tuple[bool, bool]:
         is_sought = any(word.casefold() in told[key].casefold() for word in words)
-        return not is_sought, key.startswith(_CONVENTIONAL)
+        return not is_sought, key.startswith(CONVENTIONAL)
 
     return "  ".join(told[key] for key in sorted(told, key=place))
-
-
-def _tell_value(value: object) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return clean(text if len(text) <= _MAX_VALUE else f"{text[:_MAX_VALUE]}…")
 
 
 def _tell_time(span: FoundSpan) -> Text:

@@ -1,12 +1,13 @@
 """Lists on the terminal: call trees, exception groups, figures, keys."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from rich.cells import cell_len
 from rich.text import Text
 
 from ztrace_viewer.documents.errors import ErrorsDocument, GroupSummary
-from ztrace_viewer.documents.figures import StatsDocument
+from ztrace_viewer.documents.figures import MethodFigures, StatsDocument
 from ztrace_viewer.documents.status import KeysDocument
 from ztrace_viewer.documents.traces import SlowDocument, TraceSummary
 from ztrace_viewer.queries.groups import WHEN_PARTS
@@ -139,12 +140,17 @@ def draw_stats(document: StatsDocument, width: int) -> Iterator[Text]:
     """Yield a table of methods, with the largest own time highlighted."""
     methods = document["methods"]
     largest = max((method["self_ns"] for method in methods), default=0)
+    named = Counter(_name_method(method) for method in methods)
     rows: list[tuple[Text, ...]] = []
     for method in methods:
         times = (method["p50_ns"], method["p95_ns"], method["p99_ns"], method["total_ns"])
         rows.append(
             (
-                Text(name_call(method["service"], method["name"], method["kind"]), "bold"),
+                Text.assemble(
+                    (_name_method(method), "bold"),
+                    # An internal span can have the name of the call in which it ran.
+                    (f" ({method['kind']})" if named[_name_method(method)] > 1 else "", "dim"),
+                ),
                 draw_number(method["calls"]),
                 draw_number(method["errors"], "bold red"),
                 *(Text(format_duration(time)) for time in times),
@@ -158,6 +164,10 @@ def draw_stats(document: StatsDocument, width: int) -> Iterator[Text]:
             )
         )
     yield from draw_grid(_STATS, rows, width)
+
+
+def _name_method(method: MethodFigures) -> str:
+    return name_call(method["service"], method["name"], method["kind"])
 
 
 def draw_keys(document: KeysDocument, width: int, now_ns: int) -> Iterator[Text]:

@@ -14,25 +14,32 @@ from ztrace_viewer.terminal.durations import format_duration
 
 #: Events shown of a span.
 _SHOWN = 3
+#: Beginnings of attributes that say how a call went over the network, and not what it was about.
+CONVENTIONAL = ("rpc.", "server.", "client.", "network.", "messaging.", "exception.", "error.")
 #: Characters shown of an attribute's value, and lines of a failed span's attributes.
 _VALUE, _LINES = 60, 4
 
 
-def draw_events(span: SpanDocument, guide: str, width: int) -> Iterator[Text]:
+def draw_events(span: SpanDocument, guide: str, width: int, *, slow: bool) -> Iterator[Text]:
     """Yield the lines of a span's events, and of its status if there is no exception.
 
-    The attributes of a span that failed without an exception say why.
+    The attributes of a slow or failed span say what the call was about. Those that libraries add are left
+    out, unless the span failed without an exception: then they say why.
 
     Args:
         span: span of a tree.
         guide: guide of the lines below the span.
         width: columns of the screen.
+        slow: the span takes much of the tree's time.
     """
     lines: list[Text] = []
     if span["exception"] is None and span["status_message"] is not None:
         lines.append(Text(clean(span["status_message"]), style="red" if span["status"] == "error" else ""))
     if span["exception"] is None and span["status"] == "error":
         lines += _draw_attributes(span["attributes"], width - len(guide))
+    elif slow or span["status"] == "error":
+        own = {key: value for key, value in span["attributes"].items() if not key.startswith(CONVENTIONAL)}
+        lines += _draw_attributes(own, width - len(guide))
     # The exception of the span is drawn by `failures`.
     events = [event for event in span["events"] if not _is_of(span["exception"], event)]
     shown = events if len(events) <= _SHOWN + 1 else events[:_SHOWN]
@@ -58,7 +65,7 @@ def _draw(event: SpanEvent, start_ns: int) -> Text:
     sign = "" if offset_ns < 0 else "+"
     line = Text.assemble((f"· {sign}{format_duration(offset_ns)} ", "dim"), clean(event["name"]))
     for key, value in event["attributes"].items():
-        line.append(f"  {_tell(key, value)}", "dim")
+        line.append(f"  {tell_attribute(key, value)}", "dim")
     return line
 
 
@@ -66,7 +73,7 @@ def _draw_attributes(attributes: Mapping[str, object], room: int) -> list[Text]:
     """Return attributes, as many to a line as fit, with their values cut."""
     lines: list[Text] = []
     for number, (key, value) in enumerate(attributes.items()):
-        told = _tell(key, value)
+        told = tell_attribute(key, value)
         if lines and cell_len(lines[-1].plain) + 2 + cell_len(told) <= room:
             lines[-1].append(f"  {told}")
         elif len(lines) < _LINES:
@@ -77,6 +84,7 @@ def _draw_attributes(attributes: Mapping[str, object], room: int) -> list[Text]:
     return lines
 
 
-def _tell(key: str, value: object) -> str:
+def tell_attribute(key: str, value: object) -> str:
+    """Return an attribute as it can be searched for, with its value cut."""
     text = clean(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
     return f"{clean(key)}={text if len(text) <= _VALUE else text[: _VALUE - 1] + '…'}"
