@@ -53,3 +53,5 @@ OPEN, RESOLVED, REGRESSED = "open", "resolved", "regressed"
 SETTLED, LEFT_OUT = "span", "left_out"
 #: Age up to which ``path_figures`` has minutes; hours and days stay.
 PATH_MINUTES_NS = 6 * HOUR_NS
+#: Time of which ``clock_bounds`` keeps the tightest bounds: clocks hardly drift apart within it.
+CLOCK_CELL_NS = 10 * SECOND_NS

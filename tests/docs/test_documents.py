@@ -158,6 +158,8 @@ def test_show(ask: Ask) -> None:
             spans += 1
             check(each, "Span")
             check(each["instance"], "Instance")
+            if each["instance"]["clock"] is not None:
+                check(each["instance"]["clock"], "Clock")
             for link in each["links"]:
                 check(link, "Link")
             if each["unfinished"] is not None:
@@ -211,13 +213,13 @@ def test_errors_and_error(ask: Ask) -> None:
         for hop in error["hops"]:
             seen["Hop"] += 1
             check(hop, "Hop")
-            check(hop["instance"], "Instance")
+            check(hop["instance"], "Instance", optional=frozenset({"clock"}))
             for frame in hop["frames"]:
                 check(frame, "Frame")
         if error["callee"] is not None:
             seen["Callee"] += 1
             check(error["callee"], "Callee")
-            check(error["callee"]["instance"], "Instance")
+            check(error["callee"]["instance"], "Instance", optional=frozenset({"clock"}))
         if error["missing"] is not None:
             seen["Missing"] += 1
             check(error["missing"], "Missing", optional=frozenset({"gap", "refusal"}))

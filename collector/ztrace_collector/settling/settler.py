@@ -8,10 +8,11 @@ is a transaction, so the work of a killed collector is neither lost nor done twi
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 
-from ztrace.records import UNFINISHED
+from ztrace.records import KIND_NUMBERS, UNFINISHED
 from ztrace_collector.layout import HOUR_NS, LEFT_OUT, MINUTE_NS, PATH_MINUTES_NS, RESOLUTIONS_S, SETTLED
+from ztrace_collector.settling.clocks import Call, ClockBounds, Hosts, align
 from ztrace_collector.settling.counting import Counted, SpanRow, count_tree
 from ztrace_collector.settling.figures import PathFigures, read_counted, write_counted
 from ztrace_collector.settling.paths import Paths
@@ -148,8 +149,9 @@ class Settler:
             if self._clock_s() >= now_s + STEP_S:
                 break
         self._figures.write()
-        self._paths.trim()
-        self._versions.trim()
+        self._bounds.write(self._clock_ns())
+        for cache in (self._paths, self._versions, self._hosts):
+            cache.trim()
         place = min([each.first for each in self._waiting.values()], default=self._seen + 1) - 1
         db.execute("UPDATE settling SET value = ? WHERE name = ?", (place, SETTLED))
         if now_s >= self._sweep_s:
@@ -160,6 +162,7 @@ class Settler:
                 "DELETE FROM path_figures WHERE resolution_s = ? AND bucket < ?", (RESOLUTIONS_S[0], oldest)
             )
             self._figures.forget()
+            self._bounds.forget()
         self._db = db
         return done < len(due) or self._has_more
 
@@ -169,7 +172,9 @@ class Settler:
         self._waiting.clear()
         self._has_more = True
         self._figures, self._paths, self._versions = PathFigures(db), Paths(db), Versions(db)
-        self._consumers: set[int] = set()
+        self._hosts, self._bounds = Hosts(db), ClockBounds(db)
+        #: Methods by their kind.
+        self._kinds: dict[str, set[int]] = {kind: set() for kind in KIND_NUMBERS}
         self._last_method = 0
 
     def _look(self, db: sqlite3.Connection, now_s: float) -> None:
@@ -214,30 +219,47 @@ class Settler:
         (last,) = db.execute("SELECT max(id) FROM spans WHERE trace_id = ?", (trace_id,)).fetchone()
         if last is None or (settled is not None and settled[0] >= last):
             return True
+        self._learn_methods(db)
+        rows, calls_before = self._read(db, trace_id, last), set[Call]()
+        calls = self._find_calls(rows)
         if settled is not None:
             span, version, figures = settled
-            before = self._count(db, trace_id, span, []) if figures is None else read_counted(figures)
+            # What was counted with open spans is known, and only its calls are of interest.
+            rows_before = self._read(db, trace_id, span) if figures is None or calls else []
+            calls_before.update(self._find_calls(rows_before))
+            before = self._count(rows_before, calls_before) if figures is None else read_counted(figures)
             self._figures.add(before.minute, version, before.sums.items(), -1)
-        counted = self._count(db, trace_id, last, opened)
+        counted = self._count(rows + opened, calls)
         version = self._versions.of(counted.instance)
         self._figures.add(counted.minute, version, counted.sums.items())
+        self._bounds.add(call for call in calls if call not in calls_before)
         db.execute(
             "INSERT OR REPLACE INTO settled (trace, span, version, figures) VALUES (?, ?, ?, ?)",
             (number, last, version, write_counted(counted) if opened else None),
         )
         return True
 
-    def _count(self, db: sqlite3.Connection, trace_id: bytes, last: int, opened: list[SpanRow]) -> Counted:
-        """Return the figures of a tree, from its spans up to one, and from its open spans."""
+    def _learn_methods(self, db: sqlite3.Connection) -> None:
+        """Read the kinds of new methods: methods are never deleted, and get higher ids."""
+        for method, kind in db.execute("SELECT id, kind FROM methods WHERE id > ?", (self._last_method,)):
+            self._last_method = method
+            self._kinds.setdefault(kind, set()).add(method)
+
+    def _read(self, db: sqlite3.Connection, trace_id: bytes, last: int) -> list[SpanRow]:
+        """Return the spans of a tree up to one."""
         rows = list(map(SpanRow._make, db.execute(_ENDED, (trace_id, last))))
         if before := dict(db.execute(_PARENTS_BEFORE, (trace_id, last))):
             rows = [row._replace(parent_id=before.get(row.span_id, row.parent_id)) for row in rows]
-        # Methods are never deleted, and get higher ids.
-        for method, kind in db.execute("SELECT id, kind FROM methods WHERE id > ?", (self._last_method,)):
-            self._last_method = method
-            if kind == "consumer":
-                self._consumers.add(method)
-        return count_tree(rows + opened, self._consumers, self._paths.find)
+        return rows
+
+    def _find_calls(self, rows: Sequence[SpanRow]) -> list[Call]:
+        return self._hosts.find_calls(rows, self._kinds["client"], self._kinds["server"])
+
+    def _count(self, rows: Sequence[SpanRow], calls: Collection[Call]) -> Counted:
+        """Return the figures of a tree, by clocks with which its calls between hosts are possible."""
+        if calls:
+            rows = align(rows, calls, self._hosts.of)
+        return count_tree(rows, self._kinds["consumer"], self._paths.find)
 
 
 def settle_all(store: Store, *, clock_ns: Callable[[], int] = time.time_ns) -> Iterator[None]:

@@ -40,6 +40,7 @@ _DATED = (
     ("losses", "last_ns"),
     ("refused_spans", "at_ns"),
     ("unfinished_spans", "seen_ns"),
+    ("clock_bounds", "seen_ns"),
     ("span_stacks", "at_ns"),
     ("profile_requests", "at_ns"),
 )

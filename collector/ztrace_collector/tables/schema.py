@@ -308,6 +308,19 @@ CREATE TABLE profile_answers (
     at_ns INTEGER NOT NULL,
     PRIMARY KEY (nonce, instance)
 ) WITHOUT ROWID;
+CREATE TABLE clock_bounds (
+    id INTEGER PRIMARY KEY,
+    host TEXT NOT NULL,
+    other_host TEXT NOT NULL,
+    cell INTEGER NOT NULL,
+    low_at_ns INTEGER NOT NULL,
+    low_ns INTEGER NOT NULL,
+    high_at_ns INTEGER NOT NULL,
+    high_ns INTEGER NOT NULL,
+    calls INTEGER NOT NULL,
+    seen_ns INTEGER NOT NULL,
+    UNIQUE (host, other_host, cell)
+);
 CREATE TABLE refusals (
     reason TEXT PRIMARY KEY,
     count INTEGER NOT NULL,

@@ -22,7 +22,7 @@ from ztrace_viewer.documents.exceptions import ExceptionDocument
 from ztrace_viewer.documents.figures import MethodFigures, StatsDocument
 from ztrace_viewer.documents.status import Publisher, StatusDocument
 from ztrace_viewer.documents.traces import SlowDocument, TraceEvent, TraceSummary
-from ztrace_viewer.documents.trees import Instance, SpanDocument, TreeDocument
+from ztrace_viewer.documents.trees import SpanDocument, TimedInstance, TreeDocument
 
 EVIL = "a\x1b[31mb\x9b2J\u202e[bold]"
 FIRST = trace_id(1).hex()[:16]
@@ -140,7 +140,7 @@ def test_show_draws_a_tree(run: Run, ask: Ask, shop: Path) -> None:
     while pending:
         each = pending.pop()
         has_shape(each, SpanDocument)
-        has_shape(each["instance"], Instance)
+        has_shape(each["instance"], TimedInstance)
         if each["exception"]:
             has_shape(each["exception"], ExceptionDocument)
         pending.extend(each["children"])

@@ -24,7 +24,15 @@ DEFAULT_LINES = 200
 @limit_option(DEFAULT_LINES, "Most lines of text; 0 for all.", minimum=0)
 @json_option
 @click.option("--flat", is_flag=True, help="With --json, a list of spans with their depth instead of a tree.")
-def show(trace: str, database: Path, limit: int, as_json: bool, flat: bool) -> None:
+@click.option(
+    "--clocks",
+    type=click.Choice(["measured", "raw"]),
+    default="measured",
+    show_default=True,
+    metavar="NAME",
+    help="Clocks of other hosts: measured by calls, or raw as stored.",
+)
+def show(trace: str, database: Path, limit: int, as_json: bool, flat: bool, clocks: str) -> None:
     """Show one call tree.
 
     TRACE is the beginning of a trace id listed by 'ztrace slow'. Each line is a call with its time and a bar
@@ -41,7 +49,7 @@ def show(trace: str, database: Path, limit: int, as_json: bool, flat: bool) -> N
     now_ns = time.time_ns()
     with open_database(database) as db:
         try:
-            document = read_tree(db, find_trace(db, trace), now_ns)
+            document = read_tree(db, find_trace(db, trace), now_ns, measured=clocks == "measured")
         except NotFoundError:
             if as_json:
                 print_json({})

@@ -5,12 +5,30 @@ from typing import NotRequired, Required, TypedDict
 from ztrace_viewer.documents.exceptions import ExceptionDocument
 
 
+class Clock(TypedDict):
+    """How far a host's clock is ahead of that of the root's host, with bounds, by calls between hosts."""
+
+    offset_ns: int
+    low_ns: int
+    high_ns: int
+    calls: int
+
+
 class Instance(TypedDict):
     """The process a span ran in."""
 
     id: str
     host: str
     pid: int
+
+
+class TimedInstance(Instance):
+    """The process of a span in a tree.
+
+    ``clock`` is null on the root's host, where nothing is measured, and with ``--clocks raw``.
+    """
+
+    clock: Clock | None
 
 
 class UnfinishedState(TypedDict):
@@ -76,7 +94,7 @@ class FlatSpan(TypedDict):
     cpu_ns: int | None
     status: str
     status_message: str | None
-    instance: Instance
+    instance: TimedInstance
     attributes: dict[str, object]
     events: list[SpanEvent]
     links: list[SpanLink]

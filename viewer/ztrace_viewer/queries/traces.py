@@ -15,6 +15,7 @@ from ztrace.records import INT64_MAX
 from ztrace_collector.layout import HOUR_NS
 from ztrace_viewer.documents.traces import SlowDocument
 from ztrace_viewer.documents.trees import TreeDocument
+from ztrace_viewer.queries.clocks import read_offsets
 from ztrace_viewer.queries.database import release
 from ztrace_viewer.queries.exceptions import read_exceptions
 from ztrace_viewer.queries.losses import read_facts
@@ -22,6 +23,7 @@ from ztrace_viewer.queries.rows import name_columns, read
 from ztrace_viewer.queries.selection import EVERYTHING, Selection, find_methods
 from ztrace_viewer.queries.spans import find_root, read_open_spans, read_open_spans_of, read_spans
 from ztrace_viewer.queries.summaries import TraceRow, is_before, read_row, read_summary
+from ztrace_viewer.trees.clocks import NO_OFFSETS
 from ztrace_viewer.trees.missing import Facts
 from ztrace_viewer.trees.spans import SpanRow
 from ztrace_viewer.trees.tree import build_tree, find_orphans
@@ -140,13 +142,16 @@ def _list_finished(
     ]
 
 
-def read_tree(db: sqlite3.Connection, trace_id: bytes, now_ns: int | None = None) -> TreeDocument:
+def read_tree(
+    db: sqlite3.Connection, trace_id: bytes, now_ns: int | None = None, *, measured: bool = True
+) -> TreeDocument:
     """Return one call tree.
 
     Args:
         db: from `open_database`.
         trace_id: 16 bytes; see `ztrace_viewer.queries.identifiers.find_trace`.
         now_ns: present time, by which a process is silent or not; None for now.
+        measured: apply the measured offsets of the clocks.
     """
     now_ns = time.time_ns() if now_ns is None else now_ns
     rows = [*read_spans(db, "trace_id = ?", (trace_id,))]
@@ -156,8 +161,9 @@ def read_tree(db: sqlite3.Connection, trace_id: bytes, now_ns: int | None = None
     orphans = find_orphans(rows)
     facts = read_facts(db, trace_id, orphans, now_ns) if orphans else Facts(now_ns)
     exceptions = read_exceptions(db, trace_id)
+    offsets = read_offsets(db, rows) if measured else NO_OFFSETS
     release(db)  # Building and drawing a large tree takes longer than reading it.
-    return build_tree(trace_id, rows, exceptions, facts, root_service)
+    return build_tree(trace_id, rows, exceptions, facts, root_service, offsets)
 
 
 def _find_root_service(row: TraceRow | None, opened: list[SpanRow]) -> str | None:

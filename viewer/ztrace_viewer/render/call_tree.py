@@ -18,7 +18,7 @@ from ztrace_viewer.render.critical import draw_critical_calls
 from ztrace_viewer.render.failures import draw_failure
 from ztrace_viewer.render.gaps import end_so_far, tell_complete, tell_missing, tell_unfinished, tell_unjoined
 from ztrace_viewer.render.relations import draw_links, find_outlasting
-from ztrace_viewer.render.skew import tell_skew, walk_timed
+from ztrace_viewer.render.skew import find_end, find_start, tell_clocks, tell_skew, walk_timed
 from ztrace_viewer.render.span_events import draw_events
 from ztrace_viewer.terminal.counts import plural
 from ztrace_viewer.terminal.durations import format_duration
@@ -81,10 +81,11 @@ def draw_tree(tree: TreeDocument, width: int, limit: int | None, now_ns: int) ->
         now_ns: present time, for ages and for spans without an end.
     """
     yield from _header(tree, now_ns)
-    if skew := tell_skew(tree):
-        line = Text(skew, style="yellow")
-        line.truncate(width, overflow="ellipsis")
-        yield line
+    for told, style in ((tell_clocks(tree), ""), (tell_skew(tree), "yellow")):
+        if told:
+            line = Text(told, style=style)
+            line.truncate(width, overflow="ellipsis")
+            yield line
     if calls := draw_critical_calls(tree, width):
         yield calls
     hot = _find_hot(tree)
@@ -182,7 +183,7 @@ def _lay_out(tree: TreeDocument, width: int, now_ns: int) -> _Columns:
     label = max(8, min(widest, most))
     bar = width - label - times - 2 if width >= _BAR_FROM else 0
     # Consumers may end after the root. Times of another clock would make all others too small to see.
-    ends = [end_so_far(span, now_ns) for span in walk_timed(tree)] or [tree["start_ns"]]
+    ends = [find_end(span, now_ns) for span in walk_timed(tree)] or [tree["start_ns"]]
     scale = Scale(tree["start_ns"], max(*ends, tree["start_ns"] + 1), bar)
     outlasting = find_outlasting(tree["roots"], now_ns)
     return _Columns(label, self_time, scale, now_ns, tree["trace_id"], outlasting)
@@ -302,12 +303,12 @@ def _draw_node(
 
 
 def _append_bar(line: Text, span: SpanDocument, scale: Scale, style: str) -> None:
-    start_ns, duration_ns = span["start_ns"], span["duration_ns"]
+    start_ns, duration_ns = find_start(span), span["duration_ns"]
     end_ns = None if duration_ns is None else start_ns + duration_ns
     waits = []
     if end_ns is not None:
         children = [
-            (child["start_ns"], child["start_ns"] + child["duration_ns"])
+            (find_start(child), find_start(child) + child["duration_ns"])
             for child in span["children"]
             if child["duration_ns"] is not None and child["kind"] != "consumer"
         ]

@@ -89,7 +89,7 @@ def make_span(row: SpanRow, exception: ExceptionDocument | None) -> SpanDocument
         "cpu_ns": row.cpu_ns,
         "status": STATUS_NAMES.get(row.status, "ok"),
         "status_message": read_status_message(details),
-        "instance": {"id": row.instance_id, "host": row.host, "pid": row.pid},
+        "instance": {"id": row.instance_id, "host": row.host, "pid": row.pid, "clock": None},
         "attributes": row.read_attributes(),
         "events": read_events(details),
         "links": read_links(row.links, details),

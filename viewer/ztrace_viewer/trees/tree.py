@@ -21,6 +21,7 @@ from ztrace_viewer.documents.trees import (
     TreeDocument,
 )
 from ztrace_viewer.trees import missing, states
+from ztrace_viewer.trees.clocks import NO_OFFSETS, Offset
 from ztrace_viewer.trees.critical import find_critical
 from ztrace_viewer.trees.missing import NO_FACTS, Facts, Orphan
 from ztrace_viewer.trees.spans import SpanRow, make_span
@@ -39,6 +40,7 @@ def build_tree(
     exceptions: Mapping[bytes, ExceptionDocument],
     facts: Facts = NO_FACTS,
     root_service: str | None = None,
+    offsets: Mapping[str, Offset] = NO_OFFSETS,
 ) -> TreeDocument:
     """Return the spans of one trace as a tree.
 
@@ -48,25 +50,30 @@ def build_tree(
         exceptions: exceptions by span id.
         facts: facts about parents that are not stored, see `find_orphans`.
         root_service: service whose root is the trace's, if several services have one; None if unknown.
+        offsets: by host, how far its clock is ahead; own and critical times, and the order, are by clocks
+            without their offsets, while ``start_ns`` stays as stored.
 
     Returns:
         The tree, with roots and children in the order of their start. A span whose parent is not stored is a
         root, with the reason in ``missing``.
     """
     rows = list(rows)
-    ordered = sorted(rows, key=lambda row: row.start_ns)
+    ordered = sorted(rows, key=lambda row: _start(row, offsets))
+    timed = [row._replace(start_ns=_start(row, offsets)) for row in ordered] if offsets else ordered
     parents, entries = _find_parents(ordered, facts)
     children: list[list[int]] = [[] for _ in ordered]
     for position, parent in enumerate(parents):
         if parent is not None:
             children[parent].append(position)
     roots = [position for position, parent in enumerate(parents) if parent is None]
-    critical_ns = find_critical(ordered, children, roots)
+    critical_ns = find_critical(timed, children, roots)
     left = dict(exceptions)
     extent = find_extent(rows, facts.now_ns, root_service)
     spans = [make_span(row, left.pop(row.span_id, None)) for row in ordered]
-    for position, row in enumerate(ordered):
-        below = [ordered[child] for child in children[position]]
+    for position, row in enumerate(timed):
+        below = [timed[child] for child in children[position]]
+        offset = offsets.get(row.host)
+        spans[position]["instance"]["clock"] = None if offset is None else offset.document
         spans[position]["self_ns"] = _self_time(row, below)
         spans[position]["critical_ns"] = critical_ns[position]
         spans[position]["children"] = [spans[child] for child in children[position]]
@@ -81,6 +88,12 @@ def build_tree(
         "missing": entries,
         "roots": [spans[position] for position in roots],
     }
+
+
+def _start(row: SpanRow, offsets: Mapping[str, Offset]) -> int:
+    """Return the start of a span by the clock of the root's host."""
+    offset = offsets.get(row.host)
+    return row.start_ns if offset is None else row.start_ns - offset.offset_ns
 
 
 def find_orphans(rows: Sequence[SpanRow]) -> list[Orphan]:
