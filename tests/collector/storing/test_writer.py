@@ -277,6 +277,7 @@ def test_flipped_bytes_never_stop_a_collector_for_long(path: Path, lines: Lines,
             for number in range(5):
                 written = writer.write([sender.data(*spans(9000 + 50 * number, 50))])
                 assert written.acknowledgements == {sender.incarnation: 21 + number}
+                sender.floor, sender.retired = sender.sequence, sender.created
     except DatabaseCorrupt:
         assert is_sound(path)
         assert lines == []
