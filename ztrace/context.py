@@ -86,7 +86,12 @@ class SpanContext(Context):
     __slots__ = ()
 
     def __init__(self, trace_id: bytes, span_id: bytes, w3c: tuple[int, str] = NEW_TRACE) -> None:
-        self._identify(trace_id, span_id, w3c)
+        # As in `_identify`, without the call: each served request has one.
+        self.trace_id = trace_id
+        self.span_id = span_id
+        self.w3c = w3c
+        self._state = RUNNING
+        self.open_children = self.covered_ns = self.mark_ns = 0
 
 
 class Apart:
@@ -101,15 +106,13 @@ class Apart:
         replied_ns: when the reply was ready, by the monotonic clock; 0 before.
     """
 
-    __slots__ = ("before", "cpu_ns", "generator", "links", "parent", "replied_ns")
-
-    def __init__(self) -> None:
-        self.parent: Context | None = None
-        self.links: Sequence[Context] | None = None
-        self.before: Context | None = None
-        self.generator: FrameType | None = None
-        self.cpu_ns: int | None = None
-        self.replied_ns = 0
+    # Defaults of the class, and no __init__: each server span has an instance.
+    parent: Context | None = None
+    links: Sequence[Context] | None = None
+    before: Context | None = None
+    generator: FrameType | None = None
+    cpu_ns: int | None = None
+    replied_ns = 0
 
 
 class LocalContext(Context):

@@ -10,6 +10,13 @@ from ztrace.context import Context, SpanContext, find_current
 
 #: The names as carriers spell them: as W3C writes them, as HTTP libraries may, as environments do.
 _KEYS = (("traceparent", "tracestate"), ("Traceparent", "Tracestate"), ("TRACEPARENT", "TRACESTATE"))
+#: Length of a traceparent of version 00.
+TRACEPARENT_CHARS = 55
+#: Numbers of one byte in hexadecimal: flags and versions.
+_HEX = [f"{number:02x}" for number in range(256)]
+#: Flags that are kept, with an empty tracestate, by the end of a traceparent.
+_W3C_OF = {f"-{text}": (number & 3, "") for number, text in enumerate(_HEX)}
+_from_hex = bytes.fromhex
 #: Ids that stand for "none".
 _NO_TRACE_ID, _NO_SPAN_ID = bytes(16), bytes(8)
 #: Minimum that W3C requires to be propagated: list members, and characters in total.
@@ -53,7 +60,7 @@ def extract(carrier: Mapping[str, str]) -> SpanContext | None:
 
 def format_traceparent(context: Context) -> str:
     """Return the context as version 00 writes it."""
-    return f"00-{context.trace_id.hex()}-{context.span_id.hex()}-{context.w3c[0]:02x}"
+    return f"00-{context.trace_id.hex()}-{context.span_id.hex()}-{_HEX[context.w3c[0] & 255]}"
 
 
 def parse_traceparent(traceparent: object, tracestate: object = None) -> SpanContext | None:
@@ -65,25 +72,32 @@ def parse_traceparent(traceparent: object, tracestate: object = None) -> SpanCon
         traceparent = traceparent[: _MAX_TRACEPARENT + 1].decode("ascii", "replace")
     if not isinstance(traceparent, str) or len(traceparent) > _MAX_TRACEPARENT:
         return None
-    if len(traceparent) != 55 or traceparent[:3] != "00-":
+    if len(traceparent) != TRACEPARENT_CHARS or traceparent[:3] != "00-":
         traceparent = _as_version_00(traceparent.strip())
+    w3c = _W3C_OF.get(traceparent[52:])
     try:
-        raw = bytes.fromhex(traceparent.replace("-", ""))
+        trace_id, span_id = _from_hex(traceparent[3:35]), _from_hex(traceparent[36:52])
     except ValueError:
         return None
     # fromhex skips spaces and takes capitals, which are not valid here.
-    if len(raw) != 26 or traceparent[35] + traceparent[52] != "--" or traceparent.lower() != traceparent:
+    if (
+        w3c is None
+        or len(trace_id) != 16
+        or len(span_id) != 8
+        or traceparent[35] != "-"
+        or traceparent.lower() != traceparent
+        or trace_id == _NO_TRACE_ID
+        or span_id == _NO_SPAN_ID
+    ):
         return None
-    trace_id, span_id = raw[1:17], raw[17:25]
-    if trace_id == _NO_TRACE_ID or span_id == _NO_SPAN_ID:
-        return None
-    state = _cut_state(tracestate) if tracestate and isinstance(tracestate, str) else ""
-    return SpanContext(trace_id, span_id, (raw[25] & 3, state))
+    if tracestate and isinstance(tracestate, str):
+        w3c = w3c[0], _cut_state(tracestate)
+    return SpanContext(trace_id, span_id, w3c)
 
 
 def _as_version_00(text: str) -> str:
     """Return the part of a higher version that version 00 has too, "" if it is not valid."""
-    if len(text) < 55 or text[:2] == "ff" or text[2] != "-":
+    if len(text) < 55 or text[:2] == "ff" or text[:2] not in _HEX or text[2] != "-":
         return ""
     if len(text) > 55 and (text[:2] == "00" or text[55] != "-"):
         return ""

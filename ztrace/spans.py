@@ -30,6 +30,7 @@ from ztrace.context import (
     RUNNING_LOOPED,
     Context,
     LocalContext,
+    SpanContext,
     Target,
     find_current,
     get_current,
@@ -187,7 +188,12 @@ class Span(LocalContext):
                     return self
                 if state >= ENDED or state == ENDED_LOOPED:
                     self.attributes = dict(self._given)
-                state = prepare(self, _getframe(1) if activate else None)
+                caller = _getframe(1) if activate else None
+                if state == NEW_APART and (caller is None or not caller.f_code.co_flags & GENERATOR_FLAGS):
+                    apart, state = self._apart, RUNNING_APART  # As `prepare`, without the call.
+                    apart.generator, apart.replied_ns = None, 0
+                else:
+                    state = prepare(self, caller)
                 if self.kind == SERVER:
                     self._apart.cpu_ns = thread_time_ns()
             target = publisher
@@ -203,7 +209,9 @@ class Span(LocalContext):
                 self.span_id = draw_span_ids()
             self.start_ns = now_ns = perf_counter_ns()
             parent = get_current()
-            if state or (parent is not None and parent._state is not None and parent._state != RUNNING_APART):
+            if state and parent is None and type(given := self._apart.parent) is SpanContext:
+                self._apart.before, parent = None, given  # A served request, as most spans with parts are.
+            elif state or (parent is not None and parent._state not in (None, RUNNING_APART)):
                 state, parent = choose_parent(self, state, parent, now_ns, INHERITED_NS)
             if parent is None:
                 self.trace_id = new_trace_id(now_ns + target.offset_ns)
@@ -330,7 +338,10 @@ class Span(LocalContext):
                     handed = True
                     target.overflow(record)
             if state is not None:
-                recovery.leave(self, state)
+                if state == RUNNING_LOOPED:
+                    recovery.leave(self, state)
+                else:
+                    apart.before = None
             # From here on no call, as at the end of `start`.
             try:
                 del target.register[self]

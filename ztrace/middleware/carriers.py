@@ -7,7 +7,7 @@ from typing import Final
 
 from ztrace import diagnostics
 from ztrace.context import Context, SpanContext
-from ztrace.propagation import format_traceparent, parse_traceparent
+from ztrace.propagation import TRACEPARENT_CHARS, format_traceparent, parse_traceparent
 
 #: Longest text that is read: a tracestate has 512 characters as ztrace sends it.
 MAX_CONTEXT = 1024
@@ -27,6 +27,11 @@ def read_context_text(text: str | bytes | memoryview | None) -> SpanContext | No
     """Return the sender's context, None if there is none or none that can be read."""
     if not text:
         return None
+    if len(text) == TRACEPARENT_CHARS and type(text) is bytes:
+        context = parse_traceparent(str(text, "ascii", "replace"))
+        if context is None:
+            diagnostics.count(UNREADABLE)
+        return context
     context = None
     if len(text) <= MAX_CONTEXT:
         if not isinstance(text, str):

@@ -10,10 +10,9 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
 from ztrace import diagnostics
-from ztrace.context import Context, SpanContext, make_current
-from ztrace.lifecycle.parts import set_parts
+from ztrace.context import NEW, NEW_APART, Apart, Context, SpanContext, make_current
 from ztrace.middleware.carriers import UNREADABLE
-from ztrace.propagation import parse_traceparent
+from ztrace.propagation import format_traceparent, parse_traceparent
 from ztrace.spans import CONSUMER, SERVER, Span
 
 #: Key of ztrace's own ``traceparent`` in the header of a request that another tracer's is in as well.
@@ -22,14 +21,13 @@ OWN_CONTEXT = "ztrace"
 
 def write_context(span: Span, header: MutableMapping[str, Any]) -> None:
     """Write a span's W3C trace context into the header of a request or message, beside another tracer's."""
-    flags, state = span.w3c
-    traceparent = f"00-{span.trace_id.hex()}-{span.span_id.hex()}-{flags:02x}"
+    traceparent = format_traceparent(span)
     if "traceparent" in header:
         header[OWN_CONTEXT] = traceparent
         return
     header["traceparent"] = traceparent
-    if state:
-        header["tracestate"] = state
+    if span.w3c[1]:
+        header["tracestate"] = span.w3c[1]
 
 
 def read_context(header: Mapping[str, Any]) -> SpanContext | None:
@@ -67,7 +65,12 @@ def new_span(
     span.name = name
     span.kind = kind
     span.attributes = span._given = attributes
-    set_parts(span, kind == SERVER, parent, links)
+    if kind == SERVER or parent is not None or links is not None:
+        span._apart = apart = Apart()
+        apart.parent, apart.links = parent, links
+        span._state = NEW_APART
+    else:
+        span._state = NEW
     return span
 
 

@@ -23,6 +23,8 @@ MAX_REPLY = 8192
 _MAX_MESSAGE, _MAX_BYTES = 1000, 2000
 #: Digits of the longest duration that is read: 31 years.
 _MAX_DIGITS = 18
+#: Longest text that has a duration alone.
+_MAX_PLAIN = 2 + _MAX_DIGITS
 #: Reason under which texts are counted that cannot be read.
 UNREADABLE: Final = "peer_reply"
 
@@ -73,7 +75,7 @@ def take_reply(
             raise ValueError("too long")
         if not isinstance(text, str):
             text = str(text, "ascii")
-        if text[2:].isdigit() and text[:2] == "d=" and len(text) <= 2 + _MAX_DIGITS:
+        if len(text) <= _MAX_PLAIN and text[:2] == "d=" and text[2:].isdigit():
             span.covered_ns += int(text[2:])  # As most replies are.
             return False
         fields = dict(field.split("=", 1) for field in text.split(";"))
