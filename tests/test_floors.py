@@ -33,6 +33,7 @@ FLOORS = (
     ("ztrace_collector", "tables"),
     ("ztrace_collector", "checking"),
     ("ztrace_collector", "layout refusals files __init__"),
+    ("ztrace", "rpc"),
     ("ztrace", "__init__ otel running"),
     ("ztrace", "agent"),
     ("ztrace", "middleware decorating logs"),

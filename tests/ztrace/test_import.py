@@ -33,6 +33,29 @@ def test_the_public_names() -> None:
 
 
 @pytest.mark.process
+def test_the_agent_does_not_import_the_rpc() -> None:
+    """A traced process has no part of `ztrace.rpc`, which itself needs pyzmq and msgpack alone."""
+    done = run_program(
+        "import sys, ztrace\n"
+        "ztrace.configure('shop', 'tcp://127.0.0.1:9')\n"
+        "ztrace.instrument()\n"
+        "with ztrace.span('charge'):\n"
+        "    pass\n"
+        "ztrace.shutdown()\n"
+        "print([name for name in sys.modules if name.startswith('ztrace.rpc')])\n"
+        "from importlib.metadata import packages_distributions\n"
+        "before = set(sys.modules)\n"
+        "from ztrace import rpc\n"
+        "names = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print(sorted(names & packages_distributions().keys()))\n",
+        expect=0,
+        ZTRACE_SPOOL="off",
+    )
+    assert done.stdout.splitlines()[0] == "[]"
+    assert set(ast.literal_eval(done.stdout.splitlines()[1])) <= {"ztrace", "zmq", "msgpack"}
+
+
+@pytest.mark.process
 def test_importing_does_nothing() -> None:
     """Importing ztrace loads no ZeroMQ, starts no thread, adds no exit handler and prints nothing."""
     done = run_program(

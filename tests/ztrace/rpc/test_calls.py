@@ -1,0 +1,196 @@
+"""Calls of both clients: answers, streams, errors, keywords and timeouts."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.ztrace.rpc.services import FREE, Billing, Refused
+from tests.ztrace.waiting import wait_for
+from ztrace import rpc
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[rpc.Server]:
+    """Server in a thread, shared by the tests of this module."""
+    with rpc.Server(Billing(), FREE) as started:
+        yield started
+
+
+@pytest.fixture
+def billing(server: rpc.Server) -> Iterator[rpc.Client]:
+    """Blocking client of the server."""
+    with rpc.Client(*server.endpoints) as client:
+        yield client
+
+
+def test_a_call_of_each_kind_is_answered(billing: rpc.Client) -> None:
+    """Plain functions, coroutines and inline functions return their results."""
+    assert billing.charge("visa") == "visa:1"
+    assert billing.echo({1: [None, b"x", 2.5]}) == {1: [None, b"x", 2.5]}
+    assert billing.twice("a") == ["a", "a"]
+    assert billing.call("echo", "call") == "call"
+
+
+def test_keywords_and_defaults_reach_the_method(billing: rpc.Client) -> None:
+    """Keyword arguments arrive by name, whether or not the server's version is known yet."""
+    assert billing.charge(card="visa", amount=12) == "visa:12"
+    assert billing.charge("visa", amount=13) == "visa:13"
+
+
+@pytest.mark.parametrize("method", ["count", "tail"])
+@pytest.mark.parametrize("number", [0, 1, 99, 100, 101, 1000])
+def test_a_stream_has_all_items_in_order(billing: rpc.Client, method: str, number: int) -> None:
+    """A stream of any length arrives whole, from the pool and from the loop."""
+    assert list(billing.call(method, number)) == list(range(number))
+
+
+def test_an_abandoned_stream_is_cancelled(server: rpc.Server, billing: rpc.Client) -> None:
+    """A stream that is closed, or discarded, ends at the server, which has sent no more than the credit."""
+    before = server.counts["cancelled"]
+    stream = billing.tail(10**9)
+    assert next(stream) == 0
+    stream.close()
+    assert list(zip(billing.count(10**9), range(2), strict=False)) == [(0, 0), (1, 1)]
+    billing.echo("")  # A client's next operation tells of streams that were discarded.
+    wait_for(lambda: server.counts["cancelled"] == before + 2)
+
+
+def test_a_remote_exception_is_told_whole(billing: rpc.Client) -> None:
+    """An error has the remote class, text, arguments, notes, traceback and causes."""
+    with pytest.raises(rpc.RemoteError) as caught:
+        billing.refuse()
+    error = caught.value
+    assert error.type == f"{Refused.__module__}.Refused"
+    assert str(error) == f"{error.type}: ('no card', 3)"
+    assert error.arguments == ("no card", 3)
+    assert error.__notes__[0] == "ask again"
+    assert "Remote Traceback (most recent call last):\n" in error.__notes__[1]
+    assert "raise refused from error" in error.remote_traceback
+    assert "ztrace/rpc" not in error.remote_traceback.replace("tests/ztrace/rpc", "")
+    assert isinstance(error.__cause__, rpc.RemoteError)
+    assert str(error.__cause__) == "KeyError: 'visa'"
+
+
+def test_allowed_classes_are_raised_as_themselves(server: rpc.Server) -> None:
+    """A class in `raises` is raised with its arguments and notes; no other is."""
+    with rpc.Client(*server.endpoints, raises=[Refused]) as billing:
+        with pytest.raises(Refused) as caught:
+            billing.refuse()
+        assert caught.value.args == ("no card", 3)
+        assert caught.value.__notes__[0] == "ask again"
+        with pytest.raises(rpc.RemoteError):
+            billing.charge()
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "message"),
+    [
+        ("charg", (), "NameError: charg; did you mean charge?"),
+        ("__init__", (), "NameError: __init__"),
+        ("charge", (), "charge(card: str, amount: int = 1) -> str: missing a required argument: 'card'"),
+        ("echo", ({"a": [1, 1 << 70]},), "the arguments of echo cannot be sent: an integer beyond 64 bits"),
+    ],
+)
+def test_a_mistake_is_explained(
+    billing: rpc.Client, method: str, arguments: tuple[object, ...], message: str
+) -> None:
+    """An unknown method names the nearest, wrong arguments the signature, a bad value its place."""
+    with pytest.raises((rpc.RemoteError, TypeError)) as caught:
+        billing.call(method, *arguments)
+    assert message in str(caught.value)
+
+
+def test_a_late_answer_is_a_timeout_and_cancels(server: rpc.Server, billing: rpc.Client) -> None:
+    """A deadline ends the call at both ends."""
+    before = server.counts["cancelled"]
+    with rpc.deadline(0.05), pytest.raises(rpc.DeadlineExceeded) as caught:
+        billing.wait()
+    assert isinstance(caught.value, TimeoutError)
+    wait_for(lambda: server.counts["cancelled"] == before + 1)
+
+
+def test_threads_share_a_client(billing: rpc.Client) -> None:
+    """Each of many threads gets the answers of its own calls."""
+    wrong: list[object] = []
+
+    def work(number: int) -> None:
+        for each in range(50):
+            if (answer := billing.echo([number, each])) != [number, each]:
+                wrong.append(answer)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_no_server_is_told_as_such() -> None:
+    """A call without a connection fails in time, and names the address."""
+    with rpc.Client("tcp://127.0.0.1:9", timeout_s=0.05) as client:
+        with pytest.raises(rpc.DeadlineExceeded) as caught:
+            client.charge("visa")
+        assert "no connection to tcp://127.0.0.1:9" in str(caught.value)
+
+
+def test_the_asynchronous_client(server: rpc.Server) -> None:
+    """Calls are awaited, streams read by ``async for``, and cancelled tasks cancel their calls."""
+
+    async def run() -> None:
+        async with rpc.AsyncClient(*server.endpoints) as billing:
+            assert await billing.charge(card="visa", amount=2) == "visa:2"
+            assert [each async for each in billing.tail(1000)] == list(range(1000))
+            assert await asyncio.gather(*(billing.echo(each) for each in range(300))) == list(range(300))
+            with pytest.raises(rpc.RemoteError):
+                await billing.refuse()
+            before = server.counts["cancelled"]
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(billing.wait(), 0.05)
+            while server.counts["cancelled"] == before:
+                await asyncio.sleep(0.002)
+
+    asyncio.run(asyncio.wait_for(run(), 30))
+
+
+def test_a_closed_client_fails_its_calls(server: rpc.Server) -> None:
+    """Closing a client ends the calls of other threads with `PeerLost`."""
+    client = rpc.Client(*server.endpoints)
+    client.echo("connected")
+    errors: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            client.wait()
+        except rpc.PeerLost as error:
+            errors.append(error)
+
+    calls = server.counts["calls"]
+    thread = threading.Thread(target=wait)
+    thread.start()
+    wait_for(lambda: server.counts["calls"] > calls)
+    rpc.close(client)
+    thread.join()
+    assert len(errors) == 1
+    with pytest.raises(rpc.PeerLost):
+        client.echo("closed")
+
+
+def test_an_address_in_use_is_one_line(server: rpc.Server) -> None:
+    """A second server at an address is refused in one line."""
+    from ztrace.errors import EndpointError
+
+    with pytest.raises(EndpointError) as caught:
+        rpc.Server(Billing(), *server.endpoints).start()
+    assert "the address is in use" in str(caught.value)
+
+
+def test_every_call_is_counted(server: rpc.Server) -> None:
+    """Calls are answered, failed or cancelled, and none is left over."""
+    deadline_s = time.monotonic() + 10
+    counts = server.counts
+    while counts["calls"] != counts["answered"] + counts["failed"] + counts["cancelled"]:
+        assert time.monotonic() < deadline_s, counts

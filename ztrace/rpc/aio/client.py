@@ -1,0 +1,329 @@
+"""Client for asyncio.
+
+async with rpc.AsyncClient("tcp://127.0.0.1:4242") as billing:
+    receipt = await billing.charge("visa", amount=12)
+    async for line in billing.tail():
+        ...
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, Self
+
+from ztrace.errors import SettingsError
+from ztrace.rpc import calls, failures, keeper, wire
+from ztrace.rpc.aio.sockets import LoopSocket
+from ztrace.rpc.core.calling import UNKNOWN, Call, ClientCore
+from ztrace.rpc.core.pool import Pool, Request, Route, bind_keywords
+from ztrace.rpc.errors import DeadlineExceeded, PeerLost, RemoteError
+from ztrace.rpc.monitor import Monitor
+from ztrace.rpc.sockets import connect, open_dealer
+
+#: Seconds that a call waits for its answer.
+TIMEOUT_S: Final = 30.0
+
+
+class AsyncCall(Call):
+    """Call whose caller awaits a future."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, name: str, future: "asyncio.Future[None]") -> None:
+        super().__init__(name)
+        self.future = future
+
+    def wake(self) -> None:
+        """Resume the task that awaits the call."""
+        if not self.future.done():
+            self.future.set_result(None)
+
+
+class Link:
+    """Connection to one server, in the running event loop."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        connections: "Connections",
+        heartbeat_s: float | None,
+        allowed: Mapping[str, type[BaseException]],
+    ) -> None:
+        self._connections = connections
+        self._loop = asyncio.get_running_loop()
+        self.core = ClientCore(self._send, heartbeat_s=heartbeat_s, allowed=allowed)
+        self.route = Route(endpoint, self.core)
+        socket = open_dealer()
+        self._monitor = Monitor(socket)
+        try:
+            connect(socket, endpoint)
+        except BaseException:
+            self._monitor.close()
+            socket.close()
+            raise
+        self._socket = LoopSocket(socket, self._receive, self._undelivered)
+        self._pack = wire.make_packer()
+        self._loop.add_reader(self._monitor.fd, self._note)
+        self._loop.call_soon(self._note)
+
+    def keep(self, now_s: float) -> None:
+        """Send due heartbeats from the keeper's thread."""
+        beats = self.core.due_beats(now_s, self._pack)
+        if beats:
+            self._socket.send_from_thread(beats)
+
+    def turn(self, now_s: float) -> None:
+        """Read what has arrived, then send due heartbeats and judge who is silent."""
+        self._note()
+        self._socket.drain()
+        self.core.beat(now_s)
+
+    def close(self) -> None:
+        """Fail the open calls, and close the connection."""
+        if self._monitor.socket.closed:
+            return
+        self.core.lose("the client has been closed")
+        self._loop.remove_reader(self._monitor.fd)
+        self._monitor.close()
+        self._socket.close()
+
+    def _send(self, frames: Sequence[bytes]) -> None:
+        self._socket.send(frames)
+
+    def _receive(self, frames: list[bytes]) -> None:
+        self.core.receive(frames, time.monotonic())
+
+    def _undelivered(self, frames: Sequence[bytes]) -> None:
+        self.core.lose("the connection cannot be used")
+
+    def _note(self) -> None:
+        """Take the monitor's events: answers that came before a disconnection are read first."""
+        if self._monitor.socket.closed:
+            return
+        for is_up in self._monitor.read():
+            if is_up:
+                self._connections.pool.came_up(self.route, time.monotonic())
+            else:
+                self._socket.drain()
+                self._connections.pool.went_down(
+                    self.route, f"the connection to {self.route.endpoint} is lost"
+                )
+
+
+class Connections:
+    """Connections of a client, in the running event loop."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        timeout_s: float | None,
+        heartbeat_s: float | None,
+        allowed: Mapping[str, type[BaseException]],
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._timeout_s, self._heartbeat_s = timeout_s, heartbeat_s
+        self._turned_s = time.monotonic()
+        self._described: object = None
+        self._closed = False
+        self.pool = Pool([])
+        self._links = [Link(endpoint, self, heartbeat_s, allowed) for endpoint in endpoints]
+        self.pool.routes = [link.route for link in self._links]
+        self._timer: asyncio.TimerHandle | None = None
+        if heartbeat_s is not None:
+            self._turn()
+            keeper.look_after(self)
+
+    def keep(self, now_s: float) -> None:
+        """Send due heartbeats from the keeper's thread, if the loop has not turned for a while."""
+        if self._heartbeat_s is not None and now_s - self._turned_s > self._heartbeat_s * 0.4:
+            for link in self._links:
+                link.keep(now_s)
+
+    async def invoke(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Call a method, and return its answer, or an `AsyncStream`.
+
+        Raises:
+            RpcError: the method has raised, or there is no answer.
+            TypeError: the arguments cannot be sent.
+        """
+        if self._closed:
+            raise PeerLost(f"{name}: the client has been closed")
+        now_s = time.monotonic()
+        deadline_s = calls.nearest(None if self._timeout_s is None else now_s + self._timeout_s)
+        calls.check_deadline(name, deadline_s, now_s)
+        call = AsyncCall(name, self.loop.create_future())
+        event: str = name
+        if kwargs:
+            event, args = await self._bind(name, args, kwargs, deadline_s)
+        meta = calls.metadata_here.get()
+        request = Request(event, args, deadline_s, None if meta is None else {"meta": meta})
+        self.pool.open(call, request, now_s)
+        await self.wait(call, deadline_s)
+        while call.error is not None:
+            if not self.pool.open_again(call, request, time.monotonic()):
+                raise call.error
+            await self.wait(call, deadline_s)
+        if call.items is not None:
+            return AsyncStream(self, call, deadline_s)
+        return call.value
+
+    async def wait(self, call: AsyncCall, deadline_s: float | None) -> None:
+        """Wait for an answer or an item; an exception that arrives meanwhile cancels the call."""
+        if call.future.done():
+            call.future = self.loop.create_future()
+        timer = None
+        if deadline_s is not None:
+            timer = self.loop.call_later(deadline_s - time.monotonic(), self._expire, call)
+        try:
+            await call.future
+        except BaseException:
+            self.pool.cancel(call)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def close(self) -> None:
+        """Fail the open calls, and close the connections."""
+        if self._closed:
+            return
+        self._closed = True
+        keeper.release(self)
+        if self._timer is not None:
+            self._timer.cancel()
+        for call in list(self.pool.pending):
+            self.pool.cancel(call, PeerLost(f"{call.name}: the client has been closed"))
+            call.wake()
+        for link in self._links:
+            link.close()
+
+    def _expire(self, call: AsyncCall) -> None:
+        self.pool.cancel(call, DeadlineExceeded(self.pool.explain_timeout(call)))
+        call.wake()
+
+    async def _bind(
+        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], deadline_s: float | None
+    ) -> tuple[str, Sequence[Any]]:
+        """Return the event of a call with keyword arguments, once the servers' versions are known."""
+        peers = [route.core.peer for route in self.pool.routes if route.up]
+        if (not peers or min(peers) < wire.VERSION) and self._described is None:
+            try:
+                self._described = await self.invoke("_zerorpc_inspect", (), {})
+            except RemoteError:  # zerorpc's own inspection fails on Python 3.11 and later.
+                self._described = {}
+            peers = [route.core.peer for route in self.pool.routes if route.core.peer != UNKNOWN]
+        return bind_keywords(name, args, kwargs, min(peers), self._described)
+
+    def _turn(self) -> None:
+        assert self._heartbeat_s is not None
+        self._turned_s = now_s = time.monotonic()
+        for link in self._links:
+            link.turn(now_s)
+        self._timer = self.loop.call_later(min(self._heartbeat_s / 5, 1.0), self._turn)
+
+
+class AsyncStream:
+    """Stream of a call, read by ``async for``; `aclose` cancels it, and so does discarding it."""
+
+    def __init__(self, connections: Connections, call: AsyncCall, deadline_s: float | None) -> None:
+        self._connections, self._call, self._deadline_s = connections, call, deadline_s
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        call = self._call
+        while not call.items:
+            if call.done:
+                if call.error is not None:
+                    raise call.error
+                raise StopAsyncIteration
+            await self._connections.wait(call, self._deadline_s)
+        return call.route.core.take(call)
+
+    async def aclose(self) -> None:
+        """Cancel the stream at the server, unless it has ended."""
+        self._connections.pool.cancel(self._call)
+
+    def __del__(self) -> None:
+        call, loop = self._call, self._connections.loop
+        if not call.done and not loop.is_closed():
+            loop.call_soon_threadsafe(self._connections.pool.cancel, call)
+
+
+class Invocation:
+    """Call that starts when it is awaited, for its answer, or read by ``async for``, for a stream."""
+
+    __slots__ = ("_args", "_connections", "_kwargs", "_name")
+
+    def __init__(
+        self, connections: Connections, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        self._connections, self._name, self._args, self._kwargs = connections, name, args, kwargs
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._connections.invoke(self._name, self._args, self._kwargs).__await__()
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        result = await self
+        if isinstance(result, AsyncStream):
+            try:
+                async for item in result:
+                    yield item
+            finally:
+                await result.aclose()
+        elif result is not None:  # An empty stream of zerorpc-node is a call that returns nil.
+            raise TypeError(f"{self._name} is no stream: await it")
+
+
+class AsyncClient:
+    """Client for asyncio; each of its public attributes is a remote method, `call` calls any by name.
+
+    Connections open with the first call, in the event loop that runs then. `ztrace.rpc.close` closes them, as
+    the end of an ``async with`` does.
+
+    Args:
+        endpoints: of servers with the same service; calls go to the one that is expected to answer first.
+        timeout_s: seconds that a call waits for its answer, and a stream for its end; None is unlimited.
+        heartbeat_s: period of heartbeats, the same as the servers'; None sends none.
+        raises: classes of exceptions that are raised as themselves, all others as `RemoteError`.
+    """
+
+    def __init__(
+        self,
+        *endpoints: str,
+        timeout_s: float | None = TIMEOUT_S,
+        heartbeat_s: float | None = 5.0,
+        raises: Iterable[type[BaseException]] = (),
+    ) -> None:
+        if not endpoints:
+            raise SettingsError("a client needs an endpoint", hint="as tcp://127.0.0.1:4242")
+        self._settings = (endpoints, timeout_s, heartbeat_s, failures.name_classes(raises))
+        self._connections: Connections | None = None
+
+    def call(self, name: str, /, *args: Any, **kwargs: Any) -> Invocation:
+        """Call a method by its name."""
+        return Invocation(self._connections or self._open(), name, args, kwargs)
+
+    def __getattr__(self, name: str) -> Callable[..., Invocation]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return partial(self.call, name)
+
+    async def __aenter__(self) -> Self:
+        if self._connections is None:
+            self._open()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._close()
+
+    def _open(self) -> Connections:
+        self._connections = Connections(*self._settings)
+        return self._connections
+
+    def _close(self) -> None:
+        if self._connections is not None:
+            self._connections.close()
+            self._connections = None

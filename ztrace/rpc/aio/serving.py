@@ -1,0 +1,132 @@
+"""Server in an event loop: the core, its socket and its handlers, joined."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import zmq
+
+from ztrace.rpc import failures, introspection, keeper, wire
+from ztrace.rpc.aio.handlers import Handlers, Hook
+from ztrace.rpc.aio.sockets import LoopSocket
+from ztrace.rpc.core.serving import SHUTDOWN, Served, ServerCore
+from ztrace.rpc.exposing import Method
+
+#: Bytes of replies kept for a client that reads none.
+BACKLOG_BYTES: Final = 64 << 20
+#: Milliseconds in which the last replies may leave a closing socket.
+_LINGER_MS: Final = 500
+#: Seconds between two looks at deadlines and silent peers, at most.
+_TURN_S: Final = 0.25
+
+
+class LoopServer:
+    """Server that runs in the current event loop until it is closed.
+
+    Args:
+        socket: ROUTER that is bound; closed with the server.
+        methods: by name, the built-in ones included.
+        heartbeat_s: period of heartbeats; None sends none.
+        pool_size: plain functions that run at once.
+        before_call: see `Handlers`.
+        after_call: see `Handlers`.
+    """
+
+    def __init__(
+        self,
+        socket: "zmq.Socket[bytes]",
+        methods: Mapping[str, Method],
+        *,
+        heartbeat_s: float | None,
+        pool_size: int,
+        before_call: Hook | None = None,
+        after_call: Hook | None = None,
+    ) -> None:
+        self._methods = methods
+        self._loop = asyncio.get_running_loop()
+        self._pool = ThreadPoolExecutor(pool_size, thread_name_prefix="ztrace-rpc")
+        self._core = ServerCore(self._send, self._start, self._stop, heartbeat_s=heartbeat_s)
+        self._handlers = Handlers(self._core, self._pool, before_call, after_call)
+        self._socket = LoopSocket(socket, self._receive, self._undelivered, BACKLOG_BYTES)
+        self._pack = wire.make_packer()
+        self._period_s = _TURN_S if heartbeat_s is None else min(_TURN_S, heartbeat_s / 5)
+        self._late_s = None if heartbeat_s is None else heartbeat_s * 0.4
+        self._turned_s = time.monotonic()
+        self._timer = self._loop.call_later(self._period_s, self._turn)
+        if heartbeat_s is not None:
+            keeper.look_after(self)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """Calls and their outcomes so far, and messages that were ignored."""
+        return self._core.counts
+
+    def keep(self, now_s: float) -> None:
+        """Send due heartbeats from the keeper's thread, if the loop has not turned for a while."""
+        if self._late_s is not None and now_s - self._turned_s > self._late_s:
+            beats = self._core.due_beats(now_s, self._pack)
+            if beats:
+                self._socket.send_from_thread(beats)
+
+    async def drain(self, grace_s: float) -> None:
+        """Refuse new calls, and wait for the open ones; those that last longer are cancelled."""
+        self._core.closing = True
+        until_s = time.monotonic() + grace_s
+        while self._core.calls and time.monotonic() < until_s:
+            await asyncio.sleep(0.01)
+        for call in list(self._core.calls.values()):
+            refusal = failures.refuse(failures.CLOSING, ConnectionError("the server has shut down"))
+            call.reason = SHUTDOWN
+            self._core.fail(call, failures.Failure("ServerClosing", refusal.text, refusal.traceback))
+            self._handlers.stop(call)
+        await asyncio.sleep(0)
+
+    def unbind(self, endpoints: Sequence[str]) -> None:
+        """Accept no further connections."""
+        with self._socket.lock:
+            for endpoint in endpoints:
+                try:
+                    self._socket.socket.unbind(endpoint)
+                except zmq.ZMQError:
+                    pass  # A connection of inproc, or a file that is gone.
+
+    def close(self) -> None:
+        """Cancel the open calls and close the socket; plain functions that run go on to their end."""
+        for call in list(self._core.calls.values()):
+            self._core.cancel(call, SHUTDOWN)
+        keeper.release(self)
+        self._timer.cancel()
+        self._socket.socket.linger = _LINGER_MS
+        self._socket.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _send(self, frames: Sequence[bytes]) -> None:
+        self._socket.send(frames)
+
+    def _receive(self, frames: list[bytes]) -> None:
+        self._core.receive(frames, time.monotonic())
+
+    def _undelivered(self, frames: Sequence[bytes]) -> None:
+        self._core.counts["undelivered"] += 1
+        self._core.drop_peer(frames[0])
+
+    def _start(self, call: Served) -> None:
+        method = self._methods.get(call.name)
+        if method is None:
+            error = NameError(introspection.explain_unknown(call.name, self._methods))
+            self._core.fail(call, failures.describe(error))
+        else:
+            self._handlers.start(call, method)
+
+    def _stop(self, call: Served) -> None:
+        self._handlers.stop(call)
+
+    def _turn(self) -> None:
+        """Read what has arrived, and only then judge who is silent."""
+        self._socket.drain()
+        self._turned_s = now_s = time.monotonic()
+        self._core.beat(now_s)
+        self._timer = self._loop.call_later(self._period_s, self._turn)

@@ -1,0 +1,286 @@
+"""Connections of a blocking client, which any number of threads or greenlets may use at once.
+
+One idea: no thread of its own. Of the callers that wait, one reads the sockets for all, and hands this over
+when its own answer is there. The lock is held for single operations, never while a caller waits. Any
+operation may consume the edge of a socket's descriptor, so each one takes what has arrived.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from ztrace.rpc import calls, keeper, wire
+from ztrace.rpc.blocking.link import Link
+from ztrace.rpc.blocking.parking import Gate, Poller, is_green, make_gate, make_poller
+from ztrace.rpc.core.calling import UNKNOWN, Call
+from ztrace.rpc.core.pool import Pool, Request, bind_keywords
+from ztrace.rpc.errors import DeadlineExceeded, PeerLost, RemoteError
+
+#: Seconds between two looks at heartbeats and deadlines, at most.
+_TURN_S: Final = 0.5
+#: Seconds between attempts to send what a server has no room for.
+_RETRY_S: Final = 0.01
+
+
+class BlockingCall(Call):
+    """Call whose caller waits for it, or reads the sockets."""
+
+    __slots__ = ("gate",)
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.gate: Gate | None = None
+
+    def is_ready(self) -> bool:
+        """Return whether the caller has anything to go on with."""
+        return self.done or bool(self.items)
+
+    def wake(self) -> None:
+        """Resume the caller."""
+        if self.gate is not None:
+            self.gate.open()
+
+
+class Connections:
+    """Connections of a client.
+
+    Args:
+        endpoints: of the servers.
+        timeout_s: seconds that a call waits for its answer; None is unlimited.
+        heartbeat_s: period of heartbeats; None sends none.
+        allowed: classes that may be raised instead of `RemoteError`.
+    """
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        timeout_s: float | None,
+        heartbeat_s: float | None,
+        allowed: Mapping[str, type[BaseException]],
+    ) -> None:
+        self._lock = threading.Lock()
+        self._timeout_s, self._heartbeat_s = timeout_s, heartbeat_s
+        self._turn_s = _TURN_S if heartbeat_s is None else min(_TURN_S, heartbeat_s / 5)
+        self._turned_s = time.monotonic()
+        self._pool = Pool([])
+        self._links: list[Link] = []
+        self._waiting: deque[BlockingCall] = deque()
+        self._abandoned: deque[BlockingCall] = deque()
+        self._led = False
+        self._pollers: dict[bool, Poller] = {}
+        self._described: object = None
+        self._pack = wire.make_packer()
+        self.closed = False
+        try:
+            for endpoint in endpoints:
+                self._links.append(Link(endpoint, self._pool, heartbeat_s, allowed))
+        except BaseException:
+            self.close()
+            raise
+        self._pool.routes = [link.route for link in self._links]
+        self._link_of = {link.route: link for link in self._links}
+        if heartbeat_s is not None:
+            keeper.look_after(self)
+
+    def invoke(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Call a method, and return its answer, or a `Stream`.
+
+        Raises:
+            RpcError: the method has raised, or there is no answer.
+            TypeError: the arguments cannot be sent.
+        """
+        now_s = time.monotonic()
+        deadline_s = calls.nearest(None if self._timeout_s is None else now_s + self._timeout_s)
+        calls.check_deadline(name, deadline_s, now_s)
+        event: str = name
+        if kwargs:
+            event, args = self._bind(name, args, kwargs)
+        meta = calls.metadata_here.get()
+        request = Request(event, args, deadline_s, None if meta is None else {"meta": meta})
+        call = BlockingCall(name)
+        with self._lock:
+            self._open(call, request)
+        self.wait(call, deadline_s)
+        while call.error is not None:
+            with self._lock:
+                if not self._pool.open_again(call, request, time.monotonic()):
+                    raise call.error
+            self.wait(call, deadline_s)
+        if call.items is not None:
+            return Stream(self, call, deadline_s)
+        return call.value
+
+    def wait(self, call: BlockingCall, deadline_s: float | None) -> None:
+        """Wait for an answer or an item; an exception that arrives meanwhile cancels the call."""
+        try:
+            while not call.is_ready():
+                with self._lock:
+                    if call.is_ready():
+                        return
+                    leads = not self._led
+                    if leads:
+                        self._led = True
+                    else:
+                        call.gate = make_gate()
+                        self._waiting.append(call)
+                if leads:
+                    self._lead(call, deadline_s)
+                else:
+                    self._follow(call, deadline_s)
+                if not call.is_ready() and deadline_s is not None and time.monotonic() >= deadline_s:
+                    self.cancel(call, DeadlineExceeded(self._pool.explain_timeout(call)))
+        except BaseException:
+            self.cancel(call)
+            raise
+
+    def take(self, call: BlockingCall) -> Any:
+        """Return the next item of a stream, which must have one."""
+        with self._lock:
+            item = call.route.core.take(call)
+            if not self.closed:
+                self._link_of[call.route].receive()
+            return item
+
+    def cancel(self, call: BlockingCall, error: BaseException | None = None) -> None:
+        """End a call, and tell its server, unless it has ended."""
+        with self._lock:
+            if not call.done and not self.closed:
+                self._pool.cancel(call, error)
+
+    def abandon(self, call: BlockingCall) -> None:
+        """Have the next operation cancel a call, whatever the current thread holds; for finalizers."""
+        self._abandoned.append(call)
+
+    def keep(self, now_s: float) -> None:
+        """Send due heartbeats from the keeper's thread, if no caller has read for a while."""
+        if self._heartbeat_s is None or now_s - self._turned_s <= self._heartbeat_s * 0.4:
+            return
+        with self._lock:
+            if not self.closed:
+                self._turn(now_s)
+
+    def close(self) -> None:
+        """Fail the open calls, and close the connections."""
+        keeper.release(self)
+        with self._lock:
+            if self.closed:
+                return
+            self.closed = True
+            for call in list(self._pool.pending):
+                self._pool.cancel(call, PeerLost(f"{call.name}: the client has been closed"))
+                call.wake()
+            for link in self._links:
+                link.close()
+
+    def _open(self, call: BlockingCall, request: Request) -> None:
+        if self.closed:
+            raise PeerLost(f"{call.name}: the client has been closed")
+        now_s = time.monotonic()
+        self._pool.open(call, request, now_s)
+        if call.route is None:
+            self._read()
+        else:
+            self._link_of[call.route].receive()
+
+    def _lead(self, call: BlockingCall, deadline_s: float | None) -> None:
+        """Read the sockets for all callers, until this call is ready or its time is over."""
+        try:
+            poller = self._poller()
+            while True:
+                now_s = time.monotonic()
+                with self._lock:
+                    if self.closed:
+                        return
+                    if now_s - self._turned_s >= self._turn_s:
+                        self._turn(now_s)
+                    else:
+                        self._read()
+                    if call.is_ready():
+                        return
+                    limit_s = _RETRY_S if any(link.is_full for link in self._links) else self._turn_s
+                if deadline_s is not None:
+                    limit_s = min(limit_s, deadline_s - now_s)
+                    if limit_s <= 0:
+                        return
+                poller.wait(limit_s)
+        finally:
+            with self._lock:
+                self._led = False
+                if self._waiting:
+                    self._waiting[0].wake()
+
+    def _follow(self, call: BlockingCall, deadline_s: float | None) -> None:
+        """Wait until the call is ready, or until there is nobody who reads."""
+        assert call.gate is not None
+        try:
+            call.gate.wait(None if deadline_s is None else deadline_s - time.monotonic())
+        finally:
+            with self._lock:
+                self._waiting.remove(call)
+                call.gate = None
+                if not self._led and self._waiting:
+                    self._waiting[0].wake()
+
+    def _read(self) -> None:
+        while self._abandoned:
+            self._pool.cancel(self._abandoned.popleft())
+        for link in self._links:
+            link.read()
+
+    def _turn(self, now_s: float) -> None:
+        """Read what has arrived, then send due heartbeats and judge who is silent."""
+        self._turned_s = now_s
+        self._read()
+        for link in self._links:
+            link.core.beat(now_s)
+            link.receive()
+
+    def _poller(self) -> Poller:
+        green = is_green()
+        poller = self._pollers.get(green)
+        if poller is None:
+            descriptors = [each for link in self._links for each in link.descriptors]
+            poller = self._pollers[green] = make_poller(descriptors)
+        return poller
+
+    def _bind(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, Sequence[Any]]:
+        """Return the event of a call with keyword arguments, once the servers' versions are known."""
+        peers = [route.core.peer for route in self._pool.routes if route.up]
+        if (not peers or min(peers) < wire.VERSION) and self._described is None:
+            try:
+                self._described = self.invoke("_zerorpc_inspect", (), {})
+            except RemoteError:  # zerorpc's own inspection fails on Python 3.11 and later.
+                self._described = {}
+            peers = [route.core.peer for route in self._pool.routes if route.core.peer != UNKNOWN]
+        return bind_keywords(name, args, kwargs, min(peers), self._described)
+
+
+class Stream:
+    """Stream of a call, read by ``for``; `close` cancels it, and so does discarding it."""
+
+    def __init__(self, connections: Connections, call: BlockingCall, deadline_s: float | None) -> None:
+        self._connections, self._call, self._deadline_s = connections, call, deadline_s
+
+    def __iter__(self) -> "Stream":
+        return self
+
+    def __next__(self) -> Any:
+        call = self._call
+        if not call.items:
+            if not call.done:
+                self._connections.wait(call, self._deadline_s)
+            if not call.items:
+                if call.error is not None:
+                    raise call.error
+                raise StopIteration
+        return self._connections.take(call)
+
+    def close(self) -> None:
+        """Cancel the stream at the server, unless it has ended."""
+        self._connections.cancel(self._call)
+
+    def __del__(self) -> None:
+        if not self._call.done:
+            self._connections.abandon(self._call)

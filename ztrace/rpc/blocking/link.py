@@ -1,0 +1,112 @@
+"""Connection of a blocking client to one server; every method is called under the client's lock."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import zmq
+from zmq import EVENTS, NOBLOCK, POLLIN, SNDMORE
+
+from ztrace.rpc.backlog import Backlog
+from ztrace.rpc.core.calling import ClientCore
+from ztrace.rpc.core.pool import Pool, Route
+from ztrace.rpc.monitor import Monitor
+from ztrace.rpc.sockets import COPY_BYTES, connect, open_dealer
+
+#: Messages that are received in a row while the client's lock is held.
+_BUDGET: Final = 1000
+
+
+class Link:
+    """Connection to one server.
+
+    Attributes:
+        core: calls of the connection.
+        route: of the client's pool.
+        descriptors: that are readable when something may have arrived.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        pool: Pool,
+        heartbeat_s: float | None,
+        allowed: Mapping[str, type[BaseException]],
+    ) -> None:
+        self._pool = pool
+        self.core = ClientCore(self._send, heartbeat_s=heartbeat_s, allowed=allowed)
+        self.route = Route(endpoint, self.core)
+        self._backlog = Backlog()
+        self._socket = open_dealer()
+        self._monitor = Monitor(self._socket)
+        ask: Callable[[int], Any] = self._socket.getsockopt
+        self._ask = ask
+        self.descriptors: list[int] = [ask(zmq.FD), self._monitor.fd]
+        try:
+            connect(self._socket, endpoint)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def is_full(self) -> bool:
+        """Messages wait because the server has no room."""
+        return bool(self._backlog)
+
+    def read(self) -> None:
+        """Take what has arrived, and send what has waited for room."""
+        self._receive()
+        changes = self._monitor.read()
+        for is_up in changes:
+            if is_up:
+                self._pool.came_up(self.route, time.monotonic())
+            else:
+                self._receive()  # Answers that came before the disconnection.
+                self._backlog = Backlog()
+                self._pool.went_down(self.route, f"the connection to {self.route.endpoint} is lost")
+        if self._backlog:
+            self._flush()
+        if changes:
+            self._receive()
+
+    def receive(self) -> None:
+        """Take the messages that have arrived; after a send nothing else may have."""
+        if self._ask(EVENTS) & POLLIN:
+            self._receive()
+
+    def close(self) -> None:
+        """Fail the open calls, and close the sockets."""
+        self.core.lose("the client has been closed")
+        self._monitor.close()
+        self._socket.close()
+
+    def _receive(self) -> None:
+        receive = self._socket.recv_multipart
+        if not self._ask(EVENTS) & POLLIN:
+            return
+        now_s = time.monotonic()
+        try:
+            self.core.receive(receive(NOBLOCK), now_s)
+            # Only a batch is worth the exception at its end.
+            while self._ask(EVENTS) & POLLIN:
+                for _ in range(_BUDGET):
+                    self.core.receive(receive(NOBLOCK), now_s)
+        except zmq.Again:
+            pass
+
+    def _send(self, frames: Sequence[bytes]) -> None:
+        if self._backlog or not self._try(frames):
+            self._backlog.add(frames)
+
+    def _flush(self) -> None:
+        while (frames := self._backlog.first(b"")) is not None and self._try(frames):
+            self._backlog.discard(frames)
+
+    def _try(self, frames: Sequence[bytes]) -> bool:
+        empty, data = frames
+        try:
+            self._socket.send(empty, NOBLOCK | SNDMORE)
+            self._socket.send(data, NOBLOCK, len(data) < COPY_BYTES)
+        except zmq.Again:
+            return False
+        return True

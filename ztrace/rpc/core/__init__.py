@@ -1,0 +1,1 @@
+"""Protocol of calls without sockets, threads or clocks: frames and times go in, frames come out."""

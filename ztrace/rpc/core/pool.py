@@ -1,0 +1,192 @@
+"""Several servers behind one name: each call goes to the server that is expected to answer first.
+
+One idea: a server's own queue is out of the client's sight, so the client keeps the figures: how many calls
+are open at each server, and how long its answers take of late. The expected wait is their product. A call
+that no connected server can take waits here, and has certainly not run.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ztrace.rpc import wire
+from ztrace.rpc.core.calling import Call, ClientCore
+from ztrace.rpc.errors import RpcError
+from ztrace.rpc.failures import CLOSING, Refused
+
+#: Shortest duration that counts, so that servers not heard yet are tried in turn.
+_SHORTEST_S: Final = 1e-6
+
+
+@dataclass(slots=True)
+class Request:
+    """Request of a call, in the form that is sent once a server is chosen.
+
+    Attributes:
+        name: of the event: the method's, or that of a call with keywords.
+        args: of the event.
+        deadline_s: after which nobody waits for the answer; None if unlimited.
+        own: what to add to ztrace's part of the header.
+        extra: further keys of the header.
+    """
+
+    name: str
+    args: Sequence[Any]
+    deadline_s: float | None = None
+    own: Mapping[str, Any] | None = None
+    extra: Mapping[str, Any] | None = None
+
+
+class Route:
+    """One server of a pool.
+
+    Attributes:
+        endpoint: address of the server.
+        core: its calls.
+        up: the connection is open, and the server takes calls.
+    """
+
+    __slots__ = ("core", "endpoint", "up")
+
+    def __init__(self, endpoint: str, core: ClientCore) -> None:
+        self.endpoint = endpoint
+        self.core = core
+        self.up = False
+
+    def expected_s(self) -> float:
+        """Return the expected wait of one more call."""
+        return (len(self.core.calls) + 1) * (self.core.mean_s or _SHORTEST_S)
+
+
+class Pool:
+    """Routes of a client, and the calls that wait for one.
+
+    Args:
+        routes: to the servers.
+    """
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self.routes = list(routes)
+        self.pending: dict[Call, Request] = {}
+
+    def open(self, call: Call, request: Request, now_s: float) -> None:
+        """Send a request to the best server, or keep it until there is one.
+
+        Raises:
+            TypeError: the arguments cannot be sent.
+        """
+        routes = self.routes
+        if len(routes) == 1:
+            route: Route | None = routes[0] if routes[0].up else None
+        else:
+            route = min((each for each in routes if each.up), key=Route.expected_s, default=None)
+        if route is None:
+            self.pending[call] = request
+        else:
+            send(route, call, request, now_s)
+
+    def open_again(self, call: Call, request: Request, now_s: float) -> bool:
+        """Send the request of a call that was refused, to another server or once there is one.
+
+        Returns:
+            Whether the call is open again; if not, its error stands.
+        """
+        refused = call.error
+        if not isinstance(refused, Refused):
+            return False
+        if refused.reason == CLOSING:
+            call.route.up = False
+        elif not any(each.up for each in self.routes if each is not call.route):
+            return False
+        call.done, call.error = False, None
+        self.open(call, request, now_s)
+        return True
+
+    def came_up(self, route: Route, now_s: float) -> None:
+        """Note an open connection, and send what has waited."""
+        route.up = True
+        waiting, self.pending = self.pending, {}
+        for call, request in waiting.items():
+            try:
+                self.open(call, request, now_s)
+            except TypeError as error:
+                call.done, call.error = True, error
+                call.wake()
+
+    def went_down(self, route: Route, reason: str) -> None:
+        """Note a lost connection, and fail the calls of the server."""
+        route.up = False
+        route.core.lose(reason)
+
+    def cancel(self, call: Call, error: BaseException | None = None) -> None:
+        """End a call that the caller no longer waits for, sent or not."""
+        if self.pending.pop(call, None) is not None:
+            call.done, call.error = True, error
+        elif call.route is not None:
+            call.route.core.cancel(call, error)
+
+    def explain_timeout(self, call: Call) -> str:
+        """Return the message for a call that has had no answer in time."""
+        if call in self.pending:
+            places = ", ".join(route.endpoint for route in self.routes)
+            return f"{call.name}: no connection to {places}"
+        return f"{call.name}: no answer in time"
+
+
+def send(route: Route, call: Call, request: Request, now_s: float) -> None:
+    """Send a request to a certain server.
+
+    Raises:
+        TypeError: the arguments cannot be sent.
+    """
+    call.route = route
+    route.core.open(
+        call,
+        request.args,
+        now_s,
+        timeout_s=None if request.deadline_s is None else request.deadline_s - now_s,
+        own=request.own,
+        extra=request.extra,
+        name=request.name,
+    )
+
+
+def bind_keywords(
+    name: str, args: Sequence[Any], kwargs: Mapping[str, Any], peer: int, described: object
+) -> tuple[str, list[Any]]:
+    """Return the event of a call with keyword arguments.
+
+    Args:
+        name: of the method.
+        args: positional arguments.
+        kwargs: keyword arguments.
+        peer: version of the server's additions.
+        described: answer of the server to ``_zerorpc_inspect``; none if the server cannot tell.
+
+    Raises:
+        RpcError: the server has no keyword arguments, and they cannot be made positional.
+    """
+    if peer >= wire.VERSION:
+        return wire.CALL, [name, list(args), dict(kwargs)]
+    methods = described.get("methods") if isinstance(described, dict) else None
+    method = methods.get(name) if isinstance(methods, dict) else None
+    parameters = method.get("args") if isinstance(method, dict) else None
+    if not isinstance(parameters, list):
+        raise RpcError(f"the server takes no keyword arguments, and does not tell the names of {name}'s")
+    # zerorpc tells a bound method's own `self` as well.
+    if parameters and isinstance(parameters[0], dict) and parameters[0].get("name") in ("self", "cls"):
+        parameters = parameters[1:]
+    bound, left = list(args), dict(kwargs)
+    for parameter in parameters[len(args) :]:
+        key = parameter.get("name") if isinstance(parameter, dict) else None
+        if key in left:
+            bound.append(left.pop(key))
+        elif not left:
+            break
+        elif isinstance(parameter, dict) and "default" in parameter:
+            bound.append(parameter["default"])
+        else:
+            raise RpcError(f"the server takes no keyword arguments, and {name} needs its argument {key}")
+    if left:
+        raise RpcError(f"{name} has no argument {next(iter(left))}")
+    return name, bound

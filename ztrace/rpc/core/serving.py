@@ -1,0 +1,341 @@
+"""Served calls: requests become calls, their outcomes become replies, and every call ends exactly once."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from ztrace.rpc import failures, wire
+from ztrace.rpc.errors import DeadlineExceeded, ProtocolError
+from ztrace.rpc.failures import Failure, Refused
+
+#: Periods without a word from a peer after which its calls are cancelled.
+LOST_PERIODS: Final = 3
+#: Largest credit that a peer's numbers add up to.
+MAX_CREDIT: Final = 1 << 20
+#: Calls of one peer that are served at once, and of all peers.
+MAX_CALLS_PER_PEER: Final = 20_000
+MAX_CALLS: Final = 100_000
+
+#: Reasons for which a call is cancelled.
+CANCELLED: Final = "cancelled"
+PEER_LOST: Final = "peer lost"
+DEADLINE: Final = "deadline"
+SHUTDOWN: Final = "shutdown"
+
+Frames = Sequence[bytes]
+
+
+class Served:
+    """Call that is being served.
+
+    Attributes:
+        name: of the method.
+        args: positional arguments.
+        kwargs: keyword arguments.
+        header: of the request, as it came.
+        own: ztrace's part of the header; None from other clients.
+        deadline_s: when the caller stops waiting, None if unknown.
+        credit: items that the caller has room for.
+        wake: called when the credit rises above zero.
+        handle: whatever the driver keeps with the call.
+        reason: why the call was cancelled, "" while it was not.
+    """
+
+    __slots__ = (
+        "args", "beat_s", "credit", "deadline_s", "handle", "header", "heard_s", "id", "key", "kwargs",
+        "name", "own", "passive", "prefix", "reason", "streaming", "version", "wake",
+    )  # fmt: skip
+
+    prefix: list[bytes]
+    key: tuple[Any, ...]
+    id: bytes | str | int
+    name: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    header: dict[str, Any]
+    own: dict[str, Any] | None
+    deadline_s: float | None
+    credit: int
+    wake: Callable[[], None] | None
+    handle: Any
+    reason: str
+    version: int
+    passive: bool
+    streaming: bool
+    heard_s: float
+    beat_s: float
+
+
+class ServerCore:
+    """Protocol of a server, without its socket.
+
+    Args:
+        send: takes the frames of each message to a client, the client's identity first.
+        start: begins to serve a call; ends with `answer`, `fail` or `finish`, unless `stop` is called.
+        stop: ends a call early; its later outcome is ignored.
+        heartbeat_s: period of heartbeats; None sends none, and takes no peer for lost.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[Frames], None],
+        start: Callable[[Served], None],
+        stop: Callable[[Served], None],
+        *,
+        heartbeat_s: float | None = 5.0,
+        max_calls_per_peer: int = MAX_CALLS_PER_PEER,
+    ) -> None:
+        self.calls: dict[tuple[Any, ...], Served] = {}
+        self.counts: Counter[str] = Counter()
+        self.closing = False
+        self._send, self._start, self._stop = send, start, stop
+        self._period_s = heartbeat_s
+        self._max_per_peer = max_calls_per_peer
+        self._per_peer: Counter[bytes] = Counter()
+        self._pack, self._next_id = wire.make_packer(), wire.make_ids()
+
+    def receive(self, frames: list[bytes], now_s: float) -> None:
+        """Take a message: a request, or an event of an open call."""
+        try:
+            header, name, args = wire.unpack(frames[-1])
+            if "response_to" in header:
+                call = self.calls.get((*frames[:-1], header["response_to"]))
+                if call is not None:
+                    self._follow(call, name, args, now_s)
+                return
+            if type(header) is dict and type(name) is str and type(args) is list:
+                self._open(frames, header, name, args, now_s)
+                return
+        except Exception:
+            self.counts["invalid"] += 1
+        self._refuse_invalid(frames)
+
+    def answer(self, call: Served, value: object, own: dict[str, Any] | None = None) -> None:
+        """Send the result of a call.
+
+        Args:
+            call: that was started.
+            value: to return; one that cannot be sent fails the call.
+            own: what to add to ztrace's part of the header.
+        """
+        if not self._close(call):
+            return
+        try:
+            data = self._pack((self._header(call, own), wire.OK, (value,)))
+        except Exception:
+            where = wire.find_unpackable(value)
+            self._send_failure(call, _unsendable(f"the result of {call.name}", where), own)
+            return
+        self.counts["answered"] += 1
+        self._send([*call.prefix, data])
+
+    def fail(self, call: Served, failure: Failure, own: dict[str, Any] | None = None) -> None:
+        """Send the exception of a call."""
+        if self._close(call):
+            self._send_failure(call, failure, own)
+
+    def put(self, call: Served, item: object) -> None:
+        """Send an item of a stream, for which there must be credit.
+
+        Raises:
+            TypeError: the item cannot be sent; the call stays open.
+        """
+        if call.key not in self.calls:
+            return
+        own = None
+        if not call.streaming and call.own is not None and call.credit > 1:
+            own = {"credit": call.credit}
+        try:
+            data = self._pack((self._header(call, own), wire.STREAM, item))
+        except Exception:
+            where = wire.find_unpackable(item)
+            raise TypeError(_unsendable(f"an item of {call.name}", where).text) from None
+        call.streaming = True
+        call.credit -= 1
+        self.counts["items"] += 1
+        self._send([*call.prefix, data])
+
+    def finish(self, call: Served, own: dict[str, Any] | None = None) -> None:
+        """End a stream, for which there must be credit."""
+        if self._close(call):
+            self.counts["answered"] += 1
+            self._send([*call.prefix, self._pack((self._header(call, own), wire.STREAM_DONE, None))])
+
+    def cancel(self, call: Served, reason: str) -> None:
+        """End a call whose outcome has no recipient any more."""
+        if self._close(call):
+            self.counts["cancelled"] += 1
+            call.reason = reason
+            self._stop(call)
+
+    def drop_peer(self, identity: bytes) -> None:
+        """Cancel the calls of a client that has disconnected."""
+        for call in [each for each in self.calls.values() if each.prefix[0] == identity]:
+            self.cancel(call, PEER_LOST)
+
+    def beat(self, now_s: float) -> None:
+        """Send due heartbeats, and cancel calls of silent peers and calls whose deadline has passed."""
+        for call in list(self.calls.values()):
+            if call.deadline_s is not None and now_s >= call.deadline_s:
+                if self._close(call):
+                    call.reason = DEADLINE
+                    self._send_failure(
+                        call, failures.refuse(failures.LATE, DeadlineExceeded("too late")), None
+                    )
+                    self._stop(call)
+            elif self._period_s is None or call.passive:
+                continue
+            elif now_s - call.heard_s > LOST_PERIODS * self._period_s:
+                self.cancel(call, PEER_LOST)
+            elif now_s >= call.beat_s:
+                call.beat_s = now_s + self._period_s
+                self._send([*call.prefix, self._pack((self._header(call, None), wire.HEARTBEAT, (0,)))])
+
+    def due_beats(self, now_s: float, pack: Callable[[object], bytes]) -> list[list[bytes]]:
+        """Return due heartbeats for another thread to send, which packs them itself."""
+        if self._period_s is None:
+            return []
+        messages = []
+        for call in list(self.calls.values()):
+            if now_s >= call.beat_s and not call.passive:
+                call.beat_s = now_s + self._period_s
+                messages.append([*call.prefix, pack((self._header(call, None), wire.HEARTBEAT, (0,)))])
+        return messages
+
+    def _open(self, frames: list[bytes], header: Any, name: str, args: list[Any], now_s: float) -> None:
+        message_id = wire.take_id(header)
+        if message_id is None:
+            self.counts["no_id"] += 1
+            return
+        call = Served()
+        call.prefix, call.id, call.name, call.args, call.header = frames[:-1], message_id, name, args, header
+        call.key = (*call.prefix, message_id)
+        call.kwargs, call.wake, call.handle, call.reason = {}, None, None, ""
+        call.streaming, call.credit, call.deadline_s = False, 1, None
+        version = header.get("v", 1)
+        call.version = version if type(version) is int else wire.PROTOCOL
+        call.passive = call.version < 2
+        call.heard_s = now_s
+        call.beat_s = now_s + (self._period_s or 0.0)
+        own = call.own = header.get(wire.OWN)
+        self.counts["calls"] += 1
+        if own is not None:
+            if type(own) is not dict:
+                call.own = None
+            else:
+                remaining, credit = own.get("ms"), own.get("credit")
+                if type(credit) is int and 1 <= credit <= MAX_CREDIT:
+                    call.credit = credit
+                if type(remaining) is int:
+                    call.deadline_s = now_s + remaining / 1000
+                    if remaining <= 0:
+                        self._refuse(
+                            call, failures.LATE, DeadlineExceeded(f"{name} arrived after its deadline")
+                        )
+                        return
+        peer = frames[0]
+        if call.key in self.calls:
+            self._refuse(call, failures.INVALID, ProtocolError("a call with this message id is open"))
+        elif self.closing:
+            self._refuse(call, failures.CLOSING, ServerClosing("the server is shutting down"))
+        elif self._per_peer[peer] >= self._max_per_peer or len(self.calls) >= MAX_CALLS:
+            self._refuse(call, failures.BUSY, ServerBusy("too many calls are open"))
+        elif name == wire.CALL and not self._take_keywords(call):
+            self._refuse(call, failures.INVALID, ProtocolError(f"{name} takes a name, a list and a map"))
+        else:
+            self._per_peer[peer] += 1
+            self.calls[call.key] = call
+            self._start(call)
+
+    def _take_keywords(self, call: Served) -> bool:
+        if [type(each) for each in call.args] != [str, list, dict]:
+            return False
+        name, args, kwargs = call.args
+        if not all(type(key) is str for key in kwargs):
+            return False
+        call.name, call.args, call.kwargs = name, args, kwargs
+        return True
+
+    def _follow(self, call: Served, name: object, args: object, now_s: float) -> None:
+        call.heard_s = now_s
+        if name == wire.CANCEL:
+            self.cancel(call, CANCELLED)
+            return
+        if name == wire.HEARTBEAT:
+            call.passive = False
+            if call.version >= wire.PROTOCOL:
+                return
+        elif name != wire.MORE:
+            return
+        granted = args[0] if type(args) is list and args else 0
+        if type(granted) is int and 0 < granted <= MAX_CREDIT:
+            call.credit = min(call.credit + granted, MAX_CREDIT)
+            if call.wake is not None and call.credit > 0:
+                call.wake()
+
+    def _refuse(self, call: Served, reason: str, error: Exception) -> None:
+        self._send_failure(call, failures.refuse(reason, error), None)
+
+    def _refuse_invalid(self, frames: list[bytes]) -> None:
+        """Answer an invalid request with an error where its id can be read."""
+        try:
+            event = wire.unpack(frames[-1])
+            wire.check_event(event)
+            return  # An event of a call, of which nothing can be made.
+        except ProtocolError as error:
+            told = error
+            header = event[0] if type(event) is list and event else None
+            message_id = wire.take_id(header) if type(header) is dict else None
+        except Exception as error:
+            told = ProtocolError(f"the message is not valid msgpack: {failures.ascii_of(error)}")
+            message_id, header = wire.read_id(frames[-1]), None
+        if message_id is None or (header and "response_to" in header):
+            self.counts["no_id"] += 1
+            return
+        call = Served()
+        call.prefix, call.id, call.name, call.version = frames[:-1], message_id, "", wire.PROTOCOL
+        call.own = None
+        self.counts["calls"] += 1
+        self._refuse(call, failures.INVALID, told)
+
+    def _close(self, call: Served) -> bool:
+        """Take a call out of the open ones; return False if the call has ended before."""
+        if self.calls.pop(call.key, None) is None:
+            return False
+        peer = call.prefix[0]
+        left = self._per_peer[peer] - 1
+        if left:
+            self._per_peer[peer] = left
+        else:
+            del self._per_peer[peer]
+        return True
+
+    def _send_failure(self, call: Served, failure: Failure, own: dict[str, Any] | None) -> None:
+        self.counts["failed"] += 1
+        if call.own is not None:
+            own = {**(own or {}), "error": failure.details}
+        args = failure.format(call.version)
+        self._send([*call.prefix, self._pack((self._header(call, own), wire.ERR, args))])
+
+    def _header(self, call: Served, own: dict[str, Any] | None) -> dict[str, Any]:
+        header = {"message_id": self._next_id(), "v": wire.PROTOCOL, "response_to": call.id}
+        if call.own is not None:
+            header[wire.OWN] = _VERSION if own is None else {**_VERSION, **own}
+        return header
+
+
+class ServerClosing(Refused):
+    """Call that came while the server was shutting down."""
+
+
+class ServerBusy(Refused):
+    """Call beyond the number that the server takes at once."""
+
+
+#: ztrace's part of a reply that has nothing else to say.
+_VERSION: Final = {"v": wire.VERSION}
+
+
+def _unsendable(what: str, where: str) -> Failure:
+    text = f"{what} cannot be sent: {where}"
+    return Failure("TypeError", text, f"TypeError: {text}\n", {"type": "TypeError", "args": [text]})

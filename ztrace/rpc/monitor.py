@@ -1,0 +1,54 @@
+"""State of a client's connection, from the events of ZeroMQ's socket monitor."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import zmq
+from zmq.utils.monitor import parse_monitor_message
+
+#: Events after which a connection is open, or gone.
+_UP: Final = zmq.EVENT_HANDSHAKE_SUCCEEDED
+_DOWN: Final = zmq.EVENT_DISCONNECTED
+_FAILED: Final = (
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+)
+
+
+class Monitor:
+    """Monitor of one client socket; `close` it before the socket.
+
+    Attributes:
+        socket: PAIR on which events arrive.
+        fd: descriptor that is readable when events have arrived.
+        problem: why the last handshake failed, "" if it did not.
+    """
+
+    def __init__(self, socket: "zmq.Socket[bytes]") -> None:
+        self._watched = socket
+        self.socket: zmq.Socket[bytes] = socket.get_monitor_socket(_UP | _DOWN | _FAILED)
+        ask: Callable[[int], Any] = self.socket.getsockopt
+        self.fd: int = ask(zmq.FD)
+        self.problem = ""
+
+    def read(self) -> list[bool]:
+        """Return the changes since the last call: True for an open connection, False for a lost one."""
+        changes: list[bool] = []
+        while True:
+            try:
+                frames = self.socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.ZMQError:
+                return changes
+            event = parse_monitor_message(frames)["event"]
+            if event == _UP:
+                self.problem = ""
+            elif event & _FAILED:
+                self.problem = "the server refused the connection: check its keys"
+                continue
+            changes.append(event == _UP)
+
+    def close(self) -> None:
+        """Stop the events and close their socket."""
+        self._watched.disable_monitor()
+        self.socket.close(0)
