@@ -68,7 +68,7 @@ LIBRARIES = {
     "gevent": Library("ztrace.middleware.gevent", modules=("gevent",)),
     "zmq": Library(
         middleware="ztrace.middleware.zmq",
-        modules=("zmq", "zmq.green", "zmq.asyncio"),
+        modules=("zmq", "zmq.green", "zmq.asyncio", "zerorpc.gevent_zmq"),
         packages=("zmq",),
         system="zeromq",
         spans_name_methods=False,

@@ -9,9 +9,9 @@ from typing import Any
 from gevent.greenlet import Greenlet
 from gevent.threadpool import ThreadPool
 
-from ztrace import diagnostics
-from ztrace.context import make_current
-from ztrace.middleware.carrying import carry, inherited_span, is_enabled, is_users_work
+from ztrace import diagnostics, spans
+from ztrace.context import get_current, make_current
+from ztrace.middleware.carrying import carry, is_enabled, is_users_work
 
 
 def install() -> None:
@@ -28,8 +28,7 @@ def _hook_spawning() -> None:
 
 def _inherit(greenlet: Any) -> None:
     """Start a greenlet with the current span in a context that is otherwise as empty as gevent's own."""
-    span = inherited_span()
-    if span is None or greenlet.gr_context is not None:
+    if spans.publisher is None or (span := get_current()) is None or greenlet.gr_context is not None:
         return
     try:
         if is_users_work(getattr(greenlet, "_run", None), sys._getframe(1), "gevent"):

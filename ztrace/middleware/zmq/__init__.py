@@ -15,6 +15,7 @@ from typing import Any
 
 import zmq
 
+from ztrace.middleware.importing import is_imported
 from ztrace.middleware.zmq.endpoints import Name, add_endpoints, read_variable
 from ztrace.middleware.zmq.exemption import EXEMPT, link_of
 from ztrace.middleware.zmq.sockets import (
@@ -38,6 +39,12 @@ _WRAPPERS = {
     "recv_multipart": wrap_receive_multipart,
     "recv_into": wrap_receive_into,
 }
+#: Other methods that are wrapped.
+_OTHERS = ("connect", "bind", "close", "monitor", "get", "getsockopt")
+#: Methods of `zmq.Socket` as they were.
+_originals: dict[str, Any] = {}
+#: Module of zerorpc with its class of sockets.
+_ZERORPC = "zerorpc.gevent_zmq"
 
 
 def install() -> None:
@@ -47,6 +54,8 @@ def install() -> None:
         _wrap_green()
     if "zmq.asyncio" in sys.modules:
         _wrap_asyncio()
+    if is_imported(_ZERORPC):
+        _leave_alone(sys.modules[_ZERORPC])
 
 
 def carry(socket: Any, name: Name) -> None:
@@ -64,11 +73,21 @@ def carry(socket: Any, name: Name) -> None:
 def _wrap_sockets() -> None:
     read_variable()
     cls: Any = zmq.Socket
+    _originals.update((name, getattr(cls, name)) for name in (*_WRAPPERS, *_OTHERS))
     _wrap_methods(cls)
     cls.connect, cls.bind = wrap_open(cls.connect, True), wrap_open(cls.bind, False)
     cls.close, cls.monitor = wrap_close(cls.close), wrap_monitor(cls.monitor)
     cls.get = cls.getsockopt = wrap_get(cls.get)
     zmq.Poller.poll = wrap_poll(zmq.Poller.poll)  # type: ignore[method-assign]
+
+
+@functools.cache
+def _leave_alone(module: Any) -> None:
+    """Give zerorpc's sockets, which are exempt, pyzmq's methods without wrappers.
+
+    zerorpc sends frame by frame: passing the wrappers took a quarter of what tracing adds to its calls.
+    """
+    module.Socket.__bases__ = (type("Socket", (zmq.Socket,), _originals),)
 
 
 @functools.cache

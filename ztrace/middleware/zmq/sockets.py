@@ -17,7 +17,7 @@ from ztrace import diagnostics
 from ztrace.exceptions.tracebacks import take_off_frame
 from ztrace.lifecycle.recovery import insist
 from ztrace.middleware.zmq.exemption import EXEMPT, KEY, link_of
-from ztrace.middleware.zmq.frames import find_content, find_text, take_text
+from ztrace.middleware.zmq.frames import MARKER, find_content, find_text, take_text
 from ztrace.middleware.zmq.links import Link
 from ztrace.middleware.zmq.peers import announce
 
@@ -196,7 +196,7 @@ def wrap_receive(original: Callable[..., Any]) -> Callable[..., Any]:
                 frame = frame.bytes if copy else frame
             else:
                 frame = original(self, flags, copy, track)
-            text = find_text(frame)
+            text = None if type(frame) is bytes and not frame.startswith(MARKER) else find_text(frame)
             while text is not None:
                 if link.leads:
                     # Asking for RCVMORE takes longer. There is no next message before this one is answered.
@@ -208,7 +208,7 @@ def wrap_receive(original: Callable[..., Any]) -> Callable[..., Any]:
                     found, frame = text, original(self, flags, copy, track)
                 else:
                     break
-                text = find_text(frame)
+                text = None if type(frame) is bytes and not frame.startswith(MARKER) else find_text(frame)
             if link.subscribes and found is None and get_option(self, _RCVMORE):
                 following = original(self, flags, copy, track)
                 found = find_text(following)
