@@ -13,8 +13,21 @@ from ztrace.rpc.aio.client import AsyncClient
 from ztrace.rpc.blocking.client import Client
 from ztrace.rpc.calls import CurrentCall, cancelled, current_call, deadline, metadata
 from ztrace.rpc.closing import close
-from ztrace.rpc.errors import DeadlineExceeded, PeerLost, ProtocolError, RemoteError, RpcError
+from ztrace.rpc.errors import (
+    DeadlineExceeded,
+    JobCancelled,
+    PeerLost,
+    ProtocolError,
+    QueueError,
+    RemoteError,
+    RpcError,
+)
 from ztrace.rpc.exposing import inline
+from ztrace.rpc.messaging.receiving import Puller, Subscriber
+from ztrace.rpc.messaging.sending import Publisher, Pusher
+from ztrace.rpc.queueing.job import Job
+from ztrace.rpc.queueing.queue import Queue
+from ztrace.rpc.queueing.worker import Worker
 from ztrace.rpc.server import Server, serve
 
 __all__ = [
@@ -22,11 +35,20 @@ __all__ = [
     "Client",
     "CurrentCall",
     "DeadlineExceeded",
+    "Job",
+    "JobCancelled",
     "PeerLost",
     "ProtocolError",
+    "Publisher",
+    "Puller",
+    "Pusher",
+    "Queue",
+    "QueueError",
     "RemoteError",
     "RpcError",
     "Server",
+    "Subscriber",
+    "Worker",
     "cancelled",
     "close",
     "current_call",

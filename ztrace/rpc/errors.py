@@ -66,5 +66,13 @@ class ProtocolError(RpcError):
     """Message that breaks the wire format or exceeds a limit of the peer."""
 
 
+class QueueError(RpcError):
+    """Queue that is closed, or whose spool cannot be used."""
+
+
+class JobCancelled(RpcError):
+    """Job that was cancelled, or dropped from its queue."""
+
+
 def _restore(cls: type[RemoteError], type: str, text: str, traceback: str, arguments: Any) -> RemoteError:
     return cls(type, text, traceback, arguments=arguments)

@@ -1,0 +1,1 @@
+"""Job queue without a broker: jobs are kept by their producer, and acknowledged after the work."""
