@@ -4,24 +4,26 @@ One idea: an HTTP error is the end of an exception at the server and the start o
 server's response names the origin in one header; the client marks its span, and the exception that
 ``raise_for_status`` raises, with that origin. The header holds ids only, and only goes to a client that has
 sent its trace context. A client accepts only origins in its own trace.
+
+The origin is the latest that has come up through the request's span: of an exception that is being handled or
+was handled by the application or its framework, or of an HTTP error of a service further down. Without any, a
+server error is the failure of the request's span itself, which also records the exception that a framework
+hands over after its response.
 """
 
-import functools
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 from opentelemetry import trace
 from opentelemetry.context.context import Context
-from opentelemetry.instrumentation import propagators
-from opentelemetry.instrumentation.propagators import ResponsePropagator
+from opentelemetry.trace import StatusCode
 
 from ztrace import diagnostics
-from ztrace.context import find_current
+from ztrace.context import ForeignSpan, LocalContext, find_current, outward
 from ztrace.exceptions import origins
-from ztrace.exceptions.tracebacks import take_off_frame
-from ztrace.middleware.importing import call_when_imported
 from ztrace.otel.context import HOW, ORIGIN_SPAN_ID, ORIGIN_TRACE_ID
 from ztrace.records import PASSED
 
@@ -32,86 +34,59 @@ _ORIGIN = re.compile(r"o=([0-9a-f]{32})-([0-9a-f]{16})\Z")
 #: Lowest HTTP status that is an error.
 _ERROR = 400
 
-#: Modules with a class whose ``raise_for_status`` raises the exception of an HTTP error.
-_RESPONSES = {
-    "requests.models": "Response",
-    "httpx": "Response",
-    "aiohttp.client_reqrep": "ClientResponse",
-}
+#: Origins in the latest responses to requests of this process, with the ids of the spans around each request.
+_lately: deque[tuple[set[bytes], tuple[bytes, bytes]]] = deque(maxlen=1000)
 
 
-def install() -> None:
-    """Answer with origins from servers of this process, and have its clients read them."""
-    before = propagators.get_global_response_propagator()  # type: ignore[no-untyped-call]
-    if not isinstance(before, OriginPropagator):
-        propagators.set_global_response_propagator(OriginPropagator(before))  # type: ignore[no-untyped-call]
-    call_when_imported("opentelemetry.instrumentation.wsgi", _wrap_wsgi)
-    for module in _RESPONSES:
-        call_when_imported(module, _INSTALLERS[module])
-
-
-class OriginPropagator(ResponsePropagator):
-    """Response propagator that adds the header, after another propagator if one is set.
+def find_origin(context: Context | None = None, failed: bool = False) -> str | None:
+    """Return the header for the latest failure that came up through the request's span.
 
     Args:
-        before: the other propagator.
+        context: of the request; by default the current one.
+        failed: whether the response is a server error; otherwise the span's status says so.
     """
-
-    def __init__(self, before: ResponsePropagator | None = None) -> None:
-        self._before = before
-
-    def inject(
-        self, carrier: Any, context: Context | None = None, setter: Any = propagators.default_setter
-    ) -> None:
-        """Add the origin of the exception that came up through the current server span."""
-        if self._before is not None:
-            self._before.inject(carrier, context, setter)
-        try:
-            text = _find_origin(trace.get_current_span(context))
-            if text is not None:
-                setter.set(carrier, HEADER, text)
-        except Exception:
-            diagnostics.contain("otel_answer")
-
-
-def _find_origin(span: trace.Span) -> str | None:
-    """Return the header for the latest exception that came up through a span with a remote parent."""
-    parent = getattr(span, "parent", None)  # An attribute of the SDK's spans.
-    if parent is None or not parent.is_remote:
+    span = _find_request(context)
+    if span is None:
         return None
+    ids = span.get_span_context()
+    span_id = ids.span_id.to_bytes(8)
     handled = sys.exception()
     origin = None if handled is None else origins.origin_of(handled)
     if origin is None:
-        origin = origins.find_passed(span.get_span_context().span_id.to_bytes(8))
-    return None if origin is None else f"o={origin[0].hex()}-{origin[1].hex()}"
+        origin = origins.find_passed(span_id) or _find_answered(span_id)
+    if origin is None:
+        status = getattr(span, "status", None)
+        if not failed and (status is None or status.status_code is not StatusCode.ERROR):
+            return None
+        origin = ids.trace_id.to_bytes(16), span_id
+    return write_origin(origin)
 
 
-@functools.cache
-def _wrap_wsgi() -> None:
-    """Wrap OpenTelemetry's WSGI middleware, which asks no response propagator by itself."""
-    from opentelemetry.instrumentation.wsgi import OpenTelemetryMiddleware
-
-    original = OpenTelemetryMiddleware.__call__
-
-    @functools.wraps(original)
-    def __call__(self: Any, environ: Any, start_response: Callable[..., Any]) -> Any:
-        return original(self, environ, functools.partial(_start_response, start_response))
-
-    OpenTelemetryMiddleware.__call__ = __call__  # type: ignore[method-assign]
+def write_origin(origin: tuple[bytes, bytes]) -> str:
+    """Return the header of an origin."""
+    return f"o={origin[0].hex()}-{origin[1].hex()}"
 
 
-def _start_response(original: Callable[..., Any], status: str, headers: Any, *rest: Any) -> Any:
-    try:
-        if status[:1] in ("4", "5") and not any(name == HEADER for name, _ in headers):
-            text = _find_origin(trace.get_current_span())
-            if text is not None:
-                headers = [*headers, (HEADER, text)]
-    except Exception:
-        diagnostics.contain("otel_answer")
-    return original(status, headers, *rest)
+def _find_request(context: Context | None) -> trace.Span | None:
+    """Return the span with a remote parent that is current, or around the current spans."""
+    span: object = trace.get_current_span(context)
+    current = find_current()
+    while True:
+        parent = getattr(span, "parent", None)  # An attribute of the SDK's spans.
+        if parent is not None and parent.is_remote:
+            return span if isinstance(span, trace.Span) else None
+        if not isinstance(current, LocalContext):
+            return None
+        span = current.source if isinstance(current, ForeignSpan) else None
+        current = outward(current)
 
 
-def _read(headers: Mapping[str, Any] | None, trace_id: bytes | None) -> tuple[bytes, bytes] | None:
+def _find_answered(span_id: bytes) -> tuple[bytes, bytes] | None:
+    """Return the origin in the latest HTTP error that a request within a span has got."""
+    return next((origin for around, origin in reversed(_lately) if span_id in around), None)
+
+
+def read_origin(headers: Mapping[str, Any] | None, trace_id: bytes | None) -> tuple[bytes, bytes] | None:
     """Return the origin in a response's headers, None unless there is one in the given trace."""
     text = None if headers is None else headers.get(HEADER)
     match = _ORIGIN.match(text) if type(text) is str else None
@@ -126,76 +101,12 @@ def take_response(span: trace.Span, status: int, headers: Mapping[str, Any] | No
     try:
         if status < _ERROR or not span.is_recording():
             return
-        origin = _read(headers, span.get_span_context().trace_id.to_bytes(16))
+        origin = read_origin(headers, span.get_span_context().trace_id.to_bytes(16))
         if origin is not None:
+            _lately.append((origins.find_ancestors(find_current()), origin))
             span.add_event("exception", {"exception.type": f"HTTP {status}", "exception.message": ""})
             span.set_attributes(
                 {HOW: PASSED, ORIGIN_TRACE_ID: origin[0].hex(), ORIGIN_SPAN_ID: origin[1].hex()}
             )
-    except Exception:
-        diagnostics.contain("otel_answer")
-
-
-def _after_request(span: trace.Span, request: Any, response: Any) -> None:
-    take_response(span, response.status_code, response.headers)
-
-
-async def _after_async_request(span: trace.Span, request: Any, response: Any) -> None:
-    take_response(span, response.status_code, response.headers)
-
-
-def _after_pool_request(span: trace.Span, pool: Any, response: Any) -> None:
-    take_response(span, response.status, response.headers)
-
-
-def _after_traced_request(span: trace.Span, parameters: Any) -> None:
-    response = getattr(parameters, "response", None)
-    if response is not None:
-        take_response(span, response.status, response.headers)
-
-
-#: Arguments of `instrument` by the name of the instrumentor's entry point.
-HOOKS: dict[str, dict[str, Callable[..., Any]]] = {
-    "requests": {"response_hook": _after_request},
-    "httpx": {"response_hook": _after_request, "async_response_hook": _after_async_request},
-    "urllib3": {"response_hook": _after_pool_request},
-    "aiohttp-client": {"response_hook": _after_traced_request},
-}
-
-
-def _installer(module: str) -> Callable[[], None]:
-    def wrap() -> None:
-        _wrap_response(getattr(sys.modules[module], _RESPONSES[module]))
-
-    return wrap
-
-
-#: By module; the same object each time, so that it waits for a module once.
-_INSTALLERS = {module: _installer(module) for module in _RESPONSES}
-
-
-@functools.cache
-def _wrap_response(cls: Any) -> None:
-    """Wrap ``raise_for_status`` of a class of responses, whose exception is the server's further on."""
-    original = cls.raise_for_status
-
-    @functools.wraps(original)
-    def raise_for_status(self: Any) -> Any:
-        try:
-            return original(self)
-        except BaseException as exception:
-            take_off_frame(exception)
-            _mark(exception, self)
-            raise
-
-    cls.raise_for_status = raise_for_status
-
-
-def _mark(exception: BaseException, response: Any) -> None:
-    try:
-        current = find_current()
-        origin = _read(response.headers, None if current is None else current.trace_id)
-        if origin is not None and origins.origin_of(exception) is None:
-            origins.mark_origin(exception, *origin, current)
     except Exception:
         diagnostics.contain("otel_answer")

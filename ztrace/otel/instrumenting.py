@@ -1,7 +1,7 @@
 """Every installed instrumentation of OpenTelemetry, with its spans in ztrace's trees.
 
-One idea: OpenTelemetry's packages register their instrumentations as entry points, so nothing here names a
-library but the HTTP clients whose responses carry origins back.
+One idea: OpenTelemetry's packages register their instrumentations as entry points, so no library is named but
+the HTTP servers and clients whose responses carry origins back.
 """
 
 import os
@@ -85,13 +85,15 @@ def _instrument_all() -> None:
             " opentelemetry-instrumentation-requests"
         )
         return
-    from ztrace.otel import answers  # Needs opentelemetry-instrumentation, as every instrumentation does.
+    from ztrace.otel import clients, servers  # Need opentelemetry-instrumentation, as instrumentations do.
 
-    answers.install()
+    servers.install()
+    clients.install()
+    hooks = servers.HOOKS | clients.HOOKS
     disabled = {name.strip() for name in os.environ.get(_DISABLED, "").split(",")}
     for point in points:
         if point.name not in disabled and "*" not in disabled:
-            _instrument(point, answers.HOOKS.get(point.name, {}))
+            _instrument(point, hooks.get(point.name, {}))
 
 
 def _instrument(point: Any, hooks: dict[str, Any]) -> None:

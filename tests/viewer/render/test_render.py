@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.text import Text
 
-from tests.viewer.stored import MINUTE, NOON, SECOND, checkout, raised, span, store, trace_id
+from tests.viewer.stored import MINUTE, NOON, SECOND, checkout, raised, span, store, trace_id, travelled
 from ztrace import records
 from ztrace_viewer.documents.trees import Loss, Missing, TreeDocument
 from ztrace_viewer.queries.database import open_database
@@ -249,6 +249,14 @@ def test_a_request_without_context_is_marked(path: Path, reason: str, marked: bo
     attributes = {"zeromq.unjoined": reason}
     store(path, {"shop": [span(trace_id(1), 1, kind="client", attributes=attributes)]})
     assert any("not joined (peer not known): " in line for line in lines(read(path))) is marked
+
+
+def test_a_failure_without_an_exception_is_named_where_it_passed(path: Path) -> None:
+    """A client that got an HTTP error names the server's span, which failed without an exception."""
+    passed = travelled("HTTP 503", "", records.PASSED, (trace_id(1), 2))
+    client = span(trace_id(1), 1, kind="client", exception=passed)
+    store(path, {"shop": [client, span(trace_id(1), 2, 1, name="GET /handled", status=records.ERROR)]})
+    assert any(line.endswith("↑ HTTP 503 from shop.GET /handled") for line in lines(read(path)))
 
 
 EVIL = "a\x1b[31mb\x07\x9b2Jc\u202ed\u2066e\rf\ng\x00h[bold red]i[/]\u200bj\x7f"

@@ -28,7 +28,7 @@ QUERIES = {"order": "SELECT 3", "refuse": "SELECT shelf FROM nowhere"}
 class SQLite3Instrumentor(BaseInstrumentor):  # type: ignore[misc]
     """Instrumentation of sqlite3, as OpenTelemetry's own, which is not released with the other packages.
 
-    The test registers it by an entry point.
+    The test registers it by an entry point, unless OpenTelemetry's is installed.
     """
 
     def instrumentation_dependencies(self) -> list[str]:

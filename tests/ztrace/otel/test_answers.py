@@ -3,18 +3,25 @@
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
+from wsgiref.util import setup_testing_defaults
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.context.context import Context
+from opentelemetry.instrumentation.wsgi import OpenTelemetryMiddleware
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+import ztrace
 from tests.ztrace.otel.entry_points import register
 from tests.ztrace.programs import run_program
 from tests.ztrace.receiving import Receiver
-from ztrace.otel import answers
+from tests.ztrace.recording import Recorder
+from ztrace.otel import answers, clients, servers
+from ztrace.otel.propagating import Propagator
 from ztrace.records import PASSED, ExceptionRecord
 
-#: Server that answers each request with status 500 and an origin by the variable HEADER.
+#: Server that answers each request with status 500 and an origin by the variable HEADER, if it is not empty.
 START = """
 import os, sys, threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -24,7 +31,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         trace = self.headers["traceparent"].split("-")[1]
         self.send_response(500)
-        self.send_header("ztrace", os.environ["HEADER"].format(trace))
+        if os.environ["HEADER"]:
+            self.send_header("ztrace", os.environ["HEADER"].format(trace))
         self.send_header("Content-Length", "0")
         self.end_headers()
     def log_message(self, *_): pass
@@ -102,7 +110,7 @@ def test_a_hook_marks_the_clients_span(
     with tracer.start_as_current_span("GET") as span:
         trace_id = f"{span.get_span_context().trace_id:032x}"
         headers = {"ztrace": f"o={trace_id}-00f067aa0ba902b7"}
-        answers.HOOKS[name]["response_hook"](span, *arguments_of(headers))
+        clients.HOOKS[name]["response_hook"](span, *arguments_of(headers))
     (ended,) = exported.get_finished_spans()
     assert ended.attributes == {
         "ztrace.exception.how": "passed",
@@ -111,6 +119,98 @@ def test_a_hook_marks_the_clients_span(
     }
     (event,) = ended.events
     assert (event.attributes or {})["exception.type"] == "HTTP 500"
+
+
+@pytest.mark.process
+def test_an_error_of_an_untraced_server_begins_at_the_client(receiver: Receiver) -> None:
+    """Without an origin in the response, the exception is the client's own."""
+    found = fail(receiver, "requests", "")
+    outer = found["outer"]
+    assert found["GET"] is None
+    assert outer is not None
+    assert outer.how != PASSED
+
+
+CALLER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def refuse(start_response: Any) -> None:
+    """Answer with an error that has no exception."""
+    start_response("503 Service Unavailable", [])
+
+
+def refuse_within_spans(start_response: Any) -> None:
+    """Answer within spans of the application's."""
+    with trace.get_tracer("t").start_as_current_span("outer"), ztrace.span("inner"):
+        start_response("503 Service Unavailable", [])
+
+
+def fail_within(start_response: Any) -> None:
+    """Answer for an exception that has left a span."""
+    try:
+        with ztrace.span("inner"):
+            raise LookupError("no")
+    except LookupError:
+        pass
+    start_response("404 Not Found", [])
+
+
+def pass_on(start_response: Any) -> None:
+    """Answer for an HTTP error of a service further down."""
+    with trace.get_tracer("t").start_as_current_span("GET") as span:
+        answers.take_response(span, 500, {"ztrace": f"o={span.get_span_context().trace_id:032x}-{'5' * 16}"})
+    start_response("502 Bad Gateway", [])
+
+
+@pytest.mark.parametrize(
+    ("application", "name"),
+    [(refuse, "GET /"), (refuse_within_spans, "GET /"), (fail_within, "inner"), (pass_on, "5" * 16)],
+)
+@pytest.mark.parametrize("traceparent", [CALLER, None])
+def test_an_error_names_the_latest_failure_of_its_request(
+    recorder: Recorder,
+    tracer: trace.Tracer,
+    exported: InMemorySpanExporter,
+    connected: None,
+    monkeypatch: pytest.MonkeyPatch,
+    application: Callable[[Any], None],
+    name: str,
+    traceparent: str | None,
+) -> None:
+    """The origin is a span within the request, one further down, or without any the request's own span."""
+    servers.wrap_wsgi()
+    monkeypatch.setattr(trace, "get_tracer", lambda *_, **__: tracer)
+    given: list[tuple[str, str]] = []
+
+    def serve(environ: Any, start_response: Any) -> list[bytes]:
+        application(start_response)
+        return []
+
+    environ: dict[str, Any] = {}
+    setup_testing_defaults(environ)
+    if traceparent is not None:
+        environ["HTTP_TRACEPARENT"] = traceparent
+    middleware: Any = OpenTelemetryMiddleware(serve)
+    list(middleware(environ, lambda status, headers, *_: given.extend(headers)))
+    ended = [(span.name, span.get_span_context()) for span in exported.get_finished_spans()]
+    found = {name: f"{ids.span_id:016x}" for name, ids in ended if ids is not None}
+    found |= {span.name: span.span_id.hex() for span in recorder.spans}
+    expected = [("ztrace", f"o={CALLER[3:35]}-{found.get(name, name)}")]
+    assert given == (expected if traceparent is not None else [])
+
+
+def test_a_response_propagator_names_a_span_that_has_failed(tracer: trace.Tracer) -> None:
+    """An instrumentation that has set the span's status sends its origin; a request that is well has none."""
+    propagator = servers.OriginPropagator()
+    caller = Propagator().extract({"traceparent": CALLER})
+    for failed in (False, True):
+        given: dict[str, str] = {}
+        with tracer.start_as_current_span("GET", context=caller) as span:
+            if failed:
+                span.set_status(trace.StatusCode.ERROR)
+            propagator.inject(given, trace.set_span_in_context(span, Context()))
+        ids = span.get_span_context()
+        assert given == ({"ztrace": f"o={ids.trace_id:032x}-{ids.span_id:016x}"} if failed else {})
 
 
 @pytest.mark.process

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 
 import pytest
 
@@ -43,7 +44,8 @@ def shopped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shopped]:
     folder = tmp_path_factory.mktemp("instrumented")
     collected = Collected(folder)
     errors = folder / "errors.txt"
-    register(folder, "sqlite3", "tests.ztrace.otel.instrumented:SQLite3Instrumentor")
+    if find_spec("opentelemetry.instrumentation.sqlite3") is None:
+        register(folder, "sqlite3", "tests.ztrace.otel.instrumented:SQLite3Instrumentor")
     with ExitStack() as stack:
         upstream = ""
         for role in ("stock", "web", "shopper"):

@@ -151,11 +151,11 @@ def _find_hot(tree: TreeDocument) -> set[int]:
 
 
 def _name_origins(tree: TreeDocument) -> dict[str, str]:
-    """Return the display names of the spans in which an exception was first raised, by id."""
+    """Return the names of the spans in which an exception, or a failure without one, began, by id."""
     return {
         span["span_id"]: name_call(span["service"], span["name"], span["kind"])
         for span, _ in walk(tree["roots"])
-        if span["exception"] is not None and span["exception"]["origin"]
+        if (span["status"] == "error" if span["exception"] is None else span["exception"]["origin"])
     }
 
 
