@@ -38,7 +38,7 @@ class CurrentCall:
 
 
 #: Call that is being served here.
-serving: ContextVar[CurrentCall | None] = ContextVar("ztrace_rpc_serving", default=None)
+serving: ContextVar[Served | None] = ContextVar("ztrace_rpc_serving", default=None)
 #: Moment (monotonic) at which calls from here stop waiting.
 deadline_at: ContextVar[float | None] = ContextVar("ztrace_rpc_deadline", default=None)
 #: Metadata that calls from here carry.
@@ -49,7 +49,13 @@ _NONE: Final[Mapping[str, Any]] = {}
 
 def current_call() -> CurrentCall | None:
     """Return the call that this code serves, None outside of a served method."""
-    return serving.get()
+    served = serving.get()
+    return None if served is None else describe(served)
+
+
+def describe(served: Served) -> CurrentCall:
+    """Return a call as its handler and hooks see it."""
+    return CurrentCall(served.name, served.prefix[0], metadata_of(served), served)
 
 
 def cancelled() -> bool:
@@ -60,7 +66,7 @@ def cancelled() -> bool:
     call = serving.get()
     if call is None:
         return False
-    return bool(call.served.reason) or call.remaining_s == 0.0
+    return bool(call.reason) or (call.deadline_s is not None and time.monotonic() >= call.deadline_s)
 
 
 @contextmanager
@@ -90,6 +96,9 @@ def metadata(**values: Any) -> Iterator[None]:
 def nearest(deadline_s: float | None) -> float | None:
     """Return the nearer of a deadline and the one in force here."""
     inherited = deadline_at.get()
+    served = serving.get()
+    if served is not None and served.deadline_s is not None:
+        inherited = served.deadline_s if inherited is None else min(inherited, served.deadline_s)
     if deadline_s is None or inherited is None:
         return deadline_s if inherited is None else inherited
     return min(deadline_s, inherited)

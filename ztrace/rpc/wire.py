@@ -8,7 +8,8 @@ own `OWN`, a map that zerorpc ignores:
     credit   items that a stream may send before the first grant; the first item's header confirms it
     meta     metadata of the call, text by text
     error    details of an exception, beside the three texts of zerorpc's ERR
-    ns       duration of the served call
+    tc, ts   trace context of the caller: ids and flags in 25 bytes, and the W3C state
+    ns       duration of the served call, while it is traced
 
 Source: https://github.com/0rpc/zerorpc-python/blob/master/doc/protocol.md, corrected by the behaviour of
 zerorpc 0.6.3.
@@ -30,6 +31,9 @@ PROTOCOL: Final = 3
 VERSION: Final = 1
 #: Key of ztrace's additions in a header.
 OWN: Final = "zt"
+
+#: Key of the duration and origin in the reply of a traced server of zerorpc, as its middleware writes it.
+REPLY: Final = "ztrace"
 
 OK: Final = "OK"
 ERR: Final = "ERR"
@@ -98,6 +102,12 @@ def check_event(event: object) -> None:
         raise ProtocolError(f"the arguments are {_kind(args)}, not an array")
     if type(name) is not str:
         raise ProtocolError(f"the name is {_kind(name)}, not text")
+
+
+def write_context(context: bytes, state: str) -> dict[str, str]:
+    """Return the keys of a header with a trace context as W3C writes it, for peers of other kinds."""
+    text = f"00-{context[:16].hex()}-{context[16:24].hex()}-{context[24]:02x}"
+    return {"traceparent": text, "tracestate": state} if state else {"traceparent": text}
 
 
 def find_unpackable(value: object) -> str:

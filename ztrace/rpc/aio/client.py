@@ -13,16 +13,19 @@ from functools import partial
 from typing import Any, Final, Self
 
 from ztrace.errors import SettingsError
-from ztrace.rpc import calls, failures, keeper, wire
+from ztrace.rpc import calls, failures, keeper, tracing, wire
 from ztrace.rpc.aio.sockets import LoopSocket
 from ztrace.rpc.core.calling import UNKNOWN, Call, ClientCore
 from ztrace.rpc.core.pool import Pool, Request, Route, bind_keywords
-from ztrace.rpc.errors import DeadlineExceeded, PeerLost, RemoteError
+from ztrace.rpc.errors import PeerLost, RemoteError
 from ztrace.rpc.monitor import Monitor
 from ztrace.rpc.sockets import connect, open_dealer
+from ztrace.spans import Span
 
 #: Seconds that a call waits for its answer.
 TIMEOUT_S: Final = 30.0
+#: Seconds between two looks at heartbeats and deadlines, at most.
+_TURN_S: Final = 0.5
 
 
 class AsyncCall(Call):
@@ -73,18 +76,18 @@ class Link:
         if beats:
             self._socket.send_from_thread(beats)
 
-    def turn(self, now_s: float) -> None:
-        """Read what has arrived, then send due heartbeats and judge who is silent."""
+    def read(self) -> None:
+        """Read what has arrived."""
         self._note()
         self._socket.drain()
-        self.core.beat(now_s)
 
     def close(self) -> None:
         """Fail the open calls, and close the connection."""
         if self._monitor.socket.closed:
             return
         self.core.lose("the client has been closed")
-        self._loop.remove_reader(self._monitor.fd)
+        if not self._loop.is_closed():
+            self._loop.remove_reader(self._monitor.fd)
         self._monitor.close()
         self._socket.close()
 
@@ -129,9 +132,11 @@ class Connections:
         self.pool = Pool([])
         self._links = [Link(endpoint, self, heartbeat_s, allowed) for endpoint in endpoints]
         self.pool.routes = [link.route for link in self._links]
-        self._timer: asyncio.TimerHandle | None = None
+        self._turn_s = _TURN_S if heartbeat_s is None else min(_TURN_S, heartbeat_s / 5)
+        #: Up to when deadlines have timers of their own; later ones are seen by the turns.
+        self._turns_s = time.monotonic() + 2 * self._turn_s
+        self._timer = self.loop.call_later(self._turn_s, self._turn)
         if heartbeat_s is not None:
-            self._turn()
             keeper.look_after(self)
 
     def keep(self, now_s: float) -> None:
@@ -149,40 +154,43 @@ class Connections:
         """
         if self._closed:
             raise PeerLost(f"{name}: the client has been closed")
-        now_s = time.monotonic()
-        deadline_s = calls.nearest(None if self._timeout_s is None else now_s + self._timeout_s)
-        calls.check_deadline(name, deadline_s, now_s)
         call = AsyncCall(name, self.loop.create_future())
-        event: str = name
-        if kwargs:
-            event, args = await self._bind(name, args, kwargs, deadline_s)
-        meta = calls.metadata_here.get()
-        request = Request(event, args, deadline_s, None if meta is None else {"meta": meta})
-        self.pool.open(call, request, now_s)
-        await self.wait(call, deadline_s)
-        while call.error is not None:
-            if not self.pool.open_again(call, request, time.monotonic()):
-                raise call.error
-            await self.wait(call, deadline_s)
+        span = tracing.new_call(name)
+        try:
+            now_s = time.monotonic()
+            call.deadline_s = calls.nearest(None if self._timeout_s is None else now_s + self._timeout_s)
+            calls.check_deadline(name, call.deadline_s, now_s)
+            request = Request(name, args)
+            if span is not None:
+                request.context = tracing.context_of(span.start(False))
+            if kwargs:
+                request.name, request.args = await self._bind(name, args, kwargs)
+            if (meta := calls.metadata_here.get()) is not None:
+                request.own = {"meta": meta}
+            self.pool.open(call, request, now_s)
+            if call.deadline_s is not None and call.deadline_s < self._turns_s:
+                self._arm(call)
+            await call.future
+            while call.error is not None:
+                if not self.pool.open_again(call, request, time.monotonic()):
+                    raise call.error
+                await self.wait(call)
+        except BaseException as error:
+            self.pool.cancel(call)
+            if span is not None:
+                tracing.end_call(span, call, error)
+            raise
         if call.items is not None:
-            return AsyncStream(self, call, deadline_s)
+            return AsyncStream(self, call, span)
+        if span is not None:
+            tracing.end_call(span, call)
         return call.value
 
-    async def wait(self, call: AsyncCall, deadline_s: float | None) -> None:
-        """Wait for an answer or an item; an exception that arrives meanwhile cancels the call."""
+    async def wait(self, call: AsyncCall) -> None:
+        """Wait for an answer or an item."""
         if call.future.done():
             call.future = self.loop.create_future()
-        timer = None
-        if deadline_s is not None:
-            timer = self.loop.call_later(deadline_s - time.monotonic(), self._expire, call)
-        try:
-            await call.future
-        except BaseException:
-            self.pool.cancel(call)
-            raise
-        finally:
-            if timer is not None:
-                timer.cancel()
+        await call.future
 
     def close(self) -> None:
         """Fail the open calls, and close the connections."""
@@ -190,20 +198,15 @@ class Connections:
             return
         self._closed = True
         keeper.release(self)
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.cancel()
         for call in list(self.pool.pending):
             self.pool.cancel(call, PeerLost(f"{call.name}: the client has been closed"))
             call.wake()
         for link in self._links:
             link.close()
 
-    def _expire(self, call: AsyncCall) -> None:
-        self.pool.cancel(call, DeadlineExceeded(self.pool.explain_timeout(call)))
-        call.wake()
-
     async def _bind(
-        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], deadline_s: float | None
+        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> tuple[str, Sequence[Any]]:
         """Return the event of a call with keyword arguments, once the servers' versions are known."""
         peers = [route.core.peer for route in self.pool.routes if route.up]
@@ -215,19 +218,34 @@ class Connections:
             peers = [route.core.peer for route in self.pool.routes if route.core.peer != UNKNOWN]
         return bind_keywords(name, args, kwargs, min(peers), self._described)
 
+    def _arm(self, call: AsyncCall) -> None:
+        """Have a call end at its deadline, which is before the next turn."""
+        assert call.deadline_s is not None
+        self.loop.call_later(call.deadline_s - time.monotonic(), self._expire, call)
+
+    def _expire(self, call: AsyncCall) -> None:
+        if not call.done:
+            self.pool.expire(call)
+
     def _turn(self) -> None:
-        assert self._heartbeat_s is not None
+        """Read what has arrived, then send due heartbeats and judge who is silent or late."""
         self._turned_s = now_s = time.monotonic()
         for link in self._links:
-            link.turn(now_s)
-        self._timer = self.loop.call_later(min(self._heartbeat_s / 5, 1.0), self._turn)
+            link.read()
+        self.pool.beat(now_s)
+        self._turns_s = now_s + 2 * self._turn_s
+        for call in self.pool.due_before(self._turns_s):
+            assert isinstance(call, AsyncCall)
+            self._arm(call)
+        self._timer = self.loop.call_later(self._turn_s, self._turn)
 
 
 class AsyncStream:
     """Stream of a call, read by ``async for``; `aclose` cancels it, and so does discarding it."""
 
-    def __init__(self, connections: Connections, call: AsyncCall, deadline_s: float | None) -> None:
-        self._connections, self._call, self._deadline_s = connections, call, deadline_s
+    def __init__(self, connections: Connections, call: AsyncCall, span: Span | None) -> None:
+        self._connections, self._call, self._span = connections, call, span
+        self._read = 0
 
     def __aiter__(self) -> AsyncIterator[Any]:
         return self
@@ -236,18 +254,32 @@ class AsyncStream:
         call = self._call
         while not call.items:
             if call.done:
+                self._end(call.error)
                 if call.error is not None:
                     raise call.error
                 raise StopAsyncIteration
-            await self._connections.wait(call, self._deadline_s)
+            try:
+                await self._connections.wait(call)
+            except BaseException as error:
+                self._connections.pool.cancel(call)
+                self._end(error)
+                raise
+        self._read += 1
         return call.route.core.take(call)
 
     async def aclose(self) -> None:
         """Cancel the stream at the server, unless it has ended."""
+        self._end(None)
         self._connections.pool.cancel(self._call)
+
+    def _end(self, error: BaseException | None) -> None:
+        span, self._span = self._span, None
+        if span is not None:
+            tracing.end_stream(span, self._call, error, self._read)
 
     def __del__(self) -> None:
         call, loop = self._call, self._connections.loop
+        self._end(None)
         if not call.done and not loop.is_closed():
             loop.call_soon_threadsafe(self._connections.pool.cancel, call)
 

@@ -5,16 +5,21 @@ for which the caller has room: the wait for credit is the loop's.
 """
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextvars import Context, copy_context
 from typing import Any, Final
 
-from ztrace.rpc import calls, failures, introspection
-from ztrace.rpc.calls import CurrentCall
+from ztrace import spans
+from ztrace.context import make_current
+from ztrace.rpc import calls, failures, introspection, tracing, wire
+from ztrace.rpc.aio.pooled import PooledStream
+from ztrace.rpc.core.results import Packed, pack_result
 from ztrace.rpc.core.serving import Served, ServerCore
 from ztrace.rpc.exposing import Method
+from ztrace.rpc.failures import Failure
 
 Hook = Callable[..., object]
 
@@ -38,21 +43,23 @@ class Handlers:
         self.core, self._pool = core, pool
         self._before_call, self._after_call = before_call, after_call
         self._loop = asyncio.get_running_loop()
+        # Of where the server was started, but for the span that is current there.
+        self._context = copy_context()
+        self._context.run(make_current, None)
+        self._packers = threading.local()
         self._done: deque[tuple[Any, ...]] = deque()
         self._woken = False
 
     def start(self, call: Served, method: Method) -> None:
         """Begin to serve a call; call this in the loop."""
-        current = CurrentCall(call.name, call.prefix[0], calls.metadata_of(call), call)
+        context = self._context.copy()
         if method.is_async:
-            call.handle = self._loop.create_task(self._serve(call, method, current))
-            return
-        context = copy_context()
-        if method.is_inline:
-            result, error = context.run(self._call, call, method, current)
-            self._take(call, method, current, context, result, error)
+            call.handle = self._loop.create_task(self._serve(call, method), context=context)
+        elif method.is_inline:
+            result, error = context.run(self._call, call, method)
+            self._take(call, method, context, result, error)
         else:
-            call.handle = self._pool.submit(self._work, call, method, current, context)
+            call.handle = self._pool.submit(self._work, call, method, context)
 
     def stop(self, call: Served) -> None:
         """Interrupt the method of a cancelled call: at its next await, or before it has started."""
@@ -61,26 +68,24 @@ class Handlers:
         if call.wake is not None:
             call.wake()
 
-    async def _serve(self, call: Served, method: Method, current: CurrentCall) -> None:
+    async def _serve(self, call: Served, method: Method) -> None:
         """Serve a call as a task of its own."""
-        result, error = self._call(call, method, current)
-        await self._settle(call, method, current, result, error)
+        result, error = self._call(call, method)
+        await self._settle(call, method, result, error)
 
-    async def _settle(
-        self, call: Served, method: Method, current: CurrentCall, result: Any, error: BaseException | None
-    ) -> None:
+    async def _settle(self, call: Served, method: Method, result: Any, error: BaseException | None) -> None:
         """Await a result or read it as a stream, and give the outcome to the core."""
         try:
             if error is None and type(result) not in _PLAIN:
                 if isinstance(result, Awaitable):
                     result = await result
-                if isinstance(result, AsyncIterator):
+                if type(result) not in _PLAIN and isinstance(result, AsyncIterator):
                     await self._stream(call, result)
-                    self.end(call, current, None)
+                    self.finish(call)
                     return
         except BaseException as raised:
             error = raised
-        self.end(call, current, self._explain(call, method, error), result)
+        self.end(call, error and self._explain(call, method, error), result)
         if isinstance(error, KeyboardInterrupt) or (
             isinstance(error, asyncio.CancelledError) and call.reason
         ):
@@ -103,7 +108,6 @@ class Handlers:
             await self._wait_for_credit(call)
         if failure is not None:
             raise failure
-        self.core.finish(call)
 
     async def _wait_for_credit(self, call: Served) -> None:
         granted = self._loop.create_future()
@@ -118,32 +122,57 @@ class Handlers:
         finally:
             call.wake = None
 
-    def _call(
-        self, call: Served, method: Method, current: CurrentCall
-    ) -> tuple[object, BaseException | None]:
+    def _call(self, call: Served, method: Method) -> tuple[object, BaseException | None]:
         """Call a method in its context; return its result or its exception."""
         try:
-            calls.serving.set(current)
-            calls.deadline_at.set(call.deadline_s)
+            calls.serving.set(call)
+            if spans.publisher is not None:
+                tracing.serve(call, method.is_async)
             if self._before_call is not None:
-                self._before_call(current)
+                self._before_call(calls.describe(call))
             return method.function(*call.args, **call.kwargs), None
         except BaseException as raised:
             return None, raised
 
-    def _work(self, call: Served, method: Method, current: CurrentCall, context: Context) -> None:
+    def _work(self, call: Served, method: Method, context: Context) -> None:
         """Serve a call in a thread of the pool."""
         if call.reason:
             return
-        result, error = context.run(self._call, call, method, current)
-        self._hand_over(call, method, current, context, result, error)
-
-    def _hand_over(self, *outcome: Any) -> None:
-        """Give an outcome of the pool to the loop, which is woken once for many."""
-        self._done.append(outcome)
+        outcome = context.run(self._compute, call, method)
+        # Only now: nobody else can enter the context before this thread has left it.
+        self._done.append((call, method, context, *outcome))
         if not self._woken:
             self._woken = True
             self.tell(self._take_all)
+
+    def _compute(self, call: Served, method: Method) -> tuple[Any, ...]:
+        """Call a method, and return its outcome as far as the pool can prepare it, for `_take`."""
+        result, error = self._call(call, method)
+        if error is None and type(result) in _PLAIN:
+            try:
+                result = pack_result(call.name, result, self._packer())
+            except TypeError as raised:
+                error = raised
+        if call.span is None:
+            return result, error
+        if error is not None:
+            # The span ends in the thread in which it has started, whose time it measures.
+            error = self._explain(call, method, error)
+            failure = failures.describe(error)
+            return result, error, failure, *tracing.failed(call, error, failure.details)
+        if type(result) is not Packed:
+            call.span.apart.cpu_ns = None  # The rest of the call is another thread's.
+            return result, None
+        own, extra = tracing.replied(call)
+        tracing.end_served(call, None)
+        return result, None, None, own, extra
+
+    def _packer(self) -> Callable[[object], bytes]:
+        """Return the packer of this thread of the pool."""
+        pack: Callable[[object], bytes] | None = getattr(self._packers, "pack", None)
+        if pack is None:
+            pack = self._packers.pack = wire.make_packer()
+        return pack
 
     def tell(self, function: Callable[..., None], *arguments: object) -> None:
         """Call a function in the loop, from a thread of the pool."""
@@ -152,10 +181,10 @@ class Handlers:
         except RuntimeError:
             pass  # The loop has closed: the server ended without waiting for this method.
 
-    def submit(self, context: Context, function: Callable[[], None]) -> None:
+    def submit(self, function: Callable[[], None]) -> None:
         """Call a function in the pool."""
         try:
-            self._pool.submit(context.run, function)
+            self._pool.submit(function)
         except RuntimeError:
             pass  # The pool has been shut down with the server.
 
@@ -168,24 +197,30 @@ class Handlers:
         self,
         call: Served,
         method: Method,
-        current: CurrentCall,
         context: Context,
         result: object,
         error: BaseException | None,
+        failure: Failure | None = None,
+        own: dict[str, Any] | None = None,
+        extra: dict[str, Any] | None = None,
     ) -> None:
         """Give the outcome of a plain function to the core, or go on with what it has returned."""
-        if error is None and type(result) not in _PLAIN:
+        if failure is not None:
+            self.core.fail(call, failure, own, extra)
+            self._note_end(call, error)
+            return
+        if error is None and type(result) not in _PLAIN and type(result) is not Packed:
             if isinstance(result, (Awaitable, AsyncIterator)):
-                work = self._settle(call, method, current, result, None)
-                call.handle = context.run(self._loop.create_task, work)
+                work = self._settle(call, method, result, None)
+                call.handle = self._loop.create_task(work, context=context)
                 return
             if isinstance(result, Iterator):
-                call.handle = _PooledStream(self, call, current, context, result)
+                call.handle = PooledStream(self, call, context, result)
                 call.handle.go_on()
                 return
-        self.end(call, current, self._explain(call, method, error), result)
+        self.end(call, error and self._explain(call, method, error), result, own, extra)
 
-    def _explain(self, call: Served, method: Method, error: BaseException | None) -> BaseException | None:
+    def _explain(self, call: Served, method: Method, error: BaseException) -> BaseException:
         """Return the exception to send: for arguments that do not fit, one that names the signature."""
         if type(error) is TypeError:
             frames = error.__traceback__
@@ -196,92 +231,36 @@ class Handlers:
         return error
 
     def end(
-        self, call: Served, current: CurrentCall, error: BaseException | None, result: object = None
+        self,
+        call: Served,
+        error: BaseException | None,
+        result: object = None,
+        own: dict[str, Any] | None = None,
+        extra: dict[str, Any] | None = None,
     ) -> None:
-        """Give an outcome to the core, unless the call has ended before."""
-        if call.key in self.core.calls:
-            if error is None:
-                self.core.answer(call, result)
-            else:
-                self.core.fail(call, failures.describe(error))
+        """Give the outcome of a call to the core, unless the call has ended before."""
+        if error is None:
+            try:
+                if call.span is not None:
+                    own, extra = tracing.replied(call)
+                self.core.answer(call, result, own, extra)
+            except TypeError as raised:
+                error = raised
+        if error is not None and call.key in self.core.calls:
+            failure = failures.describe(error)
+            if call.span is not None:
+                own, extra = tracing.failed(call, error, failure.details)
+            self.core.fail(call, failure, own, extra)
+        self._note_end(call, error)
+
+    def finish(self, call: Served) -> None:
+        """End a stream, for which there is credit."""
+        own, extra = tracing.replied(call) if call.span is not None else (None, None)
+        self.core.finish(call, own, extra)
+        self._note_end(call, None)
+
+    def _note_end(self, call: Served, error: BaseException | None) -> None:
+        if call.span is not None:
+            tracing.end_served(call, error)
         if self._after_call is not None:
-            self._after_call(current, error)
-
-
-class _PooledStream:
-    """Generator that computes its items in the pool, as many at a time as the caller has room for."""
-
-    def __init__(
-        self, handlers: Handlers, call: Served, current: CurrentCall, context: Context, items: Iterator[Any]
-    ) -> None:
-        self._handlers, self._call, self._current = handlers, call, current
-        self._context, self._items = context, items
-        self._ready: deque[Any] = deque()
-        self._room = 0
-        self._running = False
-        self._exhausted = False
-        self._error: BaseException | None = None
-        call.wake = self.go_on
-
-    def go_on(self) -> None:
-        """Compute further items if there is credit, or end; call this in the loop."""
-        call = self._call
-        if self._running:
-            return
-        if call.reason:
-            self._leave(asyncio.CancelledError(call.reason))
-        elif call.credit <= 0:
-            return
-        elif self._error is not None:
-            self._leave(self._error)
-        elif self._exhausted:
-            self._handlers.core.finish(call)
-            self._leave(None)
-        else:
-            self._running, self._room = True, call.credit
-            self._handlers.submit(self._context, self._compute)
-
-    def _compute(self) -> None:
-        """Compute items in a thread of the pool, and have the loop send each at once."""
-        ready, error, exhausted = self._ready, None, False
-        try:
-            for _ in range(self._room):
-                if self._call.reason:
-                    break
-                ready.append(next(self._items))
-                if len(ready) == 1:
-                    self._handlers.tell(self._send)
-        except StopIteration:
-            exhausted = True
-        except BaseException as raised:
-            error, exhausted = raised, True
-        self._handlers.tell(self._pause, error, exhausted)
-
-    def _send(self) -> None:
-        ready = self._ready
-        while ready:
-            item = ready.popleft()
-            if self._error is None:
-                try:
-                    self._handlers.core.put(self._call, item)
-                except TypeError as error:
-                    self._error = error
-
-    def _pause(self, error: BaseException | None, exhausted: bool) -> None:
-        self._send()
-        self._error = self._error or error
-        self._exhausted = exhausted
-        self._running = False
-        self.go_on()
-
-    def _leave(self, error: BaseException | None) -> None:
-        """End the call, and close a generator that has not ended."""
-        self._running, self._call.wake = True, None
-        if not self._exhausted:
-            self._handlers.submit(self._context, self._close)
-        self._handlers.end(self._call, self._current, error)
-
-    def _close(self) -> None:
-        close = getattr(self._items, "close", None)
-        if close is not None:
-            close()
+            self._after_call(calls.describe(call), error)

@@ -121,7 +121,8 @@ class LoopSocket:
             if self._closed:
                 return
             self._closed = True
-            self._loop.remove_reader(self._fd)
+            if not self._loop.is_closed():
+                self._loop.remove_reader(self._fd)
             if self._retry is not None:
                 self._retry.cancel()
             self.socket.close()

@@ -11,12 +11,13 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ztrace.rpc import calls, keeper, wire
+from ztrace.rpc import calls, keeper, tracing, wire
 from ztrace.rpc.blocking.link import Link
 from ztrace.rpc.blocking.parking import Gate, Poller, is_green, make_gate, make_poller
 from ztrace.rpc.core.calling import UNKNOWN, Call
 from ztrace.rpc.core.pool import Pool, Request, bind_keywords
-from ztrace.rpc.errors import DeadlineExceeded, PeerLost, RemoteError
+from ztrace.rpc.errors import PeerLost, RemoteError
+from ztrace.spans import Span
 
 #: Seconds between two looks at heartbeats and deadlines, at most.
 _TURN_S: Final = 0.5
@@ -91,49 +92,59 @@ class Connections:
             RpcError: the method has raised, or there is no answer.
             TypeError: the arguments cannot be sent.
         """
-        now_s = time.monotonic()
-        deadline_s = calls.nearest(None if self._timeout_s is None else now_s + self._timeout_s)
-        calls.check_deadline(name, deadline_s, now_s)
-        event: str = name
-        if kwargs:
-            event, args = self._bind(name, args, kwargs)
-        meta = calls.metadata_here.get()
-        request = Request(event, args, deadline_s, None if meta is None else {"meta": meta})
         call = BlockingCall(name)
-        with self._lock:
-            self._open(call, request)
-        self.wait(call, deadline_s)
-        while call.error is not None:
+        span = tracing.new_call(name)
+        try:
+            now_s = time.monotonic()
+            call.deadline_s = calls.nearest(None if self._timeout_s is None else now_s + self._timeout_s)
+            calls.check_deadline(name, call.deadline_s, now_s)
+            request = Request(name, args)
+            if span is not None:
+                request.context = tracing.context_of(span.start(False))
+            if kwargs:
+                request.name, request.args = self._bind(name, args, kwargs)
+            if (meta := calls.metadata_here.get()) is not None:
+                request.own = {"meta": meta}
             with self._lock:
-                if not self._pool.open_again(call, request, time.monotonic()):
-                    raise call.error
-            self.wait(call, deadline_s)
+                self._open(call, request, now_s)
+            self.wait(call)
+            while call.error is not None:
+                with self._lock:
+                    if not self._pool.open_again(call, request, time.monotonic()):
+                        raise call.error
+                self.wait(call)
+        except BaseException as error:
+            self.cancel(call)
+            if span is not None:
+                tracing.end_call(span, call, error)
+            raise
         if call.items is not None:
-            return Stream(self, call, deadline_s)
+            return Stream(self, call, span)
+        if span is not None:
+            tracing.end_call(span, call)
         return call.value
 
-    def wait(self, call: BlockingCall, deadline_s: float | None) -> None:
-        """Wait for an answer or an item; an exception that arrives meanwhile cancels the call."""
-        try:
-            while not call.is_ready():
-                with self._lock:
-                    if call.is_ready():
-                        return
-                    leads = not self._led
-                    if leads:
-                        self._led = True
-                    else:
-                        call.gate = make_gate()
-                        self._waiting.append(call)
+    def wait(self, call: BlockingCall) -> None:
+        """Wait for an answer or an item, or until the call's deadline has ended it."""
+        deadline_s = call.deadline_s
+        while not call.is_ready():
+            with self._lock:
+                if call.is_ready():
+                    return
+                leads = not self._led
                 if leads:
-                    self._lead(call, deadline_s)
+                    self._led = True
                 else:
-                    self._follow(call, deadline_s)
-                if not call.is_ready() and deadline_s is not None and time.monotonic() >= deadline_s:
-                    self.cancel(call, DeadlineExceeded(self._pool.explain_timeout(call)))
-        except BaseException:
-            self.cancel(call)
-            raise
+                    call.gate = make_gate()
+                    self._waiting.append(call)
+            if leads:
+                self._lead(call, deadline_s)
+            else:
+                self._follow(call, deadline_s)
+            if not call.is_ready() and deadline_s is not None and time.monotonic() >= deadline_s:
+                with self._lock:
+                    if not call.done:
+                        self._pool.expire(call)
 
     def take(self, call: BlockingCall) -> Any:
         """Return the next item of a stream, which must have one."""
@@ -174,10 +185,9 @@ class Connections:
             for link in self._links:
                 link.close()
 
-    def _open(self, call: BlockingCall, request: Request) -> None:
+    def _open(self, call: BlockingCall, request: Request, now_s: float) -> None:
         if self.closed:
             raise PeerLost(f"{call.name}: the client has been closed")
-        now_s = time.monotonic()
         self._pool.open(call, request, now_s)
         if call.route is None:
             self._read()
@@ -233,8 +243,8 @@ class Connections:
         """Read what has arrived, then send due heartbeats and judge who is silent."""
         self._turned_s = now_s
         self._read()
+        self._pool.beat(now_s)
         for link in self._links:
-            link.core.beat(now_s)
             link.receive()
 
     def _poller(self) -> Poller:
@@ -260,8 +270,9 @@ class Connections:
 class Stream:
     """Stream of a call, read by ``for``; `close` cancels it, and so does discarding it."""
 
-    def __init__(self, connections: Connections, call: BlockingCall, deadline_s: float | None) -> None:
-        self._connections, self._call, self._deadline_s = connections, call, deadline_s
+    def __init__(self, connections: Connections, call: BlockingCall, span: Span | None) -> None:
+        self._connections, self._call, self._span = connections, call, span
+        self._taken = 0
 
     def __iter__(self) -> "Stream":
         return self
@@ -270,17 +281,31 @@ class Stream:
         call = self._call
         if not call.items:
             if not call.done:
-                self._connections.wait(call, self._deadline_s)
+                try:
+                    self._connections.wait(call)
+                except BaseException as error:
+                    self._connections.cancel(call)
+                    self._end(error)
+                    raise
             if not call.items:
+                self._end(call.error)
                 if call.error is not None:
                     raise call.error
                 raise StopIteration
+        self._taken += 1
         return self._connections.take(call)
 
     def close(self) -> None:
         """Cancel the stream at the server, unless it has ended."""
+        self._end(None)
         self._connections.cancel(self._call)
 
+    def _end(self, error: BaseException | None) -> None:
+        span, self._span = self._span, None
+        if span is not None:
+            tracing.end_stream(span, self._call, error, self._taken)
+
     def __del__(self) -> None:
+        self._end(None)
         if not self._call.done:
             self._connections.abandon(self._call)

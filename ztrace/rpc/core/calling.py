@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from ztrace.rpc import failures, wire
-from ztrace.rpc.errors import PeerLost, ProtocolError
+from ztrace.rpc.errors import DeadlineExceeded, PeerLost, ProtocolError
 
 #: Items of a stream that a client has room for, as zerorpc's clients do.
 SLOTS: Final = 100
@@ -30,13 +30,15 @@ class Call:
         error: that ended the call.
         items: of a stream, not read yet; None while the answer is no stream.
         own: ztrace's part of the last answer's header.
+        reply: what a traced server of zerorpc has sent beside its answer.
+        deadline_s: after which nobody waits for the answer; None if unlimited.
         route: connection that the call was sent on, set by its pool; None before.
         slots: items that the client has room for.
     """
 
     __slots__ = (
-        "beat_s", "done", "error", "heard_s", "id", "items", "name", "own", "route", "sent_s", "slots",
-        "value", "window",
+        "beat_s", "deadline_s", "done", "error", "heard_s", "id", "items", "name", "own", "reply",
+        "route", "sent_s", "slots", "value", "window",
     )  # fmt: skip
 
     id: bytes
@@ -52,6 +54,8 @@ class Call:
         self.error: BaseException | None = None
         self.items: deque[Any] | None = None
         self.own: dict[str, Any] | None = None
+        self.reply: object = None
+        self.deadline_s: float | None = None
         self.route: Any = None
         self.window = 1
 
@@ -96,9 +100,8 @@ class ClientCore:
         args: Sequence[Any],
         now_s: float,
         *,
-        timeout_s: float | None = None,
         own: Mapping[str, Any] | None = None,
-        extra: Mapping[str, Any] | None = None,
+        context: tuple[bytes, str] | None = None,
         name: str | None = None,
     ) -> None:
         """Send the request of a call.
@@ -107,23 +110,27 @@ class ClientCore:
             call: that was just created.
             args: positional arguments.
             now_s: the time.
-            timeout_s: seconds until the caller stops waiting, for the server; None if unlimited.
             own: what to add to ztrace's part of the header.
-            extra: further keys of the header, as the trace context.
+            context: trace context: ids and flags in 25 bytes, and the W3C state.
             name: of the event, if it is not the method's.
 
         Raises:
             TypeError: the arguments cannot be sent.
         """
         mine: dict[str, Any] = {"v": wire.VERSION, "credit": call.slots}
-        if timeout_s is not None:
-            mine["ms"] = max(0, int(timeout_s * 1000))
+        if call.deadline_s is not None:
+            mine["ms"] = max(0, int((call.deadline_s - now_s) * 1000))
         if own:
             mine.update(own)
         call.id = self._next_id()
         header = {"message_id": call.id, "v": wire.PROTOCOL, wire.OWN: mine}
-        if extra:
-            header.update(extra)
+        if context is not None:
+            if self.peer >= wire.VERSION:
+                mine["tc"] = context[0]
+                if context[1]:
+                    mine["ts"] = context[1]
+            else:
+                header.update(wire.write_context(*context))
         try:
             data = self._pack((header, name or call.name, args))
         except Exception:
@@ -151,8 +158,10 @@ class ClientCore:
         if type(own) is dict:
             self.peer = wire.VERSION
             call.own = own
-        elif self.peer == UNKNOWN:
-            self.peer = FOREIGN
+        else:
+            if self.peer == UNKNOWN:
+                self.peer = FOREIGN
+            call.reply = header.get(wire.REPLY)
         if name == wire.OK and type(args) is list and args:
             call.value = args[0]
             duration_s = now_s - call.sent_s
@@ -197,11 +206,14 @@ class ClientCore:
             self._fail(call, PeerLost(f"{call.name}: {reason}"))
 
     def beat(self, now_s: float) -> None:
-        """Send due heartbeats, and fail calls whose server is silent."""
-        if self._period_s is None:
-            return
+        """Send due heartbeats, and fail calls whose server is silent or whose deadline has passed."""
         for call in list(self.calls.values()):
-            if now_s - call.heard_s > LOST_PERIODS * self._period_s:
+            if call.deadline_s is not None and now_s >= call.deadline_s:
+                self.cancel(call, DeadlineExceeded(f"{call.name}: no answer in time"))
+                call.wake()
+            elif self._period_s is None:
+                continue
+            elif now_s - call.heard_s > LOST_PERIODS * self._period_s:
                 self._fail(call, PeerLost(f"{call.name}: the server has sent no heartbeat"))
             elif now_s >= call.beat_s:
                 call.beat_s = now_s + self._period_s

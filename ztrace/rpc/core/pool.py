@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ztrace.rpc import wire
 from ztrace.rpc.core.calling import Call, ClientCore
-from ztrace.rpc.errors import RpcError
+from ztrace.rpc.errors import DeadlineExceeded, RpcError
 from ztrace.rpc.failures import CLOSING, Refused
 
 #: Shortest duration that counts, so that servers not heard yet are tried in turn.
@@ -25,16 +25,14 @@ class Request:
     Attributes:
         name: of the event: the method's, or that of a call with keywords.
         args: of the event.
-        deadline_s: after which nobody waits for the answer; None if unlimited.
         own: what to add to ztrace's part of the header.
-        extra: further keys of the header.
+        context: trace context: ids and flags in 25 bytes, and the W3C state.
     """
 
     name: str
     args: Sequence[Any]
-    deadline_s: float | None = None
     own: Mapping[str, Any] | None = None
-    extra: Mapping[str, Any] | None = None
+    context: tuple[bytes, str] | None = None
 
 
 class Route:
@@ -43,14 +41,16 @@ class Route:
     Attributes:
         endpoint: address of the server.
         core: its calls.
+        attributes: of the spans of its calls.
         up: the connection is open, and the server takes calls.
     """
 
-    __slots__ = ("core", "endpoint", "up")
+    __slots__ = ("attributes", "core", "endpoint", "up")
 
     def __init__(self, endpoint: str, core: ClientCore) -> None:
         self.endpoint = endpoint
         self.core = core
+        self.attributes = describe_endpoint(endpoint)
         self.up = False
 
     def expected_s(self) -> float:
@@ -125,12 +125,45 @@ class Pool:
         elif call.route is not None:
             call.route.core.cancel(call, error)
 
-    def explain_timeout(self, call: Call) -> str:
+    def beat(self, now_s: float) -> None:
+        """Send due heartbeats, and fail calls whose deadline has passed or whose server is silent."""
+        for call in [
+            each for each in self.pending if each.deadline_s is not None and now_s >= each.deadline_s
+        ]:
+            self.expire(call)
+        for route in self.routes:
+            route.core.beat(now_s)
+
+    def expire(self, call: Call) -> None:
+        """End a call whose deadline has passed."""
+        self.cancel(call, DeadlineExceeded(self._explain_timeout(call)))
+        call.wake()
+
+    def due_before(self, until_s: float) -> list[Call]:
+        """Return the calls whose deadline is near."""
+        found = list(self.pending)
+        for route in self.routes:
+            found += route.core.calls.values()
+        return [call for call in found if call.deadline_s is not None and call.deadline_s < until_s]
+
+    def _explain_timeout(self, call: Call) -> str:
         """Return the message for a call that has had no answer in time."""
         if call in self.pending:
             places = ", ".join(route.endpoint for route in self.routes)
             return f"{call.name}: no connection to {places}"
         return f"{call.name}: no answer in time"
+
+
+def describe_endpoint(endpoint: str) -> dict[str, Any]:
+    """Return the attributes of the spans of a server's calls."""
+    attributes: dict[str, Any] = {"rpc.system.name": "ztrace"}
+    transport, _, address = endpoint.partition("://")
+    host, _, port = address.rpartition(":")
+    if transport == "tcp" and port.isdigit():
+        attributes["server.address"], attributes["server.port"] = host, int(port)
+    elif address:
+        attributes["server.address"] = address
+    return attributes
 
 
 def send(route: Route, call: Call, request: Request, now_s: float) -> None:
@@ -144,9 +177,8 @@ def send(route: Route, call: Call, request: Request, now_s: float) -> None:
         call,
         request.args,
         now_s,
-        timeout_s=None if request.deadline_s is None else request.deadline_s - now_s,
         own=request.own,
-        extra=request.extra,
+        context=request.context,
         name=request.name,
     )
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from ztrace.rpc import failures, wire
+from ztrace.rpc.core.results import PACKED_OK, Packed, unsendable
 from ztrace.rpc.errors import DeadlineExceeded, ProtocolError
 from ztrace.rpc.failures import Failure, Refused
 
@@ -38,12 +39,13 @@ class Served:
         credit: items that the caller has room for.
         wake: called when the credit rises above zero.
         handle: whatever the driver keeps with the call.
+        span: of the call while it is traced.
         reason: why the call was cancelled, "" while it was not.
     """
 
     __slots__ = (
         "args", "beat_s", "credit", "deadline_s", "handle", "header", "heard_s", "id", "key", "kwargs",
-        "name", "own", "passive", "prefix", "reason", "streaming", "version", "wake",
+        "name", "own", "passive", "prefix", "reason", "span", "streaming", "version", "wake",
     )  # fmt: skip
 
     prefix: list[bytes]
@@ -58,6 +60,7 @@ class Served:
     credit: int
     wake: Callable[[], None] | None
     handle: Any
+    span: Any
     reason: str
     version: int
     passive: bool
@@ -110,29 +113,50 @@ class ServerCore:
             self.counts["invalid"] += 1
         self._refuse_invalid(frames)
 
-    def answer(self, call: Served, value: object, own: dict[str, Any] | None = None) -> None:
+    def answer(
+        self,
+        call: Served,
+        value: object,
+        own: dict[str, Any] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None:
         """Send the result of a call.
 
         Args:
             call: that was started.
-            value: to return; one that cannot be sent fails the call.
+            value: to return, or its `Packed` bytes.
             own: what to add to ztrace's part of the header.
+            extra: further keys of the header.
+
+        Raises:
+            TypeError: the value cannot be sent; the call stays open.
         """
-        if not self._close(call):
+        if call.key not in self.calls:
             return
-        try:
-            data = self._pack((self._header(call, own), wire.OK, (value,)))
-        except Exception:
-            where = wire.find_unpackable(value)
-            self._send_failure(call, _unsendable(f"the result of {call.name}", where), own)
-            return
+        header = self._header(call, own)
+        if extra:
+            header.update(extra)
+        if type(value) is Packed:
+            data = b"".join((b"\x93", self._pack(header), PACKED_OK, value))
+        else:
+            try:
+                data = self._pack((header, wire.OK, (value,)))
+            except Exception:
+                raise unsendable(call.name, value) from None
+        self._close(call)
         self.counts["answered"] += 1
         self._send([*call.prefix, data])
 
-    def fail(self, call: Served, failure: Failure, own: dict[str, Any] | None = None) -> None:
+    def fail(
+        self,
+        call: Served,
+        failure: Failure,
+        own: dict[str, Any] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None:
         """Send the exception of a call."""
         if self._close(call):
-            self._send_failure(call, failure, own)
+            self._send_failure(call, failure, own, extra)
 
     def put(self, call: Served, item: object) -> None:
         """Send an item of a stream, for which there must be credit.
@@ -148,18 +172,22 @@ class ServerCore:
         try:
             data = self._pack((self._header(call, own), wire.STREAM, item))
         except Exception:
-            where = wire.find_unpackable(item)
-            raise TypeError(_unsendable(f"an item of {call.name}", where).text) from None
+            raise unsendable(call.name, item, "an item") from None
         call.streaming = True
         call.credit -= 1
         self.counts["items"] += 1
         self._send([*call.prefix, data])
 
-    def finish(self, call: Served, own: dict[str, Any] | None = None) -> None:
+    def finish(
+        self, call: Served, own: dict[str, Any] | None = None, extra: dict[str, Any] | None = None
+    ) -> None:
         """End a stream, for which there must be credit."""
         if self._close(call):
             self.counts["answered"] += 1
-            self._send([*call.prefix, self._pack((self._header(call, own), wire.STREAM_DONE, None))])
+            header = self._header(call, own)
+            if extra:
+                header.update(extra)
+            self._send([*call.prefix, self._pack((header, wire.STREAM_DONE, None))])
 
     def cancel(self, call: Served, reason: str) -> None:
         """End a call whose outcome has no recipient any more."""
@@ -210,7 +238,7 @@ class ServerCore:
         call = Served()
         call.prefix, call.id, call.name, call.args, call.header = frames[:-1], message_id, name, args, header
         call.key = (*call.prefix, message_id)
-        call.kwargs, call.wake, call.handle, call.reason = {}, None, None, ""
+        call.kwargs, call.wake, call.handle, call.span, call.reason = {}, None, None, None, ""
         call.streaming, call.credit, call.deadline_s = False, 1, None
         version = header.get("v", 1)
         call.version = version if type(version) is int else wire.PROTOCOL
@@ -274,7 +302,7 @@ class ServerCore:
                 call.wake()
 
     def _refuse(self, call: Served, reason: str, error: Exception) -> None:
-        self._send_failure(call, failures.refuse(reason, error), None)
+        self._send_failure(call, failures.refuse(reason, error))
 
     def _refuse_invalid(self, frames: list[bytes]) -> None:
         """Answer an invalid request with an error where its id can be read."""
@@ -310,12 +338,20 @@ class ServerCore:
             del self._per_peer[peer]
         return True
 
-    def _send_failure(self, call: Served, failure: Failure, own: dict[str, Any] | None) -> None:
+    def _send_failure(
+        self,
+        call: Served,
+        failure: Failure,
+        own: dict[str, Any] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None:
         self.counts["failed"] += 1
         if call.own is not None:
             own = {**(own or {}), "error": failure.details}
-        args = failure.format(call.version)
-        self._send([*call.prefix, self._pack((self._header(call, own), wire.ERR, args))])
+        header = self._header(call, own)
+        if extra:
+            header.update(extra)
+        self._send([*call.prefix, self._pack((header, wire.ERR, failure.format(call.version)))])
 
     def _header(self, call: Served, own: dict[str, Any] | None) -> dict[str, Any]:
         header = {"message_id": self._next_id(), "v": wire.PROTOCOL, "response_to": call.id}
@@ -334,8 +370,3 @@ class ServerBusy(Refused):
 
 #: ztrace's part of a reply that has nothing else to say.
 _VERSION: Final = {"v": wire.VERSION}
-
-
-def _unsendable(what: str, where: str) -> Failure:
-    text = f"{what} cannot be sent: {where}"
-    return Failure("TypeError", text, f"TypeError: {text}\n", {"type": "TypeError", "args": [text]})
