@@ -11,7 +11,6 @@ from ztrace import spans
 from ztrace.context import make_current
 from ztrace.middleware.kit import new_span, read_context, write_context
 from ztrace.rpc import calls, failures, wire
-from ztrace.rpc.calls import CurrentCall
 from ztrace.rpc.core.serving import CANCELLED, Served
 from ztrace.rpc.exposing import Method
 from ztrace.rpc.failures import Failure
@@ -58,8 +57,7 @@ class Run:
             self._awaited.cancel()
 
     def _run(self, run_coroutine: Callable[[Any], "Future[Any]"]) -> None:
-        calls.serving.set(CurrentCall(self.name, b"", calls.metadata_of(self._served), self._served))
-        calls.deadline_at.set(self._served.deadline_s)
+        calls.serving.set(self._served)
         if spans.publisher is None:
             self.result = self._call(run_coroutine)
             return
@@ -99,6 +97,7 @@ class Run:
     def _make_served(self) -> Served:
         served = Served()
         served.name, served.args, served.kwargs = self.name, self._args, self._kwargs
+        served.prefix = [b""]
         served.header, served.own, served.reason = dict(self._header), self._own, ""
         milliseconds = self._own.get("ms")
         served.deadline_s = None
