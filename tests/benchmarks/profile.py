@@ -96,7 +96,9 @@ def fill(path: Path, now_ns: int) -> None:
                         key = resolution_s, bucket, "", path_id
                         counts = calls if path_id == 1 else 0, calls, 0
                         rows.append((*key, *counts, calls * 10**6, own_ns, own_ns, f"{{{histogram}}}"))
-                db.executemany("INSERT INTO path_figures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+                db.executemany(
+                    "INSERT INTO path_figures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?)", rows
+                )
 
 
 def answer(path: Path, since_ns: int, until_ns: int, now_ns: int) -> float:

@@ -20,6 +20,7 @@ class SpanRow(NamedTuple):
     Attributes:
         end_ns: its end, Unix; of an open one the last report of it.
         duration_ns: None for an open one.
+        cpu_ns: CPU time of its thread, None if other work shared the thread, or if unknown.
     """
 
     span_id: bytes
@@ -31,6 +32,7 @@ class SpanRow(NamedTuple):
     duration_ns: int | None
     self_ns: int | None
     status: int
+    cpu_ns: int | None
 
 
 class PathSums:
@@ -38,18 +40,30 @@ class PathSums:
 
     Attributes:
         root_calls: calls of a root that is on this path; 0 for other paths.
+        cpu_ns: CPU time, within own time, of the calls whose own CPU time is known.
+        timed_ns: own time of these calls.
         histogram: ended calls by the bucket of their duration.
     """
 
-    __slots__ = ("calls", "critical_ns", "errors", "histogram", "root_calls", "self_ns", "total_ns")
+    __slots__ = (
+        "calls",
+        "cpu_ns",
+        "critical_ns",
+        "errors",
+        "histogram",
+        "root_calls",
+        "self_ns",
+        "timed_ns",
+        "total_ns",
+    )
 
     def __init__(self) -> None:
         self.root_calls = self.calls = self.errors = 0
-        self.total_ns = self.self_ns = self.critical_ns = 0
+        self.total_ns = self.self_ns = self.critical_ns = self.cpu_ns = self.timed_ns = 0
         self.histogram: dict[int, int] = {}
 
     @property
-    def numbers(self) -> tuple[int, int, int, int, int, int]:
+    def numbers(self) -> tuple[int, ...]:
         """The sums but for the histogram, in the order of the table's columns."""
         return (
             self.root_calls,
@@ -58,13 +72,16 @@ class PathSums:
             self.total_ns,
             self.self_ns,
             self.critical_ns,
+            self.cpu_ns,
+            self.timed_ns,
         )
 
     @classmethod
     def load(cls, numbers: Sequence[int], histogram: dict[int, int]) -> "PathSums":
         """Return sums from `numbers` and a histogram."""
         sums = cls()
-        sums.root_calls, sums.calls, sums.errors, sums.total_ns, sums.self_ns, sums.critical_ns = numbers
+        sums.root_calls, sums.calls, sums.errors, sums.total_ns, sums.self_ns, *times = numbers
+        sums.critical_ns, sums.cpu_ns, sums.timed_ns = times
         sums.histogram = histogram
         return sums
 
@@ -81,6 +98,8 @@ class PathSums:
         self.total_ns += sign * other.total_ns
         self.self_ns += sign * other.self_ns
         self.critical_ns += sign * other.critical_ns
+        self.cpu_ns += sign * other.cpu_ns
+        self.timed_ns += sign * other.timed_ns
         histogram = self.histogram
         for bucket, count in other.histogram.items():
             left = histogram.get(bucket, 0) + sign * count
@@ -105,7 +124,10 @@ class Counted(NamedTuple):
 
 
 def count_tree(
-    rows: Sequence[SpanRow], consumers: Container[int], find_path: Callable[[int, int], int]
+    rows: Sequence[SpanRow],
+    consumers: Container[int],
+    find_path: Callable[[int, int], int],
+    callers: Container[int] = frozenset(),
 ) -> Counted:
     """Return the figures of one tree.
 
@@ -113,6 +135,7 @@ def count_tree(
         rows: its spans, at least one, in any order.
         consumers: methods that nothing waits for.
         find_path: returns the path of a method below a path.
+        callers: methods whose spans wait for another process, and do next to nothing meanwhile.
 
     Returns:
         The figures. They do not depend on the order of the rows.
@@ -153,6 +176,13 @@ def count_tree(
         if span.self_ns is not None and span.self_ns < own_ns:
             own_ns = span.self_ns
         each.self_ns += own_ns
+        # The CPU time is that of the whole thread: it is the call's own if nothing else ran within it.
+        if span.cpu_ns is not None and all(
+            spans[child].instance != span.instance or spans[child].method in callers
+            for child in children.get(position, ())
+        ):
+            each.cpu_ns += min(span.cpu_ns, own_ns)
+            each.timed_ns += own_ns
     begins_ns = [span.start_ns for span in spans]
     instances = [span.instance for span in spans]
     for root in roots:

@@ -19,12 +19,14 @@ SIZE = 8_192
 _Key = tuple[int, int, str, int]
 
 _SELECT = (
-    "SELECT root_calls, calls, errors, total_ns, self_ns, critical_ns, histogram FROM path_figures"
+    "SELECT root_calls, calls, errors, total_ns, self_ns, critical_ns, cpu_ns, timed_ns, histogram"
+    " FROM path_figures"
     " WHERE resolution_s = ? AND bucket = ? AND version = ? AND path = ?"
 )
 _REPLACE = (
     "INSERT OR REPLACE INTO path_figures (resolution_s, bucket, version, path, root_calls, calls, errors,"
-    " total_ns, self_ns, critical_ns, histogram) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " total_ns, self_ns, critical_ns, cpu_ns, timed_ns, histogram)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _DELETE = "DELETE FROM path_figures WHERE resolution_s = ? AND bucket = ? AND version = ? AND path = ?"
 

@@ -36,11 +36,11 @@ _LAST = 2**63 - 1
 
 _ENDED = (
     "SELECT span_id, parent_id, method, instance, start_ns, start_ns + coalesce(duration_ns, 0),"
-    " coalesce(duration_ns, 0), self_ns, status FROM spans WHERE trace_id = ? AND id <= ?"
+    " coalesce(duration_ns, 0), self_ns, status, cpu_ns FROM spans WHERE trace_id = ? AND id <= ?"
 )
 _OPEN = (
-    f"SELECT span_id, parent_id, method, instance, start_ns, max(start_ns, seen_ns), NULL, NULL, {UNFINISHED}"
-    " FROM unfinished_spans WHERE trace_id = ?"
+    f"SELECT span_id, parent_id, method, instance, start_ns, max(start_ns, seen_ns), NULL, NULL,"
+    f" {UNFINISHED}, NULL FROM unfinished_spans WHERE trace_id = ?"
 )
 #: Parents of spans that got others after a span, the latest first, so that the earliest counts.
 _PARENTS_BEFORE = (
@@ -175,6 +175,7 @@ class Settler:
         self._hosts, self._bounds = Hosts(db), ClockBounds(db)
         #: Methods by their kind.
         self._kinds: dict[str, set[int]] = {kind: set() for kind in KIND_NUMBERS}
+        self._callers: set[int] = set()
         self._last_method = 0
 
     def _look(self, db: sqlite3.Connection, now_s: float) -> None:
@@ -244,6 +245,8 @@ class Settler:
         for method, kind in db.execute("SELECT id, kind FROM methods WHERE id > ?", (self._last_method,)):
             self._last_method = method
             self._kinds.setdefault(kind, set()).add(method)
+            if kind in ("client", "producer"):
+                self._callers.add(method)
 
     def _read(self, db: sqlite3.Connection, trace_id: bytes, last: int) -> list[SpanRow]:
         """Return the spans of a tree up to one."""
@@ -259,7 +262,7 @@ class Settler:
         """Return the figures of a tree, by clocks with which its calls between hosts are possible."""
         if calls:
             rows = align(rows, calls, self._hosts.of)
-        return count_tree(rows, self._kinds["consumer"], self._paths.find)
+        return count_tree(rows, self._kinds["consumer"], self._paths.find, self._callers)
 
 
 def settle_all(store: Store, *, clock_ns: Callable[[], int] = time.time_ns) -> Iterator[None]:

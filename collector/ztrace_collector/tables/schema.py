@@ -231,6 +231,8 @@ CREATE TABLE path_figures (
     total_ns INTEGER NOT NULL,
     self_ns INTEGER NOT NULL,
     critical_ns INTEGER NOT NULL,
+    cpu_ns INTEGER NOT NULL DEFAULT 0,
+    timed_ns INTEGER NOT NULL DEFAULT 0,
     histogram TEXT NOT NULL,
     PRIMARY KEY (resolution_s, bucket, version, path)
 ) WITHOUT ROWID;

@@ -8,8 +8,8 @@ from typing import Any
 from ztrace_collector.layout import MINUTE_NS
 from ztrace_collector.settling.counting import Counted, PathSums, SpanRow, count_tree
 
-#: Methods of the tests; `SEND` is what a consumer does.
-A, B, C, SEND = 1, 2, 3, 9
+#: Methods of the tests; `SEND` is what a consumer does, and `CALL` what a client does.
+A, B, C, CALL, SEND = 1, 2, 3, 8, 9
 
 
 def numbering() -> tuple[Callable[[int, int], int], dict[int, tuple[int, ...]]]:
@@ -40,6 +40,7 @@ def row(
         "duration_ns": duration,
         "self_ns": None,
         "status": 0 if duration is not None else 2,
+        "cpu_ns": None,
     }
     return SpanRow(**(fields | more))
 
@@ -47,7 +48,7 @@ def row(
 def count(*rows: SpanRow) -> tuple[Counted, dict[tuple[int, ...], PathSums]]:
     """Return the figures of a tree, and its sums by the methods of each path."""
     find, names = numbering()
-    counted = count_tree(rows, {SEND}, find)
+    counted = count_tree(rows, {SEND}, find, {CALL})
     return counted, {names[path]: sums for path, sums in counted.sums.items()}
 
 
@@ -61,10 +62,10 @@ def test_a_tree_is_summed_by_path() -> None:
         row(5, 1, SEND, 60, 500),
     )
     assert {path: each.numbers for path, each in sums.items()} == {
-        (A,): (1, 1, 0, 100, 50, 50),
-        (A, B): (0, 2, 1, 50, 40, 40),
-        (A, B, C): (0, 1, 0, 10, 10, 10),
-        (A, SEND): (0, 1, 0, 500, 500, 0),
+        (A,): (1, 1, 0, 100, 50, 50, 0, 0),
+        (A, B): (0, 2, 1, 50, 40, 40, 0, 0),
+        (A, B, C): (0, 1, 0, 10, 10, 10, 0, 0),
+        (A, SEND): (0, 1, 0, 500, 500, 0, 0, 0),
     }
     assert sums[A, B].histogram == {59: 1, 68: 1}
     assert (counted.minute, counted.instance) == (0, 1)
@@ -100,8 +101,8 @@ def test_an_open_span_holds_its_place() -> None:
     """A span without an end is counted nowhere, and those below it have their paths."""
     _, sums = count(row(1, None, A, 0, None, end_ns=5), row(2, 1, B, 10, 20))
     assert {path: each.numbers for path, each in sums.items()} == {
-        (A,): (0,) * 6,
-        (A, B): (0, 1, 0, 20, 20, 0),
+        (A,): (0,) * 8,
+        (A, B): (0, 1, 0, 20, 20, 0, 0, 0),
     }
     _, sums = count(row(1, None, A, 0, 100), row(2, 1, B, 10, None, end_ns=40), row(3, 2, C, 20, 30))
     assert [sums[path].critical_ns for path in ((A,), (A, B), (A, B, C))] == [60, 10, 30]
@@ -155,3 +156,17 @@ def test_taken_back_figures_leave_nothing() -> None:
         assert (total.numbers, total.histogram) == (each.numbers, each.histogram)
         total.add(each, -1)
         assert total.is_empty
+
+
+def test_cpu_time_counts_where_it_is_the_calls_own() -> None:
+    """CPU time of a call counts with its own time, unless something else in its process ran within it."""
+    _, sums = count(
+        row(1, None, 1, 0, 100, cpu_ns=30),
+        row(2, 1, CALL, 10, 50),
+        row(3, 2, 3, 15, 40, instance=2, cpu_ns=90),
+        row(4, None, 4, 0, 100, cpu_ns=70),
+        row(5, 4, 5, 10, 50, cpu_ns=20),
+        row(6, None, 6, 0, 100),
+    )
+    times = {path[-1]: (each.cpu_ns, each.timed_ns) for path, each in sums.items()}
+    assert times == {1: (30, 50), CALL: (0, 0), 3: (40, 40), 4: (0, 0), 5: (20, 50), 6: (0, 0)}
