@@ -140,6 +140,67 @@ def open_message(service: str, spans: Sequence[records.Span], number: int = 1, *
     return message(service, spans, number, **told)
 
 
+class Sampled:
+    """Samples of one process, as the profiles of its publisher."""
+
+    def __init__(self, service: str, *, at_ns: int = NOON) -> None:
+        self._service, self._at_ns = service, at_ns
+        self._texts: dict[str, int] = {}
+        self._frames: dict[tuple[int, int, int], int] = {}
+        self._stacks: dict[tuple[int, int], int] = {}
+        self._methods: dict[tuple[int, int], int] = {}
+        self._sums: list[int] = []
+        self._spans: list[list[Any]] = []
+
+    def add(self, name: str, code: str, state: int, ms: int, *, kind: str = "server") -> None:
+        """Add time of a method in code like ``main:3 load:7``, outermost first, all of ``shop.py``."""
+        method = self._method(name, kind)
+        self._sums += (method, self._stack(code), state, 1_000 * ms)
+
+    def add_span(
+        self, trace: bytes, number: int, *runs: tuple[str, int, int, int], name: str = "work"
+    ) -> None:
+        """Add a span with its runs: code, state, ms, and the span that ran meanwhile, counted from 1."""
+        flat = [
+            each for code, state, ms, other in runs for each in (self._stack(code), state, 1_000 * ms, other)
+        ]
+        self._spans.append([trace, span_id(number), self._method(name, "server"), flat])
+
+    def message(self, number: int = 1) -> list[bytes]:
+        """Return the message."""
+        profile = records.Profile(
+            first=0,
+            samples=max(1, len(self._sums) // 4),
+            start_ns=self._at_ns,
+            end_ns=self._at_ns,
+            answers=[],
+            texts=list(self._texts),
+            frames=[each for frame in self._frames for each in frame],
+            stacks=[each for stack in self._stacks for each in stack],
+            methods=[each for method in self._methods for each in method],
+            sums=self._sums,
+            spans=self._spans,
+        )
+        head = header(self._service, [], number, kind=wire.PROFILE, created=0, sampled=profile.samples)
+        return [wire.TOPIC, wire.pack_header(head), msgpack.packb(profile)]
+
+    def _text(self, text: str) -> int:
+        return self._texts.setdefault(text, len(self._texts))
+
+    def _method(self, name: str, kind: str) -> int:
+        key = records.KIND_NUMBERS[kind], self._text(name)
+        return self._methods.setdefault(key, len(self._methods))
+
+    def _stack(self, code: str) -> int:
+        stack = 0
+        for line in code.split():
+            function, _, number = line.rpartition(":")
+            key = self._text("/srv/shop/shop.py"), self._text(function), int(number)
+            frame = self._frames.setdefault(key, len(self._frames))
+            stack = self._stacks.setdefault((stack, frame), len(self._stacks) + 1)
+        return stack
+
+
 #: Each call of `store` uses new publishers, with none of the small numbers that tests give themselves.
 _publishers = count(1_000)
 

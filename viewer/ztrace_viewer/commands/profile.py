@@ -39,6 +39,13 @@ _FILES = ("svg", "html", "collapsed", "speedscope")
     metavar="NAME",
     help="text, json; svg or html for a picture; collapsed or speedscope for other programs.",
 )
+@click.option("--live", is_flag=True, help="First have running processes sample their code.")
+@click.option(
+    "--seconds", type=int, default=10, show_default=True, metavar="N", help="With --live, for how long."
+)
+@click.option(
+    "--hz", type=int, default=50, show_default=True, metavar="N", help="With --live, samples a second."
+)
 @json_option
 def profile(
     root: str | None,
@@ -49,6 +56,9 @@ def profile(
     limit: int,
     everything: bool,
     format_name: str,
+    live: bool,
+    seconds: int,
+    hz: int,
     as_json: bool,
 ) -> None:
     """Show where the time of many call trees goes, by call path.
@@ -58,18 +68,32 @@ def profile(
     the root's where calls run side by side. A tree counts in the minute in which its root ended, seconds
     after its last span has arrived; the time is widened to whole minutes, and to hours after six hours.
 
+    RUNS and WAITS are shares of a call's own time; - is unknown. With --live, the running processes, or those
+    of --service, take samples of their code; their trees are shown.
+
     \b
     Example:
       ztrace profile front.checkout --since 1h
+      ztrace profile --live --service front --seconds 30
       ztrace profile --format html > shop.html
     """
     most = None if everything or format_name in _FILES else limit
+    if live:
+        if since is not None or until is not None:
+            raise click.UsageError("--live shows the time that it takes; leave out --since and --until")
+        from ztrace_viewer.commands.live import take_profile
+
+        since = time.time_ns()
+        take_profile(database, service, hz, seconds)
+    elif {"seconds", "hz"} & _given():
+        raise click.UsageError("--seconds and --hz are of a profile that is taken now; add --live")
     selection = Selection(since, until, service)
     with open_database(database) as db:
-        document = read_profile(db, root, selection, most, time.time_ns())
+        document = read_profile(db, root, selection, most, time.time_ns(), with_uncounted=live)
+    found = bool(document["paths"] or document["uncounted"])
     if as_json or format_name == "json":
-        return print_json(document, found=bool(document["paths"]))
-    if not document["paths"]:
+        return print_json(document, found=found)
+    if not found:
         end_with_nothing("no call trees", database, selection)
     if format_name != "text":
         from ztrace_viewer.export.profiles import WRITERS
@@ -80,3 +104,10 @@ def profile(
 
     screen = open_screen()
     write(screen, *draw_profile(document, screen.width, whole=everything))
+
+
+def _given() -> set[str]:
+    """Return the names of the options on the command line."""
+    context = click.get_current_context()
+    named = ((name, context.get_parameter_source(name)) for name in context.params)
+    return {name for name, source in named if source is not None and source.name == "COMMANDLINE"}

@@ -9,9 +9,13 @@ from ztrace.errors import NotFoundError
 from ztrace_viewer.commands.answering import print_json
 from ztrace_viewer.commands.completing import complete_traces
 from ztrace_viewer.commands.options import database_option, json_option, limit_option
+from ztrace_viewer.documents.profile import SpanStack
+from ztrace_viewer.documents.trees import SpanDocument
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.identifiers import find_trace
+from ztrace_viewer.queries.stacks import read_span_stacks
 from ztrace_viewer.queries.traces import read_tree
+from ztrace_viewer.trees.finding import find_span
 from ztrace_viewer.trees.tree import flatten
 
 #: Lines of text that a person can still look through.
@@ -32,7 +36,20 @@ DEFAULT_LINES = 200
     metavar="NAME",
     help="Clocks of other hosts: measured by calls, or raw as stored.",
 )
-def show(trace: str, database: Path, limit: int, as_json: bool, flat: bool, clocks: str) -> None:
+@click.option("--span", "span_id", metavar="ID", help="Only this span, by its id or name, and all of it.")
+@click.option(
+    "--stacks", "with_stacks", is_flag=True, help="With --span, the code that ran and waited in it."
+)
+def show(
+    trace: str,
+    database: Path,
+    limit: int,
+    as_json: bool,
+    flat: bool,
+    clocks: str,
+    span_id: str | None,
+    with_stacks: bool,
+) -> None:
     """Show one call tree.
 
     TRACE is the beginning of a trace id listed by 'ztrace slow'. Each line is a call with its time and a bar
@@ -43,17 +60,29 @@ def show(trace: str, database: Path, limit: int, as_json: bool, flat: bool, cloc
     \b
     Example:
       ztrace show 019a4c7e11d04f2b
+      ztrace show 019a4c7e11d04f2b --span billing.charge --stacks
     """
     if flat and not as_json:
         raise click.UsageError("--flat is a form of the JSON document; add --json")
+    if flat and span_id is not None:
+        raise click.UsageError("--flat and --span exclude each other; give one of them")
+    if with_stacks and span_id is None:
+        raise click.UsageError("--stacks is the code of one span; add --span")
     now_ns = time.time_ns()
     with open_database(database) as db:
         try:
-            document = read_tree(db, find_trace(db, trace), now_ns, measured=clocks == "measured")
+            trace_id = find_trace(db, trace)
+            document = read_tree(db, trace_id, now_ns, measured=clocks == "measured")
+            span = None if span_id is None else find_span(document, span_id)
+            stacks = None
+            if span is not None and with_stacks:
+                stacks = read_span_stacks(db, trace_id, bytes.fromhex(span["span_id"]))
         except NotFoundError:
             if as_json:
                 print_json({})
             raise
+    if span is not None:
+        return _show_span(span, document["trace_id"], stacks, now_ns, as_json=as_json)
     if as_json:
         return print_json(flatten(document) if flat else document)
     from ztrace_viewer.render.call_tree import draw_tree
@@ -61,3 +90,15 @@ def show(trace: str, database: Path, limit: int, as_json: bool, flat: bool, cloc
 
     screen = open_screen()
     write_all(screen, draw_tree(document, screen.width, limit or None, now_ns))
+
+
+def _show_span(
+    span: SpanDocument, trace_id: str, stacks: list[SpanStack] | None, now_ns: int, *, as_json: bool
+) -> None:
+    if as_json:
+        return print_json(span if stacks is None else {**span, "stacks": stacks})
+    from ztrace_viewer.render.span import draw_span
+    from ztrace_viewer.terminal.screen import open_screen, write_all
+
+    screen = open_screen()
+    write_all(screen, draw_span(span, trace_id, stacks, screen.width, now_ns))

@@ -12,11 +12,29 @@ class Frame(TypedDict):
 
 
 class Stack(TypedDict):
-    """Code below a path, and the time spent in it."""
+    """Code, outermost frame first and none where it is unknown, its state, and its time.
+
+    ``state`` is ``run``, ``wait``, or ``wait_busy`` where other code ran on the thread meanwhile.
+    """
 
     frames: list[Frame]
     state: str
     ns: int
+
+
+class Behind(TypedDict):
+    """A span that ran while another one waited for the thread of both."""
+
+    span_id: str
+    service: str
+    name: str
+    ns: int
+
+
+class SpanStack(Stack):
+    """Code of a single span, with the spans that ran meanwhile."""
+
+    behind: list[Behind]
 
 
 class PathStep(TypedDict):
@@ -30,7 +48,7 @@ class PathStep(TypedDict):
 class PathProfile(TypedDict):
     """Figures of one path; ``root_calls`` are those of its root.
 
-    The shares are null and there are no stacks until the sampler's data say otherwise.
+    The shares are of own time, null if unknown. ``stacks`` are those of the path's method over all paths.
     """
 
     path: list[PathStep]
@@ -47,10 +65,19 @@ class PathProfile(TypedDict):
     stacks: list[Stack]
 
 
+class MethodCode(PathStep):
+    """Code of a method that is on no path of a profile, such as one whose calls are still running."""
+
+    run_share: float | None
+    wait_share: float | None
+    stacks: list[Stack]
+
+
 class ProfileDocument(TypedDict):
     """``profile``: trees, the quantiles of their durations, and paths by critical time.
 
-    Extra: ``unsettled_spans``, those that are not counted yet, and ``left_out``, trees of too many spans.
+    Extra: ``unsettled_spans``, not counted yet, ``left_out``, trees of too many spans, and of a
+    live profile ``uncounted``, code of methods that no counted tree has.
     """
 
     traces: int
@@ -59,3 +86,4 @@ class ProfileDocument(TypedDict):
     unsettled_spans: int
     left_out: int
     paths: list[PathProfile]
+    uncounted: list[MethodCode]

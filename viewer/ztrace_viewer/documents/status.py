@@ -11,7 +11,8 @@ class Publisher(TypedDict):
     Each span created is stored, lost, elsewhere (delivered before this database first heard from the
     publisher) or waiting (in flight, or in a process that fell silent). Extra: the reasons of the losses:
     no room in the queue (dropped) or in the window (tombstoned), never received (missing), undelivered at the
-    end of the process (undelivered) or at its crash (crashed), rejected as invalid (refused).
+    end of the process (undelivered) or at its crash (crashed), rejected as invalid (refused). Samples of
+    stacks have the same account, without reasons.
     """
 
     service: str
@@ -30,6 +31,10 @@ class Publisher(TypedDict):
     spans_refused: int
     spans_elsewhere: int
     spans_waiting: int
+    samples_created: int
+    samples_stored: int
+    samples_lost: int
+    samples_elsewhere: int
     last_seen_ns: int
 
 
@@ -96,6 +101,10 @@ class StatusDocument(TypedDict):
     spans_elsewhere: int
     spans_waiting: int
     spans_unsettled: int
+    samples_created: int
+    samples_stored: int
+    samples_lost: int
+    samples_elsewhere: int
     unfinished: int
     unfinished_running: int
     unfinished_ended: int

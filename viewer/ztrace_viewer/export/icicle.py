@@ -1,4 +1,4 @@
-"""Profiles by call path as pictures: an icicle of critical time, as SVG or as a page of HTML.
+"""Profiles by call path and code as pictures: an icicle of critical time, as SVG or as a page of HTML.
 
 One idea: the picture needs nothing else. There is no script and no request, each name and figure is escaped
 text, and the browser's own tooltips tell what does not fit.
@@ -7,18 +7,20 @@ text, and the browser's own tooltips tell what does not fit.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html import escape
+from pathlib import PurePath
 from zlib import crc32
 
 from ztrace_viewer.documents.profile import PathProfile, ProfileDocument
-from ztrace_viewer.terminal.characters import clean
+from ztrace_viewer.export.chains import Box, make_chains
 from ztrace_viewer.terminal.counts import plural
 from ztrace_viewer.terminal.durations import format_duration
-from ztrace_viewer.terminal.screen import name_call
 
 #: Size of the picture, of a row and of a character, in pixels; narrower calls are left out.
 _WIDTH, _ROW, _CHARACTER, _LEAST = 1200, 20, 7.0, 0.4
 #: Space above the rows.
 _HEAD = 30
+#: Colours of code: what runs, and what waits.
+_STATE_COLOURS = {"run": "hsl(30 85% 72%)", "wait": "hsl(215 20% 84%)", "wait_busy": "hsl(215 35% 72%)"}
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -37,14 +39,19 @@ svg {{ width: 100%; height: auto }}
 
 @dataclass(slots=True)
 class _Box:
-    """A call in the picture, with those below it."""
+    """A call or a line of code in the picture, with those below it.
+
+    Attributes:
+        path: of a call.
+        state: of code.
+    """
 
     label: str
     service: str
     path: PathProfile | None = None
-    own_ns: int = 0
+    state: str = ""
     whole_ns: int = 0
-    below: dict[tuple[str, str, str], "_Box"] = field(default_factory=dict)
+    below: dict[Box, "_Box"] = field(default_factory=dict)
 
 
 def write_html(document: ProfileDocument) -> str:
@@ -79,18 +86,21 @@ def _title(document: ProfileDocument) -> str:
 def _nest(document: ProfileDocument) -> _Box:
     """Return a box around those of the roots, each with the time of all below it."""
     top = _Box("", "")
-    for path in document["paths"]:
+    for chain in make_chains(document):
         box = top
-        box.whole_ns += path["critical_ns"]
-        for step in path["path"]:
-            key = step["service"], step["name"], step["kind"]
-            if key not in box.below:
-                label = name_call(*key) if step["service"] else clean(step["name"])
-                box.below[key] = _Box(label, step["service"])
-            box = box.below[key]
-            box.whole_ns += path["critical_ns"]
-        box.path, box.own_ns = path, path["critical_ns"]
+        box.whole_ns += chain.ns
+        for place, each in enumerate(chain.boxes, 1):
+            box = box.below.setdefault(each, _Box(_label(each), each.service))
+            box.whole_ns += chain.ns
+            if place == len(chain.path["path"]):
+                box.path = chain.path
+            elif place > len(chain.path["path"]):
+                box.state = chain.state
     return top
+
+
+def _label(box: Box) -> str:
+    return f"{box.name} {PurePath(box.file).name}:{box.line}" if box.file else box.name
 
 
 def _place(top: _Box) -> Iterator[tuple[_Box, int, float]]:
@@ -112,13 +122,14 @@ def _draw(box: _Box, level: int, left: float, whole_ns: int) -> str:
     width, y = _WIDTH * box.whole_ns / max(1, whole_ns), _HEAD + level * _ROW
     told = f"{box.label}: {format_duration(box.whole_ns)}, {box.whole_ns / max(1, whole_ns):.1%} of the time"
     if box.path is not None:
-        told += f"; itself {format_duration(box.own_ns)} in {plural(box.path['calls'], 'call')}"
+        told += f"; itself {format_duration(box.path['critical_ns'])} in {plural(box.path['calls'], 'call')}"
         told += f", p95 {format_duration(box.path['p95_ns'])}"
     room = int((width - 6) / _CHARACTER)
     shown = box.label if len(box.label) <= room else f"{box.label[: room - 1]}…" if room > 2 else ""
     hue = crc32(box.service.encode("utf-8", "replace")) % 360
+    colour = _STATE_COLOURS.get(box.state, f"hsl({hue} 55% 78%)")
     return (
         f'<g><title>{escape(told)}</title><rect x="{left:.2f}" y="{y}" width="{max(width - 0.5, 0.2):.2f}"'
-        f' height="{_ROW - 1}" rx="2" fill="hsl({hue} 55% 78%)"/>'
+        f' height="{_ROW - 1}" rx="2" fill="{colour}"/>'
         f'<text x="{left + 3:.2f}" y="{y + 14}" fill="#111">{escape(shown)}</text></g>'
     )

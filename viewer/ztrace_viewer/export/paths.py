@@ -1,41 +1,34 @@
-"""Profiles by call path for programs that draw flame graphs.
-
-One idea: the width of a call is its critical time, so that calls side by side do not add up to more than the
-time of their root.
+"""Profiles by call path and code for programs that draw flame graphs.
 
 Sources: https://github.com/brendangregg/FlameGraph, https://www.speedscope.app/file-format-schema.json
 """
 
 import json
+from pathlib import PurePath
 
 from ztrace import __version__
-from ztrace_viewer.documents.profile import PathStep, ProfileDocument
-from ztrace_viewer.terminal.characters import clean
-from ztrace_viewer.terminal.screen import name_call
+from ztrace_viewer.documents.profile import ProfileDocument
+from ztrace_viewer.export.chains import Box, make_chains
 
 _SPEEDSCOPE = "https://www.speedscope.app/file-format-schema.json"
 
 
 def write_collapsed(document: ProfileDocument) -> str:
-    """Return a profile as collapsed stacks: a line for each path, names between ``;``, and nanoseconds."""
-    lines = []
-    for path in document["paths"]:
-        if path["critical_ns"]:
-            names = ";".join(_name(step).replace(";", ",") for step in path["path"])
-            lines.append(f"{names} {path['critical_ns']}\n")
-    return "".join(lines)
+    """Return a profile as collapsed stacks: a line for each chain, names between ``;``, and nanoseconds."""
+    return "".join(
+        f"{';'.join(_name(box).replace(';', ',') for box in chain.boxes)} {chain.ns}\n"
+        for chain in make_chains(document)
+    )
 
 
 def write_speedscope(document: ProfileDocument) -> str:
     """Return a profile as a file of speedscope, with a profile for each root."""
-    frames: dict[str, int] = {}
+    frames: dict[Box, int] = {}
     roots: dict[str, tuple[list[list[int]], list[int]]] = {}
-    for path in document["paths"]:
-        if path["critical_ns"]:
-            names = [_name(step) for step in path["path"]]
-            samples, weights = roots.setdefault(names[0], ([], []))
-            samples.append([frames.setdefault(name, len(frames)) for name in names])
-            weights.append(path["critical_ns"])
+    for chain in make_chains(document):
+        samples, weights = roots.setdefault(chain.boxes[0].name, ([], []))
+        samples.append([frames.setdefault(box, len(frames)) for box in chain.boxes])
+        weights.append(chain.ns)
     profiles = [
         {
             "type": "sampled",
@@ -53,10 +46,14 @@ def write_speedscope(document: ProfileDocument) -> str:
         "exporter": f"ztrace@{__version__}",
         "name": "ztrace profile",
         "profiles": profiles,
-        "shared": {"frames": [{"name": name} for name in frames]},
+        "shared": {"frames": [_describe(box) for box in frames]},
     }
     return json.dumps(whole, ensure_ascii=False) + "\n"
 
 
-def _name(step: PathStep) -> str:
-    return name_call(step["service"], step["name"], step["kind"]) if step["service"] else clean(step["name"])
+def _name(box: Box) -> str:
+    return f"{box.name} {PurePath(box.file).name}:{box.line}" if box.file else box.name
+
+
+def _describe(box: Box) -> dict[str, object]:
+    return {"name": box.name, "file": box.file, "line": box.line} if box.file else {"name": box.name}

@@ -6,17 +6,19 @@ work, are read for the paths that are shown alone.
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from ztrace_collector.layout import LEFT_OUT
+from ztrace_collector.layout import LEFT_OUT, MINUTE_NS, RESOLUTIONS_S
 from ztrace_collector.tables.histogram import quantile
-from ztrace_viewer.documents.profile import PathProfile, ProfileDocument
+from ztrace_viewer.documents.profile import MethodCode, PathProfile, ProfileDocument
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.queries.figures import split_range
+from ztrace_viewer.queries.names import read_methods
 from ztrace_viewer.queries.paths import Paths, bound_time, count_unsettled, read_settling
 from ztrace_viewer.queries.rows import name_columns, read
 from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.stacks import read_method_stacks, share_of_runs
 
 
 class _Figures(NamedTuple):
@@ -29,13 +31,21 @@ class _Figures(NamedTuple):
     total_ns: int
     self_ns: int
     critical_ns: int
+    cpu_ns: int
+    timed_ns: int
 
 
 _IN_RANGE = " FROM path_figures WHERE resolution_s = ? AND bucket >= ? AND bucket < ?"
 
 
 def read_profile(
-    db: sqlite3.Connection, root: str | None, selection: Selection, limit: int | None, now_ns: int
+    db: sqlite3.Connection,
+    root: str | None,
+    selection: Selection,
+    limit: int | None,
+    now_ns: int,
+    *,
+    with_uncounted: bool = False,
 ) -> ProfileDocument:
     """Return the figures by path of the trees that ended in a stretch of time.
 
@@ -45,6 +55,7 @@ def read_profile(
         selection: the time, and a service to which the paths have to lead.
         limit: most paths to return, those with the most critical time.
         now_ns: present time: of long ago, only whole hours are known.
+        with_uncounted: also return the code of methods that no tree has which is counted by now.
 
     Returns:
         The document; the figures of a root are those of its own path.
@@ -68,9 +79,12 @@ def read_profile(
     whole: Counter[int] = Counter()
     for top in tops:
         whole.update(histograms[top])
+    code = read_method_stacks(db, ranges, {paths.method(path) for path in shown})
     documents: list[PathProfile] = []
     for path in shown:
         total, histogram = present[path], dict(sorted(histograms[path].items()))
+        stacks = code.get(paths.method(path), [])
+        run_share = total.cpu_ns / total.timed_ns if total.timed_ns > 0 else share_of_runs(stacks)
         documents.append(
             {
                 "path": paths.steps(path),
@@ -82,9 +96,9 @@ def read_profile(
                 "critical_ns": total.critical_ns,
                 "p50_ns": quantile(histogram, 0.50),
                 "p95_ns": quantile(histogram, 0.95),
-                "run_share": None,
-                "wait_share": None,
-                "stacks": [],
+                "run_share": run_share,
+                "wait_share": None if run_share is None else 1 - run_share,
+                "stacks": stacks,
             }
         )
     ordered = dict(sorted(whole.items()))
@@ -95,7 +109,39 @@ def read_profile(
         "unsettled_spans": count_unsettled(db),
         "left_out": read_settling(db, LEFT_OUT),
         "paths": documents,
+        "uncounted": _read_uncounted(db, paths, present, selection, now_ns) if with_uncounted else [],
     }
+
+
+def _read_uncounted(
+    db: sqlite3.Connection, paths: Paths, present: Iterable[int], selection: Selection, now_ns: int
+) -> list[MethodCode]:
+    """Return the code of methods that are on no path which is present, that with the most time first."""
+    counted = {paths.method(path) for path in present}
+    methods = {
+        method.id: method
+        for method in read_methods(db).values()
+        if method.id not in counted and selection.service in (None, method.service)
+    }
+    first = (selection.since_ns or 0) // MINUTE_NS
+    end = (selection.until_ns or now_ns) // MINUTE_NS + 1
+    code = read_method_stacks(db, [(1, RESOLUTIONS_S[0], first, end)], methods)
+    documents: list[MethodCode] = []
+    for method, stacks in code.items():
+        _, service, name, kind = methods[method]
+        run_share = share_of_runs(stacks)
+        wait_share = None if run_share is None else 1 - run_share
+        documents.append(
+            {
+                "service": service,
+                "name": name,
+                "kind": kind,
+                "run_share": run_share,
+                "wait_share": wait_share,
+                "stacks": stacks,
+            }
+        )
+    return sorted(documents, key=lambda each: -sum(stack["ns"] for stack in each["stacks"]))
 
 
 def read_sums(db: sqlite3.Connection, ranges: Sequence[tuple[int, int, int, int]]) -> Iterator[_Figures]:

@@ -9,7 +9,7 @@ from collections import Counter
 from typing import NamedTuple
 
 from ztrace.records import INT64_MAX
-from ztrace_collector.layout import LOSS_COLUMNS, SILENT_AFTER_NS
+from ztrace_collector.layout import LOSS_COLUMNS, SAMPLE_COLUMNS, SILENT_AFTER_NS
 from ztrace_viewer.documents.status import Publisher, ServicePublishers
 from ztrace_viewer.queries.losses import WAITING
 from ztrace_viewer.queries.rows import name_columns, read, read_one
@@ -37,6 +37,10 @@ class _Publisher(NamedTuple):
     spans_refused: int
     spans_elsewhere: int
     spans_waiting: int
+    samples_created: int
+    samples_stored: int
+    samples_lost: int
+    samples_elsewhere: int
     last_seen_ns: int
 
 
@@ -63,6 +67,10 @@ class Sums(NamedTuple):
     spans_lost: int
     spans_elsewhere: int
     spans_waiting: int
+    samples_created: int
+    samples_stored: int
+    samples_lost: int
+    samples_elsewhere: int
 
 
 class _Reason(NamedTuple):
@@ -107,6 +115,7 @@ _SUM_COLUMNS = name_columns(
     spans_lost=_sum(_LOST),
     spans_elsewhere=_sum("spans_elsewhere"),
     spans_waiting=_sum(WAITING),
+    **{column: _sum(column) for column in SAMPLE_COLUMNS},
 )
 _REASONS = f"""
 SELECT {name_columns(_Reason, reason="key", number=_sum("value"))}
@@ -174,5 +183,9 @@ def _make(row: _Publisher, now_ns: int) -> Publisher:
         "spans_refused": row.spans_refused,
         "spans_elsewhere": row.spans_elsewhere,
         "spans_waiting": row.spans_waiting,
+        "samples_created": row.samples_created,
+        "samples_stored": row.samples_stored,
+        "samples_lost": row.samples_lost,
+        "samples_elsewhere": row.samples_elsewhere,
         "last_seen_ns": row.last_seen_ns,
     }

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.text import Text
 
 from ztrace_viewer.documents.profile import PathProfile, PathStep, ProfileDocument
+from ztrace_viewer.render.code import draw_code_of_methods
 from ztrace_viewer.render.grid import Column, draw_grid
 from ztrace_viewer.terminal.counts import plural
 from ztrace_viewer.terminal.durations import format_duration
@@ -16,8 +17,10 @@ _COLUMNS = (
     Column("OWN", right=True),
     Column("CALLS/TREE", right=True, goes=2),
     Column("ERRORS", right=True, goes=1),
-    Column("P50", right=True, goes=3),
-    Column("P95", right=True, goes=4),
+    Column("P50", right=True, goes=4),
+    Column("P95", right=True, goes=5),
+    Column("RUNS", right=True, goes=3),
+    Column("WAITS", right=True, goes=3),
 )
 #: Share of a root's time below which a path and all below it are left out, and the share that is highlighted.
 _SHOWN, _HOT = 0.01, 0.1
@@ -57,8 +60,19 @@ def draw_profile(document: ProfileDocument, width: int, *, whole: bool) -> Itera
             for child in reversed(kept):
                 own, further = ("└╴", "  ") if child == kept[-1] else ("├╴", "│ ")
                 pending.append((child, below + own, below + further))
-    yield Text()
-    yield from draw_grid(_COLUMNS, rows, width)
+    if rows:
+        yield Text()
+        yield from draw_grid(_COLUMNS, rows, width)
+    yield from draw_code_of_methods(
+        [(each["path"][-1], each["stacks"]) for each in document["paths"]],
+        width,
+        "code is of a method over all paths that lead to it",
+    )
+    yield from draw_code_of_methods(
+        [(each, each["stacks"]) for each in document["uncounted"]],
+        width,
+        "code of calls that are in no counted tree, such as those that are still running",
+    )
     if left_out:
         yield Text(f"{plural(left_out, 'path')} with under 1% of the time not shown; --all shows them", "dim")
     if document["left_out"]:
@@ -106,7 +120,14 @@ def _draw_path(path: PathProfile, key: _Key, guide: str, root_ns: int) -> tuple[
         Text(f"{path['errors']:,}", "bold red" if path["errors"] else "dim"),
         Text(format_duration(path["p50_ns"])),
         Text(format_duration(path["p95_ns"])),
+        _draw_share(path["run_share"]),
+        _draw_share(path["wait_share"]),
     )
+
+
+def _draw_share(share: float | None) -> Text:
+    """Return a share of own time; one that is not known is a dash."""
+    return Text("-", "dim") if share is None else Text(f"{share:.0%}")
 
 
 def _percent(share: float) -> str:

@@ -79,6 +79,9 @@ def draw_status(
         yield _fact("elsewhere", f"{plural(document['spans_elsewhere'], 'span')}, before this file existed")
     if document["spans_unsettled"] > _BEHIND:
         yield _fact("behind", f"{document['spans_unsettled']:,} spans are not in profiles yet", "yellow")
+    if document["samples_created"]:
+        style = "bold red" if document["samples_lost"] else ""
+        yield _fact("samples", _tell_samples(document), style)
     yield _fact("unfinished", _tell_unfinished(document))
     size = format_size(document["database_bytes"])
     log_bytes = document["log_bytes"]
@@ -103,6 +106,19 @@ def draw_status(
     if document["publishers"]:
         yield Text()
         yield from _draw_publishers(document, limit or _SHOWN_PUBLISHERS, skip, width, now_ns)
+
+
+def _tell_samples(document: StatusDocument) -> str:
+    created, stored = document["samples_created"], document["samples_stored"]
+    lost, elsewhere = document["samples_lost"], document["samples_elsewhere"]
+    parts = (
+        (stored, "stored"),
+        (lost, "lost"),
+        (created - stored - lost - elsewhere, "in flight"),
+        (elsewhere, "before this file existed"),
+    )
+    told = ", ".join(f"{count:,} {what}" for count, what in parts if count)
+    return f"{created:,} of code" + (f": {told}" if told else "")
 
 
 def _tell_unfinished(document: StatusDocument) -> str:
