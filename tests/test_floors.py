@@ -37,7 +37,7 @@ FLOORS = (
     ("ztrace", "__init__ otel running"),
     ("ztrace", "agent"),
     ("ztrace", "middleware decorating logs"),
-    ("ztrace", "spooling"),
+    ("ztrace", "spooling profiling"),
     ("ztrace", "publishing"),
     ("ztrace", "propagation spans"),
     ("ztrace", "exceptions lifecycle"),

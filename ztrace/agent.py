@@ -121,10 +121,11 @@ def current_publisher() -> "Publisher | None":
 
 def open_publisher(settings: Settings) -> "Publisher":
     """Start an incarnation with its spool, if the settings name one; `close` ends both."""
+    from ztrace.profiling.profiler import Profiler
     from ztrace.publishing.publisher import Publisher, new_identity  # Imports zmq.
 
     identity = new_identity(settings)
-    return Publisher(settings, identity, *find_storage(settings, identity), _succeed)
+    return Publisher(settings, identity, *find_storage(settings, identity), _succeed, Profiler)
 
 
 def find_storage(

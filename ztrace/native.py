@@ -18,6 +18,7 @@ from typing import Any
 __all__ = [
     "allocate_lock",
     "allocate_rlock",
+    "clock_gettime_ns",
     "get_ident",
     "get_native_id",
     "getpid",
@@ -58,6 +59,7 @@ _time = _copy_time()
 monotonic: Callable[[], float] = _time.monotonic
 perf_counter_ns: Callable[[], int] = _time.perf_counter_ns
 thread_time_ns: Callable[[], int] = _time.thread_time_ns
+clock_gettime_ns: Callable[[int], int] = _time.clock_gettime_ns
 sleep: Callable[[float], None] = _time.sleep
 _unix_ns: Callable[[], int] = _time.time_ns
 

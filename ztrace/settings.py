@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _MAX_NAME = 256
 #: Values that turn a switch off; all others turn it on.
 _OFF = ("", "0", "false", "no")
+#: When the stacks of open spans are sampled: never, on request, also of slow spans, or also of all.
+PROFILES = ("off", "demand", "slow", "always")
 
 
 class Settings(NamedTuple):
@@ -40,6 +42,7 @@ class Settings(NamedTuple):
         scrub: definition of the secrets that must not leave the process; None to keep everything.
         all_frames: keep frames of ztrace and of RPC libraries.
         record_locals: record local variables with frames.
+        profile: when stacks are sampled, one of PROFILES.
         debug: log each of ztrace's own failures with its traceback.
     """
 
@@ -57,6 +60,7 @@ class Settings(NamedTuple):
     scrub: "Rules | None"
     all_frames: bool
     record_locals: bool
+    profile: str
     debug: bool
 
 
@@ -131,6 +135,7 @@ def read_settings(
         scrub=_read_rules(scrub_keys, scrub_values, environ),
         all_frames=_read_frames(frames or environ.get("ZTRACE_FRAMES")),
         record_locals=_is_on(environ.get("ZTRACE_LOCALS", "")) if record_locals is None else record_locals,
+        profile=_read_profile(environ.get("ZTRACE_PROFILE") or "demand"),
         debug=_is_on(environ.get("ZTRACE_DEBUG", "")),
     )
 
@@ -143,6 +148,13 @@ def _read_frames(which: str | None) -> bool:
     if which not in (None, "", "all"):
         raise SettingsError(f"ZTRACE_FRAMES is {quote(which)}", hint="give all, or nothing")
     return which == "all"
+
+
+def _read_profile(mode: str) -> str:
+    mode = mode.lower()
+    if mode not in PROFILES:
+        raise SettingsError(f"ZTRACE_PROFILE is {quote(mode)}", hint=f"give one of {', '.join(PROFILES)}")
+    return mode
 
 
 def _read_folder(path: object) -> str | None:

@@ -12,7 +12,7 @@ import sys
 
 # An interrupt may come before any assignment, so handlers of `start` and `__exit__` expect unbound names.
 # pyright: reportPossiblyUnboundVariable=false
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from types import CodeType, TracebackType
 from typing import Any, Final
@@ -45,7 +45,7 @@ from ztrace.interpreter.interrupts import cover, is_interrupt, is_traced
 from ztrace.lifecycle import recovery
 from ztrace.lifecycle.arguments import take_kind, take_links, take_parent
 from ztrace.lifecycle.parts import choose_parent, prepare, set_parts
-from ztrace.native import perf_counter_ns, thread_time_ns
+from ztrace.native import get_ident, perf_counter_ns, thread_time_ns
 from ztrace.records import ERROR, KIND_NUMBERS, OK
 
 #: Numbers of the kinds that the agent distinguishes.
@@ -58,14 +58,12 @@ CONSUMER: Final = KIND_NUMBERS["consumer"]
 #: Default kind of a span; compared by identity, which a literal in the caller's code has too.
 DEFAULT_KIND: Final = "internal"
 
-#: Time after its end for which a span is still the parent in threads, tasks and greenlets that were started
-#: within it. A later span, as of a pool or a loop that keeps running, is the root of another trace, with a
-#: link.
-INHERITED_NS: Final = 60_000_000_000
-
 _getframe = sys._getframe
 #: Code, not a generator's, that made a span last: most of the time it makes the next one too.
 _plain_code: CodeType | None = None
+
+#: Function that returns the owner of a span that starts. Set by `ztrace.profiling.owners` alone.
+find_owner: Callable[[], object] = get_ident
 
 #: Where ended spans go; None while ztrace is not configured. Set by `ztrace.agent` alone.
 publisher: Target | None = None
@@ -138,7 +136,7 @@ class Span(LocalContext):
     """
 
     # No __init__: calling a class that has one costs more than the rest of making a span.
-    __slots__ = ("_given", "_publisher", "attributes", "kind", "name", "start_ns")
+    __slots__ = ("_given", "_owner", "_publisher", "attributes", "kind", "name", "start_ns")
 
     name: str
     kind: int
@@ -146,6 +144,7 @@ class Span(LocalContext):
     start_ns: int
     #: Attributes that the span was made with, never changed here.
     _given: dict[str, Any]
+    _owner: object
     _publisher: Target
 
     @property
@@ -212,7 +211,7 @@ class Span(LocalContext):
             if state and parent is None and type(given := self._apart.parent) is SpanContext:
                 self._apart.before, parent = None, given  # A served request, as most spans with parts are.
             elif state or (parent is not None and parent._state not in (None, RUNNING_APART)):
-                state, parent = choose_parent(self, state, parent, now_ns, INHERITED_NS)
+                state, parent = choose_parent(self, state, parent, now_ns)
             if parent is None:
                 self.trace_id = new_trace_id(now_ns + target.offset_ns)
                 self.w3c = NEW_TRACE
@@ -222,6 +221,7 @@ class Span(LocalContext):
             self._above = parent
             self.covered_ns = self.open_children = 0
             self._publisher = target
+            self._owner = find_owner() if activate else None
             if activate:
                 if HOLDS:
                     _held = copy_context()

@@ -21,6 +21,7 @@ from ztrace.exceptions import frames, marks, messages, origins, recording
 from ztrace.exceptions import locals as local_variables
 from ztrace.middleware import carriers, replies, trailers
 from ztrace.process import probing
+from ztrace.profiling import encoding as profiling_encoding
 from ztrace.publishing import delivery, encoding, unfinished, values, worker
 from ztrace.publishing import intake as publishing_intake
 from ztrace.scrubbing import rules
@@ -385,6 +386,7 @@ def test_kinds_and_bytes_of_the_wire() -> None:
     for number, kind, *_ in pages.rows(WIRE_PAGE["Kinds"]):
         assert getattr(wire, kind) == int(number)
     assert wire.ACK.hex(" ") in WIRE_PAGE["Acknowledgement"]
+    assert wire.REQUEST.hex(" ") in WIRE_PAGE["Request for a profile"]
     assert f"version {wire.VERSION}." in WIRE_PAGE["Wire format"]
     kinds = next(row for row in pages.rows(WIRE_PAGE["Span"]) if row[1] == "`kind`")
     assert all(f"{number} {name}" in kinds[3] for name, number in records.KIND_NUMBERS.items())
@@ -402,6 +404,7 @@ def test_every_reason_is_documented() -> None:
         values.CUT,
         values.REPLACED,
         encoding.REFUSED,
+        profiling_encoding.TOO_LARGE,
         unfinished.DROPPED_OPEN,
         publishing_intake.FLOOD,
         publishing_intake.FOREIGN,

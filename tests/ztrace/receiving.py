@@ -10,7 +10,17 @@ import zmq
 
 from tests.ztrace.waiting import DEADLINE_S, wait_for
 from ztrace.records import Span
-from ztrace.wire import DATA, OPEN, TOMBSTONE, TOPIC, Header, pack_acks, unpack_header, unpack_stretch
+from ztrace.wire import (
+    DATA,
+    OPEN,
+    PROFILE,
+    TOMBSTONE,
+    TOPIC,
+    Header,
+    pack_acks,
+    unpack_header,
+    unpack_stretch,
+)
 
 
 class Receiver:
@@ -21,6 +31,7 @@ class Receiver:
         spans: the stored spans: in order per incarnation, each once, and only while acknowledging.
         open_spans: the spans received before they ended.
         stretches: the time ranges of the tombstones received.
+        profiles: the headers and bodies of the stored profiles, as the spans.
         acknowledging: whether to store and acknowledge.
     """
 
@@ -31,6 +42,7 @@ class Receiver:
         self.spans: list[Span] = []
         self.open_spans: list[Span] = []
         self.stretches: list[tuple[int, int]] = []
+        self.profiles: list[tuple[Header, bytes]] = []
         self.next_sequences: dict[bytes, int] = {}
         self._to_send: deque[bytes] = deque()
         self._stopping = threading.Event()
@@ -118,6 +130,8 @@ class Receiver:
         expected = max(self.next_sequences.get(header.incarnation, 0), header.floor)
         if header.covered and header.sequence == expected:
             self.spans += spans
+            if header.kind == PROFILE:
+                self.profiles.append((header, body))
             expected += header.covered
         self.next_sequences[header.incarnation] = expected
         socket.send(pack_acks({header.incarnation: expected}))

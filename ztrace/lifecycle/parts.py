@@ -17,6 +17,11 @@ from ztrace.context import (
 )
 from ztrace.interpreter.generators import GENERATOR_FLAGS, find_generator
 
+#: Time after its end for which a span is still the parent in threads, tasks and greenlets that were started
+#: within it. A later span, as of a pool or a loop that keeps running, is the root of another trace, with a
+#: link.
+INHERITED_NS = 60_000_000_000
+
 
 def set_parts(
     span: LocalContext, is_server: bool, parent: Context | None, links: Sequence[Context] | None
@@ -44,7 +49,7 @@ def prepare(span: LocalContext, caller: FrameType | None) -> int:
 
 
 def choose_parent(
-    span: LocalContext, state: int | None, current: Context | None, now_ns: int, inherited_ns: int
+    span: LocalContext, state: int | None, current: Context | None, now_ns: int
 ) -> tuple[int | None, Context | None]:
     """Choose the parent of a span that starts, and remember what is current again after the span.
 
@@ -53,7 +58,6 @@ def choose_parent(
         state: in which it is to run, if that is known.
         current: what is current.
         now_ns: the start, by the monotonic clock.
-        inherited_ns: how long after its end a span is a parent; later, the new span is linked to it.
 
     Returns:
         The state in which to run, and the parent.
@@ -63,7 +67,7 @@ def choose_parent(
     link = None
     if given is not None and getattr(given, "trace_id", None):
         parent = given
-    elif parent is not None and ENDED <= (parent._state or 0) < now_ns - inherited_ns:
+    elif parent is not None and ENDED <= (parent._state or 0) < now_ns - INHERITED_NS:
         link, parent = parent, None
     if state or parent is not before:
         span._state, state, apart = NEW_APART, state or RUNNING_APART, span.apart

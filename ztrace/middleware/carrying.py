@@ -3,7 +3,7 @@
 One idea: only ztrace's own context variable is carried, never the program's. Work inherits the span that was
 current where it was started or submitted, except for the long-lived loops of libraries, which would give all
 later work of a connection or a pool to the request that happened to start it. Spans that begin long after the
-inherited span has ended are traces of their own (`ztrace.spans.INHERITED_NS`).
+inherited span has ended are traces of their own (`ztrace.lifecycle.parts.INHERITED_NS`).
 """
 
 import functools

@@ -95,7 +95,9 @@ class SpanExporter(sdk.SpanExporter):
         if publisher is not None:
             self._settings = publisher.settings
         elif agent.exiting and self._settings is not None:
-            publisher = self._last = self._last or agent.open_publisher(self._settings)
+            publisher = self._last = self._last or agent.open_publisher(
+                self._settings._replace(profile="off")  # Nothing runs any more.
+            )
         return publisher
 
     def _hand_over(

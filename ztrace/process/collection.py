@@ -1,9 +1,9 @@
-"""Garbage collection, held back while ztrace's thread is awake: it belongs to the program's threads.
+"""Garbage collection, held back while a thread of ztrace's is awake: it belongs to the program's threads.
 
 Python collects in the thread that happens to allocate the object which is one too many, and runs finalizers
 there. Some objects have to die in the thread that made them: Tcl aborts the process, sqlite3 raises. So the
-first threshold is raised while the thread is awake, by more than the thread allocates, and is the program's
-again while it sleeps; what the program allocates meanwhile is collected a little later. The sleep and the
+first threshold is raised while such a thread is awake, by more than it allocates, and is the program's again
+while all of them sleep; what the program allocates meanwhile is collected a little later. The sleep and the
 changes before and after it are one call of C, between whose parts no collection can begin that a thread of
 the program has left to the next one, as Python 3.12 does.
 
@@ -26,45 +26,65 @@ _call: Callable[[Callable[[], Any]], Any] = call
 
 
 class HeldCollection:
-    """Thresholds of the program, and those while ztrace's thread is awake; used by that thread alone."""
+    """Thresholds of the program, and those while ztrace's threads are awake; shared by these threads."""
 
     def __init__(self) -> None:
+        #: Thresholds of the program, and the raised ones; the same where nothing is collected.
         self._own: _Thresholds | None = None
         self._raised: _Thresholds | None = None
+        self._awake = 0
 
     def hold(self) -> None:
-        """Begin to hold the collection back, as the thread starts."""
-        self._raise(gc.get_threshold())
+        """Begin to hold the collection back, as a thread starts."""
+        self._awake += 1
+        self._learn(gc.get_threshold())
+        self._raise()
 
     def sleep(self, wait: Callable[..., Any], *arguments: object) -> None:
         """Call a function of C that waits, with the program's thresholds meanwhile."""
-        own, raised = self._own, self._raised
-        if own is None or raised is None or gc.get_threshold() != raised:
-            # Off, or set by the program just now: it stays as it is, and is held from the next time on.
-            self._own = self._raised = None
-            wait(*arguments)
-            self._raise(gc.get_threshold())
-            return
+        # Thresholds that the program has just set are its own from now on.
+        own, raised = self._learn(gc.get_threshold())
+        self._awake -= 1
         steps: tuple[Callable[[], Any], ...] = (
-            partial(gc.set_threshold, *own),
+            partial(gc.set_threshold, *(raised if self._awake else own)),
             partial(wait, *arguments),
             gc.get_threshold,
             partial(gc.set_threshold, *raised),
         )
-        seen = list(map(_call, steps))[2]
-        if seen != own:
-            self._raise(seen)
+        try:
+            seen = list(map(_call, steps))[2]
+        finally:
+            self._awake += 1
+        if self._learn(seen) != (own, raised):
+            self._raise()
 
     def release(self) -> None:
-        """Restore the program's thresholds: the thread ends, or a forked child has no such thread."""
+        """Restore the program's thresholds once the last thread ends."""
+        self._awake -= 1
+        if self._awake <= 0:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Restore the program's thresholds in a forked child, which has no such thread."""
         own, raised = self._own, self._raised
         self._own = self._raised = None
+        self._awake = 0
         if own is not None and gc.get_threshold() == raised:
             gc.set_threshold(*own)
 
-    def _raise(self, own: _Thresholds) -> None:
-        """Raise the first threshold, unless it is 0, which means that nothing is collected."""
-        if own[0]:
-            self._own = own
-            self._raised = (own[0] + _RAISE, own[1], own[2])
+    def _learn(self, seen: _Thresholds) -> tuple[_Thresholds, _Thresholds]:
+        """Return the program's thresholds and the raised ones, given those that are set now.
+
+        A first threshold of 0, with which nothing is collected, is not raised.
+        """
+        own, raised = self._own, self._raised
+        if own is None or raised is None or seen not in (own, raised):
+            own = raised = seen
+            if seen[0]:
+                raised = (seen[0] + _RAISE, seen[1], seen[2])
+            self._own, self._raised = own, raised
+        return own, raised
+
+    def _raise(self) -> None:
+        if self._raised is not None:
             gc.set_threshold(*self._raised)

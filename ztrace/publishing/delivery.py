@@ -30,11 +30,13 @@ class Totals(NamedTuple):
         created: spans that have ended.
         dropped: spans without a sequence number.
         mended: corrections and failures, by reason.
+        sampled: samples that were taken.
     """
 
     created: int
     dropped: int
     mended: Mapping[str, int]
+    sampled: int = 0
 
 
 class Delivery:
@@ -134,5 +136,6 @@ class Delivery:
                 host=identity.host,
                 pid=identity.pid,
                 started_ns=identity.started_ns,
+                sampled=totals.sampled,
             )
         )

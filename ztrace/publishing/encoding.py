@@ -37,6 +37,7 @@ MAX_SPAN_BYTES = 256 << 10
 _NAME, _ATTRIBUTES, _LINKS, _EXCEPTION, _DETAILS = map(
     Span._fields.index, ("name", "attributes", "links", "exception", "details")
 )
+_START, _DURATION = map(Span._fields.index, ("start_ns", "duration_ns"))
 _MESSAGE = ExceptionRecord._fields.index("message")
 
 #: Reason for a span that cannot be packed at all, as shown by ``ztrace status``.
@@ -81,6 +82,12 @@ def encode(
         yield from _encode_parts([small for record in whole if (small := _shrink(record)) is not None])
     elif ready:
         yield len(ready), body
+
+
+def find_stretch(records: Sequence[Record]) -> tuple[int, int]:
+    """Return the ends of the first and the last span, in Unix time: the queue is in that order."""
+    first, last = (record[_START] + record[_DURATION] for record in (records[0], records[-1]))
+    return min(first, last), max(first, last)
 
 
 def _fit(

@@ -7,7 +7,7 @@ frames of a message that never ends. Where the system does not tell, only frames
 """
 
 from ztrace.errors import WireError
-from ztrace.wire import TOPIC, unpack_acks
+from ztrace.wire import REQUEST, TOPIC, Request, unpack_acks, unpack_request
 
 #: Reasons for which a connection is cut, as shown by ``ztrace status``.
 FLOOD, FOREIGN = "collector_flood", "collector_frame"
@@ -86,8 +86,8 @@ class Intake:
         if more > BURST_BYTES + passed_s * BYTES_PER_S or unfinished > MAX_UNFINISHED:
             raise Unwanted(FLOOD)
 
-    def read(self, frame: bytes, now_s: float) -> bool | dict[bytes, int]:
-        """Return what a frame says: subscribed, unsubscribed, or the acknowledged numbers by incarnation.
+    def read(self, frame: bytes, now_s: float) -> bool | Request | dict[bytes, int]:
+        """Return what a frame says: subscribed or not, a request, or acknowledged numbers by incarnation.
 
         Raises:
             Unwanted: it says nothing of these, or comes after too many others.
@@ -98,6 +98,6 @@ class Intake:
             self._frames.spend(SUBSCRIPTION_FRAMES, now_s)
             return frame == _SUBSCRIBED
         try:
-            return unpack_acks(frame)
+            return unpack_request(frame) if frame.startswith(REQUEST) else unpack_acks(frame)
         except WireError as error:
             raise Unwanted(FOREIGN) from error

@@ -5,12 +5,13 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from ztrace.native import monotonic, unix_ns
+from ztrace.process.collection import HeldCollection
 from ztrace.publishing.delivery import Send
 from ztrace.publishing.unfinished import Watch
 from ztrace.records import Record
 from ztrace.settings import Settings
 from ztrace.spans import Span
-from ztrace.wire import Identity
+from ztrace.wire import Identity, Request
 
 
 class Clocks(NamedTuple):
@@ -57,6 +58,66 @@ class Source(Protocol):
     def give_back(self, objects: list[Any]) -> None:
         """Queue objects of the program's for release by one of the program's threads."""
         ...
+
+
+class Profiler(Protocol):
+    """Sampler of the stacks of open spans, as `ztrace.profiling.profiler.Profiler` is one.
+
+    Attributes:
+        sampled: samples taken so far.
+    """
+
+    sampled: int
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there are samples, or will be, that `take` has not returned."""
+        ...
+
+    def start(self) -> None:
+        """Start sampling, where that does not wait for a request."""
+        ...
+
+    def hear(self, request: Request) -> None:
+        """Process a request of the collector."""
+        ...
+
+    def take(self) -> tuple[int, int, bytes] | None:
+        """Return the next profile that is ready: its start and its end, Unix, and the body of its message."""
+        ...
+
+    def close(self) -> None:
+        """End sampling; the samples that are left are ready soon."""
+        ...
+
+    def abandon(self) -> None:
+        """Restore what the parent's profiler has changed, in a forked child."""
+        ...
+
+
+class NoProfiler:
+    """Profiler of a process that takes no samples, and answers no request."""
+
+    sampled = 0
+    is_running = False
+
+    def __init__(self, collection: HeldCollection) -> None:
+        """Accept the arguments of a factory."""
+
+    def start(self) -> None:
+        """Do nothing."""
+
+    def hear(self, request: Request) -> None:
+        """Do nothing."""
+
+    def take(self) -> None:
+        """Return None: no profile is ready."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    def abandon(self) -> None:
+        """Do nothing."""
 
 
 class Adopter(Protocol):

@@ -15,6 +15,7 @@ import sys
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from errno import EAGAIN, EINTR, EMFILE, ENFILE, ENOMEM
+from functools import partial
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -30,12 +31,13 @@ from ztrace.native import (
     urandom,
 )
 from ztrace.process import signals
+from ztrace.process.collection import HeldCollection
 from ztrace.process.endings import close_at_end
 from ztrace.process.forks import mark_process
 from ztrace.process.probing import Shortage, note
 from ztrace.process.threads import start_thread
 from ztrace.publishing.link import SocketLink
-from ztrace.publishing.ports import Adopter
+from ztrace.publishing.ports import Adopter, NoProfiler, Profiler, Source
 from ztrace.publishing.unfinished import Watch
 from ztrace.publishing.window import Storage
 from ztrace.publishing.worker import Worker
@@ -91,6 +93,7 @@ class Publisher:
         open_storage: Callable[[], Storage] | None = None,
         adopt: Callable[[float], Adopter] | None = None,
         succeed: Callable[[], Target | None] = lambda: None,
+        profile: Callable[[Source, HeldCollection], Profiler] | None = None,
     ) -> None:
         """Prepare an incarnation; its thread and its spool start with the first span.
 
@@ -100,6 +103,7 @@ class Publisher:
             open_storage: function that opens the spool, if there is one; `close` or `abandon` releases it.
             adopt: factory of the delivery of dead processes' spools, given the monotonic time.
             succeed: function that replaces this publisher in a forked child in which no hook has run.
+            profile: factory of the profiler; the thread closes it.
         """
         self.settings = settings
         self.identity = identity
@@ -118,6 +122,7 @@ class Publisher:
         self._open_storage = open_storage
         self._spool: Storage | None = None
         self._adopt = adopt
+        self._profile = profile
         #: Count of spans that ended before the spool was open, and function that counts the next one; None
         #: without a spool.
         self._early = count()
@@ -277,7 +282,8 @@ class Publisher:
         if self._spool is None and self._open_storage is not None:
             self._open_spool(self._open_storage)
         if self.worker is None:
-            self.worker = Worker(self, self._connect, self._spool, self._adopt)
+            profile = NoProfiler if self._profile is None else partial(self._profile, self)
+            self.worker = Worker(self, self._connect, self._spool, self._adopt, profile=profile)
         if not self.worker.begun:
             signals.arm()
             start_thread(self.worker.run)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from ztrace import diagnostics
-from ztrace.wire import DATA, TOMBSTONE, pack_stretch
+from ztrace.wire import DATA, PROFILE, TOMBSTONE, pack_stretch
 
 #: Bytes of an entry besides its body: a window of many small batches is bounded too.
 ENTRY_BYTES = 300
@@ -82,8 +82,8 @@ class Storage(Shelf, Protocol):
         """See above."""
         ...
 
-    def note_dropped(self, dropped: int) -> None:
-        """Record how many of the counted spans were dropped."""
+    def note_counts(self, dropped: int, sampled: int) -> None:
+        """Record how many of the counted spans were dropped, and how many samples were taken."""
         ...
 
     def close(self, *, delivered: bool) -> None:
@@ -99,7 +99,7 @@ class Entry:
     """Consecutive sequence numbers, and the message for them.
 
     Attributes:
-        kind: DATA, TOMBSTONE, BYE or CRASH.
+        kind: DATA, PROFILE, TOMBSTONE, BYE or CRASH.
         sequence: the first number.
         covered: count of numbers.
         span_count: spans in the body, or dropped.
@@ -182,8 +182,10 @@ class Window:
         self.batched = self.retired = spans_before
 
     def add(self, span_count: int, first_ns: int, last_ns: int, body: bytes) -> None:
-        """Append a batch, and give up the oldest unsent ones if there is no room."""
-        entry = Entry(DATA, self.next_sequence, span_count, first_ns, last_ns, body)
+        """Append a batch of spans, or a profile, which has none; give up old ones if there is no room."""
+        entry = Entry(
+            DATA if span_count else PROFILE, self.next_sequence, span_count, first_ns, last_ns, body
+        )
         if self._shelf is not None:
             try:
                 entry.place = self._shelf.append(

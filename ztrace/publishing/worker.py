@@ -7,21 +7,20 @@ window, send, and beat once a second. All waiting is between turns, in `_pause`.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ztrace import diagnostics, records
+from ztrace import diagnostics
 from ztrace.native import allocate_lock, sleep
 from ztrace.process import signals
 from ztrace.process.collection import HeldCollection
 from ztrace.process.probing import Shortage, note
 from ztrace.publishing.delivery import Delivery, Totals
-from ztrace.publishing.encoding import encode
+from ztrace.publishing.encoding import encode, find_stretch
 from ztrace.publishing.intake import FOREIGN, Intake, Unwanted
 from ztrace.publishing.link import Link
-from ztrace.publishing.ports import SYSTEM_CLOCKS, Adopter, Clocks, Source
+from ztrace.publishing.ports import SYSTEM_CLOCKS, Adopter, Clocks, NoProfiler, Profiler, Source
 from ztrace.publishing.reporting import Reports
 from ztrace.publishing.retrying import Retries
 from ztrace.publishing.window import Storage, Window
-from ztrace.records import Record
-from ztrace.wire import BYE
+from ztrace.wire import BYE, Request
 
 #: Poll interval while a caller waits in `flush` or `close`, or while the socket is full.
 HURRY_MS = 5
@@ -41,8 +40,6 @@ LOOK_S = 0.1
 UNREACHED_S = 1.5
 #: Timeout for the acknowledgement of the BYE once all spans are delivered, and for the last message to leave.
 GOODBYE_S = 0.2
-
-_START, _DURATION = map(records.Span._fields.index, ("start_ns", "duration_ns"))
 
 
 class Worker:
@@ -65,6 +62,7 @@ class Worker:
         spool: Storage | None,
         adopt: Callable[[float], Adopter] | None = None,
         clocks: Clocks = SYSTEM_CLOCKS,
+        profile: Callable[[HeldCollection], Profiler] = NoProfiler,
     ) -> None:
         """Prepare the thread.
 
@@ -75,18 +73,19 @@ class Worker:
             spool: storage for undelivered batches; `run` closes it.
             adopt: factory of the delivery of dead processes' spools, given the monotonic time.
             clocks: sources of the time.
+            profile: factory of the profiler, given the collection to hold back; `run` closes it.
         """
         self.begun = False
         self.running = True
         self.reached = False
         self.refusal: str | None = None
         self._renew_s = RENEW_S
-        self.taken = self.refused = 0
-        self.filling = 0
+        self.taken = self.refused = self.filling = 0
         self._publisher = publisher
         self._settings = publisher.settings
         self._collection = HeldCollection()
         self._rest = self._collection.sleep
+        self._profiler = profile(self._collection)
         self._connect_now = connect
         self._link: Link | None = None
         self._spool = spool
@@ -126,11 +125,13 @@ class Worker:
         now_s = self._clocks.monotonic_s()
         self._unreached_s = now_s + UNREACHED_S
         self._deadline_s = now_s + timeout_s
+        self._profiler.close()
         self.hurry(timeout_s)
 
     def abandon(self) -> None:
         """Release the parent's files in a forked child, and the collection."""
-        self._collection.release()
+        self._collection.abandon()
+        self._profiler.abandon()
         if self._adoption is not None:
             self._adoption.abandon()
 
@@ -141,6 +142,7 @@ class Worker:
         self.begun = True
         try:
             self._collection.hold()
+            self._profiler.start()
             while not self.is_done():
                 try:
                     self._pause()
@@ -161,13 +163,14 @@ class Worker:
         self._connect()
         self._receive()
         self._fill()
+        self._keep_profiles()
         self._say_bye()
         self._send()
         if self._reports.are_due:
             self._reports.look()
         self._beat()
         if self._spool is not None:
-            self._spool.note_dropped(self._publisher.dropped)
+            self._spool.note_counts(self._publisher.dropped, self._profiler.sampled)
 
     def is_done(self) -> bool:
         """Return whether everything is delivered, or the deadline has passed."""
@@ -176,7 +179,7 @@ class Worker:
         now_s = self._clocks.monotonic_s()
         if now_s >= self._deadline_s or (not self.reached and now_s >= self._unreached_s):
             return True
-        if self._publisher.queue:
+        if self._publisher.queue or self._profiler.is_running:
             return False
         if not self._ended:
             return not self.window and not self._connected  # No peer for a BYE.
@@ -188,6 +191,7 @@ class Worker:
         """Send the last message of the incarnation, and close the link and the spool."""
         while self._spool is not None and self._publisher.queue and not self._ended:
             self._fill()
+        self._keep_profiles()
         if self._adoption is not None:
             self._adoption.close()
         delivered = self._ended and not self.window
@@ -208,7 +212,9 @@ class Worker:
 
     def _say_bye(self) -> None:
         """Queue the BYE once the last span is encoded."""
-        if self._deadline_s is None or self._ended or not self._connected or self._publisher.queue:
+        if self._deadline_s is None or self._ended or not self._connected:
+            return
+        if self._publisher.queue or self._profiler.is_running:
             return
         self._ended = True
         if self._link is not None:
@@ -268,8 +274,8 @@ class Worker:
         except Unwanted as unwanted:
             self._cut(link, unwanted.reason, now_s)
 
-    def _hear(self, link: Link, said: bool | Mapping[bytes, int], now_s: float) -> None:
-        """Process a subscription, its end, or an acknowledgement."""
+    def _hear(self, link: Link, said: bool | Request | Mapping[bytes, int], now_s: float) -> None:
+        """Process a subscription, its end, a request, or an acknowledgement."""
         if said is True:
             self._connected = self.reached = True
             self.refusal, self._renew_s = None, RENEW_S
@@ -279,6 +285,8 @@ class Worker:
                 self._adoption.start_over(now_s)
         elif said is False:
             self._connected = False
+        elif isinstance(said, Request):
+            self._profiler.hear(said)
         else:
             next_sequence = said.get(self._delivery.incarnation)
             if next_sequence is not None:
@@ -310,10 +318,9 @@ class Worker:
         self.filling += 1
         records = [queue.popleft() for _ in range(min(len(queue), batch_spans))]
         self.taken += len(records)
-        encoded = 0
-        odd: list[Any] = []
+        encoded, odd = 0, list[Any]()
         try:
-            first_ns, last_ns = _stretch(records)
+            first_ns, last_ns = find_stretch(records)
             for span_count, body in encode(records, self._settings.scrub, odd):
                 self.window.add(span_count, first_ns, last_ns, body)
                 encoded += span_count
@@ -326,6 +333,11 @@ class Worker:
             if odd:
                 self._publisher.give_back(odd)
 
+    def _keep_profiles(self) -> None:
+        """Move the profiles that are ready into the window, unless the BYE is there already."""
+        while not self._ended and (ready := self._profiler.take()) is not None:
+            self.window.add(0, *ready)
+
     def _can_wait(self) -> bool:
         """Return whether the batch may wait until it is full: no collector receives it, no spool keeps it."""
         return not self._connected and self._spool is None and self._deadline_s is None
@@ -333,17 +345,10 @@ class Worker:
     def _send(self) -> None:
         if self._link is None or not self._connected:
             return
-        while self._send_some(self._link):
-            pass
+        while self._delivery.send(self._link.send, now_s := self._clocks.monotonic_s()):
+            self._spoke_s = now_s
         if self._adoption is not None:
             self._adopting = self._adoption.step(self._link.send, self._clocks.monotonic_s())
-
-    def _send_some(self, link: Link) -> bool:
-        now_s = self._clocks.monotonic_s()
-        sent = self._delivery.send(link.send, now_s)
-        if sent:
-            self._spoke_s = now_s
-        return sent
 
     def _beat(self) -> None:
         """Renew the clocks' offset once a second, send open spans, and a beat if nothing else was sent."""
@@ -383,7 +388,8 @@ class Worker:
     def _totals(self) -> Totals:
         publisher = self._publisher
         dropped = publisher.dropped
-        return Totals(self.window.batched + len(publisher.queue) + dropped, dropped, diagnostics.counts)
+        created = self.window.batched + len(publisher.queue) + dropped
+        return Totals(created, dropped, diagnostics.counts, self._profiler.sampled)
 
 
 def _count_failure() -> None:
@@ -392,9 +398,3 @@ def _count_failure() -> None:
         diagnostics.count_failure("delivery")
     except Exception:
         pass
-
-
-def _stretch(records: list[Record]) -> tuple[int, int]:
-    """Return the ends of the first and the last span, in Unix time: the queue is in that order."""
-    first, last = (record[_START] + record[_DURATION] for record in (records[0], records[-1]))
-    return min(first, last), max(first, last)

@@ -11,7 +11,7 @@ from pathlib import Path
 from ztrace.publishing.delivery import Delivery, Send, Totals
 from ztrace.publishing.window import Entry, Place, Window
 from ztrace.spooling.orphans import Orphan, find_orphans
-from ztrace.wire import BYE, CRASH, DATA, TOMBSTONE, Identity
+from ztrace.wire import BYE, CRASH, DATA, PROFILE, TOMBSTONE, Identity
 
 #: Interval between two searches of the folder.
 PERIOD_S = 10.0
@@ -27,7 +27,7 @@ class Inheritance:
     def __init__(self, orphan: Orphan, now_s: float) -> None:
         self._orphan = orphan
         identity = Identity(orphan.incarnation, orphan.service, orphan.host, orphan.pid, orphan.started_ns)
-        totals = Totals(orphan.created, orphan.dropped, {})
+        totals = Totals(orphan.created, orphan.dropped, {}, orphan.sampled)
         self.delivery = Delivery(identity, _read_window(orphan), lambda: totals, now_s)
         self.delivery.limit = IN_FLIGHT
 
@@ -145,7 +145,16 @@ def _read_window(orphan: Orphan) -> Window:
     for place in orphan.entries:
         _skip_to(window, place.sequence, last_ns)
         window.restore(
-            Entry(DATA, place.sequence, place.span_count, place.first_ns, place.last_ns, None, place)
+            Entry(
+                # A batch of spans has at least one.
+                DATA if place.span_count else PROFILE,
+                place.sequence,
+                place.span_count,
+                place.first_ns,
+                place.last_ns,
+                None,
+                place,
+            )
         )
         last_ns = max(last_ns, place.last_ns)
     _skip_to(window, orphan.next_sequence, last_ns)

@@ -31,9 +31,9 @@ SEGMENT_BYTES = 4 << 20
 PAGE, SEGMENT, NEW = ".page", ".spans", ".new"
 
 #: Positions of the counters in a page, as an array of 512 integers of eight bytes: spans created and dropped,
-#: next sequence number, how it ended, last sign of life, and two pairs of floor and retired with the index of
-#: the valid pair.
-CREATED, DROPPED, NEXT, ENDED, ALIVE_NS, VALID, FLOORS = 384, 385, 386, 387, 388, 389, 390
+#: next sequence number, how it ended, last sign of life, two pairs of floor and retired with the index of the
+#: valid pair, and samples taken.
+CREATED, DROPPED, NEXT, ENDED, ALIVE_NS, VALID, FLOORS, SAMPLED = 384, 385, 386, 387, 388, 389, 390, 394
 #: Values of ENDED: running or killed, closed with batches left, closed with everything delivered.
 OPEN, LEFT, DELIVERED = 0, 1, 2
 

@@ -55,6 +55,7 @@ class Orphan:
         started_ns: when it began, Unix.
         created: spans it ended.
         dropped: spans among them that found no room.
+        sampled: samples it took.
         next_sequence: the first number it never gave out.
         floor: below this everything was acknowledged, as far as it knew.
         retired: spans in the numbers below.
@@ -69,6 +70,7 @@ class Orphan:
         self.incarnation, self.service, self.host, self.pid, self.started_ns = identity
         self.created = page[files.CREATED]
         self.dropped = page[files.DROPPED]
+        self.sampled = page[files.SAMPLED]
         self.next_sequence = page[files.NEXT]
         self.ended = page[files.ENDED] != files.OPEN
         self.delivered = page[files.ENDED] == files.DELIVERED
@@ -83,6 +85,7 @@ class Orphan:
         """True if the counts are possible; a collector would refuse impossible ones forever."""
         return (
             max(self.retired, self.dropped) <= self.created <= INT64_MAX
+            and self.sampled <= INT64_MAX
             and self.floor <= self.next_sequence <= INT64_MAX
         )
 

@@ -125,9 +125,10 @@ class Spool:
         """Size of the files of this incarnation."""
         return files.PAGE_BYTES + sum(segment.size for segment in self._segments)
 
-    def note_dropped(self, dropped: int) -> None:
-        """Record the number of spans dropped so far, and that the process is alive."""
+    def note_counts(self, dropped: int, sampled: int) -> None:
+        """Record the spans dropped and the samples taken so far, and that the process is alive."""
         self._page[files.DROPPED] = dropped
+        self._page[files.SAMPLED] = sampled
         self._page[files.ALIVE_NS] = unix_ns()
 
     def append(

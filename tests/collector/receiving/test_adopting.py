@@ -104,7 +104,7 @@ def test_what_was_left_is_stored_and_the_rest_counted(folder: Path, store: Store
     owner = Owner(folder)
     owner.write(25)
     owner.end_spans(7)
-    owner.spool.note_dropped(3)
+    owner.spool.note_counts(3, 0)
     owner.kill()
     assert adopt_all(folder, store) > 1
     path = tmp_path / "spans.db"

@@ -247,12 +247,12 @@ def test_what_begins_long_after_the_inherited_span_is_a_trace_of_its_own(receive
     code = (
         START
         + """
-from ztrace import spans
+from ztrace.lifecycle import parts
 go = threading.Event()
 def loop():
     work("soon")
     go.wait()
-    spans.INHERITED_NS = 0
+    parts.INHERITED_NS = 0
     with ztrace.span("late"):
         work("below")
 with ztrace.span("outer"):

@@ -72,7 +72,7 @@ def test_an_heir_finds_what_was_left(folder: Path) -> None:
     before_ns = time.time_ns()
     fill(owner, [b"a", b"bb", b"ccc"])
     owner.count()
-    owner.note_dropped(1)
+    owner.note_counts(1, 0)
     owner.release(1, 2)
     assert list(find_orphans(folder)) == []
     kill(owner)
