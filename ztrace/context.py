@@ -86,12 +86,7 @@ class SpanContext(Context):
     __slots__ = ()
 
     def __init__(self, trace_id: bytes, span_id: bytes, w3c: tuple[int, str] = NEW_TRACE) -> None:
-        # As in `_identify`, without the call: each served request has one.
-        self.trace_id = trace_id
-        self.span_id = span_id
-        self.w3c = w3c
-        self._state = RUNNING
-        self.open_children = self.covered_ns = self.mark_ns = 0
+        self._identify(trace_id, span_id, w3c)
 
 
 class Apart:

@@ -6,7 +6,7 @@ Source: W3C Trace Context, https://www.w3.org/TR/trace-context/.
 from collections.abc import Mapping, MutableMapping
 
 from ztrace import diagnostics
-from ztrace.context import Context, SpanContext, find_current
+from ztrace.context import RUNNING, Context, SpanContext, find_current
 
 #: The names as carriers spell them: as W3C writes them, as HTTP libraries may, as environments do.
 _KEYS = (("traceparent", "tracestate"), ("Traceparent", "Tracestate"), ("TRACEPARENT", "TRACESTATE"))
@@ -16,7 +16,7 @@ TRACEPARENT_CHARS = 55
 _HEX = [f"{number:02x}" for number in range(256)]
 #: Flags that are kept, with an empty tracestate, by the end of a traceparent.
 _W3C_OF = {f"-{text}": (number & 3, "") for number, text in enumerate(_HEX)}
-_from_hex = bytes.fromhex
+_from_hex, _new_context = bytes.fromhex, SpanContext.__new__
 #: Ids that stand for "none".
 _NO_TRACE_ID, _NO_SPAN_ID = bytes(16), bytes(8)
 #: Minimum that W3C requires to be propagated: list members, and characters in total.
@@ -92,7 +92,13 @@ def parse_traceparent(traceparent: object, tracestate: object = None) -> SpanCon
         return None
     if tracestate and isinstance(tracestate, str):
         w3c = w3c[0], _cut_state(tracestate)
-    return SpanContext(trace_id, span_id, w3c)
+    context = _new_context(SpanContext)  # As its __init__, without the call: each served request has one.
+    context.trace_id = trace_id
+    context.span_id = span_id
+    context.w3c = w3c
+    context._state = RUNNING
+    context.open_children = context.covered_ns = context.mark_ns = 0
+    return context
 
 
 def _as_version_00(text: str) -> str:

@@ -34,6 +34,8 @@ _SYSTEM = "multiprocessing"
 #: view of the buffer, which an exception would keep in a frame.
 _MAX_TAIL = MAX_TRAILER + 16
 
+#: Kinds of outcomes that are no errors.
+_SUCCEEDED = ("#RETURN", "#PROXY")
 #: Methods of a connection, which cost less this way than by `super`.
 _plain: Any = Connection
 _send, _recv = _plain.send, _plain.recv
@@ -120,7 +122,7 @@ class _Serving(Connection):  # type: ignore[type-arg,unused-ignore]
         """Note the exception in an outcome; a text about one that cannot be pickled is not another one."""
         try:
             kind, result = outcome
-            if kind == "#RETURN" or kind == "#PROXY" or self._ztrace_span is None:
+            if kind in _SUCCEEDED or self._ztrace_span is None:
                 return
             if self._ztrace_error is None:
                 self._ztrace_error = result if kind == "#ERROR" else _error_of(result)
@@ -134,7 +136,7 @@ class _Serving(Connection):  # type: ignore[type-arg,unused-ignore]
         try:
             if error is None:
                 text = reply_text(span)
-                span.end()
+                span.__exit__()
             else:
                 span.reply()  # Recording the exception is not part of the method's time.
                 span.end(error)
@@ -184,7 +186,9 @@ def _wrap_call(original: Callable[..., Any]) -> Callable[..., Any]:
                     if not span.ended:
                         connection = _connect(self)
                         if connection is not None:
-                            _carry(connection, span)
+                            connection._ztrace_trailer = make_trailer(context_text(span))
+                            connection._ztrace_reply = None
+                            connection.__class__ = _Calling
                 result = original(self, methodname, args, kwds)
             except BaseException as exception:
                 take_off_frame(exception)
@@ -208,12 +212,6 @@ def _connect(proxy: Any) -> Any:
     return connection if type(connection) is Connection else None
 
 
-def _carry(connection: Any, span: Span) -> None:
-    connection._ztrace_trailer = make_trailer(context_text(span))
-    connection._ztrace_reply = None
-    connection.__class__ = _Calling
-
-
 def _end(span: Span | None, connection: Any, exception: BaseException | None = None) -> None:
     """End a call, and give the connection its own class again."""
     if span is None:
@@ -222,10 +220,9 @@ def _end(span: Span | None, connection: Any, exception: BaseException | None = N
         if connection is not None and type(connection) is _Calling:
             connection.__class__ = Connection  # type: ignore[assignment]
             take_reply(span, connection._ztrace_reply, exception)
-            del connection._ztrace_trailer, connection._ztrace_reply
     except Exception:
         diagnostics.contain("managers")
-    span.end(exception)
+    span.__exit__(None, exception)
 
 
 def _attributes_of(proxy: Any) -> dict[str, Any]:

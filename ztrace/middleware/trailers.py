@@ -15,21 +15,27 @@ MAX_TRAILER = 8192
 _MARKER: Final = b"\x00ztrace\x01"
 #: Bytes of the length before the marker, and of both.
 _LENGTH, _END = 2, 2 + len(_MARKER)
+#: Ends of trailers by the length of the text, as most have.
+_ENDS = [length.to_bytes(_LENGTH, "big") + _MARKER for length in range(64)]
 #: Reason under which trailers are counted whose length is wrong.
 UNREADABLE: Final = "peer_trailer"
 
 
 def make_trailer(text: bytes) -> bytes:
     """Return the trailer of a text, empty if the text is too long."""
-    return b"" if len(text) > MAX_TRAILER else text + len(text).to_bytes(_LENGTH, "big") + _MARKER
+    length = len(text)
+    if length < len(_ENDS):
+        return text + _ENDS[length]
+    return b"" if length > MAX_TRAILER else text + length.to_bytes(_LENGTH, "big") + _MARKER
 
 
 def read_trailer(data: bytes | bytearray | memoryview) -> bytes | None:
     """Return the text of the trailer behind encoded data, None if there is none."""
     if data[-len(_MARKER) :] != _MARKER:
         return None
-    length = int.from_bytes(data[-_END : -len(_MARKER)], "big")
-    if length > MAX_TRAILER or length + _END > len(data):
+    end = len(data) - _END
+    length = (data[end] << 8) + data[end + 1] if end >= 0 else 0
+    if length > MAX_TRAILER or length > end:
         diagnostics.count(UNREADABLE)
         return None
-    return bytes(data[-_END - length : -_END])
+    return bytes(data[end - length : end])

@@ -98,6 +98,8 @@ def _new_call(proxy: Any, method: Any, vargs: Any, flags: Any, object_id: Any) -
         if address is None or address[0] is not proxy._pyroUri:
             address = _address_of(proxy)
         attributes: dict[str, Any] = address[1]
+        if not (oneway or method == _BATCH or method in _PROPERTIES):
+            return _Call(new_span(str(method), CLIENT, attributes), False)
         if oneway:
             attributes = {**attributes, "messaging.system": SYSTEM}
             del attributes["rpc.system.name"]
@@ -140,7 +142,7 @@ def _end(call: _Call | None, exception: BaseException | None = None) -> None:
         current_context.annotations = call.annotations
         call.annotations = None
     span = call.span
-    if span.ended:
+    if span._state is not None and span.ended:
         return
     try:
         reply = _take_annotation()
@@ -149,7 +151,7 @@ def _end(call: _Call | None, exception: BaseException | None = None) -> None:
     except Exception:
         diagnostics.contain("pyro5")
     if not call.is_item:
-        span.end(exception)
+        span.__exit__(None, exception)
 
 
 def _take_annotation() -> Any:
@@ -172,7 +174,7 @@ def _take_result(call: _Call, method: Any, result: Any) -> None:
     """End a call that has returned, unless its result is a stream."""
     failed = None
     try:
-        if isinstance(result, client._StreamResultIterator) and not call.span.ended:
+        if type(result) is client._StreamResultIterator and not call.span.ended:
             current_context.annotations = call.annotations
             call.annotations = None
             _take_annotation()

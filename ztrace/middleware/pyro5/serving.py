@@ -32,14 +32,12 @@ class _Request:
         duration_ns: of the calls of a batch so far.
     """
 
-    __slots__ = ("context", "duration_ns", "is_read", "reply", "span")
-
-    def __init__(self) -> None:
-        self.is_read = False
-        self.context: SpanContext | None = None
-        self.span: Span | None = None
-        self.reply: str | None = None
-        self.duration_ns = 0
+    # Defaults of the class, and no __init__: each request has an instance.
+    is_read = False
+    context: SpanContext | None = None
+    span: Span | None = None
+    reply: str | None = None
+    duration_ns = 0
 
     def read_context(self) -> SpanContext | None:
         """Return the caller's context, which is removed from the annotations that the method may read."""
@@ -86,44 +84,36 @@ def _wrap_handle(original: Callable[..., Any]) -> Callable[..., Any]:
                 _end(request, exception)
                 raise
             _end(request)
+            _set_serving(None)
             return result
-        except BaseException as exception:
-            insist(_end, request, exception)  # An exception may have arrived in the code above.
+        except BaseException as exception:  # One may have arrived in the code above.
+            try:
+                insist(_end, request, exception)
+            finally:
+                insist(_set_serving, None)
             raise
-        finally:
-            insist(_set_serving, None)
 
     return handleRequest
 
 
 def _end(request: _Request, exception: BaseException | None = None) -> None:
-    if request.span is not None:
-        request.span.end(exception)
+    span = request.span
+    if span is not None:
+        span.__exit__(None, exception)
         request.span = None
 
 
-class _Method:
-    """A method that Pyro5 is about to call for a request; all else of it is the program's method."""
-
-    __slots__ = ("_method", "_name", "_request")
-
-    def __init__(self, method: Any, name: str, request: _Request) -> None:
-        self._method = method
-        self._name = name
-        self._request = request
+class _Method(functools.partial[Any]):
+    """A method that Pyro5 is about to call, through `_serve`; all else of it is the program's method."""
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._method, name)
+        return getattr(self.args[-1], name)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return _serve(self._request, self._name, self._method, args, kwargs)
-        except BaseException as exception:
-            take_off_frame(exception)
-            raise
+    def __repr__(self) -> str:
+        return repr(self.args[-1])
 
 
-def _serve(request: _Request, name: str, function: Any, args: Any, kwargs: Any) -> Any:
+def _serve(request: _Request, name: str, function: Any, /, *args: Any, **kwargs: Any) -> Any:
     """Call a function within the span of a request; the span of a single call ends with the response."""
     span = None
     flags = current_context.msg_flags
@@ -197,7 +187,7 @@ def _wrap_find(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             if request is None:
                 return original(obj, attr)
-            return _Method(original(obj, attr), str(attr), request)
+            return _Method(_serve, request, str(attr), original(obj, attr))
         except BaseException as exception:
             take_off_frame(exception)
             if request is not None:
@@ -233,7 +223,7 @@ def _wrap_property(original: Callable[..., Any]) -> Callable[..., Any]:
             request = _serving.get()
             if request is None:
                 return original(obj, propname, *args, **kwargs)
-            return _serve(request, str(propname), original, (obj, propname, *args), kwargs)
+            return _serve(request, str(propname), original, obj, propname, *args, **kwargs)
         except BaseException as exception:
             take_off_frame(exception)
             raise
@@ -247,9 +237,10 @@ def _wrap_stream(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def _streamResponse(self: Any, data: Any, client: Any) -> Any:
         try:
-            request = _serving.get()
-            if request is not None and request.span is not None and config.ITER_STREAMING:
-                data = _watch(request, data)
+            if hasattr(type(data), "__next__") and config.ITER_STREAMING:
+                request = _serving.get()
+                if request is not None and request.span is not None:
+                    data = _watch(request, data)
             return original(self, data, client)
         except BaseException as exception:
             take_off_frame(exception)
