@@ -66,6 +66,7 @@ class Server:
         self._heartbeat_s, self._pool_size, self._grace_s = heartbeat_s, pool_size, grace_s
         self._before_call, self._after_call = before_call, after_call
         self._server: LoopServer | None = None
+        self._counts: Counter[str] = Counter()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._stopping: asyncio.Event | None = None
@@ -78,7 +79,7 @@ class Server:
     @property
     def counts(self) -> Counter[str]:
         """Calls and their outcomes so far: ``calls``, ``answered``, ``failed``, ``cancelled``."""
-        return Counter() if self._server is None else self._server.counts
+        return self._counts
 
     def start(self) -> Self:
         """Bind the endpoints and serve: in the running event loop, or else in a thread of the server's own.
@@ -113,7 +114,6 @@ class Server:
         server, self._server = self._server, None
         if server is not None:
             try:
-                server.unbind(self.endpoints)
                 await server.drain(self._grace_s)
             finally:
                 server.close()
@@ -145,6 +145,7 @@ class Server:
             before_call=self._before_call,
             after_call=self._after_call,
         )
+        self._counts = self._server.counts
 
     def _start_thread(self) -> None:
         started = threading.Event()

@@ -9,6 +9,8 @@ from ztrace.rpc import wire
 
 #: Bytes above which ZeroMQ takes a message without a copy.
 COPY_BYTES: Final = 65_536
+#: Milliseconds in which the last messages may leave a closing socket.
+LINGER_MS: Final = 500
 #: Milliseconds between ZMTP heartbeats, and until a silent server is lost: it may be frozen.
 BEAT_MS: Final = 500
 LOST_MS: Final = 1500
@@ -60,7 +62,7 @@ def connect(socket: "zmq.Socket[bytes]", endpoint: str) -> None:
 
 def _open(kind: int) -> "zmq.Socket[bytes]":
     socket: zmq.Socket[bytes] = zmq.Context.instance().socket(kind)
-    socket.linger = 0
+    socket.linger = LINGER_MS
     socket.maxmsgsize = wire.MAX_MESSAGE
     socket.handshake_ivl = HANDSHAKE_MS
     return socket

@@ -194,3 +194,24 @@ def test_every_call_is_counted(server: rpc.Server) -> None:
     counts = server.counts
     while counts["calls"] != counts["answered"] + counts["failed"] + counts["cancelled"]:
         assert time.monotonic() < deadline_s, counts
+
+
+def test_a_busy_client_keeps_its_stream() -> None:
+    """A program that computes between two items longer than three periods keeps its open stream."""
+    with rpc.Server(Billing(), FREE, heartbeat_s=0.1) as server:
+        with rpc.Client(*server.endpoints, heartbeat_s=0.1) as client:
+            stream = client.tail(200)
+            first = next(stream)
+            time.sleep(0.5)
+            assert [first, *stream] == list(range(200))
+
+        async def run() -> None:
+            async with rpc.AsyncClient(*server.endpoints, heartbeat_s=0.1) as client:
+                items: list[int] = []
+                async for item in client.tail(200):
+                    if not items:
+                        time.sleep(0.5)  # As a program that computes does.
+                    items.append(item)
+                assert items == list(range(200))
+
+        asyncio.run(run())

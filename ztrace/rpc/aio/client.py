@@ -82,10 +82,10 @@ class Link:
         self._socket.drain()
 
     def close(self) -> None:
-        """Fail the open calls, and close the connection."""
+        """Cancel the open calls, and close the connection."""
         if self._monitor.socket.closed:
             return
-        self.core.lose("the client has been closed")
+        self.core.close()
         if not self._loop.is_closed():
             self._loop.remove_reader(self._monitor.fd)
         self._monitor.close()

@@ -17,8 +17,6 @@ from ztrace.rpc.exposing import Method
 
 #: Bytes of replies kept for a client that reads none.
 BACKLOG_BYTES: Final = 64 << 20
-#: Milliseconds in which the last replies may leave a closing socket.
-_LINGER_MS: Final = 500
 #: Seconds between two looks at deadlines and silent peers, at most.
 _TURN_S: Final = 0.25
 
@@ -73,6 +71,7 @@ class LoopServer:
 
     async def drain(self, grace_s: float) -> None:
         """Refuse new calls, and wait for the open ones; those that last longer are cancelled."""
+        # The socket stays bound: to unbind it would cut the connections, and with them the open calls.
         self._core.closing = True
         until_s = time.monotonic() + grace_s
         while self._core.calls and time.monotonic() < until_s:
@@ -84,22 +83,12 @@ class LoopServer:
             self._handlers.stop(call)
         await asyncio.sleep(0)
 
-    def unbind(self, endpoints: Sequence[str]) -> None:
-        """Accept no further connections."""
-        with self._socket.lock:
-            for endpoint in endpoints:
-                try:
-                    self._socket.socket.unbind(endpoint)
-                except zmq.ZMQError:
-                    pass  # A connection of inproc, or a file that is gone.
-
     def close(self) -> None:
         """Cancel the open calls and close the socket; plain functions that run go on to their end."""
         for call in list(self._core.calls.values()):
             self._core.cancel(call, SHUTDOWN)
         keeper.release(self)
         self._timer.cancel()
-        self._socket.socket.linger = _LINGER_MS
         self._socket.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 

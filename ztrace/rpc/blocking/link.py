@@ -75,8 +75,8 @@ class Link:
             self._receive()
 
     def close(self) -> None:
-        """Fail the open calls, and close the sockets."""
-        self.core.lose("the client has been closed")
+        """Cancel the open calls, and close the sockets."""
+        self.core.close()
         self._monitor.close()
         self._socket.close()
 

@@ -205,6 +205,12 @@ class ClientCore:
         for call in list(self.calls.values()):
             self._fail(call, PeerLost(f"{call.name}: {reason}"))
 
+    def close(self) -> None:
+        """Cancel all calls, for their callers as well: the client closes."""
+        for call in list(self.calls.values()):
+            self.cancel(call, PeerLost(f"{call.name}: the client has been closed"))
+            call.wake()
+
     def beat(self, now_s: float) -> None:
         """Send due heartbeats, and fail calls whose server is silent or whose deadline has passed."""
         for call in list(self.calls.values()):
