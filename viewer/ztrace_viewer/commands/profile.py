@@ -1,5 +1,6 @@
 """``ztrace profile``: where the time of many call trees goes, by call path."""
 
+import sys
 import time
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.terminal.saying import write_out
 
 #: Formats of files, which have all paths.
-_FILES = ("svg", "html", "collapsed", "speedscope")
+_FILES = ("svg", "html", "collapsed", "speedscope", "pprof")
 
 
 @click.command()
@@ -37,7 +38,7 @@ _FILES = ("svg", "html", "collapsed", "speedscope")
     default="text",
     show_default=True,
     metavar="NAME",
-    help="text, json; svg or html for a picture; collapsed or speedscope for other programs.",
+    help="text, json; svg or html for a picture; collapsed, speedscope or pprof for other programs.",
 )
 @click.option("--live", is_flag=True, help="First have running processes sample their code.")
 @click.option(
@@ -77,6 +78,8 @@ def profile(
       ztrace profile --live --service front --seconds 30
       ztrace profile --format html > shop.html
     """
+    if format_name == "pprof" and sys.stdout.isatty():
+        raise click.UsageError("a file of pprof is not text; add '> shop.pb.gz'")
     most = None if everything or format_name in _FILES else limit
     if live:
         if since is not None or until is not None:
@@ -95,6 +98,11 @@ def profile(
         return print_json(document, found=found)
     if not found:
         end_with_nothing("no call trees", database, selection)
+    if format_name == "pprof":
+        from ztrace_viewer.export.pprof import write_pprof
+
+        sys.stdout.buffer.write(write_pprof(document))
+        return
     if format_name != "text":
         from ztrace_viewer.export.profiles import WRITERS
 
