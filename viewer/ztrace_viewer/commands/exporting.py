@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ztrace.errors import SettingsError
+from ztrace.errors import NotFoundError, SettingsError
 from ztrace_viewer.commands.answering import end_with_nothing
 from ztrace_viewer.commands.completing import complete_traces
 from ztrace_viewer.commands.options import Amount, database_option, limit_option, service_option, time_options
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ztrace_viewer.terminal.progress import CountProgress
 
 #: Values of ``--format``.
-FORMATS = ("otlp", "jaeger", "chrome", "speedscope")
+FORMATS = ("otlp", "jaeger", "chrome", "speedscope", "otlp-profiles")
 #: Suffix of speedscope's own files; for any other the default is OTLP.
 _SPEEDSCOPE_ENDING = ".speedscope.json"
 
@@ -56,7 +56,7 @@ _SPEEDSCOPE_ENDING = ".speedscope.json"
     "format_name",
     type=click.Choice(FORMATS),
     metavar="FORMAT",
-    help="otlp (JSON lines), jaeger, chrome (for Perfetto) or speedscope.  [default: otlp]",
+    help="otlp (JSON lines), jaeger, chrome (for Perfetto), speedscope, or otlp-profiles.  [default: otlp]",
 )
 @click.option("--to", "url", metavar="URL", help="Send the trees to this OTLP receiver instead.")
 def export(
@@ -103,6 +103,8 @@ def export(
         if not totals.trees:
             told = "no matching call trees" if wanted != Wanted() else "no call trees"
             end_with_nothing(told, database, wanted.selection)
+        if format_name == "otlp-profiles":
+            _check_profiles(db)
         if url is not None:
             _send(db, wanted, totals, url)
         else:
@@ -160,6 +162,21 @@ def _count(
         counts[1] += piece.is_last
         if progress is not None:
             progress.update(counts[0], counts[0] / max(1, totals.spans))
+
+
+def _check_profiles(db: "sqlite3.Connection") -> None:
+    """Check that profiles can be written, before a file is opened.
+
+    Raises:
+        NotFoundError: no span has code.
+        SettingsError: the installed ``opentelemetry-proto`` has no profiles.
+    """
+    from ztrace_viewer.export.otlp_profiles import check_installed
+    from ztrace_viewer.queries.stacks import has_span_stacks
+
+    check_installed()
+    if not has_span_stacks(db):
+        raise NotFoundError("no span has sampled code", hint="take some with 'ztrace profile --live'")
 
 
 def _choose_format(path: Path | None) -> str:

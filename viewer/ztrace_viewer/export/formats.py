@@ -14,6 +14,7 @@ from ztrace_collector.otlp.mapping.outgoing import Builder
 from ztrace_collector.otlp.mapping.reading import StoredSpan
 from ztrace_viewer.export.chrome import ChromeWriter
 from ztrace_viewer.export.jaeger import TraceParts
+from ztrace_viewer.export.otlp_profiles import make_profiles
 from ztrace_viewer.export.speedscope import SpeedscopeWriter
 from ztrace_viewer.queries.pieces import Piece
 
@@ -48,6 +49,8 @@ def make_text(name: str, db: sqlite3.Connection, pieces: Iterable[Piece], start_
     """
     if name == "otlp":
         return _make_otlp(db, pieces)
+    if name == "otlp-profiles":
+        return make_profiles(db, gather(pieces))
     if name == "jaeger":
         return _make_jaeger(db, pieces)
     writer: TreeWriter = SpeedscopeWriter() if name == "speedscope" else ChromeWriter(db, start_ns)

@@ -129,6 +129,11 @@ def read_span_stacks(db: sqlite3.Connection, trace_id: bytes, span_id: bytes) ->
     return stacks
 
 
+def has_span_stacks(db: sqlite3.Connection) -> bool:
+    """Return whether any span has code of its own."""
+    return db.execute("SELECT 1 FROM span_stacks LIMIT 1").fetchone() is not None
+
+
 def share_of_runs(stacks: Sequence[Stack]) -> float | None:
     """Return the share of the sampled time in which code ran, None without any."""
     whole = sum(stack["ns"] for stack in stacks)
