@@ -39,6 +39,7 @@ class Context:
     """
 
     __slots__ = (
+        "_beside",
         "_state",
         "covered_ns",
         "mark_ns",
@@ -55,6 +56,8 @@ class Context:
     covered_ns: int
     mark_ns: int
     _state: int | None
+    #: Some of its children have run beside each other, so they are in lanes; see `ztrace.process.lanes`.
+    _beside: bool
 
     @property
     def ended(self) -> bool:
@@ -72,6 +75,7 @@ class Context:
         self.w3c = w3c
         self._state = RUNNING
         self.open_children = self.covered_ns = self.mark_ns = 0
+        self._beside = False
 
     def __repr__(self) -> str:
         try:

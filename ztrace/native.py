@@ -23,6 +23,7 @@ __all__ = [
     "get_native_id",
     "getpid",
     "monotonic",
+    "new_local",
     "new_poll",
     "perf_counter_ns",
     "sleep",
@@ -68,6 +69,7 @@ allocate_rlock: Callable[[], Any] = _original("_thread", "RLock")
 get_ident: Callable[[], int] = _original("_thread", "get_ident")
 get_native_id: Callable[[], int] = _original("_thread", "get_native_id")
 start_new_thread: Callable[..., int] = _original("_thread", "start_new_thread")
+new_local: Callable[[], Any] = _original("_thread", "_local")
 new_poll: Callable[[], Any] = _original("select", "poll")
 
 

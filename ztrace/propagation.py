@@ -98,6 +98,7 @@ def parse_traceparent(traceparent: object, tracestate: object = None) -> SpanCon
     context.w3c = w3c
     context._state = RUNNING
     context.open_children = context.covered_ns = context.mark_ns = 0
+    context._beside = False
     return context
 
 

@@ -33,9 +33,9 @@ ABANDONED = "ztrace.abandoned"
 #: Characters kept of a source line in a `FrameRecord`.
 MAX_CODE = 256
 
-#: Fields of a `Span` that are nanoseconds or None and that no other code looks at as they pass: the collector
+#: Fields of a `Span` that are integers or None and that no other code looks at as they pass: the collector
 #: stores each as a column of that name, and OTLP carries each as the attribute ``ztrace.NAME``.
-MEASURES = ("self_ns", "cpu_ns")
+MEASURES = ("self_ns", "cpu_ns", "lane")
 
 #: A span as a plain tuple, in the order of `Span`: naming its fields would cost the hot path too much.
 Record = tuple[Any, ...]
@@ -60,6 +60,8 @@ class Span(NamedTuple):
         exception: fields of an `ExceptionRecord`.
         details: fields that only OpenTelemetry has, by the keys of docs/reference/wire-format.md; None for
             ztrace's own spans.
+        lane: number of the thread, task or greenlet in its process, if spans below the span or its parent ran
+            beside each other; otherwise None.
     """
 
     trace_id: bytes
@@ -76,6 +78,7 @@ class Span(NamedTuple):
     links: list[list[bytes]] | None
     exception: Sequence[Any] | None
     details: dict[str, Any] | None = None
+    lane: int | None = None
 
 
 class ExceptionRecord(NamedTuple):

@@ -46,6 +46,7 @@ from ztrace.lifecycle import recovery
 from ztrace.lifecycle.arguments import take_kind, take_links, take_parent
 from ztrace.lifecycle.parts import choose_parent, prepare, set_parts
 from ztrace.native import get_ident, perf_counter_ns, thread_time_ns
+from ztrace.process.lanes import number_lane
 from ztrace.records import ERROR, KIND_NUMBERS, OK
 
 #: Numbers of the kinds that the agent distinguishes.
@@ -220,6 +221,7 @@ class Span(LocalContext):
                 self.w3c = parent.w3c
             self._above = parent
             self.covered_ns = self.open_children = 0
+            self._beside = False
             self._publisher = target
             self._owner = find_owner() if activate else None
             if activate:
@@ -234,6 +236,8 @@ class Span(LocalContext):
                 siblings = parent.open_children
                 if not siblings:
                     parent.mark_ns = now_ns
+                else:
+                    parent._beside = True
                 try:
                     self._state = state or None
                     parent.open_children = siblings + 1
@@ -311,6 +315,9 @@ class Span(LocalContext):
                     counts["exception"] = counts.get("exception", 0) + 1
                     if entry is not None and entry.mark is not None and entry.mark[1] == self.span_id:
                         entry.mark = None
+            lane = None
+            if self._beside or (above is not None and above._beside):
+                lane = number_lane()
             target = self._publisher
             # Otherwise the process has forked or was configured again: the span is the previous publisher's.
             if target is publisher:
@@ -329,6 +336,7 @@ class Span(LocalContext):
                     links,
                     failed,
                     None,
+                    lane,
                 )
                 queue = target.queue
                 if len(queue) < target.room:

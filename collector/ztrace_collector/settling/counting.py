@@ -21,6 +21,7 @@ class SpanRow(NamedTuple):
         end_ns: its end, Unix; of an open one the last report of it.
         duration_ns: None for an open one.
         cpu_ns: CPU time of its thread, None if other work shared the thread, or if unknown.
+        lane: that of `ztrace.records.Span`.
     """
 
     span_id: bytes
@@ -33,6 +34,7 @@ class SpanRow(NamedTuple):
     self_ns: int | None
     status: int
     cpu_ns: int | None
+    lane: int | None = None
 
 
 class PathSums:
@@ -185,11 +187,12 @@ def count_tree(
             each.timed_ns += own_ns
     begins_ns = [span.start_ns for span in spans]
     instances = [span.instance for span in spans]
+    lanes = [span.lane for span in spans]
     for root in roots:
         if spans[root].duration_ns is None:
             continue
         sums[paths[root]].root_calls += 1
-        for position, begin_ns, end_ns in walk_sections(begins_ns, ends_ns, awaited, instances, root):
+        for position, begin_ns, end_ns in walk_sections(begins_ns, ends_ns, awaited, instances, lanes, root):
             sums[paths[position]].critical_ns += end_ns - begin_ns
     main = min(roots, key=lambda root: (spans[root].parent_id is not None, root))
     return Counted(spans[main].end_ns // MINUTE_NS, spans[main].instance, sums)

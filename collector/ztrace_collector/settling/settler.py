@@ -36,11 +36,11 @@ _LAST = 2**63 - 1
 
 _ENDED = (
     "SELECT span_id, parent_id, method, instance, start_ns, start_ns + coalesce(duration_ns, 0),"
-    " coalesce(duration_ns, 0), self_ns, status, cpu_ns FROM spans WHERE trace_id = ? AND id <= ?"
+    " coalesce(duration_ns, 0), self_ns, status, cpu_ns, lane FROM spans WHERE trace_id = ? AND id <= ?"
 )
 _OPEN = (
     f"SELECT span_id, parent_id, method, instance, start_ns, max(start_ns, seen_ns), NULL, NULL,"
-    f" {UNFINISHED}, NULL FROM unfinished_spans WHERE trace_id = ?"
+    f" {UNFINISHED}, NULL, NULL FROM unfinished_spans WHERE trace_id = ?"
 )
 #: Parents of spans that got others after a span, the latest first, so that the earliest counts.
 _PARENTS_BEFORE = (

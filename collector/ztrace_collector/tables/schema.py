@@ -78,6 +78,7 @@ CREATE TABLE spans (
     duration_ns INTEGER,
     self_ns INTEGER,
     cpu_ns INTEGER,
+    lane INTEGER,
     status INTEGER NOT NULL,
     attributes TEXT,
     links TEXT,

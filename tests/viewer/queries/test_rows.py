@@ -77,7 +77,7 @@ def test_a_span_is_shown_with_every_column_it_has(tmp_path: Path) -> None:
     """Each field of the record is a column of the row and, unless it is told otherwise, of the document."""
     elsewhere = {"exception"}
     assert set(records.Span._fields) - elsewhere <= set(SpanRow._fields)
-    converted = {"trace_id", "instance_id", "host", "pid", "details"}
+    converted = {"trace_id", "instance_id", "host", "pid", "details", "lane"}
     derived = {"instance", "exception", "children", "critical_ns"}
     derived |= {"status_message", "events", "scope", "trace_state", "flags", "dropped"}  # Of details.
     assert set(SpanDocument.__annotations__) - derived == set(SpanRow._fields) - converted

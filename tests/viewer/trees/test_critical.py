@@ -23,7 +23,8 @@ def path(*rows: SpanRow) -> list[tuple[int, int, int]]:
         if each.parent_id is not None and each.kind != "consumer":
             children.setdefault(numbers[each.parent_id], []).append(position)
     begins, ends = [each.start_ns for each in rows], [each.end_ns for each in rows]
-    sections = list(walk_sections(begins, ends, children, [each.instance_id for each in rows], 0))
+    instances, lanes = [each.instance_id for each in rows], [each.lane for each in rows]
+    sections = list(walk_sections(begins, ends, children, instances, lanes, 0))
     return [
         (int.from_bytes(rows[position].span_id, "big"), begin, end)
         for position, begin, end in reversed(sections)
@@ -101,6 +102,48 @@ def test_jitter_between_clocks_hides_no_sibling() -> None:
     assert path(parent, *here) == [(1, 0, 502 * MS), (3, 502 * MS, 1000 * MS)]
 
 
+def test_a_gathered_call_follows_the_one_before_it_in_its_lane() -> None:
+    """Of calls that two tasks make, each follows its own task's; without lanes the last to end is awaited."""
+    parent = row(1, None, 0, 500)._replace(lane=9)
+    first, beside, last = row(2, 1, 0, 100), row(3, 1, 0, 200), row(4, 1, 200, 300)
+    assert path(parent, first, beside, last) == [(3, 0, 200), (4, 200, 500)]
+    lanes = [each._replace(lane=lane) for each, lane in ((first, 1), (beside, 2), (last, 1))]
+    assert path(parent, *lanes) == [(2, 0, 100), (1, 100, 200), (4, 200, 500)]
+
+
+def test_calls_one_after_the_other_in_a_pool_are_all_on_the_path() -> None:
+    """Calls that each begin when the last has ended were waited for, whichever lanes they are in."""
+    calls = [row(number, 1, 10 * number, 10)._replace(lane=1 + number % 2) for number in range(2, 6)]
+    sections = [(1, 0, 20), (2, 20, 30), (3, 30, 40), (4, 40, 50), (5, 50, 60), (1, 60, 99)]
+    assert path(row(1, None, 0, 99), *calls) == sections
+
+
+def test_the_parents_own_calls_may_have_waited_for_any_lane() -> None:
+    """After a call of the parent's own lane, the last to end before it is awaited, whoever made it."""
+    parent, joined = row(1, None, 0, 100)._replace(lane=9), row(3, 1, 10, 80)._replace(lane=1)
+    own = [row(2, 1, 20, 10)._replace(lane=9), row(4, 1, 90, 10)._replace(lane=9)]
+    assert path(parent, *own, joined) == [(1, 0, 10), (3, 10, 90), (4, 90, 100)]
+    others = [each._replace(lane=8) for each in own]
+    assert path(parent, *others, joined) == [(1, 0, 20), (2, 20, 30), (1, 30, 90), (4, 90, 100)]
+
+
+def test_lanes_of_other_processes_are_unknown() -> None:
+    """Lanes count among the calls of the parent's process; one whose lane is unknown may be awaited."""
+    parent, first = row(1, None, 0, 500), row(2, 1, 0, 100)._replace(lane=1)
+    beside, last = row(3, 1, 0, 200), row(4, 1, 200, 300)._replace(lane=1)
+    assert path(parent, first, beside, last) == [(3, 0, 200), (4, 200, 500)]
+    far = beside._replace(lane=2, instance_id="far")
+    assert path(parent, first, far, last) == [(3, 0, 200), (4, 200, 500)]
+
+
+def test_many_calls_each_in_a_lane_of_its_own_take_linear_time() -> None:
+    """20,000 tasks, one after the other and side by side, have a path without searching all for each."""
+    one_by_one = [row(number, 1, number, 1)._replace(lane=number) for number in range(2, 20_002)]
+    assert len(path(row(1, None, 0, 30_000), *one_by_one)) == 20_002
+    in_two = [row(number, 1, number, 1)._replace(lane=1 + number % 2) for number in range(2, 20_002)]
+    assert len(path(row(1, None, 0, 30_000), *in_two)) == 20_002
+
+
 def test_a_deep_tree_needs_no_recursion() -> None:
     """A tree of 20,000 levels has a path of as many sections."""
     rows = [row(number, number - 1 or None, number, 50_000 - 2 * number) for number in range(1, 20_001)]
@@ -120,7 +163,7 @@ def check_random_trees(count: int) -> None:
             made = row(number, int.from_bytes(above.span_id, "big"), start_ns, duration_ns, kind=kind)
             unfinished: UnfinishedState
             unfinished = {"state": CRASHED, "last_seen_ns": start_ns + chance.randint(-5, 30)}
-            made = made._replace(instance_id=chance.choice("ab"))
+            made = made._replace(instance_id=chance.choice("ab"), lane=chance.choice([None, 1, 2]))
             rows.append(made if duration_ns is not None else made._replace(unfinished=unfinished))
         sections = path(*rows)
         moments = [5, *(moment for _, begin, end in sections for moment in (begin, end)), rows[0].end_ns]

@@ -37,6 +37,7 @@ def row(
         duration_ns=duration_ns,
         self_ns=self_ns,
         cpu_ns=None,
+        lane=None,
         status=2 if duration_ns is None else status,
         attributes=None,
         links=None,

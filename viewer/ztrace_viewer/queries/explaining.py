@@ -30,7 +30,7 @@ _LEAST_SHARE, _MAX_VALUES = 0.1, 50
 
 _SPANS = (
     "SELECT span_id, parent_id, method, instance, start_ns, start_ns + coalesce(duration_ns, 0),"
-    " coalesce(duration_ns, 0), self_ns, status, NULL, attributes FROM spans WHERE trace_id = ? LIMIT ?"
+    " coalesce(duration_ns, 0), self_ns, status, NULL, lane, attributes FROM spans WHERE trace_id = ? LIMIT ?"
 )
 
 

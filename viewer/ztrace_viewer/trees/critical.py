@@ -25,6 +25,7 @@ def find_critical(
     """
     begins_ns = [row.start_ns for row in rows]
     instances = [row.instance_id for row in rows]
+    lanes = [row.lane for row in rows]
     awaited = {
         position: kept
         for position, each in enumerate(children)
@@ -37,7 +38,7 @@ def find_critical(
         below = _walk(root, children)
         own_ns = dict.fromkeys(below, 0)
         ends_ns = _find_ends(rows, below, awaited)
-        for position, begin_ns, end_ns in walk_sections(begins_ns, ends_ns, awaited, instances, root):
+        for position, begin_ns, end_ns in walk_sections(begins_ns, ends_ns, awaited, instances, lanes, root):
             own_ns[position] += end_ns - begin_ns
         for position in below:
             times[position] = own_ns[position]

@@ -31,6 +31,7 @@ class SpanRow(NamedTuple):
     Attributes:
         attributes: JSON object, None if there are none.
         links: JSON array, None if there are none.
+        lane: that of `ztrace.records.Span`.
         resource: JSON object with the attributes of the process, None if there are none.
         details: JSON object with what only OpenTelemetry records, None if there is none.
         unfinished: state of a span without an end.
@@ -46,6 +47,7 @@ class SpanRow(NamedTuple):
     duration_ns: int | None
     self_ns: int | None
     cpu_ns: int | None
+    lane: int | None
     status: int
     attributes: str | None
     links: str | None
