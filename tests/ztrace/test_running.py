@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -95,6 +97,51 @@ def test_an_unchanged_program_is_traced(receiver: Receiver, program: Path, way: 
     assert kinds(receiver) == [("double", 2), ("double", 3)]
 
 
+#: WSGI application that calls a server which is not there, in a worker of gunicorn.
+APPLICATION = """
+import os, xmlrpc.client
+def application(environ, start_response):
+    try:
+        xmlrpc.client.ServerProxy("http://127.0.0.1:1").find(os.getpid())
+    except OSError:
+        pass
+    start_response("200 OK", [("Content-Length", "2"), ("Connection", "close")])
+    return [b"ok"]
+"""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["plain", "preload"])
+def test_the_workers_of_gunicorn_are_traced(receiver: Receiver, tmp_path: Path, preload: list[str]) -> None:
+    """Calls of an application that gunicorn serves have their spans, in each worker."""
+    (tmp_path / "shop.py").write_text(APPLICATION)
+    command = [sys.executable, "-m", "gunicorn", *preload, "--workers=2", "--bind=127.0.0.1:0"]
+    command += ["--no-control-socket", f"--worker-tmp-dir={tmp_path}", "shop:application"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ZTRACE_ENDPOINT": receiver.endpoint}
+    server = subprocess.Popen(
+        [*RUN, "--service", "shop", *command],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    with server:
+        try:
+            assert server.stderr is not None
+            lines = iter(server.stderr.readline, "")
+            port = next(line for line in lines if "Listening at" in line).split("127.0.0.1:")[1].split()[0]
+            for _ in range(6):
+                with urlopen(f"http://127.0.0.1:{port}/", timeout=DEADLINE_S) as answer:
+                    assert answer.read() == b"ok"
+            server.terminate()
+            assert "ztrace" not in server.stderr.read()
+            assert server.wait(DEADLINE_S) == 0
+        finally:
+            server.kill()
+    assert kinds(receiver) == [("find", 3)] * 6
+    assert {header.service for header, spans in receiver.messages if spans} == {"shop"}
+
+
 @pytest.mark.process
 def test_the_service_is_named_by_the_option(receiver: Receiver, program: Path) -> None:
     """``--service`` names the spans' service, which is the script's name by default."""
@@ -138,6 +185,24 @@ def test_a_program_without_traced_libraries_imports_nothing_of_ztrace(
     assert done.stdout == f"[] [] True {tmp_path}/sitecustomize.py\n"
     plain = run([sys.executable, "-c", "import sys; print('sitecustomize' in sys.modules)"], receiver)
     assert plain.stdout == "True\n"
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("isolated", [[], ["-I"]], ids=["plain", "isolated"])
+def test_without_its_variable_the_installed_line_does_nothing(isolated: list[str], tmp_path: Path) -> None:
+    """A Python that is not started by ``ztrace-run`` has nothing of it."""
+    assert "ztrace_run.pth" in os.listdir(sysconfig.get_path("purelib"))
+    code = "import sys; print([name for name in (*sys.modules, *sys.path) if 'ztrace_run' in name.lower()])"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ZTRACE_")}
+    done = subprocess.run(
+        [sys.executable, *isolated, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 @pytest.mark.process

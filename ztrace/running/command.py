@@ -21,7 +21,7 @@ the program imports it, in its child processes too. All other settings are ZTRAC
 examples:
   ztrace-run python server.py
   ztrace-run --service billing python -m billing --port 4242
-  ztrace-run gunicorn -w 4 shop:app
+  ztrace-run --service shop gunicorn -w 4 shop:app
 """
 
 

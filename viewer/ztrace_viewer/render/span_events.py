@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from rich.cells import cell_len
 from rich.text import Text
 
+from ztrace.libraries import LIBRARIES
 from ztrace_viewer.documents.exceptions import ExceptionDocument
 from ztrace_viewer.documents.trees import SpanDocument, SpanEvent
 from ztrace_viewer.terminal.characters import clean
@@ -15,7 +16,11 @@ from ztrace_viewer.terminal.durations import format_duration
 #: Events shown of a span.
 _SHOWN = 3
 #: Beginnings of attributes that say how a call went over the network, and not what it was about.
-CONVENTIONAL = ("rpc.", "server.", "client.", "network.", "messaging.", "exception.", "error.")
+CONVENTIONAL = (
+    *("rpc.", "server.", "client.", "network.", "messaging.", "exception.", "error.", "ztrace.exception."),
+    *("net.", "user_agent.", "http.flavor", "http.host", "http.scheme", "http.server_name"),
+    *("http.user_agent", *(row.unjoined for row in LIBRARIES.values() if row.unjoined)),
+)
 #: Characters shown of an attribute's value, and lines of a failed span's attributes.
 _VALUE, _LINES = 60, 4
 
