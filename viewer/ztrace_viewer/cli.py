@@ -14,7 +14,7 @@ from ztrace_viewer.terminal.saying import complain, complain_lines
 COMMANDS = {
     "up": Place("collecting", "up", "Collect spans into one file; start here."),
     "collect": Place("collecting", "collect", "Run the collector alone."),
-    "web": Place("web", "web", "Serve Jaeger's query API, for Grafana and Jaeger's own page."),
+    "web": Place("web", "web", "Serve the page, and the query API of Jaeger for Grafana."),
     "keys": Place("keys", "keys", "Create, list and revoke the keys of services."),
     "demo": Place("demo", "demo", "Run a small traced shop of real services, and show its traces."),
     "slow": Place("slow", "slow", "List the slowest call trees."),

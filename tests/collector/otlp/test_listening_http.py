@@ -469,7 +469,7 @@ def test_a_connection_is_kept(collector: Running) -> None:
 @pytest.mark.slow
 def test_an_end_answers_what_was_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests in flight at the end are stored and answered, and a partial one is cut off."""
-    monkeypatch.setattr(thread, "GRACE_S", 1)
+    monkeypatch.setattr(thread, "GRACE_S", 5)
     path = tmp_path / "traces.db"
     bodies = [request(100 * number, 100).SerializeToString() for number in range(8)]
     with running(path) as collector, ExitStack() as stack:

@@ -12,6 +12,7 @@ from tests.viewer.stored import span, store, trace_id
 from ztrace.addresses import Address
 from ztrace_viewer.web.app import make_app
 from ztrace_viewer.web.jaeger import version1
+from ztrace_viewer.web.live import Live
 
 TOKEN = "token-of-the-tests"
 
@@ -35,7 +36,7 @@ def ask(database: Path, path: str) -> tuple[int, Any]:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    app = make_app(database, TOKEN, Address("127.0.0.1", 4711))
+    app = make_app(database, TOKEN, Address("127.0.0.1", 4711), Live(database))
     try:
         asyncio.run(app(scope, receive, send))
     except TypeError:

@@ -9,7 +9,19 @@ from tests.viewer.web.serving import TOKEN, Site
 pytestmark = pytest.mark.process
 
 #: Pages, routes of both versions, and unknown paths.
-PATHS = ["/", "/api/services", "/api/traces/abc", "/api/v3/services", "/api/nothing", "/nothing"]
+PATHS = [
+    "/",
+    "/traces",
+    "/page/page.js",
+    "/data/slow",
+    "/data/tail",
+    "/trace/00.md",
+    "/api/services",
+    "/api/traces/abc",
+    "/api/v3/services",
+    "/api/nothing",
+    "/nothing",
+]
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -35,6 +47,8 @@ def test_nothing_is_told_without_the_token(site: Site, path: str, headers: dict[
         assert answer.document["error"]["httpCode"] == 401
     elif path.startswith("/api"):
         assert answer.document["errors"][0]["code"] == 401
+    elif path.startswith("/data"):
+        assert "token" in answer.document["error"]
     else:
         assert answer.headers["Content-Type"].startswith("text/html")
 
@@ -59,10 +73,10 @@ def test_the_url_that_is_announced_opens_the_page(site: Site) -> None:
     assert first.status == 303
     assert first.headers["Location"] == "/"
     cookie = first.headers["Set-Cookie"]
-    assert re.search(r"; HttpOnly; .*SameSite=strict", cookie, re.IGNORECASE)
+    assert re.search(r"; HttpOnly; .*SameSite=lax", cookie, re.IGNORECASE)
     second = site.ask("/", headers={"Cookie": cookie.partition(";")[0]})
     assert second.status == 200
-    assert "Grafana" in second.text
+    assert "/page/page.js" in second.text
 
 
 def test_only_the_token_leaves_the_url(site: Site) -> None:
@@ -92,7 +106,31 @@ def test_a_name_that_leads_here_from_elsewhere_is_refused(site: Site, host: str)
     assert "Host" in answer.document["errors"][0]["msg"]
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "http://127.0.0.1:1"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "same-origin"}, 404),
+        ({}, 404),
+    ],
+)
+def test_only_the_page_itself_changes_anything(site: Site, headers: dict[str, str], status: int) -> None:
+    """A write that a browser sends for another site's page is refused, though it has the cookie."""
+    cookie = {"Cookie": f"ztrace_{site.port}={TOKEN}"}
+    assert site.ask("/data/error/0123456789abcdef/resolved", "POST", cookie | headers).status == status
+
+
+def test_the_pages_own_origin_changes_what_it_may(site: Site) -> None:
+    """A browser without the header of fetch is known by its origin."""
+    headers = {"Cookie": f"ztrace_{site.port}={TOKEN}", "Origin": f"http://127.0.0.1:{site.port}"}
+    assert site.ask("/data/error/0123456789abcdef/open", "POST", headers).status == 404
+
+
+@pytest.mark.parametrize("path", [path for path in PATHS if path != "/data/tail"])
 def test_every_answer_is_secured(site: Site, path: str) -> None:
     """Every response has the security headers, whatever its status."""
     without: dict[str, str] = {}
@@ -100,7 +138,8 @@ def test_every_answer_is_secured(site: Site, path: str) -> None:
         answer = site.ask(path, headers=headers)
         assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; ")
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
-        assert answer.headers["Cache-Control"] == "no-store"
+        is_kept = answer.status == 200 and not path.startswith(("/api", "/data"))
+        assert answer.headers["Cache-Control"] == ("no-cache" if is_kept else "no-store")
         assert answer.headers["Referrer-Policy"] == "no-referrer"
         assert "Server" not in answer.headers
         assert not [name for name in answer.headers if name.lower().startswith("access-control")]

@@ -3,15 +3,20 @@
 One idea: a completion that fails offers nothing, since the shell has no place for a message.
 """
 
+from __future__ import annotations
+
 import re
-import sqlite3
 from collections.abc import Callable, Iterable
 from functools import wraps
+from typing import TYPE_CHECKING
 
 import click
 from click.shell_completion import CompletionItem
 
 from ztrace.errors import ZtraceError
+
+if TYPE_CHECKING:
+    import sqlite3
 
 #: Ids that are offered, of the slowest trees and the newest errors.
 _IDS = 20

@@ -2,23 +2,18 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from ztrace.errors import DatabaseError
 from ztrace_viewer.commands.answering import print_json
 from ztrace_viewer.commands.options import database_option, json_option, name_options, since_option
 from ztrace_viewer.documents.errors import ExceptionEvent
 from ztrace_viewer.documents.traces import TraceEvent
-from ztrace_viewer.queries.database import open_database
-from ztrace_viewer.queries.following import Follower
+from ztrace_viewer.queries.following import POLL_S, follow
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.terminal.saying import complain
-
-#: Poll interval: immediate to a reader, and negligible work.
-POLL_S = 0.25
 
 
 @click.command()
@@ -38,46 +33,16 @@ def tail(database: Path, since: int | None, service: str | None, method: str | N
     """
     show = print_json if as_json else _drawer()
     try:
-        for event in _follow(database, Selection(since, None, service, method)):
+        selection = Selection(since, None, service, method)
+        for event in follow(database, selection, lambda: time.sleep(POLL_S), _tell):
             show(event)
             sys.stdout.flush()
     except KeyboardInterrupt:
         return
 
 
-def _follow(database: Path, selection: Selection) -> Iterator[TraceEvent | ExceptionEvent]:
-    """Yield events for ever; a file that replaces the first one is followed from its beginning."""
-    is_first, is_told = True, False
-    while True:
-        try:
-            with open_database(database, snapshot=False) as db:
-                followed = _identify(database)
-                follower = Follower(db, selection, from_start=not is_first)
-                is_first = is_told = False
-                while True:
-                    # Before looking, so that what was stored until the file was replaced is read as well.
-                    is_replaced = _identify(database) != followed
-                    yield from follower.look()
-                    if is_replaced:
-                        yield from follower.look()  # A tree is printed once a look finds nothing new of it.
-                        break
-                    time.sleep(POLL_S)
-        except DatabaseError as error:
-            if is_first:
-                raise
-            if not is_told:
-                complain(f"ztrace: {error.message}; waiting for it")
-                is_told = True
-            time.sleep(POLL_S)
-
-
-def _identify(database: Path) -> tuple[int, int] | None:
-    """Return an identity of a file, which another file under its name does not have."""
-    try:
-        found = database.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+def _tell(message: str) -> None:
+    complain(f"ztrace: {message}")
 
 
 def _drawer() -> Callable[[TraceEvent | ExceptionEvent], None]:

@@ -1,4 +1,4 @@
-"""``ztrace web``: Jaeger's query API over a database."""
+"""``ztrace web``: the page and Jaeger's query API over a database."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from ztrace_viewer.terminal.saying import complain
 @database_option
 @verbose_option
 def web(listen: str, database: Path) -> None:
-    """Serve Jaeger's query API, for Grafana and Jaeger's own page.
+    """Serve the page, and the query API of Jaeger for Grafana.
 
     The file may be written by a collector meanwhile. Clients need the token, which is in the printed URL and
     in a file beside the database, or given as ZTRACE_WEB_TOKEN.

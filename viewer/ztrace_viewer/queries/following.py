@@ -6,24 +6,76 @@ root's process is not always the last.
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
+from ztrace.errors import DatabaseError
 from ztrace_collector.layout import HOUR_NS
 from ztrace_viewer.documents.errors import ExceptionEvent
 from ztrace_viewer.documents.traces import TraceEvent
 from ztrace_viewer.json_text import read_json
+from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.exceptions import read_frames
 from ztrace_viewer.queries.rows import name_columns, read
 from ztrace_viewer.queries.selection import Selection, match_names
 from ztrace_viewer.queries.summaries import read_row_by_id, summarise
 
+#: Poll interval: immediate to a reader, and negligible work.
+POLL_S = 0.25
 #: Pending traces at most; beyond, the oldest are discarded, as their root may never arrive.
 MAX_WAITING = 10_000
 #: Latest rows at the start that are pending if they have no root yet.
 _LOOK_BACK = 1_000
 #: Rows of one query: below the limit of parameters of every SQLite.
 _CHUNK = 500
+
+
+def follow(
+    database: Path, selection: Selection, pause: Callable[[], None], tell: Callable[[str], None]
+) -> Iterator[TraceEvent | ExceptionEvent]:
+    """Yield events for ever; a file that replaces the first one is followed from its beginning.
+
+    Args:
+        database: the file; it may be deleted or replaced meanwhile.
+        selection: as in `Follower`.
+        pause: waits for `POLL_S` between two polls.
+        tell: called with a message once the file is gone.
+
+    Raises:
+        DatabaseError: the file cannot be used at the start.
+    """
+    is_first, is_told = True, False
+    while True:
+        try:
+            with open_database(database, snapshot=False) as db:
+                followed = _identify(database)
+                follower = Follower(db, selection, from_start=not is_first)
+                is_first = is_told = False
+                while True:
+                    # Before looking, so that what was stored until the file was replaced is read as well.
+                    is_replaced = _identify(database) != followed
+                    yield from follower.look()
+                    if is_replaced:
+                        yield from follower.look()  # A tree is reported once a look finds nothing new of it.
+                        break
+                    pause()
+        except DatabaseError as error:
+            if is_first:
+                raise
+            if not is_told:
+                tell(f"{error.message}; waiting for it")
+                is_told = True
+            pause()
+
+
+def _identify(database: Path) -> tuple[int, int] | None:
+    """Return an identity of a file, which another file under its name does not have."""
+    try:
+        found = database.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 class _Raised(NamedTuple):

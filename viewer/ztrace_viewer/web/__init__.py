@@ -1,4 +1,4 @@
-"""HTTP server: Jaeger's query API, and a page that explains it.
+"""HTTP server: the page, the documents it shows, and Jaeger's query API.
 
 One idea: the server reads the file as commands do, with one connection per request, and only for clients that
 have the token.

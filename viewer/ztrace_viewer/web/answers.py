@@ -16,6 +16,8 @@ from ztrace.errors import NotFoundError, SettingsError, ZtraceError
 NOTE_HEADER = "X-Ztrace-Note"
 #: Prefix of paths whose responses have the form of version 3.
 VERSION_3 = "/api/v3/"
+#: Prefix of paths whose responses are documents of commands.
+DATA = "/data/"
 
 _BAD_REQUEST, _NOT_FOUND, _UNAVAILABLE = 400, 404, 503
 
@@ -58,6 +60,8 @@ def answer_error(request: Request, status: int, message: str) -> Response:
     document: Mapping[str, object]
     if request.url.path.startswith(VERSION_3):
         document = {"error": {"httpCode": status, "message": text}}
+    elif request.url.path.startswith(DATA):
+        document = {"error": text}
     else:
         document = _envelope(None, 0, [{"code": status, "msg": text}])
     response = answer(request, document, status=status)

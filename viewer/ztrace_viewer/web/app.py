@@ -14,15 +14,15 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from ztrace.addresses import Address
 from ztrace.errors import ZtraceError
+from ztrace_viewer.web import data, files, texts
 from ztrace_viewer.web.answers import answer_error, find_status
 from ztrace_viewer.web.asking import Asker
 from ztrace_viewer.web.guard import Guard
 from ztrace_viewer.web.jaeger import version1, version3
-from ztrace_viewer.web.start import answer_start
+from ztrace_viewer.web.live import Live
 
 #: Requests processed at the same time; others wait. Each takes a core, and memory for a large response.
 THREADS = 4
@@ -32,21 +32,25 @@ _DEFECT = 500
 _log = logging.getLogger(__name__)
 
 
-def make_app(database: Path, token: str, address: Address) -> Guard:
+def make_app(database: Path, token: str, address: Address, live: Live) -> Guard:
     """Return the guarded application of a database.
 
     Args:
         database: the file to read; it may be created or replaced meanwhile.
         token: token that requests must have.
         address: address that the application is served on.
+        live: the database's streams.
     """
     asker = Asker(database)
-
-    def start(request: Request) -> Response:
-        return answer_start(database.name, f"http://{address}")
-
     app = Starlette(
-        routes=[Route("/", start), *version3.make_routes(asker), *version1.make_routes(asker)],
+        routes=[
+            *texts.make_routes(asker),
+            *files.make_routes(),
+            *data.make_routes(asker, database),
+            live.make_route(),
+            *version3.make_routes(asker),
+            *version1.make_routes(asker),
+        ],
         exception_handlers={
             HTTPException: _answer_http_error,
             ZtraceError: _answer_ztrace_error,

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ztrace.addresses import is_loopback
 from ztrace_viewer.web.answers import answer_error
-from ztrace_viewer.web.start import STYLE_SOURCE, answer_locked
+from ztrace_viewer.web.locked import STYLE_SOURCE, answer_locked
 
 #: Header for clients that use ``Authorization`` otherwise.
 TOKEN_HEADER = "x-ztrace-token"
@@ -27,18 +27,19 @@ COOKIE_S = 30 * 86_400
 #: Headers that forbid loading, framing, caching and referrers.
 _SECURITY = {
     "Content-Security-Policy": (
-        f"default-src 'none'; style-src {STYLE_SOURCE}; base-uri 'none'; form-action 'none';"
-        " frame-ancestors 'none'"
+        f"default-src 'none'; script-src 'self'; style-src 'self' {STYLE_SOURCE}; img-src 'self' data:;"
+        " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none';"
+        " require-trusted-types-for 'script'"
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
-    "Cache-Control": "no-store",
 }
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::[0-9]{1,5})?")
-_UNAUTHORIZED, _SEE_OTHER, _MISDIRECTED = 401, 303, 421
+_UNAUTHORIZED, _FORBIDDEN, _SEE_OTHER, _MISDIRECTED = 401, 403, 303, 421
+_READING = ("GET", "HEAD")
 
 
 class Guard:
@@ -64,7 +65,9 @@ class Guard:
 
         async def send_secured(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_SECURITY)
+                headers = MutableHeaders(scope=message)
+                headers.update(_SECURITY)
+                headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
         app = self._check(Request(scope)) or self._app
@@ -78,7 +81,7 @@ class Guard:
             )
         if not any(map(self._is_token, self._find_tokens(request))):
             response: Response
-            if request.url.path.startswith("/api"):
+            if request.url.path.startswith(("/api", "/data")):
                 response = answer_error(
                     request, _UNAUTHORIZED, "the token is missing or wrong; send it as Authorization: Bearer"
                 )
@@ -86,8 +89,10 @@ class Guard:
                 response = answer_locked(_UNAUTHORIZED)
             response.headers["WWW-Authenticate"] = "Bearer"
             return response
+        if request.method not in _READING and _is_from_elsewhere(request.headers):
+            return answer_error(request, _FORBIDDEN, "a page of another site may not change this")
         given = request.query_params.get(TOKEN_PARAMETER)
-        if given is None or request.method not in ("GET", "HEAD"):
+        if given is None or request.method not in _READING:
             return None
         # Removes the token from the address bar, the history and copied URLs.
         return self._keep(_leave_out_token(request))
@@ -104,10 +109,19 @@ class Guard:
         return hmac.compare_digest(given.encode("utf-8", "replace"), self._token)
 
     def _keep(self, response: Response) -> Response:
+        # Not strict: a link in a chat or an issue has to open, and writes have a check of their own.
         response.set_cookie(
-            self._cookie, self._token.decode(), max_age=COOKIE_S, httponly=True, samesite="strict"
+            self._cookie, self._token.decode(), max_age=COOKIE_S, httponly=True, samesite="lax"
         )
         return response
+
+
+def _is_from_elsewhere(headers: Headers) -> bool:
+    """Return whether a browser sends a request for another site's page; programs send neither header."""
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site is not None:
+        return site != "same-origin"
+    return origin is not None and origin.partition("://")[2] != headers.get("host")
 
 
 def _leave_out_token(request: Request) -> Response:

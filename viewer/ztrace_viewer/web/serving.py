@@ -18,6 +18,7 @@ import uvicorn
 from ztrace_collector.otlp.listening.addresses import find_address
 from ztrace_collector.otlp.listening.http_connections import Connection
 from ztrace_viewer.web.app import make_app
+from ztrace_viewer.web.live import Live
 
 #: Grace period of responses in progress at the end, and timeout of idle connections.
 GRACE_S, IDLE_S = 2, 15
@@ -38,10 +39,11 @@ class Server:
             token: token that requests must have.
             listener: listening socket, which `run` closes.
         """
+        live = Live(database)
         self._listener = listener
         self._server = _Quiet(
             uvicorn.Config(
-                make_app(database, token, find_address(listener)),
+                make_app(database, token, find_address(listener), live),
                 http=Connection,
                 ws="none",
                 lifespan="on",
@@ -53,7 +55,8 @@ class Server:
                 timeout_keep_alive=IDLE_S,
                 timeout_graceful_shutdown=GRACE_S,
                 h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
-            )
+            ),
+            live,
         )
 
     def stop(self) -> None:
@@ -98,7 +101,16 @@ def serve(database: Path, token: str, listener: socket.socket, ready: Callable[[
 
 
 class _Quiet(uvicorn.Server):
-    """Server of uvicorn that leaves signals to its caller."""
+    """Server of uvicorn that leaves signals to its caller, and ends streams first at its end."""
+
+    def __init__(self, config: uvicorn.Config, live: Live) -> None:
+        super().__init__(config)
+        self._live = live
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams, which would use up the grace period of other responses."""
+        self._live.close()
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -1,0 +1,25 @@
+// Figures as people read them.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { formatBytes, formatChange, formatDuration, formatShare, nameCall, plural } from "../../../viewer/ztrace_viewer/web/page/format.js";
+
+test("durations have three digits and a unit", () => {
+  const wanted = { 0: "0ns", 999: "999ns", 1500: "1.50µs", 12345678: "12.3ms", 754e6: "754ms", 3.2e9: "3.20s", 9e10: "1.50m", 7.2e12: "2.00h" };
+  for (const [ns, text] of Object.entries(wanted)) assert.equal(formatDuration(Number(ns)), text);
+  assert.equal(formatDuration(null), "–");
+  assert.equal(formatChange(2e6), "+2.00ms");
+  assert.equal(formatChange(-2e6), "−2.00ms");
+});
+
+test("shares, bytes and counts", () => {
+  assert.deepEqual([formatShare(0.5), formatShare(0.0123), formatShare(null)], ["50%", "1.2%", "–"]);
+  assert.deepEqual([formatBytes(12), formatBytes(2048), formatBytes(3 << 20)], ["12 B", "2.0 kB", "3.0 MB"]);
+  assert.deepEqual([plural(1, "span"), plural(1234, "span")], ["1 span", "1,234 spans"]);
+});
+
+test("calls are named as in the terminal", () => {
+  assert.deepEqual(["server", "internal", "client", "producer", "consumer"].map((kind) => nameCall("a", "b", kind)),
+    ["a.b", "a.b", "a → b", "a send b", "a process b"]);
+});

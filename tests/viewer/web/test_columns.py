@@ -1,0 +1,73 @@
+"""Call trees in columns: nothing of the tree is lost, and subtrees are counted."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.viewer.trees.test_tree import TRACE, row
+from ztrace_viewer.documents.exceptions import ExceptionDocument
+from ztrace_viewer.trees.tree import build_tree, flatten
+from ztrace_viewer.web.columns import STATES, make_columns
+
+RAISED: ExceptionDocument = {
+    "type": "ValueError",
+    "message": "<b>no</b>",
+    "how": "raised",
+    "origin": True,
+    "origin_span_id": "0000000000000002",
+    "group": "ab",
+    "frames": [],
+    "causes": [],
+    "notes": [],
+    "members": [],
+    "stack": None,
+}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.none() | st.integers(1, 12),
+            st.integers(0, 50),
+            st.none() | st.integers(0, 50),
+            st.sampled_from(["shop", "bank"]),
+            st.sampled_from(["server", "client"]),
+        ),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_columns_are_the_flat_tree(
+    spans: list[tuple[int | None, int, int | None, str, str]],
+) -> None:
+    """Each row has the values of its span, and the number of spans below it, for any parents and times."""
+    rows = [
+        row(number, parent, start, duration, service=service, kind=kind)
+        for number, (parent, start, duration, service, kind) in enumerate(spans, 1)
+    ]
+    tree = build_tree(TRACE, rows, {rows[0].span_id: RAISED})
+    columns, flat = make_columns(tree), flatten(tree)["spans"]
+    assert [columns["calls"][call] for call in columns["call"]] == [
+        (span["service"], span["name"], span["kind"]) for span in flat
+    ]
+    assert [columns["instances"][place] for place in columns["instance"]] == [
+        span["instance"] for span in flat
+    ]
+    assert columns["depth"] == [span["depth"] for span in flat]
+    assert columns["span"] == [span["span_id"] for span in flat]
+    assert [int(columns["start_ns"]) + begin for begin in columns["begin"]] == [
+        span["start_ns"] for span in flat
+    ]
+    assert columns["state"] == [STATES[span["status"]] for span in flat]
+    for name, key in (("time", "duration_ns"), ("own", "self_ns"), ("critical", "critical_ns")):
+        found = [None if value == -1 else value for value in columns[name]]  # type: ignore[literal-required]
+        assert found == [span[key] for span in flat]  # type: ignore[literal-required]
+    assert columns["exceptions"] == {
+        columns["span"].index(rows[0].span_id.hex()): {
+            key: RAISED[key] for key in ("type", "message", "how", "origin", "group")
+        }
+    }
+    for place, size in enumerate(columns["size"]):
+        below = columns["depth"][place + 1 : place + size]
+        assert all(depth > columns["depth"][place] for depth in below)
+        after = columns["depth"][place + size : place + size + 1]
+        assert all(depth <= columns["depth"][place] for depth in after)

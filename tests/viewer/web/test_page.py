@@ -1,0 +1,98 @@
+"""Files of the page, and its stream of what arrives."""
+
+import http.client
+import json
+import signal
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.viewer.stored import NOON, checkout, store, trace_id
+from tests.viewer.web.serving import DEADLINE_S, TOKEN, Site, served
+from ztrace_viewer.web.files import VIEWS
+
+FILES = Path(__file__).parents[3] / "viewer/ztrace_viewer/web/page"
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    "path", [path.replace("{trace}", "ab12").replace("{group}", "ab12") for path in VIEWS]
+)
+def test_every_address_is_the_page(site: Site, path: str) -> None:
+    """Each address of a view is answered with the page, which loads nothing from another host."""
+    answer = site.ask(path)
+    assert answer.status == 200
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert answer.text == (FILES / "index.html").read_text()
+    assert "//" not in answer.text.replace("<!doctype html>", "")
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("path", sorted(path.name for path in FILES.iterdir() if path.name != "index.html"))
+def test_files_are_kept_by_their_tag(site: Site, path: str) -> None:
+    """A file is sent once, and not again while it is the same."""
+    answer = site.ask(f"/page/{path}")
+    assert (answer.status, answer.text) == (200, (FILES / path).read_text())
+    kept = site.ask(
+        f"/page/{path}", headers={"X-Ztrace-Token": TOKEN, "If-None-Match": answer.headers["ETag"]}
+    )
+    assert (kept.status, kept.text) == (304, "")
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("name", ["nothing.js", "index.html", "..%2fapp.py", "%2e%2e/app.py"])
+def test_there_are_no_other_files(site: Site, name: str) -> None:
+    """Nothing but the page's files is served."""
+    assert site.ask(f"/page/{name}").status == 404
+
+
+def test_views_of_the_script_are_those_of_the_server() -> None:
+    """The script has a view for each address that the server answers with the page."""
+    script = (FILES / "page.js").read_text()
+    for path in VIEWS:
+        first = path.strip("/").partition("/")[0]
+        assert (f"/^\\/{first}" if first else "[/^\\/$/") in script
+
+
+@pytest.mark.process
+def test_trees_and_errors_come_as_they_arrive(tmp_path: Path) -> None:
+    """Two streams have the same events, and the server ends at once although they are open."""
+    path = tmp_path / "shop.db"
+    store(path, checkout(trace_id(1), NOON), at_ns=NOON)
+    with served(path) as site, ExitStack() as stack:
+        streams = [_open_stream(site, stack) for _ in range(2)]
+        # What is stored once the file is followed is new.
+        assert [stream.readline() for stream in streams] == [b": connected\n"] * 2
+        number, found = 2, set[str]()
+        deadline = time.monotonic() + DEADLINE_S
+        while not found:
+            assert time.monotonic() < deadline
+            store(path, checkout(trace_id(number), NOON), at_ns=NOON)
+            number += 1
+            found = {event["event"] for event in _read_events(streams[0])}
+        assert _read_events(streams[1])
+        # Both streams are open still.
+        site.process.send_signal(signal.SIGINT)
+        assert site.process.wait(DEADLINE_S) == 0
+
+
+def _open_stream(site: Site, stack: ExitStack) -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=2)
+    stack.callback(connection.close)
+    connection.request("GET", "/data/tail", headers=dict(site.headers))
+    response = stack.enter_context(connection.getresponse())
+    assert response.headers["Content-Type"].startswith("text/event-stream")
+    return response
+
+
+def _read_events(stream: http.client.HTTPResponse) -> list[dict[str, str]]:
+    """Return the next event, and nothing where none comes soon."""
+    try:
+        while True:
+            line = stream.readline()
+            if line.startswith(b"data: "):
+                return [json.loads(line[6:])]
+    except TimeoutError:
+        return []

@@ -1,0 +1,230 @@
+"""Documents of the commands over HTTP, for the page: ``/data/slow?since=1h`` is ``ztrace slow --json``.
+
+One idea: parameters have the names and the forms of the commands' options, and one route answers as one
+command does.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from starlette.datastructures import QueryParams
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ztrace.errors import NotFoundError, SettingsError, quote
+from ztrace_collector.layout import OPEN, RESOLVED
+from ztrace_collector.storing.resolving import resolve
+from ztrace_viewer.documents.trees import FlatSpan
+from ztrace_viewer.queries.comparison import compare
+from ztrace_viewer.queries.deadline import Deadline
+from ztrace_viewer.queries.explaining import explain
+from ztrace_viewer.queries.figures import list_methods
+from ztrace_viewer.queries.finding import Conditions, find_calls, parse_words
+from ztrace_viewer.queries.groups import FREQUENT, NEWEST, Filter, list_groups
+from ztrace_viewer.queries.histogram import count_trees
+from ztrace_viewer.queries.identifiers import find_group, find_trace
+from ztrace_viewer.queries.names import list_services
+from ztrace_viewer.queries.profile import read_profile
+from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.service_map import read_map
+from ztrace_viewer.queries.status import DEFAULT_LIMIT, read_status
+from ztrace_viewer.queries.traces import list_slowest, read_tree
+from ztrace_viewer.queries.way import LATEST, read_error
+from ztrace_viewer.terminal.durations import parse_duration
+from ztrace_viewer.terminal.moments import parse_moment, parse_stretch
+from ztrace_viewer.trees.tree import walk
+from ztrace_viewer.web.answers import answer
+from ztrace_viewer.web.asking import SEARCH_S, Asker
+from ztrace_viewer.web.columns import make_columns
+
+#: Most rows of a list, without ``limit`` and with it.
+_LIMIT, _MOST = 50, 1000
+_TRUE = ("1", "true", "yes", "")
+
+
+def make_routes(asker: Asker, database: Path) -> list[Route]:
+    """Return the routes of documents.
+
+    Args:
+        asker: source of answers from the database.
+        database: the file, for what is written to it.
+    """
+
+    def slow(request: Request) -> Response:
+        query = _Query(request.query_params)
+        return answer(
+            request,
+            asker.ask(
+                lambda db: list_slowest(
+                    db, query.selection(), query.limit(), query.now_ns, errors=query.is_set("errors")
+                )
+            ),
+        )
+
+    def find(request: Request) -> Response:
+        query = _Query(request.query_params)
+        texts, attributes = parse_words((query.text("text") or "").split())
+        conditions = Conditions(
+            texts, attributes, query.duration("min"), query.duration("max"), query.is_set("errors")
+        )
+        return answer(
+            request,
+            asker.ask(
+                lambda db: find_calls(
+                    db, conditions, query.selection(), query.limit(), query.now_ns, Deadline(SEARCH_S)
+                )
+            ),
+        )
+
+    def histogram(request: Request) -> Response:
+        query = _Query(request.query_params)
+        return answer(request, asker.ask(lambda db: count_trees(db, query.selection(), query.now_ns)))
+
+    def errors(request: Request) -> Response:
+        query = _Query(request.query_params)
+        wanted = Filter(query.text("type"), query.text("text"), query.is_set("all"))
+        order = query.text("sort") or NEWEST
+        if order not in (NEWEST, FREQUENT):
+            raise SettingsError(f"sort is {quote(order)}", hint=f"use {NEWEST} or {FREQUENT}")
+        return answer(
+            request,
+            asker.ask(
+                lambda db: list_groups(db, query.selection(), query.limit(), wanted, order, query.now_ns)
+            ),
+        )
+
+    def error(request: Request) -> Response:
+        sample = request.query_params.get("sample") or LATEST
+        return answer(
+            request,
+            asker.ask(lambda db: read_error(db, find_group(db, request.path_params["group"]), sample)),
+        )
+
+    def change(request: Request) -> Response:
+        if request.path_params["state"] not in (RESOLVED, OPEN):
+            raise HTTPException(404)
+        group = asker.ask(lambda db: find_group(db, request.path_params["group"]))
+        resolve(database, group, time.time_ns(), reopen=request.path_params["state"] == OPEN)
+        return answer(request, asker.ask(lambda db: read_error(db, group)))
+
+    def stats(request: Request) -> Response:
+        query = _Query(request.query_params)
+        return answer(request, asker.ask(lambda db: list_methods(db, query.selection(), query.limit(_MOST))))
+
+    def profile(request: Request) -> Response:
+        query = _Query(request.query_params)
+        return answer(
+            request,
+            asker.ask(lambda db: read_profile(db, query.text("root"), query.selection(), None, query.now_ns)),
+        )
+
+    def diff(request: Request) -> Response:
+        query = _Query(request.query_params)
+        before, after = query.stretch("before"), query.stretch("after")
+        return answer(
+            request,
+            asker.ask(lambda db: compare(db, query.text("root"), before, after, query.limit(), query.now_ns)),
+        )
+
+    def explanation(request: Request) -> Response:
+        query = _Query(request.query_params)
+        root = query.text("root")
+        if root is None:
+            raise SettingsError("root is missing", hint="give SERVICE.METHOD")
+        return answer(request, asker.ask(lambda db: explain(db, root, query.selection(), query.limit())))
+
+    def service_map(request: Request) -> Response:
+        query = _Query(request.query_params)
+        return answer(request, asker.ask(lambda db: read_map(db, query.selection(), query.now_ns)))
+
+    def status(request: Request) -> Response:
+        query = _Query(request.query_params)
+        return answer(
+            request, asker.ask(lambda db: read_status(db, query.now_ns, query.limit(DEFAULT_LIMIT)))
+        )
+
+    def services(request: Request) -> Response:
+        return answer(request, {"services": asker.ask(list_services)})
+
+    def trace(request: Request) -> Response:
+        trace_id = request.path_params["trace"]
+        return answer(request, make_columns(asker.ask(lambda db: read_tree(db, find_trace(db, trace_id)))))
+
+    def span(request: Request) -> Response:
+        trace_id, span_id = request.path_params["trace"], request.path_params["span"]
+        tree = asker.ask(lambda db: read_tree(db, find_trace(db, trace_id)))
+        for found, _ in walk(tree["roots"]):
+            if found["span_id"] == span_id:
+                flat: Mapping[str, object] = {key: found[key] for key in FlatSpan.__annotations__}  # type: ignore[literal-required]
+                return answer(request, flat)
+        raise NotFoundError(f"no span {quote(span_id)} in trace {tree['trace_id']}")
+
+    documents: dict[str, Callable[[Request], Response]] = {
+        "slow": slow,
+        "find": find,
+        "histogram": histogram,
+        "errors": errors,
+        "error/{group}": error,
+        "stats": stats,
+        "profile": profile,
+        "diff": diff,
+        "explain": explanation,
+        "map": service_map,
+        "status": status,
+        "services": services,
+        "trace/{trace}": trace,
+        "trace/{trace}/{span}": span,
+    }
+    return [
+        *(Route(f"/data/{path}", answering) for path, answering in documents.items()),
+        Route("/data/error/{group}/{state}", change, methods=["POST"]),
+    ]
+
+
+class _Query:
+    """Parameters of a request, parsed as the commands' options are."""
+
+    def __init__(self, parameters: QueryParams) -> None:
+        self.now_ns = time.time_ns()
+        self._parameters = parameters
+
+    def text(self, name: str) -> str | None:
+        """Return a parameter, None if it is missing or empty."""
+        return self._parameters.get(name) or None
+
+    def is_set(self, name: str) -> bool:
+        """Return whether a flag is set."""
+        value = self._parameters.get(name)
+        return value is not None and value.lower() in _TRUE
+
+    def limit(self, default: int = _LIMIT) -> int:
+        """Return the number of rows."""
+        text = self.text("limit")
+        if text is None:
+            return default
+        if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= _MOST:
+            raise SettingsError(f"limit is {quote(text)}", hint=f"give a number from 1 to {_MOST}")
+        return int(text)
+
+    def duration(self, name: str) -> int | None:
+        """Return a duration in nanoseconds, None if it is not given."""
+        text = self.text(name)
+        return None if text is None else parse_duration(text)
+
+    def selection(self) -> Selection:
+        """Return the time and the names."""
+        since, until = (
+            None if (text := self.text(name)) is None else parse_moment(text, self.now_ns)
+            for name in ("since", "until")
+        )
+        return Selection(since, until, self.text("service"), self.text("method"))
+
+    def stretch(self, name: str) -> tuple[int, int]:
+        """Return a stretch of time."""
+        text = self.text(name)
+        if text is None:
+            raise SettingsError(f"{name} is missing", hint="give a stretch of time, like 2h..1h")
+        return parse_stretch(text, self.now_ns)

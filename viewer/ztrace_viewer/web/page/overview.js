@@ -1,0 +1,58 @@
+// The overview: what is slow, failing and lost now.
+
+import { ask, link, query } from "./ask.js";
+import { fill, make } from "./dom.js";
+import { makeGroups } from "./errors.js";
+import { formatBytes, formatCount, formatDuration, plural } from "./format.js";
+import { drawHistogram, makeTraces } from "./traces.js";
+import { makeTable } from "./table.js";
+
+const ROWS = 8;
+
+/** @param {import("./page.js").View} view */
+export async function showOverview({ main, signal }) {
+  const since = query().get("since"), until = query().get("until"), stretch = { since, until };
+  const [slow, failing, stats, status, histogram] = await Promise.all([
+    ask("slow", { ...stretch, limit: ROWS }, signal), ask("errors", { ...stretch, limit: ROWS }, signal),
+    ask("stats", { ...stretch, limit: ROWS }, signal), ask("status", { limit: 1 }, signal), ask("histogram", stretch, signal),
+  ]);
+  main.className = "overview";
+  fill(main,
+    makeFacts(status),
+    drawHistogram(histogram),
+    panel("Slowest", link("/traces"), slow.traces.length ? makeTraces(slow.traces) : nothing("no call trees yet")),
+    panel("Failing", link("/errors"), failing.groups.length ? makeGroups(failing.groups) : nothing("no errors")),
+    panel("Most time", link("/stats"), stats.methods.length ? makeMethods(stats.methods) : nothing("no calls yet")),
+  );
+}
+
+/** @param {string} title @param {string} address @param {Node} content */
+const panel = (title, address, content) =>
+  make("section", {}, make("h2", {}, make("a", { href: address, text: title })), content);
+
+/** @param {string} text */
+const nothing = (text) => make("p", { class: "nothing", text });
+
+/** @param {any} status */
+function makeFacts(status) {
+  const live = status.services.reduce((/** @type {number} */ sum, /** @type {any} */ each) => sum + each.live, 0);
+  const rejected = Object.values(status.rejected).reduce((sum, count) => sum + count, 0);
+  const fact = (/** @type {string} */ text, /** @type {string} */ name, isBad = false) =>
+    make("li", { class: isBad ? "bad" : null }, make("b", { text }), ` ${name}`);
+  return make("ul", { class: "facts", "aria-label": "what is stored" },
+    fact(formatCount(status.traces_stored), "traces"), fact(formatCount(status.spans_stored), "spans"),
+    fact(formatCount(live), live === 1 ? "live process" : "live processes"),
+    fact(formatCount(status.unfinished), "unfinished"),
+    make("li", { class: status.spans_lost ? "bad" : null }, make("a", { href: link("/status") }, make("b", { text: formatCount(status.spans_lost) }), " lost")),
+    rejected ? fact(plural(rejected, "message"), "refused", true) : null,
+    fact(formatBytes(status.database_bytes), "on disk"));
+}
+
+/** @param {any[]} methods */
+const makeMethods = (methods) => makeTable("methods with the most time", methods, [
+  { title: "Method", cell: (row) => `${row.service}.${row.name}` },
+  { title: "Calls", isNumber: true, cell: (row) => formatCount(row.calls) },
+  { title: "Errors", isNumber: true, cell: (row) => (row.errors ? make("span", { class: "bad", text: formatCount(row.errors) }) : "") },
+  { title: "p95", isNumber: true, cell: (row) => formatDuration(row.p95_ns) },
+  { title: "Total", isNumber: true, cell: (row) => formatDuration(row.total_ns) },
+], (row) => link("/traces", { service: row.service, method: row.name }));
