@@ -68,12 +68,21 @@ def parse_traceparent(traceparent: object, tracestate: object = None) -> SpanCon
 
     Of a later version the fields of version 00 are read, and version 00 is sent.
     """
-    if isinstance(traceparent, bytes):
-        traceparent = traceparent[: _MAX_TRACEPARENT + 1].decode("ascii", "replace")
-    if not isinstance(traceparent, str) or len(traceparent) > _MAX_TRACEPARENT:
-        return None
-    if len(traceparent) != TRACEPARENT_CHARS or traceparent[:3] != "00-":
-        traceparent = _as_version_00(traceparent.strip())
+    if type(traceparent) is str and len(traceparent) == TRACEPARENT_CHARS and traceparent[:3] == "00-":
+        context = _parse_fields(traceparent)  # As most are.
+    else:
+        if isinstance(traceparent, bytes):
+            traceparent = traceparent[: _MAX_TRACEPARENT + 1].decode("ascii", "replace")
+        if not isinstance(traceparent, str) or len(traceparent) > _MAX_TRACEPARENT:
+            return None
+        context = _parse_fields(_as_version_00(traceparent.strip()))
+    if context is not None and tracestate and isinstance(tracestate, str):
+        context.w3c = context.w3c[0], _cut_state(tracestate)
+    return context
+
+
+def _parse_fields(traceparent: str) -> SpanContext | None:
+    """Return the context in the 55 characters of version 00, None if a field is not valid."""
     w3c = _W3C_OF.get(traceparent[52:])
     try:
         trace_id, span_id = _from_hex(traceparent[3:35]), _from_hex(traceparent[36:52])
@@ -90,8 +99,6 @@ def parse_traceparent(traceparent: object, tracestate: object = None) -> SpanCon
         or span_id == _NO_SPAN_ID
     ):
         return None
-    if tracestate and isinstance(tracestate, str):
-        w3c = w3c[0], _cut_state(tracestate)
     context = _new_context(SpanContext)  # As its __init__, without the call: each served request has one.
     context.trace_id = trace_id
     context.span_id = span_id

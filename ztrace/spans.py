@@ -170,7 +170,7 @@ class Span(LocalContext):
         Returns:
             The duration up to that moment, in ns.
         """
-        apart = self.apart
+        apart = getattr(self, "_apart", None) or self.apart
         if not apart.replied_ns:
             apart.replied_ns = perf_counter_ns()
         return apart.replied_ns - getattr(self, "start_ns", apart.replied_ns)

@@ -27,17 +27,15 @@ def read_context_text(text: str | bytes | memoryview | None) -> SpanContext | No
     """Return the sender's context, None if there is none or none that can be read."""
     if not text:
         return None
-    if len(text) == TRACEPARENT_CHARS and type(text) is bytes:
-        context = parse_traceparent(str(text, "ascii", "replace"))
-        if context is None:
-            diagnostics.count(UNREADABLE)
-        return context
     context = None
     if len(text) <= MAX_CONTEXT:
         if not isinstance(text, str):
             text = str(text, "ascii", "replace")
-        traceparent, _, tracestate = text.partition(";")
-        context = parse_traceparent(traceparent, tracestate or None)
+        if len(text) == TRACEPARENT_CHARS:  # As most are.
+            context = parse_traceparent(text)
+        else:
+            traceparent, _, tracestate = text.partition(";")
+            context = parse_traceparent(traceparent, tracestate or None)
     if context is None:
         diagnostics.count(UNREADABLE)
     return context

@@ -75,8 +75,8 @@ def take_reply(
             raise ValueError("too long")
         if not isinstance(text, str):
             text = str(text, "ascii")
-        if len(text) <= _MAX_PLAIN and text[:2] == "d=" and text[2:].isdigit():
-            span.covered_ns += int(text[2:])  # As most replies are.
+        if len(text) <= _MAX_PLAIN and (digits := text[2:]).isdigit() and text.startswith("d="):
+            span.covered_ns += int(digits)  # As most replies are.
             return False
         fields = dict(field.split("=", 1) for field in text.split(";"))
         duration = fields.get("d", "0")
