@@ -110,6 +110,17 @@ def write_context(context: bytes, state: str) -> dict[str, str]:
     return {"traceparent": text, "tracestate": state} if state else {"traceparent": text}
 
 
+def explain_unreadable(error: Exception) -> str:
+    """Return why `unpack` has refused a message, without repeating the message."""
+    if isinstance(error, msgpack.ExtraData):
+        return "there is more behind the event"
+    if isinstance(error, msgpack.StackError):
+        return "it is nested too deep"
+    if isinstance(error, UnicodeError):
+        return "its text is not UTF-8"
+    return "it is incomplete or damaged"
+
+
 def find_unpackable(value: object) -> str:
     """Return the place and type of the first part of a value that msgpack cannot pack."""
     return _find(value, "", 0) or "the value cannot be packed"

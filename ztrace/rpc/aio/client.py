@@ -171,7 +171,7 @@ class Connections:
             if call.deadline_s is not None and call.deadline_s < self._turns_s:
                 self._arm(call)
             await call.future
-            while call.error is not None:
+            while call.error is not None and call.items is None:
                 if not self.pool.open_again(call, request, time.monotonic()):
                     raise call.error
                 await self.wait(call)

@@ -108,7 +108,7 @@ class Connections:
             with self._lock:
                 self._open(call, request, now_s)
             self.wait(call)
-            while call.error is not None:
+            while call.error is not None and call.items is None:
                 with self._lock:
                     if not self._pool.open_again(call, request, time.monotonic()):
                         raise call.error

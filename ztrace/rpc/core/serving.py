@@ -315,7 +315,7 @@ class ServerCore:
             header = event[0] if type(event) is list and event else None
             message_id = wire.take_id(header) if type(header) is dict else None
         except Exception as error:
-            told = ProtocolError(f"the message is not valid msgpack: {failures.ascii_of(error)}")
+            told = ProtocolError(f"the message cannot be read: {wire.explain_unreadable(error)}")
             message_id, header = wire.read_id(frames[-1]), None
         if message_id is None or (header and "response_to" in header):
             self.counts["no_id"] += 1
