@@ -247,7 +247,7 @@ def test_a_queue_is_inspected_by_calls(queue: rpc.Queue, work: Work) -> None:
         assert (first["id"], first["state"], first["attempts"], first["key"]) == (dead.id, "dead", 1, "k")
         assert first["error"] == "ValueError: x"
         assert (second["id"], second["args"], second["state"]) == (delayed.id, "1, two='2'", "delayed")
-        assert client.call("list", "dead", limit=5) == [first]
+        assert [each["id"] for each in client.call("list", "dead", limit=5)] == [dead.id]
         assert client.call("retry", delayed.id, "nonsense") == 0
         assert client.call("retry") == 1
         wait_for(lambda: client.call("status")["dead"] == 1)
