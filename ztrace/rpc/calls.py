@@ -21,12 +21,14 @@ class CurrentCall:
     Attributes:
         name: of the method.
         peer: identity of the client's connection.
+        service: of the client, by its key; "" on a server without keys.
         metadata: that the client sent with the call.
         served: state of the call in the server.
     """
 
     name: str
     peer: bytes
+    service: str
     metadata: Mapping[str, Any]
     served: Served
 
@@ -55,7 +57,7 @@ def current_call() -> CurrentCall | None:
 
 def describe(served: Served) -> CurrentCall:
     """Return a call as its handler and hooks see it."""
-    return CurrentCall(served.name, served.prefix[0], metadata_of(served), served)
+    return CurrentCall(served.name, served.prefix[0], served.service, metadata_of(served), served)
 
 
 def cancelled() -> bool:

@@ -44,7 +44,7 @@ class Monitor:
             if event == _UP:
                 self.problem = ""
             elif event & _FAILED:
-                self.problem = "the server refused the connection: check its keys"
+                self.problem = "the server refuses the key, or has keys and the client none"
                 continue
             changes.append(event == _UP)
 

@@ -6,11 +6,13 @@ rpc.serve(billing, "tcp://127.0.0.1:4242")
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -19,6 +21,7 @@ from ztrace.rpc import introspection
 from ztrace.rpc.aio.handlers import Hook
 from ztrace.rpc.aio.serving import LoopServer
 from ztrace.rpc.exposing import expose, name_of
+from ztrace.rpc.guarding import Guard
 from ztrace.rpc.sockets import open_router
 
 #: Plain functions that run at once.
@@ -37,6 +40,8 @@ class Server:
         heartbeat_s: period of heartbeats; None sends none. Clients have to use the same.
         pool_size: plain functions that run at once; coroutines are unlimited.
         grace_s: seconds that open calls have to end when the server stops.
+        keys: folder of `ztrace keys` with those of the clients that may connect; needed where other machines
+            can reach an endpoint.
         unsafe: serve modules too with which a caller can run anything.
         before_call: called with the `CurrentCall` before its method; an exception refuses the call.
         after_call: called with the `CurrentCall` and its exception or None, once it has ended.
@@ -53,6 +58,7 @@ class Server:
         heartbeat_s: float | None = 5.0,
         pool_size: int = POOL_SIZE,
         grace_s: float = GRACE_S,
+        keys: str | os.PathLike[str] | None = None,
         unsafe: bool = False,
         before_call: Hook | None = None,
         after_call: Hook | None = None,
@@ -65,6 +71,7 @@ class Server:
         self._builtins = introspection.make_builtins(self.name, self._methods)
         self._heartbeat_s, self._pool_size, self._grace_s = heartbeat_s, pool_size, grace_s
         self._before_call, self._after_call = before_call, after_call
+        self._keys = None if keys is None else Path(keys)
         self._server: LoopServer | None = None
         self._counts: Counter[str] = Counter()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -85,7 +92,7 @@ class Server:
         """Bind the endpoints and serve: in the running event loop, or else in a thread of the server's own.
 
         Raises:
-            EndpointError: an address is invalid or in use.
+            EndpointError: an address is invalid, in use, or open to other machines without keys.
         """
         if self._server is not None:
             raise SettingsError("the server has started already")
@@ -134,7 +141,13 @@ class Server:
             server.close()
 
     def _open(self) -> None:
-        socket, self.endpoints = open_router(self.endpoints)
+        guard = None if self._keys is None else Guard(self._keys)
+        try:
+            socket, self.endpoints = open_router(self.endpoints, guard)
+        except BaseException:
+            if guard is not None:
+                guard.close()
+            raise
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         self._server = LoopServer(
@@ -144,6 +157,7 @@ class Server:
             pool_size=self._pool_size,
             before_call=self._before_call,
             after_call=self._after_call,
+            guard=guard,
         )
         self._counts = self._server.counts
 
@@ -198,7 +212,7 @@ def serve(thing: object, *endpoints: str, **settings: Any) -> None:
 
     Raises:
         SettingsError: there is nothing to serve, or it must not be served.
-        EndpointError: an address is invalid or in use.
+        EndpointError: an address is invalid, in use, or open to other machines without keys.
     """
     server = Server(thing, *endpoints, **settings)
 

@@ -4,8 +4,11 @@ from typing import Final
 
 import zmq
 
+from ztrace.addresses import is_loopback
+from ztrace.enrolment import Enrolment
 from ztrace.errors import EndpointError, quote
 from ztrace.rpc import wire
+from ztrace.rpc.guarding import Guard
 
 #: Bytes above which ZeroMQ takes a message without a copy.
 COPY_BYTES: Final = 65_536
@@ -21,30 +24,48 @@ MAX_RECONNECT_MS: Final = 2000
 HANDSHAKE_MS: Final = 5000
 
 
-def open_router(endpoints: tuple[str, ...]) -> tuple["zmq.Socket[bytes]", tuple[str, ...]]:
+def open_router(
+    endpoints: tuple[str, ...], guard: Guard | None = None
+) -> tuple["zmq.Socket[bytes]", tuple[str, ...]]:
     """Open and bind the socket of a server; return it and its actual addresses.
 
+    Args:
+        endpoints: to bind.
+        guard: of the clients that may connect; without one other machines must not reach the addresses.
+
     Raises:
-        EndpointError: an address is invalid or in use.
+        EndpointError: an address is invalid, in use, or open to other machines without keys.
     """
-    socket = _open(zmq.ROUTER)
+    if guard is None:
+        for endpoint in endpoints:
+            _check_loopback(endpoint)
+    socket = _open(zmq.ROUTER, zmq.Context.instance() if guard is None else guard.context)
     # Without MANDATORY a ROUTER discards silently what a slow client has no room for.
     socket.router_mandatory = True
+    if guard is not None:
+        guard.protect(socket)
     try:
         actual = tuple(_bind(socket, endpoint) for endpoint in endpoints)
     except BaseException:
-        socket.close()
+        socket.close(0)
         raise
     return socket, actual
 
 
-def open_dealer() -> "zmq.Socket[bytes]":
-    """Open the socket of a client, to be monitored and then connected to one server."""
-    socket = _open(zmq.DEALER)
+def open_dealer(key: Enrolment | None = None) -> "zmq.Socket[bytes]":
+    """Open the socket of a client, to be monitored and then connected to one server.
+
+    Args:
+        key: of the client, for a server with keys.
+    """
+    socket = _open(zmq.DEALER, zmq.Context.instance())
     # A message waits in the client until there is a connection, and not for a server that has gone.
     socket.immediate = True
     socket.reconnect_ivl, socket.reconnect_ivl_max = RECONNECT_MS, MAX_RECONNECT_MS
     socket.heartbeat_ivl, socket.heartbeat_timeout = BEAT_MS, LOST_MS
+    if key is not None:
+        socket.curve_serverkey = key.server_public
+        socket.curve_publickey, socket.curve_secretkey = key.public, key.secret
     return socket
 
 
@@ -60,8 +81,8 @@ def connect(socket: "zmq.Socket[bytes]", endpoint: str) -> None:
         raise _explain(endpoint, error, "connect to") from None
 
 
-def _open(kind: int) -> "zmq.Socket[bytes]":
-    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(kind)
+def _open(kind: int, context: "zmq.Context[zmq.Socket[bytes]]") -> "zmq.Socket[bytes]":
+    socket = context.socket(kind)
     socket.linger = LINGER_MS
     socket.maxmsgsize = wire.MAX_MESSAGE
     socket.handshake_ivl = HANDSHAKE_MS
@@ -75,6 +96,15 @@ def _bind(socket: "zmq.Socket[bytes]", endpoint: str) -> str:
         raise _explain(endpoint, error, "bind") from None
     actual = socket.get_string(zmq.LAST_ENDPOINT)
     return actual.rstrip("\0")
+
+
+def _check_loopback(endpoint: str) -> None:
+    transport, _, address = endpoint.partition("://") if isinstance(endpoint, str) else ("", "", "")
+    if transport == "tcp" and not is_loopback(address.rpartition(":")[0]):
+        raise EndpointError(
+            f"{quote(endpoint)} could be reached from other machines, and there are no keys",
+            hint="make keys with 'ztrace keys init', and give their folder as keys",
+        )
 
 
 def _explain(endpoint: object, error: Exception, verb: str) -> EndpointError:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from zmq.utils import z85
 
 from ztrace.errors import SettingsError, WireError
+from ztrace.process.keys import Key
 from ztrace.wire import unpack_header
-from ztrace_collector.receiving.keys import Key, KeyFolder
+from ztrace_collector.receiving.keys import KeyFolder
 from ztrace_collector.refusals import KEY_REVOKED, SERVICE_NOT_OF_KEY, Note
 
 #: Poll interval of the folder of keys.

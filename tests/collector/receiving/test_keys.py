@@ -13,8 +13,9 @@ from zmq.utils import z85
 
 from ztrace.enrolment import Enrolment
 from ztrace.errors import NotFoundError, SettingsError
-from ztrace_collector.receiving import keys
-from ztrace_collector.receiving.keys import MIN_ID_DIGITS, SERVER_FILE, KeyFolder
+from ztrace.process import keys as reading
+from ztrace.process.keys import SERVER_FILE
+from ztrace_collector.receiving.keys import MIN_ID_DIGITS, KeyFolder
 
 
 @pytest.fixture
@@ -108,10 +109,10 @@ def test_what_belongs_to_another_user_is_refused(folder: KeyFolder, monkeypatch:
         checked.append(user)
         return len(checked) == 1
 
-    monkeypatch.setattr(keys, "is_trusted", trust_the_folder)
+    monkeypatch.setattr(reading, "is_trusted", trust_the_folder)
     with pytest.raises(SettingsError, match=rf"{SERVER_FILE} belongs to another user"):
         folder.server_pair()
-    monkeypatch.setattr(keys, "is_trusted", lambda user: user != mine)
+    monkeypatch.setattr(reading, "is_trusted", lambda user: user != mine)
     for use in (folder.read, folder.server_pair, folder.create, lambda: folder.add("x")):
         with pytest.raises(SettingsError, match=rf"{folder.path} belongs to another user"):
             use()

@@ -170,8 +170,8 @@ def test_a_peer_of_zerorpc_gets_what_its_middleware_reads(recorder: Recorder, sh
             replies.append(msgpack.unpackb(socket.recv_multipart()[-1])[0])
     assert wire.REPLY not in replies[0]
     assert re.fullmatch(r"d=\d+", replies[1][wire.REPLY])
-    found = [span for span in recorder.spans if span.parent_id]
-    assert [span.parent_id.hex() for span in found if span.parent_id] == ["2" * 16]
+    wait_for(lambda: len(recorder.queue) == 2)
+    assert {span.parent_id for span in recorder.spans} == {None, bytes.fromhex("2" * 16)}
 
 
 def test_nothing_is_recorded_unconfigured(shop: rpc.Client) -> None:

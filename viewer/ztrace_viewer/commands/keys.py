@@ -56,7 +56,8 @@ def add(folder: Path, service: str) -> None:
       ztrace keys add billing
       ZTRACE_KEY=$(ztrace keys add billing) python billing.py
     """
-    from ztrace_collector.receiving.keys import ID_DIGITS, KeyFolder
+    from ztrace.process.keys import ID_DIGITS
+    from ztrace_collector.receiving.keys import KeyFolder
 
     with ignored():
         enrolment = KeyFolder(folder).add(service)

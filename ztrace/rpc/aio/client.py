@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mappin
 from functools import partial
 from typing import Any, Final, Self
 
+from ztrace.enrolment import Enrolment
 from ztrace.errors import SettingsError
 from ztrace.rpc import calls, failures, keeper, tracing, wire
 from ztrace.rpc.aio.sockets import LoopSocket
@@ -52,12 +53,13 @@ class Link:
         connections: "Connections",
         heartbeat_s: float | None,
         allowed: Mapping[str, type[BaseException]],
+        key: Enrolment | None,
     ) -> None:
         self._connections = connections
         self._loop = asyncio.get_running_loop()
         self.core = ClientCore(self._send, heartbeat_s=heartbeat_s, allowed=allowed)
         self.route = Route(endpoint, self.core)
-        socket = open_dealer()
+        socket = open_dealer(key)
         self._monitor = Monitor(socket)
         try:
             connect(socket, endpoint)
@@ -104,7 +106,9 @@ class Link:
         """Take the monitor's events: answers that came before a disconnection are read first."""
         if self._monitor.socket.closed:
             return
-        for is_up in self._monitor.read():
+        changes = self._monitor.read()
+        self.route.problem = self._monitor.problem
+        for is_up in changes:
             if is_up:
                 self._connections.pool.came_up(self.route, time.monotonic())
             else:
@@ -123,6 +127,7 @@ class Connections:
         timeout_s: float | None,
         heartbeat_s: float | None,
         allowed: Mapping[str, type[BaseException]],
+        key: Enrolment | None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self._timeout_s, self._heartbeat_s = timeout_s, heartbeat_s
@@ -130,7 +135,7 @@ class Connections:
         self._described: object = None
         self._closed = False
         self.pool = Pool([])
-        self._links = [Link(endpoint, self, heartbeat_s, allowed) for endpoint in endpoints]
+        self._links = [Link(endpoint, self, heartbeat_s, allowed, key) for endpoint in endpoints]
         self.pool.routes = [link.route for link in self._links]
         self._turn_s = _TURN_S if heartbeat_s is None else min(_TURN_S, heartbeat_s / 5)
         #: Up to when deadlines have timers of their own; later ones are seen by the turns.
@@ -320,6 +325,7 @@ class AsyncClient:
         timeout_s: seconds that a call waits for its answer, and a stream for its end; None is unlimited.
         heartbeat_s: period of heartbeats, the same as the servers'; None sends none.
         raises: classes of exceptions that are raised as themselves, all others as `RemoteError`.
+        key: line that ``ztrace keys add`` has printed, for servers with keys.
     """
 
     def __init__(
@@ -328,10 +334,12 @@ class AsyncClient:
         timeout_s: float | None = TIMEOUT_S,
         heartbeat_s: float | None = 5.0,
         raises: Iterable[type[BaseException]] = (),
+        key: str | None = None,
     ) -> None:
         if not endpoints:
             raise SettingsError("a client needs an endpoint", hint="as tcp://127.0.0.1:4242")
-        self._settings = (endpoints, timeout_s, heartbeat_s, failures.name_classes(raises))
+        enrolment = None if key is None else Enrolment.parse(key)
+        self._settings = (endpoints, timeout_s, heartbeat_s, failures.name_classes(raises), enrolment)
         self._connections: Connections | None = None
 
     def call(self, name: str, /, *args: Any, **kwargs: Any) -> Invocation:

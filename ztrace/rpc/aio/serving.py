@@ -14,6 +14,7 @@ from ztrace.rpc.aio.handlers import Handlers, Hook
 from ztrace.rpc.aio.sockets import LoopSocket
 from ztrace.rpc.core.serving import SHUTDOWN, Served, ServerCore
 from ztrace.rpc.exposing import Method
+from ztrace.rpc.guarding import Guard
 
 #: Bytes of replies kept for a client that reads none.
 BACKLOG_BYTES: Final = 64 << 20
@@ -31,6 +32,7 @@ class LoopServer:
         pool_size: plain functions that run at once.
         before_call: see `Handlers`.
         after_call: see `Handlers`.
+        guard: of the clients that may connect; closed with the server.
     """
 
     def __init__(
@@ -42,13 +44,18 @@ class LoopServer:
         pool_size: int,
         before_call: Hook | None = None,
         after_call: Hook | None = None,
+        guard: Guard | None = None,
     ) -> None:
+        self._guard, admit = guard, None
+        if guard is not None:
+            admit = guard.admit
+            self._questions = LoopSocket(guard.socket, self._answer_question, lambda frames: None)
         self._methods = methods
         self._loop = asyncio.get_running_loop()
         self._pool = ThreadPoolExecutor(pool_size, thread_name_prefix="ztrace-rpc")
         self._core = ServerCore(self._send, self._start, self._stop, heartbeat_s=heartbeat_s)
         self._handlers = Handlers(self._core, self._pool, before_call, after_call)
-        self._socket = LoopSocket(socket, self._receive, self._undelivered, BACKLOG_BYTES)
+        self._socket = LoopSocket(socket, self._receive, self._undelivered, BACKLOG_BYTES, admit)
         self._pack = wire.make_packer()
         self._period_s = _TURN_S if heartbeat_s is None else min(_TURN_S, heartbeat_s / 5)
         self._late_s = None if heartbeat_s is None else heartbeat_s * 0.4
@@ -90,6 +97,9 @@ class LoopServer:
         keeper.release(self)
         self._timer.cancel()
         self._socket.close()
+        if self._guard is not None:
+            self._questions.close()
+            self._guard.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _send(self, frames: Sequence[bytes]) -> None:
@@ -107,8 +117,14 @@ class LoopServer:
         if method is None:
             error = NameError(introspection.explain_unknown(call.name, self._methods))
             self._core.fail(call, failures.describe(error))
-        else:
-            self._handlers.start(call, method)
+            return
+        if self._guard is not None:
+            call.service = self._guard.service_of(call.prefix[0])
+        self._handlers.start(call, method)
+
+    def _answer_question(self, question: list[bytes]) -> None:
+        assert self._guard is not None
+        self._questions.send(self._guard.answer(question))
 
     def _stop(self, call: Served) -> None:
         self._handlers.stop(call)
@@ -118,4 +134,6 @@ class LoopServer:
         self._socket.drain()
         self._turned_s = now_s = time.monotonic()
         self._core.beat(now_s)
+        if self._guard is not None:
+            self._guard.look(now_s)
         self._timer = self._loop.call_later(self._period_s, self._turn)

@@ -8,6 +8,7 @@ operations only, never while a handler runs.
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import zmq
@@ -30,6 +31,7 @@ class LoopSocket:
         receive: called in the loop with each message.
         undelivered: called in the loop with a message whose recipient has gone or has no room at all.
         backlog_bytes: kept for one peer that has no room; None is unlimited.
+        admit: returns the bytes of a message, or None to ignore it; by default all are received.
     """
 
     def __init__(
@@ -38,11 +40,13 @@ class LoopSocket:
         receive: Callable[[list[bytes]], None],
         undelivered: Callable[[Sequence[bytes]], None],
         backlog_bytes: int | None = None,
+        admit: Callable[[Sequence[zmq.Frame]], list[bytes] | None] | None = None,
     ) -> None:
         self.lock = threading.Lock()
         self.socket = socket
         self._receive = receive
         self._undelivered = undelivered
+        self._admit = admit
         self._loop = asyncio.get_running_loop()
         self._backlog = Backlog(backlog_bytes)
         self._retry: asyncio.TimerHandle | None = None
@@ -97,8 +101,11 @@ class LoopSocket:
         """Receive what has arrived, a bounded number of messages a turn."""
         if self._closed:
             return
-        socket, received = self.socket, []
-        receive = socket.recv_multipart
+        received: list[Any] = []
+        admit = self._admit
+        receive: Callable[..., Any] = self.socket.recv_multipart
+        if admit is not None:
+            receive = partial(receive, copy=False)
         with self.lock:
             self._scheduled = False
             try:
@@ -112,7 +119,7 @@ class LoopSocket:
             again = received and self._ask(EVENTS) & POLLIN
         if again:
             self._schedule()
-        for frames in received:
+        for frames in received if admit is None else filter(None, map(admit, received)):
             self._receive(frames)
 
     def close(self) -> None:

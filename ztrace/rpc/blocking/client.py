@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final, Self
 
+from ztrace.enrolment import Enrolment
 from ztrace.errors import SettingsError
 from ztrace.rpc import failures
 from ztrace.rpc.blocking.connections import Connections
@@ -28,6 +29,7 @@ class Client:
         timeout_s: seconds that a call waits for its answer, and a stream for its end; None is unlimited.
         heartbeat_s: period of heartbeats, the same as the servers'; None sends none.
         raises: classes of exceptions that are raised as themselves, all others as `RemoteError`.
+        key: line that ``ztrace keys add`` has printed, for servers with keys.
 
     Raises:
         EndpointError: an address is invalid.
@@ -39,10 +41,13 @@ class Client:
         timeout_s: float | None = TIMEOUT_S,
         heartbeat_s: float | None = 5.0,
         raises: Iterable[type[BaseException]] = (),
+        key: str | None = None,
     ) -> None:
         if not endpoints:
             raise SettingsError("a client needs an endpoint", hint="as tcp://127.0.0.1:4242")
-        self._connections = Connections(endpoints, timeout_s, heartbeat_s, failures.name_classes(raises))
+        enrolment = None if key is None else Enrolment.parse(key)
+        allowed = failures.name_classes(raises)
+        self._connections = Connections(endpoints, timeout_s, heartbeat_s, allowed, enrolment)
 
     def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call a method by its name; return its answer, or an iterator of a stream's items.

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from ztrace.enrolment import Enrolment
 from ztrace.rpc import calls, keeper, tracing, wire
 from ztrace.rpc.blocking.link import Link
 from ztrace.rpc.blocking.parking import Gate, Poller, is_green, make_gate, make_poller
@@ -52,6 +53,7 @@ class Connections:
         timeout_s: seconds that a call waits for its answer; None is unlimited.
         heartbeat_s: period of heartbeats; None sends none.
         allowed: classes that may be raised instead of `RemoteError`.
+        key: of the client, for servers with keys.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Connections:
         timeout_s: float | None,
         heartbeat_s: float | None,
         allowed: Mapping[str, type[BaseException]],
+        key: Enrolment | None,
     ) -> None:
         self._lock = threading.Lock()
         self._timeout_s, self._heartbeat_s = timeout_s, heartbeat_s
@@ -76,7 +79,7 @@ class Connections:
         self.closed = False
         try:
             for endpoint in endpoints:
-                self._links.append(Link(endpoint, self._pool, heartbeat_s, allowed))
+                self._links.append(Link(endpoint, self._pool, heartbeat_s, allowed, key))
         except BaseException:
             self.close()
             raise

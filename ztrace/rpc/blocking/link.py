@@ -7,6 +7,7 @@ from typing import Any, Final
 import zmq
 from zmq import EVENTS, NOBLOCK, POLLIN, SNDMORE
 
+from ztrace.enrolment import Enrolment
 from ztrace.rpc.backlog import Backlog
 from ztrace.rpc.core.calling import ClientCore
 from ztrace.rpc.core.pool import Pool, Route
@@ -32,12 +33,13 @@ class Link:
         pool: Pool,
         heartbeat_s: float | None,
         allowed: Mapping[str, type[BaseException]],
+        key: Enrolment | None,
     ) -> None:
         self._pool = pool
         self.core = ClientCore(self._send, heartbeat_s=heartbeat_s, allowed=allowed)
         self.route = Route(endpoint, self.core)
         self._backlog = Backlog()
-        self._socket = open_dealer()
+        self._socket = open_dealer(key)
         self._monitor = Monitor(self._socket)
         ask: Callable[[int], Any] = self._socket.getsockopt
         self._ask = ask
@@ -57,6 +59,7 @@ class Link:
         """Take what has arrived, and send what has waited for room."""
         self._receive()
         changes = self._monitor.read()
+        self.route.problem = self._monitor.problem
         for is_up in changes:
             if is_up:
                 self._pool.came_up(self.route, time.monotonic())

@@ -43,15 +43,17 @@ class Route:
         core: its calls.
         attributes: of the spans of its calls.
         up: the connection is open, and the server takes calls.
+        problem: why the server refuses the connection; "" if it does not.
     """
 
-    __slots__ = ("attributes", "core", "endpoint", "up")
+    __slots__ = ("attributes", "core", "endpoint", "problem", "up")
 
     def __init__(self, endpoint: str, core: ClientCore) -> None:
         self.endpoint = endpoint
         self.core = core
         self.attributes = describe_endpoint(endpoint)
         self.up = False
+        self.problem = ""
 
     def expected_s(self) -> float:
         """Return the expected wait of one more call."""
@@ -149,7 +151,10 @@ class Pool:
     def _explain_timeout(self, call: Call) -> str:
         """Return the message for a call that has had no answer in time."""
         if call in self.pending:
-            places = ", ".join(route.endpoint for route in self.routes)
+            places = ", ".join(
+                f"{route.endpoint} ({route.problem})" if route.problem else route.endpoint
+                for route in self.routes
+            )
             return f"{call.name}: no connection to {places}"
         return f"{call.name}: no answer in time"
 

@@ -40,12 +40,13 @@ class Served:
         wake: called when the credit rises above zero.
         handle: whatever the driver keeps with the call.
         span: of the call while it is traced.
+        service: of the client, by its key; "" without keys.
         reason: why the call was cancelled, "" while it was not.
     """
 
     __slots__ = (
         "args", "beat_s", "credit", "deadline_s", "handle", "header", "heard_s", "id", "key", "kwargs",
-        "name", "own", "passive", "prefix", "reason", "span", "streaming", "version", "wake",
+        "name", "own", "passive", "prefix", "reason", "service", "span", "streaming", "version", "wake",
     )  # fmt: skip
 
     prefix: list[bytes]
@@ -61,6 +62,7 @@ class Served:
     wake: Callable[[], None] | None
     handle: Any
     span: Any
+    service: str
     reason: str
     version: int
     passive: bool
@@ -238,7 +240,14 @@ class ServerCore:
         call = Served()
         call.prefix, call.id, call.name, call.args, call.header = frames[:-1], message_id, name, args, header
         call.key = (*call.prefix, message_id)
-        call.kwargs, call.wake, call.handle, call.span, call.reason = {}, None, None, None, ""
+        call.kwargs, call.wake, call.handle, call.span, call.reason, call.service = (
+            {},
+            None,
+            None,
+            None,
+            "",
+            "",
+        )
         call.streaming, call.credit, call.deadline_s = False, 1, None
         version = header.get("v", 1)
         call.version = version if type(version) is int else wire.PROTOCOL

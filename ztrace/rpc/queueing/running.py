@@ -97,7 +97,7 @@ class Run:
     def _make_served(self) -> Served:
         served = Served()
         served.name, served.args, served.kwargs = self.name, self._args, self._kwargs
-        served.prefix = [b""]
+        served.prefix, served.service = [b""], ""
         served.header, served.own, served.reason = dict(self._header), self._own, ""
         milliseconds = self._own.get("ms")
         served.deadline_s = None
