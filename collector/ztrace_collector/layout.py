@@ -48,9 +48,9 @@ SAMPLE_COLUMNS = ("samples_created", "samples_stored", "samples_lost", "samples_
 #: States in ``exception_groups``: the group occurs; a user has marked it as resolved; it has occurred since.
 OPEN, RESOLVED, REGRESSED = "open", "resolved", "regressed"
 
-#: Names in ``settling``: id of the last span up to which all are counted in ``path_figures``, and number of
-#: trees that are too large for that.
-SETTLED, LEFT_OUT = "span", "left_out"
+#: Names in ``settling``: id of the last span up to which all are counted in ``path_figures``, number of trees
+#: that are too large for that, and number of spans that came after their trees had expired.
+SETTLED, LEFT_OUT, LATE = "span", "left_out", "late"
 #: Age up to which ``path_figures`` has minutes; hours and days stay.
 PATH_MINUTES_NS = 6 * HOUR_NS
 #: Time of which ``clock_bounds`` keeps the tightest bounds: clocks hardly drift apart within it.

@@ -238,7 +238,7 @@ def test_stats(ask: Ask) -> None:
 def test_profile(ask: Ask) -> None:
     """``profile`` prints figures of paths."""
     document = ask("profile")
-    names = ["traces", "p50_ns", "p95_ns", "unsettled_spans", "left_out", "paths", "uncounted"]
+    names = ["traces", "p50_ns", "p95_ns", "unsettled_spans", "late_spans", "left_out", "paths", "uncounted"]
     assert list(document) == names
     assert document["traces"] >= 1
     for path in document["paths"]:

@@ -11,7 +11,15 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from ztrace.records import KIND_NUMBERS, UNFINISHED
-from ztrace_collector.layout import HOUR_NS, LEFT_OUT, MINUTE_NS, PATH_MINUTES_NS, RESOLUTIONS_S, SETTLED
+from ztrace_collector.layout import (
+    HOUR_NS,
+    LATE,
+    LEFT_OUT,
+    MINUTE_NS,
+    PATH_MINUTES_NS,
+    RESOLUTIONS_S,
+    SETTLED,
+)
 from ztrace_collector.settling.clocks import Call, ClockBounds, Hosts, align
 from ztrace_collector.settling.counting import Counted, SpanRow, count_tree
 from ztrace_collector.settling.figures import PathFigures, read_counted, write_counted
@@ -29,6 +37,8 @@ LOOK_S, SWEEP_S = 1.0, 600.0
 STEP_S = 0.02
 #: Spans looked at in a step, and trees that may wait: beyond, the settler falls behind.
 MAX_LOOKED_AT, MAX_WAITING = 5_000, 50_000
+#: Age from which a tree may be one that was counted before and has expired.
+LATE_NS = 10 * MINUTE_NS
 #: Spans of a tree that is left out: counting more would take half a second each time.
 MAX_SPANS = 50_000
 
@@ -199,10 +209,12 @@ class Settler:
         self, db: sqlite3.Connection, trace_id: bytes, waiting: _Waiting, now_s: float, is_last: bool
     ) -> bool:
         """Count a tree; return False if it has to wait for its open spans."""
-        trace = db.execute("SELECT id, span_count FROM traces WHERE trace_id = ?", (trace_id,)).fetchone()
+        trace = db.execute(
+            "SELECT id, span_count, end_ns FROM traces WHERE trace_id = ?", (trace_id,)
+        ).fetchone()
         if trace is None:
             return True  # Expired meanwhile.
-        number, span_count = trace
+        number, span_count, end_ns = trace
         settled = db.execute(
             "SELECT span, version, figures FROM settled WHERE trace = ?", (number,)
         ).fetchone()
@@ -212,6 +224,10 @@ class Settler:
                 db.execute("INSERT INTO settled (trace, span) VALUES (?, ?)", (number, _LAST))
             return True
         if settled is not None and settled[0] >= self._seen:
+            return True
+        is_known = settled is not None or end_ns > self._clock_ns() - LATE_NS
+        if (settled and settled[2] == LATE) or (not is_known and _has_expired(db, trace_id)):
+            _count_late(db, trace_id, number, 0 if settled is None else settled[0])
             return True
         opened = [SpanRow(*row) for row in db.execute(_OPEN, (trace_id,))]
         if opened and not is_last and now_s < waiting.since_s + OPEN_S:
@@ -263,6 +279,23 @@ class Settler:
         if calls:
             rows = align(rows, calls, self._hosts.of)
         return count_tree(rows, self._kinds["consumer"], self._paths.find, self._callers)
+
+
+def _has_expired(db: sqlite3.Connection, trace_id: bytes) -> bool:
+    """Return whether a tree was counted, and has expired since."""
+    return db.execute("SELECT 1 FROM expired_traces WHERE trace_id = ?", (trace_id,)).fetchone() is not None
+
+
+def _count_late(db: sqlite3.Connection, trace_id: bytes, number: int, before: int) -> None:
+    """Count the spans of an expired tree that have come since a span; the tree's figures stay as they are."""
+    count, last = db.execute(
+        "SELECT count(*), max(id) FROM spans WHERE trace_id = ? AND id > ?", (trace_id, before)
+    ).fetchone()
+    if count:
+        db.execute("UPDATE settling SET value = value + ? WHERE name = ?", (count, LATE))
+        db.execute(
+            "INSERT OR REPLACE INTO settled (trace, span, figures) VALUES (?, ?, ?)", (number, last, LATE)
+        )
 
 
 def settle_all(store: Store, *, clock_ns: Callable[[], int] = time.time_ns) -> Iterator[None]:

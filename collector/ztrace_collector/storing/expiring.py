@@ -15,6 +15,8 @@ from ztrace_collector.storing.store import Store
 
 #: Maximum of traces in one piece, and of rows examined in other tables.
 MAX_TRACES, MAX_ROWS = 2_000, 2_000
+#: Expired traces whose ids are kept, to know late spans of them.
+KEPT = 50_000
 #: Traces looked at in one piece for those of one service.
 MAX_SCANNED = 50_000
 #: Exception groups whose minutes are examined in one piece.
@@ -131,10 +133,15 @@ def _delete_traces(store: Store, which: str, max_spans: int, *values: object) ->
     marks = ",".join("?" * len(traces))
     with store.transaction() as db:
         _delete_spans(db, f"trace_id IN ({marks})", trace_ids)
+        numbers = ",".join(str(trace.id) for trace in traces)
+        db.execute(
+            "INSERT OR IGNORE INTO expired_traces (trace_id) SELECT trace_id FROM traces JOIN settled"
+            f" ON settled.trace = traces.id WHERE traces.id IN ({numbers})"
+        )
+        db.execute(f"DELETE FROM expired_traces WHERE id <= (SELECT max(id) FROM expired_traces) - {KEPT}")
         # A span that is still running is reported again, and gets a new row.
         for table in _OF_TRACES:
             db.execute(f"DELETE FROM {table} WHERE trace_id IN ({marks})", trace_ids)
-        numbers = ",".join(str(trace.id) for trace in traces)
         db.execute(f"DELETE FROM settled WHERE trace IN ({numbers})")
         db.execute("UPDATE totals SET value = value - ? WHERE name = 'traces'", (len(traces),))
     store.forget_traces(trace_ids)

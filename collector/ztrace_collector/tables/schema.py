@@ -255,7 +255,11 @@ CREATE TABLE settling (
     name TEXT PRIMARY KEY,
     value INTEGER NOT NULL
 ) WITHOUT ROWID;
-INSERT INTO settling VALUES ('span', 0), ('left_out', 0);
+INSERT INTO settling VALUES ('span', 0), ('left_out', 0), ('late', 0);
+CREATE TABLE expired_traces (
+    id INTEGER PRIMARY KEY,
+    trace_id BLOB NOT NULL UNIQUE
+);
 CREATE TABLE frames (
     id INTEGER PRIMARY KEY,
     file TEXT NOT NULL,

@@ -19,6 +19,7 @@ from ztrace_collector.layout import HOUR_NS, MINUTE_NS
 from ztrace_collector.settling import paths, settler
 from ztrace_collector.settling.figures import PathFigures
 from ztrace_collector.settling.settler import OPEN_S, QUIET_S, Settler, settle_all
+from ztrace_collector.storing import expiring
 from ztrace_collector.storing.expiring import delete_traces_before
 from ztrace_collector.storing.store import Store
 from ztrace_collector.storing.writer import Writer
@@ -239,6 +240,33 @@ def test_figures_stay_when_spans_expire(path: Path, writer: Writer, settling: Se
         assert delete_traces_before(store, EPOCH_NS + 2 * HOUR_NS, 100) == 2
     assert figures(path) == before
     assert rows(path, "SELECT * FROM settled") == []
+
+
+def test_late_spans_of_expired_trees_are_counted_as_late(
+    path: Path, writer: Writer, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spans that come after their tree has expired count as late, whenever they come, and in no figures."""
+    writer.write([Sender().data(make_span(), child(1, 0)), Sender(1).data(make_span(5))])
+    Settler(clock_s=clock.steady, clock_ns=clock.wall).step(writer, is_last=True)
+    before = figures(path)
+    writer.__exit__(None, None, None)
+    clock.pass_by(7200)
+    with Store(path, clock_ns=clock.wall) as store:
+        assert delete_traces_before(store, EPOCH_NS + 2 * HOUR_NS, 100) == 3
+        for number, count in ((2, 2), (4, 3)):
+            spans = [child(place, 0) for place in range(number, number + count)]
+            store.store([Sender(number).data(*spans)])
+            list(settle_all(store, clock_ns=clock.wall))
+        # Another tree, of the same time and without its root, is counted.
+        store.store([Sender(9).data(child(8, 7, trace=8))])
+        list(settle_all(store, clock_ns=clock.wall))
+    assert row(path, "SELECT value FROM settling WHERE name = 'late'")["value"] == 5
+    assert sum(each["calls"] for each in figures(path)) == sum(each["calls"] for each in before) + 1
+    monkeypatch.setattr(expiring, "KEPT", 1)
+    with Store(path, clock_ns=clock.wall) as store:
+        clock.pass_by(7200)
+        assert delete_traces_before(store, EPOCH_NS + 4 * HOUR_NS, 100) == 6
+    assert row(path, "SELECT count(*) AS n FROM expired_traces")["n"] == 1
 
 
 def test_minutes_are_deleted_after_hours(path: Path, writer: Writer, settling: Settler, clock: Clock) -> None:

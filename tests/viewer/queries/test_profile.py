@@ -1,6 +1,7 @@
 """Profiles: figures by call path of a stretch of time, of a root, and in every format."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from ztrace_viewer.documents.profile import PathProfile, ProfileDocument
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.profile import read_profile
 from ztrace_viewer.queries.selection import EVERYTHING, Selection
+from ztrace_viewer.queries.traces import read_tree
+from ztrace_viewer.render.call_tree import draw_tree
 from ztrace_viewer.render.profile import draw_profile
 
 HOUR = 60 * MINUTE
@@ -62,6 +65,37 @@ def shop(path: Path) -> Path:
     """Return a database with three trees of a root, and one of another."""
     other = {"shop": [span(trace_id(9), 1, name="look", duration_ms=7)]}
     return settle(path, buy(1), buy(2, failed=True), buy(3, start_ms=2 * MINUTE // 10**6), other)
+
+
+def test_work_after_the_answer_is_listed_and_told(path: Path) -> None:
+    """A consumer's work has no critical time; it is shown by its own time, and so is all below it."""
+    trace = trace_id(1)
+    mail = [
+        span(trace, 4, 2, name="send", kind="consumer", start_ms=60, duration_ms=50),
+        span(trace, 5, 4, name="render", kind="internal", start_ms=70, duration_ms=30),
+    ]
+    ask = span(trace, 2, 1, name="send", kind="producer", start_ms=50, duration_ms=1)
+    settle(path, {"shop": [span(trace, 1, name="buy", duration_ms=100), ask], "mail": mail})
+    document = read(path, "buy")
+    critical = {name(each).split(" > ")[-1]: each["critical_ns"] // 10**6 for each in document["paths"]}
+    assert critical == {"shop.buy": 99, "shop.send": 1, "mail.send": 0, "mail.render": 0}
+    drawn = "\n".join(line.plain for line in draw_profile(document, 100, whole=False))
+    assert re.search(r"└╴mail ⇠ send +after +20.0%", drawn)
+    assert re.search(r"└╴mail.render +after +30.0%", drawn)
+    with open_database(path) as db:
+        tree = read_tree(db, trace)
+    shown = [line.plain for line in draw_tree(tree, 100, None, NOON)]
+    assert "after the answer: mail ⇠ send 10.0ms" in shown
+
+
+def test_late_spans_are_told(shop: Path) -> None:
+    """A profile says how many spans came after their trees had expired."""
+    with Store(shop) as store, store.transaction() as db:
+        db.execute("UPDATE settling SET value = 3 WHERE name = 'late'")
+    document = read(shop)
+    assert document["late_spans"] == 3
+    drawn = [line.plain for line in draw_profile(document, 100, whole=False)]
+    assert "3 spans not counted: they came after their trees had expired" in drawn
 
 
 def test_paths_are_listed_by_critical_time(shop: Path) -> None:

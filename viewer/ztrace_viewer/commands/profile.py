@@ -66,8 +66,9 @@ def profile(
 
     Without SERVICE.METHOD, all trees are shown by their roots. CRITICAL is the share of the roots' time that
     was spent in a call while the root waited for it, OWN the share of a call's own time, which is more than
-    the root's where calls run side by side. A tree counts in the minute in which its root ended, seconds
-    after its last span has arrived; the time is widened to whole minutes, and to hours after six hours.
+    the root's where calls run side by side; 'after' is work after the answer, which no root waits for. A tree
+    counts in the minute in which its root ended, seconds after its last span has arrived; the time is widened
+    to whole minutes, and to hours after six hours.
 
     RUNS and WAITS are shares of a call's own time; - is unknown. With --live, the running processes, or those
     of --service, take samples of their code; their trees are shown.

@@ -76,14 +76,16 @@ class MethodCode(PathStep):
 class ProfileDocument(TypedDict):
     """``profile``: trees, the quantiles of their durations, and paths by critical time.
 
-    Extra: ``unsettled_spans``, not counted yet, ``left_out``, trees of too many spans, and of a
-    live profile ``uncounted``, code of methods that no counted tree has.
+    Extra: ``unsettled_spans``, not counted yet, ``late_spans``, that came after their trees had expired,
+    ``left_out``, trees of too many spans, and of a live profile ``uncounted``, code of methods that no
+    counted tree has.
     """
 
     traces: int
     p50_ns: int | None
     p95_ns: int | None
     unsettled_spans: int
+    late_spans: int
     left_out: int
     paths: list[PathProfile]
     uncounted: list[MethodCode]

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from ztrace_collector.layout import LEFT_OUT, MINUTE_NS, RESOLUTIONS_S
+from ztrace_collector.layout import LATE, LEFT_OUT, MINUTE_NS, RESOLUTIONS_S
 from ztrace_collector.tables.histogram import quantile
 from ztrace_viewer.documents.profile import MethodCode, PathProfile, ProfileDocument
 from ztrace_viewer.json_text import read_json
@@ -107,6 +107,7 @@ def read_profile(
         "p50_ns": quantile(ordered, 0.50),
         "p95_ns": quantile(ordered, 0.95),
         "unsettled_spans": count_unsettled(db),
+        "late_spans": read_settling(db, LATE),
         "left_out": read_settling(db, LEFT_OUT),
         "paths": documents,
         "uncounted": _read_uncounted(db, paths, present, selection, now_ns) if with_uncounted else [],

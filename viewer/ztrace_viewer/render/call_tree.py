@@ -14,7 +14,7 @@ from rich.text import Text
 
 from ztrace_viewer.documents.trees import Missing, SpanDocument, TreeDocument
 from ztrace_viewer.render.bars import BESIDE, Scale, draw_bar
-from ztrace_viewer.render.critical import draw_critical_calls
+from ztrace_viewer.render.critical import draw_after_answer, draw_critical_calls
 from ztrace_viewer.render.failures import draw_failure
 from ztrace_viewer.render.gaps import end_so_far, tell_complete, tell_missing, tell_unfinished, tell_unjoined
 from ztrace_viewer.render.relations import draw_links, find_outlasting
@@ -86,8 +86,9 @@ def draw_tree(tree: TreeDocument, width: int, limit: int | None, now_ns: int) ->
             line = Text(told, style=style)
             line.truncate(width, overflow="ellipsis")
             yield line
-    if calls := draw_critical_calls(tree, width):
-        yield calls
+    for drawn_line in (draw_critical_calls(tree, width), draw_after_answer(tree, width, now_ns)):
+        if drawn_line is not None:
+            yield drawn_line
     hot = _find_hot(tree)
     notable = _find_notable(tree, hot)
     columns = _lay_out(tree, width, now_ns)

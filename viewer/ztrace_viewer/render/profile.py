@@ -77,6 +77,9 @@ def draw_profile(document: ProfileDocument, width: int, *, whole: bool) -> Itera
         yield Text(f"{plural(left_out, 'path')} with under 1% of the time not shown; --all shows them", "dim")
     if document["left_out"]:
         yield Text(f"{plural(document['left_out'], 'tree')} of too many spans not counted", "yellow")
+    if document["late_spans"]:
+        late = plural(document["late_spans"], "span")
+        yield Text(f"{late} not counted: they came after their trees had expired", "yellow")
     if document["unsettled_spans"]:
         yield Text(f"{plural(document['unsettled_spans'], 'span')} not counted yet", "yellow")
 
@@ -90,12 +93,19 @@ def _header(document: ProfileDocument) -> Text:
 
 
 def _weigh(paths: Mapping[_Key, PathProfile]) -> dict[_Key, int]:
-    """Return the critical time at or below each path."""
-    critical: dict[_Key, int] = {}
+    """Return the critical time at or below each path; of those after the answer, their own time."""
+    weights: dict[_Key, int] = {}
     for key, path in paths.items():
-        for depth in range(1, len(key) + 1):
-            critical[key[:depth]] = critical.get(key[:depth], 0) + path["critical_ns"]
-    return critical
+        after = _find_consumer(key)
+        time_ns = path["self_ns"] if after else path["critical_ns"]
+        for depth in range(after + 1 if after else 1, len(key) + 1):
+            weights[key[:depth]] = weights.get(key[:depth], 0) + time_ns
+    return weights
+
+
+def _find_consumer(key: _Key) -> int:
+    """Return the number of steps above the first consumer below the root, 0 if there is none."""
+    return next((above for above, (_, _, kind) in enumerate(key) if above and kind == "consumer"), 0)
 
 
 def _count(key: _Key, children: Mapping[_Key, Sequence[_Key]]) -> int:
@@ -114,7 +124,7 @@ def _draw_path(path: PathProfile, key: _Key, guide: str, root_ns: int) -> tuple[
     per_tree = path["calls"] / path["root_calls"] if path["root_calls"] else None
     return (
         Text.assemble((guide, "dim"), (call, hot or "bold")),
-        Text(_percent(share), hot),
+        Text("after", "dim") if _find_consumer(key) else Text(_percent(share), hot),
         Text(_percent(path["self_ns"] / root_ns if root_ns else 0.0)),
         Text("" if per_tree is None else f"{per_tree:,.2f}"),
         Text(f"{path['errors']:,}", "bold red" if path["errors"] else "dim"),
