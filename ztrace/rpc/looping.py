@@ -2,12 +2,28 @@
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
+from ztrace.errors import SettingsError
 from ztrace.rpc.waking import Waker
+
+
+def check_threads() -> None:
+    """Raise where gevent has replaced threads, without which these sockets would stop the whole program.
+
+    Raises:
+        SettingsError: gevent has patched this process.
+    """
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("threading"):
+        raise SettingsError(
+            "queues, workers, pullers and subscribers need threads, which gevent has replaced here",
+            hint="run them in a process of their own",
+        )
 
 
 class Loop:
@@ -23,6 +39,7 @@ class Loop:
 
         Raises:
             EndpointError: an address is invalid or in use.
+            SettingsError: gevent has patched this process.
         """
         self._waker = self._open()
         name = f"ztrace-rpc-{type(self).__name__.lower()}"
@@ -35,6 +52,7 @@ class Loop:
 
         Raises:
             EndpointError: an address is invalid or in use.
+            SettingsError: gevent has patched this process.
         """
         self._waker = self._open()
         with self._signals():
@@ -70,6 +88,7 @@ class Loop:
         raise NotImplementedError
 
     def _open(self) -> Waker:
+        check_threads()
         try:
             self._open_sockets()
             return Waker()

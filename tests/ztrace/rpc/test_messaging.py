@@ -11,7 +11,7 @@ import msgpack
 import pytest
 import zmq
 
-from tests.ztrace.programs import started_program
+from tests.ztrace.programs import run_program, started_program
 from tests.ztrace.recording import Recorder
 from tests.ztrace.waiting import wait_for
 from ztrace import rpc
@@ -239,3 +239,33 @@ def test_zerorpc_sends(tmp_path: Path, kind: str) -> None:
     receiver = rpc.Puller if kind == "Pusher" else rpc.Subscriber
     with receiver(notes, endpoint), started_program(SENDER, kind, endpoint):
         wait_for(lambda: ("hello",) in notes.calls)
+
+
+GEVENT = """
+from gevent import monkey
+monkey.patch_all()
+import gevent
+from ztrace import rpc
+from ztrace.errors import SettingsError
+for make in (lambda: rpc.Queue("tcp://127.0.0.1:0"), rpc.Puller({"f": int}, bind="tcp://127.0.0.1:0").start):
+    try:
+        make()
+    except SettingsError as error:
+        print(error)
+turns = []
+gevent.spawn(lambda: [(turns.append(1), gevent.sleep(0.01)) for _ in range(100)])
+with rpc.Pusher(bind="tcp://127.0.0.1:0", timeout_s=0.5) as pusher:
+    try:
+        pusher.f(1)
+    except rpc.DeadlineExceeded:
+        print("others ran:", len(turns) > 10)
+"""
+
+
+@pytest.mark.process
+def test_gevent_is_refused_where_threads_are_needed() -> None:
+    """In a process that gevent has patched a pusher lets greenlets run, and what needs threads is refused."""
+    first, second, third = run_program(GEVENT).stdout.splitlines()
+    assert first == second
+    assert "need threads, which gevent has replaced here" in first
+    assert third == "others ran: True"

@@ -91,7 +91,7 @@ class _Receiver(Loop):
         if spans.publisher is None:
             self._call_function(name, args, kwargs)
             return
-        with new_serving(name, CONSUMER, {"messaging.system": "ztrace.rpc"}, header):
+        with new_serving(name, CONSUMER, {"messaging.system": "ztrace"}, header):
             self._call_function(name, args, kwargs)
 
     def _call_function(self, name: str, args: Any, kwargs: dict[str, Any]) -> None:

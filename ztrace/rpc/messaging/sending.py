@@ -59,7 +59,7 @@ class _Sender:
         if spans.publisher is None:
             self._send(name, args, kwargs, {})
             return
-        with new_span(name, PRODUCER, {"messaging.system": "ztrace.rpc"}) as span:
+        with new_span(name, PRODUCER, {"messaging.system": "ztrace"}) as span:
             context: dict[str, str] = {}
             write_context(span, context)
             self._send(name, args, kwargs, context)

@@ -4,12 +4,17 @@ import asyncio
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any
+from typing import Any, Final
 
+from ztrace import spans
+from ztrace.exceptions import origins
 from ztrace.rpc import failures
 from ztrace.rpc.errors import DeadlineExceeded, JobCancelled, PeerLost
 from ztrace.rpc.queueing.core import TIMED_OUT, WORKER_LOST
 from ztrace.rpc.queueing.tasks import CANCELLED, DEAD, Task
+
+#: Bytes of the trace id and the span id of an exception's origin
+ORIGIN_BYTES: Final = 24
 
 
 class Job:
@@ -95,4 +100,7 @@ def error_of(task: Task) -> BaseException | None:
         return DeadlineExceeded(f"{task.name}: {args[1]}")
     error = failures.rebuild(args, details, {})
     error.add_note(f"attempt {task.attempts} of {task.max_attempts}")
+    origin = details.get("origin") if type(details) is dict else None
+    if spans.publisher is not None and type(origin) is bytes and len(origin) == ORIGIN_BYTES:
+        origins.mark_origin(error, origin[:16], origin[16:])
     return error

@@ -20,6 +20,7 @@ from ztrace import spans
 from ztrace.middleware.kit import new_span, write_context
 from ztrace.rpc import wire
 from ztrace.rpc.errors import QueueError
+from ztrace.rpc.looping import check_threads
 from ztrace.rpc.queueing import events
 from ztrace.rpc.queueing.core import Beat, QueueCore
 from ztrace.rpc.queueing.inspecting import Inspector
@@ -73,9 +74,11 @@ class Queue:
     Raises:
         EndpointError: the address is invalid or in use.
         QueueError: the spool cannot be used.
+        SettingsError: gevent has patched this process.
     """
 
     def __init__(self, endpoint: str, spool: str | os.PathLike[str] | None = None) -> None:
+        check_threads()
         self._router, (self.endpoint,) = open_router((endpoint,))
         try:
             self._spool = None if spool is None else Spool(os.fspath(spool))
@@ -175,7 +178,7 @@ class Queue:
     def _put(self, options: Options, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Job:
         if spans.publisher is None:
             return self._add(options, name, args, kwargs, {})
-        with new_span(name, PRODUCER, {"messaging.system": "ztrace.rpc"}) as span:
+        with new_span(name, PRODUCER, {"messaging.system": "ztrace"}) as span:
             context: dict[str, str] = {}
             write_context(span, context)
             job = self._add(options, name, args, kwargs, context)

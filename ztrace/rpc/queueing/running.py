@@ -9,6 +9,7 @@ from typing import Any
 
 from ztrace import spans
 from ztrace.context import make_current
+from ztrace.exceptions import origins
 from ztrace.middleware.kit import new_span, read_context, write_context
 from ztrace.rpc import calls, failures, wire
 from ztrace.rpc.core.serving import CANCELLED, Served
@@ -49,6 +50,9 @@ class Run:
             Context().run(self._run, run_coroutine)
         except BaseException as error:
             self.failure = failures.describe(error)
+            origin = None if spans.publisher is None else origins.origin_of(error)
+            if origin is not None:
+                self.failure.details["origin"] = origin[0] + origin[1]
 
     def cancel(self) -> None:
         """Cancel the run: it does not start, or is interrupted at its next await; a function may ask."""
@@ -87,7 +91,7 @@ class Run:
         before = read_context(previous) if type(previous) is dict else None
         make_current(None)
         attributes = {
-            "messaging.system": "ztrace.rpc",
+            "messaging.system": "ztrace",
             "messaging.message.id": self._job_id,
             "rpc.job.attempt": self._attempt,
         }

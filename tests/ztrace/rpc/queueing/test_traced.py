@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 
+import pytest
+
 import ztrace
-from tests.ztrace.recording import Recorder
+from tests.ztrace.recording import Recorder, record_of
 from tests.ztrace.waiting import DEADLINE_S, wait_for
 from ztrace import rpc
 from ztrace.spans import CONSUMER, PRODUCER
@@ -56,3 +58,17 @@ def test_coroutines_are_traced(recorder: Recorder, queue: rpc.Queue, work: Work)
     wait_for(lambda: len(recorder.queue) == 3)
     (consumer,) = (span for span in recorder.spans if span.kind == CONSUMER)
     assert recorder.named("within").parent_id == consumer.span_id
+
+
+def test_errors_keep_their_origin(recorder: Recorder, queue: rpc.Queue, work: Work) -> None:
+    """The error of a dead job has its origin in the attempt that raised it, for the trace that has put it."""
+
+    def fail() -> None:
+        raise ValueError("x")
+
+    work(fail=fail)
+    with pytest.raises(rpc.RemoteError), ztrace.span("order"):
+        queue.options(max_attempts=1).put("fail").result(DEADLINE_S)
+    wait_for(lambda: len(recorder.queue) == 3)
+    (attempt,) = (span for span in recorder.spans if span.kind == CONSUMER)
+    assert record_of(recorder, "order").origin_span_id == attempt.span_id
