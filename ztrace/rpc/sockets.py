@@ -38,7 +38,7 @@ def open_router(
     """
     if guard is None:
         for endpoint in endpoints:
-            _check_loopback(endpoint)
+            check_loopback(endpoint)
     socket = _open(zmq.ROUTER, zmq.Context.instance() if guard is None else guard.context)
     # Without MANDATORY a ROUTER discards silently what a slow client has no room for.
     socket.router_mandatory = True
@@ -98,7 +98,12 @@ def _bind(socket: "zmq.Socket[bytes]", endpoint: str) -> str:
     return actual.rstrip("\0")
 
 
-def _check_loopback(endpoint: str) -> None:
+def check_loopback(endpoint: str) -> None:
+    """Refuse an address that other machines could reach, for a socket without keys.
+
+    Raises:
+        EndpointError: the address is not on loopback.
+    """
     transport, _, address = endpoint.partition("://") if isinstance(endpoint, str) else ("", "", "")
     if transport == "tcp" and not is_loopback(address.rpartition(":")[0]):
         raise EndpointError(

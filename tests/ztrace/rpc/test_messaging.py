@@ -159,6 +159,8 @@ def test_invalid_addresses_are_refused() -> None:
         rpc.Pusher()
     with pytest.raises(EndpointError, match="'nonsense'"):
         rpc.Publisher("nonsense")
+    with pytest.raises(EndpointError, match="could be reached from other machines"):
+        rpc.Pusher(bind="tcp://*:0")
     with rpc.Puller(Notes(), bind=ADDRESS) as puller:
         with pytest.raises(EndpointError, match="in use"):
             rpc.Puller(Notes(), bind=puller.endpoint).start()

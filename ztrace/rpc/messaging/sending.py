@@ -124,7 +124,7 @@ class Pusher(_Sender):
 
     Raises:
         SettingsError: there is no address.
-        EndpointError: an address is invalid or in use.
+        EndpointError: an address is invalid, in use, or to be bound where other machines could reach it.
     """
 
     def __init__(self, *connect: str, bind: str | Sequence[str] = (), timeout_s: float = 30.0) -> None:
@@ -141,7 +141,7 @@ class Publisher(_Sender):
 
     Raises:
         SettingsError: there is no address.
-        EndpointError: an address is invalid or in use.
+        EndpointError: an address is invalid, in use, or to be bound where other machines could reach it.
     """
 
     def __init__(self, *bind: str, connect: str | Sequence[str] = (), topic: str | None = None) -> None:

@@ -6,6 +6,7 @@ import zmq
 
 from ztrace.errors import EndpointError, SettingsError, quote
 from ztrace.rpc import wire
+from ztrace.rpc.sockets import check_loopback
 
 
 def open_socket(kind: int, connect: Sequence[str], bind: str | Sequence[str]) -> "zmq.Socket[bytes]":
@@ -13,7 +14,7 @@ def open_socket(kind: int, connect: Sequence[str], bind: str | Sequence[str]) ->
 
     Raises:
         SettingsError: there is no address.
-        EndpointError: an address is invalid or in use.
+        EndpointError: an address is invalid, in use, or to be bound where other machines could reach it.
     """
     bound = (bind,) if isinstance(bind, str) else tuple(bind)
     if not connect and not bound:
@@ -24,9 +25,13 @@ def open_socket(kind: int, connect: Sequence[str], bind: str | Sequence[str]) ->
     endpoint = ""
     try:
         for endpoint in bound:
+            check_loopback(endpoint)
             socket.bind(endpoint)
         for endpoint in connect:
             socket.connect(endpoint)
+    except EndpointError:
+        socket.close()
+        raise
     except (zmq.ZMQError, TypeError) as error:
         socket.close()
         number = getattr(error, "errno", None)

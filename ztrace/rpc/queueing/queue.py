@@ -25,16 +25,14 @@ from ztrace.rpc.queueing import events
 from ztrace.rpc.queueing.core import Beat, QueueCore
 from ztrace.rpc.queueing.inspecting import Inspector
 from ztrace.rpc.queueing.job import Job, settle
+from ztrace.rpc.queueing.port import Port
 from ztrace.rpc.queueing.spool import Spool
 from ztrace.rpc.queueing.tasks import Task
-from ztrace.rpc.sockets import open_router
 from ztrace.rpc.waking import Waker
 from ztrace.spans import PRODUCER
 
 #: Longest time between two looks at what is due.
 LOOK_S: Final = 0.1
-#: Messages that are read before anything is sent.
-BUDGET: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,31 +65,37 @@ class Queue:
     Args:
         endpoint: to bind; workers connect to it. ``tcp://127.0.0.1:0`` takes a free port.
         spool: file in which jobs outlive this process; None keeps them in memory only.
+        keys: folder of `ztrace keys` with those of the workers that may connect; needed where other machines
+            can reach the address.
 
     Attributes:
         endpoint: actual address.
 
     Raises:
-        EndpointError: the address is invalid or in use.
+        EndpointError: the address is invalid, in use, or open to other machines without keys.
         QueueError: the spool cannot be used.
         SettingsError: gevent has patched this process.
     """
 
-    def __init__(self, endpoint: str, spool: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        spool: str | os.PathLike[str] | None = None,
+        keys: str | os.PathLike[str] | None = None,
+    ) -> None:
         check_threads()
-        self._router, (self.endpoint,) = open_router((endpoint,))
+        self._port = Port(endpoint, None if keys is None else os.fspath(keys), self._doubt)
+        self.endpoint = self._port.endpoint
         try:
             self._spool = None if spool is None else Spool(os.fspath(spool))
         except BaseException:
-            self._router.close()
+            self._port.close()
             raise
         self._core = QueueCore()
         self._lock = threading.RLock()
         self._waker = Waker()
-        self._pack = wire.make_packer()
         self._new_id = wire.make_ids()
         self._futures: dict[str, Future[Any]] = {}
-        self._routes: dict[bytes, list[bytes]] = {}
         self._token = os.urandom(8).hex()
         self._start_s = time.time() - time.monotonic()
         self._closed = self._spool_failed = False
@@ -236,8 +240,8 @@ class Queue:
 
     def _run(self) -> None:
         poller = zmq.Poller()
-        poller.register(self._router, zmq.POLLIN)
         poller.register(self._waker.fileno(), zmq.POLLIN)
+        self._port.register(poller)
         mark_s = look_s = 0.0
         try:
             while not self._closed:
@@ -259,19 +263,19 @@ class Queue:
         except Exception:
             logging.getLogger(__name__).exception("the queue has stopped")
         finally:
-            self._router.close()
+            self._port.close()
             self._waker.close()
 
     def _read(self) -> None:
-        for _ in range(BUDGET):
-            try:
-                *route, data = self._router.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return
+        for route, data in self._port.receive():
             try:
                 self._take(route, data)
             except Exception as error:
                 logging.getLogger(__name__).debug("ignored a message that is no event: %s", error)
+
+    def _doubt(self, peer: bytes) -> None:
+        with self._lock:
+            self._core.doubt(peer, self._now())
 
     def _take(self, route: list[bytes], data: bytes) -> None:
         header, name, args, own = events.read_event(data)
@@ -280,11 +284,11 @@ class Queue:
             with self._lock:
                 reply = self._inspector.answer(header, name, args)
             if reply is not None:
-                self._send(None, route, *reply)
+                self._port.reply(route, *reply)
             return
         attempt_id = str(attempt_id)
         peer = str(own["worker"]).encode()
-        self._routes[peer] = route
+        self._port.remember(peer, route)
         now_s = self._now()
         with self._lock:
             core = self._core
@@ -318,11 +322,11 @@ class Queue:
             if kind == "ack":
                 acks.setdefault(peer, []).append(rest[0])
             elif kind == "cancel":
-                self._send_to(peer, events.make_header(rest[0]), wire.CANCEL, None)
+                self._port.send(peer, events.make_header(rest[0]), wire.CANCEL, None)
             else:
                 self._send_job(peer, *rest)
         for peer, ids in acks.items():
-            self._send_to(peer, events.make_header(), events.ACK, ids)
+            self._port.send(peer, events.make_header(), events.ACK, ids)
         for future, task in done:
             if future is not None:
                 settle(future, task)
@@ -353,33 +357,15 @@ class Queue:
         if task.timeout_s is not None:
             own["ms"] = int(task.timeout_s * 1000)
         header = {**events.make_header(**own), "message_id": attempt_id, **task.context}
-        self._send_to(peer, header, events.JOB, [task.body, task.id, task.attempts])
+        self._port.send(peer, header, events.JOB, [task.body, task.id, task.attempts])
 
     def _send_marks(self) -> None:
         with self._lock:
             self._core.mark += 1
             mark, peers = self._core.mark, list(self._core.workers)
-        for peer in self._routes.keys() - set(peers):
-            del self._routes[peer]
+        self._port.keep(peers)
         for peer in peers:
-            self._send_to(peer, events.make_header(), events.MARK, [self._token, mark])
-
-    def _send_to(self, peer: bytes, header: dict[str, Any], name: str, args: Any) -> None:
-        route = self._routes.get(peer)
-        if route is not None:
-            self._send(peer, route, header, name, args)
-
-    def _send(
-        self, peer: bytes | None, route: list[bytes], header: dict[str, Any], name: str, args: Any
-    ) -> None:
-        try:
-            self._router.send_multipart([*route, self._pack((header, name, args))], zmq.NOBLOCK)
-        except zmq.Again:
-            pass  # Whatever the worker has no room for is sent again: a mark behind it will tell.
-        except zmq.ZMQError:
-            if peer is not None:
-                with self._lock:
-                    self._core.doubt(peer, self._now())
+            self._port.send(peer, events.make_header(), events.MARK, [self._token, mark])
 
 
 def _pack_body(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:

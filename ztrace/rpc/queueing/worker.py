@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import zmq
 
+from ztrace.enrolment import Enrolment
 from ztrace.errors import SettingsError
 from ztrace.rpc import failures, wire
 from ztrace.rpc.exposing import expose
@@ -35,8 +36,8 @@ LINGER_MS: Final = 200
 class _Link:
     """Connection to one queue, and the jobs of the queue in hand."""
 
-    def __init__(self, endpoint: str) -> None:
-        self.socket = open_dealer()
+    def __init__(self, endpoint: str, key: Enrolment | None) -> None:
+        self.socket = open_dealer(key)
         try:
             connect(self.socket, endpoint)
         except BaseException:
@@ -55,18 +56,27 @@ class Worker(Loop):
         endpoints: addresses of queues.
         credits: jobs that each queue may hand to this worker at once.
         grace_s: seconds that running jobs have to end when the worker stops.
+        key: line that ``ztrace keys add`` has printed, for queues with keys.
 
     Raises:
-        SettingsError: there is nothing to run, or no queue.
+        SettingsError: there is nothing to run, no queue, or the key is invalid.
         EndpointError: an address is invalid.
     """
 
-    def __init__(self, thing: object, *endpoints: str, credits: int = 2, grace_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        thing: object,
+        *endpoints: str,
+        credits: int = 2,
+        grace_s: float = 10.0,
+        key: str | None = None,
+    ) -> None:
         if not endpoints:
             raise SettingsError("a worker needs the address of a queue", hint="as tcp://127.0.0.1:4300")
         if credits < 1:
             raise SettingsError("a worker needs at least one credit")
         super().__init__()
+        self._key = None if key is None else Enrolment.parse(key)
         self._methods = expose(thing)
         self._endpoints, self._credits, self._grace_s = endpoints, credits, grace_s
         self._id = os.urandom(8).hex()
@@ -81,7 +91,7 @@ class Worker(Loop):
 
     def _open_sockets(self) -> None:
         for endpoint in self._endpoints:
-            self._links.append(_Link(endpoint))
+            self._links.append(_Link(endpoint, self._key))
 
     def _close_sockets(self) -> None:
         while self._links:

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -13,6 +14,7 @@ import zmq
 from tests.ztrace.waiting import DEADLINE_S, wait_for
 from ztrace import rpc
 from ztrace.errors import EndpointError, SettingsError
+from ztrace_collector.receiving.keys import KeyFolder
 
 Work = Callable[..., rpc.Worker]
 
@@ -258,3 +260,18 @@ def test_a_queue_is_inspected_by_calls(queue: rpc.Queue, work: Work) -> None:
             client.call("lst")
     with pytest.raises(rpc.JobCancelled):
         delayed.result(DEADLINE_S)
+
+
+def test_workers_need_keys(tmp_path: Path) -> None:
+    """A worker with a key gets the jobs of a queue with keys, one without gets none."""
+    folder = KeyFolder(tmp_path / "keys")
+    folder.create()
+    key = folder.add("images").format()
+    with rpc.Queue("tcp://127.0.0.1:0", keys=folder.path) as queue:
+        job = queue.put("double", 1)
+        with rpc.Worker({"double": lambda number: 0}, queue.endpoint):
+            with rpc.Worker({"double": lambda number: 2 * number}, queue.endpoint, key=key):
+                assert job.result(DEADLINE_S) == 2
+            wait_for(lambda: queue.status()["workers"] == [])
+    with pytest.raises(EndpointError, match="no keys"):
+        rpc.Queue("tcp://*:0")
