@@ -11,7 +11,7 @@ The package needs pyzmq and msgpack alone. `import ztrace` does not import it.
 
 from ztrace.rpc.aio.client import AsyncClient
 from ztrace.rpc.blocking.client import Client
-from ztrace.rpc.calls import CurrentCall, cancelled, current_call, deadline, metadata
+from ztrace.rpc.calls import CurrentCall, cancelled, current_call, deadline, hedge, metadata
 from ztrace.rpc.closing import close
 from ztrace.rpc.errors import (
     DeadlineExceeded,
@@ -23,6 +23,7 @@ from ztrace.rpc.errors import (
     RpcError,
 )
 from ztrace.rpc.exposing import inline
+from ztrace.rpc.gathering import gather
 from ztrace.rpc.messaging.receiving import Puller, Subscriber
 from ztrace.rpc.messaging.sending import Publisher, Pusher
 from ztrace.rpc.queueing.job import Job
@@ -53,6 +54,8 @@ __all__ = [
     "close",
     "current_call",
     "deadline",
+    "gather",
+    "hedge",
     "inline",
     "metadata",
     "serve",

@@ -45,6 +45,8 @@ serving: ContextVar[Served | None] = ContextVar("ztrace_rpc_serving", default=No
 deadline_at: ContextVar[float | None] = ContextVar("ztrace_rpc_deadline", default=None)
 #: Metadata that calls from here carry.
 metadata_here: ContextVar[Mapping[str, Any] | None] = ContextVar("ztrace_rpc_metadata", default=None)
+#: Seconds after which a call from here asks a second server.
+hedge_after: ContextVar[float | None] = ContextVar("ztrace_rpc_hedge", default=None)
 
 _NONE: Final[Mapping[str, Any]] = {}
 
@@ -93,6 +95,22 @@ def metadata(**values: Any) -> Iterator[None]:
         yield
     finally:
         metadata_here.reset(token)
+
+
+@contextmanager
+def hedge(after_s: float) -> Iterator[None]:
+    """Have calls within the block ask a second server if the first does not answer in time.
+
+    The first answer counts, and the other call is cancelled. Only for methods that may run twice.
+
+    Args:
+        after_s: seconds after which the second server is asked.
+    """
+    token = hedge_after.set(after_s)
+    try:
+        yield
+    finally:
+        hedge_after.reset(token)
 
 
 def nearest(deadline_s: float | None) -> float | None:

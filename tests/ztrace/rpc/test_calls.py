@@ -3,7 +3,8 @@
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from typing import assert_type
 
 import pytest
 
@@ -215,3 +216,108 @@ def test_a_busy_client_keeps_its_stream() -> None:
                 assert items == list(range(200))
 
         asyncio.run(run())
+
+
+class Interface:
+    """Methods that a client of the tests declares."""
+
+    def charge(self, card: str, amount: int = 1) -> str:
+        """Charge a card."""
+        raise NotImplementedError
+
+    def count(self, number: int) -> Iterator[int]:
+        """Yield numbers."""
+        raise NotImplementedError
+
+
+class AsyncInterface:
+    """Methods that an asynchronous client of the tests declares."""
+
+    async def charge(self, card: str, amount: int = 1) -> str:
+        """Charge a card."""
+        raise NotImplementedError
+
+    def tail(self, number: int) -> AsyncIterator[int]:
+        """Yield numbers."""
+        raise NotImplementedError
+
+
+def test_an_interface_types_and_checks_calls(server: rpc.Server) -> None:
+    """Within its block a client has the type of its interface, and calls that do not fit fail early."""
+    with rpc.Client(*server.endpoints, interface=Interface) as billing:
+        assert_type(billing, Interface)
+        assert assert_type(billing.charge("visa", amount=2), str) == "visa:2"
+        assert list(billing.count(3)) == [0, 1, 2]
+        with pytest.raises(AttributeError, match="Interface has no method charg; did you mean charge"):
+            billing.charg()  # type: ignore[attr-defined]
+        with pytest.raises(TypeError, match=r"charge\(card: str, amount: int = 1\) -> str: missing"):
+            billing.charge()  # type: ignore[call-arg]
+
+    async def run() -> None:
+        async with rpc.AsyncClient(*server.endpoints, interface=AsyncInterface) as billing:
+            assert assert_type(await billing.charge("visa", amount=3), str) == "visa:3"
+            assert [each async for each in billing.tail(3)] == [0, 1, 2]
+
+    asyncio.run(run())
+
+
+def test_submitted_calls_run_in_the_background(server: rpc.Server) -> None:
+    """`submit` returns futures, which have results or exceptions, and can be cancelled."""
+    cancelled = server.counts["cancelled"]
+    with rpc.Client(*server.endpoints) as billing:
+        futures = [billing.submit("echo", number) for number in range(50)]
+        assert [future.result(10) for future in futures] == list(range(50))
+        with pytest.raises(rpc.RemoteError):
+            billing.submit("refuse").result(10)
+        future = billing.submit("wait")
+        open_call = billing.submit("wait")
+        assert billing.submit("echo", "sent after them").result(10)
+        assert future.cancel()
+        wait_for(lambda: server.counts["cancelled"] == cancelled + 1)
+    with pytest.raises(rpc.PeerLost):
+        open_call.result(10)
+    wait_for(lambda: server.counts["cancelled"] == cancelled + 2)
+
+
+def test_all_servers_are_gathered(server: rpc.Server) -> None:
+    """`gather` has the answer or the error of each server, by its address."""
+    with rpc.Server({"echo": lambda value: [value]}, FREE) as other, rpc.Server({"no": print}, FREE) as third:
+        places = (*server.endpoints, *other.endpoints, *third.endpoints)
+        with rpc.Client(*places) as client:
+            results = rpc.gather(client.echo, 1)
+        assert list(results) == list(places)
+        assert [results[place] for place in places[:2]] == [1, [1]]
+        assert isinstance(results[places[2]], rpc.RemoteError)
+
+        async def run() -> None:
+            async with rpc.AsyncClient(*places) as client:
+                again = await rpc.gather(client.echo, value=1)
+                assert [again[place] for place in places[:2]] == [1, [1]]
+
+        asyncio.run(run())
+
+
+def test_a_hedged_call_asks_a_second_server() -> None:
+    """The first answer counts, and the slower call is cancelled."""
+
+    async def slow() -> str:
+        await asyncio.Event().wait()
+        return "slow"
+
+    async def quick() -> str:
+        return "quick"
+
+    with rpc.Server({"name": slow}, FREE) as first, rpc.Server({"name": quick}, FREE) as second:
+        places = (*first.endpoints, *second.endpoints)
+
+        async def run() -> None:
+            async with rpc.AsyncClient(*places) as client:
+                with rpc.hedge(after_s=0.02):
+                    assert [await client.name() for _ in range(6)] == ["quick"] * 6
+
+        asyncio.run(run())
+        with rpc.Client(*places) as client, rpc.hedge(after_s=0.02):
+            assert [client.name() for _ in range(6)] == ["quick"] * 6
+        counts = first.counts
+        assert counts["calls"] > 0
+        wait_for(lambda: counts["cancelled"] == counts["calls"])

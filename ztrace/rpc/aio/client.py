@@ -6,287 +6,21 @@ async with rpc.AsyncClient("tcp://127.0.0.1:4242") as billing:
         ...
 """
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any, Final, Self
+from collections.abc import AsyncIterator, Generator, Iterable
+from typing import Any, Final, Generic, Self, TypeVar, cast, overload
 
 from ztrace.enrolment import Enrolment
 from ztrace.errors import SettingsError
-from ztrace.rpc import calls, failures, keeper, tracing, wire
-from ztrace.rpc.aio.sockets import LoopSocket
-from ztrace.rpc.core.calling import UNKNOWN, Call, ClientCore
-from ztrace.rpc.core.pool import Pool, Request, Route, bind_keywords
-from ztrace.rpc.errors import PeerLost, RemoteError
-from ztrace.rpc.monitor import Monitor
-from ztrace.rpc.sockets import connect, open_dealer
-from ztrace.spans import Span
+from ztrace.rpc import failures
+from ztrace.rpc.aio.connections import AsyncStream, Connections
+from ztrace.rpc.aio.hedging import invoke
+from ztrace.rpc.interfaces import Interface
+from ztrace.rpc.remote import Remote
 
 #: Seconds that a call waits for its answer.
 TIMEOUT_S: Final = 30.0
-#: Seconds between two looks at heartbeats and deadlines, at most.
-_TURN_S: Final = 0.5
 
-
-class AsyncCall(Call):
-    """Call whose caller awaits a future."""
-
-    __slots__ = ("future",)
-
-    def __init__(self, name: str, future: "asyncio.Future[None]") -> None:
-        super().__init__(name)
-        self.future = future
-
-    def wake(self) -> None:
-        """Resume the task that awaits the call."""
-        if not self.future.done():
-            self.future.set_result(None)
-
-
-class Link:
-    """Connection to one server, in the running event loop."""
-
-    def __init__(
-        self,
-        endpoint: str,
-        connections: "Connections",
-        heartbeat_s: float | None,
-        allowed: Mapping[str, type[BaseException]],
-        key: Enrolment | None,
-    ) -> None:
-        self._connections = connections
-        self._loop = asyncio.get_running_loop()
-        self.core = ClientCore(self._send, heartbeat_s=heartbeat_s, allowed=allowed)
-        self.route = Route(endpoint, self.core)
-        socket = open_dealer(key)
-        self._monitor = Monitor(socket)
-        try:
-            connect(socket, endpoint)
-        except BaseException:
-            self._monitor.close()
-            socket.close()
-            raise
-        self._socket = LoopSocket(socket, self._receive, self._undelivered)
-        self._pack = wire.make_packer()
-        self._loop.add_reader(self._monitor.fd, self._note)
-        self._loop.call_soon(self._note)
-
-    def keep(self, now_s: float) -> None:
-        """Send due heartbeats from the keeper's thread."""
-        beats = self.core.due_beats(now_s, self._pack)
-        if beats:
-            self._socket.send_from_thread(beats)
-
-    def read(self) -> None:
-        """Read what has arrived."""
-        self._note()
-        self._socket.drain()
-
-    def close(self) -> None:
-        """Cancel the open calls, and close the connection."""
-        if self._monitor.socket.closed:
-            return
-        self.core.close()
-        if not self._loop.is_closed():
-            self._loop.remove_reader(self._monitor.fd)
-        self._monitor.close()
-        self._socket.close()
-
-    def _send(self, frames: Sequence[bytes]) -> None:
-        self._socket.send(frames)
-
-    def _receive(self, frames: list[bytes]) -> None:
-        self.core.receive(frames, time.monotonic())
-
-    def _undelivered(self, frames: Sequence[bytes]) -> None:
-        self.core.lose("the connection cannot be used")
-
-    def _note(self) -> None:
-        """Take the monitor's events: answers that came before a disconnection are read first."""
-        if self._monitor.socket.closed:
-            return
-        changes = self._monitor.read()
-        self.route.problem = self._monitor.problem
-        for is_up in changes:
-            if is_up:
-                self._connections.pool.came_up(self.route, time.monotonic())
-            else:
-                self._socket.drain()
-                self._connections.pool.went_down(
-                    self.route, f"the connection to {self.route.endpoint} is lost"
-                )
-
-
-class Connections:
-    """Connections of a client, in the running event loop."""
-
-    def __init__(
-        self,
-        endpoints: Sequence[str],
-        timeout_s: float | None,
-        heartbeat_s: float | None,
-        allowed: Mapping[str, type[BaseException]],
-        key: Enrolment | None,
-    ) -> None:
-        self.loop = asyncio.get_running_loop()
-        self._timeout_s, self._heartbeat_s = timeout_s, heartbeat_s
-        self._turned_s = time.monotonic()
-        self._described: object = None
-        self._closed = False
-        self.pool = Pool([])
-        self._links = [Link(endpoint, self, heartbeat_s, allowed, key) for endpoint in endpoints]
-        self.pool.routes = [link.route for link in self._links]
-        self._turn_s = _TURN_S if heartbeat_s is None else min(_TURN_S, heartbeat_s / 5)
-        #: Up to when deadlines have timers of their own; later ones are seen by the turns.
-        self._turns_s = time.monotonic() + 2 * self._turn_s
-        self._timer = self.loop.call_later(self._turn_s, self._turn)
-        if heartbeat_s is not None:
-            keeper.look_after(self)
-
-    def keep(self, now_s: float) -> None:
-        """Send due heartbeats from the keeper's thread, if the loop has not turned for a while."""
-        if self._heartbeat_s is not None and now_s - self._turned_s > self._heartbeat_s * 0.4:
-            for link in self._links:
-                link.keep(now_s)
-
-    async def invoke(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Call a method, and return its answer, or an `AsyncStream`.
-
-        Raises:
-            RpcError: the method has raised, or there is no answer.
-            TypeError: the arguments cannot be sent.
-        """
-        if self._closed:
-            raise PeerLost(f"{name}: the client has been closed")
-        call = AsyncCall(name, self.loop.create_future())
-        span = tracing.new_call(name)
-        try:
-            now_s = time.monotonic()
-            call.deadline_s = calls.nearest(None if self._timeout_s is None else now_s + self._timeout_s)
-            calls.check_deadline(name, call.deadline_s, now_s)
-            request = Request(name, args)
-            if span is not None:
-                request.context = tracing.context_of(span.start(False))
-            if kwargs:
-                request.name, request.args = await self._bind(name, args, kwargs)
-            if (meta := calls.metadata_here.get()) is not None:
-                request.own = {"meta": meta}
-            self.pool.open(call, request, now_s)
-            if call.deadline_s is not None and call.deadline_s < self._turns_s:
-                self._arm(call)
-            await call.future
-            while call.error is not None and call.items is None:
-                if not self.pool.open_again(call, request, time.monotonic()):
-                    raise call.error
-                await self.wait(call)
-        except BaseException as error:
-            self.pool.cancel(call)
-            if span is not None:
-                tracing.end_call(span, call, error)
-            raise
-        if call.items is not None:
-            return AsyncStream(self, call, span)
-        if span is not None:
-            tracing.end_call(span, call)
-        return call.value
-
-    async def wait(self, call: AsyncCall) -> None:
-        """Wait for an answer or an item."""
-        if call.future.done():
-            call.future = self.loop.create_future()
-        await call.future
-
-    def close(self) -> None:
-        """Fail the open calls, and close the connections."""
-        if self._closed:
-            return
-        self._closed = True
-        keeper.release(self)
-        self._timer.cancel()
-        for call in list(self.pool.pending):
-            self.pool.cancel(call, PeerLost(f"{call.name}: the client has been closed"))
-            call.wake()
-        for link in self._links:
-            link.close()
-
-    async def _bind(
-        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]
-    ) -> tuple[str, Sequence[Any]]:
-        """Return the event of a call with keyword arguments, once the servers' versions are known."""
-        peers = [route.core.peer for route in self.pool.routes if route.up]
-        if (not peers or min(peers) < wire.VERSION) and self._described is None:
-            try:
-                self._described = await self.invoke("_zerorpc_inspect", (), {})
-            except RemoteError:  # zerorpc's own inspection fails on Python 3.11 and later.
-                self._described = {}
-            peers = [route.core.peer for route in self.pool.routes if route.core.peer != UNKNOWN]
-        return bind_keywords(name, args, kwargs, min(peers), self._described)
-
-    def _arm(self, call: AsyncCall) -> None:
-        """Have a call end at its deadline, which is before the next turn."""
-        assert call.deadline_s is not None
-        self.loop.call_later(call.deadline_s - time.monotonic(), self._expire, call)
-
-    def _expire(self, call: AsyncCall) -> None:
-        if not call.done:
-            self.pool.expire(call)
-
-    def _turn(self) -> None:
-        """Read what has arrived, then send due heartbeats and judge who is silent or late."""
-        self._turned_s = now_s = time.monotonic()
-        for link in self._links:
-            link.read()
-        self.pool.beat(now_s)
-        self._turns_s = now_s + 2 * self._turn_s
-        for call in self.pool.due_before(self._turns_s):
-            assert isinstance(call, AsyncCall)
-            self._arm(call)
-        self._timer = self.loop.call_later(self._turn_s, self._turn)
-
-
-class AsyncStream:
-    """Stream of a call, read by ``async for``; `aclose` cancels it, and so does discarding it."""
-
-    def __init__(self, connections: Connections, call: AsyncCall, span: Span | None) -> None:
-        self._connections, self._call, self._span = connections, call, span
-        self._read = 0
-
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return self
-
-    async def __anext__(self) -> Any:
-        call = self._call
-        while not call.items:
-            if call.done:
-                self._end(call.error)
-                if call.error is not None:
-                    raise call.error
-                raise StopAsyncIteration
-            try:
-                await self._connections.wait(call)
-            except BaseException as error:
-                self._connections.pool.cancel(call)
-                self._end(error)
-                raise
-        self._read += 1
-        return call.route.core.take(call)
-
-    async def aclose(self) -> None:
-        """Cancel the stream at the server, unless it has ended."""
-        self._end(None)
-        self._connections.pool.cancel(self._call)
-
-    def _end(self, error: BaseException | None) -> None:
-        span, self._span = self._span, None
-        if span is not None:
-            tracing.end_stream(span, self._call, error, self._read)
-
-    def __del__(self) -> None:
-        call, loop = self._call, self._connections.loop
-        self._end(None)
-        if not call.done and not loop.is_closed():
-            loop.call_soon_threadsafe(self._connections.pool.cancel, call)
+T = TypeVar("T")
 
 
 class Invocation:
@@ -300,7 +34,7 @@ class Invocation:
         self._connections, self._name, self._args, self._kwargs = connections, name, args, kwargs
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        return self._connections.invoke(self._name, self._args, self._kwargs).__await__()
+        return invoke(self._connections, self._name, self._args, self._kwargs).__await__()
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         result = await self
@@ -322,34 +56,72 @@ class AsyncClient:
 
     Args:
         endpoints: of servers with the same service; calls go to the one that is expected to answer first.
+        interface: class with the methods of the service, which type checkers then know; see `Interface`.
         timeout_s: seconds that a call waits for its answer, and a stream for its end; None is unlimited.
         heartbeat_s: period of heartbeats, the same as the servers'; None sends none.
         raises: classes of exceptions that are raised as themselves, all others as `RemoteError`.
         key: line that ``ztrace keys add`` has printed, for servers with keys.
+
+    Raises:
+        SettingsError: there is no address, or the key is damaged.
     """
 
-    def __init__(
-        self,
+    _settings: tuple[Any, ...]
+    _connections: Connections | None
+    _interface: Interface | None
+
+    @overload
+    def __new__(
+        cls,
         *endpoints: str,
+        interface: type[T],
+        timeout_s: float | None = ...,
+        heartbeat_s: float | None = ...,
+        raises: Iterable[type[BaseException]] = ...,
+        key: str | None = ...,
+    ) -> "TypedAsyncClient[T]": ...
+
+    @overload
+    def __new__(
+        cls,
+        *endpoints: str,
+        interface: None = ...,
+        timeout_s: float | None = ...,
+        heartbeat_s: float | None = ...,
+        raises: Iterable[type[BaseException]] = ...,
+        key: str | None = ...,
+    ) -> Self: ...
+
+    def __new__(
+        cls,
+        *endpoints: str,
+        interface: type | None = None,
         timeout_s: float | None = TIMEOUT_S,
         heartbeat_s: float | None = 5.0,
         raises: Iterable[type[BaseException]] = (),
         key: str | None = None,
-    ) -> None:
+    ) -> Any:
+        """Keep the settings for the first call."""
         if not endpoints:
             raise SettingsError("a client needs an endpoint", hint="as tcp://127.0.0.1:4242")
+        client = object.__new__(cls if interface is None else TypedAsyncClient)
+        client._interface = None if interface is None else Interface(interface)
         enrolment = None if key is None else Enrolment.parse(key)
-        self._settings = (endpoints, timeout_s, heartbeat_s, failures.name_classes(raises), enrolment)
-        self._connections: Connections | None = None
+        client._settings = (endpoints, timeout_s, heartbeat_s, failures.name_classes(raises), enrolment)
+        client._connections = None
+        return client
 
     def call(self, name: str, /, *args: Any, **kwargs: Any) -> Invocation:
-        """Call a method by its name."""
+        """Call a method by its name; await the result for an answer, or read it by ``async for``."""
         return Invocation(self._connections or self._open(), name, args, kwargs)
 
-    def __getattr__(self, name: str) -> Callable[..., Invocation]:
+    def __getattr__(self, name: str) -> Remote:
         if name.startswith("_"):
             raise AttributeError(name)
-        return partial(self.call, name)
+        interface = self._interface
+        if interface is not None:
+            interface.check(name)
+        return Remote(self, name, self.call, interface)
 
     async def __aenter__(self) -> Self:
         if self._connections is None:
@@ -367,3 +139,12 @@ class AsyncClient:
         if self._connections is not None:
             self._connections.close()
             self._connections = None
+
+
+class TypedAsyncClient(AsyncClient, Generic[T]):
+    """Client that type checkers take, within its ``async with`` block, for the class given as interface."""
+
+    async def __aenter__(self) -> T:  # type: ignore[override]
+        if self._connections is None:
+            self._open()
+        return cast(T, self)

@@ -6,17 +6,22 @@ with rpc.Client("tcp://127.0.0.1:4242") as billing:
         ...
 """
 
-from collections.abc import Callable, Iterable
-from functools import partial
-from typing import Any, Final, Self
+from collections.abc import Iterable
+from concurrent.futures import Future
+from typing import Any, Final, Generic, Self, TypeVar, cast, overload
 
 from ztrace.enrolment import Enrolment
 from ztrace.errors import SettingsError
-from ztrace.rpc import failures
+from ztrace.rpc import calls, failures
+from ztrace.rpc.blocking.background import Background
 from ztrace.rpc.blocking.connections import Connections
+from ztrace.rpc.interfaces import Interface
+from ztrace.rpc.remote import Remote
 
 #: Seconds that a call waits for its answer.
 TIMEOUT_S: Final = 30.0
+
+T = TypeVar("T")
 
 
 class Client:
@@ -26,6 +31,7 @@ class Client:
 
     Args:
         endpoints: of servers with the same service; calls go to the one that is expected to answer first.
+        interface: class with the methods of the service, which type checkers then know; see `Interface`.
         timeout_s: seconds that a call waits for its answer, and a stream for its end; None is unlimited.
         heartbeat_s: period of heartbeats, the same as the servers'; None sends none.
         raises: classes of exceptions that are raised as themselves, all others as `RemoteError`.
@@ -33,21 +39,54 @@ class Client:
 
     Raises:
         EndpointError: an address is invalid.
+        SettingsError: there is no address, or the key is damaged.
     """
 
-    def __init__(
-        self,
+    _connections: Connections
+    _background: Background
+    _interface: Interface | None
+
+    @overload
+    def __new__(
+        cls,
         *endpoints: str,
+        interface: type[T],
+        timeout_s: float | None = ...,
+        heartbeat_s: float | None = ...,
+        raises: Iterable[type[BaseException]] = ...,
+        key: str | None = ...,
+    ) -> "TypedClient[T]": ...
+
+    @overload
+    def __new__(
+        cls,
+        *endpoints: str,
+        interface: None = ...,
+        timeout_s: float | None = ...,
+        heartbeat_s: float | None = ...,
+        raises: Iterable[type[BaseException]] = ...,
+        key: str | None = ...,
+    ) -> Self: ...
+
+    def __new__(
+        cls,
+        *endpoints: str,
+        interface: type | None = None,
         timeout_s: float | None = TIMEOUT_S,
         heartbeat_s: float | None = 5.0,
         raises: Iterable[type[BaseException]] = (),
         key: str | None = None,
-    ) -> None:
+    ) -> Any:
+        """Open the connections, in the background."""
         if not endpoints:
             raise SettingsError("a client needs an endpoint", hint="as tcp://127.0.0.1:4242")
+        client = object.__new__(cls if interface is None else TypedClient)
+        client._interface = None if interface is None else Interface(interface)
         enrolment = None if key is None else Enrolment.parse(key)
-        allowed = failures.name_classes(raises)
-        self._connections = Connections(endpoints, timeout_s, heartbeat_s, allowed, enrolment)
+        settings = (endpoints, timeout_s, heartbeat_s, failures.name_classes(raises), enrolment)
+        client._background = Background(settings)
+        client._connections = Connections(*settings)
+        return client
 
     def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
         """Call a method by its name; return its answer, or an iterator of a stream's items.
@@ -56,12 +95,24 @@ class Client:
             RpcError: the method has raised, or there is no answer.
             TypeError: the arguments cannot be sent.
         """
+        if calls.hedge_after.get() is not None:
+            return self._background.submit(name, args, kwargs).result()
         return self._connections.invoke(name, args, kwargs)
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
+    def submit(self, name: str, /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        """Start a call, and return the future of its answer, which can be cancelled.
+
+        The calls run in a thread of the client's own, with connections of its own.
+        """
+        return self._background.submit(name, args, kwargs)
+
+    def __getattr__(self, name: str) -> Remote:
         if name.startswith("_"):
             raise AttributeError(name)
-        return partial(self.call, name)
+        interface = self._interface
+        if interface is not None:
+            interface.check(name)
+        return Remote(self, name, self.call, interface)
 
     def __enter__(self) -> Self:
         return self
@@ -70,4 +121,12 @@ class Client:
         self._close()
 
     def _close(self) -> None:
+        self._background.close()
         self._connections.close()
+
+
+class TypedClient(Client, Generic[T]):
+    """Client that type checkers take, within its ``with`` block, for the class it was given as interface."""
+
+    def __enter__(self) -> T:  # type: ignore[override]
+        return cast(T, self)

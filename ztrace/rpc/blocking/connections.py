@@ -16,7 +16,7 @@ from ztrace.rpc import calls, keeper, tracing, wire
 from ztrace.rpc.blocking.link import Link
 from ztrace.rpc.blocking.parking import Gate, Poller, is_green, make_gate, make_poller
 from ztrace.rpc.core.calling import UNKNOWN, Call
-from ztrace.rpc.core.pool import Pool, Request, bind_keywords
+from ztrace.rpc.core.pool import Pool, Request, Route, bind_keywords
 from ztrace.rpc.errors import PeerLost, RemoteError
 from ztrace.spans import Span
 
@@ -43,6 +43,10 @@ class BlockingCall(Call):
         """Resume the caller."""
         if self.gate is not None:
             self.gate.open()
+
+
+#: Call that has begun, its request, and its span.
+Begun = tuple[BlockingCall, Request, Span | None]
 
 
 class Connections:
@@ -95,13 +99,30 @@ class Connections:
             RpcError: the method has raised, or there is no answer.
             TypeError: the arguments cannot be sent.
         """
+        return self.finish(self.begin(name, args, kwargs))
+
+    def begin(
+        self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any], route: Route | None = None
+    ) -> Begun:
+        """Send the request of a call, for `finish` to return its answer.
+
+        Args:
+            name: of the method.
+            args: positional arguments.
+            kwargs: keyword arguments.
+            route: the only server to ask; None for any.
+
+        Raises:
+            RpcError: the client is closed, or the deadline has passed.
+            TypeError: the arguments cannot be sent.
+        """
         call = BlockingCall(name)
         span = tracing.new_call(name)
+        request = Request(name, args, route=route)
         try:
             now_s = time.monotonic()
             call.deadline_s = calls.nearest(None if self._timeout_s is None else now_s + self._timeout_s)
             calls.check_deadline(name, call.deadline_s, now_s)
-            request = Request(name, args)
             if span is not None:
                 request.context = tracing.context_of(span.start(False))
             if kwargs:
@@ -110,6 +131,19 @@ class Connections:
                 request.own = {"meta": meta}
             with self._lock:
                 self._open(call, request, now_s)
+        except BaseException as error:
+            self._fail(call, span, error)
+            raise
+        return call, request, span
+
+    def finish(self, begun: Begun) -> Any:
+        """Wait for the answer of a call that has begun, and return it, or a `Stream`.
+
+        Raises:
+            RpcError: the method has raised, or there is no answer.
+        """
+        call, request, span = begun
+        try:
             self.wait(call)
             while call.error is not None and call.items is None:
                 with self._lock:
@@ -117,15 +151,18 @@ class Connections:
                         raise call.error
                 self.wait(call)
         except BaseException as error:
-            self.cancel(call)
-            if span is not None:
-                tracing.end_call(span, call, error)
+            self._fail(call, span, error)
             raise
         if call.items is not None:
             return Stream(self, call, span)
         if span is not None:
             tracing.end_call(span, call)
         return call.value
+
+    def _fail(self, call: BlockingCall, span: Span | None, error: BaseException) -> None:
+        self.cancel(call)
+        if span is not None:
+            tracing.end_call(span, call, error)
 
     def wait(self, call: BlockingCall) -> None:
         """Wait for an answer or an item, or until the call's deadline has ended it."""
@@ -148,6 +185,11 @@ class Connections:
                 with self._lock:
                     if not call.done:
                         self._pool.expire(call)
+
+    @property
+    def routes(self) -> list[Route]:
+        """Servers of the client."""
+        return self._pool.routes
 
     def take(self, call: BlockingCall) -> Any:
         """Return the next item of a stream, which must have one."""

@@ -27,12 +27,16 @@ class Request:
         args: of the event.
         own: what to add to ztrace's part of the header.
         context: trace context: ids and flags in 25 bytes, and the W3C state.
+        route: the only server to ask; None for any.
+        avoid: servers that are not asked while there is another.
     """
 
     name: str
     args: Sequence[Any]
     own: Mapping[str, Any] | None = None
     context: tuple[bytes, str] | None = None
+    route: "Route | None" = None
+    avoid: "Sequence[Route] | None" = None
 
 
 class Route:
@@ -77,11 +81,7 @@ class Pool:
         Raises:
             TypeError: the arguments cannot be sent.
         """
-        routes = self.routes
-        if len(routes) == 1:
-            route: Route | None = routes[0] if routes[0].up else None
-        else:
-            route = min((each for each in routes if each.up), key=Route.expected_s, default=None)
+        route = self._choose(request)
         if route is None:
             self.pending[call] = request
         else:
@@ -98,11 +98,21 @@ class Pool:
             return False
         if refused.reason == CLOSING:
             call.route.up = False
-        elif not any(each.up for each in self.routes if each is not call.route):
+        elif request.route or not any(each.up for each in self.routes if each is not call.route):
             return False
         call.done, call.error = False, None
         self.open(call, request, now_s)
         return True
+
+    def _choose(self, request: Request) -> Route | None:
+        """Return the server for a request, None if none is connected."""
+        routes = self.routes if request.route is None else (request.route,)
+        if len(routes) == 1:
+            return routes[0] if routes[0].up else None
+        up = [each for each in routes if each.up]
+        if request.avoid:
+            up = [each for each in up if each not in request.avoid] or up
+        return min(up, key=Route.expected_s, default=None)
 
     def came_up(self, route: Route, now_s: float) -> None:
         """Note an open connection, and send what has waited."""
