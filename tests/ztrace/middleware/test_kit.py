@@ -3,9 +3,12 @@
 import gc
 import marshal
 import pickle
-from collections.abc import Iterator
+import tracemalloc
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+import zmq
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +19,7 @@ from ztrace.context import SpanContext, get_current
 from ztrace.exceptions import messages, origins
 from ztrace.middleware import carriers, kit, replies, trailers
 from ztrace.middleware.streams import watch_stream
+from ztrace.middleware.zmq.frames import MARKER, find_text
 from ztrace.spans import CLIENT, SERVER, Span
 
 ORIGIN = "o=" + "ab" * 16 + "-" + "cd" * 8
@@ -166,6 +170,38 @@ def test_a_damaged_header_is_counted(counts: dict[str, int], traceparent: object
     assert counts == {carriers.UNREADABLE: 1}
     assert kit.read_context({"other": traceparent}) is None
     assert counts == {carriers.UNREADABLE: 1}
+
+
+LARGE, STATE = b"x" * 1_000_000, "a=1," * 250_000
+TRACEPARENT = f"00-{'a' * 32}-{'b' * 16}-01"
+
+
+@pytest.mark.parametrize(
+    ("read", "carrier"),
+    [
+        (carriers.read_context_text, LARGE),
+        (carriers.read_context_text, memoryview(LARGE)),
+        (carriers.read_context_text, LARGE.decode()),
+        (lambda text: replies.take_reply(REMOTE, text), LARGE),
+        (lambda text: replies.take_reply(REMOTE, text), memoryview(b"d=" + LARGE)),
+        (lambda header: kit.read_context({"traceparent": header}), LARGE.decode()),
+        (lambda state: kit.read_context({"traceparent": TRACEPARENT, "tracestate": state}), STATE),
+        (trailers.read_trailer, memoryview(LARGE + trailers.make_trailer(b"d=1"))),
+        (find_text, MARKER + LARGE),
+        (find_text, zmq.Frame(MARKER + LARGE)),
+    ],
+)
+def test_a_large_carrier_is_not_copied(
+    counts: dict[str, int], read: Callable[[Any], object], carrier: Any
+) -> None:
+    """Reading a carrier of 1 MB takes no memory to speak of, whether or not it can be read."""
+    tracemalloc.start()
+    try:
+        read(carrier)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 100_000
 
 
 def test_a_trailer_leaves_the_data_as_it_is(counts: dict[str, int]) -> None:
