@@ -6,10 +6,11 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ztrace_viewer.trees.arrangement import cover
 from ztrace_viewer.trees.missing import CIRCLE, END_LOST, NOT_TRACED, REPEATED, STILL_RUNNING
 from ztrace_viewer.trees.spans import SpanRow
 from ztrace_viewer.trees.states import RUNNING
-from ztrace_viewer.trees.tree import build_tree, cover, walk
+from ztrace_viewer.trees.tree import build_tree, walk
 
 TRACE = bytes(16)
 

@@ -5,8 +5,11 @@ from hypothesis import strategies as st
 
 from tests.viewer.trees.test_tree import TRACE, row
 from ztrace_viewer.documents.exceptions import ExceptionDocument
+from ztrace_viewer.queries.exceptions import Raised
+from ztrace_viewer.trees.arrangement import arrange
+from ztrace_viewer.trees.spans import STATUS_NAMES
 from ztrace_viewer.trees.tree import build_tree, flatten
-from ztrace_viewer.web.columns import STATES, make_columns
+from ztrace_viewer.web.columns import make_columns
 
 RAISED: ExceptionDocument = {
     "type": "ValueError",
@@ -45,7 +48,9 @@ def test_columns_are_the_flat_tree(
         for number, (parent, start, duration, service, kind) in enumerate(spans, 1)
     ]
     tree = build_tree(TRACE, rows, {rows[0].span_id: RAISED})
-    columns, flat = make_columns(tree), flatten(tree)["spans"]
+    raised = Raised("ValueError", "<b>no</b>", "raised", True, "ab")
+    columns = make_columns(TRACE, arrange(rows), {rows[0].span_id: raised})
+    flat = flatten(tree)["spans"]
     assert [columns["calls"][call] for call in columns["call"]] == [
         (span["service"], span["name"], span["kind"]) for span in flat
     ]
@@ -57,7 +62,7 @@ def test_columns_are_the_flat_tree(
     assert [int(columns["start_ns"]) + begin for begin in columns["begin"]] == [
         span["start_ns"] for span in flat
     ]
-    assert columns["state"] == [STATES[span["status"]] for span in flat]
+    assert [STATUS_NAMES[state] for state in columns["state"]] == [span["status"] for span in flat]
     for name, key in (("time", "duration_ns"), ("own", "self_ns"), ("critical", "critical_ns")):
         found = [None if value == -1 else value for value in columns[name]]  # type: ignore[literal-required]
         assert found == [span[key] for span in flat]  # type: ignore[literal-required]

@@ -59,6 +59,7 @@ def test_one_error_and_one_span_are_the_commands(site: Site, run: Run, shop: Pat
     flat = json.loads(run("show", trace_id(1).hex(), "--json", "--flat", "--db", str(shop)).output)
     for span in flat["spans"]:
         del span["depth"]
+        span |= {"children": [], "stacks": []}
         assert site.get(f"/data/trace/{trace_id(1).hex()}/{span['span_id']}") == span
 
 
@@ -90,6 +91,7 @@ def test_a_group_is_resolved_and_opened(tmp_path: Path) -> None:
         ("trace/xyz", 400, "not a trace id"),
         (f"trace/{'ab' * 16}", 404, "no trace"),
         (f"trace/{trace_id(1).hex()}/abc", 404, "no span"),
+        (f"trace/{trace_id(1).hex()}/charge", 400, "ambiguous"),
         ("error/0123456789abcdef", 404, "no error"),
         ("nothing", 404, "not found"),
     ],

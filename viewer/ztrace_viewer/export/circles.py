@@ -5,7 +5,7 @@ One idea: the span that is the root in ``ztrace show`` loses its parent in the a
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from ztrace_viewer.trees.tree import break_circles
+from ztrace_viewer.trees.arrangement import break_circles
 
 
 def open_circles(request: ExportTraceServiceRequest) -> dict[bytes, bytes]:

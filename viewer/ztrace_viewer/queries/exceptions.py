@@ -78,6 +78,43 @@ def read_exceptions(
     return found
 
 
+class Raised(NamedTuple):
+    """An exception by its text alone."""
+
+    type: str
+    message: str
+    how: str
+    is_origin: bool
+    group: str
+
+
+class _RaisedRow(NamedTuple):
+    span_id: bytes
+    origin_span_id: bytes
+    origin_trace_id: bytes
+    type: str
+    message: str
+    how: str
+    fingerprint: str | None
+
+
+_RAISED = f"""
+SELECT {name_columns(_RaisedRow)} FROM exceptions
+    LEFT JOIN exception_groups ON exception_groups.id = exception_group
+WHERE exceptions.trace_id = ? AND exceptions.type != '' ORDER BY exceptions.id
+"""
+
+
+def read_raised(db: sqlite3.Connection, trace_id: bytes) -> dict[bytes, Raised]:
+    """Return the exceptions of one trace by the span they ended, without frames and causes."""
+    found: dict[bytes, Raised] = {}
+    for row in read(db, _RaisedRow, _RAISED, (trace_id,)):
+        origin = (row.origin_trace_id, row.origin_span_id) == (trace_id, row.span_id)
+        raised = Raised(row.type, row.message, row.how, origin, row.fingerprint or "")
+        found.setdefault(row.span_id, raised)
+    return found
+
+
 def _is_origin(row: _Row, trace_id: bytes) -> bool:
     return (row.origin_trace_id, row.origin_span_id) == (trace_id, row.span_id)
 

@@ -12,8 +12,15 @@ from ztrace_viewer.queries.rows import name_columns, read, read_pairs
 from ztrace_viewer.trees.spans import SpanRow
 from ztrace_viewer.trees.states import state_of_span
 
+#: Fields that are JSON, and the state of spans without an end.
+_IN_FULL = ("attributes", "links", "details", "resource", "unfinished")
 _ENDED = f"""
 SELECT {name_columns(SpanRow, service="methods.service", unfinished="NULL")}
+FROM spans JOIN methods ON methods.id = method JOIN instances ON instances.id = instance
+"""
+#: The same without what only one span in full shows, which is most of the bytes.
+_BARE = f"""
+SELECT {name_columns(SpanRow, service="methods.service", **dict.fromkeys(_IN_FULL, "NULL"))}
 FROM spans JOIN methods ON methods.id = method JOIN instances ON instances.id = instance
 """
 
@@ -47,9 +54,18 @@ _OPEN_OF_TRACE = (
 )
 
 
-def read_spans(db: sqlite3.Connection, condition: str, values: Sequence[object]) -> Iterator[SpanRow]:
-    """Yield the ended spans that satisfy a condition on the columns of ``spans``, in the order of storing."""
-    return read(db, SpanRow, f"{_ENDED} WHERE {condition} ORDER BY spans.id", values)
+def read_spans(
+    db: sqlite3.Connection, condition: str, values: Sequence[object], *, bare: bool = False
+) -> Iterator[SpanRow]:
+    """Yield the ended spans that satisfy a condition on the columns of ``spans``, in the order of storing.
+
+    Args:
+        db: from `open_database`.
+        condition: on the columns of ``spans``.
+        values: parameters of the condition.
+        bare: leave out attributes, links, details and resources.
+    """
+    return read(db, SpanRow, f"{_BARE if bare else _ENDED} WHERE {condition} ORDER BY spans.id", values)
 
 
 def read_open_spans_of(db: sqlite3.Connection, trace_id: bytes, now_ns: int) -> list[SpanRow]:

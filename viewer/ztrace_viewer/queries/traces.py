@@ -8,26 +8,30 @@ are few, and compared one by one.
 import heapq
 import sqlite3
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
+from ztrace.errors import ZtraceError
 from ztrace.records import INT64_MAX
 from ztrace_collector.layout import HOUR_NS
 from ztrace_viewer.documents.traces import SlowDocument
 from ztrace_viewer.documents.trees import TreeDocument
 from ztrace_viewer.queries.clocks import read_offsets
 from ztrace_viewer.queries.database import release
-from ztrace_viewer.queries.exceptions import read_exceptions
+from ztrace_viewer.queries.exceptions import Raised, read_exceptions, read_raised
 from ztrace_viewer.queries.losses import read_facts
 from ztrace_viewer.queries.rows import name_columns, read
 from ztrace_viewer.queries.selection import EVERYTHING, Selection, find_methods
 from ztrace_viewer.queries.spans import find_root, read_open_spans, read_open_spans_of, read_spans
 from ztrace_viewer.queries.summaries import TraceRow, is_before, read_row, read_summary
-from ztrace_viewer.trees.clocks import NO_OFFSETS
+from ztrace_viewer.trees.arrangement import Arrangement, arrange, find_orphans
+from ztrace_viewer.trees.clocks import NO_OFFSETS, Offset
 from ztrace_viewer.trees.missing import Facts
 from ztrace_viewer.trees.spans import SpanRow
-from ztrace_viewer.trees.tree import build_tree, find_orphans
+from ztrace_viewer.trees.tree import build_tree
 
+#: Spans of a tree in columns: a quarter of a gigabyte of memory, and more than a person looks through.
+MAX_SPANS = 300_000
 #: Condition on traces with a failed span, which have an index of their own.
 _FAILED = "error_count > 0"
 #: Hours that have traces, each with the duration of its slowest trace, found by look-ups in the index.
@@ -153,17 +157,51 @@ def read_tree(
         now_ns: present time, by which a process is silent or not; None for now.
         measured: apply the measured offsets of the clocks.
     """
-    now_ns = time.time_ns() if now_ns is None else now_ns
-    rows = [*read_spans(db, "trace_id = ?", (trace_id,))]
+    parts = _read_parts(db, trace_id, time.time_ns() if now_ns is None else now_ns, measured=measured)
+    exceptions = read_exceptions(db, trace_id)
+    release(db)  # Building and drawing a large tree takes longer than reading it.
+    return build_tree(trace_id, parts.rows, exceptions, parts.facts, parts.root_service, parts.offsets)
+
+
+def read_arrangement(
+    db: sqlite3.Connection, trace_id: bytes, now_ns: int
+) -> tuple[Arrangement, dict[bytes, Raised]]:
+    """Return one call tree without what only one span in full shows, and what ended its spans.
+
+    Raises:
+        ZtraceError: the tree has more than `MAX_SPANS` spans.
+    """
+    row = read_row(db, trace_id)
+    if row is not None and row.span_count > MAX_SPANS:
+        raise ZtraceError(
+            f"this tree has {row.span_count:,} spans, and {MAX_SPANS:,} are shown at most",
+            hint=f"'ztrace export {trace_id.hex()}' writes all of it",
+        )
+    parts = _read_parts(db, trace_id, now_ns, measured=True, bare=True)
+    raised = read_raised(db, trace_id)
+    release(db)
+    return arrange(parts.rows, parts.facts, parts.root_service, parts.offsets), raised
+
+
+class _Parts(NamedTuple):
+    """What a tree is built from."""
+
+    rows: list[SpanRow]
+    facts: Facts
+    root_service: str | None
+    offsets: Mapping[str, Offset]
+
+
+def _read_parts(
+    db: sqlite3.Connection, trace_id: bytes, now_ns: int, *, measured: bool, bare: bool = False
+) -> _Parts:
+    rows = [*read_spans(db, "trace_id = ?", (trace_id,), bare=bare)]
     opened = read_open_spans_of(db, trace_id, now_ns)
     root_service = _find_root_service(read_row(db, trace_id), opened)
     rows += opened
     orphans = find_orphans(rows)
     facts = read_facts(db, trace_id, orphans, now_ns) if orphans else Facts(now_ns)
-    exceptions = read_exceptions(db, trace_id)
-    offsets = read_offsets(db, rows) if measured else NO_OFFSETS
-    release(db)  # Building and drawing a large tree takes longer than reading it.
-    return build_tree(trace_id, rows, exceptions, facts, root_service, offsets)
+    return _Parts(rows, facts, root_service, read_offsets(db, rows) if measured else NO_OFFSETS)
 
 
 def _find_root_service(row: TraceRow | None, opened: list[SpanRow]) -> str | None:

@@ -24,7 +24,8 @@ from ztrace_viewer.terminal.counts import plural
 from ztrace_viewer.terminal.durations import format_duration
 from ztrace_viewer.terminal.moments import format_ago, format_moment
 from ztrace_viewer.terminal.screen import name_call
-from ztrace_viewer.trees.tree import cover, walk
+from ztrace_viewer.trees.arrangement import cover
+from ztrace_viewer.trees.tree import walk
 
 #: Share of the tree's time from which on a span's own time is highlighted.
 _HOT_SHARE = 0.2

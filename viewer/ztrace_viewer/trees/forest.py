@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ztrace_collector.otlp.mapping.reading import StoredSpan
-from ztrace_viewer.trees.tree import break_circles
+from ztrace_viewer.trees.arrangement import break_circles
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,37 +1,14 @@
-"""Call trees from rows of spans.
-
-One idea: a span is a position in a sorted list, not an id. Ids from the wire can be repeated, name themselves
-as parent or form a circle; positions cannot, so each row comes out exactly once, and wrong ids are listed in
-``missing``. No function recurses: a tree can be as deep as it has spans.
-"""
+"""Call trees as documents, from rows of spans."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import cast
 
-from ztrace.records import ERROR, UNFINISHED
-from ztrace_collector.settling.counting import find_circles
-from ztrace_collector.tables.extent import extend, set_root
 from ztrace_viewer.documents.exceptions import ExceptionDocument
-from ztrace_viewer.documents.trees import (
-    FlatTreeDocument,
-    Missing,
-    PlacedSpan,
-    SpanDocument,
-    TreeDocument,
-)
-from ztrace_viewer.trees import missing, states
+from ztrace_viewer.documents.trees import FlatTreeDocument, PlacedSpan, SpanDocument, TreeDocument
+from ztrace_viewer.trees.arrangement import arrange
 from ztrace_viewer.trees.clocks import NO_OFFSETS, Offset
-from ztrace_viewer.trees.critical import find_critical
-from ztrace_viewer.trees.missing import NO_FACTS, Facts, Orphan
+from ztrace_viewer.trees.missing import NO_FACTS, Facts
 from ztrace_viewer.trees.spans import SpanRow, make_span
-
-#: Reason in ``missing`` for a span without an end, by its state.
-_UNFINISHED_REASONS = {
-    states.RUNNING: missing.STILL_RUNNING,
-    states.LOST: missing.END_LOST,
-    states.ABANDONED: missing.ABANDONED,
-}
 
 
 def build_tree(
@@ -46,64 +23,36 @@ def build_tree(
 
     Args:
         trace_id: 16 bytes.
-        rows: each span once, in any order; at least one.
+        rows: as in `arrange`.
         exceptions: exceptions by span id.
-        facts: facts about parents that are not stored, see `find_orphans`.
-        root_service: service whose root is the trace's, if several services have one; None if unknown.
-        offsets: by host, how far its clock is ahead; own and critical times, and the order, are by clocks
-            without their offsets, while ``start_ns`` stays as stored.
+        facts: as in `arrange`.
+        root_service: as in `arrange`.
+        offsets: as in `arrange`; ``start_ns`` stays as stored.
 
     Returns:
         The tree, with roots and children in the order of their start. A span whose parent is not stored is a
         root, with the reason in ``missing``.
     """
-    rows = list(rows)
-    ordered = sorted(rows, key=lambda row: _start(row, offsets))
-    timed = [row._replace(start_ns=_start(row, offsets)) for row in ordered] if offsets else ordered
-    parents, entries = _find_parents(ordered, facts)
-    children: list[list[int]] = [[] for _ in ordered]
-    for position, parent in enumerate(parents):
-        if parent is not None:
-            children[parent].append(position)
-    roots = [position for position, parent in enumerate(parents) if parent is None]
-    critical_ns = find_critical(timed, children, roots)
+    arranged = arrange(rows, facts, root_service, offsets)
     left = dict(exceptions)
-    extent = find_extent(rows, facts.now_ns, root_service)
-    spans = [make_span(row, left.pop(row.span_id, None)) for row in ordered]
-    for position, row in enumerate(timed):
-        below = [timed[child] for child in children[position]]
-        offset = offsets.get(row.host)
-        spans[position]["instance"]["clock"] = None if offset is None else offset.document
-        spans[position]["self_ns"] = _self_time(row, below)
-        spans[position]["critical_ns"] = critical_ns[position]
-        spans[position]["children"] = [spans[child] for child in children[position]]
+    spans = [make_span(row, left.pop(row.span_id, None)) for row in arranged.rows]
+    for position, row in enumerate(arranged.rows):
+        span = spans[position]
+        span["instance"]["clock"] = arranged.find_clock(row.host)
+        span["self_ns"] = arranged.self_ns[position]
+        span["critical_ns"] = arranged.critical_ns[position]
+        span["children"] = [spans[child] for child in arranged.children[position]]
     return {
         "trace_id": trace_id.hex(),
-        "start_ns": extent.start_ns,
-        "duration_ns": _duration(ordered, extent, root_service),
-        "services": sorted({row.service for row in ordered}),
-        "span_count": len(ordered),
-        "error_count": sum(row.status == ERROR for row in ordered),
-        "complete": not entries,
-        "missing": entries,
-        "roots": [spans[position] for position in roots],
+        "start_ns": arranged.start_ns,
+        "duration_ns": arranged.duration_ns,
+        "services": arranged.services,
+        "span_count": len(spans),
+        "error_count": arranged.error_count,
+        "complete": not arranged.missing,
+        "missing": arranged.missing,
+        "roots": [spans[position] for position in arranged.roots],
     }
-
-
-def _start(row: SpanRow, offsets: Mapping[str, Offset]) -> int:
-    """Return the start of a span by the clock of the root's host."""
-    offset = offsets.get(row.host)
-    return row.start_ns if offset is None else row.start_ns - offset.offset_ns
-
-
-def find_orphans(rows: Sequence[SpanRow]) -> list[Orphan]:
-    """Return the spans whose parent is not among the rows."""
-    there = {row.span_id for row in rows}
-    return [
-        _orphan(row, row.parent_id)
-        for row in rows
-        if row.parent_id is not None and row.parent_id not in there
-    ]
 
 
 def walk(roots: Sequence[SpanDocument]) -> Iterator[tuple[SpanDocument, int]]:
@@ -125,124 +74,3 @@ def flatten(tree: TreeDocument) -> FlatTreeDocument:
     flat: dict[str, object] = {**tree, "spans": spans}
     del flat["roots"]
     return cast(FlatTreeDocument, flat)
-
-
-def cover(intervals: Iterable[tuple[int, int]], start_ns: int, end_ns: int) -> list[tuple[int, int]]:
-    """Return the union of intervals within [start_ns, end_ns), as disjoint intervals in order."""
-    union: list[tuple[int, int]] = []
-    for begin, end in sorted(intervals):
-        begin, end = max(begin, start_ns), min(end, end_ns)
-        if begin >= end:
-            continue
-        if union and begin <= union[-1][1]:
-            union[-1] = (union[-1][0], max(union[-1][1], end))
-        else:
-            union.append((begin, end))
-    return union
-
-
-@dataclass(slots=True)
-class Extent:
-    """Start and end of a tree, as `ztrace_collector.tables.extent` has them."""
-
-    start_ns: int
-    end_ns: int
-    root_start_ns: int | None = None
-
-
-def find_extent(rows: Sequence[SpanRow], now_ns: int, root_service: str | None = None) -> Extent:
-    """Return the extent of a tree, by the rules by which the collector keeps that of a trace.
-
-    Args:
-        rows: the spans in the order of storing, at least one.
-        now_ns: present time, by which a span lies in the future; 0 if unknown.
-        root_service: as in `build_tree`.
-    """
-    now_ns = now_ns or max(row.end_ns for row in rows)
-    # As in lists: the collector's row has the ended spans alone; open ones can only make it begin earlier.
-    ended = [row for row in rows if row.duration_ns is not None] or rows
-    extent, root = Extent(ended[0].start_ns, ended[0].end_ns), None
-    for row in ended:
-        extend(extent, row.start_ns, row.end_ns, now_ns)
-    for row in rows:
-        if _may_be_root(row, root_service) and (root is None or _root_key(row) < _root_key(root)):
-            root = row
-            set_root(extent, row.start_ns, row.end_ns)
-    if root is None:
-        opened = (row.start_ns for row in rows if row.duration_ns is None)
-        extent.start_ns = min([extent.start_ns, *opened])
-    return extent
-
-
-def _may_be_root(row: SpanRow, root_service: str | None) -> bool:
-    return row.parent_id is None and root_service in (None, row.service)
-
-
-def _root_key(row: SpanRow) -> tuple[int, bytes, bool, int]:
-    return row.start_ns, row.span_id, row.duration_ns is None, row.duration_ns or 0
-
-
-def _duration(ordered: Sequence[SpanRow], extent: Extent, root_service: str | None) -> int | None:
-    """Return the duration of the earliest root, None while it is open; without a root, the extent of all.
-
-    The collector writes the same into ``traces``, so lists and trees agree.
-    """
-    roots = [row for row in ordered if _may_be_root(row, root_service)]
-    if roots:
-        return min(roots, key=_root_key).duration_ns
-    is_open = all(row.duration_ns is None for row in ordered)
-    return None if is_open else extent.end_ns - extent.start_ns
-
-
-def _find_parents(ordered: Sequence[SpanRow], facts: Facts) -> tuple[list[int | None], list[Missing]]:
-    positions: dict[bytes, int] = {}
-    entries: list[Missing] = []
-    for position, row in enumerate(ordered):
-        if positions.setdefault(row.span_id, position) != position:
-            entries.append({"reason": missing.REPEATED, "span_id": row.span_id.hex()})
-    parents = [None if row.parent_id is None else positions.get(row.parent_id) for row in ordered]
-    circles = break_circles(parents)
-    for position, row in enumerate(ordered):
-        if row.parent_id is not None and parents[position] is None:
-            if position in circles:
-                parent_id = row.parent_id.hex()
-                entries.append(
-                    {"reason": missing.CIRCLE, "span_id": row.span_id.hex(), "parent_id": parent_id}
-                )
-            else:
-                entries.append(missing.explain_orphan(_orphan(row, row.parent_id), facts))
-        if row.status == UNFINISHED:
-            state = states.LOST if row.unfinished is None else row.unfinished["state"]
-            reason = _UNFINISHED_REASONS.get(state, missing.ENDED_WITH_PROCESS)
-            entries.append({"reason": reason, "span_id": row.span_id.hex()})
-    return parents, entries
-
-
-def _orphan(row: SpanRow, parent_id: bytes) -> Orphan:
-    return Orphan(row.span_id, parent_id, row.kind, row.instance_id, row.start_ns, row.end_ns)
-
-
-def break_circles(parents: list[int | None]) -> set[int]:
-    """Make the earliest span of each circle a root, and return the positions of these spans."""
-    broken = set(find_circles(parents))
-    for position in broken:
-        parents[position] = None
-    return broken
-
-
-def _self_time(row: SpanRow, children: Sequence[SpanRow]) -> int | None:
-    """Return the stored self time, or the time not covered by the stored children if that is less.
-
-    The span's process knew only its own children. A consumer does not take time from its producer.
-    """
-    if row.duration_ns is None:
-        return row.self_ns
-    end_ns = row.start_ns + row.duration_ns
-    intervals = [
-        (child.start_ns, child.start_ns + child.duration_ns)
-        for child in children
-        if child.duration_ns is not None and child.kind != "consumer"
-    ]
-    busy_ns = sum(end - begin for begin, end in cover(intervals, row.start_ns, end_ns))
-    left_ns = max(0, row.duration_ns - busy_ns)
-    return left_ns if row.self_ns is None else min(row.self_ns, left_ns)

@@ -4,14 +4,12 @@ One idea: a list per field in place of an object per span, in the order of the t
 processes are listed once, so a tree of 20,000 spans is a tenth of its JSON document.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import TypedDict, TypeVar
 
-from ztrace_viewer.documents.trees import Instance, Missing, SpanDocument, TreeDocument
-from ztrace_viewer.trees.tree import walk
-
-#: Values of ``state``.
-STATES = {"ok": 0, "error": 1, "unfinished": 2}
+from ztrace_viewer.documents.trees import Missing, TimedInstance
+from ztrace_viewer.queries.exceptions import Raised
+from ztrace_viewer.trees.arrangement import Arrangement
 
 _K = TypeVar("_K", bound=Hashable)
 
@@ -32,7 +30,7 @@ class TreeColumns(TypedDict):
     The start is text: it exceeds the integers that a browser's numbers hold exactly. Of each row: the place
     in ``calls`` (service, name and kind) and in ``instances``, its depth, the number of rows from it on that
     are it and those below it, its begin in nanoseconds after the start, its time, own and critical time (-1
-    if unknown), its state and its id. ``exceptions`` has those of rows that failed by one, by row.
+    if unknown), its state (0 ok, 1 error, 2 unfinished) and its id. ``exceptions`` has what ended rows.
     """
 
     trace_id: str
@@ -44,7 +42,7 @@ class TreeColumns(TypedDict):
     complete: bool
     missing: list[Missing]
     calls: list[tuple[str, str, str]]
-    instances: list[Instance]
+    instances: list[TimedInstance]
     call: list[int]
     instance: list[int]
     depth: list[int]
@@ -58,52 +56,52 @@ class TreeColumns(TypedDict):
     exceptions: dict[int, RaisedDocument]
 
 
-def make_columns(tree: TreeDocument) -> TreeColumns:
-    """Return a tree in columns."""
+def make_columns(trace_id: bytes, tree: Arrangement, raised: Mapping[bytes, Raised]) -> TreeColumns:
+    """Return a tree in columns.
+
+    Args:
+        trace_id: 16 bytes.
+        tree: the spans in their places.
+        raised: exceptions by the span they ended.
+    """
     calls: dict[tuple[str, str, str], int] = {}
     instances: dict[str, int] = {}
-    listed: list[Instance] = []
-    columns: TreeColumns = {
-        "trace_id": tree["trace_id"],
-        "start_ns": str(tree["start_ns"]),
-        "duration_ns": tree["duration_ns"],
-        "services": tree["services"],
-        "span_count": tree["span_count"],
-        "error_count": tree["error_count"],
-        "complete": tree["complete"],
-        "missing": tree["missing"],
-        "calls": [],
+    listed: list[TimedInstance] = []
+    left = dict(raised)
+    placed = list(tree.walk())
+    rows = [tree.rows[position] for position, _ in placed]
+    exceptions: dict[int, RaisedDocument] = {}
+    for number, row in enumerate(rows):
+        if _place(instances, row.instance_id) == len(listed):
+            listed.append(
+                {"id": row.instance_id, "host": row.host, "pid": row.pid, "clock": tree.find_clock(row.host)}
+            )
+        if found := left.pop(row.span_id, None):
+            exceptions[number] = _describe(found)
+    depths = [depth for _, depth in placed]
+    return {
+        "trace_id": trace_id.hex(),
+        "start_ns": str(tree.start_ns),
+        "duration_ns": tree.duration_ns,
+        "services": tree.services,
+        "span_count": len(rows),
+        "error_count": tree.error_count,
+        "complete": not tree.missing,
+        "missing": tree.missing,
+        "call": [_place(calls, (row.service, row.name, row.kind)) for row in rows],
+        "calls": list(calls),
         "instances": listed,
-        "call": [],
-        "instance": [],
-        "depth": [],
-        "size": [],
-        "begin": [],
-        "time": [],
-        "own": [],
-        "critical": [],
-        "state": [],
-        "span": [],
-        "exceptions": {},
+        "instance": [instances[row.instance_id] for row in rows],
+        "depth": depths,
+        "size": _count_below(depths),
+        "begin": [tree.timed[position].start_ns - tree.start_ns for position, _ in placed],
+        "time": [_or_unknown(row.duration_ns) for row in rows],
+        "own": [_or_unknown(tree.self_ns[position]) for position, _ in placed],
+        "critical": [_or_unknown(tree.critical_ns[position]) for position, _ in placed],
+        "state": [row.status for row in rows],
+        "span": [row.span_id.hex() for row in rows],
+        "exceptions": exceptions,
     }
-    for row, (span, depth) in enumerate(walk(tree["roots"])):
-        instance = span["instance"]
-        if _place(instances, instance["id"]) == len(listed):
-            listed.append(instance)
-        columns["call"].append(_place(calls, (span["service"], span["name"], span["kind"])))
-        columns["instance"].append(instances[instance["id"]])
-        columns["depth"].append(depth)
-        columns["begin"].append(span["start_ns"] - tree["start_ns"])
-        columns["time"].append(_or_unknown(span["duration_ns"]))
-        columns["own"].append(_or_unknown(span["self_ns"]))
-        columns["critical"].append(_or_unknown(span["critical_ns"]))
-        columns["state"].append(STATES[span["status"]])
-        columns["span"].append(span["span_id"])
-        if raised := _describe(span):
-            columns["exceptions"][row] = raised
-    columns["calls"] = list(calls)
-    columns["size"] = _count_below(columns["depth"])
-    return columns
 
 
 def _place(places: dict[_K, int], value: _K) -> int:
@@ -115,16 +113,13 @@ def _or_unknown(time_ns: int | None) -> int:
     return -1 if time_ns is None else time_ns
 
 
-def _describe(span: SpanDocument) -> RaisedDocument | None:
-    raised = span["exception"]
-    if raised is None:
-        return None
+def _describe(raised: Raised) -> RaisedDocument:
     return {
-        "type": raised["type"],
-        "message": raised["message"],
-        "how": raised["how"],
-        "origin": raised["origin"],
-        "group": raised["group"],
+        "type": raised.type,
+        "message": raised.message,
+        "how": raised.how,
+        "origin": raised.is_origin,
+        "group": raised.group,
     }
 
 

@@ -4,6 +4,7 @@ One idea: parameters have the names and the forms of the commands' options, and 
 command does.
 """
 
+import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,10 +15,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ztrace.errors import NotFoundError, SettingsError, quote
+from ztrace.errors import SettingsError, quote
 from ztrace_collector.layout import OPEN, RESOLVED
 from ztrace_collector.storing.resolving import resolve
-from ztrace_viewer.documents.trees import FlatSpan
+from ztrace_viewer.documents.trees import SpanDocument
 from ztrace_viewer.queries.comparison import compare
 from ztrace_viewer.queries.deadline import Deadline
 from ztrace_viewer.queries.explaining import explain
@@ -30,15 +31,16 @@ from ztrace_viewer.queries.names import list_services
 from ztrace_viewer.queries.profile import read_profile
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.service_map import read_map
+from ztrace_viewer.queries.stacks import read_span_stacks
 from ztrace_viewer.queries.status import DEFAULT_LIMIT, read_status
-from ztrace_viewer.queries.traces import list_slowest, read_tree
+from ztrace_viewer.queries.traces import list_slowest, read_arrangement, read_tree
 from ztrace_viewer.queries.way import LATEST, read_error
 from ztrace_viewer.terminal.durations import parse_duration
 from ztrace_viewer.terminal.moments import parse_moment, parse_stretch
-from ztrace_viewer.trees.tree import walk
+from ztrace_viewer.trees.finding import find_span
 from ztrace_viewer.web.answers import answer
 from ztrace_viewer.web.asking import SEARCH_S, Asker
-from ztrace_viewer.web.columns import make_columns
+from ztrace_viewer.web.columns import TreeColumns, make_columns
 
 #: Most rows of a list, without ``limit`` and with it.
 _LIMIT, _MOST = 50, 1000
@@ -151,16 +153,23 @@ def make_routes(asker: Asker, database: Path) -> list[Route]:
 
     def trace(request: Request) -> Response:
         trace_id = request.path_params["trace"]
-        return answer(request, make_columns(asker.ask(lambda db: read_tree(db, find_trace(db, trace_id)))))
+
+        def read(db: sqlite3.Connection) -> TreeColumns:
+            whole = find_trace(db, trace_id)
+            return make_columns(whole, *read_arrangement(db, whole, time.time_ns()))
+
+        return answer(request, asker.ask(read))
 
     def span(request: Request) -> Response:
-        trace_id, span_id = request.path_params["trace"], request.path_params["span"]
-        tree = asker.ask(lambda db: read_tree(db, find_trace(db, trace_id)))
-        for found, _ in walk(tree["roots"]):
-            if found["span_id"] == span_id:
-                flat: Mapping[str, object] = {key: found[key] for key in FlatSpan.__annotations__}  # type: ignore[literal-required]
-                return answer(request, flat)
-        raise NotFoundError(f"no span {quote(span_id)} in trace {tree['trace_id']}")
+        wanted = str(request.path_params["span"])
+
+        def read(db: sqlite3.Connection) -> Mapping[str, object]:
+            trace_id = find_trace(db, request.path_params["trace"])
+            found: SpanDocument = find_span(read_tree(db, trace_id), wanted)
+            stacks = read_span_stacks(db, trace_id, bytes.fromhex(found["span_id"]))
+            return {**found, "children": [], "stacks": stacks}
+
+        return answer(request, asker.ask(read))
 
     documents: dict[str, Callable[[Request], Response]] = {
         "slow": slow,

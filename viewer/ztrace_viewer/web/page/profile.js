@@ -1,6 +1,7 @@
 // Where the time of many trees goes, by call path: an icicle, and a table with the same figures.
 
 import { ask, keep, query } from "./ask.js";
+import { makeCode } from "./code.js";
 import { colour } from "./colours.js";
 import { fill, make } from "./dom.js";
 import { formatCount, formatDuration, formatShare, plural } from "./format.js";
@@ -42,6 +43,7 @@ export async function showProfile({ main, signal }) {
     makeTable("call paths", profile.paths.slice(0, ROWS), [
       { title: "Call path", cell: (row) => namePath(row.path) },
       { title: "Critical", isNumber: true, key: (row) => row.critical_ns, cell: (row) => formatShare(row.critical_ns / Math.max(1, sum(profile.paths, "critical_ns"))) },
+      ...(profile.paths.some((/** @type {any} */ row) => row.run_share !== null) ? [{ title: "Runs", hint: "share of its own time in which it ran, as far as that is known", isNumber: true, key: (/** @type {any} */ row) => row.run_share ?? -1, cell: (/** @type {any} */ row) => formatShare(row.run_share) }] : []),
       { title: "Own", isNumber: true, key: (row) => row.self_ns, cell: (row) => formatDuration(row.self_ns) },
       { title: "Total", isNumber: true, key: (row) => row.total_ns, cell: (row) => formatDuration(row.total_ns) },
       { title: "Calls a tree", isNumber: true, key: (row) => row.calls / Math.max(1, row.root_calls), cell: (row) => (row.calls / Math.max(1, row.root_calls)).toFixed(2) },
@@ -49,6 +51,20 @@ export async function showProfile({ main, signal }) {
       { title: "p95", isNumber: true, key: (row) => row.p95_ns ?? -1, cell: (row) => formatDuration(row.p95_ns) },
       { title: "Errors", isNumber: true, key: (row) => row.errors, cell: (row) => (row.errors ? make("span", { class: "bad", text: formatCount(row.errors) }) : "") },
     ]));
+  main.append(...makeCodes(profile.paths));
+}
+
+/** Show the sampled code of methods, once for each, since samples know the method alone. @param {any[]} paths */
+function makeCodes(paths) {
+  /** @type {Map<string, any[]>} */
+  const methods = new Map();
+  for (const each of paths) {
+    const step = each.path[each.path.length - 1], name = `${step.service}.${step.name}`;
+    if (each.stacks.length && !methods.has(name)) methods.set(name, each.stacks);
+  }
+  if (!methods.size) return [];
+  return [make("h2", { text: "Code of methods, over all paths" }), ...[...methods].map(([name, stacks]) =>
+    make("details", {}, make("summary", { text: `${name} ${formatDuration(sum(stacks, "ns"))}` }), makeCode(stacks, sum(stacks, "ns"))))];
 }
 
 /** @param {any[]} rows @param {string} name */

@@ -1,8 +1,9 @@
 // One span in full.
 
+import { makeCode } from "./code.js";
 import { copy, make } from "./dom.js";
 import { makeException } from "./errors.js";
-import { formatDuration, formatMoment, nameCall } from "./format.js";
+import { formatChange, formatDuration, formatMoment, nameCall, plural } from "./format.js";
 
 /**
  * Show a span.
@@ -20,6 +21,7 @@ export function makeSpan(span, traceId, told) {
     ["CPU", span.cpu_ns === null ? null : formatDuration(span.cpu_ns)],
     ["started", `${formatMoment(span.start_ns)}.${String(Math.floor(span.start_ns / 1e6) % 1000).padStart(3, "0")}`],
     ["process", `${span.instance.host ?? ""} ${span.instance.pid || ""}`.trim() || null],
+    ["clock", span.instance.clock ? `${formatChange(span.instance.clock.offset_ns)} ±${formatDuration((span.instance.clock.high_ns - span.instance.clock.low_ns) / 2)}, measured by ${plural(span.instance.clock.calls, "call")}` : null],
     ["unfinished", span.unfinished ? `${span.unfinished.state}, last seen ${formatMoment(span.unfinished.last_seen_ns)}` : null],
     ["span id", span.span_id], ["trace id", traceId], ["instrumentation", span.scope ? `${span.scope.name} ${span.scope.version}`.trim() : null],
     ["trace state", span.trace_state || null],
@@ -31,6 +33,8 @@ export function makeSpan(span, traceId, told) {
       make("button", { text: "Zoom", on: { click: told.zoom } }),
       make("button", { text: "Copy link", on: { click: () => copy(address, "link") } })),
     makeList("facts", facts),
+    span.stacks?.length ? make("h3", { text: "Code" }) : null,
+    span.stacks?.length ? makeCode(span.stacks, span.duration_ns ?? 1) : null,
     span.exception ? makeException(span.exception) : null,
     span.exception?.group ? make("p", {}, make("a", { href: `/error/${span.exception.group}`, text: "all like it" })) : null,
     ...makeSection("Attributes", span.attributes),
