@@ -194,14 +194,14 @@ TRACEPARENT = f"00-{'a' * 32}-{'b' * 16}-01"
 def test_a_large_carrier_is_not_copied(
     counts: dict[str, int], read: Callable[[Any], object], carrier: Any
 ) -> None:
-    """Reading a carrier of 1 MB takes no memory to speak of, whether or not it can be read."""
+    """Reading a carrier of 1 MB takes a fraction of its memory, whether or not it can be read."""
     tracemalloc.start()
     try:
         read(carrier)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 100_000
+    assert peak < 250_000
 
 
 def test_a_trailer_leaves_the_data_as_it_is(counts: dict[str, int]) -> None:
