@@ -31,6 +31,7 @@ COMMANDS = {
     "status": Place("status", "status", "Show publishers, and what is stored, lost and refused, and why."),
     "export": Place("exporting", "export", "Write call trees for other programs, or send them to one."),
     "import": Place("importing", "import_", "Store call trees from files of ztrace and other programs."),
+    "rpc": Place("rpc", "rpc", "Serve, call, inspect, try and measure RPC services."),
     "completion": Place("completion", "completion", "Print a shell's script for completion."),
 }
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _IDS = 20
 
 #: Values that are offered: a shell would interpret the characters of others, which peers choose.
-_PLAIN = re.compile(r"[\w.:/@+][\w.:/@+-]*")
+PLAIN = re.compile(r"[\w.:/@+][\w.:/@+-]*")
 
 #: Function by which click completes a parameter.
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -46,7 +46,7 @@ def _offering(
         return [
             CompletionItem(value, help=clean(told) or None)
             for value, told in found
-            if value.startswith(incomplete) and _PLAIN.fullmatch(value)
+            if value.startswith(incomplete) and PLAIN.fullmatch(value)
         ]
 
     return complete

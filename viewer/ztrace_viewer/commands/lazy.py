@@ -5,7 +5,7 @@ One idea: the table of a group is all that ``--help`` and completion need, so bo
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import click
 from click.shell_completion import CompletionItem
@@ -23,9 +23,9 @@ class LazyGroup(click.Group):
     """Group whose commands are in modules of a package, named by a table."""
 
     #: Package of the modules in the table.
-    package: str
+    package: ClassVar[str]
     #: Every command, in the order of ``--help``.
-    places: Mapping[str, Place]
+    places: ClassVar[Mapping[str, Place]]
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of the commands in the order of the table."""
