@@ -14,61 +14,75 @@ ztrace has, would find it enabled again.
 import gc
 from collections.abc import Callable
 from functools import partial
-from operator import call
+from itertools import repeat
+from operator import call, itemgetter
 from typing import Any
 
-#: Objects that the thread may allocate while it is awake. Not more: a program that reads its thresholds just
-#: then, to set a multiple of them, must not switch the collection off by that.
+#: Objects that the threads may allocate while they are awake. Not more: a program that reads its thresholds
+#: just then, to set a multiple of them, must not switch the collection off by that.
 _RAISE = 10_000
 
 _Thresholds = tuple[int, int, int]
-_call: Callable[[Callable[[], Any]], Any] = call
+_Step = Callable[[], Any]
+_call: Callable[[_Step], Any] = call
 
 
 class HeldCollection:
     """Thresholds of the program, and those while ztrace's threads are awake; shared by these threads."""
 
     def __init__(self) -> None:
-        #: Thresholds of the program, and the raised ones; the same where nothing is collected.
         self._own: _Thresholds | None = None
+        #: The raised thresholds; the same where nothing is collected.
         self._raised: _Thresholds | None = None
-        self._awake = 0
+        #: Functions that set thresholds: the program's, and for each thread that is awake the raised ones.
+        self._setters: list[_Step] = []
+        #: Calls the last of them, as C does.
+        self._set_last: _Step = map(_call, map(itemgetter(-1), repeat(self._setters))).__next__
 
     def hold(self) -> None:
         """Begin to hold the collection back, as a thread starts."""
-        self._awake += 1
-        self._learn(gc.get_threshold())
-        self._raise()
+        self._setters.append(partial(gc.set_threshold, *self._learn(gc.get_threshold())[1]))
+        self._set_last()
 
     def sleep(self, wait: Callable[..., Any], *arguments: object) -> None:
         """Call a function of C that waits, with the program's thresholds meanwhile."""
         # Thresholds that the program has just set are its own from now on.
         own, raised = self._learn(gc.get_threshold())
-        self._awake -= 1
-        steps: tuple[Callable[[], Any], ...] = (
-            partial(gc.set_threshold, *(raised if self._awake else own)),
+        setter = partial(gc.set_threshold, *raised)
+        # The answer of `get_threshold` may be the object that is one too many, unless it takes the place in
+        # memory of one that has just been freed.
+        freed: list[object] = [(*raised,)]
+        steps: tuple[_Step, ...] = (
+            self._setters.pop,
+            self._set_last,
             partial(wait, *arguments),
+            partial(self._setters.append, setter),
+            freed.clear,
             gc.get_threshold,
-            partial(gc.set_threshold, *raised),
+            setter,
         )
         try:
-            seen = list(map(_call, steps))[2]
-        finally:
-            self._awake += 1
-        if self._learn(seen) != (own, raised):
-            self._raise()
+            seen = list(map(_call, steps))[5]
+        except BaseException:  # The wait was interrupted.
+            self._setters.append(setter)
+            setter()
+            raise
+        if seen not in (own, raised):
+            self._learn(seen)
+            self._set_last()
 
     def release(self) -> None:
         """Restore the program's thresholds once the last thread ends."""
-        self._awake -= 1
-        if self._awake <= 0:
-            self.abandon()
+        self._setters.pop()
+        if gc.get_threshold() == self._raised:
+            self._set_last()
+        if len(self._setters) == 1:
+            self._own = self._raised = None
 
     def abandon(self) -> None:
         """Restore the program's thresholds in a forked child, which has no such thread."""
         own, raised = self._own, self._raised
         self._own = self._raised = None
-        self._awake = 0
         if own is not None and gc.get_threshold() == raised:
             gc.set_threshold(*own)
 
@@ -83,8 +97,7 @@ class HeldCollection:
             if seen[0]:
                 raised = (seen[0] + _RAISE, seen[1], seen[2])
             self._own, self._raised = own, raised
+            awake = max(0, len(self._setters) - 1)
+            set_own, set_raised = partial(gc.set_threshold, *own), partial(gc.set_threshold, *raised)
+            self._setters[:] = [set_own, *awake * [set_raised]]
         return own, raised
-
-    def _raise(self) -> None:
-        if self._raised is not None:
-            gc.set_threshold(*self._raised)

@@ -172,3 +172,29 @@ def test_thresholds_that_are_set_while_awake_stay(thresholds: tuple[int, int, in
     gc.set_threshold(800, 5, 5)
     held.release()
     assert gc.get_threshold() == (800, 5, 5)
+
+
+def test_the_collection_is_held_while_any_thread_is_awake(thresholds: tuple[int, int, int]) -> None:
+    """Of two threads each keeps the collection held while the other sleeps, or has ended."""
+    held, seen = HeldCollection(), []
+    held.hold()
+    held.hold()
+    held.sleep(lambda: seen.append(gc.get_threshold()))
+    held.sleep(lambda: held.sleep(lambda: seen.append(gc.get_threshold())))
+    assert gc.get_threshold() == (10_701, 11, 12)
+    held.release()
+    held.sleep(lambda: seen.append(gc.get_threshold()))
+    held.release()
+    raised = (10_701, 11, 12)
+    assert [*seen, gc.get_threshold()] == [raised, thresholds, thresholds, thresholds]
+
+
+def test_a_wait_that_fails_leaves_the_collection_held(thresholds: tuple[int, int, int]) -> None:
+    """After an exception from a wait the thread is awake, and the thresholds are restored at its end."""
+    held = HeldCollection()
+    held.hold()
+    with pytest.raises(ZeroDivisionError):
+        held.sleep(divmod, 1, 0)
+    assert gc.get_threshold() == (10_701, 11, 12)
+    held.release()
+    assert gc.get_threshold() == thresholds
