@@ -117,11 +117,13 @@ class Counted(NamedTuple):
     Attributes:
         minute: in which its main root ended, or was last reported.
         instance: process of its main root.
+        failed: a span of it has failed.
         sums: by path.
     """
 
     minute: int
     instance: int
+    failed: bool
     sums: dict[int, PathSums]
 
 
@@ -195,7 +197,8 @@ def count_tree(
         for position, begin_ns, end_ns in walk_sections(begins_ns, ends_ns, awaited, instances, lanes, root):
             sums[paths[position]].critical_ns += end_ns - begin_ns
     main = min(roots, key=lambda root: (spans[root].parent_id is not None, root))
-    return Counted(spans[main].end_ns // MINUTE_NS, spans[main].instance, sums)
+    failed = any(each.errors for each in sums.values())
+    return Counted(spans[main].end_ns // MINUTE_NS, spans[main].instance, failed, sums)
 
 
 def _find_parents(spans: Sequence[SpanRow]) -> tuple[list[int | None], dict[int, list[int]]]:

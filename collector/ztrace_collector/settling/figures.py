@@ -5,7 +5,6 @@ One idea: figures are sums, so those of many trees are added up first, and each 
 
 import json
 import sqlite3
-from collections.abc import Iterable
 
 from ztrace.records import INT64_MAX
 from ztrace_collector.layout import RESOLUTIONS_S
@@ -15,20 +14,23 @@ from ztrace_collector.tables.rows import Recent
 #: Rows kept in memory, of some kilobytes each.
 SIZE = 8_192
 
-#: (resolution_s, bucket, version, path)
-_Key = tuple[int, int, str, int]
+#: (resolution_s, bucket, version, failed, path)
+_Key = tuple[int, int, str, bool, int]
 
 _SELECT = (
     "SELECT root_calls, calls, errors, total_ns, self_ns, critical_ns, cpu_ns, timed_ns, histogram"
     " FROM path_figures"
-    " WHERE resolution_s = ? AND bucket = ? AND version = ? AND path = ?"
+    " WHERE resolution_s = ? AND bucket = ? AND version = ? AND failed = ? AND path = ?"
 )
 _REPLACE = (
-    "INSERT OR REPLACE INTO path_figures (resolution_s, bucket, version, path, root_calls, calls, errors,"
-    " total_ns, self_ns, critical_ns, cpu_ns, timed_ns, histogram)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT OR REPLACE INTO path_figures (resolution_s, bucket, version, failed, path, root_calls, calls,"
+    " errors, total_ns, self_ns, critical_ns, cpu_ns, timed_ns, histogram)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_DELETE = "DELETE FROM path_figures WHERE resolution_s = ? AND bucket = ? AND version = ? AND path = ?"
+_DELETE = (
+    "DELETE FROM path_figures"
+    " WHERE resolution_s = ? AND bucket = ? AND version = ? AND failed = ? AND path = ?"
+)
 
 
 class PathFigures:
@@ -37,18 +39,19 @@ class PathFigures:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._recent: Recent[_Key, PathSums] = Recent(SIZE)
-        #: Sums of the transaction's trees, by minute, version and path.
-        self._sums: dict[tuple[int, str, int], PathSums] = {}
+        #: Sums of the transaction's trees, by minute, version, failure and path.
+        self._sums: dict[tuple[int, str, bool, int], PathSums] = {}
 
     def forget(self) -> None:
         """Drop everything from memory after a rollback."""
         self._recent.clear()
         self._sums.clear()
 
-    def add(self, minute: int, version: str, sums: Iterable[tuple[int, PathSums]], sign: int = 1) -> None:
+    def add(self, counted: Counted, version: str, sign: int = 1) -> None:
         """Add the figures of a tree, or take them back; `write` has to follow in the same transaction."""
-        for path, each in sums:
-            key = minute, version, path
+        minute, _, failed, sums = counted
+        for path, each in sums.items():
+            key = minute, version, failed, path
             found = self._sums.get(key)
             if found is None:
                 found = self._sums[key] = PathSums()
@@ -57,9 +60,9 @@ class PathFigures:
     def write(self) -> None:
         """Write the rows of the added figures; those that count nothing any more are deleted."""
         rows: dict[_Key, PathSums] = {}
-        for (minute, version, path), sums in self._sums.items():
+        for (minute, version, failed, path), sums in self._sums.items():
             for resolution_s in RESOLUTIONS_S:
-                key = resolution_s, minute * 60 // resolution_s, version, path
+                key = resolution_s, minute * 60 // resolution_s, version, failed, path
                 row = rows.get(key)
                 if row is None:
                     row = rows[key] = self._find(key)
@@ -96,7 +99,8 @@ def write_counted(counted: Counted) -> str:
     sums = ",".join(
         f'"{path}":[{",".join(map(str, _as_columns(each)))}]' for path, each in counted.sums.items()
     )
-    return f'{{"minute":{counted.minute},"instance":{counted.instance},"sums":{{{sums}}}}}'
+    tree = f'"minute":{counted.minute},"instance":{counted.instance},"failed":{int(counted.failed)}'
+    return f'{{{tree},"sums":{{{sums}}}}}'
 
 
 def read_counted(text: str) -> Counted:
@@ -105,6 +109,7 @@ def read_counted(text: str) -> Counted:
     return Counted(
         value["minute"],
         value["instance"],
+        bool(value["failed"]),
         {
             int(path): PathSums.load(numbers, {int(bucket): count for bucket, count in histogram.items()})
             for path, (*numbers, histogram) in value["sums"].items()

@@ -245,10 +245,10 @@ class Settler:
             rows_before = self._read(db, trace_id, span) if figures is None or calls else []
             calls_before.update(self._find_calls(rows_before))
             before = self._count(rows_before, calls_before) if figures is None else read_counted(figures)
-            self._figures.add(before.minute, version, before.sums.items(), -1)
+            self._figures.add(before, version, -1)
         counted = self._count(rows + opened, calls)
         version = self._versions.of(counted.instance)
-        self._figures.add(counted.minute, version, counted.sums.items())
+        self._figures.add(counted, version)
         self._bounds.add(call for call in calls if call not in calls_before)
         db.execute(
             "INSERT OR REPLACE INTO settled (trace, span, version, figures) VALUES (?, ?, ?, ?)",

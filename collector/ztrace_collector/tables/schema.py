@@ -225,6 +225,7 @@ CREATE TABLE path_figures (
     resolution_s INTEGER NOT NULL,
     bucket INTEGER NOT NULL,
     version TEXT NOT NULL,
+    failed INTEGER NOT NULL,
     path INTEGER NOT NULL REFERENCES paths (id),
     root_calls INTEGER NOT NULL,
     calls INTEGER NOT NULL,
@@ -235,7 +236,7 @@ CREATE TABLE path_figures (
     cpu_ns INTEGER NOT NULL DEFAULT 0,
     timed_ns INTEGER NOT NULL DEFAULT 0,
     histogram TEXT NOT NULL,
-    PRIMARY KEY (resolution_s, bucket, version, path)
+    PRIMARY KEY (resolution_s, bucket, version, failed, path)
 ) WITHOUT ROWID;
 CREATE TABLE settled (
     trace INTEGER PRIMARY KEY REFERENCES traces (id),

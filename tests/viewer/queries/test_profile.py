@@ -10,12 +10,13 @@ from click.testing import CliRunner
 
 from tests.viewer.stored import MINUTE, NOON, SECOND, span, store, trace_id
 from ztrace.errors import NotFoundError, SettingsError
+from ztrace_collector.checking.parcels import ForeignBatch, Resource, pack
 from ztrace_collector.settling.settler import settle_all
 from ztrace_collector.storing.store import Store
 from ztrace_viewer.cli import ztrace
 from ztrace_viewer.documents.profile import PathProfile, ProfileDocument
 from ztrace_viewer.queries.database import open_database
-from ztrace_viewer.queries.profile import read_profile
+from ztrace_viewer.queries.profile import Trees, read_profile
 from ztrace_viewer.queries.selection import EVERYTHING, Selection
 from ztrace_viewer.queries.traces import read_tree
 from ztrace_viewer.render.call_tree import draw_tree
@@ -207,3 +208,50 @@ def test_quantiles_of_a_path(path: Path) -> None:
     (run,) = document["paths"]
     assert run["p50_ns"] == pytest.approx(50e6, rel=0.03)
     assert run["p95_ns"] == pytest.approx(95e6, rel=0.03)
+
+
+def release(path: Path, version: str, *numbers: int, minute: int = 0) -> Path:
+    """Store trees of a service of some version, and count them."""
+    spans = [
+        span(trace_id(number), 1, name="buy", duration_ms=100, start_ms=minute * 60_000, at_ns=NOON)
+        for number in numbers
+    ]
+    resource = Resource(bytes([*numbers]).ljust(16), "shop", "box", 1, NOON, {"service.version": version})
+    with Store(path, clock_ns=lambda: NOON) as opened:
+        opened.store(parcels=list(pack(ForeignBatch(resource, spans))))
+        list(settle_all(opened, clock_ns=lambda: NOON))
+    return path
+
+
+def test_profiles_are_kept_by_version(path: Path) -> None:
+    """Each version of a root's service has a profile of its own, the first one first."""
+    release(path, "1.10", 1, 2)
+    release(path, "1.9", 3, minute=2)
+    now = ["--since", "2026-01-31T11:00Z", "--until", "2026-01-31T13:00Z", "--db", str(path)]
+    result = CliRunner().invoke(ztrace, ["profile", "buy", "--by", "service.version", "--json", *now])
+    document = json.loads(result.output)
+    assert document["by"] == "service.version"
+    assert [(each["version"], each["profile"]["traces"]) for each in document["versions"]] == [
+        ("1.10", 2),
+        ("1.9", 1),
+    ]
+    text = CliRunner().invoke(ztrace, ["profile", "--by", "service.version", *now]).output
+    assert re.search(r"service\.version 1\.10\n2 trees[^v]+service\.version 1\.9\n1 tree ", text)
+    wrong = CliRunner().invoke(
+        ztrace, ["profile", "--by", "service.version", "--format", "svg", "--db", str(path)]
+    )
+    assert wrong.exit_code == 2
+    assert "--by is of text and JSON" in wrong.output
+
+
+def test_failed_trees_have_a_profile(shop: Path) -> None:
+    """With --errors only the trees count of which a span failed."""
+    with open_database(shop) as db:
+        document = read_profile(db, None, EVERYTHING, None, NOON, trees=Trees(failed=True))
+    assert document["traces"] == 1
+    assert {each["calls"] for each in document["paths"]} == {1}
+    assert sum(each["errors"] for each in document["paths"]) == 1
+    good = settle(shop.with_name("good.db"), buy(1))
+    result = CliRunner().invoke(ztrace, ["profile", "--errors", "--db", str(good)])
+    assert result.exit_code == 1
+    assert result.output.startswith("ztrace: no failed call trees")

@@ -15,8 +15,9 @@ from ztrace_viewer.commands.options import (
     service_option,
     time_options,
 )
+from ztrace_viewer.documents.profile import VersionProfile
 from ztrace_viewer.queries.database import open_database
-from ztrace_viewer.queries.profile import read_profile
+from ztrace_viewer.queries.profile import Trees, read_profile, read_versions
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.terminal.saying import write_out
 
@@ -29,6 +30,13 @@ _FILES = ("svg", "html", "collapsed", "speedscope", "pprof")
 @database_option
 @time_options
 @service_option("Only paths that end in this service.")
+@click.option("--errors", is_flag=True, help="Only trees of which a span failed.")
+@click.option(
+    "--by",
+    type=click.Choice(["service.version"]),
+    metavar="KEY",
+    help="service.version: a profile for each version of the roots' services.",
+)
 @limit_option(60, "Most paths to list, those with the most critical time.")
 @click.option("--all", "everything", is_flag=True, help="List all paths, also those with little time.")
 @click.option(
@@ -54,6 +62,8 @@ def profile(
     since: int | None,
     until: int | None,
     service: str | None,
+    errors: bool,
+    by: str | None,
     limit: int,
     everything: bool,
     format_name: str,
@@ -76,6 +86,7 @@ def profile(
     \b
     Example:
       ztrace profile front.checkout --since 1h
+      ztrace profile front.checkout --by service.version
       ztrace profile --live --service front --seconds 30
       ztrace profile --format html > shop.html
     """
@@ -92,13 +103,20 @@ def profile(
     elif {"seconds", "hz"} & _given():
         raise click.UsageError("--seconds and --hz are of a profile that is taken now; add --live")
     selection = Selection(since, until, service)
+    if by is not None:
+        if live or format_name in _FILES:
+            raise click.UsageError("--by is of text and JSON, without --live")
+        is_json = as_json or format_name == "json"
+        return _profile_versions(by, database, root, selection, most, errors, is_json)
     with open_database(database) as db:
-        document = read_profile(db, root, selection, most, time.time_ns(), with_uncounted=live)
+        document = read_profile(
+            db, root, selection, most, time.time_ns(), trees=Trees(errors), with_uncounted=live
+        )
     found = bool(document["paths"] or document["uncounted"])
     if as_json or format_name == "json":
         return print_json(document, found=found)
     if not found:
-        end_with_nothing("no call trees", database, selection)
+        end_with_nothing(f"no {'failed ' if errors else ''}call trees", database, selection)
     if format_name == "pprof":
         from ztrace_viewer.export.pprof import write_pprof
 
@@ -113,6 +131,36 @@ def profile(
 
     screen = open_screen()
     write(screen, *draw_profile(document, screen.width, whole=everything))
+
+
+def _profile_versions(
+    by: str,
+    database: Path,
+    root: str | None,
+    selection: Selection,
+    limit: int | None,
+    errors: bool,
+    as_json: bool,
+) -> None:
+    """Print a profile for each version."""
+    now_ns = time.time_ns()
+    with open_database(database) as db:
+        versions: list[VersionProfile] = [
+            {
+                "version": version,
+                "profile": read_profile(db, root, selection, limit, now_ns, trees=Trees(errors, version)),
+            }
+            for version in read_versions(db, root, selection, now_ns, failed=errors)
+        ]
+    if as_json:
+        return print_json({"by": by, "versions": versions}, found=bool(versions))
+    if not versions:
+        end_with_nothing(f"no {'failed ' if errors else ''}call trees", database, selection)
+    from ztrace_viewer.render.profile import draw_versions
+    from ztrace_viewer.terminal.screen import open_screen, write
+
+    screen = open_screen()
+    write(screen, *draw_versions(versions, screen.width, whole=limit is None))
 
 
 def _given() -> set[str]:

@@ -89,3 +89,17 @@ class ProfileDocument(TypedDict):
     left_out: int
     paths: list[PathProfile]
     uncounted: list[MethodCode]
+
+
+class VersionProfile(TypedDict):
+    """Profile of the trees whose root's service had a version, empty if it is unknown."""
+
+    version: str
+    profile: ProfileDocument
+
+
+class VersionsDocument(TypedDict):
+    """``profile --by service.version``: a profile for each version, the first ones first."""
+
+    by: str
+    versions: list[VersionProfile]

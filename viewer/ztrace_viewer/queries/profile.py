@@ -37,6 +37,37 @@ class _Figures(NamedTuple):
 
 _IN_RANGE = " FROM path_figures WHERE resolution_s = ? AND bucket >= ? AND bucket < ?"
 
+#: Ranges of buckets, of `ztrace_viewer.queries.figures.split_range`.
+_Ranges = Sequence[tuple[int, int, int, int]]
+
+
+class Trees(NamedTuple):
+    """Kind of trees whose figures are kept apart from others.
+
+    Attributes:
+        failed: only those of which a span failed.
+        version: only those whose root's service had this version; None for all.
+    """
+
+    failed: bool = False
+    version: str | None = None
+
+    @property
+    def condition(self) -> str:
+        """Condition in SQL, behind `_IN_RANGE`."""
+        return (
+            f"{' AND failed = 1' if self.failed else ''}{'' if self.version is None else ' AND version = ?'}"
+        )
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """Values of the condition."""
+        return () if self.version is None else (self.version,)
+
+
+#: All trees.
+ALL_TREES = Trees()
+
 
 def read_profile(
     db: sqlite3.Connection,
@@ -45,6 +76,7 @@ def read_profile(
     limit: int | None,
     now_ns: int,
     *,
+    trees: Trees = ALL_TREES,
     with_uncounted: bool = False,
 ) -> ProfileDocument:
     """Return the figures by path of the trees that ended in a stretch of time.
@@ -55,6 +87,7 @@ def read_profile(
         selection: the time, and a service to which the paths have to lead.
         limit: most paths to return, those with the most critical time.
         now_ns: present time: of long ago, only whole hours are known.
+        trees: whose figures are returned.
         with_uncounted: also return the code of methods that no tree has which is counted by now.
 
     Returns:
@@ -68,14 +101,16 @@ def read_profile(
     roots = paths.find_roots(root)
     begin_s, end_s = bound_time(db, selection.since_ns, selection.until_ns, now_ns)
     ranges = split_range(begin_s, end_s)
-    sums = {figures.path: figures for figures in read_sums(db, ranges) if paths.root(figures.path) in roots}
+    sums = {
+        figures.path: figures for figures in read_sums(db, ranges, trees) if paths.root(figures.path) in roots
+    }
     present = {path: total for path, total in sums.items() if any(total[1:])}
     shown = sorted(present, key=lambda path: (-present[path].critical_ns, -present[path].self_ns, path))
     if selection.service is not None:
         shown = [path for path in shown if paths.last(path)["service"] == selection.service]
     shown = shown[:limit]
     tops = [path for path in present if path in roots]
-    histograms = read_histograms(db, ranges, {*shown, *tops})
+    histograms = read_histograms(db, ranges, {*shown, *tops}, trees)
     whole: Counter[int] = Counter()
     for top in tops:
         whole.update(histograms[top])
@@ -145,25 +180,57 @@ def _read_uncounted(
     return sorted(documents, key=lambda each: -sum(stack["ns"] for stack in each["stacks"]))
 
 
-def read_sums(db: sqlite3.Connection, ranges: Sequence[tuple[int, int, int, int]]) -> Iterator[_Figures]:
+def read_versions(
+    db: sqlite3.Connection, root: str | None, selection: Selection, now_ns: int, *, failed: bool = False
+) -> list[str]:
+    """Return the versions of the roots' services that have trees in a stretch of time, the first ones first.
+
+    Args:
+        db: the database.
+        root: as in `read_profile`.
+        selection: the time.
+        now_ns: present time.
+        failed: only those with failed trees.
+
+    Raises:
+        NotFoundError, SettingsError: as in `read_profile`.
+    """
+    tops = ",".join(map(str, sorted(Paths(db).find_roots(root))))
+    ranges = split_range(*bound_time(db, selection.since_ns, selection.until_ns, now_ns))
+    first: dict[str, int] = {}
+    counts: Counter[str] = Counter()
+    condition = f"{_IN_RANGE}{Trees(failed).condition} AND path IN ({tops})"
+    for sign, *where in ranges:
+        query = f"SELECT version, min(bucket), sum(root_calls){condition} GROUP BY version"
+        for version, bucket, count in db.execute(query, where):
+            counts[version] += sign * count
+            begin_s = bucket * where[0]
+            first[version] = min(first.get(version, begin_s), begin_s)
+    return sorted(+counts, key=lambda version: (first[version], version))
+
+
+def read_sums(db: sqlite3.Connection, ranges: _Ranges, trees: Trees = ALL_TREES) -> Iterator[_Figures]:
     """Return the sums of every path over some ranges of buckets."""
     columns = ", ".join(_Figures._fields)
-    parts = " UNION ALL ".join(f"SELECT {sign} AS sign, {columns}{_IN_RANGE}" for sign, *_ in ranges)
+    parts = " UNION ALL ".join(
+        f"SELECT {sign} AS sign, {columns}{_IN_RANGE}{trees.condition}" for sign, *_ in ranges
+    )
     if not parts:
         return iter(())
     summed = name_columns(_Figures, **{each: f"sum(sign * {each})" for each in _Figures._fields[1:]})
-    values = [value for _, *where in ranges for value in where]
+    values = [value for _, *where in ranges for value in (*where, *trees.values)]
     return read(db, _Figures, f"SELECT {summed} FROM ({parts}) GROUP BY path", values)
 
 
 def read_histograms(
-    db: sqlite3.Connection, ranges: Sequence[tuple[int, int, int, int]], paths: set[int]
+    db: sqlite3.Connection, ranges: _Ranges, paths: set[int], trees: Trees = ALL_TREES
 ) -> dict[int, Counter[int]]:
     """Return the histograms of some paths."""
     found: dict[int, Counter[int]] = {path: Counter() for path in paths}
     among = ",".join(map(str, sorted(paths)))
+    query = f"SELECT path, histogram{_IN_RANGE}{trees.condition} AND path IN ({among})"
     for sign, *where in ranges:
-        for path, text in db.execute(f"SELECT path, histogram{_IN_RANGE} AND path IN ({among})", where):
+        for path, text in db.execute(query, (*where, *trees.values)):
             counts, histogram = read_json(text), found[path]
             for bucket, count in counts.items() if isinstance(counts, dict) else ():
                 histogram[int(bucket)] += sign * count

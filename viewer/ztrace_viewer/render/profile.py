@@ -4,9 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from rich.text import Text
 
-from ztrace_viewer.documents.profile import PathProfile, PathStep, ProfileDocument
+from ztrace_viewer.documents.profile import PathProfile, PathStep, ProfileDocument, VersionProfile
 from ztrace_viewer.render.code import draw_code_of_methods
 from ztrace_viewer.render.grid import Column, draw_grid
+from ztrace_viewer.terminal.characters import clean
 from ztrace_viewer.terminal.counts import plural
 from ztrace_viewer.terminal.durations import format_duration
 from ztrace_viewer.terminal.screen import name_call
@@ -82,6 +83,16 @@ def draw_profile(document: ProfileDocument, width: int, *, whole: bool) -> Itera
         yield Text(f"{late} not counted: they came after their trees had expired", "yellow")
     if document["unsettled_spans"]:
         yield Text(f"{plural(document['unsettled_spans'], 'span')} not counted yet", "yellow")
+
+
+def draw_versions(versions: Sequence[VersionProfile], width: int, *, whole: bool) -> Iterator[Text]:
+    """Yield the lines of a profile for each version."""
+    for place, each in enumerate(versions):
+        if place:
+            yield Text()
+        version = clean(each["version"]) or "(unknown)"
+        yield Text.assemble(("service.version ", "dim"), (version, "bold"))
+        yield from draw_profile(each["profile"], width, whole=whole)
 
 
 def _header(document: ProfileDocument) -> Text:
