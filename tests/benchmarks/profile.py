@@ -1,8 +1,13 @@
-"""Cost of figures by call path: settling a span, and answering ``ztrace profile`` over 2,000 paths.
+"""Cost of figures by call path: settling a span, and answering ``ztrace profile`` over 2,000 paths; and bytes
+of sampled code.
 
 Run by hand: ``python -m tests.benchmarks.profile [--trees N]``. Settling is timed by CPU, beside a bare
 ``executemany`` of as many small rows; the answers are medians of several runs with the file in the system's
 cache.
+
+The code is that of 10 processes of different services that are sampled 50 times a second: each has 300 stacks
+of 8 to 40 lines, the frequent ones much more often than others, 30 methods, and some 8 open spans at a time.
+Some minutes are stored, and the file's growth is extrapolated to an hour.
 """
 
 import argparse
@@ -14,10 +19,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.viewer.stored import message, span, trace_id
+from tests.viewer.stored import SECOND, Sampled, message, span, trace_id
 from ztrace.records import Span
 from ztrace_collector.layout import HOUR_NS, MINUTE_NS
 from ztrace_collector.settling.settler import settle_all
+from ztrace_collector.storing.expiring import used_bytes
 from ztrace_collector.storing.store import Store
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.profile import read_profile
@@ -26,6 +32,89 @@ from ztrace_viewer.queries.selection import Selection
 SPANS_PER_TREE, PATHS, HOURS = 13, 2_000, 24
 #: Limits: CPU of settling a span, and seconds of an answer.
 SETTLE_LIMIT_US, ANSWER_LIMIT_S = 8.0, 0.050
+
+#: Processes that are sampled, samples a second, and minutes stored; limits of bytes an hour, and of bytes of a
+#: sample of a slow span on the wire.
+PROCESSES, HZ, MINUTES = 10, 50, 4
+HOUR_LIMIT, SAMPLE_LIMIT = 50e6, 4.0
+
+
+class Sampling:
+    """A process under mixed load, with the code that it runs."""
+
+    def __init__(self, number: int) -> None:
+        self._chance = chance = random.Random(number)
+        lines = [f"Class{line % 40}.method_{line}:{chance.randint(1, 900)}" for line in range(800)]
+        base = lines[:6]
+        self._stacks = [
+            " ".join(base[: chance.randint(3, 6)] + chance.sample(lines, chance.randint(5, 34)))
+            for _ in range(300)
+        ]
+        self._weights = [1 / (1 + place) for place in range(300)]
+        self._number = number
+        #: Open spans: id, and the code that each is at.
+        self._open: list[tuple[int, int]] = []
+        self._spans = 0
+
+    def take(self, seconds: int, at_ns: int, *, sums: bool) -> tuple[Sampled, int]:
+        """Return the samples of some seconds, and their number: sums, or the runs of all spans."""
+        chance, profile, count = self._chance, Sampled(f"service{self._number}", at_ns=at_ns), 0
+        added: dict[tuple[int, int, int], int] = {}
+        runs: dict[int, list[list[int]]] = {}
+        for _ in range(seconds * HZ):
+            self._open = [each for each in self._open if chance.random() < 0.8]
+            while chance.random() < 0.6 and len(self._open) < 20:
+                self._spans += 1
+                self._open.append((self._spans, self._choose()))
+            for place, (span_number, stack) in enumerate(self._open):
+                stack = self._choose() if chance.random() < 0.4 else stack
+                self._open[place] = span_number, stack
+                state = int(chance.random() < 0.85)
+                count += 1
+                key = span_number % 30, stack, state
+                added[key] = added.get(key, 0) + 1000 // HZ
+                mine = runs.setdefault(span_number, [])
+                if mine and mine[-1][:2] == [stack, state]:
+                    mine[-1][2] += 1000 // HZ
+                else:
+                    mine.append([stack, state, 1000 // HZ])
+        if sums:
+            for (method, stack, state), ms in added.items():
+                profile.add(f"method{method}", self._stacks[stack], state, ms)
+        else:
+            for span_number, each in runs.items():
+                code = ((self._stacks[stack], state, ms, 0) for stack, state, ms in each)
+                profile.add_span(trace_id(span_number), span_number, *code, name=f"method{span_number % 30}")
+        return profile, count
+
+    def _choose(self) -> int:
+        return self._chance.choices(range(300), self._weights)[0]
+
+
+def store_code(path: Path) -> tuple[float, float]:
+    """Store the samples of some minutes; return the bytes of an hour, and those that are of every minute."""
+    processes = [Sampling(number) for number in range(PROCESSES)]
+    begin_ns = time.time_ns() // HOUR_NS * HOUR_NS
+    sizes = []
+    with Store(path) as opened:
+        for minute in range(MINUTES):
+            for part in range(6):
+                at_ns = begin_ns + minute * MINUTE_NS + part * 10 * SECOND
+                opened.store(
+                    [
+                        process.take(10, at_ns, sums=True)[0].message(1 + number, minute * 6 + part)
+                        for number, process in enumerate(processes)
+                    ]
+                )
+            sizes.append(used_bytes(opened))
+    each = (sizes[-1] - sizes[0]) / (MINUTES - 1)
+    return sizes[0] + 59 * each, each
+
+
+def weigh_slow_spans() -> float:
+    """Return the bytes of a sample of single spans on the wire."""
+    profile, count = Sampling(1).take(10, time.time_ns(), sums=False)
+    return len(profile.message()[2]) / count
 
 
 def settle(path: Path, trees: int) -> tuple[float, float]:
@@ -135,6 +224,12 @@ def main() -> None:
         for name, since_ns in (("a day", now_ns - HOURS * HOUR_NS), ("30 minutes", now_ns - 30 * MINUTE_NS)):
             seconds = answer(path, since_ns, now_ns, now_ns)
             print(f"profile of {name}: {1000 * seconds:.1f} ms (limit {1000 * ANSWER_LIMIT_S:.0f})")
+        hour, minute = store_code(Path(folder) / "code.db")
+        print(
+            f"code of {PROCESSES} processes at {HZ} Hz: {hour / 1e6:.0f} MB an hour (limit"
+            f" {HOUR_LIMIT / 1e6:.0f}), {minute / 1e6:.2f} MB of them each minute, deleted after some hours"
+        )
+        print(f"a sample of a single span on the wire: {weigh_slow_spans():.1f} B (limit {SAMPLE_LIMIT:.0f})")
 
 
 if __name__ == "__main__":

@@ -166,8 +166,8 @@ class Sampled:
         ]
         self._spans.append([trace, span_id(number), self._method(name, "server"), flat])
 
-    def message(self, number: int = 1) -> list[bytes]:
-        """Return the message."""
+    def message(self, number: int = 1, sequence: int = 0) -> list[bytes]:
+        """Return the message of a publisher, which is its first one unless it has another sequence number."""
         profile = records.Profile(
             first=0,
             samples=max(1, len(self._sums) // 4),
@@ -181,7 +181,8 @@ class Sampled:
             sums=self._sums,
             spans=self._spans,
         )
-        head = header(self._service, [], number, kind=wire.PROFILE, created=0, sampled=profile.samples)
+        told = {"kind": wire.PROFILE, "created": 0, "sampled": profile.samples, "sequence": sequence}
+        head = header(self._service, [], number, **told)
         return [wire.TOPIC, wire.pack_header(head), msgpack.packb(profile)]
 
     def _text(self, text: str) -> int:
