@@ -148,6 +148,7 @@ class Sampled:
         self._texts: dict[str, int] = {}
         self._frames: dict[tuple[int, int, int], int] = {}
         self._stacks: dict[tuple[int, int], int] = {}
+        self._codes: dict[str, int] = {}
         self._methods: dict[tuple[int, int], int] = {}
         self._sums: list[int] = []
         self._spans: list[list[Any]] = []
@@ -193,12 +194,15 @@ class Sampled:
         return self._methods.setdefault(key, len(self._methods))
 
     def _stack(self, code: str) -> int:
+        if code in self._codes:
+            return self._codes[code]
         stack = 0
         for line in code.split():
             function, _, number = line.rpartition(":")
             key = self._text("/srv/shop/shop.py"), self._text(function), int(number)
             frame = self._frames.setdefault(key, len(self._frames))
             stack = self._stacks.setdefault((stack, frame), len(self._stacks) + 1)
+        self._codes[code] = stack
         return stack
 
 

@@ -12,9 +12,16 @@ from ztrace_collector.storing.store import Store
 #: Rows deleted, or looked at, in one piece.
 PIECE = 2_000
 
-_SUMS = (
-    "DELETE FROM {table} WHERE ({bucket}, method, stack, state) IN"
-    " (SELECT {bucket}, method, stack, state FROM {table} WHERE {bucket} < ? LIMIT ?)"
+_OLD = (
+    (
+        "DELETE FROM stack_minutes WHERE id IN (SELECT id FROM stack_minutes WHERE minute < ? LIMIT ?)",
+        MINUTE_NS,
+    ),
+    (
+        "DELETE FROM stack_hours WHERE (hour, method, stack, state) IN"
+        " (SELECT hour, method, stack, state FROM stack_hours WHERE hour < ? LIMIT ?)",
+        HOUR_NS,
+    ),
 )
 
 
@@ -23,11 +30,7 @@ def delete_code(store: Store, before_ns: int) -> Iterator[None]:
 
     The last row of a table stays, so that no id is given out twice.
     """
-    for table, bucket, length_ns in (
-        ("stack_minutes", "minute", MINUTE_NS),
-        ("stack_hours", "hour", HOUR_NS),
-    ):
-        statement = _SUMS.format(table=table, bucket=bucket)
+    for statement, length_ns in _OLD:
         deleted = PIECE
         while deleted == PIECE:
             with store.transaction() as db:

@@ -56,7 +56,7 @@ class Profiles:
         ]
         minute = profile.end_ns // MINUTE_NS
         for method, stack, state, us in zip(*_columns(profile.sums, SUM), strict=True):
-            self._sums.add(service, minute, methods[method], stacks[stack], state, 1_000 * us, refusals)
+            self._sums.add(service, minute, methods[method], stacks[stack], state, us, refusals)
         for trace_id, span_id, _, runs in profile.spans:
             if runs:
                 packed = _pack_runs(profile, runs, stacks, methods)

@@ -277,13 +277,12 @@ CREATE TABLE stacks (
     UNIQUE (parent, frame)
 );
 CREATE TABLE stack_minutes (
+    id INTEGER PRIMARY KEY,
     minute INTEGER NOT NULL,
     method INTEGER NOT NULL REFERENCES methods (id),
-    stack INTEGER NOT NULL,
-    state INTEGER NOT NULL,
-    ns INTEGER NOT NULL,
-    PRIMARY KEY (minute, method, stack, state)
-) WITHOUT ROWID;
+    sums BLOB NOT NULL,
+    UNIQUE (minute, method)
+);
 CREATE TABLE stack_hours (
     hour INTEGER NOT NULL,
     method INTEGER NOT NULL REFERENCES methods (id),

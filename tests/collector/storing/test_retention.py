@@ -8,8 +8,19 @@ from typing import Any
 
 import pytest
 
-from tests.collector.messages import EPOCH_NS, MS, Sender, is_balanced, make_span, row, rows, trace_id
-from ztrace.records import ERROR, ExceptionRecord, FrameRecord
+from tests.collector.messages import (
+    EPOCH_NS,
+    MS,
+    Sender,
+    is_balanced,
+    make_profile,
+    make_span,
+    row,
+    rows,
+    span_id,
+    trace_id,
+)
+from ztrace.records import ERROR, ExceptionRecord, FrameRecord, Profile
 from ztrace_collector.layout import HOUR_NS, MINUTE_NS
 from ztrace_collector.storing import expiring, retention
 from ztrace_collector.storing.expiring import delete_traces_before, sweep, used_bytes
@@ -514,3 +525,31 @@ def test_without_limits_nothing_is_ever_deleted(path: Path, clock: Clock) -> Non
             clock.pass_by(3600)
             deleting.tend(store)
     assert count(path, "spans") == 200
+
+
+def test_old_code_is_deleted_with_its_time(path: Path, clock: Clock) -> None:
+    """Sampled time expires with the age limit, then the code that nothing refers to; what is used stays."""
+    old, new = Sender(0, "shop"), Sender(1, "bank")
+    unused = make_profile(texts=["shop.py", "main", "gone", "render", "charge"])
+
+    def at(profile: Profile) -> Profile:
+        return profile._replace(start_ns=clock.wall(), end_ns=clock.wall())
+
+    with Store(path, clock_ns=clock.wall) as store:
+        spans = [[trace_id(1), span_id(1), 0, [1, 0, 5, 0]], [trace_id(2), span_id(2), 0, [1, 0, 5, 0]]]
+        store.store([old.profile(at(unused._replace(spans=spans))), old.data(make_span(1))])
+        deleting = limited(clock, keep_ns=DAY_NS)
+        deleting.begin(store)
+        clock.pass_by(3 * 86_400)
+        store.store([new.profile(at(make_profile())), new.data(make_span(2, start_ns=clock.wall()))])
+        run_until_done(deleting, store, clock)
+        functions = {each["function"] for each in rows(path, "SELECT function FROM frames")}
+        assert functions == {"main", "load", "render"}
+        # Code that is deleted is not known from memory either.
+        store.store([new.profile(at(unused))])
+    assert rows(path, "SELECT id FROM span_stacks") == []
+    assert {each["hour"] for each in rows(path, "SELECT hour FROM stack_hours")} == {clock.wall() // HOUR_NS}
+    orphans = "SELECT id FROM stacks WHERE parent NOT IN (SELECT id FROM stacks) AND parent <> 0"
+    assert rows(path, orphans) == []
+    used = "SELECT stack FROM stack_hours WHERE stack NOT IN (SELECT id FROM stacks)"
+    assert rows(path, used) == []

@@ -28,7 +28,7 @@ from ztrace_collector.storing.requesting import request_profile
 from ztrace_collector.storing.store import Store
 from ztrace_collector.tables import code, stack_sums
 
-SUMS = "SELECT minute, service, name, stack, state, ns FROM stack_minutes JOIN methods ON methods.id = method"
+SUMS = "SELECT minute, service, name, sums FROM stack_minutes JOIN methods ON methods.id = method"
 #: Stacks as text, from the outermost frame.
 STACKS = """
 WITH RECURSIVE named (id, text) AS (
@@ -52,6 +52,23 @@ def open_store(path: Path) -> Store:
     return Store(path, clock_ns=lambda: EPOCH_NS)
 
 
+def read_sums(path: Path) -> list[dict[str, Any]]:
+    """Return the sums of all minutes, one of each stack and state."""
+    sums = []
+    for each in rows(path, SUMS):
+        flat = msgpack.unpackb(each["sums"])
+        for stack, state, us in zip(flat[::3], flat[1::3], flat[2::3], strict=True):
+            sums.append({**each, "stack": stack, "state": state, "ns": 1_000 * us})
+    return sums
+
+
+def total_ns(path: Path) -> int:
+    """Return all sampled time, which minutes and hours have alike."""
+    minutes: int = sum(each["ns"] for each in read_sums(path))
+    assert row(path, "SELECT coalesce(sum(ns), 0) AS ns FROM stack_hours") == {"ns": minutes}
+    return minutes
+
+
 def texts(path: Path) -> dict[int, str]:
     """Return the stacks of a file by id."""
     return {each["id"]: each["text"] for each in rows(path, STACKS)}
@@ -68,7 +85,7 @@ def test_a_profile_becomes_rows(path: Path) -> None:
     minute = (EPOCH_NS + 10_000 * MS) // MINUTE_NS
     assert [
         (each["minute"], each["name"], stacks[each["stack"]], each["state"], each["ns"])
-        for each in rows(path, SUMS)
+        for each in read_sums(path)
     ] == [
         (minute, "charge", "main:3 load:7", WAIT, 40 * MS),
         (minute, "charge", "main:3 render:9", RUN, 40 * MS),
@@ -108,7 +125,7 @@ def test_a_message_that_comes_again_is_stored_once(path: Path) -> None:
     for _ in range(2):
         with open_store(path) as store:
             store.store([message, message])
-    assert row(path, "SELECT sum(ns) AS ns FROM stack_minutes") == {"ns": 40 * MS}
+    assert total_ns(path) == 40 * MS
     assert is_balanced(row(path, "SELECT * FROM publishers"))
 
 
@@ -121,9 +138,9 @@ def test_what_is_rolled_back_leaves_nothing(path: Path, monkeypatch: pytest.Monk
             patched.setattr(store._age, "write", fail)
             with pytest.raises(RuntimeError):
                 store.store([message])
-        assert rows(path, "SELECT id FROM stacks UNION SELECT ns FROM stack_minutes") == []
+        assert rows(path, "SELECT id FROM stacks UNION SELECT id FROM stack_minutes") == []
         store.store([message])
-    assert row(path, "SELECT sum(ns) AS ns FROM stack_minutes") == {"ns": 40 * MS}
+    assert total_ns(path) == 40 * MS
 
 
 def fail(*_: Any) -> None:
@@ -221,10 +238,10 @@ def test_every_sample_is_accounted_for(steps: list[str], begun: bool) -> None:
         store.store([sender.bye()])
         store.close()
         publisher = row(path, "SELECT * FROM publishers")
-        total = row(path, "SELECT coalesce(sum(ns), 0) AS ns FROM stack_minutes")
+        total = total_ns(path)
     assert is_balanced(publisher)
     assert publisher["samples_created"] == sender.sampled
-    assert total["ns"] == 1_000 * stored_us
+    assert total == 1_000 * stored_us
     assert publisher["samples_stored"] == stored_us // 20_000
 
 
@@ -245,26 +262,24 @@ def test_stacks_beyond_the_bounds_are_cut(path: Path, monkeypatch: pytest.Monkey
     with open_store(path) as store:
         store.store([Sender().profile(), Sender(1, "other").profile()])
     stacks = texts(path)
-    kept = {(each["service"], stacks[each["stack"]]) for each in rows(path, SUMS)}
+    kept = {(each["service"], stacks[each["stack"]]) for each in read_sums(path)}
     assert kept == {
         ("billing", "main:3 load:7"),
         ("billing", "main:3"),
         ("other", "main:3 load:7"),
         ("other", "main:3 render:9"),
     }
-    assert row(path, "SELECT sum(ns) AS ns FROM stack_minutes") == {"ns": 80 * MS}
+    assert total_ns(path) == 80 * MS
     assert refusals(path) == {"too_many_stacks": 1}
 
 
 def test_rows_beyond_the_bound_lose_their_code(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Time beyond a service's rows of a minute counts for the method without code; none is lost."""
-    monkeypatch.setattr(stack_sums, "MAX_MINUTE_ROWS", 0)
+    monkeypatch.setattr(stack_sums, "MAX_MINUTE_SUMS", 0)
     with open_store(path) as store:
         store.store([Sender().profile()])
-    assert row(path, "SELECT sum(ns) AS ns, min(stack) AS stack FROM stack_minutes") == {
-        "ns": 40 * MS,
-        "stack": code.NO_STACK,
-    }
+    assert {each["stack"] for each in read_sums(path)} == {code.NO_STACK}
+    assert total_ns(path) == 40 * MS
 
 
 def test_names_with_bad_characters_are_stored(path: Path) -> None:

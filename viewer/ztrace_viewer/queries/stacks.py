@@ -5,7 +5,7 @@ One idea: time is summed by the database, and code is looked up only for the sta
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ztrace.records import RUN, WAIT, WAIT_BUSY
@@ -22,11 +22,15 @@ _MINUTE_S, _HOUR_S = 60, 3600
 _FRAME = (
     "SELECT parent, file, function, line FROM stacks JOIN frames ON frames.id = frame WHERE stacks.id = ?"
 )
-_SUMS = (
-    "SELECT method, stack, state, sum(ns) FROM {table} WHERE {bucket} IN"
-    " (WITH RECURSIVE each (bucket) AS (SELECT ? WHERE ? < ? UNION ALL"
-    " SELECT bucket + 1 FROM each WHERE bucket + 1 < ?) SELECT bucket FROM each)"
+_MINUTES = "SELECT method, sums FROM stack_minutes WHERE minute IN ({buckets}) AND method IN ({methods})"
+_HOURS = (
+    "SELECT method, stack, state, sum(ns) FROM stack_hours WHERE hour IN ({buckets})"
     " AND method IN ({methods}) GROUP BY method, stack, state"
+)
+#: Numbers from the first to below the second parameter, each looked up in an index.
+_BUCKETS = (
+    "WITH RECURSIVE each (bucket) AS (SELECT ? WHERE ? < ? UNION ALL"
+    " SELECT bucket + 1 FROM each WHERE bucket + 1 < ?) SELECT bucket FROM each"
 )
 _RUNS = "SELECT runs FROM span_stacks WHERE trace_id = ? AND span_id = ? ORDER BY id"
 
@@ -82,16 +86,17 @@ def read_method_stacks(
     if not methods:
         return {}
     sums: defaultdict[int, defaultdict[tuple[int, int], int]] = defaultdict(lambda: defaultdict(int))
-    among = ",".join(map(str, sorted(methods)))
+    named = {"buckets": _BUCKETS, "methods": ",".join(map(str, sorted(methods)))}
     for sign, resolution_s, first, end in ranges:
-        is_minutes = resolution_s == _MINUTE_S
-        table, bucket, unit_s = ("stack_minutes", "minute", _MINUTE_S)
-        if not is_minutes:
-            table, bucket, unit_s = ("stack_hours", "hour", _HOUR_S)
-        first, end = (each * resolution_s // unit_s for each in (first, end))
-        query = _SUMS.format(table=table, bucket=bucket, methods=among)
-        for method, stack, state, ns in db.execute(query, (first, first, end, end)):
-            sums[method][stack, state] += sign * ns
+        if resolution_s == _MINUTE_S:
+            for method, packed in db.execute(_MINUTES.format(**named), (first, first, end, end)):
+                for stack, state, us in _read_sums(packed):
+                    sums[method][stack, state] += sign * 1_000 * us
+            continue
+        first, end = (each * resolution_s // _HOUR_S for each in (first, end))
+        for method, stack, state, ns in db.execute(_HOURS.format(**named), (first, first, end, end)):
+            if state in STATE_NAMES:
+                sums[method][stack, state] += sign * ns
     code = Code(db)
     return {
         method: stacks
@@ -153,9 +158,24 @@ def _make_stacks(code: Code, sums: Mapping[tuple[int, int], int]) -> list[Stack]
     return stacks + [{"frames": [], "state": STATE_NAMES[state], "ns": ns} for state, ns in rest.items()]
 
 
+def _read_sums(packed: object) -> Iterator[tuple[int, int, int]]:
+    """Yield stack, state and microseconds of a row; none if it is not readable."""
+    import msgpack  # Which no query of a file without code needs.
+
+    try:
+        flat = msgpack.unpackb(packed)
+        columns = [list(map(int, flat[place::3])) for place in range(3)]
+        rows = list(zip(*columns, strict=True))
+    except (ValueError, TypeError, AttributeError, msgpack.UnpackException):
+        return
+    for stack, state, us in rows:
+        if state in STATE_NAMES:
+            yield stack, state, us
+
+
 def _read_runs(packed: object) -> list[_Run]:
     """Return the runs of a row, none if it is not readable: a damaged file can hold anything."""
-    import msgpack  # Which no other query needs.
+    import msgpack
 
     try:
         flat, others = msgpack.unpackb(packed)
