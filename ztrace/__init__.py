@@ -15,8 +15,8 @@ from ztrace.context import Context, SpanContext
 from ztrace.decorating.decorator import trace
 from ztrace.logs import install_log_record_factory, logging_filter
 from ztrace.middleware import carry, instrument
-from ztrace.propagation import extract, inject
-from ztrace.spans import Span, current_span, span
+from ztrace.propagation import current_span, extract, inject
+from ztrace.spans import Span, span
 
 __version__ = "0.1.0"
 

@@ -1,4 +1,4 @@
-"""Trace context in and out of carriers: W3C ``traceparent`` and ``tracestate``.
+"""Trace context of the running code, and in and out of carriers: W3C ``traceparent`` and ``tracestate``.
 
 Source: W3C Trace Context, https://www.w3.org/TR/trace-context/.
 """
@@ -6,7 +6,8 @@ Source: W3C Trace Context, https://www.w3.org/TR/trace-context/.
 from collections.abc import Mapping, MutableMapping
 
 from ztrace import diagnostics
-from ztrace.context import RUNNING, Context, SpanContext, find_current
+from ztrace.context import NEW_TRACE, RUNNING, Context, SpanContext, find_current
+from ztrace.spans import span
 
 #: The names as carriers spell them: as W3C writes them, as HTTP libraries may, as environments do.
 _KEYS = (("traceparent", "tracestate"), ("Traceparent", "Tracestate"), ("TRACEPARENT", "TRACESTATE"))
@@ -23,6 +24,16 @@ _NO_TRACE_ID, _NO_SPAN_ID = bytes(16), bytes(8)
 _MAX_MEMBERS, _MAX_STATE = 32, 512
 #: Longest traceparent of a future version that is read, and characters that are read of a tracestate.
 _MAX_TRACEPARENT, _MAX_STATE_READ = 512, 8192
+
+
+def current_span() -> Context:
+    """Return the current span of this thread, task or greenlet; without one, a span that records nothing."""
+    current = find_current()
+    if current is None:
+        current = span("")
+        current.trace_id = current.span_id = b""
+        current.w3c = NEW_TRACE
+    return current
 
 
 def inject(carrier: MutableMapping[str, str], context: Context | None = None) -> None:

@@ -32,7 +32,6 @@ from ztrace.context import (
     LocalContext,
     SpanContext,
     Target,
-    find_current,
     get_current,
     link_ids,
     put_current,
@@ -109,16 +108,6 @@ def span(
             else:
                 _plain_code = code
     return new
-
-
-def current_span() -> Context:
-    """Return the current span of this thread, task or greenlet; without one, a span that records nothing."""
-    current = find_current()
-    if current is None:
-        current = span("")
-        current.trace_id = current.span_id = b""
-        current.w3c = NEW_TRACE
-    return current
 
 
 class Span(LocalContext):
