@@ -70,9 +70,9 @@ class Bench:
         self._environment["ZTRACE_ENDPOINT"] = found[1]
         self._environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = found[2]
 
-    def serve(self, name: str) -> None:
-        """Run a file until the test ends."""
-        self._start(name)
+    def serve(self, name: str) -> "subprocess.Popen[str]":
+        """Run a file until the test ends, or ends it."""
+        return self._start(name)
 
     def run(self, *arguments: str) -> list[str]:
         """Run a file to its end; return its lines of output."""

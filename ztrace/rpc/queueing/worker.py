@@ -29,6 +29,8 @@ from ztrace.rpc.waking import Waker
 
 #: Time between attempts to send the first beat, while there is no connection.
 RETRY_S: Final = 0.05
+#: Most milliseconds between attempts to connect: well below the time that a restarted queue waits for claims.
+MAX_RECONNECT_MS: Final = 500
 #: Milliseconds for which the last messages of a worker are delivered after its end.
 LINGER_MS: Final = 200
 
@@ -38,6 +40,7 @@ class _Link:
 
     def __init__(self, endpoint: str, key: Enrolment | None) -> None:
         self.socket = open_dealer(key)
+        self.socket.reconnect_ivl_max = MAX_RECONNECT_MS
         try:
             connect(self.socket, endpoint)
         except BaseException:
