@@ -116,12 +116,12 @@ def hedge(after_s: float) -> Iterator[None]:
 def nearest(deadline_s: float | None) -> float | None:
     """Return the nearer of a deadline and the one in force here."""
     inherited = deadline_at.get()
+    if inherited is not None and (deadline_s is None or inherited < deadline_s):
+        deadline_s = inherited
     served = serving.get()
-    if served is not None and served.deadline_s is not None:
-        inherited = served.deadline_s if inherited is None else min(inherited, served.deadline_s)
-    if deadline_s is None or inherited is None:
-        return deadline_s if inherited is None else inherited
-    return min(deadline_s, inherited)
+    if served is not None and (inherited := served.deadline_s) is not None:
+        return inherited if deadline_s is None else min(deadline_s, inherited)
+    return deadline_s
 
 
 def check_deadline(name: str, deadline_s: float | None, now_s: float) -> None:

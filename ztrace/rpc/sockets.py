@@ -10,8 +10,6 @@ from ztrace.errors import EndpointError, quote
 from ztrace.rpc import wire
 from ztrace.rpc.guarding import Guard
 
-#: Bytes above which ZeroMQ takes a message without a copy.
-COPY_BYTES: Final = 65_536
 #: Milliseconds in which the last messages may leave a closing socket.
 LINGER_MS: Final = 500
 #: Milliseconds between ZMTP heartbeats, and until a silent server is lost: it may be frozen.

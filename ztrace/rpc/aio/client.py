@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, Self, TypeVar, cast, overload
 
 from ztrace.enrolment import Enrolment
 from ztrace.errors import SettingsError
-from ztrace.rpc import failures
+from ztrace.rpc import calls, failures
 from ztrace.rpc.aio.connections import AsyncStream, Connections
 from ztrace.rpc.aio.hedging import invoke
 from ztrace.rpc.interfaces import Interface
@@ -34,7 +34,9 @@ class Invocation:
         self._connections, self._name, self._args, self._kwargs = connections, name, args, kwargs
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        return invoke(self._connections, self._name, self._args, self._kwargs).__await__()
+        if calls.hedge_after.get() is not None:
+            return invoke(self._connections, self._name, self._args, self._kwargs).__await__()
+        return self._connections.invoke(self._name, self._args, self._kwargs).__await__()
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         result = await self

@@ -93,7 +93,7 @@ class Connections:
             now_s = time.monotonic()
             call.deadline_s = calls.nearest(None if self._timeout_s is None else now_s + self._timeout_s)
             calls.check_deadline(name, call.deadline_s, now_s)
-            request = Request(name, args, route=route, avoid=used)
+            request = Request(name, args, None, None, route, used)
             if span is not None:
                 request.context = tracing.context_of(span.start(False))
             if kwargs:

@@ -12,10 +12,9 @@ from functools import partial
 from typing import Any, Final
 
 import zmq
-from zmq import EVENTS, NOBLOCK, POLLIN, SNDMORE
 
 from ztrace.rpc.backlog import Backlog
-from ztrace.rpc.sockets import COPY_BYTES
+from ztrace.rpc.frames import EVENTS, NOBLOCK, POLLIN, make_ask, make_receive, make_send
 
 #: Messages that are received before the loop gets its turn.
 _BUDGET: Final = 200
@@ -51,10 +50,10 @@ class LoopSocket:
         self._backlog = Backlog(backlog_bytes)
         self._retry: asyncio.TimerHandle | None = None
         self._scheduled = False
+        self._asked = False
         self._closed = False
-        ask: Callable[[int], Any] = socket.getsockopt
-        self._ask = ask
-        self._fd: int = ask(zmq.FD)
+        self._ask, self._send, self._recv = make_ask(socket), make_send(socket), make_receive(socket)
+        self._fd: int = self._ask(zmq.FD)
         self._loop.add_reader(self._fd, self.drain)
         self._loop.call_soon(self.drain)
 
@@ -73,7 +72,9 @@ class LoopSocket:
                     delivered = self._backlog.add(frames)
                 except zmq.ZMQError:
                     delivered = False
-            readable = not self._scheduled and self._ask(EVENTS) & POLLIN
+            # The first send of a turn asks for what has arrived; for all others one more turn does.
+            readable = not self._scheduled and (self._asked or self._ask(EVENTS) & POLLIN)
+            self._asked = True
         if readable:
             self._schedule()
         if not delivered:
@@ -103,17 +104,17 @@ class LoopSocket:
             return
         received: list[Any] = []
         admit = self._admit
-        receive: Callable[..., Any] = self.socket.recv_multipart
+        receive: Callable[[], Any] = self._recv
         if admit is not None:
-            receive = partial(receive, copy=False)
+            receive = partial(self.socket.recv_multipart, NOBLOCK, copy=False)
         with self.lock:
-            self._scheduled = False
+            self._scheduled = self._asked = False
             try:
                 if self._ask(EVENTS) & POLLIN:
-                    received.append(receive(NOBLOCK))
+                    received.append(receive())
                     if self._ask(EVENTS) & POLLIN:
                         while len(received) < _BUDGET:
-                            received.append(receive(NOBLOCK))
+                            received.append(receive())
             except zmq.Again:
                 pass
             again = received and self._ask(EVENTS) & POLLIN
@@ -165,10 +166,3 @@ class LoopSocket:
             self._undelivered(frames)
         if self._backlog:
             self._retry = self._loop.call_later(_RETRY_S, self._flush)
-
-    def _send(self, frames: Sequence[bytes]) -> None:
-        send = self.socket.send
-        for frame in frames[:-1]:
-            send(frame, NOBLOCK | SNDMORE)
-        data = frames[-1]
-        send(data, NOBLOCK, len(data) < COPY_BYTES)

@@ -187,7 +187,7 @@ class Connections:
                         self._pool.expire(call)
 
     @property
-    def routes(self) -> list[Route]:
+    def routes(self) -> Sequence[Route]:
         """Servers of the client."""
         return self._pool.routes
 

@@ -1,18 +1,18 @@
 """Connection of a blocking client to one server; every method is called under the client's lock."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import zmq
-from zmq import EVENTS, NOBLOCK, POLLIN, SNDMORE
 
 from ztrace.enrolment import Enrolment
 from ztrace.rpc.backlog import Backlog
 from ztrace.rpc.core.calling import ClientCore
 from ztrace.rpc.core.pool import Pool, Route
+from ztrace.rpc.frames import EVENTS, POLLIN, make_ask, make_receive, make_send
 from ztrace.rpc.monitor import Monitor
-from ztrace.rpc.sockets import COPY_BYTES, connect, open_dealer
+from ztrace.rpc.sockets import connect, open_dealer
 
 #: Messages that are received in a row while the client's lock is held.
 _BUDGET: Final = 1000
@@ -41,9 +41,9 @@ class Link:
         self._backlog = Backlog()
         self._socket = open_dealer(key)
         self._monitor = Monitor(self._socket)
-        ask: Callable[[int], Any] = self._socket.getsockopt
-        self._ask = ask
-        self.descriptors: list[int] = [ask(zmq.FD), self._monitor.fd]
+        socket = self._socket
+        self._ask, self._recv, self._transmit = make_ask(socket), make_receive(socket), make_send(socket)
+        self.descriptors: list[int] = [self._ask(zmq.FD), self._monitor.fd]
         try:
             connect(self._socket, endpoint)
         except BaseException:
@@ -84,16 +84,16 @@ class Link:
         self._socket.close()
 
     def _receive(self) -> None:
-        receive = self._socket.recv_multipart
+        receive = self._recv
         if not self._ask(EVENTS) & POLLIN:
             return
         now_s = time.monotonic()
         try:
-            self.core.receive(receive(NOBLOCK), now_s)
+            self.core.receive(receive(), now_s)
             # Only a batch is worth the exception at its end.
             while self._ask(EVENTS) & POLLIN:
                 for _ in range(_BUDGET):
-                    self.core.receive(receive(NOBLOCK), now_s)
+                    self.core.receive(receive(), now_s)
         except zmq.Again:
             pass
 
@@ -106,10 +106,8 @@ class Link:
             self._backlog.discard(frames)
 
     def _try(self, frames: Sequence[bytes]) -> bool:
-        empty, data = frames
         try:
-            self._socket.send(empty, NOBLOCK | SNDMORE)
-            self._socket.send(data, NOBLOCK, len(data) < COPY_BYTES)
+            self._transmit(frames)
         except zmq.Again:
             return False
         return True

@@ -69,11 +69,24 @@ class Pool:
 
     Args:
         routes: to the servers.
+
+    Attributes:
+        pending: calls that no connected server can take yet, and their requests.
     """
 
     def __init__(self, routes: Sequence[Route]) -> None:
-        self.routes = list(routes)
+        self.routes = routes
         self.pending: dict[Call, Request] = {}
+
+    @property
+    def routes(self) -> Sequence[Route]:
+        """Routes to the servers."""
+        return self._routes
+
+    @routes.setter
+    def routes(self, routes: Sequence[Route]) -> None:
+        self._routes = list(routes)
+        self._only = self._routes[0] if len(self._routes) == 1 else None
 
     def open(self, call: Call, request: Request, now_s: float) -> None:
         """Send a request to the best server, or keep it until there is one.
@@ -81,7 +94,8 @@ class Pool:
         Raises:
             TypeError: the arguments cannot be sent.
         """
-        route = self._choose(request)
+        only = self._only
+        route = only if only is not None and only.up else self._choose(request)
         if route is None:
             self.pending[call] = request
         else:
