@@ -251,7 +251,8 @@ def test_diff(tmp_path: Path) -> None:
     path = write_minutes(tmp_path / "shop.db", around(6, usual()), random.Random(1))
     with open_database(path) as db:
         document = compare(db, None, BEFORE_MIDDLE, AFTER_MIDDLE, None, NOON)
-    assert list(document) == ["before", "after", "total_change_ns", "paths", "smallest_seen_ns", "unit_s"]
+    names = ["before", "after", "total_change_ns", "paths", "smallest_seen_ns", "unit_s", "sampled_of"]
+    assert list(document) == names
     assert list(document["before"]) == ["traces", "minutes"]
     assert document["paths"]
     for change in document["paths"]:

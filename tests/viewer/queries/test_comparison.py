@@ -2,11 +2,12 @@
 
 import json
 import random
+import re
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from tests.viewer.queries.test_profile import settle
 from tests.viewer.stored import MINUTE, MS, NOON, span, trace_id
@@ -16,6 +17,8 @@ from ztrace_viewer.cli import ztrace
 from ztrace_viewer.documents.comparison import DiffDocument
 from ztrace_viewer.queries.comparison import compare, two_sided, welch
 from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.versions import compare_versions
 from ztrace_viewer.render.comparison import draw_diff
 
 #: Minute at which the second stretch begins.
@@ -130,14 +133,14 @@ def test_gone_and_new_paths_are_told(path: Path) -> None:
 
 
 def test_few_minutes_are_never_sure(path: Path) -> None:
-    """With fewer than six minutes on a side nothing is sure, and the text says how many are missing."""
+    """With fewer than six minutes on a side nothing is sure, and the text says how long to wait."""
     load = usual()
     load.each_ms["charge"] *= 10
     document = read(write_minutes(path, around(5, load), random.Random(5)))
     assert sure(document) == {}
     assert document["smallest_seen_ns"] is None
     assert [line.plain for line in draw_diff(document, 100)][1:] == [
-        "nothing is sure yet: each side needs 6 minutes with trees, 1 more are missing"
+        "nothing is sure yet: each side needs 6 minutes with trees; wait 1 minute, or widen the time"
     ]
 
 
@@ -229,3 +232,103 @@ def test_real_trees_are_compared(path: Path) -> None:
     document = read(path)
     assert sure(document) == {"pay": "slower"}
     assert document["paths"][0]["change_ns"] == pytest.approx(30 * MS, rel=0.1)
+
+
+def ask(*arguments: str, path: Path) -> Result:
+    """Run ``ztrace diff``."""
+    return CliRunner().invoke(ztrace, ["diff", *arguments, "--db", str(path)])
+
+
+def sell(path: Path, count: int = 60) -> Path:
+    """Store trees of a shop: every tenth is slow, since shipping takes long; two by two, cards alternate."""
+    trees = []
+    for number in range(count):
+        trace, is_slow, is_visa = trace_id(number), number % 10 == 0, number // 2 % 2 == 1
+        ship_ms = 90 + number % 3 if is_slow else 10 + number % 3
+        card = {"card": "visa" if is_visa else "giro"}
+        pay_ms = (15 if is_visa else 5) + number % 5
+        trees.append(
+            {
+                "shop": [
+                    span(trace, 1, name="buy", duration_ms=10 + ship_ms + pay_ms, attributes=card),
+                    span(trace, 2, 1, name="ship", start_ms=5, duration_ms=ship_ms),
+                    span(trace, 3, 1, name="pay", start_ms=5 + ship_ms, duration_ms=pay_ms),
+                ]
+            }
+        )
+    return settle(path, *trees)
+
+
+def test_slow_trees_are_compared_with_the_rest(path: Path) -> None:
+    """Of the slowest trees of a root, what is slower is found; the unit is a tree."""
+    sell(path)
+    document = json.loads(ask("buy", "--slow", "--json", path=path).output)
+    assert sure(document) == {"ship": "slower"}
+    assert (document["before"]["traces"], document["after"]["traces"]) == (54, 6)
+    assert (document["unit_s"], document["sampled_of"]) == (None, 60)
+    shown = ask("buy", "--slow", path=path).output
+    assert re.match(r"\+7\d(\.\d)?ms a tree  \(54 and 6 trees\)\n", shown)
+    few = ask("buy", "--slow", "--since", "1m", path=path)
+    assert few.exit_code == 1
+    assert "only 0 trees of buy; at least 12 are needed" in few.output
+
+
+def test_trees_are_compared_by_an_attribute(path: Path) -> None:
+    """Trees of which a span has a value are compared with those that have another, or with all others."""
+    sell(path)
+    for values in (["--before", "giro", "--after", "visa"], ["--after", "visa"], ["--before", "giro"]):
+        document = json.loads(ask("buy", "--by", "card", *values, "--json", path=path).output)
+        assert sure(document) == {"pay": "slower"}
+        assert document["before"]["traces"] == document["after"]["traces"] == 30
+    missing = ask("buy", "--by", "card", "--after", "gold", path=path)
+    assert missing.exit_code == 1
+    assert "no trees of buy with card=gold" in missing.output
+
+
+def test_versions_are_compared(path: Path) -> None:
+    """Two versions are compared by their minutes: those named, or the last two that came up."""
+    chance = random.Random(4)
+    load = usual()
+    load.each_ms["charge"] *= 1.5
+    write_minutes(path, around(20, load), chance)
+    with Store(path) as store, store.transaction() as db:
+        db.execute("UPDATE path_figures SET version = CASE WHEN bucket < ? THEN '1' ELSE '2' END", (MIDDLE,))
+    with open_database(path) as db:
+        found = [
+            compare_versions(db, "buy", one, other, Selection(NOON - HOUR, NOON + HOUR), None, NOON + HOUR)
+            for one, other in ((None, None), ("1", None), (None, "2"), ("1", "2"))
+        ]
+        assert [sure(each) for each in found] == [{"charge": "slower"}] * 4
+        assert (found[0]["before"]["minutes"], found[0]["unit_s"]) == (20, 60)
+        back = compare_versions(db, "buy", "2", "1", Selection(NOON - HOUR), None, NOON + HOUR)
+        assert back["total_change_ns"] == pytest.approx(-found[0]["total_change_ns"])
+        with pytest.raises(NotFoundError, match="no trees of version 3"):
+            compare_versions(db, "buy", "1", "3", Selection(NOON - HOUR), None, NOON + HOUR)
+        with pytest.raises(NotFoundError, match="only one version"):
+            compare_versions(db, "buy", None, None, Selection(NOON), None, NOON + HOUR)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--before", "2h..1h"], "--after"),
+        (["--slow"], "give SERVICE.METHOD"),
+        (["buy", "--slow", "--after", "x"], "leave out --by, --before and --after"),
+        (["--by", "card", "--after", "visa"], "give SERVICE.METHOD"),
+        (["buy", "--by", "card"], "give a value of card"),
+        (["--before", "2h..1h", "--after", "1h..", "--since", "1h"], "leave out --since and --until"),
+        (["--before", "2h", "--after", "1h.."], "is not a stretch of time"),
+        (["--before", "1h..2h", "--after", "1h.."], "ends before it begins"),
+        (["--before", "3h..1h", "--after", "2h.."], "--before and --after overlap"),
+        (["--before", "3h..2h", "--after", "1h.."], "no call trees in"),
+    ],
+)
+def test_a_question_that_has_no_answer_is_told_in_a_line(
+    path: Path, arguments: list[str], words: str
+) -> None:
+    """Stretches that overlap or are empty, and options that do not fit, are one line that says what to do."""
+    sell(path, 2)
+    result = ask(*arguments, path=path)
+    assert result.exit_code in (1, 2)
+    assert words in result.output
+    assert result.output.strip().splitlines()[-1].startswith(("Error:", "ztrace:"))

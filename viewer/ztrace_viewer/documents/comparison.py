@@ -35,7 +35,9 @@ class PathChange(TypedDict):
 class DiffDocument(TypedDict):
     """``diff``: the largest changes first.
 
-    ``smallest_seen_ns`` is null where nothing can be sure; ``unit_s`` is 60, or 3600 for times long ago.
+    ``smallest_seen_ns`` is null where nothing can be sure; ``unit_s`` is 60, or 3600 for times long ago, and
+    null where the unit is a tree. Extra: ``sampled_of``, the trees from which those of both sides are, null
+    if figures of all trees are compared.
     """
 
     before: Side
@@ -43,7 +45,8 @@ class DiffDocument(TypedDict):
     total_change_ns: float
     paths: list[PathChange]
     smallest_seen_ns: float | None
-    unit_s: int
+    unit_s: int | None
+    sampled_of: int | None
 
 
 class SlowTrees(TypedDict):

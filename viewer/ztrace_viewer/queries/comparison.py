@@ -141,20 +141,51 @@ def compare(
         raise SettingsError("--before and --after overlap", hint="give two stretches of which one ends first")
     paths = Paths(db)
     roots = paths.find_roots(root)
-    is_recent = min(before[0], after[0]) >= now_ns - PATH_MINUTES_NS
-    unit_s = RESOLUTIONS_S[0] if is_recent else RESOLUTIONS_S[1]
-    sides = [_read_side(db, paths, roots, stretch, unit_s) for stretch in (before, after)]
-    documents, errors_ns = compare_sides(paths, *sides)
+    unit_s = choose_unit(min(before[0], after[0]), now_ns)
+    sides = [read_side(db, paths, roots, stretch, unit_s) for stretch in (before, after)]
+    return describe_sides(paths, sides, limit, unit_s)
+
+
+def describe_sides(
+    paths: Paths,
+    sides: Sequence[SideFigures],
+    limit: int | None,
+    unit_s: int | None,
+    sampled_of: int | None = None,
+) -> DiffDocument:
+    """Return the document of a comparison of two sides.
+
+    Args:
+        paths: of the figures.
+        sides: the two.
+        limit: most paths to return.
+        unit_s: unit of the test; None for trees.
+        sampled_of: number of trees of which some were read; None if none were.
+    """
+    before, after = sides
+    documents, errors_ns = compare_sides(paths, before, after)
     normal = NormalDist()
     factor = normal.inv_cdf(1 - FALSE_ALARMS / 2) + normal.inv_cdf(_POWER)
     return {
-        "before": sides[0].size,
-        "after": sides[1].size,
+        "before": before.size,
+        "after": after.size,
         "total_change_ns": sum(change["change_ns"] for change in documents),
         "paths": documents[:limit],
         "smallest_seen_ns": factor * max(errors_ns) if errors_ns else None,
         "unit_s": unit_s,
+        "sampled_of": sampled_of,
     }
+
+
+def choose_unit(begin_ns: int, now_ns: int) -> int:
+    """Return the unit of a comparison in seconds: minutes as long as they are kept."""
+    return RESOLUTIONS_S[0] if begin_ns >= now_ns - PATH_MINUTES_NS else RESOLUTIONS_S[1]
+
+
+def find_buckets(stretch: tuple[int, int], unit_s: int) -> tuple[int, int, int]:
+    """Return the resolution of a unit, and the first and the end of a stretch's buckets."""
+    unit_ns = unit_s * SECOND_NS
+    return unit_s, stretch[0] // unit_ns, -(-stretch[1] // unit_ns)
 
 
 def compare_sides(
@@ -172,13 +203,18 @@ def compare_sides(
     return documents, [change.error_ns for change in compared if change.error_ns is not None]
 
 
-def _read_side(
-    db: sqlite3.Connection, paths: Paths, roots: set[int], stretch: tuple[int, int], unit_s: int
+def read_side(
+    db: sqlite3.Connection,
+    paths: Paths,
+    roots: set[int],
+    stretch: tuple[int, int],
+    unit_s: int,
+    version: str | None = None,
 ) -> SideFigures:
+    """Return the figures of a stretch of time, of one version or of all."""
     side = SideFigures()
-    unit_ns = unit_s * SECOND_NS
-    bounds = unit_s, stretch[0] // unit_ns, -(-stretch[1] // unit_ns)
-    for row in read(db, PathRow, _ROWS, bounds):
+    condition, values = ("", ()) if version is None else (" AND version = ?", (version,))
+    for row in read(db, PathRow, f"{_ROWS}{condition}", (*find_buckets(stretch, unit_s), *values)):
         root = paths.root(row.path)
         if root not in roots:
             continue

@@ -9,36 +9,19 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable
 from math import comb
-from typing import NamedTuple
 
 from ztrace.errors import NotFoundError
-from ztrace_collector.settling.counting import SpanRow, count_tree
 from ztrace_viewer.documents.comparison import AttributeShare, ExplainDocument
-from ztrace_viewer.json_text import read_json
-from ztrace_viewer.queries.comparison import PathRow, SideFigures, compare_sides, find_limit
+from ztrace_viewer.queries.comparison import SideFigures, compare_sides, find_limit
+from ztrace_viewer.queries.contrasts import SLOW_SHARE
 from ztrace_viewer.queries.paths import Paths
+from ztrace_viewer.queries.samples import MAX_TREES, Tree, add_tree, choose, list_trees, read_trees
 from ztrace_viewer.queries.selection import Selection
 
-#: Share of the trees that are slow, and most trees of a side that are read.
-SLOW_SHARE, MAX_TREES = 0.05, 500
 #: Trees that a side needs.
 MIN_TREES = 6
-#: Spans of a tree that are read, and characters of a value that is compared.
-_MAX_SPANS, _MAX_VALUE = 2_000, 200
 #: Share of the slow trees that a value needs to be worth a line, and most lines.
 _LEAST_SHARE, _MAX_VALUES = 0.1, 50
-
-_SPANS = (
-    "SELECT span_id, parent_id, method, instance, start_ns, start_ns + coalesce(duration_ns, 0),"
-    " coalesce(duration_ns, 0), self_ns, status, NULL, lane, attributes FROM spans WHERE trace_id = ? LIMIT ?"
-)
-
-
-class _Tree(NamedTuple):
-    """A tree of the root."""
-
-    trace_id: bytes
-    duration_ns: int
 
 
 def explain(
@@ -59,7 +42,7 @@ def explain(
     """
     paths = Paths(db)
     roots = paths.find_roots(root)
-    trees = _list_trees(db, {paths.method(top) for top in roots}, selection)
+    trees = list_trees(db, {paths.method(top) for top in roots}, selection)
     if len(trees) < 2 * MIN_TREES:
         raise NotFoundError(
             f"only {len(trees)} trees of {root}", hint=f"at least {2 * MIN_TREES} are needed; widen the time"
@@ -67,10 +50,7 @@ def explain(
     trees.sort(key=lambda tree: tree.duration_ns)
     border = len(trees) - max(MIN_TREES, round(SLOW_SHARE * len(trees)))
     chance = random.Random(seed)
-    rest, slow = (
-        chance.sample(side, MAX_TREES) if len(side) > MAX_TREES else side
-        for side in (trees[:border], trees[border:])
-    )
+    rest, slow = (choose(side, MAX_TREES, chance) for side in (trees[:border], trees[border:]))
     sides, values = [], []
     for chosen in (rest, slow):
         figures, seen = _read_side(db, paths, roots, chosen)
@@ -87,41 +67,15 @@ def explain(
     }
 
 
-def _list_trees(db: sqlite3.Connection, methods: Iterable[int], selection: Selection) -> list[_Tree]:
-    conditions = [f"root_method IN ({','.join(map(str, sorted(methods)))})", "root_span_id IS NOT NULL"]
-    values = []
-    for moment_ns, comparison in ((selection.since_ns, ">="), (selection.until_ns, "<")):
-        if moment_ns is not None:
-            conditions.append(f"start_ns {comparison} ?")
-            values.append(moment_ns)
-    query = f"SELECT trace_id, duration_ns FROM traces WHERE {' AND '.join(conditions)}"
-    return [_Tree(*row) for row in db.execute(query, values)]
-
-
 def _read_side(
-    db: sqlite3.Connection, paths: Paths, roots: set[int], trees: list[_Tree]
+    db: sqlite3.Connection, paths: Paths, roots: set[int], trees: Iterable[Tree]
 ) -> tuple[SideFigures, Counter[tuple[str, str]]]:
     """Return the figures of some trees by path, and the number of trees with each value of an attribute."""
     figures, values = SideFigures(), Counter[tuple[str, str]]()
-    consumers = paths.consumers
-    for unit, tree in enumerate(trees):
-        rows, seen = [], set()
-        for *fields, attributes in db.execute(_SPANS, (tree.trace_id, _MAX_SPANS)):
-            rows.append(SpanRow._make(fields))
-            found = read_json(attributes) if attributes is not None else None
-            for key, value in found.items() if isinstance(found, dict) else ():
-                seen.add((key, _as_text(value)))
-        values.update(seen)
-        for path, sums in count_tree(rows, consumers, paths.find).sums.items() if rows else ():
-            root = paths.root(path)
-            if root in roots:
-                row = PathRow(unit, path, sums.root_calls, sums.calls, sums.self_ns, sums.critical_ns)
-                figures.add(root, row)
+    for unit, tree in enumerate(read_trees(db, paths, trees)):
+        values.update(tree.values)
+        add_tree(figures, tree, unit, paths, roots)
     return figures, values
-
-
-def _as_text(value: object) -> str:
-    return (value if isinstance(value, str) else repr(value))[:_MAX_VALUE]
 
 
 def _compare_values(

@@ -58,10 +58,9 @@ class Paths:
         self._ids[parent, method] = path
         return path
 
-    @property
-    def consumers(self) -> set[int]:
-        """Methods that nothing waits for."""
-        return {method.id for method in self._methods.values() if method.kind == "consumer"}
+    def of_kind(self, kind: str) -> set[int]:
+        """Return the methods whose spans are of a kind."""
+        return {method.id for method in self._methods.values() if method.kind == kind}
 
     def method(self, path: int) -> int:
         """Return the method of the last step of a path."""

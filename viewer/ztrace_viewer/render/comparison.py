@@ -34,13 +34,13 @@ _TINY = 1e-5
 def draw_diff(document: DiffDocument, width: int) -> Iterator[Text]:
     """Yield the lines of a comparison."""
     before, after = document["before"], document["after"]
-    unit = "minute" if document["unit_s"] == 60 else "hour"
-    head = Text(_signed(document["total_change_ns"]), "bold")
-    head.append(
-        f" a tree  ({before['traces']:,} and {plural(after['traces'], 'tree')};"
-        f" {before['minutes']:,} and {plural(after['minutes'], unit)})",
-        "not bold",
-    )
+    unit = {60: "minute", None: "tree"}.get(document["unit_s"], "hour")
+    told = f" a tree  ({before['traces']:,} and {plural(after['traces'], 'tree')}"
+    if document["unit_s"] is not None:
+        told += f"; {before['minutes']:,} and {plural(after['minutes'], unit)}"
+    elif before["traces"] + after["traces"] < (document["sampled_of"] or 0):
+        told += f", of {document['sampled_of']:,}"
+    head = Text.assemble((_signed(document["total_change_ns"]), "bold"), f"{told})")
     yield head
     sure = [path for path in document["paths"] if path["sure"]]
     if sure:
@@ -49,10 +49,9 @@ def draw_diff(document: DiffDocument, width: int) -> Iterator[Text]:
     left = sum(1 for path in document["paths"] if not path["sure"] and path["change_ns"])
     short = MIN_UNITS - min(before["minutes"], after["minutes"])
     if short > 0:
-        yield Text(
-            f"nothing is sure yet: each side needs {MIN_UNITS} {unit}s with trees, {short} more are missing",
-            "yellow",
-        )
+        needed = f"{MIN_UNITS} trees" if unit == "tree" else f"{MIN_UNITS} {unit}s with trees"
+        wait = "widen the time" if unit == "tree" else f"wait {plural(short, unit)}, or widen the time"
+        yield Text(f"nothing is sure yet: each side needs {needed}; {wait}", "yellow")
     elif document["smallest_seen_ns"] is not None:
         smallest = format_duration(round(document["smallest_seen_ns"]))
         yield Text(f"not sure: {plural(left, 'path')}; a change of ±{smallest} would have been seen", "dim")

@@ -1,0 +1,95 @@
+"""Comparison of trees of one root with others of the same time: slow ones, or those with an attribute.
+
+One idea: what changes from minute to minute is on both sides, so a tree is the unit of the test, and not a
+minute.
+"""
+
+import random
+import sqlite3
+
+from ztrace.errors import NotFoundError
+from ztrace_viewer.documents.comparison import DiffDocument
+from ztrace_viewer.queries.comparison import MIN_UNITS, SideFigures, describe_sides
+from ztrace_viewer.queries.paths import Paths
+from ztrace_viewer.queries.samples import MAX_TREES, add_tree, as_text, choose, list_trees, read_trees
+from ztrace_viewer.queries.selection import Selection
+
+#: Share of the trees that are slow.
+SLOW_SHARE = 0.05
+
+
+def compare_slow(
+    db: sqlite3.Connection, root: str, selection: Selection, limit: int | None, seed: int = 0
+) -> DiffDocument:
+    """Return in what the slowest 5% of a root's trees, at least six, differ from the rest.
+
+    Args:
+        db: the database.
+        root: ``SERVICE.METHOD`` or ``METHOD``.
+        selection: the time in which the trees began.
+        limit: most paths to return.
+        seed: of the sample of trees.
+
+    Raises:
+        NotFoundError: there are too few trees of such a root.
+        SettingsError: the root's name is that of several services.
+    """
+    paths = Paths(db)
+    roots = paths.find_roots(root)
+    trees = sorted(
+        list_trees(db, {paths.method(top) for top in roots}, selection), key=lambda tree: tree.duration_ns
+    )
+    if len(trees) < 2 * MIN_UNITS:
+        raise NotFoundError(
+            f"only {len(trees)} trees of {root}", hint=f"at least {2 * MIN_UNITS} are needed; widen the time"
+        )
+    border = len(trees) - max(MIN_UNITS, round(SLOW_SHARE * len(trees)))
+    chance, sides = random.Random(seed), (SideFigures(), SideFigures())
+    for side, part in zip(sides, (trees[:border], trees[border:]), strict=True):
+        for unit, tree in enumerate(read_trees(db, paths, choose(part, MAX_TREES, chance))):
+            add_tree(side, tree, unit, paths, roots)
+    return describe_sides(paths, sides, limit, None, len(trees))
+
+
+def compare_values(
+    db: sqlite3.Connection,
+    root: str,
+    key: str,
+    before: str | None,
+    after: str | None,
+    selection: Selection,
+    limit: int | None,
+    seed: int = 0,
+) -> DiffDocument:
+    """Return in what trees differ of which a span has one value of an attribute, or another.
+
+    Args:
+        db: the database.
+        root: ``SERVICE.METHOD`` or ``METHOD``.
+        key: name of the attribute.
+        before: value on the first side; None for all trees without the other one.
+        after: likewise; one of the two is given.
+        selection: the time in which the trees began.
+        limit: most paths to return.
+        seed: of the sample of trees.
+
+    Raises:
+        NotFoundError: a side has no trees.
+        SettingsError: the root's name is that of several services.
+    """
+    paths = Paths(db)
+    roots = paths.find_roots(root)
+    trees = list_trees(db, {paths.method(top) for top in roots}, selection)
+    sides = SideFigures(), SideFigures()
+    chosen = choose(trees, 2 * MAX_TREES, random.Random(seed))
+    for unit, tree in enumerate(read_trees(db, paths, chosen)):
+        has = [value is not None and (key, as_text(value)) in tree.values for value in (before, after)]
+        is_before = has[0] if before is not None else not has[1]
+        is_after = has[1] if after is not None else not has[0]
+        if is_before != is_after:  # A tree with both values tells nothing.
+            add_tree(sides[is_after], tree, unit, paths, roots)
+    for value, side in zip((before, after), sides, strict=True):
+        if not side.size["traces"]:
+            named = f"with {key}={value}" if value is not None else f"without {key}={before or after}"
+            raise NotFoundError(f"no trees of {root} {named}", hint="widen the time, or give another value")
+    return describe_sides(paths, sides, limit, None, len(trees))

@@ -1,0 +1,90 @@
+"""Trees of one root, read span by span: their figures by path, and the attributes of their spans.
+
+One idea: attributes are in the spans alone, so questions about them read trees. A sample of each side is
+enough for what is large, and bounds the time.
+"""
+
+import random
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from ztrace_collector.settling.clocks import Hosts, align
+from ztrace_collector.settling.counting import PathSums, SpanRow, count_tree
+from ztrace_viewer.json_text import read_json
+from ztrace_viewer.queries.comparison import PathRow, SideFigures
+from ztrace_viewer.queries.paths import Paths
+from ztrace_viewer.queries.selection import Selection
+
+#: Most trees of a side that are read.
+MAX_TREES = 500
+#: Spans of a tree that are read, and characters of a value that is compared.
+_MAX_SPANS, _MAX_VALUE = 2_000, 200
+
+_SPANS = (
+    "SELECT span_id, parent_id, method, instance, start_ns, start_ns + coalesce(duration_ns, 0),"
+    " coalesce(duration_ns, 0), self_ns, status, NULL, lane, attributes FROM spans WHERE trace_id = ? LIMIT ?"
+)
+
+
+class Tree(NamedTuple):
+    """A tree of a root."""
+
+    trace_id: bytes
+    duration_ns: int
+
+
+class TreeRead(NamedTuple):
+    """Sums of a tree by path, and the values of its attributes as text."""
+
+    sums: dict[int, PathSums]
+    values: set[tuple[str, str]]
+
+
+def list_trees(db: sqlite3.Connection, methods: Iterable[int], selection: Selection) -> list[Tree]:
+    """Return the trees of some root methods that began in a time, in any order."""
+    conditions = [f"root_method IN ({','.join(map(str, sorted(methods)))})", "root_span_id IS NOT NULL"]
+    values = []
+    for moment_ns, comparison in ((selection.since_ns, ">="), (selection.until_ns, "<")):
+        if moment_ns is not None:
+            conditions.append(f"start_ns {comparison} ?")
+            values.append(moment_ns)
+    query = f"SELECT trace_id, duration_ns FROM traces WHERE {' AND '.join(conditions)}"
+    return [Tree(*row) for row in db.execute(query, values)]
+
+
+def choose(trees: Sequence[Tree], most: int, chance: random.Random) -> Sequence[Tree]:
+    """Return some of the trees, all if they are few."""
+    return chance.sample(trees, most) if len(trees) > most else trees
+
+
+def read_trees(db: sqlite3.Connection, paths: Paths, trees: Iterable[Tree]) -> Iterator[TreeRead]:
+    """Yield what trees are compared by, as the collector would count them."""
+    hosts = Hosts(db)
+    clients, servers, consumers = (paths.of_kind(kind) for kind in ("client", "server", "consumer"))
+    for tree in trees:
+        rows, seen = [], set()
+        for *fields, attributes in db.execute(_SPANS, (tree.trace_id, _MAX_SPANS)):
+            rows.append(SpanRow._make(fields))
+            found = read_json(attributes) if attributes is not None else None
+            for key, value in found.items() if isinstance(found, dict) else ():
+                seen.add((key, as_text(value)))
+        if not rows:
+            continue  # Expired meanwhile.
+        if calls := hosts.find_calls(rows, clients, servers):
+            rows = align(rows, calls, hosts.of)
+        yield TreeRead(count_tree(rows, consumers, paths.find).sums, seen)
+
+
+def as_text(value: object) -> str:
+    """Return a value as it is compared."""
+    return (value if isinstance(value, str) else repr(value))[:_MAX_VALUE]
+
+
+def add_tree(figures: SideFigures, tree: TreeRead, unit: int, paths: Paths, roots: set[int]) -> None:
+    """Add a tree to the figures of a side, as one of its units."""
+    for path, sums in tree.sums.items():
+        root = paths.root(path)
+        if root in roots:
+            row = PathRow(unit, path, sums.root_calls, sums.calls, sums.self_ns, sums.critical_ns)
+            figures.add(root, row)

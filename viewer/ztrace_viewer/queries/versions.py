@@ -1,0 +1,69 @@
+"""Comparison of two versions of the services of roots, which are kept apart in the figures by path."""
+
+import sqlite3
+
+from ztrace.errors import NotFoundError
+from ztrace_collector.layout import PATH_MINUTES_NS
+from ztrace_viewer.documents.comparison import DiffDocument
+from ztrace_viewer.queries.comparison import choose_unit, describe_sides, find_buckets, read_side
+from ztrace_viewer.queries.paths import Paths
+from ztrace_viewer.queries.selection import Selection
+
+#: Versions in the message about a missing one.
+_NAMED = 5
+
+
+def compare_versions(
+    db: sqlite3.Connection,
+    root: str | None,
+    before: str | None,
+    after: str | None,
+    selection: Selection,
+    limit: int | None,
+    now_ns: int,
+) -> DiffDocument:
+    """Return what changed between two versions of the services of the roots.
+
+    Args:
+        db: the database.
+        root: as in `compare`.
+        before: version on the first side; None for the one that came before the other.
+        after: version on the second side; None for the one that came last.
+        selection: the time; the last six hours without a start.
+        limit: most paths to return.
+        now_ns: present time.
+
+    Raises:
+        NotFoundError: no tree has such a root, or there are no such versions.
+        SettingsError: the root's name is that of several services.
+    """
+    paths = Paths(db)
+    roots = paths.find_roots(root)
+    since_ns = now_ns - PATH_MINUTES_NS if selection.since_ns is None else selection.since_ns
+    stretch = since_ns, now_ns + 1 if selection.until_ns is None else selection.until_ns
+    unit_s = choose_unit(since_ns, now_ns)
+    known = _list_versions(db, roots, stretch, unit_s)
+    if after is None:
+        after = next((version for version in reversed(known) if version != before), None)
+    if before is None:
+        place = known.index(after) if after in known else 0
+        before = known[place - 1] if place else None
+    for version in (before, after):
+        if version is None or version not in known:
+            listed = ", ".join(known[-_NAMED:]) or "none"
+            missing = "only one version" if version is None else f"no trees of version {version}"
+            raise NotFoundError(missing, hint=f"there are: {listed}; widen the time with --since")
+    sides = [read_side(db, paths, roots, stretch, unit_s, version) for version in (before, after)]
+    return describe_sides(paths, sides, limit, unit_s)
+
+
+def _list_versions(
+    db: sqlite3.Connection, roots: set[int], stretch: tuple[int, int], unit_s: int
+) -> list[str]:
+    """Return the versions that have trees in a stretch of time, by their first one."""
+    among = ",".join(map(str, sorted(roots)))
+    query = (
+        "SELECT version FROM path_figures WHERE resolution_s = ? AND bucket >= ? AND bucket < ?"
+        f" AND path IN ({among}) AND root_calls > 0 GROUP BY version ORDER BY min(bucket), version"
+    )
+    return [version for (version,) in db.execute(query, find_buckets(stretch, unit_s))]
