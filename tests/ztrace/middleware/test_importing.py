@@ -32,7 +32,8 @@ before = set(sys.modules)
 import ztrace
 ztrace.instrument()
 added = {name.partition(".")[0] for name in set(sys.modules) - before}
-print(sorted(added & {"zerorpc", "gevent", "zmq", "concurrent", "multiprocessing", "threading", "xmlrpc"}))
+traced = {"zerorpc", "gevent", "zmq", "concurrent", "multiprocessing", "threading", "xmlrpc", "rpyc", "Pyro5"}
+print(sorted(added & {*traced, "asyncio", "opentelemetry"}))
 import concurrent.futures, multiprocessing.pool, threading, gevent.threadpool, zerorpc
 print(hasattr(threading.Thread.start, "__wrapped__"))
 print(hasattr(gevent.threadpool.ThreadPool.spawn, "__wrapped__"))
