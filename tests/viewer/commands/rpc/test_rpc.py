@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -228,10 +228,10 @@ def test_a_server_that_cannot_describe_itself_is_called(run: Run, mute: str) -> 
 
 @contextmanager
 def started(folder: Path, *arguments: str) -> "Iterator[subprocess.Popen[str]]":
-    """Start `ztrace rpc serve` in a folder, and kill it at the end unless it has exited."""
+    """Start a command in a folder, and kill it at the end unless it has exited."""
     path = os.pathsep.join(each for each in sys.path if each)
     with subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", MAIN, "rpc", "serve", *arguments, "--bind", FREE],
+        [sys.executable, "-W", "error", "-c", MAIN, *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
         stderr=subprocess.PIPE,
@@ -241,6 +241,11 @@ def started(folder: Path, *arguments: str) -> "Iterator[subprocess.Popen[str]]":
             yield process
         finally:
             process.kill()
+
+
+def serving(folder: Path, *arguments: str) -> "AbstractContextManager[subprocess.Popen[str]]":
+    """Start `ztrace rpc serve` in a folder."""
+    return started(folder, "rpc", "serve", *arguments, "--bind", FREE)
 
 
 def read_address(process: "subprocess.Popen[str]") -> str:
@@ -257,7 +262,7 @@ def test_serve_prints_what_it_serves_and_stops(run: Run, tmp_path: Path) -> None
     (tmp_path / "shop.py").write_text(
         "from os import system\n\n\ndef price(article):\n    return len(article)\n"
     )
-    with started(tmp_path, "shop") as process:
+    with serving(tmp_path, "shop") as process:
         address = read_address(process)
         assert run("rpc", "call", address, "price", "lamp").stdout == "4\n"
         assert "system" not in run("rpc", "inspect", address).stdout
@@ -268,11 +273,51 @@ def test_serve_prints_what_it_serves_and_stops(run: Run, tmp_path: Path) -> None
 
 
 @pytest.mark.process
+@pytest.mark.slow
+def test_a_call_is_traced_where_a_collector_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call prints its trace's id, and with --trace the tree of all its processes."""
+    (tmp_path / "shop.py").write_text("def price(article):\n    return 1 / len(article)\n")
+    database = tmp_path / "traced.db"
+    with started(tmp_path, "collect", "--db", str(database), "--bind", "tcp://127.0.0.1:0") as collector:
+        assert collector.stderr is not None
+        endpoint = collector.stderr.readline().split(" at ")[1].split()[0]
+        monkeypatch.setenv("ZTRACE_ENDPOINT", endpoint)
+        monkeypatch.delenv("ZTRACE_DISABLED")
+        with serving(tmp_path, "shop") as server:
+            address = read_address(server)
+
+            def call(*words: str) -> "subprocess.CompletedProcess[str]":
+                command = [sys.executable, "-W", "error", "-c", MAIN, "rpc", "call", address, "price", *words]
+                return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+            done = call("lamp", "--trace", "--db", str(database))
+            assert (done.returncode, done.stdout.splitlines()[0]) == (0, "0.25"), done.stderr
+            trace_id = done.stderr.removeprefix("trace ").strip()
+            assert f"trace {trace_id}" in done.stdout
+            assert "└╴shell → price" in done.stdout
+            assert "  └╴shop.price" in done.stdout
+            failed = call("", "--trace", "--db", str(database))
+            assert failed.returncode == 1
+            assert "▸ return 1 / len(article)" in failed.stdout
+            assert "ztrace: price raised ZeroDivisionError: division by zero" in failed.stderr
+            monkeypatch.setenv("ZTRACE_DISABLED", "1")
+            assert call("lamp").stderr == ""
+            assert call("lamp", "--trace").stderr == "ztrace: nothing is traced; unset ZTRACE_DISABLED\n"
+        collector.send_signal(signal.SIGTERM)
+        assert collector.wait(DEADLINE_S) == 0
+    monkeypatch.delenv("ZTRACE_DISABLED")
+    done = call("lamp", "--trace", "--db", str(database))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"ztrace: no collector at {endpoint}; start one with 'ztrace up'\n"
+
+
+@pytest.mark.process
+@pytest.mark.slow
 def test_serve_restarts_with_each_version(run: Run, tmp_path: Path) -> None:
     """With --reload a changed file is served by a new process, one that cannot be imported is told."""
     module = tmp_path / "shop.py"
     module.write_text("def version(): return 'first'\n")
-    with started(tmp_path, "shop", "--reload") as process:
+    with serving(tmp_path, "shop", "--reload") as process:
         assert process.stderr is not None
         assert run("rpc", "call", read_address(process), "version").stdout == "first\n"
         module.write_text("def version(\n")

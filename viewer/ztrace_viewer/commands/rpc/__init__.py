@@ -22,6 +22,7 @@ class _Rpc(LazyGroup):
         "repl": Place("repl", "repl", "Call methods interactively."),
         "bench": Place("measuring", "bench", "Measure the calls of a method."),
         "ping": Place("measuring", "ping", "Measure the round trip to a server."),
+        "queue": Place("queue", "queue", "Show the jobs of a queue, retry or drop them."),
     }
 
 

@@ -74,7 +74,7 @@ async def describe(client: rpc.AsyncClient, address: str) -> Service:
     return service if service is not None else await _list_methods(client, address)
 
 
-async def ask_first(client: rpc.AsyncClient, address: str, name: str) -> object:
+async def ask_first(client: rpc.AsyncClient, address: str, name: str, *args: object) -> object:
     """Return the answer to a question that each server answers at once.
 
     Raises:
@@ -82,7 +82,7 @@ async def ask_first(client: rpc.AsyncClient, address: str, name: str) -> object:
     """
     try:
         with rpc.deadline(CONNECT_S):
-            return await client.call(name)
+            return await client.call(name, *args)
     except (rpc.DeadlineExceeded, rpc.PeerLost):
         raise EndpointError(
             f"no server answers at {quote(address)}", hint="start one with 'ztrace rpc serve'"

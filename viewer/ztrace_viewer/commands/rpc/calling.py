@@ -1,10 +1,12 @@
 """``ztrace rpc call``: one call of a method."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ztrace.errors import SettingsError
+from ztrace_viewer.commands.options import database_option
 from ztrace_viewer.commands.rpc.arguments import WordsCommand, read_call
 from ztrace_viewer.commands.rpc.completing import complete_remote_methods
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     help="Longest time of the call.",
 )
+@click.option("--trace", "show_tree", is_flag=True, help="Show the call tree afterwards.")
+@database_option
 @click.option("--json", "as_json", is_flag=True, help="Print results as JSON, texts too.")
 def call(
     address: str,
@@ -33,6 +37,8 @@ def call(
     words: tuple[str, ...],
     json_args: str | None,
     timeout_s: float | None,
+    show_tree: bool,
+    database: Path,
     as_json: bool,
 ) -> None:
     """Call a method, and print its result.
@@ -40,14 +46,17 @@ def call(
     An ARG that is JSON is its value, and any other is a text. NAME=VALUE is a keyword argument if the method
     has a parameter of this name; after -- there are none. A text is printed as it is, anything else as JSON,
     and the items of a stream on a line each as they come. The traceback of a method that raises is printed,
-    with exit status 1.
+    with exit status 1. Where a collector listens at ZTRACE_ENDPOINT, the call is traced, and the trace's id
+    is printed on standard error.
 
     \b
     Example:
       ztrace rpc call tcp://127.0.0.1:4242 charge visa amount=12
+      ztrace rpc call tcp://127.0.0.1:4242 charge visa --trace
       ztrace rpc call tcp://127.0.0.1:4242 charge --args '["visa", 12]'
     """
     from ztrace_viewer.commands.rpc.asking import ask, describe, find_method, print_call, telling
+    from ztrace_viewer.commands.rpc.tracing import show_trace, tracing
 
     literal = WordsCommand.literal()
     if json_args is not None and (words or literal):
@@ -58,5 +67,10 @@ def call(
         args, kwargs = read_call(found, words, literal, json_args)
         await print_call(client, method, args, kwargs, as_json=as_json)
 
-    with telling(method):
-        ask(address, run, timeout_s=timeout_s)
+    recorded: list[str] = []
+    try:
+        with telling(method), tracing(method, required=show_tree) as recorded:
+            ask(address, run, timeout_s=timeout_s)
+    finally:
+        if show_tree and recorded:
+            show_trace(recorded[0], database)

@@ -1,5 +1,6 @@
 """``ztrace rpc serve``: a module, class or object on the network."""
 
+import os
 from pathlib import Path
 
 import click
@@ -27,8 +28,9 @@ def serve(target: str, endpoint: str, unsafe: bool, reload: bool) -> None:
     """Serve a module, class or object.
 
     A module of the current folder, or any other that can be imported, is served with the functions that it
-    defines; NAME is a class, object or mapping in it. The methods are printed at the start. Ctrl-C or SIGTERM
-    stops the server once its open calls have ended.
+    defines; NAME is a class, object or mapping in it. The methods are printed at the start. Calls are traced
+    under the module's name or ZTRACE_SERVICE, if ZTRACE_ENDPOINT is set or a collector listens on this
+    machine. Ctrl-C or SIGTERM stops the server once its open calls have ended.
 
     \b
     Example:
@@ -39,11 +41,16 @@ def serve(target: str, endpoint: str, unsafe: bool, reload: bool) -> None:
         from ztrace_viewer.commands.rpc.reloading import serve_versions
 
         return serve_versions(target, endpoint, unsafe=unsafe)
+    import ztrace
     from ztrace import rpc
     from ztrace_viewer.commands.rpc.targets import load
+    from ztrace_viewer.commands.rpc.tracing import can_reach, find_endpoint
 
     _check(endpoint)
-    rpc.serve(load(target, Path.cwd()), endpoint, unsafe=unsafe)
+    thing = load(target, Path.cwd())
+    if "ZTRACE_ENDPOINT" in os.environ or can_reach(find_endpoint()):
+        ztrace.configure(os.environ.get("ZTRACE_SERVICE") or target.partition(":")[0])
+    rpc.serve(thing, endpoint, unsafe=unsafe)
 
 
 def _check(endpoint: str) -> None:
