@@ -42,4 +42,4 @@ def test_a_killed_collector_loses_no_acknowledged_sample(path: Path, connect: Co
     assert is_balanced(publisher)
     assert publisher["samples_stored"] == sum(range(SENT))
     assert publisher["samples_lost"] == 0
-    assert row(path, "SELECT sum(ns) AS ns FROM stack_hours") == {"ns": SENT * 40_000_000}
+    assert row(path, "SELECT sum(run_ns + wait_ns) AS ns FROM stack_hours") == {"ns": SENT * 40_000_000}

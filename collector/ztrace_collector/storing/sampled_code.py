@@ -10,19 +10,9 @@ from ztrace_collector.layout import HOUR_NS, MINUTE_NS
 from ztrace_collector.storing.store import Store
 
 #: Rows deleted, or looked at, in one piece.
-PIECE = 2_000
+PIECE = 1_000
 
-_OLD = (
-    (
-        "DELETE FROM stack_minutes WHERE id IN (SELECT id FROM stack_minutes WHERE minute < ? LIMIT ?)",
-        MINUTE_NS,
-    ),
-    (
-        "DELETE FROM stack_hours WHERE (hour, method, stack, state) IN"
-        " (SELECT hour, method, stack, state FROM stack_hours WHERE hour < ? LIMIT ?)",
-        HOUR_NS,
-    ),
-)
+_DELETE = "DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE {bucket} < ? LIMIT ?)"
 
 
 def delete_code(store: Store, before_ns: int) -> Iterator[None]:
@@ -30,7 +20,11 @@ def delete_code(store: Store, before_ns: int) -> Iterator[None]:
 
     The last row of a table stays, so that no id is given out twice.
     """
-    for statement, length_ns in _OLD:
+    for table, bucket, length_ns in (
+        ("stack_minutes", "minute", MINUTE_NS),
+        ("stack_hours", "hour", HOUR_NS),
+    ):
+        statement = _DELETE.format(table=table, bucket=bucket)
         deleted = PIECE
         while deleted == PIECE:
             with store.transaction() as db:

@@ -280,17 +280,22 @@ CREATE TABLE stack_minutes (
     id INTEGER PRIMARY KEY,
     minute INTEGER NOT NULL,
     method INTEGER NOT NULL REFERENCES methods (id),
+    run_ns INTEGER NOT NULL,
+    wait_ns INTEGER NOT NULL,
+    busy_ns INTEGER NOT NULL,
     sums BLOB NOT NULL,
     UNIQUE (minute, method)
 );
 CREATE TABLE stack_hours (
+    id INTEGER PRIMARY KEY,
     hour INTEGER NOT NULL,
     method INTEGER NOT NULL REFERENCES methods (id),
-    stack INTEGER NOT NULL,
-    state INTEGER NOT NULL,
-    ns INTEGER NOT NULL,
-    PRIMARY KEY (hour, method, stack, state)
-) WITHOUT ROWID;
+    run_ns INTEGER NOT NULL,
+    wait_ns INTEGER NOT NULL,
+    busy_ns INTEGER NOT NULL,
+    sums BLOB NOT NULL,
+    UNIQUE (hour, method)
+);
 CREATE TABLE span_stacks (
     id INTEGER PRIMARY KEY,
     trace_id BLOB NOT NULL,

@@ -2,12 +2,11 @@
 
 One idea: sums are kept of everything, and the code of single spans only where a publisher sends it, because a
 row for each span and stack would take ten times the room. As of call paths, minutes are kept for some hours
-and hours as long as the rest. A minute of a method is one row, since a row for each of its stacks would take
-three times the room.
+and hours as long as the rest. A minute or hour of a method is one row, since a row for each of its stacks
+would take three times the room; its sums by state are read without those by stack.
 """
 
 import sqlite3
-from collections.abc import Mapping
 
 import msgpack
 
@@ -19,49 +18,65 @@ from ztrace_collector.tables.code import NO_STACK
 #: is kept without its code.
 MAX_MINUTE_SUMS, MAX_HOUR_SUMS = 20_000, 60_000
 #: Old rows by minute that a transaction deletes, more than it inserts on average.
-MAX_DELETED = 2_000
+MAX_DELETED = 500
 
-_ADD_HOUR = (
-    "INSERT INTO stack_hours (hour, method, stack, state, ns) VALUES (?, ?, ?, ?, ?)"
-    " ON CONFLICT DO UPDATE SET ns = ns + excluded.ns"
-)
-_READ_MINUTE = "SELECT sums FROM stack_minutes WHERE minute = ? AND method = ?"
-_WRITE_MINUTE = (
-    "INSERT INTO stack_minutes (minute, method, sums) VALUES (?, ?, ?)"
-    " ON CONFLICT (minute, method) DO UPDATE SET sums = excluded.sums"
+_READ = "SELECT sums FROM {table} WHERE {bucket} = ? AND method = ?"
+_WRITE = (
+    "INSERT INTO {table} ({bucket}, method, run_ns, wait_ns, busy_ns, sums) VALUES (?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT ({bucket}, method) DO UPDATE SET run_ns = run_ns + excluded.run_ns,"
+    " wait_ns = wait_ns + excluded.wait_ns, busy_ns = busy_ns + excluded.busy_ns, sums = excluded.sums"
 )
 _DELETE = "DELETE FROM stack_minutes WHERE id IN (SELECT id FROM stack_minutes WHERE minute < ? LIMIT ?)"
 _HOUR_MINUTES = HOUR_NS // MINUTE_NS
 
-#: (minute or hour, method, stack, state)
-_Key = tuple[int, int, int, int]
+#: Minute or hour, and method; stack and state.
+_Row = tuple[int, int]
+_Code = tuple[int, int]
 
 
-class _Sums:
-    """Sums that belong to the transaction in progress, in microseconds, bounded for each service."""
+class _Table:
+    """Rows of one table, with the time of the transaction in progress, bounded for each service."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, db: sqlite3.Connection, table: str, bucket: str, limit: int) -> None:
+        self._db = db
+        self._read, self._write = (each.format(table=table, bucket=bucket) for each in (_READ, _WRITE))
         self._limit = limit
-        self.sums: dict[_Key, int] = {}
-        #: Keys of each service in its latest minute or hour.
-        self._latest: dict[str, tuple[int, set[_Key]]] = {}
+        #: Microseconds by stack and state, of each row that is changed.
+        self._added: dict[_Row, dict[_Code, int]] = {}
+        #: Rows and code of each service in its latest minute or hour.
+        self._latest: dict[str, tuple[int, set[tuple[_Row, _Code]]]] = {}
 
     def forget(self) -> None:
-        self.sums.clear()
+        self._added.clear()
         self._latest.clear()
 
-    def add(self, service: str, key: _Key, us: int, refusals: Refusals) -> None:
+    def add(self, service: str, row: _Row, code: _Code, us: int, refusals: Refusals) -> None:
         latest, keys = self._latest.get(service, (-1, set()))
-        if latest != key[0]:
+        if latest != row[0]:
             keys = set()
-            self._latest[service] = key[0], keys
-        if key not in keys:
+            self._latest[service] = row[0], keys
+        if (row, code) not in keys:
             if len(keys) >= self._limit:
                 refusals.note(TOO_MANY_STACKS, f"of {service} at a time")
-                bucket, method, _, state = key
-                key = bucket, method, NO_STACK, state
-            keys.add(key)
-        self.sums[key] = self.sums.get(key, 0) + us
+                code = NO_STACK, code[1]
+            keys.add((row, code))
+        sums = self._added.setdefault(row, {})
+        sums[code] = sums.get(code, 0) + us
+
+    def write(self) -> None:
+        for row, added in self._added.items():
+            states = [0, 0, 0]
+            sums: dict[_Code, int] = {}
+            found = self._db.execute(self._read, row).fetchone()
+            if found is not None:
+                flat = msgpack.unpackb(found[0])
+                sums = dict(zip(zip(flat[::3], flat[1::3], strict=True), flat[2::3], strict=True))
+            for code, us in added.items():
+                states[code[1]] += 1_000 * us
+                sums[code] = sums.get(code, 0) + us
+            flat = [each for (stack, state), us in sums.items() for each in (stack, state, us)]
+            self._db.execute(self._write, (*row, *states, msgpack.packb(flat)))
+        self._added.clear()
 
 
 class StackSums:
@@ -69,7 +84,9 @@ class StackSums:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        self._minutes, self._hours = _Sums(MAX_MINUTE_SUMS), _Sums(MAX_HOUR_SUMS)
+        self._minutes = _Table(db, "stack_minutes", "minute", MAX_MINUTE_SUMS)
+        self._hours = _Table(db, "stack_hours", "hour", MAX_HOUR_SUMS)
+        self._is_changed = False
 
     def forget(self) -> None:
         """Drop everything from memory after a rollback."""
@@ -80,8 +97,9 @@ class StackSums:
         self, service: str, minute: int, method: int, stack: int, state: int, us: int, refusals: Refusals
     ) -> None:
         """Add time of a method of a service; `write` has to follow in the same transaction."""
-        self._minutes.add(service, (minute, method, stack, state), us, refusals)
-        self._hours.add(service, (minute // _HOUR_MINUTES, method, stack, state), us, refusals)
+        self._minutes.add(service, (minute, method), (stack, state), us, refusals)
+        self._hours.add(service, (minute // _HOUR_MINUTES, method), (stack, state), us, refusals)
+        self._is_changed = True
 
     def write(self, now_ns: int) -> None:
         """Write the added time, and delete some of the minutes that are too old.
@@ -89,31 +107,12 @@ class StackSums:
         Args:
             now_ns: present time, Unix.
         """
-        if not self._minutes.sums:
-            return
-        rows: dict[tuple[int, int], dict[tuple[int, int], int]] = {}
-        for (minute, method, stack, state), us in self._minutes.sums.items():
-            rows.setdefault((minute, method), {})[stack, state] = us
-        for key, added in rows.items():
-            self._write_minute(key, added)
-        hours = sorted(self._hours.sums.items())
-        self._db.executemany(_ADD_HOUR, [(*key, 1_000 * us) for key, us in hours])
-        self._minutes.sums.clear()
-        self._hours.sums.clear()
-        # An hour more, for those who read now.
-        self._db.execute(_DELETE, ((now_ns - PATH_MINUTES_NS - HOUR_NS) // MINUTE_NS, MAX_DELETED))
-
-    def _write_minute(self, key: tuple[int, int], added: Mapping[tuple[int, int], int]) -> None:
-        """Add times by stack and state to the row of a minute and method."""
-        sums = dict(added)
-        found = self._db.execute(_READ_MINUTE, key).fetchone()
-        if found is not None:
-            flat = msgpack.unpackb(found[0])
-            for stack, state, us in zip(flat[::3], flat[1::3], flat[2::3], strict=True):
-                sums[stack, state] = sums.get((stack, state), 0) + us
-        # In order, so that equal times make equal rows.
-        flat = [each for (stack, state), us in sorted(sums.items()) for each in (stack, state, us)]
-        self._db.execute(_WRITE_MINUTE, (*key, msgpack.packb(flat)))
+        if self._is_changed:
+            self._is_changed = False
+            self._minutes.write()
+            self._hours.write()
+            # An hour more, for those who read now.
+            self._db.execute(_DELETE, ((now_ns - PATH_MINUTES_NS - HOUR_NS) // MINUTE_NS, MAX_DELETED))
 
 
 class SpanStacks:

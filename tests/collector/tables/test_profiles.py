@@ -63,9 +63,13 @@ def read_sums(path: Path) -> list[dict[str, Any]]:
 
 
 def total_ns(path: Path) -> int:
-    """Return all sampled time, which minutes and hours have alike."""
+    """Return all sampled time, which minutes and hours have alike, by stack and by state."""
     minutes: int = sum(each["ns"] for each in read_sums(path))
-    assert row(path, "SELECT coalesce(sum(ns), 0) AS ns FROM stack_hours") == {"ns": minutes}
+    for table in ("stack_minutes", "stack_hours"):
+        states = "coalesce(sum(run_ns + wait_ns + busy_ns), 0)"
+        assert row(path, f"SELECT {states} AS ns FROM {table}") == {"ns": minutes}
+    hours = [msgpack.unpackb(each["sums"])[2::3] for each in rows(path, "SELECT sums FROM stack_hours")]
+    assert sum(1_000 * us for each in hours for us in each) == minutes
     return minutes
 
 
@@ -90,10 +94,13 @@ def test_a_profile_becomes_rows(path: Path) -> None:
         (minute, "charge", "main:3 load:7", WAIT, 40 * MS),
         (minute, "charge", "main:3 render:9", RUN, 40 * MS),
     ]
-    assert row(path, "SELECT sum(ns) AS ns, min(hour) AS hour FROM stack_hours") == {
-        "ns": 80 * MS,
+    assert row(path, "SELECT hour, run_ns, wait_ns, busy_ns FROM stack_hours") == {
         "hour": minute // 60,
+        "run_ns": 40 * MS,
+        "wait_ns": 40 * MS,
+        "busy_ns": 0,
     }
+    assert total_ns(path) == 80 * MS
     publisher = row(path, "SELECT * FROM publishers")
     assert (publisher["samples_created"], publisher["samples_stored"]) == (4, 4)
 

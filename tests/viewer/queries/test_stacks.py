@@ -11,7 +11,6 @@ from tests.viewer.stored import HOUR, MINUTE, NOON, Sampled, span, span_id, trac
 from ztrace.records import RUN, WAIT, WAIT_BUSY
 from ztrace_collector.storing.store import Store
 from ztrace_viewer.documents.profile import ProfileDocument, SpanStack, Stack
-from ztrace_viewer.queries import stacks
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.figures import split_range
 from ztrace_viewer.queries.profile import read_profile
@@ -97,11 +96,14 @@ def test_hours_and_minutes_add_up(path: Path, minutes: int) -> None:
     assert stack["ns"] == 10**6 * sum(1 + place for place in range(0, 300, 7) if place < minutes)
 
 
-def test_many_stacks_are_added_up(bank: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_stacks_are_added_up(bank: Path) -> None:
     """The time of stacks beyond the bound is returned by state, without code."""
-    monkeypatch.setattr(stacks, "MAX_STACKS", 1)
-    pay = next(each for each in read(bank)["paths"] if each["stacks"])
-    assert [(lines(each), each["state"], each["ns"] // 10**6) for each in pay["stacks"]] == [
+    with open_database(bank) as db:
+        (method,) = (
+            row[0] for row in db.execute("SELECT id FROM methods WHERE service = 'bank' AND name = 'pay'")
+        )
+        stacks = read_method_stacks(db, [(1, 60, NOON // MINUTE, NOON // MINUTE + 1)], [method], 1)[method]
+    assert [(lines(each), each["state"], each["ns"] // 10**6) for each in stacks] == [
         ("main:1 pay:20 wait:7", "wait", 60),
         ("", "run", 30),
         ("", "wait_busy", 10),

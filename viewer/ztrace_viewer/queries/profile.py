@@ -18,7 +18,7 @@ from ztrace_viewer.queries.names import read_methods
 from ztrace_viewer.queries.paths import Paths, bound_time, count_unsettled, read_settling
 from ztrace_viewer.queries.rows import name_columns, read
 from ztrace_viewer.queries.selection import Selection
-from ztrace_viewer.queries.stacks import read_method_stacks, share_of_runs
+from ztrace_viewer.queries.stacks import MAX_STACKS, read_method_stacks, read_run_shares
 
 
 class _Figures(NamedTuple):
@@ -77,6 +77,7 @@ def read_profile(
     now_ns: int,
     *,
     trees: Trees = ALL_TREES,
+    most_code: tuple[int, int] | None = None,
     with_uncounted: bool = False,
 ) -> ProfileDocument:
     """Return the figures by path of the trees that ended in a stretch of time.
@@ -88,6 +89,8 @@ def read_profile(
         limit: most paths to return, those with the most critical time.
         now_ns: present time: of long ago, only whole hours are known.
         trees: whose figures are returned.
+        most_code: most methods whose code to return, those of the first paths that have any, and most stacks
+            of each; None for all.
         with_uncounted: also return the code of methods that no tree has which is counted by now.
 
     Returns:
@@ -114,12 +117,15 @@ def read_profile(
     whole: Counter[int] = Counter()
     for top in tops:
         whole.update(histograms[top])
-    code = read_method_stacks(db, ranges, {paths.method(path) for path in shown})
+    shares = read_run_shares(db, ranges, {paths.method(path) for path in shown})
+    coded = dict.fromkeys(method for path in shown if (method := paths.method(path)) in shares)
+    most_methods, most_stacks = most_code or (len(coded), MAX_STACKS)
+    code = read_method_stacks(db, ranges, list(coded)[:most_methods], most_stacks)
     documents: list[PathProfile] = []
     for path in shown:
         total, histogram = present[path], dict(sorted(histograms[path].items()))
-        stacks = code.get(paths.method(path), [])
-        run_share = total.cpu_ns / total.timed_ns if total.timed_ns > 0 else share_of_runs(stacks)
+        method = paths.method(path)
+        run_share = total.cpu_ns / total.timed_ns if total.timed_ns > 0 else shares.get(method)
         documents.append(
             {
                 "path": paths.steps(path),
@@ -133,7 +139,7 @@ def read_profile(
                 "p95_ns": quantile(histogram, 0.95),
                 "run_share": run_share,
                 "wait_share": None if run_share is None else 1 - run_share,
-                "stacks": stacks,
+                "stacks": code.get(method, []),
             }
         )
     ordered = dict(sorted(whole.items()))
@@ -161,11 +167,12 @@ def _read_uncounted(
     }
     first = (selection.since_ns or 0) // MINUTE_NS
     end = (selection.until_ns or now_ns) // MINUTE_NS + 1
-    code = read_method_stacks(db, [(1, RESOLUTIONS_S[0], first, end)], methods)
+    ranges = [(1, RESOLUTIONS_S[0], first, end)]
+    code, shares = read_method_stacks(db, ranges, methods), read_run_shares(db, ranges, methods)
     documents: list[MethodCode] = []
     for method, stacks in code.items():
         _, service, name, kind = methods[method]
-        run_share = share_of_runs(stacks)
+        run_share = shares.get(method)
         wait_share = None if run_share is None else 1 - run_share
         documents.append(
             {

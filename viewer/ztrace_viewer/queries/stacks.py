@@ -4,9 +4,9 @@ One idea: time is summed by the database, and code is looked up only for the sta
 """
 
 import sqlite3
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
 
 from ztrace.records import RUN, WAIT, WAIT_BUSY
 from ztrace_viewer.documents.profile import Behind, Frame, SpanStack, Stack
@@ -14,18 +14,21 @@ from ztrace_viewer.queries.names import read_methods
 
 #: Names of the states in documents.
 STATE_NAMES = {RUN: "run", WAIT: "wait", WAIT_BUSY: "wait_busy"}
-#: Stacks returned of a method; the time of the others is returned without code.
+#: Most stacks of a method in a document.
 MAX_STACKS = 1_000
 #: Seconds of the buckets of the two tables.
 _MINUTE_S, _HOUR_S = 60, 3600
 
+#: Range of `ztrace_viewer.queries.figures.split_range`.
+Range: TypeAlias = tuple[int, int, int, int]
+
 _FRAME = (
     "SELECT parent, file, function, line FROM stacks JOIN frames ON frames.id = frame WHERE stacks.id = ?"
 )
-_MINUTES = "SELECT method, sums FROM stack_minutes WHERE minute IN ({buckets}) AND method IN ({methods})"
-_HOURS = (
-    "SELECT method, stack, state, sum(ns) FROM stack_hours WHERE hour IN ({buckets})"
-    " AND method IN ({methods}) GROUP BY method, stack, state"
+_SUMS = "SELECT method, sums FROM {table} WHERE {bucket} IN ({buckets}) AND method IN ({methods})"
+_SHARES = (
+    "SELECT method, sum(run_ns), sum(run_ns) + sum(wait_ns) + sum(busy_ns) FROM {table}"
+    " WHERE {bucket} IN ({buckets}) AND method IN ({methods}) GROUP BY method"
 )
 #: Numbers from the first to below the second parameter, each looked up in an index.
 _BUCKETS = (
@@ -74,7 +77,7 @@ class Code:
 
 
 def read_method_stacks(
-    db: sqlite3.Connection, ranges: Iterable[tuple[int, int, int, int]], methods: Collection[int]
+    db: sqlite3.Connection, ranges: Iterable[Range], methods: Collection[int], most: int = MAX_STACKS
 ) -> dict[int, list[Stack]]:
     """Return the code of methods, that with the most time first.
 
@@ -82,27 +85,49 @@ def read_method_stacks(
         db: the database.
         ranges: of `ztrace_viewer.queries.figures.split_range`.
         methods: ids of the methods; one that was not sampled is missing in the result.
+        most: stacks of each method; the time of the others follows by state, without code.
     """
-    if not methods:
-        return {}
-    sums: defaultdict[int, defaultdict[tuple[int, int], int]] = defaultdict(lambda: defaultdict(int))
-    named = {"buckets": _BUCKETS, "methods": ",".join(map(str, sorted(methods)))}
-    for sign, resolution_s, first, end in ranges:
-        if resolution_s == _MINUTE_S:
-            for method, packed in db.execute(_MINUTES.format(**named), (first, first, end, end)):
-                for stack, state, us in _read_sums(packed):
-                    sums[method][stack, state] += sign * 1_000 * us
-            continue
-        first, end = (each * resolution_s // _HOUR_S for each in (first, end))
-        for method, stack, state, ns in db.execute(_HOURS.format(**named), (first, first, end, end)):
-            if state in STATE_NAMES:
-                sums[method][stack, state] += sign * ns
+    sums: defaultdict[int, dict[tuple[int, int], int]] = defaultdict(dict)
+    for sign, (method, packed) in _read_ranges(db, _SUMS, ranges, methods):
+        of_method = sums[method]
+        for stack, state, us in _read_sums(packed):
+            key = stack, state
+            of_method[key] = of_method.get(key, 0) + sign * us
     code = Code(db)
     return {
         method: stacks
         for method, each in sums.items()
-        if (stacks := _make_stacks(code, {key: ns for key, ns in each.items() if ns > 0}))
+        if (stacks := _make_stacks(code, {key: 1_000 * us for key, us in each.items() if us > 0}, most))
     }
+
+
+def read_run_shares(
+    db: sqlite3.Connection, ranges: Iterable[Range], methods: Collection[int]
+) -> dict[int, float]:
+    """Return the share of the sampled time in which code ran, of methods that were sampled.
+
+    The arguments are those of `read_method_stacks`.
+    """
+    ran, whole = Counter[int](), Counter[int]()
+    for sign, (method, run_ns, all_ns) in _read_ranges(db, _SHARES, ranges, methods):
+        ran[method] += sign * run_ns
+        whole[method] += sign * all_ns
+    return {method: ran[method] / ns for method, ns in whole.items() if ns > 0}
+
+
+def _read_ranges(
+    db: sqlite3.Connection, query: str, ranges: Iterable[Range], methods: Collection[int]
+) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """Yield the rows of a query over some ranges, each with the sign of its range."""
+    among = ",".join(map(str, sorted(methods)))
+    for sign, resolution_s, first, end in ranges if methods else ():
+        is_minutes = resolution_s == _MINUTE_S
+        table, bucket = ("stack_minutes", "minute") if is_minutes else ("stack_hours", "hour")
+        unit_s = _MINUTE_S if is_minutes else _HOUR_S
+        first, end = (each * resolution_s // unit_s for each in (first, end))
+        statement = query.format(table=table, bucket=bucket, buckets=_BUCKETS, methods=among)
+        for row in db.execute(statement, (first, first, end, end)):
+            yield sign, row
 
 
 def read_span_stacks(db: sqlite3.Connection, trace_id: bytes, span_id: bytes) -> list[SpanStack]:
@@ -139,38 +164,30 @@ def has_span_stacks(db: sqlite3.Connection) -> bool:
     return db.execute("SELECT 1 FROM span_stacks LIMIT 1").fetchone() is not None
 
 
-def share_of_runs(stacks: Sequence[Stack]) -> float | None:
-    """Return the share of the sampled time in which code ran, None without any."""
-    whole = sum(stack["ns"] for stack in stacks)
-    ran = sum(stack["ns"] for stack in stacks if stack["state"] == STATE_NAMES[RUN])
-    return ran / whole if whole else None
-
-
-def _make_stacks(code: Code, sums: Mapping[tuple[int, int], int]) -> list[Stack]:
+def _make_stacks(code: Code, sums: Mapping[tuple[int, int], int], most: int) -> list[Stack]:
     ordered = sorted(sums.items(), key=lambda each: (-each[1], each[0]))
     rest: defaultdict[int, int] = defaultdict(int)
-    for (_, state), ns in ordered[MAX_STACKS:]:
+    for (_, state), ns in ordered[most:]:
         rest[state] += ns
     stacks: list[Stack] = [
         {"frames": code.frames(stack), "state": STATE_NAMES[state], "ns": ns}
-        for (stack, state), ns in ordered[:MAX_STACKS]
+        for (stack, state), ns in ordered[:most]
     ]
     return stacks + [{"frames": [], "state": STATE_NAMES[state], "ns": ns} for state, ns in rest.items()]
 
 
-def _read_sums(packed: object) -> Iterator[tuple[int, int, int]]:
-    """Yield stack, state and microseconds of a row; none if it is not readable."""
+def _read_sums(packed: object) -> Iterable[tuple[int, int, int]]:
+    """Return stack, state and microseconds of each item of a row; none if it is not readable."""
     import msgpack  # Which no query of a file without code needs.
 
     try:
         flat = msgpack.unpackb(packed)
-        columns = [list(map(int, flat[place::3])) for place in range(3)]
-        rows = list(zip(*columns, strict=True))
-    except (ValueError, TypeError, AttributeError, msgpack.UnpackException):
-        return
-    for stack, state, us in rows:
-        if state in STATE_NAMES:
-            yield stack, state, us
+        columns = flat[::3], flat[1::3], flat[2::3]
+        if set(map(type, flat)) <= {int} and set(columns[1]) <= STATE_NAMES.keys():
+            return list(zip(*columns, strict=True))
+    except (ValueError, TypeError, msgpack.UnpackException):
+        pass
+    return []
 
 
 def _read_runs(packed: object) -> list[_Run]:
