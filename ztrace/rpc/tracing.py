@@ -8,7 +8,7 @@ an exception as numbers and bytes. Peers of zerorpc get and send what the middle
 from typing import Any, Final
 
 from ztrace import diagnostics, spans
-from ztrace.context import SpanContext, make_current
+from ztrace.context import SpanContext
 from ztrace.exceptions import messages, origins
 from ztrace.lifecycle.recovery import insist
 from ztrace.middleware.kit import new_span, read_context
@@ -18,7 +18,7 @@ from ztrace.rpc import wire
 from ztrace.rpc.core.calling import Call
 from ztrace.rpc.core.serving import DEADLINE, Served
 from ztrace.rpc.errors import DeadlineExceeded, RemoteError
-from ztrace.spans import CLIENT, SERVER, Span
+from ztrace.spans import CLIENT, INTERNAL, SERVER, Span
 
 #: Attributes of every span here; a span that gets others copies them.
 _ATTRIBUTES: Final = {"rpc.system.name": "ztrace"}
@@ -26,6 +26,9 @@ _ATTRIBUTES: Final = {"rpc.system.name": "ztrace"}
 _CONTEXT_BYTES: Final = 25
 #: Bytes of a trace id and a span id.
 _ORIGIN_BYTES: Final = 24
+#: Ids that stand for "none".
+_NO_TRACE_ID: Final = bytes(16)
+_NO_SPAN_ID: Final = bytes(8)
 #: Nanoseconds of the longest duration that is read: 31 years.
 _MAX_NS: Final = 10**18
 #: Prefixes of the methods that every server has.
@@ -37,7 +40,7 @@ _BAD_REPLY: Final = "peer_reply"
 
 def new_call(name: str) -> Span | None:
     """Create the span of a call, which the caller starts; None if calls are not traced."""
-    if spans.publisher is None or name.startswith(_BUILT_IN):
+    if spans.publisher is None or (name[:1] == "_" and name.startswith(_BUILT_IN)):
         return None
     return new_span(name, CLIENT, _ATTRIBUTES)
 
@@ -57,6 +60,15 @@ def end_call(span: Span, call: Call, error: BaseException | None = None) -> None
         call: that has ended.
         error: that is raised for it.
     """
+    own = call.own
+    if error is None and own is not None and span.attributes is span._given:
+        # As most calls are.
+        span.attributes = span._given = call.route.attributes
+        duration_ns = own.get("ns")
+        if type(duration_ns) is int and 0 <= duration_ns < _MAX_NS:
+            span.covered_ns += duration_ns
+        span.__exit__()
+        return
     try:
         if call.route is not None:
             attributes = call.route.attributes
@@ -64,7 +76,6 @@ def end_call(span: Span, call: Call, error: BaseException | None = None) -> None
                 span.attributes = span._given = attributes
             else:
                 span.set(**attributes)
-        own = call.own
         if own is not None:
             _take_own(span, own, error)
         elif call.reply is not None:
@@ -91,21 +102,25 @@ def end_stream(span: Span, call: Call, error: BaseException | None, items: int) 
 
 
 def serve(call: Served, is_async: bool) -> None:
-    """Start the span of a served call, in the context of its method."""
-    if call.name.startswith(_BUILT_IN):
+    """Start the span of a served call, in the context of its method, in which no span is current."""
+    name = call.name
+    if name[:1] == "_" and name.startswith(_BUILT_IN):
         return
     try:
-        make_current(None)
         own, parent = call.own, None
         if own is not None and "tc" in own:
             parent = _read_own(own)
         elif "traceparent" in call.header:
             parent = read_context(call.header)
-        span = new_span(call.name, SERVER, _ATTRIBUTES, parent)
+        span = new_span(name, SERVER, _ATTRIBUTES, parent)
         call.span = span
-        span.start()
         if is_async:
-            span.apart.cpu_ns = None  # The loop's thread works for other calls meanwhile.
+            # A server span measures the time of its thread, which here works for other calls meanwhile.
+            span.kind = INTERNAL
+            span.start()
+            span.kind = SERVER
+        else:
+            span.start()
     except Exception:
         diagnostics.contain("rpc")
 
@@ -124,6 +139,9 @@ def end_served(call: Served, error: BaseException | None) -> None:
     """End the span of a served call: answered, failed, or cancelled for a reason."""
     span: Span = call.span
     call.span = None
+    if error is None and not call.reason:
+        span.__exit__()
+        return
     if call.reason:
         span.set(**{"rpc.deadline_exceeded" if call.reason == DEADLINE else "rpc.cancelled": True})
     insist(span.__exit__, None, error)
@@ -157,8 +175,9 @@ def _read_own(own: dict[str, Any]) -> SpanContext | None:
         if state:
             header = wire.write_context(data, state)
             return parse_traceparent(header["traceparent"], state)
-        if any(data[:16]) and any(data[16:24]):
-            return SpanContext(data[:16], data[16:24], (data[24] & 3, ""))
+        trace_id, span_id = data[:16], data[16:24]
+        if trace_id != _NO_TRACE_ID and span_id != _NO_SPAN_ID:
+            return SpanContext(trace_id, span_id, (data[24] & 3, ""))
     diagnostics.count(_BAD_CONTEXT)
     return None
 
