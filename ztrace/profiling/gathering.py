@@ -39,13 +39,14 @@ class Run:
         stack: number of the stack.
         state: RUN, WAIT or WAIT_BUSY.
         behind: id of the span that ran meanwhile, if that is known.
-        ns: time that the samples stand for.
+        ns: time that the samples stand for, within the span.
+        all_ns: time that they stand for among all spans of the method.
     """
 
-    __slots__ = ("behind", "ns", "stack", "state")
+    __slots__ = ("all_ns", "behind", "ns", "stack", "state")
 
-    def __init__(self, stack: int, state: int, behind: bytes | None, ns: int) -> None:
-        self.stack, self.state, self.behind, self.ns = stack, state, behind, ns
+    def __init__(self, stack: int, state: int, behind: bytes | None, ns: int, all_ns: int) -> None:
+        self.stack, self.state, self.behind, self.ns, self.all_ns = stack, state, behind, ns, all_ns
 
 
 class SpanRuns:
@@ -55,9 +56,10 @@ class SpanRuns:
         trace_id, span_id, method, start_ns: those of the span.
         age_ns: age of the span at the last sample.
         runs: the samples in order; none of a span that others have waited for only.
+        last: the last of them.
     """
 
-    __slots__ = ("age_ns", "method", "runs", "span_id", "start_ns", "trace_id")
+    __slots__ = ("age_ns", "last", "method", "runs", "span_id", "start_ns", "trace_id")
 
     def __init__(self, span: Span) -> None:
         self.trace_id, self.span_id = span.trace_id, span.span_id
@@ -65,6 +67,7 @@ class SpanRuns:
         self.start_ns = span.start_ns
         self.age_ns = 0
         self.runs: list[Run] = []
+        self.last: Run | None = None
 
 
 class Gathering:
@@ -74,7 +77,6 @@ class Gathering:
         start_ns: start of the profile, by the monotonic clock.
         samples: number of samples.
         stacks: table of the stacks.
-        sums: time in ns by method, stack and state.
         spans: samples by span id.
     """
 
@@ -82,13 +84,22 @@ class Gathering:
         self.start_ns = start_ns
         self.samples = 0
         self.stacks = Stacks()
-        self.sums: dict[tuple[Method, int, int], int] = {}
         self.spans: dict[bytes, SpanRuns] = {}
 
     @property
     def is_full(self) -> bool:
         """Whether the profile has to be sent before there are more samples."""
         return self.samples >= MAX_SAMPLES or self.stacks.frames >= MAX_FRAMES
+
+    @property
+    def sums(self) -> dict[tuple[Method, int, int], int]:
+        """Time in ns by method, stack and state."""
+        sums: dict[tuple[Method, int, int], int] = {}
+        for seen in self.spans.values():
+            for run in seen.runs:
+                key = seen.method, run.stack, run.state
+                sums[key] = sums.get(key, 0) + run.all_ns
+        return sums
 
     def add(
         self, span: Span | SpanRuns, stack: int, state: int, moment: Moment, behind: Span | None = None
@@ -102,26 +113,34 @@ class Gathering:
             moment: time of the sample, and times that it stands for.
             behind: span whose owner ran on the same thread, if the state is WAIT_BUSY.
         """
+        # Sixty-four times in a tick: no call that is not needed.
         self.samples += 1
-        seen = span if isinstance(span, SpanRuns) else self.find(span)
-        seen.age_ns = age_ns = moment.now_ns - seen.start_ns
-        key = seen.method, stack, state
-        ns = min(moment.passed_ns, max(moment.period_ns, age_ns))
-        self.sums[key] = self.sums.get(key, 0) + ns
-        ns = min(ns, age_ns)
-        behind_id = None if behind is None else self.find(behind).span_id
-        if seen.runs:
-            last = seen.runs[-1]
-            if last.stack == stack and last.state == state and last.behind == behind_id:
-                last.ns += ns
-                return
-        seen.runs.append(Run(stack, state, behind_id, ns))
+        seen = self.spans.get(span.span_id) or self.find(span)
+        now_ns, ns, period_ns = moment
+        seen.age_ns = age_ns = now_ns - span.start_ns
+        if ns > period_ns and ns > age_ns:
+            ns = age_ns if age_ns > period_ns else period_ns
+        all_ns = ns
+        if ns > age_ns:
+            ns = age_ns
+        behind_id = None
+        if behind is not None:
+            behind_id = behind.span_id
+            if behind_id not in self.spans:
+                self.find(behind)
+        last = seen.last
+        if last is not None and last.stack == stack and last.state == state and last.behind == behind_id:
+            last.ns += ns
+            last.all_ns += all_ns
+        else:
+            seen.last = run = Run(stack, state, behind_id, ns, all_ns)
+            seen.runs.append(run)
 
-    def find(self, span: Span) -> SpanRuns:
+    def find(self, span: Span | SpanRuns) -> SpanRuns:
         """Return the samples of a span."""
         seen = self.spans.get(span.span_id)
         if seen is None:
-            seen = self.spans[span.span_id] = SpanRuns(span)
+            seen = self.spans[span.span_id] = span if isinstance(span, SpanRuns) else SpanRuns(span)
         return seen
 
 

@@ -220,6 +220,7 @@ class Profiler:
             due_ns = max(due_ns, now_ns)  # Never several at once to make up for a delay.
             self._collection.sleep(self._alarm.acquire, True, (due_ns - now_ns) / 1e9)
             began_ns, now_ns = thread_time_ns(), perf_counter_ns()
+            owners.look_for_packages()
             self._sample(sampler, gathering, Moment(now_ns, now_ns - last_ns, period_ns), policy)
             last_ns = now_ns
             cost_ns += NEW_SHARE * (thread_time_ns() - began_ns - cost_ns)
@@ -233,7 +234,6 @@ class Profiler:
                 self._flush(gathering, now_ns, policy)
                 gathering, policy = Gathering(now_ns), following
                 source.forget()
-                owners.look_for_packages()
         if policy is not None:
             self._flush(gathering, perf_counter_ns(), policy)
 

@@ -39,12 +39,8 @@ class Spans(Protocol):
     watched: "OrderedDict[int, Watch]"
 
 
-class _Seen(NamedTuple):
-    """Span, its owner, and what the owner does."""
-
-    span: Span
-    owner: Owner
-    view: View
+#: Span, its owner, and what the owner does.
+_Seen = tuple[Span, Owner, View]
 
 
 class _Doubt(NamedTuple):
@@ -104,27 +100,28 @@ class Sampler:
         owned: list[Owner] = [span._owner for span in innermost]  # type: ignore[misc]
         parked: list[_Seen] = []
         running: dict[int, Span] = {}
+        read, stacks, add = self._source.read, gathering.stacks, gathering.add
         views = self._source.look(owned, moment.passed_ns)
         for span, owner, view in zip(innermost, owned, views, strict=True):
             if view is None:
                 continue
-            if view.standing == PARKED:
-                parked.append(_Seen(span, owner, view))
+            thread, standing, _, _ = view
+            if standing == PARKED:
+                parked.append((span, owner, view))
                 continue
-            running[view.thread] = span
-            stack = self._source.read(owner, view, gathering.stacks)
-            if view.standing == UNSURE:
-                self._doubts.append(_Doubt(gathering.find(span), stack, view.thread, moment))
+            running[thread] = span
+            stack = read(owner, view, stacks)
+            if standing == UNSURE:
+                self._doubts.append(_Doubt(gathering.find(span), stack, thread, moment))
             else:
-                gathering.add(span, stack, RUN if view.standing == ACTIVE else WAIT, moment)
+                add(span, stack, RUN if standing == ACTIVE else WAIT, moment)
         chosen = self._choose(parked)
         if len(chosen) < len(parked):
             moment = moment.scale(len(parked), len(chosen))
         for span, owner, view in chosen:
-            stack = self._source.read(owner, view, gathering.stacks)
-            behind = running.get(view.thread)
-            is_busy = view.behind or behind is not None
-            gathering.add(span, stack, WAIT_BUSY if is_busy else WAIT, moment, behind)
+            behind = running.get(view[0])
+            state = WAIT_BUSY if behind is not None or view[3] else WAIT
+            add(span, read(owner, view, stacks), state, moment, behind)
 
     def _list_spans(self) -> list[Span]:
         """Return the open spans; threads that start and end spans meanwhile do not disturb the copies."""

@@ -9,10 +9,11 @@ program's functions do, in its own threads.
 """
 
 import functools
+import os
 import sys
 from collections.abc import Sequence
 from types import FrameType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from ztrace.interpreter.opcodes import opcode_of
 from ztrace.native import clock_gettime_ns, get_ident
@@ -39,20 +40,9 @@ _LOOPS = ("asyncio/base_events.py", "asyncio/runners.py")
 _HUBS = ("gevent/hub.py", "eventlet/hubs/hub.py")
 
 
-class View(NamedTuple):
-    """One owner in one moment.
-
-    Attributes:
-        thread: number of its thread.
-        standing: PARKED, ACTIVE, BLOCKED or UNSURE.
-        place: place of its stack, for the source's own use.
-        behind: whether other code runs on the thread, of a PARKED one.
-    """
-
-    thread: int
-    standing: int
-    place: Any
-    behind: bool = False
+#: One owner in one moment: the number of its thread, its standing, the place of its stack, for the source's
+#: own use, and whether other code runs on the thread, of a PARKED one. Plain, for there are many.
+View = tuple[int, int, Any, bool]
 
 
 class Source(Protocol):
@@ -94,6 +84,8 @@ class Interpreter:
         #: CPU time of each thread at the last look, and its standing.
         self._clocks: dict[int, int] = {}
         self._standings: dict[int, int] = {}
+        #: Whether each thread runs other code than its loop.
+        self._busy: dict[int, bool] = {}
         self._passed_ns = 0
         #: Stacks of parked owners and blocked threads, by owner, with what shows that they have not moved.
         self._known: dict[int, tuple[Any, int]] = {}
@@ -102,6 +94,7 @@ class Interpreter:
         """Return a view of each owner; see `Source`."""
         self._passed_ns = passed_ns
         self._standings.clear()
+        self._busy.clear()
         self._frames = sys._current_frames()
         self._frames.pop(get_ident(), None)
         return list(map(self._view, owners))
@@ -122,14 +115,18 @@ class Interpreter:
             frame = greenlets.frame_of(target)
             if frame is not None:
                 self._held.append(frame)
-                return View(thread, PARKED, frame, not self._is_at(thread, _HUBS))
+                return thread, PARKED, frame, self._is_busy(thread)
             return self._view_running(thread, None) if greenlets.is_active(target) else None
         return self._view_task(target, thread)
 
-    def _is_at(self, thread: int, files: tuple[str, ...]) -> bool:
-        """Return whether the innermost frame of a thread is of one of the files."""
-        frame = self._frames.get(thread)
-        return frame is None or frame.f_code.co_filename.endswith(files)
+    def _is_busy(self, thread: int) -> bool:
+        """Return whether a thread runs other code than its loop of greenlets."""
+        busy = self._busy.get(thread)
+        if busy is None:
+            frame = self._frames.get(thread)
+            busy = frame is not None and not frame.f_code.co_filename.endswith(_HUBS)
+            self._busy[thread] = busy
+        return busy
 
     def _is_loops(self, thread: int) -> bool:
         """Return whether a thread runs an asyncio loop."""
@@ -153,7 +150,7 @@ class Interpreter:
             self._held.append(outermost)
             return self._view_running(thread, outermost)
         self._held.append(current)
-        return View(thread, PARKED, coroutine, current is not None)
+        return thread, PARKED, coroutine, current is not None
 
     def _view_running(self, thread: int, outermost: FrameType | None) -> View | None:
         frame = self._frames.get(thread)
@@ -162,7 +159,7 @@ class Interpreter:
         standing = self._standings.get(thread)
         if standing is None:
             standing = self._standings[thread] = self._find_standing(thread, frame)
-        return View(thread, standing, (frame, outermost))
+        return thread, standing, (frame, outermost), False
 
     def _find_standing(self, thread: int, frame: FrameType) -> int:
         """Return the standing of a running owner by the CPU clock of its thread; ACTIVE where there is none.
@@ -186,19 +183,23 @@ class Interpreter:
     def has_run(self, thread: int) -> bool:
         """Return whether a thread has run since the last look; see `Source`."""
         now_ns = _read_cpu_clock(thread)
-        return now_ns is None or now_ns - self._clocks.get(thread, now_ns) >= _MOMENT_NS
+        if now_ns is None or now_ns - self._clocks.get(thread, now_ns) >= _MOMENT_NS:
+            return True
+        return _waits_for_core(thread)
 
     def read(self, owner: Owner, view: View, stacks: Stacks) -> int:
         """Return the number of an owner's stack; see `Source`."""
+        _, standing, place, _ = view
         key = owner if type(owner) is int else id(owner[0])  # type: ignore[index]
-        if view.standing != PARKED:
-            frame, outermost = view.place
-            if view.standing != BLOCKED:
+        outermost = None
+        if standing != PARKED:
+            frame, outermost = place
+            if standing != BLOCKED:
                 return stacks.add(frame, outermost)
-        elif isinstance(view.place, FrameType):
-            frame, outermost = view.place, None
+        elif type(place) is FrameType:
+            frame = place
         else:
-            return self._read_chain(key, view.place, stacks)
+            return self._read_chain(place, stacks)
         back = frame.f_back
         mark = id(frame), frame.f_lasti, id(back), -1 if back is None else back.f_lasti
         known = self._known.get(key)
@@ -208,7 +209,7 @@ class Interpreter:
         self._known[key] = mark, number
         return number
 
-    def _read_chain(self, key: int, coroutine: Any, stacks: Stacks) -> int:
+    def _read_chain(self, coroutine: Any, stacks: Stacks) -> int:
         """Return the number of a waiting task's stack: its coroutines, each awaiting the next."""
         frames: list[FrameType] = []
         while coroutine is not None:
@@ -273,3 +274,18 @@ def _read_cpu_clock(thread: int) -> int | None:
     except OSError:  # Another thread may have its number by now, and is known with its next span.
         owners.native_ids.pop(thread, None)
         return None
+
+
+def _waits_for_core(thread: int) -> bool:
+    """Return whether a thread would run if the machine had a core for it.
+
+    Source: proc(5), ``/proc/pid/task/tid/stat``: the state follows the name in parentheses.
+    """
+    try:
+        descriptor = os.open(f"/proc/self/task/{owners.native_ids[thread]}/stat", os.O_RDONLY)
+        try:
+            return os.read(descriptor, 256).rpartition(b") ")[2].startswith(b"R")
+        finally:
+            os.close(descriptor)
+    except (OSError, KeyError):
+        return False

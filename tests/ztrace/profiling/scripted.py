@@ -47,7 +47,7 @@ class Scripted:
         self, owner: Owner, standing: int, *stack: str, thread: int = THREAD, behind: bool = False
     ) -> None:
         """Let an owner do something; the stack is names of functions, outermost first."""
-        self.views[owner] = View(thread, standing, stack, behind)
+        self.views[owner] = (thread, standing, stack, behind)
 
     def look(self, owners: Sequence[Owner], passed_ns: int) -> Sequence[View | None]:
         """Return the view of each owner."""
@@ -58,7 +58,7 @@ class Scripted:
 
     def read(self, owner: Owner, view: View, stacks: Stacks) -> int:
         """Return the number of a view's stack."""
-        codes = [self._codes.setdefault(name, code_named(name)) for name in reversed(view.place)]
+        codes = [self._codes.setdefault(name, code_named(name)) for name in reversed(view[2])]
         return stacks.number(codes, [0] * len(codes)) if codes else UNKNOWN
 
     def has_run(self, thread: int) -> bool:
