@@ -23,6 +23,7 @@ FLOORS = (
     ("ztrace_viewer", "entry cli"),
     ("ztrace_viewer", "commands demo"),
     ("ztrace_viewer", "web"),
+    ("ztrace_viewer", "mcp"),
     ("ztrace_viewer", "render export"),
     ("ztrace_viewer", "queries"),
     ("ztrace_viewer", "trees"),

@@ -21,5 +21,5 @@ test("shares, bytes and counts", () => {
 
 test("calls are named as in the terminal", () => {
   assert.deepEqual(["server", "internal", "client", "producer", "consumer"].map((kind) => nameCall("a", "b", kind)),
-    ["a.b", "a.b", "a → b", "a send b", "a process b"]);
+    ["a.b", "a.b", "a → b", "a ⇢ b", "a ⇠ b"]);
 });

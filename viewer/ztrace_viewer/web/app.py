@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from ztrace.addresses import Address
 from ztrace.errors import ZtraceError
@@ -23,6 +24,7 @@ from ztrace_viewer.web.asking import Asker
 from ztrace_viewer.web.guard import Guard
 from ztrace_viewer.web.jaeger import version1, version3
 from ztrace_viewer.web.live import Live
+from ztrace_viewer.web.tools import PATH, ToolsApp
 
 #: Requests processed at the same time; others wait. Each takes a core, and memory for a large response.
 THREADS = 4
@@ -42,12 +44,21 @@ def make_app(database: Path, token: str, address: Address, live: Live) -> Guard:
         live: the database's streams.
     """
     asker = Asker(database)
+    tools = ToolsApp(database)
+
+    @asynccontextmanager
+    async def live_through(app: Starlette) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        yield
+        await tools.end()
+
     app = Starlette(
         routes=[
             *texts.make_routes(asker),
             *files.make_routes(),
             *data.make_routes(asker, database),
             live.make_route(),
+            Route(PATH, tools),
             *version3.make_routes(asker),
             *version1.make_routes(asker),
         ],
@@ -56,16 +67,10 @@ def make_app(database: Path, token: str, address: Address, live: Live) -> Guard:
             ZtraceError: _answer_ztrace_error,
             Exception: _answer_defect,
         },
-        lifespan=_limit_threads,
+        lifespan=live_through,
     )
     app.router.redirect_slashes = False
     return Guard(app, token=token, port=address.port)
-
-
-@asynccontextmanager
-async def _limit_threads(app: Starlette) -> AsyncIterator[None]:
-    anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
-    yield
 
 
 def _answer_http_error(request: Request, error: Exception) -> Response:

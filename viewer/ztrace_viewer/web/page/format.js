@@ -58,8 +58,8 @@ export function formatMoment(ns) {
 /** Name a call as its displays do: an arrow marks it as its caller saw it. @param {string} service @param {string} name @param {string} kind */
 export function nameCall(service, name, kind) {
   if (kind === "client") return `${service} → ${name}`;
-  if (kind === "producer") return `${service} send ${name}`;
-  if (kind === "consumer") return `${service} process ${name}`;
+  if (kind === "producer") return `${service} ⇢ ${name}`;
+  if (kind === "consumer") return `${service} ⇠ ${name}`;
   return `${service}.${name}`;
 }
 
