@@ -6,8 +6,8 @@ work, are read for the paths that are shown alone.
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 from ztrace_collector.layout import LATE, LEFT_OUT, MINUTE_NS, RESOLUTIONS_S
 from ztrace_collector.tables.histogram import quantile
@@ -35,7 +35,18 @@ class _Figures(NamedTuple):
     timed_ns: int
 
 
+class _Rank(NamedTuple):
+    """Sums by which paths are ordered: adding up all of every path takes twice as long."""
+
+    path: int
+    critical_ns: int
+    self_ns: int
+    calls: int
+
+
 _IN_RANGE = " FROM path_figures WHERE resolution_s = ? AND bucket >= ? AND bucket < ?"
+
+_R = TypeVar("_R", bound=NamedTuple)
 
 #: Ranges of buckets, of `ztrace_viewer.queries.figures.split_range`.
 _Ranges = Sequence[tuple[int, int, int, int]]
@@ -104,16 +115,14 @@ def read_profile(
     roots = paths.find_roots(root)
     begin_s, end_s = bound_time(db, selection.since_ns, selection.until_ns, now_ns)
     ranges = split_range(begin_s, end_s)
-    sums = {
-        figures.path: figures for figures in read_sums(db, ranges, trees) if paths.root(figures.path) in roots
-    }
-    present = {path: total for path, total in sums.items() if any(total[1:])}
+    ranks = _read_sums(db, _Rank, ranges, trees)
+    present = {rank.path: rank for rank in ranks if any(rank[1:]) and paths.root(rank.path) in roots}
     shown = sorted(present, key=lambda path: (-present[path].critical_ns, -present[path].self_ns, path))
     if selection.service is not None:
         shown = [path for path in shown if paths.last(path)["service"] == selection.service]
     shown = shown[:limit]
     tops = [path for path in present if path in roots]
-    histograms = read_histograms(db, ranges, {*shown, *tops}, trees)
+    sums, histograms = read_whole(db, ranges, {*shown, *tops}, trees)
     whole: Counter[int] = Counter()
     for top in tops:
         whole.update(histograms[top])
@@ -123,13 +132,13 @@ def read_profile(
     code = read_method_stacks(db, ranges, list(coded)[:most_methods], most_stacks)
     documents: list[PathProfile] = []
     for path in shown:
-        total, histogram = present[path], dict(sorted(histograms[path].items()))
+        total, histogram = sums[path], dict(sorted(histograms[path].items()))
         method = paths.method(path)
         run_share = total.cpu_ns / total.timed_ns if total.timed_ns > 0 else shares.get(method)
         documents.append(
             {
                 "path": paths.steps(path),
-                "root_calls": present[paths.root(path)].root_calls if paths.root(path) in present else 0,
+                "root_calls": sums[paths.root(path)].root_calls if paths.root(path) in sums else 0,
                 "calls": total.calls,
                 "errors": total.errors,
                 "total_ns": total.total_ns,
@@ -144,7 +153,7 @@ def read_profile(
         )
     ordered = dict(sorted(whole.items()))
     return {
-        "traces": sum(present[top].root_calls for top in tops),
+        "traces": sum(sums[top].root_calls for top in tops),
         "p50_ns": quantile(ordered, 0.50),
         "p95_ns": quantile(ordered, 0.95),
         "unsettled_spans": count_unsettled(db),
@@ -218,27 +227,49 @@ def read_versions(
 
 def read_sums(db: sqlite3.Connection, ranges: _Ranges, trees: Trees = ALL_TREES) -> Iterator[_Figures]:
     """Return the sums of every path over some ranges of buckets."""
-    columns = ", ".join(_Figures._fields)
+    return _read_sums(db, _Figures, ranges, trees)
+
+
+def _read_sums(db: sqlite3.Connection, row: type[_R], ranges: _Ranges, trees: Trees) -> Iterator[_R]:
+    """Return sums of every path over ranges of buckets."""
+    if not ranges:
+        return iter(())
+    columns = ", ".join(row._fields)
     parts = " UNION ALL ".join(
         f"SELECT {sign} AS sign, {columns}{_IN_RANGE}{trees.condition}" for sign, *_ in ranges
     )
-    if not parts:
-        return iter(())
-    summed = name_columns(_Figures, **{each: f"sum(sign * {each})" for each in _Figures._fields[1:]})
+    summed = name_columns(row, **{each: f"sum(sign * {each})" for each in row._fields[1:]})
     values = [value for _, *where in ranges for value in (*where, *trees.values)]
-    return read(db, _Figures, f"SELECT {summed} FROM ({parts}) GROUP BY path", values)
+    return read(db, row, f"SELECT {summed} FROM ({parts}) GROUP BY path", values)
 
 
-def read_histograms(
-    db: sqlite3.Connection, ranges: _Ranges, paths: set[int], trees: Trees = ALL_TREES
-) -> dict[int, Counter[int]]:
-    """Return the histograms of some paths."""
+def read_whole(
+    db: sqlite3.Connection, ranges: _Ranges, paths: Collection[int], trees: Trees = ALL_TREES
+) -> tuple[dict[int, _Figures], dict[int, Counter[int]]]:
+    """Return the sums and the histograms of some paths over ranges of buckets, in one pass."""
+    sums = {path: _Figures(path, *[0] * (len(_Figures._fields) - 1)) for path in paths}
     found: dict[int, Counter[int]] = {path: Counter() for path in paths}
-    among = ",".join(map(str, sorted(paths)))
-    query = f"SELECT path, histogram{_IN_RANGE}{trees.condition} AND path IN ({among})"
+    columns = ", ".join(f"sum({each})" for each in _Figures._fields[1:])
+    # All histograms of a path as one array, since reading many short texts takes longer.
+    query = (
+        f"SELECT path, {columns}, '[' || group_concat(histogram) || ']'{_IN_RANGE}{trees.condition}"
+        f" AND path IN ({','.join(map(str, sorted(paths)))}) GROUP BY path"
+    )
     for sign, *where in ranges:
-        for path, text in db.execute(query, (*where, *trees.values)):
-            counts, histogram = read_json(text), found[path]
-            for bucket, count in counts.items() if isinstance(counts, dict) else ():
-                histogram[int(bucket)] += sign * count
-    return {path: +histogram for path, histogram in found.items()}
+        for path, *numbers, text in db.execute(query, (*where, *trees.values)):
+            before = sums[path][1:]
+            sums[path] = _Figures(
+                path, *[one + sign * more for one, more in zip(before, numbers, strict=True)]
+            )
+            _add_histograms(found[path], read_json(text), sign)
+    return sums, {path: +histogram for path, histogram in found.items()}
+
+
+def _add_histograms(total: Counter[int], histograms: object, sign: int) -> None:
+    """Add histograms from JSON to a total, or take them from it."""
+    sums: dict[str, int] = {}
+    for counts in histograms if isinstance(histograms, list) else ():
+        for bucket, count in counts.items() if isinstance(counts, dict) else ():
+            sums[bucket] = sums.get(bucket, 0) + count
+    for bucket, count in sums.items():
+        total[int(bucket)] += sign * count

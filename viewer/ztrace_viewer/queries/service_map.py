@@ -12,7 +12,7 @@ from ztrace_collector.tables.histogram import quantile
 from ztrace_viewer.documents.map import MapDocument
 from ztrace_viewer.queries.figures import split_range
 from ztrace_viewer.queries.paths import Paths, bound_time, count_unsettled, read_settling
-from ztrace_viewer.queries.profile import read_histograms, read_sums
+from ztrace_viewer.queries.profile import read_sums, read_whole
 from ztrace_viewer.queries.selection import Selection
 
 
@@ -50,7 +50,7 @@ def read_map(db: sqlite3.Connection, selection: Selection, now_ns: int) -> MapDo
             other_calls += figures.calls
         elif caller != service:
             crossing[path] = caller, service
-    histograms = read_histograms(db, ranges, set(crossing))
+    _, histograms = read_whole(db, ranges, set(crossing))
     services: defaultdict[str, _Sum] = defaultdict(_Sum)
     calls: defaultdict[tuple[str, str], _Sum] = defaultdict(_Sum)
     for path, (caller, callee) in crossing.items():
