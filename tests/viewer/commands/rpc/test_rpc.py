@@ -136,13 +136,34 @@ def test_nobody_there_is_one_line(
     words = ["charge"] if name in ("call", "bench") else []
     assert run_line(["rpc", name, NOBODY, *words]) == 2
     assert capsys.readouterr().err == (
-        f"ztrace: no server answers at '{NOBODY}'; start one with 'ztrace rpc serve'\n"
+        f"ztrace: no server answers at '{NOBODY}';"
+        " start one with 'ztrace rpc serve'; one with keys needs --key\n"
     )
     for address in ("nonsense", "tcp://127.0.0.1", "tcp://127.0.0.1:99999", "http://127.0.0.1:1"):
         assert run_line(["rpc", name, address, *words]) == 2
         said = capsys.readouterr().err
         assert said.startswith(f"ztrace: '{address}' is not an address; write tcp://")
         assert said.count("\n") == 1
+
+
+def test_a_server_with_keys_takes_calls_with_one(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A server with keys answers to a key of its folder, by option or variable, and to nobody else."""
+    assert run("keys", "init", "--keys", tmp_path).exit_code == 0
+    key = run("keys", "add", "shell", "--keys", tmp_path).stdout.strip()
+    with rpc.Server(Billing, FREE, keys=tmp_path) as server:
+        address = server.endpoints[0]
+        assert run("rpc", "call", address, "charge", "visa", "--key", key).stdout == "visa:1\n"
+        assert run("rpc", "ping", address, "--key", key, "--count", 1).exit_code == 0
+        with monkeypatch.context() as patch:
+            patch.setattr(asking, "CONNECT_S", 0.2)
+            assert run_line(["rpc", "inspect", address]) == 2
+        assert "one with keys needs --key" in capsys.readouterr().err
+        monkeypatch.setenv("ZTRACE_RPC_KEY", key)
+        assert "charge(card: str" in run("rpc", "inspect", address).stdout
+        assert run_line(["rpc", "ping", address, "--key", "damaged"]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_ping_and_bench_measure(run: Run, billing: str) -> None:

@@ -1,12 +1,29 @@
 """Arguments of a call on the command line."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import click
 
 from ztrace.errors import SettingsError
 from ztrace_viewer.commands.rpc.services import Method
 from ztrace_viewer.commands.rpc.words import read_arguments, read_words
+
+_F = TypeVar("_F", bound=Callable[..., object])
+
+#: Variable with the key of this user at servers with keys.
+KEY_VARIABLE = "ZTRACE_RPC_KEY"
+
+
+def key_option(function: _F) -> _F:
+    """Add the option ``--key``."""
+    return click.option(
+        "--key",
+        envvar=KEY_VARIABLE,
+        show_envvar=True,
+        metavar="KEY",
+        help="Output of 'ztrace keys add', for a server with keys.",
+    )(function)
 
 
 class WordsCommand(click.Command):

@@ -29,17 +29,23 @@ _MAX_TEXTS = 200
 
 
 def ask(
-    address: str, question: Callable[[rpc.AsyncClient], Awaitable[T]], *, timeout_s: float | None = None
+    address: str,
+    question: Callable[[rpc.AsyncClient], Awaitable[T]],
+    *,
+    key: str | None,
+    timeout_s: float | None = None,
 ) -> T:
     """Connect to a server, and return the result of a coroutine with the client.
 
     Args:
         address: of the server.
         question: called with the client, which is closed afterwards.
+        key: line that ``ztrace keys add`` has printed, for a server with keys.
         timeout_s: time that a call may take; None is unlimited.
 
     Raises:
         EndpointError: the address is invalid.
+        SettingsError: the key is damaged.
         RpcError: a call has failed.
     """
 
@@ -49,7 +55,7 @@ def ask(
         )
 
     async def run() -> T:
-        async with rpc.AsyncClient(address, timeout_s=timeout_s) as client:
+        async with rpc.AsyncClient(address, timeout_s=timeout_s, key=key) as client:
             return await question(client)
 
     return asyncio.run(run())
@@ -85,7 +91,8 @@ async def ask_first(client: rpc.AsyncClient, address: str, name: str, *args: obj
             return await client.call(name, *args)
     except (rpc.DeadlineExceeded, rpc.PeerLost):
         raise EndpointError(
-            f"no server answers at {quote(address)}", hint="start one with 'ztrace rpc serve'"
+            f"no server answers at {quote(address)}",
+            hint="start one with 'ztrace rpc serve'; one with keys needs --key",
         ) from None
 
 

@@ -7,7 +7,7 @@ import click
 
 from ztrace.errors import SettingsError
 from ztrace_viewer.commands.options import database_option
-from ztrace_viewer.commands.rpc.arguments import WordsCommand, read_call
+from ztrace_viewer.commands.rpc.arguments import WordsCommand, key_option, read_call
 from ztrace_viewer.commands.rpc.completing import complete_remote_methods
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     help="Longest time of the call.",
 )
+@key_option
 @click.option("--trace", "show_tree", is_flag=True, help="Show the call tree afterwards.")
 @database_option
 @click.option("--json", "as_json", is_flag=True, help="Print results as JSON, texts too.")
@@ -37,6 +38,7 @@ def call(
     words: tuple[str, ...],
     json_args: str | None,
     timeout_s: float | None,
+    key: str | None,
     show_tree: bool,
     database: Path,
     as_json: bool,
@@ -70,7 +72,7 @@ def call(
     recorded: list[str] = []
     try:
         with telling(method), tracing(method, required=show_tree) as recorded:
-            ask(address, run, timeout_s=timeout_s)
+            ask(address, run, key=key, timeout_s=timeout_s)
     finally:
         if show_tree and recorded:
             show_trace(recorded[0], database)

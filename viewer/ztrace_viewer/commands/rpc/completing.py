@@ -15,7 +15,7 @@ def complete_remote_methods(
 
     address = str(ctx.params.get("address"))
     try:
-        methods = ask(address, lambda client: describe(client, address)).methods
+        methods = ask(address, lambda client: describe(client, address), key=ctx.params.get("key")).methods
     except ZtraceError:
         return []
     return [

@@ -3,6 +3,7 @@
 import click
 
 from ztrace.errors import SettingsError
+from ztrace_viewer.commands.rpc.arguments import key_option
 from ztrace_viewer.commands.rpc.completing import complete_remote_methods
 from ztrace_viewer.terminal.saying import write_out
 
@@ -10,9 +11,10 @@ from ztrace_viewer.terminal.saying import write_out
 @click.command()
 @click.argument("address", metavar="ADDR")
 @click.argument("method", required=False, shell_complete=complete_remote_methods)
+@key_option
 @click.option("--openrpc", is_flag=True, help="Print an OpenRPC document.")
 @click.option("--stub", is_flag=True, help="Print the service as a typed interface, for a .pyi file.")
-def inspect(address: str, method: str | None, openrpc: bool, stub: bool) -> None:
+def inspect(address: str, method: str | None, key: str | None, openrpc: bool, stub: bool) -> None:
     """Show the methods of a service.
 
     Each method has its signature with types, and the first line of its docstring; METHOD shows the whole of
@@ -29,7 +31,7 @@ def inspect(address: str, method: str | None, openrpc: bool, stub: bool) -> None
 
     if openrpc and stub:
         raise SettingsError("--openrpc and --stub exclude each other", hint="give one of them")
-    service = ask(address, lambda client: describe(client, address))
+    service = ask(address, lambda client: describe(client, address), key=key)
     if method is not None:
         service = replace(service, methods={method: find_method(service, method, address)})
     if openrpc:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ztrace_viewer.commands.rpc.arguments import WordsCommand, read_call
+from ztrace_viewer.commands.rpc.arguments import WordsCommand, key_option, read_call
 from ztrace_viewer.commands.rpc.completing import complete_remote_methods
 from ztrace_viewer.commands.statuses import NOTHING_FOUND
 from ztrace_viewer.terminal.counts import plural
@@ -37,7 +37,10 @@ if TYPE_CHECKING:
     metavar="N",
     help="Duration of the measurement.",
 )
-def bench(address: str, method: str, words: tuple[str, ...], callers: int, duration_s: float) -> None:
+@key_option
+def bench(
+    address: str, method: str, words: tuple[str, ...], callers: int, duration_s: float, key: str | None
+) -> None:
     """Measure the calls of a method.
 
     The method is called with the same arguments again and again, and is really run. The items of a stream are
@@ -79,7 +82,7 @@ def bench(address: str, method: str, words: tuple[str, ...], callers: int, durat
         await asyncio.gather(*(call() for _ in range(callers)))
         return time.monotonic() - start_s, time.process_time() - start_cpu_s
 
-    taken_s, cpu_s = ask(address, run, timeout_s=30.0)
+    taken_s, cpu_s = ask(address, run, key=key, timeout_s=30.0)
     count = len(times_ns) + len(failures)
     say(f"{count:,} calls in {taken_s:.2f} s, {callers:,} at once: {count / taken_s:,.0f}/s")
     if times_ns:
@@ -101,7 +104,8 @@ def bench(address: str, method: str, words: tuple[str, ...], callers: int, durat
     metavar="N",
     help="Round trips, a second apart.",
 )
-def ping(address: str, count: int) -> None:
+@key_option
+def ping(address: str, count: int, key: str | None) -> None:
     """Measure the round trip to a server.
 
     The time includes msgpack and the server's own turn, but none of its methods.
@@ -126,7 +130,7 @@ def ping(address: str, count: int) -> None:
             say(f"{name or 'pong'} from {address}: {format_duration(times_ns[-1])}")
         return times_ns
 
-    times_ns = ask(address, run)
+    times_ns = ask(address, run, key=key)
     if count > 1:
         say(f"p50 {_quantile(times_ns, 0.5)}  least {format_duration(min(times_ns))}")
 

@@ -7,6 +7,7 @@ import click
 from ztrace.errors import SettingsError, quote
 from ztrace_viewer.commands.answering import end_with_nothing, print_json
 from ztrace_viewer.commands.options import json_option, limit_option
+from ztrace_viewer.commands.rpc.arguments import key_option
 from ztrace_viewer.commands.statuses import NOTHING_FOUND
 from ztrace_viewer.terminal.counts import plural
 from ztrace_viewer.terminal.saying import say
@@ -33,9 +34,16 @@ _STATES = ("waiting", "delayed", "running", "dead")
     "--state", type=click.Choice(_STATES), metavar="STATE", help=f"List only {', '.join(_STATES)} jobs."
 )
 @limit_option(100, "Most jobs to list.")
+@key_option
 @json_option
 def queue(
-    address: str, action: str, jobs: tuple[str, ...], state: str | None, limit: int, as_json: bool
+    address: str,
+    action: str,
+    jobs: tuple[str, ...],
+    state: str | None,
+    limit: int,
+    key: str | None,
+    as_json: bool,
 ) -> None:
     """Show the jobs of a queue, retry or drop them.
 
@@ -53,7 +61,7 @@ def queue(
         raise SettingsError(f"{action} takes no ids", hint="retry and drop do")
     if action == _DROP and not jobs:
         raise SettingsError("drop needs the ids of jobs", hint=f"see 'ztrace rpc queue {address} list'")
-    answer = _ask(address, action, [state, limit] if action == _LIST else list(jobs))
+    answer = _ask(address, key, action, [state, limit] if action == _LIST else list(jobs))
     document = answer if isinstance(answer, dict) else {"jobs": answer}
     found = action == _STATUS or bool(document["jobs"])
     if as_json:
@@ -73,7 +81,7 @@ def queue(
     write(screen, *draw(document, screen.width))
 
 
-def _ask(address: str, name: str, args: list[object]) -> object:
+def _ask(address: str, key: str | None, name: str, args: list[object]) -> object:
     """Return the answer of a queue.
 
     Raises:
@@ -88,4 +96,4 @@ def _ask(address: str, name: str, args: list[object]) -> object:
         return await ask_first(client, address, name, *args)
 
     with telling(name):
-        return ask(address, run)
+        return ask(address, run, key=key)

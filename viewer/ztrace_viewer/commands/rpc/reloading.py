@@ -31,14 +31,15 @@ _CHILD = (
 _SKIPPED = ("__pycache__", "node_modules", "site-packages")
 
 
-def serve_versions(target: str, endpoint: str, *, unsafe: bool) -> None:
+def serve_versions(target: str, endpoint: str, keys: Path | None, *, unsafe: bool) -> None:
     """Serve in a child process, and replace it each time a Python file below the current folder changes.
 
     Raises:
         KeyboardInterrupt: Ctrl-C or SIGTERM; the child has ended.
     """
     arguments = ["rpc", "serve", target, f"--bind={endpoint}"]
-    command = [sys.executable, "-c", _CHILD, *arguments, *(["--unsafe"] if unsafe else [])]
+    options = [*([f"--keys={keys}"] if keys is not None else []), *(["--unsafe"] if unsafe else [])]
+    command = [sys.executable, "-c", _CHILD, *arguments, *options]
     folder = Path.cwd()
     while True:
         seen = dict(_list_files(folder))

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from ztrace.errors import ZtraceError
+from ztrace_viewer.commands.rpc.arguments import key_option
 from ztrace_viewer.terminal.saying import complain, say
 
 #: Lines of the history that are kept.
@@ -21,7 +22,8 @@ _HELP, _QUIT = ("help", "?"), ("quit", "exit")
 
 @click.command()
 @click.argument("address", metavar="ADDR")
-def repl(address: str) -> None:
+@key_option
+def repl(address: str, key: str | None) -> None:
     """Call methods interactively.
 
     A line is a method and its arguments, written as for 'ztrace rpc call'; quotes keep words together. help
@@ -33,7 +35,7 @@ def repl(address: str) -> None:
       ztrace rpc repl tcp://127.0.0.1:4242
       echo 'charge visa amount=12' | ztrace rpc repl tcp://127.0.0.1:4242
     """
-    session = _Session(address)
+    session = _Session(address, key)
     if not sys.stdin.isatty():
         for line in sys.stdin:
             if not session.run(line):
@@ -48,11 +50,11 @@ def repl(address: str) -> None:
 class _Session:
     """Lines of one user, and the service that they call."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, key: str | None) -> None:
         from ztrace_viewer.commands.rpc.asking import ask, describe
 
-        self._address = address
-        self._service = ask(address, lambda client: describe(client, address))
+        self._address, self._key = address, key
+        self._service = ask(address, lambda client: describe(client, address), key=key)
 
     @property
     def prompt(self) -> str:
@@ -116,7 +118,7 @@ class _Session:
         at = words.index("--") if "--" in words else len(words)
         args, kwargs = read_call(method, words[:at], words[at + 1 :])
         with telling(name):
-            ask(self._address, lambda client: print_call(client, name, args, kwargs))
+            ask(self._address, lambda client: print_call(client, name, args, kwargs), key=self._key)
 
 
 def _is_continued(session: _Session) -> bool:

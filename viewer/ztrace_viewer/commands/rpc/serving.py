@@ -22,15 +22,22 @@ DEFAULT_BIND = "tcp://127.0.0.1:4242"
     metavar="ENDPOINT",
     help="Where clients connect, as in tcp://127.0.0.1:4242 or ipc:///run/billing; port * takes a free one.",
 )
+@click.option(
+    "--keys",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder of 'ztrace keys' with those of the clients that may connect.",
+)
 @click.option("--unsafe", is_flag=True, help="Serve modules too with which a caller can run anything.")
 @click.option("--reload", is_flag=True, help="Restart when a Python file in the current folder changes.")
-def serve(target: str, endpoint: str, unsafe: bool, reload: bool) -> None:
+def serve(target: str, endpoint: str, keys: Path | None, unsafe: bool, reload: bool) -> None:
     """Serve a module, class or object.
 
     A module of the current folder, or any other that can be imported, is served with the functions that it
-    defines; NAME is a class, object or mapping in it. The methods are printed at the start. Calls are traced
-    under the module's name or ZTRACE_SERVICE, if ZTRACE_ENDPOINT is set or a collector listens on this
-    machine. Ctrl-C or SIGTERM stops the server once its open calls have ended.
+    defines; NAME is a class, object or mapping in it. The methods are printed at the start. An address that
+    other machines can reach needs keys. Calls are traced under the module's name or ZTRACE_SERVICE, if
+    ZTRACE_ENDPOINT is set or a collector listens on this machine. Ctrl-C or SIGTERM stops the server once
+    its open calls have ended.
 
     \b
     Example:
@@ -40,7 +47,7 @@ def serve(target: str, endpoint: str, unsafe: bool, reload: bool) -> None:
     if reload:
         from ztrace_viewer.commands.rpc.reloading import serve_versions
 
-        return serve_versions(target, endpoint, unsafe=unsafe)
+        return serve_versions(target, endpoint, keys, unsafe=unsafe)
     import ztrace
     from ztrace import rpc
     from ztrace_viewer.commands.rpc.targets import load
@@ -50,7 +57,7 @@ def serve(target: str, endpoint: str, unsafe: bool, reload: bool) -> None:
     thing = load(target, Path.cwd())
     if "ZTRACE_ENDPOINT" in os.environ or can_reach(find_endpoint()):
         ztrace.configure(os.environ.get("ZTRACE_SERVICE") or target.partition(":")[0])
-    rpc.serve(thing, endpoint, unsafe=unsafe)
+    rpc.serve(thing, endpoint, keys=keys, unsafe=unsafe)
 
 
 def _check(endpoint: str) -> None:
