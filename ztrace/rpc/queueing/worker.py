@@ -31,6 +31,8 @@ from ztrace.rpc.waking import Waker
 RETRY_S: Final = 0.05
 #: Most milliseconds between attempts to connect: well below the time that a restarted queue waits for claims.
 MAX_RECONNECT_MS: Final = 500
+#: Longest wait of a closing worker for acknowledgements, once its jobs have ended: a queue may be gone.
+ACKNOWLEDGE_S: Final = 2.0
 #: Milliseconds for which the last messages of a worker are delivered after its end.
 LINGER_MS: Final = 200
 
@@ -115,7 +117,8 @@ class Worker(Loop):
             while True:
                 now_s = time.monotonic()
                 if self._closing:
-                    give_up_s = min(give_up_s, now_s + self._grace_s)
+                    running = any(link.holding.open for link in links)
+                    give_up_s = min(give_up_s, now_s + (self._grace_s if running else ACKNOWLEDGE_S))
                     if now_s >= give_up_s or all(link.holding.is_empty for link in links):
                         break
                 wait_s = max(0.0, min(give_up_s, *(link.beat_s for link in links)) - now_s)

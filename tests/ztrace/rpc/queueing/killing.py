@@ -1,4 +1,4 @@
-"""Programs of a producer and of a worker, which tests kill at any moment.
+"""Programs of producers and workers, which tests kill at any moment.
 
 The journal gets one line for each run of a job, in one call of the kernel.
 """
@@ -26,4 +26,16 @@ def note(number):
     return number
 print("ready", flush=True)
 rpc.Worker({"note": note}, endpoint, credits=2).run()
+"""
+
+SHARED_WORKER = """
+import sys
+from ztrace import rpc
+done = []
+def note(number):
+    done.append(number)
+    return number
+print("ready", flush=True)
+rpc.Worker({"note": note}, *sys.argv[1:]).run()
+print(len(done))
 """
