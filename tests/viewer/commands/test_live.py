@@ -157,7 +157,7 @@ def test_code_of_running_calls_is_shown(run: Run, place: tuple[Path, str], start
 @pytest.mark.parametrize(
     ("does", "told"),
     [
-        (DECLINES, "profiling is off in 1 process of '{}'; switch it on in their settings"),
+        (DECLINES, "profiling is off in 1 process of '{}'; start them without ZTRACE_PROFILE=off"),
         (IGNORES, "1 process of '{}' did not answer; upgrade their ztrace"),
     ],
 )

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
+import jsonschema
 import pytest
 from click.testing import CliRunner
 
@@ -16,6 +17,47 @@ from ztrace_viewer.cli import ztrace
 from ztrace_viewer.documents.profile import ProfileDocument
 from ztrace_viewer.export.icicle import write_html, write_svg
 from ztrace_viewer.export.paths import write_collapsed, write_speedscope
+
+#: Requirements of speedscope's own schema for sampled profiles, in our words.
+SCHEMA = {
+    "type": "object",
+    "required": ["$schema", "profiles", "shared"],
+    "properties": {
+        "$schema": {"const": "https://www.speedscope.app/file-format-schema.json"},
+        "shared": {
+            "type": "object",
+            "required": ["frames"],
+            "properties": {
+                "frames": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "required": ["name"],
+                        "properties": {
+                            "name": {"type": "string"},
+                            "file": {"type": "string"},
+                            "line": {"type": "number"},
+                        },
+                        "additionalProperties": False,
+                    },
+                }
+            },
+        },
+        "profiles": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["type", "name", "unit", "startValue", "endValue", "samples", "weights"],
+                "properties": {
+                    "type": {"const": "sampled"},
+                    "unit": {"const": "nanoseconds"},
+                    "samples": {"type": "array", "items": {"type": "array", "items": {"type": "number"}}},
+                    "weights": {"type": "array", "items": {"type": "number"}},
+                },
+            },
+        },
+    },
+}
 
 EVIL = "</text><script>alert(1)</script>&\x00\x1b[2J\u202e"
 _SVG = "{http://www.w3.org/2000/svg}"
@@ -101,6 +143,7 @@ def test_files_have_the_code(coded: ProfileDocument) -> None:
     assert "shop.buy;(runs, over all paths);main shop.py:1;render shop.py:9 25000000" in lines
     assert sum(int(line.rpartition(" ")[2]) for line in lines) == 100_000_000
     document = json.loads(write_speedscope(coded))
+    jsonschema.validate(document, SCHEMA)
     (drawn,) = document["profiles"]
     assert sum(drawn["weights"]) == drawn["endValue"] == 100_000_000
     frames = document["shared"]["frames"]

@@ -112,7 +112,7 @@ def _explain_nobody(now: Progress, service: str) -> None:
     if now.declined:
         raise NotFoundError(
             f"profiling is off in {plural(now.declined, 'process')}{_of(service)}",
-            hint="switch it on in their settings",
+            hint="start them without ZTRACE_PROFILE=off",
         )
     if now.silent:
         raise NotFoundError(
@@ -137,7 +137,7 @@ def _read(database: Path, read: Callable[[sqlite3.Connection], int]) -> int:
 def _warn(ended: Progress, service: str) -> None:
     """Print which processes took no part, or not to the end."""
     for count, told in (
-        (ended.declined, "profiling is off there"),
+        (ended.declined, "profiling is off there (ZTRACE_PROFILE)"),
         (ended.silent, "no answer; upgrade ztrace there"),
         (ended.gone, "gone before the end"),
     ):

@@ -18,7 +18,7 @@ from ztrace_viewer.terminal.moments import format_ago, format_moment
 from ztrace_viewer.terminal.screen import name_call
 
 #: Line in place of the code of a span that has none.
-NOT_SAMPLED = "no code was sampled in this span: see 'ztrace profile --live'"
+NOT_SAMPLED = "no code was sampled in this span: set ZTRACE_PROFILE=slow, or run 'ztrace profile --live'"
 
 
 def draw_span(
