@@ -60,7 +60,7 @@ class Profiles:
         for trace_id, span_id, _, runs in profile.spans:
             if runs:
                 packed = _pack_runs(profile, runs, stacks, methods)
-                self._spans.add(trace_id, span_id, profile.start_ns, packed)
+                self._spans.add(instance, trace_id, span_id, profile.start_ns, packed)
         for nonce, state in profile.answers:
             self._db.execute(
                 "INSERT INTO profile_answers (nonce, instance, state, at_ns) SELECT nonce, ?, ?, ?"

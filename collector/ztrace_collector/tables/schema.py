@@ -300,6 +300,7 @@ CREATE TABLE span_stacks (
     id INTEGER PRIMARY KEY,
     trace_id BLOB NOT NULL,
     span_id BLOB NOT NULL,
+    instance INTEGER NOT NULL REFERENCES instances (id),
     at_ns INTEGER NOT NULL,
     runs BLOB NOT NULL
 );

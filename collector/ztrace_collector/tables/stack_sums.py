@@ -120,20 +120,20 @@ class SpanStacks:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        self._rows: list[tuple[bytes, bytes, int, bytes]] = []
+        self._rows: list[tuple[bytes, bytes, int, int, bytes]] = []
 
     def forget(self) -> None:
         """Drop everything from memory after a rollback."""
         self._rows.clear()
 
-    def add(self, trace_id: bytes, span_id: bytes, at_ns: int, runs: bytes) -> None:
+    def add(self, instance: int, trace_id: bytes, span_id: bytes, at_ns: int, runs: bytes) -> None:
         """Add a stretch of a span; `write` has to follow in the same transaction."""
-        self._rows.append((trace_id, span_id, at_ns, runs))
+        self._rows.append((trace_id, span_id, instance, at_ns, runs))
 
     def write(self) -> None:
         """Write the added rows."""
         self._db.executemany(
-            "INSERT INTO span_stacks (trace_id, span_id, at_ns, runs) VALUES (?, ?, ?, ?)",
+            "INSERT INTO span_stacks (trace_id, span_id, instance, at_ns, runs) VALUES (?, ?, ?, ?, ?)",
             self._rows,
         )
         self._rows.clear()

@@ -131,7 +131,7 @@ def test_the_database_looks_up_what_is_asked_for(bank: Path) -> None:
 def read_span(path: Path, number: int) -> list[SpanStack]:
     """Return the code of a span of the first trace."""
     with open_database(path) as db:
-        return read_span_stacks(db, trace_id(1), span_id(number))
+        return read_span_stacks(db, trace_id(1), span_id(number), "shop")
 
 
 def test_a_span_has_its_own_code(path: Path) -> None:
@@ -153,6 +153,15 @@ def test_a_span_has_its_own_code(path: Path) -> None:
     assert read_span(path, 2) == []
 
 
+def test_no_service_makes_code_for_a_span_of_another(path: Path) -> None:
+    """Code that a service sends under the ids of another one's span is not shown with it."""
+    own, forged = Sampled("shop"), Sampled("evil")
+    own.add_span(trace_id(1), 1, ("main:1", RUN, 5, 0))
+    forged.add_span(trace_id(1), 1, ("forged:1", RUN, 500, 0))
+    take(path, own, forged)
+    assert [lines(each) for each in read_span(path, 1)] == ["main:1"]
+
+
 @pytest.mark.parametrize(
     "runs", [b"", b"\xc1", b"\x92\x91\x01\x90", b"text", "text", None, b"\x92\x94\x01\x09\x01\x05\x90"]
 )
@@ -164,7 +173,8 @@ def test_rows_that_cannot_be_read_are_left_out(path: Path, runs: object) -> None
     take(path, sampled)
     with closing(sqlite3.connect(path)) as db:
         db.execute(
-            "INSERT INTO span_stacks (trace_id, span_id, at_ns, runs) VALUES (?, ?, 0, coalesce(?, 7))",
+            "INSERT INTO span_stacks (trace_id, span_id, instance, at_ns, runs)"
+            " VALUES (?, ?, 1, 0, coalesce(?, 7))",
             (trace_id(1), span_id(1), runs),
         )
         db.execute("UPDATE stacks SET parent = id")

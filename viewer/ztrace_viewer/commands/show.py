@@ -76,7 +76,7 @@ def show(
             span = None if span_id is None else find_span(document, span_id)
             stacks = None
             if span is not None and with_stacks:
-                stacks = read_span_stacks(db, trace_id, bytes.fromhex(span["span_id"]))
+                stacks = read_span_stacks(db, trace_id, bytes.fromhex(span["span_id"]), span["service"])
         except NotFoundError:
             if as_json:
                 print_json({})

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from opentelemetry.proto.profiles.v1development.profiles_pb2 import Profile, ScopeProfiles
     from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
+#: Attribute of a process with its service.
+SERVICE_NAME = "service.name"
 #: Attribute of a sample with what its code did.
 STATE = "ztrace.state"
 #: Name of the scope, and the unit and meaning of a sample's value.
@@ -110,9 +112,12 @@ class _Request:
         """Add the code of a process's spans, as one profile."""
         scope: ScopeProfiles | None = None
         profile: Profile | None = None
+        service = next(
+            (each.value.string_value for each in resource.resource.attributes if each.key == SERVICE_NAME), ""
+        )
         for spans in resource.scope_spans:
             for span in spans.spans:
-                stacks = read_span_stacks(self._db, span.trace_id, span.span_id)
+                stacks = read_span_stacks(self._db, span.trace_id, span.span_id, service)
                 if not stacks:
                     continue
                 if scope is None or profile is None:

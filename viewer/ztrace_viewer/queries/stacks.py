@@ -35,7 +35,10 @@ _BUCKETS = (
     "WITH RECURSIVE each (bucket) AS (SELECT ? WHERE ? < ? UNION ALL"
     " SELECT bucket + 1 FROM each WHERE bucket + 1 < ?) SELECT bucket FROM each"
 )
-_RUNS = "SELECT runs FROM span_stacks WHERE trace_id = ? AND span_id = ? ORDER BY id"
+_RUNS = (
+    "SELECT runs FROM span_stacks JOIN instances ON instances.id = instance"
+    " WHERE trace_id = ? AND span_id = ? AND service = ? ORDER BY span_stacks.id"
+)
 
 
 class _Run(NamedTuple):
@@ -130,10 +133,19 @@ def _read_ranges(
             yield sign, row
 
 
-def read_span_stacks(db: sqlite3.Connection, trace_id: bytes, span_id: bytes) -> list[SpanStack]:
-    """Return the code of a span, that with the most time first; none if it was not sampled by itself."""
+def read_span_stacks(
+    db: sqlite3.Connection, trace_id: bytes, span_id: bytes, service: str
+) -> list[SpanStack]:
+    """Return the code of a span, that with the most time first; none if it was not sampled by itself.
+
+    Args:
+        db: the database.
+        trace_id: of the span.
+        span_id: the span.
+        service: its service: others may send code under the same ids.
+    """
     runs: list[_Run] = []
-    for (packed,) in db.execute(_RUNS, (trace_id, span_id)):
+    for (packed,) in db.execute(_RUNS, (trace_id, span_id, service)):
         runs += _read_runs(packed)
     if not runs:
         return []

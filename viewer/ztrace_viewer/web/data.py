@@ -44,6 +44,8 @@ from ztrace_viewer.web.columns import TreeColumns, make_columns
 
 #: Most rows of a list, without ``limit`` and with it.
 _LIMIT, _MOST = 50, 1000
+#: Most methods of a profile whose code is answered, and stacks of each.
+_MOST_CODE = (50, 100)
 _TRUE = ("1", "true", "yes", "")
 
 
@@ -120,7 +122,11 @@ def make_routes(asker: Asker, database: Path) -> list[Route]:
         query = _Query(request.query_params)
         return answer(
             request,
-            asker.ask(lambda db: read_profile(db, query.text("root"), query.selection(), None, query.now_ns)),
+            asker.ask(
+                lambda db: read_profile(
+                    db, query.text("root"), query.selection(), None, query.now_ns, most_code=_MOST_CODE
+                )
+            ),
         )
 
     def diff(request: Request) -> Response:
@@ -166,7 +172,7 @@ def make_routes(asker: Asker, database: Path) -> list[Route]:
         def read(db: sqlite3.Connection) -> Mapping[str, object]:
             trace_id = find_trace(db, request.path_params["trace"])
             found: SpanDocument = find_span(read_tree(db, trace_id), wanted)
-            stacks = read_span_stacks(db, trace_id, bytes.fromhex(found["span_id"]))
+            stacks = read_span_stacks(db, trace_id, bytes.fromhex(found["span_id"]), found["service"])
             return {**found, "children": [], "stacks": stacks}
 
         return answer(request, asker.ask(read))
