@@ -225,3 +225,27 @@ def test_a_paused_client_costs_its_own_replies_alone() -> None:
             process.stdin.flush()
             assert process.stdout.readline() == "2000\n"
         assert server.counts["undelivered"] == 0
+
+
+@pytest.mark.slow
+def test_a_frozen_server_is_noticed() -> None:
+    """Open calls of a server that is stopped fail long before its heartbeats are missed."""
+    with serving() as (_, first), serving() as (_, second):
+        client = rpc.Client(first, heartbeat_s=60, timeout_s=20)
+        with client, rpc.Client(first, second, timeout_s=20) as both:
+            pid = client.pid()
+            threading.Timer(0.1, os.kill, (pid, signal.SIGSTOP)).start()
+            started_s = time.monotonic()
+            with pytest.raises(rpc.PeerLost):
+                client.sleep(30)
+            assert time.monotonic() - started_s < 10
+            wait_for(lambda: _pid_of(both) not in (None, pid))
+            os.kill(pid, signal.SIGCONT)
+            assert client.pid() == pid
+
+
+def _pid_of(client: rpc.Client) -> int | None:
+    try:
+        return int(client.pid())
+    except rpc.PeerLost:
+        return None
