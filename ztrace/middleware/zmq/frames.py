@@ -26,6 +26,7 @@ MARKER: Final = b"\x00ztrace\x01"
 _LENGTH: Final = len(MARKER)
 #: First bytes of a reply's text and of a request's, which no other text has.
 _REPLY, _REQUEST = b"d=", b"?"
+_REQUEST_MARKER = MARKER + _REQUEST
 #: Length of a context that has neither a tracestate nor a name.
 _PLAIN_CONTEXT = 55
 #: Characters of a name that are sent.
@@ -36,7 +37,7 @@ _MAX_ENVELOPE = 16
 
 def context_frame(span: Span, name: str) -> bytes:
     """Return the frame of a request or message; an empty name leaves the naming to the receiver."""
-    marker = MARKER + _REQUEST if span.kind == CLIENT else MARKER
+    marker = _REQUEST_MARKER if span.kind == CLIENT else MARKER
     if not name:
         return marker + context_text(span)
     return b"%b%b\n%b" % (marker, context_text(span), name[:_MAX_NAME].encode("utf-8", "replace"))
