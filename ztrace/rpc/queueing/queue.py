@@ -98,6 +98,7 @@ class Queue:
         self._futures: dict[str, Future[Any]] = {}
         self._token = os.urandom(8).hex()
         self._start_s = time.time() - time.monotonic()
+        self._process_id = os.getpid()
         self._closed = self._spool_failed = False
         self._plain = Options(self)
         if self._spool is not None:
@@ -150,7 +151,7 @@ class Queue:
 
     def close(self) -> None:
         """Stop serving the workers; the jobs that are left stay in the spool, or are lost without one."""
-        if self._closed:
+        if self._closed or self._process_id != os.getpid():
             return
         self._closed = True
         self._waker.wake()
@@ -197,6 +198,8 @@ class Queue:
         kwargs: dict[str, Any],
         context: dict[str, str],
     ) -> Job:
+        if self._process_id != os.getpid():
+            raise QueueError("the queue belongs to the parent process", hint="a forked child makes its own")
         now_s = self._now()
         task = Task(
             self._new_id().decode(),

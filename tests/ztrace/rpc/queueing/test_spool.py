@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ztrace.programs import run_program
 from tests.ztrace.waiting import DEADLINE_S
 from ztrace import rpc
 from ztrace.rpc.queueing.spool import Spool
@@ -133,3 +134,37 @@ def test_a_spool_that_cannot_be_written_refuses_jobs(tmp_path: Path) -> None:
             assert first.result(DEADLINE_S) == 2
         assert queue.status()["waiting"] == 0
     assert os.path.exists(path)
+
+
+FORKING = """
+import gc, os, sys
+from ztrace import rpc
+queue = rpc.Queue("tcp://127.0.0.1:0", spool=sys.argv[1])
+queue.put("double", 1)
+child = os.fork()
+if not child:
+    try:
+        queue.put("double", 2)
+    except rpc.QueueError as error:
+        print(error, flush=True)
+    queue.close()
+    del queue
+    gc.collect()
+    sys.exit()
+os.waitpid(child, 0)
+print(queue.put("double", 3).state, flush=True)
+os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.process
+def test_forked_children_leave_the_spool_alone(tmp_path: Path) -> None:
+    """A forked child can put no job, and its end costs none that the parent has put before or after."""
+    path = tmp_path / "spool"
+    done = run_program(FORKING, str(path), expect=-9)
+    assert done.stdout.splitlines() == [
+        "the queue belongs to the parent process; a forked child makes its own",
+        "waiting",
+    ]
+    with open_queue(path) as queue:
+        assert queue.status()["waiting"] == 2
