@@ -63,6 +63,22 @@ def test_one_error_and_one_span_are_the_commands(site: Site, run: Run, shop: Pat
         assert site.get(f"/data/trace/{trace_id(1).hex()}/{span['span_id']}") == span
 
 
+def test_columns_are_the_tree(site: Site, run: Run, shop: Path) -> None:
+    """A tree in columns has the rows, times and exceptions of `show --flat`, in the same order."""
+    tree = json.loads(run("show", trace_id(1).hex(), "--json", "--flat", "--db", str(shop)).output)
+    columns, spans = site.get(f"/data/trace/{trace_id(1).hex()[:16]}"), tree["spans"]
+    for name in ("trace_id", "duration_ns", "services", "span_count", "error_count", "complete", "missing"):
+        assert columns[name] == tree[name]
+    assert columns["span"] == [span["span_id"] for span in spans]
+    assert columns["critical"] == [span["critical_ns"] for span in spans]
+    raised = {number: span["exception"] for number, span in enumerate(spans) if span["exception"]}
+    assert columns["exceptions"] == {
+        str(number): {name: each[name] for name in ("type", "message", "how", "origin", "group")}
+        for number, each in raised.items()
+    }
+    assert len(raised) == 4
+
+
 def test_a_group_is_resolved_and_opened(tmp_path: Path) -> None:
     """The two writes of the page change the group's state."""
     path = tmp_path / "shop.db"

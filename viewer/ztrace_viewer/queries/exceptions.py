@@ -98,8 +98,11 @@ class _RaisedRow(NamedTuple):
     fingerprint: str | None
 
 
+_RAISED_COLUMNS = name_columns(
+    _RaisedRow, **{name: f"exceptions.{name}" for name in ("origin_span_id", "type", "message")}
+)
 _RAISED = f"""
-SELECT {name_columns(_RaisedRow)} FROM exceptions
+SELECT {_RAISED_COLUMNS} FROM exceptions
     LEFT JOIN exception_groups ON exception_groups.id = exception_group
 WHERE exceptions.trace_id = ? AND exceptions.type != '' ORDER BY exceptions.id
 """
