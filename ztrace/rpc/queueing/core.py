@@ -206,10 +206,15 @@ class QueueCore:
         if worker is not None:
             worker.heard_s = min(worker.heard_s, now_s - SILENT_S + DOUBT_S)
 
-    def check(self, now_s: float) -> None:
-        """Give up silent workers and late attempts, start what is due, and forget old keys."""
+    def check(self, now_s: float, *, drained: bool = True) -> None:
+        """Give up silent workers and late attempts, start what is due, and forget old keys.
+
+        Args:
+            now_s: current time.
+            drained: all messages that have arrived were processed; otherwise no worker is judged by silence.
+        """
         for worker in list(self.workers.values()):
-            if now_s - worker.heard_s > SILENT_S:
+            if drained and now_s - worker.heard_s > SILENT_S:
                 self.lose(worker.peer, now_s)
         for attempt in list(self._running.values()):
             if attempt.deadline_s is not None and now_s >= attempt.deadline_s and attempt.task is not None:

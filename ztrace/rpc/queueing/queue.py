@@ -25,7 +25,7 @@ from ztrace.rpc.queueing import events
 from ztrace.rpc.queueing.core import Beat, QueueCore
 from ztrace.rpc.queueing.inspecting import Inspector
 from ztrace.rpc.queueing.job import Job, settle
-from ztrace.rpc.queueing.port import Port
+from ztrace.rpc.queueing.port import BUDGET, Port
 from ztrace.rpc.queueing.spool import Spool
 from ztrace.rpc.queueing.tasks import Task
 from ztrace.rpc.waking import Waker
@@ -253,12 +253,12 @@ class Queue:
                 wait_s = LOOK_S if due_s is None else min(LOOK_S, max(0.0, due_s - self._now()))
                 poller.poll(int(wait_s * 1000) + 1)
                 self._waker.clear()
-                self._read()
+                drained = self._read()
                 now_s = self._now()
                 if now_s >= look_s or (due_s is not None and now_s >= due_s):
                     look_s = now_s + LOOK_S
                     with self._lock:
-                        self._core.check(now_s)
+                        self._core.check(now_s, drained=drained)
                 self._carry_out()
                 if now_s >= mark_s:
                     mark_s = now_s + events.BEAT_S
@@ -269,12 +269,16 @@ class Queue:
             self._port.close()
             self._waker.close()
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Process messages; return whether none is left."""
+        count = 0
         for route, data in self._port.receive():
+            count += 1
             try:
                 self._take(route, data)
             except Exception as error:
                 logging.getLogger(__name__).debug("ignored a message that is no event: %s", error)
+        return count < BUDGET
 
     def _doubt(self, peer: bytes) -> None:
         with self._lock:

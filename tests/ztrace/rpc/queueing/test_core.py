@@ -287,6 +287,16 @@ def test_lost_workers_cost_an_attempt_and_no_wait() -> None:
     assert (task.state, task.failure) == (DEAD, (WORKER_LOST, None))
 
 
+def test_unread_messages_count_as_signs_of_life() -> None:
+    """A queue that was stopped gives up no worker before it has read what has arrived meanwhile."""
+    core = make_queue(task := make_task(0))
+    core.check(60.0, drained=False)
+    assert task.state == RUNNING
+    core.hear(b"w", Beat(CREDITS, ["job0:1"], 0), 60.0)
+    core.check(60.0)
+    assert (task.state, task.attempts) == (RUNNING, 1)
+
+
 def test_late_results_of_lost_workers_count() -> None:
     """A worker that was given up and returns settles its job, which is cancelled where it runs again."""
     core = make_queue(task := make_task(0))
