@@ -33,6 +33,8 @@ _ORIGIN = re.compile(r"o=([0-9a-f]{32})-([0-9a-f]{16})\Z")
 
 #: Lowest HTTP status that is an error.
 _ERROR = 400
+#: Attributes with the status, by the present conventions and by those of before.
+_STATUS = ("http.response.status_code", "http.status_code")
 
 #: Origins in the latest responses to requests of this process, with the ids of the spans around each request.
 _lately: deque[tuple[set[bytes], tuple[bytes, bytes]]] = deque(maxlen=1000)
@@ -48,6 +50,8 @@ def find_origin(context: Context | None = None, failed: bool = False) -> str | N
     span = _find_request(context)
     if span is None:
         return None
+    if 0 < _find_status(span) < _ERROR:
+        return None
     ids = span.get_span_context()
     span_id = ids.span_id.to_bytes(8)
     handled = sys.exception()
@@ -60,6 +64,13 @@ def find_origin(context: Context | None = None, failed: bool = False) -> str | N
             return None
         origin = ids.trace_id.to_bytes(16), span_id
     return write_origin(origin)
+
+
+def _find_status(span: trace.Span) -> int:
+    """Return the HTTP status in a span's attributes, 0 if the instrumentation has set none yet."""
+    attributes = getattr(span, "attributes", None) or {}
+    status = next((attributes[name] for name in _STATUS if name in attributes), 0)
+    return status if type(status) is int else 0
 
 
 def write_origin(origin: tuple[bytes, bytes]) -> str:

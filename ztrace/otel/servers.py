@@ -86,8 +86,10 @@ def _add_origin(status: str, headers: list[tuple[str, str]]) -> None:
 
 
 def _before_response(span: object, status: str, headers: list[tuple[str, str]]) -> None:
-    """Add the origin to a response of Flask, whose status the response propagator is not told."""
+    """Add the origin to an error of Flask, or remove it: the response propagator does not know the status."""
     try:
+        if status[:1] not in ("4", "5"):
+            headers[:] = [header for header in headers if header[0] != HEADER]
         _add_origin(status, headers)
     except Exception:
         diagnostics.contain("otel_answer")

@@ -213,6 +213,32 @@ def test_a_response_propagator_names_a_span_that_has_failed(tracer: trace.Tracer
         assert given == ({"ztrace": f"o={ids.trace_id:032x}-{ids.span_id:016x}"} if failed else {})
 
 
+@pytest.mark.parametrize("key", ["http.status_code", "http.response.status_code"])
+@pytest.mark.parametrize(("status", "names"), [(200, False), (302, False), (404, True), (500, True)])
+def test_a_response_that_is_no_error_names_nothing(
+    recorder: Recorder, tracer: trace.Tracer, connected: None, key: str, status: int, names: bool
+) -> None:
+    """An exception that was handled within a request is told to the client only with an error."""
+    given: dict[str, str] = {}
+    caller = Propagator().extract({"traceparent": CALLER})
+    with tracer.start_as_current_span("GET", context=caller) as span:
+        try:
+            with ztrace.span("inner"):
+                raise LookupError("no")
+        except LookupError:
+            pass
+        span.set_attribute(key, status)
+        servers.OriginPropagator().inject(given)
+    assert bool(given) is names
+
+
+def test_flask_names_nothing_without_an_error() -> None:
+    """What the response propagator has added to a response is removed where the status is no error."""
+    headers = [("A", "1"), ("ztrace", "o=")]
+    servers.HOOKS["flask"]["response_hook"](None, "200 OK", headers)
+    assert headers == [("A", "1")]
+
+
 @pytest.mark.process
 @pytest.mark.parametrize(
     "header",
