@@ -15,6 +15,7 @@ COMMANDS = {
     "up": Place("collecting", "up", "Collect spans into one file; start here."),
     "collect": Place("collecting", "collect", "Run the collector alone."),
     "web": Place("web", "web", "Serve the page, and the query API of Jaeger for Grafana."),
+    "open": Place("opening", "open_", "Open the page in the browser."),
     "keys": Place("keys", "keys", "Create, list and revoke the keys of services."),
     "demo": Place("demo", "demo", "Run a small traced shop of real services, and show its traces."),
     "slow": Place("slow", "slow", "List the slowest call trees."),

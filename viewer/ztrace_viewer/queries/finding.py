@@ -17,7 +17,7 @@ from ztrace_viewer.queries.deadline import Deadline
 from ztrace_viewer.queries.matching import SpanFilter
 from ztrace_viewer.queries.names import read_methods
 from ztrace_viewer.queries.rows import name_columns, read
-from ztrace_viewer.queries.selection import Selection, find_methods
+from ztrace_viewer.queries.selection import Selection, find_methods, match_names
 from ztrace_viewer.queries.spans import read_open_spans, read_spans
 from ztrace_viewer.trees.details import read_object
 from ztrace_viewer.trees.spans import STATUS_NAMES, SpanRow
@@ -149,13 +149,10 @@ class _Search:
     def find_open(self, now_ns: int) -> list[SpanRow]:
         """Return the matching calls without an end, each with the time that it has run."""
         since_ns, until_ns = self._selection.since_ns or 0, self._selection.until_ns
-        rows = read_open_spans(
-            self._db,
-            now_ns,
-            "start_ns >= ? AND start_ns < ? AND (?3 IS NULL OR methods.service = ?3)"
-            " AND (?4 IS NULL OR methods.name = ?4)",
-            (since_ns, INT64_MAX if until_ns is None else until_ns, *self._names),
-        )
+        named, names = match_names(self._selection, "methods.service", "methods.name")
+        condition = " AND ".join(["start_ns >= ?", "start_ns < ?", *named])
+        values = (since_ns, INT64_MAX if until_ns is None else until_ns, *names)
+        rows = read_open_spans(self._db, now_ns, condition, values)
         least_ns, most_ns = self._conditions.min_ns or 0, self._conditions.max_ns
         return [
             row
@@ -163,10 +160,6 @@ class _Search:
             if least_ns <= row.running_ns(now_ns) <= (INT64_MAX if most_ns is None else most_ns)
             and self._is_wanted(row)
         ]
-
-    @property
-    def _names(self) -> tuple[str | None, str | None]:
-        return self._selection.service, self._selection.method
 
     def _match(self, traces: Sequence[Candidate]) -> Iterator[SpanRow]:
         rows = read_spans(self._db, *self._filter.select([trace.trace_id for trace in traces]))
