@@ -24,6 +24,7 @@ from ztrace.rpc.errors import (
 )
 from ztrace.rpc.exposing import inline
 from ztrace.rpc.gathering import gather
+from ztrace.rpc.hooks import OutgoingCall
 from ztrace.rpc.messaging.receiving import Puller, Subscriber
 from ztrace.rpc.messaging.sending import Publisher, Pusher
 from ztrace.rpc.queueing.job import Job
@@ -38,6 +39,7 @@ __all__ = [
     "DeadlineExceeded",
     "Job",
     "JobCancelled",
+    "OutgoingCall",
     "PeerLost",
     "ProtocolError",
     "Publisher",

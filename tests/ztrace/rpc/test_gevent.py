@@ -6,6 +6,7 @@ import pytest
 
 from tests.ztrace.programs import run_program
 from tests.ztrace.rpc.services import FREE, Billing
+from tests.ztrace.waiting import wait_for
 from ztrace import rpc
 
 pytestmark = pytest.mark.process
@@ -71,7 +72,7 @@ def test_greenlets_share_a_client(server: rpc.Server, patched: bool) -> None:
     cancelled = server.counts["cancelled"]
     done = run_program(start + PROGRAM, *server.endpoints)
     assert (done.stdout, done.stderr) == ("done\n", "")
-    assert server.counts["cancelled"] >= cancelled + 3
+    wait_for(lambda: server.counts["cancelled"] >= cancelled + 3)
 
 
 def test_a_thread_beside_gevent_blocks_alone(server: rpc.Server) -> None:

@@ -14,6 +14,7 @@ from ztrace.errors import SettingsError
 from ztrace.rpc import calls, failures
 from ztrace.rpc.aio.connections import AsyncStream, Connections
 from ztrace.rpc.aio.hedging import invoke
+from ztrace.rpc.hooks import Hook, make_hooks
 from ztrace.rpc.interfaces import Interface
 from ztrace.rpc.remote import Remote
 
@@ -63,6 +64,8 @@ class AsyncClient:
         heartbeat_s: period of heartbeats, the same as the servers'; None sends none.
         raises: classes of exceptions that are raised as themselves, all others as `RemoteError`.
         key: line that ``ztrace keys add`` has printed, for servers with keys.
+        before_call: called with the `OutgoingCall`, which it may change; an exception refuses the call.
+        after_call: called with the `OutgoingCall` and its exception or None.
 
     Raises:
         SettingsError: there is no address, or the key is damaged.
@@ -81,6 +84,8 @@ class AsyncClient:
         heartbeat_s: float | None = ...,
         raises: Iterable[type[BaseException]] = ...,
         key: str | None = ...,
+        before_call: Hook | None = ...,
+        after_call: Hook | None = ...,
     ) -> "TypedAsyncClient[T]": ...
 
     @overload
@@ -92,6 +97,8 @@ class AsyncClient:
         heartbeat_s: float | None = ...,
         raises: Iterable[type[BaseException]] = ...,
         key: str | None = ...,
+        before_call: Hook | None = ...,
+        after_call: Hook | None = ...,
     ) -> Self: ...
 
     def __new__(
@@ -102,6 +109,8 @@ class AsyncClient:
         heartbeat_s: float | None = 5.0,
         raises: Iterable[type[BaseException]] = (),
         key: str | None = None,
+        before_call: Hook | None = None,
+        after_call: Hook | None = None,
     ) -> Any:
         """Keep the settings for the first call."""
         if not endpoints:
@@ -109,7 +118,15 @@ class AsyncClient:
         client = object.__new__(cls if interface is None else TypedAsyncClient)
         client._interface = None if interface is None else Interface(interface)
         enrolment = None if key is None else Enrolment.parse(key)
-        client._settings = (endpoints, timeout_s, heartbeat_s, failures.name_classes(raises), enrolment)
+        hooks = make_hooks(before_call, after_call)
+        client._settings = (
+            endpoints,
+            timeout_s,
+            heartbeat_s,
+            failures.name_classes(raises),
+            enrolment,
+            hooks,
+        )
         client._connections = None
         return client
 

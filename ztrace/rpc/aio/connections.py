@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 from ztrace.enrolment import Enrolment
@@ -11,6 +11,7 @@ from ztrace.rpc.aio.link import Link
 from ztrace.rpc.core.calling import UNKNOWN, Call
 from ztrace.rpc.core.pool import Pool, Request, Route, bind_keywords
 from ztrace.rpc.errors import PeerLost, RemoteError
+from ztrace.rpc.hooks import Hooks
 from ztrace.spans import Span
 
 #: Seconds between two looks at heartbeats and deadlines, at most.
@@ -42,7 +43,9 @@ class Connections:
         heartbeat_s: float | None,
         allowed: Mapping[str, type[BaseException]],
         key: Enrolment | None,
+        hooks: Hooks | None,
     ) -> None:
+        self._hooks = hooks
         self.loop = asyncio.get_running_loop()
         self._timeout_s, self._heartbeat_s = timeout_s, heartbeat_s
         self._turned_s = time.monotonic()
@@ -64,15 +67,15 @@ class Connections:
             for link in self._links:
                 link.keep(now_s)
 
-    async def invoke(
+    def invoke(
         self,
         name: str,
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
         route: Route | None = None,
         used: list[Route] | None = None,
-    ) -> Any:
-        """Call a method, and return its answer, or an `AsyncStream`.
+    ) -> Coroutine[Any, Any, Any]:
+        """Call a method; the coroutine returns its answer, or an `AsyncStream`.
 
         Args:
             name: of the method.
@@ -85,6 +88,29 @@ class Connections:
             RpcError: the method has raised, or there is no answer.
             TypeError: the arguments cannot be sent.
         """
+        invoke = self._invoke if self._hooks is None else self._invoke_hooked
+        return invoke(name, args, kwargs, route, used)
+
+    async def _invoke_hooked(
+        self,
+        name: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        route: Route | None,
+        used: list[Route] | None,
+    ) -> Any:
+        assert self._hooks is not None
+        with self._hooks.around(name, args, kwargs) as each:
+            return await self._invoke(each.name, each.args, each.kwargs, route, used)
+
+    async def _invoke(
+        self,
+        name: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        route: Route | None = None,
+        used: list[Route] | None = None,
+    ) -> Any:
         if self._closed:
             raise PeerLost(f"{name}: the client has been closed")
         call = AsyncCall(name, self.loop.create_future())
@@ -147,7 +173,7 @@ class Connections:
         peers = [route.core.peer for route in self.pool.routes if route.up]
         if (not peers or min(peers) < wire.VERSION) and self._described is None:
             try:
-                self._described = await self.invoke("_zerorpc_inspect", (), {})
+                self._described = await self._invoke("_zerorpc_inspect", (), {})
             except RemoteError:  # zerorpc's own inspection fails on Python 3.11 and later.
                 self._described = {}
             peers = [route.core.peer for route in self.pool.routes if route.core.peer != UNKNOWN]

@@ -15,6 +15,7 @@ from ztrace.errors import SettingsError
 from ztrace.rpc import calls, failures
 from ztrace.rpc.blocking.background import Background
 from ztrace.rpc.blocking.connections import Connections
+from ztrace.rpc.hooks import Hook, make_hooks
 from ztrace.rpc.interfaces import Interface
 from ztrace.rpc.remote import Remote
 
@@ -36,6 +37,8 @@ class Client:
         heartbeat_s: period of heartbeats, the same as the servers'; None sends none.
         raises: classes of exceptions that are raised as themselves, all others as `RemoteError`.
         key: line that ``ztrace keys add`` has printed, for servers with keys.
+        before_call: called with the `OutgoingCall`, which it may change; an exception refuses the call.
+        after_call: called with the `OutgoingCall` and its exception or None.
 
     Raises:
         EndpointError: an address is invalid.
@@ -55,6 +58,8 @@ class Client:
         heartbeat_s: float | None = ...,
         raises: Iterable[type[BaseException]] = ...,
         key: str | None = ...,
+        before_call: Hook | None = ...,
+        after_call: Hook | None = ...,
     ) -> "TypedClient[T]": ...
 
     @overload
@@ -66,6 +71,8 @@ class Client:
         heartbeat_s: float | None = ...,
         raises: Iterable[type[BaseException]] = ...,
         key: str | None = ...,
+        before_call: Hook | None = ...,
+        after_call: Hook | None = ...,
     ) -> Self: ...
 
     def __new__(
@@ -76,6 +83,8 @@ class Client:
         heartbeat_s: float | None = 5.0,
         raises: Iterable[type[BaseException]] = (),
         key: str | None = None,
+        before_call: Hook | None = None,
+        after_call: Hook | None = None,
     ) -> Any:
         """Open the connections, in the background."""
         if not endpoints:
@@ -83,7 +92,8 @@ class Client:
         client = object.__new__(cls if interface is None else TypedClient)
         client._interface = None if interface is None else Interface(interface)
         enrolment = None if key is None else Enrolment.parse(key)
-        settings = (endpoints, timeout_s, heartbeat_s, failures.name_classes(raises), enrolment)
+        hooks = make_hooks(before_call, after_call)
+        settings = (endpoints, timeout_s, heartbeat_s, failures.name_classes(raises), enrolment, hooks)
         client._background = Background(settings)
         client._connections = Connections(*settings)
         return client

@@ -18,6 +18,7 @@ from ztrace.rpc.blocking.parking import Gate, Poller, is_green, make_gate, make_
 from ztrace.rpc.core.calling import UNKNOWN, Call
 from ztrace.rpc.core.pool import Pool, Request, Route, bind_keywords
 from ztrace.rpc.errors import PeerLost, RemoteError
+from ztrace.rpc.hooks import Hooks
 from ztrace.spans import Span
 
 #: Seconds between two looks at heartbeats and deadlines, at most.
@@ -58,6 +59,7 @@ class Connections:
         heartbeat_s: period of heartbeats; None sends none.
         allowed: classes that may be raised instead of `RemoteError`.
         key: of the client, for servers with keys.
+        hooks: around each call.
     """
 
     def __init__(
@@ -67,7 +69,9 @@ class Connections:
         heartbeat_s: float | None,
         allowed: Mapping[str, type[BaseException]],
         key: Enrolment | None,
+        hooks: Hooks | None = None,
     ) -> None:
+        self._hooks = hooks
         self._lock = threading.Lock()
         self._timeout_s, self._heartbeat_s = timeout_s, heartbeat_s
         self._turn_s = _TURN_S if heartbeat_s is None else min(_TURN_S, heartbeat_s / 5)
@@ -99,6 +103,9 @@ class Connections:
             RpcError: the method has raised, or there is no answer.
             TypeError: the arguments cannot be sent.
         """
+        if self._hooks is not None:
+            with self._hooks.around(name, args, kwargs) as each:
+                return self.finish(self.begin(each.name, each.args, each.kwargs))
         return self.finish(self.begin(name, args, kwargs))
 
     def begin(
@@ -305,7 +312,7 @@ class Connections:
         peers = [route.core.peer for route in self._pool.routes if route.up]
         if (not peers or min(peers) < wire.VERSION) and self._described is None:
             try:
-                self._described = self.invoke("_zerorpc_inspect", (), {})
+                self._described = self.finish(self.begin("_zerorpc_inspect", (), {}))
             except RemoteError:  # zerorpc's own inspection fails on Python 3.11 and later.
                 self._described = {}
             peers = [route.core.peer for route in self._pool.routes if route.core.peer != UNKNOWN]
