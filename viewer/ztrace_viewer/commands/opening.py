@@ -12,6 +12,8 @@ from ztrace_viewer.commands.completing import complete_traces
 from ztrace_viewer.commands.options import database_option
 from ztrace_viewer.terminal.saying import say
 
+#: Suffix of the file that leads a browser to the page, after the database's name.
+SUFFIX = ".open.html"
 #: Time in which the page has to answer.
 _ANSWER_S = 5.0
 _OK, _UNAUTHORIZED = 200, 401
@@ -31,7 +33,8 @@ def open_(place: str | None, database: Path, listen: str) -> None:
     """Open the page in the browser.
 
     TRACE or ERROR is the beginning of an id that 'ztrace slow' or 'ztrace errors' lists: the page is opened
-    there. The address with its token is printed, also where there is no browser.
+    there. The address with its token is printed, also where there is no browser. The browser is given a file
+    beside the database that leads there, since its arguments can be read by others.
 
     \b
     Example:
@@ -49,7 +52,7 @@ def open_(place: str | None, database: Path, listen: str) -> None:
     token = find_token(database)
     _check(str(address), token, database)
     url = f"http://{address}{path}?token={token}"
-    webbrowser.open(url)
+    webbrowser.open(_write_way(database, url).absolute().as_uri())
     say(url)
 
 
@@ -74,6 +77,23 @@ def _find_path(db: sqlite3.Connection, place: str) -> str:
         ) from None
 
 
+def _write_way(database: Path, url: str) -> Path:
+    """Write a file, readable by its owner alone, that leads a browser to an address, and return its path."""
+    from html import escape
+
+    from ztrace_collector.files import write_whole
+
+    path = database.with_name(f"{database.name}{SUFFIX}")
+    text = (
+        '<!doctype html><meta charset="utf-8"><meta name="referrer" content="no-referrer">'
+        "<title>ztrace</title>"
+        f'<meta http-equiv="refresh" content="0;url={escape(url)}"><a href="{escape(url)}">ztrace</a>\n'
+    )
+    with write_whole(path, mode=0o600) as file:
+        file.write(text.encode())
+    return path
+
+
 def _check(address: str, token: str, database: Path) -> None:
     """Ask the page whether it has this token, which no other program is sent but in a header.
 
@@ -87,7 +107,8 @@ def _check(address: str, token: str, database: Path) -> None:
         status = connection.getresponse().status
     except (OSError, HTTPException) as error:
         raise EndpointError(
-            f"no page at {address}: {error}", hint=f"start 'ztrace up' or 'ztrace web --db {database}'"
+            f"no page at {address}: {getattr(error, 'strerror', None) or error}",
+            hint=f"start 'ztrace up' or 'ztrace web --db {database}'",
         ) from error
     finally:
         connection.close()

@@ -115,5 +115,7 @@ def _explain(error: sqlite3.Error, path: Path) -> DatabaseError:
         return DatabaseError(f"{path} is locked by another program", hint="retry in a moment")
     if code == sqlite3.SQLITE_ERROR:
         # A column that is missing: the statements are constants, so this file has other tables than they.
-        return DatabaseError(f"cannot query {path}: {error}", hint="another version of ztrace may have made it")
+        return DatabaseError(
+            f"cannot query {path}: {error}", hint="another version of ztrace may have made it"
+        )
     return DatabaseError(f"cannot read {path}: {error}", hint="check the permissions of its folder")
