@@ -58,7 +58,7 @@ CONSUMER: Final = KIND_NUMBERS["consumer"]
 #: Default kind of a span; compared by identity, which a literal in the caller's code has too.
 DEFAULT_KIND: Final = "internal"
 
-_getframe = sys._getframe
+_getframe, _RUNS = sys._getframe, (None, RUNNING_APART, RUNNING_LOOPED)
 #: Code, not a generator's, that made a span last: most of the time it makes the next one too.
 _plain_code: CodeType | None = None
 
@@ -175,13 +175,13 @@ class Span(LocalContext):
             if state is None or state:
                 if state is None or state <= RUNNING_LOOPED:
                     return self
-                if state >= ENDED or state == ENDED_LOOPED:
-                    self.attributes = dict(self._given)
                 caller = _getframe(1) if activate else None
                 if state == NEW_APART and (caller is None or not caller.f_code.co_flags & GENERATOR_FLAGS):
                     apart, state = self._apart, RUNNING_APART  # As `prepare`, without the call.
                     apart.generator, apart.replied_ns = None, 0
                 else:
+                    if state >= ENDED or state == ENDED_LOOPED:
+                        self.attributes = dict(self._given)
                     state = prepare(self, caller)
                 if self.kind == SERVER:
                     self._apart.cpu_ns = thread_time_ns()
@@ -258,7 +258,7 @@ class Span(LocalContext):
     ) -> None:
         try:
             state = self._state
-            if state is not None and not RUNNING_APART <= state <= RUNNING_LOOPED:
+            if state not in _RUNS:
                 return
             self._state = end_ns = perf_counter_ns()
             above = outer = self._above
