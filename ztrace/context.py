@@ -26,6 +26,8 @@ RUNNING: Final = None
 #: reads. A span whose start was interrupted is NEW again. From ENDED on, a state is the time of the monotonic
 #: clock at which the span has ended.
 NEW, RUNNING_APART, RUNNING_LOOPED, ENDED_LOOPED, NEW_APART, NEW_IN_GENERATOR, ENDED = range(7)
+#: States of spans that run.
+RUNS: Final = (RUNNING, RUNNING_APART, RUNNING_LOOPED)
 
 
 class Context:
@@ -62,8 +64,7 @@ class Context:
     @property
     def ended(self) -> bool:
         """Whether the span does not run."""
-        state = self._state
-        return state is not None and not RUNNING_APART <= state <= RUNNING_LOOPED
+        return self._state not in RUNS
 
     def set(self, /, **attributes: Any) -> None:
         """Ignore attributes: only a span that is recorded here keeps any."""

@@ -28,6 +28,7 @@ from ztrace.context import (
     NEW_TRACE,
     RUNNING_APART,
     RUNNING_LOOPED,
+    RUNS,
     Context,
     LocalContext,
     SpanContext,
@@ -58,7 +59,7 @@ CONSUMER: Final = KIND_NUMBERS["consumer"]
 #: Default kind of a span; compared by identity, which a literal in the caller's code has too.
 DEFAULT_KIND: Final = "internal"
 
-_getframe, _RUNS = sys._getframe, (None, RUNNING_APART, RUNNING_LOOPED)
+_getframe = sys._getframe
 #: Code, not a generator's, that made a span last: most of the time it makes the next one too.
 _plain_code: CodeType | None = None
 
@@ -258,7 +259,7 @@ class Span(LocalContext):
     ) -> None:
         try:
             state = self._state
-            if state not in _RUNS:
+            if state not in RUNS:
                 return
             self._state = end_ns = perf_counter_ns()
             above = outer = self._above

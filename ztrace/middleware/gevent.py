@@ -28,7 +28,8 @@ def _hook_spawning() -> None:
 
 def _inherit(greenlet: Any) -> None:
     """Start a greenlet with the current span in a context that is otherwise as empty as gevent's own."""
-    if spans.publisher is None or (span := get_current()) is None or greenlet.gr_context is not None:
+    span = get_current()
+    if span is None or spans.publisher is None or greenlet.gr_context is not None:
         return
     try:
         if is_users_work(getattr(greenlet, "_run", None), sys._getframe(1), "gevent"):

@@ -68,16 +68,18 @@ def take_reply(
     """
     if not text:
         return False
-    if isinstance(text, dict):
-        return _take_map(span, text, exception)
     try:
         if len(text) > MAX_REPLY:
             raise ValueError("too long")
+        if type(text) is bytes:
+            text = str(text, "ascii")
+        if type(text) is str and text[:2] == "d=" and len(text) <= _MAX_PLAIN and text[2:].isdigit():
+            span.covered_ns += int(text[2:])  # As most replies are.
+            return False
+        if isinstance(text, dict):
+            return _take_map(span, text, exception)
         if not isinstance(text, str):
             text = str(text, "ascii")
-        if len(text) <= _MAX_PLAIN and (digits := text[2:]).isdigit() and text.startswith("d="):
-            span.covered_ns += int(digits)  # As most replies are.
-            return False
         fields = dict(field.split("=", 1) for field in text.split(";"))
         duration = fields.get("d", "0")
         if len(duration) > _MAX_DIGITS or not duration.isdigit():

@@ -28,6 +28,8 @@ _PAIR = brine.TAG_TUP2[0]
 _SMALL, _ZERO = range(0x20, 0xF0), 0x50
 #: Code of a number with up to 255 digits.
 _DIGITS = brine.TAG_INT_L1[0]
+#: Digits of a request's number that no connection reaches.
+_MAX_DIGITS = 20
 
 
 class Request(int):
@@ -139,10 +141,10 @@ def wrap_dispatch(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _read_number(data: bytes) -> int | None:
     """Return the number of a message's request, which brine writes first; None if it is written otherwise."""
-    code = data[2]
     if data[1] != _PAIR:
         return None
-    if code in _SMALL:
-        return code - _ZERO
-    digits = data[4 : 4 + data[3]]
-    return int(digits) if code == _DIGITS and digits.isdigit() and len(digits) < 20 else None
+    code = data[2]
+    if code == _DIGITS:
+        digits = data[4 : 4 + data[3]]
+        return int(digits) if digits.isdigit() and len(digits) < _MAX_DIGITS else None
+    return code - _ZERO if code in _SMALL else None

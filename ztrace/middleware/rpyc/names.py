@@ -58,10 +58,10 @@ def _pack_of(netref: Any) -> tuple[str, int, int]:
 
 def _name_of(function: Any) -> str:
     kind = type(function)
-    if issubclass(kind, BaseNetref):
-        return _RELAYED
     if kind is MethodType:
         function, kind = function.__func__, type(function.__func__)
+    elif issubclass(kind, BaseNetref):
+        return _RELAYED
     if kind is FunctionType or kind is BuiltinFunctionType or issubclass(kind, type):
         return str(function.__name__)
     return kind.__name__
@@ -69,8 +69,9 @@ def _name_of(function: Any) -> str:
 
 def _clean(name: Any) -> str | None:
     """Return a name without rpyc's prefix, None if it is a special method's."""
-    if isinstance(name, bytes):
-        name = name.decode("utf-8", "replace")
-    if not isinstance(name, str) or name.startswith("__"):
-        return None
-    return name.removeprefix(_EXPOSED)
+    if type(name) is not str:
+        if isinstance(name, bytes):
+            name = name.decode("utf-8", "replace")
+        elif not isinstance(name, str):
+            return None
+    return None if name[:2] == "__" else name.removeprefix(_EXPOSED)

@@ -10,7 +10,7 @@ from ztrace import diagnostics, spans
 from ztrace.context import HOLDS, make_current
 from ztrace.exceptions.tracebacks import take_off_frame
 from ztrace.lifecycle.recovery import insist
-from ztrace.middleware.kit import new_serving, new_span
+from ztrace.middleware.kit import new_serving, new_span, read_context
 from ztrace.middleware.zerorpc.contexts import is_traced
 from ztrace.spans import CONSUMER, PRODUCER, SERVER, Span
 
@@ -37,8 +37,8 @@ def wrap_process_call(original: Callable[..., Any]) -> Callable[..., Any]:
             try:
                 if spans.publisher is not None and len(args) >= _ARGUMENTS and _is_new(args[-4], args[-2]):
                     span = new_served(args[-2])
-                    if span is not None:
-                        _start(span, args[-2])
+                    if span is not None and span.start().ended:  # It could not: nothing is to be asked of it.
+                        _set_served(args[-2], None)
                 result = original(*args, **kwargs)
             except BaseException as exception:
                 take_off_frame(exception)
@@ -114,8 +114,8 @@ def _warn_of_pattern(name: str) -> None:
 def serve(request: Any) -> Span | None:
     """Start the span of a request or message that no wrapper sees; a later hook ends it."""
     span = new_served(request)
-    if span is not None:
-        _start(span, request)
+    if span is not None and span.start().ended:
+        _set_served(request, None)
     return being_served.get()[1]
 
 
@@ -126,18 +126,14 @@ def new_served(request: Any) -> Span | None:
         name = request.name
         if name[:9] != "_zerorpc_":
             if request.identity is not None:
-                span = new_serving(name, SERVER, {"rpc.system.name": "zerorpc"}, request.header)
+                parent = read_context(request.header)
+                span = new_span(name, SERVER, {"rpc.system.name": "zerorpc"}, parent)
             else:
                 span = new_serving(name, CONSUMER, {"messaging.system": "zerorpc"}, request.header)
     except Exception:
         diagnostics.contain("zerorpc")
     _set_served(request, span)
     return span
-
-
-def _start(span: Span, request: Any) -> None:
-    if span.start().ended:  # It could not be started: nothing is to be asked of it.
-        _set_served(request, None)
 
 
 def _set_served(request: Any, span: Span | None) -> None:
