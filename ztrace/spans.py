@@ -47,6 +47,7 @@ from ztrace.lifecycle.arguments import take_kind, take_links, take_parent
 from ztrace.lifecycle.parts import choose_parent, prepare, set_parts
 from ztrace.native import get_ident, perf_counter_ns, thread_time_ns
 from ztrace.process.lanes import number_lane
+from ztrace.process.sharing import shares_thread
 from ztrace.records import ERROR, KIND_NUMBERS, OK
 
 #: Numbers of the kinds that the agent distinguishes.
@@ -185,7 +186,7 @@ class Span(LocalContext):
                         self.attributes = dict(self._given)
                     state = prepare(self, caller)
                 if self.kind == SERVER:
-                    self._apart.cpu_ns = thread_time_ns()
+                    self._apart.cpu_ns = None if shares_thread() else thread_time_ns()
             target = publisher
             if target is None or not target.born_here:
                 if target is not None:
@@ -273,8 +274,8 @@ class Span(LocalContext):
                     cpu_ns = thread_time_ns() - apart.cpu_ns
                     if cpu_ns < 0:
                         cpu_ns = None  # Another thread's clock: the span has ended there.
-                    if apart.replied_ns and exception is None:
-                        end_ns = apart.replied_ns
+                if apart.replied_ns and exception is None:
+                    end_ns = apart.replied_ns
             current = get_current()
             if current is self:
                 if HOLDS:

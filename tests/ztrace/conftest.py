@@ -29,6 +29,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     monkeypatch.setattr(spans, "perf_counter_ns", clock.read)
     monkeypatch.setattr(context, "perf_counter_ns", clock.read)
     monkeypatch.setattr(spans, "thread_time_ns", clock.read_cpu)
+    monkeypatch.setattr(spans, "shares_thread", lambda: False)
     return clock
 
 

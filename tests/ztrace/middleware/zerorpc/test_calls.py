@@ -52,8 +52,7 @@ def test_the_time_of_the_server_is_not_the_callers_own(traced: Fleet) -> None:
         assert span["self_ns"] <= stored < span["duration_ns"] - 190_000_000
     asleep = find(tree, "server", "middle")
     assert asleep["self_ns"] == asleep["duration_ns"]
-    assert asleep["cpu_ns"] is not None
-    assert asleep["cpu_ns"] < 100_000_000
+    assert asleep["cpu_ns"] is None  # The thread's, which other greenlets share.
 
 
 def test_siblings_and_spans_between_them(traced: Fleet, plain: Fleet) -> None:
