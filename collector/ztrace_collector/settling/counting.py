@@ -4,8 +4,9 @@ One idea: the figures are a function of the rows alone, so what was counted can 
 rows.
 """
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence, Set
 from math import log
+from operator import itemgetter
 from typing import NamedTuple
 
 from ztrace.records import ERROR
@@ -22,6 +23,7 @@ class SpanRow(NamedTuple):
         duration_ns: None for an open one.
         cpu_ns: CPU time of its thread, None if other work shared the thread, or if unknown.
         lane: that of `ztrace.records.Span`.
+        id: key of ``spans``, 0 for an open one.
     """
 
     span_id: bytes
@@ -35,6 +37,29 @@ class SpanRow(NamedTuple):
     status: int
     cpu_ns: int | None
     lane: int | None = None
+    id: int = 0
+
+
+class _Columns(NamedTuple):
+    """Spans of a tree as columns, which take less time to read than rows."""
+
+    span_id: Sequence[bytes]
+    parent_id: Sequence[bytes | None]
+    method: Sequence[int]
+    instance: Sequence[int]
+    start_ns: Sequence[int]
+    end_ns: Sequence[int]
+    duration_ns: Sequence[int | None]
+    self_ns: Sequence[int | None]
+    status: Sequence[int]
+    cpu_ns: Sequence[int | None]
+    lane: Sequence[int | None]
+    id: Sequence[int]
+
+
+assert _Columns._fields == SpanRow._fields
+#: Order of spans in a tree, which does not depend on that of the rows.
+_in_order = itemgetter(*map(SpanRow._fields.index, ("start_ns", "span_id", "end_ns", "method")))
 
 
 class PathSums:
@@ -129,9 +154,10 @@ class Counted(NamedTuple):
 
 def count_tree(
     rows: Sequence[SpanRow],
-    consumers: Container[int],
+    consumers: Set[int],
     find_path: Callable[[int, int], int],
     callers: Container[int] = frozenset(),
+    open_sums: Callable[[int, int, bool], dict[int, PathSums]] | None = None,
 ) -> Counted:
     """Return the figures of one tree.
 
@@ -140,82 +166,88 @@ def count_tree(
         consumers: methods that nothing waits for.
         find_path: returns the path of a method below a path.
         callers: methods whose spans wait for another process, and do next to nothing meanwhile.
+        open_sums: returns the sums to which the tree's are added, given the minute, the process and the
+            failure as in `Counted`; None for new ones.
 
     Returns:
-        The figures. They do not depend on the order of the rows.
+        The figures, with these sums. They do not depend on the order of the rows.
     """
-    spans = sorted(rows, key=lambda row: (row.start_ns, row.span_id, row.end_ns, row.method))
+    spans = _Columns._make(zip(*sorted(rows, key=_in_order), strict=True))
     parents, children = _find_parents(spans)
     roots = [position for position, parent in enumerate(parents) if parent is None]
     awaited: Mapping[int, Sequence[int]] = children
-    if any(span.method in consumers for span in spans):
+    methods, begins_ns, durations_ns = spans.method, spans.start_ns, spans.duration_ns
+    if not consumers.isdisjoint(methods):
         awaited = {
             above: kept
             for above, each in children.items()
-            if (kept := [child for child in each if spans[child].method not in consumers])
+            if (kept := [child for child in each if methods[child] not in consumers])
         }
-    order, paths, repeated = _name_paths(spans, parents, children, find_path)
-    sums: dict[int, PathSums] = {}
-    ends_ns = [span.end_ns for span in spans]
+    order, paths, repeated = _name_paths(methods, parents, children, find_path)
+    main = min(roots, key=lambda root: (spans.parent_id[root] is not None, root))
+    head = spans.end_ns[main] // MINUTE_NS, spans.instance[main], ERROR in spans.status
+    sums: dict[int, PathSums] = {} if open_sums is None else open_sums(*head)
+    ends_ns = list(spans.end_ns)
     for position in reversed(order):
-        span, path = spans[position], paths[position]
+        path, duration_ns, below = paths[position], durations_ns[position], awaited.get(position)
         each = sums.get(path)
         if each is None:
             each = sums[path] = PathSums()
-        below = awaited.get(position)
-        duration_ns = span.duration_ns
         if duration_ns is None:  # Open: it only holds its place in the tree.
             if below is not None:
-                ends_ns[position] = max(span.end_ns, *[ends_ns[child] for child in below])
+                ends_ns[position] = max(ends_ns[position], *[ends_ns[child] for child in below])
             continue
         each.calls += 1
-        each.errors += span.status == ERROR
+        if spans.status[position] == ERROR:
+            each.errors += 1
         if position not in repeated:
             each.total_ns += duration_ns
         bucket = int(BUCKETS_PER_E * log(duration_ns)) if duration_ns > 1 else 0
-        each.histogram[bucket] = each.histogram.get(bucket, 0) + 1
-        own_ns = duration_ns
+        histogram = each.histogram
+        histogram[bucket] = histogram.get(bucket, 0) + 1
+        own_ns, self_ns, cpu_ns = duration_ns, spans.self_ns[position], spans.cpu_ns[position]
         if below is not None:
-            own_ns -= _covered(spans, below, span.start_ns, span.end_ns)
-        if span.self_ns is not None and span.self_ns < own_ns:
-            own_ns = span.self_ns
+            own_ns -= _covered(spans, below, begins_ns[position], spans.end_ns[position])
+        if self_ns is not None and self_ns < own_ns:
+            own_ns = self_ns
         each.self_ns += own_ns
         # The CPU time is that of the whole thread: it is the call's own if nothing else ran within it.
-        if span.cpu_ns is not None and all(
-            spans[child].instance != span.instance or spans[child].method in callers
+        if cpu_ns is not None and all(
+            spans.instance[child] != spans.instance[position] or methods[child] in callers
             for child in children.get(position, ())
         ):
-            each.cpu_ns += min(span.cpu_ns, own_ns)
+            each.cpu_ns += min(cpu_ns, own_ns)
             each.timed_ns += own_ns
-    begins_ns = [span.start_ns for span in spans]
-    instances = [span.instance for span in spans]
-    lanes = [span.lane for span in spans]
     for root in roots:
-        if spans[root].duration_ns is None:
+        if durations_ns[root] is None:
             continue
         sums[paths[root]].root_calls += 1
-        for position, begin_ns, end_ns in walk_sections(begins_ns, ends_ns, awaited, instances, lanes, root):
+        for position, begin_ns, end_ns in walk_sections(
+            begins_ns, ends_ns, awaited, spans.instance, spans.lane, root
+        ):
             sums[paths[position]].critical_ns += end_ns - begin_ns
-    main = min(roots, key=lambda root: (spans[root].parent_id is not None, root))
-    failed = any(each.errors for each in sums.values())
-    return Counted(spans[main].end_ns // MINUTE_NS, spans[main].instance, failed, sums)
+    return Counted(*head, sums)
 
 
-def _find_parents(spans: Sequence[SpanRow]) -> tuple[list[int | None], dict[int, list[int]]]:
+def _find_parents(spans: _Columns) -> tuple[list[int | None], dict[int, list[int]]]:
     """Return the position of each span's parent, None for roots, and the children of those that have any.
 
     Of parents that form a circle, the earliest is a root.
     """
-    positions: dict[bytes, int] = {}
-    for position, span in enumerate(spans):
-        positions.setdefault(span.span_id, position)
-    parents = [None if span.parent_id is None else positions.get(span.parent_id) for span in spans]
-    for position in find_circles(parents):
-        parents[position] = None
+    # The first of several with the same id.
+    positions = dict(zip(reversed(spans.span_id), range(len(spans.span_id) - 1, -1, -1), strict=True))
+    parents: list[int | None] = [None if each is None else positions.get(each) for each in spans.parent_id]
+    # A circle has a span that does not come after its parent.
+    if any(parent is not None and parent >= position for position, parent in enumerate(parents)):
+        for position in find_circles(parents):
+            parents[position] = None
     children: dict[int, list[int]] = {}
     for position, parent in enumerate(parents):
         if parent is not None:
-            children.setdefault(parent, []).append(position)
+            if parent in children:
+                children[parent].append(position)
+            else:
+                children[parent] = [position]
     return parents, children
 
 
@@ -238,7 +270,7 @@ def find_circles(parents: Sequence[int | None]) -> list[int]:
 
 
 def _name_paths(
-    spans: Sequence[SpanRow],
+    methods: Sequence[int],
     parents: Sequence[int | None],
     children: Mapping[int, Sequence[int]],
     find_path: Callable[[int, int], int],
@@ -247,17 +279,17 @@ def _name_paths(
 
     The total of a path leaves the latter out, whose time is in the total already.
     """
-    paths = [ABOVE_ROOTS] * len(spans)
+    paths = [ABOVE_ROOTS] * len(methods)
     order = [position for position, parent in enumerate(parents) if parent is None]
     for root in order:
-        paths[root] = find_path(ABOVE_ROOTS, spans[root].method)
+        paths[root] = find_path(ABOVE_ROOTS, methods[root])
     #: Paths of all spans above, for spans within a recursion.
     within: dict[int, set[int]] = {}
     repeated: set[int] = set()
     for position in order:
         path, open_paths = paths[position], within.get(position)
         for child in children.get(position, ()):
-            child_path = paths[child] = find_path(path, spans[child].method)
+            child_path = paths[child] = find_path(path, methods[child])
             order.append(child)
             # Paths are numbered from the root down, so a number that is not higher is one from above.
             if open_paths is None and child_path <= path:
@@ -280,15 +312,18 @@ def _paths_above(position: int, parents: Sequence[int | None], paths: Sequence[i
     return found
 
 
-def _covered(spans: Sequence[SpanRow], positions: Sequence[int], begin_ns: int, end_ns: int) -> int:
+def _covered(spans: _Columns, positions: Sequence[int], begin_ns: int, end_ns: int) -> int:
     """Return the time within a stretch in which any of some spans ran; they are in order of their start."""
+    begins_ns, ends_ns, durations_ns = spans.start_ns, spans.end_ns, spans.duration_ns
     covered_ns, until_ns = 0, begin_ns
     for position in positions:
-        span = spans[position]
-        if span.duration_ns is None:
+        if durations_ns[position] is None:
             continue
-        child_begin_ns = max(span.start_ns, until_ns)
-        child_end_ns = min(span.end_ns, end_ns)
+        child_begin_ns, child_end_ns = begins_ns[position], ends_ns[position]
+        if child_begin_ns < until_ns:
+            child_begin_ns = until_ns
+        if child_end_ns > end_ns:
+            child_end_ns = end_ns
         if child_begin_ns < child_end_ns:
             covered_ns += child_end_ns - child_begin_ns
             until_ns = child_end_ns

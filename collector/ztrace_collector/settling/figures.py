@@ -39,34 +39,42 @@ class PathFigures:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._recent: Recent[_Key, PathSums] = Recent(SIZE)
-        #: Sums of the transaction's trees, by minute, version, failure and path.
-        self._sums: dict[tuple[int, str, bool, int], PathSums] = {}
+        #: Sums of the transaction's trees by path, by minute, version and failure.
+        self._sums: dict[tuple[int, str, bool], dict[int, PathSums]] = {}
 
     def forget(self) -> None:
         """Drop everything from memory after a rollback."""
         self._recent.clear()
         self._sums.clear()
 
+    def open(self, minute: int, version: str, failed: bool) -> dict[int, PathSums]:
+        """Return the sums by path to which trees are added; `write` has to follow in the same transaction."""
+        sums = self._sums.get((minute, version, failed))
+        if sums is None:
+            sums = self._sums[minute, version, failed] = {}
+        return sums
+
     def add(self, counted: Counted, version: str, sign: int = 1) -> None:
         """Add the figures of a tree, or take them back; `write` has to follow in the same transaction."""
-        minute, _, failed, sums = counted
-        for path, each in sums.items():
-            key = minute, version, failed, path
-            found = self._sums.get(key)
+        sums = self.open(counted.minute, version, counted.failed)
+        for path, each in counted.sums.items():
+            found = sums.get(path)
             if found is None:
-                found = self._sums[key] = PathSums()
+                found = sums[path] = PathSums()
             found.add(each, sign)
 
     def write(self) -> None:
         """Write the rows of the added figures; those that count nothing any more are deleted."""
         rows: dict[_Key, PathSums] = {}
-        for (minute, version, failed, path), sums in self._sums.items():
+        for (minute, version, failed), by_path in self._sums.items():
             for resolution_s in RESOLUTIONS_S:
-                key = resolution_s, minute * 60 // resolution_s, version, failed, path
-                row = rows.get(key)
-                if row is None:
-                    row = rows[key] = self._find(key)
-                row.add(sums)
+                bucket = minute * 60 // resolution_s
+                for path, sums in by_path.items():
+                    key = resolution_s, bucket, version, failed, path
+                    row = rows.get(key)
+                    if row is None:
+                        row = rows[key] = self._find(key)
+                    row.add(sums)
         self._sums.clear()
         kept = {key: row for key, row in rows.items() if not row.is_empty}
         self._db.executemany(_REPLACE, [(*key, *_as_columns(row)) for key, row in kept.items()])
