@@ -1,5 +1,6 @@
 """Protocol of calls without sockets: any input, each call ended once, nothing that grows without bound."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from ztrace.rpc import failures, wire
 from ztrace.rpc.core import serving
 from ztrace.rpc.core.calling import Call, ClientCore
+from ztrace.rpc.core.pool import Pool, Request, Route
 from ztrace.rpc.core.serving import Served, ServerCore
 from ztrace.rpc.errors import DeadlineExceeded, PeerLost, ProtocolError, RemoteError
 
@@ -443,3 +445,30 @@ def test_an_exception_that_resists_is_described() -> None:
 def test_what_cannot_be_sent_is_found(value: object, text: str) -> None:
     """The place and the type of the first part that cannot be sent are told."""
     assert wire.find_unpackable(value) == text
+
+
+def test_a_slow_server_gets_its_share_of_calls() -> None:
+    """Of three servers that serve one call at a time, one ten times slower gets a tenth of the calls."""
+    durations_s = {"slow": 0.1, "first": 0.01, "second": 0.01}
+    routes = [Route(name, ClientCore(lambda frames: None)) for name in durations_s]
+    pool = Pool(routes)
+    for route in routes:
+        pool.came_up(route, 0.0)
+    free_s = dict.fromkeys(durations_s, 0.0)
+    ends: list[tuple[float, Call]] = []
+    served: Counter[str] = Counter()
+    now_s = 0.0
+    while sum(served.values()) < 2000:
+        while len(ends) < 16:
+            call = Call("echo")
+            pool.open(call, Request("echo", []), now_s)
+            name = call.route.endpoint
+            free_s[name] = max(free_s[name], now_s) + durations_s[name]
+            ends.append((free_s[name], call))
+        ends.sort(key=lambda pair: pair[0])
+        now_s, call = ends.pop(0)
+        served[call.route.endpoint] += 1
+        call.route.core.receive([b"", msgpack.packb([{"response_to": call.id}, "OK", [1]])], now_s)
+    # The servers together could do 2.1 calls in 10 ms.
+    assert now_s < 1.2 * 2000 * 0.01 / 2.1
+    assert served["slow"] < 200

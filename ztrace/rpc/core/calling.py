@@ -11,7 +11,7 @@ from ztrace.rpc.errors import DeadlineExceeded, PeerLost, ProtocolError
 SLOTS: Final = 100
 #: Periods without a word from the server after which a call fails.
 LOST_PERIODS: Final = 3
-#: Share of the newest answer in the mean duration.
+#: Share of the newest answer in the mean.
 _NEWEST: Final = 0.2
 
 #: Versions of ztrace's additions: of a server not heard yet, and of one that has none.
@@ -37,14 +37,15 @@ class Call:
     """
 
     __slots__ = (
-        "beat_s", "deadline_s", "done", "error", "heard_s", "id", "items", "name", "own", "reply",
-        "route", "sent_s", "slots", "value", "window",
+        "beat_s", "deadline_s", "done", "error", "heard_s", "id", "items", "name", "own", "rank",
+        "reply", "route", "sent_s", "slots", "value", "window",
     )  # fmt: skip
 
     id: bytes
     beat_s: float
     heard_s: float
     sent_s: float
+    rank: int
 
     def __init__(self, name: str, slots: int = SLOTS) -> None:
         self.name = name
@@ -74,7 +75,8 @@ class ClientCore:
     Attributes:
         calls: in flight, by id.
         peer: version of the server's additions, `UNKNOWN` or `FOREIGN`.
-        mean_s: duration of the latest answers, the newest first in weight; 0 before the first.
+        share_s: time of the latest answers, each divided by the calls that were open when it was sent, itself
+            included: what one more call adds to the wait. 0 before the first.
         counts: of calls, answers, failures, cancellations, and of messages that were ignored.
     """
 
@@ -88,7 +90,7 @@ class ClientCore:
         self.calls: dict[bytes, Call] = {}
         self.counts: Counter[str] = Counter()
         self.peer = UNKNOWN
-        self.mean_s = 0.0
+        self.share_s = 0.0
         self._send = send
         self._period_s = heartbeat_s
         self._allowed = allowed or {}
@@ -139,6 +141,7 @@ class ClientCore:
         call.sent_s = call.heard_s = now_s
         call.beat_s = now_s + (self._period_s or 0.0)
         self.calls[call.id] = call
+        call.rank = len(self.calls)
         self.counts["calls"] += 1
         self._send((b"", data))
 
@@ -164,8 +167,8 @@ class ClientCore:
             call.reply = header.get(wire.REPLY)
         if name == wire.OK and type(args) is list and args:
             call.value = args[0]
-            duration_s = now_s - call.sent_s
-            self.mean_s += _NEWEST * (duration_s - self.mean_s) if self.mean_s else duration_s
+            share_s = (now_s - call.sent_s) / call.rank
+            self.share_s += _NEWEST * (share_s - self.share_s) if self.share_s else share_s
             self._end(call, "answered")
         elif name == wire.STREAM:
             self._take_item(call, args, own)
@@ -201,7 +204,7 @@ class ClientCore:
 
     def lose(self, reason: str) -> None:
         """Fail all calls: the connection or the server is gone. Another server may take its place."""
-        self.peer, self.mean_s = UNKNOWN, 0.0
+        self.peer, self.share_s = UNKNOWN, 0.0
         for call in list(self.calls.values()):
             self._fail(call, PeerLost(f"{call.name}: {reason}"))
 

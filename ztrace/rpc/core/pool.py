@@ -1,8 +1,8 @@
 """Several servers behind one name: each call goes to the server that is expected to answer first.
 
-One idea: a server's own queue is out of the client's sight, so the client keeps the figures: how many calls
-are open at each server, and how long its answers take of late. The expected wait is their product. A call
-that no connected server can take waits here, and has certainly not run.
+One idea: a server's own queue is out of the client's sight, so the client keeps two figures: the calls that
+are open at each server, and what each of them has added to the wait of late. Their product is the expected
+wait. A call that no connected server can take waits here, and has certainly not run.
 """
 
 from collections.abc import Mapping, Sequence
@@ -61,7 +61,7 @@ class Route:
 
     def expected_s(self) -> float:
         """Return the expected wait of one more call."""
-        return (len(self.core.calls) + 1) * (self.core.mean_s or _SHORTEST_S)
+        return (len(self.core.calls) + 1) * (self.core.share_s or _SHORTEST_S)
 
 
 class Pool:
