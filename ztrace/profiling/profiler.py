@@ -207,23 +207,25 @@ class Profiler:
             owners.unwatch()
 
     def _loop(self) -> None:
+        """Take samples until the profiler is closed, or there is no reason to for the moment."""
         source = self._make_source()
         sampler = Sampler(self._publisher, source)
         policy = self._choose_policy(perf_counter_ns())
-        last_ns = due_ns = perf_counter_ns()
+        last_ns, spent_ns, cost_ns = perf_counter_ns(), thread_time_ns(), 0
         gathering = Gathering(last_ns)
-        cost_ns = 0.0
         while policy is not None and not self._closed:
             period_ns = max(1_000_000_000 // policy.hz, int(cost_ns / MAX_SHARE))
-            due_ns += period_ns
+            due_ns = last_ns + period_ns
+            wait_ns = max(0, due_ns - perf_counter_ns())
+            self._collection.sleep(self._alarm.acquire, True, wait_ns / 1e9)
             now_ns = perf_counter_ns()
-            due_ns = max(due_ns, now_ns)  # Never several at once to make up for a delay.
-            self._collection.sleep(self._alarm.acquire, True, (due_ns - now_ns) / 1e9)
-            began_ns, now_ns = thread_time_ns(), perf_counter_ns()
+            # All samples that were due within a delay are taken at its end, as one that stands for them.
+            due_ns += max(0, now_ns - due_ns) // period_ns * period_ns
             owners.look_for_packages()
-            self._sample(sampler, gathering, Moment(now_ns, now_ns - last_ns, period_ns), policy)
-            last_ns = now_ns
-            cost_ns += NEW_SHARE * (thread_time_ns() - began_ns - cost_ns)
+            self._sample(sampler, gathering, Moment(now_ns, due_ns - last_ns, period_ns), policy)
+            last_ns = due_ns
+            before_ns, spent_ns = spent_ns, thread_time_ns()
+            cost_ns += int(NEW_SHARE * (spent_ns - before_ns - cost_ns))
             following = self._choose_policy(now_ns)
             if (
                 following != policy
@@ -234,6 +236,7 @@ class Profiler:
                 self._flush(gathering, now_ns, policy)
                 gathering, policy = Gathering(now_ns), following
                 source.forget()
+                spent_ns = thread_time_ns()  # Encoding is no part of the cost of a sample.
         if policy is not None:
             self._flush(gathering, perf_counter_ns(), policy)
 

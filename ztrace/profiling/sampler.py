@@ -1,10 +1,10 @@
 """One sample of all open spans: which spans, how they are weighed, and what they wait for.
 
-One idea: a sample stands for the time since the sample before, and not for one period: a thread that keeps
-the interpreter to itself delays the sampler, and gets the whole delay. What has begun within the delay does
-not, but counts for one period at least: of many calls that are shorter, few are seen, and each stands for the
-others. The samples of a single span stand for no more than its age. Clocks, spans and stacks are given by the
-caller, so a test can script them.
+One idea: a sample stands for all samples that were due since the one before, and not for one period: a
+thread that keeps the interpreter to itself delays the sampler, and gets the whole delay. What has begun
+within the delay does not, but counts for one period at least: of many calls that are shorter, few are seen,
+and each stands for the others. The samples of a single span stand for no more than its age. Clocks, spans
+and stacks are given by the caller, so a test can script them.
 """
 
 from collections import OrderedDict
