@@ -73,7 +73,8 @@ def carry(socket: Any, name: Name) -> None:
 def _wrap_sockets() -> None:
     read_variable()
     cls: Any = zmq.Socket
-    _originals.update((name, getattr(cls, name)) for name in (*_WRAPPERS, *_OTHERS))
+    # Before 26.4 there is no `recv_into`.
+    _originals.update((name, getattr(cls, name)) for name in (*_WRAPPERS, *_OTHERS) if hasattr(cls, name))
     _wrap_methods(cls)
     cls.connect, cls.bind = wrap_open(cls.connect, True), wrap_open(cls.bind, False)
     cls.close, cls.monitor = wrap_close(cls.close), wrap_monitor(cls.monitor)
