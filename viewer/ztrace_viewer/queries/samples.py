@@ -23,7 +23,8 @@ _MAX_SPANS, _MAX_VALUE = 2_000, 200
 
 _SPANS = (
     "SELECT span_id, parent_id, method, instance, start_ns, start_ns + coalesce(duration_ns, 0),"
-    " coalesce(duration_ns, 0), self_ns, status, NULL, lane, attributes FROM spans WHERE trace_id = ? LIMIT ?"
+    " coalesce(duration_ns, 0), self_ns, status, NULL, lane, id, attributes FROM spans WHERE trace_id = ?"
+    " LIMIT ?"
 )
 
 
