@@ -40,7 +40,7 @@ export class Minimap {
   }
 
   draw() {
-    const { begin, call, depth, state } = this.tree.columns;
+    const { begin, call, depth } = this.tree.columns;
     const width = this.canvas.width = Math.round(this.element.clientWidth * devicePixelRatio);
     const height = this.canvas.height = Math.round(this.element.clientHeight * devicePixelRatio);
     const ink = this.canvas.getContext("2d"), per = width / this.tree.length, level = height / LEVELS, bad = failed();
@@ -50,7 +50,7 @@ export class Minimap {
       const at = depth[row];
       if (at >= LEVELS) continue;
       const left = begin[row] * per, right = Math.max(left + 1, this.tree.end(row) * per);
-      const isBad = state[row] === 1;
+      const isBad = this.tree.isOrigin(row);
       if (right <= filled[at] && !isBad) continue;
       filled[at] = right;
       ink.fillStyle = isBad ? bad : this.fills[call[row]];

@@ -209,7 +209,7 @@ class TraceView {
     const width = Float64Array.from({ length: tree.count }, (_, row) => tree.end(row) - columns.begin[row]);
     return new Icicle({
       left: columns.begin, width, level: findLevels(tree), whole: tree.length,
-      name: (row) => tree.name(row), fill: (row) => (columns.state[row] === 1 ? bad : this.waterfall.fills[columns.call[row]]),
+      name: (row) => tree.name(row), fill: (row) => (tree.isOrigin(row) ? bad : this.waterfall.fills[columns.call[row]]),
     }, {
       label: "flame graph of the trace; the rows have the same figures",
       describe: (row) => `${tree.name(row)} · ${formatDuration(columns.time[row])} · own ${formatDuration(columns.own[row])}`,

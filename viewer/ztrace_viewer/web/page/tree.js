@@ -60,6 +60,12 @@ export class Tree {
     return this.names[this.columns.call[row]];
   }
 
+  /** Whether a row failed by itself, and not by what it called. @param {number} row */
+  isOrigin(row) {
+    const raised = this.columns.exceptions[row];
+    return this.columns.state[row] === 1 && (raised === undefined || raised.origin);
+  }
+
   /** End of a row's bar; an open one goes to the end of the tree. @param {number} row */
   end(row) {
     const { begin, time } = this.columns;

@@ -154,7 +154,7 @@ export class Waterfall {
         ink.fillStyle = picked;
         ink.fillRect(0, y, this.width, ROW);
       }
-      ink.fillStyle = columns.state[row] === 1 ? bad : this.fills[columns.call[row]];
+      ink.fillStyle = this.tree.isOrigin(row) ? bad : this.fills[columns.call[row]];
       for (const each of entry < 0 ? folds.get(row) ?? [] : [row]) this.drawBar(ink, each, y);
       if (entry >= 0 && columns.critical[row] > 0) {
         ink.fillStyle = path;
