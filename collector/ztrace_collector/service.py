@@ -68,8 +68,8 @@ class Counts(Protocol):
         ...
 
     @property
-    def publisher_count(self) -> int:
-        """Number of publishers that are connected now."""
+    def publishers(self) -> Sequence[str]:
+        """Service of each publisher that is connected now."""
         ...
 
     @property

@@ -385,7 +385,7 @@ def test_progress_is_given_figures_and_lines(path: Path, connect: Connect) -> No
 
     class Display:
         def update(self, counts: Counts) -> None:
-            seen.append((counts.span_count, counts.refused_count, counts.publisher_count, counts.holding))
+            seen.append((counts.span_count, counts.refused_count, len(counts.publishers), counts.holding))
 
         def say(self, line: str) -> None:
             said.append(line)

@@ -161,5 +161,30 @@ def test_without_a_terminal_there_are_only_lines(capfd: pytest.CaptureFixture[st
     assert capfd.readouterr() == ("", "opening\nztrace: a line\n")
 
 
+def test_services_that_join_are_told_once(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """On a terminal each service that joins is a line, up to a number that fits it."""
+    drawn: list[str] = []
+    counts = _Counts()
+    with CollectorProgress() as collecting:
+        collecting.shown = True
+        monkeypatch.setattr(collecting, "draw", drawn.append)
+        for publishers in (counts.publishers, counts.publishers, ("mail", *map(str, range(100)))):
+            monkeypatch.setattr(_Counts, "publishers", publishers)
+            collecting._then_s -= 1_000
+            collecting.update(counts)
+    told = capfd.readouterr().err.splitlines()
+    assert told[:4] == [
+        "ztrace: shop has joined",
+        "ztrace: bank[2J has joined",
+        "ztrace: a service without a name has joined",
+        "ztrace: mail has joined",
+    ]
+    assert len(told) == 50
+    assert "4 publishers" in drawn[0]
+
+
 class _Counts:
-    span_count, refused_count, publisher_count, holding = 1, 2, 3, False
+    span_count, refused_count, holding = 1, 2, False
+    publishers = ("shop", "bank\x1b[2J", "shop", "")

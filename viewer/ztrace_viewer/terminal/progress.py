@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 PERIOD_S = 0.1
 #: The same for a collector, which runs for days.
 COLLECTOR_PERIOD_S = 0.5
+#: Services whose joining is told; a program that invents names could fill the screen.
+_MAX_JOINED = 50
 #: Columns of the bar.
 _BAR_WIDTH = 24
 
@@ -138,17 +140,21 @@ class CollectorProgress(_Line):
     def __init__(self) -> None:
         super().__init__(period_s=COLLECTOR_PERIOD_S)
         self._before = 0
+        self._joined: set[str] = set()
 
     def update(self, counts: "Counts") -> None:
-        """Redraw the line if it is due."""
+        """Redraw the line if it is due; services that have joined since are lines that stay."""
         if not self.is_due():
             return
+        publishers = counts.publishers
+        for service in dict.fromkeys(publishers):
+            if service not in self._joined and len(self._joined) < _MAX_JOINED:
+                self._joined.add(service)
+                self.say(f"{service or 'a service without a name'} has joined")
         count = counts.span_count
         rate = (count - self._before) / (time.monotonic() - self._then_s)
         self._before = count
-        self.draw(
-            format_counts(count, rate, counts.publisher_count, counts.refused_count, holding=counts.holding)
-        )
+        self.draw(format_counts(count, rate, len(publishers), counts.refused_count, holding=counts.holding))
 
     def say(self, line: str) -> None:
         """Print a line that stays, on a terminal or not; it may be called from any thread."""
