@@ -43,7 +43,7 @@ export async function showProfile({ main, signal }) {
     makeTable("call paths", profile.paths.slice(0, ROWS), [
       { title: "Call path", cell: (row) => namePath(row.path) },
       { title: "Critical", isNumber: true, key: (row) => row.critical_ns, cell: (row) => formatShare(row.critical_ns / Math.max(1, sum(profile.paths, "critical_ns"))) },
-      ...(profile.paths.some((/** @type {any} */ row) => row.run_share !== null) ? [{ title: "Runs", hint: "share of its own time in which it ran, as far as that is known", isNumber: true, key: (/** @type {any} */ row) => row.run_share ?? -1, cell: (/** @type {any} */ row) => formatShare(row.run_share) }] : []),
+      ...(profile.paths.some((/** @type {any} */ row) => typeof row.run_share === "number") ? [{ title: "Runs", hint: "share of its own time in which it ran, as far as that is known", isNumber: true, key: (/** @type {any} */ row) => row.run_share ?? -1, cell: (/** @type {any} */ row) => formatShare(row.run_share) }] : []),
       { title: "Own", isNumber: true, key: (row) => row.self_ns, cell: (row) => formatDuration(row.self_ns) },
       { title: "Total", isNumber: true, key: (row) => row.total_ns, cell: (row) => formatDuration(row.total_ns) },
       { title: "Calls a tree", isNumber: true, key: (row) => row.calls / Math.max(1, row.root_calls), cell: (row) => (row.calls / Math.max(1, row.root_calls)).toFixed(2) },
