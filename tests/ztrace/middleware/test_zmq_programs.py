@@ -135,6 +135,92 @@ def test_combinations(receiver: Receiver, tmp_path: Path) -> None:
     assert sum("zeromq.unjoined" in (span.attributes or {}) for span in clients) == 24 - 9
 
 
+#: All patterns between two sockets of one loop or hub; replies where the pattern has them.
+PATTERNS = """
+import asyncio, sys
+import zmq
+import ztrace
+ztrace.instrument()
+ztrace.configure(service="one")
+flavour, folder = sys.argv[1:]
+PAIRS = {
+    "request": (zmq.REP, zmq.REQ),
+    "routed": (zmq.ROUTER, zmq.REQ),
+    "message": (zmq.ROUTER, zmq.DEALER),
+    "task": (zmq.PULL, zmq.PUSH),
+    "news": (zmq.SUB, zmq.PUB),
+}
+
+async def exchange(context, wait):
+    for name, (bound, connected) in PAIRS.items():
+        server, client = context.socket(bound), context.socket(connected)
+        server.bind(f"ipc://{folder}/{name}")
+        client.connect(f"ipc://{folder}/{name}")
+        if bound == zmq.SUB:
+            server.subscribe(b"")
+            while not await wait(server.poll(20)):  # Until the subscription has arrived.
+                await wait(client.send(b"hello"))
+            while await wait(server.poll(20)):
+                await wait(server.recv())
+        ztrace.carry(client, name=name)
+        await wait(client.send_multipart([name.encode(), b"content"]))
+        message = await wait(server.recv_multipart())
+        with ztrace.span(f"work {name}"):
+            print(message[-2:])
+        if bound in (zmq.REP, zmq.ROUTER):
+            await wait(server.send_multipart([*message, b"answer"]))
+            print(await wait(client.recv_multipart()))
+        client.close()
+        server.close()
+
+if flavour == "asyncio":
+    import zmq.asyncio
+    async def wait(future):
+        return await future
+    with zmq.asyncio.Context() as context:
+        asyncio.run(exchange(context, wait))
+else:
+    import gevent, zmq.green
+    async def wait(result):
+        return result
+    def run(context):
+        try:
+            exchange(context, wait).send(None)
+        except StopIteration:
+            pass
+    with (zmq.green if flavour == "green" else zmq).Context() as context:
+        gevent.spawn(run, context).get()
+ztrace.flush()
+"""
+
+
+@pytest.mark.parametrize("flavour", ["plain", "asyncio", "green"])
+def test_every_pattern_is_joined(receiver: Receiver, tmp_path: Path, flavour: str) -> None:
+    """Calls and messages of each pattern are joined, by plain sockets, asyncio's and gevent's."""
+    done = run_program(PATTERNS, flavour, str(tmp_path), ZTRACE_ENDPOINT=receiver.endpoint)
+    assert done.stderr == ""
+    expected = []
+    for name in (b"request", b"routed", b"message", b"task", b"news"):
+        expected.append([name, b"content"])
+        if name in (b"request", b"routed", b"message"):
+            expected.append([name, b"content", b"answer"])
+    assert done.stdout.splitlines() == [str(frames) for frames in expected]
+    spans = {span.span_id: span for span in receiver.spans}
+    for name, kinds in (
+        ("request", ("server", "client")),
+        ("routed", ("server", "client")),
+        ("message", ("consumer", "producer")),
+        ("task", ("consumer", "producer")),
+        ("news", ("consumer", "producer")),
+    ):
+        (work,) = (span for span in spans.values() if span.name == f"work {name}")
+        received = spans[work.parent_id or b""]
+        sent = spans[received.parent_id or b""]
+        assert [(span.name, KINDS[span.kind]) for span in (received, sent)] == [
+            (name, kind) for kind in kinds
+        ]
+
+
 def test_sockets_of_other_libraries_have_no_spans(receiver: Receiver, tmp_path: Path) -> None:
     """zerorpc's sockets, and those that send ztrace's own spans, are left as they are."""
     code = """
