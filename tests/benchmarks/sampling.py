@@ -9,7 +9,8 @@ compute, the wall time of those that wait.
 - owner: what a span pays for the number of its thread while nothing is sampled.
 - parked: the whole process with 64 open spans, each of a greenlet that waits 20 calls deep.
 - idle: the whole process without a span.
-- busy: CPU time of a call in a process that does nothing else, beside pyinstrument's at the same rate.
+- busy: CPU time of a call in a process that does nothing else; beside it pyinstrument's and py-spy's at the
+  same rate, where they are installed, py-spy's own process included.
 - error: over all pairs of span and function, the time that is with another pair, as a part of all.
 - run: points by which the share of the running samples differs from that of the functions that compute. On a
   machine that is busy otherwise, threads that wait for a core seem to block.
@@ -17,6 +18,9 @@ compute, the wall time of those that wait.
 
 import json
 import os
+import resource
+import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -30,6 +34,7 @@ from ztrace import spans
 from ztrace.native import get_ident
 from ztrace.profiling import encoding, profiler
 from ztrace.records import RUN
+from ztrace.settings import PROFILES
 
 #: Seconds of each measurement unless others are given, and turns of the comparisons.
 SECONDS, TURNS = 10.0, 5
@@ -49,7 +54,7 @@ def main() -> None:
     for name in ("parked", "idle"):
         costs = {mode: ask("share", name, str(seconds), mode=mode) for mode in ("demand", "always")}
         show(name, 100 * (costs["always"] - costs["demand"]), "% of a core")
-    calls: dict[str, list[float]] = {mode: [] for mode in ("demand", "always", "pyinstrument")}
+    calls: dict[str, list[float]] = {mode: [] for mode in ("demand", "always", "pyinstrument", "py-spy")}
     for _ in range(TURNS):
         for mode, figures in calls.items():
             figures.append(ask("call", str(seconds / TURNS), mode=mode))
@@ -80,7 +85,7 @@ def ask_truth(kind: str, seconds: float) -> dict[str, float]:
 
 
 def _run(*arguments: str, mode: str) -> str:
-    environment = {**os.environ, "ZTRACE_PROFILE": mode if mode != "pyinstrument" else "off", "MODE": mode}
+    environment = {**os.environ, "ZTRACE_PROFILE": mode if mode in PROFILES else "off", "MODE": mode}
     command = [sys.executable, "-m", "tests.benchmarks.sampling", *arguments]
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
@@ -146,6 +151,14 @@ def measure_call(seconds: float) -> float:
             return float("nan")
         peer = Peer(interval=1 / profiler.HZ)
         peer.start()
+    outside: subprocess.Popen[bytes] | None = None
+    if os.environ["MODE"] == "py-spy":
+        if shutil.which("py-spy") is None:
+            return float("nan")
+        command = ["py-spy", "record", "-r", str(profiler.HZ), "-d", "600", "-p", str(os.getpid())]
+        quiet = subprocess.DEVNULL
+        outside = subprocess.Popen([*command, "-f", "raw", "-o", os.devnull], stdout=quiet, stderr=quiet)
+        time.sleep(1)
     with ztrace.span("first"):
         pass
     before_s, end_s, count = time.process_time(), time.monotonic() + seconds, 0
@@ -154,10 +167,15 @@ def measure_call(seconds: float) -> float:
             for _ in range(20):
                 sum(map(len, map(str, range(100))))
         count += 1
-    cost = (time.process_time() - before_s) / count * 1e6
+    spent_s = time.process_time() - before_s
     if peer is not None:
         peer.stop()
-    return cost
+    if outside is not None:
+        outside.send_signal(signal.SIGINT)
+        outside.wait()
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent_s += usage.ru_utime + usage.ru_stime
+    return spent_s / count * 1e6
 
 
 class Truth:

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,7 @@ from tests.ztrace.programs import QUICK, run_program, started_program
 from tests.ztrace.receiving import Receiver
 from tests.ztrace.waiting import wait_for
 from ztrace.records import FINISHED, RUN, STARTED, WAIT, WAIT_BUSY
-from ztrace.wire import BYE, Request, pack_request
+from ztrace.wire import BYE, CRASH, Request, pack_request
 
 pytestmark = pytest.mark.process
 
@@ -238,3 +239,32 @@ assert finalized == {threading.get_ident()}, finalized
 """
     done = run_program(QUICK + START + program, receiver.endpoint, ZTRACE_PROFILE="always")
     assert done.stderr == ""
+
+
+def test_samples_of_a_killed_program_are_in_its_spool(receiver: Receiver, tmp_path: Path) -> None:
+    """What a killed process has written of its samples is delivered, and the count of those it took."""
+    receiver.acknowledging = False
+    often = """
+from ztrace.profiling import profiler
+profiler.STANDING["always"] = profiler.STANDING["always"]._replace(flush_ns=50_000_000)
+"""
+    program = """
+with ztrace.span("work"):
+    while spans.publisher.worker is None or spans.publisher.worker.window.next_sequence < 2:
+        burns()
+    print("ready", flush=True)
+    while True: burns()
+"""
+    environment = {"ZTRACE_PROFILE": "always", "ZTRACE_SPOOL": str(tmp_path / "spool")}
+    with started_program(START + SPEND + often + program, receiver.endpoint, **environment) as process:
+        process.kill()
+    assert not receiver.profiles
+    receiver.acknowledging = True
+    heir = "with ztrace.span('heir'): pass\ntime.sleep(60)"
+    del environment["ZTRACE_PROFILE"]
+    with started_program(f"{START}print('ready', flush=True)\n{heir}", receiver.endpoint, **environment):
+        (crash,) = wait_for(lambda: receiver.headers(CRASH))
+    stored = [read(body) for header, body in receiver.profiles if header.incarnation == crash.incarnation]
+    assert [one.profile.first for one in stored[:2]] == [0, stored[0].profile.samples]
+    assert 0 < sum(one.profile.samples for one in stored) <= crash.sampled
+    assert {one.method for profile in stored for one in profile.sums} == {"work"}
