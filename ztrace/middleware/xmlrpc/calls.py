@@ -28,11 +28,10 @@ _EXCEPTION = re.compile(r"<class '([\w.]+)'>:(.*)\Z", re.DOTALL)
 class _Call:
     """A call in flight: its span, and the reply once it has arrived."""
 
-    __slots__ = ("reply", "span")
+    reply: str | None = None
 
     def __init__(self, span: Span) -> None:
         self.span = span
-        self.reply: str | None = None
 
 
 _calling: ContextVar[_Call | None] = ContextVar("ztrace_xmlrpc_calling", default=None)
@@ -123,7 +122,7 @@ def _end(call: _Call | None, outer: _Call | None, exception: BaseException | Non
     if not span.ended:
         if not take_reply(span, call.reply, exception) and issubclass(type(exception), client.Fault):
             _describe(exception)
-        span.end(exception)
+        span.__exit__(None, exception)
 
 
 def _describe(fault: Any) -> None:
@@ -183,11 +182,21 @@ def _read_reply(response: Any, call: _Call) -> None:
         headers = getattr(response, "headers", None)
         if headers is None:
             return  # A transport of the program's own has another kind of response.
-        for name, text in headers.raw_items():  # `getheader` would parse each header that it compares.
-            if name.lower() == REPLY_KEY:
-                call.reply = text
+        call.reply = read_headers(headers, REPLY_KEY).get(REPLY_KEY)
     except Exception:
         diagnostics.contain("xmlrpc")
+
+
+def read_headers(headers: Any, key: str) -> dict[str, str]:
+    """Return headers by name; ``get`` of a message would parse each header that it compares.
+
+    Args:
+        headers: of a request or response.
+        key: name of the header that is wanted, which peers write in lower case. Where a proxy has changed
+            that, all names are returned in lower case.
+    """
+    found: dict[str, str] = dict(headers.raw_items())
+    return found if key in found else {name.lower(): text for name, text in found.items()}
 
 
 def _take_batch(results: Any) -> None:

@@ -14,11 +14,9 @@ from ztrace.exceptions.tracebacks import take_off_frame
 from ztrace.lifecycle.recovery import insist
 from ztrace.middleware.kit import new_span, read_context
 from ztrace.middleware.replies import reply_text
-from ztrace.middleware.xmlrpc.calls import REPLY_KEY
+from ztrace.middleware.xmlrpc.calls import REPLY_KEY, read_headers
 from ztrace.spans import SERVER, Span
 
-#: Headers with the caller's context.
-_CONTEXT = ("traceparent", "tracestate")
 #: Start of a response with a fault: what comes before is at most the declaration of an encoding.
 _MAX_HEAD = 200
 
@@ -31,11 +29,10 @@ class _Request:
         reply: header of the response, once it is known.
     """
 
-    __slots__ = ("context", "reply")
+    reply: str | None = None
 
-    def __init__(self) -> None:
-        self.context: dict[str, Any] = {}
-        self.reply: str | None = None
+    def __init__(self, context: dict[str, Any]) -> None:
+        self.context = context
 
 
 _serving: ContextVar[_Request | None] = ContextVar("ztrace_xmlrpc_serving", default=None)
@@ -58,12 +55,13 @@ def _wrap_post(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             if spans.publisher is not None:
                 _set_serving(_read_request(self.headers))
-            return original(self)
+            result = original(self)
+            _set_serving(None)
+            return result
         except BaseException as exception:
             take_off_frame(exception)
-            raise
-        finally:
             insist(_set_serving, None)
+            raise
 
     return do_POST
 
@@ -74,15 +72,14 @@ def _set_serving(request: _Request | None) -> None:
 
 
 def _read_request(headers: Any) -> _Request:
-    request = _Request()
+    context: dict[str, Any] = {}
     try:
-        # Most requests have one of the two; `get` would parse each header that it compares.
-        for name, text in headers.raw_items():
-            if name.lower() in _CONTEXT:
-                request.context[name.lower()] = text
+        found = read_headers(headers, "traceparent")
+        if "traceparent" in found:
+            context = {"traceparent": found["traceparent"], "tracestate": found.get("tracestate")}
     except Exception:
         diagnostics.contain("xmlrpc")
-    return request
+    return _Request(context)
 
 
 def _wrap_end_headers(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -104,11 +101,8 @@ def _wrap_end_headers(original: Callable[..., Any]) -> Callable[..., Any]:
 class _Served:
     """A call that is being served: its span, and the exception that the method has failed with."""
 
-    __slots__ = ("exception", "span")
-
-    def __init__(self) -> None:
-        self.span: Span | None = None
-        self.exception: BaseException | None = None
+    span: Span | None = None
+    exception: BaseException | None = None
 
 
 def _wrap_dispatch(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -182,7 +176,7 @@ def _end(served: _Served, exception: BaseException | None) -> None:
         request = _serving.get()
         if exception is None:
             text = reply_text(span)
-            span.end()
+            span.__exit__()
         else:
             span.reply()  # Recording the exception is not part of the method's time.
             span.end(exception)
