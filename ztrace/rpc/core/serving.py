@@ -103,7 +103,7 @@ class ServerCore:
         """Take a message: a request, or an event of an open call."""
         try:
             header, name, args = wire.unpack(frames[-1])
-            if "response_to" in header:
+            if "response_to" in header and header["response_to"] is not None:
                 call = self.calls.get((*frames[:-1], header["response_to"]))
                 if call is not None:
                     self._follow(call, name, args, now_s)
@@ -304,8 +304,11 @@ class ServerCore:
                 return
         elif name != wire.MORE:
             return
-        granted = args[0] if type(args) is list and args else 0
-        if type(granted) is int and 0 < granted <= MAX_CREDIT:
+        try:
+            granted = int(args[0])  # type: ignore[index]  # As zerorpc reads it: from a float or a text too.
+        except Exception:
+            return
+        if granted > 0:
             call.credit = min(call.credit + granted, MAX_CREDIT)
             if call.wake is not None and call.credit > 0:
                 call.wake()

@@ -10,10 +10,14 @@ from contextlib import contextmanager
 import pytest
 
 from tests.ztrace.programs import ROOT
+from tests.ztrace.rpc.conformance import requests, streams
+from tests.ztrace.rpc.conformance.cases import Case, item, later, request
 from tests.ztrace.rpc.conformance.raw import HEARTBEAT, Event, RawClient
-from tests.ztrace.rpc.conformance.requests import CASES, Case, item, later, request
 
 pytestmark = pytest.mark.process
+
+#: Cases of all kinds
+CASES = (*requests.CASES, *streams.CASES)
 
 #: Period of the servers' heartbeats; channels are lost after about three.
 HEARTBEAT_S = 0.5
@@ -109,3 +113,12 @@ def test_own_heartbeats(own_server: str, version: int) -> None:
     """A server of ztrace.rpc sends heartbeats as zerorpc's does."""
     channel = f"beat-{version}"
     assert heartbeats(own_server, version) == [item(0, channel), Event(channel, HEARTBEAT, [0])]
+
+
+def test_own_servers_survive_what_ends_zerorpc(own_server: str) -> None:
+    """An event for a channel that is a list or a map, after which zerorpc is deaf, is ignored."""
+    with RawClient(own_server) as client:
+        for channel in ([1], {"a": 1}):
+            client.send(b"", later("_zpc_more", [1], channel))
+            client.send(b"", request("echo", ["x"], response_to=channel))
+        assert client.read_rest() == []
