@@ -200,10 +200,10 @@ def test_every_pattern_is_joined(receiver: Receiver, tmp_path: Path, flavour: st
     done = run_program(PATTERNS, flavour, str(tmp_path), ZTRACE_ENDPOINT=receiver.endpoint)
     assert done.stderr == ""
     expected = []
-    for name in (b"request", b"routed", b"message", b"task", b"news"):
-        expected.append([name, b"content"])
-        if name in (b"request", b"routed", b"message"):
-            expected.append([name, b"content", b"answer"])
+    for topic in (b"request", b"routed", b"message", b"task", b"news"):
+        expected.append([topic, b"content"])
+        if topic in (b"request", b"routed", b"message"):
+            expected.append([topic, b"content", b"answer"])
     assert done.stdout.splitlines() == [str(frames) for frames in expected]
     spans = {span.span_id: span for span in receiver.spans}
     for name, kinds in (
