@@ -106,6 +106,26 @@ def changed(path: Path) -> Path:
     return write_minutes(path, around(20, load), random.Random(3))
 
 
+def test_half_more_of_a_small_path_is_found(path: Path) -> None:
+    """A path of 4% that takes 50% longer is found with 340 trees over 20 minutes a side, and little else."""
+    others = 0
+    for seed in range(10):
+        before, after = usual(), usual()
+        for load, factor in ((before, 1.0), (after, 1.5)):
+            load.each_ms["log"] = factor * 34 / 24 / 2  # Of 34 ms elsewhere.
+        loads = around(20, after) | {MIDDLE - number: before for number in range(1, 21)}
+        write_minutes(path, loads, random.Random(seed), trees=17)
+        document = read(path)
+        assert document["before"] == {"traces": 340, "minutes": 20}
+        whole = sum(each["before_ns"] for each in document["paths"])
+        (log,) = (each for each in document["paths"] if each["path"][-1]["name"] == "log")
+        assert 0.03 < log["before_ns"] / whole < 0.05
+        found = sure(document)
+        assert found.pop("log") == "slower", seed
+        others += bool(found)  # Minutes of one side may all be slower by chance.
+    assert others <= 2
+
+
 def test_injected_causes_are_found_and_named(changed: Path) -> None:
     """What changed is found among the calls, told apart by its cause, and nothing else is."""
     document = read(changed)
