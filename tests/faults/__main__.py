@@ -58,6 +58,7 @@ FAULTS: dict[str, Callable[[Length], Row]] = {
     "never_end": attacks.never_end,
     "half_ask": attacks.half_ask,
     "push_out": attacks.push_out,
+    "make_up_code": attacks.make_up_code,
     "hold_log": readers.hold_log,
     "ask_huge": readers.ask_huge,
     "besiege_program": hostile.besiege_program,

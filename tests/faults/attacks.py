@@ -18,12 +18,13 @@ from typing import NamedTuple
 
 import zmq
 
-from tests.collector.messages import Sender, make_span
+from tests.collector.messages import Sender, make_profile, make_span
 from tests.faults import rubbish
 from tests.faults.bombs import BOMBS
 from tests.faults.running import Length
 from tests.faults.stage import COMMAND, DEADLINE_S, Collector, Stage, free_port, wait_for
 from tests.faults.table import Row
+from ztrace.records import Profile
 from ztrace.wire import BEAT
 
 #: Figures of the attacks: growth of memory, processor time of one input, and time to stop after SIGTERM.
@@ -197,6 +198,65 @@ def push_out(length: Length) -> Row:
         f" stops in {stopped_s:.1f} s",
         1_000 - kept,
         kept == 1_000 and cost[0].grown_mb < MAX_GROWN_MB and status_s < 10 and stopped_s < MAX_STOP_S,
+    )
+
+
+def make_up_code(length: Length) -> Row:
+    """Send profiles of code that does not exist, under many names of services, beside those of another."""
+    messages = int(length.of(100, 10))
+    with Stage() as stage:
+        collector = stage.collector()
+        with publishing(collector.endpoint) as publisher:
+            victim = Sender(0, "shop")
+            publisher.send_multipart(victim.profile(_now(make_profile())))
+            with measured(collector.process.pid) as cost:
+                for number in range(messages):
+                    evil = Sender(1, f"evil{number % 50}")
+                    evil.incarnation = os.urandom(16)
+                    send(publisher, evil.profile(_make_code(number)))
+                send(publisher, victim.profile(_now(make_profile(texts=[*"abcd", "charge"]))))
+                wait_for(lambda: _count(collector, "shop", "samples_stored") == 4, "all is stored")
+            with closing(sqlite3.connect(collector.database)) as db:
+                (stacks,) = db.execute("SELECT count(*) FROM stacks").fetchone()
+                query = "SELECT count(*) FROM frames WHERE function IN ('load', 'render', 'c', 'd')"
+                (kept,) = db.execute(query).fetchone()
+        stopped_s = stop(collector)
+    return Row(
+        f"{messages:,} profiles of 30,000 made-up stacks, of 50 services",
+        f"code of others kept, under {MAX_GROWN_MB:.0f} MB, under {MAX_BUSY_S:.0f} s of CPU each",
+        f"{kept} of 4 lines kept, {stacks:,} stacks, grows {cost[0].grown_mb:.0f} MB,"
+        f" {cost[0].busy_s / messages:.1f} s of CPU each, stops in {stopped_s:.1f} s",
+        4 - kept,
+        kept == 4
+        and cost[0].grown_mb < MAX_GROWN_MB
+        and cost[0].busy_s < MAX_BUSY_S * messages
+        and stopped_s < MAX_STOP_S,
+    )
+
+
+def _now(profile: Profile) -> Profile:
+    """Return a profile that was taken just now."""
+    return profile._replace(start_ns=time.time_ns(), end_ns=time.time_ns())
+
+
+def _make_code(number: int) -> Profile:
+    """Return a profile with as many new lines and stacks as a message holds."""
+    frames, stacks = 20_000, 30_000
+    lines = range(number * frames, (number + 1) * frames)
+    return _now(
+        Profile(
+            first=0,
+            samples=1,
+            start_ns=0,
+            end_ns=0,
+            answers=[],
+            texts=["evil.py", "f", "work"],
+            frames=[each for line in lines for each in (0, 1, line)],
+            stacks=[each for stack in range(stacks) for each in (stack // 3, stack % frames)],
+            methods=[2, 2],
+            sums=[each for stack in range(16_000) for each in (0, 1 + stack, 0, 1)],
+            spans=[],
+        )
     )
 
 

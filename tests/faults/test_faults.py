@@ -92,6 +92,7 @@ def test_a_program_in_trouble_is_as_without_ztrace(fault: Callable[[Length], Row
         attacks.never_end,
         attacks.half_ask,
         attacks.push_out,
+        attacks.make_up_code,
         readers.hold_log,
         readers.ask_huge,
         hostile.besiege_program,

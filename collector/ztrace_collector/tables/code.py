@@ -8,13 +8,16 @@ import sqlite3
 
 from ztrace_collector.checking.text import cut, is_whole, mended
 from ztrace_collector.refusals import TOO_MANY_STACKS, Refusals
+from ztrace_collector.tables.methods import MAX_SERVICES, OTHER
 
 #: Maximum of stacks in a file, and of new ones of a service in an hour: a program has some thousands.
 MAX_STACKS, MAX_NEW_STACKS = 1_000_000, 50_000
 #: Characters kept of a file's path and of a function's name.
 MAX_FILE, MAX_FUNCTION = 512, 256
+#: Most frames of a stack: agents send fewer.
+MAX_DEPTH = 256
 #: Frames and stacks kept in memory.
-SIZE = 200_000
+SIZE = 150_000
 #: Stack that has no frame: of time for which the code is unknown.
 NO_STACK = 0
 
@@ -114,6 +117,8 @@ class Code:
         """Return whether a new stack of a service may be inserted, and count it."""
         if self._count is None:
             (self._count,) = self._db.execute("SELECT count(*) FROM stacks").fetchone()
+        if service not in self._new and len(self._new) >= MAX_SERVICES:
+            service = OTHER
         new = self._new.get(service, 0)
         if self._count >= MAX_STACKS or new >= MAX_NEW_STACKS:
             return False

@@ -12,8 +12,8 @@ from ztrace.records import Profile
 from ztrace_collector.checking.profiles import FRAME, METHOD, RUN, STACK, SUM
 from ztrace_collector.checking.text import is_whole, mended
 from ztrace_collector.layout import HOUR_NS, MINUTE_NS
-from ztrace_collector.refusals import Refusals
-from ztrace_collector.tables.code import NO_STACK, Code
+from ztrace_collector.refusals import TOO_MANY_STACKS, Refusals
+from ztrace_collector.tables.code import MAX_DEPTH, NO_STACK, Code
 from ztrace_collector.tables.methods import Methods
 from ztrace_collector.tables.stack_sums import SpanStacks, StackSums
 
@@ -81,9 +81,14 @@ class Profiles:
             self._code.frame(texts[file], texts[function], line)
             for file, function, line in zip(*_columns(profile.frames, FRAME), strict=True)
         ]
-        stacks = [NO_STACK]
+        stacks, depths = [NO_STACK], [0]
         for parent, frame in zip(*_columns(profile.stacks, STACK), strict=True):
-            stacks.append(self._code.stack(service, stacks[parent], frames[frame], refusals))
+            depths.append(depths[parent] + 1)
+            if depths[-1] > MAX_DEPTH:
+                refusals.note(TOO_MANY_STACKS, f"of {service}, too deep")
+                stacks.append(stacks[parent])
+            else:
+                stacks.append(self._code.stack(service, stacks[parent], frames[frame], refusals))
         return stacks
 
 

@@ -17,6 +17,8 @@ from ztrace_collector.tables.code import NO_STACK
 #: Stacks of a service's methods in a minute, and in an hour, several times those of a busy one; beyond, time
 #: is kept without its code.
 MAX_MINUTE_SUMS, MAX_HOUR_SUMS = 20_000, 60_000
+#: Sums counted for these bounds, of all services; beyond, counting starts over.
+MAX_COUNTED = 200_000
 #: Old rows by minute that a transaction deletes, more than it inserts on average.
 MAX_DELETED = 500
 
@@ -43,8 +45,9 @@ class _Table:
         self._limit = limit
         #: Microseconds by stack and state, of each row that is changed.
         self._added: dict[_Row, dict[_Code, int]] = {}
-        #: Rows and code of each service in its latest minute or hour.
-        self._latest: dict[str, tuple[int, set[tuple[_Row, _Code]]]] = {}
+        #: Hashes of the rows and code of each service in its latest minute or hour, which take little memory.
+        self._latest: dict[str, tuple[int, set[int]]] = {}
+        self._counted = 0
 
     def forget(self) -> None:
         self._added.clear()
@@ -55,11 +58,15 @@ class _Table:
         if latest != row[0]:
             keys = set()
             self._latest[service] = row[0], keys
-        if (row, code) not in keys:
+        if hash((row, code)) not in keys:
             if len(keys) >= self._limit:
                 refusals.note(TOO_MANY_STACKS, f"of {service} at a time")
                 code = NO_STACK, code[1]
-            keys.add((row, code))
+            keys.add(hash((row, code)))
+            self._counted += 1
+            if self._counted > MAX_COUNTED:
+                self._latest.clear()
+                self._counted = 0
         sums = self._added.setdefault(row, {})
         sums[code] = sums.get(code, 0) + us
 

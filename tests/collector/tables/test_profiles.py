@@ -280,6 +280,18 @@ def test_stacks_beyond_the_bounds_are_cut(path: Path, monkeypatch: pytest.Monkey
     assert refusals(path) == {"too_many_stacks": 1}
 
 
+def test_deep_stacks_are_cut(path: Path) -> None:
+    """A stack of too many frames counts for the part that is kept."""
+    deep = code.MAX_DEPTH + 10
+    chain = [each for place in range(deep) for each in (place, 1)]
+    with open_store(path) as store:
+        store.store([Sender().profile(make_profile(stacks=chain, sums=[0, deep, RUN, 1_000]))])
+    (only,) = read_sums(path)
+    assert len(texts(path)) == code.MAX_DEPTH
+    assert texts(path)[only["stack"]].count("load:7") == code.MAX_DEPTH
+    assert refusals(path) == {"too_many_stacks": 10}
+
+
 def test_rows_beyond_the_bound_lose_their_code(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Time beyond a service's rows of a minute counts for the method without code; none is lost."""
     monkeypatch.setattr(stack_sums, "MAX_MINUTE_SUMS", 0)
