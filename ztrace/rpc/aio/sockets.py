@@ -110,14 +110,14 @@ class LoopSocket:
         with self.lock:
             self._scheduled = self._asked = False
             try:
+                received.append(receive())
+                # The end of a batch costs an exception, so a single message asks whether there is another.
                 if self._ask(EVENTS) & POLLIN:
-                    received.append(receive())
-                    if self._ask(EVENTS) & POLLIN:
-                        while len(received) < _BUDGET:
-                            received.append(receive())
+                    while len(received) < _BUDGET:
+                        received.append(receive())
             except zmq.Again:
                 pass
-            again = received and self._ask(EVENTS) & POLLIN
+            again = len(received) == _BUDGET and self._ask(EVENTS) & POLLIN
         if again:
             self._schedule()
         for frames in received if admit is None else filter(None, map(admit, received)):
