@@ -60,22 +60,22 @@ class Counts(Protocol):
     @property
     def span_count(self) -> int:
         """Number of spans stored."""
-        ...
 
     @property
     def refused_count(self) -> int:
         """Number of messages and spans refused or corrected."""
-        ...
 
     @property
-    def publishers(self) -> Sequence[str]:
-        """Service of each publisher that is connected now."""
-        ...
+    def publisher_count(self) -> int:
+        """Number of publishers that are connected now."""
+
+    @property
+    def services(self) -> Sequence[str]:
+        """Services that were heard lately."""
 
     @property
     def holding(self) -> bool:
         """True while nothing can be stored."""
-        ...
 
 
 class Progress(Protocol):

@@ -382,10 +382,12 @@ def test_progress_is_given_figures_and_lines(path: Path, connect: Connect) -> No
     endpoints: list[str] = []
     seen: list[tuple[int, int, int, bool]] = []
     said: list[str] = []
+    joined: set[str] = set()
 
     class Display:
         def update(self, counts: Counts) -> None:
-            seen.append((counts.span_count, counts.refused_count, len(counts.publishers), counts.holding))
+            joined.update(counts.services)
+            seen.append((counts.span_count, counts.refused_count, counts.publisher_count, counts.holding))
 
         def say(self, line: str) -> None:
             said.append(line)
@@ -400,6 +402,7 @@ def test_progress_is_given_figures_and_lines(path: Path, connect: Connect) -> No
         peer.wait_for_subscription()
         peer.send(peer.sender.data(make_span()))
         wait_for(lambda: (1, 0, 1, False) in seen)
+        assert joined == {peer.sender.service}
         path.rename(path.with_name("elsewhere.db"))
         peer.send(peer.sender.data(make_span()))
         wait_for(lambda: said)

@@ -75,13 +75,15 @@ class Publishers:
             account.first_seen_ns += jump_ns
             account.last_seen_ns += jump_ns
 
-    def list_alive(self, since_ns: int) -> list[str]:
-        """Return the service of each publisher that has sent something since a time and has not ended."""
-        return [
-            account.service
-            for account in self._recent.values()
-            if account.state == LIVE and account.last_seen_ns >= since_ns
-        ]
+    def count_alive(self, since_ns: int) -> int:
+        """Return the number of publishers that have sent something since a time and have not ended."""
+        return sum(
+            account.state == LIVE and account.last_seen_ns >= since_ns for account in self._recent.values()
+        )
+
+    def list_services(self) -> list[str]:
+        """Return the services that were heard lately, ended ones too, in the order of their first message."""
+        return list(dict.fromkeys(account.service for account in self._recent.values()))
 
     def account_of(self, header: Header, now_ns: int) -> Account:
         """Return the account of a header's sender; `write` has to follow in the same transaction.

@@ -170,8 +170,8 @@ def test_services_that_join_are_told_once(
     with CollectorProgress() as collecting:
         collecting.shown = True
         monkeypatch.setattr(collecting, "draw", drawn.append)
-        for publishers in (counts.publishers, counts.publishers, ("mail", *map(str, range(100)))):
-            monkeypatch.setattr(_Counts, "publishers", publishers)
+        for services in (counts.services, counts.services, ("mail", *map(str, range(100)))):
+            monkeypatch.setattr(_Counts, "services", services)
             collecting._then_s -= 1_000
             collecting.update(counts)
     told = capfd.readouterr().err.splitlines()
@@ -186,5 +186,5 @@ def test_services_that_join_are_told_once(
 
 
 class _Counts:
-    span_count, refused_count, holding = 1, 2, False
-    publishers = ("shop", "bank\x1b[2J", "shop", "")
+    span_count, refused_count, publisher_count, holding = 1, 2, 4, False
+    services = ("shop", "bank\x1b[2J", "")
