@@ -201,7 +201,13 @@ class Interpreter:
         else:
             return self._read_chain(place, stacks)
         back = frame.f_back
-        mark = id(frame), frame.f_lasti, id(back), -1 if back is None else back.f_lasti
+        # The table keeps the code objects alive, so theirs are not the identities of others; a frame's may be.
+        mark = (
+            id(frame),
+            frame.f_lasti,
+            id(frame.f_code),
+            *(() if back is None else (id(back), back.f_lasti, id(back.f_code))),
+        )
         known = self._known.get(key)
         if known is not None and known[0] == mark:
             return known[1]
