@@ -17,7 +17,7 @@ from ztrace.native import new_local
 #: Greenlets and tasks whose numbers are kept; with more, all get new ones.
 MAX_KEPT = 10_000
 #: Packages that run greenlets of their own, one thread's after the other.
-_GREENLETS = ("gevent", "eventlet")
+GREENLETS = ("gevent", "eventlet")
 
 _next_number = count(1).__next__
 #: Numbers by identity, each with a reference that shows whether the identity is still the same owner's.
@@ -64,6 +64,6 @@ def _find_task() -> Any:
 def _find_greenlet() -> Any:
     """Return the running greenlet, None in programs that run none."""
     package = sys.modules.get("greenlet")
-    if package is None or not any(name in sys.modules for name in _GREENLETS):
+    if package is None or not any(name in sys.modules for name in GREENLETS):
         return None
     return package.getcurrent()

@@ -201,7 +201,7 @@ class Interpreter:
         else:
             return self._read_chain(place, stacks)
         back = frame.f_back
-        # The table keeps the code objects alive, so theirs are not the identities of others; a frame's may be.
+        # The table keeps the code objects alive, so theirs are no others' identities; a frame's may be.
         mark = (
             id(frame),
             frame.f_lasti,
