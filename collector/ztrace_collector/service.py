@@ -60,22 +60,22 @@ class Counts(Protocol):
     @property
     def span_count(self) -> int:
         """Number of spans stored."""
+        ...
 
     @property
     def refused_count(self) -> int:
         """Number of messages and spans refused or corrected."""
+        ...
 
     @property
-    def publisher_count(self) -> int:
-        """Number of publishers that are connected now."""
-
-    @property
-    def services(self) -> Sequence[str]:
-        """Services that were heard lately."""
+    def publishers(self) -> Mapping[str, int]:
+        """Number of publishers that are connected now, by services that were heard lately."""
+        ...
 
     @property
     def holding(self) -> bool:
         """True while nothing can be stored."""
+        ...
 
 
 class Progress(Protocol):

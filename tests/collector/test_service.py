@@ -386,8 +386,9 @@ def test_progress_is_given_figures_and_lines(path: Path, connect: Connect) -> No
 
     class Display:
         def update(self, counts: Counts) -> None:
-            joined.update(counts.services)
-            seen.append((counts.span_count, counts.refused_count, counts.publisher_count, counts.holding))
+            joined.update(counts.publishers)
+            connected = sum(counts.publishers.values())
+            seen.append((counts.span_count, counts.refused_count, connected, counts.holding))
 
         def say(self, line: str) -> None:
             said.append(line)

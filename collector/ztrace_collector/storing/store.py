@@ -107,14 +107,9 @@ class Store:
             self._lock.release()
 
     @property
-    def publisher_count(self) -> int:
-        """Number of publishers that are connected now."""
+    def publishers(self) -> dict[str, int]:
+        """Number of publishers that are connected now, by services that were heard lately."""
         return self._contents.publishers.count_alive(self._clock_ns() - SILENT_AFTER_NS)
-
-    @property
-    def services(self) -> list[str]:
-        """Services that were heard lately."""
-        return self._contents.publishers.list_services()
 
     def store(self, messages: Sequence[Sequence[bytes]] = (), parcels: Sequence[Parcel] = ()) -> Written:
         """Write the changes of messages and parcels, and the refusals noted, in one transaction.

@@ -117,14 +117,9 @@ class Writer:
         return self._past_refused + (self._store.refused_count if self._store else 0)
 
     @property
-    def publisher_count(self) -> int:
-        """Number of publishers that are connected now."""
-        return self._store.publisher_count if self._store else 0
-
-    @property
-    def services(self) -> list[str]:
-        """Services that were heard lately."""
-        return self._store.services if self._store else []
+    def publishers(self) -> dict[str, int]:
+        """Number of publishers that are connected now, by services that were heard lately."""
+        return self._store.publishers if self._store else {}
 
     def wait_s(self) -> float:
         """Return the time until the writer has work, unless something is received."""

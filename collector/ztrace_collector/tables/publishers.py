@@ -7,6 +7,7 @@ whenever the collector is killed.
 import json
 import logging
 import sqlite3
+from collections import Counter
 from dataclasses import astuple
 from typing import Any
 
@@ -75,15 +76,15 @@ class Publishers:
             account.first_seen_ns += jump_ns
             account.last_seen_ns += jump_ns
 
-    def count_alive(self, since_ns: int) -> int:
-        """Return the number of publishers that have sent something since a time and have not ended."""
-        return sum(
-            account.state == LIVE and account.last_seen_ns >= since_ns for account in self._recent.values()
-        )
+    def count_alive(self, since_ns: int) -> dict[str, int]:
+        """Return the number of publishers that have sent something since a time and have not ended.
 
-    def list_services(self) -> list[str]:
-        """Return the services that were heard lately, ended ones too, in the order of their first message."""
-        return list(dict.fromkeys(account.service for account in self._recent.values()))
+        It is zero for services all of whose publishers have ended.
+        """
+        counts: Counter[str] = Counter()
+        for account in self._recent.values():
+            counts[account.service] += account.state == LIVE and account.last_seen_ns >= since_ns
+        return counts
 
     def account_of(self, header: Header, now_ns: int) -> Account:
         """Return the account of a header's sender; `write` has to follow in the same transaction.

@@ -178,7 +178,7 @@ def test_a_full_disk_at_the_start_holds(tmp_path: Path, lines: Lines) -> None:
         sender = Sender()
         with Writer(path, say=lines) as writer:
             assert writer.holding
-            assert (writer.span_count, writer.publisher_count, writer.refused_count) == (0, 0, 0)
+            assert (writer.span_count, writer.publishers, writer.refused_count) == (0, {}, 0)
             writer.noted.note("frames", "meanwhile")
             assert writer.write([sender.data(make_span())]).acknowledgements == {}
             writer.tend()

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -170,8 +171,9 @@ def test_services_that_join_are_told_once(
     with CollectorProgress() as collecting:
         collecting.shown = True
         monkeypatch.setattr(collecting, "draw", drawn.append)
-        for services in (counts.services, counts.services, ("mail", *map(str, range(100)))):
-            monkeypatch.setattr(_Counts, "services", services)
+        many = dict.fromkeys(("mail", *map(str, range(100))), 1)
+        for publishers in (counts.publishers, counts.publishers, many):
+            monkeypatch.setattr(_Counts, "publishers", publishers)
             collecting._then_s -= 1_000
             collecting.update(counts)
     told = capfd.readouterr().err.splitlines()
@@ -186,5 +188,5 @@ def test_services_that_join_are_told_once(
 
 
 class _Counts:
-    span_count, refused_count, publisher_count, holding = 1, 2, 4, False
-    services = ("shop", "bank\x1b[2J", "")
+    span_count, refused_count, holding = 1, 2, False
+    publishers = MappingProxyType({"shop": 2, "bank\x1b[2J": 0, "": 2})

@@ -146,16 +146,15 @@ class CollectorProgress(_Line):
         """Redraw the line if it is due; services that have joined since are lines that stay."""
         if not self.is_due():
             return
-        for service in counts.services:
+        for service in counts.publishers:
             if service not in self._joined and len(self._joined) < _MAX_JOINED:
                 self._joined.add(service)
                 self.say(f"{service or 'a service without a name'} has joined")
         count = counts.span_count
         rate = (count - self._before) / (time.monotonic() - self._then_s)
         self._before = count
-        self.draw(
-            format_counts(count, rate, counts.publisher_count, counts.refused_count, holding=counts.holding)
-        )
+        connected = sum(counts.publishers.values())
+        self.draw(format_counts(count, rate, connected, counts.refused_count, holding=counts.holding))
 
     def say(self, line: str) -> None:
         """Print a line that stays, on a terminal or not; it may be called from any thread."""
