@@ -303,7 +303,11 @@ class Queue:
                 beat = args[0]
                 mark = beat["mark"] if beat.get("token") == self._token else 0
                 core.hear(
-                    peer, Beat(int(beat["credits"]), list(beat["held"]), int(mark), beat["about"]), now_s
+                    peer,
+                    Beat(
+                        int(beat["credits"]), [str(each) for each in beat["held"]], int(mark), beat["about"]
+                    ),
+                    now_s,
                 )
             elif name == events.BYE:
                 core.leave(peer, now_s)

@@ -29,11 +29,10 @@ class Run:
     """
 
     def __init__(self, header: Mapping[str, Any], args: Any, methods: Mapping[str, Method]) -> None:
-        body, self._job_id, self._attempt = args
-        self._header, self._methods = header, methods
+        self._content, self._header, self._methods = args, header, methods
         own = header.get(wire.OWN)
         self._own: dict[str, Any] = own if type(own) is dict else {}
-        self.name, self._args, self._kwargs = wire.unpack(body)
+        self.name = ""
         self.result: Any = None
         self.failure: Failure | None = None
         self.context: dict[str, str] = {}
@@ -61,6 +60,9 @@ class Run:
             self._awaited.cancel()
 
     def _run(self, run_coroutine: Callable[[Any], "Future[Any]"]) -> None:
+        body, self._job_id, self._attempt = self._content
+        self.name, self._args, self._kwargs = wire.unpack(body)
+        self._served.name, self._served.args, self._served.kwargs = self.name, self._args, self._kwargs
         calls.serving.set(self._served)
         if spans.publisher is None:
             self.result = self._call(run_coroutine)
@@ -100,7 +102,6 @@ class Run:
 
     def _make_served(self) -> Served:
         served = Served()
-        served.name, served.args, served.kwargs = self.name, self._args, self._kwargs
         served.prefix, served.service = [b""], ""
         served.header, served.own, served.reason = dict(self._header), self._own, ""
         milliseconds = self._own.get("ms")

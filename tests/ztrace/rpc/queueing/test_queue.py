@@ -1,6 +1,7 @@
 """Queues and workers over real sockets, in threads."""
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -10,10 +11,13 @@ from typing import Any
 import msgpack
 import pytest
 import zmq
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.ztrace.waiting import DEADLINE_S, wait_for
 from ztrace import rpc
 from ztrace.errors import EndpointError, SettingsError
+from ztrace.rpc.queueing.tasks import Task
 from ztrace_collector.receiving.keys import KeyFolder
 
 Work = Callable[..., rpc.Worker]
@@ -275,3 +279,41 @@ def test_workers_need_keys(tmp_path: Path) -> None:
             wait_for(lambda: queue.status()["workers"] == [])
     with pytest.raises(EndpointError, match="no keys"):
         rpc.Queue("tcp://*:0")
+
+
+IDS = st.sampled_from(["a:1", "a:2", "b:1", "x", "", 5, None])
+VALUES = st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=3) | st.lists(IDS, max_size=3)
+BEATS = st.fixed_dictionaries(
+    {"credits": VALUES, "held": st.lists(IDS, max_size=4), "token": VALUES, "mark": VALUES, "about": VALUES}
+)
+HEADERS = st.fixed_dictionaries(
+    {}, optional={"response_to": IDS, "message_id": IDS, "v": VALUES, "zt": st.just({"worker": "w"}) | VALUES}
+)
+NAMES = st.sampled_from(
+    ["_zt_beat", "_zt_bye", "OK", "ERR", "status", "list", "retry", "_zt_call", "_zerorpc_inspect", "nope"]
+)
+
+
+@given(
+    messages=st.lists(st.tuples(HEADERS, NAMES, st.lists(BEATS | VALUES, max_size=4) | VALUES), max_size=20)
+)
+def test_any_events_leave_a_queue_sound(messages: list[Any]) -> None:
+    """Whatever a peer sends, the jobs of others run to their end."""
+    with rpc.Queue("tcp://127.0.0.1:0") as queue:
+        job = queue.options(key="k").put("double", 2)
+        for number, message in enumerate(messages):
+            with contextlib.suppress(Exception):  # As in the queue's thread, which ignores the message.
+                queue._take([b"%d" % number, b""], msgpack.packb(message))
+        with queue._lock:
+            for peer in list(queue._core.workers):
+                queue._core.leave(peer, queue._now())
+        with rpc.Worker({"double": lambda number: 2 * number}, queue.endpoint):
+            assert job.result(DEADLINE_S) == 4
+
+
+def test_damaged_jobs_fail(queue: rpc.Queue, work: Work) -> None:
+    """A job that the worker cannot read fails, and the worker runs the next."""
+    queue._core.add(task := Task("damaged", "double", b"\xc1", max_attempts=1), queue._now())
+    work(double=lambda number: 2 * number)
+    assert queue.put("double", 2).result(DEADLINE_S) == 4
+    wait_for(lambda: task.state == "dead")
