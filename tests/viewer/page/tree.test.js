@@ -8,14 +8,10 @@ import { Tree } from "../../../viewer/ztrace_viewer/web/page/tree.js";
 /** Make a tree from depths; each row is a call of its letter. @param {[number, string][]} rows */
 function grow(rows) {
   const names = [...new Set(rows.map(([, name]) => name))];
-  const size = rows.map(([depth], row) => {
-    const end = rows.findIndex(([other], place) => place > row && other <= depth);
-    return (end < 0 ? rows.length : end) - row;
-  });
   return new Tree({
     calls: names.map((name) => ["shop", name, "server"]), call: rows.map(([, name]) => names.indexOf(name)),
-    depth: rows.map(([depth]) => depth), size, begin: rows.map((_, row) => row), time: rows.map(() => 10), own: rows.map(() => 1),
-    critical: rows.map(() => 0), state: rows.map(() => 0), span: rows.map((_, row) => `id${row}`), exceptions: {}, duration_ns: 100,
+    depth: rows.map(([depth]) => depth), begin: rows.map((_, row) => Math.min(row, 1)), time: rows.map(() => 10), own: rows.map(() => 1),
+    critical: rows.map(() => 0), states: {}, span: rows.map((_, row) => `id${row}`), exceptions: {}, duration_ns: 100,
   });
 }
 
@@ -57,6 +53,13 @@ test("a search finds names, ids and errors, and marks lead to them", () => {
   assert.deepEqual(tree.search("  "), []);
   const marks = tree.mark((row) => row === 2);
   assert.deepEqual([...tree.list(NONE, NONE, marks)], [0, 1, 2]);
+});
+
+test("what is not sent is computed", () => {
+  const tree = grow(SHOP);
+  assert.deepEqual([...tree.columns.size], [10, 2, 1, 1, 1, 1, 1, 1, 1, 1]);
+  assert.deepEqual([...tree.columns.begin], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  assert.deepEqual([...grow([[0, "a"], [1, "b"], [2, "c"], [0, "d"], [1, "e"]]).columns.size], [3, 2, 1, 2, 1]);
 });
 
 test("an open call lasts to the end of the tree", () => {

@@ -5,7 +5,7 @@ as parent or form a circle; positions cannot, so each row comes out exactly once
 ``missing``. No function recurses: a tree can be as deep as it has spans.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ztrace.records import ERROR, UNFINISHED
@@ -69,13 +69,20 @@ class Arrangement:
         """Number of rows that failed."""
         return sum(row.status == ERROR for row in self.rows)
 
-    def walk(self) -> Iterator[tuple[int, int]]:
-        """Yield each position with its depth, parents before children."""
-        pending = [(position, 0) for position in reversed(self.roots)]
+    def walk(self) -> tuple[list[int], list[int]]:
+        """Return the positions in the order of the tree, parents before children, and the depth of each."""
+        positions: list[int] = []
+        depths: list[int] = []
+        pending = list(reversed(self.roots))
+        levels = [0] * len(pending)
         while pending:
-            position, depth = pending.pop()
-            yield position, depth
-            pending.extend((child, depth + 1) for child in reversed(self.children[position]))
+            position, depth = pending.pop(), levels.pop()
+            positions.append(position)
+            depths.append(depth)
+            if below := self.children[position]:
+                pending += reversed(below)
+                levels += [depth + 1] * len(below)
+        return positions, depths
 
 
 def arrange(
@@ -110,7 +117,7 @@ def arrange(
         children=children,
         roots=roots,
         self_ns=[
-            _self_time(row, [timed[child] for child in below])
+            _self_time(row, [timed[child] for child in below] if below else ())
             for row, below in zip(timed, children, strict=True)
         ],
         critical_ns=find_critical(timed, children, roots),
@@ -246,6 +253,8 @@ def _self_time(row: SpanRow, children: Sequence[SpanRow]) -> int | None:
     """
     if row.duration_ns is None:
         return row.self_ns
+    if not children:
+        return row.duration_ns if row.self_ns is None else min(row.self_ns, row.duration_ns)
     end_ns = row.start_ns + row.duration_ns
     intervals = [
         (child.start_ns, child.start_ns + child.duration_ns)

@@ -1,17 +1,16 @@
 """A call tree in columns, for the page.
 
-One idea: a list per field in place of an object per span, in the order of the tree. Names, kinds and
-processes are listed once, so a tree of 20,000 spans is a tenth of its JSON document.
+One idea: a list per field in place of an object per span, in the order of the tree. Names and kinds are
+listed once, so a tree of 20,000 spans is a tenth of its JSON document.
 """
 
-from collections.abc import Hashable, Mapping
-from typing import TypedDict, TypeVar
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import TypedDict
 
-from ztrace_viewer.documents.trees import Missing, TimedInstance
+from ztrace_viewer.documents.trees import Missing
 from ztrace_viewer.queries.exceptions import Raised
 from ztrace_viewer.trees.arrangement import Arrangement
-
-_K = TypeVar("_K", bound=Hashable)
 
 
 class RaisedDocument(TypedDict):
@@ -28,9 +27,9 @@ class TreeColumns(TypedDict):
     """``/data/trace/ID``: a call tree in columns; row 0 is the first root.
 
     The start is text: it exceeds the integers that a browser's numbers hold exactly. Of each row: the place
-    in ``calls`` (service, name and kind) and in ``instances``, its depth, the number of rows from it on that
-    are it and those below it, its begin in nanoseconds after the start, its time, own and critical time (-1
-    if unknown), its state (0 ok, 1 error, 2 unfinished) and its id. ``exceptions`` has what ended rows.
+    in ``calls`` (service, name and kind), its depth, its begin in nanoseconds after that of the row before,
+    its time, own and critical time (-1 if unknown), and its id. ``states`` has the rows that are not ok (1
+    error, 2 unfinished), and ``exceptions`` what ended rows.
     """
 
     trace_id: str
@@ -42,17 +41,14 @@ class TreeColumns(TypedDict):
     complete: bool
     missing: list[Missing]
     calls: list[tuple[str, str, str]]
-    instances: list[TimedInstance]
     call: list[int]
-    instance: list[int]
     depth: list[int]
-    size: list[int]
     begin: list[int]
     time: list[int]
     own: list[int]
     critical: list[int]
-    state: list[int]
     span: list[str]
+    states: dict[int, int]
     exceptions: dict[int, RaisedDocument]
 
 
@@ -64,21 +60,11 @@ def make_columns(trace_id: bytes, tree: Arrangement, raised: Mapping[bytes, Rais
         tree: the spans in their places.
         raised: exceptions by the span they ended.
     """
+    positions, depths = tree.walk()
+    rows = [tree.rows[position] for position in positions]
+    starts = [tree.start_ns, *(tree.timed[position].start_ns for position in positions)]
     calls: dict[tuple[str, str, str], int] = {}
-    instances: dict[str, int] = {}
-    listed: list[TimedInstance] = []
     left = dict(raised)
-    placed = list(tree.walk())
-    rows = [tree.rows[position] for position, _ in placed]
-    exceptions: dict[int, RaisedDocument] = {}
-    for number, row in enumerate(rows):
-        if _place(instances, row.instance_id) == len(listed):
-            listed.append(
-                {"id": row.instance_id, "host": row.host, "pid": row.pid, "clock": tree.find_clock(row.host)}
-            )
-        if found := left.pop(row.span_id, None):
-            exceptions[number] = _describe(found)
-    depths = [depth for _, depth in placed]
     return {
         "trace_id": trace_id.hex(),
         "start_ns": str(tree.start_ns),
@@ -88,29 +74,26 @@ def make_columns(trace_id: bytes, tree: Arrangement, raised: Mapping[bytes, Rais
         "error_count": tree.error_count,
         "complete": not tree.missing,
         "missing": tree.missing,
-        "call": [_place(calls, (row.service, row.name, row.kind)) for row in rows],
+        "call": [calls.setdefault((row.service, row.name, row.kind), len(calls)) for row in rows],
         "calls": list(calls),
-        "instances": listed,
-        "instance": [instances[row.instance_id] for row in rows],
         "depth": depths,
-        "size": _count_below(depths),
-        "begin": [tree.timed[position].start_ns - tree.start_ns for position, _ in placed],
-        "time": [_or_unknown(row.duration_ns) for row in rows],
-        "own": [_or_unknown(tree.self_ns[position]) for position, _ in placed],
-        "critical": [_or_unknown(tree.critical_ns[position]) for position, _ in placed],
-        "state": [row.status for row in rows],
+        "begin": [start - before for before, start in pairwise(starts)],
+        "time": [-1 if row.duration_ns is None else row.duration_ns for row in rows],
+        "own": _fill(tree.self_ns, positions),
+        "critical": _fill(tree.critical_ns, positions),
         "span": [row.span_id.hex() for row in rows],
-        "exceptions": exceptions,
+        "states": {number: row.status for number, row in enumerate(rows) if row.status},
+        "exceptions": {
+            number: _describe(found)
+            for number, row in enumerate(rows)
+            if left and (found := left.pop(row.span_id, None))
+        },
     }
 
 
-def _place(places: dict[_K, int], value: _K) -> int:
-    """Return a value's place in the order of their first use."""
-    return places.setdefault(value, len(places))
-
-
-def _or_unknown(time_ns: int | None) -> int:
-    return -1 if time_ns is None else time_ns
+def _fill(times_ns: Sequence[int | None], positions: Sequence[int]) -> list[int]:
+    """Return times in the order of positions, -1 for those that are unknown."""
+    return [-1 if (time_ns := times_ns[position]) is None else time_ns for position in positions]
 
 
 def _describe(raised: Raised) -> RaisedDocument:
@@ -121,15 +104,3 @@ def _describe(raised: Raised) -> RaisedDocument:
         "origin": raised.is_origin,
         "group": raised.group,
     }
-
-
-def _count_below(depths: list[int]) -> list[int]:
-    """Return the number of rows of each row's subtree, itself included."""
-    sizes = [1] * len(depths)
-    opened: list[int] = []
-    for row, depth in enumerate([*depths, 0]):
-        for above in opened[depth:]:
-            sizes[above] = row - above
-        del opened[depth:]
-        opened.append(row)
-    return sizes

@@ -12,6 +12,7 @@ export class Tree {
     /** @type {any} */
     this.columns = columns;
     this.count = columns.span.length;
+    spread(columns);
     this.names = columns.calls.map((/** @type {[string, string, string]} */ call) => nameCall(...call));
     this.parent = new Int32Array(this.count).fill(-1);
     /** Rows of each fold, by the first of them. @type {Map<number, number[]>} */
@@ -132,5 +133,21 @@ export class Tree {
       for (let each = row; each >= 0 && !marks[each]; each = this.parent[each]) marks[each] = 1;
     }
     return marks;
+  }
+}
+
+/** Compute what need not be sent: begins from the start, states of all rows, and the rows of each subtree. @param {any} columns */
+function spread(columns) {
+  const { depth, begin, states, span } = columns, count = span.length;
+  let at = 0;
+  columns.begin = Float64Array.from(begin, (/** @type {number} */ step) => (at += step));
+  columns.state = new Uint8Array(count);
+  for (const [row, state] of Object.entries(states)) columns.state[Number(row)] = state;
+  columns.size = new Int32Array(count);
+  const way = [];
+  for (let row = 0; row <= count; row++) {
+    const level = row < count ? depth[row] : 0;
+    for (const above of way.splice(level)) columns.size[above] = row - above;
+    way.push(row);
   }
 }
