@@ -1,10 +1,11 @@
 """State of a client's connection, from the events of ZeroMQ's socket monitor."""
 
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
+
+from ztrace.rpc.frames import make_ask
 
 #: Events after which a connection is open, or gone.
 _UP: Final = zmq.EVENT_HANDSHAKE_SUCCEEDED
@@ -28,8 +29,7 @@ class Monitor:
     def __init__(self, socket: "zmq.Socket[bytes]") -> None:
         self._watched = socket
         self.socket: zmq.Socket[bytes] = socket.get_monitor_socket(_UP | _DOWN | _FAILED)
-        ask: Callable[[int], Any] = self.socket.getsockopt
-        self.fd: int = ask(zmq.FD)
+        self.fd: int = make_ask(self.socket)(zmq.FD)
         self.problem = ""
 
     def read(self) -> list[bool]:

@@ -3,10 +3,11 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import assert_type
 
 import pytest
+import uvloop
 
 from tests.ztrace.rpc.services import FREE, Billing, Refused
 from tests.ztrace.waiting import wait_for
@@ -138,7 +139,10 @@ def test_no_server_is_told_as_such() -> None:
         assert "no connection to tcp://127.0.0.1:9" in str(caught.value)
 
 
-def test_the_asynchronous_client(server: rpc.Server) -> None:
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_the_asynchronous_client(
+    server: rpc.Server, new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
     """Calls are awaited, streams read by ``async for``, and cancelled tasks cancel their calls."""
 
     async def run() -> None:
@@ -153,8 +157,12 @@ def test_the_asynchronous_client(server: rpc.Server) -> None:
                 await asyncio.wait_for(billing.wait(), 0.05)
             while server.counts["cancelled"] == before:
                 await asyncio.sleep(0.002)
+            async with rpc.Server(Billing(), FREE) as here, rpc.AsyncClient(*here.endpoints) as client:
+                assert await client.charge("visa") == "visa:1"
+                assert [each async for each in client.count(200)] == list(range(200))
 
-    asyncio.run(asyncio.wait_for(run(), 30))
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(asyncio.wait_for(run(), 30))
 
 
 def test_a_closed_client_fails_its_calls(server: rpc.Server) -> None:

@@ -227,6 +227,38 @@ def test_a_paused_client_costs_its_own_replies_alone() -> None:
         assert server.counts["undelivered"] == 0
 
 
+def test_a_forked_child_has_connections_of_its_own() -> None:
+    """A client that was made before a fork works in the child, and goes on in the parent."""
+    with serving() as (_, endpoint):
+        done = run_program(
+            "import os, sys\n"
+            "from ztrace import rpc\n"
+            "client = rpc.Client(sys.argv[1], heartbeat_s=1)\n"
+            "assert client.pid()\n"
+            "child = os.fork()\n"
+            "if not child:\n"
+            "    assert client.pid()\n"
+            "    rpc.close(client)\n"
+            "    os._exit(0)\n"
+            "assert client.pid()\n"
+            "assert os.waitpid(child, 0)[1] == 0\n"
+            "rpc.close(client)\n"
+            "print('done')\n",
+            endpoint,
+        )
+    assert (done.stdout, done.stderr) == ("done\n", "")
+
+
+def test_a_function_that_never_returns_keeps_no_process() -> None:
+    """After SIGTERM and the time that calls have, a server's process ends whatever its functions do."""
+    with serving(grace_s=0.1) as (process, endpoint), rpc.Client(endpoint) as client:
+        pid = client.pid()
+        threading.Timer(0.2, os.kill, (pid, signal.SIGTERM)).start()
+        with pytest.raises(rpc.RpcError):
+            client.block(3600)
+        assert process.wait(timeout=20) == 0
+
+
 @pytest.mark.slow
 def test_a_frozen_server_is_noticed() -> None:
     """Open calls of a server that is stopped fail long before its heartbeats are missed."""

@@ -8,7 +8,6 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import Executor, Future
 from contextvars import Context, copy_context
 from types import CoroutineType
 from typing import Any, Final
@@ -17,6 +16,7 @@ from ztrace import spans
 from ztrace.context import make_current
 from ztrace.rpc import calls, failures, introspection, tracing, wire
 from ztrace.rpc.aio.pooled import PooledStream
+from ztrace.rpc.aio.workers import Workers
 from ztrace.rpc.core.results import Packed, pack_result
 from ztrace.rpc.core.serving import Served, ServerCore
 from ztrace.rpc.exposing import Method
@@ -39,7 +39,7 @@ class Handlers:
     """
 
     def __init__(
-        self, core: ServerCore, pool: Executor, before_call: Hook | None, after_call: Hook | None
+        self, core: ServerCore, pool: Workers, before_call: Hook | None, after_call: Hook | None
     ) -> None:
         self.core, self._pool = core, pool
         self._before_call, self._after_call = before_call, after_call
@@ -60,11 +60,11 @@ class Handlers:
             result, error = context.run(self._call, call, method)
             self._take(call, method, context, result, error)
         else:
-            call.handle = self._pool.submit(self._work, call, method, context)
+            self._pool.submit(self._work, call, method, context)
 
     def stop(self, call: Served) -> None:
         """Interrupt the method of a cancelled call: at its next await, or before it has started."""
-        if isinstance(call.handle, (asyncio.Task, Future)):
+        if isinstance(call.handle, asyncio.Task):
             call.handle.cancel()
         if call.wake is not None:
             call.wake()
@@ -197,10 +197,7 @@ class Handlers:
 
     def submit(self, function: Callable[[], None]) -> None:
         """Call a function in the pool."""
-        try:
-            self._pool.submit(function)
-        except RuntimeError:
-            pass  # The pool has been shut down with the server.
+        self._pool.submit(function)
 
     def _take_all(self) -> None:
         self._woken = False

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import zmq
@@ -12,6 +11,7 @@ import zmq
 from ztrace.rpc import failures, introspection, keeper, wire
 from ztrace.rpc.aio.handlers import Handlers, Hook
 from ztrace.rpc.aio.sockets import LoopSocket
+from ztrace.rpc.aio.workers import Workers
 from ztrace.rpc.core.serving import SHUTDOWN, Served, ServerCore
 from ztrace.rpc.exposing import Method
 from ztrace.rpc.guarding import Guard
@@ -52,7 +52,7 @@ class LoopServer:
             self._questions = LoopSocket(guard.socket, self._answer_question, lambda frames: None)
         self._methods = methods
         self._loop = asyncio.get_running_loop()
-        self._pool = ThreadPoolExecutor(pool_size, thread_name_prefix="ztrace-rpc")
+        self._pool = Workers(pool_size)
         self._core = ServerCore(self._send, self._start, self._stop, heartbeat_s=heartbeat_s)
         self._handlers = Handlers(self._core, self._pool, before_call, after_call)
         self._socket = LoopSocket(socket, self._receive, self._undelivered, BACKLOG_BYTES, admit)
@@ -100,7 +100,7 @@ class LoopServer:
         if self._guard is not None:
             self._questions.close()
             self._guard.close()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.close()
 
     def _send(self, frames: Sequence[bytes]) -> None:
         self._socket.send(frames)

@@ -6,6 +6,7 @@ with rpc.Client("tcp://127.0.0.1:4242") as billing:
         ...
 """
 
+import os
 from collections.abc import Iterable
 from concurrent.futures import Future
 from typing import Any, Final, Generic, Self, TypeVar, cast, overload
@@ -48,6 +49,8 @@ class Client:
     _connections: Connections
     _background: Background
     _interface: Interface | None
+    _settings: tuple[Any, ...]
+    _process_id: int
 
     @overload
     def __new__(
@@ -93,9 +96,15 @@ class Client:
         client._interface = None if interface is None else Interface(interface)
         enrolment = None if key is None else Enrolment.parse(key)
         hooks = make_hooks(before_call, after_call)
-        settings = (endpoints, timeout_s, heartbeat_s, failures.name_classes(raises), enrolment, hooks)
-        client._background = Background(settings)
-        client._connections = Connections(*settings)
+        client._settings = (
+            endpoints,
+            timeout_s,
+            heartbeat_s,
+            failures.name_classes(raises),
+            enrolment,
+            hooks,
+        )
+        client._open()
         return client
 
     def call(self, name: str, /, *args: Any, **kwargs: Any) -> Any:
@@ -105,6 +114,8 @@ class Client:
             RpcError: the method has raised, or there is no answer.
             TypeError: the arguments cannot be sent.
         """
+        if self._process_id != os.getpid():
+            self._open()
         if calls.hedge_after.get() is not None:
             return self._background.submit(name, args, kwargs).result()
         return self._connections.invoke(name, args, kwargs)
@@ -114,6 +125,8 @@ class Client:
 
         The calls run in a thread of the client's own, with connections of its own.
         """
+        if self._process_id != os.getpid():
+            self._open()
         return self._background.submit(name, args, kwargs)
 
     def __getattr__(self, name: str) -> Remote:
@@ -130,7 +143,15 @@ class Client:
     def __exit__(self, *exc_info: object) -> None:
         self._close()
 
+    def _open(self) -> None:
+        """Open the connections; a forked child opens its own, and leaves its parent's alone."""
+        self._process_id = os.getpid()
+        self._background = Background(self._settings)
+        self._connections = Connections(*self._settings)
+
     def _close(self) -> None:
+        if self._process_id != os.getpid():
+            return
         self._background.close()
         self._connections.close()
 

@@ -21,6 +21,7 @@ class Gate(Protocol):
 
     def wait(self, timeout_s: float | None) -> bool:
         """Wait until the gate is open; return False on timeout."""
+        ...
 
 
 class Poller(Protocol):

@@ -318,6 +318,7 @@ class ServerCore:
 
     def _refuse_invalid(self, frames: list[bytes]) -> None:
         """Answer an invalid request with an error where its id can be read."""
+        event: Any = None
         try:
             event = wire.unpack(frames[-1])
             wire.check_event(event)
