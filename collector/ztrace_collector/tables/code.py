@@ -115,16 +115,16 @@ class Code:
 
     def _admit(self, service: str) -> bool:
         """Return whether a new stack of a service may be inserted, and count it."""
-        if self._count is None:
-            (self._count,) = self._db.execute("SELECT count(*) FROM stacks").fetchone()
+        count = self._count
+        if count is None:
+            (count,) = self._db.execute("SELECT count(*) FROM stacks").fetchone()
         if service not in self._new and len(self._new) >= MAX_SERVICES:
             service = OTHER
         new = self._new.get(service, 0)
-        if self._count >= MAX_STACKS or new >= MAX_NEW_STACKS:
-            return False
-        self._count += 1
-        self._new[service] = new + 1
-        return True
+        is_admitted = bool(count < MAX_STACKS and new < MAX_NEW_STACKS)
+        self._count = count + is_admitted
+        self._new[service] = new + is_admitted
+        return is_admitted
 
 
 def _whole(text: str, length: int) -> str:

@@ -4,7 +4,7 @@ One idea: a message has its own tables, so it is stored without any other, which
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgpack
 
@@ -52,10 +52,10 @@ class Profiles:
         stacks = self._number_stacks(service, profile, refusals)
         methods = [
             self._methods[service, _whole(profile.texts[name]), kind]
-            for kind, name in zip(*_columns(profile.methods, METHOD), strict=True)
+            for kind, name in _split(profile.methods, METHOD)
         ]
         minute = profile.end_ns // MINUTE_NS
-        for method, stack, state, us in zip(*_columns(profile.sums, SUM), strict=True):
+        for method, stack, state, us in _split(profile.sums, SUM):
             self._sums.add(service, minute, methods[method], stacks[stack], state, us, refusals)
         for trace_id, span_id, _, runs in profile.spans:
             if runs:
@@ -79,10 +79,10 @@ class Profiles:
         texts = profile.texts
         frames = [
             self._code.frame(texts[file], texts[function], line)
-            for file, function, line in zip(*_columns(profile.frames, FRAME), strict=True)
+            for file, function, line in _split(profile.frames, FRAME)
         ]
         stacks, depths = [NO_STACK], [0]
-        for parent, frame in zip(*_columns(profile.stacks, STACK), strict=True):
+        for parent, frame in _split(profile.stacks, STACK):
             depths.append(depths[parent] + 1)
             if depths[-1] > MAX_DEPTH:
                 refusals.note(TOO_MANY_STACKS, f"of {service}, too deep")
@@ -96,7 +96,7 @@ def _pack_runs(profile: Profile, runs: Sequence[int], stacks: list[int], methods
     """Return the runs of a span as they are stored, with the spans that ran meanwhile."""
     behind: dict[int, int] = {0: 0}
     flat: list[int] = []
-    for stack, state, us, other in zip(*_columns(runs, RUN), strict=True):
+    for stack, state, us, other in _split(runs, RUN):
         flat += (stacks[stack], state, us, behind.setdefault(other, len(behind)))
     spans = [profile.spans[other - 1] for other in behind if other]
     others = [[trace_id, span_id, methods[method]] for trace_id, span_id, method, _ in spans]
@@ -104,9 +104,9 @@ def _pack_runs(profile: Profile, runs: Sequence[int], stacks: list[int], methods
     return packed
 
 
-def _columns(values: Sequence[int], width: int) -> list[Sequence[int]]:
-    """Return the columns of a flat array whose items have some integers each."""
-    return [values[place::width] for place in range(width)]
+def _split(values: Sequence[int], width: int) -> Iterator[tuple[int, ...]]:
+    """Yield the items of a flat array, each of some integers."""
+    return zip(*(values[place::width] for place in range(width)), strict=True)
 
 
 def _whole(name: str) -> str:

@@ -2,7 +2,7 @@
 
 import gzip
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner
@@ -55,7 +55,7 @@ def parse(content: bytes) -> Any:
         message = file.message_type.add(name=name)
         for field, (number, type_number, label, of) in fields.items():
             added = message.field.add(name=field, number=number, label=label)
-            added.type = type_number
+            added.type = cast(Any, type_number)
             if of:
                 added.type_name = f".pprof.{of}"
     pool = descriptor_pool.DescriptorPool()
