@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.viewer.stored import NOON, header, message, open_message, span, trace_id
+from tests.viewer.conftest import Run
+from tests.viewer.stored import NOON, Sampled, header, message, open_message, span, trace_id
 from tests.viewer.stored import store as stored
 from ztrace import wire
+from ztrace.records import RUN
 from ztrace_collector.layout import SILENT_AFTER_NS
 from ztrace_collector.storing.store import Store
 from ztrace_viewer.queries.database import open_database
@@ -42,6 +44,29 @@ def test_the_status_adds_up(path: Path) -> None:
     assert {each["reason"]: each["count"] for each in status["refusals"]} == {"foreign": 1, "undecodable": 1}
     assert all(each["last_ns"] == NOON and each["detail"] for each in status["refusals"])
     assert shop["host"] == "box"
+
+
+def test_samples_are_accounted_for(run: Run, path: Path) -> None:
+    """Samples have an account of each publisher and of all, and a line where any were taken."""
+    sampled = Sampled("shop")
+    sampled.add("buy", "main:1", RUN, 20)
+    topic, head, body = sampled.message()
+    taken = wire.unpack_header(head)._replace(sampled=7)
+    bye = taken._replace(kind=wire.BYE, sequence=1)
+    with Store(path, clock_ns=lambda: NOON) as store:
+        store.store([message("bank", [span(trace_id(1), 1)], 2)])
+        assert "samples" not in run("status", "--db", str(path)).stdout
+        store.store([[topic, wire.pack_header(taken), body]])
+        assert "samples     7 of code: 1 stored, 6 in flight" in run("status", "--db", str(path)).stdout
+        store.store([[wire.TOPIC, wire.pack_header(bye), b"\x90"]])
+    with open_database(path) as db:
+        status = read_status(db, NOON)
+    names = ("samples_created", "samples_stored", "samples_lost", "samples_elsewhere")
+    shop = next(each for each in status["publishers"] if each["service"] == "shop")
+    accounts: tuple[Mapping[str, object], ...] = (status, shop)
+    for account in accounts:
+        assert [account[name] for name in names] == [7, 1, 6, 0]
+    assert "samples     7 of code: 1 stored, 6 lost" in run("status", "--db", str(path)).stdout
 
 
 def test_a_live_publisher_falls_silent(path: Path) -> None:
