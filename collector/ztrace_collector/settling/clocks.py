@@ -86,7 +86,10 @@ class Hosts:
             clients: methods of calls, as their callers see them.
             servers: methods of served calls.
         """
-        hosts = {instance: self.of(instance) for instance in {row.instance for row in rows}}
+        instances = {row.instance for row in rows}
+        if len(instances) < 2:
+            return []
+        hosts = {instance: self.of(instance) for instance in instances}
         if len({*hosts.values()} - {""}) < 2:
             return []
         callers = {row.span_id: row for row in rows if row.method in clients}

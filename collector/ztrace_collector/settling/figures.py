@@ -5,6 +5,7 @@ One idea: figures are sums, so those of many trees are added up first, and each 
 
 import json
 import sqlite3
+from collections.abc import Sequence
 
 from ztrace.records import INT64_MAX
 from ztrace_collector.layout import RESOLUTIONS_S
@@ -126,5 +127,7 @@ def read_counted(text: str) -> Counted:
 
 
 def _as_columns(row: PathSums) -> tuple[int | str, ...]:
-    numbers = [max(-INT64_MAX, min(INT64_MAX, number)) for number in row.numbers]
+    numbers: Sequence[int] = row.numbers
+    if max(numbers) > INT64_MAX or min(numbers) < -INT64_MAX:
+        numbers = [max(-INT64_MAX, min(INT64_MAX, number)) for number in numbers]
     return *numbers, write_histogram(row.histogram)
