@@ -7,11 +7,13 @@ the call is marked.
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
+from rich.style import Style
 from rich.text import Text
 
 from ztrace_viewer.documents.exceptions import Frame
 from ztrace_viewer.terminal.characters import clean
 from ztrace_viewer.terminal.counts import plural
+from ztrace_viewer.terminal.links import find_line
 
 #: Marks of the line that failed, and of the line that made the call.
 FAILED, CALLED = "▸", "→"
@@ -102,9 +104,9 @@ def _draw_frame(frame: Frame, mark: str, width: int) -> Iterator[Text]:
     style = "" if frame["in_app"] else "dim"
     place = f":{frame['line']} in {clean(frame['function'])}"
     line = Text("  ", style=style)
-    line.append(
-        shorten_path(frame["file"], max(12, width - len(place) - 2)), "cyan" if frame["in_app"] else ""
-    )
+    shown = shorten_path(frame["file"], max(12, width - len(place) - 2))
+    colour = "cyan" if frame["in_app"] else None
+    line.append(shown, Style(color=colour, link=find_line(frame["file"], frame["line"])))
     line.append(place)
     yield line
     if code := clean(frame["code"][:MAX_CODE]).strip():

@@ -135,10 +135,10 @@ def _read_line(prompt: str) -> str:
     try:
         return input(prompt)
     except EOFError:
-        print()
+        say("")
         return _QUIT[0]
     except KeyboardInterrupt:
-        print()
+        say("")
         return ""
 
 
