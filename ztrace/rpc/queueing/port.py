@@ -9,7 +9,7 @@ import zmq
 
 from ztrace.rpc import wire
 from ztrace.rpc.guarding import Guard
-from ztrace.rpc.sockets import open_router
+from ztrace.rpc.sockets import LINGER_MS, open_router
 
 #: Messages that are read before anything is sent.
 BUDGET: Final = 200
@@ -93,8 +93,8 @@ class Port:
             pass
 
     def close(self) -> None:
-        """Close the sockets."""
-        self._router.close()
+        """Close the sockets, once the last acknowledgements have left or half a second has passed."""
+        self._router.close(LINGER_MS)
         if self._guard is not None:
             self._guard.close()
 
