@@ -16,8 +16,6 @@ from ztrace.native import new_local
 
 #: Greenlets and tasks whose numbers are kept; with more, all get new ones.
 MAX_KEPT = 10_000
-#: Packages that run greenlets of their own, one thread's after the other.
-GREENLETS = ("gevent", "eventlet")
 
 _next_number = count(1).__next__
 #: Numbers by identity, each with a reference that shows whether the identity is still the same owner's.
@@ -64,6 +62,12 @@ def _find_task() -> Any:
 def _find_greenlet() -> Any:
     """Return the running greenlet, None in programs that run none."""
     package = sys.modules.get("greenlet")
-    if package is None or not any(name in sys.modules for name in GREENLETS):
+    if package is None or not has_greenlets():
         return None
     return package.getcurrent()
+
+
+def has_greenlets() -> bool:
+    """Return whether a package is loaded that runs greenlets of its own, one thread's after the other."""
+    # No generator: Python 3.12 may lose an exception that a tracer raises in one within a span's end.
+    return "gevent" in sys.modules or "eventlet" in sys.modules

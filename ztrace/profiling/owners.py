@@ -12,7 +12,7 @@ from weakref import ref
 
 from ztrace import spans
 from ztrace.native import get_ident, get_native_id
-from ztrace.process.lanes import GREENLETS
+from ztrace.process.lanes import has_greenlets
 
 #: Thread, or a greenlet or task and its thread, as a span has it; the references to one object are the same.
 Owner = int | tuple[ref[Any], int]
@@ -89,7 +89,7 @@ def look_for_packages() -> None:
     global greenlets, tasks
     if tasks is None and "asyncio.tasks" in sys.modules and "_asyncio" in sys.modules:
         tasks = Tasks(sys.modules["_asyncio"])
-    if greenlets is None and "greenlet" in sys.modules and any(name in sys.modules for name in GREENLETS):
+    if greenlets is None and "greenlet" in sys.modules and has_greenlets():
         greenlets = Greenlets(sys.modules["greenlet"])
 
 
