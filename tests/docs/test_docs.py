@@ -45,11 +45,12 @@ from ztrace_collector.storing import (
     log,
     pruning,
     retention,
+    sampled_code,
     space,
     writer,
 )
 from ztrace_collector.storing.store import Store
-from ztrace_collector.tables import accounts, groups, known, losses, methods, samples
+from ztrace_collector.tables import accounts, code, groups, known, losses, methods, samples, stack_sums
 from ztrace_collector.tables import unfinished as open_spans
 from ztrace_viewer.cli import COMMANDS
 from ztrace_viewer.cli import ztrace as group
@@ -274,6 +275,13 @@ LIMITS = [
     ("Limits of the collector", "time spent on deleting", f"{retention.SHARE:.0%}"),
     ("Limits of the collector", "time spent on deleting", f"{retention.LATE_SHARE:.0%}"),
     ("Limits of the collector", "figures of a service", f"{pruning.SHARE:.0%}"),
+    ("Limits of the collector", "sampled code", f"{sampled_code.MINUTES_SHARE:.0%}"),
+    ("Limits of the collector", "sampled code", f"{sampled_code.HOURS_SHARE:.0%}"),
+    ("Limits of the collector", "new stacks of a service", code.MAX_NEW_STACKS),
+    ("Limits of the collector", "new stacks of a service", code.MAX_STACKS),
+    ("Limits of the collector", "stacks of a service", stack_sums.MAX_MINUTE_SUMS),
+    ("Limits of the collector", "stacks of a service", stack_sums.MAX_HOUR_SUMS),
+    ("Limits of the collector", "frames of a stack", code.MAX_DEPTH),
     ("Limits of the collector", "distrust of a clock that jumps ahead", f"{retention.DOUBT_S:,.0f} s"),
     ("Limits of the collector", "time between two runs", f"{clocks.BELIEVED_NS / 10**9:g} s"),
     ("Limits of the collector", "time between two runs", f"{clocks.DOUBT_NS / 10**9:,.0f} s"),

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from ztrace_collector.layout import HOUR_NS, MINUTE_NS
 from ztrace_collector.storing.expiring import (
@@ -21,6 +22,7 @@ from ztrace_collector.storing.expiring import (
     used_bytes,
 )
 from ztrace_collector.storing.pruning import prune_figures
+from ztrace_collector.storing.sampled_code import prune_code
 from ztrace_collector.storing.store import Store
 
 #: Target duration of a step, less than that of a transaction.
@@ -186,11 +188,15 @@ class Retention:
         return False
 
     def _prune_figures(self, store: Store, max_bytes: int) -> bool:
-        """Delete a piece of the figures that a service has too many of; return whether to go on."""
+        """Delete a piece of the code, or of a service's figures, of which there is too much.
+
+        Returns:
+            Whether to go on.
+        """
         now_s = self._clock_s()
         if self._pruning is None and now_s >= self._next_prune_s:
             self._next_prune_s = now_s + PRUNE_S
-            self._pruning = prune_figures(store, max_bytes)
+            self._pruning = chain(prune_code(store, max_bytes), prune_figures(store, max_bytes))
         if self._pruning is not None and next(self._pruning, _OVER) is _OVER:
             self._pruning = None
         return self._pruning is not None

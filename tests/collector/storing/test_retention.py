@@ -555,3 +555,28 @@ def test_old_code_is_deleted_with_its_time(path: Path, clock: Clock) -> None:
     known = {each["id"] for each in rows(path, "SELECT id FROM stacks")}
     for each in rows(path, "SELECT sums FROM stack_hours"):
         assert set(msgpack.unpackb(each["sums"])[::3]) <= known
+
+
+def test_code_that_fills_the_file_costs_no_traces(path: Path, clock: Clock) -> None:
+    """In a full file, the oldest minutes of sampled code are deleted, and not the traces of services."""
+    sender = Sender()
+    with Store(path, clock_ns=clock.wall) as store:
+        store.store([sender.data(*(make_span(number) for number in range(500)))])
+        most = used_bytes(store) + 300_000
+        frames = [each for line in range(300) for each in (0, 1, line)]
+        stacks = [each for line in range(300) for each in (0, line)]
+        for minute in range(300):
+            sums = [each for stack in range(300) for each in (0, 1 + stack, 0, 20_000 + minute)]
+            at_ns = EPOCH_NS + minute * MINUTE_NS
+            code = make_profile(start_ns=at_ns, end_ns=at_ns, frames=frames, stacks=stacks, sums=sums)
+            store.store([sender.profile(code)])
+        assert used_bytes(store) > most
+        deleting = limited(clock, max_bytes=most)
+        deleting.begin(store)
+        run_until_done(deleting, store, clock)
+        assert used_bytes(store) <= most
+    assert count(path, "traces") == 500
+    last = EPOCH_NS // MINUTE_NS + 299
+    kept = [each["minute"] for each in rows(path, "SELECT minute FROM stack_minutes ORDER BY minute")]
+    assert 20 < len(kept) < 200
+    assert kept == list(range(last - len(kept) + 1, last + 1))
