@@ -5,6 +5,7 @@ span as it is displayed, by the caller; here only rows that cannot have the tag 
 """
 
 import json
+import re
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from ztrace_viewer.queries.rows import name_columns, read
 
 #: From this length on a number may be stored with an exponent.
 _MAX_DIGITS = 16
+_ASCII = re.compile(r"[ -~]+")
 
 
 class SpanKey(NamedTuple):
@@ -74,16 +76,13 @@ class SpanFilter:
         """Require a method, a text in the attributes, or an error, whose exception may have the text.
 
         Args:
-            text: letters match in either case; those beyond ASCII are left to the caller.
+            text: letters match in either case; what is not ASCII is left to the caller.
             methods: ids of the methods whose names contain the text.
         """
-        conditions = [f"method IN ({','.join(map(str, methods))})", f"status = {ERROR}"]
-        if text.isascii():
-            self._add(
-                f"({' OR '.join(conditions)} OR instr(lower(attributes), ?) > 0)", _quote(text.lower())[1:-1]
-            )
-        else:
-            self._add(f"({' OR '.join(conditions)} OR attributes IS NOT NULL)")
+        # SQLite folds the case of ASCII alone, so the longest part of the text in ASCII decides.
+        written = _quote(max(_ASCII.findall(text.lower()), key=len, default=""))[1:-1]
+        methods_or_errors = f"method IN ({','.join(map(str, methods))}) OR status = {ERROR}"
+        self._add(f"({methods_or_errors} OR instr(lower(attributes), ?) > 0)", written)
 
     def select(self, trace_ids: Sequence[bytes]) -> tuple[str, list[object]]:
         """Return the condition on the matching spans of some traces, and its values."""
