@@ -215,7 +215,7 @@ def test_a_link_from_another_site_opens(browser: Any, shown: Site) -> None:
             self.end_headers()
             self.wfile.write(f'<link rel="icon" href="data:,"><a href="{target}">look</a>'.encode())
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *arguments: object) -> None:
             pass
 
     chat = ThreadingHTTPServer(("127.0.0.1", 0), Chat)

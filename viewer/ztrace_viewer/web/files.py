@@ -34,7 +34,7 @@ def make_routes() -> list[Route]:
     """Return the routes of the views and of their files."""
     found = {
         each.name: _File(each.name, each.read_bytes())
-        for each in files(__package__).joinpath("page").iterdir()
+        for each in files("ztrace_viewer.web").joinpath("page").iterdir()
         if each.is_file()
     }
 
