@@ -9,6 +9,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from contextvars import ContextVar, copy_context
+from operator import methodcaller
 from types import FrameType
 from typing import Any, Final, Protocol
 
@@ -238,6 +239,8 @@ class Target(Protocol):
 
 
 _current: ContextVar[Context | None] = ContextVar("ztrace_current", default=None)
+#: Return the context that was made current last in a copy of the contextvars context; None if none was.
+current_in: Callable[[Any], Context | None] = methodcaller("get", _current)
 #: Return the context that was made current last; it may have ended since.
 get_current = _current.get
 #: Make a context current; where HOLDS is true, only while a copy of the contextvars context is held.

@@ -16,7 +16,7 @@ from ztrace.context import RUNNING_LOOPED
 from ztrace.interpreter.generators import is_waiting
 from ztrace.profiling.gathering import Gathering, Moment, SpanRuns
 from ztrace.profiling.owners import Owner
-from ztrace.profiling.sources import ACTIVE, PARKED, UNSURE, Source, View, find_last
+from ztrace.profiling.sources import ACTIVE, OWN_REFERENCES, PARKED, UNSURE, Source, View, let_go_of
 from ztrace.publishing.unfinished import Watch
 from ztrace.records import RUN, WAIT, WAIT_BUSY
 from ztrace.spans import Span
@@ -77,7 +77,7 @@ class Sampler:
             self._sample(spans, gathering, moment, least_age_ns)
         finally:
             last = self._source.let_go()
-            last += find_last(spans)
+            last += let_go_of(spans, OWN_REFERENCES)
         return last
 
     @property
@@ -101,7 +101,12 @@ class Sampler:
         parked: list[_Seen] = []
         running: dict[int, Span] = {}
         read, stacks, add = self._source.read, gathering.stacks, gathering.add
-        views = self._source.look(owned, moment.passed_ns)
+        views = list(self._source.look(owned, moment.passed_ns))
+        for inherited, child, view_of_child in self._source.find_children():
+            # A span that a running child task has inherited runs, whatever the span's own task does.
+            for place, span in enumerate(innermost):
+                if span is inherited:
+                    owned[place], views[place] = child, view_of_child
         for span, owner, view in zip(innermost, owned, views, strict=True):
             if view is None:
                 continue

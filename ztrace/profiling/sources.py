@@ -11,10 +11,15 @@ program's functions do, in its own threads.
 import functools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import compress, count, repeat
+from operator import call, ge
 from types import FrameType
 from typing import Any, Protocol
+from weakref import ref
 
+from ztrace.context import current_in
 from ztrace.interpreter.opcodes import opcode_of
 from ztrace.native import clock_gettime_ns, get_ident
 from ztrace.profiling import owners
@@ -57,6 +62,10 @@ class Source(Protocol):
         """
         ...
 
+    def find_children(self) -> Sequence[tuple[object, Owner, View]]:
+        """Return views of running code that the last look did not ask for, with the span that it inherits."""
+        ...
+
     def read(self, owner: Owner, view: View, stacks: Stacks) -> int:
         """Return the number of an owner's stack."""
         ...
@@ -87,6 +96,8 @@ class Interpreter:
         #: Whether each thread runs other code than its loop.
         self._busy: dict[int, bool] = {}
         self._passed_ns = 0
+        #: Running tasks of the threads whose tasks were looked at.
+        self._tasks: dict[int, Any] = {}
         #: Stacks of parked owners and blocked threads, by owner, with what shows that they have not moved.
         self._known: dict[int, tuple[Any, int]] = {}
 
@@ -95,6 +106,7 @@ class Interpreter:
         self._passed_ns = passed_ns
         self._standings.clear()
         self._busy.clear()
+        self._tasks.clear()
         self._frames = sys._current_frames()
         self._frames.pop(get_ident(), None)
         return list(map(self._view, owners))
@@ -149,8 +161,23 @@ class Interpreter:
             outermost = getattr(coroutine, "cr_frame", None)
             self._held.append(outermost)
             return self._view_running(thread, outermost)
-        self._held.append(current)
+        if current is not None:
+            self._tasks[thread] = current
         return thread, PARKED, coroutine, current is not None
+
+    def find_children(self) -> Sequence[tuple[object, Owner, View]]:
+        """Return views of running tasks that were not looked at; see `Source`.
+
+        Up to Python 3.11, a task does not tell its context.
+        """
+        children: list[tuple[object, Owner, View]] = []
+        for thread, task in self._tasks.items():
+            self._held.append(task)
+            if thread not in self._standings and hasattr(task, "get_context"):
+                view = self._view_task(task, thread)
+                if view is not None and view[1] != PARKED:
+                    children.append((current_in(task.get_context()), (ref(task), thread), view))
+        return children
 
     def _view_running(self, thread: int, outermost: FrameType | None) -> View | None:
         frame = self._frames.get(thread)
@@ -233,11 +260,10 @@ class Interpreter:
 
     def let_go(self) -> list[Any]:
         """Drop the frames of the last look; see `Source`."""
-        held, frames = self._held, self._frames
-        held += frames.values()
-        self._held, self._frames = [], {}
-        del frames
-        return find_last(held)
+        self._tasks.clear()
+        self._held += self._frames.values()
+        self._frames = {}
+        return let_go_of(self._held, OWN_REFERENCES)
 
     def forget(self) -> None:
         """Forget the numbers of stacks; see `Source`."""
@@ -249,17 +275,30 @@ class Interpreter:
 _CHAINS = (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_frame", "ag_await"))
 
 
-def find_last(held: list[Any]) -> list[Any]:
-    """Return the objects of a list to which there is no other reference."""
-    return [thing for thing in held if sys.getrefcount(thing) <= _OWN_REFERENCES]
+def let_go_of(held: list[Any], references: int) -> list[Any]:
+    """Empty a list, and return those of its objects to which there is no other reference.
+
+    All of it is one call of C, between whose parts no other thread can drop its references.
+
+    Args:
+        held: the list.
+        references: references that an object has here.
+    """
+    last: list[Any] = []
+    are_last = map(ge, repeat(references), map(sys.getrefcount, held))
+    steps: tuple[Callable[[], object], ...] = (partial(last.extend, compress(held, are_last)), held.clear)
+    list(map(_call, steps))
+    return last
 
 
-def _count_own_references() -> int:
-    """Return how many references `find_last` itself holds to an object that it examines."""
-    return max([sys.getrefcount(thing) for thing in [object()]])
+def _count_references() -> int:
+    """Return how many references `let_go_of` itself has to an object that it examines."""
+    return next(number for number in count(1) if let_go_of([object()], number))
 
 
-_OWN_REFERENCES = _count_own_references()
+_call: Callable[[Callable[[], object]], object] = call
+#: References of `let_go_of`, which depend on the version of Python.
+OWN_REFERENCES = _count_references()
 
 
 @functools.cache

@@ -31,6 +31,7 @@ class Scripted:
         views: what each owner does; one that is missing has ended.
         running: the threads that run on after a look.
         looks: how many owners each look asked for.
+        children: running code without a span of its own; see `find_children`.
         last: objects to return from the next `let_go`.
         errors: errors to raise from the next looks.
     """
@@ -39,6 +40,7 @@ class Scripted:
         self.views: dict[Owner, View] = {}
         self.running: set[int] = set()
         self.looks: list[int] = []
+        self.children: list[tuple[object, Owner, View]] = []
         self.last: list[Any] = []
         self.errors: list[Exception] = []
         self._codes: dict[str, CodeType] = {}
@@ -55,6 +57,10 @@ class Scripted:
         if self.errors:
             raise self.errors.pop()
         return list(map(self.views.get, owners))
+
+    def find_children(self) -> Sequence[tuple[object, Owner, View]]:
+        """Return what the test has put there."""
+        return self.children
 
     def read(self, owner: Owner, view: View, stacks: Stacks) -> int:
         """Return the number of a view's stack."""

@@ -1,6 +1,7 @@
 """Real programs that are sampled: threads, greenlets and tasks, each with its own stacks, and unharmed."""
 
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,6 +123,30 @@ def test_samples_belong_to_the_span_of_their_owner(receiver: Receiver, kind: str
     assert sum(one.profile.samples for one in seen) == header.sampled
 
 
+def test_child_tasks_run_within_the_span_that_they_inherit(receiver: Receiver) -> None:
+    """Where tasks tell their context, a span runs while its child tasks do; elsewhere its own task waits."""
+    program = """
+import asyncio
+async def child():
+    burns()
+async def main():
+    with ztrace.span("gathers"):
+        for turn in range(10):
+            await asyncio.gather(child(), child())
+with ztrace.span("first"):
+    burns()
+asyncio.run(main())
+"""
+    run_program(START + program, receiver.endpoint, ZTRACE_PROFILE="always")
+    sums = [one for profile in profiles(receiver) for one in profile.sums if one.method == "gathers"]
+    assert sums
+    if sys.version_info >= (3, 12):
+        burning = {(one.stack, one.state) for one in sums if one.stack[-1] == "burns"}
+        assert burning == {(("child", "burns"), RUN)}
+    else:
+        assert {(one.stack, one.state) for one in sums} <= {(("main",), WAIT_BUSY), (("main",), WAIT)}
+
+
 ENDS = {
     "the interpreter exits": ("", 0),
     "SIGTERM": ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)\n", -signal.SIGTERM),
@@ -221,11 +246,10 @@ assert not codes, len(codes)
 
 
 def test_objects_are_finalized_in_the_programs_threads(receiver: Receiver) -> None:
-    """Local variables, attributes and garbage of sampled code never end in the sampler's thread."""
+    """Local variables of sampled code, and attributes, never end in the sampler's thread."""
     program = """
 finalized = set()
 class Object:
-    def __init__(self): self.me = self if len(finalized) % 2 else None
     def __del__(self): finalized.add(threading.get_ident())
 def work(depth=5):
     mine = Object()

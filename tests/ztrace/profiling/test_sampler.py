@@ -118,6 +118,20 @@ def test_a_parked_owner_waits_behind_the_one_that_runs_on_its_thread(lab: Lab) -
     }
 
 
+def test_a_span_runs_while_a_child_without_a_span_does(lab: Lab) -> None:
+    """Code that inherits a span counts for the span, in place of its waiting, and others wait behind."""
+    gathers = lab.register.opens(1, 0, "gathers")
+    other = lab.register.opens(2, 0, "other")
+    lab.source.puts(1, PARKED, "gather", behind=True)
+    lab.source.puts(2, PARKED, "sleep", behind=True)
+    lab.source.children = [(gathers, 3, (7, ACTIVE, ("child",), False)), (None, 4, (8, ACTIVE, (), False))]
+    lab.ticks()
+    assert lab.result().runs == {
+        gathers.span_id: [Run(("child",), RUN, 20_000, None)],
+        other.span_id: [Run(("sleep",), WAIT_BUSY, 20_000, gathers.span_id)],
+    }
+
+
 @pytest.mark.parametrize("runs", [True, False])
 def test_a_thread_in_doubt_is_decided_a_moment_later(lab: Lab, runs: bool) -> None:
     """A thread that may block counts as running if it goes on after the sample."""
