@@ -28,6 +28,8 @@ from ztrace.rpc.sockets import open_router
 POOL_SIZE: Final = 16
 #: Seconds that open calls have to end after SIGTERM.
 GRACE_S: Final = 10.0
+#: Seconds for which a server refuses calls after a signal, at least: clients learn of it without losing any.
+TELLING_S: Final = 0.3
 
 
 class Server:
@@ -112,16 +114,19 @@ class Server:
         if self._server is None:
             self._open()
         assert self._stopping is not None
-        with _signals(self._stopping):
+        with _signals(self._stopping) as received:
             await self._stopping.wait()
-        await self.drain()
+            await self._drain(TELLING_S if received else 0.0)
 
     async def drain(self) -> None:
         """Refuse new calls, wait for the open ones, and close."""
+        await self._drain(0.0)
+
+    async def _drain(self, telling_s: float) -> None:
         server, self._server = self._server, None
         if server is not None:
             try:
-                await server.drain(self._grace_s)
+                await server.drain(self._grace_s, telling_s)
             finally:
                 server.close()
 
@@ -226,17 +231,27 @@ def serve(thing: object, *endpoints: str, **settings: Any) -> None:
 
 
 @contextlib.contextmanager
-def _signals(stopping: asyncio.Event) -> Iterator[None]:
-    """Set an event at SIGTERM and SIGINT within the block, where this is the main thread."""
+def _signals(stopping: asyncio.Event) -> Iterator[list[int]]:
+    """Set an event at SIGTERM and SIGINT within the block, where this is the main thread.
+
+    Yields:
+        The signals that have been received.
+    """
+    received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield received
         return
+
+    def receive(number: int) -> None:
+        received.append(number)
+        stopping.set()
+
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     for number in before:
-        loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, receive, number)
     try:
-        yield
+        yield received
     finally:
         for number, handler in before.items():
             loop.remove_signal_handler(number)

@@ -472,3 +472,44 @@ def test_a_slow_server_gets_its_share_of_calls() -> None:
     # The servers together could do 2.1 calls in 10 ms.
     assert now_s < 1.2 * 2000 * 0.01 / 2.1
     assert served["slow"] < 200
+
+
+@pytest.mark.parametrize("reason", ["closing", "busy"])
+def test_a_refused_call_goes_to_another_server(reason: str) -> None:
+    """A call that a server refuses has not run: it is sent to another, once there is one."""
+    pools: dict[str, list[Any]] = {"first": [], "second": []}
+    routes = [
+        Route(name, ClientCore(lambda frames, sent=sent: sent.append(wire.unpack(frames[-1]))))  # type: ignore[misc]
+        for name, sent in pools.items()
+    ]
+    pool = Pool(routes)
+    pool.came_up(routes[0], 0.0)
+    call, request = Call("charge"), Request("charge", ["visa"])
+    pool.open(call, request, 0.0)
+    args = ["ServerClosing", "no", ""]
+    event = [{"response_to": call.id, "zt": {"error": {"refused": reason}}}, "ERR", args]
+    routes[0].core.receive([b"", msgpack.packb(event)], 0.0)
+    assert call.done
+    if reason == "closing":
+        assert pool.open_again(call, request, 0.0)
+        assert call in pool.pending
+        pool.came_up(routes[1], 0.0)
+    else:
+        assert not pool.open_again(call, request, 0.0)
+        pool.came_up(routes[1], 0.0)
+        assert pool.open_again(call, request, 0.0)
+    assert [event[1] for event in pools["second"]] == ["charge"]
+    assert not call.done
+
+
+def test_a_lost_call_is_not_sent_again() -> None:
+    """A call that was sent may have run: it fails with its connection, and goes to no other server."""
+    routes = [Route(name, ClientCore(lambda frames: None)) for name in ("first", "second")]
+    pool = Pool(routes)
+    pool.came_up(routes[0], 0.0)
+    pool.came_up(routes[1], 0.0)
+    call, request = Call("charge"), Request("charge", [])
+    pool.open(call, request, 0.0)
+    pool.went_down(call.route, "lost")
+    assert isinstance(call.error, PeerLost)
+    assert not pool.open_again(call, request, 0.0)

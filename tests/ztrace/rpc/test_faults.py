@@ -259,6 +259,37 @@ def test_a_function_that_never_returns_keeps_no_process() -> None:
         assert process.wait(timeout=20) == 0
 
 
+def test_a_rolling_restart_under_load() -> None:
+    """While one of two servers stops and starts again, calls are answered by either."""
+    with serving() as (first, endpoint), serving() as (_, other):
+        errors: list[BaseException] = []
+        pids: set[int] = set()
+        ended = threading.Event()
+
+        def work() -> None:
+            while not ended.is_set():
+                try:
+                    client.sleep(0.01)
+                    pids.add(client.pid())
+                except rpc.RpcError as error:
+                    errors.append(error)
+
+        with rpc.Client(endpoint, other, timeout_s=20) as client:
+            threads = [threading.Thread(target=work) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            wait_for(lambda: len(pids) == 2)
+            first.terminate()
+            assert first.wait(timeout=20) == 0
+            with serving(endpoint):
+                wait_for(lambda: len(pids) == 3)
+                ended.set()
+                for thread in threads:
+                    thread.join()
+    # None, unless the machine stalls longer than a server that stops goes on refusing.
+    assert len(errors) <= len(threads)
+
+
 @pytest.mark.slow
 def test_a_frozen_server_is_noticed() -> None:
     """Open calls of a server that is stopped fail long before its heartbeats are missed."""

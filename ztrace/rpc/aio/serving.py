@@ -76,13 +76,19 @@ class LoopServer:
             if beats:
                 self._socket.send_from_thread(beats)
 
-    async def drain(self, grace_s: float) -> None:
-        """Refuse new calls, and wait for the open ones; those that last longer are cancelled."""
+    async def drain(self, grace_s: float, telling_s: float) -> None:
+        """Refuse new calls, and wait for the open ones; those that last longer are cancelled.
+
+        Args:
+            grace_s: seconds to wait for open calls at most.
+            telling_s: seconds to refuse calls at least.
+        """
         # The socket stays bound: to unbind it would cut the connections, and with them the open calls.
         self._core.closing = True
-        until_s = time.monotonic() + grace_s
-        while self._core.calls and time.monotonic() < until_s:
+        started_s = now_s = time.monotonic()
+        while now_s < started_s + telling_s or (self._core.calls and now_s < started_s + grace_s):
             await asyncio.sleep(0.01)
+            now_s = time.monotonic()
         for call in list(self._core.calls.values()):
             refusal = failures.refuse(failures.CLOSING, ConnectionError("the server has shut down"))
             call.reason = SHUTDOWN

@@ -112,8 +112,10 @@ class Pool:
             return False
         if refused.reason == CLOSING:
             call.route.up = False
-        elif request.route or not any(each.up for each in self.routes if each is not call.route):
-            return False
+        else:
+            request.avoid = avoid = [*(request.avoid or ()), call.route]
+            if request.route is not None or all(each in avoid for each in self.routes if each.up):
+                return False
         call.done, call.error = False, None
         self.open(call, request, now_s)
         return True
