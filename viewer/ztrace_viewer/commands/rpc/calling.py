@@ -58,21 +58,25 @@ def call(
       ztrace rpc call tcp://127.0.0.1:4242 charge --args '["visa", 12]'
     """
     from ztrace_viewer.commands.rpc.asking import ask, describe, find_method, print_call, telling
-    from ztrace_viewer.commands.rpc.tracing import show_trace, tracing
+    from ztrace_viewer.commands.rpc.tracing import require_tracing, show_trace, tracing
 
     literal = WordsCommand.literal()
     if json_args is not None and (words or literal):
         raise SettingsError("--args excludes other arguments", hint="give all of them in it")
 
+    if show_tree:
+        require_tracing()
+    trace_ids: list[str] = []
+
     async def run(client: "AsyncClient") -> None:
         found = find_method(await describe(client, address), method, address)
         args, kwargs = read_call(found, words, literal, json_args)
-        await print_call(client, method, args, kwargs, as_json=as_json)
+        with tracing(method, trace_ids):
+            await print_call(client, method, args, kwargs, as_json=as_json)
 
-    recorded: list[str] = []
     try:
-        with telling(method), tracing(method, required=show_tree) as recorded:
+        with telling(method):
             ask(address, run, key=key, timeout_s=timeout_s)
     finally:
-        if show_tree and recorded:
-            show_trace(recorded[0], database)
+        if show_tree and trace_ids:
+            show_trace(trace_ids[0], database)

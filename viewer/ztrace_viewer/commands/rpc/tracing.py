@@ -10,6 +10,7 @@ from pathlib import Path
 import ztrace
 from ztrace.addresses import DEFAULT_ENDPOINT, parse_address
 from ztrace.errors import EndpointError, NotFoundError, SettingsError
+from ztrace.settings import read_settings
 from ztrace_viewer.documents.trees import TreeDocument
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.identifiers import find_trace
@@ -27,40 +28,41 @@ _STORED_S = 3.0
 _LOOK_S = 0.05
 
 
+def require_tracing() -> None:
+    """Check that a call will be traced.
+
+    Raises:
+        EndpointError: no collector listens.
+        SettingsError: spans are turned off.
+    """
+    if read_settings().disabled:
+        raise SettingsError("nothing is traced", hint="unset ZTRACE_DISABLED")
+    endpoint = find_endpoint()
+    if not can_reach(endpoint):
+        raise EndpointError(f"no collector at {endpoint}", hint="start one with 'ztrace up'")
+
+
 @contextmanager
-def tracing(method: str, *, required: bool) -> Iterator[list[str]]:
+def tracing(method: str, trace_ids: list[str]) -> Iterator[None]:
     """Record a span for the block if a collector listens, and print the id of its trace.
 
     Args:
         method: that is called.
-        required: a call without a trace is refused.
-
-    Yields:
-        A list that has the trace's id once the block has ended, empty if nothing is recorded.
-
-    Raises:
-        EndpointError: no collector listens, and a trace is required.
-        SettingsError: spans are turned off, and a trace is required.
+        trace_ids: takes the trace's id at the end of the block, if it is recorded.
     """
-    endpoint = find_endpoint()
-    if not can_reach(endpoint):
-        if required:
-            raise EndpointError(f"no collector at {endpoint}", hint="start one with 'ztrace up'")
-        yield []
+    if not can_reach(find_endpoint()):
+        yield
         return
     ztrace.configure(os.environ.get("ZTRACE_SERVICE") or _SERVICE)
-    recorded: list[str] = []
     span = ztrace.span(f"call {method}")
     try:
         with span:
-            if required and not span.trace_id:
-                raise SettingsError("nothing is traced", hint="unset ZTRACE_DISABLED")
-            yield recorded
+            yield
     finally:
         ztrace.shutdown(_STORED_S)
         if span.trace_id:  # Empty where ZTRACE_DISABLED=1 turns spans off.
-            recorded.append(span.trace_id.hex())
-            complain(f"trace {recorded[0]}")
+            trace_ids.append(span.trace_id.hex())
+            complain(f"trace {trace_ids[0]}")
 
 
 def show_trace(trace_id: str, database: Path) -> None:
