@@ -21,6 +21,7 @@ from ztrace_viewer.queries.selection import EVERYTHING, Selection
 from ztrace_viewer.queries.traces import read_tree
 from ztrace_viewer.render.call_tree import draw_tree
 from ztrace_viewer.render.profile import draw_profile
+from ztrace_viewer.trees.tree import walk
 
 HOUR = 60 * MINUTE
 
@@ -255,3 +256,21 @@ def test_failed_trees_have_a_profile(shop: Path) -> None:
     result = CliRunner().invoke(ztrace, ["profile", "--errors", "--db", str(good)])
     assert result.exit_code == 1
     assert result.output.startswith("ztrace: no failed call trees")
+
+
+def test_lanes_are_stored_and_followed(path: Path) -> None:
+    """Of a gather, show and profile have the call that the last one followed in its task, and not another."""
+    trace = trace_id(1)
+    gathered = [
+        span(trace, 1, name="root", duration_ms=500)._replace(lane=3),
+        span(trace, 2, 1, name="first", duration_ms=100)._replace(lane=1),
+        span(trace, 3, 1, name="beside", duration_ms=200)._replace(lane=2),
+        span(trace, 4, 1, name="last", start_ms=200, duration_ms=300)._replace(lane=1),
+    ]
+    settle(path, {"shop": gathered})
+    expected = {"root": 100, "first": 100, "beside": 0, "last": 300}
+    with open_database(path) as db:
+        tree = read_tree(db, trace)
+    assert {each["name"]: (each["critical_ns"] or 0) // 10**6 for each, _ in walk(tree["roots"])} == expected
+    figures = {each["path"][-1]["name"]: each["critical_ns"] // 10**6 for each in read(path)["paths"]}
+    assert figures == expected
