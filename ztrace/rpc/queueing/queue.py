@@ -12,7 +12,7 @@ import time
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import zmq
 
@@ -26,10 +26,12 @@ from ztrace.rpc.queueing.core import Beat, QueueCore
 from ztrace.rpc.queueing.inspecting import Inspector
 from ztrace.rpc.queueing.job import Job, settle
 from ztrace.rpc.queueing.port import BUDGET, Port
-from ztrace.rpc.queueing.spool import Spool
 from ztrace.rpc.queueing.tasks import Task
 from ztrace.rpc.waking import Waker
 from ztrace.spans import PRODUCER
+
+if TYPE_CHECKING:
+    from ztrace.rpc.queueing.spool import Spool
 
 #: Longest time between two looks at what is due.
 LOOK_S: Final = 0.1
@@ -87,7 +89,7 @@ class Queue:
         self._port = Port(endpoint, None if keys is None else os.fspath(keys), self._doubt)
         self.endpoint = self._port.endpoint
         try:
-            self._spool = None if spool is None else Spool(os.fspath(spool))
+            self._spool = None if spool is None else _open_spool(os.fspath(spool))
         except BaseException:
             self._port.close()
             raise
@@ -377,6 +379,13 @@ class Queue:
         self._port.keep(peers)
         for peer in peers:
             self._port.send(peer, events.make_header(), events.MARK, [self._token, mark])
+
+
+def _open_spool(path: str) -> "Spool":
+    """Open a spool; SQLite is imported only here, since Python can be built without it."""
+    from ztrace.rpc.queueing.spool import Spool
+
+    return Spool(path)
 
 
 def _pack_body(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
