@@ -8,8 +8,9 @@ from typing import Any
 import msgpack
 
 from ztrace.records import OK, UNFINISHED, WAIT, Profile, Span
-from ztrace.wire import BEAT, BYE, CRASH, DATA, OPEN, PROFILE, TOMBSTONE, TOPIC, Header, pack_header
+from ztrace.wire import BEAT, BYE, CRASH, DATA, OPEN, PROFILE, TOMBSTONE, TOPIC, Header, Request, pack_header
 from ztrace_collector.layout import LOSS_COLUMNS, SAMPLE_COLUMNS
+from ztrace_collector.storing.requesting import make_request, write_request
 
 #: Base time of the tests, which keeps rows readable: 2024-01-01T00:00:00Z.
 EPOCH_NS = 1_704_067_200_000_000_000
@@ -177,3 +178,10 @@ def is_balanced(publisher: dict[str, Any]) -> bool:
     samples, *parts = (publisher[column] for column in SAMPLE_COLUMNS)
     spans = sum(publisher[column] for column in columns)
     return bool(publisher["spans_created"] == spans and samples == sum(parts))
+
+
+def request_profile(path: Path, service: str, hz: int, seconds: int, now_ns: int) -> Request:
+    """Write a request, and return it."""
+    request = make_request(service, hz, seconds)
+    write_request(path, request, now_ns)
+    return request

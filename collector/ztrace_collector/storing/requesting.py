@@ -50,25 +50,33 @@ def has_collector(path: Path) -> bool:
     return False
 
 
-def request_profile(path: Path, service: str, hz: int, seconds: int, now_ns: int) -> Request:
-    """Write a request for a profile.
+def make_request(service: str, hz: int, seconds: int) -> Request:
+    """Return a request for a profile, with a nonce of its own; it is not written yet.
 
     Args:
-        path: the database file.
         service: whose publishers are to take samples; empty for all.
         hz: samples a second.
         seconds: for how long.
-        now_ns: the present time, Unix.
-
-    Returns:
-        The request, with its nonce.
 
     Raises:
-        SettingsError: a number is out of bounds, or too many requests run.
-        DatabaseError: one of its subclasses; nothing has been changed.
+        SettingsError: a number is out of bounds.
     """
     check_request(hz, seconds)
-    request = Request(secrets.token_bytes(8), service, hz, seconds)
+    return Request(secrets.token_bytes(8), service, hz, seconds)
+
+
+def write_request(path: Path, request: Request, now_ns: int) -> None:
+    """Write a request, which the collector of the file then sends.
+
+    Args:
+        path: the database file.
+        request: the request.
+        now_ns: the present time, Unix.
+
+    Raises:
+        SettingsError: too many requests run.
+        DatabaseError: one of its subclasses; nothing has been changed.
+    """
     with _writing(path) as db:
         (running,) = db.execute(
             "SELECT count(*) FROM profile_requests WHERE at_ns + 1000000000 * seconds > ?", (now_ns,)
@@ -79,11 +87,10 @@ def request_profile(path: Path, service: str, hz: int, seconds: int, now_ns: int
             "INSERT INTO profile_requests (nonce, service, hz, seconds, at_ns) VALUES (?, ?, ?, ?, ?)",
             (*request, now_ns),
         )
-    return request
 
 
 def withdraw_request(path: Path, nonce: bytes) -> None:
-    """Delete a request, so it is repeated no more; publishers that have it continue to its end.
+    """Delete a request, written or not, so it is repeated no more; publishers that have it continue.
 
     Raises:
         DatabaseError: one of its subclasses; nothing has been changed.

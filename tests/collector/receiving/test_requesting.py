@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.collector.messages import EPOCH_NS, row
+from tests.collector.messages import EPOCH_NS, request_profile, row
 from ztrace.wire import unpack_request
 from ztrace_collector.layout import SECOND_NS
 from ztrace_collector.receiving.requesting import REPEAT_S, Requests
-from ztrace_collector.storing.requesting import request_profile, withdraw_request
+from ztrace_collector.storing.requesting import withdraw_request
 from ztrace_collector.storing.writer import Writer
 
 

@@ -4,14 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.collector.messages import EPOCH_NS, row, rows
+from tests.collector.messages import EPOCH_NS, request_profile, row, rows
 from ztrace.errors import DatabaseMissing, SettingsError
 from ztrace.wire import MAX_HZ, MAX_REQUEST_S
 from ztrace_collector.layout import SECOND_NS
 from ztrace_collector.storing.requesting import (
     MAX_RUNNING,
     has_collector,
-    request_profile,
     withdraw_request,
 )
 from ztrace_collector.storing.store import Store

@@ -17,6 +17,7 @@ from tests.collector.messages import (
     make_profile,
     make_span,
     refusals,
+    request_profile,
     row,
     rows,
     span_id,
@@ -24,7 +25,6 @@ from tests.collector.messages import (
 )
 from ztrace.records import FINISHED, RUN, STARTED, WAIT, WAIT_BUSY
 from ztrace_collector.layout import MINUTE_NS
-from ztrace_collector.storing.requesting import request_profile
 from ztrace_collector.storing.store import Store
 from ztrace_collector.tables import code, stack_sums
 

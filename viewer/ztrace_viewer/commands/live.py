@@ -12,10 +12,10 @@ from pathlib import Path
 from ztrace.errors import NotFoundError, SettingsError, quote
 from ztrace_collector.layout import SETTLED
 from ztrace_collector.storing.requesting import (
-    check_request,
     has_collector,
-    request_profile,
+    make_request,
     withdraw_request,
+    write_request,
 )
 from ztrace_viewer.interrupts import ignored
 from ztrace_viewer.queries.database import open_database
@@ -46,12 +46,12 @@ def take_profile(database: Path, service: str | None, hz: int, seconds: int) -> 
         NotFoundError: no process has taken samples.
         DatabaseError: the file cannot be used.
     """
-    check_request(hz, seconds)
     whose = service or ""
+    request = make_request(whose, hz, seconds)
     _check_reachable(database, whose)
     with StageProgress() as progress:
-        request = request_profile(database, whose, hz, seconds, time.time_ns())
         try:
+            write_request(database, request, time.time_ns())
             ended = _follow(database, request.nonce, whose, seconds, progress)
             progress.begin("counting the last trees")
             _wait_for_trees(database)
