@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.viewer.conftest import Run
 from tests.viewer.queries.test_profile import buy, name, settle
 from tests.viewer.stored import HOUR, MINUTE, NOON, Sampled, span, span_id, trace_id
 from ztrace.records import RUN, WAIT, WAIT_BUSY
@@ -15,7 +16,7 @@ from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.figures import split_range
 from ztrace_viewer.queries.profile import read_profile
 from ztrace_viewer.queries.selection import EVERYTHING, Selection
-from ztrace_viewer.queries.stacks import read_method_stacks, read_span_stacks
+from ztrace_viewer.queries.stacks import Code, read_method_stacks, read_span_stacks
 
 
 def take(path: Path, *profiles: Sampled) -> Path:
@@ -183,3 +184,16 @@ def test_rows_that_cannot_be_read_are_left_out(path: Path, runs: object) -> None
     with open_database(path) as db:
         assert read_method_stacks(db, [(1, 60, NOON // MINUTE, NOON // MINUTE + 1)], [1]) == {}
     assert [(lines(each), each["ns"]) for each in read_span(path, 1)] == [("", 5_000_000)]
+
+
+def test_text_reads_the_code_that_it_shows_alone(run: Run, bank: Path) -> None:
+    """Text looks up the frames of a few stacks, and JSON those of all."""
+    looked_up = {}
+    for more in ((), ("--json",)):
+        with pytest.MonkeyPatch.context() as patched:
+            stacks: list[int] = []
+            patched.setattr(Code, "frames", lambda _self, stack, seen=stacks: seen.append(stack) or [])
+            patched.setattr("ztrace_viewer.render.code.MOST_CODE", (5, 1))
+            assert run("profile", "--db", str(bank), *more).exit_code == 0
+        looked_up[bool(more)] = len(stacks)
+    assert looked_up == {False: 1, True: 3}

@@ -90,6 +90,8 @@ def profile(
       ztrace profile --live --service front --seconds 30
       ztrace profile --format html > shop.html
     """
+    if by is not None and (live or format_name in _FILES):
+        raise click.UsageError("--by is of text and JSON, without --live")
     if format_name == "pprof" and sys.stdout.isatty():
         raise click.UsageError("a file of pprof is not text; add '> shop.pb.gz'")
     most = None if everything or format_name in _FILES else limit
@@ -104,13 +106,23 @@ def profile(
         raise click.UsageError("--seconds and --hz are of a profile that is taken now; add --live")
     selection = Selection(since, until, service)
     if by is not None:
-        if live or format_name in _FILES:
-            raise click.UsageError("--by is of text and JSON, without --live")
         is_json = as_json or format_name == "json"
         return _profile_versions(by, database, root, selection, most, errors, is_json)
+    most_code = None
+    if format_name == "text" and not as_json:
+        from ztrace_viewer.render.code import MOST_CODE
+
+        most_code = MOST_CODE  # Reading code takes most of the time.
     with open_database(database) as db:
         document = read_profile(
-            db, root, selection, most, time.time_ns(), trees=Trees(errors), with_uncounted=live
+            db,
+            root,
+            selection,
+            most,
+            time.time_ns(),
+            trees=Trees(errors),
+            most_code=most_code,
+            with_uncounted=live,
         )
     found = bool(document["paths"] or document["uncounted"])
     if as_json or format_name == "json":

@@ -28,6 +28,7 @@ from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.status import read_status
 from ztrace_viewer.queries.traces import list_slowest, read_tree
 from ztrace_viewer.queries.way import LATEST, read_error
+from ztrace_viewer.render.code import MOST_CODE
 from ztrace_viewer.render.comparison import draw_diff, draw_explanation
 from ztrace_viewer.render.error import draw_error
 from ztrace_viewer.render.found import draw_found
@@ -256,7 +257,9 @@ class Tools:
     ) -> str:
         """Where the time of many call trees goes, by call path, and in the code if that was sampled."""
         selection = self._select(since, until)
-        document = self._ask(lambda db: read_profile(db, root, selection, limit, time.time_ns()))
+        document = self._ask(
+            lambda db: read_profile(db, root, selection, limit, time.time_ns(), most_code=MOST_CODE)
+        )
         if not document["paths"]:
             return "no call trees; a tree counts ten seconds after its last span"
         return write_text(draw_profile(document, 120, whole=False))

@@ -15,7 +15,7 @@ from ztrace_viewer.terminal.screen import name_call
 #: Words for the states.
 _STATES = {"run": "runs", "wait": "waits", "wait_busy": "waits, busy"}
 #: Methods whose code is shown with a profile, those on the hottest paths, and lines for each.
-MAX_METHODS, MAX_STACKS = 5, 3
+MOST_CODE = 5, 3
 #: Frames shown of a stack, the innermost.
 _FRAMES = 3
 #: Stacks of a span that are shown, and other spans that it waited behind.
@@ -46,11 +46,11 @@ def draw_code_of_methods(
     shown: set[tuple[str, str, str]] = set()
     for step, stacks in methods:
         key = step["service"], step["name"], step["kind"]
-        if key in shown or not stacks or len(shown) == MAX_METHODS:
+        if key in shown or not stacks or len(shown) == MOST_CODE[0]:
             continue
         shown.add(key)
         whole_ns = sum(stack["ns"] for stack in stacks)
-        for place, stack in enumerate(stacks[:MAX_STACKS]):
+        for place, stack in enumerate(stacks[: MOST_CODE[1]]):
             call = Text(name_call(*key), "bold") if place == 0 else Text()
             rows.append((call, *_draw_stack(stack, whole_ns)))
     if rows:
