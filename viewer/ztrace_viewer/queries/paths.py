@@ -37,7 +37,7 @@ class Paths:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._paths = {path.id: path for path in read(db, _Path, f"SELECT {name_columns(_Path)} FROM paths")}
         self._methods = read_methods(db)
-        self._ids = {(path.parent, path.method): path.id for path in self._paths.values()}
+        self._ids: dict[tuple[int, int], int] | None = None
 
     def root(self, path: int) -> int:
         """Return the path of a path's root."""
@@ -45,6 +45,8 @@ class Paths:
 
     def find(self, parent: int, method: int) -> int:
         """Return the path of a method below a path, as the collector does; a new one is not stored."""
+        if self._ids is None:
+            self._ids = {(each.parent, each.method): each.id for each in self._paths.values()}
         path = self._ids.get((parent, method))
         above = parent
         while path is None and above:
