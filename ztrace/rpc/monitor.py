@@ -5,7 +5,7 @@ from typing import Final
 import zmq
 from zmq.utils.monitor import parse_monitor_message
 
-from ztrace.rpc.frames import make_ask
+from ztrace.rpc.frames import EVENTS, POLLIN, make_ask
 
 #: Events after which a connection is open, or gone.
 _UP: Final = zmq.EVENT_HANDSHAKE_SUCCEEDED
@@ -29,17 +29,18 @@ class Monitor:
     def __init__(self, socket: "zmq.Socket[bytes]") -> None:
         self._watched = socket
         self.socket: zmq.Socket[bytes] = socket.get_monitor_socket(_UP | _DOWN | _FAILED)
-        self.fd: int = make_ask(self.socket)(zmq.FD)
+        self._ask = make_ask(self.socket)
+        self.fd: int = self._ask(zmq.FD)
         self.problem = ""
 
     def read(self) -> list[bool]:
         """Return the changes since the last call: True for an open connection, False for a lost one."""
         changes: list[bool] = []
-        while True:
+        while self._ask(EVENTS) & POLLIN:
             try:
                 frames = self.socket.recv_multipart(zmq.NOBLOCK)
             except zmq.ZMQError:
-                return changes
+                break
             event = parse_monitor_message(frames)["event"]
             if event == _UP:
                 self.problem = ""
@@ -47,6 +48,7 @@ class Monitor:
                 self.problem = "the server refuses the key, or has keys and the client none"
                 continue
             changes.append(event == _UP)
+        return changes
 
     def close(self) -> None:
         """Stop the events and close their socket."""
