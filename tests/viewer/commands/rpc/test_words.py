@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from mypy import api
 
@@ -144,6 +144,7 @@ PARAMETER = st.fixed_dictionaries(
 
 
 @given(st.lists(PARAMETER, max_size=4), st.text(), st.sampled_from(["m", "def", "m m", "list"]))
+@example([], "false", "m")
 def test_parameters_are_not_trusted(parameters: list[object], doc: str, name: str) -> None:
     """Parameters that no function can have, and texts with quotes, give valid Python and JSON."""
     check_written({"name": doc, "methods": {name: {"parameters": parameters, "doc": doc, "kind": "stream"}}})

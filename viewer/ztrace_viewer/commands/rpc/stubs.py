@@ -54,7 +54,8 @@ def write_stub(service: Service) -> str:
     name = re.sub(r"\W", "", service.name.replace("_", " ").title().replace(" ", ""))
     head = [f'"""Interface of {_write_doc(service.name)}, as the server describes it."""', ""]
     head += [f"import {module}" for module in sorted({*writer.imports, "typing"})]
-    head += ["", f"class {name if name.isidentifier() else 'Service'}(typing.Protocol):"]
+    is_name = name.isidentifier() and not keyword.iskeyword(name)
+    head += ["", f"class {name if is_name else 'Service'}(typing.Protocol):"]
     # A class of comments alone is no Python.
     rest = [] if any(line.startswith("    def ") for line in lines) else ["    ..."]
     return "\n".join([*head, *lines, *rest, ""])
