@@ -86,7 +86,7 @@ def _wrap_sockets() -> None:
 def _leave_alone(module: Any) -> None:
     """Give zerorpc's sockets, which are exempt, pyzmq's methods without wrappers.
 
-    zerorpc sends frame by frame: passing the wrappers took a quarter of what tracing adds to its calls.
+    zerorpc sends frame by frame: passing the wrappers took some 400 bytecode instructions a call.
     """
     module.Socket.__bases__ = (type("Socket", (zmq.Socket,), _originals),)
 
