@@ -9,8 +9,8 @@ all threads of both processes since the pair's last turn, so publishing is inclu
 The table has the medians: of the untraced turns, and of the differences between neighbouring turns. The
 method does nothing.
 
-All pairs run on one processor: waking another one, and moving processes between them, takes several times as
-long as the calls, and varies.
+All pairs run on one processor. With client and server on two the figures are larger, traced or not, and left
+to the scheduler some pairs take half as long again as others.
 
 A task of a thread pool has no span; what is measured is that it has the caller's context.
 
