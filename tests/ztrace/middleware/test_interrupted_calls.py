@@ -26,6 +26,9 @@ def places(event: str, run: Callable[[Interrupter], list[str]], factor: int = 1)
     """Interrupt a scenario at one place after the other, and return what was found wrong, by place."""
     wrong: dict[str, list[str]] = {}
     number, interrupter = 0, None
+    # Scenarios collect garbage: without what other tests have left, which takes longer than all else.
+    gc.collect()
+    gc.freeze()
     while interrupter is None or interrupter.raised:
         interrupter = Interrupter(event, number, Limit)
         found = run(interrupter)

@@ -4,6 +4,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, Final
 
+from ztrace.errors import quote
 from ztrace.rpc import introspection, wire
 from ztrace.rpc.exposing import expose
 from ztrace.rpc.queueing import events
@@ -127,7 +128,7 @@ def _shown_state(task: Task, now_s: float) -> str:
 
 def _show_arguments(body: bytes) -> str:
     _, args, kwargs = wire.unpack(body)
-    shown = [repr(each) for each in args] + [f"{key}={value!r}" for key, value in kwargs.items()]
+    shown = [quote(each) for each in args] + [f"{key}={quote(value)}" for key, value in kwargs.items()]
     text = ", ".join(shown)
     return text if len(text) <= 200 else f"{text[:200]}…"
 
