@@ -40,6 +40,10 @@ class Service:
         await asyncio.sleep(seconds)
         return seconds
 
+    async def sleep_told(self, seconds):
+        print("sleeping", flush=True)
+        return await self.sleep(seconds)
+
     async def pause(self):
         print("paused", flush=True)
         try:
@@ -140,8 +144,9 @@ def test_a_server_drains_on_a_signal() -> None:
     with serving() as (process, endpoint), rpc.Client(endpoint) as client:
         pid = client.pid()
         answers: list[object] = []
-        thread = threading.Thread(target=lambda: answers.append(client.sleep(0.5)))
+        thread = threading.Thread(target=lambda: answers.append(client.sleep_told(0.5)))
         thread.start()
+        assert process.stdout.readline() == "sleeping\n"
         with rpc.Client(endpoint, timeout_s=1) as other:
             other.pid()
             os.kill(pid, signal.SIGTERM)
