@@ -189,8 +189,10 @@ class SocketLink:
     def count_read(self) -> int:
         """Return the bytes read from the connection; see `Link`."""
         self._hear_monitor()
-        connection = self._connection
-        return count_read(connection.fileno()) if connection is not None and connection.is_open else 0
+        try:
+            return 0 if self._connection is None else count_read(self._connection.fileno())
+        except OSError:  # The I/O thread has closed it since the monitor was heard.
+            return 0
 
     def is_readable(self) -> bool:
         """Return whether a frame has arrived; see `Link`."""
