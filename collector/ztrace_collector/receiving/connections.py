@@ -123,7 +123,7 @@ class Connections:
             self._cut_off(newest)
             self._told += 1
             note(CONNECTION_LIMIT, f"more than {self.limit} connections")
-        for number in self.scales.look(self._open, is_drained=not self._xsub.poll(0)):
+        for number in self.scales.look(self._open, lambda: not self._xsub.poll(0)):
             self._cut_off(number)
             note(OVERSIZED, "a message that does not end, or too many messages at once")
         self._count_failed(now_s, note)

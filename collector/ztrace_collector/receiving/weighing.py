@@ -8,7 +8,7 @@ Only Linux reports this, and only of TCP; elsewhere nothing is weighed.
 """
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from ztrace.process.connections import count_read
 from ztrace.wire import MAX_FRAME_BYTES
@@ -51,12 +51,13 @@ class Scales:
         self._until.pop(number, None)
         self._heard.discard(number)
 
-    def look(self, numbers: Collection[int], *, is_drained: bool) -> list[int]:
+    def look(self, numbers: Collection[int], is_drained: Callable[[], bool]) -> list[int]:
         """Return the connections that hold too much, the heaviest first; nothing if it is not time to look.
 
         Args:
             numbers: descriptors of the open connections.
-            is_drained: no whole message waits to be taken.
+            is_drained: returns whether no whole message waits to be taken. It is asked once the bytes are
+                known: what has arrived by then may be whole messages.
         """
         now_s = time.monotonic()
         self._is_open = bool(numbers)
@@ -75,7 +76,7 @@ class Scales:
         self._until = until
         self._heard.clear()
         self._next_s = now_s + max(QUICK_S if self._is_quick else LOOK_S, (time.monotonic() - now_s) / SHARE)
-        most, most_of_all = (MAX_UNFINISHED, MAX_ALL_UNFINISHED) if is_drained else (MAX_HELD, MAX_ALL_HELD)
+        most, most_of_all = (MAX_UNFINISHED, MAX_ALL_UNFINISHED) if is_drained() else (MAX_HELD, MAX_ALL_HELD)
         total = sum(weights.values())
         heavy: list[int] = []
         for number in sorted(weights, key=lambda each: -weights[each]):
