@@ -10,6 +10,7 @@ import msgpack
 from ztrace.records import OK, UNFINISHED, WAIT, Profile, Span
 from ztrace.wire import BEAT, BYE, CRASH, DATA, OPEN, PROFILE, TOMBSTONE, TOPIC, Header, Request, pack_header
 from ztrace_collector.layout import LOSS_COLUMNS, SAMPLE_COLUMNS
+from ztrace_collector.refusals import HANDSHAKE_FAILED
 from ztrace_collector.storing.requesting import make_request, write_request
 
 #: Base time of the tests, which keeps rows readable: 2024-01-01T00:00:00Z.
@@ -167,9 +168,16 @@ def row(path: Path, sql: str, *parameters: Any) -> dict[str, Any]:
     return only
 
 
-def refusals(path: Path) -> dict[str, int]:
-    """Return the counts of refusals by reason."""
-    return {one["reason"]: one["count"] for one in rows(path, "SELECT reason, count FROM refusals")}
+def refusals(path: Path, *, strangers: bool = False) -> dict[str, int]:
+    """Return the counts of refusals by reason.
+
+    Args:
+        path: the database.
+        strangers: include failed handshakes. Clients of other tests may still try a port that the system has
+            given to this collector since.
+    """
+    counts = {one["reason"]: one["count"] for one in rows(path, "SELECT reason, count FROM refusals")}
+    return {reason: count for reason, count in counts.items() if strangers or reason != HANDSHAKE_FAILED}
 
 
 def is_balanced(publisher: dict[str, Any]) -> bool:

@@ -133,8 +133,9 @@ def test_bad_messages_do_not_disturb_others(
         foreign.wait_for_ack(1)
         peer.send(peer.sender.data(make_span()))
         peer.wait_for_ack(1)
-        wait_for(lambda: "handshake_failed" in refusals(path))
-    assert refusals(path) == {"frames": 1, "foreign": 1, "undecodable": 1, "handshake_failed": 1}
+        wait_for(lambda: "handshake_failed" in refusals(path, strangers=True))
+    assert refusals(path) == {"frames": 1, "foreign": 1, "undecodable": 1}
+    assert refusals(path, strangers=True)["handshake_failed"] >= 1
     assert row(path, "SELECT count(*) AS n FROM spans")["n"] == 2
 
 

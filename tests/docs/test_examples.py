@@ -15,6 +15,7 @@ import pytest
 
 from tests.docs import pages
 from tests.ztrace.waiting import wait_for
+from ztrace_collector.refusals import HANDSHAKE_FAILED
 from ztrace_viewer.documents.trees import SpanDocument, TreeDocument
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.groups import list_groups
@@ -101,7 +102,7 @@ class Bench:
         def stored() -> bool:
             with open_database(self.database) as db:
                 status = read_status(db, time.time_ns())
-            assert status["rejected"] == {}
+            assert status["rejected"].keys() <= {HANDSHAKE_FAILED}  # Clients of other tests.
             return status["spans_stored"] >= number
 
         wait_for(stored)
