@@ -4,6 +4,7 @@ import contextlib
 import signal
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
@@ -26,7 +27,7 @@ def check_threads() -> None:
         )
 
 
-class Loop:
+class Loop(ABC):
     """Base of what serves its sockets in the calling thread (`run`) or in one of its own (`start`)."""
 
     def __init__(self) -> None:
@@ -75,17 +76,17 @@ class Loop:
     ) -> None:
         self.close()
 
+    @abstractmethod
     def _open_sockets(self) -> None:
         """Open the sockets; those that were opened before an exception are closed by `_close_sockets`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _close_sockets(self) -> None:
         """Close the sockets that are open."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _work(self, waker: Waker) -> None:
         """Serve until `_closing`; the waker is readable once that has changed."""
-        raise NotImplementedError
 
     def _open(self) -> Waker:
         check_threads()

@@ -183,7 +183,7 @@ class ClockBounds:
         self._pairs: set[tuple[str, str]] = set()
 
     def forget(self) -> None:
-        """Count the pairs anew, so that those of hosts that have gone leave room."""
+        """Count the pairs again, so that pairs of hosts that no longer exist make room."""
         self._pairs.clear()
 
     def add(self, calls: Iterable[Call]) -> None:

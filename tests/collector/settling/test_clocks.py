@@ -49,7 +49,7 @@ def store(path: Path, clock: Clock, *batches: tuple[str, list[Span]], settle: bo
 
 
 def test_the_tightest_bounds_of_a_cell_are_kept(path: Path, clock: Clock) -> None:
-    """Of the calls of ten seconds the highest low and the lowest high stay, whoever called whom."""
+    """Ten seconds of calls keep the highest lower bound and the lowest upper bound, in either direction."""
     there = [call(1, 40), call(2, 40, start_ns=EPOCH_NS + 41 * MS), call(3, 40, late_ms=20_000)]
     back = call(4, -40, duration_ns=7 * MS)
     web, stock = (

@@ -160,7 +160,7 @@ def test_few_minutes_are_never_sure(path: Path) -> None:
     assert sure(document) == {}
     assert document["smallest_seen_ns"] is None
     assert [line.plain for line in draw_diff(document, 100)][1:] == [
-        "nothing is sure yet: each side needs 6 minutes with trees; wait 1 minute, or widen the time"
+        "nothing is sure yet: each side needs 6 minutes with trees; wait 1 minute, or choose a longer time"
     ]
 
 

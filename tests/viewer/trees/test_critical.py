@@ -119,7 +119,7 @@ def test_calls_one_after_the_other_in_a_pool_are_all_on_the_path() -> None:
 
 
 def test_the_parents_own_calls_may_have_waited_for_any_lane() -> None:
-    """After a call of the parent's own lane, the last to end before it is awaited, whoever made it."""
+    """Before a call on the parent's own lane, the parent waited for the last call to end, on any lane."""
     parent, joined = row(1, None, 0, 100)._replace(lane=9), row(3, 1, 10, 80)._replace(lane=1)
     own = [row(2, 1, 20, 10)._replace(lane=9), row(4, 1, 90, 10)._replace(lane=9)]
     assert path(parent, *own, joined) == [(1, 0, 10), (3, 10, 90), (4, 90, 100)]

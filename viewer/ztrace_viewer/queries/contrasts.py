@@ -9,13 +9,18 @@ import sqlite3
 
 from ztrace.errors import NotFoundError
 from ztrace_viewer.documents.comparison import DiffDocument
-from ztrace_viewer.queries.comparison import MIN_UNITS, SideFigures, describe_sides
+from ztrace_viewer.queries.comparison import SideFigures, describe_sides
 from ztrace_viewer.queries.paths import Paths
-from ztrace_viewer.queries.samples import MAX_TREES, add_tree, as_text, choose, list_trees, read_trees
+from ztrace_viewer.queries.samples import (
+    MAX_TREES,
+    add_tree,
+    as_text,
+    choose,
+    list_trees,
+    read_trees,
+    split_slow,
+)
 from ztrace_viewer.queries.selection import Selection
-
-#: Share of the trees that are slow.
-SLOW_SHARE = 0.05
 
 
 def compare_slow(
@@ -36,19 +41,12 @@ def compare_slow(
     """
     paths = Paths(db)
     roots = paths.find_roots(root)
-    trees = sorted(
-        list_trees(db, {paths.method(top) for top in roots}, selection), key=lambda tree: tree.duration_ns
-    )
-    if len(trees) < 2 * MIN_UNITS:
-        raise NotFoundError(
-            f"only {len(trees)} trees of {root}", hint=f"at least {2 * MIN_UNITS} are needed; widen the time"
-        )
-    border = len(trees) - max(MIN_UNITS, round(SLOW_SHARE * len(trees)))
+    parts = split_slow(db, paths, roots, root, selection)
     chance, sides = random.Random(seed), (SideFigures(), SideFigures())
-    for side, part in zip(sides, (trees[:border], trees[border:]), strict=True):
+    for side, part in zip(sides, parts, strict=True):
         for unit, tree in enumerate(read_trees(db, paths, choose(part, MAX_TREES, chance))):
             add_tree(side, tree, unit, paths, roots)
-    return describe_sides(paths, sides, limit, None, len(trees))
+    return describe_sides(paths, sides, limit, None, sum(map(len, parts)))
 
 
 def compare_values(
@@ -91,5 +89,7 @@ def compare_values(
     for value, side in zip((before, after), sides, strict=True):
         if not side.size["traces"]:
             named = f"with {key}={value}" if value is not None else f"without {key}={before or after}"
-            raise NotFoundError(f"no trees of {root} {named}", hint="widen the time, or give another value")
+            raise NotFoundError(
+                f"no trees of {root} {named}", hint="choose a longer time, or give another value"
+            )
     return describe_sides(paths, sides, limit, None, len(trees))

@@ -10,16 +10,12 @@ from collections import Counter
 from collections.abc import Iterable
 from math import comb
 
-from ztrace.errors import NotFoundError
 from ztrace_viewer.documents.comparison import AttributeShare, ExplainDocument
 from ztrace_viewer.queries.comparison import SideFigures, compare_sides, find_limit
-from ztrace_viewer.queries.contrasts import SLOW_SHARE
 from ztrace_viewer.queries.paths import Paths
-from ztrace_viewer.queries.samples import MAX_TREES, Tree, add_tree, choose, list_trees, read_trees
+from ztrace_viewer.queries.samples import MAX_TREES, Tree, add_tree, choose, read_trees, split_slow
 from ztrace_viewer.queries.selection import Selection
 
-#: Trees that a side needs.
-MIN_TREES = 6
 #: Share of the slow trees that a value needs to be worth a line, and most lines.
 _LEAST_SHARE, _MAX_VALUES = 0.1, 50
 
@@ -42,15 +38,9 @@ def explain(
     """
     paths = Paths(db)
     roots = paths.find_roots(root)
-    trees = list_trees(db, {paths.method(top) for top in roots}, selection)
-    if len(trees) < 2 * MIN_TREES:
-        raise NotFoundError(
-            f"only {len(trees)} trees of {root}", hint=f"at least {2 * MIN_TREES} are needed; widen the time"
-        )
-    trees.sort(key=lambda tree: tree.duration_ns)
-    border = len(trees) - max(MIN_TREES, round(SLOW_SHARE * len(trees)))
+    others, slowest = split_slow(db, paths, roots, root, selection)
     chance = random.Random(seed)
-    rest, slow = (choose(side, MAX_TREES, chance) for side in (trees[:border], trees[border:]))
+    rest, slow = (choose(side, MAX_TREES, chance) for side in (others, slowest))
     sides, values = [], []
     for chosen in (rest, slow):
         figures, seen = _read_side(db, paths, roots, chosen)
@@ -60,7 +50,7 @@ def explain(
     named = paths.last(min(roots))
     return {
         "root": f"{named['service']}.{named['name']}",
-        "slow": {"traces": len(slow), "over_ns": trees[border - 1].duration_ns},
+        "slow": {"traces": len(slow), "over_ns": others[-1].duration_ns},
         "rest": len(rest),
         "attributes": _compare_values(values[1], len(slow), values[0], len(rest)),
         "paths": changes[:limit],

@@ -9,13 +9,16 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from ztrace.errors import NotFoundError
 from ztrace_collector.settling.clocks import Hosts, align
 from ztrace_collector.settling.counting import PathSums, SpanRow, count_tree
 from ztrace_viewer.json_text import read_json
-from ztrace_viewer.queries.comparison import PathRow, SideFigures
+from ztrace_viewer.queries.comparison import MIN_UNITS, PathRow, SideFigures
 from ztrace_viewer.queries.paths import Paths
 from ztrace_viewer.queries.selection import Selection
 
+#: Share of the trees that are slow.
+SLOW_SHARE = 0.05
 #: Most trees of a side that are read.
 MAX_TREES = 500
 #: Spans of a tree that are read, and characters of a value that is compared.
@@ -52,6 +55,23 @@ def list_trees(db: sqlite3.Connection, methods: Iterable[int], selection: Select
             values.append(moment_ns)
     query = f"SELECT trace_id, duration_ns FROM traces WHERE {' AND '.join(conditions)}"
     return [Tree(*row) for row in db.execute(query, values)]
+
+
+def split_slow(
+    db: sqlite3.Connection, paths: Paths, roots: set[int], root: str, selection: Selection
+) -> tuple[list[Tree], list[Tree]]:
+    """Return a root's trees but for the slowest 5%, at least six, and these; both by duration.
+
+    Raises:
+        NotFoundError: there are too few trees.
+    """
+    trees = list_trees(db, {paths.method(top) for top in roots}, selection)
+    if len(trees) < 2 * MIN_UNITS:
+        needed = f"at least {2 * MIN_UNITS} are needed; choose a longer time"
+        raise NotFoundError(f"only {len(trees)} trees of {root}", hint=needed)
+    trees.sort(key=lambda tree: tree.duration_ns)
+    border = len(trees) - max(MIN_UNITS, round(SLOW_SHARE * len(trees)))
+    return trees[:border], trees[border:]
 
 
 def choose(trees: Sequence[Tree], most: int, chance: random.Random) -> Sequence[Tree]:

@@ -52,7 +52,7 @@ def compare_versions(
         if version is None or version not in known:
             listed = ", ".join(known[-_NAMED:]) or "none"
             missing = "only one version" if version is None else f"no trees of version {version}"
-            raise NotFoundError(missing, hint=f"there are: {listed}; widen the time with --since")
+            raise NotFoundError(missing, hint=f"there are: {listed}; choose a longer time with --since")
     sides = [read_side(db, paths, roots, stretch, unit_s, version) for version in (before, after)]
     return describe_sides(paths, sides, limit, unit_s)
 

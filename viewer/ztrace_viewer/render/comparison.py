@@ -50,7 +50,11 @@ def draw_diff(document: DiffDocument, width: int) -> Iterator[Text]:
     short = MIN_UNITS - min(before["minutes"], after["minutes"])
     if short > 0:
         needed = f"{MIN_UNITS} trees" if unit == "tree" else f"{MIN_UNITS} {unit}s with trees"
-        wait = "widen the time" if unit == "tree" else f"wait {plural(short, unit)}, or widen the time"
+        wait = (
+            "choose a longer time"
+            if unit == "tree"
+            else f"wait {plural(short, unit)}, or choose a longer time"
+        )
         yield Text(f"nothing is sure yet: each side needs {needed}; {wait}", "yellow")
     elif document["smallest_seen_ns"] is not None:
         smallest = format_duration(round(document["smallest_seen_ns"]))
