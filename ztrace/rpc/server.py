@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+import zmq
+
 from ztrace.errors import SettingsError
 from ztrace.rpc import introspection
 from ztrace.rpc.aio.handlers import Hook
@@ -147,11 +149,14 @@ class Server:
 
     def _open(self) -> None:
         guard = None if self._keys is None else Guard(self._keys)
+        context: zmq.Context[zmq.Socket[bytes]] | None = None if guard else zmq.Context()
         try:
-            socket, self.endpoints = open_router(self.endpoints, guard)
+            socket, self.endpoints = open_router(self.endpoints, guard, context)
         except BaseException:
             if guard is not None:
                 guard.close()
+            if context is not None:
+                context.term()
             raise
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()

@@ -23,13 +23,16 @@ HANDSHAKE_MS: Final = 5000
 
 
 def open_router(
-    endpoints: tuple[str, ...], guard: Guard | None = None
+    endpoints: tuple[str, ...],
+    guard: Guard | None = None,
+    context: "zmq.Context[zmq.Socket[bytes]] | None" = None,
 ) -> tuple["zmq.Socket[bytes]", tuple[str, ...]]:
     """Open and bind the socket of a server; return it and its actual addresses.
 
     Args:
         endpoints: to bind.
         guard: of the clients that may connect; without one other machines must not reach the addresses.
+        context: of the socket, if it is to be terminated; the guard's is used if there is a guard.
 
     Raises:
         EndpointError: an address is invalid, in use, or open to other machines without keys.
@@ -37,7 +40,7 @@ def open_router(
     if guard is None:
         for endpoint in endpoints:
             check_loopback(endpoint)
-    socket = _open(zmq.ROUTER, zmq.Context.instance() if guard is None else guard.context)
+    socket = _open(zmq.ROUTER, guard.context if guard else context or zmq.Context.instance())
     # Without MANDATORY a ROUTER discards silently what a slow client has no room for.
     socket.router_mandatory = True
     if guard is not None:

@@ -26,7 +26,7 @@ class LoopServer:
     """Server that runs in the current event loop until it is closed.
 
     Args:
-        socket: ROUTER that is bound; closed with the server.
+        socket: ROUTER that is bound, with a context of its own; both are closed with the server.
         methods: by name, the built-in ones included.
         heartbeat_s: period of heartbeats; None sends none.
         pool_size: plain functions that run at once.
@@ -46,7 +46,7 @@ class LoopServer:
         after_call: Hook | None = None,
         guard: Guard | None = None,
     ) -> None:
-        self._guard, admit = guard, None
+        self._guard, self._context, admit = guard, socket.context, None
         if guard is not None:
             admit = guard.admit
             self._questions = LoopSocket(guard.socket, self._answer_question, lambda frames: None)
@@ -103,9 +103,13 @@ class LoopServer:
         keeper.release(self)
         self._timer.cancel()
         self._socket.close()
+        # A context that is terminated waits for its last messages to leave. One that is not loses the answers
+        # that a process gave just before its end.
         if self._guard is not None:
             self._questions.close()
             self._guard.close()
+        else:
+            self._context.term()
         self._pool.close()
 
     def _send(self, frames: Sequence[bytes]) -> None:
