@@ -53,7 +53,7 @@ def attempt(name, function, *arguments):
         print(name, type(error).__name__, error.args, sorted(vars(error)))
         # The lines of this program, and of the server's; addresses and lines within rpyc vary.
         print([line for line in text.splitlines() if "<string>" in line or "Error" in line])
-        print("ztrace" in text)
+        print("ztrace/middleware" in text)
 
 def double(value):
     return value * 2

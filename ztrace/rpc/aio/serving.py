@@ -18,6 +18,9 @@ from ztrace.rpc.guarding import Guard
 
 #: Bytes of replies kept for a client that reads none.
 BACKLOG_BYTES: Final = 64 << 20
+#: Seconds that connections stay after the last answer: sockets that queue nothing for a server that has gone
+#: (IMMEDIATE) discard what they have not read at the end of a connection.
+READING_S: Final = 0.5
 #: Seconds between two looks at deadlines and silent peers, at most.
 _TURN_S: Final = 0.25
 
@@ -86,7 +89,12 @@ class LoopServer:
         # The socket stays bound: to unbind it would cut the connections, and with them the open calls.
         self._core.closing = True
         started_s = now_s = time.monotonic()
-        while now_s < started_s + telling_s or (self._core.calls and now_s < started_s + grace_s):
+        open_s = started_s - READING_S
+        while not self._core.calls or now_s < started_s + grace_s:
+            if self._core.calls:
+                open_s = now_s
+            elif now_s >= max(started_s + telling_s, open_s + READING_S):
+                return
             await asyncio.sleep(0.01)
             now_s = time.monotonic()
         for call in list(self._core.calls.values()):
@@ -94,7 +102,7 @@ class LoopServer:
             call.reason = SHUTDOWN
             self._core.fail(call, failures.Failure("ServerClosing", refusal.text, refusal.traceback))
             self._handlers.stop(call)
-        await asyncio.sleep(0)
+        await asyncio.sleep(READING_S)
 
     def close(self) -> None:
         """Cancel the open calls and close the socket; plain functions that run go on to their end."""
