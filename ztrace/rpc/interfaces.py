@@ -7,18 +7,25 @@ which any server understands.
 
 import difflib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from ztrace.errors import SettingsError, quote
 
 
 class Interface:
     """Methods of a class by name, with their signatures without ``self``.
 
     Args:
-        cls: that declares the methods.
+        cls: that declares the methods; a callable for type checkers, which take no Protocol for a `type`.
+
+    Raises:
+        SettingsError: the argument is no class.
     """
 
-    def __init__(self, cls: type) -> None:
+    def __init__(self, cls: Callable[..., object]) -> None:
+        if not isinstance(cls, type):
+            raise SettingsError(f"{quote(cls)} is no interface", hint="give a class or a Protocol")
         self._name = cls.__name__
         self._signatures: dict[str, inspect.Signature] = {}
         for name, value in inspect.getmembers(cls, callable):

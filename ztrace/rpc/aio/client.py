@@ -6,20 +6,16 @@ async with rpc.AsyncClient("tcp://127.0.0.1:4242") as billing:
         ...
 """
 
-from collections.abc import AsyncIterator, Generator, Iterable
-from typing import Any, Final, Generic, Self, TypeVar, cast, overload
+from collections.abc import AsyncIterator, Callable, Generator, Iterable
+from typing import Any, Generic, Self, TypeVar, Unpack, cast, overload
 
-from ztrace.enrolment import Enrolment
-from ztrace.errors import SettingsError
-from ztrace.rpc import calls, failures
+from ztrace.rpc import calls
 from ztrace.rpc.aio.connections import AsyncStream, Connections
 from ztrace.rpc.aio.hedging import invoke
-from ztrace.rpc.hooks import Hook, make_hooks
+from ztrace.rpc.hooks import Hook
 from ztrace.rpc.interfaces import Interface
 from ztrace.rpc.remote import Remote
-
-#: Seconds that a call waits for its answer.
-TIMEOUT_S: Final = 30.0
+from ztrace.rpc.settings import HEARTBEAT_S, TIMEOUT_S, Named, Settings, read_settings
 
 T = TypeVar("T")
 
@@ -71,61 +67,34 @@ class AsyncClient:
         SettingsError: there is no address, or the key is damaged.
     """
 
-    _settings: tuple[Any, ...]
+    _settings: Settings
     _connections: Connections | None
     _interface: Interface | None
 
     @overload
     def __new__(
-        cls,
-        *endpoints: str,
-        interface: type[T],
-        timeout_s: float | None = ...,
-        heartbeat_s: float | None = ...,
-        raises: Iterable[type[BaseException]] = ...,
-        key: str | None = ...,
-        before_call: Hook | None = ...,
-        after_call: Hook | None = ...,
+        cls, *endpoints: str, interface: Callable[..., T], **named: Unpack[Named]
     ) -> "TypedAsyncClient[T]": ...
 
     @overload
-    def __new__(
-        cls,
-        *endpoints: str,
-        interface: None = ...,
-        timeout_s: float | None = ...,
-        heartbeat_s: float | None = ...,
-        raises: Iterable[type[BaseException]] = ...,
-        key: str | None = ...,
-        before_call: Hook | None = ...,
-        after_call: Hook | None = ...,
-    ) -> Self: ...
+    def __new__(cls, *endpoints: str, interface: None = ..., **named: Unpack[Named]) -> Self: ...
 
     def __new__(
         cls,
         *endpoints: str,
-        interface: type | None = None,
+        interface: Callable[..., object] | None = None,
         timeout_s: float | None = TIMEOUT_S,
-        heartbeat_s: float | None = 5.0,
+        heartbeat_s: float | None = HEARTBEAT_S,
         raises: Iterable[type[BaseException]] = (),
         key: str | None = None,
         before_call: Hook | None = None,
         after_call: Hook | None = None,
     ) -> Any:
         """Keep the settings for the first call."""
-        if not endpoints:
-            raise SettingsError("a client needs an endpoint", hint="as tcp://127.0.0.1:4242")
         client = object.__new__(cls if interface is None else TypedAsyncClient)
         client._interface = None if interface is None else Interface(interface)
-        enrolment = None if key is None else Enrolment.parse(key)
-        hooks = make_hooks(before_call, after_call)
-        client._settings = (
-            endpoints,
-            timeout_s,
-            heartbeat_s,
-            failures.name_classes(raises),
-            enrolment,
-            hooks,
+        client._settings = read_settings(
+            endpoints, timeout_s, heartbeat_s, raises, key, before_call, after_call
         )
         client._connections = None
         return client

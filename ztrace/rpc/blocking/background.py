@@ -9,6 +9,7 @@ from typing import Any
 from ztrace.errors import SettingsError
 from ztrace.rpc.aio.connections import AsyncStream, Connections
 from ztrace.rpc.aio.hedging import invoke
+from ztrace.rpc.settings import Settings
 
 
 class Background:
@@ -18,7 +19,7 @@ class Background:
         settings: arguments of the connections.
     """
 
-    def __init__(self, settings: tuple[Any, ...]) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -7,21 +7,17 @@ with rpc.Client("tcp://127.0.0.1:4242") as billing:
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from typing import Any, Final, Generic, Self, TypeVar, cast, overload
+from typing import Any, Generic, Self, TypeVar, Unpack, cast, overload
 
-from ztrace.enrolment import Enrolment
-from ztrace.errors import SettingsError
-from ztrace.rpc import calls, failures
+from ztrace.rpc import calls
 from ztrace.rpc.blocking.background import Background
 from ztrace.rpc.blocking.connections import Connections
-from ztrace.rpc.hooks import Hook, make_hooks
+from ztrace.rpc.hooks import Hook
 from ztrace.rpc.interfaces import Interface
 from ztrace.rpc.remote import Remote
-
-#: Seconds that a call waits for its answer.
-TIMEOUT_S: Final = 30.0
+from ztrace.rpc.settings import HEARTBEAT_S, TIMEOUT_S, Named, Settings, read_settings
 
 T = TypeVar("T")
 
@@ -49,60 +45,33 @@ class Client:
     _connections: Connections
     _background: Background
     _interface: Interface | None
-    _settings: tuple[Any, ...]
+    _settings: Settings
     _process_id: int
 
     @overload
     def __new__(
-        cls,
-        *endpoints: str,
-        interface: type[T],
-        timeout_s: float | None = ...,
-        heartbeat_s: float | None = ...,
-        raises: Iterable[type[BaseException]] = ...,
-        key: str | None = ...,
-        before_call: Hook | None = ...,
-        after_call: Hook | None = ...,
+        cls, *endpoints: str, interface: Callable[..., T], **named: Unpack[Named]
     ) -> "TypedClient[T]": ...
 
     @overload
-    def __new__(
-        cls,
-        *endpoints: str,
-        interface: None = ...,
-        timeout_s: float | None = ...,
-        heartbeat_s: float | None = ...,
-        raises: Iterable[type[BaseException]] = ...,
-        key: str | None = ...,
-        before_call: Hook | None = ...,
-        after_call: Hook | None = ...,
-    ) -> Self: ...
+    def __new__(cls, *endpoints: str, interface: None = ..., **named: Unpack[Named]) -> Self: ...
 
     def __new__(
         cls,
         *endpoints: str,
-        interface: type | None = None,
+        interface: Callable[..., object] | None = None,
         timeout_s: float | None = TIMEOUT_S,
-        heartbeat_s: float | None = 5.0,
+        heartbeat_s: float | None = HEARTBEAT_S,
         raises: Iterable[type[BaseException]] = (),
         key: str | None = None,
         before_call: Hook | None = None,
         after_call: Hook | None = None,
     ) -> Any:
         """Open the connections, in the background."""
-        if not endpoints:
-            raise SettingsError("a client needs an endpoint", hint="as tcp://127.0.0.1:4242")
         client = object.__new__(cls if interface is None else TypedClient)
         client._interface = None if interface is None else Interface(interface)
-        enrolment = None if key is None else Enrolment.parse(key)
-        hooks = make_hooks(before_call, after_call)
-        client._settings = (
-            endpoints,
-            timeout_s,
-            heartbeat_s,
-            failures.name_classes(raises),
-            enrolment,
-            hooks,
+        client._settings = read_settings(
+            endpoints, timeout_s, heartbeat_s, raises, key, before_call, after_call
         )
         client._open()
         return client

@@ -13,7 +13,7 @@ from ztrace_viewer.terminal.saying import write_out
 @click.argument("method", required=False, shell_complete=complete_remote_methods)
 @key_option
 @click.option("--openrpc", is_flag=True, help="Print an OpenRPC document.")
-@click.option("--stub", is_flag=True, help="Print the service as a typed interface, for a .pyi file.")
+@click.option("--stub", is_flag=True, help="Print typed interfaces of the service, a Python module.")
 def inspect(address: str, method: str | None, key: str | None, openrpc: bool, stub: bool) -> None:
     """Show the methods of a service.
 
@@ -23,7 +23,7 @@ def inspect(address: str, method: str | None, key: str | None, openrpc: bool, st
     \b
     Example:
       ztrace rpc inspect tcp://127.0.0.1:4242
-      ztrace rpc inspect tcp://127.0.0.1:4242 --stub > billing.pyi
+      ztrace rpc inspect tcp://127.0.0.1:4242 --stub > billing_api.py
     """
     from dataclasses import replace
 

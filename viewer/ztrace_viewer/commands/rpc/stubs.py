@@ -43,22 +43,25 @@ _BUILTINS = frozenset(
     ]
 )
 _ANY = "typing.Any"
+#: Annotation of a stream, without the type of its items
+_STREAM = re.compile(r"(?:typing|collections\.abc)\.(?:Async)?(?:Iterator|Iterable|Generator)\[")
 
 
 def write_stub(service: Service) -> str:
-    """Return the module of an interface: a Protocol with the methods of a service."""
+    """Return the module of an interface: a Protocol for `rpc.Client`, and one for `rpc.AsyncClient`."""
     writer = _Writer(set(service.methods))
-    lines: list[str] = []
-    for method in service.methods.values():
-        lines += writer.write(method)
     name = re.sub(r"\W", "", service.name.replace("_", " ").title().replace(" ", ""))
+    if not name.isidentifier() or keyword.iskeyword(name):
+        name = "Service"
+    classes: list[str] = []
+    for prefix, is_async in (("", False), ("Async", True)):
+        lines = [line for method in service.methods.values() for line in writer.write(method, is_async)]
+        classes += ["", "", f"class {prefix}{name}(typing.Protocol):", *lines]
+        # A class of comments alone is no Python.
+        classes += [] if any(not line.startswith("    #") for line in lines) else ["    ..."]
     head = [f'"""Interface of {_write_doc(service.name)}, as the server describes it."""', ""]
     head += [f"import {module}" for module in sorted({*writer.imports, "typing"})]
-    is_name = name.isidentifier() and not keyword.iskeyword(name)
-    head += ["", f"class {name if is_name else 'Service'}(typing.Protocol):"]
-    # A class of comments alone is no Python.
-    rest = [] if any(line.startswith("    def ") for line in lines) else ["    ..."]
-    return "\n".join([*head, *lines, *rest, ""])
+    return "\n".join([*head, *classes, ""])
 
 
 class _Writer:
@@ -69,16 +72,19 @@ class _Writer:
         #: Names that stand for something else within the class.
         self._hidden = methods
 
-    def write(self, method: Method) -> list[str]:
-        """Return the lines of a method."""
+    def write(self, method: Method, is_async: bool) -> list[str]:
+        """Return the lines of a method, as it is called by one of the two clients."""
         if not method.name.isidentifier() or keyword.iskeyword(method.name):
             return [f"    # {method.name!a} is called by its name in call()"]
-        returns = self._annotate(method.returns)
-        if method.is_stream and not re.match(r"(typing|collections\.abc)\.\w*(Iter|Generator)", returns):
+        returns, start = self._annotate(method.returns), "async def" if is_async else "def"
+        if method.is_stream:
             self.imports.add("collections.abc")
-            returns = f"collections.abc.Iterator[{_ANY}]"
-        head = f"    def {method.name}({self._list(method)}) -> {returns}:"
-        return [head, f'        """{_write_doc(method.doc)}"""'] if method.doc else [f"{head} ..."]
+            kind, start = "AsyncIterator" if is_async else "Iterator", "def"
+            returns = f"collections.abc.{kind}[{_item_of(returns)}]"
+        head = f"    {start} {method.name}({self._list(method)}) -> {returns}:"
+        if not method.doc:
+            return [f"{head} ..."]
+        return [head, f'        """{_write_doc(method.doc)}"""', "        ..."]
 
     def _list(self, method: Method) -> str:
         parameters = method.parameters
@@ -141,6 +147,15 @@ class _Writer:
             return _ANY
         self.imports.add(module)
         return f"{module}.{last}"
+
+
+def _item_of(stream: str) -> str:
+    """Return the type of a stream's items, by the annotation of the stream."""
+    if not _STREAM.match(stream):
+        return _ANY
+    node = ast.parse(stream, mode="eval").body
+    assert isinstance(node, ast.Subscript)
+    return ast.unparse(node.slice.elts[0] if isinstance(node.slice, ast.Tuple) else node.slice)
 
 
 def _are_distinct(parameters: tuple[Parameter, ...]) -> bool:
