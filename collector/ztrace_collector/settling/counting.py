@@ -174,18 +174,28 @@ def count_tree(
     """
     spans = _Columns._make(zip(*sorted(rows, key=_in_order), strict=True))
     parents, children = _find_parents(spans)
+    # Columns by names of their own: each attribute costs as much as an addition.
+    methods, instances, begins_ns, durations_ns = (
+        spans.method,
+        spans.instance,
+        spans.start_ns,
+        spans.duration_ns,
+    )
+    statuses, selfs_ns, cpus_ns = spans.status, spans.self_ns, spans.cpu_ns
+    order, paths, repeated = _name_paths(methods, parents, children, find_path)
+    if len(order) < len(methods):  # No root is above a circle.
+        _cut_circles(parents, children)
+        order, paths, repeated = _name_paths(methods, parents, children, find_path)
     roots = [position for position, parent in enumerate(parents) if parent is None]
     awaited: Mapping[int, Sequence[int]] = children
-    methods, begins_ns, durations_ns = spans.method, spans.start_ns, spans.duration_ns
     if not consumers.isdisjoint(methods):
         awaited = {
             above: kept
             for above, each in children.items()
             if (kept := [child for child in each if methods[child] not in consumers])
         }
-    order, paths, repeated = _name_paths(methods, parents, children, find_path)
     main = min(roots, key=lambda root: (spans.parent_id[root] is not None, root))
-    head = spans.end_ns[main] // MINUTE_NS, spans.instance[main], ERROR in spans.status
+    head = spans.end_ns[main] // MINUTE_NS, instances[main], ERROR in statuses
     sums: dict[int, PathSums] = {} if open_sums is None else open_sums(*head)
     ends_ns = list(spans.end_ns)
     for position in reversed(order):
@@ -198,14 +208,14 @@ def count_tree(
                 ends_ns[position] = max(ends_ns[position], *[ends_ns[child] for child in below])
             continue
         each.calls += 1
-        if spans.status[position] == ERROR:
+        if statuses[position] == ERROR:
             each.errors += 1
         if position not in repeated:
             each.total_ns += duration_ns
         bucket = int(BUCKETS_PER_E * log(duration_ns)) if duration_ns > 1 else 0
         histogram = each.histogram
         histogram[bucket] = histogram.get(bucket, 0) + 1
-        own_ns, self_ns, cpu_ns = duration_ns, spans.self_ns[position], spans.cpu_ns[position]
+        own_ns, self_ns, cpu_ns = duration_ns, selfs_ns[position], cpus_ns[position]
         if below is not None:
             own_ns -= _covered(spans, below, begins_ns[position], spans.end_ns[position])
         if self_ns is not None and self_ns < own_ns:
@@ -213,7 +223,7 @@ def count_tree(
         each.self_ns += own_ns
         # The CPU time is that of the whole thread: it is the call's own if nothing else ran within it.
         if cpu_ns is not None and all(
-            spans.instance[child] != spans.instance[position] or methods[child] in callers
+            instances[child] != instances[position] or methods[child] in callers
             for child in children.get(position, ())
         ):
             each.cpu_ns += min(cpu_ns, own_ns)
@@ -223,24 +233,17 @@ def count_tree(
             continue
         sums[paths[root]].root_calls += 1
         for position, begin_ns, end_ns in walk_sections(
-            begins_ns, ends_ns, awaited, spans.instance, spans.lane, root
+            begins_ns, ends_ns, awaited, instances, spans.lane, root
         ):
             sums[paths[position]].critical_ns += end_ns - begin_ns
     return Counted(*head, sums)
 
 
 def _find_parents(spans: _Columns) -> tuple[list[int | None], dict[int, list[int]]]:
-    """Return the position of each span's parent, None for roots, and the children of those that have any.
-
-    Of parents that form a circle, the earliest is a root.
-    """
+    """Return the position of each span's parent, None for roots, and the children of those that have any."""
     # The first of several with the same id.
     positions = dict(zip(reversed(spans.span_id), range(len(spans.span_id) - 1, -1, -1), strict=True))
     parents: list[int | None] = [None if each is None else positions.get(each) for each in spans.parent_id]
-    # A circle has a span that does not come after its parent.
-    if any(parent is not None and parent >= position for position, parent in enumerate(parents)):
-        for position in find_circles(parents):
-            parents[position] = None
     children: dict[int, list[int]] = {}
     for position, parent in enumerate(parents):
         if parent is not None:
@@ -249,6 +252,17 @@ def _find_parents(spans: _Columns) -> tuple[list[int | None], dict[int, list[int
             else:
                 children[parent] = [position]
     return parents, children
+
+
+def _cut_circles(parents: list[int | None], children: dict[int, list[int]]) -> None:
+    """Make the earliest span of each circle of parents a root."""
+    for position in find_circles(parents):
+        parent = parents[position]
+        assert parent is not None
+        parents[position] = None
+        children[parent].remove(position)
+        if not children[parent]:
+            del children[parent]
 
 
 def find_circles(parents: Sequence[int | None]) -> list[int]:

@@ -161,8 +161,8 @@ class Settler:
         self._look(db, now_s)
         self._learn_methods(db)
         # Looked up once for all trees of the step.
-        self._has_open, self._has_adopted = (
-            _has_rows(db, table) for table in ("unfinished_spans", "adopted_spans")
+        self._has_open, self._has_adopted, self._has_expired = (
+            _has_rows(db, table) for table in ("unfinished_spans", "adopted_spans", "expired_traces")
         )
         done: list[bytes] = []
         has_more = False
@@ -247,7 +247,7 @@ class Settler:
             return True
         if settled is not None and settled[0] >= self._seen:
             return True
-        is_known = settled is not None or end_ns > self._clock_ns() - LATE_NS
+        is_known = settled is not None or not self._has_expired or end_ns > self._clock_ns() - LATE_NS
         if (settled and settled[2] == LATE) or (not is_known and _has_expired(db, trace_id)):
             _count_late(db, trace_id, number, 0 if settled is None else settled[0])
             return True
