@@ -172,7 +172,12 @@ def suffer(connections: int, idle: int, *, keyed: bool, folder: Path) -> Outcome
         collector.communicate(timeout=DEADLINE_S)
         assert collector.returncode == 0
     return Outcome(
-        before, during, json.loads(output), refusals(folder / "rubbish.db"), memory_mib, (most, left)
+        before,
+        during,
+        json.loads(output),
+        refusals(folder / "rubbish.db", strangers=True),
+        memory_mib,
+        (most, left),
     )
 
 

@@ -15,6 +15,7 @@ from ztrace.process.collection import HeldCollection
 from ztrace.process.probing import Shortage, note
 from ztrace.process.threads import start_thread
 from ztrace.profiling import owners, switching
+from ztrace.profiling.due import Due
 from ztrace.profiling.encoding import Answer, encode
 from ztrace.profiling.gathering import Gathering, Moment
 from ztrace.profiling.sampler import Sampler, Spans
@@ -210,20 +211,19 @@ class Profiler:
         """Take samples until the profiler is closed, or there is no reason to for the moment."""
         source = self._make_source()
         sampler = Sampler(self._publisher, source)
-        policy = self._choose_policy(perf_counter_ns())
-        last_ns, spent_ns, cost_ns = perf_counter_ns(), thread_time_ns(), 0
-        gathering = Gathering(last_ns)
+        now_ns = perf_counter_ns()
+        policy = self._choose_policy(now_ns)
+        if policy is None:
+            return
+        spent_ns, cost_ns = thread_time_ns(), 0
+        gathering, due = Gathering(now_ns), Due(now_ns, 1_000_000_000 // policy.hz)
         while policy is not None and not self._closed:
-            period_ns = max(1_000_000_000 // policy.hz, int(cost_ns / MAX_SHARE))
-            due_ns = last_ns + period_ns
-            wait_ns = max(0, due_ns - perf_counter_ns())
+            due.period_ns = max(1_000_000_000 // policy.hz, int(cost_ns / MAX_SHARE))
+            wait_ns = max(0, due.next_ns - perf_counter_ns())
             self._collection.sleep(self._alarm.acquire, True, wait_ns / 1e9)
             now_ns = perf_counter_ns()
-            # All samples that were due within a delay are taken at its end, as one that stands for them.
-            due_ns += max(0, now_ns - due_ns) // period_ns * period_ns
             owners.look_for_packages()
-            self._sample(sampler, gathering, Moment(now_ns, due_ns - last_ns, period_ns), policy)
-            last_ns = due_ns
+            self._sample(sampler, gathering, Moment(now_ns, due.pass_to(now_ns), due.period_ns), policy)
             before_ns, spent_ns = spent_ns, thread_time_ns()
             cost_ns += int(NEW_SHARE * (spent_ns - before_ns - cost_ns))
             following = self._choose_policy(now_ns)

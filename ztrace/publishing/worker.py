@@ -169,8 +169,6 @@ class Worker:
         if self._reports.are_due:
             self._reports.look()
         self._beat()
-        if self._spool is not None:
-            self._spool.note_counts(self._publisher.dropped, self._profiler.sampled)
 
     def is_done(self) -> bool:
         """Return whether everything is delivered, or the deadline has passed."""
@@ -219,8 +217,7 @@ class Worker:
         self._ended = True
         if self._link is not None:
             self._reports.send_all(self._link.send)
-        now_ns = self._clocks.unix_ns()
-        self.window.end(BYE, now_ns, now_ns)
+        self.window.end(BYE, now_ns := self._clocks.unix_ns(), now_ns)
 
     def _pause(self) -> None:
         """Sleep for the linger interval, or less while an acknowledgement or room in the socket is due."""
@@ -335,8 +332,11 @@ class Worker:
 
     def _keep_profiles(self) -> None:
         """Move the profiles that are ready into the window, unless the BYE is there already."""
-        while not self._ended and (ready := self._profiler.take()) is not None:
-            self.window.add(0, *ready)
+        ready = [] if self._ended else list(iter(self._profiler.take, None))
+        if self._spool is not None:  # Counted before it is kept: the process may be killed any moment.
+            self._spool.note_counts(self._publisher.dropped, self._profiler.sampled)
+        for profile in ready:
+            self.window.add(0, *profile)
 
     def _can_wait(self) -> bool:
         """Return whether the batch may wait until it is full: no collector receives it, no spool keeps it."""

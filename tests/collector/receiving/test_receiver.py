@@ -581,7 +581,8 @@ def test_rubbish_costs_a_good_publisher_nothing(tmp_path: Path) -> None:
     assert outcome.rate_during > 0.7 * outcome.rate_before  # Tolerates a busy machine.
     assert (outcome.attack["cut"], outcome.attack["idle cut"]) == (300, 100)
     assert outcome.refused.keys() == {"handshake_failed", "no_key"}
-    assert sum(outcome.refused.values()) == 400
+    # Each once, and now and then a client of another test, which still tries a port that was its own.
+    assert 400 <= sum(outcome.refused.values()) < 420
     assert outcome.descriptors[1] < 40
 
 
