@@ -15,6 +15,7 @@ import zmq
 
 from ztrace.errors import SettingsError
 from ztrace.process.keys import ReadableKeys
+from ztrace.rpc.contexts import Context
 
 #: Seconds between two looks at the folder.
 LOOK_S: Final = 1.0
@@ -32,16 +33,16 @@ class Guard:
 
     Args:
         folder: of the keys.
+        context: of the sockets that are guarded; libzmq asks one guard in each.
 
     Attributes:
-        context: of the sockets that are guarded; libzmq has one asker in each.
         socket: on which libzmq asks; answer each message with `answer`.
 
     Raises:
         SettingsError: the folder cannot be used.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, context: Context) -> None:
         self._folder = ReadableKeys(folder)
         self._secret = self._folder.server_pair()[1]
         self._stamp: object = None
@@ -49,8 +50,7 @@ class Guard:
         self._peers: dict[bytes, str] = {}
         self._looked_s = 0.0
         self._read()
-        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.socket: zmq.Socket[bytes] = self.context.socket(zmq.ROUTER)
+        self.socket: zmq.Socket[bytes] = context.socket(zmq.ROUTER)
         self.socket.linger = 0
         self.socket.bind("inproc://zeromq.zap.01")
 
@@ -95,9 +95,8 @@ class Guard:
                 _log.warning("%s; the keys stay as they were", error)
 
     def close(self) -> None:
-        """Close the socket on which libzmq asks, and the context, whose other sockets must be closed."""
+        """Close the socket on which libzmq asks."""
         self.socket.close()
-        self.context.term()
 
     def _read(self) -> None:
         stamp = self._folder.stamp()

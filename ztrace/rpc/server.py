@@ -22,6 +22,7 @@ from ztrace.errors import SettingsError
 from ztrace.rpc import introspection
 from ztrace.rpc.aio.handlers import Hook
 from ztrace.rpc.aio.serving import LoopServer
+from ztrace.rpc.contexts import Context, terminate
 from ztrace.rpc.exposing import expose, name_of
 from ztrace.rpc.guarding import Guard
 from ztrace.rpc.sockets import open_router
@@ -148,15 +149,15 @@ class Server:
             server.close()
 
     def _open(self) -> None:
-        guard = None if self._keys is None else Guard(self._keys)
-        context: zmq.Context[zmq.Socket[bytes]] | None = None if guard else zmq.Context()
+        context: Context = zmq.Context()
+        guard = None
         try:
-            socket, self.endpoints = open_router(self.endpoints, guard, context)
+            guard = None if self._keys is None else Guard(self._keys, context)
+            socket, self.endpoints = open_router(self.endpoints, context, guard)
         except BaseException:
             if guard is not None:
                 guard.close()
-            if context is not None:
-                context.term()
+            terminate(context)
             raise
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()

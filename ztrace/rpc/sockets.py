@@ -8,6 +8,7 @@ from ztrace.addresses import is_loopback
 from ztrace.enrolment import Enrolment
 from ztrace.errors import EndpointError, quote
 from ztrace.rpc import wire
+from ztrace.rpc.contexts import Context
 from ztrace.rpc.guarding import Guard
 
 #: Milliseconds in which the last messages may leave a closing socket.
@@ -23,16 +24,14 @@ HANDSHAKE_MS: Final = 5000
 
 
 def open_router(
-    endpoints: tuple[str, ...],
-    guard: Guard | None = None,
-    context: "zmq.Context[zmq.Socket[bytes]] | None" = None,
+    endpoints: tuple[str, ...], context: Context, guard: Guard | None = None
 ) -> tuple["zmq.Socket[bytes]", tuple[str, ...]]:
     """Open and bind the socket of a server; return it and its actual addresses.
 
     Args:
         endpoints: to bind.
+        context: of the socket, and of the guard.
         guard: of the clients that may connect; without one other machines must not reach the addresses.
-        context: of the socket, if it is to be terminated; the guard's is used if there is a guard.
 
     Raises:
         EndpointError: an address is invalid, in use, or open to other machines without keys.
@@ -40,7 +39,7 @@ def open_router(
     if guard is None:
         for endpoint in endpoints:
             check_loopback(endpoint)
-    socket = _open(zmq.ROUTER, guard.context if guard else context or zmq.Context.instance())
+    socket = _open(zmq.ROUTER, context)
     # Without MANDATORY a ROUTER discards silently what a slow client has no room for.
     socket.router_mandatory = True
     if guard is not None:
@@ -53,13 +52,14 @@ def open_router(
     return socket, actual
 
 
-def open_dealer(key: Enrolment | None = None) -> "zmq.Socket[bytes]":
+def open_dealer(key: Enrolment | None = None, context: Context | None = None) -> "zmq.Socket[bytes]":
     """Open the socket of a client, to be monitored and then connected to one server.
 
     Args:
         key: of the client, for a server with keys.
+        context: of the socket; the process's by default, which is not terminated.
     """
-    socket = _open(zmq.DEALER, zmq.Context.instance())
+    socket = _open(zmq.DEALER, context or zmq.Context.instance())
     # A message waits in the client until there is a connection, and not for a server that has gone.
     socket.immediate = True
     socket.reconnect_ivl, socket.reconnect_ivl_max = RECONNECT_MS, MAX_RECONNECT_MS
@@ -82,7 +82,7 @@ def connect(socket: "zmq.Socket[bytes]", endpoint: str) -> None:
         raise _explain(endpoint, error, "connect to") from None
 
 
-def _open(kind: int, context: "zmq.Context[zmq.Socket[bytes]]") -> "zmq.Socket[bytes]":
+def _open(kind: int, context: Context) -> "zmq.Socket[bytes]":
     socket = context.socket(kind)
     socket.linger = LINGER_MS
     socket.maxmsgsize = wire.MAX_MESSAGE

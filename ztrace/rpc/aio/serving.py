@@ -12,6 +12,7 @@ from ztrace.rpc import failures, introspection, keeper, wire
 from ztrace.rpc.aio.handlers import Handlers, Hook
 from ztrace.rpc.aio.sockets import LoopSocket
 from ztrace.rpc.aio.workers import Workers
+from ztrace.rpc.contexts import terminate
 from ztrace.rpc.core.serving import SHUTDOWN, Served, ServerCore
 from ztrace.rpc.exposing import Method
 from ztrace.rpc.guarding import Guard
@@ -111,13 +112,11 @@ class LoopServer:
         keeper.release(self)
         self._timer.cancel()
         self._socket.close()
-        # A context that is terminated waits for its last messages to leave. One that is not loses the answers
-        # that a process gave just before its end.
         if self._guard is not None:
             self._questions.close()
             self._guard.close()
-        else:
-            self._context.term()
+        # Waits for the last messages to leave: a process that ends before loses them.
+        terminate(self._context)
         self._pool.close()
 
     def _send(self, frames: Sequence[bytes]) -> None:

@@ -43,7 +43,7 @@ class _Receiver(Loop):
         self.endpoint = ""
 
     def _open_sockets(self) -> None:
-        socket = open_socket(self._kind, self._connect, self._bind)
+        socket = open_socket(self._kind, self._connect, self._bind, zmq.Context.instance())
         self._sockets.append(socket)
         if self._kind == zmq.SUB:
             socket.subscribe(self._topic.encode())

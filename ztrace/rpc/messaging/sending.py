@@ -16,6 +16,7 @@ from ztrace import spans
 from ztrace.middleware.kit import new_span, write_context
 from ztrace.native import monotonic, sleep_and_switch
 from ztrace.rpc import wire
+from ztrace.rpc.contexts import Context, terminate
 from ztrace.rpc.errors import DeadlineExceeded, PeerLost
 from ztrace.rpc.messaging.sockets import open_socket
 from ztrace.spans import PRODUCER
@@ -40,7 +41,12 @@ class _Sender:
         topic: str | None,
         timeout_s: float,
     ) -> None:
-        self._socket = open_socket(kind, connect, bind)
+        self._context: Context = zmq.Context()
+        try:
+            self._socket = open_socket(kind, connect, bind, self._context)
+        except BaseException:
+            terminate(self._context)
+            raise
         self._socket.linger = LINGER_MS
         self._topic = None if topic is None else topic.encode()
         self._timeout_s = timeout_s
@@ -83,6 +89,7 @@ class _Sender:
     def _close(self) -> None:
         with self._lock:
             self._socket.close()
+        terminate(self._context)
 
     def _send(
         self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], context: dict[str, str]

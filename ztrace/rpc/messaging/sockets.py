@@ -6,10 +6,13 @@ import zmq
 
 from ztrace.errors import EndpointError, SettingsError, quote
 from ztrace.rpc import wire
+from ztrace.rpc.contexts import Context
 from ztrace.rpc.sockets import check_loopback
 
 
-def open_socket(kind: int, connect: Sequence[str], bind: str | Sequence[str]) -> "zmq.Socket[bytes]":
+def open_socket(
+    kind: int, connect: Sequence[str], bind: str | Sequence[str], context: Context
+) -> "zmq.Socket[bytes]":
     """Open a socket, connect it to some addresses and bind it to others; the caller closes it.
 
     Raises:
@@ -19,7 +22,7 @@ def open_socket(kind: int, connect: Sequence[str], bind: str | Sequence[str]) ->
     bound = (bind,) if isinstance(bind, str) else tuple(bind)
     if not connect and not bound:
         raise SettingsError("there is no address to connect to or to bind", hint="as tcp://127.0.0.1:4400")
-    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(kind)
+    socket: zmq.Socket[bytes] = context.socket(kind)
     socket.linger = 0
     socket.maxmsgsize = wire.MAX_MESSAGE
     endpoint = ""

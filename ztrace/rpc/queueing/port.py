@@ -8,6 +8,7 @@ from typing import Any, Final
 import zmq
 
 from ztrace.rpc import wire
+from ztrace.rpc.contexts import Context, terminate
 from ztrace.rpc.guarding import Guard
 from ztrace.rpc.sockets import LINGER_MS, open_router
 
@@ -28,12 +29,15 @@ class Port:
     """
 
     def __init__(self, endpoint: str, keys: str | None, broken: Callable[[bytes], None]) -> None:
-        self._guard = None if keys is None else Guard(Path(keys))
+        self._context: Context = zmq.Context()
+        self._guard = None
         try:
-            self._router, (self.endpoint,) = open_router((endpoint,), self._guard)
+            self._guard = None if keys is None else Guard(Path(keys), self._context)
+            self._router, (self.endpoint,) = open_router((endpoint,), self._context, self._guard)
         except BaseException:
             if self._guard is not None:
                 self._guard.close()
+            terminate(self._context)
             raise
         self._broken = broken
         self._pack = wire.make_packer()
@@ -97,6 +101,7 @@ class Port:
         self._router.close(LINGER_MS)
         if self._guard is not None:
             self._guard.close()
+        terminate(self._context)
 
     def _answer_questions(self, guard: Guard) -> None:
         """Answer libzmq's questions for keys, and read the keys that have changed."""

@@ -19,6 +19,7 @@ import zmq
 from ztrace.enrolment import Enrolment
 from ztrace.errors import SettingsError
 from ztrace.rpc import failures, wire
+from ztrace.rpc.contexts import Context, terminate
 from ztrace.rpc.exposing import expose
 from ztrace.rpc.looping import Loop
 from ztrace.rpc.queueing import events
@@ -40,8 +41,8 @@ LINGER_MS: Final = 200
 class _Link:
     """Connection to one queue, and the jobs of the queue in hand."""
 
-    def __init__(self, endpoint: str, key: Enrolment | None) -> None:
-        self.socket = open_dealer(key)
+    def __init__(self, endpoint: str, key: Enrolment | None, context: Context) -> None:
+        self.socket = open_dealer(key, context)
         self.socket.reconnect_ivl_max = MAX_RECONNECT_MS
         try:
             connect(self.socket, endpoint)
@@ -90,17 +91,20 @@ class Worker(Loop):
         self._jobs: SimpleQueue[tuple[_Link, str, Run] | None] = SimpleQueue()
         self._ended: deque[tuple[_Link, str, Run]] = deque()
         self._links: list[_Link] = []
+        self._context: Context
         self._loop: asyncio.AbstractEventLoop | None = None
         self._loop_thread: threading.Thread | None = None
         self._starting = threading.Lock()
 
     def _open_sockets(self) -> None:
+        self._context = zmq.Context()
         for endpoint in self._endpoints:
-            self._links.append(_Link(endpoint, self._key))
+            self._links.append(_Link(endpoint, self._key, self._context))
 
     def _close_sockets(self) -> None:
         while self._links:
             self._links.pop().socket.close(LINGER_MS)
+        terminate(self._context)
 
     def _work(self, waker: Waker) -> None:
         links = self._links
