@@ -45,6 +45,9 @@ LOSS_COLUMNS = {
 #: Columns of ``publishers`` with the account of samples: the first is the sum of the others once all arrived.
 SAMPLE_COLUMNS = ("samples_created", "samples_stored", "samples_lost", "samples_elsewhere")
 
+#: Prefix of the names in ``totals`` of columns of deleted ``publishers``.
+PAST = "past_"
+
 #: States in ``exception_groups``: the group occurs; a user has marked it as resolved; it has occurred since.
 OPEN, RESOLVED, REGRESSED = "open", "resolved", "regressed"
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from ztrace_collector.layout import HOUR_NS, MINUTE_NS, RESOLUTIONS_S, SECOND_NS
 from ztrace_collector.storing.sampled_code import delete_code
 from ztrace_collector.storing.store import Store
+from ztrace_collector.tables.retired import retire_figures, retire_publishers
 
 #: Maximum of traces in one piece, and of rows examined in other tables.
 MAX_TRACES, MAX_ROWS = 2_000, 2_000
@@ -45,6 +46,12 @@ _DATED = (
     ("clock_bounds", "seen_ns"),
     ("span_stacks", "at_ns"),
     ("profile_requests", "at_ns"),
+)
+
+_OLD_FIGURES = "WHERE resolution_s = ? AND bucket < ? ORDER BY bucket, method LIMIT ?"
+_DELETE_FIGURES = (
+    "DELETE FROM method_figures WHERE (resolution_s, bucket, method) IN"
+    f" (SELECT resolution_s, bucket, method FROM method_figures {_OLD_FIGURES})"
 )
 
 
@@ -228,13 +235,12 @@ def _delete_figures(store: Store, before_ns: int) -> Iterator[None]:
     # Days first: a query starts at the first day that has figures.
     for resolution_s in reversed(RESOLUTIONS_S):
         deleted = MAX_ROWS
+        values = (resolution_s, before_s // resolution_s, MAX_ROWS)
         while deleted == MAX_ROWS:
             with store.transaction() as db:
-                deleted = db.execute(
-                    "DELETE FROM method_figures WHERE (resolution_s, bucket, method) IN (SELECT resolution_s,"
-                    " bucket, method FROM method_figures WHERE resolution_s = ? AND bucket < ? LIMIT ?)",
-                    (resolution_s, before_s // resolution_s, MAX_ROWS),
-                ).rowcount
+                if resolution_s == day_s:
+                    retire_figures(db, _OLD_FIGURES, values)
+                deleted = db.execute(_DELETE_FIGURES, values).rowcount
             if deleted:
                 store.forget("method_figures")
             yield
@@ -318,6 +324,7 @@ def _delete_instances(store: Store, before_ns: int) -> Iterator[None]:
             ).fetchall()
             kept = {instance for (instance,) in db.execute("SELECT DISTINCT instance FROM unfinished_spans")}
             gone = [(instance,) for (instance,) in gone if instance not in kept]
+            retire_publishers(db, [instance for (instance,) in gone])
             db.executemany("DELETE FROM publishers WHERE instance = ?", gone)
             db.executemany("DELETE FROM instances WHERE id = ?", gone)
         if gone:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from ztrace_collector.layout import RESOLUTIONS_S
 from ztrace_collector.storing.store import Store
+from ztrace_collector.tables.retired import retire_figures
 
 #: Bytes of a row of figures, most of which have few durations; and the part of a size limit above which a
 #: service's rows are deleted, down to half of it.
@@ -26,9 +27,12 @@ _DAYS = (
     f"SELECT DISTINCT bucket FROM method_figures WHERE resolution_s = ? AND {_OF_SERVICE}"
     " ORDER BY bucket LIMIT 1000"
 )
+_OLD = (
+    f"WHERE resolution_s = ? AND bucket >= ? AND bucket < ? AND {_OF_SERVICE} ORDER BY bucket, method LIMIT ?"
+)
 _DELETE = (
-    "DELETE FROM method_figures WHERE (resolution_s, bucket, method) IN (SELECT resolution_s, bucket, method"
-    f" FROM method_figures WHERE resolution_s = ? AND bucket >= ? AND bucket < ? AND {_OF_SERVICE} LIMIT ?)"
+    "DELETE FROM method_figures WHERE (resolution_s, bucket, method) IN"
+    f" (SELECT resolution_s, bucket, method FROM method_figures {_OLD})"
 )
 
 
@@ -61,10 +65,13 @@ def _delete(store: Store, service: str, wanted: int) -> Iterator[None]:
             # Days first: a query starts at the first day that has figures.
             for resolution_s in reversed(RESOLUTIONS_S):
                 first, end = (each * day_s // resolution_s for each in (day, day + 1))
+                values = (resolution_s, first, end, service, DELETED)
                 deleted = DELETED
                 while deleted == DELETED:
                     with store.transaction() as db:
-                        deleted = db.execute(_DELETE, (resolution_s, first, end, service, DELETED)).rowcount
+                        if resolution_s == day_s:
+                            retire_figures(db, _OLD, values)
+                        deleted = db.execute(_DELETE, values).rowcount
                     wanted -= deleted
                     store.forget("method_figures")
                     yield

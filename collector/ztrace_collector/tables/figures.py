@@ -36,6 +36,12 @@ class Figures:
     self_ns: int = 0
     histogram: dict[int, int] = field(default_factory=dict)
 
+    @classmethod
+    def read(cls, calls: int, errors: int, total_ns: int, self_ns: int, histogram: str) -> "Figures":
+        """Return figures from the columns of a row."""
+        counts = {int(bucket): count for bucket, count in json.loads(histogram).items()}
+        return cls(calls, errors, total_ns, self_ns, counts)
+
     def add(self, other: "Figures") -> None:
         """Add other figures to these."""
         self.calls += other.calls
@@ -92,7 +98,7 @@ class MethodFigures:
             " (resolution_s, bucket, method, calls, errors, total_ns, self_ns, histogram)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [
-                (*key, row.calls, row.errors, row.total_ns, row.self_ns, _as_json(row.histogram))
+                (*key, row.calls, row.errors, row.total_ns, row.self_ns, write_histogram(row.histogram))
                 for key, row in rows.items()
             ],
         )
@@ -107,11 +113,13 @@ class MethodFigures:
             " WHERE resolution_s = ? AND bucket = ? AND method = ?",
             key,
         ).fetchone()
-        if row is None:
-            return Figures()
-        calls, errors, total_ns, self_ns, histogram = row
-        counts = {int(bucket): count for bucket, count in json.loads(histogram).items()}
-        return Figures(calls, errors, total_ns, self_ns, counts)
+        return Figures() if row is None else Figures.read(*row)
+
+
+def write_histogram(histogram: dict[int, int]) -> str:
+    """Return a histogram as JSON."""
+    # By hand, because the encoder is slow with keys that are numbers.
+    return "{" + ",".join([f'"{bucket}":{count}' for bucket, count in histogram.items()]) + "}"
 
 
 def _sum_up(spans: list[_Times]) -> Figures:
@@ -125,8 +133,3 @@ def _sum_up(spans: list[_Times]) -> Figures:
         self_ns=min(INT64_MAX, sum(filter(None, selfs))),
         histogram=buckets,
     )
-
-
-def _as_json(histogram: dict[int, int]) -> str:
-    # By hand, because the encoder is slow with keys that are numbers.
-    return "{" + ",".join([f'"{bucket}":{count}' for bucket, count in histogram.items()]) + "}"

@@ -212,6 +212,14 @@ CREATE TABLE method_figures (
     histogram TEXT NOT NULL,
     PRIMARY KEY (resolution_s, bucket, method)
 ) WITHOUT ROWID;
+CREATE TABLE retired_figures (
+    method INTEGER PRIMARY KEY REFERENCES methods (id),
+    calls INTEGER NOT NULL,
+    errors INTEGER NOT NULL,
+    total_ns INTEGER NOT NULL,
+    self_ns INTEGER NOT NULL,
+    histogram TEXT NOT NULL
+);
 CREATE TABLE paths (
     id INTEGER PRIMARY KEY,
     parent INTEGER NOT NULL,

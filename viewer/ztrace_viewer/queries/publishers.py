@@ -6,6 +6,7 @@ read one by one; all others are added up by the database.
 
 import sqlite3
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ztrace.records import INT64_MAX
@@ -154,6 +155,12 @@ def sum_publishers(db: sqlite3.Connection) -> Sums:
     sums = read_one(db, Sums, f"SELECT {_SUM_COLUMNS} FROM publishers")
     assert sums is not None
     return sums
+
+
+def sum_columns(db: sqlite3.Connection, columns: Sequence[str]) -> dict[str, int]:
+    """Return the sums of some columns over all publishers."""
+    row = db.execute(f"SELECT {', '.join(map(_sum, columns))} FROM publishers").fetchone()
+    return dict(zip(columns, row, strict=True))
 
 
 def sum_reasons(db: sqlite3.Connection, limit: int, others: str) -> Counter[str]:

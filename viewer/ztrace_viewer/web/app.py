@@ -24,6 +24,7 @@ from ztrace_viewer.web.asking import Asker
 from ztrace_viewer.web.guard import Guard
 from ztrace_viewer.web.jaeger import version1, version3
 from ztrace_viewer.web.live import Live
+from ztrace_viewer.web.metrics import routes as metrics
 from ztrace_viewer.web.tools import PATH, ToolsApp
 
 #: Requests processed at the same time; others wait. Each takes a core, and memory for a large response.
@@ -58,6 +59,7 @@ def make_app(database: Path, token: str, address: Address, live: Live) -> Guard:
             *files.make_routes(),
             *data.make_routes(asker, database),
             live.make_route(),
+            *metrics.make_routes(asker),
             Route(PATH, tools),
             *version3.make_routes(asker),
             *version1.make_routes(asker),

@@ -81,7 +81,7 @@ class Guard:
             )
         if not any(map(self._is_token, self._find_tokens(request))):
             response: Response
-            if request.url.path.startswith(("/api", "/data")):
+            if request.url.path.startswith(("/api", "/data", "/metrics")):
                 response = answer_error(
                     request, _UNAUTHORIZED, "the token is missing or wrong; send it as Authorization: Bearer"
                 )

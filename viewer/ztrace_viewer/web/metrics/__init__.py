@@ -1,0 +1,1 @@
+"""Metrics for Prometheus, and a dashboard of Grafana that shows them."""
