@@ -10,7 +10,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-pytest_plugins = ["tests.markers"]
+pytest_plugins = ["tests.markers", "tests.clickhouse"]
 
 # Here, because several folders look at trees and origins by the same functions.
 pytest.register_assert_rewrite(

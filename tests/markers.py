@@ -46,7 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
     `-m ""` chooses the slow ones too.
     """
     choice = config.option.markexpr
-    left_out = [marker for marker in ("slow", "trouble", "browser") if marker not in choice]
+    left_out = [marker for marker in ("slow", "trouble", "browser", "scale") if marker not in choice]
     if not choice:
         left_out.remove("slow")
     parts = [f"({choice})"] if choice else []

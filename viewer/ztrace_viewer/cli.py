@@ -32,6 +32,9 @@ COMMANDS = {
     "status": Place("status", "status", "Show publishers, and what is stored, lost and refused, and why."),
     "export": Place("exporting", "export", "Write call trees for other programs, or send them to one."),
     "import": Place("importing", "import_", "Store call trees from files of ztrace and other programs."),
+    "clickhouse": Place(
+        "clickhouse", "clickhouse", "Prepare a ClickHouse database for the spans of collectors."
+    ),
     "rpc": Place("rpc", "rpc", "Serve, call, inspect, try and measure RPC services."),
     "mcp": Place("mcp", "mcp", "Answer AI agents on standard input and output."),
     "completion": Place("completion", "completion", "Print a shell's script for completion."),

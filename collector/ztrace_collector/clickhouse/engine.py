@@ -1,0 +1,137 @@
+"""Connection to a ClickHouse database, and its errors as one line each."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from ztrace.errors import DatabaseError, SettingsError
+from ztrace_collector.clickhouse.address import ClickHouseAddress
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+#: Oldest version of ClickHouse that hands deduplication tokens on to views.
+OLDEST = (24, 8)
+#: Time to connect, and time of a request: a block of spans takes less than a second.
+CONNECT_S, REQUEST_S = 5, 60
+
+_CODE = re.compile(r"\bcode:? (\d+)", re.IGNORECASE)
+_TEXT = re.compile(r"DB::Exception: (?P<text>.*?)(?: \(version |\. Stack trace|\(for url |$)", re.DOTALL)
+#: Errors that users meet, by ClickHouse's number.
+_MEANINGS = {
+    60: ("has no tables of ztrace", "run 'ztrace clickhouse init {url}'"),
+    81: ("does not exist", "run 'ztrace clickhouse init {url}'"),
+    164: ("may not be written by this user", "give a user with the right to insert"),
+    193: ("rejects the user or the password", "see docs/how-to/clickhouse.md"),
+    194: ("rejects the user or the password", "see docs/how-to/clickhouse.md"),
+    241: ("is out of memory", "see the server's max_memory_usage"),
+    243: (
+        "is out of disk space",
+        "free space on the server, or expire spans sooner with 'ztrace clickhouse init --ttl'",
+    ),
+    252: ("has too many parts to merge", "the server merges them by and by; see its load"),
+    497: ("denies this user what is asked", "grant the user SELECT and INSERT"),
+    516: ("rejects the user or the password", "see docs/how-to/clickhouse.md"),
+}
+
+
+class EngineError(DatabaseError):
+    """ClickHouse database that cannot be used at the moment, or at all."""
+
+
+@contextmanager
+def open_engine(address: ClickHouseAddress, *, with_database: bool = True) -> "Iterator[Client]":
+    """Open a connection, which is closed at the end of the block.
+
+    Args:
+        address: the database.
+        with_database: False for a server on which the database may be missing.
+
+    Raises:
+        SettingsError: the extra is not installed.
+        EngineError: the server cannot be reached, or is too old; here or while the connection is used.
+    """
+    if find_spec("clickhouse_connect") is None:
+        raise SettingsError(
+            "ClickHouse needs a library that is not installed", hint="pip install 'ztrace[clickhouse]'"
+        )
+    import clickhouse_connect
+    from clickhouse_connect.driver.exceptions import Error
+    from urllib3.exceptions import HTTPError
+
+    try:
+        client = clickhouse_connect.get_client(
+            interface="https" if address.secure else "http",
+            host=address.host,
+            port=address.port,
+            username=address.user,
+            password=address.password,
+            database=address.database if with_database else "default",
+            compress=False,
+            connect_timeout=CONNECT_S,
+            send_receive_timeout=REQUEST_S,
+            query_retries=0,
+            autogenerate_session_id=False,
+        )
+        try:
+            _check_version(client, address)
+            yield client
+        finally:
+            client.close()
+    except (Error, HTTPError, OSError) as error:
+        raise explain(error, address) from error
+
+
+def insert_block(
+    client: "Client",
+    table: str,
+    columns: Sequence[str],
+    block: bytes,
+    token: str | None = None,
+) -> None:
+    """Insert a block in the format Native.
+
+    Args:
+        client: from `open_engine`.
+        table: the table.
+        columns: names of the block's columns.
+        block: the block.
+        token: its deduplication token, for the table and those that views fill from it.
+    """
+    settings: dict[str, Any] = {"async_insert": 0}
+    if token is not None:
+        settings |= {
+            "insert_deduplicate": 1,
+            "deduplicate_blocks_in_dependent_materialized_views": 1,
+            "insert_deduplication_token": token,
+        }
+    client.raw_insert(table, columns, block, settings=settings, fmt="Native")
+
+
+def explain(error: Exception, address: ClickHouseAddress) -> EngineError:
+    """Return an error of the connection as one line for the user."""
+    text = str(error)
+    code = _CODE.search(text)
+    if code is None:
+        text = address.redact(text).removeprefix("Error ")
+        return EngineError(
+            f"cannot reach {address.url}: {text[:200]}", hint="check the address, and whether the server runs"
+        )
+    meaning = _MEANINGS.get(int(code[1]))
+    if meaning is not None:
+        return EngineError(f"{address.url} {meaning[0]}", hint=meaning[1].format(url=address.url))
+    found = _TEXT.search(text)
+    told = address.redact(str(found["text"]) if found else text)
+    return EngineError(f"{address.url} refuses a query (code {code[1]}): {told[:300]}")
+
+
+def _check_version(client: "Client", address: ClickHouseAddress) -> None:
+    numbers = tuple(int(part) for part in re.findall(r"\d+", str(client.server_version))[:2])
+    if numbers < OLDEST:
+        oldest = ".".join(map(str, OLDEST))
+        raise EngineError(
+            f"{address.url} is ClickHouse {str(client.server_version)[:20]}, which is too old",
+            hint=f"use {oldest} or newer",
+        )

@@ -1,0 +1,182 @@
+"""Tables of a ClickHouse database, as the statements that create them.
+
+One idea: spans are inserted in blocks, and views add each block to rollups that are sums, least and greatest
+values; merging them in any order gives the same. A block has a deduplication token, which needs a window on
+every table that a block reaches: without one a repeated block would be counted again by a view.
+
+Trace ids begin with the time, so the order by trace id is an order by time too. Partitions are days of
+arrival, because a span's own time may be years off. docs/reference/clickhouse.md documents the tables.
+
+A new version of the schema is a further element of `MIGRATIONS`.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ztrace_collector.clickhouse.mirrored import MIRRORED, Mirrored
+from ztrace_collector.clickhouse.otel import OTEL_VIEW
+from ztrace_collector.layout import BUCKETS_PER_E, HOUR_NS, MINUTE_NS, RESOLUTIONS_S
+from ztrace_collector.tables.extent import AHEAD_NS, FAR_NS
+
+#: Blocks whose tokens a table remembers: a shipper repeats none but its last one.
+WINDOW = 10_000
+#: Table with one row for each migration that has run.
+VERSIONS = "schema_versions"
+
+_INT64_MAX = 2**63 - 1
+_ROOT = "Tuple(start_ns Int64, span_id FixedString(8), duration_ns Int64, method UInt64)"
+#: Condition on a span whose time may count for the extent of its trace, see `ztrace_collector.tables.extent`.
+_COUNTS = (
+    f"s.start_ns + s.duration_ns <= toUnixTimestamp64Nano(s.arrived) + {AHEAD_NS}"
+    f" AND s.duration_ns <= {FAR_NS}"
+)
+_IS_ROOT = "s.parent_id = toFixedString('', 8)"
+
+
+class Layout(NamedTuple):
+    """Choices at the creation of a database.
+
+    Attributes:
+        replicated: use the replicated engines, which need Keeper.
+        ttl_days: days after which rows are deleted; None to keep them.
+    """
+
+    replicated: bool = False
+    ttl_days: int | None = None
+
+    def define(self, family: str, order: str, *, blocks: bool = False, partitioned: bool = False) -> str:
+        """Return the clauses after the columns of a table.
+
+        Args:
+            family: engine without its ending, such as "Replacing", with parameters in parentheses.
+            order: the sorting key.
+            blocks: blocks of spans reach the table, so it remembers tokens.
+            partitioned: a partition for each day of arrival; expired rows are dropped by whole parts.
+        """
+        kind, bracket, parameters = family.partition("(")
+        engine = f"{'Replicated' if self.replicated else ''}{kind}MergeTree{bracket}{parameters}"
+        # By default the engine does not wait for the disk, and the journal does not send a block again.
+        settings = ["fsync_after_insert = 1", "fsync_part_directory = 1"]
+        if blocks:
+            prefix = "replicated" if self.replicated else "non_replicated"
+            settings.append(f"{prefix}_deduplication_window = {WINDOW}")
+        if partitioned:
+            settings.append("ttl_only_drop_parts = 1")
+        days = " PARTITION BY toDate(arrived)" if partitioned else ""
+        ttl = "" if self.ttl_days is None else f" TTL {expiry(self.ttl_days)}"
+        return f"ENGINE = {engine}{days} ORDER BY ({order}){ttl} SETTINGS {', '.join(settings)}"
+
+
+def expiry(days: int) -> str:
+    """Return the TTL expression of every table that has one."""
+    return f"toDate(arrived) + toIntervalDay({days})"
+
+
+def list_expiring() -> list[str]:
+    """Return the tables whose rows expire."""
+    return ["spans", "traces", "roots", "method_figures", *(table.name for table in MIRRORED)]
+
+
+def _create_tables(layout: Layout) -> list[str]:
+    """Return the statements of version 1."""
+    spans = layout.define("", "trace_id, start_ns", blocks=True, partitioned=True)
+    traces = layout.define("Aggregating", "trace_id", blocks=True, partitioned=True)
+    roots = layout.define("", "hour, duration_ns", blocks=True, partitioned=True)
+    figures = layout.define("Aggregating", "resolution_s, bucket, method", blocks=True)
+    return [
+        f"""CREATE TABLE IF NOT EXISTS methods (
+            id UInt64, service LowCardinality(String), name String, kind LowCardinality(String)
+        ) {Layout(layout.replicated).define("Replacing", "id")}""",
+        f"""CREATE TABLE IF NOT EXISTS spans (
+            trace_id FixedString(16) CODEC(ZSTD(1)),
+            span_id FixedString(8) CODEC(NONE),
+            parent_id FixedString(8) CODEC(ZSTD(1)),
+            method UInt64 CODEC(ZSTD(1)),
+            instance UInt64 CODEC(ZSTD(1)),
+            start_ns Int64 CODEC(Delta(8), ZSTD(1)),
+            duration_ns Int64 CODEC(T64, ZSTD(1)),
+            self_ns Nullable(Int64) CODEC(T64, ZSTD(1)),
+            cpu_ns Nullable(Int64) CODEC(T64, ZSTD(1)),
+            lane Nullable(Int64) CODEC(T64, ZSTD(1)),
+            status UInt8 CODEC(ZSTD(1)),
+            attributes String CODEC(ZSTD(3)),
+            links String CODEC(ZSTD(3)),
+            details String CODEC(ZSTD(3)),
+            arrived DateTime64(3, 'UTC') CODEC(Delta(8), ZSTD(1))
+        ) {spans}""",
+        f"""CREATE TABLE IF NOT EXISTS traces (
+            trace_id FixedString(16) CODEC(ZSTD(1)),
+            arrived Date CODEC(ZSTD(1)),
+            root SimpleAggregateFunction(min, {_ROOT}) CODEC(ZSTD(1)),
+            first SimpleAggregateFunction(min, Tuple(start_ns Int64, method UInt64)) CODEC(ZSTD(1)),
+            end_ns SimpleAggregateFunction(max, Int64) CODEC(Delta(8), ZSTD(1)),
+            span_count SimpleAggregateFunction(sum, UInt64) CODEC(ZSTD(1)),
+            error_count SimpleAggregateFunction(sum, UInt64) CODEC(ZSTD(1)),
+            methods SimpleAggregateFunction(groupUniqArrayArray, Array(UInt64)) CODEC(ZSTD(1))
+        ) {traces}""",
+        f"""CREATE MATERIALIZED VIEW IF NOT EXISTS traces_of_spans TO traces AS SELECT
+            s.trace_id AS trace_id,
+            toDate(s.arrived) AS arrived,
+            min(if({_IS_ROOT}, (s.start_ns, s.span_id, s.duration_ns, s.method),
+                (toInt64({_INT64_MAX}), toFixedString('', 8), toInt64(0), toUInt64(0)))) AS root,
+            min(if({_COUNTS}, (s.start_ns, s.method), (toInt64({_INT64_MAX}), toUInt64(0)))) AS first,
+            max(if({_COUNTS}, s.start_ns + s.duration_ns, toInt64(0))) AS end_ns,
+            count() AS span_count,
+            countIf(s.status = 1) AS error_count,
+            groupUniqArray(s.method) AS methods
+        FROM spans AS s GROUP BY trace_id, arrived""",
+        f"""CREATE TABLE IF NOT EXISTS roots (
+            hour Int64 CODEC(ZSTD(1)),
+            duration_ns Int64 CODEC(ZSTD(1)),
+            trace_id FixedString(16) CODEC(ZSTD(1)),
+            span_id FixedString(8) CODEC(NONE),
+            method UInt64 CODEC(ZSTD(1)),
+            start_ns Int64 CODEC(Delta(8), ZSTD(1)),
+            arrived Date CODEC(ZSTD(1))
+        ) {roots}""",
+        f"""CREATE MATERIALIZED VIEW IF NOT EXISTS roots_of_spans TO roots AS SELECT
+            intDiv(s.start_ns, {HOUR_NS}) AS hour, s.duration_ns AS duration_ns, s.trace_id AS trace_id,
+            s.span_id AS span_id, s.method AS method, s.start_ns AS start_ns, toDate(s.arrived) AS arrived
+        FROM spans AS s WHERE {_IS_ROOT}""",
+        f"""CREATE TABLE IF NOT EXISTS method_figures (
+            resolution_s UInt32 CODEC(ZSTD(1)),
+            bucket Int64 CODEC(Delta(8), ZSTD(1)),
+            method UInt64 CODEC(ZSTD(1)),
+            calls SimpleAggregateFunction(sum, UInt64) CODEC(ZSTD(1)),
+            errors SimpleAggregateFunction(sum, UInt64) CODEC(ZSTD(1)),
+            total_ns SimpleAggregateFunction(sum, Int128) CODEC(ZSTD(1)),
+            self_ns SimpleAggregateFunction(sum, Int128) CODEC(ZSTD(1)),
+            histogram SimpleAggregateFunction(sumMap, Map(UInt16, UInt64)) CODEC(ZSTD(1)),
+            arrived SimpleAggregateFunction(max, Date) CODEC(ZSTD(1))
+        ) {figures}""",
+        # By minute first: the hours and days of a block are then sums of few rows.
+        f"""CREATE MATERIALIZED VIEW IF NOT EXISTS method_figures_of_spans TO method_figures AS SELECT
+            resolution_s, intDiv(m.minute * 60, resolution_s) AS bucket, m.method AS method,
+            sum(m.calls) AS calls, sum(m.errors) AS errors, sum(m.total_ns) AS total_ns,
+            sum(m.self_ns) AS self_ns, sumMap(m.histogram) AS histogram, max(m.arrived) AS arrived
+        FROM (
+            SELECT intDiv(s.start_ns + s.duration_ns, {MINUTE_NS}) AS minute, s.method AS method,
+                count() AS calls, countIf(s.status = 1) AS errors, sum(toInt128(s.duration_ns)) AS total_ns,
+                sum(toInt128(ifNull(s.self_ns, 0))) AS self_ns,
+                sumMap(map(toUInt16(if(s.duration_ns > 1, floor({BUCKETS_PER_E} * log(s.duration_ns)), 0)),
+                    toUInt64(1))) AS histogram,
+                max(toDate(s.arrived)) AS arrived
+            FROM spans AS s GROUP BY minute, method
+        ) AS m ARRAY JOIN {list(RESOLUTIONS_S)} AS resolution_s GROUP BY resolution_s, bucket, method""",
+        *(_create_mirrored(table, layout) for table in MIRRORED),
+        OTEL_VIEW,
+    ]
+
+
+def _create_mirrored(table: Mirrored, layout: Layout) -> str:
+    columns = "".join(f"{name} {kind}, " for name, kind in table.columns)
+    return (
+        f"CREATE TABLE IF NOT EXISTS {table.name} ({columns}journal LowCardinality(String), revision UInt64,"
+        f" deleted UInt8, arrived DateTime) {layout.define('Replacing(revision, deleted)', table.order)}"
+    )
+
+
+#: Statements of each version of the schema, from the one before.
+MIGRATIONS: tuple[Callable[[Layout], list[str]], ...] = (_create_tables,)
+#: The version that this ztrace reads and writes.
+SCHEMA_VERSION = len(MIGRATIONS)
