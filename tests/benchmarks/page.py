@@ -21,6 +21,7 @@ from tests.viewer.web.serving import TOKEN, served
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.traces import read_arrangement, read_tree
 from ztrace_viewer.web.columns import make_columns
+from ztrace_viewer.web.serving import collect_rarely
 
 FILES = Path(__file__).parents[2] / "viewer/ztrace_viewer/web/page"
 #: Calls of the trace, and of a larger one.
@@ -31,6 +32,7 @@ ROUNDS = 5
 
 def main() -> None:
     """Print the figures, each with its aim."""
+    collect_rarely()
     total = sum(len(gzip.compress(path.read_bytes())) for path in FILES.iterdir())
     tell("page, compressed", f"{total / 1000:.1f} kB", "60 kB")
     with tempfile.TemporaryDirectory() as folder:

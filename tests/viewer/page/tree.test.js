@@ -5,13 +5,16 @@ import { test } from "node:test";
 
 import { Tree } from "../../../viewer/ztrace_viewer/web/page/tree.js";
 
+/** First bytes of each id. */
+const IDS = [0xfe, 0xdc, 0, 0, 0, 0, 1];
+
 /** Make a tree from depths; each row is a call of its letter. @param {[number, string][]} rows */
 function grow(rows) {
   const names = [...new Set(rows.map(([, name]) => name))];
   return new Tree({
-    calls: names.map((name) => ["shop", name, "server"]), call: rows.map(([, name]) => names.indexOf(name)),
+    services: ["shop"], calls: names.map((name) => [0, name, "server"]), call: rows.map(([, name]) => names.indexOf(name)),
     depth: rows.map(([depth]) => depth), begin: rows.map((_, row) => Math.min(row, 1)), time: rows.map(() => 10), own: rows.map(() => 1),
-    critical: rows.map(() => 0), states: {}, span: rows.map((_, row) => `id${row}`), exceptions: {}, duration_ns: 100,
+    critical: rows.map(() => 0), states: {}, ids: btoa(rows.map((_, row) => String.fromCharCode(...IDS, row)).join("")), exceptions: {}, duration_ns: 100,
   });
 }
 
@@ -49,7 +52,8 @@ test("a search finds names, ids and errors, and marks lead to them", () => {
   tree.columns.exceptions = { 2: { type: "shop.Declined", message: "No Money" } };
   assert.deepEqual(tree.search("SHOP.E"), [4, 5, 6, 7, 8]);
   assert.deepEqual(tree.search("money"), [2]);
-  assert.deepEqual(tree.search("id9"), [9]);
+  assert.deepEqual(tree.search("fedc000000000109"), [9]);
+  assert.deepEqual(tree.search("fed"), []);
   assert.deepEqual(tree.search("  "), []);
   const marks = tree.mark((row) => row === 2);
   assert.deepEqual([...tree.list(NONE, NONE, marks)], [0, 1, 2]);
@@ -60,6 +64,14 @@ test("what is not sent is computed", () => {
   assert.deepEqual([...tree.columns.size], [10, 2, 1, 1, 1, 1, 1, 1, 1, 1]);
   assert.deepEqual([...tree.columns.begin], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
   assert.deepEqual([...grow([[0, "a"], [1, "b"], [2, "c"], [0, "d"], [1, "e"]]).columns.size], [3, 2, 1, 2, 1]);
+});
+
+test("a row has its id, and an id its row", () => {
+  const tree = grow(SHOP);
+  assert.equal(tree.id(9), "fedc000000000109");
+  for (let row = 0; row < tree.count; row++) assert.equal(tree.find(tree.id(row)), row);
+  // The end of one id and the begin of the next are none.
+  for (const id of ["0109fedc00000000", "00fedc0000000001", "fedc0000000001ff", "fedc", "", null]) assert.equal(tree.find(id), -1);
 });
 
 test("an open call lasts to the end of the tree", () => {

@@ -1,6 +1,8 @@
 """Call trees in columns: nothing of the tree is lost."""
 
+from base64 import b64decode
 from itertools import accumulate
+from struct import iter_unpack
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from tests.viewer.trees.test_tree import TRACE, row
 from ztrace_viewer.documents.exceptions import ExceptionDocument
 from ztrace_viewer.queries.exceptions import Raised
 from ztrace_viewer.trees.arrangement import arrange
+from ztrace_viewer.trees.columns import Spans
 from ztrace_viewer.trees.spans import STATUS_NAMES
 from ztrace_viewer.trees.tree import build_tree, flatten
 from ztrace_viewer.web.columns import make_columns
@@ -51,13 +54,15 @@ def test_columns_are_the_flat_tree(
     ]
     tree = build_tree(TRACE, rows, {rows[0].span_id: RAISED})
     raised = Raised("ValueError", "<b>no</b>", "raised", True, "ab")
-    columns = make_columns(TRACE, arrange(rows), {rows[0].span_id: raised})
+    columns = make_columns(TRACE, arrange(Spans.of(rows)), {rows[0].span_id: raised})
     flat = flatten(tree)["spans"]
-    assert [columns["calls"][call] for call in columns["call"]] == [
+    calls = [(columns["services"][service], name, kind) for service, name, kind in columns["calls"]]
+    assert [calls[call] for call in columns["call"]] == [
         (span["service"], span["name"], span["kind"]) for span in flat
     ]
     assert columns["depth"] == [span["depth"] for span in flat]
-    assert columns["span"] == [span["span_id"] for span in flat]
+    ids = [each.hex() for (each,) in iter_unpack("8s", b64decode(columns["ids"]))]
+    assert ids == [span["span_id"] for span in flat]
     starts = accumulate(columns["begin"], initial=int(columns["start_ns"]))
     assert [*starts][1:] == [span["start_ns"] for span in flat]
     states = [STATUS_NAMES[columns["states"].get(number, 0)] for number in range(len(flat))]
@@ -66,7 +71,7 @@ def test_columns_are_the_flat_tree(
         found = [None if value == -1 else value for value in columns[name]]  # type: ignore[literal-required]
         assert found == [span[key] for span in flat]  # type: ignore[literal-required]
     assert columns["exceptions"] == {
-        columns["span"].index(rows[0].span_id.hex()): {
+        ids.index(rows[0].span_id.hex()): {
             key: RAISED[key] for key in ("type", "message", "how", "origin", "group")
         }
     }

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from ztrace.records import OK
@@ -10,7 +10,7 @@ from ztrace_collector.layout import CLOCK_CELL_NS
 from ztrace_collector.settling.clocks import make_call
 from ztrace_viewer.queries.rows import name_columns, read
 from ztrace_viewer.trees.clocks import NEAREST, Cell, Offset, find_offset
-from ztrace_viewer.trees.spans import SpanRow
+from ztrace_viewer.trees.columns import Spans
 
 _CELLS = f"SELECT {name_columns(Cell)} FROM clock_bounds WHERE host = ? AND other_host = ?"
 
@@ -23,63 +23,73 @@ class _Link(NamedTuple):
     at_ns: int
 
 
-def read_offsets(db: sqlite3.Connection, rows: Sequence[SpanRow]) -> dict[str, Offset]:
+def read_offsets(db: sqlite3.Connection, spans: Spans) -> dict[str, Offset]:
     """Return how far the clocks of a tree's hosts are ahead of that of its root's host.
 
     Args:
         db: the database.
-        rows: spans of the tree.
+        spans: spans of the tree.
 
     Returns:
         Offsets by host, without the root's host and hosts whose clocks are unknown.
     """
-    if len({row.host for row in rows}) < 2:
+    if len({process.host for process in set(spans.process)}) < 2:
         return {}
-    links, own = _find_links(rows)
+    links, own = _find_links(spans)
     measured: defaultdict[str, dict[str, Offset]] = defaultdict(dict)
     for link in links.values():
         offset = find_offset(_read_cells(db, link), own.get((link.host, link.other)), link.at_ns)
         if offset is not None:
             measured[link.host][link.other] = offset
             measured[link.other][link.host] = offset.reverse
-    root = min(rows, key=lambda row: (row.parent_id is not None, row.start_ns, row.span_id))
-    offsets, pending = {root.host: Offset(0, 0, 0, 0)}, deque([root.host])
+    root = spans.process[_find_first(spans)].host
+    offsets, pending = {root: Offset(0, 0, 0, 0)}, deque([root])
     while pending:
         host = pending.popleft()
         for other, offset in measured[host].items():
             if other not in offsets:
-                offsets[other] = offset if host == root.host else offsets[host].then(offset)
+                offsets[other] = offset if host == root else offsets[host].then(offset)
                 pending.append(other)
-    del offsets[root.host]
+    del offsets[root]
     return offsets
 
 
-def _find_links(
-    rows: Sequence[SpanRow],
-) -> tuple[dict[tuple[str, str], _Link], dict[tuple[str, str], Cell]]:
+def _find_first(spans: Spans) -> int:
+    """Return the position of the earliest root, or of the earliest span if there is no root."""
+    return min(
+        range(len(spans.span_id)),
+        key=lambda each: (spans.parent_id[each] is not None, spans.start_ns[each], spans.span_id[each]),
+    )
+
+
+def _find_links(spans: Spans) -> tuple[dict[tuple[str, str], _Link], dict[tuple[str, str], Cell]]:
     """Return the pairs of hosts between which a tree has calls, and the bounds of those that succeeded."""
-    parents = {row.span_id: row for row in rows}
+    places = {span_id: position for position, span_id in enumerate(spans.span_id)}
+    hosts = [process.host for process in spans.process]
     links: dict[tuple[str, str], _Link] = {}
     own: dict[tuple[str, str], Cell] = {}
-    for row in rows:
-        parent = None if row.parent_id is None else parents.get(row.parent_id)
-        if parent is None or row.host == parent.host or "" in (row.host, parent.host):
+    for position, parent_id in enumerate(spans.parent_id):
+        parent = None if parent_id is None else places.get(parent_id)
+        if parent is None or hosts[position] == hosts[parent] or "" in (hosts[position], hosts[parent]):
             continue
-        is_called = parent.host < row.host
-        first, second = (parent, row) if is_called else (row, parent)
-        pair = first.host, second.host
-        links.setdefault(pair, _Link(*pair, first.start_ns))
-        if (parent.kind, row.kind) != ("client", "server") or not parent.status == row.status == OK:
+        is_called = hosts[parent] < hosts[position]
+        first, second = (parent, position) if is_called else (position, parent)
+        pair, at_ns = (hosts[first], hosts[second]), spans.start_ns[first]
+        links.setdefault(pair, _Link(*pair, at_ns))
+        kinds = spans.call[parent].kind, spans.call[position].kind
+        if kinds != ("client", "server") or not spans.status[parent] == spans.status[position] == OK:
             continue
         call = make_call(
-            (parent.host, row.host), (parent.start_ns, parent.end_ns), (row.start_ns, row.end_ns)
+            (hosts[parent], hosts[position]),
+            (spans.start_ns[parent], spans.end_ns(parent)),
+            (spans.start_ns[position], spans.end_ns(position)),
         )
         if call is None:
             continue
         low_ns, high_ns = (call.low_ns, call.high_ns) if is_called else (-call.high_ns, -call.low_ns)
         known = own.get(pair)
         if known is None:
-            own[pair] = Cell(first.start_ns, low_ns, first.start_ns, high_ns, 1)
+            own[pair] = Cell(at_ns, low_ns, at_ns, high_ns, 1)
         else:
             low_ns, high_ns = max(low_ns, known.low_ns), min(high_ns, known.high_ns)
             own[pair] = known._replace(low_ns=low_ns, high_ns=high_ns, calls=known.calls + 1)

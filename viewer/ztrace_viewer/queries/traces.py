@@ -22,10 +22,17 @@ from ztrace_viewer.queries.exceptions import Raised, read_exceptions, read_raise
 from ztrace_viewer.queries.losses import read_facts
 from ztrace_viewer.queries.rows import name_columns, read
 from ztrace_viewer.queries.selection import EVERYTHING, Selection, find_methods
-from ztrace_viewer.queries.spans import find_root, read_open_spans, read_open_spans_of, read_spans
+from ztrace_viewer.queries.spans import (
+    find_root,
+    read_columns,
+    read_open_spans,
+    read_open_spans_of,
+    read_spans,
+)
 from ztrace_viewer.queries.summaries import TraceRow, is_before, read_row, read_summary
 from ztrace_viewer.trees.arrangement import Arrangement, arrange, find_orphans
 from ztrace_viewer.trees.clocks import NO_OFFSETS, Offset
+from ztrace_viewer.trees.columns import Spans
 from ztrace_viewer.trees.missing import Facts
 from ztrace_viewer.trees.spans import SpanRow
 from ztrace_viewer.trees.tree import build_tree
@@ -157,16 +164,25 @@ def read_tree(
         now_ns: present time, by which a process is silent or not; None for now.
         measured: apply the measured offsets of the clocks.
     """
-    parts = _read_parts(db, trace_id, time.time_ns() if now_ns is None else now_ns, measured=measured)
+    now_ns = time.time_ns() if now_ns is None else now_ns
+    opened = read_open_spans_of(db, trace_id, now_ns)
+    rows = [*read_spans(db, "trace_id = ?", (trace_id,)), *opened]
+    beside = _read_beside(db, trace_id, Spans.of(rows), opened, now_ns, measured=measured)
     exceptions = read_exceptions(db, trace_id)
     release(db)  # Building and drawing a large tree takes longer than reading it.
-    return build_tree(trace_id, parts.rows, exceptions, parts.facts, parts.root_service, parts.offsets)
+    return build_tree(trace_id, rows, exceptions, *beside)
 
 
 def read_arrangement(
-    db: sqlite3.Connection, trace_id: bytes, now_ns: int
+    db: sqlite3.Connection, trace_id: bytes, now_ns: int, *, measured: bool = True
 ) -> tuple[Arrangement, dict[bytes, Raised]]:
     """Return one call tree without what only one span in full shows, and what ended its spans.
+
+    Args:
+        db: from `open_database`.
+        trace_id: 16 bytes.
+        now_ns: as in `read_tree`.
+        measured: as in `read_tree`.
 
     Raises:
         ZtraceError: the tree has more than `MAX_SPANS` spans.
@@ -177,31 +193,35 @@ def read_arrangement(
             f"this tree has {row.span_count:,} spans, and {MAX_SPANS:,} are shown at most",
             hint=f"'ztrace export {trace_id.hex()}' writes all of it",
         )
-    parts = _read_parts(db, trace_id, now_ns, measured=True, bare=True)
+    opened = read_open_spans_of(db, trace_id, now_ns)
+    spans = read_columns(db, trace_id).followed_by(Spans.of(opened))
+    beside = _read_beside(db, trace_id, spans, opened, now_ns, measured=measured)
     raised = read_raised(db, trace_id)
     release(db)
-    return arrange(parts.rows, parts.facts, parts.root_service, parts.offsets), raised
+    return arrange(spans, *beside), raised
 
 
-class _Parts(NamedTuple):
-    """What a tree is built from."""
+class _Beside(NamedTuple):
+    """What a tree is built from beside its spans."""
 
-    rows: list[SpanRow]
     facts: Facts
     root_service: str | None
     offsets: Mapping[str, Offset]
 
 
-def _read_parts(
-    db: sqlite3.Connection, trace_id: bytes, now_ns: int, *, measured: bool, bare: bool = False
-) -> _Parts:
-    rows = [*read_spans(db, "trace_id = ?", (trace_id,), bare=bare)]
-    opened = read_open_spans_of(db, trace_id, now_ns)
-    root_service = _find_root_service(read_row(db, trace_id), opened)
-    rows += opened
-    orphans = find_orphans(rows)
+def _read_beside(
+    db: sqlite3.Connection,
+    trace_id: bytes,
+    spans: Spans,
+    opened: list[SpanRow],
+    now_ns: int,
+    *,
+    measured: bool,
+) -> _Beside:
+    orphans = find_orphans(spans)
     facts = read_facts(db, trace_id, orphans, now_ns) if orphans else Facts(now_ns)
-    return _Parts(rows, facts, root_service, read_offsets(db, rows) if measured else NO_OFFSETS)
+    root_service = _find_root_service(read_row(db, trace_id), opened)
+    return _Beside(facts, root_service, read_offsets(db, spans) if measured else NO_OFFSETS)
 
 
 def _find_root_service(row: TraceRow | None, opened: list[SpanRow]) -> str | None:

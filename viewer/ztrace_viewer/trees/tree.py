@@ -7,6 +7,7 @@ from ztrace_viewer.documents.exceptions import ExceptionDocument
 from ztrace_viewer.documents.trees import FlatTreeDocument, PlacedSpan, SpanDocument, TreeDocument
 from ztrace_viewer.trees.arrangement import arrange
 from ztrace_viewer.trees.clocks import NO_OFFSETS, Offset
+from ztrace_viewer.trees.columns import Spans
 from ztrace_viewer.trees.missing import NO_FACTS, Facts
 from ztrace_viewer.trees.spans import SpanRow, make_span
 
@@ -23,7 +24,7 @@ def build_tree(
 
     Args:
         trace_id: 16 bytes.
-        rows: as in `arrange`.
+        rows: each span once, in the order of storing; at least one.
         exceptions: exceptions by span id.
         facts: as in `arrange`.
         root_service: as in `arrange`.
@@ -33,15 +34,21 @@ def build_tree(
         The tree, with roots and children in the order of their start. A span whose parent is not stored is a
         root, with the reason in ``missing``.
     """
-    arranged = arrange(rows, facts, root_service, offsets)
+    rows = list(rows)
+    arranged = arrange(Spans.of(rows), facts, root_service, offsets)
     left = dict(exceptions)
-    spans = [make_span(row, left.pop(row.span_id, None)) for row in arranged.rows]
-    for position, row in enumerate(arranged.rows):
+    # Of spans with the same id, the first of the tree has the exception.
+    owners = {rows[position].span_id: position for position in reversed(arranged.order)}
+    spans = [
+        make_span(row, left.get(row.span_id) if owners[row.span_id] == position else None)
+        for position, row in enumerate(rows)
+    ]
+    for position, row in enumerate(rows):
         span = spans[position]
         span["instance"]["clock"] = arranged.find_clock(row.host)
         span["self_ns"] = arranged.self_ns[position]
         span["critical_ns"] = arranged.critical_ns[position]
-        span["children"] = [spans[child] for child in arranged.children[position]]
+        span["children"] = [spans[child] for child in arranged.children.get(position, ())]
     return {
         "trace_id": trace_id.hex(),
         "start_ns": arranged.start_ns,

@@ -133,13 +133,14 @@ class Beside(ExitStack):
 def main() -> int:
     """Serve until standard input ends."""
     try:
-        from ztrace_viewer.web.serving import Server
+        from ztrace_viewer.web.serving import Server, collect_rarely
     except ModuleNotFoundError as error:
         complain(f"ztrace: {error.name} is not installed; pip install 'ztrace[all]'")
         return 2
     database, descriptor, level = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     logging.basicConfig(level=level, handlers=[StandardError("ztrace: web: %(message)s")])
     os.nice(NICENESS)
+    collect_rarely()
     try:
         server = Server(database, find_token(database), socket.socket(fileno=descriptor))
     except ZtraceError as error:

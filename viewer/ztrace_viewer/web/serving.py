@@ -4,6 +4,7 @@ One idea: the caller opens the socket, so an unusable address is an error before
 """
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -24,6 +25,9 @@ from ztrace_viewer.web.live import Live
 GRACE_S, IDLE_S = 2, 15
 #: Time for the end beyond the grace period.
 _MARGIN_S = 1
+#: Objects made until the garbage collector looks for circles. Answers have none, and by the default, 700,
+#: the objects of a large tree are followed many times.
+_COLLECT_AFTER = 50_000
 #: Largest line and headers of a request, in bytes: a thousand trace ids.
 _MAX_HEAD_BYTES = 64 << 10
 
@@ -69,6 +73,11 @@ class Server:
             asyncio.run(self._server.serve([self._listener]))
 
 
+def collect_rarely() -> None:
+    """Make the garbage collector of this process run less often, for a process that only serves."""
+    gc.set_threshold(_COLLECT_AFTER)
+
+
 def serve(database: Path, token: str, listener: socket.socket, ready: Callable[[], None]) -> None:
     """Serve until SIGINT, SIGTERM or SIGHUP; a second signal ends the process at once.
 
@@ -78,6 +87,7 @@ def serve(database: Path, token: str, listener: socket.socket, ready: Callable[[
         listener: listening socket, closed at the end.
         ready: called once signals end the server.
     """
+    collect_rarely()
     server = Server(database, token, listener)
 
     def handle(number: int, frame: FrameType | None) -> None:

@@ -44,15 +44,15 @@ export class Minimap {
     const width = this.canvas.width = Math.round(this.element.clientWidth * devicePixelRatio);
     const height = this.canvas.height = Math.round(this.element.clientHeight * devicePixelRatio);
     const ink = this.canvas.getContext("2d"), per = width / this.tree.length, level = height / LEVELS, bad = failed();
-    // By pixel columns: of the rows of a level that end in the same column, the first is drawn.
-    const filled = new Float64Array(LEVELS).fill(-1);
+    // By pixel columns: of the rows of a level that end in the same column, the first is drawn, and the first that failed.
+    const filled = new Int32Array(LEVELS).fill(-1), failures = new Int32Array(LEVELS).fill(-1);
     for (let row = 0; row < this.tree.count; row++) {
       const at = depth[row];
       if (at >= LEVELS) continue;
-      const left = begin[row] * per, right = Math.max(left + 1, this.tree.end(row) * per);
-      const isBad = this.tree.isOrigin(row);
-      if (right <= filled[at] && !isBad) continue;
-      filled[at] = right;
+      const left = begin[row] * per, right = Math.ceil(Math.max(left + 1, this.tree.end(row) * per));
+      const isBad = this.tree.isOrigin(row), drawn = isBad ? failures : filled;
+      if (right <= drawn[at]) continue;
+      drawn[at] = right;
       ink.fillStyle = isBad ? bad : this.fills[call[row]];
       ink.fillRect(left, at * level, right - left, Math.max(1, level - 1));
     }

@@ -49,13 +49,13 @@ class TraceView {
     this.main.className = "trace";
     fill(this.main, this.makeFacts(), this.minimap.element, waterfall.element, this.aside);
     for (const id of (kept.get("fold") ?? "").split(",")) {
-      const row = id ? tree.columns.span.indexOf(id) : -1;
+      const row = tree.find(id);
       if (row >= 0) waterfall.closed.add(row);
     }
     const [from, to] = (kept.get("time") ?? "").split("-").map(Number);
     if (Number.isFinite(from) && Number.isFinite(to) && to > from) this.zoom(from, to);
     else this.minimap.veil(0, tree.length);
-    const row = kept.get("span") ? tree.columns.span.indexOf(kept.get("span")) : -1;
+    const row = tree.find(kept.get("span"));
     if (row >= 0) {
       tree.reveal(row, waterfall.closed, waterfall.opened);
       waterfall.picked = row;
@@ -83,13 +83,13 @@ class TraceView {
   }
 
   makeMissing() {
-    const { missing, span } = this.tree.columns;
+    const { missing } = this.tree.columns;
     if (!missing.length) return null;
     /** @type {Map<string, any[]>} */
     const byReason = new Map();
     for (const each of missing) byReason.set(each.reason, [...(byReason.get(each.reason) ?? []), each]);
     return make("ul", { class: "missing" }, ...[...byReason].map(([reason, entries]) => {
-      const row = span.indexOf(entries[0].span_id);
+      const row = this.tree.find(entries[0].span_id);
       return make("li", {}, make("b", { text: "incomplete" }), ` ${reason.replaceAll("_", " ")} (${formatCount(entries.length)}) `,
         row < 0 ? null : make("button", { type: "button", text: "where", on: { click: () => this.pick(row, false) } }));
     }));
@@ -130,7 +130,7 @@ class TraceView {
   async showSpan(row) {
     const { columns } = this.tree;
     try {
-      const span = await ask(`trace/${columns.trace_id}/${columns.span[row]}`, {}, this.signal);
+      const span = await ask(`trace/${columns.trace_id}/${this.tree.id(row)}`, {}, this.signal);
       if (this.waterfall.picked !== row) return;
       this.aside.replaceChildren(makeSpan(span, columns.trace_id, {
         close: () => this.closeSpan(), zoom: () => this.zoom(columns.begin[row], this.tree.end(row)),
@@ -233,12 +233,12 @@ class TraceView {
     clearTimeout(this.timer);
     this.timer = setTimeout(() => {
       if (this.signal.aborted) return;
-      const { waterfall, tree } = this, { span } = tree.columns;
+      const { waterfall, tree } = this;
       const isWhole = waterfall.from <= 0 && waterfall.to >= tree.length;
       keep({
-        span: waterfall.picked > 0 || !this.aside.hidden ? span[Math.max(0, waterfall.picked)] : null,
+        span: waterfall.picked > 0 || !this.aside.hidden ? tree.id(Math.max(0, waterfall.picked)) : null,
         time: isWhole ? null : `${Math.round(waterfall.from)}-${Math.round(waterfall.to)}`,
-        fold: [...waterfall.closed].slice(0, 50).map((row) => span[row]).join(",") || null,
+        fold: [...waterfall.closed].slice(0, 50).map((row) => tree.id(row)).join(",") || null,
         view: this.flame ? "flame" : null,
       });
     }, KEEP_MS);
@@ -262,7 +262,7 @@ class TraceView {
     else if (event.key === "f") this.toggleFlame();
     else if (event.key === "p") this.togglePath();
     else if (event.key === "c") this.copyText();
-    else if (event.key === "y") copy(`${location.origin}/trace/${tree.columns.trace_id}?span=${tree.columns.span[Math.max(0, picked)]}`, "link");
+    else if (event.key === "y") copy(`${location.origin}/trace/${tree.columns.trace_id}?span=${tree.id(Math.max(0, picked))}`, "link");
     else if (event.key === "Escape") this.escape();
     else return false;
     return true;

@@ -5,13 +5,17 @@ import { nameCall } from "./format.js";
 
 /** Equal siblings in a row from which on they are folded. */
 const EQUAL = 5;
+/** Bytes of an id, and letters of its beginning from which on a search takes a text for it. */
+const BYTES = 8, LEAST = 4;
 
 export class Tree {
   /** @param {any} columns from /data/trace/ID */
   constructor(columns) {
     /** @type {any} */
     this.columns = columns;
-    this.count = columns.span.length;
+    /** Ids as they are sent, a letter for each of their bytes. */
+    this.ids = atob(columns.ids);
+    this.count = columns.call.length;
     spread(columns);
     this.names = columns.calls.map((/** @type {[string, string, string]} */ call) => nameCall(...call));
     this.parent = new Int32Array(this.count).fill(-1);
@@ -54,6 +58,22 @@ export class Tree {
     if (run.length < EQUAL) return;
     this.folds.set(run[0], run);
     for (const row of run) this.foldOf[row] = run[0];
+  }
+
+  /** Return a row's id. @param {number} row */
+  id(row) {
+    let text = "";
+    for (let at = row * BYTES; at < (row + 1) * BYTES; at++) text += this.ids.charCodeAt(at).toString(16).padStart(2, "0");
+    return text;
+  }
+
+  /** Return the row with an id, -1 for none. @param {string | null} id */
+  find(id) {
+    if (!id || !/^[0-9a-f]{16}$/.test(id)) return -1;
+    const bytes = id.replace(/../g, (each) => String.fromCharCode(parseInt(each, 16)));
+    let at = this.ids.indexOf(bytes);
+    while (at >= 0 && at % BYTES) at = this.ids.indexOf(bytes, at + 1);
+    return at < 0 ? -1 : at / BYTES;
   }
 
   /** Name a row. @param {number} row */
@@ -114,13 +134,13 @@ export class Tree {
   search(text) {
     const wanted = text.trim().toLowerCase();
     if (!wanted) return [];
-    const { call, calls, exceptions, span } = this.columns;
+    const { call, calls, exceptions } = this.columns, isId = wanted.length >= LEAST && /^[0-9a-f]+$/.test(wanted);
     const fitting = this.names.map((/** @type {string} */ name, /** @type {number} */ place) =>
       name.toLowerCase().includes(wanted) || `${calls[place][0]}.${calls[place][1]}`.toLowerCase().includes(wanted));
     const found = [];
     for (let row = 0; row < this.count; row++) {
       const raised = exceptions[row];
-      if (fitting[call[row]] || span[row].startsWith(wanted) || (raised && `${raised.type} ${raised.message}`.toLowerCase().includes(wanted))) found.push(row);
+      if (fitting[call[row]] || (isId && this.id(row).startsWith(wanted)) || (raised && `${raised.type} ${raised.message}`.toLowerCase().includes(wanted))) found.push(row);
     }
     return found;
   }
@@ -138,16 +158,21 @@ export class Tree {
 
 /** Compute what need not be sent: begins from the start, states of all rows, and the rows of each subtree. @param {any} columns */
 function spread(columns) {
-  const { depth, begin, states, span } = columns, count = span.length;
+  const { depth, begin, states, services } = columns, count = depth.length;
+  columns.calls = columns.calls.map((/** @type {[number, string, string]} */ [service, name, kind]) => [services[service], name, kind]);
   let at = 0;
   columns.begin = Float64Array.from(begin, (/** @type {number} */ step) => (at += step));
   columns.state = new Uint8Array(count);
   for (const [row, state] of Object.entries(states)) columns.state[Number(row)] = state;
   columns.size = new Int32Array(count);
+  /** @type {number[]} */
   const way = [];
   for (let row = 0; row <= count; row++) {
     const level = row < count ? depth[row] : 0;
-    for (const above of way.splice(level)) columns.size[above] = row - above;
+    while (way.length > level) {
+      const above = /** @type {number} */ (way.pop());
+      columns.size[above] = row - above;
+    }
     way.push(row);
   }
 }
