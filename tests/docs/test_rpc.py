@@ -8,7 +8,7 @@ import pytest
 
 from tests.docs import pages
 from ztrace import rpc
-from ztrace.rpc import wire
+from ztrace.rpc import failures, wire
 from ztrace.rpc.aio import serving
 from ztrace.rpc.core import calling
 from ztrace.rpc.core import serving as core
@@ -44,5 +44,6 @@ def test_limits_are_those_of_the_code() -> None:
     assert values[2] == f"{core.MAX_CALLS_PER_PEER:,}; {core.MAX_CALLS:,} of all"
     assert values[3].startswith(f"{serving.BACKLOG_BYTES >> 20} MiB;")
     assert values[4] == str(calling.SLOTS)
-    assert values[5] == f"{core.LOST_PERIODS} periods of the heartbeat"
+    assert values[5] == f"{failures.MAX_TEXT:,} characters; {failures.MAX_TRACEBACK:,}"
+    assert values[6] == f"{core.LOST_PERIODS} periods of the heartbeat"
     assert core.LOST_PERIODS == calling.LOST_PERIODS

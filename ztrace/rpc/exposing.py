@@ -16,10 +16,12 @@ from ztrace.errors import SettingsError, quote
 #: Modules with which a caller could run anything.
 DANGEROUS: Final = frozenset(
     {
-        *("_ctypes", "builtins", "cffi", "cloudpickle", "code", "codeop", "ctypes", "dill", "gc"),
-        *("importlib", "inspect", "marshal", "multiprocessing", "nt", "os", "pathlib", "pdb", "pickle"),
-        *("posix", "pty", "runpy", "shelve", "shutil", "signal", "site", "socket", "subprocess", "sys"),
-        *("tempfile", "webbrowser"),
+        *("_ctypes", "_pickle", "_posixsubprocess", "asyncio", "bdb", "builtins", "cProfile", "cffi"),
+        *("cloudpickle", "code", "codecs", "codeop", "ctypes", "dill", "doctest", "ensurepip", "gc"),
+        *("importlib", "inspect", "io", "linecache", "logging", "marshal", "multiprocessing", "nt", "os"),
+        *("pathlib", "pdb", "pickle", "pip", "pkgutil", "posix", "profile", "pty", "runpy", "shelve"),
+        *("shutil", "signal", "site", "socket", "subprocess", "sys", "tempfile", "timeit", "trace", "venv"),
+        *("webbrowser", "zipimport"),
     }
 )
 #: Attribute of a function that runs in the event loop rather than in the pool.

@@ -18,6 +18,8 @@ from ztrace.rpc.errors import DeadlineExceeded, ProtocolError, RemoteError, RpcE
 MAX_PARTS: Final = 10
 #: Characters of a message, a note and an argument that are sent.
 MAX_TEXT: Final = 10_000
+#: Characters of a traceback that are sent, half of them from its beginning.
+MAX_TRACEBACK: Final = 200_000
 #: Folder of this package: frames of the server before the method's own are left out of tracebacks.
 _OWN_FILES: Final = __file__.rpartition("/")[0]
 
@@ -198,9 +200,13 @@ def _text_of(exception: BaseException) -> str:
 def _print(exception: BaseException) -> str:
     try:
         lines = traceback.format_exception(type(exception), exception, _skip_own(exception.__traceback__))
-        return _clean("".join(lines))
+        text = "".join(lines)
     except Exception:
         return ""
+    if len(text) > MAX_TRACEBACK:
+        half = MAX_TRACEBACK // 2
+        text = f"{text[:half]}\n…\n{text[-half:]}"
+    return _clean(text)
 
 
 def _skip_own(frames: TracebackType | None) -> TracebackType | None:

@@ -1,5 +1,6 @@
 """ZeroMQ sockets as calls need them, and the errors of their addresses."""
 
+import contextlib
 from typing import Final
 
 import zmq
@@ -21,6 +22,9 @@ RECONNECT_MS: Final = 50
 MAX_RECONNECT_MS: Final = 2000
 #: Milliseconds that a peer has for its handshake.
 HANDSHAKE_MS: Final = 5000
+#: Seconds without a connection after which a client begins again: libzmq gives up where a message has broken
+#: its protocol or a limit.
+REVIVE_S: Final = 6.0
 
 
 def open_router(
@@ -80,6 +84,13 @@ def connect(socket: "zmq.Socket[bytes]", endpoint: str) -> None:
         socket.connect(endpoint)
     except (zmq.ZMQError, TypeError) as error:
         raise _explain(endpoint, error, "connect to") from None
+
+
+def connect_again(socket: "zmq.Socket[bytes]", endpoint: str) -> None:
+    """Drop the attempts to connect to a server, and begin again."""
+    with contextlib.suppress(zmq.ZMQError):
+        socket.disconnect(endpoint)
+    connect(socket, endpoint)
 
 
 def _open(kind: int, context: Context) -> "zmq.Socket[bytes]":

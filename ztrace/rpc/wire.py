@@ -121,6 +121,11 @@ def explain_unreadable(error: Exception) -> str:
     return "it is incomplete or damaged"
 
 
+def refuse_size(what: str, data: bytes) -> TypeError:
+    """Return the error for a message that is larger than its recipient accepts."""
+    return TypeError(f"{what} cannot be sent: {len(data):,} bytes, and a message has {MAX_MESSAGE:,} at most")
+
+
 def find_unpackable(value: object) -> str:
     """Return the place and type of the first part of a value that msgpack cannot pack."""
     return _find(value, "", 0) or "the value cannot be packed"

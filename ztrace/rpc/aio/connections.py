@@ -193,6 +193,7 @@ class Connections:
         self._turned_s = now_s = time.monotonic()
         for link in self._links:
             link.read()
+            link.revive(now_s)
         self.pool.beat(now_s)
         self._turns_s = now_s + 2 * self._turn_s
         for call in self.pool.due_before(self._turns_s):

@@ -10,7 +10,7 @@ from ztrace.rpc.aio.sockets import LoopSocket
 from ztrace.rpc.core.calling import ClientCore
 from ztrace.rpc.core.pool import Pool, Route
 from ztrace.rpc.monitor import Monitor
-from ztrace.rpc.sockets import connect, open_dealer
+from ztrace.rpc.sockets import REVIVE_S, connect, connect_again, open_dealer
 
 
 class Link:
@@ -28,6 +28,7 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self.core = ClientCore(self._send, heartbeat_s=heartbeat_s, allowed=allowed)
         self.route = Route(endpoint, self.core)
+        self._down_s = time.monotonic()
         socket = open_dealer(key)
         self._monitor = Monitor(socket)
         try:
@@ -51,6 +52,13 @@ class Link:
         """Read what has arrived."""
         self._note()
         self._socket.drain()
+
+    def revive(self, now_s: float) -> None:
+        """Connect again where libzmq may have given up."""
+        if not self.route.up and now_s - self._down_s > REVIVE_S:
+            self._down_s = now_s
+            with self._socket.lock:
+                connect_again(self._socket.socket, self.route.endpoint)
 
     def close(self) -> None:
         """Cancel the open calls, and close the connection."""
@@ -82,4 +90,5 @@ class Link:
                 self._pool.came_up(self.route, time.monotonic())
             else:
                 self._socket.drain()
+                self._down_s = time.monotonic()
                 self._pool.went_down(self.route, f"the connection to {self.route.endpoint} is lost")

@@ -298,6 +298,7 @@ class Connections:
         self._pool.beat(now_s)
         for link in self._links:
             link.receive()
+            link.revive(now_s)
 
     def _poller(self) -> Poller:
         green = is_green()

@@ -12,7 +12,7 @@ from ztrace.rpc.core.calling import ClientCore
 from ztrace.rpc.core.pool import Pool, Route
 from ztrace.rpc.frames import EVENTS, POLLIN, make_ask, make_receive, make_send
 from ztrace.rpc.monitor import Monitor
-from ztrace.rpc.sockets import connect, open_dealer
+from ztrace.rpc.sockets import REVIVE_S, connect, connect_again, open_dealer
 
 #: Messages that are received in a row while the client's lock is held.
 _BUDGET: Final = 1000
@@ -39,6 +39,7 @@ class Link:
         self.core = ClientCore(self._send, heartbeat_s=heartbeat_s, allowed=allowed)
         self.route = Route(endpoint, self.core)
         self._backlog = Backlog()
+        self._down_s = time.monotonic()
         self._socket = open_dealer(key)
         self._monitor = Monitor(self._socket)
         socket = self._socket
@@ -66,6 +67,7 @@ class Link:
             else:
                 self._receive()  # Answers that came before the disconnection.
                 self._backlog = Backlog()
+                self._down_s = time.monotonic()
                 self._pool.went_down(self.route, f"the connection to {self.route.endpoint} is lost")
         if self._backlog:
             self._flush()
@@ -76,6 +78,12 @@ class Link:
         """Take the messages that have arrived; after a send nothing else may have."""
         if self._ask(EVENTS) & POLLIN:
             self._receive()
+
+    def revive(self, now_s: float) -> None:
+        """Connect again where libzmq may have given up."""
+        if not self.route.up and now_s - self._down_s > REVIVE_S:
+            self._down_s = now_s
+            connect_again(self._socket, self.route.endpoint)
 
     def close(self) -> None:
         """Cancel the open calls, and close the sockets."""

@@ -138,6 +138,8 @@ class ClientCore:
         except Exception:
             where = wire.find_unpackable(list(args))
             raise TypeError(f"the arguments of {call.name} cannot be sent: {where}") from None
+        if len(data) > wire.MAX_MESSAGE and self.peer != FOREIGN:
+            raise wire.refuse_size(f"the arguments of {call.name}", data)
         call.sent_s = call.heard_s = now_s
         call.beat_s = now_s + (self._period_s or 0.0)
         self.calls[call.id] = call

@@ -145,6 +145,8 @@ class ServerCore:
                 data = self._pack((header, wire.OK, (value,)))
             except Exception:
                 raise unsendable(call.name, value) from None
+        if len(data) > wire.MAX_MESSAGE and call.own is not None:
+            raise wire.refuse_size(f"the result of {call.name}", data)
         self._close(call)
         self.counts["answered"] += 1
         self._send([*call.prefix, data])
@@ -175,6 +177,8 @@ class ServerCore:
             data = self._pack((self._header(call, own), wire.STREAM, item))
         except Exception:
             raise unsendable(call.name, item, "an item") from None
+        if len(data) > wire.MAX_MESSAGE and call.own is not None:
+            raise wire.refuse_size(f"an item of {call.name}", data)
         call.streaming = True
         call.credit -= 1
         self.counts["items"] += 1

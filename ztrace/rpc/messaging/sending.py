@@ -110,6 +110,8 @@ class _Sender:
                 frame = self._pack(event)
             except Exception:
                 raise TypeError(f"{name}: cannot send {wire.find_unpackable(event[2])}") from None
+            if len(frame) > wire.MAX_MESSAGE:
+                raise wire.refuse_size(name, frame)
             try:
                 self._socket.send_multipart(
                     [frame] if self._topic is None else [self._topic, frame], zmq.NOBLOCK

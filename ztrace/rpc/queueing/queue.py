@@ -33,6 +33,8 @@ from ztrace.spans import PRODUCER
 if TYPE_CHECKING:
     from ztrace.rpc.queueing.spool import Spool
 
+#: Bytes of a job's message beside the job, at most
+_MAX_HEADER: Final = 1 << 16
 #: Longest time between two looks at what is due.
 LOOK_S: Final = 0.1
 
@@ -390,6 +392,9 @@ def _open_spool(path: str) -> "Spool":
 
 def _pack_body(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
     try:
-        return wire.make_packer()([name, args, kwargs])
+        body = wire.make_packer()([name, args, kwargs])
     except Exception:
         raise TypeError(f"{name}: cannot send {wire.find_unpackable([*args, kwargs])}") from None
+    if len(body) > wire.MAX_MESSAGE - _MAX_HEADER:
+        raise wire.refuse_size(name, body)
+    return body

@@ -189,12 +189,16 @@ class Worker(Loop):
         failure = run.failure
         if failure is None:
             try:
-                return self._pack((events.make_header(attempt_id, worker=self._id), wire.OK, [run.result]))
+                frame = self._pack((events.make_header(attempt_id, worker=self._id), wire.OK, [run.result]))
             except Exception:
                 error = TypeError(
                     f"{run.name} returned {wire.find_unpackable(run.result)}, which cannot be sent"
                 )
-                failure = failures.describe(error)
+            else:
+                if len(frame) <= wire.MAX_MESSAGE:
+                    return frame
+                error = wire.refuse_size(f"the result of {run.name}", frame)
+            failure = failures.describe(error)
         header = events.make_header(attempt_id, worker=self._id, error=failure.details, span=run.context)
         return self._pack((header, wire.ERR, failure.format(wire.PROTOCOL)))
 
