@@ -30,6 +30,7 @@ FLOORS = (
     ("ztrace_viewer", "terminal documents json_text lifeline interrupts __init__"),
     ("ztrace_collector", "service"),
     ("ztrace_collector", "otlp receiving settling clickhouse"),
+    ("ztrace_collector", "forwarding"),
     ("ztrace_collector", "storing"),
     ("ztrace_collector", "tables"),
     ("ztrace_collector", "checking"),

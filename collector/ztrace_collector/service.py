@@ -23,8 +23,9 @@ from typing import Any, Protocol
 import zmq
 
 from ztrace.diagnostics import make_harmless
-from ztrace_collector.otlp.forwarding.forwarder import Forwarder
+from ztrace_collector.forwarding.forwarder import Forwarders, Sending
 from ztrace_collector.otlp.forwarding.rows import retire_all
+from ztrace_collector.otlp.forwarding.spans import SpanSending
 from ztrace_collector.otlp.listening.servers import Servers
 from ztrace_collector.otlp.sending.destinations import Destination, check_not_own
 from ztrace_collector.receiving.adopting import Adopter
@@ -199,20 +200,12 @@ class Collector:
                     mode=options.mode,
                 )
             )
-            forwarder = None
-            if options.destinations:
-                forwarder = Forwarder(
-                    options.database,
-                    options.destinations,
-                    unfinished=options.sends_unfinished,
-                    say=say,
-                    wake=self._wake,
-                )
-                stack.callback(forwarder.close)
-                # Before the first message: a new destination starts after what is stored already.
-                _forward(forwarder, writer)
-            else:
+            forwarders = Forwarders(self._list_sendings(), say=say, wake=self._wake)
+            stack.callback(forwarders.close)
+            if not options.destinations:
                 writer.write_beside(retire_all)
+            # Before the first message: a new OTLP destination starts after what is stored already.
+            forwarders.step(writer)
             _log.info("listening at %s", receiver.endpoint)
             if self._ready is not None:
                 self._ready(receiver.endpoint)
@@ -226,10 +219,17 @@ class Collector:
                 )
                 stack.callback(adopter.close)
             _Loop(
-                receiver, inbox, writer, forwarder, adopter, companions, options.progress, self._stopping
+                receiver, inbox, writer, forwarders, adopter, companions, options.progress, self._stopping
             ).run(wakened)
             # Wait for the acknowledgements to leave; after an error there are none.
             receiver.socket.linger = GOODBYE_MS
+
+    def _list_sendings(self) -> list[Sending]:
+        options, sendings = self._options, list[Sending]()
+        if options.destinations:
+            unfinished = options.sends_unfinished
+            sendings.append(SpanSending(options.database, options.destinations, unfinished=unfinished))
+        return sendings
 
     def _wake(self) -> None:
         if self._waker is not None:
@@ -247,14 +247,14 @@ class _Loop:
         receiver: Receiver,
         inbox: Inbox,
         writer: Writer,
-        forwarder: Forwarder | None,
+        forwarders: Forwarders,
         adopter: Adopter | None,
         companions: Sequence[Companion],
         progress: Progress,
         stopping: threading.Event,
     ) -> None:
         self._receiver, self._inbox, self._writer = receiver, inbox, writer
-        self._forwarder, self._adopter = forwarder, adopter
+        self._forwarders, self._adopter = forwarders, adopter
         self._companions = companions
         self._progress = progress
         self._stopping = stopping
@@ -285,9 +285,7 @@ class _Loop:
         self._receiver.acknowledge(self._writer.finish())
         with contained(_log, "settling before the end"):
             self._settler.finish(self._writer, time.monotonic() + SETTLE_S)
-        if self._forwarder is not None:
-            with contained(_log, "sending spans on before the end"):
-                self._forwarder.finish(self._writer)
+        self._forwarders.finish(self._writer)
 
     def _turn(self, ready: Mapping[Any, int], wakened: socket.socket) -> bool:
         """Run one turn of the loop; return whether there are more spans to adopt at once."""
@@ -298,8 +296,7 @@ class _Loop:
         finally:
             self._store(self._receiver.socket in ready)
         self._writer.tend()
-        if self._forwarder is not None:
-            _forward(self._forwarder, self._writer)
+        self._forwarders.step(self._writer)
         adopting = self._adopt()
         with contained(_log, "sending requests for profiles"):
             self._requests.step(self._writer)
@@ -330,10 +327,9 @@ class _Loop:
 
     def _wait_s(self) -> float:
         settler_s = max(self._settler.wait_s(), self._settle_s - time.monotonic())
-        forwarder_s = math.inf if self._forwarder is None else self._forwarder.wait_s()
         looking_s = self._receiver.connections.scales.wait_s()
         requests_s = self._requests.wait_s()
-        return min(IDLE_S, self._writer.wait_s(), forwarder_s, looking_s, settler_s, requests_s)
+        return min(IDLE_S, self._writer.wait_s(), self._forwarders.wait_s(), looking_s, settler_s, requests_s)
 
     def _drain(self) -> None:
         for companion in self._companions:
@@ -366,13 +362,6 @@ class _Loop:
         noted = self._inbox.take_notes()
         if noted is not None:
             self._writer.noted.add(noted)
-
-
-def _forward(forwarder: Forwarder, writer: Writer) -> None:
-    with contained(_log, "sending spans on"):
-        forwarder.step(writer)
-        return
-    forwarder.restart()
 
 
 @contextmanager

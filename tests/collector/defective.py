@@ -13,7 +13,7 @@ from typing import Any
 from ztrace.addresses import Address
 from ztrace_collector.checking import failures, messages
 from ztrace_collector.checking.columns import Columns
-from ztrace_collector.otlp.forwarding.forwarder import Forwarder
+from ztrace_collector.forwarding.forwarder import Forwarder
 from ztrace_collector.otlp.listening.servers import Listening, Servers
 from ztrace_collector.otlp.mapping import incoming
 from ztrace_collector.otlp.sending.destinations import read_destinations

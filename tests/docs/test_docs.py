@@ -30,8 +30,9 @@ from ztrace_collector import refusals
 from ztrace_collector.checking import encoding as attributes_encoding
 from ztrace_collector.checking import failures, mending, parcels
 from ztrace_collector.checking import messages as batches
+from ztrace_collector.forwarding import forwarder
 from ztrace_collector.layout import BUCKETS_PER_E, LOG_BYTES, LOSS_COLUMNS, SCHEMA_VERSION
-from ztrace_collector.otlp.forwarding import forwarder, process
+from ztrace_collector.otlp.forwarding import process
 from ztrace_collector.otlp.listening import bodies, grpc, http, http_connections, intake, thread
 from ztrace_collector.otlp.mapping import pieces
 from ztrace_collector.otlp.sending import deliver

@@ -43,7 +43,7 @@ from tests.collector.otlp.sending_on import (
 )
 from tests.ztrace.waiting import wait_for
 from ztrace.records import Span
-from ztrace_collector.otlp.forwarding.forwarder import FINISH_S
+from ztrace_collector.forwarding.forwarder import FINISH_S
 from ztrace_collector.otlp.forwarding.process import MAX_SPANS, UNWRITTEN
 from ztrace_collector.otlp.sending.answers import Taken
 from ztrace_collector.otlp.sending.deliver import open_transport

@@ -13,9 +13,6 @@ from typing import Any, NamedTuple
 
 from ztrace_collector.otlp.sending.destinations import Destination
 
-#: Line after which the process sends what it can send at once, and ends.
-FINISH = b"finish\n"
-
 
 class Orders(NamedTuple):
     """First line that the process reads.
@@ -86,8 +83,3 @@ def read_line(line: bytes) -> Report | str:
 def pack_confirmations(destinations: Iterable[int]) -> bytes:
     """Return the lines that confirm one report for each destination."""
     return b"".join(b"%d\n" % destination for destination in destinations)
-
-
-def pack_words(line: str) -> bytes:
-    """Return a line for the user in the form of the protocol."""
-    return json.dumps(line).encode() + b"\n"

@@ -1,24 +1,19 @@
 """The forwarding process: it reads the file, with one thread per destination.
 
-One idea: in its own interpreter, building and compressing messages takes nothing from the collector. It never
-writes the file: it reports the outcome of spans, line by line, on standard output. The collector writes the
-reports and confirms them on standard input, which ends with the collector, however the collector ends; then
-the process exits.
+One idea: in its own interpreter, building and compressing messages takes nothing from the collector.
 """
 
 import logging
 import os
-import signal
 import sqlite3
 import sys
 import threading
 import time
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote
 
-from ztrace.diagnostics import make_harmless
-from ztrace_collector.otlp.forwarding.messages import FINISH, Orders, Report, pack_words
+from ztrace_collector.forwarding.child import FINISH, Output, open_file, prepare
+from ztrace_collector.otlp.forwarding.messages import Orders, Report
 from ztrace_collector.otlp.forwarding.rows import read_open_ended, read_place
 from ztrace_collector.otlp.mapping.outgoing import Builder
 from ztrace_collector.otlp.mapping.reading import StoredSpan, read_after, read_unfinished
@@ -36,47 +31,21 @@ LOOK_S = 0.2
 LOOK_UNFINISHED_S = 2.0
 #: Maximum of answered requests whose reports are not confirmed when the next request is sent.
 UNWRITTEN = 1
-#: Wait for the collector's lock, which in WAL mode a reader meets only while the collector opens the file.
-_BUSY_TIMEOUT_S = 10.0
 
 _log = logging.getLogger(__name__)
-
-
-class Reports:
-    """Standard output, shared by all threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._descriptor = os.dup(sys.stdout.fileno())
-
-    def send(self, report: Report) -> None:
-        """Send a report to the collector."""
-        self._write(report.to_line())
-
-    def say(self, line: str) -> None:
-        """Send a line for the user to the collector."""
-        self._write(pack_words(line))
-
-    def _write(self, data: bytes) -> None:
-        try:
-            with self._lock:
-                while data:
-                    data = data[os.write(self._descriptor, data) :]
-        except OSError:
-            os._exit(0)  # The collector has ended.
 
 
 class Courier(threading.Thread):
     """Thread that sends to one destination."""
 
     def __init__(
-        self, key: int, destination: Destination, database: Path, reports: Reports, *, unfinished: bool
+        self, key: int, destination: Destination, database: Path, output: Output, *, unfinished: bool
     ) -> None:
         super().__init__(name=destination.url, daemon=True)
         self._key = key
         self._destination = destination
         self._database = database
-        self._reports = reports
+        self._output = output
         self._unfinished = unfinished
         self._finishing = threading.Event()
         self._unwritten = 0
@@ -102,7 +71,10 @@ class Courier(threading.Thread):
         going = True
         while going:
             try:
-                with closing(open_transport(self._destination)) as way, closing(_open(self._database)) as db:
+                with (
+                    closing(open_transport(self._destination)) as way,
+                    closing(open_file(self._database)) as db,
+                ):
                     self._send_all(db, way)
                 return
             except Exception as error:
@@ -179,12 +151,12 @@ class Courier(threading.Thread):
     def _report_part(self, part: Part[StoredSpan], report: Report) -> None:
         self._pauses.reset()
         if self._failures > 1:
-            self._reports.say(f"{self._destination.url} answers again")
+            self._output.say(f"{self._destination.url} answers again")
         self._failures = 0
         if part.refused and not self._has_refused:
             ((reason, (_, detail)), *_) = part.refused.items()
             said = f": {detail}" if detail else ""
-            self._reports.say(f"{self._destination.url} rejects spans: {reason}{said}; see 'ztrace status'")
+            self._output.say(f"{self._destination.url} rejects spans: {reason}{said}; see 'ztrace status'")
         self._has_refused = bool(part.refused)
         self._report(report._replace(at_ns=time.time_ns(), sent=part.sent, refused=dict(part.refused)))
 
@@ -192,7 +164,7 @@ class Courier(threading.Thread):
         """Send a report and wait for the previous one's confirmation, to bound duplicates after a kill."""
         with self._written:
             self._unwritten += 1
-        self._reports.send(report)
+        self._output.send(report.to_line())
         with self._written:
             self._written.wait_for(lambda: self._unwritten <= UNWRITTEN)
 
@@ -202,46 +174,21 @@ class Courier(threading.Thread):
         pause_s = self._pauses.next_s(later.after_s)
         self._report(Report(self._key, time.time_ns(), error=later.error))
         if self._failures == 2:
-            self._reports.say(f"{self._destination.url} accepts no spans: {later.error}; retrying")
+            self._output.say(f"{self._destination.url} accepts no spans: {later.error}; retrying")
         return not self._finishing.wait(pause_s)
-
-
-def _open(database: Path) -> sqlite3.Connection:
-    uri = f"file:{quote(str(database))}?mode=ro"
-    db = sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
-    db.execute("PRAGMA query_only=1")
-    return db
-
-
-class _Harmless(logging.Formatter):
-    """Formatter of lines that may repeat what a destination has sent."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the lines of a record, without characters that a terminal interprets."""
-        return "\n".join(map(make_harmless, super().format(record).split("\n")))
-
-
-def _make_handler() -> logging.Handler:
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Harmless("ztrace: sending on: %(message)s"))
-    return handler
 
 
 def main() -> None:
     """Run the process; its argument is the number of a log level."""
-    logging.basicConfig(level=int(sys.argv[1]), handlers=[_make_handler()])
-    # Ctrl-C and a supervisor's SIGTERM reach the whole group, but the collector ends this process.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    output = prepare()
     # Reports have the connection errors that gRPC would print.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    reports = Reports()
     line = sys.stdin.buffer.readline()
     if not line:
         return
     orders = Orders.from_line(line)
     couriers = {
-        key: Courier(key, destination, orders.database, reports, unfinished=orders.unfinished)
+        key: Courier(key, destination, orders.database, output, unfinished=orders.unfinished)
         for key, destination in orders.destinations
     }
     for courier in couriers.values():

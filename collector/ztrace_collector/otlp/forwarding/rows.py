@@ -8,8 +8,11 @@ import sqlite3
 from collections.abc import Iterable
 
 from ztrace_collector.otlp.forwarding.messages import Report
-from ztrace_collector.otlp.sending.destinations import Destination
+from ztrace_collector.otlp.sending.destinations import GRPC, HTTP, Destination
 from ztrace_collector.tables.spans import last_span_id
+
+#: Condition on the destinations of this kind of forwarding.
+_IS_OTLP = f"protocol IN ('{HTTP}', '{GRPC}')"
 
 
 def register(db: sqlite3.Connection, destinations: Iterable[Destination], now_ns: int) -> list[int]:
@@ -34,7 +37,7 @@ def register(db: sqlite3.Connection, destinations: Iterable[Destination], now_ns
 
 def retire_all(db: sqlite3.Connection) -> None:
     """Mark all destinations as unused."""
-    db.execute("UPDATE destinations SET in_use = 0 WHERE in_use <> 0")
+    db.execute(f"UPDATE destinations SET in_use = 0 WHERE in_use <> 0 AND {_IS_OTLP}")
 
 
 def write_reports(db: sqlite3.Connection, reports: Iterable[Report]) -> None:
@@ -86,7 +89,8 @@ def read_behind(db: sqlite3.Connection) -> list[tuple[str, int]]:
     """Return the destinations in use with unsent spans, and their numbers of unsent spans."""
     last_id = last_span_id(db)
     return db.execute(
-        "SELECT url, :last - place FROM destinations WHERE in_use AND place < :last ORDER BY id",
+        "SELECT url, :last - place FROM destinations"
+        f" WHERE in_use AND place < :last AND {_IS_OTLP} ORDER BY id",
         {"last": last_id},
     ).fetchall()
 

@@ -1,7 +1,8 @@
-"""Forwarding as seen from the collector: the process that sends, and its reports.
+"""Forwarding as seen from the collector: a process that sends, and its reports.
 
 One idea: the collector never waits for it. A thread reads the process's reports and wakes the collector's
 loop, which writes them between two transactions, confirms them, and restarts the process after its death.
+What is sent, and the lines between both, are a `Sending`'s matter.
 """
 
 import contextlib
@@ -14,11 +15,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from typing import Any, Protocol
 
-from ztrace_collector.otlp.forwarding.messages import FINISH, Orders, Report, pack_confirmations, read_line
-from ztrace_collector.otlp.forwarding.rows import read_behind, register, write_reports
-from ztrace_collector.otlp.sending.destinations import Destination
+from ztrace_collector.forwarding.child import FINISH
+from ztrace_collector.storing.defects import contained
 from ztrace_collector.storing.writer import Writer
 
 #: Time at the end for destinations to accept what is stored.
@@ -31,15 +31,49 @@ LIVED_S = 60.0
 _log = logging.getLogger(__name__)
 
 
+class Sending(Protocol):
+    """Kind of forwarding: its process, and the lines between the process and the collector.
+
+    Attributes:
+        module: the module that the process runs; its argument is the number of a log level.
+        option: the option that names the destinations.
+    """
+
+    module: str
+    option: str
+
+    def register(self, db: sqlite3.Connection) -> bytes:
+        """Write that the destinations are in use, and return the first line for the process."""
+        ...
+
+    def read_line(self, line: bytes) -> Any:
+        """Parse a line of the process: a report, or a str for the user."""
+        ...
+
+    def write_reports(self, db: sqlite3.Connection, reports: Sequence[Any]) -> None:
+        """Apply reports in their order."""
+        ...
+
+    def confirm(self, reports: Sequence[Any]) -> bytes:
+        """Return the lines that tell the process that its reports are written."""
+        ...
+
+    def read_behind(self, db: sqlite3.Connection) -> list[tuple[str, int]]:
+        """Return the destinations with unsent spans, and their numbers of unsent spans."""
+        ...
+
+
 class _Process:
     """Forwarding process, with the thread that reads its output."""
 
-    def __init__(self, orders: bytes, heard: Callable[[bytes], None], ended: Callable[[], None]) -> None:
+    def __init__(
+        self, module: str, orders: bytes, heard: Callable[[bytes], None], ended: Callable[[], None]
+    ) -> None:
         self.started_s = time.monotonic()
         level = str(_log.getEffectiveLevel())
         # In its own session, since Ctrl-C is for the collector, which ends the process in time.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "ztrace_collector.otlp.forwarding.process", level],
+            [sys.executable, "-P", "-m", module, level],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
@@ -80,29 +114,17 @@ class _Process:
 
 
 class Forwarder:
-    """Forwarding of spans while the collector runs."""
+    """Forwarding of one kind while the collector runs."""
 
-    def __init__(
-        self,
-        database: Path,
-        destinations: Sequence[Destination],
-        *,
-        unfinished: bool,
-        say: Callable[[str], None],
-        wake: Callable[[], None],
-    ) -> None:
+    def __init__(self, sending: Sending, *, say: Callable[[str], None], wake: Callable[[], None]) -> None:
         """Store the settings; the first `step` starts the process.
 
         Args:
-            database: the collector's file.
-            destinations: the destinations.
-            unfinished: also send unfinished spans once their processes have ended.
+            sending: the kind.
             say: prints a line for the user.
             wake: makes the collector's loop call `step`; thread-safe.
         """
-        self._database = database
-        self._destinations = destinations
-        self._unfinished = unfinished
+        self._sending = sending
         self._say = say
         self._wake = wake
         self._process: _Process | None = None
@@ -140,11 +162,12 @@ class Forwarder:
         if self._process is not None and not writer.holding:
             self._wait(self._process, writer)
         behind: list[tuple[str, int]] = []
-        writer.write_beside(lambda db: behind.extend(read_behind(db)))
+        writer.write_beside(lambda db: behind.extend(self._sending.read_behind(db)))
         for url, count in behind:
             spans = "1 span has" if count == 1 else f"{count:,} spans have"
             self._say(
-                f"{spans} not been sent to {url} yet; the next collector with that --otlp sends the rest"
+                f"{spans} not been sent to {url} yet;"
+                f" the next collector with that {self._sending.option} sends the rest"
             )
 
     def close(self) -> None:
@@ -167,19 +190,13 @@ class Forwarder:
         self._write_down(writer)
 
     def _start(self, writer: Writer) -> None:
-        keys: list[int] = []
-
-        def enter(db: sqlite3.Connection) -> None:
-            keys.extend(register(db, self._destinations, time.time_ns()))
-
-        if not writer.write_beside(enter):
+        orders: list[bytes] = []
+        if not writer.write_beside(lambda db: orders.append(self._sending.register(db))):
             return
         self._opening = writer.opening
-        named = list(zip(keys, self._destinations, strict=True))
-        orders = Orders(self._database, named, self._unfinished)
         try:
-            self._process = _Process(orders.to_line(), self._hear, self._wake)
-            _log.info("sending on from %s in a process of its own", self._database)
+            self._process = _Process(self._sending.module, orders[-1], self._hear, self._wake)
+            _log.info("sending on in a process of its own: %s", self._sending.module)
         except OSError as error:
             self._put_off()
             self._say(f"cannot start the forwarding process: {error.strerror}; retrying")
@@ -191,9 +208,9 @@ class Forwarder:
     def _write_down(self, writer: Writer) -> None:
         """Write pending reports, print lines for the user, and confirm what is written."""
         lines = list(self._lines)
-        heard = [read_line(line) for line in lines]
-        reports = [each for each in heard if isinstance(each, Report)]
-        if reports and not writer.write_beside(lambda db: write_reports(db, reports)):
+        heard = [self._sending.read_line(line) for line in lines]
+        reports = [each for each in heard if not isinstance(each, str)]
+        if reports and not writer.write_beside(lambda db: self._sending.write_reports(db, reports)):
             return
         for _ in lines:
             self._lines.popleft()
@@ -201,7 +218,7 @@ class Forwarder:
             if isinstance(each, str):
                 self._say(each)
         if reports and self._process:
-            self._process.tell(pack_confirmations(report.destination for report in reports))
+            self._process.tell(self._sending.confirm(reports))
 
     def _bury(self, process: _Process) -> None:
         status = process.end()
@@ -215,3 +232,35 @@ class Forwarder:
     def _put_off(self) -> None:
         self._start_s = time.monotonic() + self._pause_s
         self._pause_s = min(LONGEST_PAUSE_S, 2 * self._pause_s)
+
+
+class Forwarders:
+    """All kinds of forwarding of a collector."""
+
+    def __init__(
+        self, sendings: Sequence[Sending], *, say: Callable[[str], None], wake: Callable[[], None]
+    ) -> None:
+        self._forwarders = [Forwarder(sending, say=say, wake=wake) for sending in sendings]
+
+    def wait_s(self) -> float:
+        """Return the time until `step` has work, unless it is woken."""
+        return min((forwarder.wait_s() for forwarder in self._forwarders), default=math.inf)
+
+    def step(self, writer: Writer) -> None:
+        """Run a step of each; one with an internal error is restarted later."""
+        for forwarder in self._forwarders:
+            with contained(_log, "sending spans on"):
+                forwarder.step(writer)
+                continue
+            forwarder.restart()
+
+    def finish(self, writer: Writer) -> None:
+        """Give destinations a moment to accept pending spans, and report the positions."""
+        for forwarder in self._forwarders:
+            with contained(_log, "sending spans on before the end"):
+                forwarder.finish(writer)
+
+    def close(self) -> None:
+        """Kill the processes."""
+        for forwarder in self._forwarders:
+            forwarder.close()
