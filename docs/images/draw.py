@@ -16,9 +16,9 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 
 from ztrace_viewer.documents.exceptions import Frame
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.groups import list_groups
 from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.traces import list_slowest, read_tree
 from ztrace_viewer.queries.way import read_error
 from ztrace_viewer.render.call_tree import draw_tree
@@ -38,7 +38,7 @@ def main() -> None:
         path = Path(folder) / "shop.db"
         command = [str(Path(sys.executable).with_name("ztrace")), "demo", "--seconds", "3", "--db", str(path)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        with open_database(path) as db:
+        with open_file(path) as db:
             draw("show", *show_slowest(db))
             draw("error", *show_error(db))
 

@@ -18,7 +18,7 @@ from typing import Any
 from tests.viewer.page.conftest import BROWSERS
 from tests.viewer.stored import NOON, span, store, trace_id
 from tests.viewer.web.serving import TOKEN, served
-from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.traces import read_arrangement, read_tree
 from ztrace_viewer.web.columns import make_columns
 from ztrace_viewer.web.serving import collect_rarely
@@ -64,18 +64,18 @@ def fill(path: Path, number: int, calls: int) -> None:
 
 def read_data(path: Path) -> None:
     """Measure the document of the tree, and the time in which it is made."""
-    with open_database(path) as db:
+    with open_file(path) as db:
         columns = make_columns(trace_id(1), *read_arrangement(db, trace_id(1), time.time_ns()))
     text = json.dumps(columns, ensure_ascii=False, separators=(",", ":"))
     tell("data of the tree", f"{len(text) / 1e6:.2f} MB", "1.1 MB")
 
     def make() -> None:
-        with open_database(path) as db:
+        with open_file(path) as db:
             found = make_columns(trace_id(1), *read_arrangement(db, trace_id(1), time.time_ns()))
         json.dumps(found, ensure_ascii=False, separators=(",", ":"))
 
     def make_document() -> None:
-        with open_database(path) as db:
+        with open_file(path) as db:
             read_tree(db, trace_id(1), time.time_ns())
 
     tell("CPU to make it", f"{1000 * take(make):.0f} ms", "150 ms")

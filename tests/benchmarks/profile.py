@@ -25,9 +25,9 @@ from ztrace_collector.layout import HOUR_NS, MINUTE_NS
 from ztrace_collector.settling.settler import settle_all
 from ztrace_collector.storing.expiring import used_bytes
 from ztrace_collector.storing.store import Store
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.profile import read_profile
 from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 
 SPANS_PER_TREE, PATHS, HOURS = 13, 2_000, 24
 #: Limits: CPU of settling a span, and seconds of an answer.
@@ -191,7 +191,7 @@ def answer(path: Path, since_ns: int, until_ns: int, now_ns: int) -> float:
     """Return the median of the seconds that a profile takes, inside the process."""
 
     def once() -> None:
-        with open_database(path) as db:
+        with open_file(path) as db:
             assert read_profile(db, None, Selection(since_ns, until_ns), 60, now_ns)["paths"]
 
     return statistics.median(_time(once) for _ in range(7))

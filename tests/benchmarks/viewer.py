@@ -34,11 +34,12 @@ from ztrace_collector.layout import (
     SCHEMA_VERSION,
 )
 from ztrace_collector.tables.schema import migrations
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.figures import list_methods
-from ztrace_viewer.queries.groups import FREQUENT as FREQUENT_FIRST
-from ztrace_viewer.queries.groups import Filter, list_groups
+from ztrace_viewer.queries.groups import list_groups
 from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.stores.conditions import FREQUENT as FREQUENT_FIRST
+from ztrace_viewer.queries.stores.conditions import Filter
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore, open_file
 from ztrace_viewer.queries.traces import list_slowest, read_tree
 from ztrace_viewer.queries.way import read_error
 
@@ -197,14 +198,14 @@ def _insert_traces(
 
 def ask(path: Path, last_ns: int) -> Iterator[tuple[str, float, float]]:
     """Yield (query, seconds, limit) for the queries inside the process, including opening the file."""
-    with open_database(path) as db:
+    with open_file(path) as db:
         trace_id = bytes.fromhex(list_slowest(db)["traces"][0]["trace_id"])
         group = list_groups(db)["groups"][0]["group"]
         frequent = list_groups(db, limit=1, order=FREQUENT_FIRST)["groups"][0]["group"]
     recent = Selection(since_ns=last_ns - 10 * 60 * SECOND_NS)
     odd = Selection(since_ns=last_ns - 5 * HOUR_NS // 2, until_ns=last_ns - 60 * SECOND_NS)
     one = Selection(service="service1", method="method_1")
-    questions: tuple[tuple[str, Callable[[sqlite3.Connection], object]], ...] = (
+    questions: tuple[tuple[str, Callable[[SqliteStore], object]], ...] = (
         ("slow", list_slowest),
         ("slow --since 10m", lambda db: list_slowest(db, recent)),
         ("slow --since 2.5h --until 1m", lambda db: list_slowest(db, odd)),
@@ -221,8 +222,8 @@ def ask(path: Path, last_ns: int) -> Iterator[tuple[str, float, float]]:
     )
     for name, question in questions:
 
-        def once(question: Callable[[sqlite3.Connection], object] = question) -> None:
-            with open_database(path) as db:
+        def once(question: Callable[[SqliteStore], object] = question) -> None:
+            with open_file(path) as db:
                 question(db)
 
         yield name, _median(once, 11), INSIDE_LIMIT_S

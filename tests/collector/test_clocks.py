@@ -15,8 +15,8 @@ from tests.ztrace.waiting import wait_for
 from ztrace_collector.layout import HOUR_NS, SECOND_NS
 from ztrace_collector.service import Collector, Options
 from ztrace_collector.storing.retention import Limits
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.status import read_status
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 
 pytestmark = [pytest.mark.process, pytest.mark.slow]
 
@@ -85,7 +85,7 @@ def serving(service: str, endpoint: str) -> Iterator["subprocess.Popen[bytes]"]:
 
 def states(path: Path, clock: Clock) -> dict[str, str]:
     """Return the state of each service's process."""
-    with open_database(path) as db:
+    with open_file(path) as db:
         return {each["service"]: each["state"] for each in read_status(db, clock.wall_ns)["publishers"]}
 
 
@@ -113,7 +113,7 @@ def test_clocks_that_are_wrong(path: Path) -> None:
             clock.pass_by(10 * SECOND_NS, -HOUR_NS)
             left = {service: "silent" if service == "right" else "live" for service in OFFSETS}
             wait_for(lambda: states(path, clock) == left)
-            with open_database(path) as db:
+            with open_file(path) as db:
                 status = read_status(db, clock.wall_ns)
             assert (status["unfinished_running"], status["unfinished_ended"]) == (3, 1)
             # A clock that is set back by more than the age of everything.

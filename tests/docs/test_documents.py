@@ -22,9 +22,9 @@ from ztrace_collector.settling.settler import settle_all
 from ztrace_collector.storing.store import Store
 from ztrace_viewer.cli import ztrace
 from ztrace_viewer.queries.comparison import compare
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.following import Follower
 from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 
 PAGE = pages.sections(pages.read("reference/commands.md"))
 
@@ -249,7 +249,7 @@ def test_profile(ask: Ask) -> None:
 def test_diff(tmp_path: Path) -> None:
     """``diff`` prints changes of paths."""
     path = write_minutes(tmp_path / "shop.db", around(6, usual()), random.Random(1))
-    with open_database(path) as db:
+    with open_file(path) as db:
         document = compare(db, None, BEFORE_MIDDLE, AFTER_MIDDLE, None, NOON)
     names = ["before", "after", "total_change_ns", "paths", "smallest_seen_ns", "unit_s", "sampled_of"]
     assert list(document) == names
@@ -279,7 +279,7 @@ def test_status(ask: Ask) -> None:
 
 def test_tail(database: Path) -> None:
     """``tail`` prints trace events and error events."""
-    with open_database(database, snapshot=False) as db:
+    with open_file(database, snapshot=False) as db:
         follower = Follower(db, Selection(since_ns=0))
         events: list[Mapping[str, Any]] = [*follower.look(), *follower.look()]
     for event in events:

@@ -17,9 +17,9 @@ from tests.docs import pages
 from tests.ztrace.waiting import wait_for
 from ztrace_collector.refusals import HANDSHAKE_FAILED
 from ztrace_viewer.documents.trees import SpanDocument, TreeDocument
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.groups import list_groups
 from ztrace_viewer.queries.status import read_status
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.traces import list_slowest, read_tree
 from ztrace_viewer.queries.way import read_error
 
@@ -100,7 +100,7 @@ class Bench:
         """Wait until this number of spans is stored."""
 
         def stored() -> bool:
-            with open_database(self.database) as db:
+            with open_file(self.database) as db:
                 status = read_status(db, time.time_ns())
             assert status["rejected"].keys() <= {HANDSHAKE_FAILED}  # Clients of other tests.
             return status["spans_stored"] >= number
@@ -109,7 +109,7 @@ class Bench:
 
     def trees(self) -> list[TreeDocument]:
         """Return the call trees, slowest first."""
-        with open_database(self.database) as db:
+        with open_file(self.database) as db:
             found = list_slowest(db)["traces"]
             return [read_tree(db, bytes.fromhex(trace["trace_id"])) for trace in found]
 
@@ -164,7 +164,7 @@ def labels(lines: list[str]) -> list[str]:
 
 def types_at_hops(bench: Bench, group: str) -> list[tuple[str, str | None, str | None]]:
     """Return the service, exception and path of each hop, from the caller to the origin."""
-    with open_database(bench.database) as db:
+    with open_file(bench.database) as db:
         hops = read_error(db, group)["hops"]
     return [(hop["service"], hop["type"], hop["how"]) for hop in hops]
 
@@ -198,7 +198,7 @@ def test_pictures_of_the_tutorial(tutorial: Bench) -> None:
     """``show`` and ``error`` draw the output on the page, except ids, times and paths."""
     slowest = tutorial.trees()[0]["trace_id"]
     assert labels(tutorial.ask("show", slowest)) == labels(printed("tutorial.md", "ztrace show"))
-    with open_database(tutorial.database) as db:
+    with open_file(tutorial.database) as db:
         (group,) = list_groups(db)["groups"]
     assert types_at_hops(tutorial, group["group"]) == [
         ("shop", "__main__.OutOfStock", "wrapped"),

@@ -18,7 +18,7 @@ from ztrace_collector.otlp.mapping.incoming import parse_request
 from ztrace_collector.otlp.mapping.outgoing import Builder
 from ztrace_collector.otlp.mapping.reading import read_unfinished
 from ztrace_viewer.documents.trees import SpanDocument, TreeDocument
-from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.traces import read_tree
 
 _TEXTS = st.text(max_size=12)
@@ -118,7 +118,7 @@ def assert_same(here: Path, there: Path, traces: Sequence[bytes]) -> None:
 
     Only the reason of a missing parent may differ: a file knows nothing of processes that sent nothing to it.
     """
-    with open_database(here) as one, open_database(there) as other:
+    with open_file(here) as one, open_file(there) as other:
         for trace in traces:
             assert without_reasons(read_tree(other, trace)) == without_reasons(read_tree(one, trace))
     for query in (
@@ -203,7 +203,7 @@ def test_what_is_added_to_a_resource_on_the_way_is_kept(tmp_path: Path) -> None:
     for resource in request.resource_spans:
         resource.resource.attributes.add(key="k8s.pod.name").value.string_value = "shop-1"
     take_in(there, request)
-    with open_database(here) as one, open_database(there) as other:
+    with open_file(here) as one, open_file(there) as other:
         sent, came = read_tree(one, trace_id(1))["roots"], read_tree(other, trace_id(1))["roots"]
     assert all(span["resource"]["k8s.pod.name"] == "shop-1" for span in came)
     assert without_resources(came) == without_resources(sent)

@@ -29,8 +29,8 @@ from ztrace.errors import OtlpError
 from ztrace.records import ExceptionRecord, FrameRecord
 from ztrace_collector.checking.parcels import ForeignBatch, Outcome
 from ztrace_collector.otlp.mapping.incoming import parse_request, read_request
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.exceptions import read_exceptions
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.traces import read_tree
 from ztrace_viewer.queries.way import read_error
 
@@ -135,7 +135,7 @@ def test_an_event_of_an_exception_is_the_span_s_exception(path: Path) -> None:
         {"exception.type": "shop.Declined", "exception.message": "no", "exception.stacktrace": STACK},
     )
     take_in(path, make_request(span))
-    with open_database(path) as db:
+    with open_file(path) as db:
         exception = read_exceptions(db, TRACE)[SPAN]
         tree = read_tree(db, TRACE)
     assert (exception["type"], exception["message"], exception["how"]) == ("shop.Declined", "no", "raised")
@@ -356,7 +356,7 @@ def test_an_error_log_of_opentracing_is_an_exception(
 def test_a_stack_trace_of_another_language_is_kept(path: Path, stack: str, type_: str, message: str) -> None:
     """A stack trace that is not Python's is the exception's text, and its first line names the exception."""
     take_in(path, make_request(failed({"exception.stacktrace": stack})))
-    with open_database(path) as db:
+    with open_file(path) as db:
         (root,) = read_tree(db, TRACE)["roots"]
         exception = root["exception"]
         assert exception is not None
@@ -369,7 +369,7 @@ def test_a_stack_trace_of_another_language_is_kept(path: Path, stack: str, type_
 def test_a_python_stack_trace_has_frames_and_no_text(path: Path) -> None:
     """A stack trace that was read as frames is not repeated as text."""
     take_in(path, make_request(failed({"exception.stacktrace": STACK})))
-    with open_database(path) as db:
+    with open_file(path) as db:
         (root,) = read_tree(db, TRACE)["roots"]
     assert root["exception"] is not None
     assert root["exception"]["frames"]

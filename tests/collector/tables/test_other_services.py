@@ -11,7 +11,7 @@ from ztrace_collector.checking.parcels import ForeignBatch, Resource, pack
 from ztrace_collector.storing.store import Store
 from ztrace_viewer.documents.traces import TraceSummary
 from ztrace_viewer.documents.trees import TreeDocument
-from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.traces import list_slowest, read_tree
 
 #: Open spans of one service: a root, and a span below it.
@@ -43,7 +43,7 @@ def unfinished(path: Path) -> set[tuple[str, bytes]]:
 
 def shown(path: Path) -> tuple[TraceSummary, TreeDocument]:
     """Return the only trace as in a list, and its tree."""
-    with open_database(path) as db:
+    with open_file(path) as db:
         (trace,) = list_slowest(db, now_ns=EPOCH_NS)["traces"]
         return trace, read_tree(db, ROOT.trace_id, EPOCH_NS)
 

@@ -15,7 +15,7 @@ from ztrace_collector.checking.parcels import ForeignBatch, Outcome, Resource, a
 from ztrace_collector.storing.store import Store
 from ztrace_collector.tables import known
 from ztrace_collector.tables.shared import CALLER, derive_id
-from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.traces import list_slowest, read_tree
 from ztrace_viewer.trees.tree import walk
 
@@ -46,7 +46,7 @@ def take(store: Store, process: int, *spans: Span) -> Outcome:
 
 def tree(path: Path) -> list[str]:
     """Return the spans of trace 0 as service and name, indented."""
-    with open_database(path) as db:
+    with open_file(path) as db:
         found = read_tree(db, trace_id(0), EPOCH_NS)
     assert not any("stored twice" in entry["reason"] for entry in found["missing"])
     return [f"{'  ' * depth}{each['service'][-1]}.{each['name']}" for each, depth in walk(found["roots"])]
@@ -214,7 +214,7 @@ def test_every_table_agrees_on_random_calls(store: Store, path: Path, seed: int)
     unhandled = "SELECT DISTINCT origin_span_id FROM exceptions WHERE parent_id IS NULL OR kind = 'consumer'"
     uncaught = rows(path, "SELECT origin_span_id FROM uncaught_exceptions ORDER BY 1")
     assert uncaught == rows(path, f"{unhandled} ORDER BY 1")
-    with open_database(path) as db:
+    with open_file(path) as db:
         found = read_tree(db, trace_id(0), EPOCH_NS)
         (listed,) = list_slowest(db, now_ns=EPOCH_NS)["traces"]
     for field in ("duration_ns", "start_ns", "span_count", "error_count", "complete"):

@@ -3,7 +3,6 @@
 import os
 import shlex
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -20,10 +19,10 @@ from tests.ztrace.waiting import wait_for
 from ztrace.errors import ZtraceError
 from ztrace_collector.refusals import HANDSHAKE_FAILED
 from ztrace_viewer.cli import run
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.groups import list_groups
 from ztrace_viewer.queries.identifiers import find_group
 from ztrace_viewer.queries.status import read_status
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore, open_file
 from ztrace_viewer.queries.traces import list_slowest, read_tree
 from ztrace_viewer.queries.way import read_error
 from ztrace_viewer.trees.tree import walk
@@ -142,9 +141,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
 
 
 @pytest.fixture
-def db(finished: Finished) -> Iterator[sqlite3.Connection]:
+def db(finished: Finished) -> Iterator[SqliteStore]:
     """Yield the finished demo's database."""
-    with open_database(finished.database) as opened:
+    with open_file(finished.database) as opened:
         yield opened
 
 
@@ -159,7 +158,7 @@ def test_ends_well_and_leaves_only_the_database(finished: Finished) -> None:
 
 
 @pytest.mark.process
-def test_every_call_tree_is_stored_and_complete(db: sqlite3.Connection) -> None:
+def test_every_call_tree_is_stored_and_complete(db: SqliteStore) -> None:
     """Every span is stored, every tree is complete, and every root is a shopper's."""
     status = read_status(db, time.time_ns())
     # Clients of other tests may still try the port that the system has given to the demo's collector.
@@ -174,7 +173,7 @@ def test_every_call_tree_is_stored_and_complete(db: sqlite3.Connection) -> None:
 
 
 @pytest.mark.process
-def test_the_slow_tree_shows_what_is_slow(finished: Finished, db: sqlite3.Connection) -> None:
+def test_the_slow_tree_shows_what_is_slow(finished: Finished, db: SqliteStore) -> None:
     """The slowest tree passes all services, repeats price calls, and waits for the supplier."""
     slowest = list_slowest(db, limit=1)["traces"][0]
     assert set(slowest["services"]) == CHILDREN - {"collector"}
@@ -195,7 +194,7 @@ def test_the_slow_tree_shows_what_is_slow(finished: Finished, db: sqlite3.Connec
 
 
 @pytest.mark.process
-def test_the_error_is_shown_from_caller_to_origin(finished: Finished, db: sqlite3.Connection) -> None:
+def test_the_error_is_shown_from_caller_to_origin(finished: Finished, db: SqliteStore) -> None:
     """The declined card is printed from the shopper to its origin in billing, wrapped by orders."""
     groups = {group["type"].rpartition(".")[2]: group for group in list_groups(db)["groups"]}
     assert groups.keys() == {"CardDeclined", "TimeoutExpired"}
@@ -225,7 +224,7 @@ def test_the_error_is_shown_from_caller_to_origin(finished: Finished, db: sqlite
 
 
 @pytest.mark.process
-def test_the_timeout_shows_both_ends_of_the_call(finished: Finished, db: sqlite3.Connection) -> None:
+def test_the_timeout_shows_both_ends_of_the_call(finished: Finished, db: SqliteStore) -> None:
     """The timeout of a call is an error of the caller only, and the callee ends later."""
     (group,) = [each for each in list_groups(db)["groups"] if each["type"].endswith("TimeoutExpired")]
     tree = read_tree(db, bytes.fromhex(group["trace_id"]))
@@ -240,7 +239,7 @@ def test_the_timeout_shows_both_ends_of_the_call(finished: Finished, db: sqlite3
 @pytest.mark.process
 def test_every_command_it_prints_works(
     finished: Finished,
-    db: sqlite3.Connection,
+    db: SqliteStore,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -295,7 +294,7 @@ def test_interrupted_it_leaves_one_whole_file(tmp_path: Path) -> None:
 
 def count_spans(path: Path) -> int:
     """Return the number of stored spans."""
-    with open_database(path) as db:
+    with open_file(path) as db:
         return read_status(db, 0)["spans_stored"]
 
 

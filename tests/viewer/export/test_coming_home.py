@@ -23,9 +23,10 @@ from tests.viewer.stored import NOON, SECOND, checkout, raised, span, store, tra
 from ztrace import records
 from ztrace_viewer.documents.errors import ErrorDocument, ErrorsDocument
 from ztrace_viewer.documents.trees import TreeDocument
-from ztrace_viewer.queries.database import open_database
-from ztrace_viewer.queries.groups import NEWEST, Filter, list_groups
+from ztrace_viewer.queries.groups import list_groups
 from ztrace_viewer.queries.selection import EVERYTHING
+from ztrace_viewer.queries.stores.conditions import NEWEST, Filter
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.traces import read_tree
 from ztrace_viewer.queries.way import read_error
 
@@ -99,8 +100,8 @@ def make_foreign() -> ExportTraceServiceRequest:
 
 def read_trees(path: Path) -> Iterator[TreeDocument]:
     """Yield the document of ``show --json`` for every trace."""
-    with open_database(path) as db:
-        ids = db.execute(
+    with open_file(path) as db:
+        ids = db.db.execute(
             "SELECT trace_id FROM traces UNION SELECT trace_id FROM unfinished_spans ORDER BY trace_id"
         ).fetchall()
         for (found,) in ids:
@@ -109,7 +110,7 @@ def read_trees(path: Path) -> Iterator[TreeDocument]:
 
 def read_errors(path: Path) -> tuple[ErrorsDocument, list[ErrorDocument]]:
     """Return the documents of ``errors --json``, and of ``error --json`` for each group."""
-    with open_database(path) as db:
+    with open_file(path) as db:
         listed = list_groups(db, EVERYTHING, 1000, Filter(None, None, True), NEWEST, NOON)
         return listed, [read_error(db, group["group"]) for group in listed["groups"]]
 
@@ -154,8 +155,8 @@ def test_importing_twice_stores_once(everything: Path, tmp_path: Path, run: Run)
     run("export", "--db", everything, "--unfinished", "-o", jaeger, "--format", "jaeger")
     run("import", otlp, "--db", home)
     trees = list(read_trees(home))
-    with open_database(home) as db:
-        ((spans,),) = db.execute(
+    with open_file(home) as db:
+        ((spans,),) = db.db.execute(
             "SELECT (SELECT count(*) FROM spans) + (SELECT count(*) FROM unfinished_spans)"
         ).fetchall()
     told = run("import", otlp, jaeger, "--db", home)

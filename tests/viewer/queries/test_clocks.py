@@ -12,7 +12,7 @@ from ztrace.records import Span
 from ztrace_collector.settling.settler import settle_all
 from ztrace_collector.storing.store import Store
 from ztrace_viewer.documents.trees import TreeDocument
-from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.traces import read_tree
 from ztrace_viewer.trees.tree import walk
 
@@ -50,7 +50,7 @@ def keep(path: Path, *calls: dict[str, list[Span]], settle: bool = True) -> Path
 
 def read(path: Path, number: int = 1, **options: bool) -> TreeDocument:
     """Return a stored tree."""
-    with open_database(path) as db:
+    with open_file(path) as db:
         return read_tree(db, trace_id(number), NOON, **options)
 
 

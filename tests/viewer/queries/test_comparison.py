@@ -16,8 +16,8 @@ from ztrace_collector.storing.store import Store
 from ztrace_viewer.cli import ztrace
 from ztrace_viewer.documents.comparison import DiffDocument
 from ztrace_viewer.queries.comparison import compare, two_sided, welch
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.versions import compare_versions
 from ztrace_viewer.render.comparison import draw_diff
 
@@ -82,7 +82,7 @@ def read(
     now_ns: int = NOON + HOUR,
 ) -> DiffDocument:
     """Return a comparison."""
-    with open_database(path) as db:
+    with open_file(path) as db:
         return compare(db, "shop.buy", before, after, None, now_ns)
 
 
@@ -207,7 +207,7 @@ def test_bad_questions_have_one_line(changed: Path) -> None:
     """Stretches that overlap, unknown roots and bad texts are errors that say what to do."""
     with pytest.raises(SettingsError, match="overlap"):
         read(changed, (NOON - HOUR, NOON + MINUTE), AFTER_MIDDLE)
-    with open_database(changed) as db, pytest.raises(NotFoundError, match="no trees of"):
+    with open_file(changed) as db, pytest.raises(NotFoundError, match="no trees of"):
         compare(db, "shop.sell", BEFORE_MIDDLE, AFTER_MIDDLE, None, NOON)
     run = CliRunner().invoke
     empty = ["diff", "--db", str(changed), "--before", "2001-01-01..2001-01-02", "--after", "1h.."]
@@ -313,7 +313,7 @@ def test_versions_are_compared(path: Path) -> None:
     write_minutes(path, around(20, load), chance)
     with Store(path) as store, store.transaction() as db:
         db.execute("UPDATE path_figures SET version = CASE WHEN bucket < ? THEN '1' ELSE '2' END", (MIDDLE,))
-    with open_database(path) as db:
+    with open_file(path) as db:
         found = [
             compare_versions(db, "buy", one, other, Selection(NOON - HOUR, NOON + HOUR), None, NOON + HOUR)
             for one, other in ((None, None), ("1", None), (None, "2"), ("1", "2"))

@@ -10,8 +10,8 @@ from ztrace_collector.otlp.forwarding.rows import register, write_reports
 from ztrace_collector.otlp.sending.destinations import read_destinations as name_destinations
 from ztrace_collector.storing.store import Store
 from ztrace_viewer.documents.status import Destination
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.destinations import read_destinations
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.render.destinations import draw_destinations
 
 
@@ -26,7 +26,7 @@ def report(path: Path, *reports: Report) -> list[Destination]:
     """Write reports, and return the destinations."""
     with Store(path, clock_ns=lambda: NOON) as opened, opened.transaction() as db:
         write_reports(db, reports)
-    with open_database(path) as db:
+    with open_file(path) as db:
         return read_destinations(db)
 
 
@@ -41,7 +41,7 @@ def draw(destinations: list[Destination], width: int = 120) -> str:
 def test_every_state(path: Path) -> None:
     """Each state is derived from the destination's position, error and refusals."""
     send_on(path, *(f"http://{host}:4318" for host in ("even", "behind", "refusing", "failing", "new")))
-    with open_database(path) as db:
+    with open_file(path) as db:
         total = read_destinations(db)[0]["spans_waiting"]
     assert total > 3
     even, behind, refusing, failing, new = report(

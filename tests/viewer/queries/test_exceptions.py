@@ -4,9 +4,9 @@ from pathlib import Path
 
 from tests.viewer.stored import raised, span, span_id, store, trace_id, travelled
 from ztrace import records
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.exceptions import concerns, read_exceptions, read_frames
 from ztrace_viewer.queries.groups import list_groups
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 
 
 def test_causes_have_the_shape_of_exceptions(path: Path) -> None:
@@ -14,7 +14,7 @@ def test_causes_have_the_shape_of_exceptions(path: Path) -> None:
     inner = records.ExceptionRecord("KeyError", "'x'", [], [], records.REPLACED, None, None)
     cause = records.ExceptionRecord("OSError", "gone", [], [list(inner)], records.WRAPPED, None, None)
     store(path, {"shop": [span(trace_id(1), 1, exception=raised("AppError", "no", causes=[cause]))]})
-    with open_database(path) as db:
+    with open_file(path) as db:
         top = read_exceptions(db, trace_id(1))[span_id(1)]
     [first] = top["causes"]
     [second] = first["causes"]
@@ -34,7 +34,7 @@ def test_an_exception_whose_origin_is_not_stored_has_no_group(path: Path) -> Non
     """An exception whose origin is not stored is no origin and has no group."""
     lost = travelled("ValueError", "no", records.PASSED, (trace_id(1), 99))
     store(path, {"shop": [span(trace_id(1), 1, exception=lost)]})
-    with open_database(path) as db:
+    with open_file(path) as db:
         exception = read_exceptions(db, trace_id(1))[span_id(1)]
         assert list_groups(db) == {"groups": []}
     assert (exception["origin"], exception["group"], exception["origin_span_id"]) == (
@@ -53,7 +53,7 @@ def test_a_member_belongs_to_the_group_of_its_origin(path: Path) -> None:
     group = travelled("ExceptionGroup", "two", records.GROUPED, (trace, 3))._replace(members=[member, own])
     spans = [span(trace, 1, exception=group), span(trace, 3, 1, exception=elsewhere)]
     store(path, {"shop": spans})
-    with open_database(path) as db:
+    with open_file(path) as db:
         found = read_exceptions(db, trace)
     top, origin = found[span_id(1)], found[span_id(3)]
     assert [each["type"] for each in top["members"]] == ["RemoteError", "OSError"]
@@ -69,7 +69,7 @@ def test_what_an_exception_concerns_is_found_in_its_members(path: Path) -> None:
     inner = travelled("ExceptionGroup", "inner", records.GROUPED, (trace, 4))._replace(members=[other])
     outer = travelled("ExceptionGroup", "outer", records.GROUPED, (trace, 3))._replace(members=[inner])
     store(path, {"shop": [span(trace, 1, exception=outer)]})
-    with open_database(path) as db:
+    with open_file(path) as db:
         exception = read_exceptions(db, trace)[span_id(1)]
     assert [concerns(exception, span_id(n).hex()) for n in (3, 4, 5)] == [True, True, False]
 
@@ -79,7 +79,7 @@ def test_notes_and_what_was_folded_are_kept(path: Path) -> None:
     frame = records.FrameRecord("/srv/a.py", 7, "f", "a", "f()", True, 12, 950, {"n": "1"})
     error = raised("ValueError", "no", frames=[frame])._replace(notes=["first", "second"])
     store(path, {"shop": [span(trace_id(1), 1, exception=error)]})
-    with open_database(path) as db:
+    with open_file(path) as db:
         exception = read_exceptions(db, trace_id(1))[span_id(1)]
     assert exception["notes"] == ["first", "second"]
     [shown] = exception["frames"]

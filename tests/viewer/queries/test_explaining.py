@@ -14,9 +14,9 @@ from ztrace.errors import NotFoundError
 from ztrace.records import Span
 from ztrace_viewer.cli import ztrace
 from ztrace_viewer.documents.comparison import ExplainDocument
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.explaining import explain, fisher
 from ztrace_viewer.queries.selection import EVERYTHING, Selection
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.render.comparison import draw_explanation
 
 
@@ -45,7 +45,7 @@ def shop(path: Path) -> Path:
 
 def read(path: Path, root: str = "shop.buy", selection: Selection = EVERYTHING) -> ExplainDocument:
     """Return the explanation."""
-    with open_database(path) as db:
+    with open_file(path) as db:
         return explain(db, root, selection)
 
 

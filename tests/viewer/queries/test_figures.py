@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from tests.viewer.stored import HOUR, MINUTE, NOON, raised, span, store, trace_id
 from ztrace import records
 from ztrace_collector.layout import RESOLUTIONS_S
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.figures import list_methods, split_range
 from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 
 
 @given(st.integers(0, 10_000), st.integers(0, 10_000))
@@ -57,7 +57,7 @@ def test_figures_of_all_and_of_a_part(path: Path) -> None:
             )
         )
     store(path, {"shop": spans, "bank": [span(trace_id(900), 900, name="pay", kind="client", at_ns=NOON)]})
-    with open_database(path) as db:
+    with open_file(path) as db:
         buy, pay = list_methods(db)["methods"]
         assert (buy["service"], buy["name"], buy["kind"]) == ("shop", "buy", "server")
         assert (buy["calls"], buy["errors"]) == (600, 60)
@@ -78,7 +78,7 @@ def test_figures_of_all_and_of_a_part(path: Path) -> None:
 
 def test_a_selection_that_matches_nothing_is_empty(shop: Path) -> None:
     """A selection without a match is empty, and others are filtered and limited."""
-    with open_database(shop) as db:
+    with open_file(shop) as db:
         assert list_methods(db, Selection(service="bank")) == {"methods": []}
         assert list_methods(db, Selection(since_ns=NOON + 100 * HOUR)) == {"methods": []}
         assert list_methods(db, Selection(until_ns=NOON - 100 * HOUR)) == {"methods": []}

@@ -10,10 +10,10 @@ from tests.viewer.conftest import Run
 from tests.viewer.stored import MINUTE, MS, NOON, checkout, open_message, raised, span, store, trace_id
 from ztrace.errors import SettingsError
 from ztrace_collector.storing.store import Store
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.deadline import Deadline
 from ztrace_viewer.queries.finding import Conditions, find_calls, parse_words
 from ztrace_viewer.queries.selection import EVERYTHING, Selection
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 
 
 def find(
@@ -26,7 +26,7 @@ def find(
     **more: Any,
 ) -> list[str]:
     """Return the names of the found calls."""
-    with open_database(path) as db:
+    with open_file(path) as db:
         conditions = Conditions(*parse_words(words), **more)
         document = find_calls(db, conditions, selection, limit, now_ns, Deadline(seconds))
     return [f"{each['service']}.{each['name']}" for each in document["spans"]]
@@ -121,7 +121,7 @@ def test_unfinished_calls_are_found_by_the_time_they_have_run(path: Path) -> Non
 
 def test_a_search_that_is_too_slow_says_how_far_it_came(shop: Path) -> None:
     """After the deadline, what was found is returned with the time back to which trees were searched."""
-    with open_database(shop) as db:
+    with open_file(shop) as db:
         document = find_calls(db, Conditions(["reserve"]), EVERYTHING, 20, NOON, Deadline(0))
         assert document["searched_since_ns"] == NOON
         assert len(document["spans"]) == 4

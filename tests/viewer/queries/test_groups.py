@@ -10,22 +10,19 @@ import pytest
 from tests.viewer.stored import HOUR, MINUTE, NOON, checkout, raised, span, span_id, store, trace_id
 from ztrace_collector.layout import OPEN, REGRESSED, RESOLVED
 from ztrace_collector.storing.resolving import resolve
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.groups import (
-    FREQUENT,
-    NEWEST,
     WHEN_PARTS,
-    Filter,
-    count_resolved,
     list_groups,
     read_group,
 )
 from ztrace_viewer.queries.selection import EVERYTHING, Selection
+from ztrace_viewer.queries.stores.conditions import FREQUENT, NEWEST, Filter
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 
 
 def test_a_group_counts_origins(shop: Path) -> None:
     """A group counts origins, and its example is the latest occurrence."""
-    with open_database(shop) as db:
+    with open_file(shop) as db:
         [group] = list_groups(db)["groups"]
     assert group["count"] == 2
     assert (group["type"], group["message"]) == ("ZeroDivisionError", "division by zero")
@@ -52,7 +49,7 @@ def test_a_stretch_of_time_counts_its_minutes(path: Path) -> None:
     spans = [span(trace_id(n), n, at_ns=at_ns, exception=old) for n, at_ns in enumerate(moments, 1)]
     spans.append(span(trace_id(9), 9, at_ns=NOON + 11 * MINUTE, exception=new, name="other"))
     store(path, {"shop": spans})
-    with open_database(path) as db:
+    with open_file(path) as db:
 
         def counts(selection: Selection, limit: int | None = None) -> dict[str, int]:
             return {group["type"]: group["count"] for group in list_groups(db, selection, limit)["groups"]}
@@ -94,13 +91,13 @@ def several(path: Path) -> Path:
 )
 def test_groups_are_found_by_type_and_text(several: Path, wanted: Filter, types: list[str]) -> None:
     """A type filter matches whole names, a text filter any part, and no character is special."""
-    with open_database(several) as db:
+    with open_file(several) as db:
         assert [group["type"] for group in list_groups(db, wanted=wanted)["groups"]] == types
 
 
 def test_the_most_frequent_come_first_if_asked(several: Path) -> None:
     """The order by frequency uses the counts within the time range."""
-    with open_database(several) as db:
+    with open_file(several) as db:
 
         def types(order: str, selection: Selection = EVERYTHING) -> list[tuple[str, int]]:
             groups = list_groups(db, selection, order=order)["groups"]
@@ -114,7 +111,7 @@ def test_the_most_frequent_come_first_if_asked(several: Path) -> None:
 
 def test_the_bar_counts_all_of_the_time_in_equal_parts(several: Path) -> None:
     """The bar splits all of the time, or the given range, into equal parts of at least a minute."""
-    with open_database(several) as db:
+    with open_file(several) as db:
 
         def when(selection: Selection, now_ns: int = NOON + HOUR) -> tuple[list[int], int, int]:
             (group,) = list_groups(db, selection, wanted=Filter(text="full"), now_ns=now_ns)["groups"]
@@ -134,13 +131,13 @@ def test_the_bar_counts_all_of_the_time_in_equal_parts(several: Path) -> None:
 
 def test_resolved_groups_are_not_listed_until_they_come_back(several: Path) -> None:
     """A resolved group is hidden and counted as hidden, until it returns as regressed."""
-    with open_database(several) as db:
+    with open_file(several) as db:
         (group,) = [each["group"] for each in list_groups(db, wanted=Filter(text="full"))["groups"]]
     resolve(several, group, NOON + 2 * HOUR)
-    with open_database(several) as db:
+    with open_file(several) as db:
         assert group not in [each["group"] for each in list_groups(db)["groups"]]
-        assert count_resolved(db, EVERYTHING, Filter(text="full")) == 1
-        assert count_resolved(db, EVERYTHING, Filter(text="Ada")) == 0
+        assert db.count_resolved(EVERYTHING, Filter(text="full")) == 1
+        assert db.count_resolved(EVERYTHING, Filter(text="Ada")) == 0
         listed = {
             each["group"]: each["state"] for each in list_groups(db, wanted=Filter(resolved=True))["groups"]
         }
@@ -149,7 +146,7 @@ def test_resolved_groups_are_not_listed_until_they_come_back(several: Path) -> N
     again = raised("OSError", "disk full")
     back = span(trace_id(20), 20, at_ns=NOON + 3 * HOUR, exception=again, name="save")
     store(several, {"shop": [back]})
-    with open_database(several) as db:
+    with open_file(several) as db:
         states = {each["group"]: each["state"] for each in list_groups(db)["groups"]}
     assert states[group] == REGRESSED
 
@@ -163,7 +160,7 @@ def test_what_reached_the_edge_is_told_from_what_was_handled(path: Path) -> None
             root, *others = spans["shop"]
             spans["shop"] = [root._replace(status=1, exception=others[-1].exception), *others]
         store(path, spans)
-    with open_database(path) as db:
+    with open_file(path) as db:
         (group,) = list_groups(db)["groups"]
     assert (group["count"], group["uncaught_count"], group["swallowed_count"]) == (3, 1, 2)
     assert set(group["services"]) >= {"stock", "billing"}
@@ -176,8 +173,8 @@ def test_what_reached_the_edge_is_told_from_what_was_handled(path: Path) -> None
 def test_a_group_with_very_many_occurrences_is_read_at_once(path: Path) -> None:
     """Reading a group takes time by its minutes, not by its number of occurrences."""
     store(path, {"shop": [span(trace_id(1), 1, exception=raised("ValueError", "no"))]})
-    with open_database(path) as db:
-        ((row, group),) = db.execute("SELECT id, fingerprint FROM exception_groups").fetchall()
+    with open_file(path) as db:
+        ((row, group),) = db.db.execute("SELECT id, fingerprint FROM exception_groups").fetchall()
     with closing(connect(path)) as db:
         db.executemany(
             "INSERT INTO exception_minutes (exception_group, minute, count, uncaught_count)"
@@ -186,7 +183,7 @@ def test_a_group_with_very_many_occurrences_is_read_at_once(path: Path) -> None:
         )
         db.execute("UPDATE exception_groups SET count = 99991, last_ns = ?", (NOON + 9_999 * MINUTE,))
         db.commit()
-    with open_database(path) as db:
+    with open_file(path) as db:
         begin_s = time.perf_counter()
         read = read_group(db, group)
         taken_s = time.perf_counter() - begin_s

@@ -6,7 +6,6 @@ import pytest
 
 from tests.viewer.stored import raised, span, store, trace_id
 from ztrace.errors import NotFoundError, SettingsError
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.groups import list_groups
 from ztrace_viewer.queries.identifiers import (
     find_group,
@@ -16,6 +15,7 @@ from ztrace_viewer.queries.identifiers import (
     shorten_traces,
     show_trace,
 )
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 
 #: Ids that share all digits but the last, and one as other libraries make them.
 IDS = [
@@ -33,13 +33,13 @@ def three(path: Path) -> Path:
 @pytest.mark.parametrize("prefix", ["ffee", "FFEE", " ffeed", "ffeeddccbbaa99887766554433221100"])
 def test_a_unique_prefix_is_enough(three: Path, prefix: str) -> None:
     """A unique prefix is found, of even or odd length, in either case, with blanks around."""
-    with open_database(three) as db:
+    with open_file(three) as db:
         assert find_trace(db, prefix) == OTHER
 
 
 def test_an_ambiguous_prefix_names_the_candidates(three: Path) -> None:
     """An ambiguous prefix raises an error with the candidates."""
-    with open_database(three) as db, pytest.raises(SettingsError, match="ambiguous") as caught:
+    with open_file(three) as db, pytest.raises(SettingsError, match="ambiguous") as caught:
         find_trace(db, "0123")
     assert all(each.hex() in str(caught.value) for each in IDS)
 
@@ -47,7 +47,7 @@ def test_an_ambiguous_prefix_names_the_candidates(three: Path) -> None:
 def test_candidates_are_few(path: Path) -> None:
     """The list of candidates is limited."""
     store(path, {"shop": [span(trace_id(number), number) for number in range(1, 50)]})
-    with open_database(path) as db, pytest.raises(SettingsError, match="…") as caught:
+    with open_file(path) as db, pytest.raises(SettingsError, match="…") as caught:
         find_trace(db, trace_id(1).hex()[:8])
     assert len(str(caught.value)) < 250
 
@@ -64,21 +64,21 @@ def test_candidates_are_few(path: Path) -> None:
 )
 def test_what_is_no_prefix_is_refused(three: Path, prefix: str, text: str) -> None:
     """An invalid prefix raises an error with the reason."""
-    with open_database(three) as db, pytest.raises(SettingsError, match=text):
+    with open_file(three) as db, pytest.raises(SettingsError, match=text):
         find_trace(db, prefix)
 
 
 def test_a_prefix_of_nothing_is_not_found(three: Path) -> None:
     """An unknown prefix raises an error distinct from an invalid one."""
-    with open_database(three) as db, pytest.raises(NotFoundError):
+    with open_file(three) as db, pytest.raises(NotFoundError):
         find_trace(db, "abcd")
-    with open_database(three) as db, pytest.raises(NotFoundError):
+    with open_file(three) as db, pytest.raises(NotFoundError):
         find_group(db, "abcd")
 
 
 def test_what_is_shown_is_unique(three: Path) -> None:
     """A displayed id has sixteen digits, or as many as make it unique."""
-    with open_database(three) as db:
+    with open_file(three) as db:
         short = shorten_traces(db, [trace.hex() for trace in [*IDS, OTHER]])
         assert [len(each) for each in short.values()] == [32, 32, 16]
         for trace, shown in short.items():
@@ -89,7 +89,7 @@ def test_groups_are_found_by_what_is_shown(path: Path) -> None:
     """A displayed group id has at least eight digits and is found in either case."""
     errors = [raised(f"Error{number}", "no") for number in range(20)]
     store(path, {"shop": [span(trace_id(n), n, exception=error) for n, error in enumerate(errors, 1)]})
-    with open_database(path) as db:
+    with open_file(path) as db:
         groups = [group["group"] for group in list_groups(db)["groups"]]
         assert len(set(groups)) == 20
         for group, shown in shorten_groups(db, groups).items():
@@ -129,13 +129,13 @@ def short(path: Path) -> Path:
 )
 def test_an_id_of_64_bits_is_found_as_people_have_it(short: Path, written: str, wanted: str) -> None:
     """An id is found by its own digits, with zeros before them or without."""
-    with open_database(short) as db:
+    with open_file(short) as db:
         assert find_trace(db, written).hex() == wanted.zfill(32)
 
 
 def test_an_id_of_64_bits_is_shown_by_its_own_digits(short: Path) -> None:
     """The zeros before an id of 64 bits are not displayed, and what is displayed names it."""
-    with open_database(short) as db:
+    with open_file(short) as db:
         shown = shorten_traces(db, [each.zfill(32) for each in (SHORT, TINY, LONG)])
         assert list(shown.values()) == [SHORT, TINY, LONG[:17]]
         for trace, text in shown.items():
@@ -147,5 +147,5 @@ def test_an_id_of_64_bits_is_shown_by_its_own_digits(short: Path) -> None:
 
 def test_a_number_of_no_trace_is_too_short(short: Path) -> None:
     """Fewer digits than a prefix has are an id or nothing."""
-    with open_database(short) as db, pytest.raises(SettingsError, match="too short"):
+    with open_file(short) as db, pytest.raises(SettingsError, match="too short"):
         find_trace(db, "abc")

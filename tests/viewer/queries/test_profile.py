@@ -15,9 +15,9 @@ from ztrace_collector.settling.settler import settle_all
 from ztrace_collector.storing.store import Store
 from ztrace_viewer.cli import ztrace
 from ztrace_viewer.documents.profile import PathProfile, ProfileDocument
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.profile import Trees, read_profile
 from ztrace_viewer.queries.selection import EVERYTHING, Selection
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.traces import read_tree
 from ztrace_viewer.render.call_tree import draw_tree
 from ztrace_viewer.render.profile import draw_profile
@@ -53,7 +53,7 @@ def read(
     path: Path, root: str | None = None, selection: Selection = EVERYTHING, limit: int | None = None
 ) -> ProfileDocument:
     """Return a profile, as of noon."""
-    with open_database(path) as db:
+    with open_file(path) as db:
         return read_profile(db, root, selection, limit, NOON)
 
 
@@ -84,7 +84,7 @@ def test_work_after_the_answer_is_listed_and_told(path: Path) -> None:
     drawn = "\n".join(line.plain for line in draw_profile(document, 100, whole=False))
     assert re.search(r"└╴mail ⇠ send +after +20.0%", drawn)
     assert re.search(r"└╴mail.render +after +30.0%", drawn)
-    with open_database(path) as db:
+    with open_file(path) as db:
         tree = read_tree(db, trace)
     shown = [line.plain for line in draw_tree(tree, 100, None, NOON)]
     assert "after the answer: mail ⇠ send 10.0ms" in shown
@@ -123,7 +123,7 @@ def test_a_stretch_of_time_counts_its_trees(shop: Path) -> None:
     assert read(shop, "buy", Selection(NOON + MINUTE))["traces"] == 1
     assert read(shop, "buy", Selection(NOON, NOON + MINUTE))["traces"] == 2
     assert read(shop, "buy", Selection(NOON - HOUR, NOON))["paths"] == []
-    with open_database(shop) as db:
+    with open_file(shop) as db:
         later = read_profile(db, "buy", Selection(NOON + MINUTE, NOON + 2 * MINUTE), None, NOON + 7 * HOUR)
     assert later["traces"] == 3
     whole = read(shop)
@@ -247,7 +247,7 @@ def test_profiles_are_kept_by_version(path: Path) -> None:
 
 def test_failed_trees_have_a_profile(shop: Path) -> None:
     """With --errors only the trees count of which a span failed."""
-    with open_database(shop) as db:
+    with open_file(shop) as db:
         document = read_profile(db, None, EVERYTHING, None, NOON, trees=Trees(failed=True))
     assert document["traces"] == 1
     assert {each["calls"] for each in document["paths"]} == {1}
@@ -269,7 +269,7 @@ def test_lanes_are_stored_and_followed(path: Path) -> None:
     ]
     settle(path, {"shop": gathered})
     expected = {"root": 100, "first": 100, "beside": 0, "last": 300}
-    with open_database(path) as db:
+    with open_file(path) as db:
         tree = read_tree(db, trace)
     assert {each["name"]: (each["critical_ns"] or 0) // 10**6 for each, _ in walk(tree["roots"])} == expected
     figures = {each["path"][-1]["name"]: each["critical_ns"] // 10**6 for each in read(path)["paths"]}

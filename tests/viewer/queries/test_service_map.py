@@ -10,14 +10,14 @@ from tests.viewer.queries.test_profile import settle
 from tests.viewer.stored import MINUTE, NOON, checkout, span, store, trace_id
 from ztrace_collector.settling import paths as settled_paths
 from ztrace_viewer.documents.map import MapDocument
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.selection import EVERYTHING, Selection
 from ztrace_viewer.queries.service_map import read_map
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 
 
 def read(path: Path, selection: Selection = EVERYTHING) -> MapDocument:
     """Return the map as of noon."""
-    with open_database(path) as db:
+    with open_file(path) as db:
         return read_map(db, selection, NOON)
 
 

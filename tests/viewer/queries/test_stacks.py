@@ -12,11 +12,11 @@ from tests.viewer.stored import HOUR, MINUTE, NOON, Sampled, span, span_id, trac
 from ztrace.records import RUN, WAIT, WAIT_BUSY
 from ztrace_collector.storing.store import Store
 from ztrace_viewer.documents.profile import ProfileDocument, SpanStack, Stack
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.figures import split_range
 from ztrace_viewer.queries.profile import read_profile
 from ztrace_viewer.queries.selection import EVERYTHING, Selection
 from ztrace_viewer.queries.stacks import Code, read_method_stacks, read_span_stacks
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 
 
 def take(path: Path, *profiles: Sampled) -> Path:
@@ -33,7 +33,7 @@ def lines(stack: Stack) -> str:
 
 def read(path: Path, selection: Selection = EVERYTHING) -> ProfileDocument:
     """Return the profile of everything, as of noon."""
-    with open_database(path) as db:
+    with open_file(path) as db:
         return read_profile(db, None, selection, None, NOON)
 
 
@@ -90,8 +90,8 @@ def test_hours_and_minutes_add_up(path: Path, minutes: int) -> None:
         profiles.append(sampled)
     take(path, *profiles)
     end_s = NOON // 10**9 + 60
-    with open_database(path) as db:
-        (method,) = (row[0] for row in db.execute("SELECT id FROM methods"))
+    with open_file(path) as db:
+        (method,) = (row[0] for row in db.db.execute("SELECT id FROM methods"))
         ranges = split_range(end_s - 60 * minutes, end_s)
         ((stack,),) = read_method_stacks(db, ranges, [method]).values()
     assert stack["ns"] == 10**6 * sum(1 + place for place in range(0, 300, 7) if place < minutes)
@@ -99,9 +99,9 @@ def test_hours_and_minutes_add_up(path: Path, minutes: int) -> None:
 
 def test_many_stacks_are_added_up(bank: Path) -> None:
     """The time of stacks beyond the bound is returned by state, without code."""
-    with open_database(bank) as db:
+    with open_file(bank) as db:
         (method,) = (
-            row[0] for row in db.execute("SELECT id FROM methods WHERE service = 'bank' AND name = 'pay'")
+            row[0] for row in db.db.execute("SELECT id FROM methods WHERE service = 'bank' AND name = 'pay'")
         )
         stacks = read_method_stacks(db, [(1, 60, NOON // MINUTE, NOON // MINUTE + 1)], [method], 1)[method]
     assert [(lines(each), each["state"], each["ns"] // 10**6) for each in stacks] == [
@@ -113,16 +113,16 @@ def test_many_stacks_are_added_up(bank: Path) -> None:
 
 def test_the_database_looks_up_what_is_asked_for(bank: Path) -> None:
     """A query of some methods searches both tables by their keys, and scans neither."""
-    with open_database(bank) as db:
+    with open_file(bank) as db:
         queries: list[str] = []
-        db.set_trace_callback(queries.append)
+        db.db.set_trace_callback(queries.append)
         read_method_stacks(db, split_range(NOON // 10**9 - 7200, NOON // 10**9 + 60), [1])
-        db.set_trace_callback(None)
+        db.db.set_trace_callback(None)
         plans = [
             row[3]
             for query in queries
             if "stack_" in query
-            for row in db.execute(f"EXPLAIN QUERY PLAN {query}")
+            for row in db.db.execute(f"EXPLAIN QUERY PLAN {query}")
             if "stack_" in row[3]
         ]
     assert plans
@@ -131,7 +131,7 @@ def test_the_database_looks_up_what_is_asked_for(bank: Path) -> None:
 
 def read_span(path: Path, number: int) -> list[SpanStack]:
     """Return the code of a span of the first trace."""
-    with open_database(path) as db:
+    with open_file(path) as db:
         return read_span_stacks(db, trace_id(1), span_id(number), "shop")
 
 
@@ -181,7 +181,7 @@ def test_rows_that_cannot_be_read_are_left_out(path: Path, runs: object) -> None
         db.execute("UPDATE stacks SET parent = id")
         db.execute("UPDATE stack_minutes SET sums = coalesce(?, 7)", (runs,))
         db.commit()
-    with open_database(path) as db:
+    with open_file(path) as db:
         assert read_method_stacks(db, [(1, 60, NOON // MINUTE, NOON // MINUTE + 1)], [1]) == {}
     assert [(lines(each), each["ns"]) for each in read_span(path, 1)] == [("", 5_000_000)]
 

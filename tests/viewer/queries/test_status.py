@@ -10,8 +10,8 @@ from ztrace import wire
 from ztrace.records import RUN
 from ztrace_collector.layout import SILENT_AFTER_NS
 from ztrace_collector.storing.store import Store
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.status import read_status
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.traces import list_slowest, read_tree
 
 
@@ -27,7 +27,7 @@ def test_the_status_adds_up(path: Path) -> None:
         store.store([bad, [b"other", b"", b""]])
         bye = header("bank", [], 2, kind=wire.BYE, sequence=1, floor=1, created=1, retired=1)
         store.store([[wire.TOPIC, wire.pack_header(bye), b"\x90"]])
-    with open_database(path) as db:
+    with open_file(path) as db:
         status = read_status(db, NOON)
     assert status["spans_stored"] == 3
     assert status["traces_stored"] == 1
@@ -59,7 +59,7 @@ def test_samples_are_accounted_for(run: Run, path: Path) -> None:
         store.store([[topic, wire.pack_header(taken), body]])
         assert "samples     7 of code: 1 stored, 6 in flight" in run("status", "--db", str(path)).stdout
         store.store([[wire.TOPIC, wire.pack_header(bye), b"\x90"]])
-    with open_database(path) as db:
+    with open_file(path) as db:
         status = read_status(db, NOON)
     names = ("samples_created", "samples_stored", "samples_lost", "samples_elsewhere")
     shop = next(each for each in status["publishers"] if each["service"] == "shop")
@@ -73,7 +73,7 @@ def test_a_live_publisher_falls_silent(path: Path) -> None:
     """A live publisher is silent after five seconds without a message."""
     with Store(path, clock_ns=lambda: NOON) as store:
         store.store([message("shop", [span(trace_id(1), 1)])])
-    with open_database(path) as db:
+    with open_file(path) as db:
         assert read_status(db, NOON + SILENT_AFTER_NS)["publishers"][0]["state"] == "live"
         assert read_status(db, NOON + SILENT_AFTER_NS + 1)["publishers"][0]["state"] == "silent"
 
@@ -81,7 +81,7 @@ def test_a_live_publisher_falls_silent(path: Path) -> None:
 def test_an_empty_database_has_a_status(path: Path) -> None:
     """An empty database has a status with every field."""
     Store(path).close()
-    with open_database(path) as db:
+    with open_file(path) as db:
         status: Mapping[str, object] = read_status(db, NOON)
     assert {name: value for name, value in status.items() if value != 0 and name != "database_bytes"} == {
         "destinations": [],
@@ -104,7 +104,7 @@ def test_many_publishers_are_paged_and_added_up(path: Path) -> None:
             sent = message(service, [span(trace_id(number), 1)], number + 1, created=3, dropped=2)
             store.store([sent])
     now_ns = NOON + SILENT_AFTER_NS + 1
-    with open_database(path) as db:
+    with open_file(path) as db:
         pages = [read_status(db, now_ns, 25, skip) for skip in (0, 25, 50, 75)]
     assert [len(page["publishers"]) for page in pages] == [25, 25, 10, 0]
     assert [len(page["losses"]) for page in pages] == [25, 25, 10, 0]
@@ -121,9 +121,9 @@ def test_a_list_counts_spans_as_sql_does(path: Path) -> None:
     """The spans of a trace with unfinished ones are as many in a list, in a tree and in the view."""
     running = [span(trace_id(1), number, 1, duration_ms=None) for number in (3, 4)]
     stored(path, {"shop": [span(trace_id(1), 1), span(trace_id(1), 2, 1), *running]}, at_ns=NOON)
-    with open_database(path) as db:
-        ((of_view, unfinished),) = db.execute("SELECT span_count, unfinished_count FROM trace_list")
-        ((of_table,),) = db.execute("SELECT span_count FROM traces")
+    with open_file(path) as db:
+        ((of_view, unfinished),) = db.db.execute("SELECT span_count, unfinished_count FROM trace_list")
+        ((of_table,),) = db.db.execute("SELECT span_count FROM traces")
         (listed,) = list_slowest(db, now_ns=NOON)["traces"]
         tree = read_tree(db, trace_id(1), NOON)
     assert (listed["span_count"], listed["unfinished_count"]) == (of_view, unfinished) == (4, 2)

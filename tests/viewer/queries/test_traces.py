@@ -8,8 +8,8 @@ import pytest
 from tests.viewer.stored import HOUR, MINUTE, NOON, checkout, span, span_id, store, trace_id
 from ztrace.errors import SettingsError
 from ztrace.records import ERROR
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.selection import EVERYTHING, Selection
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.traces import list_slowest, read_tree
 
 #: (hours from noon, duration in ms, method)
@@ -34,7 +34,7 @@ def spread(path: Path) -> Path:
 
 def durations(path: Path, selection: Selection, limit: int = 20) -> list[int]:
     """Return the durations that `list_slowest` finds, in ms."""
-    with open_database(path) as db:
+    with open_file(path) as db:
         traces = list_slowest(db, selection, limit)["traces"]
         return [(trace["duration_ns"] or 0) // 10**6 for trace in traces]
 
@@ -73,16 +73,16 @@ def test_since_after_until_is_refused() -> None:
 
 def test_no_question_scans_a_table(spread: Path) -> None:
     """Each statement of `slow` uses an index, except on the small table of unfinished spans."""
-    with open_database(spread) as db:
+    with open_file(spread) as db:
         statements: list[str] = []
-        db.set_trace_callback(statements.append)
+        db.db.set_trace_callback(statements.append)
         list_slowest(db, Selection(since_ns=NOON + MINUTE))
         list_slowest(db, Selection(since_ns=NOON + MINUTE), errors=True)
-        db.set_trace_callback(None)
+        db.db.set_trace_callback(None)
         asked = [statement for statement in statements if "SELECT" in statement]
         assert len(asked) > 3
         for statement in asked:
-            plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {statement}")]
+            plan = [row[3] for row in db.db.execute(f"EXPLAIN QUERY PLAN {statement}")]
             scanned = {step for step in plan if step.startswith("SCAN") and "hours" not in step.lower()}
             assert scanned <= {"SCAN unfinished_spans"}, plan
 
@@ -102,7 +102,7 @@ def test_trees_with_errors_are_listed(path: Path) -> None:
     store(path, {"shop": spans}, at_ns=NOON)
 
     def names(selection: Selection = EVERYTHING, limit: int = 20) -> list[str]:
-        with open_database(path) as db:
+        with open_file(path) as db:
             found = list_slowest(db, selection, limit, NOON, errors=True)["traces"]
             return [trace["name"] for trace in found]
 
@@ -114,7 +114,7 @@ def test_trees_with_errors_are_listed(path: Path) -> None:
 
 def test_a_listed_tree_is_as_a_shown_one(shop: Path) -> None:
     """A listed tree and a shown tree agree in their common fields."""
-    with open_database(shop) as db:
+    with open_file(shop) as db:
         for summary in list_slowest(db)["traces"]:
             tree = read_tree(db, bytes.fromhex(summary["trace_id"]))
             for field in (
@@ -150,14 +150,14 @@ def test_complete_is_told_alike(
         for number, parent in parents.items()
     ]
     store(path, {"shop": spans})
-    with open_database(path) as db:
+    with open_file(path) as db:
         assert list_slowest(db)["traces"][0]["complete"] is complete
         assert read_tree(db, trace)["complete"] is complete
 
 
 def test_a_tree_is_read_in_full(shop: Path) -> None:
     """Attributes, processes, times and exceptions are in their spans."""
-    with open_database(shop) as db:
+    with open_file(shop) as db:
         tree = read_tree(db, trace_id(1))
     [root] = tree["roots"]
     load, price, charge = root["children"]
@@ -183,9 +183,8 @@ def test_many_spans_of_a_wide_tree_are_read(path: Path) -> None:
     store(path, {"shop": [span(trace, 1, None)]})
     for first in range(2, 20_001, 5_000):
         store(path, {"shop": [span(trace, n, 1) for n in range(first, min(first + 5_000, 20_001))]})
-    with open_database(path) as db:
+    with open_file(path) as db:
         assert len(read_tree(db, trace)["roots"][0]["children"]) == 19_999
-        assert isinstance(db, sqlite3.Connection)
 
 
 def test_stored_json_that_is_none_is_left_out(path: Path) -> None:
@@ -196,6 +195,6 @@ def test_stored_json_that_is_none_is_left_out(path: Path) -> None:
         db.execute("UPDATE exceptions SET frames = 'null', causes = '{}'")
         db.execute("UPDATE traces SET services = '7'")
     db.close()
-    with open_database(path) as reader:
+    with open_file(path) as reader:
         assert list_slowest(reader)["traces"][0]["services"] == []
         assert read_tree(reader, trace_id(1))["roots"][0]["attributes"] == {}

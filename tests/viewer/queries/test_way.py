@@ -22,21 +22,21 @@ from tests.viewer.stored import (
 from ztrace import records
 from ztrace.errors import NotFoundError, SettingsError
 from ztrace_viewer.documents.errors import ErrorDocument
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.groups import list_groups
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.way import FIRST, read_error
 
 
 def read(path: Path, text: str = "", sample: str = "latest", now_ns: int = NOON) -> ErrorDocument:
     """Return the group whose message contains a text."""
-    with open_database(path) as db:
+    with open_file(path) as db:
         (group,) = [each["group"] for each in list_groups(db)["groups"] if text in each["message"]]
         return read_error(db, group, sample, now_ns)
 
 
 def test_the_way_is_told_from_the_caller_to_the_origin(shop: Path) -> None:
     """Each hop has the exception as seen by its span, from the caller to the origin."""
-    with open_database(shop) as db:
+    with open_file(shop) as db:
         document = read_error(db, list_groups(db)["groups"][0]["group"])
     assert [
         (hop["service"], hop["name"], hop["kind"], hop["how"], hop["type"]) for hop in document["hops"]
@@ -56,7 +56,7 @@ def test_a_circle_of_parents_ends_the_way(path: Path) -> None:
     """A circle of parents ends the path, with each span once."""
     spans = [span(trace_id(1), 1, 2), span(trace_id(1), 2, 1, exception=raised("ValueError", "no"))]
     store(path, {"shop": spans})
-    with open_database(path) as db:
+    with open_file(path) as db:
         document = read_error(db, list_groups(db)["groups"][0]["group"])
     assert [hop["span_id"] for hop in document["hops"]] == [span_id(1).hex(), span_id(2).hex()]
 
@@ -68,7 +68,7 @@ def test_a_group_whose_spans_are_gone_can_be_read(path: Path) -> None:
         db.execute("DELETE FROM spans")
         db.execute("DELETE FROM exceptions")
     db.close()
-    with open_database(path) as reader:
+    with open_file(path) as reader:
         document = read_error(reader, list_groups(reader)["groups"][0]["group"])
     assert (document["exception"], document["hops"]) == (None, [])
 

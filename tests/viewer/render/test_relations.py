@@ -8,7 +8,7 @@ import pytest
 from tests.viewer.stored import MINUTE, NOON, SECOND, span, span_id, store, trace_id
 from ztrace import records
 from ztrace_viewer.documents.trees import TreeDocument
-from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.traces import read_tree
 from ztrace_viewer.render.call_tree import draw_tree
 
@@ -20,7 +20,7 @@ REQUEST_MS = 100
 def below(path: Path, spans: dict[str, list[records.Span]], width: int = 100) -> list[str]:
     """Return what is drawn below the request, a second after it began, without the columns."""
     store(path, spans, at_ns=NOON + SECOND)
-    with open_database(path) as db:
+    with open_file(path) as db:
         tree: TreeDocument = read_tree(db, TRACE, NOON + SECOND)
     drawn = [line.plain for line in draw_tree(tree, width, None, NOON + SECOND)]
     first = next(number for number, line in enumerate(drawn) if line.startswith("CALL"))

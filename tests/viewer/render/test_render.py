@@ -13,7 +13,7 @@ from rich.text import Text
 from tests.viewer.stored import MINUTE, NOON, SECOND, checkout, raised, span, store, trace_id, travelled
 from ztrace import records
 from ztrace_viewer.documents.trees import Loss, Missing, TreeDocument
-from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.traces import read_tree
 from ztrace_viewer.render.bars import Scale, draw_bar
 from ztrace_viewer.render.call_tree import draw_tree
@@ -30,7 +30,7 @@ def lines(tree: TreeDocument, width: int = 80, limit: int | None = None) -> list
 
 def read(path: Path, number: int = 1) -> TreeDocument:
     """Return a stored tree."""
-    with open_database(path) as db:
+    with open_file(path) as db:
         return read_tree(db, trace_id(number))
 
 
@@ -167,7 +167,7 @@ def test_what_is_missing_is_said(path: Path) -> None:
     trace = trace_id(1)
     spans = [span(trace, 2, 9), span(trace, 3, 9), span(trace, 4, 2, duration_ms=None), span(trace, 5, 8)]
     store(path, {"shop": spans}, at_ns=NOON + 3 * MINUTE)
-    with open_database(path) as db:
+    with open_file(path) as db:
         drawn = lines(read_tree(db, trace_id(1), NOON + 3 * MINUTE))
     assert "incomplete" in drawn[1]
     assert [re.sub(r" {2,}.*", "", line) for line in drawn[4:]] == [

@@ -10,9 +10,9 @@ from ztrace import records
 from ztrace_viewer.documents.errors import ErrorDocument
 from ztrace_viewer.documents.exceptions import Frame
 from ztrace_viewer.documents.trees import TreeDocument
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.exceptions import read_exceptions
 from ztrace_viewer.queries.groups import list_groups
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.traces import read_tree
 from ztrace_viewer.queries.way import read_error
 from ztrace_viewer.render.call_tree import draw_tree
@@ -49,14 +49,14 @@ def drawn(frames: list[Frame], mark: str = "▸", libraries: bool = False) -> li
 def exception_lines(path: Path, error: records.ExceptionRecord, width: int = 80) -> list[str]:
     """Return an exception as drawn after being stored."""
     store(path, {"shop": [span(trace_id(1), 1, exception=error)]})
-    with open_database(path) as db:
+    with open_file(path) as db:
         (document,) = read_exceptions(db, trace_id(1)).values()
     return [line.plain for line in draw_exception(document, width)]
 
 
 def read(path: Path, text: str = "") -> ErrorDocument:
     """Return the group whose message contains a text."""
-    with open_database(path) as db:
+    with open_file(path) as db:
         (group,) = [each["group"] for each in list_groups(db)["groups"] if text in each["message"]]
         return read_error(db, group, now_ns=NOON + MINUTE)
 
@@ -321,5 +321,5 @@ def test_a_hostile_error_is_drawn_harmlessly(path: Path, width: int) -> None:
 
 def read_tree_of(path: Path) -> TreeDocument:
     """Return the first trace's tree."""
-    with open_database(path) as db:
+    with open_file(path) as db:
         return read_tree(db, trace_id(1), NOON)

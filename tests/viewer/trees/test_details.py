@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.viewer.stored import MS, NOON, raised, span, store, trace_id
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.figures import list_methods
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.traces import read_tree
 from ztrace_viewer.render.call_tree import draw_tree
 from ztrace_viewer.render.lists import draw_stats
@@ -26,7 +26,7 @@ def tree_of(path: Path, details: dict[str, Any], **changes: Any) -> Any:
     """Return the tree of a span with details."""
     stored = span(TRACE, 1, name="work", start_ms=1, duration_ms=20, **changes)
     store(path, {"cart": [stored._replace(details=details)]})
-    with open_database(path) as db:
+    with open_file(path) as db:
         return read_tree(db, TRACE)
 
 
@@ -52,7 +52,7 @@ def test_events_are_told_by_time(tmp_path: Path) -> None:
 def test_ztrace_own_spans_have_none(tmp_path: Path) -> None:
     """A span of ztrace has an empty list of events and no lines."""
     store(tmp_path / "db", {"cart": [span(TRACE, 1)]})
-    with open_database(tmp_path / "db") as db:
+    with open_file(tmp_path / "db") as db:
         tree = read_tree(db, TRACE)
     assert (tree["roots"][0]["events"], tree["roots"][0]["status_message"]) == ([], None)
     assert lines_of(tree) == []
@@ -104,7 +104,7 @@ def test_a_span_without_own_time_gets_what_its_children_leave(tmp_path: Path) ->
         span(TRACE, 3, 1, name="two", start_ms=4, duration_ms=6)._replace(self_ns=None),
     ]
     store(tmp_path / "db", {"cart": spans})
-    with open_database(tmp_path / "db") as db:
+    with open_file(tmp_path / "db") as db:
         (root,) = read_tree(db, TRACE)["roots"]
         figures = {each["name"]: each for each in list_methods(db)["methods"]}
     assert root["self_ns"] == 12 * MS

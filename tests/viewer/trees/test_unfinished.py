@@ -26,10 +26,10 @@ from ztrace_collector.layout import SILENT_AFTER_NS
 from ztrace_collector.storing.store import Store
 from ztrace_viewer.documents.traces import TraceSummary
 from ztrace_viewer.documents.trees import TreeDocument
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.identifiers import find_trace, shorten_traces
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.status import read_status
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.traces import list_slowest, read_tree
 from ztrace_viewer.trees.states import LOST_AFTER_NS, state_of_span
 
@@ -64,7 +64,7 @@ def running(path: Path) -> Path:
 
 def tree_and_summary(path: Path, now_ns: int, number: int = 1) -> tuple[TreeDocument, TraceSummary]:
     """Return a trace as shown and as listed."""
-    with open_database(path) as db:
+    with open_file(path) as db:
         [summary] = [
             each
             for each in list_slowest(db, now_ns=now_ns)["traces"]
@@ -92,7 +92,7 @@ def test_a_span_is_as_alive_as_its_process(
     assert not tree["complete"]
     assert (summary["name"], summary["state"], summary["duration_ns"]) == ("buy", state, None)
     assert summary["running_ns"] == seen_s * SECOND
-    with open_database(running) as db:
+    with open_file(running) as db:
         status = read_status(db, now_ns)
     counts = (status["unfinished"], status["unfinished_running"], status["unfinished_ended"])
     assert counts == (1, int(state == "running"), int(state != "running"))
@@ -121,7 +121,7 @@ def test_an_abandoned_span_is_counted_as_lost(path: Path) -> None:
     """A span that its process reports as abandoned counts as lost."""
     abandoned = span(trace_id(1), 1, duration_ms=None, attributes={ABANDONED: True})
     store(path, {"shop": [abandoned, span(trace_id(2), 2, duration_ms=None)]}, at_ns=NOON)
-    with open_database(path) as db:
+    with open_file(path) as db:
         status = read_status(db, NOON)
         tree = read_tree(db, trace_id(1), NOON)
     assert (status["unfinished_running"], status["unfinished_lost"]) == (1, 1)
@@ -132,7 +132,7 @@ def test_a_trace_of_which_nothing_has_ended_is_found(path: Path) -> None:
     """A trace without ended spans is found by a unique prefix of its id."""
     one, other = trace_id(1), trace_id(2)
     store(path, {"shop": [span(one, 1, duration_ms=None), span(other, 2)]}, at_ns=NOON)
-    with open_database(path) as db:
+    with open_file(path) as db:
         short = shorten_traces(db, [one.hex(), other.hex()])
         assert all(find_trace(db, prefix).hex() == whole for whole, prefix in short.items())
         tree = read_tree(db, one, NOON + SECOND)
@@ -152,7 +152,7 @@ def test_slow_ones_that_run_are_in_their_place(path: Path) -> None:
     store(path, {"shop": spans}, at_ns=NOON)
 
     def names(limit: int = 20, **choice: Any) -> list[str]:
-        with open_database(path) as db:
+        with open_file(path) as db:
             found = list_slowest(db, Selection(**choice), limit, NOON)["traces"]
             return [trace["name"] for trace in found]
 
@@ -169,7 +169,7 @@ def test_a_refused_parent_is_known(path: Path) -> None:
     """A missing parent that was refused is reported with its refusal."""
     bad = span(trace_id(1), 1)._replace(kind=9)
     store(path, {"shop": [bad, span(trace_id(1), 2, 1)]}, at_ns=NOON)
-    with open_database(path) as db:
+    with open_file(path) as db:
         [entry] = read_tree(db, trace_id(1), NOON)["missing"]
     assert (entry["reason"], entry["refusal"]) == ("refused", "kind")
 
@@ -181,7 +181,7 @@ def test_a_lost_parent_is_in_a_gap(path: Path) -> None:
     with Store(path, clock_ns=lambda: NOON + 2 * SECOND) as opened:
         opened.store([message("shop", [span(trace_id(1), 2, 1, kind="internal")])])
         opened.store([[wire.TOPIC, wire.pack_header(lost), body]])
-    with open_database(path) as db:
+    with open_file(path) as db:
         [entry] = read_tree(db, trace_id(1), NOON + HOUR)["missing"]
         status = read_status(db, NOON + HOUR)
     assert (entry["reason"], entry["gap"]) == ("lost", status["losses"][0])

@@ -22,7 +22,7 @@ from ztrace_collector.storing.expiring import delete_traces_before, sweep
 from ztrace_collector.storing.pruning import prune_figures
 from ztrace_collector.storing.store import Store
 from ztrace_viewer.queries.counters import Counters
-from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.web.metrics import families
 from ztrace_viewer.web.metrics.families import Families
 
@@ -46,7 +46,7 @@ def parse(text: str) -> Series:
 
 def scrape(path: Path, counters: Counters | None = None) -> Series:
     """Return the series of a database."""
-    with open_database(path) as db:
+    with open_file(path) as db:
         return parse(generate_latest(Families(db, counters or Counters())).decode())
 
 
@@ -205,8 +205,8 @@ def test_names_are_escaped(path: Path) -> None:
     store(path, {HOSTILE: [span(trace_id(1), 1, name=HOSTILE, exception=raised(HOSTILE, "no"))]})
     series = scrape(path)
     [labels] = [dict(labels) for name, labels in series if name == "ztrace_calls_total"]
-    with open_database(path) as db:
-        [(service, method)] = db.execute("SELECT service, name FROM methods").fetchall()
+    with open_file(path) as db:
+        [(service, method)] = db.db.execute("SELECT service, name FROM methods").fetchall()
     assert (labels["service"], labels["method"]) == (service, method)
 
 

@@ -1,6 +1,5 @@
 """Search of traces: conditions, order, time limits and size limits."""
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,8 +14,8 @@ from ztrace_collector.otlp.mapping.reading import StoredSpan, read_trace_after, 
 from ztrace_collector.storing.store import Store
 from ztrace_viewer.queries import calls, candidates
 from ztrace_viewer.queries.calls import count_calls
-from ztrace_viewer.queries.database import open_database
-from ztrace_viewer.queries.deadline import Deadline
+from ztrace_viewer.queries.deadline import Deadline, TooLong
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.web.jaeger import loading
 from ztrace_viewer.web.jaeger.loading import load_traces
 from ztrace_viewer.web.jaeger.parameters import Question
@@ -33,7 +32,7 @@ def like(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def find(path: Path, **asked: Any) -> list[str]:
     """Return the ids of the traces that a question finds."""
-    with open_database(path) as db:
+    with open_file(path) as db:
         found = search(db, Question(**asked), Deadline(30))
     assert not found.note
     return [trace.trace_id.hex() for trace in found.traces]
@@ -134,7 +133,7 @@ def test_a_long_trace_is_found_by_what_happened_late_in_it(tmp_path: Path) -> No
 
 def test_a_search_ends_with_its_time_and_says_so(like: Path) -> None:
     """A search ends at its deadline, with the traces found and a note on how far back it looked."""
-    with open_database(like) as db:
+    with open_file(like) as db:
         found = search(db, Question(tags={"http.request.method": "GET"}), Deadline(0))
         calls = count_calls(db, 0, INT64_MAX, Deadline(0))
     assert found.traces == []
@@ -145,7 +144,7 @@ def test_a_search_ends_with_its_time_and_says_so(like: Path) -> None:
 
 def test_what_has_enough_needs_no_time(like: Path) -> None:
     """A search that found its limit has no note."""
-    with open_database(like) as db:
+    with open_file(like) as db:
         assert search(db, Question(service="shop", limit=1), Deadline(0)).note == ""
 
 
@@ -162,7 +161,7 @@ def test_calls_are_counted_between_services(tmp_path: Path, monkeypatch: pytest.
                 "bank": [span(trace, 5, 4), span(trace, 6, 4)],
             },
         )
-    with open_database(path) as db:
+    with open_file(path) as db:
         assert count_calls(db, NOON, NOON + SECOND, Deadline(30)).counts == {
             ("shop", "billing"): 3,
             ("billing", "bank"): 6,
@@ -191,12 +190,12 @@ def test_an_answer_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for number, spans in enumerate((3, 5, 2)):
         store(path, {"shop": [span(trace_id(number), 1 + each) for each in range(spans)]})
     ids = [trace_id(number) for number in range(3)]
-    with open_database(path) as db, small_answers(monkeypatch, 6):
+    with open_file(path) as db, small_answers(monkeypatch, 6):
         loaded = load_traces(db, ids)
         assert [_count(request) for request in loaded.requests] == [3, 2]
         assert loaded.note == "1 traces left out: a response has at most 6 spans and 4 MiB of their texts"
         assert load_traces(db, [trace_id(7)]).requests == []
-    with open_database(path) as db, small_answers(monkeypatch, 4):
+    with open_file(path) as db, small_answers(monkeypatch, 4):
         loaded = load_traces(db, ids[1:2])
         assert [_count(request) for request in loaded.requests] == [4]
         assert loaded.note.startswith("the first 4 spans of a larger trace: a response has at most 4 spans")
@@ -225,7 +224,7 @@ def test_an_answer_is_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.Monke
         loading, "read_unfinished_after", lambda *values: count(read_unfinished_after(*values))
     )
     ids = [trace_id(number) for number in range(3)]
-    with open_database(path) as db:
+    with open_file(path) as db:
         for number in (0, 1):
             loaded = load_traces(db, [ids[number]])
             (spans,) = map(_count, loaded.requests)
@@ -250,7 +249,7 @@ def test_spans_that_have_not_ended_are_there(tmp_path: Path) -> None:
     with closing(Store(path, clock_ns=lambda: NOON + SECOND)) as opened:
         opened.store([open_message("shop", [span(trace_id(1), 1, duration_ms=None)], 9)])
         opened.store([open_message("shop", [span(trace_id(2), 1, duration_ms=None)], 9)])
-    with open_database(path) as db:
+    with open_file(path) as db:
         loaded = load_traces(db, [trace_id(1), trace_id(2)])
     assert [_count(request) for request in loaded.requests] == [2, 1]
 
@@ -276,14 +275,16 @@ def test_exceptions_are_found_by_their_type(tmp_path: Path) -> None:
 def test_no_question_reads_all_spans(like: Path) -> None:
     """No query scans the tables of spans, traces or exceptions."""
     seen: list[str] = []
-    with open_database(like) as db:
-        db.set_trace_callback(seen.append)
+    with open_file(like) as db:
+        db.db.set_trace_callback(seen.append)
         search(db, Question(service="shop", operation="checkout", tags={"a": "b"}, min_ns=1), Deadline(30))
         load_traces(db, [bytes(16)])
         count_calls(db, NOON, NOON + HOUR, Deadline(30))
-        db.set_trace_callback(None)
+        db.db.set_trace_callback(None)
         asked = [text for text in seen if text.lstrip().startswith(("SELECT", "WITH"))]
-        plans = [" ".join(str(row[3]) for row in db.execute(f"EXPLAIN QUERY PLAN {text}")) for text in asked]
+        plans = [
+            " ".join(str(row[3]) for row in db.db.execute(f"EXPLAIN QUERY PLAN {text}")) for text in asked
+        ]
     assert len(plans) > 6
     for text, plan in zip(asked, plans, strict=True):
         for table in ("SCAN spans", "SCAN traces ", "SCAN exceptions"):
@@ -294,8 +295,9 @@ def test_a_question_that_takes_too_long_is_ended(like: Path) -> None:
     """A statement that exceeds the deadline is interrupted."""
     deadline = Deadline(0.2)
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
-    with closing(sqlite3.connect(like)) as db:
-        deadline.guard(db)
-        with pytest.raises(sqlite3.OperationalError, match="interrupted"):
-            db.execute(endless).fetchone()
-    assert "not answered within 0.2 s" in str(deadline.explain())
+    with (
+        open_file(like) as store,
+        pytest.raises(TooLong, match=r"not answered within 0\.2 s"),
+        store.within(deadline),
+    ):
+        store.db.execute(endless).fetchone()

@@ -13,8 +13,8 @@ from tests.ztrace.otel.entry_points import register
 from tests.ztrace.otel.test_mixed_tree import line_up
 from tests.ztrace.waiting import wait_for
 from ztrace_viewer.documents.trees import SpanDocument, TreeDocument
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.groups import list_groups
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.way import read_error
 
 pytestmark = pytest.mark.process
@@ -104,7 +104,7 @@ def test_the_origin_is_at_the_deepest(shopped: Shopped) -> None:
     ]
     origins = {span["exception"]["origin_span_id"] for span in chain if span["exception"] is not None}
     assert origins == {chain[-1]["span_id"]}
-    with open_database(shopped.collected.path) as db:
+    with open_file(shopped.collected.path) as db:
         (group,) = list_groups(db)["groups"]
         error = read_error(db, group["group"])
     assert (group["count"], group["service"], group["name"]) == (1, "stock", "SELECT")

@@ -13,7 +13,7 @@ from tests.collector.otlp.sending_on import sending_on
 from tests.ztrace.middleware.zerorpc.fleet import Child
 from tests.ztrace.waiting import wait_for
 from ztrace_viewer.documents.trees import SpanDocument
-from ztrace_viewer.queries.database import open_database
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.traces import read_tree
 
 pytestmark = pytest.mark.process
@@ -60,8 +60,8 @@ def line_up(spans: list[SpanDocument]) -> list[tuple[str, str, str]]:
 def parents_of(path: Path, trace: str) -> set[tuple[bytes, bytes]]:
     """Return the stored span ids of a trace, each with its parent's."""
     query = "SELECT span_id, parent_id FROM spans WHERE trace_id = ?"
-    with open_database(path) as db:
-        return {(row[0], row[1] or b"") for row in db.execute(query, (bytes.fromhex(trace),))}
+    with open_file(path) as db:
+        return {(row[0], row[1] or b"") for row in db.db.execute(query, (bytes.fromhex(trace),))}
 
 
 @contextmanager
@@ -123,7 +123,7 @@ def shopped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def test_it_is_whole_in_the_file_and_where_it_is_sent_on(shopped: Shopped) -> None:
     """The mixed tree is complete in the database, and is sent on by OTLP with the same parents."""
     for trace in shopped.orders:
-        with open_database(shopped.path) as db:
+        with open_file(shopped.path) as db:
             tree = read_tree(db, bytes.fromhex(trace))
         assert (tree["complete"], tree["missing"], tree["error_count"]) == (True, [], 0)
         assert line_up(tree["roots"]) == TREE
@@ -134,7 +134,7 @@ def test_it_is_whole_in_the_file_and_where_it_is_sent_on(shopped: Shopped) -> No
 
 def test_an_exception_has_one_origin(shopped: Shopped) -> None:
     """An exception raised in goods has one origin, through two zerorpc calls to the HTTP request's span."""
-    with open_database(shopped.path) as db:
+    with open_file(shopped.path) as db:
         spans = read_tree(db, bytes.fromhex(shopped.refused))["roots"]
     found = []
     origins = set()

@@ -14,9 +14,9 @@ import click
 from ztrace_viewer.commands.options import DEFAULT_DATABASE
 from ztrace_viewer.commands.statuses import NOTHING_FOUND
 from ztrace_viewer.json_text import write_json
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.names import explain_unknown
 from ztrace_viewer.queries.selection import EVERYTHING, Selection
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 
 
 def print_json(document: Mapping[str, object], *, found: bool = True) -> None:
@@ -40,8 +40,8 @@ def end_with_nothing(
     from ztrace.errors import NotFoundError
 
     if database is not None:
-        with open_database(database) as db:
-            unknown = explain_unknown(db, selection)
+        with open_file(database) as store:
+            unknown = explain_unknown(store, selection)
         if unknown is not None:
             raise NotFoundError(unknown[0], hint=unknown[1])
     raise NotFoundError(message, hint="relax the filter, or see 'ztrace status'")

@@ -16,7 +16,7 @@ from click.shell_completion import CompletionItem
 from ztrace.errors import ZtraceError
 
 if TYPE_CHECKING:
-    import sqlite3
+    from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 
 #: Ids that are offered, of the slowest trees and the newest errors.
 _IDS = 20
@@ -29,18 +29,18 @@ Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 def _offering(
-    list_items: Callable[[sqlite3.Connection, click.Context], Iterable[tuple[str, str]]],
+    list_items: Callable[[SqliteStore, click.Context], Iterable[tuple[str, str]]],
 ) -> Complete:
     """Return a completion that offers items, each with its help, that begin with what was typed."""
 
     @wraps(list_items)
     def complete(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from ztrace_viewer.queries.database import open_database
+        from ztrace_viewer.queries.stores.sqlite.store import open_file
         from ztrace_viewer.terminal.characters import clean
 
         try:
-            with open_database(ctx.params["database"]) as db:
-                found = sorted(set(list_items(db, ctx)))
+            with open_file(ctx.params["database"]) as store:
+                found = sorted(set(list_items(store, ctx)))
         except ZtraceError:
             return []
         return [
@@ -53,40 +53,39 @@ def _offering(
 
 
 @_offering
-def complete_services(db: sqlite3.Connection, ctx: click.Context) -> Iterable[tuple[str, str]]:
+def complete_services(store: SqliteStore, ctx: click.Context) -> Iterable[tuple[str, str]]:
     """Return the services."""
     from ztrace_viewer.queries.names import list_services
 
-    return ((service, "") for service in list_services(db))
+    return ((service, "") for service in list_services(store))
 
 
 @_offering
-def complete_methods(db: sqlite3.Connection, ctx: click.Context) -> Iterable[tuple[str, str]]:
+def complete_methods(store: SqliteStore, ctx: click.Context) -> Iterable[tuple[str, str]]:
     """Return the methods, those of the service alone if one is given."""
-    from ztrace_viewer.queries.names import read_methods
 
     service = ctx.params.get("service")
-    return ((each.name, "") for each in read_methods(db).values() if service in (None, each.service))
+    return ((each.name, "") for each in store.methods().values() if service in (None, each.service))
 
 
 @_offering
-def complete_roots(db: sqlite3.Connection, ctx: click.Context) -> Iterable[tuple[str, str]]:
+def complete_roots(store: SqliteStore, ctx: click.Context) -> Iterable[tuple[str, str]]:
     """Return the roots of call trees, as ``SERVICE.METHOD``."""
     from ztrace_viewer.queries.paths import Paths
 
-    return ((name, "") for name in Paths(db).name_roots().values())
+    return ((name, "") for name in Paths(store).name_roots().values())
 
 
 @_offering
-def complete_traces(db: sqlite3.Connection, ctx: click.Context) -> Iterable[tuple[str, str]]:
+def complete_traces(store: SqliteStore, ctx: click.Context) -> Iterable[tuple[str, str]]:
     """Return the ids of the slowest trees."""
     from ztrace_viewer.queries.identifiers import shorten_traces
     from ztrace_viewer.queries.selection import EVERYTHING
     from ztrace_viewer.queries.traces import list_slowest
     from ztrace_viewer.terminal.durations import format_duration
 
-    traces = list_slowest(db, EVERYTHING, _IDS)["traces"]
-    short_ids = shorten_traces(db, [each["trace_id"] for each in traces])
+    traces = list_slowest(store, EVERYTHING, _IDS)["traces"]
+    short_ids = shorten_traces(store, [each["trace_id"] for each in traces])
     return (
         (
             short_ids[each["trace_id"]],
@@ -97,12 +96,12 @@ def complete_traces(db: sqlite3.Connection, ctx: click.Context) -> Iterable[tupl
 
 
 @_offering
-def complete_groups(db: sqlite3.Connection, ctx: click.Context) -> Iterable[tuple[str, str]]:
+def complete_groups(store: SqliteStore, ctx: click.Context) -> Iterable[tuple[str, str]]:
     """Return the ids of the newest errors."""
     from ztrace_viewer.queries.groups import list_groups
     from ztrace_viewer.queries.identifiers import shorten_groups
     from ztrace_viewer.queries.selection import EVERYTHING
 
-    groups = list_groups(db, EVERYTHING, _IDS)["groups"]
-    short_ids = shorten_groups(db, [each["group"] for each in groups])
+    groups = list_groups(store, EVERYTHING, _IDS)["groups"]
+    short_ids = shorten_groups(store, [each["group"] for each in groups])
     return ((short_ids[each["group"]], f"{each['type']}: {each['message']}") for each in groups)

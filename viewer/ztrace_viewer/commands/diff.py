@@ -17,8 +17,8 @@ from ztrace_viewer.commands.options import (
 from ztrace_viewer.documents.comparison import DiffDocument
 from ztrace_viewer.queries.comparison import compare
 from ztrace_viewer.queries.contrasts import compare_slow, compare_values
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.versions import compare_versions
 
 #: Key of the versions of services, whose figures are kept apart.
@@ -76,17 +76,17 @@ def diff(
         if selection.in_time:
             raise click.UsageError("--before and --after are the time; leave out --since and --until")
         one, other = _read_stretch("before", before), _read_stretch("after", after)
-        with open_database(database) as db:
-            return _print(compare(db, root, one, other, limit, now_ns), as_json)
+        with open_file(database) as store:
+            return _print(compare(store, root, one, other, limit, now_ns), as_json)
     if root is None and by != _VERSION:
         raise click.UsageError("trees of one root are compared; give SERVICE.METHOD")
-    with open_database(database) as db:
+    with open_file(database) as store:
         if by == _VERSION:
-            document = compare_versions(db, root, before, after, selection, limit, now_ns)
+            document = compare_versions(store, root, before, after, selection, limit, now_ns)
         elif by is None:
-            document = compare_slow(db, root or "", selection, limit)
+            document = compare_slow(store, root or "", selection, limit)
         else:
-            document = compare_values(db, root or "", by, before, after, selection, limit)
+            document = compare_values(store, root or "", by, before, after, selection, limit)
     _print(document, as_json)
 
 

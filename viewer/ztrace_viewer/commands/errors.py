@@ -16,10 +16,11 @@ from ztrace_viewer.commands.options import (
     time_options,
 )
 from ztrace_viewer.interrupts import ignored
-from ztrace_viewer.queries.database import open_database
-from ztrace_viewer.queries.groups import FREQUENT, NEWEST, Filter, count_resolved, list_groups
+from ztrace_viewer.queries.groups import list_groups
 from ztrace_viewer.queries.identifiers import find_group, shorten_groups, shorten_traces
 from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.stores.conditions import FREQUENT, NEWEST, Filter
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.way import LATEST, read_error
 from ztrace_viewer.terminal.saying import say
 
@@ -72,11 +73,11 @@ def errors(
     now_ns = time.time_ns()
     selection = Selection(since, until, service, method)
     wanted = Filter(type_name, text, everything)
-    with open_database(database) as db:
-        document = list_groups(db, selection, limit, wanted, order, now_ns)
+    with open_file(database) as store:
+        document = list_groups(store, selection, limit, wanted, order, now_ns)
         groups = document["groups"]
-        short_ids = shorten_groups(db, [group["group"] for group in groups]) if not as_json else {}
-        hidden = 0 if everything or as_json else count_resolved(db, selection, wanted)
+        short_ids = shorten_groups(store, [group["group"] for group in groups]) if not as_json else {}
+        hidden = 0 if everything or as_json else store.count_resolved(selection, wanted)
     if as_json:
         return print_json(document, found=bool(groups))
     if not groups:
@@ -132,13 +133,13 @@ def error(
     if resolve and reopen:
         raise SettingsError("--resolve and --reopen exclude each other", hint="give one of them")
     try:
-        with open_database(database) as db:
-            group = find_group(db, error_id)
+        with open_file(database) as store:
+            group = find_group(store, error_id)
         if resolve or reopen:
             return _change(database, group, resolve, as_json)
-        with open_database(database) as db:
-            document = read_error(db, group, sample)
-            short_ids = shorten_traces(db, [document["shown"]["trace_id"]])
+        with open_file(database) as store:
+            document = read_error(store, group, sample)
+            short_ids = shorten_traces(store, [document["shown"]["trace_id"]])
     except NotFoundError:
         if as_json:
             print_json({})
@@ -161,8 +162,8 @@ def _change(database: Path, group: str, resolve: bool, as_json: bool) -> None:
 
     with ignored():
         write_state(database, group, time.time_ns(), reopen=not resolve)
-    with open_database(database) as db:
-        document = read_error(db, group)
+    with open_file(database) as store:
+        document = read_error(store, group)
     if as_json:
         return print_json(document)
     name = f"{shorten_type(document['group']['type'])} ({group})"

@@ -7,9 +7,9 @@ import click
 from ztrace_viewer.commands.answering import print_json
 from ztrace_viewer.commands.completing import complete_roots
 from ztrace_viewer.commands.options import database_option, json_option, limit_option, time_options
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.explaining import explain as compare
 from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 
 
 @click.command()
@@ -30,8 +30,8 @@ def explain(
     Example:
       ztrace explain front.checkout --since 1h
     """
-    with open_database(database) as db:
-        document = compare(db, root, Selection(since, until), limit)
+    with open_file(database) as store:
+        document = compare(store, root, Selection(since, until), limit)
     if as_json:
         return print_json(document)
     from ztrace_viewer.render.comparison import draw_explanation

@@ -11,15 +11,13 @@ from ztrace_viewer.commands.answering import end_with_nothing
 from ztrace_viewer.commands.completing import complete_traces
 from ztrace_viewer.commands.options import Amount, database_option, limit_option, service_option, time_options
 from ztrace_viewer.interrupts import deferred, interruptible
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore, open_file
 from ztrace_viewer.terminal.counts import plural
 from ztrace_viewer.terminal.durations import parse_duration
 from ztrace_viewer.terminal.saying import complain
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from ztrace_viewer.queries.pieces import Piece, Totals, Wanted
     from ztrace_viewer.terminal.progress import CountProgress
 
@@ -90,30 +88,28 @@ def export(
     from ztrace_viewer.queries.pieces import Wanted, count_trees
 
     path = None if output is None or str(output) == "-" else output
-    with open_database(database, snapshot=False) as db:
+    with open_file(database, snapshot=False) as store:
         wanted = Wanted(
-            trace_ids=tuple(dict.fromkeys(find_trace(db, trace) for trace in traces)),
+            trace_ids=tuple(dict.fromkeys(find_trace(store, trace) for trace in traces)),
             selection=Selection(since, until, service),
             errors=errors,
             slower_ns=slower_ns,
             limit=limit,
             unfinished=unfinished,
         )
-        totals = count_trees(db, wanted)
+        totals = count_trees(store, wanted)
         if not totals.trees:
             told = "no matching call trees" if wanted != Wanted() else "no call trees"
             end_with_nothing(told, database, wanted.selection)
         if format_name == "otlp-profiles":
-            _check_profiles(db)
+            _check_profiles(store)
         if url is not None:
-            _send(db, wanted, totals, url)
+            _send(store, wanted, totals, url)
         else:
-            _write(db, wanted, totals, path, format_name or _choose_format(path))
+            _write(store, wanted, totals, path, format_name or _choose_format(path))
 
 
-def _write(
-    db: "sqlite3.Connection", wanted: "Wanted", totals: "Totals", path: Path | None, name: str
-) -> None:
+def _write(store: "SqliteStore", wanted: "Wanted", totals: "Totals", path: Path | None, name: str) -> None:
     import sys
 
     from ztrace_viewer.export.formats import make_text
@@ -124,14 +120,14 @@ def _write(
     counts = [0, 0]
     shown = path is not None or not sys.stdout.isatty()
     with deferred(), CountProgress("spans", shown=shown) as progress, open_output(path) as out:
-        pieces = _count(read_pieces(db, wanted), counts, totals, progress)
-        for text in interruptible(make_text(name, db, pieces, totals.start_ns)):
+        pieces = _count(read_pieces(store, wanted), counts, totals, progress)
+        for text in interruptible(make_text(name, store, pieces, totals.start_ns)):
             out.write(text)
     if path is not None:
         complain(f"exported {_tell(*counts)} to {path}")
 
 
-def _send(db: "sqlite3.Connection", wanted: "Wanted", totals: "Totals", url: str) -> None:
+def _send(store: "SqliteStore", wanted: "Wanted", totals: "Totals", url: str) -> None:
     from ztrace_collector.otlp.mapping.outgoing import Builder
     from ztrace_viewer.export.formats import gather
     from ztrace_viewer.export.sending import check_refused, read_destination, send
@@ -141,11 +137,11 @@ def _send(db: "sqlite3.Connection", wanted: "Wanted", totals: "Totals", url: str
     destination = read_destination(url)
     counts = [0, 0]
     with deferred(), CountProgress("spans") as progress:
-        pieces = _count(read_pieces(db, wanted), counts, totals, None)
+        pieces = _count(read_pieces(store, wanted), counts, totals, None)
         sent = send(
             destination,
             gather(pieces),
-            Builder(db).request,
+            Builder(store.db).request,
             lambda so_far: progress.update(so_far.count, so_far.count / max(1, totals.spans)),
         )
     check_refused(sent, destination)
@@ -164,7 +160,7 @@ def _count(
             progress.update(counts[0], counts[0] / max(1, totals.spans))
 
 
-def _check_profiles(db: "sqlite3.Connection") -> None:
+def _check_profiles(store: "SqliteStore") -> None:
     """Check that profiles can be written, before a file is opened.
 
     Raises:
@@ -175,7 +171,7 @@ def _check_profiles(db: "sqlite3.Connection") -> None:
     from ztrace_viewer.queries.stacks import has_span_stacks
 
     check_installed()
-    if not has_span_stacks(db):
+    if not has_span_stacks(store):
         raise NotFoundError("no span has sampled code", hint="take some with 'ztrace profile --live'")
 
 

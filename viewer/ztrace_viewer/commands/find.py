@@ -15,11 +15,11 @@ from ztrace_viewer.commands.options import (
     name_options,
     time_options,
 )
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.deadline import Deadline
 from ztrace_viewer.queries.finding import SEARCH_S, Conditions, find_calls, parse_words
 from ztrace_viewer.queries.identifiers import shorten_traces
 from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.terminal.durations import parse_duration
 from ztrace_viewer.terminal.moments import format_moment
 
@@ -76,10 +76,10 @@ def find(
     texts, attributes = parse_words(words)
     conditions = Conditions(texts, attributes, min_ns, max_ns, errors)
     selection = Selection(since, until, service, method)
-    with open_database(database) as db:
-        document = find_calls(db, conditions, selection, limit, now_ns, Deadline(SEARCH_S))
+    with open_file(database) as store:
+        document = find_calls(store, conditions, selection, limit, now_ns, Deadline(SEARCH_S))
         spans, reached_ns = document["spans"], document["searched_since_ns"]
-        short_ids = {} if as_json else shorten_traces(db, [span["trace_id"] for span in spans])
+        short_ids = {} if as_json else shorten_traces(store, [span["trace_id"] for span in spans])
     if as_json:
         return print_json(document, found=bool(spans))
     reached = None if reached_ns is None else format_moment(reached_ns)

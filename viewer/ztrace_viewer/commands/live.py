@@ -4,7 +4,6 @@ One idea: the collector and this command meet in the file alone. The request is 
 answers of the processes and their samples.
 """
 
-import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,9 +17,9 @@ from ztrace_collector.storing.requesting import (
     write_request,
 )
 from ztrace_viewer.interrupts import ignored
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.paths import count_unsettled, read_settling
 from ztrace_viewer.queries.requests import Progress, read_progress
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore, open_file
 from ztrace_viewer.terminal.counts import plural
 from ztrace_viewer.terminal.progress import StageProgress
 from ztrace_viewer.terminal.saying import complain
@@ -62,8 +61,8 @@ def take_profile(database: Path, service: str | None, hz: int, seconds: int) -> 
 
 
 def _check_reachable(database: Path, service: str) -> None:
-    with open_database(database) as db:
-        there = read_progress(db, b"", service, time.time_ns())
+    with open_file(database) as store:
+        there = read_progress(store, b"", service, time.time_ns())
     if not has_collector(database):
         raise SettingsError(
             f"no collector writes to {database}", hint=f"start one with 'ztrace up --db {database}'"
@@ -79,8 +78,8 @@ def _follow(database: Path, nonce: bytes, service: str, seconds: int, progress: 
     before: int | None = None
     is_told = False
     while True:
-        with open_database(database) as db:
-            now = read_progress(db, nonce, service, time.time_ns())
+        with open_file(database) as store:
+            now = read_progress(store, nonce, service, time.time_ns())
         before = now.samples if before is None else before
         passed_s = time.monotonic() - began_s
         if now.sent_ns is None and passed_s > SENT_S:
@@ -123,15 +122,17 @@ def _explain_nobody(now: Progress, service: str) -> None:
 
 def _wait_for_trees(database: Path) -> None:
     """Wait until the trees of the spans that are stored now are counted, for some seconds at most."""
-    last = _read(database, lambda db: read_settling(db, SETTLED) + count_unsettled(db))
+    last = _read(database, lambda store: read_settling(store, SETTLED) + count_unsettled(store))
     deadline_s = time.monotonic() + COUNTED_S
-    while _read(database, lambda db: read_settling(db, SETTLED)) < last and time.monotonic() < deadline_s:
+    while (
+        _read(database, lambda store: read_settling(store, SETTLED)) < last and time.monotonic() < deadline_s
+    ):
         time.sleep(POLL_S)
 
 
-def _read(database: Path, read: Callable[[sqlite3.Connection], int]) -> int:
-    with open_database(database) as db:
-        return int(read(db))
+def _read(database: Path, read: Callable[[SqliteStore], int]) -> int:
+    with open_file(database) as store:
+        return int(read(store))
 
 
 def _warn(ended: Progress, service: str) -> None:

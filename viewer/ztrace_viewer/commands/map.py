@@ -7,9 +7,9 @@ import click
 
 from ztrace_viewer.commands.answering import end_with_nothing, print_json
 from ztrace_viewer.commands.options import database_option, json_option, service_option, time_options
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.service_map import read_map
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 
 
 @click.command("map")
@@ -29,8 +29,8 @@ def map_(database: Path, since: int | None, until: int | None, service: str | No
       ztrace map --since 1h
     """
     selection = Selection(since, until, service)
-    with open_database(database) as db:
-        document = read_map(db, selection, time.time_ns())
+    with open_file(database) as store:
+        document = read_map(store, selection, time.time_ns())
     if as_json:
         return print_json(document, found=bool(document["services"]))
     if not document["services"]:

@@ -1,8 +1,8 @@
 """``ztrace open``: the page in the browser."""
 
-import sqlite3
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +11,9 @@ from ztrace.errors import EndpointError, NotFoundError, SettingsError
 from ztrace_viewer.commands.completing import complete_traces
 from ztrace_viewer.commands.options import database_option
 from ztrace_viewer.terminal.saying import say
+
+if TYPE_CHECKING:
+    from ztrace_viewer.queries.stores.store import Names
 
 #: Suffix of the file that leads a browser to the page, after the database's name.
 SUFFIX = ".open.html"
@@ -43,12 +46,12 @@ def open_(place: str | None, database: Path, listen: str) -> None:
     import webbrowser
 
     from ztrace_collector.otlp.listening.addresses import parse_address
-    from ztrace_viewer.queries.database import open_database
+    from ztrace_viewer.queries.stores.sqlite.store import open_file
     from ztrace_viewer.web.token import find_token
 
     address = parse_address(listen, "--listen", DEFAULT_WEB)
-    with open_database(database) as db:
-        path = "/" if place is None else _find_path(db, place)
+    with open_file(database) as store:
+        path = "/" if place is None else _find_path(store, place)
     token = find_token(database)
     _check(str(address), token, database)
     url = f"http://{address}{path}?token={token}"
@@ -56,7 +59,7 @@ def open_(place: str | None, database: Path, listen: str) -> None:
     say(url)
 
 
-def _find_path(db: sqlite3.Connection, place: str) -> str:
+def _find_path(store: "Names", place: str) -> str:
     """Return the page's path of a trace, or else of an error group.
 
     Raises:
@@ -66,11 +69,11 @@ def _find_path(db: sqlite3.Connection, place: str) -> str:
     from ztrace_viewer.queries.identifiers import find_group, find_trace
 
     try:
-        return f"/trace/{find_trace(db, place).hex()}"
+        return f"/trace/{find_trace(store, place).hex()}"
     except NotFoundError:
         pass
     try:
-        return f"/error/{find_group(db, place)}"
+        return f"/error/{find_group(store, place)}"
     except NotFoundError:
         raise NotFoundError(
             f"no trace and no error begins with {place}", hint="see 'ztrace slow' and 'ztrace errors'"

@@ -16,9 +16,9 @@ from ztrace_viewer.commands.options import (
     time_options,
 )
 from ztrace_viewer.documents.profile import VersionProfile
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.profile import Trees, read_profile, read_versions
 from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.terminal.saying import write_out
 
 #: Formats of files, which have all paths.
@@ -113,9 +113,9 @@ def profile(
         from ztrace_viewer.render.code import MOST_CODE
 
         most_code = MOST_CODE  # Reading code takes most of the time.
-    with open_database(database) as db:
+    with open_file(database) as store:
         document = read_profile(
-            db,
+            store,
             root,
             selection,
             most,
@@ -156,13 +156,13 @@ def _profile_versions(
 ) -> None:
     """Print a profile for each version."""
     now_ns = time.time_ns()
-    with open_database(database) as db:
+    with open_file(database) as store:
         versions: list[VersionProfile] = [
             {
                 "version": version,
-                "profile": read_profile(db, root, selection, limit, now_ns, trees=Trees(errors, version)),
+                "profile": read_profile(store, root, selection, limit, now_ns, trees=Trees(errors, version)),
             }
-            for version in read_versions(db, root, selection, now_ns, failed=errors)
+            for version in read_versions(store, root, selection, now_ns, failed=errors)
         ]
     if as_json:
         return print_json({"by": by, "versions": versions}, found=bool(versions))

@@ -11,9 +11,9 @@ from ztrace_viewer.commands.completing import complete_traces
 from ztrace_viewer.commands.options import database_option, json_option, limit_option
 from ztrace_viewer.documents.profile import SpanStack
 from ztrace_viewer.documents.trees import SpanDocument
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.identifiers import find_trace
 from ztrace_viewer.queries.stacks import read_span_stacks
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.traces import read_tree
 from ztrace_viewer.trees.finding import find_span
 from ztrace_viewer.trees.tree import flatten
@@ -69,14 +69,14 @@ def show(
     if with_stacks and span_id is None:
         raise click.UsageError("--stacks is the code of one span; add --span")
     now_ns = time.time_ns()
-    with open_database(database) as db:
+    with open_file(database) as store:
         try:
-            trace_id = find_trace(db, trace)
-            document = read_tree(db, trace_id, now_ns, measured=clocks == "measured")
+            trace_id = find_trace(store, trace)
+            document = read_tree(store, trace_id, now_ns, measured=clocks == "measured")
             span = None if span_id is None else find_span(document, span_id)
             stacks = None
             if span is not None and with_stacks:
-                stacks = read_span_stacks(db, trace_id, bytes.fromhex(span["span_id"]), span["service"])
+                stacks = read_span_stacks(store, trace_id, bytes.fromhex(span["span_id"]), span["service"])
         except NotFoundError:
             if as_json:
                 print_json({})

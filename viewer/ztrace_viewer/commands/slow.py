@@ -13,9 +13,9 @@ from ztrace_viewer.commands.options import (
     name_options,
     time_options,
 )
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.identifiers import shorten_traces
 from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.traces import list_slowest
 
 
@@ -47,10 +47,10 @@ def slow(
     """
     now_ns = time.time_ns()
     selection = Selection(since, until, service, method)
-    with open_database(database) as db:
-        document = list_slowest(db, selection, limit, now_ns, errors=errors)
+    with open_file(database) as store:
+        document = list_slowest(store, selection, limit, now_ns, errors=errors)
         traces = document["traces"]
-        short_ids = shorten_traces(db, [trace["trace_id"] for trace in traces]) if not as_json else {}
+        short_ids = shorten_traces(store, [trace["trace_id"] for trace in traces]) if not as_json else {}
     if as_json:
         return print_json(document, found=bool(traces))
     if not traces:

@@ -12,9 +12,9 @@ from ztrace_viewer.commands.options import (
     name_options,
     time_options,
 )
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.figures import list_methods
 from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 
 
 @click.command()
@@ -42,8 +42,8 @@ def stats(
       ztrace stats --since 15m
     """
     selection = Selection(since, until, service, method)
-    with open_database(database) as db:
-        document = list_methods(db, selection, limit)
+    with open_file(database) as store:
+        document = list_methods(store, selection, limit)
     if as_json:
         return print_json(document, found=bool(document["methods"]))
     if not document["methods"]:

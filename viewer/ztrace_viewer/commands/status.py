@@ -7,8 +7,8 @@ import click
 
 from ztrace_viewer.commands.answering import print_json
 from ztrace_viewer.commands.options import database_option, json_option, limit_option
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.status import DEFAULT_LIMIT, read_status
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 
 
 @click.command()
@@ -34,8 +34,8 @@ def status(database: Path, limit: int | None, skip: int, as_json: bool) -> None:
       ztrace status --db ztrace.db
     """
     now_ns = time.time_ns()
-    with open_database(database) as db:
-        document = read_status(db, now_ns, DEFAULT_LIMIT if limit is None else limit, skip)
+    with open_file(database) as store:
+        document = read_status(store, now_ns, DEFAULT_LIMIT if limit is None else limit, skip)
     if as_json:
         return print_json(document)
     from ztrace_viewer.render.status import draw_status

@@ -16,8 +16,8 @@ import zmq
 from ztrace.errors import DatabaseError, SettingsError, ZtraceError
 from ztrace_viewer.demo.processes import START_S, Child, ProcessError, finish_all
 from ztrace_viewer.interrupts import deferred
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.status import read_status
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.terminal.progress import StageProgress
 
 #: Services in the order of closing: mail is closed after the last orders.
@@ -134,7 +134,7 @@ def _watch(
 
 def _count(database: Path) -> int:
     try:
-        with open_database(database) as db:
-            return read_status(db, 0)["spans_stored"]
+        with open_file(database) as store:
+            return read_status(store, 0)["spans_stored"]
     except ZtraceError:
         return 0

@@ -6,7 +6,6 @@ One idea: everything is drawn by the functions of the commands, and every comman
 import os
 import shlex
 import shutil
-import sqlite3
 import sys
 import time
 from collections.abc import Mapping
@@ -17,11 +16,11 @@ from rich.text import Text
 from ztrace.errors import ZtraceError
 from ztrace_viewer.demo.opening import Outcome
 from ztrace_viewer.documents.errors import ErrorDocument, ErrorsDocument, GroupSummary
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.groups import list_groups
 from ztrace_viewer.queries.identifiers import shorten_groups, shorten_traces
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.status import read_status
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore, open_file
 from ztrace_viewer.queries.traces import list_slowest, read_tree
 from ztrace_viewer.queries.way import read_error
 from ztrace_viewer.render.call_tree import draw_tree
@@ -46,13 +45,13 @@ def print_findings(outcome: Outcome) -> None:
     """
     for complaint in outcome.complaints:
         complain(f"ztrace: {complaint}; see {outcome.logs}")
-    with open_database(outcome.database) as db:
-        _Report(db, outcome).write()
+    with open_file(outcome.database) as store:
+        _Report(store, outcome).write()
 
 
 class _Report:
-    def __init__(self, db: sqlite3.Connection, outcome: Outcome) -> None:
-        self._db = db
+    def __init__(self, store: SqliteStore, outcome: Outcome) -> None:
+        self._store = store
         self._run = Selection(since_ns=outcome.since_ns)
         self._path = outcome.database
         self._file = shlex.quote(str(outcome.database))
@@ -61,16 +60,16 @@ class _Report:
         self._now_ns = time.time_ns()
 
     def write(self) -> None:
-        slow = list_slowest(self._db, self._run, _TREES)
-        errors = list_groups(self._db, self._run)
+        slow = list_slowest(self._store, self._run, _TREES)
+        errors = list_groups(self._store, self._run)
         if not slow["traces"] or not errors["groups"]:
             raise ZtraceError(f"the shop left no trace in {self._path}", hint="try a larger --seconds")
         slowest = slow["traces"][0]["trace_id"]
-        error = _longest_way([read_error(self._db, group["group"]) for group in errors["groups"]])
-        trace_ids = shorten_traces(self._db, [trace["trace_id"] for trace in slow["traces"]])
-        groups = shorten_groups(self._db, [group["group"] for group in errors["groups"]])
+        error = _longest_way([read_error(self._store, group["group"]) for group in errors["groups"]])
+        trace_ids = shorten_traces(self._store, [trace["trace_id"] for trace in slow["traces"]])
+        groups = shorten_groups(self._store, [group["group"] for group in errors["groups"]])
 
-        status = read_status(self._db, self._now_ns)
+        status = read_status(self._store, self._now_ns)
         lost = plural(status["spans_lost"], "span") if status["spans_lost"] else "none"
         stored = f"{plural(status['spans_stored'], 'span')} in {plural(status['traces_stored'], 'trace')}"
         self._say(Text(f"{stored} in {self._path}, {lost} lost"))
@@ -79,7 +78,7 @@ class _Report:
         write(self._screen, *draw_slow(slow, trace_ids, self._screen.width, self._now_ns))
         show = f"show {trace_ids[slowest]}"
         self._head("Where does the time of the slowest go?", show)
-        tree = read_tree(self._db, bytes.fromhex(slowest))
+        tree = read_tree(self._store, bytes.fromhex(slowest))
         write(self._screen, *draw_tree(tree, self._screen.width, _LINES, self._now_ns))
         self._head("What failed?", "errors")
         write(self._screen, *draw_errors(errors, groups, self._screen.width, self._now_ns))
@@ -97,7 +96,7 @@ class _Report:
         ids = f"  the ids are those of the {shorten_type(group['type'])}"
         title = Text.assemble(("Next commands", "bold"), (ids, "dim"))
         write(self._screen, Text(), title)
-        trace = shorten_traces(self._db, [group["trace_id"]])[group["trace_id"]]
+        trace = shorten_traces(self._store, [group["trace_id"]])[group["trace_id"]]
         error = short_ids[group["group"]]
         for command in ("slow", f"show {trace}", f"error {error}", "profile", "stats", "status"):
             self._say(Text(f"  {self._complete(command)}"))

@@ -8,7 +8,6 @@ Source: "Trace Event Format", the document of Chrome's trace viewer.
 """
 
 import json
-import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from ztrace.records import ERROR, UNFINISHED
 from ztrace_collector.otlp.mapping.reading import StoredSpan
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.queries.instances import read_instance
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 from ztrace_viewer.trees.forest import Forest, arrange, name_span
 from ztrace_viewer.trees.lanes import Block, Lanes, find_blocks
 from ztrace_viewer.trees.spans import STATUS_NAMES
@@ -34,15 +34,15 @@ class _Arrows(NamedTuple):
 class ChromeWriter:
     """Writer of a file, tree by tree in the order in which they began."""
 
-    def __init__(self, db: sqlite3.Connection, start_ns: int) -> None:
+    def __init__(self, store: SqliteStore, start_ns: int) -> None:
         """Start a file of trace events.
 
         Args:
-            db: database with the names of the processes.
+            store: database with the names of the processes.
             start_ns: start of the first tree, the origin of times: microseconds since 1970 are too large for
                 a fraction in a double.
         """
-        self._db = db
+        self._store = store
         self._start_ns = start_ns
         self._lanes: dict[int, Lanes] = {}
         self._first = True
@@ -110,7 +110,7 @@ class ChromeWriter:
                 yield {"name": str(event.get("name")), "ph": "i", "s": "t", "ts": at, **place, "args": args}
 
     def _name_process(self, instance: int) -> dict[str, object]:
-        process = read_instance(self._db, instance)
+        process = read_instance(self._store, instance)
         name = "?" if process is None else process.service
         if process is not None and (process.pid or process.host):
             known = (

@@ -5,7 +5,6 @@ so a file can be larger than memory.
 """
 
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
@@ -17,6 +16,7 @@ from ztrace_viewer.export.jaeger import TraceParts
 from ztrace_viewer.export.otlp_profiles import make_profiles
 from ztrace_viewer.export.speedscope import SpeedscopeWriter
 from ztrace_viewer.queries.pieces import Piece
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 
 #: Spans of a request, which is a line of a file; OpenTelemetry's exporters send as many.
 REQUEST_SPANS = 512
@@ -38,22 +38,22 @@ class TreeWriter(Protocol):
         ...
 
 
-def make_text(name: str, db: sqlite3.Connection, pieces: Iterable[Piece], start_ns: int) -> Iterator[str]:
+def make_text(name: str, store: SqliteStore, pieces: Iterable[Piece], start_ns: int) -> Iterator[str]:
     """Yield the text of a file.
 
     Args:
         name: format, one of `ztrace_viewer.commands.exporting.FORMATS`.
-        db: database of the pieces.
+        store: database of the pieces.
         pieces: pieces of trees, in the order in which the trees began.
         start_ns: start of the first tree.
     """
     if name == "otlp":
-        return _make_otlp(db, pieces)
+        return _make_otlp(store, pieces)
     if name == "otlp-profiles":
-        return make_profiles(db, gather(pieces))
+        return make_profiles(store, gather(pieces))
     if name == "jaeger":
-        return _make_jaeger(db, pieces)
-    writer: TreeWriter = SpeedscopeWriter() if name == "speedscope" else ChromeWriter(db, start_ns)
+        return _make_jaeger(store, pieces)
+    writer: TreeWriter = SpeedscopeWriter() if name == "speedscope" else ChromeWriter(store, start_ns)
     return _make_trees(writer, pieces)
 
 
@@ -69,14 +69,14 @@ def gather(pieces: Iterable[Piece]) -> Iterator[list[StoredSpan]]:
         yield waiting
 
 
-def _make_otlp(db: sqlite3.Connection, pieces: Iterable[Piece]) -> Iterator[str]:
-    builder = Builder(db)
+def _make_otlp(store: SqliteStore, pieces: Iterable[Piece]) -> Iterator[str]:
+    builder = Builder(store.db)
     for spans in gather(pieces):
         yield format_request(builder.request(spans)) + "\n"
 
 
-def _make_jaeger(db: sqlite3.Connection, pieces: Iterable[Piece]) -> Iterator[str]:
-    builder = Builder(db)
+def _make_jaeger(store: SqliteStore, pieces: Iterable[Piece]) -> Iterator[str]:
+    builder = Builder(store.db)
     yield '{"data": ['
     between, comma, parts = "\n", "", None
     for piece in pieces:

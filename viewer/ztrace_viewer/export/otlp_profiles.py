@@ -8,7 +8,6 @@ Source: https://github.com/open-telemetry/opentelemetry-proto/tree/main/opentele
 
 import base64
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from ztrace_collector.otlp.mapping.outgoing import Builder
 from ztrace_collector.otlp.mapping.reading import StoredSpan
 from ztrace_viewer.documents.profile import Frame
 from ztrace_viewer.queries.stacks import read_span_stacks
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:
     from opentelemetry.proto.collector.profiles.v1development.profiles_service_pb2 import (
@@ -36,20 +36,20 @@ STATE = "ztrace.state"
 _SCOPE, _TYPE, _UNIT = "ztrace", "wall", "nanoseconds"
 
 
-def make_profiles(db: sqlite3.Connection, batches: Iterable[Sequence[StoredSpan]]) -> Iterator[str]:
+def make_profiles(store: SqliteStore, batches: Iterable[Sequence[StoredSpan]]) -> Iterator[str]:
     """Yield lines, each a request with the profiles of some processes; none of spans without code.
 
     Args:
-        db: database of the spans.
+        store: database of the spans.
         batches: spans, as many as a request may have.
 
     Raises:
         SettingsError: the installed ``opentelemetry-proto`` has no profiles, or others.
     """
     check_installed()
-    builder = Builder(db)
+    builder = Builder(store.db)
     for spans in batches:
-        request = _Request(db)
+        request = _Request(store)
         for resource in builder.request(spans).resource_spans:
             request.add(resource)
         if request.has_samples:
@@ -80,10 +80,10 @@ def check_installed() -> None:
 class _Request:
     """A request in the making: its profiles, and the tables that they share."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, store: SqliteStore) -> None:
         from opentelemetry.proto.collector.profiles.v1development import profiles_service_pb2
 
-        self._db = db
+        self._store = store
         self._request: ExportProfilesServiceRequest = profiles_service_pb2.ExportProfilesServiceRequest()
         tables = self._request.dictionary
         # The first item of each table stands for none.
@@ -117,7 +117,7 @@ class _Request:
         )
         for spans in resource.scope_spans:
             for span in spans.spans:
-                stacks = read_span_stacks(self._db, span.trace_id, span.span_id, service)
+                stacks = read_span_stacks(self._store, span.trace_id, span.span_id, service)
                 if not stacks:
                     continue
                 if scope is None or profile is None:

@@ -4,7 +4,6 @@ One idea: a tool is a plain function of a database and of texts, as the command'
 signature is what the agent is told.
 """
 
-import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,16 +15,17 @@ from ztrace.errors import NotFoundError, SettingsError, quote
 from ztrace_viewer.documents.errors import GroupSummary
 from ztrace_viewer.mcp.texts import cut, find_own_frame, tell_attributes, tell_groups, tell_tree, write_text
 from ztrace_viewer.queries.comparison import compare
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.deadline import Deadline
 from ztrace_viewer.queries.explaining import explain as find_causes
 from ztrace_viewer.queries.figures import list_methods
 from ztrace_viewer.queries.finding import SEARCH_S, Conditions, find_calls, parse_words
-from ztrace_viewer.queries.groups import FREQUENT, NEWEST, Filter, list_groups
+from ztrace_viewer.queries.groups import list_groups
 from ztrace_viewer.queries.identifiers import find_group, find_trace, shorten_traces
 from ztrace_viewer.queries.profile import read_profile
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.status import read_status
+from ztrace_viewer.queries.stores.conditions import FREQUENT, NEWEST, Filter
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore, open_file
 from ztrace_viewer.queries.traces import list_slowest, read_tree
 from ztrace_viewer.queries.way import LATEST, read_error
 from ztrace_viewer.render.code import MOST_CODE
@@ -83,14 +83,14 @@ class Tools:
         """Begin here: what is stored and lost, the slowest trees, the newest errors, methods by own time."""
         now_ns, selection = time.time_ns(), self._select(since)
 
-        def read(db: sqlite3.Connection) -> str:
-            status = read_status(db, now_ns, 1)
-            figures = list_methods(db, selection)
+        def read(store: SqliteStore) -> str:
+            status = read_status(store, now_ns, 1)
+            figures = list_methods(store, selection)
             figures["methods"].sort(key=lambda method: -method["self_ns"])
             del figures["methods"][_FEW:]
-            slowest = list_slowest(db, selection, _FEW, now_ns)
-            short_ids = shorten_traces(db, [trace["trace_id"] for trace in slowest["traces"]])
-            groups = list_groups(db, selection, _FEW, Filter(), NEWEST, now_ns)["groups"]
+            slowest = list_slowest(store, selection, _FEW, now_ns)
+            short_ids = shorten_traces(store, [trace["trace_id"] for trace in slowest["traces"]])
+            groups = list_groups(store, selection, _FEW, Filter(), NEWEST, now_ns)["groups"]
             services = [each["service"] for each in status["services"]]
             return "\n".join(
                 [
@@ -123,11 +123,11 @@ class Tools:
         """The slowest call trees; service and method are the root's. Go on with trace."""
         now_ns, selection = time.time_ns(), self._select(since, until, service, method)
 
-        def read(db: sqlite3.Connection) -> str:
-            document = list_slowest(db, selection, limit, now_ns, errors=errors)
+        def read(store: SqliteStore) -> str:
+            document = list_slowest(store, selection, limit, now_ns, errors=errors)
             if not document["traces"]:
                 return "no call trees; choose a longer time, or see overview for the services"
-            short_ids = shorten_traces(db, [trace["trace_id"] for trace in document["traces"]])
+            short_ids = shorten_traces(store, [trace["trace_id"] for trace in document["traces"]])
             return write_text(draw_slow(document, short_ids, 120, now_ns))
 
         return self._ask(read)
@@ -150,15 +150,15 @@ class Tools:
         least, most = (None if each is None else parse_duration(each) for each in (min_time, max_time))
         conditions = Conditions(texts, attributes, least, most, errors)
 
-        def read(db: sqlite3.Connection) -> str:
-            document = find_calls(db, conditions, selection, limit, now_ns, Deadline(SEARCH_S))
+        def read(store: SqliteStore) -> str:
+            document = find_calls(store, conditions, selection, limit, now_ns, Deadline(SEARCH_S))
             reached = document["searched_since_ns"]
             told = (
                 "" if reached is None else f"\nsearched back to {format_moment(reached)}; until goes on there"
             )
             if not document["spans"]:
                 return f"no calls{told}"
-            short_ids = shorten_traces(db, [span["trace_id"] for span in document["spans"]])
+            short_ids = shorten_traces(store, [span["trace_id"] for span in document["spans"]])
             sought = [*texts, *(key for key, _ in attributes)]
             return write_text(draw_found(document, sought, short_ids, 130, now_ns)) + told
 
@@ -178,8 +178,8 @@ class Tools:
         """One call tree, or one call of it with its attributes. Look at own time on the critical path."""
         least_ns = parse_duration(min_time)
 
-        def read(db: sqlite3.Connection) -> str:
-            tree = read_tree(db, find_trace(db, trace_id), time.time_ns())
+        def read(store: SqliteStore) -> str:
+            tree = read_tree(store, find_trace(store, trace_id), time.time_ns())
             if span is None:
                 return tell_tree(tree, tree["roots"], least_ns, depth)
             found = find_span(tree, span)
@@ -208,8 +208,8 @@ class Tools:
         # Files are compared here, so more groups are read than may be listed.
         most = limit if file is None else 1000
 
-        def read(db: sqlite3.Connection) -> str:
-            groups = list_groups(db, selection, most, wanted, sort, time.time_ns())["groups"]
+        def read(store: SqliteStore) -> str:
+            groups = list_groups(store, selection, most, wanted, sort, time.time_ns())["groups"]
             if file is not None:
                 groups = [group for group in groups if _began_in(group, file)][:limit]
             return cut(tell_groups(groups)) or "no errors; choose a longer time, or resolved ones too"
@@ -224,7 +224,7 @@ class Tools:
     ) -> str:
         """One error as one traceback, from the incoming call to the line that raised it."""
         now_ns = time.time_ns()
-        document = self._ask(lambda db: read_error(db, find_group(db, group), sample, now_ns))
+        document = self._ask(lambda store: read_error(store, find_group(store, group), sample, now_ns))
         return write_text(draw_error(document, 120, now_ns, libraries=all_frames))
 
     def stats(
@@ -238,7 +238,7 @@ class Tools:
     ) -> str:
         """Figures of every method: calls, errors, quantiles, total and own time."""
         selection = self._select(since, until, service, method)
-        document = self._ask(lambda db: list_methods(db, selection))
+        document = self._ask(lambda store: list_methods(store, selection))
         key = _ORDERS[order]
         document["methods"].sort(key=lambda row: -(row[key] or 0))  # type: ignore[literal-required]
         left = len(document["methods"]) - limit
@@ -258,7 +258,7 @@ class Tools:
         """Where the time of many call trees goes, by call path, and in the code if that was sampled."""
         selection = self._select(since, until)
         document = self._ask(
-            lambda db: read_profile(db, root, selection, limit, time.time_ns(), most_code=MOST_CODE)
+            lambda store: read_profile(store, root, selection, limit, time.time_ns(), most_code=MOST_CODE)
         )
         if not document["paths"]:
             return "no call trees; a tree counts ten seconds after its last span"
@@ -268,7 +268,7 @@ class Tools:
         """Which call paths became slower or faster between two times, and whether that is sure."""
         now_ns = time.time_ns()
         old, new = parse_stretch(before, now_ns), parse_stretch(after, now_ns)
-        document = self._ask(lambda db: compare(db, root, old, new, None, now_ns))
+        document = self._ask(lambda store: compare(store, root, old, new, None, now_ns))
         for name, side in (("before", document["before"]), ("after", document["after"])):
             if not side["traces"]:
                 raise NotFoundError(
@@ -284,17 +284,17 @@ class Tools:
     ) -> str:
         """Which attributes and call paths set the slow trees of a root apart from the rest."""
         selection = self._select(since, until)
-        document = self._ask(lambda db: find_causes(db, root, selection, None))
+        document = self._ask(lambda store: find_causes(store, root, selection, None))
         return write_text(draw_explanation(document, 120))
 
     def status(self) -> str:
         """Who sends spans, and what is stored, unfinished, lost and refused, and why."""
         now_ns = time.time_ns()
-        return write_text(draw_status(self._ask(lambda db: read_status(db, now_ns)), 120, now_ns))
+        return write_text(draw_status(self._ask(lambda store: read_status(store, now_ns)), 120, now_ns))
 
-    def _ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
-        with open_database(self._database) as db:
-            return question(db)
+    def _ask(self, question: Callable[[SqliteStore], T]) -> T:
+        with open_file(self._database) as store:
+            return question(store)
 
     def _select(
         self,

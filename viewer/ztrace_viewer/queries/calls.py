@@ -4,15 +4,16 @@ One idea: no table counts them, so spans are read, the newest traces first, unti
 row names a single service contain no such call and are skipped.
 """
 
-import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ztrace_viewer.queries.candidates import Candidate, Wanted, explain_end, read_pages, split
+from ztrace_viewer.queries.candidates import explain_end, read_pages, split
 from ztrace_viewer.queries.deadline import Deadline
-from ztrace_viewer.queries.names import Method, read_methods
 from ztrace_viewer.queries.rows import name_columns, read
+from ztrace_viewer.queries.stores.answers import Candidate, Method
+from ztrace_viewer.queries.stores.conditions import Wanted
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 
 #: Traces that one statement reads, and spans; of a larger trace, so many of its spans are read.
 _CHUNK, _CHUNK_SPANS = 500, 20_000
@@ -39,14 +40,14 @@ class _Call(NamedTuple):
     method: int
 
 
-def count_calls(db: sqlite3.Connection, start_ns: int, end_ns: int, deadline: Deadline) -> Calls:
+def count_calls(store: SqliteStore, start_ns: int, end_ns: int, deadline: Deadline) -> Calls:
     """Count the calls in the traces that began between two moments."""
-    methods = read_methods(db)
+    methods = store.methods()
     counts: Counter[tuple[str, str]] = Counter()
-    for page in read_pages(db, Wanted(start_ns, end_ns)):
+    for page in read_pages(store, Wanted(start_ns, end_ns)):
         several = [trace for trace in page.traces if '","' in trace.services]
         for chunk in split(several, _CHUNK, _CHUNK_SPANS):
-            _count(db, chunk, methods, counts)
+            _count(store, chunk, methods, counts)
             if len(counts) > MAX_PAIRS:
                 most = dict(counts.most_common(MAX_PAIRS))
                 return Calls(most, f"more than {MAX_PAIRS:,} pairs of services; select a shorter time")
@@ -58,14 +59,14 @@ def count_calls(db: sqlite3.Connection, start_ns: int, end_ns: int, deadline: De
 
 
 def _count(
-    db: sqlite3.Connection,
+    store: SqliteStore,
     traces: Sequence[Candidate],
     methods: dict[int, Method],
     counts: Counter[tuple[str, str]],
 ) -> None:
     marks = ",".join("?" * len(traces))
     query = f"SELECT {name_columns(_Call)} FROM spans WHERE trace_id IN ({marks}) LIMIT {_CHUNK_SPANS}"
-    spans = list(read(db, _Call, query, [trace.trace_id for trace in traces]))
+    spans = list(read(store.db, _Call, query, [trace.trace_id for trace in traces]))
     callers = {(span.trace_id, span.span_id): span.method for span in spans}
     pairs = Counter(
         (caller, span.method)

@@ -1,18 +1,14 @@
 """Offsets of the clocks of one tree's hosts, from the bounds that calls between them have set."""
 
-import sqlite3
 from collections import defaultdict, deque
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from ztrace.records import OK
 from ztrace_collector.layout import CLOCK_CELL_NS
 from ztrace_collector.settling.clocks import make_call
-from ztrace_viewer.queries.rows import name_columns, read
+from ztrace_viewer.queries.stores.store import Trees
 from ztrace_viewer.trees.clocks import NEAREST, Cell, Offset, find_offset
 from ztrace_viewer.trees.columns import Spans
-
-_CELLS = f"SELECT {name_columns(Cell)} FROM clock_bounds WHERE host = ? AND other_host = ?"
 
 
 class _Link(NamedTuple):
@@ -23,11 +19,11 @@ class _Link(NamedTuple):
     at_ns: int
 
 
-def read_offsets(db: sqlite3.Connection, spans: Spans) -> dict[str, Offset]:
+def read_offsets(store: Trees, spans: Spans) -> dict[str, Offset]:
     """Return how far the clocks of a tree's hosts are ahead of that of its root's host.
 
     Args:
-        db: the database.
+        store: the store.
         spans: spans of the tree.
 
     Returns:
@@ -38,7 +34,9 @@ def read_offsets(db: sqlite3.Connection, spans: Spans) -> dict[str, Offset]:
     links, own = _find_links(spans)
     measured: defaultdict[str, dict[str, Offset]] = defaultdict(dict)
     for link in links.values():
-        offset = find_offset(_read_cells(db, link), own.get((link.host, link.other)), link.at_ns)
+        # One more on each side, since a cell's bounds lie in it by one clock only.
+        cells = store.clock_cells(link.host, link.other, link.at_ns // CLOCK_CELL_NS, NEAREST + 2)
+        offset = find_offset(cells, own.get((link.host, link.other)), link.at_ns)
         if offset is not None:
             measured[link.host][link.other] = offset
             measured[link.other][link.host] = offset.reverse
@@ -94,11 +92,3 @@ def _find_links(spans: Spans) -> tuple[dict[tuple[str, str], _Link], dict[tuple[
             low_ns, high_ns = max(low_ns, known.low_ns), min(high_ns, known.high_ns)
             own[pair] = known._replace(low_ns=low_ns, high_ns=high_ns, calls=known.calls + 1)
     return links, own
-
-
-def _read_cells(db: sqlite3.Connection, link: _Link) -> Iterator[Cell]:
-    """Yield the cells that are nearest to a moment, on either side."""
-    cell = link.at_ns // CLOCK_CELL_NS
-    # One more on each side, since a cell's bounds lie in it by one clock only.
-    for side in (f"{_CELLS} AND cell <= ? ORDER BY cell DESC", f"{_CELLS} AND cell > ? ORDER BY cell"):
-        yield from read(db, Cell, f"{side} LIMIT {NEAREST + 2}", (link.host, link.other, cell))

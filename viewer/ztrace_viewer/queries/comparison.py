@@ -5,7 +5,6 @@ neighbours slow too, so a test by trees finds differences between any two stretc
 by 15%, in 33% of comparisons of a service with itself, where 5% are meant. Minutes are nearly independent.
 """
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import sqrt
@@ -18,6 +17,7 @@ from ztrace_viewer.documents.comparison import DiffDocument, PathChange, Side
 from ztrace_viewer.documents.profile import PathStep
 from ztrace_viewer.queries.paths import Paths
 from ztrace_viewer.queries.rows import name_columns, read
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 
 #: Units that a side needs, and the share of false alarms among what is called sure.
 MIN_UNITS, FALSE_ALARMS = 6, 0.05
@@ -116,7 +116,7 @@ class SideFigures:
 
 
 def compare(
-    db: sqlite3.Connection,
+    store: SqliteStore,
     root: str | None,
     before: tuple[int, int],
     after: tuple[int, int],
@@ -126,7 +126,7 @@ def compare(
     """Return what changed between two stretches of time.
 
     Args:
-        db: the database.
+        store: the file's store.
         root: ``SERVICE.METHOD`` or ``METHOD`` of the trees' roots; None to compare each root with itself.
         before: begin and end, Unix.
         after: likewise.
@@ -139,10 +139,10 @@ def compare(
     """
     if max(before[0], after[0]) < min(before[1], after[1]):
         raise SettingsError("--before and --after overlap", hint="give two stretches of which one ends first")
-    paths = Paths(db)
+    paths = Paths(store)
     roots = paths.find_roots(root)
     unit_s = choose_unit(min(before[0], after[0]), now_ns)
-    sides = [read_side(db, paths, roots, stretch, unit_s) for stretch in (before, after)]
+    sides = [read_side(store, paths, roots, stretch, unit_s) for stretch in (before, after)]
     return describe_sides(paths, sides, limit, unit_s)
 
 
@@ -204,7 +204,7 @@ def compare_sides(
 
 
 def read_side(
-    db: sqlite3.Connection,
+    store: SqliteStore,
     paths: Paths,
     roots: set[int],
     stretch: tuple[int, int],
@@ -214,7 +214,7 @@ def read_side(
     """Return the figures of a stretch of time, of one version or of all."""
     side = SideFigures()
     condition, values = ("", ()) if version is None else (" AND version = ?", (version,))
-    for row in read(db, PathRow, f"{_ROWS}{condition}", (*find_buckets(stretch, unit_s), *values)):
+    for row in read(store.db, PathRow, f"{_ROWS}{condition}", (*find_buckets(stretch, unit_s), *values)):
         root = paths.root(row.path)
         if root not in roots:
             continue

@@ -5,7 +5,6 @@ minute.
 """
 
 import random
-import sqlite3
 
 from ztrace.errors import NotFoundError
 from ztrace_viewer.documents.comparison import DiffDocument
@@ -21,15 +20,16 @@ from ztrace_viewer.queries.samples import (
     split_slow,
 )
 from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 
 
 def compare_slow(
-    db: sqlite3.Connection, root: str, selection: Selection, limit: int | None, seed: int = 0
+    store: SqliteStore, root: str, selection: Selection, limit: int | None, seed: int = 0
 ) -> DiffDocument:
     """Return in what the slowest 5% of a root's trees, at least six, differ from the rest.
 
     Args:
-        db: the database.
+        store: the file's store.
         root: ``SERVICE.METHOD`` or ``METHOD``.
         selection: the time in which the trees began.
         limit: most paths to return.
@@ -39,18 +39,18 @@ def compare_slow(
         NotFoundError: there are too few trees of such a root.
         SettingsError: the root's name is that of several services.
     """
-    paths = Paths(db)
+    paths = Paths(store)
     roots = paths.find_roots(root)
-    parts = split_slow(db, paths, roots, root, selection)
+    parts = split_slow(store, paths, roots, root, selection)
     chance, sides = random.Random(seed), (SideFigures(), SideFigures())
     for side, part in zip(sides, parts, strict=True):
-        for unit, tree in enumerate(read_trees(db, paths, choose(part, MAX_TREES, chance))):
+        for unit, tree in enumerate(read_trees(store, paths, choose(part, MAX_TREES, chance))):
             add_tree(side, tree, unit, paths, roots)
     return describe_sides(paths, sides, limit, None, sum(map(len, parts)))
 
 
 def compare_values(
-    db: sqlite3.Connection,
+    store: SqliteStore,
     root: str,
     key: str,
     before: str | None,
@@ -62,7 +62,7 @@ def compare_values(
     """Return in what trees differ of which a span has one value of an attribute, or another.
 
     Args:
-        db: the database.
+        store: the file's store.
         root: ``SERVICE.METHOD`` or ``METHOD``.
         key: name of the attribute.
         before: value on the first side; None for all trees without the other one.
@@ -75,12 +75,12 @@ def compare_values(
         NotFoundError: a side has no trees.
         SettingsError: the root's name is that of several services.
     """
-    paths = Paths(db)
+    paths = Paths(store)
     roots = paths.find_roots(root)
-    trees = list_trees(db, {paths.method(top) for top in roots}, selection)
+    trees = list_trees(store, {paths.method(top) for top in roots}, selection)
     sides = SideFigures(), SideFigures()
     chosen = choose(trees, 2 * MAX_TREES, random.Random(seed))
-    for unit, tree in enumerate(read_trees(db, paths, chosen)):
+    for unit, tree in enumerate(read_trees(store, paths, chosen)):
         has = [value is not None and (key, as_text(value)) in tree.values for value in (before, after)]
         is_before = has[0] if before is not None else not has[1]
         is_after = has[1] if after is not None else not has[0]

@@ -4,7 +4,6 @@ One idea: a counter is the sum of what is stored and of what retention has delet
 that are over hardly change, so their sum is kept from one reading to the next.
 """
 
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,9 +11,9 @@ from typing import NamedTuple
 
 from ztrace_collector.layout import LOSS_COLUMNS, PAST, RESOLUTIONS_S
 from ztrace_viewer.json_text import read_json
-from ztrace_viewer.queries.publishers import sum_columns
 from ztrace_viewer.queries.rows import name_columns, read, read_one
 from ztrace_viewer.queries.status import read_totals
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 
 
 @dataclass(slots=True)
@@ -91,32 +90,32 @@ class Counters:
     def __init__(self) -> None:
         self._past: tuple[int, _State, _Sums] | None = None
 
-    def read(self, db: sqlite3.Connection) -> _Sums:
+    def read(self, store: SqliteStore) -> _Sums:
         """Return the counters of every method by its id."""
-        (today,) = db.execute(_LAST).fetchone()
+        (today,) = store.db.execute(_LAST).fetchone()
         if today is None:
-            return _add_up(read(db, _Row, _RETIRED))
+            return _add_up(read(store.db, _Row, _RETIRED))
         sums: defaultdict[int, MethodCounters] = defaultdict(MethodCounters)
-        for part in (self._read_past(db, today), _add_up(read(db, _Row, _DAYS, (today, today + 1)))):
+        for part in (self._read_past(store, today), _add_up(read(store.db, _Row, _DAYS, (today, today + 1)))):
             for method, counters in part.items():
                 sums[method].add(counters)
         return sums
 
-    def _read_past(self, db: sqlite3.Connection, today: int) -> _Sums:
-        state = read_one(db, _State, _STATE, (today,))
+    def _read_past(self, store: SqliteStore, today: int) -> _Sums:
+        state = read_one(store.db, _State, _STATE, (today,))
         assert state is not None
         kept = self._past
         if kept is not None and kept[:2] == (today, state):
             return kept[2]
-        rows = [*read(db, _Row, _RETIRED), *read(db, _Row, _DAYS, (0, today))]
+        rows = [*read(store.db, _Row, _RETIRED), *read(store.db, _Row, _DAYS, (0, today))]
         self._past = (today, state, _add_up(rows))
         return self._past[2]
 
 
-def read_span_counters(db: sqlite3.Connection) -> SpanCounters:
+def read_span_counters(store: SqliteStore) -> SpanCounters:
     """Return the spans by their fate."""
-    totals = read_totals(db.execute)
-    sums = sum_columns(db, ["spans_created", *LOSS_COLUMNS.values()])
+    totals = read_totals(store.db.execute)
+    sums = store.sum_columns(["spans_created", *LOSS_COLUMNS.values()])
     for column in sums:
         sums[column] += totals.get(PAST + column, 0)
     return SpanCounters(

@@ -1,16 +1,12 @@
 """Deadline of a request.
 
-One idea: SQLite checks it every few hundred microseconds, so no statement outlasts it. A search that reads
-page by page checks it by itself, and returns what it has found.
+One idea: a store interrupts its own statements at the deadline, so none outlasts it. A search that reads page
+by page checks it by itself, and returns what it has found.
 """
 
-import sqlite3
 import time
 
 from ztrace.errors import ZtraceError
-
-#: Instructions of SQLite between two checks: a few hundred microseconds.
-_STEPS = 20_000
 
 
 class TooLong(ZtraceError):
@@ -31,10 +27,6 @@ class Deadline:
     def is_over(self) -> bool:
         """Return whether the deadline has passed."""
         return time.monotonic() >= self._end_s
-
-    def guard(self, db: sqlite3.Connection) -> None:
-        """Interrupt each statement of a connection at the deadline."""
-        db.set_progress_handler(self.is_over, _STEPS)
 
     def explain(self) -> TooLong:
         """Return the error of a request that took too long."""

@@ -4,14 +4,14 @@ One idea: an exception is stored once, at its origin. Every other span it passed
 stores its own part of the way only.
 """
 
-import sqlite3
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from ztrace.libraries import LIBRARIES
 from ztrace_viewer.documents.exceptions import ExceptionDocument, Frame
 from ztrace_viewer.json_text import read_json
-from ztrace_viewer.queries.rows import name_columns, read
+from ztrace_viewer.queries.stores.answers import ExceptionRow
+from ztrace_viewer.queries.stores.store import Trees
 
 #: Attributes in which the traced libraries store a traceback as text.
 _REMOTE_TRACEBACKS = [row.remote_traceback for row in LIBRARIES.values() if row.remote_traceback]
@@ -19,42 +19,17 @@ _REMOTE_TRACEBACKS = [row.remote_traceback for row in LIBRARIES.values() if row.
 _MAX_DEPTH = 16
 
 
-class _Row(NamedTuple):
-    """A row of ``exceptions``, with the fingerprint of its group."""
-
-    span_id: bytes
-    origin_trace_id: bytes
-    origin_span_id: bytes
-    fingerprint: str | None
-    how: str
-    type: str
-    message: str
-    frames: str
-    causes: str
-    notes: str
-    members: str
-
-
-_COLUMNS = name_columns(
-    _Row, **{name: f"exceptions.{name}" for name in ("origin_span_id", "type", "message", "frames")}
-)
-_EXCEPTIONS = f"""
-SELECT {_COLUMNS} FROM exceptions LEFT JOIN exception_groups ON exception_groups.id = exception_group
-WHERE exceptions.trace_id = ? ORDER BY exceptions.id
-"""
-
-
 def read_exceptions(
-    db: sqlite3.Connection, trace_id: bytes, *, failures: bool = False
+    store: Trees, trace_id: bytes, *, failures: bool = False
 ) -> dict[bytes, ExceptionDocument]:
     """Return the exceptions of one trace by the span they ended.
 
     Args:
-        db: from `open_database`.
+        store: the store.
         trace_id: 16 bytes.
         failures: include spans that failed without an exception, with no type and the reason as message.
     """
-    rows = [row for row in read(db, _Row, _EXCEPTIONS, (trace_id,)) if row.type or failures]
+    rows = [row for row in store.exceptions(trace_id) if row.type or failures]
     # A member that began in another span of the trace belongs to that span's group.
     groups = {row.span_id.hex(): row.fingerprint or "" for row in rows if _is_origin(row, trace_id)}
     found: dict[bytes, ExceptionDocument] = {}
@@ -88,37 +63,17 @@ class Raised(NamedTuple):
     group: str
 
 
-class _RaisedRow(NamedTuple):
-    span_id: bytes
-    origin_span_id: bytes
-    origin_trace_id: bytes
-    type: str
-    message: str
-    how: str
-    fingerprint: str | None
-
-
-_RAISED_COLUMNS = name_columns(
-    _RaisedRow, **{name: f"exceptions.{name}" for name in ("origin_span_id", "type", "message")}
-)
-_RAISED = f"""
-SELECT {_RAISED_COLUMNS} FROM exceptions
-    LEFT JOIN exception_groups ON exception_groups.id = exception_group
-WHERE exceptions.trace_id = ? AND exceptions.type != '' ORDER BY exceptions.id
-"""
-
-
-def read_raised(db: sqlite3.Connection, trace_id: bytes) -> dict[bytes, Raised]:
+def read_raised(store: Trees, trace_id: bytes) -> dict[bytes, Raised]:
     """Return the exceptions of one trace by the span they ended, without frames and causes."""
     found: dict[bytes, Raised] = {}
-    for row in read(db, _RaisedRow, _RAISED, (trace_id,)):
+    for row in store.raised(trace_id):
         origin = (row.origin_trace_id, row.origin_span_id) == (trace_id, row.span_id)
         raised = Raised(row.type, row.message, row.how, origin, row.fingerprint or "")
         found.setdefault(row.span_id, raised)
     return found
 
 
-def _is_origin(row: _Row, trace_id: bytes) -> bool:
+def _is_origin(row: ExceptionRow, trace_id: bytes) -> bool:
     return (row.origin_trace_id, row.origin_span_id) == (trace_id, row.span_id)
 
 

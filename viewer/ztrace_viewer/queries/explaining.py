@@ -5,7 +5,6 @@ read, because attributes are in the spans alone.
 """
 
 import random
-import sqlite3
 from collections import Counter
 from collections.abc import Iterable
 from math import comb
@@ -15,18 +14,19 @@ from ztrace_viewer.queries.comparison import SideFigures, compare_sides, find_li
 from ztrace_viewer.queries.paths import Paths
 from ztrace_viewer.queries.samples import MAX_TREES, Tree, add_tree, choose, read_trees, split_slow
 from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 
 #: Share of the slow trees that a value needs to be worth a line, and most lines.
 _LEAST_SHARE, _MAX_VALUES = 0.1, 50
 
 
 def explain(
-    db: sqlite3.Connection, root: str, selection: Selection, limit: int | None = None, seed: int = 0
+    store: SqliteStore, root: str, selection: Selection, limit: int | None = None, seed: int = 0
 ) -> ExplainDocument:
     """Return what sets the slowest trees of a root apart from the rest.
 
     Args:
-        db: the database.
+        store: the file's store.
         root: ``SERVICE.METHOD`` or ``METHOD``.
         selection: the time in which the trees started.
         limit: most paths to return.
@@ -36,14 +36,14 @@ def explain(
         NotFoundError: there are too few trees of such a root.
         SettingsError: the root's name is that of several services.
     """
-    paths = Paths(db)
+    paths = Paths(store)
     roots = paths.find_roots(root)
-    others, slowest = split_slow(db, paths, roots, root, selection)
+    others, slowest = split_slow(store, paths, roots, root, selection)
     chance = random.Random(seed)
     rest, slow = (choose(side, MAX_TREES, chance) for side in (others, slowest))
     sides, values = [], []
     for chosen in (rest, slow):
-        figures, seen = _read_side(db, paths, roots, chosen)
+        figures, seen = _read_side(store, paths, roots, chosen)
         sides.append(figures)
         values.append(seen)
     changes, _ = compare_sides(paths, *sides)
@@ -58,11 +58,11 @@ def explain(
 
 
 def _read_side(
-    db: sqlite3.Connection, paths: Paths, roots: set[int], trees: Iterable[Tree]
+    store: SqliteStore, paths: Paths, roots: set[int], trees: Iterable[Tree]
 ) -> tuple[SideFigures, Counter[tuple[str, str]]]:
     """Return the figures of some trees by path, and the number of trees with each value of an attribute."""
     figures, values = SideFigures(), Counter[tuple[str, str]]()
-    for unit, tree in enumerate(read_trees(db, paths, trees)):
+    for unit, tree in enumerate(read_trees(store, paths, trees)):
         values.update(tree.values)
         add_tree(figures, tree, unit, paths, roots)
     return figures, values

@@ -1,24 +1,23 @@
 """Search for calls anywhere in a tree, by name, attribute, duration and outcome.
 
-One idea: SQLite leaves out rows that cannot match, and the others are decoded and compared here. Trees are
+One idea: the store leaves out rows that cannot match, and the others are decoded and compared here. Trees are
 searched from the newest to the oldest, until there are enough calls or the deadline has passed.
 """
 
 import json
-import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ztrace.errors import SettingsError, quote
 from ztrace.records import ERROR, INT64_MAX
 from ztrace_viewer.documents.found import FindDocument, FoundSpan
-from ztrace_viewer.queries.candidates import Candidate, Wanted, read_pages, split
-from ztrace_viewer.queries.deadline import Deadline
-from ztrace_viewer.queries.matching import SpanFilter
-from ztrace_viewer.queries.names import read_methods
-from ztrace_viewer.queries.rows import name_columns, read
-from ztrace_viewer.queries.selection import Selection, find_methods, match_names
-from ztrace_viewer.queries.spans import read_open_spans, read_spans
+from ztrace_viewer.queries.candidates import read_pages, split
+from ztrace_viewer.queries.deadline import Deadline, TooLong
+from ztrace_viewer.queries.names import find_methods
+from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.stores.answers import Candidate
+from ztrace_viewer.queries.stores.conditions import SpanFilter, Wanted
+from ztrace_viewer.queries.stores.store import Store
 from ztrace_viewer.trees.details import read_object
 from ztrace_viewer.trees.spans import STATUS_NAMES, SpanRow
 
@@ -46,16 +45,6 @@ class Conditions(NamedTuple):
     failed: bool = False
 
 
-class _Exception(NamedTuple):
-    """Texts of an exception."""
-
-    type: str
-    message: str
-
-
-_EXCEPTIONS = f"SELECT {name_columns(_Exception)} FROM exceptions WHERE trace_id = ? AND span_id = ?"
-
-
 def parse_words(words: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
     """Split the words of a search into texts and attributes.
 
@@ -75,7 +64,7 @@ def parse_words(words: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]
 
 
 def find_calls(
-    db: sqlite3.Connection,
+    store: Store,
     conditions: Conditions,
     selection: Selection,
     limit: int,
@@ -85,20 +74,16 @@ def find_calls(
     """Return the newest calls that meet all conditions, in trees that began in the selection's time.
 
     Args:
-        db: from `open_database`.
+        store: the store.
         conditions: what is known of the calls.
         selection: time of the trees; service and method of the calls.
         limit: most calls to return.
         now_ns: present time.
         deadline: end of the search, which returns what it has found until then.
     """
-    search = _Search(db, conditions, selection)
+    search = _Search(store, conditions, selection)
     found = [] if conditions.failed else search.find_open(now_ns)
-    deadline.guard(db)
-    try:
-        reached_ns = search.find_ended(found, limit, deadline)
-    finally:
-        db.set_progress_handler(None, 0)
+    reached_ns = search.find_ended(found, limit, deadline)
     found.sort(key=lambda row: (-row.start_ns, row.span_id))
     return {"spans": [_describe(row, now_ns) for row in found[:limit]], "searched_since_ns": reached_ns}
 
@@ -106,19 +91,20 @@ def find_calls(
 class _Search:
     """One search over a database."""
 
-    def __init__(self, db: sqlite3.Connection, conditions: Conditions, selection: Selection) -> None:
-        self._db = db
+    def __init__(self, store: Store, conditions: Conditions, selection: Selection) -> None:
+        self._store = store
         self._conditions = conditions
         self._selection = selection
         self._texts = [text.casefold() for text in conditions.texts]
         self._filter = SpanFilter(
-            methods=find_methods(db, selection), min_ns=conditions.min_ns, max_ns=conditions.max_ns
+            methods=find_methods(store, selection),
+            min_ns=conditions.min_ns,
+            max_ns=conditions.max_ns,
+            failed=True if conditions.failed else None,
         )
-        if conditions.failed:
-            self._filter.add_status(failed=True)
         for key, value in conditions.attributes:
             self._filter.add_tag(key, key, value, or_failed=False)
-        methods = read_methods(db)
+        methods = store.methods()
         for text in self._texts:
             named = [each.id for each in methods.values() if text in _name(each.service, each.name)]
             self._filter.add_text(text, named)
@@ -132,27 +118,22 @@ class _Search:
         since_ns, until_ns = self._selection.since_ns or 0, self._selection.until_ns
         reached_ns = INT64_MAX if until_ns is None else until_ns - 1
         try:
-            for page in read_pages(self._db, Wanted(since_ns, reached_ns)):
-                for chunk in split(page.traces, _CHUNK, _CHUNK_SPANS):
-                    found += self._match(chunk)
-                    reached_ns = chunk[-1].start_ns
-                    if len(found) >= limit:
-                        return None
-                    if deadline.is_over():
-                        return reached_ns
-        except sqlite3.OperationalError:
-            if not deadline.is_over():
-                raise
+            with self._store.within(deadline):
+                for page in read_pages(self._store, Wanted(since_ns, reached_ns)):
+                    for chunk in split(page.traces, _CHUNK, _CHUNK_SPANS):
+                        found += self._match(chunk)
+                        reached_ns = chunk[-1].start_ns
+                        if len(found) >= limit:
+                            return None
+                        if deadline.is_over():
+                            return reached_ns
+        except TooLong:
             return reached_ns
         return None
 
     def find_open(self, now_ns: int) -> list[SpanRow]:
         """Return the matching calls without an end, each with the time that it has run."""
-        since_ns, until_ns = self._selection.since_ns or 0, self._selection.until_ns
-        named, names = match_names(self._selection, "methods.service", "methods.name")
-        condition = " AND ".join(["start_ns >= ?", "start_ns < ?", *named])
-        values = (since_ns, INT64_MAX if until_ns is None else until_ns, *names)
-        rows = read_open_spans(self._db, now_ns, condition, values)
+        rows = self._store.open_calls(self._selection, now_ns)
         least_ns, most_ns = self._conditions.min_ns or 0, self._conditions.max_ns
         return [
             row
@@ -162,7 +143,7 @@ class _Search:
         ]
 
     def _match(self, traces: Sequence[Candidate]) -> Iterator[SpanRow]:
-        rows = read_spans(self._db, *self._filter.select([trace.trace_id for trace in traces]))
+        rows = self._store.matching_spans([trace.trace_id for trace in traces], self._filter)
         return filter(self._is_wanted, rows)
 
     def _is_wanted(self, row: SpanRow) -> bool:
@@ -181,8 +162,8 @@ class _Search:
             return True
         if row.status != ERROR:
             return False
-        exceptions = read(self._db, _Exception, _EXCEPTIONS, (row.trace_id, row.span_id))
-        return any(text in f"{each.type}: {each.message}".casefold() for each in exceptions)
+        exceptions = self._store.exception_texts(row.trace_id, row.span_id)
+        return any(text in f"{type_name}: {message}".casefold() for type_name, message in exceptions)
 
 
 def _name(service: str, name: str) -> str:

@@ -5,7 +5,6 @@ root is stored and no span has arrived since the last poll, because processes se
 root's process is not always the last.
 """
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,11 +14,11 @@ from ztrace_collector.layout import HOUR_NS
 from ztrace_viewer.documents.errors import ExceptionEvent
 from ztrace_viewer.documents.traces import TraceEvent
 from ztrace_viewer.json_text import read_json
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.exceptions import read_frames
 from ztrace_viewer.queries.rows import name_columns, read
 from ztrace_viewer.queries.selection import Selection, match_names
-from ztrace_viewer.queries.summaries import read_row_by_id, summarise
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore, open_file
+from ztrace_viewer.queries.summaries import summarise
 
 #: Poll interval: immediate to a reader, and negligible work.
 POLL_S = 0.25
@@ -48,9 +47,9 @@ def follow(
     is_first, is_told = True, False
     while True:
         try:
-            with open_database(database, snapshot=False) as db:
+            with open_file(database, snapshot=False) as store:
                 followed = _identify(database)
-                follower = Follower(db, selection, from_start=not is_first)
+                follower = Follower(store, selection, from_start=not is_first)
                 is_first = is_told = False
                 while True:
                     # Before looking, so that what was stored until the file was replaced is read as well.
@@ -115,27 +114,27 @@ class Follower:
     """Reader of the rows stored since the last poll.
 
     Args:
-        db: from `open_database`, without a snapshot.
+        store: the file's store, without a snapshot.
         selection: service and method of a trace's root and of an exception's origin. With ``since_ns``,
             traces and exceptions since then are yielded first.
         from_start: yield everything that is stored already, too.
     """
 
-    def __init__(self, db: sqlite3.Connection, selection: Selection, *, from_start: bool = False) -> None:
-        self._db = db
+    def __init__(self, store: SqliteStore, selection: Selection, *, from_start: bool = False) -> None:
+        self._store = store
         self._selection = selection
         self._last_trace = 0 if from_start else self._last("traces")
         self._last_exception = 0 if from_start else self._last("exceptions")
         #: Span count at the last poll, by row id, of the pending traces.
         self._waiting: dict[int, int] = {}
         if selection.since_ns is not None and not from_start:
-            rows = db.execute(
+            rows = store.db.execute(
                 "SELECT id FROM traces WHERE hour >= ? AND start_ns >= ? AND id <= ? ORDER BY id",
                 (selection.since_ns // HOUR_NS, selection.since_ns, self._last_trace),
             )
             self._last_exception = self._exception_before(selection.since_ns)
         else:
-            rows = db.execute(
+            rows = store.db.execute(
                 "SELECT id FROM traces WHERE id > ? AND id <= ? AND root_span_id IS NULL",
                 (self._last_trace - _LOOK_BACK, self._last_trace),
             )
@@ -147,15 +146,15 @@ class Follower:
         yield from self._traces()
 
     def _last(self, table: str) -> int:
-        return int(self._db.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0])
+        return int(self._store.db.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0])
 
     def _exception_before(self, since_ns: int) -> int:
         """Return the last row id before the first exception since then."""
         query = "SELECT coalesce(min(id) - 1, ?) FROM exceptions WHERE at_ns >= ?"
-        return int(self._db.execute(query, (self._last_exception, since_ns)).fetchone()[0])
+        return int(self._store.db.execute(query, (self._last_exception, since_ns)).fetchone()[0])
 
     def _traces(self) -> Iterator[TraceEvent]:
-        new = self._db.execute(
+        new = self._store.db.execute(
             "SELECT id FROM traces WHERE id > ? ORDER BY id", (self._last_trace,)
         ).fetchall()
         if new:
@@ -165,9 +164,9 @@ class Follower:
             del self._waiting[row_id]
         for row_id in self._settled():
             del self._waiting[row_id]
-            trace = read_row_by_id(self._db, row_id)
+            trace = self._store.trace_by_id(row_id)
             if trace is not None and self._wants(trace.service, trace.name, trace.start_ns):
-                yield {"event": "trace", **summarise(self._db, trace)}
+                yield {"event": "trace", **summarise(self._store, trace)}
 
     def _settled(self) -> list[int]:
         settled = []
@@ -179,7 +178,7 @@ class Follower:
                 f"SELECT {name_columns(_Count)} FROM traces"
                 f" WHERE id IN ({marks}) AND root_span_id IS NOT NULL"
             )
-            for row in read(self._db, _Count, query, chunk):
+            for row in read(self._store.db, _Count, query, chunk):
                 if self._waiting[row.id] == row.span_count:
                     settled.append(row.id)
                 self._waiting[row.id] = row.span_count
@@ -195,7 +194,7 @@ class Follower:
             "exceptions.id BETWEEN ? AND ?",
         ]
         query = f"{_RAISED} WHERE {' AND '.join(conditions)} ORDER BY exceptions.id"
-        for row in list(read(self._db, _Raised, query, [*values, first + 1, last])):
+        for row in list(read(self._store.db, _Raised, query, [*values, first + 1, last])):
             if self._in_time(row.at_ns):
                 yield {
                     "event": "error",

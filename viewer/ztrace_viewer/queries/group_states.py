@@ -1,10 +1,10 @@
 """Exception groups for monitoring: their number by state, and the latest ones without frames and samples."""
 
-import sqlite3
 from typing import NamedTuple
 
 from ztrace_collector.layout import HOUR_NS, OPEN
 from ztrace_viewer.queries.rows import name_columns, read
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 
 #: State of an open group that began not long ago, and the age up to which it is new.
 NEW, NEW_NS = "new", HOUR_NS
@@ -38,12 +38,12 @@ _LATEST = (
 )
 
 
-def count_groups(db: sqlite3.Connection, now_ns: int) -> dict[tuple[str, str], int]:
+def count_groups(store: SqliteStore, now_ns: int) -> dict[tuple[str, str], int]:
     """Return the number of groups by service and state."""
-    rows = read(db, _Number, _NUMBERS, (now_ns - NEW_NS,))
+    rows = read(store.db, _Number, _NUMBERS, (now_ns - NEW_NS,))
     return {(row.service, row.state): row.number for row in rows}
 
 
-def list_latest(db: sqlite3.Connection, limit: int, now_ns: int) -> list[GroupState]:
+def list_latest(store: SqliteStore, limit: int, now_ns: int) -> list[GroupState]:
     """Return the groups that occurred last."""
-    return list(read(db, GroupState, _LATEST, (now_ns - NEW_NS, limit)))
+    return list(read(store.db, GroupState, _LATEST, (now_ns - NEW_NS, limit)))

@@ -5,10 +5,10 @@ of 64 bits, of Zipkin and older tracers, are written and displayed without the z
 """
 
 import re
-import sqlite3
 from collections.abc import Sequence
 
 from ztrace.errors import NotFoundError, SettingsError, quote
+from ztrace_viewer.queries.stores.store import Names
 
 #: Shortest prefix; fewer digits would match the trace ids of a whole day.
 MIN_PREFIX = 4
@@ -23,12 +23,10 @@ _TRACE_DIGITS = 32
 #: Digits of a trace id of 64 bits, and the zeros that it has in front as one of 128.
 _SHORT_DIGITS, _SHORT_ZEROS = 16, "0" * 16
 _ARTICLES = {"trace": "a", "error": "an"}
-#: Tables with trace ids.
-_TRACE_TABLES = ("traces", "unfinished_spans")
 _HEX = re.compile(r"[0-9a-f]+")
 
 
-def find_trace(db: sqlite3.Connection, prefix: str) -> bytes:
+def find_trace(store: Names, prefix: str) -> bytes:
     """Return the only trace id that begins with ``prefix``, or that is this number.
 
     An id of 64 bits is also found by its own digits, whole, from the beginning, or without leading zeros.
@@ -41,27 +39,19 @@ def find_trace(db: sqlite3.Connection, prefix: str) -> bytes:
     if len(digits) > _TRACE_DIGITS:
         raise SettingsError(f"{quote(prefix)} is not a trace id: it has more than {_TRACE_DIGITS} digits")
     whole = digits.zfill(_TRACE_DIGITS)
-    if found := _find(db, whole):
+    if found := _find(store, whole):
         return found[0]
     _check_length(prefix, digits, "trace")
     starts = [digits] if len(digits) > _SHORT_DIGITS else [digits, _SHORT_ZEROS + digits]
-    found = sorted({each for start in starts for each in _find(db, start)})
+    found = sorted({each for start in starts for each in _find(store, start)})
     _check_single("trace", digits, [trace_id.hex() for trace_id in found], "ztrace slow")
     return found[0]
 
 
-def _find(db: sqlite3.Connection, start: str) -> list[bytes]:
+def _find(store: Names, start: str) -> list[bytes]:
     """Return trace ids that begin with some digits, at most some more than can be listed."""
-    bounds = [bytes.fromhex(start.ljust(_TRACE_DIGITS, digit)) for digit in "0f"]
-    # A trace of which no span has ended has no row in traces.
-    return [
-        bytes(trace_id)
-        for table in _TRACE_TABLES
-        for (trace_id,) in db.execute(
-            f"SELECT DISTINCT trace_id FROM {table} WHERE trace_id BETWEEN ? AND ? ORDER BY trace_id LIMIT ?",
-            (*bounds, _CANDIDATES + 1),
-        )
-    ]
+    first, last = (bytes.fromhex(start.ljust(_TRACE_DIGITS, digit)) for digit in "0f")
+    return store.trace_ids(first, last, _CANDIDATES + 1)
 
 
 def is_trace(prefix: str, trace_id: str) -> bool:
@@ -83,7 +73,7 @@ def _own_digits(trace_id: str) -> str:
     return trace_id.removeprefix(_SHORT_ZEROS)
 
 
-def find_group(db: sqlite3.Connection, prefix: str) -> str:
+def find_group(store: Names, prefix: str) -> str:
     """Return the only exception group whose id begins with ``prefix``.
 
     Raises:
@@ -92,17 +82,12 @@ def find_group(db: sqlite3.Connection, prefix: str) -> str:
     """
     digits = _check_hex(prefix, "error")
     _check_length(prefix, digits, "error")
-    rows = db.execute(
-        "SELECT fingerprint FROM exception_groups WHERE fingerprint >= ? AND fingerprint < ?"
-        " ORDER BY fingerprint LIMIT ?",
-        (digits, digits + "g", _CANDIDATES + 1),
-    )
-    found = [fingerprint for (fingerprint,) in rows]
+    found = store.group_ids(digits, digits + "g", _CANDIDATES + 1)
     _check_single("error", digits, found, "ztrace errors")
-    return str(found[0])
+    return found[0]
 
 
-def shorten_traces(db: sqlite3.Connection, trace_ids: Sequence[str]) -> dict[str, str]:
+def shorten_traces(store: Names, trace_ids: Sequence[str]) -> dict[str, str]:
     """Return for each trace id (hex) a prefix that no other stored id has; the whole of one of 64 bits."""
     return {
         trace_id: _own_digits(trace_id)
@@ -110,41 +95,17 @@ def shorten_traces(db: sqlite3.Connection, trace_ids: Sequence[str]) -> dict[str
         else _shorten(
             trace_id,
             SHOWN_TRACE_DIGITS,
-            [
-                value.hex()
-                for table in _TRACE_TABLES
-                for query in (
-                    f"SELECT max(trace_id) FROM {table} WHERE trace_id < ?",
-                    f"SELECT min(trace_id) FROM {table} WHERE trace_id > ?",
-                )
-                for (value,) in db.execute(query, (bytes.fromhex(trace_id),))
-                if value is not None
-            ]
+            [each.hex() for each in store.nearest_traces(bytes.fromhex(trace_id))]
             # The digits of an id of 64 bits name it, and none that begins with them.
-            + [_own_digits(each.hex()) for each in _find(db, _SHORT_ZEROS + trace_id[:_SHORT_DIGITS])],
+            + [_own_digits(each.hex()) for each in _find(store, _SHORT_ZEROS + trace_id[:_SHORT_DIGITS])],
         )
         for trace_id in trace_ids
     }
 
 
-def shorten_groups(db: sqlite3.Connection, groups: Sequence[str]) -> dict[str, str]:
+def shorten_groups(store: Names, groups: Sequence[str]) -> dict[str, str]:
     """Return for each exception group's id a prefix that no other stored id has."""
-    return {
-        group: _shorten(
-            group,
-            SHOWN_GROUP_DIGITS,
-            [
-                value
-                for query in (
-                    "SELECT max(fingerprint) FROM exception_groups WHERE fingerprint < ?",
-                    "SELECT min(fingerprint) FROM exception_groups WHERE fingerprint > ?",
-                )
-                for (value,) in db.execute(query, (group,))
-                if value is not None
-            ],
-        )
-        for group in groups
-    }
+    return {group: _shorten(group, SHOWN_GROUP_DIGITS, store.nearest_groups(group)) for group in groups}
 
 
 def _shorten(identifier: str, digits: int, neighbours: list[str]) -> str:

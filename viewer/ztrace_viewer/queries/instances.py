@@ -1,9 +1,9 @@
 """Processes that made spans."""
 
-import sqlite3
 from typing import NamedTuple
 
 from ztrace_viewer.queries.rows import name_columns, read_one
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 
 
 class Instance(NamedTuple):
@@ -17,6 +17,6 @@ class Instance(NamedTuple):
 _INSTANCE = f"SELECT {name_columns(Instance)} FROM instances WHERE id = ?"
 
 
-def read_instance(db: sqlite3.Connection, key: int) -> Instance | None:
+def read_instance(store: SqliteStore, key: int) -> Instance | None:
     """Return a process by its key in ``spans.instance``, None if it has expired."""
-    return read_one(db, Instance, _INSTANCE, (key,))
+    return read_one(store.db, Instance, _INSTANCE, (key,))

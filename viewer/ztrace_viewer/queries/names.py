@@ -1,24 +1,14 @@
 """Names of services and methods.
 
-One idea: ``methods`` holds every name that ever occurred, once for each kind, so no span is read.
+One idea: a store lists every name that ever occurred, once for each kind, so no span is read.
 """
 
-import sqlite3
 from collections.abc import Collection
 from typing import NamedTuple
 
 from ztrace.errors import quote
-from ztrace_viewer.queries.rows import name_columns, read
 from ztrace_viewer.queries.selection import Selection
-
-
-class Method(NamedTuple):
-    """A row of ``methods``: a name under which a service made spans of one kind."""
-
-    id: int
-    service: str
-    name: str
-    kind: str
+from ztrace_viewer.queries.stores.store import Names
 
 
 class Operation(NamedTuple):
@@ -28,45 +18,50 @@ class Operation(NamedTuple):
     kind: str
 
 
-#: Producers and consumers are displayed with a verb before their name, and can be found by that text too.
-_MATCHING = """
-SELECT id FROM methods WHERE (:service IS NULL OR service = :service) AND (
-    :name IS NULL OR name = :name OR (kind = 'producer' AND 'send ' || name = :name)
-    OR (kind = 'consumer' AND 'process ' || name = :name))
-"""
-
-
+#: Verbs with which producers and consumers are displayed, and can be found too.
+_VERBS = {"producer": "send ", "consumer": "process "}
 #: Names listed in a message.
 _NAMED = 5
 
 
-def read_methods(db: sqlite3.Connection) -> dict[int, Method]:
-    """Return every method by its id."""
-    return {method.id: method for method in read(db, Method, f"SELECT {name_columns(Method)} FROM methods")}
+def find_methods(store: Names, selection: Selection) -> list[int] | None:
+    """Return the ids of the selected methods, None if neither service nor method is selected."""
+    if selection.service is None and selection.method is None:
+        return None
+    return [
+        method.id
+        for method in store.methods().values()
+        if selection.service in (None, method.service) and selection.method in (None, method.name)
+    ]
 
 
-def find_operations(db: sqlite3.Connection, service: str | None, name: str | None) -> frozenset[int]:
+def find_operations(store: Names, service: str | None, name: str | None) -> frozenset[int]:
     """Return the ids of the methods with a service and a displayed name; None matches any."""
-    return frozenset(method for (method,) in db.execute(_MATCHING, {"service": service, "name": name}))
-
-
-def list_services(db: sqlite3.Connection) -> list[str]:
-    """Return the services, sorted."""
-    return [service for (service,) in db.execute("SELECT DISTINCT service FROM methods ORDER BY service")]
-
-
-def list_operations(db: sqlite3.Connection, service: str, kind: str = "") -> list[Operation]:
-    """Return a service's operations, sorted: all, or those of one kind."""
-    query = (
-        f"SELECT {name_columns(Operation)} FROM methods"
-        " WHERE service = ? AND ? IN ('', kind) ORDER BY name, kind"
+    return frozenset(
+        method.id
+        for method in store.methods().values()
+        if service in (None, method.service)
+        and name in (None, method.name, f"{_VERBS.get(method.kind, '')}{method.name}")
     )
-    return list(read(db, Operation, query, (service, kind)))
 
 
-def explain_unknown(db: sqlite3.Connection, selection: Selection) -> tuple[str, str] | None:
+def list_services(store: Names) -> list[str]:
+    """Return the services, sorted."""
+    return sorted({method.service for method in store.methods().values()})
+
+
+def list_operations(store: Names, service: str, kind: str = "") -> list[Operation]:
+    """Return a service's operations, sorted: all, or those of one kind."""
+    return sorted(
+        Operation(method.name, method.kind)
+        for method in store.methods().values()
+        if method.service == service and kind in ("", method.kind)
+    )
+
+
+def explain_unknown(store: Names, selection: Selection) -> tuple[str, str] | None:
     """Return what is wrong with a selected service or method, and a hint; None if both are known."""
-    methods = read_methods(db).values()
+    methods = store.methods().values()
     services = {method.service for method in methods}
     if selection.service is not None and selection.service not in services:
         return f"no service {quote(selection.service)}", suggest(selection.service, services)

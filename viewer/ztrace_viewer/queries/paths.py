@@ -1,13 +1,13 @@
 """Call paths by their names, and the times for which figures by path are kept."""
 
-import sqlite3
 from typing import NamedTuple
 
 from ztrace.errors import NotFoundError, SettingsError
 from ztrace_collector.layout import HOUR_NS, MINUTE_NS, PATH_MINUTES_NS, RESOLUTIONS_S, SECOND_NS, SETTLED
 from ztrace_viewer.documents.profile import PathStep
-from ztrace_viewer.queries.names import read_methods, suggest
+from ztrace_viewer.queries.names import suggest
 from ztrace_viewer.queries.rows import name_columns, read, read_one
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 
 #: Step of the paths beyond the bounds.
 _OTHER: PathStep = {"service": "", "name": "(other)", "kind": "internal"}
@@ -34,9 +34,11 @@ class _Days(NamedTuple):
 class Paths:
     """All paths of a database."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._paths = {path.id: path for path in read(db, _Path, f"SELECT {name_columns(_Path)} FROM paths")}
-        self._methods = read_methods(db)
+    def __init__(self, store: SqliteStore) -> None:
+        self._paths = {
+            path.id: path for path in read(store.db, _Path, f"SELECT {name_columns(_Path)} FROM paths")
+        }
+        self._methods = store.methods()
         self._ids: dict[tuple[int, int], int] | None = None
 
     def root(self, path: int) -> int:
@@ -123,7 +125,7 @@ class Paths:
 
 
 def bound_time(
-    db: sqlite3.Connection, since_ns: int | None, until_ns: int | None, now_ns: int
+    store: SqliteStore, since_ns: int | None, until_ns: int | None, now_ns: int
 ) -> tuple[int, int]:
     """Return a stretch of time in seconds, within the days that have figures.
 
@@ -131,7 +133,7 @@ def bound_time(
     """
     day_s = RESOLUTIONS_S[-1]
     columns = name_columns(_Days, first="min(bucket)", last="max(bucket)")
-    days = read_one(db, _Days, f"SELECT {columns} FROM path_figures WHERE resolution_s = ?", (day_s,))
+    days = read_one(store.db, _Days, f"SELECT {columns} FROM path_figures WHERE resolution_s = ?", (day_s,))
     if days is None or days.first is None or days.last is None:
         return 0, 0
     begin_s, end_s = days.first * day_s, (days.last + 1) * day_s
@@ -148,13 +150,13 @@ def _unit_ns(moment_ns: int, now_ns: int) -> int:
     return MINUTE_NS if moment_ns >= now_ns - PATH_MINUTES_NS else HOUR_NS
 
 
-def count_unsettled(db: sqlite3.Connection) -> int:
+def count_unsettled(store: SqliteStore) -> int:
     """Return the number of spans that have arrived since the last one up to which all are counted."""
-    (last,) = db.execute("SELECT coalesce(max(id), 0) FROM spans").fetchone()
-    return max(0, int(last) - read_settling(db, SETTLED))
+    (last,) = store.db.execute("SELECT coalesce(max(id), 0) FROM spans").fetchone()
+    return max(0, int(last) - read_settling(store, SETTLED))
 
 
-def read_settling(db: sqlite3.Connection, name: str) -> int:
+def read_settling(store: SqliteStore, name: str) -> int:
     """Return a value of ``settling``."""
-    row = db.execute("SELECT value FROM settling WHERE name = ?", (name,)).fetchone()
+    row = store.db.execute("SELECT value FROM settling WHERE name = ?", (name,)).fetchone()
     return 0 if row is None else int(row[0])

@@ -5,7 +5,6 @@ size, so that neither a large file nor a large tree has to fit into memory. Each
 since an export takes as long as its reader does; a tree that is deleted meanwhile is left out.
 """
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import starmap
@@ -17,6 +16,7 @@ from ztrace_collector.otlp.mapping.reading import StoredSpan, read_trace_after, 
 from ztrace_viewer.queries.database import one_state
 from ztrace_viewer.queries.rows import name_columns, read_one
 from ztrace_viewer.queries.selection import EVERYTHING, Selection
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 
 #: Spans read at a time: a few megabytes, and enough that the statements cost little.
 PIECE_SPANS = 2_000
@@ -73,58 +73,60 @@ class Piece(NamedTuple):
     is_last: bool
 
 
-def count_trees(db: sqlite3.Connection, wanted: Wanted) -> Totals:
+def count_trees(store: SqliteStore, wanted: Wanted) -> Totals:
     """Return the size of an export, and the start of its first tree."""
     query, values = _choose(wanted)
-    totals = read_one(db, Totals, f"SELECT {_TOTALS} FROM ({query})", values)
+    totals = read_one(store.db, Totals, f"SELECT {_TOTALS} FROM ({query})", values)
     assert totals is not None
     return totals
 
 
-def count_spans(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> dict[bytes, int]:
+def count_spans(store: SqliteStore, trace_ids: Sequence[bytes]) -> dict[bytes, int]:
     """Return the number of ended spans of each trace."""
     marks = ",".join("?" * len(trace_ids))
-    return dict(db.execute(f"SELECT trace_id, span_count FROM traces WHERE trace_id IN ({marks})", trace_ids))
+    return dict(
+        store.db.execute(f"SELECT trace_id, span_count FROM traces WHERE trace_id IN ({marks})", trace_ids)
+    )
 
 
-def read_pieces(db: sqlite3.Connection, wanted: Wanted) -> Iterator[Piece]:
+def read_pieces(store: SqliteStore, wanted: Wanted) -> Iterator[Piece]:
     """Yield the spans of an export tree by tree, in the order in which the trees began."""
     query, values = _choose(wanted)
     waiting: list[bytes] = []
     waiting_spans = 0
     ordered = f"SELECT trace_id, span_count FROM ({query}) ORDER BY start_ns, trace_id"
-    chosen = bytearray().join(starmap(_TREE.pack, db.execute(ordered, values)))
+    chosen = bytearray().join(starmap(_TREE.pack, store.db.execute(ordered, values)))
     for trace_id, span_count in _TREE.iter_unpack(chosen):
         if waiting and (waiting_spans + span_count > PIECE_SPANS or len(waiting) == PIECE_TREES):
-            yield from _read_small(db, waiting, wanted)
+            yield from _read_small(store, waiting, wanted)
             waiting, waiting_spans = [], 0
         if span_count > PIECE_SPANS:
-            yield from _read_large(db, trace_id, wanted)
+            yield from _read_large(store, trace_id, wanted)
         else:
             waiting.append(trace_id)
             waiting_spans += span_count
     if waiting:
-        yield from _read_small(db, waiting, wanted)
+        yield from _read_small(store, waiting, wanted)
 
 
-def _read_small(db: sqlite3.Connection, trace_ids: list[bytes], wanted: Wanted) -> Iterator[Piece]:
+def _read_small(store: SqliteStore, trace_ids: list[bytes], wanted: Wanted) -> Iterator[Piece]:
     by_trace: dict[bytes, list[StoredSpan]] = {trace_id: [] for trace_id in trace_ids}
-    with one_state(db):
-        found = read_traces(db, trace_ids)
+    with one_state(store.db):
+        found = read_traces(store.db, trace_ids)
         if wanted.unfinished:
-            found += read_unfinished(db, trace_ids)
+            found += read_unfinished(store.db, trace_ids)
     for span in found:
         by_trace[span.trace_id].append(span)
     for trace_id, spans in by_trace.items():
         yield Piece(trace_id, spans, is_last=True)
 
 
-def _read_large(db: sqlite3.Connection, trace_id: bytes, wanted: Wanted) -> Iterator[Piece]:
+def _read_large(store: SqliteStore, trace_id: bytes, wanted: Wanted) -> Iterator[Piece]:
     after_id = 0
     while True:
-        with one_state(db):
-            spans = read_trace_after(db, trace_id, after_id, PIECE_SPANS)
-            opened = read_unfinished(db, [trace_id]) if wanted.unfinished and not spans else []
+        with one_state(store.db):
+            spans = read_trace_after(store.db, trace_id, after_id, PIECE_SPANS)
+            opened = read_unfinished(store.db, [trace_id]) if wanted.unfinished and not spans else []
         if not spans:
             break
         after_id = spans[-1].id

@@ -4,7 +4,6 @@ One idea: figures can be added and subtracted, as those of methods can. The hist
 work, are read for the paths that are shown alone.
 """
 
-import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
@@ -14,11 +13,11 @@ from ztrace_collector.tables.histogram import quantile
 from ztrace_viewer.documents.profile import MethodCode, PathProfile, ProfileDocument
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.queries.figures import split_range
-from ztrace_viewer.queries.names import read_methods
 from ztrace_viewer.queries.paths import Paths, bound_time, count_unsettled, read_settling
 from ztrace_viewer.queries.rows import name_columns, read
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stacks import MAX_STACKS, read_method_stacks, read_run_shares
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 
 
 class _Figures(NamedTuple):
@@ -81,7 +80,7 @@ ALL_TREES = Trees()
 
 
 def read_profile(
-    db: sqlite3.Connection,
+    store: SqliteStore,
     root: str | None,
     selection: Selection,
     limit: int | None,
@@ -94,7 +93,7 @@ def read_profile(
     """Return the figures by path of the trees that ended in a stretch of time.
 
     Args:
-        db: the database.
+        store: the file's store.
         root: ``SERVICE.METHOD`` or ``METHOD`` of the trees' roots; None for all trees.
         selection: the time, and a service to which the paths have to lead.
         limit: most paths to return, those with the most critical time.
@@ -111,25 +110,25 @@ def read_profile(
         NotFoundError: no tree has such a root.
         SettingsError: the root's name is that of several services.
     """
-    paths = Paths(db)
+    paths = Paths(store)
     roots = paths.find_roots(root)
-    begin_s, end_s = bound_time(db, selection.since_ns, selection.until_ns, now_ns)
+    begin_s, end_s = bound_time(store, selection.since_ns, selection.until_ns, now_ns)
     ranges = split_range(begin_s, end_s)
-    ranks = _read_sums(db, _Rank, ranges, trees)
+    ranks = _read_sums(store, _Rank, ranges, trees)
     present = {rank.path: rank for rank in ranks if any(rank[1:]) and paths.root(rank.path) in roots}
     shown = sorted(present, key=lambda path: (-present[path].critical_ns, -present[path].self_ns, path))
     if selection.service is not None:
         shown = [path for path in shown if paths.last(path)["service"] == selection.service]
     shown = shown[:limit]
     tops = [path for path in present if path in roots]
-    sums, histograms = read_whole(db, ranges, {*shown, *tops}, trees)
+    sums, histograms = read_whole(store, ranges, {*shown, *tops}, trees)
     whole: Counter[int] = Counter()
     for top in tops:
         whole.update(histograms[top])
-    shares = read_run_shares(db, ranges, {paths.method(path) for path in shown})
+    shares = read_run_shares(store, ranges, {paths.method(path) for path in shown})
     coded = dict.fromkeys(method for path in shown if (method := paths.method(path)) in shares)
     most_methods, most_stacks = most_code or (len(coded), MAX_STACKS)
-    code = read_method_stacks(db, ranges, list(coded)[:most_methods], most_stacks)
+    code = read_method_stacks(store, ranges, list(coded)[:most_methods], most_stacks)
     documents: list[PathProfile] = []
     for path in shown:
         total, histogram = sums[path], dict(sorted(histograms[path].items()))
@@ -156,28 +155,28 @@ def read_profile(
         "traces": sum(sums[top].root_calls for top in tops),
         "p50_ns": quantile(ordered, 0.50),
         "p95_ns": quantile(ordered, 0.95),
-        "unsettled_spans": count_unsettled(db),
-        "late_spans": read_settling(db, LATE),
-        "left_out": read_settling(db, LEFT_OUT),
+        "unsettled_spans": count_unsettled(store),
+        "late_spans": read_settling(store, LATE),
+        "left_out": read_settling(store, LEFT_OUT),
         "paths": documents,
-        "uncounted": _read_uncounted(db, paths, present, selection, now_ns) if with_uncounted else [],
+        "uncounted": _read_uncounted(store, paths, present, selection, now_ns) if with_uncounted else [],
     }
 
 
 def _read_uncounted(
-    db: sqlite3.Connection, paths: Paths, present: Iterable[int], selection: Selection, now_ns: int
+    store: SqliteStore, paths: Paths, present: Iterable[int], selection: Selection, now_ns: int
 ) -> list[MethodCode]:
     """Return the code of methods that are on no path which is present, that with the most time first."""
     counted = {paths.method(path) for path in present}
     methods = {
         method.id: method
-        for method in read_methods(db).values()
+        for method in store.methods().values()
         if method.id not in counted and selection.service in (None, method.service)
     }
     first = (selection.since_ns or 0) // MINUTE_NS
     end = (selection.until_ns or now_ns) // MINUTE_NS + 1
     ranges = [(1, RESOLUTIONS_S[0], first, end)]
-    code, shares = read_method_stacks(db, ranges, methods), read_run_shares(db, ranges, methods)
+    code, shares = read_method_stacks(store, ranges, methods), read_run_shares(store, ranges, methods)
     documents: list[MethodCode] = []
     for method, stacks in code.items():
         _, service, name, kind = methods[method]
@@ -197,12 +196,12 @@ def _read_uncounted(
 
 
 def read_versions(
-    db: sqlite3.Connection, root: str | None, selection: Selection, now_ns: int, *, failed: bool = False
+    store: SqliteStore, root: str | None, selection: Selection, now_ns: int, *, failed: bool = False
 ) -> list[str]:
     """Return the versions of the roots' services that have trees in a stretch of time, the first ones first.
 
     Args:
-        db: the database.
+        store: the file's store.
         root: as in `read_profile`.
         selection: the time.
         now_ns: present time.
@@ -211,26 +210,26 @@ def read_versions(
     Raises:
         NotFoundError, SettingsError: as in `read_profile`.
     """
-    tops = ",".join(map(str, sorted(Paths(db).find_roots(root))))
-    ranges = split_range(*bound_time(db, selection.since_ns, selection.until_ns, now_ns))
+    tops = ",".join(map(str, sorted(Paths(store).find_roots(root))))
+    ranges = split_range(*bound_time(store, selection.since_ns, selection.until_ns, now_ns))
     first: dict[str, int] = {}
     counts: Counter[str] = Counter()
     condition = f"{_IN_RANGE}{Trees(failed).condition} AND path IN ({tops})"
     for sign, *where in ranges:
         query = f"SELECT version, min(bucket), sum(root_calls){condition} GROUP BY version"
-        for version, bucket, count in db.execute(query, where):
+        for version, bucket, count in store.db.execute(query, where):
             counts[version] += sign * count
             begin_s = bucket * where[0]
             first[version] = min(first.get(version, begin_s), begin_s)
     return sorted(+counts, key=lambda version: (first[version], version))
 
 
-def read_sums(db: sqlite3.Connection, ranges: _Ranges, trees: Trees = ALL_TREES) -> Iterator[_Figures]:
+def read_sums(store: SqliteStore, ranges: _Ranges, trees: Trees = ALL_TREES) -> Iterator[_Figures]:
     """Return the sums of every path over some ranges of buckets."""
-    return _read_sums(db, _Figures, ranges, trees)
+    return _read_sums(store, _Figures, ranges, trees)
 
 
-def _read_sums(db: sqlite3.Connection, row: type[_R], ranges: _Ranges, trees: Trees) -> Iterator[_R]:
+def _read_sums(store: SqliteStore, row: type[_R], ranges: _Ranges, trees: Trees) -> Iterator[_R]:
     """Return sums of every path over ranges of buckets."""
     if not ranges:
         return iter(())
@@ -240,11 +239,11 @@ def _read_sums(db: sqlite3.Connection, row: type[_R], ranges: _Ranges, trees: Tr
     )
     summed = name_columns(row, **{each: f"sum(sign * {each})" for each in row._fields[1:]})
     values = [value for _, *where in ranges for value in (*where, *trees.values)]
-    return read(db, row, f"SELECT {summed} FROM ({parts}) GROUP BY path", values)
+    return read(store.db, row, f"SELECT {summed} FROM ({parts}) GROUP BY path", values)
 
 
 def read_whole(
-    db: sqlite3.Connection, ranges: _Ranges, paths: Collection[int], trees: Trees = ALL_TREES
+    store: SqliteStore, ranges: _Ranges, paths: Collection[int], trees: Trees = ALL_TREES
 ) -> tuple[dict[int, _Figures], dict[int, Counter[int]]]:
     """Return the sums and the histograms of some paths over ranges of buckets, in one pass."""
     sums = {path: _Figures(path, *[0] * (len(_Figures._fields) - 1)) for path in paths}
@@ -256,7 +255,7 @@ def read_whole(
         f" AND path IN ({','.join(map(str, sorted(paths)))}) GROUP BY path"
     )
     for sign, *where in ranges:
-        for path, *numbers, text in db.execute(query, (*where, *trees.values)):
+        for path, *numbers, text in store.db.execute(query, (*where, *trees.values)):
             before = sums[path][1:]
             sums[path] = _Figures(
                 path, *[one + sign * more for one, more in zip(before, numbers, strict=True)]

@@ -4,135 +4,26 @@ One idea: after months, or an attack, a file may know tens of thousands of proce
 read one by one; all others are added up by the database.
 """
 
-import sqlite3
 from collections import Counter
-from collections.abc import Sequence
-from typing import NamedTuple
 
 from ztrace.records import INT64_MAX
-from ztrace_collector.layout import LOSS_COLUMNS, SAMPLE_COLUMNS, SILENT_AFTER_NS
+from ztrace_collector.layout import LOSS_COLUMNS
 from ztrace_viewer.documents.status import Publisher, ServicePublishers
-from ztrace_viewer.queries.losses import WAITING
-from ztrace_viewer.queries.rows import name_columns, read, read_one
+from ztrace_viewer.queries.stores.answers import PublisherRow
+from ztrace_viewer.queries.stores.store import Accounts
 from ztrace_viewer.trees.states import state_of_publisher
 
 #: Services listed, those with the most publishers.
 MAX_SERVICES = 1_000
 
 
-class _Publisher(NamedTuple):
-    """A row of ``publishers``, with its process."""
-
-    service: str
-    host: str
-    pid: int
-    processes: int
-    state: str
-    spans_created: int
-    spans_stored: int
-    spans_dropped: int
-    spans_tombstoned: int
-    spans_missing: int
-    spans_undelivered: int
-    spans_crashed: int
-    spans_refused: int
-    spans_elsewhere: int
-    spans_waiting: int
-    samples_created: int
-    samples_stored: int
-    samples_lost: int
-    samples_elsewhere: int
-    last_seen_ns: int
-
-
-class _Service(NamedTuple):
-    """Sums over the publishers of a service."""
-
-    service: str
-    publishers: int
-    live: int
-    silent: int
-    ended: int
-    crashed: int
-    spans_created: int
-    spans_stored: int
-    spans_lost: int
-    last_seen_ns: int
-
-
-class Sums(NamedTuple):
-    """Sums over all publishers."""
-
-    publishers: int
-    spans_created: int
-    spans_lost: int
-    spans_elsewhere: int
-    spans_waiting: int
-    samples_created: int
-    samples_stored: int
-    samples_lost: int
-    samples_elsewhere: int
-
-
-class _Reason(NamedTuple):
-    reason: str
-    number: int
-
-
-_FROM = "FROM publishers JOIN instances ON instances.id = instance"
-_LOST = " + ".join(LOSS_COLUMNS.values())
-
-
-def _sum(expression: str) -> str:
-    """Return the SQL of a sum that does not overflow."""
-    return f"CAST(total({expression}) AS INTEGER)"
-
-
-_PUBLISHERS = f"""
-SELECT {name_columns(_Publisher, spans_waiting=WAITING)} {_FROM}
-ORDER BY last_seen_ns DESC, instance DESC LIMIT ? OFFSET ?
-"""
-_HEARD = "abs(last_seen_ns - :now) <= :silent"
-_SERVICE_COLUMNS = name_columns(
-    _Service,
-    publishers="count(*)",
-    live=f"total(state = 'live' AND {_HEARD})",
-    silent=f"total(state = 'live' AND NOT {_HEARD})",
-    ended="total(state = 'ended')",
-    crashed="total(state = 'crashed')",
-    spans_created=_sum("spans_created"),
-    spans_stored=_sum("spans_stored"),
-    spans_lost=_sum(_LOST),
-    last_seen_ns="max(last_seen_ns)",
-)
-_SERVICES = f"""
-SELECT {_SERVICE_COLUMNS} {_FROM} GROUP BY service
-ORDER BY publishers DESC, service LIMIT {MAX_SERVICES}
-"""
-_SUM_COLUMNS = name_columns(
-    Sums,
-    publishers="count(*)",
-    spans_created=_sum("spans_created"),
-    spans_lost=_sum(_LOST),
-    spans_elsewhere=_sum("spans_elsewhere"),
-    spans_waiting=_sum(WAITING),
-    **{column: _sum(column) for column in SAMPLE_COLUMNS},
-)
-_REASONS = f"""
-SELECT {name_columns(_Reason, reason="key", number=_sum("value"))}
-FROM (SELECT mended FROM publishers WHERE mended <> '{{}}' AND json_valid(mended)) AS given,
-    json_each(given.mended) WHERE json_each.type = 'integer' GROUP BY 1 ORDER BY 2 DESC, 1
-"""
-
-
-def read_publishers(db: sqlite3.Connection, now_ns: int, limit: int, skip: int = 0) -> list[Publisher]:
+def read_publishers(store: Accounts, now_ns: int, limit: int, skip: int = 0) -> list[Publisher]:
     """Return a page of the publishers, the latest seen first."""
-    return [_make(row, now_ns) for row in read(db, _Publisher, _PUBLISHERS, (limit, skip))]
+    return [_make(row, now_ns) for row in store.publishers(limit, skip)]
 
 
-def read_services(db: sqlite3.Connection, now_ns: int) -> list[ServicePublishers]:
+def read_services(store: Accounts, now_ns: int) -> list[ServicePublishers]:
     """Return the sums of each service, those with the most publishers first."""
-    values = {"now": now_ns, "silent": SILENT_AFTER_NS}
     return [
         {
             "service": row.service,
@@ -146,33 +37,20 @@ def read_services(db: sqlite3.Connection, now_ns: int) -> list[ServicePublishers
             "spans_lost": row.spans_lost,
             "last_seen_ns": row.last_seen_ns,
         }
-        for row in read(db, _Service, _SERVICES, values)
+        for row in store.services(now_ns, MAX_SERVICES)
     ]
 
 
-def sum_publishers(db: sqlite3.Connection) -> Sums:
-    """Return the sums over all publishers."""
-    sums = read_one(db, Sums, f"SELECT {_SUM_COLUMNS} FROM publishers")
-    assert sums is not None
-    return sums
-
-
-def sum_columns(db: sqlite3.Connection, columns: Sequence[str]) -> dict[str, int]:
-    """Return the sums of some columns over all publishers."""
-    row = db.execute(f"SELECT {', '.join(map(_sum, columns))} FROM publishers").fetchone()
-    return dict(zip(columns, row, strict=True))
-
-
-def sum_reasons(db: sqlite3.Connection, limit: int, others: str) -> Counter[str]:
+def sum_reasons(store: Accounts, limit: int, others: str) -> Counter[str]:
     """Return the counts of what publishers changed, by reason; those beyond the highest under one name."""
     counts: Counter[str] = Counter()
-    for at, row in enumerate(read(db, _Reason, _REASONS)):
+    for at, row in enumerate(store.reasons()):
         reason = row.reason if at < limit else others
         counts[reason] = min(INT64_MAX, counts[reason] + row.number)
     return counts
 
 
-def _make(row: _Publisher, now_ns: int) -> Publisher:
+def _make(row: PublisherRow, now_ns: int) -> Publisher:
     return {
         "service": row.service,
         "host": row.host,

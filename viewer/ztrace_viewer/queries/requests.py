@@ -1,10 +1,10 @@
 """Progress of a request for a profile: who was asked, who has answered, and who is gone."""
 
-import sqlite3
 from typing import NamedTuple
 
 from ztrace.records import DECLINED, FINISHED, STARTED
 from ztrace_viewer.queries.rows import name_columns, read
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 from ztrace_viewer.trees.states import state_of_publisher
 
 
@@ -91,18 +91,18 @@ WHERE (:service = '' OR service = :service) AND (next_sequence > 0 OR spans_stor
 """
 
 
-def read_progress(db: sqlite3.Connection, nonce: bytes, service: str, now_ns: int) -> Progress:
+def read_progress(store: SqliteStore, nonce: bytes, service: str, now_ns: int) -> Progress:
     """Return the state of a request.
 
     Args:
-        db: the database.
+        store: the file's store.
         nonce: of the request; of none before it is written.
         service: whose processes are asked; empty for all.
         now_ns: present time, by which a process is silent or not.
     """
-    sent = db.execute("SELECT sent_ns FROM profile_requests WHERE nonce = ?", (nonce,)).fetchone()
+    sent = store.db.execute("SELECT sent_ns FROM profile_requests WHERE nonce = ?", (nonce,)).fetchone()
     processes = []
-    for row in read(db, _Row, _PROCESSES, {"nonce": nonce, "service": service}):
+    for row in read(store.db, _Row, _PROCESSES, {"nonce": nonce, "service": service}):
         is_live = state_of_publisher(row.state, row.last_seen_ns, now_ns) == "live"
         if is_live or row.answer is not None:
             processes.append(Process(row.answer, is_live, row.samples))

@@ -5,7 +5,6 @@ enough for what is large, and bounds the time.
 """
 
 import random
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ from ztrace_viewer.json_text import read_json
 from ztrace_viewer.queries.comparison import MIN_UNITS, PathRow, SideFigures
 from ztrace_viewer.queries.paths import Paths
 from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 
 #: Share of the trees that are slow.
 SLOW_SHARE = 0.05
@@ -45,7 +45,7 @@ class TreeRead(NamedTuple):
     values: set[tuple[str, str]]
 
 
-def list_trees(db: sqlite3.Connection, methods: Iterable[int], selection: Selection) -> list[Tree]:
+def list_trees(store: SqliteStore, methods: Iterable[int], selection: Selection) -> list[Tree]:
     """Return the trees of some root methods that began in a time, in any order."""
     conditions = [f"root_method IN ({','.join(map(str, sorted(methods)))})", "root_span_id IS NOT NULL"]
     values = []
@@ -54,18 +54,18 @@ def list_trees(db: sqlite3.Connection, methods: Iterable[int], selection: Select
             conditions.append(f"start_ns {comparison} ?")
             values.append(moment_ns)
     query = f"SELECT trace_id, duration_ns FROM traces WHERE {' AND '.join(conditions)}"
-    return [Tree(*row) for row in db.execute(query, values)]
+    return [Tree(*row) for row in store.db.execute(query, values)]
 
 
 def split_slow(
-    db: sqlite3.Connection, paths: Paths, roots: set[int], root: str, selection: Selection
+    store: SqliteStore, paths: Paths, roots: set[int], root: str, selection: Selection
 ) -> tuple[list[Tree], list[Tree]]:
     """Return a root's trees but for the slowest 5%, at least six, and these; both by duration.
 
     Raises:
         NotFoundError: there are too few trees.
     """
-    trees = list_trees(db, {paths.method(top) for top in roots}, selection)
+    trees = list_trees(store, {paths.method(top) for top in roots}, selection)
     if len(trees) < 2 * MIN_UNITS:
         needed = f"at least {2 * MIN_UNITS} are needed; choose a longer time"
         raise NotFoundError(f"only {len(trees)} trees of {root}", hint=needed)
@@ -79,13 +79,13 @@ def choose(trees: Sequence[Tree], most: int, chance: random.Random) -> Sequence[
     return chance.sample(trees, most) if len(trees) > most else trees
 
 
-def read_trees(db: sqlite3.Connection, paths: Paths, trees: Iterable[Tree]) -> Iterator[TreeRead]:
+def read_trees(store: SqliteStore, paths: Paths, trees: Iterable[Tree]) -> Iterator[TreeRead]:
     """Yield what trees are compared by, as the collector would count them."""
-    hosts = Hosts(db)
+    hosts = Hosts(store.db)
     clients, servers, consumers = (paths.of_kind(kind) for kind in ("client", "server", "consumer"))
     for tree in trees:
         rows, seen = [], set()
-        for *fields, attributes in db.execute(_SPANS, (tree.trace_id, _MAX_SPANS)):
+        for *fields, attributes in store.db.execute(_SPANS, (tree.trace_id, _MAX_SPANS)):
             rows.append(SpanRow._make(fields))
             found = read_json(attributes) if attributes is not None else None
             for key, value in found.items() if isinstance(found, dict) else ():

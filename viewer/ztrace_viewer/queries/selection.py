@@ -1,9 +1,10 @@
 """Selection of a time, a service and a method, shared by all queries."""
 
-import sqlite3
 from dataclasses import dataclass
 
 from ztrace.errors import SettingsError
+from ztrace.records import INT64_MAX
+from ztrace_collector.layout import MINUTE_NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,12 @@ class Selection:
         """Presence of a bound in time."""
         return self.since_ns is not None or self.until_ns is not None
 
+    @property
+    def minutes(self) -> tuple[int, int]:
+        """First and last minute that the time touches."""
+        last = INT64_MAX // MINUTE_NS if self.until_ns is None else (self.until_ns - 1) // MINUTE_NS
+        return (self.since_ns or 0) // MINUTE_NS, last
+
 
 #: Selection of everything.
 EVERYTHING = Selection()
@@ -41,13 +48,3 @@ def match_names(selection: Selection, service: str, name: str) -> tuple[list[str
     wanted = [(service, selection.service), (name, selection.method)]
     conditions = [f"{column} = ?" for column, value in wanted if value is not None]
     return conditions, [value for _, value in wanted if value is not None]
-
-
-def find_methods(db: sqlite3.Connection, selection: Selection) -> list[int] | None:
-    """Return the ids of the selected methods, None if neither service nor method is selected."""
-    conditions, values = match_names(selection, "service", "name")
-    if not conditions:
-        return None
-    return [
-        method for (method,) in db.execute(f"SELECT id FROM methods WHERE {' AND '.join(conditions)}", values)
-    ]

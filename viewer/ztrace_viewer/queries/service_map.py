@@ -3,7 +3,6 @@
 One idea: a path whose last two steps are of different services is a call between them, so no span is read.
 """
 
-import sqlite3
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
@@ -14,6 +13,7 @@ from ztrace_viewer.queries.figures import split_range
 from ztrace_viewer.queries.paths import Paths, bound_time, count_unsettled, read_settling
 from ztrace_viewer.queries.profile import read_sums, read_whole
 from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 
 
 @dataclass(slots=True)
@@ -29,17 +29,17 @@ class _Sum:
         return quantile(dict(sorted(self.histogram.items())), 0.95)
 
 
-def read_map(db: sqlite3.Connection, selection: Selection, now_ns: int) -> MapDocument:
+def read_map(store: SqliteStore, selection: Selection, now_ns: int) -> MapDocument:
     """Return the calls between services in the trees that ended in a stretch of time.
 
     Args:
-        db: from `ztrace_viewer.queries.database.open_database`.
+        store: the file's store.
         selection: the time, and a service that has to be the caller or the callee.
         now_ns: present time: of long ago, only whole hours are known.
     """
-    paths = Paths(db)
-    ranges = split_range(*bound_time(db, selection.since_ns, selection.until_ns, now_ns))
-    sums = {figures.path: figures for figures in read_sums(db, ranges) if figures.calls}
+    paths = Paths(store)
+    ranges = split_range(*bound_time(store, selection.since_ns, selection.until_ns, now_ns))
+    sums = {figures.path: figures for figures in read_sums(store, ranges) if figures.calls}
     #: Caller and callee of each path that leads from one service to another, or to its root.
     crossing: dict[int, tuple[str, str]] = {}
     other_calls = 0
@@ -50,7 +50,7 @@ def read_map(db: sqlite3.Connection, selection: Selection, now_ns: int) -> MapDo
             other_calls += figures.calls
         elif caller != service:
             crossing[path] = caller, service
-    _, histograms = read_whole(db, ranges, set(crossing))
+    _, histograms = read_whole(store, ranges, set(crossing))
     services: defaultdict[str, _Sum] = defaultdict(_Sum)
     calls: defaultdict[tuple[str, str], _Sum] = defaultdict(_Sum)
     for path, (caller, callee) in crossing.items():
@@ -77,7 +77,7 @@ def read_map(db: sqlite3.Connection, selection: Selection, now_ns: int) -> MapDo
             }
             for (caller, callee), total in sorted(calls.items())
         ],
-        "unsettled_spans": count_unsettled(db),
-        "left_out": read_settling(db, LEFT_OUT),
+        "unsettled_spans": count_unsettled(store),
+        "left_out": read_settling(store, LEFT_OUT),
         "other_calls": other_calls,
     }

@@ -3,14 +3,13 @@
 One idea: time is summed by the database, and code is looked up only for the stacks that are returned.
 """
 
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from ztrace.records import RUN, WAIT, WAIT_BUSY
 from ztrace_viewer.documents.profile import Behind, Frame, SpanStack, Stack
-from ztrace_viewer.queries.names import read_methods
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 
 #: Names of the states in documents.
 STATE_NAMES = {RUN: "run", WAIT: "wait", WAIT_BUSY: "wait_busy"}
@@ -53,8 +52,8 @@ class _Run(NamedTuple):
 class Code:
     """Frames of stacks, read as they are asked for."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
+    def __init__(self, store: SqliteStore) -> None:
+        self._store = store
         self._rows: dict[int, tuple[int, Frame] | None] = {}
 
     def frames(self, stack: int) -> list[Frame]:
@@ -70,7 +69,7 @@ class Code:
 
     def _read(self, stack: int) -> tuple[int, Frame] | None:
         if stack not in self._rows:
-            found = self._db.execute(_FRAME, (stack,)).fetchone()
+            found = self._store.db.execute(_FRAME, (stack,)).fetchone()
             if found is not None:
                 parent, file, function, line = found
                 self._rows[stack] = parent, {"file": file, "line": line, "function": function}
@@ -80,23 +79,23 @@ class Code:
 
 
 def read_method_stacks(
-    db: sqlite3.Connection, ranges: Iterable[Range], methods: Collection[int], most: int = MAX_STACKS
+    store: SqliteStore, ranges: Iterable[Range], methods: Collection[int], most: int = MAX_STACKS
 ) -> dict[int, list[Stack]]:
     """Return the code of methods, that with the most time first.
 
     Args:
-        db: the database.
+        store: the file's store.
         ranges: of `ztrace_viewer.queries.figures.split_range`.
         methods: ids of the methods; one that was not sampled is missing in the result.
         most: stacks of each method; the time of the others follows by state, without code.
     """
     sums: defaultdict[int, dict[tuple[int, int], int]] = defaultdict(dict)
-    for sign, (method, packed) in _read_ranges(db, _SUMS, ranges, methods):
+    for sign, (method, packed) in _read_ranges(store, _SUMS, ranges, methods):
         of_method = sums[method]
         for stack, state, us in _read_sums(packed):
             key = stack, state
             of_method[key] = of_method.get(key, 0) + sign * us
-    code = Code(db)
+    code = Code(store)
     return {
         method: stacks
         for method, each in sums.items()
@@ -105,21 +104,21 @@ def read_method_stacks(
 
 
 def read_run_shares(
-    db: sqlite3.Connection, ranges: Iterable[Range], methods: Collection[int]
+    store: SqliteStore, ranges: Iterable[Range], methods: Collection[int]
 ) -> dict[int, float]:
     """Return the share of the sampled time in which code ran, of methods that were sampled.
 
     The arguments are those of `read_method_stacks`.
     """
     ran, whole = Counter[int](), Counter[int]()
-    for sign, (method, run_ns, all_ns) in _read_ranges(db, _SHARES, ranges, methods):
+    for sign, (method, run_ns, all_ns) in _read_ranges(store, _SHARES, ranges, methods):
         ran[method] += sign * run_ns
         whole[method] += sign * all_ns
     return {method: ran[method] / ns for method, ns in whole.items() if ns > 0}
 
 
 def _read_ranges(
-    db: sqlite3.Connection, query: str, ranges: Iterable[Range], methods: Collection[int]
+    store: SqliteStore, query: str, ranges: Iterable[Range], methods: Collection[int]
 ) -> Iterator[tuple[int, tuple[Any, ...]]]:
     """Yield the rows of a query over some ranges, each with the sign of its range."""
     among = ",".join(map(str, sorted(methods)))
@@ -129,27 +128,25 @@ def _read_ranges(
         unit_s = _MINUTE_S if is_minutes else _HOUR_S
         first, end = (each * resolution_s // unit_s for each in (first, end))
         statement = query.format(table=table, bucket=bucket, buckets=_BUCKETS, methods=among)
-        for row in db.execute(statement, (first, first, end, end)):
+        for row in store.db.execute(statement, (first, first, end, end)):
             yield sign, row
 
 
-def read_span_stacks(
-    db: sqlite3.Connection, trace_id: bytes, span_id: bytes, service: str
-) -> list[SpanStack]:
+def read_span_stacks(store: SqliteStore, trace_id: bytes, span_id: bytes, service: str) -> list[SpanStack]:
     """Return the code of a span, that with the most time first; none if it was not sampled by itself.
 
     Args:
-        db: the database.
+        store: the file's store.
         trace_id: of the span.
         span_id: the span.
         service: its service: others may send code under the same ids.
     """
     runs: list[_Run] = []
-    for (packed,) in db.execute(_RUNS, (trace_id, span_id, service)):
+    for (packed,) in store.db.execute(_RUNS, (trace_id, span_id, service)):
         runs += _read_runs(packed)
     if not runs:
         return []
-    methods, code = read_methods(db), Code(db)
+    methods, code = store.methods(), Code(store)
     sums: defaultdict[tuple[int, int], int] = defaultdict(int)
     behind: defaultdict[tuple[int, int], defaultdict[tuple[str, int], int]] = defaultdict(
         lambda: defaultdict(int)
@@ -171,9 +168,9 @@ def read_span_stacks(
     return stacks
 
 
-def has_span_stacks(db: sqlite3.Connection) -> bool:
+def has_span_stacks(store: SqliteStore) -> bool:
     """Return whether any span has code of its own."""
-    return db.execute("SELECT 1 FROM span_stacks LIMIT 1").fetchone() is not None
+    return store.db.execute("SELECT 1 FROM span_stacks LIMIT 1").fetchone() is not None
 
 
 def _make_stacks(code: Code, sums: Mapping[tuple[int, int], int], most: int) -> list[Stack]:

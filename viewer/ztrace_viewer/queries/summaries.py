@@ -4,74 +4,20 @@ One idea: ``traces`` counts the spans that have ended. The few that have not are
 by the same rules by which `ztrace_viewer.trees.tree` builds the whole tree from both.
 """
 
-import sqlite3
 import time
-from typing import NamedTuple
 
-from ztrace.records import UNFINISHED
 from ztrace_viewer.documents.traces import TraceSummary
 from ztrace_viewer.json_text import read_json
-from ztrace_viewer.queries.rows import name_columns, read_one
-from ztrace_viewer.queries.spans import find_root, read_open_spans_of
+from ztrace_viewer.queries.roots import find_root
+from ztrace_viewer.queries.stores.answers import TraceRow
+from ztrace_viewer.queries.stores.store import Store
 from ztrace_viewer.trees.spans import SpanRow
 
 #: State of a trace whose root has ended.
 FINISHED = "finished"
 
 
-class TraceRow(NamedTuple):
-    """A row of ``traces``, with the method of its root."""
-
-    id: int
-    trace_id: bytes
-    root_span_id: bytes | None
-    service: str
-    name: str
-    start_ns: int
-    end_ns: int
-    duration_ns: int
-    span_count: int
-    error_count: int
-    services: str
-
-
-_ROWS = (
-    f"SELECT {name_columns(TraceRow, id='traces.id')} FROM traces JOIN methods ON methods.id = root_method"
-)
-
-
-class _Counts(NamedTuple):
-    """Numbers of a trace's spans; ``orphans`` have a parent that is not stored."""
-
-    spans: int
-    ids: int
-    roots: int | None
-    unfinished: int | None
-    orphans: int | None
-
-
-_COUNTS = name_columns(
-    _Counts,
-    spans="count(*)",
-    ids="count(DISTINCT span_id)",
-    roots="sum(parent_id IS NULL)",
-    unfinished=f"sum(status = {UNFINISHED})",
-    orphans="sum(parent_id IS NOT NULL"
-    " AND parent_id NOT IN (SELECT span_id FROM spans WHERE trace_id = :trace))",
-)
-
-
-def read_row(db: sqlite3.Connection, trace_id: bytes) -> TraceRow | None:
-    """Return a trace's row, None if no span of it has ended."""
-    return read_one(db, TraceRow, f"{_ROWS} WHERE trace_id = ?", (trace_id,))
-
-
-def read_row_by_id(db: sqlite3.Connection, row_id: int) -> TraceRow | None:
-    """Return a row of ``traces`` by its id, None if the trace has expired."""
-    return read_one(db, TraceRow, f"{_ROWS} WHERE traces.id = ?", (row_id,))
-
-
-def is_before(db: sqlite3.Connection, root: SpanRow, row: TraceRow) -> bool:
+def is_before(store: Store, root: SpanRow, row: TraceRow) -> bool:
     """Return whether an open root is its trace's root, and not the ended one that the trace may have too.
 
     A service that has the root of a trace keeps it, whatever another sends.
@@ -80,26 +26,19 @@ def is_before(db: sqlite3.Connection, root: SpanRow, row: TraceRow) -> bool:
         return True
     if row.service != root.service:
         return False
-    (start_ns,) = db.execute(
-        "SELECT min(start_ns) FROM spans JOIN methods ON methods.id = method"
-        " WHERE trace_id = ? AND span_id = ? AND parent_id IS NULL AND service = ?",
-        (row.trace_id, row.root_span_id, row.service),
-    ).fetchone()
-    return (root.start_ns, root.span_id) < (start_ns, row.root_span_id)
+    start_ns = store.root_start(row)
+    return start_ns is None or (root.start_ns, root.span_id) < (start_ns, row.root_span_id)
 
 
-def is_complete(db: sqlite3.Connection, trace_id: bytes) -> bool:
+def is_complete(store: Store, trace_id: bytes) -> bool:
     """Return whether a trace's tree is complete: it has a root, and each span its parent and its end.
 
     Agrees with `ztrace_viewer.trees.tree.build_tree`, without reading the spans into memory. Only circles of
     parents, which no working publisher sends, are left to that function.
     """
-    if read_open_spans_of(db, trace_id, 0):
+    if store.open_spans(trace_id, 0):
         return False
-    counts = read_one(
-        db, _Counts, f"SELECT {_COUNTS} FROM spans WHERE trace_id = :trace", {"trace": trace_id}
-    )
-    assert counts is not None
+    counts = store.count_spans(trace_id)
     return bool(
         counts.spans
         and counts.spans == counts.ids
@@ -109,18 +48,18 @@ def is_complete(db: sqlite3.Connection, trace_id: bytes) -> bool:
     )
 
 
-def summarise(db: sqlite3.Connection, row: TraceRow) -> TraceSummary:
+def summarise(store: Store, row: TraceRow) -> TraceSummary:
     """Return the summary of a trace whose root has ended."""
-    return _summarise(db, row.trace_id, row, time.time_ns())
+    return _summarise(store, row.trace_id, row, time.time_ns())
 
 
-def read_summary(db: sqlite3.Connection, trace_id: bytes, now_ns: int) -> TraceSummary:
+def read_summary(store: Store, trace_id: bytes, now_ns: int) -> TraceSummary:
     """Return the summary of a trace, some of whose spans may not have ended."""
-    return _summarise(db, trace_id, read_row(db, trace_id), now_ns)
+    return _summarise(store, trace_id, store.trace(trace_id), now_ns)
 
 
-def _summarise(db: sqlite3.Connection, trace_id: bytes, row: TraceRow | None, now_ns: int) -> TraceSummary:
-    opened = read_open_spans_of(db, trace_id, now_ns)
+def _summarise(store: Store, trace_id: bytes, row: TraceRow | None, now_ns: int) -> TraceSummary:
+    opened = store.open_spans(trace_id, now_ns)
     if row is None:
         return _summarise_open(opened, now_ns)
     named = read_json(row.services)
@@ -136,7 +75,7 @@ def _summarise(db: sqlite3.Connection, trace_id: bytes, row: TraceRow | None, no
         "unfinished_count": 0,
         "error_count": row.error_count,
         "services": [str(each) for each in named] if isinstance(named, list) else [],
-        "complete": not opened and is_complete(db, trace_id),
+        "complete": not opened and is_complete(store, trace_id),
     }
     if not opened:
         return summary
@@ -145,7 +84,7 @@ def _summarise(db: sqlite3.Connection, trace_id: bytes, row: TraceRow | None, no
     summary["unfinished_count"] = of_open["span_count"]
     summary["services"] = sorted({*summary["services"], *of_open["services"]})
     root = find_root(opened)
-    if root.parent_id is None and is_before(db, root, row):
+    if root.parent_id is None and is_before(store, root, row):
         summary["start_ns"] = root.start_ns
         summary["service"], summary["name"] = of_open["service"], of_open["name"]
         summary["duration_ns"], summary["running_ns"] = of_open["duration_ns"], of_open["running_ns"]

@@ -1,20 +1,19 @@
 """Comparison of two versions of the services of roots, which are kept apart in the figures by path."""
 
-import sqlite3
-
 from ztrace.errors import NotFoundError
 from ztrace_collector.layout import PATH_MINUTES_NS
 from ztrace_viewer.documents.comparison import DiffDocument
 from ztrace_viewer.queries.comparison import choose_unit, describe_sides, find_buckets, read_side
 from ztrace_viewer.queries.paths import Paths
 from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 
 #: Versions in the message about a missing one.
 _NAMED = 5
 
 
 def compare_versions(
-    db: sqlite3.Connection,
+    store: SqliteStore,
     root: str | None,
     before: str | None,
     after: str | None,
@@ -25,7 +24,7 @@ def compare_versions(
     """Return what changed between two versions of the services of the roots.
 
     Args:
-        db: the database.
+        store: the file's store.
         root: as in `compare`.
         before: version on the first side; None for the one that came before the other.
         after: version on the second side; None for the one that came last.
@@ -37,12 +36,12 @@ def compare_versions(
         NotFoundError: no tree has such a root, or there are no such versions.
         SettingsError: the root's name is that of several services.
     """
-    paths = Paths(db)
+    paths = Paths(store)
     roots = paths.find_roots(root)
     since_ns = now_ns - PATH_MINUTES_NS if selection.since_ns is None else selection.since_ns
     stretch = since_ns, now_ns + 1 if selection.until_ns is None else selection.until_ns
     unit_s = choose_unit(since_ns, now_ns)
-    known = _list_versions(db, roots, stretch, unit_s)
+    known = _list_versions(store, roots, stretch, unit_s)
     if after is None:
         after = next((version for version in reversed(known) if version != before), None)
     if before is None:
@@ -53,17 +52,15 @@ def compare_versions(
             listed = ", ".join(known[-_NAMED:]) or "none"
             missing = "only one version" if version is None else f"no trees of version {version}"
             raise NotFoundError(missing, hint=f"there are: {listed}; choose a longer time with --since")
-    sides = [read_side(db, paths, roots, stretch, unit_s, version) for version in (before, after)]
+    sides = [read_side(store, paths, roots, stretch, unit_s, version) for version in (before, after)]
     return describe_sides(paths, sides, limit, unit_s)
 
 
-def _list_versions(
-    db: sqlite3.Connection, roots: set[int], stretch: tuple[int, int], unit_s: int
-) -> list[str]:
+def _list_versions(store: SqliteStore, roots: set[int], stretch: tuple[int, int], unit_s: int) -> list[str]:
     """Return the versions that have trees in a stretch of time, by their first one."""
     among = ",".join(map(str, sorted(roots)))
     query = (
         "SELECT version FROM path_figures WHERE resolution_s = ? AND bucket >= ? AND bucket < ?"
         f" AND path IN ({among}) AND root_calls > 0 GROUP BY version ORDER BY min(bucket), version"
     )
-    return [version for (version,) in db.execute(query, find_buckets(stretch, unit_s))]
+    return [version for (version,) in store.db.execute(query, find_buckets(stretch, unit_s))]

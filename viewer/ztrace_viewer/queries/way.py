@@ -4,9 +4,7 @@ One idea: the way is the chain of parents from the origin up to the root. Only i
 the callee of a failed call; of the rest of the trace only ids are read.
 """
 
-import sqlite3
 import time
-from typing import NamedTuple
 
 from ztrace.errors import NotFoundError, SettingsError, quote
 from ztrace_viewer.documents.errors import Callee, ErrorDocument, GroupSummary, Hop, Sample
@@ -16,8 +14,8 @@ from ztrace_viewer.queries.exceptions import concerns, find_remote_traceback, re
 from ztrace_viewer.queries.groups import read_group
 from ztrace_viewer.queries.identifiers import is_trace
 from ztrace_viewer.queries.losses import read_facts
-from ztrace_viewer.queries.rows import name_columns, read
-from ztrace_viewer.queries.spans import read_open_spans_of, read_spans
+from ztrace_viewer.queries.stores.answers import Link
+from ztrace_viewer.queries.stores.store import Store
 from ztrace_viewer.trees.details import add_stack, read_object
 from ztrace_viewer.trees.missing import CIRCLE, REMOTE_KINDS, Orphan, explain_orphan
 from ztrace_viewer.trees.spans import STATUS_NAMES, SpanRow
@@ -26,13 +24,11 @@ from ztrace_viewer.trees.spans import STATUS_NAMES, SpanRow
 FIRST, LATEST = "first", "latest"
 
 
-def read_error(
-    db: sqlite3.Connection, group: str, sample: str = LATEST, now_ns: int | None = None
-) -> ErrorDocument:
+def read_error(store: Store, group: str, sample: str = LATEST, now_ns: int | None = None) -> ErrorDocument:
     """Return one group, and the way of one of its occurrences.
 
     Args:
-        db: from `open_database`.
+        store: the store.
         group: the group's whole id; see `ztrace_viewer.queries.identifiers.find_group`.
         sample: FIRST, LATEST, or the beginning of the trace id of one of its samples.
         now_ns: present time, by which a process is silent or not; None for now.
@@ -42,11 +38,11 @@ def read_error(
         SettingsError: the beginning of the trace id is ambiguous.
     """
     now_ns = time.time_ns() if now_ns is None else now_ns
-    summary = read_group(db, group)
+    summary = read_group(store, group)
     shown = _choose(summary, sample)
     trace_id, origin_id = bytes.fromhex(shown["trace_id"]), bytes.fromhex(shown["origin_span_id"])
-    exceptions = read_exceptions(db, trace_id, failures=True)
-    trace = _Trace(db, trace_id, now_ns)
+    exceptions = read_exceptions(store, trace_id, failures=True)
+    trace = _Trace(store, trace_id, now_ns)
     way = trace.climb(origin_id)
     origin = way[-1] if way else None
     exception = exceptions.get(origin_id)
@@ -65,30 +61,19 @@ def read_error(
     }
 
 
-class _Link(NamedTuple):
-    """A row of ``spans``, with its id and its parent's."""
-
-    id: int
-    span_id: bytes
-    parent_id: bytes | None
-
-
-_LINKS = f"SELECT {name_columns(_Link)} FROM spans"
-
-
 class _Trace:
     """Spans of one trace by id, ended or not."""
 
-    def __init__(self, db: sqlite3.Connection, trace_id: bytes, now_ns: int) -> None:
-        self._db = db
+    def __init__(self, store: Store, trace_id: bytes, now_ns: int) -> None:
+        self._store = store
         self._trace_id = trace_id
         self._now_ns = now_ns
-        self._open = {span.span_id: span for span in read_open_spans_of(db, trace_id, now_ns)}
-        #: Parent's id and row id, by span id; the first counts if an id is repeated.
+        self._open = {span.span_id: span for span in store.open_spans(trace_id, now_ns)}
+        #: Parent's id and link, by span id; the first counts if an id is repeated.
         self._parents: dict[bytes, bytes | None] = {}
-        self._rows: dict[bytes, int] = {}
-        for span in read(db, _Link, f"{_LINKS} WHERE trace_id = ? ORDER BY id", (trace_id,)):
-            self._rows.setdefault(span.span_id, span.id)
+        self._links: dict[bytes, Link] = {}
+        for span in store.links(trace_id):
+            self._links.setdefault(span.span_id, span)
             self._parents.setdefault(span.span_id, span.parent_id)
         for opened in self._open.values():
             self._parents.setdefault(opened.span_id, opened.parent_id)
@@ -111,7 +96,7 @@ class _Trace:
         if top.parent_id in self._parents:
             return {"reason": CIRCLE, "span_id": top.span_id.hex(), "parent_id": top.parent_id.hex()}
         orphan = Orphan(top.span_id, top.parent_id, top.kind, top.instance_id, top.start_ns, top.end_ns)
-        return explain_orphan(orphan, read_facts(self._db, self._trace_id, [orphan], self._now_ns))
+        return explain_orphan(orphan, read_facts(self._store, self._trace_id, [orphan], self._now_ns))
 
     def find_callee(self, span_id: bytes) -> Callee | None:
         """Return the first span in another process below a call."""
@@ -133,9 +118,9 @@ class _Trace:
         }
 
     def _read(self, span_id: bytes) -> SpanRow:
-        if span_id not in self._rows:
+        if span_id not in self._links:
             return self._open[span_id]
-        return next(read_spans(self._db, "spans.id = ?", (self._rows[span_id],)))
+        return self._store.span(self._trace_id, self._links[span_id])
 
 
 def _choose(group: GroupSummary, sample: str) -> Sample:

@@ -4,14 +4,12 @@ One idea: each request opens the file by itself, with its own snapshot and deadl
 be replaced while the server runs.
 """
 
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from ztrace.errors import DatabaseError
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.deadline import Deadline
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore, open_file
 
 #: Time limit of a search, which returns what it has found, and of any request; Jaeger's page waits 10 s.
 SEARCH_S, ANSWER_S = 2.0, 8.0
@@ -25,19 +23,12 @@ class Asker:
     def __init__(self, database: Path) -> None:
         self._database = database
 
-    def ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
+    def ask(self, question: Callable[[SqliteStore], T]) -> T:
         """Return the result of a query.
 
         Raises:
             DatabaseError: the file cannot be used.
             TooLong: the query did not end before its deadline.
         """
-        deadline = Deadline(ANSWER_S)
-        try:
-            with open_database(self._database) as db:
-                deadline.guard(db)
-                return question(db)
-        except DatabaseError as error:
-            if deadline.is_over():
-                raise deadline.explain() from error
-            raise
+        with open_file(self._database) as store, store.within(Deadline(ANSWER_S)):
+            return question(store)

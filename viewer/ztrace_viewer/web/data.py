@@ -4,7 +4,6 @@ One idea: parameters have the names and the forms of the commands' options, and 
 command does.
 """
 
-import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,7 +23,7 @@ from ztrace_viewer.queries.deadline import Deadline
 from ztrace_viewer.queries.explaining import explain
 from ztrace_viewer.queries.figures import list_methods
 from ztrace_viewer.queries.finding import Conditions, find_calls, parse_words
-from ztrace_viewer.queries.groups import FREQUENT, NEWEST, Filter, list_groups
+from ztrace_viewer.queries.groups import list_groups
 from ztrace_viewer.queries.histogram import count_trees
 from ztrace_viewer.queries.identifiers import find_group, find_trace
 from ztrace_viewer.queries.names import list_services
@@ -33,6 +32,8 @@ from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.service_map import read_map
 from ztrace_viewer.queries.stacks import read_span_stacks
 from ztrace_viewer.queries.status import DEFAULT_LIMIT, read_status
+from ztrace_viewer.queries.stores.conditions import FREQUENT, NEWEST, Filter
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 from ztrace_viewer.queries.traces import list_slowest, read_arrangement, read_tree
 from ztrace_viewer.queries.way import LATEST, read_error
 from ztrace_viewer.terminal.durations import parse_duration
@@ -62,8 +63,8 @@ def make_routes(asker: Asker, database: Path) -> list[Route]:
         return answer(
             request,
             asker.ask(
-                lambda db: list_slowest(
-                    db, query.selection(), query.limit(), query.now_ns, errors=query.is_set("errors")
+                lambda store: list_slowest(
+                    store, query.selection(), query.limit(), query.now_ns, errors=query.is_set("errors")
                 )
             ),
         )
@@ -77,15 +78,15 @@ def make_routes(asker: Asker, database: Path) -> list[Route]:
         return answer(
             request,
             asker.ask(
-                lambda db: find_calls(
-                    db, conditions, query.selection(), query.limit(), query.now_ns, Deadline(SEARCH_S)
+                lambda store: find_calls(
+                    store, conditions, query.selection(), query.limit(), query.now_ns, Deadline(SEARCH_S)
                 )
             ),
         )
 
     def histogram(request: Request) -> Response:
         query = _Query(request.query_params)
-        return answer(request, asker.ask(lambda db: count_trees(db, query.selection(), query.now_ns)))
+        return answer(request, asker.ask(lambda store: count_trees(store, query.selection(), query.now_ns)))
 
     def errors(request: Request) -> Response:
         query = _Query(request.query_params)
@@ -96,7 +97,9 @@ def make_routes(asker: Asker, database: Path) -> list[Route]:
         return answer(
             request,
             asker.ask(
-                lambda db: list_groups(db, query.selection(), query.limit(), wanted, order, query.now_ns)
+                lambda store: list_groups(
+                    store, query.selection(), query.limit(), wanted, order, query.now_ns
+                )
             ),
         )
 
@@ -104,27 +107,31 @@ def make_routes(asker: Asker, database: Path) -> list[Route]:
         sample = request.query_params.get("sample") or LATEST
         return answer(
             request,
-            asker.ask(lambda db: read_error(db, find_group(db, request.path_params["group"]), sample)),
+            asker.ask(
+                lambda store: read_error(store, find_group(store, request.path_params["group"]), sample)
+            ),
         )
 
     def change(request: Request) -> Response:
         if request.path_params["state"] not in (RESOLVED, OPEN):
             raise HTTPException(404)
-        group = asker.ask(lambda db: find_group(db, request.path_params["group"]))
+        group = asker.ask(lambda store: find_group(store, request.path_params["group"]))
         resolve(database, group, time.time_ns(), reopen=request.path_params["state"] == OPEN)
-        return answer(request, asker.ask(lambda db: read_error(db, group)))
+        return answer(request, asker.ask(lambda store: read_error(store, group)))
 
     def stats(request: Request) -> Response:
         query = _Query(request.query_params)
-        return answer(request, asker.ask(lambda db: list_methods(db, query.selection(), query.limit(_MOST))))
+        return answer(
+            request, asker.ask(lambda store: list_methods(store, query.selection(), query.limit(_MOST)))
+        )
 
     def profile(request: Request) -> Response:
         query = _Query(request.query_params)
         return answer(
             request,
             asker.ask(
-                lambda db: read_profile(
-                    db, query.text("root"), query.selection(), None, query.now_ns, most_code=_MOST_CODE
+                lambda store: read_profile(
+                    store, query.text("root"), query.selection(), None, query.now_ns, most_code=_MOST_CODE
                 )
             ),
         )
@@ -134,7 +141,9 @@ def make_routes(asker: Asker, database: Path) -> list[Route]:
         before, after = query.stretch("before"), query.stretch("after")
         return answer(
             request,
-            asker.ask(lambda db: compare(db, query.text("root"), before, after, query.limit(), query.now_ns)),
+            asker.ask(
+                lambda store: compare(store, query.text("root"), before, after, query.limit(), query.now_ns)
+            ),
         )
 
     def explanation(request: Request) -> Response:
@@ -142,16 +151,18 @@ def make_routes(asker: Asker, database: Path) -> list[Route]:
         root = query.text("root")
         if root is None:
             raise SettingsError("root is missing", hint="give SERVICE.METHOD")
-        return answer(request, asker.ask(lambda db: explain(db, root, query.selection(), query.limit())))
+        return answer(
+            request, asker.ask(lambda store: explain(store, root, query.selection(), query.limit()))
+        )
 
     def service_map(request: Request) -> Response:
         query = _Query(request.query_params)
-        return answer(request, asker.ask(lambda db: read_map(db, query.selection(), query.now_ns)))
+        return answer(request, asker.ask(lambda store: read_map(store, query.selection(), query.now_ns)))
 
     def status(request: Request) -> Response:
         query = _Query(request.query_params)
         return answer(
-            request, asker.ask(lambda db: read_status(db, query.now_ns, query.limit(DEFAULT_LIMIT)))
+            request, asker.ask(lambda store: read_status(store, query.now_ns, query.limit(DEFAULT_LIMIT)))
         )
 
     def services(request: Request) -> Response:
@@ -160,19 +171,19 @@ def make_routes(asker: Asker, database: Path) -> list[Route]:
     def trace(request: Request) -> Response:
         trace_id = request.path_params["trace"]
 
-        def read(db: sqlite3.Connection) -> TreeColumns:
-            whole = find_trace(db, trace_id)
-            return make_columns(whole, *read_arrangement(db, whole, time.time_ns()))
+        def read(store: SqliteStore) -> TreeColumns:
+            whole = find_trace(store, trace_id)
+            return make_columns(whole, *read_arrangement(store, whole, time.time_ns()))
 
         return answer(request, asker.ask(read))
 
     def span(request: Request) -> Response:
         wanted = str(request.path_params["span"])
 
-        def read(db: sqlite3.Connection) -> Mapping[str, object]:
-            trace_id = find_trace(db, request.path_params["trace"])
-            found: SpanDocument = find_span(read_tree(db, trace_id), wanted)
-            stacks = read_span_stacks(db, trace_id, bytes.fromhex(found["span_id"]), found["service"])
+        def read(store: SqliteStore) -> Mapping[str, object]:
+            trace_id = find_trace(store, request.path_params["trace"])
+            found: SpanDocument = find_span(read_tree(store, trace_id), wanted)
+            stacks = read_span_stacks(store, trace_id, bytes.fromhex(found["span_id"]), found["service"])
             return {**found, "children": [], "stacks": stacks}
 
         return answer(request, asker.ask(read))

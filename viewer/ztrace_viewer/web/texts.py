@@ -26,11 +26,11 @@ def make_routes(asker: Asker) -> list[Route]:
     """Return the routes of texts."""
 
     def trace(request: Request) -> Response:
-        tree = asker.ask(lambda db: read_tree(db, find_trace(db, request.path_params["trace"])))
+        tree = asker.ask(lambda store: read_tree(store, find_trace(store, request.path_params["trace"])))
         return _answer(f"Trace {tree['trace_id']}", draw_tree(tree, WIDTH, LINES, time.time_ns()))
 
     def error(request: Request) -> Response:
-        document = asker.ask(lambda db: read_error(db, find_group(db, request.path_params["group"])))
+        document = asker.ask(lambda store: read_error(store, find_group(store, request.path_params["group"])))
         lines = draw_error(document, WIDTH, time.time_ns(), libraries=False)
         return _answer(f"Error {document['group']['group']}", lines)
 

@@ -21,6 +21,7 @@ from ztrace_viewer.documents.status import StatusDocument
 from ztrace_viewer.documents.trees import TreeDocument
 from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.status import read_status
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.traces import read_tree
 
 #: Longer than any condition takes: only a failing test reaches it.
@@ -116,7 +117,7 @@ class Collected:
 
     def tree(self, trace_id: str) -> TreeDocument:
         """Return a stored tree, as ``ztrace show --json`` does."""
-        with open_database(self.path) as db:
+        with open_file(self.path) as db:
             return read_tree(db, bytes.fromhex(trace_id))
 
     def count_spans(self, trace_id: str) -> int:
@@ -139,7 +140,7 @@ class Collected:
 
     def status(self) -> StatusDocument:
         """Return the status document, as ``ztrace status --json`` does."""
-        with open_database(self.path) as db:
+        with open_file(self.path) as db:
             return read_status(db, time.time_ns())
 
 

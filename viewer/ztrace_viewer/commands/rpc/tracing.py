@@ -12,8 +12,8 @@ from ztrace.addresses import DEFAULT_ENDPOINT, parse_address
 from ztrace.errors import EndpointError, NotFoundError, SettingsError
 from ztrace.settings import read_settings
 from ztrace_viewer.documents.trees import TreeDocument
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.identifiers import find_trace
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.traces import read_tree
 from ztrace_viewer.terminal.saying import complain
 from ztrace_viewer.trees.tree import walk
@@ -79,8 +79,8 @@ def show_trace(trace_id: str, database: Path) -> None:
         now_ns = time.time_ns()
         is_late = time.monotonic() >= deadline_s
         try:
-            with open_database(database) as db:
-                tree = read_tree(db, find_trace(db, trace_id), now_ns)
+            with open_file(database) as store:
+                tree = read_tree(store, find_trace(store, trace_id), now_ns)
         except NotFoundError as error:
             if is_late:
                 raise NotFoundError(

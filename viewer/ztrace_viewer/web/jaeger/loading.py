@@ -5,7 +5,6 @@ has its number of spans, and spans are read in chunks whose size follows from th
 read that does not fit.
 """
 
-import sqlite3
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -15,8 +14,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from ztrace_collector.otlp.mapping.outgoing import Builder
 from ztrace_collector.otlp.mapping.reading import StoredSpan, read_trace_after, read_unfinished_after
 from ztrace_viewer.export.circles import open_circles
-from ztrace_viewer.queries.database import release
 from ztrace_viewer.queries.pieces import count_spans
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 
 #: Spans in one response: 15 MB of JSON, and for some seconds several times as much memory.
 MAX_SPANS = 20_000
@@ -52,12 +51,12 @@ class Loaded(NamedTuple):
         )
 
 
-def load_traces(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> Loaded:
+def load_traces(store: SqliteStore, trace_ids: Sequence[bytes]) -> Loaded:
     """Return the stored ones of some traces, with all spans, ended or not.
 
     A first trace that is too large for a response is cut to the spans stored first; others are left out.
     """
-    counts = count_spans(db, trace_ids)
+    counts = count_spans(store, trace_ids)
     by_trace: dict[bytes, list[StoredSpan]] = {}
     spans_left, bytes_left, left_out, cut = MAX_SPANS, MAX_BYTES, 0, 0
     for trace_id in trace_ids:
@@ -65,7 +64,7 @@ def load_traces(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> Loaded:
         if not is_first and (counts.get(trace_id, 0) > spans_left or bytes_left <= 0):
             left_out += 1
             continue
-        spans, is_whole = _read(db, trace_id, spans_left, bytes_left)
+        spans, is_whole = _read(store, trace_id, spans_left, bytes_left)
         if not is_whole and not is_first:
             left_out += 1
             continue
@@ -73,8 +72,8 @@ def load_traces(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> Loaded:
         cut = cut if is_whole else len(spans)
         spans_left -= len(spans)
         bytes_left -= sum(map(_weigh, spans))
-    release(db)  # What follows takes longer than reading.
-    builder = Builder(db)
+    store.release()  # What follows takes longer than reading.
+    builder = Builder(store.db)
     made = {trace_id: builder.request(spans) for trace_id, spans in by_trace.items() if spans}
     return Loaded(
         list(made.values()),
@@ -88,7 +87,7 @@ def load_traces(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> Loaded:
 
 
 def _read(
-    db: sqlite3.Connection, trace_id: bytes, max_spans: int, max_bytes: int
+    store: SqliteStore, trace_id: bytes, max_spans: int, max_bytes: int
 ) -> tuple[list[StoredSpan], bool]:
     """Return the spans of a trace as far as they fit, at least one, and whether these are all."""
     found: list[StoredSpan] = []
@@ -96,7 +95,7 @@ def _read(
     for read_after in (read_trace_after, read_unfinished_after):
         after_id, chunk = 0, FIRST_CHUNK
         while chunk:
-            spans = read_after(db, trace_id, after_id, chunk)
+            spans = read_after(store.db, trace_id, after_id, chunk)
             for span in spans:
                 bytes_left -= _weigh(span)
                 if found and (bytes_left < 0 or len(found) >= max_spans):

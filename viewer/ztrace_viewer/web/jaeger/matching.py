@@ -7,7 +7,6 @@ contain the text of every tag are converted.
 import base64
 import json
 import math
-import sqlite3
 from collections.abc import Iterator, Sequence
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
@@ -26,7 +25,9 @@ from ztrace_viewer.export.jaeger_fields import (
     STATUS_TAG,
 )
 from ztrace_viewer.queries.deadline import Deadline
-from ztrace_viewer.queries.matching import SpanFilter, SpanKey
+from ztrace_viewer.queries.stores.conditions import SpanFilter
+from ztrace_viewer.queries.stores.sqlite.searching import SpanKey
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 from ztrace_viewer.web.jaeger.parameters import Question
 
 #: Names of tags for fields that are not attributes, as in Jaeger's storages.
@@ -44,17 +45,17 @@ _TRUE, _FALSE = {"1", "t", "true"}, {"0", "f", "false"}
 class Matcher:
     """Search for traces that have a span with all conditions of one question."""
 
-    def __init__(self, db: sqlite3.Connection, question: Question, methods: frozenset[int] | None) -> None:
+    def __init__(self, store: SqliteStore, question: Question, methods: frozenset[int] | None) -> None:
         """Prepare a search for one question.
 
         Args:
-            db: from `open_database`.
+            store: the store.
             question: the conditions.
             methods: ids of the methods of its service and operation; None for all.
         """
-        self._db = db
+        self._store = store
         self._tags = dict(question.tags)
-        self._builder = Builder(db) if question.tags else None
+        self._builder = Builder(store.db) if question.tags else None
         self._filter = SpanFilter(methods=methods, min_ns=question.min_ns, max_ns=question.max_ns)
         for key, value in question.tags.items():
             self._add_tag(key, value)
@@ -64,9 +65,9 @@ class Matcher:
         if not trace_ids:
             return set()
         if self._builder is None:
-            return self._filter.find_traces(self._db, trace_ids)
+            return self._store.matching_traces(trace_ids, self._filter)
         found: set[bytes] = set()
-        for span in self._filter.find_spans(self._db, trace_ids):
+        for span in self._store.matching_keys(trace_ids, self._filter):
             if deadline.is_over():
                 break
             if span.trace_id not in found and self._has_tags(span):
@@ -75,7 +76,7 @@ class Matcher:
 
     def _has_tags(self, span: SpanKey) -> bool:
         assert self._builder is not None
-        stored = read_trace_after(self._db, span.trace_id, span.id - 1, 1)
+        stored = read_trace_after(self._store.db, span.trace_id, span.id - 1, 1)
         return any(
             all(_has_tag(resource_spans, scope_spans, made, *tag) for tag in self._tags.items())
             for resource_spans in self._builder.request(stored).resource_spans
@@ -87,7 +88,7 @@ class Matcher:
         """Require a tag of the rows, as far as rows contain it."""
         name = key.removeprefix(_RESOURCE)
         if key == ERROR_TAG and value.lower() in _TRUE | _FALSE:
-            self._filter.add_status(failed=value.lower() in _TRUE)
+            self._filter.failed = value.lower() in _TRUE
         elif key not in _FIELDS and not name.startswith(_MADE_OF_COLUMNS):
             self._filter.add_tag(key, name, value, or_failed=key.startswith(_MADE_OF_EXCEPTION))
 

@@ -5,16 +5,17 @@ about most traces. Spans are read only of the others, until the deadline.
 """
 
 import json
-import sqlite3
 from bisect import bisect_left
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from ztrace_collector.layout import HOUR_NS, MINUTE_NS
-from ztrace_viewer.queries.candidates import Candidate, Wanted, explain_end, read_pages
+from ztrace_viewer.queries.candidates import explain_end, read_pages
 from ztrace_viewer.queries.deadline import Deadline
-from ztrace_viewer.queries.figures import find_minutes
 from ztrace_viewer.queries.names import find_operations
+from ztrace_viewer.queries.stores.answers import Candidate
+from ztrace_viewer.queries.stores.conditions import Wanted
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 from ztrace_viewer.web.jaeger.matching import Matcher
 from ztrace_viewer.web.jaeger.parameters import Question
 
@@ -50,17 +51,17 @@ class _Names(NamedTuple):
     minutes: list[int] | None
 
 
-def search(db: sqlite3.Connection, question: Question, deadline: Deadline) -> Found:
+def search(store: SqliteStore, question: Question, deadline: Deadline) -> Found:
     """Return the newest traces with a span that meets all conditions of a question."""
-    names = _find_names(db, question)
+    names = _find_names(store, question)
     if names.methods is not None and not names.methods:
         return Found([])
     by_span = bool(question.tags) or question.min_ns is not None or question.max_ns is not None
     is_settled = not by_span and question.operation is None
-    matcher = Matcher(db, question, names.methods)
+    matcher = Matcher(store, question, names.methods)
     found: list[Candidate] = []
     wanted = Wanted(question.start_ns, question.end_ns, names.service, question.min_ns or 0)
-    for page in read_pages(db, wanted):
+    for page in read_pages(store, wanted):
         left = [each for each in page.traces if _may_match(each, names)]
         if is_settled:
             found += left
@@ -96,15 +97,15 @@ def _may_match(trace: Candidate, names: _Names) -> bool:
     return first < len(names.minutes) and names.minutes[first] <= trace.end_ns // MINUTE_NS
 
 
-def _find_names(db: sqlite3.Connection, question: Question) -> _Names:
+def _find_names(store: SqliteStore, question: Question) -> _Names:
     service = None
     if question.service is not None:
         # As in the array that the collector writes, in quotes that no name contains unescaped.
         service = json.dumps(question.service, ensure_ascii=False)
     if question.service is None and question.operation is None:
         return _Names(service, None, None)
-    methods = find_operations(db, question.service, question.operation)
+    methods = find_operations(store, question.service, question.operation)
     if question.operation is None:
         return _Names(service, methods, None)
     # Spans count in the minute they ended in, which by their clock is not long before their trace began.
-    return _Names(service, methods, find_minutes(db, methods, question.start_ns - SKEW_NS))
+    return _Names(service, methods, store.minutes_of(methods, (question.start_ns - SKEW_NS) // MINUTE_NS))

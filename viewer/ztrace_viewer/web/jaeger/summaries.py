@@ -4,12 +4,12 @@ One idea: ``traces`` has the totals of a trace but not those of each service, so
 traces of one response only.
 """
 
-import sqlite3
 from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
-from ztrace_viewer.queries.candidates import Candidate, ServiceCounts, count_by_service
-from ztrace_viewer.queries.names import Method, read_methods
+from ztrace_viewer.queries.stores.answers import Candidate, Method
+from ztrace_viewer.queries.stores.sqlite.searching import ServiceCounts
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 
 
 class ServiceSummary(TypedDict):
@@ -34,14 +34,14 @@ class TraceSummary(TypedDict):
     services: list[ServiceSummary]
 
 
-def summarise(db: sqlite3.Connection, traces: Sequence[Candidate]) -> list[TraceSummary]:
+def summarise(store: SqliteStore, traces: Sequence[Candidate]) -> list[TraceSummary]:
     """Return the summaries of some traces, in their order."""
-    methods = read_methods(db)
-    return [_summarise(db, trace, methods[trace.root_method]) for trace in traces]
+    methods = store.methods()
+    return [_summarise(store, trace, methods[trace.root_method]) for trace in traces]
 
 
-def _summarise(db: sqlite3.Connection, trace: Candidate, root: Method) -> TraceSummary:
-    counts = count_by_service(db, trace.trace_id)
+def _summarise(store: SqliteStore, trace: Candidate, root: Method) -> TraceSummary:
+    counts = store.count_by_service(trace.trace_id)
     summary: TraceSummary = {
         "traceId": trace.trace_id.hex(),
         "minStartTimeUnixNano": str(trace.start_ns),

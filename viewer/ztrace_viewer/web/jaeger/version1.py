@@ -39,7 +39,7 @@ def make_routes(asker: Asker) -> list[Route]:
 
     def operations_of(request: Request) -> Response:
         service = str(request.path_params["service"])
-        operations = asker.ask(lambda db: list_operations(db, service))
+        operations = asker.ask(lambda store: list_operations(store, service))
         names = list(dict.fromkeys(operation.name for operation in operations))
         return answer_data(request, names, total=len(names))
 
@@ -48,7 +48,7 @@ def make_routes(asker: Asker) -> list[Route]:
         service = query.get("service", "")
         if not service:
             raise ParameterError("service is required")
-        found = asker.ask(lambda db: list_operations(db, service, query.get("spanKind", "")))
+        found = asker.ask(lambda store: list_operations(store, service, query.get("spanKind", "")))
         data = [{"name": each.name, "spanKind": each.kind} for each in found]
         return answer_data(request, data, total=len(data))
 
@@ -59,9 +59,9 @@ def make_routes(asker: Asker) -> list[Route]:
             return _answer_ids(request, parse_trace_ids(texts))
         deadline = Deadline(SEARCH_S)
         found, loaded = asker.ask(
-            lambda db: (
-                found := search(db, question, deadline),
-                load_traces(db, [trace.trace_id for trace in found.traces]),
+            lambda store: (
+                found := search(store, question, deadline),
+                load_traces(store, [trace.trace_id for trace in found.traces]),
             )
         )
         return answer_data(
@@ -71,7 +71,7 @@ def make_routes(asker: Asker) -> list[Route]:
         )
 
     def _answer_ids(request: Request, trace_ids: list[bytes]) -> Response:
-        loaded = asker.ask(lambda db: load_traces(db, trace_ids))
+        loaded = asker.ask(lambda store: load_traces(store, trace_ids))
         data = add_warnings(make_traces(loaded.requests), loaded.opened)
         there = {trace["traceID"] for trace in data}
         missing = [trace_id.hex() for trace_id in trace_ids if trace_id.hex() not in there]
@@ -86,7 +86,7 @@ def make_routes(asker: Asker) -> list[Route]:
             if query.get(name):
                 parse_integer(query[name], name)
         parse_boolean(query.get("raw", ""), "raw")
-        loaded: Loaded = asker.ask(lambda db: load_traces(db, [trace_id]))
+        loaded: Loaded = asker.ask(lambda store: load_traces(store, [trace_id]))
         if not loaded.requests:
             raise NotFoundError(NOT_FOUND)
         return answer_data(
@@ -97,7 +97,7 @@ def make_routes(asker: Asker) -> list[Route]:
         query = request.query_params
         start_ns, end_ns = read_stretch(query, time.time_ns())
         deadline = Deadline(SEARCH_S)
-        calls = asker.ask(lambda db: count_calls(db, start_ns, end_ns, deadline))
+        calls = asker.ask(lambda store: count_calls(store, start_ns, end_ns, deadline))
         service = query.get("service", "")
         data = [
             {"parent": caller, "child": callee, "callCount": count}

@@ -28,7 +28,7 @@ def make_routes(asker: Asker) -> list[Route]:
     def operations(request: Request) -> Response:
         query = request.query_params
         kind = query.get("spanKind") or query.get("span_kind", "")
-        found = asker.ask(lambda db: list_operations(db, query.get("service", ""), kind))
+        found = asker.ask(lambda store: list_operations(store, query.get("service", ""), kind))
         return answer(request, {"operations": [{"name": each.name, "spanKind": each.kind} for each in found]})
 
     def trace(request: Request) -> Response:
@@ -40,15 +40,15 @@ def make_routes(asker: Asker) -> list[Route]:
                 parse_moment(query[name], name)
         for name in ("rawTraces", "raw_traces"):
             parse_boolean(query.get(name, ""), name)
-        return _answer_traces(request, asker.ask(lambda db: load_traces(db, [trace_id])))
+        return _answer_traces(request, asker.ask(lambda store: load_traces(store, [trace_id])))
 
     def traces(request: Request) -> Response:
         question = read_version_3(request.query_params)
         deadline = Deadline(SEARCH_S)
         found, loaded = asker.ask(
-            lambda db: (
-                found := search(db, question, deadline),
-                load_traces(db, [trace.trace_id for trace in found.traces]),
+            lambda store: (
+                found := search(store, question, deadline),
+                load_traces(store, [trace.trace_id for trace in found.traces]),
             )
         )
         return _answer_traces(request, loaded, found.note)
@@ -57,7 +57,7 @@ def make_routes(asker: Asker) -> list[Route]:
         question = read_version_3(request.query_params)
         deadline = Deadline(SEARCH_S)
         found, made = asker.ask(
-            lambda db: (found := search(db, question, deadline), summarise(db, found.traces))
+            lambda store: (found := search(store, question, deadline), summarise(store, found.traces))
         )
         return answer(request, {"summaries": made}, note=found.note)
 

@@ -4,7 +4,6 @@ One idea: the number of series is bounded, however many names programs make up. 
 calls and the latest exception groups are exported, and `ztrace_left_out` says how many others there are.
 """
 
-import sqlite3
 import time
 from collections.abc import Iterator
 from math import exp
@@ -21,8 +20,9 @@ from ztrace_collector.layout import BUCKETS_PER_E, OPEN, REGRESSED, RESOLVED, SE
 from ztrace_viewer.documents.status import StatusDocument
 from ztrace_viewer.queries.counters import Counters, MethodCounters, read_span_counters
 from ztrace_viewer.queries.group_states import NEW, count_groups, list_latest
-from ztrace_viewer.queries.names import Method, read_methods
 from ztrace_viewer.queries.status import read_status
+from ztrace_viewer.queries.stores.answers import Method
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 
 #: Methods with counters, methods with a histogram, and exception groups with a series of their own.
 METHODS, HISTOGRAMS, GROUPS = 1_000, 200, 100
@@ -38,20 +38,20 @@ _METHOD = ("service", "method", "kind")
 class Families:
     """Collector of `prometheus_client` over one snapshot of a database."""
 
-    def __init__(self, db: sqlite3.Connection, counters: Counters) -> None:
+    def __init__(self, store: SqliteStore, counters: Counters) -> None:
         """Prepare the families.
 
         Args:
-            db: from `open_database`, open until `collect` has ended.
+            store: the store, open until `collect` has ended.
             counters: reader of this database's counters, which keeps sums from one request to the next.
         """
-        self._db, self._counters = db, counters
+        self._store, self._counters = store, counters
         self._left_out: dict[str, int] = {}
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family; the last one says what is left out."""
         now_ns = time.time_ns()
-        status = read_status(self._db, now_ns, limit=1)
+        status = read_status(self._store, now_ns, limit=1)
         yield from self._describe_methods()
         yield from self._describe_groups(now_ns)
         yield from self._describe_publishers(status)
@@ -66,8 +66,8 @@ class Families:
         yield left_out
 
     def _describe_methods(self) -> Iterator[Metric]:
-        names = read_methods(self._db)
-        counters = [(names[method], each) for method, each in self._counters.read(self._db).items()]
+        names = self._store.methods()
+        counters = [(names[method], each) for method, each in self._counters.read(self._store).items()]
         counters.sort(key=lambda pair: (-pair[1].calls, pair[0]))
         self._left_out["methods"] = max(0, len(counters) - METHODS)
         self._left_out["histograms"] = max(0, len(counters) - HISTOGRAMS)
@@ -89,7 +89,7 @@ class Families:
         yield from (calls, errors, own, durations)
 
     def _describe_groups(self, now_ns: int) -> Iterator[Metric]:
-        numbers = count_groups(self._db, now_ns)
+        numbers = count_groups(self._store, now_ns)
         services = sorted({service for service, _ in numbers})
         self._count_services(len(services))
         states = GaugeMetricFamily(
@@ -101,7 +101,7 @@ class Families:
             for state in (NEW, OPEN, REGRESSED, RESOLVED):
                 states.add_metric([service, state], numbers.get((service, state), 0))
         yield states
-        groups = list_latest(self._db, GROUPS, now_ns)
+        groups = list_latest(self._store, GROUPS, now_ns)
         self._left_out["groups"] = sum(numbers.values()) - len(groups)
         labels = ["group", "type", "service", "method", "state"]
         occurrences = GaugeMetricFamily(
@@ -132,7 +132,7 @@ class Families:
         yield _gauge("last_message_timestamp_seconds", "Time of the last message.", seen_ns / SECOND_NS)
 
     def _describe_spans(self, status: StatusDocument) -> Iterator[Metric]:
-        spans = read_span_counters(self._db)
+        spans = read_span_counters(self._store)
         yield CounterMetricFamily("ztrace_spans_created", "Spans that publishers ended.", spans.created)
         yield CounterMetricFamily("ztrace_spans_stored", "Spans stored, also if deleted since.", spans.stored)
         lost = CounterMetricFamily("ztrace_spans_lost", "Spans that are lost, by reason.", labels=["reason"])

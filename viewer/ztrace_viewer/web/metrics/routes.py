@@ -27,7 +27,7 @@ def make_routes(asker: Asker) -> list[Route]:
         from ztrace_viewer.web.metrics.families import Families
 
         return Response(
-            asker.ask(lambda db: generate_latest(Families(db, counters))),
+            asker.ask(lambda store: generate_latest(Families(store, counters))),
             headers={"Content-Type": _TEXT},
         )
 

@@ -1,0 +1,176 @@
+"""Traces and their spans in a file.
+
+One idea: ``traces`` has one row per trace, with an index by hour and duration. Hours are read in the order of
+their slowest trace, and an hour is skipped if that trace cannot be among the result.
+"""
+
+import heapq
+import sqlite3
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+from ztrace.records import INT64_MAX, UNFINISHED
+from ztrace_collector.layout import HOUR_NS
+from ztrace_viewer.queries.rows import name_columns, read, read_one
+from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.stores.answers import PartRow, SpanCounts, TraceRow
+from ztrace_viewer.trees.clocks import Cell
+
+#: Condition on traces with a failed span, which have an index of their own.
+_FAILED = "error_count > 0"
+#: Hours that have traces, each with the duration of its slowest trace, found by look-ups in the index.
+_HOURS = """
+WITH RECURSIVE hours (hour) AS (
+    SELECT max(hour) FROM traces WHERE hour <= :last{condition}
+    UNION ALL
+    SELECT (SELECT max(hour) FROM traces WHERE hour < hours.hour AND hour >= :first{condition})
+    FROM hours WHERE hours.hour IS NOT NULL
+)
+SELECT hour, (SELECT max(duration_ns) FROM traces WHERE traces.hour = hours.hour{condition}) AS slowest
+FROM hours WHERE hour >= :first ORDER BY slowest DESC
+"""
+
+
+class _Hour(NamedTuple):
+    hour: int
+    slowest: int
+
+
+class _Found(NamedTuple):
+    """Row id of a trace, ordered by duration."""
+
+    duration_ns: int
+    id: int
+
+
+_TRACE = f"SELECT {name_columns(TraceRow)} FROM traces JOIN methods ON methods.id = root_method"
+_COUNTS = name_columns(
+    SpanCounts,
+    spans="count(*)",
+    ids="count(DISTINCT span_id)",
+    roots="coalesce(sum(parent_id IS NULL), 0)",
+    unfinished=f"coalesce(sum(status = {UNFINISHED}), 0)",
+    orphans="coalesce(sum(parent_id IS NOT NULL"
+    " AND parent_id NOT IN (SELECT span_id FROM spans WHERE trace_id = :trace)), 0)",
+)
+_CELLS = f"SELECT {name_columns(Cell)} FROM clock_bounds WHERE host = ? AND other_host = ?"
+
+
+class Trees:
+    """Answers about traces."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.db = db
+
+    def slowest(
+        self,
+        selection: Selection,
+        methods: Collection[int] | None,
+        limit: int,
+        *,
+        hidden: Collection[bytes] = (),
+        errors: bool = False,
+    ) -> list[tuple[int, bytes]]:
+        """Return duration and id of the slowest traces that began in the selection's time, in any order."""
+        first = 0 if selection.since_ns is None else selection.since_ns // HOUR_NS
+        last = INT64_MAX // HOUR_NS if selection.until_ns is None else (selection.until_ns - 1) // HOUR_NS
+        left_out = {row_id for trace_id in hidden for row_id in self._find_id(trace_id)}
+        slowest: list[_Found] = []
+        hours = _HOURS.format(condition=f" AND {_FAILED}" if errors else "")
+        for hour in list(read(self.db, _Hour, hours, {"first": first, "last": last})):
+            if len(slowest) == limit and hour.slowest <= slowest[0].duration_ns:
+                break
+            for found in self._slowest_of(hour.hour, selection, methods, limit + len(left_out), errors):
+                if found.id in left_out:
+                    continue
+                if len(slowest) < limit:
+                    heapq.heappush(slowest, found)
+                elif found <= heapq.heappushpop(slowest, found):
+                    break
+        query = "SELECT trace_id FROM traces WHERE id = ?"
+        return [(found.duration_ns, *self.db.execute(query, (found.id,)).fetchone()) for found in slowest]
+
+    def _find_id(self, trace_id: bytes) -> tuple[int, ...]:
+        return self.db.execute("SELECT id FROM traces WHERE trace_id = ?", (trace_id,)).fetchone() or ()
+
+    def _slowest_of(
+        self,
+        hour: int,
+        selection: Selection,
+        methods: Collection[int] | None,
+        limit: int,
+        errors: bool,
+    ) -> Iterator[_Found]:
+        """Yield the slowest traces of an hour, the slowest first."""
+        conditions, values = ["hour = ?"], [hour]
+        if errors:
+            conditions.append(_FAILED)
+        if selection.since_ns is not None and hour == selection.since_ns // HOUR_NS:
+            conditions.append("start_ns >= ?")
+            values.append(selection.since_ns)
+        if selection.until_ns is not None and hour == (selection.until_ns - 1) // HOUR_NS:
+            conditions.append("start_ns < ?")
+            values.append(selection.until_ns)
+        if methods is not None:
+            conditions.append(f"root_method IN ({','.join('?' * len(methods))})")
+            values.extend(methods)
+        query = (
+            f"SELECT {name_columns(_Found)} FROM traces WHERE {' AND '.join(conditions)}"
+            " ORDER BY duration_ns DESC, id DESC LIMIT ?"
+        )
+        return read(self.db, _Found, query, [*values, limit])
+
+    def trace(self, trace_id: bytes) -> TraceRow | None:
+        """Return a trace's totals, None if no span of it has ended."""
+        return read_one(self.db, TraceRow, f"{_TRACE} WHERE trace_id = ?", (trace_id,))
+
+    def trace_by_id(self, row_id: int) -> TraceRow | None:
+        """Return a row of ``traces`` by its id, None if the trace has expired."""
+        return read_one(self.db, TraceRow, f"{_TRACE} WHERE traces.id = ?", (row_id,))
+
+    def root_start(self, trace: TraceRow) -> int | None:
+        """Return the start of a trace's ended root."""
+        (start_ns,) = self.db.execute(
+            "SELECT min(start_ns) FROM spans JOIN methods ON methods.id = method"
+            " WHERE trace_id = ? AND span_id = ? AND parent_id IS NULL AND service = ?",
+            (trace.trace_id, trace.root_span_id, trace.service),
+        ).fetchone()
+        return None if start_ns is None else int(start_ns)
+
+    def count_spans(self, trace_id: bytes) -> SpanCounts:
+        """Return the numbers of a trace's ended spans."""
+        query = f"SELECT {_COUNTS} FROM spans WHERE trace_id = :trace"
+        counts = read_one(self.db, SpanCounts, query, {"trace": trace_id})
+        assert counts is not None
+        return counts
+
+    def refused_spans(self, trace_id: bytes) -> dict[bytes, str]:
+        """Return the reasons by the ids of a trace's refused spans."""
+        query = "SELECT span_id, reason FROM refused_spans WHERE trace_id = ?"
+        return dict(self.db.execute(query, (trace_id,)))
+
+    def clock_cells(self, host: str, other: str, cell: int, most: int) -> Iterator[Cell]:
+        """Yield the bounds of two hosts' clocks nearest to a time: so many up to it, and so many after."""
+        for side in (f"{_CELLS} AND cell <= ? ORDER BY cell DESC", f"{_CELLS} AND cell > ? ORDER BY cell"):
+            yield from read(self.db, Cell, f"{side} LIMIT {most}", (host, other, cell))
+
+    def part_counts(
+        self, since_ns: int, until_ns: int, width_ns: int, methods: Collection[int] | None
+    ) -> Iterator[PartRow]:
+        """Return the traces that began in each part of a stretch of time, by their roots' methods."""
+        conditions = ["hour BETWEEN ? AND ?", "start_ns >= ?", "start_ns < ?"]
+        values = [since_ns // HOUR_NS, until_ns // HOUR_NS, since_ns, until_ns]
+        if methods is not None:
+            conditions.append(f"root_method IN ({','.join('?' * len(methods))})")
+            values += methods
+        columns = name_columns(
+            PartRow, part="(start_ns - ?) / ?", traces="count(*)", errors="coalesce(sum(error_count > 0), 0)"
+        )
+        query = f"SELECT {columns} FROM traces WHERE {' AND '.join(conditions)} GROUP BY 1"
+        return read(self.db, PartRow, query, [since_ns, width_ns, *values])
+
+    def first_start(self) -> int | None:
+        """Return the start of the first trace."""
+        (hour,) = self.db.execute("SELECT min(hour) FROM traces").fetchone()
+        (first,) = self.db.execute("SELECT min(start_ns) FROM traces WHERE hour = ?", (hour,)).fetchone()
+        return None if first is None else int(first)
