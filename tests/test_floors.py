@@ -22,7 +22,7 @@ PACKAGES = {
 FLOORS = (
     ("ztrace_viewer", "entry cli"),
     ("ztrace_viewer", "commands demo"),
-    ("ztrace_viewer", "web"),
+    ("ztrace_viewer", "web events"),
     ("ztrace_viewer", "mcp"),
     ("ztrace_viewer", "render export"),
     ("ztrace_viewer", "queries"),

@@ -42,6 +42,8 @@ LINKS, EXCEPTION, TOO_MANY_NAMES, TOO_MANY_GROUPS = (
 DETAILS, LARGE_DETAILS, END_BEFORE_START = "details", "large_details", "end_before_start"
 #: Reason for keeping sampled time without the innermost part of its code.
 TOO_MANY_STACKS = "too_many_stacks"
+#: Reasons for not telling an event to a command or a webhook.
+EVENT_FAILED, EVENT_LEFT_OUT = "event_failed", "event_left_out"
 
 DOOR_REASONS = (
     HANDSHAKE_FAILED,
@@ -70,6 +72,7 @@ MENDED_REASONS = (
     END_BEFORE_START,
     TOO_MANY_STACKS,
 )
+EVENT_REASONS = (EVENT_FAILED, EVENT_LEFT_OUT)
 
 #: Characters kept of a refusal's detail, which is shown on one line.
 MAX_DETAIL = 200

@@ -410,6 +410,7 @@ def test_every_reason_is_documented() -> None:
         *refusals.OTLP_REASONS,
         *refusals.SPAN_REASONS,
         *refusals.MENDED_REASONS,
+        *refusals.EVENT_REASONS,
         values.CUT,
         values.REPLACED,
         encoding.REFUSED,

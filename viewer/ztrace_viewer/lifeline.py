@@ -5,6 +5,7 @@ when the parent is killed. A child that watches it stops in either case, on ever
 """
 
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from collections.abc import Callable
 #: Time for a process to finish its work after it was asked to stop.
 GRACE_S = 3.0
 
+#: Time for a process to exit beyond that.
+_MARGIN_S = 2.0
 #: The file descriptor of standard input.
 _STDIN = 0
 
@@ -24,6 +27,21 @@ def hold(stop: Callable[[], object] | None = None) -> None:
             alive after `GRACE_S`, the process is ended at once.
     """
     threading.Thread(target=_wait, args=(stop,), daemon=True).start()
+
+
+def let_go(process: "subprocess.Popen[bytes]", watcher: threading.Thread) -> None:
+    """End a child that holds its lifeline, in time or by force.
+
+    Args:
+        process: the child; its standard input is closed.
+        watcher: thread that returns once the process has ended, which is joined.
+    """
+    assert process.stdin is not None
+    process.stdin.close()
+    watcher.join(GRACE_S + _MARGIN_S)
+    if watcher.is_alive():
+        process.kill()
+        watcher.join()
 
 
 def report_ready(word: str = "ready") -> None:

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from ztrace.addresses import DEFAULT_ENDPOINT, DEFAULT_OTLP_GRPC, DEFAULT_OTLP_HTTP, DEFAULT_WEB, Address
 from ztrace_viewer.commands.options import KEYS_VARIABLE, Amount, database_option, verbose_option
+from ztrace_viewer.events import COMMAND_VARIABLE, WEBHOOK_VARIABLE
 from ztrace_viewer.terminal.durations import parse_duration
 from ztrace_viewer.terminal.saying import complain
 from ztrace_viewer.terminal.sizes import parse_size
@@ -130,6 +131,25 @@ def _sending_options(function: _F) -> _F:
     return urls(headers(unfinished(function)))
 
 
+def _event_options(function: _F) -> _F:
+    command = click.option(
+        "--on-event",
+        "on_event",
+        envvar=COMMAND_VARIABLE,
+        show_envvar=True,
+        metavar="COMMAND",
+        help="Program to run for a new or regressed error and a slower method; gets JSON on standard input.",
+    )
+    webhook = click.option(
+        "--webhook",
+        envvar=WEBHOOK_VARIABLE,
+        show_envvar=True,
+        metavar="URL",
+        help="URL to post the same JSON to; use the variable for a URL with a secret in it.",
+    )
+    return command(webhook(function))
+
+
 class _Given(TypedDict):
     """Options of both commands."""
 
@@ -144,6 +164,8 @@ class _Given(TypedDict):
     otlp: tuple[str, ...]
     otlp_headers: tuple[str, ...]
     otlp_unfinished: bool
+    on_event: str | None
+    webhook: str | None
     database: Path
 
 
@@ -155,6 +177,7 @@ class _Given(TypedDict):
 @_group_option
 @_listen_options(DEFAULT_OTLP_HTTP)
 @_sending_options
+@_event_options
 @database_option
 @click.option(
     "--web-listen",
@@ -191,6 +214,7 @@ def up(web_listen: str, no_web: bool, **given: Unpack[_Given]) -> None:
 @_group_option
 @_listen_options(None)
 @_sending_options
+@_event_options
 @database_option
 @verbose_option
 def collect(**given: Unpack[_Given]) -> None:
@@ -209,12 +233,13 @@ def collect(**given: Unpack[_Given]) -> None:
 def _collect(given: _Given, web: Address | None = None) -> None:
     from ztrace_collector.otlp.listening.servers import Servers
     from ztrace_collector.otlp.sending.destinations import read_destinations
-    from ztrace_collector.receiving.inbox import Inbox
+    from ztrace_collector.receiving.inbox import Companion, Inbox
     from ztrace_collector.receiving.keys import KeyFolder
     from ztrace_collector.service import Options
     from ztrace_collector.service import collect as run
     from ztrace_collector.storing.places import GROUP_MODE, OWN_MODE
     from ztrace_collector.storing.retention import Limits
+    from ztrace_viewer.events.beside import Events
     from ztrace_viewer.terminal.progress import CollectorProgress
     from ztrace_viewer.web.beside import Beside
 
@@ -233,9 +258,25 @@ def _collect(given: _Given, web: Address | None = None) -> None:
         pages.append(Beside(given["database"], web, say, is_wanted=is_wanted))
         return pages[0]
 
+    telling: list[Events] = []
+
+    def tell(inbox: Inbox, say: Callable[[str], None]) -> Events:
+        telling.append(
+            Events(given["database"], given["on_event"] or None, given["webhook"] or None, inbox.note, say)
+        )
+        return telling[0]
+
+    companions: list[Callable[[Inbox, Callable[[str], None]], Companion]] = [listen]
+    if web is not None:
+        companions.append(show)
+    if given["on_event"] or given["webhook"]:
+        companions.append(tell)
+
     def announce(endpoint: str) -> None:
         for page in pages:
             page.start()
+        for each in telling:
+            each.start(next((page.address for page in pages), None))
         _announce(
             endpoint,
             given["database"],
@@ -256,7 +297,7 @@ def _collect(given: _Given, web: Address | None = None) -> None:
                 Limits(given["keep_ns"], given["max_bytes"]),
                 given["adopt"],
                 progress=progress,
-                companions=[listen] if web is None else [listen, show],
+                companions=companions,
                 destinations=destinations,
                 sends_unfinished=given["otlp_unfinished"],
                 mode=GROUP_MODE if given["group_readable"] else OWN_MODE,

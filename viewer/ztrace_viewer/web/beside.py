@@ -28,8 +28,6 @@ from ztrace_viewer.web.token import find_token
 
 #: Niceness of the process: the collector has priority.
 NICENESS = 5
-#: Time for the process to end, beyond its own grace period.
-_MARGIN_S = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +37,7 @@ class Beside(ExitStack):
 
     Attributes:
         url: URL of the page with the token; None if the page is not served.
+        address: the same without token and path.
     """
 
     def __init__(
@@ -54,8 +53,9 @@ class Beside(ExitStack):
         """
         super().__init__()
         self.url: str | None = None
+        self.address: str | None = None
         self._database = database.absolute()
-        self._address = address
+        self._wanted = address
         self._say = say
         self._is_wanted = is_wanted
         self._listener: socket.socket | None = None
@@ -71,7 +71,7 @@ class Beside(ExitStack):
         """
         super().__enter__()
         try:
-            self._listener = self.enter_context(open_socket(self._address))
+            self._listener = self.enter_context(open_socket(self._wanted))
         except EndpointError as error:
             if self._is_wanted:
                 raise
@@ -87,7 +87,8 @@ class Beside(ExitStack):
         if self._listener is None:
             return
         token = find_token(self._database)
-        self.url = f"http://{find_address(self._listener)}/?token={token}"
+        self.address = f"http://{find_address(self._listener)}"
+        self.url = f"{self.address}/?token={token}"
         descriptor = self._listener.fileno()
         level = str(_log.getEffectiveLevel())
         # In its own session, since Ctrl-C is for the collector, with which the process ends.
@@ -114,14 +115,9 @@ class Beside(ExitStack):
     def _end(self) -> None:
         """End the process, in time or by force."""
         assert self._process is not None
-        assert self._process.stdin is not None
         assert self._watcher is not None
         self._ending = True
-        self._process.stdin.close()
-        self._watcher.join(lifeline.GRACE_S + _MARGIN_S)
-        if self._watcher.is_alive():
-            self._process.kill()
-            self._watcher.join()
+        lifeline.let_go(self._process, self._watcher)
 
     def _watch(self) -> None:
         assert self._process is not None
