@@ -27,9 +27,9 @@ from ztrace_viewer.events import receivers, watching
 from ztrace_viewer.events.describing import describe_group, describe_slower
 from ztrace_viewer.events.receivers import Command, Moment, NotTold, Receiver, Webhook, read_receivers
 from ztrace_viewer.events.watching import Watcher
-from ztrace_viewer.queries.database import open_database
 from ztrace_viewer.queries.events import AFTER, BEFORE, GroupWatch, find_slower
 from ztrace_viewer.queries.groups import list_groups
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.terminal.moments import parse_stretch
 
 #: Address of a page, in documents only.
@@ -40,14 +40,14 @@ def fail(path: Path, number: int, kind: str = "ValueError", at_ns: int = NOON) -
     """Store a failed call, and return the id of its group."""
     failed = span(trace_id(number, at_ns), number, at_ns=at_ns, exception=raised(kind, "no\nmore \x1b[2J"))
     store(path, {"shop": [failed]}, at_ns=at_ns)
-    with open_database(path) as db:
-        return next(each["group"] for each in list_groups(db)["groups"] if each["type"] == kind)
+    with open_file(path) as opened:
+        return next(each["group"] for each in list_groups(opened)["groups"] if each["type"] == kind)
 
 
 def look(watch: GroupWatch, path: Path, limit: int = 10) -> tuple[list[tuple[str, str]], int]:
     """Return the event and the id of each group found, and the number of the others."""
-    with open_database(path) as db:
-        found, beyond = watch.look(db, limit)
+    with open_file(path) as opened:
+        found, beyond = watch.look(opened, limit)
     return [(event.event, event.group["group"]) for event in found], beyond
 
 
@@ -75,11 +75,11 @@ def make_event(path: Path) -> EventDocument:
     """Return the event of a new group."""
     with Store(path):
         pass
-    with open_database(path) as db:
-        watch = GroupWatch(db)
+    with open_file(path) as opened:
+        watch = GroupWatch(opened)
     fail(path, 1)
-    with open_database(path) as db:
-        return describe_group(watch.look(db, 1)[0][0], PAGE, NOON)
+    with open_file(path) as opened:
+        return describe_group(watch.look(opened, 1)[0][0], PAGE, NOON)
 
 
 class Taker:
@@ -116,8 +116,8 @@ def watching_file(
 def test_groups_are_found_once(path: Path) -> None:
     """A group is found when it is new, and each time it regresses after it was resolved."""
     known = fail(path, 1)
-    with open_database(path) as db:
-        watch = GroupWatch(db)
+    with open_file(path) as opened:
+        watch = GroupWatch(opened)
     assert look(watch, path) == ([], 0)
     fail(path, 2)
     new = fail(path, 3, "KeyError")
@@ -134,8 +134,8 @@ def test_groups_beyond_the_limit_are_counted(path: Path) -> None:
     """Of many groups that are new, those found first are read, and the others are counted."""
     with Store(path):
         pass
-    with open_database(path) as db:
-        watch = GroupWatch(db)
+    with open_file(path) as opened:
+        watch = GroupWatch(opened)
     kinds = ["A", "B", "C", "D"]
     groups = [fail(path, number, kind) for number, kind in enumerate(kinds, 1)]
     assert look(watch, path, limit=3) == ([("new_group", group) for group in groups[:3]], 1)
@@ -151,8 +151,8 @@ def test_methods_are_slower_if_their_calls_surely_are(path: Path) -> None:
             load.calls.update(mail=5.0)
     write_minutes(path, loads, random.Random(1))
     end_ns = NOON + (AFTER + 1) * MINUTE
-    with open_database(path) as db:
-        [method] = find_slower(db, end_ns + MINUTE)
+    with open_file(path) as opened:
+        [method] = find_slower(opened, end_ns + MINUTE)
         assert (method["service"], method["name"], method["root"]) == ("shop", "charge", "shop.buy")
         assert method["after_ns"] == (end_ns - AFTER * MINUTE, end_ns)
         assert method["before_ns"][1] == method["after_ns"][0]
@@ -162,7 +162,7 @@ def test_methods_are_slower_if_their_calls_surely_are(path: Path) -> None:
         assert selected["root"] == ["shop.buy"]
         assert parse_stretch(selected["before"][0], end_ns) == method["before_ns"]
         assert parse_stretch(selected["after"][0], end_ns) == method["after_ns"]
-        assert find_slower(db, end_ns - BEFORE * MINUTE) == []
+        assert find_slower(opened, end_ns - BEFORE * MINUTE) == []
 
 
 def test_texts_are_one_line_without_controls(path: Path) -> None:

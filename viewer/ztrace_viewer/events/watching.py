@@ -17,9 +17,9 @@ from ztrace_collector.refusals import EVENT_FAILED, EVENT_LEFT_OUT
 from ztrace_viewer.documents.events import EventDocument
 from ztrace_viewer.events.describing import describe_group, describe_slower
 from ztrace_viewer.events.receivers import NotTold, Receiver
-from ztrace_viewer.queries.database import open_database
-from ztrace_viewer.queries.deadline import Deadline
+from ztrace_viewer.queries.deadline import Deadline, TooLong
 from ztrace_viewer.queries.events import GroupWatch, find_slower
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 
 #: Interval of looking for groups, and of comparing times.
 LOOK_S, COMPARE_S = 1.0, 300.0
@@ -73,8 +73,8 @@ class Watcher:
         #: What each receiver failed with last.
         self._failing: dict[int, str] = {}
         self._compare_s = time.monotonic() + COMPARE_S
-        with open_database(database) as db:
-            self._groups = GroupWatch(db)
+        with open_file(database) as store:
+            self._groups = GroupWatch(store)
 
     def stop(self) -> None:
         """Ask `run` to tell what is left, and to return; thread-safe."""
@@ -96,7 +96,7 @@ class Watcher:
     def _turn(self) -> None:
         try:
             self._look()
-        except DatabaseError as error:
+        except (DatabaseError, TooLong) as error:
             _log.info("looking for events failed: %s", error)  # The next look is soon.
         except Exception:
             _log.exception("looking for events failed")
@@ -105,9 +105,8 @@ class Watcher:
 
     def _look(self) -> None:
         now_ns = time.time_ns()
-        with open_database(self._database) as db:
-            Deadline(ANSWER_S).guard(db)
-            found, beyond = self._groups.look(db, PENDING)
+        with open_file(self._database) as store, store.within(Deadline(ANSWER_S)):
+            found, beyond = self._groups.look(store, PENDING)
             for event in found:
                 self._add(describe_group(event, self._page, now_ns))
             if beyond:
@@ -115,7 +114,7 @@ class Watcher:
             if time.monotonic() < self._compare_s:
                 return
             self._compare_s = time.monotonic() + COMPARE_S
-            for method in find_slower(db, now_ns):
+            for method in find_slower(store, now_ns):
                 key = method["service"], method["name"], method["kind"]
                 if now_ns - self._slower.get(key, 0) >= QUIET_NS:
                     self._slower[key] = now_ns

@@ -4,7 +4,6 @@ One idea: the file itself says what is new. The keys of groups only rise, a regr
 which it was resolved, and two stretches of time are compared as `ztrace diff` does.
 """
 
-import sqlite3
 from contextlib import suppress
 from typing import Literal, NamedTuple
 
@@ -16,6 +15,7 @@ from ztrace_viewer.documents.events import SlowerMethod
 from ztrace_viewer.queries.comparison import BOTH, SLOWER, compare
 from ztrace_viewer.queries.groups import read_group
 from ztrace_viewer.queries.rows import name_columns, read
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 
 #: Minutes that are compared, the minutes before them that they are compared with, and the age of the end of
 #: both, by which nearly all trees have been counted.
@@ -43,16 +43,18 @@ class _Group(NamedTuple):
 
 _GROUPS = f"SELECT {name_columns(_Group)} FROM exception_groups WHERE id > ? OR state = ? ORDER BY id"
 
+_LAST = "SELECT coalesce(max(id), 0) FROM exception_groups"
+
 
 class GroupWatch:
     """Reader of the groups that became new or regressed since the last look."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, store: SqliteStore) -> None:
         """Take what is in the file as known."""
-        self._last = int(db.execute("SELECT coalesce(max(id), 0) FROM exception_groups").fetchone()[0])
-        self._regressed = {(row.id, row.resolved_ns) for row in self._read(db)}
+        self._last = int(store.db.execute(_LAST).fetchone()[0])
+        self._regressed = {(row.id, row.resolved_ns) for row in self._read(store)}
 
-    def look(self, db: sqlite3.Connection, limit: int) -> tuple[list[GroupEvent], int]:
+    def look(self, store: SqliteStore, limit: int) -> tuple[list[GroupEvent], int]:
         """Return the groups that are new or regressed, each once, and the number of those beyond the limit.
 
         Raises:
@@ -61,7 +63,7 @@ class GroupWatch:
         found: list[tuple[Literal["new_group", "regressed_group"], str]] = []
         regressed = set()
         last = self._last
-        for row in self._read(db):
+        for row in self._read(store):
             if row.id > self._last:
                 last = row.id
                 found.append((NEW_GROUP, row.fingerprint))
@@ -72,15 +74,15 @@ class GroupWatch:
         events = []
         for event, fingerprint in found[:limit]:
             with suppress(NotFoundError):  # Its only occurrence turned out to have begun elsewhere.
-                events.append(GroupEvent(event, read_group(db, fingerprint)))
+                events.append(GroupEvent(event, read_group(store, fingerprint)))
         self._last, self._regressed = last, regressed
         return events, len(found[limit:])
 
-    def _read(self, db: sqlite3.Connection) -> list[_Group]:
-        return list(read(db, _Group, _GROUPS, (self._last, REGRESSED)))
+    def _read(self, store: SqliteStore) -> list[_Group]:
+        return list(read(store.db, _Group, _GROUPS, (self._last, REGRESSED)))
 
 
-def find_slower(db: sqlite3.Connection, now_ns: int) -> list[SlowerMethod]:
+def find_slower(store: SqliteStore, now_ns: int) -> list[SlowerMethod]:
     """Return the methods that became slower, the largest change first.
 
     The last quarter of an hour is compared with the hour before it, as by `ztrace diff`. A method became
@@ -91,7 +93,7 @@ def find_slower(db: sqlite3.Connection, now_ns: int) -> list[SlowerMethod]:
     middle_ns = end_ns - AFTER * MINUTE_NS
     before, after = (middle_ns - BEFORE * MINUTE_NS, middle_ns), (middle_ns, end_ns)
     found: dict[tuple[str, str, str], SlowerMethod] = {}
-    for change in compare(db, None, before, after, None, now_ns)["paths"]:
+    for change in compare(store, None, before, after, None, now_ns)["paths"]:
         if not _is_slower(change):
             continue
         root, last = change["path"][0], change["path"][-1]
