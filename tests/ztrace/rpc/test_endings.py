@@ -73,7 +73,7 @@ async def _answer_of(call: Awaitable[Any]) -> Any:
 
 
 def test_connections_stay_after_the_last_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that drains keeps its connections until clients had time to read the last answer."""
+    """A draining server keeps its connections until clients could read the last answer or refusal."""
     clock = Clock()
     monkeypatch.setattr(serving, "time", clock)
 
@@ -106,8 +106,18 @@ def test_connections_stay_after_the_last_answer(monkeypatch: pytest.MonkeyPatch)
             await turn()
             assert not draining.done()
             assert await call == "last"
+            refused = asyncio.ensure_future(_answer_of(client.call("wait")))
+            while not server.counts["failed"]:
+                await asyncio.sleep(0)
+            await turn()
+            clock.now_s += serving.READING_S * 0.9
+            await turn()
+            assert not draining.done()
             clock.now_s += serving.READING_S * 0.2
             await draining
+            assert not refused.done()
+        with pytest.raises(rpc.PeerLost, match="closed"):
+            await refused
 
     asyncio.run(asyncio.wait_for(run(), DEADLINE_S))
 

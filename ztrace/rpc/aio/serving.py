@@ -90,12 +90,15 @@ class LoopServer:
         # The socket stays bound: to unbind it would cut the connections, and with them the open calls.
         self._core.closing = True
         started_s = now_s = time.monotonic()
-        open_s = started_s - READING_S
-        while not self._core.calls or now_s < started_s + grace_s:
+        until_s = started_s + grace_s
+        last_s = started_s - READING_S
+        while not self._core.calls or now_s < until_s:
             if self._core.calls:
-                open_s = now_s
-            elif now_s >= max(started_s + telling_s, open_s + READING_S):
+                last_s = now_s
+            elif now_s >= max(started_s + telling_s, last_s + READING_S):
                 return
+            # A refusal that the client has not read would be a lost call.
+            last_s = max(last_s, min(self._core.refused_s, until_s))
             await asyncio.sleep(0.01)
             now_s = time.monotonic()
         for call in list(self._core.calls.values()):

@@ -93,6 +93,8 @@ class ServerCore:
         self.calls: dict[tuple[Any, ...], Served] = {}
         self.counts: Counter[str] = Counter()
         self.closing = False
+        #: Time of the last refusal of a call by a client that would send the call to another server.
+        self.refused_s = 0.0
         self._send, self._start, self._stop = send, start, stop
         self._period_s = heartbeat_s
         self._max_per_peer = max_calls_per_peer
@@ -278,6 +280,8 @@ class ServerCore:
         if call.key in self.calls:
             self._refuse(call, failures.INVALID, ProtocolError("a call with this message id is open"))
         elif self.closing:
+            if call.own is not None:
+                self.refused_s = now_s
             self._refuse(call, failures.CLOSING, ServerClosing("the server is shutting down"))
         elif self._per_peer[peer] >= self._max_per_peer or len(self.calls) >= MAX_CALLS:
             self._refuse(call, failures.BUSY, ServerBusy("too many calls are open"))
