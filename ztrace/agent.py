@@ -43,6 +43,7 @@ def configure(
     service: str | None = None,
     endpoint: str | None = None,
     *,
+    version: str | None = None,
     key: str | None = None,
     spool: "str | os.PathLike[str] | None" = None,
     scrub_keys: Sequence[str] = (),
@@ -64,6 +65,7 @@ def configure(
     Args:
         service: name of the service that the spans carry.
         endpoint: the collector's ZeroMQ address, as in ``tcp://127.0.0.1:4710``.
+        version: version of the service, by which profiles are kept apart and compared.
         key: the line that ``ztrace keys add`` printed for this service.
         spool: folder for spans that a killed process could not deliver.
         scrub_keys: further names of attributes whose values must not leave the process.
@@ -80,6 +82,7 @@ def configure(
         settings = read_settings(
             service,
             endpoint,
+            version=version,
             key=key,
             spool=spool,
             scrub_keys=scrub_keys,

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Characters kept of a name that is sent with each message.
 _MAX_NAME = 256
+#: Characters kept of a version.
+_MAX_VERSION = 100
 #: Values that turn a switch off; all others turn it on.
 _OFF = ("", "0", "false", "no")
 #: When the stacks of open spans are sampled: never, on request, also of slow spans, or also of all.
@@ -28,6 +30,7 @@ class Settings(NamedTuple):
 
     Attributes:
         service: name of the service.
+        version: version of the service, empty if it is unknown.
         endpoint: the collector's ZeroMQ address.
         host: name of the machine.
         disabled: record nothing at all.
@@ -47,6 +50,7 @@ class Settings(NamedTuple):
     """
 
     service: str
+    version: str
     endpoint: str
     host: str
     disabled: bool
@@ -88,6 +92,7 @@ def read_settings(
     service: str | None = None,
     endpoint: str | None = None,
     *,
+    version: str | None = None,
     key: str | None = None,
     queue_spans: int | None = None,
     window_bytes: int | None = None,
@@ -122,6 +127,7 @@ def read_settings(
     folder = spool or environ.get("ZTRACE_SPOOL")
     return Settings(
         service=_fit(service or _program_name()),
+        version=_fit(version or environ.get("ZTRACE_SERVICE_VERSION") or "", _MAX_VERSION),
         endpoint=endpoint,
         host=_fit(os.uname().nodename),
         disabled=_is_on(environ.get("ZTRACE_DISABLED", "")),
@@ -220,9 +226,9 @@ def _read_number(variable: str, value: object) -> int:
     return number
 
 
-def _fit(name: object) -> str:
+def _fit(name: object, length: int = _MAX_NAME) -> str:
     """Return the name truncated and in UTF-8, which environments and file names need not be in."""
-    return str(name)[:_MAX_NAME].encode("utf-8", "replace").decode("utf-8")
+    return str(name)[:length].encode("utf-8", "replace").decode("utf-8")
 
 
 def _program_name() -> str:

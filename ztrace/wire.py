@@ -64,6 +64,7 @@ class Header(NamedTuple):
         pid: process id.
         started_ns: start of the incarnation, Unix.
         sampled: samples of stacks that this incarnation has taken so far.
+        service_version: version of the service, empty if it is unknown.
     """
 
     kind: int
@@ -81,6 +82,7 @@ class Header(NamedTuple):
     pid: int
     started_ns: int
     sampled: int = 0
+    service_version: str = ""
 
 
 class Request(NamedTuple):
@@ -108,6 +110,7 @@ class Identity(NamedTuple):
         host: name of the host.
         pid: process id.
         started_ns: start of the incarnation, Unix.
+        service_version: version of the service, empty if it is unknown.
     """
 
     incarnation: bytes
@@ -115,6 +118,7 @@ class Identity(NamedTuple):
     host: str
     pid: int
     started_ns: int
+    service_version: str = ""
 
 
 def pack_header(header: Header) -> bytes:
@@ -124,7 +128,7 @@ def pack_header(header: Header) -> bytes:
 
 
 #: Types of the fields of a `Header`, in their order.
-_HEADER_TYPES = (int, bytes, int, int, int, int, int, int, int, dict, str, str, int, int, int)
+_HEADER_TYPES = (int, bytes, int, int, int, int, int, int, int, dict, str, str, int, int, int, str)
 
 
 def unpack_header(frame: bytes) -> Header:

@@ -179,11 +179,11 @@ def fill(path: Path, now_ns: int) -> None:
                         kinds = min(calls, chance.randint(8, 30))
                         histogram = ",".join(f'"{first + each}":{calls // kinds}' for each in range(kinds))
                         own_ns = calls * 100_000
-                        key = resolution_s, bucket, "", 0, path_id
+                        key = resolution_s, bucket, path_id, "", "", 0
                         counts = calls if path_id == 1 else 0, calls, 0
                         rows.append((*key, *counts, calls * 10**6, own_ns, own_ns, f"{{{histogram}}}"))
                 db.executemany(
-                    "INSERT INTO path_figures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?)", rows
+                    "INSERT INTO path_figures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?)", rows
                 )
 
 

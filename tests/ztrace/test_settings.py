@@ -31,16 +31,26 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 def test_arguments_win_over_the_environment() -> None:
     """Arguments take precedence over the environment."""
-    environ = {"ZTRACE_SERVICE": "other", "ZTRACE_ENDPOINT": "tcp://127.0.0.1:9"}
-    settings = read_settings("billing", "ipc:///run/ztrace", environ=environ)
+    environ = {
+        "ZTRACE_SERVICE": "other",
+        "ZTRACE_ENDPOINT": "tcp://127.0.0.1:9",
+        "ZTRACE_SERVICE_VERSION": "1",
+    }
+    settings = read_settings("billing", "ipc:///run/ztrace", version="2", environ=environ)
     assert (settings.service, settings.endpoint) == ("billing", "ipc:///run/ztrace")
+    assert settings.version == "2"
 
 
 def test_the_environment_wins_over_defaults() -> None:
     """The environment takes precedence over defaults."""
-    environ = {"ZTRACE_SERVICE": "billing", "ZTRACE_ENDPOINT": "tcp://10.0.0.1:9"}
+    environ = {
+        "ZTRACE_SERVICE": "billing",
+        "ZTRACE_ENDPOINT": "tcp://10.0.0.1:9",
+        "ZTRACE_SERVICE_VERSION": "1.2",
+    }
     settings = read_settings(environ=environ)
     assert (settings.service, settings.endpoint) == ("billing", "tcp://10.0.0.1:9")
+    assert settings.version == "1.2"
 
 
 def test_defaults() -> None:

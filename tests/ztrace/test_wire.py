@@ -50,6 +50,7 @@ HEADER = Header(
     pid=42,
     started_ns=1_700_000_000_000_000_000,
     sampled=70,
+    service_version="1.2",
 )
 
 COUNTS = st.integers(0, (1 << 63) - 1)
@@ -75,6 +76,7 @@ def headers(draw: st.DrawFn) -> Header:
         pid=draw(COUNTS),
         started_ns=draw(COUNTS),
         sampled=draw(COUNTS),
+        service_version=draw(st.text(max_size=100)),
     )
 
 

@@ -137,5 +137,6 @@ class Delivery:
                 pid=identity.pid,
                 started_ns=identity.started_ns,
                 sampled=totals.sampled,
+                service_version=identity.service_version,
             )
         )

@@ -342,7 +342,7 @@ class _Detour:
 
 def new_identity(settings: Settings) -> Identity:
     """Return the identity of an incarnation that starts now in this process."""
-    return Identity(urandom(16), settings.service, settings.host, getpid(), unix_ns())
+    return Identity(urandom(16), settings.service, settings.host, getpid(), unix_ns(), settings.version)
 
 
 def _wait(

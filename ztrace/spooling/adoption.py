@@ -11,7 +11,7 @@ from pathlib import Path
 from ztrace.publishing.delivery import Delivery, Send, Totals
 from ztrace.publishing.window import Entry, Place, Window
 from ztrace.spooling.orphans import Orphan, find_orphans
-from ztrace.wire import BYE, CRASH, DATA, PROFILE, TOMBSTONE, Identity
+from ztrace.wire import BYE, CRASH, DATA, PROFILE, TOMBSTONE
 
 #: Interval between two searches of the folder.
 PERIOD_S = 10.0
@@ -26,9 +26,8 @@ class Inheritance:
 
     def __init__(self, orphan: Orphan, now_s: float) -> None:
         self._orphan = orphan
-        identity = Identity(orphan.incarnation, orphan.service, orphan.host, orphan.pid, orphan.started_ns)
         totals = Totals(orphan.created, orphan.dropped, {}, orphan.sampled)
-        self.delivery = Delivery(identity, _read_window(orphan), lambda: totals, now_s)
+        self.delivery = Delivery(orphan.identity, _read_window(orphan), lambda: totals, now_s)
         self.delivery.limit = IN_FLIGHT
 
     @property
@@ -84,7 +83,7 @@ class Adoption:
 
     def _find(self, now_s: float) -> Inheritance | None:
         for orphan in find_orphans(self._folder):
-            if self._service in (None, orphan.service):
+            if self._service in (None, orphan.identity.service):
                 return Inheritance(orphan, now_s)
             orphan.release()
         return None
@@ -141,7 +140,7 @@ def _read_window(orphan: Orphan) -> Window:
     """
     window = Window(_UNLIMITED, _Shelf(orphan))
     window.begin(orphan.floor, orphan.retired)
-    last_ns = orphan.started_ns
+    last_ns = orphan.identity.started_ns
     for place in orphan.entries:
         _skip_to(window, place.sequence, last_ns)
         window.restore(

@@ -13,6 +13,7 @@ import stat
 import struct
 import zlib
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 
 from ztrace.process.owners import is_trusted, name_user
@@ -46,8 +47,9 @@ _CRC = struct.Struct("=I")
 RECORD_BYTES = _FIELDS.size + _CRC.size
 _SEGMENT_HEADER = struct.Struct("=8sI4x")
 SEGMENT_HEADER_BYTES = _SEGMENT_HEADER.size
-#: Magic, version, incarnation, process id, start, sizes of the service's and the host's name.
-_IDENTITY = struct.Struct("=8sI16sQQHH")
+#: Magic, version, incarnation, process id, start, sizes of the service's and the host's name and of the
+#: service's version.
+_IDENTITY = struct.Struct("=8sI16sQQHHH")
 #: Bytes read at a time when searching for a mark.
 _SEARCH_BYTES = 1 << 16
 
@@ -104,7 +106,8 @@ def segment_numbers(folder: Path, incarnation: bytes) -> list[int]:
 
 def pack_page(identity: Identity) -> bytes:
     """Return the bytes of a new page."""
-    service, host = (name[:256].encode("utf-8", "replace") for name in (identity.service, identity.host))
+    names = identity.service[:256], identity.host[:256], identity.service_version[:100]
+    service, host, service_version = (name.encode("utf-8", "replace") for name in names)
     head = _IDENTITY.pack(
         PAGE_MAGIC,
         VERSION,
@@ -113,8 +116,9 @@ def pack_page(identity: Identity) -> bytes:
         identity.started_ns,
         len(service),
         len(host),
+        len(service_version),
     )
-    head += service + host
+    head += service + host + service_version
     return (head + _CRC.pack(zlib.crc32(head))).ljust(PAGE_BYTES, b"\0")
 
 
@@ -122,14 +126,17 @@ def unpack_page(page: bytes) -> Identity | None:
     """Return the identity of a page's owner; None if the page is damaged or of another version."""
     if len(page) != PAGE_BYTES:
         return None
-    magic, version, incarnation, pid, started_ns, service, host = _IDENTITY.unpack_from(page)
-    end = _IDENTITY.size + service + host
+    magic, version, incarnation, pid, started_ns, *sizes = _IDENTITY.unpack_from(page)
+    end = _IDENTITY.size + sum(sizes)
     if magic != PAGE_MAGIC or version != VERSION or end + _CRC.size > 8 * CREATED:
         return None
     if _CRC.unpack_from(page, end)[0] != zlib.crc32(page[:end]):
         return None
-    names = page[_IDENTITY.size : end]
-    return Identity(incarnation, names[:service].decode(), names[service:].decode(), pid, started_ns)
+    *starts, _ = accumulate(sizes, initial=_IDENTITY.size)
+    service, host, service_version = (
+        page[start : start + size].decode() for start, size in zip(starts, sizes, strict=True)
+    )
+    return Identity(incarnation, service, host, pid, started_ns, service_version)
 
 
 def pack_segment_header() -> bytes:

@@ -48,11 +48,8 @@ class Orphan:
     """Spool of an ended incarnation, locked by the adopting process.
 
     Attributes:
+        identity: its identity.
         incarnation: its id.
-        service: its service.
-        host: its host.
-        pid: the process it lived in.
-        started_ns: when it began, Unix.
         created: spans it ended.
         dropped: spans among them that found no room.
         sampled: samples it took.
@@ -67,7 +64,7 @@ class Orphan:
     def __init__(self, folder: Path, lock: int, identity: Identity, page: memoryview) -> None:
         self._folder = folder
         self._lock = OwnFile(lock)
-        self.incarnation, self.service, self.host, self.pid, self.started_ns = identity
+        self.identity, self.incarnation = identity, identity.incarnation
         self.created = page[files.CREATED]
         self.dropped = page[files.DROPPED]
         self.sampled = page[files.SAMPLED]

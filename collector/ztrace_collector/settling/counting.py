@@ -136,28 +136,33 @@ class PathSums:
                 histogram.pop(bucket, None)
 
 
+#: Sums by the version of a path's last service, and by path.
+VersionSums = dict[str, dict[int, PathSums]]
+
+
 class Counted(NamedTuple):
     """Figures of one tree.
 
     Attributes:
         minute: in which its main root ended, or was last reported.
-        instance: process of its main root.
+        version: that of its main root's service.
         failed: a span of it has failed.
-        sums: by path.
+        sums: by version and path.
     """
 
     minute: int
-    instance: int
+    version: str
     failed: bool
-    sums: dict[int, PathSums]
+    sums: VersionSums
 
 
 def count_tree(
     rows: Sequence[SpanRow],
     consumers: Set[int],
     find_path: Callable[[int, int], int],
+    version_of: Callable[[int], str],
     callers: Container[int] = frozenset(),
-    open_sums: Callable[[int, int, bool], dict[int, PathSums]] | None = None,
+    open_sums: Callable[[int, str, bool], VersionSums] | None = None,
 ) -> Counted:
     """Return the figures of one tree.
 
@@ -165,8 +170,9 @@ def count_tree(
         rows: its spans, at least one, in any order.
         consumers: methods that nothing waits for.
         find_path: returns the path of a method below a path.
+        version_of: returns the version of a process's service.
         callers: methods whose spans wait for another process, and do next to nothing meanwhile.
-        open_sums: returns the sums to which the tree's are added, given the minute, the process and the
+        open_sums: returns the sums to which the tree's are added, given the minute, the version and the
             failure as in `Counted`; None for new ones.
 
     Returns:
@@ -195,11 +201,13 @@ def count_tree(
             if (kept := [child for child in each if methods[child] not in consumers])
         }
     main = min(roots, key=lambda root: (spans.parent_id[root] is not None, root))
-    head = spans.end_ns[main] // MINUTE_NS, instances[main], ERROR in statuses
-    sums: dict[int, PathSums] = {} if open_sums is None else open_sums(*head)
+    head = spans.end_ns[main] // MINUTE_NS, version_of(instances[main]), ERROR in statuses
+    by_version: VersionSums = {} if open_sums is None else open_sums(*head)
+    by_instance = {each: by_version.setdefault(version_of(each), {}) for each in set(instances)}
     ends_ns = list(spans.end_ns)
     for position in reversed(order):
         path, duration_ns, below = paths[position], durations_ns[position], awaited.get(position)
+        sums = by_instance[instances[position]]
         each = sums.get(path)
         if each is None:
             each = sums[path] = PathSums()
@@ -231,12 +239,12 @@ def count_tree(
     for root in roots:
         if durations_ns[root] is None:
             continue
-        sums[paths[root]].root_calls += 1
+        by_instance[instances[root]][paths[root]].root_calls += 1
         for position, begin_ns, end_ns in walk_sections(
             begins_ns, ends_ns, awaited, instances, spans.lane, root
         ):
-            sums[paths[position]].critical_ns += end_ns - begin_ns
-    return Counted(*head, sums)
+            by_instance[instances[position]][paths[position]].critical_ns += end_ns - begin_ns
+    return Counted(*head, by_version)
 
 
 def _find_parents(spans: _Columns) -> tuple[list[int | None], dict[int, list[int]]]:

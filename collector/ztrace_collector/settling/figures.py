@@ -6,32 +6,32 @@ One idea: figures are sums, so those of many trees are added up first, and each 
 import json
 import sqlite3
 from collections.abc import Sequence
+from itertools import product
 
 from ztrace.records import INT64_MAX
 from ztrace_collector.layout import RESOLUTIONS_S
-from ztrace_collector.settling.counting import Counted, PathSums
+from ztrace_collector.settling.counting import Counted, PathSums, VersionSums
 from ztrace_collector.tables.rows import Recent
 
 #: Rows kept in memory, of some kilobytes each.
 SIZE = 8_192
 
-#: (resolution_s, bucket, version, failed, path)
-_Key = tuple[int, int, str, bool, int]
+#: (resolution_s, bucket, path, version, own_version, failed)
+_Key = tuple[int, int, int, str, str, bool]
 
+_OF_KEY = (
+    " FROM path_figures WHERE resolution_s = ? AND bucket = ? AND path = ? AND version = ?"
+    " AND own_version = ? AND failed = ?"
+)
 _SELECT = (
-    "SELECT root_calls, calls, errors, total_ns, self_ns, critical_ns, cpu_ns, timed_ns, histogram"
-    " FROM path_figures"
-    " WHERE resolution_s = ? AND bucket = ? AND version = ? AND failed = ? AND path = ?"
+    "SELECT root_calls, calls, errors, total_ns, self_ns, critical_ns, cpu_ns, timed_ns, histogram" + _OF_KEY
 )
 _REPLACE = (
-    "INSERT OR REPLACE INTO path_figures (resolution_s, bucket, version, failed, path, root_calls, calls,"
-    " errors, total_ns, self_ns, critical_ns, cpu_ns, timed_ns, histogram)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT OR REPLACE INTO path_figures (resolution_s, bucket, path, version, own_version, failed,"
+    " root_calls, calls, errors, total_ns, self_ns, critical_ns, cpu_ns, timed_ns, histogram)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_DELETE = (
-    "DELETE FROM path_figures"
-    " WHERE resolution_s = ? AND bucket = ? AND version = ? AND failed = ? AND path = ?"
-)
+_DELETE = "DELETE" + _OF_KEY
 
 
 class PathFigures:
@@ -40,38 +40,40 @@ class PathFigures:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._recent: Recent[_Key, PathSums] = Recent(SIZE)
-        #: Sums of the transaction's trees by path, by minute, version and failure.
-        self._sums: dict[tuple[int, str, bool], dict[int, PathSums]] = {}
+        #: Sums of the transaction's trees by minute, version and failure.
+        self._sums: dict[tuple[int, str, bool], VersionSums] = {}
 
     def forget(self) -> None:
         """Drop everything from memory after a rollback."""
         self._recent.clear()
         self._sums.clear()
 
-    def open(self, minute: int, version: str, failed: bool) -> dict[int, PathSums]:
-        """Return the sums by path to which trees are added; `write` has to follow in the same transaction."""
+    def open(self, minute: int, version: str, failed: bool) -> VersionSums:
+        """Return the sums to which trees are added; `write` has to follow in the same transaction."""
         sums = self._sums.get((minute, version, failed))
         if sums is None:
             sums = self._sums[minute, version, failed] = {}
         return sums
 
-    def add(self, counted: Counted, version: str, sign: int = 1) -> None:
+    def add(self, counted: Counted, sign: int = 1) -> None:
         """Add the figures of a tree, or take them back; `write` has to follow in the same transaction."""
-        sums = self.open(counted.minute, version, counted.failed)
-        for path, each in counted.sums.items():
-            found = sums.get(path)
-            if found is None:
-                found = sums[path] = PathSums()
-            found.add(each, sign)
+        by_version = self.open(counted.minute, counted.version, counted.failed)
+        for own_version, by_path in counted.sums.items():
+            sums = by_version.setdefault(own_version, {})
+            for path, each in by_path.items():
+                found = sums.get(path)
+                if found is None:
+                    found = sums[path] = PathSums()
+                found.add(each, sign)
 
     def write(self) -> None:
         """Write the rows of the added figures; those that count nothing any more are deleted."""
         rows: dict[_Key, PathSums] = {}
-        for (minute, version, failed), by_path in self._sums.items():
-            for resolution_s in RESOLUTIONS_S:
+        for (minute, version, failed), by_version in self._sums.items():
+            for resolution_s, (own_version, by_path) in product(RESOLUTIONS_S, by_version.items()):
                 bucket = minute * 60 // resolution_s
                 for path, sums in by_path.items():
-                    key = resolution_s, bucket, version, failed, path
+                    key = resolution_s, bucket, path, version, own_version, failed
                     row = rows.get(key)
                     if row is None:
                         row = rows[key] = self._find(key)
@@ -105,11 +107,11 @@ def write_histogram(histogram: dict[int, int]) -> str:
 
 def write_counted(counted: Counted) -> str:
     """Return the figures of a tree as JSON, to take them back later."""
-    sums = ",".join(
-        f'"{path}":[{",".join(map(str, _as_columns(each)))}]' for path, each in counted.sums.items()
-    )
-    tree = f'"minute":{counted.minute},"instance":{counted.instance},"failed":{int(counted.failed)}'
-    return f'{{{tree},"sums":{{{sums}}}}}'
+    sums = {
+        own_version: {path: [*each.numbers, each.histogram] for path, each in by_path.items()}
+        for own_version, by_path in counted.sums.items()
+    }
+    return json.dumps({**counted._asdict(), "sums": sums}, separators=(",", ":"))
 
 
 def read_counted(text: str) -> Counted:
@@ -117,11 +119,14 @@ def read_counted(text: str) -> Counted:
     value = json.loads(text)
     return Counted(
         value["minute"],
-        value["instance"],
-        bool(value["failed"]),
+        value["version"],
+        value["failed"],
         {
-            int(path): PathSums.load(numbers, {int(bucket): count for bucket, count in histogram.items()})
-            for path, (*numbers, histogram) in value["sums"].items()
+            own_version: {
+                int(path): PathSums.load(numbers, {int(bucket): count for bucket, count in histogram.items()})
+                for path, (*numbers, histogram) in by_path.items()
+            }
+            for own_version, by_path in value["sums"].items()
         },
     )
 

@@ -1,15 +1,20 @@
 """Call paths as numbers: the table ``paths``, which is bounded.
 
 One idea: a path is its parent and a method. A method that occurs above already is its recursion, and counts
-on the path where it occurred. Beyond the bounds, the children of a path share one, ``(other)``.
+on the path where it occurred. Beyond the bounds, the children of a path share one, ``(other)``. A service has
+at most half of the room that others leave, so one that makes up names leaves room for all others.
 """
 
 import sqlite3
+from collections import Counter
 
 #: Parent of the roots' paths; method of the paths that others share.
 ABOVE_ROOTS, OTHER = 0, 0
-#: Most paths below one root method, and most levels: more than anyone reads, and each costs rows of figures.
+#: Most paths below one root method, of all services, and most levels: more than anyone reads, and each costs
+#: rows of figures.
 MAX_OF_ROOT, MAX_DEPTH = 2_000, 64
+#: Most paths of a file.
+MAX_PATHS = 200_000
 #: Paths kept in memory.
 SIZE = 100_000
 
@@ -20,15 +25,18 @@ class Paths:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self._ids: dict[tuple[int, int], int] = {}
-        #: Root and depth of each path, and number of paths by root.
+        #: Root and depth of each path.
         self._places: dict[int, tuple[int, int]] = {}
-        self._counts: dict[int, int] = {}
+        #: Numbers of paths by the service of their method: below each root, and of all; None to count them.
+        self._counts: dict[int, Counter[str]] = {}
+        self._whole: Counter[str] | None = None
 
     def forget(self) -> None:
         """Drop everything from memory, after a rollback or to bound it."""
         self._ids.clear()
         self._places.clear()
         self._counts.clear()
+        self._whole = None
 
     def trim(self) -> None:
         """Bound the memory between transactions."""
@@ -51,13 +59,33 @@ class Paths:
         if parent == ABOVE_ROOTS:
             return self._insert(parent, method, None, 0)
         root, depth = self._place(parent)
-        if depth + 1 >= MAX_DEPTH or self._count(root) >= MAX_OF_ROOT:
+        if depth + 1 >= MAX_DEPTH or not self._admit(root, method):
             if self._method(parent) == OTHER:
                 return parent
             shared = self._select(parent, OTHER)
             return self._insert(parent, OTHER, root, depth + 1) if shared is None else shared
-        self._counts[root] = self._count(root) + 1
         return self._insert(parent, method, root, depth + 1)
+
+    def _admit(self, root: int, method: int) -> bool:
+        """Return whether a root may have one more path, and count it."""
+        counts, whole = self._counts.get(root), self._whole
+        if counts is None:
+            counts = self._counts[root] = self._count("WHERE root = ?", root)
+        if whole is None:
+            whole = self._whole = self._count("")
+        (service,) = self._db.execute("SELECT service FROM methods WHERE id = ?", (method,)).fetchone()
+        if not (_has_room(counts, service, MAX_OF_ROOT) and _has_room(whole, service, MAX_PATHS)):
+            return False
+        counts[service] += 1
+        whole[service] += 1
+        return True
+
+    def _count(self, which: str, *values: int) -> Counter[str]:
+        query = (
+            f"SELECT service, count(*) FROM paths JOIN methods ON methods.id = method {which}"
+            " GROUP BY service"
+        )
+        return Counter(dict(self._db.execute(query, values).fetchall()))
 
     def _recurring(self, path: int, method: int) -> int | None:
         """Return the path at or above a path whose method is this one, None if there is none."""
@@ -96,9 +124,8 @@ class Paths:
     def _method(self, path: int) -> int:
         return int(self._db.execute("SELECT method FROM paths WHERE id = ?", (path,)).fetchone()[0])
 
-    def _count(self, root: int) -> int:
-        count = self._counts.get(root)
-        if count is None:
-            (count,) = self._db.execute("SELECT count(*) FROM paths WHERE root = ?", (root,)).fetchone()
-            self._counts[root] = count
-        return int(count)
+
+def _has_room(counts: Counter[str], service: str, most: int) -> bool:
+    """Return whether a service may have one more: it has at most half of what others leave."""
+    own = counts[service]
+    return 2 * own < most - (counts.total() - own)

@@ -23,7 +23,7 @@ from ztrace_collector.layout import (
     SETTLED,
 )
 from ztrace_collector.settling.clocks import Call, ClockBounds, Hosts, align
-from ztrace_collector.settling.counting import Counted, PathSums, SpanRow, count_tree
+from ztrace_collector.settling.counting import Counted, SpanRow, count_tree
 from ztrace_collector.settling.figures import PathFigures, read_counted, write_counted
 from ztrace_collector.settling.paths import Paths
 from ztrace_collector.settling.versions import Versions
@@ -47,7 +47,7 @@ MAX_SPANS = 50_000
 _LAST = 2**63 - 1
 
 _TRACE = (
-    "SELECT id, span_count, end_ns, span, version, figures FROM traces LEFT JOIN settled ON trace = traces.id"
+    "SELECT id, span_count, end_ns, span, figures FROM traces LEFT JOIN settled ON trace = traces.id"
     " WHERE trace_id = ?"
 )
 _ENDED = (
@@ -178,8 +178,7 @@ class Settler:
             del self._waiting[trace_id]
         self._figures.write()
         db.executemany(
-            "INSERT OR REPLACE INTO settled (trace, span, version, figures) VALUES (?, ?, ?, ?)",
-            self._counted,
+            "INSERT OR REPLACE INTO settled (trace, span, figures) VALUES (?, ?, ?)", self._counted
         )
         self._counted.clear()
         self._bounds.write(self._clock_ns())
@@ -208,7 +207,7 @@ class Settler:
         self._figures, self._paths, self._versions = PathFigures(db), Paths(db), Versions(db)
         self._hosts, self._bounds = Hosts(db), ClockBounds(db)
         #: Rows of ``settled`` that the step writes.
-        self._counted: list[tuple[int, int, str, str | None]] = []
+        self._counted: list[tuple[int, int, str | None]] = []
         #: Methods by their kind.
         self._kinds: dict[str, set[int]] = {kind: set() for kind in KIND_NUMBERS}
         self._callers: set[int] = set()
@@ -248,7 +247,7 @@ class Settler:
         if settled is not None and settled[0] >= self._seen:
             return True
         is_known = settled is not None or not self._has_expired or end_ns > self._clock_ns() - LATE_NS
-        if (settled and settled[2] == LATE) or (not is_known and _has_expired(db, trace_id)):
+        if (settled and settled[1] == LATE) or (not is_known and _has_expired(db, trace_id)):
             _count_late(db, trace_id, number, 0 if settled is None else settled[0])
             return True
         opened = [SpanRow(*row) for row in db.execute(_OPEN, (trace_id,))] if self._has_open else []
@@ -260,19 +259,18 @@ class Settler:
             return True
         calls = self._find_calls(rows)
         if settled is not None:
-            span, version, figures = settled
+            span, figures = settled
             # What was counted with open spans is known, and only its calls are of interest.
             rows_before = self._read(db, trace_id, span) if figures is None or calls else []
             calls_before.update(self._find_calls(rows_before))
             before = self._count(rows_before, calls_before) if figures is None else read_counted(figures)
-            self._figures.add(before, version, -1)
+            self._figures.add(before, -1)
         # Of a tree with open spans, what is added has to be known later.
         counted = self._count(rows + opened, calls, is_added=not opened)
-        version = self._versions.of(counted.instance)
         if opened:
-            self._figures.add(counted, version)
+            self._figures.add(counted)
         self._bounds.add(call for call in calls if call not in calls_before)
-        self._counted.append((number, rows[-1].id, version, write_counted(counted) if opened else None))
+        self._counted.append((number, rows[-1].id, write_counted(counted) if opened else None))
         return True
 
     def _learn_methods(self, db: sqlite3.Connection) -> None:
@@ -300,11 +298,14 @@ class Settler:
         """
         if calls:
             rows = align(rows, calls, self._hosts.of)
-        open_sums = self._open_sums if is_added else None
-        return count_tree(rows, self._kinds["consumer"], self._paths.find, self._callers, open_sums)
-
-    def _open_sums(self, minute: int, instance: int, failed: bool) -> dict[int, PathSums]:
-        return self._figures.open(minute, self._versions.of(instance), failed)
+        return count_tree(
+            rows,
+            self._kinds["consumer"],
+            self._paths.find,
+            self._versions.of,
+            self._callers,
+            self._figures.open if is_added else None,
+        )
 
 
 def _has_rows(db: sqlite3.Connection, table: str) -> bool:

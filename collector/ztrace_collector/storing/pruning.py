@@ -7,6 +7,7 @@ counted by service, and the service that has the most loses its oldest days, if 
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from ztrace_collector.layout import RESOLUTIONS_S
 from ztrace_collector.storing.store import Store
@@ -18,21 +19,74 @@ ROW_BYTES, SHARE = 100, 0.25
 #: Rows counted, and rows deleted, in one piece.
 COUNTED, DELETED = 20_000, 5_000
 
-_NEXT = (
-    "SELECT resolution_s, bucket, method FROM method_figures WHERE (resolution_s, bucket, method) > (?, ?, ?)"
-    " ORDER BY resolution_s, bucket, method LIMIT ?"
-)
-_OF_SERVICE = "method IN (SELECT id FROM methods WHERE service = ?)"
-_DAYS = (
-    f"SELECT DISTINCT bucket FROM method_figures WHERE resolution_s = ? AND {_OF_SERVICE}"
-    " ORDER BY bucket LIMIT 1000"
-)
-_OLD = (
-    f"WHERE resolution_s = ? AND bucket >= ? AND bucket < ? AND {_OF_SERVICE} ORDER BY bucket, method LIMIT ?"
-)
-_DELETE = (
-    "DELETE FROM method_figures WHERE (resolution_s, bucket, method) IN"
-    f" (SELECT resolution_s, bucket, method FROM method_figures {_OLD})"
+
+class _Table(NamedTuple):
+    """Table of figures.
+
+    Attributes:
+        name: of the table.
+        column: third of its key, behind resolution and bucket: what the figures are of.
+        more: further columns of the key.
+        services: query of all values of the column, each with its service.
+    """
+
+    name: str
+    column: str
+    more: tuple[str, ...]
+    services: str
+
+    @property
+    def key(self) -> str:
+        """Columns of the primary key."""
+        return ", ".join(("resolution_s", "bucket", self.column, *self.more))
+
+    @property
+    def following(self) -> str:
+        """Query of the next keys behind one."""
+        marks = ", ".join("?" * (3 + len(self.more)))
+        return (
+            f"SELECT {self.key} FROM {self.name} WHERE ({self.key}) > ({marks}) ORDER BY {self.key} LIMIT ?"
+        )
+
+    @property
+    def of_service(self) -> str:
+        """Condition of a service."""
+        return f"{self.column} IN (SELECT id FROM ({self.services}) WHERE service = ?)"
+
+    @property
+    def days(self) -> str:
+        """Query of the days in which a service has figures."""
+        return (
+            f"SELECT DISTINCT bucket FROM {self.name} WHERE resolution_s = ? AND {self.of_service}"
+            " ORDER BY bucket LIMIT 1000"
+        )
+
+    @property
+    def old(self) -> str:
+        """Condition of some figures of a service, the same ones for each statement."""
+        return (
+            f"WHERE resolution_s = ? AND bucket >= ? AND bucket < ? AND {self.of_service}"
+            f" ORDER BY {self.key} LIMIT ?"
+        )
+
+    @property
+    def deletion(self) -> str:
+        """Statement that deletes them."""
+        return (
+            f"DELETE FROM {self.name} WHERE ({self.key}) IN (SELECT {self.key} FROM {self.name} {self.old})"
+        )
+
+
+_OF_METHODS = _Table("method_figures", "method", (), "SELECT id, service FROM methods")
+#: A path's figures are of the service of its last step, whose spans they count.
+_TABLES = (
+    _OF_METHODS,
+    _Table(
+        "path_figures",
+        "path",
+        ("version", "own_version", "failed"),
+        "SELECT paths.id, service FROM paths JOIN methods ON methods.id = method",
+    ),
 )
 
 
@@ -42,25 +96,26 @@ def prune_figures(store: Store, max_bytes: int) -> Iterator[None]:
     One piece per iteration. A day is deleted in all resolutions, because readers subtract hours from days and
     minutes from hours.
     """
-    numbers: Counter[int] = Counter()
-    last = (0, 0, 0)
-    while rows := store.read(_NEXT, *last, COUNTED):
-        numbers.update(method for *_, method in rows)
-        last = rows[-1]
-        yield
-    of_service: Counter[str] = Counter()
-    for method, service in store.read("SELECT id, service FROM methods"):
-        of_service[service] += numbers[method]
     most = int(SHARE * max_bytes / ROW_BYTES)
-    for service, number in of_service.most_common(1):
-        if number > most:
-            yield from _delete(store, service, number - most // 2)
+    for table in _TABLES:
+        numbers: Counter[int] = Counter()
+        last: tuple[object, ...] = (0, 0, 0, *[""] * len(table.more))
+        while rows := store.read(table.following, *last, COUNTED):
+            numbers.update(row[2] for row in rows)
+            last = rows[-1]
+            yield
+        of_service: Counter[str] = Counter()
+        for each, service in store.read(table.services):
+            of_service[service] += numbers[each]
+        for service, number in of_service.most_common(1):
+            if number > most:
+                yield from _delete(store, table, service, number - most // 2)
 
 
-def _delete(store: Store, service: str, wanted: int) -> Iterator[None]:
+def _delete(store: Store, table: _Table, service: str, wanted: int) -> Iterator[None]:
     """Delete rows of a service, at least the number wanted, the oldest days first."""
     day_s = RESOLUTIONS_S[-1]
-    while wanted > 0 and (days := store.read(_DAYS, day_s, service)):
+    while wanted > 0 and (days := store.read(table.days, day_s, service)):
         for (day,) in days:
             # Days first: a query starts at the first day that has figures.
             for resolution_s in reversed(RESOLUTIONS_S):
@@ -69,11 +124,11 @@ def _delete(store: Store, service: str, wanted: int) -> Iterator[None]:
                 deleted = DELETED
                 while deleted == DELETED:
                     with store.transaction() as db:
-                        if resolution_s == day_s:
-                            retire_figures(db, _OLD, values)
-                        deleted = db.execute(_DELETE, values).rowcount
+                        if table is _OF_METHODS and resolution_s == day_s:
+                            retire_figures(db, table.old, values)
+                        deleted = db.execute(table.deletion, values).rowcount
                     wanted -= deleted
-                    store.forget("method_figures")
+                    store.forget(table.name)
                     yield
             if wanted <= 0:
                 return

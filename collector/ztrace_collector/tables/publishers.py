@@ -27,6 +27,8 @@ from ztrace_collector.tables.sampled import Sampled
 SIZE = 4096
 #: Characters kept of the name of a service or host.
 MAX_NAME = 256
+#: Characters kept of a version.
+MAX_VERSION = 100
 
 _log = logging.getLogger(__name__)
 
@@ -94,7 +96,7 @@ class Publishers:
                 its id is no secret, and the holder of another key must not be able to corrupt its account.
         """
         incarnation = header.incarnation
-        account = self._find(incarnation) or self._open(header, now_ns)
+        account = self._find(incarnation) or self._open(header, now_ns, header.service_version)
         self._check(account, header.service)
         self._written[incarnation] = account
         return account
@@ -115,7 +117,8 @@ class Publishers:
         account = self._find(incarnation)
         if account is None:
             sent = attributes.encode_resource(resource.attributes, refusals)
-            account = self._open(resource, now_ns, sent)
+            version = (resource.attributes or {}).get("service.version")
+            account = self._open(resource, now_ns, version if type(version) is str else "", sent)
         self._check(account, resource.service)
         if incarnation not in self._written:
             self._silent[incarnation] = account
@@ -167,10 +170,12 @@ class Publishers:
             new=row["next_sequence"] == 0 < row["spans_stored"],
         )
 
-    def _open(self, header: Header | Resource, now_ns: int, resource: str | None = None) -> Account:
+    def _open(
+        self, header: Header | Resource, now_ns: int, version: str, resource: str | None = None
+    ) -> Account:
         instance, service = self._db.execute(
-            "INSERT INTO instances (instance_id, service, host, pid, started_ns, resource)"
-            " VALUES (?, ?, ?, ?, ?, ?)"
+            "INSERT INTO instances (instance_id, service, host, pid, started_ns, version, resource)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (instance_id) DO UPDATE SET pid = pid RETURNING id, service",
             (
                 header.incarnation.hex(),
@@ -178,6 +183,7 @@ class Publishers:
                 cut(header.host, MAX_NAME),
                 header.pid,
                 header.started_ns,
+                cut(text.mended(version), MAX_VERSION),
                 resource,
             ),
         ).fetchone()

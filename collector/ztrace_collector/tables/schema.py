@@ -25,12 +25,13 @@ CREATE TABLE methods (
     UNIQUE (service, name, kind)
 );
 CREATE TABLE instances (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     instance_id TEXT NOT NULL UNIQUE,
     service TEXT NOT NULL,
     host TEXT NOT NULL,
     pid INTEGER NOT NULL,
     started_ns INTEGER NOT NULL,
+    version TEXT NOT NULL DEFAULT '',
     spans_expired INTEGER NOT NULL DEFAULT 0,
     resource TEXT,
     processes INTEGER NOT NULL DEFAULT 1
@@ -232,9 +233,10 @@ CREATE INDEX paths_by_root ON paths (root);
 CREATE TABLE path_figures (
     resolution_s INTEGER NOT NULL,
     bucket INTEGER NOT NULL,
-    version TEXT NOT NULL,
-    failed INTEGER NOT NULL,
     path INTEGER NOT NULL REFERENCES paths (id),
+    version TEXT NOT NULL,
+    own_version TEXT NOT NULL,
+    failed INTEGER NOT NULL,
     root_calls INTEGER NOT NULL,
     calls INTEGER NOT NULL,
     errors INTEGER NOT NULL,
@@ -244,12 +246,16 @@ CREATE TABLE path_figures (
     cpu_ns INTEGER NOT NULL DEFAULT 0,
     timed_ns INTEGER NOT NULL DEFAULT 0,
     histogram TEXT NOT NULL,
-    PRIMARY KEY (resolution_s, bucket, version, failed, path)
+    PRIMARY KEY (resolution_s, bucket, path, version, own_version, failed)
+) WITHOUT ROWID;
+CREATE TABLE versions (
+    service TEXT NOT NULL,
+    version TEXT NOT NULL,
+    PRIMARY KEY (service, version)
 ) WITHOUT ROWID;
 CREATE TABLE settled (
     trace INTEGER PRIMARY KEY REFERENCES traces (id),
     span INTEGER NOT NULL,
-    version TEXT NOT NULL DEFAULT '',
     figures TEXT
 );
 CREATE TABLE adopted_spans (

@@ -12,12 +12,26 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 import ztrace
-from tests.collector.otlp.requests import read_all, send_all, spans_of
-from tests.viewer.stored import MS, NOON, checkout, raised, span, span_id, store, trace_id, travelled
+from tests.collector.otlp.requests import read_all, send_all, spans_of, take_in
+from tests.viewer.stored import (
+    MS,
+    NOON,
+    checkout,
+    message,
+    raised,
+    span,
+    span_id,
+    store,
+    trace_id,
+    travelled,
+)
 from ztrace import records
 from ztrace_collector.otlp.mapping.outgoing import Builder
 from ztrace_collector.otlp.mapping.reading import read_after, read_traces, read_unfinished
+from ztrace_collector.storing.store import Store
 from ztrace_collector.tables.methods import MAX_METHODS
+from ztrace_viewer.queries.stores.sqlite.store import open_file
+from ztrace_viewer.queries.traces import read_tree
 
 TRACE = trace_id(1)
 
@@ -75,6 +89,21 @@ def test_a_message_is_named_by_what_is_done_with_it(path: Path, kind: str, opera
         "ztrace.name": "ship",
         "ztrace.self_ns": MS,
     }
+
+
+def test_the_version_of_a_process_goes_along(path: Path) -> None:
+    """A process's version is an attribute of its resource, here and as sent."""
+    called = span(TRACE, 1, name="charge")
+    with Store(path) as opened:
+        opened.store([message("shop", [called], service_version="1.2")])
+    (resource,) = send_all(path).resource_spans
+    sent = values(resource.resource.attributes)
+    assert (sent["service.name"], sent["service.version"]) == ("shop", "1.2")
+    with open_file(path) as file:
+        (root,) = read_tree(file, TRACE)["roots"]
+    assert root["resource"] == {"service.version": "1.2"}
+    take_in(path.with_name("copy.db"), send_all(path))
+    assert send_all(path.with_name("copy.db")) == send_all(path)
 
 
 def test_links_go_along(path: Path) -> None:

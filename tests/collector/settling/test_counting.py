@@ -48,8 +48,12 @@ def row(
 def count(*rows: SpanRow) -> tuple[Counted, dict[tuple[int, ...], PathSums]]:
     """Return the figures of a tree, and its sums by the methods of each path."""
     find, names = numbering()
-    counted = count_tree(rows, {SEND}, find, {CALL})
-    return counted, {names[path]: sums for path, sums in counted.sums.items()}
+    counted = count_tree(rows, {SEND}, find, "v{}".format, {CALL})
+    sums: dict[tuple[int, ...], PathSums] = {}
+    for by_path in counted.sums.values():
+        for path, each in by_path.items():
+            sums.setdefault(names[path], PathSums()).add(each)
+    return counted, sums
 
 
 def test_a_tree_is_summed_by_path() -> None:
@@ -68,14 +72,15 @@ def test_a_tree_is_summed_by_path() -> None:
         (A, SEND): (0, 1, 0, 500, 500, 0, 0, 0),
     }
     assert sums[A, B].histogram == {59: 1, 68: 1}
-    assert (counted.minute, counted.instance) == (0, 1)
+    assert (counted.minute, counted.version) == (0, "v1")
 
 
 def test_a_tree_counts_in_the_minute_of_its_root() -> None:
     """All of a tree counts in the minute in which its earliest root ended, in that root's process."""
     start = 7 * MINUTE_NS + 1
     counted, _ = count(row(1, None, A, start, MINUTE_NS, instance=4), row(2, 9, B, 0, 1))
-    assert (counted.minute, counted.instance) == (8, 4)
+    assert (counted.minute, counted.version) == (8, "v4")
+    assert {version: len(by_path) for version, by_path in counted.sums.items()} == {"v4": 1, "v1": 1}
 
 
 def test_a_recursion_counts_on_the_path_where_it_began() -> None:
@@ -132,7 +137,7 @@ def test_figures_are_those_of_all_spans_in_any_order() -> None:
         assert {path: (each.numbers, each.histogram) for path, each in others.items()} == {
             path: (each.numbers, each.histogram) for path, each in sums.items()
         }
-        assert (again.minute, again.instance) == (counted.minute, counted.instance)
+        assert (again.minute, again.version) == (counted.minute, counted.version)
         ended = [each for each in rows if each.duration_ns is not None]
         assert sum(each.calls for each in sums.values()) == len(ended)
         assert sum(sum(each.histogram.values()) for each in sums.values()) == len(ended)

@@ -3,6 +3,7 @@
 import json
 import random
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import permutations
@@ -16,7 +17,7 @@ from tests.collector.storing.test_retention import Clock
 from ztrace.records import Span
 from ztrace_collector.checking.parcels import ForeignBatch, Resource, pack
 from ztrace_collector.layout import HOUR_NS, MINUTE_NS
-from ztrace_collector.settling import paths, settler
+from ztrace_collector.settling import paths, settler, versions
 from ztrace_collector.settling.figures import PathFigures
 from ztrace_collector.settling.settler import OPEN_S, QUIET_S, Settler, settle_all
 from ztrace_collector.storing import expiring
@@ -25,9 +26,9 @@ from ztrace_collector.storing.store import Store
 from ztrace_collector.storing.writer import Writer
 
 FIGURES = """
-SELECT resolution_s, bucket, version, path_list.path, root_calls, calls, errors, total_ns, self_ns,
-    critical_ns, histogram
-FROM path_figures JOIN path_list ON path_list.id = path_figures.path ORDER BY 1, 2, 3, 4
+SELECT resolution_s, bucket, version, own_version, path_list.path, root_calls, calls, errors, total_ns,
+    self_ns, critical_ns, histogram
+FROM path_figures JOIN path_list ON path_list.id = path_figures.path ORDER BY 1, 2, 3, 4, 5
 """
 
 
@@ -289,7 +290,7 @@ def test_paths_beyond_the_bounds_share_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Beyond the bounds, the children of a path share the path ``(other)``, and every call is counted."""
-    monkeypatch.setattr(paths, "MAX_OF_ROOT", 3)
+    monkeypatch.setattr(paths, "MAX_OF_ROOT", 6)  # Of which one service has half.
     monkeypatch.setattr(paths, "MAX_DEPTH", 3)
     spans = [make_span(), *[child(number, 0, name=f"call{number % 5}") for number in range(1, 11)]]
     deep = [child(20, 1, name="a"), child(21, 20, name="b"), child(22, 21, name="c")]
@@ -299,6 +300,48 @@ def test_paths_beyond_the_bounds_share_one(
     assert sum(counted.values()) == 14
     assert counted["charge > (other)"] == 6
     assert sum(count for name, count in counted.items() if name.count(">") > 1) == 3
+    assert figures(path) == recount(path, tmp_path, clock)
+
+
+@pytest.mark.parametrize("bound", ["MAX_OF_ROOT", "MAX_PATHS"])
+def test_a_service_leaves_paths_for_others(
+    path: Path, writer: Writer, settling: Settler, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    """A service that makes up names takes half of the paths at most, below a root and of all."""
+    monkeypatch.setattr(paths, bound, 24)
+    made_up = [child(number, 0, name=f"call{number}") for number in range(1, 30)]
+    writer.write([Sender(1, "evil").data(*made_up)])
+    writer.write([Sender().data(make_span(), *[child(100 + n, 0, name=f"pay{n}") for n in range(3)])])
+    settling.step(writer, is_last=True)
+    named = Counter(
+        each["service"]
+        for each in rows(
+            path, "SELECT service FROM paths JOIN methods ON methods.id = method WHERE parent > 0"
+        )
+    )
+    assert named["billing"] == 3
+    assert named["evil"] == 12
+    counted = calls(path)
+    assert counted["charge > (other)"] == 29 - named["evil"]
+
+
+def test_versions_beyond_the_bounds_share_one(
+    path: Path,
+    writer: Writer,
+    settling: Settler,
+    clock: Clock,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A service that makes up versions has a bounded number, and one that was admitted keeps its name."""
+    monkeypatch.setattr(versions, "MAX_OF_SERVICE", 2)
+    for number, version in enumerate(("1", "2", "3", "4", "2")):
+        resource = Resource(bytes([number] * 16), "shop", "box", 1, EPOCH_NS, {"service.version": version})
+        spans = [make_span(number, trace_id=trace_id(number))]
+        writer.write([], list(pack(ForeignBatch(resource, spans))))
+        settling.step(writer, is_last=True)
+    found = {(each["version"], each["calls"]) for each in figures(path)}
+    assert found == {("1", 1), ("2", 2), ("(other)", 2)}
     assert figures(path) == recount(path, tmp_path, clock)
 
 

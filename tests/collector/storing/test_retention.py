@@ -23,8 +23,10 @@ from tests.collector.messages import (
 )
 from ztrace.records import ERROR, ExceptionRecord, FrameRecord, Profile
 from ztrace_collector.layout import HOUR_NS, MINUTE_NS
+from ztrace_collector.settling.settler import settle_all
 from ztrace_collector.storing import expiring, retention
 from ztrace_collector.storing.expiring import delete_traces_before, sweep, used_bytes
+from ztrace_collector.storing.pruning import prune_figures
 from ztrace_collector.storing.retention import Calendar, Limits, Retention
 from ztrace_collector.storing.store import Store
 from ztrace_collector.storing.writer import Writer
@@ -483,6 +485,39 @@ def test_a_service_with_too_many_figures_loses_those(path: Path, clock: Clock) -
         assert len({each["n"] for each in sums}) == len({each["day"] for each in sums}) == 1
     of_shop = "SELECT count(*) AS n FROM spans JOIN methods ON methods.id = method WHERE service = 'shop'"
     assert row(path, of_shop)["n"] == 500
+
+
+def test_a_service_with_too_many_path_figures_loses_those(path: Path, clock: Clock) -> None:
+    """Of figures by path, the oldest days go of the service that has far too many rows, and no others."""
+    with Store(path, clock_ns=clock.wall) as store:
+        names = [make_span(n, trace_id=trace_id(n), name=name) for n, name in enumerate(("pay", "make up"))]
+        for sender, span in zip((Sender(0, "shop"), Sender(1, "evil")), names, strict=True):
+            store.store([sender.data(span)])
+        list(settle_all(store, clock_ns=clock.wall))
+        with store.transaction() as db:
+            for resolution_s in (3600, 86400):
+                db.execute(
+                    "INSERT OR IGNORE INTO path_figures"
+                    " WITH RECURSIVE each (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM each WHERE n < 100)"
+                    " SELECT resolution_s, bucket - n, path, version, own_version, failed, root_calls, calls,"
+                    " errors, total_ns, self_ns, critical_ns, cpu_ns, timed_ns, histogram FROM path_figures"
+                    " JOIN paths ON paths.id = path JOIN methods ON methods.id = method JOIN each"
+                    " WHERE service = 'evil' AND resolution_s = ?",
+                    (resolution_s,),
+                )
+        # A quarter of it has room for 100 rows, and half of these stay.
+        for _ in prune_figures(store, 40_000):
+            pass
+    left = {
+        each["service"]: each["n"]
+        for each in rows(
+            path,
+            "SELECT service, count(*) AS n FROM path_figures JOIN paths ON paths.id = path"
+            " JOIN methods ON methods.id = method GROUP BY service",
+        )
+    }
+    assert left["shop"] == 3
+    assert 20 < left["evil"] <= 50
 
 
 @pytest.mark.slow

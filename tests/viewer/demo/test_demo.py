@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+import ztrace
 from tests.ztrace.waiting import wait_for
 from ztrace.errors import ZtraceError
 from ztrace_collector.refusals import HANDSHAKE_FAILED
@@ -90,6 +91,8 @@ def start_demo(*arguments: str, path: Path | None = None) -> Iterator[Demo]:
         environment = {**os.environ, MARKER: marker, "TMPDIR": temporary, "COLUMNS": WIDTH}
         # Settings of the user's own services.
         environment |= {"ZTRACE_DISABLED": "1", "ZTRACE_SERVICE": "mine"}
+        # The sampler's setting is passed on.
+        environment["ZTRACE_PROFILE"] = "slow"
         if path is not None:
             environment["PYTHONPATH"] = str(path)
         command = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
@@ -170,6 +173,8 @@ def test_every_call_tree_is_stored_and_complete(db: SqliteStore) -> None:
     assert len(traces) == status["traces_stored"] >= 4
     assert {(trace["service"], trace["complete"]) for trace in traces} == {("shopper", True)}
     assert {trace["name"] for trace in traces} == {"buy", "look", "search"}
+    assert {version for (version,) in db.db.execute("SELECT version FROM instances")} == {ztrace.__version__}
+    assert db.db.execute("SELECT sum(samples_created) FROM publishers").fetchone()[0] > 0
 
 
 @pytest.mark.process

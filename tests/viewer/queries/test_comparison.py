@@ -66,7 +66,7 @@ def write_minutes(path: Path, loads: dict[int, Load], chance: random.Random, tre
                 for resolution_s in (60, 3600, 86400):
                     key = resolution_s, minute * 60 // resolution_s, number
                     db.execute(
-                        "INSERT INTO path_figures VALUES (?, ?, '', 0, ?, ?, ?, 0, 0, ?, ?, 0, 0, '{}')"
+                        "INSERT INTO path_figures VALUES (?, ?, ?, '', '', 0, ?, ?, 0, 0, ?, ?, 0, 0, '{}')"
                         " ON CONFLICT DO UPDATE SET root_calls = root_calls + excluded.root_calls,"
                         " calls = calls + excluded.calls, self_ns = self_ns + excluded.self_ns,"
                         " critical_ns = critical_ns + excluded.critical_ns",

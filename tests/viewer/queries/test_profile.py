@@ -245,6 +245,26 @@ def test_profiles_are_kept_by_version(path: Path) -> None:
     assert "--by is of text and JSON" in wrong.output
 
 
+def test_versions_of_a_service_are_its_own(path: Path) -> None:
+    """With --service, versions are those of that service's processes, whatever calls them."""
+    for number, version in ((1, "a"), (2, "b"), (3, "b")):
+        tree = buy(number)
+        with Store(path, clock_ns=lambda: NOON) as opened:
+            for place, (service, spans) in enumerate(tree.items()):
+                own = {"service.version": version if service == "bank" else "7"}
+                resource = Resource(bytes([number, place]).ljust(16), service, "box", 1, NOON, own)
+                opened.store(parcels=list(pack(ForeignBatch(resource, spans))))
+            list(settle_all(opened, clock_ns=lambda: NOON))
+    command = ["profile", "--by", "service.version", "--json", "--db", str(path)]
+    versions = [
+        [(each["version"], sum(step["calls"] for step in each["profile"]["paths"])) for each in found]
+        for options in ([], ["--service", "bank"])
+        for found in [json.loads(CliRunner().invoke(ztrace, [*command, *options]).output)["versions"]]
+    ]
+    assert [version for version, _ in versions[0]] == ["7"]
+    assert versions[1] == [("a", 1), ("b", 2)]
+
+
 def test_failed_trees_have_a_profile(shop: Path) -> None:
     """With --errors only the trees count of which a span failed."""
     with open_file(shop) as db:

@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 def make_spool(folder: Path, incarnation: bytes = INCARNATION, limit_bytes: int = 64 << 20) -> Spool:
     """Return a spool with the service, host and pid that the tests expect."""
-    return Spool(folder, Identity(incarnation, "billing", "host", 77, 1_000), limit_bytes)
+    return Spool(folder, Identity(incarnation, "billing", "host", 77, 1_000, "1.2 β"), limit_bytes)
 
 
 def fill(target: Spool, bodies: list[bytes], first: int = 0, spans_before: int = 0) -> list[Place]:
@@ -77,13 +77,7 @@ def test_an_heir_finds_what_was_left(folder: Path) -> None:
     assert list(find_orphans(folder)) == []
     kill(owner)
     with only_orphan(folder) as orphan:
-        assert (orphan.incarnation, orphan.service, orphan.host, orphan.pid, orphan.started_ns) == (
-            INCARNATION,
-            "billing",
-            "host",
-            77,
-            1_000,
-        )
+        assert orphan.identity == Identity(INCARNATION, "billing", "host", 77, 1_000, "1.2 β")
         assert (orphan.created, orphan.dropped, orphan.next_sequence) == (7, 1, 3)
         assert (orphan.floor, orphan.retired, orphan.ended, orphan.delivered) == (1, 2, False, False)
         assert before_ns <= orphan.last_ns <= time.time_ns()

@@ -35,7 +35,7 @@ _FILES = ("svg", "html", "collapsed", "speedscope", "pprof")
     "--by",
     type=click.Choice(["service.version"]),
     metavar="KEY",
-    help="service.version: a profile for each version of the roots' services.",
+    help="service.version: a profile for each version of the roots' services, or of --service.",
 )
 @limit_option(60, "Most paths to list, those with the most critical time.")
 @click.option("--all", "everything", is_flag=True, help="List all paths, also those with little time.")
@@ -160,7 +160,14 @@ def _profile_versions(
         versions: list[VersionProfile] = [
             {
                 "version": version,
-                "profile": read_profile(store, root, selection, limit, now_ns, trees=Trees(errors, version)),
+                "profile": read_profile(
+                    store,
+                    root,
+                    selection,
+                    limit,
+                    now_ns,
+                    trees=Trees(errors, version, is_own=selection.service is not None),
+                ),
             }
             for version in read_versions(store, root, selection, now_ns, failed=errors)
         ]

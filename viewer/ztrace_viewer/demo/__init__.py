@@ -5,8 +5,6 @@ Read `shop` first, which has ordinary services, and then `service`, which has th
     shop         four services on zerorpc
     mail         service on raw ZeroMQ, with a pool of threads
     loyalty      service on rpyc
-    service on raw ZeroMQ, with a pool of threads
-    courier      service on rpyc
     service      process of one service
     shopper      process of the customers
     collector    process that stores the spans of all others

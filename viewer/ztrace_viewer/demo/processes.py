@@ -39,8 +39,13 @@ class Child:
     def __init__(self, name: str, module: str, arguments: Sequence[str], folder: Path) -> None:
         self.name = name
         self.log = folder / f"{name}.log"
-        # Without the user's ZTRACE_* variables, and in its own session, since Ctrl-C is for the demo alone.
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("ZTRACE_")}
+        # Without the user's ZTRACE_* variables but for the sampler's, and in its own session, since Ctrl-C is
+        # for the demo alone.
+        environment = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith("ZTRACE_") or key == "ZTRACE_PROFILE"
+        }
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", f"ztrace_viewer.demo.{module}", *arguments],

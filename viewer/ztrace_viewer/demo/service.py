@@ -67,7 +67,7 @@ def _make_server(name: str, address_of: Callable[[str], str]) -> "zerorpc.Server
 def main() -> None:
     """Trace this process, and run its service."""
     name, collector, folder = sys.argv[1:]
-    ztrace.configure(service=name, endpoint=collector)
+    ztrace.configure(service=name, endpoint=collector, version=ztrace.__version__)
     ztrace.instrument()
     serve(name, folder)
 

@@ -91,7 +91,7 @@ def main() -> None:
     """Trace this process, and run the customers."""
     collector, folder, seconds = sys.argv[1:]
     lifeline.hold()
-    ztrace.configure(service="shopper", endpoint=collector)
+    ztrace.configure(service="shopper", endpoint=collector, version=ztrace.__version__)
     ztrace.instrument()
     front = zerorpc.Client(f"ipc://{folder}/front")
     visits = plan_visits()

@@ -1,5 +1,6 @@
 """Call paths by their names, and the times for which figures by path are kept."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from ztrace.errors import NotFoundError, SettingsError
@@ -92,6 +93,11 @@ class Paths:
             steps.append(self.last(path))
             path = self._paths[path].parent
         return steps[::-1]
+
+    def find_leading_to(self, service: str, roots: Collection[int]) -> set[int]:
+        """Return the paths below some roots whose last step is of a service."""
+        own = {method.id for method in self._methods.values() if method.service == service}
+        return {path.id for path in self._paths.values() if path.method in own and path.root in roots}
 
     def name_roots(self) -> dict[int, str]:
         """Return the paths of all roots, each with its ``SERVICE.METHOD``."""

@@ -5,8 +5,9 @@ compared with it by name before the first row is read, so no value lands in anot
 """
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeAlias, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 #: Parameters of a statement, by position or by name.
 Values: TypeAlias = Sequence[object] | Mapping[str, object]
@@ -30,7 +31,9 @@ def read(db: sqlite3.Connection, row: type[_R], query: str, values: Values = ())
     """Execute a query and return its rows, read while they are iterated."""
     cursor = db.execute(query, values)
     _check(cursor, row._fields)
-    return map(row._make, cursor)
+    # As `_make`, whose check of the length is done, in a third of its time.
+    make: Callable[[Iterable[Any]], _R] = partial(tuple.__new__, row)
+    return map(make, cursor)
 
 
 def read_one(db: sqlite3.Connection, row: type[_R], query: str, values: Values = ()) -> _R | None:

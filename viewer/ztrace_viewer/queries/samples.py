@@ -94,7 +94,8 @@ def read_trees(store: SqliteStore, paths: Paths, trees: Iterable[Tree]) -> Itera
             continue  # Expired meanwhile.
         if calls := hosts.find_calls(rows, clients, servers):
             rows = align(rows, calls, hosts.of)
-        yield TreeRead(count_tree(rows, consumers, paths.find).sums, seen)
+        counted = count_tree(rows, consumers, paths.find, lambda _: "")
+        yield TreeRead(counted.sums[""], seen)
 
 
 def as_text(value: object) -> str:

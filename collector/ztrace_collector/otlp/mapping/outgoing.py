@@ -144,15 +144,18 @@ class Builder:
 
     def _load(self, instance: int) -> _Instance:
         row = self._db.execute(
-            "SELECT instance_id, service, host, pid, started_ns, resource FROM instances WHERE id = ?",
+            "SELECT instance_id, service, host, pid, started_ns, version, resource"
+            " FROM instances WHERE id = ?",
             (instance,),
         ).fetchone()
-        process, resource, dropped = _NOBODY, None, 0
+        process, version, resource, dropped = _NOBODY, "", None, 0
         if row is not None:  # Another program may have deleted the row.
-            *names, resource = row
+            *names, version, resource = row
             process = conventions.Process._make(names)
         if resource is None:
             attributes, is_own = conventions.describe_process(process), True
+            if version:
+                attributes["service.version"] = version
         else:
             attributes = load_object(resource)
             dropped = _count(attributes, DROPPED)

@@ -16,8 +16,13 @@ from ztrace_viewer.trees.columns import Spans as Columns
 from ztrace_viewer.trees.spans import SpanRow
 from ztrace_viewer.trees.states import state_of_span
 
+#: Attributes of the process; of ztrace's own processes, the version is known.
+_RESOURCE = (
+    "coalesce(resource, CASE WHEN instances.version <> ''"
+    " THEN json_object('service.version', instances.version) END)"
+)
 ENDED = f"""
-SELECT {name_columns(SpanRow, service="methods.service", unfinished="NULL")}
+SELECT {name_columns(SpanRow, service="methods.service", resource=_RESOURCE, unfinished="NULL")}
 FROM spans JOIN methods ON methods.id = method JOIN instances ON instances.id = instance
 """
 
@@ -61,6 +66,7 @@ class _Report(NamedTuple):
 _OPEN_SPAN = name_columns(
     SpanRow,
     service="methods.service",
+    resource=_RESOURCE,
     **dict.fromkeys(("duration_ns", *MEASURES, "details", "unfinished"), "NULL"),
     status=str(UNFINISHED),
 )
