@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from tests.docs import pages
 from tests.viewer.queries.test_comparison import AFTER_MIDDLE, BEFORE_MIDDLE, around, usual, write_minutes
-from tests.viewer.stored import NOON, checkout, header, raised, span, store, trace_id
+from tests.viewer.stored import MINUTE, NOON, checkout, header, raised, span, store, trace_id
 from ztrace.records import REPLACED
 from ztrace.wire import TOMBSTONE, TOPIC, pack_header, pack_stretch
 from ztrace_collector.otlp.forwarding.messages import Report
@@ -229,10 +229,21 @@ def test_errors_and_error(ask: Ask) -> None:
 def test_stats(ask: Ask) -> None:
     """``stats`` prints a list of methods."""
     document = ask("stats")
-    assert list(document) == ["methods"]
+    assert list(document) == ["methods", "trends"]
     assert document["methods"]
     for method in document["methods"]:
         check(method, "Method")
+    assert document["trends"] is None
+
+
+def test_trends(tmp_path: Path) -> None:
+    """``stats`` of several minutes prints the trends of methods."""
+    spans = [span(trace_id(number), 1, at_ns=NOON + number * MINUTE) for number in range(3)]
+    path = store(tmp_path / "long.db", {"shop": spans}, at_ns=NOON)
+    printed = CliRunner().invoke(ztrace, ["stats", "--db", str(path), "--json"]).stdout
+    trends = json.loads(printed)["trends"]
+    check(trends, "Trends")
+    assert [list(trend) for trend in trends["methods"]] == [["calls", "errors", "p95_ns"]]
 
 
 def test_profile(ask: Ask) -> None:
@@ -296,7 +307,7 @@ def test_tail(database: Path) -> None:
     [
         (["slow"], {"traces": []}),
         (["errors"], {"groups": []}),
-        (["stats"], {"methods": []}),
+        (["stats"], {"methods": [], "trends": None}),
         (["show", "ffff"], {}),
     ],
 )

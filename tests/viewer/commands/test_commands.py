@@ -19,7 +19,7 @@ from ztrace_viewer.documents.errors import (
     ExceptionEvent,
 )
 from ztrace_viewer.documents.exceptions import ExceptionDocument
-from ztrace_viewer.documents.figures import MethodFigures, StatsDocument
+from ztrace_viewer.documents.figures import MethodFigures, StatsTrendsDocument
 from ztrace_viewer.documents.status import Publisher, StatusDocument
 from ztrace_viewer.documents.traces import SlowDocument, TraceEvent, TraceSummary
 from ztrace_viewer.documents.trees import SpanDocument, TimedInstance, TreeDocument
@@ -157,7 +157,7 @@ def test_show_cuts_at_its_limit(run: Run, path: Path) -> None:
 def test_stats_shows_figures(run: Run, ask: Ask, shop: Path) -> None:
     """`stats` lists methods by total time, largest first."""
     document = ask("stats", "--db", shop)
-    has_shape(document, StatsDocument)
+    has_shape(document, StatsTrendsDocument)
     for method in document["methods"]:
         has_shape(method, MethodFigures)
     totals = [method["total_ns"] for method in document["methods"]]
@@ -215,7 +215,7 @@ NOTHING: list[tuple[tuple[str, ...], dict[str, Any]]] = [
     (("slow",), {"traces": []}),
     (("slow", "--service", "bank"), {"traces": []}),
     (("errors",), {"groups": []}),
-    (("stats",), {"methods": []}),
+    (("stats",), {"methods": [], "trends": None}),
     (("show", "abcdef"), {}),
     (("error", "abcdef"), {}),
 ]

@@ -15,6 +15,7 @@ from ztrace_viewer.commands.options import (
 from ztrace_viewer.queries.figures import list_methods
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stores.sqlite.store import open_file
+from ztrace_viewer.queries.trends import read_trends
 
 
 @click.command()
@@ -36,6 +37,7 @@ def stats(
 
     The method with the largest total is first. A call counts in the minute in which it ended, and the given
     time is widened to whole minutes. p50, p95 and p99 are exact to 2.5%. Own time excludes waits for calls.
+    Where there is room, bars show the calls, the failed ones and the p95 over the time.
 
     \b
     Example:
@@ -44,12 +46,13 @@ def stats(
     selection = Selection(since, until, service, method)
     with open_file(database) as store:
         document = list_methods(store, selection, limit)
+        trends = read_trends(store, document["methods"], selection)
     if as_json:
-        return print_json(document, found=bool(document["methods"]))
+        return print_json({**document, "trends": trends}, found=bool(document["methods"]))
     if not document["methods"]:
         end_with_nothing("no calls", database, selection)
     from ztrace_viewer.render.lists import draw_stats
     from ztrace_viewer.terminal.screen import open_screen, write
 
     screen = open_screen()
-    write(screen, *draw_stats(document, screen.width))
+    write(screen, *draw_stats(document, screen.width, trends))

@@ -22,3 +22,25 @@ class StatsDocument(TypedDict):
     """``stats``: the method with the largest total first."""
 
     methods: list[MethodFigures]
+
+
+class Trend(TypedDict):
+    """Figures of one method in each part of the time; ``p95_ns`` is null where no call has ended."""
+
+    calls: list[int]
+    errors: list[int]
+    p95_ns: list[int | None]
+
+
+class Trends(TypedDict):
+    """Trends of the first methods of a list, in its order, and the parts of the time that they share."""
+
+    since_ns: int
+    part_s: int
+    methods: list[Trend]
+
+
+class StatsTrendsDocument(StatsDocument):
+    """``stats --json``; ``trends`` is null if the time has fewer than three minutes with calls."""
+
+    trends: Trends | None

@@ -7,6 +7,7 @@ at its ends, so a year reads hardly more rows than a day.
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
+from ztrace.records import INT64_MAX
 from ztrace_collector.layout import RESOLUTIONS_S, SECOND_NS
 from ztrace_collector.tables.histogram import quantile
 from ztrace_viewer.documents.figures import MethodFigures, StatsDocument
@@ -96,7 +97,7 @@ def _trim(
 def _bounds(store: Store, selection: Selection) -> tuple[int, int]:
     """Return the selected time in seconds, as whole minutes within the stored days."""
     minute_s, day_s = RESOLUTIONS_S[0], RESOLUTIONS_S[-1]
-    days = store.figure_days()
+    days = store.figure_edges(day_s, 0, INT64_MAX)
     if days is None:
         return 0, 0
     minute_ns = minute_s * SECOND_NS

@@ -7,7 +7,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from ztrace_viewer.documents.errors import ErrorsDocument, GroupSummary
-from ztrace_viewer.documents.figures import MethodFigures, StatsDocument
+from ztrace_viewer.documents.figures import MethodFigures, StatsDocument, Trends
 from ztrace_viewer.documents.status import KeysDocument
 from ztrace_viewer.documents.traces import SlowDocument, TraceSummary
 from ztrace_viewer.queries.groups import WHEN_PARTS
@@ -49,14 +49,17 @@ _ERRORS = (
 )
 _STATS = (
     Column("CALL", flexible=16),
-    Column("CALLS", right=True, goes=4),
-    Column("ERRORS", right=True, goes=3),
-    Column("P50", right=True, goes=1),
-    Column("P95", right=True, goes=5),
-    Column("P99", right=True, goes=2),
+    Column("CALLS", right=True, goes=7),
+    Column("ERRORS", right=True, goes=6),
+    Column("P50", right=True, goes=4),
+    Column("P95", right=True, goes=8),
+    Column("P99", right=True, goes=5),
     Column("TOTAL", right=True),
-    Column("OWN", right=True, goes=6),
+    Column("OWN", right=True, goes=9),
 )
+#: Columns with bars over time, and the cells of a bar.
+_TRENDS = (Column("RATE", goes=3), Column("FAILED", goes=1), Column("P95 OVER TIME", goes=2))
+_TREND_CELLS = 12
 _KEYS = (
     Column("KEY"),
     Column("SERVICE", flexible=12),
@@ -136,13 +139,19 @@ def _tell_exception(group: GroupSummary, room: int) -> Text:
     return what
 
 
-def draw_stats(document: StatsDocument, width: int) -> Iterator[Text]:
-    """Yield a table of methods, with the largest own time highlighted."""
+def draw_stats(document: StatsDocument, width: int, trends: Trends | None = None) -> Iterator[Text]:
+    """Yield a table of methods, with the largest own time highlighted.
+
+    Args:
+        document: the methods.
+        width: columns of the screen.
+        trends: bars over time, which are drawn where there is room.
+    """
     methods = document["methods"]
     largest = max((method["self_ns"] for method in methods), default=0)
     named = Counter(_name_method(method) for method in methods)
     rows: list[tuple[Text, ...]] = []
-    for method in methods:
+    for place, method in enumerate(methods):
         times = (method["p50_ns"], method["p95_ns"], method["p99_ns"], method["total_ns"])
         rows.append(
             (
@@ -161,9 +170,23 @@ def draw_stats(document: StatsDocument, width: int) -> Iterator[Text]:
                     ),
                     style="bold yellow" if method["self_ns"] == largest > 0 else "",
                 ),
+                *_draw_trend(trends, place),
             )
         )
-    yield from draw_grid(_STATS, rows, width)
+    yield from draw_grid(_STATS if trends is None else (*_STATS, *_TRENDS), rows, width)
+
+
+def _draw_trend(trends: Trends | None, place: int) -> Iterator[Text]:
+    """Yield the bars over time of the method at a place of the list."""
+    if trends is None:
+        return
+    if place >= len(trends["methods"]):
+        yield from (Text(),) * len(_TRENDS)
+        return
+    trend = trends["methods"][place]
+    yield Text(draw_sparks(trend["calls"], _TREND_CELLS), "cyan")
+    yield Text(draw_sparks(trend["errors"], _TREND_CELLS) if any(trend["errors"]) else "", "red")
+    yield Text(draw_sparks([time_ns or 0 for time_ns in trend["p95_ns"]], _TREND_CELLS, max), "yellow")
 
 
 def _name_method(method: MethodFigures) -> str:

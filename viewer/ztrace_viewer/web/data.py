@@ -17,6 +17,7 @@ from starlette.routing import Route
 from ztrace.errors import SettingsError, quote
 from ztrace_collector.layout import OPEN, RESOLVED
 from ztrace_collector.storing.resolving import resolve
+from ztrace_viewer.documents.figures import StatsTrendsDocument
 from ztrace_viewer.documents.trees import SpanDocument
 from ztrace_viewer.queries.comparison import compare
 from ztrace_viewer.queries.deadline import Deadline
@@ -35,6 +36,7 @@ from ztrace_viewer.queries.status import DEFAULT_LIMIT, read_status
 from ztrace_viewer.queries.stores.conditions import FREQUENT, NEWEST, Filter
 from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 from ztrace_viewer.queries.traces import list_slowest, read_arrangement, read_tree
+from ztrace_viewer.queries.trends import read_trends
 from ztrace_viewer.queries.way import LATEST, read_error
 from ztrace_viewer.terminal.durations import parse_duration
 from ztrace_viewer.terminal.moments import parse_moment, parse_stretch
@@ -121,9 +123,12 @@ def make_routes(asker: Asker, database: Path) -> list[Route]:
 
     def stats(request: Request) -> Response:
         query = _Query(request.query_params)
-        return answer(
-            request, asker.ask(lambda store: list_methods(store, query.selection(), query.limit(_MOST)))
-        )
+
+        def read(store: SqliteStore) -> StatsTrendsDocument:
+            document = list_methods(store, query.selection(), query.limit(_MOST))
+            return {**document, "trends": read_trends(store, document["methods"], query.selection())}
+
+        return answer(request, asker.ask(read))
 
     def profile(request: Request) -> Response:
         query = _Query(request.query_params)

@@ -135,6 +135,7 @@ class FiguresRow(NamedTuple):
     """Calls of a method that ended in one bucket of time; the histogram is JSON."""
 
     method: int
+    bucket: int
     histogram: str
     calls: int
     errors: int

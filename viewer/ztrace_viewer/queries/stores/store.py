@@ -168,8 +168,8 @@ class Errors(Protocol):
 class Accounts(Protocol):
     """Questions about figures, and about what is stored, lost and refused."""
 
-    def figure_days(self) -> tuple[int, int] | None:
-        """Return the first and the last day with figures of methods."""
+    def figure_edges(self, resolution_s: int, first: int, end: int) -> tuple[int, int] | None:
+        """Return the first and the last bucket that has figures, of those from the first to below the end."""
 
     def figures(
         self, resolution_s: int, first: int, end: int, methods: Collection[int] | None

@@ -36,11 +36,11 @@ export async function showErrors({ main, signal }) {
 /** @param {any[]} groups */
 export const makeGroups = (groups) => makeTable("errors", groups, [
   { title: "Error", cell: (row) => make("span", { class: "error" }, make("b", { text: shorten(row.type) }), " ", make("span", { class: "message", text: row.template || row.message })) },
-  { title: "Origin", cell: (row) => `${row.service}.${row.name}` },
+  { title: "Origin", cell: (row) => nameCall(row.service, row.name, row.kind) },
   { title: "Count", isNumber: true, key: (row) => row.count, cell: (row) => formatCount(row.count) },
   { title: "When", hint: "occurrences over time", cell: (row) => drawBars(`${row.count} occurrences`, row.when, [], 90, 16) },
   { title: "Last", key: (row) => row.last_ns, cell: (row) => make("span", { title: formatMoment(row.last_ns), text: formatAge(row.last_ns) }) },
-  { title: "State", cell: (row) => (row.state === "open" ? "" : make("span", { class: "tag", text: row.state })) },
+  ...(groups.some((row) => row.state !== "open") ? [{ title: "State", cell: (/** @type {any} */ row) => (row.state === "open" ? "" : make("span", { class: "tag", text: row.state })) }] : []),
 ], (row) => link(`/error/${row.group}`));
 
 /** Leave out the module of a type. @param {string} type */
@@ -57,7 +57,7 @@ export async function showError({ main, found, signal }) {
     reopen();
   };
   const facts = [
-    `${group.service}.${group.name}`, `${plural(group.count, "time")}, ${formatCount(group.uncaught_count)} uncaught`,
+    nameCall(group.service, group.name, group.kind), `${plural(group.count, "time")}, ${formatCount(group.uncaught_count)} uncaught`,
     `first ${formatAge(group.first_ns)}`, `last ${formatAge(group.last_ns)}`, ...(group.state === "open" ? [] : [group.state]),
   ];
   main.className = "detail";

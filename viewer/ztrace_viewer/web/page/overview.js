@@ -3,8 +3,9 @@
 import { ask, link, query } from "./ask.js";
 import { fill, make } from "./dom.js";
 import { makeGroups } from "./errors.js";
-import { formatBytes, formatCount, formatDuration, plural } from "./format.js";
+import { formatBytes, formatCount, formatDuration, nameCall, plural } from "./format.js";
 import { drawHistogram, makeTraces } from "./traces.js";
+import { makeTrends } from "./spark.js";
 import { makeTable } from "./table.js";
 
 const ROWS = 8;
@@ -22,7 +23,7 @@ export async function showOverview({ main, signal }) {
     drawHistogram(histogram),
     panel("Slowest", link("/traces"), slow.traces.length ? makeTraces(slow.traces) : nothing("no call trees yet")),
     panel("Failing", link("/errors"), failing.groups.length ? makeGroups(failing.groups) : nothing("no errors")),
-    panel("Most time", link("/stats"), stats.methods.length ? makeMethods(stats.methods) : nothing("no calls yet")),
+    panel("Most time", link("/stats"), stats.methods.length ? makeMethods(stats) : nothing("no calls yet")),
   );
 }
 
@@ -48,11 +49,12 @@ function makeFacts(status) {
     fact(formatBytes(status.database_bytes), "on disk"));
 }
 
-/** @param {any[]} methods */
-const makeMethods = (methods) => makeTable("methods with the most time", methods, [
-  { title: "Method", cell: (row) => `${row.service}.${row.name}` },
+/** @param {any} stats */
+const makeMethods = (stats) => makeTable("methods with the most time", stats.methods, [
+  { title: "Method", cell: (row) => nameCall(row.service, row.name, row.kind) },
   { title: "Calls", isNumber: true, cell: (row) => formatCount(row.calls) },
   { title: "Errors", isNumber: true, cell: (row) => (row.errors ? make("span", { class: "bad", text: formatCount(row.errors) }) : "") },
   { title: "p95", isNumber: true, cell: (row) => formatDuration(row.p95_ns) },
   { title: "Total", isNumber: true, cell: (row) => formatDuration(row.total_ns) },
+  ...makeTrends(stats),
 ], (row) => link("/traces", { service: row.service, method: row.name }));

@@ -3,12 +3,13 @@
 import { ask, link, query } from "./ask.js";
 import { fill, make } from "./dom.js";
 import { formatCount, formatDuration, formatShare } from "./format.js";
+import { makeTrends } from "./spark.js";
 import { makeTable } from "./table.js";
 
 /** @param {import("./page.js").View} view */
 export async function showStats({ main, signal }) {
   const kept = query();
-  const { methods } = await ask("stats", { since: kept.get("since"), until: kept.get("until"), service: kept.get("service"), method: kept.get("method") }, signal);
+  const document = await ask("stats", { since: kept.get("since"), until: kept.get("until"), service: kept.get("service"), method: kept.get("method") }, signal), { methods } = document;
   const time = (/** @type {string} */ title, /** @type {string} */ name, hint = "") => ({
     title, hint, isNumber: true, key: (/** @type {any} */ row) => row[name] ?? -1, cell: (/** @type {any} */ row) => formatDuration(row[name]),
   });
@@ -20,5 +21,6 @@ export async function showStats({ main, signal }) {
     { title: "Errors", isNumber: true, key: (row) => row.errors, cell: (row) => (row.errors ? make("span", { class: "bad", title: formatShare(row.errors / row.calls), text: formatCount(row.errors) }) : "") },
     time("p50", "p50_ns"), time("p95", "p95_ns"), time("p99", "p99_ns"),
     time("Total", "total_ns", "time of all calls"), time("Own", "self_ns", "time of all calls without waits for other calls"),
-  ], (row) => link("/profile", { root: `${row.service}.${row.name}` })) : make("p", { class: "nothing", text: "no calls: choose a longer time" }));
+    ...makeTrends(document),
+  ], (row) => link("/traces", { service: row.service, method: row.name })) : make("p", { class: "nothing", text: "no calls: choose a longer time" }));
 }

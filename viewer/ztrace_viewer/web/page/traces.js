@@ -15,12 +15,18 @@ const FIELDS = ["find", "service", "method", "min", "max"];
 export async function showTraces({ main, signal }) {
   const kept = query();
   const [since, until, text, service, method, min, max] = ["since", "until", ...FIELDS].map((name) => kept.get(name) ?? "");
-  const errors = kept.has("errors"), names = { since, until, service, method }, isSearch = Boolean(text || min || max);
-  const [services, found, histogram] = await Promise.all([
+  const errors = kept.has("errors"), names = { since, until, service, method };
+  const search = () => ask("find", { ...names, text, min, max, errors, limit: LIMIT }, signal);
+  let isSearch = Boolean(text || min || max);
+  let [services, found, histogram] = await Promise.all([
     ask("services", {}, signal),
-    isSearch ? ask("find", { ...names, text, min, max, errors, limit: LIMIT }, signal) : ask("slow", { ...names, errors, limit: LIMIT }, signal),
+    isSearch ? search() : ask("slow", { ...names, errors, limit: LIMIT }, signal),
     ask("histogram", isSearch ? { since, until } : names, signal),
   ]);
+  if (method && !isSearch && !found.traces.length) {  // The method is no root: its calls are within other trees.
+    isSearch = true;
+    found = await search();
+  }
   const read = (/** @type {HTMLFormElement} */ form) => {
     const values = new FormData(form);
     keep({ ...Object.fromEntries(FIELDS.map((name) => [name, String(values.get(name)).trim()])), errors: values.has("errors") ? "1" : null });
@@ -80,7 +86,7 @@ export function makeTraces(traces) {
     { title: "Errors", isNumber: true, key: (row) => row.error_count, cell: (row) => (row.error_count ? make("span", { class: "bad", text: formatCount(row.error_count) }) : "") },
     { title: "Services", isNumber: true, hint: "services that took part", key: (row) => row.services.length, cell: (row) => make("span", { title: row.services.join(", "), text: String(row.services.length) }) },
     { title: "Started", key: (row) => row.start_ns, cell: (row) => make("span", { title: formatMoment(row.start_ns), text: formatAge(row.start_ns) }) },
-    { title: "State", cell: (row) => (row.state !== "finished" ? make("span", { class: "tag", text: row.state }) : row.complete ? "" : make("span", { class: "tag", title: "spans are missing", text: "incomplete" })) },
+    ...(traces.some((row) => row.state !== "finished" || !row.complete) ? [{ title: "State", cell: (/** @type {any} */ row) => (row.state !== "finished" ? make("span", { class: "tag", text: row.state }) : row.complete ? "" : make("span", { class: "tag", title: "spans are missing", text: "incomplete" })) }] : []),
   ], (row) => `/trace/${row.trace_id}`);
 }
 

@@ -4,7 +4,6 @@ import sqlite3
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
-from ztrace_collector.layout import RESOLUTIONS_S
 from ztrace_viewer.queries.rows import name_columns, read, read_one
 from ztrace_viewer.queries.stores.answers import FiguresRow
 
@@ -14,16 +13,16 @@ _ROWS = (
 )
 
 
-class _Days(NamedTuple):
-    """First and last day with figures."""
+class _Edges(NamedTuple):
+    """First and last bucket with figures."""
 
     first: int | None
     last: int | None
 
 
-_DAYS = (
-    f"SELECT {name_columns(_Days, first='min(bucket)', last='max(bucket)')} FROM method_figures"
-    " WHERE resolution_s = ?"
+_EDGES = (
+    f"SELECT {name_columns(_Edges, first='min(bucket)', last='max(bucket)')} FROM method_figures"
+    " WHERE resolution_s = ? AND bucket >= ? AND bucket < ?"
 )
 
 
@@ -33,10 +32,12 @@ class Figures:
     def __init__(self, db: sqlite3.Connection) -> None:
         self.db = db
 
-    def figure_days(self) -> tuple[int, int] | None:
-        """Return the first and the last day with figures of methods."""
-        days = read_one(self.db, _Days, _DAYS, (RESOLUTIONS_S[-1],))
-        return None if days is None or days.first is None or days.last is None else (days.first, days.last)
+    def figure_edges(self, resolution_s: int, first: int, end: int) -> tuple[int, int] | None:
+        """Return the first and the last bucket that has figures, of those from the first to below the end."""
+        edges = read_one(self.db, _Edges, _EDGES, (resolution_s, first, end))
+        if edges is None or edges.first is None or edges.last is None:
+            return None
+        return edges.first, edges.last
 
     def figures(
         self, resolution_s: int, first: int, end: int, methods: Collection[int] | None
