@@ -35,7 +35,7 @@ MARKER = "DEMO_TEST_MARKER"
 #: Width of the screen in columns.
 WIDTH = "120"
 #: Processes that a demo starts.
-CHILDREN = {"collector", "front", "orders", "billing", "stock", "mail", "loyalty", "shopper"}
+CHILDREN = {"collector", "front", "orders", "billing", "stock", "mail", "loyalty", "courier", "shopper"}
 
 needs_proc = pytest.mark.skipif(
     not Path("/proc/self/environ").exists(), reason="looks for processes in /proc"
@@ -186,12 +186,15 @@ def test_the_slow_tree_shows_what_is_slow(finished: Finished, db: SqliteStore) -
     (supplier,) = [span for span in spans if span["name"] == "ask supplier"]
     assert (supplier["self_ns"] or 0) > (slowest["duration_ns"] or 0) / 4
     assert sum((span["name"], span["kind"]) == ("price", "server") for span in spans) > 10
-    steps = [(span["service"], span["kind"]) for span in spans if span["name"] in ("confirm", "add_points")]
+    after = ("confirm", "add_points", "book")
+    steps = [(span["service"], span["kind"]) for span in spans if span["name"] in after]
     assert steps == [
         ("orders", "producer"),
         ("mail", "consumer"),
         ("mail", "client"),
         ("loyalty", "server"),
+        ("mail", "client"),
+        ("courier", "server"),
     ]
     assert f"trace {slowest['trace_id']}  shopper.buy" in finished.output
     assert "stock.ask supplier" in finished.output

@@ -5,6 +5,7 @@ Read `shop` first, which has ordinary services, and then `service`, which has th
     shop         four services on zerorpc
     mail         service on raw ZeroMQ, with a pool of threads
     loyalty      service on rpyc
+    courier      service on ztrace.rpc
     service      process of one service
     shopper      process of the customers
     collector    process that stores the spans of all others

@@ -1,7 +1,7 @@
 """Mail of the shop: a service on raw ZeroMQ, with a pool of threads behind a proxy.
 
-orders ⇢ PULL ── PUSH ──⇢ PULL, a clerk ──rpyc──▶ loyalty
-                      └─⇢ PULL, a clerk ──rpyc──▶ loyalty
+orders ⇢ PULL ── PUSH ──⇢ PULL, a clerk ──rpyc──▶ loyalty, ──ztrace.rpc──▶ courier
+                      └─⇢ PULL, a clerk ──rpyc──▶ loyalty, ──ztrace.rpc──▶ courier
 """
 
 import time
@@ -12,6 +12,8 @@ from typing import Any
 
 import zmq
 from rpyc.utils.factory import unix_connect
+
+from ztrace import rpc
 
 #: Threads, each with a socket and a connection to the loyalty programme.
 CLERKS = 3
@@ -24,10 +26,11 @@ class Clerk:
 
     Args:
         loyalty: path of the loyalty programme's socket.
+        courier: client of the courier, which all threads share.
     """
 
-    def __init__(self, loyalty: str) -> None:
-        self._path = loyalty
+    def __init__(self, loyalty: str, courier: rpc.Client) -> None:
+        self._path, self._courier = loyalty, courier
 
     def work(self, context: zmq.Context[zmq.Socket[bytes]]) -> None:
         """Take one order after the other, until the context is terminated."""
@@ -43,8 +46,11 @@ class Clerk:
     def confirm(self, customer: str, receipt: str) -> str:
         """Send a customer the confirmation of an order, and return its text."""
         points = self._loyalty.add_points(customer)
+        delivery = self._courier.book(receipt, parcels=1)
         time.sleep(0.012)  # Stands for a mail server.
-        return f"{customer}, your receipt is {receipt}, and you have {points} points"
+        return (
+            f"{customer}, your receipt is {receipt}, your delivery {delivery}, and you have {points} points"
+        )
 
     @cached_property
     def _loyalty(self) -> Any:
@@ -52,24 +58,26 @@ class Clerk:
         return unix_connect(self._path).root
 
 
-def serve(endpoint: str, loyalty: str, ready: Callable[[Callable[[], None]], None]) -> None:
+def serve(endpoint: str, loyalty: str, courier: str, ready: Callable[[Callable[[], None]], None]) -> None:
     """Serve at an endpoint.
 
     Args:
         endpoint: where orders are received.
         loyalty: path of the loyalty programme's socket.
+        courier: endpoint of the courier.
         ready: called when orders are received, with a function that ends the service from another thread.
     """
     context = zmq.Context()
     with (
         context.socket(zmq.PULL) as orders,
         context.socket(zmq.PUSH) as desk,
+        rpc.Client(courier) as client,
         ThreadPoolExecutor(CLERKS) as pool,
     ):
         orders.bind(endpoint)
         desk.bind(_DESK)
         for _ in range(CLERKS):
-            pool.submit(Clerk(loyalty).work, context)
+            pool.submit(Clerk(loyalty, client).work, context)
         ready(context.term)
         try:
             zmq.proxy(orders, desk)

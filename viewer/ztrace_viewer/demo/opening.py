@@ -21,7 +21,7 @@ from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.terminal.progress import StageProgress
 
 #: Services in the order of closing: mail is closed after the last orders.
-SERVICES = (("front", "orders", "billing", "stock"), ("mail",), ("loyalty",))
+SERVICES = (("front", "orders", "billing", "stock"), ("mail",), ("loyalty", "courier"))
 #: Poll interval of the processes.
 _GLANCE_S = 0.1
 

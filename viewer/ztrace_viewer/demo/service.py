@@ -21,11 +21,15 @@ def serve(name: str, folder: str) -> None:
         case "mail":
             from ztrace_viewer.demo import mail
 
-            mail.serve(f"ipc://{folder}/mail", f"{folder}/loyalty", _report_ready)
+            mail.serve(f"ipc://{folder}/mail", f"{folder}/loyalty", f"ipc://{folder}/courier", _report_ready)
         case "loyalty":
             from ztrace_viewer.demo import loyalty
 
             loyalty.serve(f"{folder}/loyalty", _report_ready)
+        case "courier":
+            from ztrace_viewer.demo import courier
+
+            courier.serve(f"ipc://{folder}/courier", _report_ready)
         case _:
             _serve_zerorpc(name, lambda service: f"ipc://{folder}/{service}")
 

@@ -7,7 +7,8 @@ and says that their receiver is traced.
     shopper ──▶ front ──┬──▶ stock             one call per article, and a supplier that is slow
                         └──▶ orders ──┬──▶ stock
                                       ├──▶ billing             where cards are declined
-                                      └──⇢ mail ──▶ loyalty    messages of raw ZeroMQ, calls of rpyc
+                                      └──⇢ mail ──┬──▶ loyalty    messages of raw ZeroMQ, calls of rpyc
+                                                  └──▶ courier    calls of ztrace.rpc
 
 Sleeps stand for databases, disks and networks.
 """
