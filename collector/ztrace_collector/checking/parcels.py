@@ -29,6 +29,7 @@ class Resource(NamedTuple):
         pid: the process id, 0 if unknown.
         started_ns: the start of the process, Unix; 0 if unknown.
         attributes: as sent; None for spans of a ztrace publisher.
+        version: version of the service, empty if unknown.
     """
 
     incarnation: bytes
@@ -37,6 +38,7 @@ class Resource(NamedTuple):
     pid: int
     started_ns: int
     attributes: dict[str, Any] | None
+    version: str = ""
 
 
 class ForeignBatch(NamedTuple):

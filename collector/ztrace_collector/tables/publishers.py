@@ -117,8 +117,7 @@ class Publishers:
         account = self._find(incarnation)
         if account is None:
             sent = attributes.encode_resource(resource.attributes, refusals)
-            version = (resource.attributes or {}).get("service.version")
-            account = self._open(resource, now_ns, version if type(version) is str else "", sent)
+            account = self._open(resource, now_ns, resource.version, sent)
         self._check(account, resource.service)
         if incarnation not in self._written:
             self._silent[incarnation] = account

@@ -336,7 +336,7 @@ def test_versions_beyond_the_bounds_share_one(
     """A service that makes up versions has a bounded number, and one that was admitted keeps its name."""
     monkeypatch.setattr(versions, "MAX_OF_SERVICE", 2)
     for number, version in enumerate(("1", "2", "3", "4", "2")):
-        resource = Resource(bytes([number] * 16), "shop", "box", 1, EPOCH_NS, {"service.version": version})
+        resource = Resource(bytes([number] * 16), "shop", "box", 1, EPOCH_NS, {}, version)
         spans = [make_span(number, trace_id=trace_id(number))]
         writer.write([], list(pack(ForeignBatch(resource, spans))))
         settling.step(writer, is_last=True)

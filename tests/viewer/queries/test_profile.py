@@ -217,7 +217,7 @@ def release(path: Path, version: str, *numbers: int, minute: int = 0) -> Path:
         span(trace_id(number), 1, name="buy", duration_ms=100, start_ms=minute * 60_000, at_ns=NOON)
         for number in numbers
     ]
-    resource = Resource(bytes([*numbers]).ljust(16), "shop", "box", 1, NOON, {"service.version": version})
+    resource = Resource(bytes([*numbers]).ljust(16), "shop", "box", 1, NOON, {}, version)
     with Store(path, clock_ns=lambda: NOON) as opened:
         opened.store(parcels=list(pack(ForeignBatch(resource, spans))))
         list(settle_all(opened, clock_ns=lambda: NOON))
@@ -251,8 +251,8 @@ def test_versions_of_a_service_are_its_own(path: Path) -> None:
         tree = buy(number)
         with Store(path, clock_ns=lambda: NOON) as opened:
             for place, (service, spans) in enumerate(tree.items()):
-                own = {"service.version": version if service == "bank" else "7"}
-                resource = Resource(bytes([number, place]).ljust(16), service, "box", 1, NOON, own)
+                own = version if service == "bank" else "7"
+                resource = Resource(bytes([number, place]).ljust(16), service, "box", 1, NOON, {}, own)
                 opened.store(parcels=list(pack(ForeignBatch(resource, spans))))
             list(settle_all(opened, clock_ns=lambda: NOON))
     command = ["profile", "--by", "service.version", "--json", "--db", str(path)]

@@ -35,6 +35,8 @@ ERROR_TYPE = "error.type"
 BECAME_EXCEPTION = "became_exception"
 #: ztrace's own attribute of a process's resource.
 STARTED_NS = "ztrace.started_ns"
+#: Version of a service, in its resource.
+VERSION = "service.version"
 
 #: RPC libraries whose spans are named by the method alone, since they have no name for an interface.
 _NAMED_BY_SPAN = frozenset(row.system for row in LIBRARIES.values() if row.system and row.spans_name_methods)
@@ -58,6 +60,7 @@ class Process(NamedTuple):
     host: str
     pid: int
     started_ns: int
+    version: str
 
 
 def describe_process(process: Process) -> dict[str, Any]:
@@ -75,6 +78,8 @@ def describe_process(process: Process) -> dict[str, Any]:
         attributes["process.pid"] = process.pid
     if process.started_ns:
         attributes[STARTED_NS] = process.started_ns
+    if process.version:
+        attributes[VERSION] = process.version
     return attributes
 
 
@@ -88,7 +93,7 @@ def read_process(attributes: Mapping[str, Any]) -> Process | None:
             return None
     except ValueError:
         return None
-    return Process(incarnation.lower(), *read_names(attributes))
+    return Process(incarnation.lower(), *read_names(attributes), read_version(attributes))
 
 
 def read_names(attributes: Mapping[str, Any]) -> tuple[str, str, int, int]:
@@ -100,6 +105,12 @@ def read_names(attributes: Mapping[str, Any]) -> tuple[str, str, int, int]:
         as_count(attributes.get("process.pid")) or 0,
         as_count(attributes.get(STARTED_NS)) or 0,
     )
+
+
+def read_version(attributes: Mapping[str, Any]) -> str:
+    """Return the version of a resource's service, empty if it is unknown."""
+    version = attributes.get(VERSION)
+    return version if type(version) is str else ""
 
 
 def is_plain(attributes: Mapping[str, Any], process: Process) -> bool:

@@ -91,8 +91,11 @@ def _read_resource(attributes: dict[str, Any]) -> tuple[Resource, bool]:
     process = conventions.read_process(attributes)
     if process is not None:
         kept = None if conventions.is_plain(attributes, process) else attributes
-        return Resource(bytes.fromhex(process.incarnation), *process[1:], kept), True
-    return Resource(_identify(attributes), *conventions.read_names(attributes), attributes), False
+        incarnation, is_own = bytes.fromhex(process.incarnation), True
+    else:
+        kept, incarnation, is_own = attributes, _identify(attributes), False
+    names, version = conventions.read_names(attributes), conventions.read_version(attributes)
+    return Resource(incarnation, *names, kept, version), is_own
 
 
 def _identify(attributes: dict[str, Any]) -> bytes:

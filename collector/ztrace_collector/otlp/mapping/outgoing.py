@@ -39,7 +39,7 @@ MAX_KEPT = 2048
 _SCOPE = InstrumentationScope(name=conventions.OURS, version=ztrace.__version__)
 _NO_DETAILS: dict[str, Any] = {}
 #: Placeholder for a process whose row is missing.
-_NOBODY = conventions.Process("", "unknown_service", "", 0, 0)
+_NOBODY = conventions.Process("", "unknown_service", "", 0, 0, "")
 #: Name, kind, attributes; whether the service is a shared one; whether the process is ztrace's own.
 _Key = tuple[str, str, str | None, bool, bool]
 
@@ -148,14 +148,12 @@ class Builder:
             " FROM instances WHERE id = ?",
             (instance,),
         ).fetchone()
-        process, version, resource, dropped = _NOBODY, "", None, 0
+        process, resource, dropped = _NOBODY, None, 0
         if row is not None:  # Another program may have deleted the row.
-            *names, version, resource = row
+            *names, resource = row
             process = conventions.Process._make(names)
         if resource is None:
             attributes, is_own = conventions.describe_process(process), True
-            if version:
-                attributes["service.version"] = version
         else:
             attributes = load_object(resource)
             dropped = _count(attributes, DROPPED)
