@@ -23,7 +23,7 @@ FLOORS = (
     ("ztrace_viewer", "entry cli"),
     ("ztrace_viewer", "commands demo"),
     ("ztrace_viewer", "web events"),
-    ("ztrace_viewer", "mcp"),
+    ("ztrace_viewer", "mcp read"),
     ("ztrace_viewer", "render export"),
     ("ztrace_viewer", "queries"),
     ("ztrace_viewer", "trees"),
