@@ -113,6 +113,8 @@ class _Handler(BaseHTTPRequestHandler):
     """Requests of clickhouse-connect."""
 
     protocol_version = "HTTP/1.1"
+    #: An answer is sent in two pieces, and the second would wait for the first one to be acknowledged.
+    disable_nagle_algorithm = True
     engine: Engine
 
     def log_message(self, *arguments: Any) -> None:

@@ -96,6 +96,7 @@ class _Search:
         self._conditions = conditions
         self._selection = selection
         self._texts = [text.casefold() for text in conditions.texts]
+        self._exceptions = _Exceptions(store, [])
         self._filter = SpanFilter(
             methods=find_methods(store, selection),
             min_ns=conditions.min_ns,
@@ -143,8 +144,9 @@ class _Search:
         ]
 
     def _match(self, traces: Sequence[Candidate]) -> Iterator[SpanRow]:
-        rows = self._store.matching_spans([trace.trace_id for trace in traces], self._filter)
-        return filter(self._is_wanted, rows)
+        trace_ids = [trace.trace_id for trace in traces]
+        self._exceptions = _Exceptions(self._store, trace_ids)
+        return filter(self._is_wanted, self._store.matching_spans(trace_ids, self._filter))
 
     def _is_wanted(self, row: SpanRow) -> bool:
         attributes = row.read_attributes()
@@ -162,8 +164,25 @@ class _Search:
             return True
         if row.status != ERROR:
             return False
-        exceptions = self._store.exception_texts(row.trace_id, row.span_id)
-        return any(text in f"{type_name}: {message}".casefold() for type_name, message in exceptions)
+        return any(text in told for told in self._exceptions.of(row))
+
+
+class _Exceptions:
+    """Texts of the exceptions of some traces, read when the first is asked for."""
+
+    def __init__(self, store: Store, trace_ids: Sequence[bytes]) -> None:
+        self._store = store
+        self._trace_ids = trace_ids
+        self._texts: dict[tuple[bytes, bytes], list[str]] | None = None
+
+    def of(self, row: SpanRow) -> list[str]:
+        """Return the texts of a span's exceptions, with case folded."""
+        if self._texts is None:
+            self._texts = {}
+            for each in self._store.exception_texts(self._trace_ids):
+                told = f"{each.type}: {each.message}".casefold()
+                self._texts.setdefault((each.trace_id, each.span_id), []).append(told)
+        return self._texts.get((row.trace_id, row.span_id), [])
 
 
 def _name(service: str, name: str) -> str:

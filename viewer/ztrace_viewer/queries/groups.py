@@ -5,6 +5,7 @@ themselves, of which there may be any number, are not read.
 """
 
 import time
+from collections.abc import Sequence
 
 from ztrace.errors import NotFoundError
 from ztrace_collector.layout import MINUTE_NS
@@ -12,7 +13,7 @@ from ztrace_viewer.documents.errors import ErrorsDocument, GroupSummary, Sample
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.queries.exceptions import read_frames
 from ztrace_viewer.queries.selection import EVERYTHING, Selection
-from ztrace_viewer.queries.stores.answers import GroupRow
+from ztrace_viewer.queries.stores.answers import GroupRow, SampleRow, Stretch
 from ztrace_viewer.queries.stores.conditions import NEWEST, UNRESOLVED, Filter
 from ztrace_viewer.queries.stores.store import Errors
 
@@ -42,7 +43,7 @@ def list_groups(
     """
     rows = store.groups(selection, wanted, order, limit)
     now_ns = time.time_ns() if now_ns is None else now_ns
-    return {"groups": [_summarise(store, row, selection, now_ns) for row in rows]}
+    return {"groups": _summarise(store, rows, selection, now_ns)}
 
 
 def read_group(store: Errors, group: str) -> GroupSummary:
@@ -54,11 +55,22 @@ def read_group(store: Errors, group: str) -> GroupSummary:
     row = store.group(group)
     if row is None:
         raise NotFoundError(f"no error {group}", hint="see 'ztrace errors'")
-    return _summarise(store, row, EVERYTHING, time.time_ns())
+    return _summarise(store, [row], EVERYTHING, time.time_ns())[0]
 
 
-def _summarise(store: Errors, row: GroupRow, selection: Selection, now_ns: int) -> GroupSummary:
-    begin, end = _stretch(selection, row.first_ns, row.last_ns, now_ns)
+def _summarise(
+    store: Errors, rows: Sequence[GroupRow], selection: Selection, now_ns: int
+) -> list[GroupSummary]:
+    stretches = [_stretch(selection, row, now_ns) for row in rows]
+    counts, samples = store.occurrences(stretches, WHEN_PARTS), store.samples(rows)
+    return [
+        _describe(stretch, when, samples.get(stretch.group.fingerprint, []))
+        for stretch, when in zip(stretches, counts, strict=True)
+    ]
+
+
+def _describe(stretch: Stretch, when: list[int], samples: Sequence[SampleRow]) -> GroupSummary:
+    row = stretch.group
     services = read_json(row.services)
     latest: Sample = {
         "trace_id": row.trace_id.hex(),
@@ -81,34 +93,29 @@ def _summarise(store: Errors, row: GroupRow, selection: Selection, now_ns: int) 
         "swallowed_count": max(0, row.counted - row.uncaught_counted),
         "first_ns": row.first_ns,
         "last_ns": row.last_ns,
-        "when": _count_parts(store, row, begin, end),
-        "when_since_ns": begin * MINUTE_NS,
-        "when_until_ns": end * MINUTE_NS,
+        "when": when,
+        "when_since_ns": stretch.first * MINUTE_NS,
+        "when_until_ns": stretch.end * MINUTE_NS,
         "trace_id": latest["trace_id"],
         "origin_span_id": latest["origin_span_id"],
         "frames": read_frames(read_json(row.frames)),
-        "samples": _read_samples(store, row, latest),
+        "samples": _list_samples(samples, latest),
     }
 
 
-def _stretch(selection: Selection, first_ns: int, last_ns: int, now_ns: int) -> tuple[int, int]:
-    """Return the minutes [begin, end) in which occurrences are counted, at least one for each part.
+def _stretch(selection: Selection, row: GroupRow, now_ns: int) -> Stretch:
+    """Return the minutes in which a group's occurrences are counted, at least one for each part.
 
     They are the selected minutes, up to now; without a selection, from the first occurrence to the last.
     """
     first, last = selection.minutes
-    begin = first_ns // MINUTE_NS if selection.since_ns is None else first
+    begin = row.first_ns // MINUTE_NS if selection.since_ns is None else first
     if selection.until_ns is None:
-        last = last_ns // MINUTE_NS if selection.since_ns is None else max(now_ns // MINUTE_NS, first)
-    return min(begin, max(0, last + 1 - WHEN_PARTS)), last + 1
+        last = row.last_ns // MINUTE_NS if selection.since_ns is None else max(now_ns // MINUTE_NS, first)
+    return Stretch(row, min(begin, max(0, last + 1 - WHEN_PARTS)), last + 1)
 
 
-def _count_parts(store: Errors, group: GroupRow, begin: int, end: int) -> list[int]:
-    edges = [begin - (begin - end) * part // WHEN_PARTS for part in range(WHEN_PARTS + 1)]
-    return store.occurrences(group, edges)
-
-
-def _read_samples(store: Errors, group: GroupRow, latest: Sample) -> list[Sample]:
+def _list_samples(rows: Sequence[SampleRow], latest: Sample) -> list[Sample]:
     """Return the samples in order of time; the latest occurrence is among them."""
     samples: list[Sample] = [
         {
@@ -116,6 +123,6 @@ def _read_samples(store: Errors, group: GroupRow, latest: Sample) -> list[Sample
             "origin_span_id": row.origin_span_id.hex(),
             "at_ns": row.at_ns,
         }
-        for row in store.samples(group)
+        for row in rows
     ]
     return samples if latest in samples else [*samples, latest]

@@ -5,11 +5,12 @@ by the same rules by which `ztrace_viewer.trees.tree` builds the whole tree from
 """
 
 import time
+from collections.abc import Mapping, Sequence
 
 from ztrace_viewer.documents.traces import TraceSummary
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.queries.roots import find_root
-from ztrace_viewer.queries.stores.answers import TraceRow
+from ztrace_viewer.queries.stores.answers import SpanCounts, TraceRow
 from ztrace_viewer.queries.stores.store import Store
 from ztrace_viewer.trees.spans import SpanRow
 
@@ -30,16 +31,13 @@ def is_before(store: Store, root: SpanRow, row: TraceRow) -> bool:
     return start_ns is None or (root.start_ns, root.span_id) < (start_ns, row.root_span_id)
 
 
-def is_complete(store: Store, trace_id: bytes) -> bool:
-    """Return whether a trace's tree is complete: it has a root, and each span its parent and its end.
+def is_complete(counts: SpanCounts | None) -> bool:
+    """Return whether a tree without open spans is complete: it has a root, and each span its parent.
 
     Agrees with `ztrace_viewer.trees.tree.build_tree`, without reading the spans into memory. Only circles of
     parents, which no working publisher sends, are left to that function.
     """
-    if store.open_spans(trace_id, 0):
-        return False
-    counts = store.count_spans(trace_id)
-    return bool(
+    return counts is not None and bool(
         counts.spans
         and counts.spans == counts.ids
         and counts.roots
@@ -50,21 +48,35 @@ def is_complete(store: Store, trace_id: bytes) -> bool:
 
 def summarise(store: Store, row: TraceRow) -> TraceSummary:
     """Return the summary of a trace whose root has ended."""
-    return _summarise(store, row.trace_id, row, time.time_ns())
+    return _summarise(store, {row.trace_id: row}, [row.trace_id], time.time_ns())[0]
 
 
-def read_summary(store: Store, trace_id: bytes, now_ns: int) -> TraceSummary:
-    """Return the summary of a trace, some of whose spans may not have ended."""
-    return _summarise(store, trace_id, store.trace(trace_id), now_ns)
+def read_summaries(store: Store, trace_ids: Sequence[bytes], now_ns: int) -> list[TraceSummary]:
+    """Return the summaries of traces, some of whose spans may not have ended."""
+    return _summarise(store, store.traces(trace_ids), trace_ids, now_ns)
 
 
-def _summarise(store: Store, trace_id: bytes, row: TraceRow | None, now_ns: int) -> TraceSummary:
-    opened = store.open_spans(trace_id, now_ns)
-    if row is None:
-        return _summarise_open(opened, now_ns)
+def _summarise(
+    store: Store, rows: Mapping[bytes, TraceRow], trace_ids: Sequence[bytes], now_ns: int
+) -> list[TraceSummary]:
+    opened: dict[bytes, list[SpanRow]] = {}
+    for span in store.open_spans(trace_ids, now_ns):
+        opened.setdefault(span.trace_id, []).append(span)
+    counts = store.count_spans([trace_id for trace_id in trace_ids if trace_id not in opened])
+    return [
+        _describe(store, row, opened.get(trace_id, []), counts.get(trace_id), now_ns)
+        if (row := rows.get(trace_id)) is not None
+        else _describe_open(opened[trace_id], now_ns)
+        for trace_id in trace_ids
+    ]
+
+
+def _describe(
+    store: Store, row: TraceRow, opened: list[SpanRow], counts: SpanCounts | None, now_ns: int
+) -> TraceSummary:
     named = read_json(row.services)
     summary: TraceSummary = {
-        "trace_id": trace_id.hex(),
+        "trace_id": row.trace_id.hex(),
         "service": row.service,
         "name": row.name,
         "start_ns": row.start_ns,
@@ -75,11 +87,11 @@ def _summarise(store: Store, trace_id: bytes, row: TraceRow | None, now_ns: int)
         "unfinished_count": 0,
         "error_count": row.error_count,
         "services": [str(each) for each in named] if isinstance(named, list) else [],
-        "complete": not opened and is_complete(store, trace_id),
+        "complete": not opened and is_complete(counts),
     }
     if not opened:
         return summary
-    of_open = _summarise_open(opened, now_ns)
+    of_open = _describe_open(opened, now_ns)
     summary["span_count"] += of_open["span_count"]
     summary["unfinished_count"] = of_open["span_count"]
     summary["services"] = sorted({*summary["services"], *of_open["services"]})
@@ -95,7 +107,7 @@ def _summarise(store: Store, trace_id: bytes, row: TraceRow | None, now_ns: int)
     return summary
 
 
-def _summarise_open(opened: list[SpanRow], now_ns: int) -> TraceSummary:
+def _describe_open(opened: list[SpanRow], now_ns: int) -> TraceSummary:
     """Return the summary of a trace of which no span has ended."""
     root = find_root(opened)
     assert root.unfinished is not None

@@ -20,7 +20,7 @@ from ztrace_viewer.queries.roots import find_root
 from ztrace_viewer.queries.selection import EVERYTHING, Selection
 from ztrace_viewer.queries.stores.answers import TraceRow
 from ztrace_viewer.queries.stores.store import Store
-from ztrace_viewer.queries.summaries import is_before, read_summary
+from ztrace_viewer.queries.summaries import is_before, read_summaries
 from ztrace_viewer.trees.arrangement import Arrangement, arrange, find_orphans
 from ztrace_viewer.trees.clocks import NO_OFFSETS, Offset
 from ztrace_viewer.trees.columns import Spans
@@ -57,7 +57,7 @@ def list_slowest(
         if _is_selected(root, row, selection) and (not errors or (row is not None and row.error_count))
     ] + store.slowest(selection, methods, limit, hidden=hidden, errors=errors)
     slowest = heapq.nlargest(limit, found)
-    return {"traces": [read_summary(store, trace_id, now_ns) for _, trace_id in slowest]}
+    return {"traces": read_summaries(store, [trace_id for _, trace_id in slowest], now_ns)}
 
 
 def _read_open_roots(store: Store, now_ns: int) -> list[tuple[SpanRow, TraceRow | None]]:
@@ -69,8 +69,9 @@ def _read_open_roots(store: Store, now_ns: int) -> list[tuple[SpanRow, TraceRow 
     for span in store.open_roots(now_ns):
         by_trace.setdefault(span.trace_id, []).append(span)
     opened = []
+    rows = store.traces(by_trace)
     for trace_id, spans in by_trace.items():
-        root, row = find_root(spans), store.trace(trace_id)
+        root, row = find_root(spans), rows.get(trace_id)
         if row is None or is_before(store, root, row):
             opened.append((root, row))
     return opened
@@ -98,7 +99,7 @@ def read_tree(
         measured: apply the measured offsets of the clocks.
     """
     now_ns = time.time_ns() if now_ns is None else now_ns
-    opened = store.open_spans(trace_id, now_ns)
+    opened = store.open_spans([trace_id], now_ns)
     rows = [*store.spans(trace_id), *opened]
     beside = _read_beside(store, trace_id, Spans.of(rows), opened, now_ns, measured=measured)
     exceptions = read_exceptions(store, trace_id)
@@ -120,13 +121,13 @@ def read_arrangement(
     Raises:
         ZtraceError: the tree has more than `MAX_SPANS` spans.
     """
-    row = store.trace(trace_id)
+    row = store.traces([trace_id]).get(trace_id)
     if row is not None and row.span_count > MAX_SPANS:
         raise ZtraceError(
             f"this tree has {row.span_count:,} spans, and {MAX_SPANS:,} are shown at most",
             hint=f"'ztrace export {trace_id.hex()}' writes all of it",
         )
-    opened = store.open_spans(trace_id, now_ns)
+    opened = store.open_spans([trace_id], now_ns)
     spans = store.columns(trace_id).followed_by(Spans.of(opened))
     beside = _read_beside(store, trace_id, spans, opened, now_ns, measured=measured)
     raised = read_raised(store, trace_id)
@@ -153,7 +154,7 @@ def _read_beside(
 ) -> _Beside:
     orphans = find_orphans(spans)
     facts = read_facts(store, trace_id, orphans, now_ns) if orphans else Facts(now_ns)
-    root_service = _find_root_service(store.trace(trace_id), opened)
+    root_service = _find_root_service(store.traces([trace_id]).get(trace_id), opened)
     return _Beside(facts, root_service, read_offsets(store, spans) if measured else NO_OFFSETS)
 
 

@@ -5,6 +5,7 @@ the callee of a failed call; of the rest of the trace only ids are read.
 """
 
 import time
+from collections.abc import Sequence
 
 from ztrace.errors import NotFoundError, SettingsError, quote
 from ztrace_viewer.documents.errors import Callee, ErrorDocument, GroupSummary, Hop, Sample
@@ -68,7 +69,7 @@ class _Trace:
         self._store = store
         self._trace_id = trace_id
         self._now_ns = now_ns
-        self._open = {span.span_id: span for span in store.open_spans(trace_id, now_ns)}
+        self._open = {span.span_id: span for span in store.open_spans([trace_id], now_ns)}
         #: Parent's id and link, by span id; the first counts if an id is repeated.
         self._parents: dict[bytes, bytes | None] = {}
         self._links: dict[bytes, Link] = {}
@@ -80,14 +81,12 @@ class _Trace:
 
     def climb(self, origin_id: bytes) -> list[SpanRow]:
         """Return the spans from the root down to the origin, or from where a circle of parents begins."""
-        way: list[SpanRow] = []
-        seen: set[bytes] = set()
+        way: dict[bytes, None] = {}
         step: bytes | None = origin_id
-        while step is not None and step not in seen and step in self._parents:
-            seen.add(step)
-            way.append(self._read(step))
+        while step is not None and step not in way and step in self._parents:
+            way[step] = None
             step = self._parents[step]
-        return way[::-1]
+        return self._read([*way][::-1])
 
     def explain(self, top: SpanRow) -> Missing | None:
         """Return the reason for which the way begins at a span that is not a root."""
@@ -100,7 +99,7 @@ class _Trace:
 
     def find_callee(self, span_id: bytes) -> Callee | None:
         """Return the first span in another process below a call."""
-        below = [self._read(child) for child, parent in self._parents.items() if parent == span_id]
+        below = self._read([child for child, parent in self._parents.items() if parent == span_id])
         remote = [row for row in below if row.kind in REMOTE_KINDS]
         if not remote:
             return None
@@ -117,10 +116,10 @@ class _Trace:
             "unfinished": row.unfinished,
         }
 
-    def _read(self, span_id: bytes) -> SpanRow:
-        if span_id not in self._links:
-            return self._open[span_id]
-        return self._store.span(self._trace_id, self._links[span_id])
+    def _read(self, span_ids: Sequence[bytes]) -> list[SpanRow]:
+        links = [self._links[span_id] for span_id in span_ids if span_id in self._links]
+        rows = {**self._open, **self._store.linked_spans(self._trace_id, links)}
+        return [rows[span_id] for span_id in span_ids]
 
 
 def _choose(group: GroupSummary, sample: str) -> Sample:

@@ -77,6 +77,15 @@ class RaisedRow(NamedTuple):
     message: str
 
 
+class ExceptionText(NamedTuple):
+    """Type and message of an exception, with its span."""
+
+    trace_id: bytes
+    span_id: bytes
+    type: str
+    message: str
+
+
 class LossRow(NamedTuple):
     """Spans of one process that were lost for one reason."""
 
@@ -121,6 +130,14 @@ class GroupRow(NamedTuple):
     frames: str
     counted: int
     uncaught_counted: int
+
+
+class Stretch(NamedTuple):
+    """Minutes of a group in which occurrences are counted, from the first to below the end."""
+
+    group: GroupRow
+    first: int
+    end: int
 
 
 class SampleRow(NamedTuple):

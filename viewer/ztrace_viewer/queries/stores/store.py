@@ -10,6 +10,7 @@ from ztrace_viewer.queries.stores.answers import (
     Candidate,
     DestinationRow,
     ExceptionRow,
+    ExceptionText,
     FiguresRow,
     GroupRow,
     Link,
@@ -27,6 +28,7 @@ from ztrace_viewer.queries.stores.answers import (
     Sizes,
     SourceRow,
     SpanCounts,
+    Stretch,
     TraceRow,
 )
 from ztrace_viewer.queries.stores.conditions import Filter, SpanFilter, Wanted
@@ -76,14 +78,14 @@ class Trees(Protocol):
             errors: only traces with a failed span.
         """
 
-    def trace(self, trace_id: bytes) -> TraceRow | None:
-        """Return a trace's totals, None if no span of it has ended."""
+    def traces(self, trace_ids: Collection[bytes]) -> dict[bytes, TraceRow]:
+        """Return the totals of traces, without those of which no span has ended."""
 
     def root_start(self, trace: TraceRow) -> int | None:
         """Return the start of a trace's ended root."""
 
-    def count_spans(self, trace_id: bytes) -> SpanCounts:
-        """Return the numbers of a trace's ended spans."""
+    def count_spans(self, trace_ids: Collection[bytes]) -> dict[bytes, SpanCounts]:
+        """Return the numbers of the ended spans of traces, without those that have none."""
 
     def spans(self, trace_id: bytes) -> Iterator[SpanRow]:
         """Yield a trace's ended spans in the order of storing."""
@@ -94,11 +96,11 @@ class Trees(Protocol):
     def links(self, trace_id: bytes) -> Iterable[Link]:
         """Return the links of a trace's ended spans, in the order of storing."""
 
-    def span(self, trace_id: bytes, link: Link) -> SpanRow:
-        """Return the ended span of a link."""
+    def linked_spans(self, trace_id: bytes, links: Collection[Link]) -> dict[bytes, SpanRow]:
+        """Return the ended spans of some links of a trace, by their ids."""
 
-    def open_spans(self, trace_id: bytes, now_ns: int) -> list[SpanRow]:
-        """Return a trace's spans that have not ended."""
+    def open_spans(self, trace_ids: Collection[bytes], now_ns: int) -> list[SpanRow]:
+        """Return the spans of traces that have not ended, in the order of their first report."""
 
     def open_roots(self, now_ns: int) -> Iterable[SpanRow]:
         """Return the open roots, and all open spans of traces of which no span has ended."""
@@ -142,8 +144,8 @@ class Searching(Protocol):
     def matching_spans(self, trace_ids: Sequence[bytes], matching: SpanFilter) -> Iterator[SpanRow]:
         """Yield the ended spans of some traces that a filter lets through, in the order of storing."""
 
-    def exception_texts(self, trace_id: bytes, span_id: bytes) -> list[tuple[str, str]]:
-        """Return type and message of a span's exceptions."""
+    def exception_texts(self, trace_ids: Collection[bytes]) -> list[ExceptionText]:
+        """Return type and message of the exceptions of traces."""
 
 
 class Errors(Protocol):
@@ -158,11 +160,11 @@ class Errors(Protocol):
     def count_resolved(self, selection: Selection, wanted: Filter) -> int:
         """Return the number of resolved groups of the same selection."""
 
-    def occurrences(self, group: GroupRow, edges: Sequence[int]) -> list[int]:
-        """Return the numbers of a group's occurrences between each two neighbouring minutes."""
+    def occurrences(self, stretches: Sequence[Stretch], parts: int) -> list[list[int]]:
+        """Return the numbers of groups' occurrences in each of so many parts of a stretch of minutes."""
 
-    def samples(self, group: GroupRow) -> Iterable[SampleRow]:
-        """Return the samples of a group in order of time."""
+    def samples(self, groups: Sequence[GroupRow]) -> dict[str, list[SampleRow]]:
+        """Return the samples of groups by their fingerprints, in order of time."""
 
 
 class Accounts(Protocol):

@@ -5,14 +5,14 @@ themselves, of which there may be any number, are not read.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 from ztrace.records import INT64_MAX
 from ztrace_collector.layout import RESOLVED
 from ztrace_viewer.queries.rows import name_columns, read, read_one
 from ztrace_viewer.queries.selection import Selection, match_names
-from ztrace_viewer.queries.stores.answers import GroupRow, SampleRow
+from ztrace_viewer.queries.stores.answers import GroupRow, SampleRow, Stretch
 from ztrace_viewer.queries.stores.conditions import FREQUENT, NEWEST, Filter
 
 _ORDERS = {NEWEST: "last_ns DESC, id DESC", FREQUENT: "counted DESC, last_ns DESC, id DESC"}
@@ -61,21 +61,26 @@ class Errors:
         query = f"SELECT count(*) FROM exception_groups WHERE {' AND '.join(conditions)}"
         return int(self.db.execute(query, [*values, RESOLVED]).fetchone()[0])
 
-    def occurrences(self, group: GroupRow, edges: Sequence[int]) -> list[int]:
-        """Return the numbers of a group's occurrences between each two neighbouring minutes."""
+    def occurrences(self, stretches: Sequence[Stretch], parts: int) -> list[list[int]]:
+        """Return the numbers of groups' occurrences in each of so many parts of a stretch of minutes."""
+        return [self._count_parts(stretch, parts) for stretch in stretches]
+
+    def _count_parts(self, stretch: Stretch, parts: int) -> list[int]:
         # One query for each part scans the key in order; grouping by part would sort the rows.
+        minutes = stretch.end - stretch.first
+        edges = [stretch.first - -minutes * part // parts for part in range(parts + 1)]
         return [
             self.db.execute(
                 "SELECT coalesce(sum(count), 0) FROM exception_minutes"
                 " WHERE exception_group = ? AND minute >= ? AND minute < ?",
-                (group.key, *part),
+                (stretch.group.key, *part),
             ).fetchone()[0]
             for part in pairwise(edges)
         ]
 
-    def samples(self, group: GroupRow) -> Iterator[SampleRow]:
-        """Return the samples of a group in order of time."""
-        return read(self.db, SampleRow, _SAMPLES, (group.key,))
+    def samples(self, groups: Sequence[GroupRow]) -> dict[str, list[SampleRow]]:
+        """Return the samples of groups by their fingerprints, in order of time."""
+        return {group.fingerprint: list(read(self.db, SampleRow, _SAMPLES, (group.key,))) for group in groups}
 
 
 def _match(selection: Selection, wanted: Filter) -> tuple[list[str], list[object]]:

@@ -4,13 +4,13 @@
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 from ztrace.records import ABANDONED, INT64_MAX, MEASURES, UNFINISHED
 from ztrace_viewer.queries.rows import name_columns, read, read_pairs
 from ztrace_viewer.queries.selection import Selection, match_names
-from ztrace_viewer.queries.stores.answers import ExceptionRow, Link, Method, RaisedRow
+from ztrace_viewer.queries.stores.answers import ExceptionRow, ExceptionText, Link, Method, RaisedRow
 from ztrace_viewer.trees.columns import Call, Process
 from ztrace_viewer.trees.columns import Spans as Columns
 from ztrace_viewer.trees.spans import SpanRow
@@ -150,14 +150,18 @@ class Spans:
         """Return the links of a trace's ended spans, in the order of storing."""
         return read(self.db, Link, _LINKS, (trace_id,))
 
-    def span(self, trace_id: bytes, link: Link) -> SpanRow:
-        """Return the ended span of a link."""
+    def linked_spans(self, trace_id: bytes, links: Collection[Link]) -> dict[bytes, SpanRow]:
+        """Return the ended spans of some links of a trace, by their ids."""
         query = f"{ENDED} WHERE spans.id = ? AND trace_id = ?"
-        return next(read(self.db, SpanRow, query, (link.key, trace_id)))
+        return {
+            link.span_id: row for link in links for row in read(self.db, SpanRow, query, (link.key, trace_id))
+        }
 
-    def open_spans(self, trace_id: bytes, now_ns: int) -> list[SpanRow]:
-        """Return a trace's spans that have not ended."""
-        return list(self._read_open(now_ns, _OPEN_OF_TRACE, (trace_id,)))
+    def open_spans(self, trace_ids: Collection[bytes], now_ns: int) -> list[SpanRow]:
+        """Return the spans of traces that have not ended, in the order of their first report."""
+        return [
+            span for trace_id in trace_ids for span in self._read_open(now_ns, _OPEN_OF_TRACE, (trace_id,))
+        ]
 
     def open_roots(self, now_ns: int) -> Iterator[SpanRow]:
         """Return the open roots, and all open spans of traces of which no span has ended."""
@@ -186,7 +190,7 @@ class Spans:
         """Return the same by their text alone, without spans that merely failed."""
         return read(self.db, RaisedRow, _RAISED, (trace_id,))
 
-    def exception_texts(self, trace_id: bytes, span_id: bytes) -> list[tuple[str, str]]:
-        """Return type and message of a span's exceptions."""
-        query = "SELECT type, message FROM exceptions WHERE trace_id = ? AND span_id = ?"
-        return self.db.execute(query, (trace_id, span_id)).fetchall()
+    def exception_texts(self, trace_ids: Collection[bytes]) -> list[ExceptionText]:
+        """Return type and message of the exceptions of traces."""
+        query = f"SELECT {name_columns(ExceptionText)} FROM exceptions WHERE trace_id = ?"
+        return [row for trace_id in trace_ids for row in read(self.db, ExceptionText, query, (trace_id,))]

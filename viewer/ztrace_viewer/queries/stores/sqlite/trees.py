@@ -120,9 +120,12 @@ class Trees:
         )
         return read(self.db, _Found, query, [*values, limit])
 
-    def trace(self, trace_id: bytes) -> TraceRow | None:
-        """Return a trace's totals, None if no span of it has ended."""
-        return read_one(self.db, TraceRow, f"{_TRACE} WHERE trace_id = ?", (trace_id,))
+    def traces(self, trace_ids: Collection[bytes]) -> dict[bytes, TraceRow]:
+        """Return the totals of traces, without those of which no span has ended."""
+        rows = (
+            read_one(self.db, TraceRow, f"{_TRACE} WHERE trace_id = ?", (trace_id,)) for trace_id in trace_ids
+        )
+        return {row.trace_id: row for row in rows if row is not None}
 
     def trace_by_id(self, row_id: int) -> TraceRow | None:
         """Return a row of ``traces`` by its id, None if the trace has expired."""
@@ -137,12 +140,13 @@ class Trees:
         ).fetchone()
         return None if start_ns is None else int(start_ns)
 
-    def count_spans(self, trace_id: bytes) -> SpanCounts:
-        """Return the numbers of a trace's ended spans."""
+    def count_spans(self, trace_ids: Collection[bytes]) -> dict[bytes, SpanCounts]:
+        """Return the numbers of the ended spans of traces, without those that have none."""
         query = f"SELECT {_COUNTS} FROM spans WHERE trace_id = :trace"
-        counts = read_one(self.db, SpanCounts, query, {"trace": trace_id})
-        assert counts is not None
-        return counts
+        counts = {
+            trace_id: read_one(self.db, SpanCounts, query, {"trace": trace_id}) for trace_id in trace_ids
+        }
+        return {trace_id: each for trace_id, each in counts.items() if each is not None and each.spans}
 
     def refused_spans(self, trace_id: bytes) -> dict[bytes, str]:
         """Return the reasons by the ids of a trace's refused spans."""
