@@ -33,6 +33,7 @@ def find_views(site: Site) -> list[str]:
         "/stats",
         "/profile",
         "/compare?before=2h..1h&after=1h..",
+        "/compare?slow=1&root=shopper.buy",
         "/map",
         "/live",
         "/status",
@@ -70,6 +71,27 @@ def test_figures_are_those_of_the_commands(browser: Any, shown: Site) -> None:
             cells = row.locator("td").all_inner_texts()
             assert cells[0] == f"{method['service']}.{method['name']}"
             assert cells[2] == f"{method['calls']:,}"
+
+
+def test_slow_trees_are_compared_with_the_rest(browser: Any, shown: Site) -> None:
+    """A kind of comparison is chosen by keys, its fields follow, and its changes are those of the command."""
+    with opened(browser, shown) as page:
+        visit(page, "/compare")
+        page.get_by_label("Compare").press("s")
+        page.wait_for_url("**slow=1*")
+        wait_until_ready(page)
+        page.get_by_label("Method").fill("shopper.buy")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**root=shopper.buy*")
+        page.locator("tbody tr").first.wait_for()
+        changes = shown.get("/data/diff?slow=1&root=shopper.buy&limit=200")["paths"]
+        rows = page.locator("tbody tr").all()
+        assert [row.locator("td").nth(1).inner_text() == "sure" for row in rows] == [
+            change["sure"] for change in changes
+        ]
+        page.reload()
+        wait_until_ready(page)
+        assert page.locator("tbody tr").count() == len(changes)
 
 
 def test_an_address_has_all_of_a_trace(browser: Any, shown: Site) -> None:
@@ -239,6 +261,7 @@ def test_a_link_from_another_site_opens(browser: Any, shown: Site) -> None:
         ("/error/0123456789abcdef", "no error begins with"),
         ("/profile?root=shop.nothing", "shop.nothing"),
         ("/compare?before=soon&after=1h..", "is not a stretch of time"),
+        ("/compare?slow=1&root=shop.nothing", "shop.nothing"),
         ("/traces?since=soon", "is not a time"),
     ],
 )

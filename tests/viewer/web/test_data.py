@@ -32,6 +32,12 @@ SAME = [
         ["diff", "--before", "2026-01-30..2026-01-31", "--after", "2026-01-31..2026-02-01"],
     ),
 ]
+#: Questions without an answer, and the arguments of the command that says why in the same words.
+REFUSED = [
+    ("diff?by=service.version", ["diff", "--by", "service.version"]),
+    ("diff?slow=1&root=shop.checkout", ["diff", "shop.checkout", "--slow"]),
+    ("diff?by=card&root=checkout&after=visa", ["diff", "checkout", "--by", "card", "--after", "visa"]),
+]
 
 
 @pytest.mark.parametrize(("path", "arguments"), SAME, ids=[path for path, _ in SAME])
@@ -41,6 +47,24 @@ def test_it_is_the_commands_document(
     """A document over HTTP is the command's, field by field."""
     printed = json.loads(run(*arguments, "--json", "--db", str(shop)).output)
     assert _without_now(site.get(f"/data/{path}")) == _without_now(printed)
+
+
+@pytest.mark.parametrize(("path", "arguments"), REFUSED, ids=[path for path, _ in REFUSED])
+def test_it_says_why_as_the_command_does(
+    site: Site, run: Run, shop: Path, path: str, arguments: list[str]
+) -> None:
+    """A question that cannot be answered is told in the command's words."""
+    told = run(*arguments, "--db", str(shop)).stderr
+    answer = site.ask(f"/data/{path}")
+    assert (answer.status, f"ztrace: {answer.document['error']}\n") == (404, told)
+
+
+@pytest.mark.parametrize("missing", ["by=card", "by=card&root=shop.checkout", "slow=1", "before=2h..1h"])
+def test_a_comparison_says_what_is_missing(site: Site, missing: str) -> None:
+    """A comparison without its method, value or time is refused with what to give."""
+    answer = site.ask(f"/data/diff?{missing}")
+    assert answer.status == 400
+    assert "; give " in answer.document["error"]
 
 
 def _without_now(document: Any) -> Any:

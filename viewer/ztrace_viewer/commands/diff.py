@@ -19,10 +19,7 @@ from ztrace_viewer.queries.comparison import compare
 from ztrace_viewer.queries.contrasts import compare_slow, compare_values
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stores.sqlite.store import open_file
-from ztrace_viewer.queries.versions import compare_versions
-
-#: Key of the versions of services, whose figures are kept apart.
-_VERSION = "service.version"
+from ztrace_viewer.queries.versions import VERSION_KEY, compare_versions
 
 
 @click.command()
@@ -70,7 +67,7 @@ def diff(
     selection, now_ns = Selection(since, until), time.time_ns()
     if slow and (by is not None or before is not None or after is not None):
         raise click.UsageError("--slow compares with the rest; leave out --by, --before and --after")
-    if by not in (None, _VERSION) and before is None and after is None:
+    if by not in (None, VERSION_KEY) and before is None and after is None:
         raise click.UsageError(f"give a value of {by} with --before, --after, or both")
     if by is None and not slow:
         if selection.in_time:
@@ -78,10 +75,10 @@ def diff(
         one, other = _read_stretch("before", before), _read_stretch("after", after)
         with open_file(database) as store:
             return _print(compare(store, root, one, other, limit, now_ns), as_json)
-    if root is None and by != _VERSION:
+    if root is None and by != VERSION_KEY:
         raise click.UsageError("trees of one root are compared; give SERVICE.METHOD")
     with open_file(database) as store:
-        if by == _VERSION:
+        if by == VERSION_KEY:
             document = compare_versions(store, root, before, after, selection, limit, now_ns)
         elif by is None:
             document = compare_slow(store, root or "", selection, limit)

@@ -8,6 +8,8 @@ from ztrace_viewer.queries.paths import Paths
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 
+#: Key of the versions of services, whose figures are kept apart.
+VERSION_KEY = "service.version"
 #: Versions in the message about a missing one.
 _NAMED = 5
 
@@ -49,9 +51,9 @@ def compare_versions(
         before = known[place - 1] if place else None
     for version in (before, after):
         if version is None or version not in known:
-            listed = ", ".join(known[-_NAMED:]) or "none"
+            listed = ", ".join(each or "(no version)" for each in known[-_NAMED:]) or "none"
             missing = "only one version" if version is None else f"no trees of version {version}"
-            raise NotFoundError(missing, hint=f"there are: {listed}; choose a longer time with --since")
+            raise NotFoundError(missing, hint=f"there are: {listed}; choose a longer time")
     sides = [read_side(store, paths, roots, stretch, unit_s, version) for version in (before, after)]
     return describe_sides(paths, sides, limit, unit_s)
 

@@ -17,9 +17,11 @@ from starlette.routing import Route
 from ztrace.errors import SettingsError, quote
 from ztrace_collector.layout import OPEN, RESOLVED
 from ztrace_collector.storing.resolving import resolve
+from ztrace_viewer.documents.comparison import DiffDocument
 from ztrace_viewer.documents.figures import StatsTrendsDocument
 from ztrace_viewer.documents.trees import SpanDocument
 from ztrace_viewer.queries.comparison import compare
+from ztrace_viewer.queries.contrasts import compare_slow, compare_values
 from ztrace_viewer.queries.deadline import Deadline
 from ztrace_viewer.queries.explaining import explain
 from ztrace_viewer.queries.figures import list_methods
@@ -37,6 +39,7 @@ from ztrace_viewer.queries.stores.conditions import FREQUENT, NEWEST, Filter
 from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 from ztrace_viewer.queries.traces import list_slowest, read_arrangement, read_tree
 from ztrace_viewer.queries.trends import read_trends
+from ztrace_viewer.queries.versions import VERSION_KEY, compare_versions
 from ztrace_viewer.queries.way import LATEST, read_error
 from ztrace_viewer.terminal.durations import parse_duration
 from ztrace_viewer.terminal.moments import parse_moment, parse_stretch
@@ -143,13 +146,7 @@ def make_routes(asker: Asker, database: Path) -> list[Route]:
 
     def diff(request: Request) -> Response:
         query = _Query(request.query_params)
-        before, after = query.stretch("before"), query.stretch("after")
-        return answer(
-            request,
-            asker.ask(
-                lambda store: compare(store, query.text("root"), before, after, query.limit(), query.now_ns)
-            ),
-        )
+        return answer(request, asker.ask(lambda store: _compare(store, query)))
 
     def explanation(request: Request) -> Response:
         query = _Query(request.query_params)
@@ -213,6 +210,24 @@ def make_routes(asker: Asker, database: Path) -> list[Route]:
         *(Route(f"/data/{path}", answering) for path, answering in documents.items()),
         Route("/data/error/{group}/{state}", change, methods=["POST"]),
     ]
+
+
+def _compare(store: SqliteStore, query: "_Query") -> DiffDocument:
+    """Return the comparison that ``by``, ``slow`` or two stretches of time ask for."""
+    root, by, limit = query.text("root"), query.text("by"), query.limit()
+    before, after = query.text("before"), query.text("after")
+    if by == VERSION_KEY:
+        return compare_versions(store, root, before, after, query.selection(), limit, query.now_ns)
+    if by is None and not query.is_set("slow"):
+        times = query.stretch("before"), query.stretch("after")
+        return compare(store, root, *times, limit, query.now_ns)
+    if root is None:
+        raise SettingsError("trees of one root are compared", hint="give SERVICE.METHOD as root")
+    if by is None:
+        return compare_slow(store, root, query.selection(), limit)
+    if before is None and after is None:
+        raise SettingsError(f"no value of {quote(by)} is given", hint="give before, after, or both")
+    return compare_values(store, root, by, before, after, query.selection(), limit)
 
 
 class _Query:

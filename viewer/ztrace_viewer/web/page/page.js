@@ -73,13 +73,16 @@ async function open() {
 }
 
 /** Show an error in place of a view. @param {Error} error */
-function explain(error) {
+const explain = (error) => fill(main, makeMessage(error));
+
+/** Make a message of an error: what is wrong, what to do, and where to go on. @param {Error} error */
+export function makeMessage(error) {
   const [what, ...hints] = error.message.split("; ");
-  fill(main, make("div", { class: "message" },
+  return make("div", { class: "message" },
     make("h1", { text: what }),
     hints.length ? make("p", { text: hints.join("; ") }) : null,
     make("p", {}, make("a", { href: link("/"), text: "Overview" }), " · ", make("a", { href: link("/status"), text: "Status" }),
-      " says what is stored, lost and deleted, and why.")));
+      " says what is stored, lost and deleted, and why."));
 }
 
 function fillHeader() {
