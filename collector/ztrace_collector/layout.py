@@ -52,8 +52,14 @@ PAST = "past_"
 OPEN, RESOLVED, REGRESSED = "open", "resolved", "regressed"
 
 #: Names in ``settling``: id of the last span up to which all are counted in ``path_figures``, number of trees
-#: that are too large for that, and number of spans that came after their trees had expired.
+#: that are too large for that, and number of spans that came after their trees had expired or been
+#: thinned.
 SETTLED, LEFT_OUT, LATE = "span", "left_out", "late"
+#: Name in ``settling``: id of the trace up to which all have been thinned.
+THINNED = "thinned"
+#: Names in ``totals`` of spans that have been stored: those that are, and those deleted since. The ids of
+#: spans have no gaps, so their sum is the id of the last one.
+STORED_SPANS = ("spans", "spans_expired", "spans_thinned")
 #: Age up to which ``path_figures`` has minutes; hours and days stay.
 PATH_MINUTES_NS = 6 * HOUR_NS
 #: Time of which ``clock_bounds`` keeps the tightest bounds: clocks hardly drift apart within it.

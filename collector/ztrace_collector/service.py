@@ -33,7 +33,7 @@ from ztrace_collector.receiving.inbox import Companion, Inbox
 from ztrace_collector.receiving.keys import KeyFolder
 from ztrace_collector.receiving.receiver import Receiver
 from ztrace_collector.receiving.requesting import Requests
-from ztrace_collector.settling.settler import Settler
+from ztrace_collector.settling.spare_time import AGAIN_S, SpareTime
 from ztrace_collector.storing.defects import DefectFiles, contained
 from ztrace_collector.storing.places import OWN_MODE
 from ztrace_collector.storing.retention import NO_LIMITS, Limits
@@ -45,8 +45,8 @@ QUIET_MS, DRAIN_S = 20, 2.0
 GOODBYE_MS = 500
 #: Longest sleep of the loop, so that a display of progress is redrawn while nothing arrives.
 IDLE_S = 0.5
-#: Pause after a turn with an internal error, and pause of adopting and of settling after one.
-PAUSE_S, AGAIN_S = 0.1, 30.0
+#: Pause after a turn with an internal error.
+PAUSE_S = 0.1
 #: Time for settling what is left at a stop.
 SETTLE_S = 1.0
 #: Bytes read at a time from the loop's wake-up socket: one turn serves any number of wake-ups.
@@ -113,6 +113,7 @@ class Options:
         keys: the keys of services that may send; without keys any program that reaches the endpoint may send,
             and the endpoint must be on this machine.
         limits: limits on age and size of what is stored.
+        thin: share of the ordinary traces to keep once their hour is over; None to keep all.
         adopt: a spool folder on this machine, from which the spans of dead processes are stored.
         progress: display of figures and of lines for the user.
         companions: factories of servers that run beside the collector; each is called with the inbox and a
@@ -128,6 +129,7 @@ class Options:
     database: Path
     keys: KeyFolder | None = None
     limits: Limits = NO_LIMITS
+    thin: float | None = None
     adopt: Path | None = None
     progress: Progress = field(default_factory=Lines)
     companions: Sequence[Callable[[Inbox, Callable[[str], None]], Companion]] = ()
@@ -218,9 +220,9 @@ class Collector:
                     now_s=time.monotonic(),
                 )
                 stack.callback(adopter.close)
-            _Loop(
-                receiver, inbox, writer, forwarders, adopter, companions, options.progress, self._stopping
-            ).run(wakened)
+            _Loop(receiver, inbox, writer, forwarders, adopter, companions, options, self._stopping).run(
+                wakened
+            )
             # Wait for the acknowledgements to leave; after an error there are none.
             receiver.socket.linger = GOODBYE_MS
 
@@ -250,16 +252,16 @@ class _Loop:
         forwarders: Forwarders,
         adopter: Adopter | None,
         companions: Sequence[Companion],
-        progress: Progress,
+        options: Options,
         stopping: threading.Event,
     ) -> None:
         self._receiver, self._inbox, self._writer = receiver, inbox, writer
         self._forwarders, self._adopter = forwarders, adopter
         self._companions = companions
-        self._progress = progress
+        self._progress = options.progress
         self._stopping = stopping
-        self._adopt_s = self._settle_s = 0.0
-        self._settler = Settler()
+        self._adopt_s = 0.0
+        self._spare_time = SpareTime(options.thin)
         self._requests = Requests(receiver.broadcast)
 
     def run(self, wakened: socket.socket) -> None:
@@ -284,7 +286,7 @@ class _Loop:
             self._drain()
         self._receiver.acknowledge(self._writer.finish())
         with contained(_log, "settling before the end"):
-            self._settler.finish(self._writer, time.monotonic() + SETTLE_S)
+            self._spare_time.finish(self._writer, time.monotonic() + SETTLE_S)
         self._forwarders.finish(self._writer)
 
     def _turn(self, ready: Mapping[Any, int], wakened: socket.socket) -> bool:
@@ -300,7 +302,7 @@ class _Loop:
         adopting = self._adopt()
         with contained(_log, "sending requests for profiles"):
             self._requests.step(self._writer)
-        self._settle()
+        self._work_beside()
         self._progress.update(self._writer)
         return adopting
 
@@ -313,23 +315,17 @@ class _Loop:
         self._adopt_s = now_s + AGAIN_S
         return False
 
-    def _settle(self) -> None:
-        """Do a step of the figures by path while nothing is to be received."""
-        now_s = time.monotonic()
-        if self._writer.holding or self._inbox.is_waiting or now_s < self._settle_s:
+    def _work_beside(self) -> None:
+        """Do a step of settling and thinning while nothing is to be received."""
+        if self._writer.holding or self._inbox.is_waiting or self._spare_time.wait_s() > 0:
             return
-        if self._receiver.socket.poll(0):
-            return
-        with contained(_log, "settling"):
-            self._settler.step(self._writer)
-            return
-        self._settle_s = now_s + AGAIN_S
+        if not self._receiver.socket.poll(0):
+            self._spare_time.step(self._writer)
 
     def _wait_s(self) -> float:
-        settler_s = max(self._settler.wait_s(), self._settle_s - time.monotonic())
+        spare_s, requests_s = self._spare_time.wait_s(), self._requests.wait_s()
         looking_s = self._receiver.connections.scales.wait_s()
-        requests_s = self._requests.wait_s()
-        return min(IDLE_S, self._writer.wait_s(), self._forwarders.wait_s(), looking_s, settler_s, requests_s)
+        return min(IDLE_S, self._writer.wait_s(), self._forwarders.wait_s(), looking_s, spare_s, requests_s)
 
     def _drain(self) -> None:
         for companion in self._companions:

@@ -179,7 +179,7 @@ def test_show(ask: Ask) -> None:
 def test_find(ask: Ask) -> None:
     """``find`` prints a list of found calls, ended and not."""
     document = ask("find")
-    assert list(document) == ["spans", "searched_since_ns"]
+    assert list(document) == ["spans", "searched_since_ns", "thinned_until_ns"]
     for each in document["spans"]:
         check(each, "Found call")
     assert {each["status"] for each in document["spans"]} == {"ok", "error", "unfinished"}
@@ -262,7 +262,8 @@ def test_diff(tmp_path: Path) -> None:
     path = write_minutes(tmp_path / "shop.db", around(6, usual()), random.Random(1))
     with open_file(path) as db:
         document = compare(db, None, BEFORE_MIDDLE, AFTER_MIDDLE, None, NOON)
-    names = ["before", "after", "total_change_ns", "paths", "smallest_seen_ns", "unit_s", "sampled_of"]
+    names = ["before", "after", "total_change_ns", "paths", "smallest_seen_ns", "unit_s"]
+    names += ["sampled_of", "thinned_until_ns"]
     assert list(document) == names
     assert list(document["before"]) == ["traces", "minutes"]
     assert document["paths"]

@@ -161,8 +161,9 @@ class Settler:
         self._look(db, now_s)
         self._learn_methods(db)
         # Looked up once for all trees of the step.
-        self._has_open, self._has_adopted, self._has_expired = (
-            _has_rows(db, table) for table in ("unfinished_spans", "adopted_spans", "expired_traces")
+        self._has_open, self._has_adopted, self._has_expired, self._has_thinned = (
+            _has_rows(db, table)
+            for table in ("unfinished_spans", "adopted_spans", "expired_traces", "thinned_traces")
         )
         done: list[bytes] = []
         has_more = False
@@ -246,8 +247,7 @@ class Settler:
             return True
         if settled is not None and settled[0] >= self._seen:
             return True
-        is_known = settled is not None or not self._has_expired or end_ns > self._clock_ns() - LATE_NS
-        if (settled and settled[1] == LATE) or (not is_known and _has_expired(db, trace_id)):
+        if (settled and settled[1] == LATE) or (settled is None and self._is_gone(db, trace_id, end_ns)):
             _count_late(db, trace_id, number, 0 if settled is None else settled[0])
             return True
         opened = [SpanRow(*row) for row in db.execute(_OPEN, (trace_id,))] if self._has_open else []
@@ -272,6 +272,13 @@ class Settler:
         self._bounds.add(call for call in calls if call not in calls_before)
         self._counted.append((number, rows[-1].id, write_counted(counted) if opened else None))
         return True
+
+    def _is_gone(self, db: sqlite3.Connection, trace_id: bytes, end_ns: int) -> bool:
+        """Return whether a tree was counted and then thinned, or expired."""
+        if self._has_thinned and _has_row(db, "thinned_traces", trace_id):
+            return True
+        is_old = self._has_expired and end_ns <= self._clock_ns() - LATE_NS
+        return is_old and _has_row(db, "expired_traces", trace_id)
 
     def _learn_methods(self, db: sqlite3.Connection) -> None:
         """Read the kinds of new methods: methods are never deleted, and get higher ids."""
@@ -312,13 +319,13 @@ def _has_rows(db: sqlite3.Connection, table: str) -> bool:
     return db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is not None
 
 
-def _has_expired(db: sqlite3.Connection, trace_id: bytes) -> bool:
-    """Return whether a tree was counted, and has expired since."""
-    return db.execute("SELECT 1 FROM expired_traces WHERE trace_id = ?", (trace_id,)).fetchone() is not None
+def _has_row(db: sqlite3.Connection, table: str, trace_id: bytes) -> bool:
+    """Return whether a table of trees that were counted and deleted since has this one."""
+    return db.execute(f"SELECT 1 FROM {table} WHERE trace_id = ?", (trace_id,)).fetchone() is not None
 
 
 def _count_late(db: sqlite3.Connection, trace_id: bytes, number: int, before: int) -> None:
-    """Count the spans of an expired tree that have come since a span; the tree's figures stay as they are."""
+    """Count the spans of a deleted tree that have come since a span; the tree's figures stay as they are."""
     count, last = db.execute(
         "SELECT count(*), max(id) FROM spans WHERE trace_id = ? AND id > ?", (trace_id, before)
     ).fetchone()

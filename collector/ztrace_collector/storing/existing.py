@@ -5,11 +5,17 @@ One idea: the reader and the programs that change a row reject the same files, w
 
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from ztrace.errors import DatabaseError, DatabaseForeign, DatabaseMissing, DatabaseNewer
 from ztrace_collector.layout import APPLICATION_ID, SCHEMA_VERSION
-from ztrace_collector.storing.faults import OTHER_FILE
+from ztrace_collector.storing.faults import OTHER_FILE, explain
+
+#: Wait for a collector's transaction, which takes a fraction of a second unless its disk is slow.
+BUSY_TIMEOUT_S = 10.0
 
 
 def check_file(path: Path, *, for_writing: bool) -> None:
@@ -53,3 +59,22 @@ def check_identity(db: sqlite3.Connection, path: Path) -> None:
             f"{path} was written by an older ztrace ({schemas})",
             hint=f"upgrade it with 'ztrace collect --db {path}'",
         )
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[sqlite3.Connection]:
+    """Yield a connection within a transaction, committed at the end, to change a row beside a collector.
+
+    Raises:
+        DatabaseError: one of its subclasses; nothing has been changed.
+    """
+    check_file(path, for_writing=True)
+    uri = f"file:{quote(str(path.absolute()))}?mode=rw"
+    try:
+        with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as db:
+            check_identity(db, path)
+            db.execute("BEGIN IMMEDIATE")
+            yield db
+            db.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise explain(error, path) from error

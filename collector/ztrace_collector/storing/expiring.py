@@ -6,7 +6,7 @@ continues where a killed one stopped.
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ztrace_collector.layout import HOUR_NS, MINUTE_NS, RESOLUTIONS_S, SECOND_NS
@@ -18,6 +18,8 @@ from ztrace_collector.tables.retired import retire_figures, retire_publishers
 MAX_TRACES, MAX_ROWS = 2_000, 2_000
 #: Expired traces whose ids are kept, to know late spans of them.
 KEPT = 50_000
+#: Name in ``totals`` of the spans that retention has deleted.
+EXPIRED = "spans_expired"
 #: Traces looked at in one piece for those of one service.
 MAX_SCANNED = 50_000
 #: Exception groups whose minutes are examined in one piece.
@@ -137,22 +139,40 @@ def _delete_traces(store: Store, which: str, max_spans: int, *values: object) ->
     if traces[0].span_count > max_spans:
         return _delete_part(store, traces[0], max_spans)
     trace_ids = [trace.trace_id for trace in traces]
-    marks = ",".join("?" * len(traces))
     with store.transaction() as db:
-        _delete_spans(db, f"trace_id IN ({marks})", trace_ids)
         numbers = ",".join(str(trace.id) for trace in traces)
         db.execute(
             "INSERT OR IGNORE INTO expired_traces (trace_id) SELECT trace_id FROM traces JOIN settled"
             f" ON settled.trace = traces.id WHERE traces.id IN ({numbers})"
         )
         db.execute(f"DELETE FROM expired_traces WHERE id <= (SELECT max(id) FROM expired_traces) - {KEPT}")
-        # A span that is still running is reported again, and gets a new row.
-        for table in _OF_TRACES:
-            db.execute(f"DELETE FROM {table} WHERE trace_id IN ({marks})", trace_ids)
-        db.execute(f"DELETE FROM settled WHERE trace IN ({numbers})")
-        db.execute("UPDATE totals SET value = value - ? WHERE name = 'traces'", (len(traces),))
+        delete_whole_traces(db, [trace.id for trace in traces], trace_ids, EXPIRED)
     store.forget_traces(trace_ids)
     return total
+
+
+def delete_whole_traces(
+    db: sqlite3.Connection, numbers: Sequence[int], trace_ids: Sequence[bytes], counted_as: str
+) -> int:
+    """Delete traces with all their rows, in a transaction of the caller's.
+
+    Args:
+        db: the database.
+        numbers: rows of ``traces``.
+        trace_ids: their traces.
+        counted_as: name in ``totals`` that counts their spans from now on.
+
+    Returns:
+        The number of their spans.
+    """
+    marks = ",".join("?" * len(trace_ids))
+    deleted = _delete_spans(db, f"trace_id IN ({marks})", trace_ids, counted_as)
+    # A span that is still running is reported again, and gets a new row.
+    for table in _OF_TRACES:
+        db.execute(f"DELETE FROM {table} WHERE trace_id IN ({marks})", trace_ids)
+    db.execute(f"DELETE FROM settled WHERE trace IN ({','.join(map(str, numbers))})")
+    db.execute("UPDATE totals SET value = value - ? WHERE name = 'traces'", (len(trace_ids),))
+    return deleted
 
 
 def _delete_part(store: Store, trace: _Old, max_spans: int) -> int:
@@ -162,7 +182,10 @@ def _delete_part(store: Store, trace: _Old, max_spans: int) -> int:
     """
     with store.transaction() as db:
         deleted = _delete_spans(
-            db, f"id IN (SELECT id FROM spans WHERE trace_id = ? LIMIT {max_spans})", [trace.trace_id]
+            db,
+            f"id IN (SELECT id FROM spans WHERE trace_id = ? LIMIT {max_spans})",
+            [trace.trace_id],
+            EXPIRED,
         )
         # Fewer than expected means that the row's count is too high; the next piece is the last.
         left = max(0, trace.span_count - deleted) if deleted == max_spans else 0
@@ -171,8 +194,8 @@ def _delete_part(store: Store, trace: _Old, max_spans: int) -> int:
     return max(1, deleted)
 
 
-def _delete_spans(db: sqlite3.Connection, condition: str, trace_ids: list[bytes]) -> int:
-    """Delete spans, count them as expired, and return their number."""
+def _delete_spans(db: sqlite3.Connection, condition: str, trace_ids: Sequence[bytes], counted_as: str) -> int:
+    """Delete spans, count them among the totals, and return their number."""
     counts = db.execute(
         f"SELECT count(*), instance FROM spans WHERE {condition} GROUP BY instance", trace_ids
     ).fetchall()
@@ -180,7 +203,7 @@ def _delete_spans(db: sqlite3.Connection, condition: str, trace_ids: list[bytes]
     db.executemany("UPDATE instances SET spans_expired = spans_expired + ? WHERE id = ?", counts)
     db.executemany(
         "UPDATE totals SET value = value + ? WHERE name = ?",
-        [(-deleted, "spans"), (deleted, "spans_expired")],
+        [(-deleted, "spans"), (deleted, counted_as)],
     )
     return deleted
 
@@ -226,6 +249,7 @@ def sweep(store: Store, before_ns: int) -> Iterator[None]:
     for table, column in _DATED:
         yield from _delete_rows(store, table, column, before_ns)
     yield from delete_code(store, before_ns - behind_ns)
+    yield from _delete_thinned(store, before_ns)
     yield from _delete_instances(store, before_ns)
 
 
@@ -329,6 +353,24 @@ def _delete_instances(store: Store, before_ns: int) -> Iterator[None]:
             db.executemany("DELETE FROM instances WHERE id = ?", gone)
         if gone:
             store.forget("publishers")
+        yield
+
+
+def _delete_thinned(store: Store, before_ns: int) -> Iterator[None]:
+    """Forget traces that were thinned, as those of their time have expired."""
+    last: bytes | None = b""
+    while last is not None:
+        with store.transaction() as db:
+            first = last
+            (last,) = db.execute(
+                "SELECT max(trace_id) FROM"
+                " (SELECT trace_id FROM thinned_traces WHERE trace_id > ? ORDER BY trace_id LIMIT ?)",
+                (first, MAX_ROWS),
+            ).fetchone()
+            db.execute(
+                "DELETE FROM thinned_traces WHERE trace_id > ? AND trace_id <= ? AND at_ns < ?",
+                (first, last, before_ns),
+            )
         yield
 
 

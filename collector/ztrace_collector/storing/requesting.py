@@ -8,17 +8,11 @@ know of it too.
 import fcntl
 import os
 import secrets
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
-from urllib.parse import quote
 
 from ztrace.errors import SettingsError
 from ztrace.wire import MAX_HZ, MAX_REQUEST_S, Request
-from ztrace_collector.storing.existing import check_file, check_identity
-from ztrace_collector.storing.faults import explain
-from ztrace_collector.storing.resolving import BUSY_TIMEOUT_S
+from ztrace_collector.storing.existing import writing
 
 #: Requests that may run at a time: each is repeated every second.
 MAX_RUNNING = 4
@@ -77,7 +71,7 @@ def write_request(path: Path, request: Request, now_ns: int) -> None:
         SettingsError: too many requests run.
         DatabaseError: one of its subclasses; nothing has been changed.
     """
-    with _writing(path) as db:
+    with writing(path) as db:
         (running,) = db.execute(
             "SELECT count(*) FROM profile_requests WHERE at_ns + 1000000000 * seconds > ?", (now_ns,)
         ).fetchone()
@@ -95,20 +89,5 @@ def withdraw_request(path: Path, nonce: bytes) -> None:
     Raises:
         DatabaseError: one of its subclasses; nothing has been changed.
     """
-    with _writing(path) as db:
+    with writing(path) as db:
         db.execute("DELETE FROM profile_requests WHERE nonce = ?", (nonce,))
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[sqlite3.Connection]:
-    """Yield a connection within a transaction."""
-    check_file(path, for_writing=True)
-    uri = f"file:{quote(str(path.absolute()))}?mode=rw"
-    try:
-        with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as db:
-            check_identity(db, path)
-            db.execute("BEGIN IMMEDIATE")
-            yield db
-            db.execute("COMMIT")
-    except sqlite3.Error as error:
-        raise explain(error, path) from error

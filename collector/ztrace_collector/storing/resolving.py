@@ -4,18 +4,11 @@ One idea: it is one short transaction. The collector reads a group from the file
 it needs no notice; its lock only excludes programs that keep rows in memory.
 """
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote
 
 from ztrace.errors import NotFoundError
 from ztrace_collector.layout import OPEN, RESOLVED
-from ztrace_collector.storing.existing import check_file, check_identity
-from ztrace_collector.storing.faults import explain
-
-#: Wait for a collector's transaction, which takes a fraction of a second unless its disk is slow.
-BUSY_TIMEOUT_S = 10.0
+from ztrace_collector.storing.existing import writing
 
 
 def resolve(path: Path, fingerprint: str, now_ns: int, *, reopen: bool = False) -> None:
@@ -31,19 +24,11 @@ def resolve(path: Path, fingerprint: str, now_ns: int, *, reopen: bool = False) 
         NotFoundError: there is no such group.
         DatabaseError: one of its subclasses; nothing has been changed.
     """
-    check_file(path, for_writing=True)
     state, resolved_ns = (OPEN, None) if reopen else (RESOLVED, now_ns)
-    uri = f"file:{quote(str(path.absolute()))}?mode=rw"
-    try:
-        with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as db:
-            check_identity(db, path)
-            db.execute("BEGIN IMMEDIATE")
-            changed = db.execute(
-                "UPDATE exception_groups SET state = ?, resolved_ns = ? WHERE fingerprint = ?",
-                (state, resolved_ns, fingerprint),
-            ).rowcount
-            if not changed:
-                raise NotFoundError(f"no exception group {fingerprint}", hint="'ztrace errors' lists them")
-            db.execute("COMMIT")
-    except sqlite3.Error as error:
-        raise explain(error, path) from error
+    with writing(path) as db:
+        changed = db.execute(
+            "UPDATE exception_groups SET state = ?, resolved_ns = ? WHERE fingerprint = ?",
+            (state, resolved_ns, fingerprint),
+        ).rowcount
+        if not changed:
+            raise NotFoundError(f"no exception group {fingerprint}", hint="'ztrace errors' lists them")

@@ -214,6 +214,21 @@ class Writer:
             return False
         return True
 
+    def run_beside(self, step: Callable[[Store], None]) -> None:
+        """Run a step of work that has transactions of its own; nothing while the writer holds.
+
+        Raises:
+            DatabaseError: as in `write`.
+            Exception: an internal error in the step.
+        """
+        if self._store is None or self.holding:
+            return
+        try:
+            step(self._store)
+        except Exception as error:
+            if self._recover(error) is _Next.SINGLY:
+                raise
+
     def finish(self) -> dict[bytes, int]:
         """Retry the held messages a last time, and report those that are not stored.
 

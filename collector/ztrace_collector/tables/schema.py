@@ -12,6 +12,7 @@ quick check by readers.
 
 from sqlite_utils import Database, Migrations
 
+from ztrace_collector.tables.code_tables import CODE_TABLES
 from ztrace_collector.tables.views import VIEWS
 
 migrations = Migrations("ztrace")
@@ -119,7 +120,9 @@ CREATE TABLE traces (
     span_count INTEGER NOT NULL,
     error_count INTEGER NOT NULL,
     services TEXT NOT NULL,
-    hour INTEGER NOT NULL
+    hour INTEGER NOT NULL,
+    pinned INTEGER NOT NULL DEFAULT 0,
+    threshold INTEGER
 );
 CREATE INDEX traces_by_duration ON traces (hour, duration_ns, start_ns, root_method);
 CREATE INDEX failed_traces_by_duration ON traces (hour, duration_ns, start_ns, root_method)
@@ -270,70 +273,14 @@ CREATE TABLE settling (
     name TEXT PRIMARY KEY,
     value INTEGER NOT NULL
 ) WITHOUT ROWID;
-INSERT INTO settling VALUES ('span', 0), ('left_out', 0), ('late', 0);
+INSERT INTO settling VALUES ('span', 0), ('left_out', 0), ('late', 0), ('thinned', 0);
 CREATE TABLE expired_traces (
     id INTEGER PRIMARY KEY,
     trace_id BLOB NOT NULL UNIQUE
 );
-CREATE TABLE frames (
-    id INTEGER PRIMARY KEY,
-    file TEXT NOT NULL,
-    function TEXT NOT NULL,
-    line INTEGER NOT NULL,
-    hour INTEGER NOT NULL,
-    UNIQUE (file, function, line)
-);
-CREATE TABLE stacks (
-    id INTEGER PRIMARY KEY,
-    parent INTEGER NOT NULL,
-    frame INTEGER NOT NULL REFERENCES frames (id),
-    hour INTEGER NOT NULL,
-    UNIQUE (parent, frame)
-);
-CREATE TABLE stack_minutes (
-    id INTEGER PRIMARY KEY,
-    minute INTEGER NOT NULL,
-    method INTEGER NOT NULL REFERENCES methods (id),
-    run_ns INTEGER NOT NULL,
-    wait_ns INTEGER NOT NULL,
-    busy_ns INTEGER NOT NULL,
-    sums BLOB NOT NULL,
-    UNIQUE (minute, method)
-);
-CREATE TABLE stack_hours (
-    id INTEGER PRIMARY KEY,
-    hour INTEGER NOT NULL,
-    method INTEGER NOT NULL REFERENCES methods (id),
-    run_ns INTEGER NOT NULL,
-    wait_ns INTEGER NOT NULL,
-    busy_ns INTEGER NOT NULL,
-    sums BLOB NOT NULL,
-    UNIQUE (hour, method)
-);
-CREATE TABLE span_stacks (
-    id INTEGER PRIMARY KEY,
-    trace_id BLOB NOT NULL,
-    span_id BLOB NOT NULL,
-    instance INTEGER NOT NULL REFERENCES instances (id),
-    at_ns INTEGER NOT NULL,
-    runs BLOB NOT NULL
-);
-CREATE INDEX span_stacks_by_trace ON span_stacks (trace_id);
-CREATE TABLE profile_requests (
-    id INTEGER PRIMARY KEY,
-    nonce BLOB NOT NULL UNIQUE,
-    service TEXT NOT NULL,
-    hz INTEGER NOT NULL,
-    seconds INTEGER NOT NULL,
-    at_ns INTEGER NOT NULL,
-    sent_ns INTEGER
-);
-CREATE TABLE profile_answers (
-    nonce BLOB NOT NULL,
-    instance INTEGER NOT NULL REFERENCES instances (id),
-    state INTEGER NOT NULL,
-    at_ns INTEGER NOT NULL,
-    PRIMARY KEY (nonce, instance)
+CREATE TABLE thinned_traces (
+    trace_id BLOB PRIMARY KEY,
+    at_ns INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE TABLE clock_bounds (
     id INTEGER PRIMARY KEY,
@@ -387,13 +334,14 @@ CREATE TABLE totals (
     name TEXT PRIMARY KEY,
     value INTEGER NOT NULL
 ) WITHOUT ROWID;
-INSERT INTO totals VALUES ('spans', 0), ('traces', 0), ('spans_expired', 0);
+INSERT INTO totals
+    VALUES ('spans', 0), ('traces', 0), ('spans_expired', 0), ('spans_thinned', 0), ('traces_thinned', 0);
 """
 
 
 @migrations()
 def create_tables(db: Database) -> None:
     """Create the tables and views of version 1."""
-    for statement in (_TABLES + VIEWS).split(";\n"):
+    for statement in (_TABLES + CODE_TABLES + VIEWS).split(";\n"):
         if statement.strip():
             db.execute(statement)

@@ -10,6 +10,7 @@ from itertools import repeat
 
 from ztrace.records import Span
 from ztrace_collector.checking.columns import Columns, link_texts
+from ztrace_collector.layout import STORED_SPANS
 from ztrace_collector.tables.rows import Insert
 
 #: Fields of a span in other tables: kind and name in ``methods``, the exception in ``exceptions``.
@@ -68,6 +69,6 @@ def last_span_id(db: sqlite3.Connection) -> int:
     """Return the id of the span that was stored last, even if it has been deleted since."""
     (last_id,) = db.execute(
         "SELECT max((SELECT coalesce(max(id), 0) FROM spans),"
-        " (SELECT sum(value) FROM totals WHERE name IN ('spans', 'spans_expired')))"
+        f" (SELECT sum(value) FROM totals WHERE name IN {STORED_SPANS}))"
     ).fetchone()
     return int(last_id)

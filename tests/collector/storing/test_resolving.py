@@ -21,7 +21,7 @@ from ztrace.errors import (
 )
 from ztrace.records import ERROR, Span
 from ztrace_collector.layout import SCHEMA_VERSION
-from ztrace_collector.storing import resolving
+from ztrace_collector.storing import existing
 from ztrace_collector.storing.resolving import resolve
 from ztrace_collector.storing.store import Store
 
@@ -127,10 +127,10 @@ def test_a_writer_is_waited_for(store: Store, path: Path, monkeypatch: pytest.Mo
     """Resolving waits for a writer, and raises an error when the lock persists."""
     store.store([Sender().data(failed(0, EPOCH_NS))])
     with store.transaction() as db:
-        monkeypatch.setattr(resolving, "BUSY_TIMEOUT_S", 0.05)
+        monkeypatch.setattr(existing, "BUSY_TIMEOUT_S", 0.05)
         with pytest.raises(DatabaseBlocked, match="another program"):
             resolve(path, group_id(path), EPOCH_NS)
-        monkeypatch.setattr(resolving, "BUSY_TIMEOUT_S", 30.0)
+        monkeypatch.setattr(existing, "BUSY_TIMEOUT_S", 30.0)
         thread = threading.Thread(target=resolve, args=(path, group_id(path), EPOCH_NS))
         thread.start()
         time.sleep(0.05)  # Usually starts the thread before the update; the result is right in either order.

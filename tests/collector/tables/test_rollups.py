@@ -84,6 +84,7 @@ def check_rollups(path: Path) -> None:
     stored = {one["trace_id"]: one for one in rows(path, "SELECT * FROM traces")}
     for trace in stored.values():
         del trace["id"]
+        assert (trace.pop("pinned"), trace.pop("threshold")) == (0, None)
     assert stored == recomputed_traces(path)
     assert {
         (one["resolution_s"], one["bucket"], one["method"]): (
@@ -108,6 +109,8 @@ def check_rollups(path: Path) -> None:
         assert dict(db.execute("SELECT name, value FROM totals")) == {
             "spans": db.execute("SELECT count(*) FROM spans").fetchone()[0],
             "spans_expired": 0,
+            "spans_thinned": 0,
+            "traces_thinned": 0,
             "traces": len(stored),
         }
         # A passed exception has the group of its origin, if the origin is stored.

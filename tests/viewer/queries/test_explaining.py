@@ -92,7 +92,14 @@ def test_an_explanation_is_drawn(shop: Path) -> None:
     assert any(line.endswith("card = visa") for line in drawn)
     assert any(line.endswith("shop.buy > shop.pay") for line in drawn)
     result = CliRunner().invoke(ztrace, ["explain", "buy", "--db", str(shop), "--json"])
-    assert list(json.loads(result.stdout)) == ["root", "slow", "rest", "attributes", "paths"]
+    assert list(json.loads(result.stdout)) == [
+        "root",
+        "slow",
+        "rest",
+        "thinned_until_ns",
+        "attributes",
+        "paths",
+    ]
 
 
 def test_fishers_test_is_exact() -> None:

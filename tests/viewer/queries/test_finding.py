@@ -127,7 +127,7 @@ def test_a_search_that_is_too_slow_says_how_far_it_came(shop: Path) -> None:
         assert len(document["spans"]) == 4
         # The connection answers again.
         whole = find_calls(db, Conditions(["nowhere"]), EVERYTHING, 20, NOON, Deadline(60))
-    assert whole == {"spans": [], "searched_since_ns": None}
+    assert whole == {"spans": [], "searched_since_ns": None, "thinned_until_ns": None}
 
 
 def test_the_command_ends_a_search_and_says_where(

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from ztrace.addresses import DEFAULT_ENDPOINT, DEFAULT_OTLP_GRPC, DEFAULT_OTLP_HTTP, DEFAULT_WEB, Address
-from ztrace_viewer.commands.options import KEYS_VARIABLE, Amount, database_option, verbose_option
+from ztrace_viewer.commands.options import KEYS_VARIABLE, Amount, Share, database_option, verbose_option
 from ztrace_viewer.events import COMMAND_VARIABLE, WEBHOOK_VARIABLE
 from ztrace_viewer.terminal.durations import parse_duration
 from ztrace_viewer.terminal.saying import complain
@@ -75,6 +75,15 @@ def _limit_options(function: _F) -> _F:
         help="Delete traces of the largest sender above this size, such as 10GB.",
     )
     return keep(max_size(function))
+
+
+def _thin_option(function: _F) -> _F:
+    return click.option(
+        "--thin",
+        type=Share(),
+        metavar="SHARE",
+        help="Keep this share of ordinary traces, such as 5%, once their hour is over; all figures stay.",
+    )(function)
 
 
 def _group_option(function: _F) -> _F:
@@ -158,6 +167,7 @@ class _Given(TypedDict):
     adopt: Path | None
     keep_ns: int | None
     max_bytes: int | None
+    thin: float | None
     group_readable: bool
     otlp_http: str | None
     otlp_grpc: str | None
@@ -174,6 +184,7 @@ class _Given(TypedDict):
 @_keys_option
 @_adopt_option
 @_limit_options
+@_thin_option
 @_group_option
 @_listen_options(DEFAULT_OTLP_HTTP)
 @_sending_options
@@ -211,6 +222,7 @@ def up(web_listen: str, no_web: bool, **given: Unpack[_Given]) -> None:
 @_keys_option
 @_adopt_option
 @_limit_options
+@_thin_option
 @_group_option
 @_listen_options(None)
 @_sending_options
@@ -295,6 +307,7 @@ def _collect(given: _Given, web: Address | None = None) -> None:
                 given["database"],
                 keys,
                 Limits(given["keep_ns"], given["max_bytes"]),
+                given["thin"],
                 given["adopt"],
                 progress=progress,
                 companions=companions,

@@ -117,7 +117,7 @@ def _write(store: "SqliteStore", wanted: "Wanted", totals: "Totals", path: Path 
     from ztrace_viewer.queries.pieces import read_pieces
     from ztrace_viewer.terminal.progress import CountProgress
 
-    counts = [0, 0]
+    counts = [0, 0, 0]
     shown = path is not None or not sys.stdout.isatty()
     with deferred(), CountProgress("spans", shown=shown) as progress, open_output(path) as out:
         pieces = _count(read_pieces(store, wanted), counts, totals, progress)
@@ -125,6 +125,7 @@ def _write(store: "SqliteStore", wanted: "Wanted", totals: "Totals", path: Path 
             out.write(text)
     if path is not None:
         complain(f"exported {_tell(*counts)} to {path}")
+    _tell_sampled(counts[2])
 
 
 def _send(store: "SqliteStore", wanted: "Wanted", totals: "Totals", url: str) -> None:
@@ -135,7 +136,7 @@ def _send(store: "SqliteStore", wanted: "Wanted", totals: "Totals", url: str) ->
     from ztrace_viewer.terminal.progress import CountProgress
 
     destination = read_destination(url)
-    counts = [0, 0]
+    counts = [0, 0, 0]
     with deferred(), CountProgress("spans") as progress:
         pieces = _count(read_pieces(store, wanted), counts, totals, None)
         sent = send(
@@ -146,16 +147,18 @@ def _send(store: "SqliteStore", wanted: "Wanted", totals: "Totals", url: str) ->
         )
     check_refused(sent, destination)
     complain(f"sent {_tell(*counts)} to {destination.url}")
+    _tell_sampled(counts[2])
 
 
 def _count(
     pieces: "Iterable[Piece]", counts: list[int], totals: "Totals", progress: "CountProgress | None"
 ) -> "Iterator[Piece]":
-    """Yield the pieces, and count their spans and trees."""
+    """Yield the pieces, and count their spans, trees, and trees that stand for others."""
     for piece in pieces:
         yield piece
         counts[0] += len(piece.spans)
         counts[1] += piece.is_last
+        counts[2] += bool(piece.is_last and piece.spans and piece.spans[0].threshold is not None)
         if progress is not None:
             progress.update(counts[0], counts[0] / max(1, totals.spans))
 
@@ -180,5 +183,10 @@ def _choose_format(path: Path | None) -> str:
     return "speedscope" if ending.endswith(_SPEEDSCOPE_ENDING) else "otlp"
 
 
-def _tell(spans: int, trees: int) -> str:
+def _tell(spans: int, trees: int, _sampled: int) -> str:
     return f"{plural(spans, 'span')} in {plural(trees, 'tree')}"
+
+
+def _tell_sampled(count: int) -> None:
+    if count:
+        complain(f"{plural(count, 'tree')} of thinned times: tracestate has the weight of each (ot=th)")

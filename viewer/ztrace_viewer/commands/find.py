@@ -89,13 +89,17 @@ def find(
             if reached is None
             else f"no calls since {reached}; two seconds were too short for more"
         )
+        if (thinned_ns := document["thinned_until_ns"]) is not None:
+            told += f" among what is kept; traces up to {format_moment(thinned_ns)} are thinned"
         end_with_nothing(told, database, selection)
     from ztrace_viewer.render.found import draw_found
+    from ztrace_viewer.render.thinned import draw_thinned
     from ztrace_viewer.terminal.screen import dim, open_screen, write
 
     screen = open_screen()
     sought = [*texts, *(key for key, _ in attributes)]
     write(screen, *draw_found(document, sought, short_ids, screen.width, now_ns))
+    write(screen, *draw_thinned(document["thinned_until_ns"], "calls"))
     if reached is not None:
         write(screen, dim(f"searched back to {reached} in two seconds: --until goes on from there"))
     if hint := next_command(f"show {short_ids[spans[0]['trace_id']]}", database):

@@ -13,6 +13,7 @@ import click
 from ztrace.errors import SettingsError, quote
 from ztrace_viewer.commands.completing import complete_methods, complete_services
 from ztrace_viewer.terminal.moments import parse_moment, parse_stretch
+from ztrace_viewer.terminal.shares import parse_share
 
 _F = TypeVar("_F", bound=Callable[..., object])
 
@@ -77,6 +78,21 @@ class Amount(click.ParamType[int]):
         if amount < self._parse(self._least):
             self.fail(f"{quote(value)} is too small; give at least {self._least}", param, ctx)
         return amount
+
+
+class Share(click.ParamType[float]):
+    """Share between 0 and 1, both excluded, as a percentage or a fraction."""
+
+    name = "share"
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Parse the value of the option."""
+        if isinstance(value, float):
+            return value
+        try:
+            return parse_share(value)
+        except SettingsError as error:
+            self.fail(str(error), param, ctx)
 
 
 def database_option(function: _F) -> _F:

@@ -5,16 +5,18 @@ from pathlib import Path
 
 import click
 
-from ztrace.errors import NotFoundError
+from ztrace.errors import NotFoundError, SettingsError
 from ztrace_viewer.commands.answering import print_json
 from ztrace_viewer.commands.completing import complete_traces
 from ztrace_viewer.commands.options import database_option, json_option, limit_option
 from ztrace_viewer.documents.profile import SpanStack
 from ztrace_viewer.documents.trees import SpanDocument
+from ztrace_viewer.interrupts import ignored
 from ztrace_viewer.queries.identifiers import find_trace
 from ztrace_viewer.queries.stacks import read_span_stacks
 from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.traces import read_tree
+from ztrace_viewer.terminal.saying import say
 from ztrace_viewer.trees.finding import find_span
 from ztrace_viewer.trees.tree import flatten
 
@@ -40,6 +42,8 @@ DEFAULT_LINES = 200
 @click.option(
     "--stacks", "with_stacks", is_flag=True, help="With --span, the code that ran and waited in it."
 )
+@click.option("--pin", is_flag=True, help="Keep the tree when its hour is thinned.")
+@click.option("--unpin", is_flag=True, help="Undo --pin.")
 def show(
     trace: str,
     database: Path,
@@ -49,6 +53,8 @@ def show(
     clocks: str,
     span_id: str | None,
     with_stacks: bool,
+    pin: bool,
+    unpin: bool,
 ) -> None:
     """Show one call tree.
 
@@ -61,6 +67,7 @@ def show(
     Example:
       ztrace show 019a4c7e11d04f2b
       ztrace show 019a4c7e11d04f2b --span billing.charge --stacks
+      ztrace show 019a4c7e11d04f2b --pin
     """
     if flat and not as_json:
         raise click.UsageError("--flat is a form of the JSON document; add --json")
@@ -68,6 +75,10 @@ def show(
         raise click.UsageError("--flat and --span exclude each other; give one of them")
     if with_stacks and span_id is None:
         raise click.UsageError("--stacks is the code of one span; add --span")
+    if pin and unpin:
+        raise SettingsError("--pin and --unpin exclude each other", hint="give one of them")
+    if pin or unpin:
+        return _pin(database, trace, undo=unpin, as_json=as_json)
     now_ns = time.time_ns()
     with open_file(database) as store:
         try:
@@ -90,6 +101,20 @@ def show(
 
     screen = open_screen()
     write_all(screen, draw_tree(document, screen.width, limit or None, now_ns))
+
+
+def _pin(database: Path, trace: str, *, undo: bool, as_json: bool) -> None:
+    """Pin a tree or undo that, and confirm it in a line or a document."""
+    from ztrace_collector.storing.pinning import pin as write_pin
+
+    with open_file(database) as store:
+        trace_id = find_trace(store, trace)
+    with ignored():
+        write_pin(database, trace_id, undo=undo)
+    if as_json:
+        return print_json({"trace_id": trace_id.hex(), "pinned": not undo})
+    told = "is not pinned any more" if undo else "is pinned: thinning keeps it"
+    say(f"{trace_id.hex()} {told}")
 
 
 def _show_span(

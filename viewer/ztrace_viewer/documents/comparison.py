@@ -37,7 +37,8 @@ class DiffDocument(TypedDict):
 
     ``smallest_seen_ns`` is null where nothing can be sure; ``unit_s`` is 60, or 3600 for times long ago, and
     null where the unit is a tree. Extra: ``sampled_of``, the trees from which those of both sides are, null
-    if figures of all trees are compared.
+    if figures of all trees are compared; ``thinned_until_ns``, the time until which these are thinned, null
+    if none are.
     """
 
     before: Side
@@ -47,6 +48,7 @@ class DiffDocument(TypedDict):
     smallest_seen_ns: float | None
     unit_s: int | None
     sampled_of: int | None
+    thinned_until_ns: int | None
 
 
 class SlowTrees(TypedDict):
@@ -69,12 +71,14 @@ class AttributeShare(TypedDict):
 class ExplainDocument(TypedDict):
     """``explain``: what sets the slow trees of a root apart from the rest.
 
-    Extra: ``rest``, the number of the other trees that were read. Paths are changes from the rest to the slow
+    Extra: ``rest``, the number of the other trees that were read; ``thinned_until_ns``, the time until which
+    trees are thinned, null if none of these are. Paths are changes from the rest to the slow
     trees, whose unit is a tree.
     """
 
     root: str
     slow: SlowTrees
     rest: int
+    thinned_until_ns: int | None
     attributes: list[AttributeShare]
     paths: list[PathChange]

@@ -25,8 +25,9 @@ class FindDocument(TypedDict):
     """``find``: the newest call first.
 
     Extra: ``searched_since_ns`` is the time back to which trees were searched before the deadline, null if
-    all were.
+    all were; ``thinned_until_ns`` the time until which trees are thinned, null if none of these are.
     """
 
     spans: list[FoundSpan]
     searched_since_ns: int | None
+    thinned_until_ns: int | None

@@ -87,7 +87,8 @@ class Destination(TypedDict):
 class StatusDocument(TypedDict):
     """``status``: what is stored, and what is not and why.
 
-    Extra: the spans created by all publishers, and of these the ones elsewhere, waiting and expired; the
+    Extra: the spans created by all publishers, and of these the ones elsewhere, waiting, expired and
+    thinned; the traces thinned; the
     unfinished spans that run, that ended with their process, and whose end is lost; the bytes of the file and
     of its log; the number of losses and of publishers, and a page of each, the latest first; the sums of each
     service; the part of ``rejected`` that the collector counted, with the last detail; the destinations.
@@ -96,7 +97,9 @@ class StatusDocument(TypedDict):
     spans_created: int
     spans_stored: int
     spans_expired: int
+    spans_thinned: int
     traces_stored: int
+    traces_thinned: int
     spans_lost: int
     spans_elsewhere: int
     spans_waiting: int

@@ -152,6 +152,7 @@ def describe_sides(
     limit: int | None,
     unit_s: int | None,
     sampled_of: int | None = None,
+    thinned_until_ns: int | None = None,
 ) -> DiffDocument:
     """Return the document of a comparison of two sides.
 
@@ -161,6 +162,7 @@ def describe_sides(
         limit: most paths to return.
         unit_s: unit of the test; None for trees.
         sampled_of: number of trees of which some were read; None if none were.
+        thinned_until_ns: time until which these trees are thinned; None if none are.
     """
     before, after = sides
     documents, errors_ns = compare_sides(paths, before, after)
@@ -174,6 +176,7 @@ def describe_sides(
         "smallest_seen_ns": factor * max(errors_ns) if errors_ns else None,
         "unit_s": unit_s,
         "sampled_of": sampled_of,
+        "thinned_until_ns": thinned_until_ns,
     }
 
 

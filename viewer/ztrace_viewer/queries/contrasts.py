@@ -21,6 +21,7 @@ from ztrace_viewer.queries.samples import (
 )
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
+from ztrace_viewer.queries.thinned import find_thinned_until
 
 
 def compare_slow(
@@ -46,7 +47,9 @@ def compare_slow(
     for side, part in zip(sides, parts, strict=True):
         for unit, tree in enumerate(read_trees(store, paths, choose(part, MAX_TREES, chance))):
             add_tree(side, tree, unit, paths, roots)
-    return describe_sides(paths, sides, limit, None, sum(map(len, parts)))
+    return describe_sides(
+        paths, sides, limit, None, sum(map(len, parts)), find_thinned_until(store, selection)
+    )
 
 
 def compare_values(
@@ -92,4 +95,4 @@ def compare_values(
             raise NotFoundError(
                 f"no trees of {root} {named}", hint="choose a longer time, or give another value"
             )
-    return describe_sides(paths, sides, limit, None, len(trees))
+    return describe_sides(paths, sides, limit, None, len(trees), find_thinned_until(store, selection))

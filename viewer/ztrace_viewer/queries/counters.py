@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ztrace_collector.layout import LOSS_COLUMNS, PAST, RESOLUTIONS_S
+from ztrace_collector.layout import LOSS_COLUMNS, PAST, RESOLUTIONS_S, STORED_SPANS
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.queries.rows import name_columns, read, read_one
 from ztrace_viewer.queries.status import read_totals
@@ -120,7 +120,7 @@ def read_span_counters(store: SqliteStore) -> SpanCounters:
         sums[column] += totals.get(PAST + column, 0)
     return SpanCounters(
         sums["spans_created"],
-        totals.get("spans", 0) + totals.get("spans_expired", 0),
+        sum(totals.get(name, 0) for name in STORED_SPANS),
         {reason: sums[column] for reason, column in LOSS_COLUMNS.items()},
     )
 

@@ -15,6 +15,7 @@ from ztrace_viewer.queries.paths import Paths
 from ztrace_viewer.queries.samples import MAX_TREES, Tree, add_tree, choose, read_trees, split_slow
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
+from ztrace_viewer.queries.thinned import find_thinned_until
 
 #: Share of the slow trees that a value needs to be worth a line, and most lines.
 _LEAST_SHARE, _MAX_VALUES = 0.1, 50
@@ -52,6 +53,7 @@ def explain(
         "root": f"{named['service']}.{named['name']}",
         "slow": {"traces": len(slow), "over_ns": others[-1].duration_ns},
         "rest": len(rest),
+        "thinned_until_ns": find_thinned_until(store, selection),
         "attributes": _compare_values(values[1], len(slow), values[0], len(rest)),
         "paths": changes[:limit],
     }

@@ -18,6 +18,7 @@ from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stores.answers import Candidate
 from ztrace_viewer.queries.stores.conditions import SpanFilter, Wanted
 from ztrace_viewer.queries.stores.store import Store
+from ztrace_viewer.queries.thinned import find_thinned_until
 from ztrace_viewer.trees.details import read_object
 from ztrace_viewer.trees.spans import STATUS_NAMES, SpanRow
 
@@ -85,7 +86,11 @@ def find_calls(
     found = [] if conditions.failed else search.find_open(now_ns)
     reached_ns = search.find_ended(found, limit, deadline)
     found.sort(key=lambda row: (-row.start_ns, row.span_id))
-    return {"spans": [_describe(row, now_ns) for row in found[:limit]], "searched_since_ns": reached_ns}
+    return {
+        "spans": [_describe(row, now_ns) for row in found[:limit]],
+        "searched_since_ns": reached_ns,
+        "thinned_until_ns": find_thinned_until(store, selection),
+    }
 
 
 class _Search:

@@ -44,14 +44,37 @@ def find_trace(store: Names, prefix: str) -> bytes:
     _check_length(prefix, digits, "trace")
     starts = [digits] if len(digits) > _SHORT_DIGITS else [digits, _SHORT_ZEROS + digits]
     found = sorted({each for start in starts for each in _find(store, start)})
+    if not found:
+        _check_thinned(store, starts)
     _check_single("trace", digits, [trace_id.hex() for trace_id in found], "ztrace slow")
     return found[0]
 
 
 def _find(store: Names, start: str) -> list[bytes]:
     """Return trace ids that begin with some digits, at most some more than can be listed."""
-    first, last = (bytes.fromhex(start.ljust(_TRACE_DIGITS, digit)) for digit in "0f")
-    return store.trace_ids(first, last, _CANDIDATES + 1)
+    return store.trace_ids(*_bound(start), _CANDIDATES + 1)
+
+
+def _bound(start: str) -> tuple[bytes, bytes]:
+    """Return the first and the last trace id that begin with some digits."""
+    return (
+        bytes.fromhex(start.ljust(_TRACE_DIGITS, "0")),
+        bytes.fromhex(start.ljust(_TRACE_DIGITS, "f")),
+    )
+
+
+def _check_thinned(store: Names, starts: Sequence[str]) -> None:
+    """Say that a trace was thinned, if one that begins so was.
+
+    Raises:
+        NotFoundError: one was.
+    """
+    for start in starts:
+        if (trace_id := store.find_thinned(*_bound(start))) is not None:
+            raise NotFoundError(
+                f"trace {trace_id.hex()} was thinned: it had no error, and was neither slow nor rare",
+                hint="all figures count it; 'ztrace show TRACE --pin' keeps one before its hour is over",
+            )
 
 
 def is_trace(prefix: str, trace_id: str) -> bool:

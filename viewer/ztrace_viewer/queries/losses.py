@@ -33,6 +33,7 @@ def read_facts(store: Store, trace_id: bytes, orphans: Sequence[Orphan], now_ns:
             for row in store.sources()
         },
         losses=losses,
+        is_thinned=store.is_thinned(trace_id),
     )
 
 

@@ -4,6 +4,7 @@ One idea: attributes are in the spans alone, so questions about them read trees.
 enough for what is large, and bounds the time.
 """
 
+import heapq
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from typing import NamedTuple
 from ztrace.errors import NotFoundError
 from ztrace_collector.settling.clocks import Hosts, align
 from ztrace_collector.settling.counting import PathSums, SpanRow, count_tree
+from ztrace_collector.tables.thresholds import weigh
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.queries.comparison import MIN_UNITS, PathRow, SideFigures
 from ztrace_viewer.queries.paths import Paths
@@ -32,10 +34,15 @@ _SPANS = (
 
 
 class Tree(NamedTuple):
-    """A tree of a root."""
+    """A tree of a root.
+
+    Attributes:
+        weight: number of trees that it stands for, of which thinning has deleted the others.
+    """
 
     trace_id: bytes
     duration_ns: int
+    weight: float
 
 
 class TreeRead(NamedTuple):
@@ -53,8 +60,9 @@ def list_trees(store: SqliteStore, methods: Iterable[int], selection: Selection)
         if moment_ns is not None:
             conditions.append(f"start_ns {comparison} ?")
             values.append(moment_ns)
-    query = f"SELECT trace_id, duration_ns FROM traces WHERE {' AND '.join(conditions)}"
-    return [Tree(*row) for row in store.db.execute(query, values)]
+    query = f"SELECT trace_id, duration_ns, threshold FROM traces WHERE {' AND '.join(conditions)}"
+    rows = store.db.execute(query, values)
+    return [Tree(trace_id, duration_ns, weigh(threshold)) for trace_id, duration_ns, threshold in rows]
 
 
 def split_slow(
@@ -70,13 +78,23 @@ def split_slow(
         needed = f"at least {2 * MIN_UNITS} are needed; choose a longer time"
         raise NotFoundError(f"only {len(trees)} trees of {root}", hint=needed)
     trees.sort(key=lambda tree: tree.duration_ns)
-    border = len(trees) - max(MIN_UNITS, round(SLOW_SHARE * len(trees)))
+    room: float = max(MIN_UNITS, round(SLOW_SHARE * sum(tree.weight for tree in trees)))
+    border = len(trees)
+    while room > 0 or border > len(trees) - MIN_UNITS:
+        border -= 1
+        room -= trees[border].weight
+    border = max(border, MIN_UNITS)
     return trees[:border], trees[border:]
 
 
 def choose(trees: Sequence[Tree], most: int, chance: random.Random) -> Sequence[Tree]:
-    """Return some of the trees, all if they are few."""
-    return chance.sample(trees, most) if len(trees) > most else trees
+    """Return some of the trees, all if they are few; those that stand for others are more likely."""
+    if len(trees) <= most:
+        return trees
+    if all(tree.weight == 1 for tree in trees):
+        return chance.sample(trees, most)
+    # By weight and without repetition: Efraimidis and Spirakis, "Weighted random sampling with a reservoir".
+    return heapq.nlargest(most, trees, key=lambda tree: chance.random() ** (1 / tree.weight))
 
 
 def read_trees(store: SqliteStore, paths: Paths, trees: Iterable[Tree]) -> Iterator[TreeRead]:

@@ -8,6 +8,7 @@ from ztrace_viewer.documents.comparison import DiffDocument, ExplainDocument, Pa
 from ztrace_viewer.documents.profile import PathStep
 from ztrace_viewer.queries.comparison import MIN_UNITS
 from ztrace_viewer.render.grid import Column, draw_grid
+from ztrace_viewer.render.thinned import draw_thinned
 from ztrace_viewer.terminal.characters import clean
 from ztrace_viewer.terminal.counts import plural
 from ztrace_viewer.terminal.durations import format_duration
@@ -42,6 +43,7 @@ def draw_diff(document: DiffDocument, width: int) -> Iterator[Text]:
         told += f", of {document['sampled_of']:,}"
     head = Text.assemble((_signed(document["total_change_ns"]), "bold"), f"{told})")
     yield head
+    yield from draw_thinned(document["thinned_until_ns"], "trees")
     sure = [path for path in document["paths"] if path["sure"]]
     if sure:
         yield Text()
@@ -68,6 +70,7 @@ def draw_explanation(document: ExplainDocument, width: int) -> Iterator[Text]:
     over = format_duration(slow["over_ns"])
     head.append(f"  {plural(slow['traces'], 'tree')} over {over}, compared with {document['rest']:,} others")
     yield head
+    yield from draw_thinned(document["thinned_until_ns"], "shares")
     values = document["attributes"]
     if values:
         yield Text()

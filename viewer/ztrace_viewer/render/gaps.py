@@ -18,13 +18,15 @@ from ztrace_viewer.trees.missing import (
     NOT_TRACED,
     REFUSED,
     STILL_RUNNING,
+    THINNED,
 )
 from ztrace_viewer.trees.missing import LOST as LOST_PARENT
 from ztrace_viewer.trees.states import ABANDONED, ENDED, LOST, RUNNING
 
 #: Words between a number of orphans and the reason.
 _OF_ORPHANS: dict[str, str] = dict.fromkeys(
-    (LOST_PARENT, REFUSED, STILL_RUNNING, ENDED_WITH_PROCESS, NOT_TRACED, NEVER_RECEIVED), " without parent"
+    (LOST_PARENT, REFUSED, STILL_RUNNING, ENDED_WITH_PROCESS, NOT_TRACED, NEVER_RECEIVED, THINNED),
+    " without parent",
 )
 
 #: Attributes with the reason for which a request has no context.
@@ -48,7 +50,11 @@ def tell_missing(entry: Missing, now_ns: int) -> str:
         return f"? parent {reason}: {spans}, {when}, {clean(gap['reason'])}"
     if "refusal" in entry:
         return f"? parent {reason}: {clean(entry['refusal'])}"
-    more = {NOT_TRACED: " (no publisher there)", STILL_RUNNING: ", or in flight"}.get(reason, "")
+    more = {
+        NOT_TRACED: " (no publisher there)",
+        STILL_RUNNING: ", or in flight",
+        THINNED: ", with all of this tree that came before",
+    }.get(reason, "")
     return f"? {reason}" if reason.startswith("parent") else f"? parent {reason}{more}"
 
 

@@ -71,6 +71,9 @@ def draw_status(
     stored = f"{plural(document['spans_stored'], 'span')} in {plural(document['traces_stored'], 'trace')}"
     expired = document["spans_expired"]
     yield _fact("stored", f"{stored}, and {expired:,} that expired" if expired else stored)
+    if thinned := document["spans_thinned"]:
+        traces = plural(document["traces_thinned"], "trace")
+        yield _fact("thinned", f"{plural(thinned, 'span')} in {traces}, which all figures still count")
     lost = document["spans_lost"]
     yield _fact("lost", plural(lost, "span") if lost else "nothing", "bold red" if lost else "")
     if document["spans_waiting"]:

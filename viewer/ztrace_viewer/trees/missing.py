@@ -22,6 +22,7 @@ LOST = "lost"
 REFUSED = "refused"
 NOT_TRACED = "not traced"
 NEVER_RECEIVED = "never received"
+THINNED = "thinned"
 #: for such a parent and for a span without an end,
 STILL_RUNNING = "still running"
 ENDED_WITH_PROCESS = "ended with its process"
@@ -83,12 +84,14 @@ class Facts:
         refused: reasons by the ids of the trace's refused spans.
         processes: publishers by instance id: those of the orphans, and any that may have made their parents.
         losses: losses by instance id, of the same publishers.
+        is_thinned: spans of the trace have been thinned, and others came later.
     """
 
     now_ns: int = 0
     refused: Mapping[bytes, str] = field(default_factory=dict)
     processes: Mapping[str, Process] = field(default_factory=dict)
     losses: Mapping[str, Sequence[Loss]] = field(default_factory=dict)
+    is_thinned: bool = False
 
 
 NO_FACTS = Facts()
@@ -98,8 +101,8 @@ def explain_orphan(orphan: Orphan, facts: Facts) -> Missing:
     """Return the reason for which an orphan's parent is not stored.
 
     Returns:
-        An entry of ``missing``. Its reason is REFUSED, LOST (with the gap that fits best), STILL_RUNNING,
-        ENDED_WITH_PROCESS, NEVER_RECEIVED or NOT_TRACED.
+        An entry of ``missing``. Its reason is REFUSED, THINNED, LOST (with the gap that fits best),
+        STILL_RUNNING, ENDED_WITH_PROCESS, NEVER_RECEIVED or NOT_TRACED.
     """
     own = facts.processes.get(orphan.instance_id)
     foreign = own is not None and own.foreign
@@ -111,6 +114,8 @@ def explain_orphan(orphan: Orphan, facts: Facts) -> Missing:
     }
     if orphan.parent_id in facts.refused:
         return {**entry, "reason": REFUSED, "refusal": facts.refused[orphan.parent_id]}
+    if facts.is_thinned:
+        return {**entry, "reason": THINNED}
     if orphan.kind not in REMOTE_KINDS:
         if gap := _best_gap(orphan, facts.losses.get(orphan.instance_id, ())):
             return {**entry, "reason": LOST, "gap": gap}

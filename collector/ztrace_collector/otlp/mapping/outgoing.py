@@ -29,6 +29,7 @@ from ztrace_collector.otlp.mapping.reading import StoredException, StoredSpan
 from ztrace_collector.otlp.mapping.stacktraces import format_stacktrace
 from ztrace_collector.otlp.mapping.values import key_values, load_list, load_object
 from ztrace_collector.tables.methods import NAME_ATTRIBUTE, OTHER, SERVICE_ATTRIBUTE
+from ztrace_collector.tables.thresholds import write_threshold
 
 #: Maximum of processes and of common parts kept in memory: a service has some hundred different common parts,
 #: unless it puts data into attributes; then all of them are dropped together.
@@ -119,6 +120,8 @@ class Builder:
             _add_links(made, span.links)
         if details:
             _add_details(made, details)
+        if span.threshold is not None:
+            made.trace_state = write_threshold(made.trace_state, span.threshold)
         if span.exception is not None and not any(map(_is_exception, _mappings(details, "events"))):
             _add_exception(made, span, span.exception, end_ns, is_own)
 

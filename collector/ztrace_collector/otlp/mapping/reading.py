@@ -51,6 +51,7 @@ class StoredSpan(NamedTuple):
         attributes: JSON, None if there are none, and likewise links and details.
         measures: values of `ztrace.records.MEASURES`, in that order.
         exception: the exception that ended it.
+        threshold: threshold by which its trace was kept when others were thinned; None for the whole.
     """
 
     id: int
@@ -69,6 +70,7 @@ class StoredSpan(NamedTuple):
     details: str | None
     measures: tuple[int | None, ...]
     exception: StoredException | None
+    threshold: int | None = None
 
 
 #: Columns of a `StoredSpan`, followed by those of its measures.
@@ -135,7 +137,7 @@ def read_traces(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> list[Stor
             f"{_EXCEPTIONS} WHERE exceptions.trace_id IN ({marks}) AND {_RAISED} ORDER BY exceptions.id",
             chunk,
         )
-        spans += _with_exceptions(rows, exceptions)
+        spans += _with_thresholds(db, _with_exceptions(rows, exceptions), chunk)
     return spans
 
 
@@ -152,7 +154,7 @@ def read_trace_after(db: sqlite3.Connection, trace_id: bytes, after_id: int, lim
         " (SELECT span_id FROM spans WHERE trace_id = ? AND id BETWEEN ? AND ?) ORDER BY exceptions.id",
         (trace_id, trace_id, rows[0][0], rows[-1][0]),
     )
-    return _with_exceptions(rows, exceptions)
+    return _with_thresholds(db, _with_exceptions(rows, exceptions), [trace_id])
 
 
 def read_unfinished(db: sqlite3.Connection, trace_ids: Sequence[bytes]) -> list[StoredSpan]:
@@ -177,6 +179,16 @@ def read_unfinished_after(
     return _with_exceptions(rows, ())
 
 
+def _with_thresholds(
+    db: sqlite3.Connection, spans: list[StoredSpan], trace_ids: Sequence[bytes]
+) -> list[StoredSpan]:
+    """Return spans with the thresholds of their traces."""
+    marks = ", ".join("?" * len(trace_ids))
+    query = f"SELECT trace_id, threshold FROM traces WHERE trace_id IN ({marks}) AND threshold IS NOT NULL"
+    found: dict[bytes, int] = dict(db.execute(query, trace_ids))
+    return [span._replace(threshold=found.get(span.trace_id)) for span in spans] if found else spans
+
+
 def _with_exceptions(
     rows: Sequence[tuple[Any, ...]], exceptions: Iterable[tuple[Any, ...]]
 ) -> list[StoredSpan]:
@@ -185,7 +197,7 @@ def _with_exceptions(
     for trace_id, span_id, *fields in exceptions:
         found.setdefault((trace_id, span_id), StoredException._make(fields))
     width = len(_COLUMNS)
-    spans = [StoredSpan._make((*row[:width], row[width:], None)) for row in rows]
+    spans = [StoredSpan._make((*row[:width], row[width:], None, None)) for row in rows]
     if not found:
         return spans
     return [span._replace(exception=found.get((span.trace_id, span.span_id))) for span in spans]

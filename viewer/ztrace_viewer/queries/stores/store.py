@@ -49,6 +49,9 @@ class Names(Protocol):
     def nearest_traces(self, trace_id: bytes) -> list[bytes]:
         """Return the trace ids that are stored next before and after one."""
 
+    def find_thinned(self, first: bytes, last: bytes) -> bytes | None:
+        """Return a thinned trace from the first id to the last, None if there is none."""
+
     def group_ids(self, first: str, end: str, limit: int) -> list[str]:
         """Return the fingerprints of exception groups from the first to below the end, in order."""
 
@@ -127,6 +130,12 @@ class Trees(Protocol):
 
     def first_start(self) -> int | None:
         """Return the start of the first trace."""
+
+    def is_thinned(self, trace_id: bytes) -> bool:
+        """Return whether spans of a trace have been thinned; it may have later ones."""
+
+    def thinned_until(self) -> int | None:
+        """Return the start of the latest trace that thinning has kept, None before the first."""
 
 
 class Searching(Protocol):

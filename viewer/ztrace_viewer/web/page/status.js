@@ -14,7 +14,7 @@ export async function showStatus({ main, signal }) {
   });
   const facts = [
     ["created", status.spans_created], ["stored", status.spans_stored], ["lost", status.spans_lost], ["on their way", status.spans_waiting],
-    ["delivered elsewhere", status.spans_elsewhere], ["expired", status.spans_expired], ["not in profiles yet", status.spans_unsettled], ["unfinished", status.unfinished],
+    ["delivered elsewhere", status.spans_elsewhere], ["expired", status.spans_expired], ["thinned", status.spans_thinned], ["not in profiles yet", status.spans_unsettled], ["unfinished", status.unfinished],
   ];
   main.className = "list";
   fill(main,

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 
 from ztrace.records import ABANDONED
-from ztrace_collector.layout import LOSS_COLUMNS, SAMPLE_COLUMNS, SILENT_AFTER_NS
+from ztrace_collector.layout import LOSS_COLUMNS, SAMPLE_COLUMNS, SILENT_AFTER_NS, STORED_SPANS
 from ztrace_viewer.queries.database import read_sizes
 from ztrace_viewer.queries.rows import name_columns, read, read_one
 from ztrace_viewer.queries.stores.answers import (
@@ -82,7 +82,7 @@ FROM unfinished_spans JOIN publishers USING (instance)
 #: Id of the last span stored, deleted or not.
 _LAST_ID = (
     "SELECT max((SELECT coalesce(max(id), 0) FROM spans),"
-    " (SELECT coalesce(sum(value), 0) FROM totals WHERE name IN ('spans', 'spans_expired')))"
+    f" (SELECT coalesce(sum(value), 0) FROM totals WHERE name IN {STORED_SPANS}))"
 )
 #: Ids of spans have no gaps, so a backlog is the difference of two ids, at any size.
 _DESTINATION_COLUMNS = name_columns(

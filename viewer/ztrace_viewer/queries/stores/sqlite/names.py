@@ -48,6 +48,12 @@ class Names:
             if value is not None
         ]
 
+    def find_thinned(self, first: bytes, last: bytes) -> bytes | None:
+        """Return a thinned trace from the first id to the last, None if there is none."""
+        query = "SELECT min(trace_id) FROM thinned_traces WHERE trace_id BETWEEN ? AND ?"
+        (found,) = self.db.execute(query, (first, last)).fetchone()
+        return None if found is None else bytes(found)
+
     def group_ids(self, first: str, end: str, limit: int) -> list[str]:
         """Return the fingerprints of exception groups from the first to below the end, in order."""
         rows = self.db.execute(

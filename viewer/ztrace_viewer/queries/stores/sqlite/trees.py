@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from ztrace.records import INT64_MAX, UNFINISHED
-from ztrace_collector.layout import HOUR_NS
+from ztrace_collector.layout import HOUR_NS, THINNED
 from ztrace_viewer.queries.rows import name_columns, read, read_one
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stores.answers import PartRow, SpanCounts, TraceRow
@@ -52,6 +52,12 @@ _COUNTS = name_columns(
     unfinished=f"coalesce(sum(status = {UNFINISHED}), 0)",
     orphans="coalesce(sum(parent_id IS NOT NULL"
     " AND parent_id NOT IN (SELECT span_id FROM spans WHERE trace_id = :trace)), 0)",
+)
+#: Traces that arrive together start at nearly the same time, so a few of the last ones have the latest start.
+_LOOKED_AT = 1_000
+_THINNED_UNTIL = (
+    "SELECT max(start_ns) FROM (SELECT start_ns FROM traces"
+    " WHERE id <= (SELECT value FROM settling WHERE name = ?) ORDER BY id DESC LIMIT ?)"
 )
 _CELLS = f"SELECT {name_columns(Cell)} FROM clock_bounds WHERE host = ? AND other_host = ?"
 
@@ -178,3 +184,13 @@ class Trees:
         (hour,) = self.db.execute("SELECT min(hour) FROM traces").fetchone()
         (first,) = self.db.execute("SELECT min(start_ns) FROM traces WHERE hour = ?", (hour,)).fetchone()
         return None if first is None else int(first)
+
+    def is_thinned(self, trace_id: bytes) -> bool:
+        """Return whether spans of a trace have been thinned; it may have later ones."""
+        query = "SELECT 1 FROM thinned_traces WHERE trace_id = ?"
+        return self.db.execute(query, (trace_id,)).fetchone() is not None
+
+    def thinned_until(self) -> int | None:
+        """Return the start of the latest of the last traces that thinning has kept, None before the first."""
+        (until_ns,) = self.db.execute(_THINNED_UNTIL, (THINNED, _LOOKED_AT)).fetchone()
+        return None if until_ns is None else int(until_ns)
