@@ -11,8 +11,6 @@ import os
 import sqlite3
 from pathlib import Path
 
-from sqlite_utils import Database
-
 from ztrace.errors import (
     DatabaseBlocked,
     DatabaseError,
@@ -24,6 +22,7 @@ from ztrace_collector.layout import APPLICATION_ID, LOG_BYTES, SCHEMA_VERSION
 from ztrace_collector.storing.faults import OTHER_FILE, explain
 from ztrace_collector.storing.places import OWN_MODE, check_files, check_lock, find_place, set_mode
 from ztrace_collector.tables.schema import migrations
+from ztrace_collector.tables.sqlite_utils import Database
 
 #: Wait for another program's write, as of a shell or Datasette. After that `Writer` holds, since the
 #: collector cannot react to a stop while SQLite waits.

@@ -10,9 +10,8 @@ A new version of the schema is a new function at the end of this module, and a n
 quick check by readers.
 """
 
-from sqlite_utils import Database, Migrations
-
 from ztrace_collector.tables.code_tables import CODE_TABLES
+from ztrace_collector.tables.sqlite_utils import Database, Migrations
 from ztrace_collector.tables.views import VIEWS
 
 migrations = Migrations("ztrace")
