@@ -39,6 +39,7 @@ def test_a_span_is_shown_with_its_facts(run: Run, shop: Path) -> None:
     lines = shown.stdout.splitlines()
     assert lines[0] == f"span {span_id(7).hex()}  billing.charge  123ms"
     assert "server · error · own 13.0ms" in lines[1]
+    assert f"in logs trace={trace_id(1).hex()} span={span_id(7).hex()}" in lines
     assert "PaymentError" in shown.stdout
     named = run("show", TRACE, "--span", "cart.load", "--db", str(shop))
     assert "user=ada" in named.stdout

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.viewer.page.conftest import opened, visit, wait_until_ready
+from tests.viewer.queries.test_clocks import call, keep
 from tests.viewer.stored import NOON, checkout, raised, span, store, trace_id
 from tests.viewer.web.serving import TOKEN, Site, served
 
@@ -171,6 +172,23 @@ def test_names_from_elsewhere_are_text(browser: Any, tmp_path: Path) -> None:
         page.locator("aside.span").wait_for()
         assert "onerror" in page.locator("aside.span").inner_text()
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_clocks_are_corrected_or_raw_by_the_address(browser: Any, tmp_path: Path) -> None:
+    """Clocks that differ are told with bounds; a button shows times as stored, which the address keeps."""
+    path = keep(tmp_path / "clocks.db", *(call(number, ahead_ms=40) for number in range(1, 9)))
+    with served(path) as site, opened(browser, site) as page:
+        visit(page, f"/trace/{trace_id(1).hex()}")
+        assert "stock +39.5ms ±" in page.locator(".about").inner_text()
+        assert "measured by 8 calls" in page.locator(".about").inner_text()
+        page.get_by_role("button", name="Raw clocks").click()
+        page.wait_for_url("**clocks=raw*")
+        page.get_by_text("clocks as stored").wait_for()
+        page.reload()
+        wait_until_ready(page)
+        page.get_by_role("button", name="Measured clocks").click()
+        page.get_by_text("stock +39.5ms ±").wait_for()
+        assert "clocks" not in page.url
 
 
 def test_a_large_trace_has_few_elements(browser: Any, tmp_path: Path) -> None:

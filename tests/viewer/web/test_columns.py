@@ -11,6 +11,7 @@ from tests.viewer.trees.test_tree import TRACE, row
 from ztrace_viewer.documents.exceptions import ExceptionDocument
 from ztrace_viewer.queries.exceptions import Raised
 from ztrace_viewer.trees.arrangement import arrange
+from ztrace_viewer.trees.clocks import Offset
 from ztrace_viewer.trees.columns import Spans
 from ztrace_viewer.trees.spans import STATUS_NAMES
 from ztrace_viewer.trees.tree import build_tree, flatten
@@ -75,3 +76,23 @@ def test_columns_are_the_flat_tree(
             key: RAISED[key] for key in ("type", "message", "how", "origin", "group")
         }
     }
+
+
+def test_clocks_are_told_with_their_services() -> None:
+    """A host whose clock is ahead is named with its services, and begins are by the root's clock."""
+    rows = [
+        row(1, None, 100, 50, service="shop")._replace(host="a"),
+        row(2, 1, 1_110, 20, service="bank")._replace(host="b"),
+        row(3, 2, 1_115, 5, service="vault")._replace(host="b"),
+    ]
+    offsets = {"b": Offset(1_000, 990, 1_010, 7)}
+    columns = make_columns(TRACE, arrange(Spans.of(rows), offsets=offsets), {})
+    (clock,) = columns["clocks"]
+    assert (clock["host"], clock["services"], clock["offset_ns"], clock["calls"]) == (
+        "b",
+        ["bank", "vault"],
+        1_000,
+        7,
+    )
+    assert columns["begin"] == [0, 10, 5]
+    assert make_columns(TRACE, arrange(Spans.of(rows)), {})["clocks"] == []

@@ -17,6 +17,7 @@ from ztrace_viewer.queries.stacks import read_span_stacks
 from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.traces import read_tree
 from ztrace_viewer.terminal.saying import say
+from ztrace_viewer.trees.clocks import MEASURED, RAW
 from ztrace_viewer.trees.finding import find_span
 from ztrace_viewer.trees.tree import flatten
 
@@ -32,8 +33,8 @@ DEFAULT_LINES = 200
 @click.option("--flat", is_flag=True, help="With --json, a list of spans with their depth instead of a tree.")
 @click.option(
     "--clocks",
-    type=click.Choice(["measured", "raw"]),
-    default="measured",
+    type=click.Choice([MEASURED, RAW]),
+    default=MEASURED,
     show_default=True,
     metavar="NAME",
     help="Clocks of other hosts: measured by calls, or raw as stored.",
@@ -83,7 +84,7 @@ def show(
     with open_file(database) as store:
         try:
             trace_id = find_trace(store, trace)
-            document = read_tree(store, trace_id, now_ns, measured=clocks == "measured")
+            document = read_tree(store, trace_id, now_ns, measured=clocks == MEASURED)
             span = None if span_id is None else find_span(document, span_id)
             stacks = None
             if span is not None and with_stacks:

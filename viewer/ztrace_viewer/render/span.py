@@ -42,6 +42,8 @@ def draw_span(
     instance = span["instance"]
     where = [f"process {instance['pid']}" if instance["pid"] else "", clean(instance["host"])]
     yield _cut(Text(f"in {' on '.join(filter(None, where)) or 'an unknown process'}"), width)
+    # As log lines have them by the format of the tutorial; long enough to be cut, so on a line of its own.
+    yield Text.assemble(("in logs ", "dim"), f"trace={trace_id} span={span['span_id']}")
     if told := tell_unfinished(span, now_ns):
         yield _cut(Text(told, "yellow"), width)
     for key, value in span["attributes"].items():

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from ztrace_viewer.documents.trees import Clock
 
+#: Clocks by which times are told: without their measured offsets, or as stored.
+MEASURED, RAW = "measured", "raw"
 #: Cells on either side of a moment that make a line, and their greatest distance.
 NEAREST, REACH_NS = 3, 3_600_000_000_000
 #: Greatest drift of two clocks: each is up to 100 parts in a million off.

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TypedDict, TypeVar
 
-from ztrace_viewer.documents.trees import Missing
+from ztrace_viewer.documents.trees import Clock, Missing
 from ztrace_viewer.queries.exceptions import Raised
 from ztrace_viewer.trees.arrangement import Arrangement
 from ztrace_viewer.trees.columns import Call, Spans
@@ -25,6 +25,13 @@ class RaisedDocument(TypedDict):
     how: str
     origin: bool
     group: str
+
+
+class HostClock(Clock):
+    """Clock of a host whose offset is taken out of the times of its services."""
+
+    host: str
+    services: list[str]
 
 
 class TreeColumns(TypedDict):
@@ -45,6 +52,7 @@ class TreeColumns(TypedDict):
     error_count: int
     complete: bool
     missing: list[Missing]
+    clocks: list[HostClock]
     calls: list[tuple[int, str, str]]
     call: list[int]
     depth: Sequence[int]
@@ -78,6 +86,7 @@ def make_columns(trace_id: bytes, tree: Arrangement, raised: Mapping[bytes, Rais
         "error_count": tree.error_count,
         "complete": not tree.missing,
         "missing": tree.missing,
+        "clocks": _list_clocks(tree),
         "call": [calls.setdefault(call, len(calls)) for call in _pick(spans.call, order)],
         "calls": [(services[call.service], call.name, call.kind) for call in calls],
         "depth": tree.depths,
@@ -89,6 +98,19 @@ def make_columns(trace_id: bytes, tree: Arrangement, raised: Mapping[bytes, Rais
         "states": {number: status for number, status in enumerate(_pick(spans.status, order)) if status},
         "exceptions": _place(raised, spans, order),
     }
+
+
+def _list_clocks(tree: Arrangement) -> list[HostClock]:
+    """Return the clocks whose offsets are taken out, the one that differs most first."""
+    if not tree.offsets:
+        return []
+    services: dict[str, set[str]] = {}
+    for call, process in set(zip(tree.spans.call, tree.spans.process, strict=True)):
+        services.setdefault(process.host, set()).add(call.service)
+    return [
+        {"host": host, "services": sorted(services[host]), **offset.document}
+        for host, offset in sorted(tree.offsets.items(), key=lambda each: (-abs(each[1].offset_ns), each[0]))
+    ]
 
 
 def _pick(column: Sequence[T], order: Sequence[int]) -> Iterator[T]:

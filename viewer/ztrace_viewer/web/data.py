@@ -43,6 +43,7 @@ from ztrace_viewer.queries.versions import VERSION_KEY, compare_versions
 from ztrace_viewer.queries.way import LATEST, read_error
 from ztrace_viewer.terminal.durations import parse_duration
 from ztrace_viewer.terminal.moments import parse_moment, parse_stretch
+from ztrace_viewer.trees.clocks import MEASURED, RAW
 from ztrace_viewer.trees.finding import find_span
 from ztrace_viewer.web.answers import answer
 from ztrace_viewer.web.asking import SEARCH_S, Asker
@@ -171,20 +172,21 @@ def make_routes(asker: Asker, database: Path) -> list[Route]:
         return answer(request, {"services": asker.ask(list_services)})
 
     def trace(request: Request) -> Response:
-        trace_id = request.path_params["trace"]
+        trace_id, is_measured = request.path_params["trace"], _Query(request.query_params).is_measured()
 
         def read(store: SqliteStore) -> TreeColumns:
             whole = find_trace(store, trace_id)
-            return make_columns(whole, *read_arrangement(store, whole, time.time_ns()))
+            tree = read_arrangement(store, whole, time.time_ns(), measured=is_measured)
+            return make_columns(whole, *tree)
 
         return answer(request, asker.ask(read))
 
     def span(request: Request) -> Response:
-        wanted = str(request.path_params["span"])
+        wanted, is_measured = str(request.path_params["span"]), _Query(request.query_params).is_measured()
 
         def read(store: SqliteStore) -> Mapping[str, object]:
             trace_id = find_trace(store, request.path_params["trace"])
-            found: SpanDocument = find_span(read_tree(store, trace_id), wanted)
+            found: SpanDocument = find_span(read_tree(store, trace_id, measured=is_measured), wanted)
             stacks = read_span_stacks(store, trace_id, bytes.fromhex(found["span_id"]), found["service"])
             return {**found, "children": [], "stacks": stacks}
 
@@ -245,6 +247,13 @@ class _Query:
         """Return whether a flag is set."""
         value = self._parameters.get(name)
         return value is not None and value.lower() in _TRUE
+
+    def is_measured(self) -> bool:
+        """Return whether the measured offsets of clocks are taken out of times."""
+        clocks = self.text("clocks") or MEASURED
+        if clocks not in (MEASURED, RAW):
+            raise SettingsError(f"clocks is {quote(clocks)}", hint=f"use {MEASURED} or {RAW}")
+        return clocks == MEASURED
 
     def limit(self, default: int = _LIMIT) -> int:
         """Return the number of rows."""

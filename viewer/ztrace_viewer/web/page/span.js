@@ -13,6 +13,8 @@ import { formatChange, formatDuration, formatMoment, nameCall, plural } from "./
  */
 export function makeSpan(span, traceId, told) {
   const address = `${location.origin}/trace/${traceId}?span=${span.span_id}`;
+  // As a program's log lines have them by ztrace.logging_filter() and the format of the tutorial.
+  const logged = `trace=${traceId} span=${span.span_id}`;
   /** @type {[string, string | null][]} */
   const facts = [
     ["kind", span.kind], ["status", span.status_message ? `${span.status}: ${span.status_message}` : span.status],
@@ -31,7 +33,8 @@ export function makeSpan(span, traceId, told) {
       make("button", { type: "button", "aria-label": "close", text: "×", on: { click: told.close } })),
     make("p", { class: "actions" },
       make("button", { text: "Zoom", on: { click: told.zoom } }),
-      make("button", { text: "Copy link", on: { click: () => copy(address, "link") } })),
+      make("button", { text: "Copy link", on: { click: () => copy(address, "link") } }),
+      make("button", { text: "Copy for logs", title: logged, on: { click: () => copy(logged, "ids") } })),
     makeList("facts", facts),
     span.stacks?.length ? make("h3", { text: "Code" }) : null,
     span.stacks?.length ? makeCode(span.stacks, span.duration_ns ?? 1) : null,

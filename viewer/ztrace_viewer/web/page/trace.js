@@ -3,9 +3,10 @@
 import { ask, keep, query } from "./ask.js";
 import { colour, failed } from "./colours.js";
 import { copy, fill, make, say } from "./dom.js";
-import { formatAge, formatCount, formatDuration, formatMoment, plural } from "./format.js";
+import { formatAge, formatChange, formatCount, formatDuration, formatMoment, plural } from "./format.js";
 import { Icicle } from "./icicle.js";
 import { Minimap } from "./minimap.js";
+import { reopen } from "./page.js";
 import { makeSpan } from "./span.js";
 import { Tree } from "./tree.js";
 import { Waterfall } from "./waterfall.js";
@@ -13,10 +14,12 @@ import { Waterfall } from "./waterfall.js";
 /** Shortest stretch to zoom to, in nanoseconds. */
 const LEAST = 100;
 const KEEP_MS = 200;
+/** Hosts whose clocks are told. */
+const CLOCKS = 3;
 
 /** @param {import("./page.js").View} view */
 export async function showTrace(view) {
-  const columns = await ask(`trace/${view.found[0]}`, {}, view.signal);
+  const columns = await ask(`trace/${view.found[0]}`, { clocks: query().get("clocks") }, view.signal);
   const shown = new TraceView(view, new Tree(columns));
   view.press = (event) => shown.press(event);
   view.find = (text) => shown.search(text);
@@ -73,13 +76,34 @@ class TraceView {
     return make("div", { class: "about" },
       make("h1", {}, this.tree.name(0), " ", make("span", { text: columns.duration_ns === null ? "unfinished" : formatDuration(columns.duration_ns) })),
       make("p", { class: "note" },
-        `${formatMoment(columns.start_ns)}, ${formatAge(Number(columns.start_ns))} · ${plural(columns.span_count, "span")} · `,
+        `${[...new Set([formatMoment(columns.start_ns), formatAge(Number(columns.start_ns))])].join(", ")} · ${plural(columns.span_count, "span")} · `,
         make("span", { class: columns.error_count ? "bad" : null, text: plural(columns.error_count, "failed call") }), " · ", make("code", { text: columns.trace_id }), " ", this.count),
       make("ul", { class: "legend", "aria-label": "services" }, ...columns.services.map((/** @type {string} */ name) =>
         make("li", {}, make("i", { style: { background: this.colours.get(name) } }), name))),
+      this.makeClocks(),
       this.makeMissing(),
       make("p", { class: "actions" }, button("Flame", "flame view (f)", () => this.toggleFlame()), button("Critical path", "calls on the critical path alone (p)", () => this.togglePath()),
         button("Next failure", "e", () => this.jump(this.failures(), 1)), button("Copy as Markdown", "c", () => this.copyText())));
+  }
+
+  /** Tell by how much clocks are off, and let them be taken as they are. */
+  makeClocks() {
+    const clocks = this.tree.columns.clocks.filter((/** @type {any} */ each) => each.low_ns > 0 || each.high_ns < 0);
+    if (query().get("clocks") === "raw") {
+      return make("p", { class: "note" }, "clocks as stored, not corrected ", make("button", { type: "button", text: "Measured clocks", on: { click: () => this.setClocks(null) } }));
+    }
+    if (!clocks.length) return null;
+    const told = clocks.slice(0, CLOCKS).map((/** @type {any} */ each) =>
+      `${each.services.join(", ")} ${formatChange(each.offset_ns)} ±${formatDuration(Math.max(each.high_ns - each.offset_ns, each.offset_ns - each.low_ns))}, measured by ${plural(each.calls, "call")}`);
+    return make("p", { class: "note", title: clocks.map((/** @type {any} */ each) => each.host).join(", ") },
+      `clocks corrected: ${told.join("; ")}${clocks.length > CLOCKS ? `; ${plural(clocks.length - CLOCKS, "more host")}` : ""} `,
+      make("button", { type: "button", text: "Raw clocks", on: { click: () => this.setClocks("raw") } }));
+  }
+
+  /** @param {string | null} clocks */
+  setClocks(clocks) {
+    keep({ clocks });
+    reopen();
   }
 
   makeMissing() {
@@ -130,7 +154,7 @@ class TraceView {
   async showSpan(row) {
     const { columns } = this.tree;
     try {
-      const span = await ask(`trace/${columns.trace_id}/${this.tree.id(row)}`, {}, this.signal);
+      const span = await ask(`trace/${columns.trace_id}/${this.tree.id(row)}`, { clocks: query().get("clocks") }, this.signal);
       if (this.waterfall.picked !== row) return;
       this.aside.replaceChildren(makeSpan(span, columns.trace_id, {
         close: () => this.closeSpan(), zoom: () => this.zoom(columns.begin[row], this.tree.end(row)),
