@@ -4,12 +4,13 @@ One idea: an exception is counted where its senders' spans, as far as they are k
 span further in may arrive later, in another request or from another process; then the exception moves there.
 """
 
+import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from ztrace_collector.tables.occurrences import Occurrence
-from ztrace_collector.tables.origins import DERIVED, Failed, Key, find_origins
+from ztrace_collector.tables.origins import DERIVED, Failed, Key, find_origins, follow_all
 
 #: Failed spans of one trace among which origins are searched, the newest; and of all traces of a transaction,
 #: which bounds its time.
@@ -37,6 +38,40 @@ class Move(NamedTuple):
     leaves_unhandled: bool
 
 
+class Regrouped(NamedTuple):
+    """Stored exception group whose members have other origins now.
+
+    Attributes:
+        id: its row.
+        trace_id: of its span.
+        key: its own origin.
+        before: spans in which members began, as known before.
+        others: the same now.
+        leaves_unhandled: no caller waits for its span.
+    """
+
+    id: int
+    trace_id: bytes
+    key: Key
+    before: tuple[bytes, ...]
+    others: tuple[bytes, ...]
+    leaves_unhandled: bool
+
+
+class Derived(NamedTuple):
+    """Origins that are others than those named.
+
+    Attributes:
+        places: of new exceptions, by position: the origin, and those of members.
+        moves: stored exceptions with another origin.
+        regrouped: stored groups whose members have.
+    """
+
+    places: dict[int, tuple[Key, tuple[bytes, ...]]]
+    moves: list[Move]
+    regrouped: list[Regrouped]
+
+
 class _Stored(NamedTuple):
     """Columns that are read of a row of ``exceptions``."""
 
@@ -53,6 +88,15 @@ class _Stored(NamedTuple):
     origin_span_id: bytes
     derived: int
     exception_group: int | None
+    other_origins: str | None
+
+    @property
+    def others(self) -> tuple[bytes, ...]:
+        return tuple(map(bytes.fromhex, json.loads(self.other_origins))) if self.other_origins else ()
+
+    @property
+    def leaves_unhandled(self) -> bool:
+        return self.parent_id is None or self.kind == "consumer"
 
     @property
     def origin(self) -> Key:
@@ -67,16 +111,15 @@ _READ = f"SELECT {', '.join(_Stored._fields)} FROM exceptions WHERE trace_id = ?
 
 def find_derived(
     db: sqlite3.Connection, occurrences: Sequence[Occurrence], changed: Iterable[bytes] = ()
-) -> tuple[Mapping[int, Key], list[Move]]:
-    """Return the origins of new exceptions, by position, and of stored ones, where these are others now.
+) -> Derived:
+    """Return the origins of new exceptions and of stored ones, where these are others now.
 
     Args:
         db: with the stored exceptions.
         occurrences: the new exceptions.
         changed: traces in which spans got other parents.
     """
-    places: dict[int, Key] = {}
-    moves: list[Move] = []
+    derived = Derived({}, [], [])
     chosen = _choose_traces(db, occurrences, changed)
     limit = max(1, min(MAX_FAILED, MAX_OF_ALL // max(1, len(chosen))))
     for trace_id, own in chosen.items():
@@ -87,18 +130,26 @@ def find_derived(
             failed.setdefault(each.span_id, each)
         found = find_origins(trace_id, failed)
         for place, span in zip(own, new, strict=True):
-            key = found.get(span.span_id, span.origin)
-            if key != span.origin == failed[span.span_id].origin:
-                places[place] = key
+            key, before = _find_key(span, failed, found), occurrences[place].others
+            others = follow_all(before, key, trace_id, found)
+            if (key, others) != (span.origin, before):
+                derived.places[place] = key, others
         for row in stored:
-            key = found.get(row.span_id, row.origin)
-            if key != row.origin == failed[row.span_id].origin:
-                waits = row.parent_id is not None and row.kind != "consumer"
-                span_key = (trace_id, row.span_id)
-                moves.append(
-                    Move(row.id, span_key, row.origin, key, row.exception_group, row.at_ns, not waits)
+            key, leaves = _find_key(row.as_failed(), failed, found), row.leaves_unhandled
+            if key != row.origin:
+                self_key = (trace_id, row.span_id)
+                derived.moves.append(
+                    Move(row.id, self_key, row.origin, key, row.exception_group, row.at_ns, leaves)
                 )
-    return places, moves
+            others = follow_all(row.others, key, trace_id, found)
+            if others != row.others:
+                derived.regrouped.append(Regrouped(row.id, trace_id, key, row.others, others, leaves))
+    return derived
+
+
+def _find_key(span: Failed, failed: Mapping[bytes, Failed], found: Mapping[bytes, Key]) -> Key:
+    """Return the origin found for a span, its own if another span has the same id."""
+    return found.get(span.span_id, span.origin) if failed[span.span_id].origin == span.origin else span.origin
 
 
 def _choose_traces(

@@ -17,7 +17,7 @@ from ztrace_collector.checking.columns import Columns
 from ztrace_collector.checking.failures import MAX_ORIGINS, Failure, read_failure
 from ztrace_collector.checking.statuses import read_reason
 from ztrace_collector.refusals import Refusals
-from ztrace_collector.tables.derived import Move, find_derived
+from ztrace_collector.tables.derived import Move, Regrouped, find_derived
 from ztrace_collector.tables.groups import Groups, Origin
 from ztrace_collector.tables.occurrences import Occurrence
 from ztrace_collector.tables.origins import CORRECTED, DERIVED, TOLD, Key
@@ -163,10 +163,10 @@ class Exceptions:
         if not self._occurrences and not self._changed:
             return
         occurrences, self._occurrences = self._occurrences, []
-        moves = self._derive(occurrences)
+        moves, regrouped = self._derive(occurrences)
         new = self._count_origins(occurrences, refusals)
         self._insert(occurrences)
-        self._find_uncaught(occurrences, new, self._move(moves))
+        self._find_uncaught(occurrences, new, [*self._move(moves), *self._regroup(regrouped)])
         for key in self._doubtful:
             self._uncount_uncaught(key)
         self._groups.write()
@@ -174,17 +174,33 @@ class Exceptions:
         self._changed.clear()
         self._doubtful.clear()
 
-    def _derive(self, occurrences: list[Occurrence]) -> list[Move]:
+    def _derive(self, occurrences: list[Occurrence]) -> tuple[list[Move], list[Regrouped]]:
         """Replace the origins of exceptions whose senders name none; return the same for stored ones."""
-        places, moves = find_derived(self._db, occurrences, self._changed)
-        for place, key in places.items():
+        places, moves, regrouped = find_derived(self._db, occurrences, self._changed)
+        for place, (key, others) in places.items():
             occurrence = occurrences[place]
-            if occurrence.failure.how == RAISED:
+            if occurrence.failure.how == RAISED and occurrence.key != key:
                 failure = occurrence.failure._replace(how=PASSED)
                 sender = occurrence.derived or CORRECTED
                 occurrence = occurrence._replace(failure=failure, derived=sender)
-            occurrences[place] = occurrence._replace(key=key)
-        return moves
+            occurrences[place] = occurrence._replace(key=key, others=others)
+        return moves, regrouped
+
+    def _regroup(self, regrouped: Sequence[Regrouped]) -> list[Key]:
+        """Write the origins of members of stored groups.
+
+        Returns:
+            The origins that are now known to be uncaught.
+        """
+        reached: list[Key] = []
+        for each in regrouped:
+            self._db.execute(
+                "UPDATE exceptions SET other_origins = ? WHERE id = ?", (_as_json(each.others), each.id)
+            )
+            self._doubtful.update((each.trace_id, other) for other in each.before)
+            if each.leaves_unhandled or self._is_uncaught(each.key):
+                reached += [(each.trace_id, other) for other in each.others]
+        return reached
 
     def _move(self, moves: Sequence[Move]) -> list[Key]:
         """Write the origins of stored exceptions, and uncount those that are no origins any more.
@@ -263,7 +279,6 @@ class Exceptions:
             group = None if found is None else found.group
             if group is not None:
                 self._groups.pass_service(group, occurrence.service)
-            others = [other.hex() for other in occurrence.others]
             rows.append(
                 _Row(
                     trace_id=occurrence.trace_id,
@@ -281,7 +296,7 @@ class Exceptions:
                     members=failure.members_text,
                     is_root=int(occurrence.parent_id is None),
                     service=occurrence.service,
-                    other_origins=json.dumps(others) if others else None,
+                    other_origins=_as_json(occurrence.others),
                     parent_id=occurrence.parent_id,
                     kind=occurrence.kind,
                     instance=occurrence.instance,
@@ -329,6 +344,10 @@ class Exceptions:
         found = self._find(key)
         if found is not None and found.group is not None:
             self._groups.count_uncaught(found.group, found.at_ns)
+
+
+def _as_json(spans: Sequence[bytes]) -> str | None:
+    return json.dumps([span_id.hex() for span_id in spans]) if spans else None
 
 
 def _is_adopted(occurrence: Occurrence, adoption: Adoption) -> bool:

@@ -75,6 +75,21 @@ def find_origins(trace_id: bytes, spans: Mapping[bytes, Failed]) -> dict[bytes, 
     return {span_id: _follow(origin, trace_id, origins) for span_id, origin in origins.items()}
 
 
+def follow_all(
+    others: Sequence[bytes], key: Key, trace_id: bytes, origins: Mapping[bytes, Key]
+) -> tuple[bytes, ...]:
+    """Return the spans in which members of an exception group began, as far as they are not its own origin.
+
+    Args:
+        others: spans of the trace that the members name.
+        key: origin of the group itself.
+        trace_id: the trace.
+        origins: as found for its failed spans.
+    """
+    followed = dict.fromkeys(origins.get(other, (trace_id, other)) for other in others)
+    return tuple(span_id for trace, span_id in followed if trace == trace_id and (trace, span_id) != key)
+
+
 def _find_source(span: Failed, children: Mapping[bytes, Sequence[Failed]]) -> Failed | None:
     """Return the span below that a failure came from, the last one if several fit."""
     found: Failed | None = None
