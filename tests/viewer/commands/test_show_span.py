@@ -74,6 +74,9 @@ def test_a_span_without_code_says_where_to_get_it(run: Run, sampled: Path) -> No
     """A span that was not sampled says so."""
     told = run("show", TRACE, "--span", "cart.load", "--stacks", "--db", str(sampled)).stdout
     assert "no code was sampled in this span: set ZTRACE_PROFILE=slow, or run 'ztrace profile --live'" in told
+    # One that waits for calls within it has little time of its own.
+    told = run("show", TRACE, "--span", "shop.checkout", "--stacks", "--db", str(sampled)).stdout
+    assert "no code was sampled in its own 22.0ms; calls below it may have some" in told
 
 
 @pytest.mark.parametrize(

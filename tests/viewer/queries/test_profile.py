@@ -199,6 +199,22 @@ def test_the_command_answers(shop: Path) -> None:
     assert run(ztrace, ["profile", "buy", "--db", str(shop), "--format", "png"]).exit_code == 2
 
 
+def test_paths_of_a_service_are_below_their_roots(shop: Path) -> None:
+    """With --service, shares are of the whole root's time, and each path has its root and its caller."""
+    text = CliRunner().invoke(ztrace, ["profile", "--service", "bank", "--db", str(shop)]).output
+    assert text.startswith("3 trees")
+    assert re.search(r"\nshop\.buy …\n└╴… > shop → pay > bank\.pay +70\.0% +70\.0% ", text)
+    whole = CliRunner().invoke(ztrace, ["profile", "buy", "--limit", "1", "--db", str(shop)]).output
+    assert re.search(r"bank\.pay +70\.0%", whole)
+
+
+def test_a_method_below_roots_is_no_root(shop: Path) -> None:
+    """Where trees do not begin with a method but call it, the message names their roots."""
+    result = CliRunner().invoke(ztrace, ["profile", "bank.pay", "--db", str(shop)])
+    assert result.exit_code == 1
+    assert result.output == ("ztrace: no trees begin with bank.pay; give a root that calls it: shop.buy\n")
+
+
 def test_quantiles_of_a_path(path: Path) -> None:
     """Quantiles of a path come from the histograms of all buckets of time."""
     trees = [

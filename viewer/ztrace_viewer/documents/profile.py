@@ -46,13 +46,14 @@ class PathStep(TypedDict):
 
 
 class PathProfile(TypedDict):
-    """Figures of one path; ``root_calls`` are those of its root.
+    """Figures of one path; ``root_calls`` and ``root_ns`` are calls and total time of its root.
 
     The shares are of own time, null if unknown. ``stacks`` are those of the path's method over all paths.
     """
 
     path: list[PathStep]
     root_calls: int
+    root_ns: int
     calls: int
     errors: int
     total_ns: int

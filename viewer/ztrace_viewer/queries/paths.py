@@ -1,6 +1,6 @@
 """Call paths by their names, and the times for which figures by path are kept."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from ztrace.errors import NotFoundError, SettingsError
@@ -120,14 +120,32 @@ class Paths:
         found = {top for top in names if names[top] == wanted}
         found = found or {top for top in names if self.last(top)["name"] == wanted}
         if not found:
+            above = sorted({names[top] for top in self._find_above(wanted)})
+            if above:
+                raise NotFoundError(
+                    f"no trees begin with {wanted}",
+                    hint=f"give a root that calls it: {_list(above)}",
+                )
             raise NotFoundError(f"no trees of {wanted}", hint=suggest(wanted, set(names.values())))
         several = sorted({names[top] for top in found})
         if len(several) > 1:
-            more = f" and {len(several) - _NAMED} more" if len(several) > _NAMED else ""
-            raise SettingsError(
-                f"{wanted} is the root of several", hint=f"give {', '.join(several[:_NAMED])}{more}"
-            )
+            raise SettingsError(f"{wanted} is the root of several", hint=f"give {_list(several)}")
         return found
+
+    def _find_above(self, wanted: str) -> set[int]:
+        """Return the roots above the paths that end in a name."""
+        methods = {
+            method.id
+            for method in self._methods.values()
+            if wanted in (method.name, f"{method.service}.{method.name}")
+        }
+        return {path.root for path in self._paths.values() if path.method in methods}
+
+
+def _list(names: Sequence[str]) -> str:
+    """Return some names, and the number of the others."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
 
 
 def bound_time(

@@ -151,6 +151,7 @@ def read_profile(
             {
                 "path": paths.steps(path),
                 "root_calls": of_tops[paths.root(path)].root_calls,
+                "root_ns": of_tops[paths.root(path)].total_ns,
                 "calls": total.calls,
                 "errors": total.errors,
                 "total_ns": total.total_ns,

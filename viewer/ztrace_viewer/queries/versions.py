@@ -53,7 +53,8 @@ def compare_versions(
         if version is None or version not in known:
             listed = ", ".join(each or "(no version)" for each in known[-_NAMED:]) or "none"
             missing = "only one version" if version is None else f"no trees of version {version}"
-            raise NotFoundError(missing, hint=f"there are: {listed}; choose a longer time")
+            hint = f"there are: {listed}; choose a longer time, or set ZTRACE_SERVICE_VERSION"
+            raise NotFoundError(missing, hint=hint)
     sides = [read_side(store, paths, roots, stretch, unit_s, version) for version in (before, after)]
     return describe_sides(paths, sides, limit, unit_s)
 

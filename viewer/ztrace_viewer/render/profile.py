@@ -49,12 +49,17 @@ def draw_profile(document: ProfileDocument, width: int, *, whole: bool) -> Itera
     weights = _weigh(paths)
     rows: list[tuple[Text, ...]] = []
     left_out = 0
+    tops: dict[_Key, list[_Key]] = {}
     for top in children.get((), ()):
-        root_ns = weights[top[:1]]
-        pending = [(top, "", "")]
+        tops.setdefault(top[:1], []).append(top)
+    for root, below_root in tops.items():
+        root_ns = paths[below_root[0]]["root_ns"]
+        pending = [(root, "", "")]
+        if root not in paths:  # Only paths further down are shown.
+            children[root] = below_root
         while pending:
             key, guide, below = pending.pop()
-            rows.append(_draw_path(paths[key], key, guide, root_ns))
+            rows.append(_draw_path(paths.get(key), key, guide, root_ns, is_below=key[:-1] in paths))
             below_it = sorted(children.get(key, ()), key=lambda child: -weights[child])
             kept = [child for child in below_it if whole or weights[child] >= _SHOWN * root_ns > 0]
             left_out += sum(_count(child, children) for child in below_it[len(kept) :])
@@ -127,14 +132,27 @@ def _count(key: _Key, children: Mapping[_Key, Sequence[_Key]]) -> int:
     return len(found)
 
 
-def _draw_path(path: PathProfile, key: _Key, guide: str, root_ns: int) -> tuple[Text, ...]:
-    service, name, kind = key[-1]
-    call = name_call(service, name, kind) if service else name
+def _draw_path(
+    path: PathProfile | None, key: _Key, guide: str, root_ns: int, *, is_below: bool
+) -> tuple[Text, ...]:
+    """Return the cells of a path; of one without figures, its name alone.
+
+    Args:
+        path: its figures.
+        key: names of its steps.
+        guide: lines that lead to it from above.
+        root_ns: time of the root, of which the shares are.
+        is_below: the line above in the tree is that of its caller.
+    """
+    call = _name_step(key[-1])
+    if path is None:
+        return Text.assemble((guide, "dim"), (f"{call} …", "dim")), *[Text()] * (len(_COLUMNS) - 1)
+    caller = "" if is_below or len(key) < 3 else f"… > {_name_step(key[-2])} > "
     share = path["critical_ns"] / root_ns if root_ns else 0.0
     hot = "bold yellow" if share >= _HOT else ""
     per_tree = path["calls"] / path["root_calls"] if path["root_calls"] else None
     return (
-        Text.assemble((guide, "dim"), (call, hot or "bold")),
+        Text.assemble((guide, "dim"), (caller, "dim"), (call, hot or "bold")),
         Text("after", "dim") if _find_consumer(key) else Text(_percent(share), hot),
         Text(_percent(path["self_ns"] / root_ns if root_ns else 0.0)),
         Text("" if per_tree is None else f"{per_tree:,.2f}"),
@@ -144,6 +162,11 @@ def _draw_path(path: PathProfile, key: _Key, guide: str, root_ns: int) -> tuple[
         _draw_share(path["run_share"]),
         _draw_share(path["wait_share"]),
     )
+
+
+def _name_step(step: tuple[str, str, str]) -> str:
+    service, name, kind = step
+    return name_call(service, name, kind) if service else name
 
 
 def _draw_share(share: float | None) -> Text:

@@ -56,7 +56,15 @@ def draw_span(
         if stacks:
             yield from draw_code_of_span(stacks, width)
         else:
-            yield _cut(Text(NOT_SAMPLED, "dim"), width)
+            yield _cut(Text(_tell_not_sampled(span), "dim"), width)
+
+
+def _tell_not_sampled(span: SpanDocument) -> str:
+    """Return the line in place of code: time that a span waits for a call within it is the call's."""
+    own_ns, duration_ns = span["self_ns"], span["duration_ns"]
+    if span["children"] and own_ns is not None and duration_ns is not None and 2 * own_ns < duration_ns:
+        return f"no code was sampled in its own {format_duration(own_ns)}; calls below it may have some"
+    return NOT_SAMPLED
 
 
 def _tell_facts(span: SpanDocument, now_ns: int) -> str:
