@@ -127,6 +127,12 @@ class LocalContext(Context):
     _apart: Apart
 
     @property
+    def parent_id(self) -> bytes | None:
+        """Id of the parent of a running span, None of a root."""
+        above = self._above
+        return None if above is None else above.span_id
+
+    @property
     def apart(self) -> Apart:
         """The parts that only some spans have, made when first asked for."""
         apart: Apart | None = getattr(self, "_apart", None)

@@ -217,11 +217,11 @@ class Unfinished:
 
 def _make_record(span: Span, attributes: dict[str, Any]) -> Record | None:
     """Return the record of a span so far, or None if the span has ended meanwhile."""
-    above, links, target = span._above, span.links, span._publisher
+    links, target = span.links, span._publisher
     record = (
         span.trace_id,
         span.span_id,
-        None if above is None else above.span_id,
+        span.parent_id,
         span.kind,
         span.name,
         span.start_ns + target.offset_ns,

@@ -5,9 +5,10 @@ an exception as numbers and bytes. Peers of zerorpc get and send what the middle
 `ztrace.configure` none of this runs; the built-in methods are never traced.
 """
 
+from struct import Struct
 from typing import Any, Final
 
-from ztrace import diagnostics, spans
+from ztrace import diagnostics
 from ztrace.context import SpanContext
 from ztrace.exceptions import messages, origins
 from ztrace.lifecycle.recovery import insist
@@ -18,17 +19,22 @@ from ztrace.rpc import wire
 from ztrace.rpc.core.calling import Call
 from ztrace.rpc.core.serving import DEADLINE, Served
 from ztrace.rpc.errors import DeadlineExceeded, RemoteError
-from ztrace.spans import CLIENT, INTERNAL, SERVER, Span
+from ztrace.rpc.fused import calling, serving
+from ztrace.rpc.fused.calling import CallSpan
+from ztrace.rpc.fused.interrupted import ATTRIBUTES
+from ztrace.rpc.fused.serving import ServedSpan
+from ztrace.spans import SERVER, Span
 
-#: Attributes of every span here; a span that gets others copies them.
-_ATTRIBUTES: Final = {"rpc.system.name": "ztrace"}
-#: Bytes of a trace id, a span id and the flags.
+#: Trace id, span id and flags in the bytes of a context, and their number.
+_split_context: Final = Struct("16s8sB").unpack
 _CONTEXT_BYTES: Final = 25
 #: Bytes of a trace id and a span id.
 _ORIGIN_BYTES: Final = 24
 #: Ids that stand for "none".
 _NO_TRACE_ID: Final = bytes(16)
 _NO_SPAN_ID: Final = bytes(8)
+#: Flags and state of a trace by the flags that are kept.
+_W3C: Final = [(flags, "") for flags in range(4)]
 #: Nanoseconds of the longest duration that is read: 31 years.
 _MAX_NS: Final = 10**18
 #: Prefixes of the methods that every server has.
@@ -38,38 +44,43 @@ _BAD_CONTEXT: Final = "peer_context"
 _BAD_REPLY: Final = "peer_reply"
 
 
-def new_call(name: str) -> Span | None:
-    """Create the span of a call, which the caller starts; None if calls are not traced."""
-    if spans.publisher is None or (name[:1] == "_" and name.startswith(_BUILT_IN)):
+def start_call(call: Call) -> tuple[bytes, str] | None:
+    """Start the span of a call, as ``call.span``, unless it is of a built-in method.
+
+    Returns:
+        The span's context in the form of the wire; None if the span is not recorded.
+    """
+    if call.name < "a" and call.name.startswith(_BUILT_IN):
         return None
-    return new_span(name, CLIENT, _ATTRIBUTES)
+    return calling.start_call(call)
 
 
-def context_of(span: Span) -> tuple[bytes, str] | None:
-    """Return the context of a call's span in the form of the wire, None if the span is not recorded."""
-    flags, state = span.w3c
-    trace_id = span.trace_id
-    return (b"%b%b%c" % (trace_id, span.span_id, flags), state) if trace_id else None
+def end_call(call: Call) -> None:
+    """End the span of a call that was answered, and take the server's duration."""
+    span, own = call.span, call.own
+    if own is not None and type(span) is CallSpan:
+        # As most calls are.
+        duration_ns = own.get("ns", 0)
+        if type(duration_ns) is not int or not 0 <= duration_ns < _MAX_NS:
+            diagnostics.count(_BAD_REPLY)
+            duration_ns = 0
+        calling.end_call(span, call.route.attributes, duration_ns)
+    else:
+        fail_call(call, None)
 
 
-def end_call(span: Span, call: Call, error: BaseException | None = None) -> None:
+def fail_call(call: Call, error: BaseException | None) -> None:
     """End the span of a call with its outcome, and take the server's duration and the error's origin.
 
     Args:
-        span: of the call.
         call: that has ended.
-        error: that is raised for it.
+        error: that is raised for it; None if there is none.
     """
+    span: Span = call.span
     own = call.own
-    if error is None and own is not None and span.attributes is span._given:
-        # As most calls are.
-        span.attributes = span._given = call.route.attributes
-        duration_ns = own.get("ns")
-        if type(duration_ns) is int and 0 <= duration_ns < _MAX_NS:
-            span.covered_ns += duration_ns
-        span.__exit__()
-        return
     try:
+        if type(span) is CallSpan:
+            span.complete()
         if call.route is not None:
             attributes = call.route.attributes
             if span.attributes is span._given:
@@ -92,46 +103,53 @@ def end_call(span: Span, call: Call, error: BaseException | None = None) -> None
     insist(span.__exit__, None, error)
 
 
-def end_stream(span: Span, call: Call, error: BaseException | None, items: int) -> None:
+def end_stream(call: Call, error: BaseException | None, items: int) -> None:
     """End the span of a stream, with the number of items that were read."""
     attributes: dict[str, Any] = {"rpc.items": items}
     if error is None and not call.done:
         attributes["rpc.stream"] = "abandoned"
+    span: Span = call.span
+    if type(span) is CallSpan:
+        span.complete()
     span.set(**attributes)
-    end_call(span, call, error)
+    fail_call(call, error)
+    call.span = None
 
 
-def serve(call: Served, is_async: bool) -> None:
-    """Start the span of a served call, in the context of its method, in which no span is current."""
+def serve(call: Served, in_loop: bool) -> None:
+    """Start the span of a served call, in the context of its method, in which no span is current.
+
+    Args:
+        call: that is served.
+        in_loop: the method runs in the event loop, and not in the pool.
+    """
     name = call.name
-    if name[:1] == "_" and name.startswith(_BUILT_IN):
+    if name < "a" and name.startswith(_BUILT_IN):
         return
     try:
-        own, parent = call.own, None
-        if own is not None and "tc" in own:
-            parent = _read_own(own)
-        elif "traceparent" in call.header:
-            parent = read_context(call.header)
-        span = new_span(name, SERVER, _ATTRIBUTES, parent)
-        call.span = span
-        if is_async:
-            # A server span measures the time of its thread, which here works for other calls meanwhile.
-            span.kind = INTERNAL
-            span.start()
-            span.kind = SERVER
-        else:
-            span.start()
+        own = call.own
+        parent = None
+        if own is not None:
+            context = own.get("tc")
+            if type(context) is bytes and len(context) == _CONTEXT_BYTES and "ts" not in own:
+                trace_id, span_id, flags = _split_context(context)
+                if trace_id != _NO_TRACE_ID and span_id != _NO_SPAN_ID:
+                    w3c = _W3C[flags & 3]
+                    if in_loop and serving.start_served(call, trace_id, span_id, w3c):
+                        return
+                    parent = SpanContext(trace_id, span_id, w3c)
+        call.span = span = new_span(name, SERVER, ATTRIBUTES, parent or _read_parent(call))
+        span.start()
     except Exception:
         diagnostics.contain("rpc")
 
 
 def replied(call: Served) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """Mark the moment of the answer; return ztrace's part of its header, and the part for other tracers."""
-    span: Span = call.span
     if call.own is not None:
-        return {"ns": span.reply()}, None
+        return {"ns": call.span.reply()}, None
     if "traceparent" in call.header:
-        return None, {wire.REPLY: reply_text(span)}
+        return None, {wire.REPLY: reply_text(call.span)}
     return None, None
 
 
@@ -140,7 +158,10 @@ def end_served(call: Served, error: BaseException | None) -> None:
     span: Span = call.span
     call.span = None
     if error is None and not call.reason:
-        span.__exit__()
+        if type(span) is ServedSpan:
+            serving.end_served(span)
+        else:
+            span.__exit__()
         return
     if call.reason:
         span.set(**{"rpc.deadline_exceeded" if call.reason == DEADLINE else "rpc.cancelled": True})
@@ -155,8 +176,8 @@ def failed(
     Returns:
         ztrace's part of the reply's header, and the part for other tracers.
     """
-    span: Span = call.span
-    duration_ns = span.reply()
+    ended: Span = call.span
+    duration_ns = ended.reply()
     end_served(call, error)
     if call.own is not None:
         origin = origins.origin_of(error)
@@ -165,19 +186,19 @@ def failed(
         return {"ns": duration_ns}, None
     if "traceparent" in call.header:
         name = type(error).__name__
-        return None, {wire.REPLY: reply_text(span, error, f"{name}: {messages.message_of(error)}")}
+        return None, {wire.REPLY: reply_text(ended, error, f"{name}: {messages.message_of(error)}")}
     return None, None
 
 
-def _read_own(own: dict[str, Any]) -> SpanContext | None:
+def _read_parent(call: Served) -> SpanContext | None:
+    """Return the trace context of a call, of whatever form, None if there is none that can be read."""
+    own = call.own
+    if own is None or "tc" not in own:
+        return read_context(call.header) if "traceparent" in call.header else None
     data, state = own["tc"], own.get("ts")
-    if type(data) is bytes and len(data) == _CONTEXT_BYTES:
-        if state:
-            header = wire.write_context(data, state)
-            return parse_traceparent(header["traceparent"], state)
-        trace_id, span_id = data[:16], data[16:24]
-        if trace_id != _NO_TRACE_ID and span_id != _NO_SPAN_ID:
-            return SpanContext(trace_id, span_id, (data[24] & 3, ""))
+    if type(data) is bytes and len(data) == _CONTEXT_BYTES and state:
+        header = wire.write_context(data, state)
+        return parse_traceparent(header["traceparent"], state)
     diagnostics.count(_BAD_CONTEXT)
     return None
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
@@ -16,6 +17,8 @@ from tests.ztrace.recording import Recorder
 from tests.ztrace.rpc.services import FREE, Billing
 from tests.ztrace.waiting import wait_for
 from ztrace import rpc
+from ztrace.publishing.unfinished import AGE_NS, Unfinished
+from ztrace.records import Span
 from ztrace.rpc import wire
 
 
@@ -188,3 +191,22 @@ def test_nothing_is_recorded_unconfigured(shop: rpc.Client) -> None:
     assert shop.echo(1) == 1
     assert set(sent[0][0]) == {"message_id", "v", "zt"}
     assert set(sent[0][0]["zt"]) == {"v", "credit", "ms"}
+
+
+def test_calls_in_flight_are_published(recorder: Recorder, shop: rpc.Client) -> None:
+    """Spans of a call that runs for long are published unfinished, the served one with its parent."""
+    recorder.watched = OrderedDict()
+    shop.echo("connected")
+    kinds(recorder, 2)
+    pending = shop.submit("wait")
+    wait_for(lambda: len(recorder.register) == 2, lambda: recorder.register)
+    for span in recorder.register:
+        span.start_ns -= 2 * AGE_NS  # type: ignore[attr-defined]
+    unfinished = Unfinished(recorder.register, recorder.watched)  # type: ignore[arg-type]
+    unfinished.look([])
+    found = {record.kind: record for record in (Span(*each) for each in unfinished.take_due([]))}
+    assert found[2].parent_id == found[3].span_id
+    assert {record.status for record in found.values()} == {2}
+    pending.cancel()
+    kinds(recorder, 4)
+    assert not recorder.watched

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
+from ztrace import spans
 from ztrace.enrolment import Enrolment
 from ztrace.rpc import calls, keeper, tracing, wire
 from ztrace.rpc.aio.link import Link
@@ -12,7 +13,6 @@ from ztrace.rpc.core.calling import UNKNOWN, Call
 from ztrace.rpc.core.pool import Pool, Request, Route, bind_keywords
 from ztrace.rpc.errors import PeerLost, RemoteError
 from ztrace.rpc.hooks import Hooks
-from ztrace.spans import Span
 
 #: Seconds between two looks at heartbeats and deadlines, at most.
 _TURN_S: Final = 0.5
@@ -114,14 +114,13 @@ class Connections:
         if self._closed:
             raise PeerLost(f"{name}: the client has been closed")
         call = AsyncCall(name, self.loop.create_future())
-        span = tracing.new_call(name)
         try:
             now_s = time.monotonic()
             call.deadline_s = calls.nearest(None if self._timeout_s is None else now_s + self._timeout_s)
             calls.check_deadline(name, call.deadline_s, now_s)
             request = Request(name, args, None, None, route, used)
-            if span is not None:
-                request.context = tracing.context_of(span.start(False))
+            if spans.publisher is not None:
+                request.context = tracing.start_call(call)
             if kwargs:
                 request.name, request.args = await self._bind(name, args, kwargs)
             if (meta := calls.metadata_here.get()) is not None:
@@ -136,16 +135,16 @@ class Connections:
                 if not self.pool.open_again(call, request, time.monotonic()):
                     raise call.error
                 await self.wait(call)
+            if call.items is not None:
+                return AsyncStream(self, call)
+            if call.span is not None:
+                tracing.end_call(call)
+            return call.value
         except BaseException as error:
             self.pool.cancel(call)
-            if span is not None:
-                tracing.end_call(span, call, error)
+            if call.span is not None:
+                tracing.fail_call(call, error)
             raise
-        if call.items is not None:
-            return AsyncStream(self, call, span)
-        if span is not None:
-            tracing.end_call(span, call)
-        return call.value
 
     async def wait(self, call: AsyncCall) -> None:
         """Wait for an answer or an item."""
@@ -205,8 +204,8 @@ class Connections:
 class AsyncStream:
     """Stream of a call, read by ``async for``; `aclose` cancels it, and so does discarding it."""
 
-    def __init__(self, connections: Connections, call: AsyncCall, span: Span | None) -> None:
-        self._connections, self._call, self._span = connections, call, span
+    def __init__(self, connections: Connections, call: AsyncCall) -> None:
+        self._connections, self._call = connections, call
         self._read = 0
 
     def __aiter__(self) -> AsyncIterator[Any]:
@@ -235,9 +234,8 @@ class AsyncStream:
         self._connections.pool.cancel(self._call)
 
     def _end(self, error: BaseException | None) -> None:
-        span, self._span = self._span, None
-        if span is not None:
-            tracing.end_stream(span, self._call, error, self._read)
+        if self._call.span is not None:
+            tracing.end_stream(self._call, error, self._read)
 
     def __del__(self) -> None:
         call, loop = self._call, self._connections.loop

@@ -148,7 +148,7 @@ class Handlers:
         try:
             calls.serving.set(call)
             if spans.publisher is not None:
-                tracing.serve(call, method.is_async)
+                tracing.serve(call, method.is_async or method.is_inline)
             if self._before_call is not None:
                 self._before_call(calls.describe(call))
             return method.function(*call.args, **call.kwargs), None
@@ -281,4 +281,5 @@ class Handlers:
         if call.span is not None:
             tracing.end_served(call, error)
         if self._after_call is not None:
+            make_current(None)  # In the context of the call, the span that has ended may still be.
             self._after_call(calls.describe(call), error)

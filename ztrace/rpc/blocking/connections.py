@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from ztrace import spans
 from ztrace.enrolment import Enrolment
 from ztrace.rpc import calls, keeper, tracing, wire
 from ztrace.rpc.blocking.link import Link
@@ -19,7 +20,6 @@ from ztrace.rpc.core.calling import UNKNOWN, Call
 from ztrace.rpc.core.pool import Pool, Request, Route, bind_keywords
 from ztrace.rpc.errors import PeerLost, RemoteError
 from ztrace.rpc.hooks import Hooks
-from ztrace.spans import Span
 
 #: Seconds between two looks at heartbeats and deadlines, at most.
 _TURN_S: Final = 0.5
@@ -46,8 +46,8 @@ class BlockingCall(Call):
             self.gate.open()
 
 
-#: Call that has begun, its request, and its span.
-Begun = tuple[BlockingCall, Request, Span | None]
+#: Call that has begun, and its request.
+Begun = tuple[BlockingCall, Request]
 
 
 class Connections:
@@ -124,14 +124,13 @@ class Connections:
             TypeError: the arguments cannot be sent.
         """
         call = BlockingCall(name)
-        span = tracing.new_call(name)
         request = Request(name, args, route=route)
         try:
             now_s = time.monotonic()
             call.deadline_s = calls.nearest(None if self._timeout_s is None else now_s + self._timeout_s)
             calls.check_deadline(name, call.deadline_s, now_s)
-            if span is not None:
-                request.context = tracing.context_of(span.start(False))
+            if spans.publisher is not None:
+                request.context = tracing.start_call(call)
             if kwargs:
                 request.name, request.args = self._bind(name, args, kwargs)
             if (meta := calls.metadata_here.get()) is not None:
@@ -139,9 +138,9 @@ class Connections:
             with self._lock:
                 self._open(call, request, now_s)
         except BaseException as error:
-            self._fail(call, span, error)
+            self._fail(call, error)
             raise
-        return call, request, span
+        return call, request
 
     def finish(self, begun: Begun) -> Any:
         """Wait for the answer of a call that has begun, and return it, or a `Stream`.
@@ -149,7 +148,7 @@ class Connections:
         Raises:
             RpcError: the method has raised, or there is no answer.
         """
-        call, request, span = begun
+        call, request = begun
         try:
             self.wait(call)
             while call.error is not None and call.items is None:
@@ -157,19 +156,19 @@ class Connections:
                     if not self._pool.open_again(call, request, time.monotonic()):
                         raise call.error
                 self.wait(call)
+            if call.items is not None:
+                return Stream(self, call)
+            if call.span is not None:
+                tracing.end_call(call)
+            return call.value
         except BaseException as error:
-            self._fail(call, span, error)
+            self._fail(call, error)
             raise
-        if call.items is not None:
-            return Stream(self, call, span)
-        if span is not None:
-            tracing.end_call(span, call)
-        return call.value
 
-    def _fail(self, call: BlockingCall, span: Span | None, error: BaseException) -> None:
+    def _fail(self, call: BlockingCall, error: BaseException) -> None:
         self.cancel(call)
-        if span is not None:
-            tracing.end_call(span, call, error)
+        if call.span is not None:
+            tracing.fail_call(call, error)
 
     def wait(self, call: BlockingCall) -> None:
         """Wait for an answer or an item, or until the call's deadline has ended it."""
@@ -323,8 +322,8 @@ class Connections:
 class Stream:
     """Stream of a call, read by ``for``; `close` cancels it, and so does discarding it."""
 
-    def __init__(self, connections: Connections, call: BlockingCall, span: Span | None) -> None:
-        self._connections, self._call, self._span = connections, call, span
+    def __init__(self, connections: Connections, call: BlockingCall) -> None:
+        self._connections, self._call = connections, call
         self._taken = 0
 
     def __iter__(self) -> "Stream":
@@ -354,9 +353,8 @@ class Stream:
         self._connections.cancel(self._call)
 
     def _end(self, error: BaseException | None) -> None:
-        span, self._span = self._span, None
-        if span is not None:
-            tracing.end_stream(span, self._call, error, self._taken)
+        if self._call.span is not None:
+            tracing.end_stream(self._call, error, self._taken)
 
     def __del__(self) -> None:
         self._end(None)

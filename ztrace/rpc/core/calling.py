@@ -34,11 +34,12 @@ class Call:
         deadline_s: after which nobody waits for the answer; None if unlimited.
         route: connection that the call was sent on, set by its pool; None before.
         slots: items that the client has room for.
+        span: of the call while it is traced.
     """
 
     __slots__ = (
         "beat_s", "deadline_s", "done", "error", "heard_s", "id", "items", "name", "own", "rank",
-        "reply", "route", "sent_s", "slots", "value", "window",
+        "reply", "route", "sent_s", "slots", "span", "value", "window",
     )  # fmt: skip
 
     id: bytes
@@ -58,6 +59,7 @@ class Call:
         self.reply: object = None
         self.deadline_s: float | None = None
         self.route: Any = None
+        self.span: Any = None
         self.window = 1
 
     def wake(self) -> None:

@@ -377,7 +377,11 @@ class ServerCore:
     def _header(self, call: Served, own: dict[str, Any] | None) -> dict[str, Any]:
         header = {"message_id": self._next_id(), "v": wire.PROTOCOL, "response_to": call.id}
         if call.own is not None:
-            header[wire.OWN] = _VERSION if own is None else {**_VERSION, **own}
+            if own is None:
+                own = _VERSION
+            else:
+                own["v"] = wire.VERSION
+            header[wire.OWN] = own
         return header
 
 
