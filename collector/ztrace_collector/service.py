@@ -23,6 +23,8 @@ from typing import Any, Protocol
 import zmq
 
 from ztrace.diagnostics import make_harmless
+from ztrace_collector.clickhouse.address import ClickHouseAddress
+from ztrace_collector.clickhouse.journal import ClickHouseSending, retire
 from ztrace_collector.forwarding.forwarder import Forwarders, Sending
 from ztrace_collector.otlp.forwarding.rows import retire_all
 from ztrace_collector.otlp.forwarding.spans import SpanSending
@@ -120,6 +122,7 @@ class Options:
             thread-safe function that prints a line for the user.
         destinations: OTLP receivers to which spans are forwarded.
         sends_unfinished: also forward unfinished spans once their processes have ended.
+        clickhouse: ClickHouse database to which everything is sent.
         mode: permissions of the database file.
         clock_ns: the wall clock.
         steady_ns: a clock that never jumps; None for the machine's.
@@ -135,6 +138,7 @@ class Options:
     companions: Sequence[Callable[[Inbox, Callable[[str], None]], Companion]] = ()
     destinations: Sequence[Destination] = ()
     sends_unfinished: bool = False
+    clickhouse: ClickHouseAddress | None = None
     mode: int = OWN_MODE
     clock_ns: Callable[[], int] = time.time_ns
     steady_ns: Callable[[], int] | None = None
@@ -206,6 +210,8 @@ class Collector:
             stack.callback(forwarders.close)
             if not options.destinations:
                 writer.write_beside(retire_all)
+            if options.clickhouse is None:
+                writer.write_beside(retire)
             # Before the first message: a new OTLP destination starts after what is stored already.
             forwarders.step(writer)
             _log.info("listening at %s", receiver.endpoint)
@@ -231,6 +237,8 @@ class Collector:
         if options.destinations:
             unfinished = options.sends_unfinished
             sendings.append(SpanSending(options.database, options.destinations, unfinished=unfinished))
+        if options.clickhouse is not None:
+            sendings.append(ClickHouseSending(options.database, options.clickhouse))
         return sendings
 
     def _wake(self) -> None:

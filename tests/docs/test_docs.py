@@ -30,7 +30,7 @@ from ztrace_collector import refusals
 from ztrace_collector.checking import encoding as attributes_encoding
 from ztrace_collector.checking import failures, mending, parcels
 from ztrace_collector.checking import messages as batches
-from ztrace_collector.forwarding import forwarder
+from ztrace_collector.forwarding import forwarder, pauses
 from ztrace_collector.layout import BUCKETS_PER_E, LOG_BYTES, LOSS_COLUMNS, SCHEMA_VERSION
 from ztrace_collector.otlp.forwarding import process
 from ztrace_collector.otlp.listening import bodies, grpc, http, http_connections, intake, thread
@@ -289,9 +289,9 @@ LIMITS = [
     ("Limits of the collector", "difference to a steady clock", f"{clocks.JUMP_NS / 10**9:g} s"),
     ("Limits of the collector", "spans of a request to a destination", process.MAX_SPANS),
     ("Limits of the collector", "spans of a request to a destination", deliver.MAX_BYTES),
-    ("Limits of the collector", "retry delay of a destination", f"{deliver.FIRST_PAUSE_S} s"),
-    ("Limits of the collector", "retry delay of a destination", f"{deliver.LONGEST_PAUSE_S:g} s"),
-    ("Limits of the collector", "retry delay of a destination", f"{deliver.MAX_ASKED_S:,.0f} s"),
+    ("Limits of the collector", "retry delay of a destination", f"{pauses.FIRST_PAUSE_S} s"),
+    ("Limits of the collector", "retry delay of a destination", f"{pauses.LONGEST_PAUSE_S:g} s"),
+    ("Limits of the collector", "retry delay of a destination", f"{pauses.MAX_ASKED_S:,.0f} s"),
     ("Limits of the collector", "bytes read of a destination", sending_http.MAX_ANSWER_BYTES),
     ("Limits of the collector", "interval of the search for spans to forward", f"{process.LOOK_S} s"),
     (

@@ -24,8 +24,8 @@ _MEANINGS = {
     60: ("has no tables of ztrace", "run 'ztrace clickhouse init {url}'"),
     81: ("does not exist", "run 'ztrace clickhouse init {url}'"),
     164: ("may not be written by this user", "give a user with the right to insert"),
-    193: ("rejects the user or the password", "see docs/how-to/clickhouse.md"),
-    194: ("rejects the user or the password", "see docs/how-to/clickhouse.md"),
+    193: ("rejects the user or the password", "see docs/how-to/use-clickhouse.md"),
+    194: ("rejects the user or the password", "see docs/how-to/use-clickhouse.md"),
     241: ("is out of memory", "see the server's max_memory_usage"),
     243: (
         "is out of disk space",
@@ -33,12 +33,24 @@ _MEANINGS = {
     ),
     252: ("has too many parts to merge", "the server merges them by and by; see its load"),
     497: ("denies this user what is asked", "grant the user SELECT and INSERT"),
-    516: ("rejects the user or the password", "see docs/how-to/clickhouse.md"),
+    516: ("rejects the user or the password", "see docs/how-to/use-clickhouse.md"),
 }
 
 
 class EngineError(DatabaseError):
     """ClickHouse database that cannot be used at the moment, or at all."""
+
+
+def check_installed() -> None:
+    """Raise an error if the library is not installed.
+
+    Raises:
+        SettingsError: it is not.
+    """
+    if find_spec("clickhouse_connect") is None:
+        raise SettingsError(
+            "ClickHouse needs a library that is not installed", hint="pip install 'ztrace[clickhouse]'"
+        )
 
 
 @contextmanager
@@ -53,10 +65,7 @@ def open_engine(address: ClickHouseAddress, *, with_database: bool = True) -> "I
         SettingsError: the extra is not installed.
         EngineError: the server cannot be reached, or is too old; here or while the connection is used.
     """
-    if find_spec("clickhouse_connect") is None:
-        raise SettingsError(
-            "ClickHouse needs a library that is not installed", hint="pip install 'ztrace[clickhouse]'"
-        )
+    check_installed()
     import clickhouse_connect
     from clickhouse_connect.driver.exceptions import Error
     from urllib3.exceptions import HTTPError

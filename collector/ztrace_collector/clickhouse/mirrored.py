@@ -91,9 +91,16 @@ MIRRORED = (
     ),
     Mirrored(
         "publishers",
-        (("instance", UINT), ("state", LABEL), *((name, INT) for name in _COUNTS), ("mended", TEXT)),
-        "instance, journal",
+        (
+            ("id", UINT),
+            ("instance", UINT),
+            ("state", LABEL),
+            *((name, INT) for name in _COUNTS),
+            ("mended", TEXT),
+        ),
+        "journal, id",
         ("instance",),
+        (("id", "t.instance"),),
         deleted_when="TRUE",
     ),
     Mirrored(
@@ -126,7 +133,8 @@ MIRRORED = (
             ("links", TEXT),
             ("details", TEXT),
         ),
-        "journal, id",
+        "trace_id, span_id, instance, journal",
+        ("trace_id", "span_id", "instance"),
         deleted_when=_SPAN_IS_STORED,
     ),
     Mirrored(
@@ -216,8 +224,9 @@ MIRRORED = (
             ("at_ns", INT),
             ("which", LABEL),
         ),
-        "journal, id",
-        sources=_GROUP,
+        "trace_id, span_id, journal",
+        ("trace_id", "span_id"),
+        _GROUP,
         deleted_when=_IS_RAISED,
         joined=_JOIN_GROUP.format(""),
     ),
@@ -246,6 +255,8 @@ MIRRORED = (
         ),
         "resolution_s, bucket, version, failed, path, journal",
         ("resolution_s", "bucket", "version", "failed", "path"),
+        # Trees are taken back from it, and minutes are kept for some hours only.
+        deleted_when="TRUE",
     ),
     Mirrored(
         "frames",

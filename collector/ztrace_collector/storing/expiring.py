@@ -12,6 +12,7 @@ from typing import NamedTuple
 from ztrace_collector.layout import HOUR_NS, MINUTE_NS, RESOLUTIONS_S, SECOND_NS
 from ztrace_collector.storing.sampled_code import delete_code
 from ztrace_collector.storing.store import Store
+from ztrace_collector.storing.waiting import sent_up_to
 from ztrace_collector.tables.retired import retire_figures, retire_publishers
 
 #: Maximum of traces in one piece, and of rows examined in other tables.
@@ -134,7 +135,7 @@ def _delete_traces(store: Store, which: str, max_spans: int, *values: object) ->
             break
         traces.append(trace)
         total += max(1, trace.span_count)
-    if not traces:
+    if not traces or not _are_sent(store, [trace.trace_id for trace in traces]):
         return 0
     if traces[0].span_count > max_spans:
         return _delete_part(store, traces[0], max_spans)
@@ -173,6 +174,16 @@ def delete_whole_traces(
     db.execute(f"DELETE FROM settled WHERE trace IN ({','.join(map(str, numbers))})")
     db.execute("UPDATE totals SET value = value - ? WHERE name = 'traces'", (len(trace_ids),))
     return deleted
+
+
+def _are_sent(store: Store, trace_ids: list[bytes]) -> bool:
+    """Return whether no span of the traces waits for ClickHouse."""
+    sent = sent_up_to(store)
+    if sent is None:
+        return True
+    marks = ",".join("?" * len(trace_ids))
+    ((last,),) = store.read(f"SELECT max(id) FROM spans WHERE trace_id IN ({marks})", *trace_ids)
+    return last is None or last <= sent
 
 
 def _delete_part(store: Store, trace: _Old, max_spans: int) -> int:

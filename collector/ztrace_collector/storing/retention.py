@@ -24,6 +24,7 @@ from ztrace_collector.storing.expiring import (
 from ztrace_collector.storing.pruning import prune_figures
 from ztrace_collector.storing.sampled_code import prune_code
 from ztrace_collector.storing.store import Store
+from ztrace_collector.storing.waiting import is_sent
 
 #: Target duration of a step, less than that of a transaction.
 STEP_S = 0.02
@@ -165,7 +166,7 @@ class Retention:
             wanted = self._spans * min(2.0, 0.5 + 0.5 * STEP_S / taken_s)
             self._spans = int(min(MAX_SPANS, max(MIN_SPANS, wanted)))
             return True
-        if self._sweep is None and start_s >= self._next_sweep_s:
+        if self._sweep is None and start_s >= self._next_sweep_s and is_sent(store, self._clock_ns()):
             self._next_sweep_s = start_s + SWEEP_S
             before_ns = self._find_horizon(store)
             self._sweep = None if before_ns is None else sweep(store, before_ns)

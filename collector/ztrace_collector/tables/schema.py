@@ -11,6 +11,7 @@ quick check by readers.
 """
 
 from ztrace_collector.tables.code_tables import CODE_TABLES
+from ztrace_collector.tables.sending import SENDING
 from ztrace_collector.tables.sqlite_utils import Database, Migrations
 from ztrace_collector.tables.views import VIEWS
 
@@ -300,35 +301,6 @@ CREATE TABLE refusals (
     last_ns INTEGER NOT NULL,
     detail TEXT NOT NULL
 ) WITHOUT ROWID;
-CREATE TABLE destinations (
-    id INTEGER PRIMARY KEY,
-    url TEXT NOT NULL UNIQUE,
-    protocol TEXT NOT NULL,
-    in_use INTEGER NOT NULL,
-    place INTEGER NOT NULL,
-    sent INTEGER NOT NULL,
-    refused INTEGER NOT NULL,
-    skipped INTEGER NOT NULL,
-    since_ns INTEGER NOT NULL,
-    success_ns INTEGER,
-    failing_ns INTEGER,
-    error TEXT,
-    error_ns INTEGER
-);
-CREATE TABLE destination_refusals (
-    destination INTEGER NOT NULL REFERENCES destinations (id),
-    reason TEXT NOT NULL,
-    count INTEGER NOT NULL,
-    last_ns INTEGER NOT NULL,
-    detail TEXT NOT NULL,
-    PRIMARY KEY (destination, reason)
-) WITHOUT ROWID;
-CREATE TABLE sent_unfinished_spans (
-    trace_id BLOB NOT NULL,
-    span_id BLOB NOT NULL,
-    destination INTEGER NOT NULL REFERENCES destinations (id),
-    PRIMARY KEY (trace_id, span_id, destination)
-) WITHOUT ROWID;
 CREATE TABLE totals (
     name TEXT PRIMARY KEY,
     value INTEGER NOT NULL
@@ -341,6 +313,6 @@ INSERT INTO totals
 @migrations()
 def create_tables(db: Database) -> None:
     """Create the tables and views of version 1."""
-    for statement in (_TABLES + CODE_TABLES + VIEWS).split(";\n"):
+    for statement in (_TABLES + CODE_TABLES + SENDING + VIEWS).split(";\n"):
         if statement.strip():
             db.execute(statement)

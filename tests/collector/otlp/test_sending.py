@@ -23,17 +23,15 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.collector.otlp.receivers import Failure, Reply, answering, answering_grpc, find_port, script
 from tests.collector.otlp.requests import make_request, make_span, spans_of
-from ztrace_collector.otlp.sending.answers import Answer, Later, Refused, Taken, TooLarge, Transport
-from ztrace_collector.otlp.sending.deliver import (
+from ztrace_collector.forwarding.pauses import (
     FIRST_PAUSE_S,
     JITTER,
     LONGEST_PAUSE_S,
     MAX_ASKED_S,
-    MAX_BYTES,
     Pauses,
-    deliver,
-    open_transport,
 )
+from ztrace_collector.otlp.sending.answers import Answer, Later, Refused, Taken, TooLarge, Transport
+from ztrace_collector.otlp.sending.deliver import MAX_BYTES, deliver, open_transport
 from ztrace_collector.otlp.sending.destinations import Destination, read_destinations
 
 REQUEST = make_request(make_span())

@@ -137,7 +137,12 @@ def _sending_options(function: _F) -> _F:
         is_flag=True,
         help="Also forward unfinished spans, once their processes have ended.",
     )
-    return urls(headers(unfinished(function)))
+    clickhouse = click.option(
+        "--clickhouse",
+        metavar="URL",
+        help="Send everything on to clickhouse://HOST/DATABASE, prepared by 'ztrace clickhouse init'.",
+    )
+    return urls(headers(unfinished(clickhouse(function))))
 
 
 def _event_options(function: _F) -> _F:
@@ -176,6 +181,7 @@ class _Given(TypedDict):
     otlp_unfinished: bool
     on_event: str | None
     webhook: str | None
+    clickhouse: str | None
     database: Path
 
 
@@ -243,6 +249,8 @@ def collect(**given: Unpack[_Given]) -> None:
 
 
 def _collect(given: _Given, web: Address | None = None) -> None:
+    from ztrace_collector.clickhouse.address import read_address
+    from ztrace_collector.clickhouse.engine import check_installed
     from ztrace_collector.otlp.listening.servers import Servers
     from ztrace_collector.otlp.sending.destinations import read_destinations
     from ztrace_collector.receiving.inbox import Companion, Inbox
@@ -293,12 +301,15 @@ def _collect(given: _Given, web: Address | None = None) -> None:
             endpoint,
             given["database"],
             [place for each in servers for place in each.places()],
-            [destination.url for destination in destinations],
+            [*(destination.url for destination in destinations), *([engine.url] if engine else [])],
             [page.url for page in pages if page.url is not None],
             with_keys=keys is not None,
         )
 
     destinations = read_destinations(given["otlp"], given["otlp_headers"], os.environ)
+    engine = None if given["clickhouse"] is None else read_address(given["clickhouse"])
+    if engine is not None:
+        check_installed()
     keys = None if given["folder"] is None else KeyFolder(given["folder"])
     with CollectorProgress() as progress:
         run(
@@ -313,6 +324,7 @@ def _collect(given: _Given, web: Address | None = None) -> None:
                 companions=companions,
                 destinations=destinations,
                 sends_unfinished=given["otlp_unfinished"],
+                clickhouse=engine,
                 mode=GROUP_MODE if given["group_readable"] else OWN_MODE,
             ),
             ready=announce,

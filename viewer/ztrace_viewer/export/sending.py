@@ -16,8 +16,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from ztrace.errors import EndpointError, SettingsError
+from ztrace_collector.forwarding.pauses import Pauses
 from ztrace_collector.otlp.sending.answers import Later
-from ztrace_collector.otlp.sending.deliver import Pauses, deliver, open_transport
+from ztrace_collector.otlp.sending.deliver import deliver, open_transport
 from ztrace_collector.otlp.sending.destinations import Destination, read_destinations
 from ztrace_viewer.interrupts import interruptible
 

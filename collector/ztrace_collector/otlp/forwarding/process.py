@@ -13,12 +13,13 @@ from contextlib import closing
 from pathlib import Path
 
 from ztrace_collector.forwarding.child import FINISH, Output, open_file, prepare
+from ztrace_collector.forwarding.pauses import Pauses
 from ztrace_collector.otlp.forwarding.messages import Orders, Report
 from ztrace_collector.otlp.forwarding.rows import read_open_ended, read_place
 from ztrace_collector.otlp.mapping.outgoing import Builder
 from ztrace_collector.otlp.mapping.reading import StoredSpan, read_after, read_unfinished
 from ztrace_collector.otlp.sending.answers import Later, Transport
-from ztrace_collector.otlp.sending.deliver import Part, Pauses, deliver, open_transport
+from ztrace_collector.otlp.sending.deliver import Part, deliver, open_transport
 from ztrace_collector.otlp.sending.destinations import Destination
 from ztrace_collector.storing.defects import log_defect
 from ztrace_collector.tables.spans import last_span_id

@@ -6,7 +6,6 @@ and no span is dropped without a count and a reason.
 """
 
 import logging
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -21,10 +20,6 @@ from ztrace_collector.storing.defects import log_defect
 MAX_BYTES = 3_500_000
 #: Characters kept of a receiver's message.
 MAX_DETAIL = 200
-#: First and longest delay before a retry; delays double, with a jitter of a fifth.
-FIRST_PAUSE_S, LONGEST_PAUSE_S, JITTER = 0.5, 30.0, 0.2
-#: Longest delay that a receiver may ask for: one that asks for a year has a wrong clock.
-MAX_ASKED_S = 3600.0
 #: ztrace's own reasons; others are the status of a receiver's answer, such as "HTTP 400".
 PARTIAL, TOO_LARGE, UNREADABLE = "partial success", "too large", "unreadable"
 
@@ -103,23 +98,6 @@ def deliver(
             _halve(part, waiting)
         else:
             yield _judge(part, answer)
-
-
-class Pauses:
-    """Retry schedule of one destination."""
-
-    def __init__(self) -> None:
-        self._pause_s = FIRST_PAUSE_S
-
-    def reset(self) -> None:
-        """Start over after an answer."""
-        self._pause_s = FIRST_PAUSE_S
-
-    def next_s(self, asked_s: float | None) -> float:
-        """Return the next delay, which grows each time and is at least what the receiver asked for."""
-        pause_s = self._pause_s * random.uniform(1 - JITTER, 1 + JITTER)
-        self._pause_s = min(LONGEST_PAUSE_S, 2 * self._pause_s)
-        return pause_s if asked_s is None else max(min(asked_s, MAX_ASKED_S), FIRST_PAUSE_S / 10)
 
 
 def _judge(part: Sequence[Span], answer: Taken | Refused | TooLarge) -> Part[Span]:
