@@ -33,7 +33,7 @@ def test_a_database_that_is_not_there_yet(tmp_path: Path) -> None:
         assert answer.headers["Retry-After"] == "1"
         assert "there is no database" in answer.document["errors"][0]["msg"]
         assert "there is no database" in site.ask("/api/v3/services").document["error"]["message"]
-        assert list(tmp_path.iterdir()) == []
+        assert list(tmp_path.iterdir()) == [tmp_path / "shop.db.page"]
         store(path, checkout(trace_id(1)))
         assert "shop" in site.get("/api/services")["data"]
 

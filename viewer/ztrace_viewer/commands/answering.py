@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -17,6 +17,9 @@ from ztrace_viewer.json_text import write_json
 from ztrace_viewer.queries.names import explain_unknown
 from ztrace_viewer.queries.selection import EVERYTHING, Selection
 from ztrace_viewer.queries.stores.sqlite.store import open_file
+
+if TYPE_CHECKING:
+    from ztrace_viewer.terminal.links import Links
 
 
 def print_json(document: Mapping[str, object], *, found: bool = True) -> None:
@@ -54,3 +57,11 @@ def next_command(command: str, database: Path) -> str:
     given = click.get_current_context().get_parameter_source("database")
     named = given is not None and given.name == "COMMANDLINE" and str(database) != DEFAULT_DATABASE
     return f"next: ztrace {command}{f' --db {shlex.quote(str(database))}' if named else ''}"
+
+
+def find_links(database: Path) -> "Links":
+    """Return the links from ids to the page; none unless standard output is a terminal and the page runs."""
+    from ztrace_viewer.terminal.links import Links
+    from ztrace_viewer.web.presence import find_page
+
+    return Links(find_page(database) if sys.stdout.isatty() else None)

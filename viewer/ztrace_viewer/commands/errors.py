@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from ztrace.errors import NotFoundError, SettingsError
-from ztrace_viewer.commands.answering import end_with_nothing, next_command, print_json
+from ztrace_viewer.commands.answering import end_with_nothing, find_links, next_command, print_json
 from ztrace_viewer.commands.completing import complete_groups
 from ztrace_viewer.commands.options import (
     database_option,
@@ -87,7 +87,7 @@ def errors(
     from ztrace_viewer.terminal.screen import dim, open_screen, write
 
     screen = open_screen()
-    write(screen, *draw_errors(document, short_ids, screen.width, now_ns))
+    write(screen, *draw_errors(document, short_ids, screen.width, now_ns, find_links(database)))
     if hidden:
         write(screen, dim(f"{hidden:,} resolved, not listed: --all"))
     if hint := next_command(f"error {short_ids[groups[0]['group']]}", database):
@@ -150,7 +150,8 @@ def error(
     from ztrace_viewer.terminal.screen import dim, open_screen, write
 
     screen = open_screen()
-    write(screen, *draw_error(document, screen.width, time.time_ns(), libraries=all_frames))
+    links = find_links(database)
+    write(screen, *draw_error(document, screen.width, time.time_ns(), libraries=all_frames, links=links))
     if hint := next_command(f"show {short_ids[document['shown']['trace_id']]}", database):
         write(screen, "", dim(hint))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from ztrace.errors import SettingsError
-from ztrace_viewer.commands.answering import end_with_nothing, next_command, print_json
+from ztrace_viewer.commands.answering import end_with_nothing, find_links, next_command, print_json
 from ztrace_viewer.commands.options import (
     Amount,
     database_option,
@@ -98,7 +98,7 @@ def find(
 
     screen = open_screen()
     sought = [*texts, *(key for key, _ in attributes)]
-    write(screen, *draw_found(document, sought, short_ids, screen.width, now_ns))
+    write(screen, *draw_found(document, sought, short_ids, screen.width, now_ns, find_links(database)))
     write(screen, *draw_thinned(document["thinned_until_ns"], "calls"))
     if reached is not None:
         write(screen, dim(f"searched back to {reached} in two seconds: --until goes on from there"))

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from ztrace.errors import NotFoundError, SettingsError
-from ztrace_viewer.commands.answering import print_json
+from ztrace_viewer.commands.answering import find_links, print_json
 from ztrace_viewer.commands.completing import complete_traces
 from ztrace_viewer.commands.options import database_option, json_option, limit_option
 from ztrace_viewer.documents.profile import SpanStack
@@ -94,14 +94,14 @@ def show(
                 print_json({})
             raise
     if span is not None:
-        return _show_span(span, document["trace_id"], stacks, now_ns, as_json=as_json)
+        return _show_span(database, span, document["trace_id"], stacks, now_ns, as_json=as_json)
     if as_json:
         return print_json(flatten(document) if flat else document)
     from ztrace_viewer.render.call_tree import draw_tree
     from ztrace_viewer.terminal.screen import open_screen, write_all
 
     screen = open_screen()
-    write_all(screen, draw_tree(document, screen.width, limit or None, now_ns))
+    write_all(screen, draw_tree(document, screen.width, limit or None, now_ns, find_links(database)))
 
 
 def _pin(database: Path, trace: str, *, undo: bool, as_json: bool) -> None:
@@ -119,7 +119,13 @@ def _pin(database: Path, trace: str, *, undo: bool, as_json: bool) -> None:
 
 
 def _show_span(
-    span: SpanDocument, trace_id: str, stacks: list[SpanStack] | None, now_ns: int, *, as_json: bool
+    database: Path,
+    span: SpanDocument,
+    trace_id: str,
+    stacks: list[SpanStack] | None,
+    now_ns: int,
+    *,
+    as_json: bool,
 ) -> None:
     if as_json:
         return print_json(span if stacks is None else {**span, "stacks": stacks})
@@ -127,4 +133,4 @@ def _show_span(
     from ztrace_viewer.terminal.screen import open_screen, write_all
 
     screen = open_screen()
-    write_all(screen, draw_span(span, trace_id, stacks, screen.width, now_ns))
+    write_all(screen, draw_span(span, trace_id, stacks, screen.width, now_ns, find_links(database)))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from ztrace_viewer.commands.answering import end_with_nothing, next_command, print_json
+from ztrace_viewer.commands.answering import end_with_nothing, find_links, next_command, print_json
 from ztrace_viewer.commands.options import (
     database_option,
     json_option,
@@ -59,6 +59,6 @@ def slow(
     from ztrace_viewer.terminal.screen import dim, open_screen, write
 
     screen = open_screen()
-    write(screen, *draw_slow(document, short_ids, screen.width, now_ns))
+    write(screen, *draw_slow(document, short_ids, screen.width, now_ns, find_links(database)))
     if hint := next_command(f"show {short_ids[traces[0]['trace_id']]}", database):
         write(screen, "", dim(hint))

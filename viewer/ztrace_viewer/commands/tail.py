@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from ztrace_viewer.commands.answering import print_json
+from ztrace_viewer.commands.answering import find_links, print_json
 from ztrace_viewer.commands.options import database_option, json_option, name_options, since_option
 from ztrace_viewer.documents.errors import ExceptionEvent
 from ztrace_viewer.documents.traces import TraceEvent
@@ -31,7 +31,7 @@ def tail(database: Path, since: int | None, service: str | None, method: str | N
     Example:
       ztrace tail --since 1m --service shop
     """
-    show = print_json if as_json else _drawer()
+    show = print_json if as_json else _drawer(database)
     try:
         selection = Selection(since, None, service, method)
         for event in follow(database, selection, lambda: time.sleep(POLL_S), _tell):
@@ -45,9 +45,9 @@ def _tell(message: str) -> None:
     complain(f"ztrace: {message}")
 
 
-def _drawer() -> Callable[[TraceEvent | ExceptionEvent], None]:
+def _drawer(database: Path) -> Callable[[TraceEvent | ExceptionEvent], None]:
     from ztrace_viewer.render.events import draw_event
     from ztrace_viewer.terminal.screen import open_screen, write
 
-    screen = open_screen()
-    return lambda event: write(screen, draw_event(event))
+    screen, links = open_screen(), find_links(database)
+    return lambda event: write(screen, draw_event(event, links))

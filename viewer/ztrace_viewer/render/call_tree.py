@@ -22,6 +22,7 @@ from ztrace_viewer.render.skew import find_end, find_start, tell_clocks, tell_sk
 from ztrace_viewer.render.span_events import draw_events
 from ztrace_viewer.terminal.counts import plural
 from ztrace_viewer.terminal.durations import format_duration
+from ztrace_viewer.terminal.links import NO_LINKS, Links
 from ztrace_viewer.terminal.moments import format_ago, format_moment
 from ztrace_viewer.terminal.screen import name_call
 from ztrace_viewer.trees.arrangement import cover
@@ -72,7 +73,9 @@ class _Node:
     missing: Missing | None = None
 
 
-def draw_tree(tree: TreeDocument, width: int, limit: int | None, now_ns: int) -> Iterator[Text]:
+def draw_tree(
+    tree: TreeDocument, width: int, limit: int | None, now_ns: int, links: Links = NO_LINKS
+) -> Iterator[Text]:
     """Yield the lines of a tree.
 
     Args:
@@ -80,8 +83,9 @@ def draw_tree(tree: TreeDocument, width: int, limit: int | None, now_ns: int) ->
         width: columns of the screen.
         limit: most lines of spans and exceptions; None for all.
         now_ns: present time, for ages and for spans without an end.
+        links: links from ids to the page.
     """
-    yield from _header(tree, now_ns)
+    yield from _header(tree, now_ns, links)
     for told, style in ((tell_clocks(tree), ""), (tell_skew(tree), "yellow")):
         if told:
             line = Text(told, style=style)
@@ -115,11 +119,11 @@ def draw_tree(tree: TreeDocument, width: int, limit: int | None, now_ns: int) ->
         yield Text(tell_complete(tree["missing"]), style="bold yellow")
 
 
-def _header(tree: TreeDocument, now_ns: int) -> Iterator[Text]:
+def _header(tree: TreeDocument, now_ns: int, links: Links) -> Iterator[Text]:
     # A root that is an orphan may begin earlier.
     root = next((root for root in tree["roots"] if root["parent_id"] is None), tree["roots"][0])
     head = Text("trace ", style="dim")
-    head.append(tree["trace_id"], "not dim")
+    head.append(tree["trace_id"], links.trace(tree["trace_id"], "not dim"))
     head.append("  ")
     head.append(name_call(root["service"], root["name"]), "bold not dim")
     open_ended = tree["duration_ns"] is None

@@ -14,6 +14,7 @@ from ztrace_viewer.render.tracebacks import as_raised, headline
 from ztrace_viewer.render.way import draw_way, find_outermost, tell_handled
 from ztrace_viewer.terminal.characters import clean
 from ztrace_viewer.terminal.counts import plural
+from ztrace_viewer.terminal.links import NO_LINKS, Links
 from ztrace_viewer.terminal.moments import format_ago, format_stretch
 from ztrace_viewer.terminal.screen import name_call
 
@@ -24,7 +25,12 @@ STATE_STYLES = {RESOLVED: "green", REGRESSED: "bold yellow"}
 
 
 def draw_error(
-    document: ErrorDocument, width: int, now_ns: int, *, libraries: bool = False
+    document: ErrorDocument,
+    width: int,
+    now_ns: int,
+    *,
+    libraries: bool = False,
+    links: Links = NO_LINKS,
 ) -> Iterator[Text]:
     """Yield the lines of a group: its facts, the way of one occurrence, and the other samples.
 
@@ -33,14 +39,15 @@ def draw_error(
         width: columns of the screen.
         now_ns: present time, for ages.
         libraries: include frames of libraries.
+        links: links from ids to the page.
     """
     group, hops = document["group"], document["hops"]
     exception = document["exception"]
     message = group["message"] if exception is None else exception["message"]
     yield Text(headline(group["type"], message), style="bold red")
-    yield from _draw_facts(group, now_ns)
+    yield from _draw_facts(group, now_ns, links)
     yield Text()
-    yield _tell_shown(document, now_ns)
+    yield _tell_shown(document, now_ns, links)
     if outermost := find_outermost(document):
         entry, what = name_call(outermost["service"], outermost["name"]), outermost["message"] or ""
         as_what = as_raised(outermost["type"] or "", what)
@@ -66,7 +73,7 @@ def _tell_uncaught(group: GroupSummary) -> str:
     return f"{reached:,} uncaught, {handled:,} caught on the way"
 
 
-def _tell_shown(document: ErrorDocument, now_ns: int) -> Text:
+def _tell_shown(document: ErrorDocument, now_ns: int, links: Links) -> Text:
     """Return the line that identifies the occurrence."""
     group, shown = document["group"], document["shown"]
     which = "the only one" if group["count"] == 1 else ""
@@ -79,11 +86,12 @@ def _tell_shown(document: ErrorDocument, now_ns: int) -> Text:
         which = "the latest"
     ago = format_ago(shown["at_ns"], now_ns)
     told = f"{which}, {ago}, in trace " if which else f"{ago}, in trace "
-    return Text.assemble((told, "dim"), shown["trace_id"])
+    style = links.trace(shown["trace_id"], "", shown["origin_span_id"])
+    return Text.assemble((told, "dim"), (shown["trace_id"], style))
 
 
-def _draw_facts(group: GroupSummary, now_ns: int) -> Iterator[Text]:
-    line = Text.assemble(("error ", "dim"), clean(group["group"]))
+def _draw_facts(group: GroupSummary, now_ns: int, links: Links) -> Iterator[Text]:
+    line = Text.assemble(("error ", "dim"), (clean(group["group"]), links.error(group["group"])))
     if style := STATE_STYLES.get(group["state"]):
         line.append(f"  {group['state']}", style)
         if group["resolved_ns"] is not None:

@@ -8,6 +8,7 @@ from ztrace_viewer.documents.found import FindDocument, FoundSpan
 from ztrace_viewer.render.grid import Column, draw_grid
 from ztrace_viewer.render.span_events import CONVENTIONAL, tell_attribute
 from ztrace_viewer.terminal.durations import format_duration
+from ztrace_viewer.terminal.links import NO_LINKS, Links
 from ztrace_viewer.terminal.moments import format_ago
 from ztrace_viewer.terminal.screen import name_call
 
@@ -25,7 +26,12 @@ _STYLES = {"error": "bold red", "unfinished": "yellow"}
 
 
 def draw_found(
-    document: FindDocument, words: Collection[str], short_ids: Mapping[str, str], width: int, now_ns: int
+    document: FindDocument,
+    words: Collection[str],
+    short_ids: Mapping[str, str],
+    width: int,
+    now_ns: int,
+    links: Links = NO_LINKS,
 ) -> Iterator[Text]:
     """Yield a table of calls; the column of statuses is left out if all are ok.
 
@@ -35,14 +41,15 @@ def draw_found(
         short_ids: displayed trace ids.
         width: columns of the screen.
         now_ns: present time.
+        links: links from ids to the page.
     """
     spans = document["spans"]
     shown = [column for column in _COLUMNS if column is not _STATUS or any(map(_outcome, spans))]
     rows = []
     for span in spans:
         cells = {
-            "TRACE": Text(short_ids[span["trace_id"]], "cyan"),
-            "SPAN": Text(span["span_id"], "dim"),
+            "TRACE": Text(short_ids[span["trace_id"]], links.trace(span["trace_id"], "cyan")),
+            "SPAN": Text(span["span_id"], links.trace(span["trace_id"], "dim", span["span_id"])),
             "CALL": Text(name_call(span["service"], span["name"], span["kind"]), "bold"),
             "TIME": _tell_time(span),
             "STATUS": Text(_outcome(span), _STYLES.get(span["status"], "")),

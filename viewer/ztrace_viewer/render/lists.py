@@ -19,6 +19,7 @@ from ztrace_viewer.render.sparks import draw_sparks
 from ztrace_viewer.render.tracebacks import as_raised
 from ztrace_viewer.terminal.characters import clean
 from ztrace_viewer.terminal.durations import format_duration
+from ztrace_viewer.terminal.links import NO_LINKS, Links
 from ztrace_viewer.terminal.moments import format_age, format_ago
 from ztrace_viewer.terminal.screen import name_call
 from ztrace_viewer.trees.states import STATE_WORDS
@@ -69,7 +70,11 @@ _KEYS = (
 
 
 def draw_slow(
-    document: SlowDocument, short_ids: Mapping[str, str], width: int, now_ns: int
+    document: SlowDocument,
+    short_ids: Mapping[str, str],
+    width: int,
+    now_ns: int,
+    links: Links = NO_LINKS,
 ) -> Iterator[Text]:
     """Yield a table of call trees."""
     traces = document["traces"]
@@ -77,7 +82,7 @@ def draw_slow(
     for trace in traces:
         rows.append(
             (
-                Text(short_ids[trace["trace_id"]], style="cyan"),
+                Text(short_ids[trace["trace_id"]], links.trace(trace["trace_id"], "cyan")),
                 Text(name_call(trace["service"], trace["name"]), "bold"),
                 _tell_time(trace),
                 draw_number(trace["span_count"], mark="" if trace["complete"] else "+?"),
@@ -105,14 +110,18 @@ def _tell_time(trace: TraceSummary) -> Text:
 
 
 def draw_errors(
-    document: ErrorsDocument, short_ids: Mapping[str, str], width: int, now_ns: int
+    document: ErrorsDocument,
+    short_ids: Mapping[str, str],
+    width: int,
+    now_ns: int,
+    links: Links = NO_LINKS,
 ) -> Iterator[Text]:
     """Yield a table of exception groups, each with its origin."""
     cells = WHEN_PARTS if width >= _LONG_BAR_FROM else WHEN_PARTS // 3
     groups = document["groups"]
     rows: list[tuple[Text, ...]] = []
     for group in groups:
-        named = Text(short_ids[group["group"]], style="cyan")
+        named = Text(short_ids[group["group"]], links.error(group["group"], "cyan"))
         if style := STATE_STYLES.get(group["state"]):
             named.append(f"\n{group['state']}", style)
         uncaught = draw_number(group["uncaught_count"], "bold red" if group["uncaught_count"] else "")

@@ -14,6 +14,7 @@ from ztrace_viewer.render.span_events import draw_events, tell_attribute
 from ztrace_viewer.terminal.characters import clean
 from ztrace_viewer.terminal.counts import plural
 from ztrace_viewer.terminal.durations import format_duration
+from ztrace_viewer.terminal.links import NO_LINKS, Links
 from ztrace_viewer.terminal.moments import format_ago, format_moment
 from ztrace_viewer.terminal.screen import name_call
 
@@ -22,7 +23,12 @@ NOT_SAMPLED = "no code was sampled in this span: set ZTRACE_PROFILE=slow, or run
 
 
 def draw_span(
-    span: SpanDocument, trace_id: str, stacks: Sequence[SpanStack] | None, width: int, now_ns: int
+    span: SpanDocument,
+    trace_id: str,
+    stacks: Sequence[SpanStack] | None,
+    width: int,
+    now_ns: int,
+    links: Links = NO_LINKS,
 ) -> Iterator[Text]:
     """Yield the lines of a span.
 
@@ -32,11 +38,16 @@ def draw_span(
         stacks: its sampled code; None to leave it out.
         width: columns of the screen.
         now_ns: present time.
+        links: links from ids to the page.
     """
     name = name_call(span["service"], span["name"], span["kind"])
     style = "bold red" if span["status"] == "error" else "bold"
     yield Text.assemble(
-        ("span ", "dim"), span["span_id"], "  ", (name, style), f"  {format_duration(span['duration_ns'])}"
+        ("span ", "dim"),
+        (span["span_id"], links.trace(trace_id, "", span["span_id"])),
+        "  ",
+        (name, style),
+        f"  {format_duration(span['duration_ns'])}",
     )
     yield _cut(Text(_tell_facts(span, now_ns)), width)
     instance = span["instance"]

@@ -20,6 +20,7 @@ from ztrace_collector.otlp.listening.addresses import find_address
 from ztrace_collector.otlp.listening.http_connections import Connection
 from ztrace_viewer.web.app import make_app
 from ztrace_viewer.web.live import Live
+from ztrace_viewer.web.presence import announced
 
 #: Grace period of responses in progress at the end, and timeout of idle connections.
 GRACE_S, IDLE_S = 2, 15
@@ -43,11 +44,13 @@ class Server:
             token: token that requests must have.
             listener: listening socket, which `run` closes.
         """
-        live = Live(database)
+        live, address = Live(database), find_address(listener)
+        self._database = database
+        self._address = address
         self._listener = listener
         self._server = _Quiet(
             uvicorn.Config(
-                make_app(database, token, find_address(listener), live),
+                make_app(database, token, address, live),
                 http=Connection,
                 ws="none",
                 lifespan="on",
@@ -69,7 +72,7 @@ class Server:
 
     def run(self) -> None:
         """Serve until `stop` is called."""
-        with self._listener:
+        with self._listener, announced(self._database, self._address):
             asyncio.run(self._server.serve([self._listener]))
 
 
