@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from tests.faults import (
     attacks,
+    calls,
     collector_faults,
     cost,
     hostile,
@@ -62,6 +63,14 @@ FAULTS: dict[str, Callable[[Length], Row]] = {
     "hold_log": readers.hold_log,
     "ask_huge": readers.ask_huge,
     "besiege_program": hostile.besiege_program,
+    "kill_server": calls.kill_server,
+    "freeze_server": calls.freeze_server,
+    "stop_servers": calls.stop_servers,
+    "pause_client": calls.pause_client,
+    "slow_server": calls.slow_server,
+    "block_server": calls.block_server,
+    "hop_on": calls.hop_on,
+    "hold_calls": calls.hold_calls,
 }
 
 

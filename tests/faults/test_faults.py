@@ -7,6 +7,7 @@ import pytest
 
 from tests.faults import (
     attacks,
+    calls,
     collector_faults,
     hostile,
     pressure,
@@ -103,6 +104,12 @@ def test_an_attack_costs_nobody_else(attack: Callable[[Length], Row]) -> None:
     """An attack takes bounded memory and work, delays no end, and costs no one else a span or an answer."""
     row = attack(SHORT)
     assert row.reached, row.seen
+
+
+@pytest.mark.parametrize("fault", [calls.hop_on, calls.hold_calls], ids=lambda fault: fault.__name__)
+def test_calls_end_at_each_server(fault: Callable[[Length], Row]) -> None:
+    """Calls in flight, through several servers too, are answered or end with their caller."""
+    assert fault(SHORT).lost == 0
 
 
 def test_what_finds_no_room_is_counted() -> None:

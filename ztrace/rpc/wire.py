@@ -41,6 +41,8 @@ STREAM: Final = "STREAM"
 STREAM_DONE: Final = "STREAM_DONE"
 HEARTBEAT: Final = "_zpc_hb"
 MORE: Final = "_zpc_more"
+#: Several items of a stream in one event, for clients of ztrace.
+ITEMS: Final = "_zt_items"
 #: Event that ends a call early; both old servers ignore one a channel.
 CANCEL: Final = "_zt_cancel"
 #: Method that takes ``[name, args, kwargs]``; an old server refuses it with NameError.

@@ -32,7 +32,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 )
 IDS: st.SearchStrategy[Any] = st.sampled_from([b"1", "2", 3, None, [], b"4", True])
 NAMES: st.SearchStrategy[Any] = st.sampled_from(
-    ["echo", "_zpc_more", "_zpc_hb", "_zt_cancel", "_zt_call", "OK", "ERR", "STREAM", "STREAM_DONE", b"x", 5]
+    ["echo", "_zpc_more", "_zpc_hb", "_zt_cancel", "_zt_call", "OK", "ERR", "STREAM", "STREAM_DONE", "_zt_items", b"x", 5]
 )
 HEADERS = st.fixed_dictionaries(
     {},

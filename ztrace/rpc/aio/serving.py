@@ -58,6 +58,7 @@ class LoopServer:
         self._loop = asyncio.get_running_loop()
         self._pool = Workers(pool_size)
         self._core = ServerCore(self._send, self._start, self._stop, heartbeat_s=heartbeat_s)
+        self._core.send_soon = self._send_soon
         self._handlers = Handlers(self._core, self._pool, before_call, after_call)
         self._socket = LoopSocket(socket, self._receive, self._undelivered, BACKLOG_BYTES, admit)
         self._pack = wire.make_packer()
@@ -124,6 +125,9 @@ class LoopServer:
 
     def _send(self, frames: Sequence[bytes]) -> None:
         self._socket.send(frames)
+
+    def _send_soon(self, call: Served) -> None:
+        self._loop.call_soon(self._core.send_batch, call)
 
     def _receive(self, frames: list[bytes]) -> None:
         self._core.receive(frames, time.monotonic())

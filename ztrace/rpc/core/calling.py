@@ -176,6 +176,8 @@ class ClientCore:
             self._end(call, "answered")
         elif name == wire.STREAM:
             self._take_item(call, args, own)
+        elif name == wire.ITEMS and type(args) is list:
+            self._take_items(call, args)
         elif name == wire.STREAM_DONE:
             if call.items is None:
                 call.items = deque()
@@ -250,13 +252,18 @@ class ClientCore:
             confirmed = own.get("credit") if type(own) is dict else None
             if type(confirmed) is int and 0 < confirmed <= call.slots:
                 call.window = confirmed
-        call.window -= 1
+        self._take_items(call, (item,))
+
+    def _take_items(self, call: Call, items: Sequence[object]) -> None:
+        if call.items is None:
+            call.items = deque()
+        call.window -= len(items)
         if call.window < -call.slots:
             self.cancel(call, ProtocolError(f"{call.name} sends more items than it was granted"))
             call.wake()
             return
-        call.items.append(item)
-        self.counts["items"] += 1
+        call.items.extend(items)
+        self.counts["items"] += len(items)
         call.wake()
 
     def _take_invalid(self, frames: Sequence[bytes]) -> None:

@@ -5,9 +5,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from ztrace.rpc import failures, wire
+from ztrace.rpc.core.batching import MAX_BYTES, Batch
+from ztrace.rpc.core.requests import ServerBusy, ServerClosing, are_keywords, explain_invalid
 from ztrace.rpc.core.results import PACKED_OK, Packed, unsendable
 from ztrace.rpc.errors import DeadlineExceeded, ProtocolError
-from ztrace.rpc.failures import Failure, Refused
+from ztrace.rpc.failures import Failure
 
 #: Periods without a word from a peer after which its calls are cancelled.
 LOST_PERIODS: Final = 3
@@ -37,6 +39,7 @@ class Served:
         own: ztrace's part of the header; None from other clients.
         deadline_s: when the caller stops waiting, None if unknown.
         credit: items that the caller has room for.
+        batch: items of the stream that wait to be sent; None where each is sent by itself.
         wake: called when the credit rises above zero.
         handle: whatever the driver keeps with the call.
         span: of the call while it is traced.
@@ -45,8 +48,9 @@ class Served:
     """
 
     __slots__ = (
-        "args", "beat_s", "credit", "deadline_s", "handle", "header", "heard_s", "id", "key", "kwargs",
-        "name", "own", "passive", "prefix", "reason", "service", "span", "streaming", "version", "wake",
+        "args", "batch", "beat_s", "credit", "deadline_s", "handle", "header", "heard_s", "id", "key",
+        "kwargs", "name", "own", "passive", "prefix", "reason", "service", "span", "streaming", "version",
+        "wake",
     )  # fmt: skip
 
     prefix: list[bytes]
@@ -59,6 +63,7 @@ class Served:
     own: dict[str, Any] | None
     deadline_s: float | None
     credit: int
+    batch: Batch | None
     wake: Callable[[], None] | None
     handle: Any
     span: Any
@@ -93,6 +98,8 @@ class ServerCore:
         self.calls: dict[tuple[Any, ...], Served] = {}
         self.counts: Counter[str] = Counter()
         self.closing = False
+        #: Called with a stream whose items wait, to call `send_batch` soon; None sends each by itself.
+        self.send_soon: Callable[[Served], None] | None = None
         #: Time of the last refusal of a call by a client that would send the call to another server.
         self.refused_s = 0.0
         self._send, self._start, self._stop = send, start, stop
@@ -161,6 +168,7 @@ class ServerCore:
         extra: dict[str, Any] | None = None,
     ) -> None:
         """Send the exception of a call."""
+        self.send_batch(call)
         if self._close(call):
             self._send_failure(call, failure, own, extra)
 
@@ -172,6 +180,9 @@ class ServerCore:
         """
         if call.key not in self.calls:
             return
+        if call.batch is not None:
+            self._put_in_batch(call, call.batch, item)
+            return
         own = None
         if not call.streaming and call.own is not None and call.credit > 1:
             own = {"credit": call.credit}
@@ -181,15 +192,36 @@ class ServerCore:
             raise unsendable(call.name, item, "an item") from None
         if len(data) > wire.MAX_MESSAGE and call.own is not None:
             raise wire.refuse_size(f"an item of {call.name}", data)
+        if self.send_soon is not None and call.own is not None and call.own.get("v") == wire.VERSION:
+            call.batch = Batch()
         call.streaming = True
         call.credit -= 1
         self.counts["items"] += 1
         self._send([*call.prefix, data])
 
+    def _put_in_batch(self, call: Served, batch: Batch, item: object) -> None:
+        """Keep an item for the next event, and have the event sent soon."""
+        packed = batch.pack(call.name, item, self._pack)
+        if len(packed) > MAX_BYTES:
+            self.send_batch(call)
+        call.credit -= 1
+        self.counts["items"] += 1
+        if batch.add(packed):
+            self.send_batch(call)
+        elif len(batch) == 1:
+            assert self.send_soon is not None
+            self.send_soon(call)
+
+    def send_batch(self, call: Served) -> None:
+        """Send the items of a stream that wait."""
+        if call.batch and call.key in self.calls:
+            self._send([*call.prefix, call.batch.take(self._pack(self._header(call, None)))])
+
     def finish(
         self, call: Served, own: dict[str, Any] | None = None, extra: dict[str, Any] | None = None
     ) -> None:
         """End a stream, for which there must be credit."""
+        self.send_batch(call)
         if self._close(call):
             self.counts["answered"] += 1
             header = self._header(call, own)
@@ -246,15 +278,9 @@ class ServerCore:
         call = Served()
         call.prefix, call.id, call.name, call.args, call.header = frames[:-1], message_id, name, args, header
         call.key = (*call.prefix, message_id)
-        call.kwargs, call.wake, call.handle, call.span, call.reason, call.service = (
-            {},
-            None,
-            None,
-            None,
-            "",
-            "",
-        )
-        call.streaming, call.credit, call.deadline_s = False, 1, None
+        call.kwargs, call.wake, call.handle, call.span = {}, None, None, None
+        call.reason = call.service = ""
+        call.streaming, call.credit, call.batch, call.deadline_s = False, 1, None, None
         version = header.get("v", 1)
         call.version = version if type(version) is int else wire.PROTOCOL
         call.passive = call.version < 2
@@ -285,21 +311,14 @@ class ServerCore:
             self._refuse(call, failures.CLOSING, ServerClosing("the server is shutting down"))
         elif self._per_peer[peer] >= self._max_per_peer or len(self.calls) >= MAX_CALLS:
             self._refuse(call, failures.BUSY, ServerBusy("too many calls are open"))
-        elif name == wire.CALL and not self._take_keywords(call):
+        elif name == wire.CALL and not are_keywords(args):
             self._refuse(call, failures.INVALID, ProtocolError(f"{name} takes a name, a list and a map"))
         else:
+            if name == wire.CALL:
+                call.name, call.args, call.kwargs = args
             self._per_peer[peer] += 1
             self.calls[call.key] = call
             self._start(call)
-
-    def _take_keywords(self, call: Served) -> bool:
-        if [type(each) for each in call.args] != [str, list, dict]:
-            return False
-        name, args, kwargs = call.args
-        if not all(type(key) is str for key in kwargs):
-            return False
-        call.name, call.args, call.kwargs = name, args, kwargs
-        return True
 
     def _follow(self, call: Served, name: object, args: object, now_s: float) -> None:
         call.heard_s = now_s
@@ -326,19 +345,11 @@ class ServerCore:
 
     def _refuse_invalid(self, frames: list[bytes]) -> None:
         """Answer an invalid request with an error where its id can be read."""
-        event: Any = None
-        try:
-            event = wire.unpack(frames[-1])
-            wire.check_event(event)
-            return  # An event of a call, of which nothing can be made.
-        except ProtocolError as error:
-            told = error
-            header = event[0] if type(event) is list and event else None
-            message_id = wire.take_id(header) if type(header) is dict else None
-        except Exception as error:
-            told = ProtocolError(f"the message cannot be read: {wire.explain_unreadable(error)}")
-            message_id, header = wire.read_id(frames[-1]), None
-        if message_id is None or (header and "response_to" in header):
+        found = explain_invalid(frames)
+        if found is None:
+            return
+        message_id, told = found
+        if message_id is None:
             self.counts["no_id"] += 1
             return
         call = Served()
@@ -383,14 +394,6 @@ class ServerCore:
                 own["v"] = wire.VERSION
             header[wire.OWN] = own
         return header
-
-
-class ServerClosing(Refused):
-    """Call that came while the server was shutting down."""
-
-
-class ServerBusy(Refused):
-    """Call beyond the number that the server takes at once."""
 
 
 #: ztrace's part of a reply that has nothing else to say.
