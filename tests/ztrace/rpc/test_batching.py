@@ -63,8 +63,8 @@ def test_a_full_event_is_sent_at_once() -> None:
     for item in range(1 + 2 * batching.MAX_ITEMS):
         server.core.put(call, item)
     assert [len(event[2]) for _, event in server.sent[1:]] == [batching.MAX_ITEMS] * 2
-    for item in (b"small", bytes(2 * batching.MAX_BYTES), b"last"):
-        server.core.put(call, item)
+    for data in (b"small", bytes(2 * batching.MAX_BYTES), b"last"):
+        server.core.put(call, data)
     server.core.send_batch(call)
     assert [[len(item) for item in event[2]] for _, event in server.sent[3:]] == [
         [5],

@@ -32,7 +32,20 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 )
 IDS: st.SearchStrategy[Any] = st.sampled_from([b"1", "2", 3, None, [], b"4", True])
 NAMES: st.SearchStrategy[Any] = st.sampled_from(
-    ["echo", "_zpc_more", "_zpc_hb", "_zt_cancel", "_zt_call", "OK", "ERR", "STREAM", "STREAM_DONE", "_zt_items", b"x", 5]
+    [
+        "echo",
+        "_zpc_more",
+        "_zpc_hb",
+        "_zt_cancel",
+        "_zt_call",
+        "OK",
+        "ERR",
+        "STREAM",
+        "STREAM_DONE",
+        "_zt_items",
+        b"x",
+        5,
+    ]
 )
 HEADERS = st.fixed_dictionaries(
     {},
@@ -513,3 +526,19 @@ def test_a_lost_call_is_not_sent_again() -> None:
     pool.went_down(call.route, "lost")
     assert isinstance(call.error, PeerLost)
     assert not pool.open_again(call, request, 0.0)
+
+
+@pytest.mark.parametrize(("left_s", "kind"), [(0.04, DeadlineExceeded), (10.0, RemoteError)])
+def test_the_deadline_of_a_nested_call_is_that_of_its_caller(
+    left_s: float, kind: type[BaseException]
+) -> None:
+    """A method whose own call exceeds the inherited deadline is late itself, unless there was time left."""
+    client = ClientCore(lambda frames: None)
+    call = Call("echo")
+    call.deadline_s = 100.0
+    client.open(call, [], 0.0)
+    failure = failures.describe(DeadlineExceeded("nested: no answer in time"))
+    header = {"response_to": call.id, "v": 3, "zt": {"v": 1, "error": failure.details}}
+    client.receive([b"", msgpack.packb([header, "ERR", failure.format(3)])], 100.0 - left_s)
+    assert type(call.error) is kind
+    assert "nested: no answer in time" in str(call.error) + str(getattr(call.error, "__cause__", ""))

@@ -5,10 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from ztrace.rpc import failures, wire
-from ztrace.rpc.errors import DeadlineExceeded, PeerLost, ProtocolError
+from ztrace.rpc.errors import DeadlineExceeded, PeerLost, ProtocolError, RemoteError
 
 #: Items of a stream that a client has room for, as zerorpc's clients do.
 SLOTS: Final = 100
+#: Seconds before its own deadline at which a call may hear that a call of its method has exceeded it.
+_EARLIEST_S: Final = 0.05
 #: Periods without a word from the server after which a call fails.
 LOST_PERIODS: Final = 3
 #: Share of the newest answer in the mean.
@@ -64,6 +66,17 @@ class Call:
 
     def wake(self) -> None:
         """Resume the caller: the call has ended, or an item has arrived."""
+
+
+def _as_own_deadline(call: Call, error: BaseException, now_s: float) -> BaseException:
+    """Return the error to raise where the method has run into the deadline that it inherited from a call."""
+    if call.deadline_s is None or call.deadline_s - now_s > _EARLIEST_S or type(error) is not RemoteError:
+        return error
+    if error.type != failures.qualify(DeadlineExceeded):
+        return error
+    late = DeadlineExceeded(f"{call.name}: no answer in time")
+    late.__cause__ = error
+    return late
 
 
 class ClientCore:
@@ -183,7 +196,8 @@ class ClientCore:
                 call.items = deque()
             self._end(call, "answered")
         elif name == wire.ERR:
-            self._fail(call, failures.rebuild(args, (call.own or {}).get("error"), self._allowed))
+            error = failures.rebuild(args, (call.own or {}).get("error"), self._allowed)
+            self._fail(call, _as_own_deadline(call, error, now_s))
         elif name == wire.OK:
             self._fail(call, ProtocolError(f"the result of {call.name} is not in an array"))
 
