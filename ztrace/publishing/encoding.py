@@ -138,7 +138,11 @@ def _plain_content(records: Sequence[Record]) -> _Content | None:
     names = list(map(_name_of, records))
     if not (names and _are_all(names, str)) or any(map(_details_of, records)):
         return None
-    mappings = [attributes for attributes in map(_attributes_of, records) if attributes is not None]
+    attributes = list(map(_attributes_of, records))
+    # Spans of one server's calls share their attributes: each dictionary is examined once.
+    distinct = dict(zip(map(id, attributes), attributes, strict=True))
+    distinct.pop(id(None), None)
+    mappings = list(distinct.values())
     if not _are_all(mappings, dict):
         return None
     try:
@@ -197,11 +201,13 @@ def _suspects(
     """
     try:
         keys = {key for key in content.keys if type(key) is str}
-        failed = [
-            (place, exception)
-            for place, exception in enumerate(map(_exception_of, records))
-            if exception is not None
-        ]
+        failed = []
+        if any(map(_exception_of, records)):
+            failed = [
+                (place, exception)
+                for place, exception in enumerate(map(_exception_of, records))
+                if exception is not None
+            ]
         messages = {exception[_MESSAGE] for _, exception in failed if type(exception[_MESSAGE]) is str}
         found = rules.find_names(keys) | rules.find_texts(content.texts | keys | messages).keys()
         innocent = messages - found
