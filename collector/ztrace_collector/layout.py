@@ -52,7 +52,7 @@ PAST = "past_"
 OPEN, RESOLVED, REGRESSED = "open", "resolved", "regressed"
 
 #: Names in ``settling``: id of the last span up to which all are counted in ``path_figures``, number of trees
-#: that are too large for that, and number of spans that came after their trees had expired or been
+#: that are too large for that, and number of spans that are not counted since their trees had expired or been
 #: thinned.
 SETTLED, LEFT_OUT, LATE = "span", "left_out", "late"
 #: Name in ``settling``: id of the trace up to which all have been thinned.

@@ -324,10 +324,11 @@ class _Loop:
         return False
 
     def _work_beside(self) -> None:
-        """Do a step of settling and thinning while nothing is to be received."""
-        if self._writer.holding or self._inbox.is_waiting or self._spare_time.wait_s() > 0:
+        """Do a step of settling and thinning while nothing is to be received, or a few if there always is."""
+        if self._writer.holding or self._spare_time.wait_s() > 0:
             return
-        if not self._receiver.socket.poll(0):
+        is_free = not self._inbox.is_waiting and not self._receiver.socket.poll(0)
+        if is_free or self._spare_time.is_owed:
             self._spare_time.step(self._writer)
 
     def _wait_s(self) -> float:

@@ -1,7 +1,8 @@
 """Work of the collector while nothing is to be received: settling, then thinning.
 
 One idea: each step is short, and the loop looks for messages between two of them, so neither delays a
-message. An internal error pauses that work alone.
+message. While there are always messages, that work has a small share of the time, so that trees are counted
+before they expire. An internal error pauses that work alone.
 """
 
 import logging
@@ -15,6 +16,8 @@ from ztrace_collector.storing.writer import Writer
 
 #: Pause of a kind of work after an internal error.
 AGAIN_S = 30.0
+#: Share of the time while there are always messages.
+SHARE = 0.05
 
 _log = logging.getLogger(__name__)
 
@@ -31,6 +34,12 @@ class SpareTime:
         self._settler = Settler()
         self._thinner = None if thin is None else Thinner(thin)
         self._settle_s = self._thin_s = 0.0
+        self._owed_s = 0.0
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether a step may delay messages, as messages have delayed it for long."""
+        return time.monotonic() >= self._owed_s
 
     def wait_s(self) -> float:
         """Return the time until the next step."""
@@ -52,6 +61,8 @@ class SpareTime:
             and not self._do("thinning", lambda: writer.run_beside(thinner.step))
         ):
             self._thin_s = now_s + AGAIN_S
+        end_s = time.monotonic()
+        self._owed_s = end_s + (end_s - now_s) * (1 - SHARE) / SHARE
 
     def finish(self, writer: Writer, deadline_s: float) -> None:
         """Settle what waits, until a deadline."""

@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from ztrace_collector.layout import HOUR_NS, MINUTE_NS, RESOLUTIONS_S, SECOND_NS
+from ztrace_collector.layout import HOUR_NS, LATE, MINUTE_NS, RESOLUTIONS_S, SECOND_NS
 from ztrace_collector.storing.sampled_code import delete_code
 from ztrace_collector.storing.store import Store
 from ztrace_collector.storing.waiting import sent_up_to
@@ -147,6 +147,12 @@ def _delete_traces(store: Store, which: str, max_spans: int, *values: object) ->
             f" ON settled.trace = traces.id WHERE traces.id IN ({numbers})"
         )
         db.execute(f"DELETE FROM expired_traces WHERE id <= (SELECT max(id) FROM expired_traces) - {KEPT}")
+        # Of a collector at full load, trees may expire before they are counted by path.
+        db.execute(
+            "UPDATE settling SET value = value + (SELECT coalesce(sum(span_count), 0) FROM traces"
+            f" WHERE id IN ({numbers}) AND id NOT IN (SELECT trace FROM settled)) WHERE name = ?",
+            (LATE,),
+        )
         delete_whole_traces(db, [trace.id for trace in traces], trace_ids, EXPIRED)
     store.forget_traces(trace_ids)
     return total

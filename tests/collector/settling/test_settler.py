@@ -303,6 +303,20 @@ def test_paths_beyond_the_bounds_share_one(
     assert figures(path) == recount(path, tmp_path, clock)
 
 
+def test_spans_that_expire_before_they_are_counted_are_told(path: Path, clock: Clock) -> None:
+    """The spans of trees that expire while settling is behind count as late."""
+    with Store(path, clock_ns=clock.wall) as store:
+        store.store([Sender().data(*[make_span(number, trace_id=trace_id(number)) for number in range(3)])])
+        list(settle_all(store, clock_ns=clock.wall))
+        uncounted = [make_span(number, trace_id=trace_id(number)) for number in range(3, 7)]
+        store.store([Sender(1).data(*uncounted, child(9, 3, 3))])
+        while delete_traces_before(store, EPOCH_NS + HOUR_NS, 1_000):
+            pass
+        list(settle_all(store, clock_ns=clock.wall))
+    assert row(path, "SELECT value FROM settling WHERE name = 'late'")["value"] == 5
+    assert sum(each["root_calls"] for each in figures(path)) == 3
+
+
 @pytest.mark.parametrize("bound", ["MAX_OF_ROOT", "MAX_PATHS"])
 def test_a_service_leaves_paths_for_others(
     path: Path, writer: Writer, settling: Settler, monkeypatch: pytest.MonkeyPatch, bound: str

@@ -77,7 +77,7 @@ class MethodCode(PathStep):
 class ProfileDocument(TypedDict):
     """``profile``: trees, the quantiles of their durations, and paths by critical time.
 
-    Extra: ``unsettled_spans``, not counted yet, ``late_spans``, that came after their trees had expired,
+    Extra: ``unsettled_spans``, not counted yet, ``late_spans``, whose trees had expired before,
     ``left_out``, trees of too many spans, and of a live profile ``uncounted``, code of methods that no
     counted tree has.
     """

@@ -85,7 +85,7 @@ def draw_profile(document: ProfileDocument, width: int, *, whole: bool) -> Itera
         yield Text(f"{plural(document['left_out'], 'tree')} of too many spans not counted", "yellow")
     if document["late_spans"]:
         late = plural(document["late_spans"], "span")
-        yield Text(f"{late} not counted: they came after their trees had expired or been thinned", "yellow")
+        yield Text(f"{late} not counted: their trees had expired or been thinned", "yellow")
     if document["unsettled_spans"]:
         yield Text(f"{plural(document['unsettled_spans'], 'span')} not counted yet", "yellow")
 
