@@ -60,7 +60,12 @@ def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str
             "no service 'zzz'; there are billing, cart, pricing, shop, stock",
         ),
         (("export", "--service", "shp"), "no service 'shp'; did you mean shop?"),
-        (("slow", "--service", "cart"), "no call trees; relax the filter, or see 'ztrace status'"),
+        (
+            ("slow", "--service", "cart"),
+            "no call trees; --service and --method are the root's; 'ztrace find' has calls within trees",
+        ),
+        (("slow", "--until", "2020-01-01"), "no call trees; relax the filter, or see 'ztrace status'"),
+        (("profile", "cart.load"), "no trees begin with cart.load; give a root that calls it: shop.checkout"),
         (("profile", "shop.chekout"), "no trees of shop.chekout; did you mean shop.checkout?"),
     ],
 )

@@ -1,8 +1,10 @@
 """Tools for AI agents, by the client of their own library, over both transports."""
 
 import asyncio
+import random
 import re
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -11,8 +13,12 @@ from typing import Any
 import pytest
 
 from tests.viewer.commands.test_process import MAIN, environment
-from tests.viewer.stored import NOON, span, store, trace_id
+from tests.viewer.queries.test_comparison import usual, write_minutes
+from tests.viewer.queries.test_profile import settle
+from tests.viewer.stored import MINUTE, NOON, checkout, header, raised, span, store, trace_id
 from tests.viewer.web.serving import TOKEN, served
+from ztrace.wire import TOMBSTONE, TOPIC, pack_header, pack_stretch
+from ztrace_collector.storing.store import Store
 
 pytestmark = [pytest.mark.browser, pytest.mark.process]
 
@@ -132,3 +138,77 @@ def test_the_page_serves_the_tools_to_holders_of_the_token(shop: Path) -> None:
         assert site.ask("/mcp", "POST", {}).status == 401
         client = httpx2.AsyncClient(headers={"X-Ztrace-Token": TOKEN})
         ask_all(streamable_http_client(url, http_client=client), questions, client)
+
+
+@pytest.fixture(scope="module")
+def week(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a database of two days: calls that became slower, a failed order, a lost batch."""
+    path = tmp_path_factory.mktemp("week") / "shop.db"
+    now_ns = time.time_ns()
+    loads = {now_ns // MINUTE - 60 * hour: usual() for hour in range(1, 47)}
+    for hour in range(1, 23):
+        loads[now_ns // MINUTE - 60 * hour].each_ms["ship"] = 12.0
+    write_minutes(path, loads, random.Random(1))
+    began_ns = now_ns - 10 * MINUTE
+    declined = raised("CardDeclined", "the bank declined the card of Ada")
+    order = span(
+        trace_id(7, began_ns + MINUTE),
+        1,
+        name="place",
+        at_ns=began_ns + MINUTE,
+        attributes={"customer": "Ada"},
+        exception=declined,
+    )
+    settle(path, checkout(trace_id(1, began_ns), began_ns), {"orders": [order]})
+    gone = header("bank", [], 99, kind=TOMBSTONE, span_count=5, created=5)
+    with Store(path) as opened:
+        opened.store([[TOPIC, pack_header(gone), pack_stretch(began_ns, began_ns + 1_000_000)]])
+    return path
+
+
+def test_each_question_is_answered_in_three_calls(week: Path) -> None:
+    """Why a call is slow, where it failed, what was lost, what became slower, and what failed for Ada."""
+    counts: list[int] = []
+
+    async def questions(call: Call) -> None:
+        async def ask(*steps: tuple[str, dict[str, Any], str]) -> None:
+            """Ask step by step: `ID` is what the last pattern has found."""
+            identifier = ""
+            counts.append(len(steps))
+            for tool, arguments, pattern in steps:
+                given = {name: identifier if value == "ID" else value for name, value in arguments.items()}
+                text = await call(tool, **given)
+                found = re.search(pattern, text, re.MULTILINE | re.DOTALL)
+                assert found, text
+                identifier = found[found.lastindex or 0]
+
+        await ask(
+            ("slow", {"method": "checkout"}, r"^([0-9a-f]{16,32}) "),
+            ("trace", {"trace_id": "ID"}, r"pricing\.price\*  773ms  own 773ms"),
+        )
+        await ask(
+            ("slow", {"method": "price"}, "calls within trees are found by find"),
+            ("find", {"text": "price"}, r"^([0-9a-f]{16,32}) .*shop → price"),
+            ("trace", {"trace_id": "ID"}, r"pricing\.price\*  773ms  own 773ms"),
+        )
+        await ask(
+            ("profile", {"root": "pricing.price"}, "give a root that calls it: shop.checkout"),
+            ("profile", {"root": "shop.checkout"}, r"pricing\.price +6\d\.\d%"),
+        )
+        await ask(
+            ("errors", {"text": "division"}, r"^([0-9a-f]{8}) "),
+            ("error", {"group": "ID"}, r"stock\.reserve.*/srv/shop/stock\.py:12"),
+        )
+        await ask(("status", {}, r"lost +5 spans.*window full"))
+        await ask(
+            ("overview", {}, r"the first \d+m ago"),
+            ("diff", {"before": "48h..24h", "after": "24h.."}, r"<0\.001%  shop\.buy > shop\.ship"),
+        )
+        await ask(("find", {"text": "customer=Ada", "errors": True}, r"orders\.place.*customer=Ada"))
+        await ask(
+            ("find", {"text": "name=Ada", "errors": True}, "a value needs no key"),
+            ("find", {"text": "Ada", "errors": True}, r"orders\.place"),
+        )
+
+    ask_all(by_stdio(week), questions)
+    assert max(counts) <= 3

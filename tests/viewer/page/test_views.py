@@ -308,3 +308,20 @@ def test_without_javascript_it_names_the_commands(browser: Any, shown: Site) -> 
     page.goto(f"http://127.0.0.1:{shown.port}/?token={TOKEN}")
     assert "ztrace slow" in page.locator("noscript").inner_text()
     context.close()
+
+
+def test_a_search_without_the_time_for_all_goes_on_by_a_link(browser: Any, shown: Site) -> None:
+    """Where a search ended early, the page says how far it came, and a link searches the trees before."""
+    reached_ns = 1_769_860_800_123_456_789
+
+    def answer(route: Any) -> None:
+        is_later = "until" in route.request.url
+        route.fulfill(json={"spans": [], "searched_since_ns": None if is_later else reached_ns})
+
+    with opened(browser, shown) as page:
+        page.route("**/data/find*", answer)
+        visit(page, "/traces?find=nothing")
+        assert "two seconds were too short for more" in page.locator("main .nothing").inner_text()
+        page.locator("main .nothing a").click()
+        page.wait_for_url("**until=2026-01-31T12%3A00%3A00.124Z*")
+        page.locator("main .nothing", has_text="no calls: choose a longer time").wait_for()

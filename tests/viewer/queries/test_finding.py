@@ -1,5 +1,6 @@
 """Search for calls by name, attribute, duration and outcome."""
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -136,11 +137,12 @@ def test_the_command_ends_a_search_and_says_where(
     """`find` prints the time that it searched back to when two seconds have passed."""
     monkeypatch.setattr("ztrace_viewer.commands.find.SEARCH_S", 0)
     assert (
-        "searched back to 2026-01-31 12:00:00 in two seconds" in run("find", "reserve", "--db", shop).stdout
+        "two seconds were enough back to 2026-01-31 12:00:00: go on with --until 2026-01-31T12:00:00Z"
+        in run("find", "reserve", "--db", shop).stdout
     )
     result = run("find", "nowhere", "--db", shop)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "no calls since 2026-01-31 12:00:00" in result.stderr
+    assert "no calls; two seconds were enough back to 2026-01-31 12:00:00; go on with" in result.stderr
 
 
 def test_the_table_has_what_was_searched_first(run: Run, path: Path) -> None:
@@ -174,3 +176,27 @@ def test_checkouts_are_found_whole(path: Path) -> None:
     store(path, checkout(trace_id(1)))
     assert len(find(path)) == 9
     assert len(find(path, limit=4)) == 4
+
+
+def test_a_search_goes_on_from_where_it_ended(path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The printed times lead through all trees, whatever part of them a search had the time for."""
+    spans = [span(trace_id(number), number, at_ns=NOON + number * 1_500_500) for number in range(1, 501)]
+    store(path, {"shop": spans}, at_ns=NOON)
+    monkeypatch.setattr("ztrace_viewer.commands.find.SEARCH_S", 0)
+    found: set[str] = set()
+    until: list[str] = []
+    for _ in range(4):
+        result = run("find", "work", "--limit", 1000, "--db", path, *until)
+        found.update(line.split()[0] for line in result.stdout.splitlines() if "shop.work" in line)
+        until = ["--until", *re.findall(r"go on with --until (\S+)", result.stdout)]
+    assert len(found) == 500
+    nothing = run("find", "nothing", "--db", path)
+    assert nothing.exit_code == 1
+    assert re.search(r"^ztrace: no calls; .*; go on with --until \S+Z$", nothing.stderr)
+
+
+def test_calls_within_trees_are_named_where_roots_are_wanted(shop: Path, run: Run) -> None:
+    """For a method that begins no trees, the command that finds its calls is told."""
+    slow = run("slow", "--method", "charge", "--db", shop)
+    assert "--service and --method are the root's; 'ztrace find' has calls within trees" in slow.stderr
+    assert "did you mean charge" in run("slow", "--method", "chage", "--db", shop).stderr

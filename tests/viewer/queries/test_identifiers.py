@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.viewer.stored import raised, span, store, trace_id
+from tests.viewer.stored import HOUR, NOON, raised, span, store, trace_id
 from ztrace.errors import NotFoundError, SettingsError
 from ztrace_viewer.queries.groups import list_groups
 from ztrace_viewer.queries.identifiers import (
@@ -149,3 +149,16 @@ def test_a_number_of_no_trace_is_too_short(short: Path) -> None:
     """Fewer digits than a prefix has are an id or nothing."""
     with open_file(short) as db, pytest.raises(SettingsError, match="too short"):
         find_trace(db, "abc")
+
+
+def test_a_trace_that_is_no_longer_kept_is_told_by_its_id(path: Path) -> None:
+    """An id of a time before all trees that are stored is told with both times, and others are not."""
+    store(path, {"shop": [span(trace_id(1), 1)]}, at_ns=NOON)
+    day = 24 * HOUR
+    with open_file(path) as opened:
+        for identifier in (trace_id(2, NOON - day).hex(), trace_id(2, NOON - HOUR).hex()[:16]):
+            with pytest.raises(NotFoundError, match=r"it began at .*, before the oldest kept, 2026"):
+                find_trace(opened, identifier)
+        for identifier in (trace_id(2, NOON + HOUR).hex(), "ab" * 16, "00" * 15 + "01"):
+            with pytest.raises(NotFoundError, match="see 'ztrace slow'"):
+                find_trace(opened, identifier)

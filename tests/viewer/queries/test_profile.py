@@ -310,3 +310,11 @@ def test_lanes_are_stored_and_followed(path: Path) -> None:
     assert {each["name"]: (each["critical_ns"] or 0) // 10**6 for each, _ in walk(tree["roots"])} == expected
     figures = {each["path"][-1]["name"]: each["critical_ns"] // 10**6 for each in read(path)["paths"]}
     assert figures == expected
+
+
+def test_a_root_that_begins_no_tree_is_told_with_its_roots(path: Path) -> None:
+    """A method that is only called within trees is answered with the roots of these."""
+    settle(path, buy(1))
+    for wanted in ("bank.pay", "pay", "hint"):
+        with pytest.raises(NotFoundError, match=f"begin with {wanted}; give a root that calls it: shop.buy"):
+            read(path, wanted)

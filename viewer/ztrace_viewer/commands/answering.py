@@ -21,6 +21,9 @@ from ztrace_viewer.queries.stores.sqlite.store import open_file
 if TYPE_CHECKING:
     from ztrace_viewer.terminal.links import Links
 
+#: Hint where nothing matches.
+RELAX = "relax the filter, or see 'ztrace status'"
+
 
 def print_json(document: Mapping[str, object], *, found: bool = True) -> None:
     """Print a document on one line, and exit with status 1 if nothing was found."""
@@ -31,7 +34,7 @@ def print_json(document: Mapping[str, object], *, found: bool = True) -> None:
 
 
 def end_with_nothing(
-    message: str, database: Path | None = None, selection: Selection = EVERYTHING
+    message: str, database: Path | None = None, selection: Selection = EVERYTHING, hint: str = RELAX
 ) -> NoReturn:
     """Print on one line that nothing was found, and exit with status 1.
 
@@ -39,6 +42,7 @@ def end_with_nothing(
         message: what was not found.
         database: file in which the selected names are looked up: a name that it lacks is the reason.
         selection: service and method that were selected.
+        hint: what to do if the names are known.
     """
     from ztrace.errors import NotFoundError
 
@@ -47,7 +51,7 @@ def end_with_nothing(
             unknown = explain_unknown(store, selection)
         if unknown is not None:
             raise NotFoundError(unknown[0], hint=unknown[1])
-    raise NotFoundError(message, hint="relax the filter, or see 'ztrace status'")
+    raise NotFoundError(message, hint=hint)
 
 
 def next_command(command: str, database: Path) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from ztrace.errors import SettingsError
-from ztrace_viewer.commands.answering import end_with_nothing, find_links, next_command, print_json
+from ztrace_viewer.commands.answering import RELAX, end_with_nothing, find_links, next_command, print_json
 from ztrace_viewer.commands.options import (
     Amount,
     database_option,
@@ -21,7 +21,7 @@ from ztrace_viewer.queries.identifiers import shorten_traces
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.terminal.durations import parse_duration
-from ztrace_viewer.terminal.moments import format_moment
+from ztrace_viewer.terminal.moments import format_moment, write_moment
 
 
 @click.command()
@@ -82,16 +82,15 @@ def find(
         short_ids = {} if as_json else shorten_traces(store, [span["trace_id"] for span in spans])
     if as_json:
         return print_json(document, found=bool(spans))
-    reached = None if reached_ns is None else format_moment(reached_ns)
+    reached, later = "", RELAX
+    if reached_ns is not None:
+        reached = f"two seconds were enough back to {format_moment(reached_ns)}"
+        later = f"go on with --until {write_moment(reached_ns)}"
     if not spans:
-        told = (
-            "no calls"
-            if reached is None
-            else f"no calls since {reached}; two seconds were too short for more"
-        )
+        told = "no calls"
         if (thinned_ns := document["thinned_until_ns"]) is not None:
             told += f" among what is kept; traces up to {format_moment(thinned_ns)} are thinned"
-        end_with_nothing(told, database, selection)
+        end_with_nothing(f"{told}; {reached}" if reached else told, database, selection, hint=later)
     from ztrace_viewer.render.found import draw_found
     from ztrace_viewer.render.thinned import draw_thinned
     from ztrace_viewer.terminal.screen import dim, open_screen, write
@@ -100,7 +99,7 @@ def find(
     sought = [*texts, *(key for key, _ in attributes)]
     write(screen, *draw_found(document, sought, short_ids, screen.width, now_ns, find_links(database)))
     write(screen, *draw_thinned(document["thinned_until_ns"], "calls"))
-    if reached is not None:
-        write(screen, dim(f"searched back to {reached} in two seconds: --until goes on from there"))
+    if reached:
+        write(screen, dim(f"{reached}: {later}"))
     if hint := next_command(f"show {short_ids[spans[0]['trace_id']]}", database):
         write(screen, "", dim(hint))

@@ -13,7 +13,7 @@ from ztrace_viewer.commands.options import database_option
 from ztrace_viewer.terminal.saying import say
 
 if TYPE_CHECKING:
-    from ztrace_viewer.queries.stores.store import Names
+    from ztrace_viewer.queries.stores.store import Store
 
 #: Suffix of the file that leads a browser to the page, after the database's name.
 SUFFIX = ".open.html"
@@ -59,7 +59,7 @@ def open_(place: str | None, database: Path, listen: str) -> None:
     say(url)
 
 
-def _find_path(store: "Names", place: str) -> str:
+def _find_path(store: "Store", place: str) -> str:
     """Return the page's path of a trace, or else of an error group.
 
     Raises:

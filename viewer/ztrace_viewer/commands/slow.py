@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from ztrace_viewer.commands.answering import end_with_nothing, find_links, next_command, print_json
+from ztrace_viewer.commands.answering import RELAX, end_with_nothing, find_links, next_command, print_json
 from ztrace_viewer.commands.options import (
     database_option,
     json_option,
@@ -17,6 +17,9 @@ from ztrace_viewer.queries.identifiers import shorten_traces
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.traces import list_slowest
+
+#: Hint where no root has the names.
+_WITHIN = "--service and --method are the root's; 'ztrace find' has calls within trees"
 
 
 @click.command()
@@ -54,7 +57,9 @@ def slow(
     if as_json:
         return print_json(document, found=bool(traces))
     if not traces:
-        end_with_nothing("no call trees with errors" if errors else "no call trees", database, selection)
+        told = "no call trees with errors" if errors else "no call trees"
+        is_named = service is not None or method is not None
+        end_with_nothing(told, database, selection, _WITHIN if is_named else RELAX)
     from ztrace_viewer.render.lists import draw_slow
     from ztrace_viewer.terminal.screen import dim, open_screen, write
 

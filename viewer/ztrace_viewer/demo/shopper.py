@@ -56,6 +56,7 @@ def buy(basket: list[str], card: str = CARD) -> Visit:
 
     @ztrace.trace("buy", articles=len(basket))
     def visit(front: Any, customer: str) -> None:
+        ztrace.current_span().set(customer=customer)
         front.checkout(customer, card, basket)
 
     return visit

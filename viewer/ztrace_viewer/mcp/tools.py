@@ -36,7 +36,13 @@ from ztrace_viewer.render.lists import draw_slow, draw_stats
 from ztrace_viewer.render.profile import draw_profile
 from ztrace_viewer.render.status import draw_status
 from ztrace_viewer.terminal.durations import parse_duration
-from ztrace_viewer.terminal.moments import format_moment, parse_moment, parse_stretch
+from ztrace_viewer.terminal.moments import (
+    format_ago,
+    format_moment,
+    parse_moment,
+    parse_stretch,
+    write_moment,
+)
 from ztrace_viewer.trees.finding import find_span
 
 Since = Annotated[
@@ -92,9 +98,11 @@ class Tools:
             short_ids = shorten_traces(store, [trace["trace_id"] for trace in slowest["traces"]])
             groups = list_groups(store, selection, _FEW, Filter(), NEWEST, now_ns)["groups"]
             services = [each["service"] for each in status["services"]]
+            first_ns = store.first_start()
+            began = "" if first_ns is None else f", the first {format_ago(first_ns, now_ns)}"
             return "\n".join(
                 [
-                    f"{status['spans_stored']:,} spans in {status['traces_stored']:,} trees,"
+                    f"{status['spans_stored']:,} spans in {status['traces_stored']:,} trees{began},"
                     f" {status['spans_lost']:,} lost, {status['unfinished']:,} unfinished;"
                     f" services: {', '.join(services)}",
                     "",
@@ -126,7 +134,8 @@ class Tools:
         def read(store: SqliteStore) -> str:
             document = list_slowest(store, selection, limit, now_ns, errors=errors)
             if not document["traces"]:
-                return "no call trees; choose a longer time, or see overview for the services"
+                inner = "; calls within trees are found by find" if service or method else ""
+                return f"no call trees{inner}; choose a longer time, or see overview for the services"
             short_ids = shorten_traces(store, [trace["trace_id"] for trace in document["traces"]])
             return write_text(draw_slow(document, short_ids, 120, now_ns))
 
@@ -153,11 +162,15 @@ class Tools:
         def read(store: SqliteStore) -> str:
             document = find_calls(store, conditions, selection, limit, now_ns, Deadline(SEARCH_S))
             reached = document["searched_since_ns"]
-            told = (
-                "" if reached is None else f"\nsearched back to {format_moment(reached)}; until goes on there"
-            )
+            told = ""
+            if reached is not None:
+                told = (
+                    f"\nsearched back to {format_moment(reached)} in {SEARCH_S:g} s;"
+                    f" until={write_moment(reached)} goes on from there"
+                )
             if not document["spans"]:
-                return f"no calls{told}"
+                words = "" if reached or not text else "; fewer words find more, and a value needs no key"
+                return f"no calls{words}{told}"
             short_ids = shorten_traces(store, [span["trace_id"] for span in document["spans"]])
             sought = [*texts, *(key for key, _ in attributes)]
             return write_text(draw_found(document, sought, short_ids, 130, now_ns)) + told
@@ -272,7 +285,8 @@ class Tools:
         for name, side in (("before", document["before"]), ("after", document["after"])):
             if not side["traces"]:
                 raise NotFoundError(
-                    f"no call trees {name}", hint="choose other times; overview says what is stored"
+                    f"no call trees {name}",
+                    hint="choose other times; overview says since when there are trees",
                 )
         return write_text(draw_diff(document, 120))
 

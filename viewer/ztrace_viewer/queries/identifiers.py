@@ -8,7 +8,9 @@ import re
 from collections.abc import Sequence
 
 from ztrace.errors import NotFoundError, SettingsError, quote
-from ztrace_viewer.queries.stores.store import Names
+from ztrace_collector.layout import HOUR_NS, SECOND_NS
+from ztrace_viewer.queries.stores.store import Names, Store
+from ztrace_viewer.terminal.moments import format_moment
 
 #: Shortest prefix; fewer digits would match the trace ids of a whole day.
 MIN_PREFIX = 4
@@ -22,11 +24,13 @@ _CANDIDATES = 4
 _TRACE_DIGITS = 32
 #: Digits of a trace id of 64 bits, and the zeros that it has in front as one of 128.
 _SHORT_DIGITS, _SHORT_ZEROS = 16, "0" * 16
+#: Digits of the time, in milliseconds, at the beginning of an id; and the greatest age that is believed.
+_TIME_DIGITS, _PLAUSIBLE_NS = 12, 10 * 365 * 24 * HOUR_NS
 _ARTICLES = {"trace": "a", "error": "an"}
 _HEX = re.compile(r"[0-9a-f]+")
 
 
-def find_trace(store: Names, prefix: str) -> bytes:
+def find_trace(store: Store, prefix: str) -> bytes:
     """Return the only trace id that begins with ``prefix``, or that is this number.
 
     An id of 64 bits is also found by its own digits, whole, from the beginning, or without leading zeros.
@@ -44,9 +48,11 @@ def find_trace(store: Names, prefix: str) -> bytes:
     _check_length(prefix, digits, "trace")
     starts = [digits] if len(digits) > _SHORT_DIGITS else [digits, _SHORT_ZEROS + digits]
     found = sorted({each for start in starts for each in _find(store, start)})
+    hint = "see 'ztrace slow'"
     if not found:
         _check_thinned(store, starts)
-    _check_single("trace", digits, [trace_id.hex() for trace_id in found], "ztrace slow")
+        hint = _explain_old(store, digits) or hint
+    _check_single("trace", digits, [trace_id.hex() for trace_id in found], hint)
     return found[0]
 
 
@@ -75,6 +81,19 @@ def _check_thinned(store: Names, starts: Sequence[str]) -> None:
                 f"trace {trace_id.hex()} was thinned: it had no error, and was neither slow nor rare",
                 hint="all figures count it; 'ztrace show TRACE --pin' keeps one before its hour is over",
             )
+
+
+def _explain_old(store: Store, digits: str) -> str:
+    """Return why a trace is not stored if its id is of a time before all that are; otherwise nothing."""
+    first_ns = store.first_start()
+    if first_ns is None or len(digits) < _TIME_DIGITS:
+        return ""
+    # The agent's ids begin with the time. One of another tracer is random, and hardly ever within ten years.
+    began_ns = int(digits[:_TIME_DIGITS], 16) * 1_000_000
+    if not first_ns - _PLAUSIBLE_NS < began_ns < first_ns - SECOND_NS:
+        return ""
+    began, first = format_moment(began_ns), format_moment(first_ns)
+    return f"by its id it began at {began}, before the oldest kept, {first}"
 
 
 def is_trace(prefix: str, trace_id: str) -> bool:
@@ -106,7 +125,7 @@ def find_group(store: Names, prefix: str) -> str:
     digits = _check_hex(prefix, "error")
     _check_length(prefix, digits, "error")
     found = store.group_ids(digits, digits + "g", _CANDIDATES + 1)
-    _check_single("error", digits, found, "ztrace errors")
+    _check_single("error", digits, found, "see 'ztrace errors'")
     return found[0]
 
 
@@ -154,9 +173,9 @@ def _check_length(prefix: str, digits: str, what: str) -> None:
         )
 
 
-def _check_single(what: str, digits: str, found: list[str], listing: str) -> None:
+def _check_single(what: str, digits: str, found: list[str], hint: str) -> None:
     if not found:
-        raise NotFoundError(f"no {what} begins with {digits}", hint=f"see '{listing}'")
+        raise NotFoundError(f"no {what} begins with {digits}", hint=hint)
     if len(found) > 1 and digits not in found:
         names = ", ".join(found[:_CANDIDATES]) + (", …" if len(found) > _CANDIDATES else "")
         raise SettingsError(f"{digits} is ambiguous: {names}", hint="give more digits")

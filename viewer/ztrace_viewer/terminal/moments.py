@@ -71,6 +71,11 @@ def format_moment(moment_ns: int) -> str:
         return "?"
 
 
+def write_moment(moment_ns: int) -> str:
+    """Return a moment as `parse_moment` reads it, rounded up to a microsecond."""
+    return (_EPOCH + timedelta(microseconds=-(-moment_ns // 1_000))).isoformat().replace("+00:00", "Z")
+
+
 def format_clock(moment_ns: int) -> str:
     """Return the local time of day, to the millisecond."""
     return f"{format_moment(moment_ns)[11:]}.{moment_ns // 1_000_000 % 1000:03}"

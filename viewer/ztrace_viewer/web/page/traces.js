@@ -57,11 +57,11 @@ const listTrees = (traces) => (traces.length ? [
 
 /** @param {any} found */
 function listCalls(found) {
-  const reached = found.searched_since_ns === null ? "" : ` since ${formatMoment(found.searched_since_ns)}; two seconds were too short for more, so choose an earlier time to go on`;
-  const { spans } = found;
-  if (!spans.length) return [make("p", { class: "nothing", text: `no calls${reached || ": choose a longer time, or other words"}` })];
+  const { spans, searched_since_ns: reached } = found;
+  const rest = reached === null ? [] : [` since ${formatMoment(reached)}; two seconds were too short for more: `, make("a", { href: searchOn(reached), text: "search earlier trees" })];
+  if (!spans.length) return [make("p", { class: "nothing" }, "no calls", ...(rest.length ? rest : [": choose a longer time, or other words"]))];
   return [
-    make("p", { class: "note", text: `${spans.length === LIMIT ? `the newest ${LIMIT} calls` : `${plural(spans.length, "call")}, the newest first`}${reached}` }),
+    make("p", { class: "note" }, spans.length === LIMIT ? `the newest ${LIMIT} calls` : `${plural(spans.length, "call")}, the newest first`, ...rest),
     makeTable("calls", spans, [
       { title: "Call", cell: (row) => make("span", { class: row.status === "error" ? "bad" : null, text: nameCall(row.service, row.name, row.kind) }) },
       { title: "Duration", isNumber: true, key: (row) => row.duration_ns ?? row.running_ns, cell: (row) => (row.duration_ns === null ? `${formatDuration(row.running_ns)} …` : formatDuration(row.duration_ns)) },
@@ -69,6 +69,13 @@ function listCalls(found) {
       { title: "Started", key: (row) => row.start_ns, cell: (row) => make("span", { title: formatMoment(row.start_ns), text: formatAge(row.start_ns) }) },
     ], (row) => `/trace/${row.trace_id}?span=${row.span_id}`),
   ];
+}
+
+/** Return the address of the same search over earlier trees. @param {number} reached_ns */
+function searchOn(reached_ns) {
+  const kept = query();
+  kept.set("until", new Date(Math.ceil(reached_ns / 1e6)).toISOString());
+  return `${location.pathname}?${kept}`;
 }
 
 /** @param {string} text @param {Node} field */
