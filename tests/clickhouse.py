@@ -49,6 +49,7 @@ class Engine:
             stderr=subprocess.DEVNULL,
             text=True,
             cwd=_ROOT,
+            env={**os.environ, "TMPDIR": tempfile.gettempdir()},
         )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
@@ -65,6 +66,12 @@ class Engine:
             assert pipe is not None
             pipe.close()
         self._process = None
+
+    @property
+    def pid(self) -> int:
+        """Process id of the engine, while it runs."""
+        assert self._process is not None
+        return self._process.pid
 
     def url(self, database: str) -> str:
         """Return the address of a database, as ztrace's options take it."""

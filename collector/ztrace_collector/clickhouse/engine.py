@@ -17,7 +17,9 @@ OLDEST = (24, 8)
 #: Time to connect, and time of a request: a block of spans takes less than a second.
 CONNECT_S, REQUEST_S = 5, 60
 
-_CODE = re.compile(r"\bcode:? (\d+)", re.IGNORECASE)
+_CODE = re.compile(r"\bcode: (\d+)", re.IGNORECASE)
+#: System's own words in an error of the connection.
+_CAUSE = re.compile(r"\[Errno -?\d+\] (?P<cause>[^\"')]+)")
 _TEXT = re.compile(r"DB::Exception: (?P<text>.*?)(?: \(version |\. Stack trace|\(for url |$)", re.DOTALL)
 #: Errors that users meet, by ClickHouse's number.
 _MEANINGS = {
@@ -85,7 +87,7 @@ def open_engine(address: ClickHouseAddress, *, with_database: bool = True) -> "I
             autogenerate_session_id=False,
         )
         try:
-            _check_version(client, address)
+            check_version(client, address)
             yield client
         finally:
             client.close()
@@ -124,9 +126,10 @@ def explain(error: Exception, address: ClickHouseAddress) -> EngineError:
     text = str(error)
     code = _CODE.search(text)
     if code is None:
-        text = address.redact(text).removeprefix("Error ")
+        cause = _CAUSE.search(text)
+        told = address.redact(str(cause["cause"]) if cause else text)
         return EngineError(
-            f"cannot reach {address.url}: {text[:200]}", hint="check the address, and whether the server runs"
+            f"cannot reach {address.url}: {told[:200]}", hint="check the address, and whether the server runs"
         )
     meaning = _MEANINGS.get(int(code[1]))
     if meaning is not None:
@@ -136,7 +139,12 @@ def explain(error: Exception, address: ClickHouseAddress) -> EngineError:
     return EngineError(f"{address.url} refuses a query (code {code[1]}): {told[:300]}")
 
 
-def _check_version(client: "Client", address: ClickHouseAddress) -> None:
+def check_version(client: "Client", address: ClickHouseAddress) -> None:
+    """Raise an error if the server is too old.
+
+    Raises:
+        EngineError: it is.
+    """
     numbers = tuple(int(part) for part in re.findall(r"\d+", str(client.server_version))[:2])
     if numbers < OLDEST:
         oldest = ".".join(map(str, OLDEST))

@@ -35,31 +35,37 @@ def _encode_length(number: int) -> bytes:
 _SHORT = [_encode_length(number) for number in range(4096)]
 
 
-def make_block(columns: Sequence[tuple[str, str, Sequence[Any]]]) -> bytes:
+def make_block(columns: Sequence[tuple[str, str, Iterable[bytes]]], rows: int) -> bytes:
     """Return a block.
 
     Args:
-        columns: name, type and values of each column, all of the same length, at least one. A value of a
-            String or FixedString may be None, which is empty or zero.
+        columns: name, type and parts of each column, from `encode`.
+        rows: number of rows.
     """
-    parts = [_encode_length(len(columns)), _encode_length(len(columns[0][2]))]
-    for name, kind, values in columns:
-        parts += [*_encode_texts((name, kind)), _encode(kind, values)]
+    parts = [_encode_length(len(columns)), _encode_length(rows)]
+    for name, kind, encoded in columns:
+        parts += [*_encode_texts((name, kind)), *encoded]
     return b"".join(parts)
 
 
-def _encode(kind: str, values: Sequence[Any]) -> bytes:
+def encode(kind: str, values: Sequence[Any]) -> tuple[bytes, ...]:
+    """Return a column's parts, one or two; columns are joined part by part.
+
+    Args:
+        kind: the type.
+        values: the values; of a String or FixedString one may be None, which is empty or zero.
+    """
     if kind == "String":
-        if not any(values):
-            return bytes(len(values))
-        return b"".join(_encode_texts(values))
+        return (b"".join(_encode_texts(values)) if any(values) else bytes(len(values)),)
     if kind in FIXED:
         zero = bytes(FIXED[kind])
-        return b"".join([value or zero for value in values])
+        return (b"".join([value or zero for value in values] if None in values else values),)
     if kind == "Nullable(Int64)":
+        if None not in values:
+            return bytes(len(values)), array("q", values).tobytes()
         nulls = bytes([value is None for value in values])
-        return nulls + array("q", [value or 0 for value in values]).tobytes()
-    return array(_CODES[kind], values).tobytes()
+        return nulls, array("q", [value or 0 for value in values]).tobytes()
+    return (array(_CODES[kind], values).tobytes(),)
 
 
 def _encode_texts(values: Iterable[str | bytes | None]) -> list[bytes]:

@@ -11,11 +11,11 @@ from hashlib import blake2b
 from typing import Any, NamedTuple
 
 from ztrace_collector.clickhouse.mirrored import MIRRORED, Mirrored
-from ztrace_collector.clickhouse.native import FIXED, empty_row, make_block, transport_type
+from ztrace_collector.clickhouse.native import FIXED, empty_row, encode, make_block, transport_type
 
 #: Spans of a block, at most, and rows of other tables that are read at a time: larger blocks cost the engine
 #: less, and the process memory.
-MAX_SPANS, MAX_CHANGES = 32_768, 20_000
+MAX_SPANS, MAX_CHANGES = 65_536, 20_000
 #: Spans read at a time, and bytes of text after which a block ends.
 _PIECE, MAX_BYTES = 2_048, 32_000_000
 
@@ -72,13 +72,31 @@ class Block(NamedTuple):
         table: name of the table.
         columns: names of the block's columns.
         data: the block in the format Native.
-        rows: number of its rows.
     """
 
     table: str
     columns: Sequence[str]
     data: bytes
-    rows: int
+
+
+class Spans(NamedTuple):
+    """Encoded spans, whose time of arrival is decided later.
+
+    Attributes:
+        columns: name, type and parts of each column.
+        number: number of spans.
+        last: id of the last one.
+    """
+
+    columns: Sequence[tuple[str, str, Sequence[bytes]]]
+    number: int
+    last: int
+
+    def arrive(self, arrived_ms: int) -> Block:
+        """Return the block of spans that arrive at a time, Unix."""
+        kind = "DateTime64(3, 'UTC')"
+        columns = [*self.columns, ("arrived", kind, encode(kind, [arrived_ms] * self.number))]
+        return Block("spans", [name for name, _, _ in columns], make_block(columns, self.number))
 
 
 class Journal:
@@ -104,39 +122,37 @@ class Journal:
         columns = (("id", "UInt64", hashes), *_as_texts(service=services, name=names, kind=kinds))
         return _make("methods", columns), numbers[-1]
 
-    def read_spans(self, place: int, last_id: int, *, is_bounded: bool) -> list[tuple[Any, ...]]:
-        """Return the spans after a position, up to an id, in the order of `SPAN_COLUMNS` and the id.
+    def read_spans(self, place: int, last_id: int, *, is_bounded: bool) -> Spans | None:
+        """Return the spans after a position, up to an id; None if there are none.
 
         Args:
             place: the position.
             last_id: id of the last span to return.
             is_bounded: end earlier if there are too many for a block, or if they are too large.
         """
-        cursor = self._db.execute(_SPANS, (place, last_id, MAX_SPANS if is_bounded else -1))
-        rows: list[tuple[Any, ...]] = []
-        size = 0
-        while piece := cursor.fetchmany(_PIECE):
-            rows += piece
-            size += sum([len(row[at]) for row in piece for at in _TEXTS if row[at]])
-            if is_bounded and size > MAX_BYTES:
-                break
-        return rows
-
-    def make_spans(self, rows: Sequence[tuple[Any, ...]], arrived_ms: int) -> Block:
-        """Return a block of spans.
-
-        Args:
-            rows: from `read_spans`, at least one.
-            arrived_ms: the time of their arrival, Unix.
-        """
         # Numbers of instances are given again after a deletion.
         self._instances.clear()
-        values: list[Sequence[Any]] = list(zip(*rows, strict=True))
-        values[_METHOD] = [self._methods[number] for number in values[_METHOD]]
-        values[_INSTANCE] = [self._instances[number] for number in values[_INSTANCE]]
-        columns = [(*column, each) for column, each in zip(SPAN_COLUMNS, values, strict=False)]
-        columns.append(("arrived", "DateTime64(3, 'UTC')", [arrived_ms] * len(rows)))
-        return _make("spans", columns)
+        cursor = self._db.execute(_SPANS, (place, last_id, MAX_SPANS if is_bounded else -1))
+        pieces: list[list[tuple[bytes, ...]]] = [[] for _ in SPAN_COLUMNS]
+        count = size = last = 0
+        # Piece by piece, so that the next one reuses the memory while it is in the processor's cache.
+        while rows := cursor.fetchmany(_PIECE):
+            values: list[Sequence[Any]] = list(zip(*rows, strict=True))
+            values[_METHOD] = [self._methods[number] for number in values[_METHOD]]
+            values[_INSTANCE] = [self._instances[number] for number in values[_INSTANCE]]
+            for (_, kind), column, parts in zip(SPAN_COLUMNS, values, pieces, strict=False):
+                parts.append(encode(kind, column))
+            count, last = count + len(rows), rows[-1][-1]
+            size += sum([len(pieces[at][-1][0]) for at in _TEXTS])
+            if is_bounded and size > MAX_BYTES:
+                break
+        if not count:
+            return None
+        columns = [
+            (name, kind, [b"".join(each) for each in zip(*parts, strict=True)])
+            for (name, kind), parts in zip(SPAN_COLUMNS, pieces, strict=True)
+        ]
+        return Spans(columns, count, last)
 
     def read_changes(self, after: int, last: int, journal: str, now_s: int) -> tuple[list[Block], int]:
         """Return the rows that changed, by table, and the id of the last change among them.
@@ -194,8 +210,8 @@ class Journal:
 
 
 def _make(table: str, columns: Sequence[tuple[str, str, Sequence[Any]]]) -> Block:
-    names = [name for name, _, _ in columns]
-    return Block(table, names, make_block(columns), len(columns[0][2]))
+    encoded = [(name, kind, encode(kind, values)) for name, kind, values in columns]
+    return Block(table, [name for name, _, _ in columns], make_block(encoded, len(columns[0][2])))
 
 
 def _as_texts(**columns: Iterable[str]) -> list[tuple[str, str, Sequence[str]]]:
