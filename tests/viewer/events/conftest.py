@@ -25,7 +25,7 @@ class Hook(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def log_message(self, *arguments: Any) -> None:
+    def log_message(self, format: str, *arguments: Any) -> None:
         """Log nothing."""
 
 

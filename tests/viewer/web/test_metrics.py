@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Mapping
+from importlib import import_module
 from importlib.resources import files
 from itertools import pairwise
 from math import exp
@@ -114,6 +115,18 @@ def test_every_query_of_the_dashboard_names_a_metric(site: Site) -> None:
     panels = dashboard["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     assert all(target["expr"] for panel in panels for target in panel["targets"])
+
+
+@pytest.mark.trouble
+def test_every_query_is_promql() -> None:
+    """The queries of the dashboard and of the alerts in the documentation are read by a parser of PromQL."""
+    parse = import_module("promql_parser").parse
+    page = Path(__file__).parents[3] / "docs/how-to/watch-with-prometheus.md"
+    queries = re.findall(r"expr: (.*)", page.read_text())
+    assert len(queries) == 3
+    queries += [target["expr"] for panel in read_dashboard()["panels"] for target in panel["targets"]]
+    for query in queries:
+        parse(query.replace("$__rate_interval", "5m"))
 
 
 def test_buckets_divide_the_calls(path: Path) -> None:

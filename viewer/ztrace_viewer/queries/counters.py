@@ -127,10 +127,17 @@ def read_span_counters(store: SqliteStore) -> SpanCounters:
 
 def _add_up(rows: Iterable[_Row]) -> _Sums:
     sums: defaultdict[int, MethodCounters] = defaultdict(MethodCounters)
+    # Buckets stay texts until the end: after a year there are many rows.
+    histograms: defaultdict[int, dict[str, int]] = defaultdict(dict)
     for row in rows:
+        total, histogram = sums[row.method], histograms[row.method]
+        total.calls += row.calls
+        total.errors += row.errors
+        total.total_ns += row.total_ns
+        total.self_ns += row.self_ns
         counts = read_json(row.histogram)
-        histogram = Counter(
-            {int(bucket): count for bucket, count in counts.items()} if isinstance(counts, dict) else {}
-        )
-        sums[row.method].add(MethodCounters(row.calls, row.errors, row.total_ns, row.self_ns, histogram))
+        for bucket, count in counts.items() if isinstance(counts, dict) else ():
+            histogram[bucket] = histogram.get(bucket, 0) + count
+    for method, histogram in histograms.items():
+        sums[method].histogram.update({int(bucket): count for bucket, count in histogram.items()})
     return sums

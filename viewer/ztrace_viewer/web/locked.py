@@ -27,6 +27,8 @@ _HEAD = (
 def answer_locked(status: int) -> HTMLResponse:
     """Return the page for requests without the token."""
     return HTMLResponse(
-        f"{_HEAD}<p>Open the URL that <code>ztrace</code> printed: it has the token in it.</p></html>\n",
+        f"{_HEAD}<p>The token is missing or old. Open the URL that <code>ztrace up</code> or <code>ztrace"
+        " web</code> printed, which has the token in it, or run <code>ztrace open</code> with the same"
+        " <code>--db</code>.</p></html>\n",
         status,
     )
