@@ -4,7 +4,7 @@ Both are context variables, so tasks, threads of the pool and nested calls each 
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -31,6 +31,16 @@ class CurrentCall:
     service: str
     metadata: Mapping[str, Any]
     served: Served
+
+    @property
+    def args(self) -> Sequence[Any]:
+        """Positional arguments of the call."""
+        return self.served.args
+
+    @property
+    def kwargs(self) -> Mapping[str, Any]:
+        """Keyword arguments of the call."""
+        return self.served.kwargs
 
     @property
     def remaining_s(self) -> float | None:

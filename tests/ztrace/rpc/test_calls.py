@@ -231,9 +231,11 @@ class Interface(Protocol):
 
     def charge(self, card: str, amount: int = 1) -> str:
         """Charge a card."""
+        ...
 
     def count(self, number: int) -> Iterator[int]:
         """Yield numbers."""
+        ...
 
 
 class AsyncInterface(Protocol):
@@ -241,9 +243,11 @@ class AsyncInterface(Protocol):
 
     async def charge(self, card: str, amount: int = 1) -> str:
         """Charge a card."""
+        ...
 
     def tail(self, number: int) -> AsyncIterator[int]:
         """Yield numbers."""
+        ...
 
 
 def test_an_interface_types_and_checks_calls(server: rpc.Server) -> None:

@@ -135,3 +135,16 @@ def test_what_cannot_be_served_is_told(thing: object) -> None:
         return
     with pytest.raises(SettingsError):
         rpc.Server(thing, FREE)
+
+
+def test_a_hook_refuses_by_arguments() -> None:
+    """`before_call` at a server sees the arguments, positional and by name."""
+
+    def authorize(call: rpc.CurrentCall) -> None:
+        if call.args != ["visa"] or call.kwargs.get("amount", 1) > 10:
+            raise PermissionError("too much")
+
+    with rpc.Server(Billing, FREE, before_call=authorize) as server, rpc.Client(*server.endpoints) as client:
+        assert client.charge("visa", amount=10) == "visa:10"
+        with pytest.raises(rpc.RemoteError, match="PermissionError: too much"):
+            client.charge("visa", amount=11)
