@@ -44,13 +44,13 @@ def let_go(process: "subprocess.Popen[bytes]", watcher: threading.Thread) -> Non
         watcher.join()
 
 
-def report_ready(word: str = "ready") -> None:
-    """Report to the parent, once, that this process is ready.
+def report(line: str = "ready") -> None:
+    """Report to the parent: first that this process is ready, and then what the two have agreed on.
 
     Args:
-        word: information for the parent, on one line.
+        line: information for the parent, on one line.
     """
-    print(word, flush=True)
+    print(line, flush=True)
 
 
 def _wait(stop: Callable[[], object] | None) -> None:

@@ -19,7 +19,7 @@ def main() -> int:
         The exit status: 2 after an error, whose line on standard error the demo prints as its own.
     """
     options = Options("tcp://127.0.0.1:0", Path(sys.argv[1]))
-    collector = Collector(options, ready=lifeline.report_ready)
+    collector = Collector(options, ready=lifeline.report)
     lifeline.hold(collector.stop)
     try:
         collector.run()

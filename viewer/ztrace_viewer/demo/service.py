@@ -36,7 +36,7 @@ def serve(name: str, folder: str) -> None:
 
 def _report_ready(stop: Callable[[], None]) -> None:
     lifeline.hold(stop)
-    lifeline.report_ready()
+    lifeline.report()
 
 
 def _serve_zerorpc(name: str, address_of: Callable[[str], str]) -> None:

@@ -144,7 +144,7 @@ def main() -> int:
     except ZtraceError as error:
         complain(f"ztrace: {error}")
         return 2
-    lifeline.report_ready(json.dumps(_READY))
+    lifeline.report(json.dumps(_READY))
     lifeline.hold(watcher.stop)
     watcher.run()
     return 0
@@ -152,7 +152,7 @@ def main() -> int:
 
 def _report(reason: str, detail: str, count: int, is_said: bool) -> None:
     try:
-        print(json.dumps((reason, detail, count, is_said)), flush=True)
+        lifeline.report(json.dumps((reason, detail, count, is_said)))
     except OSError:
         os._exit(0)  # The collector was killed; there is nobody to report to.
 
