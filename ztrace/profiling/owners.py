@@ -87,10 +87,13 @@ def unwatch() -> None:
 def look_for_packages() -> None:
     """Find out whether the program has tasks and greenlets, which it may import at any time."""
     global greenlets, tasks
-    if tasks is None and "asyncio.tasks" in sys.modules and "_asyncio" in sys.modules:
-        tasks = Tasks(sys.modules["_asyncio"])
-    if greenlets is None and "greenlet" in sys.modules and has_greenlets():
-        greenlets = Greenlets(sys.modules["greenlet"])
+    try:
+        if tasks is None and "asyncio.tasks" in sys.modules and "_asyncio" in sys.modules:
+            tasks = Tasks(sys.modules["_asyncio"])
+        if greenlets is None and "greenlet" in sys.modules and has_greenlets():
+            greenlets = Greenlets(sys.modules["greenlet"])
+    except (AttributeError, KeyError):
+        return  # Another thread is importing a package, which is complete at a later look.
 
 
 def find_owner() -> Owner:
