@@ -48,6 +48,7 @@ from ztrace_viewer.trees.finding import find_span
 from ztrace_viewer.web.answers import answer
 from ztrace_viewer.web.asking import SEARCH_S, Asker
 from ztrace_viewer.web.columns import TreeColumns, make_columns
+from ztrace_viewer.web.paths import make_profile_columns
 
 #: Most rows of a list, without ``limit`` and with it.
 _LIMIT, _MOST = 50, 1000
@@ -136,14 +137,12 @@ def make_routes(asker: Asker, database: Path) -> list[Route]:
 
     def profile(request: Request) -> Response:
         query = _Query(request.query_params)
-        return answer(
-            request,
-            asker.ask(
-                lambda store: read_profile(
-                    store, query.text("root"), query.selection(), None, query.now_ns, most_code=_MOST_CODE
-                )
-            ),
+        document = asker.ask(
+            lambda store: read_profile(
+                store, query.text("root"), query.selection(), None, query.now_ns, most_code=_MOST_CODE
+            )
         )
+        return answer(request, make_profile_columns(document) if query.is_set("columns") else document)
 
     def diff(request: Request) -> Response:
         query = _Query(request.query_params)

@@ -19,7 +19,7 @@ export function formatDuration(ns) {
 export const formatChange = (ns) => (ns > 0 ? "+" : ns < 0 ? "−" : "") + formatDuration(Math.abs(ns));
 
 /** @param {number} count @returns {string} */
-export const formatCount = (count) => Math.round(count).toLocaleString("en");
+export const formatCount = (count) => String(Math.round(count)).replace(/\B(?=(\d{3})+$)/g, ",");
 
 /** Format a share of one. @param {number | null} share @returns {string} */
 export function formatShare(share) {

@@ -1,13 +1,14 @@
 // Boxes under boxes: a flame graph that hangs down. One idea: boxes of a level are sorted by their left edge, so a view
-// finds its first one by halves and stops at its last; what is narrower than a pixel is one stroke.
+// finds its first one by halves and stops at its last; boxes that are too narrow to tell apart are one stroke.
 
 import { isDark, make } from "./dom.js";
 
-const LEVEL = 20, NARROW = 0.7, LETTER = 6.4;
+const LEVEL = 20, NARROW = 1.5, LETTER = 6.4;
 
 /**
- * Boxes as columns: left edge, width, level and name of each, and its colour.
- * @typedef {{left: ArrayLike<number>, width: ArrayLike<number>, level: ArrayLike<number>, name: (box: number) => string, fill: (box: number) => string, whole: number}} Boxes
+ * Boxes as columns: left edge, width, level and name of each, and its colour; an order in which those of each level go
+ * from left to right, if one is known.
+ * @typedef {{left: ArrayLike<number>, width: ArrayLike<number>, level: ArrayLike<number>, order?: ArrayLike<number>, name: (box: number) => string, fill: (box: number) => string, whole: number}} Boxes
  */
 
 export class Icicle {
@@ -21,10 +22,23 @@ export class Icicle {
     this.from = 0;
     this.to = boxes.whole;
     this.width = this.height = 0;
-    /** @type {number[][]} */
+    /** Boxes of each level from left to right, with their edges side by side. @type {{boxes: Int32Array, left: Float64Array, right: Float64Array}[]} */
     this.levels = [];
-    for (let box = 0; box < boxes.left.length; box++) if (boxes.width[box] > 0) (this.levels[boxes.level[box]] ??= []).push(box);
-    for (const level of this.levels) level?.sort((one, other) => boxes.left[one] - boxes.left[other]);
+    /** @type {number[][]} */
+    const levels = [];
+    for (let place = 0; place < boxes.left.length; place++) {
+      const box = boxes.order?.[place] ?? place;
+      if (boxes.width[box] > 0) (levels[boxes.level[box]] ??= []).push(box);
+    }
+    for (const level of levels) {
+      if (!boxes.order) level?.sort((one, other) => boxes.left[one] - boxes.left[other]);
+      const placed = Int32Array.from(level ?? []), left = new Float64Array(placed.length), right = new Float64Array(placed.length);
+      for (let place = 0; place < placed.length; place++) {
+        left[place] = boxes.left[placed[place]];
+        right[place] = left[place] + boxes.width[placed[place]];
+      }
+      this.levels.push({ boxes: placed, left, right });
+    }
     this.canvas = make("canvas", { role: "img", "aria-label": told.label });
     this.tip = make("div", { class: "tip", hidden: true });
     this.holder = make("div", { class: "icicle", style: { height: `${this.levels.length * LEVEL + 4}px` } }, this.canvas);
@@ -62,13 +76,12 @@ export class Icicle {
     this.draw();
   }
 
-  /** Return the place of the first box of a level that ends after a moment. @param {number[]} level @param {number} moment */
-  first(level, moment) {
-    const { left, width } = this.boxes;
-    let low = 0, high = level.length;
+  /** Return the place of the first box that ends after a moment, of a level's right edges. @param {Float64Array} right @param {number} moment */
+  first(right, moment) {
+    let low = 0, high = right.length;
     while (low < high) {
       const half = (low + high) >> 1;
-      if (left[level[half]] + width[level[half]] <= moment) low = half + 1;
+      if (right[half] <= moment) low = half + 1;
       else high = half;
     }
     return low;
@@ -76,7 +89,7 @@ export class Icicle {
 
   draw() {
     if (!this.width) return;
-    const { left, width, name, fill } = this.boxes;
+    const { name, fill } = this.boxes, { from: begin, to: stop } = this;
     const ink = this.canvas.getContext("2d");
     const per = this.width / (this.to - this.from);
     const narrow = isDark() ? "#596270" : "#b6bec8";
@@ -84,21 +97,30 @@ export class Icicle {
     ink.clearRect(0, 0, this.width, this.height);
     ink.font = "12px system-ui, sans-serif";
     ink.textBaseline = "middle";
-    this.levels.forEach((level, depth) => {
+    this.levels.forEach(({ boxes, left, right }, depth) => {
       const y = depth * LEVEL;
-      let filled = -1;
-      for (let place = this.first(level, this.from); place < level.length; place++) {
-        const box = level[place];
-        if (left[box] >= this.to) break;
-        const start = (left[box] - this.from) * per, end = start + width[box] * per;
+      // Narrow boxes that follow each other are one stroke.
+      let begun = 0, filled = -1;
+      const stroke = () => {
+        if (filled < 0) return;
+        ink.fillStyle = narrow;
+        ink.fillRect(begun, y, filled - begun, LEVEL - 1);
+        filled = -1;
+      };
+      for (let place = this.first(right, begin); place < boxes.length && left[place] < stop; place++) {
+        const start = (left[place] - begin) * per, end = (right[place] - begin) * per;
         if (end - start < NARROW) {
           if (end <= filled) continue;
-          filled = Math.floor(start) + 1;
-          ink.fillStyle = narrow;
-          ink.fillRect(Math.floor(start), y, 1, LEVEL - 1);
+          const at = Math.floor(start);
+          if (at > filled) {
+            stroke();
+            begun = at;
+          }
+          filled = Math.max(at + 1, Math.floor(end));
           continue;
         }
         const from = Math.max(start, 0), to = Math.min(end, this.width);
+        const box = boxes[place];
         ink.fillStyle = fill(box);
         ink.fillRect(from, y, Math.max(to - from - 0.5, 0.5), LEVEL - 1);
         if (to - from < 30) continue;
@@ -106,6 +128,7 @@ export class Icicle {
         ink.fillStyle = "#000";
         ink.fillText(text.length > room ? `${text.slice(0, Math.max(0, room - 1))}…` : text, from + 3, y + LEVEL / 2);
       }
+      stroke();
     });
   }
 
@@ -113,9 +136,8 @@ export class Icicle {
   at(x, y) {
     const level = this.levels[Math.floor(y / LEVEL)];
     if (!level) return -1;
-    const moment = this.from + x * (this.to - this.from) / this.width;
-    const box = level[this.first(level, moment)];
-    return box !== undefined && this.boxes.left[box] <= moment ? box : -1;
+    const moment = this.from + x * (this.to - this.from) / this.width, place = this.first(level.right, moment);
+    return level.left[place] <= moment ? level.boxes[place] : -1;
   }
 
   /** @param {PointerEvent} event */
@@ -141,4 +163,33 @@ export class Icicle {
       this.setTime(at - (at - this.from) * factor, at + (this.to - at) * factor);
     }
   }
+}
+
+/**
+ * Place a box for each path below that of its caller, the widest first. Callers come before what they call, so sums go
+ * backwards and places forwards.
+ * @param {number[]} caller @param {number[]} own
+ */
+export function placeBoxes(caller, own) {
+  const count = own.length, width = Float64Array.from(own), left = new Float64Array(count), level = new Int32Array(count);
+  for (let box = count - 1; box > 0; box--) width[caller[box]] += width[box];
+  // The calls below each path stand together, from its place in `first` to that of the next path.
+  const first = new Int32Array(count + 1), below = new Int32Array(count);
+  for (let box = 1; box < count; box++) first[caller[box] + 1] += 1;
+  for (let box = 0; box < count; box++) first[box + 1] += first[box];
+  const free = first.slice();
+  for (let box = 1; box < count; box++) below[free[caller[box]]++] = box;
+  const order = new Int32Array(count);
+  for (let place = 0, end = 1; place < count; place++) {
+    const box = order[place], children = below.subarray(first[box], first[box + 1]);
+    if (children.length > 1) children.sort((one, other) => width[other] - width[one]);
+    let at = left[box];
+    for (const child of children) {
+      left[child] = at;
+      level[child] = level[box] + 1;
+      at += width[child];
+      order[end++] = child;
+    }
+  }
+  return { left, width, level, order };
 }
