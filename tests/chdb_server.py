@@ -117,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     engine: Engine
 
-    def log_message(self, *arguments: Any) -> None:
+    def log_message(self, format: str, *arguments: Any) -> None:
         """Print nothing."""
 
     def do_GET(self) -> None:
@@ -175,7 +175,7 @@ class _Handler(BaseHTTPRequestHandler):
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def handle_error(self, *arguments: Any) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """Ignore clients that went away."""
 
 

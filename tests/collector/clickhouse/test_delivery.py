@@ -9,7 +9,7 @@ import pytest
 
 from tests.clickhouse import Engine
 from tests.collector.clickhouse.delivering import Killed, Shop, make_spans, open_shop, open_some
-from tests.collector.messages import make_profile, make_span
+from tests.collector.messages import make_profile, make_span, span_id
 from ztrace_collector.clickhouse import reading, shipping
 from ztrace_collector.clickhouse.engine import EngineError, insert_block
 from ztrace_collector.clickhouse.initializing import initialize
@@ -171,3 +171,14 @@ def test_retention_waits(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     assert delete_first_traces(shop.store, 1000) == 0
     shop.deliver()
     assert delete_first_traces(shop.store, 1000) == 50
+
+
+def test_a_span_that_gets_another_parent(shop: Shop, engine: Engine, database: str) -> None:
+    """A parent that changes after its span was sent is sent too, as the last one in `adopted_spans`."""
+    shop.add(make_span(0), make_span(1))
+    shop.deliver()
+    with shop.store.transaction() as db:
+        db.execute("UPDATE spans SET parent_id = x'0000000000000007' WHERE span_id = ?", (span_id(1),))
+    shop.deliver()
+    query = "SELECT hex(span_id), hex(parent_id) FROM adopted_spans FINAL"
+    assert engine.query(query, database) == f"{span_id(1).hex().upper()}\t0000000000000007\n"
