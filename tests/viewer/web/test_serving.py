@@ -190,7 +190,7 @@ def read_site(process: "subprocess.Popen[str]") -> Site:
     assert process.stderr is not None
     assert "collecting at" in process.stderr.readline()
     line = process.stderr.readline()
-    found = re.fullmatch(r"ztrace: Jaeger's query API at http://127\.0\.0\.1:(\d+)/\?token=(\S+)\n", line)
+    found = re.fullmatch(r"ztrace: the page is at http://127\.0\.0\.1:(\d+)/\?token=(\S+)\n", line)
     assert found is not None, line
     assert found[2] == TOKEN
     return Site(process, line, int(found[1]))

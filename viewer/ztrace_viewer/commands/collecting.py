@@ -201,22 +201,23 @@ class _Given(TypedDict):
     default=DEFAULT_WEB,
     show_default=True,
     metavar="HOST:PORT",
-    help="Loopback address of Jaeger's query API.",
+    help="Loopback address of the page and Jaeger's query API.",
 )
-@click.option("--no-web", is_flag=True, help="Do not serve Jaeger's query API.")
+@click.option("--no-web", is_flag=True, help="Serve neither the page nor Jaeger's query API.")
 @verbose_option
 def up(web_listen: str, no_web: bool, **given: Unpack[_Given]) -> None:
     """Collect spans into one file; start here.
 
     Services send to the endpoint, programs with OpenTelemetry by OTLP. The other commands read the file at
-    any time. Grafana and Jaeger's page can query it, as with 'ztrace web'. Ctrl-C stops the collector once
-    everything received is stored.
+    any time, and the page, as 'ztrace web' serves it, shows it in the browser. Ctrl-C stops the collector
+    once everything received is stored.
 
     \b
     Example:
       ztrace up --db shop.db
       ztrace up --db shop.db --keep 7d --max-size 10GB
       ztrace up --otlp http://jaeger:4318
+      ztrace up --on-event 'mail -s ztrace ada@example.com'
     """
     from ztrace_collector.otlp.listening.addresses import parse_address
 
@@ -366,6 +367,6 @@ def _announce(
         f"run a service with ZTRACE_ENDPOINT={reached}{key}, end with Ctrl-C",
     )
     for page in pages:
-        complain(f"ztrace: Jaeger's query API at {page}")
+        complain(f"ztrace: the page is at {page}")
     for url in urls:
         complain(f"ztrace: forwarding to {url}; 'ztrace status' shows the progress")
