@@ -292,7 +292,7 @@ class _Loop:
             self._stopping.wait(PAUSE_S)
         with contained(_log, "storing what was received before the end"):
             self._drain()
-        self._receiver.acknowledge(self._writer.finish())
+        self._receiver.acknowledge(self._writer.finish(), at_once=True)
         with contained(_log, "settling before the end"):
             self._spare_time.finish(self._writer, time.monotonic() + SETTLE_S)
         self._forwarders.finish(self._writer)
@@ -332,9 +332,15 @@ class _Loop:
             self._spare_time.step(self._writer)
 
     def _wait_s(self) -> float:
-        spare_s, requests_s = self._spare_time.wait_s(), self._requests.wait_s()
-        looking_s = self._receiver.connections.scales.wait_s()
-        return min(IDLE_S, self._writer.wait_s(), self._forwarders.wait_s(), looking_s, spare_s, requests_s)
+        return min(
+            IDLE_S,
+            self._writer.wait_s(),
+            self._forwarders.wait_s(),
+            self._receiver.wait_s(),
+            self._receiver.connections.scales.wait_s(),
+            self._spare_time.wait_s(),
+            self._requests.wait_s(),
+        )
 
     def _drain(self) -> None:
         for companion in self._companions:

@@ -118,7 +118,7 @@ def fail_late() -> None:
 
 PLACES: dict[str, Callable[[], None]] = {
     "none": lambda: None,
-    "reading a batch": lambda: when_marked(contents, "read_spans"),
+    "reading a batch": lambda: when_marked(contents, "decode_spans"),
     "reading a parcel": lambda: when_marked(contents, "read_parcel"),
     "checking columns": lambda: when_marked(messages, "_read"),
     "adding to traces": lambda: when_marked(Traces, "add"),

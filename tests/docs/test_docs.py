@@ -191,6 +191,9 @@ LIMITS = [
     ("Limits of the collector", "interval of reading the folder of keys", f"{admission.LOOK_S:g} s"),
     ("Limits of the collector", "wait of a message for others", f"{receiver.GATHER_S} s"),
     ("Limits of the collector", "messages, bytes of a transaction", receiver.MAX_MESSAGES),
+    ("Limits of the collector", "messages, bytes of a transaction", f"{receiver.MAX_OF_ONE} of a connection"),
+    ("Limits of the collector", "interval of acknowledgements", f"{1000 * receiver.ACK_S:g} ms"),
+    ("Limits of the collector", "interval of acknowledgements", f"{receiver.MAX_ACK_S} s"),
     ("Limits of the collector", "messages, bytes of a transaction", f"{receiver.MAX_BYTES >> 10} KiB"),
     (
         "Limits of the collector",

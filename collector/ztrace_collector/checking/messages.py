@@ -4,8 +4,8 @@ One idea: a batch is validated column by column (`columns`). Only if a check fai
 by span (`mending`), which refuses or corrects each span, and the rest passes the same column checks.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -66,11 +66,25 @@ def read_message(frames: Sequence[bytes]) -> tuple[Header, bytes]:
     return header, body
 
 
-def read_spans(header: Header, body: bytes, refusals: Refusals) -> Columns | None:
-    """Return the spans of a DATA or OPEN message; refused and corrected ones are counted.
+class Decoded(NamedTuple):
+    """Decoded spans of a message, not validated yet.
 
-    Returns:
-        None if no span is left.
+    Attributes:
+        spans: values of any type.
+        is_whole: the body was valid msgpack and UTF-8 throughout.
+    """
+
+    spans: tuple[Any, ...]
+    is_whole: bool
+
+    @property
+    def width(self) -> int:
+        """Number of fields of the first span, 0 if there is no first span with fields."""
+        return len(self.spans[0]) if self.spans and type(self.spans[0]) is tuple else 0
+
+
+def decode_spans(header: Header, body: bytes) -> Decoded:
+    """Return the spans of a DATA or OPEN message.
 
     Raises:
         WireError: the body is refused as a whole.
@@ -82,7 +96,28 @@ def read_spans(header: Header, body: bytes, refusals: Refusals) -> Columns | Non
         raise WireError(BODY, f"body is {type(spans).__name__}, not an array")
     if len(spans) != header.span_count:
         raise WireError(SPAN_COUNT, f"{len(spans)} spans where the header says {header.span_count}")
-    return _read(spans, refusals, decoded_whole=decoded_whole, finished=header.kind != OPEN)
+    return Decoded(spans, decoded_whole)
+
+
+def read_spans(decoded: Decoded, refusals: Refusals, *, finished: bool) -> Columns | None:
+    """Return the spans of a message; refused and corrected ones are counted.
+
+    Returns:
+        None if no span is left.
+    """
+    return _read(decoded.spans, refusals, decoded_whole=decoded.is_whole, finished=finished)
+
+
+def read_together(messages: Iterable[Decoded], refusals: Refusals) -> Columns | None:
+    """Return the ended spans of several messages as one batch, or None if any span needs correction."""
+    noted = Refusals()
+    try:
+        columns = make_columns([span for each in messages for span in each.spans], noted, True)
+    except (TypeError, OverflowError):
+        return None
+    if columns is not None:
+        refusals.add(noted)
+    return columns
 
 
 def read_parcel(parcel: Parcel, refusals: Refusals) -> Columns | None:

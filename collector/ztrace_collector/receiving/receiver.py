@@ -4,10 +4,12 @@ One idea: libzmq receives in its own thread and takes turns between the connecti
 a lot delays only itself; the collector takes from the socket as much as one transaction should hold.
 """
 
+import math
 import os
 import socket
 import stat
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Self
@@ -25,9 +27,15 @@ from ztrace_collector.refusals import Note
 #: Maximum wait of a message for others that share its transaction.
 GATHER_S = 0.05
 #: Messages and bytes of a transaction, and one message beyond: enough to make its commit cheap, and few
-#: enough that a busy publisher, which has 32 messages in flight, gets acknowledgements before it has to wait,
-#: and that a quiet one beside it has its turn within a second.
-MAX_MESSAGES, MAX_BYTES = 32, 1 << 19
+#: enough that a quiet publisher beside busy ones has its turn within a second.
+MAX_MESSAGES, MAX_BYTES = 512, 1 << 19
+#: Messages of one connection in a transaction: its publisher has as many in flight, and waits for
+#: acknowledgements then.
+MAX_OF_ONE = 32
+#: Time between two acknowledgements for each connection, and the longest. Every connection gets all
+#: acknowledgements, which costs libzmq some microseconds each, so they take a few percent of a processor at
+#: most. Publishers wait 5 seconds for one before they send again.
+ACK_S, MAX_ACK_S = 0.0002, 0.2
 #: Deadline for opening the port again after it was closed.
 REOPEN_S = 5.0
 #: Socket options; ``docs/adr`` has the measurements behind them.
@@ -93,6 +101,9 @@ class Receiver:
         self._wanted = endpoint
         self._admission = None if keys is None else Admission(keys)
         self._secret = None if keys is None else keys.server_pair()[1]
+        #: Acknowledgements to be sent, and the time from which they may be.
+        self._acks: dict[bytes, int] = {}
+        self._ack_s = 0.0
 
     def __enter__(self) -> Self:
         """Bind the socket.
@@ -136,10 +147,11 @@ class Receiver:
         """
         messages: list[list[bytes]] = []
         received = byte_count = 0
+        taken: Counter[int] = Counter()
         deadline_s = time.monotonic() + GATHER_S
         while received < MAX_MESSAGES and byte_count < MAX_BYTES:
             try:
-                frames, user = self._receive()
+                frames, user, connection = self._receive()
             except zmq.Again:
                 remaining_s = deadline_s - time.monotonic()
                 if stopping() or remaining_s <= 0:
@@ -150,14 +162,30 @@ class Receiver:
             byte_count += sum(map(len, frames))
             if self._admission is None or self._admission.admit(user, frames, note):
                 messages.append(frames)
+            taken[connection] += 1
+            if taken[connection] >= MAX_OF_ONE:
+                break
         return messages
 
-    def acknowledge(self, next_sequences: Mapping[bytes, int]) -> None:
-        """Send publishers the next sequence number of each incarnation."""
-        if next_sequences:
-            entries = list(next_sequences.items())
-            for first in range(0, len(entries), MAX_ACKS):
-                self.socket.send(pack_acks(dict(entries[first : first + MAX_ACKS])))
+    def wait_s(self) -> float:
+        """Return the time until acknowledgements are due, infinity if there are none."""
+        return max(0.0, self._ack_s - time.monotonic()) if self._acks else math.inf
+
+    def acknowledge(self, next_sequences: Mapping[bytes, int], *, at_once: bool = False) -> None:
+        """Send publishers the next sequence number of each incarnation, once it is time to.
+
+        Args:
+            next_sequences: those of the last transaction; the latest of each incarnation counts.
+            at_once: send what waits without delay.
+        """
+        self._acks.update(next_sequences)
+        now_s = time.monotonic()
+        if not self._acks or (now_s < self._ack_s and not at_once):
+            return
+        self._ack_s = now_s + min(MAX_ACK_S, ACK_S * self.connections.open_count)
+        entries, self._acks = list(self._acks.items()), {}
+        for first in range(0, len(entries), MAX_ACKS):
+            self.socket.send(pack_acks(dict(entries[first : first + MAX_ACKS])))
 
     def broadcast(self, frame: bytes) -> None:
         """Send every publisher a frame."""
@@ -177,8 +205,8 @@ class Receiver:
             self._reopen(note)
         self.connections.tend(note)
 
-    def _receive(self) -> tuple[list[bytes], str]:
-        """Return a message, and the key that it came under if there are keys.
+    def _receive(self) -> tuple[list[bytes], str, int]:
+        """Return a message, the key that it came under if there are keys, and its connection's descriptor.
 
         Raises:
             zmq.Again: no message is pending.
@@ -187,14 +215,15 @@ class Receiver:
         frames = [first.bytes]
         if first.more:
             frames += self.socket.recv_multipart(zmq.NOBLOCK)
-        self.connections.scales.hear(first.get(zmq.SRCFD))
+        connection = int(first.get(zmq.SRCFD))
+        self.connections.scales.hear(connection)
         if self._admission is None:
-            return frames, ""
+            return frames, "", connection
         try:
             user = str(first.get("User-Id"))
         except zmq.ZMQError:
             user = ""  # Handled as an unknown key.
-        return frames, user
+        return frames, user, connection
 
     def _reopen(self, note: Note) -> None:
         """Close the port with all its connections, and open it again; publishers with valid keys reconnect.

@@ -2,11 +2,19 @@
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from ztrace.errors import WireError
 from ztrace.wire import BYE, CRASH, OPEN, PROFILE, TOMBSTONE, unpack_stretch
 from ztrace_collector.checking.columns import Columns
-from ztrace_collector.checking.messages import read_message, read_parcel, read_spans
+from ztrace_collector.checking.messages import (
+    Decoded,
+    decode_spans,
+    read_message,
+    read_parcel,
+    read_spans,
+    read_together,
+)
 from ztrace_collector.checking.parcels import Outcome, Parcel
 from ztrace_collector.checking.profiles import read_profile
 from ztrace_collector.refusals import INTERNAL_ERROR, REPEATED_ID, SPAN_REASONS, UNFINISHED, Refusals
@@ -25,6 +33,17 @@ from ztrace_collector.tables.spans import Spans
 from ztrace_collector.tables.traces import Traces
 from ztrace_collector.tables.unfinished import Unfinished
 
+#: Spans that are added at once: more gain nothing, and would not fit into the processor's cache.
+TOGETHER = 256
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """Messages whose spans are added together."""
+
+    messages: list[tuple[Account, Decoded]] = field(default_factory=list)
+    span_count: int = 0
+
 
 class Contents:
     """All tables, with their rows that belong to the transaction in progress.
@@ -32,6 +51,7 @@ class Contents:
     Attributes:
         publishers: the publishers' accounts.
         brought: bytes that each service has brought and that are not deleted.
+        span_count: number of spans stored in the transaction in progress, or in the last one.
     """
 
     def __init__(self, db: sqlite3.Connection) -> None:
@@ -49,46 +69,69 @@ class Contents:
         self._figures = MethodFigures(db)
         self._exceptions = Exceptions(db)
         self._profiles = Profiles(db, self._methods)
+        #: Messages of the transaction whose spans are not added yet, by service and fields of a span.
+        self._waiting: dict[tuple[str, int], _Waiting] = {}
+        self.span_count = 0
 
     def begin(self) -> None:
         """Prepare the tables for a transaction that has begun."""
         self._spans.hold_place()
+        self.span_count = 0
 
-    def add_message(self, frames: Sequence[bytes], now_ns: int, refusals: Refusals) -> int:
-        """Add the spans and counts of a publisher's message; return how many of its spans are stored."""
+    def add_message(self, frames: Sequence[bytes], now_ns: int, refusals: Refusals) -> None:
+        """Add the spans and counts of a publisher's message.
+
+        Ended spans wait until `write` for those of other messages of the same service, because many small
+        batches cost several times as much as a large one.
+        """
         try:
             header, body = read_message(frames)
             account = self.publishers.account_of(header, now_ns)
         except WireError as error:
             refusals.note(error.reason, str(error))
-            return 0
-        stretch = unpack_stretch(body) if header.kind in (TOMBSTONE, BYE, CRASH) else None
+            return
+        stretch = None
+        if header.kind in (TOMBSTONE, BYE, CRASH):
+            stretch = unpack_stretch(body)
+            self._add_waiting(now_ns, refusals)  # Losses stay in the order of the messages.
         accepted, losses = account.receive(header, now_ns, stretch)
         self._losses.add(account.instance, losses)
         # An OPEN that was overtaken may report spans that have ended since; the next one will not.
         told = header.kind == OPEN and header.sequence >= account.next_sequence
         if not accepted and not told:
-            return 0
+            return
         if header.kind == PROFILE:
             self._add_profile(account, body, now_ns, refusals)
-            return 0
+            return
         try:
-            columns = read_spans(header, body, refusals)
+            decoded = decode_spans(header, body)
         except WireError as error:
             refusals.note(error.reason, str(error))
-            columns = None
+            if accepted:
+                self.brought.add(account.service, len(body), 0)
+                self._losses.add(account.instance, account.count(0, header.span_count))
+            return
         if told:
+            self._add_waiting(now_ns, refusals)
+            columns = read_spans(decoded, refusals, finished=False)
             if columns is not None:
                 methods = self._methods.number(account.service, columns, refusals)
                 self._unfinished.add(account.instance, account.service, columns, methods, now_ns, refusals)
-            return 0
-        stored = 0 if columns is None else self._add_spans(account, columns, now_ns, refusals)
-        self.brought.add(account.service, len(body), stored)
-        self._losses.add(account.instance, account.count(stored, header.span_count - stored))
-        return stored
+            return
+        # Those that are refused after all are taken off again.
+        self.brought.add(account.service, len(body), len(decoded.spans))
+        account.count(len(decoded.spans), 0)
+        key = account.service, decoded.width if decoded.is_whole else 0
+        waiting = self._waiting.setdefault(key, _Waiting())
+        waiting.messages.append((account, decoded))
+        waiting.span_count += len(decoded.spans)
+        if waiting.span_count >= TOGETHER:
+            del self._waiting[key]
+            self._add_together(*key, waiting.messages, now_ns, refusals)
 
     def add_parcel(self, parcel: Parcel, now_ns: int, refusals: Refusals) -> Outcome:
         """Add spans that did not come from a publisher; of spans with the same ids, the first is kept."""
+        self._add_waiting(now_ns, refusals)
         arrival_ns, now_ns = now_ns, min(now_ns, parcel.seen_ns) or now_ns
         noted = Refusals()
         for reason, number in (*parcel.refused.items(), *parcel.mended.items()):
@@ -118,7 +161,7 @@ class Contents:
 
     def refuse_message(
         self, frames: Sequence[bytes], now_ns: int, refusals: Refusals, *, detail: str, is_exact: bool
-    ) -> int:
+    ) -> None:
         """Count a message that causes an internal error: its number is used up, and its spans are lost.
 
         Args:
@@ -133,15 +176,14 @@ class Contents:
             header, _ = read_message(frames)
             account = self.publishers.account_of(header, now_ns)
         except WireError:
-            return 0
+            return
         if not is_exact:
             self._losses.add(account.instance, account.skip(header, now_ns))
-            return 0
+            return
         accepted, losses = account.receive(header, now_ns)
         self._losses.add(account.instance, losses)
         if accepted:
             self._losses.add(account.instance, account.count(0, header.span_count))
-        return 0
 
     def refuse_parcel(
         self, parcel: Parcel, now_ns: int, refusals: Refusals, *, detail: str, is_exact: bool
@@ -158,11 +200,10 @@ class Contents:
                 self._losses.add(account.instance, account.take(0, count, now_ns))
         return Outcome(0, 0, {INTERNAL_ERROR: count})
 
-    def write(self, span_count: int, now_ns: int, arrival_ns: int, refusals: Refusals) -> dict[bytes, int]:
+    def write(self, now_ns: int, arrival_ns: int, refusals: Refusals) -> dict[bytes, int]:
         """Write the rows of everything added.
 
         Args:
-            span_count: number of spans stored in this transaction.
             now_ns: present time, Unix.
             arrival_ns: time of their arrival, by `ztrace_collector.storing.clocks.Age`.
             refusals: counts of the corrections.
@@ -170,6 +211,7 @@ class Contents:
         Returns:
             The next sequence number of each incarnation that sent something.
         """
+        self._add_waiting(now_ns, refusals)
         self._spans.release_place()
         new_traces = self._traces.write()
         if new_traces:
@@ -182,7 +224,7 @@ class Contents:
         acknowledgements = self.publishers.write()
         self._db.executemany(
             "UPDATE totals SET value = value + ? WHERE name = ?",
-            [(span_count, "spans"), (len(new_traces), "traces")],
+            [(self.span_count, "spans"), (len(new_traces), "traces")],
         )
         return acknowledgements
 
@@ -215,6 +257,7 @@ class Contents:
 
     def forget_all(self) -> None:
         """Drop everything from memory after a rollback."""
+        self._waiting.clear()
         self.publishers.forget()
         self._losses.forget()
         self._methods.forget()
@@ -244,13 +287,13 @@ class Contents:
         stored = 0
         if new is not None:
             self._shared.follow(new, account.instance)
-            stored = self._add_spans(account, new, arrival_ns, refusals)
+            stored = self._add_of(account, new, arrival_ns, refusals)
         if again is None:
             return stored
         halves, adoptions = self._shared.tell_apart(account.service, account.instance, again, refusals)
         if halves is None:
             return stored
-        stored += self._add_spans(account, halves, arrival_ns, refusals)
+        stored += self._add_of(account, halves, arrival_ns, refusals)
         self._shared.adopt(adoptions)
         self._exceptions.adopt(adoptions)
         for adoption in adoptions:
@@ -258,16 +301,52 @@ class Contents:
                 self._traces.replace_root(adoption.trace_id, adoption.span_id, account.service)
         return stored
 
-    def _add_spans(self, account: Account, columns: Columns, now_ns: int, refusals: Refusals) -> int:
-        service = account.service
+    def _add_waiting(self, now_ns: int, refusals: Refusals) -> None:
+        """Add the spans of the messages that wait, those of a service together."""
+        waiting, self._waiting = self._waiting, {}
+        for key, each in waiting.items():
+            self._add_together(*key, each.messages, now_ns, refusals)
+
+    def _add_together(
+        self,
+        service: str,
+        fields: int,
+        messages: Sequence[tuple[Account, Decoded]],
+        now_ns: int,
+        refusals: Refusals,
+    ) -> None:
+        """Add the spans of messages of a service as one batch, or one by one if any needs correction."""
+        columns = None
+        if len(messages) > 1 and fields:
+            columns = read_together([decoded for _, decoded in messages], refusals)
+        if columns is not None:
+            instances = [account.instance for account, decoded in messages for _ in decoded.spans]
+            self._add_spans(service, instances, columns, now_ns, refusals)
+            return
+        for account, decoded in messages:
+            columns = read_spans(decoded, refusals, finished=True)
+            stored = 0 if columns is None else self._add_of(account, columns, now_ns, refusals)
+            if refused := len(decoded.spans) - stored:
+                self.brought.add(service, 0, -refused)
+                self._losses.add(account.instance, account.count(-refused, refused))
+
+    def _add_of(self, account: Account, columns: Columns, now_ns: int, refusals: Refusals) -> int:
+        """Add spans of one process, and return their number."""
+        instances = [account.instance] * len(columns)
+        self._add_spans(account.service, instances, columns, now_ns, refusals)
+        return len(columns)
+
+    def _add_spans(
+        self, service: str, instances: Sequence[int], columns: Columns, now_ns: int, refusals: Refusals
+    ) -> None:
         methods = self._methods.number(service, columns, refusals)
-        self._spans.insert(account.instance, columns, methods)
+        self._spans.insert(instances, columns, methods)
+        self.span_count += len(columns)
         self._known.add(columns, methods)
         self._traces.add(service, columns, methods, now_ns, self._unfinished.has_other_root)
         self._unfinished.end(service, columns)
         self._figures.add(columns, methods)
-        self._exceptions.add(account.instance, service, columns, refusals)
-        return len(columns)
+        self._exceptions.add(instances, service, columns, refusals)
 
 
 def _conclude(stored: int, accepted: int, noted: Refusals, refusals: Refusals) -> Outcome:

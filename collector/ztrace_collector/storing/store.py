@@ -229,7 +229,7 @@ class Store:
         self,
         messages: Sequence[Sequence[bytes]],
         parcels: Sequence[Parcel],
-        add_message: Callable[[Sequence[bytes], int, Refusals], int],
+        add_message: Callable[[Sequence[bytes], int, Refusals], None],
         add_parcel: Callable[[Parcel, int, Refusals], Outcome],
     ) -> Written:
         self.keep_time()
@@ -241,11 +241,10 @@ class Store:
             contents, now_ns, refusals = self._contents, self._clock_ns(), Refusals()
             self._begin()
             contents.begin()
-            span_count = sum([add_message(frames, now_ns, refusals) for frames in messages])
+            for frames in messages:
+                add_message(frames, now_ns, refusals)
             outcomes = [add_parcel(parcel, now_ns, refusals) for parcel in parcels]
-            added = zip(parcels, outcomes, strict=True)
-            span_count += sum([outcome.stored for parcel, outcome in added if parcel.finished])
-            acknowledgements = contents.write(span_count, now_ns, self._age.arrival_ns(), refusals)
+            acknowledgements = contents.write(now_ns, self._age.arrival_ns(), refusals)
             self._age.write(self._db)
             refusals.write(self._db, now_ns)
             self.noted.write(self._db, now_ns)
@@ -260,7 +259,7 @@ class Store:
         finally:
             if collecting:
                 gc.enable()
-        self.span_count += span_count
+        self.span_count += contents.span_count
         self.refused_count += refusals.total + self.noted.total
         self.noted = Refusals()
         return Written(acknowledgements, outcomes)

@@ -100,8 +100,15 @@ class Exceptions:
         self._found.clear()
         self._groups.forget()
 
-    def add(self, instance: int, service: str, columns: Columns, refusals: Refusals) -> None:
-        """Add a batch's exceptions and failures; `write` has to follow in the same transaction."""
+    def add(self, instances: Sequence[int], service: str, columns: Columns, refusals: Refusals) -> None:
+        """Add a batch's exceptions and failures; `write` has to follow in the same transaction.
+
+        Args:
+            instances: the process of each span.
+            service: the service of all.
+            columns: the spans.
+            refusals: counts corrections.
+        """
         if columns.exception.count(None) == len(columns.exception) and ERROR not in columns.status:
             return
         for position, (fields, status) in enumerate(zip(columns.exception, columns.status, strict=True)):
@@ -123,7 +130,7 @@ class Exceptions:
                     trace_id,
                     span_id,
                     columns.parent_id[position],
-                    instance,
+                    instances[position],
                     key,
                     tuple([other[1] for other in others if other[0] == trace_id][:MAX_ORIGINS]),
                     DERIVED if from_event or not failure.type else TOLD,

@@ -1,7 +1,7 @@
 """Rows to be inserted into a table, and rows kept in memory between transactions."""
 
 import sqlite3
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, Generic, TypeVar
 
@@ -19,6 +19,7 @@ class Insert:
     def __init__(self, table: str, columns: str) -> None:
         start = f"INSERT INTO {table} ({columns}) VALUES "
         row = f"({', '.join('?' * (columns.count(',') + 1))})"
+        self._width = columns.count(",") + 1
         self._one = start + row
         self._many = start + ", ".join([row] * ROWS)
 
@@ -28,6 +29,18 @@ class Insert:
         for _ in range(count // ROWS):
             db.execute(self._many, tuple(chain.from_iterable(islice(remaining, ROWS))))
         db.executemany(self._one, remaining)
+
+    def write_columns(self, db: sqlite3.Connection, columns: Sequence[Sequence[Any]]) -> None:
+        """Insert rows that are given as columns of equal length, of which no row is made in Python."""
+        width, count = self._width, len(columns[0])
+        values = [None] * (width * count)
+        for place, column in enumerate(columns):
+            values[place::width] = column
+        step = width * ROWS
+        whole = len(values) - len(values) % step
+        for first in range(0, whole, step):
+            db.execute(self._many, values[first : first + step])
+        db.executemany(self._one, [values[at : at + width] for at in range(whole, len(values), width)])
 
 
 class Recent(dict[Key, Row], Generic[Key, Row]):

@@ -6,7 +6,6 @@ been deleted meanwhile. So an id is never reused, not even after the newest span
 
 import sqlite3
 from collections.abc import Sequence
-from itertools import repeat
 
 from ztrace.records import Span
 from ztrace_collector.checking.columns import Columns, link_texts
@@ -17,10 +16,6 @@ from ztrace_collector.tables.rows import Insert
 _ELSEWHERE = ("kind", "name", "exception")
 #: Fields of a span that are columns of this table.
 STORED = tuple(name for name in Span._fields if name not in _ELSEWHERE)
-#: Statements without and with details: most batches have none, and each column costs a hundredth.
-_PLAIN = tuple(name for name in STORED if name != "details")
-_INSERT = Insert("spans", ", ".join(("method", "instance", *_PLAIN)))
-_INSERT_DETAILED = Insert("spans", ", ".join(("method", "instance", *_PLAIN, "details")))
 #: Placeholder for the last span after its deletion, since SQLite continues from the highest id in the table.
 _PLACE = (
     "INSERT INTO spans (id, trace_id, span_id, method, instance, start_ns, status)"
@@ -33,6 +28,8 @@ class Spans:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
+        #: Statements by the columns that have values.
+        self._inserts: dict[tuple[str, ...], Insert] = {}
         self.forget()
 
     def forget(self) -> None:
@@ -53,16 +50,17 @@ class Spans:
             self._db.execute("DELETE FROM spans WHERE id = ?", (self._held,))
             self._held = 0
 
-    def insert(self, instance: int, columns: Columns, methods: Sequence[int]) -> None:
-        """Insert a batch's spans."""
-        has_details = columns.details.count(None) < len(columns)
+    def insert(self, instances: Sequence[int], columns: Columns, methods: Sequence[int]) -> None:
+        """Insert a batch's spans, each of a process; a column without values costs nothing."""
+        count = len(methods)
         made = {"links": link_texts(columns), **columns.measures}
-        values = [made[name] if name in made else getattr(columns, name) for name in _PLAIN]
-        rows = zip(
-            methods, repeat(instance), *values, *([columns.details] if has_details else ()), strict=False
-        )
-        (_INSERT_DETAILED if has_details else _INSERT).write(self._db, rows, len(methods))
-        self._last_id += len(methods)
+        values = {name: made[name] if name in made else getattr(columns, name) for name in STORED}
+        full = tuple([name for name, column in values.items() if column.count(None) != count])
+        insert = self._inserts.get(full)
+        if insert is None:
+            insert = self._inserts[full] = Insert("spans", ", ".join(("method", "instance", *full)))
+        insert.write_columns(self._db, [methods, instances, *map(values.__getitem__, full)])
+        self._last_id += count
 
 
 def last_span_id(db: sqlite3.Connection) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 from ztrace.records import ERROR
 from ztrace_collector.checking.columns import Columns
 from ztrace_collector.layout import HOUR_NS
-from ztrace_collector.tables.extent import extend, set_root
+from ztrace_collector.tables.extent import FAR_NS, extend, set_root
 from ztrace_collector.tables.rows import Insert, Recent
 
 #: Traces kept in memory, in about 30 MB: those of some seconds at the highest rate, while the spans of most
@@ -169,8 +169,18 @@ class Traces:
             trace.span_count += 1
             if status == ERROR:
                 trace.error_count += 1
-            before_ns = trace.start_ns
-            if extend(trace, start_ns, end_ns, now_ns) and trace.root_span_id is None:
+            before_ns, last_ns = trace.start_ns, trace.end_ns
+            # The same as `extend`, without a call for each span that is near.
+            if start_ns >= last_ns - FAR_NS and end_ns <= before_ns + FAR_NS:
+                if end_ns > last_ns:
+                    trace.end_ns = end_ns
+                if start_ns < before_ns != trace.root_start_ns:
+                    trace.start_ns = start_ns
+                    if trace.root_span_id is None:
+                        trace.root_method = method
+                elif start_ns == before_ns and trace.root_span_id is None and method < trace.root_method:
+                    trace.root_method = method
+            elif extend(trace, start_ns, end_ns, now_ns) and trace.root_span_id is None:
                 moved = trace.start_ns != before_ns
                 if moved or (start_ns == before_ns and method < trace.root_method):
                     trace.root_method = method

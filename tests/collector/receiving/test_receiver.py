@@ -1,5 +1,6 @@
 """Admission of connections and messages over real sockets."""
 
+import math
 import os
 import resource
 import socket
@@ -618,3 +619,60 @@ def test_acknowledgements_of_many_publishers_come_in_parts(connect: Connect) -> 
             parts.append(unpack_acks(publisher.socket.recv()))
     assert [len(part) for part in parts] == [MAX_ACKS, MAX_ACKS, 1]
     assert {key: number for part in parts for key, number in part.items()} == numbers
+
+
+def let_in(receiver: Receiver, publisher: Publisher) -> None:
+    """Wait until the only publisher is connected and subscribed to."""
+
+    def is_there() -> bool:
+        receiver.tend(Refusals().note, lambda _: None)
+        return bool(publisher.socket.poll(10)) and receiver.connections.open_count == 1
+
+    wait_for(is_there)
+    assert publisher.is_in()
+
+
+def test_acknowledgements_wait_for_each_other(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Acknowledgements that follow soon are held, and the latest of each publisher is sent in time."""
+    monkeypatch.setattr(receiver, "ACK_S", 1e6)
+    monkeypatch.setattr(receiver, "MAX_ACK_S", 1e6)
+    first, second = bytes(16), b"\1" * 16
+    with Receiver("tcp://127.0.0.1:0", None) as opened:
+        peer = connect(opened.endpoint)
+        let_in(opened, peer)
+        heard = []
+        for numbers in ({first: 1}, {first: 2, second: 5}, {first: 3}, {}):
+            if not numbers:
+                assert 0 < opened.wait_s() <= 1e6
+                opened._ack_s = 0.0
+            opened.acknowledge(numbers)
+            if numbers in ({first: 1}, {}):
+                assert opened.wait_s() == math.inf
+                assert peer.socket.poll(1000 * DEADLINE_S)
+                heard.append(unpack_acks(peer.socket.recv()))
+        opened.acknowledge({first: 4})
+        opened.acknowledge({}, at_once=True)
+        assert peer.socket.poll(1000 * DEADLINE_S)
+        heard.append(unpack_acks(peer.socket.recv()))
+    assert heard == [{first: 1}, {first: 3, second: 5}, {first: 4}]
+
+
+def test_a_publisher_with_a_full_window_is_not_kept_waiting(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gathering ends with as many messages of a connection as its publisher has in flight."""
+    monkeypatch.setattr(receiver, "GATHER_S", 1e6)
+    deadline_s = time.monotonic() + DEADLINE_S
+    late: list[bool] = []
+
+    def stopping() -> bool:
+        late.append(time.monotonic() > deadline_s)
+        return late[-1]
+
+    with Receiver("tcp://127.0.0.1:0", None) as opened:
+        peer = connect(opened.endpoint)
+        let_in(opened, peer)
+        for _ in range(receiver.MAX_OF_ONE):
+            peer.send()
+        assert len(opened.gather(stopping, Refusals().note)) == receiver.MAX_OF_ONE
+    assert not any(late)
