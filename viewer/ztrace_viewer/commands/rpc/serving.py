@@ -12,6 +12,10 @@ from ztrace.errors import EndpointError, quote
 DEFAULT_BIND = "tcp://127.0.0.1:4242"
 
 
+def before_bind() -> None:
+    """Do nothing: `reloading` has a child wait here, with the program imported."""
+
+
 @click.command()
 @click.argument("target", metavar="MODULE[:NAME]")
 @click.option(
@@ -57,6 +61,7 @@ def serve(target: str, endpoint: str, keys: Path | None, unsafe: bool, reload: b
     thing = load(target, Path.cwd())
     if "ZTRACE_ENDPOINT" in os.environ or can_reach(find_endpoint()):
         ztrace.configure(os.environ.get("ZTRACE_SERVICE") or target.partition(":")[0])
+    before_bind()
     rpc.serve(thing, endpoint, keys=keys, unsafe=unsafe)
 
 
