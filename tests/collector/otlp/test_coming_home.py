@@ -1,5 +1,6 @@
 """Spans sent out by one store and received by another: trees, exceptions and groups are the same."""
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -7,11 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.collector.otlp.requests import put_in_order, send_all, take_in
-from tests.viewer.stored import NOON, checkout, span, span_id, store, trace_id
+from tests.viewer.stored import NOON, checkout, raised, span, span_id, store, trace_id, travelled
 from ztrace import records
 from ztrace.records import ExceptionRecord, FrameRecord, Span
 from ztrace_collector.otlp.mapping.incoming import parse_request
@@ -157,6 +159,29 @@ def test_what_goes_out_comes_home(spans: dict[str, list[Span]]) -> None:
         present = {span.trace_id for batch in spans.values() for span in batch}
         assert_same(here, there, sorted(present))
         assert rows(there, "SELECT reason, detail FROM refusals") == []
+
+
+@pytest.mark.parametrize("is_known_before", [True, False])
+def test_members_of_a_group_follow_a_failure(tmp_path: Path, is_known_before: bool) -> None:
+    """A member that names a span which failed without an exception began where that failure came from."""
+    here, there = tmp_path / "here.db", tmp_path / "there.db"
+    trace = trace_id(1)
+    member = travelled("KeyError", "sofa", records.RAISED, (trace, 2))
+    group = raised("ExceptionGroup", "two failed")._replace(members=[member])
+    failing = [
+        span(trace, 3, 2, exception=raised("KeyError", "sofa")),
+        span(trace, 2, 1, status=records.ERROR, duration_ms=2),
+    ]
+    grouped = [span(trace, 1, exception=group, duration_ms=9)]
+    for spans in (failing, grouped) if is_known_before else (grouped, failing):
+        store(here, {"shop": spans})
+    (found,) = rows(here, "SELECT other_origins FROM exceptions WHERE other_origins IS NOT NULL")
+    assert json.loads(found[0]) == [span_id(3).hex()]
+    assert rows(here, "SELECT hex(origin_span_id) FROM uncaught_exceptions ORDER BY 1") == [
+        (span_id(number).hex().upper(),) for number in (1, 3)
+    ]
+    send_home(here, there)
+    assert_same(here, there, [trace])
 
 
 def test_a_shop_comes_home_and_leaves_again(tmp_path: Path) -> None:
