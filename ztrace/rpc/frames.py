@@ -5,9 +5,11 @@ a frame that tells of the next saves a question to the socket.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import zmq
+
+T = TypeVar("T")
 
 #: Flags and options as plain integers: those of an enumeration are combined in Python code.
 NOBLOCK: Final = int(zmq.NOBLOCK)
@@ -15,6 +17,9 @@ SNDMORE: Final = int(zmq.SNDMORE)
 NOBLOCK_MORE: Final = NOBLOCK | SNDMORE
 EVENTS: Final = int(zmq.EVENTS)
 POLLIN: Final = int(zmq.POLLIN)
+#: Messages after each of which a socket is asked for more, which takes 1.2 µs. An attempt to receive what is
+#: not there raises, which takes 9 µs.
+_ASKED: Final = 6
 #: Bytes above which ZeroMQ takes a message without a copy.
 COPY_BYTES: Final = 65_536
 
@@ -57,3 +62,24 @@ def make_ask(socket: "zmq.Socket[bytes]") -> Callable[[int], Any]:
     """Return a function that returns the value of a socket's integer option."""
     ask: Callable[[int], Any] = super(zmq.Socket, socket).get
     return ask
+
+
+def take_arrived(receive: Callable[[], T], ask: Callable[[int], Any], limit: int) -> list[T]:
+    """Receive what has arrived, at most ``limit`` messages.
+
+    Args:
+        receive: function that receives a message, or raises `zmq.Again`.
+        ask: function of the same socket, from `make_ask`.
+        limit: number of messages, above which others wait.
+    """
+    received: list[T] = []
+    try:
+        for _ in range(_ASKED):
+            received.append(receive())
+            if not ask(EVENTS) & POLLIN:
+                return received
+        while len(received) < limit:
+            received.append(receive())
+    except zmq.Again:
+        pass
+    return received

@@ -14,7 +14,7 @@ from typing import Any, Final
 import zmq
 
 from ztrace.rpc.backlog import Backlog
-from ztrace.rpc.frames import EVENTS, NOBLOCK, POLLIN, make_ask, make_receive, make_send
+from ztrace.rpc.frames import EVENTS, NOBLOCK, POLLIN, make_ask, make_receive, make_send, take_arrived
 
 #: Messages that are received before the loop gets its turn.
 _BUDGET: Final = 200
@@ -102,21 +102,13 @@ class LoopSocket:
         """Receive what has arrived, a bounded number of messages a turn."""
         if self._closed:
             return
-        received: list[Any] = []
         admit = self._admit
         receive: Callable[[], Any] = self._recv
         if admit is not None:
             receive = partial(self.socket.recv_multipart, NOBLOCK, copy=False)
         with self.lock:
             self._scheduled = self._asked = False
-            try:
-                received.append(receive())
-                # The end of a batch costs an exception, so a single message asks whether there is another.
-                if self._ask(EVENTS) & POLLIN:
-                    while len(received) < _BUDGET:
-                        received.append(receive())
-            except zmq.Again:
-                pass
+            received = take_arrived(receive, self._ask, _BUDGET)
             again = len(received) == _BUDGET and self._ask(EVENTS) & POLLIN
         if again:
             self._schedule()

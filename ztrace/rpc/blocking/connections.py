@@ -2,7 +2,8 @@
 
 One idea: no thread of its own. Of the callers that wait, one reads the sockets for all, and hands this over
 when its own answer is there. The lock is held for single operations, never while a caller waits. Any
-operation may consume the edge of a socket's descriptor, so each one takes what has arrived.
+operation may consume the edge of a socket's descriptor, so each one takes what has arrived, and a caller that
+begins to wait need not look before it polls.
 """
 
 import threading
@@ -93,6 +94,7 @@ class Connections:
             raise
         self._pool.routes = [link.route for link in self._links]
         self._link_of = {link.route: link for link in self._links}
+        self._readers = {each: read for link in self._links for each, read in link.readers.items()}
         if heartbeat_s is not None:
             keeper.look_after(self)
 
@@ -155,6 +157,7 @@ class Connections:
                 with self._lock:
                     if not self._pool.open_again(call, request, time.monotonic()):
                         raise call.error
+                    self._receive_after(call)
                 self.wait(call)
             if call.items is not None:
                 return Stream(self, call)
@@ -189,8 +192,9 @@ class Connections:
                 self._follow(call, deadline_s)
             if not call.is_ready() and deadline_s is not None and time.monotonic() >= deadline_s:
                 with self._lock:
-                    if not call.done:
+                    if not call.done and not self.closed:
                         self._pool.expire(call)
+                        self._receive_after(call)
 
     @property
     def routes(self) -> Sequence[Route]:
@@ -210,6 +214,7 @@ class Connections:
         with self._lock:
             if not call.done and not self.closed:
                 self._pool.cancel(call, error)
+                self._receive_after(call)
 
     def abandon(self, call: BlockingCall) -> None:
         """Have the next operation cancel a call, whatever the current thread holds; for finalizers."""
@@ -240,6 +245,10 @@ class Connections:
         if self.closed:
             raise PeerLost(f"{call.name}: the client has been closed")
         self._pool.open(call, request, now_s)
+        self._receive_after(call)
+
+    def _receive_after(self, call: BlockingCall) -> None:
+        """Take what has arrived, after something was sent for a call: the descriptor may not tell of it."""
         if call.route is None:
             self._read()
         else:
@@ -251,21 +260,28 @@ class Connections:
             poller = self._poller()
             while True:
                 now_s = time.monotonic()
+                limit_s = self._turn_s
+                for link in self._links:
+                    if link.is_full:
+                        limit_s = _RETRY_S
+                if deadline_s is not None and deadline_s - now_s < limit_s:
+                    limit_s = deadline_s - now_s
+                    if limit_s <= 0:
+                        return
+                readable = poller.wait(limit_s)
+                now_s = time.monotonic()
                 with self._lock:
                     if self.closed:
                         return
                     if now_s - self._turned_s >= self._turn_s:
                         self._turn(now_s)
+                    elif readable and not self._abandoned:
+                        for descriptor in readable:
+                            self._readers[descriptor]()
                     else:
                         self._read()
                     if call.is_ready():
                         return
-                    limit_s = _RETRY_S if any(link.is_full for link in self._links) else self._turn_s
-                if deadline_s is not None:
-                    limit_s = min(limit_s, deadline_s - now_s)
-                    if limit_s <= 0:
-                        return
-                poller.wait(limit_s)
         finally:
             with self._lock:
                 self._led = False
@@ -303,8 +319,7 @@ class Connections:
         green = is_green()
         poller = self._pollers.get(green)
         if poller is None:
-            descriptors = [each for link in self._links for each in link.descriptors]
-            poller = self._pollers[green] = make_poller(descriptors)
+            poller = self._pollers[green] = make_poller(list(self._readers))
         return poller
 
     def _bind(self, name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, Sequence[Any]]:

@@ -1,7 +1,7 @@
 """Connection of a blocking client to one server; every method is called under the client's lock."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import zmq
@@ -10,7 +10,7 @@ from ztrace.enrolment import Enrolment
 from ztrace.rpc.backlog import Backlog
 from ztrace.rpc.core.calling import ClientCore
 from ztrace.rpc.core.pool import Pool, Route
-from ztrace.rpc.frames import EVENTS, POLLIN, make_ask, make_receive, make_send
+from ztrace.rpc.frames import EVENTS, POLLIN, make_ask, make_receive, make_send, take_arrived
 from ztrace.rpc.monitor import Monitor
 from ztrace.rpc.sockets import REVIVE_S, connect, connect_again, open_dealer
 
@@ -24,7 +24,7 @@ class Link:
     Attributes:
         core: calls of the connection.
         route: of the client's pool.
-        descriptors: that are readable when something may have arrived.
+        readers: functions to call once their descriptor is readable.
     """
 
     def __init__(
@@ -44,7 +44,10 @@ class Link:
         self._monitor = Monitor(self._socket)
         socket = self._socket
         self._ask, self._recv, self._transmit = make_ask(socket), make_receive(socket), make_send(socket)
-        self.descriptors: list[int] = [self._ask(zmq.FD), self._monitor.fd]
+        self.readers: dict[int, Callable[[], None]] = {
+            self._ask(zmq.FD): self.receive,
+            self._monitor.fd: self.read,
+        }
         try:
             connect(self._socket, endpoint)
         except BaseException:
@@ -69,9 +72,8 @@ class Link:
                 self._backlog = Backlog()
                 self._down_s = time.monotonic()
                 self._pool.went_down(self.route, f"the connection to {self.route.endpoint} is lost")
-        if self._backlog:
+        if changes or self._backlog:
             self._flush()
-        if changes:
             self._receive()
 
     def receive(self) -> None:
@@ -92,18 +94,13 @@ class Link:
         self._socket.close()
 
     def _receive(self) -> None:
-        receive = self._recv
-        if not self._ask(EVENTS) & POLLIN:
-            return
-        now_s = time.monotonic()
-        try:
-            self.core.receive(receive(), now_s)
-            # Only a batch is worth the exception at its end.
-            while self._ask(EVENTS) & POLLIN:
-                for _ in range(_BUDGET):
-                    self.core.receive(receive(), now_s)
-        except zmq.Again:
-            pass
+        while self._ask(EVENTS) & POLLIN:
+            received = take_arrived(self._recv, self._ask, _BUDGET)
+            now_s = time.monotonic()
+            for frames in received:
+                self.core.receive(frames, now_s)
+            if len(received) < _BUDGET:
+                return
 
     def _send(self, frames: Sequence[bytes]) -> None:
         if self._backlog or not self._try(frames):

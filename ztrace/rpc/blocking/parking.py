@@ -27,8 +27,9 @@ class Gate(Protocol):
 class Poller(Protocol):
     """Set of descriptors, any of which may become readable."""
 
-    def wait(self, timeout_s: float) -> None:
-        """Wait until a descriptor is readable, or for the timeout."""
+    def wait(self, timeout_s: float) -> list[int]:
+        """Wait until a descriptor is readable, or for the timeout; return those that are."""
+        ...
 
 
 class _ThreadGate:
@@ -69,8 +70,8 @@ class _Poller:
             poll.register(descriptor, _READABLE)
         self._poll = poll.poll
 
-    def wait(self, timeout_s: float) -> None:
-        self._poll(max(0.0, timeout_s) * 1000)
+    def wait(self, timeout_s: float) -> list[int]:
+        return [descriptor for descriptor, _ in self._poll(max(0.0, timeout_s) * 1000)]
 
 
 def is_green() -> bool:
