@@ -230,6 +230,23 @@ def test_what_arrives_is_shown_while_questions_are_answered(browser: Any, tmp_pa
         pages[-1].locator(f".live a[href='/trace/{trace_id(3).hex()}']").wait_for()
 
 
+def test_the_overview_is_read_again(browser: Any, tmp_path: Path) -> None:
+    """What arrives is on the overview after some seconds, unless a row has the focus."""
+    path = tmp_path / "shop.db"
+    store(path, checkout(trace_id(1), NOON), at_ns=NOON)
+    with served(path) as site, opened(browser, site) as page:
+        page.clock.install()
+        visit(page, "/")
+        assert page.locator(f"a.row[href='/trace/{trace_id(2).hex()}']").count() == 0
+        page.keyboard.press("j")
+        store(path, checkout(trace_id(2), NOON), at_ns=NOON)
+        page.clock.fast_forward(30_000)
+        assert page.locator("a.row:focus").count() == 1
+        page.locator("#find").focus()
+        page.clock.fast_forward(30_000)
+        page.locator(f"a.row[href='/trace/{trace_id(2).hex()}']").wait_for()
+
+
 def test_an_error_is_resolved_by_its_button(browser: Any, tmp_path: Path) -> None:
     """The button writes the group's state, which the view and the document have then."""
     path = tmp_path / "shop.db"

@@ -10,21 +10,39 @@ import { makeTable } from "./table.js";
 
 const ROWS = 8;
 
+/** Time after which the overview is read again, in milliseconds. */
+const AGAIN_MS = 10_000;
+
 /** @param {import("./page.js").View} view */
 export async function showOverview({ main, signal }) {
+  main.className = "overview";
+  const read = async () => fill(main, ...await readOverview(signal));
+  await read();
+  if (query().get("until")) return;  // That time is over.
+  const timer = setInterval(() => {
+    // What has the focus, or is being selected, is not taken away.
+    const isFocused = document.activeElement !== main && main.contains(document.activeElement);
+    const isSelecting = getSelection()?.isCollapsed === false || main.querySelector(".chosen:not([hidden])");
+    if (!document.hidden && !isFocused && !isSelecting) read().catch(() => {});
+  }, AGAIN_MS);
+  signal.addEventListener("abort", () => clearInterval(timer));
+}
+
+/** @param {AbortSignal} signal @returns {Promise<(Node | null)[]>} */
+async function readOverview(signal) {
   const since = query().get("since"), until = query().get("until"), stretch = { since, until };
   const [slow, failing, stats, status, histogram] = await Promise.all([
     ask("slow", { ...stretch, limit: ROWS }, signal), ask("errors", { ...stretch, limit: ROWS }, signal),
     ask("stats", { ...stretch, limit: ROWS }, signal), ask("status", { limit: 1 }, signal), ask("histogram", stretch, signal),
   ]);
-  main.className = "overview";
-  fill(main,
+  return [
+    make("h1", { class: "unseen", text: "Overview" }),
     makeFacts(status),
     drawHistogram(histogram),
     panel("Slowest", link("/traces"), slow.traces.length ? makeTraces(slow.traces) : nothing("no call trees yet")),
     panel("Failing", link("/errors"), failing.groups.length ? makeGroups(failing.groups) : nothing("no errors")),
     panel("Most time", link("/stats"), stats.methods.length ? makeMethods(stats) : nothing("no calls yet")),
-  );
+  ];
 }
 
 /** @param {string} title @param {string} address @param {Node} content */
