@@ -30,6 +30,29 @@ def test_every_address_is_the_page(site: Site, path: str) -> None:
 
 
 @pytest.mark.process
+@pytest.mark.parametrize(
+    ("path", "status", "text"),
+    [
+        ("/trces", 404, "not found"),
+        (f"/trace/{'ab' * 16}.md", 404, f"no trace begins with {'ab' * 16}; see &#x27;ztrace slow&#x27;"),
+        ("/error/<b>.md", 400, "&lt;b&gt;"),
+    ],
+)
+def test_an_address_without_an_answer_is_a_page_in_a_browser(
+    site: Site, path: str, status: int, text: str
+) -> None:
+    """A browser gets one sentence and a link to go on; programs get JSON."""
+    headers = {"X-Ztrace-Token": TOKEN, "Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    answer = site.ask(path, headers=headers)
+    assert answer.status == status
+    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert text in answer.text
+    assert '<a href="/">' in answer.text
+    assert site.ask(path).document["errors"][0]["code"] == status
+    assert site.ask("/data/nothing", headers=headers).document == {"error": "not found"}
+
+
+@pytest.mark.process
 @pytest.mark.parametrize("path", sorted(path.name for path in FILES.iterdir() if path.name != "index.html"))
 def test_files_are_kept_by_their_tag(site: Site, path: str) -> None:
     """A file is sent once, and not again while it is the same."""

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ztrace.errors import NotFoundError, SettingsError, ZtraceError
+from ztrace_viewer.web.notices import answer_problem
 
 #: Header that says what a response lacks; Grafana treats any error in the body as a failure.
 NOTE_HEADER = "X-Ztrace-Note"
@@ -18,6 +19,8 @@ NOTE_HEADER = "X-Ztrace-Note"
 VERSION_3 = "/api/v3/"
 #: Prefix of paths whose responses are documents of commands.
 DATA = "/data/"
+#: Prefixes of paths that programs ask.
+FOR_PROGRAMS = ("/api", "/data", "/mcp", "/metrics", "/page/")
 
 _BAD_REQUEST, _NOT_FOUND, _UNAVAILABLE = 400, 404, 503
 
@@ -55,8 +58,10 @@ def answer_data(
 
 
 def answer_error(request: Request, status: int, message: str) -> Response:
-    """Return an error in the form of the requested version."""
+    """Return an error in the form of the requested version, or as a page if a browser opens an address."""
     text = " ".join(message.split())
+    if "text/html" in request.headers.get("accept", "") and not request.url.path.startswith(FOR_PROGRAMS):
+        return answer_problem(status, text)
     document: Mapping[str, object]
     if request.url.path.startswith(VERSION_3):
         document = {"error": {"httpCode": status, "message": text}}

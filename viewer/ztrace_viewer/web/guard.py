@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ztrace.addresses import is_loopback
 from ztrace_viewer.web.answers import answer_error
-from ztrace_viewer.web.locked import STYLE_SOURCE, answer_locked
+from ztrace_viewer.web.notices import STYLE_SOURCE, answer_locked
 
 #: Header for clients that use ``Authorization`` otherwise.
 TOKEN_HEADER = "x-ztrace-token"

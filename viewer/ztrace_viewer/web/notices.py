@@ -1,10 +1,11 @@
-"""The page for requests without the token.
+"""Pages of one sentence: for requests without the token, and for addresses that cannot be shown.
 
-One idea: it is static text in HTML, so it loads nothing and shows nothing of the database.
+One idea: they are HTML without a script, so they load nothing, and need neither the token nor the database.
 """
 
 import base64
 import hashlib
+from html import escape
 
 from starlette.responses import HTMLResponse
 
@@ -32,3 +33,9 @@ def answer_locked(status: int) -> HTMLResponse:
         " <code>--db</code>.</p></html>\n",
         status,
     )
+
+
+def answer_problem(status: int, text: str) -> HTMLResponse:
+    """Return the page that says why an address cannot be shown."""
+    told = f'<p>{escape(text)}</p><p><a href="/">Go to the overview</a></p>'
+    return HTMLResponse(f"{_HEAD}{told}</html>\n", status)
