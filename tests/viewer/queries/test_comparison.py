@@ -336,6 +336,7 @@ def test_versions_are_compared(path: Path) -> None:
         (["buy", "--slow", "--after", "x"], "leave out --by, --before and --after"),
         (["--by", "card", "--after", "visa"], "give SERVICE.METHOD"),
         (["buy", "--by", "card"], "give a value of card"),
+        (["buy", "--by", ""], "--by is empty"),
         (["--before", "2h..1h", "--after", "1h..", "--since", "1h"], "leave out --since and --until"),
         (["--before", "2h", "--after", "1h.."], "is not a stretch of time"),
         (["--before", "1h..2h", "--after", "1h.."], "ends before it begins"),

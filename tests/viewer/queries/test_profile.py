@@ -258,7 +258,7 @@ def test_profiles_are_kept_by_version(path: Path) -> None:
         ztrace, ["profile", "--by", "service.version", "--format", "svg", "--db", str(path)]
     )
     assert wrong.exit_code == 2
-    assert "--by is of text and JSON" in wrong.output
+    assert "--by prints text or JSON" in wrong.output
 
 
 def test_versions_of_a_service_are_its_own(path: Path) -> None:

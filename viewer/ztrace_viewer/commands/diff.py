@@ -67,6 +67,8 @@ def diff(
     selection, now_ns = Selection(since, until), time.time_ns()
     if slow and (by is not None or before is not None or after is not None):
         raise click.UsageError("--slow compares with the rest; leave out --by, --before and --after")
+    if by == "":
+        raise click.UsageError("--by is empty; give service.version, or the name of an attribute")
     if by not in (None, VERSION_KEY) and before is None and after is None:
         raise click.UsageError(f"give a value of {by} with --before, --after, or both")
     if by is None and not slow:

@@ -91,13 +91,13 @@ def profile(
       ztrace profile --format html > shop.html
     """
     if by is not None and (live or format_name in _FILES):
-        raise click.UsageError("--by is of text and JSON, without --live")
+        raise click.UsageError("--by prints text or JSON; leave out --live and other formats")
     if format_name == "pprof" and sys.stdout.isatty():
         raise click.UsageError("a file of pprof is not text; add '> shop.pb.gz'")
     most = None if everything or format_name in _FILES else limit
     if live:
         if since is not None or until is not None:
-            raise click.UsageError("--live shows the time that it takes; leave out --since and --until")
+            raise click.UsageError("--live takes a new profile; leave out --since and --until")
         from ztrace_viewer.commands.live import take_profile
 
         since = time.time_ns()
