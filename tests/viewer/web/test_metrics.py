@@ -15,6 +15,8 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.collector.messages import EPOCH_NS, Sender, make_span
+from tests.collector.storing.test_retention import Clock
+from tests.collector.storing.test_thinning import fill, thin, tree
 from tests.viewer.conftest import Run
 from tests.viewer.stored import MINUTE, NOON, raised, span, store, trace_id
 from tests.viewer.web.serving import TOKEN, Site
@@ -166,6 +168,19 @@ def test_counters_never_fall(path: Path) -> None:
         late = make_span(900, start_ns=EPOCH_NS)
         opened.store([sender.data(late)])
         assert select(scrape(path, counters), "ztrace_calls_total") == [36]
+
+
+def test_counters_do_not_fall_when_traces_are_thinned(path: Path) -> None:
+    """Traces that are thinned away stay in the counters, and so do their spans."""
+    clock = Clock()
+    with Store(path, clock_ns=clock.wall) as opened:
+        made = [each for number in range(1, 300) for each in tree(number)]
+        fill(opened, clock, made, Sender())
+        before = scrape(path)
+        assert select(before, "ztrace_spans_stored_total") == [len(made)]
+        thin(opened, clock)
+        assert opened.read("SELECT count(*) FROM spans")[0][0] < len(made)
+    _assert_same_counters(before, scrape(path))
 
 
 def test_counters_do_not_fall_when_figures_are_pruned(path: Path) -> None:
