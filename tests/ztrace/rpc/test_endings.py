@@ -91,7 +91,7 @@ def test_connections_stay_after_the_last_answer(monkeypatch: pytest.MonkeyPatch)
                 await asyncio.sleep(0)
 
         server = rpc.Server({"wait": wait}, FREE, heartbeat_s=None, grace_s=3600).start()
-        async with rpc.AsyncClient(*server.endpoints, heartbeat_s=None) as client:
+        async with rpc.AsyncClient(*server.endpoints, heartbeat_s=None, timeout_s=None) as client:
             call = asyncio.ensure_future(_answer_of(client.call("wait")))
             while not server.counts["calls"]:
                 await asyncio.sleep(0)
