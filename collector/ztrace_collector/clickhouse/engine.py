@@ -1,5 +1,6 @@
 """Connection to a ClickHouse database, and its errors as one line each."""
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -69,6 +70,9 @@ def open_engine(address: ClickHouseAddress, *, with_database: bool = True) -> "I
     """
     check_installed()
     import clickhouse_connect
+
+    # It logs what it raises.
+    logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
     from clickhouse_connect.driver.exceptions import Error
     from urllib3.exceptions import HTTPError
 

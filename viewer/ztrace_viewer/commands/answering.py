@@ -16,7 +16,7 @@ from ztrace_viewer.commands.statuses import NOTHING_FOUND
 from ztrace_viewer.json_text import write_json
 from ztrace_viewer.queries.names import explain_unknown
 from ztrace_viewer.queries.selection import EVERYTHING, Selection
-from ztrace_viewer.queries.stores.sqlite.store import open_file
+from ztrace_viewer.queries.stores.opening import Source, open_store
 
 if TYPE_CHECKING:
     from ztrace_viewer.terminal.links import Links
@@ -34,38 +34,40 @@ def print_json(document: Mapping[str, object], *, found: bool = True) -> None:
 
 
 def end_with_nothing(
-    message: str, database: Path | None = None, selection: Selection = EVERYTHING, hint: str = RELAX
+    message: str, database: Source | None = None, selection: Selection = EVERYTHING, hint: str = RELAX
 ) -> NoReturn:
     """Print on one line that nothing was found, and exit with status 1.
 
     Args:
         message: what was not found.
-        database: file in which the selected names are looked up: a name that it lacks is the reason.
+        database: store in which the selected names are looked up: a name that it lacks is the reason.
         selection: service and method that were selected.
         hint: what to do if the names are known.
     """
     from ztrace.errors import NotFoundError
 
     if database is not None:
-        with open_file(database) as store:
+        with open_store(database) as store:
             unknown = explain_unknown(store, selection)
         if unknown is not None:
             raise NotFoundError(unknown[0], hint=unknown[1])
     raise NotFoundError(message, hint=hint)
 
 
-def next_command(command: str, database: Path) -> str:
+def next_command(command: str, database: Source) -> str:
     """Return a line with the command to try next, empty if standard output is no terminal."""
     if not sys.stdout.isatty():
         return ""
     given = click.get_current_context().get_parameter_source("database")
-    named = given is not None and given.name == "COMMANDLINE" and str(database) != DEFAULT_DATABASE
-    return f"next: ztrace {command}{f' --db {shlex.quote(str(database))}' if named else ''}"
+    address = str(database) if isinstance(database, Path) else database.url
+    named = given is not None and given.name == "COMMANDLINE" and address != DEFAULT_DATABASE
+    return f"next: ztrace {command}{f' --db {shlex.quote(address)}' if named else ''}"
 
 
-def find_links(database: Path) -> "Links":
+def find_links(database: Source) -> "Links":
     """Return the links from ids to the page; none unless standard output is a terminal and the page runs."""
     from ztrace_viewer.terminal.links import Links
     from ztrace_viewer.web.presence import find_page
 
-    return Links(find_page(database) if sys.stdout.isatty() else None)
+    page = find_page(database) if isinstance(database, Path) and sys.stdout.isatty() else None
+    return Links(page)

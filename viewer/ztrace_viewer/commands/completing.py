@@ -16,7 +16,7 @@ from click.shell_completion import CompletionItem
 from ztrace.errors import ZtraceError
 
 if TYPE_CHECKING:
-    from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
+    from ztrace_viewer.queries.stores.store import Store
 
 #: Ids that are offered, of the slowest trees and the newest errors.
 _IDS = 20
@@ -29,17 +29,17 @@ Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 def _offering(
-    list_items: Callable[[SqliteStore, click.Context], Iterable[tuple[str, str]]],
+    list_items: Callable[[Store, click.Context], Iterable[tuple[str, str]]],
 ) -> Complete:
     """Return a completion that offers items, each with its help, that begin with what was typed."""
 
     @wraps(list_items)
     def complete(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from ztrace_viewer.queries.stores.sqlite.store import open_file
+        from ztrace_viewer.queries.stores.opening import open_store
         from ztrace_viewer.terminal.characters import clean
 
         try:
-            with open_file(ctx.params["database"]) as store:
+            with open_store(ctx.params["database"]) as store:
                 found = sorted(set(list_items(store, ctx)))
         except ZtraceError:
             return []
@@ -53,7 +53,7 @@ def _offering(
 
 
 @_offering
-def complete_services(store: SqliteStore, ctx: click.Context) -> Iterable[tuple[str, str]]:
+def complete_services(store: Store, ctx: click.Context) -> Iterable[tuple[str, str]]:
     """Return the services."""
     from ztrace_viewer.queries.names import list_services
 
@@ -61,23 +61,23 @@ def complete_services(store: SqliteStore, ctx: click.Context) -> Iterable[tuple[
 
 
 @_offering
-def complete_methods(store: SqliteStore, ctx: click.Context) -> Iterable[tuple[str, str]]:
+def complete_methods(store: Store, ctx: click.Context) -> Iterable[tuple[str, str]]:
     """Return the methods, those of the service alone if one is given."""
-
     service = ctx.params.get("service")
     return ((each.name, "") for each in store.methods().values() if service in (None, each.service))
 
 
 @_offering
-def complete_roots(store: SqliteStore, ctx: click.Context) -> Iterable[tuple[str, str]]:
+def complete_roots(store: Store, ctx: click.Context) -> Iterable[tuple[str, str]]:
     """Return the roots of call trees, as ``SERVICE.METHOD``."""
     from ztrace_viewer.queries.paths import Paths
+    from ztrace_viewer.queries.stores.opening import need_file
 
-    return ((name, "") for name in Paths(store).name_roots().values())
+    return ((name, "") for name in Paths(need_file(store, "a profile")).name_roots().values())
 
 
 @_offering
-def complete_traces(store: SqliteStore, ctx: click.Context) -> Iterable[tuple[str, str]]:
+def complete_traces(store: Store, ctx: click.Context) -> Iterable[tuple[str, str]]:
     """Return the ids of the slowest trees."""
     from ztrace_viewer.queries.identifiers import shorten_traces
     from ztrace_viewer.queries.selection import EVERYTHING
@@ -96,7 +96,7 @@ def complete_traces(store: SqliteStore, ctx: click.Context) -> Iterable[tuple[st
 
 
 @_offering
-def complete_groups(store: SqliteStore, ctx: click.Context) -> Iterable[tuple[str, str]]:
+def complete_groups(store: Store, ctx: click.Context) -> Iterable[tuple[str, str]]:
     """Return the ids of the newest errors."""
     from ztrace_viewer.queries.groups import list_groups
     from ztrace_viewer.queries.identifiers import shorten_groups

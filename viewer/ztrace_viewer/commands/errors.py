@@ -9,10 +9,10 @@ from ztrace.errors import NotFoundError, SettingsError
 from ztrace_viewer.commands.answering import end_with_nothing, find_links, next_command, print_json
 from ztrace_viewer.commands.completing import complete_groups
 from ztrace_viewer.commands.options import (
-    database_option,
     json_option,
     limit_option,
     name_options,
+    store_option,
     time_options,
 )
 from ztrace_viewer.interrupts import ignored
@@ -20,13 +20,13 @@ from ztrace_viewer.queries.groups import list_groups
 from ztrace_viewer.queries.identifiers import find_group, shorten_groups, shorten_traces
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stores.conditions import FREQUENT, NEWEST, Filter
-from ztrace_viewer.queries.stores.sqlite.store import open_file
+from ztrace_viewer.queries.stores.opening import Source, need_path, open_store
 from ztrace_viewer.queries.way import LATEST, read_error
 from ztrace_viewer.terminal.saying import say
 
 
 @click.command()
-@database_option
+@store_option
 @time_options
 @name_options("the origin's")
 @click.option(
@@ -46,7 +46,7 @@ from ztrace_viewer.terminal.saying import say
 @limit_option(20, "Most groups to list.")
 @json_option
 def errors(
-    database: Path,
+    database: Source,
     since: int | None,
     until: int | None,
     service: str | None,
@@ -73,7 +73,7 @@ def errors(
     now_ns = time.time_ns()
     selection = Selection(since, until, service, method)
     wanted = Filter(type_name, text, everything)
-    with open_file(database) as store:
+    with open_store(database) as store:
         document = list_groups(store, selection, limit, wanted, order, now_ns)
         groups = document["groups"]
         short_ids = shorten_groups(store, [group["group"] for group in groups]) if not as_json else {}
@@ -96,7 +96,7 @@ def errors(
 
 @click.command()
 @click.argument("error_id", metavar="ID", shell_complete=complete_groups)
-@database_option
+@store_option
 @click.option(
     "--sample",
     default=LATEST,
@@ -112,7 +112,7 @@ def errors(
 @json_option
 def error(
     error_id: str,
-    database: Path,
+    database: Source,
     sample: str,
     all_frames: bool,
     resolve: bool,
@@ -132,12 +132,13 @@ def error(
     """
     if resolve and reopen:
         raise SettingsError("--resolve and --reopen exclude each other", hint="give one of them")
+    file = need_path(database, "--resolve" if resolve else "--reopen") if resolve or reopen else None
     try:
-        with open_file(database) as store:
+        with open_store(database) as store:
             group = find_group(store, error_id)
-        if resolve or reopen:
-            return _change(database, group, resolve, as_json)
-        with open_file(database) as store:
+        if file is not None:
+            return _change(file, group, resolve, as_json)
+        with open_store(database) as store:
             document = read_error(store, group, sample)
             short_ids = shorten_traces(store, [document["shown"]["trace_id"]])
     except NotFoundError:
@@ -163,7 +164,7 @@ def _change(database: Path, group: str, resolve: bool, as_json: bool) -> None:
 
     with ignored():
         write_state(database, group, time.time_ns(), reopen=not resolve)
-    with open_file(database) as store:
+    with open_store(database) as store:
         document = read_error(store, group)
     if as_json:
         return print_json(document)

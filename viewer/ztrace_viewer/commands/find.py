@@ -1,7 +1,6 @@
 """``ztrace find``: calls anywhere in a tree."""
 
 import time
-from pathlib import Path
 
 import click
 
@@ -9,24 +8,24 @@ from ztrace.errors import SettingsError
 from ztrace_viewer.commands.answering import RELAX, end_with_nothing, find_links, next_command, print_json
 from ztrace_viewer.commands.options import (
     Amount,
-    database_option,
     json_option,
     limit_option,
     name_options,
+    store_option,
     time_options,
 )
 from ztrace_viewer.queries.deadline import Deadline
 from ztrace_viewer.queries.finding import SEARCH_S, Conditions, find_calls, parse_words
 from ztrace_viewer.queries.identifiers import shorten_traces
 from ztrace_viewer.queries.selection import Selection
-from ztrace_viewer.queries.stores.sqlite.store import open_file
+from ztrace_viewer.queries.stores.opening import Source, open_store
 from ztrace_viewer.terminal.durations import parse_duration
 from ztrace_viewer.terminal.moments import format_moment, write_moment
 
 
 @click.command()
 @click.argument("words", metavar="[TEXT|KEY=VALUE]...", nargs=-1)
-@database_option
+@store_option
 @time_options
 @name_options("the call's own")
 @click.option(
@@ -48,7 +47,7 @@ from ztrace_viewer.terminal.moments import format_moment, write_moment
 @json_option
 def find(
     words: tuple[str, ...],
-    database: Path,
+    database: Source,
     since: int | None,
     until: int | None,
     service: str | None,
@@ -76,7 +75,7 @@ def find(
     texts, attributes = parse_words(words)
     conditions = Conditions(texts, attributes, min_ns, max_ns, errors)
     selection = Selection(since, until, service, method)
-    with open_file(database) as store:
+    with open_store(database) as store:
         document = find_calls(store, conditions, selection, limit, now_ns, Deadline(SEARCH_S))
         spans, reached_ns = document["spans"], document["searched_since_ns"]
         short_ids = {} if as_json else shorten_traces(store, [span["trace_id"] for span in spans])

@@ -3,6 +3,7 @@
 One idea: an option is declared once, so its name, meaning and help are the same in every command.
 """
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import TypeVar
 import click
 
 from ztrace.errors import SettingsError, quote
+from ztrace_collector.clickhouse.address import is_clickhouse, read_address
 from ztrace_viewer.commands.completing import complete_methods, complete_services
+from ztrace_viewer.queries.stores.opening import Source
 from ztrace_viewer.terminal.moments import parse_moment, parse_stretch
 from ztrace_viewer.terminal.shares import parse_share
 
@@ -87,7 +90,7 @@ class Share(click.ParamType[float]):
 
     def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Parse the value of the option."""
-        if isinstance(value, float):
+        if not isinstance(value, str):
             return value
         try:
             return parse_share(value)
@@ -95,12 +98,59 @@ class Share(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
-def database_option(function: _F) -> _F:
-    """Add the option ``--db``."""
+class File(click.Path):
+    """Path of a collector's file, for commands that no other store answers."""
+
+    def convert(
+        self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | bytes | os.PathLike[str]:
+        """Parse the value of the option."""
+        if is_clickhouse(os.fspath(value)):
+            command = "this command" if ctx is None else f"'{ctx.command_path}'"
+            self.fail(
+                f"{command} needs a collector's file, and not ClickHouse; name one with --db", param, ctx
+            )
+        return super().convert(value, param, ctx)
+
+
+class Stored(click.ParamType[Source]):
+    """Address of a store: the path of a file, or of a ClickHouse database."""
+
+    name = "store"
+
+    def convert(
+        self, value: str | Source, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Source:
+        """Parse the value of the option."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return read_address(value) if is_clickhouse(value) else Path(value)
+        except SettingsError as error:
+            self.fail(str(error), param, ctx)
+
+
+def store_option(function: _F) -> _F:
+    """Add the option ``--db`` of commands that every store answers."""
     return click.option(
         "--db",
         "database",
-        type=click.Path(path_type=Path),
+        type=Stored(),
+        envvar=DATABASE_VARIABLE,
+        default=DEFAULT_DATABASE,
+        show_default=True,
+        show_envvar=True,
+        metavar="STORE",
+        help="Database file, or clickhouse://HOST/DATABASE.",
+    )(function)
+
+
+def database_option(function: _F) -> _F:
+    """Add the option ``--db`` of commands that need a file."""
+    return click.option(
+        "--db",
+        "database",
+        type=File(path_type=Path),
         envvar=DATABASE_VARIABLE,
         default=DEFAULT_DATABASE,
         show_default=True,

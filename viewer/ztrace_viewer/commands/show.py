@@ -8,13 +8,13 @@ import click
 from ztrace.errors import NotFoundError, SettingsError
 from ztrace_viewer.commands.answering import find_links, print_json
 from ztrace_viewer.commands.completing import complete_traces
-from ztrace_viewer.commands.options import database_option, json_option, limit_option
+from ztrace_viewer.commands.options import json_option, limit_option, store_option
 from ztrace_viewer.documents.profile import SpanStack
 from ztrace_viewer.documents.trees import SpanDocument
 from ztrace_viewer.interrupts import ignored
 from ztrace_viewer.queries.identifiers import find_trace
 from ztrace_viewer.queries.stacks import read_span_stacks
-from ztrace_viewer.queries.stores.sqlite.store import open_file
+from ztrace_viewer.queries.stores.opening import Source, need_file, need_path, open_store
 from ztrace_viewer.queries.traces import read_tree
 from ztrace_viewer.terminal.saying import say
 from ztrace_viewer.trees.clocks import MEASURED, RAW
@@ -27,7 +27,7 @@ DEFAULT_LINES = 200
 
 @click.command()
 @click.argument("trace", metavar="TRACE", shell_complete=complete_traces)
-@database_option
+@store_option
 @limit_option(DEFAULT_LINES, "Most lines of text; 0 for all.", minimum=0)
 @json_option
 @click.option("--flat", is_flag=True, help="With --json, a list of spans with their depth instead of a tree.")
@@ -47,7 +47,7 @@ DEFAULT_LINES = 200
 @click.option("--unpin", is_flag=True, help="Undo --pin.")
 def show(
     trace: str,
-    database: Path,
+    database: Source,
     limit: int,
     as_json: bool,
     flat: bool,
@@ -79,16 +79,18 @@ def show(
     if pin and unpin:
         raise SettingsError("--pin and --unpin exclude each other", hint="give one of them")
     if pin or unpin:
-        return _pin(database, trace, undo=unpin, as_json=as_json)
+        file = need_path(database, "--pin" if pin else "--unpin")
+        return _pin(file, trace, undo=unpin, as_json=as_json)
     now_ns = time.time_ns()
-    with open_file(database) as store:
+    with open_store(database) as store:
         try:
             trace_id = find_trace(store, trace)
             document = read_tree(store, trace_id, now_ns, measured=clocks == MEASURED)
             span = None if span_id is None else find_span(document, span_id)
             stacks = None
             if span is not None and with_stacks:
-                stacks = read_span_stacks(store, trace_id, bytes.fromhex(span["span_id"]), span["service"])
+                sampled = need_file(store, "--stacks")
+                stacks = read_span_stacks(sampled, trace_id, bytes.fromhex(span["span_id"]), span["service"])
         except NotFoundError:
             if as_json:
                 print_json({})
@@ -108,7 +110,7 @@ def _pin(database: Path, trace: str, *, undo: bool, as_json: bool) -> None:
     """Pin a tree or undo that, and confirm it in a line or a document."""
     from ztrace_collector.storing.pinning import pin as write_pin
 
-    with open_file(database) as store:
+    with open_store(database) as store:
         trace_id = find_trace(store, trace)
     with ignored():
         write_pin(database, trace_id, undo=undo)
@@ -119,7 +121,7 @@ def _pin(database: Path, trace: str, *, undo: bool, as_json: bool) -> None:
 
 
 def _show_span(
-    database: Path,
+    database: Source,
     span: SpanDocument,
     trace_id: str,
     stacks: list[SpanStack] | None,

@@ -1,21 +1,20 @@
 """``ztrace slow``: the slowest call trees."""
 
 import time
-from pathlib import Path
 
 import click
 
 from ztrace_viewer.commands.answering import RELAX, end_with_nothing, find_links, next_command, print_json
 from ztrace_viewer.commands.options import (
-    database_option,
     json_option,
     limit_option,
     name_options,
+    store_option,
     time_options,
 )
 from ztrace_viewer.queries.identifiers import shorten_traces
 from ztrace_viewer.queries.selection import Selection
-from ztrace_viewer.queries.stores.sqlite.store import open_file
+from ztrace_viewer.queries.stores.opening import Source, open_store
 from ztrace_viewer.queries.traces import list_slowest
 
 #: Hint where no root has the names.
@@ -23,14 +22,14 @@ _WITHIN = "--service and --method are the root's; 'ztrace find' has calls within
 
 
 @click.command()
-@database_option
+@store_option
 @time_options
 @name_options("the root's")
 @click.option("--errors", is_flag=True, help="Only trees with a failed span.")
 @limit_option(20, "Most trees to list.")
 @json_option
 def slow(
-    database: Path,
+    database: Source,
     since: int | None,
     until: int | None,
     service: str | None,
@@ -50,7 +49,7 @@ def slow(
     """
     now_ns = time.time_ns()
     selection = Selection(since, until, service, method)
-    with open_file(database) as store:
+    with open_store(database) as store:
         document = list_slowest(store, selection, limit, now_ns, errors=errors)
         traces = document["traces"]
         short_ids = shorten_traces(store, [trace["trace_id"] for trace in traces]) if not as_json else {}

@@ -1,31 +1,29 @@
 """``ztrace stats``: figures per method."""
 
-from pathlib import Path
-
 import click
 
 from ztrace_viewer.commands.answering import end_with_nothing, print_json
 from ztrace_viewer.commands.options import (
-    database_option,
     json_option,
     limit_option,
     name_options,
+    store_option,
     time_options,
 )
 from ztrace_viewer.queries.figures import list_methods
 from ztrace_viewer.queries.selection import Selection
-from ztrace_viewer.queries.stores.sqlite.store import open_file
+from ztrace_viewer.queries.stores.opening import Source, open_store
 from ztrace_viewer.queries.trends import read_trends
 
 
 @click.command()
-@database_option
+@store_option
 @time_options
 @name_options("the call's own")
 @limit_option(None, "Most methods to list.")
 @json_option
 def stats(
-    database: Path,
+    database: Source,
     since: int | None,
     until: int | None,
     service: str | None,
@@ -44,7 +42,7 @@ def stats(
       ztrace stats --since 15m
     """
     selection = Selection(since, until, service, method)
-    with open_file(database) as store:
+    with open_store(database) as store:
         document = list_methods(store, selection, limit)
         trends = read_trends(store, document["methods"], selection)
     if as_json:

@@ -1,18 +1,17 @@
 """``ztrace status``: publishers, and what is stored, lost and refused."""
 
 import time
-from pathlib import Path
 
 import click
 
 from ztrace_viewer.commands.answering import print_json
-from ztrace_viewer.commands.options import database_option, json_option, limit_option
+from ztrace_viewer.commands.options import json_option, limit_option, store_option
 from ztrace_viewer.queries.status import DEFAULT_LIMIT, read_status
-from ztrace_viewer.queries.stores.sqlite.store import open_file
+from ztrace_viewer.queries.stores.opening import Source, open_store
 
 
 @click.command()
-@database_option
+@store_option
 @limit_option(None, "Most publishers to list, and most losses.  [default: 50 and 20; 1000 with --json]")
 @click.option(
     "--skip",
@@ -22,7 +21,7 @@ from ztrace_viewer.queries.stores.sqlite.store import open_file
     help="Publishers and losses before the first one to list.",
 )
 @json_option
-def status(database: Path, limit: int | None, skip: int, as_json: bool) -> None:
+def status(database: Source, limit: int | None, skip: int, as_json: bool) -> None:
     """Show publishers, and what is stored, lost and refused, and why.
 
     A publisher is a process that sends spans: live, silent (no message for five seconds), ended or crashed.
@@ -34,7 +33,7 @@ def status(database: Path, limit: int | None, skip: int, as_json: bool) -> None:
       ztrace status --db ztrace.db
     """
     now_ns = time.time_ns()
-    with open_file(database) as store:
+    with open_store(database) as store:
         document = read_status(store, now_ns, DEFAULT_LIMIT if limit is None else limit, skip)
     if as_json:
         return print_json(document)

@@ -24,6 +24,11 @@ class Deadline:
         self.limit_s = limit_s
         self._end_s = time.monotonic() + limit_s
 
+    @property
+    def left_s(self) -> float:
+        """Time until the deadline, negative behind it."""
+        return self._end_s - time.monotonic()
+
     def is_over(self) -> bool:
         """Return whether the deadline has passed."""
         return time.monotonic() >= self._end_s

@@ -5,7 +5,7 @@ of 64 bits, of Zipkin and older tracers, are written and displayed without the z
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from ztrace.errors import NotFoundError, SettingsError, quote
 from ztrace_collector.layout import HOUR_NS, SECOND_NS
@@ -43,11 +43,11 @@ def find_trace(store: Store, prefix: str) -> bytes:
     if len(digits) > _TRACE_DIGITS:
         raise SettingsError(f"{quote(prefix)} is not a trace id: it has more than {_TRACE_DIGITS} digits")
     whole = digits.zfill(_TRACE_DIGITS)
-    if found := _find(store, whole):
+    if found := _find(store, [whole]):
         return found[0]
     _check_length(prefix, digits, "trace")
     starts = [digits] if len(digits) > _SHORT_DIGITS else [digits, _SHORT_ZEROS + digits]
-    found = sorted({each for start in starts for each in _find(store, start)})
+    found = sorted(set(_find(store, starts)))
     hint = "see 'ztrace slow'"
     if not found:
         _check_thinned(store, starts)
@@ -56,9 +56,9 @@ def find_trace(store: Store, prefix: str) -> bytes:
     return found[0]
 
 
-def _find(store: Names, start: str) -> list[bytes]:
-    """Return trace ids that begin with some digits, at most some more than can be listed."""
-    return store.trace_ids(*_bound(start), _CANDIDATES + 1)
+def _find(store: Names, starts: Sequence[str]) -> list[bytes]:
+    """Return trace ids that begin with the digits of any start, of each some more than can be listed."""
+    return store.trace_ids([_bound(start) for start in starts], _CANDIDATES + 1)
 
 
 def _bound(start: str) -> tuple[bytes, bytes]:
@@ -131,26 +131,22 @@ def find_group(store: Names, prefix: str) -> str:
 
 def shorten_traces(store: Names, trace_ids: Sequence[str]) -> dict[str, str]:
     """Return for each trace id (hex) a prefix that no other stored id has; the whole of one of 64 bits."""
-    return {
-        trace_id: _own_digits(trace_id)
-        if trace_id.startswith(_SHORT_ZEROS)
-        else _shorten(
-            trace_id,
-            SHOWN_TRACE_DIGITS,
-            [each.hex() for each in store.nearest_traces(bytes.fromhex(trace_id))]
-            # The digits of an id of 64 bits name it, and none that begins with them.
-            + [_own_digits(each.hex()) for each in _find(store, _SHORT_ZEROS + trace_id[:_SHORT_DIGITS])],
-        )
-        for trace_id in trace_ids
-    }
+    long = [trace_id for trace_id in trace_ids if not trace_id.startswith(_SHORT_ZEROS)]
+    others = {each.hex() for each in store.nearest_traces([bytes.fromhex(trace_id) for trace_id in long])}
+    # The digits of an id of 64 bits name it, and none that begins with them.
+    same = _find(store, [_SHORT_ZEROS + trace_id[:_SHORT_DIGITS] for trace_id in long])
+    others |= {_own_digits(each.hex()) for each in same}
+    short = {trace_id: _shorten(trace_id, SHOWN_TRACE_DIGITS, others - {trace_id}) for trace_id in long}
+    return {trace_id: short.get(trace_id) or _own_digits(trace_id) for trace_id in trace_ids}
 
 
 def shorten_groups(store: Names, groups: Sequence[str]) -> dict[str, str]:
     """Return for each exception group's id a prefix that no other stored id has."""
-    return {group: _shorten(group, SHOWN_GROUP_DIGITS, store.nearest_groups(group)) for group in groups}
+    others = set(store.nearest_groups(groups))
+    return {group: _shorten(group, SHOWN_GROUP_DIGITS, others - {group}) for group in groups}
 
 
-def _shorten(identifier: str, digits: int, neighbours: list[str]) -> str:
+def _shorten(identifier: str, digits: int, neighbours: Collection[str]) -> str:
     while digits < len(identifier) and any(other.startswith(identifier[:digits]) for other in neighbours):
         digits += 1
     return identifier[:digits]

@@ -44,12 +44,17 @@ class Names(Protocol):
         """Return every method by its id."""
         ...
 
-    def trace_ids(self, first: bytes, last: bytes, limit: int) -> list[bytes]:
-        """Return the trace ids from the first to the last, of ended and open spans; some may come twice."""
+    def trace_ids(self, ranges: Sequence[tuple[bytes, bytes]], limit: int) -> list[bytes]:
+        """Return trace ids between the two of each range, of ended and open spans; some may come twice.
+
+        Args:
+            ranges: the first and the last id of each.
+            limit: most ids of a range, at least.
+        """
         ...
 
-    def nearest_traces(self, trace_id: bytes) -> list[bytes]:
-        """Return the trace ids that are stored next before and after one."""
+    def nearest_traces(self, trace_ids: Sequence[bytes]) -> list[bytes]:
+        """Return the trace ids that are stored next before and after each of some."""
         ...
 
     def find_thinned(self, first: bytes, last: bytes) -> bytes | None:
@@ -60,8 +65,8 @@ class Names(Protocol):
         """Return the fingerprints of exception groups from the first to below the end, in order."""
         ...
 
-    def nearest_groups(self, fingerprint: str) -> list[str]:
-        """Return the fingerprints that are stored next before and after one."""
+    def nearest_groups(self, fingerprints: Sequence[str]) -> list[str]:
+        """Return the fingerprints that are stored next before and after each of some."""
         ...
 
 

@@ -4,6 +4,7 @@ One idea: ``methods`` holds every name that ever occurred, once for each kind, s
 """
 
 import sqlite3
+from collections.abc import Sequence
 
 from ztrace_viewer.queries.rows import name_columns, read
 from ztrace_viewer.queries.stores.answers import Method
@@ -23,10 +24,11 @@ class Names:
         rows = read(self.db, Method, f"SELECT {name_columns(Method)} FROM methods")
         return {method.id: method for method in rows}
 
-    def trace_ids(self, first: bytes, last: bytes, limit: int) -> list[bytes]:
-        """Return the trace ids from the first to the last, so many of each table."""
+    def trace_ids(self, ranges: Sequence[tuple[bytes, bytes]], limit: int) -> list[bytes]:
+        """Return trace ids between the two of each range, so many of each table."""
         return [
             bytes(trace_id)
+            for first, last in ranges
             for table in _TRACE_TABLES
             for (trace_id,) in self.db.execute(
                 f"SELECT DISTINCT trace_id FROM {table} WHERE trace_id BETWEEN ? AND ?"
@@ -35,10 +37,11 @@ class Names:
             )
         ]
 
-    def nearest_traces(self, trace_id: bytes) -> list[bytes]:
-        """Return the trace ids that are stored next before and after one, of each table."""
+    def nearest_traces(self, trace_ids: Sequence[bytes]) -> list[bytes]:
+        """Return the trace ids that are stored next before and after each of some, in each table."""
         return [
             value
+            for trace_id in trace_ids
             for table in _TRACE_TABLES
             for query in (
                 f"SELECT max(trace_id) FROM {table} WHERE trace_id < ?",
@@ -63,10 +66,11 @@ class Names:
         )
         return [fingerprint for (fingerprint,) in rows]
 
-    def nearest_groups(self, fingerprint: str) -> list[str]:
-        """Return the fingerprints that are stored next before and after one."""
+    def nearest_groups(self, fingerprints: Sequence[str]) -> list[str]:
+        """Return the fingerprints that are stored next before and after each of some."""
         return [
             value
+            for fingerprint in fingerprints
             for query in (
                 "SELECT max(fingerprint) FROM exception_groups WHERE fingerprint < ?",
                 "SELECT min(fingerprint) FROM exception_groups WHERE fingerprint > ?",

@@ -1,0 +1,44 @@
+"""The same rows in both stores: a collector's file, and a ClickHouse database filled from it."""
+
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+
+from ztrace_collector.clickhouse.address import read_address
+from ztrace_collector.clickhouse.changes import follow_changes
+from ztrace_collector.clickhouse.engine import insert_block, open_engine
+from ztrace_collector.clickhouse.initializing import initialize
+from ztrace_collector.clickhouse.reading import Journal
+from ztrace_collector.clickhouse.schema import Layout
+from ztrace_collector.tables.spans import last_span_id
+
+
+def copy_to_clickhouse(path: Path, url: str, journal: str = "0" * 32) -> None:
+    """Create the tables of a ClickHouse database, and send all rows of a file there, in the shipper's blocks.
+
+    Args:
+        path: the file, which stays as it is.
+        url: address of the database.
+        journal: the file's own id.
+    """
+    address = read_address(url)
+    initialize(address, Layout(), lambda line: None)
+    copied = path.with_name(f"{path.name}.copied")
+    with closing(sqlite3.connect(path)) as db, closing(sqlite3.connect(copied)) as copy:
+        db.backup(copy)
+    with closing(sqlite3.connect(copied, isolation_level=None)) as db, open_engine(address) as client:
+        follow_changes(db)
+        source, place, last = Journal(db), 0, last_span_id(db)
+        methods, _ = source.read_methods(0)
+        blocks = [] if methods is None else [methods]
+        while spans := source.read_spans(place, last, is_bounded=True):
+            blocks.append(spans.arrive(time.time_ns() // 1_000_000))
+            place = spans.last
+        after, (last_change,) = 0, db.execute("SELECT coalesce(max(id), 0) FROM changes").fetchone()
+        while after < last_change:
+            changes, after = source.read_changes(after, last_change, journal, int(time.time()))
+            blocks += changes
+        for block in blocks:
+            insert_block(client, block.table, block.columns, block.data)
+    copied.unlink()

@@ -1,0 +1,285 @@
+"""The same documents from a collector's file and from ClickHouse, to which all of its rows were sent."""
+
+import json
+import random
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.clickhouse import Engine
+from tests.viewer.conftest import Run
+from tests.viewer.stored import (
+    HOUR,
+    MINUTE,
+    NOON,
+    SECOND,
+    checkout,
+    header,
+    message,
+    open_message,
+    raised,
+    span,
+    span_id,
+    store,
+    trace_id,
+    travelled,
+)
+from tests.viewer.stores.filling import copy_to_clickhouse
+from ztrace import records, wire
+from ztrace_collector.clickhouse import engine as connecting
+from ztrace_collector.clickhouse.address import read_address
+from ztrace_collector.clickhouse.initializing import initialize
+from ztrace_collector.clickhouse.schema import SCHEMA_VERSION, VERSIONS, Layout
+from ztrace_collector.storing.store import Store
+from ztrace_viewer.queries.deadline import Deadline, TooLong
+from ztrace_viewer.queries.groups import list_groups
+from ztrace_viewer.queries.stores.clickhouse.store import open_clickhouse
+from ztrace_viewer.queries.stores.sqlite.store import open_file
+from ztrace_viewer.queries.traces import list_slowest, read_arrangement, read_tree
+from ztrace_viewer.queries.way import FIRST, LATEST, read_error
+from ztrace_viewer.web.columns import make_columns
+
+pytestmark = [pytest.mark.scale, pytest.mark.process]
+
+#: Present time of the commands.
+NOW = NOON + 2 * HOUR
+#: Fields of `status` that say how large a store is.
+SIZES = ("database_bytes", "log_bytes")
+SERVICES = ["shop", "billing", "stock", "Ünïcode \"quoted\" \\ 'service'"]
+HOSTILE = "it's {a:String} \\' -- \n ; DROP TABLE spans"
+
+Ask = Callable[..., Any]
+
+
+def make_random_trees(seed: int) -> list[list[bytes]]:
+    """Return messages with random trees of an hour, some with errors, orphans and unfinished spans."""
+    chance = random.Random(seed)
+    messages = []
+    for number in range(40):
+        trace, at_ns = trace_id(number, NOON), NOON + chance.randrange(HOUR)
+        spans: dict[str, list[records.Span]] = {}
+        origin = None
+        count = chance.randrange(1, 9)
+        for each in range(1, count + 1):
+            parent = None if each == 1 else chance.choice([*range(1, each), 99 if number % 9 == 0 else 1])
+            exception = None
+            if origin is not None and chance.random() < 0.5:
+                exception = travelled("app.Lost", "no parcel 17", records.PASSED, (trace, origin))
+            elif chance.random() < 0.15:
+                origin, exception = each, raised(chance.choice(["app.Lost", "KeyError"]), f"no parcel {each}")
+            name = chance.choice(["pay", "pack", "send", HOSTILE])
+            made = span(
+                trace,
+                each,
+                parent,
+                name=name,
+                kind=chance.choice(["server", "client", "internal", "producer", "consumer"]),
+                start_ms=each + chance.random(),
+                duration_ms=None if number % 11 == 3 and each == 1 else chance.random() * 50,
+                self_ms=chance.random(),
+                at_ns=at_ns,
+                attributes={"customer": chance.choice(["Ada", "Bob", HOSTILE]), "n": each},
+                exception=exception,
+            )
+            spans.setdefault(chance.choice(SERVICES), []).append(made)
+        for service, batch in spans.items():
+            publisher = 10_000 + 10 * number + SERVICES.index(service)
+            ended = [each for each in batch if each.status != records.UNFINISHED]
+            running = [each for each in batch if each.status == records.UNFINISHED]
+            # More spans were created than arrived: some are lost.
+            told = {"created": len(ended) + number % 3, "dropped": number % 3}
+            messages.append(message(service, ended, publisher, **told))
+            if running:
+                created = len(ended) + number % 3
+                told = {"sequence": 1, "created": created, "dropped": number % 3}
+                messages.append(open_message(service, running, publisher, **told))
+    return messages
+
+
+@pytest.fixture(scope="module")
+def both(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """Yield a file, and the address of a ClickHouse database with the same rows."""
+    path = tmp_path_factory.mktemp("both") / "ztrace.db"
+    for number in range(3):
+        at_ns = NOON + number * MINUTE
+        store(path, checkout(trace_id(1_000 + number, at_ns), at_ns, 1 + number / 7), at_ns=at_ns)
+    with Store(path, clock_ns=lambda: NOON + HOUR) as opened:
+        opened.store(make_random_trees(1))
+        bye = header("shop", [], 10_000, kind=wire.BYE, sequence=1, floor=1, created=1, retired=1)
+        opened.store([[wire.TOPIC, wire.pack_header(bye), wire.pack_stretch(NOON, NOON + 3 * SECOND)]])
+    url = engine.url("both")
+    copy_to_clickhouse(path, url)
+    yield path, url
+    engine.query("DROP DATABASE both")
+
+
+@pytest.fixture
+def ask_both(both: tuple[Path, str], run: Run, monkeypatch: pytest.MonkeyPatch) -> Ask:
+    """Return a function that asks both stores, compares their documents, and returns one."""
+    monkeypatch.setattr(time, "time_ns", lambda: NOW)
+    # A search that ends at its deadline tells how far it came, which depends on the machine.
+    monkeypatch.setattr("ztrace_viewer.commands.find.SEARCH_S", 60)
+
+    def ask(*arguments: object) -> Any:
+        results = [run(*arguments, "--db", source) for source in both]
+        for result in results:
+            assert result.stderr == results[0].stderr
+            assert result.exit_code == results[0].exit_code
+        if "--json" not in arguments:
+            assert results[1].stdout.replace(both[1], str(both[0])) == results[0].stdout
+            return results[0].stdout
+        documents = [json.loads(result.stdout) for result in results]
+        for document in documents:
+            for name in SIZES:
+                document.pop(name, None)
+        assert documents[1] == documents[0]
+        return documents[0]
+
+    return ask
+
+
+QUESTIONS = [
+    "slow",
+    "slow --limit 500",
+    "slow --errors",
+    "slow --service shop",
+    "slow --method pay --limit 3",
+    "slow --since 2026-01-31T12:20 --until 2026-01-31T12:40",
+    "slow --until 2026-01-31T12:10 --errors --service billing",
+    "errors",
+    "errors --sort frequent",
+    "errors --since 2026-01-31T12:20",
+    "errors --since 2026-01-31T12:20 --until 2026-01-31T12:21",
+    "errors --service shop --limit 2",
+    "errors --type Lost",
+    "errors --text PARCEL",
+    "stats",
+    "stats --since 2026-01-31T12:20 --until 2026-01-31T12:40",
+    "stats --service stock --limit 2",
+    "status",
+    "status --limit 5 --skip 3",
+    "find",
+    "find pay --limit 1000",
+    "find customer=Ada --limit 1000",
+    "find parcel --limit 1000",
+    "find n=3 --errors",
+    "find --min 20ms --max 40ms --limit 1000",
+    "find --service billing --method pack --since 2026-01-31T12:30",
+    "find nothing-like-this",
+]
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_both_stores_answer_alike(ask_both: Ask, question: str) -> None:
+    """A command has the same document, text and status from either store."""
+    ask_both(*question.split(), "--json")
+    if not question.startswith("status"):  # Its text has the size of the store.
+        ask_both(*question.split())
+
+
+def test_names_that_look_like_sql_are_names(ask_both: Ask) -> None:
+    """Names and values with quotes, braces and statements are found as they are."""
+    assert ask_both("slow", "--method", HOSTILE, "--json")["traces"]
+    assert ask_both("find", f"customer={HOSTILE}", "--json")["spans"]
+    assert ask_both("stats", "--service", SERVICES[-1], "--json")["methods"]
+    assert ask_both("errors", "--text", HOSTILE, "--json") == {"groups": []}
+
+
+def test_every_tree_is_the_same(both: tuple[Path, str], ask_both: Ask) -> None:
+    """Each tree has the same spans, exceptions and missing parents, in rows and in columns."""
+    reasons = set()
+    with open_file(both[0]) as file, open_clickhouse(read_address(both[1])) as database:
+        for summary in list_slowest(file, limit=500, now_ns=NOW)["traces"]:
+            trace = bytes.fromhex(summary["trace_id"])
+            tree = read_tree(file, trace, NOW)
+            assert read_tree(database, trace, NOW) == tree
+            columns = [make_columns(trace, *read_arrangement(each, trace, NOW)) for each in (file, database)]
+            assert columns[0] == columns[1]
+            reasons |= {each["reason"] for each in tree["missing"]}
+    assert {"lost", "ended with its process"} <= reasons
+    for options in ((), ("--json",), ("--flat", "--json"), ("--span", span_id(1).hex())):
+        ask_both("show", trace_id(1_000, NOON).hex(), *options)
+    ask_both("show", trace_id(3, NOON).hex())
+
+
+def test_every_error_is_the_same(both: tuple[Path, str], ask_both: Ask) -> None:
+    """Each group has the same samples and the same way to its origin."""
+    with open_file(both[0]) as file, open_clickhouse(read_address(both[1])) as database:
+        groups = list_groups(file, now_ns=NOW)["groups"]
+        assert len(groups) > 2
+        for group in groups:
+            for sample in {FIRST, LATEST, group["samples"][len(group["samples"]) // 2]["trace_id"]}:
+                way = read_error(file, group["group"], sample, NOW)
+                assert read_error(database, group["group"], sample, NOW) == way
+    ask_both("error", groups[0]["group"])
+    ask_both("error", groups[0]["group"], "--all-frames", "--json")
+
+
+def test_ids_are_found_by_their_beginning(ask_both: Ask) -> None:
+    """Beginnings of ids, ambiguous ones and unknown ones are answered alike."""
+    whole = trace_id(1_001, NOON + MINUTE).hex()
+    assert ask_both("show", whole[:13], "--json")["trace_id"] == whole
+    for wrong in (trace_id(1, NOON).hex()[:12], "ffff", "xyz", "ab"):
+        assert ask_both("show", wrong) == ""
+        assert ask_both("error", wrong) == ""
+
+
+def fail(run: Run, *arguments: object) -> str:
+    """Run a command that fails with one line; return the line."""
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    [line] = result.stderr.splitlines()
+    return line
+
+
+@pytest.mark.usefixtures("engine")
+def test_an_engine_that_is_away_is_told(run: Run) -> None:
+    """An address at which nothing listens is one line, without the password."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    line = fail(run, "slow", "--db", f"clickhouse://ada:secret@127.0.0.1:{port}/ztrace")
+    assert line == (
+        f"ztrace: cannot reach clickhouse://127.0.0.1:{port}/ztrace: Connection refused;"
+        " check the address, and whether the server runs"
+    )
+
+
+def test_a_database_without_tables_is_told(run: Run, engine: Engine, database: str) -> None:
+    """A database that is missing, or has no tables, is told from one that cannot be reached."""
+    url = engine.url(database)
+    hint = f"run 'ztrace clickhouse init {url}'"
+    assert fail(run, "slow", "--db", url) == f"ztrace: {url} has no tables of ztrace; {hint}"
+    assert "does not exist; run 'ztrace clickhouse init" in fail(run, "stats", "--db", f"{url}_none")
+
+
+def test_tables_of_another_version_are_told(run: Run, engine: Engine, database: str) -> None:
+    """Tables that a newer ztrace has made are not read."""
+    url = engine.url(database)
+    initialize(read_address(url), Layout(), lambda line: None)
+    engine.query(f"INSERT INTO {VERSIONS} VALUES ({SCHEMA_VERSION + 1}, 'x', now())", database)
+    line = fail(run, "find", "pay", "--db", url)
+    assert f"has tables of version {SCHEMA_VERSION + 1}, written by a newer ztrace" in line
+
+
+def test_an_old_engine_is_told(
+    run: Run, engine: Engine, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine older than those that are supported is one line with the oldest that is."""
+    monkeypatch.setattr(connecting, "OLDEST", (99, 1))
+    line = fail(run, "errors", "--db", engine.url(database))
+    assert line.endswith("which is too old; use 99.1 or newer")
+
+
+def test_a_search_ends_at_its_deadline(both: tuple[Path, str]) -> None:
+    """A question after the deadline is not asked, and one that takes too long is ended by the server."""
+    with open_clickhouse(read_address(both[1])) as opened:
+        with pytest.raises(TooLong), opened.within(Deadline(0)):
+            opened.first_start()
+        slow = "SELECT count() FROM numbers(100000000000) WHERE sipHash64(number) = 1"
+        with pytest.raises(TooLong), opened.within(Deadline(1)):
+            opened.reader.query(slow)
+        assert opened.first_start() is not None

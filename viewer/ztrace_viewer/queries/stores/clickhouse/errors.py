@@ -1,0 +1,134 @@
+"""Exception groups in ClickHouse.
+
+One idea: each journal has its own row of a group, and its own counts by minute. A group is merged from the
+rows: the latest occurrence describes it, and counts are added up.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from ztrace_collector.layout import OPEN, REGRESSED, RESOLVED
+from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.stores.answers import GroupRow, SampleRow, Stretch
+from ztrace_viewer.queries.stores.clickhouse.searching import Searching
+from ztrace_viewer.queries.stores.conditions import FREQUENT, NEWEST, Filter
+
+_ORDERS = {NEWEST: "last_ns DESC, fingerprint DESC", FREQUENT: "counted DESC, last_ns DESC, fingerprint DESC"}
+#: Columns that the row with the latest occurrence has.
+_LATEST = ("type", "message", "template", "service", "name", "kind", "resolved_ns", "trace_id")
+_MERGED = f"""
+SELECT fingerprint, {", ".join(f"argMax(g.{name}, g.last_ns) AS {name}" for name in _LATEST)},
+    argMax(g.origin_span_id, g.last_ns) AS origin_span_id, argMax(g.frames, g.last_ns) AS frames,
+    arraySort(arrayDistinct(arrayFlatten(groupArray(JSONExtract(g.services, 'Array(String)'))))) AS services,
+    multiIf(countIf(g.state = '{OPEN}') > 0, '{OPEN}', countIf(g.state = '{REGRESSED}') > 0, '{REGRESSED}',
+        '{RESOLVED}') AS state,
+    min(g.first_ns) AS first_ns, max(g.last_ns) AS last_ns
+FROM exception_groups AS g FINAL GROUP BY fingerprint"""
+
+
+class Errors(Searching):
+    """Answers about exception groups."""
+
+    def groups(self, selection: Selection, wanted: Filter, order: str, limit: int | None) -> list[GroupRow]:
+        """Return the selected groups; with a time, counts are those of the minutes that it touches."""
+        conditions, values = _match(selection, wanted)
+        minutes = "1"
+        if selection.in_time:
+            first, last = selection.minutes
+            minutes = f"minute BETWEEN {first} AND {last}"
+            conditions.append("counted > 0")
+        return self._read(
+            minutes,
+            f"WHERE {' AND '.join(conditions) or '1'} ORDER BY {_ORDERS[order]}"
+            f"{'' if limit is None else f' LIMIT {limit}'}",
+            values,
+        )
+
+    def group(self, fingerprint: str) -> GroupRow | None:
+        """Return one group over all time."""
+        rows = self._read("1", "WHERE fingerprint = {fingerprint:String}", {"fingerprint": fingerprint})
+        return rows[0] if rows else None
+
+    def _read(self, minutes: str, behind: str, values: dict[str, object]) -> list[GroupRow]:
+        counts = (
+            "SELECT exception_group, sum(count) AS counted, sum(uncaught_count) AS uncaught_counted"
+            f" FROM exception_minutes FINAL WHERE {minutes} GROUP BY exception_group"
+        )
+        return self.reader.rows(
+            GroupRow,
+            f"FROM ({_MERGED}) AS g LEFT JOIN ({counts}) AS c ON c.exception_group = g.fingerprint {behind}",
+            values,
+            key="0",
+            services="toJSONString(services)",
+        )
+
+    def count_resolved(self, selection: Selection, wanted: Filter) -> int:
+        """Return the number of resolved groups of the same selection."""
+        conditions, values = _match(selection, Filter(wanted.type_name, wanted.text, resolved=True))
+        conditions.append(f"state = '{RESOLVED}'")
+        query = f"SELECT count() FROM ({_MERGED}) WHERE {' AND '.join(conditions)}"
+        return int(self.reader.query(query, values)[0][0])
+
+    def occurrences(self, stretches: Sequence[Stretch], parts: int) -> list[list[int]]:
+        """Return the numbers of groups' occurrences in each of so many parts of a stretch of minutes."""
+        if not stretches:
+            return []
+        names, values = _bind(stretch.group for stretch in stretches)
+        first, end = (
+            f"transform(toString(exception_group), [{', '.join(names)}], {edges}, toInt64(0))"
+            for edges in ([each.first for each in stretches], [each.end for each in stretches])
+        )
+        rows = self.reader.query(
+            "SELECT toString(exception_group),"
+            f" intDiv({parts} * (minute - {first}), {end} - {first}) AS part, sum(count)"
+            f" FROM exception_minutes FINAL WHERE exception_group IN ({', '.join(names)})"
+            f" AND minute >= {first} AND minute < {end} GROUP BY 1, part",
+            values,
+        )
+        counts = {stretch.group.fingerprint: [0] * parts for stretch in stretches}
+        for fingerprint, part, count in rows:
+            counts[fingerprint][part] = int(count)
+        return [counts[stretch.group.fingerprint] for stretch in stretches]
+
+    def samples(self, groups: Sequence[GroupRow]) -> dict[str, list[SampleRow]]:
+        """Return the samples of groups by their fingerprints, in order of time."""
+        found: dict[str, list[SampleRow]] = {}
+        if groups:
+            names, values = _bind(groups)
+            rows = self.reader.query(
+                "SELECT toString(exception_group), trace_id, span_id, at_ns FROM exception_samples FINAL"
+                f" WHERE exception_group IN ({', '.join(names)}) ORDER BY at_ns, trace_id, span_id",
+                values,
+            )
+            for fingerprint, *sample in rows:
+                found.setdefault(fingerprint, []).append(SampleRow._make(sample))
+        return found
+
+
+def _bind(groups: Iterable[GroupRow]) -> tuple[list[str], dict[str, object]]:
+    """Return parameters with the fingerprints of groups, as SQL, and their values."""
+    values: dict[str, object] = {f"group{place}": group.fingerprint for place, group in enumerate(groups)}
+    return [f"{{{name}:String}}" for name in values], values
+
+
+def _match(selection: Selection, wanted: Filter) -> tuple[list[str], dict[str, object]]:
+    conditions: list[str] = []
+    values: dict[str, object] = {}
+    for column, name in (("service", selection.service), ("name", selection.method)):
+        if name is not None:
+            conditions.append(f"{column} = {{{column}:String}}")
+            values[column] = name
+    if selection.since_ns is not None:
+        conditions.append(f"last_ns >= {selection.since_ns}")
+    if selection.until_ns is not None:
+        conditions.append(f"first_ns < {selection.until_ns}")
+    if not wanted.resolved:
+        conditions.append(f"state != '{RESOLVED}'")
+    if wanted.type_name is not None:
+        conditions.append("(type = {type:String} OR endsWith(type, concat('.', {type:String})))")
+        values["type"] = wanted.type_name
+    if wanted.text is not None:
+        conditions.append(
+            "position(lower(concat(type, '\\n', message, '\\n', template)), lower({text:String})) > 0"
+        )
+        values["text"] = wanted.text
+    return conditions, values

@@ -1,0 +1,76 @@
+"""Names and ids in ClickHouse."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ztrace_viewer.queries.stores.answers import Method
+from ztrace_viewer.queries.stores.clickhouse.reading import Reader, write_id
+
+#: Tables with trace ids: a trace of which no span has ended has no row in ``traces``.
+_TRACE_TABLES = ("traces", "unfinished_spans FINAL")
+#: Sources of fingerprints: groups are merged from those of all journals.
+_GROUPS = "FROM exception_groups FINAL"
+
+
+class Names:
+    """Answers about names and ids."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self._methods: dict[int, Method] | None = None
+
+    def methods(self) -> dict[int, Method]:
+        """Return every method by its id."""
+        if self._methods is None:
+            rows = self.reader.rows(Method, "FROM methods FINAL")
+            self._methods = {method.id: method for method in rows}
+        return self._methods
+
+    def trace_ids(self, ranges: Sequence[tuple[bytes, bytes]], limit: int) -> list[bytes]:
+        """Return trace ids between the two of each range, so many of each table."""
+        return self._list(
+            f"SELECT DISTINCT trace_id FROM {table} WHERE trace_id >= {write_id(first)}"
+            f" AND trace_id <= {write_id(last)} ORDER BY trace_id LIMIT {limit}"
+            for first, last in ranges
+            for table in _TRACE_TABLES
+        )
+
+    def nearest_traces(self, trace_ids: Sequence[bytes]) -> list[bytes]:
+        """Return the trace ids that are stored next before and after each of some, in each table."""
+        return self._list(
+            f"SELECT trace_id FROM {table} WHERE trace_id {comparison} {write_id(trace_id)}"
+            f" ORDER BY trace_id {order} LIMIT 1"
+            for trace_id in trace_ids
+            for table in _TRACE_TABLES
+            for comparison, order in (("<", "DESC"), (">", "ASC"))
+        )
+
+    def _list(self, parts: Iterable[str], values: Mapping[str, object] | None = None) -> list[Any]:
+        """Return the single column of several queries, which are sent as one."""
+        text = " UNION ALL ".join(f"({part})" for part in parts)
+        return [value for (value,) in self.reader.query(text, values)] if text else []
+
+    def find_thinned(self, first: bytes, last: bytes) -> bytes | None:
+        """Return None: what thinning deletes from a collector's file stays here."""
+        return None
+
+    def group_ids(self, first: str, end: str, limit: int) -> list[str]:
+        """Return the fingerprints of exception groups from the first to below the end, in order."""
+        query = (
+            f"SELECT DISTINCT fingerprint {_GROUPS} WHERE fingerprint >= {{first:String}}"
+            f" AND fingerprint < {{end:String}} ORDER BY fingerprint LIMIT {limit}"
+        )
+        return [fingerprint for (fingerprint,) in self.reader.query(query, {"first": first, "end": end})]
+
+    def nearest_groups(self, fingerprints: Sequence[str]) -> list[str]:
+        """Return the fingerprints that are stored next before and after each of some."""
+        values = {f"group{place}": fingerprint for place, fingerprint in enumerate(fingerprints)}
+        return self._list(
+            (
+                f"SELECT fingerprint {_GROUPS} WHERE fingerprint {comparison} {{{name}:String}}"
+                f" ORDER BY fingerprint {order} LIMIT 1"
+                for name in values
+                for comparison, order in (("<", "DESC"), (">", "ASC"))
+            ),
+            values,
+        )

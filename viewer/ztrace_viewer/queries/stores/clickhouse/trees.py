@@ -1,0 +1,245 @@
+"""Traces in ClickHouse.
+
+One idea: a trace's row is merged from those of its blocks when it is read, so a question first finds few ids
+by an index, and then merges the rows of these alone. ``roots`` is ordered by hour and duration; traces that
+have no root are found by the rows of blocks without one.
+"""
+
+import json
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+from ztrace.records import UNFINISHED
+from ztrace_collector.layout import HOUR_NS
+from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.stores.answers import Method, PartRow, SpanCounts, TraceRow
+from ztrace_viewer.queries.stores.clickhouse.names import Names
+from ztrace_viewer.queries.stores.clickhouse.reading import or_none, write_id, write_ids, write_numbers
+from ztrace_viewer.trees.clocks import Cell
+
+#: Start of a root in rows of blocks that have none.
+NEVER = 2**63 - 1
+#: Parent of a span of `write_spans`.
+PARENT = "if(a.found, a.parent_id, s.parent_id)"
+#: Columns of a merged trace; the start is the root's, or the first span's.
+MERGED = f"""
+SELECT trace_id, min(t.root) AS root, min(t.first) AS first,
+    root.1 < {NEVER} AS rooted,
+    if(rooted, root.1, first.1) AS start_ns,
+    greatest(max(t.end_ns), start_ns) AS end_ns,
+    if(rooted, root.3, end_ns - start_ns) AS duration_ns,
+    if(rooted, root.4, first.2) AS root_method,
+    sum(t.span_count) AS spans, sum(t.error_count) AS errors,
+    groupUniqArrayArray(t.methods) AS all_methods
+FROM traces AS t"""
+
+
+class Merged(NamedTuple):
+    """A trace, merged from the rows of its blocks."""
+
+    trace_id: bytes
+    root_span_id: bytes | None
+    root_method: int
+    start_ns: int
+    end_ns: int
+    duration_ns: int
+    spans: int
+    errors: int
+    methods: list[int]
+
+
+class Trees(Names):
+    """Answers about traces."""
+
+    def merge(self, where: str, *, having: str = "", order: str = "") -> list[Merged]:
+        """Return the traces whose rows meet a condition, and that meet another one once merged."""
+        having = f" HAVING {having}" if having else ""
+        rows = self.reader.query(
+            "SELECT trace_id, if(rooted, root.2, toFixedString('', 8)), root_method, start_ns, end_ns,"
+            " duration_ns, spans, errors, all_methods"
+            f" FROM ({MERGED} WHERE {where} GROUP BY trace_id{having}){order}"
+        )
+        return [Merged(row[0], or_none(row[1]), *row[2:]) for row in rows]
+
+    def list_services(self, methods: Collection[int]) -> str:
+        """Return the services of some methods as a JSON array, sorted."""
+        known = self.methods()
+        names = sorted({known[method].service for method in methods if method in known})
+        return json.dumps(names, ensure_ascii=False, separators=(",", ":"))
+
+    def slowest(
+        self,
+        selection: Selection,
+        methods: Collection[int] | None,
+        limit: int,
+        *,
+        hidden: Collection[bytes] = (),
+        errors: bool = False,
+    ) -> list[tuple[int, bytes]]:
+        """Return duration and id of the slowest traces that began in the selection's time, in any order."""
+        conditions = ["1"]
+        if selection.since_ns is not None:
+            conditions += [f"hour >= {selection.since_ns // HOUR_NS}", f"start_ns >= {selection.since_ns}"]
+        if selection.until_ns is not None:
+            conditions += [f"hour <= {selection.until_ns // HOUR_NS}", f"start_ns < {selection.until_ns}"]
+        if methods is not None:
+            conditions.append(f"method IN {write_numbers(methods)}")
+        if hidden:
+            conditions.append(f"trace_id NOT IN {write_ids(hidden)}")
+        if errors:
+            conditions.append("trace_id IN (SELECT trace_id FROM traces WHERE error_count > 0)")
+        where = " AND ".join(conditions)
+        found: dict[bytes, int] = {}
+        for merged in self._merge_rootless(selection, methods, limit, hidden, errors=errors):
+            found[merged.trace_id] = merged.duration_ns
+        most = limit
+        while True:
+            # A trace may have several roots, of which only its own counts.
+            rows = self.reader.query(
+                f"SELECT trace_id, span_id, duration_ns FROM roots WHERE {where}"
+                f" ORDER BY duration_ns DESC, trace_id DESC LIMIT {most}"
+            )
+            ids = {trace_id for trace_id, _, _ in rows}
+            own = {each.trace_id: each for each in self.merge(f"trace_id IN {write_ids(ids)}")} if ids else {}
+            for trace_id, span_id, duration_ns in rows:
+                if trace_id in own and own[trace_id].root_span_id == span_id:
+                    found[trace_id] = duration_ns
+            if len(rows) < most or len(found) >= limit:
+                return [(duration_ns, trace_id) for trace_id, duration_ns in found.items()]
+            most *= 4
+
+    def _merge_rootless(
+        self,
+        selection: Selection,
+        methods: Collection[int] | None,
+        limit: int,
+        hidden: Collection[bytes],
+        *,
+        errors: bool,
+    ) -> list[Merged]:
+        """Return the slowest traces that have no root."""
+        conditions = ["NOT rooted"]
+        if selection.since_ns is not None:
+            conditions.append(f"start_ns >= {selection.since_ns}")
+        if selection.until_ns is not None:
+            conditions.append(f"start_ns < {selection.until_ns}")
+        if methods is not None:
+            conditions.append(f"root_method IN {write_numbers(methods)}")
+        if hidden:
+            conditions.append(f"trace_id NOT IN {write_ids(hidden)}")
+        if errors:
+            conditions.append("errors > 0")
+        return self.merge(
+            f"trace_id IN (SELECT trace_id FROM traces WHERE root.1 = {NEVER})",
+            having=" AND ".join(conditions),
+            order=f" ORDER BY duration_ns DESC, trace_id DESC LIMIT {limit}",
+        )
+
+    def traces(self, trace_ids: Collection[bytes]) -> dict[bytes, TraceRow]:
+        """Return the totals of traces, without those of which no span has ended."""
+        rows = self.merge(f"trace_id IN {write_ids(trace_ids)}") if trace_ids else []
+        return {each.trace_id: self._make_trace(each) for each in rows}
+
+    def _make_trace(self, merged: Merged) -> TraceRow:
+        method = self.methods().get(merged.root_method, Method(0, "", "", "internal"))
+        return TraceRow(
+            merged.trace_id,
+            merged.root_span_id,
+            method.service,
+            method.name,
+            merged.start_ns,
+            merged.end_ns,
+            merged.duration_ns,
+            merged.spans,
+            merged.errors,
+            self.list_services(merged.methods),
+        )
+
+    def is_thinned(self, trace_id: bytes) -> bool:
+        """Return False, as no trace is thinned."""
+        return False
+
+    def thinned_until(self) -> int | None:
+        """Return None, as no trace is thinned."""
+        return None
+
+    def root_start(self, trace: TraceRow) -> int | None:
+        """Return the start of a trace's ended root."""
+        assert trace.root_span_id is not None
+        rows = self.reader.query(
+            f"SELECT min(start_ns) FROM spans WHERE trace_id = {write_id(trace.trace_id)}"
+            f" AND span_id = {write_id(trace.root_span_id)} AND parent_id = toFixedString('', 8)"
+            " HAVING count() > 0"
+        )
+        return int(rows[0][0]) if rows else None
+
+    def count_spans(self, trace_ids: Collection[bytes]) -> dict[bytes, SpanCounts]:
+        """Return the numbers of the ended spans of traces, without those that have none."""
+        if not trace_ids:
+            return {}
+        own = f"trace_id IN {write_ids(trace_ids)}"
+        orphans = "parent != toFixedString('', 8) AND NOT has(ids, parent)"
+        rows = self.reader.query(
+            "SELECT trace_id, count(), length(ids), countIf(parent = toFixedString('', 8)),"
+            f" countIf(status = {UNFINISHED}), countIf({orphans}) FROM (SELECT s.trace_id AS trace_id,"
+            f" s.status AS status, {PARENT} AS parent {write_spans(own)}) AS each"
+            f" INNER JOIN (SELECT trace_id, groupUniqArray(span_id) AS ids FROM spans WHERE {own}"
+            " GROUP BY trace_id) AS known USING trace_id GROUP BY trace_id, ids"
+        )
+        return {trace_id: SpanCounts._make(counts) for trace_id, *counts in rows}
+
+    def refused_spans(self, trace_id: bytes) -> dict[bytes, str]:
+        """Return the reasons by the ids of a trace's refused spans."""
+        query = "SELECT span_id, reason FROM refused_spans FINAL WHERE trace_id = {} ORDER BY id"
+        return dict(self.reader.query(query.format(write_id(trace_id))))
+
+    def clock_cells(self, host: str, other: str, cell: int, most: int) -> Iterator[Cell]:
+        """Yield the bounds of two hosts' clocks nearest to a time: so many up to it, and so many after."""
+        for comparison, order in (("<=", "DESC"), (">", "ASC")):
+            # Journals may have bounds of the same cell; the tightest count.
+            yield from self.reader.rows(
+                Cell,
+                "FROM clock_bounds FINAL WHERE host = {host:String} AND other_host = {other:String}"
+                f" AND cell {comparison} {cell} GROUP BY cell ORDER BY cell {order} LIMIT {most}",
+                {"host": host, "other": other},
+                low_at_ns="argMax(low_at_ns, low_ns)",
+                low_ns="max(low_ns)",
+                high_at_ns="argMin(high_at_ns, high_ns)",
+                high_ns="min(high_ns)",
+                calls="sum(calls)",
+            )
+
+    def part_counts(
+        self, since_ns: int, until_ns: int, width_ns: int, methods: Collection[int] | None
+    ) -> list[PartRow]:
+        """Return the traces that began in each part of a stretch of time, by their roots' methods."""
+        conditions = [f"start_ns >= {since_ns}", f"start_ns < {until_ns}"]
+        if methods is not None:
+            conditions.append(f"root_method IN {write_numbers(methods)}")
+        return self.reader.rows(
+            PartRow,
+            f"FROM ({MERGED} GROUP BY trace_id HAVING {' AND '.join(conditions)}) GROUP BY part",
+            part=f"intDiv(start_ns - {since_ns}, {width_ns}) AS part",
+            traces="count()",
+            errors="countIf(errors > 0)",
+        )
+
+    def first_start(self) -> int | None:
+        """Return the start of the first trace."""
+        rows = self.reader.query("SELECT min(least(root.1, first.1)) FROM traces HAVING count() > 0")
+        return int(rows[0][0]) if rows else None
+
+
+def write_spans(condition: str, more: str = "") -> str:
+    """Return the source of spans as ``s``, with the parents that some got after they were stored.
+
+    Args:
+        condition: on the trace id alone.
+        more: further conditions on the columns of ``spans``.
+    """
+    return (
+        f"FROM (SELECT * FROM spans WHERE {condition}{more}) AS s LEFT ANY JOIN"
+        " (SELECT trace_id, span_id, instance, parent_id, 1 AS found FROM adopted_spans FINAL"
+        f" WHERE {condition}) AS a"
+        " ON a.trace_id = s.trace_id AND a.span_id = s.span_id AND a.instance = s.instance"
+    )

@@ -1,0 +1,64 @@
+"""The store that an address names: a file, or a ClickHouse database."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+from ztrace.errors import SettingsError
+from ztrace_collector.clickhouse.address import ClickHouseAddress
+from ztrace_viewer.queries.stores.sqlite.store import SqliteStore, open_file
+from ztrace_viewer.queries.stores.store import Store
+
+#: Source of answers, as given with --db.
+Source: TypeAlias = Path | ClickHouseAddress
+
+
+def need_file(store: Store, what: str) -> SqliteStore:
+    """Return the store of a file, which alone answers some questions.
+
+    Args:
+        store: the store.
+        what: subject of the question, for the message.
+
+    Raises:
+        SettingsError: the store is a ClickHouse database.
+    """
+    if not isinstance(store, SqliteStore):
+        raise _refuse(what)
+    return store
+
+
+def need_path(source: Source, what: str) -> Path:
+    """Return the path of a file, for what is written to it; the arguments are those of `need_file`.
+
+    Raises:
+        SettingsError: the source is a ClickHouse database.
+    """
+    if not isinstance(source, Path):
+        raise _refuse(what)
+    return source
+
+
+def _refuse(what: str) -> SettingsError:
+    return SettingsError(
+        f"{what} is not answered from ClickHouse", hint="name the collector's own file with --db"
+    )
+
+
+@contextmanager
+def open_store(source: Source) -> Iterator[Store]:
+    """Open a store for reading; it is closed at the end of the block.
+
+    Raises:
+        DatabaseError: the store cannot be used, here or while it is used.
+        SettingsError: it is a ClickHouse database, and the extra is not installed.
+    """
+    if isinstance(source, Path):
+        with open_file(source) as file:
+            yield file
+    else:
+        from ztrace_viewer.queries.stores.clickhouse.store import open_clickhouse
+
+        with open_clickhouse(source) as database:
+            yield database
