@@ -21,7 +21,8 @@ FOLDER = Path(__file__).parent / "page"
 ZTRACE = Path(sys.executable).with_name("ztrace")
 BROWSER = "/usr/bin/chromium"
 SIZE = {"width": 1280, "height": 800}
-DEMO_S = 12
+#: Long enough for trends, which go by minutes.
+DEMO_S = 200
 
 
 def main() -> None:
@@ -73,6 +74,7 @@ def _shoot_all(base: str, token: str) -> None:
         "error": f"/error/{error['group']}",
         "stats": "/stats",
         "profile": "/profile",
+        "compare": "/compare?slow=1&root=shopper.buy",
         "map": "/map",
         "status": "/status",
     }

@@ -1,4 +1,4 @@
-"""The page on a trace of 20,088 calls: CPU of the browser's main thread, elements, memory and bytes.
+"""The page on a trace of 20,088 calls, and on a profile of 53,000 paths: CPU, elements, memory and bytes.
 
     python -m tests.benchmarks.page
 
@@ -8,6 +8,7 @@ does not depend on what else the machine does.
 
 import gzip
 import json
+import random
 import statistics
 import tempfile
 import time
@@ -18,14 +19,18 @@ from typing import Any
 from tests.viewer.page.conftest import BROWSERS
 from tests.viewer.stored import NOON, span, store, trace_id
 from tests.viewer.web.serving import TOKEN, served
+from ztrace_viewer.documents.profile import PathStep, ProfileDocument
 from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.traces import read_arrangement, read_tree
 from ztrace_viewer.web.columns import make_columns
+from ztrace_viewer.web.paths import make_profile_columns
 from ztrace_viewer.web.serving import collect_rarely
 
 FILES = Path(__file__).parents[2] / "viewer/ztrace_viewer/web/page"
 #: Calls of the trace, and of a larger one.
 CALLS, MANY = 20_088, 100_000
+#: Paths of the profile, and the most calls on one.
+PATHS, DEEPEST = 53_000, 15
 SERVICES = 12
 ROUNDS = 5
 
@@ -69,9 +74,9 @@ def read_data(path: Path) -> None:
     text = json.dumps(columns, ensure_ascii=False, separators=(",", ":"))
     tell("data of the tree", f"{len(text) / 1e6:.2f} MB", "1.1 MB")
 
-    def make() -> None:
+    def make(number: int = 1) -> None:
         with open_file(path) as db:
-            found = make_columns(trace_id(1), *read_arrangement(db, trace_id(1), time.time_ns()))
+            found = make_columns(trace_id(number), *read_arrangement(db, trace_id(number), time.time_ns()))
         json.dumps(found, ensure_ascii=False, separators=(",", ":"))
 
     def make_document() -> None:
@@ -79,6 +84,7 @@ def read_data(path: Path) -> None:
             read_tree(db, trace_id(1), time.time_ns())
 
     tell("CPU to make it", f"{1000 * take(make):.0f} ms", "150 ms")
+    tell(f"CPU to make that of {MANY:,} calls", f"{1000 * take(lambda: make(2)):.0f} ms", "")
     tell("CPU to read the tree of the terminal", f"{1000 * take(make_document):.0f} ms", "")
 
 
@@ -115,7 +121,56 @@ def measure(port: int) -> None:
         large = Meter(context, base + trace_id(2).hex())
         wall = time.monotonic() - begin
         tell(f"{MANY:,} calls open", f"{wall:.2f} s", f"1 s ({large.first_ms:.0f} ms of CPU in the browser)")
+        measure_profile(context, f"http://127.0.0.1:{port}/profile")
         browser.close()
+
+
+def measure_profile(context: Any, address: str) -> None:
+    """Measure the view of a profile with many paths, whose data are made up."""
+    text = json.dumps(make_profile_columns(make_profile()), separators=(",", ":"))
+    tell(f"data of {PATHS:,} paths", f"{len(text) / 1e6:.2f} MB", "")
+    context.route("**/data/profile*", lambda route: route.fulfill(body=text, content_type="application/json"))
+    rounds = [Meter(context, address) for _ in range(ROUNDS)]
+    tell("profile shown, CPU", f"{statistics.median(each.first_ms for each in rounds):.0f} ms", "150 ms")
+    tell("a frame of zooming a profile, CPU", f"{rounds[-1].frames(zoom_profile):.1f} ms", "6 ms")
+
+
+def make_profile() -> ProfileDocument:
+    """Return a profile with random paths."""
+    chance = random.Random(1)
+    paths: list[list[PathStep]] = [[{"service": "front", "name": "checkout", "kind": "server"}]]
+    while len(paths) < PATHS:
+        above = paths[chance.randrange(max(0, len(paths) - PATHS // 6), len(paths))]
+        name, service = f"call{chance.randrange(97)}", f"service{chance.randrange(SERVICES)}"
+        if len(above) < DEEPEST:
+            paths.append([*above, {"service": service, "name": name, "kind": "server"}])
+    return {
+        "traces": 100,
+        "p50_ns": 10**8,
+        "p95_ns": 2 * 10**8,
+        "unsettled_spans": 0,
+        "late_spans": 0,
+        "left_out": 0,
+        "uncounted": [],
+        "paths": [
+            {
+                "path": path,
+                "root_calls": 100,
+                "root_ns": 10**10,
+                "calls": chance.randrange(1, 300),
+                "errors": 0,
+                "total_ns": chance.randrange(10**6, 10**9),
+                "self_ns": chance.randrange(10**3, 10**7),
+                "critical_ns": chance.randrange(10**7),
+                "p50_ns": 1_000,
+                "p95_ns": 2_000,
+                "run_share": None,
+                "wait_share": None,
+                "stacks": [],
+            }
+            for path in paths
+        ],
+    }
 
 
 #: Scripts that change the view in each of 60 frames.
@@ -124,6 +179,7 @@ zoom = (
     "document.querySelector('.rows').dispatchEvent(new WheelEvent('wheel',"
     " {ctrlKey: true, deltaY: frame % 2 ? -1 : 1, clientX: 900, cancelable: true}))"
 )
+zoom_profile = zoom.replace(".rows", ".icicle canvas")
 
 
 class Meter:
