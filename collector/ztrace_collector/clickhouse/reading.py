@@ -15,7 +15,7 @@ from ztrace_collector.clickhouse.native import FIXED, empty_row, encode, make_bl
 
 #: Spans of a block, at most, and rows of other tables that are read at a time: larger blocks cost the engine
 #: less, and the process memory.
-MAX_SPANS, MAX_CHANGES = 65_536, 20_000
+MAX_SPANS, MAX_CHANGES = 65_536, 4_000
 #: Spans read at a time, and bytes of text after which a block ends.
 _PIECE, MAX_BYTES = 2_048, 32_000_000
 

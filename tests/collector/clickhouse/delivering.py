@@ -146,9 +146,13 @@ def differences(path: Path, address: ClickHouseAddress) -> dict[str, object]:
                 " FROM spans JOIN (SELECT * FROM methods FINAL) AS m ON m.id = method",
             ),
             "traces": both(
-                "SELECT hex(trace_id), span_count, error_count, coalesce(hex(root_span_id), '') FROM traces",
-                "SELECT hex(trace_id), sum(span_count), sum(error_count), if(min(root).1 ="
-                " 9223372036854775807, '', hex(min(root).2)) FROM traces GROUP BY trace_id",
+                "SELECT hex(trace_id), span_count, error_count FROM traces",
+                "SELECT hex(trace_id), sum(span_count), sum(error_count) FROM traces GROUP BY trace_id",
+            ),
+            "roots of traces": both(
+                "SELECT hex(trace_id), coalesce(hex(root_span_id), '') FROM traces",
+                "SELECT hex(trace_id), if(min(root).1 = 9223372036854775807, '', hex(min(root).2))"
+                " FROM traces GROUP BY trace_id",
             ),
             "roots": both(
                 "SELECT hex(span_id), duration_ns FROM spans WHERE parent_id IS NULL",

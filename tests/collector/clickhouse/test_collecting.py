@@ -79,8 +79,8 @@ def test_kills_of_the_sending_side_change_nothing(path: Path, engine: Engine, da
     """Kills of the collector and of its sending process, at any moment, leave both stores equal."""
     url = engine.url(database)
     initialize(read_address(url, {}), Layout(), lambda line: None)
-    spans, sender = make_spans(21, 1800), Sender()
-    for number in range(9):
+    spans, sender = make_spans(21, 1200), Sender()
+    for number in range(6):
         with sending_on(path, "--clickhouse", url) as collector:
             child = collector.find_child()
             fed = 200 * number + 200
@@ -90,7 +90,7 @@ def test_kills_of_the_sending_side_change_nothing(path: Path, engine: Engine, da
                 os.kill(child, signal.SIGKILL)
             collector.kill()
     with sending_on(path, "--clickhouse", url) as collector:
-        wait_until_sent(path, 1800)
+        wait_until_sent(path, 1200)
         collector.stop()
     assert differ(path, url) == {}
 
@@ -98,16 +98,16 @@ def test_kills_of_the_sending_side_change_nothing(path: Path, engine: Engine, da
 def test_kills_of_the_engine_change_nothing(path: Path, own_engine: Engine) -> None:
     """An engine that is killed while blocks arrive, and comes back, has everything once."""
     url = own_engine.url("shop")
-    spans, sender = make_spans(22, 1500), Sender()
+    spans, sender = make_spans(22, 1000), Sender()
     with sending_on(path, "--clickhouse", url) as collector:
-        for number in range(3):
+        for number in range(2):
             collector.feed(sender, spans[500 * number : 500 * number + 500])
             wait_until(path, "block_end IS NOT NULL OR place > 0")
             own_engine.kill()
             wait_for(lambda: destinations(path)[0]["failing_ns"] is not None)
             assert "failing" in status(path)
             own_engine.start()
-        wait_until_sent(path, 1500)
+        wait_until_sent(path, 1000)
         said = collector.stop()
     assert differ(path, url) == {}
     assert f"ztrace: cannot reach {url}" in said
