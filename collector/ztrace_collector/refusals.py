@@ -42,7 +42,7 @@ LINKS, EXCEPTION, TOO_MANY_NAMES, TOO_MANY_GROUPS = (
 DETAILS, LARGE_DETAILS, END_BEFORE_START = "details", "large_details", "end_before_start"
 #: Reason for keeping sampled time without the innermost part of its code.
 TOO_MANY_STACKS = "too_many_stacks"
-#: Reasons for not telling an event to a command or a webhook.
+#: Reasons for not delivering an event to a command or a webhook.
 EVENT_FAILED, EVENT_LEFT_OUT = "event_failed", "event_left_out"
 
 DOOR_REASONS = (

@@ -28,7 +28,7 @@ def fail(number: int, kind: str) -> object:
     return make_span(number, start_ns=EPOCH_NS, status=ERROR, exception=failure)
 
 
-def test_a_collector_tells_new_errors(path: Path, tmp_path: Path, hook: str) -> None:
+def test_a_collector_notifies_of_new_errors(path: Path, tmp_path: Path, hook: str) -> None:
     """A command and a webhook get each new error with a link to the page.
 
     An event that the webhook refuses is counted in the file and printed, and no secret is in an argument.
@@ -64,8 +64,8 @@ def test_a_collector_tells_new_errors(path: Path, tmp_path: Path, hook: str) -> 
             process.send_signal(signal.SIGINT)
             assert process.wait(DEADLINE_S) == 0
             assert process.stderr.read() == (
-                "ztrace: an event was not told: 127.0.0.1 answered with HTTP 404; 'ztrace status' counts such"
-                " events\n"
+                "ztrace: event not delivered: 127.0.0.1 answered with HTTP 404; see 'ztrace status' for the"
+                " count\n"
             )
         finally:
             process.kill()

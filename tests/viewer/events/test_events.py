@@ -1,4 +1,4 @@
-"""Events: what is found in a file, at which rate it is told, and receivers that fail."""
+"""Events: what is found in a file, at which rate it is delivered, and receivers that fail."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from ztrace_collector.storing.store import Store
 from ztrace_viewer.documents.events import EventDocument
 from ztrace_viewer.events import receivers, watching
 from ztrace_viewer.events.describing import describe_group, describe_slower
-from ztrace_viewer.events.receivers import Command, Moment, NotTold, Receiver, Webhook, read_receivers
+from ztrace_viewer.events.receivers import Command, Moment, NotDelivered, Receiver, Webhook, read_receivers
 from ztrace_viewer.events.watching import Watcher
 from ztrace_viewer.queries.events import AFTER, BEFORE, GroupWatch, find_slower
 from ztrace_viewer.queries.groups import list_groups
@@ -83,17 +83,17 @@ def make_event(path: Path) -> EventDocument:
 
 
 class Taker:
-    """Receiver that keeps what it is told, or fails."""
+    """Receiver that keeps what it gets, or fails."""
 
     def __init__(self) -> None:
-        self.told: list[EventDocument] = []
+        self.got: list[EventDocument] = []
         self.problem = ""
 
-    def tell(self, event: EventDocument, begin: Callable[[float], Moment]) -> None:
+    def deliver(self, event: EventDocument, begin: Callable[[float], Moment]) -> None:
         """Take an event."""
         if self.problem:
-            raise NotTold(self.problem)
-        self.told.append(dict(event))  # type: ignore[arg-type]  # A copy of all of its fields.
+            raise NotDelivered(self.problem)
+        self.got.append(dict(event))  # type: ignore[arg-type]  # A copy of all of its fields.
 
 
 @contextmanager
@@ -173,8 +173,8 @@ def test_texts_are_one_line_without_controls(path: Path) -> None:
     assert event["link"] == f"{PAGE}/error/{event['group']['group']}"
 
 
-def test_events_are_told_at_a_rate(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No more are told in a minute than may be, none beyond the bound is kept, and all are counted."""
+def test_events_are_delivered_at_a_rate(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deliveries in a minute and pending events are bounded, and the others are counted."""
     monkeypatch.setattr(watching, "LOOK_S", 0.01)
     monkeypatch.setattr(watching, "A_MINUTE", 3)
     monkeypatch.setattr(watching, "PENDING", 5)
@@ -188,17 +188,17 @@ def test_events_are_told_at_a_rate(path: Path, monkeypatch: pytest.MonkeyPatch) 
             for number, kind in enumerate(kinds, 1)
         ]
         store(path, {"shop": spans})
-        wait_for(lambda: len(taker.told) == 3)
-    assert len(taker.told) == 3
+        wait_for(lambda: len(taker.got) == 3)
+    assert len(taker.got) == 3
     assert {reason for reason, *_ in reports} == {EVENT_LEFT_OUT}
     assert sum(count for _, _, count, _ in reports) == 17
     assert reports[0][3]
-    # Those beyond the bound were left out before the first one was told.
-    assert [event["left_out"] for event in taker.told] == [15, 0, 0]
+    # Those beyond the bound were left out before the first delivery.
+    assert [event["left_out"] for event in taker.got] == [15, 0, 0]
 
 
 def test_a_receiver_that_fails_is_one_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each event that is not taken is counted, and the same problem is printed once; others are told."""
+    """Each failed delivery is counted, and the same problem is printed once; others get the event."""
     monkeypatch.setattr(watching, "LOOK_S", 0.01)
     with Store(path):
         pass
@@ -210,17 +210,17 @@ def test_a_receiver_that_fails_is_one_line(path: Path, monkeypatch: pytest.Monke
             wait_for(lambda number=number: len(reports) == number)  # type: ignore[misc]
         failing.problem = ""
         fail(path, 4, "D")
-        wait_for(lambda: failing.told)
+        wait_for(lambda: failing.got)
         failing.problem = "it is closed"
         fail(path, 5, "E")
         wait_for(lambda: len(reports) == 4)
     said = [(EVENT_FAILED, "it is closed", 1, is_said) for is_said in (True, False, False, True)]
     assert reports == said
-    wait_for(lambda: len(taker.told) == 5)
+    wait_for(lambda: len(taker.got) == 5)
 
 
-def test_a_slower_method_is_told_once_an_hour(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Times are compared every few minutes, and a method that stays slow is told once."""
+def test_a_slower_method_is_reported_once_an_hour(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times are compared every few minutes, and a method that stays slow is reported once."""
     monkeypatch.setattr(watching, "LOOK_S", 0.01)
     monkeypatch.setattr(watching, "COMPARE_S", 0.0)
     now_ns = NOON + (AFTER + 2) * MINUTE
@@ -232,17 +232,17 @@ def test_a_slower_method_is_told_once_an_hour(path: Path, monkeypatch: pytest.Mo
     write_minutes(path, loads, random.Random(1))
     taker = Taker()
     with watching_file(path, [taker]) as (_, reports):
-        wait_for(lambda: taker.told)
+        wait_for(lambda: taker.got)
         new = fail(path, 1)
-        wait_for(lambda: len(taker.told) == 2)
-    assert [event["event"] for event in taker.told] == ["slower_method", "new_group"]
-    assert taker.told[1]["group"] is not None
-    assert taker.told[1]["group"]["group"] == new
+        wait_for(lambda: len(taker.got) == 2)
+    assert [event["event"] for event in taker.got] == ["slower_method", "new_group"]
+    assert taker.got[1]["group"] is not None
+    assert taker.got[1]["group"]["group"] == new
     assert reports == []
 
 
-def test_the_last_events_are_told_at_the_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was stored before the end is told, also if the next look was not due."""
+def test_the_last_events_are_delivered_at_the_end(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was stored before the end is delivered, also if the next look was not due."""
     monkeypatch.setattr(watching, "LOOK_S", 600.0)
     monkeypatch.setattr(watching, "END_S", 20.0)
     with Store(path):
@@ -250,7 +250,7 @@ def test_the_last_events_are_told_at_the_end(path: Path, monkeypatch: pytest.Mon
     taker = Taker()
     with watching_file(path, [taker]):
         fail(path, 1)
-    assert [event["event"] for event in taker.told] == ["new_group"]
+    assert [event["event"] for event in taker.got] == ["new_group"]
 
 
 SCRIPT = """
@@ -267,7 +267,7 @@ def test_a_command_gets_the_document(path: Path, tmp_path: Path) -> None:
     given = {"OWN": "1", "ZTRACE_WEBHOOK": "http://secret"}
     command = f"{sys.executable} -c '{SCRIPT.replace(chr(39), chr(34))}' {tmp_path}/told"
     [receiver] = read_receivers(command, None, given)
-    receiver.tell(event, begin)
+    receiver.deliver(event, begin)
     told, kept, arguments = json.loads((tmp_path / "told").read_text())
     assert told == event
     assert kept == {"ZTRACE_DISABLED": "1", "ZTRACE_WEBHOOK": None, "OWN": "1"}
@@ -286,8 +286,8 @@ def test_a_command_gets_the_document(path: Path, tmp_path: Path) -> None:
 )
 def test_a_command_that_fails_is_explained(path: Path, arguments: tuple[str, ...], problem: str) -> None:
     """The status of a command, and the end of what it wrote, are one line."""
-    with pytest.raises(NotTold) as caught:
-        Command(arguments, {"PATH": "/usr/bin:/bin"}).tell(make_event(path), begin)
+    with pytest.raises(NotDelivered) as caught:
+        Command(arguments, {"PATH": "/usr/bin:/bin"}).deliver(make_event(path), begin)
     assert str(caught.value).startswith(problem)
     assert len(str(caught.value)) < 300
     assert str(caught.value).isprintable()
@@ -311,8 +311,8 @@ def test_a_command_that_does_not_end_is_killed(path: Path, tmp_path: Path) -> No
     os.set_inheritable(writing, True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subprocess, "Popen", partial(subprocess.Popen, pass_fds=[writing]))
-        with pytest.raises(NotTold, match="sh did not end in time"):
-            Command(("sh", "-c", script), {"PATH": "/usr/bin:/bin"}).tell(
+        with pytest.raises(NotDelivered, match="sh did not end in time"):
+            Command(("sh", "-c", script), {"PATH": "/usr/bin:/bin"}).deliver(
                 event, lambda seconds: UntilStarted()
             )
     os.close(writing)
@@ -338,11 +338,11 @@ def test_a_webhook_is_asked_three_times_at_most(
     Hook.answers[:] = answers
     event, moment = make_event(path), Ready()
     if problem:
-        with pytest.raises(NotTold) as caught:
-            Webhook(hook).tell(event, lambda seconds: moment)
+        with pytest.raises(NotDelivered) as caught:
+            Webhook(hook).deliver(event, lambda seconds: moment)
         assert str(caught.value) == problem
     else:
-        Webhook(hook).tell(event, lambda seconds: moment)
+        Webhook(hook).deliver(event, lambda seconds: moment)
     assert moment.waits == waits
     assert [body for _, _, body in Hook.asked] == [event] * len(waits)
     where, headers, _ = Hook.asked[0]
@@ -353,9 +353,9 @@ def test_a_webhook_is_asked_three_times_at_most(
 
 def test_a_webhook_that_nobody_serves(path: Path, hook: str) -> None:
     """A host that cannot be reached is named without the rest of the URL."""
-    port = hook.split("@")[1].partition("/")[0]
-    with pytest.raises(NotTold) as caught:
-        Webhook(f"http://u:p@{port.replace('127.0.0.1', '127.0.0.2')}/secret").tell(make_event(path), begin)
+    place = hook.split("@")[1].partition("/")[0].replace("127.0.0.1", "127.0.0.2")
+    with pytest.raises(NotDelivered) as caught:
+        Webhook(f"http://u:p@{place}/secret").deliver(make_event(path), begin)
     assert str(caught.value) == "127.0.0.2 cannot be reached"
 
 

@@ -279,24 +279,24 @@ def _collect(given: _Given, web: Address | None = None) -> None:
         pages.append(Beside(given["database"], web, say, is_wanted=is_wanted))
         return pages[0]
 
-    telling: list[Events] = []
+    notifying: list[Events] = []
 
-    def tell(inbox: Inbox, say: Callable[[str], None]) -> Events:
-        telling.append(
+    def notify(inbox: Inbox, say: Callable[[str], None]) -> Events:
+        notifying.append(
             Events(given["database"], given["on_event"] or None, given["webhook"] or None, inbox.note, say)
         )
-        return telling[0]
+        return notifying[0]
 
     companions: list[Callable[[Inbox, Callable[[str], None]], Companion]] = [listen]
     if web is not None:
         companions.append(show)
     if given["on_event"] or given["webhook"]:
-        companions.append(tell)
+        companions.append(notify)
 
     def announce(endpoint: str) -> None:
         for page in pages:
             page.start()
-        for each in telling:
+        for each in notifying:
             each.start(next((page.address for page in pages), None))
         _announce(
             endpoint,

@@ -1,8 +1,8 @@
-"""Process that tells events beside a collector.
+"""Process beside a collector that delivers events.
 
 One idea: in its own process a slow command, a slow host or a long comparison takes nothing from the
-collector. It reports what it could not tell, line by line, on standard output; the collector counts and
-prints that.
+collector. It reports failed deliveries, line by line, on standard output; the collector counts and
+prints them.
 
 ``python -m ztrace_viewer.events.beside FILE PAGE LEVEL`` is that process; PAGE is the address of the page or
 empty, and LEVEL its log level. Command and URL are in its environment, which other users cannot read.
@@ -47,9 +47,9 @@ class Events(ExitStack):
 
         Args:
             database: the file to read.
-            command: words of the command that is told of events; None for no command.
+            command: words of the command to run for each event; None for no command.
             url: where events are posted; None for nowhere.
-            note: counts events that were not told; called in any thread.
+            note: counts events that were not delivered; called in any thread.
             say: prints a line; called in any thread.
 
         Raises:
@@ -98,7 +98,7 @@ class Events(ExitStack):
         self._ready.wait(READY_S)
 
     def stop(self) -> None:
-        """Do nothing: what is stored last is told after the end of the collector."""
+        """Do nothing: the last events are delivered after the collector has stored everything."""
 
     def is_done(self) -> bool:
         """Return True: there is nothing to wait for."""
@@ -123,12 +123,12 @@ class Events(ExitStack):
                 reason, detail, count, is_said = report
                 self._note(reason, detail, count)
                 if is_said:
-                    what = "left out" if reason == EVENT_LEFT_OUT else "not told"
-                    self._say(f"an event was {what}: {detail}; 'ztrace status' counts such events")
+                    what = "dropped" if reason == EVENT_LEFT_OUT else "not delivered"
+                    self._say(f"event {what}: {detail}; see 'ztrace status' for the count")
         status = self._process.wait()
         self._ready.set()
         if not self._ending:
-            self._say(f"events are no longer told (status {status}); the collector continues")
+            self._say(f"event notifications have stopped (status {status}); the collector continues")
 
 
 def main() -> int:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import requests
 
 
-class NotTold(ZtraceError):
+class NotDelivered(ZtraceError):
     """An event was not taken by its receiver."""
 
 
@@ -54,7 +54,7 @@ class Moment(Protocol):
 class Receiver(Protocol):
     """Receiver of events."""
 
-    def tell(self, event: EventDocument, begin: "Callable[[float], Moment]") -> None:
+    def deliver(self, event: EventDocument, begin: "Callable[[float], Moment]") -> None:
         """Hand over an event.
 
         Args:
@@ -62,7 +62,7 @@ class Receiver(Protocol):
             begin: starts a deadline of so many seconds.
 
         Raises:
-            NotTold: the event was not taken.
+            NotDelivered: the event was not taken.
         """
         ...
 
@@ -74,7 +74,7 @@ class Command:
     arguments: tuple[str, ...]
     environment: Mapping[str, str]
 
-    def tell(self, event: EventDocument, begin: Callable[[float], Moment]) -> None:
+    def deliver(self, event: EventDocument, begin: Callable[[float], Moment]) -> None:
         """Run the command, and end it at the deadline."""
         with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as errors:
             # Files, which no reader has to empty and no writer can be stopped by.
@@ -90,14 +90,14 @@ class Command:
                     start_new_session=True,
                 )
             except OSError as error:
-                raise NotTold(f"cannot run {self.arguments[0]}: {error.strerror}") from error
+                raise NotDelivered(f"cannot run {self.arguments[0]}: {error.strerror}") from error
             status = _wait(process, begin(COMMAND_S))
             if status is None:
-                raise NotTold(f"{self.arguments[0]} did not end in time")
+                raise NotDelivered(f"{self.arguments[0]} did not end in time")
             if status:
                 errors.seek(max(0, errors.seek(0, os.SEEK_END) - _MAX_SHOWN))
                 said = clean(errors.read(_MAX_SHOWN).decode(errors="replace")).strip()
-                raise NotTold(f"{self.arguments[0]} ended with status {status}{said and f': {said}'}")
+                raise NotDelivered(f"{self.arguments[0]} ended with status {status}{said and f': {said}'}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class Webhook:
 
     url: str
 
-    def tell(self, event: EventDocument, begin: Callable[[float], Moment]) -> None:
+    def deliver(self, event: EventDocument, begin: Callable[[float], Moment]) -> None:
         """Post the document, three times at most."""
         problem = ""
         moment = begin(len(PAUSES_S) * REQUEST_S + REQUEST_S + sum(PAUSES_S))
@@ -120,7 +120,7 @@ class Webhook:
                 return
             if status is not None and status not in _RETRIED:
                 break
-        raise NotTold(f"{urlsplit(self.url).hostname} {problem or 'was not asked in time'}")
+        raise NotDelivered(f"{urlsplit(self.url).hostname} {problem or 'was not asked in time'}")
 
     def _post(self, body: bytes, timeout_s: float) -> tuple[int | None, str]:
         """Send one request, and return its status and the problem."""

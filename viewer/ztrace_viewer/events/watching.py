@@ -1,4 +1,4 @@
-"""Loop that looks for events and tells them, within a rate.
+"""Loop that finds events and delivers them, at a bounded rate.
 
 One idea: what is pending is bounded, and what is beyond is counted. The next event says how many were left
 out, and so does the collector's file.
@@ -16,7 +16,7 @@ from ztrace_collector.layout import HOUR_NS
 from ztrace_collector.refusals import EVENT_FAILED, EVENT_LEFT_OUT
 from ztrace_viewer.documents.events import EventDocument
 from ztrace_viewer.events.describing import describe_group, describe_slower
-from ztrace_viewer.events.receivers import NotTold, Receiver
+from ztrace_viewer.events.receivers import NotDelivered, Receiver
 from ztrace_viewer.queries.deadline import Deadline, TooLong
 from ztrace_viewer.queries.events import GroupWatch, find_slower
 from ztrace_viewer.queries.stores.sqlite.store import open_file
@@ -25,9 +25,9 @@ from ztrace_viewer.queries.stores.sqlite.store import open_file
 LOOK_S, COMPARE_S = 1.0, 300.0
 #: Time limit of a look.
 ANSWER_S = 8.0
-#: Events that are pending, and events told in a minute.
+#: Maximum of pending events, and of events delivered in a minute.
 PENDING, A_MINUTE = 50, 10
-#: Time for which a method that became slower is not told again.
+#: Time before the same method is reported as slower again.
 QUIET_NS = HOUR_NS
 #: Time for the last events once the collector ends.
 END_S = 2.0
@@ -36,7 +36,7 @@ _MINUTE_S, _POLL_S = 60.0, 0.1
 
 _log = logging.getLogger(__name__)
 
-#: Function that reports events that were not told: a reason, a detail, a count, and whether to print it.
+#: Function that reports undelivered events: a reason, a detail, a count, and whether to print it.
 Report = Callable[[str, str, int, bool], None]
 
 
@@ -44,7 +44,7 @@ class Watcher:
     """Watcher of one database, from what it holds at first.
 
     Attributes:
-        end_s: when the last event has to be told, by the monotonic clock; infinite before `stop`.
+        end_s: deadline of the last delivery, by the monotonic clock; infinite before `stop`.
     """
 
     def __init__(
@@ -54,9 +54,9 @@ class Watcher:
 
         Args:
             database: the file.
-            receivers: told of each event, one after the other.
+            receivers: each gets every event, one after the other.
             page: address of the page, without a path; None if it is not served.
-            report: called for each event that is not told.
+            report: called for each event that is not delivered.
 
         Raises:
             DatabaseError: the file cannot be used.
@@ -66,9 +66,9 @@ class Watcher:
         self.end_s = float("inf")
         self._pending: deque[EventDocument] = deque()
         self._left_out = 0
-        #: Times at which events were told, within a minute.
-        self._told: deque[float] = deque()
-        #: Times at which methods were last told as slower.
+        #: Times of the deliveries of the last minute.
+        self._delivered: deque[float] = deque()
+        #: Times at which methods were last reported as slower.
         self._slower: dict[tuple[str, str, str], int] = {}
         #: What each receiver failed with last.
         self._failing: dict[int, str] = {}
@@ -77,12 +77,12 @@ class Watcher:
             self._groups = GroupWatch(store)
 
     def stop(self) -> None:
-        """Ask `run` to tell what is left, and to return; thread-safe."""
+        """Ask `run` to deliver what is left, and to return; thread-safe."""
         self.end_s = time.monotonic() + END_S
         self._stopping.set()
 
     def run(self) -> None:
-        """Look and tell until `stop` is called."""
+        """Find and deliver events until `stop` is called."""
         while not self._stopping.wait(LOOK_S):
             self._turn()
         self._turn()
@@ -100,8 +100,8 @@ class Watcher:
             _log.info("looking for events failed: %s", error)  # The next look is soon.
         except Exception:
             _log.exception("looking for events failed")
-        while self._pending and self._may_tell():
-            self._tell(self._pending.popleft())
+        while self._pending and self._may_deliver():
+            self._deliver(self._pending.popleft())
 
     def _look(self) -> None:
         now_ns = time.time_ns()
@@ -128,28 +128,28 @@ class Watcher:
             self._leave_out(1, event["text"])
 
     def _leave_out(self, number: int, what: str) -> None:
-        # One line for all up to the next event that is told; each is counted.
+        # One line for all up to the next delivery; each is counted.
         self._report(EVENT_LEFT_OUT, what, number, not self._left_out)
         self._left_out += number
 
-    def _may_tell(self) -> bool:
+    def _may_deliver(self) -> bool:
         now_s = time.monotonic()
-        while self._told and now_s - self._told[0] >= _MINUTE_S:
-            self._told.popleft()
-        return len(self._told) < A_MINUTE and now_s < self.end_s
+        while self._delivered and now_s - self._delivered[0] >= _MINUTE_S:
+            self._delivered.popleft()
+        return len(self._delivered) < A_MINUTE and now_s < self.end_s
 
-    def _tell(self, event: EventDocument) -> None:
-        self._told.append(time.monotonic())
+    def _deliver(self, event: EventDocument) -> None:
+        self._delivered.append(time.monotonic())
         event["left_out"], self._left_out = self._left_out, 0
         for number, receiver in enumerate(self._receivers):
             try:
-                receiver.tell(event, self.begin)
-            except NotTold as error:
+                receiver.deliver(event, self.begin)
+            except NotDelivered as error:
                 # One line for a receiver that goes on failing; each event is counted.
                 self._report(EVENT_FAILED, str(error), 1, str(error) != self._failing.get(number))
                 self._failing[number] = str(error)
             except Exception:
-                _log.exception("telling an event failed")
+                _log.exception("delivering an event failed")
                 self._report(EVENT_FAILED, "a defect of ztrace; its log has the traceback", 1, False)
             else:
                 self._failing.pop(number, None)
