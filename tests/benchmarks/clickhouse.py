@@ -11,7 +11,7 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -19,13 +19,19 @@ from tests.benchmarks.collector import BATCH_SPANS, SERVICES, Template, make_tem
 from tests.clickhouse import Engine
 from tests.collector.clickhouse.delivering import Shop
 from ztrace.wire import DATA, TOPIC, Header, pack_header
-from ztrace_collector.clickhouse.address import read_address
+from ztrace_collector.clickhouse.address import ClickHouseAddress, read_address
 from ztrace_collector.clickhouse.initializing import initialize
 from ztrace_collector.clickhouse.schema import Layout
 from ztrace_collector.storing.store import Store
+from ztrace_viewer.queries.figures import list_methods
+from ztrace_viewer.queries.groups import list_groups
+from ztrace_viewer.queries.stores.clickhouse.store import ClickHouseStore, open_clickhouse
+from ztrace_viewer.queries.traces import list_slowest, read_tree
 
 #: Batches in a transaction of the journal, as the collector gathers them.
 GATHERED = 10
+#: Times that each answer is asked for.
+_TIMES = 10
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -73,6 +79,30 @@ def main() -> None:
         ).splitlines():
             table, each = line.split("\t")
             print(f"{'  ' + table:42}{float(each):>12.1f}")
+        print(f"\n{'answers':32}{'ms':>10}{'engine CPU':>12}")
+        for name, took_s, engine_s in ask(engine, address):
+            print(f"{'  ' + name:32}{1e3 * took_s:>10.0f}{1e3 * engine_s:>9.0f} ms")
+
+
+def ask(engine: Engine, address: ClickHouseAddress) -> Iterator[tuple[str, float, float]]:
+    """Yield the shortest time of each answer over a connection that is open, and the engine's CPU for it."""
+    with open_clickhouse(address) as opened:
+        slowest = bytes.fromhex(list_slowest(opened)["traces"][0]["trace_id"])
+    answers: dict[str, Callable[[ClickHouseStore], object]] = {
+        "slow": list_slowest,
+        "errors": lambda store: list_groups(store, limit=20),
+        "show": lambda store: read_tree(store, slowest),
+        "stats": list_methods,
+    }
+    for name, answer in answers.items():
+        took_s, engine_s = [], []
+        for _ in range(_TIMES):
+            with open_clickhouse(address) as opened:
+                before_s, began_s = engine_cpu_s(engine), time.perf_counter()
+                answer(opened)
+                took_s.append(time.perf_counter() - began_s)
+                engine_s.append(engine_cpu_s(engine) - before_s)
+        yield name, min(took_s), sum(engine_s) / _TIMES
 
 
 def fill(store: Store, templates: list[Template], number: int) -> None:

@@ -14,7 +14,13 @@ from ztrace_collector.layout import HOUR_NS
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stores.answers import Method, PartRow, SpanCounts, TraceRow
 from ztrace_viewer.queries.stores.clickhouse.names import Names
-from ztrace_viewer.queries.stores.clickhouse.reading import or_none, write_id, write_ids, write_numbers
+from ztrace_viewer.queries.stores.clickhouse.reading import (
+    Reader,
+    or_none,
+    write_id,
+    write_ids,
+    write_numbers,
+)
 from ztrace_viewer.trees.clocks import Cell
 
 #: Start of a root in rows of blocks that have none.
@@ -50,6 +56,11 @@ class Merged(NamedTuple):
 
 class Trees(Names):
     """Answers about traces."""
+
+    def __init__(self, reader: Reader) -> None:
+        super().__init__(reader)
+        #: Traces that an answer has named: what is told of them next is their state then.
+        self._merged: dict[bytes, Merged] = {}
 
     def merge(self, where: str, *, having: str = "", order: str = "") -> list[Merged]:
         """Return the traces whose rows meet a condition, and that meet another one once merged."""
@@ -89,9 +100,8 @@ class Trees(Names):
         if errors:
             conditions.append("trace_id IN (SELECT trace_id FROM traces WHERE error_count > 0)")
         where = " AND ".join(conditions)
+        rootless = self._merge_rootless(selection, methods, limit, hidden, errors=errors)
         found: dict[bytes, int] = {}
-        for merged in self._merge_rootless(selection, methods, limit, hidden, errors=errors):
-            found[merged.trace_id] = merged.duration_ns
         most = limit
         while True:
             # A trace may have several roots, of which only its own counts.
@@ -100,11 +110,12 @@ class Trees(Names):
                 f" ORDER BY duration_ns DESC, trace_id DESC LIMIT {most}"
             )
             ids = {trace_id for trace_id, _, _ in rows}
-            own = {each.trace_id: each for each in self.merge(f"trace_id IN {write_ids(ids)}")} if ids else {}
+            own = self._merge_ids(ids)
             for trace_id, span_id, duration_ns in rows:
                 if trace_id in own and own[trace_id].root_span_id == span_id:
                     found[trace_id] = duration_ns
             if len(rows) < most or len(found) >= limit:
+                found |= {each.trace_id: each.duration_ns for each in rootless}
                 return [(duration_ns, trace_id) for trace_id, duration_ns in found.items()]
             most *= 4
 
@@ -137,8 +148,12 @@ class Trees(Names):
 
     def traces(self, trace_ids: Collection[bytes]) -> dict[bytes, TraceRow]:
         """Return the totals of traces, without those of which no span has ended."""
-        rows = self.merge(f"trace_id IN {write_ids(trace_ids)}") if trace_ids else []
-        return {each.trace_id: self._make_trace(each) for each in rows}
+        return {trace_id: self._make_trace(each) for trace_id, each in self._merge_ids(trace_ids).items()}
+
+    def _merge_ids(self, trace_ids: Collection[bytes]) -> dict[bytes, Merged]:
+        if missing := {*trace_ids} - self._merged.keys():
+            self._merged |= {each.trace_id: each for each in self.merge(f"trace_id IN {write_ids(missing)}")}
+        return {each: self._merged[each] for each in trace_ids if each in self._merged}
 
     def _make_trace(self, merged: Merged) -> TraceRow:
         method = self.methods().get(merged.root_method, Method(0, "", "", "internal"))
