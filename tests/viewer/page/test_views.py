@@ -248,12 +248,13 @@ def test_the_overview_is_read_again(browser: Any, tmp_path: Path) -> None:
 
 
 def test_an_error_is_resolved_by_its_button(browser: Any, tmp_path: Path) -> None:
-    """The button writes the group's state, which the view and the document have then."""
+    """The button writes the group's state, and frames are links to the editor."""
     path = tmp_path / "shop.db"
     store(path, checkout(trace_id(1), NOON), at_ns=NOON)
-    with served(path) as site, opened(browser, site) as page:
+    with served(path, ZTRACE_EDITOR="code:{file}:{line}") as site, opened(browser, site) as page:
         (group,) = site.get("/data/errors")["groups"]
         visit(page, f"/error/{group['group']}")
+        assert page.locator(".frames a").first.get_attribute("href").startswith("code:/")
         page.get_by_role("button", name="Resolve").click()
         page.get_by_role("button", name="Open again").wait_for()
         assert site.get(f"/data/error/{group['group']}")["group"]["state"] == "resolved"

@@ -59,6 +59,13 @@ def test_it_says_why_as_the_command_does(
     assert (answer.status, f"ztrace: {answer.document['error']}\n") == (404, told)
 
 
+def test_the_editor_is_that_of_the_server(site: Site, shop: Path) -> None:
+    """The page learns the URL of a line in the editor, as far as the server has one."""
+    assert site.get("/data/editor") == {"template": None}
+    with served(shop, ZTRACE_EDITOR="code:{file}:{line}") as edited:
+        assert edited.get("/data/editor") == {"template": "code:{file}:{line}"}
+
+
 @pytest.mark.parametrize("missing", ["by=card", "by=card&root=shop.checkout", "slow=1", "before=2h..1h"])
 def test_a_comparison_says_what_is_missing(site: Site, missing: str) -> None:
     """A comparison without its method, value or time is refused with what to give."""

@@ -4,6 +4,7 @@ One idea: parameters have the names and the forms of the commands' options, and 
 command does.
 """
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -42,6 +43,7 @@ from ztrace_viewer.queries.trends import read_trends
 from ztrace_viewer.queries.versions import VERSION_KEY, compare_versions
 from ztrace_viewer.queries.way import LATEST, read_error
 from ztrace_viewer.terminal.durations import parse_duration
+from ztrace_viewer.terminal.links import EDITOR_VARIABLE
 from ztrace_viewer.terminal.moments import parse_moment, parse_stretch
 from ztrace_viewer.trees.clocks import MEASURED, RAW
 from ztrace_viewer.trees.finding import find_span
@@ -170,6 +172,9 @@ def make_routes(asker: Asker, database: Path) -> list[Route]:
     def services(request: Request) -> Response:
         return answer(request, {"services": asker.ask(list_services)})
 
+    def editor(request: Request) -> Response:
+        return answer(request, {"template": os.environ.get(EDITOR_VARIABLE) or None})
+
     def trace(request: Request) -> Response:
         trace_id, is_measured = request.path_params["trace"], _Query(request.query_params).is_measured()
 
@@ -204,6 +209,7 @@ def make_routes(asker: Asker, database: Path) -> list[Route]:
         "map": service_map,
         "status": status,
         "services": services,
+        "editor": editor,
         "trace/{trace}": trace,
         "trace/{trace}/{span}": span,
     }

@@ -2,6 +2,7 @@
 
 import { ask, keep, link, query } from "./ask.js";
 import { copy, fill, make, say } from "./dom.js";
+import { findLine } from "./editor.js";
 import { formatAge, formatCount, formatMoment, nameCall, plural } from "./format.js";
 import { reopen } from "./page.js";
 import { drawBars } from "./spark.js";
@@ -105,12 +106,18 @@ export function makeException(exception, title = "Exception") {
     ...exception.members.map((/** @type {any} */ member) => makeException(member, "In the group")));
 }
 
+/** @param {any} frame */
+function makePlace({ file, line }) {
+  const text = `${file}:${line}`, href = findLine(file, line);
+  return href ? make("a", { href, text }) : make("span", { text });
+}
+
 /** @param {any[]} frames */
 export function makeFrames(frames) {
   if (!frames.length) return null;
   return make("ol", { class: "frames" }, ...frames.map((frame) => make("li", { class: frame.in_app ? "app" : "library" },
     frame.omitted ? make("p", { class: "soft", text: `… ${plural(frame.omitted, "frame")} left out` }) : null,
-    make("p", { class: "place" }, make("span", { text: `${frame.file}:${frame.line}` }), make("span", { class: "soft", text: ` in ${frame.function}` }),
+    make("p", { class: "place" }, makePlace(frame), make("span", { class: "soft", text: ` in ${frame.function}` }),
       frame.repeats ? make("span", { class: "soft", text: ` ×${frame.repeats + 1}` }) : null),
     frame.code ? make("pre", { text: frame.code }) : null)));
 }

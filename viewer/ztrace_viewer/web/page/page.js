@@ -3,6 +3,7 @@
 import { keep, link, query } from "./ask.js";
 import { showCompare } from "./compare.js";
 import { fill, make, say } from "./dom.js";
+import { readEditor } from "./editor.js";
 import { showError, showErrors } from "./errors.js";
 import { KEYS, showHelp } from "./help.js";
 import { showMap } from "./map.js";
@@ -58,6 +59,7 @@ async function open() {
     document.title = `${title} · ztrace`;
     view = { main, found: found.slice(1), signal, press: () => false, find: null };
     try {
+      await readEditor();
       await show(view);
     } catch (error) {
       if (signal.aborted) return;
