@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ztrace_collector.layout import HOUR_NS, LATE, MINUTE_NS, RESOLUTIONS_S, SECOND_NS
 from ztrace_collector.storing.sampled_code import delete_code
 from ztrace_collector.storing.store import Store
-from ztrace_collector.storing.waiting import sent_up_to
+from ztrace_collector.storing.waiting import are_sent
 from ztrace_collector.tables.retired import retire_figures, retire_publishers
 
 #: Maximum of traces in one piece, and of rows examined in other tables.
@@ -84,7 +84,12 @@ def delete_traces_before(store: Store, age_ns: int, max_spans: int) -> int:
         return 0
     which = "" if first is None else f"WHERE id < {first} "
     deleted = _delete_traces(store, f"{which}ORDER BY id", max_spans)
-    if not deleted and first is not None:
+    # Traces may be left that wait for ClickHouse.
+    if (
+        not deleted
+        and first is not None
+        and not store.read("SELECT 1 FROM traces WHERE id < ? LIMIT 1", first)
+    ):
         with store.transaction() as db:
             db.execute("DELETE FROM arrivals WHERE hour < ?", (hour,))
     return deleted
@@ -135,7 +140,7 @@ def _delete_traces(store: Store, which: str, max_spans: int, *values: object) ->
             break
         traces.append(trace)
         total += max(1, trace.span_count)
-    if not traces or not _are_sent(store, [trace.trace_id for trace in traces]):
+    if not traces or not are_sent(store, [trace.trace_id for trace in traces]):
         return 0
     if traces[0].span_count > max_spans:
         return _delete_part(store, traces[0], max_spans)
@@ -180,16 +185,6 @@ def delete_whole_traces(
     db.execute(f"DELETE FROM settled WHERE trace IN ({','.join(map(str, numbers))})")
     db.execute("UPDATE totals SET value = value - ? WHERE name = 'traces'", (len(trace_ids),))
     return deleted
-
-
-def _are_sent(store: Store, trace_ids: list[bytes]) -> bool:
-    """Return whether no span of the traces waits for ClickHouse."""
-    sent = sent_up_to(store)
-    if sent is None:
-        return True
-    marks = ",".join("?" * len(trace_ids))
-    ((last,),) = store.read(f"SELECT max(id) FROM spans WHERE trace_id IN ({marks})", *trace_ids)
-    return last is None or last <= sent
 
 
 def _delete_part(store: Store, trace: _Old, max_spans: int) -> int:

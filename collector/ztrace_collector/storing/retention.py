@@ -179,7 +179,7 @@ class Retention:
         if keep_ns is not None and delete_traces_before(store, store.age_ns - keep_ns, self._spans):
             return True
         max_bytes = self._limits.max_bytes
-        if max_bytes is None or used <= max_bytes:
+        if max_bytes is None or used <= max_bytes or not is_sent(store, self._clock_ns()):
             return False
         if self._prune_figures(store, max_bytes):
             return True

@@ -4,6 +4,8 @@ One idea: a collector that sends to ClickHouse keeps a position up to which all 
 to them, are stored there. Nothing after that position is deleted from the file.
 """
 
+from collections.abc import Sequence
+
 from ztrace_collector.layout import MINUTE_NS
 from ztrace_collector.storing.store import Store
 
@@ -19,10 +21,14 @@ _POSITION = (
 )
 
 
-def sent_up_to(store: Store) -> int | None:
-    """Return the id of the last span that may be deleted, None if nothing waits for ClickHouse."""
+def are_sent(store: Store, trace_ids: Sequence[bytes]) -> bool:
+    """Return whether no span of some traces waits for ClickHouse, nor what belongs to it."""
     row = next(iter(store.read(_POSITION)), None)
-    return None if row is None else int(row[0])
+    if row is None:
+        return True
+    marks = ",".join("?" * len(trace_ids))
+    ((last,),) = store.read(f"SELECT max(id) FROM spans WHERE trace_id IN ({marks})", *trace_ids)
+    return last is None or last <= int(row[0])
 
 
 def is_sent(store: Store, now_ns: int) -> bool:

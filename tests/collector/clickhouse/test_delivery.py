@@ -18,8 +18,9 @@ from ztrace_collector.clickhouse import reading, shipping
 from ztrace_collector.clickhouse.engine import EngineError, insert_block
 from ztrace_collector.clickhouse.initializing import initialize
 from ztrace_collector.clickhouse.schema import Layout
+from ztrace_collector.layout import HOUR_NS
 from ztrace_collector.otlp.mapping.incoming import read_request
-from ztrace_collector.storing.expiring import delete_first_traces
+from ztrace_collector.storing.expiring import delete_first_traces, delete_traces_before
 
 pytestmark = [pytest.mark.scale, pytest.mark.process]
 
@@ -182,10 +183,15 @@ def test_retention_waits(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is deleted from the journal before it is in ClickHouse with all that belongs to it."""
     shop.add(*make_spans(11, 50))
     assert delete_first_traces(shop.store, 1000) == 0
+    # The hours of arrival stay as well, by which the traces are found later.
+    with shop.store.transaction() as db:
+        db.execute("INSERT INTO arrivals VALUES (1000000, 1000000)")
+    later_ns = 1_000_000 * HOUR_NS
+    assert delete_traces_before(shop.store, later_ns, 1000) == 0
     die(shop, monkeypatch, "exceptions", after=False)
     assert delete_first_traces(shop.store, 1000) == 0
     shop.deliver()
-    assert delete_first_traces(shop.store, 1000) == 50
+    assert delete_traces_before(shop.store, later_ns, 1000) == 50
 
 
 def test_a_span_that_gets_another_parent(shop: Shop, engine: Engine, database: str) -> None:
