@@ -1,1 +1,1 @@
-"""Queries of the database: the only SQL of the viewer, from rows to documents."""
+"""Queries of a store: the only SQL of the viewer, and the documents made of its rows."""
