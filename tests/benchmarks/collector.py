@@ -148,16 +148,17 @@ class Publisher:
         assert self.socket.recv() == b"\x01" + TOPIC
         self.service = service
         self.incarnation = os.urandom(16)
-        self.sent = self.stored = 0
+        self.sent = self.stored = self.created = 0
 
-    def send(self, kind: int, body: bytes = b"") -> None:
+    def send(self, kind: int, body: bytes = b"", span_count: int = BATCH_SPANS) -> None:
         """Send one message to the collector."""
-        count = BATCH_SPANS if kind == DATA else 0
-        created = BATCH_SPANS * self.sent + count
+        count = span_count if kind == DATA else 0
+        self.created += count
+        created = self.created
         covered = int(kind in (DATA, BYE))
         header = Header(
             kind, self.incarnation, self.sent, self.stored, covered, count, created, 0,
-            BATCH_SPANS * self.stored, {}, self.service, "bench", os.getpid(), 0,
+            span_count * self.stored, {}, self.service, "bench", os.getpid(), 0,
         )  # fmt: skip
         self.socket.send_multipart([TOPIC, pack_header(header), body])
         self.sent += covered
