@@ -20,11 +20,14 @@ _cut_tails = Struct(f"{_TAIL_BYTES}s" * _DRAWN).unpack
 
 _span_ids: list[bytes] = []
 _tails: list[bytes] = []
-#: Milliseconds of the last trace id and their bytes, with which others start too.
+#: First nanosecond of the last trace id's millisecond, and the bytes with which ids of that time start.
 _moment = (0, bytes(6))
+#: Nanoseconds of a millisecond.
+_MS_NS = 1_000_000
 
 #: ``take_span_id()`` returns eight random bytes, never all zero, or raises IndexError: then `draw_span_ids`.
 take_span_id = _span_ids.pop
+_take_tail = _tails.pop
 
 
 def draw_span_ids() -> bytes:
@@ -40,15 +43,15 @@ def new_trace_id(now_ns: int) -> bytes:
     """Return a trace id that starts with ``now_ns`` (Unix)."""
     global _moment
     try:
-        tail = _tails.pop()
+        tail = _take_tail()
     except IndexError:
         _tails.extend(_cut_tails(urandom(_TAIL_BYTES * _DRAWN)))
-        tail = _tails.pop()
-    now_ms = now_ns // 1_000_000
-    last_ms, start = _moment
-    if now_ms != last_ms:
+        tail = _take_tail()
+    first_ns, start = _moment
+    if not 0 <= now_ns - first_ns < _MS_NS:
+        now_ms = now_ns // _MS_NS
         start = now_ms.to_bytes(6, "big")
-        _moment = now_ms, start
+        _moment = now_ms * _MS_NS, start
     return start + tail
 
 

@@ -103,7 +103,8 @@ def test_spans_of_interrupted_calls_end_once(
         call = make()
         with ztrace.span("outer") as outer:
             here = Context() if type(call) is Served else copy_context()
-            caught = interrupt(partial(here.run, run, call), interrupter)
+            scenario: Callable[[], object] = partial(here.run, run, call)  # pyright: ignore[reportAssignmentType]
+            caught = interrupt(scenario, interrupter)
             if found := look(recorder, outer, caught, call, interrupter):
                 wrong[f"{number} {interrupter.place}"] = found
         recorder.queue.clear()

@@ -108,7 +108,7 @@ class LoopSocket:
             receive = partial(self.socket.recv_multipart, NOBLOCK, copy=False)
         with self.lock:
             self._scheduled = self._asked = False
-            received = take_arrived(receive, self._ask, _BUDGET)
+            received: list[Any] = take_arrived(receive, self._ask, _BUDGET)
             again = len(received) == _BUDGET and self._ask(EVENTS) & POLLIN
         if again:
             self._schedule()
