@@ -106,7 +106,8 @@ from pathlib import Path
 import celery, ztrace
 folder = Path(__file__).parent
 queue = {"data_folder_in": str(folder / "queue"), "data_folder_out": str(folder / "queue"),
-         "processed_folder": str(folder / "done"), "store_processed": False}
+         "control_folder": str(folder / "control"), "processed_folder": str(folder / "done"),
+         "store_processed": False}
 app = celery.Celery("tasks", broker="filesystem://")
 app.conf.update(broker_transport_options=queue, worker_max_tasks_per_child=7, task_ignore_result=True,
                 broker_connection_retry_on_startup=True, worker_hijack_root_logger=False)
