@@ -80,6 +80,7 @@ def start_call(call: Traced) -> tuple[bytes, str] | None:
         span._above = parent
         span._publisher = target
         span._owner = None
+        span._state = NEW
         context = trace_id + span_id + _FLAGS[w3c[0] & 255], w3c[1]
         call.span = span
         target.register[span] = None

@@ -3,7 +3,7 @@
 from typing import Any, Final, Protocol
 
 from ztrace import diagnostics
-from ztrace.context import NEW, Target
+from ztrace.context import Target
 from ztrace.interpreter.interrupts import is_interrupt, is_traced
 from ztrace.lifecycle import recovery
 from ztrace.records import Record
@@ -33,8 +33,6 @@ def undo_start(call: Traced, raised: BaseException) -> None:
     """
     span, call.span = call.span, None
     if span is not None:
-        if not hasattr(span, "_state"):
-            span._state = NEW
         recovery.insist(recovery.withdraw, span, getattr(span, "_publisher", None))
     if is_interrupt(raised):
         raise raised

@@ -6,7 +6,7 @@ from contextvars import copy_context
 from types import TracebackType
 
 from ztrace import spans
-from ztrace.context import HOLDS, RUNNING_APART, SpanContext, put_current
+from ztrace.context import HOLDS, NEW, RUNNING_APART, SpanContext, put_current
 from ztrace.identifiers import draw_span_ids, take_span_id
 from ztrace.interpreter.interrupts import cover
 from ztrace.native import perf_counter_ns
@@ -88,6 +88,7 @@ def start_served(call: Traced, trace_id: bytes, span_id: bytes, w3c: tuple[int, 
         span._beside = False
         span._publisher = target
         span._owner = spans.find_owner()
+        span._state = NEW
         span.start_ns = perf_counter_ns()
         call.span = span
         if HOLDS:
