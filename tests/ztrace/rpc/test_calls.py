@@ -10,8 +10,9 @@ import pytest
 import uvloop
 
 from tests.ztrace.rpc.services import FREE, Billing, Refused
-from tests.ztrace.waiting import wait_for
+from tests.ztrace.waiting import DEADLINE_S, wait_for
 from ztrace import rpc
+from ztrace.rpc.blocking.parking import make_poller
 
 
 @pytest.fixture(scope="module")
@@ -329,3 +330,34 @@ def test_a_hedged_call_asks_a_second_server() -> None:
         counts = first.counts
         assert counts["calls"] > 0
         wait_for(lambda: counts["cancelled"] == counts["calls"])
+
+
+def test_a_caller_whose_answer_another_takes_is_woken() -> None:
+    """A caller that polls goes on once another has received its answer, although no socket tells of it."""
+    begun, may_end = threading.Event(), threading.Event()
+
+    def hold() -> str:
+        begun.set()
+        may_end.wait(DEADLINE_S)
+        return "held"
+
+    answers: list[str] = []
+    with (
+        rpc.Server({"hold": hold}, FREE) as server,
+        rpc.Client(*server.endpoints, heartbeat_s=None) as client,
+    ):
+        connections = client._connections
+        connections._turn_s = 10 * DEADLINE_S
+        connections._pollers[False] = make_poller([connections._waker.descriptor])
+
+        def receive(is_over: Callable[[], bool]) -> bool:
+            with connections._lock:
+                connections._read()
+            return is_over()
+
+        thread = threading.Thread(target=lambda: answers.append(client.hold()))
+        thread.start()
+        wait_for(lambda: receive(begun.is_set))
+        may_end.set()
+        wait_for(lambda: receive(lambda: not thread.is_alive()))
+    assert answers == ["held"]

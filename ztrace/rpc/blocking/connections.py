@@ -3,7 +3,8 @@
 One idea: no thread of its own. Of the callers that wait, one reads the sockets for all, and hands this over
 when its own answer is there. The lock is held for single operations, never while a caller waits. Any
 operation may consume the edge of a socket's descriptor, so each one takes what has arrived, and a caller that
-begins to wait need not look before it polls.
+begins to wait need not look before it polls. Another caller may so take the answer of the one that polls, and
+wakes it up then.
 """
 
 import threading
@@ -16,7 +17,7 @@ from ztrace import spans
 from ztrace.enrolment import Enrolment
 from ztrace.rpc import calls, keeper, tracing, wire
 from ztrace.rpc.blocking.link import Link
-from ztrace.rpc.blocking.parking import Gate, Poller, is_green, make_gate, make_poller
+from ztrace.rpc.blocking.parking import Gate, Opening, Poller, Waker, is_green, make_gate, make_poller
 from ztrace.rpc.core.calling import UNKNOWN, Call
 from ztrace.rpc.core.pool import Pool, Request, Route, bind_keywords
 from ztrace.rpc.errors import PeerLost, RemoteError
@@ -35,7 +36,7 @@ class BlockingCall(Call):
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        self.gate: Gate | None = None
+        self.gate: Opening | None = None
 
     def is_ready(self) -> bool:
         """Return whether the caller has anything to go on with."""
@@ -94,7 +95,9 @@ class Connections:
             raise
         self._pool.routes = [link.route for link in self._links]
         self._link_of = {link.route: link for link in self._links}
+        self._waker = Waker()
         self._readers = {each: read for link in self._links for each, read in link.readers.items()}
+        self._readers[self._waker.descriptor] = self._waker.close_again
         if heartbeat_s is not None:
             keeper.look_after(self)
 
@@ -180,16 +183,16 @@ class Connections:
             with self._lock:
                 if call.is_ready():
                     return
-                leads = not self._led
-                if leads:
-                    self._led = True
-                else:
-                    call.gate = make_gate()
+                gate = None
+                if self._led:
+                    call.gate = gate = make_gate()
                     self._waiting.append(call)
-            if leads:
+                else:
+                    self._led = True
+            if gate is None:
                 self._lead(call, deadline_s)
             else:
-                self._follow(call, deadline_s)
+                self._follow(call, gate, deadline_s)
             if not call.is_ready() and deadline_s is not None and time.monotonic() >= deadline_s:
                 with self._lock:
                     if not call.done and not self.closed:
@@ -268,7 +271,11 @@ class Connections:
                     limit_s = deadline_s - now_s
                     if limit_s <= 0:
                         return
+                call.gate = self._waker
+                if call.is_ready():  # Another caller has just taken the answer, and may have seen no gate.
+                    return
                 readable = poller.wait(limit_s)
+                call.gate = None
                 now_s = time.monotonic()
                 with self._lock:
                     if self.closed:
@@ -283,16 +290,16 @@ class Connections:
                     if call.is_ready():
                         return
         finally:
+            call.gate = None
             with self._lock:
                 self._led = False
                 if self._waiting:
                     self._waiting[0].wake()
 
-    def _follow(self, call: BlockingCall, deadline_s: float | None) -> None:
+    def _follow(self, call: BlockingCall, gate: Gate, deadline_s: float | None) -> None:
         """Wait until the call is ready, or until there is nobody who reads."""
-        assert call.gate is not None
         try:
-            call.gate.wait(None if deadline_s is None else deadline_s - time.monotonic())
+            gate.wait(None if deadline_s is None else deadline_s - time.monotonic())
         finally:
             with self._lock:
                 self._waiting.remove(call)

@@ -4,6 +4,7 @@ A program that gevent has patched waits cooperatively by itself. In one that use
 with a hub must not block: its greenlets wait by gevent's own means.
 """
 
+import os
 import select
 import sys
 import threading
@@ -13,11 +14,15 @@ from typing import Any, Final, Protocol
 _READABLE: Final = select.POLLIN
 
 
-class Gate(Protocol):
-    """Gate that one caller waits at and another opens, once."""
+class Opening(Protocol):
+    """What resumes a caller that waits."""
 
     def open(self) -> None:
         """Let the caller pass."""
+
+
+class Gate(Opening, Protocol):
+    """Gate that one caller waits at and another opens, once."""
 
     def wait(self, timeout_s: float | None) -> bool:
         """Wait until the gate is open; return False on timeout."""
@@ -60,6 +65,31 @@ class _GreenGate:
 
     def wait(self, timeout_s: float | None) -> bool:
         return bool(self._event.wait(timeout_s))
+
+
+class Waker:
+    """Gate of whoever polls: opening it makes its descriptor readable.
+
+    Attributes:
+        descriptor: for pollers; `close_again` is to be called once it is readable.
+    """
+
+    def __init__(self) -> None:
+        self.descriptor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+    def open(self) -> None:
+        """Wake up the caller that polls, or the next one."""
+        os.eventfd_write(self.descriptor, 1)
+
+    def close_again(self) -> None:
+        """Make the descriptor unreadable."""
+        try:
+            os.eventfd_read(self.descriptor)
+        except BlockingIOError:
+            return
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
 
 
 class _Poller:
