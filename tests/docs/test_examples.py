@@ -183,21 +183,26 @@ def tutorial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         yield running
 
 
+def with_supplier_first(trees: list[TreeDocument]) -> list[TreeDocument]:
+    """Sort trees: on a busy machine another than the supplier's may be the slowest."""
+    return sorted(trees, key=lambda tree: "ask supplier" not in " ".join(outline(tree["roots"])))
+
+
 def test_trees_of_the_tutorial(tutorial: Bench) -> None:
     """The tutorial leaves one slow tree with the supplier, a failed one and two equal ones, all complete."""
     call = ["server shop.order ok", "  client shop.reserve ok", "    server stock.reserve ok"]
-    slowest, *others = tutorial.trees()
-    assert outline(slowest["roots"]) == [*call, "      internal stock.ask supplier ok"]
-    assert (slowest["duration_ns"] or 0) > 400_000_000
+    supplied, *others = with_supplier_first(tutorial.trees())
+    assert outline(supplied["roots"]) == [*call, "      internal stock.ask supplier ok"]
+    assert (supplied["duration_ns"] or 0) > 400_000_000
     failed = [line.replace(" ok", " error") for line in call]
     assert sorted(outline(tree["roots"]) for tree in others) == sorted([call, call, failed])
-    assert all(tree["complete"] for tree in (slowest, *others))
+    assert all(tree["complete"] for tree in (supplied, *others))
 
 
 def test_pictures_of_the_tutorial(tutorial: Bench) -> None:
     """``show`` and ``error`` draw the output on the page, except ids, times and paths."""
-    slowest = tutorial.trees()[0]["trace_id"]
-    assert labels(tutorial.ask("show", slowest)) == labels(printed("tutorial.md", "ztrace show"))
+    supplied = with_supplier_first(tutorial.trees())[0]["trace_id"]
+    assert labels(tutorial.ask("show", supplied)) == labels(printed("tutorial.md", "ztrace show"))
     with open_file(tutorial.database) as db:
         (group,) = list_groups(db)["groups"]
     assert types_at_hops(tutorial, group["group"]) == [
