@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -64,8 +65,9 @@ def test_a_folder_that_cannot_be_written_has_no_address(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
-def test_ids_are_links_while_the_page_runs(shop: Path, run: Run) -> None:
+def test_ids_are_links_while_the_page_runs(shop: Path, run: Run, tmp_path: Path) -> None:
     """Ids on a terminal lead to their views, without the token; elsewhere, and without a page, to none."""
+    shop = Path(shutil.copy(shop, tmp_path / "own.db"))  # Pages of other tests may serve the file.
     first, group = trace_id(1).hex(), run("errors", "--db", shop).stdout.splitlines()[1].split()[0]
     with served(shop) as site:
         page = f"http://127.0.0.1:{site.port}"

@@ -16,7 +16,8 @@ from ztrace_viewer.commands.statuses import NOTHING_FOUND
 from ztrace_viewer.json_text import write_json
 from ztrace_viewer.queries.names import explain_unknown
 from ztrace_viewer.queries.selection import EVERYTHING, Selection
-from ztrace_viewer.queries.stores.opening import Source, open_store
+from ztrace_viewer.queries.stores.opening import open_store
+from ztrace_viewer.queries.stores.source import Source
 
 if TYPE_CHECKING:
     from ztrace_viewer.terminal.links import Links

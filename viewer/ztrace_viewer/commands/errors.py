@@ -20,7 +20,8 @@ from ztrace_viewer.queries.groups import list_groups
 from ztrace_viewer.queries.identifiers import find_group, shorten_groups, shorten_traces
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stores.conditions import FREQUENT, NEWEST, Filter
-from ztrace_viewer.queries.stores.opening import Source, need_path, open_store
+from ztrace_viewer.queries.stores.opening import need_path, open_store
+from ztrace_viewer.queries.stores.source import Source
 from ztrace_viewer.queries.way import LATEST, read_error
 from ztrace_viewer.terminal.saying import say
 

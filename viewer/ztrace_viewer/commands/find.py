@@ -18,7 +18,8 @@ from ztrace_viewer.queries.deadline import Deadline
 from ztrace_viewer.queries.finding import SEARCH_S, Conditions, find_calls, parse_words
 from ztrace_viewer.queries.identifiers import shorten_traces
 from ztrace_viewer.queries.selection import Selection
-from ztrace_viewer.queries.stores.opening import Source, open_store
+from ztrace_viewer.queries.stores.opening import open_store
+from ztrace_viewer.queries.stores.source import Source
 from ztrace_viewer.terminal.durations import parse_duration
 from ztrace_viewer.terminal.moments import format_moment, write_moment
 

@@ -14,7 +14,7 @@ import click
 from ztrace.errors import SettingsError, quote
 from ztrace_collector.clickhouse.address import is_clickhouse, read_address
 from ztrace_viewer.commands.completing import complete_methods, complete_services
-from ztrace_viewer.queries.stores.opening import Source
+from ztrace_viewer.queries.stores.source import Source
 from ztrace_viewer.terminal.moments import parse_moment, parse_stretch
 from ztrace_viewer.terminal.shares import parse_share
 

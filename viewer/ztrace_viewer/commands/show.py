@@ -14,7 +14,8 @@ from ztrace_viewer.documents.trees import SpanDocument
 from ztrace_viewer.interrupts import ignored
 from ztrace_viewer.queries.identifiers import find_trace
 from ztrace_viewer.queries.stacks import read_span_stacks
-from ztrace_viewer.queries.stores.opening import Source, need_file, need_path, open_store
+from ztrace_viewer.queries.stores.opening import need_file, need_path, open_store
+from ztrace_viewer.queries.stores.source import Source
 from ztrace_viewer.queries.traces import read_tree
 from ztrace_viewer.terminal.saying import say
 from ztrace_viewer.trees.clocks import MEASURED, RAW

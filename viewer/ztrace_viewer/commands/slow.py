@@ -14,7 +14,8 @@ from ztrace_viewer.commands.options import (
 )
 from ztrace_viewer.queries.identifiers import shorten_traces
 from ztrace_viewer.queries.selection import Selection
-from ztrace_viewer.queries.stores.opening import Source, open_store
+from ztrace_viewer.queries.stores.opening import open_store
+from ztrace_viewer.queries.stores.source import Source
 from ztrace_viewer.queries.traces import list_slowest
 
 #: Hint where no root has the names.

@@ -12,7 +12,8 @@ from ztrace_viewer.commands.options import (
 )
 from ztrace_viewer.queries.figures import list_methods
 from ztrace_viewer.queries.selection import Selection
-from ztrace_viewer.queries.stores.opening import Source, open_store
+from ztrace_viewer.queries.stores.opening import open_store
+from ztrace_viewer.queries.stores.source import Source
 from ztrace_viewer.queries.trends import read_trends
 
 

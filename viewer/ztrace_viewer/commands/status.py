@@ -7,7 +7,8 @@ import click
 from ztrace_viewer.commands.answering import print_json
 from ztrace_viewer.commands.options import json_option, limit_option, store_option
 from ztrace_viewer.queries.status import DEFAULT_LIMIT, read_status
-from ztrace_viewer.queries.stores.opening import Source, open_store
+from ztrace_viewer.queries.stores.opening import open_store
+from ztrace_viewer.queries.stores.source import Source
 
 
 @click.command()

@@ -3,15 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeAlias
 
 from ztrace.errors import SettingsError
-from ztrace_collector.clickhouse.address import ClickHouseAddress
+from ztrace_viewer.queries.stores.source import Source
 from ztrace_viewer.queries.stores.sqlite.store import SqliteStore, open_file
 from ztrace_viewer.queries.stores.store import Store
-
-#: Source of answers, as given with --db.
-Source: TypeAlias = Path | ClickHouseAddress
 
 
 def need_file(store: Store, what: str) -> SqliteStore:
