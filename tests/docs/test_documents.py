@@ -190,6 +190,7 @@ def test_map(ask: Ask) -> None:
     document = ask("map")
     text = PAGE["ztrace map"]
     assert all(f"`{name}`" in text for name in document)
+    assert document["minutes"] > 0
     figures = {"calls", "errors", "p95_ns"}
     assert all(each.keys() == {"service", *figures} for each in document["services"])
     assert all(each.keys() == {"from", "to", *figures} for each in document["calls"])

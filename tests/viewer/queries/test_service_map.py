@@ -1,6 +1,7 @@
 """Map of services: calls between them, from the figures by call path."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,13 @@ from ztrace_viewer.documents.map import MapDocument
 from ztrace_viewer.queries.selection import EVERYTHING, Selection
 from ztrace_viewer.queries.service_map import read_map
 from ztrace_viewer.queries.stores.sqlite.store import open_file
+from ztrace_viewer.terminal.counts import format_rate
 
 
-def read(path: Path, selection: Selection = EVERYTHING) -> MapDocument:
-    """Return the map as of noon."""
+def read(path: Path, selection: Selection = EVERYTHING, now_ns: int = NOON) -> MapDocument:
+    """Return the map as of a moment."""
     with open_file(path) as db:
-        return read_map(db, selection, NOON)
+        return read_map(db, selection, now_ns)
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,7 @@ def test_calls_between_services_are_counted(counted: Path) -> None:
     (cart,) = [each["p95_ns"] for each in document["services"] if each["service"] == "cart"]
     assert cart == pytest.approx(302e6, rel=0.03)
     assert (document["unsettled_spans"], document["left_out"], document["other_calls"]) == (0, 0, 0)
+    assert document["minutes"] == 2
 
 
 def test_a_map_is_of_a_time_and_of_a_service(counted: Path) -> None:
@@ -61,6 +64,26 @@ def test_a_map_is_of_a_time_and_of_a_service(counted: Path) -> None:
     ]
     assert [each["service"] for each in document["services"]] == ["billing", "shop", "stock"]
     assert read(counted, Selection(until_ns=NOON - MINUTE))["services"] == []
+
+
+@pytest.mark.parametrize(
+    ("selection", "age_ns", "minutes"),
+    [
+        (EVERYTHING, 0, 2),
+        (Selection(until_ns=NOON + MINUTE), 5 * MINUTE, 1),
+        (Selection(since_ns=NOON + MINUTE), 5 * MINUTE, 4),
+        (Selection(since_ns=NOON - 60 * MINUTE), 5 * MINUTE, 5),
+        (Selection(since_ns=NOON - 60 * MINUTE, until_ns=NOON + 90 * MINUTE), 5 * MINUTE, 5),
+        (EVERYTHING, 24 * 60 * MINUTE, 60),
+        (Selection(until_ns=NOON - MINUTE), 0, 0),
+    ],
+    ids=["all", "the first minute", "since", "since before the first", "to come", "hours", "nothing"],
+)
+def test_rates_are_of_the_time_with_figures(
+    counted: Path, selection: Selection, age_ns: int, minutes: int
+) -> None:
+    """The time of a rate begins with the file's first figure, and ends with its last, or now."""
+    assert read(counted, selection, NOON + age_ns)["minutes"] == minutes
 
 
 def test_spans_that_are_not_counted_are_told(path: Path, run: Run) -> None:
@@ -84,11 +107,13 @@ def test_calls_beyond_the_bounds_are_told(path: Path, run: Run, monkeypatch: pyt
 def test_the_text_lists_callers_first(run: Run, counted: Path) -> None:
     """`map` prints each service, and below it those it calls; a caller comes before what it calls."""
     lines = run("map", "--db", counted).stdout.splitlines()
-    assert [line.split()[:4] for line in lines[1:5]] == [
-        ["shop", "2", "0", "1.22s"],
-        ["├→", "billing", "2", "2"],
-        ["├→", "cart", "2", "0"],
-        ["└→", "pricing", "2", "0"],
+    rate = format_rate(2, read(counted, now_ns=time.time_ns())["minutes"])
+    assert [line.split()[:5] for line in lines[:5]] == [
+        ["SERVICE", "CALLS", "RATE", "ERRORS", "P95"],
+        ["shop", "2", rate, "0", "1.22s"],
+        ["├→", "billing", "2", rate, "2"],
+        ["├→", "cart", "2", rate, "0"],
+        ["└→", "pricing", "2", rate, "0"],
     ]
     tops = [line.split()[0] for line in lines[1:] if line[0] not in "├└"]
     assert tops == ["shop", "billing", "cart", "pricing", "stock"]

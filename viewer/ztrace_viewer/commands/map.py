@@ -23,6 +23,7 @@ def map_(database: Path, since: int | None, until: int | None, service: str | No
     Each service is followed by those that it calls. The first line counts the calls that came in to a
     service, and the trees that began in it. A tree counts in the minute in which its root ended, seconds
     after its last span has arrived; the time is widened to whole minutes, and to hours after six hours.
+    RATE is calls over that time, from the first call in the file on.
 
     \b
     Example:

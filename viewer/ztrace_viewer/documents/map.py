@@ -20,12 +20,14 @@ class ServiceFigures(TypedDict):
 class MapDocument(TypedDict):
     """``map``: services by name, and calls by caller and callee.
 
-    Extra: ``unsettled_spans``, ``left_out`` and ``other_calls``, those on call paths beyond the bounds: not
-    counted yet, or at all.
+    ``minutes`` is the time of a rate: calls divided by it are calls a minute; 0 without calls. Extra:
+    ``unsettled_spans``, ``left_out`` and ``other_calls``, those on call paths beyond the bounds: not counted
+    yet, or at all.
     """
 
     services: list[ServiceFigures]
     calls: list[ServiceCalls]
+    minutes: int
     unsettled_spans: int
     left_out: int
     other_calls: int

@@ -6,7 +6,7 @@ One idea: a path whose last two steps are of different services is a call betwee
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from ztrace_collector.layout import LEFT_OUT
+from ztrace_collector.layout import LEFT_OUT, MINUTE_NS, PATH_MINUTES_NS, RESOLUTIONS_S, SECOND_NS
 from ztrace_collector.tables.histogram import quantile
 from ztrace_viewer.documents.map import MapDocument
 from ztrace_viewer.queries.figures import split_range
@@ -14,6 +14,15 @@ from ztrace_viewer.queries.paths import Paths, bound_time, count_unsettled, read
 from ztrace_viewer.queries.profile import read_sums, read_whole
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
+
+#: Units of figures that bound the time of rates.
+_UNITS_S = RESOLUTIONS_S[:2]
+#: First and last bucket of each unit; apart, as SQLite finds one extreme of an index without a scan.
+_EDGES = "SELECT " + ", ".join(
+    f"(SELECT {extreme}(bucket) FROM path_figures WHERE resolution_s = {unit_s})"
+    for unit_s in _UNITS_S
+    for extreme in ("min", "max")
+)
 
 
 @dataclass(slots=True)
@@ -38,7 +47,8 @@ def read_map(store: SqliteStore, selection: Selection, now_ns: int) -> MapDocume
         now_ns: present time: of long ago, only whole hours are known.
     """
     paths = Paths(store)
-    ranges = split_range(*bound_time(store, selection.since_ns, selection.until_ns, now_ns))
+    begin_s, end_s = bound_time(store, selection.since_ns, selection.until_ns, now_ns)
+    ranges = split_range(begin_s, end_s)
     sums = {figures.path: figures for figures in read_sums(store, ranges) if figures.calls}
     #: Caller and callee of each path that leads from one service to another, or to its root.
     crossing: dict[int, tuple[str, str]] = {}
@@ -77,7 +87,33 @@ def read_map(store: SqliteStore, selection: Selection, now_ns: int) -> MapDocume
             }
             for (caller, callee), total in sorted(calls.items())
         ],
+        "minutes": _count_minutes(store, selection, begin_s, end_s, now_ns) if services else 0,
         "unsettled_spans": count_unsettled(store),
         "left_out": read_settling(store, LEFT_OUT),
         "other_calls": other_calls,
     }
+
+
+def _count_minutes(store: SqliteStore, selection: Selection, begin_s: int, end_s: int, now_ns: int) -> int:
+    """Return the minutes of a stretch that has figures, from the first figure of the file on.
+
+    A stretch without an end ends now, and all of the file with its last figure.
+    """
+    first_s, last_s = _find_edges(store, now_ns)
+    now_s = max(last_s, -(-now_ns // MINUTE_NS) * MINUTE_NS // SECOND_NS)
+    if selection.until_ns is None:
+        end_s = last_s if selection.since_ns is None else now_s
+    return max(1, (min(end_s, now_s) - max(begin_s, first_s)) // RESOLUTIONS_S[0])
+
+
+def _find_edges(store: SqliteStore, now_ns: int) -> tuple[int, int]:
+    """Return begin and end of the figures in seconds, as whole hours where their minutes may be deleted."""
+    first_minute, last_minute, first_hour, last_hour = store.db.execute(_EDGES).fetchone()
+    minute_s, hour_s = _UNITS_S
+    kept_s = (now_ns - PATH_MINUTES_NS) // SECOND_NS
+    first_s, last_s = first_hour * hour_s, (last_hour + 1) * hour_s
+    if first_minute is not None and first_s >= kept_s:
+        first_s = first_minute * minute_s
+    if last_minute is not None and last_s > kept_s + hour_s:
+        last_s = (last_minute + 1) * minute_s
+    return first_s, last_s

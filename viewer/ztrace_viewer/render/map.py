@@ -4,18 +4,19 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
-from ztrace_viewer.documents.map import MapDocument
+from ztrace_viewer.documents.map import MapDocument, ServiceCalls, ServiceFigures
 from ztrace_viewer.render.grid import Column, draw_grid, draw_number
 from ztrace_viewer.terminal.characters import clean
-from ztrace_viewer.terminal.counts import plural
+from ztrace_viewer.terminal.counts import format_rate, plural
 from ztrace_viewer.terminal.durations import format_duration
 from ztrace_viewer.terminal.screen import UNNAMED
 
 _COLUMNS = (
     Column("SERVICE", flexible=16),
     Column("CALLS", right=True),
-    Column("ERRORS", right=True, goes=2),
-    Column("P95", right=True, goes=1),
+    Column("RATE", right=True, goes=1),
+    Column("ERRORS", right=True, goes=3),
+    Column("P95", right=True, goes=2),
 )
 
 
@@ -26,16 +27,17 @@ def draw_map(document: MapDocument, width: int) -> Iterator[Text]:
         callees.setdefault(call["from"], []).append(call["to"])
     figures = {each["service"]: each for each in document["services"]}
     between = {(call["from"], call["to"]): call for call in document["calls"]}
+    minutes = document["minutes"]
     rows: list[tuple[Text, ...]] = []
     for service in _order(sorted(figures), callees):
         each = figures[service]
-        rows.append(_draw_line(Text(_name(service), "bold"), each["calls"], each["errors"], each["p95_ns"]))
+        rows.append(_draw_line(Text(_name(service), "bold"), each, minutes))
         below = callees.get(service, [])
         for callee in below:
             call = between[service, callee]
             guide = "└→ " if callee == below[-1] else "├→ "
             named = Text.assemble((guide, "dim"), _name(callee))
-            rows.append(_draw_line(named, call["calls"], call["errors"], call["p95_ns"]))
+            rows.append(_draw_line(named, call, minutes))
     yield from draw_grid(_COLUMNS, rows, width)
     if document["other_calls"]:
         yield Text(f"{plural(document['other_calls'], 'call')} on rare call paths not counted", "yellow")
@@ -64,5 +66,11 @@ def _name(service: str) -> str:
     return clean(service) or UNNAMED
 
 
-def _draw_line(name: Text, calls: int, errors: int, p95_ns: int | None) -> tuple[Text, ...]:
-    return name, draw_number(calls), draw_number(errors, "bold red"), Text(format_duration(p95_ns))
+def _draw_line(name: Text, figures: ServiceFigures | ServiceCalls, minutes: int) -> tuple[Text, ...]:
+    return (
+        name,
+        draw_number(figures["calls"]),
+        Text(format_rate(figures["calls"], minutes)),
+        draw_number(figures["errors"], "bold red"),
+        Text(format_duration(figures["p95_ns"])),
+    )

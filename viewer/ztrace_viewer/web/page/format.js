@@ -21,6 +21,14 @@ export const formatChange = (ns) => (ns > 0 ? "+" : ns < 0 ? "−" : "") + forma
 /** @param {number} count @returns {string} */
 export const formatCount = (count) => String(Math.round(count)).replace(/\B(?=(\d{3})+$)/g, ",");
 
+/** Format a count as rate over some minutes, a second, minute or hour. @param {number} count @param {number} minutes @returns {string} */
+export function formatRate(count, minutes) {
+  if (!minutes) return "–";
+  const rates = /** @type {[number, string][]} */ ([[count / minutes / 60, "/s"], [count / minutes, "/min"], [(count / minutes) * 60, "/h"]]);
+  const [rate, unit] = rates.find(([each]) => each >= 1) ?? rates[2];
+  return (rate > 0 && rate < 10 ? rate.toFixed(1) : formatCount(rate)) + unit;
+}
+
 /** Format a share of one. @param {number | null} share @returns {string} */
 export function formatShare(share) {
   if (share === null || !Number.isFinite(share)) return "–";

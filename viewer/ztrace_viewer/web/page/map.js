@@ -2,7 +2,7 @@
 
 import { ask, link, query } from "./ask.js";
 import { fill, make } from "./dom.js";
-import { formatCount, formatDuration, formatShare, plural } from "./format.js";
+import { formatCount, formatDuration, formatRate, formatShare, plural } from "./format.js";
 import { makeTable } from "./table.js";
 
 const NS = "http://www.w3.org/2000/svg";
@@ -19,6 +19,7 @@ export async function showMap({ main, signal }) {
   }
   const columns = [
     { title: "Calls", isNumber: true, key: (/** @type {any} */ row) => row.calls, cell: (/** @type {any} */ row) => formatCount(row.calls) },
+    { title: "Rate", isNumber: true, key: (/** @type {any} */ row) => row.calls, cell: (/** @type {any} */ row) => formatRate(row.calls, map.minutes) },
     { title: "Errors", isNumber: true, key: (/** @type {any} */ row) => row.errors, cell: (/** @type {any} */ row) => (row.errors ? make("span", { class: "bad", title: formatShare(row.errors / row.calls), text: formatCount(row.errors) }) : "") },
     { title: "p95", isNumber: true, key: (/** @type {any} */ row) => row.p95_ns ?? -1, cell: (/** @type {any} */ row) => formatDuration(row.p95_ns) },
   ];
@@ -42,7 +43,7 @@ function drawMap(map) {
     const [x0, y0, x1, y1] = [from.column * ACROSS + EDGE + WIDTH, from.row * DOWN + EDGE + HEIGHT / 2, to.column * ACROSS + EDGE, to.row * DOWN + EDGE + HEIGHT / 2];
     const bend = Math.max(40, Math.abs(x1 - x0) / 2);
     const path = draw("path", { d: `M${x0} ${y0}C${x0 + bend} ${y0} ${x1 - bend} ${y1} ${x1} ${y1}`, "stroke-width": 1 + 5 * Math.sqrt(each.calls / busiest), class: each.errors ? "bad" : "", opacity: 0.8 });
-    path.append(draw("title", {}, `${each.from} → ${each.to}: ${plural(each.calls, "call")}, ${formatCount(each.errors)} failed, p95 ${formatDuration(each.p95_ns)}`));
+    path.append(draw("title", {}, `${each.from} → ${each.to}: ${plural(each.calls, "call")}, ${formatRate(each.calls, map.minutes)}, ${formatCount(each.errors)} failed, p95 ${formatDuration(each.p95_ns)}`));
     svg.append(path);
   }
   for (const each of map.services) {
@@ -53,7 +54,7 @@ function drawMap(map) {
     const shown = each.service.length > 22 ? `${each.service.slice(0, 21)}…` : each.service;
     box.append(draw("title", {}, each.service), draw("rect", { x, y, width: WIDTH, height: HEIGHT, rx: 6 }),
       draw("text", { x: x + 10, y: y + 19 }, shown),
-      draw("text", { x: x + 10, y: y + 36, class: "soft" }, `${formatCount(each.calls)}  p95 ${formatDuration(each.p95_ns)}${each.errors ? `  ${formatCount(each.errors)} failed` : ""}`));
+      draw("text", { x: x + 10, y: y + 36, class: "soft" }, `${formatRate(each.calls, map.minutes)}  p95 ${formatDuration(each.p95_ns)}${each.errors ? `  ${formatCount(each.errors)} failed` : ""}`));
     svg.append(box);
   }
   return svg;
