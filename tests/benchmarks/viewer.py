@@ -1,11 +1,9 @@
 """Response times of the viewer on five million spans, inside the process and as commands.
 
 Run by hand: ``python tests/benchmarks/viewer.py [--spans N] [--hours N]``. The rows are written directly to
-the
-schema, since the collector would take minutes: call trees of ten spans over forty methods, spread over
+the schema, since the collector would take minutes: call trees of ten spans over forty methods, spread over
 ``--hours``, one tree in a hundred with an exception, in two hundred groups. Each figure is the median of
-several
-runs with the file in the system's cache.
+several runs with the file in the system's cache.
 """
 
 import argparse
@@ -115,7 +113,7 @@ def _fill(db: sqlite3.Connection, trace_count: int, hours: int) -> int:
         [(*key, *values, json.dumps(histograms[key])) for key, values in sums.items()],
     )
     db.executemany(
-        "INSERT INTO exception_minutes (exception_group, minute, count) VALUES (?, ?, ?)",
+        "INSERT INTO exception_minutes VALUES (?, ?, ?, 0)",
         [(*key, count) for key, count in minutes.items()],
     )
     _make_frequent(db, begin_ns)
@@ -128,7 +126,7 @@ def _make_frequent(db: sqlite3.Connection, begin_ns: int) -> None:
     """Give the first group an occurrence in each of 100,000 minutes, about two months."""
     first = begin_ns // MINUTE_NS - FREQUENT
     db.executemany(
-        "INSERT INTO exception_minutes (exception_group, minute, count) VALUES (1, ?, 1)",
+        "INSERT INTO exception_minutes VALUES (1, ?, 1, 0)",
         [(first + number,) for number in range(FREQUENT)],
     )
     db.execute(
@@ -173,7 +171,7 @@ def _insert_traces(
         if number % 100 == 0:
             group = number // 100 % GROUPS + 1
             minutes[group, start_ns // (60 * SECOND_NS)] += 1
-            exceptions.append((trace_id, ids[-1], trace_id, ids[-1], group, FRAMES, start_ns))
+            exceptions.append((trace_id, ids[-1], trace_id, ids[-1], group, FRAMES, start_ns, parent))
     db.executemany(
         "INSERT INTO traces (trace_id, root_span_id, root_method, start_ns, end_ns, duration_ns, span_count,"
         " error_count, services, hour) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -186,13 +184,15 @@ def _insert_traces(
     )
     db.executemany(
         "INSERT INTO exceptions (trace_id, span_id, origin_trace_id, origin_span_id, exception_group, how,"
-        " type, message, frames, causes, at_ns)"
-        " VALUES (?, ?, ?, ?, ?, 'raised', 'ValueError', 'no', ?, '[]', ?)",
+        " type, message, frames, causes, at_ns, notes, members, is_root, service, parent_id, kind,"
+        " instance, derived)"
+        " VALUES (?, ?, ?, ?, ?, 'raised', 'ValueError', 'no', ?, '[]', ?, '[]', '[]', 0, 's', ?, 'server',"
+        " 1, 0)",
         exceptions,
     )
     db.executemany(
         "UPDATE exception_groups SET trace_id = ?, origin_span_id = ? WHERE id = ?",
-        [(trace_id, span_id, group) for trace_id, span_id, _, _, group, _, _ in exceptions],
+        [(trace_id, span_id, group) for trace_id, span_id, _, _, group, *_ in exceptions],
     )
 
 

@@ -1,7 +1,10 @@
 """Text and JSON of ``ztrace errors`` and ``ztrace error``."""
 
 import json
+import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +121,15 @@ def test_another_occurrence_is_shown_on_demand(run: Run, shop: Path) -> None:
     assert "_async_task" in run("error", group, "--all-frames", "--db", shop).stdout
     missing = run("error", group, "--sample", "ffff", "--db", shop)
     assert (missing.exit_code, missing.stdout) == (1, "")
+
+
+def test_a_group_outlives_its_spans(run: Run, shop: Path, path: Path) -> None:
+    """`error` prints a group of which retention has deleted all spans, and says so."""
+    shutil.copy(shop, path)
+    with closing(sqlite3.connect(path)) as db, db:
+        ((group,),) = db.execute("SELECT fingerprint FROM exception_groups")
+        for table in ("spans", "exceptions", "traces"):
+            db.execute(f"DELETE FROM {table}")
+    text = run("error", group, "--db", path).stdout
+    assert "ZeroDivisionError: division by zero" in text
+    assert "its spans are not stored" in text

@@ -58,7 +58,7 @@ def part_way(hops: Sequence[Hop]) -> list[Stretch]:
         or hop["kind"] in REMOTE_KINDS
         or hop["instance"]["id"] != hops[place - 1]["instance"]["id"]
     ]
-    return [Stretch(hops[begin:end]) for begin, end in zip(begins, [*begins[1:], len(hops)], strict=True)]
+    return [Stretch(hops[begin:end]) for begin, end in pairwise([*begins, len(hops)])]
 
 
 def draw_way(document: ErrorDocument, width: int, now_ns: int, *, libraries: bool = False) -> Iterator[Text]:
