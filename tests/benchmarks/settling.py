@@ -18,7 +18,6 @@ from ztrace.wire import BYE
 from ztrace_collector.service import Options, collect
 from ztrace_collector.settling.spare_time import SpareTime
 from ztrace_collector.storing.writer import Writer
-from ztrace_viewer.queries.paths import count_unsettled
 from ztrace_viewer.queries.stores.sqlite.store import open_file
 
 #: Largest share of the CPU time that settling may take from receiving.
@@ -102,7 +101,7 @@ def main() -> None:
 
 def _count(database: Path) -> int:
     with open_file(database) as store:
-        return count_unsettled(store)
+        return store.unsettled()
 
 
 if __name__ == "__main__":

@@ -27,11 +27,11 @@ from ztrace_viewer.queries.figures import list_methods
 from ztrace_viewer.queries.finding import SEARCH_S, Conditions, find_calls, parse_words
 from ztrace_viewer.queries.groups import list_groups
 from ztrace_viewer.queries.identifiers import find_group, find_trace
-from ztrace_viewer.queries.profile import Trees, read_profile
+from ztrace_viewer.queries.profile import read_profile
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.service_map import read_map
 from ztrace_viewer.queries.status import DEFAULT_LIMIT, read_status
-from ztrace_viewer.queries.stores.conditions import FREQUENT, NEWEST, Filter
+from ztrace_viewer.queries.stores.conditions import FREQUENT, NEWEST, Filter, TreeKind
 from ztrace_viewer.queries.stores.sqlite.store import SqliteStore, open_file
 from ztrace_viewer.queries.traces import list_slowest, read_tree
 from ztrace_viewer.queries.trends import read_trends
@@ -230,7 +230,7 @@ class Reader:
         """
         selection = _select(since, until, service, None)
         return self._ask(
-            lambda store: read_profile(store, root, selection, limit, time.time_ns(), trees=Trees(errors))
+            lambda store: read_profile(store, root, selection, limit, time.time_ns(), trees=TreeKind(errors))
         )
 
     def diff(

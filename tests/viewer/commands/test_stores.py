@@ -11,7 +11,6 @@ NEED_A_FILE = [
     "profile",
     "diff --before 2h..1h --after 1h..0s",
     "explain shop.checkout",
-    "map",
     "tail",
     "open",
     "web",

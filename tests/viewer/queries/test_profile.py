@@ -15,8 +15,9 @@ from ztrace_collector.settling.settler import settle_all
 from ztrace_collector.storing.store import Store
 from ztrace_viewer.cli import ztrace
 from ztrace_viewer.documents.profile import PathProfile, ProfileDocument
-from ztrace_viewer.queries.profile import Trees, read_profile
+from ztrace_viewer.queries.profile import read_profile
 from ztrace_viewer.queries.selection import EVERYTHING, Selection
+from ztrace_viewer.queries.stores.conditions import TreeKind
 from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.traces import read_tree
 from ztrace_viewer.render.call_tree import draw_tree
@@ -284,7 +285,7 @@ def test_versions_of_a_service_are_its_own(path: Path) -> None:
 def test_failed_trees_have_a_profile(shop: Path) -> None:
     """With --errors only the trees count of which a span failed."""
     with open_file(shop) as db:
-        document = read_profile(db, None, EVERYTHING, None, NOON, trees=Trees(failed=True))
+        document = read_profile(db, None, EVERYTHING, None, NOON, trees=TreeKind(failed=True))
     assert document["traces"] == 1
     assert {each["calls"] for each in document["paths"]} == {1}
     assert sum(each["errors"] for each in document["paths"]) == 1

@@ -34,6 +34,7 @@ from ztrace_collector.clickhouse import engine as connecting
 from ztrace_collector.clickhouse.address import read_address
 from ztrace_collector.clickhouse.initializing import initialize
 from ztrace_collector.clickhouse.schema import SCHEMA_VERSION, VERSIONS, Layout
+from ztrace_collector.settling.settler import settle_all
 from ztrace_collector.storing.store import Store
 from ztrace_viewer.queries.deadline import Deadline, TooLong
 from ztrace_viewer.queries.groups import list_groups
@@ -111,6 +112,10 @@ def both(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
         opened.store(make_random_trees(1))
         bye = header("shop", [], 10_000, kind=wire.BYE, sequence=1, floor=1, created=1, retired=1)
         opened.store([[wire.TOPIC, wire.pack_header(bye), wire.pack_stretch(NOON, NOON + 3 * SECOND)]])
+        list(settle_all(opened, clock_ns=lambda: NOON + HOUR))
+    # These spans are not counted by path.
+    late_ns = NOON + 4 * MINUTE
+    store(path, checkout(trace_id(2_000, late_ns), late_ns), at_ns=late_ns)
     url = engine.url("both")
     copy_to_clickhouse(path, url)
     yield path, url
@@ -170,6 +175,10 @@ QUESTIONS = [
     "find --min 20ms --max 40ms --limit 1000",
     "find --service billing --method pack --since 2026-01-31T12:30",
     "find nothing-like-this",
+    "map",
+    "map --service shop",
+    "map --since 2026-01-31T12:20 --until 2026-01-31T12:40",
+    "map --since 2026-01-31T13:20",
 ]
 
 
@@ -187,6 +196,7 @@ def test_names_that_look_like_sql_are_names(ask_both: Ask) -> None:
     assert ask_both("find", f"customer={HOSTILE}", "--json")["spans"]
     assert ask_both("stats", "--service", SERVICES[-1], "--json")["methods"]
     assert ask_both("errors", "--text", HOSTILE, "--json") == {"groups": []}
+    assert ask_both("map", "--service", SERVICES[-1], "--json")["calls"]
 
 
 def test_every_tree_is_the_same(both: tuple[Path, str], ask_both: Ask) -> None:

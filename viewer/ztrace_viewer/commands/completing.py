@@ -71,9 +71,8 @@ def complete_methods(store: Store, ctx: click.Context) -> Iterable[tuple[str, st
 def complete_roots(store: Store, ctx: click.Context) -> Iterable[tuple[str, str]]:
     """Return the roots of call trees, as ``SERVICE.METHOD``."""
     from ztrace_viewer.queries.paths import Paths
-    from ztrace_viewer.queries.stores.opening import need_file
 
-    return ((name, "") for name in Paths(need_file(store, "a profile")).name_roots().values())
+    return ((name, "") for name in Paths(store).name_roots().values())
 
 
 @_offering

@@ -17,7 +17,6 @@ from ztrace_collector.storing.requesting import (
     write_request,
 )
 from ztrace_viewer.interrupts import ignored
-from ztrace_viewer.queries.paths import count_unsettled, read_settling
 from ztrace_viewer.queries.requests import Progress, read_progress
 from ztrace_viewer.queries.stores.sqlite.store import SqliteStore, open_file
 from ztrace_viewer.terminal.counts import plural
@@ -122,11 +121,9 @@ def _explain_nobody(now: Progress, service: str) -> None:
 
 def _wait_for_trees(database: Path) -> None:
     """Wait until the trees of the spans that are stored now are counted, for some seconds at most."""
-    last = _read(database, lambda store: read_settling(store, SETTLED) + count_unsettled(store))
+    last = _read(database, lambda store: store.settling(SETTLED) + store.unsettled())
     deadline_s = time.monotonic() + COUNTED_S
-    while (
-        _read(database, lambda store: read_settling(store, SETTLED)) < last and time.monotonic() < deadline_s
-    ):
+    while _read(database, lambda store: store.settling(SETTLED)) < last and time.monotonic() < deadline_s:
         time.sleep(POLL_S)
 
 

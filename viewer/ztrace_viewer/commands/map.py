@@ -1,23 +1,23 @@
 """``ztrace map``: which services call which."""
 
 import time
-from pathlib import Path
 
 import click
 
 from ztrace_viewer.commands.answering import end_with_nothing, print_json
-from ztrace_viewer.commands.options import database_option, json_option, service_option, time_options
+from ztrace_viewer.commands.options import json_option, service_option, store_option, time_options
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.service_map import read_map
-from ztrace_viewer.queries.stores.sqlite.store import open_file
+from ztrace_viewer.queries.stores.opening import open_store
+from ztrace_viewer.queries.stores.source import Source
 
 
 @click.command("map")
-@database_option
+@store_option
 @time_options
 @service_option("Only calls from and to this service.")
 @json_option
-def map_(database: Path, since: int | None, until: int | None, service: str | None, as_json: bool) -> None:
+def map_(database: Source, since: int | None, until: int | None, service: str | None, as_json: bool) -> None:
     """Show which services call which.
 
     Each service is followed by those that it calls. The first line counts the calls that came in to a
@@ -30,7 +30,7 @@ def map_(database: Path, since: int | None, until: int | None, service: str | No
       ztrace map --since 1h
     """
     selection = Selection(since, until, service)
-    with open_file(database) as store:
+    with open_store(database) as store:
         document = read_map(store, selection, time.time_ns())
     if as_json:
         return print_json(document, found=bool(document["services"]))

@@ -16,8 +16,9 @@ from ztrace_viewer.commands.options import (
     time_options,
 )
 from ztrace_viewer.documents.profile import VersionProfile
-from ztrace_viewer.queries.profile import Trees, read_profile, read_versions
+from ztrace_viewer.queries.profile import read_profile, read_versions
 from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.stores.conditions import TreeKind
 from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.terminal.saying import write_out
 
@@ -120,7 +121,7 @@ def profile(
             selection,
             most,
             time.time_ns(),
-            trees=Trees(errors),
+            trees=TreeKind(errors),
             most_code=most_code,
             with_uncounted=live,
         )
@@ -166,7 +167,7 @@ def _profile_versions(
                     selection,
                     limit,
                     now_ns,
-                    trees=Trees(errors, version, is_own=selection.service is not None),
+                    trees=TreeKind(errors, version, is_own=selection.service is not None),
                 ),
             }
             for version in read_versions(store, root, selection, now_ns, failed=errors)

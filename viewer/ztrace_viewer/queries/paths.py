@@ -1,14 +1,13 @@
 """Call paths by their names, and the times for which figures by path are kept."""
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
 
 from ztrace.errors import NotFoundError, SettingsError
-from ztrace_collector.layout import HOUR_NS, MINUTE_NS, PATH_MINUTES_NS, RESOLUTIONS_S, SECOND_NS, SETTLED
+from ztrace_collector.layout import HOUR_NS, MINUTE_NS, PATH_MINUTES_NS, RESOLUTIONS_S, SECOND_NS
 from ztrace_viewer.documents.profile import PathStep
 from ztrace_viewer.queries.names import suggest
-from ztrace_viewer.queries.rows import name_columns, read, read_one
-from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
+from ztrace_viewer.queries.stores.answers import PathKey
+from ztrace_viewer.queries.stores.store import Store
 
 #: Step of the paths beyond the bounds.
 _OTHER: PathStep = {"service": "", "name": "(other)", "kind": "internal"}
@@ -16,29 +15,11 @@ _OTHER: PathStep = {"service": "", "name": "(other)", "kind": "internal"}
 _NAMED = 5
 
 
-class _Path(NamedTuple):
-    """A row of ``paths``."""
-
-    id: int
-    parent: int
-    method: int
-    root: int
-
-
-class _Days(NamedTuple):
-    """First and last day with figures."""
-
-    first: int | None
-    last: int | None
-
-
 class Paths:
     """All paths of a database."""
 
-    def __init__(self, store: SqliteStore) -> None:
-        self._paths = {
-            path.id: path for path in read(store.db, _Path, f"SELECT {name_columns(_Path)} FROM paths")
-        }
+    def __init__(self, store: Store) -> None:
+        self._paths = {path.id: path for path in store.paths()}
         self._methods = store.methods()
         self._ids: dict[tuple[int, int], int] | None = None
 
@@ -59,7 +40,7 @@ class Paths:
         if path is None:
             path = max(self._paths, default=0) + 1
             root = self._paths[parent].root if parent else path
-            self._paths[path] = _Path(path, parent, method, root)
+            self._paths[path] = PathKey(path, parent, method, root)
         self._ids[parent, method] = path
         return path
 
@@ -148,19 +129,16 @@ def _list(names: Sequence[str]) -> str:
     return f"{', '.join(names[:_NAMED])}{more}"
 
 
-def bound_time(
-    store: SqliteStore, since_ns: int | None, until_ns: int | None, now_ns: int
-) -> tuple[int, int]:
+def bound_time(store: Store, since_ns: int | None, until_ns: int | None, now_ns: int) -> tuple[int, int]:
     """Return a stretch of time in seconds, within the days that have figures.
 
     It is widened to whole minutes, and to whole hours where minutes are not kept.
     """
     day_s = RESOLUTIONS_S[-1]
-    columns = name_columns(_Days, first="min(bucket)", last="max(bucket)")
-    days = read_one(store.db, _Days, f"SELECT {columns} FROM path_figures WHERE resolution_s = ?", (day_s,))
-    if days is None or days.first is None or days.last is None:
+    days = store.path_edges(day_s)
+    if days is None:
         return 0, 0
-    begin_s, end_s = days.first * day_s, (days.last + 1) * day_s
+    begin_s, end_s = days[0] * day_s, (days[1] + 1) * day_s
     if since_ns is not None:
         unit_ns = _unit_ns(since_ns, now_ns)
         begin_s = max(begin_s, since_ns // unit_ns * unit_ns // SECOND_NS)
@@ -172,15 +150,3 @@ def bound_time(
 
 def _unit_ns(moment_ns: int, now_ns: int) -> int:
     return MINUTE_NS if moment_ns >= now_ns - PATH_MINUTES_NS else HOUR_NS
-
-
-def count_unsettled(store: SqliteStore) -> int:
-    """Return the number of spans that have arrived since the last one up to which all are counted."""
-    (last,) = store.db.execute("SELECT coalesce(max(id), 0) FROM spans").fetchone()
-    return max(0, int(last) - read_settling(store, SETTLED))
-
-
-def read_settling(store: SqliteStore, name: str) -> int:
-    """Return a value of ``settling``."""
-    row = store.db.execute("SELECT value FROM settling WHERE name = ?", (name,)).fetchone()
-    return 0 if row is None else int(row[0])

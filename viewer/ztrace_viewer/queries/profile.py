@@ -4,85 +4,18 @@ One idea: figures can be added and subtracted, as those of methods can. The hist
 work, are read for the paths that are shown alone.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from collections import Counter
+from collections.abc import Iterable
 
 from ztrace_collector.layout import LATE, LEFT_OUT, MINUTE_NS, RESOLUTIONS_S
 from ztrace_collector.tables.histogram import quantile
 from ztrace_viewer.documents.profile import MethodCode, PathProfile, ProfileDocument
-from ztrace_viewer.json_text import read_json
 from ztrace_viewer.queries.figures import split_range
-from ztrace_viewer.queries.paths import Paths, bound_time, count_unsettled, read_settling
-from ztrace_viewer.queries.rows import name_columns, read
+from ztrace_viewer.queries.paths import Paths, bound_time
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stacks import MAX_STACKS, read_method_stacks, read_run_shares
+from ztrace_viewer.queries.stores.conditions import ALL_TREES, TreeKind
 from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
-
-
-class _Figures(NamedTuple):
-    """Sums of one path over a range of buckets."""
-
-    path: int
-    root_calls: int
-    calls: int
-    errors: int
-    total_ns: int
-    self_ns: int
-    critical_ns: int
-    cpu_ns: int
-    timed_ns: int
-
-
-class _Rank(NamedTuple):
-    """Sum by which paths are ordered, and whether they count: all sums of every path take twice as long."""
-
-    path: int
-    critical_ns: int
-    calls: int
-
-
-_OF = " FROM path_figures WHERE resolution_s = ?"
-_IN_RANGE = _OF + " AND bucket >= ? AND bucket < ?"
-
-_R = TypeVar("_R", bound=NamedTuple)
-
-#: Ranges of buckets, of `ztrace_viewer.queries.figures.split_range`.
-_Ranges = Sequence[tuple[int, int, int, int]]
-
-
-class Trees(NamedTuple):
-    """Kind of trees whose figures are kept apart from others.
-
-    Attributes:
-        failed: only those of which a span failed.
-        version: only those whose root's service had this version; None for all.
-        is_own: the version is that of each path's last service instead.
-    """
-
-    failed: bool = False
-    version: str | None = None
-    is_own: bool = False
-
-    @property
-    def column(self) -> str:
-        """Column of the version."""
-        return "own_version" if self.is_own else "version"
-
-    @property
-    def condition(self) -> str:
-        """Condition in SQL, behind `_IN_RANGE`."""
-        of_version = "" if self.version is None else f" AND {self.column} = ?"
-        return f"{' AND failed = 1' if self.failed else ''}{of_version}"
-
-    @property
-    def values(self) -> tuple[str, ...]:
-        """Values of the condition."""
-        return () if self.version is None else (self.version,)
-
-
-#: All trees.
-ALL_TREES = Trees()
 
 
 def read_profile(
@@ -92,7 +25,7 @@ def read_profile(
     limit: int | None,
     now_ns: int,
     *,
-    trees: Trees = ALL_TREES,
+    trees: TreeKind = ALL_TREES,
     most_code: tuple[int, int] | None = None,
     with_uncounted: bool = False,
 ) -> ProfileDocument:
@@ -120,7 +53,7 @@ def read_profile(
     roots = paths.find_roots(root)
     begin_s, end_s = bound_time(store, selection.since_ns, selection.until_ns, now_ns)
     ranges = split_range(begin_s, end_s)
-    ranks = _read_ranks(store, ranges, trees)
+    ranks = store.path_ranks(ranges, trees)
     present = {rank.path: rank for rank in ranks if any(rank[1:]) and paths.root(rank.path) in roots}
     if selection.service is not None:
         present = {
@@ -129,10 +62,10 @@ def read_profile(
     shown = sorted(present, key=lambda path: (-present[path].critical_ns, path))
     shown = shown[:limit]
     tops = {paths.root(path) for path in present}
-    sums, histograms = read_whole(store, ranges, {*shown, *tops}, trees)
+    sums, histograms = store.path_figures(ranges, {*shown, *tops}, trees)
     # Trees are of no version of a service below the root.
     of_tops, histograms_of_tops = (
-        read_whole(store, ranges, tops, Trees(trees.failed)) if trees.is_own else (sums, histograms)
+        store.path_figures(ranges, tops, TreeKind(trees.failed)) if trees.is_own else (sums, histograms)
     )
     whole: Counter[int] = Counter()
     for top in tops:
@@ -168,9 +101,9 @@ def read_profile(
         "traces": sum(of_tops[top].root_calls for top in tops),
         "p50_ns": quantile(ordered, 0.50),
         "p95_ns": quantile(ordered, 0.95),
-        "unsettled_spans": count_unsettled(store),
-        "late_spans": read_settling(store, LATE),
-        "left_out": read_settling(store, LEFT_OUT),
+        "unsettled_spans": store.unsettled(),
+        "late_spans": store.settling(LATE),
+        "left_out": store.settling(LEFT_OUT),
         "paths": documents,
         "uncounted": _read_uncounted(store, paths, present, selection, now_ns) if with_uncounted else [],
     }
@@ -229,73 +162,8 @@ def read_versions(
     ranges = split_range(*bound_time(store, selection.since_ns, selection.until_ns, now_ns))
     first: dict[str, int] = {}
     counts: Counter[str] = Counter()
-    trees = Trees(failed, is_own=selection.service is not None)
-    condition = f"{_IN_RANGE}{trees.condition} AND path IN ({','.join(map(str, sorted(among)))})"
-    for sign, *where in ranges:
-        query = f"SELECT {trees.column}, min(bucket), sum(calls){condition} GROUP BY 1"
-        for version, bucket, count in store.db.execute(query, where):
-            counts[version] += sign * count
-            begin_s = bucket * where[0]
-            first[version] = min(first.get(version, begin_s), begin_s)
+    kind = TreeKind(failed, is_own=selection.service is not None)
+    for sign, (version, begin_s, calls) in store.path_versions(ranges, among, kind):
+        counts[version] += sign * calls
+        first[version] = min(first.get(version, begin_s), begin_s)
     return sorted(+counts, key=lambda version: (first[version], version))
-
-
-def read_sums(store: SqliteStore, ranges: _Ranges, trees: Trees = ALL_TREES) -> Iterator[_Figures]:
-    """Return the sums of every path over some ranges of buckets."""
-    return _read_sums(store, _Figures, ranges, trees)
-
-
-def _read_ranks(store: SqliteStore, ranges: _Ranges, trees: Trees) -> Iterator[_Rank]:
-    """Return the ranks of every path over ranges of buckets."""
-    if len(ranges) != 1:
-        return _read_sums(store, _Rank, ranges, trees)
-    # No row of a single range counts nothing, and one sum takes two thirds of the time of two with signs.
-    ((_, *where),) = ranges
-    columns = name_columns(_Rank, critical_ns="sum(critical_ns)", calls="1")
-    query = f"SELECT {columns}{_IN_RANGE}{trees.condition} GROUP BY path"
-    return read(store.db, _Rank, query, (*where, *trees.values))
-
-
-def _read_sums(store: SqliteStore, row: type[_R], ranges: _Ranges, trees: Trees) -> Iterator[_R]:
-    """Return sums of every path over ranges of buckets."""
-    if not ranges:
-        return iter(())
-    columns = ", ".join(row._fields)
-    parts = " UNION ALL ".join(
-        f"SELECT {sign} AS sign, {columns}{_IN_RANGE}{trees.condition}" for sign, *_ in ranges
-    )
-    summed = name_columns(row, **{each: f"sum(sign * {each})" for each in row._fields[1:]})
-    values = [value for _, *where in ranges for value in (*where, *trees.values)]
-    return read(store.db, row, f"SELECT {summed} FROM ({parts}) GROUP BY path", values)
-
-
-def read_whole(
-    store: SqliteStore, ranges: _Ranges, paths: Collection[int], trees: Trees = ALL_TREES
-) -> tuple[dict[int, _Figures], dict[int, Counter[int]]]:
-    """Return the sums and the histograms of some paths over ranges of buckets, in one pass."""
-    sums = {path: _Figures(path, *[0] * (len(_Figures._fields) - 1)) for path in paths}
-    found: dict[int, Counter[int]] = {path: Counter() for path in paths}
-    columns = ", ".join(f"sum({each})" for each in _Figures._fields[1:])
-    # All histograms of a path as one array, since reading many short texts takes longer.
-    query = f"SELECT path, {columns}, '[' || group_concat(histogram) || ']'{_OF}{trees.condition}"
-    among = f" AND path IN ({','.join(map(str, sorted(paths)))}) GROUP BY path"
-    for sign, resolution_s, begin, end in ranges:
-        # Each bucket by name, since the paths of a bucket stand side by side in the index.
-        buckets = f" AND bucket IN ({','.join(map(str, range(begin, end)))})"
-        for path, *numbers, text in store.db.execute(query + buckets + among, (resolution_s, *trees.values)):
-            before = sums[path][1:]
-            sums[path] = _Figures(
-                path, *[one + sign * more for one, more in zip(before, numbers, strict=True)]
-            )
-            _add_histograms(found[path], read_json(text), sign)
-    return sums, {path: +histogram for path, histogram in found.items()}
-
-
-def _add_histograms(total: Counter[int], histograms: object, sign: int) -> None:
-    """Add histograms from JSON to a total, or take them from it."""
-    sums: defaultdict[str, int] = defaultdict(int)
-    for counts in histograms if isinstance(histograms, list) else ():
-        for bucket, count in counts.items() if isinstance(counts, dict) else ():
-            sums[bucket] += count
-    for bucket, count in sums.items():
-        total[int(bucket)] += sign * count

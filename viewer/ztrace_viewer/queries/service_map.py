@@ -10,19 +10,13 @@ from ztrace_collector.layout import LEFT_OUT, MINUTE_NS, PATH_MINUTES_NS, RESOLU
 from ztrace_collector.tables.histogram import quantile
 from ztrace_viewer.documents.map import MapDocument
 from ztrace_viewer.queries.figures import split_range
-from ztrace_viewer.queries.paths import Paths, bound_time, count_unsettled, read_settling
-from ztrace_viewer.queries.profile import read_sums, read_whole
+from ztrace_viewer.queries.paths import Paths, bound_time
 from ztrace_viewer.queries.selection import Selection
-from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
+from ztrace_viewer.queries.stores.conditions import ALL_TREES
+from ztrace_viewer.queries.stores.store import Store
 
 #: Units of figures that bound the time of rates.
 _UNITS_S = RESOLUTIONS_S[:2]
-#: First and last bucket of each unit; apart, as SQLite finds one extreme of an index without a scan.
-_EDGES = "SELECT " + ", ".join(
-    f"(SELECT {extreme}(bucket) FROM path_figures WHERE resolution_s = {unit_s})"
-    for unit_s in _UNITS_S
-    for extreme in ("min", "max")
-)
 
 
 @dataclass(slots=True)
@@ -38,18 +32,18 @@ class _Sum:
         return quantile(dict(sorted(self.histogram.items())), 0.95)
 
 
-def read_map(store: SqliteStore, selection: Selection, now_ns: int) -> MapDocument:
+def read_map(store: Store, selection: Selection, now_ns: int) -> MapDocument:
     """Return the calls between services in the trees that ended in a stretch of time.
 
     Args:
-        store: the file's store.
+        store: the store.
         selection: the time, and a service that has to be the caller or the callee.
         now_ns: present time: of long ago, only whole hours are known.
     """
     paths = Paths(store)
     begin_s, end_s = bound_time(store, selection.since_ns, selection.until_ns, now_ns)
     ranges = split_range(begin_s, end_s)
-    sums = {figures.path: figures for figures in read_sums(store, ranges) if figures.calls}
+    sums = {figures.path: figures for figures in store.path_sums(ranges) if figures.calls}
     #: Caller and callee of each path that leads from one service to another, or to its root.
     crossing: dict[int, tuple[str, str]] = {}
     other_calls = 0
@@ -60,7 +54,7 @@ def read_map(store: SqliteStore, selection: Selection, now_ns: int) -> MapDocume
             other_calls += figures.calls
         elif caller != service:
             crossing[path] = caller, service
-    _, histograms = read_whole(store, ranges, set(crossing))
+    _, histograms = store.path_figures(ranges, set(crossing), ALL_TREES)
     services: defaultdict[str, _Sum] = defaultdict(_Sum)
     calls: defaultdict[tuple[str, str], _Sum] = defaultdict(_Sum)
     for path, (caller, callee) in crossing.items():
@@ -88,13 +82,13 @@ def read_map(store: SqliteStore, selection: Selection, now_ns: int) -> MapDocume
             for (caller, callee), total in sorted(calls.items())
         ],
         "minutes": _count_minutes(store, selection, begin_s, end_s, now_ns) if services else 0,
-        "unsettled_spans": count_unsettled(store),
-        "left_out": read_settling(store, LEFT_OUT),
+        "unsettled_spans": store.unsettled(),
+        "left_out": store.settling(LEFT_OUT),
         "other_calls": other_calls,
     }
 
 
-def _count_minutes(store: SqliteStore, selection: Selection, begin_s: int, end_s: int, now_ns: int) -> int:
+def _count_minutes(store: Store, selection: Selection, begin_s: int, end_s: int, now_ns: int) -> int:
     """Return the minutes of a stretch that has figures, from the first figure of the file on.
 
     A stretch without an end ends now, and all of the file with its last figure.
@@ -106,14 +100,16 @@ def _count_minutes(store: SqliteStore, selection: Selection, begin_s: int, end_s
     return max(1, (min(end_s, now_s) - max(begin_s, first_s)) // RESOLUTIONS_S[0])
 
 
-def _find_edges(store: SqliteStore, now_ns: int) -> tuple[int, int]:
+def _find_edges(store: Store, now_ns: int) -> tuple[int, int]:
     """Return begin and end of the figures in seconds, as whole hours where their minutes may be deleted."""
-    first_minute, last_minute, first_hour, last_hour = store.db.execute(_EDGES).fetchone()
     minute_s, hour_s = _UNITS_S
+    minutes, hours = (store.path_edges(unit_s) for unit_s in _UNITS_S)
+    if hours is None:
+        return 0, 0
     kept_s = (now_ns - PATH_MINUTES_NS) // SECOND_NS
-    first_s, last_s = first_hour * hour_s, (last_hour + 1) * hour_s
-    if first_minute is not None and first_s >= kept_s:
-        first_s = first_minute * minute_s
-    if last_minute is not None and last_s > kept_s + hour_s:
-        last_s = (last_minute + 1) * minute_s
+    first_s, last_s = hours[0] * hour_s, (hours[1] + 1) * hour_s
+    if minutes is not None and first_s >= kept_s:
+        first_s = minutes[0] * minute_s
+    if minutes is not None and last_s > kept_s + hour_s:
+        last_s = (minutes[1] + 1) * minute_s
     return first_s, last_s

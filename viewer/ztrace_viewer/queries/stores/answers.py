@@ -285,3 +285,42 @@ class PartRow(NamedTuple):
     part: int
     traces: int
     errors: int
+
+
+class PathKey(NamedTuple):
+    """A call path, by its method and the path above: 0 above a root. Shared paths have the method 0."""
+
+    id: int
+    parent: int
+    method: int
+    root: int
+
+
+class PathRank(NamedTuple):
+    """Critical time of a path, by which paths are ordered, and the number of its calls, or 1 for some."""
+
+    path: int
+    critical_ns: int
+    calls: int
+
+
+class PathFigures(NamedTuple):
+    """Sums of one path over a range of buckets."""
+
+    path: int
+    root_calls: int
+    calls: int
+    errors: int
+    total_ns: int
+    self_ns: int
+    critical_ns: int
+    cpu_ns: int
+    timed_ns: int
+
+
+class VersionRow(NamedTuple):
+    """Calls of a version in one range of buckets, and its first bucket there, in seconds."""
+
+    version: str
+    begin_s: int
+    calls: int

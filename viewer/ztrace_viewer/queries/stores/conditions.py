@@ -2,10 +2,12 @@
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
+#: Ranges of buckets, of `ztrace_viewer.queries.figures.split_range`.
+Ranges: TypeAlias = Sequence[tuple[int, int, int, int]]
 #: Orders of exception groups.
 NEWEST, FREQUENT = "newest", "frequent"
 
@@ -31,6 +33,29 @@ class Filter:
 
 #: Filter that leaves out resolved groups only.
 UNRESOLVED = Filter()
+
+
+class TreeKind(NamedTuple):
+    """Kind of trees whose figures are kept apart from others.
+
+    Attributes:
+        failed: only those of which a span failed.
+        version: only those whose root's service had this version; None for all.
+        is_own: the version is that of each path's last service instead.
+    """
+
+    failed: bool = False
+    version: str | None = None
+    is_own: bool = False
+
+    @property
+    def column(self) -> str:
+        """Column of the version."""
+        return "own_version" if self.is_own else "version"
+
+
+#: All trees.
+ALL_TREES = TreeKind()
 
 
 class Wanted(NamedTuple):

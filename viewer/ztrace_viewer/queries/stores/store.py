@@ -1,5 +1,6 @@
 """Questions that a store answers, in its own SQL."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
@@ -18,6 +19,9 @@ from ztrace_viewer.queries.stores.answers import (
     Method,
     OpenRow,
     PartRow,
+    PathFigures,
+    PathKey,
+    PathRank,
     PublisherRow,
     PublisherSums,
     RaisedRow,
@@ -30,8 +34,9 @@ from ztrace_viewer.queries.stores.answers import (
     SpanCounts,
     Stretch,
     TraceRow,
+    VersionRow,
 )
-from ztrace_viewer.queries.stores.conditions import Filter, SpanFilter, Wanted
+from ztrace_viewer.queries.stores.conditions import Filter, Ranges, SpanFilter, TreeKind, Wanted
 from ztrace_viewer.trees.clocks import Cell
 from ztrace_viewer.trees.columns import Spans
 from ztrace_viewer.trees.spans import SpanRow
@@ -233,6 +238,14 @@ class Accounts(Protocol):
         """Return what is stored, and the bytes that it takes."""
         ...
 
+    def settling(self, name: str) -> int:
+        """Return a value of the table ``settling``, 0 without one."""
+        ...
+
+    def unsettled(self) -> int:
+        """Return the number of spans that have arrived since the last one up to which all are counted."""
+        ...
+
     def losses(self, begin_ns: int, end_ns: int) -> Iterable[LossRow]:
         """Return the losses that touch a stretch of time."""
         ...
@@ -278,7 +291,39 @@ class Accounts(Protocol):
         ...
 
 
-class Store(Names, Trees, Searching, Errors, Accounts, Protocol):
+class Paths(Protocol):
+    """Questions about figures by call path."""
+
+    def paths(self) -> Iterable[PathKey]:
+        """Return every path, each behind the path above."""
+        ...
+
+    def path_edges(self, resolution_s: int) -> tuple[int, int] | None:
+        """Return the first and the last bucket that has figures by path."""
+        ...
+
+    def path_ranks(self, ranges: Ranges, kind: TreeKind) -> Iterable[PathRank]:
+        """Return the ranks of every path over ranges of buckets."""
+        ...
+
+    def path_sums(self, ranges: Ranges) -> Iterable[PathFigures]:
+        """Return the sums of every path over ranges of buckets."""
+        ...
+
+    def path_figures(
+        self, ranges: Ranges, paths: Collection[int], kind: TreeKind
+    ) -> tuple[dict[int, PathFigures], dict[int, Counter[int]]]:
+        """Return the sums and the histograms of some paths over ranges of buckets."""
+        ...
+
+    def path_versions(
+        self, ranges: Ranges, paths: Collection[int], kind: TreeKind
+    ) -> Iterable[tuple[int, VersionRow]]:
+        """Return the versions with calls of some paths in each range of buckets, with the range's sign."""
+        ...
+
+
+class Store(Names, Trees, Searching, Errors, Accounts, Paths, Protocol):
     """A store of traces."""
 
     def within(self, deadline: Deadline) -> AbstractContextManager[None]:

@@ -33,14 +33,22 @@ class Accounts(Figures):
     def sizes(self) -> Sizes:
         """Return what is stored, and the bytes that it takes."""
         # What a collector has deleted from its file is still here, and counts.
-        ((spans, traces, size, last, settled),) = self.reader.query(
+        ((spans, traces, size),) = self.reader.query(
             "SELECT (SELECT count() FROM spans), (SELECT count() FROM (SELECT trace_id FROM traces"
             " GROUP BY trace_id SETTINGS optimize_aggregation_in_order = 1)),"
-            " (SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = currentDatabase()),"
-            f" (SELECT sum(value) FROM totals FINAL WHERE name IN {STORED_SPANS}),"
-            f" (SELECT sum(value) FROM settling FINAL WHERE name = '{SETTLED}')"
+            " (SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = currentDatabase())"
         )
-        return Sizes({"spans": spans, "traces": traces}, size, 0, max(0, last - settled))
+        return Sizes({"spans": spans, "traces": traces}, size, 0, self.unsettled())
+
+    def settling(self, name: str) -> int:
+        """Return the sum of a value of the journals' tables ``settling``."""
+        query = "SELECT sum(value) FROM settling FINAL WHERE name = {name:String}"
+        return int(self.reader.query(query, {"name": name})[0][0])
+
+    def unsettled(self) -> int:
+        """Return the number of spans that have arrived since the last one up to which all are counted."""
+        query = f"SELECT sum(value) FROM totals FINAL WHERE name IN {STORED_SPANS}"
+        return max(0, int(self.reader.query(query)[0][0]) - self.settling(SETTLED))
 
     def losses(self, begin_ns: int, end_ns: int) -> list[LossRow]:
         """Return the losses that touch a stretch of time."""

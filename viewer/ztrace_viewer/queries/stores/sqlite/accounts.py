@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 
 from ztrace.records import ABANDONED
-from ztrace_collector.layout import LOSS_COLUMNS, SAMPLE_COLUMNS, SILENT_AFTER_NS, STORED_SPANS
+from ztrace_collector.layout import LOSS_COLUMNS, SAMPLE_COLUMNS, SETTLED, SILENT_AFTER_NS, STORED_SPANS
 from ztrace_viewer.queries.database import read_sizes
 from ztrace_viewer.queries.rows import name_columns, read, read_one
 from ztrace_viewer.queries.stores.answers import (
@@ -103,9 +103,17 @@ class Accounts:
     def sizes(self) -> Sizes:
         """Return what is stored, and the bytes that it takes."""
         totals = dict(self.db.execute("SELECT name, value FROM totals"))
+        return Sizes(totals, *read_sizes(self.db), self.unsettled())
+
+    def settling(self, name: str) -> int:
+        """Return a value of the table ``settling``, 0 without one."""
+        row = self.db.execute("SELECT value FROM settling WHERE name = ?", (name,)).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def unsettled(self) -> int:
+        """Return the number of spans that have arrived since the last one up to which all are counted."""
         (last,) = self.db.execute("SELECT coalesce(max(id), 0) FROM spans").fetchone()
-        settled = self.db.execute("SELECT value FROM settling WHERE name = 'span'").fetchone()
-        return Sizes(totals, *read_sizes(self.db), max(0, int(last) - (settled[0] if settled else 0)))
+        return max(0, int(last) - self.settling(SETTLED))
 
     def losses(self, begin_ns: int, end_ns: int) -> Iterator[LossRow]:
         """Return the losses that touch a stretch of time."""

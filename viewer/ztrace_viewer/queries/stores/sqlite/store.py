@@ -11,6 +11,7 @@ from ztrace_viewer.queries.stores.sqlite.accounts import Accounts
 from ztrace_viewer.queries.stores.sqlite.errors import Errors
 from ztrace_viewer.queries.stores.sqlite.figures import Figures
 from ztrace_viewer.queries.stores.sqlite.names import Names
+from ztrace_viewer.queries.stores.sqlite.paths import Paths
 from ztrace_viewer.queries.stores.sqlite.searching import Searching
 from ztrace_viewer.queries.stores.sqlite.spans import Spans
 from ztrace_viewer.queries.stores.sqlite.trees import Trees
@@ -19,7 +20,7 @@ from ztrace_viewer.queries.stores.sqlite.trees import Trees
 _STEPS = 20_000
 
 
-class SqliteStore(Names, Trees, Spans, Searching, Errors, Figures, Accounts):
+class SqliteStore(Names, Trees, Spans, Searching, Errors, Figures, Accounts, Paths):
     """Answers from one file.
 
     Attributes:
