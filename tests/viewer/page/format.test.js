@@ -15,8 +15,8 @@ test("durations have three digits and a unit", () => {
 
 test("shares, bytes and counts", () => {
   assert.deepEqual([formatShare(0.5), formatShare(0.0123), formatShare(null)], ["50%", "1.2%", "–"]);
-  assert.deepEqual([formatBytes(12), formatBytes(2048), formatBytes(3 << 20)], ["12 B", "2.0 kB", "3.0 MB"]);
-  assert.deepEqual([plural(1, "span"), plural(1234, "span")], ["1 span", "1,234 spans"]);
+  assert.deepEqual([formatBytes(12), formatBytes(2048), formatBytes(3 << 20)], ["12 B", "2.0 kB", "3.1 MB"]);
+  assert.deepEqual([plural(1, "span"), plural(1234, "span"), plural(2, "loss")], ["1 span", "1,234 spans", "2 losses"]);
 });
 
 test("rates are of the unit with at least one", () => {

@@ -36,9 +36,9 @@ export function formatShare(share) {
   return (percent >= 10 || percent === 0 ? percent.toFixed(0) : percent.toFixed(1)) + "%";
 }
 
-/** @param {number} bytes @returns {string} */
+/** Format a size by decimal units, as the terminal does. @param {number} bytes @returns {string} */
 export function formatBytes(bytes) {
-  for (const [size, unit] of /** @type {[number, string][]} */ ([[1 << 30, "GB"], [1 << 20, "MB"], [1 << 10, "kB"]])) {
+  for (const [size, unit] of /** @type {[number, string][]} */ ([[1e9, "GB"], [1e6, "MB"], [1e3, "kB"]])) {
     if (bytes >= size) return (bytes / size).toFixed(1) + " " + unit;
   }
   return bytes + " B";
@@ -72,4 +72,4 @@ export function nameCall(service, name, kind) {
 }
 
 /** Count with a noun. @param {number} count @param {string} noun */
-export const plural = (count, noun) => `${formatCount(count)} ${noun}${count === 1 ? "" : "s"}`;
+export const plural = (count, noun) => `${formatCount(count)} ${noun}${count === 1 ? "" : noun.endsWith("s") ? "es" : "s"}`;

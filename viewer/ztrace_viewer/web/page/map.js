@@ -6,7 +6,7 @@ import { formatCount, formatDuration, formatRate, formatShare, plural } from "./
 import { makeTable } from "./table.js";
 
 const NS = "http://www.w3.org/2000/svg";
-const WIDTH = 170, HEIGHT = 46, ACROSS = 270, DOWN = 70, EDGE = 12;
+const WIDTH = 170, HEIGHT = 46, ACROSS = 260, DOWN = 70, EDGE = 12;
 
 /** @param {import("./page.js").View} view */
 export async function showMap({ main, signal }) {
@@ -35,7 +35,7 @@ export async function showMap({ main, signal }) {
 function drawMap(map) {
   const places = placeServices(map);
   const deepest = Math.max(...[...places.values()].map((each) => each.column)), most = Math.max(...[...places.values()].map((each) => each.row));
-  const svg = draw("svg", { width: (deepest + 1) * ACROSS, height: (most + 1) * DOWN + EDGE, role: "group", "aria-label": "map of services; the tables below have the same figures" });
+  const svg = draw("svg", { width: deepest * ACROSS + WIDTH + 2 * EDGE, height: (most + 1) * DOWN + EDGE, role: "group", "aria-label": "map of services; the tables below have the same figures" });
   const busiest = Math.max(1, ...map.calls.map((/** @type {any} */ each) => each.calls));
   for (const each of map.calls) {
     const from = places.get(each.from), to = places.get(each.to);
@@ -54,7 +54,7 @@ function drawMap(map) {
     const shown = each.service.length > 22 ? `${each.service.slice(0, 21)}…` : each.service;
     box.append(draw("title", {}, each.service), draw("rect", { x, y, width: WIDTH, height: HEIGHT, rx: 6 }),
       draw("text", { x: x + 10, y: y + 19 }, shown),
-      draw("text", { x: x + 10, y: y + 36, class: "soft" }, `${formatRate(each.calls, map.minutes)}  p95 ${formatDuration(each.p95_ns)}${each.errors ? `  ${formatCount(each.errors)} failed` : ""}`));
+      draw("text", { x: x + 10, y: y + 36, class: "soft" }, `${formatRate(each.calls, map.minutes)} · p95 ${formatDuration(each.p95_ns)}${each.errors ? ` · ${formatCount(each.errors)} failed` : ""}`));
     svg.append(box);
   }
   return svg;

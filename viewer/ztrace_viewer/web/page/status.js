@@ -19,9 +19,9 @@ export async function showStatus({ main, signal }) {
   main.className = "list";
   fill(main,
     make("h2", { text: "Spans" }),
-    make("dl", { class: "figures" }, ...facts.flatMap(([name, value]) => [make("dt", { text: name }), make("dd", { class: name === "lost" && value ? "bad" : null, text: formatCount(value) })]),
-      make("dt", { text: "file and log" }), make("dd", { text: `${formatBytes(status.database_bytes)} and ${formatBytes(status.log_bytes)}` })),
-    status.losses.length ? make("h2", { text: plural(status.loss_count, "loss").replace("losss", "losses") }) : null,
+    make("dl", { class: "figures" }, ...facts.map(([name, value]) => make("div", {}, make("dt", { text: name }), make("dd", { class: name === "lost" && value ? "bad" : null, text: formatCount(value) }))),
+      make("div", {}, make("dt", { text: "file and log" }), make("dd", { text: `${formatBytes(status.database_bytes)} and ${formatBytes(status.log_bytes)}` }))),
+    status.losses.length ? make("h2", { text: plural(status.loss_count, "loss") }) : null,
     status.losses.length ? makeTable("losses", status.losses, [
       { title: "Process", cell: (row) => `${row.service} on ${row.host}, ${row.pid}` },
       { title: "Reason", cell: (row) => row.reason },
