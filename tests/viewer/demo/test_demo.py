@@ -256,6 +256,7 @@ def test_every_command_it_prints_works(
     verbs = [shlex.split(command)[1] for command in commands]
     further = ["slow", "show", "error", "profile", "stats", "status"]
     assert verbs == ["slow", "show", "errors", "error", *further]
+    assert f"In the browser  ztrace web --db {commands[0].partition('--db ')[2]}" in finished.output
     monkeypatch.setenv("COLUMNS", WIDTH)
     drawn = []
     for command in commands:

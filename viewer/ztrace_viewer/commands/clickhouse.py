@@ -15,7 +15,7 @@ def clickhouse() -> None:
     """
 
 
-@clickhouse.command()
+@clickhouse.command(short_help="Create the tables, or migrate those of an older ztrace.")
 @click.argument("url")
 @click.option(
     "--ttl",

@@ -43,7 +43,7 @@ def init(folder: Path) -> None:
     complain(f"ztrace: the collector's key is in {folder}; next: ztrace keys add SERVICE")
 
 
-@keys.command()
+@keys.command(short_help="Create a key for a service, and print it.")
 @keys_option
 @click.argument("service")
 def add(folder: Path, service: str) -> None:
@@ -109,7 +109,7 @@ def list_(folder: Path, as_json: bool) -> None:
     write(screen, *draw_keys(document, screen.width, time.time_ns()))
 
 
-@keys.command()
+@keys.command(short_help="Revoke a key of a service.")
 @keys_option
 @click.argument("which", metavar="SERVICE|ID")
 def revoke(folder: Path, which: str) -> None:

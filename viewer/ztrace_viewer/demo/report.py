@@ -100,6 +100,8 @@ class _Report:
         error = short_ids[group["group"]]
         for command in ("slow", f"show {trace}", f"error {error}", "profile", "stats", "status"):
             self._say(Text(f"  {self._complete(command)}"))
+        write(self._screen, Text())
+        self._say(Text.assemble(("In the browser", "bold"), f"  {self._complete('web')}"))
 
     def _complete(self, command: str) -> str:
         return f"{self._program} {command} --db {self._file}"
