@@ -17,6 +17,7 @@ EXTRAS = {
     "starlette": "all",
     "uvicorn": "all",
     "sqlite_utils": "collector",
+    "pyarrow": "parquet",
 }
 
 

@@ -105,6 +105,7 @@ def on_terminal(*arguments: object, columns: int = 100, **changes: str) -> str:
         ("rich", ("slow",), "ztrace[all]"),
         ("sqlite_utils", ("collect",), "ztrace[collector]"),
         ("sqlite_utils", ("up",), "ztrace[collector]"),
+        ("pyarrow", ("export", "--format", "parquet"), "ztrace[parquet]"),
     ],
 )
 def test_a_missing_extra_is_named(shop: Path, module: str, arguments: tuple[str, ...], install: str) -> None:

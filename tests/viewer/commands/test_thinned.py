@@ -152,7 +152,7 @@ def test_exports_have_the_threshold(
     target = tmp_path / "kept.jsonl"
     result = run("export", "--db", thinned, "--output", target)
     sampled = sum(threshold is not None for threshold in kept.values())
-    assert f"{sampled} trees of thinned times: tracestate has the weight of each (ot=th)" in result.stderr
+    assert f"{sampled} trees of thinned times: tracestate (ot=th) has the weight of each" in result.stderr
     again = tmp_path / "again.db"
     assert run("import", target, "--db", again).exit_code == 0
     with open_database(again) as db:

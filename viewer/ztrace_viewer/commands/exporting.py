@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from ztrace_viewer.terminal.progress import CountProgress
 
 #: Values of ``--format``.
-FORMATS = ("otlp", "jaeger", "chrome", "speedscope", "otlp-profiles")
-#: Suffix of speedscope's own files; for any other the default is OTLP.
-_SPEEDSCOPE_ENDING = ".speedscope.json"
+FORMATS = ("otlp", "jaeger", "chrome", "speedscope", "otlp-profiles", "parquet")
+#: Formats by the ending of a file's name; for any other the default is OTLP.
+_ENDINGS = {".speedscope.json": "speedscope", ".parquet": "parquet"}
 
 
 @click.command()
@@ -54,7 +54,8 @@ _SPEEDSCOPE_ENDING = ".speedscope.json"
     "format_name",
     type=click.Choice(FORMATS),
     metavar="FORMAT",
-    help="otlp (JSON lines), jaeger, chrome (for Perfetto), speedscope, or otlp-profiles.  [default: otlp]",
+    help="otlp (JSON lines), jaeger, chrome (for Perfetto), speedscope, otlp-profiles, or parquet."
+    "  [default: otlp]",
 )
 @click.option("--to", "url", metavar="URL", help="Send the trees to this OTLP receiver instead.")
 def export(
@@ -81,6 +82,7 @@ def export(
       ztrace export --since 1h --errors --output errors.jsonl.gz
       ztrace export 019a4c7e11d04f2b --format chrome --output tree.json
       ztrace export --slower-than 1s --to http://127.0.0.1:4318
+      ztrace export --since 1d --output spans.parquet
     """
     if url is not None and (output is not None or format_name is not None):
         raise SettingsError("--to and --output exclude each other", hint="give one of them")
@@ -88,6 +90,9 @@ def export(
     from ztrace_viewer.queries.pieces import Wanted, count_trees
 
     path = None if output is None or str(output) == "-" else output
+    format_name = format_name or _choose_format(path)
+    if format_name == "parquet":
+        _check_binary(path)
     with open_file(database, snapshot=False) as store:
         wanted = Wanted(
             trace_ids=tuple(dict.fromkeys(find_trace(store, trace) for trace in traces)),
@@ -106,13 +111,13 @@ def export(
         if url is not None:
             _send(store, wanted, totals, url)
         else:
-            _write(store, wanted, totals, path, format_name or _choose_format(path))
+            _write(store, wanted, totals, path, format_name)
 
 
 def _write(store: "SqliteStore", wanted: "Wanted", totals: "Totals", path: Path | None, name: str) -> None:
     import sys
 
-    from ztrace_viewer.export.formats import make_text
+    from ztrace_viewer.export.formats import make_parts
     from ztrace_viewer.export.output import open_output
     from ztrace_viewer.queries.pieces import read_pieces
     from ztrace_viewer.terminal.progress import CountProgress
@@ -121,11 +126,11 @@ def _write(store: "SqliteStore", wanted: "Wanted", totals: "Totals", path: Path 
     shown = path is not None or not sys.stdout.isatty()
     with deferred(), CountProgress("spans", shown=shown) as progress, open_output(path) as out:
         pieces = _count(read_pieces(store, wanted), counts, totals, progress)
-        for text in interruptible(make_text(name, store, pieces, totals.start_ns)):
-            out.write(text)
+        for part in interruptible(make_parts(name, store, pieces, totals.start_ns)):
+            out.write(part)
     if path is not None:
         complain(f"exported {_tell(*counts)} to {path}")
-    _tell_sampled(counts[2])
+    _tell_sampled(counts[2], "column weight" if name == "parquet" else "tracestate (ot=th)")
 
 
 def _send(store: "SqliteStore", wanted: "Wanted", totals: "Totals", url: str) -> None:
@@ -147,7 +152,7 @@ def _send(store: "SqliteStore", wanted: "Wanted", totals: "Totals", url: str) ->
         )
     check_refused(sent, destination)
     complain(f"sent {_tell(*counts)} to {destination.url}")
-    _tell_sampled(counts[2])
+    _tell_sampled(counts[2], "tracestate (ot=th)")
 
 
 def _count(
@@ -178,15 +183,31 @@ def _check_profiles(store: "SqliteStore") -> None:
         raise NotFoundError("no span has sampled code", hint="take some with 'ztrace profile --live'")
 
 
+def _check_binary(path: Path | None) -> None:
+    """Check that a Parquet file can be written, before the database is opened.
+
+    Raises:
+        ModuleNotFoundError: ``pyarrow`` is not installed.
+        SettingsError: the destination is a terminal, or its name asks for another compression.
+    """
+    import sys
+
+    if path is None and sys.stdout.isatty():
+        raise SettingsError("a Parquet file is not text", hint="add --output spans.parquet")
+    if path is not None and path.suffix.lower() == ".gz":
+        raise SettingsError(f"{path} would be compressed twice", hint="remove .gz from its name")
+    import pyarrow  # noqa: F401
+
+
 def _choose_format(path: Path | None) -> str:
     ending = "" if path is None else path.name.lower().removesuffix(".gz")
-    return "speedscope" if ending.endswith(_SPEEDSCOPE_ENDING) else "otlp"
+    return next((name for known, name in _ENDINGS.items() if ending.endswith(known)), "otlp")
 
 
 def _tell(spans: int, trees: int, _sampled: int) -> str:
     return f"{plural(spans, 'span')} in {plural(trees, 'tree')}"
 
 
-def _tell_sampled(count: int) -> None:
+def _tell_sampled(count: int, place: str) -> None:
     if count:
-        complain(f"{plural(count, 'tree')} of thinned times: tracestate has the weight of each (ot=th)")
+        complain(f"{plural(count, 'tree')} of thinned times: {place} has the weight of each")

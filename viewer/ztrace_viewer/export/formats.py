@@ -1,7 +1,7 @@
 """Formats of exported files, and their writers.
 
 One idea: a writer receives the trees in the order in which they began, in pieces, and returns text for each,
-so a file can be larger than memory.
+so a file can be larger than memory. Binary formats return bytes.
 """
 
 import json
@@ -14,6 +14,7 @@ from ztrace_collector.otlp.mapping.reading import StoredSpan
 from ztrace_viewer.export.chrome import ChromeWriter
 from ztrace_viewer.export.jaeger import TraceParts
 from ztrace_viewer.export.otlp_profiles import make_profiles
+from ztrace_viewer.export.parquet import make_parquet
 from ztrace_viewer.export.speedscope import SpeedscopeWriter
 from ztrace_viewer.queries.pieces import Piece
 from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
@@ -38,8 +39,10 @@ class TreeWriter(Protocol):
         ...
 
 
-def make_text(name: str, store: SqliteStore, pieces: Iterable[Piece], start_ns: int) -> Iterator[str]:
-    """Yield the text of a file.
+def make_parts(
+    name: str, store: SqliteStore, pieces: Iterable[Piece], start_ns: int
+) -> Iterator[str | bytes]:
+    """Yield the parts of a file, text or bytes.
 
     Args:
         name: format, one of `ztrace_viewer.commands.exporting.FORMATS`.
@@ -51,6 +54,8 @@ def make_text(name: str, store: SqliteStore, pieces: Iterable[Piece], start_ns: 
         return _make_otlp(store, pieces)
     if name == "otlp-profiles":
         return make_profiles(store, gather(pieces))
+    if name == "parquet":
+        return make_parquet(store, gather(pieces))
     if name == "jaeger":
         return _make_jaeger(store, pieces)
     writer: TreeWriter = SpeedscopeWriter() if name == "speedscope" else ChromeWriter(store, start_ns)

@@ -17,7 +17,7 @@ _GZIP_LEVEL = 5
 
 
 class Output:
-    """Text encoded into a binary file."""
+    """Text or bytes on their way into a binary file."""
 
     def __init__(self, raw: BinaryIO, *, is_stream: bool) -> None:
         """Write to an open file.
@@ -30,15 +30,16 @@ class Output:
         self._raw = raw
         self._is_stream = is_stream
 
-    def write(self, text: str) -> None:
-        """Write text as UTF-8."""
-        # Half of a surrogate pair, which JSON can spell, has no encoding in UTF-8.
-        encoded = (escape_json(text) if self._is_terminal else text).encode("utf-8", "replace")
+    def write(self, part: str | bytes) -> None:
+        """Write bytes, or text as UTF-8."""
+        if isinstance(part, str):
+            # Half of a surrogate pair, which JSON can spell, has no encoding in UTF-8.
+            part = (escape_json(part) if self._is_terminal else part).encode("utf-8", "replace")
         if self._is_stream:
             with allowed():
-                self._raw.write(encoded)
+                self._raw.write(part)
         else:
-            self._raw.write(encoded)
+            self._raw.write(part)
 
 
 @contextmanager

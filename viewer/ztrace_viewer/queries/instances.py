@@ -7,11 +7,20 @@ from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 
 
 class Instance(NamedTuple):
-    """A row of ``instances``: one process of a service."""
+    """A row of ``instances``: one process of a service.
 
+    Attributes:
+        instance_id: its incarnation, in hex.
+        version: version of its service; empty if it is unknown.
+        resource: JSON object with the attributes of an OpenTelemetry resource; None for ztrace's own.
+    """
+
+    instance_id: str
     service: str
     host: str
     pid: int
+    version: str
+    resource: str | None
 
 
 _INSTANCE = f"SELECT {name_columns(Instance)} FROM instances WHERE id = ?"
