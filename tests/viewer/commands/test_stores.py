@@ -8,7 +8,6 @@ from ztrace_viewer.cli import run
 URL = "clickhouse://127.0.0.1:9/ztrace"
 #: Commands that need a file, with their arguments.
 NEED_A_FILE = [
-    "profile",
     "diff --before 2h..1h --after 1h..0s",
     "explain shop.checkout",
     "tail",
@@ -46,6 +45,7 @@ def test_commands_that_need_a_file_say_so(capsys: pytest.CaptureFixture[str], co
         ("error 3fa81c20 --reopen", "--reopen"),
         ("show 019a4c7e --pin", "--pin"),
         ("show 019a4c7e --unpin", "--unpin"),
+        ("profile --live", "--live"),
     ],
 )
 def test_what_is_written_to_a_file_says_so(

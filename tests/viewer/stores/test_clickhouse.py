@@ -17,6 +17,7 @@ from tests.viewer.stored import (
     MINUTE,
     NOON,
     SECOND,
+    Sampled,
     checkout,
     header,
     message,
@@ -30,6 +31,7 @@ from tests.viewer.stored import (
 )
 from tests.viewer.stores.filling import copy_to_clickhouse
 from ztrace import records, wire
+from ztrace.records import RUN, WAIT, WAIT_BUSY
 from ztrace_collector.clickhouse import engine as connecting
 from ztrace_collector.clickhouse.address import read_address
 from ztrace_collector.clickhouse.initializing import initialize
@@ -52,6 +54,9 @@ NOW = NOON + 2 * HOUR
 SIZES = ("database_bytes", "log_bytes")
 SERVICES = ["shop", "billing", "stock", "Ünïcode \"quoted\" \\ 'service'"]
 HOSTILE = "it's {a:String} \\' -- \n ; DROP TABLE spans"
+
+#: Trace of which a span was sampled by itself.
+SAMPLED = trace_id(3_000, NOON)
 
 Ask = Callable[..., Any]
 
@@ -101,6 +106,19 @@ def make_random_trees(seed: int) -> list[list[bytes]]:
     return messages
 
 
+def make_samples(place: int) -> Sampled:
+    """Return samples of a process of the shop, of another hour for each place."""
+    sampled = Sampled("shop", at_ns=NOON + place * HOUR + MINUTE)
+    sampled.add("pay", "main:1 pay:20 wait:7", WAIT, 60 + place)
+    sampled.add("pay", "main:1 pay:21", RUN, 30)
+    sampled.add("pack", "main:1 pay:20 wait:7", WAIT_BUSY, 10)
+    sampled.add("never-called", "main:1 pay:21", RUN, 10)
+    runs = (("main:1 load:26", WAIT_BUSY, 30, 2), ("main:1 render:32", RUN, 5 + place, 0))
+    sampled.add_span(SAMPLED, 1, *runs)
+    sampled.add_span(SAMPLED, 2, name="pay")
+    return sampled
+
+
 @pytest.fixture(scope="module")
 def both(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
     """Yield a file, and the address of a ClickHouse database with the same rows."""
@@ -110,9 +128,11 @@ def both(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
         store(path, checkout(trace_id(1_000 + number, at_ns), at_ns, 1 + number / 7), at_ns=at_ns)
     with Store(path, clock_ns=lambda: NOON + HOUR) as opened:
         opened.store(make_random_trees(1))
+        opened.store([message("shop", [span(SAMPLED, each, name="pay") for each in (1, 2)], 80, created=2)])
         bye = header("shop", [], 10_000, kind=wire.BYE, sequence=1, floor=1, created=1, retired=1)
         opened.store([[wire.TOPIC, wire.pack_header(bye), wire.pack_stretch(NOON, NOON + 3 * SECOND)]])
         list(settle_all(opened, clock_ns=lambda: NOON + HOUR))
+        opened.store([make_samples(place).message(90 + place) for place in range(2)])
     # These spans are not counted by path.
     late_ns = NOON + 4 * MINUTE
     store(path, checkout(trace_id(2_000, late_ns), late_ns), at_ns=late_ns)
@@ -179,6 +199,14 @@ QUESTIONS = [
     "map --service shop",
     "map --since 2026-01-31T12:20 --until 2026-01-31T12:40",
     "map --since 2026-01-31T13:20",
+    "profile",
+    "profile --limit 3",
+    "profile shop.pay --all",
+    "profile --since 2026-01-31T12:20 --until 2026-01-31T12:40",
+    "profile --service shop --since 2026-01-31T12:00 --until 2026-01-31T12:02",
+    "profile --errors",
+    "profile --by service.version",
+    "profile --by service.version --service billing",
 ]
 
 
@@ -214,6 +242,20 @@ def test_every_tree_is_the_same(both: tuple[Path, str], ask_both: Ask) -> None:
     for options in ((), ("--json",), ("--flat", "--json"), ("--span", span_id(1).hex())):
         ask_both("show", trace_id(1_000, NOON).hex(), *options)
     ask_both("show", trace_id(3, NOON).hex())
+
+
+def test_sampled_code_is_the_same(ask_both: Ask) -> None:
+    """Code of a span, with the span that ran meanwhile, and of methods, in all forms."""
+    stacks = ask_both("show", SAMPLED.hex(), "--span", span_id(1).hex(), "--stacks", "--json")["stacks"]
+    assert [each["ns"] for each in stacks] == [60_000_000, 11_000_000]
+    assert stacks[0]["behind"][0]["name"] == "pay"
+    paths = ask_both("profile", "shop.pay", "--json")["paths"]
+    stacks = [stack for each in paths for stack in each["stacks"]]
+    assert {frame["line"] for stack in stacks for frame in stack["frames"]} >= {1, 7, 20, 21}
+    for unknown in ("nobody.nothing", "pay", "charge"):  # No root, that of several, and one below others.
+        assert ask_both("profile", unknown) == ""
+    for form in ("collapsed", "speedscope", "html"):
+        assert ask_both("profile", "--format", form)
 
 
 def test_every_error_is_the_same(both: tuple[Path, str], ask_both: Ask) -> None:

@@ -176,10 +176,9 @@ def _check_profiles(store: "SqliteStore") -> None:
         SettingsError: the installed ``opentelemetry-proto`` has no profiles.
     """
     from ztrace_viewer.export.otlp_profiles import check_installed
-    from ztrace_viewer.queries.stacks import has_span_stacks
 
     check_installed()
-    if not has_span_stacks(store):
+    if not store.has_span_stacks():
         raise NotFoundError("no span has sampled code", hint="take some with 'ztrace profile --live'")
 
 

@@ -2,24 +2,24 @@
 
 import sys
 import time
-from pathlib import Path
 
 import click
 
 from ztrace_viewer.commands.answering import end_with_nothing, print_json
 from ztrace_viewer.commands.completing import complete_roots
 from ztrace_viewer.commands.options import (
-    database_option,
     json_option,
     limit_option,
     service_option,
+    store_option,
     time_options,
 )
 from ztrace_viewer.documents.profile import VersionProfile
 from ztrace_viewer.queries.profile import read_profile, read_versions
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stores.conditions import TreeKind
-from ztrace_viewer.queries.stores.sqlite.store import open_file
+from ztrace_viewer.queries.stores.opening import need_path, open_store
+from ztrace_viewer.queries.stores.source import Source
 from ztrace_viewer.terminal.saying import write_out
 
 #: Formats of files, which have all paths.
@@ -28,7 +28,7 @@ _FILES = ("svg", "html", "collapsed", "speedscope", "pprof")
 
 @click.command()
 @click.argument("root", metavar="[SERVICE.METHOD]", required=False, shell_complete=complete_roots)
-@database_option
+@store_option
 @time_options
 @service_option("Only paths that end in this service.")
 @click.option("--errors", is_flag=True, help="Only trees of which a span failed.")
@@ -59,7 +59,7 @@ _FILES = ("svg", "html", "collapsed", "speedscope", "pprof")
 @json_option
 def profile(
     root: str | None,
-    database: Path,
+    database: Source,
     since: int | None,
     until: int | None,
     service: str | None,
@@ -102,7 +102,7 @@ def profile(
         from ztrace_viewer.commands.live import take_profile
 
         since = time.time_ns()
-        take_profile(database, service, hz, seconds)
+        take_profile(need_path(database, "--live"), service, hz, seconds)
     elif {"seconds", "hz"} & _given():
         raise click.UsageError("--seconds and --hz are of a profile that is taken now; add --live")
     selection = Selection(since, until, service)
@@ -114,7 +114,7 @@ def profile(
         from ztrace_viewer.render.code import MOST_CODE
 
         most_code = MOST_CODE  # Reading code takes most of the time.
-    with open_file(database) as store:
+    with open_store(database) as store:
         document = read_profile(
             store,
             root,
@@ -148,7 +148,7 @@ def profile(
 
 def _profile_versions(
     by: str,
-    database: Path,
+    database: Source,
     root: str | None,
     selection: Selection,
     limit: int | None,
@@ -157,7 +157,7 @@ def _profile_versions(
 ) -> None:
     """Print a profile for each version."""
     now_ns = time.time_ns()
-    with open_file(database) as store:
+    with open_store(database) as store:
         versions: list[VersionProfile] = [
             {
                 "version": version,

@@ -14,7 +14,7 @@ from ztrace_viewer.documents.trees import SpanDocument
 from ztrace_viewer.interrupts import ignored
 from ztrace_viewer.queries.identifiers import find_trace
 from ztrace_viewer.queries.stacks import read_span_stacks
-from ztrace_viewer.queries.stores.opening import need_file, need_path, open_store
+from ztrace_viewer.queries.stores.opening import need_path, open_store
 from ztrace_viewer.queries.stores.source import Source
 from ztrace_viewer.queries.traces import read_tree
 from ztrace_viewer.terminal.saying import say
@@ -90,8 +90,7 @@ def show(
             span = None if span_id is None else find_span(document, span_id)
             stacks = None
             if span is not None and with_stacks:
-                sampled = need_file(store, "--stacks")
-                stacks = read_span_stacks(sampled, trace_id, bytes.fromhex(span["span_id"]), span["service"])
+                stacks = read_span_stacks(store, trace_id, bytes.fromhex(span["span_id"]), span["service"])
         except NotFoundError:
             if as_json:
                 print_json({})

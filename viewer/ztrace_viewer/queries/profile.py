@@ -15,11 +15,11 @@ from ztrace_viewer.queries.paths import Paths, bound_time
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stacks import MAX_STACKS, read_method_stacks, read_run_shares
 from ztrace_viewer.queries.stores.conditions import ALL_TREES, TreeKind
-from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
+from ztrace_viewer.queries.stores.store import Store
 
 
 def read_profile(
-    store: SqliteStore,
+    store: Store,
     root: str | None,
     selection: Selection,
     limit: int | None,
@@ -32,7 +32,7 @@ def read_profile(
     """Return the figures by path of the trees that ended in a stretch of time.
 
     Args:
-        store: the file's store.
+        store: the store.
         root: ``SERVICE.METHOD`` or ``METHOD`` of the trees' roots; None for all trees.
         selection: the time, and a service to which the paths have to lead; then the trees are those that do.
         limit: most paths to return, those with the most critical time.
@@ -110,7 +110,7 @@ def read_profile(
 
 
 def _read_uncounted(
-    store: SqliteStore, paths: Paths, present: Iterable[int], selection: Selection, now_ns: int
+    store: Store, paths: Paths, present: Iterable[int], selection: Selection, now_ns: int
 ) -> list[MethodCode]:
     """Return the code of methods that are on no path which is present, that with the most time first."""
     counted = {paths.method(path) for path in present}
@@ -142,12 +142,12 @@ def _read_uncounted(
 
 
 def read_versions(
-    store: SqliteStore, root: str | None, selection: Selection, now_ns: int, *, failed: bool = False
+    store: Store, root: str | None, selection: Selection, now_ns: int, *, failed: bool = False
 ) -> list[str]:
     """Return the versions that have calls in a stretch of time, the first ones first.
 
     Args:
-        store: the file's store.
+        store: the store.
         root: as in `read_profile`.
         selection: the time, and the service whose versions they are; without it, those of the roots.
         now_ns: present time.

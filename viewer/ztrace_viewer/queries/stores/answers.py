@@ -324,3 +324,33 @@ class VersionRow(NamedTuple):
     version: str
     begin_s: int
     calls: int
+
+
+class StackTime(NamedTuple):
+    """Time that a method spent in a stack and in a state of `ztrace.records`."""
+
+    stack: int
+    state: int
+    us: int
+
+
+class Run(NamedTuple):
+    """A stretch of a span's time, with the span that ran meanwhile, None if there is none.
+
+    Attributes:
+        behind: ids of that span, hex, and its method.
+    """
+
+    stack: int
+    state: int
+    ns: int
+    behind: tuple[str, str, int] | None
+
+
+class FrameRow(NamedTuple):
+    """The innermost frame of a stack, and the stack of its caller."""
+
+    parent: int
+    file: str
+    function: str
+    line: int

@@ -6,40 +6,25 @@ from pathlib import Path
 
 from ztrace.errors import SettingsError
 from ztrace_viewer.queries.stores.source import Source
-from ztrace_viewer.queries.stores.sqlite.store import SqliteStore, open_file
+from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.stores.store import Store
 
 
-def need_file(store: Store, what: str) -> SqliteStore:
-    """Return the store of a file, which alone answers some questions.
+def need_path(source: Source, what: str) -> Path:
+    """Return the path of a file, for what is written to it.
 
     Args:
-        store: the store.
-        what: subject of the question, for the message.
-
-    Raises:
-        SettingsError: the store is a ClickHouse database.
-    """
-    if not isinstance(store, SqliteStore):
-        raise _refuse(what)
-    return store
-
-
-def need_path(source: Source, what: str) -> Path:
-    """Return the path of a file, for what is written to it; the arguments are those of `need_file`.
+        source: the source.
+        what: subject, for the message.
 
     Raises:
         SettingsError: the source is a ClickHouse database.
     """
     if not isinstance(source, Path):
-        raise _refuse(what)
+        raise SettingsError(
+            f"{what} is not answered from ClickHouse", hint="name the collector's own file with --db"
+        )
     return source
-
-
-def _refuse(what: str) -> SettingsError:
-    return SettingsError(
-        f"{what} is not answered from ClickHouse", hint="name the collector's own file with --db"
-    )
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from ztrace_viewer.queries.stores.answers import (
     ExceptionRow,
     ExceptionText,
     FiguresRow,
+    FrameRow,
     GroupRow,
     Link,
     LossRow,
@@ -27,11 +28,13 @@ from ztrace_viewer.queries.stores.answers import (
     RaisedRow,
     ReasonRow,
     RefusalRow,
+    Run,
     SampleRow,
     ServiceRow,
     Sizes,
     SourceRow,
     SpanCounts,
+    StackTime,
     Stretch,
     TraceRow,
     VersionRow,
@@ -323,7 +326,33 @@ class Paths(Protocol):
         ...
 
 
-class Store(Names, Trees, Searching, Errors, Accounts, Paths, Protocol):
+class Stacks(Protocol):
+    """Questions about sampled code."""
+
+    def method_stacks(
+        self, ranges: Ranges, methods: Collection[int]
+    ) -> Iterable[tuple[int, int, Iterable[StackTime]]]:
+        """Return the code of methods in ranges of buckets: sign of the range, method, and times by stack."""
+        ...
+
+    def run_times(self, ranges: Ranges, methods: Collection[int]) -> Iterable[tuple[int, int, int, int]]:
+        """Return sign, method, nanoseconds in which its code ran, and all that were sampled."""
+        ...
+
+    def frame(self, stack: int) -> FrameRow | None:
+        """Return the innermost frame of a stack, None if it is unknown."""
+        ...
+
+    def span_runs(self, trace_id: bytes, span_id: bytes, service: str) -> list[Run]:
+        """Return the runs of a span that was sampled by itself, in the order of storing."""
+        ...
+
+    def has_span_stacks(self) -> bool:
+        """Return whether any span has code of its own."""
+        ...
+
+
+class Store(Names, Trees, Searching, Errors, Accounts, Paths, Stacks, Protocol):
     """A store of traces."""
 
     def within(self, deadline: Deadline) -> AbstractContextManager[None]:

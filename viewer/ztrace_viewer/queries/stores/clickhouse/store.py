@@ -7,11 +7,11 @@ from ztrace_collector.clickhouse.address import ClickHouseAddress
 from ztrace_collector.clickhouse.engine import open_engine
 from ztrace_collector.clickhouse.initializing import check_tables
 from ztrace_viewer.queries.deadline import Deadline
-from ztrace_viewer.queries.stores.clickhouse.paths import Paths
 from ztrace_viewer.queries.stores.clickhouse.reading import Reader
+from ztrace_viewer.queries.stores.clickhouse.stacks import Stacks
 
 
-class ClickHouseStore(Paths):
+class ClickHouseStore(Stacks):
     """Answers from one database; each question sees what is stored when it is asked."""
 
     @contextmanager

@@ -14,13 +14,14 @@ from ztrace_viewer.queries.stores.sqlite.names import Names
 from ztrace_viewer.queries.stores.sqlite.paths import Paths
 from ztrace_viewer.queries.stores.sqlite.searching import Searching
 from ztrace_viewer.queries.stores.sqlite.spans import Spans
+from ztrace_viewer.queries.stores.sqlite.stacks import Stacks
 from ztrace_viewer.queries.stores.sqlite.trees import Trees
 
 #: Instructions of SQLite between two checks of a deadline: a few hundred microseconds.
 _STEPS = 20_000
 
 
-class SqliteStore(Names, Trees, Spans, Searching, Errors, Figures, Accounts, Paths):
+class SqliteStore(Names, Trees, Spans, Searching, Errors, Figures, Accounts, Paths, Stacks):
     """Answers from one file.
 
     Attributes:
