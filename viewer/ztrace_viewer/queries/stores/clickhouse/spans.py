@@ -248,7 +248,15 @@ class Spans(Trees):
         source = (
             f"FROM exceptions FINAL WHERE trace_id = {write_id(trace_id)}{condition} ORDER BY journal, id"
         )
-        return self.reader.rows(row, source, fingerprint="nullIf(toString(exception_group), '')")
+        rows = self.reader.rows(row, source, fingerprint="nullIf(toString(exception_group), '')")
+        # A journal knows the group of an exception only if it has the origin, which another one may have.
+        groups = {each.span_id: each.fingerprint for each in rows if each.fingerprint is not None}
+        return [
+            each._replace(fingerprint=groups.get(each.origin_span_id))
+            if each.fingerprint is None and each.origin_trace_id == trace_id
+            else each
+            for each in rows
+        ]
 
     def exception_texts(self, trace_ids: Collection[bytes]) -> list[ExceptionText]:
         """Return type and message of the exceptions of traces."""

@@ -1,0 +1,129 @@
+"""Answers from one ClickHouse database of two collectors, each of which has a part of every tree."""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.clickhouse import Engine
+from tests.viewer.conftest import Run
+from tests.viewer.stored import (
+    HOUR,
+    MINUTE,
+    NOON,
+    SECOND,
+    checkout,
+    message,
+    raised,
+    span,
+    trace_id,
+    travelled,
+)
+from tests.viewer.stores.filling import copy_to_clickhouse
+from ztrace import records
+from ztrace_collector.settling.settler import settle_all
+from ztrace_collector.storing.store import Store
+
+pytestmark = [pytest.mark.scale, pytest.mark.process]
+
+#: Fields of `status` that are of one collector, or say how large a store is.
+OWN = ("database_bytes", "log_bytes")
+#: Fields of a group that the collector of its origins alone decides, see docs/reference/clickhouse.md.
+OF_ORIGIN = ("services", "uncaught_count", "swallowed_count")
+#: Number of trees whose exceptions are caught.
+TREES = 3
+
+Ask = Callable[..., Any]
+
+
+def fill(path: Path, messages: Mapping[int, list[bytes]]) -> Path:
+    """Store messages in a collector's file, each a number of seconds after the first, and count its trees."""
+    for second, each in sorted(messages.items()):
+        with Store(path, clock_ns=lambda second=second: NOON + HOUR + second * SECOND) as opened:  # type: ignore[misc]
+            opened.store([each])
+    with Store(path, clock_ns=lambda: NOON + HOUR + MINUTE) as opened:
+        list(settle_all(opened, clock_ns=lambda: NOON + HOUR + MINUTE))
+    return path
+
+
+def fail_uncaught(trace: bytes) -> dict[str, list[records.Span]]:
+    """Return a tree whose root ends with the exception of a call in another service."""
+    passed = travelled("app.Lost", "no parcel", records.PASSED, (trace, 3))
+    return {
+        "shop": [
+            span(trace, 1, name="send", duration_ms=30, exception=passed),
+            span(trace, 2, 1, name="pack", kind="client", start_ms=1, duration_ms=20, exception=passed),
+        ],
+        "stock": [
+            span(
+                trace, 3, 2, name="pack", start_ms=2, duration_ms=9, exception=raised("app.Lost", "no parcel")
+            )
+        ],
+    }
+
+
+@pytest.fixture(scope="module")
+def sources(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """Yield a file with all spans, and a database to which two files with parts of them were sent."""
+    folder = tmp_path_factory.mktemp("journals")
+    parts: tuple[dict[int, list[bytes]], dict[int, list[bytes]]] = {}, {}
+    starts = [NOON + tree * MINUTE for tree in range(TREES)]
+    trees = [checkout(trace_id(tree, at_ns), at_ns, 1 + tree / 7) for tree, at_ns in enumerate(starts)]
+    numbers = count(1)
+    for tree in (*trees, fail_uncaught(trace_id(TREES, NOON))):
+        for service, spans in tree.items():
+            number = next(numbers)
+            parts[service in ("stock", "billing")][number] = message(service, spans, number)
+    url = engine.url("journals")
+    for place, part in enumerate(parts):
+        assert part
+        copy_to_clickhouse(fill(folder / f"{place}.db", part), url, journal=f"{place}" * 32)
+    yield fill(folder / "all.db", parts[0] | parts[1]), url
+    engine.query("DROP DATABASE journals")
+
+
+@pytest.fixture
+def ask_both(sources: tuple[Path, str], run: Run, monkeypatch: pytest.MonkeyPatch) -> Ask:
+    """Return a function that asks both, compares the documents, and returns one."""
+    monkeypatch.setattr(time, "time_ns", lambda: NOON + 2 * HOUR)
+
+    def ask(*arguments: object) -> Any:
+        results = [run(*arguments, "--db", source, "--json") for source in sources]
+        documents = [json.loads(result.stdout) for result in results]
+        for document in documents:
+            for name in OWN:
+                document.pop(name, None)
+            for group in document.get("groups", []) + [document.get("group", {})]:
+                for name in OF_ORIGIN:
+                    if isinstance(group, dict):
+                        group.pop(name, None)
+        assert documents[1] == documents[0]
+        return documents[0]
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["slow", "slow --errors", "errors", "errors --since 2026-01-31T12:01", "stats", "status", "find"],
+)
+def test_lists_are_those_of_one_collector(ask_both: Ask, question: str) -> None:
+    """Trees, groups, figures and accounts of two collectors are those of one that has both parts."""
+    ask_both(*question.split())
+
+
+def test_a_tree_is_joined(ask_both: Ask) -> None:
+    """A tree whose spans reached two collectors has all of them, and lacks none."""
+    document = ask_both("show", trace_id(1, NOON + MINUTE).hex())
+    assert document["complete"]
+    assert {"stock"} < {*document["services"]}
+
+
+def test_an_error_is_followed_to_its_origin(ask_both: Ask) -> None:
+    """The way of an exception leads through the spans of both collectors."""
+    (group, *_) = ask_both("errors")["groups"]
+    ask_both("error", group["group"])
