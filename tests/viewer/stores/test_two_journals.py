@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ Ask = Callable[..., Any]
 def fill(path: Path, messages: Mapping[int, list[bytes]]) -> Path:
     """Store messages in a collector's file, each a number of seconds after the first, and count its trees."""
     for second, each in sorted(messages.items()):
-        with Store(path, clock_ns=lambda second=second: NOON + HOUR + second * SECOND) as opened:  # type: ignore[misc]
+        with Store(path, clock_ns=partial(int, NOON + HOUR + second * SECOND)) as opened:
             opened.store([each])
     with Store(path, clock_ns=lambda: NOON + HOUR + MINUTE) as opened:
         list(settle_all(opened, clock_ns=lambda: NOON + HOUR + MINUTE))
@@ -58,11 +59,7 @@ def fail_uncaught(trace: bytes) -> dict[str, list[records.Span]]:
             span(trace, 1, name="send", duration_ms=30, exception=passed),
             span(trace, 2, 1, name="pack", kind="client", start_ms=1, duration_ms=20, exception=passed),
         ],
-        "stock": [
-            span(
-                trace, 3, 2, name="pack", start_ms=2, duration_ms=9, exception=raised("app.Lost", "no parcel")
-            )
-        ],
+        "stock": [span(trace, 3, 2, name="pack", start_ms=2, exception=raised("app.Lost", "no parcel"))],
     }
 
 
@@ -97,10 +94,9 @@ def ask_both(sources: tuple[Path, str], run: Run, monkeypatch: pytest.MonkeyPatc
         for document in documents:
             for name in OWN:
                 document.pop(name, None)
-            for group in document.get("groups", []) + [document.get("group", {})]:
+            for group in (*document.get("groups", ()), document.get("group", {})):
                 for name in OF_ORIGIN:
-                    if isinstance(group, dict):
-                        group.pop(name, None)
+                    group.pop(name, None)
         assert documents[1] == documents[0]
         return documents[0]
 
