@@ -120,7 +120,7 @@ PLACES: dict[str, Callable[[], None]] = {
     "none": lambda: None,
     "reading a batch": lambda: when_marked(contents, "decode_spans"),
     "reading a parcel": lambda: when_marked(contents, "read_parcel"),
-    "checking columns": lambda: when_marked(messages, "_read"),
+    "checking columns": lambda: when_marked(messages, "make_columns"),
     "adding to traces": lambda: when_marked(Traces, "add"),
     "adding to figures": lambda: when_marked(MethodFigures, "add"),
     "adding unfinished spans": lambda: when_marked(Unfinished, "add"),

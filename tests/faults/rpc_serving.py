@@ -37,6 +37,7 @@ class Service:
     def __init__(self, delay_s: float = 0.0) -> None:
         self.server_counts: Counter[str] = Counter()
         self._delay_s = delay_s
+        self._held = 0
         self._released = asyncio.Event()
 
     @rpc.inline
@@ -65,7 +66,16 @@ class Service:
 
     async def hold(self) -> None:
         """Wait until `release` is called."""
-        await self._released.wait()
+        self._held += 1
+        try:
+            await self._released.wait()
+        finally:
+            self._held -= 1
+
+    @rpc.inline
+    def held(self) -> int:
+        """Return the number of calls that wait."""
+        return self._held
 
     async def release(self) -> None:
         """End all calls of `hold`."""
@@ -138,7 +148,7 @@ async def _hold(endpoint: str, number: int) -> None:
         await client.echo(None)
         before = resident(os.getpid())
         calls = [asyncio.ensure_future(_await(client.hold())) for _ in range(number)]
-        while (await client.counts())["calls"] < number:
+        while await client.held() < number:
             pass
         print(resident(os.getpid()) - before, flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
