@@ -56,11 +56,22 @@ class Call(NamedTuple):
         return self.received_ns - self.sent_ns
 
 
+def read_host(db: sqlite3.Connection, instance: int) -> str | None:
+    """Return the host of a process by its key, None if it is unknown."""
+    row = db.execute("SELECT host FROM instances WHERE id = ?", (instance,)).fetchone()
+    return None if row is None else str(row[0])
+
+
 class Hosts:
     """Names of hosts by instance, and calls between different ones."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
+    def __init__(self, read_host: Callable[[int], str | None]) -> None:
+        """Start without any.
+
+        Args:
+            read_host: function that returns the host of a process by its key, None if it is unknown.
+        """
+        self._read_host = read_host
         self._known: dict[int, str] = {}
 
     def trim(self) -> None:
@@ -72,8 +83,7 @@ class Hosts:
         """Return the host of a process, empty if it is unknown."""
         host = self._known.get(instance)
         if host is None:
-            row = self._db.execute("SELECT host FROM instances WHERE id = ?", (instance,)).fetchone()
-            host = self._known[instance] = "" if row is None else row[0]
+            host = self._known[instance] = self._read_host(instance) or ""
         return host
 
     def find_calls(

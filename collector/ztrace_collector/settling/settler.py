@@ -22,7 +22,7 @@ from ztrace_collector.layout import (
     RESOLUTIONS_S,
     SETTLED,
 )
-from ztrace_collector.settling.clocks import Call, ClockBounds, Hosts, align
+from ztrace_collector.settling.clocks import Call, ClockBounds, Hosts, align, read_host
 from ztrace_collector.settling.counting import Counted, SpanRow, count_tree
 from ztrace_collector.settling.figures import PathFigures, read_counted, write_counted
 from ztrace_collector.settling.paths import Paths
@@ -206,7 +206,7 @@ class Settler:
         self._waiting.clear()
         self._has_more = True
         self._figures, self._paths, self._versions = PathFigures(db), Paths(db), Versions(db)
-        self._hosts, self._bounds = Hosts(db), ClockBounds(db)
+        self._hosts, self._bounds = Hosts(partial(read_host, db)), ClockBounds(db)
         #: Rows of ``settled`` that the step writes.
         self._counted: list[tuple[int, int, str | None]] = []
         #: Methods by their kind.

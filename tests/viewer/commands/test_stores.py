@@ -8,8 +8,6 @@ from ztrace_viewer.cli import run
 URL = "clickhouse://127.0.0.1:9/ztrace"
 #: Commands that need a file, with their arguments.
 NEED_A_FILE = [
-    "diff --before 2h..1h --after 1h..0s",
-    "explain shop.checkout",
     "tail",
     "open",
     "web",

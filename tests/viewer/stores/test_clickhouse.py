@@ -106,6 +106,18 @@ def make_random_trees(seed: int) -> list[list[bytes]]:
     return messages
 
 
+def make_sale(number: int) -> dict[str, list[records.Span]]:
+    """Return a tree of one of thirty minutes; later ones, and those paid by card, take longer."""
+    at_ns = NOON + HOUR + number * MINUTE
+    trace, card, late = trace_id(4_000 + number, at_ns), number % 5 == 0, number >= 15
+    paid_ms = 20 + 40 * card + 30 * late + number % 3
+    sell = span(trace, 1, name="sell", duration_ms=50 + paid_ms, at_ns=at_ns)
+    ask = span(trace, 2, 1, name="charge", kind="client", start_ms=5, duration_ms=10 + paid_ms, at_ns=at_ns)
+    paid = {"paid": "card" if card else "cash"}
+    charge = span(trace, 3, 2, name="charge", start_ms=9, duration_ms=paid_ms, at_ns=at_ns, attributes=paid)
+    return {"shop": [sell, ask], "billing": [charge]}
+
+
 def make_samples(place: int) -> Sampled:
     """Return samples of a process of the shop, of another hour for each place."""
     sampled = Sampled("shop", at_ns=NOON + place * HOUR + MINUTE)
@@ -131,7 +143,14 @@ def both(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
         opened.store([message("shop", [span(SAMPLED, each, name="pay") for each in (1, 2)], 80, created=2)])
         bye = header("shop", [], 10_000, kind=wire.BYE, sequence=1, floor=1, created=1, retired=1)
         opened.store([[wire.TOPIC, wire.pack_header(bye), wire.pack_stretch(NOON, NOON + 3 * SECOND)]])
-        list(settle_all(opened, clock_ns=lambda: NOON + HOUR))
+        sales = [each for number in range(30) for each in make_sale(number).items()]
+        opened.store(
+            [
+                message(*each, 5_000 + place, service_version="12"[place >= 30])
+                for place, each in enumerate(sales)
+            ]
+        )
+        list(settle_all(opened, clock_ns=lambda: NOW))
         opened.store([make_samples(place).message(90 + place) for place in range(2)])
     # These spans are not counted by path.
     late_ns = NOON + 4 * MINUTE
@@ -207,6 +226,14 @@ QUESTIONS = [
     "profile --errors",
     "profile --by service.version",
     "profile --by service.version --service billing",
+    "diff --before 2026-01-31T13:00..2026-01-31T13:15 --after 2026-01-31T13:15..2026-01-31T13:30",
+    "diff shop.sell --before 2026-01-31T13:00..2026-01-31T13:15 --after 2026-01-31T13:15..2026-01-31T13:30",
+    "diff shop.sell --slow",
+    "diff shop.sell --by paid --before cash --after card",
+    "diff shop.sell --by paid --after card --since 2026-01-31T13:05 --limit 2",
+    "diff --by service.version",
+    "explain shop.sell",
+    "explain shop.sell --since 2026-01-31T13:05",
 ]
 
 
@@ -242,6 +269,16 @@ def test_every_tree_is_the_same(both: tuple[Path, str], ask_both: Ask) -> None:
     for options in ((), ("--json",), ("--flat", "--json"), ("--span", span_id(1).hex())):
         ask_both("show", trace_id(1_000, NOON).hex(), *options)
     ask_both("show", trace_id(3, NOON).hex())
+
+
+def test_what_is_slow_is_explained_alike(ask_both: Ask) -> None:
+    """The attribute of the slow trees, and the path that takes longer, are found in both stores."""
+    assert ask_both("explain", "shop.sell", "--json")["attributes"][0]["value"] == "card"
+    one, other = "2026-01-31T13:00..2026-01-31T13:15", "2026-01-31T13:15..2026-01-31T13:30"
+    assert ask_both("diff", "--by", "service.version", "--before", "3") == ""  # There is no version 3.
+    document = ask_both("diff", "shop.sell", "--before", one, "--after", other, "--json")
+    assert document["before"] == document["after"] == {"traces": 15, "minutes": 15}
+    assert any(change["sure"] for change in document["paths"])
 
 
 def test_sampled_code_is_the_same(ask_both: Ask) -> None:

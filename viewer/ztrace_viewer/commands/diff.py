@@ -1,7 +1,6 @@
 """``ztrace diff``: which call paths changed, between two stretches of time or two kinds of trees."""
 
 import time
-from pathlib import Path
 
 import click
 
@@ -9,22 +8,23 @@ from ztrace_viewer.commands.answering import end_with_nothing, print_json
 from ztrace_viewer.commands.completing import complete_roots
 from ztrace_viewer.commands.options import (
     Stretch,
-    database_option,
     json_option,
     limit_option,
+    store_option,
     time_options,
 )
 from ztrace_viewer.documents.comparison import DiffDocument
 from ztrace_viewer.queries.comparison import compare
 from ztrace_viewer.queries.contrasts import compare_slow, compare_values
 from ztrace_viewer.queries.selection import Selection
-from ztrace_viewer.queries.stores.sqlite.store import open_file
+from ztrace_viewer.queries.stores.opening import open_store
+from ztrace_viewer.queries.stores.source import Source
 from ztrace_viewer.queries.versions import VERSION_KEY, compare_versions
 
 
 @click.command()
 @click.argument("root", metavar="[SERVICE.METHOD]", required=False, shell_complete=complete_roots)
-@database_option
+@store_option
 @click.option("--before", metavar="A..B", help="Time to compare with; with --by, a value.")
 @click.option("--after", metavar="C..D", help="Time that is compared; with --by, a value.")
 @click.option("--by", metavar="KEY", help="Compare trees by service.version, or by an attribute.")
@@ -34,7 +34,7 @@ from ztrace_viewer.queries.versions import VERSION_KEY, compare_versions
 @json_option
 def diff(
     root: str | None,
-    database: Path,
+    database: Source,
     before: str | None,
     after: str | None,
     by: str | None,
@@ -75,11 +75,11 @@ def diff(
         if selection.in_time:
             raise click.UsageError("--before and --after are the time; leave out --since and --until")
         one, other = _read_stretch("before", before), _read_stretch("after", after)
-        with open_file(database) as store:
+        with open_store(database) as store:
             return _print(compare(store, root, one, other, limit, now_ns), as_json)
     if root is None and by != VERSION_KEY:
         raise click.UsageError("trees of one root are compared; give SERVICE.METHOD")
-    with open_file(database) as store:
+    with open_store(database) as store:
         if by == VERSION_KEY:
             document = compare_versions(store, root, before, after, selection, limit, now_ns)
         elif by is None:

@@ -1,25 +1,24 @@
 """``ztrace explain``: what sets the slow trees of a root apart from the rest."""
 
-from pathlib import Path
-
 import click
 
 from ztrace_viewer.commands.answering import print_json
 from ztrace_viewer.commands.completing import complete_roots
-from ztrace_viewer.commands.options import database_option, json_option, limit_option, time_options
+from ztrace_viewer.commands.options import json_option, limit_option, store_option, time_options
 from ztrace_viewer.queries.explaining import explain as compare
 from ztrace_viewer.queries.selection import Selection
-from ztrace_viewer.queries.stores.sqlite.store import open_file
+from ztrace_viewer.queries.stores.opening import open_store
+from ztrace_viewer.queries.stores.source import Source
 
 
 @click.command()
 @click.argument("root", metavar="SERVICE.METHOD", shell_complete=complete_roots)
-@database_option
+@store_option
 @time_options
 @limit_option(None, "Most paths to list, those with the largest change.")
 @json_option
 def explain(
-    root: str, database: Path, since: int | None, until: int | None, limit: int | None, as_json: bool
+    root: str, database: Source, since: int | None, until: int | None, limit: int | None, as_json: bool
 ) -> None:
     """Show what sets the slow trees of a root apart.
 
@@ -30,7 +29,7 @@ def explain(
     Example:
       ztrace explain front.checkout --since 1h
     """
-    with open_file(database) as store:
+    with open_store(database) as store:
         document = compare(store, root, Selection(since, until), limit)
     if as_json:
         return print_json(document)

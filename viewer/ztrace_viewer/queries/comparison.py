@@ -16,8 +16,8 @@ from ztrace_collector.layout import PATH_MINUTES_NS, RESOLUTIONS_S, SECOND_NS
 from ztrace_viewer.documents.comparison import DiffDocument, PathChange, Side
 from ztrace_viewer.documents.profile import PathStep
 from ztrace_viewer.queries.paths import Paths
-from ztrace_viewer.queries.rows import name_columns, read
-from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
+from ztrace_viewer.queries.stores.answers import PathUnit
+from ztrace_viewer.queries.stores.store import Store
 
 #: Units that a side needs, and the share of false alarms among what is called sure.
 MIN_UNITS, FALSE_ALARMS = 6, 0.05
@@ -29,23 +29,6 @@ _POWER = 0.8
 _ALONE = 4
 
 SLOWER, MORE_CALLS, BOTH, GONE, NEW = "slower", "more calls", "both", "gone", "new"
-
-
-class PathRow(NamedTuple):
-    """Sums of a path in one unit of time."""
-
-    unit: int
-    path: int
-    root_calls: int
-    calls: int
-    self_ns: int
-    critical_ns: int
-
-
-_ROWS = (
-    f"SELECT {name_columns(PathRow, unit='bucket')} FROM path_figures"
-    " WHERE resolution_s = ? AND bucket >= ? AND bucket < ?"
-)
 
 
 @dataclass(slots=True)
@@ -87,7 +70,7 @@ class SideFigures:
         self.whole_ns: dict[int, int] = {}
         self.paths: dict[int, _Path] = {}
 
-    def add(self, root: int, row: PathRow) -> None:
+    def add(self, root: int, row: PathUnit) -> None:
         """Add the sums of a path in a unit."""
         if row.root_calls:
             trees = self.roots.setdefault(root, {})
@@ -116,7 +99,7 @@ class SideFigures:
 
 
 def compare(
-    store: SqliteStore,
+    store: Store,
     root: str | None,
     before: tuple[int, int],
     after: tuple[int, int],
@@ -126,7 +109,7 @@ def compare(
     """Return what changed between two stretches of time.
 
     Args:
-        store: the file's store.
+        store: the store.
         root: ``SERVICE.METHOD`` or ``METHOD`` of the trees' roots; None to compare each root with itself.
         before: begin and end, Unix.
         after: likewise.
@@ -207,7 +190,7 @@ def compare_sides(
 
 
 def read_side(
-    store: SqliteStore,
+    store: Store,
     paths: Paths,
     roots: set[int],
     stretch: tuple[int, int],
@@ -216,8 +199,7 @@ def read_side(
 ) -> SideFigures:
     """Return the figures of a stretch of time, of one version or of all."""
     side = SideFigures()
-    condition, values = ("", ()) if version is None else (" AND version = ?", (version,))
-    for row in read(store.db, PathRow, f"{_ROWS}{condition}", (*find_buckets(stretch, unit_s), *values)):
+    for row in store.path_units(*find_buckets(stretch, unit_s), version):
         root = paths.root(row.path)
         if root not in roots:
             continue

@@ -20,17 +20,17 @@ from ztrace_viewer.queries.samples import (
     split_slow,
 )
 from ztrace_viewer.queries.selection import Selection
-from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
+from ztrace_viewer.queries.stores.store import Store
 from ztrace_viewer.queries.thinned import find_thinned_until
 
 
 def compare_slow(
-    store: SqliteStore, root: str, selection: Selection, limit: int | None, seed: int = 0
+    store: Store, root: str, selection: Selection, limit: int | None, seed: int = 0
 ) -> DiffDocument:
     """Return in what the slowest 5% of a root's trees, at least six, differ from the rest.
 
     Args:
-        store: the file's store.
+        store: the store.
         root: ``SERVICE.METHOD`` or ``METHOD``.
         selection: the time in which the trees began.
         limit: most paths to return.
@@ -53,7 +53,7 @@ def compare_slow(
 
 
 def compare_values(
-    store: SqliteStore,
+    store: Store,
     root: str,
     key: str,
     before: str | None,
@@ -65,7 +65,7 @@ def compare_values(
     """Return in what trees differ of which a span has one value of an attribute, or another.
 
     Args:
-        store: the file's store.
+        store: the store.
         root: ``SERVICE.METHOD`` or ``METHOD``.
         key: name of the attribute.
         before: value on the first side; None for all trees without the other one.

@@ -6,15 +6,16 @@ read, because attributes are in the spans alone.
 
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from math import comb
 
 from ztrace_viewer.documents.comparison import AttributeShare, ExplainDocument
 from ztrace_viewer.queries.comparison import SideFigures, compare_sides, find_limit
 from ztrace_viewer.queries.paths import Paths
-from ztrace_viewer.queries.samples import MAX_TREES, Tree, add_tree, choose, read_trees, split_slow
+from ztrace_viewer.queries.samples import MAX_TREES, add_tree, choose, read_trees, split_slow
 from ztrace_viewer.queries.selection import Selection
-from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
+from ztrace_viewer.queries.stores.answers import RootRow
+from ztrace_viewer.queries.stores.store import Store
 from ztrace_viewer.queries.thinned import find_thinned_until
 
 #: Share of the slow trees that a value needs to be worth a line, and most lines.
@@ -22,12 +23,12 @@ _LEAST_SHARE, _MAX_VALUES = 0.1, 50
 
 
 def explain(
-    store: SqliteStore, root: str, selection: Selection, limit: int | None = None, seed: int = 0
+    store: Store, root: str, selection: Selection, limit: int | None = None, seed: int = 0
 ) -> ExplainDocument:
     """Return what sets the slowest trees of a root apart from the rest.
 
     Args:
-        store: the file's store.
+        store: the store.
         root: ``SERVICE.METHOD`` or ``METHOD``.
         selection: the time in which the trees started.
         limit: most paths to return.
@@ -60,7 +61,7 @@ def explain(
 
 
 def _read_side(
-    store: SqliteStore, paths: Paths, roots: set[int], trees: Iterable[Tree]
+    store: Store, paths: Paths, roots: set[int], trees: Sequence[RootRow]
 ) -> tuple[SideFigures, Counter[tuple[str, str]]]:
     """Return the figures of some trees by path, and the number of trees with each value of an attribute."""
     figures, values = SideFigures(), Counter[tuple[str, str]]()

@@ -6,18 +6,18 @@ enough for what is large, and bounds the time.
 
 import heapq
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from ztrace.errors import NotFoundError
 from ztrace_collector.settling.clocks import Hosts, align
-from ztrace_collector.settling.counting import PathSums, SpanRow, count_tree
-from ztrace_collector.tables.thresholds import weigh
+from ztrace_collector.settling.counting import PathSums, count_tree
 from ztrace_viewer.json_text import read_json
-from ztrace_viewer.queries.comparison import MIN_UNITS, PathRow, SideFigures
+from ztrace_viewer.queries.comparison import MIN_UNITS, SideFigures
 from ztrace_viewer.queries.paths import Paths
 from ztrace_viewer.queries.selection import Selection
-from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
+from ztrace_viewer.queries.stores.answers import PathUnit, RootRow
+from ztrace_viewer.queries.stores.store import Store
 
 #: Share of the trees that are slow.
 SLOW_SHARE = 0.05
@@ -25,24 +25,8 @@ SLOW_SHARE = 0.05
 MAX_TREES = 500
 #: Spans of a tree that are read, and characters of a value that is compared.
 _MAX_SPANS, _MAX_VALUE = 2_000, 200
-
-_SPANS = (
-    "SELECT span_id, parent_id, method, instance, start_ns, start_ns + coalesce(duration_ns, 0),"
-    " coalesce(duration_ns, 0), self_ns, status, NULL, lane, id, attributes FROM spans WHERE trace_id = ?"
-    " LIMIT ?"
-)
-
-
-class Tree(NamedTuple):
-    """A tree of a root.
-
-    Attributes:
-        weight: number of trees that it stands for, of which thinning has deleted the others.
-    """
-
-    trace_id: bytes
-    duration_ns: int
-    weight: float
+#: Trees that are read by one question.
+_AT_ONCE = 50
 
 
 class TreeRead(NamedTuple):
@@ -52,22 +36,14 @@ class TreeRead(NamedTuple):
     values: set[tuple[str, str]]
 
 
-def list_trees(store: SqliteStore, methods: Iterable[int], selection: Selection) -> list[Tree]:
-    """Return the trees of some root methods that began in a time, in any order."""
-    conditions = [f"root_method IN ({','.join(map(str, sorted(methods)))})", "root_span_id IS NOT NULL"]
-    values = []
-    for moment_ns, comparison in ((selection.since_ns, ">="), (selection.until_ns, "<")):
-        if moment_ns is not None:
-            conditions.append(f"start_ns {comparison} ?")
-            values.append(moment_ns)
-    query = f"SELECT trace_id, duration_ns, threshold FROM traces WHERE {' AND '.join(conditions)}"
-    rows = store.db.execute(query, values)
-    return [Tree(trace_id, duration_ns, weigh(threshold)) for trace_id, duration_ns, threshold in rows]
+def list_trees(store: Store, methods: Collection[int], selection: Selection) -> list[RootRow]:
+    """Return the trees of some root methods that began in a time, in the order of their ids."""
+    return sorted(store.root_trees(methods, selection))
 
 
 def split_slow(
-    store: SqliteStore, paths: Paths, roots: set[int], root: str, selection: Selection
-) -> tuple[list[Tree], list[Tree]]:
+    store: Store, paths: Paths, roots: set[int], root: str, selection: Selection
+) -> tuple[list[RootRow], list[RootRow]]:
     """Return a root's trees but for the slowest 5%, at least six, and these; both by duration.
 
     Raises:
@@ -87,7 +63,7 @@ def split_slow(
     return trees[:border], trees[border:]
 
 
-def choose(trees: Sequence[Tree], most: int, chance: random.Random) -> Sequence[Tree]:
+def choose(trees: Sequence[RootRow], most: int, chance: random.Random) -> Sequence[RootRow]:
     """Return some of the trees, all if they are few; those that stand for others are more likely."""
     if len(trees) <= most:
         return trees
@@ -97,23 +73,22 @@ def choose(trees: Sequence[Tree], most: int, chance: random.Random) -> Sequence[
     return heapq.nlargest(most, trees, key=lambda tree: chance.random() ** (1 / tree.weight))
 
 
-def read_trees(store: SqliteStore, paths: Paths, trees: Iterable[Tree]) -> Iterator[TreeRead]:
+def read_trees(store: Store, paths: Paths, trees: Sequence[RootRow]) -> Iterator[TreeRead]:
     """Yield what trees are compared by, as the collector would count them."""
-    hosts = Hosts(store.db)
+    hosts = Hosts(store.host)
     clients, servers, consumers = (paths.of_kind(kind) for kind in ("client", "server", "consumer"))
-    for tree in trees:
-        rows, seen = [], set()
-        for *fields, attributes in store.db.execute(_SPANS, (tree.trace_id, _MAX_SPANS)):
-            rows.append(SpanRow._make(fields))
-            found = read_json(attributes) if attributes is not None else None
-            for key, value in found.items() if isinstance(found, dict) else ():
-                seen.add((key, as_text(value)))
-        if not rows:
-            continue  # Expired meanwhile.
-        if calls := hosts.find_calls(rows, clients, servers):
-            rows = align(rows, calls, hosts.of)
-        counted = count_tree(rows, consumers, paths.find, lambda _: "")
-        yield TreeRead(counted.sums[""], seen)
+    for at in range(0, len(trees), _AT_ONCE):
+        found = store.tree_spans([tree.trace_id for tree in trees[at : at + _AT_ONCE]], _MAX_SPANS)
+        for spans in found.values():  # Without trees that expired meanwhile.
+            rows, seen = [row for row, _ in spans], set()
+            for _, attributes in spans:
+                values = read_json(attributes) if attributes is not None else None
+                for key, value in values.items() if isinstance(values, dict) else ():
+                    seen.add((key, as_text(value)))
+            if calls := hosts.find_calls(rows, clients, servers):
+                rows = align(rows, calls, hosts.of)
+            counted = count_tree(rows, consumers, paths.find, lambda _: "")
+            yield TreeRead(counted.sums[""], seen)
 
 
 def as_text(value: object) -> str:
@@ -126,5 +101,5 @@ def add_tree(figures: SideFigures, tree: TreeRead, unit: int, paths: Paths, root
     for path, sums in tree.sums.items():
         root = paths.root(path)
         if root in roots:
-            row = PathRow(unit, path, sums.root_calls, sums.calls, sums.self_ns, sums.critical_ns)
+            row = PathUnit(unit, path, sums.root_calls, sums.calls, sums.self_ns, sums.critical_ns)
             figures.add(root, row)

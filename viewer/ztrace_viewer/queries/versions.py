@@ -6,7 +6,7 @@ from ztrace_viewer.documents.comparison import DiffDocument
 from ztrace_viewer.queries.comparison import choose_unit, describe_sides, find_buckets, read_side
 from ztrace_viewer.queries.paths import Paths
 from ztrace_viewer.queries.selection import Selection
-from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
+from ztrace_viewer.queries.stores.store import Store
 
 #: Key of the versions of services, whose figures are kept apart.
 VERSION_KEY = "service.version"
@@ -15,7 +15,7 @@ _NAMED = 5
 
 
 def compare_versions(
-    store: SqliteStore,
+    store: Store,
     root: str | None,
     before: str | None,
     after: str | None,
@@ -26,7 +26,7 @@ def compare_versions(
     """Return what changed between two versions of the services of the roots.
 
     Args:
-        store: the file's store.
+        store: the store.
         root: as in `compare`.
         before: version on the first side; None for the one that came before the other.
         after: version on the second side; None for the one that came last.
@@ -43,7 +43,7 @@ def compare_versions(
     since_ns = now_ns - PATH_MINUTES_NS if selection.since_ns is None else selection.since_ns
     stretch = since_ns, now_ns + 1 if selection.until_ns is None else selection.until_ns
     unit_s = choose_unit(since_ns, now_ns)
-    known = _list_versions(store, roots, stretch, unit_s)
+    known = store.root_versions(*find_buckets(stretch, unit_s), roots)
     if after is None:
         after = next((version for version in reversed(known) if version != before), None)
     if before is None:
@@ -57,13 +57,3 @@ def compare_versions(
             raise NotFoundError(missing, hint=hint)
     sides = [read_side(store, paths, roots, stretch, unit_s, version) for version in (before, after)]
     return describe_sides(paths, sides, limit, unit_s)
-
-
-def _list_versions(store: SqliteStore, roots: set[int], stretch: tuple[int, int], unit_s: int) -> list[str]:
-    """Return the versions that have trees in a stretch of time, by their first one."""
-    among = ",".join(map(str, sorted(roots)))
-    query = (
-        "SELECT version FROM path_figures WHERE resolution_s = ? AND bucket >= ? AND bucket < ?"
-        f" AND path IN ({among}) AND root_calls > 0 GROUP BY version ORDER BY min(bucket), version"
-    )
-    return [version for (version,) in store.db.execute(query, find_buckets(stretch, unit_s))]

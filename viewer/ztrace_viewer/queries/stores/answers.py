@@ -318,6 +318,25 @@ class PathFigures(NamedTuple):
     timed_ns: int
 
 
+class PathUnit(NamedTuple):
+    """Sums of a path in one unit of time, or a part of them."""
+
+    unit: int
+    path: int
+    root_calls: int
+    calls: int
+    self_ns: int
+    critical_ns: int
+
+
+class RootRow(NamedTuple):
+    """A tree with a root; ``weight`` is the number of trees that it stands for after thinning."""
+
+    trace_id: bytes
+    duration_ns: int
+    weight: float
+
+
 class VersionRow(NamedTuple):
     """Calls of a version in one range of buckets, and its first bucket there, in seconds."""
 

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from ztrace_collector.settling.counting import SpanRow as CountedSpan
 from ztrace_viewer.queries.deadline import Deadline
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stores.answers import (
@@ -23,11 +24,13 @@ from ztrace_viewer.queries.stores.answers import (
     PathFigures,
     PathKey,
     PathRank,
+    PathUnit,
     PublisherRow,
     PublisherSums,
     RaisedRow,
     ReasonRow,
     RefusalRow,
+    RootRow,
     Run,
     SampleRow,
     ServiceRow,
@@ -325,6 +328,35 @@ class Paths(Protocol):
         """Return the versions with calls of some paths in each range of buckets, with the range's sign."""
         ...
 
+    def path_units(self, resolution_s: int, first: int, end: int, version: str | None) -> Iterable[PathUnit]:
+        """Return the sums of paths in each bucket from the first to below the end, of a version or of all."""
+        ...
+
+    def root_versions(self, resolution_s: int, first: int, end: int, roots: Collection[int]) -> list[str]:
+        """Return the versions that have trees of some roots in such buckets, by their first bucket."""
+        ...
+
+
+class Samples(Protocol):
+    """Questions about trees that are read span by span."""
+
+    def root_trees(self, methods: Collection[int], selection: Selection) -> list[RootRow]:
+        """Return the trees of some root methods that began in a time, in any order."""
+        ...
+
+    def tree_spans(
+        self, trace_ids: Sequence[bytes], most: int
+    ) -> dict[bytes, list[tuple[CountedSpan, str | None]]]:
+        """Return the ended spans of trees as they are counted, so many of each, and their attributes as JSON.
+
+        A tree that has expired is missing in the result.
+        """
+        ...
+
+    def host(self, instance: int) -> str | None:
+        """Return the host of a process by the store's key, None if it is unknown."""
+        ...
+
 
 class Stacks(Protocol):
     """Questions about sampled code."""
@@ -352,7 +384,7 @@ class Stacks(Protocol):
         ...
 
 
-class Store(Names, Trees, Searching, Errors, Accounts, Paths, Stacks, Protocol):
+class Store(Names, Trees, Searching, Errors, Accounts, Paths, Samples, Stacks, Protocol):
     """A store of traces."""
 
     def within(self, deadline: Deadline) -> AbstractContextManager[None]:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
-from ztrace_viewer.queries.stores.answers import PathFigures, PathKey, PathRank, VersionRow
+from ztrace_viewer.queries.stores.answers import PathFigures, PathKey, PathRank, PathUnit, VersionRow
 from ztrace_viewer.queries.stores.clickhouse.accounts import Accounts
 from ztrace_viewer.queries.stores.clickhouse.reading import Reader, write_numbers
 from ztrace_viewer.queries.stores.conditions import ALL_TREES, Ranges, TreeKind
@@ -127,6 +127,28 @@ class Paths(Accounts):
         for sign, journal, own, *row in self._read_groups(columns, ranges, kind, self._among({*paths}), by):
             if self._numbers.get((journal, own)) in paths:
                 yield sign, VersionRow._make(row)
+
+    def path_units(self, resolution_s: int, first: int, end: int, version: str | None) -> Iterator[PathUnit]:
+        """Return the sums of paths in each bucket, of each journal by itself, of a version or of all."""
+        columns = ", ".join(f"sum(f.{column})" for column in PathUnit._fields[2:])
+        ranges, kind = [(1, resolution_s, first, end)], TreeKind(version=version)
+        by = "bucket, journal, path"
+        for _, unit, journal, own, *sums in self._read_groups(f"{by}, {columns}", ranges, kind, by=by):
+            path = self._numbers.get((journal, own))
+            if path is not None:
+                yield PathUnit(unit, path, *sums)
+
+    def root_versions(self, resolution_s: int, first: int, end: int, roots: Collection[int]) -> list[str]:
+        """Return the versions that have trees of some roots in such buckets, by their first bucket."""
+        columns, by = "journal, path, toString(f.version), min(f.bucket)", "journal, path, f.version"
+        more = f"{self._among(roots)} AND root_calls > 0"
+        found: dict[str, int] = {}
+        for _, journal, own, version, bucket in self._read_groups(
+            columns, [(1, resolution_s, first, end)], ALL_TREES, more, by
+        ):
+            if self._numbers.get((journal, own)) in roots:
+                found[version] = min(bucket, found.get(version, bucket))
+        return sorted(found, key=lambda version: (found[version], version))
 
 
 def _add_up(rows: Iterable[tuple[int, int, list[int]]]) -> dict[int, list[int]]:

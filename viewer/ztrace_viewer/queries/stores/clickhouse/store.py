@@ -8,10 +8,10 @@ from ztrace_collector.clickhouse.engine import open_engine
 from ztrace_collector.clickhouse.initializing import check_tables
 from ztrace_viewer.queries.deadline import Deadline
 from ztrace_viewer.queries.stores.clickhouse.reading import Reader
-from ztrace_viewer.queries.stores.clickhouse.stacks import Stacks
+from ztrace_viewer.queries.stores.clickhouse.samples import Samples
 
 
-class ClickHouseStore(Stacks):
+class ClickHouseStore(Samples):
     """Answers from one database; each question sees what is stored when it is asked."""
 
     @contextmanager

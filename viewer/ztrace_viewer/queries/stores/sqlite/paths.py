@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.queries.rows import name_columns, read
-from ztrace_viewer.queries.stores.answers import PathFigures, PathKey, PathRank, VersionRow
+from ztrace_viewer.queries.stores.answers import PathFigures, PathKey, PathRank, PathUnit, VersionRow
 from ztrace_viewer.queries.stores.conditions import ALL_TREES, Ranges, TreeKind
 
 #: First and last bucket; apart, as SQLite finds one extreme of an index without a scan.
@@ -99,6 +99,21 @@ class Paths:
         for sign, *where in ranges:
             for row in read(self.db, VersionRow, query, (*where, *_values(kind))):
                 yield sign, row
+
+    def path_units(self, resolution_s: int, first: int, end: int, version: str | None) -> Iterator[PathUnit]:
+        """Return the sums of paths in each bucket from the first to below the end, of a version or of all."""
+        kind = TreeKind(version=version)
+        query = f"SELECT {name_columns(PathUnit, unit='bucket')}{_IN_RANGE}{_match(kind)}"
+        return read(self.db, PathUnit, query, (resolution_s, first, end, *_values(kind)))
+
+    def root_versions(self, resolution_s: int, first: int, end: int, roots: Collection[int]) -> list[str]:
+        """Return the versions that have trees of some roots in such buckets, by their first bucket."""
+        among = ",".join(map(str, sorted(roots)))
+        query = (
+            f"SELECT version{_IN_RANGE} AND path IN ({among}) AND root_calls > 0"
+            " GROUP BY version ORDER BY min(bucket), version"
+        )
+        return [version for (version,) in self.db.execute(query, (resolution_s, first, end))]
 
 
 def _match(kind: TreeKind) -> str:
