@@ -6,7 +6,7 @@ import { formatCount, formatDuration, formatRate, formatShare, plural } from "./
 import { makeTable } from "./table.js";
 
 const NS = "http://www.w3.org/2000/svg";
-const WIDTH = 170, HEIGHT = 46, ACROSS = 260, DOWN = 70, EDGE = 12;
+const WIDTH = 190, HEIGHT = 46, ACROSS = 255, DOWN = 70, EDGE = 12;
 
 /** @param {import("./page.js").View} view */
 export async function showMap({ main, signal }) {
@@ -54,7 +54,7 @@ function drawMap(map) {
     const shown = each.service.length > 22 ? `${each.service.slice(0, 21)}…` : each.service;
     box.append(draw("title", {}, each.service), draw("rect", { x, y, width: WIDTH, height: HEIGHT, rx: 6 }),
       draw("text", { x: x + 10, y: y + 19 }, shown),
-      draw("text", { x: x + 10, y: y + 36, class: "soft" }, `${formatRate(each.calls, map.minutes)} · p95 ${formatDuration(each.p95_ns)}${each.errors ? ` · ${formatCount(each.errors)} failed` : ""}`));
+      draw("text", { x: x + 10, y: y + 36, class: "soft" }, `${formatRate(each.calls, map.minutes)} · p95 ${formatDuration(each.p95_ns)}${each.errors ? ` · ${formatShare(each.errors / each.calls)} failed` : ""}`));
     svg.append(box);
   }
   return svg;
