@@ -17,6 +17,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -35,7 +36,7 @@ from ztrace_collector.checking.parcels import pack
 from ztrace_collector.otlp.mapping.incoming import read_request
 from ztrace_collector.otlp.mapping.json_form import format_request, parse_request
 from ztrace_collector.otlp.mapping.outgoing import Builder
-from ztrace_collector.otlp.mapping.reading import read_after
+from ztrace_collector.otlp.mapping.reading import read_after, read_process
 from ztrace_collector.storing.store import Store
 
 #: Spans per batch, batches of a kind, and rounds.
@@ -71,7 +72,7 @@ def main() -> None:
 def measure(path: Path) -> str:
     """Return a line of figures for the spans in a file."""
     with closing(sqlite3.connect(path)) as db:
-        builder = Builder(db)
+        builder = Builder(partial(read_process, db))
         batches = [read_after(db, at * SPANS, SPANS) for at in range(BATCHES)]
         requests = [builder.request(batch) for batch in batches]
         sdk = [list(map(_as_sdk, _flatten(request))) for request in requests]

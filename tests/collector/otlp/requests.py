@@ -4,6 +4,7 @@ import math
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 from ztrace_collector.checking.parcels import ForeignBatch, Outcome, pack
 from ztrace_collector.otlp.mapping.incoming import read_request
 from ztrace_collector.otlp.mapping.outgoing import Builder
-from ztrace_collector.otlp.mapping.reading import StoredSpan, read_after
+from ztrace_collector.otlp.mapping.reading import StoredSpan, read_after, read_process
 from ztrace_collector.storing.store import Store
 
 #: Default start time of a span.
@@ -181,7 +182,7 @@ def read_all(path: Path) -> list[StoredSpan]:
 def send_all(path: Path) -> ExportTraceServiceRequest:
     """Return all stored spans that have ended, as an OTLP request."""
     with closing(sqlite3.connect(path)) as db:
-        return Builder(db).request(read_after(db, 0, 1 << 30))
+        return Builder(partial(read_process, db)).request(read_after(db, 0, 1 << 30))
 
 
 def spans_of(request: ExportTraceServiceRequest) -> Iterator[Span]:

@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,7 +19,7 @@ from ztrace import records
 from ztrace.records import ExceptionRecord, FrameRecord, Span
 from ztrace_collector.otlp.mapping.incoming import parse_request
 from ztrace_collector.otlp.mapping.outgoing import Builder
-from ztrace_collector.otlp.mapping.reading import read_unfinished
+from ztrace_collector.otlp.mapping.reading import read_process, read_unfinished
 from ztrace_viewer.documents.trees import SpanDocument, TreeDocument
 from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.traces import read_tree
@@ -209,7 +210,7 @@ def test_what_has_not_ended_comes_home_as_that(tmp_path: Path) -> None:
     begun = span(trace_id(1), 1, duration_ms=None, attributes={"rpc.system.name": "zerorpc"})
     store(here, {"shop": [begun]}, at_ns=NOON + 5_000_000)
     with closing(sqlite3.connect(here)) as db:
-        request = Builder(db).request(read_unfinished(db, [trace_id(1)]))
+        request = Builder(partial(read_process, db)).request(read_unfinished(db, [trace_id(1)]))
     (outcome,) = take_in(there, request)
     assert outcome.refused == {}
     query = "SELECT hex(trace_id), hex(span_id), method, start_ns, attributes, details FROM unfinished_spans"

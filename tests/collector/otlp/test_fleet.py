@@ -5,6 +5,7 @@ They pass several hops, wrapped and replaced on the way, in a group, in messages
 
 import json
 from contextlib import closing
+from functools import partial
 from itertools import count
 from pathlib import Path
 from sqlite3 import connect
@@ -20,7 +21,7 @@ from tests.ztrace.middleware.zerorpc.fleet import Collected, Fleet
 from tests.ztrace.middleware.zerorpc.test_messages import wait_for_messages
 from ztrace_collector.otlp.mapping.incoming import parse_request
 from ztrace_collector.otlp.mapping.outgoing import Builder
-from ztrace_collector.otlp.mapping.reading import read_traces
+from ztrace_collector.otlp.mapping.reading import read_process, read_traces
 from ztrace_viewer.cli import ztrace
 
 pytestmark = pytest.mark.process
@@ -60,7 +61,7 @@ class Shop:
         """Return the spans of a scenario as sent, parents first."""
         with closing(connect(self.path)) as db:
             rows = read_traces(db, [bytes.fromhex(self.traces[scenario])])
-            spans = list(spans_of(Builder(db).request(rows)))
+            spans = list(spans_of(Builder(partial(read_process, db)).request(rows)))
         return sorted(spans, key=lambda span: span.start_time_unix_nano)
 
 

@@ -4,6 +4,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from tests.viewer.stored import (
 )
 from ztrace import records
 from ztrace_collector.otlp.mapping.outgoing import Builder
-from ztrace_collector.otlp.mapping.reading import read_after, read_traces, read_unfinished
+from ztrace_collector.otlp.mapping.reading import read_after, read_process, read_traces, read_unfinished
 from ztrace_collector.storing.store import Store
 from ztrace_collector.tables.methods import MAX_METHODS
 from ztrace_viewer.queries.stores.sqlite.store import open_file
@@ -227,7 +228,7 @@ def test_an_unfinished_span_says_so(path: Path) -> None:
     store(path, {"shop": [span(TRACE, 1, duration_ms=None)]}, at_ns=NOON + 3 * MS)
     with closing(sqlite3.connect(path)) as db:
         (open_span,) = read_unfinished(db, [TRACE])
-        (sent,) = spans_of(Builder(db).request([open_span]))
+        (sent,) = spans_of(Builder(partial(read_process, db)).request([open_span]))
     assert open_span.status == records.UNFINISHED
     assert sent.end_time_unix_nano - sent.start_time_unix_nano == 3 * MS
     assert values(sent.attributes) == {"ztrace.unfinished": True}
@@ -249,7 +250,7 @@ def test_the_same_is_built_of_what_is_kept(path: Path) -> None:
     """A builder's second request equals its first, and includes processes added since."""
     store(path, {"shop": [span(TRACE, 1, attributes={"rpc.system.name": "zerorpc"})]})
     with closing(sqlite3.connect(path)) as db:
-        builder = Builder(db)
+        builder = Builder(partial(read_process, db))
         first = builder.request(read_after(db, 0, 10))
         assert builder.request(read_after(db, 0, 10)) == first
         failure = travelled("KeyError", "no", records.PASSED, (TRACE, 1))

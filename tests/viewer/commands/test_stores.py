@@ -12,7 +12,6 @@ NEED_A_FILE = [
     "open",
     "web",
     "mcp",
-    "export",
     "import spans.json",
     "collect",
     "up",

@@ -2,6 +2,7 @@
 
 import json
 import random
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from tests.viewer.conftest import Run
 from tests.viewer.stored import HOUR, NOON, message, raised, span
 from ztrace.records import Span
 from ztrace_collector.otlp.mapping.outgoing import Builder
-from ztrace_collector.otlp.mapping.reading import read_traces
+from ztrace_collector.otlp.mapping.reading import read_process, read_traces
 from ztrace_collector.settling.settler import settle_all
 from ztrace_collector.storing.store import Store
 from ztrace_collector.storing.thinning import Thinner
@@ -158,7 +159,9 @@ def test_exports_have_the_threshold(
     with open_database(again) as db:
         for trace, threshold in kept.items():
             (stored,) = read_traces(db, [trace])
-            made = Builder(db).request([stored]).resource_spans[0].scope_spans[0].spans[0]
+            made = (
+                Builder(partial(read_process, db)).request([stored]).resource_spans[0].scope_spans[0].spans[0]
+            )
             assert made.trace_state == ("" if threshold is None else "ot=th:f3333333333333")
 
 

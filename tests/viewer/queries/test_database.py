@@ -16,7 +16,8 @@ from ztrace.errors import DatabaseCorrupt, DatabaseError, DatabaseForeign, Datab
 from ztrace_collector.layout import APPLICATION_ID, SCHEMA_VERSION
 from ztrace_collector.storing.store import Store
 from ztrace_viewer.queries.database import open_database, read_sizes
-from ztrace_viewer.queries.pieces import Wanted, read_pieces
+from ztrace_viewer.queries.pieces import read_pieces
+from ztrace_viewer.queries.stores.conditions import TreeFilter
 from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 from ztrace_viewer.queries.traces import read_tree
 
@@ -186,7 +187,7 @@ def test_an_export_that_waits_holds_no_snapshot(path: Path) -> None:
     with Store(path, clock_ns=lambda: NOON) as store:
         store.store([message("shop", [span(trace_id(number), 1) for number in range(20)])])
         with open_database(path, snapshot=False) as db:
-            pieces = read_pieces(SqliteStore(db), Wanted())
+            pieces = read_pieces(SqliteStore(db), TreeFilter())
             next(pieces)
             store.store([message("bank", [span(trace_id(99), 1)], 2)])
             store.checkpoint(0)

@@ -29,6 +29,7 @@ from tests.viewer.stored import (
     trace_id,
     travelled,
 )
+from tests.viewer.stores.exported import sort_exported
 from tests.viewer.stores.filling import copy_to_clickhouse
 from ztrace import records, wire
 from ztrace.records import RUN, WAIT, WAIT_BUSY
@@ -279,6 +280,42 @@ def test_what_is_slow_is_explained_alike(ask_both: Ask) -> None:
     document = ask_both("diff", "shop.sell", "--before", one, "--after", other, "--json")
     assert document["before"] == document["after"] == {"traces": 15, "minutes": 15}
     assert any(change["sure"] for change in document["paths"])
+
+
+@pytest.mark.parametrize("form", ["otlp", "jaeger", "chrome", "speedscope"])
+def test_exports_have_the_same_spans(both: tuple[Path, str], run: Run, form: str) -> None:
+    """Every form has the same spans, processes and exceptions from either store."""
+    for options in (("--unfinished",), ("--service", "billing", "--limit", "9")):
+        results = [run("export", "--format", form, *options, "--db", source) for source in both]
+        assert [result.exit_code for result in results] == [0, 0]
+        one, other = (sort_exported(result.stdout, form) for result in results)
+        assert one
+        assert other == one
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "",
+        "--errors",
+        "--slower-than 60ms",
+        "--since 2026-01-31T12:20 --until 2026-01-31T12:40",
+        "--since 2026-01-31T12:20 --until 2026-01-31T12:40 --unfinished --slower-than 5ms",
+        "--service stock --unfinished",
+        "--limit 7 --unfinished",
+        f"{SAMPLED.hex()} {trace_id(1_000, NOON).hex()}",
+    ],
+)
+def test_exports_have_the_same_trees(
+    both: tuple[Path, str], run: Run, monkeypatch: pytest.MonkeyPatch, options: str
+) -> None:
+    """Conditions choose the same trees, also those that are read in pieces."""
+    monkeypatch.setattr("ztrace_viewer.queries.pieces.PIECE_SPANS", 4)
+    results = [run("export", *options.split(), "--db", source) for source in both]
+    one, other = (sort_exported(result.stdout, "otlp") for result in results)
+    assert other == one
+    assert [result.exit_code for result in results] == [0, 0]
+    assert one
 
 
 def test_sampled_code_is_the_same(ask_both: Ask) -> None:

@@ -9,16 +9,20 @@ import click
 from ztrace.errors import NotFoundError, SettingsError
 from ztrace_viewer.commands.answering import end_with_nothing
 from ztrace_viewer.commands.completing import complete_traces
-from ztrace_viewer.commands.options import Amount, database_option, limit_option, service_option, time_options
+from ztrace_viewer.commands.options import Amount, limit_option, service_option, store_option, time_options
 from ztrace_viewer.interrupts import deferred, interruptible
 from ztrace_viewer.queries.selection import Selection
-from ztrace_viewer.queries.stores.sqlite.store import SqliteStore, open_file
+from ztrace_viewer.queries.stores.answers import ExportSize
+from ztrace_viewer.queries.stores.conditions import TreeFilter
+from ztrace_viewer.queries.stores.opening import open_store
+from ztrace_viewer.queries.stores.source import Source
+from ztrace_viewer.queries.stores.store import Store
 from ztrace_viewer.terminal.counts import plural
 from ztrace_viewer.terminal.durations import parse_duration
 from ztrace_viewer.terminal.saying import complain
 
 if TYPE_CHECKING:
-    from ztrace_viewer.queries.pieces import Piece, Totals, Wanted
+    from ztrace_viewer.queries.pieces import Piece
     from ztrace_viewer.terminal.progress import CountProgress
 
 #: Values of ``--format``.
@@ -29,7 +33,7 @@ _ENDINGS = {".speedscope.json": "speedscope", ".parquet": "parquet"}
 
 @click.command()
 @click.argument("traces", metavar="[TRACE]...", nargs=-1, shell_complete=complete_traces)
-@database_option
+@store_option
 @time_options
 @service_option("Only trees with a span of this service.")
 @click.option("--errors", is_flag=True, help="Only trees with an error.")
@@ -60,7 +64,7 @@ _ENDINGS = {".speedscope.json": "speedscope", ".parquet": "parquet"}
 @click.option("--to", "url", metavar="URL", help="Send the trees to this OTLP receiver instead.")
 def export(
     traces: tuple[str, ...],
-    database: Path,
+    database: Source,
     since: int | None,
     until: int | None,
     service: str | None,
@@ -87,14 +91,13 @@ def export(
     if url is not None and (output is not None or format_name is not None):
         raise SettingsError("--to and --output exclude each other", hint="give one of them")
     from ztrace_viewer.queries.identifiers import find_trace
-    from ztrace_viewer.queries.pieces import Wanted, count_trees
 
     path = None if output is None or str(output) == "-" else output
     format_name = format_name or _choose_format(path)
     if format_name == "parquet":
         _check_binary(path)
-    with open_file(database, snapshot=False) as store:
-        wanted = Wanted(
+    with open_store(database, snapshot=False) as store:
+        wanted = TreeFilter(
             trace_ids=tuple(dict.fromkeys(find_trace(store, trace) for trace in traces)),
             selection=Selection(since, until, service),
             errors=errors,
@@ -102,9 +105,9 @@ def export(
             limit=limit,
             unfinished=unfinished,
         )
-        totals = count_trees(store, wanted)
+        totals = store.export_size(wanted)
         if not totals.trees:
-            told = "no matching call trees" if wanted != Wanted() else "no call trees"
+            told = "no matching call trees" if wanted != TreeFilter() else "no call trees"
             end_with_nothing(told, database, wanted.selection)
         if format_name == "otlp-profiles":
             _check_profiles(store)
@@ -114,7 +117,7 @@ def export(
             _write(store, wanted, totals, path, format_name)
 
 
-def _write(store: "SqliteStore", wanted: "Wanted", totals: "Totals", path: Path | None, name: str) -> None:
+def _write(store: Store, wanted: TreeFilter, totals: ExportSize, path: Path | None, name: str) -> None:
     import sys
 
     from ztrace_viewer.export.formats import make_parts
@@ -133,7 +136,7 @@ def _write(store: "SqliteStore", wanted: "Wanted", totals: "Totals", path: Path 
     _tell_sampled(counts[2], "column weight" if name == "parquet" else "tracestate (ot=th)")
 
 
-def _send(store: "SqliteStore", wanted: "Wanted", totals: "Totals", url: str) -> None:
+def _send(store: Store, wanted: TreeFilter, totals: ExportSize, url: str) -> None:
     from ztrace_collector.otlp.mapping.outgoing import Builder
     from ztrace_viewer.export.formats import gather
     from ztrace_viewer.export.sending import check_refused, read_destination, send
@@ -147,7 +150,7 @@ def _send(store: "SqliteStore", wanted: "Wanted", totals: "Totals", url: str) ->
         sent = send(
             destination,
             gather(pieces),
-            Builder(store.db).request,
+            Builder(store.process).request,
             lambda so_far: progress.update(so_far.count, so_far.count / max(1, totals.spans)),
         )
     check_refused(sent, destination)
@@ -156,7 +159,7 @@ def _send(store: "SqliteStore", wanted: "Wanted", totals: "Totals", url: str) ->
 
 
 def _count(
-    pieces: "Iterable[Piece]", counts: list[int], totals: "Totals", progress: "CountProgress | None"
+    pieces: "Iterable[Piece]", counts: list[int], totals: ExportSize, progress: "CountProgress | None"
 ) -> "Iterator[Piece]":
     """Yield the pieces, and count their spans, trees, and trees that stand for others."""
     for piece in pieces:
@@ -168,7 +171,7 @@ def _count(
             progress.update(counts[0], counts[0] / max(1, totals.spans))
 
 
-def _check_profiles(store: "SqliteStore") -> None:
+def _check_profiles(store: Store) -> None:
     """Check that profiles can be written, before a file is opened.
 
     Raises:

@@ -14,8 +14,7 @@ from typing import NamedTuple
 from ztrace.records import ERROR, UNFINISHED
 from ztrace_collector.otlp.mapping.reading import StoredSpan
 from ztrace_viewer.json_text import read_json
-from ztrace_viewer.queries.instances import read_instance
-from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
+from ztrace_viewer.queries.stores.store import Store
 from ztrace_viewer.trees.forest import Forest, arrange, name_span
 from ztrace_viewer.trees.lanes import Block, Lanes, find_blocks
 from ztrace_viewer.trees.spans import STATUS_NAMES
@@ -34,7 +33,7 @@ class _Arrows(NamedTuple):
 class ChromeWriter:
     """Writer of a file, tree by tree in the order in which they began."""
 
-    def __init__(self, store: SqliteStore, start_ns: int) -> None:
+    def __init__(self, store: Store, start_ns: int) -> None:
         """Start a file of trace events.
 
         Args:
@@ -110,7 +109,7 @@ class ChromeWriter:
                 yield {"name": str(event.get("name")), "ph": "i", "s": "t", "ts": at, **place, "args": args}
 
     def _name_process(self, instance: int) -> dict[str, object]:
-        process = read_instance(self._store, instance)
+        process = self._store.process(instance)
         name = "?" if process is None else process.service
         if process is not None and (process.pid or process.host):
             known = (

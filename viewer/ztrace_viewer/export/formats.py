@@ -17,7 +17,7 @@ from ztrace_viewer.export.otlp_profiles import make_profiles
 from ztrace_viewer.export.parquet import make_parquet
 from ztrace_viewer.export.speedscope import SpeedscopeWriter
 from ztrace_viewer.queries.pieces import Piece
-from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
+from ztrace_viewer.queries.stores.store import Store
 
 #: Spans of a request, which is a line of a file; OpenTelemetry's exporters send as many.
 REQUEST_SPANS = 512
@@ -39,9 +39,7 @@ class TreeWriter(Protocol):
         ...
 
 
-def make_parts(
-    name: str, store: SqliteStore, pieces: Iterable[Piece], start_ns: int
-) -> Iterator[str | bytes]:
+def make_parts(name: str, store: Store, pieces: Iterable[Piece], start_ns: int) -> Iterator[str | bytes]:
     """Yield the parts of a file, text or bytes.
 
     Args:
@@ -74,14 +72,14 @@ def gather(pieces: Iterable[Piece]) -> Iterator[list[StoredSpan]]:
         yield waiting
 
 
-def _make_otlp(store: SqliteStore, pieces: Iterable[Piece]) -> Iterator[str]:
-    builder = Builder(store.db)
+def _make_otlp(store: Store, pieces: Iterable[Piece]) -> Iterator[str]:
+    builder = Builder(store.process)
     for spans in gather(pieces):
         yield format_request(builder.request(spans)) + "\n"
 
 
-def _make_jaeger(store: SqliteStore, pieces: Iterable[Piece]) -> Iterator[str]:
-    builder = Builder(store.db)
+def _make_jaeger(store: Store, pieces: Iterable[Piece]) -> Iterator[str]:
+    builder = Builder(store.process)
     yield '{"data": ['
     between, comma, parts = "\n", "", None
     for piece in pieces:

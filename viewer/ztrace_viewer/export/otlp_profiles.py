@@ -19,7 +19,7 @@ from ztrace_collector.otlp.mapping.outgoing import Builder
 from ztrace_collector.otlp.mapping.reading import StoredSpan
 from ztrace_viewer.documents.profile import Frame
 from ztrace_viewer.queries.stacks import read_span_stacks
-from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
+from ztrace_viewer.queries.stores.store import Store
 
 if TYPE_CHECKING:
     from opentelemetry.proto.collector.profiles.v1development.profiles_service_pb2 import (
@@ -36,7 +36,7 @@ STATE = "ztrace.state"
 _SCOPE, _TYPE, _UNIT = "ztrace", "wall", "nanoseconds"
 
 
-def make_profiles(store: SqliteStore, batches: Iterable[Sequence[StoredSpan]]) -> Iterator[str]:
+def make_profiles(store: Store, batches: Iterable[Sequence[StoredSpan]]) -> Iterator[str]:
     """Yield lines, each a request with the profiles of some processes; none of spans without code.
 
     Args:
@@ -47,7 +47,7 @@ def make_profiles(store: SqliteStore, batches: Iterable[Sequence[StoredSpan]]) -
         SettingsError: the installed ``opentelemetry-proto`` has no profiles, or others.
     """
     check_installed()
-    builder = Builder(store.db)
+    builder = Builder(store.process)
     for spans in batches:
         request = _Request(store)
         for resource in builder.request(spans).resource_spans:
@@ -80,7 +80,7 @@ def check_installed() -> None:
 class _Request:
     """A request in the making: its profiles, and the tables that they share."""
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self, store: Store) -> None:
         from opentelemetry.proto.collector.profiles.v1development import profiles_service_pb2
 
         self._store = store

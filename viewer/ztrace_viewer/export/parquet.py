@@ -13,10 +13,9 @@ from types import NoneType
 from typing import TYPE_CHECKING, NamedTuple, get_args, get_type_hints
 
 from ztrace.records import MEASURES, UNFINISHED
-from ztrace_collector.otlp.mapping.reading import StoredSpan
+from ztrace_collector.otlp.mapping.reading import StoredProcess, StoredSpan
 from ztrace_collector.tables.thresholds import weigh
-from ztrace_viewer.queries.instances import Instance, read_instance
-from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
+from ztrace_viewer.queries.stores.store import Store
 from ztrace_viewer.trees.spans import STATUS_NAMES
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ class _Parts(io.RawIOBase):
         return taken
 
 
-def make_parquet(store: SqliteStore, chunks: Iterable[Sequence[StoredSpan]]) -> Iterator[bytes]:
+def make_parquet(store: Store, chunks: Iterable[Sequence[StoredSpan]]) -> Iterator[bytes]:
     """Yield the parts of a file, each with a group of rows at most.
 
     Args:
@@ -165,13 +164,13 @@ def _make_schema() -> "Schema":
     return pyarrow.schema(fields)
 
 
-def _make_rows(store: SqliteStore, chunks: Iterable[Sequence[StoredSpan]]) -> Iterator[list[Row]]:
-    read = lru_cache(_PROCESSES)(lambda key: read_instance(store, key))
+def _make_rows(store: Store, chunks: Iterable[Sequence[StoredSpan]]) -> Iterator[list[Row]]:
+    read = lru_cache(_PROCESSES)(store.process)
     for spans in chunks:
         yield [_make_row(span, read(span.instance)) for span in spans]
 
 
-def _make_row(span: StoredSpan, process: Instance | None) -> Row:
+def _make_row(span: StoredSpan, process: StoredProcess | None) -> Row:
     measures = dict(zip(MEASURES, span.measures, strict=True))
     raised = span.exception
     return Row(

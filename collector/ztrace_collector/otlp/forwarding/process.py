@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from ztrace_collector.forwarding.child import FINISH, Output, open_file, prepare
@@ -17,7 +18,7 @@ from ztrace_collector.forwarding.pauses import Pauses
 from ztrace_collector.otlp.forwarding.messages import Orders, Report
 from ztrace_collector.otlp.forwarding.rows import read_open_ended, read_place
 from ztrace_collector.otlp.mapping.outgoing import Builder
-from ztrace_collector.otlp.mapping.reading import StoredSpan, read_after, read_unfinished
+from ztrace_collector.otlp.mapping.reading import StoredSpan, read_after, read_process, read_unfinished
 from ztrace_collector.otlp.sending.answers import Later, Transport
 from ztrace_collector.otlp.sending.deliver import Part, deliver, open_transport
 from ztrace_collector.otlp.sending.destinations import Destination
@@ -86,7 +87,7 @@ class Courier(threading.Thread):
                 going = self._retry(Later(text))
 
     def _send_all(self, db: sqlite3.Connection, transport: Transport) -> None:
-        builder = Builder(db)
+        builder = Builder(partial(read_process, db))
         place = read_place(db, self._key)
         look_unfinished_s = 0.0
         while True:

@@ -11,8 +11,7 @@ https://opentelemetry.io/docs/specs/semconv/exceptions/exceptions-spans/.
 """
 
 import json
-import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -25,7 +24,7 @@ from ztrace.records import ERROR, KIND_NUMBERS, UNFINISHED
 from ztrace_collector.checking.attributes import DROPPED
 from ztrace_collector.otlp.mapping import conventions, exception_form
 from ztrace_collector.otlp.mapping.exception_form import write_record
-from ztrace_collector.otlp.mapping.reading import StoredException, StoredSpan
+from ztrace_collector.otlp.mapping.reading import StoredException, StoredProcess, StoredSpan
 from ztrace_collector.otlp.mapping.stacktraces import format_stacktrace
 from ztrace_collector.otlp.mapping.values import key_values, load_list, load_object
 from ztrace_collector.tables.methods import NAME_ATTRIBUTE, OTHER, SERVICE_ATTRIBUTE
@@ -59,13 +58,14 @@ class _Instance(NamedTuple):
 class Builder:
     """Builder of OTLP requests from stored spans, with a cache of their common parts."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        """Build from a file.
+    def __init__(self, read_process: Callable[[int], StoredProcess | None]) -> None:
+        """Build from spans of one store.
 
         Args:
-            db: a connection to the file, used by the thread that calls `request`.
+            read_process: function that returns a process by its key, None if it is unknown; the thread that
+                calls `request` calls it.
         """
-        self._db = db
+        self._read_process = read_process
         self._instances: dict[int, _Instance] = {}
         self._common: dict[_Key, bytes] = {}
 
@@ -146,13 +146,9 @@ class Builder:
         return common
 
     def _load(self, instance: int) -> _Instance:
-        row = self._db.execute(
-            "SELECT instance_id, service, host, pid, started_ns, version, resource"
-            " FROM instances WHERE id = ?",
-            (instance,),
-        ).fetchone()
+        row = self._read_process(instance)
         process, resource, dropped = _NOBODY, None, 0
-        if row is not None:  # Another program may have deleted the row.
+        if row is not None:
             *names, resource = row
             process = conventions.Process._make(names)
         if resource is None:

@@ -73,6 +73,18 @@ class StoredSpan(NamedTuple):
     threshold: int | None = None
 
 
+class StoredProcess(NamedTuple):
+    """Process as stored; ``resource`` is JSON, None for one of ztrace's own."""
+
+    instance_id: str
+    service: str
+    host: str
+    pid: int
+    started_ns: int
+    version: str
+    resource: str | None
+
+
 #: Columns of a `StoredSpan`, followed by those of its measures.
 _COLUMNS = StoredSpan._fields[: StoredSpan._fields.index("measures")]
 
@@ -102,8 +114,15 @@ SELECT exceptions.trace_id, exceptions.span_id,
     {", ".join(_EXCEPTION_SOURCES.get(name) or f"exceptions.{name}" for name in StoredException._fields)}
 FROM exceptions LEFT JOIN exception_groups ON exception_groups.id = exception_group
 """
+_PROCESS = ", ".join(StoredProcess._fields)
 #: Rows of exceptions; a span that failed without one has a row without a type.
 _RAISED = "exceptions.type <> ''"
+
+
+def read_process(db: sqlite3.Connection, instance: int) -> StoredProcess | None:
+    """Return a process by its key, None if another program has deleted its row."""
+    row = db.execute(f"SELECT {_PROCESS} FROM instances WHERE id = ?", (instance,)).fetchone()
+    return None if row is None else StoredProcess._make(row)
 
 
 def read_after(db: sqlite3.Connection, after_id: int, limit: int) -> list[StoredSpan]:

@@ -373,3 +373,18 @@ class FrameRow(NamedTuple):
     file: str
     function: str
     line: int
+
+
+class ExportSize(NamedTuple):
+    """Size of an export; spans without an end do not count."""
+
+    trees: int
+    spans: int
+    start_ns: int
+
+
+class ChosenTree(NamedTuple):
+    """A tree of an export, with the number of its ended spans."""
+
+    trace_id: bytes
+    span_count: int

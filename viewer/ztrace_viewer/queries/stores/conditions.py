@@ -6,6 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
+from ztrace_viewer.queries.selection import EVERYTHING, Selection
+
 #: Ranges of buckets, of `ztrace_viewer.queries.figures.split_range`.
 Ranges: TypeAlias = Sequence[tuple[int, int, int, int]]
 #: Orders of exception groups.
@@ -93,6 +95,27 @@ class Text(NamedTuple):
 
     written: str
     methods: Collection[int]
+
+
+@dataclass(frozen=True, slots=True)
+class TreeFilter:
+    """Conditions of an export, all of which a tree has to meet.
+
+    Attributes:
+        trace_ids: the only trees; empty for all.
+        selection: time in which the tree began, and service of one of its spans.
+        errors: a span has status error.
+        slower_ns: the tree took longer.
+        limit: the newest trees, at most so many.
+        unfinished: include spans without an end, and trees that have no others.
+    """
+
+    trace_ids: tuple[bytes, ...] = ()
+    selection: Selection = EVERYTHING
+    errors: bool = False
+    slower_ns: int | None = None
+    limit: int | None = None
+    unfinished: bool = False
 
 
 @dataclass(slots=True)

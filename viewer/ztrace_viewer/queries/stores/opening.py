@@ -28,15 +28,19 @@ def need_path(source: Source, what: str) -> Path:
 
 
 @contextmanager
-def open_store(source: Source) -> Iterator[Store]:
+def open_store(source: Source, *, snapshot: bool = True) -> Iterator[Store]:
     """Open a store for reading; it is closed at the end of the block.
+
+    Args:
+        source: the store.
+        snapshot: read one state of a file throughout the block.
 
     Raises:
         DatabaseError: the store cannot be used, here or while it is used.
         SettingsError: it is a ClickHouse database, and the extra is not installed.
     """
     if isinstance(source, Path):
-        with open_file(source) as file:
+        with open_file(source, snapshot=snapshot) as file:
             yield file
     else:
         from ztrace_viewer.queries.stores.clickhouse.store import open_clickhouse

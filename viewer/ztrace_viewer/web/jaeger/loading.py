@@ -73,7 +73,7 @@ def load_traces(store: SqliteStore, trace_ids: Sequence[bytes]) -> Loaded:
         spans_left -= len(spans)
         bytes_left -= sum(map(_weigh, spans))
     store.release()  # What follows takes longer than reading.
-    builder = Builder(store.db)
+    builder = Builder(store.process)
     made = {trace_id: builder.request(spans) for trace_id, spans in by_trace.items() if spans}
     return Loaded(
         list(made.values()),

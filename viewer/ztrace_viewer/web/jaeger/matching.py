@@ -55,7 +55,7 @@ class Matcher:
         """
         self._store = store
         self._tags = dict(question.tags)
-        self._builder = Builder(store.db) if question.tags else None
+        self._builder = Builder(store.process) if question.tags else None
         self._filter = SpanFilter(methods=methods, min_ns=question.min_ns, max_ns=question.max_ns)
         for key, value in question.tags.items():
             self._add_tag(key, value)

@@ -4,7 +4,7 @@ One idea: ids of the store itself go into a statement as numbers and hexadecimal
 people or programs wrote goes into parameters, which the server binds.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -48,6 +48,11 @@ class Reader:
                 raise self.deadline.explain() from error
             raise
         return rows
+
+    def stream(self, text: str) -> Iterator[tuple[Any, ...]]:
+        """Run a query and yield its rows block by block, without those of the whole answer in memory."""
+        with self.client.query_rows_stream(text) as rows:
+            yield from rows
 
     def rows(
         self, row: type[_R], source: str, values: Mapping[str, object] | None = None, /, **columns: str

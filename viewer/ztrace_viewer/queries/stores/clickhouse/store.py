@@ -7,11 +7,11 @@ from ztrace_collector.clickhouse.address import ClickHouseAddress
 from ztrace_collector.clickhouse.engine import open_engine
 from ztrace_collector.clickhouse.initializing import check_tables
 from ztrace_viewer.queries.deadline import Deadline
+from ztrace_viewer.queries.stores.clickhouse.exporting import Exporting
 from ztrace_viewer.queries.stores.clickhouse.reading import Reader
-from ztrace_viewer.queries.stores.clickhouse.samples import Samples
 
 
-class ClickHouseStore(Samples):
+class ClickHouseStore(Exporting):
     """Answers from one database; each question sees what is stored when it is asked."""
 
     @contextmanager

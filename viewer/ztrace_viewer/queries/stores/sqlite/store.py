@@ -9,6 +9,7 @@ from ztrace_viewer.queries.database import open_database, release
 from ztrace_viewer.queries.deadline import Deadline
 from ztrace_viewer.queries.stores.sqlite.accounts import Accounts
 from ztrace_viewer.queries.stores.sqlite.errors import Errors
+from ztrace_viewer.queries.stores.sqlite.exporting import Exporting
 from ztrace_viewer.queries.stores.sqlite.figures import Figures
 from ztrace_viewer.queries.stores.sqlite.names import Names
 from ztrace_viewer.queries.stores.sqlite.paths import Paths
@@ -22,7 +23,9 @@ from ztrace_viewer.queries.stores.sqlite.trees import Trees
 _STEPS = 20_000
 
 
-class SqliteStore(Names, Trees, Spans, Searching, Errors, Figures, Accounts, Paths, Samples, Stacks):
+class SqliteStore(
+    Names, Trees, Spans, Searching, Errors, Figures, Accounts, Paths, Samples, Stacks, Exporting
+):
     """Answers from one file.
 
     Attributes:
