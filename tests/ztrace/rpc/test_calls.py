@@ -348,14 +348,18 @@ def test_a_caller_whose_answer_another_takes_is_woken() -> None:
     ):
         connections = client._connections
         connections._turn_s = 10 * DEADLINE_S
-        connections._pollers[False] = make_poller([connections._waker.descriptor])
 
         def receive(is_over: Callable[[], bool]) -> bool:
             with connections._lock:
                 connections._read()
             return is_over()
 
-        thread = threading.Thread(target=lambda: answers.append(client.hold()))
+        def call() -> None:
+            # Here, because other tests may have left a hub of gevent in the main thread.
+            connections._pollers[False] = make_poller([connections._waker.descriptor])
+            answers.append(client.hold())
+
+        thread = threading.Thread(target=call)
         thread.start()
         wait_for(lambda: receive(begun.is_set))
         may_end.set()
