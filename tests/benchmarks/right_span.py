@@ -21,11 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import ztrace
-from tests.benchmarks.sampling import NOWHERE, Truth, burn
+from tests.benchmarks import sampling
+from tests.benchmarks.sampling import Truth, burn
 from tests.ztrace.profiling.profiles import read
-from ztrace import spans
-from ztrace.native import get_ident
-from ztrace.profiling import encoding, profiler
+from ztrace.profiling import profiler
 
 #: Seconds of each program unless others are given, and requests at a time.
 SECONDS, REQUESTS = 10.0, 12
@@ -148,22 +147,7 @@ def measure(truth: Truth, span: str, function: str, work: Callable[[], object]) 
 
 def sample(kind: str, seconds: float) -> tuple[Truth, list[tuple[str, tuple[str, ...], float]]]:
     """Run a program, and return its truth and the sampled spans, stacks and seconds."""
-    bodies: list[bytes] = []
-
-    def encode(*arguments: Any, **options: Any) -> bytes | None:
-        body = encoding.encode(*arguments, **options)
-        bodies.extend([body] if body is not None else [])
-        return body
-
-    profiler.encode = encode  # type: ignore[attr-defined]
-    ztrace.configure("bench", NOWHERE)
-    with ztrace.span("first"):
-        pass
-    while spans.find_owner is get_ident:
-        time.sleep(0.01)
-    truth = Truth()
-    PROGRAMS[kind](truth, time.monotonic() + seconds)
-    ztrace.shutdown()
+    truth, bodies = sampling.sample(PROGRAMS[kind], seconds)
     return truth, [(one.method, one.stack, one.us / 1e6) for body in bodies for one in read(body).sums]
 
 

@@ -211,8 +211,8 @@ def compare(truth: Truth, bodies: list[bytes]) -> dict[str, float]:
     return {"error": 50 * error, "run": 100 * abs(computed / total - running / all_seen)}
 
 
-def measure_truth(kind: str, seconds: float) -> dict[str, float]:
-    """Run a program whose truth is known, and return how far its samples are from the truth."""
+def sample(program: Callable[[Truth, float], None], seconds: float) -> tuple[Truth, list[bytes]]:
+    """Run a program while it is sampled; return its truth and the bodies of its profiles."""
     bodies: list[bytes] = []
 
     def encode(*arguments: Any, **options: Any) -> bytes | None:
@@ -227,9 +227,9 @@ def measure_truth(kind: str, seconds: float) -> dict[str, float]:
     while spans.find_owner is get_ident:
         time.sleep(0.01)
     truth = Truth()
-    PROGRAMS[kind](truth, time.monotonic() + seconds)
+    program(truth, time.monotonic() + seconds)
     ztrace.shutdown()
-    return compare(truth, bodies)
+    return truth, bodies
 
 
 def burn(seconds: float) -> None:
@@ -369,6 +369,6 @@ if __name__ == "__main__":
     elif measured == ["call"]:
         print(measure_call(float(given[0])))
     elif measured == ["truth"]:
-        print(json.dumps(measure_truth(given[0], float(given[1]))))
+        print(json.dumps(compare(*sample(PROGRAMS[given[0]], float(given[1])))))
     else:
         main()

@@ -15,7 +15,8 @@ _DRAWN, _BYTES = 64, 2
 class Due:
     """The time at which the next sample is due.
 
-    The program's `random` is not used: whoever seeds it expects the same numbers with and without ztrace.
+    The program's `random` is not used: a program that seeds it expects the same numbers with
+    and without ztrace.
 
     Attributes:
         period_ns: the length of a period; a change holds from the next one on.

@@ -88,7 +88,7 @@ def test_the_division_into_transactions_changes_nothing(
 def test_spans_of_a_publisher_stay_in_order(
     store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Spans of each publisher have ids in the order of its messages, whoever sends between them."""
+    """Spans of each publisher have ids in the order of its messages, also when others send between them."""
     monkeypatch.setattr(contents, "TOGETHER", 10)
     senders = [Sender(0), Sender(1), Sender(2, "bank")]
     messages = [

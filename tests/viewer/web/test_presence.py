@@ -35,7 +35,7 @@ def test_a_page_is_found_while_it_runs(tmp_path: Path) -> None:
 
 
 def test_an_address_without_its_server_is_stale(tmp_path: Path) -> None:
-    """A file that a killed server has left has no lock, and is written anew by the next one."""
+    """A file that a killed server has left has no lock, and the next one overwrites it."""
     database = tmp_path / "shop.db"
     (tmp_path / "shop.db.page").write_text("http://127.0.0.1:65000000\n")
     assert find_page(database) is None

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
@@ -132,31 +132,25 @@ class Stored(click.ParamType[Source]):
 
 def store_option(function: _F) -> _F:
     """Add the option ``--db`` of commands that every store answers."""
-    return click.option(
-        "--db",
-        "database",
-        type=Stored(),
-        envvar=DATABASE_VARIABLE,
-        default=DEFAULT_DATABASE,
-        show_default=True,
-        show_envvar=True,
-        metavar="STORE",
-        help="Database file, or clickhouse://HOST/DATABASE.",
-    )(function)
+    return _add_database(function, Stored(), "STORE", "Database file, or clickhouse://HOST/DATABASE.")
 
 
 def database_option(function: _F) -> _F:
     """Add the option ``--db`` of commands that need a file."""
+    return _add_database(function, File(path_type=Path), "FILE", "Database file.")
+
+
+def _add_database(function: _F, kind: click.ParamType[Any], metavar: str, text: str) -> _F:
     return click.option(
         "--db",
         "database",
-        type=File(path_type=Path),
+        type=kind,
         envvar=DATABASE_VARIABLE,
         default=DEFAULT_DATABASE,
         show_default=True,
         show_envvar=True,
-        metavar="FILE",
-        help="Database file.",
+        metavar=metavar,
+        help=text,
     )(function)
 
 

@@ -68,7 +68,7 @@ class _GreenGate:
 
 
 class Waker:
-    """Gate of whoever polls: opening it makes its descriptor readable.
+    """Gate of the caller that polls: opening it makes its descriptor readable.
 
     Attributes:
         descriptor: for pollers; `close_again` is to be called once it is readable.
