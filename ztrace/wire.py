@@ -65,6 +65,8 @@ class Header(NamedTuple):
         started_ns: start of the incarnation, Unix.
         sampled: samples of stacks that this incarnation has taken so far.
         service_version: version of the service, empty if it is unknown.
+        acknowledged_elsewhere: spans of ``retired`` that collectors other than the receiver acknowledged.
+        collectors: number of collectors that the publisher may send to.
     """
 
     kind: int
@@ -83,6 +85,8 @@ class Header(NamedTuple):
     started_ns: int
     sampled: int = 0
     service_version: str = ""
+    acknowledged_elsewhere: int = 0
+    collectors: int = 1
 
 
 class Request(NamedTuple):
@@ -128,7 +132,10 @@ def pack_header(header: Header) -> bytes:
 
 
 #: Types of the fields of a `Header`, in their order.
-_HEADER_TYPES = (int, bytes, int, int, int, int, int, int, int, dict, str, str, int, int, int, str)
+_HEADER_TYPES = (
+    *(int, bytes, int, int, int, int, int, int, int, dict),
+    *(str, str, int, int, int, str, int, int),
+)
 
 
 def unpack_header(frame: bytes) -> Header:
@@ -151,7 +158,7 @@ def unpack_header(frame: bytes) -> Header:
     ):
         raise WireError("header", "header fields are missing or of the wrong type")
     header = Header(*values)
-    counts = (*header[2:9], header.pid, header.started_ns, header.sampled, *header.mended.values())
+    counts = (*header[2:9], *header[12:15], *header[16:], *header.mended.values())
     if (
         len(header.incarnation) != 16
         or not DATA <= header.kind <= PROFILE

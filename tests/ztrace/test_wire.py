@@ -51,6 +51,8 @@ HEADER = Header(
     started_ns=1_700_000_000_000_000_000,
     sampled=70,
     service_version="1.2",
+    acknowledged_elsewhere=30,
+    collectors=2,
 )
 
 COUNTS = st.integers(0, (1 << 63) - 1)
@@ -77,6 +79,8 @@ def headers(draw: st.DrawFn) -> Header:
         started_ns=draw(COUNTS),
         sampled=draw(COUNTS),
         service_version=draw(st.text(max_size=100)),
+        acknowledged_elsewhere=draw(COUNTS),
+        collectors=draw(COUNTS),
     )
 
 

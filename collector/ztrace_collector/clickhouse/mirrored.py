@@ -49,6 +49,7 @@ class Mirrored(NamedTuple):
 
 
 _COUNTS = [
+    "first_sequence",
     "next_sequence",
     "spans_created",
     "spans_stored",
@@ -59,6 +60,7 @@ _COUNTS = [
     "spans_crashed",
     "spans_refused",
     "spans_elsewhere",
+    "acknowledged_elsewhere",
     "samples_created",
     "samples_stored",
     "samples_lost",
@@ -103,6 +105,12 @@ MIRRORED = (
         ("instance",),
         (("id", "t.instance"),),
         deleted_when="TRUE",
+    ),
+    Mirrored(
+        "sequence_ranges",
+        (("instance", UINT), ("first_sequence", INT), ("next_sequence", INT)),
+        "instance, journal, first_sequence",
+        ("instance", "first_sequence"),
     ),
     Mirrored(
         "losses",

@@ -361,7 +361,8 @@ def _delete_instances(store: Store, before_ns: int) -> Iterator[None]:
             kept = {instance for (instance,) in db.execute("SELECT DISTINCT instance FROM unfinished_spans")}
             gone = [(instance,) for (instance,) in gone if instance not in kept]
             retire_publishers(db, [instance for (instance,) in gone])
-            db.executemany("DELETE FROM publishers WHERE instance = ?", gone)
+            for table in ("sequence_ranges", "publishers"):
+                db.executemany(f"DELETE FROM {table} WHERE instance = ?", gone)
             db.executemany("DELETE FROM instances WHERE id = ?", gone)
         if gone:
             store.forget("publishers")

@@ -92,7 +92,8 @@ def _fold(db: sqlite3.Connection, service: str, instances: Sequence[int]) -> Non
         " (SELECT id FROM losses WHERE instance = ? ORDER BY last_ns DESC, id DESC LIMIT ?)",
         (target, target, MAX_ROWS),
     )
-    db.execute(f"DELETE FROM publishers WHERE instance IN ({marks})", everything)
+    for table in ("sequence_ranges", "publishers"):
+        db.execute(f"DELETE FROM {table} WHERE instance IN ({marks})", everything)
     gone = [instance for instance in everything if instance != target]
     db.executemany("DELETE FROM instances WHERE id = ?", [(instance,) for instance in gone])
     first_ns, last_ns, processes, expired, *counts = sums

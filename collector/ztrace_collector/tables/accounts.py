@@ -70,10 +70,14 @@ class Account:
         instance: key of the row.
         service: name of the service, from the first message on.
         next_sequence: all lower sequence numbers are accounted for.
+        first_sequence: lowest of the numbers up to there that were received here, not by another collector.
+        past_ranges: ranges of numbers that were received here before, each with its end, to be written.
         last_seen_ns: time of the last message; for a crashed publisher, when it was last known to be alive.
         created: number of ended spans, as reported by the publisher.
         stored: number of spans in the table ``spans``.
-        elsewhere: number of spans that the publisher was rid of before its first message to this database.
+        elsewhere: number of spans that the publisher was rid of before its first message to this database, or
+            delivered to another collector since.
+        acknowledged_elsewhere: spans that other collectors have acknowledged, as reported by the publisher.
         lost: number of lost spans, by reason.
         mended: number of values that the publisher truncated or replaced, by reason.
         sampled: account of its samples.
@@ -85,12 +89,15 @@ class Account:
     last_seen_ns: int
     state: str = LIVE
     next_sequence: int = 0
+    first_sequence: int = 0
     created: int = 0
     stored: int = 0
     elsewhere: int = 0
+    acknowledged_elsewhere: int = 0
     lost: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LOSS_COLUMNS, 0))
     mended: dict[str, int] = field(default_factory=dict)
     sampled: Sampled = field(default_factory=Sampled)
+    past_ranges: list[tuple[int, int]] = field(default_factory=list)
     #: No message has been received yet.
     new: bool = False
     #: Times of the last two messages.
@@ -210,23 +217,35 @@ class Account:
     def _reach_floor(self, header: Header) -> list[Loss]:
         """Continue at the floor if the publisher no longer holds the next sequence number."""
         first_seen, self.new = self.new, False
+        acknowledged = max(0, header.acknowledged_elsewhere - self.acknowledged_elsewhere)
+        self.acknowledged_elsewhere += acknowledged
         if header.floor <= self.next_sequence:
             return []
         first, self.next_sequence = self.next_sequence, header.floor
+        gone = max(0, header.retired - self._numbered())
         if first_seen:
             # Another collector stored them, or the publisher discarded them before its first message here.
             self.elsewhere = max(0, header.retired - self.stored)
             self.sampled.begin(header.sampled)
+            self.first_sequence = header.floor
             return []
-        if header.kind in (BYE, CRASH) and header.floor == header.sequence:
-            return []  # It discarded everything at its end, and `_end` counts that.
         if 0 < self.elsewhere == self._numbered():
             # Until something is accepted, this is still its past: an acknowledgement from the previous file
             # had not reached it when it sent its first message here.
-            self.elsewhere = max(self.elsewhere, header.retired)
+            self.elsewhere += gone
+            self.first_sequence = header.floor
             return []
-        lost = header.retired - self._numbered()
-        return self._lose(NEVER_RECEIVED, lost, None, (first, header.floor - 1))
+        moved = min(gone, acknowledged)
+        if moved:
+            self.elsewhere += moved
+            if self.first_sequence < first:
+                self.past_ranges.append((self.first_sequence, first))
+            self.first_sequence = header.floor
+        if moved or header.collectors > 1:
+            self.sampled.begin(header.sampled)  # The numbers between may have been profiles alone.
+        if header.kind in (BYE, CRASH) and header.floor == header.sequence:
+            return []  # It discarded everything at its end, and `_end` counts that.
+        return self._lose(NEVER_RECEIVED, gone - moved, None, (first, header.floor - 1))
 
     def _bury(self, header: Header, stretch: tuple[int, int] | None) -> list[Loss]:
         end = min(INT64_MAX, header.sequence + header.covered)

@@ -27,6 +27,9 @@ from ztrace_collector.tables.sampled import Sampled
 SIZE = 4096
 #: Characters kept of the name of a service or host.
 MAX_NAME = 256
+#: Ranges of sequence numbers kept of an incarnation, the latest apart: one for each return of a publisher,
+#: which takes half a minute or more.
+MAX_RANGES = 100
 #: Characters kept of a version.
 MAX_VERSION = 100
 
@@ -36,10 +39,12 @@ _log = logging.getLogger(__name__)
 _COLUMNS = (
     "instance",
     "state",
+    "first_sequence",
     "next_sequence",
     "spans_created",
     "spans_stored",
     "spans_elsewhere",
+    "acknowledged_elsewhere",
     "mended",
     "first_seen_ns",
     "last_seen_ns",
@@ -139,6 +144,9 @@ class Publishers:
         """
         changed = {**self._silent, **self._written} if self._silent else self._written
         self._db.executemany(_WRITE, map(_row_of, changed.values()))
+        for account in changed.values():
+            if account.past_ranges:
+                self._write_ranges(account)
         acknowledgements = {
             incarnation: account.next_sequence for incarnation, account in self._written.items()
         }
@@ -146,6 +154,19 @@ class Publishers:
         self._written.clear()
         self._silent.clear()
         return acknowledgements
+
+    def _write_ranges(self, account: Account) -> None:
+        """Write the ranges that have ended, and delete the oldest beyond the limit."""
+        ranges, account.past_ranges = account.past_ranges, []
+        self._db.executemany(
+            "INSERT OR REPLACE INTO sequence_ranges VALUES (?, ?, ?)",
+            [(account.instance, *numbers) for numbers in ranges],
+        )
+        self._db.execute(
+            "DELETE FROM sequence_ranges WHERE instance = ?1 AND first_sequence NOT IN (SELECT first_sequence"
+            " FROM sequence_ranges WHERE instance = ?1 ORDER BY first_sequence DESC LIMIT ?2)",
+            (account.instance, MAX_RANGES),
+        )
 
     def _load(self, incarnation: bytes) -> Account | None:
         found = self._db.execute(_READ, (incarnation.hex(),)).fetchone()
@@ -156,10 +177,12 @@ class Publishers:
             instance=row["instance"],
             service=row["service"],
             state=row["state"],
+            first_sequence=row["first_sequence"],
             next_sequence=row["next_sequence"],
             created=row["spans_created"],
             stored=row["spans_stored"],
             elsewhere=row["spans_elsewhere"],
+            acknowledged_elsewhere=row["acknowledged_elsewhere"],
             mended=json.loads(row["mended"]),
             first_seen_ns=row["first_seen_ns"],
             last_seen_ns=row["last_seen_ns"],
@@ -197,10 +220,12 @@ def _row_of(account: Account) -> dict[str, Any]:
     return {
         "instance": account.instance,
         "state": account.state,
+        "first_sequence": account.first_sequence,
         "next_sequence": account.next_sequence,
         "spans_created": account.created,
         "spans_stored": account.stored,
         "spans_elsewhere": account.elsewhere,
+        "acknowledged_elsewhere": account.acknowledged_elsewhere,
         "mended": json.dumps(account.mended, separators=(",", ":")),
         "first_seen_ns": account.first_seen_ns,
         "last_seen_ns": account.last_seen_ns,

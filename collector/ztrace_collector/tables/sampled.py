@@ -17,7 +17,8 @@ class Sampled:
         created: number of samples, as reported by the publisher.
         stored: number of samples whose time is stored.
         lost: number of samples that were refused, or will never arrive.
-        elsewhere: number of samples before the publisher's first message to this database.
+        elsewhere: number of samples before the publisher's first message to this database, or delivered to
+            another collector since.
     """
 
     created: int = 0
@@ -35,18 +36,17 @@ class Sampled:
         self.created = max(self.created, sampled)
 
     def begin(self, sampled: int) -> None:
-        """Apply the count of a publisher's first header here, if it has sent messages elsewhere.
+        """Apply the count of a publisher's first header here after it has sent messages elsewhere.
 
-        Which of its samples these had is shown by the first profile.
+        Which of its samples these had is shown by the next profile.
         """
-        self.elsewhere = sampled
+        self.elsewhere += max(0, sampled - self.next)
 
     def take(self, first: int, count: int) -> None:
         """Count the samples of a message as stored, and those missing before it as lost."""
-        if not self.stored and not self.lost:
-            self.elsewhere = min(self.elsewhere, first)
+        # The messages of a correct publisher do not overlap: those that seemed to be elsewhere were not.
+        self.elsewhere -= min(self.elsewhere, max(0, self.next - first))
         missing = max(0, first - self.next)
-        # The messages of a correct publisher do not overlap.
         count = max(0, first + count - max(first, self.next))
         self.lost += missing
         self.stored += count

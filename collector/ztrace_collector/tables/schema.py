@@ -40,6 +40,7 @@ CREATE TABLE instances (
 CREATE TABLE publishers (
     instance INTEGER PRIMARY KEY REFERENCES instances (id),
     state TEXT NOT NULL,
+    first_sequence INTEGER NOT NULL DEFAULT 0,
     next_sequence INTEGER NOT NULL,
     spans_created INTEGER NOT NULL,
     spans_stored INTEGER NOT NULL,
@@ -50,6 +51,7 @@ CREATE TABLE publishers (
     spans_crashed INTEGER NOT NULL,
     spans_refused INTEGER NOT NULL,
     spans_elsewhere INTEGER NOT NULL,
+    acknowledged_elsewhere INTEGER NOT NULL DEFAULT 0,
     samples_created INTEGER NOT NULL,
     samples_stored INTEGER NOT NULL,
     samples_lost INTEGER NOT NULL,
@@ -58,6 +60,12 @@ CREATE TABLE publishers (
     first_seen_ns INTEGER NOT NULL,
     last_seen_ns INTEGER NOT NULL
 );
+CREATE TABLE sequence_ranges (
+    instance INTEGER NOT NULL REFERENCES instances (id),
+    first_sequence INTEGER NOT NULL,
+    next_sequence INTEGER NOT NULL,
+    PRIMARY KEY (instance, first_sequence)
+) WITHOUT ROWID;
 CREATE TABLE losses (
     id INTEGER PRIMARY KEY,
     instance INTEGER NOT NULL REFERENCES instances (id),
