@@ -83,10 +83,11 @@ def _create_tables(layout: Layout) -> list[str]:
     traces = layout.define("Aggregating", "trace_id", blocks=True, partitioned=True)
     roots = layout.define("", "hour, duration_ns", blocks=True, partitioned=True)
     figures = layout.define("Aggregating", "resolution_s, bucket, method", blocks=True)
+    lasting = layout._replace(ttl_days=None)
     return [
         f"""CREATE TABLE IF NOT EXISTS methods (
             id UInt64, service LowCardinality(String), name String, kind LowCardinality(String)
-        ) {Layout(layout.replicated).define("Replacing", "id")}""",
+        ) {lasting.define("Replacing", "id")}""",
         f"""CREATE TABLE IF NOT EXISTS spans (
             trace_id FixedString(16) CODEC(ZSTD(1)),
             span_id FixedString(8) CODEC(NONE),
@@ -163,6 +164,12 @@ def _create_tables(layout: Layout) -> list[str]:
             FROM spans AS s GROUP BY minute, method, duration
         ) AS m ARRAY JOIN {list(RESOLUTIONS_S)} AS resolution_s GROUP BY resolution_s, bucket, method""",
         *(_create_mirrored(table, layout) for table in MIRRORED),
+        f"""CREATE TABLE IF NOT EXISTS pins (
+            trace_id FixedString(16), pinned UInt8, at DateTime64(9, 'UTC')
+        ) {lasting.define("Replacing(at)", "trace_id")}""",
+        f"""CREATE TABLE IF NOT EXISTS resolutions (
+            fingerprint String, is_resolved UInt8, at_ns Int64, at DateTime64(9, 'UTC')
+        ) {lasting.define("Replacing(at)", "fingerprint")}""",
         OTEL_VIEW,
     ]
 

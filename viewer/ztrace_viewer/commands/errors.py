@@ -1,7 +1,6 @@
 """``ztrace errors`` and ``ztrace error``: origins of exceptions, and their way to the caller."""
 
 import time
-from pathlib import Path
 
 import click
 
@@ -20,7 +19,7 @@ from ztrace_viewer.queries.groups import list_groups
 from ztrace_viewer.queries.identifiers import find_group, shorten_groups, shorten_traces
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stores.conditions import FREQUENT, NEWEST, Filter
-from ztrace_viewer.queries.stores.opening import need_path, open_store
+from ztrace_viewer.queries.stores.opening import open_store
 from ztrace_viewer.queries.stores.source import Source
 from ztrace_viewer.queries.way import LATEST, read_error
 from ztrace_viewer.terminal.saying import say
@@ -133,12 +132,11 @@ def error(
     """
     if resolve and reopen:
         raise SettingsError("--resolve and --reopen exclude each other", hint="give one of them")
-    file = need_path(database, "--resolve" if resolve else "--reopen") if resolve or reopen else None
     try:
         with open_store(database) as store:
             group = find_group(store, error_id)
-        if file is not None:
-            return _change(file, group, resolve, as_json)
+        if resolve or reopen:
+            return _change(database, group, resolve, as_json)
         with open_store(database) as store:
             document = read_error(store, group, sample)
             short_ids = shorten_traces(store, [document["shown"]["trace_id"]])
@@ -158,9 +156,9 @@ def error(
         write(screen, "", dim(hint))
 
 
-def _change(database: Path, group: str, resolve: bool, as_json: bool) -> None:
+def _change(database: Source, group: str, resolve: bool, as_json: bool) -> None:
     """Resolve or reopen a group, and print its new state."""
-    from ztrace_collector.storing.resolving import resolve as write_state
+    from ztrace_viewer.queries.stores.requesting import resolve as write_state
     from ztrace_viewer.render.tracebacks import shorten_type
 
     with ignored():

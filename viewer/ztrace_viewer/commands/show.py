@@ -1,7 +1,6 @@
 """``ztrace show``: one call tree."""
 
 import time
-from pathlib import Path
 
 import click
 
@@ -14,7 +13,7 @@ from ztrace_viewer.documents.trees import SpanDocument
 from ztrace_viewer.interrupts import ignored
 from ztrace_viewer.queries.identifiers import find_trace
 from ztrace_viewer.queries.stacks import read_span_stacks
-from ztrace_viewer.queries.stores.opening import need_path, open_store
+from ztrace_viewer.queries.stores.opening import open_store
 from ztrace_viewer.queries.stores.source import Source
 from ztrace_viewer.queries.traces import read_tree
 from ztrace_viewer.terminal.saying import say
@@ -80,8 +79,7 @@ def show(
     if pin and unpin:
         raise SettingsError("--pin and --unpin exclude each other", hint="give one of them")
     if pin or unpin:
-        file = need_path(database, "--pin" if pin else "--unpin")
-        return _pin(file, trace, undo=unpin, as_json=as_json)
+        return _pin(database, trace, undo=unpin, as_json=as_json)
     now_ns = time.time_ns()
     with open_store(database) as store:
         try:
@@ -106,9 +104,9 @@ def show(
     write_all(screen, draw_tree(document, screen.width, limit or None, now_ns, find_links(database)))
 
 
-def _pin(database: Path, trace: str, *, undo: bool, as_json: bool) -> None:
+def _pin(database: Source, trace: str, *, undo: bool, as_json: bool) -> None:
     """Pin a tree or undo that, and confirm it in a line or a document."""
-    from ztrace_collector.storing.pinning import pin as write_pin
+    from ztrace_viewer.queries.stores.requesting import pin as write_pin
 
     with open_store(database) as store:
         trace_id = find_trace(store, trace)

@@ -1,7 +1,8 @@
 """Exception groups in ClickHouse.
 
 One idea: each journal has its own row of a group, and its own counts by minute. A group is merged from the
-rows: the latest occurrence describes it, and counts are added up.
+rows: the latest occurrence describes it, and counts are added up. What people ask for here comes after what a
+journal says, unless the journal was told later.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,15 +15,23 @@ from ztrace_viewer.queries.stores.conditions import FREQUENT, NEWEST, Filter
 
 _ORDERS = {NEWEST: "last_ns DESC, fingerprint DESC", FREQUENT: "counted DESC, last_ns DESC, fingerprint DESC"}
 #: Columns that the row with the latest occurrence has.
-_LATEST = ("type", "message", "template", "service", "name", "kind", "resolved_ns", "trace_id")
+_LATEST = ("type", "message", "template", "service", "name", "kind", "trace_id")
 _MERGED = f"""
-SELECT fingerprint, {", ".join(f"argMax(g.{name}, g.last_ns) AS {name}" for name in _LATEST)},
+SELECT g.fingerprint AS fingerprint,
+    {", ".join(f"argMax(g.{name}, g.last_ns) AS {name}" for name in _LATEST)},
     argMax(g.origin_span_id, g.last_ns) AS origin_span_id, argMax(g.frames, g.last_ns) AS frames,
     arraySort(arrayDistinct(arrayFlatten(groupArray(JSONExtract(g.services, 'Array(String)'))))) AS services,
-    multiIf(countIf(g.state = '{OPEN}') > 0, '{OPEN}', countIf(g.state = '{REGRESSED}') > 0, '{REGRESSED}',
-        '{RESOLVED}') AS state,
-    min(g.first_ns) AS first_ns, max(g.last_ns) AS last_ns
-FROM exception_groups AS g FINAL GROUP BY fingerprint"""
+    min(g.first_ns) AS first_ns, max(g.last_ns) AS last_ns,
+    any(r.at_ns) AS asked_ns, any(r.is_resolved) AS is_resolved,
+    asked_ns > ifNull(max(g.resolved_ns), 0) AS is_asked,
+    multiIf(is_asked AND NOT is_resolved, NULL, is_asked, asked_ns, argMax(g.resolved_ns, g.last_ns))
+        AS resolved_ns,
+    multiIf(is_asked AND NOT is_resolved, '{OPEN}', is_asked AND last_ns > asked_ns, '{REGRESSED}',
+        is_asked, '{RESOLVED}', countIf(g.state = '{OPEN}') > 0, '{OPEN}',
+        countIf(g.state = '{REGRESSED}') > 0, '{REGRESSED}', '{RESOLVED}') AS state
+FROM (SELECT * FROM exception_groups FINAL) AS g
+    LEFT ANY JOIN (SELECT * FROM resolutions FINAL) AS r ON r.fingerprint = g.fingerprint
+GROUP BY g.fingerprint"""
 
 
 class Errors(Searching):
