@@ -73,9 +73,6 @@ def open_engine(address: ClickHouseAddress, *, with_database: bool = True) -> "I
 
     # It logs what it raises.
     logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
-    from clickhouse_connect.driver.exceptions import Error
-    from urllib3.exceptions import HTTPError
-
     try:
         client = clickhouse_connect.get_client(
             interface="https" if address.secure else "http",
@@ -95,8 +92,16 @@ def open_engine(address: ClickHouseAddress, *, with_database: bool = True) -> "I
             yield client
         finally:
             client.close()
-    except (Error, HTTPError, OSError) as error:
+    except engine_errors() as error:
         raise explain(error, address) from error
+
+
+def engine_errors() -> tuple[type[Exception], ...]:
+    """Return the errors of a connection that `open_engine` explains; the library has to be installed."""
+    from clickhouse_connect.driver.exceptions import Error
+    from urllib3.exceptions import HTTPError
+
+    return Error, HTTPError, OSError
 
 
 def insert_block(

@@ -13,6 +13,8 @@ A new version of the schema is a further element of `MIGRATIONS`.
 from collections.abc import Callable
 from typing import NamedTuple
 
+from ztrace_collector.clickhouse.batches import BATCHES
+from ztrace_collector.clickhouse.lease import CLAIMS
 from ztrace_collector.clickhouse.mirrored import MIRRORED, Mirrored
 from ztrace_collector.clickhouse.otel import OTEL_VIEW
 from ztrace_collector.layout import BUCKETS_PER_E, HOUR_NS, MINUTE_NS, RESOLUTIONS_S
@@ -44,7 +46,15 @@ class Layout(NamedTuple):
     replicated: bool = False
     ttl_days: int | None = None
 
-    def define(self, family: str, order: str, *, blocks: bool = False, partitioned: bool = False) -> str:
+    def define(
+        self,
+        family: str,
+        order: str,
+        *,
+        blocks: bool = False,
+        partitioned: bool = False,
+        ttl: str | None = None,
+    ) -> str:
         """Return the clauses after the columns of a table.
 
         Args:
@@ -52,6 +62,7 @@ class Layout(NamedTuple):
             order: the sorting key.
             blocks: blocks of spans reach the table, so it remembers tokens.
             partitioned: a partition for each day of arrival; expired rows are dropped by whole parts.
+            ttl: TTL expression of a table whose rows expire by a rule of their own; empty for none.
         """
         kind, bracket, parameters = family.partition("(")
         engine = f"{'Replicated' if self.replicated else ''}{kind}MergeTree{bracket}{parameters}"
@@ -63,8 +74,10 @@ class Layout(NamedTuple):
         if partitioned:
             settings.append("ttl_only_drop_parts = 1")
         days = " PARTITION BY toDate(arrived)" if partitioned else ""
-        ttl = "" if self.ttl_days is None else f" TTL {expiry(self.ttl_days)}"
-        return f"ENGINE = {engine}{days} ORDER BY ({order}){ttl} SETTINGS {', '.join(settings)}"
+        if ttl is None:
+            ttl = "" if self.ttl_days is None else expiry(self.ttl_days)
+        expiring = f" TTL {ttl}" if ttl else ""
+        return f"ENGINE = {engine}{days} ORDER BY ({order}){expiring} SETTINGS {', '.join(settings)}"
 
 
 def expiry(days: int) -> str:
@@ -163,6 +176,13 @@ def _create_tables(layout: Layout) -> list[str]:
                 sum(toInt128(ifNull(s.self_ns, 0))) AS self_ns, max(toDate(s.arrived)) AS arrived
             FROM spans AS s GROUP BY minute, method, duration
         ) AS m ARRAY JOIN {list(RESOLUTIONS_S)} AS resolution_s GROUP BY resolution_s, bucket, method""",
+        f"""CREATE TABLE IF NOT EXISTS {CLAIMS} (
+            id String, journal String, since DateTime64(3, 'UTC'), renewed DateTime64(3, 'UTC'),
+            revision UInt64
+        ) {layout.define("Replacing(revision)", "id", ttl="toDateTime(renewed) + toIntervalDay(2)")}""",
+        f"""CREATE TABLE IF NOT EXISTS {BATCHES} (
+            task LowCardinality(String), number UInt64, id String, content String CODEC(ZSTD(3))
+        ) {lasting.define("Replacing(number)", "task", blocks=True)}""",
         *(_create_mirrored(table, layout) for table in MIRRORED),
         f"""CREATE TABLE IF NOT EXISTS pins (
             trace_id FixedString(16), pinned UInt8, at DateTime64(9, 'UTC')

@@ -18,8 +18,10 @@ from ztrace.errors import ZtraceError
 from ztrace_collector.clickhouse.address import ClickHouseAddress
 from ztrace_collector.clickhouse.engine import insert_block, open_engine
 from ztrace_collector.clickhouse.initializing import check_tables
+from ztrace_collector.clickhouse.lease import EngineClaims, Lease
 from ztrace_collector.clickhouse.messages import Orders, Step
 from ztrace_collector.clickhouse.reading import Block, Journal, Spans
+from ztrace_collector.clickhouse.tasks import TASKS, LeasedTasks
 from ztrace_collector.forwarding.child import Output, open_file
 from ztrace_collector.forwarding.pauses import Pauses
 from ztrace_collector.storing.defects import log_defect
@@ -53,6 +55,9 @@ class Delivery:
     """Delivery over one connection, from the position in the journal.
 
     It keeps nothing that the journal does not have: the next one continues wherever this one ends.
+
+    Attributes:
+        journal: the journal's own id.
     """
 
     def __init__(
@@ -83,7 +88,7 @@ class Delivery:
         self._told_s = 0.0
         report(Step(0, 0, self._engine, begins=True))
         start = _Start(*db.execute(_READ, (self._engine,)).fetchone())
-        self._journal, self._place, self._complete = start.journal, start.place, start.complete
+        self.journal, self._place, self._complete = start.journal, start.place, start.complete
         if start.block_end is not None:
             # With the same boundaries, token and time of arrival it is stored once.
             spans = self._rows.read_spans(self._place, start.block_end, is_bounded=False)
@@ -127,7 +132,7 @@ class Delivery:
         if spans is not None:
             count = spans.number
             self._send_methods()
-            self._insert(spans.arrive(arrived_ms), f"{self._journal}:{self._place + 1}-{end}")
+            self._insert(spans.arrive(arrived_ms), f"{self.journal}:{self._place + 1}-{end}")
         self._sent += count
         self._skipped += end - self._place - count
         self._place = end
@@ -144,7 +149,7 @@ class Delivery:
         while reached < last:
             self._db.execute("BEGIN")
             try:
-                blocks, reached = self._rows.read_changes(reached, last, self._journal, int(time.time()))
+                blocks, reached = self._rows.read_changes(reached, last, self.journal, int(time.time()))
             finally:
                 self._db.execute("COMMIT")
             self._send_methods()
@@ -185,6 +190,7 @@ class Shipper(threading.Thread):
         self._written = threading.Semaphore(0)
         self._pauses = Pauses()
         self._failures = 0
+        self._lease = Lease()
 
     def confirm(self) -> None:
         """Count a step as written."""
@@ -200,7 +206,9 @@ class Shipper(threading.Thread):
         while True:
             try:
                 with open_engine(address) as client, closing(open_file(self._orders.database)) as db:
-                    self._deliver(Delivery(client, db, address, self._report))
+                    delivery = Delivery(client, db, address, self._report)
+                    claims = EngineClaims(client, delivery.journal)
+                    self._deliver(delivery, LeasedTasks(client, claims, self._lease, TASKS))
                 return
             except (ZtraceError, sqlite3.Error, OSError) as error:
                 text = str(error)
@@ -210,7 +218,7 @@ class Shipper(threading.Thread):
             if not self._put_off(address.redact(text)):
                 return
 
-    def _deliver(self, delivery: Delivery) -> None:
+    def _deliver(self, delivery: Delivery, tasks: LeasedTasks) -> None:
         while True:
             is_last = self._finishing.is_set()
             delivery.go_on()
@@ -219,8 +227,11 @@ class Shipper(threading.Thread):
                 self._output.say(f"{self._orders.address.url} answers again")
             self._failures = 0
             if is_last:
+                tasks.end()
                 return
-            self._finishing.wait(LOOK_S)
+            began_s = time.monotonic()
+            tasks.run(LOOK_S)
+            self._finishing.wait(max(0.0, began_s + LOOK_S - time.monotonic()))
 
     def _report(self, step: Step) -> None:
         """Report a step, and wait until it is written."""
