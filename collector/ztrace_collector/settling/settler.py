@@ -8,11 +8,10 @@ is a transaction, so the work of a killed collector is neither lost nor done twi
 
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
-from typing import Any
 
-from ztrace.records import KIND_NUMBERS, UNFINISHED
+from ztrace.records import KIND_NUMBERS
 from ztrace_collector.layout import (
     HOUR_NS,
     LATE,
@@ -26,6 +25,8 @@ from ztrace_collector.settling.clocks import Call, ClockBounds, Hosts, align, re
 from ztrace_collector.settling.counting import Counted, SpanRow, count_tree
 from ztrace_collector.settling.figures import PathFigures, read_counted, write_counted
 from ztrace_collector.settling.paths import Paths
+from ztrace_collector.settling.reading import LAST, TreeReader, TreeRows
+from ztrace_collector.settling.shapes import Shapes
 from ztrace_collector.settling.versions import Versions
 from ztrace_collector.storing.store import Store
 from ztrace_collector.storing.writer import Writer
@@ -43,28 +44,6 @@ MAX_LOOKED_AT, MAX_WAITING = 5_000, 50_000
 LATE_NS = 10 * MINUTE_NS
 #: Spans of a tree that is left out: counting more would take half a second each time.
 MAX_SPANS = 50_000
-
-_LAST = 2**63 - 1
-
-_TRACE = (
-    "SELECT id, span_count, end_ns, span, figures FROM traces LEFT JOIN settled ON trace = traces.id"
-    " WHERE trace_id = ?"
-)
-_ENDED = (
-    "SELECT span_id, parent_id, method, instance, start_ns, start_ns + coalesce(duration_ns, 0),"
-    " coalesce(duration_ns, 0), self_ns, status, cpu_ns, lane, id FROM spans WHERE trace_id = ? AND id <= ?"
-    " ORDER BY id"
-)
-_OPEN = (
-    f"SELECT span_id, parent_id, method, instance, start_ns, max(start_ns, seen_ns), NULL, NULL,"
-    f" {UNFINISHED}, NULL, NULL FROM unfinished_spans WHERE trace_id = ?"
-)
-#: Parents of spans that got others after a span, the latest first, so that the earliest counts.
-_PARENTS_BEFORE = (
-    "SELECT span_id, parent_id FROM adopted_spans WHERE trace_id = ? AND span > ? ORDER BY id DESC"
-)
-#: As `SpanRow._make`, without a call of Python for each span.
-_make_row: Callable[[Iterable[Any]], SpanRow] = partial(tuple.__new__, SpanRow)
 
 
 class _Waiting:
@@ -161,19 +140,18 @@ class Settler:
         self._look(db, now_s)
         self._learn_methods(db)
         # Looked up once for all trees of the step.
-        self._has_open, self._has_adopted, self._has_expired, self._has_thinned = (
-            _has_rows(db, table)
-            for table in ("unfinished_spans", "adopted_spans", "expired_traces", "thinned_traces")
+        self._has_expired, self._has_thinned = (
+            _has_rows(db, table) for table in ("expired_traces", "thinned_traces")
         )
         done: list[bytes] = []
         has_more = False
-        for trace_id, waiting in self._waiting.items():
-            if not is_last and waiting.due_s > now_s:
-                continue
+        due = [trace_id for trace_id, each in self._waiting.items() if is_last or each.due_s <= now_s]
+        for trace_id, tree in self._reader.read(due):
             if self._clock_s() >= now_s + STEP_S and done:
                 has_more = True
                 break
-            if self._settle(db, trace_id, waiting, now_s, is_last):
+            # A tree without rows has expired meanwhile.
+            if tree is None or self._settle(db, trace_id, tree, now_s, is_last):
                 done.append(trace_id)
         for trace_id in done:
             del self._waiting[trace_id]
@@ -205,12 +183,14 @@ class Settler:
         (self._seen,) = db.execute("SELECT value FROM settling WHERE name = ?", (SETTLED,)).fetchone()
         self._waiting.clear()
         self._has_more = True
+        self._reader = TreeReader(db)
         self._figures, self._paths, self._versions = PathFigures(db), Paths(db), Versions(db)
         self._hosts, self._bounds = Hosts(partial(read_host, db)), ClockBounds(db)
         #: Rows of ``settled`` that the step writes.
         self._counted: list[tuple[int, int, str | None]] = []
         #: Methods by their kind.
         self._kinds: dict[str, set[int]] = {kind: set() for kind in KIND_NUMBERS}
+        self._shapes = Shapes(self._paths.find, self._kinds["consumer"])
         self._callers: set[int] = set()
         self._last_method = 0
 
@@ -232,45 +212,46 @@ class Settler:
         self._has_more = len(spans) == MAX_LOOKED_AT
 
     def _settle(
-        self, db: sqlite3.Connection, trace_id: bytes, waiting: _Waiting, now_s: float, is_last: bool
+        self, db: sqlite3.Connection, trace_id: bytes, tree: TreeRows, now_s: float, is_last: bool
     ) -> bool:
         """Count a tree; return False if it has to wait for its open spans."""
-        trace = db.execute(_TRACE, (trace_id,)).fetchone()
-        if trace is None:
-            return True  # Expired meanwhile.
-        number, span_count, end_ns, *settled_columns = trace
-        settled = None if settled_columns[0] is None else settled_columns
-        if span_count > MAX_SPANS:
-            if settled is None:
+        if tree.span_count > MAX_SPANS:
+            if tree.settled is None:
                 db.execute("UPDATE settling SET value = value + 1 WHERE name = ?", (LEFT_OUT,))
-                db.execute("INSERT INTO settled (trace, span) VALUES (?, ?)", (number, _LAST))
+                db.execute("INSERT INTO settled (trace, span) VALUES (?, ?)", (tree.trace, LAST))
             return True
-        if settled is not None and settled[0] >= self._seen:
+        if tree.settled is not None and tree.settled >= self._seen:
             return True
-        if (settled and settled[1] == LATE) or (settled is None and self._is_gone(db, trace_id, end_ns)):
-            _count_late(db, trace_id, number, 0 if settled is None else settled[0])
+        is_gone = tree.settled is None and self._is_gone(db, trace_id, tree.end_ns)
+        if is_gone or tree.figures == LATE:
+            _count_late(db, trace_id, tree.trace, tree.settled or 0)
             return True
-        opened = [SpanRow(*row) for row in db.execute(_OPEN, (trace_id,))] if self._has_open else []
+        opened = self._reader.read_open(trace_id) if tree.has_open else []
+        waiting = self._waiting[trace_id]
         if opened and not is_last and now_s < waiting.since_s + OPEN_S:
             waiting.due_s = now_s + OPEN_AGAIN_S
             return False
-        rows, calls_before = self._read(db, trace_id, _LAST), set[Call]()
-        if not rows or (settled is not None and settled[0] >= rows[-1].id):
+        rows = self._reader.read_spans(trace_id) if tree.spans is None else tree.spans
+        calls_before = set[Call]()
+        if not rows or (tree.settled is not None and tree.settled >= rows[-1].id):
             return True
         calls = self._find_calls(rows)
-        if settled is not None:
-            span, figures = settled
+        if tree.settled is not None:
             # What was counted with open spans is known, and only its calls are of interest.
-            rows_before = self._read(db, trace_id, span) if figures is None or calls else []
+            needs_rows = tree.figures is None or calls
+            rows_before = self._reader.read_spans(trace_id, tree.settled) if needs_rows else []
             calls_before.update(self._find_calls(rows_before))
-            before = self._count(rows_before, calls_before) if figures is None else read_counted(figures)
+            if tree.figures is None:
+                before = self._count(rows_before, calls_before)
+            else:
+                before = read_counted(tree.figures)
             self._figures.add(before, -1)
         # Of a tree with open spans, what is added has to be known later.
-        counted = self._count(rows + opened, calls, is_added=not opened)
+        counted = self._count([*rows, *opened] if opened else rows, calls, is_added=not opened)
         if opened:
             self._figures.add(counted)
         self._bounds.add(call for call in calls if call not in calls_before)
-        self._counted.append((number, rows[-1].id, write_counted(counted) if opened else None))
+        self._counted.append((tree.trace, rows[-1].id, write_counted(counted) if opened else None))
         return True
 
     def _is_gone(self, db: sqlite3.Connection, trace_id: bytes, end_ns: int) -> bool:
@@ -288,13 +269,6 @@ class Settler:
             if kind in ("client", "producer"):
                 self._callers.add(method)
 
-    def _read(self, db: sqlite3.Connection, trace_id: bytes, last: int) -> list[SpanRow]:
-        """Return the spans of a tree up to one."""
-        rows = list(map(_make_row, db.execute(_ENDED, (trace_id, last))))
-        if self._has_adopted and (before := dict(db.execute(_PARENTS_BEFORE, (trace_id, last)))):
-            rows = [row._replace(parent_id=before.get(row.span_id, row.parent_id)) for row in rows]
-        return rows
-
     def _find_calls(self, rows: Sequence[SpanRow]) -> list[Call]:
         return self._hosts.find_calls(rows, self._kinds["client"], self._kinds["server"])
 
@@ -307,8 +281,7 @@ class Settler:
             rows = align(rows, calls, self._hosts.of)
         return count_tree(
             rows,
-            self._kinds["consumer"],
-            self._paths.find,
+            self._shapes,
             self._versions.of,
             self._callers,
             self._figures.open if is_added else None,

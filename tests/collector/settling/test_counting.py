@@ -7,6 +7,7 @@ from typing import Any
 
 from ztrace_collector.layout import MINUTE_NS
 from ztrace_collector.settling.counting import Counted, PathSums, SpanRow, count_tree
+from ztrace_collector.settling.shapes import Shapes
 
 #: Methods of the tests; `SEND` is what a consumer does, and `CALL` what a client does.
 A, B, C, CALL, SEND = 1, 2, 3, 8, 9
@@ -48,7 +49,7 @@ def row(
 def count(*rows: SpanRow) -> tuple[Counted, dict[tuple[int, ...], PathSums]]:
     """Return the figures of a tree, and its sums by the methods of each path."""
     find, names = numbering()
-    counted = count_tree(rows, {SEND}, find, "v{}".format, {CALL})
+    counted = count_tree(rows, Shapes(find, {SEND}), "v{}".format, {CALL})
     sums: dict[tuple[int, ...], PathSums] = {}
     for by_path in counted.sums.values():
         for path, each in by_path.items():
@@ -148,6 +149,25 @@ def test_figures_are_those_of_all_spans_in_any_order() -> None:
                 0 <= each.self_ns <= sum(span.duration_ns or 0 for span in ended if span.method == path[-1])
             )
         assert sum(by_root.values()) <= sum(each.duration_ns or 0 for each in ended)
+
+
+def test_trees_of_one_shape_count_alike() -> None:
+    """A tree whose shape is known counts as one whose shape is new."""
+    chance, (find, _) = random.Random(7), numbering()
+    known = Shapes(find, {SEND})
+    for _ in range(500):
+        rows = []
+        for number in range(1, chance.randint(2, 5)):
+            parent = chance.choice([None, *range(1, number)])
+            start, duration = chance.randint(0, 20), chance.choice([None, *range(40)])
+            made = row(number, parent, chance.choice([A, B, SEND]), start, duration)
+            rows.append(made._replace(instance=chance.randint(1, 2), cpu_ns=chance.choice([None, 9])))
+        again, new = (
+            count_tree(rows, shapes, "v{}".format, {CALL}) for shapes in (known, Shapes(find, {SEND}))
+        )
+        for version, by_path in new.sums.items():
+            found = {path: (each.numbers, each.histogram) for path, each in again.sums[version].items()}
+            assert found == {path: (each.numbers, each.histogram) for path, each in by_path.items()}
 
 
 def test_taken_back_figures_leave_nothing() -> None:

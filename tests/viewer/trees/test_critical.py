@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from tests.viewer.trees.test_tree import TRACE, row
-from ztrace_collector.settling.critical import walk_sections
+from ztrace_collector.settling.critical import walk_chain, walk_sections
 from ztrace_viewer.documents.trees import UnfinishedState
 from ztrace_viewer.trees.spans import SpanRow
 from ztrace_viewer.trees.states import CRASHED
@@ -54,6 +54,17 @@ def test_of_siblings_side_by_side_the_last_is_on_the_path() -> None:
         (3, 10, 90),
         (1, 90, 100),
     ]
+
+
+def test_a_chain_has_the_same_sections_without_a_walk() -> None:
+    """Sections of a chain of spans, of whatever times, are those of any tree."""
+    chance = random.Random(3)
+    for _ in range(500):
+        begins = [chance.randint(0, 20) for _ in range(4)]
+        ends = [begin + chance.randint(0, 20) for begin in begins]
+        children = {0: [1], 1: [2], 2: [3]}
+        walked = walk_sections(begins, ends, children, [1, 2, 1, 1], [None, 1, 2, 3], 0)
+        assert sorted(walk_chain(begins, ends, children, 0)) == sorted(walked)
 
 
 def test_a_child_is_clipped_to_its_parent() -> None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from ztrace.errors import NotFoundError
 from ztrace_collector.settling.clocks import Hosts, align
 from ztrace_collector.settling.counting import PathSums, count_tree
+from ztrace_collector.settling.shapes import Shapes
 from ztrace_viewer.json_text import read_json
 from ztrace_viewer.queries.comparison import MIN_UNITS, SideFigures
 from ztrace_viewer.queries.paths import Paths
@@ -77,6 +78,7 @@ def read_trees(store: Store, paths: Paths, trees: Sequence[RootRow]) -> Iterator
     """Yield what trees are compared by, as the collector would count them."""
     hosts = Hosts(store.host)
     clients, servers, consumers = (paths.of_kind(kind) for kind in ("client", "server", "consumer"))
+    shapes = Shapes(paths.find, consumers)
     for at in range(0, len(trees), _AT_ONCE):
         found = store.tree_spans([tree.trace_id for tree in trees[at : at + _AT_ONCE]], _MAX_SPANS)
         for spans in found.values():  # Without trees that expired meanwhile.
@@ -87,7 +89,7 @@ def read_trees(store: Store, paths: Paths, trees: Sequence[RootRow]) -> Iterator
                     seen.add((key, as_text(value)))
             if calls := hosts.find_calls(rows, clients, servers):
                 rows = align(rows, calls, hosts.of)
-            counted = count_tree(rows, consumers, paths.find, lambda _: "")
+            counted = count_tree(rows, shapes, lambda _: "")
             yield TreeRead(counted.sums[""], seen)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ztrace.records import ERROR, UNFINISHED
-from ztrace_collector.settling.counting import find_circles
+from ztrace_collector.settling.shapes import find_circles
 from ztrace_viewer.documents.trees import Clock, Missing
 from ztrace_viewer.trees import missing, states
 from ztrace_viewer.trees.clocks import NO_OFFSETS, Offset

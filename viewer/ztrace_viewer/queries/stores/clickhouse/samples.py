@@ -42,7 +42,7 @@ class Samples(Stacks):
         )
         self.read_instances({row[4] for row in rows})
         for place, (trace_id, span_id, parent_id, *fields, lane, attributes) in enumerate(rows):
-            span = SpanRow._make((span_id, or_none(parent_id), *fields, None, lane, place))
+            span = SpanRow._make((span_id, or_none(parent_id), *fields, None, lane, place, trace_id))
             found.setdefault(trace_id, []).append((span, attributes or None))
         return found
 

@@ -41,7 +41,7 @@ class Samples:
         found = {}
         for trace_id in trace_ids:
             rows = self.db.execute(_SPANS, (trace_id, most))
-            if spans := [(SpanRow._make(fields), attributes) for *fields, attributes in rows]:
+            if spans := [(SpanRow(*fields), attributes) for *fields, attributes in rows]:
                 found[trace_id] = spans
         return found
 

@@ -1,0 +1,109 @@
+"""Rows of the trees that settling counts.
+
+One idea: small trees are read many at a time, because a query takes as long as counting the tree.
+"""
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice, repeat
+from typing import Any, NamedTuple
+
+from ztrace.records import UNFINISHED
+from ztrace_collector.settling.counting import SpanRow
+
+#: Trees that are read at a time, and spans of a tree that is read with others.
+AT_ONCE, MAX_SPANS = 64, 32
+
+#: Higher than the id of any span.
+LAST = 2**63 - 1
+
+_SPAN = (
+    "SELECT span_id, parent_id, method, instance, start_ns, start_ns + coalesce(duration_ns, 0),"
+    " coalesce(duration_ns, 0), self_ns, status, cpu_ns, lane, id, trace_id FROM spans"
+)
+_ENDED = f"{_SPAN} WHERE trace_id = ? AND id <= ? ORDER BY id"
+_OPEN = (
+    f"SELECT span_id, parent_id, method, instance, start_ns, max(start_ns, seen_ns), NULL, NULL,"
+    f" {UNFINISHED}, NULL, NULL FROM unfinished_spans WHERE trace_id = ?"
+)
+_OF_ALL = f"WHERE trace_id IN ({', '.join('?' * AT_ONCE)})"
+_TRACES = (
+    "SELECT trace_id, id, span_count, end_ns, span, figures"
+    f" FROM traces LEFT JOIN settled ON trace = traces.id {_OF_ALL}"
+)
+_ENDED_OF_ALL = f"{_SPAN} {_OF_ALL} ORDER BY trace_id, id"
+_WITH_OPEN = f"SELECT DISTINCT trace_id FROM unfinished_spans {_OF_ALL}"
+
+#: Parents of spans that got others after a span, the latest first, so that the earliest counts.
+_PARENTS_BEFORE = (
+    "SELECT span_id, parent_id FROM adopted_spans WHERE trace_id = ? AND span > ? ORDER BY id DESC"
+)
+#: As `SpanRow._make`, without a call of Python for each span.
+_make_row: Callable[[Iterable[Any]], SpanRow] = partial(tuple.__new__, SpanRow)
+
+
+class TreeRows(NamedTuple):
+    """Rows of a tree.
+
+    Attributes:
+        trace: id of its trace in ``traces``.
+        span_count: number of its spans.
+        end_ns: end of its last span.
+        settled: id of its last span that is counted, None if none is.
+        figures: those that are counted, None if they are those of its spans.
+        spans: its spans in order of arrival, None if they are not read yet.
+        has_open: whether it may have unfinished spans.
+    """
+
+    trace: int
+    span_count: int
+    end_ns: int
+    settled: int | None
+    figures: str | None
+    spans: Sequence[SpanRow] | None
+    has_open: bool
+
+
+class TreeReader:
+    """Reader of trees from one file, within a transaction."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def read(self, trace_ids: Iterable[bytes]) -> Iterator[tuple[bytes, TreeRows | None]]:
+        """Yield the rows of each tree, in order; None for one that no longer exists."""
+        (has_open,) = self._db.execute("SELECT EXISTS (SELECT 1 FROM unfinished_spans)").fetchone()
+        remaining = iter(trace_ids)
+        while ids := list(islice(remaining, AT_ONCE)):
+            traces = {row[0]: row for row in self._select(_TRACES, ids)}
+            spans = defaultdict[bytes, list[SpanRow]](list)
+            small = [trace_id for trace_id, row in traces.items() if row[2] <= MAX_SPANS]
+            for row in self._select(_ENDED_OF_ALL, small):
+                spans[row[-1]].append(_make_row(row))
+            with_open = {trace_id for (trace_id,) in self._select(_WITH_OPEN, ids)} if has_open else ()
+            for trace_id in ids:
+                trace = traces.get(trace_id)
+                if trace is None:
+                    yield trace_id, None
+                else:
+                    more = spans.get(trace_id), trace_id in with_open
+                    yield trace_id, TreeRows._make((*trace[1:], *more))
+
+    def read_spans(self, trace_id: bytes, last: int = LAST) -> Sequence[SpanRow]:
+        """Return the spans of a tree up to one, with their parents as of then."""
+        rows = list(map(_make_row, self._db.execute(_ENDED, (trace_id, last))))
+        if last < LAST and (before := dict(self._db.execute(_PARENTS_BEFORE, (trace_id, last)))):
+            rows = [row._replace(parent_id=before.get(row.span_id, row.parent_id)) for row in rows]
+        return rows
+
+    def read_open(self, trace_id: bytes) -> list[SpanRow]:
+        """Return the unfinished spans of a tree."""
+        return [SpanRow(*row) for row in self._db.execute(_OPEN, (trace_id,))]
+
+    def _select(self, query: str, trace_ids: Sequence[bytes]) -> Iterable[Any]:
+        """Return rows of some trees; the query always has as many parameters, so it is compiled once."""
+        if not trace_ids:
+            return ()
+        return self._db.execute(query, [*trace_ids, *repeat(trace_ids[0], AT_ONCE - len(trace_ids))])
