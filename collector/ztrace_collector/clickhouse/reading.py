@@ -92,10 +92,14 @@ class Spans(NamedTuple):
     number: int
     last: int
 
-    def arrive(self, arrived_ms: int) -> Block:
-        """Return the block of spans that arrive at a time, Unix."""
+    def arrive(self, journal: str, arrived_ms: int) -> Block:
+        """Return the block of spans that arrive from a journal at a time, Unix."""
         kind = "DateTime64(3, 'UTC')"
-        columns = [*self.columns, ("arrived", kind, encode(kind, [arrived_ms] * self.number))]
+        columns = [
+            *self.columns,
+            ("journal", "String", [encode("String", [journal])[0] * self.number]),
+            ("arrived", kind, encode(kind, [arrived_ms] * self.number)),
+        ]
         return Block("spans", [name for name, _, _ in columns], make_block(columns, self.number))
 
 

@@ -87,7 +87,7 @@ def expiry(days: int) -> str:
 
 def list_expiring() -> list[str]:
     """Return the tables whose rows expire."""
-    return ["spans", "traces", "roots", "method_figures", *(table.name for table in MIRRORED)]
+    return ["spans", "blocks", "traces", "roots", "method_figures", *(table.name for table in MIRRORED)]
 
 
 def _create_tables(layout: Layout) -> list[str]:
@@ -96,6 +96,7 @@ def _create_tables(layout: Layout) -> list[str]:
     traces = layout.define("Aggregating", "trace_id", blocks=True, partitioned=True)
     roots = layout.define("", "hour, duration_ns", blocks=True, partitioned=True)
     figures = layout.define("Aggregating", "resolution_s, bucket, method", blocks=True)
+    blocks = layout.define("", "journal, arrived", blocks=True)
     lasting = layout._replace(ttl_days=None)
     return [
         f"""CREATE TABLE IF NOT EXISTS methods (
@@ -116,8 +117,16 @@ def _create_tables(layout: Layout) -> list[str]:
             attributes String CODEC(ZSTD(3)),
             links String CODEC(ZSTD(3)),
             details String CODEC(ZSTD(3)),
-            arrived DateTime64(3, 'UTC') CODEC(Delta(8), ZSTD(1))
+            journal LowCardinality(String) CODEC(ZSTD(1)),
+            arrived DateTime64(3, 'UTC') CODEC(Delta(8), ZSTD(1)),
+            INDEX arrivals arrived TYPE minmax GRANULARITY 1
         ) {spans}""",
+        f"""CREATE TABLE IF NOT EXISTS blocks (
+            journal LowCardinality(String), arrived DateTime64(3, 'UTC'), span_count UInt64
+        ) {blocks}""",
+        """CREATE MATERIALIZED VIEW IF NOT EXISTS blocks_of_spans TO blocks AS SELECT
+            s.journal AS journal, s.arrived AS arrived, count() AS span_count
+        FROM spans AS s GROUP BY journal, arrived""",
         f"""CREATE TABLE IF NOT EXISTS traces (
             trace_id FixedString(16) CODEC(ZSTD(1)),
             arrived Date CODEC(ZSTD(1)),
@@ -176,6 +185,11 @@ def _create_tables(layout: Layout) -> list[str]:
                 sum(toInt128(ifNull(s.self_ns, 0))) AS self_ns, max(toDate(s.arrived)) AS arrived
             FROM spans AS s GROUP BY minute, method, duration
         ) AS m ARRAY JOIN {list(RESOLUTIONS_S)} AS resolution_s GROUP BY resolution_s, bucket, method""",
+        f"""CREATE TABLE IF NOT EXISTS journals (
+            journal String,
+            delivered SimpleAggregateFunction(max, DateTime64(3, 'UTC')),
+            seen SimpleAggregateFunction(max, DateTime64(3, 'UTC'))
+        ) {lasting.define("Aggregating", "journal")}""",
         f"""CREATE TABLE IF NOT EXISTS {CLAIMS} (
             id String, journal String, since DateTime64(3, 'UTC'), renewed DateTime64(3, 'UTC'),
             revision UInt64

@@ -18,6 +18,7 @@ from ztrace.errors import ZtraceError
 from ztrace_collector.clickhouse.address import ClickHouseAddress
 from ztrace_collector.clickhouse.engine import insert_block, open_engine
 from ztrace_collector.clickhouse.initializing import check_tables
+from ztrace_collector.clickhouse.journals import announce, read_delivered
 from ztrace_collector.clickhouse.lease import EngineClaims, Lease
 from ztrace_collector.clickhouse.messages import Orders, Step
 from ztrace_collector.clickhouse.reading import Block, Journal, Spans
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 #: Interval of blocks while fewer spans than a whole block arrive: each makes parts that the engine merges.
 LOOK_S = 1.0
+#: Interval of telling that nothing has been left behind, while there are no spans.
+ANNOUNCE_S = 5.0
 #: Longest time without a report: retention waits for an engine that is silent for longer.
 TELL_S = 20.0
 
@@ -89,10 +92,13 @@ class Delivery:
         report(Step(0, 0, self._engine, begins=True))
         start = _Start(*db.execute(_READ, (self._engine,)).fetchone())
         self.journal, self._place, self._complete = start.journal, start.place, start.complete
+        self._delivered_ms = read_delivered(client, self.journal)
+        self._announced_s = 0.0
         if start.block_end is not None:
             # With the same boundaries, token and time of arrival it is stored once.
             spans = self._rows.read_spans(self._place, start.block_end, is_bounded=False)
             self._send_block(spans, start.block_end, start.block_ms)
+            self._delivered_ms = max(self._delivered_ms, start.block_ms)
 
     def go_on(self) -> None:
         """Send what the journal has at present.
@@ -100,12 +106,22 @@ class Delivery:
         Raises:
             EngineError: the engine cannot be used; a new connection continues.
         """
+        looked_ms, before_ms = _now_ms(), self._delivered_ms
         last_id, last_change = self._look()
         self._send_spans(last_id)
         changes = self._send_changes(last_change)
         if self._complete < last_id or changes or self._sent or time.monotonic() > self._told_s + TELL_S:
             self._tell(Step(0, 0, self._engine, changes=changes, complete=last_id))
             self._complete = last_id
+        if self._delivered_ms > before_ms or time.monotonic() > self._announced_s + ANNOUNCE_S:
+            self._announce(looked_ms)
+
+    def _announce(self, looked_ms: int) -> None:
+        """Tell other processes that everything stored in the journal up to a time has been sent."""
+        # Later blocks arrive after this time, although the clock may be set back.
+        self._delivered_ms = max(self._delivered_ms, looked_ms)
+        announce(self._client, self.journal, self._delivered_ms)
+        self._announced_s = time.monotonic()
 
     def _look(self) -> tuple[int, int]:
         """Return the ids of the last span and of the last change."""
@@ -122,9 +138,10 @@ class Delivery:
         while self._place < last_id:
             with _without_collection():
                 spans = self._rows.read_spans(self._place, last_id, is_bounded=True)
-                end, arrived_ms = spans.last if spans else last_id, time.time_ns() // 1_000_000
+                end, arrived_ms = spans.last if spans else last_id, max(_now_ms(), self._delivered_ms + 1)
                 self._tell(Step(0, 0, self._engine, block_end=end, block_ms=arrived_ms))
                 self._send_block(spans, end, arrived_ms)
+                self._delivered_ms = arrived_ms
 
     def _send_block(self, spans: Spans | None, end: int, arrived_ms: int) -> None:
         """Send the spans between the position and an id, of which retention may have deleted some."""
@@ -132,7 +149,7 @@ class Delivery:
         if spans is not None:
             count = spans.number
             self._send_methods()
-            self._insert(spans.arrive(arrived_ms), f"{self.journal}:{self._place + 1}-{end}")
+            self._insert(spans.arrive(self.journal, arrived_ms), f"{self.journal}:{self._place + 1}-{end}")
         self._sent += count
         self._skipped += end - self._place - count
         self._place = end
@@ -165,6 +182,10 @@ class Delivery:
         self._report(step._replace(place=self._place, sent=self._sent, skipped=self._skipped))
         self._sent = self._skipped = 0
         self._told_s = time.monotonic()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 @contextmanager

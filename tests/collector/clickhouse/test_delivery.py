@@ -203,3 +203,30 @@ def test_a_span_that_gets_another_parent(shop: Shop, engine: Engine, database: s
     shop.deliver()
     query = "SELECT hex(span_id), hex(parent_id) FROM adopted_spans FINAL"
     assert engine.query(query, database) == f"{span_id(1).hex().upper()}\t0000000000000007\n"
+
+
+def test_blocks_arrive_after_what_is_announced(
+    shop: Shop, engine: Engine, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a journal, nothing arrives before a time that was announced, although a clock is set back."""
+
+    def ask(column: str, table: str) -> int:
+        query = f"SELECT toUnixTimestamp64Milli(max({column})) FROM {table}"
+        return int(engine.query(query, database))
+
+    monkeypatch.setattr(time, "time_ns", lambda: MIDNIGHT_MS * 1_000_000)
+    shop.deliver()
+    announced = [ask("delivered", "journals")]
+    assert announced == [MIDNIGHT_MS]
+    monkeypatch.setattr(time, "time_ns", lambda: (MIDNIGHT_MS - 60_000) * 1_000_000)
+    shop.add(*make_spans(12, 20))
+    die(shop, monkeypatch)
+    assert ask("arrived", "spans") > announced[-1] == ask("delivered", "journals")
+    for seed in (13, 14):
+        shop.add(*make_spans(seed, 20))
+        shop.deliver()
+        announced.append(ask("delivered", "journals"))
+        assert announced[-1] == ask("arrived", "spans") > announced[-2]
+    assert shop.differences() == {}
+    query = "SELECT sum(span_count) FROM blocks"
+    assert int(engine.query(query, database)) == 60

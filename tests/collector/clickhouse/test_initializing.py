@@ -50,7 +50,7 @@ def test_every_table_that_blocks_reach_remembers_tokens(engine: Engine, database
     """The spans and the targets of their views have a deduplication window, which is 0 by default."""
     init(engine.url(database))
     made = tables(engine, database)
-    for name in ("spans", "traces", "roots", "method_figures"):
+    for name in ("spans", "blocks", "traces", "roots", "method_figures"):
         assert "non_replicated_deduplication_window = 10000" in made[name]
 
 
@@ -63,7 +63,8 @@ def test_rows_expire(engine: Engine, database: str) -> None:
     assert (status, said.splitlines()[-1]) == (0, "ztrace: rows are deleted 30 days after their arrival")
     made = tables(engine, database)
     expiring = [name for name, query in made.items() if "TTL toDate(arrived) + toIntervalDay(30)" in query]
-    assert set(expiring) == {"spans", "traces", "roots", "method_figures"} | {each.name for each in MIRRORED}
+    of_spans = {"spans", "blocks", "traces", "roots", "method_figures"}
+    assert set(expiring) == of_spans | {each.name for each in MIRRORED}
 
 
 def test_tables_of_another_version_are_left_alone(engine: Engine, database: str) -> None:
@@ -84,7 +85,7 @@ def test_spans_have_the_shape_of_opentelemetry(engine: Engine, database: str) ->
     engine.query(
         "INSERT INTO spans SELECT unhex('0102030405060708090a0b0c0d0e0f10'), unhex('0102030405060708'),"
         " toFixedString('', 8), 7, 8, 1700000000000000001, 5, NULL, NULL, NULL, 1,"
-        """ '{"n":1,"s":"x"}', '', '{"trace_state":"a=b"}', '2026-01-01 00:00:00'""",
+        """ '{"n":1,"s":"x"}', '', '{"trace_state":"a=b"}', 'j', '2026-01-01 00:00:00'""",
         database,
     )
     row = json.loads(engine.query("SELECT * FROM otel_traces FORMAT JSONEachRow", database))

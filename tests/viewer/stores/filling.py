@@ -9,6 +9,7 @@ from ztrace_collector.clickhouse.address import read_address
 from ztrace_collector.clickhouse.changes import follow_changes
 from ztrace_collector.clickhouse.engine import insert_block, open_engine
 from ztrace_collector.clickhouse.initializing import initialize
+from ztrace_collector.clickhouse.journals import announce
 from ztrace_collector.clickhouse.reading import Journal
 from ztrace_collector.clickhouse.schema import Layout
 from ztrace_collector.tables.spans import last_span_id
@@ -33,7 +34,7 @@ def copy_to_clickhouse(path: Path, url: str, journal: str = "0" * 32) -> None:
         methods, _ = source.read_methods(0)
         blocks = [] if methods is None else [methods]
         while spans := source.read_spans(place, last, is_bounded=True):
-            blocks.append(spans.arrive(time.time_ns() // 1_000_000))
+            blocks.append(spans.arrive(journal, time.time_ns() // 1_000_000))
             place = spans.last
         after, (last_change,) = 0, db.execute("SELECT coalesce(max(id), 0) FROM changes").fetchone()
         while after < last_change:
@@ -41,4 +42,5 @@ def copy_to_clickhouse(path: Path, url: str, journal: str = "0" * 32) -> None:
             blocks += changes
         for block in blocks:
             insert_block(client, block.table, block.columns, block.data)
+        announce(client, journal, time.time_ns() // 1_000_000)
     copied.unlink()
