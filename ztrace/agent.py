@@ -41,7 +41,7 @@ _forks: dict[int, Any] = {}
 
 def configure(
     service: str | None = None,
-    endpoint: str | None = None,
+    endpoint: str | Sequence[str] | None = None,
     *,
     version: str | None = None,
     key: str | None = None,
@@ -64,7 +64,8 @@ def configure(
 
     Args:
         service: name of the service that the spans carry.
-        endpoint: the collector's ZeroMQ address, as in ``tcp://127.0.0.1:4710``.
+        endpoint: the collector's ZeroMQ address, as in ``tcp://127.0.0.1:4710``; or several, in a list or
+            with commas between, of which one is used at a time.
         version: version of the service, by which profiles are kept apart and compared.
         key: the line that ``ztrace keys add`` printed for this service.
         spool: folder for spans that a killed process could not deliver.
@@ -151,7 +152,7 @@ def find_storage(
     service = None if settings.key is None else settings.service
     return (
         lambda: Spool(folder, identity, limit_bytes=settings.spool_bytes),
-        lambda now_s: Adoption(folder, now_s, service),
+        lambda now_s: Adoption(folder, now_s, service, len(settings.endpoints)),
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ztrace.addresses import DEFAULT_ENDPOINT, can_connect
+from ztrace.diagnostics import warn
 from ztrace.errors import SettingsError, quote
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 _MAX_NAME = 256
 #: Characters kept of a version.
 _MAX_VERSION = 100
+#: Collectors of a publisher: more than share the work of the largest installation.
+MAX_ENDPOINTS = 16
 #: Values that turn a switch off; all others turn it on.
 _OFF = ("", "0", "false", "no")
 #: When the stacks of open spans are sampled: never, on request, also of slow spans, or also of all.
@@ -31,7 +34,7 @@ class Settings(NamedTuple):
     Attributes:
         service: name of the service.
         version: version of the service, empty if it is unknown.
-        endpoint: the collector's ZeroMQ address.
+        endpoints: the collectors' ZeroMQ addresses, at least one.
         host: name of the machine.
         disabled: record nothing at all.
         queue_spans: limit of spans waiting to be encoded.
@@ -51,7 +54,7 @@ class Settings(NamedTuple):
 
     service: str
     version: str
-    endpoint: str
+    endpoints: tuple[str, ...]
     host: str
     disabled: bool
     queue_spans: int
@@ -90,7 +93,7 @@ LIMITS = {
 
 def read_settings(
     service: str | None = None,
-    endpoint: str | None = None,
+    endpoint: str | Sequence[str] | None = None,
     *,
     version: str | None = None,
     key: str | None = None,
@@ -111,11 +114,6 @@ def read_settings(
     Raises:
         SettingsError: a value is invalid.
     """
-    endpoint = endpoint or environ.get("ZTRACE_ENDPOINT") or DEFAULT_ENDPOINT
-    if not can_connect(endpoint):
-        raise SettingsError(
-            f"cannot publish to {quote(endpoint)}", hint=f"give ZTRACE_ENDPOINT as in {DEFAULT_ENDPOINT}"
-        )
 
     def number(variable: str, given: int | None) -> int:
         return _read_number(variable, environ.get(variable) if given is None else given)
@@ -128,7 +126,7 @@ def read_settings(
     return Settings(
         service=_fit(service or _program_name()),
         version=_fit(version or environ.get("ZTRACE_SERVICE_VERSION") or "", _MAX_VERSION),
-        endpoint=endpoint,
+        endpoints=_read_endpoints(endpoint or environ.get("ZTRACE_ENDPOINT") or DEFAULT_ENDPOINT),
         host=_fit(os.uname().nodename),
         disabled=_is_on(environ.get("ZTRACE_DISABLED", "")),
         queue_spans=number("ZTRACE_QUEUE_SPANS", queue_spans),
@@ -148,6 +146,32 @@ def read_settings(
 
 def _is_on(switch: str) -> bool:
     return switch.lower() not in _OFF
+
+
+def _read_endpoints(given: object) -> tuple[str, ...]:
+    """Return the collectors' endpoints, each once, from a list or from text with commas between."""
+    texts: Iterable[object] = [given]
+    if isinstance(given, str):
+        texts = [text.strip() for text in given.split(",") if text.strip()] or [given]
+    elif isinstance(given, Iterable) and not isinstance(given, bytes):
+        texts = given
+    endpoints: list[str] = []
+    for text in texts:
+        if not isinstance(text, str) or not can_connect(text):
+            raise SettingsError(
+                f"cannot publish to {quote(text)}",
+                hint=f"give ZTRACE_ENDPOINT as in {DEFAULT_ENDPOINT}, several with commas between",
+            )
+        endpoints.append(text)
+    unique = tuple(dict.fromkeys(endpoints))
+    if len(unique) > MAX_ENDPOINTS:
+        raise SettingsError(
+            f"ZTRACE_ENDPOINT has {len(unique)} collectors", hint=f"give at most {MAX_ENDPOINTS}"
+        )
+    if len(unique) < len(endpoints):
+        repeated = next(endpoint for endpoint in endpoints if endpoints.count(endpoint) > 1)
+        warn(f"ZTRACE_ENDPOINT has {quote(repeated)} more than once; each collector counts once")
+    return unique
 
 
 def _read_frames(which: str | None) -> bool:

@@ -224,6 +224,7 @@ class Collector:
                     lambda messages: writer.write(messages).acknowledgements,
                     say=say,
                     now_s=time.monotonic(),
+                    collectors=1 if options.clickhouse is None else 2,  # One of several, of any number.
                 )
                 stack.callback(adopter.close)
             _Loop(receiver, inbox, writer, forwarders, adopter, companions, options, self._stopping).run(

@@ -22,7 +22,7 @@ from ztrace.exceptions import locals as local_variables
 from ztrace.middleware import carriers, replies, trailers
 from ztrace.process import probing
 from ztrace.profiling import encoding as profiling_encoding
-from ztrace.publishing import delivery, encoding, unfinished, values, worker
+from ztrace.publishing import delivery, encoding, peer, unfinished, values, worker
 from ztrace.publishing import intake as publishing_intake
 from ztrace.scrubbing import rules
 from ztrace.spooling import adoption, files, spool
@@ -421,6 +421,7 @@ def test_every_reason_is_documented() -> None:
         unfinished.DROPPED_OPEN,
         publishing_intake.FLOOD,
         publishing_intake.FOREIGN,
+        peer.MOVED,
         rules.REASON,
         probing.SHORTAGE,
         carriers.UNREADABLE,

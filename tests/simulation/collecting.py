@@ -1,4 +1,4 @@
-"""Collector of a simulated world: a real store on a real file, with failures injected around it.
+"""Collectors of a simulated world: a real store on a real file, with failures injected around it.
 
 One idea: a crash drops the store at one of the moments between receiving and acknowledging, and opens another
 one on the same file with empty memory.
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.simulation.network import Network
 from ztrace.errors import DatabaseError
 from ztrace.wire import pack_acks
 from ztrace_collector.receiving.adopting import Adopter
@@ -31,14 +32,22 @@ class SimulatedCollector:
     """Collector process, running or not.
 
     Attributes:
+        name: name in the log.
+        endpoint: address in the list of the programs.
+        network: the connections to it.
         path: the database.
         set_aside: earlier database files.
         acknowledged: the next sequence number acknowledged to each incarnation.
         adopts: whether the collector itself delivers the contents of the spool folder.
+        is_gone: it has crashed, and nobody starts it again.
     """
 
-    def __init__(self, world: "World", folder: Path, empty: Path) -> None:
-        self.path = folder / "traces.db"
+    def __init__(self, world: "World", number: int, folder: Path, empty: Path) -> None:
+        self.name = f"collector {number}"
+        self.endpoint = f"tcp://10.0.0.{number + 1}:4710"
+        self.network = Network(world)
+        self.path = folder / f"traces-{number}.db"
+        self.is_gone = False
         self.set_aside: list[Path] = []
         self.acknowledged: dict[bytes, int] = {}
         self._world = world
@@ -60,19 +69,19 @@ class SimulatedCollector:
 
     def start(self) -> None:
         """Start listening, unless the collector runs."""
-        if not self._is_running:
+        if not self._is_running and not self.is_gone:
             self._open()
-            self._world.network.listening = True
-            self._world.note("collector", f"starts{', with a writer' if self._has_writer else ''}")
+            self.network.listening = True
+            self._world.note(self.name, f"starts{', with a writer' if self._has_writer else ''}")
 
     def crash(self) -> None:
         """Crash, losing everything in memory and in the sockets."""
         if self._is_running:
-            self._world.note("collector", "crashes")
+            self._world.note(self.name, "crashes")
             self._drop_store()
             self._held.clear()
-            self._world.network.listening = False
-            self._world.network.cut_all(arriving=False)
+            self.network.listening = False
+            self.network.cut_all(arriving=False)
 
     def stop(self) -> None:
         """Shut the collector down normally."""
@@ -83,32 +92,32 @@ class SimulatedCollector:
         if self._adopter is not None:
             self._adopter.close()
         self._writer = self._alone = self._adopter = None
-        self._world.network.listening = False
+        self.network.listening = False
 
     def freeze(self, duration_s: float) -> None:
         """Suspend the collector for a while."""
-        self._world.note("collector", f"stands still for {duration_s:.1f} s")
+        self._world.note(self.name, f"stands still for {duration_s:.1f} s")
         self._stopped_until_ns = self._world.agenda.now_ns + int(duration_s * 1e9)
 
     def replace_file(self) -> None:
         """Continue with an empty file, unnoticed by the publishers."""
         running = self._is_running
         self._drop_store()
-        aside = self.path.with_name(f"aside-{len(self.set_aside)}.db")
+        aside = self.path.with_name(f"{self.path.stem}-aside-{len(self.set_aside)}.db")
         for ending in ("", "-wal", "-shm"):
             part = Path(f"{self.path}{ending}")
             if part.exists():
                 part.rename(f"{aside}{ending}")
         self.set_aside.append(aside)
         shutil.copyfile(self._empty, self.path)
-        self._world.note("collector", "goes on with an empty file")
+        self._world.note(self.name, "goes on with an empty file")
         if running:
             self._open()
 
     def fill_disk(self, duration_s: float) -> None:
         """Fill the disk for a while, so that the file cannot grow."""
         if self._store is not None:
-            self._world.note("collector", f"has no room for {duration_s:.1f} s")
+            self._world.note(self.name, f"has no room for {duration_s:.1f} s")
             (pages,) = self._store._db.execute("PRAGMA page_count").fetchone()
             self._store._db.execute(f"PRAGMA max_page_count = {pages}")
             self._world.agenda.later(duration_s, self.free_disk)
@@ -132,14 +141,20 @@ class SimulatedCollector:
         if self._has_writer:
             self._writer = Writer(
                 self.path,
-                say=lambda line: world.note("collector", line.replace(str(self.path.parent), "")),
+                say=lambda line: world.note(self.name, line.replace(str(self.path.parent), "")),
                 clock_ns=world.agenda.unix_ns,
             )
             self._writer.write()
         else:
             self._alone = Store(self.path, clock_ns=world.agenda.unix_ns)
         if self.adopts:
-            self._adopter = Adopter(world.spool, self._adopt, world.fail, world.agenda.monotonic_s())
+            self._adopter = Adopter(
+                world.spool,
+                self._adopt,
+                world.fail,
+                world.agenda.monotonic_s(),
+                collectors=len(world.collectors),
+            )
 
     def _drop_store(self) -> None:
         """Drop the file as a killed process does: the log stays, the memory is lost."""
@@ -160,7 +175,7 @@ class SimulatedCollector:
                 try:
                     self._adopter.step(world.agenda.monotonic_s())
                 except DatabaseError:
-                    world.note("collector", "cannot adopt")
+                    world.note(self.name, "cannot adopt")
         world.agenda.later(
             0.05 if world.healed else self._pace_s * 2 * world.faults.dice.random(), self._loop
         )
@@ -169,7 +184,7 @@ class SimulatedCollector:
         """Store the pending messages and acknowledge them, unless a fault intervenes."""
         world, faults, writer = self._world, self._world.faults, self._writer
         if not self._held and not (writer and writer.holding):
-            self._held = world.network.gather(faults.dice.choice((1, 3, 100)))
+            self._held = self.network.gather(faults.dice.choice((1, 3, 100)))
             if not self._held:
                 return
         crash = faults.dice.choice(_MOMENTS) if faults.happens(faults.rates.crashed) else None
@@ -182,7 +197,7 @@ class SimulatedCollector:
             acknowledgements = self._write()
         except DatabaseError as error:
             world.check(writer is None, f"the writer gives up: {error}")
-            world.note("collector", f"cannot store {count} messages: {type(error).__name__}")
+            world.note(self.name, f"cannot store {count} messages: {type(error).__name__}")
             if crash:
                 self.crash()
             return  # The held messages are retried.
@@ -191,11 +206,11 @@ class SimulatedCollector:
             return self.crash()  # The rollback failed too.
         finally:
             _interrupt(self._store, None)
-        world.note("collector", f"stores {count} messages: {list(acknowledgements.values())}")
+        world.note(self.name, f"stores {count} messages: {list(acknowledgements.values())}")
         if crash in ("in", "after"):
             return self.crash()
         self.acknowledged.update(acknowledgements)
-        world.network.broadcast(pack_acks(acknowledgements))
+        self.network.broadcast(pack_acks(acknowledgements))
         if crash:
             self.crash()
 
@@ -212,7 +227,7 @@ class SimulatedCollector:
     def _adopt(self, messages: Sequence[Sequence[bytes]]) -> dict[bytes, int]:
         """Store the messages left by dead programs."""
         for frames in messages:
-            self._world.watch("collector", frames)
+            self._world.watch(self.name, self, frames)
         acknowledgements = {} if self._writer is None else self._writer.write(messages).acknowledgements
         if self._alone is not None:
             acknowledgements = self._alone.store(messages).acknowledgements

@@ -1,4 +1,4 @@
-"""Network between publishers and a collector: delays, cuts, black holes and full buffers.
+"""Network between publishers and one collector: delays, cuts, black holes and full buffers.
 
 One idea: the network does what ZeroMQ over TCP may do and nothing else. Messages of one connection arrive in
 order; when it is cut, a prefix of the messages in flight arrives and the rest is lost. The dice decide the
@@ -56,6 +56,10 @@ class Network:
         self.blocked = False
         for connection in self.connections:
             connection.limit = USUAL_LIMIT
+
+    def unblock(self) -> None:
+        """Allow connections."""
+        self.blocked = False
 
     def cut(self, connection: Connection, *, kept: int, noticed_s: float) -> None:
         """Cut a connection: `kept` messages in flight arrive, and the sender notices later."""
@@ -163,7 +167,13 @@ class SimulatedLink:
         """Do nothing: a simulated link reconnects by itself."""
 
     def close(self, linger_ms: int) -> None:
-        """Close normally: messages that leave within the linger arrive, unless the connection is cut."""
+        """Close normally: messages that leave within the linger arrive, unless the connection is cut.
+
+        Without a linger some of the messages in flight arrive.
+        """
+        if not linger_ms:
+            self.vanish()
+            return
         self._closed = True
         if self._connection is not None:
             end_ns = self._agenda.now_ns + int(LINGER_S * 1e9)

@@ -21,6 +21,7 @@ from ztrace.spooling.adoption import Adoption
 from ztrace.spooling.spool import Spool
 
 if TYPE_CHECKING:
+    from tests.simulation.collecting import SimulatedCollector
     from tests.simulation.world import World
 
 #: States of a program.
@@ -39,8 +40,7 @@ class SimulatedPublisher(Publisher):
         if self._open_storage is not None:
             self._open_spool(self._open_storage)
         program = self._program
-        link = program.link = SimulatedLink(program.world.network, program.name, program.before_send)
-        self.worker = Worker(self, lambda: link, self._spool, self._adopt, program.world.agenda.clocks)
+        self.worker = Worker(self, program.connect, self._spool, self._adopt, program.world.agenda.clocks)
         self._started = True
         self._settle()
 
@@ -106,7 +106,7 @@ class Program:
     def is_reached(self) -> bool:
         """True once the program has reached the collector or has ended."""
         worker = self.publisher.worker
-        return not self.is_running or (worker is not None and worker.reached)
+        return not self.is_running or (worker is not None and worker.peer.reached)
 
     @property
     def has_spool(self) -> bool:
@@ -170,9 +170,18 @@ class Program:
         self._open.clear()
         self.world.note(self.name, f"is killed, {self.created} spans created")
 
-    def before_send(self, frames: Sequence[bytes]) -> None:
+    def connect(self, endpoint: str) -> SimulatedLink:
+        """Return a link to one of the collectors."""
+        (collector,) = [each for each in self.world.collectors if each.endpoint == endpoint]
+        self.world.note(self.name, f"goes to {collector.name}")
+        self.link = SimulatedLink(
+            collector.network, self.name, lambda frames: self._before_send(collector, frames)
+        )
+        return self.link
+
+    def _before_send(self, collector: "SimulatedCollector", frames: Sequence[bytes]) -> None:
         """Watch a message before it is sent, or be killed first."""
-        self.world.watch(self.name, frames)
+        self.world.watch(self.name, collector, frames)
         if self.world.faults.happens(self.world.faults.rates.killed_at_send):
             self.meet_death()
 
@@ -217,6 +226,7 @@ def _draw_settings(world: "World", number: int, spool: Path | None) -> Settings:
     dice = world.faults.dice
     return read_settings(f"service-{number % 3}", environ={})._replace(
         host="desk",
+        endpoints=tuple(each.endpoint for each in world.collectors),
         queue_spans=dice.choice((3, 20, 100_000)),
         window_bytes=dice.choice((600, 3_000, 64 << 20)),
         batch_spans=dice.choice((1, 3, 50)),

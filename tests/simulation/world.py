@@ -1,4 +1,4 @@
-"""One simulated world: programs, a network, a collector, a spool folder, and a healing at the end.
+"""One simulated world: programs, collectors with their networks, a spool folder, and a healing at the end.
 
 One idea: any fault may happen for some seconds. Then the world is healed, all living programs end normally,
 everything left by the dead is delivered, and every account must be exact.
@@ -15,10 +15,10 @@ from types import ModuleType
 from tests.simulation.agenda import Agenda
 from tests.simulation.collecting import SimulatedCollector
 from tests.simulation.faults import Faults
-from tests.simulation.network import Network
 from tests.simulation.programs import Program
 from ztrace import diagnostics, identifiers, spans
-from ztrace.publishing import publisher, unfinished
+from ztrace.publishing import choosing, publisher, unfinished
+from ztrace.publishing.peer import MOVED
 from ztrace.publishing.window import Window
 from ztrace.spooling import files, orphans, spool
 from ztrace.wire import BEAT, BYE, CRASH, DATA, OPEN, TOMBSTONE, Header, unpack_header
@@ -42,6 +42,8 @@ class World:
         programs: all programs that ever ran, by incarnation.
         acting: the program that currently runs.
         batches: the bodies sent, by incarnation and sequence number.
+        moves: of each incarnation: the number from which it sends to another collector, and the number up to
+            which it had sent before.
         buried: sequence numbers whose spans may be lost although sent: replaced by a tombstone or given up.
         unreadable: whether a read from the spool has failed.
     """
@@ -51,7 +53,6 @@ class World:
     ) -> None:
         self.faults = Faults(seed)
         self.agenda = Agenda()
-        self.network = Network(self)
         self.healed = False
         self.programs: dict[bytes, Program] = {}
         self.acting: Program | None = None
@@ -60,18 +61,32 @@ class World:
         self.unreadable = False
         self.spool = folder / "spool"
         self._log = log
-        self.collector = SimulatedCollector(self, folder, empty)
+        #: Collectors that are away for seconds, again and again.
+        self._is_unsteady = False
+        self.moves: dict[bytes, list[range]] = {}
+        #: Collector of the latest message of each incarnation, and the number that follows its messages.
+        self._receivers: dict[bytes, SimulatedCollector] = {}
+        self._sent: dict[bytes, int] = {}
+        count = self.faults.dice.choice((1, 1, 1, 2, 2, 3))
+        self.collectors: list[SimulatedCollector] = []
+        for number in range(count):
+            self.collectors.append(SimulatedCollector(self, number, folder, empty))
 
     def note(self, who: str, what: str) -> None:
         """Log an event with its time."""
         if self._log is not None:
             self._log(f"{self.agenda.monotonic_s():9.3f} {who:<11} {what}")
 
-    def watch(self, who: str, frames: Sequence[bytes]) -> None:
+    def watch(self, who: str, receiver: SimulatedCollector, frames: Sequence[bytes]) -> None:
         """Check a message that is about to be sent."""
         header = unpack_header(frames[1])
         if self._log is not None:
             self.note(who, f"sends {_describe(header)}")
+        incarnation, sent = header.incarnation, self._sent.get(header.incarnation, 0)
+        if self._receivers.setdefault(incarnation, receiver) is not receiver:
+            self._receivers[incarnation] = receiver
+            self.moves.setdefault(incarnation, []).append(range(header.floor, sent))
+        self._sent[incarnation] = max(sent, header.sequence + header.covered)
         if header.kind == DATA:
             before = self.batches.setdefault((header.incarnation, header.sequence), frames[2])
             self.check(before == frames[2], f"{who} sends another batch with a number in use")
@@ -97,24 +112,29 @@ class World:
         with self._borrowed():
             self._live()
             self._heal()
-        self.collector.stop()
-        expected = {"spool_full", "spool_damaged"} if self.unreadable else {"spool_full"}
+        for collector in self.collectors:
+            collector.stop()
+        expected = {"spool_full", MOVED} | ({"spool_damaged"} if self.unreadable else set())
         unexpected = diagnostics.counts.keys() - expected
         self.check(not unexpected, f"the agent has failed: {diagnostics.counts}")
 
     def _live(self) -> None:
         dice = self.faults.dice
-        duration_s = dice.choice((2, 5, 15))
+        several = len(self.collectors) - 1
+        # Moves take time, and returns take two of them.
+        self._is_unsteady = bool(several) and dice.random() < 0.5
+        duration_s = dice.choice((2, 5, 15)) * (4 if self._is_unsteady else 1)
         shared_spool = dice.random() < 0.7
         for _ in range(dice.randint(1, 6)):
             delay_s = dice.random() * duration_s if dice.random() < 0.4 else 0.0
             self.agenda.later(delay_s, lambda: self._begin_program(shared_spool and dice.random() < 0.7))
-        if dice.random() < 0.8:
-            self.collector.start()
+        for collector in self.collectors:
+            if dice.random() < 0.8:
+                collector.start()
         happenings = [self._happen_to_program] * dice.randint(0, 6) + [
             self._happen_to_collector
-        ] * dice.randint(0, 4)
-        happenings += [self._happen_to_network] * dice.randint(0, 5)
+        ] * dice.randint(0, 12 if self._is_unsteady else 4)
+        happenings += [self._happen_to_network] * dice.randint(0, 12 if self._is_unsteady else 5)
         for happening in happenings:
             self.agenda.later(dice.random() * duration_s, happening)
         self.agenda.pass_time(duration_s)
@@ -123,10 +143,11 @@ class World:
         self.note("world", "is healed")
         self.healed = True
         self.faults.heal()
-        self.network.heal()
-        self.collector.freeze(0)
-        self.collector.free_disk()
-        self.collector.start()
+        for collector in self.collectors:
+            collector.network.heal()
+            collector.freeze(0)
+            collector.free_disk()
+            collector.start()
         living = [one for one in self.programs.values() if one.is_running]
         for program in living:
             if not program.publisher._closed:
@@ -136,7 +157,7 @@ class World:
             if program.is_running and not program.publisher._closed:
                 program.begin_close(PATIENCE_S)
         self._wait(lambda: not any(one.is_running for one in living), "a program does not end")
-        if self.collector.adopts:
+        if any(each.adopts and not each.is_gone for each in self.collectors):
             self._wait(lambda: not list(self.spool.glob("*.page")), "an orphan stays")
         elif self.spool.exists():
             heir = Program(self, len(self.programs), self.spool)
@@ -180,19 +201,25 @@ class World:
         dice = self.faults.dice
         if self.healed:
             return
-        what = dice.choice(("crash", "crash", "freeze", "late", "replace", "full"))
+        collector = dice.choice(self.collectors)
+        if self._is_unsteady:
+            what = dice.choice(("late", "late", "late", "late", "freeze", "gone"))
+        else:
+            what = dice.choice(("crash", "crash", "freeze", "late", "replace", "full", "gone"))
         if what == "freeze":
             duration_s = dice.choice((0.5, 3.0, 8.0))
-            self.collector.freeze(duration_s)
+            collector.freeze(duration_s)
             if duration_s > 1.5:
-                self.network.cut_all(arriving=True)
+                collector.network.cut_all(arriving=True)
         elif what == "full":
-            self.collector.fill_disk(dice.uniform(0.5, 5))
+            collector.fill_disk(dice.uniform(0.5, 5))
         elif what == "replace":
-            self.collector.replace_file()
+            collector.replace_file()
         else:
-            self.collector.crash()
-            self.agenda.later(0.1 if what == "crash" else dice.uniform(1, 10), self.collector.start)
+            collector.crash()
+            if what == "gone" and not all(each.is_gone for each in self.collectors if each is not collector):
+                collector.is_gone = True
+            self.agenda.later(0.1 if what == "crash" else dice.uniform(1, 10), collector.start)
 
     def _happen_to_network(self) -> None:
         dice = self.faults.dice
@@ -202,18 +229,17 @@ class World:
         if what == "clock":
             self.agenda.shift_ns += int(dice.uniform(-100, 100) * 1e9)
             self.note("world", "sets the clock")
-        elif what == "all":
-            self.network.blocked = True
-            self.network.cut_all(arriving=True)
-            self.agenda.later(dice.uniform(0.5, 10), self._unblock)
-        elif self.network.connections:
-            connection = dice.choice(self.network.connections)
+            return
+        network = dice.choice(self.collectors).network
+        if what == "all":
+            network.blocked = True
+            network.cut_all(arriving=True)
+            self.agenda.later(dice.uniform(0.5, 10), network.unblock)
+        elif network.connections:
+            connection = dice.choice(network.connections)
             kept = dice.randint(0, len(connection.messages))
             noticed_s = dice.random() if what == "cut" else dice.uniform(1.5, 3.0)
-            self.network.cut(connection, kept=kept, noticed_s=noticed_s)
-
-    def _unblock(self) -> None:
-        self.network.blocked = False
+            network.cut(connection, kept=kept, noticed_s=noticed_s)
 
     @contextmanager
     def _borrowed(self) -> Iterator[None]:
@@ -222,6 +248,7 @@ class World:
         clock = _Instead(time, monotonic=agenda.monotonic_s)
         disk = _Instead(os, writev=self._writev, pread=self._pread)
         borrowed: list[tuple[ModuleType, str, object]] = [
+            (choosing, "STAY_S", dice.choice((1.5, 1.5, 3.0, 30.0))),
             (publisher, "unix_ns", agenda.unix_ns),
             (publisher, "perf_counter_ns", agenda.monotonic_ns),
             (publisher, "monotonic", agenda.monotonic_s),

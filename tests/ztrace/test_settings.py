@@ -18,7 +18,7 @@ from ztrace.exceptions import frames
 from ztrace.libraries import LIBRARIES
 from ztrace.publishing import retrying, worker
 from ztrace.scrubbing.rules import DEFAULT_RULES
-from ztrace.settings import LIMITS, read_settings
+from ztrace.settings import LIMITS, MAX_ENDPOINTS, read_settings
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_arguments_win_over_the_environment() -> None:
         "ZTRACE_SERVICE_VERSION": "1",
     }
     settings = read_settings("billing", "ipc:///run/ztrace", version="2", environ=environ)
-    assert (settings.service, settings.endpoint) == ("billing", "ipc:///run/ztrace")
+    assert (settings.service, settings.endpoints) == ("billing", ("ipc:///run/ztrace",))
     assert settings.version == "2"
 
 
@@ -49,7 +49,7 @@ def test_the_environment_wins_over_defaults() -> None:
         "ZTRACE_SERVICE_VERSION": "1.2",
     }
     settings = read_settings(environ=environ)
-    assert (settings.service, settings.endpoint) == ("billing", "tcp://10.0.0.1:9")
+    assert (settings.service, settings.endpoints) == ("billing", ("tcp://10.0.0.1:9",))
     assert settings.version == "1.2"
 
 
@@ -57,7 +57,7 @@ def test_defaults() -> None:
     """Unset and empty variables give the default endpoint, this machine's name, and tracing enabled."""
     for environ in ({}, {"ZTRACE_SERVICE": "", "ZTRACE_ENDPOINT": "", "ZTRACE_DISABLED": ""}):
         settings = read_settings("billing", environ=environ)
-        assert settings.endpoint == DEFAULT_ENDPOINT
+        assert settings.endpoints == (DEFAULT_ENDPOINT,)
         assert settings.host == socket.gethostname()
         assert not settings.disabled
 
@@ -120,6 +120,55 @@ def test_an_endpoint_that_is_none_is_refused(endpoint: Any) -> None:
     """An invalid endpoint raises an error that shows a valid one."""
     with pytest.raises(SettingsError, match="give ZTRACE_ENDPOINT as in tcp://"):
         read_settings("billing", endpoint, environ={})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "tcp://a:1,ipc:///run/b",
+        " tcp://a:1 , ipc:///run/b,",
+        ["tcp://a:1", "ipc:///run/b"],
+        ("tcp://a:1", "ipc:///run/b"),
+    ],
+)
+def test_several_collectors(given: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Several endpoints come as text with commas between, from the environment too, or as a list."""
+    expected = ("tcp://a:1", "ipc:///run/b")
+    assert read_settings("billing", given, environ={}).endpoints == expected
+    if isinstance(given, str):
+        assert read_settings("billing", environ={"ZTRACE_ENDPOINT": given}).endpoints == expected
+    assert not caplog.records
+
+
+def test_a_path_with_a_comma_is_given_in_a_list() -> None:
+    """A list is taken as it is, so a path in it may contain a comma."""
+    assert read_settings("billing", ["ipc:///run/a,b"], environ={}).endpoints == ("ipc:///run/a,b",)
+
+
+def test_a_repeated_collector_counts_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Repeated endpoints are left out, with one warning."""
+    settings = read_settings("billing", "tcp://a:1,tcp://b:1,tcp://a:1,tcp://b:1", environ={})
+    assert settings.endpoints == ("tcp://a:1", "tcp://b:1")
+    assert [record.getMessage() for record in caplog.records] == [
+        "ztrace: ZTRACE_ENDPOINT has 'tcp://a:1' more than once; each collector counts once"
+    ]
+
+
+@pytest.mark.parametrize(
+    "given", ["tcp://a:1,nonsense", "tcp://a:1,b:2", ["tcp://a:1", 5], ",", ["tcp://a:1", ""]]
+)
+def test_a_list_with_an_invalid_endpoint_is_refused(given: Any) -> None:
+    """One invalid endpoint among others raises an error."""
+    with pytest.raises(SettingsError, match=r"cannot publish to .*give ZTRACE_ENDPOINT as in tcp://"):
+        read_settings("billing", given, environ={})
+
+
+def test_a_list_is_bounded() -> None:
+    """A list has a largest number of collectors."""
+    listed = [f"tcp://a:{port}" for port in range(1, MAX_ENDPOINTS + 2)]
+    assert read_settings("billing", listed[1:], environ={}).endpoints == tuple(listed[1:])
+    with pytest.raises(SettingsError, match=f"has {MAX_ENDPOINTS + 1} collectors; give at most"):
+        read_settings("billing", listed, environ={})
 
 
 @pytest.mark.parametrize("variable", LIMITS)

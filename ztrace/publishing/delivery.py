@@ -51,8 +51,23 @@ class Delivery:
     limit = IN_FLIGHT
 
     def __init__(
-        self, identity: Identity, window: Window, totals: Callable[[], Totals], now_s: float
+        self,
+        identity: Identity,
+        window: Window,
+        totals: Callable[[], Totals],
+        now_s: float,
+        *,
+        collectors: int = 1,
     ) -> None:
+        """Prepare to deliver.
+
+        Args:
+            identity: identity of the incarnation.
+            window: entries to deliver.
+            totals: function that returns the present counts.
+            now_s: the time.
+            collectors: number of collectors that may receive the incarnation's messages.
+        """
         self.window = window
         self._identity = identity
         self._totals = totals
@@ -61,6 +76,10 @@ class Delivery:
         self._in_flight = 0
         self.progress_s = now_s
         self._resend_s = RESEND_S
+        self._collectors = collectors
+        #: Collector that receives the messages, and spans that each one has acknowledged.
+        self._collector = ""
+        self._acknowledged: dict[str, int] = {}
 
     @property
     def incarnation(self) -> bytes:
@@ -72,16 +91,23 @@ class Delivery:
         """True while entries have not been sent over the current connection."""
         return self._next < self.window.next_sequence
 
-    def start_over(self, now_s: float) -> None:
-        """Restart at the oldest entry: the connection is new, or the entries in flight seem lost."""
+    def start_over(self, now_s: float, collector: str) -> None:
+        """Restart at the oldest entry over a new connection to a collector."""
+        self._collector = collector
+        self._restart(now_s)
+
+    def _restart(self, now_s: float) -> None:
         self._next = self.window.floor
         self._in_flight = 0
         self.progress_s = now_s
 
     def acknowledge(self, next_sequence: int, now_s: float) -> None:
         """Retire the entries below a number, which the collector has stored."""
+        before = self.window.retired
         retired = self.window.retire(next_sequence)
         if retired:
+            spans = self.window.retired - before
+            self._acknowledged[self._collector] = self._acknowledged.get(self._collector, 0) + spans
             self._in_flight = max(0, self._in_flight - retired)
             self._next = max(self._next, self.window.floor)
             self.progress_s = now_s
@@ -94,7 +120,7 @@ class Delivery:
             False if there was none, or no room for it.
         """
         if self._in_flight and now_s - self.progress_s > self._resend_s:
-            self.start_over(now_s)
+            self._restart(now_s)
             self._resend_s = min(RESEND_MAX_S, 2 * self._resend_s)
         entry = self.window.get(self._next)
         if entry is None or self._in_flight >= self.limit:
@@ -118,6 +144,13 @@ class Delivery:
         """Send spans that have not ended."""
         return send((TOPIC, self._header(OPEN, self.window.next_sequence, 0, span_count), body))
 
+    @property
+    def _elsewhere(self) -> int:
+        """Number of acknowledged spans that the present collector has not acknowledged."""
+        if self._collectors == 1:
+            return 0
+        return self.window.retired - self._acknowledged.get(self._collector, 0)
+
     def _header(self, kind: int, sequence: int, covered: int, span_count: int) -> bytes:
         identity, totals = self._identity, self._totals()
         return pack_header(
@@ -138,5 +171,7 @@ class Delivery:
                 started_ns=identity.started_ns,
                 sampled=totals.sampled,
                 service_version=identity.service_version,
+                acknowledged_elsewhere=self._elsewhere,
+                collectors=self._collectors,
             )
         )

@@ -10,7 +10,7 @@ Source: docs/adr/0002-delivery.md has what each option was measured to do.
 import select
 from collections.abc import Callable, Sequence
 from struct import Struct
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import zmq
 
@@ -19,8 +19,10 @@ from ztrace.process.connections import count_read
 from ztrace.process.descriptors import OwnFile
 from ztrace.process.probing import probe
 from ztrace.publishing.intake import FOREIGN, Unwanted
-from ztrace.settings import Settings
 from ztrace.wire import MAX_ACK_BYTES
+
+if TYPE_CHECKING:
+    from ztrace.enrolment import Enrolment
 
 #: Socket options. A black hole is noticed after the heartbeat's timeout, and a connection that hangs while it
 #: is made is given up and retried.
@@ -122,7 +124,7 @@ class Link(Protocol):
 class SocketLink:
     """The link of a running program."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, endpoint: str, key: "Enrolment | None") -> None:
         """Start connecting, if libzmq has what it needs for that.
 
         Raises:
@@ -131,7 +133,7 @@ class SocketLink:
         """
         probe()
         # Kept as attributes, so that in a forked child nothing closes the parent's.
-        self._settings = settings
+        self._endpoint, self._key = endpoint, key
         self._context = zmq.Context()
         try:
             self._socket = self._connect()
@@ -140,20 +142,19 @@ class SocketLink:
             raise
 
     def _connect(self) -> "zmq.Socket[bytes]":
-        settings = self._settings
         socket = self._context.socket(zmq.XPUB)
         try:
-            socket.ipv6 = "[" in settings.endpoint
+            socket.ipv6 = "[" in self._endpoint
             for option, value in OPTIONS:
                 socket.setsockopt(option, value)
-            if settings.key is not None:
-                socket.curve_serverkey = settings.key.server_public
-                socket.curve_publickey = settings.key.public
-                socket.curve_secretkey = settings.key.secret
+            if self._key is not None:
+                socket.curve_serverkey = self._key.server_public
+                socket.curve_publickey = self._key.public
+                socket.curve_secretkey = self._key.secret
             poll = new_poll()
             poll.register(socket.getsockopt(zmq.FD), select.POLLIN)
             monitor = socket.get_monitor_socket(_WATCHED)
-            socket.connect(settings.endpoint)
+            socket.connect(self._endpoint)
         except Exception:
             _close(socket, 0)
             raise
@@ -244,13 +245,13 @@ class SocketLink:
         if number == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             return self._explain("key refused", "does not admit this service's key; see 'ztrace keys list'")
         if value == zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH:
-            if self._settings.key is None:
+            if self._key is None:
                 return self._explain("no key", "admits keys only; set ZTRACE_KEY, see 'ztrace keys add'")
             return self._explain("key not wanted", "has no keys; start it with --keys, or unset ZTRACE_KEY")
         return None
 
     def _explain(self, reason: str, rest: str) -> Refusal:
-        return Refusal(reason, f"{reason}: the collector at {self._settings.endpoint} {rest}")
+        return Refusal(reason, f"{reason}: the collector at {self._endpoint} {rest}")
 
     def settle(self) -> None:
         """Close the monitor, which has served its purpose, and its descriptors; see `Link`."""

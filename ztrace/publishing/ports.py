@@ -131,8 +131,8 @@ class Adopter(Protocol):
         """Process acknowledgements, by incarnation."""
         ...
 
-    def start_over(self, now_s: float) -> None:
-        """Send again what is not acknowledged, over a new connection."""
+    def start_over(self, now_s: float, collector: str) -> None:
+        """Send again what is not acknowledged, over a new connection to a collector."""
         ...
 
     def close(self) -> None:

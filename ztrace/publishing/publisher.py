@@ -256,7 +256,9 @@ class Publisher:
         _wait(lambda: not worker.running, timeout_s + 0.5, sleep)
         self._drop_returned()
         left = worker.left + len(self.queue)
-        return Remainder(left + self.dropped if left or not worker.reached else 0, self._count_kept(worker))
+        return Remainder(
+            left + self.dropped if left or not worker.peer.reached else 0, self._count_kept(worker)
+        )
 
     def end(self, timeout_s: float, sleep: Callable[[float], None] = sleep_and_switch) -> None:
         """Close the publisher, and print the number of undelivered spans to stderr."""
@@ -266,8 +268,9 @@ class Publisher:
             where = f", kept in {self.settings.spool}"
             if kept < left:
                 where = f", {kept:,} of them kept in {self.settings.spool}" if kept else ""
-            why = "" if self.worker is None or self.worker.refusal is None else f" ({self.worker.refusal})"
-            told = f"ztrace: {number} not delivered to {self.settings.endpoint}{where}{why}"
+            refusal = None if self.worker is None else self.worker.peer.refusal
+            why = "" if refusal is None else f" ({refusal})"
+            told = f"ztrace: {number} not delivered to {' or '.join(self.settings.endpoints)}{where}{why}"
             print(diagnostics.make_harmless(told), file=sys.stderr)
 
     def abandon(self) -> None:
@@ -291,8 +294,8 @@ class Publisher:
         self._started = True
         self._settle()
 
-    def _connect(self) -> SocketLink:
-        return SocketLink(self.settings)
+    def _connect(self, endpoint: str) -> SocketLink:
+        return SocketLink(endpoint, self.settings.key)
 
     def _open_spool(self, open_storage: Callable[[], Storage]) -> None:
         """Open the spool, and count the spans in it that have ended before.

@@ -11,14 +11,14 @@ from ztrace import diagnostics
 from ztrace.native import allocate_lock, sleep
 from ztrace.process import signals
 from ztrace.process.collection import HeldCollection
-from ztrace.process.probing import Shortage, note
+from ztrace.publishing.choosing import HURRY_S, Chooser
 from ztrace.publishing.delivery import Delivery, Totals
 from ztrace.publishing.encoding import encode, find_stretch
-from ztrace.publishing.intake import FOREIGN, Intake, Unwanted
+from ztrace.publishing.intake import FOREIGN, Unwanted
 from ztrace.publishing.link import Link
+from ztrace.publishing.peer import Peer
 from ztrace.publishing.ports import SYSTEM_CLOCKS, Adopter, Clocks, NoProfiler, Profiler, Source
 from ztrace.publishing.reporting import Reports
-from ztrace.publishing.retrying import Retries
 from ztrace.publishing.window import Storage, Window
 from ztrace.wire import BYE, Request
 
@@ -31,12 +31,10 @@ FLOOD_S = 0.01
 YIELD_S = 0.0002
 #: Interval of the beats of an idle publisher.
 BEAT_S = 1.0
-#: Time without a connection after which it is replaced.
-RENEW_S = 30.0
 #: Interval at which a thread that sleeps for longer looks at what it is sent.
 LOOK_S = 0.1
 #: Timeout of a closing publisher for a collector that has never answered: it accepts the connection of a
-#: short-lived child only between two transactions.
+#: short-lived child only between two transactions. Each further collector has its turn after that.
 UNREACHED_S = 1.5
 #: Timeout for the acknowledgement of the BYE once all spans are delivered, and for the last message to leave.
 GOODBYE_S = 0.2
@@ -48,8 +46,7 @@ class Worker:
     Attributes:
         begun: the thread has started.
         running: the thread has not ended.
-        reached: the collector has connected.
-        refusal: reason for which the collector refuses the connection, if it does.
+        peer: the collector.
         taken: spans taken from the queue.
         refused: spans taken from the queue that could not be encoded.
         filling: odd while spans are in neither the queue nor the window.
@@ -58,7 +55,7 @@ class Worker:
     def __init__(
         self,
         publisher: Source,
-        connect: Callable[[], Link],
+        connect: Callable[[str], Link],
         spool: Storage | None,
         adopt: Callable[[float], Adopter] | None = None,
         clocks: Clocks = SYSTEM_CLOCKS,
@@ -68,8 +65,8 @@ class Worker:
 
         Args:
             publisher: owner of the queue.
-            connect: function that makes the link, and raises where that is not possible now; `run` closes the
-                link.
+            connect: function that makes a link to an endpoint, and raises where that is not possible now;
+                `run` closes the link.
             spool: storage for undelivered batches; `run` closes it.
             adopt: factory of the delivery of dead processes' spools, given the monotonic time.
             clocks: sources of the time.
@@ -77,28 +74,25 @@ class Worker:
         """
         self.begun = False
         self.running = True
-        self.reached = False
-        self.refusal: str | None = None
-        self._renew_s = RENEW_S
         self.taken = self.refused = self.filling = 0
         self._publisher = publisher
         self._settings = publisher.settings
         self._collection = HeldCollection()
         self._rest = self._collection.sleep
         self._profiler = profile(self._collection)
-        self._connect_now = connect
-        self._link: Link | None = None
         self._spool = spool
         self._clocks = clocks
         now_s = clocks.monotonic_s()
         self.window = Window(self._settings.window_bytes, spool)
-        self._delivery = Delivery(publisher.identity, self.window, self._totals, now_s)
+        incarnation, endpoints = publisher.identity.incarnation, self._settings.endpoints
+        self.peer = Peer(Chooser(endpoints, incarnation, now_s), connect, now_s)
+        self._delivery = Delivery(
+            publisher.identity, self.window, self._totals, now_s, collectors=len(endpoints)
+        )
         self._adoption = None if adopt is None else adopt(now_s)
         self._reports = Reports(publisher, self._delivery)
-        self._intake = Intake(now_s)
-        self._connected = self._ended = self._flooded = self._adopting = self._warned = False
-        self._spoke_s = self._beat_s = self._heard_s = now_s
-        self._retries = Retries(now_s)
+        self._ended = self._flooded = self._adopting = False
+        self._spoke_s = self._beat_s = now_s
         self._hurry_until_s = now_s
         #: A lock that is never free: the thread sleeps by waiting for it, `hurry` wakes the thread by a
         #: release.
@@ -123,7 +117,7 @@ class Worker:
     def close(self, timeout_s: float) -> None:
         """Make the thread deliver everything within the timeout, and end."""
         now_s = self._clocks.monotonic_s()
-        self._unreached_s = now_s + UNREACHED_S
+        self._unreached_s = now_s + UNREACHED_S + HURRY_S * (len(self._settings.endpoints) - 1)
         self._deadline_s = now_s + timeout_s
         self._profiler.close()
         self.hurry(timeout_s)
@@ -160,7 +154,9 @@ class Worker:
 
     def turn(self) -> None:
         """Run one turn of the loop: connect, receive, encode, send, beat."""
-        self._connect()
+        now_s = self._clocks.monotonic_s()
+        can_hurry = self._deadline_s is not None or not self.peer.reached
+        self.peer.connect(now_s, is_hurried=can_hurry and now_s < self._hurry_until_s)
         self._receive()
         self._fill()
         self._keep_profiles()
@@ -175,12 +171,12 @@ class Worker:
         if self._deadline_s is None:
             return False
         now_s = self._clocks.monotonic_s()
-        if now_s >= self._deadline_s or (not self.reached and now_s >= self._unreached_s):
+        if now_s >= self._deadline_s or (not self.peer.reached and now_s >= self._unreached_s):
             return True
         if self._publisher.queue or self._profiler.is_running:
             return False
         if not self._ended:
-            return not self.window and not self._connected  # No peer for a BYE.
+            return not self.window and not self.peer.is_connected  # No peer for a BYE.
         if self._spool is not None or self.window.batched > self.window.retired:
             return not self.window
         return not self.window or now_s - self._delivery.progress_s >= GOODBYE_S
@@ -196,27 +192,25 @@ class Worker:
         if self._spool is not None:
             # Batches on the disk are not lost: the process that adopts them sends the BYE.
             self._spool.close(delivered=delivered)
-        elif self._link is not None and self._connected and not delivered:
+        elif (link := self.peer.link) is not None and self.peer.is_connected and not delivered:
             if not self._ended:
-                self._reports.send_all(self._link.send)
+                self._reports.send_all(link.send)
             now_ns = self._clocks.unix_ns()
             first_ns = self.window.give_up()
             self.window.end(BYE, min(first_ns or now_ns, now_ns), now_ns)
-            self._delivery.start_over(self._clocks.monotonic_s())
-            self._delivery.send(self._link.send, self._clocks.monotonic_s())
-        if self._link is not None:
-            self._hear_refusal(self._link)
-            self._link.close(int(1000 * GOODBYE_S))
+            self._delivery.start_over(self._clocks.monotonic_s(), self.peer.endpoint)
+            self._delivery.send(link.send, self._clocks.monotonic_s())
+        self.peer.close(int(1000 * GOODBYE_S))
 
     def _say_bye(self) -> None:
         """Queue the BYE once the last span is encoded."""
-        if self._deadline_s is None or self._ended or not self._connected:
+        if self._deadline_s is None or self._ended or not self.peer.is_connected:
             return
         if self._publisher.queue or self._profiler.is_running:
             return
         self._ended = True
-        if self._link is not None:
-            self._reports.send_all(self._link.send)
+        if self.peer.link is not None:
+            self._reports.send_all(self.peer.link.send)
         self.window.end(BYE, now_ns := self._clocks.unix_ns(), now_ns)
 
     def _pause(self) -> None:
@@ -224,11 +218,13 @@ class Worker:
         now_s = self._clocks.monotonic_s()
         if len(self._publisher.queue) >= self._settings.batch_spans:
             self._rest(self._alarm.acquire, True, YIELD_S)
-        elif now_s < self._hurry_until_s or (self._connected and (self._delivery.has_more or self._adopting)):
-            if self._link is None:
+        elif now_s < self._hurry_until_s or (
+            self.peer.is_connected and (self._delivery.has_more or self._adopting)
+        ):
+            if self.peer.link is None:
                 self._rest(self._alarm.acquire, True, HURRY_MS / 1000)
-            elif not self._link.is_readable():
-                self._rest(self._link.wait, HURRY_MS)
+            elif not self.peer.link.is_readable():
+                self._rest(self.peer.link.wait, HURRY_MS)
         else:
             busy = self._flooded or self._reports.are_due
             self._sleep(now_s, FLOOD_S if busy else self._settings.linger_s)
@@ -242,49 +238,24 @@ class Worker:
             if now_s < end_s:
                 self._receive()
 
-    def _connect(self) -> None:
-        """Make the link if there is none, and retry later where threads or descriptors are short."""
-        if self._link is not None or not self._retries.are_due(self._clocks.monotonic_s()):
-            return
-        try:
-            self._link = self._connect_now()
-            return
-        except Shortage as shortage:
-            note(shortage)
-        except Exception:
-            diagnostics.count_failure("publisher_start")
-        self._retries.note_failure(self._clocks.monotonic_s())
-
     def _receive(self) -> None:
         """Read what the collector has sent, or cut the connection if it sends what no collector does."""
-        link = self._link
-        if link is None:
-            return
         now_s = self._clocks.monotonic_s()
         try:
-            self._intake.weigh(link.count_read(), now_s)
-            if link.is_lost:
-                self._connected = False
-                link.renew()
-            while (frame := link.receive()) is not None:
-                self._hear(link, self._intake.read(frame, now_s), now_s)
+            for said in self.peer.receive(now_s):
+                self._hear(said, now_s)
         except Unwanted as unwanted:
-            self._cut(link, unwanted.reason, now_s)
+            self.peer.cut(unwanted.reason, now_s)
 
-    def _hear(self, link: Link, said: bool | Request | Mapping[bytes, int], now_s: float) -> None:
-        """Process a subscription, its end, a request, or an acknowledgement."""
+    def _hear(self, said: bool | Request | Mapping[bytes, int], now_s: float) -> None:
+        """Process a subscription, a request, or an acknowledgement."""
         if said is True:
-            self._connected = self.reached = True
-            self.refusal, self._renew_s = None, RENEW_S
-            link.settle()
-            self._delivery.start_over(now_s)
+            self._delivery.start_over(now_s, self.peer.endpoint)
             if self._adoption is not None:
-                self._adoption.start_over(now_s)
-        elif said is False:
-            self._connected = False
+                self._adoption.start_over(now_s, self.peer.endpoint)
         elif isinstance(said, Request):
             self._profiler.hear(said)
-        else:
+        elif said is not False:
             next_sequence = said.get(self._delivery.incarnation)
             if next_sequence is not None:
                 if next_sequence > self.window.next_sequence:
@@ -292,19 +263,6 @@ class Worker:
                 self._delivery.acknowledge(next_sequence, now_s)
             if self._adoption is not None:
                 self._adoption.acknowledge(said, now_s)
-
-    def _cut(self, link: Link, reason: str, now_s: float) -> None:
-        """Close the connection to a collector that harms the program, and make another one later."""
-        self._link, self._connected = None, False
-        diagnostics.count(reason)
-        self.refusal = "it sends what no collector does"
-        if not self._warned:
-            self._warned = True
-            what = f"{self._settings.endpoint} sends what no collector does ({reason})"
-            diagnostics.warn(f"{what}; the connection is cut, and tried again: see what listens there")
-        link.close(0)
-        self._intake = Intake(now_s)
-        self._retries.note_failure(now_s)
 
     def _fill(self) -> None:
         """Encode a batch from the queue into the window."""
@@ -340,15 +298,16 @@ class Worker:
 
     def _can_wait(self) -> bool:
         """Return whether the batch may wait until it is full: no collector receives it, no spool keeps it."""
-        return not self._connected and self._spool is None and self._deadline_s is None
+        return not self.peer.is_connected and self._spool is None and self._deadline_s is None
 
     def _send(self) -> None:
-        if self._link is None or not self._connected:
+        link = self.peer.link
+        if link is None or not self.peer.is_connected:
             return
-        while self._delivery.send(self._link.send, now_s := self._clocks.monotonic_s()):
+        while self._delivery.send(link.send, now_s := self._clocks.monotonic_s()):
             self._spoke_s = now_s
         if self._adoption is not None:
-            self._adopting = self._adoption.step(self._link.send, self._clocks.monotonic_s())
+            self._adopting = self._adoption.step(link.send, self._clocks.monotonic_s())
 
     def _beat(self) -> None:
         """Renew the clocks' offset once a second, send open spans, and a beat if nothing else was sent."""
@@ -358,32 +317,12 @@ class Worker:
         self._beat_s = now_s
         self._publisher.renew_offset()
         self._reports.look()
-        if self._link is None:
-            return
-        if not self._connected:
-            self._hear_refusal(self._link)
-            if now_s - self._heard_s >= self._renew_s:
-                self._heard_s = now_s
-                self._renew_s = min(RENEW_S, 2 * self._renew_s)
-                self._link.renew()
-            return
-        self._heard_s = now_s
-        if self._ended:
+        link = self.peer.link
+        if not self.peer.tend(now_s) or link is None or self._ended:
             return  # The collector rejects anything after a BYE.
-        self._reports.send_due(self._link.send)
-        if now_s - self._spoke_s >= BEAT_S and self._delivery.send_beat(self._link.send):
+        self._reports.send_due(link.send)
+        if now_s - self._spoke_s >= BEAT_S and self._delivery.send_beat(link.send):
             self._spoke_s = now_s
-
-    def _hear_refusal(self, link: Link) -> None:
-        """Warn the user of the first refusal: libzmq does not retry, and reports nothing."""
-        refusal = link.refusal()
-        if refusal is not None:
-            if self.refusal is None:
-                self._renew_s = BEAT_S
-            self.refusal = refusal.reason
-            if not self._warned:
-                self._warned = True
-                diagnostics.warn(refusal.advice)
 
     def _totals(self) -> Totals:
         publisher = self._publisher

@@ -24,10 +24,14 @@ _UNLIMITED = 1 << 62
 class Inheritance:
     """Delivery of one orphan to the collector."""
 
-    def __init__(self, orphan: Orphan, now_s: float) -> None:
+    def __init__(self, orphan: Orphan, now_s: float, collector: str, collectors: int) -> None:
         self._orphan = orphan
         totals = Totals(orphan.created, orphan.dropped, {}, orphan.sampled)
-        self.delivery = Delivery(orphan.identity, _read_window(orphan), lambda: totals, now_s)
+        # Which collectors have acknowledged its batches is not known: with several, any may have.
+        self.delivery = Delivery(
+            orphan.identity, _read_window(orphan), lambda: totals, now_s, collectors=collectors
+        )
+        self.delivery.start_over(now_s, collector)
         self.delivery.limit = IN_FLIGHT
 
     @property
@@ -50,16 +54,18 @@ class Inheritance:
 class Adoption:
     """Search for orphans, and their delivery one at a time."""
 
-    def __init__(self, folder: Path, now_s: float, service: str | None = None) -> None:
+    def __init__(self, folder: Path, now_s: float, service: str | None = None, collectors: int = 1) -> None:
         """Start; the first search is made by the first `step`.
 
         Args:
             folder: where spools are.
             now_s: the monotonic time, by the clock of the times given to `step`.
             service: service whose orphans are adopted; None for those of any.
+            collectors: number of collectors that may have received the orphans' messages.
         """
         self._folder = folder
         self._service = service
+        self._collector, self._collectors = "", collectors
         self._look_s = now_s
         self._current: Inheritance | None = None
 
@@ -84,7 +90,7 @@ class Adoption:
     def _find(self, now_s: float) -> Inheritance | None:
         for orphan in find_orphans(self._folder):
             if self._service in (None, orphan.identity.service):
-                return Inheritance(orphan, now_s)
+                return Inheritance(orphan, now_s, self._collector, self._collectors)
             orphan.release()
         return None
 
@@ -95,10 +101,11 @@ class Adoption:
             if next_sequence is not None:
                 self._current.delivery.acknowledge(next_sequence, now_s)
 
-    def start_over(self, now_s: float) -> None:
-        """Send again what is not acknowledged, over a new connection."""
+    def start_over(self, now_s: float, collector: str) -> None:
+        """Send again what is not acknowledged, over a new connection to a collector."""
+        self._collector = collector
         if self._current is not None:
-            self._current.delivery.start_over(now_s)
+            self._current.delivery.start_over(now_s, collector)
 
     def close(self) -> None:
         """Release the current orphan, or delete it if it is delivered."""

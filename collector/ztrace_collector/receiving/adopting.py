@@ -22,6 +22,8 @@ class Adopter:
         write: Callable[[Sequence[Sequence[bytes]]], Mapping[bytes, int]],
         say: Callable[[str], None],
         now_s: float,
+        *,
+        collectors: int = 1,
     ) -> None:
         """Name the folder, which may not exist yet.
 
@@ -30,12 +32,13 @@ class Adopter:
             write: stores messages and returns the next sequence number of each incarnation.
             say: called with a line for the user when adopting is not possible.
             now_s: the current time of the monotonic clock.
+            collectors: number of collectors to which the services may have sent.
         """
         self._folder = folder
         self._write = write
         self._say = say
         self._said = ""
-        self._adoption = Adoption(folder, now_s)
+        self._adoption = Adoption(folder, now_s, collectors=collectors)
 
     def close(self) -> None:
         """Release the orphan that is being adopted."""

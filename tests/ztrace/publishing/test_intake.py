@@ -155,7 +155,7 @@ def send(receiver: Receiver, *frames: bytes) -> None:
         # The connection is closed, and the next one is a new subscriber's.
         publisher = agent.current_publisher()
         assert publisher is not None
-        wait_for(lambda: publisher.worker is not None and publisher.worker.refusal)
+        wait_for(lambda: publisher.worker is not None and publisher.worker.peer.refusal)
     receiver.start()
 
 

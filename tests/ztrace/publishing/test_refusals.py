@@ -72,7 +72,7 @@ def test_a_refusal_is_explained_once_and_at_the_end(
             pass
         publisher = agent.current_publisher()
         assert publisher is not None
-        wait_for(lambda: publisher.worker is not None and publisher.worker.refusal)
+        wait_for(lambda: publisher.worker is not None and publisher.worker.peer.refusal)
         ztrace.shutdown(0.2)
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert warnings == [f"ztrace: {reason}: the collector at {endpoint} {advice}"]
@@ -88,11 +88,11 @@ def test_a_service_that_is_refused_tries_again(caplog: pytest.LogCaptureFixture)
             pass
         publisher = agent.current_publisher()
         assert publisher is not None
-        wait_for(lambda: publisher.worker is not None and publisher.worker.refusal)
+        wait_for(lambda: publisher.worker is not None and publisher.worker.peer.refusal)
     with Receiver(endpoint) as receiver:
         assert ztrace.flush(20)
         assert receiver.names() == ["a"]
         assert publisher.worker is not None
-        assert publisher.worker.refusal is None
+        assert publisher.worker.peer.refusal is None
         ztrace.shutdown()
     assert len(caplog.records) == 1

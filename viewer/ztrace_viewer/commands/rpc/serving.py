@@ -55,11 +55,11 @@ def serve(target: str, endpoint: str, keys: Path | None, unsafe: bool, reload: b
     import ztrace
     from ztrace import rpc
     from ztrace_viewer.commands.rpc.targets import load
-    from ztrace_viewer.commands.rpc.tracing import can_reach, find_endpoint
+    from ztrace_viewer.commands.rpc.tracing import has_collector
 
     _check(endpoint)
     thing = load(target, Path.cwd())
-    if "ZTRACE_ENDPOINT" in os.environ or can_reach(find_endpoint()):
+    if "ZTRACE_ENDPOINT" in os.environ or has_collector():
         ztrace.configure(os.environ.get("ZTRACE_SERVICE") or target.partition(":")[0])
     before_bind()
     rpc.serve(thing, endpoint, keys=keys, unsafe=unsafe)

@@ -35,11 +35,13 @@ def require_tracing() -> None:
         EndpointError: no collector listens.
         SettingsError: spans are turned off.
     """
-    if read_settings().disabled:
+    settings = read_settings()
+    if settings.disabled:
         raise SettingsError("nothing is traced", hint="unset ZTRACE_DISABLED")
-    endpoint = find_endpoint()
-    if not can_reach(endpoint):
-        raise EndpointError(f"no collector at {endpoint}", hint="start one with 'ztrace up'")
+    if not any(map(can_reach, settings.endpoints)):
+        raise EndpointError(
+            f"no collector at {' or '.join(settings.endpoints)}", hint="start one with 'ztrace up'"
+        )
 
 
 @contextmanager
@@ -50,7 +52,7 @@ def tracing(method: str, trace_ids: list[str]) -> Iterator[None]:
         method: that is called.
         trace_ids: takes the trace's id at the end of the block, if it is recorded.
     """
-    if not can_reach(find_endpoint()):
+    if not has_collector():
         yield
         return
     ztrace.configure(os.environ.get("ZTRACE_SERVICE") or _SERVICE)
@@ -101,9 +103,10 @@ def _is_whole(tree: TreeDocument) -> bool:
     )
 
 
-def find_endpoint() -> str:
-    """Return the collector's endpoint for this process."""
-    return os.environ.get("ZTRACE_ENDPOINT") or DEFAULT_ENDPOINT
+def has_collector() -> bool:
+    """Return whether a collector of this process accepts connections."""
+    listed = os.environ.get("ZTRACE_ENDPOINT") or DEFAULT_ENDPOINT
+    return any(can_reach(endpoint.strip()) for endpoint in listed.split(","))
 
 
 def can_reach(endpoint: str) -> bool:
