@@ -1,7 +1,7 @@
 """Reading functions for Python programs: what the commands print with ``--json``, as plain dictionaries.
 
-One idea: a reader holds no connection. Each call opens the file, reads one state of it and closes it, so a
-notebook may stay open for days while the collector writes.
+One idea: a reader holds no file open. Each call opens it, reads one state of it and closes it, so a notebook
+may stay open for days while the collector writes. Connections to ClickHouse are kept.
 """
 
 import time
@@ -32,7 +32,9 @@ from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.service_map import read_map
 from ztrace_viewer.queries.status import DEFAULT_LIMIT, read_status
 from ztrace_viewer.queries.stores.conditions import FREQUENT, NEWEST, Filter, TreeKind
-from ztrace_viewer.queries.stores.sqlite.store import SqliteStore, open_file
+from ztrace_viewer.queries.stores.opening import Stores
+from ztrace_viewer.queries.stores.source import read_source
+from ztrace_viewer.queries.stores.store import Store
 from ztrace_viewer.queries.traces import list_slowest, read_tree
 from ztrace_viewer.queries.trends import read_trends
 from ztrace_viewer.queries.way import LATEST, read_error
@@ -52,24 +54,28 @@ T = TypeVar("T")
 
 
 class Reader:
-    """Reader of one file; its methods are named after the commands.
+    """Reader of one store; its methods are named after the commands.
 
     Every method returns the document that its command prints with ``--json``. Nothing found is an empty list
     in the document. Ids may be shortened to their first digits.
 
     Raises:
-        DatabaseError: from every method: the file cannot be read.
+        DatabaseError: from every method: the store cannot be read.
         NotFoundError: from every method: no trace, group, root or span has this id or name.
         SettingsError: from every method: an argument cannot be read.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        """Prepare a reader; the file need not exist yet.
+    def __init__(self, source: str | Path) -> None:
+        """Prepare a reader; a file need not exist yet.
 
         Args:
-            path: the database file of a collector, which may be running.
+            source: the database file of a collector, which may be running, or
+                ``clickhouse://HOST/DATABASE``.
+
+        Raises:
+            SettingsError: the address cannot be read.
         """
-        self.path = Path(path)
+        self._stores = Stores(read_source(source))
 
     def slow(
         self,
@@ -202,7 +208,7 @@ class Reader:
         """
         selection = _select(since, until, service, method)
 
-        def read(store: SqliteStore) -> StatsTrendsDocument:
+        def read(store: Store) -> StatsTrendsDocument:
             document = list_methods(store, selection, limit)
             return {**document, "trends": read_trends(store, document["methods"], selection)}
 
@@ -284,8 +290,12 @@ class Reader:
         """
         return self._ask(lambda store: read_status(store, time.time_ns(), limit))
 
-    def _ask(self, question: Callable[[SqliteStore], T]) -> T:
-        with open_file(self.path) as store:
+    def close(self) -> None:
+        """Close the connections to ClickHouse; the next call opens a new one. Of a file none is open."""
+        self._stores.close()
+
+    def _ask(self, question: Callable[[Store], T]) -> T:
+        with self._stores.open() as store:
             return question(store)
 
 

@@ -3,7 +3,7 @@
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -68,30 +68,52 @@ def open_engine(address: ClickHouseAddress, *, with_database: bool = True) -> "I
         SettingsError: the extra is not installed.
         EngineError: the server cannot be reached, or is too old; here or while the connection is used.
     """
-    check_installed()
+    with explaining(address), closing(connect(address, with_database=with_database)) as client:
+        yield client
+
+
+def connect(address: ClickHouseAddress, *, with_database: bool = True) -> "Client":
+    """Return a connection, for one thread at a time, which the caller closes.
+
+    The arguments are those of `open_engine`; errors are those of the library, for `explaining`.
+    """
     import clickhouse_connect
 
-    # It logs what it raises.
-    logging.getLogger("clickhouse_connect").setLevel(logging.CRITICAL)
+    # They log what they raise.
+    for library in ("clickhouse_connect", "urllib3.connectionpool"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+    client = clickhouse_connect.get_client(
+        interface="https" if address.secure else "http",
+        host=address.host,
+        port=address.port,
+        username=address.user,
+        password=address.password,
+        database=address.database if with_database else "default",
+        compress=False,
+        connect_timeout=CONNECT_S,
+        send_receive_timeout=REQUEST_S,
+        query_retries=0,
+        autogenerate_session_id=False,
+    )
     try:
-        client = clickhouse_connect.get_client(
-            interface="https" if address.secure else "http",
-            host=address.host,
-            port=address.port,
-            username=address.user,
-            password=address.password,
-            database=address.database if with_database else "default",
-            compress=False,
-            connect_timeout=CONNECT_S,
-            send_receive_timeout=REQUEST_S,
-            query_retries=0,
-            autogenerate_session_id=False,
-        )
-        try:
-            check_version(client, address)
-            yield client
-        finally:
-            client.close()
+        check_version(client, address)
+    except BaseException:
+        client.close()
+        raise
+    return client
+
+
+@contextmanager
+def explaining(address: ClickHouseAddress) -> Iterator[None]:
+    """Raise errors of connections within the block as one line for the user.
+
+    Raises:
+        SettingsError: the extra is not installed.
+        EngineError: a connection has failed.
+    """
+    check_installed()
+    try:
+        yield
     except engine_errors() as error:
         raise explain(error, address) from error
 

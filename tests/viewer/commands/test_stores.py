@@ -8,10 +8,6 @@ from ztrace_viewer.cli import run
 URL = "clickhouse://127.0.0.1:9/ztrace"
 #: Commands that need a file, with their arguments.
 NEED_A_FILE = [
-    "tail",
-    "open",
-    "web",
-    "mcp",
     "import spans.json",
     "collect",
     "up",

@@ -54,7 +54,7 @@ def test_sql_stands_in_queries_alone(path: Path) -> None:
 def test_sql_is_found_in_queries() -> None:
     """The pattern of the test above matches the statements that there are."""
     with_sql = [path.stem for path in (ROOT / "queries").rglob("*.py") if SQL.search(path.read_text())]
-    assert {"spans", "status", "pieces", "searching"} <= set(with_sql)
+    assert {"spans", "status", "accounts", "searching"} <= set(with_sql)
 
 
 def test_a_row_is_read_by_name(db: sqlite3.Connection) -> None:

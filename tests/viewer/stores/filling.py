@@ -15,26 +15,35 @@ from ztrace_collector.clickhouse.schema import Layout
 from ztrace_collector.tables.spans import last_span_id
 
 
-def copy_to_clickhouse(path: Path, url: str, journal: str = "0" * 32) -> None:
-    """Create the tables of a ClickHouse database, and send all rows of a file there, in the shipper's blocks.
+def copy_to_clickhouse(
+    path: Path, url: str, journal: str = "0" * 32, *, place: int = 0, arrived_ms: int | None = None
+) -> int:
+    """Create the tables of a ClickHouse database, and send rows of a file there, in the shipper's blocks.
 
     Args:
         path: the file, which stays as it is.
         url: address of the database.
         journal: the file's own id.
+        place: id of the last span that was sent before, as returned then.
+        arrived_ms: time of arrival, Unix; None for now.
+
+    Returns:
+        The id of the last span.
     """
     address = read_address(url)
-    initialize(address, Layout(), lambda line: None)
+    if not place:
+        initialize(address, Layout(), lambda line: None)
     copied = path.with_name(f"{path.name}.copied")
     with closing(sqlite3.connect(path)) as db, closing(sqlite3.connect(copied)) as copy:
         db.backup(copy)
     with closing(sqlite3.connect(copied, isolation_level=None)) as db, open_engine(address) as client:
         follow_changes(db)
-        source, place, last = Journal(db), 0, last_span_id(db)
+        source, last = Journal(db), last_span_id(db)
         methods, _ = source.read_methods(0)
         blocks = [] if methods is None else [methods]
         while spans := source.read_spans(place, last, is_bounded=True):
-            blocks.append(spans.arrive(journal, time.time_ns() // 1_000_000))
+            block_ms = time.time_ns() // 1_000_000 if arrived_ms is None else arrived_ms
+            blocks.append(spans.arrive(journal, block_ms))
             place = spans.last
         after, (last_change,) = 0, db.execute("SELECT coalesce(max(id), 0) FROM changes").fetchone()
         while after < last_change:
@@ -44,3 +53,4 @@ def copy_to_clickhouse(path: Path, url: str, journal: str = "0" * 32) -> None:
             insert_block(client, block.table, block.columns, block.data)
         announce(client, journal, time.time_ns() // 1_000_000)
     copied.unlink()
+    return last

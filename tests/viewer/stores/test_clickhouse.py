@@ -1,10 +1,9 @@
 """The same documents from a collector's file and from ClickHouse, to which all of its rows were sent."""
 
 import json
-import random
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +12,17 @@ import pytest
 from tests.clickhouse import Engine
 from tests.viewer.conftest import Run
 from tests.viewer.stored import (
-    HOUR,
     MINUTE,
     NOON,
-    SECOND,
-    Sampled,
-    checkout,
-    header,
-    message,
-    open_message,
-    raised,
-    span,
     span_id,
-    store,
     trace_id,
-    travelled,
 )
 from tests.viewer.stores.exported import sort_exported
-from tests.viewer.stores.filling import copy_to_clickhouse
-from ztrace import records, wire
-from ztrace.records import RUN, WAIT, WAIT_BUSY
+from tests.viewer.stores.mixed import HOSTILE, NOW, SAMPLED, SERVICES
 from ztrace_collector.clickhouse import engine as connecting
 from ztrace_collector.clickhouse.address import read_address
 from ztrace_collector.clickhouse.initializing import initialize
 from ztrace_collector.clickhouse.schema import SCHEMA_VERSION, VERSIONS, Layout
-from ztrace_collector.settling.settler import settle_all
-from ztrace_collector.storing.store import Store
 from ztrace_viewer.queries.deadline import Deadline, TooLong
 from ztrace_viewer.queries.groups import list_groups
 from ztrace_viewer.queries.stores.clickhouse.store import open_clickhouse
@@ -49,117 +33,10 @@ from ztrace_viewer.web.columns import make_columns
 
 pytestmark = [pytest.mark.scale, pytest.mark.process]
 
-#: Present time of the commands.
-NOW = NOON + 2 * HOUR
 #: Fields of `status` that say how large a store is.
 SIZES = ("database_bytes", "log_bytes")
-SERVICES = ["shop", "billing", "stock", "Ünïcode \"quoted\" \\ 'service'"]
-HOSTILE = "it's {a:String} \\' -- \n ; DROP TABLE spans"
-
-#: Trace of which a span was sampled by itself.
-SAMPLED = trace_id(3_000, NOON)
 
 Ask = Callable[..., Any]
-
-
-def make_random_trees(seed: int) -> list[list[bytes]]:
-    """Return messages with random trees of an hour, some with errors, orphans and unfinished spans."""
-    chance = random.Random(seed)
-    messages = []
-    for number in range(40):
-        trace, at_ns = trace_id(number, NOON), NOON + chance.randrange(HOUR)
-        spans: dict[str, list[records.Span]] = {}
-        origin = None
-        count = chance.randrange(1, 9)
-        for each in range(1, count + 1):
-            parent = None if each == 1 else chance.choice([*range(1, each), 99 if number % 9 == 0 else 1])
-            exception = None
-            if origin is not None and chance.random() < 0.5:
-                exception = travelled("app.Lost", "no parcel 17", records.PASSED, (trace, origin))
-            elif chance.random() < 0.15:
-                origin, exception = each, raised(chance.choice(["app.Lost", "KeyError"]), f"no parcel {each}")
-            name = chance.choice(["pay", "pack", "send", HOSTILE])
-            made = span(
-                trace,
-                each,
-                parent,
-                name=name,
-                kind=chance.choice(["server", "client", "internal", "producer", "consumer"]),
-                start_ms=each + chance.random(),
-                duration_ms=None if number % 11 == 3 and each == 1 else chance.random() * 50,
-                self_ms=chance.random(),
-                at_ns=at_ns,
-                attributes={"customer": chance.choice(["Ada", "Bob", HOSTILE]), "n": each},
-                exception=exception,
-            )
-            spans.setdefault(chance.choice(SERVICES), []).append(made)
-        for service, batch in spans.items():
-            publisher = 10_000 + 10 * number + SERVICES.index(service)
-            ended = [each for each in batch if each.status != records.UNFINISHED]
-            running = [each for each in batch if each.status == records.UNFINISHED]
-            # More spans were created than arrived: some are lost.
-            told = {"created": len(ended) + number % 3, "dropped": number % 3}
-            messages.append(message(service, ended, publisher, **told))
-            if running:
-                created = len(ended) + number % 3
-                told = {"sequence": 1, "created": created, "dropped": number % 3}
-                messages.append(open_message(service, running, publisher, **told))
-    return messages
-
-
-def make_sale(number: int) -> dict[str, list[records.Span]]:
-    """Return a tree of one of thirty minutes; later ones, and those paid by card, take longer."""
-    at_ns = NOON + HOUR + number * MINUTE
-    trace, card, late = trace_id(4_000 + number, at_ns), number % 5 == 0, number >= 15
-    paid_ms = 20 + 40 * card + 30 * late + number % 3
-    sell = span(trace, 1, name="sell", duration_ms=50 + paid_ms, at_ns=at_ns)
-    ask = span(trace, 2, 1, name="charge", kind="client", start_ms=5, duration_ms=10 + paid_ms, at_ns=at_ns)
-    paid = {"paid": "card" if card else "cash"}
-    charge = span(trace, 3, 2, name="charge", start_ms=9, duration_ms=paid_ms, at_ns=at_ns, attributes=paid)
-    return {"shop": [sell, ask], "billing": [charge]}
-
-
-def make_samples(place: int) -> Sampled:
-    """Return samples of a process of the shop, of another hour for each place."""
-    sampled = Sampled("shop", at_ns=NOON + place * HOUR + MINUTE)
-    sampled.add("pay", "main:1 pay:20 wait:7", WAIT, 60 + place)
-    sampled.add("pay", "main:1 pay:21", RUN, 30)
-    sampled.add("pack", "main:1 pay:20 wait:7", WAIT_BUSY, 10)
-    sampled.add("never-called", "main:1 pay:21", RUN, 10)
-    runs = (("main:1 load:26", WAIT_BUSY, 30, 2), ("main:1 render:32", RUN, 5 + place, 0))
-    sampled.add_span(SAMPLED, 1, *runs)
-    sampled.add_span(SAMPLED, 2, name="pay")
-    return sampled
-
-
-@pytest.fixture(scope="module")
-def both(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
-    """Yield a file, and the address of a ClickHouse database with the same rows."""
-    path = tmp_path_factory.mktemp("both") / "ztrace.db"
-    for number in range(3):
-        at_ns = NOON + number * MINUTE
-        store(path, checkout(trace_id(1_000 + number, at_ns), at_ns, 1 + number / 7), at_ns=at_ns)
-    with Store(path, clock_ns=lambda: NOON + HOUR) as opened:
-        opened.store(make_random_trees(1))
-        opened.store([message("shop", [span(SAMPLED, each, name="pay") for each in (1, 2)], 80, created=2)])
-        bye = header("shop", [], 10_000, kind=wire.BYE, sequence=1, floor=1, created=1, retired=1)
-        opened.store([[wire.TOPIC, wire.pack_header(bye), wire.pack_stretch(NOON, NOON + 3 * SECOND)]])
-        sales = [each for number in range(30) for each in make_sale(number).items()]
-        opened.store(
-            [
-                message(*each, 5_000 + place, service_version="12"[place >= 30])
-                for place, each in enumerate(sales)
-            ]
-        )
-        list(settle_all(opened, clock_ns=lambda: NOW))
-        opened.store([make_samples(place).message(90 + place) for place in range(2)])
-    # These spans are not counted by path.
-    late_ns = NOON + 4 * MINUTE
-    store(path, checkout(trace_id(2_000, late_ns), late_ns), at_ns=late_ns)
-    url = engine.url("both")
-    copy_to_clickhouse(path, url)
-    yield path, url
-    engine.query("DROP DATABASE both")
 
 
 @pytest.fixture
@@ -363,23 +240,25 @@ def fail(run: Run, *arguments: object) -> str:
 
 
 @pytest.mark.usefixtures("engine")
-def test_an_engine_that_is_away_is_told(run: Run) -> None:
+@pytest.mark.parametrize("command", ["slow", "tail", "open", "web", "mcp"])
+def test_an_engine_that_is_away_is_told(run: Run, command: str) -> None:
     """An address at which nothing listens is one line, without the password."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    line = fail(run, "slow", "--db", f"clickhouse://ada:secret@127.0.0.1:{port}/ztrace")
+    line = fail(run, command, "--db", f"clickhouse://ada:secret@127.0.0.1:{port}/ztrace")
     assert line == (
         f"ztrace: cannot reach clickhouse://127.0.0.1:{port}/ztrace: Connection refused;"
         " check the address, and whether the server runs"
     )
 
 
-def test_a_database_without_tables_is_told(run: Run, engine: Engine, database: str) -> None:
+@pytest.mark.parametrize("command", ["slow", "tail", "open", "web", "mcp"])
+def test_a_database_without_tables_is_told(run: Run, engine: Engine, database: str, command: str) -> None:
     """A database that is missing, or has no tables, is told from one that cannot be reached."""
     url = engine.url(database)
     hint = f"run 'ztrace clickhouse init {url}'"
-    assert fail(run, "slow", "--db", url) == f"ztrace: {url} has no tables of ztrace; {hint}"
-    assert "does not exist; run 'ztrace clickhouse init" in fail(run, "stats", "--db", f"{url}_none")
+    assert fail(run, command, "--db", url) == f"ztrace: {url} has no tables of ztrace; {hint}"
+    assert "does not exist; run 'ztrace clickhouse init" in fail(run, command, "--db", f"{url}_none")
 
 
 def test_tables_of_another_version_are_told(run: Run, engine: Engine, database: str) -> None:

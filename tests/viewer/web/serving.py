@@ -71,7 +71,7 @@ class Site:
 
 
 @contextmanager
-def served(database: Path, *arguments: str, **changes: str) -> Iterator[Site]:
+def served(database: Path | str, *arguments: str, **changes: str) -> Iterator[Site]:
     """Run ``ztrace web``, and assert that it ends cleanly on Ctrl-C."""
     process = subprocess.Popen(
         [sys.executable, "-c", MAIN, "web", "--db", str(database), "--listen", "127.0.0.1:0", *arguments],

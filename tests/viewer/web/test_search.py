@@ -15,6 +15,7 @@ from ztrace_collector.storing.store import Store
 from ztrace_viewer.queries import calls, candidates
 from ztrace_viewer.queries.calls import count_calls
 from ztrace_viewer.queries.deadline import Deadline, TooLong
+from ztrace_viewer.queries.stores.sqlite import exporting
 from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.web.jaeger import loading
 from ztrace_viewer.web.jaeger.loading import load_traces
@@ -219,9 +220,9 @@ def test_an_answer_is_bounded_in_bytes(tmp_path: Path, monkeypatch: pytest.Monke
         read.append(len(spans))
         return spans
 
-    monkeypatch.setattr(loading, "read_trace_after", lambda *values: count(read_trace_after(*values)))
+    monkeypatch.setattr(exporting, "read_trace_after", lambda *values: count(read_trace_after(*values)))
     monkeypatch.setattr(
-        loading, "read_unfinished_after", lambda *values: count(read_unfinished_after(*values))
+        exporting, "read_unfinished_after", lambda *values: count(read_unfinished_after(*values))
     )
     ids = [trace_id(number) for number in range(3)]
     with open_file(path) as db:

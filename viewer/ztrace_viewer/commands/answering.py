@@ -6,7 +6,6 @@ One idea: finding nothing is an answer too. It is the empty document, or one lin
 import shlex
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -17,7 +16,7 @@ from ztrace_viewer.json_text import write_json
 from ztrace_viewer.queries.names import explain_unknown
 from ztrace_viewer.queries.selection import EVERYTHING, Selection
 from ztrace_viewer.queries.stores.opening import open_store
-from ztrace_viewer.queries.stores.source import Source
+from ztrace_viewer.queries.stores.source import Source, find_side, name_source
 
 if TYPE_CHECKING:
     from ztrace_viewer.terminal.links import Links
@@ -60,7 +59,7 @@ def next_command(command: str, database: Source) -> str:
     if not sys.stdout.isatty():
         return ""
     given = click.get_current_context().get_parameter_source("database")
-    address = str(database) if isinstance(database, Path) else database.url
+    address = name_source(database)
     named = given is not None and given.name == "COMMANDLINE" and address != DEFAULT_DATABASE
     return f"next: ztrace {command}{f' --db {shlex.quote(address)}' if named else ''}"
 
@@ -70,5 +69,5 @@ def find_links(database: Source) -> "Links":
     from ztrace_viewer.terminal.links import Links
     from ztrace_viewer.web.presence import find_page
 
-    page = find_page(database) if isinstance(database, Path) and sys.stdout.isatty() else None
+    page = find_page(find_side(database)) if sys.stdout.isatty() else None
     return Links(page)

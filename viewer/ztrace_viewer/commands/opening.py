@@ -9,7 +9,8 @@ import click
 from ztrace.addresses import DEFAULT_WEB
 from ztrace.errors import EndpointError, NotFoundError, SettingsError
 from ztrace_viewer.commands.completing import complete_traces
-from ztrace_viewer.commands.options import database_option
+from ztrace_viewer.commands.options import store_option
+from ztrace_viewer.queries.stores.source import Source, make_side, name_source
 from ztrace_viewer.terminal.saying import say
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _OK, _UNAUTHORIZED = 200, 401
 
 @click.command("open")
 @click.argument("place", metavar="[TRACE|ERROR]", required=False, shell_complete=complete_traces)
-@database_option
+@store_option
 @click.option(
     "--listen",
     default=DEFAULT_WEB,
@@ -32,7 +33,7 @@ _OK, _UNAUTHORIZED = 200, 401
     metavar="HOST:PORT",
     help="Address on which 'ztrace up' or 'ztrace web' serves the page.",
 )
-def open_(place: str | None, database: Path, listen: str) -> None:
+def open_(place: str | None, database: Source, listen: str) -> None:
     """Open the page in the browser.
 
     TRACE or ERROR is the beginning of an id that 'ztrace slow' or 'ztrace errors' lists: the page is opened
@@ -46,11 +47,11 @@ def open_(place: str | None, database: Path, listen: str) -> None:
     import webbrowser
 
     from ztrace_collector.otlp.listening.addresses import parse_address
-    from ztrace_viewer.queries.stores.sqlite.store import open_file
+    from ztrace_viewer.queries.stores.opening import open_store
     from ztrace_viewer.web.token import find_token
 
     address = parse_address(listen, "--listen", DEFAULT_WEB)
-    with open_file(database) as store:
+    with open_store(database) as store:
         path = "/" if place is None else _find_path(store, place)
     token = find_token(database)
     _check(str(address), token, database)
@@ -80,13 +81,14 @@ def _find_path(store: "Store", place: str) -> str:
         ) from None
 
 
-def _write_way(database: Path, url: str) -> Path:
+def _write_way(database: Source, url: str) -> Path:
     """Write a file, readable by its owner alone, that leads a browser to an address, and return its path."""
     from html import escape
 
     from ztrace_collector.files import write_whole
 
-    path = database.with_name(f"{database.name}{SUFFIX}")
+    side = make_side(database)
+    path = side.with_name(f"{side.name}{SUFFIX}")
     text = (
         '<!doctype html><meta charset="utf-8"><meta name="referrer" content="no-referrer">'
         "<title>ztrace</title>"
@@ -97,7 +99,7 @@ def _write_way(database: Path, url: str) -> Path:
     return path
 
 
-def _check(address: str, token: str, database: Path) -> None:
+def _check(address: str, token: str, database: Source) -> None:
     """Ask the page whether it has this token, which no other program is sent but in a header.
 
     Raises:
@@ -111,7 +113,7 @@ def _check(address: str, token: str, database: Path) -> None:
     except (OSError, HTTPException) as error:
         raise EndpointError(
             f"no page at {address}: {getattr(error, 'strerror', None) or error}",
-            hint=f"start 'ztrace up' or 'ztrace web --db {database}'",
+            hint=f"start 'ztrace up' or 'ztrace web --db {name_source(database)}'",
         ) from error
     finally:
         connection.close()

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import click
 
 from ztrace.errors import SettingsError, quote
-from ztrace_collector.clickhouse.address import is_clickhouse, read_address
+from ztrace_collector.clickhouse.address import is_clickhouse
 from ztrace_viewer.commands.completing import complete_methods, complete_services
-from ztrace_viewer.queries.stores.source import Source
+from ztrace_viewer.queries.stores.source import Source, read_source
 from ztrace_viewer.terminal.moments import parse_moment, parse_stretch
 from ztrace_viewer.terminal.shares import parse_share
 
@@ -125,7 +125,7 @@ class Stored(click.ParamType[Source]):
         if not isinstance(value, str):
             return value
         try:
-            return read_address(value) if is_clickhouse(value) else Path(value)
+            return read_source(value)
         except SettingsError as error:
             self.fail(str(error), param, ctx)
 

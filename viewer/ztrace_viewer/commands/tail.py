@@ -3,29 +3,30 @@
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import click
 
 from ztrace_viewer.commands.answering import find_links, print_json
-from ztrace_viewer.commands.options import database_option, json_option, name_options, since_option
+from ztrace_viewer.commands.options import json_option, name_options, since_option, store_option
 from ztrace_viewer.documents.errors import ExceptionEvent
 from ztrace_viewer.documents.traces import TraceEvent
-from ztrace_viewer.queries.following import POLL_S, follow
+from ztrace_viewer.queries.following import follow
 from ztrace_viewer.queries.selection import Selection
+from ztrace_viewer.queries.stores.source import Source
 from ztrace_viewer.terminal.saying import complain
 
 
 @click.command()
-@database_option
+@store_option
 @since_option
 @name_options("the root's, or the exception's origin's")
 @json_option
-def tail(database: Path, since: int | None, service: str | None, method: str | None, as_json: bool) -> None:
+def tail(database: Source, since: int | None, service: str | None, method: str | None, as_json: bool) -> None:
     """Follow call trees and errors as they arrive.
 
     With --since, trees and errors since then are printed first. With --json, each line is a document. A file
-    that is deleted or replaced is followed again once it is there. Ctrl-C stops the command.
+    that is deleted or replaced, and a server that is away, is followed again once it is there. Ctrl-C stops
+    the command.
 
     \b
     Example:
@@ -34,7 +35,7 @@ def tail(database: Path, since: int | None, service: str | None, method: str | N
     show = print_json if as_json else _drawer(database)
     try:
         selection = Selection(since, None, service, method)
-        for event in follow(database, selection, lambda: time.sleep(POLL_S), _tell):
+        for event in follow(database, selection, time.sleep, _tell):
             show(event)
             sys.stdout.flush()
     except KeyboardInterrupt:
@@ -45,7 +46,7 @@ def _tell(message: str) -> None:
     complain(f"ztrace: {message}")
 
 
-def _drawer(database: Path) -> Callable[[TraceEvent | ExceptionEvent], None]:
+def _drawer(database: Source) -> Callable[[TraceEvent | ExceptionEvent], None]:
     from ztrace_viewer.render.events import draw_event
     from ztrace_viewer.terminal.screen import open_screen, write
 

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
@@ -11,6 +10,7 @@ from mcp_types import ToolAnnotations
 from ztrace import __version__
 from ztrace.errors import ZtraceError
 from ztrace_viewer.mcp.tools import Tools
+from ztrace_viewer.queries.stores.opening import Stores
 
 #: What an agent is told first.
 INSTRUCTIONS = """ztrace has the call trees of Python services that talk over RPC, their errors and profiles.
@@ -20,11 +20,11 @@ Own time is the time in which a call did not wait for its children: look there. 
 beginning. Times are written 15m, 2h or 7d for ago, or in ISO 8601."""
 
 
-def make_server(database: Path) -> MCPServer:
+def make_server(stores: Stores) -> MCPServer:
     """Return the server of a database's tools."""
     server = MCPServer("ztrace", version=__version__, instructions=INSTRUCTIONS)
     annotations = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
-    for tool in Tools(database).list_all():
+    for tool in Tools(stores).list_all():
         server.tool(annotations=annotations, structured_output=False)(_telling(tool))
     return server
 

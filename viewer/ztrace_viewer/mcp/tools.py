@@ -6,7 +6,6 @@ signature is what the agent is told.
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
@@ -25,7 +24,8 @@ from ztrace_viewer.queries.profile import read_profile
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.status import read_status
 from ztrace_viewer.queries.stores.conditions import FREQUENT, NEWEST, Filter
-from ztrace_viewer.queries.stores.sqlite.store import SqliteStore, open_file
+from ztrace_viewer.queries.stores.opening import Stores
+from ztrace_viewer.queries.stores.store import Store
 from ztrace_viewer.queries.traces import list_slowest, read_tree
 from ztrace_viewer.queries.way import LATEST, read_error
 from ztrace_viewer.render.code import MOST_CODE
@@ -66,8 +66,8 @@ T = TypeVar("T")
 class Tools:
     """Questions to one database."""
 
-    def __init__(self, database: Path) -> None:
-        self._database = database
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
 
     def list_all(self) -> list[Callable[..., str]]:
         """Return the tools in the order in which they are listed."""
@@ -89,7 +89,7 @@ class Tools:
         """Begin here: what is stored and lost, the slowest trees, the newest errors, methods by own time."""
         now_ns, selection = time.time_ns(), self._select(since)
 
-        def read(store: SqliteStore) -> str:
+        def read(store: Store) -> str:
             status = read_status(store, now_ns, 1)
             figures = list_methods(store, selection)
             figures["methods"].sort(key=lambda method: -method["self_ns"])
@@ -131,7 +131,7 @@ class Tools:
         """The slowest call trees; service and method are the root's. Go on with trace."""
         now_ns, selection = time.time_ns(), self._select(since, until, service, method)
 
-        def read(store: SqliteStore) -> str:
+        def read(store: Store) -> str:
             document = list_slowest(store, selection, limit, now_ns, errors=errors)
             if not document["traces"]:
                 inner = "; calls within trees are found by find" if service or method else ""
@@ -159,7 +159,7 @@ class Tools:
         least, most = (None if each is None else parse_duration(each) for each in (min_time, max_time))
         conditions = Conditions(texts, attributes, least, most, errors)
 
-        def read(store: SqliteStore) -> str:
+        def read(store: Store) -> str:
             document = find_calls(store, conditions, selection, limit, now_ns, Deadline(SEARCH_S))
             reached = document["searched_since_ns"]
             told = ""
@@ -191,7 +191,7 @@ class Tools:
         """One call tree, or one call of it with its attributes. Look at own time on the critical path."""
         least_ns = parse_duration(min_time)
 
-        def read(store: SqliteStore) -> str:
+        def read(store: Store) -> str:
             tree = read_tree(store, find_trace(store, trace_id), time.time_ns())
             if span is None:
                 return tell_tree(tree, tree["roots"], least_ns, depth)
@@ -221,7 +221,7 @@ class Tools:
         # Files are compared here, so more groups are read than may be listed.
         most = limit if file is None else 1000
 
-        def read(store: SqliteStore) -> str:
+        def read(store: Store) -> str:
             groups = list_groups(store, selection, most, wanted, sort, time.time_ns())["groups"]
             if file is not None:
                 groups = [group for group in groups if _began_in(group, file)][:limit]
@@ -306,8 +306,8 @@ class Tools:
         now_ns = time.time_ns()
         return write_text(draw_status(self._ask(lambda store: read_status(store, now_ns)), 120, now_ns))
 
-    def _ask(self, question: Callable[[SqliteStore], T]) -> T:
-        with open_file(self._database) as store:
+    def _ask(self, question: Callable[[Store], T]) -> T:
+        with self._stores.open() as store:
             return question(store)
 
     def _select(

@@ -10,10 +10,9 @@ from typing import NamedTuple
 
 from ztrace_viewer.queries.candidates import explain_end, read_pages, split
 from ztrace_viewer.queries.deadline import Deadline
-from ztrace_viewer.queries.rows import name_columns, read
 from ztrace_viewer.queries.stores.answers import Candidate, Method
 from ztrace_viewer.queries.stores.conditions import Wanted
-from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
+from ztrace_viewer.queries.stores.store import Store
 
 #: Traces that one statement reads, and spans; of a larger trace, so many of its spans are read.
 _CHUNK, _CHUNK_SPANS = 500, 20_000
@@ -33,14 +32,7 @@ class Calls(NamedTuple):
     note: str = ""
 
 
-class _Call(NamedTuple):
-    trace_id: bytes
-    span_id: bytes
-    parent_id: bytes | None
-    method: int
-
-
-def count_calls(store: SqliteStore, start_ns: int, end_ns: int, deadline: Deadline) -> Calls:
+def count_calls(store: Store, start_ns: int, end_ns: int, deadline: Deadline) -> Calls:
     """Count the calls in the traces that began between two moments."""
     methods = store.methods()
     counts: Counter[tuple[str, str]] = Counter()
@@ -59,14 +51,12 @@ def count_calls(store: SqliteStore, start_ns: int, end_ns: int, deadline: Deadli
 
 
 def _count(
-    store: SqliteStore,
+    store: Store,
     traces: Sequence[Candidate],
     methods: dict[int, Method],
     counts: Counter[tuple[str, str]],
 ) -> None:
-    marks = ",".join("?" * len(traces))
-    query = f"SELECT {name_columns(_Call)} FROM spans WHERE trace_id IN ({marks}) LIMIT {_CHUNK_SPANS}"
-    spans = list(read(store.db, _Call, query, [trace.trace_id for trace in traces]))
+    spans = store.call_rows([trace.trace_id for trace in traces], _CHUNK_SPANS)
     callers = {(span.trace_id, span.span_id): span.method for span in spans}
     pairs = Counter(
         (caller, span.method)

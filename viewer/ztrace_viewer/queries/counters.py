@@ -7,13 +7,14 @@ that are over hardly change, so their sum is kept from one reading to the next.
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from itertools import chain
 
-from ztrace_collector.layout import LOSS_COLUMNS, PAST, RESOLUTIONS_S, STORED_SPANS
+from ztrace.records import INT64_MAX
+from ztrace_collector.layout import RESOLUTIONS_S
 from ztrace_viewer.json_text import read_json
-from ztrace_viewer.queries.rows import name_columns, read, read_one
-from ztrace_viewer.queries.status import read_totals
-from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
+from ztrace_viewer.queries.stores.answers import FiguresRow
+from ztrace_viewer.queries.stores.monitoring import FiguresState
+from ztrace_viewer.queries.stores.store import Store
 
 
 @dataclass(slots=True)
@@ -35,51 +36,7 @@ class MethodCounters:
         self.histogram.update(other.histogram)
 
 
-class SpanCounters(NamedTuple):
-    """Spans that publishers created, that were stored, and that were lost by reason."""
-
-    created: int
-    stored: int
-    lost: dict[str, int]
-
-
-class _Row(NamedTuple):
-    """Figures of a method on a day, or on all deleted days."""
-
-    method: int
-    calls: int
-    errors: int
-    total_ns: int
-    self_ns: int
-    histogram: str
-
-
-class _State(NamedTuple):
-    """Sums that change whenever a row of days that are over does."""
-
-    days: int
-    calls: int
-    total_ns: int
-    retired: int
-    retired_calls: int
-
-
 _DAY_S = RESOLUTIONS_S[-1]
-_RETIRED = f"SELECT {name_columns(_Row)} FROM retired_figures"
-_DAYS = (
-    f"SELECT {name_columns(_Row)} FROM method_figures WHERE resolution_s = {_DAY_S}"
-    " AND bucket >= ? AND bucket < ?"
-)
-_LAST = f"SELECT max(bucket) FROM method_figures WHERE resolution_s = {_DAY_S}"
-_COLUMNS = name_columns(
-    _State,
-    days="count(*)",
-    calls="CAST(total(calls) AS INTEGER)",
-    total_ns="CAST(total(total_ns) AS INTEGER)",
-    retired="(SELECT count(*) FROM retired_figures)",
-    retired_calls="(SELECT CAST(total(calls) AS INTEGER) FROM retired_figures)",
-)
-_STATE = f"SELECT {_COLUMNS} FROM method_figures WHERE resolution_s = {_DAY_S} AND bucket < ?"
 
 _Sums = dict[int, MethodCounters]
 
@@ -88,44 +45,32 @@ class Counters:
     """Reader of the counters of one database; thread-safe."""
 
     def __init__(self) -> None:
-        self._past: tuple[int, _State, _Sums] | None = None
+        self._past: tuple[int, FiguresState, _Sums] | None = None
 
-    def read(self, store: SqliteStore) -> _Sums:
+    def read(self, store: Store) -> _Sums:
         """Return the counters of every method by its id."""
-        (today,) = store.db.execute(_LAST).fetchone()
-        if today is None:
-            return _add_up(read(store.db, _Row, _RETIRED))
+        edges = store.figure_edges(_DAY_S, 0, INT64_MAX)
+        if edges is None:
+            return _add_up(store.retired_figures())
+        today = edges[1]
         sums: defaultdict[int, MethodCounters] = defaultdict(MethodCounters)
-        for part in (self._read_past(store, today), _add_up(read(store.db, _Row, _DAYS, (today, today + 1)))):
+        of_today = _add_up(store.figures(_DAY_S, today, today + 1, None))
+        for part in (self._read_past(store, today), of_today):
             for method, counters in part.items():
                 sums[method].add(counters)
         return sums
 
-    def _read_past(self, store: SqliteStore, today: int) -> _Sums:
-        state = read_one(store.db, _State, _STATE, (today,))
-        assert state is not None
+    def _read_past(self, store: Store, today: int) -> _Sums:
+        state = store.figures_state(_DAY_S, today)
         kept = self._past
         if kept is not None and kept[:2] == (today, state):
             return kept[2]
-        rows = [*read(store.db, _Row, _RETIRED), *read(store.db, _Row, _DAYS, (0, today))]
-        self._past = (today, state, _add_up(rows))
-        return self._past[2]
+        sums = _add_up(chain(store.retired_figures(), store.figures(_DAY_S, 0, today, None)))
+        self._past = (today, state, sums)
+        return sums
 
 
-def read_span_counters(store: SqliteStore) -> SpanCounters:
-    """Return the spans by their fate."""
-    totals = read_totals(store.db.execute)
-    sums = store.sum_columns(["spans_created", *LOSS_COLUMNS.values()])
-    for column in sums:
-        sums[column] += totals.get(PAST + column, 0)
-    return SpanCounters(
-        sums["spans_created"],
-        sum(totals.get(name, 0) for name in STORED_SPANS),
-        {reason: sums[column] for reason, column in LOSS_COLUMNS.items()},
-    )
-
-
-def _add_up(rows: Iterable[_Row]) -> _Sums:
+def _add_up(rows: Iterable[FiguresRow]) -> _Sums:
     sums: defaultdict[int, MethodCounters] = defaultdict(MethodCounters)
     # Buckets stay texts until the end: after a year there are many rows.
     histograms: defaultdict[int, dict[str, int]] = defaultdict(dict)

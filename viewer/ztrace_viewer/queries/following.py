@@ -1,8 +1,9 @@
 """Call trees and errors as they arrive.
 
-One idea: rows are numbered in the order of storing, so new ones have higher ids. A trace is reported once its
-root is stored and no span has arrived since the last poll, because processes send independently and the
-root's process is not always the last.
+One idea: rows of a file are numbered in the order of storing, so new ones have higher ids. A trace is
+reported once its root is stored and no span has arrived since the last poll, because processes send
+independently and the root's process is not always the last. ClickHouse is followed by
+`ztrace_viewer.queries.arrivals`.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,8 +18,9 @@ from ztrace_viewer.json_text import read_json
 from ztrace_viewer.queries.exceptions import read_frames
 from ztrace_viewer.queries.rows import name_columns, read
 from ztrace_viewer.queries.selection import Selection, match_names
+from ztrace_viewer.queries.stores.source import Source
 from ztrace_viewer.queries.stores.sqlite.store import SqliteStore, open_file
-from ztrace_viewer.queries.summaries import summarise
+from ztrace_viewer.queries.summaries import summarise_all
 
 #: Poll interval: immediate to a reader, and negligible work.
 POLL_S = 0.25
@@ -31,19 +33,30 @@ _CHUNK = 500
 
 
 def follow(
-    database: Path, selection: Selection, pause: Callable[[], None], tell: Callable[[str], None]
+    database: Source, selection: Selection, pause: Callable[[float], None], tell: Callable[[str], None]
 ) -> Iterator[TraceEvent | ExceptionEvent]:
-    """Yield events for ever; a file that replaces the first one is followed from its beginning.
+    """Yield events for ever; a database that replaces the first one is followed from its beginning.
 
     Args:
-        database: the file; it may be deleted or replaced meanwhile.
+        database: the database; a file may be deleted or replaced meanwhile, and a server away.
         selection: as in `Follower`.
-        pause: waits for `POLL_S` between two polls.
-        tell: called with a message once the file is gone.
+        pause: waits for so many seconds between two polls.
+        tell: called with a message once the database is gone.
 
     Raises:
-        DatabaseError: the file cannot be used at the start.
+        DatabaseError: the database cannot be used at the start.
     """
+    if isinstance(database, Path):
+        yield from _follow_file(database, selection, pause, tell)
+    else:
+        from ztrace_viewer.queries.arrivals import follow_arrivals
+
+        yield from follow_arrivals(database, selection, pause, tell)
+
+
+def _follow_file(
+    database: Path, selection: Selection, pause: Callable[[float], None], tell: Callable[[str], None]
+) -> Iterator[TraceEvent | ExceptionEvent]:
     is_first, is_told = True, False
     while True:
         try:
@@ -58,14 +71,14 @@ def follow(
                     if is_replaced:
                         yield from follower.look()  # A tree is reported once a look finds nothing new of it.
                         break
-                    pause()
+                    pause(POLL_S)
         except DatabaseError as error:
             if is_first:
                 raise
             if not is_told:
                 tell(f"{error.message}; waiting for it")
                 is_told = True
-            pause()
+            pause(POLL_S)
 
 
 def _identify(database: Path) -> tuple[int, int] | None:
@@ -166,7 +179,7 @@ class Follower:
             del self._waiting[row_id]
             trace = self._store.trace_by_id(row_id)
             if trace is not None and self._wants(trace.service, trace.name, trace.start_ns):
-                yield {"event": "trace", **summarise(self._store, trace)}
+                yield {"event": "trace", **summarise_all(self._store, [trace])[0]}
 
     def _settled(self) -> list[int]:
         settled = []

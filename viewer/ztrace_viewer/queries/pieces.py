@@ -5,14 +5,13 @@ size, so that neither a large file nor a large tree has to fit into memory. Each
 since an export takes as long as its reader does; a tree that is deleted meanwhile is left out.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import starmap
 from struct import Struct
 from typing import NamedTuple
 
 from ztrace_collector.otlp.mapping.reading import StoredSpan
 from ztrace_viewer.queries.stores.conditions import TreeFilter
-from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
 from ztrace_viewer.queries.stores.store import Store
 
 #: Spans read at a time: a few megabytes, and enough that the statements cost little.
@@ -30,14 +29,6 @@ class Piece(NamedTuple):
     trace_id: bytes
     spans: list[StoredSpan]
     is_last: bool
-
-
-def count_spans(store: SqliteStore, trace_ids: Sequence[bytes]) -> dict[bytes, int]:
-    """Return the number of ended spans of each trace."""
-    marks = ",".join("?" * len(trace_ids))
-    return dict(
-        store.db.execute(f"SELECT trace_id, span_count FROM traces WHERE trace_id IN ({marks})", trace_ids)
-    )
 
 
 def read_pieces(store: Store, wanted: TreeFilter) -> Iterator[Piece]:

@@ -46,9 +46,11 @@ def is_complete(counts: SpanCounts | None) -> bool:
     )
 
 
-def summarise(store: Store, row: TraceRow) -> TraceSummary:
-    """Return the summary of a trace whose root has ended."""
-    return _summarise(store, {row.trace_id: row}, [row.trace_id], time.time_ns())[0]
+def summarise_all(store: Store, rows: Sequence[TraceRow]) -> list[TraceSummary]:
+    """Return the summaries of traces whose roots have ended."""
+    return _summarise(
+        store, {row.trace_id: row for row in rows}, [row.trace_id for row in rows], time.time_ns()
+    )
 
 
 def read_summaries(store: Store, trace_ids: Sequence[bytes], now_ns: int) -> list[TraceSummary]:

@@ -1,5 +1,5 @@
 """HTTP server: the page, the documents it shows, and Jaeger's query API.
 
-One idea: the server reads the file as commands do, with one connection per request, and only for clients that
-have the token.
+One idea: the server reads the database as commands do, with one connection for each request at a time, and
+only for clients that have the token.
 """

@@ -7,7 +7,6 @@ version.
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import anyio.to_thread
 from starlette.applications import Starlette
@@ -18,6 +17,8 @@ from starlette.routing import Route
 
 from ztrace.addresses import Address
 from ztrace.errors import ZtraceError
+from ztrace_viewer.queries.stores.opening import Stores
+from ztrace_viewer.queries.stores.source import Source
 from ztrace_viewer.web import data, files, texts
 from ztrace_viewer.web.answers import answer_error, find_status
 from ztrace_viewer.web.asking import Asker
@@ -35,23 +36,25 @@ _DEFECT = 500
 _log = logging.getLogger(__name__)
 
 
-def make_app(database: Path, token: str, address: Address, live: Live) -> Guard:
+def make_app(database: Source, token: str, address: Address, live: Live) -> Guard:
     """Return the guarded application of a database.
 
     Args:
-        database: the file to read; it may be created or replaced meanwhile.
+        database: the database to read; a file may be created or replaced meanwhile.
         token: token that requests must have.
         address: address that the application is served on.
         live: the database's streams.
     """
-    asker = Asker(database)
-    tools = ToolsApp(database)
+    stores = Stores(database)
+    asker = Asker(stores)
+    tools = ToolsApp(stores)
 
     @asynccontextmanager
     async def live_through(app: Starlette) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         yield
         await tools.end()
+        stores.close()
 
     app = Starlette(
         routes=[

@@ -7,7 +7,6 @@ command does.
 import os
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
@@ -17,7 +16,6 @@ from starlette.routing import Route
 
 from ztrace.errors import SettingsError, quote
 from ztrace_collector.layout import OPEN, RESOLVED
-from ztrace_collector.storing.resolving import resolve
 from ztrace_viewer.documents.comparison import DiffDocument
 from ztrace_viewer.documents.figures import StatsTrendsDocument
 from ztrace_viewer.documents.trees import SpanDocument
@@ -37,7 +35,9 @@ from ztrace_viewer.queries.service_map import read_map
 from ztrace_viewer.queries.stacks import read_span_stacks
 from ztrace_viewer.queries.status import DEFAULT_LIMIT, read_status
 from ztrace_viewer.queries.stores.conditions import FREQUENT, NEWEST, Filter
-from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
+from ztrace_viewer.queries.stores.requesting import resolve
+from ztrace_viewer.queries.stores.source import Source
+from ztrace_viewer.queries.stores.store import Store
 from ztrace_viewer.queries.traces import list_slowest, read_arrangement, read_tree
 from ztrace_viewer.queries.trends import read_trends
 from ztrace_viewer.queries.versions import VERSION_KEY, compare_versions
@@ -59,12 +59,12 @@ _MOST_CODE = (50, 100)
 _TRUE = ("1", "true", "yes", "")
 
 
-def make_routes(asker: Asker, database: Path) -> list[Route]:
+def make_routes(asker: Asker, database: Source) -> list[Route]:
     """Return the routes of documents.
 
     Args:
         asker: source of answers from the database.
-        database: the file, for what is written to it.
+        database: the database, for what is written to it.
     """
 
     def slow(request: Request) -> Response:
@@ -131,7 +131,7 @@ def make_routes(asker: Asker, database: Path) -> list[Route]:
     def stats(request: Request) -> Response:
         query = _Query(request.query_params)
 
-        def read(store: SqliteStore) -> StatsTrendsDocument:
+        def read(store: Store) -> StatsTrendsDocument:
             document = list_methods(store, query.selection(), query.limit(_MOST))
             return {**document, "trends": read_trends(store, document["methods"], query.selection())}
 
@@ -178,7 +178,7 @@ def make_routes(asker: Asker, database: Path) -> list[Route]:
     def trace(request: Request) -> Response:
         trace_id, is_measured = request.path_params["trace"], _Query(request.query_params).is_measured()
 
-        def read(store: SqliteStore) -> TreeColumns:
+        def read(store: Store) -> TreeColumns:
             whole = find_trace(store, trace_id)
             tree = read_arrangement(store, whole, time.time_ns(), measured=is_measured)
             return make_columns(whole, *tree)
@@ -188,7 +188,7 @@ def make_routes(asker: Asker, database: Path) -> list[Route]:
     def span(request: Request) -> Response:
         wanted, is_measured = str(request.path_params["span"]), _Query(request.query_params).is_measured()
 
-        def read(store: SqliteStore) -> Mapping[str, object]:
+        def read(store: Store) -> Mapping[str, object]:
             trace_id = find_trace(store, request.path_params["trace"])
             found: SpanDocument = find_span(read_tree(store, trace_id, measured=is_measured), wanted)
             stacks = read_span_stacks(store, trace_id, bytes.fromhex(found["span_id"]), found["service"])
@@ -219,7 +219,7 @@ def make_routes(asker: Asker, database: Path) -> list[Route]:
     ]
 
 
-def _compare(store: SqliteStore, query: "_Query") -> DiffDocument:
+def _compare(store: Store, query: "_Query") -> DiffDocument:
     """Return the comparison that ``by``, ``slow`` or two stretches of time ask for."""
     root, by, limit = query.text("root"), query.text("by"), query.limit()
     before, after = query.text("before"), query.text("after")

@@ -1,13 +1,12 @@
 """Call trees and errors as they arrive, as server-sent events.
 
-One idea: one thread reads the file for all streams while there are any, so streams hold none of the threads
-that answer requests, and ten of them cost what one does.
+One idea: one thread reads the database for all streams while there are any, so streams hold none of the
+threads that answer requests, and ten of them cost what one does.
 """
 
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -17,6 +16,7 @@ from ztrace.errors import DatabaseError
 from ztrace_viewer.json_text import write_json
 from ztrace_viewer.queries.following import POLL_S, follow
 from ztrace_viewer.queries.selection import EVERYTHING
+from ztrace_viewer.queries.stores.source import Source
 
 #: Events that a stream may be behind; beyond, it ends, and the browser connects again.
 _BEHIND = 1_000
@@ -27,7 +27,7 @@ _QUIET_S = 15.0
 class Live:
     """Streams of what arrives in a database."""
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Source) -> None:
         self._database = database
         self._streams: set[asyncio.Queue[str | None]] = set()
         self._ended: threading.Event | None = None
@@ -90,11 +90,11 @@ class _Ended(Exception):
 
 
 class _Reader:
-    """The thread that reads the file until an event is set."""
+    """The thread that reads the database until an event is set."""
 
     def __init__(
         self,
-        database: Path,
+        database: Source,
         ended: threading.Event,
         loop: asyncio.AbstractEventLoop,
         send: Callable[[str], None],
@@ -112,10 +112,10 @@ class _Reader:
                     for event in follow(self._database, EVERYTHING, self._pause, lambda _: None):
                         self._loop.call_soon_threadsafe(self._send, "".join(write_json(event)))
                 except DatabaseError:
-                    self._pause()  # There is no file yet.
+                    self._pause(POLL_S)  # There is no file yet, or the server is away.
         except (_Ended, RuntimeError):
             return  # A loop that is closed raises RuntimeError.
 
-    def _pause(self) -> None:
-        if self._ended.wait(POLL_S):
+    def _pause(self, seconds: float) -> None:
+        if self._ended.wait(seconds):
             raise _Ended

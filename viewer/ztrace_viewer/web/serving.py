@@ -11,13 +11,13 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
 from ztrace_collector.otlp.listening.addresses import find_address
 from ztrace_collector.otlp.listening.http_connections import Connection
+from ztrace_viewer.queries.stores.source import Source, find_side
 from ztrace_viewer.web.app import make_app
 from ztrace_viewer.web.live import Live
 from ztrace_viewer.web.presence import announced
@@ -36,11 +36,11 @@ _MAX_HEAD_BYTES = 64 << 10
 class Server:
     """Server that any thread can run, and any other thread or a signal handler can stop."""
 
-    def __init__(self, database: Path, token: str, listener: socket.socket) -> None:
+    def __init__(self, database: Source, token: str, listener: socket.socket) -> None:
         """Prepare a server on a socket.
 
         Args:
-            database: the file to read.
+            database: the database to read.
             token: token that requests must have.
             listener: listening socket, which `run` closes.
         """
@@ -72,7 +72,7 @@ class Server:
 
     def run(self) -> None:
         """Serve until `stop` is called."""
-        with self._listener, announced(self._database, self._address):
+        with self._listener, announced(find_side(self._database), self._address):
             asyncio.run(self._server.serve([self._listener]))
 
 
@@ -81,11 +81,11 @@ def collect_rarely() -> None:
     gc.set_threshold(_COLLECT_AFTER)
 
 
-def serve(database: Path, token: str, listener: socket.socket, ready: Callable[[], None]) -> None:
+def serve(database: Source, token: str, listener: socket.socket, ready: Callable[[], None]) -> None:
     """Serve until SIGINT, SIGTERM or SIGHUP; a second signal ends the process at once.
 
     Args:
-        database: the file to read.
+        database: the database to read.
         token: token that requests must have.
         listener: listening socket, closed at the end.
         ready: called once signals end the server.

@@ -1,7 +1,8 @@
 """Token that requests must have.
 
 One idea: the token lives as long as its database, so it is stored in a file beside it, readable by the owner
-only. A person gets it with the page's URL; a program is given it once.
+only; that of a ClickHouse database in the user's own folder. A person gets it with the page's URL; a program
+is given it once.
 """
 
 import os
@@ -14,6 +15,7 @@ from ztrace.errors import SettingsError
 from ztrace.process.owners import is_trusted, name_user
 from ztrace_collector.files import write_whole
 from ztrace_viewer.interrupts import ignored
+from ztrace_viewer.queries.stores.source import Source, make_side
 
 #: Variable with the token, in place of the file.
 TOKEN_VARIABLE = "ZTRACE_WEB_TOKEN"
@@ -25,7 +27,7 @@ MIN_LENGTH, _MADE_BYTES = 16, 24
 _TOKEN = re.compile(rf"[A-Za-z0-9_.~-]{{{MIN_LENGTH},256}}", re.ASCII)
 
 
-def find_token(database: Path, environment: Mapping[str, str] = os.environ) -> str:
+def find_token(database: Source, environment: Mapping[str, str] = os.environ) -> str:
     """Return the token of the variable, or of the file beside the database, which is created if missing.
 
     Raises:
@@ -39,7 +41,8 @@ def find_token(database: Path, environment: Mapping[str, str] = os.environ) -> s
                 hint=f"use {MIN_LENGTH} to 256 letters, digits and any of -_.~",
             )
         return given
-    path = database.with_name(database.name + SUFFIX)
+    side = make_side(database)
+    path = side.with_name(side.name + SUFFIX)
     try:
         return _read(path)
     except FileNotFoundError:

@@ -5,11 +5,11 @@ until the server ends.
 """
 
 import asyncio
-from pathlib import Path
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ztrace_viewer.queries.stores.opening import Stores
 from ztrace_viewer.web.answers import answer_error
 
 #: Path of the tools.
@@ -21,8 +21,8 @@ _NOT_INSTALLED = 501
 class ToolsApp:
     """Application that serves the tools of a database."""
 
-    def __init__(self, database: Path) -> None:
-        self._database = database
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
         self._starting: asyncio.Future[ASGIApp] | None = None
         self._holding: asyncio.Task[None] | None = None
 
@@ -60,4 +60,4 @@ class ToolsApp:
     def _make(self):  # type: ignore[no-untyped-def]  # Its library may be missing.
         from ztrace_viewer.mcp.server import make_server
 
-        return make_server(self._database)
+        return make_server(self._stores)

@@ -30,6 +30,25 @@ class Exporting(Protocol):
         """Yield the spans of a large tree in pieces; the last one has those without an end."""
         ...
 
+    def first_spans(
+        self, trace_ids: Sequence[bytes], size: int, *, unfinished: bool = False
+    ) -> dict[bytes, list[StoredSpan]]:
+        """Return the first spans of some trees, so many of each; arguments are those of `tree_after`."""
+        ...
+
+    def tree_after(
+        self, trace_id: bytes, after: int, size: int, *, unfinished: bool = False
+    ) -> list[StoredSpan]:
+        """Return spans of a tree, so many at most.
+
+        Args:
+            trace_id: 16 bytes.
+            after: ``id`` of the last span that this question has returned; 0 for the beginning.
+            size: most spans.
+            unfinished: return those without an end, and no others.
+        """
+        ...
+
     def process(self, key: int) -> StoredProcess | None:
         """Return a process by the key that its spans have, None if it is unknown."""
         ...

@@ -33,6 +33,8 @@ from ztrace_viewer.queries.stores.answers import (
 )
 from ztrace_viewer.queries.stores.conditions import Filter, SpanFilter, Wanted
 from ztrace_viewer.queries.stores.exporting import Exporting
+from ztrace_viewer.queries.stores.matching import Matching
+from ztrace_viewer.queries.stores.monitoring import Monitoring
 from ztrace_viewer.queries.stores.profiling import Paths, Samples, Stacks
 from ztrace_viewer.trees.clocks import Cell
 from ztrace_viewer.trees.columns import Spans
@@ -288,7 +290,20 @@ class Accounts(Protocol):
         ...
 
 
-class Store(Names, Trees, Searching, Errors, Accounts, Paths, Samples, Stacks, Exporting, Protocol):
+class Store(
+    Names,
+    Trees,
+    Searching,
+    Matching,
+    Errors,
+    Accounts,
+    Monitoring,
+    Paths,
+    Samples,
+    Stacks,
+    Exporting,
+    Protocol,
+):
     """A store of traces."""
 
     def within(self, deadline: Deadline) -> AbstractContextManager[None]:

@@ -5,17 +5,16 @@ has its number of spans, and spans are read in chunks whose size follows from th
 read that does not fit.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from ztrace_collector.otlp.mapping.outgoing import Builder
-from ztrace_collector.otlp.mapping.reading import StoredSpan, read_trace_after, read_unfinished_after
+from ztrace_collector.otlp.mapping.reading import StoredSpan
 from ztrace_viewer.export.circles import open_circles
-from ztrace_viewer.queries.pieces import count_spans
-from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
+from ztrace_viewer.queries.stores.store import Store
 
 #: Spans in one response: 15 MB of JSON, and for some seconds several times as much memory.
 MAX_SPANS = 20_000
@@ -23,6 +22,8 @@ MAX_SPANS = 20_000
 MAX_BYTES = 4 << 20
 #: Spans of the first chunk, and of the largest.
 FIRST_CHUNK, MAX_CHUNK = 32, 2_000
+#: Traces whose first chunks are read together.
+AT_ONCE = 20
 
 
 class Loaded(NamedTuple):
@@ -51,20 +52,21 @@ class Loaded(NamedTuple):
         )
 
 
-def load_traces(store: SqliteStore, trace_ids: Sequence[bytes]) -> Loaded:
+def load_traces(store: Store, trace_ids: Sequence[bytes]) -> Loaded:
     """Return the stored ones of some traces, with all spans, ended or not.
 
     A first trace that is too large for a response is cut to the spans stored first; others are left out.
     """
-    counts = count_spans(store, trace_ids)
+    rows = store.traces(trace_ids)
     by_trace: dict[bytes, list[StoredSpan]] = {}
     spans_left, bytes_left, left_out, cut = MAX_SPANS, MAX_BYTES, 0, 0
-    for trace_id in trace_ids:
+    for trace_id, firsts in _read_firsts(store, trace_ids):
         is_first = not any(by_trace.values())
-        if not is_first and (counts.get(trace_id, 0) > spans_left or bytes_left <= 0):
+        count = rows[trace_id].span_count if trace_id in rows else 0
+        if not is_first and (count > spans_left or bytes_left <= 0):
             left_out += 1
             continue
-        spans, is_whole = _read(store, trace_id, spans_left, bytes_left)
+        spans, is_whole = _read(store, trace_id, firsts, spans_left, bytes_left)
         if not is_whole and not is_first:
             left_out += 1
             continue
@@ -86,16 +88,32 @@ def load_traces(store: SqliteStore, trace_ids: Sequence[bytes]) -> Loaded:
     )
 
 
+def _read_firsts(
+    store: Store, trace_ids: Sequence[bytes]
+) -> Iterator[tuple[bytes, tuple[list[StoredSpan], list[StoredSpan]]]]:
+    """Yield each trace with its first ended and its first unfinished spans."""
+    for at in range(0, len(trace_ids), AT_ONCE):
+        chunk = trace_ids[at : at + AT_ONCE]
+        ended, opened = (
+            store.first_spans(chunk, FIRST_CHUNK, unfinished=unfinished) for unfinished in (False, True)
+        )
+        for trace_id in chunk:
+            yield trace_id, (ended.get(trace_id, []), opened.get(trace_id, []))
+
+
 def _read(
-    store: SqliteStore, trace_id: bytes, max_spans: int, max_bytes: int
+    store: Store,
+    trace_id: bytes,
+    firsts: tuple[list[StoredSpan], list[StoredSpan]],
+    max_spans: int,
+    max_bytes: int,
 ) -> tuple[list[StoredSpan], bool]:
     """Return the spans of a trace as far as they fit, at least one, and whether these are all."""
     found: list[StoredSpan] = []
     bytes_left = max_bytes
-    for read_after in (read_trace_after, read_unfinished_after):
-        after_id, chunk = 0, FIRST_CHUNK
-        while chunk:
-            spans = read_after(store.db, trace_id, after_id, chunk)
+    for unfinished, spans in zip((False, True), firsts, strict=True):
+        chunk = FIRST_CHUNK
+        while True:
             for span in spans:
                 bytes_left -= _weigh(span)
                 if found and (bytes_left < 0 or len(found) >= max_spans):
@@ -103,12 +121,13 @@ def _read(
                 found.append(span)
             if len(spans) < chunk:
                 break
-            after_id = spans[-1].id
+            after = spans[-1].id
             each = (max_bytes - bytes_left) / len(found)
             chunk = max(
                 1,
                 min(MAX_CHUNK, max_spans - len(found) + 1, int(bytes_left / each) + 1 if each else MAX_CHUNK),
             )
+            spans = store.tree_after(trace_id, after, chunk, unfinished=unfinished)
     return found, True
 
 

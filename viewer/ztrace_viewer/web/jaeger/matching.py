@@ -14,7 +14,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 
 from ztrace.records import KIND_NAMES
 from ztrace_collector.otlp.mapping.outgoing import Builder
-from ztrace_collector.otlp.mapping.reading import read_trace_after
+from ztrace_collector.otlp.mapping.reading import StoredSpan
 from ztrace_viewer.export.jaeger_fields import (
     DESCRIPTION_TAG,
     ERROR_TAG,
@@ -26,8 +26,7 @@ from ztrace_viewer.export.jaeger_fields import (
 )
 from ztrace_viewer.queries.deadline import Deadline
 from ztrace_viewer.queries.stores.conditions import SpanFilter
-from ztrace_viewer.queries.stores.sqlite.searching import SpanKey
-from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
+from ztrace_viewer.queries.stores.store import Store
 from ztrace_viewer.web.jaeger.parameters import Question
 
 #: Names of tags for fields that are not attributes, as in Jaeger's storages.
@@ -45,7 +44,7 @@ _TRUE, _FALSE = {"1", "t", "true"}, {"0", "f", "false"}
 class Matcher:
     """Search for traces that have a span with all conditions of one question."""
 
-    def __init__(self, store: SqliteStore, question: Question, methods: frozenset[int] | None) -> None:
+    def __init__(self, store: Store, question: Question, methods: frozenset[int] | None) -> None:
         """Prepare a search for one question.
 
         Args:
@@ -67,19 +66,18 @@ class Matcher:
         if self._builder is None:
             return self._store.matching_traces(trace_ids, self._filter)
         found: set[bytes] = set()
-        for span in self._store.matching_keys(trace_ids, self._filter):
+        for span in self._store.matching_stored(trace_ids, self._filter, found):
             if deadline.is_over():
                 break
             if span.trace_id not in found and self._has_tags(span):
                 found.add(span.trace_id)
         return found
 
-    def _has_tags(self, span: SpanKey) -> bool:
+    def _has_tags(self, span: StoredSpan) -> bool:
         assert self._builder is not None
-        stored = read_trace_after(self._store.db, span.trace_id, span.id - 1, 1)
         return any(
             all(_has_tag(resource_spans, scope_spans, made, *tag) for tag in self._tags.items())
-            for resource_spans in self._builder.request(stored).resource_spans
+            for resource_spans in self._builder.request([span]).resource_spans
             for scope_spans in resource_spans.scope_spans
             for made in scope_spans.spans
         )

@@ -15,7 +15,7 @@ from ztrace_viewer.queries.deadline import Deadline
 from ztrace_viewer.queries.names import find_operations
 from ztrace_viewer.queries.stores.answers import Candidate
 from ztrace_viewer.queries.stores.conditions import Wanted
-from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
+from ztrace_viewer.queries.stores.store import Store
 from ztrace_viewer.web.jaeger.matching import Matcher
 from ztrace_viewer.web.jaeger.parameters import Question
 
@@ -51,7 +51,7 @@ class _Names(NamedTuple):
     minutes: list[int] | None
 
 
-def search(store: SqliteStore, question: Question, deadline: Deadline) -> Found:
+def search(store: Store, question: Question, deadline: Deadline) -> Found:
     """Return the newest traces with a span that meets all conditions of a question."""
     names = _find_names(store, question)
     if names.methods is not None and not names.methods:
@@ -97,7 +97,7 @@ def _may_match(trace: Candidate, names: _Names) -> bool:
     return first < len(names.minutes) and names.minutes[first] <= trace.end_ns // MINUTE_NS
 
 
-def _find_names(store: SqliteStore, question: Question) -> _Names:
+def _find_names(store: Store, question: Question) -> _Names:
     service = None
     if question.service is not None:
         # As in the array that the collector writes, in quotes that no name contains unescaped.

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
 from ztrace_viewer.queries.stores.answers import Candidate, Method
-from ztrace_viewer.queries.stores.sqlite.searching import ServiceCounts
-from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
+from ztrace_viewer.queries.stores.matching import ServiceCounts
+from ztrace_viewer.queries.stores.store import Store
 
 
 class ServiceSummary(TypedDict):
@@ -34,14 +34,14 @@ class TraceSummary(TypedDict):
     services: list[ServiceSummary]
 
 
-def summarise(store: SqliteStore, traces: Sequence[Candidate]) -> list[TraceSummary]:
+def summarise(store: Store, traces: Sequence[Candidate]) -> list[TraceSummary]:
     """Return the summaries of some traces, in their order."""
     methods = store.methods()
-    return [_summarise(store, trace, methods[trace.root_method]) for trace in traces]
+    counts = store.count_by_service([trace.trace_id for trace in traces])
+    return [_summarise(trace, methods[trace.root_method], counts.get(trace.trace_id, [])) for trace in traces]
 
 
-def _summarise(store: SqliteStore, trace: Candidate, root: Method) -> TraceSummary:
-    counts = store.count_by_service(trace.trace_id)
+def _summarise(trace: Candidate, root: Method, counts: Sequence[ServiceCounts]) -> TraceSummary:
     summary: TraceSummary = {
         "traceId": trace.trace_id.hex(),
         "minStartTimeUnixNano": str(trace.start_ns),

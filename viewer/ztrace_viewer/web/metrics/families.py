@@ -18,11 +18,11 @@ from prometheus_client.metrics_core import (
 
 from ztrace_collector.layout import BUCKETS_PER_E, OPEN, REGRESSED, RESOLVED, SECOND_NS
 from ztrace_viewer.documents.status import StatusDocument
-from ztrace_viewer.queries.counters import Counters, MethodCounters, read_span_counters
+from ztrace_viewer.queries.counters import Counters, MethodCounters
 from ztrace_viewer.queries.group_states import NEW, count_groups, list_latest
 from ztrace_viewer.queries.status import read_status
 from ztrace_viewer.queries.stores.answers import Method
-from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
+from ztrace_viewer.queries.stores.store import Store
 
 #: Methods with counters, methods with a histogram, and exception groups with a series of their own.
 METHODS, HISTOGRAMS, GROUPS = 1_000, 200, 100
@@ -38,7 +38,7 @@ _METHOD = ("service", "method", "kind")
 class Families:
     """Collector of `prometheus_client` over one snapshot of a database."""
 
-    def __init__(self, store: SqliteStore, counters: Counters) -> None:
+    def __init__(self, store: Store, counters: Counters) -> None:
         """Prepare the families.
 
         Args:
@@ -68,7 +68,7 @@ class Families:
     def _describe_methods(self) -> Iterator[Metric]:
         names = self._store.methods()
         counters = [(names[method], each) for method, each in self._counters.read(self._store).items()]
-        counters.sort(key=lambda pair: (-pair[1].calls, pair[0]))
+        counters.sort(key=lambda pair: (-pair[1].calls, pair[0][1:]))
         self._left_out["methods"] = max(0, len(counters) - METHODS)
         self._left_out["histograms"] = max(0, len(counters) - HISTOGRAMS)
         calls = CounterMetricFamily("ztrace_calls", "Calls that have ended.", labels=_METHOD)
@@ -114,7 +114,7 @@ class Families:
         )
         for group in groups:
             values = [group.fingerprint, group.type, group.service, group.name, group.state]
-            occurrences.add_metric(values, group.occurrences)
+            occurrences.add_metric(values, group.counted)
             latest.add_metric(values, group.last_ns / SECOND_NS)
         yield from (occurrences, latest)
 
@@ -132,7 +132,7 @@ class Families:
         yield _gauge("last_message_timestamp_seconds", "Time of the last message.", seen_ns / SECOND_NS)
 
     def _describe_spans(self, status: StatusDocument) -> Iterator[Metric]:
-        spans = read_span_counters(self._store)
+        spans = self._store.span_counters()
         yield CounterMetricFamily("ztrace_spans_created", "Spans that publishers ended.", spans.created)
         yield CounterMetricFamily("ztrace_spans_stored", "Spans stored, also if deleted since.", spans.stored)
         lost = CounterMetricFamily("ztrace_spans_lost", "Spans that are lost, by reason.", labels=["reason"])

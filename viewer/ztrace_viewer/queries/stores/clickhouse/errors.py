@@ -16,7 +16,8 @@ from ztrace_viewer.queries.stores.conditions import FREQUENT, NEWEST, Filter
 _ORDERS = {NEWEST: "last_ns DESC, fingerprint DESC", FREQUENT: "counted DESC, last_ns DESC, fingerprint DESC"}
 #: Columns that the row with the latest occurrence has.
 _LATEST = ("type", "message", "template", "service", "name", "kind", "trace_id")
-_MERGED = f"""
+#: A row of each group.
+MERGED = f"""
 SELECT g.fingerprint AS fingerprint,
     {", ".join(f"argMax(g.{name}, g.last_ns) AS {name}" for name in _LATEST)},
     argMax(g.origin_span_id, g.last_ns) AS origin_span_id, argMax(g.frames, g.last_ns) AS frames,
@@ -64,7 +65,7 @@ class Errors(Searching):
         )
         return self.reader.rows(
             GroupRow,
-            f"FROM ({_MERGED}) AS g LEFT JOIN ({counts}) AS c ON c.exception_group = g.fingerprint {behind}",
+            f"FROM ({MERGED}) AS g LEFT JOIN ({counts}) AS c ON c.exception_group = g.fingerprint {behind}",
             values,
             key="0",
             services="toJSONString(services)",
@@ -74,7 +75,7 @@ class Errors(Searching):
         """Return the number of resolved groups of the same selection."""
         conditions, values = _match(selection, Filter(wanted.type_name, wanted.text, resolved=True))
         conditions.append(f"state = '{RESOLVED}'")
-        query = f"SELECT count() FROM ({_MERGED}) WHERE {' AND '.join(conditions)}"
+        query = f"SELECT count() FROM ({MERGED}) WHERE {' AND '.join(conditions)}"
         return int(self.reader.query(query, values)[0][0])
 
     def occurrences(self, stretches: Sequence[Stretch], parts: int) -> list[list[int]]:

@@ -1,6 +1,6 @@
 """Trees of ClickHouse that are exported, by their merged rows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from ztrace.records import UNFINISHED
 from ztrace_collector.otlp.mapping.reading import StoredException, StoredProcess, StoredSpan
@@ -10,10 +10,12 @@ from ztrace_viewer.queries.stores.clickhouse.reading import (
     or_none,
     write_id,
     write_ids,
+    write_numbers,
 )
 from ztrace_viewer.queries.stores.clickhouse.samples import Samples
+from ztrace_viewer.queries.stores.clickhouse.searching import write_filter
 from ztrace_viewer.queries.stores.clickhouse.trees import MERGED, PARENT, write_spans
-from ztrace_viewer.queries.stores.conditions import TreeFilter
+from ztrace_viewer.queries.stores.conditions import SpanFilter, TreeFilter
 
 _SPAN = (
     f"SELECT s.trace_id, s.span_id, {PARENT}, s.method, s.instance, s.start_ns, s.duration_ns, s.status,"
@@ -27,6 +29,8 @@ _OPENED = (
     "SELECT trace_id, min(u.start_ns) AS open_ns, max(u.seen_ns) AS seen_ns,"
     " groupUniqArray(u.method) AS open_methods FROM unfinished_spans AS u FINAL"
 )
+#: Traces whose spans are searched by one question.
+_TRACES = 50
 _GROUP = "nullIf(toString(exception_group), '')"
 
 
@@ -38,6 +42,7 @@ class Exporting(Samples):
         #: Hashes of processes, each at the place that is its key in exported spans, which may be shown.
         self._exported: list[int] = [0]
         self._keys: dict[int, int] = {}
+        self._processes: dict[int, StoredProcess | None] = {}
 
     def export_size(self, wanted: TreeFilter) -> ExportSize:
         """Return the size of an export, and the start of its first tree."""
@@ -93,7 +98,7 @@ class Exporting(Samples):
     def whole_trees(self, trace_ids: Sequence[bytes], *, unfinished: bool) -> list[StoredSpan]:
         """Return the spans of some trees, those of each by their start."""
         own = f"trace_id IN {write_ids(trace_ids)}"
-        spans = self._read_stored(own, f"{_SPAN} {write_spans(own)} ORDER BY s.start_ns, s.span_id")
+        spans = self.read_stored(own, f"{_SPAN} {write_spans(own)} ORDER BY s.start_ns, s.span_id")
         return spans + self._read_unfinished(own) if unfinished else spans
 
     def tree_pieces(self, trace_id: bytes, size: int, *, unfinished: bool) -> Iterator[list[StoredSpan]]:
@@ -102,7 +107,7 @@ class Exporting(Samples):
         while True:
             # Duplicates of a span have its start, and stay in its piece.
             page = f" ORDER BY s.start_ns, s.span_id LIMIT {size} WITH TIES"
-            spans = self._read_stored(own, f"{_SPAN} {write_spans(own, more)}{page}")
+            spans = self.read_stored(own, f"{_SPAN} {write_spans(own, more)}{page}")
             if not spans:
                 break
             yield spans
@@ -110,19 +115,65 @@ class Exporting(Samples):
             more = f" AND (start_ns, span_id) > ({last.start_ns}, {write_id(last.span_id)})"
         yield self._read_unfinished(own) if unfinished else []
 
-    def _read_unfinished(self, own: str) -> list[StoredSpan]:
+    def first_spans(
+        self, trace_ids: Sequence[bytes], size: int, *, unfinished: bool = False
+    ) -> dict[bytes, list[StoredSpan]]:
+        """Return the first spans of some trees, so many of each."""
+        own, page = f"trace_id IN {write_ids(trace_ids)}", f" LIMIT {size} BY trace_id"
+        found: dict[bytes, list[StoredSpan]] = {}
+        for span in self._read_page(own, page, 0, unfinished) if trace_ids else []:
+            spans = found.setdefault(span.trace_id, [])
+            spans.append(span._replace(id=len(spans) + 1))
+        return found
+
+    def tree_after(
+        self, trace_id: bytes, after: int, size: int, *, unfinished: bool = False
+    ) -> list[StoredSpan]:
+        """Return spans of a tree behind one, so many at most; their ids are their places."""
+        page = f" LIMIT {size} OFFSET {after}"
+        return self._read_page(f"trace_id = {write_id(trace_id)}", page, after, unfinished)
+
+    def _read_page(self, own: str, page: str, after: int, unfinished: bool) -> list[StoredSpan]:
+        if unfinished:
+            return self._read_unfinished(own, page, after)
+        order = " ORDER BY s.start_ns, s.span_id, s.instance"
+        return self.read_stored(own, f"{_SPAN} {write_spans(own)}{order}{page}", after=after)
+
+    def matching_stored(
+        self, trace_ids: Sequence[bytes], matching: SpanFilter, hidden: Collection[bytes]
+    ) -> Iterator[StoredSpan]:
+        """Yield the ended spans of some traces that a filter lets through, those of few traces at a time."""
+        for at in range(0, len(trace_ids), _TRACES):
+            values: dict[str, object] = {}
+            more = write_filter(matching, values)
+            among = [each for each in trace_ids[at : at + _TRACES] if each not in hidden]
+            own = f"trace_id IN {write_ids(among)}"
+            yield from self.read_stored(own, f"{_SPAN} {write_spans(own, more)}", values)
+
+    def _read_unfinished(self, own: str, page: str = "", after: int = 0) -> list[StoredSpan]:
         # The journal takes a row back once its span is stored, which may arrive later than the span.
         ended = f"SELECT trace_id, span_id, instance FROM spans WHERE {own}"
         open_only = f"(trace_id, span_id, instance) NOT IN ({ended})"
-        return self._read_stored(own, f"{_OPEN} WHERE {own} AND {open_only} ORDER BY journal, id")
+        query = f"{_OPEN} WHERE {own} AND {open_only} ORDER BY journal, id{page}"
+        return self.read_stored(own, query, after=after)
 
-    def _read_stored(self, own: str, query: str) -> list[StoredSpan]:
-        """Return the spans of a query, each with the first exception stored for it."""
-        rows = self.reader.query(query)
+    def read_stored(
+        self, own: str, query: str, values: Mapping[str, object] | None = None, *, after: int = 0
+    ) -> list[StoredSpan]:
+        """Return the spans of a query, each with the first exception stored for it.
+
+        Args:
+            own: condition on the trace ids.
+            query: the query.
+            values: its parameters.
+            after: place of the span before the first; ids of spans are their places.
+        """
+        rows = self.reader.query(query, values)
         methods = self.methods()
         raised = self._read_raised(own) if rows else {}
         spans = []
-        for trace_id, span_id, parent_id, method, instance, *fields, self_ns, cpu_ns, lane in rows:
+        for place, row in enumerate(rows, after + 1):
+            trace_id, span_id, parent_id, method, instance, *fields, self_ns, cpu_ns, lane = row
             start_ns, duration_ns, status, attributes, links, details = fields
             if method in methods:
                 named = methods[method]
@@ -131,7 +182,7 @@ class Exporting(Samples):
                     self._exported.append(instance)
                 spans.append(
                     StoredSpan(
-                        id=0,
+                        id=place,
                         trace_id=trace_id,
                         span_id=span_id,
                         parent_id=or_none(parent_id),
@@ -171,7 +222,12 @@ class Exporting(Samples):
 
     def process(self, key: int) -> StoredProcess | None:
         """Return a process by the key that its exported spans have, None if it is unknown."""
-        rows = self.reader.query(
-            f"SELECT {', '.join(StoredProcess._fields)} FROM instances FINAL WHERE id = {self._exported[key]}"
-        )
-        return StoredProcess._make((*rows[0][:-1], rows[0][-1] or None)) if rows else None
+        if key not in self._processes:
+            missing = [each for each in self._keys.values() if each not in self._processes]
+            columns = ", ".join(StoredProcess._fields)
+            among = write_numbers([self._exported[each] for each in missing])
+            rows = self.reader.query(f"SELECT id, {columns} FROM instances FINAL WHERE id IN {among}")
+            self._processes |= dict.fromkeys(missing)
+            for id_, *fields, resource in rows:
+                self._processes[self._keys[id_]] = StoredProcess._make((*fields, resource or None))
+        return self._processes[key]

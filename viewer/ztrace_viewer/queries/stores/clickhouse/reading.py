@@ -13,6 +13,9 @@ from ztrace_viewer.queries.deadline import Deadline
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
+#: Characters of a query up to which the server accepts all; it refuses longer ones by default.
+_LONG = 100_000
+
 _R = TypeVar("_R", bound=NamedTuple)
 
 
@@ -35,6 +38,8 @@ class Reader:
             TooLong: the deadline has passed.
         """
         settings = {}
+        if len(text) > _LONG:
+            settings["max_query_size"] = 2 * len(text)
         if self.deadline is not None:
             if self.deadline.is_over():
                 raise self.deadline.explain()

@@ -65,34 +65,39 @@ class Searching(Spans):
     def matching_spans(self, trace_ids: Sequence[bytes], matching: SpanFilter) -> Iterator[SpanRow]:
         """Yield the ended spans of some traces that a filter lets through, by their start."""
         values: dict[str, object] = {}
-
-        def bind(text: str) -> str:
-            name = f"text{len(values)}"
-            values[name] = text
-            return f"{{{name}:String}}"
-
-        def contain(column: str, texts: Sequence[str]) -> str:
-            return " AND ".join(f"position({column}, {bind(text)}) > 0" for text in texts)
-
-        conditions = []
-        if matching.methods is not None:
-            conditions.append(f"method IN {write_numbers(matching.methods)}")
-        if matching.min_ns is not None:
-            conditions.append(f"duration_ns >= {matching.min_ns}")
-        if matching.max_ns is not None:
-            conditions.append(f"duration_ns <= {matching.max_ns}")
-        if matching.failed is not None:
-            conditions.append(f"status {'=' if matching.failed else '<>'} {ERROR}")
-        for tag in matching.tags:
-            processes = f"SELECT id FROM instances FINAL WHERE {contain('resource', tag.of_process)}"
-            conditions.append(
-                f"(({contain('attributes', tag.of_span)}) OR ({contain('details', tag.of_span)})"
-                f" OR instance IN ({processes}){f' OR status = {ERROR}' if tag.or_failed else ''})"
-            )
-        for text in matching.texts:
-            conditions.append(
-                f"(method IN {write_numbers(text.methods)} OR status = {ERROR}"
-                f" OR position(lower(attributes), {bind(text.written)}) > 0)"
-            )
-        more = "".join(f" AND {condition}" for condition in conditions)
+        more = write_filter(matching, values)
         return self.read_spans(f"trace_id IN {write_ids(trace_ids)}", more, values)
+
+
+def write_filter(matching: SpanFilter, values: dict[str, object]) -> str:
+    """Return a filter as further conditions on the columns of ``spans``; its texts are added to values."""
+
+    def bind(text: str) -> str:
+        name = f"text{len(values)}"
+        values[name] = text
+        return f"{{{name}:String}}"
+
+    def contain(column: str, texts: Sequence[str]) -> str:
+        return " AND ".join(f"position({column}, {bind(text)}) > 0" for text in texts)
+
+    conditions = []
+    if matching.methods is not None:
+        conditions.append(f"method IN {write_numbers(matching.methods)}")
+    if matching.min_ns is not None:
+        conditions.append(f"duration_ns >= {matching.min_ns}")
+    if matching.max_ns is not None:
+        conditions.append(f"duration_ns <= {matching.max_ns}")
+    if matching.failed is not None:
+        conditions.append(f"status {'=' if matching.failed else '<>'} {ERROR}")
+    for tag in matching.tags:
+        processes = f"SELECT id FROM instances FINAL WHERE {contain('resource', tag.of_process)}"
+        conditions.append(
+            f"(({contain('attributes', tag.of_span)}) OR ({contain('details', tag.of_span)})"
+            f" OR instance IN ({processes}){f' OR status = {ERROR}' if tag.or_failed else ''})"
+        )
+    for text in matching.texts:
+        conditions.append(
+            f"(method IN {write_numbers(text.methods)} OR status = {ERROR}"
+            f" OR position(lower(attributes), {bind(text.written)}) > 0)"
+        )
+    return "".join(f" AND {condition}" for condition in conditions)

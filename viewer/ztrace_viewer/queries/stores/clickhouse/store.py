@@ -2,16 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from ztrace_collector.clickhouse.address import ClickHouseAddress
-from ztrace_collector.clickhouse.engine import open_engine
+from ztrace_collector.clickhouse.engine import connect, explaining, open_engine
 from ztrace_collector.clickhouse.initializing import check_tables
 from ztrace_viewer.queries.deadline import Deadline
-from ztrace_viewer.queries.stores.clickhouse.exporting import Exporting
+from ztrace_viewer.queries.stores.clickhouse.arriving import Arriving
 from ztrace_viewer.queries.stores.clickhouse.reading import Reader
 
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
 
-class ClickHouseStore(Exporting):
+
+class ClickHouseStore(Arriving):
     """Answers from one database; each question sees what is stored when it is asked."""
 
     @contextmanager
@@ -42,3 +46,52 @@ def open_clickhouse(address: ClickHouseAddress) -> Iterator[ClickHouseStore]:
     with open_engine(address) as client:
         check_tables(client, address)
         yield ClickHouseStore(Reader(client))
+
+
+class Pool:
+    """Connections to one database, which are kept between answers; each is used by one thread at a time.
+
+    A connection takes several requests to open, and a question one. Thread-safe.
+    """
+
+    def __init__(self, address: ClickHouseAddress) -> None:
+        self._address = address
+        self._free: list[Client] = []
+        self._is_closed = False
+
+    @contextmanager
+    def open(self) -> Iterator[ClickHouseStore]:
+        """Open the store for one answer; a connection over which it failed is not used again.
+
+        Raises:
+            SettingsError: as for `open_clickhouse`.
+            EngineError: as for `open_clickhouse`.
+        """
+        with explaining(self._address):
+            client = self._take()
+            try:
+                yield ClickHouseStore(Reader(client))
+            except BaseException:
+                client.close()
+                raise
+            self._free.append(client)
+            if self._is_closed:
+                self.close()
+
+    def close(self) -> None:
+        """Close the connections that are not in use; the others are closed after their answers."""
+        self._is_closed = True
+        while self._free:
+            self._free.pop().close()
+
+    def _take(self) -> "Client":
+        try:
+            return self._free.pop()
+        except IndexError:
+            client = connect(self._address)
+        try:
+            check_tables(client, self._address)
+        except BaseException:
+            client.close()
+            raise
+        return client

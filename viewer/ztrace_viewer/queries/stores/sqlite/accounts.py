@@ -5,7 +5,7 @@ read one by one; all others are added up by the database.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from ztrace.records import ABANDONED
 from ztrace_collector.layout import LOSS_COLUMNS, SAMPLE_COLUMNS, SETTLED, SILENT_AFTER_NS, STORED_SPANS
@@ -40,7 +40,7 @@ ORDER BY last_seen_ns DESC, instance DESC LIMIT ? OFFSET ?
 _HEARD = "abs(last_seen_ns - :now) <= :silent"
 
 
-def _sum(expression: str) -> str:
+def sum_up(expression: str) -> str:
     """Return the SQL of a sum that does not overflow."""
     return f"CAST(total({expression}) AS INTEGER)"
 
@@ -52,9 +52,9 @@ _SERVICE_COLUMNS = name_columns(
     silent=f"total(state = 'live' AND NOT {_HEARD})",
     ended="total(state = 'ended')",
     crashed="total(state = 'crashed')",
-    spans_created=_sum("spans_created"),
-    spans_stored=_sum("spans_stored"),
-    spans_lost=_sum(_LOST),
+    spans_created=sum_up("spans_created"),
+    spans_stored=sum_up("spans_stored"),
+    spans_lost=sum_up(_LOST),
     last_seen_ns="max(last_seen_ns)",
 )
 _SERVICES = f"""
@@ -63,14 +63,14 @@ SELECT {_SERVICE_COLUMNS} {_FROM} GROUP BY service ORDER BY publishers DESC, ser
 _SUM_COLUMNS = name_columns(
     PublisherSums,
     publishers="count(*)",
-    spans_created=_sum("spans_created"),
-    spans_lost=_sum(_LOST),
-    spans_elsewhere=_sum("spans_elsewhere"),
-    spans_waiting=_sum(WAITING),
-    **{column: _sum(column) for column in SAMPLE_COLUMNS},
+    spans_created=sum_up("spans_created"),
+    spans_lost=sum_up(_LOST),
+    spans_elsewhere=sum_up("spans_elsewhere"),
+    spans_waiting=sum_up(WAITING),
+    **{column: sum_up(column) for column in SAMPLE_COLUMNS},
 )
 _REASONS = f"""
-SELECT {name_columns(ReasonRow, reason="key", number=_sum("value"))}
+SELECT {name_columns(ReasonRow, reason="key", number=sum_up("value"))}
 FROM (SELECT mended FROM publishers WHERE mended <> '{{}}' AND json_valid(mended)) AS given,
     json_each(given.mended) WHERE json_each.type = 'integer' GROUP BY 1 ORDER BY 2 DESC, 1
 """
@@ -143,11 +143,6 @@ class Accounts:
         sums = read_one(self.db, PublisherSums, f"SELECT {_SUM_COLUMNS} FROM publishers")
         assert sums is not None
         return sums
-
-    def sum_columns(self, columns: Sequence[str]) -> dict[str, int]:
-        """Return the sums of some columns over all publishers."""
-        row = self.db.execute(f"SELECT {', '.join(map(_sum, columns))} FROM publishers").fetchone()
-        return dict(zip(columns, row, strict=True))
 
     def reasons(self) -> Iterator[ReasonRow]:
         """Return the corrections that publishers made, the most frequent first."""

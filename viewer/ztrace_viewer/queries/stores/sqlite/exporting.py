@@ -1,6 +1,6 @@
 """Trees of a file that are exported; one idea: each is chosen by its row in ``traces``, and read by itself.
 
-Each question reads one state of the file, as an export takes as long as its reader does.
+Questions about many spans read one state of the file each, as an export takes as long as its reader does.
 """
 
 import sqlite3
@@ -14,6 +14,7 @@ from ztrace_collector.otlp.mapping.reading import (
     read_trace_after,
     read_traces,
     read_unfinished,
+    read_unfinished_after,
 )
 from ztrace_viewer.queries.database import one_state
 from ztrace_viewer.queries.rows import name_columns, read, read_one
@@ -66,6 +67,19 @@ class Exporting:
                 return
             after_id = spans[-1].id
             yield spans
+
+    def first_spans(
+        self, trace_ids: Sequence[bytes], size: int, *, unfinished: bool = False
+    ) -> dict[bytes, list[StoredSpan]]:
+        """Return the first spans of some trees, so many of each."""
+        return {each: self.tree_after(each, 0, size, unfinished=unfinished) for each in trace_ids}
+
+    def tree_after(
+        self, trace_id: bytes, after: int, size: int, *, unfinished: bool = False
+    ) -> list[StoredSpan]:
+        """Return spans of a tree behind one, so many at most."""
+        read_after = read_unfinished_after if unfinished else read_trace_after
+        return read_after(self.db, trace_id, after, size)
 
     def process(self, key: int) -> StoredProcess | None:
         """Return a process by the key that its spans have, None if it is unknown."""

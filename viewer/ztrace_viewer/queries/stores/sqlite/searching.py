@@ -10,9 +10,11 @@ from typing import NamedTuple
 
 from ztrace.records import ERROR
 from ztrace_collector.layout import RESOLUTIONS_S
+from ztrace_collector.otlp.mapping.reading import StoredSpan, read_trace_after
 from ztrace_viewer.queries.rows import name_columns, read
 from ztrace_viewer.queries.stores.answers import Candidate
 from ztrace_viewer.queries.stores.conditions import SpanFilter, Tag, Wanted
+from ztrace_viewer.queries.stores.matching import CallRow, ServiceCounts
 from ztrace_viewer.queries.stores.sqlite.spans import ENDED
 from ztrace_viewer.trees.spans import SpanRow
 
@@ -29,15 +31,6 @@ ORDER BY start_ns DESC, id DESC
 """
 
 
-class ServiceCounts(NamedTuple):
-    """Ended spans of one service in a trace; ``orphans`` have a parent that is not stored."""
-
-    service: str
-    spans: int
-    errors: int
-    orphans: int
-
-
 _COUNT_COLUMNS = name_columns(
     ServiceCounts,
     spans="count(*)",
@@ -51,7 +44,7 @@ GROUP BY service ORDER BY service
 """
 
 
-class SpanKey(NamedTuple):
+class _Key(NamedTuple):
     """A span's row id, with its trace."""
 
     trace_id: bytes
@@ -59,7 +52,7 @@ class SpanKey(NamedTuple):
 
 
 class Searching:
-    """Answers of a search, and those of Jaeger's API, which is served from a file alone."""
+    """Answers of a search, and of Jaeger's API."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self.db = db
@@ -92,10 +85,14 @@ class Searching:
         rows = self.db.execute(f"SELECT DISTINCT trace_id FROM spans WHERE {condition}", values)
         return {trace_id for (trace_id,) in rows}
 
-    def matching_keys(self, trace_ids: Sequence[bytes], matching: SpanFilter) -> Iterator[SpanKey]:
-        """Yield the row ids of the ended spans of some traces that a filter lets through."""
+    def matching_stored(
+        self, trace_ids: Sequence[bytes], matching: SpanFilter, hidden: Collection[bytes]
+    ) -> Iterator[StoredSpan]:
+        """Yield the ended spans of some traces that a filter lets through, each read when it is asked for."""
         condition, values = _write(trace_ids, matching)
-        return read(self.db, SpanKey, f"SELECT {name_columns(SpanKey)} FROM spans WHERE {condition}", values)
+        for key in read(self.db, _Key, f"SELECT {name_columns(_Key)} FROM spans WHERE {condition}", values):
+            if key.trace_id not in hidden:
+                yield from read_trace_after(self.db, key.trace_id, key.id - 1, 1)
 
     def minutes_of(self, methods: Collection[int], first: int) -> list[int]:
         """Return the minutes since the first in which a call of any of the methods ended, in order."""
@@ -105,9 +102,18 @@ class Searching:
         )
         return [minute for (minute,) in self.db.execute(query, (RESOLUTIONS_S[0], first, *methods))]
 
-    def count_by_service(self, trace_id: bytes) -> list[ServiceCounts]:
-        """Return the counts of each service in a trace, by its name."""
-        return list(read(self.db, ServiceCounts, _COUNTS, {"trace": trace_id}))
+    def count_by_service(self, trace_ids: Sequence[bytes]) -> dict[bytes, list[ServiceCounts]]:
+        """Return the counts of each service in traces, by its name."""
+        return {
+            trace_id: list(read(self.db, ServiceCounts, _COUNTS, {"trace": trace_id}))
+            for trace_id in trace_ids
+        }
+
+    def call_rows(self, trace_ids: Sequence[bytes], most: int) -> list[CallRow]:
+        """Return the ended spans of some traces as calls, at most so many."""
+        columns, among = name_columns(CallRow), _marks(trace_ids)
+        query = f"SELECT {columns} FROM spans WHERE trace_id IN ({among}) LIMIT {most}"
+        return list(read(self.db, CallRow, query, trace_ids))
 
 
 def _write(trace_ids: Sequence[bytes], matching: SpanFilter) -> tuple[str, list[object]]:

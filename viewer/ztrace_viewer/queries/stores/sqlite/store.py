@@ -7,10 +7,10 @@ from pathlib import Path
 
 from ztrace_viewer.queries.database import open_database, release
 from ztrace_viewer.queries.deadline import Deadline
-from ztrace_viewer.queries.stores.sqlite.accounts import Accounts
 from ztrace_viewer.queries.stores.sqlite.errors import Errors
 from ztrace_viewer.queries.stores.sqlite.exporting import Exporting
 from ztrace_viewer.queries.stores.sqlite.figures import Figures
+from ztrace_viewer.queries.stores.sqlite.monitoring import Monitoring
 from ztrace_viewer.queries.stores.sqlite.names import Names
 from ztrace_viewer.queries.stores.sqlite.paths import Paths
 from ztrace_viewer.queries.stores.sqlite.samples import Samples
@@ -24,7 +24,7 @@ _STEPS = 20_000
 
 
 class SqliteStore(
-    Names, Trees, Spans, Searching, Errors, Figures, Accounts, Paths, Samples, Stacks, Exporting
+    Names, Trees, Spans, Searching, Errors, Figures, Monitoring, Paths, Samples, Stacks, Exporting
 ):
     """Answers from one file.
 
