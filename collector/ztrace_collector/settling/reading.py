@@ -1,11 +1,11 @@
 """Rows of the trees that settling counts.
 
-One idea: small trees are read many at a time, because a query takes as long as counting the tree.
+One idea: spans are read in order of arrival, in which most trees are together, and a tree that is whole then
+is not looked up. Other small trees are read many at a time, since a query takes as long as counting a tree.
 """
 
 import sqlite3
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice, repeat
 from typing import Any, NamedTuple
@@ -28,6 +28,7 @@ _OPEN = (
     f"SELECT span_id, parent_id, method, instance, start_ns, max(start_ns, seen_ns), NULL, NULL,"
     f" {UNFINISHED}, NULL, NULL FROM unfinished_spans WHERE trace_id = ?"
 )
+_SWEPT = f"{_SPAN} WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"
 _OF_ALL = f"WHERE trace_id IN ({', '.join('?' * AT_ONCE)})"
 _TRACES = (
     "SELECT trace_id, id, span_count, end_ns, span, figures"
@@ -72,16 +73,47 @@ class TreeReader:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
-    def read(self, trace_ids: Iterable[bytes]) -> Iterator[tuple[bytes, TreeRows | None]]:
-        """Yield the rows of each tree, in order; None for one that no longer exists."""
+    def sweep(self, after: int, last: int, most: int) -> tuple[int | None, Mapping[bytes, Sequence[SpanRow]]]:
+        """Return spans in order of arrival, by tree, and the id of the last one if there may be more.
+
+        Args:
+            after: id of the span before the first.
+            last: id of the last.
+            most: limit of their number.
+        """
+        found: dict[bytes, list[SpanRow]] = {}
+        spans = list(map(_make_row, self._db.execute(_SWEPT, (after, last, most))))
+        for span in spans:
+            others = found.get(span.trace_id)
+            if others is None:
+                found[span.trace_id] = [span]
+            else:
+                others.append(span)
+        return spans[-1].id if len(spans) == most else None, found
+
+    def read(
+        self, trace_ids: Iterable[bytes], swept: Mapping[bytes, Sequence[SpanRow]]
+    ) -> Iterator[tuple[bytes, TreeRows | None]]:
+        """Yield the rows of each tree, in order; None for one that no longer exists.
+
+        Args:
+            trace_ids: of the trees.
+            swept: spans that are read already, of which each tree may have others.
+        """
         (has_open,) = self._db.execute("SELECT EXISTS (SELECT 1 FROM unfinished_spans)").fetchone()
         remaining = iter(trace_ids)
         while ids := list(islice(remaining, AT_ONCE)):
             traces = {row[0]: row for row in self._select(_TRACES, ids)}
-            spans = defaultdict[bytes, list[SpanRow]](list)
-            small = [trace_id for trace_id, row in traces.items() if row[2] <= MAX_SPANS]
-            for row in self._select(_ENDED_OF_ALL, small):
-                spans[row[-1]].append(_make_row(row))
+            spans: dict[bytes, Sequence[SpanRow]] = {}
+            others: dict[bytes, list[SpanRow]] = {}
+            for trace_id, (_, _, span_count, *_) in traces.items():
+                found = swept.get(trace_id, ())
+                if len(found) == span_count:
+                    spans[trace_id] = found
+                elif span_count <= MAX_SPANS:
+                    spans[trace_id] = others[trace_id] = []
+            for row in self._select(_ENDED_OF_ALL, list(others)):
+                others[row[-1]].append(_make_row(row))
             with_open = {trace_id for (trace_id,) in self._select(_WITH_OPEN, ids)} if has_open else ()
             for trace_id in ids:
                 trace = traces.get(trace_id)

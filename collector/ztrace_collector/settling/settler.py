@@ -1,14 +1,15 @@
 """Settling: trees that are complete, as far as is known, are added to the figures by path.
 
-One idea: the settler follows the table ``spans`` by its ids, which are the order of arrival. A tree is
-counted when none of its spans has come for some seconds, and ``settled`` has the id of its last span then. A
-later span makes the tree due again: what was counted is subtracted, and the tree is recounted. Each step
-is a transaction, so the work of a killed collector is neither lost nor done twice.
+One idea: the settler follows the table ``spans`` by its ids, which are the order of arrival, and reads spans
+once they are some seconds old. A tree is counted when none of its spans is younger, and ``settled`` has the
+id of its last span then. A later span makes the tree due again: what was counted is subtracted, and the tree
+is recounted. Each step is a transaction, so the work of a killed collector is neither lost nor done twice.
 """
 
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from ztrace.records import KIND_NUMBERS
@@ -38,8 +39,9 @@ QUIET_S, OPEN_S, OPEN_AGAIN_S = 3.0, 60.0, 5.0
 LOOK_S, SWEEP_S = 1.0, 600.0
 #: Duration of a step, after which the collector looks for messages again.
 STEP_S = 0.02
-#: Spans looked at in a step, and trees that may wait: beyond, the settler falls behind.
-MAX_LOOKED_AT, MAX_WAITING = 5_000, 50_000
+#: Spans read in a step, as many as are counted in its time, and trees that may wait: beyond, the settler
+#: falls behind.
+MAX_LOOKED_AT, MAX_WAITING = 2_000, 50_000
 #: Age from which a tree may be one that was counted before and has expired.
 LATE_NS = 10 * MINUTE_NS
 #: Spans of a tree that is left out: counting more would take half a second each time.
@@ -51,16 +53,15 @@ class _Waiting:
 
     Attributes:
         first: id of its first span that is not counted.
-        since_s: time at which that span was seen.
+        since_s: time at which that span had come.
         due_s: time from which the tree may be counted.
     """
 
     __slots__ = ("due_s", "first", "since_s")
 
-    def __init__(self, first: int, now_s: float) -> None:
+    def __init__(self, first: int, since_s: float) -> None:
         self.first = first
-        self.since_s = now_s
-        self.due_s = now_s + QUIET_S
+        self.since_s = self.due_s = since_s
 
 
 class Settler:
@@ -73,9 +74,11 @@ class Settler:
         #: The file; None to read it again.
         self._db: sqlite3.Connection | None = None
         self._waiting: dict[bytes, _Waiting] = {}
-        #: Id of the last span that was looked at, and whether there are more.
-        self._seen = 0
-        self._has_more = True
+        #: Id of the last span that was read; of the last one that is old enough; and when that had come.
+        self._seen = self._old = 0
+        self._old_s = 0.0
+        #: Times, and the last span at each, of spans that are not old enough.
+        self._young: deque[tuple[float, int]] = deque()
         #: The writer's file and its number of spans at the last step.
         self._writer_state = (-1, -1)
         self._next_s = self._sweep_s = 0.0
@@ -102,7 +105,8 @@ class Settler:
         if now_s < self._next_s and not is_last:
             return False
         self._next_s = now_s + LOOK_S
-        if state == self._writer_state and not self._has_more and not self._waiting:
+        is_idle = not self._young and self._seen >= self._old and self._db is not None
+        if state == self._writer_state and is_idle and not self._waiting:
             return False
         has_more = False
 
@@ -137,29 +141,18 @@ class Settler:
             self._begin(db)
         self._db = None
         now_s = self._clock_s()
-        self._look(db, now_s)
+        self._find_old(db, now_s, is_last)
         self._learn_methods(db)
         # Looked up once for all trees of the step.
         self._has_expired, self._has_thinned = (
             _has_rows(db, table) for table in ("expired_traces", "thinned_traces")
         )
-        done: list[bytes] = []
-        has_more = False
         due = [trace_id for trace_id, each in self._waiting.items() if is_last or each.due_s <= now_s]
-        for trace_id, tree in self._reader.read(due):
-            if self._clock_s() >= now_s + STEP_S and done:
-                has_more = True
-                break
-            # A tree without rows has expired meanwhile.
-            if tree is None or self._settle(db, trace_id, tree, now_s, is_last):
-                done.append(trace_id)
-        for trace_id in done:
-            del self._waiting[trace_id]
+        has_more = self._settle_some(db, due, {}, now_s, is_last)
+        if not has_more:
+            swept = self._sweep(now_s)
+            has_more = self._settle_some(db, swept, swept, now_s, is_last)
         self._figures.write()
-        db.executemany(
-            "INSERT OR REPLACE INTO settled (trace, span, figures) VALUES (?, ?, ?)", self._counted
-        )
-        self._counted.clear()
         self._bounds.write(self._clock_ns())
         for cache in (self._paths, self._versions, self._hosts):
             cache.trim()
@@ -176,13 +169,14 @@ class Settler:
             self._figures.forget()
             self._bounds.forget()
         self._db = db
-        return has_more or self._has_more
+        return has_more or self._seen < self._old
 
     def _begin(self, db: sqlite3.Connection) -> None:
         """Start over with a file."""
         (self._seen,) = db.execute("SELECT value FROM settling WHERE name = ?", (SETTLED,)).fetchone()
+        self._old = self._seen
+        self._young.clear()
         self._waiting.clear()
-        self._has_more = True
         self._reader = TreeReader(db)
         self._figures, self._paths, self._versions = PathFigures(db), Paths(db), Versions(db)
         self._hosts, self._bounds = Hosts(partial(read_host, db)), ClockBounds(db)
@@ -194,27 +188,65 @@ class Settler:
         self._callers: set[int] = set()
         self._last_method = 0
 
-    def _look(self, db: sqlite3.Connection, now_s: float) -> None:
-        """Note the trees of spans that have come."""
-        if len(self._waiting) >= MAX_WAITING:
-            return
-        spans = db.execute(
-            "SELECT id, trace_id FROM spans WHERE id > ? ORDER BY id LIMIT ?", (self._seen, MAX_LOOKED_AT)
-        ).fetchall()
-        for span, trace_id in spans:
+    def _find_old(self, db: sqlite3.Connection, now_s: float, is_last: bool) -> None:
+        """Find up to which id spans are old enough; with ``is_last`` all are."""
+        (last,) = db.execute("SELECT coalesce(max(id), 0) FROM spans").fetchone()
+        if last > (self._young[-1][1] if self._young else self._old):
+            self._young.append((now_s, last))
+        while self._young and (is_last or self._young[0][0] + QUIET_S <= now_s):
+            self._old_s, self._old = self._young.popleft()
+
+    def _sweep(self, now_s: float) -> Mapping[bytes, Sequence[SpanRow]]:
+        """Read the next spans that are old enough, by tree; their trees are due."""
+        if self._seen >= self._old or len(self._waiting) >= MAX_WAITING:
+            return {}
+        last, swept = self._reader.sweep(self._seen, self._old, MAX_LOOKED_AT)
+        self._seen = self._old if last is None else last
+        for trace_id, spans in swept.items():
             waiting = self._waiting.get(trace_id)
             if waiting is None:
-                self._waiting[trace_id] = _Waiting(span, now_s)
+                self._waiting[trace_id] = _Waiting(spans[0].id, self._old_s)
             else:
-                waiting.due_s = now_s + QUIET_S
-        if spans:
-            self._seen = spans[-1][0]
-        self._has_more = len(spans) == MAX_LOOKED_AT
+                waiting.due_s = now_s
+        return swept
+
+    def _settle_some(
+        self,
+        db: sqlite3.Connection,
+        trace_ids: Iterable[bytes],
+        swept: Mapping[bytes, Sequence[SpanRow]],
+        now_s: float,
+        is_last: bool,
+    ) -> bool:
+        """Count trees as long as the step lasts, and those that are swept as a whole.
+
+        Returns:
+            True if there are more.
+        """
+        done: list[bytes] = []
+        has_more = False
+        for trace_id, tree in self._reader.read(trace_ids, swept):
+            if done and self._clock_s() >= now_s + STEP_S:
+                has_more = True
+                if not swept:
+                    break
+                if tree is not None and tree.span_count > len(swept[trace_id]):
+                    continue
+            # A tree without rows has expired meanwhile.
+            if tree is None or self._settle(db, trace_id, tree, now_s, is_last):
+                done.append(trace_id)
+        for trace_id in done:
+            del self._waiting[trace_id]
+        db.executemany(
+            "INSERT OR REPLACE INTO settled (trace, span, figures) VALUES (?, ?, ?)", self._counted
+        )
+        self._counted.clear()
+        return has_more
 
     def _settle(
         self, db: sqlite3.Connection, trace_id: bytes, tree: TreeRows, now_s: float, is_last: bool
     ) -> bool:
-        """Count a tree; return False if it has to wait for its open spans."""
+        """Count a tree; return False if it has to wait, for younger spans or open ones."""
         if tree.span_count > MAX_SPANS:
             if tree.settled is None:
                 db.execute("UPDATE settling SET value = value + 1 WHERE name = ?", (LEFT_OUT,))
@@ -235,6 +267,9 @@ class Settler:
         calls_before = set[Call]()
         if not rows or (tree.settled is not None and tree.settled >= rows[-1].id):
             return True
+        if rows[-1].id > self._old:
+            waiting.due_s = now_s + QUIET_S
+            return False
         calls = self._find_calls(rows)
         if tree.settled is not None:
             # What was counted with open spans is known, and only its calls are of interest.
