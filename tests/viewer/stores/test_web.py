@@ -1,15 +1,17 @@
 """The page's documents, Jaeger's API and metrics from a collector's file and from ClickHouse."""
 
+import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.clickhouse import Engine
+from tests.viewer.conftest import Run
 from tests.viewer.stored import NOON, span_id, trace_id
 from tests.viewer.stores.filling import copy_to_clickhouse
 from tests.viewer.stores.mixed import SAMPLED
-from tests.viewer.web.serving import Answer, Site, served
+from tests.viewer.web.serving import TOKEN, Answer, Site, served
 from tests.viewer.web.spans import REQUEST, VERSION_1, VERSION_3, VERSION_3_NEW, store_request
 from tests.viewer.web.test_recorded import plain
 
@@ -152,3 +154,31 @@ def test_every_error_has_the_same_document_and_text(sites: Sites) -> None:
     for path in (f"/error/{groups[0]['group']}.md", f"/trace/{OTHER}.md"):
         one, other = (answer.text for answer in ask(sites, path))
         assert other == one
+
+
+def test_an_error_is_resolved_by_the_page(like_jaeger: Sites) -> None:
+    """The page's button resolves a group and opens it again, in either store."""
+    for site in like_jaeger:
+        (group,) = (each["group"] for each in site.get("/data/errors")["groups"])
+        for state, listed in (("resolved", 0), ("open", 1)):
+            answer = site.ask(f"/data/error/{group}/{state}", "POST")
+            assert (answer.status, answer.document["group"]["state"]) == (200, state)
+            assert len(site.get("/data/errors")["groups"]) == listed
+        assert site.ask("/data/error/ffff/resolved", "POST").status == 404
+
+
+def test_the_page_is_opened_and_linked_to(
+    both: tuple[Path, str], sites: Sites, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tree's address is opened by a file in the user's own folder, which no one else can read."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("ZTRACE_WEB_TOKEN", TOKEN)
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    address = f"127.0.0.1:{sites[1].port}"
+    result = run("open", OTHER, "--db", both[1], "--listen", address)
+    assert (result.stderr, result.stdout) == ("", f"http://{address}/trace/{OTHER}?token={TOKEN}\n")
+    (way,) = (tmp_path / "state/ztrace").iterdir()
+    assert opened == [way.as_uri()]
+    assert way.stat().st_mode & 0o777 == 0o600
+    assert way.parent.stat().st_mode & 0o777 == 0o700

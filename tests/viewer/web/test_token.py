@@ -9,6 +9,7 @@ import pytest
 
 from ztrace.errors import SettingsError
 from ztrace.process import owners
+from ztrace_collector.clickhouse.address import read_address
 from ztrace_viewer.web.token import MIN_LENGTH, find_token
 
 
@@ -21,6 +22,20 @@ def test_it_lasts_as_long_as_the_database(tmp_path: Path) -> None:
     path = tmp_path / "shop.db.token"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert sorted(each.name for each in tmp_path.iterdir()) == ["other.db.token", "shop.db.token"]
+
+
+def test_that_of_clickhouse_is_in_the_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The token of a ClickHouse database is generated once, in the folder of the user's own state."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    address = read_address("clickhouse://ada:secret@db.example.org/ztrace", {})
+    token = find_token(address, {})
+    assert find_token(address, {}) == token
+    path = tmp_path / "state/ztrace/db.example.org_8123_ztrace.token"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    with pytest.raises(SettingsError, match="cannot create the folder"):
+        find_token(address, {})
 
 
 def test_those_that_start_at_once_have_the_same(tmp_path: Path) -> None:
