@@ -33,6 +33,9 @@ DATA, TOMBSTONE, BEAT, BYE, CRASH, OPEN, PROFILE = 1, 2, 3, 4, 5, 6, 7
 #: unsubscription or a subscription.
 ACK, REQUEST = b"\x02ack", b"\x03profile"
 
+#: Number in an acknowledgement that refuses an incarnation, which has several collectors.
+REFUSED = -1
+
 #: Maximum size of a message body: well below the collector's limit, and large enough to amortize a message.
 MAX_BODY_BYTES = 1 << 20
 #: Maximum number of incarnations in an acknowledgement, and its maximum size: a bound on the memory that a
@@ -192,7 +195,7 @@ def unpack_stretch(body: bytes) -> tuple[int, int] | None:
 
 
 def pack_acks(next_sequences: Mapping[bytes, int]) -> bytes:
-    """Pack an acknowledgement: for each incarnation, everything below the sequence number is stored."""
+    """Pack an acknowledgement: for each incarnation, everything below the number is stored, or REFUSED."""
     return ACK + bytes(msgpack.packb((VERSION, dict(next_sequences))))
 
 
@@ -212,7 +215,7 @@ def unpack_acks(frame: bytes) -> dict[bytes, int]:
             type(incarnation) is not bytes
             or len(incarnation) != 16
             or type(sequence) is not int
-            or not 0 <= sequence <= INT64_MAX
+            or not REFUSED <= sequence <= INT64_MAX
             for incarnation, sequence in acks.items()
         ):
             raise ValueError("not sequence numbers by incarnation")

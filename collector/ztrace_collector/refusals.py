@@ -21,6 +21,7 @@ HANDSHAKE_FAILED, HANDSHAKE_DENIED, NO_KEY, CONNECTION_LIMIT = (
     "connection_limit",
 )
 SERVICE_NOT_OF_KEY, KEY_REVOKED, INCARNATION = "service_not_of_key", "key_revoked", "incarnation"
+SEVERAL_COLLECTORS = "several_collectors"
 #: Reason for refusing a message, or spans of OTLP, that cause an internal error.
 INTERNAL_ERROR = "internal_error"
 #: Reasons for refusing a whole OTLP request, or a connection without one.
@@ -53,6 +54,7 @@ DOOR_REASONS = (
     SERVICE_NOT_OF_KEY,
     KEY_REVOKED,
     INCARNATION,
+    SEVERAL_COLLECTORS,
 )
 MESSAGE_REASONS = (FRAMES, UNDECODABLE, FOREIGN, VERSION, HEADER, OVERSIZED, BODY, SPAN_COUNT, PROFILE)
 DEFECT_REASONS = (INTERNAL_ERROR,)

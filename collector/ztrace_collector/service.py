@@ -204,6 +204,7 @@ class Collector:
                     clock_ns=options.clock_ns,
                     steady_ns=options.steady_ns,
                     mode=options.mode,
+                    refuse_several=options.clickhouse is None,
                 )
             )
             forwarders = Forwarders(self._list_sendings(), say=say, wake=self._wake)
@@ -227,9 +228,8 @@ class Collector:
                     collectors=1 if options.clickhouse is None else 2,  # One of several, of any number.
                 )
                 stack.callback(adopter.close)
-            _Loop(receiver, inbox, writer, forwarders, adopter, companions, options, self._stopping).run(
-                wakened
-            )
+            loop = _Loop(receiver, inbox, writer, forwarders, adopter, companions, options, self._stopping)
+            loop.run(wakened)
             # Wait for the acknowledgements to leave; after an error there are none.
             receiver.socket.linger = GOODBYE_MS
 

@@ -14,6 +14,7 @@ from ztrace.wire import (
     DATA,
     OPEN,
     PROFILE,
+    REFUSED,
     TOMBSTONE,
     TOPIC,
     Header,
@@ -33,11 +34,13 @@ class Receiver:
         stretches: the time ranges of the tombstones received.
         profiles: the headers and bodies of the stored profiles, as the spans.
         acknowledging: whether to store and acknowledge.
+        refusing: whether to refuse every incarnation.
     """
 
     def __init__(self, endpoint: str = "tcp://127.0.0.1:0", acknowledging: bool = True) -> None:
         self.endpoint = endpoint
         self.acknowledging = acknowledging
+        self.refusing = False
         self.messages: list[tuple[Header, list[Span]]] = []
         self.spans: list[Span] = []
         self.open_spans: list[Span] = []
@@ -125,6 +128,9 @@ class Receiver:
         self.messages.append((header, spans))
         if header.kind == OPEN:
             self.open_spans += spans
+        if self.refusing:
+            socket.send(pack_acks({header.incarnation: REFUSED}))
+            return
         if not self.acknowledging:
             return
         expected = max(self.next_sequences.get(header.incarnation, 0), header.floor)

@@ -18,6 +18,8 @@ from ztrace.wire import Request
 RENEW_S, RENEW_SOON_S = 30.0, 1.0
 #: Reason under which moves to another collector are counted.
 MOVED = "collector_changed"
+#: Refusal of a publisher with several collectors, which stands until another one has accepted its spans.
+NO_CLICKHOUSE = "it runs without --clickhouse"
 
 
 class Peer:
@@ -95,7 +97,9 @@ class Peer:
             said = self._intake.read(frame, now_s)
             if said is True:
                 self.is_connected = self.reached = True
-                self.refusal, self._renew_s = None, RENEW_S
+                if self.refusal != NO_CLICKHOUSE:
+                    self.refusal = None
+                self._renew_s = RENEW_S
                 link.settle()
             elif said is False:
                 self.is_connected = False
@@ -112,6 +116,15 @@ class Peer:
             link.close(0)
         self._intake = Intake(now_s)
         self._retries.note_failure(now_s)
+
+    def turn_away(self) -> None:
+        """Stop sending to a collector that refuses publishers with several collectors."""
+        self.is_connected = False
+        self.refusal = NO_CLICKHOUSE
+        self._warn(
+            f"the collector at {self.endpoint} refuses publishers with several collectors: start each with"
+            " --clickhouse, or give a single one in ZTRACE_ENDPOINT"
+        )
 
     def tend(self, now_s: float) -> bool:
         """Replace a connection that has not been made for long; return whether there is one."""

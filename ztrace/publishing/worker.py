@@ -20,7 +20,7 @@ from ztrace.publishing.peer import Peer
 from ztrace.publishing.ports import SYSTEM_CLOCKS, Adopter, Clocks, NoProfiler, Profiler, Source
 from ztrace.publishing.reporting import Reports
 from ztrace.publishing.window import Storage, Window
-from ztrace.wire import BYE, Request
+from ztrace.wire import BYE, REFUSED, Request
 
 #: Poll interval while a caller waits in `flush` or `close`, or while the socket is full.
 HURRY_MS = 5
@@ -257,9 +257,12 @@ class Worker:
             self._profiler.hear(said)
         elif said is not False:
             next_sequence = said.get(self._delivery.incarnation)
-            if next_sequence is not None:
+            if next_sequence == REFUSED:
+                self.peer.turn_away()
+            elif next_sequence is not None:
                 if next_sequence > self.window.next_sequence:
                     raise Unwanted(FOREIGN)
+                self.peer.refusal = None
                 self._delivery.acknowledge(next_sequence, now_s)
             if self._adoption is not None:
                 self._adoption.acknowledge(said, now_s)

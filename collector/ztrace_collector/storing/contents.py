@@ -1,11 +1,11 @@
 """Contents of a database file: all of its tables, and the changes that messages and parcels make to them."""
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from ztrace.errors import WireError
-from ztrace.wire import BYE, CRASH, OPEN, PROFILE, TOMBSTONE, unpack_stretch
+from ztrace.wire import BYE, CRASH, OPEN, PROFILE, REFUSED, TOMBSTONE, Header, unpack_stretch
 from ztrace_collector.checking.columns import Columns
 from ztrace_collector.checking.messages import (
     Decoded,
@@ -17,7 +17,15 @@ from ztrace_collector.checking.messages import (
 )
 from ztrace_collector.checking.parcels import Outcome, Parcel
 from ztrace_collector.checking.profiles import read_profile
-from ztrace_collector.refusals import INTERNAL_ERROR, REPEATED_ID, SPAN_REASONS, UNFINISHED, Refusals
+from ztrace_collector.checking.text import cut
+from ztrace_collector.refusals import (
+    INTERNAL_ERROR,
+    REPEATED_ID,
+    SEVERAL_COLLECTORS,
+    SPAN_REASONS,
+    UNFINISHED,
+    Refusals,
+)
 from ztrace_collector.storing.brought import Brought
 from ztrace_collector.tables.accounts import Account
 from ztrace_collector.tables.arrivals import Arrivals
@@ -27,7 +35,7 @@ from ztrace_collector.tables.known import KnownSpans
 from ztrace_collector.tables.losses import Losses
 from ztrace_collector.tables.methods import Methods
 from ztrace_collector.tables.profiles import Profiles
-from ztrace_collector.tables.publishers import Publishers
+from ztrace_collector.tables.publishers import MAX_NAME, Publishers
 from ztrace_collector.tables.shared import SharedIds
 from ztrace_collector.tables.spans import Spans
 from ztrace_collector.tables.traces import Traces
@@ -54,8 +62,12 @@ class Contents:
         span_count: number of spans stored in the transaction in progress, or in the last one.
     """
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, refuse_several: Callable[[str], None] | None = None) -> None:
         self._db = db
+        self._refuse_several = refuse_several
+        self._has_refused = False
+        #: Incarnations of the transaction that have several collectors, and may not.
+        self._turned_away: set[bytes] = set()
         self.publishers = Publishers(db)
         self.brought = Brought(db)
         self._losses = Losses(db)
@@ -86,6 +98,7 @@ class Contents:
         """
         try:
             header, body = read_message(frames)
+            self._check_collectors(header)
             account = self.publishers.account_of(header, now_ns)
         except WireError as error:
             refusals.note(error.reason, str(error))
@@ -209,7 +222,7 @@ class Contents:
             refusals: counts of the corrections.
 
         Returns:
-            The next sequence number of each incarnation that sent something.
+            The next sequence number of each incarnation that sent something, or REFUSED.
         """
         self._add_waiting(now_ns, refusals)
         self._spans.release_place()
@@ -221,7 +234,8 @@ class Contents:
         self._exceptions.write(refusals)
         self._profiles.write(now_ns)
         self._losses.write()
-        acknowledgements = self.publishers.write()
+        acknowledgements = self.publishers.write() | dict.fromkeys(self._turned_away, REFUSED)
+        self._turned_away.clear()
         self._db.executemany(
             "UPDATE totals SET value = value + ? WHERE name = ?",
             [(self.span_count, "spans"), (len(new_traces), "traces")],
@@ -258,6 +272,7 @@ class Contents:
     def forget_all(self) -> None:
         """Drop everything from memory after a rollback."""
         self._waiting.clear()
+        self._turned_away.clear()
         self.publishers.forget()
         self._losses.forget()
         self._methods.forget()
@@ -269,6 +284,26 @@ class Contents:
         self._known.forget()
         self._unfinished.forget()
         self._profiles.forget()
+
+    def _check_collectors(self, header: Header) -> None:
+        """Refuse a publisher with several collectors where their files are not put together.
+
+        Raises:
+            WireError: the publisher has several.
+        """
+        if header.collectors < 2 or self._refuse_several is None:
+            return
+        self._turned_away.add(header.incarnation)
+        if not self._has_refused:
+            self._has_refused = True
+            self._refuse_several(
+                f"publishers of {cut(header.service, MAX_NAME)} have several collectors, which needs"
+                " --clickhouse at each of them; they are refused, and keep their spans"
+            )
+        raise WireError(
+            SEVERAL_COLLECTORS,
+            f"{header.service[:80]!r} has {header.collectors}, and there is no --clickhouse",
+        )
 
     def _add_profile(self, account: Account, body: bytes, now_ns: int, refusals: Refusals) -> None:
         """Add the samples of a message; those of a refused one are counted as missing before the next."""

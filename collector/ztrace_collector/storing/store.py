@@ -33,7 +33,7 @@ class Written(NamedTuple):
     """Result of a transaction.
 
     Attributes:
-        acknowledgements: the next sequence number of each incarnation that sent something.
+        acknowledgements: the next sequence number of each incarnation that sent something, or REFUSED.
         outcomes: the outcome of each parcel; None if nothing could be stored.
     """
 
@@ -58,6 +58,7 @@ class Store:
         steady_ns: Callable[[], int] | None = None,
         log_bytes: int = LOG_BYTES,
         mode: int = OWN_MODE,
+        refuse_several: Callable[[str], None] | None = None,
     ) -> None:
         """Open, create or migrate a file.
 
@@ -68,6 +69,8 @@ class Store:
                 machine's for the same.
             log_bytes: size at which the log is taken into the file.
             mode: permissions of the file.
+            refuse_several: called with a line for the user when the first publisher with several collectors
+                is refused; None to accept them.
 
         Raises:
             DatabaseError: one of its subclasses.
@@ -86,7 +89,7 @@ class Store:
         try:
             bound_times(self._db, clock_ns())
             self._age = Age(self._db, clock_ns, steady_ns)
-            self._contents = Contents(self._db)
+            self._contents = Contents(self._db, refuse_several)
         except BaseException as error:
             self.close()
             if isinstance(error, sqlite3.Error):

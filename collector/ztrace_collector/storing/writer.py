@@ -70,11 +70,12 @@ class Writer:
         clock_ns: Callable[[], int] = time.time_ns,
         steady_ns: Callable[[], int] | None = None,
         mode: int = OWN_MODE,
+        refuse_several: bool = False,
     ) -> None:
         self.holding = False
         self.opening = 0
         self.noted = Refusals()
-        self._path, self._mode = path, mode
+        self._path, self._mode, self._refuse_several = path, mode, refuse_several
         self._say = say
         self._defects = defects or DefectFiles(path)
         self._clock_ns, self._steady_ns = clock_ns, steady_ns
@@ -308,6 +309,7 @@ class Writer:
             steady_ns=self._steady_ns,
             log_bytes=self._log.empty_bytes,
             mode=self._mode,
+            refuse_several=self._say if self._refuse_several else None,
         )
         self._was_open = True
         self.opening += 1

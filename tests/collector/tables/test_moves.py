@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.collector.messages import EPOCH_NS, Sender, make_span, row, rows
-from ztrace.wire import BEAT, BYE, DATA, Header
+from tests.collector.messages import EPOCH_NS, Sender, make_span, refusals, row, rows
+from ztrace.wire import BEAT, BYE, DATA, REFUSED, Header
 from ztrace_collector.layout import NEVER_RECEIVED, NOT_DELIVERED
 from ztrace_collector.storing.store import Store
 from ztrace_collector.tables import publishers
@@ -181,3 +181,25 @@ def test_ranges_are_in_the_file(path: Path) -> None:
     assert len(ranges) == limit
     assert ranges[-1]["next_sequence"] + 1 == account["first_sequence"]
     assert account["next_sequence"] == sender.sequence
+
+
+def test_several_collectors_are_refused_without_clickhouse(path: Path) -> None:
+    """A file that is not put together with others takes nothing from publishers with several collectors."""
+    said: list[str] = []
+    shop, billing = Sender(0, "shop"), Sender(1)
+    with Store(path, refuse_several=said.append) as store:
+        for number in range(2):
+            written = store.store(
+                [shop.data(make_span(number), collectors=2), billing.data(make_span(10 + number))]
+            )
+            assert written.acknowledgements == {
+                shop.incarnation: REFUSED,
+                billing.incarnation: billing.sequence,
+            }
+        assert store.store([billing.beat()]).acknowledgements == {billing.incarnation: 2}
+    assert said == [
+        "publishers of shop have several collectors, which needs --clickhouse at each of them;"
+        " they are refused, and keep their spans"
+    ]
+    assert [each["service"] for each in rows(path, "SELECT service FROM instances")] == ["billing"]
+    assert refusals(path) == {"several_collectors": 2}
