@@ -156,17 +156,17 @@ def unpack_header(frame: bytes) -> Header:
     if fields[1] != VERSION:
         raise WireError("version", f"wire version {quote(fields[1])}, this collector reads {VERSION}")
     values = fields[2:]
-    if len(values) != len(_HEADER_TYPES) or any(
-        type(value) is not wanted for value, wanted in zip(values, _HEADER_TYPES, strict=True)
-    ):
+    if tuple(map(type, values)) != _HEADER_TYPES:
         raise WireError("header", "header fields are missing or of the wrong type")
     header = Header(*values)
-    counts = (*header[2:9], *header[12:15], *header[16:], *header.mended.values())
+    counts = (*header[2:9], *header[12:15], *header[16:])
     if (
         len(header.incarnation) != 16
         or not DATA <= header.kind <= PROFILE
         or header.floor > header.sequence
-        or any(type(count) is not int or not 0 <= count <= INT64_MAX for count in counts)
+        or min(counts) < 0
+        or max(counts) > INT64_MAX
+        or any(type(count) is not int or not 0 <= count <= INT64_MAX for count in header.mended.values())
         or any(type(reason) is not str or len(reason) > 64 for reason in header.mended)
     ):
         raise WireError("header", "header fields are out of range")

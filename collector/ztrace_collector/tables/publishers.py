@@ -8,7 +8,6 @@ import json
 import logging
 import sqlite3
 from collections import Counter
-from dataclasses import astuple
 from typing import Any
 
 from ztrace.errors import WireError
@@ -52,8 +51,7 @@ _COLUMNS = (
     *SAMPLE_COLUMNS,
 )
 _WRITE = (
-    f"INSERT OR REPLACE INTO publishers ({', '.join(_COLUMNS)})"
-    f" VALUES ({', '.join(f':{name}' for name in _COLUMNS)})"
+    f"INSERT OR REPLACE INTO publishers ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"
 )
 _READ = (
     f"SELECT {', '.join(_COLUMNS)}, service FROM publishers JOIN instances ON instances.id = instance"
@@ -215,20 +213,24 @@ class Publishers:
         )
 
 
-def _row_of(account: Account) -> dict[str, Any]:
-    """Return the row of an account."""
-    return {
-        "instance": account.instance,
-        "state": account.state,
-        "first_sequence": account.first_sequence,
-        "next_sequence": account.next_sequence,
-        "spans_created": account.created,
-        "spans_stored": account.stored,
-        "spans_elsewhere": account.elsewhere,
-        "acknowledged_elsewhere": account.acknowledged_elsewhere,
-        "mended": json.dumps(account.mended, separators=(",", ":")),
-        "first_seen_ns": account.first_seen_ns,
-        "last_seen_ns": account.last_seen_ns,
-        **{column: account.lost[reason] for reason, column in LOSS_COLUMNS.items()},
-        **dict(zip(SAMPLE_COLUMNS, astuple(account.sampled), strict=True)),
-    }
+def _row_of(account: Account) -> tuple[Any, ...]:
+    """Return the row of an account, in the order of `_COLUMNS`."""
+    sampled = account.sampled
+    return (
+        account.instance,
+        account.state,
+        account.first_sequence,
+        account.next_sequence,
+        account.created,
+        account.stored,
+        account.elsewhere,
+        account.acknowledged_elsewhere,
+        json.dumps(account.mended, separators=(",", ":")) if account.mended else "{}",
+        account.first_seen_ns,
+        account.last_seen_ns,
+        *map(account.lost.__getitem__, LOSS_COLUMNS),
+        sampled.created,
+        sampled.stored,
+        sampled.lost,
+        sampled.elsewhere,
+    )
