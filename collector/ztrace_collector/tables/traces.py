@@ -18,7 +18,7 @@ from typing import Any
 
 from ztrace.records import ERROR
 from ztrace_collector.checking.columns import Columns
-from ztrace_collector.layout import HOUR_NS
+from ztrace_collector.layout import HOUR_NS, THINNED
 from ztrace_collector.tables.extent import FAR_NS, extend, set_root
 from ztrace_collector.tables.rows import Insert, Recent
 
@@ -102,7 +102,9 @@ class Traces:
         self._recent.clear()
         self._written.clear()
         next_id, highest = self._db.execute(
-            "SELECT coalesce(max(id), 0) + 1, max(trace_id) FROM traces"
+            # Thinning may have deleted the last ones, and looks at those after its place alone.
+            f"SELECT max(coalesce(max(id), 0), (SELECT value FROM settling WHERE name = '{THINNED}')) + 1,"
+            " max(trace_id) FROM traces"
         ).fetchone()
         # Never below an id given before: readers that follow the table skip ids they have seen.
         self._next_id = max(self._next_id, next_id)

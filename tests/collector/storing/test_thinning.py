@@ -319,6 +319,20 @@ def test_an_interrupted_hour_is_continued(path: Path, clock: Clock, monkeypatch:
     assert totals(path)["traces_thinned"] == count(path, "thinned_traces") == 200 - len(left)
 
 
+def test_a_restart_gives_no_row_again(path: Path, clock: Clock) -> None:
+    """Traces that arrive after a restart are thinned, although the last rows before were deleted."""
+    with Store(path, clock_ns=clock.wall) as store:
+        fill(store, clock, [span for each in range(100) for span in tree(each)], Sender())
+        thin(store, clock)
+    (place,) = contents(path, "settling WHERE name = 'thinned'")
+    with Store(path, clock_ns=clock.wall) as store:
+        fill(store, clock, [span for each in range(100, 200) for span in tree(each)], Sender(1))
+        first = row(path, "SELECT max(id) - 99 AS id FROM traces")["id"]
+        assert first > place["value"]
+        thin(store, clock)
+    assert len(kept(path)) < 2 * (RARE + 20)
+
+
 def test_ids_of_thinned_traces_go_with_their_time(path: Path, clock: Clock) -> None:
     """Retention forgets thinned traces of a time whose other traces have expired."""
     with Store(path, clock_ns=clock.wall) as store:
