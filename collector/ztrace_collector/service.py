@@ -115,7 +115,7 @@ class Options:
         keys: the keys of services that may send; without keys any program that reaches the endpoint may send,
             and the endpoint must be on this machine.
         limits: limits on age and size of what is stored.
-        thin: share of the ordinary traces to keep once their hour is over; None to keep all.
+        thin: share of the ordinary traces to keep, in ClickHouse if all are sent there; None to keep all.
         adopt: a spool folder on this machine, from which the spans of dead processes are stored.
         progress: display of figures and of lines for the user.
         companions: factories of servers that run beside the collector; each is called with the inbox and a
@@ -239,7 +239,7 @@ class Collector:
             unfinished = options.sends_unfinished
             sendings.append(SpanSending(options.database, options.destinations, unfinished=unfinished))
         if options.clickhouse is not None:
-            sendings.append(ClickHouseSending(options.database, options.clickhouse))
+            sendings.append(ClickHouseSending(options.database, options.clickhouse, options.thin))
         return sendings
 
     def _wake(self) -> None:
@@ -270,7 +270,7 @@ class _Loop:
         self._progress = options.progress
         self._stopping = stopping
         self._adopt_s = 0.0
-        self._spare_time = SpareTime(options.thin)
+        self._spare_time = SpareTime(options.thin if options.clickhouse is None else None)
         self._requests = Requests(receiver.broadcast)
 
     def run(self, wakened: socket.socket) -> None:

@@ -25,15 +25,17 @@ class ClickHouseSending:
     module = "ztrace_collector.clickhouse.process"
     option = "--clickhouse"
 
-    def __init__(self, database: Path, address: ClickHouseAddress) -> None:
+    def __init__(self, database: Path, address: ClickHouseAddress, thin: float | None = None) -> None:
         """Store the settings.
 
         Args:
             database: the collector's file.
             address: where to send.
+            thin: share of ordinary traces to keep there; None to keep all.
         """
         self._database = database
         self._address = address
+        self._thin = thin
 
     def register(self, db: sqlite3.Connection) -> bytes:
         """Write that the destination is in use, follow the rows' changes, and return the orders."""
@@ -45,7 +47,7 @@ class ClickHouseSending:
             (url, PROTOCOL, time.time_ns()),
         ).fetchone()
         follow_changes(db)
-        return Orders(self._database, int(key), self._address).to_line()
+        return Orders(self._database, int(key), self._address, self._thin).to_line()
 
     def read_line(self, line: bytes) -> Step | str:
         """Parse a line of the process: a step, or a line for the user."""

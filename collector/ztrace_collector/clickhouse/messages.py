@@ -20,22 +20,24 @@ class Orders(NamedTuple):
         database: the collector's file.
         destination: key of the address in the table ``destinations``.
         address: where to send.
+        thin: share of ordinary traces to keep there; None to keep all.
     """
 
     database: Path
     destination: int
     address: ClickHouseAddress
+    thin: float | None = None
 
     def to_line(self) -> bytes:
         """Return the orders as a line."""
-        fields = [str(self.database.absolute()), self.destination, asdict(self.address)]
+        fields = [str(self.database.absolute()), self.destination, asdict(self.address), self.thin]
         return json.dumps(fields).encode() + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> "Orders":
         """Parse the line of `to_line`."""
-        database, destination, address = json.loads(line)
-        return cls(Path(database), destination, ClickHouseAddress(**address))
+        database, destination, address, thin = json.loads(line)
+        return cls(Path(database), destination, ClickHouseAddress(**address), thin)
 
 
 class Step(NamedTuple):

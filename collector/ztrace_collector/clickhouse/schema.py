@@ -87,7 +87,8 @@ def expiry(days: int) -> str:
 
 def list_expiring() -> list[str]:
     """Return the tables whose rows expire."""
-    return ["spans", "blocks", "traces", "roots", "method_figures", *(table.name for table in MIRRORED)]
+    of_spans = ["spans", "blocks", "traces", "roots", "method_figures", "thinned_traces"]
+    return [*of_spans, *(table.name for table in MIRRORED)]
 
 
 def _create_tables(layout: Layout) -> list[str]:
@@ -97,6 +98,7 @@ def _create_tables(layout: Layout) -> list[str]:
     roots = layout.define("", "hour, duration_ns", blocks=True, partitioned=True)
     figures = layout.define("Aggregating", "resolution_s, bucket, method", blocks=True)
     blocks = layout.define("", "journal, arrived", blocks=True)
+    thinned = layout.define("", "trace_id", partitioned=True)
     lasting = layout._replace(ttl_days=None)
     return [
         f"""CREATE TABLE IF NOT EXISTS methods (
@@ -130,6 +132,7 @@ def _create_tables(layout: Layout) -> list[str]:
         f"""CREATE TABLE IF NOT EXISTS traces (
             trace_id FixedString(16) CODEC(ZSTD(1)),
             arrived Date CODEC(ZSTD(1)),
+            first_arrival SimpleAggregateFunction(min, DateTime64(3, 'UTC')) CODEC(Delta(8), ZSTD(1)),
             root SimpleAggregateFunction(min, {_ROOT}) CODEC(ZSTD(1)),
             first SimpleAggregateFunction(min, Tuple(start_ns Int64, method UInt64)) CODEC(ZSTD(1)),
             end_ns SimpleAggregateFunction(max, Int64) CODEC(Delta(8), ZSTD(1)),
@@ -140,6 +143,7 @@ def _create_tables(layout: Layout) -> list[str]:
         f"""CREATE MATERIALIZED VIEW IF NOT EXISTS traces_of_spans TO traces AS SELECT
             s.trace_id AS trace_id,
             toDate(s.arrived) AS arrived,
+            min(s.arrived) AS first_arrival,
             min(if({_IS_ROOT}, (s.start_ns, s.span_id, s.duration_ns, s.method),
                 (toInt64({_INT64_MAX}), toFixedString('', 8), toInt64(0), toUInt64(0)))) AS root,
             min(if({_COUNTS}, (s.start_ns, s.method), (toInt64({_INT64_MAX}), toUInt64(0)))) AS first,
@@ -198,6 +202,16 @@ def _create_tables(layout: Layout) -> list[str]:
             task LowCardinality(String), number UInt64, id String, content String CODEC(ZSTD(3))
         ) {lasting.define("Replacing(number)", "task", blocks=True)}""",
         *(_create_mirrored(table, layout) for table in MIRRORED),
+        f"""CREATE TABLE IF NOT EXISTS thinned_traces (
+            trace_id FixedString(16) CODEC(ZSTD(1)),
+            arrived Date CODEC(ZSTD(1)),
+            threshold UInt64 CODEC(ZSTD(1)),
+            span_count UInt64 CODEC(T64, ZSTD(1))
+        ) {thinned}""",
+        f"""CREATE TABLE IF NOT EXISTS thinned_days (
+            day Date, state LowCardinality(String), span_count UInt64, trace_count UInt64, until_ns Int64,
+            at DateTime64(9, 'UTC')
+        ) {lasting.define("Replacing(at)", "day")}""",
         f"""CREATE TABLE IF NOT EXISTS pins (
             trace_id FixedString(16), pinned UInt8, at DateTime64(9, 'UTC')
         ) {lasting.define("Replacing(at)", "trace_id")}""",

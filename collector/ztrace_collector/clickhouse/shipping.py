@@ -10,8 +10,9 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from ztrace.errors import ZtraceError
@@ -22,7 +23,8 @@ from ztrace_collector.clickhouse.journals import announce, read_delivered
 from ztrace_collector.clickhouse.lease import EngineClaims, Lease
 from ztrace_collector.clickhouse.messages import Orders, Step
 from ztrace_collector.clickhouse.reading import Block, Journal, Spans
-from ztrace_collector.clickhouse.tasks import TASKS, LeasedTasks
+from ztrace_collector.clickhouse.tasks import TASKS, LeasedTasks, MakeTask
+from ztrace_collector.clickhouse.thinning import Thinner
 from ztrace_collector.forwarding.child import Output, open_file
 from ztrace_collector.forwarding.pauses import Pauses
 from ztrace_collector.storing.defects import log_defect
@@ -212,6 +214,9 @@ class Shipper(threading.Thread):
         self._pauses = Pauses()
         self._failures = 0
         self._lease = Lease()
+        self._tasks: Sequence[MakeTask] = TASKS
+        if orders.thin is not None:
+            self._tasks = (*TASKS, partial(Thinner, share=orders.thin))
 
     def confirm(self) -> None:
         """Count a step as written."""
@@ -229,7 +234,7 @@ class Shipper(threading.Thread):
                 with open_engine(address) as client, closing(open_file(self._orders.database)) as db:
                     delivery = Delivery(client, db, address, self._report)
                     claims = EngineClaims(client, delivery.journal)
-                    self._deliver(delivery, LeasedTasks(client, claims, self._lease, TASKS))
+                    self._deliver(delivery, LeasedTasks(client, claims, self._lease, self._tasks))
                 return
             except (ZtraceError, sqlite3.Error, OSError) as error:
                 text = str(error)

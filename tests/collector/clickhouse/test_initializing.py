@@ -63,7 +63,7 @@ def test_rows_expire(engine: Engine, database: str) -> None:
     assert (status, said.splitlines()[-1]) == (0, "ztrace: rows are deleted 30 days after their arrival")
     made = tables(engine, database)
     expiring = [name for name, query in made.items() if "TTL toDate(arrived) + toIntervalDay(30)" in query]
-    of_spans = {"spans", "blocks", "traces", "roots", "method_figures"}
+    of_spans = {"spans", "blocks", "traces", "roots", "method_figures", "thinned_traces"}
     assert set(expiring) == of_spans | {each.name for each in MIRRORED}
 
 

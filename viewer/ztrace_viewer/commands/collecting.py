@@ -82,7 +82,8 @@ def _thin_option(function: _F) -> _F:
         "--thin",
         type=Share(),
         metavar="SHARE",
-        help="Keep this share of ordinary traces, such as 5%, once their hour is over; all figures stay.",
+        help="Keep this share of ordinary traces, such as 5%, once their hour is over, or their day in"
+        " ClickHouse; all figures stay.",
     )(function)
 
 

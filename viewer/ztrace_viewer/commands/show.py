@@ -43,7 +43,7 @@ DEFAULT_LINES = 200
 @click.option(
     "--stacks", "with_stacks", is_flag=True, help="With --span, the code that ran and waited in it."
 )
-@click.option("--pin", is_flag=True, help="Keep the tree when its hour is thinned.")
+@click.option("--pin", is_flag=True, help="Keep the tree when others are thinned.")
 @click.option("--unpin", is_flag=True, help="Undo --pin.")
 def show(
     trace: str,

@@ -79,7 +79,7 @@ def _check_thinned(store: Names, starts: Sequence[str]) -> None:
         if (trace_id := store.find_thinned(*_bound(start))) is not None:
             raise NotFoundError(
                 f"trace {trace_id.hex()} was thinned: it had no error, and was neither slow nor rare",
-                hint="all figures count it; 'ztrace show TRACE --pin' keeps one before its hour is over",
+                hint="all figures count it; 'ztrace show TRACE --pin' keeps one that is not thinned yet",
             )
 
 

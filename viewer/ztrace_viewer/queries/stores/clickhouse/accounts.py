@@ -5,6 +5,7 @@ apart here, as they are in the journals.
 """
 
 from ztrace.records import ABANDONED
+from ztrace_collector.clickhouse.thinning import THINNED
 from ztrace_collector.layout import LOSS_COLUMNS, SAMPLE_COLUMNS, SETTLED, SILENT_AFTER_NS, STORED_SPANS
 from ztrace_viewer.queries.stores.answers import (
     DestinationRow,
@@ -33,12 +34,20 @@ class Accounts(Figures):
     def sizes(self) -> Sizes:
         """Return what is stored, and the bytes that it takes."""
         # What a collector has deleted from its file is still here, and counts.
-        ((spans, traces, size),) = self.reader.query(
+        ((spans, traces, size, thinned, thinned_traces),) = self.reader.query(
             "SELECT (SELECT count() FROM spans), (SELECT count() FROM (SELECT trace_id FROM traces"
             " GROUP BY trace_id SETTINGS optimize_aggregation_in_order = 1)),"
-            " (SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = currentDatabase())"
+            " (SELECT sum(bytes_on_disk) FROM system.parts WHERE active AND database = currentDatabase()),"
+            " sum(span_count), sum(trace_count)"
+            f" FROM thinned_days FINAL WHERE state = '{THINNED}'"
         )
-        return Sizes({"spans": spans, "traces": traces}, size, 0, self.unsettled())
+        totals = {
+            "spans": spans,
+            "traces": traces,
+            "spans_thinned": thinned,
+            "traces_thinned": thinned_traces,
+        }
+        return Sizes(totals, size, 0, self.unsettled())
 
     def settling(self, name: str) -> int:
         """Return the sum of a value of the journals' tables ``settling``."""

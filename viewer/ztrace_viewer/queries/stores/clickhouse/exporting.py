@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from ztrace.records import UNFINISHED
+from ztrace_collector.clickhouse.merging import MERGED
 from ztrace_collector.otlp.mapping.reading import StoredException, StoredProcess, StoredSpan
 from ztrace_viewer.queries.stores.answers import ChosenTree, ExportSize
 from ztrace_viewer.queries.stores.clickhouse.reading import (
@@ -14,7 +15,7 @@ from ztrace_viewer.queries.stores.clickhouse.reading import (
 )
 from ztrace_viewer.queries.stores.clickhouse.samples import Samples
 from ztrace_viewer.queries.stores.clickhouse.searching import write_filter
-from ztrace_viewer.queries.stores.clickhouse.trees import MERGED, PARENT, write_spans
+from ztrace_viewer.queries.stores.clickhouse.trees import PARENT, write_spans
 from ztrace_viewer.queries.stores.conditions import SpanFilter, TreeFilter
 
 _SPAN = (
@@ -171,6 +172,7 @@ class Exporting(Samples):
         rows = self.reader.query(query, values)
         methods = self.methods()
         raised = self._read_raised(own) if rows else {}
+        thresholds = self.thresholds(own) if rows else {}
         spans = []
         for place, row in enumerate(rows, after + 1):
             trace_id, span_id, parent_id, method, instance, *fields, self_ns, cpu_ns, lane = row
@@ -198,6 +200,7 @@ class Exporting(Samples):
                         details=details or None,
                         measures=(self_ns, cpu_ns, lane),
                         exception=None if status == UNFINISHED else raised.get((trace_id, span_id)),
+                        threshold=None if status == UNFINISHED else thresholds.get(trace_id),
                     )
                 )
         return spans

@@ -8,6 +8,8 @@ from ztrace_viewer.queries.stores.clickhouse.reading import Reader, write_id
 
 #: Tables with trace ids: a trace of which no span has ended has no row in ``traces``.
 _TRACE_TABLES = ("traces", "unfinished_spans FINAL")
+#: Condition on rows of ``thinned_traces``: spans of the trace have been deleted, or are being.
+GONE = "threshold = 0 AND arrived IN (SELECT day FROM thinned_days)"
 #: Sources of fingerprints: groups are merged from those of all journals.
 _GROUPS = "FROM exception_groups FINAL"
 
@@ -51,8 +53,12 @@ class Names:
         return [value for (value,) in self.reader.query(text, values)] if text else []
 
     def find_thinned(self, first: bytes, last: bytes) -> bytes | None:
-        """Return None: what thinning deletes from a collector's file stays here."""
-        return None
+        """Return a thinned trace from the first id to the last, None if there is none."""
+        rows = self.reader.query(
+            f"SELECT trace_id FROM thinned_traces WHERE {GONE} AND trace_id >= {write_id(first)}"
+            f" AND trace_id <= {write_id(last)} ORDER BY trace_id LIMIT 1"
+        )
+        return rows[0][0] if rows else None
 
     def group_ids(self, first: str, end: str, limit: int) -> list[str]:
         """Return the fingerprints of exception groups from the first to below the end, in order."""

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 
 from ztrace_collector.settling.counting import SpanRow
+from ztrace_collector.tables.thresholds import weigh
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stores.answers import RootRow
 from ztrace_viewer.queries.stores.clickhouse.reading import or_none, write_ids, write_numbers
@@ -21,11 +22,12 @@ class Samples(Stacks):
             conditions.append(f"start_ns >= {selection.since_ns}")
         if selection.until_ns is not None:
             conditions.append(f"start_ns < {selection.until_ns}")
-        trees = self.merge(
-            f"trace_id IN (SELECT trace_id FROM roots WHERE method IN {among})",
-            having=" AND ".join(conditions),
-        )
-        return [RootRow(each.trace_id, each.duration_ns, 1.0) for each in trees]
+        own = f"trace_id IN (SELECT trace_id FROM roots WHERE method IN {among})"
+        trees = self.merge(own, having=" AND ".join(conditions))
+        thresholds = self.thresholds(own)
+        return [
+            RootRow(each.trace_id, each.duration_ns, weigh(thresholds.get(each.trace_id))) for each in trees
+        ]
 
     def tree_spans(
         self, trace_ids: Sequence[bytes], most: int

@@ -7,11 +7,11 @@ server leaves out the spans that cannot match.
 from collections.abc import Iterator, Sequence
 
 from ztrace.records import ERROR
+from ztrace_collector.clickhouse.merging import NEVER
 from ztrace_collector.layout import HOUR_NS
 from ztrace_viewer.queries.stores.answers import Candidate
 from ztrace_viewer.queries.stores.clickhouse.reading import write_ids, write_numbers
 from ztrace_viewer.queries.stores.clickhouse.spans import Spans
-from ztrace_viewer.queries.stores.clickhouse.trees import NEVER
 from ztrace_viewer.queries.stores.conditions import SpanFilter, Wanted
 from ztrace_viewer.trees.spans import SpanRow
 

@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from ztrace.records import UNFINISHED
+from ztrace_collector.clickhouse.merging import MERGED, NEVER
+from ztrace_collector.clickhouse.thinning import THINNED
 from ztrace_collector.layout import HOUR_NS
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stores.answers import Method, PartRow, SpanCounts, TraceRow
@@ -23,21 +25,8 @@ from ztrace_viewer.queries.stores.clickhouse.reading import (
 )
 from ztrace_viewer.trees.clocks import Cell
 
-#: Start of a root in rows of blocks that have none.
-NEVER = 2**63 - 1
 #: Parent of a span of `write_spans`.
 PARENT = "if(a.found, a.parent_id, s.parent_id)"
-#: Columns of a merged trace; the start is the root's, or the first span's.
-MERGED = f"""
-SELECT trace_id, min(t.root) AS root, min(t.first) AS first,
-    root.1 < {NEVER} AS rooted,
-    if(rooted, root.1, first.1) AS start_ns,
-    greatest(max(t.end_ns), start_ns) AS end_ns,
-    if(rooted, root.3, end_ns - start_ns) AS duration_ns,
-    if(rooted, root.4, first.2) AS root_method,
-    sum(t.span_count) AS spans, sum(t.error_count) AS errors,
-    groupUniqArrayArray(t.methods) AS all_methods
-FROM traces AS t"""
 
 
 class Merged(NamedTuple):
@@ -171,12 +160,25 @@ class Trees(Names):
         )
 
     def is_thinned(self, trace_id: bytes) -> bool:
-        """Return False, as no trace is thinned."""
-        return False
+        """Return whether spans of a trace have been thinned; it may have later ones."""
+        return self.find_thinned(trace_id, trace_id) is not None
 
     def thinned_until(self) -> int | None:
-        """Return None, as no trace is thinned."""
-        return None
+        """Return the start of the latest of the last traces that thinning has kept, None before the first."""
+        rows = self.reader.query(
+            "SELECT argMax(until_ns, day) FROM thinned_days FINAL"
+            f" WHERE state = '{THINNED}' HAVING count() > 0"
+        )
+        return int(rows[0][0]) if rows else None
+
+    def thresholds(self, condition: str) -> dict[bytes, int]:
+        """Return the thresholds of the traces that were kept by one, under a condition on the trace id."""
+        return dict(
+            self.reader.query(
+                f"SELECT trace_id, threshold FROM thinned_traces WHERE threshold > 0 AND {condition}"
+                f" AND arrived IN (SELECT day FROM thinned_days FINAL WHERE state = '{THINNED}')"
+            )
+        )
 
     def root_start(self, trace: TraceRow) -> int | None:
         """Return the start of a trace's ended root."""

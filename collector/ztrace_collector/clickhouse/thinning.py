@@ -1,0 +1,213 @@
+"""Thinning of a ClickHouse database: of the traces of a day, those that matter and a fair share are kept.
+
+One idea: partitions are days of arrival, and nothing is sent into one that is over. Its traces are decided
+first, and the decisions are rows. Then the spans that stay are copied into a table of the same structure,
+whose partition replaces the day's: atomically, without a mutation, and past the views, so figures stay those
+of all. A holder that is killed leaves decisions, or none; the next one continues with them, and copies anew.
+
+The rule is that of `ztrace_collector.storing.thinning`.
+"""
+
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from ztrace_collector.clickhouse.merging import MERGED
+from ztrace_collector.storing.thinning import RARE, SLOW_SHARE
+from ztrace_collector.tables.thresholds import RANDOM_BYTES, threshold_of
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+#: Time after the end of a day in which traces that began before midnight end.
+GRACE_S = 3600
+#: Silence after which a collector is not waited for: what it may still send is added to its day.
+AWAY_S = 24 * 3600
+#: Interval of looking for a day that is over.
+LOOK_S = 60.0
+#: States of a day in ``thinned_days``: its traces are decided; the others are deleted.
+DECIDED, THINNED = "decided", "thinned"
+#: Traces whose rows are left out in one statement, which has to end within a second or two.
+MAX_TRACES = 100_000
+#: Tables that lose rows. The last one has the spans: what lists name is there, or is told as thinned.
+TABLES = ("roots", "traces", "spans")
+#: Start of the names of copies.
+PREFIX = "thinning_"
+#: Last traces of a day that are looked at for the time until which it is thinned.
+_LOOKED_AT = 1_000
+
+#: Traces of a day whose first span arrived in an hour of it.
+_HOUR = (
+    "SELECT trace_id FROM traces WHERE arrived = '{day}' GROUP BY trace_id"
+    " HAVING toHour(min(first_arrival)) = {hour}"
+)
+_AMONG = f"WHERE trace_id IN ({_HOUR})"
+_MATTERS = (
+    f"trace_id IN (SELECT trace_id FROM exceptions FINAL {_AMONG})"
+    f" OR trace_id IN (SELECT trace_id FROM unfinished_spans FINAL {_AMONG})"
+    f" OR trace_id IN (SELECT trace_id FROM pins FINAL {_AMONG} AND pinned = 1)"
+)
+# A trace that had spans on an earlier day was decided with that one: it is kept, or what is left of it.
+_DECIDE = f"""
+INSERT INTO thinned_traces (trace_id, arrived, threshold, span_count)
+SELECT trace_id, '{{day}}', if(is_chosen AND NOT is_rest, {{threshold}}, 0), own_spans
+FROM (
+    SELECT trace_id, own_spans, first_day < '{{day}}' AS is_older, errors > 0 OR {_MATTERS} AS matters,
+        trace_id IN (SELECT trace_id FROM thinned_traces {_AMONG} AND threshold = 0) AS is_rest,
+        reinterpretAsUInt64(reverse(substring(trace_id, {17 - RANDOM_BYTES}))) >= {{threshold}} AS is_chosen,
+        row_number() OVER (PARTITION BY root_method ORDER BY began, trace_id) AS place,
+        row_number() OVER (PARTITION BY root_method ORDER BY duration_ns DESC, began, trace_id) AS slow_place,
+        count() OVER (PARTITION BY root_method) AS number
+    FROM ({MERGED} {_AMONG} GROUP BY trace_id) AS merged
+    INNER JOIN (
+        SELECT trace_id, min(t.arrived) AS first_day, min(t.first_arrival) AS began,
+            sumIf(t.span_count, t.arrived = '{{day}}') AS own_spans
+        FROM traces AS t {_AMONG} GROUP BY trace_id
+    ) AS days USING trace_id
+)
+WHERE NOT matters
+    AND (is_rest OR (NOT is_older AND place > {RARE} AND slow_place > ceil({SLOW_SHARE} * number)))
+"""
+#: Time before which nothing arrives any more.
+_DELIVERED = (
+    "SELECT least(min(until), now64(3, 'UTC')) FROM (SELECT max(delivered) AS until FROM journals"
+    f" GROUP BY journal HAVING max(seen) > now() - toIntervalSecond({AWAY_S}))"
+)
+_UNTIL = (
+    "SELECT max(start_ns) FROM (SELECT least(root.1, first.1) AS start_ns FROM traces WHERE arrived = '{day}'"
+    f" ORDER BY first_arrival DESC LIMIT {_LOOKED_AT})"
+)
+
+
+class Thinner:
+    """Task of `ztrace_collector.clickhouse.tasks`: thinning, in steps of one statement or a few."""
+
+    def __init__(
+        self, client: "Client", share: float, *, clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Begin with nothing looked at.
+
+        Args:
+            client: from `ztrace_collector.clickhouse.engine.open_engine`.
+            share: share of the traces that do not matter by themselves to keep, between 0 and 1.
+            clock_s: a clock that never jumps.
+        """
+        self._client = client
+        self._threshold = threshold_of(share)
+        self._clock_s = clock_s
+        self._next_s = 0.0
+        self._work = self._thin()
+
+    def step(self) -> bool:
+        """Do a piece of the work, and return whether there is more.
+
+        Raises:
+            Exception: of the library; the object is not used again.
+        """
+        now_s = self._clock_s()
+        if now_s < self._next_s:
+            return False
+        for _ in self._work:
+            return True
+        self._work, self._next_s = self._thin(), now_s + LOOK_S
+        return False
+
+    def _thin(self) -> Iterator[None]:
+        """Thin the first day that is over and is not thinned, one piece per iteration."""
+        day = self._find_day()
+        if day is None:
+            return
+        ((state,),) = self._read(f"SELECT argMax(state, at) FROM thinned_days WHERE day = '{day}'")
+        if state != DECIDED:
+            yield from self._decide(day)
+        for table in TABLES:
+            yield from self._replace(table, day)
+        self._note(day, THINNED)
+        yield
+
+    def _find_day(self) -> date | None:
+        """Return the first day that is over and is not thinned, None if there is none."""
+        rows = self._read(
+            f"WITH ({_DELIVERED}) AS delivered SELECT DISTINCT toDate(partition) AS each FROM system.parts"
+            " WHERE active AND table = 'traces' AND database = currentDatabase()"
+            f" AND toDateTime64(each + 1, 3, 'UTC') + toIntervalSecond({GRACE_S}) <= delivered"
+            f" AND each NOT IN (SELECT day FROM thinned_days FINAL WHERE state = '{THINNED}')"
+            " ORDER BY each LIMIT 1"
+        )
+        return rows[0][0] if rows else None
+
+    def _decide(self, day: date) -> Iterator[None]:
+        """Write the decisions of a day, hour by hour as its traces arrived."""
+        self._run(f"ALTER TABLE thinned_traces DROP PARTITION '{day}'")
+        hours = (
+            f"SELECT DISTINCT toHour(first_arrival) AS hour FROM traces WHERE arrived = '{day}' ORDER BY hour"
+        )
+        for (hour,) in self._read(hours):
+            self._run(_DECIDE.format(day=day, hour=hour, threshold=self._threshold))
+            yield
+        self._note(day, DECIDED)
+
+    def _replace(self, table: str, day: date) -> Iterator[None]:
+        """Replace the day's partition of a table by one without the rows of thinned traces."""
+        before = kept = -1
+        while self._count(table, day) != before:
+            # A collector that was away may send its last block meanwhile, which the copy lacks.
+            self._drop_copies()
+            before, copy = self._count(table, day), f"{PREFIX}{table}_{secrets.token_hex(4)}"
+            self._run(f"CREATE TABLE {copy} AS {table}")
+            yield from self._copy(table, copy, day)
+            kept = self._count(copy, day)
+        if kept == 0:
+            self._run(f"ALTER TABLE {table} DROP PARTITION '{day}'")
+        elif kept < before:
+            self._run(f"ALTER TABLE {table} REPLACE PARTITION '{day}' FROM {copy}")
+        self._drop_copies()
+        yield
+
+    def _copy(self, table: str, copy: str, day: date) -> Iterator[None]:
+        """Copy the rows of a day that stay, some traces after others."""
+        gone = f"SELECT trace_id FROM thinned_traces WHERE arrived = '{day}' AND threshold = 0"
+        after: str | None = None
+        is_last = False
+        while not is_last:
+            beyond = "" if after is None else f" AND trace_id > unhex('{after}')"
+            slice_ = f"{gone}{beyond} ORDER BY trace_id LIMIT 1 OFFSET {MAX_TRACES - 1}"
+            ends = self._read(f"SELECT hex(trace_id) FROM ({slice_})")
+            is_last = not ends
+            within = f"{beyond}" if is_last else f"{beyond} AND trace_id <= unhex('{ends[0][0]}')"
+            # Without tokens a part of the copy with the rows of an earlier one would be ignored.
+            self._run(
+                f"INSERT INTO {copy} SELECT * FROM {table} WHERE toDate(arrived) = '{day}'{within}"
+                f" AND trace_id NOT IN ({gone}{within}) SETTINGS insert_deduplicate = 0"
+            )
+            after = None if is_last else ends[0][0]
+            yield
+
+    def _note(self, day: date, state: str) -> None:
+        """Write the state of a day, with its sums."""
+        self._run(
+            "INSERT INTO thinned_days (day, state, span_count, trace_count, until_ns, at)"
+            f" SELECT '{day}', '{state}', sum(spans), count(), ({_UNTIL.format(day=day)}), now64(9)"
+            " FROM (SELECT any(span_count) AS spans FROM thinned_traces"
+            f" WHERE arrived = '{day}' AND threshold = 0 GROUP BY trace_id)"
+        )
+
+    def _drop_copies(self) -> None:
+        """Drop the last copy, or that of a holder that was killed."""
+        for (name,) in self._read(
+            "SELECT name FROM system.tables WHERE database = currentDatabase()"
+            f" AND startsWith(name, '{PREFIX}')"
+        ):
+            self._run(f"DROP TABLE {name} SYNC")
+
+    def _count(self, table: str, day: date) -> int:
+        ((count,),) = self._read(f"SELECT count() FROM {table} WHERE toDate(arrived) = '{day}'")
+        return int(count)
+
+    def _read(self, query: str) -> Sequence[Sequence[Any]]:
+        return self._client.query(query).result_rows
+
+    def _run(self, statement: str) -> None:
+        self._client.command(statement)
