@@ -190,7 +190,7 @@ MIRRORED = (
     Mirrored(
         "uncaught_exceptions",
         (("trace_id", TRACE_ID), ("origin_span_id", SPAN_ID)),
-        "trace_id, origin_span_id",
+        "trace_id, origin_span_id, journal",
         ("trace_id", "origin_span_id"),
         deleted_when=_IS_RAISED,
     ),

@@ -2,30 +2,35 @@
 
 One idea: each journal has its own row of a group, and its own counts by minute. A group is merged from the
 rows: the latest occurrence describes it, and counts are added up. What people ask for here comes after what a
-journal says, unless the journal was told later.
+journal says, unless the journal was told later. `ztrace_viewer.queries.stores.clickhouse.crossing` adds what
+a journal does not know of its own groups.
 """
 
 from collections.abc import Iterable, Sequence
 
 from ztrace_collector.layout import OPEN, REGRESSED, RESOLVED
+from ztrace_collector.tables.samples import Sample, choose_samples
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stores.answers import GroupRow, SampleRow, Stretch
+from ztrace_viewer.queries.stores.clickhouse.crossing import join_journals
 from ztrace_viewer.queries.stores.clickhouse.searching import Searching
 from ztrace_viewer.queries.stores.conditions import FREQUENT, NEWEST, Filter
 
 _ORDERS = {NEWEST: "last_ns DESC, fingerprint DESC", FREQUENT: "counted DESC, last_ns DESC, fingerprint DESC"}
 #: Columns that the row with the latest occurrence has.
 _LATEST = ("type", "message", "template", "service", "name", "kind", "trace_id")
+#: Order of the latest occurrences of journals; of those at the same time, the highest ids are the latest.
+_LAST = "(g.last_ns, g.trace_id, g.origin_span_id)"
 #: A row of each group.
 MERGED = f"""
 SELECT g.fingerprint AS fingerprint,
-    {", ".join(f"argMax(g.{name}, g.last_ns) AS {name}" for name in _LATEST)},
-    argMax(g.origin_span_id, g.last_ns) AS origin_span_id, argMax(g.frames, g.last_ns) AS frames,
+    {", ".join(f"argMax(g.{name}, {_LAST}) AS {name}" for name in _LATEST)},
+    argMax(g.origin_span_id, {_LAST}) AS origin_span_id, argMax(g.frames, {_LAST}) AS frames,
     arraySort(arrayDistinct(arrayFlatten(groupArray(JSONExtract(g.services, 'Array(String)'))))) AS services,
     min(g.first_ns) AS first_ns, max(g.last_ns) AS last_ns,
     any(r.at_ns) AS asked_ns, any(r.is_resolved) AS is_resolved,
     asked_ns > ifNull(max(g.resolved_ns), 0) AS is_asked,
-    multiIf(is_asked AND NOT is_resolved, NULL, is_asked, asked_ns, argMax(g.resolved_ns, g.last_ns))
+    multiIf(is_asked AND NOT is_resolved, NULL, is_asked, asked_ns, argMax(g.resolved_ns, {_LAST}))
         AS resolved_ns,
     multiIf(is_asked AND NOT is_resolved, '{OPEN}', is_asked AND last_ns > asked_ns, '{REGRESSED}',
         is_asked, '{RESOLVED}', countIf(g.state = '{OPEN}') > 0, '{OPEN}',
@@ -63,13 +68,14 @@ class Errors(Searching):
             "SELECT exception_group, sum(count) AS counted, sum(uncaught_count) AS uncaught_counted"
             f" FROM exception_minutes FINAL WHERE {minutes} GROUP BY exception_group"
         )
-        return self.reader.rows(
+        rows = self.reader.rows(
             GroupRow,
             f"FROM ({MERGED}) AS g LEFT JOIN ({counts}) AS c ON c.exception_group = g.fingerprint {behind}",
             values,
             key="0",
             services="toJSONString(services)",
         )
+        return join_journals(self.reader, rows, minutes)
 
     def count_resolved(self, selection: Selection, wanted: Filter) -> int:
         """Return the number of resolved groups of the same selection."""
@@ -111,7 +117,13 @@ class Errors(Searching):
             )
             for fingerprint, *sample in rows:
                 found.setdefault(fingerprint, []).append(SampleRow._make(sample))
-        return found
+        return {fingerprint: _choose(each) for fingerprint, each in found.items()}
+
+
+def _choose(samples: list[SampleRow]) -> list[SampleRow]:
+    """Return the samples of several journals, as many as one keeps."""
+    chosen = choose_samples(Sample(at_ns, *ids) for *ids, at_ns in samples)
+    return [SampleRow(trace_id, span_id, at_ns) for at_ns, trace_id, span_id in chosen]
 
 
 def _bind(groups: Iterable[GroupRow]) -> tuple[list[str], dict[str, object]]:
