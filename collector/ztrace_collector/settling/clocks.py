@@ -99,9 +99,11 @@ class Hosts:
         instances = {row.instance for row in rows}
         if len(instances) < 2:
             return []
-        hosts = {instance: self.of(instance) for instance in instances}
-        if len({*hosts.values()} - {""}) < 2:
+        names = set(map(self.of, instances))
+        names.discard("")
+        if len(names) < 2:
             return []
+        hosts = {instance: self.of(instance) for instance in instances}
         callers = {row.span_id: row for row in rows if row.method in clients}
         calls = []
         for row in rows:

@@ -49,7 +49,8 @@ class TreeRows(NamedTuple):
     """Rows of a tree.
 
     Attributes:
-        trace: id of its trace in ``traces``.
+        trace_id: id of its trace.
+        trace: key of that in ``traces``.
         span_count: number of its spans.
         end_ns: end of its last span.
         settled: id of its last span that is counted, None if none is.
@@ -58,6 +59,7 @@ class TreeRows(NamedTuple):
         has_open: whether it may have unfinished spans.
     """
 
+    trace_id: bytes
     trace: int
     span_count: int
     end_ns: int
@@ -65,6 +67,9 @@ class TreeRows(NamedTuple):
     figures: str | None
     spans: Sequence[SpanRow] | None
     has_open: bool
+
+
+_make_tree: Callable[[Iterable[Any]], TreeRows] = partial(tuple.__new__, TreeRows)
 
 
 class TreeReader:
@@ -103,25 +108,21 @@ class TreeReader:
         (has_open,) = self._db.execute("SELECT EXISTS (SELECT 1 FROM unfinished_spans)").fetchone()
         remaining = iter(trace_ids)
         while ids := list(islice(remaining, AT_ONCE)):
-            traces = {row[0]: row for row in self._select(_TRACES, ids)}
-            spans: dict[bytes, Sequence[SpanRow]] = {}
+            with_open = {trace_id for (trace_id,) in self._select(_WITH_OPEN, ids)} if has_open else ()
+            trees: dict[bytes, TreeRows] = {}
             others: dict[bytes, list[SpanRow]] = {}
-            for trace_id, (_, _, span_count, *_) in traces.items():
-                found = swept.get(trace_id, ())
-                if len(found) == span_count:
-                    spans[trace_id] = found
-                elif span_count <= MAX_SPANS:
-                    spans[trace_id] = others[trace_id] = []
+            for row in self._select(_TRACES, ids):
+                trace_id, span_count = row[0], row[2]
+                spans = swept.get(trace_id)
+                if spans is None or len(spans) < span_count:
+                    spans = None
+                    if span_count <= MAX_SPANS:
+                        spans = others[trace_id] = []
+                trees[trace_id] = _make_tree((*row, spans, trace_id in with_open))
             for row in self._select(_ENDED_OF_ALL, list(others)):
                 others[row[-1]].append(_make_row(row))
-            with_open = {trace_id for (trace_id,) in self._select(_WITH_OPEN, ids)} if has_open else ()
             for trace_id in ids:
-                trace = traces.get(trace_id)
-                if trace is None:
-                    yield trace_id, None
-                else:
-                    more = spans.get(trace_id), trace_id in with_open
-                    yield trace_id, TreeRows._make((*trace[1:], *more))
+                yield trace_id, trees.get(trace_id)
 
     def read_spans(self, trace_id: bytes, last: int = LAST) -> Sequence[SpanRow]:
         """Return the spans of a tree up to one, with their parents as of then."""

@@ -264,18 +264,18 @@ class Settler:
             waiting.due_s = now_s + OPEN_AGAIN_S
             return False
         rows = self._reader.read_spans(trace_id) if tree.spans is None else tree.spans
-        calls_before = set[Call]()
         if not rows or (tree.settled is not None and tree.settled >= rows[-1].id):
             return True
         if rows[-1].id > self._old:
             waiting.due_s = now_s + QUIET_S
             return False
         calls = self._find_calls(rows)
+        calls_before: Collection[Call] = ()
         if tree.settled is not None:
             # What was counted with open spans is known, and only its calls are of interest.
             needs_rows = tree.figures is None or calls
             rows_before = self._reader.read_spans(trace_id, tree.settled) if needs_rows else []
-            calls_before.update(self._find_calls(rows_before))
+            calls_before = set(self._find_calls(rows_before))
             if tree.figures is None:
                 before = self._count(rows_before, calls_before)
             else:
@@ -285,7 +285,8 @@ class Settler:
         counted = self._count([*rows, *opened] if opened else rows, calls, is_added=not opened)
         if opened:
             self._figures.add(counted)
-        self._bounds.add(call for call in calls if call not in calls_before)
+        if calls:
+            self._bounds.add(call for call in calls if call not in calls_before)
         self._counted.append((tree.trace, rows[-1].id, write_counted(counted) if opened else None))
         return True
 
