@@ -311,6 +311,18 @@ MIRRORED = (
         "trace_id, journal, id",
     ),
     Mirrored(
+        "sent_requests",
+        (("nonce", SPAN_ID), ("sent_ns", NUMBER_OR_NULL)),
+        "nonce, journal",
+        table="profile_requests",
+    ),
+    Mirrored(
+        "profile_answers",
+        (("nonce", SPAN_ID), ("instance", UINT), ("state", INT), ("at_ns", INT)),
+        "nonce, instance, journal",
+        ("nonce", "instance"),
+    ),
+    Mirrored(
         "clock_bounds",
         (
             ("host", LABEL),

@@ -215,6 +215,10 @@ def _create_tables(layout: Layout) -> list[str]:
         f"""CREATE TABLE IF NOT EXISTS pins (
             trace_id FixedString(16), pinned UInt8, at DateTime64(9, 'UTC')
         ) {lasting.define("Replacing(at)", "trace_id")}""",
+        f"""CREATE TABLE IF NOT EXISTS profile_requests (
+            nonce FixedString(8), service String, hz UInt32, seconds UInt32, withdrawn UInt8,
+            asked DateTime64(3, 'UTC'), at DateTime64(9, 'UTC')
+        ) {layout.define("Replacing(at)", "nonce", ttl="toDateTime(asked) + toIntervalDay(2)")}""",
         f"""CREATE TABLE IF NOT EXISTS resolutions (
             fingerprint String, is_resolved UInt8, at_ns Int64, at DateTime64(9, 'UTC')
         ) {lasting.define("Replacing(at)", "fingerprint")}""",

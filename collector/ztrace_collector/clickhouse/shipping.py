@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ztrace.errors import ZtraceError
 from ztrace_collector.clickhouse.address import ClickHouseAddress
 from ztrace_collector.clickhouse.engine import insert_block, open_engine
+from ztrace_collector.clickhouse.handing import RequestsForProfiles
 from ztrace_collector.clickhouse.initializing import check_tables
 from ztrace_collector.clickhouse.journals import announce, read_delivered
 from ztrace_collector.clickhouse.lease import EngineClaims, Lease
@@ -234,7 +235,8 @@ class Shipper(threading.Thread):
                 with open_engine(address) as client, closing(open_file(self._orders.database)) as db:
                     delivery = Delivery(client, db, address, self._report)
                     claims = EngineClaims(client, delivery.journal)
-                    self._deliver(delivery, LeasedTasks(client, claims, self._lease, self._tasks))
+                    requests = RequestsForProfiles(client, db, self._orders.database)
+                    self._deliver(delivery, LeasedTasks(client, claims, self._lease, self._tasks), requests)
                 return
             except (ZtraceError, sqlite3.Error, OSError) as error:
                 text = str(error)
@@ -244,7 +246,7 @@ class Shipper(threading.Thread):
             if not self._put_off(address.redact(text)):
                 return
 
-    def _deliver(self, delivery: Delivery, tasks: LeasedTasks) -> None:
+    def _deliver(self, delivery: Delivery, tasks: LeasedTasks, requests: RequestsForProfiles) -> None:
         while True:
             is_last = self._finishing.is_set()
             delivery.go_on()
@@ -256,6 +258,7 @@ class Shipper(threading.Thread):
                 tasks.end()
                 return
             began_s = time.monotonic()
+            requests.step()
             tasks.run(LOOK_S)
             self._finishing.wait(max(0.0, began_s + LOOK_S - time.monotonic()))
 

@@ -31,15 +31,6 @@ def test_commands_that_need_a_file_say_so(capsys: pytest.CaptureFixture[str], co
     assert f"'ztrace {name}' needs a collector's file, and not ClickHouse; name one with --db" in line
 
 
-def test_what_is_written_to_a_file_says_so(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A command that changes a collector's file names it before it connects, by option or by variable."""
-    monkeypatch.setenv("ZTRACE_DB", URL)
-    told = "ztrace: --live is not answered from ClickHouse; name the collector's own file with --db"
-    assert fail(capsys, "profile", "--live") == told
-
-
 @pytest.mark.parametrize(
     "address",
     ["clickhouse://", "clickhouse://host", "clickhouse://ada:secret@host:port/db", "clickhouse://h/a-b"],

@@ -18,7 +18,7 @@ from ztrace_viewer.documents.profile import VersionProfile
 from ztrace_viewer.queries.profile import read_profile, read_versions
 from ztrace_viewer.queries.selection import Selection
 from ztrace_viewer.queries.stores.conditions import TreeKind
-from ztrace_viewer.queries.stores.opening import need_path, open_store
+from ztrace_viewer.queries.stores.opening import open_store
 from ztrace_viewer.queries.stores.source import Source
 from ztrace_viewer.terminal.saying import write_out
 
@@ -102,7 +102,7 @@ def profile(
         from ztrace_viewer.commands.live import take_profile
 
         since = time.time_ns()
-        take_profile(need_path(database, "--live"), service, hz, seconds)
+        take_profile(database, service, hz, seconds)
     elif {"seconds", "hz"} & _given():
         raise click.UsageError("--seconds and --hz are of a profile that is taken now; add --live")
     selection = Selection(since, until, service)

@@ -3,8 +3,7 @@
 from typing import NamedTuple
 
 from ztrace.records import DECLINED, FINISHED, STARTED
-from ztrace_viewer.queries.rows import name_columns, read
-from ztrace_viewer.queries.stores.sqlite.store import SqliteStore
+from ztrace_viewer.queries.stores.store import Store
 from ztrace_viewer.trees.states import state_of_publisher
 
 
@@ -22,18 +21,11 @@ class Process(NamedTuple):
     samples: int
 
 
-class _Row(NamedTuple):
-    state: str
-    last_seen_ns: int
-    samples: int
-    answer: int | None
-
-
 class Progress(NamedTuple):
     """State of a request.
 
     Attributes:
-        sent_ns: when the collector first sent it, Unix; None before.
+        sent_ns: when a collector first sent it, Unix; None before.
         processes: those that are live or have answered.
     """
 
@@ -74,36 +66,18 @@ class Progress(NamedTuple):
         return sum(process.answer in answers for process in self.processes)
 
 
-# Foreign sources, which have no sequence numbers, cannot be asked.
-_PROCESSES = f"""
-SELECT {
-    name_columns(
-        _Row,
-        samples="samples_stored",
-        answer="profile_answers.state",
-        state="publishers.state",
-    )
-}
-FROM publishers JOIN instances ON instances.id = publishers.instance
-    LEFT JOIN profile_answers ON profile_answers.instance = publishers.instance AND nonce = :nonce
-WHERE (:service = '' OR service = :service) AND (next_sequence > 0 OR spans_stored = 0)
-    AND (profile_answers.state IS NOT NULL OR publishers.state = 'live')
-"""
-
-
-def read_progress(store: SqliteStore, nonce: bytes, service: str, now_ns: int) -> Progress:
+def read_progress(store: Store, nonce: bytes, service: str, now_ns: int) -> Progress:
     """Return the state of a request.
 
     Args:
-        store: the file's store.
+        store: the store.
         nonce: of the request; of none before it is written.
         service: whose processes are asked; empty for all.
         now_ns: present time, by which a process is silent or not.
     """
-    sent = store.db.execute("SELECT sent_ns FROM profile_requests WHERE nonce = ?", (nonce,)).fetchone()
     processes = []
-    for row in read(store.db, _Row, _PROCESSES, {"nonce": nonce, "service": service}):
+    for row in store.asked_processes(nonce, service):
         is_live = state_of_publisher(row.state, row.last_seen_ns, now_ns) == "live"
         if is_live or row.answer is not None:
             processes.append(Process(row.answer, is_live, row.samples))
-    return Progress(None if sent is None else sent[0], processes)
+    return Progress(store.request_sent(nonce), processes)

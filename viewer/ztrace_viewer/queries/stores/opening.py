@@ -5,30 +5,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ztrace.errors import SettingsError
 from ztrace_viewer.queries.stores.source import Source
 from ztrace_viewer.queries.stores.sqlite.store import open_file
 from ztrace_viewer.queries.stores.store import Store
 
 if TYPE_CHECKING:
     from ztrace_viewer.queries.stores.clickhouse.store import Pool
-
-
-def need_path(source: Source, what: str) -> Path:
-    """Return the path of a file, for what is written to it.
-
-    Args:
-        source: the source.
-        what: subject, for the message.
-
-    Raises:
-        SettingsError: the source is a ClickHouse database.
-    """
-    if not isinstance(source, Path):
-        raise SettingsError(
-            f"{what} is not answered from ClickHouse", hint="name the collector's own file with --db"
-        )
-    return source
 
 
 @contextmanager

@@ -1,8 +1,10 @@
-"""Requests of people that are written into a store: pins of traces, and resolutions of exception groups."""
+"""Requests of people that are written into a store: pins, resolutions of exception groups, live profiles."""
 
 from pathlib import Path
 
+from ztrace.wire import Request
 from ztrace_collector.storing import pinning, resolving
+from ztrace_collector.storing import requesting as asking
 from ztrace_viewer.queries.stores.source import Source
 
 
@@ -38,3 +40,43 @@ def resolve(source: Source, fingerprint: str, now_ns: int, *, reopen: bool = Fal
     from ztrace_collector.clickhouse import requesting
 
     requesting.resolve(source, fingerprint, now_ns, reopen=reopen)
+
+
+def has_collector(source: Source) -> bool:
+    """Return whether a collector writes to a file, or sends to a database, that would send a request.
+
+    Raises:
+        DatabaseError: the database cannot be used.
+    """
+    if isinstance(source, Path):
+        return asking.has_collector(source)
+    from ztrace_collector.clickhouse import requesting
+
+    return requesting.has_collector(source)
+
+
+def ask_for_profile(source: Source, request: Request, now_ns: int) -> None:
+    """Write a request for a profile, which collectors send to their publishers.
+
+    Raises:
+        SettingsError: too many requests run.
+        DatabaseError: one of its subclasses; nothing has been changed.
+    """
+    if isinstance(source, Path):
+        return asking.write_request(source, request, now_ns)
+    from ztrace_collector.clickhouse import requesting
+
+    requesting.ask_for_profile(source, request)
+
+
+def withdraw_profile(source: Source, nonce: bytes) -> None:
+    """Withdraw a request, written or not, so it is repeated no more; publishers that have it continue.
+
+    Raises:
+        DatabaseError: one of its subclasses; nothing has been changed.
+    """
+    if isinstance(source, Path):
+        return asking.withdraw_request(source, nonce)
+    from ztrace_collector.clickhouse import requesting
+
+    requesting.withdraw_profile(source, nonce)

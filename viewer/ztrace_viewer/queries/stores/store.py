@@ -31,6 +31,7 @@ from ztrace_viewer.queries.stores.answers import (
     Stretch,
     TraceRow,
 )
+from ztrace_viewer.queries.stores.asked import Asked
 from ztrace_viewer.queries.stores.conditions import Filter, SpanFilter, Wanted
 from ztrace_viewer.queries.stores.exporting import Exporting
 from ztrace_viewer.queries.stores.matching import Matching
@@ -298,6 +299,7 @@ class Store(
     Errors,
     Accounts,
     Monitoring,
+    Asked,
     Paths,
     Samples,
     Stacks,

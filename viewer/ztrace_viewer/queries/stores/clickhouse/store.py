@@ -8,14 +8,14 @@ from ztrace_collector.clickhouse.address import ClickHouseAddress
 from ztrace_collector.clickhouse.engine import connect, explaining, open_engine
 from ztrace_collector.clickhouse.initializing import check_tables
 from ztrace_viewer.queries.deadline import Deadline
-from ztrace_viewer.queries.stores.clickhouse.arriving import Arriving
+from ztrace_viewer.queries.stores.clickhouse.asked import Asked
 from ztrace_viewer.queries.stores.clickhouse.reading import Reader
 
 if TYPE_CHECKING:
     from clickhouse_connect.driver.client import Client
 
 
-class ClickHouseStore(Arriving):
+class ClickHouseStore(Asked):
     """Answers from one database; each question sees what is stored when it is asked."""
 
     @contextmanager

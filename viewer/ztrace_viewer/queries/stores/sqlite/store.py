@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ztrace_viewer.queries.database import open_database, release
 from ztrace_viewer.queries.deadline import Deadline
+from ztrace_viewer.queries.stores.sqlite.asked import Asked
 from ztrace_viewer.queries.stores.sqlite.errors import Errors
 from ztrace_viewer.queries.stores.sqlite.exporting import Exporting
 from ztrace_viewer.queries.stores.sqlite.figures import Figures
@@ -24,7 +25,7 @@ _STEPS = 20_000
 
 
 class SqliteStore(
-    Names, Trees, Spans, Searching, Errors, Figures, Monitoring, Paths, Samples, Stacks, Exporting
+    Names, Trees, Spans, Searching, Errors, Figures, Monitoring, Asked, Paths, Samples, Stacks, Exporting
 ):
     """Answers from one file.
 
