@@ -33,6 +33,7 @@ FLOORS = (
     ("ztrace_collector", "forwarding"),
     ("ztrace_collector", "storing"),
     ("ztrace_collector", "tables"),
+    ("ztrace_collector", "sealing"),
     ("ztrace_collector", "checking"),
     ("ztrace_collector", "layout refusals files __init__"),
     ("ztrace", "rpc"),

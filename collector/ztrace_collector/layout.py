@@ -57,6 +57,9 @@ OPEN, RESOLVED, REGRESSED = "open", "resolved", "regressed"
 SETTLED, LEFT_OUT, LATE = "span", "left_out", "late"
 #: Name in ``settling``: id of the trace up to which all have been thinned.
 THINNED = "thinned"
+#: Names in ``settling``: highest id of a span that has been sealed, and the largest distance of two ids in a
+#: sealed trace.
+SEALED, SEALED_SPREAD = "sealed", "sealed_spread"
 #: Names in ``totals`` of spans that have been stored: those that are, and those deleted since. The ids of
 #: spans have no gaps, so their sum is the id of the last one.
 STORED_SPANS = ("spans", "spans_expired", "spans_thinned")

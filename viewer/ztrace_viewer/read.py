@@ -4,6 +4,7 @@ One idea: a reader holds no file open. Each call opens it, reads one state of it
 may stay open for days while the collector writes. Connections to ClickHouse are kept.
 """
 
+import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -21,6 +22,7 @@ from ztrace_viewer.documents.status import StatusDocument
 from ztrace_viewer.documents.traces import SlowDocument
 from ztrace_viewer.documents.trees import FlatTreeDocument, SpanDocument, TreeDocument
 from ztrace_viewer.queries.comparison import compare
+from ztrace_viewer.queries.database import add_lists
 from ztrace_viewer.queries.deadline import Deadline
 from ztrace_viewer.queries.explaining import explain
 from ztrace_viewer.queries.figures import list_methods
@@ -297,6 +299,18 @@ class Reader:
     def _ask(self, question: Callable[[Store], T]) -> T:
         with self._stores.open() as store:
             return question(store)
+
+
+def add_all_spans(db: sqlite3.Connection) -> None:
+    """Add the temporary views ``all_spans`` and ``all_span_list`` to a connection to a database file.
+
+    They have the columns of ``spans`` and ``span_list``, and also the spans of sealed traces. A condition on
+    ``trace_id`` of ``all_spans`` decodes the traces that meet it, any other condition all of them.
+
+    Args:
+        db: the connection, which may be read-only.
+    """
+    add_lists(db)
 
 
 def name_path(path: Sequence[PathStep]) -> str:

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 from ztrace_collector.clickhouse.mirrored import MIRRORED, Mirrored
 from ztrace_collector.clickhouse.native import FIXED, empty_row, encode, make_block, transport_type
+from ztrace_collector.sealing.reading import read_ids
 
 #: Spans of a block, at most, and rows of other tables that are read at a time: larger blocks cost the engine
 #: less, and the process memory.
 MAX_SPANS, MAX_CHANGES = 65_536, 4_000
-#: Spans read at a time, and bytes of text after which a block ends.
-_PIECE, MAX_BYTES = 2_048, 32_000_000
+#: Bytes of text after which a block ends.
+MAX_BYTES = 32_000_000
 
 #: Columns of ``spans``, in the order of both SELECT and INSERT, with the types in which they are sent.
 SPAN_COLUMNS = (
@@ -36,10 +37,9 @@ SPAN_COLUMNS = (
     ("links", "String"),
     ("details", "String"),
 )
-_NAMES = ", ".join(name for name, _ in SPAN_COLUMNS)
-_SPANS = f"SELECT {_NAMES}, id FROM spans WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"
-#: Positions of columns.
-_METHOD, _INSTANCE, _TEXTS = 3, 4, (11, 12, 13)
+_SPANS = f"SELECT id, {', '.join(name for name, _ in SPAN_COLUMNS)} FROM {{}} AS spans"
+#: Positions of columns behind the id, and of texts among those that are sent.
+_METHOD, _INSTANCE, _TEXTS = 4, 5, (11, 12, 13)
 _CHANGES = "SELECT id, source, key, deleted FROM changes WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"
 _TABLES = {table.name: table for table in MIRRORED}
 #: Columns with numbers of methods and of instances, beside ``id`` of ``instances``.
@@ -136,17 +136,18 @@ class Journal:
         """
         # Numbers of instances are given again after a deletion.
         self._instances.clear()
-        cursor = self._db.execute(_SPANS, (place, last_id, MAX_SPANS if is_bounded else -1))
+        limit = MAX_SPANS if is_bounded else last_id - place
+        found = read_ids(self._db, lambda source: _SPANS.format(source), place, last_id, limit)
         pieces: list[list[tuple[bytes, ...]]] = [[] for _ in SPAN_COLUMNS]
         count = size = last = 0
         # Piece by piece, so that the next one reuses the memory while it is in the processor's cache.
-        while rows := cursor.fetchmany(_PIECE):
+        for rows in found:
             values: list[Sequence[Any]] = list(zip(*rows, strict=True))
             values[_METHOD] = [self._methods[number] for number in values[_METHOD]]
             values[_INSTANCE] = [self._instances[number] for number in values[_INSTANCE]]
-            for (_, kind), column, parts in zip(SPAN_COLUMNS, values, pieces, strict=False):
+            for (_, kind), column, parts in zip(SPAN_COLUMNS, values[1:], pieces, strict=True):
                 parts.append(encode(kind, column))
-            count, last = count + len(rows), rows[-1][-1]
+            count, last = count + len(rows), rows[-1][0]
             size += sum([len(pieces[at][-1][0]) for at in _TEXTS])
             if is_bounded and size > MAX_BYTES:
                 break

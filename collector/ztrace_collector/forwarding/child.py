@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ztrace.diagnostics import make_harmless
+from ztrace_collector.sealing.reading import add_views
 
 #: Line after which a process sends what it can send at once, and ends.
 FINISH = b"finish\n"
@@ -67,5 +68,6 @@ def open_file(database: Path) -> sqlite3.Connection:
     """Open the collector's file read-only; the caller closes the connection."""
     uri = f"file:{quote(str(database))}?mode=ro"
     db = sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
+    add_views(db)
     db.execute("PRAGMA query_only=1")
     return db

@@ -1,4 +1,4 @@
-"""Work of the collector while nothing is to be received: settling, then thinning.
+"""Work of the collector while nothing is to be received: settling, then thinning, then sealing.
 
 One idea: each step is short, and the loop looks for messages between two of them, so neither delays a
 message. While there are always messages, that work has a small share of the time, so that trees are counted
@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from ztrace_collector.settling.settler import Settler
 from ztrace_collector.storing.defects import contained
+from ztrace_collector.storing.sealing import Sealer
 from ztrace_collector.storing.thinning import Thinner
 from ztrace_collector.storing.writer import Writer
 
@@ -23,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class SpareTime:
-    """Settler of a collector, and its thinner if it has one."""
+    """Settler and sealer of a collector, and its thinner if it has one."""
 
     def __init__(self, thin: float | None) -> None:
         """Begin with nothing looked at.
@@ -33,7 +34,8 @@ class SpareTime:
         """
         self._settler = Settler()
         self._thinner = None if thin is None else Thinner(thin)
-        self._settle_s = self._thin_s = 0.0
+        self._sealer = Sealer(thins=thin is not None)
+        self._settle_s = self._thin_s = self._seal_s = 0.0
         self._owed_s = 0.0
 
     @property
@@ -44,7 +46,10 @@ class SpareTime:
     def wait_s(self) -> float:
         """Return the time until the next step."""
         now_s = time.monotonic()
-        wait_s = max(self._settler.wait_s(), self._settle_s - now_s)
+        wait_s = min(
+            max(self._settler.wait_s(), self._settle_s - now_s),
+            max(self._sealer.wait_s(), self._seal_s - now_s),
+        )
         if self._thinner is None:
             return wait_s
         return min(wait_s, max(self._thinner.wait_s(), self._thin_s - now_s))
@@ -61,6 +66,8 @@ class SpareTime:
             and not self._do("thinning", lambda: writer.run_beside(thinner.step))
         ):
             self._thin_s = now_s + AGAIN_S
+        if now_s >= self._seal_s and not self._do("sealing", lambda: writer.run_beside(self._sealer.step)):
+            self._seal_s = now_s + AGAIN_S
         end_s = time.monotonic()
         self._owed_s = end_s + (end_s - now_s) * (1 - SHARE) / SHARE
 

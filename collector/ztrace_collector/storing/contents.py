@@ -73,13 +73,13 @@ class Contents:
         self._losses = Losses(db)
         self._methods = Methods(db)
         self._spans = Spans(db)
-        self._traces = Traces(db)
+        self._traces = Traces(db, self._spans.unseal)
         self._arrivals = Arrivals(db)
         self._unfinished = Unfinished(db)
         self._known = KnownSpans(db)
         self._shared = SharedIds(db, self._methods, self._known)
         self._figures = MethodFigures(db)
-        self._exceptions = Exceptions(db)
+        self._exceptions = Exceptions(db, self._spans.unseal)
         self._profiles = Profiles(db, self._methods)
         #: Messages of the transaction whose spans are not added yet, by service and fields of a span.
         self._waiting: dict[tuple[str, int], _Waiting] = {}
@@ -128,6 +128,7 @@ class Contents:
             self._add_waiting(now_ns, refusals)
             columns = read_spans(decoded, refusals, finished=False)
             if columns is not None:
+                self._spans.unseal(set(columns.trace_id))
                 methods = self._methods.number(account.service, columns, refusals)
                 self._unfinished.add(account.instance, account.service, columns, methods, now_ns, refusals)
             return
@@ -157,6 +158,8 @@ class Contents:
             return Outcome(0, 0, {error.reason: count})
         columns = read_parcel(parcel, noted)
         accepted = 0 if columns is None else len(columns)
+        if columns is not None:
+            self._spans.unseal(set(columns.trace_id))
         if columns is not None and not parcel.finished:
             methods = self._methods.number(account.service, columns, noted)
             opened = self._unfinished.add(account.instance, account.service, columns, methods, now_ns, noted)

@@ -6,14 +6,16 @@ continues where a killed one stopped.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from ztrace_collector.layout import HOUR_NS, LATE, MINUTE_NS, RESOLUTIONS_S, SECOND_NS
+from ztrace_collector.storing.deleting import delete_spans, delete_whole_traces
 from ztrace_collector.storing.sampled_code import delete_code
 from ztrace_collector.storing.store import Store
 from ztrace_collector.storing.waiting import are_sent
 from ztrace_collector.tables.retired import retire_figures, retire_publishers
+from ztrace_collector.tables.sealed import insert_spans, take_sealed
 
 #: Maximum of traces in one piece, and of rows examined in other tables.
 MAX_TRACES, MAX_ROWS = 2_000, 2_000
@@ -27,19 +29,6 @@ MAX_SCANNED = 50_000
 MAX_GROUPS = 200
 #: Time by which a service's clock may be behind without losing its figures before its traces.
 SKEW_NS = 24 * HOUR_NS
-
-#: Tables whose rows belong to a trace and are deleted with it, besides ``spans``.
-_OF_TRACES = (
-    "exceptions",
-    "uncaught_exceptions",
-    "exception_samples",
-    "unfinished_spans",
-    "sent_unfinished_spans",
-    "refused_spans",
-    "adopted_spans",
-    "span_stacks",
-    "traces",
-)
 
 #: Tables whose rows belong to no trace, or to one that was never stored, with the column of their time.
 _DATED = (
@@ -163,37 +152,15 @@ def _delete_traces(store: Store, which: str, max_spans: int, *values: object) ->
     return total
 
 
-def delete_whole_traces(
-    db: sqlite3.Connection, numbers: Sequence[int], trace_ids: Sequence[bytes], counted_as: str
-) -> int:
-    """Delete traces with all their rows, in a transaction of the caller's.
-
-    Args:
-        db: the database.
-        numbers: rows of ``traces``.
-        trace_ids: their traces.
-        counted_as: name in ``totals`` that counts their spans from now on.
-
-    Returns:
-        The number of their spans.
-    """
-    marks = ",".join("?" * len(trace_ids))
-    deleted = _delete_spans(db, f"trace_id IN ({marks})", trace_ids, counted_as)
-    # A span that is still running is reported again, and gets a new row.
-    for table in _OF_TRACES:
-        db.execute(f"DELETE FROM {table} WHERE trace_id IN ({marks})", trace_ids)
-    db.execute(f"DELETE FROM settled WHERE trace IN ({','.join(map(str, numbers))})")
-    db.execute("UPDATE totals SET value = value - ? WHERE name = 'traces'", (len(trace_ids),))
-    return deleted
-
-
 def _delete_part(store: Store, trace: _Old, max_spans: int) -> int:
     """Delete some spans of a trace that has too many for one piece.
 
     The trace's row stays until its last span is deleted, so that a killed collector's work can be continued.
     """
     with store.transaction() as db:
-        deleted = _delete_spans(
+        for trace_id, rows in take_sealed(db, [trace.trace_id]):
+            insert_spans(db, trace_id, rows)
+        deleted = delete_spans(
             db,
             f"id IN (SELECT id FROM spans WHERE trace_id = ? LIMIT {max_spans})",
             [trace.trace_id],
@@ -204,20 +171,6 @@ def _delete_part(store: Store, trace: _Old, max_spans: int) -> int:
         db.execute("UPDATE traces SET span_count = ?, root_span_id = NULL WHERE id = ?", (left, trace.id))
     store.forget_traces([trace.trace_id])
     return max(1, deleted)
-
-
-def _delete_spans(db: sqlite3.Connection, condition: str, trace_ids: Sequence[bytes], counted_as: str) -> int:
-    """Delete spans, count them among the totals, and return their number."""
-    counts = db.execute(
-        f"SELECT count(*), instance FROM spans WHERE {condition} GROUP BY instance", trace_ids
-    ).fetchall()
-    deleted = db.execute(f"DELETE FROM spans WHERE {condition}", trace_ids).rowcount
-    db.executemany("UPDATE instances SET spans_expired = spans_expired + ? WHERE id = ?", counts)
-    db.executemany(
-        "UPDATE totals SET value = value + ? WHERE name = ?",
-        [(-deleted, "spans"), (deleted, counted_as)],
-    )
-    return deleted
 
 
 def first_start_ns(store: Store) -> int | None:

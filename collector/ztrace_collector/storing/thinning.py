@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from ztrace_collector.layout import HOUR_NS, LATE, SETTLED, THINNED
-from ztrace_collector.storing.expiring import delete_whole_traces
+from ztrace_collector.storing.deleting import delete_whole_traces
 from ztrace_collector.storing.store import Store
 from ztrace_collector.tables.histogram import bucket_of
 from ztrace_collector.tables.thresholds import is_chosen, threshold_of
@@ -41,7 +41,8 @@ _DECIDE = f"""
 SELECT id, trace_id, root_method, duration_ns, span_count,
     error_count > 0 OR pinned
         OR EXISTS (SELECT 1 FROM exceptions WHERE exceptions.trace_id = traces.trace_id),
-    span IS NOT (SELECT max(id) FROM spans WHERE spans.trace_id = traces.trace_id)
+    span IS NOT coalesce((SELECT max(id) FROM spans WHERE spans.trace_id = traces.trace_id),
+            (SELECT last FROM sealed_traces WHERE sealed_traces.trace = traces.id))
         OR coalesce(figures, '{LATE}') <> '{LATE}'
         OR EXISTS (SELECT 1 FROM unfinished_spans WHERE unfinished_spans.trace_id = traces.trace_id),
     EXISTS (SELECT 1 FROM thinned_traces WHERE thinned_traces.trace_id = traces.trace_id)

@@ -27,7 +27,13 @@ def are_sent(store: Store, trace_ids: Sequence[bytes]) -> bool:
     if row is None:
         return True
     marks = ",".join("?" * len(trace_ids))
-    ((last,),) = store.read(f"SELECT max(id) FROM spans WHERE trace_id IN ({marks})", *trace_ids)
+    ((last,),) = store.read(
+        f"SELECT max(last) FROM (SELECT max(id) AS last FROM spans WHERE trace_id IN ({marks}) UNION ALL"
+        " SELECT max(last) FROM traces JOIN sealed_traces ON trace = traces.id"
+        f" WHERE trace_id IN ({marks}))",
+        *trace_ids,
+        *trace_ids,
+    )
     return last is None or last <= int(row[0])
 
 

@@ -9,7 +9,7 @@ exception is stored like one with an exception of no type.
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ztrace.records import ERROR, KIND_NAMES, PASSED, RAISED
@@ -83,9 +83,9 @@ class _Found(NamedTuple):
 class Exceptions:
     """Tables ``exceptions`` and ``uncaught_exceptions``, and the tables of `Groups`."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, unseal: Callable[[Sequence[bytes]], None]) -> None:
         self._db = db
-        self._groups = Groups(db)
+        self._groups = Groups(db, unseal)
         self._occurrences: list[Occurrence] = []
         self._found: dict[Key, _Found | None] = {}
         #: Traces in which spans got other parents, and origins that may not be uncaught any more.

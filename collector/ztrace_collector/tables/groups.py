@@ -10,6 +10,7 @@ import hashlib
 import json
 import sqlite3
 from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -48,6 +49,10 @@ _LATEST = (
     " JOIN spans ON spans.trace_id = exceptions.trace_id AND spans.span_id = exceptions.span_id"
     f" JOIN methods ON methods.id = spans.method {_ORIGINS} DESC, exceptions.trace_id DESC,"
     " exceptions.span_id DESC LIMIT 1"
+)
+_LATEST_TRACE = (
+    f"SELECT trace_id FROM exceptions {_ORIGINS} DESC, exceptions.trace_id DESC, exceptions.span_id DESC"
+    " LIMIT 1"
 )
 _FIRST = f"SELECT at_ns, trace_id, span_id FROM exceptions {_ORIGINS}, trace_id, span_id LIMIT 1"
 
@@ -130,8 +135,9 @@ class _Group:
 class Groups:
     """Tables ``exception_groups``, ``exception_minutes`` and ``exception_samples``."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, unseal: Callable[[Sequence[bytes]], None]) -> None:
         self._db = db
+        self._unseal = unseal
         self._next_id = 1
         self._by_id: dict[int, _Group | None] = {}
         self._ids: dict[str, int] = {}
@@ -342,6 +348,7 @@ class Groups:
 
     def _show_another(self, group: _Group) -> None:
         """Show the latest of the occurrences that are left; delete a group without any."""
+        self._unseal([each for (each,) in self._db.execute(_LATEST_TRACE, (group.id,))])
         latest = self._db.execute(_LATEST, (group.id,)).fetchone()
         if latest is None:
             self._numbers.clear()

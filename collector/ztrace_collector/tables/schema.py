@@ -95,6 +95,18 @@ CREATE TABLE spans (
     details TEXT
 );
 CREATE INDEX spans_by_trace ON spans (trace_id);
+CREATE TABLE sealed_traces (
+    trace INTEGER PRIMARY KEY REFERENCES traces (id),
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    span_count INTEGER NOT NULL,
+    dictionary INTEGER NOT NULL REFERENCES sealing_dictionaries (id),
+    spans BLOB NOT NULL
+);
+CREATE TABLE sealing_dictionaries (
+    id INTEGER PRIMARY KEY,
+    content BLOB NOT NULL
+);
 CREATE TABLE unfinished_spans (
     id INTEGER PRIMARY KEY,
     trace_id BLOB NOT NULL,
@@ -281,7 +293,8 @@ CREATE TABLE settling (
     name TEXT PRIMARY KEY,
     value INTEGER NOT NULL
 ) WITHOUT ROWID;
-INSERT INTO settling VALUES ('span', 0), ('left_out', 0), ('late', 0), ('thinned', 0);
+INSERT INTO settling VALUES ('span', 0), ('left_out', 0), ('late', 0), ('thinned', 0), ('sealed', 0),
+    ('sealed_spread', 0);
 CREATE TABLE expired_traces (
     id INTEGER PRIMARY KEY,
     trace_id BLOB NOT NULL UNIQUE

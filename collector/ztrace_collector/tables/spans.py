@@ -5,12 +5,13 @@ been deleted meanwhile. So an id is never reused, not even after the newest span
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from ztrace.records import Span
 from ztrace_collector.checking.columns import Columns, link_texts
 from ztrace_collector.layout import STORED_SPANS
 from ztrace_collector.tables.rows import Insert
+from ztrace_collector.tables.sealed import insert_spans, take_sealed
 
 #: Fields of a span in other tables: kind and name in ``methods``, the exception in ``exceptions``.
 _ELSEWHERE = ("kind", "name", "exception")
@@ -61,6 +62,13 @@ class Spans:
             insert = self._inserts[full] = Insert("spans", ", ".join(("method", "instance", *full)))
         insert.write_columns(self._db, [methods, instances, *map(values.__getitem__, full)])
         self._last_id += count
+
+    def unseal(self, trace_ids: Collection[bytes]) -> None:
+        """Make rows again of those of some traces that are sealed, before they change."""
+        for trace_id, rows in take_sealed(self._db, trace_ids):
+            if rows[-1].id == self._held:
+                self.release_place()  # The last span itself holds the place.
+            insert_spans(self._db, trace_id, rows)
 
 
 def last_span_id(db: sqlite3.Connection) -> int:

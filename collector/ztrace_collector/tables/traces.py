@@ -50,7 +50,10 @@ _ROOT = (
     " ON instances.id = instance WHERE trace_id = ? AND parent_id IS NULL"
     " ORDER BY service <> ?, start_ns, span_id, duration_ns LIMIT 1"
 )
-_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM traces WHERE trace_id = ?"
+_SELECT = (
+    f"SELECT EXISTS (SELECT 1 FROM sealed_traces WHERE trace = id), {', '.join(_COLUMNS)} FROM traces"
+    " WHERE trace_id = ?"
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -88,8 +91,15 @@ class Trace:
 class Traces:
     """Table ``traces``, with its rows that belong to the transaction in progress."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, unseal: Callable[[Sequence[bytes]], None]) -> None:
+        """Begin with nothing in memory.
+
+        Args:
+            db: the database.
+            unseal: function that makes rows again of the spans of traces, before these change.
+        """
         self._db = db
+        self._unseal = unseal
         self._recent: Recent[bytes, Trace] = Recent(SIZE)
         self._written: dict[bytes, Trace] = {}
         self._next_id = 1
@@ -230,18 +240,25 @@ class Traces:
         row = self._db.execute(_SELECT, (trace_id,)).fetchone()
         if row is None:
             return None
-        values = dict(zip(_COLUMNS, row, strict=True))
+        is_sealed, *columns = row
+        if is_sealed:
+            self._unseal([trace_id])
+        values = dict(zip(_COLUMNS, columns, strict=True))
         del values["hour"]
         trace = Trace(**values, stored=True)
         if trace.root_span_id is None:
             trace.duration_ns = None
         else:
-            # Another service may have sent a span with the same id.
-            trace.root_start_ns, trace.root_service = self._db.execute(
+            # Another service may have sent a span with the same id, and the root may have got a parent since.
+            root = self._db.execute(
                 "SELECT start_ns, service FROM spans JOIN instances ON instances.id = instance WHERE"
-                " trace_id = ? AND span_id = ? AND parent_id IS NULL ORDER BY method <> ?, start_ns LIMIT 1",
+                " trace_id = ? AND span_id = ? ORDER BY parent_id IS NOT NULL, method <> ?, start_ns LIMIT 1",
                 (trace_id, trace.root_span_id, trace.root_method),
             ).fetchone()
+            if root is None:  # Its sealed spans are damaged.
+                trace.root_span_id = trace.duration_ns = None
+            else:
+                trace.root_start_ns, trace.root_service = root
         return trace
 
     def _add_root(self, trace: Trace, span_id: bytes, start_ns: int, duration_ns: int, method: int) -> None:

@@ -4,16 +4,18 @@ One idea: a view shows what a person reads: names for keys, hex for ids, and mil
 the tables.
 """
 
-#: Statements that create them.
-VIEWS = """
-CREATE VIEW span_list AS
-    SELECT spans.id, lower(hex(trace_id)) AS trace_id, lower(hex(span_id)) AS span_id,
+#: Spans as a person reads them, from a table or view.
+SPAN_LIST = """
+SELECT spans.id, lower(hex(trace_id)) AS trace_id, lower(hex(span_id)) AS span_id,
         lower(hex(parent_id)) AS parent_id, methods.service, methods.name, methods.kind,
         datetime(start_ns / 1000000000, 'unixepoch') AS started, start_ns,
         duration_ns / 1e6 AS duration_ms, self_ns / 1e6 AS self_ms, cpu_ns / 1e6 AS cpu_ms,
         CASE status WHEN 0 THEN 'ok' WHEN 1 THEN 'error' ELSE 'unfinished' END AS status,
         instances.host, instances.pid, attributes, links, details
-    FROM spans JOIN methods ON methods.id = method JOIN instances ON instances.id = instance;
+    FROM {} AS spans JOIN methods ON methods.id = method JOIN instances ON instances.id = instance"""
+#: Statements that create them.
+VIEWS = f"""
+CREATE VIEW span_list AS {SPAN_LIST.format("spans")};
 CREATE VIEW unfinished_list AS
     SELECT unfinished_spans.id, lower(hex(trace_id)) AS trace_id, lower(hex(span_id)) AS span_id,
         lower(hex(parent_id)) AS parent_id, methods.service, methods.name, methods.kind,

@@ -20,6 +20,7 @@ from ztrace_collector.clickhouse.initializing import initialize
 from ztrace_collector.clickhouse.schema import Layout
 from ztrace_collector.layout import HOUR_NS
 from ztrace_collector.otlp.mapping.incoming import read_request
+from ztrace_collector.sealing import reading as sealing
 from ztrace_collector.storing.expiring import delete_first_traces, delete_traces_before
 
 pytestmark = [pytest.mark.scale, pytest.mark.process]
@@ -142,7 +143,7 @@ def test_a_broken_view_is_mended(shop: Shop, engine: Engine, database: str) -> N
 def test_blocks_are_bounded(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A backlog goes in blocks of a number of spans and of bytes at most."""
     monkeypatch.setattr(reading, "MAX_SPANS", 64)
-    monkeypatch.setattr(reading, "_PIECE", 16)
+    monkeypatch.setattr(sealing, "_ROWS", 16)
     monkeypatch.setattr(reading, "MAX_BYTES", 20_000)
     shop.add(*(make_span(number) for number in range(100)))
     shop.add(*(make_span(number, attributes={"text": "x" * 1500}) for number in range(100, 140)))

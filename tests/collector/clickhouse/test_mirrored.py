@@ -28,6 +28,8 @@ OF_THE_FILE = {
     "profile_answers",
     "profile_requests",
     "retired_figures",
+    "sealed_traces",
+    "sealing_dictionaries",
     "sent_unfinished_spans",
     "settled",
     "shipping",

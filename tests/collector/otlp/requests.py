@@ -17,6 +17,7 @@ from ztrace_collector.checking.parcels import ForeignBatch, Outcome, pack
 from ztrace_collector.otlp.mapping.incoming import read_request
 from ztrace_collector.otlp.mapping.outgoing import Builder
 from ztrace_collector.otlp.mapping.reading import StoredSpan, read_after, read_process
+from ztrace_collector.sealing.reading import add_views
 from ztrace_collector.storing.store import Store
 
 #: Default start time of a span.
@@ -176,12 +177,14 @@ def store_batches(path: Path, batches: Sequence[ForeignBatch]) -> list[Outcome]:
 def read_all(path: Path) -> list[StoredSpan]:
     """Return all stored spans that have ended."""
     with closing(sqlite3.connect(path)) as db:
+        add_views(db)
         return read_after(db, 0, 1 << 30)
 
 
 def send_all(path: Path) -> ExportTraceServiceRequest:
     """Return all stored spans that have ended, as an OTLP request."""
     with closing(sqlite3.connect(path)) as db:
+        add_views(db)
         return Builder(partial(read_process, db)).request(read_after(db, 0, 1 << 30))
 
 

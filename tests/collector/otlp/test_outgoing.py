@@ -29,6 +29,7 @@ from tests.viewer.stored import (
 from ztrace import records
 from ztrace_collector.otlp.mapping.outgoing import Builder
 from ztrace_collector.otlp.mapping.reading import read_after, read_process, read_traces, read_unfinished
+from ztrace_collector.sealing.reading import add_views
 from ztrace_collector.storing.store import Store
 from ztrace_collector.tables.methods import MAX_METHODS
 from ztrace_viewer.queries.stores.sqlite.store import open_file
@@ -215,6 +216,7 @@ def test_spans_are_read_in_the_order_of_storing(path: Path) -> None:
     """Spans are read in the order of storing from a given position, with their exceptions."""
     store(path, checkout(TRACE))
     with closing(sqlite3.connect(path)) as db:
+        add_views(db)
         first = read_after(db, 0, 5)
         rest = read_after(db, first[-1].id, 100)
         assert [one.id for one in first + rest] == list(range(1, 10))

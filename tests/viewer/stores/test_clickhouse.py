@@ -17,6 +17,7 @@ from tests.viewer.stored import (
     span_id,
     trace_id,
 )
+from tests.viewer.stores.asked import QUESTIONS, SIZES
 from tests.viewer.stores.exported import sort_exported
 from tests.viewer.stores.mixed import HOSTILE, NOW, SAMPLED, SERVICES
 from ztrace_collector.clickhouse import engine as connecting
@@ -32,9 +33,6 @@ from ztrace_viewer.queries.way import FIRST, LATEST, read_error
 from ztrace_viewer.web.columns import make_columns
 
 pytestmark = [pytest.mark.scale, pytest.mark.process]
-
-#: Fields of `status` that say how large a store is.
-SIZES = ("database_bytes", "log_bytes")
 
 Ask = Callable[..., Any]
 
@@ -62,57 +60,6 @@ def ask_both(both: tuple[Path, str], run: Run, monkeypatch: pytest.MonkeyPatch) 
         return documents[0]
 
     return ask
-
-
-QUESTIONS = [
-    "slow",
-    "slow --limit 500",
-    "slow --errors",
-    "slow --service shop",
-    "slow --method pay --limit 3",
-    "slow --since 2026-01-31T12:20 --until 2026-01-31T12:40",
-    "slow --until 2026-01-31T12:10 --errors --service billing",
-    "errors",
-    "errors --sort frequent",
-    "errors --since 2026-01-31T12:20",
-    "errors --since 2026-01-31T12:20 --until 2026-01-31T12:21",
-    "errors --service shop --limit 2",
-    "errors --type Lost",
-    "errors --text PARCEL",
-    "stats",
-    "stats --since 2026-01-31T12:20 --until 2026-01-31T12:40",
-    "stats --service stock --limit 2",
-    "status",
-    "status --limit 5 --skip 3",
-    "find",
-    "find pay --limit 1000",
-    "find customer=Ada --limit 1000",
-    "find parcel --limit 1000",
-    "find n=3 --errors",
-    "find --min 20ms --max 40ms --limit 1000",
-    "find --service billing --method pack --since 2026-01-31T12:30",
-    "find nothing-like-this",
-    "map",
-    "map --service shop",
-    "map --since 2026-01-31T12:20 --until 2026-01-31T12:40",
-    "map --since 2026-01-31T13:20",
-    "profile",
-    "profile --limit 3",
-    "profile shop.pay --all",
-    "profile --since 2026-01-31T12:20 --until 2026-01-31T12:40",
-    "profile --service shop --since 2026-01-31T12:00 --until 2026-01-31T12:02",
-    "profile --errors",
-    "profile --by service.version",
-    "profile --by service.version --service billing",
-    "diff --before 2026-01-31T13:00..2026-01-31T13:15 --after 2026-01-31T13:15..2026-01-31T13:30",
-    "diff shop.sell --before 2026-01-31T13:00..2026-01-31T13:15 --after 2026-01-31T13:15..2026-01-31T13:30",
-    "diff shop.sell --slow",
-    "diff shop.sell --by paid --before cash --after card",
-    "diff shop.sell --by paid --after card --since 2026-01-31T13:05 --limit 2",
-    "diff --by service.version",
-    "explain shop.sell",
-    "explain shop.sell --since 2026-01-31T13:05",
-]
 
 
 @pytest.mark.parametrize("question", QUESTIONS)

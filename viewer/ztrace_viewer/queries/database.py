@@ -12,7 +12,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ztrace.errors import DatabaseCorrupt, DatabaseError, DatabaseForeign
+from ztrace_collector.sealing.reading import add_views
 from ztrace_collector.storing.existing import check_file, check_identity
+from ztrace_collector.tables.views import SPAN_LIST
+from ztrace_viewer.terminal.saying import complain
 
 #: Timeout of a lock. In WAL mode a reader waits for the recovery after a crash only, which takes a moment.
 _BUSY_TIMEOUT_S = 2.0
@@ -34,11 +37,19 @@ def open_database(path: Path, *, snapshot: bool = True) -> Iterator[sqlite3.Conn
     try:
         with closing(_connect(path)) as db:
             check_identity(db, path)
+            add_views(db, _tell_damage)
+            db.execute("PRAGMA query_only = 1")
             if snapshot:
                 db.execute("BEGIN")
             yield db
     except sqlite3.Error as error:
         raise _explain(error, path) from error
+
+
+def add_lists(db: sqlite3.Connection) -> None:
+    """Add the views of all spans to another program's connection, as columns and as a person reads them."""
+    add_views(db)
+    db.execute(f"CREATE TEMP VIEW all_span_list AS {SPAN_LIST.format('all_spans')}")
 
 
 @contextmanager
@@ -90,12 +101,15 @@ def _prepare(uri: str) -> sqlite3.Connection:
     db = sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
     try:
         db.text_factory = _decode
-        db.execute("PRAGMA query_only=1")
         db.execute("PRAGMA schema_version").fetchone()
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _tell_damage(trace_id: bytes) -> None:
+    complain(f"ztrace: the sealed spans of trace {trace_id.hex()} are damaged and left out")
 
 
 def _decode(raw: bytes) -> str:

@@ -93,6 +93,7 @@ def _identify(database: Path) -> tuple[int, int] | None:
 class _Raised(NamedTuple):
     """An exception at its origin."""
 
+    id: int
     at_ns: int
     trace_id: bytes
     span_id: bytes
@@ -108,13 +109,18 @@ _COLUMNS = name_columns(
     _Raised,
     service="methods.service",
     name="methods.name",
-    **{name: f"exceptions.{name}" for name in ("trace_id", "span_id", "type", "message", "frames")},
+    **{name: f"exceptions.{name}" for name in ("id", "trace_id", "span_id", "type", "message", "frames")},
 )
 _RAISED = f"""
 SELECT {_COLUMNS} FROM exceptions
-    JOIN spans ON spans.trace_id = exceptions.trace_id AND spans.span_id = exceptions.span_id
+    JOIN {{}} AS spans ON spans.trace_id = exceptions.trace_id AND spans.span_id = exceptions.span_id
     JOIN methods ON methods.id = spans.method
     LEFT JOIN exception_groups ON exception_groups.id = exception_group
+"""
+#: Traces whose spans are sealed, of exceptions that began before the follower.
+_SEALED = """
+SELECT DISTINCT traces.trace_id FROM exceptions JOIN traces USING (trace_id)
+    JOIN sealed_traces ON trace = traces.id WHERE exceptions.id BETWEEN ? AND ?
 """
 
 
@@ -206,8 +212,13 @@ class Follower:
             "exceptions.origin_trace_id = exceptions.trace_id",
             "exceptions.id BETWEEN ? AND ?",
         ]
-        query = f"{_RAISED} WHERE {' AND '.join(conditions)} ORDER BY exceptions.id"
-        for row in list(read(self._store.db, _Raised, query, [*values, first + 1, last])):
+        query, found = f"{_RAISED} WHERE {' AND '.join(conditions)}", [*values, first + 1, last]
+        db = self._store.db
+        rows = list(read(db, _Raised, query.format("spans"), found))
+        for trace_id in db.execute(_SEALED, (first + 1, last)).fetchall():
+            of_trace = f"{query.format('all_spans')} AND spans.trace_id = ?"
+            rows += read(db, _Raised, of_trace, [*found, *trace_id])
+        for row in sorted(rows, key=lambda row: row.id):
             if self._in_time(row.at_ns):
                 yield {
                     "event": "error",

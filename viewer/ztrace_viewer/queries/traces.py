@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from ztrace.errors import ZtraceError
+from ztrace.errors import DatabaseCorrupt, ZtraceError
 from ztrace_viewer.documents.traces import SlowDocument
 from ztrace_viewer.documents.trees import TreeDocument
 from ztrace_viewer.queries.clocks import read_offsets
@@ -152,6 +152,11 @@ def _read_beside(
     *,
     measured: bool,
 ) -> _Beside:
+    if not spans.span_id:
+        raise DatabaseCorrupt(
+            f"trace {trace_id.hex()} cannot be shown: its spans are damaged",
+            hint="look in a copy of the file",
+        )
     orphans = find_orphans(spans)
     facts = read_facts(store, trace_id, orphans, now_ns) if orphans else Facts(now_ns)
     root_service = _find_root_service(store.traces([trace_id]).get(trace_id), opened)

@@ -8,7 +8,8 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from ztrace.records import MEASURES, UNFINISHED
+from ztrace.records import INT64_MAX, MEASURES, UNFINISHED
+from ztrace_collector.sealing.reading import find_sealed, read_ids
 
 #: Traces in one statement: SQLite accepts 32,766 parameters, and the rows of a chunk are in memory together.
 TRACES_AT_ONCE = 500
@@ -89,20 +90,22 @@ class StoredProcess(NamedTuple):
 _COLUMNS = StoredSpan._fields[: StoredSpan._fields.index("measures")]
 
 
-def _select(table: str, **sources: str) -> str:
+def _select(source: str, table: str, **sources: str) -> str:
     """Return the SELECT of stored spans from a table.
 
     Args:
-        table: the table.
+        source: the table or view.
+        table: the name by which the rest of the query knows it.
         sources: SQL expressions of fields that are not columns of the table.
     """
     sources = {"service": "methods.service", "name": "methods.name", "kind": "methods.kind"} | sources
     columns = ", ".join(sources.get(name) or f"{table}.{name}" for name in (*_COLUMNS, *MEASURES))
-    return f"SELECT {columns} FROM {table} JOIN methods ON methods.id = {table}.method"
+    return f"SELECT {columns} FROM {source} AS {table} JOIN methods ON methods.id = {table}.method"
 
 
-_SPANS = _select("spans")
+_SPANS = _select("all_spans", "spans")
 _UNFINISHED = _select(
+    "unfinished_spans",
     "unfinished_spans",
     duration_ns="max(0, seen_ns - start_ns)",
     status=str(UNFINISHED),
@@ -129,11 +132,12 @@ def read_after(db: sqlite3.Connection, after_id: int, limit: int) -> list[Stored
     """Return ended spans that were stored after a position, in the order of storing.
 
     Args:
-        db: a connection to the file.
+        db: a connection to the file, with the views of `ztrace_collector.sealing.reading`.
         after_id: the ``id`` of the last span seen; 0 for the beginning.
         limit: maximum of spans.
     """
-    rows = db.execute(f"{_SPANS} WHERE spans.id > ? ORDER BY spans.id LIMIT ?", (after_id, limit)).fetchall()
+    pieces = read_ids(db, lambda source: _select(source, "spans"), after_id, INT64_MAX, limit)
+    rows = [row for piece in pieces for row in piece]
     if not rows:
         return []
     exceptions = db.execute(
@@ -141,7 +145,11 @@ def read_after(db: sqlite3.Connection, after_id: int, limit: int) -> list[Stored
         " AND spans.span_id = exceptions.span_id"
         f" WHERE spans.id BETWEEN ? AND ? AND {_RAISED} ORDER BY exceptions.id",
         (rows[0][0], rows[-1][0]),
-    )
+    ).fetchall()
+    for trace_id in find_sealed(db, after_id, {row[1] for row in rows}):
+        exceptions += db.execute(
+            f"{_EXCEPTIONS} WHERE exceptions.trace_id = ? AND {_RAISED} ORDER BY exceptions.id", (trace_id,)
+        )
     return _with_exceptions(rows, exceptions)
 
 
@@ -170,7 +178,7 @@ def read_trace_after(db: sqlite3.Connection, trace_id: bytes, after_id: int, lim
         return []
     exceptions = db.execute(
         f"{_EXCEPTIONS} WHERE {_RAISED} AND exceptions.trace_id = ? AND exceptions.span_id IN"
-        " (SELECT span_id FROM spans WHERE trace_id = ? AND id BETWEEN ? AND ?) ORDER BY exceptions.id",
+        " (SELECT span_id FROM all_spans WHERE trace_id = ? AND id BETWEEN ? AND ?) ORDER BY exceptions.id",
         (trace_id, trace_id, rows[0][0], rows[-1][0]),
     )
     return _with_thresholds(db, _with_exceptions(rows, exceptions), [trace_id])

@@ -11,8 +11,8 @@ from ztrace_viewer.queries.stores.answers import RootRow
 
 _SPANS = (
     "SELECT span_id, parent_id, method, instance, start_ns, start_ns + coalesce(duration_ns, 0),"
-    " coalesce(duration_ns, 0), self_ns, status, NULL, lane, id, attributes FROM spans WHERE trace_id = ?"
-    " LIMIT ?"
+    " coalesce(duration_ns, 0), self_ns, status, NULL, lane, id, attributes FROM all_spans"
+    " WHERE trace_id = ? LIMIT ?"
 )
 
 

@@ -36,10 +36,10 @@ _COUNT_COLUMNS = name_columns(
     spans="count(*)",
     errors=f"sum(status = {ERROR})",
     orphans="sum(parent_id IS NOT NULL"
-    " AND parent_id NOT IN (SELECT span_id FROM spans WHERE trace_id = :trace))",
+    " AND parent_id NOT IN (SELECT span_id FROM all_spans WHERE trace_id = :trace))",
 )
 _COUNTS = f"""
-SELECT {_COUNT_COLUMNS} FROM spans JOIN methods ON methods.id = method WHERE trace_id = :trace
+SELECT {_COUNT_COLUMNS} FROM all_spans JOIN methods ON methods.id = method WHERE trace_id = :trace
 GROUP BY service ORDER BY service
 """
 
@@ -82,7 +82,7 @@ class Searching:
     def matching_traces(self, trace_ids: Sequence[bytes], matching: SpanFilter) -> set[bytes]:
         """Return those of some traces that have a span which a filter lets through."""
         condition, values = _write(trace_ids, matching)
-        rows = self.db.execute(f"SELECT DISTINCT trace_id FROM spans WHERE {condition}", values)
+        rows = self.db.execute(f"SELECT DISTINCT trace_id FROM all_spans WHERE {condition}", values)
         return {trace_id for (trace_id,) in rows}
 
     def matching_stored(
@@ -90,7 +90,8 @@ class Searching:
     ) -> Iterator[StoredSpan]:
         """Yield the ended spans of some traces that a filter lets through, each read when it is asked for."""
         condition, values = _write(trace_ids, matching)
-        for key in read(self.db, _Key, f"SELECT {name_columns(_Key)} FROM spans WHERE {condition}", values):
+        query = f"SELECT {name_columns(_Key)} FROM all_spans WHERE {condition}"
+        for key in read(self.db, _Key, query, values):
             if key.trace_id not in hidden:
                 yield from read_trace_after(self.db, key.trace_id, key.id - 1, 1)
 
@@ -112,7 +113,7 @@ class Searching:
     def call_rows(self, trace_ids: Sequence[bytes], most: int) -> list[CallRow]:
         """Return the ended spans of some traces as calls, at most so many."""
         columns, among = name_columns(CallRow), _marks(trace_ids)
-        query = f"SELECT {columns} FROM spans WHERE trace_id IN ({among}) LIMIT {most}"
+        query = f"SELECT {columns} FROM all_spans WHERE trace_id IN ({among}) LIMIT {most}"
         return list(read(self.db, CallRow, query, trace_ids))
 
 

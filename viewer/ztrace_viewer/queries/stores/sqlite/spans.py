@@ -23,7 +23,7 @@ _RESOURCE = (
 )
 ENDED = f"""
 SELECT {name_columns(SpanRow, service="methods.service", resource=_RESOURCE, unfinished="NULL")}
-FROM spans JOIN methods ON methods.id = method JOIN instances ON instances.id = instance
+FROM all_spans AS spans JOIN methods ON methods.id = method JOIN instances ON instances.id = instance
 """
 
 
@@ -41,7 +41,7 @@ class _Placed(NamedTuple):
     status: int
 
 
-_PLACED = f"SELECT {name_columns(_Placed)} FROM spans WHERE trace_id = ? ORDER BY id"
+_PLACED = f"SELECT {name_columns(_Placed)} FROM all_spans WHERE trace_id = ? ORDER BY id"
 
 
 class _Instance(NamedTuple):
@@ -76,7 +76,8 @@ FROM unfinished_spans JOIN methods ON methods.id = method
     JOIN instances ON instances.id = unfinished_spans.instance
     JOIN publishers ON publishers.instance = unfinished_spans.instance
 """
-#: The collector deletes a row once its span is stored; a copy of the file may still have both.
+#: The collector deletes a row once its span is stored; a copy of the file may still have both. No trace with
+#: such a row is sealed.
 _OPEN_OF_TRACE = (
     "trace_id = ? AND NOT EXISTS (SELECT 1 FROM spans"
     " JOIN instances AS sources ON sources.id = spans.instance"
@@ -87,7 +88,7 @@ _OPEN_OF_TRACE = (
 _OPEN_ROOTS = (
     "parent_id IS NULL OR NOT EXISTS (SELECT 1 FROM traces WHERE traces.trace_id = unfinished_spans.trace_id)"
 )
-_LINKS = f"SELECT {name_columns(Link, key='id')} FROM spans WHERE trace_id = ? ORDER BY id"
+_LINKS = f"SELECT {name_columns(Link, key='id')} FROM all_spans WHERE trace_id = ? ORDER BY id"
 #: Columns of exceptions that their groups have too.
 _SHARED = ("origin_span_id", "type", "message", "frames")
 

@@ -51,7 +51,7 @@ _COUNTS = name_columns(
     roots="coalesce(sum(parent_id IS NULL), 0)",
     unfinished=f"coalesce(sum(status = {UNFINISHED}), 0)",
     orphans="coalesce(sum(parent_id IS NOT NULL"
-    " AND parent_id NOT IN (SELECT span_id FROM spans WHERE trace_id = :trace)), 0)",
+    " AND parent_id NOT IN (SELECT span_id FROM all_spans WHERE trace_id = :trace)), 0)",
 )
 #: Traces that arrive together start at nearly the same time, so a few of the last ones have the latest start.
 _LOOKED_AT = 1_000
@@ -140,7 +140,7 @@ class Trees:
     def root_start(self, trace: TraceRow) -> int | None:
         """Return the start of a trace's ended root."""
         (start_ns,) = self.db.execute(
-            "SELECT min(start_ns) FROM spans JOIN methods ON methods.id = method"
+            "SELECT min(start_ns) FROM all_spans JOIN methods ON methods.id = method"
             " WHERE trace_id = ? AND span_id = ? AND parent_id IS NULL AND service = ?",
             (trace.trace_id, trace.root_span_id, trace.service),
         ).fetchone()
@@ -148,7 +148,7 @@ class Trees:
 
     def count_spans(self, trace_ids: Collection[bytes]) -> dict[bytes, SpanCounts]:
         """Return the numbers of the ended spans of traces, without those that have none."""
-        query = f"SELECT {_COUNTS} FROM spans WHERE trace_id = :trace"
+        query = f"SELECT {_COUNTS} FROM all_spans WHERE trace_id = :trace"
         counts = {
             trace_id: read_one(self.db, SpanCounts, query, {"trace": trace_id}) for trace_id in trace_ids
         }
