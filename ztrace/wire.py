@@ -5,8 +5,9 @@ of sequence numbers it still holds, so a collector that has just started can com
 which batches it has missed.
 
 A message has three frames: ``TOPIC``, the header (`pack_header`), and the body (a list of spans, a time
-range, a `ztrace.records.Profile`, or nothing). The collector's XSUB sends single frames to every publisher's
-XPUB: acknowledgements (`pack_acks`) and requests for profiles (`pack_request`).
+range, a `ztrace.records.Profile`, or nothing). An empty message of a new connection is the publisher's hello.
+The collector sends single frames to a connection: `WELCOME`, which answers the hello, acknowledgements
+(`pack_acks`) and requests for profiles (`pack_request`).
 docs/reference/wire-format.md specifies the format.
 """
 
@@ -18,7 +19,7 @@ import msgpack
 from ztrace.errors import WireError, quote
 from ztrace.records import INT64_MAX
 
-#: First frame, and the collector's subscription; foreign PUB sockets are unlikely to use it.
+#: First frame of a message; other programs' sockets are unlikely to use it.
 TOPIC = b"ztrace"
 #: Header position 0. It, the version and the incarnation keep their positions in all future versions.
 MAGIC = b"ZT"
@@ -29,9 +30,8 @@ VERSION = 1
 #: up for a lost one.
 DATA, TOMBSTONE, BEAT, BYE, CRASH, OPEN, PROFILE = 1, 2, 3, 4, 5, 6, 7
 
-#: Prefixes of an acknowledgement and of a request for a profile; a first byte of 0 or 1 would be an
-#: unsubscription or a subscription.
-ACK, REQUEST = b"\x02ack", b"\x03profile"
+#: The collector's answer to a hello, and the prefixes of an acknowledgement and of a request for a profile.
+WELCOME, ACK, REQUEST = b"\x01welcome", b"\x02ack", b"\x03profile"
 
 #: Number in an acknowledgement that refuses an incarnation, which has several collectors.
 REFUSED = -1
@@ -141,6 +141,12 @@ _HEADER_TYPES = (
 )
 
 
+#: Bytes of a packed header before its kind, which is one byte, and between its kind and its incarnation.
+_BEFORE_KIND = bytes(msgpack.packb((MAGIC, VERSION, *[None] * len(_HEADER_TYPES)))).rstrip(b"\xc0")
+_BEFORE_ID = b"\xc4\x10"
+_ID_AT = len(_BEFORE_KIND) + 1 + len(_BEFORE_ID)
+
+
 def unpack_header(frame: bytes) -> Header:
     """Unpack and validate a header frame.
 
@@ -171,6 +177,19 @@ def unpack_header(frame: bytes) -> Header:
     ):
         raise WireError("header", "header fields are out of range")
     return header
+
+
+def find_incarnation(frame: bytes) -> bytes | None:
+    """Return the incarnation in a header frame, None if there is no valid header.
+
+    A header as `pack_header` makes it is not unpacked for that, and its other fields may be invalid.
+    """
+    if frame.startswith(_BEFORE_KIND) and frame.startswith(_BEFORE_ID, len(_BEFORE_KIND) + 1):
+        return frame[_ID_AT : _ID_AT + 16]
+    try:
+        return unpack_header(frame).incarnation
+    except WireError:
+        return None
 
 
 def pack_stretch(first_ns: int, last_ns: int) -> bytes:

@@ -283,9 +283,9 @@ class _Loop:
         adopting = False
         while not self._stopping.is_set():
             with contained(_log, "collecting"):
-                # While the writer holds, messages stay in the socket, so that publishers keep their spans.
+                # While the writer is full, messages stay in the socket, so that publishers keep their spans.
                 timeout_s = 0.0 if adopting or self._inbox.is_waiting else self._wait_s()
-                ready = (holding if self._writer.holding else poller).poll(math.ceil(1000 * timeout_s))
+                ready = (holding if self._writer.is_full else poller).poll(math.ceil(1000 * timeout_s))
                 adopting = self._turn(dict(ready), wakened)
                 continue
             # Senders retry what was taken. The pause keeps a defect from becoming a busy loop.
@@ -293,7 +293,7 @@ class _Loop:
             self._stopping.wait(PAUSE_S)
         with contained(_log, "storing what was received before the end"):
             self._drain()
-        self._receiver.acknowledge(self._writer.finish(), at_once=True)
+        self._receiver.acknowledge(self._writer.finish())
         with contained(_log, "settling before the end"):
             self._spare_time.finish(self._writer, time.monotonic() + SETTLE_S)
         self._forwarders.finish(self._writer)
@@ -337,7 +337,6 @@ class _Loop:
             IDLE_S,
             self._writer.wait_s(),
             self._forwarders.wait_s(),
-            self._receiver.wait_s(),
             self._receiver.connections.scales.wait_s(),
             self._spare_time.wait_s(),
             self._requests.wait_s(),

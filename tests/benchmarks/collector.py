@@ -30,7 +30,7 @@ import msgpack
 import zmq
 from sqlite_utils import Database
 
-from ztrace.wire import BYE, DATA, TOPIC, Header, pack_header, unpack_acks
+from ztrace.wire import BYE, DATA, TOPIC, WELCOME, Header, pack_header, unpack_acks
 from ztrace_collector.layout import LOG_BYTES
 from ztrace_collector.service import Options, collect
 from ztrace_collector.storing.database import CACHE_KIB
@@ -135,17 +135,16 @@ class Publisher:
     """Publisher as seen by the collector, without the cost of encoding."""
 
     def __init__(self, context: "zmq.Context[Any]", endpoint: str, service: str) -> None:
-        self.socket = context.socket(zmq.XPUB)
+        self.socket = context.socket(zmq.DEALER)
         for option, value in (
-            (zmq.XPUB_NODROP, 1),
-            (zmq.XPUB_VERBOSE, 1),
+            (zmq.PROBE_ROUTER, 1),
             (zmq.SNDHWM, 64),
             (zmq.LINGER, 500),
         ):
             self.socket.setsockopt(option, value)
         self.socket.connect(endpoint)
         assert self.socket.poll(10_000)
-        assert self.socket.recv() == b"\x01" + TOPIC
+        assert self.socket.recv() == WELCOME
         self.service = service
         self.incarnation = os.urandom(16)
         self.sent = self.stored = self.created = 0

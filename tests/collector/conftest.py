@@ -40,8 +40,8 @@ def connect() -> Iterator[Connect]:
     """Yield a factory of publishers; they are closed after the test."""
     peers: list[Peer] = []
 
-    def make(endpoint: str, number: int = 0) -> Peer:
-        peers.append(Peer(context, endpoint, number))
+    def make(endpoint: str, number: int = 0, *, lasting: bool = False) -> Peer:
+        peers.append(Peer(context, endpoint, number, lasting=lasting))
         return peers[-1]
 
     with zmq.Context() as context:

@@ -96,7 +96,7 @@ def test_a_message_that_causes_a_defect_is_refused_alone(path: Path, connect: Co
     """It is acknowledged, its span is lost and counted, and every other message is stored."""
     with collecting(place, path) as collector:
         peer = connect(collector.endpoint)
-        peer.wait_for_subscription()
+        peer.wait_for_welcome()
         spans = [marked() if number == NUMBER else make_span(number) for number in range(COUNT)]
         messages = [peer.sender.data(span) for span in spans]
         peer.send(*messages, peer.sender.bye())
@@ -123,7 +123,7 @@ def test_an_open_span_that_causes_a_defect_costs_no_other(path: Path, connect: C
     """A report of an unfinished span that is refused leaves spans and accounts as they are."""
     with collecting("adding unfinished spans", path) as collector:
         peer = connect(collector.endpoint)
-        peer.wait_for_subscription()
+        peer.wait_for_welcome()
         peer.send(
             peer.sender.data(make_span(0)),
             peer.sender.open(make_open(1, name=MARK)),
@@ -184,7 +184,7 @@ def test_a_defect_beside_storing_costs_nothing(path: Path, connect: Connect, pla
     """Work that fails beside storing is logged and paused, and every message is stored."""
     with collecting(place, path) as collector:
         peer = connect(collector.endpoint)
-        peer.wait_for_subscription()
+        peer.wait_for_welcome()
         for number in range(4):
             peer.send(peer.sender.data(make_span(number)))
             peer.wait_for_ack(number + 1)

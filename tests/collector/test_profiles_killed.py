@@ -18,7 +18,7 @@ def test_a_killed_collector_loses_no_acknowledged_sample(path: Path, connect: Co
     """After SIGKILL at any moment, publishers send the rest again, and each sample is stored once."""
     with process(path) as (first, endpoint):
         peer = connect(endpoint)
-        peer.wait_for_subscription()
+        peer.wait_for_welcome()
         sent = []
         for number in range(SENT):
             sent.append(peer.sender.profile(make_profile(samples=number)))
@@ -32,7 +32,7 @@ def test_a_killed_collector_loses_no_acknowledged_sample(path: Path, connect: Co
     assert kept["next_sequence"] >= acknowledged
     with process(path) as (_, endpoint):
         again = connect(endpoint)
-        again.wait_for_subscription()
+        again.wait_for_welcome()
         again.sender = peer.sender
         again.send(*sent[acknowledged:])
         again.wait_for_ack(2 * SENT)

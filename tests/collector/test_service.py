@@ -85,7 +85,7 @@ def test_spans_are_acknowledged_once_they_are_stored(
         pytest.skip("no IPv6 here")
     with running(path, bind.format(tmp_path)) as endpoint:
         peer = connect(endpoint)
-        peer.wait_for_subscription()
+        peer.wait_for_welcome()
         peer.send(*(peer.sender.data(make_span(number)) for number in range(40)))
         peer.wait_for_ack(40)
         assert row(path, "SELECT count(*) AS n FROM spans")["n"] == 40
@@ -108,7 +108,7 @@ def test_a_beat_is_answered(path: Path, connect: Connect) -> None:
     """A heartbeat repeats an acknowledgement that its publisher has missed."""
     with running(path) as endpoint:
         peer = connect(endpoint)
-        peer.wait_for_subscription()
+        peer.wait_for_welcome()
         peer.send(peer.sender.data(make_span()))
         peer.wait_for_ack(1)
         peer.acknowledged = 0
@@ -126,8 +126,8 @@ def test_bad_messages_do_not_disturb_others(
         host, port = endpoint.removeprefix("tcp://").split(":")
         with socket.create_connection((host, int(port))) as garbage:
             garbage.sendall(b"GET / HTTP/1.1\r\n\r\n" * 10)
-        peer.wait_for_subscription()
-        foreign.wait_for_subscription()
+        peer.wait_for_welcome()
+        foreign.wait_for_welcome()
         foreign.send([TOPIC], [TOPIC + b"zzz", b"1", b"2"], [TOPIC, b"\xc1", b""])
         foreign.send(foreign.sender.data(make_span(1)))
         foreign.wait_for_ack(1)
@@ -143,12 +143,12 @@ def test_a_message_larger_than_allowed_is_cut_off(path: Path, connect: Connect) 
     """A frame over the size limit disconnects its sender, and other publishers are unaffected."""
     with running(path) as endpoint:
         peer, large = connect(endpoint), connect(endpoint, 1)
-        peer.wait_for_subscription()
-        large.wait_for_subscription()
+        peer.wait_for_welcome()
+        large.wait_for_welcome()
         large.send([TOPIC, b"header", bytes(5 << 20)])
         peer.send(peer.sender.data(make_span()))
         peer.wait_for_ack(1)
-        large.wait_for_subscription()  # Reconnected.
+        large.wait_for_welcome()  # Reconnected.
     assert refusals(path) == {}
 
 
@@ -158,8 +158,8 @@ def test_a_message_larger_than_allowed_is_cut_off(path: Path, connect: Connect) 
 def test_a_signal_stores_what_has_been_received(path: Path, connect: Connect, number: signal.Signals) -> None:
     """SIGTERM and SIGINT store and acknowledge everything received, and the exit is clean and quiet."""
     with process(path) as (child, endpoint):
-        peer = connect(endpoint)
-        peer.wait_for_subscription()
+        peer = connect(endpoint, lasting=True)
+        peer.wait_for_welcome()
         peer.send(peer.sender.data(make_span()))
         peer.wait_for_ack(1)
         # Messages sent while the process is stopped stay in its socket buffers: received, not stored.
@@ -209,7 +209,7 @@ def test_a_kill_loses_nothing_acknowledged_and_stores_nothing_twice(
     peer = connect(bind)
     for kill_at in (50, 220, 430, None):
         with process(path, bind) as (child, _):
-            peer.wait_for_subscription()
+            peer.wait_for_welcome()
             sent = peer.acknowledged
             target = kill_at or len(messages)
             while peer.acknowledged < target:
@@ -300,7 +300,7 @@ def test_an_error_while_running_ends_the_collector_in_one_line(path: Path, conne
     def run() -> None:
         with running(path) as endpoint:
             peer = connect(endpoint)
-            peer.wait_for_subscription()
+            peer.wait_for_welcome()
             path.rename(path.with_name("moved.db"))
             with closing(sqlite3.connect(path)) as db:
                 db.execute("CREATE TABLE diary (day TEXT)")
@@ -320,7 +320,7 @@ def test_a_full_disk_holds_up_publishers_and_nobody_loses_a_span(tmp_path: Path,
         path = folder / "traces.db"
         with process(path) as (child, endpoint), ExitStack() as stack:
             peer = connect(endpoint)
-            peer.wait_for_subscription()
+            peer.wait_for_welcome()
             peer.send(peer.sender.data(make_span()))
             peer.wait_for_ack(1)
             if disk:
@@ -353,7 +353,7 @@ def test_a_collector_that_holds_can_be_stopped(path: Path, connect: Connect) -> 
     """A collector that cannot store stops at once and reports unstored messages, which are resent later."""
     with process(path) as (child, endpoint), closing(sqlite3.connect(path, isolation_level=None)) as other:
         peer = connect(endpoint)
-        peer.wait_for_subscription()
+        peer.wait_for_welcome()
         other.execute("BEGIN IMMEDIATE")
         message = peer.sender.data(make_span())
         peer.send(message)
@@ -365,9 +365,30 @@ def test_a_collector_that_holds_can_be_stopped(path: Path, connect: Connect) -> 
         assert errors.startswith("ztrace: ended while holding: 1 message received and not stored")
         other.execute("ROLLBACK")
     with process(path, endpoint) as (child, _):
-        peer.wait_for_subscription()
+        peer.wait_for_welcome()
         peer.send(message)
         peer.wait_for_ack(1)
+
+
+@pytest.mark.process
+def test_publishers_are_answered_while_nothing_can_be_stored(path: Path, connect: Connect) -> None:
+    """While the collector holds, a new publisher is answered, and all messages are stored later."""
+    with process(path) as (child, endpoint), closing(sqlite3.connect(path, isolation_level=None)) as other:
+        peer = connect(endpoint)
+        peer.wait_for_welcome()
+        other.execute("BEGIN IMMEDIATE")
+        peer.send(peer.sender.data(make_span()))
+        assert child.stderr is not None
+        assert "another program is writing" in child.stderr.readline()
+        late = connect(endpoint, 1)
+        late.wait_for_welcome()
+        late.send(late.sender.data(make_span(1)), late.sender.bye())
+        peer.send(*(peer.sender.data(make_span(number)) for number in range(2, 300)))
+        assert not peer.socket.poll(200)
+        other.execute("ROLLBACK")
+        late.wait_for_ack(2)
+        peer.wait_for_ack(299)
+    assert row(path, "SELECT count(*) AS n FROM spans")["n"] == 300
 
 
 def test_stop_before_run_returns_at_once(path: Path) -> None:
@@ -401,7 +422,7 @@ def test_progress_is_given_figures_and_lines(path: Path, connect: Connect) -> No
     try:
         wait_for(lambda: endpoints)
         peer = connect(endpoints[0])
-        peer.wait_for_subscription()
+        peer.wait_for_welcome()
         peer.send(peer.sender.data(make_span()))
         wait_for(lambda: (1, 0, 1, False) in seen)
         assert joined == {peer.sender.service}

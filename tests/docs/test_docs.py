@@ -192,8 +192,8 @@ LIMITS = [
     ("Limits of the collector", "wait of a message for others", f"{receiver.GATHER_S} s"),
     ("Limits of the collector", "messages, bytes of a transaction", receiver.MAX_MESSAGES),
     ("Limits of the collector", "messages, bytes of a transaction", f"{receiver.MAX_OF_ONE} of a connection"),
-    ("Limits of the collector", "interval of acknowledgements", f"{1000 * receiver.ACK_S:g} ms"),
-    ("Limits of the collector", "interval of acknowledgements", f"{receiver.MAX_ACK_S} s"),
+    ("Limits of the collector", "incarnations whose connections are known", receiver.MAX_ROUTES),
+    ("Limits of the collector", "messages held while nothing can be stored", writer.HELD_MESSAGES),
     ("Limits of the collector", "messages, bytes of a transaction", f"{receiver.MAX_BYTES >> 10} KiB"),
     (
         "Limits of the collector",

@@ -274,9 +274,9 @@ def _ask(port: int, method: str, path: str, body: bytes) -> bool:
 
 @contextmanager
 def publishing(endpoint: str) -> Iterator["zmq.Socket[bytes]"]:
-    """Yield the socket of a publisher that the collector has subscribed to; it is closed afterwards."""
-    with zmq.Context() as context, context.socket(zmq.XPUB) as publisher:
-        publisher.setsockopt(zmq.XPUB_NODROP, 1)
+    """Yield the socket of a publisher that the collector has answered; it is closed afterwards."""
+    with zmq.Context() as context, context.socket(zmq.DEALER) as publisher:
+        publisher.setsockopt(zmq.PROBE_ROUTER, 1)
         publisher.sndtimeo = int(1000 * DEADLINE_S)
         publisher.linger = 0
         publisher.connect(endpoint)

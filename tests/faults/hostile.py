@@ -19,10 +19,10 @@ from tests.faults.rubbish import GREETING
 from tests.faults.running import Length
 from tests.faults.stage import DEADLINE_S, MakerProcess, Stage, wait_for
 from tests.faults.table import Row
-from ztrace.wire import ACK, MAX_ACKS, TOPIC, VERSION
+from ztrace.wire import ACK, MAX_ACKS, VERSION, WELCOME
 
-#: READY command of a collector's socket, and its subscription.
-_READY = b"\x04\x1a\x05READY\x0bSocket-Type\x00\x00\x00\x04XSUB"
+#: READY command of a collector's socket.
+_READY = b"\x04\x1c\x05READY\x0bSocket-Type\x00\x00\x00\x06ROUTER"
 #: Bytes prepared for an attack, which are repeated.
 _PREPARED = 4 << 20
 #: Share of a processor that the program may use under attack.
@@ -34,11 +34,6 @@ def _frame(content: bytes, *, more: bool = False) -> bytes:
     if len(content) < 256:
         return bytes([more, len(content)]) + content
     return bytes([2 + more]) + len(content).to_bytes(8, "big") + content
-
-
-def _subscribe(size: int) -> bytes:
-    count = _PREPARED // (size + 10)
-    return b"".join(_frame(b"\x01" + os.urandom(size)) for _ in range(count))
 
 
 def _acknowledge() -> bytes:
@@ -54,9 +49,7 @@ def _prepare() -> Mapping[str, bytes]:
     return {
         "acknowledgements": _acknowledge(),
         "small acknowledgements": _frame(ACK + msgpack.packb((VERSION, {}))) * 400_000,
-        "short subscriptions": _subscribe(12),
-        "long subscriptions": _subscribe(7_000),
-        "subscriptions and their end": (_frame(b"\x01" + TOPIC) + _frame(b"\x00" + TOPIC)) * 200_000,
+        "welcomes": _frame(WELCOME) * 200_000,
         "unknown frames": _frame(b"\xff\x00") * 1_000_000,
         "frames over the limit": _frame(bytes(2 << 20)),
         "a message that never ends": _frame(bytes(8_000), more=True) * 500,
@@ -84,7 +77,7 @@ def _attacking(port: int, content: bytes) -> Iterator[list[int]]:
                     accepted.sendall(GREETING + _READY)
                     while b"READY" not in accepted.recv(1000):  # Before that, only a handshake is accepted.
                         pass
-                    accepted.sendall(_frame(b"\x01" + TOPIC))
+                    accepted.sendall(_frame(WELCOME))
                     _send(accepted, content, over, sent)
 
     listener.settimeout(0.2)

@@ -23,7 +23,7 @@ import zmq
 
 from tests.collector.messages import Sender, make_span, refusals
 from ztrace.enrolment import Enrolment
-from ztrace.wire import TOPIC, unpack_acks
+from ztrace.wire import ACK, WELCOME, unpack_acks
 from ztrace_collector.receiving.keys import KeyFolder
 
 #: Publisher's spans per batch and interval between batches.
@@ -35,7 +35,7 @@ HELD, CUT_S = 500, 6.0
 
 #: Greeting and READY command of a ZeroMQ 4 peer without keys.
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x01" + b"NULL".ljust(20, b"\0") + bytes(32)
-READY = b"\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x03PUB"
+READY = b"\x04\x1c\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER"
 #: Data sent by the attacker's connections, in turn.
 RUBBISH = {
     "random bytes": b"",
@@ -86,22 +86,21 @@ class Good:
         self.acknowledged = 0
         self._sender = Sender(service="billing")
         self._number = 0
-        self._xpub = context.socket(zmq.XPUB)
+        self._dealer = context.socket(zmq.DEALER)
         for option, value in (
             (zmq.LINGER, 0),
-            (zmq.XPUB_NODROP, 1),
-            (zmq.XPUB_VERBOSE, 1),
+            (zmq.PROBE_ROUTER, 1),
             (zmq.IMMEDIATE, 1),
             (zmq.HEARTBEAT_IVL, 1000),
             (zmq.HEARTBEAT_TIMEOUT, 3000),
         ):
-            self._xpub.setsockopt(option, value)
+            self._dealer.setsockopt(option, value)
         if key is not None:
-            self._xpub.curve_serverkey, self._xpub.curve_publickey = key.server_public, key.public
-            self._xpub.curve_secretkey = key.secret
-        self._xpub.connect(endpoint)
-        assert self._xpub.poll(1000 * DEADLINE_S)
-        assert self._xpub.recv() == b"\x01" + TOPIC
+            self._dealer.curve_serverkey, self._dealer.curve_publickey = key.server_public, key.public
+            self._dealer.curve_secretkey = key.secret
+        self._dealer.connect(endpoint)
+        assert self._dealer.poll(1000 * DEADLINE_S)
+        assert self._dealer.recv() == WELCOME
 
     def send_for(self, seconds: float, until: "subprocess.Popen[str] | None" = None) -> float:
         """Send for a time, or until a process exits; return the spans acknowledged per second."""
@@ -110,9 +109,9 @@ class Good:
         deadline_s = begun_s + (seconds if until is None else DEADLINE_S)
         while time.monotonic() < deadline_s and (until is None or until.poll() is None):
             if time.monotonic() >= next_s and self._sender.sequence - self.acknowledged < 32:
-                self._xpub.send_multipart(self._batch())
+                self._dealer.send_multipart(self._batch())
                 next_s += PERIOD_S
-            self._xpub.poll(max(1, min(int(1000 * (next_s - time.monotonic())), 25)))
+            self._dealer.poll(max(1, min(int(1000 * (next_s - time.monotonic())), 25)))
             self._listen()
         return BATCH_SPANS * (self.acknowledged - before) / (time.monotonic() - begun_s)
 
@@ -120,19 +119,19 @@ class Good:
         """Wait until everything is acknowledged, and close the socket."""
         deadline_s = time.monotonic() + 10
         while self.acknowledged < self._sender.sequence and time.monotonic() < deadline_s:
-            self._xpub.poll(100)
+            self._dealer.poll(100)
             self._listen()
         assert self.acknowledged == self._sender.sequence
-        self._xpub.close()
+        self._dealer.close()
 
     def _batch(self) -> list[bytes]:
         first, self._number = self._number, self._number + BATCH_SPANS
         return self._sender.data(*map(make_span, range(first, self._number)))
 
     def _listen(self) -> None:
-        while self._xpub.poll(0):
-            frame = self._xpub.recv()
-            if frame[0] > 1:
+        while self._dealer.poll(0):
+            frame = self._dealer.recv()
+            if frame.startswith(ACK):
                 acks = unpack_acks(frame)
                 self.acknowledged = acks.get(self._sender.incarnation, self.acknowledged)
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from tests.simulation.network import Network
 from ztrace.errors import DatabaseError
-from ztrace.wire import pack_acks
 from ztrace_collector.receiving.adopting import Adopter
 from ztrace_collector.storing.store import Store
 from ztrace_collector.storing.writer import Writer
@@ -210,7 +209,7 @@ class SimulatedCollector:
         if crash in ("in", "after"):
             return self.crash()
         self.acknowledged.update(acknowledgements)
-        self.network.broadcast(pack_acks(acknowledgements))
+        self.network.acknowledge(acknowledgements)
         if crash:
             self.crash()
 

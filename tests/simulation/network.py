@@ -6,14 +6,14 @@ length of the prefix, the time each side notices, and the interleaving of connec
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
+
+from ztrace.wire import WELCOME, pack_acks, unpack_header
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-#: Events of a socket when the collector subscribes and disconnects.
-THERE, GONE = b"\x01ztrace", b"\x00ztrace"
 #: Messages in flight over one connection at which the socket is full.
 USUAL_LIMIT = 64
 #: Linger of a process that closes its socket normally.
@@ -50,6 +50,8 @@ class Network:
         self.listening = False
         self.blocked = False
         self.connections: list[Connection] = []
+        #: Connection that each incarnation was last heard on.
+        self._heard: dict[bytes, Connection] = {}
 
     def heal(self) -> None:
         """Allow connections and the usual number of messages in flight."""
@@ -89,18 +91,25 @@ class Network:
         ready = [one for one in self.connections if one.messages and one.messages[0][0] <= now_ns]
         while ready and len(gathered) < limit:
             connection = dice.choice(ready)
-            gathered.append(connection.messages.popleft()[1])
+            frames = connection.messages.popleft()[1]
+            gathered.append(frames)
+            self._heard[unpack_header(frames[1]).incarnation] = connection
             if not connection.messages or connection.messages[0][0] > now_ns:
                 ready.remove(connection)
         self.connections = [one for one in self.connections if one.messages or not one.cut]
         return gathered
 
-    def broadcast(self, frame: bytes) -> None:
-        """Send an acknowledgement to every connection, except where a fault loses the frame."""
+    def acknowledge(self, next_sequences: Mapping[bytes, int]) -> None:
+        """Acknowledge over the connections that were last heard, except where a fault loses the frame."""
         faults = self.world.faults
         for connection in self.connections:
-            if not connection.cut and not faults.happens(faults.rates.ack_lost):
-                connection.link.tell(frame)
+            entries = {
+                incarnation: number
+                for incarnation, number in next_sequences.items()
+                if self._heard.get(incarnation) is connection
+            }
+            if entries and not connection.cut and not faults.happens(faults.rates.ack_lost):
+                connection.link.tell(connection, pack_acks(entries))
 
 
 class SimulatedLink:
@@ -115,15 +124,15 @@ class SimulatedLink:
         self._connection: Connection | None = None
         self._events: deque[tuple[int, bytes]] = deque()
         self._last_ns = 0
-        self._closed = False
+        self._settled = self._closed = False
         self._connect_later()
 
     def send(self, frames: Sequence[bytes]) -> bool:
-        """Send a message; return False when the socket is full."""
+        """Send a message; return False when the socket is full or not connected."""
         self._before_send(frames)
         connection = self._connection
         if connection is None:
-            return True  # Without a subscriber, XPUB drops the message.
+            return False
         if len(connection.messages) + connection.swallowed >= connection.limit:
             return False
         if connection.cut:
@@ -147,14 +156,15 @@ class SimulatedLink:
 
     @property
     def is_lost(self) -> bool:
-        """Return False: a simulated link reconnects by itself."""
-        return False
+        """Whether the loss of the settled connection was noticed."""
+        return self._settled and self._connection is None
 
     def refusal(self) -> None:
         """Return nothing: no connection is refused."""
 
     def settle(self) -> None:
-        """Do nothing: there is no monitor."""
+        """Note that a welcome has come."""
+        self._settled = True
 
     def is_readable(self) -> bool:
         """Return False, so that the worker waits."""
@@ -164,7 +174,11 @@ class SimulatedLink:
         """Return at once: time advances elsewhere."""
 
     def renew(self) -> None:
-        """Do nothing: a simulated link reconnects by itself."""
+        """Forget what the lost connection has brought, and reconnect; before, the link does so by itself."""
+        if self.is_lost:
+            self._settled = False
+            self._events.clear()
+            self._connect_later()
 
     def close(self, linger_ms: int) -> None:
         """Close normally: messages that leave within the linger arrive, unless the connection is cut.
@@ -189,24 +203,26 @@ class SimulatedLink:
             kept = self._faults.dice.randint(0, len(connection.messages))
             self._network.cut(connection, kept=kept, noticed_s=0)
 
-    def tell(self, frame: bytes) -> None:
-        """Deliver a frame to the worker after a delay, in order."""
+    def tell(self, connection: Connection, frame: bytes) -> None:
+        """Deliver a frame to the worker after a delay, in order, unless the connection is over."""
+        if self._connection is not connection:
+            return
         self._last_ns = max(self._last_ns, self._agenda.now_ns + int(self._faults.latency_s() * 1e9))
         self._events.append((self._last_ns, frame))
 
     def lose(self, connection: Connection) -> None:
-        """Notice that a connection is cut, and reconnect."""
+        """Notice that a connection is cut, and reconnect unless the worker has to do so."""
         if self._connection is connection and not self._closed:
             self._connection = None
-            self.tell(GONE)
-            self._connect_later()
+            if not self._settled:
+                self._connect_later()
 
     def _connect_later(self) -> None:
         self._agenda.later(self._faults.dice.uniform(0.05, 1.0), self._connect)
 
     def _connect(self) -> None:
         network = self._network
-        if self._closed:
+        if self._closed or self._connection is not None:
             return
         if network.blocked or not network.listening:
             self._connect_later()
@@ -215,4 +231,4 @@ class SimulatedLink:
         self._connection = Connection(self, limit)
         network.connections.append(self._connection)
         network.world.note(self.name, "is connected")
-        self.tell(THERE)
+        self.tell(self._connection, WELCOME)

@@ -17,6 +17,7 @@ from ztrace.wire import (
     REFUSED,
     TOMBSTONE,
     TOPIC,
+    WELCOME,
     Header,
     pack_acks,
     unpack_header,
@@ -48,6 +49,7 @@ class Receiver:
         self.profiles: list[tuple[Header, bytes]] = []
         self.next_sequences: dict[bytes, int] = {}
         self._to_send: deque[bytes] = deque()
+        self._routes: list[bytes] = []
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -67,7 +69,7 @@ class Receiver:
         """Bind the socket and start receiving."""
         self._stopping.clear()
         context = zmq.Context()
-        socket = context.socket(zmq.XSUB)
+        socket = context.socket(zmq.ROUTER)
         socket.linger = 0
         socket.ipv6 = "[" in self.endpoint
         try:
@@ -77,7 +79,7 @@ class Receiver:
             context.term()
             raise
         self.endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
-        socket.send(b"\x01" + TOPIC)
+        self._routes = []
         self._thread = threading.Thread(target=self._run, args=(context, socket))
         self._thread.start()
 
@@ -106,16 +108,24 @@ class Receiver:
         try:
             while not self._stopping.is_set():
                 if self._to_send:
-                    socket.send(self._to_send[0])
+                    for route in self._routes:
+                        socket.send_multipart([route, self._to_send[0]])
                     self._to_send.popleft()
-                if socket.poll(5):
-                    self._take(socket, *socket.recv_multipart())
+                if not socket.poll(5):
+                    continue
+                route, *frames = socket.recv_multipart()
+                if frames == [b""]:
+                    self._routes.append(route)
+                    socket.send_multipart([route, WELCOME])
+                elif (answer := self._take(*frames)) is not None:
+                    socket.send_multipart([route, answer])
         finally:
             # The linger delivers the last acknowledgement, unless the publisher has disconnected.
             socket.close(linger=100)
             context.term()
 
-    def _take(self, socket: "zmq.Socket[bytes]", topic: bytes, packed: bytes, body: bytes) -> None:
+    def _take(self, topic: bytes, packed: bytes, body: bytes) -> bytes | None:
+        """Store a message, and return its acknowledgement, or None while not acknowledging."""
         assert topic == TOPIC
         header = unpack_header(packed)
         spans = []
@@ -129,10 +139,9 @@ class Receiver:
         if header.kind == OPEN:
             self.open_spans += spans
         if self.refusing:
-            socket.send(pack_acks({header.incarnation: REFUSED}))
-            return
+            return pack_acks({header.incarnation: REFUSED})
         if not self.acknowledging:
-            return
+            return None
         expected = max(self.next_sequences.get(header.incarnation, 0), header.floor)
         if header.covered and header.sequence == expected:
             self.spans += spans
@@ -140,4 +149,4 @@ class Receiver:
                 self.profiles.append((header, body))
             expected += header.covered
         self.next_sequences[header.incarnation] = expected
-        socket.send(pack_acks({header.incarnation: expected}))
+        return pack_acks({header.incarnation: expected})

@@ -78,11 +78,11 @@ def test_zeromq_takes_the_keys_as_they_are() -> None:
     """The three key attributes can be assigned to pyzmq's socket options."""
     public, secret = zmq.curve_keypair()
     raw = Enrolment("billing", *(bytes(z85.decode(key)) for key in (public, public, secret)))
-    with zmq.Context() as context, context.socket(zmq.XPUB) as xpub:
-        xpub.curve_serverkey = raw.server_public
-        xpub.curve_publickey = raw.public
-        xpub.curve_secretkey = raw.secret
-        assert xpub.get(zmq.MECHANISM) == zmq.CURVE
+    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+        dealer.curve_serverkey = raw.server_public
+        dealer.curve_publickey = raw.public
+        dealer.curve_secretkey = raw.secret
+        assert dealer.get(zmq.MECHANISM) == zmq.CURVE
 
 
 @pytest.mark.parametrize("name", ["", " a", "a\t", "a\x1b[1m", "x" * 257, "\ud800"])

@@ -25,8 +25,10 @@ from ztrace.wire import (
     REQUEST,
     TOMBSTONE,
     VERSION,
+    WELCOME,
     Header,
     Request,
+    find_incarnation,
     pack_acks,
     pack_header,
     pack_request,
@@ -103,14 +105,30 @@ def reason_of(frame: bytes) -> str:
 def test_a_header_comes_back(header: Header) -> None:
     """A packed header is parsed back to the same fields."""
     assert unpack_header(pack_header(header)) == header
+    assert find_incarnation(pack_header(header)) == header.incarnation
+
+
+def test_an_incarnation_is_found_in_any_valid_form() -> None:
+    """A header that another encoder has packed, with wider lengths, has its incarnation found too."""
+    wide = b"\xdd\0\0" + pack_header(HEADER)[1:]
+    assert unpack_header(wide) == HEADER
+    assert find_incarnation(wide) == HEADER.incarnation
+
+
+@pytest.mark.parametrize(
+    "frame", [b"", b"\xc1", b"GET /", pack_header(HEADER)[1:], pack_header(HEADER._replace(kind=200))]
+)
+def test_a_frame_without_a_header_has_no_incarnation(frame: bytes) -> None:
+    """A frame that is no header names no incarnation."""
+    assert find_incarnation(frame) is None
 
 
 @given(st.dictionaries(st.binary(min_size=16, max_size=16), COUNTS | st.just(REFUSED), max_size=40))
 def test_an_acknowledgement_comes_back(acks: dict[bytes, int]) -> None:
-    """A packed acknowledgement is parsed back, and its first byte is none of a subscription's."""
+    """A packed acknowledgement is parsed back, and starts as no other frame does."""
     frame = pack_acks(acks)
     assert unpack_acks(frame) == acks
-    assert frame[0] > 1
+    assert not frame.startswith((WELCOME, REQUEST))
 
 
 @pytest.mark.parametrize(
@@ -227,10 +245,10 @@ REQUESTED = Request(b"n" * 8, "billing", 50, 30)
     "changes", [{}, {"service": ""}, {"hz": MAX_HZ}, {"seconds": MAX_REQUEST_S}], ids=str
 )
 def test_a_request_comes_back(changes: dict[str, Any]) -> None:
-    """A packed request is parsed back, and its first byte is none of a subscription's."""
+    """A packed request is parsed back, and starts as no other frame does."""
     request = REQUESTED._replace(**changes)
     assert unpack_request(pack_request(request)) == request
-    assert pack_request(request)[0] > 1
+    assert not pack_request(request).startswith((WELCOME, ACK))
 
 
 #: Positions of a request's fields, and invalid values of each.

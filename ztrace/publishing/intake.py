@@ -2,12 +2,12 @@
 
 One idea: a collector has little to say, so whatever exceeds that is cut off: the connection is closed, the
 reason is counted, and a new connection is made later. Bytes are counted by the system, and before libzmq is
-asked for frames: libzmq takes in all subscriptions that have come before it returns, and holds back the
-frames of a message that never ends. Where the system does not tell, only frames are counted.
+asked for frames: libzmq holds back the frames of a message that never ends. Where the system does not tell,
+only frames are counted.
 """
 
 from ztrace.errors import WireError
-from ztrace.wire import REQUEST, TOPIC, Request, unpack_acks, unpack_request
+from ztrace.wire import REQUEST, WELCOME, Request, unpack_acks, unpack_request
 
 #: Reasons for which a connection is cut, as shown by ``ztrace status``.
 FLOOD, FOREIGN = "collector_flood", "collector_frame"
@@ -18,10 +18,8 @@ BURST_BYTES, BYTES_PER_S, MAX_PASSED_S = 128 << 10, 1 << 20, 0.2
 MAX_UNFINISHED = 64 << 10
 #: Frames that may come at once, and each second.
 BURST_FRAMES, FRAMES_PER_S = 1_000, 200
-#: Frames that a subscription counts for, since it makes the process send everything in flight again.
-SUBSCRIPTION_FRAMES = 50
-
-_SUBSCRIBED, _UNSUBSCRIBED = b"\x01" + TOPIC, b"\x00" + TOPIC
+#: Frames that a welcome counts for, since it makes the process send everything in flight again.
+WELCOME_FRAMES = 50
 
 
 class Unwanted(Exception):
@@ -86,17 +84,17 @@ class Intake:
         if more > BURST_BYTES + passed_s * BYTES_PER_S or unfinished > MAX_UNFINISHED:
             raise Unwanted(FLOOD)
 
-    def read(self, frame: bytes, now_s: float) -> bool | Request | dict[bytes, int]:
-        """Return what a frame says: subscribed or not, a request, or acknowledged numbers by incarnation.
+    def read(self, frame: bytes, now_s: float) -> Request | dict[bytes, int] | None:
+        """Return what a frame says: None for a welcome, a request, or acknowledged numbers by incarnation.
 
         Raises:
             Unwanted: it says nothing of these, or comes after too many others.
         """
         self._heard = True
         self._frames.spend(1, now_s)
-        if frame in (_SUBSCRIBED, _UNSUBSCRIBED):
-            self._frames.spend(SUBSCRIPTION_FRAMES, now_s)
-            return frame == _SUBSCRIBED
+        if frame == WELCOME:
+            self._frames.spend(WELCOME_FRAMES, now_s)
+            return None
         try:
             return unpack_request(frame) if frame.startswith(REQUEST) else unpack_acks(frame)
         except WireError as error:

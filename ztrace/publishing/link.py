@@ -1,10 +1,10 @@
-"""The connection to the collector: one XPUB socket.
+"""The connection to the collector: one DEALER socket.
 
-One idea: ZeroMQ's help with delivery is switched on (refuse rather than drop, report when the peer connects
-and disconnects, detect a silent peer), and none of it is relied on: only the collector's acknowledgement
-counts, see `ztrace.publishing.delivery`.
+One idea: ZeroMQ's help with delivery is switched on (refuse rather than drop, send over established
+connections alone, greet the collector over each, detect a silent peer), and none of it is relied on: only the
+collector's acknowledgement counts, see `ztrace.publishing.delivery`.
 
-Source: docs/adr/0002-delivery.md has what each option was measured to do.
+Source: docs/adr/0002-delivery.md and the decision on acknowledgements beside it have what was measured.
 """
 
 import select
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 #: Socket options. A black hole is noticed after the heartbeat's timeout, and a connection that hangs while it
 #: is made is given up and retried.
 OPTIONS = (
-    (zmq.XPUB_NODROP, 1),
-    (zmq.XPUB_VERBOSE, 1),
     (zmq.IMMEDIATE, 1),
+    # libzmq itself sends the hello, an empty message, over each connection that it makes.
+    (zmq.PROBE_ROUTER, 1),
     (zmq.SNDHWM, 64),
     (zmq.LINGER, 0),
     # Acknowledgements alone come in. With the smallest buffer, the system takes 4 MB a second of a flood from
@@ -70,13 +70,11 @@ class Link(Protocol):
     """The part of a connection that `ztrace.publishing.worker` uses."""
 
     def send(self, frames: Sequence[bytes]) -> bool:
-        """Send a message whole; return False, with nothing sent, if there is no room."""
+        """Send a message whole; return False, with nothing sent, if there is no room or no connection."""
         ...
 
     def receive(self) -> bytes | None:
         """Return the next frame that has arrived, or None.
-
-        A first byte of 1 is the collector's subscription, of 0 its end; other frames are acknowledgements.
 
         Raises:
             Unwanted: the message has more frames, or is too large.
@@ -142,7 +140,7 @@ class SocketLink:
             raise
 
     def _connect(self) -> "zmq.Socket[bytes]":
-        socket = self._context.socket(zmq.XPUB)
+        socket = self._context.socket(zmq.DEALER)
         try:
             socket.ipv6 = "[" in self._endpoint
             for option, value in OPTIONS:

@@ -28,7 +28,7 @@ class Peer:
     Attributes:
         link: the connection, None while none can be made.
         is_connected: the collector receives what is sent.
-        reached: a collector has connected.
+        reached: a collector has answered a connection.
         refusal: reason for which the collector refuses the connection, if it does.
     """
 
@@ -80,8 +80,8 @@ class Peer:
             diagnostics.count_failure("publisher_start")
         self._retries.note_failure(now_s)
 
-    def receive(self, now_s: float) -> Iterator[bool | Request | Mapping[bytes, int]]:
-        """Yield what the collector has sent: its subscription, requests and acknowledgements.
+    def receive(self, now_s: float) -> Iterator[Request | Mapping[bytes, int] | None]:
+        """Yield what the collector has sent: None for a welcome, requests and acknowledgements.
 
         Raises:
             Unwanted: it sends what no collector does; `cut` has to follow.
@@ -95,14 +95,12 @@ class Peer:
             link.renew()
         while (frame := link.receive()) is not None:
             said = self._intake.read(frame, now_s)
-            if said is True:
+            if said is None:
                 self.is_connected = self.reached = True
                 if self.refusal != NO_CLICKHOUSE:
                     self.refusal = None
                 self._renew_s = RENEW_S
                 link.settle()
-            elif said is False:
-                self.is_connected = False
             yield said
 
     def cut(self, reason: str, now_s: float) -> None:

@@ -247,15 +247,15 @@ class Worker:
         except Unwanted as unwanted:
             self.peer.cut(unwanted.reason, now_s)
 
-    def _hear(self, said: bool | Request | Mapping[bytes, int], now_s: float) -> None:
-        """Process a subscription, a request, or an acknowledgement."""
-        if said is True:
+    def _hear(self, said: Request | Mapping[bytes, int] | None, now_s: float) -> None:
+        """Process a welcome, a request, or an acknowledgement."""
+        if said is None:
             self._delivery.start_over(now_s, self.peer.endpoint)
             if self._adoption is not None:
                 self._adoption.start_over(now_s, self.peer.endpoint)
         elif isinstance(said, Request):
             self._profiler.hear(said)
-        elif said is not False:
+        else:
             next_sequence = said.get(self._delivery.incarnation)
             if next_sequence == REFUSED:
                 self.peer.turn_away()

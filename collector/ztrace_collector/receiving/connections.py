@@ -63,36 +63,43 @@ class Connections:
         limit: maximum of open connections.
     """
 
-    def __init__(self, xsub: "zmq.Socket[bytes]", admission: Admission | None = None) -> None:
-        context = xsub.context
+    def __init__(self, router: "zmq.Socket[bytes]", admission: Admission | None = None) -> None:
+        context = router.context
         self.limit = _raise_limit()
         self.scales = Scales()
-        self._xsub = xsub
+        self._router = router
         self._keyed = admission is not None
         # Peers without a key close the connection as well, and libzmq reports a mismatch only if it is first.
-        self._usual_failure = "not ZeroMQ 4, no key, or not finished in time"
-        if not self._keyed:
-            self._usual_failure = "not ZeroMQ 4, or not finished in time"
+        kinds = "not ZeroMQ 4, another type of socket" + (", no key" if self._keyed else "")
+        self._usual_failure = f"{kinds}, or not finished in time"
         self._authenticator = Authenticator(context)
         if admission is not None:
             self._authenticator.configure_curve_callback(_DOMAIN, admission)
         self._monitor: zmq.Socket[bytes] = context.socket(zmq.PAIR)
-        self._forget()
+        #: Time at which each open connection was accepted, by descriptor, the oldest first.
+        self._open: dict[int, float] = {}
+        #: Id of the last connection that sent under a descriptor; libzmq does not reuse ids.
+        self._routes: dict[int, bytes] = {}
+        #: Descriptors that were shut down here, until libzmq reports that they are closed.
+        self._cut: set[int] = set()
+        #: Handshakes that started, that succeeded, and that were counted as failed.
+        self._accepted = self._succeeded = self._told = 0
+        self._failure = ""
 
     def __enter__(self) -> Self:
-        self._xsub.setsockopt_string(zmq.ZAP_DOMAIN, _DOMAIN)
+        self._router.setsockopt_string(zmq.ZAP_DOMAIN, _DOMAIN)
         self._authenticator.start()
         self._monitor.linger = 0
         # With a bound, libzmq's own thread would wait for this one, and every connection with it.
         self._monitor.rcvhwm = 0
         address = f"inproc://door-{id(self)}"
-        self._xsub.monitor(address, _EVENTS)
+        self._router.monitor(address, _EVENTS)
         self._monitor.connect(address)
         self.sockets = (self._authenticator.zap_socket, self._monitor)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._xsub.disable_monitor()
+        self._router.disable_monitor()
         self._monitor.close()
         self._authenticator.stop()
 
@@ -100,6 +107,16 @@ class Connections:
     def open_count(self) -> int:
         """Number of open connections, as of the events read."""
         return len(self._open)
+
+    @property
+    def routes(self) -> list[bytes]:
+        """Ids by which the socket addresses the open connections that have sent something."""
+        return [route for number, route in self._routes.items() if number in self._open]
+
+    def hear(self, number: int, route: bytes) -> None:
+        """Note that a message was taken from a connection, given its descriptor and its id at the socket."""
+        self.scales.hear(number)
+        self._routes[number] = route
 
     def tend(self, note: Note) -> None:
         """Answer requests, read events, and close connections beyond the limit."""
@@ -123,25 +140,18 @@ class Connections:
             self._cut_off(newest)
             self._told += 1
             note(CONNECTION_LIMIT, f"more than {self.limit} connections")
-        for number in self.scales.look(self._open, lambda: not self._xsub.poll(0)):
+        for number in self.scales.look(self._open, lambda: not self._router.poll(0)):
             self._cut_off(number)
             note(OVERSIZED, "a message that does not end, or too many messages at once")
         self._count_failed(now_s, note)
 
-    def reopened(self, note: Note) -> None:
-        """Start over after the port was closed: libzmq does not report those disconnections."""
+    def cut_all(self, note: Note) -> None:
+        """Close all connections that were authenticated by now; libzmq reports each before it asks."""
         while self._monitor.poll(0):
             self.tend(note)
-        self._forget()
-
-    def _forget(self) -> None:
-        #: Time at which each open connection was accepted, by descriptor, the oldest first.
-        self._open: dict[int, float] = {}
-        #: Descriptors that were shut down here, until libzmq reports that they are closed.
-        self._cut: set[int] = set()
-        #: Handshakes that started, that succeeded, and that were counted as failed.
-        self._accepted = self._succeeded = self._told = 0
-        self._failure = ""
+        for number in list(self._open):
+            self._cut_off(number)
+        self._told = self._accepted - self._succeeded  # Those that were cut in their handshake did not fail.
 
     def _take(self, event: int, value: int, now_s: float, note: Note) -> None:
         if event == zmq.EVENT_ACCEPTED:

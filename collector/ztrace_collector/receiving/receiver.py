@@ -1,16 +1,17 @@
-"""Socket that publishers connect to: its address, and the messages received at a time.
+"""Socket that publishers connect to: its address, the messages received at a time, and their answers.
 
 One idea: libzmq receives in its own thread and takes turns between the connections, so a publisher that sends
-a lot delays only itself; the collector takes from the socket as much as one transaction should hold.
+a lot delays only itself; the collector takes from the socket as much as one transaction should hold. Each
+incarnation is answered over the connection that it was last heard on, and nothing waits for a peer that does
+not read: libzmq drops what it has no room for, and the publisher's next message is answered again.
 """
 
-import math
 import os
 import socket
 import stat
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Self
 
@@ -18,7 +19,7 @@ import zmq
 
 from ztrace.addresses import DEFAULT_ENDPOINT, is_loopback, parse_port
 from ztrace.errors import EndpointError, quote
-from ztrace.wire import MAX_ACKS, MAX_FRAME_BYTES, TOPIC, pack_acks
+from ztrace.wire import MAX_ACKS, MAX_FRAME_BYTES, WELCOME, find_incarnation, pack_acks
 from ztrace_collector.receiving.admission import Admission
 from ztrace_collector.receiving.connections import HANDSHAKE_MS, Connections
 from ztrace_collector.receiving.keys import KeyFolder
@@ -32,15 +33,15 @@ MAX_MESSAGES, MAX_BYTES = 512, 1 << 19
 #: Messages of one connection in a transaction: its publisher has as many in flight, and waits for
 #: acknowledgements then.
 MAX_OF_ONE = 32
-#: Time between two acknowledgements for each connection, and the longest. Every connection gets all
-#: acknowledgements, which costs libzmq some microseconds each, so they take a few percent of a processor at
-#: most. Publishers wait 5 seconds for one before they send again.
-ACK_S, MAX_ACK_S = 0.0002, 0.2
-#: Deadline for opening the port again after it was closed.
-REOPEN_S = 5.0
+#: Maximum of incarnations whose connections are known; those heard least recently are forgotten.
+MAX_ROUTES = 1 << 14
 #: Socket options; ``docs/adr`` has the measurements behind them.
 _OPTIONS = (
     (zmq.RCVHWM, 16),
+    # Of answers that a peer does not read, libzmq keeps so many and the system so many bytes; each replaces
+    # those before.
+    (zmq.SNDHWM, 16),
+    (zmq.SNDBUF, 64 << 10),
     (zmq.BACKLOG, 1024),
     (zmq.MAXMSGSIZE, MAX_FRAME_BYTES),
     (zmq.HANDSHAKE_IVL, HANDSHAKE_MS),
@@ -48,6 +49,9 @@ _OPTIONS = (
     (zmq.HEARTBEAT_TIMEOUT, 3000),
     (zmq.LINGER, 0),
 )
+
+#: Message that libzmq sends for a publisher over each new connection.
+_HELLO = [b""]
 
 _EXAMPLE = f"use an address like {DEFAULT_ENDPOINT}"
 
@@ -82,7 +86,7 @@ class Receiver:
     """Socket that publishers connect to, listening from `__enter__` to `__exit__`.
 
     Attributes:
-        socket: an XSUB; readable when messages are pending.
+        socket: a ROUTER; readable when messages are pending.
         connections: its connections.
     """
 
@@ -101,9 +105,8 @@ class Receiver:
         self._wanted = endpoint
         self._admission = None if keys is None else Admission(keys)
         self._secret = None if keys is None else keys.server_pair()[1]
-        #: Acknowledgements to be sent, and the time from which they may be.
-        self._acks: dict[bytes, int] = {}
-        self._ack_s = 0.0
+        #: Id of the connection that each incarnation was last heard on.
+        self._routes: dict[bytes, bytes] = {}
 
     def __enter__(self) -> Self:
         """Bind the socket.
@@ -114,19 +117,19 @@ class Receiver:
         _check_ipc(self._wanted)
         with ExitStack() as stack:
             context: zmq.Context[zmq.Socket[bytes]] = stack.enter_context(zmq.Context())
-            self.socket = xsub = stack.enter_context(context.socket(zmq.XSUB))
+            self.socket = router = stack.enter_context(context.socket(zmq.ROUTER))
             for option, value in _OPTIONS:
-                xsub.setsockopt(option, value)
+                router.setsockopt(option, value)
             if self._secret is not None:
-                xsub.curve_server = True
-                xsub.curve_secretkey = self._secret
-            xsub.ipv6 = "[" in self._wanted
-            self.connections = stack.enter_context(Connections(xsub, self._admission))
+                router.curve_server = True
+                router.curve_secretkey = self._secret
+            router.ipv6 = "[" in self._wanted
+            self.connections = stack.enter_context(Connections(router, self._admission))
             try:
-                xsub.bind(self._wanted)
+                router.bind(self._wanted)
             except zmq.ZMQError as error:
                 raise _explain(error, self._wanted) from error
-            xsub.send(b"\x01" + TOPIC)
+            _ignore_chosen_ids(router)
             self._stack = stack.pop_all()
         return self
 
@@ -151,7 +154,7 @@ class Receiver:
         deadline_s = time.monotonic() + GATHER_S
         while received < MAX_MESSAGES and byte_count < MAX_BYTES:
             try:
-                frames, user, connection = self._receive()
+                frames, user, connection, route = self._receive()
             except zmq.Again:
                 remaining_s = deadline_s - time.monotonic()
                 if stopping() or remaining_s <= 0:
@@ -160,36 +163,30 @@ class Receiver:
                 continue
             received += 1
             byte_count += sum(map(len, frames))
-            if self._admission is None or self._admission.admit(user, frames, note):
+            if frames == _HELLO:
+                self._send(route, WELCOME)
+            elif self._admission is None or self._admission.admit(user, frames, note):
                 messages.append(frames)
+                self._note_route(frames, route)
             taken[connection] += 1
             if taken[connection] >= MAX_OF_ONE:
                 break
         return messages
 
-    def wait_s(self) -> float:
-        """Return the time until acknowledgements are due, infinity if there are none."""
-        return max(0.0, self._ack_s - time.monotonic()) if self._acks else math.inf
-
-    def acknowledge(self, next_sequences: Mapping[bytes, int], *, at_once: bool = False) -> None:
-        """Send publishers the next sequence number of each incarnation, once it is time to.
-
-        Args:
-            next_sequences: those of the last transaction; the latest of each incarnation counts.
-            at_once: send what waits without delay.
-        """
-        self._acks.update(next_sequences)
-        now_s = time.monotonic()
-        if not self._acks or (now_s < self._ack_s and not at_once):
-            return
-        self._ack_s = now_s + min(MAX_ACK_S, ACK_S * self.connections.open_count)
-        entries, self._acks = list(self._acks.items()), {}
-        for first in range(0, len(entries), MAX_ACKS):
-            self.socket.send(pack_acks(dict(entries[first : first + MAX_ACKS])))
+    def acknowledge(self, next_sequences: Mapping[bytes, int]) -> None:
+        """Send the next sequence number of each incarnation over the connection that it was last heard on."""
+        numbers: defaultdict[bytes, list[tuple[bytes, int]]] = defaultdict(list)
+        for incarnation, number in next_sequences.items():
+            if incarnation in self._routes:
+                numbers[self._routes[incarnation]].append((incarnation, number))
+        for route, entries in numbers.items():
+            for first in range(0, len(entries), MAX_ACKS):
+                self._send(route, pack_acks(dict(entries[first : first + MAX_ACKS])))
 
     def broadcast(self, frame: bytes) -> None:
-        """Send every publisher a frame."""
-        self.socket.send(frame)
+        """Send every publisher that is connected a frame."""
+        for route in self.connections.routes:
+            self._send(route, frame)
 
     def tend(self, note: Note, say: Callable[[str], None]) -> None:
         """Handle connections and changes of the keys; cheap if there are none.
@@ -198,51 +195,52 @@ class Receiver:
             note: counts the connections that are refused.
             say: called with a line for the user when keys cannot be read.
 
-        Raises:
-            EndpointError: the port had to be closed, and another program has taken it.
         """
         if self._admission is not None and self._admission.look(say):
-            self._reopen(note)
+            # Publishers with valid keys connect again at once, and send again what was not acknowledged.
+            self.connections.cut_all(note)
         self.connections.tend(note)
 
-    def _receive(self) -> tuple[list[bytes], str, int]:
-        """Return a message, the key that it came under if there are keys, and its connection's descriptor.
+    def _receive(self) -> tuple[list[bytes], str, int, bytes]:
+        """Return a message, its key if there are keys, and its connection's descriptor and id.
 
         Raises:
             zmq.Again: no message is pending.
         """
         first = self.socket.recv(zmq.NOBLOCK, copy=False)
-        frames = [first.bytes]
-        if first.more:
-            frames += self.socket.recv_multipart(zmq.NOBLOCK)
-        connection = int(first.get(zmq.SRCFD))
-        self.connections.scales.hear(connection)
+        frames = self.socket.recv_multipart(zmq.NOBLOCK)
+        connection, route = int(first.get(zmq.SRCFD)), first.bytes
+        self.connections.hear(connection, route)
         if self._admission is None:
-            return frames, "", connection
+            return frames, "", connection, route
         try:
             user = str(first.get("User-Id"))
         except zmq.ZMQError:
             user = ""  # Handled as an unknown key.
-        return frames, user, connection
+        return frames, user, connection, route
 
-    def _reopen(self, note: Note) -> None:
-        """Close the port with all its connections, and open it again; publishers with valid keys reconnect.
+    def _note_route(self, frames: Sequence[bytes], route: bytes) -> None:
+        incarnation = find_incarnation(frames[1]) if len(frames) == 3 else None
+        if incarnation is not None:
+            self._routes.pop(incarnation, None)  # The order is that of the latest messages.
+            self._routes[incarnation] = route
+            if len(self._routes) > MAX_ROUTES:
+                del self._routes[next(iter(self._routes))]
 
-        Messages that were received and not stored are not acknowledged, so their publishers send them again.
-        """
-        endpoint = self.endpoint
-        self.socket.unbind(endpoint)
-        self.connections.reopened(note)
-        deadline_s = time.monotonic() + REOPEN_S
-        while True:
-            try:
-                self.socket.bind(endpoint)
-                return
-            except zmq.ZMQError as error:
-                # libzmq closes the port in its own thread, a moment after `unbind` has returned.
-                if error.errno != zmq.EADDRINUSE or time.monotonic() > deadline_s:
-                    raise _explain(error, endpoint) from error
-                time.sleep(0.001)
+    def _send(self, route: bytes, frame: bytes) -> None:
+        """Send a frame over a connection; libzmq drops the frame if the connection is closed or full."""
+        self.socket.send_multipart((route, frame), zmq.NOBLOCK)
+
+
+def _ignore_chosen_ids(router: "zmq.Socket[bytes]") -> None:
+    """Make libzmq number the connections of a bound socket, instead of taking the ids that peers ask for.
+
+    Otherwise a peer that asks for the number of the next connection ends the process by an assertion of
+    libzmq, and one that asks for another's id keeps that peer out. The socket's ports are bound already and
+    go on speaking ZeroMQ's protocol; the option alone would also let empty frames close connections.
+    """
+    router.setsockopt(zmq.ROUTER_RAW, 1)
+    router.setsockopt(zmq.ROUTER_RAW, 0)
 
 
 def _check_ipc(endpoint: str) -> None:

@@ -41,6 +41,15 @@ def find_place(path: Path) -> Path:
     return path
 
 
+def identify(path: Path) -> tuple[int, int] | None:
+    """Return the device and inode of the file at a path, None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def check_files(path: Path) -> None:
     """Reject files of other users, and links, among those that SQLite opens by their names.
 

@@ -25,13 +25,15 @@ from ztrace_collector.storing.defects import DefectFiles, log_defect
 from ztrace_collector.storing.faults import explain, is_defect, is_of_access, is_usual
 from ztrace_collector.storing.folding import fold_accounts
 from ztrace_collector.storing.log import Log
-from ztrace_collector.storing.places import OWN_MODE
+from ztrace_collector.storing.places import OWN_MODE, identify
 from ztrace_collector.storing.retention import NO_LIMITS, Limits, Retention
 from ztrace_collector.storing.space import Space
 from ztrace_collector.storing.store import Store, Written
 
 #: Interval between retries of held messages: freed space is used within a second.
 RETRY_S = 0.5
+#: Messages held before receiving ends: room to answer publishers that connect, and for those that end.
+HELD_MESSAGES = 64
 #: Interval between attempts to truncate the log while a reader prevents that.
 CHECKPOINT_S = 1.0
 #: Minimum interval between two checks of the file, each of which reads the whole file.
@@ -121,6 +123,11 @@ class Writer:
     def publishers(self) -> dict[str, int]:
         """Number of publishers that are connected now, by services that were heard lately."""
         return self._store.publishers if self._store else {}
+
+    @property
+    def is_full(self) -> bool:
+        """True while nothing can be stored and no more should be received."""
+        return self.holding and len(self._held) >= HELD_MESSAGES
 
     def wait_s(self) -> float:
         """Return the time until the writer has work, unless something is received."""
@@ -251,7 +258,7 @@ class Writer:
         has_spans = bool(self._held or parcels)
         if self._store is None or has_spans or self.holding:
             self._find_room()
-        if self._store is not None and has_spans and self._identify() != self._opened:
+        if self._store is not None and has_spans and identify(self._path) != self._opened:
             # In a file that was moved or deleted, spans would be lost. Closing takes the log into that file.
             self._close()
             self._say(f"{self._path} was moved away; continuing with the file of that name, or a new one")
@@ -313,18 +320,10 @@ class Writer:
         )
         self._was_open = True
         self.opening += 1
-        self._opened = self._identify()
+        self._opened = identify(self._path)
         self._retention.begin(store)
         _log.info("opened %s", self._path)
         return store
-
-    def _identify(self) -> tuple[int, int] | None:
-        """Return the device and inode of the file at the path, None if there is none."""
-        try:
-            status = self._path.stat()
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino
 
     def _find_room(self) -> None:
         now_s = time.monotonic()

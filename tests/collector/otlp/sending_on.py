@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from tests.collector.messages import Sender, rows
 from tests.ztrace.waiting import DEADLINE_S, wait_for
 from ztrace.records import Span
-from ztrace.wire import TOPIC, unpack_acks
+from ztrace.wire import ACK, WELCOME, unpack_acks
 from ztrace_viewer.cli import ztrace
 
 _COMMAND = "import sys; from ztrace_viewer.entry import main; sys.exit(main())"
@@ -76,16 +76,17 @@ class Running:
 
     def publish(self, sender: Sender, *messages: list[bytes]) -> None:
         """Publish messages, and wait until they are acknowledged."""
-        with zmq.Context() as context, context.socket(zmq.XPUB) as publisher:
+        with zmq.Context() as context, context.socket(zmq.DEALER) as publisher:
             publisher.linger = 0
+            publisher.setsockopt(zmq.PROBE_ROUTER, 1)
             publisher.connect(self.endpoint)
-            wait_for(lambda: publisher.poll(50) and publisher.recv() == b"\x01" + TOPIC)
+            wait_for(lambda: publisher.poll(50) and publisher.recv() == WELCOME)
             for message in messages:
                 publisher.send_multipart(message)
 
             def is_stored() -> bool:
                 frame = publisher.recv() if publisher.poll(20) else b"\0"
-                return frame[0] > 1 and unpack_acks(frame).get(sender.incarnation) == sender.sequence
+                return frame.startswith(ACK) and unpack_acks(frame).get(sender.incarnation) == sender.sequence
 
             wait_for(is_stored)
 

@@ -14,7 +14,7 @@ import zmq
 
 from tests.collector.messages import EPOCH_NS, Sender, make_span, row, rows, trace_id
 from ztrace.errors import DatabaseBlocked, DatabaseNewer, EndpointError
-from ztrace.wire import ACK, TOPIC, unpack_acks
+from ztrace.wire import ACK, WELCOME, unpack_acks
 from ztrace_collector.checking.parcels import ForeignBatch, Outcome, Resource
 from ztrace_collector.receiving import inbox as module
 from ztrace_collector.receiving.inbox import RETRY_BUSY_S, RETRY_HOLDING_S, Busy, Closed, Inbox
@@ -124,11 +124,12 @@ def running(path: Path) -> Iterator[Running]:
 @contextmanager
 def publisher(endpoint: str) -> Iterator["zmq.Socket[bytes]"]:
     """Yield a publisher's socket, connected to the collector."""
-    with zmq.Context() as context, context.socket(zmq.XPUB) as socket:
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
         socket.linger = 0
+        socket.setsockopt(zmq.PROBE_ROUTER, 1)
         socket.connect(endpoint)
         assert socket.poll(1000 * DEADLINE_S)
-        assert socket.recv() == b"\x01" + TOPIC
+        assert socket.recv() == WELCOME
         yield socket
 
 

@@ -1,6 +1,5 @@
 """Admission of connections and messages over real sockets."""
 
-import math
 import os
 import resource
 import socket
@@ -23,7 +22,7 @@ from tests.faults import rubbish
 from tests.ztrace.waiting import wait_for
 from ztrace.enrolment import Enrolment
 from ztrace.errors import EndpointError, SettingsError, WireError
-from ztrace.wire import MAX_ACKS, TOPIC, unpack_acks, unpack_header
+from ztrace.wire import ACK, MAX_ACKS, TOPIC, WELCOME, unpack_acks, unpack_header
 from ztrace_collector.receiving import admission, connections, receiver, weighing
 from ztrace_collector.receiving.keys import KeyFolder
 from ztrace_collector.receiving.receiver import Receiver, check_endpoint
@@ -113,10 +112,10 @@ class Publisher:
         number: int = 0,
     ) -> None:
         self.sender = Sender(number, service)
-        self.socket = context.socket(zmq.XPUB)
+        self.socket = context.socket(zmq.DEALER)
         self.socket.linger = 0
         self.socket.ipv6 = "[" in endpoint
-        for option in (zmq.XPUB_NODROP, zmq.XPUB_VERBOSE, zmq.IMMEDIATE):
+        for option in (zmq.PROBE_ROUTER, zmq.IMMEDIATE):
             self.socket.setsockopt(option, 1)
         self.socket.setsockopt(zmq.RECONNECT_IVL, 50)
         if key is not None:
@@ -125,8 +124,8 @@ class Publisher:
         self.socket.connect(endpoint)
 
     def is_in(self, wait_ms: int = 1000 * DEADLINE_S) -> bool:
-        """Wait for the collector's subscription."""
-        return bool(self.socket.poll(wait_ms)) and self.socket.recv() == b"\x01" + TOPIC
+        """Wait for the collector's welcome."""
+        return bool(self.socket.poll(wait_ms)) and self.socket.recv() == WELCOME
 
     def send(self) -> None:
         """Send a batch of one span."""
@@ -138,7 +137,7 @@ class Publisher:
         while (left_s := deadline_s - time.monotonic()) > 0:
             if self.socket.poll(int(1000 * left_s)):
                 frame = self.socket.recv()
-                if frame[0] > 1 and self.sender.incarnation in unpack_acks(frame):
+                if frame.startswith(ACK) and self.sender.incarnation in unpack_acks(frame):
                     return True
         return False
 
@@ -278,9 +277,9 @@ def test_a_revoked_key_is_out_and_the_others_stay(folder: KeyFolder, connect: Co
         assert bad.is_in()
         assert other.is_in()
         folder.revoke("billing")
-        assert wait_for(lambda: bad.socket.poll(50) and bad.socket.recv()) == b"\0" + TOPIC
         wait_for(lambda: door.refused["handshake_denied"])
-        wait_for(lambda: other.socket.poll(50) and other.socket.recv() == b"\1" + TOPIC)
+        wait_for(lambda: other.socket.poll(50) and other.socket.recv() == WELCOME)
+        wait_for(lambda: door.receiver.connections.open_count == 1)
         other.send()
         assert other.is_acknowledged()
         assert not bad.is_in(wait_ms=0)
@@ -600,61 +599,166 @@ def _is_cut(connection: socket.socket) -> bool:
     return True
 
 
-def test_acknowledgements_of_many_publishers_come_in_parts(connect: Connect) -> None:
-    """Acknowledgements are sent in as many frames as a publisher accepts, with each entry once."""
-    with Receiver("tcp://127.0.0.1:0", None) as receiver:
-        publisher = connect(receiver.endpoint)
+def let_in(receiver: Receiver, *publishers: Publisher) -> None:
+    """Answer the hello of each publisher, all of which have just connected."""
+    for publisher in publishers:
 
-        def is_there() -> bool:
+        def is_answered(publisher: Publisher = publisher) -> bool:
             receiver.tend(Refusals().note, lambda _: None)
+            receiver.gather(lambda: True, Refusals().note)
             return bool(publisher.socket.poll(10))
 
-        wait_for(is_there)
+        wait_for(is_answered)
         assert publisher.is_in()
-        numbers = {number.to_bytes(16, "big"): number for number in range(2 * MAX_ACKS + 1)}
-        receiver.acknowledge(numbers)
-        parts: list[dict[bytes, int]] = []
-        while sum(len(part) for part in parts) < len(numbers):
-            assert publisher.socket.poll(1000 * DEADLINE_S)
-            parts.append(unpack_acks(publisher.socket.recv()))
+
+
+def take(receiver: Receiver, count: int) -> list[list[bytes]]:
+    """Return a number of messages."""
+    messages: list[list[bytes]] = []
+
+    def are_taken() -> bool:
+        messages.extend(receiver.gather(lambda: True, Refusals().note))
+        return len(messages) >= count
+
+    wait_for(are_taken)
+    return messages
+
+
+def hear(publisher: Publisher) -> dict[bytes, int]:
+    """Return the next acknowledgement that a publisher is sent."""
+    assert publisher.socket.poll(1000 * DEADLINE_S)
+    return unpack_acks(publisher.socket.recv())
+
+
+def test_acknowledgements_of_many_publishers_come_in_parts(connect: Connect) -> None:
+    """Acknowledgements are sent in as many frames as a publisher accepts, with each entry once."""
+    with Receiver("tcp://127.0.0.1:0", None) as opened:
+        adopter = connect(opened.endpoint)
+        let_in(opened, adopter)
+        senders = [Sender() for _ in range(2 * MAX_ACKS + 1)]
+        for number, sender in enumerate(senders):
+            sender.incarnation = number.to_bytes(16, "big")
+            adopter.socket.send_multipart(sender.data(make_span()))
+        take(opened, len(senders))
+        numbers = {sender.incarnation: number for number, sender in enumerate(senders)}
+        opened.acknowledge(numbers)
+        parts = [hear(adopter) for _ in range(3)]
     assert [len(part) for part in parts] == [MAX_ACKS, MAX_ACKS, 1]
     assert {key: number for part in parts for key, number in part.items()} == numbers
 
 
-def let_in(receiver: Receiver, publisher: Publisher) -> None:
-    """Wait until the only publisher is connected and subscribed to."""
-
-    def is_there() -> bool:
-        receiver.tend(Refusals().note, lambda _: None)
-        return bool(publisher.socket.poll(10)) and receiver.connections.open_count == 1
-
-    wait_for(is_there)
-    assert publisher.is_in()
-
-
-def test_acknowledgements_wait_for_each_other(connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Acknowledgements that follow soon are held, and the latest of each publisher is sent in time."""
-    monkeypatch.setattr(receiver, "ACK_S", 1e6)
-    monkeypatch.setattr(receiver, "MAX_ACK_S", 1e6)
-    first, second = bytes(16), b"\1" * 16
+def test_acknowledgements_reach_the_connection_that_was_heard_last(connect: Connect) -> None:
+    """Each incarnation is answered where it was last heard, and no other connection is."""
     with Receiver("tcp://127.0.0.1:0", None) as opened:
-        peer = connect(opened.endpoint)
-        let_in(opened, peer)
-        heard = []
-        for numbers in ({first: 1}, {first: 2, second: 5}, {first: 3}, {}):
-            if not numbers:
-                assert 0 < opened.wait_s() <= 1e6
-                opened._ack_s = 0.0
-            opened.acknowledge(numbers)
-            if numbers in ({first: 1}, {}):
-                assert opened.wait_s() == math.inf
-                assert peer.socket.poll(1000 * DEADLINE_S)
-                heard.append(unpack_acks(peer.socket.recv()))
-        opened.acknowledge({first: 4})
-        opened.acknowledge({}, at_once=True)
-        assert peer.socket.poll(1000 * DEADLINE_S)
-        heard.append(unpack_acks(peer.socket.recv()))
-    assert heard == [{first: 1}, {first: 3, second: 5}, {first: 4}]
+        first, second, idle = (connect(opened.endpoint, number=number) for number in range(3))
+        let_in(opened, first, second, idle)
+        orphan = Sender(7)
+        for publisher in (first, second):  # The orphan's first adopter has let go.
+            publisher.socket.send_multipart(orphan.data(make_span()))
+            publisher.send()
+            take(opened, 2)
+        numbers = {each.incarnation: 1 for each in (first.sender, second.sender, orphan)}
+        opened.acknowledge(numbers | {bytes(16): 1})
+        assert hear(first) == {first.sender.incarnation: 1}
+        assert hear(second) == {second.sender.incarnation: 1, orphan.incarnation: 1}
+        opened.broadcast(b"all")
+        # What is sent over a connection arrives in order: there was nothing before.
+        assert [each.socket.recv() for each in (first, second, idle)] == [b"all"] * 3
+
+
+def test_connections_of_a_bounded_number_of_incarnations_are_known(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Incarnations beyond the limit are forgotten, those heard least recently first."""
+    monkeypatch.setattr(receiver, "MAX_ROUTES", 2)
+    with Receiver("tcp://127.0.0.1:0", None) as opened:
+        publisher = connect(opened.endpoint)
+        let_in(opened, publisher)
+        senders = [Sender(number) for number in range(3)]
+        for number in (0, 1, 0, 2):
+            publisher.socket.send_multipart(senders[number].data(make_span()))
+        take(opened, 4)
+        opened.acknowledge({sender.incarnation: 1 for sender in senders})
+        assert hear(publisher) == {senders[0].incarnation: 1, senders[2].incarnation: 1}
+
+
+def _claim(where: str, identity: bytes) -> socket.socket:
+    """Connect as a peer that asks for an id, and say hello."""
+    stranger = _raw(where)
+    ready = rubbish.READY[2:] + b"\x08Identity" + len(identity).to_bytes(4, "big") + identity
+    stranger.sendall(rubbish.GREETING + bytes([4, len(ready)]) + ready)
+    received = b""
+    stranger.settimeout(DEADLINE_S)
+    while b"READY" not in received:
+        received += stranger.recv(1000)
+    stranger.sendall(b"\0\0")
+    while not received.endswith(WELCOME):
+        received += stranger.recv(1000)
+    return stranger
+
+
+def test_peers_do_not_choose_their_ids(connect: Connect) -> None:
+    """Peers that ask for an id in use, or for one that is used next, are connections like all others."""
+    with opened() as (door, where), ExitStack() as stack:
+        publisher = connect(where)
+        assert publisher.is_in()
+        publisher.send()
+        assert publisher.is_acknowledged()
+        (route,) = door.receiver.connections.routes
+        number = int.from_bytes(route[1:], "big")
+        for ahead in (0, 0, 3, 4, 5):
+            identity = b"\0" + (number + ahead).to_bytes(4, "big")
+            stack.enter_context(_claim(where, identity))
+        for _ in range(2):
+            stack.enter_context(_claim(where, b"mine"))
+        others = [connect(where, number=number) for number in range(1, 5)]
+        for other in (publisher, *others):
+            assert other is publisher or other.is_in()
+            other.send()
+            assert other.is_acknowledged()
+        assert len(set(door.receiver.connections.routes)) == 12
+    assert not door.refused
+
+
+def test_a_peer_that_does_not_read_delays_nobody(connect: Connect) -> None:
+    """Answers to a peer that sends and never reads are dropped, and a publisher is answered beside it."""
+    with opened() as (door, where), _claim(where, b"") as deaf:
+        publisher = connect(where)
+        assert publisher.is_in()
+        hellos = b"\0\0" * 10_000
+        deaf.settimeout(0.01)
+        for _ in range(20):
+            with suppress(TimeoutError):
+                deaf.sendall(hellos)
+            publisher.send()
+            assert publisher.is_acknowledged()
+    assert not door.refused
+
+
+@pytest.mark.parametrize("kind", [zmq.XPUB, zmq.PUB, zmq.PUSH])
+def test_sockets_of_other_types_are_refused(kind: int) -> None:
+    """A peer whose socket is none of a publisher's, as in ztrace before, is counted and told."""
+    with opened() as (door, where), zmq.Context() as context, context.socket(kind) as stranger:
+        stranger.linger = 0
+        stranger.connect(where)
+        wait_for(lambda: door.refused["handshake_failed"])
+        assert "another type of socket" in door.details["handshake_failed"]
+    assert door.refused.keys() == {"handshake_failed"}
+
+
+def test_requests_of_other_programs_are_left_to_the_store(connect: Connect) -> None:
+    """A REQ socket's message is passed to the store, which refuses it, and disturbs no publisher."""
+    with opened() as (door, where), zmq.Context() as context, context.socket(zmq.REQ) as stranger:
+        stranger.linger = 0
+        stranger.connect(where)
+        stranger.send(b"GET /")
+        wait_for(lambda: door.messages)
+        publisher = connect(where)
+        assert publisher.is_in()
+        publisher.send()
+        assert publisher.is_acknowledged()
+        assert not stranger.poll(0)
+    assert door.messages[0] == [b"", b"GET /"]
 
 
 def test_a_publisher_with_a_full_window_is_not_kept_waiting(

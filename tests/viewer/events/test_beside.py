@@ -55,7 +55,7 @@ def test_a_collector_notifies_of_new_errors(path: Path, tmp_path: Path, hook: st
             for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
                 assert b"secret" not in Path(f"/proc/{child}/cmdline").read_bytes()
             peer = Peer(context, found[1])
-            peer.wait_for_subscription()
+            peer.wait_for_welcome()
             peer.send(peer.sender.data(fail(1, "ValueError")))
             wait_for(lambda: refusals(path).get("event_failed") == 1)
             peer.send(peer.sender.data(fail(2, "KeyError")))

@@ -22,17 +22,16 @@ from ztrace.publishing.intake import (
     Unwanted,
 )
 from ztrace.publishing.retrying import Retries
-from ztrace.wire import ACK, DATA, MAX_ACKS, TOPIC, pack_acks
+from ztrace.wire import ACK, DATA, MAX_ACKS, TOPIC, WELCOME, pack_acks
 
 INCARNATION = bytes(16)
 SOME = pack_acks({INCARNATION: 1})
 
 
 def test_frames_are_read_for_what_they_say() -> None:
-    """A subscription, its end and an acknowledgement are read."""
+    """A welcome and an acknowledgement are read."""
     intake = Intake(0.0)
-    assert intake.read(b"\x01" + TOPIC, 0.0) is True
-    assert intake.read(b"\x00" + TOPIC, 0.0) is False
+    assert intake.read(WELCOME, 0.0) is None
     assert intake.read(SOME, 0.0) == {INCARNATION: 1}
 
 
@@ -43,7 +42,9 @@ def test_frames_are_read_for_what_they_say() -> None:
         b"\x01",
         b"\x00",
         b"\x01other",
-        b"\x01" + TOPIC + b"x",
+        WELCOME + b"x",
+        WELCOME[:-1],
+        b"\x01" + TOPIC,
         b"\x00" + 7000 * b"x",
         b"\x02",
         b"\xff\x00",
@@ -54,7 +55,7 @@ def test_frames_are_read_for_what_they_say() -> None:
     ids=lambda frame: f"{frame[:8]!r} {len(frame)}",
 )
 def test_a_frame_that_no_collector_sends_is_rejected(frame: bytes) -> None:
-    """A frame that is no subscription to spans and no acknowledgement is rejected at once."""
+    """A frame that is no welcome, acknowledgement or request is rejected at once."""
     with pytest.raises(Unwanted) as raised:
         Intake(0.0).read(frame, 0.0)
     assert raised.value.reason == FOREIGN
@@ -72,16 +73,16 @@ def test_too_many_frames_are_rejected() -> None:
     assert raised.value.reason == FLOOD
 
 
-def test_a_subscription_weighs_as_much_as_many_frames() -> None:
-    """Subscriptions that make the process send everything again are few."""
+def test_a_welcome_weighs_as_much_as_many_frames() -> None:
+    """Welcomes, which make the process send everything again, are few."""
     intake = Intake(0.0)
 
-    def subscribe() -> None:
+    def welcome() -> None:
         for _ in range(30):
-            intake.read(b"\x01" + TOPIC, 0.0)
+            intake.read(WELCOME, 0.0)
 
     with pytest.raises(Unwanted):
-        subscribe()
+        welcome()
 
 
 def test_bytes_are_bounded_before_they_are_read() -> None:
@@ -144,15 +145,17 @@ def test_pauses_double_and_are_forgiven() -> None:
 
 
 def send(receiver: Receiver, *frames: bytes) -> None:
-    """Bind a socket in the receiver's place that sends frames to its first subscriber."""
+    """Bind a socket in the receiver's place that sends frames over its first connection."""
     receiver.stop()
-    with zmq.Context() as context, context.socket(zmq.XSUB) as socket:
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
         socket.linger = 0
         socket.bind(receiver.endpoint)
-        socket.send(b"\x01" + TOPIC)
         assert socket.poll(int(1000 * DEADLINE_S))
-        socket.send_multipart(frames)
-        # The connection is closed, and the next one is a new subscriber's.
+        route, hello = socket.recv_multipart()
+        assert hello == b""
+        socket.send_multipart([route, WELCOME])
+        socket.send_multipart([route, *frames])
+        # The connection is closed, and the next one has another id.
         publisher = agent.current_publisher()
         assert publisher is not None
         wait_for(lambda: publisher.worker is not None and publisher.worker.peer.refusal)
@@ -165,9 +168,10 @@ def send(receiver: Receiver, *frames: bytes) -> None:
         ([SOME, SOME], FOREIGN),
         ([b"\x01other"], FOREIGN),
         ([b"\xff"], FOREIGN),
-        ([b"\x01" + TOPIC, b"x"], FOREIGN),
+        ([b""], FOREIGN),
+        ([WELCOME, b"x"], FOREIGN),
     ],
-    ids=["two frames", "another topic", "an unknown byte", "a subscription of two frames"],
+    ids=["two frames", "another word", "an unknown byte", "nothing", "a welcome of two frames"],
 )
 def test_a_connection_is_cut_and_made_again(
     receiver: Receiver,

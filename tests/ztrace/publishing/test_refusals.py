@@ -31,7 +31,7 @@ def keyed(admitted: Path | None = None) -> Iterator[str]:
             authenticator.start()
             stack.callback(authenticator.stop)
             authenticator.configure_curve(location=str(admitted))
-        socket = stack.enter_context(context.socket(zmq.XSUB))
+        socket = stack.enter_context(context.socket(zmq.ROUTER))
         socket.linger = 0
         socket.curve_server = True
         socket.curve_publickey, socket.curve_secretkey = SERVER_PUBLIC, SERVER_SECRET
