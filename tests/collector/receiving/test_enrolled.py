@@ -14,7 +14,7 @@ import ztrace
 from tests.collector.messages import refusals, row, rows
 from tests.ztrace.waiting import wait_for
 from ztrace.enrolment import Enrolment
-from ztrace.publishing import worker
+from ztrace.publishing import peer
 from ztrace_collector.receiving.keys import KeyFolder
 from ztrace_collector.service import Collector, Options
 
@@ -121,7 +121,7 @@ def test_a_key_that_is_known_only_later_lets_the_service_in(
     path: Path, folder: KeyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The agent reconnects after ZeroMQ was denied, so a key added later loses no span."""
-    monkeypatch.setattr(worker, "RENEW_S", 0.0)
+    monkeypatch.setattr(peer, "RENEW_S", 0.0)
     key = folder.add("billing")
     (file,) = [each for each in folder.path.iterdir() if "billing" in each.read_text()]
     file.rename(path.with_name("elsewhere"))
