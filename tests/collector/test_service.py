@@ -165,8 +165,9 @@ def test_a_signal_stores_what_has_been_received(path: Path, connect: Connect, nu
         # Messages sent while the process is stopped stay in its socket buffers: received, not stored.
         child.send_signal(signal.SIGSTOP)
         wait_for(lambda: _is_stopped(child.pid))
-        peer.send(*(peer.sender.data(make_span(n)) for n in range(1, 50)))
-        wait_for(lambda: _unread_bytes(endpoint))
+        messages = [peer.sender.data(make_span(n)) for n in range(1, 50)]
+        peer.send(*messages)
+        wait_for(lambda: _unread_bytes(endpoint) >= sum(sum(map(len, frames)) for frames in messages))
         child.send_signal(number)
         child.send_signal(signal.SIGCONT)
         output, errors = child.communicate(timeout=DEADLINE_S)
